@@ -1,0 +1,105 @@
+# What one does in this repository; `make` alone lists it.
+#
+#   make test PYTHON=python3.13 VENV=.venv-3.13    another interpreter, in an environment of its own
+#   make run ARGS="--port 8001"                    ARGS goes to the command behind a target
+
+PYTHON  ?= python3
+VENV    ?= .venv
+CONFIG  ?= config.toml
+JOBS    ?= 2
+UPGRADE ?= --upgrade
+UV      := uv==0.13.9
+
+BIN     := $(VENV)/bin
+PLUGINS := $(patsubst %/pyproject.toml,%,$(sort $(wildcard plugins/*/pyproject.toml)))
+SOURCES := $(wildcard $(addsuffix /src,$(PLUGINS)))
+CHECKED := $(wildcard pexpolicy tests $(addsuffix /src,$(PLUGINS)) $(addsuffix /tests,$(PLUGINS)))
+
+# The stamp is named after all that makes an environment useless when it changes: the interpreter,
+# the place of the clone, the set of plugins. A change of contents is seen by its time.
+FINGERPRINT := $(shell $(PYTHON) -c 'import os, sys, zlib; print(zlib.crc32(repr((sys.version, sys.base_prefix, os.getcwd(), sys.argv[1:])).encode()))' $(PLUGINS) 2>/dev/null || echo none)
+STAMP   := $(VENV)/.installed-$(FINGERPRINT)
+
+# Where packages come from (index, proxy, certificates) is the user's business. What is installed,
+# and to which place, is decided here alone. /dev/null also overrules a constraint of pip's
+# configuration files, which an empty value would not.
+unexport PYTHONHOME PYTHONPATH PIP_BUILD_CONSTRAINT PIP_DRY_RUN PIP_IGNORE_INSTALLED PIP_NO_DEPS
+unexport PIP_PREFIX PIP_PYTHON PIP_REQUIREMENT PIP_ROOT PIP_TARGET
+export PIP_CONSTRAINT := /dev/null
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_USER := 0
+
+# Tests see none of the settings that happen to surround them, and no package index.
+SURROUNDINGS := $(filter PEXPOLICY_% PIP_% PYTEST_% UV_%,$(.VARIABLES))
+ISOLATED     := env $(addprefix -u ,$(SURROUNDINGS)) PIP_CONFIG_FILE=/dev/null PIP_NO_INDEX=1
+
+empty :=
+space := $(empty) $(empty)
+
+define require_python
+@$(PYTHON) -c '' 2>/dev/null || { echo "'$(PYTHON)' does not start: install Python 3.11 or newer, or name one, as in: make PYTHON=python3.13" >&2; exit 1; }
+@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "pexpolicy needs Python 3.11 or newer and '$(PYTHON)' is $$($(PYTHON) --version 2>&1): name a newer one, as in: make PYTHON=python3.13" >&2; exit 1; }
+@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "'$(PYTHON)' cannot make virtual environments: install its venv module (Debian and Ubuntu: apt install python3-venv)" >&2; exit 1; }
+endef
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test lint fix lock bench fuzz prove-image clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+
+setup: $(STAMP) ## install everything into .venv, as the lock says
+
+$(STAMP): requirements.lock pyproject.toml $(addsuffix /pyproject.toml,$(PLUGINS))
+	$(require_python)
+	@test -e $@ || $(PYTHON) -m venv --clear $(VENV)
+	@rm -f $@
+	@echo "Installing into $(VENV) ..."
+	@$(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation $(addprefix -e ./,. $(PLUGINS))
+	@$(BIN)/python -m pip check >$(VENV)/check.log || { cat $(VENV)/check.log; echo "requirements.lock does not fit the dependencies in pyproject.toml: run make lock UPGRADE=" >&2; exit 1; }
+	@touch $@
+
+run: $(STAMP) ## serve config.toml, by default on http://127.0.0.1:8000
+	@exec $(BIN)/pexpolicy serve --config $(CONFIG) $(ARGS)
+
+test: lint ## every check: format, lint, types, all tests of core and plugins
+	@$(ISOLATED) $(BIN)/python -m pytest -n $(JOBS) $(ARGS)
+
+lint: $(STAMP) ## format, lint and types only
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@MYPYPATH=$(subst $(space),:,$(strip $(SOURCES))) $(BIN)/mypy $(CHECKED)
+
+fix: $(STAMP) ## format the code and repair what the linter can
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+# Plugins depend on pexpolicy, which is here and not on an index: the override says so, and the
+# lock does not name it. The second lock is the part of the first that an installation needs.
+lock: ## renew requirements.lock and deploy/requirements.lock (UPGRADE= adds only what is missing)
+	$(require_python)
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet $(UV)
+	@echo "pexpolicy @ ." > $(VENV)/here.txt
+	@$(COMPILE) $(UPGRADE) --group dev -o requirements.lock
+	@$(COMPILE) -c requirements.lock -o deploy/requirements.lock
+
+COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
+	--no-annotate --all-extras --override $(VENV)/here.txt --no-emit-package pexpolicy \
+	pyproject.toml $(addsuffix /pyproject.toml,$(PLUGINS))
+
+bench: $(STAMP) ## measure the server beside a bare aiohttp program (Linux, needs wrk)
+	@$(BIN)/python -m bench $(ARGS)
+
+fuzz: $(STAMP) ## a million malformed requests against a running server
+	@$(ISOLATED) $(BIN)/python -m tests.fuzz $(ARGS)
+
+prove-image: ## carry out the Dockerfile's steps without Docker, then serve and check health
+	$(require_python)
+	@PYTHON=$(PYTHON) deploy/prove-image
+
+clean: ## remove environments, caches and build results
+	rm -rf $(VENV) .venv-* .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
