@@ -1,0 +1,173 @@
+"""The command line; every command works on the same policy that serves."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from pexpolicy import __version__
+from pexpolicy.config import ConfigError, Settings, load
+from pexpolicy.logs import console_log
+from pexpolicy.policy import Policy, build_policy
+
+EX_CONFIG = 78
+"""Exit code of a configuration that cannot be used (sysexits.h)."""
+
+config_option = click.option(
+    "--config",
+    "-c",
+    "config",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=Path("config.toml"),
+    show_default=True,
+    envvar="PEXPOLICY_CONFIG",
+    help="The configuration file.",
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, message="%(prog)s %(version)s")
+def main() -> None:
+    """Answer the external policy calls of Pexip Infinity."""
+
+
+def _built(path: Path) -> Policy:
+    """The policy of a configuration, or every error on standard error and exit code 78."""
+    try:
+        return build_policy(load(path), log=console_log())
+    except ConfigError as error:
+        _fail(error)
+
+
+def _fail(error: ConfigError) -> NoReturn:
+    count = len(error.problems)
+    click.secho(f"{error.path}: {count} error{'s' if count > 1 else ''}", fg="red", err=True)
+    for problem in error.problems:
+        click.echo(f"  {problem}", err=True)
+    sys.exit(EX_CONFIG)
+
+
+def _advise(policy: Policy) -> None:
+    for advice in policy.advice:
+        click.secho(f"warning: {advice}", fg="yellow", err=True)
+
+
+def run(main_coroutine: Coroutine[Any, Any, None], *, fast: bool = False) -> None:
+    """Run on an event loop; on uvloop where it is installed and speed counts."""
+    factory: Callable[[], asyncio.AbstractEventLoop] | None = None
+    if fast:
+        try:
+            from uvloop import new_event_loop as factory  # noqa: PLC0415 - an extra
+        except ImportError:
+            factory = None
+    with asyncio.Runner(loop_factory=factory) as runner:
+        runner.run(main_coroutine)
+
+
+@main.command()
+@config_option
+@click.option("--host", help="Address to listen on, instead of the configured one.")
+@click.option("--port", type=click.IntRange(0, 65535), help="Port, instead of the configured one.")
+def serve(config: Path, host: str | None, port: int | None) -> None:
+    """Answer calls until SIGTERM or Ctrl-C."""
+    from pexpolicy.serving import check_exposure, serve  # noqa: PLC0415 - aiohttp, for this only
+
+    policy = _built(config)
+    _advise(policy)
+    address = host or policy.settings.server.host
+    number = policy.settings.server.port if port is None else port
+    names = ", ".join(plugin.name for plugin in policy.plugins) or "none"
+
+    def announce(url: str) -> None:
+        click.echo(f"pexpolicy {__version__} answers on {url} (plugins: {names})", err=True)
+
+    try:
+        check_exposure(policy.settings, address)
+        run(serve(policy, console_log(), address, number, announce), fast=True)
+    except ConfigError as error:
+        _fail(error)
+    except OSError as error:
+        click.secho(f"cannot listen on {address}:{number}: {error.strerror}", fg="red", err=True)
+        sys.exit(1)
+
+
+@main.command()
+@config_option
+def check(config: Path) -> None:
+    """Check the configuration; all errors and warnings at once. Exit code 78 when it cannot be used."""
+    policy = _built(config)
+    _exposed(policy.settings)
+    _advise(policy)
+    names = ", ".join(plugin.name for plugin in policy.plugins) or "no plugins"
+    count = len(policy.advice)
+    warnings = f", {count} warning{'s' if count > 1 else ''}" if count else ""
+    click.secho(f"{config}: valid{warnings} ({names}; {policy.settings.config_hash})", fg="green")
+
+
+def _exposed(settings: Settings) -> None:
+    from pexpolicy.serving import check_exposure  # noqa: PLC0415 - aiohttp, for this only
+
+    try:
+        check_exposure(settings, settings.server.host)
+    except ConfigError as error:
+        _fail(error)
+
+
+@main.command()
+@config_option
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def plugins(config: Path, *, as_json: bool) -> None:
+    """List the plugins: the order in which they are asked, and what is installed."""
+    from pexpolicy import listing  # noqa: PLC0415 - rich, for this only
+
+    policy = _built(config)
+    listed = listing.plugins(policy)
+    if as_json:
+        click.echo(json.dumps(listed, indent=2))
+    else:
+        listing.show_plugins(listed)
+
+
+@main.command()
+@config_option
+@click.argument("request_path", metavar="REQUEST")
+def explain(config: Path, request_path: str) -> None:
+    """Show how REQUEST is decided, step by step, and the exact reply.
+
+    REQUEST is a request path with its query, a whole URL, or a line of Pexip's support log.
+    """
+    from pexpolicy import listing  # noqa: PLC0415 - rich, for this only
+    from pexpolicy.explain import NotARequestError, explain  # noqa: PLC0415
+
+    policy = _built(config)
+
+    async def show() -> None:
+        async with policy.serving():
+            listing.show_explained(await explain(policy, request_path))
+
+    try:
+        run(show())
+    except NotARequestError as error:
+        click.secho(str(error), fg="red", err=True)
+        sys.exit(2)
+
+
+@main.command()
+@click.option("--url", default="http://127.0.0.1:8000", show_default=True, help="The server.")
+def healthcheck(url: str) -> None:
+    """Exit with 0 when a server is alive and ready, else with 1."""
+    try:
+        with urllib.request.urlopen(f"{url}/readyz", timeout=3) as response:  # noqa: S310 - asked for
+            healthy = response.status == 200
+    except (urllib.error.URLError, OSError, ValueError) as error:
+        click.echo(f"{url}: {error}", err=True)
+        sys.exit(1)
+    sys.exit(0 if healthy else 1)

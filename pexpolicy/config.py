@@ -1,0 +1,312 @@
+"""The configuration file: TOML to frozen settings; strict, and with all errors at once."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import pydantic
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+
+from pexpolicy.refusal import brief, did_you_mean
+
+MAX_BUDGET = 4.5
+"""Seconds; the node gives up at 5, and the reply has to travel."""
+
+Key = tuple[str | int, ...]
+EndpointName = Literal[
+    "service_configuration",
+    "participant_properties",
+    "media_location",
+    "participant_avatar",
+    "directory_information",
+    "registration_alias",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One error in the configuration: where it stands, what is wrong and what to write instead."""
+
+    key: Key
+    text: str
+
+    def __str__(self) -> str:
+        return f"{dotted(self.key)}: {self.text}" if self.key else self.text
+
+
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """One thing that is valid and that an administrator should know of all the same."""
+
+    key: Key
+    text: str
+
+    def __str__(self) -> str:
+        return f"{dotted(self.key)}: {self.text}" if self.key else self.text
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used; ``problems`` holds every reason that was found."""
+
+    def __init__(self, path: Path, problems: Sequence[Problem]) -> None:
+        super().__init__("\n".join(f"{path}: {problem}" for problem in problems))
+        self.path = path
+        self.problems = tuple(problems)
+
+
+class SettingsError(ValueError):
+    """Raised by a plugin that is being built: its settings are of the right types and still wrong.
+
+    ``problems`` are relative to the plugin's settings; ``SettingsError("text", key=("rooms", "x"))`` is one of them.
+    """
+
+    def __init__(self, *texts: str, key: Key = (), problems: Sequence[Problem] = ()) -> None:
+        self.problems = (*problems, *(Problem(key, text) for text in texts))
+        super().__init__("; ".join(str(problem) for problem in self.problems))
+
+
+class PluginSettings(BaseModel):
+    """The base of a plugin's ``Settings``: frozen, strict, and unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class ServerTable(_Table):
+    """``[server]``: where it listens, and how long a call may take."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(8000, ge=0, le=65535)
+    base_path: str = ""
+    budget: float = Field(4.0, gt=0.0, le=MAX_BUDGET)
+    allow_anonymous: bool = False
+
+    @model_validator(mode="after")
+    def _base_path_is_a_prefix(self) -> Self:
+        path = self.base_path
+        if path and (not path.startswith("/") or path.endswith("/") or re.search(r"[?#%\s{}]", path)):
+            msg = "base_path: write a path that begins with a slash and does not end with one, such as /api/pexip"
+            raise ValueError(msg)
+        if "/policy/v1" in path:
+            msg = "base_path: leave out /policy/v1, Infinity adds it to the URL of the policy profile"
+            raise ValueError(msg)
+        return self
+
+
+class AuthTable(_Table):
+    """``[auth]``: the credentials that Infinity's policy profile sends."""
+
+    user: str = Field(min_length=1, max_length=100, pattern=r"^[^:\x00-\x1f]+$")
+    password_env: str | None = None
+    password_file: str | None = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.password_env is None) == (self.password_file is None):
+            msg = "name where the password is: password_env = an environment variable, or password_file = a path"
+            raise ValueError(msg)
+        return self
+
+
+class AuditTable(_Table):
+    """``[audit]``: where the lines go; standard output without a path."""
+
+    path: str | None = None
+
+
+class EndpointTable(_Table):
+    """``[endpoints.NAME]``: what answers when no plugin decides."""
+
+    default: Literal["continue", "reject"] = "continue"
+
+
+class PluginTable(_Table):
+    """``[plugins.NAME]``: how a plugin is asked; ``settings`` belongs to the plugin. Times in seconds."""
+
+    priority: int = 100
+    timeout: float = Field(1.0, gt=0.0, le=MAX_BUDGET)
+    on_error: Literal["skip", "reject"] = "skip"
+    threads: int = Field(8, ge=1, le=256)
+    settings: dict[str, Any] = Field(default_factory=dict)
+
+
+class InfinityTable(_Table):
+    """``[infinity]``: names of objects of Infinity. Where they are listed, an unlisted name is refused."""
+
+    locations: list[str] | None = None
+    themes: list[str] | None = None
+    identity_provider_groups: list[str] | None = None
+    h323_gatekeepers: list[str] | None = None
+    sip_proxies: list[str] | None = None
+    mssip_proxies: list[str] | None = None
+    teams_proxies: list[str] | None = None
+    stun_servers: list[str] | None = None
+    turn_servers: list[str] | None = None
+    gms_access_tokens: list[str] | None = None
+    media_playlists: list[str] | None = None
+
+
+class _Document(_Table):
+    server: ServerTable = ServerTable()
+    auth: AuthTable | None = None
+    audit: AuditTable = AuditTable()
+    infinity: InfinityTable = InfinityTable()
+    endpoints: dict[EndpointName, EndpointTable] = Field(default_factory=dict)
+    plugins: dict[str, PluginTable] = Field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The whole configuration, checked; passwords are read, paths are absolute."""
+
+    path: Path
+    config_hash: str
+    server: ServerTable
+    audit: AuditTable
+    endpoints: Mapping[str, EndpointTable]
+    infinity: Mapping[str, frozenset[str]]
+    plugins: Mapping[str, PluginTable]
+    user: str | None = None
+    password: SecretStr | None = field(default=None, repr=False)
+
+    def resolve(self, path: str) -> Path:
+        """A path in the configuration, relative to the file that it stands in."""
+        return self.path.parent / path
+
+
+def load(path: Path) -> Settings:
+    """Read and check a configuration file; raises ``ConfigError`` with everything that is wrong."""
+    try:
+        content = path.read_bytes()
+        document = tomllib.loads(content.decode())
+    except OSError as error:
+        raise ConfigError(path, [Problem((), f"cannot be read: {error.strerror}")]) from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(path, [Problem((), f"is not UTF-8 text (byte {error.start})")]) from None
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise ConfigError(path, [Problem((), f"is not valid TOML: {error}")]) from None
+    return from_document(document, path, hashlib.sha256(content).hexdigest()[:16])
+
+
+def from_document(document: Mapping[str, Any], path: Path, config_hash: str) -> Settings:
+    """Check a parsed configuration; raises ``ConfigError`` with everything that is wrong."""
+    try:
+        tables = _Document.model_validate(document)
+    except pydantic.ValidationError as error:
+        raise ConfigError(path, problems_of(error, _Document)) from None
+    problems = _unrejectable(tables.endpoints)
+    password = None
+    if tables.auth is not None:
+        try:
+            password = _password(tables.auth, path)
+        except _PasswordError as error:
+            problems.append(error.problem)
+    if problems:
+        raise ConfigError(path, problems)
+    return Settings(
+        path=path,
+        config_hash=config_hash,
+        server=tables.server,
+        audit=tables.audit,
+        endpoints=dict(tables.endpoints.items()),
+        infinity={kind: frozenset(names) for kind, names in tables.infinity if names is not None},
+        plugins=tables.plugins,
+        user=tables.auth.user if tables.auth else None,
+        password=password,
+    )
+
+
+def _unrejectable(endpoints: Mapping[EndpointName, EndpointTable]) -> list[Problem]:
+    return [
+        Problem(("endpoints", name, "default"), "Infinity knows no reject here; leave it out")
+        for name, table in endpoints.items()
+        if table.default == "reject"
+        and name in ("media_location", "participant_avatar", "directory_information")
+    ]
+
+
+class _PasswordError(Exception):
+    def __init__(self, key: str, text: str) -> None:
+        super().__init__(text)
+        self.problem = Problem(("auth", key), text)
+
+
+def _password(auth: AuthTable, path: Path) -> SecretStr:
+    if auth.password_env is not None:
+        value = os.environ.get(auth.password_env)
+        if not value:
+            raise _PasswordError(
+                "password_env", f"the environment variable {auth.password_env} is not set or empty"
+            )
+        return SecretStr(value)
+    assert auth.password_file is not None
+    try:
+        value = (path.parent / auth.password_file).read_text().rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise _PasswordError("password_file", f"cannot be read: {error}") from None
+    if not value:
+        raise _PasswordError("password_file", "the file is empty")
+    return SecretStr(value)
+
+
+def problems_of(error: pydantic.ValidationError, model: type[BaseModel]) -> list[Problem]:
+    """What pydantic complains of, in words for an administrator."""
+    return [_problem(dict(item), model) for item in error.errors(include_url=False)]
+
+
+def _problem(item: Mapping[str, Any], model: type[BaseModel]) -> Problem:
+    key: Key = tuple(item["loc"])
+    if item["type"] == "extra_forbidden":
+        return Problem(key, f"unknown key{did_you_mean(str(key[-1]), _known_keys(model, key[:-1]))}")
+    if item["type"] == "missing":
+        return Problem(key, "is missing")
+    if key and key[-1] == "[key]":
+        return Problem(key[:-1], f"unknown name{did_you_mean(str(key[-2]), _expected(item))}")
+    text = item["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    text = text[:1].lower() + text[1:]
+    if item["type"] != "value_error" and not isinstance(item["input"], Mapping | list):
+        text += f", not {brief(item['input'])}"
+    return Problem(key, text)
+
+
+def _expected(item: Mapping[str, Any]) -> list[str]:
+    return re.findall(r"'([^']*)'", str(item.get("ctx", {}).get("expected", "")))
+
+
+def _known_keys(model: type[BaseModel], key: Key) -> list[str]:
+    """The keys that the table at this place may hold."""
+    here: Any = model
+    for part in key:
+        fields = getattr(here, "model_fields", None)
+        if fields is None or part not in fields:
+            continue
+        here = next((t for t in _models_in(fields[part].annotation)), None)
+    return list(getattr(here, "model_fields", {}))
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in getattr(annotation, "__args__", ()) for model in _models_in(part)]
+
+
+def dotted(key: Key) -> str:
+    """A key as it is written in TOML, quoted where it has to be."""
+    written = ""
+    for part in key:
+        if isinstance(part, int):
+            written += f"[{part}]"
+        else:
+            bare = re.fullmatch(r"[A-Za-z0-9_-]+", part)
+            written += ("." if written else "") + (part if bare else f'"{part}"')
+    return written

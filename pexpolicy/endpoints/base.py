@@ -1,0 +1,115 @@
+"""What an endpoint is: one question of Infinity, from the request to the reply."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Generic, TypeVar, cast
+
+import orjson
+
+from pexpolicy.decisions import Continue, Decision, Reject
+from pexpolicy.parameters import Params, Request
+from pexpolicy.refusal import DecisionError, Refusal, brief
+
+R = TypeVar("R", bound=Request)
+
+JSON = "application/json"
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What leaves: HTTP status, content type and bytes; ``action`` is what it asks of Infinity."""
+
+    status: int
+    content_type: str
+    body: bytes
+    action: str
+
+
+@dataclass(frozen=True)
+class Endpoint(Generic[R]):
+    """One of the six request types; ``name`` is used for it everywhere.
+
+    ``default`` answers when no plugin does. ``refusal`` answers for a failed plugin whose ``on_error`` is
+    ``reject``; where Infinity knows no reject (``can_reject`` is false) it is the most careful reply there is.
+    """
+
+    name: str
+    path: str
+    """The path behind the base path; a trailing slash means that an alias follows."""
+    request: type[R]
+    decisions: tuple[type[Decision], ...]
+    default: Decision = field(default_factory=Continue)
+    refusal: Decision = field(default_factory=Reject)
+    can_reject: bool = True
+
+    consequence: ClassVar[str] = "Infinity would drop the reply and use its own database"
+
+    def parse(self, params: Params, alias: str = "") -> R:
+        """The request; ``alias`` is the text in the path, decoded once, where the path has one."""
+        return self.request(params)
+
+    def admit(self, answer: object, request: R) -> Decision | Coroutine[Any, Any, Decision]:
+        """The decision that an answer to this request stands for, or a coroutine that gives it.
+
+        Raises ``DecisionError`` for anything that is not a decision of this endpoint.
+        """
+        return self.decide(answer)
+
+    def decide(self, answer: object) -> Decision:
+        """The decision that an answer stands for; a plain dictionary is taken for ``result``."""
+        if type(answer) in self.decisions:
+            return cast("Decision", answer)
+        if isinstance(answer, Mapping):
+            return self.from_result(answer)
+        raise self.refuse(f"{brief(answer)} is not a decision of {self.name}")
+
+    def from_result(self, result: Mapping[str, Any]) -> Decision:
+        """The decision that a plain ``result`` stands for; raises ``DecisionError``."""
+        return self.decisions[0].from_result(result)
+
+    def refuse(self, rule: str) -> DecisionError:
+        """The error for an answer that is no decision of this endpoint."""
+        names = ", ".join(sorted(d.__name__ for d in self.decisions))
+        return DecisionError(
+            Refusal(
+                model=self.name,
+                field="",
+                value=None,
+                shown=False,
+                rule=rule,
+                doc=f"expected None, a result as a dictionary, or one of {names}",
+                mark="",
+                source="",
+                consequence=self.consequence,
+            )
+        )
+
+    def reply(self, decision: Decision, decision_id: str, decided_by: str) -> Reply:
+        """The reply that carries a decision, with who decided it and why as keys of our own."""
+        return Reply(200, JSON, self.body(decision, decision_id, decided_by), decision.action)
+
+    def body(self, decision: Decision, decision_id: str, decided_by: str) -> bytes:
+        """The envelope with ``status``, ``action`` and ``result``, and our keys behind them."""
+        envelope = self.envelope(decision)
+        envelope["decision_id"] = decision_id
+        envelope["decided_by"] = decided_by
+        if decision.reason:
+            envelope["reason"] = decision.reason
+        return orjson.dumps(envelope)
+
+    def envelope(self, decision: Decision) -> dict[str, Any]:
+        """The keys that Infinity reads."""
+        envelope: dict[str, Any] = {"status": "success", "action": decision.action}
+        if decision.sends_result and decision.result != EMPTY:
+            envelope["result"] = orjson.Fragment(decision.result)
+        return envelope
+
+
+EMPTY = b"{}"
+
+
+def handed_back(body: bytes, action: str = "continue") -> Reply:
+    """A 404, which makes Infinity do what it would do without a policy server."""
+    return Reply(404, JSON, body, action)

@@ -1,0 +1,120 @@
+"""The parameters that several requests share, in the groups in which Infinity sends them."""
+
+from __future__ import annotations
+
+from pexpolicy.parameters import (
+    Parameter,
+    Request,
+    alias,
+    flag,
+    header_values,
+    integer,
+    text,
+    word,
+)
+
+PROTOCOLS = ("api", "webrtc", "sip", "rtmp", "h323", "teams", "mssip")
+TRIGGERS = (
+    "web",
+    "web_avatar_fetch",
+    "invite",
+    "options",
+    "subscribe",
+    "setup",
+    "arq",
+    "lrq",
+    "two_stage_dialing",
+    "teams",
+    "unspecified",
+)
+
+
+class NodeRequest(Request):
+    """What each of the six requests says of the node that asks."""
+
+    location = Parameter(text, "System location of the asking node; may contain blanks.")
+    node_ip = Parameter(text, "Address of the asking node.")
+    version_id = Parameter(text, "Version of Infinity: text, such as 39 or 21.1.")
+    pseudo_version_id = Parameter(text, "Build of Infinity, such as 82559.0.0.")
+
+
+class CallRequest(NodeRequest):
+    """What the requests about a call say of it: service, participant, location and avatar."""
+
+    local_alias = Parameter(
+        alias,
+        "The dialed alias, the key of most decisions. Web: as typed; SIP: the full URI; H.323: may have a "
+        "scheme. Of a call that Infinity dials out: the alias it calls from.",
+        absent="the empty alias",
+    )
+    remote_alias = Parameter(
+        alias,
+        "The caller, or who is called; equal to the display name for web guests.",
+        absent="the empty alias",
+    )
+    remote_display_name = Parameter(text, "Name of the caller.")
+    remote_address = Parameter(text, "IPv4 or IPv6 address of the caller, or of a proxy before it.")
+    remote_port = Parameter(integer, "Port of the caller.")
+    call_direction = Parameter(
+        word,
+        "dial_in; dial_out before Infinity dials; non_dial for probes such as OPTIONS and SUBSCRIBE.",
+        values=("dial_in", "dial_out", "non_dial"),
+    )
+    protocol = Parameter(
+        word, "Protocol of the call; web apps start as api.", values=PROTOCOLS
+    )
+    trigger = Parameter(word, "What made the node ask.", values=TRIGGERS)
+    vendor = Parameter(text, "SIP User-Agent or browser; web apps append Webapp3/version+hash.")
+    registered = Parameter(flag, "True for a caller that is registered to Infinity.")
+    bandwidth = Parameter(
+        integer, "Bandwidth of an inbound call; 0 in every capture.", absent="unset"
+    )
+    call_tag = Parameter(text, "Tag of the call, free text.", since="v35")
+    idp_uuid = Parameter(text, "UUID of the identity provider (not of the user).", since="v35")
+    has_authenticated_display_name = Parameter(
+        flag, "True when the display name came from an identity provider.", since="v35"
+    )
+    supports_direct_media = Parameter(
+        flag, "True for clients that can send media directly.", since="v35"
+    )
+    teams_tenant_id = Parameter(text, "Tenant of a Microsoft Teams call.", since="v35")
+    ms_subnet = Parameter(
+        header_values,
+        "Subnets of a Skype for Business client, from the SIP header of that name; each a text.",
+        wire="ms-subnet",
+        absent="no values",
+    )
+    p_asserted_identity = Parameter(
+        header_values,
+        "Asserted identities from the SIP header of that name; each a text such as <sip:a@b>.",
+        wire="p_Asserted-Identity",
+        absent="no values",
+    )
+
+
+class ServiceParameters(Request):
+    """The service that a call belongs to, as our service answer named it."""
+
+    service_name = Parameter(text, "Equal to name of our service answer.")
+    service_tag = Parameter(text, "Equal to service_tag of our service answer.")
+    unique_service_name = Parameter(
+        text,
+        "Gateway: the rule's name with a unique suffix; breakout: main room, _breakout_ and its UUID; "
+        "else equal to service_name.",
+    )
+
+
+class TransferParameters(Request):
+    """What is known of an earlier service of the same caller."""
+
+    previous_service_name = Parameter(text, "Service before a transfer; the guard against loops.")
+    telehealth_request_id = Parameter(text, "Id of the request, Epic telehealth calls only.")
+    request_id = Parameter(text, "Id of this request, for correlation; not guaranteed.", since="v38")
+    encryption = Parameter(text, "On for web calls, Unknown for SIP in old versions.")
+
+
+class ProxyParameters(Request):
+    """The edge node that proxies the signalling."""
+
+    proxy_node_address = Parameter(text, "Address of the proxying edge node.")
+    proxy_node_location = Parameter(text, "System location of the proxying edge node.")

@@ -1,0 +1,90 @@
+"""Directory information: the phone book that a registered app searches."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+from msgspec import UNSET
+
+from pexpolicy.checked import Checked, Field, Unset
+from pexpolicy.decisions import Continue, Decision, Text
+from pexpolicy.endpoints.base import Endpoint
+from pexpolicy.endpoints.call_parameters import NodeRequest
+from pexpolicy.parameters import Parameter, alias, integer, text
+
+
+class DirectoryInformationRequest(NodeRequest):
+    """Whom does the phone book hold for the search text ``q``?"""
+
+    q = Parameter(text, "Search text; may be empty or one letter.")
+    registration_alias = Parameter(alias, "The alias that searches.", absent="the empty alias")
+    limit = Parameter(integer, "How many entries to return at most; 10 so far.")
+    call_tag = Parameter(text, "Tag of the call, free text.")
+
+
+class DirectoryEntry(Checked):
+    """One line of the phone book."""
+
+    consequence = "Infinity would drop the whole list and show its own entries only"
+    fields = {
+        "alias": Field("alias to call"),
+        "description": Field("what is shown"),
+        "username": Field("user name, may be empty"),
+    }
+
+    alias: Text
+    description: Text
+    username: Text = ""
+
+    def __init__(self, **fields: Any) -> None:
+        super().__init__(**{"username": "", **fields})
+
+
+class Directory(Decision):
+    """Entries in the order in which they are shown. More than the request's ``limit`` are not sent."""
+
+    consequence = DirectoryEntry.consequence
+    fields = {
+        "entries": Field("the entries, sorted"),
+        "ignore_local": Field("show no entries of Infinity's own", default="false"),
+    }
+
+    entries: list[DirectoryEntry]
+    ignore_local: bool | Unset = UNSET
+
+
+class _DirectoryInformation(Endpoint[DirectoryInformationRequest]):
+    consequence = Directory.consequence
+
+    def admit(self, answer: object, request: DirectoryInformationRequest) -> Decision:
+        """A list is taken for the entries; entries behind the limit of the request are left out."""
+        decision = self.decide({"entries": answer} if isinstance(answer, list) else answer)
+        limit = request.limit
+        if limit is None or not isinstance(decision, Directory):
+            return decision
+        fields = decision.set_fields()
+        if len(fields["entries"]) <= limit:
+            return decision
+        fields["entries"] = fields["entries"][: max(limit, 0)]
+        return Directory.from_result(fields, reason=decision.reason)
+
+    def envelope(self, decision: Decision) -> dict[str, Any]:
+        """``result`` is the list itself; the endpoint knows no action (DOCUMENTED v13)."""
+        if not isinstance(decision, Directory):
+            return {"status": "success", "result": []}
+        fields = decision.set_fields()
+        envelope: dict[str, Any] = {"status": "success", "result": fields["entries"]}
+        if "ignore_local" in fields:
+            envelope["ignore_local"] = fields["ignore_local"]
+        return envelope
+
+
+ENDPOINT = _DirectoryInformation(
+    name="directory_information",
+    path="/policy/v1/registrations",
+    request=DirectoryInformationRequest,
+    decisions=(Directory, Continue),
+    refusal=Directory(entries=[], ignore_local=True),
+    can_reject=False,
+)

@@ -1,0 +1,62 @@
+"""Media location: where the media of a participant goes. Asked for each participant with media."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from msgspec import UNSET, Meta
+
+from pexpolicy.checked import Field, Unset
+from pexpolicy.decisions import Continue, Decision
+from pexpolicy.endpoints.base import Endpoint, Reply, handed_back
+from pexpolicy.endpoints.call_parameters import (
+    CallRequest,
+    ProxyParameters,
+    ServiceParameters,
+    TransferParameters,
+)
+
+LocationName = Annotated[str, Meta(min_length=1, max_length=250)]
+
+
+class MediaLocationRequest(CallRequest, ServiceParameters, TransferParameters, ProxyParameters):
+    """Which system location handles the media of this participant?"""
+
+
+class MediaLocation(Decision):
+    """A system location, and where to go when it is full."""
+
+    consequence = "Infinity would drop the whole answer and choose the location itself"
+    fields = {
+        "location": Field("name of a system location, spelled as in Infinity"),
+        "overflow_locations": Field("names of system locations, tried in order when it is full"),
+    }
+
+    location: LocationName
+    overflow_locations: list[LocationName] | Unset = UNSET
+
+
+class _MediaLocation(Endpoint[MediaLocationRequest]):
+    consequence = MediaLocation.consequence
+
+    def envelope(self, decision: Decision) -> dict[str, Any]:
+        """Without a location nothing that reads as a success: an empty result may count as invalid (oda)."""
+        if isinstance(decision, Continue):
+            return {"status": "fail", "action": "continue"}
+        return super().envelope(decision)
+
+    def reply(self, decision: Decision, decision_id: str, decided_by: str) -> Reply:
+        """A location, or a 404 with which Infinity chooses it itself."""
+        if isinstance(decision, Continue):
+            return handed_back(self.body(decision, decision_id, decided_by))
+        return super().reply(decision, decision_id, decided_by)
+
+
+ENDPOINT = _MediaLocation(
+    name="media_location",
+    path="/policy/v1/participant/location",
+    request=MediaLocationRequest,
+    decisions=(MediaLocation, Continue),
+    refusal=Continue(),
+    can_reject=False,
+)

@@ -1,0 +1,149 @@
+"""Participant properties: what a participant may do. Asked behind the service, before the location."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import UNSET, Meta
+
+from pexpolicy.checked import Checked, Field, Mark, Rule, Unset
+from pexpolicy.decisions import Continue, Decision, Reject, Text
+from pexpolicy.endpoints.base import Endpoint
+from pexpolicy.endpoints.call_parameters import CallRequest, ServiceParameters, TransferParameters
+from pexpolicy.parameters import Parameter, by_prefix, flag, integer, role, text, word
+
+
+class ParticipantPropertiesRequest(CallRequest, ServiceParameters, TransferParameters):
+    """Who may join, as what, under which name?
+
+    WebRTC: asked after the PIN or single sign-on, so role and attributes are known, and twice: for the
+    ``api`` participant and for the ``standard`` one. SIP and H.323: asked before the PIN, without a role.
+    """
+
+    participant_type = Parameter(
+        word,
+        "standard; api for a control-only participant; api_host for one that starts the conference.",
+        values=("standard", "api", "api_host"),
+    )
+    participant_uuid = Parameter(text, "Id of the participant.")
+    call_uuid = Parameter(text, "Id of the call; equal to participant_uuid in every capture.")
+    preauthenticated_role = Parameter(
+        role,
+        "Role by PIN or single sign-on. SIP and H.323 are asked about before the PIN: unset. Unset comes "
+        "as nothing, as an empty text or as the words None and null.",
+        values=("chair", "guest"),
+    )
+    idp_attributes = Parameter(
+        by_prefix,
+        "Attributes from the identity provider by name, each with all its values.",
+        wire="idp_attribute_",
+        absent="no attributes",
+    )
+    breakout_uuid = Parameter(text, "UUID of the breakout room.")
+    bypass_lock = Parameter(flag, "True when the participant passes a locked conference.")
+    can_receive_personal_mix = Parameter(flag, "True for personal layouts.", since="v38")
+    disable_overlay_text = Parameter(flag, "True without overlay text.", since="v39")
+    display_count = Parameter(integer, "Number of displays.")
+    layout_group = Parameter(text, "Layout group.", since="v39")
+    prefers_multiscreen_mix = Parameter(flag, "True for a multiscreen mix.", since="v39")
+    wants_presentation_in_mix = Parameter(flag, "True for presentation in the mix.", since="v39")
+    receive_from_audio_mix = Parameter(text, "Audio mix that is heard, such as main.")
+    receive_from_video_mix_mix_name = Parameter(
+        text, "Video mix that is seen.", wire="receive_from_video_mix~mix_name", since="v39"
+    )
+    send_to_audio_mixes_mix_name = Parameter(text, "Audio mix that is spoken to, such as main.")
+    send_to_audio_mixes_prominent = Parameter(flag, "True when prominent in that mix.")
+    rx_presentation_policy = Parameter(
+        text, "Whether presentation is received.", values=("ALLOW", "DENY")
+    )
+    spotlight = Parameter(integer, "Spotlight; 0 is none, the lower comes first.")
+    third_party_passcode = Parameter(
+        text, "Passcode from the invitation of a Teams Room.", since="v38", secret=True
+    )
+
+
+MixName = Annotated[str, Meta(min_length=1, max_length=250)]
+
+
+class AudioMix(Checked):
+    """One audio mix that a participant speaks to."""
+
+    fields = {
+        "mix_name": Field("name of the mix, dotted for nested mixes, at most 3 levels"),
+        "prominent": Field("true where the participant is louder than the others", default="false"),
+    }
+    rules = (
+        Rule(
+            "mix_name",
+            "a mix has at most 3 levels",
+            Mark.DOCUMENTED_STAR,
+            "oda",
+            lambda mix: str(mix["mix_name"]).count(".") > 2,
+        ),
+    )
+
+    mix_name: MixName
+    prominent: bool | Unset = UNSET
+
+
+class ParticipantProperties(Decision):
+    """Properties that override those of the participant; only the ones that were set."""
+
+    consequence = "Infinity would drop the whole result and change nothing"
+    fields = {
+        "bypass_lock": Field("let the participant pass a locked conference", default="false"),
+        "call_tag": Field("tag of the call, free text"),
+        "can_receive_personal_mix": Field("allow personal layouts", default="false"),
+        "disable_overlay_text": Field("show no overlay text", default="false"),
+        "display_count": Field("number of displays"),
+        "layout_group": Field("layout group"),
+        "preauthenticated_role": Field(
+            "chair or guest, not host. SIP and H.323: null keeps the PIN prompt, a role acts as if its PIN "
+            "had been typed"
+        ),
+        "prefers_multiscreen_mix": Field("prefer a multiscreen mix"),
+        "wants_presentation_in_mix": Field("show presentation in the mix"),
+        "receive_from_audio_mix": Field("audio mix that is heard"),
+        "send_to_audio_mixes": Field("audio mixes that are spoken to"),
+        "remote_alias": Field("alias of the participant"),
+        "remote_display_name": Field("name of the participant; null only where it was null"),
+        "rx_presentation_policy": Field("ALLOW or DENY, in capitals"),
+        "spotlight": Field("spotlight; the lower comes first, 0 is none"),
+        "private_custom_properties": Field(
+            "custom properties of a scheduling product", Mark.CAPTURE, "v39 traffic", secret=True
+        ),
+    }
+    rules = (
+        Rule(
+            "private_custom_properties",
+            "this field is not documented",
+            Mark.FIELD,
+            "v39 traffic",
+            lambda _: True,
+        ),
+    )
+
+    bypass_lock: bool | Unset = UNSET
+    call_tag: Text | Unset = UNSET
+    can_receive_personal_mix: bool | Unset = UNSET
+    disable_overlay_text: bool | Unset = UNSET
+    display_count: int | Unset = UNSET
+    layout_group: Text | Unset = UNSET
+    preauthenticated_role: Literal["chair", "guest"] | None | Unset = UNSET
+    prefers_multiscreen_mix: bool | Unset = UNSET
+    wants_presentation_in_mix: bool | Unset = UNSET
+    receive_from_audio_mix: Text | Unset = UNSET
+    send_to_audio_mixes: list[AudioMix] | Unset = UNSET
+    remote_alias: Text | Unset = UNSET
+    remote_display_name: Text | None | Unset = UNSET
+    rx_presentation_policy: Literal["ALLOW", "DENY"] | Unset = UNSET
+    spotlight: int | Unset = UNSET
+    private_custom_properties: dict[str, object] | Unset = UNSET
+
+
+ENDPOINT = Endpoint(
+    name="participant_properties",
+    path="/policy/v1/participant/properties",
+    request=ParticipantPropertiesRequest,
+    decisions=(ParticipantProperties, Continue, Reject),
+)

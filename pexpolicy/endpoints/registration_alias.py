@@ -1,0 +1,95 @@
+"""Registration alias: may this device register under this alias, and with which credentials?"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Self
+
+from pexpolicy.alias import Alias
+from pexpolicy.checked import Field, Mark, Rule
+from pexpolicy.decisions import Continue, Decision, Reject, Text
+from pexpolicy.endpoints.base import Endpoint
+from pexpolicy.endpoints.call_parameters import NodeRequest
+from pexpolicy.parameters import Parameter, Params, integer, text, word
+
+
+class RegistrationAliasRequest(NodeRequest):
+    """May a device register as ``alias``?"""
+
+    alias: Alias
+    """The alias to register, from the path."""
+
+    protocol = Parameter(
+        word, "Protocol of the device.", values=("webrtc", "sip", "h323")
+    )
+    auth_type = Parameter(
+        word,
+        "How the device proves itself; quotes around it are taken off.",
+        values=("credentials", "sso"),
+    )
+    remote_address = Parameter(text, "Address of the device.")
+    remote_port = Parameter(integer, "Port of the device.")
+
+    def __init__(self, params: Params, alias: str) -> None:
+        super().__init__(params)
+        self.__dict__["alias"] = Alias(alias)
+
+
+class Credentials(Decision):
+    """The user name and password that the device must prove; the password goes in clear text.
+
+    Both empty would let anybody register, so that must be asked for by name: see
+    ``Credentials.without_authentication()``.
+    """
+
+    consequence = "Infinity would drop the result and let its own database decide"
+    fields = {
+        "username": Field("user name of the device"),
+        "password": Field("password of the device", secret=True),
+    }
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "username",
+            "user name and password are both empty: anybody could register; if that is meant, answer "
+            "Credentials.without_authentication()",
+            Mark.DOCUMENTED_STAR,
+            "oda",
+            lambda fields: not fields["username"] and not fields["password"],
+        ),
+    )
+
+    username: Text
+    password: Text
+
+    @classmethod
+    def without_authentication(cls, *, reason: str | None = None) -> Self:
+        """Let the device register without any proof; Pexip advises against it."""
+        return _Open.from_result({}, reason=reason)  # type: ignore[return-value]
+
+
+class _Open(Credentials):
+    """Registration without authentication, asked for by name."""
+
+    rules = ()
+    fixed = {"username": "", "password": ""}
+
+
+class _RegistrationAlias(Endpoint[RegistrationAliasRequest]):
+    consequence = Credentials.consequence
+
+    def parse(self, params: Params, alias: str = "") -> RegistrationAliasRequest:
+        """The request with the alias of the path."""
+        return RegistrationAliasRequest(params, alias)
+
+    def envelope(self, decision: Decision) -> dict[str, Any]:
+        """``result`` must be there even when it is empty (DOCUMENTED*)."""
+        envelope = super().envelope(decision)
+        envelope.setdefault("result", {})
+        return envelope
+
+
+ENDPOINT = _RegistrationAlias(
+    name="registration_alias",
+    path="/policy/v1/registrations/",
+    request=RegistrationAliasRequest,
+    decisions=(Credentials, _Open, Continue, Reject),
+)

@@ -1,0 +1,98 @@
+"""What the command line shows of plugins and of decisions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from pexpolicy.chain import DECIDED, DEFAULT
+from pexpolicy.explain import Explained
+from pexpolicy.policy import Policy
+from pexpolicy.plugins import NO_DECISION, discover
+from pexpolicy.redaction import LoggedParameters
+from pexpolicy.endpoints import ENDPOINTS
+from pexpolicy.terminal import printable
+
+
+def plugins(policy: Policy) -> dict[str, Any]:
+    """The plugins by hook in the order in which they are asked, and every installed one with its state."""
+    active = {plugin.name: plugin for plugin in policy.plugins}
+    listed = []
+    for name, available in {**{n: p.available for n, p in active.items()}, **discover()}.items():
+        plugin = active.get(name)
+        row: dict[str, Any] = {
+            "name": name,
+            "state": "active" if plugin else "available",
+            "distribution": available.distribution,
+            "version": available.version,
+            "source": available.source,
+        }
+        if plugin is not None:
+            row |= {
+                "priority": plugin.table.priority,
+                "timeout": plugin.table.timeout,
+                "on_error": plugin.table.on_error,
+                "hooks": [hook for hook in plugin.hooks if hook not in NO_DECISION],
+            }
+        listed.append(row)
+    order = {name: [link.plugin for link in chain.links] for name, chain in policy.chains.items()}
+    return {"order": order, "plugins": listed}
+
+
+def show_plugins(listed: dict[str, Any]) -> None:
+    """Print the listing as two tables."""
+    console = Console()
+    order = Table("hook", "asked in this order", box=None, header_style="bold")
+    for hook, names in listed["order"].items():
+        order.add_row(hook, " → ".join(names) or Text("nobody: the default answers", style="dim"))
+    console.print(order)
+    console.print()
+    table = Table(box=None, header_style="bold")
+    for column in ("plugin", "state", "priority", "timeout", "on_error", "distribution", "version"):
+        table.add_column(column)
+    for row in listed["plugins"]:
+        active = row["state"] == "active"
+        table.add_row(
+            row["name"],
+            Text(row["state"], style="green" if active else "dim"),
+            *(str(row[key]) if active else "" for key in ("priority", "timeout", "on_error")),
+            row["distribution"],
+            row["version"],
+        )
+    console.print(table)
+
+
+def show_explained(explained: Explained) -> None:
+    """Print the request, each step, and the reply byte for byte."""
+    console = Console(highlight=False)
+    outcome, reply = explained.answer.outcome, explained.answer.reply
+    console.print(Text(explained.endpoint, style="bold cyan"), Text(printable(explained.alias)))
+    facts, withheld = LoggedParameters(ENDPOINTS[explained.endpoint].request).of(explained.url.query)
+    for name, value in facts.items():
+        console.print(Text(f"  {name} = {printable(value)}", style="dim"))
+    for name in withheld:
+        console.print(Text(f"  {printable(name)} = (not shown)", style="dim"))
+    console.print()
+    table = Table(box=None, header_style="bold")
+    for column in ("asked", "outcome", "ms", ""):
+        table.add_column(column)
+    for step in outcome.steps:
+        style = {"decided": "green", "abstained": "dim"}.get(step.outcome, "red")
+        ms = f"{step.seconds * 1000:.2f}"
+        table.add_row(step.plugin, Text(step.outcome, style=style), ms, printable(step.detail))
+    if outcome.decided_by == DEFAULT:
+        table.add_row(DEFAULT, Text(DECIDED, style="green"), "", "no plugin decided")
+    console.print(table)
+    for warning in outcome.decision.warnings:
+        console.print(Text(f"warning: {warning}", style="yellow"))
+    console.print()
+    console.print(Text(f"HTTP {reply.status} {reply.content_type}", style="bold"))
+    if reply.content_type == "application/json":
+        print(reply.body.decode())  # noqa: T201 - byte for byte, without wrapping
+    else:
+        console.print(f"({len(reply.body)} bytes)")
+
+

@@ -1,0 +1,80 @@
+"""What may be written down of a request and of a reply."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from pexpolicy.checked import Checked
+from pexpolicy.decisions import Decision
+from pexpolicy.parameters import Params, Request
+
+REMOVED = "***"
+ATTRIBUTE = "idp_attribute_"
+
+
+class LoggedParameters:
+    """The parameters of one kind of request that may be written down: those that we know, less the secrets."""
+
+    def __init__(self, request: type[Request]) -> None:
+        wires = {p.wire for p in request.parameters().values() if not p.secret}
+        self._shown = frozenset(wires | {_header(wire) for wire in wires})
+
+    def of(self, params: Params) -> tuple[dict[str, Any], list[str]]:
+        """What came and may be written down, and the names of what came and may not.
+
+        Empty values are left out. A parameter that we do not know may hold anything, so it counts as a
+        secret. A repeated one keeps all its values.
+        """
+        shown = self._shown
+        facts: dict[str, Any] = {}
+        withheld: list[str] = []
+        for name, value in params.items():
+            if not value:
+                continue
+            if name in shown or name.startswith(ATTRIBUTE) or _header(name) in shown:
+                facts[name] = value if name not in facts else _more(facts[name], value)
+            else:
+                withheld.append(name[:100])
+        return facts, withheld
+
+
+def _header(name: str) -> str:
+    return name.lower().replace("_", "-")
+
+
+def _more(before: Any, value: str) -> list[str]:
+    return [*before, value] if isinstance(before, list) else [before, value]
+
+
+def sent(decision: Decision) -> tuple[object, list[str]]:
+    """The result of a decision without its secrets, and the names of the secrets that were in it."""
+    if not decision.sends_result:
+        return None, []
+    cls, result = type(decision), decision.result
+    if not decision.warnings:
+        for mark in cls.secret_marks:
+            if mark in result:
+                break
+        else:
+            return orjson.Fragment(result), []
+    removed: list[str] = []
+    return _masked(decision.set_fields(), cls, removed), removed
+
+
+def _masked(fields: Mapping[str, Any], cls: type[Checked], removed: list[str]) -> dict[str, Any]:
+    masked: dict[str, Any] = {}
+    for name, value in fields.items():
+        if name in cls.secrets or name not in cls.names:
+            masked[name] = REMOVED
+            removed.append(name)
+        elif cls.nested and isinstance(value, list):
+            masked[name] = [
+                _masked(item, cls.nested[0], removed) if isinstance(item, dict) else item
+                for item in value
+            ]
+        else:
+            masked[name] = value
+    return masked

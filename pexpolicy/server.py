@@ -1,0 +1,131 @@
+"""The aiohttp application: routes, credentials and health. It knows a policy, and no plugins."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from urllib.parse import unquote
+
+from aiohttp import hdrs, web
+from uuid_utils import uuid7
+from yarl import URL
+
+from pexpolicy.audit import Audit
+from pexpolicy.chain import Log
+from pexpolicy.credentials import BasicAuth
+from pexpolicy.endpoints import ENDPOINTS
+from pexpolicy.faults import blame
+from pexpolicy.policy import Policy
+from pexpolicy.protocol import PLAIN_HEADERS
+
+View = Callable[[web.Request], Awaitable[web.StreamResponse]]
+ALLOWED = "GET, HEAD"
+
+
+class Service:
+    """What the application answers with: a policy that serves, the audit, and who may ask."""
+
+    def __init__(self, policy: Policy, audit: Audit, auth: BasicAuth | None, log: Log) -> None:
+        self.policy = policy
+        self.audit = audit
+        self.auth = auth
+        self.log = log
+
+    def view(self, name: str, prefix: str) -> View:
+        """The view of one endpoint; ``prefix`` is the path up to the alias where there is one."""
+        start = len(prefix)
+        has_alias = prefix.endswith("/")
+
+        async def view(request: web.Request) -> web.StreamResponse:
+            began = time.perf_counter()
+            if self.auth is not None and not self.auth.accepts(
+                request.headers.get(hdrs.AUTHORIZATION)
+            ):
+                return self._unauthorised(request, name)
+            url = request.rel_url
+            if not request.path_qs.isascii():
+                url = _readable(url)
+            params = url.query
+            alias = unquote(url.raw_path[start:]) if has_alias else ""
+            decision_id = str(uuid7())
+            try:
+                answer = await self.policy.answer(name, params, alias, decision_id)
+            except Exception as error:  # noqa: BLE001 - a fault of ours must not cost the call
+                self._report(name, error)
+                answer = self.policy.last_resort(name, decision_id)
+            reply = answer.reply
+            try:
+                self.audit.decision(
+                    decision_id,
+                    params,
+                    alias,
+                    answer.outcome,
+                    reply,
+                    time.perf_counter() - began,
+                    request.remote,
+                )
+            except Exception as error:  # noqa: BLE001 - nor may a fault in writing about it
+                self._report(name, error)
+            return web.Response(
+                status=reply.status,
+                body=reply.body,
+                headers={"Server": "pexpolicy", "Content-Type": reply.content_type},
+            )
+
+        return view
+
+    def _report(self, name: str, error: Exception) -> None:
+        fault = blame(error)
+        self.log.warning(
+            "internal fault", endpoint=name, error=fault.summary, traceback=fault.lines
+        )
+
+    def _unauthorised(self, request: web.Request, name: str) -> web.StreamResponse:
+        self.audit.refused("unauthorised", 401, request.remote, endpoint=name)
+        return web.Response(
+            status=401,
+            headers={**PLAIN_HEADERS, hdrs.WWW_AUTHENTICATE: 'Basic realm="pexpolicy", charset="UTF-8"'},
+        )
+
+    def elsewhere(self, views: dict[str, View]) -> View:
+        """The view of every other path and method: 404, and 405 where the path is a known one."""
+
+        async def view(request: web.Request) -> web.StreamResponse:
+            path = request.rel_url.raw_path
+            known = path in views or any(p.endswith("/") and path.startswith(p) for p in views)
+            if known and request.method not in (hdrs.METH_GET, hdrs.METH_HEAD):
+                self.audit.refused("method not allowed", 405, request.remote)
+                return web.Response(status=405, headers={**PLAIN_HEADERS, hdrs.ALLOW: ALLOWED})
+            self.audit.refused("unknown path", 404, request.remote, path=path[:200])
+            return web.Response(status=404, headers=PLAIN_HEADERS)
+
+        return view
+
+    def malformed(self, status: int, peer: str | None) -> None:
+        """Note a request that was no HTTP, or longer than allowed."""
+        self.audit.refused("malformed", status, peer)
+
+
+def _readable(url: URL) -> URL:
+    """A URL whose bytes are not ASCII, with what is not UTF-8 replaced."""
+    text = str(url).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return URL(text, encoded=True)
+
+
+async def _alive(_: web.Request) -> web.StreamResponse:
+    return web.Response(text="ok\n", headers=PLAIN_HEADERS)
+
+
+def build_application(service: Service, base_path: str = "") -> web.Application:
+    """The application with the six endpoints below ``base_path``, and ``/livez`` and ``/readyz``."""
+    application = web.Application()
+    router = application.router
+    views: dict[str, View] = {}
+    for name, endpoint in ENDPOINTS.items():
+        path = base_path + endpoint.path
+        views[path] = view = service.view(name, path)
+        router.add_get(path + (r"{alias:[\s\S]+}" if path.endswith("/") else ""), view)
+    router.add_get("/livez", _alive)
+    router.add_get("/readyz", _alive)
+    router.add_route("*", r"/{path:[\s\S]*}", service.elsewhere(views))
+    return application

@@ -1,0 +1,102 @@
+"""From settings to a server that listens, and to its orderly end."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import ipaddress
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from aiohttp import web
+
+from pexpolicy.audit import Audit, open_audit
+from pexpolicy.chain import Log
+from pexpolicy.config import ConfigError, Problem, Settings
+from pexpolicy.credentials import BasicAuth
+from pexpolicy.policy import Policy
+from pexpolicy.protocol import PolicyProtocol
+from pexpolicy.server import Service, build_application
+
+DRAIN = 5.0
+"""Seconds that calls have to be answered in once the server was told to stop."""
+
+
+def check_exposure(settings: Settings, host: str) -> None:
+    """Raise ``ConfigError`` for a server that anybody on the network could ask for PINs."""
+    if settings.user is None and not settings.server.allow_anonymous and not _is_loopback(host):
+        text = (
+            f"{host} can be reached from elsewhere and there is no [auth]; add it, or write "
+            "allow_anonymous = true if everybody may ask"
+        )
+        raise ConfigError(settings.path, [Problem(("server", "host"), text)])
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+@asynccontextmanager
+async def listening(
+    policy: Policy, audit: Audit, log: Log, host: str, port: int
+) -> AsyncIterator[list[socket.socket]]:
+    """Serve a policy on an address; gives the sockets, and on leaving answers the calls under way."""
+    settings = policy.settings
+    auth = None
+    if settings.user is not None and settings.password is not None:
+        auth = BasicAuth(settings.user, settings.password.get_secret_value())
+    service = Service(policy, audit, auth, log)
+    runner = web.AppRunner(build_application(service, settings.server.base_path))
+    await runner.setup()
+    try:
+        loop = asyncio.get_running_loop()
+        inner = runner.server
+        assert inner is not None
+
+        def protocol() -> PolicyProtocol:
+            return PolicyProtocol(inner, loop=loop, malformed=service.malformed)
+
+        listener = await loop.create_server(protocol, host, port, backlog=1024)
+        try:
+            yield list(listener.sockets)
+        finally:
+            listener.close()
+            inner.pre_shutdown()
+            await inner.shutdown(DRAIN)
+    finally:
+        await runner.cleanup()
+
+
+async def serve(
+    policy: Policy, log: Log, host: str, port: int, announce: Callable[[str], None]
+) -> None:
+    """Serve until SIGTERM or SIGINT. ``announce`` is called with the URL once calls are answered."""
+    settings = policy.settings
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    path = settings.resolve(settings.audit.path) if settings.audit.path else None
+    try:
+        audit = open_audit(path, settings.config_hash)
+    except OSError as error:
+        text = f"cannot be opened: {error.strerror}"
+        raise ConfigError(settings.path, [Problem(("audit", "path"), text)]) from None
+    try:
+        async with policy.serving(), listening(policy, audit, log, host, port) as sockets:
+            # What the policy is made of lives as long as the server: the collector need not look at it.
+            gc.collect()
+            gc.freeze()
+            bound = sockets[0].getsockname()
+            name = f"[{bound[0]}]" if ":" in bound[0] else bound[0]
+            announce(f"http://{name}:{bound[1]}{settings.server.base_path}")
+            await stop.wait()
+    finally:
+        audit.close()
