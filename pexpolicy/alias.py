@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-_SCHEME = re.compile(r"(sips?|h323|tel):", re.IGNORECASE)
+_SCHEMES = frozenset(("sip", "sips", "h323", "tel"))
 _NAME_ADDR = re.compile(r"<([^<>]*)>")
 _PORT = re.compile(r":\d{1,5}\Z")
 _VISUAL_SEPARATORS = str.maketrans("", "", "-.() ")
@@ -56,13 +56,14 @@ class Alias(str):
 
 def _split(raw: str) -> tuple[str, str, str]:
     """Scheme, user and host of an alias, each in normal form."""
-    text = raw.strip()
-    if (enclosed := _NAME_ADDR.search(text)) is not None:
+    text = raw.strip().lower()
+    if "<" in text and (enclosed := _NAME_ADDR.search(text)) is not None:
         text = enclosed[1].strip()
-    scheme = ""
-    if (match := _SCHEME.match(text)) is not None:
-        scheme = match[1].lower()
-        text = text[match.end() :]
+    scheme, colon, rest = text.partition(":")
+    if colon and scheme in _SCHEMES:
+        text = rest
+    else:
+        scheme = ""
     user, at, host = text.rpartition("@")
     if not at:
         user, host = _without_port(_without_parameters(text)), ""
@@ -71,15 +72,17 @@ def _split(raw: str) -> tuple[str, str, str]:
         user = user.partition(";")[0]
     if scheme == "tel":
         user = user.translate(_VISUAL_SEPARATORS)
-    return scheme, user.strip().lower(), host.strip().lower()
+    return scheme, user.strip(), host.strip()
 
 
 def _without_parameters(text: str) -> str:
-    return text.partition(";")[0].partition("?")[0].strip()
+    if ";" in text or "?" in text:
+        return text.partition(";")[0].partition("?")[0].strip()
+    return text
 
 
 def _without_port(text: str) -> str:
     """``host:5060`` and ``[::1]:5060`` lose the port; a bare IPv6 address is left whole."""
-    if text.count(":") == 1 or "]:" in text:
+    if ":" in text and (text.count(":") == 1 or "]:" in text):
         return _PORT.sub("", text)
     return text

@@ -53,6 +53,8 @@ class Audit:
             facts["alias"] = alias
         result, removed = sent(outcome.decision)
         line: dict[str, Any] = {
+            "timestamp": datetime.now(UTC),
+            "event": "decision",
             "decision_id": decision_id,
             "endpoint": outcome.endpoint,
             "peer": peer,
@@ -70,13 +72,20 @@ class Audit:
             line["warnings"] = outcome.decision.warnings
         if removed or withheld:
             line["removed"] = [*withheld, *removed]
-        self._log.info("decision", **line)
+        self._log.info("decision", line=line)
 
     def refused(self, why: str, status: int, peer: str | None, **facts: object) -> None:
         """Write the line of a call that did not get as far as the policy."""
-        self._log.info(
-            "refused", reason=why, status=status, peer=peer, **facts, config_hash=self._config_hash
-        )
+        line = {
+            "timestamp": datetime.now(UTC),
+            "event": "refused",
+            "reason": why,
+            "status": status,
+            "peer": peer,
+            **facts,
+            "config_hash": self._config_hash,
+        }
+        self._log.info("refused", line=line)
 
     def close(self) -> None:
         """Close the file."""
@@ -92,11 +101,11 @@ def _step(step: Step) -> dict[str, Any]:
 
 def as_json(_: Any, __: str, event: Mapping[str, Any]) -> bytes:
     """A line of JSON. Text that is not valid Unicode must not lose the line: it is replaced."""
-    line = {"timestamp": datetime.now(UTC), **event}
+    line = event["line"]
     try:
-        return orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z)
+        return orjson.dumps(line, option=_OPTIONS)
     except TypeError:
-        return orjson.dumps(_valid(line), option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z)
+        return orjson.dumps(_valid(line), option=_OPTIONS)
 
 
 def _valid(value: Any) -> Any:
@@ -107,6 +116,9 @@ def _valid(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_valid(item) for item in value]
     return value
+
+
+_OPTIONS = orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z
 
 
 class Sink:

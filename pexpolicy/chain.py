@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import CoroutineType
 from typing import Any, Literal, Protocol
+
+import msgspec
 
 from pexpolicy.decisions import Decision
 from pexpolicy.endpoints.base import Endpoint
@@ -41,8 +43,7 @@ class Link:
     on_error: OnError = "skip"
 
 
-@dataclass(slots=True)
-class Step:
+class Step(msgspec.Struct, frozen=True, gc=False):
     """One plugin asked: what came of it, how long it took (seconds), and what was wrong."""
 
     plugin: str
@@ -51,14 +52,13 @@ class Step:
     detail: str = ""
 
 
-@dataclass(slots=True)
-class Outcome:
+class Outcome(msgspec.Struct, frozen=True):
     """The decision for one call, who made it, and each step on the way."""
 
     endpoint: str
     decision: Decision
     decided_by: str
-    steps: list[Step] = field(default_factory=list)
+    steps: list[Step]
 
 
 class Log(Protocol):

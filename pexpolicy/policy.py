@@ -6,8 +6,9 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from pexpolicy.chain import DEFAULT, Chain, Clock, Link, Log, Outcome
 from pexpolicy.config import Advice, ConfigError, Settings
@@ -20,8 +21,7 @@ from pexpolicy.parameters import Params
 from pexpolicy.plugins import Available, Plugin, advice_of, build, discover, link
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True):
     """What became of one call: how it was decided, and what leaves."""
 
     outcome: Outcome
@@ -73,7 +73,7 @@ class Policy:
         chain = self.chains[name]
         guarded = any(step.on_error == "reject" for step in chain.links)
         decision = chain.endpoint.refusal if guarded else chain.default
-        outcome = Outcome(name, decision, DEFAULT)
+        outcome = Outcome(name, decision, DEFAULT, [])
         return Answer(outcome, chain.endpoint.reply(decision, decision_id, DEFAULT))
 
 

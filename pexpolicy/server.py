@@ -43,7 +43,7 @@ class Service:
             ):
                 return self._unauthorised(request, name)
             url = request.rel_url
-            if not request.path_qs.isascii():
+            if not request.raw_path.isascii():
                 url = _readable(url)
             params = url.query
             alias = unquote(url.raw_path[start:]) if has_alias else ""

@@ -12,8 +12,9 @@ COLOURS = {"reject": RED, "continue": GREEN, "redirect": YELLOW}
 FAULTS = ("failed", "timed_out", "invalid", "busy", "skipped")
 
 
-def readable(_: Any, __: str, event: Mapping[str, Any]) -> bytes:
+def readable(_: Any, __: str, event_dict: Mapping[str, Any]) -> bytes:
     """One short line in colours: when, what, whom it was about, what came of it and who decided."""
+    event = event_dict["line"]
     now = datetime.now().astimezone().strftime("%H:%M:%S")
     if event["event"] == "refused":
         text = f"{RED}{event['status']}{RESET} {printable(event['reason'])} from {event['peer']}"

@@ -6,6 +6,7 @@ from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, TypeVar, cast
 
+import msgspec
 import orjson
 
 from pexpolicy.decisions import Continue, Decision, Reject
@@ -17,8 +18,7 @@ R = TypeVar("R", bound=Request)
 JSON = "application/json"
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(msgspec.Struct, frozen=True, gc=False):
     """What leaves: HTTP status, content type and bytes; ``action`` is what it asks of Infinity."""
 
     status: int
