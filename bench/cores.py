@@ -1,0 +1,35 @@
+"""Which core serves and which one makes the load.
+
+Server and load generator must not share a core: the generator would then be part of the figure.
+Everything that serves shares one core, so that whatever disturbs it disturbs all alike.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class TooFewCores(RuntimeError):
+    """The machine gives this program fewer than two cores."""
+
+
+def serving_and_loading() -> tuple[int, int]:
+    """The numbers of the serving and of the loading core.
+
+    :raises TooFewCores: when fewer than two cores may be used.
+    """
+    usable = sorted(os.sched_getaffinity(0))
+    if len(usable) < 2:
+        raise TooFewCores("the benchmark needs two cores: one serves, the other makes the load")
+    return usable[0], usable[1]
+
+
+@contextmanager
+def pinned(core: int) -> Iterator[None]:
+    """Whatever is started inside the block runs on ``core`` alone, with all its children."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {core})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)

@@ -1,0 +1,64 @@
+"""CPU time and memory of a running server, its whole tree of children and threads included.
+
+The figures are Linux's: ``/proc/PID/task/TID/schedstat`` (nanoseconds on a core, by the scheduler's
+own clock) and ``/proc/PID/smaps_rollup`` (kilobytes). Both: see proc(5).
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+_PROC = Path("/proc")
+
+
+class ThreadEnded(RuntimeError):
+    """A thread ended between two readings and took its CPU time with it."""
+
+
+def tree(pid: int) -> Iterator[int]:
+    """``pid`` and everything descended from it."""
+    yield pid
+    for children in _PROC.glob(f"{pid}/task/*/children"):
+        for child in children.read_text().split():
+            yield from tree(int(child))
+
+
+def reading(pid: int) -> Mapping[int, int]:
+    """Nanoseconds spent so far by each thread of the tree under ``pid``."""
+    return {
+        int(stat.parent.name): int(stat.read_text().split()[0])
+        for member in tree(pid)
+        for stat in _PROC.glob(f"{member}/task/*/schedstat")
+    }
+
+
+def spent(before: Mapping[int, int], after: Mapping[int, int]) -> int:
+    """Nanoseconds between two readings of one tree; new threads count from their start.
+
+    :raises ThreadEnded: when a thread of the first reading is missing in the second.
+    """
+    if gone := before.keys() - after.keys():
+        raise ThreadEnded(f"{len(gone)} thread(s) ended while CPU time was being counted")
+    return sum(after.values()) - sum(before.values())
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What a tree holds, in bytes: resident, and resident with shared pages split among sharers."""
+
+    rss: int
+    pss: int
+
+    def __sub__(self, other: "Memory") -> "Memory":
+        return Memory(self.rss - other.rss, self.pss - other.pss)
+
+
+def memory(pid: int) -> Memory:
+    """The memory of the tree under ``pid`` at this moment."""
+    totals = {"Rss": 0, "Pss": 0}
+    for member in tree(pid):
+        for line in (_PROC / str(member) / "smaps_rollup").read_text().splitlines():
+            key, _, rest = line.partition(":")
+            if key in totals:
+                totals[key] += int(rest.split()[0]) * 1024
+    return Memory(rss=totals["Rss"], pss=totals["Pss"])

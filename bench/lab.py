@@ -1,0 +1,63 @@
+"""What every scenario needs: cores, credentials, a folder to work in, and a voice."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench import launches, load
+from bench.servers import Launch, Server, running
+from bench.toml import Table
+from bench.traffic import Traffic, authorization, write_for_wrk
+
+
+@dataclass(frozen=True)
+class Terms:
+    """Length and strength of a duel: rounds, seconds each, connections per contender."""
+
+    rounds: int = 12
+    seconds: int = 2
+    connections: int = 64
+
+
+@dataclass(frozen=True)
+class Lab:
+    """The bench on which one scenario is measured; ``folder`` is empty at first."""
+
+    folder: Path
+    terms: Terms
+    serving_core: int
+    loading_core: int
+    password: str
+    say: Callable[[str], None]
+
+    @property
+    def authorization(self) -> str:
+        """The Authorization header of every call."""
+        return authorization(self.password)
+
+    def ours(self, name: str, config: Table) -> Launch:
+        """Our server with ``config``, credentials and audit file added."""
+        return launches.ours(name, config, self.password, self.folder)
+
+    def serve(self, launch: Launch, traffic: Traffic) -> AbstractContextManager[Server]:
+        """A running server, ready for ``traffic``."""
+        return running(
+            launch,
+            target=traffic.targets[0],
+            authorization=self.authorization,
+            core=self.serving_core,
+            log=self.folder / f"{launch.name}.log",
+        )
+
+    def target(self, server: Server, traffic: Traffic) -> load.Target:
+        """``server`` as a target of wrk, its calls written down."""
+        path = self.folder / f"{server.launch.name}.calls"
+        write_for_wrk(traffic, self.password, path)
+        return load.Target(server.launch.name, server.port, path)
+
+    def load(self, targets: list[load.Target], seconds: int) -> dict[str, load.Totals]:
+        """All ``targets`` under load at once; totals by name."""
+        return load.run(
+            targets, seconds=seconds, connections=self.terms.connections, core=self.loading_core
+        )

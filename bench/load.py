@@ -1,0 +1,95 @@
+"""The load: one wrk per server, pinned to the loading core, bounded in time and connections."""
+
+import json
+import shutil
+import subprocess
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.cores import pinned
+
+_SCRIPT = Path(__file__).with_name("wrk.lua")
+
+
+class WrkMissing(RuntimeError):
+    """wrk, the load generator, is not installed."""
+
+
+class LoadFailed(RuntimeError):
+    """A run had failed calls, or wrk itself failed."""
+
+
+@dataclass(frozen=True)
+class Totals:
+    """What wrk counted in one run; latencies are in microseconds, of a closed loop."""
+
+    requests: int
+    bad_status: int
+    socket_errors: int
+    p50_us: int
+    p99_us: int
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where one wrk sends its calls: a port on loopback and the file of calls."""
+
+    name: str
+    port: int
+    calls: Path
+
+
+def require_wrk() -> str:
+    """The path of wrk.
+
+    :raises WrkMissing: with what to do about it.
+    """
+    if path := shutil.which("wrk"):
+        return path
+    raise WrkMissing("wrk makes the load and is not installed; on Debian: apt-get install wrk")
+
+
+def run(
+    targets: Sequence[Target], *, seconds: int, connections: int, core: int
+) -> dict[str, Totals]:
+    """Load every target at the same time for ``seconds``; totals by target name.
+
+    :raises LoadFailed: when any call failed: a figure with failures in it means nothing.
+    """
+    wrk = require_wrk()
+    with ExitStack() as stack:
+        started = []
+        for target in targets:
+            command = _command(wrk, target, seconds, connections)
+            with pinned(core):
+                child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+            stack.callback(_end, child)
+            started.append((target.name, child))
+        return {name: _totals(name, child, seconds) for name, child in started}
+
+
+def _command(wrk: str, target: Target, seconds: int, connections: int) -> list[str]:
+    options = ["-t1", f"-c{connections}", f"-d{seconds}s", "-s", str(_SCRIPT)]
+    return [wrk, *options, f"http://127.0.0.1:{target.port}", "--", str(target.calls)]
+
+
+def _totals(name: str, child: subprocess.Popen[str], seconds: int) -> Totals:
+    printed, _ = child.communicate(timeout=seconds + 30)
+    lines = [line for line in printed.splitlines() if line.startswith("totals ")]
+    if child.returncode or not lines:
+        raise LoadFailed(f"{name}: wrk ended with status {child.returncode} and no totals")
+    totals = Totals(**json.loads(lines[0].removeprefix("totals ")))
+    if totals.bad_status or totals.socket_errors or not totals.requests:
+        raise LoadFailed(
+            f"{name}: {totals.requests} calls, {totals.bad_status} not answered with 2xx,"
+            f" {totals.socket_errors} socket errors"
+        )
+    return totals
+
+
+def _end(child: subprocess.Popen[str]) -> None:
+    if child.poll() is None:
+        child.kill()
+    child.wait()

@@ -1,0 +1,190 @@
+"""The scenarios: what is served and asked, and which figure has to be reached."""
+
+from collections.abc import Callable, Mapping, Sequence
+from statistics import median
+
+from bench import cpu, launches, pauses, startup
+from bench.company import Contender, beside_bare
+from bench.duel import Duel, fight
+from bench.findings import Finding, aim, goal, single
+from bench.lab import Lab
+from bench.toml import Table
+from bench.traffic import Result, Traffic, calls
+
+FEW, MANY = 10, 100_000
+_STARTS = 9
+_GC_SECONDS = 10
+_ABSTAINING = 10
+_MB = 1e6
+
+ENGINEERING: Result = {
+    "service_type": "conference",
+    "name": "Engineering Room",
+    "service_tag": "engineering-room",
+}
+PREPARED = calls(lambda _n: "engineering", lambda _n: ENGINEERING)
+PER_CALL = calls(
+    lambda n: f"standup{n:04}",
+    lambda n: {"service_type": "conference", "name": f"Default Room - standup{n:04}"},
+)
+
+
+def self_check(lab: Lab) -> list[Finding]:
+    """The bare server against itself: 1.00, or no other figure of this run can be trusted."""
+    traffic = calls(lambda _n: "engineering", lambda _n: {})
+    launch = launches.bare(b'{"status": "success", "result": {}}', lab.folder, "again")
+    with beside_bare(lab, [(launch, traffic)]) as contenders:
+        duel = fight(lab, contenders)
+    return [Finding("self-check", "bare aiohttp over itself", duel.ratio("again", "bare"), "A")]
+
+
+def shipped(lab: Lab) -> list[Finding]:
+    """The shipped configuration answering with a room checked when the policy was built."""
+    duel = _duel(lab, [("shipped", launches.shipped_config(), PREPARED)])
+    detail = duel.described({"bare": "bare", "shipped": "ours"})
+    figure = duel.ratio("shipped", "bare")
+    return [Finding("shipped", "a prepared room", figure, "A", goal(2.8), detail)]
+
+
+def per_call(lab: Lab) -> list[Finding]:
+    """The shipped configuration answering with the default room, made anew for each call."""
+    duel = _duel(lab, [("per-call", launches.shipped_config(), PER_CALL)])
+    detail = duel.described({"bare": "bare", "per-call": "ours"})
+    figure = duel.ratio("per-call", "bare")
+    return [Finding("per-call", "a room made for the call", figure, "A", aim(2.94), detail)]
+
+
+def ten_plugins(lab: Lab) -> list[Finding]:
+    """What ten more plugins cost that are asked first and abstain, all of them ``async def``."""
+    config = launches.shipped_config()
+    ten: Mapping[str, Table] = {f"bench_abstain_{n}": {"priority": n} for n in range(_ABSTAINING)}
+    with_ten = launches.with_plugins(config, ten)
+    duel = _duel(lab, [("two", config, PREPARED), ("twelve", with_ten, PREPARED)])
+    figure = duel.surplus("twelve", "two", "bare")
+    detail = duel.described({"two": "without", "twelve": "with"})
+    what = "ten abstaining async plugins more"
+    return [Finding("ten-plugins", what, figure, "A", detail=detail)]
+
+
+def eight_fields(lab: Lab) -> list[Finding]:
+    """What a decision of eight fields costs more when made anew for each call."""
+    return [_made(lab, "eight-fields", "eight", 0.3)]
+
+
+def full_45_fields(lab: Lab) -> list[Finding]:
+    """What a decision of all 45 fields costs more when made anew for each call."""
+    return [_made(lab, "full-45-fields", "full", 0.6)]
+
+
+def rooms(lab: Lab) -> list[Finding]:
+    """Cost per call and memory with 100,000 rooms against 10."""
+    few, many = (
+        (lab.ours(f"rooms-{count}", _with_rooms(count)), _room_calls(count))
+        for count in (FEW, MANY)
+    )
+    with beside_bare(lab, [few, many]) as contenders:
+        first = _surplus_memory(contenders)
+        duel = fight(lab, contenders)
+        then = _surplus_memory(contenders)
+    names = [one.name for one in contenders[:2]]
+    detail = duel.described({names[0]: "10 rooms", names[1]: "100,000 rooms"})
+    pss = max(first.pss, then.pss) / _MB
+    rss = max(first.rss, then.rss) / _MB
+    flat = duel.ratio(names[1], names[0])
+    return [
+        Finding("rooms", "100,000 rooms over 10 rooms", flat, "x", goal(1.10), detail),
+        Finding(
+            "rooms", "memory of 100,000 rooms", single(pss), "MB", goal(80), f"RSS {rss:.0f} MB"
+        ),
+    ]
+
+
+def gc_pause(lab: Lab) -> list[Finding]:
+    """The longest garbage collection pause while serving with 100,000 rooms."""
+    found = pauses.measure(lab, _with_rooms(MANY), _room_calls(MANY), _GC_SECONDS)
+    kinds = {"longest pause under load": found.natural, "full collection, forced": found.forced}
+    return [
+        Finding(
+            "gc-pause",
+            what,
+            single(longest.cpu * 1e3),
+            "ms",
+            goal(5),
+            f"longest of {longest.count}, CPU time; by the clock {longest.clock * 1e3:.2f} ms",
+        )
+        for what, longest in kinds.items()
+    ]
+
+
+def start_up(lab: Lab) -> list[Finding]:
+    """Spawn to first 200, against a bare aiohttp program."""
+    launch = lab.ours("starting", launches.shipped_config())
+    with lab.serve(launch, PREPARED) as server:
+        reply = server.ask(PREPARED.targets[0], lab.authorization)
+    bare = launches.bare(reply.body, lab.folder)
+    ours_s, bare_s = startup.first_answers(lab, (launch, bare), PREPARED, _STARTS)
+    detail = f"bare {median(bare_s) * 1e3:.0f} ms, ours {median(ours_s) * 1e3:.0f} ms"
+    figure = startup.ratio(ours_s, bare_s)
+    return [Finding("start-up", "spawn to first answer", figure, "x", goal(2.0), detail)]
+
+
+SCENARIOS: Mapping[str, Callable[[Lab], list[Finding]]] = {
+    "shipped": shipped,
+    "per-call": per_call,
+    "rooms": rooms,
+    "gc-pause": gc_pause,
+    "start-up": start_up,
+    "ten-plugins": ten_plugins,
+    "eight-fields": eight_fields,
+    "full-45-fields": full_45_fields,
+    "self-check": self_check,
+}
+DEFAULT = tuple(name for name in SCENARIOS if name != "self-check")
+
+
+def _duel(lab: Lab, entries: Sequence[tuple[str, Table, Traffic]]) -> Duel:
+    started = [(lab.ours(name, config), traffic) for name, config, traffic in entries]
+    with beside_bare(lab, started) as contenders:
+        return fight(lab, contenders)
+
+
+def _made(lab: Lab, scenario: str, fields: str, most: float) -> Finding:
+    traffic = calls(lambda _n: "engineering", lambda _n: {"service_type": "conference"})
+    config = launches.shipped_config()
+    prepared, anew = (
+        launches.with_plugins(
+            config,
+            {"bench_made": {"priority": 1, "settings": {"fields": fields, "prepared": when}}},
+        )
+        for when in (True, False)
+    )
+    duel = _duel(lab, [("prepared", prepared, traffic), ("anew", anew, traffic)])
+    figure = duel.surplus("anew", "prepared", "bare")
+    detail = duel.described({"prepared": "prepared", "anew": "anew"})
+    return Finding(scenario, "made anew over prepared", figure, "A", goal(most), detail)
+
+
+def _with_rooms(count: int) -> Table:
+    tables = {
+        f"sip:room{n:05}@example.com": {"name": f"Room {n:05}", "service_tag": f"tag-{n:05}"}
+        for n in range(count)
+    }
+    room_plugin: Table = {"priority": 20, "settings": {"rooms": tables}}
+    return launches.with_plugins(launches.shipped_config(), {"rooms": room_plugin})
+
+
+def _room_calls(count: int) -> Traffic:
+    stride = max(1, count // 4096)
+
+    def number(n: int) -> str:
+        return f"{n * stride % count:05}"
+
+    return calls(
+        lambda n: f"sip:room{number(n)}@example.com",
+        lambda n: {"name": f"Room {number(n)}", "service_tag": f"tag-{number(n)}"},
+    )
+
+
+def _surplus_memory(contenders: list[Contender]) -> cpu.Memory:
+    few, many = (cpu.memory(one.server.pid) for one in contenders[:2])
+    return many - few

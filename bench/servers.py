@@ -1,0 +1,148 @@
+"""Starting a server the way its users do, and ending it by its own pid."""
+
+import http.client
+import os
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bench.cores import pinned
+
+ROOT = Path(__file__).resolve().parent.parent
+_START_LIMIT = 120.0
+_STOP_LIMIT = 10.0
+_POLL = 0.001
+
+
+class NotServing(RuntimeError):
+    """A server ended, or gave no 200, before the time allowed for its start was over."""
+
+
+@dataclass(frozen=True)
+class Launch:
+    """How a server is started and what can be checked about it."""
+
+    name: str
+    command: Callable[[int], Sequence[str]]
+    """The command line for a given port."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """Variables on top of the present environment."""
+    audit: Path | None = None
+    """The file it appends one line per call to, if it does."""
+    authenticates: bool = False
+    """Whether a call without credentials must get 401."""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """Status and body of one reply."""
+
+    status: int
+    body: bytes
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running server."""
+
+    launch: Launch
+    pid: int
+    port: int
+    first_answer: float
+    """Seconds from being spawned to having sent the first 200."""
+    answering_since: float
+    """The monotonic clock at the first 200."""
+
+    def ask(self, target: str, authorization: str | None = None) -> Reply:
+        """GET ``target`` on a connection of its own."""
+        return _ask(self.port, target, authorization)
+
+
+@contextmanager
+def asking(port: int, authorization: str | None) -> Iterator[Callable[[str], Reply]]:
+    """One kept-alive connection to a server on loopback; call it with a request target."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    headers = {"Authorization": authorization} if authorization else {}
+
+    def ask(target: str) -> Reply:
+        connection.request("GET", target, headers=headers)
+        response = connection.getresponse()
+        return Reply(response.status, response.read())
+
+    try:
+        yield ask
+    finally:
+        connection.close()
+
+
+@contextmanager
+def running(
+    launch: Launch, *, target: str, authorization: str, core: int, log: Path
+) -> Iterator[Server]:
+    """The server of ``launch``, pinned to ``core``, from its first 200 to ``target`` on.
+
+    :raises NotServing: with the end of what the server printed.
+    """
+    port = _free_port()
+    with log.open("ab") as output:
+        begun = time.monotonic()
+        with pinned(core):
+            child = subprocess.Popen(
+                launch.command(port),
+                cwd=ROOT,
+                env={**os.environ, **launch.environment},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+        try:
+            _wait_for_200(child, lambda: _ask(port, target, authorization), launch.name, log)
+            now = time.monotonic()
+            yield Server(launch, child.pid, port, now - begun, now)
+        finally:
+            _end(child)
+
+
+def _wait_for_200(
+    child: subprocess.Popen[bytes], ask: Callable[[], Reply], name: str, log: Path
+) -> None:
+    seen = "no answer"
+    limit = time.monotonic() + _START_LIMIT
+    while child.poll() is None and time.monotonic() < limit:
+        try:
+            reply = ask()
+        except OSError:
+            time.sleep(_POLL)
+            continue
+        if reply.status == 200:
+            return
+        seen = f"status {reply.status}"
+        time.sleep(_POLL)
+    ending = log.read_text(errors="replace")[-2000:]
+    raise NotServing(f"{name}: {seen}, exit status {child.poll()}; it printed:\n{ending}")
+
+
+def _ask(port: int, target: str, authorization: str | None) -> Reply:
+    with asking(port, authorization) as ask:
+        return ask(target)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    if child.poll() is None:
+        child.terminate()
+    try:
+        child.wait(_STOP_LIMIT)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()

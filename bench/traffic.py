@@ -1,0 +1,72 @@
+"""The calls that are made: 4,096 different request targets, as a Conferencing Node writes them.
+
+One fixed URL would flatter every aiohttp server: yarl keeps the last 128 URLs with their parsed
+query. So each call has its own ``remote_port``, ``remote_alias`` and ``call_tag``. Numbers have a
+constant width, so that all targets and all replies of one scenario have the same length.
+"""
+
+from base64 import b64encode
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlencode
+
+TARGETS = 4096
+USER = "pexip"
+
+Result = Mapping[str, object]
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """Request targets, and what ``result`` of the reply to each must hold at least."""
+
+    targets: tuple[str, ...]
+    result: Callable[[int], Result]
+
+    def with_constant_result(self) -> "Traffic":
+        """The same calls to a server that gives the first one's answer to all of them."""
+        first = self.result(0)
+        return Traffic(self.targets, lambda _index: first)
+
+
+def calls(dialled: Callable[[int], str], result: Callable[[int], Result]) -> Traffic:
+    """Service configuration calls of 21 parameters; ``dialled`` gives call n's ``local_alias``."""
+    return Traffic(tuple(_target(n, dialled(n)) for n in range(TARGETS)), result)
+
+
+def authorization(password: str) -> str:
+    """The value of the Authorization header (HTTP Basic) of every call."""
+    return "Basic " + b64encode(f"{USER}:{password}".encode()).decode()
+
+
+def write_for_wrk(traffic: Traffic, password: str, path: Path) -> None:
+    """Write what ``wrk.lua`` reads: the Authorization header, then one target a line."""
+    path.write_text("\n".join((authorization(password), *traffic.targets)) + "\n")
+
+
+def _target(n: int, local_alias: str) -> str:
+    parameters = {
+        "call_direction": "dial_in",
+        "protocol": "sip",
+        "bandwidth": "0",
+        "vendor": "Cisco/CE",
+        "encryption": "On",
+        "registered": "False",
+        "trigger": "invite",
+        "remote_display_name": "Alice",
+        "remote_alias": f"sip:alice{n:04}@example.com",
+        "remote_address": "10.44.151.5",
+        "remote_port": f"{20000 + n}",
+        "call_tag": f"tag{n:04}",
+        "idp_uuid": "",
+        "has_authenticated_display_name": "False",
+        "supports_direct_media": "False",
+        "teams_tenant_id": "",
+        "location": "London",
+        "node_ip": "10.144.101.21",
+        "version_id": "39",
+        "pseudo_version_id": "82559.0.0",
+        "local_alias": local_alias,
+    }
+    return f"/policy/v1/service/configuration?{urlencode(parameters)}"
