@@ -12,8 +12,8 @@ UV      := uv==0.13.9
 
 BIN     := $(VENV)/bin
 PLUGINS := $(patsubst %/pyproject.toml,%,$(sort $(wildcard plugins/*/pyproject.toml)))
-SOURCES := $(wildcard $(addsuffix /src,$(PLUGINS)))
-CHECKED := $(wildcard pexpolicy tests $(addsuffix /src,$(PLUGINS)) $(addsuffix /tests,$(PLUGINS)))
+SOURCES := $(wildcard $(addsuffix /src,$(PLUGINS) bench/plugins))
+CHECKED := $(wildcard pexpolicy tests bench deploy $(addsuffix /src,$(PLUGINS)) $(addsuffix /tests,$(PLUGINS)))
 
 # The stamp is named after all that makes an environment useless when it changes: the interpreter,
 # the place of the clone, the set of plugins. A change of contents is seen by its time.
@@ -76,19 +76,21 @@ fix: $(STAMP) ## format the code and repair what the linter can
 	@$(BIN)/ruff format .
 
 # Plugins depend on pexpolicy, which is here and not on an index: the override says so, and the
-# lock does not name it. The second lock is the part of the first that an installation needs.
-lock: ## renew requirements.lock and deploy/requirements.lock (UPGRADE= adds only what is missing)
+# locks do not name it. The locks in deploy/ are the parts of the first that an installation and
+# its build need.
+lock: ## renew the locks to the newest versions (UPGRADE= adds only what is missing)
 	$(require_python)
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet $(UV)
 	@echo "pexpolicy @ ." > $(VENV)/here.txt
-	@$(COMPILE) $(UPGRADE) --group dev -o requirements.lock
-	@$(COMPILE) -c requirements.lock -o deploy/requirements.lock
+	@$(COMPILE) $(UPGRADE) $(INSTALLED) --group dev -o requirements.lock
+	@$(COMPILE) $(INSTALLED) -c requirements.lock -o deploy/requirements.lock
+	@$(COMPILE) --group build -c requirements.lock -o deploy/build.lock
 
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
-	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
-	--no-annotate --all-extras --override $(VENV)/here.txt --no-emit-package pexpolicy \
-	pyproject.toml $(addsuffix /pyproject.toml,$(PLUGINS))
+	--no-emit-index-url --no-emit-find-links --no-annotate --custom-compile-command "make lock"
+INSTALLED = pyproject.toml $(addsuffix /pyproject.toml,$(PLUGINS)) --all-extras \
+	--override $(VENV)/here.txt --no-emit-package pexpolicy
 
 bench: $(STAMP) ## measure the server beside a bare aiohttp program (Linux, needs wrk)
 	@$(BIN)/python -m bench $(ARGS)
@@ -98,7 +100,7 @@ fuzz: $(STAMP) ## a million malformed requests against a running server
 
 prove-image: ## carry out the Dockerfile's steps without Docker, then serve and check health
 	$(require_python)
-	@PYTHON=$(PYTHON) deploy/prove-image
+	@PYTHON=$(PYTHON) $(PYTHON) deploy/prove_image.py
 
 clean: ## remove environments, caches and build results
 	rm -rf $(VENV) .venv-* .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
