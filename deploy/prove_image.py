@@ -40,7 +40,7 @@ class Stage:
 
 
 def read_stages(dockerfile: str) -> list[Stage]:
-    """The stages of a Dockerfile; raises ``ValueError`` for an instruction that is not known here."""
+    """The stages of a Dockerfile; raises ``ValueError`` for an instruction that is unknown here."""
     lines = (line for line in dockerfile.splitlines() if not line.lstrip().startswith("#"))
     stages: list[Stage] = []
     for instruction in "\n".join(lines).replace("\\\n", " ").splitlines():
@@ -72,14 +72,17 @@ class Stand:
             self.port = free.getsockname()[1]
 
     def path(self, absolute: str) -> Path:
+        """Where a path of the image lies here."""
         return self.root / absolute.lstrip("/")
 
     def local(self, text: str) -> str:
+        """A command or a value of the image, as it reads here."""
         for place in ("/opt/pexpolicy", "/etc/pexpolicy"):
             text = text.replace(place, str(self.path(place)))
         return text.replace("0.0.0.0", "127.0.0.1").replace("8000", str(self.port))  # noqa: S104
 
     def environment(self, stage: Stage) -> dict[str, str]:
+        """The variables of the image, and nothing of this machine's."""
         own = {name: self.local(value) for name, value in stage.environment.items()}
         return {**own, "PEXPOLICY_PASSWORD": PASSWORD}
 
