@@ -63,16 +63,22 @@ $(STAMP): requirements.lock pyproject.toml $(addsuffix /pyproject.toml,$(PLUGINS
 run: $(STAMP) ## serve config.toml, by default on http://127.0.0.1:8000
 	@exec $(BIN)/pexpolicy serve --config $(CONFIG) $(ARGS)
 
-test: lint ## every check: format, lint, types, all tests of core and plugins
-	@$(ISOLATED) $(BIN)/python -m pytest -n $(JOBS) $(ARGS)
+# A failed check does not hide what the checks after it have to say.
+test: $(STAMP) ## every check: format, lint, types, all tests of core and plugins
+	@failed=0; \
+	$(MAKE) --no-print-directory lint || failed=1; \
+	$(ISOLATED) $(BIN)/python -m pytest -n $(JOBS) $(ARGS) || failed=1; \
+	exit $$failed
 
 lint: $(STAMP) ## format, lint and types only
-	@$(BIN)/ruff format --check .
-	@$(BIN)/ruff check .
-	@MYPYPATH=$(subst $(space),:,$(strip $(SOURCES))) $(BIN)/mypy $(CHECKED)
+	@failed=0; \
+	$(BIN)/ruff format --check --output-format concise . || failed=1; \
+	$(BIN)/ruff check . || failed=1; \
+	MYPYPATH=$(subst $(space),:,$(strip $(SOURCES))) $(BIN)/mypy $(CHECKED) || failed=1; \
+	exit $$failed
 
 fix: $(STAMP) ## format the code and repair what the linter can
-	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff check --fix-only .
 	@$(BIN)/ruff format .
 
 # Plugins depend on pexpolicy, which is here and not on an index: the override says so, and the
