@@ -1,0 +1,87 @@
+"""A server that its own command line starts, as an operator does."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests import wire
+
+ROOT = Path(__file__).parent.parent
+SHIPPED = ROOT / "config.toml"
+START = 20.0
+"""Seconds until a server that says nothing counts as failed."""
+
+
+@dataclass(frozen=True)
+class Running:
+    """A server, where it answers and where it writes."""
+
+    url: str
+    audit: Path
+    pid: int
+
+    @property
+    def port(self) -> int:
+        return int(self.url.split(":")[2].split("/")[0])
+
+    def ask(self, target: str | bytes, **options: Any) -> wire.Reply:
+        """One request."""
+        return wire.ask_blocking(self.port, target, **options)
+
+    def lines(self) -> list[dict[str, Any]]:
+        """The audit so far."""
+        return [json.loads(line) for line in self.audit.read_bytes().splitlines()]
+
+
+def with_audit(config: Path, folder: Path, also: str = "") -> Path:
+    """A copy of a configuration whose audit goes to `audit.jsonl` beside it."""
+    copy = folder / "config.toml"
+    copy.write_text(f'{config.read_text()}\n[audit]\npath = "audit.jsonl"\n{also}')
+    return copy
+
+
+@contextmanager
+def running(
+    config: Path,
+    *arguments: str,
+    python: str = sys.executable,
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[Running]:
+    """Start a server on a free port, wait until it announces itself, and end it."""
+    command = (python, "-m", "pexpolicy", "serve", "--config", str(config), "--port", "0")
+    with subprocess.Popen(
+        (*command, *arguments),
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        env={**os.environ, **(environment or {})},
+        text=True,
+    ) as server:
+        try:
+            yield Running(_announced(server), config.parent / "audit.jsonl", server.pid)
+        finally:
+            server.send_signal(signal.SIGTERM)
+            server.wait(START)
+
+
+def _announced(server: subprocess.Popen[str]) -> str:
+    """The URL on standard error; a server that dies or keeps silent fails the test."""
+    assert server.stderr is not None
+    said: list[str] = []
+    silence = threading.Timer(START, server.kill)
+    silence.start()
+    try:
+        for line in server.stderr:
+            said.append(line)
+            if " answers on " in line:
+                return line.partition(" answers on ")[2].split()[0]
+    finally:
+        silence.cancel()
+    raise AssertionError("the server did not start:\n" + "".join(said))
