@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import Literal
+from collections.abc import Iterable
+from typing import Annotated, Literal
 
-from pydantic import field_validator
+from pydantic import AfterValidator
 
 from pexpolicy import (
+    Advice,
     Alias,
     Continue,
     PluginSettings,
@@ -16,7 +18,21 @@ from pexpolicy import (
     hookimpl,
 )
 
-_DOMAIN = re.compile(r"@?(\*\.)?[^\s@*/:]+")
+_LABEL = r"[^\s@*/:.\[\]]+"
+_DOMAIN = re.compile(rf"@?(?:\*\.)?{_LABEL}(?:\.{_LABEL})*\.?")
+MAX_DOMAIN = 253
+"""Characters of the longest name in DNS; what is longer is below no domain."""
+
+
+def _domain(entry: str) -> str:
+    """A domain in the form in which the host of an alias stands."""
+    if not _DOMAIN.fullmatch(entry.strip()):
+        msg = f"{entry!r} is no domain; write example.com, @example.com or *.example.com"
+        raise ValueError(msg)
+    return entry.strip().removeprefix("@").rstrip(".").lower()
+
+
+Domain = Annotated[str, AfterValidator(_domain)]
 
 
 class Domains:
@@ -25,25 +41,27 @@ class Domains:
     class Settings(PluginSettings):
         """``[plugins.domains.settings]``."""
 
-        allowed: list[str]
-        """Domains: ``example.com`` or ``@example.com`` for itself, ``*.example.com`` for what is below it."""
+        allowed: list[Domain]
+        """``example.com`` or ``@example.com`` for itself, ``*.example.com`` for what is below."""
 
         otherwise: Literal["reject", "abstain"] = "reject"
         """What becomes of all other aliases: refused, or left to the next plugin."""
-
-        @field_validator("allowed")
-        @classmethod
-        def _domains(cls, allowed: list[str]) -> list[str]:
-            for entry in allowed:
-                if not _DOMAIN.fullmatch(entry.strip()):
-                    msg = f"{entry!r} is no domain; write example.com, @example.com or *.example.com"
-                    raise ValueError(msg)
-            return [entry.strip().removeprefix("@").rstrip(".").lower() for entry in allowed]
 
     def __init__(self, settings: Settings) -> None:
         self._domains = frozenset(d for d in settings.allowed if not d.startswith("*."))
         self._parents = frozenset(d[2:] for d in settings.allowed if d.startswith("*."))
         self._rejects = settings.otherwise == "reject"
+
+    @hookimpl
+    def check(self) -> Iterable[Advice]:
+        """Settings that let nobody register, or half the world."""
+        key = ("allowed",)
+        if not self._domains and not self._parents and self._rejects:
+            yield Advice(key, "is empty: no device can register")
+        for parent in sorted(p for p in self._parents if "." not in p):
+            yield Advice(
+                key, f"*.{parent} lets every device register whose domain ends in .{parent}"
+            )
 
     @hookimpl
     async def registration_alias(
@@ -55,10 +73,15 @@ class Domains:
         return _REFUSED if self._rejects else None
 
     def _allows(self, alias: Alias) -> bool:
+        if not alias.user or "@" in alias.user:
+            # Two domains in one alias: which of them the device belongs to is anybody's guess.
+            return False
         host = alias.host
         if host in self._domains:
             return True
-        while host and self._parents:
+        if not self._parents or len(host) > MAX_DOMAIN:
+            return False
+        while host:
             host = host.partition(".")[2]
             if host in self._parents:
                 return True

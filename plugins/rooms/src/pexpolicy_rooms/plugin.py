@@ -25,7 +25,8 @@ from pexpolicy_rooms.table import RoomTable
 
 DEFAULT_TAG = "default-room"
 MAX_NAME = 250
-_PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
+_PLACEHOLDER = "{local_alias}"
+_INDEX_OR_NAME = re.compile(r"\[(\d+)\]|([^.\[\]]+)")
 
 
 class Rooms:
@@ -35,17 +36,19 @@ class Rooms:
         """``[plugins.rooms.settings]``."""
 
         default_room: str | None = None
-        """Name of a room for every other alias; ``{local_alias}`` stands for it. Without it: abstain."""
+        """Name of a room for any other alias, which ``{local_alias}`` stands for; else abstain."""
 
         rooms: dict[str, Any] = Field(default_factory=dict)
-        """A table for each alias, with any field of any service type; ``conference`` unless it says else."""
+        """A table for each alias: any field of any service type, by default of a ``conference``."""
 
     def __init__(self, settings: Settings) -> None:
         self._table = RoomTable()
         self._default = settings.default_room
         self._advice: list[Advice] = []
         problems = [
-            problem for alias, fields in settings.rooms.items() for problem in self._add(alias, fields)
+            problem
+            for alias, fields in settings.rooms.items()
+            for problem in self._add(alias, fields)
         ]
         problems += _template_problems(settings.default_room)
         if problems:
@@ -58,9 +61,12 @@ class Rooms:
             yield Problem(key, "is no alias")
         elif not isinstance(fields, dict):
             yield Problem(key, "expected a table of fields, such as name and service_tag")
+        elif (kind := fields.get("service_type", "conference")) not in _KINDS:
+            text = f"{kind!r} is none of {', '.join(_KINDS)}"
+            yield Problem((*key, "service_type"), text)
         else:
             try:
-                service = _service(fields)
+                service = _service(kind, fields)
             except DecisionError as error:
                 yield Problem((*key, *_field(error)), _said(error))
                 return
@@ -73,7 +79,7 @@ class Rooms:
         """The room of the dialed alias; probes and breakout rooms are none of ours."""
         alias = request.local_alias
         direction = request.call_direction
-        if not alias or direction == "non_dial" or request.breakout_uuid is not None:
+        if not alias.user or direction == "non_dial" or request.breakout_uuid is not None:
             return None
         room = self._table.find(alias)
         if room is not None or self._default is None or direction == "dial_out":
@@ -83,7 +89,7 @@ class Rooms:
     def _default_room(self, alias: Alias, template: str) -> Service | None:
         if self._table.is_ambiguous(alias):
             return None
-        name = template.replace("{local_alias}", alias)
+        name = template.replace(_PLACEHOLDER, alias)
         if len(name) > MAX_NAME:
             return None
         return Conference(name=name, service_tag=DEFAULT_TAG, reason="no room has this alias")
@@ -92,29 +98,35 @@ class Rooms:
     def check(self) -> Iterable[Advice]:
         """Rooms that cannot be told apart, open doors, and fields that Infinity may not like."""
         if self._default is not None:
+            room = "a room of its own" if _PLACEHOLDER in self._default else "one room"
             yield Advice(
                 ("default_room",),
-                "every alias that has no room leads to a room of its own without a PIN: anybody who can "
+                f"every alias that has no room leads to {room} without a PIN: anybody who can "
                 "dial in can use it, and rooms of Infinity's own database are hidden",
             )
         for user, hosts in self._table.ambiguities():
             shared = ", ".join(f"{user}@{host}" for host in hosts)
-            yield Advice(("rooms",), f"a call to the bare name {user} meets none of {shared}: add {user}")
+            yield Advice(
+                ("rooms",), f"a call to the bare name {user} meets none of {shared}: add {user}"
+            )
         yield from self._advice
 
 
-def _service(fields: dict[str, Any]) -> Service:
+# A list: what stands in a TOML file may be no key of a dictionary.
+_KINDS = list(SERVICE_TYPES)
+
+
+def _service(kind: str, fields: dict[str, Any]) -> Service:
     """The service that a table describes; a key that is no field is an error here."""
     given = {**fields, "service_tag": fields.get("service_tag", "")}
-    kind = given.pop("service_type", "conference")
-    if not isinstance(kind, str) or kind not in SERVICE_TYPES:
-        msg = f"service_type: {kind!r} is none of {', '.join(SERVICE_TYPES)}"
-        raise SettingsError(msg)
+    given.pop("service_type", None)
     return SERVICE_TYPES[kind](**given)
 
 
-def _field(error: DecisionError) -> tuple[str, ...]:
-    return (error.refusal.field,) if error.refusal.field else ()
+def _field(error: DecisionError) -> tuple[str | int, ...]:
+    """Where in the table of a room a field stands: ``members[0].role`` is three steps down."""
+    steps = _INDEX_OR_NAME.findall(error.refusal.field)
+    return tuple(int(index) if index else name for index, name in steps)
 
 
 def _said(error: DecisionError) -> str:
@@ -123,6 +135,17 @@ def _said(error: DecisionError) -> str:
 
 
 def _template_problems(template: str | None) -> Iterable[Problem]:
-    for name in _PLACEHOLDER.findall(template or ""):
-        if name != "local_alias":
-            yield Problem(("default_room",), f"there is no {{{name}}}; only {{local_alias}} is filled in")
+    key = ("default_room",)
+    if template is None:
+        return
+    rest = template.replace(_PLACEHOLDER, "")
+    if "{" in rest or "}" in rest:
+        yield Problem(key, f"only {_PLACEHOLDER} is filled in; write the name without other braces")
+    elif not template.strip():
+        yield Problem(
+            key, "is empty; leave it out if aliases without a room are not yours to answer"
+        )
+    elif len(template.replace(_PLACEHOLDER, "a")) > MAX_NAME:
+        yield Problem(
+            key, f"is too long: with the alias in it, a name has at most {MAX_NAME} characters"
+        )

@@ -18,24 +18,27 @@ class Room(NamedTuple):
 class RoomTable:
     """Rooms by the user part of their aliases.
 
-    An alias with a host meets the room of that alias, or a room whose alias is its bare user part. A bare
-    alias meets the room of that bare alias, or the one room that has it as its user part.
+    An alias with a host meets the room of that alias, or a room whose alias is its bare user part.
+    A bare alias meets the room of that bare alias, or the one room that has it as its user part.
     """
 
     def __init__(self) -> None:
-        self._rooms: dict[str, Room | tuple[Room, ...]] = {}
+        # Nearly every user part belongs to one room; a dictionary for each would cost most memory.
+        self._rooms: dict[str, Room | dict[str, Service]] = {}
 
     def add(self, alias: Alias, service: Service) -> bool:
         """Add a room; false when there is one of the same alias already."""
-        room = Room(alias.host, service)
-        before = self._rooms.get(alias.user)
+        user, host = alias.user, alias.host
+        before = self._rooms.get(user)
         if before is None:
-            self._rooms[alias.user] = room
+            self._rooms[user] = Room(host, service)
             return True
-        others = (before,) if isinstance(before, Room) else before
-        if any(other.host == room.host for other in others):
+        if isinstance(before, Room):
+            before = {before.host: before.service}
+        if host in before:
             return False
-        self._rooms[alias.user] = (*others, room)
+        before[host] = service
+        self._rooms[user] = before
         return True
 
     def find(self, alias: Alias) -> Service | None:
@@ -46,17 +49,18 @@ class RoomTable:
         host = alias.host
         if isinstance(found, Room):
             return found.service if not host or not found.host or host == found.host else None
-        by_host = {room.host: room.service for room in found}
-        return by_host.get(host) or by_host.get("")
+        return found.get(host) or found.get("")
 
     def is_ambiguous(self, alias: Alias) -> bool:
-        """True for a bare alias that two rooms share as their user part, so that it meets neither."""
-        return alias.bare and isinstance(self._rooms.get(alias.user), tuple)
+        """True for a bare alias that meets no room because several have it as their user part."""
+        return (
+            alias.bare
+            and isinstance(found := self._rooms.get(alias.user), dict)
+            and "" not in found
+        )
 
     def ambiguities(self) -> Iterable[tuple[str, list[str]]]:
         """Each bare name that meets no room because several share it, with their hosts."""
         for user, rooms in self._rooms.items():
-            if not isinstance(rooms, Room):
-                hosts = [room.host for room in rooms]
-                if "" not in hosts:
-                    yield user, hosts
+            if isinstance(rooms, dict) and "" not in rooms:
+                yield user, list(rooms)
