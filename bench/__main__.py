@@ -33,7 +33,7 @@ _FAILURES = (NotServing, ProofFailed, LoadFailed, ThreadEnded, OSError)
 def main(
     scenario: tuple[str, ...], rounds: int, seconds: int, connections: int, json_path: Path | None
 ) -> None:
-    """Measure what a policy call costs. Without a SCENARIO: all but self-check."""
+    """Measure what a policy call costs. Without a SCENARIO: all but plain-query and self-check."""
     signal.signal(signal.SIGTERM, _leave)
     try:
         require_wrk()

@@ -46,6 +46,14 @@ def shipped(lab: Lab) -> list[Finding]:
     return [Finding("shipped", "a prepared room", figure, "A", goal(2.8), detail)]
 
 
+def plain_query(lab: Lab) -> list[Finding]:
+    """The same as ``shipped`` for query values that nobody escaped."""
+    duel = _duel(lab, [("plain-query", launches.shipped_config(), PREPARED.unescaped())])
+    detail = duel.described({"bare": "bare", "plain-query": "ours"})
+    figure = duel.ratio("plain-query", "bare")
+    return [Finding("plain-query", "a prepared room, query not escaped", figure, "A", None, detail)]
+
+
 def per_call(lab: Lab) -> list[Finding]:
     """The shipped configuration answering with the default room, made anew for each call."""
     duel = _duel(lab, [("per-call", launches.shipped_config(), PER_CALL)])
@@ -137,9 +145,11 @@ SCENARIOS: Mapping[str, Callable[[Lab], list[Finding]]] = {
     "ten-plugins": ten_plugins,
     "eight-fields": eight_fields,
     "full-45-fields": full_45_fields,
+    "plain-query": plain_query,
     "self-check": self_check,
 }
-DEFAULT = tuple(name for name in SCENARIOS if name != "self-check")
+ON_REQUEST = ("plain-query", "self-check")
+DEFAULT = tuple(name for name in SCENARIOS if name not in ON_REQUEST)
 
 
 def _duel(lab: Lab, entries: Sequence[tuple[str, Table, Traffic]]) -> Duel:

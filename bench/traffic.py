@@ -9,7 +9,7 @@ from base64 import b64encode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlencode
+from urllib.parse import unquote, urlencode
 
 TARGETS = 4096
 USER = "pexip"
@@ -28,6 +28,13 @@ class Traffic:
         """The same calls to a server that gives the first one's answer to all of them."""
         first = self.result(0)
         return Traffic(self.targets, lambda _index: first)
+
+    def unescaped(self) -> "Traffic":
+        """The same calls with ``:``, ``/`` and ``@`` of their values as they are.
+
+        Infinity escapes them; Pexip's documentation prints them so, and so do many load tests.
+        """
+        return Traffic(tuple(unquote(target) for target in self.targets), self.result)
 
 
 def calls(dialled: Callable[[int], str], result: Callable[[int], Result]) -> Traffic:
