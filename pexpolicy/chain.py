@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from types import CoroutineType
 from typing import Any, Literal, Protocol
@@ -83,20 +83,20 @@ class Chain:
     async def ask(self, request: Request, lanes: Lanes) -> Outcome:
         """Ask until somebody decides, the plugins are through, or the budget is gone. Never raises."""
         walk = _Walk(self, request)
-        last = len(self.links)
-        while walk.decision is None and walk.at < last:
-            lane = lanes.begin(walk.onward())
+        while walk.links:
+            lane = lanes.begin(walk.onward(lanes))
             if lane is not None:
                 await self._wait(walk, lane, lanes)
-        if walk.decision is None:
+        decision = walk.decision
+        if decision is None:
             return Outcome(self.endpoint.name, self.default, DEFAULT, walk.steps)
-        return Outcome(self.endpoint.name, walk.decision, walk.decided_by, walk.steps)
+        return Outcome(self.endpoint.name, decision, walk.decided_by, walk.steps)
 
     async def _wait(self, walk: _Walk, lane: Lane, lanes: Lanes) -> None:
         """Wait for the hook that waits, as long as it may; then leave it behind."""
         walk.waited = True
         left = walk.limit - (self.clock() - walk.began)
-        link = self.links[walk.at]
+        link = walk.links[0]
         try:
             await asyncio.wait((lane.done,), timeout=max(left, 0.0))
         finally:
@@ -111,46 +111,47 @@ class Chain:
 
 
 class _Walk:
-    """How far the asking has come for one call."""
+    """How far the asking has come for one call. ``links`` are those that are still to be asked."""
 
     __slots__ = (
-        "at",
         "began",
         "chain",
         "deadline",
         "decided_by",
         "decision",
         "limit",
+        "links",
         "request",
         "steps",
         "turn",
         "waited",
     )
 
+    decision: Decision | None
+    decided_by: str
+
     def __init__(self, chain: Chain, request: Request) -> None:
         self.chain = chain
         self.request = request
+        self.links = chain.links
         self.steps: list[Step] = []
-        self.decision: Decision | None = None
-        self.decided_by = ""
-        self.at = 0
-        self.began = chain.clock()
-        self.deadline = self.began + chain.budget
-        self.limit = 0.0
+        self.decision = None
+        self.began = began = chain.clock()
+        self.deadline = began + chain.budget
         self.turn = 0
         self.waited = False
 
-    async def onward(self) -> None:
+    async def onward(self, lanes: Lanes) -> None:
         """Ask the next plugins, up to a decision or to the end of the first hook that waited.
 
-        What follows a hook that waited begins anew in another lane: no plugin inherits a task or a
-        context from the one before it. A hook that was abandoned finds its turn over.
+        What follows a hook that waited, or that cancelled its task, begins anew in another lane: no plugin
+        inherits a task or a context from the one before it. A hook that was abandoned finds its turn over.
         """
         turn = self.turn
-        task = asyncio.current_task()
-        for link in self.chain.links[self.at :]:
-            self.limit = min(link.timeout, self.deadline - self.began)
-            if self.limit <= 0.0:
+        endpoint = self.chain.endpoint
+        for link in self.links:
+            self.limit = limit = min(link.timeout, self.deadline - self.began)
+            if limit <= 0.0:
                 self._skip_rest()
                 return
             try:
@@ -158,7 +159,7 @@ class _Walk:
                 if turn != self.turn:
                     return
                 if answer is not None:
-                    answer = self.chain.endpoint.admit(answer, self.request)
+                    answer = endpoint.admit(answer, self.request)
                     if type(answer) is CoroutineType:
                         answer = await answer
                     if self.chain.names is not None:
@@ -169,21 +170,25 @@ class _Walk:
                 self._fault(link, error)
             else:
                 self._take(link, answer)
-            if self.decision is not None or self.waited or (task is not None and task.cancelling()):
+            if self.decision is not None:
+                self.links = ()
+                return
+            if self.waited or lanes.standing_in.cancelling():
                 self.waited = False
                 return
 
     def _take(self, link: Link, answer: Decision | None) -> None:
         now = self.chain.clock()
-        if now - self.began > self.limit:
+        seconds = now - self.began
+        if seconds > self.limit:
             self.fail(link, TIMED_OUT, self.late())
             return
-        self.steps.append(
-            Step(link.plugin, ABSTAINED if answer is None else DECIDED, now - self.began)
-        )
         self.began = now
-        self.at += 1
-        if answer is not None:
+        self.links = self.links[1:]
+        if answer is None:
+            self.steps.append(Step(link.plugin, ABSTAINED, seconds))
+        else:
+            self.steps.append(Step(link.plugin, DECIDED, seconds))
             self.decision, self.decided_by = answer, link.plugin
 
     def _fault(self, link: Link, error: BaseException) -> None:
@@ -208,7 +213,7 @@ class _Walk:
         now = self.chain.clock()
         self.steps.append(Step(link.plugin, outcome, now - self.began, detail))
         self.began = now
-        self.at += 1
+        self.links = self.links[1:]
         if link.on_error == "reject":
             self._refuse(link, f"{link.plugin} {_SAID[outcome]}")
 
@@ -217,9 +222,8 @@ class _Walk:
         return f"no answer within {self.limit:.3g} s"
 
     def _skip_rest(self) -> None:
-        rest: Sequence[Link] = self.chain.links[self.at :]
+        rest, self.links = self.links, ()
         self.steps += [Step(link.plugin, SKIPPED, 0.0, "the budget was gone") for link in rest]
-        self.at = len(self.chain.links)
         for link in rest:
             if link.on_error == "reject":
                 self._refuse(link, f"{link.plugin} {_SAID[SKIPPED]}")
@@ -229,6 +233,7 @@ class _Walk:
         refusal = self.chain.endpoint.refusal
         self.decision = type(refusal).from_result(refusal.set_fields(), reason=reason)
         self.decided_by = link.plugin
+        self.links = ()
 
 
 _SAID = {

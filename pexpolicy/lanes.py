@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import types
-from asyncio import _enter_task, _leave_task
+from asyncio import _enter_task, _leave_task, current_task
 from collections.abc import Coroutine, Generator
 from contextvars import Context, copy_context
 from typing import Any
@@ -35,11 +35,6 @@ class Lane:
         self._waits_for: Any = None
         self.done: asyncio.Future[None] = loop.create_future()
         self.task = loop.create_task(self._live(), name="pexpolicy-lane")
-
-    @property
-    def tainted(self) -> bool:
-        """True when something cancelled the parked task: it cannot serve another call."""
-        return self._wake.done() or self.task.cancelling() > 0
 
     def take_over(self, work: Work, context: Context, waits_for: Any) -> None:
         """Go on with a coroutine that waits for the future it yielded."""
@@ -93,6 +88,8 @@ class Lanes:
         self._loop = loop
         self._parked: list[Lane] = []
         self._leftovers: dict[Lane, str] = {}
+        self.standing_in: asyncio.Task[None]
+        """The parked task that stands in as the current one, while a coroutine runs its first stretch."""
 
     @property
     def leftovers(self) -> list[str]:
@@ -105,26 +102,28 @@ class Lanes:
         Returns ``None`` in the first case and else the lane in which it goes on; ``lane.done`` tells when it
         has ended. What the coroutine raises before it waits is raised here.
         """
-        parked = self._parked
-        lane = parked.pop() if parked else Lane(self._loop)
+        loop, parked = self._loop, self._parked
+        lane = parked.pop() if parked else Lane(loop)
+        task = self.standing_in = lane.task
         context = copy_context()
-        current = asyncio.current_task(self._loop)
+        current = current_task(loop)
         if current is not None:
-            _leave_task(self._loop, current)
-        _enter_task(self._loop, lane.task)
+            _leave_task(loop, current)
+        _enter_task(loop, task)
         try:
             waits_for = context.run(work.send, None)
         except StopIteration:
-            if not lane.tainted:
+            # A task that something cancelled meanwhile cannot serve another call.
+            if not task.cancelling():
                 parked.append(lane)
             return None
         except BaseException:
-            lane.task.cancel()
+            task.cancel()
             raise
         finally:
-            _leave_task(self._loop, lane.task)
+            _leave_task(loop, task)
             if current is not None:
-                _enter_task(self._loop, current)
+                _enter_task(loop, current)
         lane.take_over(work, context, waits_for)
         return lane
 

@@ -32,12 +32,11 @@ class LoggedParameters:
         facts: dict[str, Any] = {}
         withheld: list[str] = []
         for name, value in params.items():
-            if not value:
-                continue
-            if name in shown or name.startswith(ATTRIBUTE) or _header(name) in shown:
-                facts[name] = value if name not in facts else _more(facts[name], value)
-            else:
-                withheld.append(name[:100])
+            if value:
+                if name in shown or name.startswith(ATTRIBUTE) or _header(name) in shown:
+                    facts[name] = value if name not in facts else _more(facts[name], value)
+                else:
+                    withheld.append(name[:100])
         return facts, withheld
 
 

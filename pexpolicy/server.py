@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from urllib.parse import unquote
 
 from aiohttp import hdrs, web
+from multidict import CIMultiDict
 from uuid_utils import uuid7
 from yarl import URL
 
@@ -14,12 +15,17 @@ from pexpolicy.audit import Audit
 from pexpolicy.chain import Log
 from pexpolicy.credentials import BasicAuth
 from pexpolicy.endpoints import ENDPOINTS
+from pexpolicy.endpoints.base import JPEG, JSON
 from pexpolicy.faults import blame
 from pexpolicy.policy import Policy
 from pexpolicy.protocol import PLAIN_HEADERS
 
 View = Callable[[web.Request], Awaitable[web.StreamResponse]]
 ALLOWED = "GET, HEAD"
+HEADERS = {
+    content_type: CIMultiDict({**PLAIN_HEADERS, hdrs.CONTENT_TYPE: content_type})
+    for content_type in (JSON, JPEG)
+}
 
 
 class Service:
@@ -67,9 +73,7 @@ class Service:
             except Exception as error:  # noqa: BLE001 - nor may a fault in writing about it
                 self._report(name, error)
             return web.Response(
-                status=reply.status,
-                body=reply.body,
-                headers={"Server": "pexpolicy", "Content-Type": reply.content_type},
+                status=reply.status, body=reply.body, headers=CIMultiDict(HEADERS[reply.content_type])
             )
 
         return view

@@ -16,6 +16,7 @@ from pexpolicy.refusal import DecisionError, Refusal, brief
 R = TypeVar("R", bound=Request)
 
 JSON = "application/json"
+JPEG = "image/jpeg"
 
 
 class Reply(msgspec.Struct, frozen=True, gc=False):

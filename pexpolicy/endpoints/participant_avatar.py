@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from pexpolicy.alias import Alias
 from pexpolicy.checked import assign
 from pexpolicy.decisions import Continue, Decision
-from pexpolicy.endpoints.base import Endpoint, Reply, handed_back
+from pexpolicy.endpoints.base import JPEG, Endpoint, Reply, handed_back
 from pexpolicy.endpoints.call_parameters import CallRequest, ServiceParameters
 from pexpolicy.parameters import Parameter, Params, integer, role
 
@@ -120,7 +120,7 @@ class _ParticipantAvatar(Endpoint[ParticipantAvatarRequest]):
     def reply(self, decision: Decision, decision_id: str, decided_by: str) -> Reply:
         """The picture, or a 404: Infinity shows a placeholder."""
         if isinstance(decision, Avatar):
-            return Reply(200, "image/jpeg", decision.image, "continue")
+            return Reply(200, JPEG, decision.image, "continue")
         return handed_back(self.body(decision, decision_id, decided_by))
 
     def envelope(self, decision: Decision) -> dict[str, Any]:
