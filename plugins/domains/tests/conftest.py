@@ -1,0 +1,85 @@
+"""Asking the plugin through the whole chain, as a server does."""
+
+import asyncio
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from multidict import MultiDict
+
+from pexpolicy.config import ConfigError, from_document
+from pexpolicy.policy import Answer, Policy, build_policy
+
+Settings = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What became of one registration: the reply as Infinity reads it, and the one step."""
+
+    action: str
+    decided_by: str
+    reason: str | None
+    step: str
+
+
+def _policy(settings: Settings) -> Policy:
+    document = {"plugins": {"domains": {"settings": settings}}}
+    return build_policy(from_document(document, Path("config.toml"), "0" * 16))
+
+
+def _asked(answer: Answer) -> Asked:
+    body = json.loads(answer.reply.body)
+    assert answer.reply.status == 200
+    assert body["status"] == "success"
+    # Neither an allowed nor a refused registration may carry credentials.
+    assert body["result"] == {}
+    step = answer.outcome.steps[0].outcome
+    return Asked(body["action"], body["decided_by"], body.get("reason"), step)
+
+
+@dataclass(frozen=True)
+class Domains:
+    """The plugin as its settings make it."""
+
+    policy: Policy = field(repr=False)
+
+    def ask(self, alias: str) -> Asked:
+        """One request about an alias that wants to register."""
+
+        async def answer() -> Answer:
+            async with self.policy.serving():
+                return await self.policy.answer("registration_alias", MultiDict(), alias, "an id")
+
+        return _asked(asyncio.run(answer()))
+
+    def allows(self, alias: str) -> bool:
+        """True when the alias may register."""
+        return self.ask(alias).action == "continue"
+
+    def advice(self) -> list[str]:
+        """What `pexpolicy check` warns of, without the table that all of it is in."""
+        return [str(item).removeprefix("plugins.domains.settings.") for item in self.policy.advice]
+
+
+@pytest.fixture(scope="session")
+def build() -> Callable[..., Domains]:
+    """Builds the plugin from the domains that it allows, and its other settings by name."""
+    return lambda *allowed, **more: Domains(_policy({"allowed": list(allowed), **more}))
+
+
+@pytest.fixture(scope="session")
+def complaints() -> Callable[[Settings], list[str]]:
+    """What is said of settings that cannot be used, without the table that all of it is in."""
+
+    def complain(settings: Settings) -> list[str]:
+        with pytest.raises(ConfigError) as refused:
+            _policy(settings)
+        problems = [str(problem) for problem in refused.value.problems]
+        assert all(problem.startswith("plugins.domains.settings.") for problem in problems)
+        return [problem.removeprefix("plugins.domains.settings.") for problem in problems]
+
+    return complain

@@ -1,0 +1,80 @@
+"""What `pexpolicy check` says of rooms that are valid and that one should know of all the same."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+Build = Callable[..., Any]
+
+
+def advice(build: Build, **fields: Any) -> list[str]:
+    said: list[str] = build({"rooms": {"x@example.com": {"name": "X", **fields}}}).advice()
+    return said
+
+
+def test_a_plain_room_is_nothing_to_warn_of(build: Build) -> None:
+    assert advice(build) == []
+
+
+def test_a_room_with_pins_that_fit_is_nothing_to_warn_of(build: Build) -> None:
+    assert advice(build, pin="1234", guest_pin="5678", allow_guests=True) == []
+    assert advice(build, pin="1234#", guest_pin="567890#", allow_guests=True) == []
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"allow_guests": True}, "guests are allowed without a Host PIN"),
+        ({"pin": "1234", "guest_pin": "5678"}, "a guest PIN without allow_guests"),
+        ({"pin": "1234", "guest_pin": "56789", "allow_guests": True}, "one length"),
+        ({"pin": "1234#", "guest_pin": "56789", "allow_guests": True}, "both end in #"),
+        ({"pin": "1234", "guest_pin": "1234", "allow_guests": True}, "must differ"),
+        ({"pin": ""}, "an empty PIN"),
+        ({"guest_pin": "", "pin": "1234", "allow_guests": True}, "an empty guest PIN"),
+        ({"view": "nine_equal"}, "not a layout"),
+    ],
+)
+def test_what_may_void_the_answer_is_said_of_the_room(
+    build: Build, fields: dict[str, Any], says: str
+) -> None:
+    said = advice(build, **fields)
+    assert any(line.startswith('rooms."x@example.com": ') and says in line for line in said)
+
+
+def test_a_default_room_is_an_open_door(build: Build) -> None:
+    (said,) = build({"default_room": "Default Room - {local_alias}"}).advice()
+    assert said.startswith("default_room: ")
+    assert "anybody who can dial in" in said
+    assert "a room of its own" in said
+
+
+def test_one_default_room_for_all_is_not_called_a_room_of_its_own(build: Build) -> None:
+    (said,) = build({"default_room": "Lobby"}).advice()
+    assert "one room" in said
+
+
+def test_a_bare_name_that_meets_no_room_is_said_with_the_rooms_that_share_it(build: Build) -> None:
+    (said,) = build(
+        {"rooms": {"board@example.com": {"name": "A"}, "sip:Board@example.org": {"name": "B"}}}
+    ).advice()
+    assert said.startswith("rooms: ")
+    assert "board@example.com, board@example.org" in said
+
+
+def test_a_bare_name_with_a_room_of_its_own_is_not_ambiguous(build: Build) -> None:
+    names = ("board@example.com", "board@example.org", "board")
+    assert build({"rooms": {name: {"name": name} for name in names}}).advice() == []
+
+
+def test_every_warning_comes_with_all_others(build: Build) -> None:
+    said = build(
+        {
+            "default_room": "{local_alias}",
+            "rooms": {
+                "board@example.com": {"name": "A", "allow_guests": True},
+                "board@example.org": {"name": "B", "pin": ""},
+            },
+        }
+    ).advice()
+    assert len(said) == 4
