@@ -125,7 +125,8 @@ class Serving:
 
     def details(self) -> str:
         """What the last call has to say of its steps."""
-        return " ".join(step.get("detail", "") for step in self.lines()[-1]["steps"])
+        steps = self.lines()[-1]["steps"]
+        return " ".join(step["detail"] for step in steps if "detail" in step)
 
 
 @asynccontextmanager

@@ -1,0 +1,311 @@
+"""What one hook does to its task, its context and its time stays with that hook."""
+
+import asyncio
+import threading
+from contextvars import ContextVar
+from typing import Any
+
+import pytest
+
+from pexpolicy import Conference
+from tests import wire
+from tests.toys import Hook, Serve, always, plugin
+from tests.virtual_time import clock, virtual
+
+ROOM = Conference(name="Next", service_tag="")
+CALLER: ContextVar[str] = ContextVar("CALLER", default="nobody")
+
+
+def service(hook: Hook) -> type:
+    return plugin(service_configuration=hook)
+
+
+def remembering(found: list[Any], look: Any) -> Hook:
+    async def hook(_: object) -> object:
+        found.append(look())
+        return ROOM
+
+    return hook
+
+
+async def test_the_current_task_is_the_same_before_and_behind_an_await(serving: Serve) -> None:
+    seen: list[object] = []
+
+    async def looks(_: object) -> object:
+        seen.append(asyncio.current_task())
+        await asyncio.sleep(0)
+        seen.append(asyncio.current_task())
+        await asyncio.to_thread(int)
+        seen.append(asyncio.current_task())
+        return ROOM
+
+    async with serving({"toy": service(looks)}) as server:
+        await server.ask(wire.SERVICE)
+        assert len(seen) == 3
+        assert seen[0] is not None
+        assert seen[0] is seen[1] is seen[2]
+
+
+@virtual
+async def test_a_timeout_inside_a_hook_ends_its_own_block_and_nothing_else(
+    serving: Serve,
+) -> None:
+    async def gives_up(_: object) -> object:
+        try:
+            async with asyncio.timeout(0.25):
+                await asyncio.sleep(10)
+        except TimeoutError:
+            await asyncio.sleep(0.25)
+            return Conference(name="After its own timeout", service_tag="")
+        return None
+
+    async with serving({"toy": service(gives_up)}, clock=clock) as server:
+        began = clock()
+        for _ in range(3):
+            reply = await server.ask(wire.SERVICE)
+            assert reply.result["name"] == "After its own timeout"
+        assert clock() - began == pytest.approx(1.5)
+        assert server.steps() == [("toy", "decided")]
+
+
+@virtual
+async def test_a_timeout_that_nobody_catches_is_a_failure_and_no_lateness(
+    serving: Serve,
+) -> None:
+    async def gives_up(_: object) -> object:
+        async with asyncio.timeout(0.25):
+            await asyncio.sleep(10)
+
+    classes = {"toy": service(gives_up), "next": service(always(ROOM))}
+    async with serving(classes, clock=clock) as server:
+        reply = await server.ask(wire.SERVICE)
+        assert reply.result["name"] == "Next"
+        assert server.steps() == [("toy", "failed"), ("next", "decided")]
+        assert "TimeoutError" in server.details()
+
+
+async def test_task_groups_work_inside_a_hook(serving: Serve) -> None:
+    async def gathers(_: object) -> object:
+        async with asyncio.TaskGroup() as group:
+            names = [group.create_task(asyncio.sleep(0, result=name)) for name in "ab"]
+        return Conference(name="".join(name.result() for name in names), service_tag="")
+
+    async with serving({"toy": service(gathers)}) as server:
+        assert (await server.ask(wire.SERVICE)).result["name"] == "ab"
+
+
+async def binds_at_once(_: object) -> object:
+    CALLER.set("alice")
+    return None
+
+
+async def binds_and_waits(_: object) -> object:
+    CALLER.set("alice")
+    await asyncio.sleep(0)
+    return None
+
+
+def binds_in_a_thread(_: object) -> object:
+    CALLER.set("alice")
+    return None
+
+
+@pytest.mark.parametrize("binds", [binds_at_once, binds_and_waits, binds_in_a_thread])
+async def test_a_context_variable_does_not_leak_to_the_next_call(
+    serving: Serve, binds: Hook
+) -> None:
+    found: list[str] = []
+
+    async def looks_then_binds(request: object) -> object:
+        found.append(CALLER.get())
+        await binds_and_waits(request)
+        return await binds_at_once(request)
+
+    classes = {"looks": service(looks_then_binds), "binds": service(binds)}
+    async with serving(classes) as server:
+        for _ in range(3):
+            await server.ask(wire.SERVICE)
+    assert found == ["nobody"] * 3
+    assert CALLER.get() == "nobody"
+
+
+@pytest.mark.parametrize(
+    "binds",
+    [
+        pytest.param(
+            binds_at_once,
+            marks=pytest.mark.xfail(reason="hooks that never wait share one context"),
+        ),
+        binds_and_waits,
+        binds_in_a_thread,
+    ],
+)
+async def test_a_context_variable_does_not_leak_to_the_next_plugin(
+    serving: Serve, binds: Hook
+) -> None:
+    found: list[str] = []
+    classes = {"binds": service(binds), "next": service(remembering(found, CALLER.get))}
+    async with serving(classes) as server:
+        await server.ask(wire.SERVICE)
+    assert found == ["nobody"]
+
+
+async def test_a_context_variable_lives_as_long_as_its_hook(serving: Serve) -> None:
+    found: list[str] = []
+
+    async def binds_and_looks(_: object) -> object:
+        CALLER.set("alice")
+        found.append(CALLER.get())
+        await asyncio.sleep(0)
+        found.append(CALLER.get())
+        found.append(await asyncio.to_thread(CALLER.get))
+
+    async with serving({"toy": service(binds_and_looks)}) as server:
+        await server.ask(wire.SERVICE)
+    assert found == ["alice"] * 3
+
+
+@virtual
+async def test_a_hook_that_swallows_its_cancellation_is_abandoned(serving: Serve) -> None:
+    ended = asyncio.Event()
+
+    async def stubborn(_: object) -> object:
+        for _attempt in range(20):
+            try:
+                await asyncio.sleep(1)
+            except asyncio.CancelledError:
+                continue
+        ended.set()
+        return Conference(name="Too late", service_tag="")
+
+    classes = {"stubborn": service(stubborn), "next": service(always(ROOM))}
+    async with serving(classes, clock=clock) as server:
+        began = clock()
+        reply = await server.ask(wire.SERVICE)
+        assert clock() - began == pytest.approx(1.0)
+        assert reply.result["name"] == "Next"
+        await ended.wait()
+        assert len(server.lines()) == 1
+        assert server.steps() == [("stubborn", "timed_out"), ("next", "decided")]
+
+
+@virtual
+async def test_a_hook_that_never_ends_does_not_keep_the_server_from_stopping(
+    serving: Serve,
+) -> None:
+    going = True
+
+    async def immortal(_: object) -> object:
+        while going:
+            try:
+                await asyncio.sleep(1)
+            except BaseException:  # noqa: BLE001, S112 - what a bad plugin does
+                continue
+
+    async with serving({"immortal": service(immortal)}, clock=clock) as server:
+        assert (await server.ask(wire.SERVICE)).json["decided_by"] == "default"
+    going = False
+    await asyncio.sleep(2)
+
+
+async def cancels_itself(_: object) -> object:
+    task = asyncio.current_task()
+    assert task is not None
+    task.cancel()
+    return None
+
+
+async def cancels_itself_and_waits(request: object) -> object:
+    await cancels_itself(request)
+    await asyncio.sleep(1)
+    return None
+
+
+@pytest.mark.parametrize(
+    ("cancels", "outcome"),
+    [(cancels_itself, "abstained"), (cancels_itself_and_waits, "failed")],
+)
+@virtual
+async def test_a_hook_that_cancels_its_task_harms_nobody_else(
+    serving: Serve, cancels: Hook, outcome: str
+) -> None:
+    async def waits(_: object) -> object:
+        await asyncio.sleep(0)
+        return ROOM
+
+    classes = {"cancels": service(cancels), "waits": service(waits)}
+    async with serving(classes, clock=clock) as server:
+        began = clock()
+        for _ in range(3):
+            reply = await server.ask(wire.SERVICE)
+            assert reply.result["name"] == "Next"
+            assert server.steps() == [("cancels", outcome), ("waits", "decided")]
+        assert clock() == began
+
+
+async def test_calls_that_wait_at_the_same_time_keep_their_answers_apart(
+    serving: Serve,
+) -> None:
+    gate = asyncio.Event()
+    waiting = 0
+
+    async def echoes(request: Any) -> object:
+        nonlocal waiting
+        CALLER.set(request.local_alias)
+        waiting += 1
+        if waiting == 20:
+            gate.set()
+        await gate.wait()
+        return Conference(name=CALLER.get(), service_tag="")
+
+    async with serving({"toy": service(echoes)}) as server:
+        targets = [f"{wire.SERVICE}?local_alias=room{number}" for number in range(20)]
+        replies = await asyncio.gather(*(server.ask(target) for target in targets))
+        names = [reply.result["name"] for reply in replies]
+        assert names == [f"room{number}" for number in range(20)]
+
+
+@virtual
+async def test_a_stuck_plugin_does_not_hold_up_calls_of_other_plugins(serving: Serve) -> None:
+    release = threading.Event()
+
+    def stuck(_: object) -> object:
+        release.wait()
+
+    def quick(_: object) -> object:
+        return None
+
+    classes = {
+        "stuck": plugin(service_configuration=stuck),
+        "quick": plugin(registration_alias=quick),
+    }
+    try:
+        async with serving(classes, {"quick": {"timeout": 3.0}}, clock=clock) as server:
+            calls = [asyncio.create_task(server.ask(wire.SERVICE)) for _ in range(12)]
+            await asyncio.sleep(0.1)
+            reply = await server.ask(wire.REGISTRATION + "a@b")
+            assert reply.action == "continue"
+            assert server.steps() == [("quick", "abstained")]
+            await asyncio.gather(*calls)
+    finally:
+        release.set()
+
+
+@virtual
+async def test_a_node_that_hangs_up_leaves_nothing_behind(serving: Serve) -> None:
+    ended: list[str] = []
+
+    async def waits(_: object) -> object:
+        try:
+            await asyncio.sleep(10)
+        finally:
+            ended.append("waits")
+
+    async with serving({"toy": service(waits)}, clock=clock) as server:
+        _, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(wire.request_bytes(wire.SERVICE, "GET", {}))
+        await asyncio.sleep(0.1)
+        writer.close()
+        await asyncio.sleep(3)
+        assert ended == ["waits"]
+        assert (await server.ask(wire.PARTICIPANT)).status == 200
