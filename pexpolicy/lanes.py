@@ -34,7 +34,9 @@ class Lane:
         self._context: Context | None = None
         self._waits_for: Any = None
         self.done: asyncio.Future[None] = loop.create_future()
-        self.task = loop.create_task(self._live(), name="pexpolicy-lane")
+        live = self._live()
+        live.send(None)
+        self.task = loop.create_task(live, name="pexpolicy-lane")
 
     def take_over(self, work: Work, context: Context, waits_for: Any) -> None:
         """Go on with a coroutine that waits for the future it yielded."""
@@ -45,6 +47,8 @@ class Lane:
     async def _live(self) -> None:
         interrupted: BaseException | None = None
         try:
+            # What cancels a task before its first step is thrown in here, and not before the try.
+            await _begun()
             await self._wake
         except asyncio.CancelledError as error:
             if self._work is None:
@@ -79,6 +83,12 @@ class Lane:
                     pending = context.run(work.send, value)
         except StopIteration:
             return
+
+
+@types.coroutine
+def _begun() -> Generator[None, None, None]:
+    """A pause for a coroutine that was begun before it became a task."""
+    yield
 
 
 class Lanes:

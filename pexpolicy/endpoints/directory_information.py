@@ -35,7 +35,7 @@ class DirectoryEntry(Checked):
 
     alias: Text
     description: Text
-    username: Text = ""
+    username: Text
 
     def __init__(self, **fields: Any) -> None:
         super().__init__(**{"username": "", **fields})
