@@ -320,7 +320,7 @@ async def test_a_plugin_whose_threads_are_all_stuck_is_busy_at_once(serving: Ser
 async def test_a_busy_plugin_whose_on_error_is_reject_refuses(serving: Serve) -> None:
     release = threading.Event()
 
-    def blocks(_: object) -> object:
+    def blocks(_: object) -> None:
         release.wait()
 
     table = {"threads": 1, "timeout": 0.1, "on_error": "reject"}

@@ -72,7 +72,7 @@ async def test_a_timeout_inside_a_hook_ends_its_own_block_and_nothing_else(
 async def test_a_timeout_that_nobody_catches_is_a_failure_and_no_lateness(
     serving: Serve,
 ) -> None:
-    async def gives_up(_: object) -> object:
+    async def gives_up(_: object) -> None:
         async with asyncio.timeout(0.25):
             await asyncio.sleep(10)
 
@@ -153,7 +153,7 @@ async def test_a_context_variable_does_not_leak_to_the_next_plugin(
 async def test_a_context_variable_lives_as_long_as_its_hook(serving: Serve) -> None:
     found: list[str] = []
 
-    async def binds_and_looks(_: object) -> object:
+    async def binds_and_looks(_: object) -> None:
         CALLER.set("alice")
         found.append(CALLER.get())
         await asyncio.sleep(0)
@@ -195,7 +195,7 @@ async def test_a_hook_that_never_ends_does_not_keep_the_server_from_stopping(
 ) -> None:
     going = True
 
-    async def immortal(_: object) -> object:
+    async def immortal(_: object) -> None:
         while going:
             try:
                 await asyncio.sleep(1)
@@ -269,7 +269,7 @@ async def test_calls_that_wait_at_the_same_time_keep_their_answers_apart(
 async def test_a_stuck_plugin_does_not_hold_up_calls_of_other_plugins(serving: Serve) -> None:
     release = threading.Event()
 
-    def stuck(_: object) -> object:
+    def stuck(_: object) -> None:
         release.wait()
 
     def quick(_: object) -> object:
@@ -295,7 +295,7 @@ async def test_a_stuck_plugin_does_not_hold_up_calls_of_other_plugins(serving: S
 async def test_a_node_that_hangs_up_leaves_nothing_behind(serving: Serve) -> None:
     ended: list[str] = []
 
-    async def waits(_: object) -> object:
+    async def waits(_: object) -> None:
         try:
             await asyncio.sleep(10)
         finally:
