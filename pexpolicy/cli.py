@@ -15,6 +15,7 @@ import click
 
 from pexpolicy import __version__
 from pexpolicy.config import ConfigError, Settings, load
+from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.logs import console_log
 from pexpolicy.policy import Policy, build_policy
 from pexpolicy.probe.command import probe
@@ -162,6 +163,62 @@ def explain(config: Path, request_path: str) -> None:
     except NotARequestError as error:
         click.secho(str(error), fg="red", err=True)
         sys.exit(2)
+
+
+@main.command()
+@config_option
+@click.argument("cases", nargs=-1, required=True, type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--only", "-k", default="", metavar="TEXT", help="Cases with TEXT in their name.")
+@click.option(
+    "--junit",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Write the report as JUnit XML.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def test(
+    config: Path, cases: tuple[Path, ...], only: str, junit: Path | None, *, as_json: bool
+) -> None:
+    """Run files of requests and expected decisions against the configured policy.
+
+    Exit code 0: all as expected. 1: not all. 2: no case ran, or wrong usage. 78: the configuration
+    cannot be used.
+    """
+    from pexpolicy.kit.command import run_files  # noqa: PLC0415 - for this only
+
+    sys.exit(run_files(_built(config), cases, only, junit, print_json=as_json))
+
+
+@main.command("new-plugin")
+@click.argument("name")
+@click.option(
+    "--directory",
+    "-d",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path(),
+    show_default=True,
+    help="Where the folder of the package is put.",
+)
+@click.option(
+    "--hook",
+    type=click.Choice(list(ENDPOINTS)),
+    default="service_configuration",
+    show_default=True,
+    help="The question that the plugin answers.",
+)
+def new_plugin(name: str, directory: Path, hook: str) -> None:
+    """Write a package with a new plugin NAME: it decides calls as it is, and is tested."""
+    from pexpolicy import scaffold  # noqa: PLC0415 - for this only
+
+    try:
+        plugin = scaffold.NewPlugin(scaffold.plugin_name(name), hook)
+        folder = scaffold.write(plugin, directory)
+    except scaffold.ScaffoldError as error:
+        click.secho(str(error), fg="red", err=True)
+        sys.exit(2)
+    click.echo(f"{folder} holds the plugin {plugin.name}. To try it:\n")
+    for command in scaffold.next_steps(folder):
+        click.echo(f"  {command}")
 
 
 @main.command()
