@@ -43,12 +43,12 @@ class Link:
     on_error: OnError = "skip"
 
 
-class Step(msgspec.Struct, frozen=True, gc=False):
-    """One plugin asked: what came of it, how long it took (seconds), and what was wrong."""
+class Step(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """One plugin asked: what came of it, how many milliseconds it took, and what was wrong."""
 
     plugin: str
     outcome: str
-    seconds: float
+    ms: float
     detail: str = ""
 
 
@@ -183,12 +183,13 @@ class _Walk:
         if seconds > self.limit:
             self.fail(link, TIMED_OUT, self.late())
             return
+        ms = round(seconds * 1000, 3)
         self.began = now
         self.links = self.links[1:]
         if answer is None:
-            self.steps.append(Step(link.plugin, ABSTAINED, seconds))
+            self.steps.append(Step(link.plugin, ABSTAINED, ms))
         else:
-            self.steps.append(Step(link.plugin, DECIDED, seconds))
+            self.steps.append(Step(link.plugin, DECIDED, ms))
             self.decision, self.decided_by = answer, link.plugin
 
     def _fault(self, link: Link, error: BaseException) -> None:
@@ -211,7 +212,7 @@ class _Walk:
     def fail(self, link: Link, outcome: str, detail: str) -> None:
         """Book a failed step; its ``on_error`` says whether the next plugin is asked."""
         now = self.chain.clock()
-        self.steps.append(Step(link.plugin, outcome, now - self.began, detail))
+        self.steps.append(Step(link.plugin, outcome, round((now - self.began) * 1000, 3), detail))
         self.began = now
         self.links = self.links[1:]
         if link.on_error == "reject":

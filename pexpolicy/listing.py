@@ -81,8 +81,9 @@ def show_explained(explained: Explained) -> None:
         table.add_column(column)
     for step in outcome.steps:
         style = {"decided": "green", "abstained": "dim"}.get(step.outcome, "red")
-        ms = f"{step.seconds * 1000:.2f}"
-        table.add_row(step.plugin, Text(step.outcome, style=style), ms, printable(step.detail))
+        table.add_row(
+            step.plugin, Text(step.outcome, style=style), f"{step.ms:.2f}", printable(step.detail)
+        )
     if outcome.decided_by == DEFAULT:
         table.add_row(DEFAULT, Text(DECIDED, style="green"), "", "no plugin decided")
     console.print(table)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import orjson
+import msgspec
 
 from pexpolicy.checked import Checked
 from pexpolicy.decisions import Decision
@@ -58,7 +58,7 @@ def sent(decision: Decision) -> tuple[object, list[str]]:
             if mark in result:
                 break
         else:
-            return orjson.Fragment(result), []
+            return msgspec.Raw(result), []
     removed: list[str] = []
     return _masked(decision.set_fields(), cls, removed), removed
 

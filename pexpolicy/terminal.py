@@ -33,9 +33,9 @@ def readable(_: Any, __: str, event_dict: Mapping[str, Any]) -> bytes:
     if event["reason"]:
         parts.append(printable(event["reason"]))
     parts += [
-        f"{RED}{step['plugin']} {step['outcome']}: {printable(step.get('detail', ''))}{RESET}"
+        f"{RED}{step.plugin} {step.outcome}: {printable(step.detail)}{RESET}"
         for step in event["steps"]
-        if step["outcome"] in FAULTS
+        if step.outcome in FAULTS
     ]
     parts += [f"{YELLOW}{printable(warning)}{RESET}" for warning in event.get("warnings", ())]
     return (" ".join(parts) + "\n").encode("utf-8", "replace")
