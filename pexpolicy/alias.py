@@ -34,6 +34,8 @@ class Alias(str):
     """The part behind the ``@``, or empty; an IPv6 address keeps its brackets."""
 
     def __new__(cls, raw: str = "") -> Alias:
+        if isinstance(raw, Alias):
+            return raw
         scheme, user, host = _split(raw)
         alias = super().__new__(cls, f"{user}@{host}" if host else user)
         alias.raw = raw

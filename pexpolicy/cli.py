@@ -17,6 +17,7 @@ from pexpolicy import __version__
 from pexpolicy.config import ConfigError, Settings, load
 from pexpolicy.logs import console_log
 from pexpolicy.policy import Policy, build_policy
+from pexpolicy.probe.command import probe
 
 EX_CONFIG = 78
 """Exit code of a configuration that cannot be used (sysexits.h)."""
@@ -37,6 +38,9 @@ config_option = click.option(
 @click.version_option(__version__, message="%(prog)s %(version)s")
 def main() -> None:
     """Answer the external policy calls of Pexip Infinity."""
+
+
+main.add_command(probe)
 
 
 def _built(path: Path) -> Policy:

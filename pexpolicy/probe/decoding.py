@@ -1,0 +1,34 @@
+"""Whether a server decoded a request once: seen in what it repeats of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from pexpolicy.probe.findings import Finding, Topic, violation
+from pexpolicy.probe.verdict import Asked
+
+
+def wrongly_decoded(asked: Asked, body: Any) -> list[Finding]:
+    """A finding for the first text in the reply that only a wrong decoding can have made."""
+    if not asked.traces:
+        return []
+    for text in _texts(body):
+        folded = text.casefold()
+        for trace in asked.traces:
+            if trace.text.casefold() in folded:
+                what = f"a text of the request comes back as …{trace.text}…: {trace.why}"
+                return [violation(Topic.DECODING, what, "CAPTURE v38, v39; DOCUMENTED v12")]
+    return []
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            yield key
+            yield from _texts(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _texts(inner)

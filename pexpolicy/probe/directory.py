@@ -1,0 +1,72 @@
+"""Judging a phone book: a sorted list of whole entries, no longer than the request allows."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Mapping
+from typing import Any
+
+from pexpolicy.endpoints.directory_information import DirectoryEntry
+from pexpolicy.probe.findings import Finding, Topic, violation, warning
+from pexpolicy.probe.verdict import Asked
+from pexpolicy.refusal import DecisionError
+
+STAR = "DOCUMENTED* oda"
+KEYS = ("alias", "description", "username")
+MAX_FINDINGS = 5
+"""A list of a thousand wrong entries says no more than its first ones."""
+
+
+def judge_directory(asked: Asked, body: Mapping[str, Any]) -> list[Finding]:
+    """The findings about the entries of a reply and about ``ignore_local``."""
+    entries = body.get("result", [])
+    findings: list[Finding] = []
+    if entries == {}:
+        findings.append(
+            warning(Topic.RESULT, "the result of a search is a list, and this is {}", STAR)
+        )
+        entries = []
+    if "ignore_local" in body and not isinstance(body["ignore_local"], bool):
+        findings.append(violation(Topic.DIRECTORY, "ignore_local is neither true nor false", STAR))
+    for number, entry in enumerate(entries):
+        findings += _entry(number, entry)
+        if len(findings) >= MAX_FINDINGS:
+            return findings
+    findings += _length(asked, entries)
+    if not findings and not any(_sorted(entries, key) for key in KEYS):
+        findings.append(
+            violation(Topic.DIRECTORY, "the entries are not sorted by any of their keys", STAR)
+        )
+    return findings
+
+
+def _entry(number: int, entry: Any) -> list[Finding]:
+    if not isinstance(entry, dict):
+        return [violation(Topic.DIRECTORY, f"entry {number} is not an object", STAR)]
+    missing = [key for key in KEYS if key not in entry]
+    if missing:
+        text = f"entry {number} has no {' and no '.join(missing)}; all three keys must be there"
+        return [violation(Topic.DIRECTORY, text, STAR)]
+    try:
+        warnings = DirectoryEntry.from_result(entry).warnings
+    except DecisionError as error:
+        return [violation(Topic.DIRECTORY, f"entry {number}: {error}", STAR)]
+    return [warning(Topic.DIRECTORY, f"entry {number}: {text}") for text in warnings]
+
+
+def _length(asked: Asked, entries: list[Any]) -> list[Finding]:
+    limit = asked.get("limit")
+    if not limit or len(entries) <= int(limit):
+        return []
+    return [violation(Topic.DIRECTORY, f"{len(entries)} entries, and the limit is {limit}", STAR)]
+
+
+def _sorted(entries: list[dict[str, str]], key: str) -> bool:
+    """Sorted by this key, in one of the orders in which people and databases sort."""
+    values = [entry[key] for entry in entries]
+    return any(values == sorted(values, key=order) for order in (str, str.casefold, _unaccented))
+
+
+def _unaccented(text: str) -> str:
+    folded = unicodedata.normalize("NFKD", text.casefold())
+    return "".join(c for c in folded if c.isalnum())

@@ -1,0 +1,186 @@
+"""Judging the envelope of a JSON reply: status, action, and whether they fit the result."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from pexpolicy.decisions import Redirect, Reject
+from pexpolicy.probe.findings import Finding, Topic, violation, warning
+from pexpolicy.probe.results import judge_result, refused, usable
+from pexpolicy.probe.verdict import Asked, Judged
+from pexpolicy.refusal import DecisionError, brief
+
+DOCUMENTED, STAR = "DOCUMENTED v11", "DOCUMENTED* oda"
+ACTIONS: Mapping[str, tuple[str, ...]] = {
+    "service_configuration": ("continue", "reject", "redirect"),
+    "participant_properties": ("continue", "reject"),
+    "registration_alias": ("continue", "reject"),
+}
+"""The actions of each request; the others know none."""
+FAILED = ("fail", "failed", "failure", "error")
+"""Words by which a server says that it has no decision."""
+
+Envelope = Mapping[str, Any]
+
+
+def judge_envelope(asked: Asked, body: Envelope) -> Judged:
+    """The findings about a reply with status 200, and the decision that Infinity reads in it."""
+    findings = _action(asked, body)
+    if body.get("status") != "success":
+        return Judged(findings + _failed(body), comparable(asked, body))
+    if (shape := _shape(asked, body)) is not None:
+        return Judged([*findings, shape])
+    action, result = body.get("action"), body.get("result")
+    if asked.endpoint == "participant_avatar":
+        return Judged(findings + _no_picture(result), comparable(asked, body))
+    if action == "reject" and asked.endpoint in ACTIONS:
+        found = _reject(asked, body)
+        return Judged(findings + found, comparable(asked, body))
+    if asked.endpoint == "service_configuration" and _redirects(action, result):
+        return Judged(findings + _redirect(asked, action, result), comparable(asked, body))
+    judged = judge_result(asked, body)
+    return Judged(findings + judged.findings, comparable(asked, body), judged.service)
+
+
+def comparable(asked: Asked, body: Envelope) -> tuple[Any, ...]:
+    """What Infinity reads of a reply; keys of the server's own are left out."""
+    action, result = body.get("action"), body.get("result") or None
+    if not isinstance(action, str) or action == "continue":
+        action = None
+    if body.get("status") == "success" and action is None and result is None:
+        return ("continue",)
+    ignore_local = body.get("ignore_local") if asked.endpoint == "directory_information" else None
+    core = {"action": action, "result": result, "ignore_local": ignore_local}
+    return ("decision", orjson.dumps(core, option=orjson.OPT_SORT_KEYS).decode())
+
+
+def _action(asked: Asked, body: Envelope) -> list[Finding]:
+    if "action" not in body:
+        return []
+    action, allowed = body["action"], ACTIONS.get(asked.endpoint, ())
+    if action in allowed or action == "continue":
+        return []
+    if not allowed and action in ("reject", "redirect"):
+        text = f"this request knows no {action}: Infinity would go on as if it were not there"
+        return [violation(Topic.ACTION, text, STAR)]
+    if not allowed:
+        return [
+            warning(
+                Topic.ACTION, f"this request knows no action; {brief(action)} is ignored", "FIELD"
+            )
+        ]
+    return [
+        violation(
+            Topic.ACTION, f"action = {brief(action)} is none of {', '.join(allowed)}", DOCUMENTED
+        )
+    ]
+
+
+def _failed(body: Envelope) -> list[Finding]:
+    status = body.get("status")
+    if body.get("result"):
+        text = f"status = {brief(status)} is not exactly 'success', so the result is lost"
+        return [violation(Topic.ENVELOPE, text, DOCUMENTED)]
+    if status in FAILED:
+        text = f"status = {brief(status)}: the server failed; to have no decision, answer 404"
+        return [warning(Topic.ENVELOPE, text, "FIELD")]
+    said = f"status = {brief(status)}" if "status" in body else "there is no status"
+    return [violation(Topic.ENVELOPE, f"{said}; only the exact text 'success' counts", DOCUMENTED)]
+
+
+def _shape(asked: Asked, body: Envelope) -> Finding | None:
+    """A finding for a result that is neither of its shape nor empty."""
+    result = body.get("result")
+    if "result" not in body or result is None:
+        return None
+    directory = asked.endpoint == "directory_information"
+    if isinstance(result, list if directory else dict):
+        return None
+    if directory and result == {}:
+        return None
+    wanted = "a list of entries" if directory else "an object"
+    return violation(
+        Topic.RESULT, f"result is {brief(result)}, not {wanted}: the reply is dropped", STAR
+    )
+
+
+def _no_picture(result: Any) -> list[Finding]:
+    if result:
+        return [
+            violation(
+                Topic.AVATAR, "a JSON result is no picture; Infinity would show a placeholder", STAR
+            )
+        ]
+    return [warning(Topic.AVATAR, "where there is no picture, 404 says so", "DOCUMENTED v11")]
+
+
+def _reject(asked: Asked, body: Envelope) -> list[Finding]:
+    """A reject refuses only if no result beside it can be used."""
+    result = body.get("result") or {}
+    if asked.endpoint == "registration_alias" and "result" not in body:
+        return [
+            violation(
+                Topic.REJECT, "a reject of a registration needs an empty result beside it", STAR
+            )
+        ]
+    if asked.endpoint == "participant_properties":
+        return _participant_reject(result)
+    if not result:
+        return []
+    if usable(asked, result):
+        text = "a usable result stands beside the reject: Infinity would take it and not refuse"
+        return [violation(Topic.REJECT, text, DOCUMENTED)]
+    return [
+        warning(
+            Topic.REJECT, "a result stands beside the reject; it is dropped, leave it out", "FIELD"
+        )
+    ]
+
+
+def _participant_reject(result: Mapping[str, Any]) -> list[Finding]:
+    others = sorted(result.keys() - {"reject_reason"})
+    if others:
+        text = f"{brief(others[0])} stands beside the reject: nothing but reject_reason may"
+        return [violation(Topic.REJECT, text, STAR)]
+    try:
+        Reject.from_result(result)
+    except DecisionError as error:
+        return [refused(error, Topic.REJECT)]
+    return []
+
+
+def _redirects(action: Any, result: Any) -> bool:
+    return action == "redirect" or (isinstance(result, Mapping) and "new_alias" in result)
+
+
+def _redirect(asked: Asked, action: Any, result: Any) -> list[Finding]:
+    result = result or {}
+    if action != "redirect":
+        return [
+            violation(
+                Topic.REDIRECT,
+                "new_alias is no field of a service; it needs action = 'redirect'",
+                STAR,
+            )
+        ]
+    if "service_type" in result:
+        text = "a service stands beside the redirect: Infinity would take it and not redirect"
+        return [violation(Topic.REDIRECT, text, DOCUMENTED)]
+    others = sorted(result.keys() - {"new_alias"})
+    if others:
+        text = (
+            f"the result of a redirect is new_alias alone, and {brief(others[0])} stands beside it"
+        )
+        return [violation(Topic.REDIRECT, text, STAR)]
+    try:
+        Redirect.from_result(result)
+    except DecisionError as error:
+        return [refused(error, Topic.REDIRECT)]
+    if result["new_alias"].casefold() == asked.get("local_alias").casefold():
+        return [
+            warning(Topic.REDIRECT, "the call is sent to the alias that it came to, and would loop")
+        ]
+    return []

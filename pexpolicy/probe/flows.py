@@ -1,0 +1,233 @@
+"""The call flows that the probe plays, as a table: what a node asks, and in which order."""
+
+from __future__ import annotations
+
+from pexpolicy.probe import shapes
+from pexpolicy.probe.oddities import ODDITIES
+from pexpolicy.probe.shapes import H323, SIP, WEB
+from pexpolicy.probe.steps import AGAIN, Flow, Query, Slot, Step
+
+SERVICE, PARTICIPANT, LOCATION = (
+    "service_configuration",
+    "participant_properties",
+    "media_location",
+)
+AVATAR, DIRECTORY, REGISTRATION = (
+    "participant_avatar",
+    "directory_information",
+    "registration_alias",
+)
+BREAKOUT_UUID = "4a6f2f3e-5d0f-4c1e-9a57-0d8f6c2b7e11"
+MEDIA: Query = {"protocol": "webrtc", "preauthenticated_role": "chair"}
+CONTROL: Query = {"participant_type": "api", "preauthenticated_role": "chair"}
+
+
+def service(name: str, query: Query, same_as: str = "") -> Step:
+    """A step that asks for a service."""
+    return Step(name=name, endpoint=SERVICE, query=query, same_as=same_as)
+
+
+def participant(name: str, query: Query, same_as: str = "") -> Step:
+    """A step that asks about a participant."""
+    return Step(name=name, endpoint=PARTICIPANT, query=query, same_as=same_as)
+
+
+def location(name: str, query: Query, same_as: str = "") -> Step:
+    """A step that asks where media go."""
+    return Step(name=name, endpoint=LOCATION, query=query, same_as=same_as)
+
+
+def avatar(name: str, query: Query, same_as: str = "", alias: str | Slot = Slot.CALLER) -> Step:
+    """A step that asks for a picture."""
+    return Step(name=name, endpoint=AVATAR, query=query, same_as=same_as, alias=alias)
+
+
+def search(text: str, limit: int = 10, name: str = "", same_as: str = "") -> Step:
+    """A step that searches the directory."""
+    query = shapes.directory("v39", text, limit)
+    return Step(name=name or f"search {text!r}", endpoint=DIRECTORY, query=query, same_as=same_as)
+
+
+def register(
+    name: str,
+    query: Query,
+    alias: str | Slot = Slot.CALLER,
+    same_as: str = "",
+    because: str = AGAIN,
+) -> Step:
+    """A step that registers a device."""
+    return Step(
+        name=name, endpoint=REGISTRATION, query=query, alias=alias, same_as=same_as, because=because
+    )
+
+
+def _web_join(version: str) -> tuple[Step, ...]:
+    joined = shapes.service(version, WEB)
+    return (
+        service("service", joined),
+        service("service again, behind the PIN", joined, same_as="service"),
+        participant("control", shapes.participant(version, WEB, CONTROL)),
+        participant("media", shapes.participant(version, WEB, MEDIA)),
+        participant("media again", shapes.participant(version, WEB, MEDIA), same_as="media"),
+        location("location", shapes.location(version, WEB, {"protocol": "webrtc"})),
+        avatar("avatar 100x100", shapes.avatar(version, WEB, (100, 100), {"protocol": "webrtc"})),
+    )
+
+
+def _sip(version: str) -> tuple[Step, ...]:
+    """SIP before the PIN: the role is not known yet."""
+    asked = shapes.location(version, SIP)
+    return (
+        service("service", shapes.service(version, SIP)),
+        participant("before the PIN", shapes.participant(version, SIP)),
+        location("location", asked),
+        location("location again", asked, same_as="location"),
+    )
+
+
+def _old(version: str) -> tuple[Step, ...]:
+    """Before participant properties there were five requests."""
+    asserted: Query = {"P-Asserted-Identity": "<sip:alice@example.com>"}
+    return (
+        service("service", shapes.service(version, SIP, asserted)),
+        location("location", shapes.location(version, SIP, asserted)),
+        avatar("avatar 40x40", shapes.avatar(version, SIP, (40, 40))),
+        Step(name="search", endpoint=DIRECTORY, query=shapes.directory(version, "ali")),
+        register("registration", shapes.registration(version, "webrtc", '"credentials"')),
+    )
+
+
+_H323 = (
+    service(
+        "ARQ", shapes.service("v39", H323, {"trigger": "arq", "local_alias": "h323:+4722334455"})
+    ),
+    service("SETUP", shapes.service("v39", H323, {"local_alias": "h323:+4722334455"})),
+    participant(
+        "before the PIN", shapes.participant("v39", H323, {"local_alias": "h323:+4722334455"})
+    ),
+    location("location", shapes.location("v39", H323, {"local_alias": "h323:+4722334455"})),
+    avatar("avatar 64x48", shapes.avatar("v39", H323, (64, 48)), alias="h323%3A%2B4712345678"),
+)
+
+_RUNNING: Query = {
+    "call_direction": "dial_out",
+    "trigger": "unspecified",
+    "remote_alias": "sip:carol@example.com",
+    "remote_display_name": "",
+    "service_name": Slot.SERVICE_NAME,
+    "unique_service_name": Slot.SERVICE_NAME,
+    "service_tag": Slot.SERVICE_TAG,
+}
+_DIAL_OUT = (
+    service("the running service", shapes.service("v39", WEB)),
+    service(
+        "before dialing out", shapes.service("v39", SIP, {**_RUNNING, "local_alias": Slot.ALIAS})
+    ),
+    participant(
+        "the called participant",
+        shapes.participant("v39", SIP, {**_RUNNING, "local_alias": Slot.ALIAS}),
+    ),
+    location("location", shapes.location("v39", SIP, {**_RUNNING, "local_alias": Slot.ALIAS})),
+)
+
+_NON_DIAL = tuple(
+    service(
+        f"{trigger.upper()}, {what}",
+        shapes.service("v39", caller, {"call_direction": "non_dial", "trigger": trigger, **alias}),
+    )
+    for trigger, what, caller, alias in (
+        ("options", "a known alias", SIP, {}),
+        ("options", "no alias", SIP, {"local_alias": ""}),
+        (
+            "options",
+            "a scanner",
+            SIP,
+            {"local_alias": "sip:100@192.0.2.7", "remote_alias": "sip:100@1.1.1.1"},
+        ),
+        ("subscribe", "a known alias", SIP, {}),
+        ("lrq", "a number", H323, {"local_alias": "h323:100"}),
+    )
+)
+
+_TRANSFERRED: Query = {"local_alias": "lobby", "previous_service_name": Slot.PREVIOUS_NAME}
+_TRANSFER = (
+    service("the first service", shapes.service("v39", WEB)),
+    service(
+        "the second service",
+        shapes.service(
+            "v39", WEB, {"local_alias": "lobby", "previous_service_name": Slot.SERVICE_NAME}
+        ),
+    ),
+    participant("the participant there", shapes.participant("v39", WEB, {**MEDIA, **_TRANSFERRED})),
+    location("location", shapes.location("v39", WEB, _TRANSFERRED)),
+    service(
+        "back to the first",
+        shapes.service("v39", WEB, {"previous_service_name": Slot.SERVICE_NAME}),
+    ),
+)
+
+
+def breakout_room(main: Query, name: str, uuid: str) -> Query:
+    """The service request that a breakout room causes: the alias stays that of the main room."""
+    unique = f"{name}_breakout_{uuid}"
+    return {**main, "service_name": unique, "unique_service_name": unique, "breakout_uuid": uuid}
+
+
+_BREAKOUT = (
+    service("the main room", shapes.service("v39", WEB)),
+    service(
+        "a breakout room", breakout_room(shapes.service("v39", WEB), "meet.bob", BREAKOUT_UUID)
+    ),
+    participant(
+        "the participant there",
+        shapes.participant("v39", WEB, {**MEDIA, "breakout_uuid": BREAKOUT_UUID}),
+    ),
+)
+
+_DIRECTORY = (
+    search(""),
+    search("a"),
+    search("al"),
+    search("ali"),
+    search("ali", name="search 'ali' again", same_as="search 'ali'"),
+    search("a", limit=1, name="search 'a', one entry at most"),
+    avatar("avatar of an entry", shapes.directory_avatar("v39", (40, 40))),
+    avatar("avatar again", shapes.directory_avatar("v39", (40, 40)), same_as="avatar of an entry"),
+)
+
+_CREDENTIALS = shapes.registration("v39", "webrtc", "credentials")
+_REGISTRATION = (
+    register("web app", _CREDENTIALS),
+    register("web app again", _CREDENTIALS, same_as="web app"),
+    register(
+        "quoted auth_type",
+        shapes.registration("v39", "webrtc", '"credentials"'),
+        same_as="web app",
+        because="the quotes around auth_type mean nothing",
+    ),
+    register(
+        "SIP device", shapes.registration("v39", "sip", "credentials"), "sip%3Aalice%40example.com"
+    ),
+    register(
+        "H.323 device", shapes.registration("v39", "h323", "credentials"), "h323%3A%2B4712345678"
+    ),
+    register("single sign-on", shapes.registration("v39", "webrtc", "sso")),
+)
+
+FLOWS: tuple[Flow, ...] = (
+    Flow("web join, v39", _web_join("v39")),
+    Flow("web join, v38", _web_join("v38")),
+    Flow("SIP before the PIN, v39", _sip("v39")),
+    Flow("SIP before the PIN, v35", _sip("v35")),
+    Flow("old node, v21", _old("v21")),
+    Flow("old node, v16", _old("v16")),
+    Flow("H.323 call", _H323),
+    Flow("dial-out", _DIAL_OUT),
+    Flow("no call behind it", _NON_DIAL),
+    Flow("transfer", _TRANSFER),
+    Flow("breakout", _BREAKOUT),
+    Flow("directory", _DIRECTORY),
+    Flow("registration", _REGISTRATION),
+    *ODDITIES,
+)
+"""All flows, in the order in which they are played."""

@@ -1,0 +1,62 @@
+"""Judging an avatar: a JPEG in RGB of exactly the width and height that were asked for."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import warnings
+
+from PIL import Image, UnidentifiedImageError
+
+from pexpolicy.probe.findings import Finding, Topic, violation
+from pexpolicy.probe.verdict import Asked, Judged
+from pexpolicy.probe.wire import Reply
+
+STAR = "DOCUMENTED* oda"
+PLACEHOLDER = "Infinity would show a placeholder"
+MAX_PIXELS = 25_000_000
+
+
+def judge_picture(asked: Asked, reply: Reply) -> Judged:
+    """The findings about a picture; pictures are compared by their pixels."""
+    findings = []
+    if reply.media_type != "image/jpeg":
+        text = f"the content type is {reply.media_type[:60]!r}, not image/jpeg"
+        findings.append(violation(Topic.CONTENT_TYPE, text, "DOCUMENTED v11"))
+    found, pixels = _look(asked, reply.body)
+    return Judged(findings + found, ("picture", pixels) if pixels else None)
+
+
+def _look(asked: Asked, body: bytes) -> tuple[list[Finding], str]:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(io.BytesIO(body)) as picture:
+                if picture.width * picture.height > MAX_PIXELS:
+                    return [_wrong(f"the picture has more than {MAX_PIXELS} pixels")], ""
+                picture.load()
+                findings = _format(picture) + _size(asked, picture)
+                return findings, hashlib.sha256(picture.tobytes()).hexdigest()
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        what = "cannot be identified" if isinstance(error, UnidentifiedImageError) else str(error)
+        return [_wrong(f"the picture cannot be read: {what[:100]}")], ""
+
+
+def _format(picture: Image.Image) -> list[Finding]:
+    if picture.format != "JPEG":
+        return [_wrong(f"the picture is a {picture.format}, not a JPEG")]
+    if picture.mode not in ("RGB", "RGBA"):
+        return [_wrong(f"the picture's colours are {picture.mode}, not RGB")]
+    return []
+
+
+def _size(asked: Asked, picture: Image.Image) -> list[Finding]:
+    wanted = (int(asked.get("width")), int(asked.get("height")))
+    if picture.size == wanted:
+        return []
+    width, height = picture.size
+    return [_wrong(f"the picture is {width}x{height}, and {wanted[0]}x{wanted[1]} was asked for")]
+
+
+def _wrong(text: str) -> Finding:
+    return violation(Topic.AVATAR, f"{text}. {PLACEHOLDER}", STAR)

@@ -1,0 +1,160 @@
+"""Playing the flows: asking, learning from each answer, and judging it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, replace
+
+from pexpolicy.probe.comparing import Services, compare
+from pexpolicy.probe.findings import Finding, Level, Topic, violation
+from pexpolicy.probe.flows import FLOWS, breakout_room
+from pexpolicy.probe.judge import judge
+from pexpolicy.probe.steps import Flow, Known, Step
+from pexpolicy.probe.transport import Transport
+from pexpolicy.probe.verdict import Asked, Judged
+from pexpolicy.probe.wire import Reply, Wire
+
+MAX_BREAKOUTS = 5
+"""Breakout rooms of one main room that are followed."""
+PATIENCE = 5
+"""Requests in a row without a reply after which the probe gives up."""
+TRANSPORT = "HTTP itself"
+
+
+class UnreachableError(Exception):
+    """Nobody answers at the address, so there is nothing to judge."""
+
+
+@dataclass(frozen=True, slots=True)
+class Played:
+    """One step that was played, and what was found."""
+
+    flow: str
+    step: str
+    endpoint: str
+    target: str
+    status: int
+    seconds: float
+    findings: tuple[Finding, ...]
+
+    @property
+    def violated(self) -> bool:
+        """True when a rule was broken that Pexip documents."""
+        return any(finding.level is Level.VIOLATION for finding in self.findings)
+
+
+class Probe:
+    """Plays flows over a wire: ``alias`` is dialed; ``caller`` calls, registers and is pictured."""
+
+    def __init__(
+        self,
+        wire: Wire,
+        *,
+        alias: str = "meet.bob",
+        caller: str = "alice@example.com",
+        flows: Sequence[Flow] = FLOWS,
+    ) -> None:
+        self.flows = flows
+        self._wire = wire
+        self._alias = alias
+        self._caller = caller
+        self._services = Services()
+        self._transport = Transport(wire.base, wire.authorization, wire.limit)
+        self._followed: set[str] = set()
+        self._silent = 0
+        self._answered = False
+
+    @property
+    def length(self) -> int:
+        """How many steps there are; breakout rooms that a server announces come on top."""
+        return sum(len(flow.steps) for flow in self.flows) + len(self._transport.checks)
+
+    async def play(self) -> AsyncIterator[Played]:
+        """Each step as it was played. Raises ``UnreachableError``."""
+        for flow in self.flows:
+            async for played in self._flow(flow):
+                yield played
+                if self._silent >= PATIENCE:
+                    yield _gave_up(flow)
+                    return
+        async for played in self._http():
+            yield played
+
+    async def _flow(self, flow: Flow) -> AsyncIterator[Played]:
+        known = Known(self._alias, self._caller)
+        judged: dict[str, Judged] = {}
+        steps = list(flow.steps)
+        while steps:
+            step = steps.pop(0)
+            played, judged[step.name] = await self._step(flow, step, known, judged)
+            yield played
+            steps[:0] = self._breakouts(step, judged[step.name])
+
+    async def _step(
+        self, flow: Flow, step: Step, known: Known, earlier: dict[str, Judged]
+    ) -> tuple[Played, Judged]:
+        pairs = known.pairs(step.query)
+        target = known.target(step, pairs)
+        asked = Asked(step.endpoint, dict(reversed(pairs)), step.strain, step.breakout, step.traces)
+        reply = await self._wire.get(target)
+        self._note(reply)
+        judged = judge(asked, reply, self._wire.limit)
+        findings = [
+            *judged.findings,
+            *compare(step, judged, earlier.get(step.same_as)),
+            *self._services.compare(asked, judged, f"{flow.name}: {step.name}"),
+        ]
+        if step.endpoint == "service_configuration" and _is_call(asked):
+            known.learn(judged.service, asked.query)
+        return _played(flow, step, target, reply, findings), judged
+
+    def _breakouts(self, step: Step, judged: Judged) -> list[Step]:
+        """The requests that a main room's ``breakout_uuids`` cause; each room is visited once."""
+        uuids = judged.service.get("breakout_uuids") or ()
+        if step.breakout:
+            return []
+        name = str(judged.service["name"])
+        fresh = [uuid for uuid in uuids[:MAX_BREAKOUTS] if uuid not in self._followed]
+        self._followed.update(fresh)
+        return [
+            replace(
+                step,
+                name=f"{step.name}: breakout room {number}",
+                query=breakout_room(step.query, name, uuid),
+                breakout=uuid,
+                same_as="",
+            )
+            for number, uuid in enumerate(fresh, 1)
+        ]
+
+    def _note(self, reply: Reply) -> None:
+        if reply.refused and not self._answered:
+            raise UnreachableError(reply.failure)
+        self._answered = True
+        self._silent = self._silent + 1 if reply.failure else 0
+
+    async def _http(self) -> AsyncIterator[Played]:
+        known = Known(self._alias, self._caller)
+        step = self.flows[0].steps[0]
+        target = known.target(step, known.pairs(step.query))
+        path = self._wire.path + target
+        for name, check in self._transport.checks.items():
+            findings = tuple(await check(path))
+            yield Played(TRANSPORT, name, step.endpoint, target, 0, 0.0, findings)
+
+
+def _played(flow: Flow, step: Step, target: str, reply: Reply, findings: list[Finding]) -> Played:
+    return Played(
+        flow.name, step.name, step.endpoint, target, reply.status, reply.seconds, tuple(findings)
+    )
+
+
+def _is_call(asked: Asked) -> bool:
+    """True for a request whose answer becomes the service of the call."""
+    return asked.get("call_direction") == "dial_in" and not asked.get("breakout_uuid")
+
+
+def _gave_up(flow: Flow) -> Played:
+    text = f"no reply to {PATIENCE} requests in a row: the rest was not played"
+    finding = violation(Topic.CONNECTION, text)
+    return Played(flow.name, "gave up", "", "", 0, 0.0, (finding,))

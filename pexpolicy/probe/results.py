@@ -1,0 +1,164 @@
+"""Judging the result of each request by the models that the server itself answers with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from pexpolicy.checked import Checked
+from pexpolicy.endpoints import ENDPOINTS
+from pexpolicy.endpoints.participant_properties import AudioMix
+from pexpolicy.endpoints.service_types import AutomaticParticipant
+from pexpolicy.probe.directory import judge_directory
+from pexpolicy.probe.findings import Finding, Level, Topic, violation, warning
+from pexpolicy.probe.verdict import Asked, Judged
+from pexpolicy.refusal import DecisionError, Refusal
+
+STAR = "DOCUMENTED* oda"
+Result = dict[str, Any]
+NESTED: Mapping[str, type[Checked]] = {
+    "automatic_participants": AutomaticParticipant,
+    "send_to_audio_mixes": AudioMix,
+}
+"""Fields that are lists of models of their own."""
+
+
+def judge_result(asked: Asked, body: Mapping[str, Any]) -> Judged:
+    """The findings about the result of a reply that succeeded and refuses nothing."""
+    result = body.get("result")
+    if "result" in body and result is None:
+        return Judged([warning(Topic.RESULT, "result is null; leave it out", "FIELD")])
+    if asked.endpoint == "directory_information":
+        return Judged(judge_directory(asked, body))
+    if not result:
+        return Judged(_empty(asked))
+    return _JUDGES[asked.endpoint](asked, result)
+
+
+def usable(asked: Asked, result: Result) -> bool:
+    """True when Infinity would take a result that stands beside a reject."""
+    found = _JUDGES[asked.endpoint](asked, result).findings
+    return not any(f.level is Level.VIOLATION and f.topic is Topic.RESULT for f in found)
+
+
+def refused(error: DecisionError, topic: Topic) -> Finding:
+    """The finding for a result that a model refuses."""
+    refusal: Refusal = error.refusal
+    return violation(topic, str(error), " ".join(filter(None, (refusal.mark, refusal.source))))
+
+
+def _empty(asked: Asked) -> list[Finding]:
+    if asked.endpoint != "media_location":
+        return []
+    text = "a success without a location may count as invalid; a 404 is safer"
+    return [warning(Topic.RESULT, text, "CONTESTED oda")]
+
+
+def _by_model(endpoint: str, result: Result) -> tuple[list[Finding], bool]:
+    """What the model of an endpoint says of a result, and whether Infinity would take it."""
+    try:
+        decision = ENDPOINTS[endpoint].from_result(result)
+        warnings = [*decision.warnings, *_nested_warnings(result)]
+    except DecisionError as error:
+        return [refused(error, Topic.RESULT)], False
+    return [_warned(text) for text in warnings], True
+
+
+def _nested_warnings(result: Result) -> list[str]:
+    return [
+        f"{name}[{number}].{text}"
+        for name, model in NESTED.items()
+        for number, fields in enumerate(result.get(name, ()))
+        for text in model.from_result(fields).warnings
+    ]
+
+
+def _warned(text: str) -> Finding:
+    """A model's warning carries its mark at the end, in brackets."""
+    said, bracket, mark = text.rpartition(" [")
+    return warning(Topic.RESULT, said if bracket else text, mark.rstrip("]") if bracket else "")
+
+
+def _service(asked: Asked, result: Result) -> Judged:
+    found, taken = _by_model(asked.endpoint, result)
+    if not taken:
+        return Judged(found)
+    found += _breakout(asked, result) + _dial_out(asked, result) + _nobody_calls(asked)
+    return Judged(found, service=result)
+
+
+def _breakout(asked: Asked, result: Result) -> list[Finding]:
+    """An announced room needs its own block; no room may be answered with that of another."""
+    wanted = asked.get("breakout_uuid")
+    if asked.breakout and result.get("breakout") is not True:
+        text = "a breakout room that breakout_uuids announced is answered without breakout = true"
+        return [violation(Topic.BREAKOUT, text, STAR)]
+    if result.get("breakout") is True and wanted:
+        given = str(result.get("breakout_uuid", ""))
+        if given.casefold() != wanted.casefold():
+            text = "breakout_uuid is not that of the room that was asked for"
+            return [violation(Topic.BREAKOUT, text, STAR)]
+    if result.get("breakout") is True and "breakout_uuids" in result:
+        text = "breakout_uuids belongs to the main room only"
+        return [violation(Topic.BREAKOUT, text, STAR)]
+    return []
+
+
+def _dial_out(asked: Asked, result: Result) -> list[Finding]:
+    running = asked.get("service_name")
+    if asked.get("call_direction") != "dial_out" or result["name"] == running:
+        return []
+    text = "the running service that dials out has another name; the answer must match it"
+    return [violation(Topic.DIAL_OUT, text, STAR)]
+
+
+def _nobody_calls(asked: Asked) -> list[Finding]:
+    if asked.get("call_direction") == "non_dial":
+        text = (
+            "a probe (OPTIONS, SUBSCRIBE, LRQ) is answered with a service; continue creates nothing"
+        )
+        return [warning(Topic.NON_DIAL, text, "FIELD mividas")]
+    if not asked.get("local_alias") and not asked.get("breakout_uuid"):
+        return [
+            warning(
+                Topic.NON_DIAL, "a request without an alias is answered with a service", "FIELD"
+            )
+        ]
+    return []
+
+
+def _participant(asked: Asked, result: Result) -> Judged:
+    found, taken = _by_model(asked.endpoint, result)
+    named = asked.get("remote_display_name")
+    if taken and named and result.get("remote_display_name", "") is None:
+        text = "remote_display_name may be null only where it was null; the caller has a name"
+        found.append(violation(Topic.RESULT, text, STAR))
+    return Judged(found)
+
+
+def _location(asked: Asked, result: Result) -> Judged:
+    return Judged(_by_model(asked.endpoint, result)[0])
+
+
+def _registration(asked: Asked, result: Result) -> Judged:
+    if result.get("username") == "" and result.get("password") == "":
+        text = "user name and password are both empty: any device may register under this alias"
+        return Judged([warning(Topic.CREDENTIALS, text, "DOCUMENTED*, advised against")])
+    found, taken = _by_model(asked.endpoint, result)
+    if taken and asked.get("auth_type").strip('"') == "sso":
+        text = (
+            "single sign-on takes an empty result; user name and password are for credentials only"
+        )
+        found.append(violation(Topic.CREDENTIALS, text, STAR))
+    if taken and "" in (result["username"], result["password"]):
+        text = "the user name or the password is empty"
+        found.append(warning(Topic.CREDENTIALS, text, "FIELD"))
+    return Judged(found)
+
+
+_JUDGES: Mapping[str, Callable[[Asked, Result], Judged]] = {
+    "service_configuration": _service,
+    "participant_properties": _participant,
+    "media_location": _location,
+    "registration_alias": _registration,
+}

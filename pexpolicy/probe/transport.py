@@ -1,0 +1,214 @@
+"""What HTTP clients do not show: whether a body has the length it says, and what comes after it."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from http import HTTPStatus
+
+from yarl import URL
+
+from pexpolicy.probe.findings import Finding, Topic, violation, warning
+from pexpolicy.probe.wire import MAX_BODY
+
+RFC = "RFC 9112"
+MAX_HEAD = 64 * 1024
+Check = Callable[[str], Awaitable[list[Finding]]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    status: int
+    closes: bool
+    body: bytes
+
+
+class BrokenReplyError(Exception):
+    """The bytes on the connection are no HTTP reply, or less than one."""
+
+
+class Connection:
+    """One plain connection, read byte by byte."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+
+    async def ask(self, method: str, target: str, host: str, authorization: str | None) -> _Answer:
+        """Send one request and read its reply; raises ``BrokenReplyError``."""
+        lines = [f"{method} {target} HTTP/1.1", f"Host: {host}", "Accept: */*"]
+        if authorization is not None:
+            lines.append(f"Authorization: {authorization}")
+        self._writer.write("\r\n".join([*lines, "", ""]).encode())
+        await self._writer.drain()
+        return await self._read(method)
+
+    async def _read(self, method: str) -> _Answer:
+        try:
+            head = (await self._reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+        except asyncio.IncompleteReadError as error:
+            raise BrokenReplyError(
+                "closed" if not error.partial else "the reply ends within its head"
+            ) from None
+        except asyncio.LimitOverrunError:
+            raise BrokenReplyError("the head of the reply has no end") from None
+        first, *lines = head.split("\r\n")
+        version, _, rest = first.partition(" ")
+        if not version.startswith("HTTP/1.") or not rest[:3].isdigit():
+            raise BrokenReplyError(
+                "what follows the last reply is none: its body was longer than it said"
+            )
+        headers = {
+            name.strip().lower(): value.strip()
+            for name, _, value in (line.partition(":") for line in lines)
+        }
+        status = int(rest[:3])
+        connection = headers.get(
+            "connection", "keep-alive" if version == "HTTP/1.1" else "close"
+        ).lower()
+        if method == "HEAD" or status in (204, 304):
+            return _Answer(status, connection == "close", b"")
+        body, ended = await self._body(headers)
+        return _Answer(status, ended or connection == "close", body)
+
+    async def _body(self, headers: dict[str, str]) -> tuple[bytes, bool]:
+        try:
+            if headers.get("transfer-encoding", "").lower() == "chunked":
+                return await self._chunks(), False
+            if "content-length" in headers:
+                return await self._reader.readexactly(
+                    min(int(headers["content-length"]), MAX_BODY)
+                ), False
+        except asyncio.IncompleteReadError:
+            raise BrokenReplyError("the body is shorter than it says") from None
+        except ValueError:
+            raise BrokenReplyError("the length of the body is no number") from None
+        return await self._reader.read(MAX_BODY), True
+
+    async def _chunks(self) -> bytes:
+        body = bytearray()
+        while size := int((await self._reader.readuntil(b"\r\n")).partition(b";")[0], 16):
+            body += await self._reader.readexactly(min(size, MAX_BODY))
+            await self._reader.readexactly(2)
+        while (await self._reader.readuntil(b"\r\n")) != b"\r\n":
+            pass
+        return bytes(body)
+
+
+class Transport:
+    """Checks of a server's HTTP by plain connections; each takes ``limit`` seconds at most."""
+
+    def __init__(self, base: str, authorization: str | None, limit: float) -> None:
+        self._url = URL(base, encoded=True)
+        self._authorization = authorization
+        self._limit = limit
+
+    @property
+    def checks(self) -> dict[str, Check]:
+        """The checks by name; each takes the target to ask for."""
+        found: dict[str, Check] = {"two requests on one connection": self.kept, "HEAD": self.head}
+        if self._authorization is not None:
+            found["no credentials"] = self.anonymous
+        return found
+
+    async def kept(self, target: str) -> list[Finding]:
+        """Ask twice on one connection: the second reply shows whether the first had its length."""
+
+        async def twice(connection: Connection) -> list[Finding]:
+            first = await self._ask(connection, "GET", target)
+            if first.closes:
+                return []
+            try:
+                await self._ask(connection, "GET", target)
+            except BrokenReplyError as error:
+                if str(error) != "closed":
+                    raise
+                return [_unannounced()]
+            except ConnectionError:
+                return [_unannounced()]
+            return []
+
+        return await self._on_connection(twice)
+
+    async def head(self, target: str) -> list[Finding]:
+        """HEAD is what load balancers send, never a node: a fault there is a warning."""
+
+        async def once(connection: Connection) -> list[Finding]:
+            answer = await self._ask(connection, "HEAD", target)
+            if (
+                answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR
+                and answer.status != HTTPStatus.NOT_IMPLEMENTED
+            ):
+                return [warning(Topic.STATUS, f"HEAD is answered with {answer.status}")]
+            if answer.closes:
+                return []
+            try:
+                await self._ask(connection, "GET", target)
+            except BrokenReplyError as error:
+                if str(error) != "closed":
+                    return [warning(Topic.FRAMING, "the reply to HEAD has a body", RFC)]
+            except ConnectionError:
+                pass
+            return []
+
+        return await self._on_connection(once)
+
+    async def anonymous(self, target: str) -> list[Finding]:
+        """Whoever asks without credentials should learn nothing."""
+
+        async def once(connection: Connection) -> list[Finding]:
+            answer = await connection.ask("GET", target, self._host, None)
+            if answer.status != HTTPStatus.OK:
+                return []
+            return [warning(Topic.AUTHENTICATION, "the server answers without credentials too")]
+
+        return await self._on_connection(once)
+
+    @property
+    def _host(self) -> str:
+        return self._url.authority.rpartition("@")[2]
+
+    async def _ask(self, connection: Connection, method: str, target: str) -> _Answer:
+        return await connection.ask(method, target, self._host, self._authorization)
+
+    async def _on_connection(
+        self, check: Callable[[Connection], Awaitable[list[Finding]]]
+    ) -> list[Finding]:
+        secure = ssl.create_default_context() if self._url.scheme == "https" else None
+        try:
+            async with asyncio.timeout(self._limit):
+                reader, writer = await asyncio.open_connection(
+                    self._url.host, self._url.port, ssl=secure, limit=MAX_HEAD
+                )
+                try:
+                    return await check(Connection(reader, writer))
+                finally:
+                    writer.close()
+        except BrokenReplyError as error:
+            text = (
+                "the server closed the connection without a reply"
+                if str(error) == "closed"
+                else str(error)
+            )
+            return [violation(Topic.FRAMING, text, RFC)]
+        except TimeoutError:
+            return [
+                violation(Topic.TIME, f"no whole reply within {self._limit:g} s", "DOCUMENTED*")
+            ]
+        except (
+            OSError,
+            ValueError,
+            asyncio.IncompleteReadError,
+            asyncio.LimitOverrunError,
+        ) as error:
+            return [violation(Topic.CONNECTION, f"no reply: {type(error).__name__}")]
+
+
+def _unannounced() -> Finding:
+    text = (
+        "the server closes the connection behind a reply without saying so (Connection: close): "
+        "a node that sends its next request there loses it"
+    )
+    return warning(Topic.CONNECTION, text, RFC)

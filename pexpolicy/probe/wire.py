@@ -1,0 +1,125 @@
+"""Sending what a node sends: raw targets, one connection, no redirects, five seconds."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import aiohttp
+from yarl import URL
+
+LIMIT = 5.0
+"""Seconds after which Infinity gives up (CAPTURE v16, DOCUMENTED*)."""
+MAX_BODY = 4 * 1024 * 1024
+"""Bytes of a reply that are read; no reply needs more."""
+
+Clock = Callable[[], float]
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What came back, or why nothing did."""
+
+    seconds: float
+    status: int = 0
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    failure: str = ""
+    """Why there is no whole reply; empty where there is one."""
+    late: bool = False
+    """True when the time was over before the reply was whole."""
+    refused: bool = False
+    """True when there was nobody to connect to."""
+
+    @property
+    def media_type(self) -> str:
+        """The content type without its parameters, in lower case."""
+        return self.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+
+
+class Wire:
+    """One keep-alive connection to a policy server."""
+
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        base: str,
+        *,
+        authorization: str | None = None,
+        limit: float = LIMIT,
+        clock: Clock = time.perf_counter,
+    ) -> None:
+        self.base = base.rstrip("/")
+        self.authorization = authorization
+        self.limit = limit
+        self._session = session
+        self._clock = clock
+
+    @property
+    def path(self) -> str:
+        """The path of the server in front of ``/policy/v1``, as on the wire."""
+        return URL(self.base, encoded=True).raw_path.rstrip("/")
+
+    async def get(self, target: str) -> Reply:
+        """Ask for a path and query that are sent byte for byte as they stand."""
+        headers = {} if self.authorization is None else {"Authorization": self.authorization}
+        began = self._clock()
+        try:
+            async with (
+                asyncio.timeout(self.limit),
+                self._session.get(
+                    URL(self.base + target, encoded=True), headers=headers, allow_redirects=False
+                ) as response,
+            ):
+                body = await _read(response.content)
+                return Reply(self._clock() - began, response.status, response.headers.copy(), body)
+        except aiohttp.ConnectionTimeoutError:
+            return Reply(self._clock() - began, failure="nobody takes the connection", refused=True)
+        except TimeoutError:
+            return Reply(self._clock() - began, failure="no whole reply in time", late=True)
+        except aiohttp.ClientConnectorError as error:
+            return Reply(self._clock() - began, failure=_words(error), refused=True)
+        except (aiohttp.ClientError, OSError) as error:
+            return Reply(self._clock() - began, failure=_words(error))
+
+
+def _words(error: Exception) -> str:
+    """An error on one short line."""
+    return (" ".join(str(error).split()) or type(error).__name__)[:160]
+
+
+async def _read(content: aiohttp.StreamReader) -> bytes:
+    body = bytearray()
+    async for chunk in content.iter_any():
+        body += chunk
+        if len(body) > MAX_BODY:
+            raise aiohttp.ClientPayloadError(f"the body is longer than {MAX_BODY} bytes")
+    return bytes(body)
+
+
+def basic(user: str, password: str) -> str:
+    """The ``Authorization`` header of a user and password."""
+    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+
+
+@asynccontextmanager
+async def connected(
+    base: str,
+    *,
+    authorization: str | None = None,
+    limit: float = LIMIT,
+    clock: Clock = time.perf_counter,
+) -> AsyncIterator[Wire]:
+    """A wire to the server at ``base``, the URL in front of ``/policy/v1``; closed on leaving."""
+    async with aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=1),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        auto_decompress=False,
+        skip_auto_headers=("Accept-Encoding", "User-Agent"),
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=limit * 0.9),
+    ) as session:
+        yield Wire(session, base, authorization=authorization, limit=limit, clock=clock)

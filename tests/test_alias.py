@@ -1,0 +1,143 @@
+"""One normal form for whatever is dialed, calls or registers."""
+
+import pickle
+from urllib.parse import quote, unquote
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from pexpolicy import Alias
+
+FORMS = [
+    # written, normal form, scheme, user, host
+    ("bob", "bob", "", "bob", ""),
+    ("Bob", "bob", "", "bob", ""),
+    ("  bob\t", "bob", "", "bob", ""),
+    ("bob@example.com", "bob@example.com", "", "bob", "example.com"),
+    ("sip:Bob@Example.com:5060;transport=tls", "bob@example.com", "sip", "bob", "example.com"),
+    ("SIP:bob@example.com", "bob@example.com", "sip", "bob", "example.com"),
+    ("sips:bob@example.com", "bob@example.com", "sips", "bob", "example.com"),
+    ("Sips:bob@example.com:5061", "bob@example.com", "sips", "bob", "example.com"),
+    ("sip:bob@example.com?subject=x", "bob@example.com", "sip", "bob", "example.com"),
+    ("sip:bob@example.com;a=b?subject=x", "bob@example.com", "sip", "bob", "example.com"),
+    ("sip:bob;phone-context=x@example.com", "bob@example.com", "sip", "bob", "example.com"),
+    ("sip:bob@example.com.", "bob@example.com", "sip", "bob", "example.com"),
+    ("sip:bob", "bob", "sip", "bob", ""),
+    ("sip: bob@example.com", "bob@example.com", "sip", "bob", "example.com"),
+    ("sip:bob@10.0.0.1:5060", "bob@10.0.0.1", "sip", "bob", "10.0.0.1"),
+    ("sip:bob@[2001:DB8::1]", "bob@[2001:db8::1]", "sip", "bob", "[2001:db8::1]"),
+    ("sip:bob@[2001:db8::1]:5060", "bob@[2001:db8::1]", "sip", "bob", "[2001:db8::1]"),
+    ("bob@2001:db8::1", "bob@2001:db8::1", "", "bob", "2001:db8::1"),
+    ("sip:[2001:db8::1]:5060", "[2001:db8::1]", "sip", "[2001:db8::1]", ""),
+    ("h323:bob", "bob", "h323", "bob", ""),
+    ("H323:Bob@example.com:1720", "bob@example.com", "h323", "bob", "example.com"),
+    ("h323:+4712345678", "+4712345678", "h323", "+4712345678", ""),
+    ("tel:+4712345678", "+4712345678", "tel", "+4712345678", ""),
+    ("TEL:+47-12.34(56) 78", "+4712345678", "tel", "+4712345678", ""),
+    ("tel:+4712345678;ext=99", "+4712345678", "tel", "+4712345678", ""),
+    ("+4712345678", "+4712345678", "", "+4712345678", ""),
+    ("+47 12", "+47 12", "", "+47 12", ""),
+    ("<sip:bob@example.com>;tag=1", "bob@example.com", "sip", "bob", "example.com"),
+    ('"Bob B." <SIP:bob@example.com:5060>', "bob@example.com", "sip", "bob", "example.com"),
+    ("bob:5060", "bob", "", "bob", ""),
+    ("http:bob", "http:bob", "", "http:bob", ""),
+    ("a@b@example.com", "a@b@example.com", "", "a@b", "example.com"),
+    ("bob%40example.com", "bob%40example.com", "", "bob%40example.com", ""),
+    ("bob+x@example.com", "bob+x@example.com", "", "bob+x", "example.com"),
+    ("STRASSE@ÆØÅ.example", "strasse@æøå.example", "", "strasse", "æøå.example"),
+    ("", "", "", "", ""),
+    ("sip:", "", "sip", "", ""),
+    ("   ", "", "", "", ""),
+]
+
+
+@pytest.mark.parametrize(("written", "normal", "scheme", "user", "host"), FORMS)
+def test_each_form_has_one_normal_form(
+    written: str, normal: str, scheme: str, user: str, host: str
+) -> None:
+    alias = Alias(written)
+    assert alias == normal
+    assert (alias.scheme, alias.user, alias.host) == (scheme, user, host)
+    assert alias.raw == written
+    assert alias.bare == (host == "")
+
+
+PARTS = st.sampled_from(
+    [
+        *("sip:", "SIPS:", "h323:", "tel:", "bob", "Example.com", "@", ":", ";", "?", "=", "+"),
+        *("5060", "99999", "[2001:db8::1]", "<", ">", '"', " ", "\t", "\n", ".", "%40", "%", "-"),
+        *("(", ")", "İ", "ß", "ſ", "K", "\u00a0", "\x00", "\udcff", "é", "e\u0301"),
+    ]
+)
+TEXTS = st.text() | st.lists(PARTS, max_size=12).map("".join)
+
+
+@given(TEXTS)
+@example("sip:sip:bob")
+@example("a:1:2")
+@example("a.@b..")
+@example("@b;c")
+@example("<<sip:a>>")
+@example("tel:-")
+def test_no_text_is_too_strange_and_its_pieces_fit_together(text: str) -> None:
+    alias = Alias(text)
+    assert alias.raw == text
+    assert alias == (f"{alias.user}@{alias.host}" if alias.host else alias.user)
+    assert alias.scheme in ("", "sip", "sips", "h323", "tel")
+
+
+USERS = st.text("abcXYZ0189._-+", min_size=1, max_size=20)
+HOSTS = st.from_regex(r"[a-zA-Z]{1,8}(\.[a-zA-Z]{2,5}){1,3}", fullmatch=True) | st.just("[::1]")
+SCHEMES = st.sampled_from(["", "sip:", "sips:", "h323:", "SIP:"])
+ENDINGS = st.sampled_from(["", ":5060", ";transport=tls", ":5061;transport=tls;lr", "?a=b", " "])
+
+
+@given(USERS, HOSTS, SCHEMES, ENDINGS)
+def test_every_spelling_of_an_address_is_the_same_alias(
+    user: str, host: str, scheme: str, ending: str
+) -> None:
+    assert Alias(scheme + user + "@" + host + ending) == f"{user}@{host}".lower()
+
+
+@given(USERS, HOSTS, SCHEMES, ENDINGS)
+def test_the_normal_form_of_a_normal_form_is_itself(
+    user: str, host: str, scheme: str, ending: str
+) -> None:
+    alias = Alias(scheme + user + "@" + host + ending)
+    again = Alias(str(alias))
+    assert again == alias
+    assert (again.user, again.host) == (alias.user, alias.host)
+
+
+@given(TEXTS)
+def test_an_alias_of_an_alias_is_itself_whatever_it_was_made_of(text: str) -> None:
+    alias = Alias(text)
+    assert Alias(alias) is alias
+
+
+@given(TEXTS.filter(lambda text: not set("<:@.;?") & set(text)))
+def test_a_bare_name_is_brought_into_its_normal_form_once(text: str) -> None:
+    assert Alias(str(Alias(text))) == Alias(text)
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"])))
+def test_percent_encoding_is_nothing_to_an_alias(text: str) -> None:
+    written = quote(text, safe="")
+    assert Alias(written).raw == written
+    assert Alias(unquote(written)).raw == text
+
+
+def test_an_alias_is_a_string() -> None:
+    alias = Alias("sip:Bob@Example.com")
+    assert {"bob@example.com": 1}[alias] == 1
+    assert f"{alias}" == "bob@example.com"
+    assert repr(alias) == "Alias('sip:Bob@Example.com')"
+    assert not Alias("")
+    assert not Alias("sip:")
+
+
+def test_an_alias_survives_the_way_to_another_program() -> None:
+    alias = pickle.loads(pickle.dumps(Alias("sip:Bob@Example.com")))  # noqa: S301 - our own
+    assert isinstance(alias, Alias)
+    assert (alias, alias.raw, alias.scheme) == ("bob@example.com", "sip:Bob@Example.com", "sip")
