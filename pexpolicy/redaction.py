@@ -32,11 +32,14 @@ class LoggedParameters:
         facts: dict[str, Any] = {}
         withheld: list[str] = []
         for name, value in params.items():
-            if value:
-                if name in shown or name.startswith(ATTRIBUTE) or _header(name) in shown:
-                    facts[name] = value if name not in facts else _more(facts[name], value)
-                else:
-                    withheld.append(name[:100])
+            if not value:
+                continue
+            if name not in shown and not name.startswith(ATTRIBUTE) and _header(name) not in shown:
+                withheld.append(name[:100])
+            elif name in facts:
+                facts[name] = _more(facts[name], value)
+            else:
+                facts[name] = value
         return facts, withheld
 
 
