@@ -39,7 +39,6 @@ class Audit:
 
     def decision(
         self,
-        decision_id: str,
         params: Params,
         alias: str,
         outcome: Outcome,
@@ -55,7 +54,7 @@ class Audit:
         line: dict[str, Any] = {
             "timestamp": datetime.now(UTC),
             "event": "decision",
-            "decision_id": decision_id,
+            "decision_id": outcome.decision_id,
             "endpoint": outcome.endpoint,
             "peer": peer,
             "request": facts,
@@ -73,6 +72,26 @@ class Audit:
         if removed or withheld:
             line["removed"] = [*withheld, *removed]
         self._log.info("decision", line=line)
+
+    def shadow(self, actual: Outcome, shadow: Outcome, *, differs: bool) -> None:
+        """Write what a shadow plugin would have decided, and whether that differs from what was."""
+        result, removed = sent(shadow.decision)
+        line: dict[str, Any] = {
+            "timestamp": datetime.now(UTC),
+            "event": "shadow",
+            "decision_id": actual.decision_id,
+            "endpoint": actual.endpoint,
+            "steps": shadow.steps,
+            "decided_by": shadow.decided_by,
+            "reason": shadow.decision.reason,
+            "action": shadow.decision.action,
+            "would_send": result,
+            "differs": differs,
+            "config_hash": self._config_hash,
+        }
+        if removed:
+            line["removed"] = removed
+        self._log.info("shadow", line=line)
 
     def refused(self, why: str, status: int, peer: str | None, **facts: object) -> None:
         """Write the line of a call that did not get as far as the policy."""
