@@ -43,7 +43,7 @@ class Tally:
         elif reply.status == 101:
             self.finding("protocol switched", shot, seen)
         if self.token in seen:
-            self.finding("input echoed", shot, seen)
+            self.finding(f"input echoed ({shot.kind})", shot, seen)
         if any(trace in seen for trace in TRACES):
             self.finding("traceback", shot, seen)
         if shot.endpoint and shot.number % 4 == 0:

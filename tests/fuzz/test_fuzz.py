@@ -122,8 +122,8 @@ async def shout(_: web.BaseRequest) -> web.StreamResponse:
 @pytest.mark.parametrize(
     ("answer", "finding"),
     [
-        (echo, "input echoed"),
-        (echo_header, "input echoed"),
+        (echo, "input echoed (clean)"),
+        (echo_header, "input echoed (clean)"),
         (fail, "5xx"),
         (redirect, "redirect"),
         (show_traceback, "traceback"),
