@@ -59,6 +59,8 @@ class Alias(str):
 def _split(raw: str) -> tuple[str, str, str]:
     """Scheme, user and host of an alias, each in normal form."""
     text = raw.strip().lower()
+    if text.isalnum():
+        return "", text, ""
     if "<" in text and (enclosed := _NAME_ADDR.search(text)) is not None:
         text = enclosed[1].strip()
     scheme, colon, rest = text.partition(":")

@@ -10,12 +10,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import orjson
-import structlog
+import msgspec
 
-from pexpolicy.chain import Outcome, Step
+from pexpolicy.chain import Outcome
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.base import Reply
+from pexpolicy.lean import structlog
 from pexpolicy.parameters import Params
 from pexpolicy.redaction import LoggedParameters, sent
 from pexpolicy.terminal import readable
@@ -39,7 +39,6 @@ class Audit:
 
     def decision(
         self,
-        decision_id: str,
         params: Params,
         alias: str,
         outcome: Outcome,
@@ -55,11 +54,11 @@ class Audit:
         line: dict[str, Any] = {
             "timestamp": datetime.now(UTC),
             "event": "decision",
-            "decision_id": decision_id,
+            "decision_id": outcome.decision_id,
             "endpoint": outcome.endpoint,
             "peer": peer,
             "request": facts,
-            "steps": [_step(step) for step in outcome.steps],
+            "steps": outcome.steps,
             "decided_by": outcome.decided_by,
             "reason": outcome.decision.reason,
             "action": reply.action,
@@ -73,6 +72,26 @@ class Audit:
         if removed or withheld:
             line["removed"] = [*withheld, *removed]
         self._log.info("decision", line=line)
+
+    def shadow(self, actual: Outcome, shadow: Outcome, *, differs: bool) -> None:
+        """Write what a shadow plugin would have decided, and whether that differs from what was."""
+        result, removed = sent(shadow.decision)
+        line: dict[str, Any] = {
+            "timestamp": datetime.now(UTC),
+            "event": "shadow",
+            "decision_id": actual.decision_id,
+            "endpoint": actual.endpoint,
+            "steps": shadow.steps,
+            "decided_by": shadow.decided_by,
+            "reason": shadow.decision.reason,
+            "action": shadow.decision.action,
+            "would_send": result,
+            "differs": differs,
+            "config_hash": self._config_hash,
+        }
+        if removed:
+            line["removed"] = removed
+        self._log.info("shadow", line=line)
 
     def refused(self, why: str, status: int, peer: str | None, **facts: object) -> None:
         """Write the line of a call that did not get as far as the policy."""
@@ -92,25 +111,20 @@ class Audit:
         self._sink.close()
 
 
-def _step(step: Step) -> dict[str, Any]:
-    told = {"plugin": step.plugin, "outcome": step.outcome, "ms": round(step.seconds * 1000, 3)}
-    if step.detail:
-        told["detail"] = step.detail
-    return told
-
-
 def as_json(_: Any, __: str, event: Mapping[str, Any]) -> bytes:
     """A line of JSON. Text that is not valid Unicode must not lose the line: it is replaced."""
     line = event["line"]
     try:
-        return orjson.dumps(line, option=_OPTIONS)
-    except TypeError:
-        return orjson.dumps(_valid(line), option=_OPTIONS)
+        return encode(line) + b"\n"
+    except UnicodeEncodeError:
+        return encode(_valid(line)) + b"\n"
 
 
 def _valid(value: Any) -> Any:
     if isinstance(value, str):
         return value.encode("utf-8", "replace").decode()
+    if isinstance(value, msgspec.Struct):
+        return _valid(msgspec.structs.asdict(value))
     if isinstance(value, Mapping):
         return {_valid(key): _valid(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -118,7 +132,7 @@ def _valid(value: Any) -> Any:
     return value
 
 
-_OPTIONS = orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z
+encode = msgspec.json.Encoder().encode
 
 
 class Sink:

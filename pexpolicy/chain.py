@@ -11,6 +11,7 @@ from typing import Any, Literal, Protocol
 
 import msgspec
 
+from pexpolicy.breaker import Breaker
 from pexpolicy.decisions import Decision
 from pexpolicy.endpoints.base import Endpoint
 from pexpolicy.faults import blame
@@ -30,6 +31,8 @@ TIMED_OUT = "timed_out"
 INVALID = "invalid"
 BUSY = "busy"
 SKIPPED = "skipped"
+LEAST = 0.001
+"""Seconds of budget that are worth asking a plugin for."""
 DEFAULT = "default"
 
 
@@ -41,21 +44,26 @@ class Link:
     ask: Callable[[Any], Awaitable[Any]]
     timeout: float = 1.0
     on_error: OnError = "skip"
+    breaker: Breaker | None = None
+    names: tuple[str, str] = ("", "")
+    """Plugin and hook, for whoever watches the event loop."""
 
 
-class Step(msgspec.Struct, frozen=True, gc=False):
-    """One plugin asked: what came of it, how long it took (seconds), and what was wrong."""
+class Step(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """One plugin asked: what came of it, how many milliseconds it took, and what was wrong."""
 
     plugin: str
     outcome: str
-    seconds: float
+    ms: float
     detail: str = ""
 
 
 class Outcome(msgspec.Struct, frozen=True):
     """The decision for one call, who made it, and each step on the way."""
 
+    decision_id: str
     endpoint: str
+    request: Request
     decision: Decision
     decided_by: str
     steps: list[Step]
@@ -80,17 +88,18 @@ class Chain:
     log: Log | None = None
     names: DeclaredNames | None = None
 
-    async def ask(self, request: Request, lanes: Lanes) -> Outcome:
+    async def ask(self, request: Request, lanes: Lanes, decision_id: str = "") -> Outcome:
         """Ask until somebody decides, the plugins are through, or the budget is gone. Never raises."""
         walk = _Walk(self, request)
         while walk.links:
             lane = lanes.begin(walk.onward(lanes))
             if lane is not None:
                 await self._wait(walk, lane, lanes)
-        decision = walk.decision
+        decision, decided_by = walk.decision, walk.decided_by
         if decision is None:
-            return Outcome(self.endpoint.name, self.default, DEFAULT, walk.steps)
-        return Outcome(self.endpoint.name, decision, walk.decided_by, walk.steps)
+            decision = self.default
+        name = self.endpoint.name
+        return Outcome(decision_id, name, request, decision, decided_by, walk.steps)
 
     async def _wait(self, walk: _Walk, lane: Lane, lanes: Lanes) -> None:
         """Wait for the hook that waits, as long as it may; then leave it behind."""
@@ -136,6 +145,7 @@ class _Walk:
         self.links = chain.links
         self.steps: list[Step] = []
         self.decision = None
+        self.decided_by = DEFAULT
         self.began = began = chain.clock()
         self.deadline = began + chain.budget
         self.turn = 0
@@ -151,9 +161,14 @@ class _Walk:
         endpoint = self.chain.endpoint
         for link in self.links:
             self.limit = limit = min(link.timeout, self.deadline - self.began)
-            if limit <= 0.0:
+            if limit < LEAST:
                 self._skip_rest()
                 return
+            breaker = link.breaker
+            if breaker is not None and not breaker.lets_through(self.began):
+                self.fail(link, SKIPPED, "its circuit breaker is open")
+                continue
+            lanes.running = link.names
             try:
                 answer = await link.ask(self.request)
                 if turn != self.turn:
@@ -183,12 +198,15 @@ class _Walk:
         if seconds > self.limit:
             self.fail(link, TIMED_OUT, self.late())
             return
+        if link.breaker is not None:
+            link.breaker.succeeded()
+        ms = round(seconds * 1000, 3)
         self.began = now
         self.links = self.links[1:]
         if answer is None:
-            self.steps.append(Step(link.plugin, ABSTAINED, seconds))
+            self.steps.append(Step(link.plugin, ABSTAINED, ms))
         else:
-            self.steps.append(Step(link.plugin, DECIDED, seconds))
+            self.steps.append(Step(link.plugin, DECIDED, ms))
             self.decision, self.decided_by = answer, link.plugin
 
     def _fault(self, link: Link, error: BaseException) -> None:
@@ -211,7 +229,9 @@ class _Walk:
     def fail(self, link: Link, outcome: str, detail: str) -> None:
         """Book a failed step; its ``on_error`` says whether the next plugin is asked."""
         now = self.chain.clock()
-        self.steps.append(Step(link.plugin, outcome, now - self.began, detail))
+        if link.breaker is not None and outcome != SKIPPED:
+            link.breaker.failed(now)
+        self.steps.append(Step(link.plugin, outcome, round((now - self.began) * 1000, 3), detail))
         self.began = now
         self.links = self.links[1:]
         if link.on_error == "reject":
@@ -241,5 +261,5 @@ _SAID = {
     TIMED_OUT: "was late, and its on_error is reject",
     INVALID: "gave an invalid answer, and its on_error is reject",
     BUSY: "was busy, and its on_error is reject",
-    SKIPPED: "was not asked because the budget was gone, and its on_error is reject",
+    SKIPPED: "was not asked, and its on_error is reject",
 }

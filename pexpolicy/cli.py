@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 import urllib.error
 import urllib.request
@@ -14,10 +15,11 @@ from typing import Any, NoReturn
 import click
 
 from pexpolicy import __version__
+from pexpolicy.building import build_policy
 from pexpolicy.config import ConfigError, Settings, load
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.logs import console_log
-from pexpolicy.policy import Policy, build_policy
+from pexpolicy.policy import Policy
 from pexpolicy.probe.command import probe
 
 EX_CONFIG = 78
@@ -74,7 +76,15 @@ def run(main_coroutine: Coroutine[Any, Any, None], *, fast: bool = False) -> Non
         except ImportError:
             factory = None
     with asyncio.Runner(loop_factory=factory) as runner:
-        runner.run(main_coroutine)
+        loop = runner.get_loop()
+        task = loop.create_task(main_coroutine)
+        while not task.done():
+            try:
+                loop.run_until_complete(task)
+            except RuntimeError:
+                # A plugin that stops the loop must not stop the server.
+                if task.done():
+                    raise
 
 
 @main.command()
@@ -102,6 +112,11 @@ def serve(config: Path, host: str | None, port: int | None) -> None:
     except OSError as error:
         click.secho(f"cannot listen on {address}:{number}: {error.strerror}", fg="red", err=True)
         sys.exit(1)
+    if leftovers := policy.leftovers:
+        click.echo(f"left behind: {', '.join(leftovers)}", err=True)
+        # The interpreter would wait for threads that never come back.
+        sys.stderr.flush()
+        os._exit(0)
 
 
 @main.command()

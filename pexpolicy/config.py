@@ -130,10 +130,23 @@ class EndpointTable(_Table):
     default: Literal["continue", "reject"] = "continue"
 
 
+class BreakerTable(_Table):
+    """``[plugins.NAME.breaker]``: when a failing plugin is left alone. Times in seconds."""
+
+    failures: int = Field(5, ge=1, le=10_000)
+    window: float = Field(30.0, gt=0.0)
+    pause: float = Field(30.0, gt=0.0)
+
+
 class PluginTable(_Table):
     """``[plugins.NAME]``: how a plugin is asked; ``settings`` belongs to the plugin. Times in seconds."""
 
     priority: int = 100
+    mode: Literal["decide", "shadow"] = "decide"
+    isolation: Literal["none", "process"] = "none"
+    processes: int = Field(2, ge=1, le=64)
+    memory_mb: int = Field(512, ge=32)
+    breaker: BreakerTable | None = None
     timeout: float = Field(1.0, gt=0.0, le=MAX_BUDGET)
     on_error: Literal["skip", "reject"] = "skip"
     threads: int = Field(8, ge=1, le=256)
@@ -162,6 +175,7 @@ class _Document(_Table):
     audit: AuditTable = AuditTable()
     infinity: InfinityTable = InfinityTable()
     endpoints: dict[EndpointName, EndpointTable] = Field(default_factory=dict)
+    plugin_dirs: list[str] = Field(default_factory=list)
     plugins: dict[str, PluginTable] = Field(default_factory=dict)
 
 
@@ -176,6 +190,7 @@ class Settings:
     endpoints: Mapping[str, EndpointTable]
     infinity: Mapping[str, frozenset[str]]
     plugins: Mapping[str, PluginTable]
+    plugin_dirs: tuple[Path, ...] = ()
     user: str | None = None
     password: SecretStr | None = field(default=None, repr=False)
 
@@ -221,6 +236,7 @@ def from_document(document: Mapping[str, Any], path: Path, config_hash: str) -> 
         endpoints=dict(tables.endpoints.items()),
         infinity={kind: frozenset(names) for kind, names in tables.infinity if names is not None},
         plugins=tables.plugins,
+        plugin_dirs=tuple(path.parent / directory for directory in tables.plugin_dirs),
         user=tables.auth.user if tables.auth else None,
         password=password,
     )

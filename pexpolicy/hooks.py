@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import pluggy
 
 if TYPE_CHECKING:
+    from pexpolicy.chain import Outcome
     from pexpolicy.config import Advice
     from pexpolicy.decisions import Continue, Redirect, Reject
     from pexpolicy.endpoints.directory_information import (
@@ -40,6 +41,9 @@ if TYPE_CHECKING:
     from pexpolicy.endpoints.service_types import Service
 
 Result = Mapping[str, Any]
+
+HOOK_API = 1
+"""The version of the hooks. A plugin whose class says ``pexpolicy_api = 2`` needs a newer pexpolicy."""
 
 hookspec = pluggy.HookspecMarker("pexpolicy")
 hookimpl = pluggy.HookimplMarker("pexpolicy")
@@ -112,6 +116,16 @@ def lifespan() -> AbstractAsyncContextManager[None]:  # type: ignore[empty-body]
 
     An ``@asynccontextmanager`` method. Entered before the policy answers its first call and left after its
     last one. The place for everything that does I/O; building the class does none.
+    """
+
+
+@hookspec
+def decided(outcome: Outcome) -> None:
+    """See what was decided: for counters, web hooks and messages.
+
+    Called after the reply has left, for each call of each endpoint, with ``outcome.request``,
+    ``outcome.decision``, ``outcome.decided_by``, ``outcome.steps`` and ``outcome.decision_id``. It cannot change
+    or delay a reply; it has the plugin's timeout, and when too many calls wait for it, some are left out.
     """
 
 

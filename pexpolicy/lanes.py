@@ -21,14 +21,17 @@ from contextvars import Context, copy_context
 from typing import Any
 
 Work = Coroutine[Any, Any, None]
+NOBODY = ("the server", "")
 
 
 class Lane:
     """A parked task, and what was handed to it."""
 
-    __slots__ = ("_context", "_wake", "_waits_for", "_work", "done", "task")
+    __slots__ = ("_context", "_lanes", "_running", "_wake", "_waits_for", "_work", "done", "task")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, lanes: Lanes) -> None:
+        self._lanes = lanes
+        self._running = NOBODY
         self._wake: asyncio.Future[None] = loop.create_future()
         self._work: Work | None = None
         self._context: Context | None = None
@@ -41,6 +44,7 @@ class Lane:
     def take_over(self, work: Work, context: Context, waits_for: Any) -> None:
         """Go on with a coroutine that waits for the future it yielded."""
         self._work, self._context, self._waits_for = work, context, waits_for
+        self._running = self._lanes.running
         if not self._wake.done():
             self._wake.set_result(None)
 
@@ -67,7 +71,7 @@ class Lane:
     @types.coroutine
     def _go_on(self, interrupted: BaseException | None) -> Generator[Any, Any, None]:
         """Drive the coroutine to its end, each stretch of it in the context of its first one."""
-        work, context = self._work, self._context
+        work, context, lanes = self._work, self._context, self._lanes
         assert work is not None
         assert context is not None
         pending, value = self._waits_for, None
@@ -78,9 +82,12 @@ class Lane:
                 try:
                     value = yield pending
                 except BaseException as error:  # noqa: BLE001 - it belongs to the coroutine
+                    lanes.running = self._running
                     pending = context.run(work.throw, error)
                 else:
+                    lanes.running = self._running
                     pending = context.run(work.send, value)
+                lanes.running = NOBODY
         except StopIteration:
             return
 
@@ -98,6 +105,8 @@ class Lanes:
         self._loop = loop
         self._parked: list[Lane] = []
         self._leftovers: dict[Lane, str] = {}
+        self.running = NOBODY
+        """The plugin and the hook whose code runs, or ran last."""
         self.standing_in: asyncio.Task[None]
         """The parked task that stands in as the current one, while a coroutine runs its first stretch."""
 
@@ -113,7 +122,7 @@ class Lanes:
         has ended. What the coroutine raises before it waits is raised here.
         """
         loop, parked = self._loop, self._parked
-        lane = parked.pop() if parked else Lane(loop)
+        lane = parked.pop() if parked else Lane(loop, self)
         task = self.standing_in = lane.task
         context = copy_context()
         current = current_task(loop)

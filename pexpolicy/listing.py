@@ -11,7 +11,8 @@ from rich.text import Text
 from pexpolicy.chain import DECIDED, DEFAULT
 from pexpolicy.explain import Explained
 from pexpolicy.policy import Policy
-from pexpolicy.plugins import NO_DECISION, discover
+from pexpolicy.discovery import discover
+from pexpolicy.plugins import NO_DECISION
 from pexpolicy.redaction import LoggedParameters
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.terminal import printable
@@ -21,7 +22,8 @@ def plugins(policy: Policy) -> dict[str, Any]:
     """The plugins by hook in the order in which they are asked, and every installed one with its state."""
     active = {plugin.name: plugin for plugin in policy.plugins}
     listed = []
-    for name, available in {**{n: p.available for n, p in active.items()}, **discover()}.items():
+    installed, _ = discover(policy.settings.plugin_dirs)
+    for name, available in {**{n: p.available for n, p in active.items()}, **installed}.items():
         plugin = active.get(name)
         row: dict[str, Any] = {
             "name": name,
@@ -35,6 +37,8 @@ def plugins(policy: Policy) -> dict[str, Any]:
                 "priority": plugin.table.priority,
                 "timeout": plugin.table.timeout,
                 "on_error": plugin.table.on_error,
+                "mode": plugin.table.mode,
+                "isolation": plugin.table.isolation,
                 "hooks": [hook for hook in plugin.hooks if hook not in NO_DECISION],
             }
         listed.append(row)
@@ -51,16 +55,18 @@ def show_plugins(listed: dict[str, Any]) -> None:
     console.print(order)
     console.print()
     table = Table(box=None, header_style="bold")
-    for column in ("plugin", "state", "priority", "timeout", "on_error", "distribution", "version"):
-        table.add_column(column)
+    host_keys = ("priority", "timeout", "on_error", "mode", "isolation")
+    for column in ("plugin", "state", *host_keys, "distribution", "version", "source"):
+        table.add_column(column, no_wrap=True)
     for row in listed["plugins"]:
         active = row["state"] == "active"
         table.add_row(
             row["name"],
             Text(row["state"], style="green" if active else "dim"),
-            *(str(row[key]) if active else "" for key in ("priority", "timeout", "on_error")),
+            *(str(row[key]) if active else "" for key in host_keys),
             row["distribution"],
             row["version"],
+            row["source"],
         )
     console.print(table)
 
@@ -81,8 +87,9 @@ def show_explained(explained: Explained) -> None:
         table.add_column(column)
     for step in outcome.steps:
         style = {"decided": "green", "abstained": "dim"}.get(step.outcome, "red")
-        ms = f"{step.seconds * 1000:.2f}"
-        table.add_row(step.plugin, Text(step.outcome, style=style), ms, printable(step.detail))
+        table.add_row(
+            step.plugin, Text(step.outcome, style=style), f"{step.ms:.2f}", printable(step.detail)
+        )
     if outcome.decided_by == DEFAULT:
         table.add_row(DEFAULT, Text(DECIDED, style="green"), "", "no plugin decided")
     console.print(table)

@@ -1,20 +1,22 @@
-"""Finding, checking, building and ordering plugins; the only user of pluggy's PluginManager."""
+"""Checking, building and ordering plugins; the only user of pluggy's PluginManager."""
 
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pluggy
 import pydantic
 from pydantic import BaseModel
 
 from pexpolicy import hooks
+from pexpolicy.aftermath import Observer
+from pexpolicy.breaker import Breaker
 from pexpolicy.chain import Link
 from pexpolicy.config import (
     Advice,
@@ -25,28 +27,15 @@ from pexpolicy.config import (
     SettingsError,
     problems_of,
 )
+from pexpolicy.decisions import Reject
+from pexpolicy.discovery import Available
+from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.faults import blame
 from pexpolicy.refusal import did_you_mean
 from pexpolicy.threads import Threads
+from pexpolicy.unbuildable import Unbuildable
 
-GROUP = "pexpolicy"
-NO_DECISION = ("lifespan", "check")
-
-State = Literal["active", "available"]
-
-
-@dataclass(frozen=True, slots=True)
-class Available:
-    """An installed plugin: its name, the distribution that brought it, and how to import its class."""
-
-    name: str
-    distribution: str
-    version: str
-    source: str
-    load: Callable[[], Any]
-
-    def __str__(self) -> str:
-        return f"{self.name} ({self.distribution} {self.version})"
+NO_DECISION = ("lifespan", "check", "decided")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +53,13 @@ class Plugin:
         """Its name in the configuration, in the audit line and everywhere else."""
         return self.available.name
 
+    @property
+    def can_reject(self) -> bool:
+        """True when its module knows ``Reject`` and it is asked where a reject exists: a good guess."""
+        asked = any(name in ENDPOINTS and ENDPOINTS[name].can_reject for name in self.hooks)
+        module = sys.modules.get(type(self.instance).__module__)
+        return asked and any(value is Reject for value in vars(module or object).values())
+
     def lifespan(self) -> AbstractAsyncContextManager[Any] | None:
         """What the plugin opens while its policy serves, if anything."""
         opened = self.hooks.get("lifespan")
@@ -73,17 +69,6 @@ class Plugin:
         """Let the threads of the plugin go."""
         if self.threads is not None:
             self.threads.close()
-
-
-def discover() -> dict[str, Available]:
-    """Every installed plugin by name. Nothing is imported: that is for the configured ones only."""
-    found: dict[str, Available] = {}
-    for entry in metadata.entry_points(group=GROUP):
-        distribution = entry.dist
-        name = distribution.name if distribution else "unknown"
-        version = distribution.version if distribution else "unknown"
-        found.setdefault(entry.name, Available(entry.name, name, version, entry.value, entry.load))
-    return found
 
 
 def build(
@@ -103,24 +88,18 @@ def build(
             continue
         try:
             plugins.append(_build_one(available, table, root))
-        except _Unbuildable as error:
+        except Unbuildable as error:
             problems += [Problem((*key, *problem.key), problem.text) for problem in error.problems]
     return plugins, problems
-
-
-class _Unbuildable(Exception):
-    def __init__(self, problems: Iterable[Problem]) -> None:
-        super().__init__()
-        self.problems = list(problems)
 
 
 def _build_one(available: Available, table: PluginTable, root: Path) -> Plugin:
     instance = _instance(available, table, root)
     implemented = _implemented(available, instance)
     if not implemented:
-        raise _Unbuildable([Problem((), f"{available} implements no hook")])
+        raise Unbuildable([Problem((), f"{available} implements no hook")])
     threads = None
-    if any(_blocks(function) for name, function in implemented.items() if name not in NO_DECISION):
+    if any(_blocks(implemented[name]) for name in implemented if name not in ("lifespan", "check")):
         threads = Threads(available.name, table.threads)
     return Plugin(available, table, instance, implemented, threads)
 
@@ -132,12 +111,19 @@ def _instance(available: Available, table: PluginTable, root: Path) -> object:
         raise _unbuildable(f"{available} cannot be imported", error) from None
     if not isinstance(plugin_class, type):
         text = f"{available}: its entry point {available.source} names no class"
-        raise _Unbuildable([Problem((), text)])
+        raise Unbuildable([Problem((), text)])
+    wanted = getattr(plugin_class, "pexpolicy_api", hooks.HOOK_API)
+    if not isinstance(wanted, int) or wanted > hooks.HOOK_API:
+        text = (
+            f"{available} asks for hook API {wanted}, and this pexpolicy has {hooks.HOOK_API}: "
+            "upgrade pexpolicy, or install an older version of the plugin"
+        )
+        raise Unbuildable.because(text)
     settings = _settings(plugin_class, table, root)
     try:
         return plugin_class(settings)
     except SettingsError as error:
-        raise _Unbuildable(
+        raise Unbuildable(
             Problem(("settings", *problem.key), problem.text) for problem in error.problems
         ) from None
     except BaseException as error:  # noqa: BLE001 - a constructor raises what it likes
@@ -149,14 +135,16 @@ def _settings(plugin_class: type, table: PluginTable, root: Path) -> BaseModel:
     try:
         validated: BaseModel = model.model_validate(table.settings, context={"root": root})
     except pydantic.ValidationError as error:
-        raise _Unbuildable(
+        raise Unbuildable(
             Problem(("settings", *problem.key), problem.text) for problem in problems_of(error, model)
         ) from None
     return validated
 
 
-def _unbuildable(text: str, error: BaseException) -> _Unbuildable:
-    return _Unbuildable([Problem((), f"{text}: {blame(error).summary}")])
+def _unbuildable(text: str, error: BaseException) -> Unbuildable:
+    if isinstance(error, Unbuildable):
+        return Unbuildable.because(f"{text}: {error}")
+    return Unbuildable.because(f"{text}: {blame(error).summary}")
 
 
 def _implemented(available: Available, instance: object) -> dict[str, Callable[..., Any]]:
@@ -167,16 +155,16 @@ def _implemented(available: Available, instance: object) -> dict[str, Callable[.
         pm.register(instance, name=available.name)
         pm.check_pending()
     except (pluggy.PluginValidationError, ValueError, TypeError) as error:
-        raise _Unbuildable([Problem((), f"{available}: {_said(error)}")]) from None
+        raise Unbuildable([Problem((), f"{available}: {_said(error)}")]) from None
     implemented: dict[str, Callable[..., Any]] = {}
     for caller in pm.get_hookcallers(instance) or ():
         mine = caller.get_hookimpls()
         if any(impl.hookwrapper or impl.wrapper for impl in mine):
             text = f"{available}: {caller.name} is a wrapper; a decision has nothing to wrap"
-            raise _Unbuildable([Problem((), text)])
+            raise Unbuildable([Problem((), text)])
         if len(mine) > 1:
             text = f"{available}: {caller.name} is implemented twice"
-            raise _Unbuildable([Problem((), text)])
+            raise Unbuildable([Problem((), text)])
         impl = mine[0]
         takes_request = bool(impl.argnames)
         implemented[caller.name] = impl.function if takes_request else _without_request(impl.function)
@@ -215,7 +203,27 @@ def link(plugin: Plugin, hook: str) -> Link | None:
         async def ask(request: Any) -> Any:
             return await threads.run(function, request)
 
-    return Link(plugin.name, ask, plugin.table.timeout, plugin.table.on_error)
+    table = plugin.table
+    breaker = None
+    if table.breaker is not None:
+        breaker = Breaker(table.breaker.failures, table.breaker.window, table.breaker.pause)
+    return Link(plugin.name, ask, table.timeout, table.on_error, breaker, (plugin.name, hook))
+
+
+def observer(plugin: Plugin) -> Observer | None:
+    """The plugin as somebody who is told what was decided, or ``None`` where it does not ask for it."""
+    function = plugin.hooks.get("decided")
+    if function is None:
+        return None
+    tell: Callable[[Any], Awaitable[Any]] = function
+    if _blocks(function):
+        threads = plugin.threads
+        assert threads is not None
+
+        async def tell(outcome: Any) -> Any:
+            await threads.run(function, outcome)
+
+    return Observer(plugin.name, tell, plugin.table.timeout)
 
 
 def advice_of(plugins: Iterable[Plugin]) -> tuple[list[Advice], list[Problem]]:

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any
 
 import msgspec
 
-from pexpolicy.chain import DEFAULT, Chain, Clock, Link, Log, Outcome
-from pexpolicy.config import Advice, ConfigError, Settings
-from pexpolicy.decisions import Decision, Reject
-from pexpolicy.endpoints import ENDPOINTS
-from pexpolicy.endpoints.base import Endpoint, Reply
+from pexpolicy.aftermath import Aftermath, ShadowAudit
+from pexpolicy.chain import DEFAULT, Chain, Log, Outcome
+from pexpolicy.config import Advice, ConfigError, Problem, Settings
+from pexpolicy.endpoints.base import Reply
+from pexpolicy.faults import blame
 from pexpolicy.lanes import Lanes
-from pexpolicy.names import DeclaredNames
 from pexpolicy.parameters import Params
-from pexpolicy.plugins import Available, Plugin, advice_of, build, discover, link
+from pexpolicy.plugins import Plugin
+from pexpolicy.watchdog import Watchdog
+
+OPENING_LIMIT = 20.0
+"""Seconds in which the lifespan of a plugin must have begun."""
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -36,100 +37,94 @@ class Policy:
         settings: Settings,
         plugins: tuple[Plugin, ...],
         chains: Mapping[str, Chain],
+        aftermath: Aftermath,
         advice: tuple[Advice, ...] = (),
+        log: Log | None = None,
     ) -> None:
         self.settings = settings
         self.plugins = plugins
         self.chains = chains
         self.advice = advice
+        self._aftermath = None if aftermath.is_empty else aftermath
+        self._log = log
         self._lanes: Lanes | None = None
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[Policy]:
-        """Open what the plugins need, and close it again."""
+        """Open what the plugins need, and close it again; raises ``ConfigError`` for what does not open."""
         async with AsyncExitStack() as stack:
             lanes = Lanes(asyncio.get_running_loop())
             stack.push_async_callback(lanes.close)
+            problems: list[Problem] = []
             for plugin in self.plugins:
                 stack.callback(plugin.close)
-                if (opened := plugin.lifespan()) is not None:
-                    await stack.enter_async_context(opened)
+                try:
+                    await self._open(plugin, stack)
+                except BaseException as error:  # noqa: BLE001 - a plugin raises what it likes
+                    if isinstance(error, asyncio.CancelledError) and _is_ours():
+                        raise
+                    text = f"{plugin.available}: its lifespan failed: {blame(error).summary}"
+                    problems.append(Problem(("plugins", plugin.name), text))
+            if problems:
+                raise ConfigError(self.settings.path, problems)
+            if self._log is not None:
+                stack.enter_context(Watchdog(lanes, self._log))
+            if self._aftermath is not None:
+                stack.push_async_callback(self._aftermath.finish)
             self._lanes = lanes
             yield self
+
+    async def _open(self, plugin: Plugin, stack: AsyncExitStack) -> None:
+        if (opened := plugin.lifespan()) is None:
+            return
+        async with asyncio.timeout(OPENING_LIMIT):
+            await opened.__aenter__()
+
+        async def close() -> None:
+            try:
+                await opened.__aexit__(None, None, None)
+            except Exception as error:  # noqa: BLE001 - the others are to be closed as well
+                if self._log is not None:
+                    self._log.warning(
+                        "plugin failed", plugin=plugin.name, hook="lifespan", error=blame(error).summary
+                    )
+
+        stack.push_async_callback(close)
+
+    @property
+    def leftovers(self) -> list[str]:
+        """Plugins and hooks that were given up, and have not come back."""
+        waiting = self._lanes.leftovers if self._lanes is not None else []
+        stuck = [plugin.name for plugin in self.plugins if plugin.threads and plugin.threads.stuck]
+        return sorted({*waiting, *stuck})
 
     async def answer(self, name: str, params: Params, alias: str, decision_id: str) -> Answer:
         """Answer one request of the endpoint ``name``; ``alias`` is the one in the path, decoded once."""
         chain = self.chains[name]
         endpoint = chain.endpoint
         assert self._lanes is not None, "the policy is not serving"
-        outcome = await chain.ask(endpoint.parse(params, alias), self._lanes)
+        outcome = await chain.ask(endpoint.parse(params, alias), self._lanes, decision_id)
         return Answer(outcome, endpoint.reply(outcome.decision, decision_id, outcome.decided_by))
 
-    def last_resort(self, name: str, decision_id: str) -> Answer:
+    def conclude(self, outcome: Outcome, audit: ShadowAudit | None = None) -> None:
+        """Ask the shadow plugins and tell the observers, once the reply has left."""
+        if self._aftermath is not None and self._lanes is not None:
+            self._aftermath.begin(outcome, self._lanes, audit)
+
+    def last_resort(self, name: str, params: Params, alias: str, decision_id: str) -> Answer:
         """The answer to a call that a fault of our own kept from being decided.
 
         A plugin whose ``on_error`` is ``reject`` was not heard, so the call is refused where there is one.
         """
         chain = self.chains[name]
-        guarded = any(step.on_error == "reject" for step in chain.links)
+        guarded = any(link.on_error == "reject" for link in chain.links)
         decision = chain.endpoint.refusal if guarded else chain.default
-        outcome = Outcome(name, decision, DEFAULT, [])
+        request = chain.endpoint.parse(params, alias)
+        outcome = Outcome(decision_id, name, request, decision, DEFAULT, [])
         return Answer(outcome, chain.endpoint.reply(decision, decision_id, DEFAULT))
 
 
-def build_policy(
-    settings: Settings,
-    *,
-    available: Mapping[str, Available] | None = None,
-    log: Log | None = None,
-    clock: Clock = time.perf_counter,
-) -> Policy:
-    """Build all that a configuration asks for; raises ``ConfigError`` with everything that is wrong.
-
-    ``available`` are the plugins to choose from, by default the installed ones.
-    """
-    found = discover() if available is None else available
-    plugins, problems = build(settings.plugins, found, settings.path.parent)
-    advice, failed = advice_of(plugins)
-    problems += failed
-    if problems:
-        for plugin in plugins:
-            plugin.close()
-        raise ConfigError(settings.path, problems)
-    chains = {
-        name: _chain(endpoint, plugins, settings, log, clock)
-        for name, endpoint in ENDPOINTS.items()
-    }
-    return Policy(settings, tuple(plugins), chains, (*_own_advice(settings), *advice))
-
-
-def _chain(
-    endpoint: Endpoint[Any], plugins: list[Plugin], settings: Settings, log: Log | None, clock: Clock
-) -> Chain:
-    links: tuple[Link, ...] = tuple(
-        step for plugin in plugins if (step := link(plugin, endpoint.name)) is not None
-    )
-    return Chain(
-        endpoint,
-        links,
-        default=_default(endpoint, settings),
-        budget=settings.server.budget,
-        clock=clock,
-        log=log,
-        names=DeclaredNames(settings.infinity) if settings.infinity else None,
-    )
-
-
-def _default(endpoint: Endpoint[Any], settings: Settings) -> Decision:
-    table = settings.endpoints.get(endpoint.name)
-    if table is not None and table.default == "reject":
-        return Reject(reason="no plugin decided")
-    return endpoint.default
-
-
-def _own_advice(settings: Settings) -> list[Advice]:
-    if settings.user is None and settings.server.allow_anonymous:
-        text = "anybody who reaches the port can ask for PINs; add [auth]"
-        return [Advice(("server", "allow_anonymous"), text)]
-    return []
-
+def _is_ours() -> bool:
+    """True when the cancellation comes from whoever runs the policy, and not from the plugin itself."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import orjson
+import msgspec
 
 from pexpolicy.checked import Checked
 from pexpolicy.decisions import Decision
@@ -32,11 +32,14 @@ class LoggedParameters:
         facts: dict[str, Any] = {}
         withheld: list[str] = []
         for name, value in params.items():
-            if value:
-                if name in shown or name.startswith(ATTRIBUTE) or _header(name) in shown:
-                    facts[name] = value if name not in facts else _more(facts[name], value)
-                else:
-                    withheld.append(name[:100])
+            if not value:
+                continue
+            if name not in shown and not name.startswith(ATTRIBUTE) and _header(name) not in shown:
+                withheld.append(name[:100])
+            elif name in facts:
+                facts[name] = _more(facts[name], value)
+            else:
+                facts[name] = value
         return facts, withheld
 
 
@@ -58,7 +61,7 @@ def sent(decision: Decision) -> tuple[object, list[str]]:
             if mark in result:
                 break
         else:
-            return orjson.Fragment(result), []
+            return msgspec.Raw(result), []
     removed: list[str] = []
     return _masked(decision.set_fields(), cls, removed), removed
 

@@ -54,15 +54,15 @@ class Service:
             params = url.query
             alias = unquote(url.raw_path[start:]) if has_alias else ""
             decision_id = str(uuid7())
+            policy = self.policy
             try:
-                answer = await self.policy.answer(name, params, alias, decision_id)
+                answer = await policy.answer(name, params, alias, decision_id)
             except Exception as error:  # noqa: BLE001 - a fault of ours must not cost the call
                 self._report(name, error)
-                answer = self.policy.last_resort(name, decision_id)
+                answer = policy.last_resort(name, params, alias, decision_id)
             reply = answer.reply
             try:
                 self.audit.decision(
-                    decision_id,
                     params,
                     alias,
                     answer.outcome,
@@ -72,6 +72,7 @@ class Service:
                 )
             except Exception as error:  # noqa: BLE001 - nor may a fault in writing about it
                 self._report(name, error)
+            policy.conclude(answer.outcome, self.audit)
             return web.Response(
                 status=reply.status, body=reply.body, headers=CIMultiDict(HEADERS[reply.content_type])
             )
@@ -120,6 +121,13 @@ async def _alive(_: web.Request) -> web.StreamResponse:
     return web.Response(text="ok\n", headers=PLAIN_HEADERS)
 
 
+async def _expect(request: web.Request) -> web.StreamResponse | None:
+    """Answer an ``Expect`` header; aiohttp's own answer would repeat an unknown one."""
+    if request.headers[hdrs.EXPECT].lower() != "100-continue":
+        return web.Response(status=417, headers=PLAIN_HEADERS)
+    return None
+
+
 def build_application(service: Service, base_path: str = "") -> web.Application:
     """The application with the six endpoints below ``base_path``, and ``/livez`` and ``/readyz``."""
     application = web.Application()
@@ -128,8 +136,10 @@ def build_application(service: Service, base_path: str = "") -> web.Application:
     for name, endpoint in ENDPOINTS.items():
         path = base_path + endpoint.path
         views[path] = view = service.view(name, path)
-        router.add_get(path + (r"{alias:[\s\S]+}" if path.endswith("/") else ""), view)
-    router.add_get("/livez", _alive)
-    router.add_get("/readyz", _alive)
-    router.add_route("*", r"/{path:[\s\S]*}", service.elsewhere(views))
+        pattern = path + (r"{alias:[\s\S]+}" if path.endswith("/") else "")
+        router.add_get(pattern, view, expect_handler=_expect)
+    router.add_get("/livez", _alive, expect_handler=_expect)
+    router.add_get("/readyz", _alive, expect_handler=_expect)
+    anything = r"/{path:[\s\S]*}"
+    router.add_route("*", anything, service.elsewhere(views), expect_handler=_expect)
     return application

@@ -19,6 +19,10 @@ def readable(_: Any, __: str, event_dict: Mapping[str, Any]) -> bytes:
     if event["event"] == "refused":
         text = f"{RED}{event['status']}{RESET} {printable(event['reason'])} from {event['peer']}"
         return f"{DIM}{now}{RESET} {text}\n".encode()
+    if event["event"] == "shadow":
+        verdict = f"{YELLOW}differs{RESET}" if event["differs"] else "agrees"
+        asked = ", ".join(f"{step.plugin} {step.outcome}" for step in event["steps"])
+        return f"{DIM}{now} {event['endpoint']:<22} shadow: {asked}: {RESET}{verdict}\n".encode()
     action = f"{COLOURS.get(event['action'], '')}{event['action']}{RESET}"
     if event["status"] != 200:
         action = f"{YELLOW}{event['status']}{RESET}"
@@ -33,9 +37,9 @@ def readable(_: Any, __: str, event_dict: Mapping[str, Any]) -> bytes:
     if event["reason"]:
         parts.append(printable(event["reason"]))
     parts += [
-        f"{RED}{step['plugin']} {step['outcome']}: {printable(step.get('detail', ''))}{RESET}"
+        f"{RED}{step.plugin} {step.outcome}: {printable(step.detail)}{RESET}"
         for step in event["steps"]
-        if step["outcome"] in FAULTS
+        if step.outcome in FAULTS
     ]
     parts += [f"{YELLOW}{printable(warning)}{RESET}" for warning in event.get("warnings", ())]
     return (" ".join(parts) + "\n").encode("utf-8", "replace")

@@ -41,6 +41,11 @@ class Threads:
     def _free(self) -> None:
         self._running -= 1
 
+    @property
+    def stuck(self) -> bool:
+        """True while calls have not come back."""
+        return self._running > 0
+
     def close(self) -> None:
         """Take no more calls; threads that are stuck are left behind."""
         self._pool.shutdown(wait=False, cancel_futures=True)

@@ -12,7 +12,8 @@ from pexpolicy import hookimpl
 from pexpolicy.audit import open_audit
 from pexpolicy.config import Settings, from_document
 from pexpolicy.plugins import Available
-from pexpolicy.policy import Policy, build_policy
+from pexpolicy.building import build_policy
+from pexpolicy.policy import Policy
 from pexpolicy.serving import listening
 from tests import wire
 

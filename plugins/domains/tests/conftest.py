@@ -11,7 +11,8 @@ import pytest
 from multidict import MultiDict
 
 from pexpolicy.config import ConfigError, from_document
-from pexpolicy.policy import Answer, Policy, build_policy
+from pexpolicy.building import build_policy
+from pexpolicy.policy import Answer, Policy
 
 Settings = Mapping[str, Any]
 
@@ -27,7 +28,7 @@ class Asked:
 
 
 def _policy(settings: Settings) -> Policy:
-    document = {"plugins": {"domains": {"settings": settings}}}
+    document = {"plugins": {"domains": {"on_error": "reject", "settings": settings}}}
     return build_policy(from_document(document, Path("config.toml"), "0" * 16))
 
 

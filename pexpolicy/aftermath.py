@@ -1,0 +1,104 @@
+"""What happens after the reply has left: shadow plugins are asked, and observers are told.
+
+Nothing here can change or delay a reply. It runs in tasks of its own, a bounded number of them: when plugins
+do not keep up, calls are left out and counted, rather than queued without end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from pexpolicy.chain import DECIDED, DEFAULT, Chain, Log, Outcome
+from pexpolicy.faults import blame
+from pexpolicy.lanes import Lanes
+
+MOST_PENDING = 256
+"""Calls whose aftermath may be under way at once."""
+
+
+class ShadowAudit(Protocol):
+    """Where it is written what a shadow plugin would have decided."""
+
+    def shadow(self, actual: Outcome, shadow: Outcome, *, differs: bool) -> None:
+        """Write one line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Observer:
+    """A plugin that is told what was decided. ``timeout`` in seconds."""
+
+    plugin: str
+    tell: Callable[[Outcome], Awaitable[None]]
+    timeout: float
+
+
+class Aftermath:
+    """The shadow chains of each endpoint, and the observers."""
+
+    def __init__(
+        self,
+        shadows: Mapping[str, Sequence[Chain]],
+        observers: Sequence[Observer],
+        log: Log | None,
+    ) -> None:
+        self._shadows = shadows
+        self._observers = observers
+        self._log = log
+        self._pending: set[asyncio.Task[None]] = set()
+        self.left_out = 0
+
+    @property
+    def is_empty(self) -> bool:
+        """True where no plugin has anything to do after a reply."""
+        return not self._observers and not any(self._shadows.values())
+
+    def begin(self, outcome: Outcome, lanes: Lanes, audit: ShadowAudit | None) -> None:
+        """Start what follows a call; it runs once the reply has left."""
+        if len(self._pending) >= MOST_PENDING:
+            self.left_out += 1
+            if self.left_out == 1 and self._log is not None:
+                self._log.warning("shadow plugins and observers do not keep up: calls are left out")
+            return
+        task = asyncio.get_running_loop().create_task(self._run(outcome, lanes, audit))
+        self._pending.add(task)
+        task.add_done_callback(self._pending.discard)
+
+    async def _run(self, outcome: Outcome, lanes: Lanes, audit: ShadowAudit | None) -> None:
+        # The reply is written in this turn of the loop: the next one is behind it.
+        await asyncio.sleep(0)
+        for chain in self._shadows.get(outcome.endpoint, ()):
+            shadow = await chain.ask(outcome.request, lanes, outcome.decision_id)
+            if audit is not None:
+                audit.shadow(outcome, shadow, differs=_differ(outcome, shadow))
+        for observer in self._observers:
+            await self._tell(observer, outcome)
+
+    async def _tell(self, observer: Observer, outcome: Outcome) -> None:
+        task = asyncio.ensure_future(observer.tell(outcome))
+        done, _ = await asyncio.wait((task,), timeout=observer.timeout)
+        if not done:
+            task.cancel()
+            self._warn(observer, f"no answer within {observer.timeout:.3g} s")
+        elif not task.cancelled() and (error := task.exception()) is not None:
+            self._warn(observer, blame(error).summary)
+
+    def _warn(self, observer: Observer, error: str) -> None:
+        if self._log is not None:
+            self._log.warning("plugin failed", plugin=observer.plugin, hook="decided", error=error)
+
+    async def finish(self, limit: float = 2.0) -> None:
+        """Give what is under way up to ``limit`` seconds, and cancel the rest."""
+        if self._pending:
+            _, late = await asyncio.wait(self._pending, timeout=limit)
+            for task in late:
+                task.cancel()
+
+
+def _differ(actual: Outcome, shadow: Outcome) -> bool:
+    """True when the shadow decides something else; a shadow that abstains changes nothing."""
+    if shadow.decided_by == DEFAULT and not any(s.outcome == DECIDED for s in shadow.steps):
+        return False
+    return shadow.decision != actual.decision

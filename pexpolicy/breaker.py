@@ -1,0 +1,52 @@
+"""A circuit breaker: a plugin that fails again and again is left alone for a while."""
+
+from __future__ import annotations
+
+from collections import deque
+
+
+class Breaker:
+    """Opens after ``failures`` failures within ``window`` seconds, for ``pause`` seconds.
+
+    Then one call tries the plugin: it closes when that succeeds, and opens again when it does not.
+    Times are those of the clock that the caller reads.
+    """
+
+    def __init__(self, failures: int, window: float, pause: float) -> None:
+        self._limit = failures
+        self._window = window
+        self._pause = pause
+        self._failed: deque[float] = deque(maxlen=failures)
+        self._opened: float | None = None
+        self._trying = False
+
+    @property
+    def is_open(self) -> bool:
+        """True while calls are kept away from the plugin."""
+        return self._opened is not None
+
+    def lets_through(self, now: float) -> bool:
+        """True when the plugin may be asked; behind the pause for one call at a time."""
+        if self._opened is None:
+            return True
+        if now - self._opened < self._pause or self._trying:
+            return False
+        self._trying = True
+        return True
+
+    def succeeded(self) -> None:
+        """Note an answer, or an abstention."""
+        if self._opened is not None:
+            self._opened = None
+            self._failed.clear()
+        self._trying = False
+
+    def failed(self, now: float) -> None:
+        """Note a failure."""
+        self._trying = False
+        if self._opened is not None:
+            self._opened = now
+            return
+        self._failed.append(now)
+        if len(self._failed) == self._limit and now - self._failed[0] <= self._window:
+            self._opened = now

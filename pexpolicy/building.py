@@ -1,0 +1,83 @@
+"""From settings to a policy: the one door through which every plugin comes in."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from pexpolicy.aftermath import Aftermath, Observer
+from pexpolicy.chain import Chain, Clock, Log
+from pexpolicy.config import Advice, ConfigError, Settings
+from pexpolicy.decisions import Decision, Reject
+from pexpolicy.discovery import Available, discover
+from pexpolicy.endpoints import ENDPOINTS
+from pexpolicy.endpoints.base import Endpoint
+from pexpolicy.names import DeclaredNames
+from pexpolicy.plugins import Plugin, advice_of, build, link, observer
+from pexpolicy.policy import Policy
+
+
+def build_policy(
+    settings: Settings,
+    *,
+    available: Mapping[str, Available] | None = None,
+    log: Log | None = None,
+    clock: Clock = time.perf_counter,
+) -> Policy:
+    """Build all that a configuration asks for; raises ``ConfigError`` with everything that is wrong.
+
+    ``available`` are the plugins to choose from, by default the installed ones and those of ``plugin_dirs``.
+    """
+    found, problems = discover(settings.plugin_dirs) if available is None else (available, [])
+    plugins, unbuilt = build(settings.plugins, found, settings.path.parent)
+    advice, failed = advice_of(plugins)
+    problems = [*problems, *unbuilt, *failed]
+    if problems:
+        for plugin in plugins:
+            plugin.close()
+        raise ConfigError(settings.path, problems)
+
+    names = DeclaredNames(settings.infinity) if settings.infinity else None
+
+    def chain(endpoint: Endpoint[Any], members: Iterable[Plugin], budget: float) -> Chain:
+        links = tuple(step for p in members if (step := link(p, endpoint.name)) is not None)
+        default = _default(endpoint, settings)
+        return Chain(endpoint, links, default, budget, clock=clock, log=log, names=names)
+
+    deciding = [plugin for plugin in plugins if plugin.table.mode == "decide"]
+    shadows = [plugin for plugin in plugins if plugin.table.mode == "shadow"]
+    chains = {name: chain(e, deciding, settings.server.budget) for name, e in ENDPOINTS.items()}
+    beside = {
+        name: [c for p in shadows if (c := chain(e, [p], p.table.timeout)).links]
+        for name, e in ENDPOINTS.items()
+    }
+    told: list[Observer] = [o for plugin in plugins if (o := observer(plugin)) is not None]
+    return Policy(
+        settings,
+        tuple(plugins),
+        chains,
+        Aftermath(beside, told, log),
+        (*_own_advice(settings, plugins), *advice),
+        log,
+    )
+
+
+def _default(endpoint: Endpoint[Any], settings: Settings) -> Decision:
+    table = settings.endpoints.get(endpoint.name)
+    if table is not None and table.default == "reject":
+        return Reject(reason="no plugin decided")
+    return endpoint.default
+
+
+def _own_advice(settings: Settings, plugins: Iterable[Plugin]) -> Iterable[Advice]:
+    if settings.user is None and settings.server.allow_anonymous:
+        text = "anybody who reaches the port can ask for PINs; add [auth]"
+        yield Advice(("server", "allow_anonymous"), text)
+    for plugin in plugins:
+        if plugin.can_reject and plugin.table.on_error == "skip" and plugin.table.mode == "decide":
+            text = (
+                'this plugin can reject, but when it fails the next one is asked: write on_error = "reject" if '
+                "nobody may pass while it is down"
+            )
+            yield Advice(("plugins", plugin.name, "on_error"), text)

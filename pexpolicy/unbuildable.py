@@ -1,0 +1,20 @@
+"""The reason why a plugin that is configured cannot be built."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from pexpolicy.config import Problem
+
+
+class Unbuildable(Exception):
+    """A plugin cannot be built; ``problems`` have keys relative to the plugin's table."""
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = list(problems)
+        super().__init__("; ".join(str(problem) for problem in self.problems))
+
+    @classmethod
+    def because(cls, text: str) -> Unbuildable:
+        """For one reason that is not about a certain key."""
+        return cls([Problem((), text)])
