@@ -35,16 +35,20 @@ class Available:
         return f"{self.name} ({self.distribution} {self.version})"
 
 
-def discover(
-    directories: Sequence[Path] = (),
-) -> tuple[dict[str, Available], list[Problem]]:
-    """Every plugin by name: entry points first, then the directories; and what is wrong with those."""
+def installed() -> dict[str, Available]:
+    """The plugins that packages bring, by name."""
     found: dict[str, Available] = {}
     for entry in metadata.entry_points(group=GROUP):
         distribution = entry.dist
         name = distribution.name if distribution else "unknown"
         version = distribution.version if distribution else "unknown"
         found.setdefault(entry.name, Available(entry.name, name, version, entry.value, entry.load))
+    return found
+
+
+def discover(directories: Sequence[Path]) -> tuple[dict[str, Available], list[Problem]]:
+    """Every plugin by name: entry points first, then the directories; and what is wrong with those."""
+    found = installed()
     problems: list[Problem] = []
     for place, directory in enumerate(directories):
         if not directory.is_dir():

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from pexpolicy.credentials import BasicAuth
-from pexpolicy.policy import Policy, build_policy
+from pexpolicy.building import build_policy
+from pexpolicy.policy import Policy
 from tests import wire
 from tests.toys import Serve, settings
 
@@ -63,7 +64,7 @@ def test_the_password_does_not_stand_in_the_object() -> None:
 
 
 @pytest.fixture
-def guarded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Policy:
+def guarded(monkeypatch: pytest.MonkeyPatch) -> Policy:
     monkeypatch.setenv("TEST_POLICY_PASSWORD", "s3cret")
     table = {"user": "pexip", "password_env": "TEST_POLICY_PASSWORD"}
     return build_policy(settings(auth=table), available={})

@@ -1,0 +1,148 @@
+"""A package for a new plugin, written from the templates beside this module.
+
+The templates are text that Jinja fills in: ``template/package`` holds one file for each file of the
+package, ``template/hooks`` what differs from hook to hook.
+"""
+
+from __future__ import annotations
+
+import builtins
+import re
+import shlex
+import unicodedata
+from dataclasses import dataclass
+from importlib.util import find_spec
+from keyword import iskeyword
+from pathlib import Path
+
+import pexpolicy
+from pexpolicy.discovery import installed
+
+MAX_NAME = 30
+"""Characters; the lines of the templates are laid out for names up to this length."""
+_USED = frozenset(("Field", "Image", "Mapping", "Network", "Settings"))
+_PREFIX = re.compile(r"pexpolicy[-_.\s]+")
+_SEPARATORS = re.compile(r"[-_.\s]+")
+_NAME = re.compile(rf"[a-z][a-z0-9_]{{0,{MAX_NAME - 1}}}")
+
+
+class ScaffoldError(Exception):
+    """Nothing was written; the text says why, and what to do instead."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewPlugin:
+    """What the files of a new plugin are named after: its name, and the hook that it implements."""
+
+    name: str
+    """As in the configuration: ``[plugins.NAME]``."""
+    hook: str
+
+    @property
+    def distribution(self) -> str:
+        """The name that it is installed by, and that of its folder."""
+        return f"pexpolicy-{self.name.replace('_', '-')}"
+
+    @property
+    def package(self) -> str:
+        """The name that it is imported by."""
+        return f"pexpolicy_{self.name}"
+
+    @property
+    def class_name(self) -> str:
+        """The class behind the entry point; a name that nothing else in the package has."""
+        name = "".join(word.capitalize() for word in self.name.split("_"))
+        taken = name in pexpolicy.__all__ or name in _USED or hasattr(builtins, name)
+        return f"{name}Plugin" if taken else name
+
+
+def plugin_name(written: str) -> str:
+    """The name in the form in which it is used everywhere; raises ``ScaffoldError`` for a bad one.
+
+    ``Front-Desk``, ``front.desk`` and ``pexpolicy-front-desk`` are all ``front_desk``.
+    """
+    lowered = _PREFIX.sub("", written.strip().lower(), count=1)
+    name = _SEPARATORS.sub("_", lowered).strip("_")
+    if not _usable(name):
+        text = (
+            f"{written!r} is no name for a plugin: it takes a letter and then letters, digits and "
+            f"underscores, {MAX_NAME} at most, and no word of Python's own{_suggestion(name)}"
+        )
+        raise ScaffoldError(text)
+    if (taken := installed().get(name)) is not None:
+        text = f"{name!r} is taken: {taken.distribution} {taken.version} is installed"
+        raise ScaffoldError(text)
+    return name
+
+
+def _usable(name: str) -> bool:
+    return _NAME.fullmatch(name) is not None and not iskeyword(name)
+
+
+def _suggestion(name: str) -> str:
+    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
+    guess = re.sub(r"[^a-z0-9]+", "_", plain).lstrip("_0123456789")[:MAX_NAME].strip("_")
+    if iskeyword(guess):
+        guess += "_rules"
+    return f"; did you mean {guess!r}?" if _usable(guess) else ""
+
+
+def write(plugin: NewPlugin, parent: Path) -> Path:
+    """Write the package into a folder of its own below ``parent``, and give that folder.
+
+    Raises ``ScaffoldError`` where something of that name exists or nothing can be written.
+    """
+    files = render(plugin)
+    folder = parent / plugin.distribution
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir()
+        for name, content in files.items():
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(content, encoding="utf-8", newline="\n")
+    except FileExistsError as error:
+        text = f"{error.filename} exists already: remove it, or choose another --directory or name"
+        raise ScaffoldError(text) from None
+    except OSError as error:
+        text = f"{error.filename} cannot be written: {error.strerror}"
+        raise ScaffoldError(text) from None
+    return folder
+
+
+def render(plugin: NewPlugin) -> dict[str, str]:
+    """The files of the package by their paths in it; raises ``ScaffoldError`` without Jinja."""
+    if find_spec("jinja2") is None:
+        text = (
+            "new-plugin writes files from templates and needs Jinja for it: "
+            "python -m pip install 'pexpolicy[author]'"
+        )
+        raise ScaffoldError(text)
+    from jinja2 import Environment, PackageLoader, StrictUndefined  # noqa: PLC0415 - an extra
+
+    environment = Environment(
+        loader=PackageLoader("pexpolicy", "template"),
+        undefined=StrictUndefined,
+        keep_trailing_newline=True,
+        trim_blocks=True,
+        autoescape=False,  # noqa: S701 - it writes Python and TOML; there is no HTML
+    )
+    environment.globals.update(plugin=plugin, version=pexpolicy.__version__)
+    names = [name for name in environment.list_templates() if name.startswith(_FILES)]
+    return {_path(name, plugin): environment.get_template(name).render() for name in names}
+
+
+_FILES = "package/"
+
+
+def _path(template: str, plugin: NewPlugin) -> str:
+    return template.removeprefix(_FILES).removesuffix(".jinja").replace("PACKAGE", plugin.package)
+
+
+def next_steps(folder: Path) -> tuple[str, str, str]:
+    """The commands that install the package, test it, and serve with it; as one pastes them."""
+    return (
+        f"cd {shlex.quote(str(folder))} && python -m pip install -e '.[dev]'",
+        "python -m pytest",
+        "pexpolicy serve",
+    )
