@@ -89,13 +89,13 @@ lock: ## renew the locks to the newest versions (UPGRADE= adds only what is miss
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet $(UV)
 	@echo "pexpolicy @ ." > $(VENV)/here.txt
-	@$(COMPILE) $(UPGRADE) $(INSTALLED) --group dev -o requirements.lock
+	@$(COMPILE) $(UPGRADE) $(INSTALLED) --extra author --group dev -o requirements.lock
 	@$(COMPILE) $(INSTALLED) -c requirements.lock -o deploy/requirements.lock
 	@$(COMPILE) --group build -c requirements.lock -o deploy/build.lock
 
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-annotate --custom-compile-command "make lock"
-INSTALLED = pyproject.toml $(addsuffix /pyproject.toml,$(PLUGINS)) --all-extras \
+INSTALLED = pyproject.toml $(addsuffix /pyproject.toml,$(PLUGINS)) --extra speed \
 	--override $(VENV)/here.txt --no-emit-package pexpolicy
 
 bench: $(STAMP) ## measure the server beside a bare aiohttp program (Linux, needs wrk)
