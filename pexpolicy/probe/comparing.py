@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from pexpolicy.probe.findings import Finding, Level, Topic, violation, warning
+from pexpolicy.probe.findings import Finding, Topic, violation, warning
 from pexpolicy.probe.steps import AGAIN, Step
 from pexpolicy.probe.verdict import Asked, Comparable, Judged
 
@@ -29,6 +29,8 @@ SHOWN = 4
 def compare(step: Step, judged: Judged, earlier: Judged | None) -> list[Finding]:
     """A finding where a step did not get the decision of the earlier step that it must equal."""
     if earlier is None or earlier.decision is None or judged.decision is None:
+        return []
+    if earlier.broken or judged.broken:
         return []
     if earlier.decision == judged.decision:
         return []
@@ -79,7 +81,7 @@ class Services:
     def compare(self, asked: Asked, judged: Judged, where: str) -> list[Finding]:
         """A finding where a service has the name of an earlier one and is another."""
         service = judged.service
-        if not service or service.get("breakout") is True or _invalid(judged):
+        if not service or service.get("breakout") is True:
             return []
         # Before dialing out only the name counts, and prefer_ipv6.
         if asked.get("call_direction") == "dial_out":
@@ -99,7 +101,3 @@ class Services:
             f"the service has the name of an earlier one and is another ({what}, first in {first})"
         )
         return [violation(Topic.CONSISTENT, text, STAR)]
-
-
-def _invalid(judged: Judged) -> bool:
-    return any(f.level is Level.VIOLATION and f.topic is Topic.RESULT for f in judged.findings)

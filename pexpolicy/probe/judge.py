@@ -7,7 +7,7 @@ from http import HTTPStatus
 
 from pexpolicy.probe.decoding import wrongly_decoded
 from pexpolicy.probe.envelope import judge_envelope
-from pexpolicy.probe.findings import Finding, Level, Topic, violation, warning
+from pexpolicy.probe.findings import Finding, Topic, violation, warning
 from pexpolicy.probe.picture import judge_picture
 from pexpolicy.probe.reading import NotJSONError, strict_json
 from pexpolicy.probe.verdict import Asked, Judged
@@ -23,7 +23,9 @@ def judge(asked: Asked, reply: Reply, limit: float) -> Judged:
     """Everything that is wrong with a reply, and the decision that Infinity would read in it."""
     if reply.failure:
         return Judged([_no_reply(asked, reply, limit)])
-    findings = _slow(reply, limit) + _framing(reply)
+    if found := _coded(reply):
+        return Judged([found])
+    findings = _slow(reply, limit)
     if reply.status != HTTPStatus.OK:
         judged = _handed_back(asked, reply)
     elif asked.endpoint == "participant_avatar" and reply.media_type != "application/json":
@@ -36,11 +38,7 @@ def judge(asked: Asked, reply: Reply, limit: float) -> Judged:
 
 def _announced(asked: Asked, judged: Judged) -> list[Finding]:
     """A breakout room that the server announced must be answered with a service."""
-    if (
-        not asked.breakout
-        or judged.service
-        or any(f.level is Level.VIOLATION for f in judged.findings)
-    ):
+    if not asked.breakout or judged.service or judged.broken:
         return []
     text = "a breakout room that breakout_uuids announced is answered without a service"
     return [violation(Topic.BREAKOUT, text, STAR)]
@@ -55,8 +53,7 @@ def _no_reply(asked: Asked, reply: Reply, limit: float) -> Finding:
     text = f"no reply: {reply.failure}"
     if asked.strain:
         return warning(Topic.CONNECTION, text, FIELD)
-    shortened = "payload" in reply.failure.lower()
-    return violation(Topic.FRAMING if shortened else Topic.CONNECTION, text)
+    return violation(Topic.FRAMING if reply.torn else Topic.CONNECTION, text)
 
 
 def _slow(reply: Reply, limit: float) -> list[Finding]:
@@ -68,13 +65,11 @@ def _slow(reply: Reply, limit: float) -> list[Finding]:
     return []
 
 
-def _framing(reply: Reply) -> list[Finding]:
+def _coded(reply: Reply) -> Finding | None:
     coding = reply.headers.get("Content-Encoding", "identity").lower()
     if coding == "identity":
-        return []
-    return [
-        violation(Topic.FRAMING, f"the body is coded ({coding[:20]!r}) though nobody asked for it")
-    ]
+        return None
+    return violation(Topic.FRAMING, f"the body is coded ({coding[:20]!r}) and nobody asked for it")
 
 
 def _handed_back(asked: Asked, reply: Reply) -> Judged:

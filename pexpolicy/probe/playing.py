@@ -61,8 +61,10 @@ class Probe:
         self._services = Services()
         self._transport = Transport(wire.base, wire.authorization, wire.limit)
         self._followed: set[str] = set()
+        self._wavering: set[tuple[str, str]] = set()
         self._silent = 0
         self._answered = False
+        self._late = False
 
     @property
     def length(self) -> int:
@@ -76,7 +78,11 @@ class Probe:
                 yield played
                 if self._silent >= PATIENCE:
                     yield _gave_up(flow)
-                    return
+                    if self._late:
+                        return
+                    break
+            if self._silent >= PATIENCE:
+                break
         async for played in self._http():
             yield played
 
@@ -101,17 +107,29 @@ class Probe:
         judged = judge(asked, reply, self._wire.limit)
         findings = [
             *judged.findings,
-            *compare(step, judged, earlier.get(step.same_as)),
+            *self._compared(flow, step, judged, earlier),
             *self._services.compare(asked, judged, f"{flow.name}: {step.name}"),
         ]
         if step.endpoint == "service_configuration" and _is_call(asked):
             known.learn(judged.service, asked.query)
         return _played(flow, step, target, reply, findings), judged
 
+    def _compared(
+        self, flow: Flow, step: Step, judged: Judged, earlier: dict[str, Judged]
+    ) -> list[Finding]:
+        """What the comparison with an earlier step shows; one that wavers is no measure."""
+        like = (flow.name, step.same_as)
+        if like in self._wavering:
+            return []
+        findings = compare(step, judged, earlier.get(step.same_as))
+        if any(finding.topic is Topic.REPEATABLE for finding in findings):
+            self._wavering.add(like)
+        return findings
+
     def _breakouts(self, step: Step, judged: Judged) -> list[Step]:
         """The requests that a main room's ``breakout_uuids`` cause; each room is visited once."""
         uuids = judged.service.get("breakout_uuids") or ()
-        if step.breakout:
+        if step.breakout or not uuids:
             return []
         name = str(judged.service["name"])
         fresh = [uuid for uuid in uuids[:MAX_BREAKOUTS] if uuid not in self._followed]
@@ -132,6 +150,7 @@ class Probe:
             raise UnreachableError(reply.failure)
         self._answered = True
         self._silent = self._silent + 1 if reply.failure else 0
+        self._late = reply.late
 
     async def _http(self) -> AsyncIterator[Played]:
         known = Known(self._alias, self._caller)

@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
-from pexpolicy.checked import Checked
 from pexpolicy.endpoints import ENDPOINTS
-from pexpolicy.endpoints.participant_properties import AudioMix
-from pexpolicy.endpoints.service_types import AutomaticParticipant
 from pexpolicy.probe.directory import judge_directory
 from pexpolicy.probe.findings import Finding, Level, Topic, violation, warning
 from pexpolicy.probe.verdict import Asked, Judged
-from pexpolicy.refusal import DecisionError, Refusal
+from pexpolicy.refusal import DecisionError
 
 STAR = "DOCUMENTED* oda"
 Result = dict[str, Any]
-NESTED: Mapping[str, type[Checked]] = {
-    "automatic_participants": AutomaticParticipant,
-    "send_to_audio_mixes": AudioMix,
-}
-"""Fields that are lists of models of their own."""
 
 
 def judge_result(asked: Asked, body: Mapping[str, Any]) -> Judged:
@@ -43,8 +36,9 @@ def usable(asked: Asked, result: Result) -> bool:
 
 def refused(error: DecisionError, topic: Topic) -> Finding:
     """The finding for a result that a model refuses."""
-    refusal: Refusal = error.refusal
-    return violation(topic, str(error), " ".join(filter(None, (refusal.mark, refusal.source))))
+    refusal = error.refusal
+    text = str(replace(refusal, mark=""))
+    return violation(topic, text, f"{refusal.mark} {refusal.source}".strip())
 
 
 def _empty(asked: Asked) -> list[Finding]:
@@ -58,19 +52,9 @@ def _by_model(endpoint: str, result: Result) -> tuple[list[Finding], bool]:
     """What the model of an endpoint says of a result, and whether Infinity would take it."""
     try:
         decision = ENDPOINTS[endpoint].from_result(result)
-        warnings = [*decision.warnings, *_nested_warnings(result)]
     except DecisionError as error:
         return [refused(error, Topic.RESULT)], False
-    return [_warned(text) for text in warnings], True
-
-
-def _nested_warnings(result: Result) -> list[str]:
-    return [
-        f"{name}[{number}].{text}"
-        for name, model in NESTED.items()
-        for number, fields in enumerate(result.get(name, ()))
-        for text in model.from_result(fields).warnings
-    ]
+    return [_warned(text) for text in decision.warnings], True
 
 
 def _warned(text: str) -> Finding:
@@ -98,9 +82,6 @@ def _breakout(asked: Asked, result: Result) -> list[Finding]:
         if given.casefold() != wanted.casefold():
             text = "breakout_uuid is not that of the room that was asked for"
             return [violation(Topic.BREAKOUT, text, STAR)]
-    if result.get("breakout") is True and "breakout_uuids" in result:
-        text = "breakout_uuids belongs to the main room only"
-        return [violation(Topic.BREAKOUT, text, STAR)]
     return []
 
 

@@ -11,7 +11,7 @@ from http import HTTPStatus
 from yarl import URL
 
 from pexpolicy.probe.findings import Finding, Topic, violation, warning
-from pexpolicy.probe.wire import MAX_BODY
+from pexpolicy.probe.wire import CLOSED, MAX_BODY
 
 RFC = "RFC 9112"
 MAX_HEAD = 64 * 1024
@@ -187,12 +187,9 @@ class Transport:
                 finally:
                     writer.close()
         except BrokenReplyError as error:
-            text = (
-                "the server closed the connection without a reply"
-                if str(error) == "closed"
-                else str(error)
-            )
-            return [violation(Topic.FRAMING, text, RFC)]
+            if str(error) == "closed":
+                return [violation(Topic.CONNECTION, f"no reply: {CLOSED}")]
+            return [violation(Topic.FRAMING, str(error), RFC)]
         except TimeoutError:
             return [
                 violation(Topic.TIME, f"no whole reply within {self._limit:g} s", "DOCUMENTED*")

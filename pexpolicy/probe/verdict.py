@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pexpolicy.probe.findings import Finding
+from pexpolicy.probe.findings import Finding, Level
 from pexpolicy.probe.steps import Trace
 
 Comparable = tuple[Any, ...]
@@ -40,3 +40,8 @@ class Judged:
     """None where there is no decision that could be compared with another."""
     service: Mapping[str, Any] = field(default_factory=dict)
     """The service that Infinity would use, where the reply holds one."""
+
+    @property
+    def broken(self) -> bool:
+        """True for a reply that breaks a rule by itself."""
+        return any(finding.level is Level.VIOLATION for finding in self.findings)

@@ -32,6 +32,8 @@ class Reply:
     """Why there is no whole reply; empty where there is one."""
     late: bool = False
     """True when the time was over before the reply was whole."""
+    torn: bool = False
+    """True when the body was not as long as it said, or longer than any reply needs to be."""
     refused: bool = False
     """True when there was nobody to connect to."""
 
@@ -77,19 +79,35 @@ class Wire:
             ):
                 body = await _read(response.content)
                 return Reply(self._clock() - began, response.status, response.headers.copy(), body)
-        except aiohttp.ConnectionTimeoutError:
-            return Reply(self._clock() - began, failure="nobody takes the connection", refused=True)
-        except TimeoutError:
-            return Reply(self._clock() - began, failure="no whole reply in time", late=True)
-        except aiohttp.ClientConnectorError as error:
-            return Reply(self._clock() - began, failure=_words(error), refused=True)
-        except (aiohttp.ClientError, OSError) as error:
-            return Reply(self._clock() - began, failure=_words(error))
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+            return _failed(error, self._clock() - began)
 
 
-def _words(error: Exception) -> str:
-    """An error on one short line."""
-    return (" ".join(str(error).split()) or type(error).__name__)[:160]
+CLOSED = "the server closed the connection"
+NO_HTTP = "what came is no HTTP, or follows a body that was longer than it said"
+
+
+class TooLongError(aiohttp.ClientPayloadError):
+    """The body is longer than any reply needs to be."""
+
+
+def _failed(error: Exception, seconds: float) -> Reply:
+    """Why there is no reply. Most of these errors repeat what came, which may hold a PIN."""
+    match error:
+        case aiohttp.ConnectionTimeoutError():
+            return Reply(seconds, failure="nobody takes the connection", refused=True)
+        case TimeoutError():
+            return Reply(seconds, failure="no whole reply in time", late=True)
+        case aiohttp.ClientConnectorError():
+            return Reply(seconds, failure=" ".join(str(error).split())[:200], refused=True)
+        case aiohttp.ServerDisconnectedError() | ConnectionError():
+            return Reply(seconds, failure=CLOSED)
+        case TooLongError():
+            return Reply(seconds, failure=f"the body is longer than {MAX_BODY} bytes", torn=True)
+        case aiohttp.ClientPayloadError():
+            return Reply(seconds, failure="the body is shorter than it says", torn=True)
+        case _:
+            return Reply(seconds, failure=NO_HTTP, torn=True)
 
 
 async def _read(content: aiohttp.StreamReader) -> bytes:
@@ -97,7 +115,7 @@ async def _read(content: aiohttp.StreamReader) -> bytes:
     async for chunk in content.iter_any():
         body += chunk
         if len(body) > MAX_BODY:
-            raise aiohttp.ClientPayloadError(f"the body is longer than {MAX_BODY} bytes")
+            raise TooLongError
     return bytes(body)
 
 

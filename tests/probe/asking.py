@@ -1,0 +1,22 @@
+"""Playing the probe against a server, and sorting what it found."""
+
+from pexpolicy.probe.findings import Finding, Level
+from pexpolicy.probe.flows import FLOWS
+from pexpolicy.probe.playing import Played, Probe
+from pexpolicy.probe.wire import connected
+
+
+async def play(
+    url: str,
+    flows: tuple[str, ...] = (),
+    *,
+    limit: float = 5.0,
+    authorization: str | None = None,
+) -> list[Played]:
+    chosen = [flow for flow in FLOWS if not flows or flow.name in flows]
+    async with connected(url, limit=limit, authorization=authorization) as wire:
+        return [played async for played in Probe(wire, flows=chosen).play()]
+
+
+def found(steps: list[Played], level: Level = Level.VIOLATION) -> list[Finding]:
+    return [f for played in steps for f in played.findings if f.level is level]
