@@ -11,15 +11,15 @@ from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
 
+from pexpolicy.building import build_policy
 from pexpolicy.config import Settings, from_document, load
 from pexpolicy.discovery import Available, installed
-from pexpolicy.building import build_policy
 from pexpolicy.policy import Policy
 
 Config = Mapping[str, Any]
 Subject = object
 """Whom to ask: a plugin class; a pair of a class and its settings; an instance; several of them in
-a list, or in a mapping by name; the ``Path`` of a configuration file; or a ``Policy`` that serves."""
+a list, or in a mapping by name; the ``Path`` of a configuration file; or a serving ``Policy``."""
 
 _HASH = "0" * 16
 _WORD = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
@@ -57,8 +57,8 @@ def policy_of(plugins: Subject, *, config: Config | None = None) -> Policy:
     """The policy that these plugins make, asked in the order in which they are given.
 
     ``config`` is what else would stand in the configuration file: other tables, and the
-    ``priority``, ``timeout`` (seconds) or ``on_error`` of a plugin. A plugin goes by the name of its
-    class in lower case, words parted by ``_``, unless a mapping gives it another. Raises
+    ``priority``, ``timeout`` (seconds) or ``on_error`` of a plugin. A plugin is named after its
+    class, in lower case and with ``_`` between words, unless a mapping names it. Raises
     ``ConfigError`` with everything that is wrong, and ``TypeError`` for what is no plugin::
 
         policy = policy_of([Doors, Rooms], config={"plugins": {"doors": {"timeout": 0.1}}})

@@ -1,0 +1,1 @@
+"""What ``pexpolicy.testing`` and ``pexpolicy test`` are made of; nothing else imports it."""

@@ -1,0 +1,71 @@
+"""Asking a policy without HTTP, and catching the audit lines of the calls that tests make."""
+
+from __future__ import annotations
+
+import copy
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from uuid_utils import uuid7
+
+from pexpolicy.audit import Audit, Sink
+from pexpolicy.kit.requests import alias_of, endpoint_of
+from pexpolicy.parameters import Request
+from pexpolicy.policy import Answer, Policy
+
+Line = dict[str, Any]
+
+# Not a context variable: the tasks of a server that is open already would not see the change.
+_catching: list[list[Line]] = []
+
+
+class _Caught(Sink):
+    """The end of an audit that goes to whoever is listening, and nowhere else."""
+
+    def __init__(self) -> None:
+        super().__init__(-1, owned=False)
+
+    def info(self, line: bytes) -> None:
+        """Hand one line to every listener."""
+        if _catching:
+            event = json.loads(line)
+            for lines in _catching:
+                lines.append(copy.deepcopy(event))
+
+
+@contextmanager
+def audit_lines() -> Iterator[list[Line]]:
+    """The audit lines of the calls that ``decide`` and ``client`` make meanwhile, as dictionaries.
+
+    They are what a server would write, secrets removed::
+
+        with audit_lines() as lines:
+            decide_now(Doors, make_request("service_configuration"))
+        assert lines[0]["decided_by"] == "doors"
+    """
+    lines: list[Line] = []
+    _catching.append(lines)
+    try:
+        yield lines
+    finally:
+        _catching[:] = [others for others in _catching if others is not lines]
+
+
+def caught_audit(policy: Policy) -> Audit:
+    """An audit whose lines ``audit_lines`` catches."""
+    return Audit(_Caught(), policy.settings.config_hash)
+
+
+async def asked(policy: Policy, request: Request) -> Answer:
+    """What a policy that is serving answers to a request; the call leaves its audit line."""
+    name, alias, decision_id = endpoint_of(request), alias_of(request), str(uuid7())
+    began = time.perf_counter()
+    answer = await policy.answer(name, request.params, alias, decision_id)
+    seconds = time.perf_counter() - began
+    caught_audit(policy).decision(
+        decision_id, request.params, alias, answer.outcome, answer.reply, seconds, None
+    )
+    return answer

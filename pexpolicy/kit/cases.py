@@ -1,0 +1,161 @@
+"""A file of cases: requests, and what is expected to become of each of them."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import pydantic
+from pydantic import BaseModel, ConfigDict, Field
+
+from pexpolicy.config import Problem, problems_of
+from pexpolicy.kit.requests import composed
+from pexpolicy.kit.shapes import RequestError
+from pexpolicy.parameters import Request
+from pexpolicy.refusal import brief, did_you_mean
+
+
+class CasesError(Exception):
+    """A file of cases that cannot be used; ``problems`` names case and key of each error."""
+
+    def __init__(self, path: Path, problems: list[str]) -> None:
+        super().__init__("\n".join(f"{path}: {problem}" for problem in problems))
+        self.path = path
+        self.problems = tuple(problems)
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Expected(_Table):
+    """What is expected of a decision; a key that is left out is expected to be that of the default.
+
+    Without any key, nobody is expected to decide. Where a plugin is expected to, ``result`` and
+    ``status`` are only looked at when they are written.
+    """
+
+    action: Literal["continue", "reject", "redirect"] | None = None
+    decided_by: str | None = Field(None, min_length=1)
+    """The name of a plugin, or ``default``."""
+    status: int | None = None
+    """The HTTP status."""
+    result: dict[str, Any] | list[Any] | None = None
+    """Fields of the result; those that are not listed may be anything."""
+    reason: str | None = None
+    steps: dict[str, str] | None = None
+    """What is to come of asking a plugin, by its name."""
+
+
+class _CaseTable(_Table):
+    name: str = Field(min_length=1)
+    endpoint: str | None = None
+    shape: str | None = None
+    request: dict[str, Any] | None = None
+    url: str | None = None
+    expect: Expected = Expected()
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One request and what is expected of it: a ``request``, or a ``url`` as it stands."""
+
+    name: str
+    path: Path
+    endpoint: str | None
+    request: Request | None
+    url: str | None
+    expected: Expected
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def load_cases(path: Path | str) -> list[Case]:
+    """The cases of a TOML file, in their order.
+
+    Raises ``CasesError`` with everything that is wrong::
+
+        for case in load_cases("cases.toml"):
+            verify(Doors, case)
+    """
+    path = Path(path)
+    document = _document(path)
+    problems = [
+        f"{key}: unknown key{did_you_mean(key, ['case'])}; cases are written as [[case]]"
+        for key in document
+        if key != "case"
+    ]
+    tables = document.get("case", [])
+    if not isinstance(tables, list):
+        raise CasesError(path, [*problems, "case: write [[case]], with two brackets"])
+    cases: list[Case] = []
+    for number, table in enumerate(tables, 1):
+        try:
+            cases.append(_case(path, table))
+        except _BadCase as error:
+            problems += [f"{_label(number, table)}, {problem}" for problem in error.problems]
+    problems += _repeated(cases)
+    if problems:
+        raise CasesError(path, problems)
+    return cases
+
+
+def _document(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_bytes().decode())
+    except OSError as error:
+        raise CasesError(path, [f"cannot be read: {error.strerror}"]) from None
+    except UnicodeDecodeError as error:
+        raise CasesError(path, [f"is not UTF-8 text (byte {error.start})"]) from None
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise CasesError(path, [f"is not valid TOML: {error}"]) from None
+
+
+def _label(number: int, table: object) -> str:
+    name = table.get("name") if isinstance(table, Mapping) else None
+    return f"case {number} ({brief(name)})" if isinstance(name, str) else f"case {number}"
+
+
+class _BadCase(Exception):
+    def __init__(self, *problems: Problem) -> None:
+        super().__init__()
+        self.problems = problems
+
+
+def _case(path: Path, table: object) -> Case:
+    try:
+        read = _CaseTable.model_validate(table)
+    except pydantic.ValidationError as error:
+        raise _BadCase(*problems_of(error, _CaseTable)) from None
+    if problems := list(_contradictions(read)):
+        raise _BadCase(*problems)
+    request = None
+    if read.endpoint is not None and read.url is None:
+        try:
+            request = composed(read.endpoint, read.shape, read.request or {})
+        except RequestError as error:
+            inside = () if error.key[0] in ("endpoint", "shape") else ("request",)
+            raise _BadCase(Problem((*inside, *error.key), error.text)) from None
+    return Case(read.name, path, read.endpoint, request, read.url, read.expect)
+
+
+def _contradictions(table: _CaseTable) -> Iterator[Problem]:
+    if table.url is None:
+        if table.endpoint is None:
+            yield Problem(("endpoint",), "is missing; without it, write a whole url")
+        return
+    for key in ("endpoint", "shape", "request"):
+        if getattr(table, key) is not None:
+            yield Problem((key,), "leave it out: the url says everything")
+
+
+def _repeated(cases: list[Case]) -> Iterator[str]:
+    seen: set[str] = set()
+    for case in cases:
+        if case.name in seen:
+            yield f"two cases have the name {brief(case.name)}: a report could not tell them apart"
+        seen.add(case.name)

@@ -1,0 +1,60 @@
+"""The command ``pexpolicy test``, behind its options."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from pexpolicy.kit.cases import Case, CasesError, load_cases
+from pexpolicy.kit.report import as_json, as_junit, show
+from pexpolicy.kit.running import run_cases
+from pexpolicy.policy import Policy
+
+EX_FAILED = 1
+EX_USAGE = 2
+
+
+def run_files(
+    policy: Policy, paths: Sequence[Path], only: str, junit: Path | None, *, print_json: bool
+) -> int:
+    """Run the cases of these files whose names contain ``only``; returns the exit code.
+
+    0: all passed. 1: at least one failed. 2: a file cannot be used, or no case ran.
+    """
+    cases = _cases(paths)
+    if cases is None:
+        return EX_USAGE
+    chosen = [case for case in cases if only.casefold() in case.name.casefold()]
+    if not chosen:
+        why = f"none of {len(cases)} has {only!r} in its name" if cases else "there is none"
+        click.secho(f"no case ran: {why}", fg="red", err=True)
+        return EX_USAGE
+    run = asyncio.run(run_cases(policy, chosen))
+    if print_json:
+        click.echo(as_json(run))
+    else:
+        show(run)
+    if junit is not None:
+        try:
+            junit.write_text(as_junit(run), encoding="utf-8")
+        except OSError as error:
+            click.secho(f"{junit} cannot be written: {error.strerror}", fg="red", err=True)
+            return EX_USAGE
+    return EX_FAILED if run.failed else 0
+
+
+def _cases(paths: Sequence[Path]) -> list[Case] | None:
+    """The cases of all files; what is wrong with any of them goes to standard error."""
+    cases: list[Case] = []
+    sound = True
+    for path in paths:
+        try:
+            cases += load_cases(path)
+        except CasesError as error:
+            sound = False
+            for problem in error.problems:
+                click.secho(f"{path}: {problem}", fg="red", err=True)
+    return cases if sound else None

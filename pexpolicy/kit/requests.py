@@ -1,0 +1,236 @@
+"""Making requests as Infinity sends them, out of a shape and the fields that a test is about."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from enum import Enum
+from typing import Literal, overload
+from urllib.parse import quote, urlencode
+
+from multidict import MultiDict, MultiDictProxy
+from yarl import URL
+
+from pexpolicy.alias import Alias
+from pexpolicy.endpoints import ENDPOINTS
+from pexpolicy.endpoints.directory_information import DirectoryInformationRequest
+from pexpolicy.endpoints.media_location import MediaLocationRequest
+from pexpolicy.endpoints.participant_avatar import ParticipantAvatarRequest
+from pexpolicy.endpoints.participant_properties import ParticipantPropertiesRequest
+from pexpolicy.endpoints.registration_alias import RegistrationAliasRequest
+from pexpolicy.endpoints.service_configuration import ServiceConfigurationRequest
+from pexpolicy.kit.shapes import RequestError, shape_of
+from pexpolicy.parameters import Request, by_prefix
+from pexpolicy.refusal import did_you_mean
+
+
+class Absent(Enum):
+    """The type of ``ABSENT``."""
+
+    ABSENT = "absent"
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+ABSENT = Absent.ABSENT
+"""The value of a parameter that is not sent at all; ``None`` is sent, as an empty text."""
+
+Single = str | int | None
+Several = Single | Sequence[Single]
+Value = Several | Mapping[str, Several] | Mapping[str, str] | Absent
+Extra = Mapping[str, Several]
+NOTHING: Extra = {}
+Texts = tuple[str, ...]
+
+
+@overload
+def make_request(
+    endpoint: Literal["service_configuration"],
+    /,
+    *,
+    shape: str | None = None,
+    extra: Extra = NOTHING,
+    **fields: Value,
+) -> ServiceConfigurationRequest: ...
+@overload
+def make_request(
+    endpoint: Literal["participant_properties"],
+    /,
+    *,
+    shape: str | None = None,
+    extra: Extra = NOTHING,
+    **fields: Value,
+) -> ParticipantPropertiesRequest: ...
+@overload
+def make_request(
+    endpoint: Literal["media_location"],
+    /,
+    *,
+    shape: str | None = None,
+    extra: Extra = NOTHING,
+    **fields: Value,
+) -> MediaLocationRequest: ...
+@overload
+def make_request(
+    endpoint: Literal["participant_avatar"],
+    /,
+    *,
+    shape: str | None = None,
+    extra: Extra = NOTHING,
+    **fields: Value,
+) -> ParticipantAvatarRequest: ...
+@overload
+def make_request(
+    endpoint: Literal["directory_information"],
+    /,
+    *,
+    shape: str | None = None,
+    extra: Extra = NOTHING,
+    **fields: Value,
+) -> DirectoryInformationRequest: ...
+@overload
+def make_request(
+    endpoint: Literal["registration_alias"],
+    /,
+    *,
+    shape: str | None = None,
+    extra: Extra = NOTHING,
+    **fields: Value,
+) -> RegistrationAliasRequest: ...
+@overload
+def make_request(
+    endpoint: str, /, *, shape: str | None = None, extra: Extra = NOTHING, **fields: Value
+) -> Request: ...
+def make_request(
+    endpoint: str, /, *, shape: str | None = None, extra: Extra = NOTHING, **fields: Value
+) -> Request:
+    """A request of an endpoint, as a node sends it, with these fields instead of the usual values.
+
+    ``shape`` names the kind of call: ``web`` or ``sip`` for instance. Fields go by the names of the
+    request's attributes or by those on the wire. ``None`` is sent as an empty text, which is how
+    Infinity writes what is not set, ``True`` and ``False`` as these words, a list as a repeated
+    parameter; ``ABSENT`` leaves the parameter out. ``alias`` is the alias in the path of the
+    requests that have one; ``extra`` holds parameters that pexpolicy does not know. Raises
+    ``RequestError`` for a name that does not exist and for a value that Infinity could not send::
+
+        make_request("service_configuration", local_alias="meet.alice", registered=True)
+        make_request("participant_properties", shape="sso", idp_attributes={"groups": ["a", "b"]})
+        make_request("registration_alias", alias="sip:alice@example.com")
+    """
+    return composed(endpoint, shape, fields, extra)
+
+
+def composed(
+    endpoint: str, shape: str | None, fields: Mapping[str, Value], extra: Extra = NOTHING
+) -> Request:
+    """As ``make_request``, with the fields as a mapping."""
+    usual = shape_of(endpoint, shape)
+    alias = usual.alias
+    params = dict(usual.params)
+    for name, value in fields.items():
+        if name == "alias" and _has_alias(endpoint):
+            alias = _path_alias(value)
+        else:
+            _put(params, endpoint, name, value)
+    params.update({name: _written(name, value) for name, value in extra.items()})
+    pairs = [(name, text) for name, texts in params.items() for text in texts]
+    request: Request = ENDPOINTS[endpoint].parse(MultiDictProxy(MultiDict(pairs)), alias)
+    return request
+
+
+def endpoint_of(request: Request) -> str:
+    """The name of the endpoint that a request belongs to; ``TypeError`` for anything else."""
+    for name, endpoint in ENDPOINTS.items():
+        if type(request) is endpoint.request:
+            return name
+    msg = f"{type(request).__name__} is no request: make one with make_request(…)"
+    raise TypeError(msg)
+
+
+def alias_of(request: Request) -> str:
+    """The alias in the path of a request as it was written; empty where there is none."""
+    alias = getattr(request, "alias", "")
+    return alias.raw if isinstance(alias, Alias) else ""
+
+
+def url_of(request: Request, base_path: str = "") -> URL:
+    """The path and query with which Infinity would send a request, escaped as it does it.
+
+    ``base_path`` is the one of the configuration. Raises ``TypeError`` for what is no request::
+
+        reply = await client.get(url_of(make_request("media_location")))
+    """
+    name = endpoint_of(request)
+    path = base_path + ENDPOINTS[name].path
+    if _has_alias(name):
+        path += quote(alias_of(request), safe="")
+    return URL(f"{path}?{urlencode(list(request.params.items()))}", encoded=True)
+
+
+def _has_alias(endpoint: str) -> bool:
+    return ENDPOINTS[endpoint].path.endswith("/")
+
+
+def _path_alias(value: Value) -> str:
+    if not isinstance(value, str) or not value:
+        raise RequestError(("alias",), "the alias in the path is a text, and never empty")
+    return value.raw if isinstance(value, Alias) else value
+
+
+def _put(params: dict[str, Texts], endpoint: str, name: str, value: Value) -> None:
+    """Write one field in the place of its usual value."""
+    wire, is_prefix = _on_the_wire(endpoint, name)
+    if not is_prefix:
+        params[wire] = _written(name, value)
+        return
+    for known in [known for known in params if known.startswith(wire)]:
+        del params[known]
+    if isinstance(value, Mapping):
+        params.update({wire + str(key): _written(name, item) for key, item in value.items()})
+    elif value is not ABSENT:
+        raise RequestError((name,), "write a table: its keys are the names, its values the values")
+
+
+def _on_the_wire(endpoint: str, name: str) -> tuple[str, bool]:
+    """The name on the wire, and whether it is the beginning of several names."""
+    known = ENDPOINTS[endpoint].request.parameters()
+    if (parameter := known.get(name)) is not None:
+        return parameter.wire, parameter.read is by_prefix
+    for parameter in known.values():
+        if name == parameter.wire or (
+            parameter.read is by_prefix and name.startswith(parameter.wire)
+        ):
+            return name, False
+    if name in shape_names(endpoint):
+        return name, False
+    names = [*known, *(["alias"] if _has_alias(endpoint) else [])]
+    text = f"{endpoint} has no such parameter{did_you_mean(name, names)}"
+    raise RequestError((name,), text)
+
+
+def shape_names(endpoint: str) -> frozenset[str]:
+    """The parameters that recorded requests have, whether or not they are typed attributes."""
+    return frozenset(shape_of(endpoint, None).params)
+
+
+def _written(name: str, value: object) -> Texts:
+    """A value as Infinity writes it: one text, or one for each value of a repeated parameter."""
+    if value is ABSENT:
+        return ()
+    if isinstance(value, list | tuple):
+        return tuple(_text(name, item) for item in value)
+    return (_text(name, value),)
+
+
+def _text(name: str, value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, Alias):
+        return value.raw
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, int):
+        return str(value)
+    kind = type(value).__name__
+    text = f"Infinity sends no {kind}; write a text, a whole number, True, False or None"
+    raise RequestError((name,), text)

@@ -1,0 +1,64 @@
+"""Shapes: which parameters a Conferencing Node sends for which kind of call."""
+
+from __future__ import annotations
+
+import functools
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote
+
+from yarl import URL
+
+from pexpolicy.endpoints import ENDPOINTS
+from pexpolicy.refusal import did_you_mean
+
+_FILE = Path(__file__).with_name("shapes.toml")
+
+
+class RequestError(ValueError):
+    """A request that cannot be made; ``key`` names what is at fault: endpoint, shape or field."""
+
+    def __init__(self, key: tuple[str, ...], text: str) -> None:
+        super().__init__(f"{key[-1]}: {text}")
+        self.key = key
+        self.text = text
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """The values of one request by their names on the wire, and the alias in its path, decoded."""
+
+    params: Mapping[str, tuple[str, ...]]
+    alias: str
+
+
+def shape_of(endpoint: str, name: str | None) -> Shape:
+    """A shape by name, or the usual one of the endpoint; raises ``RequestError``."""
+    if endpoint not in ENDPOINTS:
+        guess = did_you_mean(endpoint, ENDPOINTS) or f"; write one of {', '.join(ENDPOINTS)}"
+        raise RequestError(("endpoint",), f"there is no endpoint {endpoint!r}{guess}")
+    shapes = _shapes()[endpoint]
+    if name is None:
+        return next(iter(shapes.values()))
+    if name not in shapes:
+        guess = did_you_mean(name, shapes) or f"; write one of {', '.join(shapes)}"
+        raise RequestError(("shape",), f"{endpoint} has no shape {name!r}{guess}")
+    return shapes[name]
+
+
+@functools.cache
+def _shapes() -> Mapping[str, Mapping[str, Shape]]:
+    shapes: dict[str, dict[str, Shape]] = {}
+    for table in tomllib.loads(_FILE.read_text(encoding="utf-8"))["shape"]:
+        name = table["endpoint"]
+        shapes.setdefault(name, {})[table["name"]] = _shape(URL(table["url"], encoded=True), name)
+    return shapes
+
+
+def _shape(url: URL, endpoint: str) -> Shape:
+    params: dict[str, tuple[str, ...]] = {}
+    for name, value in url.query.items():
+        params[name] = (*params.get(name, ()), value)
+    return Shape(params, unquote(url.raw_path.removeprefix(ENDPOINTS[endpoint].path)))

@@ -1,0 +1,185 @@
+"""Holding what a policy answers against what a case expects."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pexpolicy.chain import DEFAULT, Outcome, Step
+from pexpolicy.endpoints.base import JPEG, Reply
+from pexpolicy.explain import NotARequestError, explain
+from pexpolicy.kit.asking import asked
+from pexpolicy.kit.cases import Case, Expected
+from pexpolicy.policy import Answer, Policy
+from pexpolicy.redaction import REMOVED, sent
+from pexpolicy.refusal import did_you_mean
+
+MISSING = "nothing"
+MAX_SHOWN = 300
+"""Characters of a value that are shown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One thing that is not as expected, in words."""
+
+    key: str
+    expected: str
+    got: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A case, what was answered, and how that differs from what was expected."""
+
+    case: Case
+    endpoint: str
+    outcome: Outcome | None
+    differences: tuple[Difference, ...]
+    seconds: float
+
+    @property
+    def passed(self) -> bool:
+        """True without a difference."""
+        return not self.differences
+
+    def lines(self) -> Iterator[str]:
+        """The differences, and each step on the way."""
+        width = max((len(difference.key) for difference in self.differences), default=0)
+        for difference in self.differences:
+            yield f"{difference.key:<{width}}  expected {difference.expected}"
+            yield f"{'':<{width}}  got      {difference.got}"
+        if self.outcome is None:
+            return
+        yield f"steps ({self.endpoint}):" if self.outcome.steps else f"{self.endpoint} asks nobody"
+        for step in self.outcome.steps:
+            yield f"  {_step(step)}"
+        for warning in self.outcome.decision.warnings:
+            yield f"warning: {warning}"
+
+    def __str__(self) -> str:
+        return "\n".join([self.case.name, *(f"  {line}" for line in self.lines())])
+
+
+def _step(step: Step) -> str:
+    told = f"{step.plugin} {step.outcome} after {step.seconds * 1000:.1f} ms"
+    return f"{told}: {step.detail}" if step.detail else told
+
+
+async def judge(policy: Policy, case: Case) -> Verdict:
+    """Ask a policy that is serving, and compare."""
+    began = time.perf_counter()
+    try:
+        endpoint, answer = await _answer(policy, case)
+    except NotARequestError as error:
+        wrong = Difference("url", "a request of Infinity", " ".join(str(error).split()))
+        return Verdict(case, "", None, (wrong,), time.perf_counter() - began)
+    seconds = time.perf_counter() - began
+    differences = tuple(_differences(policy, endpoint, case.expected, answer))
+    return Verdict(case, endpoint, answer.outcome, differences, seconds)
+
+
+async def _answer(policy: Policy, case: Case) -> tuple[str, Answer]:
+    if case.request is not None:
+        answer = await asked(policy, case.request)
+        return answer.outcome.endpoint, answer
+    explained = await explain(policy, case.url or "")
+    return explained.endpoint, explained.answer
+
+
+def _differences(
+    policy: Policy, endpoint: str, expected: Expected, answer: Answer
+) -> Iterator[Difference]:
+    outcome, reply = answer.outcome, answer.reply
+    chain = policy.chains[endpoint]
+    usual = chain.endpoint.reply(chain.default, "", DEFAULT)
+    decided_by = expected.decided_by
+    if decided_by is None and not _is_a_decision(expected, usual):
+        decided_by = DEFAULT
+    if decided_by not in (None, outcome.decided_by):
+        names = [DEFAULT, *(plugin.name for plugin in policy.plugins)]
+        unknown = f" (no plugin of that name{did_you_mean(decided_by, names)})"
+        said = decided_by + ("" if decided_by in names else unknown)
+        yield Difference("decided_by", said, _told_by(outcome))
+    yield from _unequal("action", expected.action or usual.action, reply.action)
+    yield from _unequal("status", expected.status, reply.status)
+    yield from _unequal("reason", expected.reason, outcome.decision.reason)
+    removed = sent(outcome.decision)[1]
+    got = _result(reply)
+    if expected.result is not None and not (got is None and not expected.result):
+        yield from _below("result", expected.result, got, removed)
+    steps = {step.plugin: step.outcome for step in outcome.steps}
+    for plugin, what in (expected.steps or {}).items():
+        yield from _unequal(f"steps.{plugin}", what, steps.get(plugin, "not asked"))
+
+
+def _is_a_decision(expected: Expected, usual: Reply) -> bool:
+    """True where more is expected than what the default answers, so that somebody has to decide."""
+    return bool(
+        expected.result
+        or expected.reason
+        or expected.action not in (None, usual.action)
+        or expected.status not in (None, usual.status)
+    )
+
+
+def _told_by(outcome: Outcome) -> str:
+    reason = outcome.decision.reason
+    return f"{outcome.decided_by} ({reason})" if reason else outcome.decided_by
+
+
+def _unequal(key: str, expected: object, got: object) -> Iterator[Difference]:
+    if expected is not None and expected != got:
+        yield Difference(key, str(expected), MISSING if got is None else str(got))
+
+
+def _result(reply: Reply) -> Any:
+    """What Infinity would take for the result; of a picture, its type and size."""
+    if reply.content_type == JPEG:
+        return _picture(reply.body)
+    return json.loads(reply.body).get("result")
+
+
+def _picture(image: bytes) -> dict[str, Any]:
+    from io import BytesIO  # noqa: PLC0415 - with what follows
+
+    from PIL import Image  # noqa: PLC0415 - 40 ms of import that only avatars need
+
+    with Image.open(BytesIO(image)) as picture:
+        return {"content_type": JPEG, "width": picture.width, "height": picture.height}
+
+
+def _below(key: str, expected: Any, got: Any, removed: list[str]) -> Iterator[Difference]:
+    """The differences between a value and what is expected; fields that are not listed are free."""
+    if isinstance(expected, Mapping) and isinstance(got, Mapping):
+        for name, value in expected.items():
+            if name in got:
+                yield from _below(f"{key}.{name}", value, got[name], removed)
+            else:
+                guess = did_you_mean(name, list(got))
+                yield Difference(f"{key}.{name}", _shown(value), MISSING + guess)
+    elif isinstance(expected, list) and isinstance(got, list) and len(expected) == len(got):
+        for index, value in enumerate(expected):
+            yield from _below(f"{key}[{index}]", value, got[index], removed)
+    elif type(expected) is not type(got) or expected != got:
+        secret = key.rpartition(".")[2] in removed
+        yield Difference(key, _shown(expected), REMOVED if secret else _shown(got, removed))
+
+
+def _shown(value: Any, removed: list[str] | None = None) -> str:
+    """A value on one line, without the secrets in it."""
+    if value is None:
+        return MISSING
+    text = json.dumps(_without(value, removed or []), ensure_ascii=False)
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}… ({len(text)} characters)"
+
+
+def _without(value: Any, removed: list[str]) -> Any:
+    if isinstance(value, Mapping):
+        return {k: REMOVED if k in removed else _without(v, removed) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_without(item, removed) for item in value]
+    return value

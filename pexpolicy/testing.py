@@ -1,0 +1,141 @@
+"""The kit for authors of plugins: requests as Infinity sends them, and decisions without a server.
+
+Nothing here runs unless a test imports it; there is no pytest plugin, and any test runner will do::
+
+    from pexpolicy.testing import decide_now, make_request
+
+
+    def test_the_door_is_shut_at_night():
+        outcome = decide_now((Doors, {"opens": 8}), make_request("service_configuration"))
+        assert outcome.decision.action == "reject"
+
+Plugins are built, checked, ordered and asked as in a server. What to ask is a plugin class, a pair
+of a class and its settings, an instance, several of them in a list or in a mapping by name, or the
+``Path`` of a configuration file. A plugin that fails does not raise: its step of the outcome says
+what was wrong.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from aiohttp import web
+from aiohttp.test_utils import TestClient, TestServer
+
+from pexpolicy.chain import Outcome, Step
+from pexpolicy.config import ConfigError
+from pexpolicy.credentials import BasicAuth
+from pexpolicy.kit.asking import asked, audit_lines, caught_audit
+from pexpolicy.kit.cases import Case, CasesError, load_cases
+from pexpolicy.kit.door import Config, Log, Subject, opened, policy_of
+from pexpolicy.kit.requests import ABSENT, make_request, url_of
+from pexpolicy.kit.shapes import RequestError
+from pexpolicy.kit.verdict import judge
+from pexpolicy.parameters import Request
+from pexpolicy.policy import Policy
+from pexpolicy.server import Service, build_application
+
+__all__ = [
+    "ABSENT",
+    "Case",
+    "CasesError",
+    "ConfigError",
+    "Outcome",
+    "Policy",
+    "RequestError",
+    "Step",
+    "audit_lines",
+    "client",
+    "decide",
+    "decide_now",
+    "load_cases",
+    "make_request",
+    "policy_of",
+    "url_of",
+    "verify",
+]
+
+
+async def decide(plugins: Subject, request: Request, *, config: Config | None = None) -> Outcome:
+    """How a request is decided, and each step on the way, without HTTP.
+
+    The plugins are built and their ``lifespan`` is entered for this one request; to ask the same
+    ones several times, hand over a policy that is serving (``policy_of``). ``config`` is what else
+    would stand in the configuration file. Raises ``ConfigError`` where a server would not start::
+
+        outcome = await decide([Doors, Rooms], make_request("service_configuration"))
+        assert (outcome.decided_by, outcome.decision.action) == ("doors", "reject")
+        assert [step.outcome for step in outcome.steps] == ["decided"]
+    """
+    async with opened(plugins, config) as policy:
+        return (await asked(policy, request)).outcome
+
+
+def decide_now(plugins: Subject, request: Request, *, config: Config | None = None) -> Outcome:
+    """As ``decide``, for tests that are plain functions.
+
+    Raises ``RuntimeError`` inside a running event loop, and ``TypeError`` for a policy that is
+    serving, because that one lives on an event loop of its own::
+
+        assert decide_now(Doors, make_request("media_location")).decided_by == "default"
+    """
+    _outside_of_a_loop("decide_now", plugins)
+    return asyncio.run(decide(plugins, request, config=config))
+
+
+@asynccontextmanager
+async def client(
+    plugins: Subject, *, config: Config | None = None
+) -> AsyncIterator[TestClient[web.Request, web.Application]]:
+    """The test client of aiohttp on the real application with these plugins.
+
+    It listens on a free port of 127.0.0.1. Raises ``ConfigError`` where a server would not start::
+
+        async with client(Doors) as http:
+            reply = await http.get(url_of(make_request("service_configuration")))
+            assert (await reply.json())["action"] == "reject"
+    """
+    async with opened(plugins, config) as policy:
+        settings = policy.settings
+        auth = None
+        if settings.user is not None and settings.password is not None:
+            auth = BasicAuth(settings.user, settings.password.get_secret_value())
+        service = Service(policy, caught_audit(policy), auth, Log())
+        application = build_application(service, settings.server.base_path)
+        async with TestClient(TestServer(application, host="127.0.0.1")) as opened_client:
+            yield opened_client
+
+
+def verify(plugins: Subject, case: Case, *, config: Config | None = None) -> None:
+    """Ask one case of a file; raises ``AssertionError`` with the difference and the steps.
+
+    For pytest's parametrisation::
+
+        @pytest.mark.parametrize("case", load_cases("cases.toml"), ids=str)
+        def test_case(case):
+            verify(Path("config.toml"), case)
+    """
+    __tracebackhide__ = True
+    _outside_of_a_loop("verify", plugins)
+
+    async def told() -> str:
+        async with opened(plugins, config) as policy:
+            verdict = await judge(policy, case)
+            return "" if verdict.passed else str(verdict)
+
+    if difference := asyncio.run(told()):
+        raise AssertionError(difference)
+
+
+def _outside_of_a_loop(name: str, plugins: Subject) -> None:
+    if isinstance(plugins, Policy):
+        msg = f"a policy that is serving lives on its own event loop: give {name} the plugins"
+        raise TypeError(msg)
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    msg = f"{name} is for plain functions; in a coroutine, await decide(…)"
+    raise RuntimeError(msg)
