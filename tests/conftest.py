@@ -5,10 +5,17 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 from pexpolicy.policy import Policy
 from tests import live, toys
+
+# The machine may be busy: how long an example takes says nothing.
+hypothesis.settings.register_profile(
+    "suite", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("suite")
 
 
 @pytest.fixture(scope="session")
@@ -31,7 +38,8 @@ def serving(tmp_path: Path) -> toys.Serve:
         log = toys.Log()
         if isinstance(classes, Policy):
             return toys.serve(classes, tmp_path / "audit.jsonl", log)
-        made = toys.policy(classes, tables, log=log, **options)
+        # On a clock of the test's own nobody watches the loop: it would wake it all the time.
+        made = toys.policy(classes, tables, log=None if "clock" in options else log, **options)
         return toys.serve(made, tmp_path / "audit.jsonl", log)
 
     return serve

@@ -293,16 +293,13 @@ async def test_a_plugin_whose_threads_are_all_stuck_is_busy_at_once(serving: Ser
         release.wait()
         return ROOM
 
-    def quick(_: object) -> object:
-        return ROOM
-
     classes = {
         "stuck": plugin(service_configuration=blocks),
-        "other": plugin(service_configuration=quick),
+        "other": plugin(service_configuration=always(ROOM)),
     }
-    tables = {"stuck": {"threads": 2, "timeout": 0.1}, "other": {"timeout": 3.0}}
+    table = {"threads": 2, "timeout": 0.1}
     try:
-        async with serving(classes, tables, clock=clock) as server:
+        async with serving(classes, {"stuck": table}, clock=clock) as server:
             for _ in range(2):
                 await server.ask(wire.SERVICE)
                 assert server.steps()[0] == ("stuck", "timed_out")

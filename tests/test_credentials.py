@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from pexpolicy.credentials import BasicAuth
 from pexpolicy.building import build_policy
+from pexpolicy.credentials import BasicAuth
 from pexpolicy.policy import Policy
 from tests import wire
 from tests.toys import Serve, settings

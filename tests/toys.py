@@ -10,9 +10,9 @@ from typing import Any
 
 from pexpolicy import hookimpl
 from pexpolicy.audit import open_audit
-from pexpolicy.config import Settings, from_document
-from pexpolicy.plugins import Available
 from pexpolicy.building import build_policy
+from pexpolicy.config import Settings, from_document
+from pexpolicy.discovery import Available
 from pexpolicy.policy import Policy
 from pexpolicy.serving import listening
 from tests import wire
