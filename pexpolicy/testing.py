@@ -70,7 +70,10 @@ async def decide(plugins: Subject, request: Request, *, config: Config | None = 
         assert [step.outcome for step in outcome.steps] == ["decided"]
     """
     async with opened(plugins, config) as policy:
-        return (await asked(policy, request)).outcome
+        audit = caught_audit(policy)
+        outcome = (await asked(policy, request, audit)).outcome
+        policy.conclude(outcome, audit)
+    return outcome
 
 
 def decide_now(plugins: Subject, request: Request, *, config: Config | None = None) -> Outcome:

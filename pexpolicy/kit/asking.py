@@ -59,13 +59,11 @@ def caught_audit(policy: Policy) -> Audit:
     return Audit(_Caught(), policy.settings.config_hash)
 
 
-async def asked(policy: Policy, request: Request) -> Answer:
+async def asked(policy: Policy, request: Request, audit: Audit) -> Answer:
     """What a policy that is serving answers to a request; the call leaves its audit line."""
     name, alias, decision_id = endpoint_of(request), alias_of(request), str(uuid7())
     began = time.perf_counter()
     answer = await policy.answer(name, request.params, alias, decision_id)
     seconds = time.perf_counter() - began
-    caught_audit(policy).decision(
-        decision_id, request.params, alias, answer.outcome, answer.reply, seconds, None
-    )
+    audit.decision(request.params, alias, answer.outcome, answer.reply, seconds, None)
     return answer

@@ -12,8 +12,8 @@ from types import FunctionType, ModuleType
 from typing import Any
 
 from pexpolicy.building import build_policy
-from pexpolicy.config import Settings, from_document, load
-from pexpolicy.discovery import Available, installed
+from pexpolicy.config import ConfigError, Settings, from_document, load
+from pexpolicy.discovery import Available, discover
 from pexpolicy.policy import Policy
 
 Config = Mapping[str, Any]
@@ -72,7 +72,10 @@ def policy_of(plugins: Subject, *, config: Config | None = None) -> Policy:
     available = {name: _available(name, one) for name, one in given.items()}
     settings = _settings(given, config or {})
     if not settings.plugins.keys() <= available.keys():
-        available = {**installed(), **available}
+        found, problems = discover(settings.plugin_dirs)
+        if problems:
+            raise ConfigError(settings.path, problems)
+        available = {**found, **available}
     return build_policy(settings, available=available, log=Log())
 
 
@@ -139,15 +142,17 @@ def _one(plugin: object) -> _Given:
 def _class_that_gives(instance: object) -> type:
     """A class that is built as each plugin's class is, and gives what exists already.
 
-    It bears the names of the real class, so that messages and the audit blame that one.
+    It bears the names of the real class, so that messages blame that one, and asks for
+    the same version of the hooks.
     """
     real = type(instance)
 
     def give(_: type, __: object) -> object:
         return instance
 
-    names = {"__module__": real.__module__, "__qualname__": real.__qualname__}
-    return type(real.__name__, (), {"__new__": give, **names})
+    names = ("__module__", "__qualname__", "pexpolicy_api")
+    same = {name: getattr(real, name) for name in names if hasattr(real, name)}
+    return type(real.__name__, (), {"__new__": give, **same})
 
 
 def _available(name: str, given: _Given) -> Available:

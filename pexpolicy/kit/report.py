@@ -103,7 +103,7 @@ def _case(verdict: Verdict) -> dict[str, Any]:
             {
                 "plugin": step.plugin,
                 "outcome": step.outcome,
-                "ms": round(step.seconds * 1000, 3),
+                "ms": round(step.ms, 3),
                 "detail": step.detail,
             }
             for step in (outcome.steps if outcome else ())

@@ -11,7 +11,7 @@ from typing import Any
 from pexpolicy.chain import DEFAULT, Outcome, Step
 from pexpolicy.endpoints.base import JPEG, Reply
 from pexpolicy.explain import NotARequestError, explain
-from pexpolicy.kit.asking import asked
+from pexpolicy.kit.asking import asked, caught_audit
 from pexpolicy.kit.cases import Case, Expected
 from pexpolicy.policy import Answer, Policy
 from pexpolicy.redaction import REMOVED, sent
@@ -65,12 +65,12 @@ class Verdict:
 
 
 def _step(step: Step) -> str:
-    told = f"{step.plugin} {step.outcome} after {step.seconds * 1000:.1f} ms"
+    told = f"{step.plugin} {step.outcome} after {step.ms:.1f} ms"
     return f"{told}: {step.detail}" if step.detail else told
 
 
 async def judge(policy: Policy, case: Case) -> Verdict:
-    """Ask a policy that is serving, and compare."""
+    """Ask a policy that is serving, and compare; neither observers nor shadow plugins are told."""
     began = time.perf_counter()
     try:
         endpoint, answer = await _answer(policy, case)
@@ -84,7 +84,7 @@ async def judge(policy: Policy, case: Case) -> Verdict:
 
 async def _answer(policy: Policy, case: Case) -> tuple[str, Answer]:
     if case.request is not None:
-        answer = await asked(policy, case.request)
+        answer = await asked(policy, case.request, caught_audit(policy))
         return answer.outcome.endpoint, answer
     explained = await explain(policy, case.url or "")
     return explained.endpoint, explained.answer
