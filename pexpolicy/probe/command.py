@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import sys
 from pathlib import Path
@@ -37,6 +38,13 @@ def base_url(_: click.Context, __: click.Parameter, value: str) -> str:
     return value.rstrip("/")
 
 
+def number(_: click.Context, __: click.Parameter, value: float) -> float:
+    """The number, which must be one: no range keeps NaN out."""
+    if math.isnan(value):
+        raise click.BadParameter("this is no number")
+    return value
+
+
 @click.command()
 @click.argument("url", callback=base_url)
 @click.option("--user", help="User for HTTP Basic authentication.")
@@ -54,6 +62,7 @@ def base_url(_: click.Context, __: click.Parameter, value: str) -> str:
 @click.option(
     "--timeout",
     type=click.FloatRange(0, 60, min_open=True),
+    callback=number,
     default=5.0,
     show_default=True,
     help="Seconds that a reply may take; Infinity gives up at 5.",

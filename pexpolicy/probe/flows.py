@@ -98,14 +98,10 @@ def _old(version: str) -> tuple[Step, ...]:
 
 
 _H323 = (
-    service(
-        "ARQ", shapes.service("v39", H323, {"trigger": "arq", "local_alias": "h323:+4722334455"})
-    ),
-    service("SETUP", shapes.service("v39", H323, {"local_alias": "h323:+4722334455"})),
-    participant(
-        "before the PIN", shapes.participant("v39", H323, {"local_alias": "h323:+4722334455"})
-    ),
-    location("location", shapes.location("v39", H323, {"local_alias": "h323:+4722334455"})),
+    service("ARQ", shapes.service("v39", H323, {"trigger": "arq"})),
+    service("SETUP", shapes.service("v39", H323)),
+    participant("before the PIN", shapes.participant("v39", H323)),
+    location("location", shapes.location("v39", H323)),
     avatar("avatar 64x48", shapes.avatar("v39", H323, (64, 48)), alias="h323%3A%2B4712345678"),
 )
 

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.padding import Padding
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 from rich.table import Table
 from rich.text import Text
@@ -62,9 +61,9 @@ def show(console: Console, report: Report) -> None:
     console.print(_flows(report))
     for finding, endpoint, steps in report.grouped():
         console.print(_finding(finding, endpoint, len(steps)))
-        console.print(Padding(_where(steps[0]), (0, 0, 0, 2)))
+        console.print(_where(steps[0]), soft_wrap=True)
     console.print()
-    console.print(_verdict(report))
+    console.print(_verdict(report), soft_wrap=True)
 
 
 def _flows(report: Report) -> Table:
@@ -102,16 +101,16 @@ def _finding(finding: Finding, endpoint: str, times: int) -> Text:
 
 
 def _where(played: Played) -> Text:
-    text = Text(f"{played.flow}: {played.step}", style="dim")
+    text = Text(f"  {played.flow}: {played.step}", style="dim")
     if played.target:
         shown = (
             played.target if len(played.target) <= MAX_TARGET else played.target[:MAX_TARGET] + "…"
         )
-        text.append(f"\nGET {shown}")
+        text.append(f"\n  GET {shown}")
     return text
 
 
-MAX_TARGET = 600
+MAX_TARGET = 2000
 """Characters of a target that are shown; JSON has all of them."""
 
 

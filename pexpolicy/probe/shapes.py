@@ -53,6 +53,7 @@ H323: Query = {
     "vendor": "TANDBERG (c60)",
     "trigger": "setup",
     "remote_alias": "h323:+4712345678",
+    "local_alias": "h323:+4722334455",
 }
 
 _OLD: dict[str, str] = {

@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import aiohttp
 from yarl import URL
@@ -91,23 +92,25 @@ class TooLongError(aiohttp.ClientPayloadError):
     """The body is longer than any reply needs to be."""
 
 
+_FAILURES: tuple[tuple[type[Exception], dict[str, Any]], ...] = (
+    (aiohttp.ConnectionTimeoutError, {"failure": "nobody takes the connection", "refused": True}),
+    (TimeoutError, {"failure": "no whole reply in time", "late": True}),
+    (aiohttp.ClientConnectorError, {"failure": "there is no connection", "refused": True}),
+    (aiohttp.ServerDisconnectedError, {"failure": CLOSED}),
+    (ConnectionError, {"failure": CLOSED}),
+    (TooLongError, {"failure": f"the body is longer than {MAX_BODY} bytes", "torn": True}),
+    (aiohttp.ClientPayloadError, {"failure": "the body is shorter than it says", "torn": True}),
+    (Exception, {"failure": NO_HTTP, "torn": True}),
+)
+"""What an error means, by the first class that it belongs to."""
+
+
 def _failed(error: Exception, seconds: float) -> Reply:
-    """Why there is no reply. Most of these errors repeat what came, which may hold a PIN."""
-    match error:
-        case aiohttp.ConnectionTimeoutError():
-            return Reply(seconds, failure="nobody takes the connection", refused=True)
-        case TimeoutError():
-            return Reply(seconds, failure="no whole reply in time", late=True)
-        case aiohttp.ClientConnectorError():
-            return Reply(seconds, failure=" ".join(str(error).split())[:200], refused=True)
-        case aiohttp.ServerDisconnectedError() | ConnectionError():
-            return Reply(seconds, failure=CLOSED)
-        case TooLongError():
-            return Reply(seconds, failure=f"the body is longer than {MAX_BODY} bytes", torn=True)
-        case aiohttp.ClientPayloadError():
-            return Reply(seconds, failure="the body is shorter than it says", torn=True)
-        case _:
-            return Reply(seconds, failure=NO_HTTP, torn=True)
+    """Why there is no reply; the text of most errors repeats what came, which may hold a PIN."""
+    meaning = next(meaning for kind, meaning in _FAILURES if isinstance(error, kind))
+    if isinstance(error, aiohttp.ClientConnectorError):
+        meaning = {**meaning, "failure": " ".join(str(error).split())[:200]}
+    return Reply(seconds, **meaning)
 
 
 async def _read(content: aiohttp.StreamReader) -> bytes:

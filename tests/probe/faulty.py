@@ -116,7 +116,7 @@ ROWS: tuple[tuple[Any, ...], ...] = (
     # Services
     ("lists a service", SERVICE, T.RESULT, "not an object", lambda q: success([room(q)])),
     ("names a service", SERVICE, T.RESULT, "not an object", result("meet.bob")),
-    ("has no service_type", SERVICE, T.RESULT, "service_type = None", vmr(service_type=...)),
+    ("has no service_type", SERVICE, T.RESULT, "service_type", vmr(service_type=...)),
     ("calls it a VMR", SERVICE, T.RESULT, "service_type = 'vmr'", vmr(service_type="vmr")),
     ("has no name", SERVICE, T.RESULT, "Conference.name: is required", vmr(name=...)),
     ("has an empty name", SERVICE, T.RESULT, "Conference.name", vmr(name="")),
