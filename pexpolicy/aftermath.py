@@ -101,4 +101,5 @@ def _differ(actual: Outcome, shadow: Outcome) -> bool:
     """True when the shadow decides something else; a shadow that abstains changes nothing."""
     if shadow.decided_by == DEFAULT and not any(s.outcome == DECIDED for s in shadow.steps):
         return False
-    return shadow.decision != actual.decision
+    would, was = shadow.decision, actual.decision
+    return would != was and (type(would) is not type(was) or would.set_fields() != was.set_fields())

@@ -167,6 +167,8 @@ class _Walk:
             breaker = link.breaker
             if breaker is not None and not breaker.lets_through(self.began):
                 self.fail(link, SKIPPED, "its circuit breaker is open")
+                if self.decision is not None:
+                    return
                 continue
             lanes.running = link.names
             try:

@@ -1,0 +1,124 @@
+"""Plugins that lie in a directory come in through the same door as those that packages bring."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pexpolicy.building import build_policy
+from pexpolicy.config import ConfigError, Settings, from_document
+from pexpolicy.policy import Policy
+from tests import wire
+from tests.toys import Serve
+
+PLUGIN = """
+from pexpolicy import Conference, PluginSettings, hookimpl
+
+class Greeter:
+    class Settings(PluginSettings):
+        name: str
+
+    def __init__(self, settings):
+        self._answer = Conference(name=settings.name, service_tag="")
+
+    @hookimpl
+    async def service_configuration(self, request):
+        return self._answer
+"""
+
+
+def settings(folder: Path, **plugins: Any) -> Settings:
+    document = {"plugin_dirs": ["dropins"], "plugins": plugins}
+    return from_document(document, folder / "config.toml", "0" * 16)
+
+
+def problems(folder: Path, **plugins: Any) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        build_policy(settings(folder, **plugins))
+    return [str(problem) for problem in caught.value.problems]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "dropins").mkdir()
+    return tmp_path
+
+
+def policy(folder: Path) -> Policy:
+    return build_policy(settings(folder, greeter={"settings": {"name": "Hello"}}))
+
+
+async def test_a_module_in_a_directory_decides(serving: Serve, folder: Path) -> None:
+    (folder / "dropins" / "greeter.py").write_text(PLUGIN)
+    async with serving(policy(folder)) as server:
+        assert (await server.ask(wire.SERVICE)).result["name"] == "Hello"
+        assert server.steps() == [("greeter", "decided")]
+
+
+async def test_a_package_in_a_directory_may_import_its_own_modules(
+    serving: Serve, folder: Path
+) -> None:
+    package = folder / "dropins" / "greeter"
+    package.mkdir()
+    (package / "inner.py").write_text(PLUGIN)
+    (package / "__init__.py").write_text("from .inner import Greeter\n")
+    async with serving(policy(folder)) as server:
+        assert (await server.ask(wire.SERVICE)).result["name"] == "Hello"
+
+
+def test_a_directory_is_not_looked_at_unless_it_is_configured(folder: Path) -> None:
+    (folder / "dropins" / "greeter.py").write_text(PLUGIN)
+    document = {"plugins": {"greeter": {"settings": {"name": "Hello"}}}}
+    with pytest.raises(ConfigError, match="no plugin of this name is installed"):
+        build_policy(from_document(document, folder / "config.toml", "0" * 16))
+
+
+def test_settings_of_a_drop_in_are_checked_like_any_other(folder: Path) -> None:
+    (folder / "dropins" / "greeter.py").write_text(PLUGIN)
+    (text,) = problems(folder, greeter={"settings": {"nmae": "Hello", "name": "x"}})
+    assert text == "plugins.greeter.settings.nmae: unknown key; did you mean 'name'?"
+
+
+def test_a_file_that_is_not_configured_is_never_run(folder: Path) -> None:
+    (folder / "dropins" / "greeter.py").write_text(PLUGIN)
+    (folder / "dropins" / "other.py").write_text("raise SystemExit('was run')\n")
+    policy(folder)
+
+
+@pytest.mark.parametrize(
+    ("source", "complaint"),
+    [
+        ("raise ValueError('at import')", "cannot be imported: ValueError: at import"),
+        ("raise SystemExit(3)", "cannot be imported: SystemExit: 3"),
+        ("import pexpolicy_does_not_exist", "No module named 'pexpolicy_does_not_exist'"),
+        ("def (:", "cannot be imported: SyntaxError"),
+        ("x = 1", "must hold one class with @hookimpl methods, and holds 0 (none)"),
+        (PLUGIN + "class Second(Greeter):\n    other = Greeter.service_configuration\n", "holds 2"),
+    ],
+)
+def test_what_cannot_be_imported_is_named_with_the_reason(
+    folder: Path, source: str, complaint: str
+) -> None:
+    (folder / "dropins" / "greeter.py").write_text(source)
+    (text,) = problems(folder, greeter={"settings": {"name": "x"}})
+    assert text.startswith("plugins.greeter: greeter (dropins drop-in)")
+    assert complaint in text
+
+
+def test_a_name_that_a_package_brings_too_is_refused(folder: Path) -> None:
+    (folder / "dropins" / "rooms.py").write_text(PLUGIN)
+    (text,) = problems(folder)
+    assert text.startswith("plugin_dirs[0]: ")
+    assert "bring a plugin of the same name rooms" in text
+
+
+def test_a_directory_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    (text,) = problems(tmp_path)
+    assert text == f"plugin_dirs[0]: {tmp_path / 'dropins'} is no directory"
+
+
+def test_a_plugin_that_asks_for_newer_hooks_is_refused(folder: Path) -> None:
+    newer = PLUGIN.replace("class Greeter:\n", "class Greeter:\n    pexpolicy_api = 99\n")
+    (folder / "dropins" / "greeter.py").write_text(newer)
+    (text,) = problems(folder, greeter={"settings": {"name": "x"}})
+    assert "asks for hook API 99, and this pexpolicy has 1: upgrade pexpolicy" in text

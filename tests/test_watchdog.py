@@ -1,0 +1,75 @@
+"""Who holds the event loop is named, with the line that it stands on."""
+
+import asyncio
+import inspect
+import time
+from typing import Any
+
+from pexpolicy import Conference
+from tests import wire
+from tests.toys import Serve, Serving, always, plugin
+
+ROOM = Conference(name="Room", service_tag="")
+HELD = 0.4
+"""Real seconds: what is watched is real time, so no clock can be handed in."""
+
+
+async def named(server: Serving) -> dict[str, Any]:
+    """The first report of the watchdog."""
+    for _ in range(400):
+        for event in server.log.events:
+            if "event loop" in event["event"]:
+                return event
+        await asyncio.sleep(0.005)
+    raise AssertionError(server.log.events)
+
+
+def holds() -> None:
+    time.sleep(HELD)
+
+
+async def at_once(_: object) -> object:
+    holds()
+    return ROOM
+
+
+async def behind_a_wait(_: object) -> object:
+    await asyncio.sleep(0.01)
+    holds()
+    return ROOM
+
+
+LINE = inspect.getsourcelines(holds)[1] + 1
+
+
+async def test_a_hook_that_blocks_the_loop_is_named_with_its_line(serving: Serve) -> None:
+    for hook in (at_once, behind_a_wait):
+        classes = {"before": plugin(service_configuration=always(None))}
+        classes["blocking"] = plugin(service_configuration=hook)
+        async with serving(classes) as server:
+            await asyncio.sleep(0.1)
+            await server.ask(wire.SERVICE)
+            event = await named(server)
+            assert event["plugin"] == "blocking"
+            assert event["hook"] == "service_configuration"
+            assert event["line"] == f"{__file__}:{LINE}"
+            assert HELD * 1000 <= event["ms"] < HELD * 1000 + 1000
+
+
+async def test_hooks_that_wait_or_block_in_threads_are_not_accused(serving: Serve) -> None:
+    def blocks(_: object) -> object:
+        time.sleep(HELD)
+        return None
+
+    async def waits(_: object) -> object:
+        await asyncio.sleep(HELD)
+        return ROOM
+
+    classes = {
+        "blocks": plugin(service_configuration=blocks),
+        "waits": plugin(service_configuration=waits),
+    }
+    async with serving(classes) as server:
+        reply = await server.ask(wire.SERVICE)
+        assert reply.json["decided_by"] == "waits"
+        assert server.log.events == []
