@@ -1,0 +1,84 @@
+"""An environment that somebody else has just made, without a network to fetch anything from."""
+
+import os
+import subprocess
+import sys
+import sysconfig
+import venv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+PATIENCE = 180.0
+"""Seconds until a command counts as stuck."""
+
+
+@dataclass(frozen=True)
+class Environment:
+    """A virtual environment in a folder."""
+
+    folder: Path
+
+    @property
+    def bin(self) -> Path:
+        return self.folder / "bin"
+
+    @property
+    def python(self) -> str:
+        return str(self.bin / "python")
+
+    def variables(self) -> dict[str, str]:
+        """What a shell has in which the environment is active; its own programs come first."""
+        own = {n: v for n, v in os.environ.items() if not n.startswith(("PIP_", "PYTHON"))}
+        tools = Path(sys.executable).parent
+        return {
+            **own,
+            "PATH": os.pathsep.join([str(self.bin), str(tools), os.environ["PATH"]]),
+            "PIP_CONFIG_FILE": os.devnull,
+            "PIP_NO_INDEX": "1",
+            "PIP_NO_BUILD_ISOLATION": "0",  # pip reads this as: without isolation
+            "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+            "MYPY_CACHE_DIR": str(self.folder / "mypy-cache"),
+        }
+
+    def run(
+        self, command: str | Sequence[str], folder: Path, more: Mapping[str, str] | None = None
+    ) -> str:
+        """Run a command line or a program; gives what it printed, and shows it where it fails."""
+        done = subprocess.run(
+            command,
+            shell=isinstance(command, str),
+            cwd=folder,
+            env={**self.variables(), **(more or {})},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            timeout=PATIENCE,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, f"{command} in {folder}:\n{done.stdout}"
+        return done.stdout
+
+    def install(self, *wheels: Path) -> None:
+        """Install wheels whose dependencies are there already."""
+        self.run([self.python, "-m", "pip", "install", "-q", *map(str, wheels)], self.folder)
+
+
+def environment(folder: Path) -> Environment:
+    """An environment that sees what is installed beside the tests, and has nothing of its own."""
+    venv.EnvBuilder(symlinks=True).create(folder)
+    made = Environment(folder)
+    found = {sysconfig.get_path(kind) for kind in ("purelib", "platlib")}
+    lines = [f"import site; site.addsitedir({place!r})" for place in sorted(found)]
+    scheme = sysconfig.get_path("purelib", "venv", {"base": str(folder), "platbase": str(folder)})
+    (Path(scheme) / "beside.pth").write_text("\n".join(lines) + "\n")
+    return made
+
+
+def wheel(made: Environment, source: Path, target: Path) -> Path:
+    """Build the wheel of a source folder."""
+    command = ["pip", "wheel", "-q", "--no-deps", "--wheel-dir", str(target), str(source)]
+    made.run([made.python, "-m", *command], source)
+    (built,) = target.glob("*.whl")
+    return built
