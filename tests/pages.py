@@ -1,0 +1,96 @@
+"""The pages of the documentation, taken apart: blocks, commands with output, tables, links."""
+
+import re
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import NamedTuple
+
+from tests.live import ROOT
+
+README = ROOT / "README.md"
+CONFIGURATION = ROOT / "docs" / "configuration.md"
+OPERATIONS = ROOT / "docs" / "operations.md"
+WRITTEN = [
+    README,
+    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted(ROOT.glob("plugins/*/README.md")),
+]
+_BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_LINK = re.compile(r"\]\(([^)\s#:]*)(?:#([^)\s]+))?\)")
+_CHANGING = [
+    (re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"), "an id"),
+    (re.compile(r"\b[0-9a-f]{16}\b"), "a hash"),
+    (re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+Z"), "a time"),
+    (re.compile(r'(?<="ms":)[\d.]+'), "0"),
+    (re.compile(r"(?<= )\d+\.\d\d(?=\s|$)", re.MULTILINE), "0"),
+    (re.compile(r"^ \S+ +available .*\n", re.MULTILINE), ""),
+    (re.compile(r"[ \t]+"), " "),
+    (re.compile(r" $", re.MULTILINE), ""),
+]
+
+
+class Example(NamedTuple):
+    """A command that a page shows with its output."""
+
+    page: Path
+    command: str
+    output: str
+
+    def __str__(self) -> str:
+        return f"{self.page.relative_to(ROOT)}: {self.command}"
+
+
+def blocks(page: Path) -> list[tuple[str, str]]:
+    """The blocks of code with their languages."""
+    return _BLOCK.findall(page.read_text())
+
+
+def block(page: Path, language: str) -> str:
+    """The first block in a language."""
+    return next(text for written, text in blocks(page) if written == language)
+
+
+def configurations(page: Path) -> list[str]:
+    """Whole configurations: every block of TOML but those whose first line says what else it is."""
+    return [
+        text
+        for language, text in blocks(page)
+        if language == "toml" and not text.startswith("# pyproject.toml\n")
+    ]
+
+
+def examples(*programs: str) -> list[Example]:
+    """The commands that begin so, wherever one stands before its output."""
+    return [
+        Example(page, command, output)
+        for page in WRITTEN
+        for (language, command), (next_language, output) in pairwise(blocks(page))
+        if language == "sh" and next_language == "text" and command.startswith(programs)
+    ]
+
+
+def settled(text: str) -> str:
+    """Text without what differs from call to call, installed plugins, and the width of tables."""
+    for pattern, instead in _CHANGING:
+        text = pattern.sub(instead, text)
+    return text.strip()
+
+
+def rows(page: Path) -> Iterator[list[str]]:
+    """The rows of tables whose first cell is code, as plain cells."""
+    for line in page.read_text().splitlines():
+        if line.startswith("| `"):
+            cells = line.removeprefix("|").removesuffix("|").split("|")
+            yield [cell.strip().replace("`", "") for cell in cells]
+
+
+def links(page: Path) -> list[tuple[str, str]]:
+    """The links to places in this repository, each with its anchor."""
+    return _LINK.findall(_BLOCK.sub("", page.read_text()))
+
+
+def anchors(page: Path) -> set[str]:
+    """What the headings of a page are called in a link."""
+    titles = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}

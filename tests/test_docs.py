@@ -1,0 +1,203 @@
+"""What the documentation says, tried: commands, replies, configurations, tables and links."""
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from multidict import MultiDict
+from pydantic import BaseModel
+
+from pexpolicy import chain, config
+from pexpolicy.discovery import installed
+from pexpolicy.endpoints import ENDPOINTS
+from tests import live, pages, toys
+
+OWN = ("decision_id", "decided_by", "reason")
+"""The keys of a reply that are ours, and that Infinity only logs."""
+
+
+def pexpolicy(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """The command line in a folder, which is also where it finds further plugins."""
+    found = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))
+    return subprocess.run(
+        [sys.executable, "-m", "pexpolicy", *arguments],
+        cwd=folder,
+        env={
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": found,
+            "PYTHONUTF8": "1",
+            "COLUMNS": "120",
+            "PEXPOLICY_PASSWORD": "a password",
+        },
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.fixture
+def blocklist(tmp_path: Path) -> Path:
+    """A folder with the plugin of the README, as an installation leaves it."""
+    written = next(t for _, t in pages.blocks(pages.README) if t.startswith("# pyproject.toml"))
+    project = tomllib.loads(written)["project"]
+    ((plugin, source),) = project["entry-points"]["pexpolicy"].items()
+    module = source.partition(":")[0]
+    (tmp_path / f"{module}.py").write_text(pages.block(pages.README, "python"))
+    metadata = tmp_path / f"{module}-{project['version']}.dist-info"
+    metadata.mkdir()
+    known = f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n"
+    (metadata / "METADATA").write_text(known)
+    (metadata / "entry_points.txt").write_text(f"[pexpolicy]\n{plugin} = {source}\n")
+    return tmp_path
+
+
+@pytest.mark.parametrize("example", pages.examples("curl"), ids=str)
+def test_a_curl_line_gets_the_reply_that_is_shown(
+    running_server: live.Running, example: pages.Example
+) -> None:
+    if shutil.which("curl") is None:
+        pytest.skip("there is no curl here")
+    command = example.command.replace("http://127.0.0.1:8000", running_server.url)
+    said = subprocess.run(shlex.split(command), capture_output=True, text=True, check=True)
+    assert pages.settled(said.stdout) == pages.settled(example.output)
+
+
+def test_there_is_a_curl_line_for_each_endpoint() -> None:
+    asked = "\n".join(example.command for example in pages.examples("curl"))
+    for endpoint in ENDPOINTS.values():
+        assert f"127.0.0.1:8000{endpoint.path}" in asked
+
+
+@pytest.mark.parametrize("example", pages.examples(".venv/bin/pexpolicy", "pexpolicy"), ids=str)
+def test_a_command_prints_what_is_shown(tmp_path: Path, example: pages.Example) -> None:
+    if example.page == pages.README:
+        written = live.SHIPPED.read_text()
+    else:
+        written = pages.configurations(example.page)[0]
+    (tmp_path / "config.toml").write_text(written)
+    said = pexpolicy(tmp_path, *shlex.split(example.command)[1:])
+    assert pages.settled(said.stdout) == pages.settled(example.output)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param(text, id=f"{page.relative_to(live.ROOT)}-{number}")
+        for page in pages.WRITTEN
+        for number, text in enumerate(pages.configurations(page))
+    ],
+)
+def test_a_configuration_that_is_shown_passes_check(blocklist: Path, text: str) -> None:
+    (blocklist / "password.txt").write_text("a password\n")
+    here = re.sub(r'(?<=\npassword_file = )".*?"', '"password.txt"', text)
+    (blocklist / "config.toml").write_text(here)
+    said = pexpolicy(blocklist, "check")
+    assert said.returncode == 0, said.stdout
+    assert "config.toml: valid" in said.stdout
+
+
+def test_the_plugin_of_the_readme_is_found_and_asked_first(blocklist: Path) -> None:
+    text = next(text for text in pages.configurations(pages.README) if "blocklist" in text)
+    (blocklist / "config.toml").write_text(text)
+    path = "/policy/v1/service/configuration?local_alias=engineering&remote_alias="
+    blocked = pexpolicy(blocklist, "explain", f"{path}sip:Mallory@evil.example;transport=tls")
+    assert '"action":"reject"' in blocked.stdout
+    assert '"decided_by":"blocklist"' in blocked.stdout
+    assert '"decided_by":"rooms"' in pexpolicy(blocklist, "explain", f"{path}alice").stdout
+
+
+def keys(model: type[BaseModel], before: str = "") -> Iterator[tuple[str, str]]:
+    """Every key of the configuration with its default, as the page writes them."""
+    for name, field in model.model_fields.items():
+        inner = _table_in(field.annotation)
+        if inner is not None:
+            named = "dict[" in str(field.annotation)
+            yield from keys(inner, f"{before}{name}.{'NAME.' if named else ''}")
+            if not named and field.default is None and before:
+                yield before + name, "unset"
+        elif field.is_required():
+            yield before + name, "required"
+        else:
+            yield before + name, _shown(field.get_default(call_default_factory=True))
+
+
+def _shown(default: Any) -> str:
+    return "unset" if default is None else "empty" if default == {} else json.dumps(default)
+
+
+def _table_in(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    inner = (_table_in(part) for part in getattr(annotation, "__args__", ()))
+    return next((table for table in inner if table is not None), None)
+
+
+def test_every_key_of_the_configuration_is_explained_with_its_default() -> None:
+    there = dict(keys(config._Document))
+    explained = {row[0]: row[2] for row in pages.rows(pages.CONFIGURATION) if len(row) == 4}
+    assert explained == there
+
+
+@pytest.mark.parametrize("name", ["rooms", "domains"])
+def test_every_setting_of_a_plugin_is_explained_in_its_readme(name: str) -> None:
+    explained = {row[0] for row in pages.rows(live.ROOT / "plugins" / name / "README.md")}
+    assert explained >= set(installed()[name].load().Settings.model_fields)
+
+
+@pytest.mark.parametrize(
+    ("table", "hook"), [(0, toys.always(None)), (1, toys.raises(ValueError()))]
+)
+@pytest.mark.parametrize("name", ENDPOINTS)
+async def test_the_replies_without_a_decision_are_those_of_the_two_tables(
+    name: str, table: int, hook: toys.Hook
+) -> None:
+    shown = [row[1] for row in pages.rows(pages.CONFIGURATION) if row[0] == name][table]
+    toy = {"toy": toys.plugin(**{name: hook})}
+    made = toys.policy(toy, {"toy": {"on_error": "reject"}})
+    async with made.serving():
+        reply = (await made.answer(name, MultiDict(), "alice", "an id")).reply
+    if shown.isdigit():
+        assert reply.status == int(shown)
+    else:
+        body = json.loads(reply.body)
+        assert {key: body[key] for key in body if key not in OWN} == json.loads(shown)
+
+
+def test_the_audit_line_that_is_shown_is_one(tmp_path: Path) -> None:
+    sample = pages.block(pages.OPERATIONS, "json")
+    shown = json.loads(sample)
+    pins = {"pin": "482913", "guest_pin": "170356"}
+    room = "\n".join(f"{k} = {json.dumps(v)}" for k, v in {**shown["sent"], **pins}.items())
+    source = tmp_path / "source.toml"
+    source.write_text(f'[plugins.rooms.settings.rooms."board@example.com"]\n{room}\n')
+    asked = {**shown["request"], "third_party_passcode": "99887", "new_in_v99": "x"}
+    query = "&".join(f"{name}={value}" for name, value in asked.items())
+    with live.running(live.with_audit(source, tmp_path)) as server:
+        server.ask(f"/policy/v1/service/configuration?{query}")
+        (line,) = server.audit.read_text().splitlines()
+    assert json.loads(pages.settled(line)) == json.loads(pages.settled(sample))
+    assert {*shown, "warnings"} <= {row[0] for row in pages.rows(pages.OPERATIONS)}
+
+
+def test_every_outcome_of_a_step_is_explained() -> None:
+    outcomes = {chain.DECIDED, chain.ABSTAINED, chain.SKIPPED, *chain._SAID}
+    assert outcomes <= {row[0] for row in pages.rows(pages.OPERATIONS)}
+
+
+@pytest.mark.parametrize("page", pages.WRITTEN, ids=lambda page: str(page.relative_to(live.ROOT)))
+def test_a_link_leads_somewhere(page: Path) -> None:
+    for target, anchor in pages.links(page):
+        aim = page.parent / target if target else page
+        assert aim.exists(), target
+        assert not anchor or anchor in pages.anchors(aim), f"{target}#{anchor}"
