@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from types import CoroutineType
 from typing import Any, Literal, Protocol
 
 import msgspec
@@ -91,7 +90,8 @@ class Chain:
     async def ask(self, request: Request, lanes: Lanes, decision_id: str = "") -> Outcome:
         """Ask until somebody decides, the plugins are through, or the budget is gone. Never raises."""
         walk = _Walk(self, request)
-        while walk.links:
+        last = len(self.links)
+        while walk.decision is None and walk.at < last:
             lane = lanes.begin(walk.onward(lanes))
             if lane is not None:
                 await self._wait(walk, lane, lanes)
@@ -105,7 +105,7 @@ class Chain:
         """Wait for the hook that waits, as long as it may; then leave it behind."""
         walk.waited = True
         left = walk.limit - (self.clock() - walk.began)
-        link = walk.links[0]
+        link = self.links[walk.at]
         try:
             await asyncio.wait((lane.done,), timeout=max(left, 0.0))
         finally:
@@ -120,16 +120,16 @@ class Chain:
 
 
 class _Walk:
-    """How far the asking has come for one call. ``links`` are those that are still to be asked."""
+    """How far the asking has come for one call; ``at`` is the next plugin to be asked."""
 
     __slots__ = (
+        "at",
         "began",
         "chain",
         "deadline",
         "decided_by",
         "decision",
         "limit",
-        "links",
         "request",
         "steps",
         "turn",
@@ -142,7 +142,7 @@ class _Walk:
     def __init__(self, chain: Chain, request: Request) -> None:
         self.chain = chain
         self.request = request
-        self.links = chain.links
+        self.at = 0
         self.steps: list[Step] = []
         self.decision = None
         self.decided_by = DEFAULT
@@ -157,59 +157,65 @@ class _Walk:
         What follows a hook that waited, or that cancelled its task, begins anew in another lane: no plugin
         inherits a task or a context from the one before it. A hook that was abandoned finds its turn over.
         """
-        turn = self.turn
-        endpoint = self.chain.endpoint
-        for link in self.links:
-            self.limit = limit = min(link.timeout, self.deadline - self.began)
-            if limit < LEAST:
+        chain, request, turn, deadline = self.chain, self.request, self.turn, self.deadline
+        for link in chain.links[self.at :]:
+            began = self.began
+            limit = deadline - began
+            if link.timeout < limit:
+                limit = link.timeout
+            elif limit < LEAST:
                 self._skip_rest()
                 return
-            breaker = link.breaker
-            if breaker is not None and not breaker.lets_through(self.began):
+            self.limit = limit
+            if link.breaker is not None and not link.breaker.lets_through(began):
                 self.fail(link, SKIPPED, "its circuit breaker is open")
                 if self.decision is not None:
                     return
                 continue
             lanes.running = link.names
             try:
-                answer = await link.ask(self.request)
+                answer = await link.ask(request)
                 if turn != self.turn:
                     return
                 if answer is not None:
-                    answer = endpoint.admit(answer, self.request)
-                    if type(answer) is CoroutineType:
-                        answer = await answer
-                    if self.chain.names is not None:
-                        self.chain.names.check(answer)
+                    answer = await self._admitted(answer)
             except BaseException as error:  # noqa: BLE001 - whatever a plugin raises is its failure
                 if turn != self.turn:
                     return
                 self._fault(link, error)
             else:
-                self._take(link, answer)
+                now = chain.clock()
+                if now - began > limit:
+                    self.fail(link, TIMED_OUT, self.late())
+                else:
+                    self._note(link, DECIDED if answer is not None else ABSTAINED, now)
+                    if answer is not None:
+                        self.decision, self.decided_by = answer, link.plugin
             if self.decision is not None:
-                self.links = ()
                 return
             if self.waited or lanes.standing_in.cancelling():
                 self.waited = False
                 return
 
-    def _take(self, link: Link, answer: Decision | None) -> None:
-        now = self.chain.clock()
-        seconds = now - self.began
-        if seconds > self.limit:
-            self.fail(link, TIMED_OUT, self.late())
-            return
-        if link.breaker is not None:
-            link.breaker.succeeded()
-        ms = round(seconds * 1000, 3)
+    async def _admitted(self, answer: object) -> Decision:
+        """The decision that an answer stands for; raises ``DecisionError``."""
+        admitted = self.chain.endpoint.admit(answer, self.request)
+        decision = admitted if isinstance(admitted, Decision) else await admitted
+        if self.chain.names is not None:
+            self.chain.names.check(decision)
+        return decision
+
+    def _note(self, link: Link, outcome: str, now: float, detail: str = "") -> None:
+        """Book a step that ends now; the next one begins."""
+        ms = int((now - self.began) * 1e6) / 1000
+        self.steps.append(Step(link.plugin, outcome, ms, detail))
         self.began = now
-        self.links = self.links[1:]
-        if answer is None:
-            self.steps.append(Step(link.plugin, ABSTAINED, ms))
-        else:
-            self.steps.append(Step(link.plugin, DECIDED, ms))
-            self.decision, self.decided_by = answer, link.plugin
+        self.at += 1
+        if link.breaker is not None and outcome != SKIPPED:
+            if outcome in (DECIDED, ABSTAINED):
+                link.breaker.succeeded()
+            else:
+                link.breaker.failed(now)
 
     def _fault(self, link: Link, error: BaseException) -> None:
         if isinstance(error, DecisionError):
@@ -230,12 +236,7 @@ class _Walk:
 
     def fail(self, link: Link, outcome: str, detail: str) -> None:
         """Book a failed step; its ``on_error`` says whether the next plugin is asked."""
-        now = self.chain.clock()
-        if link.breaker is not None and outcome != SKIPPED:
-            link.breaker.failed(now)
-        self.steps.append(Step(link.plugin, outcome, round((now - self.began) * 1000, 3), detail))
-        self.began = now
-        self.links = self.links[1:]
+        self._note(link, outcome, self.chain.clock(), detail)
         if link.on_error == "reject":
             self._refuse(link, f"{link.plugin} {_SAID[outcome]}")
 
@@ -244,7 +245,8 @@ class _Walk:
         return f"no answer within {self.limit:.3g} s"
 
     def _skip_rest(self) -> None:
-        rest, self.links = self.links, ()
+        rest = self.chain.links[self.at :]
+        self.at = len(self.chain.links)
         self.steps += [Step(link.plugin, SKIPPED, 0.0, "the budget was gone") for link in rest]
         for link in rest:
             if link.on_error == "reject":
@@ -255,7 +257,6 @@ class _Walk:
         refusal = self.chain.endpoint.refusal
         self.decision = type(refusal).from_result(refusal.set_fields(), reason=reason)
         self.decided_by = link.plugin
-        self.links = ()
 
 
 _SAID = {
