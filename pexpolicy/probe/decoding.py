@@ -23,12 +23,15 @@ def wrongly_decoded(asked: Asked, body: Any) -> list[Finding]:
 
 
 def _texts(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict):
-        for key, inner in value.items():
-            yield key
-            yield from _texts(inner)
-    elif isinstance(value, list):
-        for inner in value:
-            yield from _texts(inner)
+    waiting = [value]
+    while waiting:
+        match waiting.pop():
+            case str(text):
+                yield text
+            case dict(inner):
+                yield from inner
+                waiting += inner.values()
+            case list(items):
+                waiting += items
+            case _:
+                pass

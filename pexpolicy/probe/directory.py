@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pexpolicy.endpoints.directory_information import DirectoryEntry
-from pexpolicy.probe.findings import Finding, Topic, violation, warning
+from pexpolicy.probe.findings import Finding, Level, Topic, violation, warning
 from pexpolicy.probe.verdict import Asked
 from pexpolicy.refusal import DecisionError
 
@@ -33,7 +33,8 @@ def judge_directory(asked: Asked, body: Mapping[str, Any]) -> list[Finding]:
         if len(findings) >= MAX_FINDINGS:
             return findings
     findings += _length(asked, entries)
-    if not findings and not any(_sorted(entries, key) for key in KEYS):
+    sound = not any(finding.level is Level.VIOLATION for finding in findings)
+    if sound and not any(_sorted(entries, key) for key in KEYS):
         findings.append(
             violation(Topic.DIRECTORY, "the entries are not sorted by any of their keys", STAR)
         )

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
-
-import orjson
 
 from pexpolicy.decisions import Redirect, Reject
 from pexpolicy.probe.findings import Finding, Topic, violation, warning
@@ -54,7 +53,7 @@ def comparable(asked: Asked, body: Envelope) -> tuple[Any, ...]:
         return ("continue",)
     ignore_local = body.get("ignore_local") if asked.endpoint == "directory_information" else None
     core = {"action": action, "result": result, "ignore_local": ignore_local}
-    return ("decision", orjson.dumps(core, option=orjson.OPT_SORT_KEYS).decode())
+    return ("decision", json.dumps(core, sort_keys=True))
 
 
 def _action(asked: Asked, body: Envelope) -> list[Finding]:
