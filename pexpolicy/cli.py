@@ -245,5 +245,7 @@ def healthcheck(url: str) -> None:
             healthy = response.status == 200
     except (urllib.error.URLError, OSError, ValueError) as error:
         click.echo(f"{url}: {error}", err=True)
+        if isinstance(error, urllib.error.HTTPError):
+            error.close()
         sys.exit(1)
     sys.exit(0 if healthy else 1)

@@ -1,0 +1,273 @@
+"""The command line: exit codes, what is said on which stream, and that nothing is half-started."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from pexpolicy.cli import main
+from pexpolicy.explain import NotARequestError
+from tests import live, wire
+
+ANYWHERE = "0.0.0.0"  # noqa: S104 - nothing listens there, that is the point
+WRONG = """
+[server]
+prot = 8000
+budget = 9.0
+[plugins.romms]
+[plugins.rooms]
+on_error = "skp"
+"""
+UNKNOWN_ROOM_FIELD = """
+[plugins.rooms.settings.rooms.sales]
+name = "Sales"
+pni = "1234"
+[plugins.romms]
+[plugins.domains.settings]
+allowd = []
+"""
+
+
+def invoked(*arguments: str) -> Result:
+    return CliRunner().invoke(main, arguments, catch_exceptions=False)
+
+
+def written(folder: Path, text: str) -> str:
+    path = folder / "config.toml"
+    path.write_text(text)
+    return str(path)
+
+
+def test_a_valid_configuration_is_told_with_its_warnings() -> None:
+    result = invoked("check", "--config", str(live.SHIPPED))
+    assert result.exit_code == 0
+    assert "config.toml: valid" in result.stdout
+    assert "domains, rooms" in result.stdout
+    assert "warning: plugins.rooms.settings.default_room: " in result.stderr
+    assert "anybody who can dial in" in result.stderr
+
+
+def test_all_errors_are_told_at_once_and_the_exit_code_says_so(tmp_path: Path) -> None:
+    path = written(tmp_path, WRONG)
+    result = invoked("check", "--config", path)
+    assert result.exit_code == os.EX_CONFIG == 78
+    assert result.stdout == ""
+    assert f"{path}: 3 errors" in result.stderr
+    for part in ("server.prot", "'port'", "server.budget", "plugins.rooms.on_error", "'skip'"):
+        assert part in result.stderr
+
+
+def test_errors_in_the_settings_of_plugins_are_told_together(tmp_path: Path) -> None:
+    result = invoked("check", "--config", written(tmp_path, UNKNOWN_ROOM_FIELD))
+    assert result.exit_code == 78
+    for part in ("rooms.sales", "pni", "plugins.romms", "'rooms'", "allowd", "'allowed'"):
+        assert part in result.stderr
+    assert "1234" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("check",), ("plugins",), ("plugins", "--json"), ("explain", wire.SERVICE), ("serve",)],
+)
+def test_every_command_refuses_a_wrong_configuration(
+    tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    result = invoked(*arguments, "--config", written(tmp_path, WRONG))
+    assert result.exit_code == 78
+    assert "3 errors" in result.stderr
+
+
+def test_a_missing_file_is_told_by_its_name(tmp_path: Path) -> None:
+    result = invoked("check", "--config", str(tmp_path / "missing.toml"))
+    assert result.exit_code == 78
+    assert "missing.toml" in result.stderr
+
+
+def test_the_configuration_may_be_named_by_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PEXPOLICY_CONFIG", written(tmp_path, "[server]\nport = 1"))
+    assert "no plugins" in invoked("check").stdout
+
+
+def test_plugins_are_listed_in_the_order_in_which_they_are_asked() -> None:
+    listed = json.loads(invoked("plugins", "--json", "--config", str(live.SHIPPED)).stdout)
+    assert listed["order"] == {
+        "service_configuration": ["rooms"],
+        "participant_properties": [],
+        "media_location": [],
+        "participant_avatar": [],
+        "directory_information": [],
+        "registration_alias": ["domains"],
+    }
+    rows = {row["name"]: row for row in listed["plugins"]}
+    assert rows["domains"]["state"] == "active"
+    assert rows["domains"]["priority"] == 10
+    assert rows["domains"]["on_error"] == "reject"
+    assert rows["domains"]["version"] == metadata.version("pexpolicy-domains")
+    assert rows["rooms"]["distribution"] == "pexpolicy-rooms"
+    assert rows["rooms"]["hooks"] == ["service_configuration"]
+
+
+def test_an_installed_plugin_that_is_not_configured_is_available(tmp_path: Path) -> None:
+    config = written(tmp_path, "[plugins.rooms]")
+    listed = json.loads(invoked("plugins", "--json", "--config", config).stdout)
+    assert {row["name"]: row["state"] for row in listed["plugins"]} == {
+        "rooms": "active",
+        "domains": "available",
+    }
+
+
+def test_the_listing_for_people_names_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    shown = invoked("plugins", "--config", str(live.SHIPPED)).stdout
+    for part in ("registration_alias", "domains", "rooms", "active", "pexpolicy-rooms"):
+        assert part in shown
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        f"{wire.SERVICE}?local_alias=engineering",
+        f"{wire.SERVICE}?local_alias=sip%3Asales%40example.com&call_direction=dial_in",
+        f"{wire.SERVICE}?local_alias=caf%C3%A9+x%2By",
+        f"{wire.SERVICE}?local_alias=a&call_direction=non_dial",
+        wire.PARTICIPANT,
+        wire.LOCATION,
+        f"{wire.DIRECTORY}?q=a",
+        f"{wire.REGISTRATION}sip%3Aalice%40example.com",
+        f"{wire.REGISTRATION}alice@example.org",
+        f"{wire.AVATAR}a%2Bb+c?width=1",
+    ],
+)
+def test_what_is_explained_is_what_is_answered_but_for_the_id(
+    running_server: live.Running, target: str
+) -> None:
+    reply = running_server.ask(target)
+    shown = invoked("explain", "--config", str(live.SHIPPED), target)
+    assert shown.exit_code == 0
+    printed = shown.stdout.splitlines()[-1]
+    live_id, explained_id = reply.json["decision_id"], json.loads(printed)["decision_id"]
+    assert printed == reply.body.decode().replace(live_id, explained_id)
+    assert live_id != explained_id
+    assert f"HTTP {reply.status} {reply.headers['content-type']}" in shown.stdout
+
+
+@pytest.mark.parametrize(
+    "pasted",
+    [
+        "{}",
+        "https://policy.example.com:8443{}",
+        "https://user:pass@policy.example.com/api/pexip{}",
+        "GET {} HTTP/1.1",
+        '2026-01-01 Level="INFO" Message="Policy request" URL="https://a.example{}" Timeout="5"',
+        " '{}' ",
+    ],
+)
+def test_a_request_may_be_pasted_in_many_forms(pasted: str) -> None:
+    target = f"{wire.SERVICE}?local_alias=engineering"
+    shown = invoked("explain", "--config", str(live.SHIPPED), pasted.format(target))
+    assert shown.exit_code == 0
+    assert "Engineering Room" in shown.stdout
+    assert "rooms" in shown.stdout
+    assert "decided" in shown.stdout
+
+
+@pytest.mark.parametrize("pasted", ["/", "", "hello", "/policy/v1/registration", wire.AVATAR])
+def test_what_is_no_request_is_refused_with_the_paths_there_are(pasted: str) -> None:
+    shown = invoked("explain", "--config", str(live.SHIPPED), pasted)
+    assert shown.exit_code == 2
+    assert wire.SERVICE in shown.stderr
+    assert issubclass(NotARequestError, ValueError)
+
+
+def test_a_secret_in_a_pasted_request_is_not_shown() -> None:
+    target = f"{wire.SERVICE}?local_alias=a&third_party_passcode=48151623"
+    shown = invoked("explain", "--config", str(live.SHIPPED), target)
+    assert "48151623" not in shown.stdout
+    assert "third_party_passcode" in shown.stdout
+
+
+def test_a_pasted_request_cannot_command_the_terminal() -> None:
+    target = f"{wire.SERVICE}?local_alias=%1B%5B2J%07"
+    assert "\x1b[2J" not in invoked("explain", "--config", str(live.SHIPPED), target).stdout
+
+
+def test_a_healthy_server_is_told_from_none(running_server: live.Running) -> None:
+    assert invoked("healthcheck", "--url", running_server.url).exit_code == 0
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        nobody = f"http://127.0.0.1:{silent.getsockname()[1]}"
+    assert invoked("healthcheck", "--url", nobody).exit_code == 1
+    assert invoked("healthcheck", "--url", "nonsense").exit_code == 1
+    assert invoked("healthcheck", "--url", f"{running_server.url}/nowhere").exit_code == 1
+
+
+@pytest.mark.parametrize("address", [ANYWHERE, "::", "192.0.2.1", "policy.example.com", ""])
+@pytest.mark.parametrize("command", ["check", "serve"])
+def test_an_address_that_others_reach_needs_credentials(
+    tmp_path: Path, command: str, address: str
+) -> None:
+    config = written(tmp_path, f'[server]\nhost = "{address}"\nport = 0\n')
+    result = invoked(command, "--config", config)
+    assert result.exit_code == 78
+    assert "server.host" in result.stderr
+    assert "allow_anonymous" in result.stderr
+    assert "answers on" not in result.stderr
+
+
+def test_the_address_of_the_command_line_is_held_to_the_same_rule(tmp_path: Path) -> None:
+    result = invoked("serve", "--config", written(tmp_path, ""), "--host", ANYWHERE, "--port", "0")
+    assert result.exit_code == 78
+    assert "allow_anonymous" in result.stderr
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "localhost", "::1", "127.8.9.10"])
+def test_loopback_needs_no_credentials(tmp_path: Path, address: str) -> None:
+    config = written(tmp_path, f'[server]\nhost = "{address}"\n')
+    assert invoked("check", "--config", config).exit_code == 0
+
+
+def test_an_open_door_that_was_asked_for_is_a_warning(tmp_path: Path) -> None:
+    text = '[server]\nhost = "0.0.0.0"\nallow_anonymous = true\n'
+    result = invoked("check", "--config", written(tmp_path, text))
+    assert result.exit_code == 0
+    assert "warning: server.allow_anonymous: " in result.stderr
+
+
+def test_a_port_that_is_taken_is_told(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        config = written(tmp_path, '[audit]\npath = "audit.jsonl"')
+        result = invoked("serve", "--config", config, "--port", port)
+    assert result.exit_code == 1
+    assert f"cannot listen on 127.0.0.1:{port}" in result.stderr
+
+
+def test_an_audit_that_cannot_be_opened_is_told(tmp_path: Path) -> None:
+    config = written(tmp_path, '[audit]\npath = "missing/audit.jsonl"')
+    result = invoked("serve", "--config", config, "--port", "0")
+    assert result.exit_code == 78
+    assert "audit.path" in result.stderr
+
+
+def test_the_program_tells_its_version_and_its_commands() -> None:
+    assert metadata.version("pexpolicy") in invoked("--version").stdout
+    shown = invoked("--help").stdout
+    for command in ("serve", "check", "plugins", "explain", "healthcheck"):
+        assert command in shown
+
+
+def test_no_command_imports_what_only_another_one_needs() -> None:
+    looks = (
+        "import sys, pexpolicy.cli; print([m for m in ('PIL', 'aiohttp.web') if m in sys.modules])"
+    )
+    done = subprocess.run(
+        (sys.executable, "-c", looks), capture_output=True, text=True, check=True, timeout=30
+    )
+    assert done.stdout == "[]\n"

@@ -1,0 +1,101 @@
+"""A server from its start to its end, as an operator sees it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests import live, wire
+
+GUARDED = """
+[server]
+base_path = "/api/pexip"
+[auth]
+user = "pexip"
+password_env = "TEST_POLICY_PASSWORD"
+"""
+
+
+def ended(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+def test_a_server_with_credentials_and_a_base_path(tmp_path: Path) -> None:
+    (tmp_path / "given.toml").write_text(GUARDED)
+    config = live.with_audit(tmp_path / "given.toml", tmp_path)
+    environment = {"TEST_POLICY_PASSWORD": "s3cret"}
+    with live.running(config, environment=environment) as server:
+        assert server.url.endswith("/api/pexip")
+        target = f"/api/pexip{wire.SERVICE}?local_alias=a"
+        assert server.ask(target).status == 401
+        reply = server.ask(target, headers=wire.basic("pexip", "s3cret"))
+        assert (reply.status, reply.action) == (200, "continue")
+        assert [line["event"] for line in server.lines()] == ["refused", "decision"]
+        assert "s3cret" not in server.audit.read_text()
+    assert ended(server.pid)
+
+
+@contextmanager
+def started(config: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """A server whose output is read here, and its port."""
+    command = (sys.executable, "-m", "pexpolicy", "serve", "-c", str(config), "--port", "0")
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as server:
+        try:
+            assert server.stderr is not None
+            line = next(line for line in server.stderr if " answers on " in line)
+            yield server, int(line.partition("127.0.0.1:")[2].split()[0])
+        finally:
+            server.kill()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_server_that_is_told_to_stop_ends_in_order(tmp_path: Path, number: int) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text("")
+    with started(config) as (server, port):
+        assert wire.ask_blocking(port, wire.SERVICE).status == 200
+        began = time.monotonic()
+        server.send_signal(number)
+        out, err = server.communicate(timeout=live.START)
+        assert server.returncode == 0
+        assert time.monotonic() - began < 5
+    assert "Traceback" not in err
+    (line,) = out.splitlines()
+    assert json.loads(line)["endpoint"] == "service_configuration"
+
+
+def test_the_audit_goes_to_standard_output_where_no_file_is_named(tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text("")
+    with started(config) as (server, port):
+        assert server.stdout is not None
+        for target in wire.TARGETS.values():
+            wire.ask_blocking(port, target)
+            assert json.loads(server.stdout.readline())["event"] == "decision"
+
+
+def test_the_server_prints_no_query_and_no_access_log(tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text('[audit]\npath = "audit.jsonl"')
+    with started(config) as (server, port):
+        wire.ask_blocking(port, f"{wire.SERVICE}?third_party_passcode=48151623")
+        wire.ask_blocking(port, "/nowhere?a=48151623")
+        wire.ask_blocking(port, b"/\xff?48151623")
+        server.terminate()
+        out, err = server.communicate(timeout=live.START)
+    assert out == ""
+    assert "48151623" not in err
+    assert "48151623" not in (tmp_path / "audit.jsonl").read_text()
