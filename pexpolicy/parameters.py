@@ -1,10 +1,11 @@
 """Typed views of the parameters that Infinity sends.
 
 A request never fails to parse: Infinity adds parameters with almost every release, and a call must
-not be lost to one that we cannot read. So a request keeps every parameter as it came, and each typed
-attribute is read from them when a plugin asks for it: malformed, empty and absent values are unset.
-Nothing is validated, so there is nothing for a validation library to do; and a plugin looks at two or
-three of some forty parameters, so reading them all for each call would be most of the work of a call.
+not be lost to one that we cannot read. So a request keeps every parameter as it came, and each
+typed attribute is read from them when a plugin asks for it: malformed, empty and absent values are
+unset. Nothing is validated, so there is nothing for a validation library to do; and a plugin looks
+at two or three of some forty parameters, so reading them all for each call would be most of the
+work of a call.
 """
 
 from __future__ import annotations
@@ -68,8 +69,8 @@ class Reader(Protocol[T_co]):
 class Parameter(Generic[T]):
     """One parameter as a typed attribute of a request, read at first use and then kept.
 
-    ``wire`` is the name on the wire where it differs from the attribute; ``since`` the first Infinity
-    version that is known to send it; ``values`` what Infinity is known to send.
+    ``wire`` is the name on the wire where it differs from the attribute; ``since`` the first
+    Infinity version that is known to send it; ``values`` what Infinity is known to send.
     """
 
     def __init__(
@@ -134,7 +135,9 @@ def alias(params: Params, name: str) -> Alias:
 
 
 def word(params: Params, name: str) -> str | None:
-    """A keyword in lower case without surrounding quotes (the documented ``auth_type`` has them)."""
+    """A keyword in lower case without surrounding quotes (the documented ``auth_type`` has
+    them).
+    """
     return (params.get(name) or "").strip().strip('"').lower() or None
 
 
@@ -147,8 +150,8 @@ def role(params: Params, name: str) -> Role | None:
 def header_values(params: Params, name: str) -> tuple[str, ...]:
     """The values of a parameter that Infinity derives from a SIP header.
 
-    Its name is matched without case and with ``_`` equal to ``-``; its value is one text, several of
-    them, or a JSON list of texts, as different versions of Infinity send it.
+    Its name is matched without case and with ``_`` equal to ``-``; its value is one text, several
+    of them, or a JSON list of texts, as different versions of Infinity send it.
     """
     wanted = _header_name(name)
     values: list[str] = []
@@ -181,4 +184,3 @@ def by_prefix(params: Params, prefix: str) -> Mapping[str, tuple[str, ...]]:
             name = key[len(prefix) :]
             found[name] = (*found.get(name, ()), value)
     return found
-

@@ -60,9 +60,7 @@ class CallRequest(NodeRequest):
         "dial_in; dial_out before Infinity dials; non_dial for probes such as OPTIONS and SUBSCRIBE.",
         values=("dial_in", "dial_out", "non_dial"),
     )
-    protocol = Parameter(
-        word, "Protocol of the call; web apps start as api.", values=PROTOCOLS
-    )
+    protocol = Parameter(word, "Protocol of the call; web apps start as api.", values=PROTOCOLS)
     trigger = Parameter(word, "What made the node ask.", values=TRIGGERS)
     vendor = Parameter(text, "SIP User-Agent or browser; web apps append Webapp3/version+hash.")
     registered = Parameter(flag, "True for a caller that is registered to Infinity.")
@@ -109,7 +107,9 @@ class TransferParameters(Request):
 
     previous_service_name = Parameter(text, "Service before a transfer; the guard against loops.")
     telehealth_request_id = Parameter(text, "Id of the request, Epic telehealth calls only.")
-    request_id = Parameter(text, "Id of this request, for correlation; not guaranteed.", since="v38")
+    request_id = Parameter(
+        text, "Id of this request, for correlation; not guaranteed.", since="v38"
+    )
     encryption = Parameter(text, "On for web calls, Unknown for SIP in old versions.")
 
 

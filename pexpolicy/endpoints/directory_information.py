@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-
 from msgspec import UNSET
 
-from pexpolicy.checked import Checked, Field, Unset
+from pexpolicy.checked import Checked, Unset
+from pexpolicy.contract import Field
 from pexpolicy.decisions import Continue, Decision, Text
 from pexpolicy.endpoints.base import Endpoint
 from pexpolicy.endpoints.call_parameters import NodeRequest
@@ -42,7 +42,9 @@ class DirectoryEntry(Checked):
 
 
 class Directory(Decision):
-    """Entries in the order in which they are shown. More than the request's ``limit`` are not sent."""
+    """Entries in the order in which they are shown. More than the request's ``limit`` are not
+    sent.
+    """
 
     consequence = DirectoryEntry.consequence
     fields = {
