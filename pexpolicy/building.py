@@ -25,9 +25,11 @@ def build_policy(
     log: Log | None = None,
     clock: Clock = time.perf_counter,
 ) -> Policy:
-    """Build all that a configuration asks for; raises ``ConfigError`` with everything that is wrong.
+    """Build all that a configuration asks for; raises ``ConfigError`` with everything that is
+    wrong.
 
-    ``available`` are the plugins to choose from, by default the installed ones and those of ``plugin_dirs``.
+    ``available`` are the plugins to choose from, by default the installed ones and those of
+    ``plugin_dirs``.
     """
     found, problems = discover(settings.plugin_dirs) if available is None else (available, [])
     plugins, unbuilt = build(settings.plugins, found, settings.path.parent)
@@ -77,7 +79,7 @@ def _own_advice(settings: Settings, plugins: Iterable[Plugin]) -> Iterable[Advic
     for plugin in plugins:
         if plugin.can_reject and plugin.table.on_error == "skip" and plugin.table.mode == "decide":
             text = (
-                'this plugin can reject, but when it fails the next one is asked: write on_error = "reject" if '
-                "nobody may pass while it is down"
+                "this plugin can reject, but when it fails the next one is asked: write "
+                'on_error = "reject" if nobody may pass while it is down'
             )
             yield Advice(("plugins", plugin.name, "on_error"), text)

@@ -9,6 +9,7 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Coroutine
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -122,7 +123,9 @@ def serve(config: Path, host: str | None, port: int | None) -> None:
 @main.command()
 @config_option
 def check(config: Path) -> None:
-    """Check the configuration; all errors and warnings at once. Exit code 78 when it cannot be used."""
+    """Check the configuration; all errors and warnings at once. Exit code 78 when it cannot be
+    used.
+    """
     policy = _built(config)
     _exposed(policy.settings)
     _advise(policy)
@@ -242,7 +245,7 @@ def healthcheck(url: str) -> None:
     """Exit with 0 when a server is alive and ready, else with 1."""
     try:
         with urllib.request.urlopen(f"{url}/readyz", timeout=3) as response:  # noqa: S310 - asked for
-            healthy = response.status == 200
+            healthy = response.status == HTTPStatus.OK
     except (urllib.error.URLError, OSError, ValueError) as error:
         click.echo(f"{url}: {error}", err=True)
         if isinstance(error, urllib.error.HTTPError):

@@ -64,7 +64,8 @@ class ConfigError(Exception):
 class SettingsError(ValueError):
     """Raised by a plugin that is being built: its settings are of the right types and still wrong.
 
-    ``problems`` are relative to the plugin's settings; ``SettingsError("text", key=("rooms", "x"))`` is one of them.
+    ``problems`` are relative to the plugin's settings; ``SettingsError("text", key=("rooms",
+    "x"))`` is one of them.
     """
 
     def __init__(self, *texts: str, key: Key = (), problems: Sequence[Problem] = ()) -> None:
@@ -94,11 +95,13 @@ class ServerTable(_Table):
     @model_validator(mode="after")
     def _base_path_is_a_prefix(self) -> Self:
         path = self.base_path
-        if path and (not path.startswith("/") or path.endswith("/") or re.search(r"[?#%\s{}]", path)):
-            msg = "base_path: write a path that begins with a slash and does not end with one, such as /api/pexip"
+        if path and (
+            not path.startswith("/") or path.endswith("/") or re.search(r"[?#%\s{}]", path)
+        ):
+            msg = "base_path: begin with a slash and do not end with one, as in /api/pexip"
             raise ValueError(msg)
         if "/policy/v1" in path:
-            msg = "base_path: leave out /policy/v1, Infinity adds it to the URL of the policy profile"
+            msg = "base_path: leave out /policy/v1, which Infinity adds to the URL of its profile"
             raise ValueError(msg)
         return self
 
@@ -113,7 +116,7 @@ class AuthTable(_Table):
     @model_validator(mode="after")
     def _one_source(self) -> Self:
         if (self.password_env is None) == (self.password_file is None):
-            msg = "name where the password is: password_env = an environment variable, or password_file = a path"
+            msg = "name where the password is: password_env (a variable) or password_file (a path)"
             raise ValueError(msg)
         return self
 
@@ -139,7 +142,9 @@ class BreakerTable(_Table):
 
 
 class PluginTable(_Table):
-    """``[plugins.NAME]``: how a plugin is asked; ``settings`` belongs to the plugin. Times in seconds."""
+    """``[plugins.NAME]``: how a plugin is asked; ``settings`` belongs to the plugin. Times in
+    seconds.
+    """
 
     priority: int = 100
     mode: Literal["decide", "shadow"] = "decide"
@@ -154,7 +159,9 @@ class PluginTable(_Table):
 
 
 class InfinityTable(_Table):
-    """``[infinity]``: names of objects of Infinity. Where they are listed, an unlisted name is refused."""
+    """``[infinity]``: names of objects of Infinity. Where they are listed, an unlisted name is
+    refused.
+    """
 
     locations: list[str] | None = None
     themes: list[str] | None = None
@@ -283,7 +290,9 @@ def problems_of(error: pydantic.ValidationError, model: type[BaseModel]) -> list
 def _problem(item: Mapping[str, Any], model: type[BaseModel]) -> Problem:
     key: Key = tuple(item["loc"])
     if item["type"] == "extra_forbidden":
-        return Problem(key, f"unknown key{did_you_mean(str(key[-1]), _known_keys(model, key[:-1]))}")
+        return Problem(
+            key, f"unknown key{did_you_mean(str(key[-1]), _known_keys(model, key[:-1]))}"
+        )
     if item["type"] == "missing":
         return Problem(key, "is missing")
     if key and key[-1] == "[key]":

@@ -9,17 +9,19 @@ from rich.table import Table
 from rich.text import Text
 
 from pexpolicy.chain import DECIDED, DEFAULT
-from pexpolicy.explain import Explained
-from pexpolicy.policy import Policy
 from pexpolicy.discovery import discover
-from pexpolicy.plugins import NO_DECISION
-from pexpolicy.redaction import LoggedParameters
 from pexpolicy.endpoints import ENDPOINTS
+from pexpolicy.explain import Explained
+from pexpolicy.plugins import NO_DECISION
+from pexpolicy.policy import Policy
+from pexpolicy.redaction import LoggedParameters
 from pexpolicy.terminal import printable
 
 
 def plugins(policy: Policy) -> dict[str, Any]:
-    """The plugins by hook in the order in which they are asked, and every installed one with its state."""
+    """The plugins by hook in the order in which they are asked, and every installed one with its
+    state.
+    """
     active = {plugin.name: plugin for plugin in policy.plugins}
     listed = []
     installed, _ = discover(policy.settings.plugin_dirs)
@@ -76,7 +78,9 @@ def show_explained(explained: Explained) -> None:
     console = Console(highlight=False)
     outcome, reply = explained.answer.outcome, explained.answer.reply
     console.print(Text(explained.endpoint, style="bold cyan"), Text(printable(explained.alias)))
-    facts, withheld = LoggedParameters(ENDPOINTS[explained.endpoint].request).of(explained.url.query)
+    facts, withheld = LoggedParameters(ENDPOINTS[explained.endpoint].request).of(
+        explained.url.query
+    )
     for name, value in facts.items():
         console.print(Text(f"  {name} = {printable(value)}", style="dim"))
     for name in withheld:
@@ -101,5 +105,3 @@ def show_explained(explained: Explained) -> None:
         print(reply.body.decode())  # noqa: T201 - byte for byte, without wrapping
     else:
         console.print(f"({len(reply.body)} bytes)")
-
-

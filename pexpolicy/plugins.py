@@ -55,7 +55,9 @@ class Plugin:
 
     @property
     def can_reject(self) -> bool:
-        """True when its module knows ``Reject`` and it is asked where a reject exists: a good guess."""
+        """True when its module knows ``Reject`` and it is asked where a reject exists: a good
+        guess.
+        """
         asked = any(name in ENDPOINTS and ENDPOINTS[name].can_reject for name in self.hooks)
         module = sys.modules.get(type(self.instance).__module__)
         return asked and any(value is Reject for value in vars(module or object).values())
@@ -136,7 +138,8 @@ def _settings(plugin_class: type, table: PluginTable, root: Path) -> BaseModel:
         validated: BaseModel = model.model_validate(table.settings, context={"root": root})
     except pydantic.ValidationError as error:
         raise Unbuildable(
-            Problem(("settings", *problem.key), problem.text) for problem in problems_of(error, model)
+            Problem(("settings", *problem.key), problem.text)
+            for problem in problems_of(error, model)
         ) from None
     return validated
 
@@ -167,7 +170,9 @@ def _implemented(available: Available, instance: object) -> dict[str, Callable[.
             raise Unbuildable([Problem((), text)])
         impl = mine[0]
         takes_request = bool(impl.argnames)
-        implemented[caller.name] = impl.function if takes_request else _without_request(impl.function)
+        implemented[caller.name] = (
+            impl.function if takes_request else _without_request(impl.function)
+        )
     return implemented
 
 
@@ -211,7 +216,9 @@ def link(plugin: Plugin, hook: str) -> Link | None:
 
 
 def observer(plugin: Plugin) -> Observer | None:
-    """The plugin as somebody who is told what was decided, or ``None`` where it does not ask for it."""
+    """The plugin as somebody who is told what was decided, or ``None`` where it does not ask for
+    it.
+    """
     function = plugin.hooks.get("decided")
     if function is None:
         return None
