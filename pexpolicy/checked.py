@@ -1,5 +1,4 @@
-"""What is sent to Infinity: fields that are rendered, and checked as rendered, when they are put
-together.
+"""What is sent to Infinity: fields that are rendered, and checked as rendered.
 
 A class lists its fields with their types. When an instance is made, the fields are written as JSON,
 and that JSON is checked against the types and against the rules of the class. The instance keeps
@@ -106,7 +105,7 @@ class Checked(Rendered):
         Infinity appears to tolerate unknown fields (FIELD), and new ones come with its releases.
         """
         checked = cls.__new__(cls)
-        checked._check(dict(fields), known_only=False)
+        checked._check(dict(fields), known_only=False)  # noqa: SLF001 - its own
         return checked
 
     def _check(self, fields: dict[str, Any], *, known_only: bool = True) -> None:
@@ -130,9 +129,7 @@ class Checked(Rendered):
 
     @classmethod
     def _broken(cls, rules: Rules, item: Any, place: str) -> tuple[str, ...]:
-        """The warnings of the rules that are broken; raises ``DecisionError`` for one that Pexip
-        documents.
-        """
+        """The warnings of the broken rules; ``DecisionError`` for one that Pexip documents."""
         warnings: list[str] = []
         for rule in rules.rules:
             value = getattr(item, rule.field)
@@ -160,10 +157,8 @@ class Checked(Rendered):
         return warnings
 
     @classmethod
-    def elsewhere(cls, name: str) -> str:
-        """What to say of a field that this class does not have; empty where there is nothing to
-        say.
-        """
+    def elsewhere(cls, name: str) -> str:  # noqa: ARG003 - classes below it need the name
+        """What to say of a field that this class does not have; may be empty."""
         return ""
 
     def __getattr__(self, name: str) -> Any:

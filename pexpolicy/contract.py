@@ -87,8 +87,7 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """Rules that are looked at together, one by one only where ``sound`` does not clear all of
-    them.
+    """Rules that are looked at one by one only where ``sound`` does not clear them all.
 
     ``sound`` is a quick look that decisions without anything unusual pass. It may say no to fields
     that break no rule, and never yes to fields that break one.

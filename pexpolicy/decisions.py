@@ -79,9 +79,7 @@ class Reject(Decision):
 
 
 class Redirect(Decision):
-    """Send the caller elsewhere: a SIP caller gets a 302 to ``new_alias``, a full alias with its
-    scheme.
-    """
+    """Send a SIP caller elsewhere, by a 302 to ``new_alias``: a full alias with its scheme."""
 
     action = "redirect"
     fields = {"new_alias": Field("alias to go to, with its scheme, such as sip:sales@example.com")}
@@ -100,9 +98,7 @@ class Redirect(Decision):
 
 
 def _shortened(reason: object) -> str:
-    """A reason as text that can be written; an object that cannot say what it is loses nothing
-    else.
-    """
+    """A reason as text that can be written, whatever it is."""
     try:
         said = str(reason)[: MAX_TEXT + 1]
         text = said.encode("utf-8", "replace").decode()

@@ -165,9 +165,7 @@ def _field_at(cls: type[Checked], place: str) -> tuple[Field | None, bool]:
 def _unknown(
     model: type[Checked], decoded: Mapping[str, Any], place: str
 ) -> Iterator[tuple[str, type[Checked], str, Any]]:
-    """The fields that do not exist, at any depth: where, in which model, their name and their
-    value.
-    """
+    """The fields that do not exist, at any depth: place, model, name and value."""
     for name, value in decoded.items():
         if name not in model.names:
             yield place, model, name, value

@@ -1,6 +1,4 @@
-"""Names of Infinity's own objects: locations, themes, proxies. A name it does not know voids the
-answer.
-"""
+"""Names of Infinity's own objects: one that it does not know voids the answer."""
 
 from __future__ import annotations
 

@@ -12,16 +12,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any, Generic, Literal, NoReturn, Protocol, TypeVar, cast, overload
+from typing import Any, ClassVar, Generic, Literal, NoReturn, Protocol, TypeVar, cast, overload
 
 from multidict import MultiMapping
 
 from pexpolicy.alias import Alias
+from pexpolicy.contract import Mark
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 Role = Literal["chair", "guest", "unknown"]
-
+UNSET_WORDS = ("", "none", "null")
+MAX_DIGITS = 20
+"""Digits of a number; longer ones are malformed."""
 
 Params = MultiMapping[str]
 """All parameters of a request, by their names on the wire; one name may have several values."""
@@ -29,6 +32,9 @@ Params = MultiMapping[str]
 
 class Request:
     """One question of a Conferencing Node; frozen. Its attributes are its parameters, typed."""
+
+    since: ClassVar[str] = ""
+    """The first version of Infinity that is known to make this request."""
 
     params: Params
     """Everything that came, by the names on the wire, unknown parameters included."""
@@ -51,12 +57,12 @@ class Request:
     @classmethod
     def parameters(cls) -> dict[str, Parameter[Any]]:
         """Every typed parameter of this request, by attribute name."""
-        found: dict[str, Parameter[Any]] = {}
-        for base in reversed(cls.__mro__):
-            for name, value in vars(base).items():
-                if isinstance(value, Parameter):
-                    found[name] = value
-        return found
+        return {
+            name: value
+            for base in reversed(cls.__mro__)
+            for name, value in vars(base).items()
+            if isinstance(value, Parameter)
+        }
 
 
 class Reader(Protocol[T_co]):
@@ -69,11 +75,12 @@ class Reader(Protocol[T_co]):
 class Parameter(Generic[T]):
     """One parameter as a typed attribute of a request, read at first use and then kept.
 
-    ``wire`` is the name on the wire where it differs from the attribute; ``since`` the first
-    Infinity version that is known to send it; ``values`` what Infinity is known to send.
+    ``wire`` is the name on the wire where it differs from the attribute; ``values`` what Infinity
+    is known to send; ``since`` the first version of Infinity that is known to send it, where the
+    request is older; ``absent`` what the attribute is when nothing or something malformed came.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is a column of the reference
         self,
         read: Reader[T],
         doc: str,
@@ -81,7 +88,8 @@ class Parameter(Generic[T]):
         wire: str = "",
         values: tuple[str, ...] = (),
         since: str = "",
-        absent: str = "unset",
+        absent: str = "None",
+        mark: Mark = Mark.DOCUMENTED_STAR,
         secret: bool = False,
     ) -> None:
         self.read = read
@@ -90,6 +98,7 @@ class Parameter(Generic[T]):
         self.values = values
         self.since = since
         self.absent = absent
+        self.mark = mark
         self.secret = secret
         self.name = wire
         self.__doc__ = doc
@@ -111,7 +120,13 @@ class Parameter(Generic[T]):
 
 
 def text(params: Params, name: str) -> str | None:
-    """The text, or ``None`` for empty and absent."""
+    """The text, or ``None`` for empty and absent ones and for the word ``None``."""
+    value = params.get(name)
+    return value if value and value != "None" else None
+
+
+def typed(params: Params, name: str) -> str | None:
+    """The text that somebody typed, or ``None`` for an empty or absent one."""
     return params.get(name) or None
 
 
@@ -124,7 +139,7 @@ def flag(params: Params, name: str) -> bool | None:
 def integer(params: Params, name: str) -> int | None:
     """A whole number in ASCII digits; all else is unset."""
     digits = (params.get(name) or "").strip()
-    if len(digits) > 20 or not digits.removeprefix("-").isdigit() or not digits.isascii():
+    if len(digits) > MAX_DIGITS or not digits.removeprefix("-").isdigit() or not digits.isascii():
         return None
     return int(digits)
 
@@ -135,16 +150,21 @@ def alias(params: Params, name: str) -> Alias:
 
 
 def word(params: Params, name: str) -> str | None:
-    """A keyword in lower case without surrounding quotes (the documented ``auth_type`` has
-    them).
-    """
-    return (params.get(name) or "").strip().strip('"').lower() or None
+    """A keyword in lower case, without quotes: the documented ``auth_type`` has them."""
+    found = (params.get(name) or "").strip().strip('"').lower()
+    return None if found in UNSET_WORDS else found
 
 
 def role(params: Params, name: str) -> Role | None:
     """A role; empty, ``None``, ``null``, absent and unknown words are all ``None``."""
     value = word(params, name)
     return cast("Role", value) if value in ("chair", "guest", "unknown") else None
+
+
+def known_role(params: Params, name: str) -> Literal["chair", "guest"] | None:
+    """The same where a role that is not known is none."""
+    value = role(params, name)
+    return None if value == "unknown" else value
 
 
 def header_values(params: Params, name: str) -> tuple[str, ...]:

@@ -7,15 +7,14 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
+MAX_BITS = 200
 MAX_GUESSED = 64
 """Longer words than this are no slips of the pen; comparing them would take long."""
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """One breach of the contract: where it is, what stands there, what the rule is, what would
-    follow.
-    """
+    """One breach of the contract: where it is, the rule, and what would follow."""
 
     model: str
     field: str
@@ -52,8 +51,8 @@ def brief(value: object, limit: int = 60) -> str:
         if len(written) > limit:
             return f"{written[:limit]!r}… ({len(written)} long)"
         return repr(written)
-    if kind is int and value.bit_length() > 200:  # type: ignore[attr-defined]
-        return "a number of more than 200 bits"
+    if kind is int and value.bit_length() > MAX_BITS:  # type: ignore[attr-defined]
+        return f"a number of more than {MAX_BITS} bits"
     if value is None or kind in (bool, int, float):
         return repr(value)[:limit]
     return article(type.__dict__["__name__"].__get__(kind)[:limit])

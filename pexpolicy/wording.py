@@ -1,6 +1,4 @@
-"""What a type asks for, in words: for the person whose decision was refused, and for the
-reference.
-"""
+"""What a type asks for, in words: for refusals and for the reference."""
 
 from __future__ import annotations
 
@@ -61,9 +59,7 @@ def _measured(base: Any, meta: Meta) -> str:
 
 
 def advice(hint: Any, value: Any, slips: Mapping[str, str]) -> str:
-    """What the writer of a wrong value is likely to need, with a semicolon before it, or
-    nothing.
-    """
+    """What the writer of a wrong value is likely to need, behind a semicolon, or nothing."""
     said = slips.get(value) if isinstance(value, str) else None
     for kind in alternatives(hint):
         said = said or _advice(kind, value)

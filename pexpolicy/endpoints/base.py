@@ -79,9 +79,7 @@ class Endpoint(Generic[R]):
             raise self.refuse(f"{brief(answer)} cannot be read: {name}") from None
 
     def _whole(self, decision: Decision) -> Decision:
-        """A decision as this endpoint sends it; raises ``AttributeError`` for one that was never
-        put together.
-        """
+        """A decision as this endpoint sends it; ``AttributeError`` for one never put together."""
         reason = decision.reason
         if type(decision) is Reject and decision.result != EMPTY and not self.tells_reject_reason:
             return Reject(reason=reason).noted(UNTOLD)

@@ -1,6 +1,4 @@
-"""The layouts of a conference. The published lists differ, so an unusual one is only warned
-about.
-"""
+"""The layouts of a conference; the published lists differ, so an unusual one only warns."""
 
 from __future__ import annotations
 

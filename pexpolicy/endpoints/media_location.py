@@ -24,6 +24,8 @@ LocationName = Annotated[str, Meta(min_length=1, max_length=250)]
 class MediaLocationRequest(CallRequest, ServiceParameters, TransferParameters, ProxyParameters):
     """Which system location handles the media of this participant?"""
 
+    since = "v11"
+
 
 class MediaLocation(Decision):
     """A system location, and where to go when it is full."""
@@ -58,9 +60,7 @@ class _MediaLocation(Endpoint[MediaLocationRequest]):
     consequence = MediaLocation.consequence
 
     def envelope(self, decision: Decision) -> dict[str, Any]:
-        """Without a location nothing that reads as a success: an empty result may count as
-        invalid (oda).
-        """
+        """No success without a location: an empty result may count as invalid (oda)."""
         if isinstance(decision, Continue):
             return {"status": "fail", "action": "continue"}
         return super().envelope(decision)

@@ -10,7 +10,7 @@ from pexpolicy.alias import Alias
 from pexpolicy.checked import assign
 from pexpolicy.decisions import Continue, Decision
 from pexpolicy.endpoints.base import JPEG, Endpoint, Reply, handed_back
-from pexpolicy.endpoints.call_parameters import CallRequest, ServiceParameters
+from pexpolicy.endpoints.call_parameters import CallRequest, ProxyParameters, ServiceParameters
 from pexpolicy.endpoints.picture import NoPictureError, jpeg
 from pexpolicy.parameters import Parameter, Params, integer, role
 from pexpolicy.refusal import brief
@@ -19,12 +19,24 @@ MAX_SIDE = 4096
 """Pixels; nobody asks for a larger avatar."""
 
 
-class ParticipantAvatarRequest(CallRequest, ServiceParameters):
+class ParticipantAvatarRequest(CallRequest, ServiceParameters, ProxyParameters):
     """Which picture belongs to ``alias``?
 
     Comes in two shapes: about a participant with all that is known of the call, and about an entry
     of the directory with node, size and ``registered`` only.
     """
+
+    since = "v11"
+    directory: ClassVar[tuple[str, ...]] = (
+        "height",
+        "location",
+        "node_ip",
+        "pseudo_version_id",
+        "registered",
+        "version_id",
+        "width",
+    )
+    """What comes about an entry of the directory."""
 
     alias: Alias
     """Whose picture is asked for, from the path."""
@@ -69,9 +81,7 @@ class Avatar(Decision):
         return f"Avatar({len(self.image)} bytes)"
 
     def fitted(self, width: int | None, height: int | None) -> Self:
-        """The same as a JPEG in RGB of this size; raises ``DecisionError`` for what is no
-        picture.
-        """
+        """The same as a JPEG in RGB of this size; raises ``DecisionError``."""
         try:
             return type(self)(jpeg(self.image, width, height), reason=self.reason)
         except NoPictureError as error:

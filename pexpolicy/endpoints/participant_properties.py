@@ -1,6 +1,4 @@
-"""Participant properties: what a participant may do. Asked behind the service, before the
-location.
-"""
+"""Participant properties: what a participant may do; asked behind the service."""
 
 from __future__ import annotations
 
@@ -15,7 +13,9 @@ from pexpolicy.decisions import Continue, Decision, Reject, Text
 from pexpolicy.endpoints.base import Endpoint
 from pexpolicy.endpoints.call_parameters import CallRequest, ServiceParameters, TransferParameters
 from pexpolicy.endpoints.service_fields import ROLES
-from pexpolicy.parameters import Parameter, by_prefix, flag, integer, role, text, word
+from pexpolicy.parameters import Parameter, by_prefix, flag, integer, known_role, text, word
+
+CAPTURE = Mark.CAPTURE
 
 
 class ParticipantPropertiesRequest(CallRequest, ServiceParameters, TransferParameters):
@@ -26,17 +26,20 @@ class ParticipantPropertiesRequest(CallRequest, ServiceParameters, TransferParam
     without a role.
     """
 
+    since = "v32"
+
     participant_type = Parameter(
         word,
-        "standard; api for a control-only participant; api_host for one that starts the conference.",
+        "standard; api for a control-only participant; api_host for one that starts the "
+        "conference too, if it is a Host.",
         values=("standard", "api", "api_host"),
     )
     participant_uuid = Parameter(text, "Id of the participant.")
     call_uuid = Parameter(text, "Id of the call; equal to participant_uuid in every capture.")
     preauthenticated_role = Parameter(
-        role,
-        "Role by PIN or single sign-on. SIP and H.323 are asked about before the PIN: unset. Unset comes "
-        "as nothing, as an empty text or as the words None and null.",
+        known_role,
+        "Role by PIN or single sign-on. SIP and H.323 are asked about before the PIN: unset. Unset "
+        "comes as nothing, as an empty text or as the words None and null.",
         values=("chair", "guest"),
     )
     idp_attributes = Parameter(
@@ -45,26 +48,48 @@ class ParticipantPropertiesRequest(CallRequest, ServiceParameters, TransferParam
         wire="idp_attribute_",
         absent="no attributes",
     )
-    breakout_uuid = Parameter(text, "UUID of the breakout room.")
-    bypass_lock = Parameter(flag, "True when the participant passes a locked conference.")
-    can_receive_personal_mix = Parameter(flag, "True for personal layouts.", since="v38")
-    disable_overlay_text = Parameter(flag, "True without overlay text.", since="v39")
-    display_count = Parameter(integer, "Number of displays.")
-    layout_group = Parameter(text, "Layout group.", since="v39")
-    prefers_multiscreen_mix = Parameter(flag, "True for a multiscreen mix.", since="v39")
-    wants_presentation_in_mix = Parameter(flag, "True for presentation in the mix.", since="v39")
+    display_count = Parameter(integer, "Number of displays.", since="v38")
     receive_from_audio_mix = Parameter(text, "Audio mix that is heard, such as main.")
-    receive_from_video_mix_mix_name = Parameter(
-        text, "Video mix that is seen.", wire="receive_from_video_mix~mix_name", since="v39"
-    )
     send_to_audio_mixes_mix_name = Parameter(text, "Audio mix that is spoken to, such as main.")
     send_to_audio_mixes_prominent = Parameter(flag, "True when prominent in that mix.")
-    rx_presentation_policy = Parameter(
-        text, "Whether presentation is received.", values=("ALLOW", "DENY")
+    breakout_uuid = Parameter(text, "UUID of the breakout room.", since="v38", mark=CAPTURE)
+    bypass_lock = Parameter(
+        flag, "True when the participant passes a locked conference.", since="v39", mark=CAPTURE
     )
-    spotlight = Parameter(integer, "Spotlight; 0 is none, the lower comes first.")
+    can_receive_personal_mix = Parameter(
+        flag, "True for personal layouts.", since="v39", mark=CAPTURE
+    )
+    disable_overlay_text = Parameter(flag, "True without overlay text.", since="v39", mark=CAPTURE)
+    layout_group = Parameter(text, "Layout group.", since="v39", mark=CAPTURE)
+    prefers_multiscreen_mix = Parameter(
+        flag, "True for a multiscreen mix.", since="v39", mark=CAPTURE
+    )
+    wants_presentation_in_mix = Parameter(
+        flag, "True for presentation in the mix.", since="v39", mark=CAPTURE
+    )
+    receive_from_video_mix_mix_name = Parameter(
+        text,
+        "Video mix that is seen; the name on the wire has a tilde.",
+        wire="receive_from_video_mix~mix_name",
+        since="v39",
+        mark=CAPTURE,
+    )
+    rx_presentation_policy = Parameter(
+        text,
+        "Whether presentation is received.",
+        values=("ALLOW", "DENY"),
+        since="v39",
+        mark=CAPTURE,
+    )
+    spotlight = Parameter(
+        integer, "Spotlight; 0 is none, the lower comes first.", since="v39", mark=CAPTURE
+    )
     third_party_passcode = Parameter(
-        text, "Passcode from the invitation of a Teams Room.", since="v38", secret=True
+        text,
+        "Passcode from the invitation of a Teams Room.",
+        since="v38",
+        mark=CAPTURE,
+        secret=True,
     )
 
 
@@ -151,9 +176,7 @@ class ParticipantProperties(Decision):
 
 class _ParticipantProperties(Endpoint[ParticipantPropertiesRequest]):
     def admit(self, answer: object, request: ParticipantPropertiesRequest) -> Decision:
-        """As for each endpoint; a name may be taken away only from somebody who has none
-        (DOCUMENTED*).
-        """
+        """As for each endpoint; nobody's name may be taken away (DOCUMENTED*)."""
         if isinstance(answer, dict) and "reject_reason" in answer:
             raise self.refuse("reject_reason refuses nobody: return Reject(reject_reason=...)")
         decision = self.decide(answer)
@@ -164,8 +187,8 @@ class _ParticipantProperties(Endpoint[ParticipantPropertiesRequest]):
             and decision.set_fields().get("remote_display_name", "") is None
         ):
             raise self.refuse(
-                "remote_display_name = null is allowed only where it was null, and this participant has "
-                "a name [DOCUMENTED* oda]"
+                "remote_display_name = null is allowed only where it was null, and this "
+                "participant has a name [DOCUMENTED* oda]"
             )
         return decision
 

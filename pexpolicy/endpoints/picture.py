@@ -1,6 +1,4 @@
-"""Pictures as Infinity takes them: a JPEG in RGB of exactly the size that was asked for
-(DOCUMENTED*).
-"""
+"""Pictures as Infinity takes them (DOCUMENTED*): a JPEG in RGB of exactly the asked size."""
 
 from __future__ import annotations
 
@@ -35,11 +33,7 @@ def jpeg(image: bytes, width: int | None, height: int | None) -> bytes:
 
     try:
         with Image.open(io.BytesIO(image), formats=FORMATS) as picture:
-            if picture.width * picture.height > MAX_PIXELS:
-                text = (
-                    f"the picture has {picture.width} by {picture.height} pixels, which is too many"
-                )
-                raise NoPictureError(text)
+            _refuse_bomb(picture)
             wanted = (width or picture.width, height or picture.height)
             if _is_right(picture, wanted, image):
                 picture.load()
@@ -52,6 +46,18 @@ def jpeg(image: bytes, width: int | None, height: int | None) -> bytes:
         raise NoPictureError(f"the bytes are no picture ({kinds}): {image[:16]!r}") from None
     except Exception as error:  # noqa: BLE001 - decoders raise errors of all kinds on broken input
         raise NoPictureError(f"the picture cannot be decoded: {error}") from None
+
+
+def _refuse_bomb(picture: Image.Image) -> None:
+    if picture.width * picture.height > MAX_PIXELS:
+        size = f"{picture.width} by {picture.height}"
+        raise NoPictureError(f"the picture has {size} pixels, which is too many")
+
+
+def _refuse_bomb(picture: Image.Image) -> None:
+    if picture.width * picture.height > MAX_PIXELS:
+        size = f"{picture.width} by {picture.height}"
+        raise NoPictureError(f"the picture has {size} pixels, which is too many")
 
 
 def _is_right(picture: Image.Image, wanted: tuple[int, int], image: bytes) -> bool:

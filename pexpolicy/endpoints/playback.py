@@ -26,7 +26,7 @@ class Transfer(Checked):
     rules = each(
         Rule(
             "role",
-            "auto and host are known to the management API only; external policy has chair and guest",
+            "auto and host are known to the management API only; chair and guest are documented",
             Mark.CONTESTED,
             "oda; pexip-tf differs",
             lambda sent: sent.role in ("auto", "host"),
@@ -70,7 +70,7 @@ RULES = each(
     ),
     Rule(
         "on_completion",
-        "is JSON text, which the management API stores; an object is what external policy documents",
+        "is JSON text, which the management API stores; an object is documented",
         Mark.CONTESTED,
         "oda; oda-local, ps and pexip-tf have text",
         lambda sent: isinstance(sent.on_completion, str),

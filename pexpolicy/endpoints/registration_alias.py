@@ -16,6 +16,8 @@ from pexpolicy.parameters import Parameter, Params, text, word
 class RegistrationAliasRequest(NodeRequest):
     """May a device register as ``alias``?"""
 
+    since = "v13"
+
     alias: Alias
     """The alias to register, from the path."""
 
@@ -54,8 +56,8 @@ class Credentials(Decision):
         ),
         Rule(
             "username",
-            "user name and password are both empty: anybody could register; if that is meant, answer "
-            "Credentials.without_authentication()",
+            "user name and password are both empty: anybody could register; if that is "
+            "meant, answer Credentials.without_authentication()",
             Mark.DOCUMENTED_STAR,
             "oda",
             lambda sent: not sent.username and not sent.password,
@@ -94,8 +96,8 @@ class _RegistrationAlias(Endpoint[RegistrationAliasRequest]):
         decision = self.decide(answer)
         if request.auth_type == "sso" and isinstance(decision, Credentials):
             raise self.refuse(
-                "the device signs on by single sign-on, which takes an empty result: answer Continue() "
-                "or Reject() [DOCUMENTED* oda]"
+                "the device signs on by single sign-on, which takes an empty result: answer "
+                "Continue() or Reject() [DOCUMENTED* oda]"
             )
         return decision
 

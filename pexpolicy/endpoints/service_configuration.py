@@ -1,20 +1,14 @@
-"""Service configuration: which service an alias leads to. Asked for each call, and before
-Infinity dials out.
-"""
+"""Service configuration: which service an alias leads to."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from pexpolicy.contract import Mark
 from pexpolicy.decisions import Continue, Decision, Redirect, Reject
 from pexpolicy.endpoints.base import Endpoint
-from pexpolicy.endpoints.call_parameters import (
-    CallRequest,
-    ProxyParameters,
-    ServiceParameters,
-    TransferParameters,
-)
+from pexpolicy.endpoints.call_parameters import CallRequest, TransferParameters
 from pexpolicy.endpoints.service_types import (
     Conference,
     Gateway,
@@ -28,9 +22,7 @@ from pexpolicy.parameters import Parameter, integer, text
 from pexpolicy.refusal import brief, did_you_mean
 
 
-class ServiceConfigurationRequest(
-    CallRequest, ServiceParameters, TransferParameters, ProxyParameters
-):
+class ServiceConfigurationRequest(CallRequest, TransferParameters):
     """Which service does ``local_alias`` lead to?
 
     A web app asks twice for one join, the second time after the PIN or single sign-on: the same
@@ -38,12 +30,30 @@ class ServiceConfigurationRequest(
     for breakouts only.
     """
 
+    since = "v11"
+
     breakout_uuid = Parameter(text, "UUID of the breakout room that is asked for.")
     third_party_passcode = Parameter(
         text, "Passcode from the invitation of a Teams Room.", since="v38", secret=True
     )
     display_count = Parameter(
         integer, "Screens of a Teams Room that joins by One-Touch Join.", since="v38"
+    )
+    service_name = Parameter(
+        text, "Equal to name of our service answer; outbound calls and breakouts only."
+    )
+    service_tag = Parameter(
+        text, "Equal to service_tag of our service answer; outbound calls only."
+    )
+    unique_service_name = Parameter(
+        text,
+        "Outbound calls: as for the other requests; breakouts: main room, _breakout_ and its UUID.",
+    )
+    proxy_node_address = Parameter(
+        text, "Address of the proxying edge node; gone in v38.", since="v21", mark=Mark.CAPTURE
+    )
+    proxy_node_location = Parameter(
+        text, "System location of that node; gone in v38.", since="v21", mark=Mark.CAPTURE
     )
 
 
@@ -74,9 +84,12 @@ class _ServiceConfiguration(Endpoint[ServiceConfigurationRequest]):
         """As for each endpoint; what does not fit the question is warned about."""
         decision = self.decide(answer)
         params = request.params
-        if params.get("call_direction") == "dial_in" and not params.get("breakout_uuid"):
-            if type(decision) is not Redirect or params.get("protocol") == "sip":
-                return decision
+        if (
+            params.get("call_direction") == "dial_in"
+            and not params.get("breakout_uuid")
+            and (type(decision) is not Redirect or params.get("protocol") == "sip")
+        ):
+            return decision
         warnings = [*_unfit(decision, request)]
         return decision.noted(*warnings) if warnings else decision
 
@@ -84,7 +97,8 @@ class _ServiceConfiguration(Endpoint[ServiceConfigurationRequest]):
 def _unfit(decision: Decision, request: ServiceConfigurationRequest) -> Iterator[str]:
     """What makes a decision a doubtful answer to this request."""
     if isinstance(decision, Redirect) and request.protocol not in (None, "sip"):
-        yield f"new_alias: a redirect reaches SIP callers only, and this is {request.protocol} {STAR}"
+        text = f"a redirect reaches SIP callers only, and this is {request.protocol}"
+        yield f"new_alias: {text} {STAR}"
     if not isinstance(decision, Service):
         return
     if request.call_direction == "non_dial":
@@ -101,8 +115,8 @@ def _other_service(service: Service, request: ServiceConfigurationRequest) -> It
         running = getattr(request, name if name == "service_tag" else "service_name")
         if running is not None and running != getattr(service, name):
             yield (
-                f"{name}: the running service that dials out has another, and the answer must match it; "
-                f"only prefer_ipv6 has an effect {STAR}"
+                f"{name}: the running service that dials out has another, and the answer must "
+                f"match it; only prefer_ipv6 has an effect {STAR}"
             )
 
 

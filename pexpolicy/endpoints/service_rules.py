@@ -150,9 +150,7 @@ def _plain_pins(sent: Any) -> bool:
 
 
 def _plain_breakout(sent: Any) -> bool:
-    """True for no breakout room, and for one that has what it needs and nothing that it must not
-    have.
-    """
+    """True for no breakout room, and for one that breaks no rule."""
     if sent.breakout_rooms is True and sent.direct_media is not UNSET:
         return False
     if sent.breakout is True:

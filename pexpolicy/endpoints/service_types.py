@@ -166,9 +166,7 @@ class Lecture(Room):
 
 
 class Gateway(Service):
-    """A call that Infinity places on behalf of the caller: to a device, Teams, Meet or another
-    system.
-    """
+    """A call on behalf of the caller: to a device, Teams, Meet or another system."""
 
     fixed = {"service_type": "gateway"}
     rules = service_rules.GATEWAY
