@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, cast
 
 import msgspec
 
@@ -203,8 +203,9 @@ class _Walk:
 
     async def _admitted(self, answer: object) -> Decision:
         """The decision that an answer stands for; raises ``DecisionError``."""
-        admitted = self.chain.endpoint.admit(answer, self.request)
-        decision = admitted if isinstance(admitted, Decision) else await admitted
+        decision = self.chain.endpoint.admit(answer, self.request)
+        if not isinstance(decision, Decision):
+            decision = await cast("Awaitable[Decision]", decision)
         if self.chain.names is not None:
             self.chain.names.check(decision)
         return decision
