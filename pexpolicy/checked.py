@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import (
+    TYPE_CHECKING,
     Any,
     ClassVar,
     NoReturn,
@@ -161,11 +162,13 @@ class Checked(Rendered):
         """What to say of a field that this class does not have; may be empty."""
         return ""
 
-    def __getattr__(self, name: str) -> Any:
-        if name not in type(self).names:
-            msg = f"{type(self).__name__} has no field {name!r}"
-            raise AttributeError(msg)
-        return getattr(msgspec.json.decode(self.result, type=lenient(type(self))), name)
+    if not TYPE_CHECKING:  # a type checker knows the fields, and reports others
+
+        def __getattr__(self, name: str) -> Any:
+            if name not in type(self).names:
+                msg = f"{type(self).__name__} has no field {name!r}"
+                raise AttributeError(msg)
+            return getattr(msgspec.json.decode(self.result, type=lenient(type(self))), name)
 
     def __setattr__(self, name: str, value: object) -> NoReturn:
         msg = f"{type(self).__name__} is frozen: make a new one"

@@ -54,12 +54,6 @@ def _refuse_bomb(picture: Image.Image) -> None:
         raise NoPictureError(f"the picture has {size} pixels, which is too many")
 
 
-def _refuse_bomb(picture: Image.Image) -> None:
-    if picture.width * picture.height > MAX_PIXELS:
-        size = f"{picture.width} by {picture.height}"
-        raise NoPictureError(f"the picture has {size} pixels, which is too many")
-
-
 def _is_right(picture: Image.Image, wanted: tuple[int, int], image: bytes) -> bool:
     return (
         picture.format == "JPEG"
