@@ -25,8 +25,8 @@ import pluggy
 
 if TYPE_CHECKING:
     from pexpolicy.chain import Outcome
-    from pexpolicy.config import Advice
-    from pexpolicy.decisions import Continue, Redirect, Reject
+    from pexpolicy.config import Advice, Key
+    from pexpolicy.decisions import Continue, Decision, Redirect, Reject
     from pexpolicy.endpoints.directory_information import (
         Directory,
         DirectoryEntry,
@@ -133,6 +133,15 @@ def decided(outcome: Outcome) -> None:
     ``outcome.decision``, ``outcome.decided_by``, ``outcome.steps`` and ``outcome.decision_id``. It
     cannot change or delay a reply; it has the plugin's timeout, and when too many calls wait for
     it, some are left out.
+    """
+
+
+@hookspec
+def prepared() -> Iterable[tuple[Key, Decision]]:  # type: ignore[empty-body]
+    """The decisions that never change, with the keys of the settings that they come from.
+
+    They are compared with the names that ``[infinity]`` of the configuration lists. Called once when
+    the policy is built; does no I/O.
     """
 
 

@@ -49,7 +49,7 @@ def plugins(policy: Policy) -> dict[str, Any]:
 
 
 def show_plugins(listed: dict[str, Any]) -> None:
-    """Print the listing as two tables."""
+    """Print the listing as three tables."""
     console = Console()
     order = Table("hook", "asked in this order", box=None, header_style="bold")
     for hook, names in listed["order"].items():
@@ -58,19 +58,20 @@ def show_plugins(listed: dict[str, Any]) -> None:
     console.print()
     table = Table(box=None, header_style="bold")
     host_keys = ("priority", "timeout", "on_error", "mode", "isolation")
-    for column in ("plugin", "state", *host_keys, "distribution", "version", "source"):
-        table.add_column(column, no_wrap=True)
+    for column in ("plugin", "state", *host_keys):
+        table.add_column(column)
+    origins = Table("plugin", "distribution", "version", "source", box=None, header_style="bold")
     for row in listed["plugins"]:
         active = row["state"] == "active"
         table.add_row(
             row["name"],
             Text(row["state"], style="green" if active else "dim"),
             *(str(row[key]) if active else "" for key in host_keys),
-            row["distribution"],
-            row["version"],
-            row["source"],
         )
+        origins.add_row(row["name"], row["distribution"], row["version"], row["source"])
     console.print(table)
+    console.print()
+    console.print(origins)
 
 
 def show_explained(explained: Explained) -> None:

@@ -27,7 +27,7 @@ from pexpolicy.config import (
     SettingsError,
     problems_of,
 )
-from pexpolicy.decisions import Reject
+from pexpolicy.decisions import Decision, Reject
 from pexpolicy.discovery import Available
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.faults import blame
@@ -35,7 +35,7 @@ from pexpolicy.refusal import did_you_mean
 from pexpolicy.threads import Threads
 from pexpolicy.unbuildable import Unbuildable
 
-NO_DECISION = ("lifespan", "check", "decided")
+NO_DECISION = ("lifespan", "check", "prepared", "decided")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +66,11 @@ class Plugin:
         """What the plugin opens while its policy serves, if anything."""
         opened = self.hooks.get("lifespan")
         return opened() if opened is not None else None
+
+    def prepared(self) -> Iterable[tuple[Key, Decision]]:
+        """The decisions that never change, with the keys that they come from."""
+        told = self.hooks.get("prepared")
+        return told() if told is not None else ()
 
     def close(self) -> None:
         """Let the threads of the plugin go."""
@@ -101,7 +106,7 @@ def _build_one(available: Available, table: PluginTable, root: Path) -> Plugin:
     if not implemented:
         raise Unbuildable([Problem((), f"{available} implements no hook")])
     threads = None
-    if any(_blocks(implemented[name]) for name in implemented if name not in ("lifespan", "check")):
+    if any(_blocks(implemented[name]) for name in implemented if name not in ("lifespan", "check", "prepared")):
         threads = Threads(available.name, table.threads)
     return Plugin(available, table, instance, implemented, threads)
 

@@ -100,6 +100,11 @@ class Policy:
 
         stack.push_async_callback(close)
 
+    def close(self) -> None:
+        """Let go of a policy that never served."""
+        for plugin in self.plugins:
+            plugin.close()
+
     @property
     def leftovers(self) -> list[str]:
         """Plugins and hooks that were given up, and have not come back."""

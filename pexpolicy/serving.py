@@ -95,10 +95,9 @@ async def serve(
         raise ConfigError(settings.path, [Problem(("audit", "path"), text)]) from None
     try:
         async with policy.serving(), listening(policy, audit, log, host, port) as sockets:
-            # What the policy is made of lives as long as the server: the collector need not look at
-            # it.
-            gc.collect()
+            # What was made so far lives as long as the server: the collector need not look at it.
             gc.freeze()
+            gc.enable()
             bound = sockets[0].getsockname()
             name = f"[{bound[0]}]" if ":" in bound[0] else bound[0]
             announce(f"http://{name}:{bound[1]}{settings.server.base_path}")
