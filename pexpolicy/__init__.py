@@ -20,6 +20,7 @@ from pexpolicy.endpoints.participant_properties import (
     ParticipantProperties,
     ParticipantPropertiesRequest,
 )
+from pexpolicy.endpoints.playback import OnCompletion, Transfer
 from pexpolicy.endpoints.registration_alias import Credentials, RegistrationAliasRequest
 from pexpolicy.endpoints.service_configuration import SERVICE_TYPES, ServiceConfigurationRequest
 from pexpolicy.endpoints.service_types import (
@@ -58,6 +59,7 @@ __all__ = [
     "MediaLocation",
     "MediaLocationRequest",
     "MediaPlayback",
+    "OnCompletion",
     "Params",
     "ParticipantAvatarRequest",
     "ParticipantProperties",
@@ -72,6 +74,7 @@ __all__ = [
     "ServiceConfigurationRequest",
     "SettingsError",
     "TestCall",
+    "Transfer",
     "VirtualReception",
     "hookimpl",
 ]

@@ -212,6 +212,27 @@ def test(
     sys.exit(run_files(_built(config), cases, only, junit, print_json=as_json))
 
 
+@main.command()
+@click.argument("name", required=False, default="")
+@click.option("--markdown", is_flag=True, help="Print the reference of the contract instead.")
+def schema(name: str, *, markdown: bool) -> None:
+    """Print JSON Schema for each request and each reply, or for the one called NAME.
+
+    NAME is a request such as media_location, or one part of it: media_location.reply.
+    """
+    from pexpolicy import reference, schema  # noqa: PLC0415 - for this only
+
+    if markdown:
+        click.echo(reference.page(), nl=False)
+        return
+    try:
+        document = schema.document(name)
+    except schema.UnknownSchemaError:
+        known = ", ".join(schema.names())
+        raise click.BadParameter(f"there is no {name!r}; there are {known}") from None
+    click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+
+
 @main.command("new-plugin")
 @click.argument("name")
 @click.option(

@@ -168,6 +168,7 @@ async def test_a_context_variable_lives_as_long_as_its_hook(serving: Serve) -> N
 @virtual
 async def test_a_hook_that_swallows_its_cancellation_is_abandoned(serving: Serve) -> None:
     ended = asyncio.Event()
+    asked = 0
 
     async def stubborn(_: object) -> object:
         for _attempt in range(20):
@@ -178,15 +179,21 @@ async def test_a_hook_that_swallows_its_cancellation_is_abandoned(serving: Serve
         ended.set()
         return Conference(name="Too late", service_tag="")
 
-    classes = {"stubborn": service(stubborn), "next": service(always(ROOM))}
+    async def counts(_: object) -> None:
+        nonlocal asked
+        asked += 1
+
+    classes = {"stubborn": service(stubborn), "next": service(counts)}
     async with serving(classes, clock=clock) as server:
         began = clock()
         reply = await server.ask(wire.SERVICE)
         assert clock() - began == pytest.approx(1.0)
-        assert reply.result["name"] == "Next"
+        assert reply.json["decided_by"] == "default"
         await ended.wait()
+        await asyncio.sleep(1)
+        assert asked == 1
         assert len(server.lines()) == 1
-        assert server.steps() == [("stubborn", "timed_out"), ("next", "decided")]
+        assert server.steps() == [("stubborn", "timed_out"), ("next", "abstained")]
 
 
 @virtual

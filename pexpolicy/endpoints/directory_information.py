@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from msgspec import UNSET
 
@@ -35,12 +35,14 @@ class DirectoryEntry(Checked):
         "username": Field("user name, may be empty"),
     }
 
+    fixed = {"username": ""}
+
     alias: Text
     description: Text
-    username: Text
-
-    def __init__(self, **fields: Any) -> None:
-        super().__init__(**{"username": "", **fields})
+    if TYPE_CHECKING:
+        username: Text = ""
+    else:
+        username: Text
 
 
 class Directory(Decision):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta
 
@@ -171,7 +171,7 @@ class ParticipantProperties(Decision):
     remote_display_name: Text | Unset | None = UNSET
     rx_presentation_policy: Literal["ALLOW", "DENY"] | Unset = UNSET
     spotlight: int | Unset = UNSET
-    private_custom_properties: dict[str, object] | Unset = UNSET
+    private_custom_properties: dict[str, Any] | Unset = UNSET
 
 
 class _ParticipantProperties(Endpoint[ParticipantPropertiesRequest]):
