@@ -262,7 +262,8 @@ def _salvage(document: Mapping[str, Any]) -> tuple[_Document, list[Problem]]:
         try:
             return _Document.model_validate(rest), problems
         except pydantic.ValidationError as error:
-            problems += [p for p in problems_of(error, _Document) if p not in problems]
+            # What is wrong with the rest follows from what was taken out.
+            problems = problems or problems_of(error, _Document)
             rest = copy.deepcopy(rest)
             for item in error.errors(include_url=False, include_context=False):
                 _drop(rest, item["loc"])

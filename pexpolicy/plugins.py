@@ -106,7 +106,11 @@ def _build_one(available: Available, table: PluginTable, root: Path) -> Plugin:
     if not implemented:
         raise Unbuildable([Problem((), f"{available} implements no hook")])
     threads = None
-    if any(_blocks(implemented[name]) for name in implemented if name not in ("lifespan", "check", "prepared")):
+    if any(
+        _blocks(implemented[name])
+        for name in implemented
+        if name not in ("lifespan", "check", "prepared")
+    ):
         threads = Threads(available.name, table.threads)
     return Plugin(available, table, instance, implemented, threads)
 
