@@ -6,6 +6,7 @@ Plugin authors need this module and nothing below it.
 from __future__ import annotations
 
 from pexpolicy.alias import Alias
+from pexpolicy.chain import Outcome
 from pexpolicy.config import Advice, PluginSettings, Problem, SettingsError
 from pexpolicy.decisions import Continue, Decision, Redirect, Reject
 from pexpolicy.endpoints.directory_information import (
@@ -60,6 +61,7 @@ __all__ = [
     "MediaLocationRequest",
     "MediaPlayback",
     "OnCompletion",
+    "Outcome",
     "Params",
     "ParticipantAvatarRequest",
     "ParticipantProperties",

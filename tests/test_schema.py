@@ -148,7 +148,9 @@ def section(title: str) -> str:
 def test_each_parameter_has_a_row_with_its_meaning(endpoint: str) -> None:
     rows = section(endpoint)
     for name, parameter in ENDPOINTS[endpoint].request.parameters().items():
-        (row,) = re.findall(rf"^\| `{re.escape(parameter.wire)}`.* \| `{name}` \|.*$", rows, re.MULTILINE)
+        (row,) = re.findall(
+            rf"^\| `{re.escape(parameter.wire)}`.* \| `{name}` \|.*$", rows, re.MULTILINE
+        )
         assert parameter.doc.split()[0] in row
         assert parameter.mark in row
 
