@@ -15,7 +15,7 @@ FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP")
 this.
 """
 QUALITY = 90
-END_OF_IMAGE = b"\xff\xd9"
+MARKER, SCAN, END_OF_IMAGE = b"\xff", 0xDA, b"\xff\xd9"
 
 
 class NoPictureError(ValueError):
@@ -59,8 +59,19 @@ def _is_right(picture: Image.Image, wanted: tuple[int, int], image: bytes) -> bo
         picture.format == "JPEG"
         and picture.mode == "RGB"
         and picture.size == wanted
-        and image.endswith(END_OF_IMAGE)
+        and _is_whole(image)
     )
+
+
+def _is_whole(image: bytes) -> bool:
+    """True for segments without anything between them, up to the first scan, and an end.
+
+    Decoders pass over a great deal that may not be there.
+    """
+    at = 2
+    while image[at : at + 1] == MARKER and image[at + 1] != SCAN:
+        at += 2 + int.from_bytes(image[at + 2 : at + 4])
+    return image[at : at + 1] == MARKER and image.endswith(END_OF_IMAGE)
 
 
 def _converted(picture: Image.Image, wanted: tuple[int, int]) -> bytes:
