@@ -15,7 +15,9 @@ FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP")
 this.
 """
 QUALITY = 90
-MARKER, SCAN, END_OF_IMAGE = b"\xff", 0xDA, b"\xff\xd9"
+SEGMENTS = frozenset((0xC0, 0xC1, 0xC2, 0xC4, 0xDB, 0xDD, *range(0xE0, 0xF0), 0xFE))
+"""What stands before the first scan of a JPEG that every decoder reads: frames, tables, notes."""
+MARKER, SCAN, END_OF_IMAGE = 0xFF, 0xDA, b"\xff\xd9"
 
 
 class NoPictureError(ValueError):
@@ -64,14 +66,14 @@ def _is_right(picture: Image.Image, wanted: tuple[int, int], image: bytes) -> bo
 
 
 def _is_whole(image: bytes) -> bool:
-    """True for segments without anything between them, up to the first scan, and an end.
+    """True for known segments and nothing else up to the first scan, and an end behind it.
 
-    Decoders pass over a great deal that may not be there.
+    Decoders pass over a great deal that does not belong there.
     """
     at = 2
-    while image[at : at + 1] == MARKER and image[at + 1] != SCAN:
+    while at + 4 <= len(image) and image[at] == MARKER and image[at + 1] in SEGMENTS:
         at += 2 + int.from_bytes(image[at + 2 : at + 4])
-    return image[at : at + 1] == MARKER and image.endswith(END_OF_IMAGE)
+    return image[at : at + 2] == bytes((MARKER, SCAN)) and image.endswith(END_OF_IMAGE)
 
 
 def _converted(picture: Image.Image, wanted: tuple[int, int]) -> bytes:

@@ -5,18 +5,10 @@ import multiprocessing
 import os
 import sys
 import time
-import warnings
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 
-from tests.property.drive import Driver, Tally
-
-BATCH = 5000
-
-
-def batch(seed: int) -> Tally:
-    """One batch of decisions."""
-    warnings.simplefilter("ignore")
-    return Driver(seed).run(BATCH)
+from tests.property.drive import BATCH, Tally, batch
 
 
 def shown(tallies: Iterable[Tally]) -> Iterator[Tally]:
@@ -38,8 +30,9 @@ def main() -> int:
     given = parser.parse_args()
     seeds = range(given.seed, given.seed + -(-given.decisions // BATCH))
     total = Tally()
-    with multiprocessing.get_context("spawn").Pool(given.processes) as pool:
-        for tally in shown(pool.imap(batch, seeds)):
+    fresh = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(given.processes, mp_context=fresh) as pool:
+        for tally in shown(pool.map(batch, seeds)):
             total.steps += tally.steps
             total.replies += tally.replies
             total.wrong += tally.wrong

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import warnings
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from tests.oracle import judge
 from tests.property.answers import answer
 
 PLUGIN = "anything"
+BATCH = 5000
 OUTCOMES = ("decided", "abstained", "invalid")
 CALL = {"call_direction": "dial_in", "protocol": "sip", "local_alias": "sip:room@example.com"}
 QUERIES: dict[str, tuple[dict[str, str], ...]] = {
@@ -124,6 +126,12 @@ class Driver:
         self.tally.steps[step.outcome] += 1
         self.tally.replies[f"{got.reply.status} {got.reply.action}"] += 1
         return blamed(got) or broken(endpoint, urlencode(query), got)
+
+
+def batch(seed: int) -> Tally:
+    """A batch of decisions, for a process of its own."""
+    warnings.simplefilter("ignore")
+    return Driver(seed).run(BATCH)
 
 
 def blamed(got: Answer) -> str:
