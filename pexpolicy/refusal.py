@@ -32,7 +32,8 @@ class Refusal:
         value = f" = {brief(self.value)}" if self.shown else ""
         mark = f" [{self.mark} {self.source}]" if self.mark else ""
         doc = f" ({self.doc})" if self.doc else ""
-        return f"{where}{value}: {self.rule}{doc}{mark}. {self.consequence}."
+        said = f"{where}{value}: {self.rule}{doc}{mark}"
+        return f"{said}{'' if said.endswith('?') else '.'} {self.consequence}."
 
 
 class DecisionError(ValueError):

@@ -94,9 +94,12 @@ class Endpoint(Generic[R]):
                 same = known.from_result(Decision.set_fields(decision), reason=decision.reason)
                 return self._whole(same)
         if kind is CoroutineType:
-            raise self.refuse("a coroutine is no decision: something was not awaited")
+            raise self.unexpected("a coroutine is no decision: something was not awaited")
+        if issubclass(kind, type) and issubclass(cast("type", answer), Decision):
+            name = cast("type", answer).__name__
+            raise self.unexpected(f"{name} is a class and no decision: answer {name}(...)")
         if not isinstance(answer, Mapping):
-            raise self.refuse(f"{brief(answer)} is not a decision of {self.name}")
+            raise self.unexpected(f"{brief(answer)} is not a decision of {self.name}")
         for name in ENVELOPE:
             if name in answer:
                 raise self.refuse(f"{name!r} is no field of a result: {ENVELOPE[name]}")
@@ -106,9 +109,13 @@ class Endpoint(Generic[R]):
         """The decision that a plain ``result`` stands for; raises ``DecisionError``."""
         return self.decisions[0].from_result(result)
 
-    def refuse(self, rule: str) -> DecisionError:
+    def unexpected(self, rule: str) -> DecisionError:
         """The error for an answer that is no decision of this endpoint."""
         names = ", ".join(sorted(d.__name__ for d in self.decisions if d.__name__[0] != "_"))
+        return self.refuse(rule, f"expected None, a result as a dictionary, or one of {names}")
+
+    def refuse(self, rule: str, doc: str = "", mark: str = "", source: str = "") -> DecisionError:
+        """The error for an answer that breaks a rule of this endpoint."""
         return DecisionError(
             Refusal(
                 model=self.name,
@@ -116,9 +123,9 @@ class Endpoint(Generic[R]):
                 value=None,
                 shown=False,
                 rule=rule,
-                doc=f"expected None, a result as a dictionary, or one of {names}",
-                mark="",
-                source="",
+                doc=doc,
+                mark=mark,
+                source=source,
                 consequence=self.consequence,
             )
         )
@@ -154,12 +161,12 @@ UNTOLD = (
     "[DOCUMENTED v11]"
 )
 ENVELOPE: Mapping[str, str] = {
-    "status": "return the result alone; the envelope around it is made here",
-    "action": "return the result alone, or Reject(), Continue() or Redirect(new_alias=...)",
-    "result": "return what stands in it, the envelope around it is made here",
-    "reject": "Infinity knows no such field and would go on; return Reject()",
+    "status": "answer the result alone; the envelope around it is made here",
+    "action": "answer the result alone, or Reject(), Continue() or Redirect(new_alias=...)",
+    "result": "answer what stands in it; the envelope around it is made here",
+    "reject": "Infinity knows no such field and would go on; answer Reject()",
 }
-"""Keys that show that an answer is no result, and what to return instead."""
+"""Keys that show that an answer is no result, and what to answer instead."""
 
 
 def handed_back(body: bytes, action: str = "continue") -> Reply:

@@ -181,7 +181,7 @@ class _ParticipantProperties(Endpoint[ParticipantPropertiesRequest]):
         if type(decision) is not ParticipantProperties:
             return decision
         if TELLING in decision.result and "reject_reason" in decision.set_fields():
-            raise self.refuse("reject_reason refuses nobody: return Reject(reject_reason=...)")
+            raise self.refuse("reject_reason refuses nobody: answer Reject(reject_reason=...)")
         if (
             UNNAMED in decision.result
             and request.params.get("remote_display_name")
@@ -189,7 +189,9 @@ class _ParticipantProperties(Endpoint[ParticipantPropertiesRequest]):
         ):
             raise self.refuse(
                 "remote_display_name = null is allowed only where it was null, and this "
-                "participant has a name [DOCUMENTED* oda]"
+                "participant has a name",
+                mark=Mark.DOCUMENTED_STAR,
+                source="oda",
             )
         return decision
 

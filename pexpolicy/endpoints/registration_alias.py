@@ -97,7 +97,9 @@ class _RegistrationAlias(Endpoint[RegistrationAliasRequest]):
         if request.auth_type == "sso" and isinstance(decision, Credentials):
             raise self.refuse(
                 "the device signs on by single sign-on, which takes an empty result: answer "
-                "Continue() or Reject() [DOCUMENTED* oda]"
+                "Continue() or Reject()",
+                mark=Mark.DOCUMENTED_STAR,
+                source="oda",
             )
         return decision
 
