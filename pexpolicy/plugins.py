@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
+import warnings
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -47,6 +48,8 @@ class Plugin:
     instance: object
     hooks: Mapping[str, Callable[..., Any]]
     threads: Threads | None
+    deprecated: tuple[str, ...] = ()
+    """What to say of hooks that will go."""
 
     @property
     def name(self) -> str:
@@ -102,7 +105,8 @@ def build(
 
 def _build_one(available: Available, table: PluginTable, root: Path) -> Plugin:
     instance = _instance(available, table, root)
-    implemented = _implemented(available, instance)
+    deprecated: list[str] = []
+    implemented = _implemented(available, instance, deprecated)
     if not implemented:
         raise Unbuildable([Problem((), f"{available} implements no hook")])
     threads = None
@@ -112,7 +116,9 @@ def _build_one(available: Available, table: PluginTable, root: Path) -> Plugin:
         if name not in ("lifespan", "check", "prepared")
     ):
         threads = Threads(available.name, table.threads)
-    return Plugin(available, table, instance, implemented, threads)
+    # What a table of 100,000 rooms was read from is not kept beside what was made of it.
+    table = table.model_copy(update={"settings": {}})
+    return Plugin(available, table, instance, implemented, threads, tuple(deprecated))
 
 
 def _instance(available: Available, table: PluginTable, root: Path) -> object:
@@ -132,6 +138,8 @@ def _instance(available: Available, table: PluginTable, root: Path) -> object:
         raise Unbuildable.because(text)
     settings = _settings(plugin_class, table, root)
     try:
+        if "Settings" not in vars(plugin_class) and _takes_nothing(plugin_class):
+            return plugin_class()
         return plugin_class(settings)
     except SettingsError as error:
         raise Unbuildable(
@@ -139,6 +147,12 @@ def _instance(available: Available, table: PluginTable, root: Path) -> object:
         ) from None
     except BaseException as error:  # noqa: BLE001 - a constructor raises what it likes
         raise _unbuildable(f"{available} cannot be built", error) from None
+
+
+def _takes_nothing(plugin_class: type) -> bool:
+    """True for a class with neither a constructor of its own nor an inherited one."""
+    own = {name: getattr(plugin_class, name) for name in ("__init__", "__new__")}
+    return own == {"__init__": object.__init__, "__new__": object.__new__}
 
 
 def _settings(plugin_class: type, table: PluginTable, root: Path) -> BaseModel:
@@ -159,15 +173,20 @@ def _unbuildable(text: str, error: BaseException) -> Unbuildable:
     return Unbuildable.because(f"{text}: {blame(error).summary}")
 
 
-def _implemented(available: Available, instance: object) -> dict[str, Callable[..., Any]]:
+def _implemented(
+    available: Available, instance: object, deprecated: list[str]
+) -> dict[str, Callable[..., Any]]:
     """The hooks of one plugin, by name; misspelt, wrapping and doubled ones are refused by name."""
     pm = pluggy.PluginManager("pexpolicy")
     pm.add_hookspecs(hooks)
     try:
-        pm.register(instance, name=available.name)
-        pm.check_pending()
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            pm.register(instance, name=available.name)
+            pm.check_pending()
     except (pluggy.PluginValidationError, ValueError, TypeError) as error:
         raise Unbuildable([Problem((), f"{available}: {_said(error)}")]) from None
+    deprecated += [f"{available}: {_said(item.message)}" for item in told]
     implemented: dict[str, Callable[..., Any]] = {}
     for caller in pm.get_hookcallers(instance) or ():
         mine = caller.get_hookimpls()
@@ -185,7 +204,7 @@ def _implemented(available: Available, instance: object) -> dict[str, Callable[.
     return implemented
 
 
-def _said(error: Exception) -> str:
+def _said(error: Exception | Warning | str) -> str:
     return " ".join(str(error).split())
 
 
@@ -247,6 +266,7 @@ def advice_of(plugins: Iterable[Plugin]) -> tuple[list[Advice], list[Problem]]:
     advice: list[Advice] = []
     problems: list[Problem] = []
     for plugin in plugins:
+        advice += [Advice(("plugins", plugin.name), text) for text in plugin.deprecated]
         if (asked := plugin.hooks.get("check")) is None:
             continue
         try:

@@ -53,6 +53,8 @@ Pixels = Literal["sd", "hd", "fullhd"]
 class AutomaticParticipant(Checked):
     """Somebody whom a conference calls when it starts."""
 
+    __slots__ = ()
+
     fields = service_fields.AUTOMATIC_PARTICIPANT
     rules = service_rules.AUTOMATIC_PARTICIPANT
 
@@ -82,6 +84,8 @@ class AutomaticParticipant(Checked):
 class Service(Decision):
     """What all six kinds of service have in common."""
 
+    __slots__ = ()
+
     fields = service_fields.SERVICE
 
     name: Name
@@ -101,6 +105,8 @@ class Service(Decision):
 
 class Room(Service):
     """What conferences and lectures have in common: virtual meeting rooms and auditoriums."""
+
+    __slots__ = ()
 
     allow_guests: bool | Unset = UNSET
     pin: Pin | Unset = UNSET
@@ -145,6 +151,8 @@ class Room(Service):
 class Conference(Room):
     """A virtual meeting room."""
 
+    __slots__ = ()
+
     fixed = {"service_type": "conference"}
     rules = service_rules.CONFERENCE
 
@@ -154,6 +162,8 @@ class Conference(Room):
 
 class Lecture(Room):
     """A virtual auditorium: hosts speak, guests listen."""
+
+    __slots__ = ()
 
     fixed = {"service_type": "lecture"}
     rules = service_rules.LECTURE
@@ -167,6 +177,8 @@ class Lecture(Room):
 
 class Gateway(Service):
     """A call on behalf of the caller: to a device, Teams, Meet or another system."""
+
+    __slots__ = ()
 
     fixed = {"service_type": "gateway"}
     rules = service_rules.GATEWAY
@@ -219,6 +231,8 @@ class Gateway(Service):
 class VirtualReception(Service):
     """A virtual reception (``two_stage_dialing``): the caller types the number of a conference."""
 
+    __slots__ = ()
+
     fixed = {"service_type": "two_stage_dialing"}
 
     service_type: Literal["two_stage_dialing"] = "two_stage_dialing"
@@ -241,6 +255,8 @@ class VirtualReception(Service):
 class MediaPlayback(Service):
     """A playlist that is played to the caller."""
 
+    __slots__ = ()
+
     fixed = {"service_type": "media_playback"}
     rules = (*service_rules.PINS, *playback.RULES)
 
@@ -258,6 +274,8 @@ class MediaPlayback(Service):
 
 class TestCall(Service):
     """A call that returns the caller's own picture and sound."""
+
+    __slots__ = ()
 
     __test__: ClassVar[bool] = False
     fixed = {"service_type": "test_call"}
