@@ -63,7 +63,8 @@ class _DirectoryInformation(Endpoint[DirectoryInformationRequest]):
 
     def admit(self, answer: object, request: DirectoryInformationRequest) -> Decision:
         """A list is taken for the entries; entries behind the limit of the request are left out."""
-        decision = self.decide({"entries": answer} if isinstance(answer, list) else answer)
+        listed = issubclass(type(answer), list)
+        decision = self.decide({"entries": answer} if listed else answer)
         limit = request.limit
         if limit is None or not isinstance(decision, Directory):
             return decision
