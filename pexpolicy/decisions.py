@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from msgspec import UNSET, Meta
 
-from pexpolicy.checked import MAX_TEXT, Checked, Field, Mark, Rule, Unset, assign
+from pexpolicy.checked import Checked, Unset, assign
+from pexpolicy.contract import Field, Mark, Rule, each
+from pexpolicy.inspection import MAX_TEXT
 
 Text = Annotated[str, Meta(max_length=MAX_TEXT)]
 """Text of at most 250 characters, which is what Infinity takes (DOCUMENTED*)."""
 Action = Literal["continue", "reject", "redirect"]
 
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:.")
+
 
 class Decision(Checked):
     """The answer of a plugin. ``reason`` says why; it is audited and shown in Pexip's support log.
 
-    Only the fields that were set are sent. A reason of more than 250 characters is shortened: it is ours
-    and not Infinity's, and no decision is to be lost to a long explanation.
+    Only the fields that were set are sent. A reason of more than 250 characters is shortened: it is
+    ours and not Infinity's, and no decision is to be lost to a long explanation.
     """
 
     __slots__ = ("reason",)
@@ -28,16 +34,25 @@ class Decision(Checked):
     if TYPE_CHECKING:
         reason: str | None = None
 
-    def __init__(self, *, reason: str | None = None, **fields: Any) -> None:
-        self._check(fields, strict=True)
-        assign(self, "reason", reason and _shortened(reason))
+    def __init__(self, /, **fields: Any) -> None:
+        reason = fields.pop("reason", None)
+        self._check(fields)
+        assign(self, "reason", None if reason is None else _shortened(reason))
 
     @classmethod
-    def from_result(cls, fields: Any, *, reason: str | None = None) -> Self:
+    def from_result(cls, fields: Mapping[str, Any], *, reason: str | None = None) -> Self:
         """The decision that a plain dictionary stands for."""
         decision = super().from_result(fields)
-        assign(decision, "reason", reason and _shortened(reason))
+        assign(decision, "reason", None if reason is None else _shortened(reason))
         return decision
+
+    def noted(self, *warnings: str) -> Self:
+        """The same with further warnings."""
+        noted = type(self).__new__(type(self))
+        assign(noted, "result", self.result)
+        assign(noted, "reason", self.reason)
+        assign(noted, "warnings", (*self.warnings, *warnings))
+        return noted
 
 
 class Continue(Decision):
@@ -49,36 +64,44 @@ class Continue(Decision):
 class Reject(Decision):
     """Refuse the call, the participant or the registration.
 
-    ``reject_reason`` is shown to the participant, by the requests about participant properties only.
-    A reject never carries a usable result: Infinity would take the result and admit the call.
+    ``reject_reason`` is shown to the participant, by the requests about participant properties
+    only. A reject never carries a usable result: Infinity would take the result and admit the call.
     """
 
     action = "reject"
     fields = {
-        "reject_reason": Field("shown to a refused participant", Mark.DOCUMENTED_STAR, "oda, twofin")
+        "reject_reason": Field(
+            "shown to a refused participant", Mark.DOCUMENTED_STAR, "oda, twofin"
+        )
     }
 
     reject_reason: Text | Unset = UNSET
 
 
 class Redirect(Decision):
-    """Send the caller elsewhere: a SIP caller gets a 302 to ``new_alias``, a full alias with its scheme."""
+    """Send a SIP caller elsewhere, by a 302 to ``new_alias``: a full alias with its scheme."""
 
     action = "redirect"
-    fields = {"new_alias": Field("alias to go to, with its scheme", Mark.DOCUMENTED_STAR, "oda")}
-    rules = (
+    fields = {"new_alias": Field("alias to go to, with its scheme, such as sip:sales@example.com")}
+    rules = each(
         Rule(
             "new_alias",
-            "the alias has no scheme such as sip:",
+            "must begin with a scheme such as sip:",
             Mark.DOCUMENTED_STAR,
             "oda",
-            lambda fields: ":" not in fields["new_alias"],
+            lambda sent: _SCHEME.match(sent.new_alias) is None,
+            row=12,
         ),
     )
 
-    new_alias: Annotated[str, Meta(min_length=1, max_length=MAX_TEXT)]
+    new_alias: Text
 
 
 def _shortened(reason: object) -> str:
-    text = str(reason).encode("utf-8", "replace").decode()
+    """A reason as text that can be written, whatever it is."""
+    try:
+        said = str(reason)[: MAX_TEXT + 1]
+        text = said.encode("utf-8", "replace").decode()
+    except Exception:  # noqa: BLE001 - no decision is lost to its reason
+        return "(unreadable)"
     return text if len(text) <= MAX_TEXT else text[: MAX_TEXT - 1] + "…"

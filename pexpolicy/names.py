@@ -1,4 +1,4 @@
-"""Names of Infinity's own objects: locations, themes, proxies. A name it does not know voids the answer."""
+"""Names of Infinity's own objects: one that it does not know voids the answer."""
 
 from __future__ import annotations
 
@@ -7,7 +7,11 @@ from typing import Any
 
 from pexpolicy.decisions import Decision
 from pexpolicy.endpoints.service_fields import NAMED_OBJECTS
+from pexpolicy.endpoints.service_types import AutomaticParticipant
 from pexpolicy.refusal import DecisionError, Refusal, brief, did_you_mean
+
+MAX_SOUND = 1024
+"""Results that are remembered as sound: most decisions are made once and given to many calls."""
 
 
 class DeclaredNames:
@@ -15,25 +19,32 @@ class DeclaredNames:
 
     def __init__(self, declared: Mapping[str, frozenset[str]]) -> None:
         self._declared = declared
+        self._sound: set[bytes] = set()
 
     def check(self, decision: Decision) -> None:
         """Raise ``DecisionError`` for a name of a declared kind that is not listed."""
-        for field, value in _named(decision.set_fields()):
+        if decision.result in self._sound:
+            return
+        for field, value in _named(decision.set_fields(), decision.names):
             kind = NAMED_OBJECTS[field]
             known = self._declared.get(kind)
             if known is not None and value and value not in known:
                 raise DecisionError(_refusal(decision, field, value, kind, known))
+        if len(self._sound) >= MAX_SOUND:
+            self._sound.clear()
+        self._sound.add(decision.result)
 
 
-def _named(fields: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
-    for field, value in fields.items():
-        if field in NAMED_OBJECTS:
-            for name in value if isinstance(value, list) else [value]:
-                if isinstance(name, str):
-                    yield field, name
-        elif field == "automatic_participants":
-            for participant in value:
-                yield from _named(participant)
+def _named(fields: Mapping[str, Any], known: frozenset[str]) -> Iterable[tuple[str, str]]:
+    """The names in fields, each with its field; a field that does not exist names nothing."""
+    for field in NAMED_OBJECTS.keys() & fields.keys() & known:
+        value = fields[field]
+        for name in value if isinstance(value, list) else [value]:
+            if isinstance(name, str):
+                yield field, name
+    if "automatic_participants" in known:
+        for participant in fields.get("automatic_participants", ()):
+            yield from _named(participant, AutomaticParticipant.names)
 
 
 def _refusal(

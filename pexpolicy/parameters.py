@@ -1,26 +1,30 @@
 """Typed views of the parameters that Infinity sends.
 
 A request never fails to parse: Infinity adds parameters with almost every release, and a call must
-not be lost to one that we cannot read. So a request keeps every parameter as it came, and each typed
-attribute is read from them when a plugin asks for it: malformed, empty and absent values are unset.
-Nothing is validated, so there is nothing for a validation library to do; and a plugin looks at two or
-three of some forty parameters, so reading them all for each call would be most of the work of a call.
+not be lost to one that we cannot read. So a request keeps every parameter as it came, and each
+typed attribute is read from them when a plugin asks for it: malformed, empty and absent values are
+unset. Nothing is validated, so there is nothing for a validation library to do; and a plugin looks
+at two or three of some forty parameters, so reading them all for each call would be most of the
+work of a call.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any, Generic, Literal, NoReturn, Protocol, TypeVar, cast, overload
+from typing import Any, ClassVar, Generic, Literal, NoReturn, Protocol, TypeVar, cast, overload
 
 from multidict import MultiMapping
 
 from pexpolicy.alias import Alias
+from pexpolicy.contract import Mark
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 Role = Literal["chair", "guest", "unknown"]
-
+UNSET_WORDS = ("", "none", "null")
+MAX_DIGITS = 20
+"""Digits of a number; longer ones are malformed."""
 
 Params = MultiMapping[str]
 """All parameters of a request, by their names on the wire; one name may have several values."""
@@ -28,6 +32,9 @@ Params = MultiMapping[str]
 
 class Request:
     """One question of a Conferencing Node; frozen. Its attributes are its parameters, typed."""
+
+    since: ClassVar[str] = ""
+    """The first version of Infinity that is known to make this request."""
 
     params: Params
     """Everything that came, by the names on the wire, unknown parameters included."""
@@ -50,12 +57,12 @@ class Request:
     @classmethod
     def parameters(cls) -> dict[str, Parameter[Any]]:
         """Every typed parameter of this request, by attribute name."""
-        found: dict[str, Parameter[Any]] = {}
-        for base in reversed(cls.__mro__):
-            for name, value in vars(base).items():
-                if isinstance(value, Parameter):
-                    found[name] = value
-        return found
+        return {
+            name: value
+            for base in reversed(cls.__mro__)
+            for name, value in vars(base).items()
+            if isinstance(value, Parameter)
+        }
 
 
 class Reader(Protocol[T_co]):
@@ -68,11 +75,12 @@ class Reader(Protocol[T_co]):
 class Parameter(Generic[T]):
     """One parameter as a typed attribute of a request, read at first use and then kept.
 
-    ``wire`` is the name on the wire where it differs from the attribute; ``since`` the first Infinity
-    version that is known to send it; ``values`` what Infinity is known to send.
+    ``wire`` is the name on the wire where it differs from the attribute; ``values`` what Infinity
+    is known to send; ``since`` the first version of Infinity that is known to send it, where the
+    request is older; ``absent`` what the attribute is when nothing or something malformed came.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is a column of the reference
         self,
         read: Reader[T],
         doc: str,
@@ -80,7 +88,8 @@ class Parameter(Generic[T]):
         wire: str = "",
         values: tuple[str, ...] = (),
         since: str = "",
-        absent: str = "unset",
+        absent: str = "None",
+        mark: Mark = Mark.DOCUMENTED_STAR,
         secret: bool = False,
     ) -> None:
         self.read = read
@@ -89,6 +98,7 @@ class Parameter(Generic[T]):
         self.values = values
         self.since = since
         self.absent = absent
+        self.mark = mark
         self.secret = secret
         self.name = wire
         self.__doc__ = doc
@@ -110,7 +120,13 @@ class Parameter(Generic[T]):
 
 
 def text(params: Params, name: str) -> str | None:
-    """The text, or ``None`` for empty and absent."""
+    """The text, or ``None`` for empty and absent ones and for the word ``None``."""
+    value = params.get(name)
+    return value if value and value != "None" else None
+
+
+def typed(params: Params, name: str) -> str | None:
+    """The text that somebody typed, or ``None`` for an empty or absent one."""
     return params.get(name) or None
 
 
@@ -123,7 +139,7 @@ def flag(params: Params, name: str) -> bool | None:
 def integer(params: Params, name: str) -> int | None:
     """A whole number in ASCII digits; all else is unset."""
     digits = (params.get(name) or "").strip()
-    if len(digits) > 20 or not digits.removeprefix("-").isdigit() or not digits.isascii():
+    if len(digits) > MAX_DIGITS or not digits.removeprefix("-").isdigit() or not digits.isascii():
         return None
     return int(digits)
 
@@ -134,8 +150,9 @@ def alias(params: Params, name: str) -> Alias:
 
 
 def word(params: Params, name: str) -> str | None:
-    """A keyword in lower case without surrounding quotes (the documented ``auth_type`` has them)."""
-    return (params.get(name) or "").strip().strip('"').lower() or None
+    """A keyword in lower case, without quotes: the documented ``auth_type`` has them."""
+    found = (params.get(name) or "").strip().strip('"').lower()
+    return None if found in UNSET_WORDS else found
 
 
 def role(params: Params, name: str) -> Role | None:
@@ -144,11 +161,17 @@ def role(params: Params, name: str) -> Role | None:
     return cast("Role", value) if value in ("chair", "guest", "unknown") else None
 
 
+def known_role(params: Params, name: str) -> Literal["chair", "guest"] | None:
+    """The same where a role that is not known is none."""
+    value = role(params, name)
+    return None if value == "unknown" else value
+
+
 def header_values(params: Params, name: str) -> tuple[str, ...]:
     """The values of a parameter that Infinity derives from a SIP header.
 
-    Its name is matched without case and with ``_`` equal to ``-``; its value is one text, several of
-    them, or a JSON list of texts, as different versions of Infinity send it.
+    Its name is matched without case and with ``_`` equal to ``-``; its value is one text, several
+    of them, or a JSON list of texts, as different versions of Infinity send it.
     """
     wanted = _header_name(name)
     values: list[str] = []
@@ -181,4 +204,3 @@ def by_prefix(params: Params, prefix: str) -> Mapping[str, tuple[str, ...]]:
             name = key[len(prefix) :]
             found[name] = (*found.get(name, ()), value)
     return found
-

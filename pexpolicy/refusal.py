@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
+
+MAX_BITS = 200
+MAX_GUESSED = 64
+"""Longer words than this are no slips of the pen; comparing them would take long."""
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """One breach of the contract: where it is, what stands there, what the rule is, what would follow."""
+    """One breach of the contract: where it is, the rule, and what would follow."""
 
     model: str
     field: str
@@ -24,7 +28,7 @@ class Refusal:
     consequence: str
 
     def __str__(self) -> str:
-        where = f"{self.model}.{self.field}" if self.field else self.model
+        where = f"{self.model}.{brief_name(self.field)}" if self.field else self.model
         value = f" = {brief(self.value)}" if self.shown else ""
         mark = f" [{self.mark} {self.source}]" if self.mark else ""
         doc = f" ({self.doc})" if self.doc else ""
@@ -40,28 +44,33 @@ class DecisionError(ValueError):
 
 
 def brief(value: object, limit: int = 60) -> str:
-    """A value on one short line, whatever it is."""
-    if isinstance(value, str | bytes):
-        return repr(value if len(value) <= limit else value[:limit]) + (
-            f"… ({len(value)} long)" if len(value) > limit else ""
-        )
-    if value is None or isinstance(value, bool | int | float):
+    """A value on one short line, whatever it is; no method of its own is called."""
+    kind = type(value)
+    if kind is str or kind is bytes:
+        written: str | bytes = value  # type: ignore[assignment]
+        if len(written) > limit:
+            return f"{written[:limit]!r}… ({len(written)} long)"
+        return repr(written)
+    if kind is int and value.bit_length() > MAX_BITS:  # type: ignore[attr-defined]
+        return f"a number of more than {MAX_BITS} bits"
+    if value is None or kind in (bool, int, float):
         return repr(value)[:limit]
-    return f"a {type(value).__name__}"
+    return article(type.__dict__["__name__"].__get__(kind)[:limit])
+
+
+def article(noun: str) -> str:
+    """A noun behind the article that it takes."""
+    return f"an {noun}" if noun[:1].lower() in "aeiou" else f"a {noun}"
+
+
+def brief_name(name: str, limit: int = 80) -> str:
+    """The name of a field, cut where it is absurdly long."""
+    return name if len(name) <= limit else f"{name[:limit]}…"
 
 
 def did_you_mean(name: str, known: Collection[str]) -> str:
     """``; did you mean 'x'?`` where a known name is close, else nothing."""
+    if len(name) > MAX_GUESSED:
+        return ""
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     return f"; did you mean {close[0]!r}?" if close else ""
-
-
-def unknown_field(missing: str, fields: Mapping[Any, Any], known: Collection[str]) -> str:
-    """What to say of a field that does not exist; of the likeliest one where another is missing."""
-    for name in fields:
-        if name in known or not isinstance(name, str):
-            continue
-        guess = did_you_mean(name, known)
-        if not missing or repr(missing) in guess:
-            return f"there is no field {name!r}{guess}"
-    return ""

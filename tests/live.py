@@ -54,6 +54,7 @@ def running(
     *arguments: str,
     python: str = sys.executable,
     environment: Mapping[str, str] | None = None,
+    folder: Path | None = None,
 ) -> Iterator[Running]:
     """Start a server on a free port, wait until it announces itself, and end it."""
     command = (python, "-m", "pexpolicy", "serve", "--config", str(config), "--port", "0")
@@ -62,6 +63,7 @@ def running(
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         env={**os.environ, **(environment or {})},
+        cwd=folder,
         text=True,
     ) as server:
         try:

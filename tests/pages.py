@@ -1,6 +1,7 @@
 """The pages of the documentation, taken apart: blocks, commands with output, tables, links."""
 
 import re
+import tomllib
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -11,11 +12,12 @@ from tests.live import ROOT
 README = ROOT / "README.md"
 CONFIGURATION = ROOT / "docs" / "configuration.md"
 OPERATIONS = ROOT / "docs" / "operations.md"
-WRITTEN = [
-    README,
-    *sorted((ROOT / "docs").glob("*.md")),
-    *sorted(ROOT.glob("plugins/*/README.md")),
-]
+WRITTEN = [README, CONFIGURATION, OPERATIONS, *sorted(ROOT.glob("plugins/*/README.md"))]
+"""The pages for administrators and operators: what they show is tried."""
+ALL = sorted({*WRITTEN, *(ROOT / "docs").glob("**/*.md")})
+TABLES = {"server", "auth", "audit", "infinity", "endpoints", "plugin_dirs", "plugins"}
+PLUGINS = {"rooms", "domains", "blocklist"}
+"""Those of this repository, and the one that the README writes."""
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\]\(([^)\s#:]*)(?:#([^)\s]+))?\)")
 _CHANGING = [
@@ -52,12 +54,13 @@ def block(page: Path, language: str) -> str:
 
 
 def configurations(page: Path) -> list[str]:
-    """Whole configurations: every block of TOML but those whose first line says what else it is."""
-    return [
-        text
-        for language, text in blocks(page)
-        if language == "toml" and not text.startswith("# pyproject.toml\n")
-    ]
+    """Whole configurations: the blocks of TOML with our tables and no plugins from elsewhere."""
+    return [text for language, text in blocks(page) if language == "toml" and _whole(text)]
+
+
+def _whole(text: str) -> bool:
+    document = tomllib.loads(text)
+    return document.keys() <= TABLES and document.get("plugins", {}).keys() <= PLUGINS
 
 
 def examples(*programs: str) -> list[Example]:

@@ -35,7 +35,7 @@ def pexpolicy(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]
             "PATH": os.environ["PATH"],
             "PYTHONPATH": found,
             "PYTHONUTF8": "1",
-            "COLUMNS": "120",
+            "COLUMNS": "200",
             "PEXPOLICY_PASSWORD": "a password",
         },
         stdout=subprocess.PIPE,
@@ -195,7 +195,7 @@ def test_every_outcome_of_a_step_is_explained() -> None:
     assert outcomes <= {row[0] for row in pages.rows(pages.OPERATIONS)}
 
 
-@pytest.mark.parametrize("page", pages.WRITTEN, ids=lambda page: str(page.relative_to(live.ROOT)))
+@pytest.mark.parametrize("page", pages.ALL, ids=lambda page: str(page.relative_to(live.ROOT)))
 def test_a_link_leads_somewhere(page: Path) -> None:
     for target, anchor in pages.links(page):
         aim = page.parent / target if target else page

@@ -1,6 +1,7 @@
 """HTTP at the edge: what is answered, what is refused, and that nothing of it comes back."""
 
 import asyncio
+from contextlib import suppress
 from typing import Any
 from urllib.parse import quote, quote_plus
 
@@ -79,9 +80,11 @@ async def test_the_longest_line_that_is_promised_is_answered(serving: Serve) -> 
 @pytest.mark.parametrize("length", [LINE + 100, 3 * LINE, 10 * LINE])
 async def test_a_longer_line_is_refused(serving: Serve, length: int) -> None:
     async with serving({}) as server:
-        reply = await server.ask(f"{wire.SERVICE}?{NEEDLE}=" + "x" * length)
-        assert reply.status in (400, 414)
-        assert reply.body == b""
+        # A server that hangs up while the line still comes may take its reply along.
+        with suppress(ConnectionError):
+            reply = await server.ask(f"{wire.SERVICE}?{NEEDLE}=" + "x" * length)
+            assert reply.status in (400, 414)
+            assert reply.body == b""
         (line,) = server.lines()
         assert line["reason"] == "malformed"
         assert NEEDLE not in server.audit.read_text()

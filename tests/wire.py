@@ -5,6 +5,7 @@ import base64
 import json
 import socket
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -91,7 +92,8 @@ async def send(port: int, content: bytes) -> Reply:
         return parsed(await reader.read())
     finally:
         writer.close()
-        await writer.wait_closed()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
 
 
 def ask_blocking(

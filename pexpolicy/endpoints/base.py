@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, field
+from types import CoroutineType
 from typing import Any, ClassVar, Generic, TypeVar, cast
 
 import msgspec
@@ -32,8 +33,9 @@ class Reply(msgspec.Struct, frozen=True, gc=False):
 class Endpoint(Generic[R]):
     """One of the six request types; ``name`` is used for it everywhere.
 
-    ``default`` answers when no plugin does. ``refusal`` answers for a failed plugin whose ``on_error`` is
-    ``reject``; where Infinity knows no reject (``can_reject`` is false) it is the most careful reply there is.
+    ``default`` answers when no plugin does. ``refusal`` answers for a failed plugin whose
+    ``on_error`` is ``reject``; where Infinity knows no reject (``can_reject`` is false) it is the
+    most careful reply there is.
     """
 
     name: str
@@ -44,6 +46,10 @@ class Endpoint(Generic[R]):
     default: Decision = field(default_factory=Continue)
     refusal: Decision = field(default_factory=Reject)
     can_reject: bool = True
+    tells_reject_reason: bool = False
+    """True where a reject may say why to the person who is refused; elsewhere nothing stands
+    beside it.
+    """
 
     consequence: ClassVar[str] = "Infinity would drop the reply and use its own database"
 
@@ -60,11 +66,41 @@ class Endpoint(Generic[R]):
 
     def decide(self, answer: object) -> Decision:
         """The decision that an answer stands for; a plain dictionary is taken for ``result``."""
-        if type(answer) in self.decisions:
-            return cast("Decision", answer)
-        if isinstance(answer, Mapping):
-            return self.from_result(answer)
-        raise self.refuse(f"{brief(answer)} is not a decision of {self.name}")
+        kind = type(answer)
+        try:
+            for known in self.decisions:
+                if kind is known:
+                    return self._whole(cast("Decision", answer))
+            return self._taken(answer)
+        except DecisionError:
+            raise
+        except Exception as error:  # noqa: BLE001 - an answer may raise anything when it is looked at
+            name = type(error).__name__
+            raise self.refuse(f"{brief(answer)} cannot be read: {name}") from None
+
+    def _whole(self, decision: Decision) -> Decision:
+        """A decision as this endpoint sends it; ``AttributeError`` for one never put together."""
+        reason = decision.reason
+        if type(decision) is Reject and decision.result != EMPTY and not self.tells_reject_reason:
+            return Reject(reason=reason).noted(UNTOLD)
+        return decision
+
+    def _taken(self, answer: object) -> Decision:
+        """The decision that something else stands for."""
+        kind = type(answer)
+        for known in self.decisions:
+            if issubclass(kind, known):
+                decision = cast("Decision", answer)
+                same = known.from_result(Decision.set_fields(decision), reason=decision.reason)
+                return self._whole(same)
+        if kind is CoroutineType:
+            raise self.refuse("a coroutine is no decision: something was not awaited")
+        if not isinstance(answer, Mapping):
+            raise self.refuse(f"{brief(answer)} is not a decision of {self.name}")
+        for name in ENVELOPE:
+            if name in answer:
+                raise self.refuse(f"{name!r} is no field of a result: {ENVELOPE[name]}")
+        return self.from_result(answer)
 
     def from_result(self, result: Mapping[str, Any]) -> Decision:
         """The decision that a plain ``result`` stands for; raises ``DecisionError``."""
@@ -72,7 +108,7 @@ class Endpoint(Generic[R]):
 
     def refuse(self, rule: str) -> DecisionError:
         """The error for an answer that is no decision of this endpoint."""
-        names = ", ".join(sorted(d.__name__ for d in self.decisions))
+        names = ", ".join(sorted(d.__name__ for d in self.decisions if d.__name__[0] != "_"))
         return DecisionError(
             Refusal(
                 model=self.name,
@@ -103,12 +139,27 @@ class Endpoint(Generic[R]):
     def envelope(self, decision: Decision) -> dict[str, Any]:
         """The keys that Infinity reads."""
         envelope: dict[str, Any] = {"status": "success", "action": decision.action}
-        if decision.sends_result and decision.result != EMPTY:
+        if (
+            decision.sends_result
+            and decision.result != EMPTY
+            and (decision.action != "reject" or self.tells_reject_reason)
+        ):
             envelope["result"] = orjson.Fragment(decision.result)
         return envelope
 
 
 EMPTY = b"{}"
+UNTOLD = (
+    "reject_reason: shown to participants by participant properties only; it is not sent here "
+    "[DOCUMENTED v11]"
+)
+ENVELOPE: Mapping[str, str] = {
+    "status": "return the result alone; the envelope around it is made here",
+    "action": "return the result alone, or Reject(), Continue() or Redirect(new_alias=...)",
+    "result": "return what stands in it, the envelope around it is made here",
+    "reject": "Infinity knows no such field and would go on; return Reject()",
+}
+"""Keys that show that an answer is no result, and what to return instead."""
 
 
 def handed_back(body: bytes, action: str = "continue") -> Reply:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pexpolicy.contract import Mark
 from pexpolicy.parameters import (
     Parameter,
     Request,
@@ -10,8 +11,12 @@ from pexpolicy.parameters import (
     header_values,
     integer,
     text,
+    typed,
     word,
 )
+
+BEFORE_V29 = "v29 to v34"
+"""First seen in a copy of Pexip's table whose version lies between these."""
 
 PROTOCOLS = ("api", "webrtc", "sip", "rtmp", "h323", "teams", "mssip")
 TRIGGERS = (
@@ -43,8 +48,8 @@ class CallRequest(NodeRequest):
 
     local_alias = Parameter(
         alias,
-        "The dialed alias, the key of most decisions. Web: as typed; SIP: the full URI; H.323: may have a "
-        "scheme. Of a call that Infinity dials out: the alias it calls from.",
+        "The dialed alias, the key of most decisions. Web: as typed; SIP: the full URI; H.323: may "
+        "have a scheme. Of a call that Infinity dials out: the alias it calls from.",
         absent="the empty alias",
     )
     remote_alias = Parameter(
@@ -52,24 +57,20 @@ class CallRequest(NodeRequest):
         "The caller, or who is called; equal to the display name for web guests.",
         absent="the empty alias",
     )
-    remote_display_name = Parameter(text, "Name of the caller.")
+    remote_display_name = Parameter(typed, "Name of the caller.")
     remote_address = Parameter(text, "IPv4 or IPv6 address of the caller, or of a proxy before it.")
     remote_port = Parameter(integer, "Port of the caller.")
     call_direction = Parameter(
         word,
-        "dial_in; dial_out before Infinity dials; non_dial for probes such as OPTIONS and SUBSCRIBE.",
+        "dial_in; dial_out before Infinity dials; non_dial for probes such as OPTIONS, SUBSCRIBE.",
         values=("dial_in", "dial_out", "non_dial"),
     )
-    protocol = Parameter(
-        word, "Protocol of the call; web apps start as api.", values=PROTOCOLS
-    )
+    protocol = Parameter(word, "Protocol of the call; web apps start as api.", values=PROTOCOLS)
     trigger = Parameter(word, "What made the node ask.", values=TRIGGERS)
     vendor = Parameter(text, "SIP User-Agent or browser; web apps append Webapp3/version+hash.")
     registered = Parameter(flag, "True for a caller that is registered to Infinity.")
-    bandwidth = Parameter(
-        integer, "Bandwidth of an inbound call; 0 in every capture.", absent="unset"
-    )
-    call_tag = Parameter(text, "Tag of the call, free text.", since="v35")
+    bandwidth = Parameter(integer, "Bandwidth of an inbound call; 0 in every capture.")
+    call_tag = Parameter(typed, "Tag of the call, free text.", since=BEFORE_V29)
     idp_uuid = Parameter(text, "UUID of the identity provider (not of the user).", since="v35")
     has_authenticated_display_name = Parameter(
         flag, "True when the display name came from an identity provider.", since="v35"
@@ -80,13 +81,15 @@ class CallRequest(NodeRequest):
     teams_tenant_id = Parameter(text, "Tenant of a Microsoft Teams call.", since="v35")
     ms_subnet = Parameter(
         header_values,
-        "Subnets of a Skype for Business client, from the SIP header of that name; each a text.",
+        "Subnets of a Skype for Business client, from the SIP header of that name; each a text. "
+        "The name is matched without case and with _ equal to -.",
         wire="ms-subnet",
         absent="no values",
     )
     p_asserted_identity = Parameter(
         header_values,
-        "Asserted identities from the SIP header of that name; each a text such as <sip:a@b>.",
+        "Asserted identities from the SIP header of that name; each a text such as <sip:a@b>. The "
+        "name is matched without case and with _ equal to -; old versions: P-Asserted-Identity.",
         wire="p_Asserted-Identity",
         absent="no values",
     )
@@ -99,8 +102,8 @@ class ServiceParameters(Request):
     service_tag = Parameter(text, "Equal to service_tag of our service answer.")
     unique_service_name = Parameter(
         text,
-        "Gateway: the rule's name with a unique suffix; breakout: main room, _breakout_ and its UUID; "
-        "else equal to service_name.",
+        "Gateway: the rule's name with a unique suffix; breakout: main room, _breakout_ and its "
+        "UUID; else equal to service_name.",
     )
 
 
@@ -108,9 +111,22 @@ class TransferParameters(Request):
     """What is known of an earlier service of the same caller."""
 
     previous_service_name = Parameter(text, "Service before a transfer; the guard against loops.")
-    telehealth_request_id = Parameter(text, "Id of the request, Epic telehealth calls only.")
-    request_id = Parameter(text, "Id of this request, for correlation; not guaranteed.", since="v38")
-    encryption = Parameter(text, "On for web calls, Unknown for SIP in old versions.")
+    telehealth_request_id = Parameter(
+        text, "Id of the request, Epic telehealth calls only.", since=BEFORE_V29
+    )
+    request_id = Parameter(
+        text,
+        "Id of this request, for correlation; not guaranteed. A UUID, or 8 hexadecimal digits.",
+        since="v35",
+        mark=Mark.CAPTURE,
+    )
+    encryption = Parameter(
+        text,
+        "On for web calls, Unknown for SIP.",
+        values=("On", "Unknown"),
+        since="v21",
+        mark=Mark.CAPTURE,
+    )
 
 
 class ProxyParameters(Request):

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 from typing import Any
 
-
 from msgspec import UNSET
 
-from pexpolicy.checked import Checked, Field, Unset
+from pexpolicy.checked import Checked, Unset
+from pexpolicy.contract import Field
 from pexpolicy.decisions import Continue, Decision, Text
 from pexpolicy.endpoints.base import Endpoint
-from pexpolicy.endpoints.call_parameters import NodeRequest
-from pexpolicy.parameters import Parameter, alias, integer, text
+from pexpolicy.endpoints.call_parameters import BEFORE_V29, NodeRequest
+from pexpolicy.parameters import Parameter, alias, integer, typed
 
 
 class DirectoryInformationRequest(NodeRequest):
     """Whom does the phone book hold for the search text ``q``?"""
 
-    q = Parameter(text, "Search text; may be empty or one letter.")
+    since = "v13"
+
+    q = Parameter(typed, "Search text; may be empty or one letter.")
     registration_alias = Parameter(alias, "The alias that searches.", absent="the empty alias")
     limit = Parameter(integer, "How many entries to return at most; 10 so far.")
-    call_tag = Parameter(text, "Tag of the call, free text.")
+    call_tag = Parameter(typed, "Tag of the call, free text.", since=BEFORE_V29)
 
 
 class DirectoryEntry(Checked):
@@ -42,7 +44,7 @@ class DirectoryEntry(Checked):
 
 
 class Directory(Decision):
-    """Entries in the order in which they are shown. More than the request's ``limit`` are not sent."""
+    """Entries in the order in which they are shown, at most ``limit`` of the request."""
 
     consequence = DirectoryEntry.consequence
     fields = {

@@ -6,7 +6,8 @@ from typing import Annotated, Any
 
 from msgspec import UNSET, Meta
 
-from pexpolicy.checked import Field, Unset
+from pexpolicy.checked import Unset
+from pexpolicy.contract import Field, Mark, Rule, each
 from pexpolicy.decisions import Continue, Decision
 from pexpolicy.endpoints.base import Endpoint, Reply, handed_back
 from pexpolicy.endpoints.call_parameters import (
@@ -16,11 +17,14 @@ from pexpolicy.endpoints.call_parameters import (
     TransferParameters,
 )
 
+OLD_FORM = Field("old form of overflow_locations", Mark.CONTESTED, "lorist")
 LocationName = Annotated[str, Meta(min_length=1, max_length=250)]
 
 
 class MediaLocationRequest(CallRequest, ServiceParameters, TransferParameters, ProxyParameters):
     """Which system location handles the media of this participant?"""
+
+    since = "v11"
 
 
 class MediaLocation(Decision):
@@ -30,17 +34,33 @@ class MediaLocation(Decision):
     fields = {
         "location": Field("name of a system location, spelled as in Infinity"),
         "overflow_locations": Field("names of system locations, tried in order when it is full"),
+        "primary_overflow_location": OLD_FORM,
+        "secondary_overflow_location": OLD_FORM,
     }
+    rules = each(
+        *(
+            Rule(
+                name,
+                "the old form; whether it is still read is open, so send overflow_locations",
+                Mark.CONTESTED,
+                "lorist; oda",
+                lambda _: True,
+            )
+            for name in ("primary_overflow_location", "secondary_overflow_location")
+        )
+    )
 
     location: LocationName
     overflow_locations: list[LocationName] | Unset = UNSET
+    primary_overflow_location: LocationName | Unset = UNSET
+    secondary_overflow_location: LocationName | Unset = UNSET
 
 
 class _MediaLocation(Endpoint[MediaLocationRequest]):
     consequence = MediaLocation.consequence
 
     def envelope(self, decision: Decision) -> dict[str, Any]:
-        """Without a location nothing that reads as a success: an empty result may count as invalid (oda)."""
+        """No success without a location: an empty result may count as invalid (oda)."""
         if isinstance(decision, Continue):
             return {"status": "fail", "action": "continue"}
         return super().envelope(decision)

@@ -3,28 +3,40 @@
 from __future__ import annotations
 
 import asyncio
-import io
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pexpolicy.alias import Alias
 from pexpolicy.checked import assign
 from pexpolicy.decisions import Continue, Decision
 from pexpolicy.endpoints.base import JPEG, Endpoint, Reply, handed_back
-from pexpolicy.endpoints.call_parameters import CallRequest, ServiceParameters
+from pexpolicy.endpoints.call_parameters import CallRequest, ProxyParameters, ServiceParameters
+from pexpolicy.endpoints.picture import NoPictureError, jpeg
 from pexpolicy.parameters import Parameter, Params, integer, role
+from pexpolicy.refusal import brief
 
-MAX_PIXELS = 25_000_000
-"""Pictures of more pixels than this are refused before they are decoded."""
 MAX_SIDE = 4096
+"""Pixels; nobody asks for a larger avatar."""
 
 
-class ParticipantAvatarRequest(CallRequest, ServiceParameters):
+class ParticipantAvatarRequest(CallRequest, ServiceParameters, ProxyParameters):
     """Which picture belongs to ``alias``?
 
-    Comes in two shapes: about a participant with all that is known of the call, and about an entry of the
-    directory with node, size and ``registered`` only.
+    Comes in two shapes: about a participant with all that is known of the call, and about an entry
+    of the directory with node, size and ``registered`` only.
     """
+
+    since = "v11"
+    directory: ClassVar[tuple[str, ...]] = (
+        "height",
+        "location",
+        "node_ip",
+        "pseudo_version_id",
+        "registered",
+        "version_id",
+        "width",
+    )
+    """What comes about an entry of the directory."""
 
     alias: Alias
     """Whose picture is asked for, from the path."""
@@ -39,10 +51,11 @@ class ParticipantAvatarRequest(CallRequest, ServiceParameters):
 
 
 class Avatar(Decision):
-    """A picture: the bytes of a JPEG, or of any picture that Pillow reads.
+    """A picture: the bytes of a JPEG, or of a PNG, GIF, WebP or BMP.
 
-    What leaves is a JPEG in RGB of exactly the width and height that were asked for (DOCUMENTED*); a picture
-    that is another is converted, scaled and cut around its middle, outside the event loop.
+    What leaves is a JPEG in RGB of exactly the width and height that were asked for (DOCUMENTED*);
+    a picture that is another is converted, scaled and cut around its middle, outside the event
+    loop.
     """
 
     __slots__ = ("image",)
@@ -55,7 +68,7 @@ class Avatar(Decision):
     def __init__(self, image: bytes, *, reason: str | None = None) -> None:
         super().__init__(reason=reason)
         if type(image) is not bytes:
-            raise ENDPOINT.refuse("an avatar is the bytes of a picture")
+            raise ENDPOINT.refuse(f"an avatar is the bytes of a picture, not {brief(image)}")
         assign(self, "image", image)
 
     def __eq__(self, other: object) -> bool:
@@ -68,30 +81,11 @@ class Avatar(Decision):
         return f"Avatar({len(self.image)} bytes)"
 
     def fitted(self, width: int | None, height: int | None) -> Self:
-        """The same as a JPEG in RGB of this size; raises ``DecisionError`` for what is no picture."""
-        return type(self)(_jpeg(self.image, width, height), reason=self.reason)
-
-
-def _jpeg(image: bytes, width: int | None, height: int | None) -> bytes:
-    from PIL import Image, ImageOps  # noqa: PLC0415 - 40 ms of import that only avatars need
-
-    try:
-        with Image.open(io.BytesIO(image)) as picture:
-            if picture.width * picture.height > MAX_PIXELS:
-                raise ENDPOINT.refuse(f"the picture has more than {MAX_PIXELS} pixels")
-            wanted = (width or picture.width, height or picture.height)
-            right = picture.format == "JPEG" and picture.mode == "RGB" and picture.size == wanted
-            picture.load()
-            if right:
-                return image
-            converted = ImageOps.fit(picture.convert("RGB"), wanted)
-            out = io.BytesIO()
-            converted.save(out, "JPEG", quality=90)
-            return out.getvalue()
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        if type(error).__name__ == "DecisionError":
-            raise
-        raise ENDPOINT.refuse(f"the picture cannot be read: {error}") from None
+        """The same as a JPEG in RGB of this size; raises ``DecisionError``."""
+        try:
+            return type(self)(jpeg(self.image, width, height), reason=self.reason)
+        except NoPictureError as error:
+            raise ENDPOINT.refuse(str(error)) from None
 
 
 class _ParticipantAvatar(Endpoint[ParticipantAvatarRequest]):
@@ -105,16 +99,21 @@ class _ParticipantAvatar(Endpoint[ParticipantAvatarRequest]):
         self, answer: object, request: ParticipantAvatarRequest
     ) -> Decision | Coroutine[Any, Any, Decision]:
         """Bytes are taken for a picture; a picture is made to fit in a thread."""
-        if isinstance(answer, bytes):
+        if type(answer) is bytes:
             answer = Avatar(answer)
-        if not isinstance(answer, Avatar):
-            return super().admit(None if isinstance(answer, dict) else answer, request)
-        return self._fitted(answer, request)
+        decision = self.decide(answer)
+        return self._fitted(decision, request) if type(decision) is Avatar else decision
+
+    def from_result(self, result: Mapping[str, Any]) -> Decision:
+        """No dictionary stands for a picture."""
+        raise self.refuse("a dictionary is no picture")
 
     async def _fitted(self, avatar: Avatar, request: ParticipantAvatarRequest) -> Decision:
         width, height = request.width, request.height
         if not all(side is None or 0 < side <= MAX_SIDE for side in (width, height)):
-            raise self.refuse(f"no picture can be {width} by {height} pixels")
+            raise self.refuse(
+                f"no picture of {width} by {height} pixels is made, which was asked for"
+            )
         return await asyncio.to_thread(avatar.fitted, width, height)
 
     def reply(self, decision: Decision, decision_id: str, decided_by: str) -> Reply:

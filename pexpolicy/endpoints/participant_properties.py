@@ -1,36 +1,45 @@
-"""Participant properties: what a participant may do. Asked behind the service, before the location."""
+"""Participant properties: what a participant may do; asked behind the service."""
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta
 
-from pexpolicy.checked import Checked, Field, Mark, Rule, Unset
+from pexpolicy.checked import Checked, Unset
+from pexpolicy.contract import Field, Mark, Rule, each
 from pexpolicy.decisions import Continue, Decision, Reject, Text
 from pexpolicy.endpoints.base import Endpoint
 from pexpolicy.endpoints.call_parameters import CallRequest, ServiceParameters, TransferParameters
-from pexpolicy.parameters import Parameter, by_prefix, flag, integer, role, text, word
+from pexpolicy.endpoints.service_fields import ROLES
+from pexpolicy.parameters import Parameter, by_prefix, flag, integer, known_role, text, word
+
+CAPTURE = Mark.CAPTURE
 
 
 class ParticipantPropertiesRequest(CallRequest, ServiceParameters, TransferParameters):
     """Who may join, as what, under which name?
 
-    WebRTC: asked after the PIN or single sign-on, so role and attributes are known, and twice: for the
-    ``api`` participant and for the ``standard`` one. SIP and H.323: asked before the PIN, without a role.
+    WebRTC: asked after the PIN or single sign-on, so role and attributes are known, and twice: for
+    the ``api`` participant and for the ``standard`` one. SIP and H.323: asked before the PIN,
+    without a role.
     """
+
+    since = "v32"
 
     participant_type = Parameter(
         word,
-        "standard; api for a control-only participant; api_host for one that starts the conference.",
+        "standard; api for a control-only participant; api_host for one that starts the "
+        "conference too, if it is a Host.",
         values=("standard", "api", "api_host"),
     )
     participant_uuid = Parameter(text, "Id of the participant.")
     call_uuid = Parameter(text, "Id of the call; equal to participant_uuid in every capture.")
     preauthenticated_role = Parameter(
-        role,
-        "Role by PIN or single sign-on. SIP and H.323 are asked about before the PIN: unset. Unset comes "
-        "as nothing, as an empty text or as the words None and null.",
+        known_role,
+        "Role by PIN or single sign-on. SIP and H.323 are asked about before the PIN: unset. Unset "
+        "comes as nothing, as an empty text or as the words None and null.",
         values=("chair", "guest"),
     )
     idp_attributes = Parameter(
@@ -39,28 +48,52 @@ class ParticipantPropertiesRequest(CallRequest, ServiceParameters, TransferParam
         wire="idp_attribute_",
         absent="no attributes",
     )
-    breakout_uuid = Parameter(text, "UUID of the breakout room.")
-    bypass_lock = Parameter(flag, "True when the participant passes a locked conference.")
-    can_receive_personal_mix = Parameter(flag, "True for personal layouts.", since="v38")
-    disable_overlay_text = Parameter(flag, "True without overlay text.", since="v39")
-    display_count = Parameter(integer, "Number of displays.")
-    layout_group = Parameter(text, "Layout group.", since="v39")
-    prefers_multiscreen_mix = Parameter(flag, "True for a multiscreen mix.", since="v39")
-    wants_presentation_in_mix = Parameter(flag, "True for presentation in the mix.", since="v39")
+    display_count = Parameter(integer, "Number of displays.", since="v38")
     receive_from_audio_mix = Parameter(text, "Audio mix that is heard, such as main.")
-    receive_from_video_mix_mix_name = Parameter(
-        text, "Video mix that is seen.", wire="receive_from_video_mix~mix_name", since="v39"
-    )
     send_to_audio_mixes_mix_name = Parameter(text, "Audio mix that is spoken to, such as main.")
     send_to_audio_mixes_prominent = Parameter(flag, "True when prominent in that mix.")
-    rx_presentation_policy = Parameter(
-        text, "Whether presentation is received.", values=("ALLOW", "DENY")
+    breakout_uuid = Parameter(text, "UUID of the breakout room.", since="v38", mark=CAPTURE)
+    bypass_lock = Parameter(
+        flag, "True when the participant passes a locked conference.", since="v39", mark=CAPTURE
     )
-    spotlight = Parameter(integer, "Spotlight; 0 is none, the lower comes first.")
+    can_receive_personal_mix = Parameter(
+        flag, "True for personal layouts.", since="v39", mark=CAPTURE
+    )
+    disable_overlay_text = Parameter(flag, "True without overlay text.", since="v39", mark=CAPTURE)
+    layout_group = Parameter(text, "Layout group.", since="v39", mark=CAPTURE)
+    prefers_multiscreen_mix = Parameter(
+        flag, "True for a multiscreen mix.", since="v39", mark=CAPTURE
+    )
+    wants_presentation_in_mix = Parameter(
+        flag, "True for presentation in the mix.", since="v39", mark=CAPTURE
+    )
+    receive_from_video_mix_mix_name = Parameter(
+        text,
+        "Video mix that is seen; the name on the wire has a tilde.",
+        wire="receive_from_video_mix~mix_name",
+        since="v39",
+        mark=CAPTURE,
+    )
+    rx_presentation_policy = Parameter(
+        text,
+        "Whether presentation is received.",
+        values=("ALLOW", "DENY"),
+        since="v39",
+        mark=CAPTURE,
+    )
+    spotlight = Parameter(
+        integer, "Spotlight; 0 is none, the lower comes first.", since="v39", mark=CAPTURE
+    )
     third_party_passcode = Parameter(
-        text, "Passcode from the invitation of a Teams Room.", since="v38", secret=True
+        text,
+        "Passcode from the invitation of a Teams Room.",
+        since="v38",
+        mark=CAPTURE,
+        secret=True,
     )
 
+
+_mix = re.compile(r"[^.]+(?:\.[^.]+){0,2}", re.DOTALL).fullmatch
 
 MixName = Annotated[str, Meta(min_length=1, max_length=250)]
 
@@ -72,13 +105,13 @@ class AudioMix(Checked):
         "mix_name": Field("name of the mix, dotted for nested mixes, at most 3 levels"),
         "prominent": Field("true where the participant is louder than the others", default="false"),
     }
-    rules = (
+    rules = each(
         Rule(
             "mix_name",
-            "a mix has at most 3 levels",
+            "must have one to three levels, with a dot between them and none of them empty",
             Mark.DOCUMENTED_STAR,
             "oda",
-            lambda mix: str(mix["mix_name"]).count(".") > 2,
+            lambda sent: _mix(sent.mix_name) is None,
         ),
     )
 
@@ -98,8 +131,8 @@ class ParticipantProperties(Decision):
         "display_count": Field("number of displays"),
         "layout_group": Field("layout group"),
         "preauthenticated_role": Field(
-            "chair or guest, not host. SIP and H.323: null keeps the PIN prompt, a role acts as if its PIN "
-            "had been typed"
+            "SIP and H.323: null keeps the PIN prompt, a role acts as if its PIN had been typed",
+            slips=ROLES,
         ),
         "prefers_multiscreen_mix": Field("prefer a multiscreen mix"),
         "wants_presentation_in_mix": Field("show presentation in the mix"),
@@ -107,13 +140,13 @@ class ParticipantProperties(Decision):
         "send_to_audio_mixes": Field("audio mixes that are spoken to"),
         "remote_alias": Field("alias of the participant"),
         "remote_display_name": Field("name of the participant; null only where it was null"),
-        "rx_presentation_policy": Field("ALLOW or DENY, in capitals"),
+        "rx_presentation_policy": Field("whether presentation is received"),
         "spotlight": Field("spotlight; the lower comes first, 0 is none"),
         "private_custom_properties": Field(
             "custom properties of a scheduling product", Mark.CAPTURE, "v39 traffic", secret=True
         ),
     }
-    rules = (
+    rules = each(
         Rule(
             "private_custom_properties",
             "this field is not documented",
@@ -129,21 +162,43 @@ class ParticipantProperties(Decision):
     disable_overlay_text: bool | Unset = UNSET
     display_count: int | Unset = UNSET
     layout_group: Text | Unset = UNSET
-    preauthenticated_role: Literal["chair", "guest"] | None | Unset = UNSET
+    preauthenticated_role: Literal["chair", "guest"] | Unset | None = UNSET
     prefers_multiscreen_mix: bool | Unset = UNSET
     wants_presentation_in_mix: bool | Unset = UNSET
     receive_from_audio_mix: Text | Unset = UNSET
     send_to_audio_mixes: list[AudioMix] | Unset = UNSET
     remote_alias: Text | Unset = UNSET
-    remote_display_name: Text | None | Unset = UNSET
+    remote_display_name: Text | Unset | None = UNSET
     rx_presentation_policy: Literal["ALLOW", "DENY"] | Unset = UNSET
     spotlight: int | Unset = UNSET
     private_custom_properties: dict[str, object] | Unset = UNSET
 
 
-ENDPOINT = Endpoint(
+class _ParticipantProperties(Endpoint[ParticipantPropertiesRequest]):
+    def admit(self, answer: object, request: ParticipantPropertiesRequest) -> Decision:
+        """As for each endpoint; nobody's name may be taken away (DOCUMENTED*)."""
+        if isinstance(answer, dict) and "reject_reason" in answer:
+            raise self.refuse("reject_reason refuses nobody: return Reject(reject_reason=...)")
+        decision = self.decide(answer)
+        if (
+            type(decision) is ParticipantProperties
+            and UNNAMED in decision.result
+            and request.params.get("remote_display_name")
+            and decision.set_fields().get("remote_display_name", "") is None
+        ):
+            raise self.refuse(
+                "remote_display_name = null is allowed only where it was null, and this "
+                "participant has a name [DOCUMENTED* oda]"
+            )
+        return decision
+
+
+UNNAMED = b'"remote_display_name":null'
+
+ENDPOINT = _ParticipantProperties(
     name="participant_properties",
     path="/policy/v1/participant/properties",
     request=ParticipantPropertiesRequest,
     decisions=(ParticipantProperties, Continue, Reject),
+    tells_reject_reason=True,
 )

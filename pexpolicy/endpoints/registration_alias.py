@@ -2,32 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Self
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self, cast
 
 from pexpolicy.alias import Alias
-from pexpolicy.checked import Field, Mark, Rule
+from pexpolicy.contract import Field, Mark, Rule, Rules, each
 from pexpolicy.decisions import Continue, Decision, Reject, Text
 from pexpolicy.endpoints.base import Endpoint
 from pexpolicy.endpoints.call_parameters import NodeRequest
-from pexpolicy.parameters import Parameter, Params, integer, text, word
+from pexpolicy.parameters import Parameter, Params, text, word
 
 
 class RegistrationAliasRequest(NodeRequest):
     """May a device register as ``alias``?"""
 
+    since = "v13"
+
     alias: Alias
     """The alias to register, from the path."""
 
-    protocol = Parameter(
-        word, "Protocol of the device.", values=("webrtc", "sip", "h323")
-    )
+    protocol = Parameter(word, "Protocol of the device.", values=("webrtc", "sip", "h323"))
     auth_type = Parameter(
         word,
         "How the device proves itself; quotes around it are taken off.",
         values=("credentials", "sso"),
     )
     remote_address = Parameter(text, "Address of the device.")
-    remote_port = Parameter(integer, "Port of the device.")
 
     def __init__(self, params: Params, alias: str) -> None:
         super().__init__(params)
@@ -46,14 +46,21 @@ class Credentials(Decision):
         "username": Field("user name of the device"),
         "password": Field("password of the device", secret=True),
     }
-    rules: ClassVar[tuple[Rule, ...]] = (
+    rules = each(
         Rule(
             "username",
-            "user name and password are both empty: anybody could register; if that is meant, answer "
-            "Credentials.without_authentication()",
+            "one of user name and password is empty",
+            Mark.FIELD,
+            "oda",
+            lambda sent: bool(sent.username) != bool(sent.password),
+        ),
+        Rule(
+            "username",
+            "user name and password are both empty: anybody could register; if that is "
+            "meant, answer Credentials.without_authentication()",
             Mark.DOCUMENTED_STAR,
             "oda",
-            lambda fields: not fields["username"] and not fields["password"],
+            lambda sent: not sent.username and not sent.password,
         ),
     )
 
@@ -63,13 +70,13 @@ class Credentials(Decision):
     @classmethod
     def without_authentication(cls, *, reason: str | None = None) -> Self:
         """Let the device register without any proof; Pexip advises against it."""
-        return _Open.from_result({}, reason=reason)  # type: ignore[return-value]
+        return cast("Self", _Open.from_result({}, reason=reason))
 
 
 class _Open(Credentials):
     """Registration without authentication, asked for by name."""
 
-    rules = ()
+    rules: ClassVar[tuple[Rules, ...]] = ()
     fixed = {"username": "", "password": ""}
 
 
@@ -79,6 +86,20 @@ class _RegistrationAlias(Endpoint[RegistrationAliasRequest]):
     def parse(self, params: Params, alias: str = "") -> RegistrationAliasRequest:
         """The request with the alias of the path."""
         return RegistrationAliasRequest(params, alias)
+
+    def from_result(self, result: Mapping[str, Any]) -> Decision:
+        """Credentials; an empty ``result`` lets Infinity's own database decide (DOCUMENTED*)."""
+        return super().from_result(result) if result else Continue()
+
+    def admit(self, answer: object, request: RegistrationAliasRequest) -> Decision:
+        """As for each endpoint; single sign-on takes no credentials (DOCUMENTED*)."""
+        decision = self.decide(answer)
+        if request.auth_type == "sso" and isinstance(decision, Credentials):
+            raise self.refuse(
+                "the device signs on by single sign-on, which takes an empty result: answer "
+                "Continue() or Reject() [DOCUMENTED* oda]"
+            )
+        return decision
 
     def envelope(self, decision: Decision) -> dict[str, Any]:
         """``result`` must be there even when it is empty (DOCUMENTED*)."""

@@ -1,18 +1,14 @@
-"""Service configuration: which service an alias leads to. Asked for each call, and before Infinity dials out."""
+"""Service configuration: which service an alias leads to."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+from pexpolicy.contract import Mark
 from pexpolicy.decisions import Continue, Decision, Redirect, Reject
 from pexpolicy.endpoints.base import Endpoint
-from pexpolicy.endpoints.call_parameters import (
-    CallRequest,
-    ProxyParameters,
-    ServiceParameters,
-    TransferParameters,
-)
+from pexpolicy.endpoints.call_parameters import CallRequest, TransferParameters
 from pexpolicy.endpoints.service_types import (
     Conference,
     Gateway,
@@ -26,14 +22,15 @@ from pexpolicy.parameters import Parameter, integer, text
 from pexpolicy.refusal import brief, did_you_mean
 
 
-class ServiceConfigurationRequest(
-    CallRequest, ServiceParameters, TransferParameters, ProxyParameters
-):
+class ServiceConfigurationRequest(CallRequest, TransferParameters):
     """Which service does ``local_alias`` lead to?
 
-    A web app asks twice for one join, the second time after the PIN or single sign-on: the same call must
-    get the same answer. ``service_name`` and ``service_tag`` come on outbound calls and for breakouts only.
+    A web app asks twice for one join, the second time after the PIN or single sign-on: the same
+    call must get the same answer. ``service_name`` and ``service_tag`` come on outbound calls and
+    for breakouts only.
     """
+
+    since = "v11"
 
     breakout_uuid = Parameter(text, "UUID of the breakout room that is asked for.")
     third_party_passcode = Parameter(
@@ -42,7 +39,25 @@ class ServiceConfigurationRequest(
     display_count = Parameter(
         integer, "Screens of a Teams Room that joins by One-Touch Join.", since="v38"
     )
+    service_name = Parameter(
+        text, "Equal to name of our service answer; outbound calls and breakouts only."
+    )
+    service_tag = Parameter(
+        text, "Equal to service_tag of our service answer; outbound calls only."
+    )
+    unique_service_name = Parameter(
+        text,
+        "Outbound calls: as for the other requests; breakouts: main room, _breakout_ and its UUID.",
+    )
+    proxy_node_address = Parameter(
+        text, "Address of the proxying edge node; gone in v38.", since="v21", mark=Mark.CAPTURE
+    )
+    proxy_node_location = Parameter(
+        text, "System location of that node; gone in v38.", since="v21", mark=Mark.CAPTURE
+    )
 
+
+STAR = "[DOCUMENTED* oda]"
 
 SERVICE_TYPES: Mapping[str, type[Service]] = {
     service.fixed["service_type"]: service
@@ -59,15 +74,59 @@ class _ServiceConfiguration(Endpoint[ServiceConfigurationRequest]):
         service = SERVICE_TYPES.get(named) if isinstance(named, str) else None
         if service is None:
             guess = did_you_mean(named, SERVICE_TYPES) if isinstance(named, str) else ""
-            raise self.refuse(f"service_type = {brief(named)} is none of {', '.join(SERVICE_TYPES)}{guess}")
+            kinds = ", ".join(SERVICE_TYPES)
+            if "service_type" not in result:
+                raise self.refuse(f"service_type is required, one of {kinds}")
+            raise self.refuse(f"service_type = {brief(named)} is none of {kinds}{guess}")
         return service.from_result(result)
 
     def admit(self, answer: object, request: ServiceConfigurationRequest) -> Decision:
-        """As for each endpoint; an answer for an outbound call is held against the running service."""
+        """As for each endpoint; what does not fit the question is warned about."""
         decision = self.decide(answer)
-        if isinstance(decision, Service) and request.params.get("call_direction") == "dial_out":
-            return decision.for_running_service(request.service_name)
-        return decision
+        params = request.params
+        if (
+            params.get("call_direction") == "dial_in"
+            and not params.get("breakout_uuid")
+            and (type(decision) is not Redirect or params.get("protocol") == "sip")
+        ):
+            return decision
+        warnings = [*_unfit(decision, request)]
+        return decision.noted(*warnings) if warnings else decision
+
+
+def _unfit(decision: Decision, request: ServiceConfigurationRequest) -> Iterator[str]:
+    """What makes a decision a doubtful answer to this request."""
+    if isinstance(decision, Redirect) and request.protocol not in (None, "sip"):
+        text = f"a redirect reaches SIP callers only, and this is {request.protocol}"
+        yield f"new_alias: {text} {STAR}"
+    if not isinstance(decision, Service):
+        return
+    if request.call_direction == "non_dial":
+        yield "name: a probe such as OPTIONS asks; nothing should be created for it [FIELD mividas]"
+    if request.call_direction == "dial_out":
+        yield from _other_service(decision, request)
+    if request.breakout_uuid is not None:
+        yield from _other_room(decision, request.breakout_uuid)
+
+
+def _other_service(service: Service, request: ServiceConfigurationRequest) -> Iterator[str]:
+    """Where an answer differs from the running service that dials out (rule 13)."""
+    for name in ("name", "service_tag"):
+        running = getattr(request, name if name == "service_tag" else "service_name")
+        if running is not None and running != getattr(service, name):
+            yield (
+                f"{name}: the running service that dials out has another, and the answer must "
+                f"match it; only prefer_ipv6 has an effect {STAR}"
+            )
+
+
+def _other_room(service: Service, asked: str) -> Iterator[str]:
+    """Where an answer is not that of the breakout room that is asked for."""
+    fields = service.set_fields()
+    if fields.get("breakout") is not True:
+        yield f"breakout: a breakout room is asked for, and needs breakout = true {STAR}"
+    elif str(fields.get("breakout_uuid")).lower() != asked.lower():
+        yield f"breakout_uuid: another breakout room is asked for {STAR}"
 
 
 ENDPOINT = _ServiceConfiguration(

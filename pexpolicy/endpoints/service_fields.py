@@ -1,27 +1,31 @@
 """What the contract says of each field of a service (sections 5.1 to 5.3), as a table.
 
-Each row: the field, what it is, what Infinity assumes without it, how sure that is, and who says so. Types
-and ranges stand on the classes in ``service_types``.
+Each row: the field, what it is, what Infinity assumes without it, how sure that is, and who says
+so. Types and ranges stand on the classes in ``service_types``.
 """
 
 from __future__ import annotations
 
-from pexpolicy.checked import Field, Mark
+from pexpolicy.contract import Field, Mark
 
 DOC, STAR, CONTESTED = Mark.DOCUMENTED, Mark.DOCUMENTED_STAR, Mark.CONTESTED
 
+NOT_ALLOW = {"allow": "Infinity refuses 'allow' here; write 'allow_if_trusted'"}
+ROLES = {"host": "a Host is 'chair'", "Host": "a Host is 'chair'"}
+
 # fmt: off
+# ruff: noqa: E501 - a table is read by its rows
 SERVICE: dict[str, Field] = {
     "name": Field("unique name of the service; of a breakout: the name of its main room; of a gateway: unique per call"),
     "service_tag": Field("text for tracking; comes back in later requests; may be empty"),
     "service_type": Field("kind of service"),
     "description": Field("text", STAR, "oda, pexip-tf"),
     "allow_guests": Field("guests may join", default="false"),
-    "pin": Field("Host PIN: digits, 4 to 20 characters with an optional # at the end, as text", DOC, "v11, pexip-tf", secret=True),
-    "guest_pin": Field("guest PIN: digits, 4 to 20 characters with an optional # at the end, as text", DOC, "v11, pexip-tf", secret=True),
+    "pin": Field("Host PIN", DOC, "v11, pexip-tf", secret=True),
+    "guest_pin": Field("guest PIN", DOC, "v11, pexip-tf", secret=True),
     "host_identity_provider_group": Field("identity providers for hosts; empty means no single sign-on", STAR, "oda, twofin"),
     "guest_identity_provider_group": Field("identity providers for guests; empty means no single sign-on", STAR, "oda, twofin"),
-    "non_idp_participants": Field("what becomes of callers who cannot sign on", DOC, "pexip-tf", "disallow_all"),
+    "non_idp_participants": Field("what becomes of callers who cannot sign on", DOC, "pexip-tf", "disallow_all", slips=NOT_ALLOW),
     "automatic_participants": Field("whom the conference calls when it starts", default="nobody"),
     "breakout_rooms": Field("the room may have breakout rooms", default="false"),
     "bypass_proxy": Field("media go straight to the transcoding node", default="false"),
@@ -30,7 +34,7 @@ SERVICE: dict[str, Field] = {
     "denoise_enabled": Field("noise is removed", default="false"),
     "softmute_enabled": Field("soft mute", default="false"),
     "direct_media": Field("media directly between two participants", default="never"),
-    "direct_media_notification_duration": Field("seconds of notice before direct media, 0 to 30", DOC, "pexip-tf", "0"),
+    "direct_media_notification_duration": Field("seconds of notice before direct media", DOC, "pexip-tf", "0"),
     "enable_active_speaker_indication": Field("the active speaker is shown", default="false"),
     "enable_overlay_text": Field("names are shown", default="false"),
     "enable_chat": Field("chat", default="default"),
@@ -46,14 +50,14 @@ SERVICE: dict[str, Field] = {
     "source_language": Field("language that is spoken"),
     "local_display_name": Field("name shown to the other side"),
     "locked": Field("locked; looked at only when the conference starts", default="false"),
-    "max_callrate_in": Field("highest rate from a participant, in bits per second (the management API has kbit/s)"),
-    "max_callrate_out": Field("highest rate to a participant, in bits per second (the management API has kbit/s)"),
+    "max_callrate_in": Field("highest rate from a participant; the management API has the same in kbit/s"),
+    "max_callrate_out": Field("highest rate to a participant; the management API has the same in kbit/s"),
     "max_pixels_per_second": Field("highest resolution; null is the global setting", default="null"),
     "mute_all_guests": Field("guests join muted", default="false"),
-    "participant_limit": Field("how many may join, 0 to 1000000", STAR, "oda, pexip-tf"),
+    "participant_limit": Field("how many may join", DOC, "pexip-tf"),
     "pinning_config": Field("name of a pinning configuration of the theme"),
     "prefer_ipv6": Field("IPv6 for outgoing media", default="default"),
-    "primary_owner_email_address": Field("mail address of the owner, at most 100 characters", DOC, "pexip-tf"),
+    "primary_owner_email_address": Field("mail address of the owner", DOC, "pexip-tf"),
     "local_alias": Field("alias to call from, which a call back would reach"),
     "remote_alias": Field("alias to call"),
     "outgoing_protocol": Field("protocol of the outgoing call", DOC, "pexip-tf"),
@@ -78,8 +82,8 @@ SERVICE: dict[str, Field] = {
     "post_replace_string": Field("what that match becomes", DOC, "pexip-tf"),
     "system_location_name": Field("name of the system location that looks up codes"),
     "two_stage_dial_type": Field("kind of reception", default="regular"),
-    "media_playlist_name": Field("name of a playlist in Infinity"),
-    "on_completion": Field("what follows the playlist: disconnect or transfer", CONTESTED, "oda, oda-local, ps, pexip-tf"),
+    "media_playlist_name": Field("name of a playlist in Infinity; some scripts send media_playlist with a number instead (FIELD)"),
+    "on_completion": Field("what follows the playlist"),
     "breakout": Field("this is a breakout room"),
     "breakout_uuid": Field("UUID of the breakout room"),
     "breakout_name": Field("name of the breakout room, shown to participants"),
@@ -94,7 +98,7 @@ AUTOMATIC_PARTICIPANT: dict[str, Field] = {
     "local_alias": Field("alias to call from"),
     "remote_alias": Field("alias to call"),
     "protocol": Field("protocol of the call"),
-    "role": Field("role of the participant, chair or guest"),
+    "role": Field("role of the participant", slips=ROLES),
     "call_type": Field("media of the call", default="video"),
     "keep_conference_alive": Field("whether this participant keeps the conference alive", default="keep_conference_alive_if_multiple"),
     "routing": Field("how the call is routed", default="manual"),
@@ -124,5 +128,7 @@ NAMED_OBJECTS: dict[str, str] = {
     "media_playlist_name": "media_playlists",
     "location": "locations",
     "overflow_locations": "locations",
+    "primary_overflow_location": "locations",
+    "secondary_overflow_location": "locations",
 }
 """Fields that name an object of Infinity, and the key of ``[infinity]`` that lists the names."""

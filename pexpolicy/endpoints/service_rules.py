@@ -1,152 +1,204 @@
 """The rules between the fields of a service (section 6 of the contract), as a table.
 
-Each row: the field that the rule is looked at for, the rule, how sure it is, who says so, and when it is
-broken. Rules that Pexip documents refuse the decision; the others are warnings on it.
+Each row: the field that the rule is looked at for, the rule, how sure it is, who says so, and when
+it is broken. Rules that Pexip documents refuse the decision; the others are warnings on it.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+import re
+from operator import attrgetter
 from typing import Any
 
-from pexpolicy.checked import Mark, Rule
+from msgspec import UNSET
 
-CORE_LAYOUTS = frozenset(
-    (
-        "one_main_zero_pips",
-        "one_main_seven_pips",
-        "one_main_twentyone_pips",
-        "two_mains_twentyone_pips",
-        "four_mains_zero_pips",
-        "nine_mains_zero_pips",
-        "sixteen_mains_zero_pips",
-        "twentyfive_mains_zero_pips",
-        "five_mains_seven_pips",
-        "one_main_thirtythree_pips",
-    )
+from pexpolicy.contract import Mark, Rule, Rules, each
+from pexpolicy.endpoints.layouts import CORE_LAYOUTS
+
+DOC, STAR, FIELD, CONTESTED = Mark.DOCUMENTED, Mark.DOCUMENTED_STAR, Mark.FIELD, Mark.CONTESTED
+
+UUID_PATTERN = "^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"
+MIN_PIN = 4
+PIN_PATTERN = "^([0-9]{3,19}#|[0-9]{4,20})?$"
+BREAKOUT_BLOCK = (
+    "breakout_uuid",
+    "breakout_name",
+    "breakout_description",
+    "breakout_guests_allowed_to_leave",
+    "end_action",
+    "end_time",
 )
-"""Layouts on which at least three sources agree."""
-DOCUMENTED_LAYOUTS = frozenset(
-    (
-        "one_main_one_pip",
-        "one_main_nine_around",
-        "one_main_twelve_around",
-        "two_mains_eight_around",
-        "teams",
-    )
-)
-TEAMS_ONLY = ("teams_proxy_name", "teams_fit_to_frame", "external_participant_avatar_lookup")
-MEET_ONLY = ("gms_access_token_name", "denoise_audio")
+ONLY_WITH = {
+    "teams_proxy_name": ("teams",),
+    "teams_fit_to_frame": ("teams",),
+    "external_participant_avatar_lookup": ("teams",),
+    "gms_access_token_name": ("gms",),
+    "denoise_audio": ("gms",),
+    "treat_as_trusted": ("teams", "gms"),
+    "live_captions_enabled": ("teams", "gms"),
+}
+"""Fields of a gateway that only these outgoing protocols have a use for."""
+UNUSED = (False, "", "no", "default")
 
-Fields = Mapping[str, Any]
+_uuid = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}").fullmatch
+_pin = re.compile(r"(?:[0-9]{3,19}#|[0-9]{4,20})?").fullmatch
 
 
-def _pins_end_differently(fields: Fields) -> bool:
-    pin, guest = fields.get("pin"), fields["guest_pin"]
+def _is_no_pin(pin: str) -> bool:
+    return _pin(pin) is None
+
+
+def _is_plain(pin: str) -> bool:
+    """True for a PIN of digits alone, as most are."""
+    return len(pin) >= MIN_PIN and pin.isdigit() and pin.isascii()
+
+
+def _pins_end_differently(pin: str, guest: str) -> bool:
     if not pin or not guest:
         return False
-    if pin.endswith("#") or guest.endswith("#"):
-        return bool(pin.endswith("#") != guest.endswith("#"))
+    if pin[-1] == "#" or guest[-1] == "#":
+        return pin[-1] != guest[-1]
     return len(pin) != len(guest)
 
 
-def _no_host_pin(fields: Fields) -> bool:
-    return fields["allow_guests"] is True and not fields.get("pin")
+def _useless(name: str) -> Rule:
+    """The rule that a field of a gateway means something for some protocols only."""
+    protocols = ONLY_WITH[name]
 
+    def broken(sent: Any) -> bool:
+        return getattr(sent, name) not in UNUSED and sent.outgoing_protocol not in protocols
 
-def _media_is_direct(fields: Fields) -> bool:
-    return fields["direct_media"] != "never" and fields.get("breakout_rooms") is True
+    text = f"means something for outgoing_protocol = {' or '.join(protocols)} only"
+    return Rule(name, text, STAR, "oda", broken, row=20, advice=True)
 
-
-def _languages_differ(fields: Fields) -> bool:
-    other = fields.get("source_language")
-    return other is not None and fields["live_captions_language"] != other
-
-
-def _bad_completion(fields: Fields) -> bool:
-    value = fields["on_completion"]
-    if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except (ValueError, RecursionError):
-            return True
-    if not isinstance(value, dict):
-        return True
-    if value.keys() == {"disconnect"}:
-        return value["disconnect"] is not True
-    transfer = value.get("transfer")
-    return value.keys() != {"transfer"} or not (
-        isinstance(transfer, dict)
-        and isinstance(transfer.get("conference"), str)
-        and transfer.keys() <= {"conference", "role"}
-        and transfer.get("role", "auto") in ("auto", "chair", "host", "guest")
-    )
-
-
-STAR, DOC, FIELD, CONTESTED = (
-    Mark.DOCUMENTED_STAR,
-    Mark.DOCUMENTED,
-    Mark.FIELD,
-    Mark.CONTESTED,
-)
-
-SERVICE: tuple[Rule, ...] = ()
 
 # fmt: off
-PINS = (
+# ruff: noqa: E501 - a table is read by its rows
+_CAPTIONS = Rule(
+    "live_captions_language", "must agree with source_language where captions are made by AIMS 1.0", FIELD, "oda",
+    lambda s: s.source_language and s.live_captions_language != s.source_language)
+_PINS = (
+    Rule("pin", "must be 4 to 20 characters, digits with a # at the end or without", DOC, "v11, pexip-tf",
+         lambda s: _is_no_pin(s.pin), row=1),
+    Rule("guest_pin", "must be 4 to 20 characters, digits with a # at the end or without", DOC, "v11, pexip-tf",
+         lambda s: _is_no_pin(s.guest_pin), row=1),
     Rule("allow_guests", "guests are allowed without a Host PIN", CONTESTED, "pexip-tf, ps, dbg; oda sends it",
-         _no_host_pin),
+         lambda s: s.allow_guests is True and not s.pin, row=3),
     Rule("guest_pin", "a guest PIN without allow_guests = true is said to void the answer", FIELD, "ps, dbg",
-         lambda f: f["guest_pin"] and f.get("allow_guests") is not True),
+         lambda s: s.allow_guests is not True and s.guest_pin, row=4),
+    Rule("guest_pin", "an empty guest PIN is taken by some versions at least; leave it out", CONTESTED, "ps, dbg; lorist sends it",
+         lambda s: not s.guest_pin, row=4),
     Rule("guest_pin", "PIN and guest PIN must have one length, or both end in #", FIELD, "ps, dbg",
-         _pins_end_differently),
+         lambda s: _pins_end_differently(s.pin, s.guest_pin), row=5),
     Rule("guest_pin", "PIN and guest PIN must differ", FIELD, "ps, dbg",
-         lambda f: f["guest_pin"] and f["guest_pin"] == f.get("pin")),
+         lambda s: s.guest_pin == s.pin, row=6),
     Rule("pin", "an empty PIN is said to be rejected; leave it out", CONTESTED, "ps, dbg",
-         lambda f: f["pin"] == "" and f.get("allow_guests") is not False),
-    Rule("guest_pin", "an empty guest PIN; leave it out", CONTESTED, "ps, dbg; lorist sends it",
-         lambda f: f["guest_pin"] == ""),
+         lambda s: not s.pin and s.allow_guests is not False, row=7),
 )
-ROOM = (
-    *PINS,
-    Rule("breakout", "a breakout room cannot have breakout rooms", STAR, "oda",
-         lambda f: f["breakout"] is True and f.get("breakout_rooms") is True),
-    Rule("breakout", "a breakout needs breakout_uuid and breakout_name", STAR, "oda",
-         lambda f: f["breakout"] is True and not (f.get("breakout_uuid") and f.get("breakout_name"))),
-    Rule("breakout", "the name of a breakout is that of its main room", CONTESTED, "oda; ps differs",
-         lambda f: f["breakout"] is True and "_breakout_" in f["name"]),
-    Rule("breakout", "allow_guests in a breakout is said to be in the way", CONTESTED, "ps; oda sends it",
-         lambda f: f["breakout"] is True and f.get("allow_guests") is True),
-    Rule("direct_media", "direct media excludes breakout rooms", STAR, "oda", _media_is_direct),
-    Rule("live_captions_language", "must agree with source_language for live captions", FIELD, "oda",
-         _languages_differ),
+_BREAKOUT = (
+    Rule("breakout", "a breakout room cannot have breakout rooms: breakout_rooms must be false", STAR, "oda, oda-local",
+         lambda s: s.breakout is True and s.breakout_rooms is True, row=9),
+    Rule("breakout", "breakout_uuid and breakout_name must stand beside it", STAR, "oda",
+         lambda s: s.breakout is True and not (s.breakout_uuid and s.breakout_name), row=9),
+    *(Rule(name, "belongs to a breakout room: breakout = true must stand beside it", STAR, "oda",
+           lambda s: s.breakout is not True, row=9) for name in BREAKOUT_BLOCK),
+    Rule("breakout_uuid", "must be a UUID, written 8-4-4-4-12", STAR, "oda",
+         lambda s: _uuid(s.breakout_uuid) is None),
+    Rule("breakout_uuids", "each must be a UUID, written 8-4-4-4-12", STAR, "oda",
+         lambda s: not all(map(_uuid, s.breakout_uuids))),
+    Rule("breakout", "the name of a breakout room is that of its main room", CONTESTED, "oda; ps differs",
+         lambda s: s.breakout is True and "_breakout_" in s.name, row=9),
+    Rule("breakout_uuids", "belongs to the main room, and this is a breakout room", FIELD, "oda",
+         lambda s: s.breakout is True, row=9),
+    Rule("direct_media", "excludes breakout rooms: direct_media = never or breakout_rooms = false is needed", STAR, "oda",
+         lambda s: s.breakout_rooms is True and s.direct_media != "never", row=11),
 )
-LECTURE = (
+_ROOM = (
+    Rule("breakout", "allow_guests is said to be in the way of a breakout room", CONTESTED, "ps; oda sends it",
+         lambda s: s.breakout is True and s.allow_guests is True, row=10),
+    _CAPTIONS,
+)
+_LECTURE = (
     Rule("host_view", "five_mains_seven_pips is not for lectures", DOC, "pexip-tf",
-         lambda f: f["host_view"] == "five_mains_seven_pips"),
+         lambda s: s.host_view == "five_mains_seven_pips"),
     Rule("guest_view", "five_mains_seven_pips is not for lectures", DOC, "pexip-tf",
-         lambda f: f["guest_view"] == "five_mains_seven_pips"),
+         lambda s: s.guest_view == "five_mains_seven_pips"),
 )
-GATEWAY = (
-    *(Rule(name, "means something for outgoing_protocol = teams only", FIELD, "oda",
-           lambda f: f["outgoing_protocol"] != "teams") for name in TEAMS_ONLY),
-    *(Rule(name, "means something for outgoing_protocol = gms only", FIELD, "oda",
-           lambda f: f["outgoing_protocol"] != "gms") for name in MEET_ONLY),
-    Rule("treat_as_trusted", "means something for Teams and Meet only", FIELD, "oda",
-         lambda f: f["treat_as_trusted"] is True and f["outgoing_protocol"] not in ("teams", "gms")),
+_ALIASES = (
+    Rule("local_alias", "is required, and empty", FIELD, "mividas", lambda s: not s.local_alias),
+    Rule("remote_alias", "is required, and empty", FIELD, "mividas", lambda s: not s.remote_alias),
 )
-MEDIA_PLAYBACK = (
-    Rule("on_completion", 'neither {"disconnect": true} nor {"transfer": {"conference": …, "role": …}}',
-         CONTESTED, "oda, pexip-tf", _bad_completion),
+_PROTOCOL = (
+    Rule("protocol", "teams and gms are known to the management API only", CONTESTED, "oda; pexip-tf differs",
+         lambda s: s.protocol in ("teams", "gms")),
 )
 # fmt: on
 
 
-def layouts(field: str) -> tuple[Rule, ...]:
+def _plain_pins(sent: Any) -> bool:
+    pin, guest = sent.pin, sent.guest_pin
+    if guest is UNSET:
+        return sent.allow_guests is not True if pin is UNSET else _is_plain(pin)
+    return (
+        pin is not UNSET
+        and sent.allow_guests is True
+        and pin != guest
+        and len(pin) == len(guest)
+        and _is_plain(pin)
+        and _is_plain(guest)
+    )
+
+
+def _plain_breakout(sent: Any) -> bool:
+    """True for no breakout room, and for one that breaks no rule."""
+    if sent.breakout_rooms is True and sent.direct_media is not UNSET:
+        return False
+    if sent.breakout is True:
+        return (
+            sent.breakout_rooms is not True
+            and sent.breakout_uuids is UNSET
+            and sent.breakout_uuid is not UNSET
+            and _uuid(sent.breakout_uuid) is not None
+            and bool(sent.breakout_name)
+            and "_breakout_" not in sent.name
+        )
+    return (
+        sent.breakout is UNSET
+        and sent.breakout_uuids is UNSET
+        and sent.breakout_uuid is UNSET
+        and sent.breakout_name is UNSET
+        and sent.breakout_description is UNSET
+        and sent.breakout_guests_allowed_to_leave is UNSET
+        and sent.end_action is UNSET
+        and sent.end_time is UNSET
+    )
+
+
+def _plain_room(sent: Any) -> bool:
+    return (sent.breakout is UNSET or sent.allow_guests is UNSET) and (
+        sent.live_captions_language is UNSET or sent.live_captions_language == sent.source_language
+    )
+
+
+def _layout(field: str) -> Rules:
     """The rule for a field that names a layout: the published lists differ, so it only warns."""
+    usual = CORE_LAYOUTS | {UNSET}
+    value = attrgetter(field)
+    text = "not a layout on which at least three sources agree"
+    rule = Rule(
+        field,
+        text,
+        CONTESTED,
+        "oda, ps, dbg",
+        lambda sent: value(sent) not in usual,
+        known=CORE_LAYOUTS,
+    )
+    return Rules((rule,), lambda sent: value(sent) in usual)
 
-    def unusual(fields: Fields) -> bool:
-        return fields[field] not in CORE_LAYOUTS and fields[field] not in DOCUMENTED_LAYOUTS
 
-    return (Rule(field, "not a layout on which the sources agree", CONTESTED, "ps, dbg", unusual),)
+PINS = (Rules(_PINS, _plain_pins),)
+ROOM = (*PINS, Rules(_BREAKOUT, _plain_breakout), Rules(_ROOM, _plain_room))
+CONFERENCE = (*ROOM, _layout("view"))
+LECTURE = (*ROOM, _layout("host_view"), _layout("guest_view"), *each(*_LECTURE))
+GATEWAY = (*each(*_ALIASES, _CAPTIONS, *map(_useless, ONLY_WITH)), _layout("view"))
+AUTOMATIC_PARTICIPANT = each(*_ALIASES, *_PROTOCOL)

@@ -2,22 +2,45 @@
 
 from __future__ import annotations
 
-
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal
 
 from msgspec import UNSET, Meta
 
-from pexpolicy.checked import Checked, Unset, assign
+from pexpolicy.checked import Checked, Unset
 from pexpolicy.decisions import Decision, Text
-from pexpolicy.endpoints import service_fields, service_rules
+from pexpolicy.endpoints import playback, service_fields, service_rules
+from pexpolicy.endpoints.playback import OnCompletion
+from pexpolicy.wording import BIT_RATE
 
-Pin = Annotated[str, Meta(max_length=20, pattern=r"^([0-9]{3,19}#|[0-9]{4,20})?$(?!\n)")]
-BitsPerSecond = Annotated[int, Meta(ge=128_000, le=8_192_000)]
+Pin = Annotated[
+    str,
+    Meta(
+        max_length=20,
+        description="a PIN as text, 4 to 20 characters, digits with a # at the end or without",
+        extra_json_schema={"pattern": service_rules.PIN_PATTERN},
+        extra={"zeros": True},
+    ),
+]
+BitsPerSecond = Annotated[
+    int,
+    Meta(
+        ge=128_000,
+        le=8_192_000,
+        description="a whole number of bits per second from 128000 to 8192000",
+        extra={"unit": BIT_RATE},
+    ),
+]
+Uuid = Annotated[
+    str,
+    Meta(
+        min_length=36,
+        max_length=36,
+        description="a UUID such as 3e4e1bd9-7439-4c53-8ca2-6ef1a8e34cfc",
+        extra_json_schema={"pattern": service_rules.UUID_PATTERN},
+    ),
+]
 Email = Annotated[str, Meta(max_length=100)]
 Name = Annotated[str, Meta(min_length=1, max_length=250)]
-Uuid = Annotated[
-    str, Meta(pattern=r"^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$(?!\n)")
-]
 Count = Annotated[int, Meta(ge=0)]
 YesNo = Literal["default", "yes", "no"]
 CallType = Literal["video", "video-only", "audio"]
@@ -31,10 +54,11 @@ class AutomaticParticipant(Checked):
     """Somebody whom a conference calls when it starts."""
 
     fields = service_fields.AUTOMATIC_PARTICIPANT
+    rules = service_rules.AUTOMATIC_PARTICIPANT
 
     local_alias: Text
     remote_alias: Text
-    protocol: Literal["h323", "sip", "mssip", "rtmp"]
+    protocol: Literal["h323", "sip", "mssip", "rtmp", "teams", "gms"]
     role: Literal["chair", "guest"]
     call_type: CallType | Unset = UNSET
     keep_conference_alive: (
@@ -59,27 +83,20 @@ class Service(Decision):
     """What all six kinds of service have in common."""
 
     fields = service_fields.SERVICE
-    rules = service_rules.SERVICE
-    consequence = "Infinity would drop the whole result and use its own database"
 
     name: Name
     service_tag: Text
     description: Text | Unset = UNSET
     ivr_theme_name: Name | Unset = UNSET
-    max_pixels_per_second: Pixels | None | Unset = UNSET
+    max_pixels_per_second: Pixels | Unset | None = UNSET
     max_callrate_in: BitsPerSecond | Unset = UNSET
 
-    def for_running_service(self, service_name: str | None) -> Self:
-        """The same, with a warning where it is another service than the one that dials out (rule 13)."""
-        if service_name is None or service_name == self.name:
-            return self
-        noted = type(self).from_result(self.set_fields(), reason=self.reason)
-        text = (
-            "name: the running service that dials out has another name, and the answer must match it; "
-            "only prefer_ipv6 has an effect [DOCUMENTED* oda]"
-        )
-        assign(noted, "warnings", (*self.warnings, text))
-        return noted
+    @classmethod
+    def elsewhere(cls, name: str) -> str:
+        """The kinds of service that have a field which this kind has not."""
+        kinds = (Conference, Lecture, Gateway, VirtualReception, MediaPlayback, TestCall)
+        owners = [kind.__name__ for kind in kinds if name in kind.names]
+        return f"it is a field of {' and '.join(owners)}" if owners else ""
 
 
 class Room(Service):
@@ -95,7 +112,7 @@ class Room(Service):
     breakout_rooms: bool | Unset = UNSET
     bypass_proxy: bool | Unset = UNSET
     call_type: CallType | Unset = UNSET
-    crypto_mode: Crypto | None | Unset = UNSET
+    crypto_mode: Crypto | Unset | None = UNSET
     denoise_enabled: bool | Unset = UNSET
     softmute_enabled: bool | Unset = UNSET
     direct_media: DirectMedia | Unset = UNSET
@@ -111,7 +128,7 @@ class Room(Service):
     locked: bool | Unset = UNSET
     max_callrate_out: BitsPerSecond | Unset = UNSET
     mute_all_guests: bool | Unset = UNSET
-    participant_limit: Annotated[int, Meta(ge=0, le=1_000_000)] | None | Unset = UNSET
+    participant_limit: Annotated[int, Meta(ge=0, le=1_000_000)] | Unset = UNSET
     pinning_config: Text | Unset = UNSET
     prefer_ipv6: YesNo | Unset = UNSET
     primary_owner_email_address: Email | Unset = UNSET
@@ -129,7 +146,7 @@ class Conference(Room):
     """A virtual meeting room."""
 
     fixed = {"service_type": "conference"}
-    rules = (*Room.rules, *service_rules.ROOM, *service_rules.layouts("view"))
+    rules = service_rules.CONFERENCE
 
     service_type: Literal["conference"] = "conference"
     view: Text | Unset = UNSET
@@ -139,13 +156,7 @@ class Lecture(Room):
     """A virtual auditorium: hosts speak, guests listen."""
 
     fixed = {"service_type": "lecture"}
-    rules = (
-        *Room.rules,
-        *service_rules.ROOM,
-        *service_rules.layouts("host_view"),
-        *service_rules.layouts("guest_view"),
-        *service_rules.LECTURE,
-    )
+    rules = service_rules.LECTURE
 
     service_type: Literal["lecture"] = "lecture"
     force_presenter_into_main: bool | Unset = UNSET
@@ -155,10 +166,10 @@ class Lecture(Room):
 
 
 class Gateway(Service):
-    """A call that Infinity places on behalf of the caller: to a device, Teams, Meet or another system."""
+    """A call on behalf of the caller: to a device, Teams, Meet or another system."""
 
     fixed = {"service_type": "gateway"}
-    rules = (*Service.rules, *service_rules.GATEWAY, *service_rules.layouts("view"))
+    rules = service_rules.GATEWAY
 
     service_type: Literal["gateway"] = "gateway"
     local_alias: Text
@@ -179,7 +190,7 @@ class Gateway(Service):
         ]
         | Unset
     ) = UNSET
-    crypto_mode: Crypto | None | Unset = UNSET
+    crypto_mode: Crypto | Unset | None = UNSET
     denoise_audio: bool | Unset = UNSET
     dtmf_sequence: Text | Unset = UNSET
     enable_active_speaker_indication: bool | Unset = UNSET
@@ -213,7 +224,7 @@ class VirtualReception(Service):
     service_type: Literal["two_stage_dialing"] = "two_stage_dialing"
     bypass_proxy: bool | Unset = UNSET
     call_type: CallType | Unset = UNSET
-    crypto_mode: Crypto | None | Unset = UNSET
+    crypto_mode: Crypto | Unset | None = UNSET
     local_display_name: Text | Unset = UNSET
     max_callrate_out: BitsPerSecond | Unset = UNSET
     gms_access_token_name: Name | Unset = UNSET
@@ -231,11 +242,11 @@ class MediaPlayback(Service):
     """A playlist that is played to the caller."""
 
     fixed = {"service_type": "media_playback"}
-    rules = (*Service.rules, *service_rules.PINS, *service_rules.MEDIA_PLAYBACK)
+    rules = (*service_rules.PINS, *playback.RULES)
 
     service_type: Literal["media_playback"] = "media_playback"
     media_playlist_name: Name
-    on_completion: dict[str, Any] | str | Unset = UNSET
+    on_completion: OnCompletion | Text | Unset = UNSET
     allow_guests: bool | Unset = UNSET
     pin: Pin | Unset = UNSET
     guest_pin: Pin | Unset = UNSET
@@ -254,7 +265,5 @@ class TestCall(Service):
     service_type: Literal["test_call"] = "test_call"
     bypass_proxy: bool | Unset = UNSET
     call_type: CallType | Unset = UNSET
-    crypto_mode: Crypto | None | Unset = UNSET
+    crypto_mode: Crypto | Unset | None = UNSET
     local_display_name: Text | Unset = UNSET
-
-

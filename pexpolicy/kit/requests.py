@@ -18,7 +18,7 @@ from pexpolicy.endpoints.participant_avatar import ParticipantAvatarRequest
 from pexpolicy.endpoints.participant_properties import ParticipantPropertiesRequest
 from pexpolicy.endpoints.registration_alias import RegistrationAliasRequest
 from pexpolicy.endpoints.service_configuration import ServiceConfigurationRequest
-from pexpolicy.kit.shapes import RequestError, shape_of
+from pexpolicy.kit.shapes import RequestError, shape_names_of, shape_of
 from pexpolicy.parameters import Request, by_prefix
 from pexpolicy.refusal import did_you_mean
 
@@ -201,16 +201,11 @@ def _on_the_wire(endpoint: str, name: str) -> tuple[str, bool]:
             parameter.read is by_prefix and name.startswith(parameter.wire)
         ):
             return name, False
-    if name in shape_names(endpoint):
+    if any(name in shape_of(endpoint, shape).params for shape in shape_names_of(endpoint)):
         return name, False
     names = [*known, *(["alias"] if _has_alias(endpoint) else [])]
     text = f"{endpoint} has no such parameter{did_you_mean(name, names)}"
     raise RequestError((name,), text)
-
-
-def shape_names(endpoint: str) -> frozenset[str]:
-    """The parameters that recorded requests have, whether or not they are typed attributes."""
-    return frozenset(shape_of(endpoint, None).params)
 
 
 def _written(name: str, value: object) -> Texts:

@@ -48,6 +48,11 @@ def shape_of(endpoint: str, name: str | None) -> Shape:
     return shapes[name]
 
 
+def shape_names_of(endpoint: str) -> tuple[str, ...]:
+    """The names of all shapes of an endpoint, the usual one first."""
+    return tuple(_shapes()[endpoint])
+
+
 @functools.cache
 def _shapes() -> Mapping[str, Mapping[str, Shape]]:
     shapes: dict[str, dict[str, Shape]] = {}

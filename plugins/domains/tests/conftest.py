@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from multidict import MultiDict
 
-from pexpolicy.config import ConfigError, from_document
 from pexpolicy.building import build_policy
+from pexpolicy.config import ConfigError, from_document
 from pexpolicy.policy import Answer, Policy
 
 Settings = Mapping[str, Any]

@@ -64,7 +64,7 @@ VALUES: dict[str, Any] = {
     "pinning_config": "pins",
     "prefer_ipv6": "default",
     "primary_owner_email_address": "owner@example.com",
-    "breakout": False,
+    "breakout": True,
     "breakout_uuid": UUID,
     "breakout_name": "Group 1",
     "breakout_description": "a text",
@@ -98,6 +98,16 @@ VALUES: dict[str, Any] = {
     "media_playlist_name": "Music",
     "on_completion": {"transfer": {"conference": "lobby", "role": "guest"}},
 }
+BREAKOUT = {
+    "breakout",
+    "breakout_uuid",
+    "breakout_name",
+    "breakout_description",
+    "breakout_guests_allowed_to_leave",
+    "end_action",
+    "end_time",
+}
+"""Fields of a breakout room, which has no breakout rooms itself."""
 REQUIRED = {
     "gateway": {"local_alias", "remote_alias", "outgoing_protocol"},
     "media_playback": {"media_playlist_name"},
@@ -110,6 +120,9 @@ def fields_of(kind: str) -> list[str]:
 
 def table(kind: str, fields: set[str]) -> dict[str, Any]:
     wanted = {"name", "service_tag", *REQUIRED.get(kind, ()), *fields}
+    if wanted & BREAKOUT:
+        wanted |= {"breakout", "breakout_uuid", "breakout_name"}
+        wanted -= {"breakout_uuids", "breakout_rooms"}
     return {"service_type": kind, **{name: VALUES[name] for name in wanted}}
 
 

@@ -1,0 +1,107 @@
+"""The words in which Pexip's contract is written down: how sure a statement is, fields, rules."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from msgspec import UNSET
+
+from pexpolicy.refusal import did_you_mean
+
+
+class Mark(enum.StrEnum):
+    """How sure a statement of the contract is."""
+
+    DOCUMENTED = "DOCUMENTED"
+    """Read in Pexip's own text."""
+    DOCUMENTED_STAR = "DOCUMENTED*"
+    """Copied from Pexip's text by integrators."""
+    CAPTURE = "CAPTURE"
+    """Seen in the traffic of a Conferencing Node."""
+    FIELD = "FIELD"
+    """Said by integrators only."""
+    CONTESTED = "CONTESTED"
+    """The sources disagree."""
+
+    @property
+    def binding(self) -> bool:
+        """True where a breach is refused; a breach of any other rule is sent, with a warning."""
+        return self in (Mark.DOCUMENTED, Mark.DOCUMENTED_STAR)
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """What the contract says of one field, in words; its type stands on the class."""
+
+    doc: str
+    mark: Mark = Mark.DOCUMENTED_STAR
+    source: str = "oda"
+    default: str = ""
+    """What Infinity assumes when the field is not sent."""
+    secret: bool = False
+    """True for what must never be stored or shown: PINs, passwords, dial tones."""
+    slips: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """Values that are often written by mistake, and what to say of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A rule between fields: looked at where ``field`` was set, broken where ``broken`` says so.
+
+    ``broken`` is given the fields as they are sent, as attributes; one that was not set is
+    ``UNSET``, which is false.
+    """
+
+    field: str
+    text: str
+    mark: Mark
+    source: str
+    broken: Callable[[Any], object]
+    row: int = 0
+    """The number of the rule in the table of cross-field rules, 0 for a rule of one field alone."""
+    advice: bool = False
+    """True where Infinity takes the answer all the same: the breach is a warning, whatever the
+    mark.
+    """
+    known: frozenset[str] = frozenset()
+    """The values that do not break the rule, where they can be listed."""
+    said: str = dataclasses.field(init=False, repr=False)
+    """The rule as a warning on a decision."""
+    refused: bool = dataclasses.field(init=False, repr=False)
+    """True where a decision that breaks the rule cannot be built."""
+
+    def __post_init__(self) -> None:
+        said = f"{self.field}: {self.text} [{self.mark} {self.source}]"
+        object.__setattr__(self, "said", said)
+        object.__setattr__(self, "refused", self.mark.binding and not self.advice)
+
+    def warning(self, value: object) -> str:
+        """The same, with the value that was probably meant instead of this one."""
+        guess = did_you_mean(value, self.known) if self.known and isinstance(value, str) else ""
+        return self.said.replace(" [", f"{guess} [", 1) if guess else self.said
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """Rules that are looked at one by one only where ``sound`` does not clear them all.
+
+    ``sound`` is a quick look that decisions without anything unusual pass. It may say no to fields
+    that break no rule, and never yes to fields that break one.
+    """
+
+    rules: tuple[Rule, ...]
+    sound: Callable[[Any], object]
+
+
+def each(*rules: Rule) -> tuple[Rules, ...]:
+    """Rules that are looked at one by one, each where its field was set."""
+    return tuple(Rules((rule,), _kept(rule)) for rule in rules)
+
+
+def _kept(rule: Rule) -> Callable[[Any], object]:
+    name, broken = rule.field, rule.broken
+    return lambda sent: getattr(sent, name) is UNSET or not broken(sent)

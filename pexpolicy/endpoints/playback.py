@@ -1,0 +1,78 @@
+"""What follows a playlist: the end of the call, or a transfer."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import UNSET, Meta
+
+from pexpolicy.checked import Checked, Unset
+from pexpolicy.contract import Field, Mark, Rule, each
+
+
+class Transfer(Checked):
+    """Where the caller goes when the playlist is over."""
+
+    fields = {
+        "conference": Field("alias of the service that the caller goes to"),
+        "role": Field(
+            "role in which the caller arrives",
+            Mark.CONTESTED,
+            "oda: chair, guest; pexip-tf: auto, host, guest",
+            "auto",
+        ),
+    }
+    rules = each(
+        Rule(
+            "role",
+            "auto and host are known to the management API only; chair and guest are documented",
+            Mark.CONTESTED,
+            "oda; pexip-tf differs",
+            lambda sent: sent.role in ("auto", "host"),
+        ),
+    )
+
+    conference: Annotated[str, Meta(min_length=1, max_length=250)]
+    role: Literal["chair", "guest", "auto", "host"] | Unset = UNSET
+
+
+class OnCompletion(Checked):
+    """What follows a playlist: either ``disconnect=True`` or ``transfer=Transfer(...)``."""
+
+    fields = {
+        "disconnect": Field("true: the call ends"),
+        "transfer": Field("the caller goes on to another service"),
+    }
+
+    disconnect: bool | Unset = UNSET
+    transfer: Transfer | Unset = UNSET
+
+
+def is_no_completion(value: Any) -> bool:
+    """True for anything but one of the two forms, as an object or as JSON text."""
+    if isinstance(value, str):
+        try:
+            value = msgspec.json.decode(value, type=OnCompletion.wire)
+        except (msgspec.MsgspecError, RecursionError, UnicodeError):
+            return True
+    ends, goes_on = value.disconnect is not UNSET, value.transfer is not UNSET
+    return ends == goes_on or (ends and value.disconnect is not True)
+
+
+RULES = each(
+    Rule(
+        "on_completion",
+        'must be either {"disconnect": true} or {"transfer": {"conference": …, "role": …}}',
+        Mark.DOCUMENTED_STAR,
+        "oda",
+        lambda sent: is_no_completion(sent.on_completion),
+    ),
+    Rule(
+        "on_completion",
+        "is JSON text, which the management API stores; an object is documented",
+        Mark.CONTESTED,
+        "oda; oda-local, ps and pexip-tf have text",
+        lambda sent: isinstance(sent.on_completion, str),
+    ),
+)

@@ -1,0 +1,192 @@
+"""A closer look at fields that could not be written or checked: what is wrong, and where."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from pexpolicy.contract import Field
+from pexpolicy.refusal import DecisionError, Refusal, brief, brief_name, did_you_mean
+from pexpolicy.rendering import render
+from pexpolicy.wiring import lenient, models_in
+from pexpolicy.wording import advice, alternatives, wanted
+
+if TYPE_CHECKING:
+    from pexpolicy.checked import Checked
+
+MAX_TEXT = 250
+"""Characters that Infinity takes in a text (DOCUMENTED*)."""
+MAX_UNKNOWN = 5
+"""Fields that do not exist, of which each is named."""
+NOT_SHOWN = object()
+
+_STEP = re.compile(r"\.(\w+)|\[(\d+)\]")
+
+
+def look_closer(
+    cls: type[Checked], fields: dict[str, Any], *, known_only: bool
+) -> tuple[bytes, Any, tuple[str, ...]]:
+    """The JSON of fields, the same as checked, and warnings; raises ``DecisionError``.
+
+    Fields that do not exist are refused where only known ones may be, else they are warned about.
+    """
+    try:
+        result = render(fields)
+    except Exception as error:  # noqa: BLE001 - what is read may raise anything
+        raise DecisionError(_unwritable(cls, fields, error)) from None
+    decoded = msgspec.json.decode(result)
+    try:
+        sent = msgspec.json.decode(result, type=lenient(cls))
+    except (msgspec.ValidationError, RecursionError) as error:
+        raise DecisionError(_unfit(cls, decoded, str(error))) from None
+    warnings: list[str] = []
+    for place, model, name, value in _unknown(cls, decoded, ""):
+        if len(warnings) == MAX_UNKNOWN:
+            warnings.append("there are more fields that do not exist [FIELD pexip-ex]")
+            break
+        text = _no_such_field(model, name)
+        if known_only:
+            raise DecisionError(refusal(cls, place + name, NOT_SHOWN, text))
+        if isinstance(value, str) and len(value) > MAX_TEXT:
+            rule = f"text of more than {MAX_TEXT} characters"
+            raise DecisionError(refusal(cls, place + name, NOT_SHOWN, rule))
+        said = f"{place}{brief_name(name)}: {text}"
+        warnings.append(f"{said}; Infinity appears to ignore it [FIELD pexip-ex]")
+    return result, sent, tuple(warnings)
+
+
+def refusal(
+    cls: type[Checked], place: str, value: Any, rule: str, mark: str = "", source: str = ""
+) -> Refusal:
+    """The refusal of the field at a place such as ``automatic_participants[0].role``."""
+    field, secret = _field_at(cls, place)
+    return Refusal(
+        model=cls.__name__,
+        field=place,
+        value=value,
+        shown=value is not NOT_SHOWN and not secret,
+        rule=rule,
+        doc=field.doc if field else "",
+        mark=str(mark or (field.mark if field else "")),
+        source=source or (field.source if field else ""),
+        consequence=cls.consequence,
+    )
+
+
+def _unwritable(cls: type[Checked], fields: Mapping[str, Any], error: Exception) -> Refusal:
+    """The refusal of the first field that has no JSON."""
+    for name, value in fields.items():
+        try:
+            render({name: value})
+        except Exception as cause:  # noqa: BLE001 - as above
+            place = name if type(name) is str and name.isidentifier() else ""
+            return refusal(cls, place, _safe(value), _why(cause))
+    return refusal(cls, "", NOT_SHOWN, _why(error))
+
+
+def _safe(value: Any) -> Any:
+    return value if type(value) is not str or value.isprintable() else NOT_SHOWN
+
+
+def _why(error: Exception) -> str:
+    said = str(error.__cause__ or error)
+    for known, text in _REASONS.items():
+        if known in said:
+            return text
+    return said[:200] if isinstance(error, TypeError) else f"cannot be read: {type(error).__name__}"
+
+
+_REASONS = {
+    "surrogates not allowed": "is no valid text: it holds half of a character (a lone surrogate)",
+    "Recursion limit": "is nested too deeply, or contains itself",
+    "Dict key must be str": "holds a dictionary whose keys are not plain text",
+    "Integer exceeds 64-bit": "is a number of more than 64 bits",
+}
+
+
+def _unfit(cls: type[Checked], decoded: Mapping[str, Any], message: str) -> Refusal:
+    """The refusal of the field that msgspec complains of."""
+    complaint, _, path = (
+        message.rpartition(" - at `$") if message.endswith("`") else (message, "", "")
+    )
+    if not complaint:
+        complaint, path = message, ""
+    place = path.rstrip("`").lstrip(".")
+    steps = [name or int(number) for name, number in _STEP.findall(f".{place}")] if place else []
+    value: Any = decoded
+    for step in steps:
+        value = value[step]
+    if complaint.startswith("Object missing required field `"):
+        missing = complaint.rpartition(" `")[2].rstrip("`")
+        model = _model_at(cls, steps)
+        text = "is required" + _misspelt(missing, value, model.names)
+        return refusal(cls, f"{place}.{missing}" if place else missing, NOT_SHOWN, text)
+    hint, field = _declared(cls, steps)
+    slips = field.slips if field else {}
+    return refusal(cls, place, value, f"must be {wanted(hint)}{advice(hint, value, slips)}")
+
+
+def _declared(cls: type[Checked], steps: Collection[str | int]) -> tuple[Any, Field | None]:
+    """The type of what stands at a place, and the field that it belongs to."""
+    hint: Any = cls
+    field: Field | None = None
+    for step in steps:
+        if isinstance(step, int):
+            hint = next(k for k in alternatives(hint) if getattr(k, "__origin__", None) is list)
+            hint = hint.__args__[0]
+        else:
+            model = next(models_in(hint))
+            hint, field = model.hints[step], model.fields.get(step)
+    return hint, field
+
+
+def _model_at(cls: type[Checked], steps: Collection[str | int]) -> type[Checked]:
+    hint, _ = _declared(cls, steps)
+    model: type[Checked] = next(models_in(hint))
+    return model
+
+
+def _field_at(cls: type[Checked], place: str) -> tuple[Field | None, bool]:
+    """The field at a place, and whether its value is a secret; what is not known may be one."""
+    model, field = cls, None
+    for name, _ in _STEP.findall(f".{place}"):
+        if not name:
+            continue
+        field = model.fields.get(name)
+        if name not in model.names or (field is not None and field.secret):
+            return field, True
+        model = model.within.get(name, model)
+    return field, False
+
+
+def _unknown(
+    model: type[Checked], decoded: Mapping[str, Any], place: str
+) -> Iterator[tuple[str, type[Checked], str, Any]]:
+    """The fields that do not exist, at any depth: place, model, name and value."""
+    for name, value in decoded.items():
+        if name not in model.names:
+            yield place, model, name, value
+        elif (inner := model.within.get(name)) is not None:
+            many = isinstance(value, list)
+            for number, item in enumerate(value if many else [value]):
+                if isinstance(item, dict):
+                    yield from _unknown(
+                        inner, item, f"{place}{name}[{number}]." if many else f"{place}{name}."
+                    )
+
+
+def _no_such_field(model: type[Checked], name: str) -> str:
+    said = model.elsewhere(name) or did_you_mean(name, model.names).removeprefix("; ")
+    field = repr(brief_name(name))
+    return f"there is no field {field} in {model.__name__}" + (f"; {said}" if said else "")
+
+
+def _misspelt(missing: str, decoded: Mapping[str, Any], known: Collection[str]) -> str:
+    """The field that was probably meant to be the missing one."""
+    for name in decoded:
+        if name not in known and did_you_mean(name, [missing]):
+            return f"; {brief(name)} is no field, was it meant?"
+    return ""

@@ -1,0 +1,142 @@
+"""The reference of the hooks: it has each hook as it is, with a plugin that works."""
+
+import ast
+import inspect
+from typing import Any
+
+import pytest
+
+from pexpolicy import Avatar, Conference, Directory, Gateway, MediaLocation, Reject, hooks
+from pexpolicy.testing import Outcome, decide, decide_now, make_request, policy_of
+from tests import samples
+
+REFERENCE = "hooks.md"
+SPECIFIED = {
+    name: function
+    for name, function in inspect.getmembers(hooks, inspect.isfunction)
+    if hasattr(function, "pexpolicy_spec")
+}
+
+
+def signature(source: str) -> str:
+    """The one function that is defined in a source, without body and decorators."""
+    (function,) = [node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef)]
+    gives = ast.unparse(function.returns) if function.returns else ""
+    return f"{function.name}({ast.unparse(function.args)}) -> {gives}"
+
+
+def test_the_hooks_are_found() -> None:
+    assert {"service_configuration", "lifespan", "check", "decided"} <= SPECIFIED.keys()
+
+
+@pytest.mark.parametrize("hook", SPECIFIED)
+def test_the_reference_has_the_exact_signature(hook: str) -> None:
+    shown = [block.text for block in samples.blocks(REFERENCE) if block.heading == hook]
+    assert shown, f"{REFERENCE} has no entry for {hook}"
+    assert signature(shown[0]) == signature(inspect.getsource(SPECIFIED[hook]))
+
+
+@pytest.mark.parametrize("hook", SPECIFIED)
+def test_the_reference_says_first_what_the_hook_is_asked(hook: str) -> None:
+    page = (samples.FOLDER / REFERENCE).read_text()
+    first = (inspect.getdoc(SPECIFIED[hook]) or "").partition("\n")[0].replace("``", "`")
+    assert f"## {hook}\n\n{first}\n" in page
+
+
+def test_the_reference_has_no_hook_that_does_not_exist() -> None:
+    assert {block.heading for block in samples.blocks(REFERENCE)} == SPECIFIED.keys()
+
+
+@pytest.mark.parametrize("hook", SPECIFIED)
+def test_each_hook_has_a_test_that_exercises_it(hook: str) -> None:
+    assert f"test_hook_{hook}" in globals(), f"write a test for {hook}, named test_hook_{hook}"
+
+
+def only(hook: str) -> Any:
+    """The plugin that the entry of a hook shows; it has that hook."""
+    names = samples.section(REFERENCE, hook).names
+    (plugin,) = [value for value in names.values() if _has(hook, value, names["__name__"])]
+    return plugin
+
+
+def _has(hook: str, value: object, module: str) -> bool:
+    return inspect.isclass(value) and value.__module__ == module and hasattr(value, hook)
+
+
+def ask(hook: str, **fields: Any) -> Outcome:
+    return decide_now(only(hook), make_request(hook, **fields))
+
+
+@samples.covers(REFERENCE, "service_configuration")
+def test_hook_service_configuration() -> None:
+    decision = ask("service_configuration", local_alias="sip:7123@example.com").decision
+    assert isinstance(decision, Gateway)
+    assert decision.remote_alias == "sip:7123@pbx.example.com"
+    assert ask("service_configuration", local_alias="7up").decided_by == "default"
+
+
+@samples.covers(REFERENCE, "participant_properties")
+def test_hook_participant_properties() -> None:
+    refused = ask("participant_properties", service_tag="board", remote_alias="tel:+4712345678")
+    assert refused.decision == Reject(reject_reason="Please join with video.")
+    welcome = ask("participant_properties", service_tag="board", remote_alias="sip:a@example.com")
+    assert welcome.decided_by == "default"
+
+
+@samples.covers(REFERENCE, "media_location")
+def test_hook_media_location() -> None:
+    outcome = ask("media_location", protocol="webrtc")
+    assert outcome.decision == MediaLocation(location="Edge", overflow_locations=["Oslo"])
+    assert ask("media_location", protocol="sip").decided_by == "default"
+
+
+@samples.covers(REFERENCE, "participant_avatar")
+def test_hook_participant_avatar() -> None:
+    decision = ask("participant_avatar", alias="alice@example.com", width=20, height=20).decision
+    assert isinstance(decision, Avatar)
+    assert decision.image.startswith(b"\xff\xd8")
+
+
+@samples.covers(REFERENCE, "directory_information")
+def test_hook_directory_information() -> None:
+    decision = ask("directory_information", q="He").decision
+    assert isinstance(decision, Directory)
+    assert [entry["alias"] for entry in decision.set_fields()["entries"]] == ["help@example.com"]
+    assert ask("directory_information", q="").decided_by == "default"
+
+
+@samples.covers(REFERENCE, "registration_alias")
+@pytest.mark.parametrize(("address", "action"), [("10.7.0.9", "continue"), ("10.70.0.9", "reject")])
+def test_hook_registration_alias(address: str, action: str) -> None:
+    outcome = ask("registration_alias", alias="kiosk-1@example.com", remote_address=address)
+    assert outcome.decision.action == action
+
+
+@samples.covers(REFERENCE, "lifespan")
+async def test_hook_lifespan() -> None:
+    plugin = only("lifespan")(None)
+    assert plugin._name == ""
+    outcome = await decide(plugin, make_request("participant_properties"))
+    assert outcome.decision.set_fields() == {"remote_display_name": "Friend"}
+    assert plugin._name == ""
+
+
+@samples.covers(REFERENCE, "decided")
+async def test_hook_decided() -> None:
+    plugin = only("decided")(None)
+    for _ in range(2):
+        await decide(plugin, make_request("media_location"))
+    await decide(plugin, make_request("participant_avatar"))
+    assert plugin.counts == {("media_location", "default"): 2, ("participant_avatar", "default"): 1}
+
+
+@samples.covers(REFERENCE, "check")
+@pytest.mark.parametrize(("pin", "warned"), [("", True), ("4711", False)])
+def test_hook_check(pin: str, warned: bool) -> None:
+    plugin = only("check")
+    advice = [str(advice) for advice in policy_of((plugin, {"pin": pin})).advice]
+    assert advice == warned * [
+        "plugins.welcome.settings.pin: is empty: whoever can dial in enters the room"
+    ]
+    outcome = decide_now((plugin, {"pin": pin}), make_request("service_configuration"))
+    assert isinstance(outcome.decision, Conference)

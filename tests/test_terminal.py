@@ -1,0 +1,59 @@
+"""Audit lines for somebody who watches a terminal."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pexpolicy.terminal import printable, readable
+
+LINE: dict[str, Any] = {
+    "timestamp": datetime.now(UTC),
+    "event": "decision",
+    "decision_id": "id",
+    "endpoint": "service_configuration",
+    "peer": "127.0.0.1",
+    "request": {"local_alias": "engineering", "remote_alias": "alice"},
+    "steps": [],
+    "decided_by": "rooms",
+    "reason": "it is known",
+    "action": "continue",
+    "status": 200,
+    "sent": None,
+    "ms": 0.25,
+    "config_hash": "0",
+}
+
+
+def shown(**other: Any) -> str:
+    return readable(None, "", {"line": {**LINE, **other}}).decode()
+
+
+def test_a_call_is_one_line_with_what_matters() -> None:
+    text = shown()
+    assert text.count("\n") == 1
+    for part in ("service_configuration", "engineering", "alice", "continue", "rooms", "0.2 ms"):
+        assert part in text
+    assert "it is known" in text
+
+
+def test_a_refused_call_is_one_line() -> None:
+    line = {"event": "refused", "status": 401, "reason": "unauthorised", "peer": "192.0.2.7"}
+    text = readable(None, "", {"line": line}).decode()
+    assert text.count("\n") == 1
+    for part in ("401", "unauthorised", "192.0.2.7"):
+        assert part in text
+
+
+@given(st.text())
+def test_a_caller_cannot_command_the_terminal(text: str) -> None:
+    shown_text = shown(request={"local_alias": text, "remote_alias": text}, reason=text)
+    assert shown_text.count("\n") == 1
+    assert "\x1b[2J" not in shown(request={"local_alias": "\x1b[2J" + text})
+
+
+@pytest.mark.parametrize("text", ["\x1b[31m", "a\nb", "\x07", "\u202e", "\x9b", "\x00"])
+def test_control_characters_are_replaced(text: str) -> None:
+    assert printable(text).isprintable()

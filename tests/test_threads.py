@@ -1,0 +1,65 @@
+"""Threads of a plugin: so many and no more, and none of them shared."""
+
+import asyncio
+import threading
+from contextvars import ContextVar
+
+import pytest
+
+from pexpolicy.threads import PluginBusyError, Threads
+
+VARIABLE: ContextVar[str] = ContextVar("VARIABLE", default="unset")
+
+
+async def test_a_call_runs_in_a_thread_of_the_plugin() -> None:
+    threads = Threads("toy", 2)
+    name = await threads.run(lambda _: threading.current_thread().name, None)
+    assert name.startswith("plugin-toy")
+    threads.close()
+
+
+async def test_a_call_sees_the_context_and_leaves_it_as_it_was() -> None:
+    def binds(_: object) -> str:
+        before = VARIABLE.get()
+        VARIABLE.set("bound")
+        return before
+
+    VARIABLE.set("mine")
+    threads = Threads("toy", 1)
+    assert [await threads.run(binds, None) for _ in range(2)] == ["mine", "mine"]
+    assert VARIABLE.get() == "mine"
+    threads.close()
+
+
+@pytest.mark.parametrize("error", [ValueError("no"), SystemExit(1), KeyboardInterrupt()])
+async def test_what_a_call_raises_is_raised_where_it_is_awaited(error: BaseException) -> None:
+    def fails(_: object) -> None:
+        raise error
+
+    threads = Threads("toy", 1)
+    for _ in range(3):
+        with pytest.raises(type(error)):
+            await threads.run(fails, None)
+    assert await threads.run(lambda _: 1, None) == 1
+    threads.close()
+
+
+async def test_a_call_too_many_is_refused_at_once_until_another_one_comes_back() -> None:
+    release = threading.Event()
+    threads = Threads("toy", 2)
+    stuck = [asyncio.create_task(threads.run(lambda _: release.wait(), None)) for _ in range(2)]
+    await asyncio.sleep(0)
+    with pytest.raises(PluginBusyError, match="all 2 threads"):
+        await threads.run(lambda _: 1, None)
+    for task in stuck:
+        task.cancel()
+    await asyncio.wait(stuck)
+    with pytest.raises(PluginBusyError):
+        await threads.run(lambda _: 1, None)
+    assert threads.stuck
+    release.set()
+    for _ in range(1000):
+        if threads.stuck:
+            await asyncio.sleep(0.001)
+    assert await threads.run(lambda _: 1, None) == 1
+    threads.close()
