@@ -51,10 +51,12 @@ class WorkerPool:
         self._waiting: deque[asyncio.Future[Worker]] = deque()
         self._renewals: set[asyncio.Task[None]] = set()
         self._pausing: list[WorkerFault] = []
+        self._closed = True
         self._watch: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
         """Go on with the workers on the running event loop; raises ``WorkerFault``."""
+        self._closed = False
         self._watch = asyncio.create_task(self._keep_watch())
         await asyncio.gather(*(self._open(worker) for worker in list(self.workers)))
 
@@ -65,10 +67,13 @@ class WorkerPool:
 
     async def close(self) -> None:
         """End all workers; afterwards nothing of them is left."""
+        self._closed = True
         self._idle.clear()
-        for task in (*self._renewals, self._watch):
-            if task is not None:
-                task.cancel()
+        tasks = [task for task in (*self._renewals, self._watch) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._refuse_waiting(f"the workers of {self._name} have ended")
         await asyncio.gather(*(worker.end() for worker in self.workers))
         self.workers.clear()
 
@@ -131,7 +136,7 @@ class WorkerPool:
 
     def _replace(self, worker: Worker) -> None:
         worker.kill()
-        if worker in self.workers:
+        if worker in self.workers and not self._closed:
             task = asyncio.create_task(self._renew(worker))
             self._renewals.add(task)
             task.add_done_callback(self._renewals.discard)
@@ -158,12 +163,15 @@ class WorkerPool:
         self._pausing.append(fault)
         try:
             if len(self._pausing) == self._size:
-                for turn in self._waiting:
-                    if not turn.done():
-                        turn.set_exception(WorkerFault(str(fault)))
+                self._refuse_waiting(str(fault))
             await asyncio.sleep(min(FIRST_PAUSE * 2 ** min(barren - 1, 20), LONGEST_PAUSE))
         finally:
             self._pausing.remove(fault)
+
+    def _refuse_waiting(self, text: str) -> None:
+        for turn in self._waiting:
+            if not turn.done():
+                turn.set_exception(WorkerFault(text))
 
     async def _fresh(self, barren: int) -> Worker:
         worker = Worker(self._name, barren)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
-import inspect
 import os
 import pickle
 import resource
@@ -25,6 +24,7 @@ from typing import cast
 
 from pexpolicy import isolation_wire as wire
 from pexpolicy.config import Advice, Key, Problem
+from pexpolicy.decisions import Decision
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.faults import blame
 from pexpolicy.plugins import Plugin, advice_of, build, link, observer
@@ -45,7 +45,14 @@ def main() -> int:
     link_up.sendall(wire.framed(told))
     if plugin is None:
         return 1
-    asyncio.run(_serve(link_up, plugin))
+    runner = asyncio.Runner()
+    try:
+        runner.run(_serve(link_up, plugin))
+    except BaseException as error:  # noqa: BLE001 - a plugin can end the event loop as it likes
+        # What is under way is not told that it was cancelled: it would be reported as a failure.
+        _print(f"{plugin.available}: its worker ends: {blame(error).summary}")
+        os._exit(error.code if isinstance(error, SystemExit) and type(error.code) is int else 1)
+    runner.close()
     return 0
 
 
@@ -146,10 +153,8 @@ class _Desk(asyncio.Protocol):
         answer = await self._links[order.endpoint](request)
         if answer is None:
             return wire.Done()
-        decision = endpoint.admit(answer, request)
-        if inspect.isawaitable(decision):
-            decision = await decision
-        return wire.decided(decision)
+        admitted = endpoint.admit(answer, request)
+        return wire.decided(admitted if isinstance(admitted, Decision) else await admitted)
 
     async def _tell(self, order: wire.Tell) -> wire.Report:
         assert self._observer is not None
@@ -157,8 +162,10 @@ class _Desk(asyncio.Protocol):
         return wire.Done()
 
     def send(self, told: wire.Report) -> None:
-        """Report; what is too long for that is a failure."""
+        """Report, while there is somebody to hear; what is too long for that is a failure."""
         assert self._transport is not None
+        if self.closing.is_set():
+            return
         try:
             frame = wire.framed(told)
         except wire.WorkerFault as error:
@@ -184,9 +191,13 @@ async def _serve(connection: socket.socket, plugin: Plugin) -> None:
     except BaseException as error:  # noqa: BLE001 - a plugin raises what it likes
         fault = blame(error)
         if entered:
-            print(f"{plugin.available}: its lifespan failed: {fault.summary}", file=sys.stderr)  # noqa: T201
+            _print(f"{plugin.available}: its lifespan failed: {fault.summary}")
         else:
             desk.send(wire.failed(fault))
+
+
+def _print(line: str) -> None:
+    print(line, file=sys.stderr)  # noqa: T201 - standard error is that of the server
 
 
 if __name__ == "__main__":
