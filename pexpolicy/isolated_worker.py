@@ -69,10 +69,10 @@ class Worker(asyncio.Protocol):
         """The number of the process."""
         return self._started.pid
 
-    def post(self, message: Message) -> None:
+    def post(self, message: Message, deadline: float) -> None:
         """Send, before there is an event loop; what it answers is told by ``await_report``."""
         with suppress(ConnectionError):
-            self._within(time.monotonic() + ENDING_LIMIT).sendall(framed(message))
+            self._within(deadline).sendall(framed(message))
 
     def await_report(self, deadline: float) -> Report:
         """The first answer, before there is an event loop; raises ``WorkerFault``."""
@@ -243,7 +243,11 @@ def _is_over(started: subprocess.Popen[bytes]) -> bool:
     """True when a process has ended; where the system can tell, without waiting for it yet."""
     if hasattr(os, "waitid"):
         flags = os.WEXITED | os.WNOHANG | os.WNOWAIT
-        return os.waitid(os.P_PID, started.pid, flags) is not None
+        try:
+            return os.waitid(os.P_PID, started.pid, flags) is not None
+        except ChildProcessError:
+            # Somebody else in this program has waited for it.
+            return True
     return started.poll() is not None
 
 

@@ -84,9 +84,10 @@ class Isolated:
         workers: list[Worker] = []
         try:
             workers += [Worker(str(available)) for _ in range(table.processes)]
-            deadline = time.monotonic() + START_LIMIT
+            # They start side by side, and there may be more of them than cores.
+            deadline = time.monotonic() + START_LIMIT + table.processes
             for worker in workers:
-                worker.post(build)
+                worker.post(build, deadline)
             ready = [_built(worker.await_report(deadline)) for worker in workers]
         except BaseException as error:
             end_now(set(workers))

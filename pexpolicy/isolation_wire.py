@@ -161,19 +161,23 @@ def report(frame: bytes) -> Report:
 
 
 def framed(message: Message) -> bytes:
-    """A message with its length before it; raises ``WorkerFault`` for one that is too long."""
+    """A message with its length before it; raises ``WorkerFault`` for one that is too long.
+
+    Settings may be as long as they like.
+    """
     frame = encode(message)
-    if len(frame) > MAX_FRAME:
+    if len(frame) > MAX_FRAME and not isinstance(message, Build):
         msg = f"{len(frame)} bytes are more than can be handed over ({MAX_FRAME})"
         raise WorkerFault(msg)
     return len(frame).to_bytes(LENGTH, "big") + frame
 
 
 class Frames:
-    """Puts the frames together again out of the pieces in which they arrive."""
+    """Puts the frames, of ``limit`` bytes at most, together again out of the pieces that arrive."""
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int = MAX_FRAME) -> None:
         self._rest = bytearray()
+        self._limit = limit
 
     def feed(self, piece: bytes) -> Iterator[bytes]:
         """The frames that are whole now; raises ``WorkerFault`` for one that is too long."""
@@ -181,7 +185,7 @@ class Frames:
         rest += piece
         while len(rest) >= LENGTH:
             end = LENGTH + int.from_bytes(rest[:LENGTH], "big")
-            if end > LENGTH + MAX_FRAME:
+            if end > LENGTH + self._limit:
                 msg = "its worker sent a message that is too long"
                 raise WorkerFault(msg)
             if len(rest) < end:

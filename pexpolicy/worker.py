@@ -71,7 +71,7 @@ def _end_with(lifeline: int) -> None:
 
 
 def _first(connection: socket.socket) -> wire.Build:
-    frames = wire.Frames()
+    frames = wire.Frames(sys.maxsize)
     while piece := connection.recv(65536):
         for frame in frames.feed(piece):
             return cast("wire.Build", wire.order(frame))

@@ -10,7 +10,7 @@ import pytest
 
 from pexpolicy import Advice, Conference, DecisionError, Reject
 from pexpolicy.chain import Outcome, Step
-from pexpolicy.discovery import Available
+from pexpolicy.discovery import Available, discover
 from pexpolicy.faults import blame
 from pexpolicy.isolation import Isolated
 from pexpolicy.isolation_wire import WorkerFault
@@ -242,6 +242,34 @@ async def test_dates_and_times_of_toml_arrive_in_the_settings(shelf: Shelf) -> N
     settings = {"day": dt.date(2030, 1, 2), "at": dt.datetime(2030, 1, 2, 3, 4, tzinfo=dt.UTC)}
     async with (isolated := shelf.start(shelf.write(source), settings=settings)).lifespan():
         assert (await service(isolated)).reason == repr(settings)
+
+
+async def test_long_settings_arrive(shelf: Shelf) -> None:
+    source = """
+    class Toy:
+        class Settings(PluginSettings):
+            rooms: dict[str, str]
+        def __init__(self, settings): self.rooms = settings.rooms
+        @hookimpl
+        async def service_configuration(self): return Continue(reason=str(len(self.rooms)))
+    """
+    settings = {"rooms": {f"room{number}": "x" * 400 for number in range(50_000)}}
+    async with (isolated := shelf.start(shelf.write(source), settings=settings)).lifespan():
+        assert (await service(isolated)).reason == "50000"
+
+
+async def test_a_plugin_out_of_a_directory_runs_there_too(tmp_path: Path) -> None:
+    (tmp_path / "dropped.py").write_text(
+        "from pexpolicy import Continue, hookimpl\n"
+        "class Dropped:\n"
+        "    def __init__(self, settings): pass\n"
+        "    @hookimpl\n"
+        "    async def service_configuration(self): return Continue(reason=__name__)\n"
+    )
+    found, problems = discover([tmp_path])
+    assert problems == []
+    async with (isolated := Shelf(tmp_path).start(found["dropped"])).lifespan():
+        assert (await service(isolated)).reason == "pexpolicy_dropin_dropped"
 
 
 async def test_an_observer_is_told_what_was_decided(shelf: Shelf) -> None:
