@@ -23,7 +23,7 @@ START_LIMIT = 15.0
 """Seconds that a worker has to build the plugin in."""
 FIRST_PAUSE = 0.1
 LONGEST_PAUSE = 30.0
-"""Seconds before the next start after a worker that was never asked; doubled each time."""
+"""Seconds before the next start after two workers that were never asked; doubled each time."""
 WATCH = 0.1
 """Seconds between two looks at the memory."""
 MIB = 1024 * 1024
@@ -147,8 +147,8 @@ class WorkerPool:
         barren = 0 if worker.begun else worker.barren + 1
         fault = WorkerFault(worker.obituary)
         while True:
-            if barren:
-                await self._pause(barren, fault)
+            if barren > 1:
+                await self._pause(FIRST_PAUSE * 2 ** min(barren - 2, 20), fault)
             try:
                 fresh = await self._fresh(barren)
             except (WorkerFault, OSError) as error:
@@ -158,13 +158,13 @@ class WorkerPool:
                 self._release(fresh)
                 return
 
-    async def _pause(self, barren: int, fault: WorkerFault) -> None:
+    async def _pause(self, seconds: float, fault: WorkerFault) -> None:
         """Wait before the next start; calls fail at once while each worker is in such a pause."""
         self._pausing.append(fault)
         try:
             if len(self._pausing) == self._size:
                 self._refuse_waiting(str(fault))
-            await asyncio.sleep(min(FIRST_PAUSE * 2 ** min(barren - 1, 20), LONGEST_PAUSE))
+            await asyncio.sleep(min(seconds, LONGEST_PAUSE))
         finally:
             self._pausing.remove(fault)
 
