@@ -23,7 +23,7 @@ STAMP   := $(VENV)/.installed-$(FINGERPRINT)
 # Where packages come from (index, proxy, certificates) is the user's business. What is installed,
 # and to which place, is decided here alone. /dev/null also overrules a constraint of pip's
 # configuration files, which an empty value would not.
-unexport PYTHONHOME PYTHONPATH PIP_BUILD_CONSTRAINT PIP_DRY_RUN PIP_IGNORE_INSTALLED PIP_NO_DEPS
+unexport PYTHONDONTWRITEBYTECODE PYTHONHOME PYTHONPATH PIP_BUILD_CONSTRAINT PIP_DRY_RUN PIP_IGNORE_INSTALLED PIP_NO_DEPS
 unexport PIP_PREFIX PIP_PYTHON PIP_REQUIREMENT PIP_ROOT PIP_TARGET
 export PIP_CONSTRAINT := /dev/null
 export PIP_DISABLE_PIP_VERSION_CHECK := 1

@@ -62,6 +62,11 @@ class Server:
         return _ask(self.port, target, authorization)
 
 
+def _surroundings() -> dict[str, str]:
+    """The present environment, with compiled modules kept as they are for every user."""
+    return {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+
+
 @contextmanager
 def asking(port: int, authorization: str | None) -> Iterator[Callable[[str], Reply]]:
     """One kept-alive connection to a server on loopback; call it with a request target."""
@@ -94,7 +99,7 @@ def running(
             child = subprocess.Popen(
                 launch.command(port),
                 cwd=ROOT,
-                env={**os.environ, **launch.environment},
+                env={**_surroundings(), **launch.environment},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

@@ -6,6 +6,7 @@ Plugin authors need this module and nothing below it.
 from __future__ import annotations
 
 from pexpolicy.alias import Alias
+from pexpolicy.chain import Outcome
 from pexpolicy.config import Advice, PluginSettings, Problem, SettingsError
 from pexpolicy.decisions import Continue, Decision, Redirect, Reject
 from pexpolicy.endpoints.directory_information import (
@@ -20,6 +21,7 @@ from pexpolicy.endpoints.participant_properties import (
     ParticipantProperties,
     ParticipantPropertiesRequest,
 )
+from pexpolicy.endpoints.playback import OnCompletion, Transfer
 from pexpolicy.endpoints.registration_alias import Credentials, RegistrationAliasRequest
 from pexpolicy.endpoints.service_configuration import SERVICE_TYPES, ServiceConfigurationRequest
 from pexpolicy.endpoints.service_types import (
@@ -58,6 +60,8 @@ __all__ = [
     "MediaLocation",
     "MediaLocationRequest",
     "MediaPlayback",
+    "OnCompletion",
+    "Outcome",
     "Params",
     "ParticipantAvatarRequest",
     "ParticipantProperties",
@@ -72,6 +76,7 @@ __all__ = [
     "ServiceConfigurationRequest",
     "SettingsError",
     "TestCall",
+    "Transfer",
     "VirtualReception",
     "hookimpl",
 ]

@@ -1,7 +1,7 @@
 """What happens after the reply has left: shadow plugins are asked, and observers are told.
 
-Nothing here can change or delay a reply. It runs in tasks of its own, a bounded number of them: when plugins
-do not keep up, calls are left out and counted, rather than queued without end.
+Nothing here can change or delay a reply. It runs in tasks of its own, a bounded number of them:
+when plugins do not keep up, calls are left out and counted, rather than queued without end.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Self, cast
 
 _SCHEMES = frozenset(("sip", "sips", "h323", "tel"))
 _NAME_ADDR = re.compile(r"<([^<>]*)>")
@@ -11,15 +12,16 @@ _VISUAL_SEPARATORS = str.maketrans("", "", "-.() ")
 
 
 class Alias(str):
-    """An alias in its normal form: ``sip:Bob@Example.com:5060;transport=tls`` is ``bob@example.com``.
+    """An alias in its normal form: ``sip:Bob@Example.com:5060;transport=tls`` is
+    ``bob@example.com``.
 
     It is a string, so it compares, formats and serves as a dictionary key like one. The empty
     alias is false; a request without an alias has the empty one, never ``None``.
 
-    The scheme (``sip``, ``sips``, ``h323``, ``tel``, any case), URI parameters, headers, port, display
-    name, angle brackets and surrounding blanks go; letters become lower case, because Infinity
-    matches aliases without regard to case. A leading ``+`` stays. Percent-encoding is not touched:
-    whoever reads the URL decodes it, once.
+    The scheme (``sip``, ``sips``, ``h323``, ``tel``, any case), URI parameters, headers, port,
+    display name, angle brackets and surrounding blanks go; letters become lower case, because
+    Infinity matches aliases without regard to case. A leading ``+`` stays. Percent-encoding is not
+    touched: whoever reads the URL decodes it, once.
     """
 
     __slots__ = ("host", "raw", "scheme", "user")
@@ -33,9 +35,10 @@ class Alias(str):
     host: str
     """The part behind the ``@``, or empty; an IPv6 address keeps its brackets."""
 
-    def __new__(cls, raw: str = "") -> Alias:
+    def __new__(cls, raw: str = "") -> Self:
+        """The alias that a text stands for; an alias stands for itself."""
         if isinstance(raw, Alias):
-            return raw
+            return cast("Self", raw)
         scheme, user, host = _split(raw)
         alias = super().__new__(cls, f"{user}@{host}" if host else user)
         alias.raw = raw

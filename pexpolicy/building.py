@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from pexpolicy.aftermath import Aftermath, Observer
 from pexpolicy.chain import Chain, Clock, Log
-from pexpolicy.config import Advice, ConfigError, Settings
+from pexpolicy.config import Advice, ConfigError, Problem, Settings, load
 from pexpolicy.decisions import Decision, Reject
 from pexpolicy.discovery import Available, discover
 from pexpolicy.endpoints import ENDPOINTS
@@ -16,6 +17,7 @@ from pexpolicy.endpoints.base import Endpoint
 from pexpolicy.names import DeclaredNames
 from pexpolicy.plugins import Plugin, advice_of, build, link, observer
 from pexpolicy.policy import Policy
+from pexpolicy.refusal import DecisionError
 
 
 def build_policy(
@@ -25,20 +27,22 @@ def build_policy(
     log: Log | None = None,
     clock: Clock = time.perf_counter,
 ) -> Policy:
-    """Build all that a configuration asks for; raises ``ConfigError`` with everything that is wrong.
+    """Build all that a configuration asks for; raises ``ConfigError`` with everything that is
+    wrong.
 
-    ``available`` are the plugins to choose from, by default the installed ones and those of ``plugin_dirs``.
+    ``available`` are the plugins to choose from, by default the installed ones and those of
+    ``plugin_dirs``.
     """
     found, problems = discover(settings.plugin_dirs) if available is None else (available, [])
     plugins, unbuilt = build(settings.plugins, found, settings.path.parent)
     advice, failed = advice_of(plugins)
-    problems = [*problems, *unbuilt, *failed]
+    names = DeclaredNames(settings.infinity) if settings.infinity else None
+    unknown = list(_undeclared(plugins, names)) if names is not None else []
+    problems = [*problems, *unbuilt, *failed, *unknown]
     if problems:
         for plugin in plugins:
             plugin.close()
         raise ConfigError(settings.path, problems)
-
-    names = DeclaredNames(settings.infinity) if settings.infinity else None
 
     def chain(endpoint: Endpoint[Any], members: Iterable[Plugin], budget: float) -> Chain:
         links = tuple(step for p in members if (step := link(p, endpoint.name)) is not None)
@@ -63,11 +67,41 @@ def build_policy(
     )
 
 
+def policy_from(path: Path, *, log: Log | None = None) -> Policy:
+    """The policy of a configuration file; raises ``ConfigError`` with everything that is wrong.
+
+    What can be used of a broken file is built too, so that the errors of plugins are told with it.
+    """
+    try:
+        settings = load(path)
+    except ConfigError as error:
+        if error.salvaged is None:
+            raise
+        try:
+            build_policy(error.salvaged).close()
+        except ConfigError as more:
+            raise ConfigError(path, [*error.problems, *more.problems]) from None
+        raise
+    return build_policy(settings, log=log)
+
+
 def _default(endpoint: Endpoint[Any], settings: Settings) -> Decision:
     table = settings.endpoints.get(endpoint.name)
     if table is not None and table.default == "reject":
         return Reject(reason="no plugin decided")
     return endpoint.default
+
+
+def _undeclared(plugins: Iterable[Plugin], names: DeclaredNames) -> Iterable[Problem]:
+    """Decisions that never change, and name an object that ``[infinity]`` does not list."""
+    for plugin in plugins:
+        for key, decision in plugin.prepared():
+            try:
+                names.check(decision)
+            except DecisionError as error:
+                refusal = error.refusal
+                where = ("plugins", plugin.name, "settings", *key, refusal.field)
+                yield Problem(where, refusal.rule)
 
 
 def _own_advice(settings: Settings, plugins: Iterable[Plugin]) -> Iterable[Advice]:
@@ -77,7 +111,7 @@ def _own_advice(settings: Settings, plugins: Iterable[Plugin]) -> Iterable[Advic
     for plugin in plugins:
         if plugin.can_reject and plugin.table.on_error == "skip" and plugin.table.mode == "decide":
             text = (
-                'this plugin can reject, but when it fails the next one is asked: write on_error = "reject" if '
-                "nobody may pass while it is down"
+                "this plugin can reject, but when it fails the next one is asked: write "
+                'on_error = "reject" if nobody may pass while it is down'
             )
             yield Advice(("plugins", plugin.name, "on_error"), text)

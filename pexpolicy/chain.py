@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, cast
 
 import msgspec
 
@@ -88,7 +88,9 @@ class Chain:
     names: DeclaredNames | None = None
 
     async def ask(self, request: Request, lanes: Lanes, decision_id: str = "") -> Outcome:
-        """Ask until somebody decides, the plugins are through, or the budget is gone. Never raises."""
+        """Ask until somebody decides, the plugins are through, or the budget is gone. Never
+        raises.
+        """
         walk = _Walk(self, request)
         last = len(self.links)
         while walk.decision is None and walk.at < last:
@@ -151,11 +153,13 @@ class _Walk:
         self.turn = 0
         self.waited = False
 
-    async def onward(self, lanes: Lanes) -> None:
+    # One loop in one piece: what it called, each plugin of each call would pay for.
+    async def onward(self, lanes: Lanes) -> None:  # noqa: C901, PLR0912
         """Ask the next plugins, up to a decision or to the end of the first hook that waited.
 
-        What follows a hook that waited, or that cancelled its task, begins anew in another lane: no plugin
-        inherits a task or a context from the one before it. A hook that was abandoned finds its turn over.
+        What follows a hook that waited, or that cancelled its task, begins anew in another lane: no
+        plugin inherits a task or a context from the one before it. A hook that was abandoned finds
+        its turn over.
         """
         chain, request, turn, deadline = self.chain, self.request, self.turn, self.deadline
         for link in chain.links[self.at :]:
@@ -199,8 +203,9 @@ class _Walk:
 
     async def _admitted(self, answer: object) -> Decision:
         """The decision that an answer stands for; raises ``DecisionError``."""
-        admitted = self.chain.endpoint.admit(answer, self.request)
-        decision = admitted if isinstance(admitted, Decision) else await admitted
+        decision = self.chain.endpoint.admit(answer, self.request)
+        if not isinstance(decision, Decision):
+            decision = await cast("Awaitable[Decision]", decision)
         if self.chain.names is not None:
             self.chain.names.check(decision)
         return decision

@@ -52,6 +52,8 @@ class Checked(Rendered):
     rules: ClassVar[tuple[Rules, ...]] = ()
     fixed: ClassVar[Mapping[str, Any]] = {}
     """What is sent in any case."""
+    exact: ClassVar[bool] = False
+    """True where a field that does not exist is refused in a plain dictionary too."""
     consequence: ClassVar[str] = "Infinity would drop the whole result and use its own database"
     hints: ClassVar[Mapping[str, Any]] = {}
     """The type of each field."""
@@ -106,7 +108,7 @@ class Checked(Rendered):
         Infinity appears to tolerate unknown fields (FIELD), and new ones come with its releases.
         """
         checked = cls.__new__(cls)
-        checked._check(dict(fields), known_only=False)  # noqa: SLF001 - its own
+        checked._check(dict(fields), known_only=cls.exact)  # noqa: SLF001 - its own
         return checked
 
     def _check(self, fields: dict[str, Any], *, known_only: bool = True) -> None:

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import sys
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Coroutine
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, NoReturn
 
 import click
 
 from pexpolicy import __version__
-from pexpolicy.building import build_policy
-from pexpolicy.config import ConfigError, Settings, load
+from pexpolicy.building import policy_from
+from pexpolicy.config import ConfigError, Settings
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.logs import console_log
 from pexpolicy.policy import Policy
@@ -49,7 +51,7 @@ main.add_command(probe)
 def _built(path: Path) -> Policy:
     """The policy of a configuration, or every error on standard error and exit code 78."""
     try:
-        return build_policy(load(path), log=console_log())
+        return policy_from(path, log=console_log())
     except ConfigError as error:
         _fail(error)
 
@@ -95,6 +97,8 @@ def serve(config: Path, host: str | None, port: int | None) -> None:
     """Answer calls until SIGTERM or Ctrl-C."""
     from pexpolicy.serving import check_exposure, serve  # noqa: PLC0415 - aiohttp, for this only
 
+    # Nothing that is built here is garbage; the collector begins once the policy serves.
+    gc.disable()
     policy = _built(config)
     _advise(policy)
     address = host or policy.settings.server.host
@@ -122,7 +126,9 @@ def serve(config: Path, host: str | None, port: int | None) -> None:
 @main.command()
 @config_option
 def check(config: Path) -> None:
-    """Check the configuration; all errors and warnings at once. Exit code 78 when it cannot be used."""
+    """Check the configuration; all errors and warnings at once. Exit code 78 when it cannot be
+    used.
+    """
     policy = _built(config)
     _exposed(policy.settings)
     _advise(policy)
@@ -178,6 +184,8 @@ def explain(config: Path, request_path: str) -> None:
     except NotARequestError as error:
         click.secho(str(error), fg="red", err=True)
         sys.exit(2)
+    except ConfigError as error:
+        _fail(error)
 
 
 @main.command()
@@ -202,6 +210,27 @@ def test(
     from pexpolicy.kit.command import run_files  # noqa: PLC0415 - for this only
 
     sys.exit(run_files(_built(config), cases, only, junit, print_json=as_json))
+
+
+@main.command()
+@click.argument("name", required=False, default="")
+@click.option("--markdown", is_flag=True, help="Print the reference of the contract instead.")
+def schema(name: str, *, markdown: bool) -> None:
+    """Print JSON Schema for each request and each reply, or for the one called NAME.
+
+    NAME is a request such as media_location, or one part of it: media_location.reply.
+    """
+    from pexpolicy import reference, schema  # noqa: PLC0415 - for this only
+
+    if markdown:
+        click.echo(reference.page(), nl=False)
+        return
+    try:
+        document = schema.document(name)
+    except schema.UnknownSchemaError:
+        known = ", ".join(schema.names())
+        raise click.BadParameter(f"there is no {name!r}; there are {known}") from None
+    click.echo(json.dumps(document, indent=2, ensure_ascii=False))
 
 
 @main.command("new-plugin")
@@ -242,7 +271,7 @@ def healthcheck(url: str) -> None:
     """Exit with 0 when a server is alive and ready, else with 1."""
     try:
         with urllib.request.urlopen(f"{url}/readyz", timeout=3) as response:  # noqa: S310 - asked for
-            healthy = response.status == 200
+            healthy = response.status == HTTPStatus.OK
     except (urllib.error.URLError, OSError, ValueError) as error:
         click.echo(f"{url}: {error}", err=True)
         if isinstance(error, urllib.error.HTTPError):

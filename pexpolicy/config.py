@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import os
 import re
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import pydantic
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from pexpolicy.refusal import brief, did_you_mean
 
@@ -53,18 +54,25 @@ class Advice:
 
 
 class ConfigError(Exception):
-    """The configuration cannot be used; ``problems`` holds every reason that was found."""
+    """The configuration cannot be used; ``problems`` holds every reason that was found.
 
-    def __init__(self, path: Path, problems: Sequence[Problem]) -> None:
+    ``salvaged`` is what is left of it without the keys that are wrong, to look for further reasons.
+    """
+
+    def __init__(
+        self, path: Path, problems: Sequence[Problem], salvaged: Settings | None = None
+    ) -> None:
         super().__init__("\n".join(f"{path}: {problem}" for problem in problems))
         self.path = path
+        self.salvaged = salvaged
         self.problems = tuple(problems)
 
 
 class SettingsError(ValueError):
     """Raised by a plugin that is being built: its settings are of the right types and still wrong.
 
-    ``problems`` are relative to the plugin's settings; ``SettingsError("text", key=("rooms", "x"))`` is one of them.
+    ``problems`` are relative to the plugin's settings; ``SettingsError("text", key=("rooms",
+    "x"))`` is one of them.
     """
 
     def __init__(self, *texts: str, key: Key = (), problems: Sequence[Problem] = ()) -> None:
@@ -91,16 +99,18 @@ class ServerTable(_Table):
     budget: float = Field(4.0, gt=0.0, le=MAX_BUDGET)
     allow_anonymous: bool = False
 
-    @model_validator(mode="after")
-    def _base_path_is_a_prefix(self) -> Self:
-        path = self.base_path
-        if path and (not path.startswith("/") or path.endswith("/") or re.search(r"[?#%\s{}]", path)):
-            msg = "base_path: write a path that begins with a slash and does not end with one, such as /api/pexip"
+    @field_validator("base_path")
+    @classmethod
+    def _base_path_is_a_prefix(cls, path: str) -> str:
+        if path and (
+            not path.startswith("/") or path.endswith("/") or re.search(r"[?#%\s{}]", path)
+        ):
+            msg = "begin with a slash and do not end with one, as in /api/pexip"
             raise ValueError(msg)
         if "/policy/v1" in path:
-            msg = "base_path: leave out /policy/v1, Infinity adds it to the URL of the policy profile"
+            msg = "leave out /policy/v1, which Infinity adds to the URL of its profile"
             raise ValueError(msg)
-        return self
+        return path
 
 
 class AuthTable(_Table):
@@ -113,7 +123,7 @@ class AuthTable(_Table):
     @model_validator(mode="after")
     def _one_source(self) -> Self:
         if (self.password_env is None) == (self.password_file is None):
-            msg = "name where the password is: password_env = an environment variable, or password_file = a path"
+            msg = "name where the password is: password_env (a variable) or password_file (a path)"
             raise ValueError(msg)
         return self
 
@@ -139,7 +149,9 @@ class BreakerTable(_Table):
 
 
 class PluginTable(_Table):
-    """``[plugins.NAME]``: how a plugin is asked; ``settings`` belongs to the plugin. Times in seconds."""
+    """``[plugins.NAME]``: how a plugin is asked; ``settings`` belongs to the plugin. Times in
+    seconds.
+    """
 
     priority: int = 100
     mode: Literal["decide", "shadow"] = "decide"
@@ -154,7 +166,9 @@ class PluginTable(_Table):
 
 
 class InfinityTable(_Table):
-    """``[infinity]``: names of objects of Infinity. Where they are listed, an unlisted name is refused."""
+    """``[infinity]``: names of objects of Infinity. Where they are listed, an unlisted name is
+    refused.
+    """
 
     locations: list[str] | None = None
     themes: list[str] | None = None
@@ -215,20 +229,15 @@ def load(path: Path) -> Settings:
 
 def from_document(document: Mapping[str, Any], path: Path, config_hash: str) -> Settings:
     """Check a parsed configuration; raises ``ConfigError`` with everything that is wrong."""
-    try:
-        tables = _Document.model_validate(document)
-    except pydantic.ValidationError as error:
-        raise ConfigError(path, problems_of(error, _Document)) from None
-    problems = _unrejectable(tables.endpoints)
+    tables, problems = _salvage(document)
+    problems += _unrejectable(tables.endpoints)
     password = None
     if tables.auth is not None:
         try:
             password = _password(tables.auth, path)
         except _PasswordError as error:
             problems.append(error.problem)
-    if problems:
-        raise ConfigError(path, problems)
-    return Settings(
+    settings = Settings(
         path=path,
         config_hash=config_hash,
         server=tables.server,
@@ -240,6 +249,36 @@ def from_document(document: Mapping[str, Any], path: Path, config_hash: str) -> 
         user=tables.auth.user if tables.auth else None,
         password=password,
     )
+    if problems:
+        raise ConfigError(path, problems, settings)
+    return settings
+
+
+def _salvage(document: Mapping[str, Any]) -> tuple[_Document, list[Problem]]:
+    """The tables of a document without the keys that are wrong, and what is wrong with those."""
+    problems: list[Problem] = []
+    rest: dict[str, Any] = dict(document)
+    while True:
+        try:
+            return _Document.model_validate(rest), problems
+        except pydantic.ValidationError as error:
+            # What is wrong with the rest follows from what was taken out.
+            problems = problems or problems_of(error, _Document)
+            rest = copy.deepcopy(rest)
+            for item in error.errors(include_url=False, include_context=False):
+                _drop(rest, item["loc"])
+
+
+def _drop(document: dict[str, Any], key: Key) -> None:
+    """Take out the innermost table or key on the way to a place that holds it."""
+    here: Any = document
+    for number, part in enumerate(key):
+        inner = here.get(part) if isinstance(here, dict) else None
+        if number == len(key) - 1 or not isinstance(inner, dict) or key[number + 1] not in inner:
+            if isinstance(here, dict):
+                here.pop(part, None)
+            return
+        here = inner
 
 
 def _unrejectable(endpoints: Mapping[EndpointName, EndpointTable]) -> list[Problem]:
@@ -283,7 +322,9 @@ def problems_of(error: pydantic.ValidationError, model: type[BaseModel]) -> list
 def _problem(item: Mapping[str, Any], model: type[BaseModel]) -> Problem:
     key: Key = tuple(item["loc"])
     if item["type"] == "extra_forbidden":
-        return Problem(key, f"unknown key{did_you_mean(str(key[-1]), _known_keys(model, key[:-1]))}")
+        return Problem(
+            key, f"unknown key{did_you_mean(str(key[-1]), _known_keys(model, key[:-1]))}"
+        )
     if item["type"] == "missing":
         return Problem(key, "is missing")
     if key and key[-1] == "[key]":

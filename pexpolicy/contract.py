@@ -33,6 +33,21 @@ class Mark(enum.StrEnum):
         return self in (Mark.DOCUMENTED, Mark.DOCUMENTED_STAR)
 
 
+SOURCES: Mapping[str, str] = {
+    "docs": "Pexip's documentation",
+    "v11": "Pexip's documentation of that version; v12 to v14 likewise",
+    "pexip-ex": "Pexip's example of a policy server",
+    "pexip-tf": "Pexip's Terraform provider: the same objects in the management API",
+    "oda": "an integrator's transcription of Pexip's page for v35 to v38",
+    "oda-local": "the same author's local policies",
+    "ps, dbg": "notes of integrators about policy servers and about debugging them",
+    "lorist": "policy servers of an integrator, 2016 and later",
+    "twofin": "a policy server in live use, with a log of December 2023",
+    "mividas": "a conference system that answers policy requests",
+}
+"""What the short names of the sources stand for."""
+
+
 @dataclass(frozen=True, slots=True)
 class Field:
     """What the contract says of one field, in words; its type stands on the class."""

@@ -10,7 +10,9 @@ import secrets
 
 
 class BasicAuth:
-    """One user and password. The comparison takes as long for a wrong user as for a wrong password."""
+    """One user and password. The comparison takes as long for a wrong user as for a wrong
+    password.
+    """
 
     def __init__(self, user: str, password: str) -> None:
         self._key = secrets.token_bytes(32)

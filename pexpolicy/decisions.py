@@ -69,6 +69,7 @@ class Reject(Decision):
     """
 
     action = "reject"
+    exact = True
     fields = {
         "reject_reason": Field(
             "shown to a refused participant", Mark.DOCUMENTED_STAR, "oda, twofin"
@@ -82,6 +83,7 @@ class Redirect(Decision):
     """Send a SIP caller elsewhere, by a 302 to ``new_alias``: a full alias with its scheme."""
 
     action = "redirect"
+    exact = True
     fields = {"new_alias": Field("alias to go to, with its scheme, such as sip:sales@example.com")}
     rules = each(
         Rule(

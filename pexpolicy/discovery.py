@@ -1,4 +1,6 @@
-"""Finding plugins: those that packages bring, and those that lie in a directory. Nothing is imported."""
+"""Finding plugins: those that packages bring, and those that lie in a directory. Nothing is
+imported.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +49,9 @@ def installed() -> dict[str, Available]:
 
 
 def discover(directories: Sequence[Path]) -> tuple[dict[str, Available], list[Problem]]:
-    """Every plugin by name: entry points first, then the directories; and what is wrong with those."""
+    """Every plugin by name: entry points first, then the directories; and what is wrong with
+    those.
+    """
     found = installed()
     problems: list[Problem] = []
     for place, directory in enumerate(directories):
@@ -56,7 +60,8 @@ def discover(directories: Sequence[Path]) -> tuple[dict[str, Available], list[Pr
             continue
         for path in _modules_in(directory):
             if path.stem in found:
-                text = f"{path} and {found[path.stem].source} bring a plugin of the same name {path.stem}"
+                other = found[path.stem].source
+                text = f"{path} and {other} bring a plugin of the same name {path.stem}"
                 problems.append(Problem(("plugin_dirs", place), text))
             else:
                 load = partial(_load, path)
@@ -92,10 +97,14 @@ def _load(path: Path) -> type:
     except BaseException:
         del sys.modules[spec.name]
         raise
-    classes = [value for value in vars(module).values() if isinstance(value, type) and _has_hooks(value)]
+    classes = [
+        value for value in vars(module).values() if isinstance(value, type) and _has_hooks(value)
+    ]
     if len(classes) != 1:
         names = ", ".join(c.__name__ for c in classes) or "none"
-        text = f"{file} must hold one class with @hookimpl methods, and holds {len(classes)} ({names})"
+        text = (
+            f"{file} must hold one class with @hookimpl methods, and holds {len(classes)} ({names})"
+        )
         raise Unbuildable.because(text)
     return classes[0]
 

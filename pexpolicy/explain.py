@@ -59,7 +59,11 @@ def _endpoint(path: str) -> tuple[str, str]:
     for name, endpoint in ENDPOINTS.items():
         if below == endpoint.path and not endpoint.path.endswith("/"):
             return name, ""
-        if endpoint.path.endswith("/") and below.startswith(endpoint.path) and below != endpoint.path:
+        if (
+            endpoint.path.endswith("/")
+            and below.startswith(endpoint.path)
+            and below != endpoint.path
+        ):
             return name, unquote(below[len(endpoint.path) :])
     paths = "\n".join(
         "  " + e.path + ("<alias>" if e.path.endswith("/") else "") for e in ENDPOINTS.values()

@@ -11,7 +11,9 @@ MAX_MESSAGE = 200
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """An exception in one line, and its traceback: files, lines and functions, never local variables."""
+    """An exception in one line, and its traceback: files, lines and functions, never local
+    variables.
+    """
 
     summary: str
     lines: list[str]

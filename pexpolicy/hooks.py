@@ -1,16 +1,18 @@
 """The hooks: everything that a plugin can do, on one page.
 
-A plugin is a class that an entry point of the group ``pexpolicy`` names. It is built with its validated
-settings, and its methods that carry ``@hookimpl`` are asked. ``async def`` is for code that awaits, or that
-answers at once; plain ``def`` is for code that blocks, and runs in threads of that plugin's own.
+A plugin is a class that an entry point of the group ``pexpolicy`` names. It is built with its
+validated settings, and its methods that carry ``@hookimpl`` are asked. ``async def`` is for code
+that awaits, or that answers at once; plain ``def`` is for code that blocks, and runs in threads of
+that plugin's own.
 
-For each request the plugins are asked one after the other, the lowest ``priority`` first. ``None`` means
-*not mine, ask the next*; anything else is the decision, and nobody else is asked. A decision is one of the
-classes named here, or a dictionary that is taken for ``result``. ``Continue`` ends the asking too: Infinity then
-does what it would do without a policy server.
+For each request the plugins are asked one after the other, the lowest ``priority`` first. ``None``
+means *not mine, ask the next*; anything else is the decision, and nobody else is asked. A decision
+is one of the classes named here, or a dictionary that is taken for ``result``. ``Continue`` ends
+the asking too: Infinity then does what it would do without a policy server.
 
-A hook has the plugin's ``timeout`` (1 s unless configured), inside the budget of the whole call (4 s). When
-it raises, is late or answers something that Infinity would drop, the plugin's ``on_error`` says what follows.
+A hook has the plugin's ``timeout`` (1 s unless configured), inside the budget of the whole call (4
+s). When it raises, is late or answers something that Infinity would drop, the plugin's ``on_error``
+says what follows.
 """
 
 from __future__ import annotations
@@ -23,8 +25,8 @@ import pluggy
 
 if TYPE_CHECKING:
     from pexpolicy.chain import Outcome
-    from pexpolicy.config import Advice
-    from pexpolicy.decisions import Continue, Redirect, Reject
+    from pexpolicy.config import Advice, Key
+    from pexpolicy.decisions import Continue, Decision, Redirect, Reject
     from pexpolicy.endpoints.directory_information import (
         Directory,
         DirectoryEntry,
@@ -43,7 +45,9 @@ if TYPE_CHECKING:
 Result = Mapping[str, Any]
 
 HOOK_API = 1
-"""The version of the hooks. A plugin whose class says ``pexpolicy_api = 2`` needs a newer pexpolicy."""
+"""The version of the hooks. A plugin whose class says ``pexpolicy_api = 2`` needs a newer
+pexpolicy.
+"""
 
 hookspec = pluggy.HookspecMarker("pexpolicy")
 hookimpl = pluggy.HookimplMarker("pexpolicy")
@@ -55,9 +59,9 @@ def service_configuration(
 ) -> Service | Continue | Reject | Redirect | Result | None:
     """Which service does the dialed alias lead to?
 
-    Asked for each incoming call, twice for a web join, before Infinity dials out, and for each breakout
-    room. Everybody who sets up a call waits for the answer, so a look-up in memory is better than one over
-    the network. The same call must get the same answer each time.
+    Asked for each incoming call, twice for a web join, before Infinity dials out, and for each
+    breakout room. Everybody who sets up a call waits for the answer, so a look-up in memory is
+    better than one over the network. The same call must get the same answer each time.
     """
 
 
@@ -67,8 +71,9 @@ def participant_properties(
 ) -> ParticipantProperties | Continue | Reject | Result | None:
     """Who may join, as what, and under which name?
 
-    Asked for each participant, after the service is known. Web apps: after PIN or single sign-on, with role
-    and ``idp_attributes``. SIP and H.323: before the PIN, with ``preauthenticated_role`` unset.
+    Asked for each participant, after the service is known. Web apps: after PIN or single sign-on,
+    with role and ``idp_attributes``. SIP and H.323: before the PIN, with ``preauthenticated_role``
+    unset.
     """
 
 
@@ -96,7 +101,8 @@ def directory_information(
 ) -> Directory | Continue | list[DirectoryEntry] | Result | None:
     """Whom does the phone book hold for the search text ``request.q``?
 
-    Asked while somebody types, with one letter and with none too. Entries behind ``limit`` are left out.
+    Asked while somebody types, with one letter and with none too. Entries behind ``limit`` are left
+    out.
     """
 
 
@@ -114,8 +120,8 @@ def registration_alias(
 def lifespan() -> AbstractAsyncContextManager[None]:  # type: ignore[empty-body]
     """Open what the plugin needs: files, sockets, pools.
 
-    An ``@asynccontextmanager`` method. Entered before the policy answers its first call and left after its
-    last one. The place for everything that does I/O; building the class does none.
+    An ``@asynccontextmanager`` method. Entered before the policy answers its first call and left
+    after its last one. The place for everything that does I/O; building the class does none.
     """
 
 
@@ -124,8 +130,18 @@ def decided(outcome: Outcome) -> None:
     """See what was decided: for counters, web hooks and messages.
 
     Called after the reply has left, for each call of each endpoint, with ``outcome.request``,
-    ``outcome.decision``, ``outcome.decided_by``, ``outcome.steps`` and ``outcome.decision_id``. It cannot change
-    or delay a reply; it has the plugin's timeout, and when too many calls wait for it, some are left out.
+    ``outcome.decision``, ``outcome.decided_by``, ``outcome.steps`` and ``outcome.decision_id``. It
+    cannot change or delay a reply; it has the plugin's timeout, and when too many calls wait for
+    it, some are left out.
+    """
+
+
+@hookspec
+def prepared() -> Iterable[tuple[Key, Decision]]:  # type: ignore[empty-body]
+    """The decisions that never change, with the keys of the settings that they come from.
+
+    They are compared with the names that ``[infinity]`` of the configuration lists. Called once when
+    the policy is built; does no I/O.
     """
 
 
@@ -133,5 +149,6 @@ def decided(outcome: Outcome) -> None:
 def check() -> Iterable[Advice]:  # type: ignore[empty-body]
     """What an administrator should know of the plugin's configuration, though it is valid.
 
-    Shown by ``pexpolicy check`` and at the start. Called once when the policy is built; does no I/O.
+    Shown by ``pexpolicy check`` and at the start. Called once when the policy is built; does no
+    I/O.
     """

@@ -1,14 +1,15 @@
 """Running plugin code in tasks of its own, without paying for a task where it never waits.
 
-A lane is a task that is parked, and that stands in as the current task while a coroutine runs its first
-stretch. Most hooks are finished after that stretch: the lane was never woken, and goes back to wait for the
-next call. A coroutine that does wait is handed to the lane and lives there from then on, so that
-``asyncio.current_task()`` is the same before and behind its first ``await``, and everything that rests on it
-(``asyncio.timeout``, task groups, HTTP clients) works. Python 3.12 can start a task eagerly, to the same
-effect; a parked task does it on each version, and does not have to be created for each call.
+A lane is a task that is parked, and that stands in as the current task while a coroutine runs its
+first stretch. Most hooks are finished after that stretch: the lane was never woken, and goes back
+to wait for the next call. A coroutine that does wait is handed to the lane and lives there from
+then on, so that ``asyncio.current_task()`` is the same before and behind its first ``await``, and
+everything that rests on it (``asyncio.timeout``, task groups, HTTP clients) works. Python 3.12 can
+start a task eagerly, to the same effect; a parked task does it on each version, and does not have
+to be created for each call.
 
-The current task is exchanged by ``asyncio._leave_task`` and ``asyncio._enter_task``, which the documentation of
-asyncio lists for this purpose ("Extending: Task lifetime support").
+The current task is exchanged by ``asyncio._leave_task`` and ``asyncio._enter_task``, which the
+documentation of asyncio lists for this purpose ("Extending: Task lifetime support").
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ NOBODY = ("the server", "")
 class Lane:
     """A parked task, and what was handed to it."""
 
-    __slots__ = ("_context", "_lanes", "_running", "_wake", "_waits_for", "_work", "done", "task")
+    __slots__ = ("_context", "_lanes", "_running", "_waits_for", "_wake", "_work", "done", "task")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, lanes: Lanes) -> None:
         self._lanes = lanes
@@ -108,7 +109,9 @@ class Lanes:
         self.running = NOBODY
         """The plugin and the hook whose code runs, or ran last."""
         self.standing_in: asyncio.Task[None]
-        """The parked task that stands in as the current one, while a coroutine runs its first stretch."""
+        """The parked task that stands in as the current one, while a coroutine runs its first
+        stretch.
+        """
 
     @property
     def leftovers(self) -> list[str]:
@@ -118,8 +121,8 @@ class Lanes:
     def begin(self, work: Work) -> Lane | None:
         """Run a coroutine up to its end, or to the first time that it waits.
 
-        Returns ``None`` in the first case and else the lane in which it goes on; ``lane.done`` tells when it
-        has ended. What the coroutine raises before it waits is raised here.
+        Returns ``None`` in the first case and else the lane in which it goes on; ``lane.done``
+        tells when it has ended. What the coroutine raises before it waits is raised here.
         """
         loop, parked = self._loop, self._parked
         lane = parked.pop() if parked else Lane(loop, self)

@@ -9,17 +9,19 @@ from rich.table import Table
 from rich.text import Text
 
 from pexpolicy.chain import DECIDED, DEFAULT
-from pexpolicy.explain import Explained
-from pexpolicy.policy import Policy
 from pexpolicy.discovery import discover
-from pexpolicy.plugins import NO_DECISION
-from pexpolicy.redaction import LoggedParameters
 from pexpolicy.endpoints import ENDPOINTS
+from pexpolicy.explain import Explained
+from pexpolicy.plugins import NO_DECISION
+from pexpolicy.policy import Policy
+from pexpolicy.redaction import LoggedParameters
 from pexpolicy.terminal import printable
 
 
 def plugins(policy: Policy) -> dict[str, Any]:
-    """The plugins by hook in the order in which they are asked, and every installed one with its state."""
+    """The plugins by hook in the order in which they are asked, and every installed one with its
+    state.
+    """
     active = {plugin.name: plugin for plugin in policy.plugins}
     listed = []
     installed, _ = discover(policy.settings.plugin_dirs)
@@ -47,7 +49,7 @@ def plugins(policy: Policy) -> dict[str, Any]:
 
 
 def show_plugins(listed: dict[str, Any]) -> None:
-    """Print the listing as two tables."""
+    """Print the listing as three tables."""
     console = Console()
     order = Table("hook", "asked in this order", box=None, header_style="bold")
     for hook, names in listed["order"].items():
@@ -56,19 +58,20 @@ def show_plugins(listed: dict[str, Any]) -> None:
     console.print()
     table = Table(box=None, header_style="bold")
     host_keys = ("priority", "timeout", "on_error", "mode", "isolation")
-    for column in ("plugin", "state", *host_keys, "distribution", "version", "source"):
-        table.add_column(column, no_wrap=True)
+    for column in ("plugin", "state", *host_keys):
+        table.add_column(column)
+    origins = Table("plugin", "distribution", "version", "source", box=None, header_style="bold")
     for row in listed["plugins"]:
         active = row["state"] == "active"
         table.add_row(
             row["name"],
             Text(row["state"], style="green" if active else "dim"),
             *(str(row[key]) if active else "" for key in host_keys),
-            row["distribution"],
-            row["version"],
-            row["source"],
         )
+        origins.add_row(row["name"], row["distribution"], row["version"], row["source"])
     console.print(table)
+    console.print()
+    console.print(origins)
 
 
 def show_explained(explained: Explained) -> None:
@@ -76,7 +79,9 @@ def show_explained(explained: Explained) -> None:
     console = Console(highlight=False)
     outcome, reply = explained.answer.outcome, explained.answer.reply
     console.print(Text(explained.endpoint, style="bold cyan"), Text(printable(explained.alias)))
-    facts, withheld = LoggedParameters(ENDPOINTS[explained.endpoint].request).of(explained.url.query)
+    facts, withheld = LoggedParameters(ENDPOINTS[explained.endpoint].request).of(
+        explained.url.query
+    )
     for name, value in facts.items():
         console.print(Text(f"  {name} = {printable(value)}", style="dim"))
     for name in withheld:
@@ -101,5 +106,3 @@ def show_explained(explained: Explained) -> None:
         print(reply.body.decode())  # noqa: T201 - byte for byte, without wrapping
     else:
         console.print(f"({len(reply.body)} bytes)")
-
-

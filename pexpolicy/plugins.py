@@ -27,7 +27,7 @@ from pexpolicy.config import (
     SettingsError,
     problems_of,
 )
-from pexpolicy.decisions import Reject
+from pexpolicy.decisions import Decision, Reject
 from pexpolicy.discovery import Available
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.faults import blame
@@ -35,7 +35,7 @@ from pexpolicy.refusal import did_you_mean
 from pexpolicy.threads import Threads
 from pexpolicy.unbuildable import Unbuildable
 
-NO_DECISION = ("lifespan", "check", "decided")
+NO_DECISION = ("lifespan", "check", "prepared", "decided")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,9 @@ class Plugin:
 
     @property
     def can_reject(self) -> bool:
-        """True when its module knows ``Reject`` and it is asked where a reject exists: a good guess."""
+        """True when its module knows ``Reject`` and it is asked where a reject exists: a good
+        guess.
+        """
         asked = any(name in ENDPOINTS and ENDPOINTS[name].can_reject for name in self.hooks)
         module = sys.modules.get(type(self.instance).__module__)
         return asked and any(value is Reject for value in vars(module or object).values())
@@ -64,6 +66,11 @@ class Plugin:
         """What the plugin opens while its policy serves, if anything."""
         opened = self.hooks.get("lifespan")
         return opened() if opened is not None else None
+
+    def prepared(self) -> Iterable[tuple[Key, Decision]]:
+        """The decisions that never change, with the keys that they come from."""
+        told = self.hooks.get("prepared")
+        return told() if told is not None else ()
 
     def close(self) -> None:
         """Let the threads of the plugin go."""
@@ -99,7 +106,11 @@ def _build_one(available: Available, table: PluginTable, root: Path) -> Plugin:
     if not implemented:
         raise Unbuildable([Problem((), f"{available} implements no hook")])
     threads = None
-    if any(_blocks(implemented[name]) for name in implemented if name not in ("lifespan", "check")):
+    if any(
+        _blocks(implemented[name])
+        for name in implemented
+        if name not in ("lifespan", "check", "prepared")
+    ):
         threads = Threads(available.name, table.threads)
     return Plugin(available, table, instance, implemented, threads)
 
@@ -136,7 +147,8 @@ def _settings(plugin_class: type, table: PluginTable, root: Path) -> BaseModel:
         validated: BaseModel = model.model_validate(table.settings, context={"root": root})
     except pydantic.ValidationError as error:
         raise Unbuildable(
-            Problem(("settings", *problem.key), problem.text) for problem in problems_of(error, model)
+            Problem(("settings", *problem.key), problem.text)
+            for problem in problems_of(error, model)
         ) from None
     return validated
 
@@ -167,7 +179,9 @@ def _implemented(available: Available, instance: object) -> dict[str, Callable[.
             raise Unbuildable([Problem((), text)])
         impl = mine[0]
         takes_request = bool(impl.argnames)
-        implemented[caller.name] = impl.function if takes_request else _without_request(impl.function)
+        implemented[caller.name] = (
+            impl.function if takes_request else _without_request(impl.function)
+        )
     return implemented
 
 
@@ -211,7 +225,9 @@ def link(plugin: Plugin, hook: str) -> Link | None:
 
 
 def observer(plugin: Plugin) -> Observer | None:
-    """The plugin as somebody who is told what was decided, or ``None`` where it does not ask for it."""
+    """The plugin as somebody who is told what was decided, or ``None`` where it does not ask for
+    it.
+    """
     function = plugin.hooks.get("decided")
     if function is None:
         return None

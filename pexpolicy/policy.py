@@ -1,4 +1,6 @@
-"""Everything that one configuration amounts to: the plugins, six chains, and what the plugins opened."""
+"""Everything that one configuration amounts to: the plugins, six chains, and what the plugins
+opened.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,9 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 class Policy:
-    """The policy of one configuration; immutable. It answers between entering and leaving ``serving()``."""
+    """The policy of one configuration; immutable. It answers between entering and leaving
+    ``serving()``.
+    """
 
     def __init__(
         self,
@@ -51,7 +55,9 @@ class Policy:
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[Policy]:
-        """Open what the plugins need, and close it again; raises ``ConfigError`` for what does not open."""
+        """Open what the plugins need, and close it again; raises ``ConfigError`` for what does not
+        open.
+        """
         async with AsyncExitStack() as stack:
             lanes = Lanes(asyncio.get_running_loop())
             stack.push_async_callback(lanes.close)
@@ -60,7 +66,7 @@ class Policy:
                 stack.callback(plugin.close)
                 try:
                     await self._open(plugin, stack)
-                except BaseException as error:  # noqa: BLE001 - a plugin raises what it likes
+                except BaseException as error:
                     if isinstance(error, asyncio.CancelledError) and _is_ours():
                         raise
                     text = f"{plugin.available}: its lifespan failed: {blame(error).summary}"
@@ -86,10 +92,18 @@ class Policy:
             except Exception as error:  # noqa: BLE001 - the others are to be closed as well
                 if self._log is not None:
                     self._log.warning(
-                        "plugin failed", plugin=plugin.name, hook="lifespan", error=blame(error).summary
+                        "plugin failed",
+                        plugin=plugin.name,
+                        hook="lifespan",
+                        error=blame(error).summary,
                     )
 
         stack.push_async_callback(close)
+
+    def close(self) -> None:
+        """Let go of a policy that never served."""
+        for plugin in self.plugins:
+            plugin.close()
 
     @property
     def leftovers(self) -> list[str]:
@@ -99,7 +113,9 @@ class Policy:
         return sorted({*waiting, *stuck})
 
     async def answer(self, name: str, params: Params, alias: str, decision_id: str) -> Answer:
-        """Answer one request of the endpoint ``name``; ``alias`` is the one in the path, decoded once."""
+        """Answer one request of the endpoint ``name``; ``alias`` is the one in the path, decoded
+        once.
+        """
         chain = self.chains[name]
         endpoint = chain.endpoint
         assert self._lanes is not None, "the policy is not serving"
@@ -114,7 +130,8 @@ class Policy:
     def last_resort(self, name: str, params: Params, alias: str, decision_id: str) -> Answer:
         """The answer to a call that a fault of our own kept from being decided.
 
-        A plugin whose ``on_error`` is ``reject`` was not heard, so the call is refused where there is one.
+        A plugin whose ``on_error`` is ``reject`` was not heard, so the call is refused where there
+        is one.
         """
         chain = self.chains[name]
         guarded = any(link.on_error == "reject" for link in chain.links)
@@ -125,6 +142,8 @@ class Policy:
 
 
 def _is_ours() -> bool:
-    """True when the cancellation comes from whoever runs the policy, and not from the plugin itself."""
+    """True when the cancellation comes from whoever runs the policy, and not from the plugin
+    itself.
+    """
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0

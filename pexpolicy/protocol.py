@@ -1,4 +1,6 @@
-"""The HTTP protocol at its edge: what cannot even be parsed gets a short answer and an audit line."""
+"""The HTTP protocol at its edge: what cannot even be parsed gets a short answer and an audit
+line.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ Malformed = Callable[[int, str | None], None]
 
 
 class PolicyProtocol(web.RequestHandler):
-    """aiohttp's protocol, less everything that repeats what a client sent: replies and log lines."""
+    """aiohttp's protocol, less everything that repeats what a client sent: replies and log
+    lines.
+    """
 
     __slots__ = ("_malformed",)
 

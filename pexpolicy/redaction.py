@@ -16,7 +16,9 @@ ATTRIBUTE = "idp_attribute_"
 
 
 class LoggedParameters:
-    """The parameters of one kind of request that may be written down: those that we know, less the secrets."""
+    """The parameters of one kind of request that may be written down: those that we know, less the
+    secrets.
+    """
 
     def __init__(self, request: type[Request]) -> None:
         wires = {p.wire for p in request.parameters().values() if not p.secret}
@@ -25,8 +27,8 @@ class LoggedParameters:
     def of(self, params: Params) -> tuple[dict[str, Any], list[str]]:
         """What came and may be written down, and the names of what came and may not.
 
-        Empty values are left out. A parameter that we do not know may hold anything, so it counts as a
-        secret. A repeated one keeps all its values.
+        Empty values are left out. A parameter that we do not know may hold anything, so it counts
+        as a secret. A repeated one keeps all its values.
         """
         shown = self._shown
         facts: dict[str, Any] = {}
@@ -52,7 +54,9 @@ def _more(before: Any, value: str) -> list[str]:
 
 
 def sent(decision: Decision) -> tuple[object, list[str]]:
-    """The result of a decision without its secrets, and the names of the secrets that were in it."""
+    """The result of a decision without its secrets, and the names of the secrets that were in
+    it.
+    """
     if not decision.sends_result:
         return None, []
     cls, result = type(decision), decision.result

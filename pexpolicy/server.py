@@ -74,7 +74,9 @@ class Service:
                 self._report(name, error)
             policy.conclude(answer.outcome, self.audit)
             return web.Response(
-                status=reply.status, body=reply.body, headers=CIMultiDict(HEADERS[reply.content_type])
+                status=reply.status,
+                body=reply.body,
+                headers=CIMultiDict(HEADERS[reply.content_type]),
             )
 
         return view
@@ -89,7 +91,10 @@ class Service:
         self.audit.refused("unauthorised", 401, request.remote, endpoint=name)
         return web.Response(
             status=401,
-            headers={**PLAIN_HEADERS, hdrs.WWW_AUTHENTICATE: 'Basic realm="pexpolicy", charset="UTF-8"'},
+            headers={
+                **PLAIN_HEADERS,
+                hdrs.WWW_AUTHENTICATE: 'Basic realm="pexpolicy", charset="UTF-8"',
+            },
         )
 
     def elsewhere(self, views: dict[str, View]) -> View:
@@ -129,7 +134,9 @@ async def _expect(request: web.Request) -> web.StreamResponse | None:
 
 
 def build_application(service: Service, base_path: str = "") -> web.Application:
-    """The application with the six endpoints below ``base_path``, and ``/livez`` and ``/readyz``."""
+    """The application with the six endpoints below ``base_path``, and ``/livez`` and
+    ``/readyz``.
+    """
     application = web.Application()
     router = application.router
     views: dict[str, View] = {}

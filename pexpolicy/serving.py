@@ -47,7 +47,9 @@ def _is_loopback(host: str) -> bool:
 async def listening(
     policy: Policy, audit: Audit, log: Log, host: str, port: int
 ) -> AsyncIterator[list[socket.socket]]:
-    """Serve a policy on an address; gives the sockets, and on leaving answers the calls under way."""
+    """Serve a policy on an address; gives the sockets, and on leaving answers the calls under
+    way.
+    """
     settings = policy.settings
     auth = None
     if settings.user is not None and settings.password is not None:
@@ -77,7 +79,9 @@ async def listening(
 async def serve(
     policy: Policy, log: Log, host: str, port: int, announce: Callable[[str], None]
 ) -> None:
-    """Serve until SIGTERM or SIGINT. ``announce`` is called with the URL once calls are answered."""
+    """Serve until SIGTERM or SIGINT. ``announce`` is called with the URL once calls are
+    answered.
+    """
     settings = policy.settings
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
@@ -91,9 +95,9 @@ async def serve(
         raise ConfigError(settings.path, [Problem(("audit", "path"), text)]) from None
     try:
         async with policy.serving(), listening(policy, audit, log, host, port) as sockets:
-            # What the policy is made of lives as long as the server: the collector need not look at it.
-            gc.collect()
+            # What was made so far lives as long as the server: the collector need not look at it.
             gc.freeze()
+            gc.enable()
             bound = sockets[0].getsockname()
             name = f"[{bound[0]}]" if ":" in bound[0] else bound[0]
             announce(f"http://{name}:{bound[1]}{settings.server.base_path}")

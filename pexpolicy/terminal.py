@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from http import HTTPStatus
 from typing import Any
 
 RESET, DIM, BOLD = "\033[0m", "\033[2m", "\033[1m"
@@ -24,7 +25,7 @@ def readable(_: Any, __: str, event_dict: Mapping[str, Any]) -> bytes:
         asked = ", ".join(f"{step.plugin} {step.outcome}" for step in event["steps"])
         return f"{DIM}{now} {event['endpoint']:<22} shadow: {asked}: {RESET}{verdict}\n".encode()
     action = f"{COLOURS.get(event['action'], '')}{event['action']}{RESET}"
-    if event["status"] != 200:
+    if event["status"] != HTTPStatus.OK:
         action = f"{YELLOW}{event['status']}{RESET}"
     parts = [
         f"{DIM}{now}{RESET}",

@@ -27,7 +27,9 @@ class Threads:
         A call that is given up keeps its thread until it comes back.
         """
         if self._running >= self._size:
-            msg = f"all {self._size} threads of the plugin are taken by calls that have not come back"
+            msg = (
+                f"all {self._size} threads of the plugin are taken by calls that have not come back"
+            )
             raise PluginBusyError(msg)
         self._running += 1
         loop = asyncio.get_running_loop()
@@ -52,7 +54,9 @@ class Threads:
 
 
 def _outcome(call: Callable[[Any], Any], request: Any) -> tuple[Any, BaseException | None]:
-    """An exception as a value: a future refuses StopIteration, and a thread must not end by SystemExit."""
+    """An exception as a value: a future refuses StopIteration, and a thread must not end by
+    SystemExit.
+    """
     try:
         return call(request), None
     except BaseException as error:  # noqa: BLE001 - it is raised again where the answer is awaited

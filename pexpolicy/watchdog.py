@@ -1,7 +1,8 @@
 """Watching the event loop: who holds it, and on which line.
 
-Code that blocks in an ``async def`` stops every call of the process, and nothing in the process can stop it. What can
-be done is to name it: a thread sees that the loop no longer beats, and looks where it stands.
+Code that blocks in an ``async def`` stops every call of the process, and nothing in the process can
+stop it. What can be done is to name it: a thread sees that the loop no longer beats, and looks
+where it stands.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import threading
 import time
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
     from pexpolicy.chain import Log
@@ -39,7 +40,7 @@ class Watchdog:
         self._loop_thread = threading.get_ident()
         self._thread = threading.Thread(target=self._watch, name="pexpolicy-watchdog", daemon=True)
 
-    def __enter__(self) -> Watchdog:
+    def __enter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
         self._beat()
         self._thread.start()

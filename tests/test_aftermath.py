@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pexpolicy import Conference, Reject
+from pexpolicy import Conference, Reject, hookimpl
 from tests import wire
 from tests.toys import Serve, Serving, always, plugin, raises
 
@@ -112,7 +112,6 @@ async def test_observers_are_told_of_every_call(serving: Serve) -> None:
 
 def observing(function: Any) -> type:
     """A plugin with one hook that takes the outcome."""
-    from pexpolicy import hookimpl
 
     if asyncio.iscoroutinefunction(function):
 

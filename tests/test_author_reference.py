@@ -7,8 +7,11 @@ from typing import Any
 import pytest
 
 from pexpolicy import Avatar, Conference, Directory, Gateway, MediaLocation, Reject, hooks
+from pexpolicy.building import build_policy
+from pexpolicy.config import ConfigError
 from pexpolicy.testing import Outcome, decide, decide_now, make_request, policy_of
 from tests import samples
+from tests.toys import available, settings
 
 REFERENCE = "hooks.md"
 SPECIFIED = {
@@ -128,6 +131,20 @@ async def test_hook_decided() -> None:
         await decide(plugin, make_request("media_location"))
     await decide(plugin, make_request("participant_avatar"))
     assert plugin.counts == {("media_location", "default"): 2, ("participant_avatar", "default"): 1}
+
+
+@samples.covers(REFERENCE, "prepared")
+def test_hook_prepared() -> None:
+    plugin = only("prepared")
+    known: Any = {"infinity": {"themes": ["Summer"]}}
+    tables: Any = {"lobby": {"settings": {"theme": "Summer"}}}
+    found = available({"lobby": plugin})
+    assert build_policy(settings(tables, **known), available=found).advice == ()
+    tables["lobby"]["settings"]["theme"] = "Sumer"
+    with pytest.raises(ConfigError, match="did you mean 'Summer'") as caught:
+        build_policy(settings(tables, **known), available=found)
+    (problem,) = caught.value.problems
+    assert problem.key == ("plugins", "lobby", "settings", "ivr_theme_name")
 
 
 @samples.covers(REFERENCE, "check")

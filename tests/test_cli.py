@@ -58,7 +58,7 @@ def test_all_errors_are_told_at_once_and_the_exit_code_says_so(tmp_path: Path) -
     result = invoked("check", "--config", path)
     assert result.exit_code == os.EX_CONFIG == 78
     assert result.stdout == ""
-    assert f"{path}: 3 errors" in result.stderr
+    assert f"{path}: 4 errors" in result.stderr
     for part in ("server.prot", "'port'", "server.budget", "plugins.rooms.on_error", "'skip'"):
         assert part in result.stderr
 
@@ -80,7 +80,7 @@ def test_every_command_refuses_a_wrong_configuration(
 ) -> None:
     result = invoked(*arguments, "--config", written(tmp_path, WRONG))
     assert result.exit_code == 78
-    assert "3 errors" in result.stderr
+    assert "4 errors" in result.stderr
 
 
 def test_a_missing_file_is_told_by_its_name(tmp_path: Path) -> None:

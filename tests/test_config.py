@@ -1,20 +1,16 @@
 """The configuration: strict, with every error at once, by its key and what to write instead."""
 
-from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import pydantic
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pexpolicy import Advice, PluginSettings, Problem, SettingsError, hookimpl
 from pexpolicy.building import build_policy
 from pexpolicy.config import ConfigError, Settings, dotted, from_document, load
 from tests import live
-from tests.toys import always, available, plugin
 
 
 def loaded(folder: Path, text: str) -> Settings:
@@ -72,10 +68,10 @@ TYPOS = [
     ("[server]\nbudget = inf", "server.budget", "not inf"),
     ("[server]\nbudget = -1.0", "server.budget", "not -1.0"),
     ("[server]\nallow_anonymous = 'yes'", "server.allow_anonymous", "boolean, not 'yes'"),
-    ("[server]\nbase_path = 'api'", "server", "begins with a slash"),
-    ("[server]\nbase_path = '/api/'", "server", "begins with a slash"),
-    ("[server]\nbase_path = '/a b'", "server", "begins with a slash"),
-    ("[server]\nbase_path = '/policy/v1'", "server", "leave out /policy/v1"),
+    ("[server]\nbase_path = 'api'", "server.base_path", "begin with a slash"),
+    ("[server]\nbase_path = '/api/'", "server.base_path", "begin with a slash"),
+    ("[server]\nbase_path = '/a b'", "server.base_path", "begin with a slash"),
+    ("[server]\nbase_path = '/policy/v1'", "server.base_path", "leave out /policy/v1"),
     ("server = 1", "server", "not 1"),
     ("[auth]\nuser = 'a'", "auth", "password_env"),
     ("[auth]\npassword_env = 'A'", "auth.user", "is missing"),
@@ -203,95 +199,6 @@ def test_a_password_file_without_a_password_is_an_error(tmp_path: Path, content:
 )
 def test_a_key_is_written_as_in_the_file(key: tuple[str | int, ...], written: str) -> None:
     assert dotted(key) == written
-
-
-class Strict:
-    """A plugin with settings of its own."""
-
-    class Settings(PluginSettings):
-        room: str
-        number: int = 1
-        nested: dict[str, int] = pydantic.Field(default_factory=dict)
-
-    def __init__(self, settings: Settings) -> None:
-        if settings.room == "twice wrong":
-            first = Problem(("nested", "a"), "is odd")
-            raise SettingsError("cannot be", key=("room",), problems=[first])
-        if settings.room == "explodes":
-            raise RuntimeError("while it was built")
-
-    @hookimpl
-    async def service_configuration(self) -> None:
-        """Abstain."""
-
-    @hookimpl
-    def check(self) -> list[Advice]:
-        return [Advice(("room",), "is rather small")]
-
-
-def built(tables: Mapping[str, Any], classes: Mapping[str, Any]) -> list[str]:
-    settings = from_document({"plugins": tables}, Path("config.toml"), "")
-    with pytest.raises(ConfigError) as error:
-        build_policy(settings, available=available(classes))
-    return [str(problem) for problem in error.value.problems]
-
-
-@pytest.mark.parametrize(
-    ("settings", "expected"),
-    [
-        ({}, ["plugins.strict.settings.room: is missing"]),
-        ({"room": 1}, ["plugins.strict.settings.room: should be a valid string, not 1"]),
-        (
-            {"room": "a", "nmber": 2},
-            ["plugins.strict.settings.nmber: unknown key; did you mean 'number'?"],
-        ),
-        (
-            {"room": "a", "nested": {"x y": "z"}},
-            ["plugins.strict.settings.nested.\"x y\": should be a valid integer, not 'z'"],
-        ),
-        (
-            {"room": "twice wrong"},
-            [
-                "plugins.strict.settings.nested.a: is odd",
-                "plugins.strict.settings.room: cannot be",
-            ],
-        ),
-    ],
-)
-def test_mistakes_in_the_settings_of_a_plugin_are_named_the_same_way(
-    settings: dict[str, Any], expected: list[str]
-) -> None:
-    assert built({"strict": {"settings": settings}}, {"strict": Strict}) == expected
-
-
-def test_the_errors_of_all_plugins_are_told_at_once() -> None:
-    tables = {
-        "strict": {"settings": {}},
-        "stric": {},
-        "other": {"settings": {"a": 1}},
-        "fine": {},
-    }
-    classes = {"strict": Strict, "other": plugin(lifespan=always(None)), "fine": Strict}
-    found = built(tables, classes)
-    assert any("plugins.stric: " in text and "'strict'" in text for text in found)
-    assert any("plugins.strict.settings.room" in text for text in found)
-    assert any("plugins.other.settings.a: unknown key" in text for text in found)
-    assert any("plugins.fine.settings.room" in text for text in found)
-
-
-def test_a_plugin_that_explodes_while_it_is_built_is_named() -> None:
-    (problem,) = built({"strict": {"settings": {"room": "explodes"}}}, {"strict": Strict})
-    assert problem.startswith("plugins.strict: strict (toy-strict 1.0) cannot be built: ")
-    assert "RuntimeError: while it was built (test_config.py:" in problem
-
-
-def test_advice_of_a_plugin_stands_under_its_settings() -> None:
-    document = {"plugins": {"strict": {"settings": {"room": "a"}}}}
-    settings = from_document(document, Path("config.toml"), "")
-    policy = build_policy(settings, available=available({"strict": Strict}))
-    assert [str(advice) for advice in policy.advice] == [
-        "plugins.strict.settings.room: is rather small"
-    ]
 
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from msgspec import UNSET
 
@@ -35,12 +35,14 @@ class DirectoryEntry(Checked):
         "username": Field("user name, may be empty"),
     }
 
+    fixed = {"username": ""}
+
     alias: Text
     description: Text
-    username: Text
-
-    def __init__(self, **fields: Any) -> None:
-        super().__init__(**{"username": "", **fields})
+    if TYPE_CHECKING:
+        username: Text = ""
+    else:
+        username: Text
 
 
 class Directory(Decision):
@@ -61,7 +63,8 @@ class _DirectoryInformation(Endpoint[DirectoryInformationRequest]):
 
     def admit(self, answer: object, request: DirectoryInformationRequest) -> Decision:
         """A list is taken for the entries; entries behind the limit of the request are left out."""
-        decision = self.decide({"entries": answer} if isinstance(answer, list) else answer)
+        listed = issubclass(type(answer), list)
+        decision = self.decide({"entries": answer} if listed else answer)
         limit = request.limit
         if limit is None or not isinstance(decision, Directory):
             return decision

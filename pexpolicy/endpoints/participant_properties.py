@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta
 
@@ -171,18 +171,19 @@ class ParticipantProperties(Decision):
     remote_display_name: Text | Unset | None = UNSET
     rx_presentation_policy: Literal["ALLOW", "DENY"] | Unset = UNSET
     spotlight: int | Unset = UNSET
-    private_custom_properties: dict[str, object] | Unset = UNSET
+    private_custom_properties: dict[str, Any] | Unset = UNSET
 
 
 class _ParticipantProperties(Endpoint[ParticipantPropertiesRequest]):
     def admit(self, answer: object, request: ParticipantPropertiesRequest) -> Decision:
         """As for each endpoint; nobody's name may be taken away (DOCUMENTED*)."""
-        if isinstance(answer, dict) and "reject_reason" in answer:
-            raise self.refuse("reject_reason refuses nobody: return Reject(reject_reason=...)")
         decision = self.decide(answer)
+        if type(decision) is not ParticipantProperties:
+            return decision
+        if TELLING in decision.result and "reject_reason" in decision.set_fields():
+            raise self.refuse("reject_reason refuses nobody: return Reject(reject_reason=...)")
         if (
-            type(decision) is ParticipantProperties
-            and UNNAMED in decision.result
+            UNNAMED in decision.result
             and request.params.get("remote_display_name")
             and decision.set_fields().get("remote_display_name", "") is None
         ):
@@ -193,7 +194,7 @@ class _ParticipantProperties(Endpoint[ParticipantPropertiesRequest]):
         return decision
 
 
-UNNAMED = b'"remote_display_name":null'
+TELLING, UNNAMED = b'"reject_reason":', b'"remote_display_name":null'
 
 ENDPOINT = _ParticipantProperties(
     name="participant_properties",

@@ -15,7 +15,9 @@ FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP")
 this.
 """
 QUALITY = 90
-END_OF_IMAGE = b"\xff\xd9"
+SEGMENTS = frozenset((0xC0, 0xC1, 0xC2, 0xC4, 0xDB, 0xDD, *range(0xE0, 0xF0), 0xFE))
+"""What stands before the first scan of a JPEG that every decoder reads: frames, tables, notes."""
+MARKER, SCAN, END_OF_IMAGE = 0xFF, 0xDA, b"\xff\xd9"
 
 
 class NoPictureError(ValueError):
@@ -59,8 +61,19 @@ def _is_right(picture: Image.Image, wanted: tuple[int, int], image: bytes) -> bo
         picture.format == "JPEG"
         and picture.mode == "RGB"
         and picture.size == wanted
-        and image.endswith(END_OF_IMAGE)
+        and _is_whole(image)
     )
+
+
+def _is_whole(image: bytes) -> bool:
+    """True for known segments and nothing else up to the first scan, and an end behind it.
+
+    Decoders pass over a great deal that does not belong there.
+    """
+    at = 2
+    while at + 4 <= len(image) and image[at] == MARKER and image[at + 1] in SEGMENTS:
+        at += 2 + int.from_bytes(image[at + 2 : at + 4])
+    return image[at : at + 2] == bytes((MARKER, SCAN)) and image.endswith(END_OF_IMAGE)
 
 
 def _converted(picture: Image.Image, wanted: tuple[int, int]) -> bytes:

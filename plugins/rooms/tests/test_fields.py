@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pexpolicy import SERVICE_TYPES
+from pexpolicy.config import ConfigError
 
 Build = Callable[..., Any]
 UUID = "0f7a3a1c-0d5e-4b6e-9b57-0d1a2b3c4d5e"
@@ -154,12 +155,14 @@ def test_a_pin_keeps_its_leading_zeros(build: Build) -> None:
     assert asked.result["pin"] == "0042"
 
 
-def test_a_theme_that_infinity_does_not_know_is_not_sent(build: Build) -> None:
-    rooms = build(
-        {"rooms": {"x": {"name": "X", "ivr_theme_name": "Winter"}}},
-        infinity={"themes": ["Summer"]},
+def test_a_theme_that_infinity_does_not_know_is_told_before_any_call(build: Build) -> None:
+    with pytest.raises(ConfigError) as caught:
+        build(
+            {"rooms": {"x@example.com": {"name": "X", "ivr_theme_name": "Winter"}}},
+            infinity={"themes": ["Winters"]},
+        )
+    (problem,) = caught.value.problems
+    assert str(problem) == (
+        "plugins.rooms.settings.rooms.\"x@example.com\".ivr_theme_name: 'Winter' is not listed under "
+        "[infinity] themes; did you mean 'Winters'?"
     )
-    asked = rooms.ask("x")
-    assert asked.step == "invalid"
-    assert asked.result is None
-    assert "Winter" in asked.detail

@@ -59,6 +59,12 @@ class RoomTable:
             and "" not in found
         )
 
+    def rooms(self) -> Iterable[tuple[str, Service]]:
+        """Each alias in its normal form, with its service."""
+        for user, found in self._rooms.items():
+            for host, service in (found,) if isinstance(found, Room) else found.items():
+                yield f"{user}@{host}" if host else user, service
+
     def ambiguities(self) -> Iterable[tuple[str, list[str]]]:
         """Each bare name that meets no room because several share it, with their hosts."""
         for user, rooms in self._rooms.items():

@@ -1,0 +1,64 @@
+"""Pictures, whole and broken."""
+
+import io
+import random
+import zlib
+from functools import cache
+
+from PIL import Image
+
+
+def saved(kind: str, mode: str, size: tuple[int, int], **options: object) -> bytes:
+    out = io.BytesIO()
+    Image.new(mode, size, 128 if mode in ("L", "P", "1") else None).save(out, kind, **options)
+    return out.getvalue()
+
+
+def bomb() -> bytes:
+    """A PNG that says it has four thousand million pixels."""
+    small = saved("PNG", "RGB", (1, 1))
+    header = small[12:16] + (65_000).to_bytes(4) * 2 + small[24:29]
+    return small[:12] + header + zlib.crc32(header).to_bytes(4) + small[33:]
+
+
+@cache
+def pictures() -> tuple[bytes, ...]:
+    """All of them."""
+    jpeg = saved("JPEG", "RGB", (40, 40))
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    return (
+        jpeg,
+        saved("JPEG", "RGB", (100, 20)),
+        saved("JPEG", "RGB", (40, 40), progressive=True),
+        saved("JPEG", "RGB", (40, 40), exif=turned),
+        saved("JPEG", "L", (40, 40)),
+        saved("JPEG", "CMYK", (40, 40)),
+        saved("PNG", "RGBA", (17, 60)),
+        saved("PNG", "P", (9, 9), transparency=0),
+        saved("PNG", "I;16", (9, 9)),
+        saved("PNG", "1", (9, 9)),
+        saved("GIF", "P", (12, 12)),
+        saved("WEBP", "RGBA", (12, 12)),
+        saved("BMP", "RGB", (12, 12)),
+        saved("TIFF", "RGB", (12, 12)),
+        bomb(),
+        jpeg[:-2],
+        jpeg[: len(jpeg) // 2],
+        jpeg + b"trailing",
+        jpeg[2:],
+        b"",
+        b"\xff\xd8\xff",
+        b"\xff\xd8\xff\xd9",
+        b"<html>404</html>",
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n",
+    )
+
+
+def picture(rng: random.Random) -> bytes:
+    """One of them, by a chance with some bytes changed."""
+    chosen = bytearray(rng.choice(pictures()))
+    if chosen and rng.random() < 0.3:
+        for _ in range(rng.randrange(1, 4)):
+            chosen[rng.randrange(len(chosen))] = rng.randrange(256)
+    return bytes(chosen)

@@ -1,0 +1,111 @@
+"""What the audit names and does not write down."""
+
+from typing import Any
+
+import pytest
+
+from pexpolicy import Conference, Credentials, Gateway, ParticipantProperties
+from tests import wire
+from tests.toys import Serve, always, plugin
+
+PIN = "48151623"
+
+
+def room(**fields: Any) -> Conference:
+    return Conference(name="Room", service_tag="tag", **fields)
+
+
+SECRET_REPLIES: list[tuple[str, object]] = [
+    ("service_configuration", room(pin=PIN, allow_guests=True, guest_pin=PIN[::-1])),
+    ("service_configuration", {**room(pin=PIN).set_fields()}),
+    (
+        "service_configuration",
+        Gateway(
+            name="G",
+            service_tag="",
+            local_alias="a",
+            remote_alias="b",
+            outgoing_protocol="sip",
+            dtmf_sequence=PIN,
+        ),
+    ),
+    (
+        "service_configuration",
+        {
+            **room().set_fields(),
+            "automatic_participants": [
+                {
+                    "local_alias": "a",
+                    "remote_alias": "b",
+                    "protocol": "sip",
+                    "role": "guest",
+                    "dtmf_sequence": PIN,
+                }
+            ],
+        },
+    ),
+    ("service_configuration", {**room().set_fields(), "new_kind_of_pin": PIN}),
+    ("registration_alias", Credentials(username="u", password=PIN)),
+    ("registration_alias", {"username": "u", "password": PIN}),
+    ("participant_properties", ParticipantProperties(private_custom_properties={"k": PIN})),
+]
+
+
+@pytest.mark.parametrize(("endpoint", "decision"), SECRET_REPLIES)
+async def test_secrets_of_a_reply_are_sent_and_not_written(
+    serving: Serve, endpoint: str, decision: object
+) -> None:
+    async with serving({"toy": plugin(**{endpoint: always(decision)})}) as server:
+        reply = await server.ask(wire.TARGETS[endpoint])
+        assert PIN.encode() in reply.body
+        written = server.audit.read_text()
+        assert PIN not in written
+        assert PIN[::-1] not in written
+        assert "***" in written
+        assert server.lines()[-1]["removed"]
+
+
+@pytest.mark.parametrize(
+    ("target", "name"),
+    [
+        (f"{wire.SERVICE}?third_party_passcode={PIN}", "third_party_passcode"),
+        (f"{wire.PARTICIPANT}?third_party_passcode={PIN}", "third_party_passcode"),
+        (f"{wire.SERVICE}?pin={PIN}", "pin"),
+        (f"{wire.LOCATION}?some_new_secret={PIN}", "some_new_secret"),
+        (f"{wire.DIRECTORY}?password={PIN}&password={PIN}", "password"),
+        (f"{wire.REGISTRATION}a@b?token={PIN}", "token"),
+        (f"{wire.AVATAR}a?Third_Party_Passcode={PIN}", "Third_Party_Passcode"),
+    ],
+)
+async def test_secrets_and_unknown_parameters_of_a_request_are_named_and_not_written(
+    serving: Serve, target: str, name: str
+) -> None:
+    async with serving({}) as server:
+        await server.ask(target)
+        assert PIN not in server.audit.read_text()
+        assert name in server.lines()[-1]["removed"]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {**room().set_fields(), "pin": PIN + "x"},
+        {**room().set_fields(), "pin": {"is": PIN}},
+        {"username": "u", "password": [PIN]},
+    ],
+)
+async def test_secrets_of_an_answer_that_was_refused_are_not_written(
+    serving: Serve, answer: dict[str, Any]
+) -> None:
+    endpoint = "registration_alias" if "password" in answer else "service_configuration"
+    async with serving({"toy": plugin(**{endpoint: always(answer)})}) as server:
+        await server.ask(wire.TARGETS[endpoint])
+        assert server.steps() == [("toy", "invalid")]
+        assert PIN not in server.audit.read_text()
+
+
+async def test_a_name_of_a_parameter_may_be_anything(serving: Serve) -> None:
+    async with serving({}) as server:
+        await server.ask(wire.SERVICE + "?" + "%ED%B3%BF" + "x" * 5000 + "=1&=2&&%00=3")
+        (line,) = server.lines()
+        assert all(len(name) <= 100 for name in line["removed"])
