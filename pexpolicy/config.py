@@ -161,7 +161,7 @@ class PluginTable(_Table):
     mode: Literal["decide", "shadow"] = "decide"
     isolation: Literal["none", "process"] = "none"
     processes: int = Field(2, ge=1, le=64)
-    memory_mb: int = Field(512, ge=32)
+    memory_mb: int = Field(512, ge=64)
     breaker: BreakerTable | None = None
     timeout: float = Field(1.0, gt=0.0, le=MAX_BUDGET)
     on_error: Literal["skip", "reject"] = "skip"

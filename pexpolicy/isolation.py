@@ -76,7 +76,8 @@ class Isolated:
         ``root`` is what relative paths in the settings are relative to.
         """
         try:
-            plugin = pickle.dumps((available, table, root))
+            here = table.model_copy(update={"isolation": "none"})
+            plugin = pickle.dumps((available, here, root))
         except Exception as error:  # noqa: BLE001 - pickle raises what the objects do
             text = f"{available} cannot be handed to a process of its own: {error}"
             raise Unbuildable.because(text) from None

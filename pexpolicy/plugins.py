@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pluggy
 import pydantic
@@ -36,6 +36,9 @@ from pexpolicy.refusal import did_you_mean
 from pexpolicy.threads import Threads
 from pexpolicy.unbuildable import Unbuildable
 
+if TYPE_CHECKING:
+    from pexpolicy.isolation import Isolated
+
 NO_DECISION = ("lifespan", "check", "prepared", "decided")
 
 
@@ -50,6 +53,8 @@ class Plugin:
     threads: Threads | None
     deprecated: tuple[str, ...] = ()
     """What to say of hooks that will go."""
+    isolated: Isolated | None = None
+    """The processes that the plugin lives in, where it has its own."""
 
     @property
     def name(self) -> str:
@@ -61,6 +66,8 @@ class Plugin:
         """True when its module knows ``Reject`` and it is asked where a reject exists: a good
         guess.
         """
+        if self.isolated is not None:
+            return self.isolated.can_reject
         asked = any(name in ENDPOINTS and ENDPOINTS[name].can_reject for name in self.hooks)
         module = sys.modules.get(type(self.instance).__module__)
         return asked and any(value is Reject for value in vars(module or object).values())
@@ -76,9 +83,11 @@ class Plugin:
         return told() if told is not None else ()
 
     def close(self) -> None:
-        """Let the threads of the plugin go."""
+        """Let the threads and the processes of the plugin go."""
         if self.threads is not None:
             self.threads.close()
+        if self.isolated is not None:
+            self.isolated.close()
 
 
 def build(
@@ -104,6 +113,8 @@ def build(
 
 
 def _build_one(available: Available, table: PluginTable, root: Path) -> Plugin:
+    if table.isolation == "process":
+        return _build_apart(available, table, root)
     instance = _instance(available, table, root)
     deprecated: list[str] = []
     implemented = _implemented(available, instance, deprecated)
@@ -116,9 +127,28 @@ def _build_one(available: Available, table: PluginTable, root: Path) -> Plugin:
         if name not in ("lifespan", "check", "prepared")
     ):
         threads = Threads(available.name, table.threads)
-    # What a table of 100,000 rooms was read from is not kept beside what was made of it.
-    table = table.model_copy(update={"settings": {}})
-    return Plugin(available, table, instance, implemented, threads, tuple(deprecated))
+    return Plugin(
+        available, _without_settings(table), instance, implemented, threads, tuple(deprecated)
+    )
+
+
+def _build_apart(available: Available, table: PluginTable, root: Path) -> Plugin:
+    """A plugin in processes of its own; they build it, and its hooks ask them."""
+    from pexpolicy.isolation import Isolated  # noqa: PLC0415 - for those who ask for it only
+
+    isolated = Isolated.start(available, table, root)
+    asked: dict[str, Callable[..., Any]] = {
+        **isolated.hooks,
+        "lifespan": isolated.lifespan,
+        "check": lambda: isolated.advice,
+    }
+    table = _without_settings(table)
+    return Plugin(available, table, isolated, asked, threads=None, isolated=isolated)
+
+
+def _without_settings(table: PluginTable) -> PluginTable:
+    """What a table of 100,000 rooms was read from is not kept beside what was made of it."""
+    return table.model_copy(update={"settings": {}})
 
 
 def _instance(available: Available, table: PluginTable, root: Path) -> object:
