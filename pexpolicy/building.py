@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -57,8 +58,9 @@ def build_policy(
         for name, e in ENDPOINTS.items()
     }
     told: list[Observer] = [o for plugin in plugins if (o := observer(plugin)) is not None]
+    kept = {plugin.name: plugin.table for plugin in plugins}
     return Policy(
-        settings,
+        replace(settings, plugins=kept),
         tuple(plugins),
         chains,
         Aftermath(beside, told, log),

@@ -20,7 +20,12 @@ class Fault:
 
 
 def blame(error: BaseException) -> Fault:
-    """Say what was raised and where. Local variables stay out: they hold PINs."""
+    """Say what was raised and where. Local variables stay out: they hold PINs.
+
+    An exception that carries the fault of another process says that one.
+    """
+    if isinstance(carried := getattr(error, "fault", None), Fault):
+        return carried
     frames = traceback.extract_tb(error.__traceback__)
     lines = [f"{frame.filename}:{frame.lineno} in {frame.name}" for frame in frames]
     try:

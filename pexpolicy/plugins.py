@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import inspect
 import sys
+import warnings
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pluggy
 import pydantic
@@ -35,6 +36,9 @@ from pexpolicy.refusal import did_you_mean
 from pexpolicy.threads import Threads
 from pexpolicy.unbuildable import Unbuildable
 
+if TYPE_CHECKING:
+    from pexpolicy.isolation import Isolated
+
 NO_DECISION = ("lifespan", "check", "prepared", "decided")
 
 
@@ -47,6 +51,10 @@ class Plugin:
     instance: object
     hooks: Mapping[str, Callable[..., Any]]
     threads: Threads | None
+    deprecated: tuple[str, ...] = ()
+    """What to say of hooks that will go."""
+    isolated: Isolated | None = None
+    """The processes that the plugin lives in, where it has its own."""
 
     @property
     def name(self) -> str:
@@ -58,6 +66,8 @@ class Plugin:
         """True when its module knows ``Reject`` and it is asked where a reject exists: a good
         guess.
         """
+        if self.isolated is not None:
+            return self.isolated.can_reject
         asked = any(name in ENDPOINTS and ENDPOINTS[name].can_reject for name in self.hooks)
         module = sys.modules.get(type(self.instance).__module__)
         return asked and any(value is Reject for value in vars(module or object).values())
@@ -73,9 +83,11 @@ class Plugin:
         return told() if told is not None else ()
 
     def close(self) -> None:
-        """Let the threads of the plugin go."""
+        """Let the threads and the processes of the plugin go."""
         if self.threads is not None:
             self.threads.close()
+        if self.isolated is not None:
+            self.isolated.close()
 
 
 def build(
@@ -101,8 +113,11 @@ def build(
 
 
 def _build_one(available: Available, table: PluginTable, root: Path) -> Plugin:
+    if table.isolation == "process":
+        return _build_apart(available, table, root)
     instance = _instance(available, table, root)
-    implemented = _implemented(available, instance)
+    deprecated: list[str] = []
+    implemented = _implemented(available, instance, deprecated)
     if not implemented:
         raise Unbuildable([Problem((), f"{available} implements no hook")])
     threads = None
@@ -112,7 +127,28 @@ def _build_one(available: Available, table: PluginTable, root: Path) -> Plugin:
         if name not in ("lifespan", "check", "prepared")
     ):
         threads = Threads(available.name, table.threads)
-    return Plugin(available, table, instance, implemented, threads)
+    return Plugin(
+        available, _without_settings(table), instance, implemented, threads, tuple(deprecated)
+    )
+
+
+def _build_apart(available: Available, table: PluginTable, root: Path) -> Plugin:
+    """A plugin in processes of its own; they build it, and its hooks ask them."""
+    from pexpolicy.isolation import Isolated  # noqa: PLC0415 - for those who ask for it only
+
+    isolated = Isolated.start(available, table, root)
+    asked: dict[str, Callable[..., Any]] = {
+        **isolated.hooks,
+        "lifespan": isolated.lifespan,
+        "check": lambda: isolated.advice,
+    }
+    table = _without_settings(table)
+    return Plugin(available, table, isolated, asked, threads=None, isolated=isolated)
+
+
+def _without_settings(table: PluginTable) -> PluginTable:
+    """What a table of 100,000 rooms was read from is not kept beside what was made of it."""
+    return table.model_copy(update={"settings": {}})
 
 
 def _instance(available: Available, table: PluginTable, root: Path) -> object:
@@ -132,6 +168,8 @@ def _instance(available: Available, table: PluginTable, root: Path) -> object:
         raise Unbuildable.because(text)
     settings = _settings(plugin_class, table, root)
     try:
+        if "Settings" not in vars(plugin_class) and _takes_nothing(plugin_class):
+            return plugin_class()
         return plugin_class(settings)
     except SettingsError as error:
         raise Unbuildable(
@@ -139,6 +177,12 @@ def _instance(available: Available, table: PluginTable, root: Path) -> object:
         ) from None
     except BaseException as error:  # noqa: BLE001 - a constructor raises what it likes
         raise _unbuildable(f"{available} cannot be built", error) from None
+
+
+def _takes_nothing(plugin_class: type) -> bool:
+    """True for a class with neither a constructor of its own nor an inherited one."""
+    own = {name: getattr(plugin_class, name) for name in ("__init__", "__new__")}
+    return own == {"__init__": object.__init__, "__new__": object.__new__}
 
 
 def _settings(plugin_class: type, table: PluginTable, root: Path) -> BaseModel:
@@ -159,15 +203,20 @@ def _unbuildable(text: str, error: BaseException) -> Unbuildable:
     return Unbuildable.because(f"{text}: {blame(error).summary}")
 
 
-def _implemented(available: Available, instance: object) -> dict[str, Callable[..., Any]]:
+def _implemented(
+    available: Available, instance: object, deprecated: list[str]
+) -> dict[str, Callable[..., Any]]:
     """The hooks of one plugin, by name; misspelt, wrapping and doubled ones are refused by name."""
     pm = pluggy.PluginManager("pexpolicy")
     pm.add_hookspecs(hooks)
     try:
-        pm.register(instance, name=available.name)
-        pm.check_pending()
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            pm.register(instance, name=available.name)
+            pm.check_pending()
     except (pluggy.PluginValidationError, ValueError, TypeError) as error:
         raise Unbuildable([Problem((), f"{available}: {_said(error)}")]) from None
+    deprecated += [f"{available}: {_said(item.message)}" for item in told]
     implemented: dict[str, Callable[..., Any]] = {}
     for caller in pm.get_hookcallers(instance) or ():
         mine = caller.get_hookimpls()
@@ -185,7 +234,7 @@ def _implemented(available: Available, instance: object) -> dict[str, Callable[.
     return implemented
 
 
-def _said(error: Exception) -> str:
+def _said(error: Exception | Warning | str) -> str:
     return " ".join(str(error).split())
 
 
@@ -247,6 +296,7 @@ def advice_of(plugins: Iterable[Plugin]) -> tuple[list[Advice], list[Problem]]:
     advice: list[Advice] = []
     problems: list[Problem] = []
     for plugin in plugins:
+        advice += [Advice(("plugins", plugin.name), text) for text in plugin.deprecated]
         if (asked := plugin.hooks.get("check")) is None:
             continue
         try:

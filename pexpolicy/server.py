@@ -9,7 +9,6 @@ from urllib.parse import unquote
 from aiohttp import hdrs, web
 from multidict import CIMultiDict
 from uuid_utils import uuid7
-from yarl import URL
 
 from pexpolicy.audit import Audit
 from pexpolicy.chain import Log
@@ -49,10 +48,12 @@ class Service:
             ):
                 return self._unauthorised(request, name)
             url = request.rel_url
-            if not request.raw_path.isascii():
-                url = _readable(url)
             params = url.query
-            alias = unquote(url.raw_path[start:]) if has_alias else ""
+            alias = ""
+            if has_alias:
+                if not url.raw_path.startswith(prefix):
+                    return self._unknown(request)
+                alias = unquote(url.raw_path[start:])
             decision_id = str(uuid7())
             policy = self.policy
             try:
@@ -106,31 +107,29 @@ class Service:
             if known and request.method not in (hdrs.METH_GET, hdrs.METH_HEAD):
                 self.audit.refused("method not allowed", 405, request.remote)
                 return web.Response(status=405, headers={**PLAIN_HEADERS, hdrs.ALLOW: ALLOWED})
-            self.audit.refused("unknown path", 404, request.remote, path=path[:200])
-            return web.Response(status=404, headers=PLAIN_HEADERS)
+            return self._unknown(request)
 
         return view
+
+    def _unknown(self, request: web.Request) -> web.StreamResponse:
+        path = request.rel_url.raw_path[:200]
+        self.audit.refused("unknown path", 404, request.remote, path=path)
+        return web.Response(status=404, headers=PLAIN_HEADERS)
+
+    async def expectation(self, request: web.Request) -> web.StreamResponse | None:
+        """Answer an ``Expect`` header; aiohttp's own answer would repeat an unknown one."""
+        if request.headers[hdrs.EXPECT].lower() == "100-continue":
+            return None
+        self.audit.refused("unknown expectation", 417, request.remote)
+        return web.Response(status=417, headers=PLAIN_HEADERS)
 
     def malformed(self, status: int, peer: str | None) -> None:
         """Note a request that was no HTTP, or longer than allowed."""
         self.audit.refused("malformed", status, peer)
 
 
-def _readable(url: URL) -> URL:
-    """A URL whose bytes are not ASCII, with what is not UTF-8 replaced."""
-    text = str(url).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-    return URL(text, encoded=True)
-
-
 async def _alive(_: web.Request) -> web.StreamResponse:
     return web.Response(text="ok\n", headers=PLAIN_HEADERS)
-
-
-async def _expect(request: web.Request) -> web.StreamResponse | None:
-    """Answer an ``Expect`` header; aiohttp's own answer would repeat an unknown one."""
-    if request.headers[hdrs.EXPECT].lower() != "100-continue":
-        return web.Response(status=417, headers=PLAIN_HEADERS)
-    return None
 
 
 def build_application(service: Service, base_path: str = "") -> web.Application:
@@ -144,9 +143,9 @@ def build_application(service: Service, base_path: str = "") -> web.Application:
         path = base_path + endpoint.path
         views[path] = view = service.view(name, path)
         pattern = path + (r"{alias:[\s\S]+}" if path.endswith("/") else "")
-        router.add_get(pattern, view, expect_handler=_expect)
-    router.add_get("/livez", _alive, expect_handler=_expect)
-    router.add_get("/readyz", _alive, expect_handler=_expect)
+        router.add_get(pattern, view, expect_handler=service.expectation)
+    router.add_get("/livez", _alive, expect_handler=service.expectation)
+    router.add_get("/readyz", _alive, expect_handler=service.expectation)
     anything = r"/{path:[\s\S]*}"
-    router.add_route("*", anything, service.elsewhere(views), expect_handler=_expect)
+    router.add_route("*", anything, service.elsewhere(views), expect_handler=service.expectation)
     return application

@@ -89,7 +89,6 @@ async def test_whatever_is_quoted_arrives_as_it_was(serving: Serve, text: str) -
         assert in_path.result["username"] == text
 
 
-@pytest.mark.xfail(reason="an encoded letter before the alias moves where the alias begins")
 async def test_an_encoded_letter_before_the_alias_does_not_change_the_alias(
     serving: Serve,
 ) -> None:

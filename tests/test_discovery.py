@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from pexpolicy import hooks
 from pexpolicy.building import build_policy
 from pexpolicy.config import ConfigError, Settings, from_document
 from pexpolicy.policy import Policy
@@ -122,3 +123,28 @@ def test_a_plugin_that_asks_for_newer_hooks_is_refused(folder: Path) -> None:
     (folder / "dropins" / "greeter.py").write_text(newer)
     (text,) = problems(folder, greeter={"settings": {"name": "x"}})
     assert "asks for hook API 99, and this pexpolicy has 1: upgrade pexpolicy" in text
+
+
+def test_a_hook_that_will_go_is_told_with_what_to_write_instead(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "dropins" / "greeter.py").write_text(PLUGIN)
+    advice = DeprecationWarning("service_configuration goes with 2.0: write room instead")
+    options = {**hooks.service_configuration.pexpolicy_spec, "warn_on_impl": advice}  # type: ignore[attr-defined]
+    monkeypatch.setattr(hooks.service_configuration, "pexpolicy_spec", options)
+    (told,) = policy(folder).advice
+    assert str(told).startswith("plugins.greeter: greeter (dropins drop-in): service_configuration")
+    assert "write room instead" in str(told)
+
+
+async def test_a_class_without_settings_needs_no_constructor(serving: Serve, folder: Path) -> None:
+    bare = (
+        "from pexpolicy import Reject, hookimpl\n"
+        "class Bare:\n"
+        "    @hookimpl\n"
+        "    async def service_configuration(self):\n"
+        "        return Reject(reason='bare')\n"
+    )
+    (folder / "dropins" / "bare.py").write_text(bare)
+    async with serving(build_policy(settings(folder, bare={}))) as server:
+        assert (await server.ask(wire.SERVICE)).json["reason"] == "bare"

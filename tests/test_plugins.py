@@ -64,12 +64,6 @@ class NoHooks:
         """Carries no mark."""
 
 
-class NoSettings:
-    @hookimpl
-    async def service_configuration(self, request: object) -> None:
-        """Abstain."""
-
-
 class Exits(Fine):
     def __init__(self, settings: object) -> None:
         raise SystemExit(1)
@@ -96,7 +90,6 @@ def problems(found: Mapping[str, Available]) -> list[str]:
         (OldWrapper, "media_location is a wrapper"),
         (Twice, "service_configuration is implemented twice"),
         (NoHooks, "implements no hook"),
-        (NoSettings, "TypeError"),
         (Exits, "cannot be built: SystemExit"),
         (BadCheck, "its check failed: KeyError"),
         (Fine(None), "names no class"),

@@ -29,6 +29,8 @@ from pexpolicy.endpoints.playback import OnCompletion
 class AutomaticParticipant(Checked):
     """Somebody whom a conference calls when it starts."""
 
+    __slots__ = ()
+
     fields = service_fields.AUTOMATIC_PARTICIPANT
     rules = service_rules.AUTOMATIC_PARTICIPANT
 
@@ -58,6 +60,8 @@ class AutomaticParticipant(Checked):
 class Service(Decision):
     """What all six kinds of service have in common."""
 
+    __slots__ = ()
+
     fields = service_fields.SERVICE
 
     name: Name
@@ -77,6 +81,8 @@ class Service(Decision):
 
 class Room(Service):
     """What conferences and lectures have in common: virtual meeting rooms and auditoriums."""
+
+    __slots__ = ()
 
     allow_guests: bool | Unset = UNSET
     pin: Pin | Unset = UNSET
@@ -121,6 +127,8 @@ class Room(Service):
 class Conference(Room):
     """A virtual meeting room."""
 
+    __slots__ = ()
+
     fixed = {"service_type": "conference"}
     rules = service_rules.CONFERENCE
 
@@ -130,6 +138,8 @@ class Conference(Room):
 
 class Lecture(Room):
     """A virtual auditorium: hosts speak, guests listen."""
+
+    __slots__ = ()
 
     fixed = {"service_type": "lecture"}
     rules = service_rules.LECTURE
@@ -143,6 +153,8 @@ class Lecture(Room):
 
 class Gateway(Service):
     """A call on behalf of the caller: to a device, Teams, Meet or another system."""
+
+    __slots__ = ()
 
     fixed = {"service_type": "gateway"}
     rules = service_rules.GATEWAY
@@ -195,6 +207,8 @@ class Gateway(Service):
 class VirtualReception(Service):
     """A virtual reception (``two_stage_dialing``): the caller types the number of a conference."""
 
+    __slots__ = ()
+
     fixed = {"service_type": "two_stage_dialing"}
 
     service_type: Literal["two_stage_dialing"] = "two_stage_dialing"
@@ -217,6 +231,8 @@ class VirtualReception(Service):
 class MediaPlayback(Service):
     """A playlist that is played to the caller."""
 
+    __slots__ = ()
+
     fixed = {"service_type": "media_playback"}
     rules = (*service_rules.PINS, *playback.RULES)
 
@@ -234,6 +250,8 @@ class MediaPlayback(Service):
 
 class TestCall(Service):
     """A call that returns the caller's own picture and sound."""
+
+    __slots__ = ()
 
     __test__: ClassVar[bool] = False
     fixed = {"service_type": "test_call"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from sys import intern
 from typing import NamedTuple
 
 from pexpolicy import Alias, Service
@@ -28,7 +29,7 @@ class RoomTable:
 
     def add(self, alias: Alias, service: Service) -> bool:
         """Add a room; false when there is one of the same alias already."""
-        user, host = alias.user, alias.host
+        user, host = alias.user, intern(alias.host)
         before = self._rooms.get(user)
         if before is None:
             self._rooms[user] = Room(host, service)

@@ -1,0 +1,143 @@
+"""A plugin in worker processes of its own: what it does wrong there ends one worker, and no more.
+
+A hook that is late is not asked to stop, its worker is killed: that works for code that blocks, for
+code that holds the interpreter and for code that swallows its cancellation. The price of a call is
+the way to the worker and back; nothing is shared, so each worker has its own instance of the
+plugin, built from the same settings.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import time
+import weakref
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from pexpolicy import isolation_wire as wire
+from pexpolicy.chain import Outcome
+from pexpolicy.config import Advice, PluginTable, Problem
+from pexpolicy.decisions import Decision
+from pexpolicy.discovery import Available
+from pexpolicy.endpoints import ENDPOINTS
+from pexpolicy.endpoints.base import Endpoint
+from pexpolicy.isolated_worker import Worker
+from pexpolicy.isolation_pool import MIB, START_LIMIT, WorkerPool, end_now
+from pexpolicy.isolation_wire import WorkerFault
+from pexpolicy.parameters import Request
+from pexpolicy.unbuildable import Unbuildable
+
+
+class Isolated:
+    """One plugin in workers of its own.
+
+    ``hooks`` are its hooks by name, to be awaited with what the plugin's own take; they answer
+    between entering and leaving ``lifespan()``. They raise ``WorkerFault`` for what went wrong in
+    the worker or with it, ``DecisionError`` for an answer that is no decision, and
+    ``PluginBusyError`` when too many calls wait.
+    """
+
+    advice: tuple[Advice, ...]
+    """What the plugin's ``check`` says; the keys are relative to its settings."""
+    can_reject: bool
+    """As of a plugin that is built here."""
+
+    def __init__(
+        self,
+        available: Available,
+        table: PluginTable,
+        build: wire.Build,
+        workers: Iterable[Worker],
+        ready: wire.Ready,
+    ) -> None:
+        self.available = available
+        self.advice = tuple(Advice(tuple(key), text) for key, text in ready.advice)
+        self.can_reject = ready.can_reject
+        self.hooks: Mapping[str, Callable[[Any], Awaitable[Any]]] = {
+            name: partial(self._ask, ENDPOINTS[name]) if name in ENDPOINTS else self._tell
+            for name in ready.hooks
+            if name in ENDPOINTS or name == "decided"
+        }
+
+        async def start(worker: Worker) -> None:
+            _built(await worker.call(build))
+
+        self._pool = WorkerPool(str(available), workers, table.memory_mb * MIB, start)
+        weakref.finalize(self, end_now, self._pool.workers)
+
+    @classmethod
+    def start(cls, available: Available, table: PluginTable, root: Path) -> Isolated:
+        """Start the workers, and build the plugin in each; raises ``Unbuildable``.
+
+        ``root`` is what relative paths in the settings are relative to.
+        """
+        try:
+            here = table.model_copy(update={"isolation": "none"})
+            plugin = pickle.dumps((available, here, root))
+        except Exception as error:  # noqa: BLE001 - pickle raises what the objects do
+            text = f"{available} cannot be handed to a process of its own: {error}"
+            raise Unbuildable.because(text) from None
+        build = wire.Build(plugin, os.environ.get("PYTHONPATH"))
+        workers: list[Worker] = []
+        try:
+            workers += [Worker(str(available)) for _ in range(table.processes)]
+            # They start side by side, and there may be more of them than cores.
+            deadline = time.monotonic() + START_LIMIT + table.processes
+            for worker in workers:
+                worker.post(build, deadline)
+            ready = [_built(worker.await_report(deadline)) for worker in workers]
+        except BaseException as error:
+            end_now(set(workers))
+            if isinstance(error, WorkerFault | OSError):
+                raise Unbuildable.because(f"{available} cannot be built: {error}") from None
+            raise
+        return cls(available, table, build, workers, ready[0])
+
+    def close(self) -> None:
+        """End the workers of a policy that never served."""
+        end_now(self._pool.workers)
+
+    @asynccontextmanager
+    async def lifespan(self) -> AsyncIterator[None]:
+        """The plugin's own lifespan in each worker, then their end. Raises ``WorkerFault``."""
+        try:
+            await self._pool.open()
+            yield
+        finally:
+            await self._pool.close()
+
+    async def _ask(self, endpoint: Endpoint[Any], request: Request) -> Decision | None:
+        told = await self._pool.ask(wire.ask(endpoint.name, request))
+        if isinstance(told, wire.Done):
+            return None
+        if isinstance(told, wire.Decided):
+            return wire.decision_of(endpoint, told)
+        if isinstance(told, wire.Invalid):
+            raise wire.AnswerRefused(told)
+        raise _fault(told)
+
+    async def _tell(self, outcome: Outcome) -> None:
+        told = await self._pool.ask(wire.tell(outcome))
+        if not isinstance(told, wire.Done):
+            raise _fault(told)
+
+
+def _built(told: wire.Report) -> wire.Ready:
+    """The report of a plugin that was built; raises ``Unbuildable`` for one that cannot be."""
+    if isinstance(told, wire.Ready):
+        return told
+    if isinstance(told, wire.Refused):
+        raise Unbuildable(Problem(tuple(key), text) for key, text in told.problems)
+    raise _fault(told)
+
+
+def _fault(told: wire.Report) -> WorkerFault:
+    if isinstance(told, wire.Failed):
+        return WorkerFault(told.summary, told.lines)
+    if isinstance(told, wire.Invalid):
+        return WorkerFault(told.text)
+    return WorkerFault("its worker answered something else than it was asked")

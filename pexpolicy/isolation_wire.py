@@ -1,0 +1,265 @@
+"""What the server and a plugin's worker say to each other: MessagePack, its length before it.
+
+What comes from a worker is the word of a plugin: it is read into these few types and checked again,
+never unpickled, and a decision is made anew from its bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, TypeVar
+
+import msgspec
+from multidict import MultiDict, MultiDictProxy
+
+from pexpolicy.chain import Outcome, Step
+from pexpolicy.decisions import Decision
+from pexpolicy.endpoints import ENDPOINTS
+from pexpolicy.endpoints.base import Endpoint
+from pexpolicy.endpoints.participant_avatar import Avatar
+from pexpolicy.faults import Fault
+from pexpolicy.parameters import Request
+from pexpolicy.refusal import DecisionError, Refusal
+
+MAX_FRAME = 16 * 1024 * 1024
+"""Bytes; more than the largest picture that is ever sent."""
+LENGTH = 4
+"""Bytes of the length before a frame, big-endian."""
+
+Place = list[str | int]
+
+
+class Message(msgspec.Struct, frozen=True, tag=True, array_like=True):
+    """One message, in either direction."""
+
+
+class Build(Message, frozen=True):
+    """To a worker, first: the plugin to build, pickled, as a TOML file may hold dates and times.
+
+    ``python_path`` is the environment variable as the server found it.
+    """
+
+    plugin: bytes
+    python_path: str | None
+
+
+class Open(Message, frozen=True):
+    """To a worker: enter the plugin's lifespan."""
+
+
+class Ask(Message, frozen=True):
+    """To a worker: one request, by endpoint, parameters in their order, and alias of the path."""
+
+    endpoint: str
+    params: list[tuple[str, str]]
+    alias: str
+
+
+class Decided(Message, frozen=True):
+    """A decision: its class, its fields in JSON, its reason; and the picture where it is one."""
+
+    decision: str
+    result: bytes
+    reason: str | None
+    image: bytes | None = None
+
+
+class Tell(Message, frozen=True):
+    """To a worker: what was decided, for a plugin that observes."""
+
+    request: Ask
+    decision_id: str
+    decision: Decided
+    decided_by: str
+    steps: list[Step]
+
+
+class Ready(Message, frozen=True):
+    """From a worker: the plugin was built."""
+
+    hooks: list[str]
+    advice: list[tuple[Place, str]]
+    can_reject: bool
+
+
+class Refused(Message, frozen=True):
+    """From a worker: the plugin cannot be built."""
+
+    problems: list[tuple[Place, str]]
+
+
+class Done(Message, frozen=True):
+    """From a worker: the lifespan was entered, the observer was told, or the hook abstained."""
+
+
+class Invalid(Message, frozen=True):
+    """From a worker: the hook answered something that is no decision; ``text`` says why not."""
+
+    text: str
+    model: str
+    field: str
+    rule: str
+    doc: str
+    mark: str
+    source: str
+    consequence: str
+
+
+class Failed(Message, frozen=True):
+    """From a worker: the hook raised."""
+
+    summary: str
+    lines: list[str]
+
+
+Order = Build | Open | Ask | Tell
+Report = Ready | Refused | Done | Decided | Invalid | Failed
+
+
+class WorkerFault(Exception):
+    """What went wrong in a worker, or with it; ``fault`` has the plugin's own traceback."""
+
+    def __init__(self, summary: str, lines: Iterable[str] = ()) -> None:
+        super().__init__(summary)
+        self.fault = Fault(summary, list(lines))
+
+
+class AnswerRefused(DecisionError):
+    """A worker's word that the plugin's answer is no decision."""
+
+    def __init__(self, told: Invalid) -> None:
+        super().__init__(
+            Refusal(
+                told.model,
+                told.field,
+                value=None,
+                shown=False,
+                rule=told.rule,
+                doc=told.doc,
+                mark=told.mark,
+                source=told.source,
+                consequence=told.consequence,
+            )
+        )
+        self.args = (told.text,)
+
+
+T = TypeVar("T", bound=Message)
+encode = msgspec.msgpack.Encoder().encode
+_report: msgspec.msgpack.Decoder[Report] = msgspec.msgpack.Decoder(Report)
+_order: msgspec.msgpack.Decoder[Order] = msgspec.msgpack.Decoder(Order)
+order = _order.decode
+
+
+def report(frame: bytes) -> Report:
+    """What a worker said; raises ``WorkerFault`` for what is no report."""
+    try:
+        return _report.decode(frame)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        msg = f"its worker sent something that cannot be read: {error}"
+        raise WorkerFault(msg) from None
+
+
+def framed(message: Message) -> bytes:
+    """A message with its length before it; raises ``WorkerFault`` for one that is too long.
+
+    Settings may be as long as they like.
+    """
+    frame = encode(message)
+    if len(frame) > MAX_FRAME and not isinstance(message, Build):
+        msg = f"{len(frame)} bytes are more than can be handed over ({MAX_FRAME})"
+        raise WorkerFault(msg)
+    return len(frame).to_bytes(LENGTH, "big") + frame
+
+
+class Frames:
+    """Puts the frames, of ``limit`` bytes at most, together again out of the pieces that arrive."""
+
+    def __init__(self, limit: int = MAX_FRAME) -> None:
+        self._rest = bytearray()
+        self._limit = limit
+
+    def feed(self, piece: bytes) -> Iterator[bytes]:
+        """The frames that are whole now; raises ``WorkerFault`` for one that is too long."""
+        rest = self._rest
+        rest += piece
+        while len(rest) >= LENGTH:
+            end = LENGTH + int.from_bytes(rest[:LENGTH], "big")
+            if end > LENGTH + self._limit:
+                msg = "its worker sent a message that is too long"
+                raise WorkerFault(msg)
+            if len(rest) < end:
+                return
+            frame = bytes(rest[LENGTH:end])
+            del rest[:end]
+            yield frame
+
+
+def ask(endpoint: str, request: Request) -> Ask:
+    """A request on its way to a worker."""
+    alias = request.__dict__.get("alias")
+    return Ask(endpoint, list(request.params.items()), alias.raw if alias is not None else "")
+
+
+def request_of(message: Ask) -> Request:
+    """The request as the server had it."""
+    params = MultiDictProxy(MultiDict(message.params))
+    request: Request = ENDPOINTS[message.endpoint].parse(params, message.alias)
+    return request
+
+
+def decided(decision: Decision) -> Decided:
+    """A decision on its way."""
+    image = decision.image if isinstance(decision, Avatar) else None
+    return Decided(type(decision).__name__, decision.result, decision.reason, image)
+
+
+def decision_of(endpoint: Endpoint[Any], message: Decided) -> Decision:
+    """The decision, checked as if it were made here; raises ``DecisionError``."""
+    made = next((d for d in endpoint.decisions if d.__name__ == message.decision), None)
+    if made is None:
+        raise endpoint.refuse(f"{message.decision} is not a decision of {endpoint.name}")
+    if issubclass(made, Avatar):
+        return made(message.image or b"", reason=message.reason)
+    try:
+        fields = msgspec.json.decode(message.result)
+    except (msgspec.DecodeError, RecursionError):
+        fields = None
+    if not isinstance(fields, Mapping):
+        raise endpoint.refuse("the result cannot be read")
+    return made.from_result(fields, reason=message.reason)
+
+
+def tell(outcome: Outcome) -> Tell:
+    """An outcome on its way to a worker."""
+    request = ask(outcome.endpoint, outcome.request)
+    decision = decided(outcome.decision)
+    return Tell(request, outcome.decision_id, decision, outcome.decided_by, outcome.steps)
+
+
+def outcome_of(message: Tell) -> Outcome:
+    """The outcome as the server had it."""
+    asked = message.request
+    decision = decision_of(ENDPOINTS[asked.endpoint], message.decision)
+    request = request_of(asked)
+    return Outcome(
+        message.decision_id, asked.endpoint, request, decision, message.decided_by, message.steps
+    )
+
+
+def invalid(error: DecisionError) -> Invalid:
+    """A refused answer on its way back."""
+    r = error.refusal
+    return Invalid(
+        readable(str(error)), r.model, r.field, r.rule, r.doc, r.mark, r.source, r.consequence
+    )
+
+
+def failed(fault: Fault) -> Failed:
+    """A fault on its way back."""
+    return Failed(readable(fault.summary), [readable(line) for line in fault.lines])
+
+
+def readable(text: str) -> str:
+    """A text that UTF-8 can hold."""
+    return text.encode("utf-8", "replace").decode()

@@ -1,0 +1,204 @@
+"""The worker: a process that builds one plugin, and answers what the server asks of it.
+
+Started as ``python -m pexpolicy.worker CONNECTION LIFELINE`` with two descriptors: the socket to
+the server, and a pipe that closes when the server ends. Plain ``def`` hooks run in a thread here
+too, so they may run event loops of their own and do not hold up what the plugin's lifespan has
+started; the server kills the whole process when they are late. What the plugin prints goes to the
+server's standard error.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import pickle
+import resource
+import select
+import signal
+import socket
+import sys
+from collections.abc import Iterable
+from contextlib import nullcontext
+from typing import cast
+
+from pexpolicy import isolation_wire as wire
+from pexpolicy.config import Advice, Key, Problem
+from pexpolicy.decisions import Decision
+from pexpolicy.endpoints import ENDPOINTS
+from pexpolicy.faults import blame
+from pexpolicy.plugins import Plugin, advice_of, build, link, observer
+from pexpolicy.refusal import DecisionError
+
+
+def main() -> int:
+    """Build the plugin, and serve until the server says otherwise or is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # A core dump would hold PINs.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    connection, lifeline = (int(number) for number in sys.argv[1:])
+    _end_with(lifeline)
+    link_up = socket.socket(fileno=connection)
+    for descriptor in (connection, lifeline):
+        os.set_inheritable(descriptor, False)  # noqa: FBT003 - its own signature
+    told, plugin = _build(_first(link_up))
+    link_up.sendall(wire.framed(told))
+    if plugin is None:
+        return 1
+    runner = asyncio.Runner()
+    try:
+        runner.run(_serve(link_up, plugin))
+    except BaseException as error:  # noqa: BLE001 - a plugin can end the event loop as it likes
+        # What is under way is not told that it was cancelled: it would be reported as a failure.
+        _print(f"{plugin.available}: its worker ends: {blame(error).summary}")
+        os._exit(error.code if isinstance(error, SystemExit) and type(error.code) is int else 1)
+    runner.close()
+    return 0
+
+
+def _end_with(lifeline: int) -> None:
+    """Be killed by the kernel when the pipe closes, even inside code that never comes back.
+
+    Without that, as on macOS, the end of the socket is noticed once the plugin's code came back.
+    """
+    if hasattr(fcntl, "F_SETSIG"):
+        fcntl.fcntl(lifeline, fcntl.F_SETOWN, os.getpid())
+        fcntl.fcntl(lifeline, fcntl.F_SETSIG, signal.SIGKILL)
+        flags = fcntl.fcntl(lifeline, fcntl.F_GETFL)
+        fcntl.fcntl(lifeline, fcntl.F_SETFL, flags | os.O_ASYNC)
+    if select.select((lifeline,), (), (), 0)[0]:
+        sys.exit(1)
+
+
+def _first(connection: socket.socket) -> wire.Build:
+    frames = wire.Frames(sys.maxsize)
+    while piece := connection.recv(65536):
+        for frame in frames.feed(piece):
+            return cast("wire.Build", wire.order(frame))
+    sys.exit(1)
+
+
+def _build(message: wire.Build) -> tuple[wire.Report, Plugin | None]:
+    """Build the plugin by the same door as everywhere; what is wrong with it is told."""
+    if message.python_path is None:
+        os.environ.pop("PYTHONPATH", None)
+    else:
+        os.environ["PYTHONPATH"] = message.python_path
+    # It comes from the server, which started us.
+    available, table, root = pickle.loads(message.plugin)  # noqa: S301
+    plugins, problems = build({available.name: table}, {available.name: available}, root)
+    advice, failed = advice_of(plugins)
+    if problems or failed:
+        # Keys begin with plugins.NAME here, and are relative on the way.
+        return wire.Refused(_told([*problems, *failed], 2)), None
+    plugin = plugins[0]
+    hooks = [name for name in plugin.hooks if name in ENDPOINTS or name == "decided"]
+    return wire.Ready(hooks, _told(advice, 3), plugin.can_reject), plugin
+
+
+def _told(items: Iterable[Problem | Advice], behind: int) -> list[tuple[wire.Place, str]]:
+    return [(_place(item.key[behind:]), wire.readable(str(item.text))) for item in items]
+
+
+def _place(key: Key) -> wire.Place:
+    return [part if isinstance(part, int) else wire.readable(str(part)) for part in key]
+
+
+class _Desk(asyncio.Protocol):
+    """Takes the server's orders, one at a time, and reports."""
+
+    def __init__(self, plugin: Plugin) -> None:
+        self.opening = asyncio.Event()
+        self.closing = asyncio.Event()
+        links = {name: link(plugin, name) for name in ENDPOINTS}
+        self._links = {name: found.ask for name, found in links.items() if found is not None}
+        self._observer = observer(plugin)
+        self._frames = wire.Frames()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._transport: asyncio.WriteTransport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.WriteTransport", transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let the lifespan end."""
+        self.closing.set()
+        self.opening.set()
+
+    def data_received(self, data: bytes) -> None:
+        for frame in self._frames.feed(data):
+            order = wire.order(frame)
+            if isinstance(order, wire.Ask | wire.Tell):
+                # A task of its own: what a hook does to its task or context ends with the call.
+                task = asyncio.create_task(self._obey(order))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+            else:
+                self.opening.set()
+
+    async def _obey(self, order: wire.Ask | wire.Tell) -> None:
+        try:
+            told = await (self._ask(order) if isinstance(order, wire.Ask) else self._tell(order))
+        except DecisionError as error:
+            told = wire.invalid(error)
+        except BaseException as error:  # noqa: BLE001 - whatever a plugin raises is its failure
+            told = wire.failed(blame(error))
+        self.send(told)
+
+    async def _ask(self, order: wire.Ask) -> wire.Report:
+        endpoint, request = ENDPOINTS[order.endpoint], wire.request_of(order)
+        answer = await self._links[order.endpoint](request)
+        if answer is None:
+            return wire.Done()
+        admitted = endpoint.admit(answer, request)
+        return wire.decided(admitted if isinstance(admitted, Decision) else await admitted)
+
+    async def _tell(self, order: wire.Tell) -> wire.Report:
+        assert self._observer is not None
+        await self._observer.tell(wire.outcome_of(order))
+        return wire.Done()
+
+    def send(self, told: wire.Report) -> None:
+        """Report, while there is somebody to hear; what is too long for that is a failure."""
+        assert self._transport is not None
+        if self.closing.is_set():
+            return
+        try:
+            frame = wire.framed(told)
+        except wire.WorkerFault as error:
+            frame = wire.framed(wire.failed(error.fault))
+        self._transport.write(frame)
+
+
+async def _serve(connection: socket.socket, plugin: Plugin) -> None:
+    loop = asyncio.get_running_loop()
+    desk = _Desk(plugin)
+    loop.add_signal_handler(signal.SIGTERM, desk.close)
+    connection.setblocking(False)  # noqa: FBT003 - its own signature
+    await loop.create_unix_connection(lambda: desk, sock=connection)
+    await desk.opening.wait()
+    if desk.closing.is_set():
+        return
+    entered = False
+    try:
+        async with plugin.lifespan() or nullcontext():
+            entered = True
+            desk.send(wire.Done())
+            await desk.closing.wait()
+    except BaseException as error:  # noqa: BLE001 - a plugin raises what it likes
+        fault = blame(error)
+        if entered:
+            _print(f"{plugin.available}: its lifespan failed: {fault.summary}")
+        else:
+            desk.send(wire.failed(fault))
+
+
+def _print(line: str) -> None:
+    print(line, file=sys.stderr)  # noqa: T201 - standard error is that of the server
+
+
+if __name__ == "__main__":
+    sys.exit(main())
