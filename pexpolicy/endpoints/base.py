@@ -97,7 +97,7 @@ class Endpoint(Generic[R]):
             raise self.unexpected("a coroutine is no decision: something was not awaited")
         if issubclass(kind, type) and issubclass(cast("type", answer), Decision):
             name = cast("type", answer).__name__
-            raise self.unexpected(f"{name} is a class and no decision: answer {name}(...)")
+            raise self.unexpected(f"{name} is a class, not a decision: answer {name}(...)")
         if not isinstance(answer, Mapping):
             raise self.unexpected(f"{brief(answer)} is not a decision of {self.name}")
         for name in ENVELOPE:
