@@ -140,8 +140,8 @@ def decided(outcome: Outcome) -> None:
 def prepared() -> Iterable[tuple[Key, Decision]]:  # type: ignore[empty-body]
     """The decisions that never change, with the keys of the settings that they come from.
 
-    They are compared with the names that ``[infinity]`` of the configuration lists. Called once when
-    the policy is built; does no I/O.
+    They are compared with the names that ``[infinity]`` of the configuration lists. Called once
+    when the policy is built; does no I/O.
     """
 
 

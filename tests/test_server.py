@@ -134,8 +134,10 @@ CURIOUS = [
         b"CONNECT needle4711:443 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
         marks=pytest.mark.xfail(reason="the router answers by itself, without a line"),
     ),
-    b"GET /policy/v1/service/configuration HTTP/1.1\r\nHost: a\r\nConnection: close\r\n"
-    b"Expect: needle4711\r\n\r\n",
+    (
+        b"GET /policy/v1/service/configuration HTTP/1.1\r\nHost: a\r\nConnection: close\r\n"
+        b"Expect: needle4711\r\n\r\n"
+    ),
     b"GET http://needle4711/ HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
     pytest.param(
         b"OPTIONS * HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",

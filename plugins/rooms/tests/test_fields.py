@@ -163,6 +163,6 @@ def test_a_theme_that_infinity_does_not_know_is_told_before_any_call(build: Buil
         )
     (problem,) = caught.value.problems
     assert str(problem) == (
-        "plugins.rooms.settings.rooms.\"x@example.com\".ivr_theme_name: 'Winter' is not listed under "
-        "[infinity] themes; did you mean 'Winters'?"
+        'plugins.rooms.settings.rooms."x@example.com".ivr_theme_name: '
+        "'Winter' is not listed under [infinity] themes; did you mean 'Winters'?"
     )
