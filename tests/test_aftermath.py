@@ -53,7 +53,7 @@ async def test_a_shadow_says_what_it_would_have_decided(
 
 
 async def test_a_shadow_may_be_slow_or_broken(serving: Serve) -> None:
-    async def slow(_: object) -> object:
+    async def slow(_: object) -> None:
         await asyncio.sleep(3600)
 
     classes = {
@@ -111,29 +111,15 @@ async def test_observers_are_told_of_every_call(serving: Serve) -> None:
 
 
 def observing(function: Any) -> type:
-    """A plugin with one hook that takes the outcome."""
-
-    if asyncio.iscoroutinefunction(function):
-
-        async def decided(outcome: Any) -> None:
-            await function(outcome)
-
-    else:
-
-        def decided(outcome: Any) -> None:
-            function(outcome)
-
-    def build(self: object, settings: object) -> None:
-        assert self is not settings
-
-    return type("Observer", (), {"__init__": build, "decided": staticmethod(hookimpl(decided))})
+    """A plugin with this function, which takes ``outcome``, as its one hook."""
+    return type("Observer", (), {"decided": staticmethod(hookimpl(function))})
 
 
 async def test_an_observer_that_fails_or_hangs_is_named_and_delays_nothing(serving: Serve) -> None:
-    async def fails(_: Any) -> None:
+    async def fails(outcome: Any) -> None:
         raise ValueError("of the observer")
 
-    async def hangs(_: Any) -> None:
+    async def hangs(outcome: Any) -> None:
         await asyncio.sleep(3600)
 
     classes = {
@@ -153,7 +139,7 @@ async def test_an_observer_that_fails_or_hangs_is_named_and_delays_nothing(servi
 
 
 async def test_calls_that_an_observer_cannot_follow_are_left_out(serving: Serve) -> None:
-    async def hangs(_: Any) -> None:
+    async def hangs(outcome: Any) -> None:
         await asyncio.sleep(3600)
 
     classes = {

@@ -48,20 +48,15 @@ def blocks_until(released: threading.Event) -> Hook:
 
 def broken(outcome: str, released: threading.Event) -> tuple[Hook, dict[str, Any], dict[str, Any]]:
     """A hook that comes to this outcome, with the keys of its plugin and of the server."""
-    match outcome:
-        case "failed":
-            return raises(ValueError()), {}, {}
-        case "timed_out":
-            return waits_for_ever, {"timeout": 0.02}, {}
-        case "invalid":
-            return always(3.5), {}, {}
-        case "busy":
-            return blocks_until(released), {"timeout": 0.02, "threads": 1}, {}
-        case "skipped, breaker open":
-            return raises(ValueError()), {"breaker": {"failures": 1}}, {}
-        case "skipped, budget gone":
-            return always(None), {}, {"budget": 0.02}
-    raise AssertionError(outcome)
+    hooks: dict[str, tuple[Hook, dict[str, Any], dict[str, Any]]] = {
+        "failed": (raises(ValueError()), {}, {}),
+        "timed_out": (waits_for_ever, {"timeout": 0.02}, {}),
+        "invalid": (always(3.5), {}, {}),
+        "busy": (blocks_until(released), {"timeout": 0.02, "threads": 1}, {}),
+        "skipped, breaker open": (raises(ValueError()), {"breaker": {"failures": 1}}, {}),
+        "skipped, budget gone": (always(None), {}, {"budget": 0.02}),
+    }
+    return hooks[outcome]
 
 
 @pytest.mark.parametrize(("outcome", "on_error", "endpoint", "follows"), list(cells()))
