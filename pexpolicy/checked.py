@@ -22,12 +22,13 @@ from typing import (
 )
 
 import msgspec
+import orjson
 from msgspec import UNSET, UnsetType
 
 from pexpolicy.contract import Field, Rules
 from pexpolicy.inspection import look_closer, refusal
 from pexpolicy.refusal import DecisionError
-from pexpolicy.rendering import Rendered, render
+from pexpolicy.rendering import OPTIONS, Rendered, plain
 from pexpolicy.wiring import lenient, models_in, strict
 
 Unset = UnsetType
@@ -69,6 +70,7 @@ class Checked(Rendered):
     _lenient: ClassVar[type[msgspec.Struct]]
     _decode: ClassVar[Callable[[bytes], Any]]
     _fixed: ClassVar[tuple[tuple[str, Any], ...]] = ()
+    _looks: ClassVar[tuple[tuple[Callable[[Any], object], Rules], ...]] = ()
 
     result: bytes
     """The fields as they are sent, in JSON."""
@@ -93,6 +95,7 @@ class Checked(Rendered):
         cls.wire = strict(cls)
         cls._decode = msgspec.json.Decoder(cls.wire).decode
         cls._fixed = tuple(cls.fixed.items())
+        cls._looks = tuple((rules.sound, rules) for rules in cls.rules)
         cls.within = {name: model for name in cls.hints for model in models_in(hints[name])}
         cls.nested = tuple(dict.fromkeys(cls.within.values()))
         cls.secrets = frozenset(n for n in cls.names & cls.fields.keys() if cls.fields[n].secret)
@@ -117,12 +120,12 @@ class Checked(Rendered):
             fields.setdefault(name, value)
         warnings: tuple[str, ...] = ()
         try:
-            result = render(fields)
+            result = orjson.dumps(fields, plain, OPTIONS)
             sent = cls._decode(result)
         except Exception:  # noqa: BLE001 - what a plugin hands over may raise anything when it is read
             result, sent, warnings = look_closer(cls, fields, known_only=known_only)
-        for rules in cls.rules:
-            if not rules.sound(sent):
+        for sound, rules in cls._looks:
+            if not sound(sent):
                 warnings += cls._broken(rules, sent, "")
         for name in cls.within:
             if getattr(sent, name):

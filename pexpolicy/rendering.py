@@ -11,7 +11,7 @@ import orjson
 MAX_ITEMS = 10_000
 """Items that are taken from a mapping that is no dictionary: it may have no end."""
 
-_OPTIONS = orjson.OPT_PASSTHROUGH_SUBCLASS | orjson.OPT_PASSTHROUGH_DATETIME
+OPTIONS = orjson.OPT_PASSTHROUGH_SUBCLASS | orjson.OPT_PASSTHROUGH_DATETIME
 
 
 class Rendered:
@@ -30,7 +30,7 @@ def render(fields: dict[str, Any]) -> bytes:
     """
     # orjson returns the first part of a larger block, which would stay as large for as long as a
     # room is kept: 4 KB each. A join of two is a copy of just the size.
-    return b"".join((orjson.dumps(fields, plain, _OPTIONS), b""))
+    return b"".join((orjson.dumps(fields, plain, OPTIONS), b""))
 
 
 def plain(value: Any) -> Any:
