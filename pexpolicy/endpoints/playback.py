@@ -14,6 +14,8 @@ from pexpolicy.contract import Field, Mark, Rule, each
 class Transfer(Checked):
     """Where the caller goes when the playlist is over."""
 
+    __slots__ = ()
+
     fields = {
         "conference": Field("alias of the service that the caller goes to"),
         "role": Field(
@@ -39,6 +41,8 @@ class Transfer(Checked):
 
 class OnCompletion(Checked):
     """What follows a playlist: either ``disconnect=True`` or ``transfer=Transfer(...)``."""
+
+    __slots__ = ()
 
     fields = {
         "disconnect": Field("true: the call ends"),

@@ -20,7 +20,8 @@ from pexpolicy import (
     Reject,
 )
 from pexpolicy.checked import Checked
-from tests.property.oddities import Table, strange
+from tests.property.evil import Table
+from tests.property.oddities import strange
 from tests.property.pictures import picture
 from tests.property.values import fields_of
 
