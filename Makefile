@@ -101,8 +101,9 @@ INSTALLED = pyproject.toml $(addsuffix /pyproject.toml,$(PLUGINS)) --extra speed
 bench: $(STAMP) ## measure the server beside a bare aiohttp program (Linux, needs wrk)
 	@$(BIN)/python -m bench $(ARGS)
 
-fuzz: $(STAMP) ## a million malformed requests against a running server
+fuzz: $(STAMP) ## a million malformed requests, and a million generated decisions
 	@$(ISOLATED) $(BIN)/python -m tests.fuzz $(ARGS)
+	@$(ISOLATED) $(BIN)/python -m tests.property
 
 prove-image: ## carry out the Dockerfile's steps without Docker, then serve and check health
 	$(require_python)

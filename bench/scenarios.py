@@ -159,7 +159,7 @@ def _duel(lab: Lab, entries: Sequence[tuple[str, Table, Traffic]]) -> Duel:
 
 
 def _made(lab: Lab, scenario: str, fields: str, most: float) -> Finding:
-    traffic = calls(lambda _n: "engineering", lambda _n: {"service_type": "conference"})
+    traffic = calls(lambda _n: "engineering", lambda _n: {"service_tag": "engineering-room"})
     config = launches.shipped_config()
     prepared, anew = (
         launches.with_plugins(

@@ -130,7 +130,9 @@ class Checked(Rendered):
         for name in cls.within:
             if getattr(sent, name):
                 warnings += cls._inside(cls, name, sent, "")
-        assign(self, "result", result)
+        # orjson gives the first part of a larger block, which would stay as large for as long as a
+        # room is kept: 4 KB each. A join of two is a copy of just the size.
+        assign(self, "result", b"".join((result, b"")))
         assign(self, "warnings", warnings)
 
     @classmethod

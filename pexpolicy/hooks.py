@@ -91,7 +91,7 @@ def media_location(
 def participant_avatar(request: ParticipantAvatarRequest) -> Avatar | Continue | bytes | None:
     """Which picture belongs to ``request.alias``?
 
-    The picture may have any size and format that Pillow reads; it is made to fit.
+    The picture may have any size, and may be a JPEG, PNG, GIF, WebP or BMP; it is made to fit.
     """
 
 

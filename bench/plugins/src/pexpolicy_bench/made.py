@@ -1,8 +1,8 @@
-"""A plugin that decides every call with a conference of eight, or of all 45, fields."""
+"""A plugin that decides every call with a conference of eight fields, or a lecture of 46."""
 
 from typing import Literal
 
-from pexpolicy import Conference, PluginSettings, ServiceConfigurationRequest, hookimpl
+from pexpolicy import Conference, Lecture, PluginSettings, ServiceConfigurationRequest, hookimpl
 
 _UUID = "3e4e1bd9-7439-4c53-8ca2-6ef1a8e34cfc"
 
@@ -21,7 +21,7 @@ class Made:
         self._prepared = self._make("tag0000") if settings.prepared else None
 
     @hookimpl
-    async def service_configuration(self, request: ServiceConfigurationRequest) -> Conference:
+    async def service_configuration(self, request: ServiceConfigurationRequest) -> Conference | Lecture:
         """The prepared decision, or a new one named after the call's tag."""
         return self._prepared or self._make(request.call_tag or "")
 
@@ -40,15 +40,17 @@ def eight(tag: str) -> Conference:
     )
 
 
-def full(tag: str) -> Conference:
-    """A conference of every field that one can have, those of a breakout room included."""
-    return Conference(
+def full(tag: str) -> Lecture:
+    """A lecture of every field that one can have together, those of a breakout room included.
+
+    Guests and a breakout are said to be in each other's way, so it has none, and no guest PIN.
+    """
+    return Lecture(
         name=f"Engineering Room {tag}",
         service_tag="engineering-room",
         description="Weekly meeting of the engineers",
-        allow_guests=True,
+        allow_guests=False,
         pin="1234",
-        guest_pin="5678",
         host_identity_provider_group="Staff",
         guest_identity_provider_group="Partners",
         non_idp_participants="allow_if_trusted",
@@ -64,7 +66,10 @@ def full(tag: str) -> Conference:
         enable_active_speaker_indication=True,
         enable_overlay_text=True,
         enable_chat="yes",
-        view="one_main_seven_pips",
+        host_view="one_main_seven_pips",
+        guest_view="one_main_zero_pips",
+        guests_can_see_guests="always",
+        force_presenter_into_main=True,
         guests_can_present=True,
         ivr_theme_name="Office",
         live_captions_enabled="no",
