@@ -8,6 +8,7 @@ from __future__ import annotations
 from pexpolicy.alias import Alias
 from pexpolicy.chain import Outcome
 from pexpolicy.config import Advice, PluginSettings, Problem, SettingsError
+from pexpolicy.contract.refusal import DecisionError
 from pexpolicy.decisions import Continue, Decision, Redirect, Reject
 from pexpolicy.endpoints.directory_information import (
     Directory,
@@ -36,7 +37,6 @@ from pexpolicy.endpoints.service_types import (
 )
 from pexpolicy.hooks import hookimpl
 from pexpolicy.parameters import Params, Request
-from pexpolicy.refusal import DecisionError
 
 __version__ = "0.1.0"
 

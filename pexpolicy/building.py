@@ -11,6 +11,7 @@ from typing import Any
 from pexpolicy.aftermath import Aftermath, Observer
 from pexpolicy.chain import Chain, Clock, Log
 from pexpolicy.config import Advice, ConfigError, Problem, Settings, load
+from pexpolicy.contract.refusal import DecisionError
 from pexpolicy.decisions import Decision, Reject
 from pexpolicy.discovery import Available, discover
 from pexpolicy.endpoints import ENDPOINTS
@@ -18,7 +19,6 @@ from pexpolicy.endpoints.base import Endpoint
 from pexpolicy.names import DeclaredNames
 from pexpolicy.plugins import Plugin, advice_of, build, link, observer
 from pexpolicy.policy import Policy
-from pexpolicy.refusal import DecisionError
 
 
 def build_policy(

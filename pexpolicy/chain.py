@@ -11,13 +11,13 @@ from typing import Any, Literal, Protocol, cast
 import msgspec
 
 from pexpolicy.breaker import Breaker
+from pexpolicy.contract.refusal import DecisionError
 from pexpolicy.decisions import Decision
 from pexpolicy.endpoints.base import Endpoint
 from pexpolicy.faults import blame
 from pexpolicy.lanes import Lane, Lanes
 from pexpolicy.names import DeclaredNames
 from pexpolicy.parameters import Request
-from pexpolicy.refusal import DecisionError
 from pexpolicy.threads import PluginBusyError
 
 OnError = Literal["skip", "reject"]

@@ -220,7 +220,7 @@ def schema(name: str, *, markdown: bool) -> None:
 
     NAME is a request such as media_location, or one part of it: media_location.reply.
     """
-    from pexpolicy import reference, schema  # noqa: PLC0415 - for this only
+    from pexpolicy.contract import reference, schema  # noqa: PLC0415 - for this only
 
     if markdown:
         click.echo(reference.page(), nl=False)

@@ -16,7 +16,7 @@ from typing import Any, Literal, Self
 import pydantic
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
-from pexpolicy.refusal import brief, did_you_mean
+from pexpolicy.contract.refusal import brief, did_you_mean
 
 MAX_BUDGET = 4.5
 """Seconds; the node gives up at 5, and the reply has to travel."""

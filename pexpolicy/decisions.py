@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from msgspec import UNSET, Meta
 
-from pexpolicy.checked import Checked, Unset, assign
-from pexpolicy.contract import Field, Mark, Rule, each
-from pexpolicy.inspection import MAX_TEXT
+from pexpolicy.contract.checked import Checked, Unset, assign
+from pexpolicy.contract.inspection import MAX_TEXT
+from pexpolicy.contract.rules import Field, Mark, Rule, each
 
 Text = Annotated[str, Meta(max_length=MAX_TEXT)]
 """Text of at most 250 characters, which is what Infinity takes (DOCUMENTED*)."""

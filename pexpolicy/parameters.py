@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Generic, Literal, NoReturn, Protocol, TypeVar,
 from multidict import MultiMapping
 
 from pexpolicy.alias import Alias
-from pexpolicy.contract import Mark
+from pexpolicy.contract.rules import Mark
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)

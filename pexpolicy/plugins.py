@@ -28,16 +28,16 @@ from pexpolicy.config import (
     SettingsError,
     problems_of,
 )
+from pexpolicy.contract.refusal import did_you_mean
 from pexpolicy.decisions import Decision, Reject
 from pexpolicy.discovery import Available
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.faults import blame
-from pexpolicy.refusal import did_you_mean
 from pexpolicy.threads import Threads
 from pexpolicy.unbuildable import Unbuildable
 
 if TYPE_CHECKING:
-    from pexpolicy.isolation import Isolated
+    from pexpolicy.isolation.isolated import Isolated
 
 NO_DECISION = ("lifespan", "check", "prepared", "decided")
 
@@ -134,7 +134,7 @@ def _build_one(available: Available, table: PluginTable, root: Path) -> Plugin:
 
 def _build_apart(available: Available, table: PluginTable, root: Path) -> Plugin:
     """A plugin in processes of its own; they build it, and its hooks ask them."""
-    from pexpolicy.isolation import Isolated  # noqa: PLC0415 - for those who ask for it only
+    from pexpolicy.isolation.isolated import Isolated  # noqa: PLC0415 - for those who ask for it only
 
     isolated = Isolated.start(available, table, root)
     asked: dict[str, Callable[..., Any]] = {

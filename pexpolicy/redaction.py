@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from pexpolicy.checked import Checked
+from pexpolicy.contract.checked import Checked
 from pexpolicy.decisions import Decision
 from pexpolicy.parameters import Params, Request
 

@@ -17,7 +17,7 @@ from pexpolicy.config import PluginTable
 from pexpolicy.decisions import Decision
 from pexpolicy.discovery import Available
 from pexpolicy.endpoints import ENDPOINTS
-from pexpolicy.isolation import Isolated
+from pexpolicy.isolation.isolated import Isolated
 from pexpolicy.parameters import Request
 
 NUMBERS = itertools.count()
@@ -104,7 +104,9 @@ def children() -> set[int]:
         except OSError:
             continue
         # A dead one has no command line; a server that other tests share has another.
-        if int(fields[1]) == os.getpid() and (not command or b"pexpolicy.worker" in command):
+        if int(fields[1]) == os.getpid() and (
+            not command or b"pexpolicy.isolation.worker" in command
+        ):
             found.add(int(stat.parent.name))
     return found
 

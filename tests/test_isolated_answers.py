@@ -12,8 +12,8 @@ from pexpolicy import Advice, Conference, DecisionError, Reject
 from pexpolicy.chain import Outcome, Step
 from pexpolicy.discovery import Available, discover
 from pexpolicy.faults import blame
-from pexpolicy.isolation import Isolated
-from pexpolicy.isolation_wire import WorkerFault
+from pexpolicy.isolation.isolated import Isolated
+from pexpolicy.isolation.wire import WorkerFault
 from pexpolicy.plugins import advice_of, build, link
 from pexpolicy.unbuildable import Unbuildable
 from tests.isolated import Shelf, admitted, request, service, table_of

@@ -16,11 +16,12 @@ from typing import Any
 
 import pytest
 
-from pexpolicy import Continue, Reject, isolation_pool
+from pexpolicy import Continue, Reject
 from pexpolicy.chain import Chain, Link
 from pexpolicy.endpoints import ENDPOINTS
-from pexpolicy.isolation import Isolated
-from pexpolicy.isolation_wire import WorkerFault
+from pexpolicy.isolation import pool as isolation_pool
+from pexpolicy.isolation.isolated import Isolated
+from pexpolicy.isolation.wire import WorkerFault
 from pexpolicy.lanes import Lanes
 from pexpolicy.threads import PluginBusyError
 from pexpolicy.unbuildable import Unbuildable
@@ -426,7 +427,7 @@ def test_nothing_is_left_of_a_policy_that_never_served(shelf: Shelf) -> None:
 def test_a_plugin_that_does_not_get_built_is_not_waited_for_without_end(
     shelf: Shelf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pexpolicy.isolation.START_LIMIT", 0.5)
+    monkeypatch.setattr("pexpolicy.isolation.isolated.START_LIMIT", 0.5)
     with pytest.raises(Unbuildable, match=r"toy \(toy-dist 1.2\).* did not get ready in time"):
         shelf.start(shelf.write("time.sleep(60)"))
     with pytest.raises(Unbuildable, match=r"toy \(toy-dist 1.2\).* ended with exit code 9"):
@@ -440,7 +441,7 @@ from pathlib import Path
 from importlib.metadata import EntryPoint
 from pexpolicy.discovery import Available
 from pexpolicy.config import PluginTable
-from pexpolicy.isolation import Isolated
+from pexpolicy.isolation.isolated import Isolated
 from tests.isolated import children, service
 
 entry = EntryPoint("toy", sys.argv[1], "pexpolicy")

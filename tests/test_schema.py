@@ -11,9 +11,10 @@ import pytest
 from click.testing import CliRunner
 from jsonschema import Draft202012Validator
 
-from pexpolicy import SERVICE_TYPES, reference, schema
-from pexpolicy.checked import Checked
+from pexpolicy import SERVICE_TYPES
 from pexpolicy.cli import main
+from pexpolicy.contract import reference, schema
+from pexpolicy.contract.checked import Checked
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.parameters import by_prefix, header_values
 from tests import live, wire

@@ -10,9 +10,9 @@ from typing import Any, ClassVar, Generic, TypeVar, cast
 import msgspec
 import orjson
 
+from pexpolicy.contract.refusal import DecisionError, Refusal, brief
 from pexpolicy.decisions import Continue, Decision, Reject
 from pexpolicy.parameters import Params, Request
-from pexpolicy.refusal import DecisionError, Refusal, brief
 
 R = TypeVar("R", bound=Request)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pexpolicy.contract import Mark
+from pexpolicy.contract.rules import Mark
 from pexpolicy.parameters import (
     Parameter,
     Request,

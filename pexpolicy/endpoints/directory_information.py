@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import UNSET
 
-from pexpolicy.checked import Checked, Unset
-from pexpolicy.contract import Field
+from pexpolicy.contract.checked import Checked, Unset
+from pexpolicy.contract.rules import Field
 from pexpolicy.decisions import Continue, Decision, Text
 from pexpolicy.endpoints.base import Endpoint
 from pexpolicy.endpoints.call_parameters import BEFORE_V29, NodeRequest

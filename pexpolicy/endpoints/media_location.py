@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 from msgspec import UNSET, Meta
 
-from pexpolicy.checked import Unset
-from pexpolicy.contract import Field, Mark, Rule, each
+from pexpolicy.contract.checked import Unset
+from pexpolicy.contract.rules import Field, Mark, Rule, each
 from pexpolicy.decisions import Continue, Decision
 from pexpolicy.endpoints.base import Endpoint, Reply, handed_back
 from pexpolicy.endpoints.call_parameters import (

@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta
 
-from pexpolicy.checked import Checked, Unset
-from pexpolicy.contract import Field, Mark, Rule, each
+from pexpolicy.contract.checked import Checked, Unset
+from pexpolicy.contract.rules import Field, Mark, Rule, each
 from pexpolicy.decisions import Continue, Decision, Reject, Text
 from pexpolicy.endpoints.base import Endpoint
 from pexpolicy.endpoints.call_parameters import CallRequest, ServiceParameters, TransferParameters

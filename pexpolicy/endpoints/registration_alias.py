@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Self, cast
 
 from pexpolicy.alias import Alias
-from pexpolicy.contract import Field, Mark, Rule, Rules, each
+from pexpolicy.contract.rules import Field, Mark, Rule, Rules, each
 from pexpolicy.decisions import Continue, Decision, Reject, Text
 from pexpolicy.endpoints.base import Endpoint
 from pexpolicy.endpoints.call_parameters import NodeRequest

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from pexpolicy.contract import Mark
+from pexpolicy.contract.refusal import brief, did_you_mean
+from pexpolicy.contract.rules import Mark
 from pexpolicy.decisions import Continue, Decision, Redirect, Reject
 from pexpolicy.endpoints.base import Endpoint
 from pexpolicy.endpoints.call_parameters import CallRequest, TransferParameters
@@ -19,7 +20,6 @@ from pexpolicy.endpoints.service_types import (
     VirtualReception,
 )
 from pexpolicy.parameters import Parameter, integer, text
-from pexpolicy.refusal import brief, did_you_mean
 
 
 class ServiceConfigurationRequest(CallRequest, TransferParameters):

@@ -6,7 +6,7 @@ so. Types and ranges stand on the classes in ``service_types``.
 
 from __future__ import annotations
 
-from pexpolicy.contract import Field, Mark
+from pexpolicy.contract.rules import Field, Mark
 
 DOC, STAR, CONTESTED = Mark.DOCUMENTED, Mark.DOCUMENTED_STAR, Mark.CONTESTED
 

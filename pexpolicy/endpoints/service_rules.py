@@ -12,7 +12,7 @@ from typing import Any
 
 from msgspec import UNSET
 
-from pexpolicy.contract import Mark, Rule, Rules, each
+from pexpolicy.contract.rules import Mark, Rule, Rules, each
 from pexpolicy.endpoints.layouts import CORE_LAYOUTS
 
 DOC, STAR, FIELD, CONTESTED = Mark.DOCUMENTED, Mark.DOCUMENTED_STAR, Mark.FIELD, Mark.CONTESTED

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from msgspec import UNSET, Meta
 
-from pexpolicy.checked import Checked, Unset
+from pexpolicy.contract.checked import Checked, Unset
 from pexpolicy.decisions import Decision, Text
 from pexpolicy.endpoints import playback, service_fields, service_rules
 from pexpolicy.endpoints.field_types import (

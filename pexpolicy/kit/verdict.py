@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from pexpolicy.chain import DEFAULT, Outcome, Step
+from pexpolicy.contract.refusal import did_you_mean
 from pexpolicy.endpoints.base import JPEG, Reply
 from pexpolicy.explain import NotARequestError, explain
 from pexpolicy.kit.asking import asked, caught_audit
 from pexpolicy.kit.cases import Case, Expected
 from pexpolicy.policy import Answer, Policy
 from pexpolicy.redaction import REMOVED, sent
-from pexpolicy.refusal import did_you_mean
 
 MISSING = "nothing"
 MAX_SHOWN = 300

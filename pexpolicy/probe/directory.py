@@ -6,10 +6,10 @@ import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
+from pexpolicy.contract.refusal import DecisionError
 from pexpolicy.endpoints.directory_information import DirectoryEntry
 from pexpolicy.probe.findings import Finding, Level, Topic, violation, warning
 from pexpolicy.probe.verdict import Asked
-from pexpolicy.refusal import DecisionError
 
 STAR = "DOCUMENTED* oda"
 KEYS = ("alias", "description", "username")

@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from pexpolicy.contract.refusal import DecisionError
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.probe.directory import judge_directory
 from pexpolicy.probe.findings import Finding, Level, Topic, violation, warning
 from pexpolicy.probe.verdict import Asked, Judged
-from pexpolicy.refusal import DecisionError
 
 STAR = "DOCUMENTED* oda"
 Result = dict[str, Any]

@@ -21,7 +21,9 @@ class Made:
         self._prepared = self._make("tag0000") if settings.prepared else None
 
     @hookimpl
-    async def service_configuration(self, request: ServiceConfigurationRequest) -> Conference | Lecture:
+    async def service_configuration(
+        self, request: ServiceConfigurationRequest
+    ) -> Conference | Lecture:
         """The prepared decision, or a new one named after the call's tag."""
         return self._prepared or self._make(request.call_tag or "")
 

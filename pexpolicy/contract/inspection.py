@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from pexpolicy.contract import Field
-from pexpolicy.refusal import DecisionError, Refusal, brief, brief_name, did_you_mean
-from pexpolicy.rendering import render
-from pexpolicy.wiring import lenient, models_in
-from pexpolicy.wording import advice, alternatives, wanted
+from pexpolicy.contract.refusal import DecisionError, Refusal, brief, brief_name, did_you_mean
+from pexpolicy.contract.rendering import render
+from pexpolicy.contract.rules import Field
+from pexpolicy.contract.wiring import lenient, models_in
+from pexpolicy.contract.wording import advice, alternatives, wanted
 
 if TYPE_CHECKING:
-    from pexpolicy.checked import Checked
+    from pexpolicy.contract.checked import Checked
 
 MAX_TEXT = 250
 """Characters that Infinity takes in a text (DOCUMENTED*)."""

@@ -7,8 +7,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal, get_args, get_origin
 
 from pexpolicy import parameters as read
-from pexpolicy.checked import Checked
-from pexpolicy.contract import SOURCES, Field, Mark, Rule
+from pexpolicy.contract.checked import Checked
+from pexpolicy.contract.other_rules import ELSEWHERE
+from pexpolicy.contract.rules import SOURCES, Field, Mark, Rule
+from pexpolicy.contract.wording import alternatives, wanted
 from pexpolicy.decisions import Redirect, Reject
 from pexpolicy.endpoints import ENDPOINTS, layouts
 from pexpolicy.endpoints.base import Endpoint
@@ -20,8 +22,6 @@ from pexpolicy.endpoints.playback import OnCompletion, Transfer
 from pexpolicy.endpoints.registration_alias import Credentials
 from pexpolicy.endpoints.service_configuration import SERVICE_TYPES
 from pexpolicy.endpoints.service_types import AutomaticParticipant, Service
-from pexpolicy.other_rules import ELSEWHERE
-from pexpolicy.wording import alternatives, wanted
 
 LETTERS: Mapping[str, type[Service]] = dict(zip("CLGTMX", SERVICE_TYPES.values(), strict=False))
 OTHERS: tuple[type[Checked], ...] = (

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, Union, cast, get_args, get_origin
 
 import msgspec
 
-from pexpolicy.rendering import Rendered
+from pexpolicy.contract.rendering import Rendered
 
 if TYPE_CHECKING:
-    from pexpolicy.checked import Checked
+    from pexpolicy.contract.checked import Checked
 
 
 def strict(model: type[Checked]) -> type[msgspec.Struct]:

@@ -13,8 +13,8 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 
-from pexpolicy.isolated_worker import Worker
-from pexpolicy.isolation_wire import Message, Report, WorkerFault
+from pexpolicy.isolation.process import Worker
+from pexpolicy.isolation.wire import Message, Report, WorkerFault
 from pexpolicy.threads import PluginBusyError
 
 MOST_WAITING = 32

@@ -7,8 +7,10 @@ from typing import Any
 
 import msgspec
 
-from pexpolicy.checked import Checked
-from pexpolicy.contract import Field
+from pexpolicy.contract.checked import Checked
+from pexpolicy.contract.reply_schema import REPLIES, Schema
+from pexpolicy.contract.rules import Field
+from pexpolicy.contract.wiring import lenient
 from pexpolicy.decisions import Redirect
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.base import Endpoint
@@ -18,8 +20,6 @@ from pexpolicy.endpoints.participant_properties import ParticipantProperties
 from pexpolicy.endpoints.registration_alias import Credentials
 from pexpolicy.endpoints.service_configuration import SERVICE_TYPES
 from pexpolicy.parameters import Parameter, Request, by_prefix, flag, header_values, integer
-from pexpolicy.reply_schema import REPLIES, Schema
-from pexpolicy.wiring import lenient
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 RESULTS: tuple[type[Checked], ...] = (

@@ -1,10 +1,10 @@
 """The worker: a process that builds one plugin, and answers what the server asks of it.
 
-Started as ``python -m pexpolicy.worker CONNECTION LIFELINE`` with two descriptors: the socket to
-the server, and a pipe that closes when the server ends. Plain ``def`` hooks run in a thread here
-too, so they may run event loops of their own and do not hold up what the plugin's lifespan has
-started; the server kills the whole process when they are late. What the plugin prints goes to the
-server's standard error.
+Started as ``python -m pexpolicy.isolation.worker CONNECTION LIFELINE`` with two descriptors: the
+socket to the server, and a pipe that closes when the server ends. Plain ``def`` hooks run in a
+thread here too, so they may run event loops of their own and do not hold up what the plugin's
+lifespan has started; the server kills the whole process when they are late. What the plugin prints
+goes to the server's standard error.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from collections.abc import Iterable
 from contextlib import nullcontext
 from typing import cast
 
-from pexpolicy import isolation_wire as wire
 from pexpolicy.config import Advice, Key, Problem
+from pexpolicy.contract.refusal import DecisionError
 from pexpolicy.decisions import Decision
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.faults import blame
+from pexpolicy.isolation import wire
 from pexpolicy.plugins import Plugin, advice_of, build, link, observer
-from pexpolicy.refusal import DecisionError
 
 
 def main() -> int:

@@ -25,11 +25,11 @@ import msgspec
 import orjson
 from msgspec import UNSET, UnsetType
 
-from pexpolicy.contract import Field, Rules
-from pexpolicy.inspection import look_closer, refusal
-from pexpolicy.refusal import DecisionError
-from pexpolicy.rendering import OPTIONS, Rendered, plain
-from pexpolicy.wiring import lenient, models_in, strict
+from pexpolicy.contract.inspection import look_closer, refusal
+from pexpolicy.contract.refusal import DecisionError
+from pexpolicy.contract.rendering import OPTIONS, Rendered, plain
+from pexpolicy.contract.rules import Field, Rules
+from pexpolicy.contract.wiring import lenient, models_in, strict
 
 Unset = UnsetType
 

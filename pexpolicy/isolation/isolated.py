@@ -18,16 +18,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pexpolicy import isolation_wire as wire
 from pexpolicy.chain import Outcome
 from pexpolicy.config import Advice, PluginTable, Problem
 from pexpolicy.decisions import Decision
 from pexpolicy.discovery import Available
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.base import Endpoint
-from pexpolicy.isolated_worker import Worker
-from pexpolicy.isolation_pool import MIB, START_LIMIT, WorkerPool, end_now
-from pexpolicy.isolation_wire import WorkerFault
+from pexpolicy.isolation import wire
+from pexpolicy.isolation.pool import MIB, START_LIMIT, WorkerPool, end_now
+from pexpolicy.isolation.process import Worker
+from pexpolicy.isolation.wire import WorkerFault
 from pexpolicy.parameters import Request
 from pexpolicy.unbuildable import Unbuildable
 
