@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from pexpolicy.chain import DECIDED, DEFAULT, Chain, Log, Outcome
+from pexpolicy.chain import ABSTAINED, DECIDED, DEFAULT, Chain, Log, Outcome
 from pexpolicy.faults import blame
 from pexpolicy.lanes import Lanes
 
@@ -22,8 +22,8 @@ MOST_PENDING = 256
 class ShadowAudit(Protocol):
     """Where it is written what a shadow plugin would have decided."""
 
-    def shadow(self, actual: Outcome, shadow: Outcome, *, differs: bool) -> None:
-        """Write one line."""
+    def shadow(self, actual: Outcome, shadow: Outcome, *, differs: bool | None) -> None:
+        """Write one line; ``differs`` is ``None`` for a shadow that failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +97,13 @@ class Aftermath:
                 task.cancel()
 
 
-def _differ(actual: Outcome, shadow: Outcome) -> bool:
-    """True when the shadow decides something else; a shadow that abstains changes nothing."""
+def _differ(actual: Outcome, shadow: Outcome) -> bool | None:
+    """True when the shadow decides something else, and ``None`` when it failed.
+
+    A shadow that abstains changes nothing.
+    """
+    if any(step.outcome not in (DECIDED, ABSTAINED) for step in shadow.steps):
+        return None
     if shadow.decided_by == DEFAULT and not any(s.outcome == DECIDED for s in shadow.steps):
         return False
     would, was = shadow.decision, actual.decision

@@ -50,7 +50,7 @@ class Audit:
         facts, withheld = self._logged[outcome.endpoint].of(params)
         if alias:
             facts["alias"] = alias
-        result, removed = sent(outcome.decision)
+        result, removed = sent(ENDPOINTS[outcome.endpoint], outcome.decision)
         line: dict[str, Any] = {
             "timestamp": datetime.now(UTC),
             "event": "decision",
@@ -73,9 +73,9 @@ class Audit:
             line["removed"] = [*withheld, *removed]
         self._log.info("decision", line=line)
 
-    def shadow(self, actual: Outcome, shadow: Outcome, *, differs: bool) -> None:
+    def shadow(self, actual: Outcome, shadow: Outcome, *, differs: bool | None) -> None:
         """Write what a shadow plugin would have decided, and whether that differs from what was."""
-        result, removed = sent(shadow.decision)
+        result, removed = sent(ENDPOINTS[shadow.endpoint], shadow.decision)
         line: dict[str, Any] = {
             "timestamp": datetime.now(UTC),
             "event": "shadow",

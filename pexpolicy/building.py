@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -69,22 +69,37 @@ def build_policy(
     )
 
 
-def policy_from(path: Path, *, log: Log | None = None) -> Policy:
+def policy_from(
+    path: Path,
+    also: Callable[[Settings], list[Problem]] = lambda _: [],
+    *,
+    log: Log | None = None,
+) -> Policy:
     """The policy of a configuration file; raises ``ConfigError`` with everything that is wrong.
 
-    What can be used of a broken file is built too, so that the errors of plugins are told with it.
+    ``also`` finds further errors, such as those of the place where the policy is to serve. What can
+    be used of a broken file is built too, so that the errors of plugins are told with it.
     """
     try:
         settings = load(path)
     except ConfigError as error:
         if error.salvaged is None:
             raise
+        problems = [*error.problems, *also(error.salvaged)]
         try:
             build_policy(error.salvaged).close()
         except ConfigError as more:
-            raise ConfigError(path, [*error.problems, *more.problems]) from None
-        raise
-    return build_policy(settings, log=log)
+            problems += more.problems
+        raise ConfigError(path, problems) from None
+    problems = also(settings)
+    try:
+        policy = build_policy(settings, log=log)
+    except ConfigError as error:
+        raise ConfigError(path, [*problems, *error.problems]) from None
+    if problems:
+        policy.close()
+        raise ConfigError(path, problems)
+    return policy
 
 
 def _default(endpoint: Endpoint[Any], settings: Settings) -> Decision:
@@ -110,6 +125,13 @@ def _own_advice(settings: Settings, plugins: Iterable[Plugin]) -> Iterable[Advic
     if settings.user is None and settings.server.allow_anonymous:
         text = "anybody who reaches the port can ask for PINs; add [auth]"
         yield Advice(("server", "allow_anonymous"), text)
+    if settings.audit.path is not None:
+        folder = settings.resolve(settings.audit.path).parent
+        if not folder.is_dir():
+            text = (
+                f"there is no folder {folder} here; where it is missing the server does not start"
+            )
+            yield Advice(("audit", "path"), text)
     for plugin in plugins:
         if plugin.can_reject and plugin.table.on_error == "skip" and plugin.table.mode == "decide":
             text = (

@@ -228,7 +228,7 @@ class _Walk:
         elif isinstance(error, PluginBusyError):
             self.fail(link, BUSY, str(error))
         else:
-            fault = blame(error)
+            fault = blame(error, self.request.secrets())
             self.fail(link, FAILED, fault.summary)
             if self.chain.log is not None:
                 self.chain.log.warning(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
 import json
 import os
@@ -18,8 +19,9 @@ import click
 
 from pexpolicy import __version__
 from pexpolicy.building import policy_from
-from pexpolicy.config import ConfigError, Settings
+from pexpolicy.config import ConfigError, Problem, Settings
 from pexpolicy.endpoints import ENDPOINTS
+from pexpolicy.exposure import surroundings
 from pexpolicy.logs import console_log
 from pexpolicy.policy import Policy
 from pexpolicy.probe.command import probe
@@ -48,10 +50,10 @@ def main() -> None:
 main.add_command(probe)
 
 
-def _built(path: Path) -> Policy:
+def _built(path: Path, also: Callable[[Settings], list[Problem]] = lambda _: []) -> Policy:
     """The policy of a configuration, or every error on standard error and exit code 78."""
     try:
-        return policy_from(path, log=console_log())
+        return policy_from(path, also, log=console_log())
     except ConfigError as error:
         _fail(error)
 
@@ -95,11 +97,11 @@ def run(main_coroutine: Coroutine[Any, Any, None], *, fast: bool = False) -> Non
 @click.option("--port", type=click.IntRange(0, 65535), help="Port, instead of the configured one.")
 def serve(config: Path, host: str | None, port: int | None) -> None:
     """Answer calls until SIGTERM or Ctrl-C."""
-    from pexpolicy.serving import check_exposure, serve  # noqa: PLC0415 - aiohttp, for this only
+    from pexpolicy.serving import serve  # noqa: PLC0415 - aiohttp, for this only
 
     # Nothing that is built here is garbage; the collector begins once the policy serves.
     gc.disable()
-    policy = _built(config)
+    policy = _built(config, lambda settings: surroundings(settings, host))
     _advise(policy)
     address = host or policy.settings.server.host
     number = policy.settings.server.port if port is None else port
@@ -109,13 +111,15 @@ def serve(config: Path, host: str | None, port: int | None) -> None:
         click.echo(f"pexpolicy {__version__} answers on {url} (plugins: {names})", err=True)
 
     try:
-        check_exposure(policy.settings, address)
         run(serve(policy, console_log(), address, number, announce), fast=True)
     except ConfigError as error:
         _fail(error)
     except OSError as error:
-        click.secho(f"cannot listen on {address}:{number}: {error.strerror}", fg="red", err=True)
+        why = os.strerror(error.errno) if error.errno else error.strerror
+        taken = "; take another --port" if error.errno == errno.EADDRINUSE else ""
+        click.secho(f"cannot listen on {address}:{number}: {why}{taken}", fg="red", err=True)
         sys.exit(1)
+    click.echo("stopped", err=True)
     if leftovers := policy.leftovers:
         click.echo(f"left behind: {', '.join(leftovers)}", err=True)
         # The interpreter would wait for threads that never come back.
@@ -129,22 +133,12 @@ def check(config: Path) -> None:
     """Check the configuration; all errors and warnings at once. Exit code 78 when it cannot be
     used.
     """
-    policy = _built(config)
-    _exposed(policy.settings)
+    policy = _built(config, surroundings)
     _advise(policy)
     names = ", ".join(plugin.name for plugin in policy.plugins) or "no plugins"
     count = len(policy.advice)
     warnings = f", {count} warning{'s' if count > 1 else ''}" if count else ""
     click.secho(f"{config}: valid{warnings} ({names}; {policy.settings.config_hash})", fg="green")
-
-
-def _exposed(settings: Settings) -> None:
-    from pexpolicy.serving import check_exposure  # noqa: PLC0415 - aiohttp, for this only
-
-    try:
-        check_exposure(settings, settings.server.host)
-    except ConfigError as error:
-        _fail(error)
 
 
 @main.command()

@@ -221,13 +221,16 @@ def load(path: Path) -> Settings:
     """Read and check a configuration file; raises ``ConfigError`` with everything that is wrong."""
     try:
         content = path.read_bytes()
-        document = _parsed(content.decode())
+        document = _parsed(content.decode("utf-8-sig"))
     except OSError as error:
         raise ConfigError(path, [Problem((), f"cannot be read: {error.strerror}")]) from None
     except UnicodeDecodeError as error:
         raise ConfigError(path, [Problem((), f"is not UTF-8 text (byte {error.start})")]) from None
     except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise ConfigError(path, [Problem((), f"is not valid TOML: {error}")]) from None
+        text = f"is not valid TOML: {error}"
+        if "Invalid value" in text:
+            text += '; text stands in quotes, as in name = "Engineering"'
+        raise ConfigError(path, [Problem((), text)]) from None
     return from_document(document, path, hashlib.sha256(content).hexdigest()[:16])
 
 
@@ -338,18 +341,45 @@ def problems_of(error: pydantic.ValidationError, model: type[BaseModel]) -> list
 def _problem(item: Mapping[str, Any], model: type[BaseModel]) -> Problem:
     key: Key = tuple(item["loc"])
     if item["type"] == "extra_forbidden":
-        return Problem(
-            key, f"unknown key{did_you_mean(str(key[-1]), _known_keys(model, key[:-1]))}"
+        guess = _MISPLACED.get(str(key[-1])) or did_you_mean(
+            str(key[-1]), _known_keys(model, key[:-1])
         )
+        if not guess and key[:1] == ("plugins",):
+            guess = f"; keys of the plugin itself stand under [{dotted(key[:2])}.settings]"
+        return Problem(key, f"unknown key{guess}")
     if item["type"] == "missing":
         return Problem(key, "is missing")
     if key and key[-1] == "[key]":
         return Problem(key[:-1], f"unknown name{did_you_mean(str(key[-2]), _expected(item))}")
     text = item["msg"].removeprefix("Value error, ").removeprefix("Input ")
     text = text[:1].lower() + text[1:]
-    if item["type"] != "value_error" and not isinstance(item["input"], Mapping | list):
+    shown = item["type"] != "value_error" and not isinstance(item["input"], Mapping | list)
+    if shown and not _holds_secret(model, key):
         text += f", not {brief(item['input'])}"
     return Problem(key, text)
+
+
+_MISPLACED = {
+    "password": "; it is never in this file: write password_env or password_file",
+    "plugin_dirs": "; it stands at the top of the file, before the first table",
+}
+_SECRET = re.compile(r"token|secret|passw|passcode|credential|pin$|^key$|api_?key", re.IGNORECASE)
+
+
+def _holds_secret(model: type[BaseModel], key: Key) -> bool:
+    """True for a value that must not be shown: by its type, or by what its key is called."""
+    if any(isinstance(part, str) and _SECRET.search(part) for part in key):
+        return True
+    here: Any = model
+    for part in key:
+        fields = getattr(here, "model_fields", {})
+        if part not in fields:
+            return False
+        annotation = fields[part].annotation
+        if "SecretStr" in str(annotation) or "SecretBytes" in str(annotation):
+            return True
+        here = next(iter(_models_in(annotation)), None)
+    return False
 
 
 def _expected(item: Mapping[str, Any]) -> list[str]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import traceback
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 MAX_MESSAGE = 200
+_OWN = os.path.dirname(__file__) + os.sep  # noqa: PTH120 - compared with names, no file is touched
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,17 +21,25 @@ class Fault:
     lines: list[str]
 
 
-def blame(error: BaseException) -> Fault:
+def _is_ours(filename: str) -> bool:
+    return filename.startswith((_OWN, "<frozen importlib"))
+
+
+def blame(error: BaseException, secrets: Iterable[str] = ()) -> Fault:
     """Say what was raised and where. Local variables stay out: they hold PINs.
 
-    An exception that carries the fault of another process says that one.
+    The ``secrets`` of the call are taken out of the message. An exception that carries the fault of
+    another process says that one.
     """
     if isinstance(carried := getattr(error, "fault", None), Fault):
         return carried
-    frames = traceback.extract_tb(error.__traceback__)
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not _is_ours(f.filename)]
     lines = [f"{frame.filename}:{frame.lineno} in {frame.name}" for frame in frames]
     try:
-        message = str(error)[:MAX_MESSAGE]
+        message = str(error)
+        for secret in secrets:
+            message = message.replace(secret, "***")
+        message = message[:MAX_MESSAGE]
     except Exception:  # noqa: BLE001 - a broken __str__ must not hide the fault
         message = ""
     said = f"{type(error).__name__}: {message}" if message else type(error).__name__

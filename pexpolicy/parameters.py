@@ -54,6 +54,11 @@ class Request:
         named = ", ".join(f"{name}={value!r}" for name, value in self.params.items() if value)
         return f"{type(self).__name__}({named})"
 
+    def secrets(self) -> list[str]:
+        """The secrets that came with the request, to be kept out of what is written down."""
+        found = [self.params.get(p.wire) for p in self.parameters().values() if p.secret]
+        return [value for value in found if value]
+
     @classmethod
     def parameters(cls) -> dict[str, Parameter[Any]]:
         """Every typed parameter of this request, by attribute name."""

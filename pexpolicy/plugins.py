@@ -30,7 +30,7 @@ from pexpolicy.config import (
 )
 from pexpolicy.contract.refusal import did_you_mean
 from pexpolicy.decisions import Decision, Reject
-from pexpolicy.discovery import Available
+from pexpolicy.discovery import MARK, Available
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.faults import blame
 from pexpolicy.threads import Threads
@@ -39,6 +39,8 @@ from pexpolicy.unbuildable import Unbuildable
 if TYPE_CHECKING:
     from pexpolicy.isolation.isolated import Isolated
 
+SPEC_MARK = "pexpolicy_spec"
+"""The attribute that pluggy's marker leaves on a specification."""
 NO_DECISION = ("lifespan", "check", "prepared", "decided")
 
 
@@ -209,6 +211,7 @@ def _implemented(
     """The hooks of one plugin, by name; misspelt, wrapping and doubled ones are refused by name."""
     pm = pluggy.PluginManager("pexpolicy")
     pm.add_hookspecs(hooks)
+    _refuse_misspelt(available, instance)
     try:
         with warnings.catch_warnings(record=True) as told:
             warnings.simplefilter("always")
@@ -232,6 +235,26 @@ def _implemented(
             impl.function if takes_request else _without_request(impl.function)
         )
     return implemented
+
+
+def _refuse_misspelt(available: Available, instance: object) -> None:
+    """Say of a hook or an argument that there is none of what there is, before pluggy does."""
+    for name in dir(type(instance)):
+        function = getattr(type(instance), name, None)
+        if not hasattr(function, MARK) or not callable(function):
+            continue
+        name = getattr(function, MARK).get("specname") or name  # noqa: PLW2901 - the name that counts
+        spec: Any = getattr(hooks, name, None)
+        if not hasattr(spec, SPEC_MARK):
+            known = [n for n in vars(hooks) if hasattr(getattr(hooks, n), SPEC_MARK)]
+            text = f"{available}: there is no hook {name!r}{did_you_mean(name, known)}"
+            raise Unbuildable.because(text)
+        given = list(inspect.signature(spec).parameters)
+        taken = [p for p in inspect.signature(function).parameters if p != "self"]
+        if wrong := [p for p in taken if p not in given]:
+            what = f"takes {given[0]!r}" if given else "takes nothing"
+            text = f"{available}: {name} {what}, and nothing called {wrong[0]!r}"
+            raise Unbuildable.because(text)
 
 
 def _said(error: Exception | Warning | str) -> str:

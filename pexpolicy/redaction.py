@@ -6,12 +6,18 @@ from collections.abc import Mapping
 from typing import Any
 
 import msgspec
+from orjson import Fragment
 
 from pexpolicy.contract.checked import Checked
-from pexpolicy.decisions import Decision
+from pexpolicy.decisions import Continue, Decision, Reject
+from pexpolicy.endpoints.base import Endpoint
+from pexpolicy.endpoints.directory_information import Directory
+from pexpolicy.endpoints.participant_avatar import Avatar
 from pexpolicy.parameters import Params, Request
 
 REMOVED = "***"
+_SHAPED = (Continue, Reject, Avatar, Directory)
+"""Decisions whose endpoint says what stands in ``result``, if anything; they hold no secrets."""
 ATTRIBUTE = "idp_attribute_"
 
 
@@ -53,13 +59,15 @@ def _more(before: Any, value: str) -> list[str]:
     return [*before, value] if isinstance(before, list) else [before, value]
 
 
-def sent(decision: Decision) -> tuple[object, list[str]]:
-    """The result of a decision without its secrets, and the names of the secrets that were in
-    it.
+def sent(endpoint: Endpoint[Any], decision: Decision) -> tuple[object, list[str]]:
+    """The ``result`` of a reply without its secrets, and the names of the secrets that were in it.
+
+    ``None`` where the reply has no ``result``.
     """
-    if not decision.sends_result:
-        return None, []
     cls, result = type(decision), decision.result
+    if cls in _SHAPED:
+        shaped = endpoint.envelope(decision).get("result")
+        return (msgspec.Raw(result) if isinstance(shaped, Fragment) else shaped), []
     if not decision.warnings:
         for mark in cls.secret_marks:
             if mark in result:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import ipaddress
 import signal
 import socket
+import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, redirect_stdout
 
 from aiohttp import web
 
 from pexpolicy.audit import Audit, open_audit
 from pexpolicy.chain import Log
-from pexpolicy.config import ConfigError, Problem, Settings
+from pexpolicy.config import ConfigError, Problem
 from pexpolicy.credentials import BasicAuth
 from pexpolicy.policy import Policy
 from pexpolicy.protocol import PolicyProtocol
@@ -22,25 +22,6 @@ from pexpolicy.server import Service, build_application
 
 DRAIN = 5.0
 """Seconds that calls have to be answered in once the server was told to stop."""
-
-
-def check_exposure(settings: Settings, host: str) -> None:
-    """Raise ``ConfigError`` for a server that anybody on the network could ask for PINs."""
-    if settings.user is None and not settings.server.allow_anonymous and not _is_loopback(host):
-        text = (
-            f"{host} can be reached from elsewhere and there is no [auth]; add it, or write "
-            "allow_anonymous = true if everybody may ask"
-        )
-        raise ConfigError(settings.path, [Problem(("server", "host"), text)])
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
 
 
 @asynccontextmanager
@@ -91,16 +72,29 @@ async def serve(
     try:
         audit = open_audit(path, settings.config_hash)
     except OSError as error:
-        text = f"cannot be opened: {error.strerror}"
+        text = f"{path} cannot be opened: {error.strerror}"
         raise ConfigError(settings.path, [Problem(("audit", "path"), text)]) from None
+    # Standard output is the audit's alone: what plugins print would stand between its lines.
     try:
-        async with policy.serving(), listening(policy, audit, log, host, port) as sockets:
-            # What was made so far lives as long as the server: the collector need not look at it.
-            gc.freeze()
-            gc.enable()
-            bound = sockets[0].getsockname()
-            name = f"[{bound[0]}]" if ":" in bound[0] else bound[0]
-            announce(f"http://{name}:{bound[1]}{settings.server.base_path}")
-            await stop.wait()
+        with redirect_stdout(sys.stderr):
+            await _until(stop, policy, audit, log, (host, port), announce)
     finally:
         audit.close()
+
+
+async def _until(
+    stop: asyncio.Event,
+    policy: Policy,
+    audit: Audit,
+    log: Log,
+    address: tuple[str, int],
+    announce: Callable[[str], None],
+) -> None:
+    async with policy.serving(), listening(policy, audit, log, *address) as sockets:
+        # What was made so far lives as long as the server: the collector need not look at it.
+        gc.freeze()
+        gc.enable()
+        bound = sockets[0].getsockname()
+        name = f"[{bound[0]}]" if ":" in bound[0] else bound[0]
+        announce(f"http://{name}:{bound[1]}{policy.settings.server.base_path}")
+        await stop.wait()

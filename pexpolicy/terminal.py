@@ -22,6 +22,9 @@ def readable(_: Any, __: str, event_dict: Mapping[str, Any]) -> bytes:
         return f"{DIM}{now}{RESET} {text}\n".encode()
     if event["event"] == "shadow":
         verdict = f"{YELLOW}differs{RESET}" if event["differs"] else "agrees"
+        if event["differs"] is None:
+            details = "; ".join(printable(step.detail) for step in event["steps"])
+            verdict = f"{RED}{details}{RESET}"
         asked = ", ".join(f"{step.plugin} {step.outcome}" for step in event["steps"])
         return f"{DIM}{now} {event['endpoint']:<22} shadow: {asked}: {RESET}{verdict}\n".encode()
     action = f"{COLOURS.get(event['action'], '')}{event['action']}{RESET}"

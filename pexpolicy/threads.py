@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from contextvars import copy_context
 from typing import Any
 
@@ -27,18 +28,21 @@ class Threads:
         A call that is given up keeps its thread until it comes back.
         """
         if self._running >= self._size:
-            msg = (
-                f"all {self._size} threads of the plugin are taken by calls that have not come back"
-            )
+            msg = f"its threads ({self._size}) are all taken by calls that have not come back"
             raise PluginBusyError(msg)
         self._running += 1
         loop = asyncio.get_running_loop()
         future = self._pool.submit(copy_context().run, _outcome, call, request)
-        future.add_done_callback(lambda _: loop.call_soon_threadsafe(self._free))
+        future.add_done_callback(lambda _: self._back(loop))
         answer, error = await asyncio.wrap_future(future)
         if error is not None:
             raise error
         return answer
+
+    def _back(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Free the thread, unless the loop has ended before it came back."""
+        with suppress(RuntimeError):
+            loop.call_soon_threadsafe(self._free)
 
     def _free(self) -> None:
         self._running -= 1

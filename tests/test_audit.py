@@ -190,3 +190,26 @@ async def test_a_continue_sends_nothing(serving: Serve) -> None:
     async with serving({"toy": plugin(service_configuration=always(Continue()))}) as server:
         await server.ask(wire.SERVICE)
         assert server.lines()[-1]["sent"] is None
+
+
+@pytest.mark.parametrize("endpoint", list(wire.TARGETS))
+@pytest.mark.parametrize("answer", [None, Continue(), Reject(reason="no"), "broken"])
+async def test_sent_is_the_result_of_the_reply(
+    serving: Serve, endpoint: str, answer: object
+) -> None:
+    hook = raises(ValueError()) if answer == "broken" else always(answer)
+    classes = {"toy": plugin(**{endpoint: hook})}
+    async with serving(classes, {"toy": {"on_error": "reject"}}) as server:
+        reply = await server.ask(wire.TARGETS[endpoint])
+        assert server.lines()[-1]["sent"] == reply.json.get("result")
+
+
+async def test_the_passcode_of_a_call_is_taken_out_of_what_a_plugin_says(serving: Serve) -> None:
+    async def tells(request: Any) -> None:
+        raise ValueError(f"bad passcode {request.third_party_passcode}")
+
+    async with serving({"toy": plugin(service_configuration=tells)}) as server:
+        await server.ask(f"{wire.SERVICE}?third_party_passcode=918273")
+        assert "bad passcode ***" in server.details()
+        assert "918273" not in str(server.log.events)
+        assert b"918273" not in server.audit.read_bytes()

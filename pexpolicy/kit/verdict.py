@@ -10,6 +10,7 @@ from typing import Any
 
 from pexpolicy.chain import DEFAULT, Outcome, Step
 from pexpolicy.contract.refusal import did_you_mean
+from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.base import JPEG, Reply
 from pexpolicy.explain import NotARequestError, explain
 from pexpolicy.kit.asking import asked, caught_audit
@@ -107,7 +108,7 @@ def _differences(
     yield from _unequal("action", expected.action or usual.action, reply.action)
     yield from _unequal("status", expected.status, reply.status)
     yield from _unequal("reason", expected.reason, outcome.decision.reason)
-    removed = sent(outcome.decision)[1]
+    removed = sent(ENDPOINTS[outcome.endpoint], outcome.decision)[1]
     got = _result(reply)
     if expected.result is not None and not (got is None and not expected.result):
         yield from _below("result", expected.result, got, removed)
