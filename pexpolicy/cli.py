@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
-import os
 import sys
 import urllib.error
 import urllib.request
@@ -16,10 +15,12 @@ from typing import Any, NoReturn
 
 import click
 
-from pexpolicy import __version__
+from pexpolicy import __version__, ending
 from pexpolicy.building import policy_from
 from pexpolicy.config import ConfigError, Settings
 from pexpolicy.endpoints import ENDPOINTS
+from pexpolicy.faults import blame
+from pexpolicy.hidden import hide
 from pexpolicy.logs import console_log
 from pexpolicy.policy import Policy
 from pexpolicy.probe.command import probe
@@ -69,10 +70,12 @@ def _advise(policy: Policy) -> None:
         click.secho(f"warning: {advice}", fg="yellow", err=True)
 
 
-def run(main_coroutine: Coroutine[Any, Any, None], *, fast: bool = False) -> None:
-    """Run on an event loop; on uvloop where it is installed and speed counts."""
+def run(main_coroutine: Coroutine[Any, Any, None], *, serving: bool = False) -> None:
+    """Run on an event loop. A server runs on uvloop where that is installed, and goes on whatever
+    the tasks raise that plugins left behind.
+    """
     factory: Callable[[], asyncio.AbstractEventLoop] | None = None
-    if fast:
+    if serving:
         try:
             from uvloop import new_event_loop as factory  # noqa: PLC0415 - an extra
         except ImportError:
@@ -80,6 +83,8 @@ def run(main_coroutine: Coroutine[Any, Any, None], *, fast: bool = False) -> Non
     with asyncio.Runner(loop_factory=factory) as runner:
         loop = runner.get_loop()
         task = loop.create_task(main_coroutine)
+        if serving:
+            hide(task)
         while not task.done():
             try:
                 loop.run_until_complete(task)
@@ -87,6 +92,13 @@ def run(main_coroutine: Coroutine[Any, Any, None], *, fast: bool = False) -> Non
                 # A plugin that stops the loop must not stop the server.
                 if task.done():
                     raise
+            except (SystemExit, KeyboardInterrupt) as error:
+                if task.done() or not serving:
+                    raise
+                console_log().warning(
+                    "a task or callback that a plugin left behind failed",
+                    error=blame(error).summary,
+                )
 
 
 @main.command()
@@ -108,19 +120,19 @@ def serve(config: Path, host: str | None, port: int | None) -> None:
     def announce(url: str) -> None:
         click.echo(f"pexpolicy {__version__} answers on {url} (plugins: {names})", err=True)
 
+    def stopping(seconds: float) -> None:
+        ending.leave_within(seconds, lambda: policy.leftovers)
+
     try:
         check_exposure(policy.settings, address)
-        run(serve(policy, console_log(), address, number, announce), fast=True)
+        run(serve(policy, console_log(), address, number, announce, stopping), serving=True)
     except ConfigError as error:
         _fail(error)
     except OSError as error:
         click.secho(f"cannot listen on {address}:{number}: {error.strerror}", fg="red", err=True)
         sys.exit(1)
-    if leftovers := policy.leftovers:
-        click.echo(f"left behind: {', '.join(leftovers)}", err=True)
-        # The interpreter would wait for threads that never come back.
-        sys.stderr.flush()
-        os._exit(0)
+    if policy.leftovers:
+        ending.leave(lambda: policy.leftovers)
 
 
 @main.command()

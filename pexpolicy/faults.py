@@ -24,16 +24,24 @@ def blame(error: BaseException) -> Fault:
 
     An exception that carries the fault of another process says that one.
     """
-    if isinstance(carried := getattr(error, "fault", None), Fault):
+    if (carried := _carried(error)) is not None:
         return carried
     frames = traceback.extract_tb(error.__traceback__)
     lines = [f"{frame.filename}:{frame.lineno} in {frame.name}" for frame in frames]
     try:
         message = str(error)[:MAX_MESSAGE]
-    except Exception:  # noqa: BLE001 - a broken __str__ must not hide the fault
+    except BaseException:  # noqa: BLE001 - a broken __str__ must not hide the fault
         message = ""
     said = f"{type(error).__name__}: {message}" if message else type(error).__name__
     if frames:
         last = frames[-1]
         said += f" ({os.path.basename(last.filename)}:{last.lineno})"  # noqa: PTH119 - no file is touched
     return Fault(said, lines)
+
+
+def _carried(error: BaseException) -> Fault | None:
+    try:
+        carried = getattr(error, "fault", None)
+    except BaseException:  # noqa: BLE001 - its attributes may be as broken as its text
+        return None
+    return carried if isinstance(carried, Fault) else None

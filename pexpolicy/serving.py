@@ -16,6 +16,7 @@ from pexpolicy.audit import Audit, open_audit
 from pexpolicy.chain import Log
 from pexpolicy.config import ConfigError, Problem, Settings
 from pexpolicy.credentials import BasicAuth
+from pexpolicy.ending import LINGERING, STOPPING
 from pexpolicy.policy import Policy
 from pexpolicy.protocol import PolicyProtocol
 from pexpolicy.server import Service, build_application
@@ -77,10 +78,15 @@ async def listening(
 
 
 async def serve(
-    policy: Policy, log: Log, host: str, port: int, announce: Callable[[str], None]
+    policy: Policy,
+    log: Log,
+    host: str,
+    port: int,
+    announce: Callable[[str], None],
+    stopping: Callable[[float], None] = lambda _: None,
 ) -> None:
     """Serve until SIGTERM or SIGINT. ``announce`` is called with the URL once calls are
-    answered.
+    answered, ``stopping`` with the seconds that are left until the program has to have ended.
     """
     settings = policy.settings
     loop = asyncio.get_running_loop()
@@ -102,5 +108,7 @@ async def serve(
             name = f"[{bound[0]}]" if ":" in bound[0] else bound[0]
             announce(f"http://{name}:{bound[1]}{settings.server.base_path}")
             await stop.wait()
+            stopping(STOPPING)
+        stopping(LINGERING)
     finally:
         audit.close()
