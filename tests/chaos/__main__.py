@@ -36,7 +36,7 @@ def main() -> int:
             verdicts.append(verdict)
             for text in verdict.wrong:
                 console.print(f"{case.name}: {text}", style="red", markup=False)
-    ratios = [] if chosen.only and not chosen.only == "p99" else compare(chosen.rounds)
+    ratios = [] if chosen.only and chosen.only != "p99" else compare(chosen.rounds)
     show(console, verdicts, ratios, time.monotonic() - began)
     if chosen.json is not None:
         found = {"cases": [*map(asdict, verdicts)], "blocked": [*map(asdict, ratios)]}

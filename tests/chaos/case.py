@@ -21,8 +21,9 @@ class Case:
     """A plugin called ``bad`` that answers for services, or fails to.
 
     ``outcomes`` are those that its step may have, ``must`` those that have to occur, ``replies``
-    are those who may answer instead, ``detail`` a text that some step has to say, ``says`` a text that has to
-    be on standard error. ``starts`` is false where the server has to refuse to start.
+    are those who may answer instead, ``detail`` is a text that some step has to say, ``says`` one
+    that has to be on standard error. ``starts`` is false where the server has to refuse to start,
+    ``loses`` is true where calls may go without an answer, as the documentation says.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Case:
     detail: str = ""
     says: str = ""
     starts: bool = True
+    loses: bool = False
 
     @property
     def has_to_occur(self) -> tuple[str, ...]:

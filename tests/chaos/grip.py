@@ -1,6 +1,6 @@
 """Plugins that lay hands on what they share with everybody: the loop, its tasks, the process."""
 
-from tests.chaos.case import BAD, MINE, NEXT, Case, hook
+from tests.chaos.case import BAD, MINE, Case, hook
 
 DECIDED = ("decided",)
 CANCELS_ALL = f"""
@@ -41,13 +41,33 @@ ON_THE_LOOP = (
     Case("leaks callbacks that exit", hook(BAD_CALLBACK), outcomes=DECIDED, replies=(BAD,)),
     Case("cancels its own task", hook(CANCELS_ITSELF), outcomes=DECIDED, replies=(BAD,)),
     Case("cancels its own task and waits", hook(CANCELS_AND_WAITS)),
-    Case("cancels all tasks of the loop", hook(CANCELS_ALL), outcomes=DECIDED, replies=(BAD,)),
+    Case(
+        "cancels all tasks of the loop",
+        hook(CANCELS_ALL),
+        outcomes=("decided",),
+        replies=(BAD,),
+        loses=True,
+    ),
     Case(
         "cancels all tasks of the loop behind a wait",
         hook(f"await asyncio.sleep(0.01)\n{CANCELS_ALL}"),
-        # Calls that need it cancel each other.
-        outcomes=("decided", "failed"),
-        replies=(NEXT, BAD),
+        outcomes=("decided",),
+        replies=(BAD,),
+        loses=True,
+    ),
+    Case(
+        "waits in a thread of the loop that never returns",
+        hook("await asyncio.to_thread(threading.Event().wait)"),
+        "timeout = 0.2",
+        ("timed_out",),
+        says="left behind",
+    ),
+    Case(
+        "leaves a thread that never ends",
+        hook(f"threading.Thread(target=threading.Event().wait).start()\nreturn {MINE}"),
+        outcomes=DECIDED,
+        replies=(BAD,),
+        says="left behind",
     ),
     Case(
         "stops the loop",
@@ -75,7 +95,8 @@ ON_THE_LOOP = (
     Case(
         "sets an exception hook that exits",
         hook(
-            "asyncio.get_running_loop().set_exception_handler(lambda *_: sys.exit(0))\nraise OSError"
+            "asyncio.get_running_loop().set_exception_handler(lambda *_: sys.exit(0))\n"
+            "raise OSError"
         ),
     ),
 )

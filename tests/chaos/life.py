@@ -12,6 +12,7 @@ async def lifespan(self):
 
 """
 DECIDED = ("decided",)
+SLEEPS = "await asyncio.sleep(60)"
 NOT_ASKED: tuple[str, ...] = ()
 SHADOW = 'mode = "shadow"\ntimeout = 0.3'
 
@@ -50,7 +51,7 @@ LIFE = (
     ),
     Case(
         "lifespan hangs on enter",
-        lifespan(SLEEPS := "await asyncio.sleep(60)"),
+        lifespan(SLEEPS),
         says="bad (",
         starts=False,
     ),

@@ -10,7 +10,7 @@ STRICT = 'on_error = "reject"'
 LATE = ("timed_out",)
 STUCK = ("timed_out", "busy")
 
-SWALLOWS = f"""
+SWALLOWS = """
 while True:
     try:
         await asyncio.sleep(10)

@@ -62,7 +62,7 @@ def of(case: Case, calls: Sequence[Call], audit: Sequence[dict[str, Any]], ended
     verdict.longest_needing = max((call.seconds for call in needing), default=0.0)
     lines = [line for line in audit if line["event"] == "decision"]
     verdict.outcomes = dict(_outcomes(lines))
-    wrong = [*_replies(case, calls), *_blame(case, lines, verdict.outcomes, len(calls))]
+    wrong = [*_replies(case, calls), *_blame(case, lines, verdict.outcomes, calls)]
     wrong += _silence(needing, others)
     if ended.code != 0:
         wrong.append(f"SIGTERM: exit code {ended.code} (None: not within {STOP_TIME:.0f} s)")
@@ -83,7 +83,7 @@ def _replies(case: Case, calls: Iterable[Call]) -> Iterable[str]:
     needing = {_REPLIES[who] for who in case.replies}
     for call in calls:
         right = needing if call.kind == NEEDS else {RIGHT[call.kind]}
-        if _told(call) not in right:
+        if _told(call) not in right and not (case.loses and call.status == 0):
             yield f"{call.kind}: {call.status} {call.body[:80]}"
         if call.seconds > LIMIT:
             yield f"{call.kind}: not within {LIMIT:.0f} s"
@@ -108,11 +108,12 @@ def _outcomes(lines: Iterable[dict[str, Any]]) -> Counter[str]:
 
 
 def _blame(
-    case: Case, lines: Sequence[dict[str, Any]], outcomes: dict[str, int], calls: int
+    case: Case, lines: Sequence[dict[str, Any]], outcomes: dict[str, int], calls: Sequence[Call]
 ) -> Iterable[str]:
     """One line for each call, and faults with the name of exactly that plugin."""
-    if len(lines) != calls:
-        yield f"{len(lines)} audit lines of {calls} calls"
+    answered = sum(call.status != 0 for call in calls)
+    if not answered <= len(lines) <= (len(calls) if case.loses else answered):
+        yield f"{len(lines)} audit lines of {answered} calls that were answered"
     well = (*WELL, "skipped") if DEFAULT in case.replies else WELL
     for line in lines:
         for step in line["steps"]:
@@ -121,7 +122,7 @@ def _blame(
     for outcome in outcomes:
         if outcome not in case.outcomes:
             yield f"a step that is {outcome}"
-    if case.is_asked:
+    if case.is_asked and not case.loses:
         yield from (f"no step that is {o}" for o in case.has_to_occur if o not in outcomes)
         details = [step.get("detail", "") for line in lines for step in line["steps"]]
         if not any(case.detail in detail for detail in details):
