@@ -43,7 +43,7 @@ define require_python
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint fix lock bench fuzz prove-image clean
+.PHONY: help setup run test lint fix lock bench fuzz chaos prove-image clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -104,6 +104,9 @@ bench: $(STAMP) ## measure the server beside a bare aiohttp program (Linux, need
 fuzz: $(STAMP) ## a million malformed requests, and a million generated decisions
 	@$(ISOLATED) $(BIN)/python -m tests.fuzz $(ARGS)
 	@$(ISOLATED) $(BIN)/python -m tests.property
+
+chaos: $(STAMP) ## a hundred plugins that misbehave, each in a server under load
+	@$(ISOLATED) $(BIN)/python -m tests.chaos $(ARGS)
 
 prove-image: ## carry out the Dockerfile's steps without Docker, then serve and check health
 	$(require_python)

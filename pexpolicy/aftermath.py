@@ -13,6 +13,7 @@ from typing import Protocol
 
 from pexpolicy.chain import ABSTAINED, DECIDED, DEFAULT, Chain, Log, Outcome
 from pexpolicy.faults import blame
+from pexpolicy.hidden import hide
 from pexpolicy.lanes import Lanes
 
 MOST_PENDING = 256
@@ -63,6 +64,7 @@ class Aftermath:
                 self._log.warning("shadow plugins and observers do not keep up: calls are left out")
             return
         task = asyncio.get_running_loop().create_task(self._run(outcome, lanes, audit))
+        hide(task)
         self._pending.add(task)
         task.add_done_callback(self._pending.discard)
 
@@ -77,12 +79,12 @@ class Aftermath:
             await self._tell(observer, outcome)
 
     async def _tell(self, observer: Observer, outcome: Outcome) -> None:
-        task = asyncio.ensure_future(observer.tell(outcome))
+        task = asyncio.create_task(_told(observer, outcome))
         done, _ = await asyncio.wait((task,), timeout=observer.timeout)
         if not done:
             task.cancel()
             self._warn(observer, f"no answer within {observer.timeout:.3g} s")
-        elif not task.cancelled() and (error := task.exception()) is not None:
+        elif (error := task.result()) is not None:
             self._warn(observer, blame(error).summary)
 
     def _warn(self, observer: Observer, error: str) -> None:
@@ -95,6 +97,15 @@ class Aftermath:
             _, late = await asyncio.wait(self._pending, timeout=limit)
             for task in late:
                 task.cancel()
+
+
+async def _told(observer: Observer, outcome: Outcome) -> BaseException | None:
+    """An exception as a value: the event loop would end by SystemExit in a task."""
+    try:
+        await observer.tell(outcome)
+    except BaseException as error:  # noqa: BLE001 - whatever a plugin raises is its failure
+        return error
+    return None
 
 
 def _differ(actual: Outcome, shadow: Outcome) -> bool | None:

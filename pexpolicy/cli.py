@@ -17,11 +17,13 @@ from typing import Any, NoReturn
 
 import click
 
-from pexpolicy import __version__
+from pexpolicy import __version__, ending
 from pexpolicy.building import policy_from
 from pexpolicy.config import ConfigError, Problem, Settings
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.exposure import surroundings
+from pexpolicy.faults import blame
+from pexpolicy.hidden import hide
 from pexpolicy.logs import console_log
 from pexpolicy.policy import Policy
 from pexpolicy.probe.command import probe
@@ -71,10 +73,12 @@ def _advise(policy: Policy) -> None:
         click.secho(f"warning: {advice}", fg="yellow", err=True)
 
 
-def run(main_coroutine: Coroutine[Any, Any, None], *, fast: bool = False) -> None:
-    """Run on an event loop; on uvloop where it is installed and speed counts."""
+def run(main_coroutine: Coroutine[Any, Any, None], *, serving: bool = False) -> None:
+    """Run on an event loop. A server runs on uvloop where that is installed, and goes on whatever
+    the tasks raise that plugins left behind.
+    """
     factory: Callable[[], asyncio.AbstractEventLoop] | None = None
-    if fast:
+    if serving:
         try:
             from uvloop import new_event_loop as factory  # noqa: PLC0415 - an extra
         except ImportError:
@@ -82,6 +86,8 @@ def run(main_coroutine: Coroutine[Any, Any, None], *, fast: bool = False) -> Non
     with asyncio.Runner(loop_factory=factory) as runner:
         loop = runner.get_loop()
         task = loop.create_task(main_coroutine)
+        if serving:
+            hide(task)
         while not task.done():
             try:
                 loop.run_until_complete(task)
@@ -89,6 +95,13 @@ def run(main_coroutine: Coroutine[Any, Any, None], *, fast: bool = False) -> Non
                 # A plugin that stops the loop must not stop the server.
                 if task.done():
                     raise
+            except (SystemExit, KeyboardInterrupt) as error:
+                if task.done() or not serving:
+                    raise
+                console_log().warning(
+                    "a task or callback that a plugin left behind failed",
+                    error=blame(error).summary,
+                )
 
 
 @main.command()
@@ -110,8 +123,11 @@ def serve(config: Path, host: str | None, port: int | None) -> None:
     def announce(url: str) -> None:
         click.echo(f"pexpolicy {__version__} answers on {url} (plugins: {names})", err=True)
 
+    def stopping(seconds: float) -> None:
+        ending.leave_within(seconds, lambda: policy.leftovers)
+
     try:
-        run(serve(policy, console_log(), address, number, announce), fast=True)
+        run(serve(policy, console_log(), address, number, announce, stopping), serving=True)
     except ConfigError as error:
         _fail(error)
     except OSError as error:
@@ -120,11 +136,8 @@ def serve(config: Path, host: str | None, port: int | None) -> None:
         click.secho(f"cannot listen on {address}:{number}: {why}{taken}", fg="red", err=True)
         sys.exit(1)
     click.echo("stopped", err=True)
-    if leftovers := policy.leftovers:
-        click.echo(f"left behind: {', '.join(leftovers)}", err=True)
-        # The interpreter would wait for threads that never come back.
-        sys.stderr.flush()
-        os._exit(0)
+    if policy.leftovers:
+        ending.leave(lambda: policy.leftovers)
 
 
 @main.command()

@@ -31,7 +31,7 @@ def blame(error: BaseException, secrets: Iterable[str] = ()) -> Fault:
     The ``secrets`` of the call are taken out of the message. An exception that carries the fault of
     another process says that one.
     """
-    if isinstance(carried := getattr(error, "fault", None), Fault):
+    if (carried := _carried(error)) is not None:
         return carried
     frames = [f for f in traceback.extract_tb(error.__traceback__) if not _is_ours(f.filename)]
     lines = [f"{frame.filename}:{frame.lineno} in {frame.name}" for frame in frames]
@@ -40,10 +40,18 @@ def blame(error: BaseException, secrets: Iterable[str] = ()) -> Fault:
         for secret in secrets:
             message = message.replace(secret, "***")
         message = message[:MAX_MESSAGE]
-    except Exception:  # noqa: BLE001 - a broken __str__ must not hide the fault
+    except BaseException:  # noqa: BLE001 - a broken __str__ must not hide the fault
         message = ""
     said = f"{type(error).__name__}: {message}" if message else type(error).__name__
     if frames:
         last = frames[-1]
         said += f" ({os.path.basename(last.filename)}:{last.lineno})"  # noqa: PTH119 - no file is touched
     return Fault(said, lines)
+
+
+def _carried(error: BaseException) -> Fault | None:
+    try:
+        carried = getattr(error, "fault", None)
+    except BaseException:  # noqa: BLE001 - its attributes may be as broken as its text
+        return None
+    return carried if isinstance(carried, Fault) else None

@@ -21,6 +21,8 @@ from collections.abc import Coroutine, Generator
 from contextvars import Context, copy_context
 from typing import Any
 
+from pexpolicy.hidden import hide
+
 Work = Coroutine[Any, Any, None]
 NOBODY = ("the server", "")
 
@@ -41,6 +43,7 @@ class Lane:
         live = self._live()
         live.send(None)
         self.task = loop.create_task(live, name="pexpolicy-lane")
+        hide(self.task)
 
     def take_over(self, work: Work, context: Context, waits_for: Any) -> None:
         """Go on with a coroutine that waits for the future it yielded."""

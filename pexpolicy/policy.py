@@ -22,6 +22,8 @@ from pexpolicy.watchdog import Watchdog
 
 OPENING_LIMIT = 20.0
 """Seconds in which the lifespan of a plugin must have begun."""
+CLOSING_LIMIT = 2.0
+"""Seconds in which it must have ended."""
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -88,8 +90,11 @@ class Policy:
 
         async def close() -> None:
             try:
-                await opened.__aexit__(None, None, None)
-            except Exception as error:  # noqa: BLE001 - the others are to be closed as well
+                async with asyncio.timeout(CLOSING_LIMIT):
+                    await opened.__aexit__(None, None, None)
+            except BaseException as error:
+                if isinstance(error, asyncio.CancelledError) and _is_ours():
+                    raise
                 if self._log is not None:
                     self._log.warning(
                         "plugin failed",

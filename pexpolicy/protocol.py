@@ -10,6 +10,8 @@ from collections.abc import Callable
 
 from aiohttp import web
 
+from pexpolicy.hidden import hide
+
 MAX_REQUEST_LINE = 32 * 1024
 """Bytes of a request target: many identity provider attributes fit in."""
 MAX_HEADER = 8 * 1024
@@ -39,6 +41,11 @@ class PolicyProtocol(web.RequestHandler):
             logger=_silent(),
         )
         self._malformed = malformed
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin to read requests, in a task that no plugin finds."""
+        super().connection_made(transport)
+        hide(self._task_handler)
 
     def handle_error(
         self,

@@ -16,6 +16,7 @@ from pexpolicy.audit import Audit, open_audit
 from pexpolicy.chain import Log
 from pexpolicy.config import ConfigError, Problem
 from pexpolicy.credentials import BasicAuth
+from pexpolicy.ending import LINGERING, STOPPING
 from pexpolicy.policy import Policy
 from pexpolicy.protocol import PolicyProtocol
 from pexpolicy.server import Service, build_application
@@ -58,10 +59,15 @@ async def listening(
 
 
 async def serve(
-    policy: Policy, log: Log, host: str, port: int, announce: Callable[[str], None]
+    policy: Policy,
+    log: Log,
+    host: str,
+    port: int,
+    announce: Callable[[str], None],
+    stopping: Callable[[float], None] = lambda _: None,
 ) -> None:
     """Serve until SIGTERM or SIGINT. ``announce`` is called with the URL once calls are
-    answered.
+    answered, ``stopping`` with the seconds that are left until the program has to have ended.
     """
     settings = policy.settings
     loop = asyncio.get_running_loop()
@@ -77,7 +83,8 @@ async def serve(
     # Standard output is the audit's alone: what plugins print would stand between its lines.
     try:
         with redirect_stdout(sys.stderr):
-            await _until(stop, policy, audit, log, (host, port), announce)
+            await _until(stop, policy, audit, log, (host, port), announce, stopping)
+        stopping(LINGERING)
     finally:
         audit.close()
 
@@ -89,6 +96,7 @@ async def _until(
     log: Log,
     address: tuple[str, int],
     announce: Callable[[str], None],
+    stopping: Callable[[float], None],
 ) -> None:
     async with policy.serving(), listening(policy, audit, log, *address) as sockets:
         # What was made so far lives as long as the server: the collector need not look at it.
@@ -98,3 +106,4 @@ async def _until(
         name = f"[{bound[0]}]" if ":" in bound[0] else bound[0]
         announce(f"http://{name}:{bound[1]}{policy.settings.server.base_path}")
         await stop.wait()
+        stopping(STOPPING)

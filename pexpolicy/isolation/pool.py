@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 
+from pexpolicy.hidden import hide
 from pexpolicy.isolation.process import Worker
 from pexpolicy.isolation.wire import Message, Report, WorkerFault
 from pexpolicy.threads import PluginBusyError
@@ -58,6 +59,7 @@ class WorkerPool:
         """Go on with the workers on the running event loop; raises ``WorkerFault``."""
         self._closed = False
         self._watch = asyncio.create_task(self._keep_watch())
+        hide(self._watch)
         await asyncio.gather(*(self._open(worker) for worker in list(self.workers)))
 
     async def _open(self, worker: Worker) -> None:
@@ -138,6 +140,7 @@ class WorkerPool:
         worker.kill()
         if worker in self.workers and not self._closed:
             task = asyncio.create_task(self._renew(worker))
+            hide(task)
             self._renewals.add(task)
             task.add_done_callback(self._renewals.discard)
 
