@@ -22,10 +22,10 @@ def main() -> int:
     options = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     options.add_argument("--only", default="", metavar="NAME", help="cases with NAME in theirs")
     options.add_argument(
-        "--seconds", type=float, default=1.5, metavar="S", help="load of each case"
+        "--seconds", type=float, default=0.8, metavar="S", help="load of each case"
     )
     options.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
-    options.add_argument("--rounds", type=int, default=8, help="of the comparison; 0: none")
+    options.add_argument("--rounds", type=int, default=5, help="of the comparison; 0: none")
     chosen = options.parse_args()
     console = Console()
     began = time.monotonic()
