@@ -11,6 +11,7 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, NoReturn
@@ -135,7 +136,9 @@ def serve(config: Path, host: str | None, port: int | None) -> None:
         taken = "; take another --port" if error.errno == errno.EADDRINUSE else ""
         click.secho(f"cannot listen on {address}:{number}: {why}{taken}", fg="red", err=True)
         sys.exit(1)
-    click.echo("stopped", err=True)
+    # A plugin may have closed standard error.
+    with suppress(OSError, ValueError):
+        click.echo("stopped", err=True)
     if policy.leftovers:
         ending.leave(lambda: policy.leftovers)
 
