@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pexpolicy.alias import Alias
 from pexpolicy.chain import Outcome
-from pexpolicy.config import Advice, PluginSettings, Problem, SettingsError
+from pexpolicy.config import PluginSettings, SettingsError
 from pexpolicy.contract.refusal import DecisionError
 from pexpolicy.decisions import Continue, Decision, Redirect, Reject
 from pexpolicy.endpoints.directory_information import (
@@ -37,6 +37,7 @@ from pexpolicy.endpoints.service_types import (
 )
 from pexpolicy.hooks import hookimpl
 from pexpolicy.parameters import Params, Request
+from pexpolicy.problems import Advice, Problem
 
 __version__ = "0.1.0"
 

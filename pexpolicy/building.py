@@ -10,7 +10,7 @@ from typing import Any
 
 from pexpolicy.aftermath import Aftermath, Observer
 from pexpolicy.chain import Chain, Clock, Log
-from pexpolicy.config import Advice, ConfigError, Problem, Settings, load
+from pexpolicy.config import ConfigError, Settings, load
 from pexpolicy.contract.refusal import DecisionError
 from pexpolicy.decisions import Decision, Reject
 from pexpolicy.discovery import Available, discover
@@ -19,6 +19,7 @@ from pexpolicy.endpoints.base import Endpoint
 from pexpolicy.names import DeclaredNames
 from pexpolicy.plugins import Plugin, advice_of, build, link, observer
 from pexpolicy.policy import Policy
+from pexpolicy.problems import Advice, Problem
 
 
 def build_policy(

@@ -20,7 +20,7 @@ import click
 
 from pexpolicy import __version__, ending
 from pexpolicy.building import policy_from
-from pexpolicy.config import ConfigError, Problem, Settings
+from pexpolicy.config import ConfigError, Settings
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.exposure import surroundings
 from pexpolicy.faults import blame
@@ -28,6 +28,7 @@ from pexpolicy.hidden import hide
 from pexpolicy.logs import console_log
 from pexpolicy.policy import Policy
 from pexpolicy.probe.command import probe
+from pexpolicy.problems import Problem
 
 EX_CONFIG = 78
 """Exit code of a configuration that cannot be used (sysexits.h)."""

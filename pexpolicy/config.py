@@ -16,7 +16,7 @@ from typing import Any, Literal, Self
 import pydantic
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
-from pexpolicy.contract.refusal import brief, did_you_mean
+from pexpolicy.problems import Key, Problem, problems_of
 
 MAX_BUDGET = 4.5
 """Seconds; the node gives up at 5, and the reply has to travel."""
@@ -24,7 +24,6 @@ MAX_BUDGET = 4.5
 LARGE = 1_000_000
 """Characters of a configuration that is worth packing anew."""
 
-Key = tuple[str | int, ...]
 EndpointName = Literal[
     "service_configuration",
     "participant_properties",
@@ -33,28 +32,6 @@ EndpointName = Literal[
     "directory_information",
     "registration_alias",
 ]
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """One error in the configuration: where it stands, what is wrong and what to write instead."""
-
-    key: Key
-    text: str
-
-    def __str__(self) -> str:
-        return f"{dotted(self.key)}: {self.text}" if self.key else self.text
-
-
-@dataclass(frozen=True, slots=True)
-class Advice:
-    """One thing that is valid and that an administrator should know of all the same."""
-
-    key: Key
-    text: str
-
-    def __str__(self) -> str:
-        return f"{dotted(self.key)}: {self.text}" if self.key else self.text
 
 
 class ConfigError(Exception):
@@ -331,85 +308,3 @@ def _password(auth: AuthTable, path: Path) -> SecretStr:
     if not value:
         raise _PasswordError("password_file", "the file is empty")
     return SecretStr(value)
-
-
-def problems_of(error: pydantic.ValidationError, model: type[BaseModel]) -> list[Problem]:
-    """What pydantic complains of, in words for an administrator."""
-    return [_problem(dict(item), model) for item in error.errors(include_url=False)]
-
-
-def _problem(item: Mapping[str, Any], model: type[BaseModel]) -> Problem:
-    key: Key = tuple(item["loc"])
-    if item["type"] == "extra_forbidden":
-        guess = _MISPLACED.get(str(key[-1])) or did_you_mean(
-            str(key[-1]), _known_keys(model, key[:-1])
-        )
-        if not guess and key[:1] == ("plugins",):
-            guess = f"; keys of the plugin itself stand under [{dotted(key[:2])}.settings]"
-        return Problem(key, f"unknown key{guess}")
-    if item["type"] == "missing":
-        return Problem(key, "is missing")
-    if key and key[-1] == "[key]":
-        return Problem(key[:-1], f"unknown name{did_you_mean(str(key[-2]), _expected(item))}")
-    text = item["msg"].removeprefix("Value error, ").removeprefix("Input ")
-    text = text[:1].lower() + text[1:]
-    shown = item["type"] != "value_error" and not isinstance(item["input"], Mapping | list)
-    if shown and not _holds_secret(model, key):
-        text += f", not {brief(item['input'])}"
-    return Problem(key, text)
-
-
-_MISPLACED = {
-    "password": "; it is never in this file: write password_env or password_file",
-    "plugin_dirs": "; it stands at the top of the file, before the first table",
-}
-_SECRET = re.compile(r"token|secret|passw|passcode|credential|pin$|^key$|api_?key", re.IGNORECASE)
-
-
-def _holds_secret(model: type[BaseModel], key: Key) -> bool:
-    """True for a value that must not be shown: by its type, or by what its key is called."""
-    if any(isinstance(part, str) and _SECRET.search(part) for part in key):
-        return True
-    here: Any = model
-    for part in key:
-        fields = getattr(here, "model_fields", {})
-        if part not in fields:
-            return False
-        annotation = fields[part].annotation
-        if "SecretStr" in str(annotation) or "SecretBytes" in str(annotation):
-            return True
-        here = next(iter(_models_in(annotation)), None)
-    return False
-
-
-def _expected(item: Mapping[str, Any]) -> list[str]:
-    return re.findall(r"'([^']*)'", str(item.get("ctx", {}).get("expected", "")))
-
-
-def _known_keys(model: type[BaseModel], key: Key) -> list[str]:
-    """The keys that the table at this place may hold."""
-    here: Any = model
-    for part in key:
-        fields = getattr(here, "model_fields", None)
-        if fields is None or part not in fields:
-            continue
-        here = next((t for t in _models_in(fields[part].annotation)), None)
-    return list(getattr(here, "model_fields", {}))
-
-
-def _models_in(annotation: Any) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [model for part in getattr(annotation, "__args__", ()) for model in _models_in(part)]
-
-
-def dotted(key: Key) -> str:
-    """A key as it is written in TOML, quoted where it has to be."""
-    written = ""
-    for part in key:
-        if isinstance(part, int):
-            written += f"[{part}]"
-        else:
-            bare = re.fullmatch(r"[A-Za-z0-9_-]+", part)
-            written += ("." if written else "") + (part if bare else f'"{part}"')
-    return written

@@ -13,7 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from pexpolicy.config import Problem
+from pexpolicy.problems import Problem
 from pexpolicy.unbuildable import Unbuildable
 
 GROUP = "pexpolicy"

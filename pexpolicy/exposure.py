@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ipaddress
 
-from pexpolicy.config import Problem, Settings
+from pexpolicy.config import Settings
+from pexpolicy.problems import Problem
 
 
 def surroundings(settings: Settings, host: str | None = None) -> list[Problem]:

@@ -12,12 +12,13 @@ import msgspec
 
 from pexpolicy.aftermath import Aftermath, ShadowAudit
 from pexpolicy.chain import DEFAULT, Chain, Log, Outcome
-from pexpolicy.config import Advice, ConfigError, Problem, Settings
+from pexpolicy.config import ConfigError, Settings
 from pexpolicy.endpoints.base import Reply
 from pexpolicy.faults import blame
 from pexpolicy.lanes import Lanes
 from pexpolicy.parameters import Params
 from pexpolicy.plugins import Plugin
+from pexpolicy.problems import Advice, Problem
 from pexpolicy.watchdog import Watchdog
 
 OPENING_LIMIT = 20.0

@@ -14,10 +14,11 @@ from aiohttp import web
 
 from pexpolicy.audit import Audit, open_audit
 from pexpolicy.chain import Log
-from pexpolicy.config import ConfigError, Problem
+from pexpolicy.config import ConfigError
 from pexpolicy.credentials import BasicAuth
 from pexpolicy.ending import LINGERING, STOPPING
 from pexpolicy.policy import Policy
+from pexpolicy.problems import Problem
 from pexpolicy.protocol import PolicyProtocol
 from pexpolicy.server import Service, build_application
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from pexpolicy.config import Problem
+from pexpolicy.problems import Problem
 
 
 class Unbuildable(Exception):

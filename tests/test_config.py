@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pexpolicy.building import build_policy
-from pexpolicy.config import ConfigError, Settings, dotted, from_document, load
+from pexpolicy.config import ConfigError, Settings, from_document, load
+from pexpolicy.problems import dotted
 from tests import live
 
 

@@ -22,13 +22,13 @@ from collections.abc import Iterable
 from contextlib import nullcontext
 from typing import cast
 
-from pexpolicy.config import Advice, Key, Problem
 from pexpolicy.contract.refusal import DecisionError
 from pexpolicy.decisions import Decision
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.faults import blame
 from pexpolicy.isolation import wire
 from pexpolicy.plugins import Plugin, advice_of, build, link, observer
+from pexpolicy.problems import Advice, Key, Problem
 
 
 def main() -> int:
