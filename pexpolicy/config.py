@@ -6,32 +6,28 @@ import copy
 import hashlib
 import os
 import pickle
-import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any
 
 import pydantic
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, SecretStr
 
 from pexpolicy.problems import Key, Problem, problems_of
-
-MAX_BUDGET = 4.5
-"""Seconds; the node gives up at 5, and the reply has to travel."""
+from pexpolicy.tables import (
+    AuditTable,
+    AuthTable,
+    Document,
+    EndpointName,
+    EndpointTable,
+    PluginTable,
+    ServerTable,
+)
 
 LARGE = 1_000_000
 """Characters of a configuration that is worth packing anew."""
-
-EndpointName = Literal[
-    "service_configuration",
-    "participant_properties",
-    "media_location",
-    "participant_avatar",
-    "directory_information",
-    "registration_alias",
-]
 
 
 class ConfigError(Exception):
@@ -65,113 +61,6 @@ class PluginSettings(BaseModel):
     """The base of a plugin's ``Settings``: frozen, strict, and unknown keys are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-
-class ServerTable(_Table):
-    """``[server]``: where it listens, and how long a call may take."""
-
-    host: str = "127.0.0.1"
-    port: int = Field(8000, ge=0, le=65535)
-    base_path: str = ""
-    budget: float = Field(4.0, gt=0.0, le=MAX_BUDGET)
-    allow_anonymous: bool = False
-
-    @field_validator("base_path")
-    @classmethod
-    def _base_path_is_a_prefix(cls, path: str) -> str:
-        if path and (
-            not path.startswith("/") or path.endswith("/") or re.search(r"[?#%\s{}]", path)
-        ):
-            msg = "begin with a slash and do not end with one, as in /api/pexip"
-            raise ValueError(msg)
-        if "/policy/v1" in path:
-            msg = "leave out /policy/v1, which Infinity adds to the URL of its profile"
-            raise ValueError(msg)
-        return path
-
-
-class AuthTable(_Table):
-    """``[auth]``: the credentials that Infinity's policy profile sends."""
-
-    user: str = Field(min_length=1, max_length=100, pattern=r"^[^:\x00-\x1f]+$")
-    password_env: str | None = None
-    password_file: str | None = None
-
-    @model_validator(mode="after")
-    def _one_source(self) -> Self:
-        if (self.password_env is None) == (self.password_file is None):
-            msg = "name where the password is: password_env (a variable) or password_file (a path)"
-            raise ValueError(msg)
-        return self
-
-
-class AuditTable(_Table):
-    """``[audit]``: where the lines go; standard output without a path."""
-
-    path: str | None = None
-
-
-class EndpointTable(_Table):
-    """``[endpoints.NAME]``: what answers when no plugin decides."""
-
-    default: Literal["continue", "reject"] = "continue"
-
-
-class BreakerTable(_Table):
-    """``[plugins.NAME.breaker]``: when a failing plugin is left alone. Times in seconds."""
-
-    failures: int = Field(5, ge=1, le=10_000)
-    window: float = Field(30.0, gt=0.0)
-    pause: float = Field(30.0, gt=0.0)
-
-
-class PluginTable(_Table):
-    """``[plugins.NAME]``: how a plugin is asked; ``settings`` belongs to the plugin. Times in
-    seconds.
-    """
-
-    priority: int = 100
-    mode: Literal["decide", "shadow"] = "decide"
-    isolation: Literal["none", "process"] = "none"
-    processes: int = Field(2, ge=1, le=64)
-    memory_mb: int = Field(512, ge=64)
-    breaker: BreakerTable | None = None
-    timeout: float = Field(1.0, gt=0.0, le=MAX_BUDGET)
-    on_error: Literal["skip", "reject"] = "skip"
-    threads: int = Field(8, ge=1, le=256)
-    settings: dict[str, Any] = Field(default_factory=dict)
-
-
-class InfinityTable(_Table):
-    """``[infinity]``: names of objects of Infinity. Where they are listed, an unlisted name is
-    refused.
-    """
-
-    locations: list[str] | None = None
-    themes: list[str] | None = None
-    identity_provider_groups: list[str] | None = None
-    h323_gatekeepers: list[str] | None = None
-    sip_proxies: list[str] | None = None
-    mssip_proxies: list[str] | None = None
-    teams_proxies: list[str] | None = None
-    stun_servers: list[str] | None = None
-    turn_servers: list[str] | None = None
-    gms_access_tokens: list[str] | None = None
-    media_playlists: list[str] | None = None
-
-
-class _Document(_Table):
-    server: ServerTable = ServerTable()
-    auth: AuthTable | None = None
-    audit: AuditTable = AuditTable()
-    infinity: InfinityTable = InfinityTable()
-    endpoints: dict[EndpointName, EndpointTable] = Field(default_factory=dict)
-    plugin_dirs: list[str] = Field(default_factory=list)
-    plugins: dict[str, PluginTable] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,16 +139,16 @@ def from_document(document: Mapping[str, Any], path: Path, config_hash: str) -> 
     return settings
 
 
-def _salvage(document: Mapping[str, Any]) -> tuple[_Document, list[Problem]]:
+def _salvage(document: Mapping[str, Any]) -> tuple[Document, list[Problem]]:
     """The tables of a document without the keys that are wrong, and what is wrong with those."""
     problems: list[Problem] = []
     rest: dict[str, Any] = dict(document)
     while True:
         try:
-            return _Document.model_validate(rest), problems
+            return Document.model_validate(rest), problems
         except pydantic.ValidationError as error:
             # What is wrong with the rest follows from what was taken out.
-            problems = problems or problems_of(error, _Document)
+            problems = problems or problems_of(error, Document)
             rest = copy.deepcopy(rest)
             for item in error.errors(include_url=False, include_context=False):
                 _drop(rest, item["loc"])

@@ -19,13 +19,14 @@ from pexpolicy import hooks
 from pexpolicy.aftermath import Observer
 from pexpolicy.breaker import Breaker
 from pexpolicy.chain import Link
-from pexpolicy.config import PluginSettings, PluginTable, SettingsError
+from pexpolicy.config import PluginSettings, SettingsError
 from pexpolicy.contract.refusal import did_you_mean
 from pexpolicy.decisions import Decision, Reject
 from pexpolicy.discovery import MARK, Available
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.faults import blame
 from pexpolicy.problems import Advice, Key, Problem, problems_of
+from pexpolicy.tables import PluginTable
 from pexpolicy.threads import Threads
 from pexpolicy.unbuildable import Unbuildable
 

@@ -13,12 +13,12 @@ from typing import Any
 
 from multidict import MultiDict
 
-from pexpolicy.config import PluginTable
 from pexpolicy.decisions import Decision
 from pexpolicy.discovery import Available
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.isolation.isolated import Isolated
 from pexpolicy.parameters import Request
+from pexpolicy.tables import PluginTable
 
 NUMBERS = itertools.count()
 HEAD = """

@@ -440,7 +440,7 @@ import asyncio, os, sys
 from pathlib import Path
 from importlib.metadata import EntryPoint
 from pexpolicy.discovery import Available
-from pexpolicy.config import PluginTable
+from pexpolicy.tables import PluginTable
 from pexpolicy.isolation.isolated import Isolated
 from tests.isolated import children, service
 

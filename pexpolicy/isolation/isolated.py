@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 from pexpolicy.chain import Outcome
-from pexpolicy.config import PluginTable
 from pexpolicy.decisions import Decision
 from pexpolicy.discovery import Available
 from pexpolicy.endpoints import ENDPOINTS
@@ -30,6 +29,7 @@ from pexpolicy.isolation.process import Worker
 from pexpolicy.isolation.wire import WorkerFault
 from pexpolicy.parameters import Request
 from pexpolicy.problems import Advice, Problem
+from pexpolicy.tables import PluginTable
 from pexpolicy.unbuildable import Unbuildable
 
 
