@@ -23,7 +23,9 @@ MOST_PENDING = 256
 class ShadowAudit(Protocol):
     """Where it is written what a shadow plugin would have decided."""
 
-    def shadow(self, actual: Outcome, shadow: Outcome, *, differs: bool | None) -> None:
+    def shadow(
+        self, actual: Outcome, shadow: Outcome, config_hash: str, *, differs: bool | None
+    ) -> None:
         """Write one line; ``differs`` is ``None`` for a shadow that failed."""
 
 
@@ -44,10 +46,12 @@ class Aftermath:
         shadows: Mapping[str, Sequence[Chain]],
         observers: Sequence[Observer],
         log: Log | None,
+        config_hash: str = "",
     ) -> None:
         self._shadows = shadows
         self._observers = observers
         self._log = log
+        self._config_hash = config_hash
         self._pending: set[asyncio.Task[None]] = set()
         self.left_out = 0
 
@@ -74,7 +78,8 @@ class Aftermath:
         for chain in self._shadows.get(outcome.endpoint, ()):
             shadow = await chain.ask(outcome.request, lanes, outcome.decision_id)
             if audit is not None:
-                audit.shadow(outcome, shadow, differs=_differ(outcome, shadow))
+                differs = _differ(outcome, shadow)
+                audit.shadow(outcome, shadow, self._config_hash, differs=differs)
         for observer in self._observers:
             await self._tell(observer, outcome)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,70 +12,108 @@ from typing import Any
 
 import msgspec
 
-from pexpolicy.chain import Outcome
+from pexpolicy.chain import Outcome, Step
 from pexpolicy.endpoints import ENDPOINTS
-from pexpolicy.endpoints.base import Reply
 from pexpolicy.lean import structlog
 from pexpolicy.parameters import Params
+from pexpolicy.policy import Answer
 from pexpolicy.redaction import LoggedParameters, sent
 from pexpolicy.terminal import readable
 
 Render = Callable[[Any, str, Any], bytes]
 
 
-class Audit:
-    """Writes the lines. One ``write`` call a line, so that several writers can share a file."""
+class Line(msgspec.Struct, gc=False, omit_defaults=True):
+    """The line of a call that the policy answered. ``ms`` is how long that took."""
 
-    def __init__(self, sink: Sink, config_hash: str, render: Render | None = None) -> None:
+    timestamp: datetime
+    event: str
+    decision_id: str
+    endpoint: str
+    peer: str | None
+    request: dict[str, Any]
+    steps: list[Step]
+    decided_by: str
+    reason: str | None
+    action: str
+    status: int
+    sent: object
+    ms: float
+    config_hash: str
+    warnings: tuple[str, ...] = ()
+    removed: list[str] = []
+
+
+class _Logger(structlog.BoundLoggerBase):
+    """structlog's logger for lines that are whole: they pass the processors and nothing else."""
+
+    def info(self, line: Any) -> Awaitable[bool] | None:
+        """Render a line, and write it."""
+        for render in self._processors:
+            line = render(self._logger, "info", line)
+        recorded: Awaitable[bool] | None = self._logger.info(line)
+        return recorded
+
+
+class Audit:
+    """Writes the lines. One ``write`` call a line, so that several writers can share a file.
+
+    Each method gives ``None`` once the line is written, or what to wait for until it is.
+    """
+
+    def __init__(self, sink: Sink, render: Render | None = None) -> None:
         self._sink = sink
-        self._config_hash = config_hash
         self._logged = {name: LoggedParameters(e.request) for name, e in ENDPOINTS.items()}
-        self._log = structlog.wrap_logger(
+        logger = structlog.wrap_logger(
             sink,
             processors=[render or as_json],
-            wrapper_class=structlog.make_filtering_bound_logger("info"),
+            wrapper_class=_Logger,
             cache_logger_on_first_use=True,
-        ).bind()
+        )
+        self._write: Callable[[object], Awaitable[bool] | None] = logger.bind().info
 
     def decision(
         self,
         params: Params,
         alias: str,
-        outcome: Outcome,
-        reply: Reply,
-        seconds: float,
+        answer: Answer,
+        ms: float,
         peer: str | None,
-    ) -> None:
+        config_hash: str,
+    ) -> Awaitable[bool] | None:
         """Write the line of a call that the policy answered."""
+        outcome, reply = answer.outcome, answer.reply
+        decision = outcome.decision
         facts, withheld = self._logged[outcome.endpoint].of(params)
         if alias:
             facts["alias"] = alias
-        result, removed = sent(ENDPOINTS[outcome.endpoint], outcome.decision)
-        line: dict[str, Any] = {
-            "timestamp": datetime.now(UTC),
-            "event": "decision",
-            "decision_id": outcome.decision_id,
-            "endpoint": outcome.endpoint,
-            "peer": peer,
-            "request": facts,
-            "steps": outcome.steps,
-            "decided_by": outcome.decided_by,
-            "reason": outcome.decision.reason,
-            "action": reply.action,
-            "status": reply.status,
-            "sent": result,
-            "ms": round(seconds * 1000, 3),
-            "config_hash": self._config_hash,
-        }
-        if outcome.decision.warnings:
-            line["warnings"] = outcome.decision.warnings
+        result, removed = sent(outcome.endpoint, decision)
+        line = Line(
+            datetime.now(UTC),
+            "decision",
+            outcome.decision_id,
+            outcome.endpoint,
+            peer,
+            facts,
+            outcome.steps,
+            outcome.decided_by,
+            decision.reason,
+            reply.action,
+            reply.status,
+            result,
+            int(ms * 1000) / 1000,
+            config_hash,
+            decision.warnings,
+        )
         if removed or withheld:
-            line["removed"] = [*withheld, *removed]
-        self._log.info("decision", line=line)
+            line.removed = [*withheld, *removed]
+        return self._write(line)
 
-    def shadow(self, actual: Outcome, shadow: Outcome, *, differs: bool | None) -> None:
+    def shadow(
+        self, actual: Outcome, shadow: Outcome, config_hash: str, *, differs: bool | None
+    ) -> None:
         """Write what a shadow plugin would have decided, and whether that differs from what was."""
-        result, removed = sent(ENDPOINTS[shadow.endpoint], shadow.decision)
+        result, removed = sent(shadow.endpoint, shadow.decision)
         line: dict[str, Any] = {
             "timestamp": datetime.now(UTC),
             "event": "shadow",
@@ -87,13 +125,15 @@ class Audit:
             "action": shadow.decision.action,
             "would_send": result,
             "differs": differs,
-            "config_hash": self._config_hash,
+            "config_hash": config_hash,
         }
         if removed:
             line["removed"] = removed
-        self._log.info("shadow", line=line)
+        self._write(line)
 
-    def refused(self, why: str, status: int, peer: str | None, **facts: object) -> None:
+    def refused(
+        self, why: str, status: int, peer: str | None, config_hash: str, **facts: object
+    ) -> Awaitable[bool] | None:
         """Write the line of a call that did not get as far as the policy."""
         line = {
             "timestamp": datetime.now(UTC),
@@ -102,18 +142,17 @@ class Audit:
             "status": status,
             "peer": peer,
             **facts,
-            "config_hash": self._config_hash,
+            "config_hash": config_hash,
         }
-        self._log.info("refused", line=line)
+        return self._write(line)
 
     def close(self) -> None:
         """Close the file."""
         self._sink.close()
 
 
-def as_json(_: Any, __: str, event: Mapping[str, Any]) -> bytes:
+def as_json(_: Any, __: str, line: object) -> bytes:
     """A line of JSON. Text that is not valid Unicode must not lose the line: it is replaced."""
-    line = event["line"]
     try:
         return encode(line) + b"\n"
     except UnicodeEncodeError:
@@ -163,13 +202,13 @@ class Sink:
             os.close(self._descriptor)
 
 
-def open_audit(path: Path | None, config_hash: str) -> Audit:
+def open_audit(path: Path | None) -> Audit:
     """The audit to a file, or to standard output; readable colours instead of JSON on a terminal.
 
     Raises ``OSError`` when the file cannot be opened.
     """
     if path is not None:
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
-        return Audit(Sink(os.open(path, flags, 0o600), owned=True), config_hash)
+        return Audit(Sink(os.open(path, flags, 0o600), owned=True))
     sink = Sink(sys.stdout.fileno(), owned=False)
-    return Audit(sink, config_hash, readable if sys.stdout.isatty() else None)
+    return Audit(sink, readable if sys.stdout.isatty() else None)

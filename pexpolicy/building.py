@@ -64,7 +64,7 @@ def build_policy(
         replace(settings, plugins=kept),
         tuple(plugins),
         chains,
-        Aftermath(beside, told, log),
+        Aftermath(beside, told, log, settings.config_hash),
         (*_own_advice(settings, plugins), *advice),
         log,
     )

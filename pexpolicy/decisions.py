@@ -51,6 +51,7 @@ class Decision(Checked):
         noted = type(self).__new__(type(self))
         assign(noted, "result", self.result)
         assign(noted, "reason", self.reason)
+        assign(noted, "logged", None)
         assign(noted, "warnings", (*self.warnings, *warnings))
         return noted
 

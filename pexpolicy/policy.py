@@ -49,6 +49,7 @@ class Policy:
         log: Log | None = None,
     ) -> None:
         self.settings = settings
+        self.config_hash = settings.config_hash
         self.plugins = plugins
         self.chains = chains
         self.advice = advice

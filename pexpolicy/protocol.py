@@ -11,6 +11,7 @@ from collections.abc import Callable
 from aiohttp import web
 
 from pexpolicy.hidden import hide
+from pexpolicy.response import WholeResponse
 
 MAX_REQUEST_LINE = 32 * 1024
 """Bytes of a request target: many identity provider attributes fit in."""
@@ -59,12 +60,9 @@ class PolicyProtocol(web.RequestHandler):
             msg = "a part of the reply has left already"
             raise ConnectionError(msg)
         self._malformed(status, request.remote)
-        response = web.Response(status=status, headers=PLAIN_HEADERS)
+        response = WholeResponse(status, "", b"")
         response.force_close()
         return response
-
-
-PLAIN_HEADERS = {"Server": "pexpolicy"}
 
 
 def _silent() -> logging.Logger:

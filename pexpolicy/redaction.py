@@ -8,9 +8,9 @@ from typing import Any
 import msgspec
 from orjson import Fragment
 
-from pexpolicy.contract.checked import Checked
+from pexpolicy.contract.checked import Checked, assign
 from pexpolicy.decisions import Continue, Decision, Reject
-from pexpolicy.endpoints.base import Endpoint
+from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.directory_information import Directory
 from pexpolicy.endpoints.participant_avatar import Avatar
 from pexpolicy.parameters import Params, Request
@@ -59,21 +59,25 @@ def _more(before: Any, value: str) -> list[str]:
     return [*before, value] if isinstance(before, list) else [before, value]
 
 
-def sent(endpoint: Endpoint[Any], decision: Decision) -> tuple[object, list[str]]:
+def sent(endpoint: str, decision: Decision) -> tuple[object, list[str]]:
     """The ``result`` of a reply without its secrets, and the names of the secrets that were in it.
 
-    ``None`` where the reply has no ``result``.
+    ``None`` where the reply has no ``result``. It is worked out once for each decision: most were
+    made when the policy was built, and are sent again and again.
     """
+    if type(decision) in _SHAPED:
+        shaped = ENDPOINTS[endpoint].envelope(decision).get("result")
+        return (msgspec.Raw(decision.result) if isinstance(shaped, Fragment) else shaped), []
+    if (logged := decision.logged) is None:
+        logged = _without_secrets(decision)
+        assign(decision, "logged", logged)
+    return logged
+
+
+def _without_secrets(decision: Decision) -> tuple[object, list[str]]:
     cls, result = type(decision), decision.result
-    if cls in _SHAPED:
-        shaped = endpoint.envelope(decision).get("result")
-        return (msgspec.Raw(result) if isinstance(shaped, Fragment) else shaped), []
-    if not decision.warnings:
-        for mark in cls.secret_marks:
-            if mark in result:
-                break
-        else:
-            return msgspec.Raw(result), []
+    if not decision.warnings and not any(mark in result for mark in cls.secret_marks):
+        return msgspec.Raw(result), []
     removed: list[str] = []
     return _masked(decision.set_fields(), cls, removed), removed
 

@@ -1,86 +1,99 @@
-"""The aiohttp application: routes, credentials and health. It knows a policy, and no plugins."""
+"""The HTTP service: paths, credentials and health. It knows a policy, and no plugins.
+
+It is called by aiohttp's low-level server. An application with its router would look each path up
+among patterns, and answer by itself, without an audit line, what it finds no pattern for; here are
+six fixed paths.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from urllib.parse import unquote
 
 from aiohttp import hdrs, web
-from multidict import CIMultiDict
 from uuid_utils import uuid7
 
 from pexpolicy.audit import Audit
 from pexpolicy.chain import Log
 from pexpolicy.credentials import BasicAuth
 from pexpolicy.endpoints import ENDPOINTS
-from pexpolicy.endpoints.base import JPEG, JSON
 from pexpolicy.faults import blame
-from pexpolicy.policy import Policy
-from pexpolicy.protocol import PLAIN_HEADERS
+from pexpolicy.parameters import Params
+from pexpolicy.policy import Answer, Policy
+from pexpolicy.response import TEXT, WholeResponse
 
-View = Callable[[web.Request], Awaitable[web.StreamResponse]]
-ALLOWED = "GET, HEAD"
-HEADERS = {
-    content_type: CIMultiDict({**PLAIN_HEADERS, hdrs.CONTENT_TYPE: content_type})
-    for content_type in (JSON, JPEG)
-}
+READABLE = (hdrs.METH_GET, hdrs.METH_HEAD)
+_ALLOW = b"\r\nAllow: GET, HEAD"
+_CHALLENGE = b'\r\nWWW-Authenticate: Basic realm="pexpolicy", charset="UTF-8"'
 
 
 class Service:
-    """What the application answers with: a policy that serves, the audit, and who may ask."""
+    """What answers: a policy that serves, the audit, and who may ask.
 
-    def __init__(self, policy: Policy, audit: Audit, auth: BasicAuth | None, log: Log) -> None:
+    Call it with a request. ``base_path`` stands in front of the six endpoints, and not of
+    ``/livez`` and ``/readyz``.
+    """
+
+    def __init__(
+        self, policy: Policy, audit: Audit, auth: BasicAuth | None, log: Log, base_path: str = ""
+    ) -> None:
         self.policy = policy
         self.audit = audit
         self.auth = auth
         self.log = log
+        paths = {base_path + endpoint.path: name for name, endpoint in ENDPOINTS.items()}
+        self._named = {path: name for path, name in paths.items() if not path.endswith("/")}
+        self._with_alias = {path: name for path, name in paths.items() if path.endswith("/")}
 
-    def view(self, name: str, prefix: str) -> View:
-        """The view of one endpoint; ``prefix`` is the path up to the alias where there is one."""
-        start = len(prefix)
-        has_alias = prefix.endswith("/")
+    async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
+        """The response to a request of any kind; the calls of nodes leave their audit line."""
+        began = time.perf_counter()
+        url = request.rel_url
+        path = url.raw_path
+        name, alias = self._named.get(path), ""
+        if name is None:
+            for prefix, endpoint in self._with_alias.items():
+                if path.startswith(prefix) and len(path) > len(prefix):
+                    name, alias = endpoint, unquote(path[len(prefix) :])
+                    break
+            else:
+                return self._elsewhere(request, path)
+        if request.method not in READABLE:
+            return self._not_allowed(request)
+        if self.auth is not None and not self.auth.accepts(request.headers.get(hdrs.AUTHORIZATION)):
+            return self._unauthorised(request, name)
+        params = url.query
+        policy = self.policy
+        decision_id = str(uuid7())
+        try:
+            answer = await policy.answer(name, params, alias, decision_id)
+        except Exception as error:  # noqa: BLE001 - a fault of ours must not cost the call
+            self._report(name, error)
+            answer = policy.last_resort(name, params, alias, decision_id)
+        recorded = self._record(policy, params, alias, answer, began, request.remote)
+        if recorded is not None:
+            await recorded
+        policy.conclude(answer.outcome, self.audit)
+        reply = answer.reply
+        return WholeResponse(reply.status, reply.content_type, reply.body)
 
-        async def view(request: web.Request) -> web.StreamResponse:
-            began = time.perf_counter()
-            if self.auth is not None and not self.auth.accepts(
-                request.headers.get(hdrs.AUTHORIZATION)
-            ):
-                return self._unauthorised(request, name)
-            url = request.rel_url
-            params = url.query
-            alias = ""
-            if has_alias:
-                if not url.raw_path.startswith(prefix):
-                    return self._unknown(request)
-                alias = unquote(url.raw_path[start:])
-            decision_id = str(uuid7())
-            policy = self.policy
-            try:
-                answer = await policy.answer(name, params, alias, decision_id)
-            except Exception as error:  # noqa: BLE001 - a fault of ours must not cost the call
-                self._report(name, error)
-                answer = policy.last_resort(name, params, alias, decision_id)
-            reply = answer.reply
-            try:
-                self.audit.decision(
-                    params,
-                    alias,
-                    answer.outcome,
-                    reply,
-                    time.perf_counter() - began,
-                    request.remote,
-                )
-            except Exception as error:  # noqa: BLE001 - nor may a fault in writing about it
-                self._report(name, error)
-            policy.conclude(answer.outcome, self.audit)
-            return web.Response(
-                status=reply.status,
-                body=reply.body,
-                headers=CIMultiDict(HEADERS[reply.content_type]),
-            )
-
-        return view
+    def _record(
+        self,
+        policy: Policy,
+        params: Params,
+        alias: str,
+        answer: Answer,
+        began: float,
+        peer: str | None,
+    ) -> Awaitable[bool] | None:
+        """Write the audit line; gives something to wait for where it is not written at once."""
+        try:
+            ms = (time.perf_counter() - began) * 1000
+            return self.audit.decision(params, alias, answer, ms, peer, policy.config_hash)
+        except Exception as error:  # noqa: BLE001 - a fault in writing about it must not cost the call
+            self._report(answer.outcome.endpoint, error)
+            return None
 
     def _report(self, name: str, error: Exception) -> None:
         fault = blame(error)
@@ -88,64 +101,29 @@ class Service:
             "internal fault", endpoint=name, error=fault.summary, traceback=fault.lines
         )
 
-    def _unauthorised(self, request: web.Request, name: str) -> web.StreamResponse:
-        self.audit.refused("unauthorised", 401, request.remote, endpoint=name)
-        return web.Response(
-            status=401,
-            headers={
-                **PLAIN_HEADERS,
-                hdrs.WWW_AUTHENTICATE: 'Basic realm="pexpolicy", charset="UTF-8"',
-            },
-        )
+    def _unauthorised(self, request: web.BaseRequest, name: str) -> web.StreamResponse:
+        self._refused("unauthorised", 401, request, endpoint=name)
+        return WholeResponse(401, "", b"", extra=_CHALLENGE)
 
-    def elsewhere(self, views: dict[str, View]) -> View:
-        """The view of every other path and method: 404, and 405 where the path is a known one."""
+    def _not_allowed(self, request: web.BaseRequest) -> web.StreamResponse:
+        self._refused("method not allowed", 405, request)
+        return WholeResponse(405, "", b"", extra=_ALLOW)
 
-        async def view(request: web.Request) -> web.StreamResponse:
-            path = request.rel_url.raw_path
-            known = path in views or any(p.endswith("/") and path.startswith(p) for p in views)
-            if known and request.method not in (hdrs.METH_GET, hdrs.METH_HEAD):
-                self.audit.refused("method not allowed", 405, request.remote)
-                return web.Response(status=405, headers={**PLAIN_HEADERS, hdrs.ALLOW: ALLOWED})
-            return self._unknown(request)
+    def _elsewhere(self, request: web.BaseRequest, path: str) -> web.StreamResponse:
+        """The response below every other path."""
+        if path in ("/livez", "/readyz"):
+            if request.method not in READABLE:
+                return self._not_allowed(request)
+            return WholeResponse(200, TEXT, b"ok\n")
+        if path in self._with_alias and request.method not in READABLE:
+            return self._not_allowed(request)
+        self._refused("unknown path", 404, request, path=path[:200])
+        return WholeResponse(404, "", b"")
 
-        return view
-
-    def _unknown(self, request: web.Request) -> web.StreamResponse:
-        path = request.rel_url.raw_path[:200]
-        self.audit.refused("unknown path", 404, request.remote, path=path)
-        return web.Response(status=404, headers=PLAIN_HEADERS)
-
-    async def expectation(self, request: web.Request) -> web.StreamResponse | None:
-        """Answer an ``Expect`` header; aiohttp's own answer would repeat an unknown one."""
-        if request.headers[hdrs.EXPECT].lower() == "100-continue":
-            return None
-        self.audit.refused("unknown expectation", 417, request.remote)
-        return web.Response(status=417, headers=PLAIN_HEADERS)
+    def _refused(self, why: str, status: int, request: web.BaseRequest, **facts: object) -> None:
+        config_hash = self.policy.config_hash
+        self.audit.refused(why, status, request.remote, config_hash, **facts)
 
     def malformed(self, status: int, peer: str | None) -> None:
         """Note a request that was no HTTP, or longer than allowed."""
-        self.audit.refused("malformed", status, peer)
-
-
-async def _alive(_: web.Request) -> web.StreamResponse:
-    return web.Response(text="ok\n", headers=PLAIN_HEADERS)
-
-
-def build_application(service: Service, base_path: str = "") -> web.Application:
-    """The application with the six endpoints below ``base_path``, and ``/livez`` and
-    ``/readyz``.
-    """
-    application = web.Application()
-    router = application.router
-    views: dict[str, View] = {}
-    for name, endpoint in ENDPOINTS.items():
-        path = base_path + endpoint.path
-        views[path] = view = service.view(name, path)
-        pattern = path + (r"{alias:[\s\S]+}" if path.endswith("/") else "")
-        router.add_get(pattern, view, expect_handler=service.expectation)
-    router.add_get("/livez", _alive, expect_handler=service.expectation)
-    router.add_get("/readyz", _alive, expect_handler=service.expectation)
-    anything = r"/{path:[\s\S]*}"
-    router.add_route("*", anything, service.elsewhere(views), expect_handler=service.expectation)
-    return application
+        self.audit.refused("malformed", status, peer, self.policy.config_hash)

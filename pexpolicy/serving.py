@@ -20,7 +20,7 @@ from pexpolicy.ending import LINGERING, STOPPING
 from pexpolicy.policy import Policy
 from pexpolicy.problems import Problem
 from pexpolicy.protocol import PolicyProtocol
-from pexpolicy.server import Service, build_application
+from pexpolicy.server import Service
 
 DRAIN = 5.0
 """Seconds that calls have to be answered in once the server was told to stop."""
@@ -37,26 +37,20 @@ async def listening(
     auth = None
     if settings.user is not None and settings.password is not None:
         auth = BasicAuth(settings.user, settings.password.get_secret_value())
-    service = Service(policy, audit, auth, log)
-    runner = web.AppRunner(build_application(service, settings.server.base_path))
-    await runner.setup()
+    service = Service(policy, audit, auth, log, settings.server.base_path)
+    loop = asyncio.get_running_loop()
+    server = web.Server(service)
+
+    def protocol() -> PolicyProtocol:
+        return PolicyProtocol(server, loop=loop, malformed=service.malformed)
+
+    listener = await loop.create_server(protocol, host, port, backlog=1024)
     try:
-        loop = asyncio.get_running_loop()
-        inner = runner.server
-        assert inner is not None
-
-        def protocol() -> PolicyProtocol:
-            return PolicyProtocol(inner, loop=loop, malformed=service.malformed)
-
-        listener = await loop.create_server(protocol, host, port, backlog=1024)
-        try:
-            yield list(listener.sockets)
-        finally:
-            listener.close()
-            inner.pre_shutdown()
-            await inner.shutdown(DRAIN)
+        yield list(listener.sockets)
     finally:
-        await runner.cleanup()
+        listener.close()
+        server.pre_shutdown()
+        await server.shutdown(DRAIN)
 
 
 async def serve(
@@ -77,7 +71,7 @@ async def serve(
         loop.add_signal_handler(number, stop.set)
     path = settings.resolve(settings.audit.path) if settings.audit.path else None
     try:
-        audit = open_audit(path, settings.config_hash)
+        audit = open_audit(path)
     except OSError as error:
         text = f"{path} cannot be opened: {error.strerror}"
         raise ConfigError(settings.path, [Problem(("audit", "path"), text)]) from None

@@ -7,15 +7,17 @@ from datetime import datetime
 from http import HTTPStatus
 from typing import Any
 
+import msgspec
+
 RESET, DIM, BOLD = "\033[0m", "\033[2m", "\033[1m"
 RED, GREEN, YELLOW, CYAN = "\033[31m", "\033[32m", "\033[33m", "\033[36m"
 COLOURS = {"reject": RED, "continue": GREEN, "redirect": YELLOW}
 FAULTS = ("failed", "timed_out", "invalid", "busy", "skipped")
 
 
-def readable(_: Any, __: str, event_dict: Mapping[str, Any]) -> bytes:
+def readable(_: Any, __: str, line: Any) -> bytes:
     """One short line in colours: when, what, whom it was about, what came of it and who decided."""
-    event = event_dict["line"]
+    event = msgspec.structs.asdict(line) if isinstance(line, msgspec.Struct) else line
     now = datetime.now().astimezone().strftime("%H:%M:%S")
     if event["event"] == "refused":
         text = f"{RED}{event['status']}{RESET} {printable(event['reason'])} from {event['peer']}"

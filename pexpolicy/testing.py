@@ -22,7 +22,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from aiohttp import web
-from aiohttp.test_utils import TestClient, TestServer
+from aiohttp.test_utils import RawTestServer, TestClient
 
 from pexpolicy.chain import Outcome, Step
 from pexpolicy.config import ConfigError
@@ -35,7 +35,7 @@ from pexpolicy.kit.shapes import RequestError
 from pexpolicy.kit.verdict import judge
 from pexpolicy.parameters import Request
 from pexpolicy.policy import Policy
-from pexpolicy.server import Service, build_application
+from pexpolicy.server import Service
 
 __all__ = [
     "ABSENT",
@@ -70,7 +70,7 @@ async def decide(plugins: Subject, request: Request, *, config: Config | None = 
         assert [step.outcome for step in outcome.steps] == ["decided"]
     """
     async with opened(plugins, config) as policy:
-        audit = caught_audit(policy)
+        audit = caught_audit()
         outcome = (await asked(policy, request, audit)).outcome
         policy.conclude(outcome, audit)
     return outcome
@@ -91,8 +91,8 @@ def decide_now(plugins: Subject, request: Request, *, config: Config | None = No
 @asynccontextmanager
 async def client(
     plugins: Subject, *, config: Config | None = None
-) -> AsyncIterator[TestClient[web.Request, web.Application]]:
-    """The test client of aiohttp on the real application with these plugins.
+) -> AsyncIterator[TestClient[web.BaseRequest, None]]:
+    """The test client of aiohttp on the real service with these plugins.
 
     It listens on a free port of 127.0.0.1. Raises ``ConfigError`` where a server would not start::
 
@@ -105,10 +105,10 @@ async def client(
         auth = None
         if settings.user is not None and settings.password is not None:
             auth = BasicAuth(settings.user, settings.password.get_secret_value())
-        service = Service(policy, caught_audit(policy), auth, Log())
-        application = build_application(service, settings.server.base_path)
-        async with TestClient(TestServer(application, host="127.0.0.1")) as opened_client:
-            yield opened_client
+        service = Service(policy, caught_audit(), auth, Log(), settings.server.base_path)
+        http: TestClient[web.BaseRequest, None] = TestClient(RawTestServer(service))
+        async with http:
+            yield http
 
 
 def verify(plugins: Subject, case: Case, *, config: Config | None = None) -> None:

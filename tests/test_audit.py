@@ -158,22 +158,22 @@ async def test_broken_text_from_a_plugin_leaves_a_line_and_a_reply(
 
 def test_the_file_is_made_for_the_owner_alone(tmp_path: Path) -> None:
     path = tmp_path / "audit.jsonl"
-    open_audit(path, "").close()
+    open_audit(path).close()
     assert path.stat().st_mode & 0o077 == 0
 
 
 def test_lines_are_added_to_a_file_that_exists(tmp_path: Path) -> None:
     path = tmp_path / "audit.jsonl"
     path.write_text("earlier\n")
-    audit = open_audit(path, "")
-    audit.refused("unauthorised", 401, None)
+    audit = open_audit(path)
+    audit.refused("unauthorised", 401, None, "")
     audit.close()
     assert path.read_text().startswith("earlier\n{")
 
 
 def test_a_file_that_cannot_be_opened_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(OSError, match=os.strerror(errno.ENOENT)):
-        open_audit(tmp_path / "missing" / "audit.jsonl", "")
+        open_audit(tmp_path / "missing" / "audit.jsonl")
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no full device here")

@@ -16,7 +16,7 @@ import pytest
 from multidict import MultiDict
 from pydantic import BaseModel
 
-from pexpolicy import chain, config
+from pexpolicy import chain, tables
 from pexpolicy.discovery import installed
 from pexpolicy.endpoints import ENDPOINTS
 from tests import live, pages, toys
@@ -149,7 +149,7 @@ def _table_in(annotation: Any) -> type[BaseModel] | None:
 
 
 def test_every_key_of_the_configuration_is_explained_with_its_default() -> None:
-    there = dict(keys(config._Document))
+    there = dict(keys(tables.Document))
     explained = {row[0]: row[2] for row in pages.rows(pages.CONFIGURATION) if len(row) == 4}
     assert explained == there
 

@@ -28,7 +28,7 @@ LINE: dict[str, Any] = {
 
 
 def shown(**other: Any) -> str:
-    return readable(None, "", {"line": {**LINE, **other}}).decode()
+    return readable(None, "", {**LINE, **other}).decode()
 
 
 def test_a_call_is_one_line_with_what_matters() -> None:
@@ -41,7 +41,7 @@ def test_a_call_is_one_line_with_what_matters() -> None:
 
 def test_a_refused_call_is_one_line() -> None:
     line = {"event": "refused", "status": 401, "reason": "unauthorised", "peer": "192.0.2.7"}
-    text = readable(None, "", {"line": line}).decode()
+    text = readable(None, "", line).decode()
     assert text.count("\n") == 1
     for part in ("401", "unauthorised", "192.0.2.7"):
         assert part in text

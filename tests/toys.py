@@ -134,7 +134,7 @@ class Serving:
 async def serve(served: Policy, audit: Path, log: Log | None = None) -> AsyncIterator[Serving]:
     """Serve a policy inside this program, with an audit in a file."""
     noted = log or Log()
-    written = open_audit(audit, served.settings.config_hash)
+    written = open_audit(audit)
     try:
         async with (
             served.serving(),

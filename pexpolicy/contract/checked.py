@@ -46,7 +46,7 @@ class Checked(Rendered):
     ``warnings``.
     """
 
-    __slots__ = ("warnings",)
+    __slots__ = ("logged", "warnings")
 
     fields: ClassVar[Mapping[str, Field]] = {}
     """What the contract says of each field."""
@@ -76,6 +76,8 @@ class Checked(Rendered):
     """The fields as they are sent, in JSON."""
     warnings: tuple[str, ...]
     """Rules that may void the answer, and that the sources do not agree on."""
+    logged: tuple[object, list[str]] | None
+    """The fields without their secrets, and the names of those; kept by whoever worked it out."""
 
     def __init__(self, /, **fields: Any) -> None:
         self._check(fields)
@@ -134,6 +136,7 @@ class Checked(Rendered):
         # room is kept: 4 KB each. A join of two is a copy of just the size.
         assign(self, "result", b"".join((result, b"")))
         assign(self, "warnings", warnings)
+        assign(self, "logged", None)
 
     @classmethod
     def _broken(cls, rules: Rules, item: Any, place: str) -> tuple[str, ...]:

@@ -54,9 +54,9 @@ def audit_lines() -> Iterator[list[Line]]:
         _catching[:] = [others for others in _catching if others is not lines]
 
 
-def caught_audit(policy: Policy) -> Audit:
+def caught_audit() -> Audit:
     """An audit whose lines ``audit_lines`` catches."""
-    return Audit(_Caught(), policy.settings.config_hash)
+    return Audit(_Caught())
 
 
 async def asked(policy: Policy, request: Request, audit: Audit) -> Answer:
@@ -64,6 +64,6 @@ async def asked(policy: Policy, request: Request, audit: Audit) -> Answer:
     name, alias, decision_id = endpoint_of(request), alias_of(request), str(uuid7())
     began = time.perf_counter()
     answer = await policy.answer(name, request.params, alias, decision_id)
-    seconds = time.perf_counter() - began
-    audit.decision(request.params, alias, answer.outcome, answer.reply, seconds, None)
+    ms = (time.perf_counter() - began) * 1000
+    audit.decision(request.params, alias, answer, ms, None, policy.config_hash)
     return answer

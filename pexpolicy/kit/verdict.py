@@ -10,7 +10,6 @@ from typing import Any
 
 from pexpolicy.chain import DEFAULT, Outcome, Step
 from pexpolicy.contract.refusal import did_you_mean
-from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.base import JPEG, Reply
 from pexpolicy.explain import NotARequestError, explain
 from pexpolicy.kit.asking import asked, caught_audit
@@ -85,7 +84,7 @@ async def judge(policy: Policy, case: Case) -> Verdict:
 
 async def _answer(policy: Policy, case: Case) -> tuple[str, Answer]:
     if case.request is not None:
-        answer = await asked(policy, case.request, caught_audit(policy))
+        answer = await asked(policy, case.request, caught_audit())
         return answer.outcome.endpoint, answer
     explained = await explain(policy, case.url or "")
     return explained.endpoint, explained.answer
@@ -108,7 +107,7 @@ def _differences(
     yield from _unequal("action", expected.action or usual.action, reply.action)
     yield from _unequal("status", expected.status, reply.status)
     yield from _unequal("reason", expected.reason, outcome.decision.reason)
-    removed = sent(ENDPOINTS[outcome.endpoint], outcome.decision)[1]
+    removed = sent(outcome.endpoint, outcome.decision)[1]
     got = _result(reply)
     if expected.result is not None and not (got is None and not expected.result):
         yield from _below("result", expected.result, got, removed)

@@ -88,7 +88,7 @@ class Driver:
             {PLUGIN: {"timeout": 4.0}},
             clock=lambda: 0.0,
         )
-        audit = Audit(Lines(), "0" * 16)  # type: ignore[arg-type]
+        audit = Audit(Lines())  # type: ignore[arg-type]
         async with policy.serving():
             for number, rng in self._seeds(count):
                 endpoint = endpoints[number % len(endpoints)]
@@ -119,7 +119,7 @@ class Driver:
         params = MultiDictProxy(MultiDict(query))
         try:
             got = await policy.answer(endpoint, params, "alice", "id")
-            audit.decision(params, "alice", got.outcome, got.reply, 0.0, None)
+            audit.decision(params, "alice", got, 0.0, None, "0" * 16)
         except Exception as error:  # noqa: BLE001 - any is a fault to be shown
             return f"raised {type(error).__name__}: {error}"
         (step,) = got.outcome.steps

@@ -1,0 +1,81 @@
+"""A response that is known whole when it is made, and leaves in one piece."""
+
+from __future__ import annotations
+
+import time
+from email.utils import formatdate
+from http import HTTPStatus
+
+from aiohttp import HttpVersion11, hdrs, web
+
+from pexpolicy.endpoints.base import JPEG, JSON
+
+SERVER = "pexpolicy"
+TEXT = "text/plain; charset=utf-8"
+
+
+def _head(status: int, content_type: str) -> bytes:
+    kind = f"Content-Type: {content_type}\r\n" if content_type else ""
+    phrase = HTTPStatus(status).phrase
+    return f"HTTP/1.1 {status} {phrase}\r\nServer: {SERVER}\r\n{kind}Content-Length: ".encode()
+
+
+_HEADS = {(status, kind): _head(status, kind) for status in (200, 404) for kind in (JSON, JPEG)}
+
+
+class WholeResponse(web.StreamResponse):
+    """Status, content type and body; what HTTP wants besides is rendered here.
+
+    aiohttp's own ``Response`` keeps a dictionary of headers that a program may still change, and
+    renders it for each reply: a tenth of what a call costs. A reply to a node has no such header.
+    """
+
+    def __init__(self, status: int, content_type: str, body: bytes, *, extra: bytes = b"") -> None:
+        # What the constructor of the base class sets up, this one never uses.
+        self._status = status
+        self._parts = (_HEADS.get((status, content_type)) or _head(status, content_type), extra)
+        self._whole = body
+
+    async def prepare(self, request: web.BaseRequest) -> None:
+        """Write the response; raises ``ConnectionResetError`` where nobody is there to read it."""
+        transport = request.transport
+        if transport is None or transport.is_closing():
+            msg = "the connection was closed"
+            raise ConnectionResetError(msg)
+        keep = self._keep_alive
+        if keep is None:
+            keep = self._keep_alive = request.keep_alive
+        if not keep:
+            connection = b"\r\nConnection: close\r\nDate: "
+        elif request.version is HttpVersion11:
+            connection = b"\r\nDate: "
+        else:
+            connection = b"\r\nConnection: keep-alive\r\nDate: "
+        head, extra = self._parts
+        body = self._whole
+        length = b"%d" % len(body)
+        if request.method == hdrs.METH_HEAD:
+            body = b""
+        date = _clock.date()
+        transport.write(b"".join((head, length, connection, date, extra, b"\r\n\r\n", body)))
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        """Nothing: the response has left already."""
+
+
+class _Clock:
+    """The Date header, rendered once a second."""
+
+    def __init__(self) -> None:
+        self._second = 0
+        self._date = b""
+
+    def date(self) -> bytes:
+        now = int(time.time())
+        if now != self._second:
+            self._second = now
+            self._date = formatdate(now, usegmt=True).encode()
+        return self._date
+
+
+_clock = _Clock()
