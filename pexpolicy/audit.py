@@ -13,11 +13,10 @@ from typing import Any
 import msgspec
 
 from pexpolicy.chain import Outcome, Step
-from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.lean import structlog
 from pexpolicy.parameters import Params
 from pexpolicy.policy import Answer
-from pexpolicy.redaction import LoggedParameters, sent
+from pexpolicy.redaction import Redaction
 from pexpolicy.terminal import readable
 
 Render = Callable[[Any, str, Any], bytes]
@@ -61,9 +60,11 @@ class Audit:
     Each method gives ``None`` once the line is written, or what to wait for until it is.
     """
 
-    def __init__(self, sink: Sink, render: Render | None = None) -> None:
+    def __init__(
+        self, sink: Sink, render: Render | None = None, redaction: Redaction | None = None
+    ) -> None:
         self._sink = sink
-        self._logged = {name: LoggedParameters(e.request) for name, e in ENDPOINTS.items()}
+        self._redaction = redaction or Redaction()
         logger = structlog.wrap_logger(
             sink,
             processors=[render or as_json],
@@ -84,10 +85,8 @@ class Audit:
         """Write the line of a call that the policy answered."""
         outcome, reply = answer.outcome, answer.reply
         decision = outcome.decision
-        facts, withheld = self._logged[outcome.endpoint].of(params)
-        if alias:
-            facts["alias"] = alias
-        result, removed = sent(outcome.endpoint, decision)
+        facts, withheld = self._redaction.request(outcome.endpoint, params, alias)
+        result, removed = self._redaction.result(outcome.endpoint, decision)
         line = Line(
             datetime.now(UTC),
             "decision",
@@ -113,7 +112,7 @@ class Audit:
         self, actual: Outcome, shadow: Outcome, config_hash: str, *, differs: bool | None
     ) -> None:
         """Write what a shadow plugin would have decided, and whether that differs from what was."""
-        result, removed = sent(shadow.endpoint, shadow.decision)
+        result, removed = self._redaction.result(shadow.endpoint, shadow.decision)
         line: dict[str, Any] = {
             "timestamp": datetime.now(UTC),
             "event": "shadow",
@@ -202,13 +201,13 @@ class Sink:
             os.close(self._descriptor)
 
 
-def open_audit(path: Path | None) -> Audit:
+def open_audit(path: Path | None, redaction: Redaction | None = None) -> Audit:
     """The audit to a file, or to standard output; readable colours instead of JSON on a terminal.
 
     Raises ``OSError`` when the file cannot be opened.
     """
     if path is not None:
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
-        return Audit(Sink(os.open(path, flags, 0o600), owned=True))
+        return Audit(Sink(os.open(path, flags, 0o600), owned=True), None, redaction)
     sink = Sink(sys.stdout.fileno(), owned=False)
-    return Audit(sink, readable if sys.stdout.isatty() else None)
+    return Audit(sink, readable if sys.stdout.isatty() else None, redaction)

@@ -176,7 +176,8 @@ def plugins(config: Path, *, as_json: bool) -> None:
 @main.command()
 @config_option
 @click.argument("request_path", metavar="REQUEST")
-def explain(config: Path, request_path: str) -> None:
+@click.option("--show-secrets", is_flag=True, help="Print PINs and passwords of the reply, too.")
+def explain(config: Path, request_path: str, *, show_secrets: bool) -> None:
     """Show how REQUEST is decided, step by step, and the exact reply.
 
     REQUEST is a request path with its query, a whole URL, or a line of Pexip's support log.
@@ -188,7 +189,7 @@ def explain(config: Path, request_path: str) -> None:
 
     async def show() -> None:
         async with policy.serving():
-            listing.show_explained(await explain(policy, request_path))
+            listing.show_explained(await explain(policy, request_path), show_secrets=show_secrets)
 
     try:
         run(show())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import os
 import pickle
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -16,13 +15,14 @@ import pydantic
 from pydantic import BaseModel, ConfigDict, SecretStr
 
 from pexpolicy.problems import Key, Problem, problems_of
+from pexpolicy.sources import UnreadableError, read_secret
 from pexpolicy.tables import (
     AuditTable,
-    AuthTable,
     Document,
     EndpointName,
     EndpointTable,
     PluginTable,
+    PrivacyTable,
     ServerTable,
 )
 
@@ -77,6 +77,8 @@ class Settings:
     plugin_dirs: tuple[Path, ...] = ()
     user: str | None = None
     password: SecretStr | None = field(default=None, repr=False)
+    privacy: PrivacyTable = field(default_factory=PrivacyTable)
+    privacy_key: SecretStr | None = field(default=None, repr=False)
 
     def resolve(self, path: str) -> Path:
         """A path in the configuration, relative to the file that it stands in."""
@@ -116,12 +118,20 @@ def from_document(document: Mapping[str, Any], path: Path, config_hash: str) -> 
     """Check a parsed configuration; raises ``ConfigError`` with everything that is wrong."""
     tables, problems = _salvage(document)
     problems += _unrejectable(tables.endpoints)
-    password = None
-    if tables.auth is not None:
-        try:
-            password = _password(tables.auth, path)
-        except _PasswordError as error:
-            problems.append(error.problem)
+    password = key = None
+    auth, privacy = tables.auth, tables.privacy
+    try:
+        if auth is not None:
+            password = SecretStr(
+                read_secret("password", auth.password_env, auth.password_file, path.parent)
+            )
+    except UnreadableError as error:
+        problems.append(Problem(("auth", error.key), str(error)))
+    try:
+        if privacy.personal == "hashed":
+            key = SecretStr(read_secret("key", privacy.key_env, privacy.key_file, path.parent))
+    except UnreadableError as error:
+        problems.append(Problem(("privacy", error.key), str(error)))
     settings = Settings(
         path=path,
         config_hash=config_hash,
@@ -133,6 +143,8 @@ def from_document(document: Mapping[str, Any], path: Path, config_hash: str) -> 
         plugin_dirs=tuple(path.parent / directory for directory in tables.plugin_dirs),
         user=tables.auth.user if tables.auth else None,
         password=password,
+        privacy=privacy,
+        privacy_key=key,
     )
     if problems:
         raise ConfigError(path, problems, settings)
@@ -173,27 +185,3 @@ def _unrejectable(endpoints: Mapping[EndpointName, EndpointTable]) -> list[Probl
         if table.default == "reject"
         and name in ("media_location", "participant_avatar", "directory_information")
     ]
-
-
-class _PasswordError(Exception):
-    def __init__(self, key: str, text: str) -> None:
-        super().__init__(text)
-        self.problem = Problem(("auth", key), text)
-
-
-def _password(auth: AuthTable, path: Path) -> SecretStr:
-    if auth.password_env is not None:
-        value = os.environ.get(auth.password_env)
-        if not value:
-            raise _PasswordError(
-                "password_env", f"the environment variable {auth.password_env} is not set or empty"
-            )
-        return SecretStr(value)
-    assert auth.password_file is not None
-    try:
-        value = (path.parent / auth.password_file).read_text().rstrip("\r\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise _PasswordError("password_file", f"cannot be read: {error}") from None
-    if not value:
-        raise _PasswordError("password_file", "the file is empty")
-    return SecretStr(value)

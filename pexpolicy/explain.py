@@ -6,11 +6,13 @@ import re
 from dataclasses import dataclass
 from urllib.parse import unquote
 
+import orjson
 from uuid_utils import uuid7
 from yarl import URL
 
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.policy import Answer, Policy
+from pexpolicy.redaction import Redaction
 
 _LOGGED_URL = re.compile(r'URL="([^"]*)"', re.IGNORECASE)
 
@@ -38,6 +40,17 @@ async def explain(policy: Policy, pasted: str) -> Explained:
     name, alias = _endpoint(url.raw_path)
     answer = await policy.answer(name, url.query, alias, str(uuid7()))
     return Explained(name, alias, url, answer)
+
+
+def without_secrets(explained: Explained) -> tuple[bytes, list[str]]:
+    """The body of the reply without its secrets, and the names of those that were in it."""
+    answer = explained.answer
+    shown, removed = Redaction().result(explained.endpoint, answer.outcome.decision)
+    if not removed:
+        return answer.reply.body, []
+    envelope = orjson.loads(answer.reply.body)
+    envelope["result"] = shown
+    return orjson.dumps(envelope), removed
 
 
 def _url(pasted: str) -> URL:

@@ -10,11 +10,11 @@ from rich.text import Text
 
 from pexpolicy.chain import DECIDED, DEFAULT
 from pexpolicy.discovery import discover
-from pexpolicy.endpoints import ENDPOINTS
-from pexpolicy.explain import Explained
+from pexpolicy.endpoints.base import JSON
+from pexpolicy.explain import Explained, without_secrets
 from pexpolicy.plugins import NO_DECISION
 from pexpolicy.policy import Policy
-from pexpolicy.redaction import LoggedParameters
+from pexpolicy.redaction import Redaction
 from pexpolicy.terminal import printable
 
 
@@ -74,14 +74,12 @@ def show_plugins(listed: dict[str, Any]) -> None:
     console.print(origins)
 
 
-def show_explained(explained: Explained) -> None:
-    """Print the request, each step, and the reply byte for byte."""
+def show_explained(explained: Explained, *, show_secrets: bool = False) -> None:
+    """Print the request, each step, and the reply: byte for byte, but for the secrets in it."""
     console = Console(highlight=False)
     outcome, reply = explained.answer.outcome, explained.answer.reply
     console.print(Text(explained.endpoint, style="bold cyan"), Text(printable(explained.alias)))
-    facts, withheld = LoggedParameters(ENDPOINTS[explained.endpoint].request).of(
-        explained.url.query
-    )
+    facts, withheld = Redaction().request(explained.endpoint, explained.url.query, "")
     for name, value in facts.items():
         console.print(Text(f"  {name} = {printable(value)}", style="dim"))
     for name in withheld:
@@ -102,7 +100,12 @@ def show_explained(explained: Explained) -> None:
         console.print(Text(f"warning: {warning}", style="yellow"))
     console.print()
     console.print(Text(f"HTTP {reply.status} {reply.content_type}", style="bold"))
-    if reply.content_type == "application/json":
-        print(reply.body.decode())  # noqa: T201 - byte for byte, without wrapping
+    if reply.content_type == JSON:
+        body, removed = (reply.body, []) if show_secrets else without_secrets(explained)
+        print(body.decode())  # noqa: T201 - byte for byte, without wrapping
+        if removed:
+            names = ", ".join(removed)
+            hint = f"not shown: {names}; --show-secrets prints the reply as it leaves"
+            console.print(Text(hint, style="dim"))
     else:
         console.print(f"({len(reply.body)} bytes)")

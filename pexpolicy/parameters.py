@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Generic, Literal, NoReturn, Protocol, TypeVar,
 from multidict import MultiMapping
 
 from pexpolicy.alias import Alias
-from pexpolicy.contract.rules import Mark
+from pexpolicy.contract.rules import Mark, Privacy
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -95,7 +95,7 @@ class Parameter(Generic[T]):
         since: str = "",
         absent: str = "None",
         mark: Mark = Mark.DOCUMENTED_STAR,
-        secret: bool = False,
+        privacy: Privacy = Privacy.PLAIN,
     ) -> None:
         self.read = read
         self.doc = doc
@@ -104,7 +104,8 @@ class Parameter(Generic[T]):
         self.since = since
         self.absent = absent
         self.mark = mark
-        self.secret = secret
+        self.privacy = privacy
+        self.secret = privacy is Privacy.SECRET
         self.name = wire
         self.__doc__ = doc
 

@@ -20,6 +20,7 @@ from pexpolicy.ending import LINGERING, STOPPING
 from pexpolicy.policy import Policy
 from pexpolicy.problems import Problem
 from pexpolicy.protocol import PolicyProtocol
+from pexpolicy.redaction import redaction_of
 from pexpolicy.server import Service
 
 DRAIN = 5.0
@@ -71,7 +72,7 @@ async def serve(
         loop.add_signal_handler(number, stop.set)
     path = settings.resolve(settings.audit.path) if settings.audit.path else None
     try:
-        audit = open_audit(path)
+        audit = open_audit(path, redaction_of(settings))
     except OSError as error:
         text = f"{path} cannot be opened: {error.strerror}"
         raise ConfigError(settings.path, [Problem(("audit", "path"), text)]) from None

@@ -70,6 +70,28 @@ class AuditTable(Table):
     path: str | None = None
 
 
+class PrivacyTable(Table):
+    """``[privacy]``: what becomes of names, aliases and addresses of people in the audit."""
+
+    personal: Literal["clear", "hashed", "dropped"] = "clear"
+    key_env: str | None = None
+    key_file: str | None = None
+
+    @model_validator(mode="after")
+    def _key_for_hashes(self) -> Self:
+        sources = sum(source is not None for source in (self.key_env, self.key_file))
+        if self.personal == "hashed" and sources != 1:
+            msg = (
+                'personal = "hashed" needs a key: name where it is, key_env (a variable) or '
+                "key_file (a path)"
+            )
+            raise ValueError(msg)
+        if self.personal != "hashed" and sources:
+            msg = 'a key is for personal = "hashed" only; leave it out'
+            raise ValueError(msg)
+        return self
+
+
 class EndpointTable(Table):
     """``[endpoints.NAME]``: what answers when no plugin decides."""
 
@@ -125,6 +147,7 @@ class Document(Table):
     server: ServerTable = ServerTable()
     auth: AuthTable | None = None
     audit: AuditTable = AuditTable()
+    privacy: PrivacyTable = PrivacyTable()
     infinity: InfinityTable = InfinityTable()
     endpoints: dict[EndpointName, EndpointTable] = Field(default_factory=dict)
     plugin_dirs: list[str] = Field(default_factory=list)

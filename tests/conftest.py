@@ -1,6 +1,6 @@
 """Fixtures that several modules share."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ import hypothesis
 import pytest
 
 from pexpolicy.policy import Policy
-from tests import live, toys
+from tests import canaries, live, toys
 
 # The machine may be busy: how long an example takes says nothing.
 hypothesis.settings.register_profile(
@@ -18,12 +18,33 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("suite")
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Fail a test that let a secret out: into what was printed, or into a file."""
+    report = yield
+    out = [
+        f"{name} holds {token}"
+        for name, text in report.sections
+        for token in canaries.found_in(text)
+    ]
+    folder = getattr(item, "funcargs", {}).get("tmp_path")
+    if report.when == "teardown" and folder is not None:
+        out += canaries.escaped(folder)
+    if out:
+        report.outcome = "failed"
+        report.longrepr = "a secret got out: " + "; ".join(out)
+    return report
+
+
 @pytest.fixture(scope="session")
 def running_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[live.Running]:
     """The server with the shipped configuration, started by its command line."""
     folder = tmp_path_factory.mktemp("server")
     with live.running(live.with_audit(live.SHIPPED, folder)) as server:
         yield server
+    assert not list(canaries.escaped(folder))
 
 
 @pytest.fixture

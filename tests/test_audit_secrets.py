@@ -6,9 +6,8 @@ import pytest
 
 from pexpolicy import Conference, Credentials, Gateway, ParticipantProperties
 from tests import wire
+from tests.canaries import PIN
 from tests.toys import Serve, always, plugin
-
-PIN = "48151623"
 
 
 def room(**fields: Any) -> Conference:

@@ -27,9 +27,9 @@ from pexpolicy import (
     TestCall,
     VirtualReception,
 )
+from tests.canaries import PIN
 
 UUID = "11111111-2222-3333-4444-555555555555"
-PIN = "48151623"
 
 
 def conference(**fields: Any) -> Conference:

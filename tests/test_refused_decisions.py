@@ -22,6 +22,7 @@ from pexpolicy import (
     Redirect,
     Reject,
 )
+from tests.canaries import PIN
 
 
 def conference(**fields: Any) -> Conference:
@@ -132,7 +133,6 @@ def test_a_missing_field_is_named(
     assert "required" in said
 
 
-PIN = "48151623"
 SECRETS = [
     lambda: conference(pin=PIN + "x"),
     lambda: conference(pin=int(PIN)),

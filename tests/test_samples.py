@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests import live
+from tests import canaries, live
 from tests.oracle import judge
 
 SAMPLES = [
@@ -18,7 +18,8 @@ def test_a_recorded_request_gets_an_allowed_reply_and_one_line(
     running_server: live.Running, sample: dict[str, Any]
 ) -> None:
     before = len(running_server.lines())
-    reply = running_server.ask(f"{sample['path']}?{sample['query']}")
+    secrets = canaries.query(sample["endpoint"])
+    reply = running_server.ask(f"{sample['path']}?{sample['query']}&{secrets}")
     content_type = reply.headers["content-type"]
     broken = judge(sample["endpoint"], sample["query"], reply.status, content_type, reply.body)
     assert not broken

@@ -14,8 +14,9 @@ from pexpolicy.building import build_policy
 from pexpolicy.config import Settings, from_document
 from pexpolicy.discovery import Available
 from pexpolicy.policy import Policy
+from pexpolicy.redaction import redaction_of
 from pexpolicy.serving import listening
-from tests import wire
+from tests import canaries, wire
 
 Hook = Callable[..., Any]
 
@@ -134,7 +135,7 @@ class Serving:
 async def serve(served: Policy, audit: Path, log: Log | None = None) -> AsyncIterator[Serving]:
     """Serve a policy inside this program, with an audit in a file."""
     noted = log or Log()
-    written = open_audit(audit)
+    written = open_audit(audit, redaction_of(served.settings))
     try:
         async with (
             served.serving(),
@@ -143,6 +144,7 @@ async def serve(served: Policy, audit: Path, log: Log | None = None) -> AsyncIte
             yield Serving(sockets[0].getsockname()[1], audit, noted)
     finally:
         written.close()
+    assert not canaries.found_in(str(noted.events))
 
 
 Serve = Callable[..., AbstractAsyncContextManager[Serving]]

@@ -76,8 +76,8 @@ class Checked(Rendered):
     """The fields as they are sent, in JSON."""
     warnings: tuple[str, ...]
     """Rules that may void the answer, and that the sources do not agree on."""
-    logged: tuple[object, list[str]] | None
-    """The fields without their secrets, and the names of those; kept by whoever worked it out."""
+    logged: tuple[object, object, list[str]] | None
+    """What may be written down of it: kept here by the ``Redaction`` that worked it out."""
 
     def __init__(self, /, **fields: Any) -> None:
         self._check(fields)

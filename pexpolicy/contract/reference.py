@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args, get_origin
 from pexpolicy import parameters as read
 from pexpolicy.contract.checked import Checked
 from pexpolicy.contract.other_rules import ELSEWHERE
-from pexpolicy.contract.rules import SOURCES, Field, Mark, Rule
+from pexpolicy.contract.rules import SOURCES, Field, Mark, Privacy, Rule
 from pexpolicy.contract.wording import alternatives, wanted
 from pexpolicy.decisions import Redirect, Reject
 from pexpolicy.endpoints import ENDPOINTS, layouts
@@ -116,7 +116,7 @@ def _request(endpoint: Endpoint[Any]) -> Iterator[str]:
             p.since,
             p.absent,
             p.mark,
-            p.doc.replace("<", "&lt;") + (" Never stored or shown." if p.secret else ""),
+            p.doc.replace("<", "&lt;") + _KEPT[p.privacy],
         )
         for name, p in sorted(request.parameters().items())
     ]
@@ -160,8 +160,16 @@ def _service_rows() -> Iterator[tuple[str, ...]]:
 
 
 def _field(hint: Any, field: Field) -> tuple[str, ...]:
-    secret = ". Never stored or shown" if field.secret else ""
-    return _value(hint), _code(field.default), field.mark, field.source, field.doc + secret
+    kept = _KEPT[field.privacy]
+    doc = f"{field.doc}.{kept}" if kept else field.doc
+    return _value(hint), _code(field.default), field.mark, field.source, doc
+
+
+_KEPT = {
+    Privacy.PLAIN: "",
+    Privacy.PERSONAL: " Personal.",
+    Privacy.SECRET: " Never stored or shown.",
+}
 
 
 def _value(hint: Any) -> str:

@@ -33,6 +33,17 @@ class Mark(enum.StrEnum):
         return self in (Mark.DOCUMENTED, Mark.DOCUMENTED_STAR)
 
 
+class Privacy(enum.StrEnum):
+    """What may be written down of a value. Whatever is not typed counts as secret."""
+
+    PLAIN = "plain"
+    """Says nothing of a person."""
+    PERSONAL = "personal"
+    """Names a person or leads to one; ``[audit] personal`` says what becomes of it."""
+    SECRET = "secret"  # noqa: S105 - a kind of value, not one
+    """Opens something: PINs, passwords, passcodes, dial tones. Never stored and never shown."""
+
+
 SOURCES: Mapping[str, str] = {
     "docs": "Pexip's documentation",
     "v11": "Pexip's documentation of that version; v12 to v14 likewise",
@@ -57,10 +68,14 @@ class Field:
     source: str = "oda"
     default: str = ""
     """What Infinity assumes when the field is not sent."""
-    secret: bool = False
-    """True for what must never be stored or shown: PINs, passwords, dial tones."""
+    privacy: Privacy = Privacy.PLAIN
     slips: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """Values that are often written by mistake, and what to say of them."""
+
+    @property
+    def secret(self) -> bool:
+        """True for what must never be stored or shown."""
+        return self.privacy is Privacy.SECRET
 
 
 @dataclass(frozen=True, slots=True)

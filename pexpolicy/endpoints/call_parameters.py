@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pexpolicy.contract.rules import Mark
+from pexpolicy.contract.rules import Mark, Privacy
 from pexpolicy.parameters import (
     Parameter,
     Request,
@@ -51,14 +51,20 @@ class CallRequest(NodeRequest):
         "The dialed alias, the key of most decisions. Web: as typed; SIP: the full URI; H.323: may "
         "have a scheme. Of a call that Infinity dials out: the alias it calls from.",
         absent="the empty alias",
+        privacy=Privacy.PERSONAL,
     )
     remote_alias = Parameter(
         alias,
         "The caller, or who is called; equal to the display name for web guests.",
         absent="the empty alias",
+        privacy=Privacy.PERSONAL,
     )
-    remote_display_name = Parameter(typed, "Name of the caller.")
-    remote_address = Parameter(text, "IPv4 or IPv6 address of the caller, or of a proxy before it.")
+    remote_display_name = Parameter(typed, "Name of the caller.", privacy=Privacy.PERSONAL)
+    remote_address = Parameter(
+        text,
+        "IPv4 or IPv6 address of the caller, or of a proxy before it.",
+        privacy=Privacy.PERSONAL,
+    )
     remote_port = Parameter(integer, "Port of the caller.")
     call_direction = Parameter(
         word,
@@ -70,7 +76,9 @@ class CallRequest(NodeRequest):
     vendor = Parameter(text, "SIP User-Agent or browser; web apps append Webapp3/version+hash.")
     registered = Parameter(flag, "True for a caller that is registered to Infinity.")
     bandwidth = Parameter(integer, "Bandwidth of an inbound call; 0 in every capture.")
-    call_tag = Parameter(typed, "Tag of the call, free text.", since=BEFORE_V29)
+    call_tag = Parameter(
+        typed, "Tag of the call, free text.", since=BEFORE_V29, privacy=Privacy.PERSONAL
+    )
     idp_uuid = Parameter(text, "UUID of the identity provider (not of the user).", since="v35")
     has_authenticated_display_name = Parameter(
         flag, "True when the display name came from an identity provider.", since="v35"
@@ -92,6 +100,7 @@ class CallRequest(NodeRequest):
         "name is matched without case and with _ equal to -; old versions: P-Asserted-Identity.",
         wire="p_Asserted-Identity",
         absent="no values",
+        privacy=Privacy.PERSONAL,
     )
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec import UNSET
 
 from pexpolicy.contract.checked import Checked, Unset
-from pexpolicy.contract.rules import Field
+from pexpolicy.contract.rules import Field, Privacy
 from pexpolicy.decisions import Continue, Decision, Text
 from pexpolicy.endpoints.base import Endpoint
 from pexpolicy.endpoints.call_parameters import BEFORE_V29, NodeRequest
@@ -19,10 +19,14 @@ class DirectoryInformationRequest(NodeRequest):
 
     since = "v13"
 
-    q = Parameter(typed, "Search text; may be empty or one letter.")
-    registration_alias = Parameter(alias, "The alias that searches.", absent="the empty alias")
+    q = Parameter(typed, "Search text; may be empty or one letter.", privacy=Privacy.PERSONAL)
+    registration_alias = Parameter(
+        alias, "The alias that searches.", absent="the empty alias", privacy=Privacy.PERSONAL
+    )
     limit = Parameter(integer, "How many entries to return at most; 10 so far.")
-    call_tag = Parameter(typed, "Tag of the call, free text.", since=BEFORE_V29)
+    call_tag = Parameter(
+        typed, "Tag of the call, free text.", since=BEFORE_V29, privacy=Privacy.PERSONAL
+    )
 
 
 class DirectoryEntry(Checked):
@@ -30,9 +34,9 @@ class DirectoryEntry(Checked):
 
     consequence = "Infinity would drop the whole list and show its own entries only"
     fields = {
-        "alias": Field("alias to call"),
-        "description": Field("what is shown"),
-        "username": Field("user name, may be empty"),
+        "alias": Field("alias to call", privacy=Privacy.PERSONAL),
+        "description": Field("what is shown", privacy=Privacy.PERSONAL),
+        "username": Field("user name, may be empty", privacy=Privacy.PERSONAL),
     }
 
     fixed = {"username": ""}

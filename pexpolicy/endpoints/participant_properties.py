@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from msgspec import UNSET, Meta
 
 from pexpolicy.contract.checked import Checked, Unset
-from pexpolicy.contract.rules import Field, Mark, Rule, each
+from pexpolicy.contract.rules import Field, Mark, Privacy, Rule, each
 from pexpolicy.decisions import Continue, Decision, Reject, Text
 from pexpolicy.endpoints.base import Endpoint
 from pexpolicy.endpoints.call_parameters import CallRequest, ServiceParameters, TransferParameters
@@ -47,6 +47,7 @@ class ParticipantPropertiesRequest(CallRequest, ServiceParameters, TransferParam
         "Attributes from the identity provider by name, each with all its values.",
         wire="idp_attribute_",
         absent="no attributes",
+        privacy=Privacy.PERSONAL,
     )
     display_count = Parameter(integer, "Number of displays.", since="v38")
     receive_from_audio_mix = Parameter(text, "Audio mix that is heard, such as main.")
@@ -89,7 +90,7 @@ class ParticipantPropertiesRequest(CallRequest, ServiceParameters, TransferParam
         "Passcode from the invitation of a Teams Room.",
         since="v38",
         mark=CAPTURE,
-        secret=True,
+        privacy=Privacy.SECRET,
     )
 
 
@@ -125,7 +126,7 @@ class ParticipantProperties(Decision):
     consequence = "Infinity would drop the whole result and change nothing"
     fields = {
         "bypass_lock": Field("let the participant pass a locked conference", default="false"),
-        "call_tag": Field("tag of the call, free text"),
+        "call_tag": Field("tag of the call, free text", privacy=Privacy.PERSONAL),
         "can_receive_personal_mix": Field("allow personal layouts", default="false"),
         "disable_overlay_text": Field("show no overlay text", default="false"),
         "display_count": Field("number of displays"),
@@ -138,12 +139,17 @@ class ParticipantProperties(Decision):
         "wants_presentation_in_mix": Field("show presentation in the mix"),
         "receive_from_audio_mix": Field("audio mix that is heard"),
         "send_to_audio_mixes": Field("audio mixes that are spoken to"),
-        "remote_alias": Field("alias of the participant"),
-        "remote_display_name": Field("name of the participant; null only where it was null"),
+        "remote_alias": Field("alias of the participant", privacy=Privacy.PERSONAL),
+        "remote_display_name": Field(
+            "name of the participant; null only where it was null", privacy=Privacy.PERSONAL
+        ),
         "rx_presentation_policy": Field("whether presentation is received"),
         "spotlight": Field("spotlight; the lower comes first, 0 is none"),
         "private_custom_properties": Field(
-            "custom properties of a scheduling product", Mark.CAPTURE, "v39 traffic", secret=True
+            "custom properties of a scheduling product",
+            Mark.CAPTURE,
+            "v39 traffic",
+            privacy=Privacy.SECRET,
         ),
     }
     rules = each(

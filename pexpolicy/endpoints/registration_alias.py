@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Self, cast
 
 from pexpolicy.alias import Alias
-from pexpolicy.contract.rules import Field, Mark, Rule, Rules, each
+from pexpolicy.contract.rules import Field, Mark, Privacy, Rule, Rules, each
 from pexpolicy.decisions import Continue, Decision, Reject, Text
 from pexpolicy.endpoints.base import Endpoint
 from pexpolicy.endpoints.call_parameters import NodeRequest
@@ -27,7 +27,7 @@ class RegistrationAliasRequest(NodeRequest):
         "How the device proves itself; quotes around it are taken off.",
         values=("credentials", "sso"),
     )
-    remote_address = Parameter(text, "Address of the device.")
+    remote_address = Parameter(text, "Address of the device.", privacy=Privacy.PERSONAL)
 
     def __init__(self, params: Params, alias: str) -> None:
         super().__init__(params)
@@ -43,8 +43,8 @@ class Credentials(Decision):
 
     consequence = "Infinity would drop the result and let its own database decide"
     fields = {
-        "username": Field("user name of the device"),
-        "password": Field("password of the device", secret=True),
+        "username": Field("user name of the device", privacy=Privacy.PERSONAL),
+        "password": Field("password of the device", privacy=Privacy.SECRET),
     }
     rules = each(
         Rule(

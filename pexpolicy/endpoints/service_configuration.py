@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pexpolicy.contract.refusal import brief, did_you_mean
-from pexpolicy.contract.rules import Mark
+from pexpolicy.contract.rules import Mark, Privacy
 from pexpolicy.decisions import Continue, Decision, Redirect, Reject
 from pexpolicy.endpoints.base import Endpoint
 from pexpolicy.endpoints.call_parameters import CallRequest, TransferParameters
@@ -34,7 +34,7 @@ class ServiceConfigurationRequest(CallRequest, TransferParameters):
 
     breakout_uuid = Parameter(text, "UUID of the breakout room that is asked for.")
     third_party_passcode = Parameter(
-        text, "Passcode from the invitation of a Teams Room.", since="v38", secret=True
+        text, "Passcode from the invitation of a Teams Room.", since="v38", privacy=Privacy.SECRET
     )
     display_count = Parameter(
         integer, "Screens of a Teams Room that joins by One-Touch Join.", since="v38"

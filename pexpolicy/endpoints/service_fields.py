@@ -6,9 +6,10 @@ so. Types and ranges stand on the classes in ``service_types``.
 
 from __future__ import annotations
 
-from pexpolicy.contract.rules import Field, Mark
+from pexpolicy.contract.rules import Field, Mark, Privacy
 
 DOC, STAR, CONTESTED = Mark.DOCUMENTED, Mark.DOCUMENTED_STAR, Mark.CONTESTED
+PERSONAL, SECRET = Privacy.PERSONAL, Privacy.SECRET
 
 NOT_ALLOW = {"allow": "Infinity refuses 'allow' here; write 'allow_if_trusted'"}
 ROLES = {"host": "a Host is 'chair'", "Host": "a Host is 'chair'"}
@@ -21,8 +22,8 @@ SERVICE: dict[str, Field] = {
     "service_type": Field("kind of service"),
     "description": Field("text", STAR, "oda, pexip-tf"),
     "allow_guests": Field("guests may join", default="false"),
-    "pin": Field("Host PIN", DOC, "v11, pexip-tf", secret=True),
-    "guest_pin": Field("guest PIN", DOC, "v11, pexip-tf", secret=True),
+    "pin": Field("Host PIN", DOC, "v11, pexip-tf", privacy=SECRET),
+    "guest_pin": Field("guest PIN", DOC, "v11, pexip-tf", privacy=SECRET),
     "host_identity_provider_group": Field("identity providers for hosts; empty means no single sign-on", STAR, "oda, twofin"),
     "guest_identity_provider_group": Field("identity providers for guests; empty means no single sign-on", STAR, "oda, twofin"),
     "non_idp_participants": Field("what becomes of callers who cannot sign on", DOC, "pexip-tf", "disallow_all", slips=NOT_ALLOW),
@@ -48,7 +49,7 @@ SERVICE: dict[str, Field] = {
     "live_captions_enabled": Field("live captions", default="default"),
     "live_captions_language": Field("language of the captions"),
     "source_language": Field("language that is spoken"),
-    "local_display_name": Field("name shown to the other side"),
+    "local_display_name": Field("name shown to the other side", privacy=PERSONAL),
     "locked": Field("locked; looked at only when the conference starts", default="false"),
     "max_callrate_in": Field("highest rate from a participant; the management API has the same in kbit/s"),
     "max_callrate_out": Field("highest rate to a participant; the management API has the same in kbit/s"),
@@ -57,13 +58,13 @@ SERVICE: dict[str, Field] = {
     "participant_limit": Field("how many may join", DOC, "pexip-tf"),
     "pinning_config": Field("name of a pinning configuration of the theme"),
     "prefer_ipv6": Field("IPv6 for outgoing media", default="default"),
-    "primary_owner_email_address": Field("mail address of the owner", DOC, "pexip-tf"),
-    "local_alias": Field("alias to call from, which a call back would reach"),
-    "remote_alias": Field("alias to call"),
+    "primary_owner_email_address": Field("mail address of the owner", DOC, "pexip-tf", privacy=PERSONAL),
+    "local_alias": Field("alias to call from, which a call back would reach", privacy=PERSONAL),
+    "remote_alias": Field("alias to call", privacy=PERSONAL),
     "outgoing_protocol": Field("protocol of the outgoing call", DOC, "pexip-tf"),
     "called_device_type": Field("what is called", DOC, "pexip-tf", "external"),
     "denoise_audio": Field("noise is removed; Google Meet", default="true"),
-    "dtmf_sequence": Field("tones sent when the call is answered; a comma is a pause of 2 s", STAR, "oda, pexip-tf", secret=True),
+    "dtmf_sequence": Field("tones sent when the call is answered; a comma is a pause of 2 s", STAR, "oda, pexip-tf", privacy=SECRET),
     "external_participant_avatar_lookup": Field("avatars from Teams", default="default"),
     "h323_gatekeeper_name": Field("name of a gatekeeper in Infinity", default="DNS"),
     "sip_proxy_name": Field("name of a SIP proxy in Infinity", default="DNS"),
@@ -95,19 +96,19 @@ SERVICE: dict[str, Field] = {
 }
 
 AUTOMATIC_PARTICIPANT: dict[str, Field] = {
-    "local_alias": Field("alias to call from"),
-    "remote_alias": Field("alias to call"),
+    "local_alias": Field("alias to call from", privacy=PERSONAL),
+    "remote_alias": Field("alias to call", privacy=PERSONAL),
     "protocol": Field("protocol of the call"),
     "role": Field("role of the participant", slips=ROLES),
     "call_type": Field("media of the call", default="video"),
     "keep_conference_alive": Field("whether this participant keeps the conference alive", default="keep_conference_alive_if_multiple"),
     "routing": Field("how the call is routed", default="manual"),
     "streaming": Field("the participant is a stream", default="false"),
-    "dtmf_sequence": Field("tones sent when the call is answered", secret=True),
-    "local_display_name": Field("name shown to the participant"),
-    "remote_display_name": Field("name of the participant"),
+    "dtmf_sequence": Field("tones sent when the call is answered", privacy=SECRET),
+    "local_display_name": Field("name shown to the participant", privacy=PERSONAL),
+    "remote_display_name": Field("name of the participant", privacy=PERSONAL),
     "description": Field("text"),
-    "presentation_url": Field("RTMP address for the presentation", secret=True),
+    "presentation_url": Field("RTMP address for the presentation", privacy=SECRET),
     "system_location_name": Field("name of the system location that places the call"),
 }
 # fmt: on

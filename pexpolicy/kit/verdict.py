@@ -15,7 +15,7 @@ from pexpolicy.explain import NotARequestError, explain
 from pexpolicy.kit.asking import asked, caught_audit
 from pexpolicy.kit.cases import Case, Expected
 from pexpolicy.policy import Answer, Policy
-from pexpolicy.redaction import REMOVED, sent
+from pexpolicy.redaction import REMOVED, Redaction
 
 MISSING = "nothing"
 MAX_SHOWN = 300
@@ -107,7 +107,7 @@ def _differences(
     yield from _unequal("action", expected.action or usual.action, reply.action)
     yield from _unequal("status", expected.status, reply.status)
     yield from _unequal("reason", expected.reason, outcome.decision.reason)
-    removed = sent(outcome.endpoint, outcome.decision)[1]
+    removed = Redaction().result(outcome.endpoint, outcome.decision)[1]
     got = _result(reply)
     if expected.result is not None and not (got is None and not expected.result):
         yield from _below("result", expected.result, got, removed)

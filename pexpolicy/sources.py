@@ -1,0 +1,35 @@
+"""Reading secrets from where a configuration says that they are: variables and files."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+class UnreadableError(Exception):
+    """A secret could not be read; ``key`` is the configuration key that says where it should be."""
+
+    def __init__(self, key: str, text: str) -> None:
+        super().__init__(text)
+        self.key = key
+
+
+def read_secret(name: str, variable: str | None, file: str | None, folder: Path) -> str:
+    """The secret ``name`` from an environment variable, else from a file relative to ``folder``.
+
+    A line end behind it is cut off. Raises ``UnreadableError``, also for an empty one.
+    """
+    if variable is not None:
+        value = os.environ.get(variable)
+        if not value:
+            text = f"the environment variable {variable} is not set or empty"
+            raise UnreadableError(f"{name}_env", text)
+        return value
+    assert file is not None
+    try:
+        value = (folder / file).read_text().rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UnreadableError(f"{name}_file", f"cannot be read: {error}") from None
+    if not value:
+        raise UnreadableError(f"{name}_file", "the file is empty")
+    return value
