@@ -92,6 +92,7 @@ lock: ## renew the locks to the newest versions (UPGRADE= adds only what is miss
 	@$(COMPILE) $(UPGRADE) $(INSTALLED) --extra author --group dev -o requirements.lock
 	@$(COMPILE) $(INSTALLED) -c requirements.lock -o deploy/requirements.lock
 	@$(COMPILE) --group build -c requirements.lock -o deploy/build.lock
+	@$(COMPILE) $(UPGRADE) bench/peers/requirements.in -o bench/peers/requirements.lock
 
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-annotate --custom-compile-command "make lock"

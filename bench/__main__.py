@@ -16,12 +16,13 @@ from bench.cpu import ThreadEnded
 from bench.findings import Finding
 from bench.lab import Lab, Terms
 from bench.load import LoadFailed, WrkMissing, require_wrk
+from bench.peers.launches import PeersMissing
 from bench.proof import ProofFailed
 from bench.scenarios import DEFAULT, SCENARIOS
 from bench.servers import NotServing
 
 _PAGE = 150
-_FAILURES = (NotServing, ProofFailed, LoadFailed, ThreadEnded, OSError)
+_FAILURES = (NotServing, ProofFailed, LoadFailed, ThreadEnded, PeersMissing, OSError)
 
 
 @click.command()

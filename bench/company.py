@@ -24,6 +24,18 @@ class Contender:
 
 
 @contextmanager
+def beside_each_other(
+    lab: Lab, entries: Sequence[tuple[Launch, Traffic]]
+) -> Iterator[list[Contender]]:
+    """The servers of ``entries``."""
+    with ExitStack() as stack:
+        yield [
+            Contender(stack.enter_context(lab.serve(launch, traffic)), traffic)
+            for launch, traffic in entries
+        ]
+
+
+@contextmanager
 def beside_bare(lab: Lab, entries: Sequence[tuple[Launch, Traffic]]) -> Iterator[list[Contender]]:
     """The servers of ``entries``, and last a bare one that sends the first one's reply."""
     with ExitStack() as stack:

@@ -76,6 +76,29 @@ def fight(lab: Lab, contenders: Sequence[Contender]) -> Duel:
     return Duel(costs)
 
 
+def alternate(lab: Lab, contenders: Sequence[Contender], warm_up: int = 10) -> Duel:
+    """As ``fight``, with one server under load at a time, in turn.
+
+    For servers whose run time compiles or collects in threads of its own: beside others on one
+    core those starve. The rounds are short, so that the noise of the machine meets each alike.
+    """
+    for one in contenders:
+        proof.check_sample(one.server, one.traffic, lab.authorization)
+    targets = {one.name: lab.target(one.server, one.traffic) for one in contenders}
+    for one in contenders:
+        lab.load([targets[one.name]], warm_up)
+    costs: dict[str, list[float]] = {one.name: [] for one in contenders}
+    for number in range(1, lab.terms.rounds + 1):
+        for one in contenders:
+            measured = _round(lab, [one], [targets[one.name]])
+            requests, seconds = measured[one.name]
+            costs[one.name].append(seconds / requests)
+        lab.say(f"round {number}/{lab.terms.rounds}: {_latest(costs)}")
+    for one in contenders:
+        proof.check_all(one.server, one.traffic, lab.authorization)
+    return Duel(costs)
+
+
 def _round(
     lab: Lab, contenders: Sequence[Contender], targets: list[Target]
 ) -> dict[str, tuple[int, float]]:

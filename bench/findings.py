@@ -18,21 +18,33 @@ class Verdict(Enum):
 
 @dataclass(frozen=True)
 class Limit:
-    """The largest figure allowed. An aim is shown; only a goal makes the benchmark fail."""
+    """The largest figure allowed, or the smallest. An aim is shown; only a goal makes the
+    benchmark fail.
+    """
 
-    most: float
+    bound: float
     goal: bool = True
+    smallest: bool = False
+
+    def __str__(self) -> str:
+        return f"{'at least' if self.smallest else 'at most'} {self.bound:g}"
 
     def verdict(self, figure: float) -> Verdict:
         """Whether ``figure`` keeps it."""
+        kept = figure >= self.bound if self.smallest else figure <= self.bound
         if self.goal:
-            return Verdict.MET if figure <= self.most else Verdict.MISSED
-        return Verdict.AIM_MET if figure <= self.most else Verdict.AIM_MISSED
+            return Verdict.MET if kept else Verdict.MISSED
+        return Verdict.AIM_MET if kept else Verdict.AIM_MISSED
 
 
 def goal(most: float) -> Limit:
     """A figure that has to be reached."""
     return Limit(most)
+
+
+def at_least(bound: float) -> Limit:
+    """A figure that has to be reached from below."""
+    return Limit(bound, smallest=True)
 
 
 def aim(most: float) -> Limit:

@@ -55,7 +55,7 @@ def method(terms: Terms) -> str:
 
 def show(console: Console, findings: Sequence[Finding], terms: Terms) -> None:
     """Print the table, the versions and the method."""
-    table = Table("scenario", "what", "figure", "quartiles", "at most", "verdict", "detail")
+    table = Table("scenario", "what", "figure", "quartiles", "goal", "verdict", "detail")
     for one in findings:
         verdict = one.verdict
         table.add_row(
@@ -94,7 +94,7 @@ def _quartiles(one: Finding) -> str:
 
 
 def _limit(limit: Limit | None) -> str:
-    return f"{limit.most:g}" if limit else ""
+    return str(limit) if limit else ""
 
 
 def _plain(one: Finding) -> dict[str, object]:
@@ -105,7 +105,8 @@ def _plain(one: Finding) -> dict[str, object]:
         "low_quartile": one.figure.low,
         "high_quartile": one.figure.high,
         "unit": one.unit,
-        "at_most": one.limit.most if one.limit else None,
+        "limit": one.limit.bound if one.limit else None,
+        "limit_is_smallest": one.limit.smallest if one.limit else None,
         "is_goal": one.limit.goal if one.limit else None,
         "verdict": one.verdict.value or None,
         "detail": one.detail,

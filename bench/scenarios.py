@@ -3,30 +3,19 @@
 from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 
-from bench import cpu, launches, pauses, startup
+from bench import contests, cpu, launches, pauses, startup
 from bench.company import Contender, beside_bare
 from bench.duel import Duel, fight
 from bench.findings import Finding, aim, goal, single
 from bench.lab import Lab
 from bench.toml import Table
-from bench.traffic import Result, Traffic, calls
+from bench.traffic import PER_CALL, PREPARED, Traffic, calls
 
 FEW, MANY = 10, 100_000
 _STARTS = 9
 _GC_SECONDS = 10
 _ABSTAINING = 10
 _MB = 1e6
-
-ENGINEERING: Result = {
-    "service_type": "conference",
-    "name": "Engineering Room",
-    "service_tag": "engineering-room",
-}
-PREPARED = calls(lambda _n: "engineering", lambda _n: ENGINEERING)
-PER_CALL = calls(
-    lambda n: f"standup{n:04}",
-    lambda n: {"service_type": "conference", "name": f"Default Room - standup{n:04}"},
-)
 
 
 def self_check(lab: Lab) -> list[Finding]:
@@ -145,6 +134,9 @@ SCENARIOS: Mapping[str, Callable[[Lab], list[Finding]]] = {
     "ten-plugins": ten_plugins,
     "eight-fields": eight_fields,
     "full-45-fields": full_45_fields,
+    "peers": contests.peers,
+    "express": contests.express,
+    "latency": contests.latency,
     "plain-query": plain_query,
     "self-check": self_check,
 }

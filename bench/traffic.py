@@ -77,3 +77,15 @@ def _target(n: int, local_alias: str) -> str:
         "local_alias": local_alias,
     }
     return f"/policy/v1/service/configuration?{urlencode(parameters)}"
+
+
+ENGINEERING: Result = {
+    "service_type": "conference",
+    "name": "Engineering Room",
+    "service_tag": "engineering-room",
+}
+PREPARED = calls(lambda _n: "engineering", lambda _n: ENGINEERING)
+PER_CALL = calls(
+    lambda n: f"standup{n:04}",
+    lambda n: {"service_type": "conference", "name": f"Default Room - standup{n:04}"},
+)

@@ -1,6 +1,6 @@
-"""The place of the peers: the same policy as its users would write it in another framework.
+"""The same policy as its users would write it in other frameworks.
 
-One module per peer, each with a function that gives a :class:`bench.servers.Launch`: the command
-that starts it on loopback, its audit file, and whether it asks for credentials. Everything else,
-proof of its answers included, is that of our own server.
+Each peer has two rooms and a default room, one set of credentials, and an audit line for each call
+in a file; none checks its reply, and none is given more than its own documentation gives it. They
+are proved and measured like our own server.
 """
