@@ -71,7 +71,7 @@ def run(
 
 
 def _command(wrk: str, target: Target, seconds: int, connections: int) -> list[str]:
-    options = ["-t1", f"-c{connections}", f"-d{seconds}s", "-s", str(_SCRIPT)]
+    options = ["-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "20s", "-s", str(_SCRIPT)]
     return [wrk, *options, f"http://127.0.0.1:{target.port}", "--", str(target.calls)]
 
 
