@@ -43,7 +43,7 @@ define require_python
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint fix lock bench fuzz chaos prove-image clean
+.PHONY: help setup run test lint fix lock bench soak fuzz chaos prove-image clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -101,6 +101,9 @@ INSTALLED = pyproject.toml $(addsuffix /pyproject.toml,$(PLUGINS)) --extra speed
 
 bench: $(STAMP) ## measure the server beside a bare aiohttp program (Linux, needs wrk)
 	@$(BIN)/python -m bench $(ARGS)
+
+soak: $(STAMP) ## two million mixed calls, and the slopes of memory, descriptors, threads, p99
+	@$(BIN)/python -m bench.soak $(ARGS)
 
 fuzz: $(STAMP) ## a million malformed requests, and a million generated decisions
 	@$(ISOLATED) $(BIN)/python -m tests.fuzz $(ARGS)

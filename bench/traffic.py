@@ -29,6 +29,10 @@ class Traffic:
         first = self.result(0)
         return Traffic(self.targets, lambda _index: first)
 
+    def starting_with(self, index: int) -> "Traffic":
+        """The same calls, another one first: it is the one that a server is waited for with."""
+        return Traffic((*self.targets[index:], *self.targets[:index]), self.result)
+
     def unescaped(self) -> "Traffic":
         """The same calls with ``:``, ``/`` and ``@`` of their values as they are.
 
