@@ -83,7 +83,7 @@ def _command(wrk: str, target: Target, seconds: int, connections: int) -> list[s
     return [wrk, *options, f"http://127.0.0.1:{target.port}", "--", str(target.calls)]
 
 
-def _totals(name: str, child: subprocess.Popen[str], seconds: int, any_status: bool) -> Totals:
+def _totals(name: str, child: subprocess.Popen[str], seconds: int, *, any_status: bool) -> Totals:
     printed, _ = child.communicate(timeout=seconds + 30)
     lines = [line for line in printed.splitlines() if line.startswith("totals ")]
     if child.returncode or not lines:

@@ -1,9 +1,9 @@
 """``python -m bench.soak``: millions of mixed calls, and the slopes of what must not grow.
 
 The calls are the recorded ones of ``tests/data/samples.jsonl``, each with a tag of its own, so all
-six endpoints, and paths that nobody knows. Between slices of the load the server's memory, descriptors
-and threads are read, and each slice tells its 99th percentile. What counts is the slope after the
-first half: start-up, caches that fill and pools that grow to their size lie before it.
+six endpoints, and paths that nobody knows. Between slices of the load the server's memory,
+descriptors and threads are read, and each slice tells its 99th percentile. What counts is the slope
+after the first half: start-up, caches that fill and pools that grow to their size lie before it.
 """
 
 import json
