@@ -7,7 +7,9 @@ import gc
 import sys
 from collections.abc import Callable
 from contextlib import redirect_stdout
+from dataclasses import dataclass
 
+from pexpolicy import __version__, notify
 from pexpolicy.audit import Audit, open_audit
 from pexpolicy.chain import Log
 from pexpolicy.config import ConfigError, Settings
@@ -19,6 +21,8 @@ from pexpolicy.policy import Policy
 from pexpolicy.problems import Problem
 from pexpolicy.readiness import Readiness, State
 from pexpolicy.regime import regime_of
+from pexpolicy.reload.occasions import Occasions
+from pexpolicy.reload.reloading import Build, Reloads
 from pexpolicy.server import Service
 from pexpolicy.stopping import Stop
 from pexpolicy.succession import Succession
@@ -29,15 +33,24 @@ Stopping = Callable[[float, Leftovers], None]
 """Told that the program has to have ended in so many seconds, and who may keep it from that."""
 
 
-async def serve(
-    policy: Policy,
-    log: Log,
-    address: Address,
-    announce: Callable[[str], None],
-    stopping: Stopping = lambda *_: None,
-) -> Leftovers:
-    """Serve until SIGTERM or SIGINT; gives what tells who was left behind. ``announce`` is called
-    with the URL once calls are answered.
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a server has around it.
+
+    ``build`` makes the policy of a later configuration. ``say`` is for what an operator wants to
+    read, such as the URL once calls are answered. ``stopping`` is told when the end has begun.
+    ``read_at`` is when the first policy began to be made, in seconds since the epoch.
+    """
+
+    log: Log
+    build: Build
+    read_at: float
+    say: Callable[[str], None]
+    stopping: Stopping = lambda *_: None
+
+
+async def serve(policy: Policy, address: Address, around: Surroundings) -> Leftovers:
+    """Serve until SIGTERM or SIGINT; gives what tells who was left behind.
 
     Raises ``ConfigError`` for plugins and files that do not open, ``OSError`` for an address.
     """
@@ -47,12 +60,13 @@ async def serve(
     try:
         # Standard output is the audit's alone: what plugins print would stand between its lines.
         with redirect_stdout(sys.stderr):
-            succession = await _begun(policy, audit, log)
+            succession = await _begun(policy, audit, around.log)
+            reloads = Reloads(succession, audit, around.build)
             try:
-                await _answer(succession, stop, address, announce, stopping)
+                await _answer(succession, reloads, stop, address, around)
             finally:
                 await succession.end()
-        stopping(LINGERING, lambda: succession.leftovers)
+        around.stopping(LINGERING, lambda: succession.leftovers)
     finally:
         audit.close()
     return lambda: succession.leftovers
@@ -76,23 +90,24 @@ async def _begun(policy: Policy, audit: Audit, log: Log) -> Succession:
 
 
 async def _answer(
-    succession: Succession,
-    stop: Stop,
-    address: Address,
-    announce: Callable[[str], None],
-    stopping: Stopping,
+    succession: Succession, reloads: Reloads, stop: Stop, address: Address, around: Surroundings
 ) -> None:
     """Answer calls until the server is told to stop, and those that are under way then."""
     service = succession.service
-    async with listening(service, address) as sockets:
+    occasions = Occasions(reloads, around.log, around.say, around.read_at)
+    async with occasions.taken(), listening(service, address) as sockets:
         # What was made so far lives as long as the server: the collector need not look at it.
         gc.freeze()
         gc.enable()
         service.readiness.state = State.READY
         bound = sockets[0].getsockname()
         name = f"[{bound[0]}]" if ":" in bound[0] else bound[0]
-        announce(f"http://{name}:{bound[1]}{service.base_path}")
+        names = ", ".join(plugin.name for plugin in succession.policy.plugins) or "none"
+        url = f"http://{name}:{bound[1]}{service.base_path}"
+        around.say(f"pexpolicy {__version__} answers on {url} (plugins: {names})")
+        notify.notify(notify.READY)
         await stop.asked.wait()
+        notify.notify(notify.STOPPING)
         delay = succession.policy.settings.server.drain_delay
-        stopping(STOPPING + delay, lambda: succession.leftovers)
+        around.stopping(STOPPING + delay, lambda: succession.leftovers)
         await drain(service.readiness, stop, delay)
