@@ -79,6 +79,7 @@ class Settings:
     password: SecretStr | None = field(default=None, repr=False)
     privacy: PrivacyTable = field(default_factory=PrivacyTable)
     privacy_key: SecretStr | None = field(default=None, repr=False)
+    sign_key: SecretStr | None = field(default=None, repr=False)
 
     def resolve(self, path: str) -> Path:
         """A path in the configuration, relative to the file that it stands in."""
@@ -132,11 +133,19 @@ def from_document(document: Mapping[str, Any], path: Path, config_hash: str) -> 
             key = SecretStr(read_secret("key", privacy.key_env, privacy.key_file, path.parent))
     except UnreadableError as error:
         problems.append(Problem(("privacy", error.key), str(error)))
+    sign_key = None
+    audit = tables.audit
+    try:
+        if audit.sign_key_env is not None or audit.sign_key_file is not None:
+            pem = read_secret("sign_key", audit.sign_key_env, audit.sign_key_file, path.parent)
+            sign_key = SecretStr(pem)
+    except UnreadableError as error:
+        problems.append(Problem(("audit", error.key), str(error)))
     settings = Settings(
         path=path,
         config_hash=config_hash,
         server=tables.server,
-        audit=tables.audit,
+        audit=audit,
         endpoints=dict(tables.endpoints.items()),
         infinity={kind: frozenset(names) for kind, names in tables.infinity if names is not None},
         plugins=tables.plugins,
@@ -145,6 +154,7 @@ def from_document(document: Mapping[str, Any], path: Path, config_hash: str) -> 
         password=password,
         privacy=privacy,
         privacy_key=key,
+        sign_key=sign_key,
     )
     if problems:
         raise ConfigError(path, problems, settings)

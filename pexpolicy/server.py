@@ -72,8 +72,8 @@ class Service:
             self._report(name, error)
             answer = policy.last_resort(name, params, alias, decision_id)
         recorded = self._record(policy, params, alias, answer, began, request.remote)
-        if recorded is not None:
-            await recorded
+        if recorded is not None and not await recorded:
+            answer = policy.unrecorded(answer.outcome, rejects=self.audit.rejects)
         policy.conclude(answer.outcome, self.audit)
         reply = answer.reply
         return WholeResponse(reply.status, reply.content_type, reply.body)
@@ -93,7 +93,7 @@ class Service:
             return self.audit.decision(params, alias, answer, ms, peer, policy.config_hash)
         except Exception as error:  # noqa: BLE001 - a fault in writing about it must not cost the call
             self._report(answer.outcome.endpoint, error)
-            return None
+            return self.audit.unwritten()
 
     def _report(self, name: str, error: Exception) -> None:
         fault = blame(error)

@@ -12,7 +12,8 @@ from contextlib import asynccontextmanager, redirect_stdout
 
 from aiohttp import web
 
-from pexpolicy.audit import Audit, open_audit
+from pexpolicy.audit import Audit, audit_of
+from pexpolicy.audit.checkpoints import KeyUnusableError
 from pexpolicy.chain import Log
 from pexpolicy.config import ConfigError
 from pexpolicy.credentials import BasicAuth
@@ -20,7 +21,6 @@ from pexpolicy.ending import LINGERING, STOPPING
 from pexpolicy.policy import Policy
 from pexpolicy.problems import Problem
 from pexpolicy.protocol import PolicyProtocol
-from pexpolicy.redaction import redaction_of
 from pexpolicy.server import Service
 
 DRAIN = 5.0
@@ -70,12 +70,16 @@ async def serve(
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    path = settings.resolve(settings.audit.path) if settings.audit.path else None
     try:
-        audit = open_audit(path, redaction_of(settings))
+        audit = audit_of(settings)
     except OSError as error:
-        text = f"{path} cannot be opened: {error.strerror}"
+        text = f"{error.filename} cannot be opened: {error.strerror}"
         raise ConfigError(settings.path, [Problem(("audit", "path"), text)]) from None
+    except KeyUnusableError as error:
+        key = "sign_key_env" if settings.audit.sign_key_env else "sign_key_file"
+        raise ConfigError(settings.path, [Problem(("audit", key), str(error))]) from None
+    audit.begin(loop)
+    loop.add_signal_handler(signal.SIGUSR1, audit.reopen)
     # Standard output is the audit's alone: what plugins print would stand between its lines.
     try:
         with redirect_stdout(sys.stderr):
