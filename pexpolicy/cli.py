@@ -10,6 +10,7 @@ import click
 from pexpolicy import __version__
 
 COMMANDS = {
+    "audit": "pexpolicy.audit.command:audit",
     "check": "pexpolicy.commands.check:check",
     "explain": "pexpolicy.commands.explain:explain",
     "healthcheck": "pexpolicy.commands.healthcheck:healthcheck",

@@ -81,6 +81,7 @@ class Settings:
     privacy: PrivacyTable = field(default_factory=PrivacyTable)
     privacy_key: SecretStr | None = field(default=None, repr=False)
     secret_files: tuple[Path, ...] = ()
+    sign_key: SecretStr | None = field(default=None, repr=False)
 
     def resolve(self, path: str) -> Path:
         """A path in the configuration, relative to the file that it stands in."""
@@ -139,11 +140,19 @@ def from_document(document: Mapping[str, Any], path: Path, config_hash: str) -> 
             key = SecretStr(read_secret("key", privacy.key_env, privacy.key_file, path.parent))
     except UnreadableError as error:
         problems.append(Problem(("privacy", error.key), str(error)))
+    sign_key = None
+    audit = tables.audit
+    try:
+        if audit.sign_key_env is not None or audit.sign_key_file is not None:
+            pem = read_secret("sign_key", audit.sign_key_env, audit.sign_key_file, path.parent)
+            sign_key = SecretStr(pem)
+    except UnreadableError as error:
+        problems.append(Problem(("audit", error.key), str(error)))
     settings = Settings(
         path=path,
         config_hash=config_hash,
         server=tables.server,
-        audit=tables.audit,
+        audit=audit,
         endpoints=dict(tables.endpoints.items()),
         infinity={kind: frozenset(names) for kind, names in tables.infinity if names is not None},
         plugins=tables.plugins,
@@ -157,6 +166,7 @@ def from_document(document: Mapping[str, Any], path: Path, config_hash: str) -> 
             for file in (auth.password_file if auth else None, privacy.key_file)
             if file is not None
         ),
+        sign_key=sign_key,
     )
     if problems:
         raise ConfigError(path, problems, settings)

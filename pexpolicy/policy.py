@@ -26,6 +26,8 @@ OPENING_LIMIT = 20.0
 """Seconds in which the lifespan of a plugin must have begun."""
 CLOSING_LIMIT = 2.0
 """Seconds in which it must have ended."""
+UNRECORDED = "audit unavailable"
+"""The reason of an answer that stands in for one that could not be written down."""
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -150,6 +152,17 @@ class Policy:
         request = chain.endpoint.parse(params, alias)
         outcome = Outcome(decision_id, name, request, decision, DEFAULT, [])
         return Answer(outcome, chain.endpoint.reply(decision, decision_id, DEFAULT))
+
+    def unrecorded(self, outcome: Outcome, *, rejects: bool) -> Answer:
+        """The answer in place of one that must not leave, because it could not be written down.
+
+        It decides nothing of our own: Infinity goes on by itself, or is asked to refuse.
+        """
+        endpoint = self.chains[outcome.endpoint].endpoint
+        kind = endpoint.refusal if rejects else endpoint.default
+        decision = type(kind).from_result(kind.set_fields(), reason=UNRECORDED)
+        instead = msgspec.structs.replace(outcome, decision=decision, decided_by=DEFAULT)
+        return Answer(instead, endpoint.reply(decision, outcome.decision_id, DEFAULT))
 
 
 def _is_ours() -> bool:

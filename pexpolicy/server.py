@@ -77,8 +77,8 @@ class Service:
                 self._report(name, error)
                 answer = policy.last_resort(name, params, alias, decision_id)
             recorded = self._record(regime, params, alias, answer, began, request.remote)
-            if recorded is not None:
-                await recorded
+            if recorded is not None and not await recorded:
+                answer = policy.unrecorded(answer.outcome, rejects=regime.audit.rejects)
             policy.conclude(answer.outcome, regime.audit)
         finally:
             regime.calls.end()
@@ -104,7 +104,7 @@ class Service:
             return regime.audit.decision(params, alias, answer, ms, peer, config_hash)
         except Exception as error:  # noqa: BLE001 - a fault in writing about it must not cost the call
             self._report(answer.outcome.endpoint, error)
-            return None
+            return regime.audit.unwritten()
 
     def _report(self, name: str, error: Exception) -> None:
         fault = blame(error)

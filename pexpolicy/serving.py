@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import signal
 import sys
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 
 from pexpolicy import __version__, notify
-from pexpolicy.audit import Audit, open_audit
+from pexpolicy.audit import Audit, audit_of
+from pexpolicy.audit.checkpoints import KeyUnusableError
 from pexpolicy.chain import Log
 from pexpolicy.config import ConfigError, Settings
 from pexpolicy.draining import drain
@@ -54,9 +56,12 @@ async def serve(policy: Policy, address: Address, around: Surroundings) -> Lefto
 
     Raises ``ConfigError`` for plugins and files that do not open, ``OSError`` for an address.
     """
+    loop = asyncio.get_running_loop()
     stop = Stop()
-    stop.listen(asyncio.get_running_loop())
+    stop.listen(loop)
     audit = _opened(policy.settings)
+    audit.begin(loop)
+    loop.add_signal_handler(signal.SIGUSR1, audit.reopen)
     try:
         # Standard output is the audit's alone: what plugins print would stand between its lines.
         with redirect_stdout(sys.stderr):
@@ -73,12 +78,14 @@ async def serve(policy: Policy, address: Address, around: Surroundings) -> Lefto
 
 
 def _opened(settings: Settings) -> Audit:
-    path = settings.resolve(settings.audit.path) if settings.audit.path else None
     try:
-        return open_audit(path)
+        return audit_of(settings)
     except OSError as error:
-        text = f"{path} cannot be opened: {error.strerror}"
+        text = f"{error.filename} cannot be opened: {error.strerror}"
         raise ConfigError(settings.path, [Problem(("audit", "path"), text)]) from None
+    except KeyUnusableError as error:
+        key = "sign_key_env" if settings.audit.sign_key_env else "sign_key_file"
+        raise ConfigError(settings.path, [Problem(("audit", key), str(error))]) from None
 
 
 async def _begun(policy: Policy, audit: Audit, log: Log) -> Succession:

@@ -22,7 +22,7 @@ _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\]\(([^)\s#:]*)(?:#([^)\s]+))?\)")
 _CHANGING = [
     (re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"), "an id"),
-    (re.compile(r"\b[0-9a-f]{16}\b"), "a hash"),
+    (re.compile(r"\b([0-9a-f]{16}|[0-9a-f]{64})\b"), "a hash"),
     (re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+Z"), "a time"),
     (re.compile(r'(?<="ms":)[\d.]+'), "0"),
     (re.compile(r"(?<= )\d+\.\d\d(?=\s|$)", re.MULTILINE), "0"),

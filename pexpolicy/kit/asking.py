@@ -11,7 +11,7 @@ from typing import Any
 
 from uuid_utils import uuid7
 
-from pexpolicy.audit import Audit, Sink
+from pexpolicy.audit import Audit
 from pexpolicy.kit.requests import alias_of, endpoint_of
 from pexpolicy.parameters import Request
 from pexpolicy.policy import Answer, Policy
@@ -22,11 +22,8 @@ Line = dict[str, Any]
 _catching: list[list[Line]] = []
 
 
-class _Caught(Sink):
+class _Caught:
     """The end of an audit that goes to whoever is listening, and nowhere else."""
-
-    def __init__(self) -> None:
-        super().__init__(-1, owned=False)
 
     def info(self, line: bytes) -> None:
         """Hand one line to every listener."""
@@ -34,6 +31,16 @@ class _Caught(Sink):
             event = json.loads(line)
             for lines in _catching:
                 lines.append(copy.deepcopy(event))
+
+    def tick(self) -> float:
+        """There is nothing to look after."""
+        return 3600.0
+
+    def reopen(self) -> None:
+        """There is no file."""
+
+    def close(self) -> None:
+        """There is no file."""
 
 
 @contextmanager
