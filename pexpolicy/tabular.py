@@ -12,10 +12,10 @@ import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar, get_args, get_origin
+from typing import Annotated, Any, Generic, TypeVar, get_args, get_origin
 
 import pydantic
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationInfo
 from pydantic.fields import FieldInfo
 
 from pexpolicy.contract.refusal import brief, did_you_mean
@@ -29,6 +29,16 @@ class TableRow(BaseModel):
     """The base of a row. It is not strict: all that a CSV file holds is text."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _beside_the_configuration(written: Any, info: ValidationInfo) -> Any:
+    if not isinstance(written, str):
+        return written
+    return (info.context or {}).get("root", Path()) / written
+
+
+TableFile = Annotated[Path, BeforeValidator(_beside_the_configuration)]
+"""A setting that names a file, relative to the configuration file."""
 
 
 R = TypeVar("R", bound=BaseModel)
