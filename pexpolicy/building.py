@@ -123,7 +123,7 @@ def _undeclared(plugins: Iterable[Plugin], names: DeclaredNames) -> Iterable[Pro
 
 
 def _own_advice(settings: Settings, plugins: Iterable[Plugin]) -> Iterable[Advice]:
-    if settings.user is None and settings.server.allow_anonymous:
+    if not settings.credentials and settings.server.allow_anonymous:
         text = "anybody who reaches the port can ask for PINs; add [auth]"
         yield Advice(("server", "allow_anonymous"), text)
     if settings.audit.path is not None:

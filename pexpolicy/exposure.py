@@ -14,7 +14,7 @@ def surroundings(settings: Settings, host: str | None = None) -> list[Problem]:
     ``host`` is the address to listen on, by default the configured one.
     """
     address = host or settings.server.host
-    if settings.user is None and not settings.server.allow_anonymous and not _loopback(address):
+    if not settings.credentials and not settings.server.allow_anonymous and not _loopback(address):
         text = (
             f"{address} can be reached from elsewhere and there is no [auth]; add it, or write "
             "allow_anonymous = true if everybody may ask"

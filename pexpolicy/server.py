@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable
+from http import HTTPStatus
 from urllib.parse import unquote
 
 from aiohttp import hdrs, web
 from uuid_utils import uuid7
 
+from pexpolicy.access.gate import Gate
+from pexpolicy.access.refusals import Refusal, Refusals
 from pexpolicy.audit import Audit
 from pexpolicy.chain import Log
-from pexpolicy.credentials import BasicAuth
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.faults import blame
 from pexpolicy.parameters import Params
@@ -36,12 +38,13 @@ class Service:
     """
 
     def __init__(
-        self, policy: Policy, audit: Audit, auth: BasicAuth | None, log: Log, base_path: str = ""
+        self, policy: Policy, audit: Audit, gate: Gate, log: Log, base_path: str = ""
     ) -> None:
         self.policy = policy
         self.audit = audit
-        self.auth = auth
+        self.gate = gate
         self.log = log
+        self.refusals = Refusals(audit, lambda: self.policy.config_hash)
         paths = {base_path + endpoint.path: name for name, endpoint in ENDPOINTS.items()}
         self._named = {path: name for path, name in paths.items() if not path.endswith("/")}
         self._with_alias = {path: name for path, name in paths.items() if path.endswith("/")}
@@ -61,8 +64,12 @@ class Service:
                 return self._elsewhere(request, path)
         if request.method not in READABLE:
             return self._not_allowed(request)
-        if self.auth is not None and not self.auth.accepts(request.headers.get(hdrs.AUTHORIZATION)):
-            return self._unauthorised(request, name)
+        gate = self.gate
+        if (peer := gate.known(request)) is None:
+            admitted = await gate.examine(request)
+            if isinstance(admitted, Refusal):
+                return self._not_admitted(admitted, name)
+            peer = admitted.peer
         params = url.query
         policy = self.policy
         decision_id = str(uuid7())
@@ -71,7 +78,7 @@ class Service:
         except Exception as error:  # noqa: BLE001 - a fault of ours must not cost the call
             self._report(name, error)
             answer = policy.last_resort(name, params, alias, decision_id)
-        recorded = self._record(policy, params, alias, answer, began, request.remote)
+        recorded = self._record(policy, params, alias, answer, began, peer)
         if recorded is not None:
             await recorded
         policy.conclude(answer.outcome, self.audit)
@@ -101,9 +108,12 @@ class Service:
             "internal fault", endpoint=name, error=fault.summary, traceback=fault.lines
         )
 
-    def _unauthorised(self, request: web.BaseRequest, name: str) -> web.StreamResponse:
-        self._refused("unauthorised", 401, request, endpoint=name)
-        return WholeResponse(401, "", b"", extra=_CHALLENGE)
+    def _not_admitted(self, refusal: Refusal, name: str) -> web.StreamResponse:
+        self.refusals.note(refusal.reason, refusal.status, refusal.peer, endpoint=name)
+        challenge = _CHALLENGE if refusal.status == HTTPStatus.UNAUTHORIZED else b""
+        response = WholeResponse(refusal.status, "", b"", extra=challenge)
+        response.force_close()
+        return response
 
     def _not_allowed(self, request: web.BaseRequest) -> web.StreamResponse:
         self._refused("method not allowed", 405, request)
@@ -121,9 +131,4 @@ class Service:
         return WholeResponse(404, "", b"")
 
     def _refused(self, why: str, status: int, request: web.BaseRequest, **facts: object) -> None:
-        config_hash = self.policy.config_hash
-        self.audit.refused(why, status, request.remote, config_hash, **facts)
-
-    def malformed(self, status: int, peer: str | None) -> None:
-        """Note a request that was no HTTP, or longer than allowed."""
-        self.audit.refused("malformed", status, peer, self.policy.config_hash)
+        self.refusals.note(why, status, self.gate.peer(request), **facts)

@@ -12,10 +12,14 @@ from contextlib import asynccontextmanager, redirect_stdout
 
 from aiohttp import web
 
+from pexpolicy.access.binding import bind
+from pexpolicy.access.certificates import certificates_of
+from pexpolicy.access.connections import Connection
+from pexpolicy.access.door import Door
+from pexpolicy.access.gate import Gate
 from pexpolicy.audit import Audit, open_audit
 from pexpolicy.chain import Log
 from pexpolicy.config import ConfigError
-from pexpolicy.credentials import BasicAuth
 from pexpolicy.ending import LINGERING, STOPPING
 from pexpolicy.policy import Policy
 from pexpolicy.problems import Problem
@@ -35,23 +39,34 @@ async def listening(
     way.
     """
     settings = policy.settings
-    auth = None
-    if settings.user is not None and settings.password is not None:
-        auth = BasicAuth(settings.user, settings.password.get_secret_value())
-    service = Service(policy, audit, auth, log, settings.server.base_path)
+    service = Service(policy, audit, Gate.of(settings), log, settings.server.base_path)
     loop = asyncio.get_running_loop()
     server = web.Server(service)
 
-    def protocol() -> PolicyProtocol:
-        return PolicyProtocol(server, loop=loop, malformed=service.malformed)
+    def protocol(connection: Connection) -> PolicyProtocol:
+        return PolicyProtocol(
+            server,
+            loop=loop,
+            connection=connection,
+            refusals=service.refusals,
+            limits=settings.limits,
+        )
 
-    listener = await loop.create_server(protocol, host, port, backlog=1024)
+    door = Door(
+        protocol,
+        lambda: service.gate,
+        service.refusals,
+        settings.limits,
+        certificates_of(settings, log),
+    )
+    sockets = await bind(host, port)
     try:
-        yield list(listener.sockets)
+        async with door.open(sockets):
+            yield sockets
     finally:
-        listener.close()
         server.pre_shutdown()
         await server.shutdown(DRAIN)
+        service.gate.close()
 
 
 async def serve(
@@ -100,6 +115,7 @@ async def _until(
         gc.enable()
         bound = sockets[0].getsockname()
         name = f"[{bound[0]}]" if ":" in bound[0] else bound[0]
-        announce(f"http://{name}:{bound[1]}{policy.settings.server.base_path}")
+        scheme = "https" if policy.settings.tls is not None else "http"
+        announce(f"{scheme}://{name}:{bound[1]}{policy.settings.server.base_path}")
         await stop.wait()
         stopping(STOPPING)

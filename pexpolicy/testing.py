@@ -24,9 +24,9 @@ from contextlib import asynccontextmanager
 from aiohttp import web
 from aiohttp.test_utils import RawTestServer, TestClient
 
+from pexpolicy.access.gate import Gate
 from pexpolicy.chain import Outcome, Step
 from pexpolicy.config import ConfigError
-from pexpolicy.credentials import BasicAuth
 from pexpolicy.kit.asking import asked, audit_lines, caught_audit
 from pexpolicy.kit.cases import Case, CasesError, load_cases
 from pexpolicy.kit.door import Config, Log, Subject, opened, policy_of
@@ -102,10 +102,8 @@ async def client(
     """
     async with opened(plugins, config) as policy:
         settings = policy.settings
-        auth = None
-        if settings.user is not None and settings.password is not None:
-            auth = BasicAuth(settings.user, settings.password.get_secret_value())
-        service = Service(policy, caught_audit(), auth, Log(), settings.server.base_path)
+        gate = Gate.of(settings)
+        service = Service(policy, caught_audit(), gate, Log(), settings.server.base_path)
         http: TestClient[web.BaseRequest, None] = TestClient(RawTestServer(service))
         async with http:
             yield http
