@@ -111,9 +111,7 @@ class Service:
     def _not_admitted(self, refusal: Refusal, name: str) -> web.StreamResponse:
         self.refusals.note(refusal.reason, refusal.status, refusal.peer, endpoint=name)
         challenge = _CHALLENGE if refusal.status == HTTPStatus.UNAUTHORIZED else b""
-        response = WholeResponse(refusal.status, "", b"", extra=challenge)
-        response.force_close()
-        return response
+        return WholeResponse(refusal.status, "", b"", extra=challenge)
 
     def _not_allowed(self, request: web.BaseRequest) -> web.StreamResponse:
         self._refused("method not allowed", 405, request)

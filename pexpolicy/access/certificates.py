@@ -10,7 +10,7 @@ import ssl
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
@@ -163,12 +163,12 @@ class Certificates:
         """When the certificate that is served expires."""
         return self._loaded.not_after
 
-    async def watch(self, pause: float = POLL) -> None:
+    async def watch(self) -> None:
         """Look at the files again and again, in a thread of its own; ends when it is cancelled."""
         loop = asyncio.get_running_loop()
         with ThreadPoolExecutor(1, thread_name_prefix="pexpolicy-tls") as thread:
             while True:
-                await asyncio.sleep(pause)
+                await asyncio.sleep(POLL)
                 await loop.run_in_executor(thread, self.look)
 
     def look(self) -> None:
@@ -201,11 +201,6 @@ class Certificates:
             problem=problem,
             not_after=self.not_after.isoformat(),
         )
-
-
-def days_left(not_after: datetime, now: datetime | None = None) -> float:
-    """Days until a certificate expires, negative behind it."""
-    return (not_after - (now or datetime.now(UTC))).total_seconds() / 86400
 
 
 def certificates_of(settings: Settings, log: Log) -> Certificates | None:

@@ -104,6 +104,7 @@ def pair_of(header: str) -> bytes:
     if scheme.lower() != b"basic":
         return b""
     try:
-        return base64.b64decode(encoded.strip(), validate=True)
+        pair = base64.b64decode(encoded.strip(), validate=True)
     except (binascii.Error, ValueError):
         return b""
+    return pair if b":" in pair else b""

@@ -119,13 +119,13 @@ class Gate:
     async def _unproven(
         self, credentials: Credentials, request: web.BaseRequest, origin: str
     ) -> Refusal | None:
-        header = request.headers.get(hdrs.AUTHORIZATION)
-        if header is None:
-            # A client that asks what to send does not guess.
+        pair = pair_of(request.headers.get(hdrs.AUTHORIZATION, ""))
+        if not pair:
+            # Whoever sends no user and password does not guess them.
             return Refusal(UNAUTHORISED, HTTPStatus.UNAUTHORIZED, origin)
         now = asyncio.get_running_loop().time()
         try:
-            if await credentials.verify(pair_of(header), self._attempts.of(origin, now)):
+            if await credentials.verify(pair, self._attempts.of(origin, now)):
                 return None
         except BusyError:
             return Refusal(BUSY, HTTPStatus.TOO_MANY_REQUESTS, origin)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Iterable
 
 from pexpolicy.subnets import Subnets, read_subnet
@@ -21,3 +22,13 @@ class Networks:
 
     def __bool__(self) -> bool:
         return len(self._subnets) > 0
+
+
+def is_loopback(host: str) -> bool:
+    """True for an address to listen on that nobody else reaches."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
