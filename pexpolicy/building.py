@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from pexpolicy.access.advice import advice_of as access_advice
 from pexpolicy.aftermath import Aftermath, Observer
 from pexpolicy.chain import Chain, Clock, Log
 from pexpolicy.config import ConfigError, Settings, load
@@ -136,9 +137,10 @@ def _undeclared(plugins: Iterable[Plugin], names: DeclaredNames) -> Iterable[Pro
 
 
 def _own_advice(settings: Settings, plugins: Iterable[Plugin]) -> Iterable[Advice]:
-    if settings.user is None and settings.server.allow_anonymous:
+    if not settings.credentials and settings.server.allow_anonymous:
         text = "anybody who reaches the port can ask for PINs; add [auth]"
         yield Advice(("server", "allow_anonymous"), text)
+    yield from access_advice(settings)
     if settings.audit.path is not None:
         folder = settings.resolve(settings.audit.path).parent
         if not folder.is_dir():

@@ -13,6 +13,7 @@ COMMANDS = {
     "audit": "pexpolicy.audit.command:audit",
     "check": "pexpolicy.commands.check:check",
     "explain": "pexpolicy.commands.explain:explain",
+    "hash-password": "pexpolicy.commands.hash_password:hash_password",
     "healthcheck": "pexpolicy.commands.healthcheck:healthcheck",
     "new-plugin": "pexpolicy.commands.new_plugin:new_plugin",
     "plugins": "pexpolicy.commands.plugins:plugins",

@@ -14,17 +14,22 @@ from typing import Any
 import pydantic
 from pydantic import BaseModel, ConfigDict, SecretStr
 
+from pexpolicy.access.credentials import Credential
+from pexpolicy.access.reading import credentials_of, files_of
 from pexpolicy.problems import Key, Problem, problems_of
 from pexpolicy.progress import Stage, silent
 from pexpolicy.sources import UnreadableError, read_secret
 from pexpolicy.tables import (
+    AccessTable,
     AuditTable,
     Document,
     EndpointName,
     EndpointTable,
+    LimitsTable,
     PluginTable,
     PrivacyTable,
     ServerTable,
+    TlsTable,
 )
 
 LARGE = 1_000_000
@@ -76,8 +81,10 @@ class Settings:
     infinity: Mapping[str, frozenset[str]]
     plugins: Mapping[str, PluginTable]
     plugin_dirs: tuple[Path, ...] = ()
-    user: str | None = None
-    password: SecretStr | None = field(default=None, repr=False)
+    credentials: tuple[Credential, ...] = ()
+    access: AccessTable = field(default_factory=AccessTable)
+    tls: TlsTable | None = None
+    limits: LimitsTable = field(default_factory=LimitsTable)
     privacy: PrivacyTable = field(default_factory=PrivacyTable)
     privacy_key: SecretStr | None = field(default=None, repr=False)
     secret_files: tuple[Path, ...] = ()
@@ -126,15 +133,10 @@ def from_document(document: Mapping[str, Any], path: Path, config_hash: str) -> 
     """Check a parsed configuration; raises ``ConfigError`` with everything that is wrong."""
     tables, problems = _salvage(document)
     problems += _unrejectable(tables.endpoints)
-    password = key = None
-    auth, privacy = tables.auth, tables.privacy
-    try:
-        if auth is not None:
-            password = SecretStr(
-                read_secret("password", auth.password_env, auth.password_file, path.parent)
-            )
-    except UnreadableError as error:
-        problems.append(Problem(("auth", error.key), str(error)))
+    key = None
+    privacy = tables.privacy
+    credentials, unread = credentials_of(tables.auth, path.parent)
+    problems += unread
     try:
         if privacy.personal == "hashed":
             key = SecretStr(read_secret("key", privacy.key_env, privacy.key_file, path.parent))
@@ -157,14 +159,14 @@ def from_document(document: Mapping[str, Any], path: Path, config_hash: str) -> 
         infinity={kind: frozenset(names) for kind, names in tables.infinity if names is not None},
         plugins=tables.plugins,
         plugin_dirs=tuple(path.parent / directory for directory in tables.plugin_dirs),
-        user=tables.auth.user if tables.auth else None,
-        password=password,
+        credentials=credentials,
+        access=tables.access,
+        tls=tables.tls,
+        limits=tables.limits,
         privacy=privacy,
         privacy_key=key,
         secret_files=tuple(
-            path.parent / file
-            for file in (auth.password_file if auth else None, privacy.key_file)
-            if file is not None
+            path.parent / file for file in (*files_of(tables.auth), privacy.key_file) if file
         ),
         sign_key=sign_key,
     )

@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
-import ipaddress
-
+from pexpolicy.access.advice import problems_of as certificate_problems
+from pexpolicy.access.networks import is_loopback
 from pexpolicy.config import Settings
 from pexpolicy.problems import Problem
 
 
 def surroundings(settings: Settings, host: str | None = None) -> list[Problem]:
-    """What keeps a server from listening: everybody could ask it for PINs.
+    """What keeps a server from listening: everybody could ask it for PINs, or nobody could.
 
     ``host`` is the address to listen on, by default the configured one.
     """
     address = host or settings.server.host
-    if settings.user is None and not settings.server.allow_anonymous and not _loopback(address):
+    if (
+        not settings.credentials
+        and not settings.server.allow_anonymous
+        and not is_loopback(address)
+    ):
         text = (
             f"{address} can be reached from elsewhere and there is no [auth]; add it, or write "
             "allow_anonymous = true if everybody may ask"
         )
-        return [Problem(("server", "host"), text)]
-    return []
-
-
-def _loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
+        return [Problem(("server", "host"), text), *certificate_problems(settings)]
+    return certificate_problems(settings)

@@ -9,11 +9,13 @@ from contextlib import asynccontextmanager
 
 from aiohttp import web
 
+from pexpolicy.access.binding import bind
+from pexpolicy.access.certificates import certificates_of
+from pexpolicy.access.connections import Connection
+from pexpolicy.access.door import Door
 from pexpolicy.protocol import PolicyProtocol
 from pexpolicy.server import Service
 
-BACKLOG = 1024
-"""Connections that wait to be accepted."""
 LAST_REPLIES = 5.0
 """Seconds that calls have to be answered in once no more are accepted."""
 
@@ -28,21 +30,29 @@ async def listening(service: Service, address: Address) -> AsyncIterator[list[so
     """
     loop = asyncio.get_running_loop()
     server = web.Server(service)
+    settings = service.regime.policy.settings
 
-    def protocol() -> PolicyProtocol:
-        return PolicyProtocol(server, loop=loop, malformed=service.malformed)
+    def protocol(connection: Connection) -> PolicyProtocol:
+        return PolicyProtocol(
+            server,
+            loop=loop,
+            connection=connection,
+            refusals=service.refusals,
+            limits=settings.limits,
+        )
 
-    if isinstance(address, tuple):
-        host, port = address
-        listeners = [await loop.create_server(protocol, host, port, backlog=BACKLOG)]
-    else:
-        listeners = [
-            await loop.create_server(protocol, sock=bound, backlog=BACKLOG) for bound in address
-        ]
+    door = Door(
+        protocol,
+        lambda: service.regime.gate,
+        service.refusals,
+        settings.limits,
+        certificates_of(settings, service.log),
+    )
+    sockets = await bind(*address) if isinstance(address, tuple) else address
     try:
-        yield [bound for listener in listeners for bound in listener.sockets]
+        async with door.open(sockets):
+            yield sockets
     finally:
-        for listener in listeners:
-            listener.close()
         server.pre_shutdown()
         await server.shutdown(LAST_REPLIES)
+        service.regime.gate.close()

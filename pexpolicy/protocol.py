@@ -1,52 +1,130 @@
-"""The HTTP protocol at its edge: what cannot even be parsed gets a short answer and an audit
-line.
+"""The HTTP protocol at its edge: what cannot even be parsed gets a short answer and an audit line,
+and who keeps the server waiting is cut off.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from http import HTTPStatus
+from typing import cast
 
 from aiohttp import web
+from aiohttp.http_exceptions import LineTooLong
 
+from pexpolicy.access.connections import Connection
+from pexpolicy.access.refusals import CLOSED, HALF_SENT, MALFORMED, NOT_READING, TOO_LONG, Refusals
 from pexpolicy.hidden import hide
 from pexpolicy.response import WholeResponse
+from pexpolicy.tables import LimitsTable
 
-MAX_REQUEST_LINE = 32 * 1024
-"""Bytes of a request target: many identity provider attributes fit in."""
-MAX_HEADER = 8 * 1024
-KEEP_ALIVE = 3600.0
-"""Seconds; a new connection costs as much as a call, so nodes keep theirs."""
-
-Malformed = Callable[[int, str | None], None]
+LINGERING = 1.0
+"""Seconds in which a body is read that nobody asked for; behind them the connection ends."""
+_END = b"\r\n\r\n"
 
 
 class PolicyProtocol(web.RequestHandler):
     """aiohttp's protocol, less everything that repeats what a client sent: replies and log
     lines.
+
+    A request has to be whole ``request_seconds`` after its first byte; on the connection of a
+    stranger so long after the connection began, or after the last request. A reply has to be taken
+    in the same time.
     """
 
-    __slots__ = ("_malformed",)
+    __slots__ = ("_half_sent", "_limits", "_overdue", "_refusals", "_unread", "connection")
 
     def __init__(
-        self, server: web.Server, *, loop: asyncio.AbstractEventLoop, malformed: Malformed
+        self,
+        server: web.Server,
+        *,
+        loop: asyncio.AbstractEventLoop,
+        connection: Connection,
+        refusals: Refusals,
+        limits: LimitsTable,
     ) -> None:
         super().__init__(
             server,
             loop=loop,
             access_log=_silent(),
-            keepalive_timeout=KEEP_ALIVE,
-            max_line_size=MAX_REQUEST_LINE,
-            max_field_size=MAX_HEADER,
+            keepalive_timeout=limits.idle_seconds,
+            lingering_time=LINGERING,
+            max_line_size=limits.header_bytes,
+            max_field_size=limits.header_bytes,
             logger=_silent(),
         )
-        self._malformed = malformed
+        self.connection = connection
+        self._refusals = refusals
+        self._limits = limits
+        self._half_sent: float | None = None
+        self._overdue: asyncio.TimerHandle | None = None
+        self._unread: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin to read requests, in a task that no plugin finds."""
         super().connection_made(transport)
+        self.connection.close = cast("asyncio.Transport", transport).abort
+        self._expect(self.connection.since + self._limits.request_seconds)
         hide(self._task_handler)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Stop waiting."""
+        for timer in (self._overdue, self._unread):
+            if timer is not None:
+                timer.cancel()
+        self.connection.ended()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Take what came, and see whether a request is still to be finished."""
+        count = self._request_count
+        super().data_received(data)
+        if self._request_count != count and data.endswith(_END):
+            self._half_sent = None
+            if self._overdue is not None:
+                self._overdue.cancel()
+                self._overdue = None
+                if self.connection.is_stranger:
+                    self._expect(self._loop.time() + self._limits.request_seconds)
+        elif data and self._half_sent is None:
+            self._half_sent = self._loop.time()
+            if self._overdue is None:
+                self._expect(self._half_sent + self._limits.request_seconds)
+
+    def _expect(self, when: float) -> None:
+        self._overdue = self._loop.call_at(when, self._is_overdue)
+
+    def _is_overdue(self) -> None:
+        """Cut off who is late. What is half sent is refused; silence is no request."""
+        self._overdue = None
+        now = self._loop.time()
+        if self._request_in_progress:
+            self._expect(now + self._limits.request_seconds)
+        elif self._half_sent is not None:
+            whole_at = self._half_sent + self._limits.request_seconds
+            if now < whole_at and not self.connection.is_stranger:
+                self._expect(whole_at)
+                return
+            self._refusals.note(HALF_SENT, HTTPStatus.REQUEST_TIMEOUT, self.connection.peer)
+            self.connection.close()
+        elif self.connection.is_stranger:
+            self.connection.close()
+
+    def pause_writing(self) -> None:
+        """Cut off who does not read a reply."""
+        super().pause_writing()
+        self._unread = self._loop.call_later(self._limits.request_seconds, self._is_unread)
+
+    def resume_writing(self) -> None:
+        """Go on: what was written was read."""
+        super().resume_writing()
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
+
+    def _is_unread(self) -> None:
+        self._refusals.note(NOT_READING, CLOSED, self.connection.peer)
+        self.connection.close()
 
     def handle_error(
         self,
@@ -59,7 +137,10 @@ class PolicyProtocol(web.RequestHandler):
         if request.writer.output_size > 0:
             msg = "a part of the reply has left already"
             raise ConnectionError(msg)
-        self._malformed(status, request.remote)
+        reason = MALFORMED
+        if isinstance(exc, LineTooLong):
+            reason, status = TOO_LONG, HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+        self._refusals.note(reason, status, self.connection.peer)
         response = WholeResponse(status, "", b"")
         response.force_close()
         return response

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 
+from pexpolicy.access.gate import Gate
 from pexpolicy.audit import Audit
-from pexpolicy.credentials import BasicAuth
 from pexpolicy.policy import Policy
 from pexpolicy.redaction import redaction_of
 
@@ -42,15 +42,16 @@ class Regime:
     """
 
     policy: Policy
-    auth: BasicAuth | None
+    gate: Gate
     audit: Audit
     calls: Calls = field(default_factory=Calls)
 
 
-def regime_of(policy: Policy, audit: Audit) -> Regime:
-    """What the configuration of a policy amounts to; its lines go where those of ``audit`` go."""
+def regime_of(policy: Policy, audit: Audit, before: Gate | None = None) -> Regime:
+    """What the configuration of a policy amounts to; its lines go where those of ``audit`` go.
+
+    Its gate knows what the one ``before`` learned of credentials and peers.
+    """
     settings = policy.settings
-    auth = None
-    if settings.user is not None and settings.password is not None:
-        auth = BasicAuth(settings.user, settings.password.get_secret_value())
-    return Regime(policy, auth, audit.under(redaction_of(settings)))
+    gate = (before or Gate()).renewed(settings)
+    return Regime(policy, gate, audit.under(redaction_of(settings)))

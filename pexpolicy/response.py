@@ -58,6 +58,8 @@ class WholeResponse(web.StreamResponse):
             body = b""
         date = _clock.date()
         transport.write(b"".join((head, length, connection, date, extra, b"\r\n\r\n", body)))
+        if request.protocol.writing_paused:
+            await request.writer.drain()
 
     async def write_eof(self, data: bytes = b"") -> None:
         """Nothing: the response has left already."""

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable
+from http import HTTPStatus
 from urllib.parse import unquote
 
 from aiohttp import hdrs, web
 from uuid_utils import uuid7
 
+from pexpolicy.access.refusals import Refusal, Refusals
 from pexpolicy.chain import Log
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.faults import blame
@@ -42,6 +44,7 @@ class Service:
         self.log = log
         self.base_path = base_path
         self.readiness = readiness or Readiness(State.READY)
+        self.refusals = Refusals(regime.audit, lambda: self.regime.policy.config_hash)
         paths = {base_path + endpoint.path: name for name, endpoint in ENDPOINTS.items()}
         self._named = {path: name for path, name in paths.items() if not path.endswith("/")}
         self._with_alias = {path: name for path, name in paths.items() if path.endswith("/")}
@@ -62,10 +65,13 @@ class Service:
         if request.method not in READABLE:
             return self._not_allowed(request)
         regime = self.regime
-        if regime.auth is not None and not regime.auth.accepts(
-            request.headers.get(hdrs.AUTHORIZATION)
-        ):
-            return self._unauthorised(request, name)
+        if (peer := regime.gate.known(request)) is None:
+            admitted = await regime.gate.examine(request)
+            if isinstance(admitted, Refusal):
+                return self._not_admitted(admitted, name)
+            peer = admitted.peer
+            # Meanwhile another regime may have come into force, and this one may be closed.
+            regime = self.regime
         params = url.query
         regime.calls.under_way += 1
         try:
@@ -76,7 +82,7 @@ class Service:
             except Exception as error:  # noqa: BLE001 - a fault of ours must not cost the call
                 self._report(name, error)
                 answer = policy.last_resort(name, params, alias, decision_id)
-            recorded = self._record(regime, params, alias, answer, began, request.remote)
+            recorded = self._record(regime, params, alias, answer, began, peer)
             if recorded is not None and not await recorded:
                 answer = policy.unrecorded(answer.outcome, rejects=regime.audit.rejects)
             policy.conclude(answer.outcome, regime.audit)
@@ -112,9 +118,10 @@ class Service:
             "internal fault", endpoint=name, error=fault.summary, traceback=fault.lines
         )
 
-    def _unauthorised(self, request: web.BaseRequest, name: str) -> web.StreamResponse:
-        self._refused("unauthorised", 401, request, endpoint=name)
-        return WholeResponse(401, "", b"", extra=_CHALLENGE)
+    def _not_admitted(self, refusal: Refusal, name: str) -> web.StreamResponse:
+        self.refusals.note(refusal.reason, refusal.status, refusal.peer, endpoint=name)
+        challenge = _CHALLENGE if refusal.status == HTTPStatus.UNAUTHORIZED else b""
+        return WholeResponse(refusal.status, "", b"", extra=challenge)
 
     def _not_allowed(self, request: web.BaseRequest) -> web.StreamResponse:
         self._refused("method not allowed", 405, request)
@@ -138,10 +145,4 @@ class Service:
         return WholeResponse(200, TEXT, b"ok\n")
 
     def _refused(self, why: str, status: int, request: web.BaseRequest, **facts: object) -> None:
-        regime = self.regime
-        regime.audit.refused(why, status, request.remote, regime.policy.config_hash, **facts)
-
-    def malformed(self, status: int, peer: str | None) -> None:
-        """Note a request that was no HTTP, or longer than allowed."""
-        regime = self.regime
-        regime.audit.refused("malformed", status, peer, regime.policy.config_hash)
+        self.refusals.note(why, status, self.regime.gate.peer(request), **facts)

@@ -110,7 +110,8 @@ async def _answer(
         bound = sockets[0].getsockname()
         name = f"[{bound[0]}]" if ":" in bound[0] else bound[0]
         names = ", ".join(plugin.name for plugin in succession.policy.plugins) or "none"
-        url = f"http://{name}:{bound[1]}{service.base_path}"
+        scheme = "https" if succession.policy.settings.tls is not None else "http"
+        url = f"{scheme}://{name}:{bound[1]}{service.base_path}"
         around.say(f"pexpolicy {__version__} answers on {url} (plugins: {names})")
         notify.notify(notify.READY)
         await stop.asked.wait()

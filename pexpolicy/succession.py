@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 
+from pexpolicy.access.gate import Gate
 from pexpolicy.hidden import hide
 from pexpolicy.lifetime import Lifetime
 from pexpolicy.policy import Policy
@@ -23,6 +24,11 @@ class Succession:
     def policy(self) -> Policy:
         """The policy that is in force."""
         return self._current.regime.policy
+
+    @property
+    def gate(self) -> Gate:
+        """The gate that is in force."""
+        return self._current.regime.gate
 
     def follow(self, successor: Lifetime) -> None:
         """Put a regime that is open in force; the one before it is closed behind its last call."""

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import SecretStr
 
 from pexpolicy.building import build_policy
 from pexpolicy.config import ConfigError, Settings, from_document, load
@@ -36,7 +37,7 @@ def test_an_empty_file_has_every_default(tmp_path: Path) -> None:
     assert server.base_path == ""
     assert not server.allow_anonymous
     assert settings.plugins == {}
-    assert settings.user is None
+    assert settings.credentials == ()
     assert settings.audit.path is None
 
 
@@ -75,7 +76,7 @@ TYPOS = [
     ("[server]\nbase_path = '/policy/v1'", "server.base_path", "leave out /policy/v1"),
     ("server = 1", "server", "not 1"),
     ("[auth]\nuser = 'a'", "auth", "password_env"),
-    ("[auth]\npassword_env = 'A'", "auth.user", "is missing"),
+    ("[auth]\npassword_env = 'A'", "auth", "name the user"),
     ("[auth]\nuser = 'a'\npassword_env = 'A'\npassword_file = 'b'", "auth", "password_env"),
     ("[auth]\nuser = 'a:b'\npassword_env = 'A'", "auth.user", "not 'a:b'"),
     ("[auth]\nuser = ''\npassword_env = 'A'", "auth.user", "not ''"),
@@ -177,8 +178,9 @@ def test_the_password_is_read_and_never_shown(
 ) -> None:
     monkeypatch.setenv("TEST_POLICY_PASSWORD", "s3cret")
     settings = loaded(tmp_path, "[auth]\nuser = 'a'\npassword_env = 'TEST_POLICY_PASSWORD'")
-    assert settings.password is not None
-    assert settings.password.get_secret_value() == "s3cret"
+    (credential,) = settings.credentials
+    assert isinstance(credential.secret, SecretStr)
+    assert credential.secret.get_secret_value() == "s3cret"
     assert "s3cret" not in repr(settings)
 
 

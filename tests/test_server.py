@@ -80,10 +80,10 @@ async def test_a_longer_line_is_refused(serving: Serve, length: int) -> None:
         # A server that hangs up while the line still comes may take its reply along.
         with suppress(ConnectionError):
             reply = await server.ask(f"{wire.SERVICE}?{NEEDLE}=" + "x" * length)
-            assert reply.status in (400, 414)
+            assert reply.status == 431
             assert reply.body == b""
         (line,) = server.lines()
-        assert line["reason"] == "malformed"
+        assert line["reason"] == "too long"
         assert NEEDLE not in server.audit.read_text()
 
 
@@ -110,7 +110,6 @@ MALFORMED = [
     b"GET /policy/v1/service/configuration?needle4711=\xff\xfe HTTP/1.1\r\nHost: a\r\n\r\n",
     b"GET /policy/v1/service/configuration?needle4711= b HTTP/1.1\r\nHost: a\r\n\r\n",
     b"GET / HTTP/1.1\r\nneedle4711\r\n\r\n",
-    b"GET / HTTP/1.1\r\nHost: a\r\nneedle4711: " + b"x" * 9000 + b"\r\n\r\n",
     b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: needle4711\r\n\r\n",
     b"needle4711 / HTTP/1.1\r\nHost: a\r\n\r\n",
 ]

@@ -79,14 +79,15 @@ async def ask(
     *,
     method: str = "GET",
     headers: Mapping[str, str] | None = None,
+    **connecting: Any,
 ) -> Reply:
-    """One request over a connection of its own."""
-    return await send(port, request_bytes(target, method, headers or {}))
+    """One request over a connection of its own; ``connecting`` says more about that one."""
+    return await send(port, request_bytes(target, method, headers or {}), **connecting)
 
 
-async def send(port: int, content: bytes) -> Reply:
+async def send(port: int, content: bytes, **connecting: Any) -> Reply:
     """Bytes of any kind, and the reply to them."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, **connecting)
     try:
         writer.write(content)
         return parsed(await reader.read())

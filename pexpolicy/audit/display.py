@@ -119,8 +119,10 @@ def show_chains(console: Console, chains: Iterable[Chain], *, signed: bool) -> N
     """A line for each chain; the number and hash at its end are what ``--anchor`` takes."""
     for chain in chains:
         parts = [
-            f"chain {chain.boot_id}: {chain.lines:,} lines from {chain.first} to "
-            f"{chain.last}:{chain.head.decode()}"
+            (
+                f"chain {chain.boot_id}: {chain.lines:,} lines from {chain.first} to "
+                f"{chain.last}:{chain.head.decode()}"
+            ),
         ]
         if chain.lost:
             parts.append(f"{chain.lost} lost, as it says")

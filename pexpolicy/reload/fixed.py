@@ -12,6 +12,8 @@ FIXED: tuple[tuple[str, ...], ...] = (
     ("server", "port"),
     ("server", "base_path"),
     ("server", "workers"),
+    ("tls",),
+    ("limits",),
     ("audit",),
 )
 """Keys and tables of the configuration that are read at the start only."""

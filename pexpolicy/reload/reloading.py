@@ -88,7 +88,7 @@ class Reloads:
             raise
         except Exception as error:  # noqa: BLE001 - a fault of ours must not end a server either
             raise self._because(blame(error).summary) from None
-        lifetime = Lifetime(regime_of(policy, self._audit))
+        lifetime = Lifetime(regime_of(policy, self._audit, self._succession.gate))
         await lifetime.open()
         return lifetime
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from pexpolicy.tables.access import AccessTable, AuthTable, LimitsTable, TlsTable
 from pexpolicy.tables.audit import AuditTable, PrivacyTable
 from pexpolicy.tables.base import EndpointName, Table
 from pexpolicy.tables.infinity import EndpointTable, InfinityTable
 from pexpolicy.tables.plugins import PluginTable
-from pexpolicy.tables.server import AuthTable, ServerTable
+from pexpolicy.tables.server import ServerTable
 
 
 class Document(Table):
@@ -16,6 +17,9 @@ class Document(Table):
 
     server: ServerTable = ServerTable()
     auth: AuthTable | None = None
+    access: AccessTable = AccessTable()
+    tls: TlsTable | None = None
+    limits: LimitsTable = LimitsTable()
     audit: AuditTable = AuditTable()
     privacy: PrivacyTable = PrivacyTable()
     infinity: InfinityTable = InfinityTable()

@@ -1,11 +1,10 @@
-"""``[server]`` and ``[auth]``: where it listens, and what has to be sent."""
+"""``[server]``: where it listens, and how long a call may take."""
 
 from __future__ import annotations
 
 import re
-from typing import Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, field_validator
 
 from pexpolicy.tables.base import MAX_BUDGET, Table
 
@@ -33,18 +32,3 @@ class ServerTable(Table):
             msg = "leave out /policy/v1, which Infinity adds to the URL of its profile"
             raise ValueError(msg)
         return path
-
-
-class AuthTable(Table):
-    """``[auth]``: the credentials that Infinity's policy profile sends."""
-
-    user: str = Field(min_length=1, max_length=100, pattern=r"^[^:\x00-\x1f]+$")
-    password_env: str | None = None
-    password_file: str | None = None
-
-    @model_validator(mode="after")
-    def _one_source(self) -> Self:
-        if (self.password_env is None) == (self.password_file is None):
-            msg = "name where the password is: password_env (a variable) or password_file (a path)"
-            raise ValueError(msg)
-        return self

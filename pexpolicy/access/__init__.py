@@ -1,0 +1,1 @@
+"""Who may ask: connections, networks, certificates, credentials, and what is refused."""

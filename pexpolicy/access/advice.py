@@ -1,0 +1,64 @@
+"""What of a configuration's access is valid, and should be known all the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+from pexpolicy.access.certificates import CertificateError, Source, load
+from pexpolicy.access.networks import is_loopback
+from pexpolicy.config import Settings
+from pexpolicy.problems import Advice, Problem
+from pexpolicy.sources import UnreadableError
+
+SOON = 21.0
+"""Days before a certificate expires from which on that is said."""
+
+
+def advice_of(settings: Settings, now: datetime | None = None) -> Iterator[Advice]:
+    """What to look at, with its key. ``now`` is the time to hold certificates against."""
+    access, auth, tls = settings.access, settings.credentials, settings.tls
+    if access.trusted_proxies and not access.networks:
+        text = (
+            "named proxies tell whom a call comes from, and every address may call: list the "
+            "addresses of the nodes under access.networks, or name no proxies"
+        )
+        yield Advice(("access", "trusted_proxies"), text)
+    mutual = tls is not None and tls.client_ca is not None
+    if not access.networks and not mutual and auth and not is_loopback(settings.server.host):
+        text = 'every address may try passwords; list those of the nodes, as in ["10.44.0.0/16"]'
+        yield Advice(("access", "networks"), text)
+    if access.networks and not auth and not mutual:
+        text = "who calls from these networks needs no password; add [auth] unless that is wanted"
+        yield Advice(("access", "networks"), text)
+    if settings.limits.connections_per_peer > settings.limits.connections:
+        text = "is more than limits.connections, so one peer may hold them all"
+        yield Advice(("limits", "connections_per_peer"), text)
+    if tls is not None:
+        yield from _of_certificate(settings, now or datetime.now(UTC))
+
+
+def _of_certificate(settings: Settings, now: datetime) -> Iterator[Advice]:
+    assert settings.tls is not None
+    try:
+        not_after = load(Source.of(settings.tls, settings.path.parent)).not_after
+    except (CertificateError, UnreadableError):
+        return  # an error, and told as one
+    days = (not_after - now).total_seconds() / 86400
+    if days < 0:
+        text = f"expired on {not_after:%Y-%m-%d}: nodes refuse it, and use their own database"
+        yield Advice(("tls", "certificate"), text)
+    elif days < SOON:
+        text = f"expires in {days:.0f} days, on {not_after:%Y-%m-%d}"
+        yield Advice(("tls", "certificate"), text)
+
+
+def problems_of(settings: Settings) -> list[Problem]:
+    """What keeps the certificate of a configuration from being served."""
+    if settings.tls is None:
+        return []
+    try:
+        load(Source.of(settings.tls, settings.path.parent))
+    except (CertificateError, UnreadableError) as error:
+        return [Problem(("tls", error.key), str(error))]
+    return []

@@ -1,0 +1,61 @@
+"""Wrong credentials, counted for each peer: the more of them, the later the answer."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections import OrderedDict
+from dataclasses import dataclass
+
+FIRST_DELAY = 0.1
+"""Seconds before the answer to the first wrong attempt; each further one doubles it."""
+LONGEST_DELAY = 4.0
+"""Seconds; a server that is told to stop waits for answers longer than this."""
+FORGOTTEN = 600.0
+"""Seconds without a wrong attempt behind which a peer begins anew."""
+MAX_PEERS = 4096
+"""Peers that are remembered; beyond these the one that was quiet for longest is forgotten."""
+
+
+@dataclass(slots=True)
+class _Record:
+    count: int
+    last: float
+
+
+class Attempts:
+    """How often each peer was wrong. It delays answers to wrong credentials, and no others: a node
+    behind the same address as somebody who guesses is not slowed.
+    """
+
+    def __init__(self, peers: int = MAX_PEERS) -> None:
+        self._records: OrderedDict[str, _Record] = OrderedDict()
+        self._peers = peers
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def of(self, peer: str, now: float) -> int:
+        """How many wrong attempts of a peer count at the time ``now`` (seconds)."""
+        record = self._records.get(_origin(peer))
+        return record.count if record is not None and now - record.last < FORGOTTEN else 0
+
+    def failed(self, peer: str, now: float) -> float:
+        """Count a wrong attempt; gives the seconds that its answer has to wait."""
+        count = self.of(peer, now)
+        origin = _origin(peer)
+        self._records[origin] = _Record(count + 1, now)
+        self._records.move_to_end(origin)
+        if len(self._records) > self._peers:
+            self._records.popitem(last=False)
+        return float(min(FIRST_DELAY * 2 ** min(count, 32), LONGEST_DELAY))
+
+
+def _origin(peer: str) -> str:
+    """What counts as one peer: an IPv4 address, or the /64 that one IPv6 host may choose from."""
+    if ":" not in peer:
+        return peer
+    try:
+        packed = ipaddress.IPv6Address(peer.partition("%")[0]).packed
+    except ValueError:
+        return peer
+    return packed[:8].hex()

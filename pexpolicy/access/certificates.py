@@ -1,0 +1,213 @@
+"""The certificate of the server: loaded, renewed when its files change, and kept when they are bad.
+
+A new connection takes the newest certificate; those that are open keep theirs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Literal
+
+from pydantic import SecretStr
+
+from pexpolicy.chain import Log
+from pexpolicy.config import ConfigError, Settings
+from pexpolicy.problems import Problem
+from pexpolicy.sources import UnreadableError, read_secret
+from pexpolicy.tables import TlsTable
+
+POLL = 1.0
+"""Seconds between two looks at the files."""
+Signature = tuple[tuple[int, int, int] | None, ...]
+_VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
+
+
+class CertificateError(Exception):
+    """A certificate cannot be used; ``key`` is the key of ``[tls]`` that says where it is."""
+
+    def __init__(self, key: str, text: str) -> None:
+        super().__init__(text)
+        self.key = key
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where the files are, and what a handshake asks for."""
+
+    certificate: Path
+    key: Path
+    password: SecretStr | None
+    client_ca: Path | None
+    client_certificate: Literal["required", "optional"]
+    min_version: Literal["1.2", "1.3"]
+
+    @classmethod
+    def of(cls, table: TlsTable, folder: Path) -> Source:
+        """What a table says; its paths are relative to ``folder``. Raises ``UnreadableError``."""
+        password = None
+        variable, file = table.key_password_env, table.key_password_file
+        if variable is not None or file is not None:
+            password = SecretStr(read_secret("key_password", variable, file, folder))
+        return cls(
+            folder / table.certificate,
+            folder / table.key,
+            password,
+            folder / table.client_ca if table.client_ca is not None else None,
+            table.client_certificate,
+            table.min_version,
+        )
+
+    def signature(self) -> Signature:
+        """What changes when a file is written or replaced; ``None`` for one that is not there."""
+        files = (self.certificate, self.key, self.client_ca)
+        return tuple(_seen(path) for path in files if path is not None)
+
+
+def _seen(path: Path) -> tuple[int, int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_ino, found.st_size
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A certificate that can be served, and until when."""
+
+    context: ssl.SSLContext
+    not_after: datetime
+    signature: Signature
+
+
+def load(source: Source) -> Loaded:
+    """Read all files; raises ``CertificateError``."""
+    signature = source.signature()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = _VERSIONS[source.min_version]
+    context.set_alpn_protocols(["http/1.1"])
+    # A client that asks for a new handshake again and again costs nothing but our time.
+    context.options |= ssl.OP_NO_RENEGOTIATION
+    not_after = _not_after(source.certificate)
+    _load_pair(context, source)
+    if source.client_ca is not None:
+        required = source.client_certificate == "required"
+        context.verify_mode = ssl.CERT_REQUIRED if required else ssl.CERT_OPTIONAL
+        try:
+            context.load_verify_locations(source.client_ca)
+        except (OSError, ValueError) as error:
+            raise CertificateError("client_ca", _said(source.client_ca, error)) from None
+    return Loaded(context, not_after, signature)
+
+
+def _not_after(path: Path) -> datetime:
+    from cryptography import x509  # noqa: PLC0415 - only where there is [tls]: it is large
+
+    try:
+        return x509.load_pem_x509_certificates(path.read_bytes())[0].not_valid_after_utc
+    except (OSError, ValueError) as error:
+        raise CertificateError("certificate", _said(path, error)) from None
+
+
+def _load_pair(context: ssl.SSLContext, source: Source) -> None:
+    if not source.key.is_file():
+        raise CertificateError("key", f"{source.key} is not there")
+    # Without a password OpenSSL would ask for one on the terminal.
+    password = source.password.get_secret_value() if source.password is not None else ""
+    try:
+        context.load_cert_chain(source.certificate, source.key, password)
+    except (OSError, ValueError) as error:
+        if getattr(error, "reason", None) == "KEY_VALUES_MISMATCH":
+            text = f"{source.key} is not the key of {source.certificate}"
+            raise CertificateError("key", text) from None
+        raise CertificateError("key", _said(source.key, error)) from None
+
+
+def _said(path: Path, error: OSError | ValueError) -> str:
+    why = getattr(error, "strerror", None) or "it is no PEM file, or needs another password"
+    reason = getattr(error, "reason", None)
+    return f"{path} cannot be used: {reason.replace('_', ' ').lower() if reason else why}"
+
+
+class Certificates:
+    """The certificate that is served now.
+
+    ``problem`` says why the files that are there now are not the ones that are served, or is empty.
+    ``on_change`` is called with ``Loaded`` for a renewed certificate.
+    """
+
+    def __init__(self, source: Source, log: Log, load: Callable[[Source], Loaded] = load) -> None:
+        """Load the files; raises ``CertificateError``."""
+        self._source = source
+        self._log = log
+        self._load = load
+        self._loaded = load(source)
+        self._tried = self._loaded.signature
+        self._failed: str | None = None
+        self.problem = ""
+        self.renewals = 0
+
+    @property
+    def context(self) -> ssl.SSLContext:
+        """For the next connection."""
+        return self._loaded.context
+
+    @property
+    def not_after(self) -> datetime:
+        """When the certificate that is served expires."""
+        return self._loaded.not_after
+
+    async def watch(self) -> None:
+        """Look at the files again and again, in a thread of its own; ends when it is cancelled."""
+        loop = asyncio.get_running_loop()
+        with ThreadPoolExecutor(1, thread_name_prefix="pexpolicy-tls") as thread:
+            while True:
+                await asyncio.sleep(POLL)
+                await loop.run_in_executor(thread, self.look)
+
+    def look(self) -> None:
+        """Take a changed certificate. One that is bad is an alarm at the second look: the first may
+        have come between the two files of a renewal.
+        """
+        signature = self._source.signature()
+        if signature == self._tried:
+            if self._failed is not None:
+                self._alarm(self._failed)
+            return
+        self._tried = signature
+        try:
+            self._loaded = self._load(self._source)
+        except CertificateError as error:
+            self._failed = f"tls.{error.key}: {error}"
+            return
+        self._tried = self._loaded.signature
+        self._failed = None
+        self.problem = ""
+        self.renewals += 1
+        self._log.warning("certificate renewed", not_after=self.not_after.isoformat())
+
+    def _alarm(self, problem: str) -> None:
+        if problem == self.problem:
+            return
+        self.problem = problem
+        self._log.warning(
+            "certificate not renewed; the old one is served",
+            problem=problem,
+            not_after=self.not_after.isoformat(),
+        )
+
+
+def certificates_of(settings: Settings, log: Log) -> Certificates | None:
+    """What ``[tls]`` asks for; raises ``ConfigError``."""
+    if settings.tls is None:
+        return None
+    try:
+        return Certificates(Source.of(settings.tls, settings.path.parent), log)
+    except (CertificateError, UnreadableError) as error:
+        raise ConfigError(settings.path, [Problem(("tls", error.key), str(error))]) from None

@@ -1,0 +1,173 @@
+"""Where connections come in: each is looked at before a byte of it is read.
+
+The server accepts them itself instead of leaving that to the event loop, so that an address that
+is not allowed costs no TLS handshake, and one that has not shaken hands yet counts as well.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+import ssl
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+
+from pexpolicy.access.certificates import Certificates
+from pexpolicy.access.connections import Connection, Connections, CrowdedError
+from pexpolicy.access.gate import Gate
+from pexpolicy.access.refusals import CLOSED, CROWDED, DISPLACED, NO_TLS, NOT_ALLOWED, Refusals
+from pexpolicy.hidden import hide
+from pexpolicy.tables import LimitsTable
+
+AT_ONCE = 64
+"""Connections that are accepted before calls have their turn again."""
+EXHAUSTED_PAUSE = 0.5
+"""Seconds without accepting while the process or the machine has no descriptor or memory left."""
+GOODBYE = 1.0
+"""Seconds in which a client may answer the end of a TLS connection."""
+_EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+
+Protocol = Callable[[Connection], asyncio.Protocol]
+
+
+class Door:
+    """Accepts connections on listening sockets, and gives each allowed one a protocol.
+
+    ``gate`` gives the gate that counts now. Without ``certificates`` it speaks plain HTTP.
+    """
+
+    def __init__(
+        self,
+        protocol: Protocol,
+        gate: Callable[[], Gate],
+        refusals: Refusals,
+        limits: LimitsTable,
+        certificates: Certificates | None = None,
+    ) -> None:
+        self.connections = Connections(limits.connections, limits.connections_per_peer)
+        self.certificates = certificates
+        self._protocol = protocol
+        self._gate = gate
+        self._refusals = refusals
+        self._limits = limits
+        self._greetings: set[asyncio.Task[None]] = set()
+        self._pauses: dict[socket.socket, asyncio.TimerHandle] = {}
+
+    @asynccontextmanager
+    async def open(self, sockets: Sequence[socket.socket]) -> AsyncIterator[None]:
+        """Accept connections, until it is left; those that are open stay. Closes the sockets."""
+        loop = asyncio.get_running_loop()
+        watching = None
+        if self.certificates is not None:
+            watching = loop.create_task(self.certificates.watch())
+            hide(watching)
+        for listener in sockets:
+            loop.add_reader(listener, self._accept, listener)
+        try:
+            yield
+        finally:
+            for listener in sockets:
+                self._shut(listener)
+            tasks = [*self._greetings, *([watching] if watching is not None else [])]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _shut(self, listener: socket.socket) -> None:
+        asyncio.get_running_loop().remove_reader(listener)
+        if (pause := self._pauses.pop(listener, None)) is not None:
+            pause.cancel()
+        listener.close()
+
+    def _accept(self, listener: socket.socket) -> None:
+        for _ in range(AT_ONCE):
+            try:
+                accepted, address = listener.accept()
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError as error:
+                if error.errno in _EXHAUSTED:
+                    self._rest(listener)
+                    return
+                continue  # the client is gone already
+            self._receive(accepted, _plain(address[0]))
+
+    def _rest(self, listener: socket.socket) -> None:
+        """Stop accepting for a moment: the socket would be ready again at once."""
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(listener)
+
+        def resume() -> None:
+            del self._pauses[listener]
+            loop.add_reader(listener, self._accept, listener)
+
+        self._pauses[listener] = loop.call_later(EXHAUSTED_PAUSE, resume)
+
+    def _receive(self, accepted: socket.socket, peer: str) -> None:
+        """Let a connection in, or close it without a byte."""
+        gate = self._gate()
+        if not gate.may_connect(peer):
+            accepted.close()
+            self._refusals.note(NOT_ALLOWED, CLOSED, peer)
+            return
+        loop = asyncio.get_running_loop()
+        connection = Connection(peer, loop.time(), accepted.close)
+        try:
+            displaced = self.connections.enter(connection, shared=gate.is_proxy(peer))
+        except CrowdedError:
+            accepted.close()
+            self._refusals.note(CROWDED, CLOSED, peer)
+            return
+        if displaced is not None:
+            self._refusals.note(DISPLACED, CLOSED, displaced.peer)
+        accepted.settimeout(0)
+        greeting = loop.create_task(self._greet(connection, accepted))
+        connection.close = greeting.cancel
+        hide(greeting)
+        self._greetings.add(greeting)
+
+        def greeted(task: asyncio.Task[None]) -> None:
+            self._greetings.discard(task)
+            if task.cancelled():
+                accepted.close()
+                connection.ended()
+
+        greeting.add_done_callback(greeted)
+
+    async def _greet(self, connection: Connection, accepted: socket.socket) -> None:
+        """Hand a connection to a protocol of its own, behind the TLS handshake if there is one."""
+        loop = asyncio.get_running_loop()
+
+        def protocol() -> asyncio.Protocol:
+            return self._protocol(connection)
+
+        try:
+            if self.certificates is None:
+                await loop.connect_accepted_socket(protocol, accepted)
+            else:
+                await loop.connect_accepted_socket(
+                    protocol,
+                    accepted,
+                    ssl=self.certificates.context,
+                    ssl_handshake_timeout=self._limits.request_seconds,
+                    ssl_shutdown_timeout=GOODBYE,
+                )
+        except OSError as error:
+            connection.ended()
+            if said := _said(error):
+                self._refusals.note(NO_TLS, CLOSED, connection.peer, detail=said)
+
+
+def _said(error: OSError) -> str:
+    """What kept a handshake from its end; nothing for a client that just went away."""
+    if isinstance(error, ssl.SSLError):
+        return (error.reason or "unknown").replace("_", " ").lower()
+    if isinstance(error, ConnectionAbortedError):
+        return "the handshake took too long"
+    return ""
+
+
+def _plain(address: str) -> str:
+    """An address as IPv4 where it is IPv4 that came to an IPv6 socket."""
+    return address.removeprefix("::ffff:") if "." in address else address

@@ -1,0 +1,142 @@
+"""Who may ask: networks, named proxies and credentials of one configuration.
+
+A request like an earlier one on its connection is admitted by a comparison (``known``); any other
+is looked at closely (``examine``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+from collections.abc import Iterable
+from http import HTTPStatus
+
+from aiohttp import hdrs, web
+
+from pexpolicy.access.admission import Admission
+from pexpolicy.access.attempts import Attempts
+from pexpolicy.access.connections import Connection
+from pexpolicy.access.credentials import Credential, Credentials, Learned, pair_of
+from pexpolicy.access.forwarding import Forwarding
+from pexpolicy.access.networks import Networks
+from pexpolicy.access.refusals import BUSY, NOT_ALLOWED, UNAUTHORISED, Refusal
+from pexpolicy.access.turnstile import BusyError
+from pexpolicy.config import Settings
+
+
+class Gate:
+    """Admits requests, or says why not. Frozen; another configuration makes another one
+    (``renewed``), which takes over what was learned.
+    """
+
+    def __init__(
+        self,
+        networks: Networks | None = None,
+        forwarding: Forwarding | None = None,
+        credentials: Iterable[Credential] = (),
+        learned: Learned | None = None,
+        attempts: Attempts | None = None,
+    ) -> None:
+        self._networks = networks or Networks()
+        self._forwarding = forwarding or Forwarding(Networks())
+        self._learned = learned or Learned()
+        self._attempts = attempts or Attempts()
+        given = tuple(credentials)
+        self._credentials = Credentials(given, self._learned) if given else None
+
+    @classmethod
+    def of(cls, settings: Settings) -> Gate:
+        """The gate of a configuration."""
+        return cls().renewed(settings)
+
+    def renewed(self, settings: Settings) -> Gate:
+        """The gate of another configuration; it knows what this one learned of credentials and
+        peers.
+        """
+        access = settings.access
+        return Gate(
+            Networks(access.networks),
+            Forwarding(Networks(access.trusted_proxies), access.forwarded_header),
+            settings.credentials,
+            self._learned,
+            self._attempts,
+        )
+
+    def may_connect(self, peer: str) -> bool:
+        """True for an address in one of the networks, or of a named proxy."""
+        return not self._networks or self._networks.holds(peer) or self._forwarding.names(peer)
+
+    def is_proxy(self, peer: str) -> bool:
+        """True for the address of a named proxy."""
+        return self._forwarding.names(peer)
+
+    def known(self, request: web.BaseRequest) -> str | None:
+        """The address that a request comes from, where it shows what was admitted before on its
+        connection; else ``None``.
+        """
+        connection: Connection | None = getattr(request.protocol, "connection", None)
+        if connection is None or (shown := connection.admission) is None or shown.gate is not self:
+            return None
+        if self._credentials is not None and not hmac.compare_digest(
+            _authorization(request), shown.authorization
+        ):
+            return None
+        if shown.forwarded is not None and self._forwarding.written(request) != shown.forwarded:
+            return None
+        return shown.peer
+
+    async def examine(self, request: web.BaseRequest) -> Admission | Refusal:
+        """Admit a request and remember it with its connection, or refuse it.
+
+        Wrong credentials are refused after a delay that grows with their number.
+        """
+        peer, client, forwarded = self._origin(request)
+        if self._networks and (client is None or not self._networks.holds(client)):
+            return Refusal(NOT_ALLOWED, HTTPStatus.FORBIDDEN, client or peer)
+        origin = client or peer
+        if self._credentials is not None:
+            refusal = await self._unproven(self._credentials, request, origin)
+            if refusal is not None:
+                return refusal
+        admission = Admission(self, _authorization(request), forwarded, origin)
+        connection: Connection | None = getattr(request.protocol, "connection", None)
+        if connection is not None:
+            connection.admit(admission)
+        return admission
+
+    def peer(self, request: web.BaseRequest) -> str:
+        """The address that a request comes from, for the audit."""
+        peer, client, _ = self._origin(request)
+        return client or peer
+
+    def _origin(self, request: web.BaseRequest) -> tuple[str, str | None, str | None]:
+        """The peer of a request, its client, and the header that names the client."""
+        peer = request.remote or ""
+        if not self._forwarding.names(peer):
+            return peer, peer, None
+        return peer, self._forwarding.client(peer, request), self._forwarding.written(request)
+
+    async def _unproven(
+        self, credentials: Credentials, request: web.BaseRequest, origin: str
+    ) -> Refusal | None:
+        pair = pair_of(request.headers.get(hdrs.AUTHORIZATION, ""))
+        if not pair:
+            # Whoever sends no user and password does not guess them.
+            return Refusal(UNAUTHORISED, HTTPStatus.UNAUTHORIZED, origin)
+        now = asyncio.get_running_loop().time()
+        try:
+            if await credentials.verify(pair, self._attempts.of(origin, now)):
+                return None
+        except BusyError:
+            return Refusal(BUSY, HTTPStatus.TOO_MANY_REQUESTS, origin)
+        await asyncio.sleep(self._attempts.failed(origin, now))
+        return Refusal(UNAUTHORISED, HTTPStatus.UNAUTHORIZED, origin)
+
+    def close(self) -> None:
+        """Verify no further credentials."""
+        self._learned.turnstile.close()
+
+
+def _authorization(request: web.BaseRequest) -> bytes:
+    header: str = request.headers.get(hdrs.AUTHORIZATION, "")
+    return header.encode("utf-8", "surrogateescape")

@@ -1,0 +1,66 @@
+"""Credentials and passwords, read from where the configuration says that they are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from pydantic import SecretStr
+
+from pexpolicy.access.credentials import Credential
+from pexpolicy.access.passwords import PasswordHash, PasswordHashError
+from pexpolicy.problems import Key, Problem
+from pexpolicy.sources import UnreadableError, read_secret
+from pexpolicy.tables import AuthTable, CredentialTable
+
+
+def credentials_of(
+    auth: AuthTable | None, folder: Path
+) -> tuple[tuple[Credential, ...], list[Problem]]:
+    """All credentials of ``[auth]``, and what is wrong with those that cannot be read.
+
+    Files are relative to ``folder``.
+    """
+    found: list[Credential] = []
+    problems: list[Problem] = []
+    for key, table in _written(auth):
+        try:
+            found.append(Credential(table.user, _secret(table, folder)))
+        except UnreadableError as error:
+            problems.append(Problem((*key, error.key), str(error)))
+    return tuple(found), problems
+
+
+def files_of(auth: AuthTable | None) -> tuple[str, ...]:
+    """The files that hold passwords and hashes, as they are written."""
+    named = [(t.password_file, t.password_hash_file) for _, t in _written(auth)]
+    return tuple(file for pair in named for file in pair if file is not None)
+
+
+def _written(auth: AuthTable | None) -> Iterator[tuple[Key, CredentialTable]]:
+    if auth is None:
+        return
+    if auth.user is not None:
+        yield (
+            ("auth",),
+            CredentialTable(
+                user=auth.user, password_env=auth.password_env, password_file=auth.password_file
+            ),
+        )
+    for number, table in enumerate(auth.credentials):
+        yield ("auth", "credentials", number), table
+
+
+def _secret(table: CredentialTable, folder: Path) -> SecretStr | PasswordHash:
+    """The password or the hash of a credential; raises ``UnreadableError``."""
+    if table.password_hash is None and table.password_hash_file is None:
+        return SecretStr(read_secret("password", table.password_env, table.password_file, folder))
+    key = "password_hash"
+    written = table.password_hash
+    if written is None:
+        key = "password_hash_file"
+        written = read_secret("password_hash", None, table.password_hash_file, folder)
+    try:
+        return PasswordHash.read(written)
+    except PasswordHashError as error:
+        raise UnreadableError(key, str(error)) from None

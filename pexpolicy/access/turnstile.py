@@ -1,0 +1,79 @@
+"""A bounded number of slow verifications at once, those of peers without a fault first."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+AT_ONCE = 2
+"""Verifications at the same time; each takes a thread, and the memory of scrypt."""
+MAX_WAITING = 64
+"""Verifications that wait for their turn."""
+
+
+class BusyError(Exception):
+    """There are too many verifications, and those that wait come before this one."""
+
+
+class Turnstile:
+    """Runs slow work in threads of its own, off the event loop.
+
+    Who has been wrong least often is next, so a flood of guesses does not keep out a node that asks
+    for the first time.
+    """
+
+    def __init__(self, at_once: int = AT_ONCE, waiting: int = MAX_WAITING) -> None:
+        self._free = at_once
+        self._size = waiting
+        self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
+        self._numbers = itertools.count()
+        self._threads = ThreadPoolExecutor(at_once, thread_name_prefix="pexpolicy-verify")
+
+    async def run(self, faults: int, work: Callable[[], bool]) -> bool:
+        """Do ``work`` in a thread when it is its turn; raises ``BusyError``."""
+        await self._turn(faults)
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        finally:
+            self._free += 1
+            self._next()
+
+    async def _turn(self, faults: int) -> None:
+        if self._free:
+            self._free -= 1
+            return
+        turn = asyncio.get_running_loop().create_future()
+        entry = (faults, next(self._numbers), turn)
+        if len(self._waiting) >= self._size:
+            self._make_room(entry)
+        heapq.heappush(self._waiting, entry)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled() and turn.exception() is None:
+                self._free += 1
+                self._next()
+            raise
+
+    def _make_room(self, entry: tuple[int, int, asyncio.Future[None]]) -> None:
+        worst = max(self._waiting)
+        if entry > worst:
+            raise BusyError
+        self._waiting.remove(worst)
+        heapq.heapify(self._waiting)
+        if not worst[2].done():
+            worst[2].set_exception(BusyError())
+
+    def _next(self) -> None:
+        while self._waiting and self._free:
+            turn = heapq.heappop(self._waiting)[2]
+            if not turn.done():
+                self._free -= 1
+                turn.set_result(None)
+
+    def close(self) -> None:
+        """Begin no further work, and wait for none."""
+        self._threads.shutdown(wait=False, cancel_futures=True)

@@ -1,0 +1,27 @@
+"""``pexpolicy hash-password``."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from pexpolicy.access.passwords import PasswordHash
+
+
+@click.command("hash-password")
+def hash_password() -> None:
+    """Print the hash of a password, for password_hash of the configuration.
+
+    The password is asked for twice on a terminal, and else read from standard input; a line end
+    behind it does not count.
+    """
+    if sys.stdin.isatty():
+        password = str(
+            click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
+        )
+    else:
+        password = sys.stdin.read().rstrip("\r\n")
+    if not password:
+        raise click.UsageError("there is no password on standard input")
+    click.echo(str(PasswordHash.made(password)))

@@ -1,0 +1,302 @@
+"""TLS at the door: versions, client certificates, and certificates that are renewed."""
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import trustme
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
+
+from pexpolicy.access import certificates as served
+from pexpolicy.access.advice import advice_of, problems_of
+from pexpolicy.access.certificates import CertificateError, Certificates, Source, load
+from pexpolicy.building import build_policy
+from pexpolicy.policy import Policy
+from pexpolicy.tables import TlsTable
+from tests import certificates, toys, wire
+
+Table = dict[str, object]
+
+
+def policy(**tls: object) -> Policy:
+    return build_policy(toys.settings(tls=tls), available={})
+
+
+async def ask(server: toys.Serving, context: ssl.SSLContext) -> wire.Reply:
+    return await server.ask(wire.SERVICE, ssl=context, server_hostname=certificates.NAME)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    certificates.write_pair(tmp_path)
+    certificates.write_authority(tmp_path)
+    return tmp_path
+
+
+async def test_a_node_that_trusts_the_authority_is_answered(
+    serving: toys.Serve, folder: Path
+) -> None:
+    async with serving(policy(**certificates.tls(folder))) as server:
+        reply = await ask(server, certificates.trusting())
+        assert reply.status == 200
+        (line,) = server.lines()
+        assert (line["event"], line["peer"]) == ("decision", "127.0.0.1")
+
+
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion.TLSv1_1 is deprecated")
+@pytest.mark.parametrize(
+    ("least", "most", "answered"),
+    [
+        ("1.2", ssl.TLSVersion.TLSv1_1, False),
+        ("1.2", ssl.TLSVersion.TLSv1_2, True),
+        ("1.2", ssl.TLSVersion.TLSv1_3, True),
+        ("1.3", ssl.TLSVersion.TLSv1_2, False),
+        ("1.3", ssl.TLSVersion.TLSv1_3, True),
+    ],
+)
+async def test_versions_below_the_configured_one_are_not_spoken(
+    serving: toys.Serve, folder: Path, least: str, most: ssl.TLSVersion, answered: bool
+) -> None:
+    context = certificates.trusting()
+    context.set_ciphers("ALL:@SECLEVEL=0")
+    context.minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED
+    context.maximum_version = most
+    async with serving(policy(**certificates.tls(folder, min_version=least))) as server:
+        if answered:
+            assert (await ask(server, context)).status == 200
+        else:
+            with pytest.raises((ssl.SSLError, ConnectionError)):
+                await ask(server, context)
+            assert await noted(server) == ["no tls"]
+
+
+async def noted(server: toys.Serving) -> list[str]:
+    """The reasons on record; the server may notice a failed handshake after its client."""
+    for _ in range(200):
+        if server.lines():
+            break
+        await asyncio.sleep(0.01)
+    return [line["reason"] for line in server.lines() if line["event"] == "refused"]
+
+
+def showing(leaf: trustme.LeafCert | None) -> ssl.SSLContext:
+    context = certificates.trusting()
+    if leaf is not None:
+        leaf.configure_cert(context)
+    return context
+
+
+CLIENTS = {
+    "none": lambda: None,
+    "expired": lambda: certificates.issued(days=-1),
+    "wrong CA": lambda: certificates.issued(of="nobody trusts it"),
+    "right": certificates.issued,
+}
+
+
+@pytest.mark.parametrize(
+    ("client", "mode", "said"),
+    [
+        ("none", "required", "peer did not return a certificate"),
+        ("none", "optional", None),
+        ("expired", "required", "certificate verify failed"),
+        ("expired", "optional", "certificate verify failed"),
+        ("wrong CA", "required", "certificate verify failed"),
+        ("wrong CA", "optional", "certificate verify failed"),
+        ("right", "required", None),
+        ("right", "optional", None),
+    ],
+)
+async def test_client_certificates(
+    serving: toys.Serve, folder: Path, client: str, mode: str, said: str | None
+) -> None:
+    context = showing(CLIENTS[client]())
+    table = certificates.tls(folder, client_ca=str(folder / "ca.pem"), client_certificate=mode)
+    async with serving(policy(**table)) as server:
+        if said is None:
+            assert (await ask(server, context)).status == 200
+            return
+        # With TLS 1.3 a client hears of its refusal after it believed the handshake was over.
+        with pytest.raises((OSError, IndexError, ValueError)):
+            await ask(server, context)
+        await noted(server)
+        (line,) = server.lines()
+        assert (line["reason"], line["status"], line["detail"]) == ("no tls", 0, said)
+
+
+async def test_plain_http_on_the_tls_port_is_refused_with_a_line(
+    serving: toys.Serve, folder: Path
+) -> None:
+    async with serving(policy(**certificates.tls(folder))) as server:
+        with suppress(OSError, IndexError, ValueError):
+            await server.ask(wire.SERVICE)
+        await noted(server)
+        (line,) = server.lines()
+        assert (line["reason"], line["detail"]) == ("no tls", "http request")
+
+
+def source(folder: Path, **also: object) -> Source:
+    return Source.of(TlsTable.model_validate(certificates.tls(folder, **also)), folder)
+
+
+def serial_served(certs: Certificates) -> int:
+    """The serial number that is served, by a handshake in memory."""
+    client_in, client_out, server_in, server_out = (ssl.MemoryBIO() for _ in range(4))
+    client = certificates.trusting().wrap_bio(
+        client_in, client_out, server_hostname=certificates.NAME
+    )
+    server = certs.context.wrap_bio(server_in, server_out, server_side=True)
+    for _ in range(4):
+        for end, written, read in (
+            (client, client_out, server_in),
+            (server, server_out, client_in),
+        ):
+            with suppress(ssl.SSLWantReadError):
+                end.do_handshake()
+            read.write(written.read())
+    shown = client.getpeercert(binary_form=True)
+    assert shown is not None
+    return x509.load_der_x509_certificate(shown).serial_number
+
+
+def serial(leaf: trustme.LeafCert) -> int:
+    return x509.load_pem_x509_certificate(leaf.cert_chain_pems[0].bytes()).serial_number
+
+
+def test_a_changed_certificate_is_served_to_the_next_connection(folder: Path) -> None:
+    log = toys.Log()
+    certs = Certificates(source(folder), log)
+    leaf = certificates.write_pair(folder, days=60)
+    certs.look()
+    assert serial_served(certs) == serial(leaf)
+    assert certs.not_after - datetime.now(UTC) > timedelta(days=59)
+    assert (certs.problem, certs.renewals) == ("", 1)
+    certs.look()
+    assert certs.renewals == 1
+    assert [event["event"] for event in log.events] == ["certificate renewed"]
+
+
+BAD = {
+    "no certificate": lambda folder: (folder / "server.pem").write_text("nothing"),
+    "an empty file": lambda folder: (folder / "server.pem").write_text(""),
+    "a missing certificate": lambda folder: (folder / "server.pem").unlink(),
+    "a missing key": lambda folder: (folder / "server.key").unlink(),
+    "no key": lambda folder: (folder / "server.key").write_text("nothing"),
+    "another key": lambda folder: (folder / "server.key").write_bytes(
+        certificates.issued().private_key_pem.bytes()
+    ),
+}
+
+
+@pytest.mark.parametrize("spoil", BAD.values(), ids=BAD)
+def test_a_bad_pair_is_not_served_and_is_an_alarm(folder: Path, spoil: object) -> None:
+    log = toys.Log()
+    certs = Certificates(source(folder), log)
+    before = serial_served(certs)
+    assert callable(spoil)
+    spoil(folder)
+    certs.look()
+    assert log.events == []
+    for _ in range(3):
+        certs.look()
+    assert serial_served(certs) == before
+    assert certs.problem.startswith("tls.")
+    (event,) = log.events
+    assert event["event"].startswith("certificate not renewed")
+    leaf = certificates.write_pair(folder)
+    certs.look()
+    assert (certs.problem, serial_served(certs)) == ("", serial(leaf))
+
+
+@pytest.mark.parametrize("spoil", BAD.values(), ids=BAD)
+def test_a_server_does_not_start_with_a_bad_pair(folder: Path, spoil: object) -> None:
+    assert callable(spoil)
+    spoil(folder)
+    settings = toys.settings(tls=certificates.tls(folder))
+    (problem,) = problems_of(settings)
+    assert problem.key in (("tls", "certificate"), ("tls", "key"))
+    with pytest.raises(CertificateError):
+        load(source(folder))
+
+
+def test_the_files_may_change_between_the_two_writes_without_an_alarm(folder: Path) -> None:
+    log = toys.Log()
+    certs = Certificates(source(folder), log)
+    leaf = certificates.issued()
+    (folder / "server.key").write_bytes(leaf.private_key_pem.bytes())
+    certs.look()
+    (folder / "server.pem").write_bytes(leaf.cert_chain_pems[0].bytes())
+    certs.look()
+    assert serial_served(certs) == serial(leaf)
+    assert [event["event"] for event in log.events] == ["certificate renewed"]
+
+
+def test_a_key_may_have_a_password(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    key = load_pem_private_key((folder / "server.key").read_bytes(), None)
+    secret = BestAvailableEncryption(b"s3cret")
+    (folder / "server.key").write_bytes(
+        key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, secret)
+    )
+    with pytest.raises(CertificateError, match="password"):
+        load(source(folder))
+    for word, right in (("wrong", False), ("s3cret", True)):
+        monkeypatch.setenv("TEST_KEY_PASSWORD", word)
+        settings = toys.settings(tls=certificates.tls(folder, key_password_env="TEST_KEY_PASSWORD"))
+        assert (problems_of(settings) == []) is right
+
+
+@pytest.mark.parametrize(
+    ("days", "said"), [(-2, "expired on"), (3, "expires in 3 days"), (20, "expires in"), (25, None)]
+)
+def test_what_expires_is_told_in_time(tmp_path: Path, days: float, said: str | None) -> None:
+    certificates.write_pair(tmp_path, days=days + 0.1)
+    settings = toys.settings(tls=certificates.tls(tmp_path))
+    texts = [a.text for a in advice_of(settings) if a.key == ("tls", "certificate")]
+    assert [said in text for text in texts] == ([] if said is None else [True])
+
+
+async def test_a_renewed_certificate_reaches_new_connections_and_open_ones_stay(
+    serving: toys.Serve, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(served, "POLL", 0.02)
+    request = wire.request_bytes(wire.SERVICE, "GET", {"Connection": "keep-alive"})
+    async with (
+        serving(policy(**certificates.tls(folder))) as server,
+        connected(server) as (reader, writer),
+    ):
+        leaf = certificates.write_pair(folder)
+        for _ in range(200):
+            async with connected(server) as (_, new):
+                shown = new.get_extra_info("ssl_object").getpeercert(binary_form=True)
+            if x509.load_der_x509_certificate(shown).serial_number == serial(leaf):
+                break
+            await asyncio.sleep(0.01)
+        else:
+            pytest.fail("the new certificate was never served")
+        writer.write(request)
+        assert (await reader.readline()).startswith(b"HTTP/1.1 200")
+
+
+@asynccontextmanager
+async def connected(
+    server: toys.Serving,
+) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    reader, writer = await asyncio.open_connection(
+        "127.0.0.1", server.port, ssl=certificates.trusting(), server_hostname=certificates.NAME
+    )
+    try:
+        yield reader, writer
+    finally:
+        writer.close()
+        with suppress(OSError):
+            await writer.wait_closed()
