@@ -38,7 +38,7 @@ async def explain(policy: Policy, pasted: str) -> Explained:
     """
     url = _url(pasted)
     name, alias = _endpoint(url.raw_path)
-    answer = await policy.answer(name, url.query, alias, str(uuid7()))
+    answer = await policy.answer(name, url.query, alias, str(uuid7()), url.raw_path_qs)
     return Explained(name, alias, url, answer)
 
 

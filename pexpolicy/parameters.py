@@ -23,6 +23,8 @@ T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 Role = Literal["chair", "guest", "unknown"]
 UNSET_WORDS = ("", "none", "null")
+TARGET_BEGINS = "/policy/v1/"
+"""Where the part of a target begins that every policy server knows; no base path holds it."""
 MAX_DIGITS = 20
 """Digits of a number; longer ones are malformed."""
 
@@ -41,6 +43,19 @@ class Request:
 
     def __init__(self, params: Params) -> None:
         self.__dict__["params"] = params
+
+    def came_as(self, target: str) -> None:
+        """Keep the target of the HTTP request as it was written; for whoever received it."""
+        self.__dict__["_written"] = target
+
+    @property
+    def target(self) -> str:
+        """Path and query as they came, nothing decoded, from ``/policy/v1`` on.
+
+        For whoever passes a request on. Empty for a request that came by no URL.
+        """
+        written: str = self.__dict__.get("_written", "")
+        return written[max(written.find(TARGET_BEGINS), 0) :]
 
     def __setattr__(self, name: str, value: object) -> NoReturn:
         msg = f"a request is frozen: {type(self).__name__}.{name} cannot be set"

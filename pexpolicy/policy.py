@@ -119,14 +119,18 @@ class Policy:
         stuck = [plugin.name for plugin in self.plugins if plugin.threads and plugin.threads.stuck]
         return sorted({*waiting, *stuck})
 
-    async def answer(self, name: str, params: Params, alias: str, decision_id: str) -> Answer:
+    async def answer(
+        self, name: str, params: Params, alias: str, decision_id: str, target: str = ""
+    ) -> Answer:
         """Answer one request of the endpoint ``name``; ``alias`` is the one in the path, decoded
-        once.
+        once, and ``target`` the path and query as they were written.
         """
         chain = self.chains[name]
         endpoint = chain.endpoint
         assert self._lanes is not None, "the policy is not serving"
-        outcome = await chain.ask(endpoint.parse(params, alias), self._lanes, decision_id)
+        request = endpoint.parse(params, alias)
+        request.came_as(target)
+        outcome = await chain.ask(request, self._lanes, decision_id)
         return Answer(outcome, endpoint.reply(outcome.decision, decision_id, outcome.decided_by))
 
     def conclude(self, outcome: Outcome, audit: ShadowAudit | None = None) -> None:
