@@ -20,11 +20,14 @@ nothing. A condition never raises, whatever a request holds, and does no I/O; on
 is handed in: ``compile_when(when, clock=lambda: 1_800_000_000.0)``.
 
 What patterns captured: ``captured(condition, request)`` is a mapping from ``"1"``, ``"2"`` and
-names to texts, for a request that matches.
+names to texts, for a request that matches; ``group_names(condition)`` is what there may be in it.
 
 Many conditions of which the first counts: ``Index([(condition, value), ...]).first(request)`` is
 the value or ``None``, and costs no linear scan where conditions demand exact values, prefixes or
 suffixes.
+
+``subject("local_alias.user").read(request)`` gives the values that a condition of that name looks
+at.
 
 ``required(condition)`` yields the clauses that each matching request satisfies, for those who
 compare conditions.
@@ -34,11 +37,11 @@ from __future__ import annotations
 
 from pexpolicy.matching.clauses import Clause
 from pexpolicy.matching.compiling import compile_when
-from pexpolicy.matching.conditions import Condition, captured, required
+from pexpolicy.matching.conditions import Condition, captured, group_names, required
 from pexpolicy.matching.index import Index
 from pexpolicy.matching.patterns import Pattern, PatternError
 from pexpolicy.matching.settings import When
-from pexpolicy.matching.subjects import Subject
+from pexpolicy.matching.subjects import Subject, UnknownSubjectError, subject
 
 __all__ = [
     "Clause",
@@ -47,8 +50,11 @@ __all__ = [
     "Pattern",
     "PatternError",
     "Subject",
+    "UnknownSubjectError",
     "When",
     "captured",
     "compile_when",
+    "group_names",
     "required",
+    "subject",
 ]
