@@ -29,15 +29,17 @@ suffixes.
 ``subject("local_alias.user").read(request)`` gives the values that a condition of that name looks
 at.
 
-``required(condition)`` yields the clauses that each matching request satisfies, for those who
-compare conditions.
+For those who compare conditions: ``covers(outer, inner)`` and ``contradiction(condition)`` say
+what is known without a request, ``example(condition, endpoint)`` gives a request that matches.
 """
 
 from __future__ import annotations
 
 from pexpolicy.matching.clauses import Clause
+from pexpolicy.matching.comparing import contradiction, covers, timeless, times
 from pexpolicy.matching.compiling import compile_when
 from pexpolicy.matching.conditions import Condition, captured, group_names, required
+from pexpolicy.matching.examples import Example, example
 from pexpolicy.matching.index import Index
 from pexpolicy.matching.patterns import Pattern, PatternError
 from pexpolicy.matching.settings import When
@@ -46,6 +48,7 @@ from pexpolicy.matching.subjects import Subject, UnknownSubjectError, subject
 __all__ = [
     "Clause",
     "Condition",
+    "Example",
     "Index",
     "Pattern",
     "PatternError",
@@ -54,7 +57,12 @@ __all__ = [
     "When",
     "captured",
     "compile_when",
+    "contradiction",
+    "covers",
+    "example",
     "group_names",
     "required",
     "subject",
+    "timeless",
+    "times",
 ]

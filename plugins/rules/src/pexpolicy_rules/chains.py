@@ -73,8 +73,3 @@ class RuleChain:
                 yield f"rule {rule}: matches"
                 return
             yield f"rule {rule}: {why}"
-
-    def earlier(self, request: Request, than: ReadyRule) -> ReadyRule | None:
-        """The first rule before another one that a request matches."""
-        found = self._index.first(request)
-        return None if found is than else found

@@ -24,15 +24,16 @@ from pexpolicy_rules import settings as written
 from pexpolicy_rules.answers import Key
 from pexpolicy_rules.building import Draft
 from pexpolicy_rules.chains import RuleChain
+from pexpolicy_rules.hygiene import findings
 
-ENDPOINTS = (
-    "service_configuration",
-    "participant_properties",
-    "media_location",
-    "participant_avatar",
-    "directory_information",
-    "registration_alias",
-)
+REQUESTS: Mapping[str, type[Request]] = {
+    "service_configuration": ServiceConfigurationRequest,
+    "participant_properties": ParticipantPropertiesRequest,
+    "media_location": MediaLocationRequest,
+    "participant_avatar": ParticipantAvatarRequest,
+    "directory_information": DirectoryInformationRequest,
+    "registration_alias": RegistrationAliasRequest,
+}
 
 
 class Rules:
@@ -46,7 +47,7 @@ class Rules:
             raise SettingsError(problems=draft.problems)
         self._rules = tuple(draft.rules)
         self._advice = tuple(draft.advice)
-        self._chains = {name: RuleChain(name, self._rules) for name in ENDPOINTS}
+        self._chains = {name: RuleChain(name, self._rules) for name in REQUESTS}
         self._clock = clock
 
     def _decide(self, endpoint: str, request: Request) -> Any:
@@ -98,6 +99,9 @@ class Rules:
     def check(self) -> Iterable[Advice]:
         """Rules that never decide, that hide one another, or that Infinity may not like."""
         yield from self._advice
+        for endpoint, chain in self._chains.items():
+            for rule, text in findings(endpoint, chain.rules, REQUESTS[endpoint], self._clock()):
+                yield Advice(rule.key, text)
 
     def status(self) -> Mapping[str, object]:
         """How often each rule has decided since the start, and when it did last, in UTC."""
