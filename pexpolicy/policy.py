@@ -17,7 +17,7 @@ from pexpolicy.config import ConfigError, Settings
 from pexpolicy.endpoints.base import Reply
 from pexpolicy.faults import blame
 from pexpolicy.lanes import Lanes
-from pexpolicy.parameters import Params
+from pexpolicy.parameters import Params, Request
 from pexpolicy.plugins import Plugin
 from pexpolicy.problems import Advice, Problem
 from pexpolicy.watchdog import Watchdog
@@ -125,15 +125,30 @@ class Policy:
         stuck = [plugin.name for plugin in self.plugins if plugin.threads and plugin.threads.stuck]
         return sorted({*waiting, *stuck})
 
-    async def answer(self, name: str, params: Params, alias: str, decision_id: str) -> Answer:
+    async def answer(
+        self,
+        name: str,
+        params: Params,
+        alias: str,
+        decision_id: str,
+        target: str = "",
+        peer: str | None = None,
+    ) -> Answer:
         """Answer one request of the endpoint ``name``; ``alias`` is the one in the path, decoded
-        once.
+        once, ``target`` the path and query as they were written, ``peer`` the address of whoever
+        asks.
         """
+        request = self.chains[name].endpoint.parse(params, alias)
+        request.came_as(target, peer)
+        return await self.answer_request(name, request, decision_id)
+
+    async def answer_request(self, name: str, request: Request, decision_id: str) -> Answer:
+        """Answer a request of the endpoint ``name`` that was parsed already."""
         chain = self.chains[name]
-        endpoint = chain.endpoint
         assert self._lanes is not None, "the policy is not serving"
-        outcome = await chain.ask(endpoint.parse(params, alias), self._lanes, decision_id)
-        return Answer(outcome, endpoint.reply(outcome.decision, decision_id, outcome.decided_by))
+        outcome = await chain.ask(request, self._lanes, decision_id)
+        reply = chain.endpoint.reply(outcome.decision, decision_id, outcome.decided_by)
+        return Answer(outcome, reply)
 
     def conclude(self, outcome: Outcome, audit: ShadowAudit | None = None) -> None:
         """Ask the shadow plugins and tell the observers, once the reply has left."""

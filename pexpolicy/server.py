@@ -78,7 +78,9 @@ class Service:
             policy = regime.policy
             decision_id = str(uuid7())
             try:
-                answer = await policy.answer(name, params, alias, decision_id)
+                answer = await policy.answer(
+                    name, params, alias, decision_id, request.raw_path, peer
+                )
             except Exception as error:  # noqa: BLE001 - a fault of ours must not cost the call
                 self._report(name, error)
                 answer = policy.last_resort(name, params, alias, decision_id)

@@ -48,11 +48,14 @@ class Open(Message, frozen=True):
 
 
 class Ask(Message, frozen=True):
-    """To a worker: one request, by endpoint, parameters in their order, and alias of the path."""
+    """To a worker: one request, by endpoint, parameters in their order, alias of the path, and
+    target as it was written.
+    """
 
     endpoint: str
     params: list[tuple[str, str]]
     alias: str
+    target: str
 
 
 class Decided(Message, frozen=True):
@@ -199,13 +202,15 @@ class Frames:
 def ask(endpoint: str, request: Request) -> Ask:
     """A request on its way to a worker."""
     alias = request.__dict__.get("alias")
-    return Ask(endpoint, list(request.params.items()), alias.raw if alias is not None else "")
+    called = alias.raw if alias is not None else ""
+    return Ask(endpoint, list(request.params.items()), called, request.target)
 
 
 def request_of(message: Ask) -> Request:
     """The request as the server had it."""
     params = MultiDictProxy(MultiDict(message.params))
     request: Request = ENDPOINTS[message.endpoint].parse(params, message.alias)
+    request.came_as(message.target)
     return request
 
 
