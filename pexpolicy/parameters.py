@@ -41,12 +41,29 @@ class Request:
     params: Params
     """Everything that came, by the names on the wire, unknown parameters included."""
 
+    peer: str | None = None
+    """Address of whoever asked us: the Conferencing Node, or the proxy before us."""
+
+    notes: list[str] | None = None
+    """Where a plugin may say why it decides as it does, when somebody asked for an explanation;
+    ``None`` in every other call, so that nobody pays for it.
+    """
+
     def __init__(self, params: Params) -> None:
         self.__dict__["params"] = params
 
-    def came_as(self, target: str) -> None:
-        """Keep the target of the HTTP request as it was written; for whoever received it."""
+    def came_as(self, target: str, peer: str | None = None) -> None:
+        """Keep the target of the HTTP request as it was written, and who sent it; for whoever
+        received it.
+        """
         self.__dict__["_written"] = target
+        self.__dict__["peer"] = peer
+
+    def take_notes(self) -> list[str]:
+        """A list for notes, empty so far, that plugins find as ``notes``."""
+        notes: list[str] = []
+        self.__dict__["notes"] = notes
+        return notes
 
     @property
     def target(self) -> str:

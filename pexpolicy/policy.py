@@ -16,7 +16,7 @@ from pexpolicy.config import ConfigError, Settings
 from pexpolicy.endpoints.base import Reply
 from pexpolicy.faults import blame
 from pexpolicy.lanes import Lanes
-from pexpolicy.parameters import Params
+from pexpolicy.parameters import Params, Request
 from pexpolicy.plugins import Plugin
 from pexpolicy.problems import Advice, Problem
 from pexpolicy.watchdog import Watchdog
@@ -120,18 +120,29 @@ class Policy:
         return sorted({*waiting, *stuck})
 
     async def answer(
-        self, name: str, params: Params, alias: str, decision_id: str, target: str = ""
+        self,
+        name: str,
+        params: Params,
+        alias: str,
+        decision_id: str,
+        target: str = "",
+        peer: str | None = None,
     ) -> Answer:
         """Answer one request of the endpoint ``name``; ``alias`` is the one in the path, decoded
-        once, and ``target`` the path and query as they were written.
+        once, ``target`` the path and query as they were written, ``peer`` the address of whoever
+        asks.
         """
+        request = self.chains[name].endpoint.parse(params, alias)
+        request.came_as(target, peer)
+        return await self.answer_request(name, request, decision_id)
+
+    async def answer_request(self, name: str, request: Request, decision_id: str) -> Answer:
+        """Answer a request of the endpoint ``name`` that was parsed already."""
         chain = self.chains[name]
-        endpoint = chain.endpoint
         assert self._lanes is not None, "the policy is not serving"
-        request = endpoint.parse(params, alias)
-        request.came_as(target)
         outcome = await chain.ask(request, self._lanes, decision_id)
-        return Answer(outcome, endpoint.reply(outcome.decision, decision_id, outcome.decided_by))
+        reply = chain.endpoint.reply(outcome.decision, decision_id, outcome.decided_by)
+        return Answer(outcome, reply)
 
     def conclude(self, outcome: Outcome, audit: ShadowAudit | None = None) -> None:
         """Ask the shadow plugins and tell the observers, once the reply has left."""

@@ -67,7 +67,8 @@ class Service:
         policy = self.policy
         decision_id = str(uuid7())
         try:
-            answer = await policy.answer(name, params, alias, decision_id, request.raw_path)
+            target, peer = request.raw_path, request.remote
+            answer = await policy.answer(name, params, alias, decision_id, target, peer)
         except Exception as error:  # noqa: BLE001 - a fault of ours must not cost the call
             self._report(name, error)
             answer = policy.last_resort(name, params, alias, decision_id)

@@ -1,0 +1,89 @@
+"""What the commands share: the configuration, the policy made of it, and an event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from pexpolicy.building import policy_from
+from pexpolicy.config import ConfigError, Settings
+from pexpolicy.faults import blame
+from pexpolicy.hidden import hide
+from pexpolicy.logs import console_log
+from pexpolicy.policy import Policy
+from pexpolicy.problems import Problem
+from pexpolicy.progress import told
+
+EX_CONFIG = 78
+"""Exit code of a configuration that cannot be used (sysexits.h)."""
+
+config_option = click.option(
+    "--config",
+    "-c",
+    "config",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=Path("config.toml"),
+    show_default=True,
+    envvar="PEXPOLICY_CONFIG",
+    help="The configuration file.",
+)
+
+
+def built(path: Path, also: Callable[[Settings], list[Problem]] = lambda _: []) -> Policy:
+    """The policy of a configuration, or every error on standard error and exit code 78."""
+    try:
+        with told(lambda line: click.echo(line, err=True)) as stage:
+            return policy_from(path, also, log=console_log(), stage=stage)
+    except ConfigError as error:
+        fail(error)
+
+
+def fail(error: ConfigError) -> NoReturn:
+    """Print every error, and exit with 78."""
+    count = len(error.problems)
+    click.secho(f"{error.path}: {count} error{'s' if count > 1 else ''}", fg="red", err=True)
+    for problem in error.problems:
+        click.echo(f"  {problem}", err=True)
+    sys.exit(EX_CONFIG)
+
+
+def advise(policy: Policy) -> None:
+    """Print what an administrator should know."""
+    for advice in policy.advice:
+        click.secho(f"warning: {advice}", fg="yellow", err=True)
+
+
+def run(main_coroutine: Coroutine[Any, Any, None], *, serving: bool = False) -> None:
+    """Run on an event loop. A server runs on uvloop where that is installed, and goes on whatever
+    the tasks raise that plugins left behind.
+    """
+    factory: Callable[[], asyncio.AbstractEventLoop] | None = None
+    if serving:
+        try:
+            from uvloop import new_event_loop as factory  # noqa: PLC0415 - an extra
+        except ImportError:
+            factory = None
+    with asyncio.Runner(loop_factory=factory) as runner:
+        loop = runner.get_loop()
+        task = loop.create_task(main_coroutine)
+        if serving:
+            hide(task)
+        while not task.done():
+            try:
+                loop.run_until_complete(task)
+            except RuntimeError:
+                # A plugin that stops the loop must not stop the server.
+                if task.done():
+                    raise
+            except (SystemExit, KeyboardInterrupt) as error:
+                if task.done() or not serving:
+                    raise
+                console_log().warning(
+                    "a task or callback that a plugin left behind failed",
+                    error=blame(error).summary,
+                )

@@ -1,0 +1,236 @@
+"""Tables in CSV files: rows that a pydantic model describes, read and written in one way for all.
+
+The header names the fields of the model, in any order. ``,`` or ``;`` parts the cells, whichever
+the header has more of; text that holds it stands in double quotes. An empty cell is the default of
+its field; a field that is a list takes several values with ``|`` between them.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar, get_args, get_origin
+
+import pydantic
+from pydantic import BaseModel, ConfigDict
+from pydantic.fields import FieldInfo
+
+from pexpolicy.contract.refusal import brief, did_you_mean
+from pexpolicy.problems import Key, Problem, dotted, problems_of
+
+BETWEEN = "|"
+"""What stands between the values of a list in one cell."""
+
+
+class TableRow(BaseModel):
+    """The base of a row. It is not strict: all that a CSV file holds is text."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+R = TypeVar("R", bound=BaseModel)
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing that is wrong with a table: the line, counted from 1 as editors do, and why."""
+
+    file: str
+    line: int
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.file} line {self.line}: {self.text}" if self.line else self.text
+
+
+@dataclass(frozen=True, slots=True)
+class Row(Generic[R]):
+    """One row that is right, and where it stands."""
+
+    file: str
+    line: int
+    values: R
+
+    def fault(self, text: str) -> Fault:
+        """Something that is wrong with this row though each of its cells is right."""
+        return Fault(self.file, self.line, text)
+
+
+class TableError(ValueError):
+    """A table cannot be used; ``faults`` holds every reason that was found."""
+
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        super().__init__("\n".join(str(fault) for fault in faults))
+        self.faults = tuple(faults)
+
+    def under(self, key: Key) -> list[Problem]:
+        """The faults as problems of the setting that names the file."""
+        return [Problem(key, str(fault)) for fault in self.faults]
+
+
+def read_table(path: Path, model: type[R]) -> list[Row[R]]:
+    """Read a CSV file in UTF-8, with or without a byte order mark.
+
+    Blocks; for the building of a policy. Raises ``TableError``, for an unreadable file too.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        text = f"{path} cannot be read: {error.strerror}"
+        raise TableError([Fault(path.name, 0, text)]) from None
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        fault = Fault(path.name, line, "is not UTF-8 text; save the file as CSV UTF-8")
+        raise TableError([fault]) from None
+    return parse_table(text, model, path.name)
+
+
+def parse_table(text: str, model: type[R], file: str) -> list[Row[R]]:
+    """Read a table from text; ``file`` is what its faults call it. Raises ``TableError``."""
+    faults: list[Fault] = []
+    records = _records(text, file, faults)
+    line, names = next(records, (1, []))
+    columns = _columns(model)
+    faults += [Fault(file, line, said) for said in _header_faults(names, columns)]
+    if faults:
+        raise TableError(faults)
+    rows: list[Row[R]] = []
+    for line, cells in records:
+        if len(cells) > len(names):
+            said = (
+                f"has {len(cells)} cells for {len(names)} columns; put text with , or ; in quotes"
+            )
+            faults.append(Fault(file, line, said))
+            continue
+        try:
+            values = model.model_validate(_given(names, cells, columns))
+        except pydantic.ValidationError as error:
+            faults += [Fault(file, line, _said(problem)) for problem in problems_of(error, model)]
+        else:
+            rows.append(Row(file, line, values))
+    if faults:
+        raise TableError(faults)
+    return rows
+
+
+def write_table(rows: Iterable[R], model: type[R], delimiter: str = ",") -> str:
+    """Rows as the text of a CSV file, with a header; reading it gives the same rows.
+
+    Raises ``ValueError`` for a row that would not read back as it is, such as one with an empty
+    text where the field has another default.
+    """
+    columns = _columns(model)
+    written = io.StringIO()
+    writer = csv.writer(written, delimiter=delimiter, lineterminator="\n")
+    writer.writerow(columns)
+    for row in rows:
+        cells = [_cell(getattr(row, field.attribute)) for field in columns.values()]
+        _refuse_lossy(row, model, _given(list(columns), [c.strip() for c in cells], columns))
+        writer.writerow(cells)
+    return written.getvalue()
+
+
+@dataclass(frozen=True, slots=True)
+class _Column:
+    attribute: str
+    info: FieldInfo
+    is_list: bool
+
+
+def _columns(model: type[BaseModel]) -> dict[str, _Column]:
+    """The columns of a model by their names in the header, which are in lower case."""
+    return {
+        (info.alias or name).lower(): _Column(name, info, _is_list(info.annotation))
+        for name, info in model.model_fields.items()
+    }
+
+
+def _is_list(annotation: Any) -> bool:
+    """True for a list, a tuple or a set, and for one of them or ``None``."""
+    origin = get_origin(annotation) or annotation
+    if origin in (list, tuple, set, frozenset):
+        return True
+    return any(_is_list(part) for part in get_args(annotation) if part is not type(None))
+
+
+def _records(text: str, file: str, faults: list[Fault]) -> Iterator[tuple[int, list[str]]]:
+    """The lines that are not blank, each with its number, without blanks round the cells."""
+    header = next((line for line in text.splitlines() if line.strip()), "")
+    delimiter = ";" if header.count(";") > header.count(",") else ","
+    reader = csv.reader(
+        io.StringIO(text, newline=""), delimiter=delimiter, strict=True, skipinitialspace=True
+    )
+    line = 1
+    try:
+        for cells in reader:
+            stripped = [cell.strip() for cell in cells]
+            while stripped and not stripped[-1]:
+                stripped.pop()
+            if stripped:
+                yield line, stripped
+            line = reader.line_num + 1
+    except csv.Error as error:
+        said = f"cannot be read ({error}); write a quote inside of quoted text twice"
+        faults.append(Fault(file, line, said))
+
+
+def _header_faults(names: list[str], columns: Mapping[str, _Column]) -> Iterator[str]:
+    if not names:
+        yield f"is empty; the first line names the columns, such as {','.join(columns)}"
+        return
+    names[:] = [name.lower() for name in names]
+    for number, name in enumerate(names, 1):
+        if not name:
+            yield f"column {number} has no name"
+        elif name not in columns:
+            guess = did_you_mean(name, columns) or f"; there are {', '.join(columns)}"
+            yield f"there is no column {brief(name)}{guess}"
+        elif name in names[: number - 1]:
+            yield f"the column {name} is there twice"
+    for name, column in columns.items():
+        if column.info.is_required() and name not in names:
+            yield f"the column {name} is missing"
+
+
+def _given(
+    names: Sequence[str], cells: Sequence[str], columns: Mapping[str, _Column]
+) -> dict[str, Any]:
+    """The cells that are not empty, by the names that the model validates."""
+    given: dict[str, Any] = {}
+    for name, cell in zip(names, cells, strict=False):
+        if cell:
+            column = columns[name]
+            key = column.info.alias or column.attribute
+            given[key] = [item.strip() for item in cell.split(BETWEEN)] if column.is_list else cell
+    return given
+
+
+def _said(problem: Problem) -> str:
+    if not problem.key:
+        return problem.text
+    return f"{dotted(problem.key)}: {problem.text}"
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, list | tuple | set | frozenset):
+        return BETWEEN.join(_cell(item) for item in value)
+    return str(value)
+
+
+def _refuse_lossy(row: BaseModel, model: type[BaseModel], given: Mapping[str, Any]) -> None:
+    try:
+        same = model.model_validate(given) == row
+    except pydantic.ValidationError:
+        same = False
+    if not same:
+        msg = f"a table cannot hold {brief(str(row), 200)}: it would not read back as it is"
+        raise ValueError(msg)
