@@ -108,6 +108,7 @@ _FAILURES: tuple[tuple[type[Exception], dict[str, Any]], ...] = (
     (TimeoutError, {"failure": "no whole reply in time", "late": True}),
     (aiohttp.ClientConnectorError, {"failure": "there is no connection", "refused": True}),
     (aiohttp.ServerDisconnectedError, {"failure": CLOSED}),
+    (aiohttp.ClientOSError, {"failure": CLOSED}),
     (ConnectionError, {"failure": CLOSED}),
     (TooLongError, {"torn": True}),
     (aiohttp.ClientPayloadError, {"failure": "the body is shorter than it says", "torn": True}),

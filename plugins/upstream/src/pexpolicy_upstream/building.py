@@ -85,7 +85,9 @@ def _route(written: RouteSettings, targets: Mapping[str, Target]) -> Route:
 def _problems(
     key: Key, route: RouteSettings, targets: Mapping[str, TargetSettings]
 ) -> Iterator[Problem]:
-    named = [(("targets", number), name) for number, name in enumerate(route.targets)]
+    named: list[tuple[Key, str]] = [
+        (("targets", number), name) for number, name in enumerate(route.targets)
+    ]
     if route.compare_with is not None:
         named.append((("compare_with",), route.compare_with))
         if route.compare_with in route.targets:

@@ -30,7 +30,10 @@ class CleanConnector(aiohttp.TCPConnector):
     """
 
     async def connect(
-        self, req: ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout
+        self,
+        req: ClientRequest,
+        traces: list[Trace],
+        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - the signature is aiohttp's
     ) -> Connection:
         """As in aiohttp, with unclean connections closed."""
         while True:
@@ -42,9 +45,7 @@ class CleanConnector(aiohttp.TCPConnector):
 
 
 @asynccontextmanager
-async def opened(
-    limit: int, secure: ssl.SSLContext | None
-) -> AsyncIterator[aiohttp.ClientSession]:
+async def opened(limit: int, secure: ssl.SSLContext | None) -> AsyncIterator[aiohttp.ClientSession]:
     """A session for one target with at most ``limit`` connections, closed on leaving.
 
     It keeps no cookies, knows no proxies, asks for no compression and unpacks none.

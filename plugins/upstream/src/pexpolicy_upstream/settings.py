@@ -17,7 +17,8 @@ from yarl import URL
 
 from pexpolicy import PluginSettings
 from pexpolicy.matching import When
-from pexpolicy.tables import MAX_BUDGET, BreakerTable, EndpointName
+from pexpolicy.tables import BreakerTable, EndpointName
+from pexpolicy.tables.base import MAX_BUDGET
 
 ADDED = "/policy/v1"
 """What Infinity, and this plugin, put behind the URL of a policy server."""
@@ -57,6 +58,12 @@ def _base_url(written: str) -> str:
 BaseURL = Annotated[str, AfterValidator(_base_url)]
 
 
+class TargetBreaker(BreakerTable):
+    """``breaker`` of a target: when it is left alone. Times in seconds."""
+
+    pause: float = Field(10.0, gt=0.0)
+
+
 class TargetSettings(PluginSettings):
     """``[plugins.upstream.settings.targets.NAME]``: one policy server. Times in seconds."""
 
@@ -75,7 +82,7 @@ class TargetSettings(PluginSettings):
     client_key: ConfigPath | None = None
     verify: bool = True
     """False takes any certificate, of anybody."""
-    breaker: BreakerTable = BreakerTable(pause=10.0)
+    breaker: TargetBreaker = TargetBreaker()
     """When a target that fails is left alone."""
 
     @model_validator(mode="after")
