@@ -25,12 +25,13 @@ def policy(
     routes: list[dict[str, Any]] | None = None,
     *,
     timeout: float = 3.0,
+    isolation: str = "none",
     root: Path = Path(),
     log: toys.Log | None = None,
     **tables: Any,
 ) -> Policy:
     """The policy of these targets and routes; further tables of the configuration by name."""
-    plugin = {"timeout": timeout, "settings": settings_of(targets, routes)}
+    plugin = {"timeout": timeout, "isolation": isolation, "settings": settings_of(targets, routes)}
     document = {"plugins": {"upstream": plugin}, **tables}
     return build_policy(from_document(document, root / "config.toml", "0" * 16), log=log)
 

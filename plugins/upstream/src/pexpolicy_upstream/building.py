@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Any
+
+import msgspec
 
 from pexpolicy import Problem, SettingsError
 from pexpolicy.contract.refusal import did_you_mean
-from pexpolicy.decisions import Decision
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.matching import compile_when
 from pexpolicy.problems import Key
@@ -101,16 +103,29 @@ def _problems(
 
 
 def _override_problems(key: Key, route: RouteSettings) -> Iterator[Problem]:
-    """Fields that no decision of the endpoint has; values are checked when they are merged."""
+    """Fields that no decision of the endpoint has, or not with such a value.
+
+    How they fit the rest is seen when they are merged.
+    """
     if len(route.endpoints) != 1 or route.endpoints[0] not in OVERRIDABLE:
         known = ", ".join(OVERRIDABLE)
         yield Problem(key, f"needs a route with exactly one of the endpoints {known}")
         return
-    names = _field_names(ENDPOINTS[route.endpoints[0]].decisions)
-    for name in route.override:
-        if name not in names:
-            yield Problem((*key, name), f"there is no such field{did_you_mean(name, names)}")
+    decisions = ENDPOINTS[route.endpoints[0]].decisions
+    kinds = [f for d in decisions if d.sends_result for f in msgspec.structs.fields(d.wire)]
+    for name, value in route.override.items():
+        complaints = [_complaint(value, field.type) for field in kinds if field.name == name]
+        if not complaints:
+            guess = did_you_mean(name, {field.name for field in kinds})
+            yield Problem((*key, name), f"there is no such field{guess}")
+        elif all(complaints):
+            yield Problem((*key, name), complaints[0])
 
 
-def _field_names(decisions: tuple[type[Decision], ...]) -> list[str]:
-    return sorted({name for decision in decisions for name in decision.names})
+def _complaint(value: object, kind: Any) -> str:
+    """What is wrong with a value of a field, or nothing."""
+    try:
+        msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        return str(error)
+    return ""
