@@ -15,9 +15,9 @@ ENTRY = {"alias": "a@example.com", "description": "A", "username": ""}
 CREDENTIALS = {"username": "alice", "password": canaries.WORD}
 
 
-def picture(kind: str, *size: int) -> bytes:
+def picture(kind: str, width: int = 40, height: int = 40) -> bytes:
     out = io.BytesIO()
-    Image.new("RGB", size or (40, 40), "teal").save(out, kind)
+    Image.new("RGB", (width, height), "teal").save(out, kind)
     return out.getvalue()
 
 
@@ -153,7 +153,8 @@ async def test_a_continue_may_be_left_to_the_next_route(serving: toys.Serve) -> 
     ):
         targets = {"first": first.url, "second": second.url}
         for meaning, result in (("decide", None), ("abstain", servers.ROOM)):
-            routes = [{"targets": ["first"], "on_continue": meaning}, {"targets": ["second"]}]
+            first_route: dict[str, Any] = {"targets": ["first"], "on_continue": meaning}
+            routes = [first_route, {"targets": ["second"]}]
             async with serving(policies.policy(targets, routes)) as server:
                 assert (await server.ask(f"{wire.SERVICE}?{SIP}")).result == result
 

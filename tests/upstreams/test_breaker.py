@@ -53,7 +53,7 @@ async def test_it_opens_behind_failures_and_one_call_tries_again_behind_the_paus
             assert await _ask(target) == ""
             assert await _ask(target) == ""
             assert target.status()["breaker"] == "closed"
-    assert target.status() | {"last_error_at": ""} == {
+    assert {**target.status(), "last_error_at": ""} == {
         "asked": 6,
         "answered": 2,
         "abstained": 0,

@@ -16,7 +16,7 @@ from pexpolicy.replies import basic
 from pexpolicy.sources import UnreadableError, read_secret
 from pexpolicy_upstream.comparing import Comparison
 from pexpolicy_upstream.connections import TLSError, tls
-from pexpolicy_upstream.route import Route
+from pexpolicy_upstream.route import WITHOUT_RESULT, Route
 from pexpolicy_upstream.settings import RouteSettings, TargetSettings, UpstreamSettings
 from pexpolicy_upstream.target import Target
 
@@ -112,7 +112,8 @@ def _override_problems(key: Key, route: RouteSettings) -> Iterator[Problem]:
         yield Problem(key, f"needs a route with exactly one of the endpoints {known}")
         return
     decisions = ENDPOINTS[route.endpoints[0]].decisions
-    kinds = [f for d in decisions if d.sends_result for f in msgspec.structs.fields(d.wire)]
+    results = [d for d in decisions if d not in WITHOUT_RESULT]
+    kinds = [field for d in results for field in msgspec.structs.fields(d.wire)]
     for name, value in route.override.items():
         complaints = [_complaint(value, field.type) for field in kinds if field.name == name]
         if not complaints:

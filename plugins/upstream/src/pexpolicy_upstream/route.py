@@ -10,6 +10,8 @@ from pexpolicy import Continue, Decision, Redirect, Reject, Request
 from pexpolicy_upstream.comparing import Comparison
 from pexpolicy_upstream.target import Target, TargetError
 
+WITHOUT_RESULT = (Continue, Reject, Redirect)
+"""Decisions that no field is put over."""
 LEAST = 0.005
 """Seconds that are worth asking a target for."""
 
@@ -63,7 +65,7 @@ class Route:
             return None
         if not self._override or decision is None:
             return decision
-        if isinstance(decision, Continue | Reject | Redirect):
+        if isinstance(decision, WITHOUT_RESULT):
             return decision
         merged = {**decision.set_fields(), **self._override}
         return type(decision).from_result(merged, reason=decision.reason)

@@ -37,10 +37,11 @@ def _base_url(written: str) -> str:
     """The URL in front of ``/policy/v1``; credentials in it would be secrets in this file."""
     try:
         url = URL(written, encoded=True)
+        host = url.raw_host
     except ValueError:
         msg = "is no URL"
         raise ValueError(msg) from None
-    if url.scheme not in ("http", "https") or not url.raw_host:
+    if url.scheme not in ("http", "https") or not host:
         msg = "write a whole URL, as in https://policy.example.com/base"
         raise ValueError(msg)
     if url.raw_user is not None or url.raw_password is not None:
