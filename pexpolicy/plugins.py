@@ -190,7 +190,8 @@ def _takes_nothing(plugin_class: type) -> bool:
 def _settings(plugin_class: type, table: PluginTable, root: Path) -> BaseModel:
     model = getattr(plugin_class, "Settings", PluginSettings)
     try:
-        validated: BaseModel = model.model_validate(table.settings, context={"root": root})
+        known = {"root": root, "timeout": table.timeout}
+        validated: BaseModel = model.model_validate(table.settings, context=known)
     except pydantic.ValidationError as error:
         raise Unbuildable(
             Problem(("settings", *problem.key), problem.text)
