@@ -95,12 +95,13 @@ class Subnets(Generic[T]):
         return found
 
     def overlaps(self) -> Iterator[Overlap[T]]:
-        """Each subnet that lies in another one, in the order of addresses."""
+        """Each subnet that lies in another one, the outer ones first."""
         for node in self._tree:
             if (outer := node.parent) is not None:
                 yield Overlap(node.data[_KEPT], outer.data[_KEPT])
 
     def __iter__(self) -> Iterator[Match[T]]:
+        """Each subnet: IPv4, then IPv6, by address, the outer ones first."""
         return (node.data[_KEPT] for node in self._tree)
 
     def __len__(self) -> int:
