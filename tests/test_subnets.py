@@ -54,7 +54,7 @@ def test_it_finds_what_a_linear_scan_finds(listed: set[Network], asked: list[Add
 
 @given(st.sets(networks, max_size=30))
 def test_an_overlap_names_the_smallest_subnet_around_each(listed: set[Network]) -> None:
-    subnets = Subnets((str(network), network) for network in listed)
+    subnets = Subnets((network, network) for network in listed)
     wanted = {
         network: max(around, key=lambda n: n.prefixlen)
         for network in listed

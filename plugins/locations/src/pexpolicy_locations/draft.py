@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from ipaddress import IPv4Network, IPv6Network
 from typing import Any
 
 from pexpolicy import Advice, DecisionError, MediaLocation, Problem
-from pexpolicy.subnets import DuplicateSubnetError, SubnetError, Subnets
-from pexpolicy_locations.settings import Entry, Source
-from pexpolicy_locations.table import Choice, LocationTable, reasons
+from pexpolicy.subnets import SubnetError, Subnets, read_subnet
+from pexpolicy_locations.settings import Entry
+from pexpolicy_locations.table import Choice, Choices
 
 Key = tuple[str | int, ...]
 MAX_NAMED = 20
@@ -16,38 +17,35 @@ MAX_NAMED = 20
 
 
 class Draft:
-    """A table that is being written: entries come in, problems and advice come out."""
+    """A table that is being written: entries come in; problems, subnets and advice come out."""
 
-    def __init__(self, sources: Sequence[Source], overflow: Mapping[str, Sequence[str]]) -> None:
-        self._sources = sources
+    def __init__(self, overflow: Mapping[str, Sequence[str]]) -> None:
         self._overflow = overflow
-        self._subnets: Subnets[list[Choice]] = Subnets()
+        self._choices: dict[IPv4Network | IPv6Network, Choices] = {}
         self._keys: dict[str, Key] = {}
         self._rendered: dict[tuple[str, tuple[str, ...]], tuple[Key, MediaLocation]] = {}
+        self._shared: dict[Choices, Choices] = {}
         self.problems: list[Problem] = []
 
     def add(self, key: Key, entry: Entry) -> None:
         """One entry, and where it stands."""
-        base = self.rendered(key, entry.location, entry.overflow_locations)
-        if base is None:
+        decision = self.rendered(key, entry.location, entry.overflow_locations)
+        if decision is None:
             return
-        choices: list[Choice] = []
         try:
-            subnet = self._subnets.add(entry.subnet, choices).subnet
-        except DuplicateSubnetError as error:
-            subnet, choices = error.earlier.subnet, error.earlier.value
+            network = read_subnet(entry.subnet)
         except SubnetError as error:
             self.problems.append(Problem((*key, "subnet"), str(error)))
             return
-        told = reasons(entry, subnet, self._sources)
-        decisions = tuple(base.because(reason) for reason in told)
-        choice = Choice(entry.protocols, entry.node_locations, decisions)
-        if any(choice.rivals(other) for other in choices):
-            text = f"{subnet} is there already, for the same calls"
+        choice = Choice(entry.protocols, entry.node_locations, decision)
+        before = self._choices.get(network, ())
+        if any(choice.rivals(other) for other in before):
+            text = f"{network} is there already, for the same calls"
             self.problems.append(Problem((*key, "subnet"), text))
             return
-        choices.append(choice)
-        self._keys.setdefault(subnet, key)
+        choices = tuple(sorted((*before, choice), key=lambda known: known.rank))
+        self._choices[network] = self._shared.setdefault(choices, choices)
+        self._keys.setdefault(str(network), key)
 
     def rendered(
         self, key: Key, location: str, overflow: Sequence[str] | None = None
@@ -69,24 +67,27 @@ class Draft:
         """Each decision once, with the place where it is written first."""
         return list(self._rendered.values())
 
-    def table(self) -> LocationTable:
-        """The table; the draft is done with."""
-        return LocationTable(self._sources, self._subnets)
+    def subnets(self) -> Subnets[Choices]:
+        """The subnets, each with its choices."""
+        subnets: Subnets[Choices] = Subnets()
+        for network, choices in self._choices.items():
+            subnets.add(network, choices)
+        return subnets
 
-    def advice(self) -> list[Advice]:
+    def advice(self, subnets: Subnets[Choices]) -> list[Advice]:
         """What one should know of the entries though they are valid."""
-        overlaps = list(self._overlaps())
+        overlaps = list(self._overlaps(subnets))
         more = len(overlaps) - MAX_NAMED
         rest = [Advice(("subnets",), f"{more} further subnets lie in others")] if more > 0 else []
         return [*overlaps[:MAX_NAMED], *rest, *self._odd_overflow()]
 
-    def _overlaps(self) -> Iterator[Advice]:
+    def _overlaps(self, subnets: Subnets[Choices]) -> Iterator[Advice]:
         """Subnets in others. One in a subnet of all addresses is in its place there."""
-        for overlap in self._subnets.overlaps():
+        for overlap in subnets.overlaps():
             inner, outer = overlap.inner, overlap.outer
             if outer.subnet.endswith("/0"):
                 continue
-            same = _plain(inner.value) == _plain(outer.value) is not None
+            same = inner.value == outer.value
             then = "leads to the same: it is needless" if same else "the longer prefix decides"
             text = f"{inner.subnet} lies in {outer.subnet}; {then}"
             yield Advice((*self._keys[inner.subnet], "subnet"), text)
@@ -99,9 +100,3 @@ class Draft:
                 yield Advice(key, "no subnet leads to this location, and it is not the default")
             if location in then:
                 yield Advice(key, "a location that is full is no overflow of its own")
-
-
-def _plain(choices: Iterable[Choice]) -> MediaLocation | None:
-    """The decision of a subnet whose only entry is for all calls."""
-    (first, *others) = choices
-    return first.decisions[0] if first.plain and not others else None

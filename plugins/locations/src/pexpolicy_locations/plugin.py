@@ -17,6 +17,7 @@ from pexpolicy.tabular import TableError, read_table
 from pexpolicy_locations import settings as written
 from pexpolicy_locations.draft import Draft, Key
 from pexpolicy_locations.settings import Entry
+from pexpolicy_locations.table import LocationTable
 
 
 class Locations:
@@ -29,7 +30,7 @@ class Locations:
 
         Raises ``SettingsError`` with all that is wrong with them.
         """
-        draft = Draft(settings.addresses, settings.overflow)
+        draft = Draft(settings.overflow)
         for key, entry in _entries(settings, draft.problems):
             draft.add(key, entry)
         self._default: MediaLocation | None = None
@@ -39,9 +40,10 @@ class Locations:
             self._default = decision.because("no listed subnet holds an address of the call")
         if draft.problems:
             raise SettingsError(problems=draft.problems)
-        self._advice = draft.advice()
+        subnets = draft.subnets()
+        self._advice = draft.advice(subnets)
         self._prepared = draft.prepared()
-        self._table = draft.table()
+        self._table = LocationTable(settings.addresses, subnets)
         self._hits: Counter[bytes] = Counter()
 
     @hookimpl

@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pexpolicy import MediaLocation, MediaLocationRequest
-from pexpolicy.subnets import Subnets
-from pexpolicy_locations.settings import Entry, Source
+from pexpolicy.subnets import Match, Subnets
+from pexpolicy_locations.settings import Source
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """One entry as it is asked: for which calls it is, and what it answers.
-
-    ``decisions`` holds one for each source of addresses; they differ in their reasons only.
-    """
+    """What entries answer, and for which calls; those of many subnets share it."""
 
     protocols: frozenset[str]
     node_locations: frozenset[str]
-    decisions: tuple[MediaLocation, ...]
+    decision: MediaLocation
+    calls: str = field(init=False, repr=False)
+    """For which calls, as it follows a subnet in a reason; nothing for all of them."""
+
+    def __post_init__(self) -> None:
+        protocols, nodes = sorted(self.protocols), sorted(self.node_locations)
+        text = f", for {' and '.join(protocols)}" if protocols else ""
+        text += f", at {' and '.join(nodes)}" if nodes else ""
+        object.__setattr__(self, "calls", text)
 
     @property
     def plain(self) -> bool:
-        """True for an entry that is for all calls."""
+        """True for one that is for all calls."""
         return not self.protocols and not self.node_locations
 
     @property
@@ -32,15 +37,14 @@ class Choice:
         return not self.node_locations, not self.protocols
 
     def meets(self, request: MediaLocationRequest) -> bool:
-        """True for a call that the entry is for."""
+        """True for a call that it is for."""
         return (not self.protocols or request.protocol in self.protocols) and (
             not self.node_locations or request.location in self.node_locations
         )
 
     def rivals(self, other: Choice) -> bool:
-        """True where both are as narrow and a call may meet both: which decides is anybody's guess.
-
-        Both are entries of the same subnet.
+        """True for one of the same subnet that is as narrow, where a call may meet both: which of
+        them decides would be anybody's guess.
         """
         return self.rank == other.rank and all(
             not mine or mine & theirs
@@ -51,32 +55,41 @@ class Choice:
         )
 
 
-class LocationTable:
-    """Finds the decision for a call. Each subnet holds the choices that its addresses may meet."""
+Choices = tuple[Choice, ...]
+"""Those of one subnet, the narrow ones first."""
 
-    def __init__(self, sources: Sequence[Source], subnets: Subnets[list[Choice]]) -> None:
-        """Complete the subnets, which hold their own choices, with those of the subnets around."""
+
+class LocationTable:
+    """Finds the decision for a call.
+
+    What differs from subnet to subnet is its name alone, so that a large table keeps little: the
+    reason is put together for the call, and what was rendered is shared.
+    """
+
+    def __init__(self, sources: Sequence[Source], subnets: Subnets[Choices]) -> None:
         self._subnets = subnets
-        self._looks = tuple(enumerate(_READERS[source] for source in sources))
-        for match in subnets:
-            match.value.sort(key=lambda choice: choice.rank)
-        # A subnet comes before those in it, so what is taken over is complete.
-        for overlap in subnets.overlaps():
-            own = overlap.inner.value
-            if not own[-1].plain:
-                own += overlap.outer.value
+        self._looks = tuple((source, _READERS[source]) for source in sources)
+        self._around: Mapping[str, Match[Choices]] = {
+            overlap.inner.subnet: overlap.outer
+            for overlap in subnets.overlaps()
+            if not overlap.inner.value[-1].plain
+        }
+        """What to ask when nothing that a subnet lists is for the call."""
 
     def __len__(self) -> int:
         return len(self._subnets)
 
     def find(self, request: MediaLocationRequest) -> MediaLocation | None:
         """The decision of the longest prefix with an entry for this call, or ``None``."""
-        for number, addresses in self._looks:
+        for source, addresses in self._looks:
             for address in addresses(request):
                 found = self._subnets.find(address)
-                for choice in found.value if found is not None else ():
-                    if choice.meets(request):
-                        return choice.decisions[number]
+                while found is not None:
+                    for choice in found.value:
+                        if choice.meets(request):
+                            reason = f"{source} is in {found.subnet}{choice.calls}"
+                            return choice.decision.because(reason)
+                    found = self._around.get(found.subnet)
         return None
 
 
@@ -85,14 +98,3 @@ _READERS: Mapping[Source, Callable[[MediaLocationRequest], Iterable[str | None]]
     "ms_subnet": lambda request: request.ms_subnet,
     "proxy_node_address": lambda request: (request.proxy_node_address,),
 }
-
-
-def reasons(entry: Entry, subnet: str, sources: Iterable[Source]) -> list[str]:
-    """Why an entry decides, for each source of addresses: the prefix, and for which calls."""
-    narrowed = "".join(
-        (
-            f", for {' and '.join(sorted(entry.protocols))}" if entry.protocols else "",
-            f", at {' and '.join(sorted(entry.node_locations))}" if entry.node_locations else "",
-        )
-    )
-    return [f"{source} is in {subnet}{narrowed}" for source in sources]
