@@ -45,6 +45,8 @@ def trial(name: str, rounds: int, calls: int) -> list[tuple[str, Tally, bool]]:
     for what, number in {"killed": signal.SIGKILL, "frozen": signal.SIGSTOP}.items():
         tally = asyncio.run(trials.gone(guard, number, calls))
         found.append((what, tally, tally.by_guard == tally.calls and not tally.late))
+    tally = asyncio.run(trials.silence(guard, calls))
+    found.append(("silent", tally, tally.by_guard == tally.calls and not tally.late))
     return found
 
 

@@ -1,12 +1,13 @@
 """Two policy servers on ports that stay theirs, to be restarted, killed and frozen."""
 
+import asyncio
 import os
 import random
 import signal
 import socket
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
 from tests import live
@@ -95,3 +96,21 @@ def pair(folder: Path, configuration: str = DECIDING) -> Iterator[list[Server]]:
         for server in servers:
             server.strike(signal.SIGCONT)
             server.stop()
+
+
+@asynccontextmanager
+async def silent() -> AsyncIterator[int]:
+    """A server that says at ``/readyz`` that it is well, and answers no call; gives its port."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        if head.startswith(b"GET /readyz "):
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        else:
+            with suppress(ConnectionError):
+                await reader.read()
+        writer.close()
+
+    port = free_port()
+    async with await asyncio.start_server(answer, "127.0.0.1", port):
+        yield port

@@ -1,4 +1,4 @@
-"""The two experiments: servers restarted in turn under load, and all servers gone at once."""
+"""The experiments: servers restarted in turn under load, all gone at once, all of them silent."""
 
 import asyncio
 import itertools
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.guard.guards import Guard
 from tests.guard.load import Callers, Tally
-from tests.guard.servers import pair
+from tests.guard.servers import pair, silent
 
 CALLERS = 6
 PAUSE = 0.02
@@ -47,3 +47,11 @@ async def gone(guard: Guard, number: signal.Signals, further: int) -> Tally:
         for server in servers:
             server.strike(number)
         return Tally.of(await callers.further(further))
+
+
+async def silence(guard: Guard, calls: int) -> Tally:
+    """Ask before servers that say that they are well and answer no call: the longest way."""
+    with tempfile.TemporaryDirectory(prefix="guard-") as folder:
+        async with silent() as one, silent() as two:
+            with guard(Path(folder), [one, two], "reject") as port:
+                return Tally.of(await Callers(port, CROWD).further(calls))
