@@ -4,7 +4,7 @@ import argparse
 import asyncio
 import signal
 import sys
-import time
+from collections.abc import Iterator
 
 from rich.console import Console
 from rich.table import Table
@@ -33,21 +33,18 @@ def main() -> int:
     return int(wrong)
 
 
-def trial(name: str, rounds: int, calls: int) -> list[tuple[str, Tally, bool]]:
+def trial(name: str, rounds: int, calls: int) -> Iterator[tuple[str, Tally, bool]]:
     """The experiments with one guard: what was done, what was seen, whether it is well."""
     guard = GUARDS[name]
-    found = []
     if rounds:
-        began = time.monotonic()
         tally = asyncio.run(trials.restarts(guard, rounds))
-        what = f"{rounds} restarts of both in {time.monotonic() - began:.0f} s"
-        found.append((what, tally, tally.by_server == tally.calls and not tally.late))
+        yield f"restarted, {rounds} times both", tally, tally.all_by_server
     for what, number in {"killed": signal.SIGKILL, "frozen": signal.SIGSTOP}.items():
-        tally = asyncio.run(trials.gone(guard, number, calls))
-        found.append((what, tally, tally.by_guard == tally.calls and not tally.late))
-    tally = asyncio.run(trials.silence(guard, calls))
-    found.append(("silent", tally, tally.by_guard == tally.calls and not tally.late))
-    return found
+        under_way, later = asyncio.run(trials.gone(guard, number, calls))
+        yield f"{what}, calls under way", under_way, under_way.all_in_time
+        yield f"{what}, calls after it", later, later.all_by_guard
+    silent = asyncio.run(trials.silence(guard, calls))
+    yield "well, but silent", silent, silent.all_by_guard
 
 
 def cells(tally: Tally) -> list[str]:

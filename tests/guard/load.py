@@ -35,6 +35,21 @@ class Tally:
     late: int = 0
     longest: float = 0.0
 
+    @property
+    def all_in_time(self) -> bool:
+        """Whether each call had an answer before Infinity would have given up."""
+        return self.unanswered == 0 and self.late == 0
+
+    @property
+    def all_by_server(self) -> bool:
+        """Whether none was lost."""
+        return self.all_in_time and self.by_server == self.calls
+
+    @property
+    def all_by_guard(self) -> bool:
+        """Whether each had the answer that was chosen for this hour."""
+        return self.all_in_time and self.by_guard == self.calls
+
     @classmethod
     def of(cls, calls: Iterable[Call]) -> Self:
         """Count; an answer that is no JSON fails."""
@@ -70,11 +85,12 @@ class Callers:
         await asyncio.gather(*self._tasks)
         return self._calls
 
-    async def further(self, number: int) -> list[Call]:
-        """Begin so many calls more and stop; gives these, and none that is under way now."""
+    async def further(self, number: int) -> tuple[list[Call], list[Call]]:
+        """Begin so many calls more and stop; gives those that are under way now, and these."""
+        before, ended = self._calls, len(self._calls)
         self._calls, self._left = [], number
         await asyncio.gather(*self._tasks)
-        return self._calls
+        return before[ended:], self._calls
 
     async def _ask(self, first: int, *, keeping: bool) -> None:
         connection = Connection(self._port)

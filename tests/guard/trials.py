@@ -34,8 +34,8 @@ async def restarts(guard: Guard, rounds: int) -> Tally:
         return Tally.of(await callers.stop())
 
 
-async def gone(guard: Guard, number: signal.Signals, further: int) -> Tally:
-    """Strike both servers under load; gives so many calls that began afterwards."""
+async def gone(guard: Guard, number: signal.Signals, further: int) -> tuple[Tally, Tally]:
+    """Strike both servers under load; gives the calls that were under way, and so many further."""
     with (
         tempfile.TemporaryDirectory(prefix="guard-") as folder,
         pair(Path(folder)) as servers,
@@ -46,7 +46,8 @@ async def gone(guard: Guard, number: signal.Signals, further: int) -> Tally:
             await asyncio.to_thread(server.wait_for_calls)
         for server in servers:
             server.strike(number)
-        return Tally.of(await callers.further(further))
+        under_way, later = await callers.further(further)
+        return Tally.of(under_way), Tally.of(later)
 
 
 async def silence(guard: Guard, calls: int) -> Tally:
@@ -54,4 +55,5 @@ async def silence(guard: Guard, calls: int) -> Tally:
     with tempfile.TemporaryDirectory(prefix="guard-") as folder:
         async with silent() as one, silent() as two:
             with guard(Path(folder), [one, two], "reject") as port:
-                return Tally.of(await Callers(port, CROWD).further(calls))
+                _, asked = await Callers(port, CROWD).further(calls)
+                return Tally.of(asked)
