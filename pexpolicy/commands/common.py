@@ -6,7 +6,7 @@ import asyncio
 import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import click
 
@@ -17,6 +17,9 @@ from pexpolicy.hidden import hide
 from pexpolicy.logs import console_log
 from pexpolicy.policy import Policy
 from pexpolicy.problems import Problem
+from pexpolicy.progress import told
+
+T = TypeVar("T")
 
 EX_CONFIG = 78
 """Exit code of a configuration that cannot be used (sysexits.h)."""
@@ -36,7 +39,8 @@ config_option = click.option(
 def built(path: Path, also: Callable[[Settings], list[Problem]] = lambda _: []) -> Policy:
     """The policy of a configuration, or every error on standard error and exit code 78."""
     try:
-        return policy_from(path, also, log=console_log())
+        with told(lambda line: click.echo(line, err=True)) as stage:
+            return policy_from(path, also, log=console_log(), stage=stage)
     except ConfigError as error:
         fail(error)
 
@@ -56,7 +60,7 @@ def advise(policy: Policy) -> None:
         click.secho(f"warning: {advice}", fg="yellow", err=True)
 
 
-def run(main_coroutine: Coroutine[Any, Any, None], *, serving: bool = False) -> None:
+def run(main_coroutine: Coroutine[Any, Any, T], *, serving: bool = False) -> T:
     """Run on an event loop. A server runs on uvloop where that is installed, and goes on whatever
     the tasks raise that plugins left behind.
     """
@@ -85,3 +89,4 @@ def run(main_coroutine: Coroutine[Any, Any, None], *, serving: bool = False) -> 
                     "a task or callback that a plugin left behind failed",
                     error=blame(error).summary,
                 )
+        return task.result()

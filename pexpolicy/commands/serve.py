@@ -6,17 +6,22 @@ import errno
 import gc
 import os
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 
 import click
 
-from pexpolicy import __version__, ending
+from pexpolicy import ending
+from pexpolicy.building import policy_from
 from pexpolicy.commands.common import advise, built, config_option, fail, run
 from pexpolicy.config import ConfigError
-from pexpolicy.exposure import surroundings
+from pexpolicy.exposure import surroundings as exposed
 from pexpolicy.logs import console_log
+from pexpolicy.policy import Policy
+from pexpolicy.serving import Surroundings
 from pexpolicy.serving import serve as serving
+from pexpolicy.stopping import stop_at_once
 
 
 @click.command()
@@ -27,20 +32,24 @@ def serve(config: Path, host: str | None, port: int | None) -> None:
     """Answer calls until SIGTERM or Ctrl-C."""
     # Nothing that is built here is garbage; the collector begins once the policy serves.
     gc.disable()
-    policy = built(config, lambda settings: surroundings(settings, host))
+    stop_at_once()
+    read_at = time.time()
+    policy = built(config, lambda settings: exposed(settings, host))
     advise(policy)
     address = host or policy.settings.server.host
     number = policy.settings.server.port if port is None else port
-    names = ", ".join(plugin.name for plugin in policy.plugins) or "none"
+    log = console_log()
 
-    def announce(url: str) -> None:
-        click.echo(f"pexpolicy {__version__} answers on {url} (plugins: {names})", err=True)
+    def build(content: bytes | None) -> Policy:
+        return policy_from(
+            config, lambda settings: exposed(settings, address), log=log, content=content
+        )
 
-    def stopping(seconds: float) -> None:
-        ending.leave_within(seconds, lambda: policy.leftovers)
-
+    around = Surroundings(
+        log, build, read_at, lambda line: click.echo(line, err=True), ending.leave_within
+    )
     try:
-        run(serving(policy, console_log(), address, number, announce, stopping), serving=True)
+        leftovers = run(serving(policy, (address, number), around), serving=True)
     except ConfigError as error:
         fail(error)
     except OSError as error:
@@ -51,5 +60,5 @@ def serve(config: Path, host: str | None, port: int | None) -> None:
     # A plugin may have closed standard error.
     with suppress(OSError, ValueError):
         click.echo("stopped", err=True)
-    if policy.leftovers:
-        ending.leave(lambda: policy.leftovers)
+    if leftovers():
+        ending.leave(leftovers)
