@@ -11,8 +11,9 @@ from tests.live import ROOT
 
 README = ROOT / "README.md"
 CONFIGURATION = ROOT / "docs" / "configuration.md"
+DEPLOYMENT = ROOT / "docs" / "deployment.md"
 OPERATIONS = ROOT / "docs" / "operations.md"
-WRITTEN = [README, CONFIGURATION, OPERATIONS, *sorted(ROOT.glob("plugins/*/README.md"))]
+WRITTEN = [README, CONFIGURATION, DEPLOYMENT, OPERATIONS, *sorted(ROOT.glob("plugins/*/README.md"))]
 """The pages for administrators and operators: what they show is tried."""
 ALL = sorted({*WRITTEN, *(ROOT / "docs").glob("**/*.md")})
 TABLES = {"server", "auth", "audit", "infinity", "endpoints", "plugin_dirs", "plugins"}

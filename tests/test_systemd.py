@@ -1,0 +1,52 @@
+"""The unit for systemd, as its own tools judge it."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.live import ROOT
+
+UNIT = ROOT / "deploy" / "systemd" / "pexpolicy.service"
+EXPOSURE = 15
+"""Tenths of what `systemd-analyze security` gives to a service that may do all: 100."""
+
+
+def analyze(*arguments: str) -> subprocess.CompletedProcess[str]:
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("systemd-analyze is not installed")
+    return subprocess.run(
+        ["systemd-analyze", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Path:
+    """The unit with the program where it is on this machine: its command is looked for."""
+    unit = tmp_path / "pexpolicy.service"
+    command = Path(sys.executable).with_name("pexpolicy")
+    unit.write_text(UNIT.read_text().replace("/opt/pexpolicy/bin/pexpolicy", str(command)))
+    return unit
+
+
+def test_systemd_understands_every_line(here: Path) -> None:
+    said = analyze("verify", str(here))
+    # Of units that the machine has besides, nothing is asked here.
+    ours = [line for line in said.stdout.splitlines() if "pexpolicy" in line]
+    assert (said.returncode, ours) == (0, [])
+
+
+def test_systemd_would_see_a_slip(here: Path) -> None:
+    here.write_text(here.read_text().replace("ProtectClock", "ProtectClocks"))
+    assert "ProtectClocks" in analyze("verify", str(here)).stdout
+
+
+def test_the_service_may_do_little(here: Path) -> None:
+    said = analyze("security", "--offline=true", f"--threshold={EXPOSURE}", str(here))
+    assert said.returncode == 0, said.stdout
