@@ -23,6 +23,14 @@ Address = tuple[str, int] | list[socket.socket]
 """A host and a port to listen on, or sockets that somebody has bound already."""
 
 
+def url_of(listener: socket.socket, service: Service) -> str:
+    """Where calls are answered."""
+    scheme = "http" if service.regime.policy.settings.tls is None else "https"
+    host, port = listener.getsockname()[:2]
+    name = f"[{host}]" if ":" in host else host
+    return f"{scheme}://{name}:{port}{service.base_path}"
+
+
 @asynccontextmanager
 async def listening(service: Service, address: Address) -> AsyncIterator[list[socket.socket]]:
     """Answer on an address; gives the sockets. On leaving no more connections are accepted, and
@@ -47,8 +55,9 @@ async def listening(service: Service, address: Address) -> AsyncIterator[list[so
         service.refusals,
         settings.limits,
         certificates_of(settings, service.log),
+        shares=not isinstance(address, tuple),
     )
-    sockets = await bind(*address) if isinstance(address, tuple) else address
+    sockets = bind(*address) if isinstance(address, tuple) else address
     try:
         async with door.open(sockets):
             yield sockets

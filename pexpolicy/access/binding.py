@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
 from contextlib import ExitStack
 
@@ -10,13 +9,12 @@ BACKLOG = 1024
 """Connections that the kernel keeps until they are accepted."""
 
 
-async def bind(host: str, port: int) -> list[socket.socket]:
+def bind(host: str, port: int) -> list[socket.socket]:
     """A listening socket for each address of ``host``; raises ``OSError``.
 
     Where the port is 0, all of them listen on the same free one.
     """
-    loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(
+    found = socket.getaddrinfo(
         host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )
     with ExitStack() as unwound:
