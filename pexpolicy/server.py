@@ -19,6 +19,7 @@ from pexpolicy.chain import Log
 from pexpolicy.credentials import BasicAuth
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.faults import blame
+from pexpolicy.metrics.telemetry import Telemetry
 from pexpolicy.parameters import Params
 from pexpolicy.policy import Answer, Policy
 from pexpolicy.response import TEXT, WholeResponse
@@ -36,10 +37,18 @@ class Service:
     """
 
     def __init__(
-        self, policy: Policy, audit: Audit, auth: BasicAuth | None, log: Log, base_path: str = ""
+        self,
+        policy: Policy,
+        audit: Audit,
+        auth: BasicAuth | None,
+        log: Log,
+        base_path: str = "",
+        telemetry: Telemetry | None = None,
     ) -> None:
         self.policy = policy
         self.audit = audit
+        self.telemetry = telemetry
+        self._shadows = telemetry.beside(audit) if telemetry is not None else audit
         self.auth = auth
         self.log = log
         paths = {base_path + endpoint.path: name for name, endpoint in ENDPOINTS.items()}
@@ -70,11 +79,16 @@ class Service:
             answer = await policy.answer(name, params, alias, decision_id)
         except Exception as error:  # noqa: BLE001 - a fault of ours must not cost the call
             self._report(name, error)
+            if self.telemetry is not None:
+                self.telemetry.fault(name)
             answer = policy.last_resort(name, params, alias, decision_id)
         recorded = self._record(policy, params, alias, answer, began, request.remote)
         if recorded is not None:
             await recorded
-        policy.conclude(answer.outcome, self.audit)
+        policy.conclude(answer.outcome, self._shadows)
+        if self.telemetry is not None:
+            spent = time.perf_counter() - began
+            self.telemetry.answered(answer, params, request.remote, spent)
         reply = answer.reply
         return WholeResponse(reply.status, reply.content_type, reply.body)
 
@@ -123,7 +137,11 @@ class Service:
     def _refused(self, why: str, status: int, request: web.BaseRequest, **facts: object) -> None:
         config_hash = self.policy.config_hash
         self.audit.refused(why, status, request.remote, config_hash, **facts)
+        if self.telemetry is not None:
+            self.telemetry.refused(why, request.remote)
 
     def malformed(self, status: int, peer: str | None) -> None:
         """Note a request that was no HTTP, or longer than allowed."""
         self.audit.refused("malformed", status, peer, self.policy.config_hash)
+        if self.telemetry is not None:
+            self.telemetry.refused("malformed", peer)

@@ -1,0 +1,69 @@
+"""What the metrics and the status ask other parts of the server."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class AuditState:
+    """How the audit is. Times are seconds of the Unix epoch; ``problem`` says what is wrong."""
+
+    writable: bool = True
+    lost: int = 0
+    spooled: int = 0
+    free_bytes: int | None = None
+    last_fsync: float | None = None
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ReloadState:
+    """What became of the last configuration that was offered. ``at`` is when the one that serves
+    was taken up, in seconds of the Unix epoch.
+    """
+
+    at: float
+    successful: bool = True
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateState:
+    """The certificate of the server. ``not_after`` in seconds of the Unix epoch."""
+
+    not_after: float
+    problem: str = ""
+
+
+def _started() -> Callable[[], ReloadState]:
+    state = ReloadState(time.time())
+    return lambda: state
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """The parts of a server that have a state of their own. They are asked each second, on the
+    event loop: an answer is what is known already, never a look at the disk.
+    """
+
+    audit: Callable[[], AuditState | None] = lambda: None
+    reload: Callable[[], ReloadState] = field(default_factory=_started)
+    certificate: Callable[[], CertificateState | None] = lambda: None
+    draining: Callable[[], bool] = lambda: False
+    connections: Callable[[], int | None] = lambda: None
+
+    def unready(self) -> list[str]:
+        """Why no calls should come here; empty for a server that is ready.
+
+        A plugin that fails is no reason: it fails everywhere, and every server would leave at once.
+        """
+        reasons = []
+        if self.draining():
+            reasons.append("it was told to stop")
+        audit = self.audit()
+        if audit is not None and not audit.writable:
+            reasons.append(f"the audit cannot be written: {audit.problem or 'no reason is known'}")
+        return reasons
