@@ -14,14 +14,14 @@ from urllib.parse import unquote
 from aiohttp import hdrs, web
 from uuid_utils import uuid7
 
-from pexpolicy.audit import Audit
 from pexpolicy.chain import Log
-from pexpolicy.credentials import BasicAuth
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.faults import blame
 from pexpolicy.metrics.telemetry import Telemetry
 from pexpolicy.parameters import Params
-from pexpolicy.policy import Answer, Policy
+from pexpolicy.policy import Answer
+from pexpolicy.readiness import Readiness, State
+from pexpolicy.regime import Regime
 from pexpolicy.response import TEXT, WholeResponse
 
 READABLE = (hdrs.METH_GET, hdrs.METH_HEAD)
@@ -30,7 +30,7 @@ _CHALLENGE = b'\r\nWWW-Authenticate: Basic realm="pexpolicy", charset="UTF-8"'
 
 
 class Service:
-    """What answers: a policy that serves, the audit, and who may ask.
+    """What answers, by the regime that is in force.
 
     Call it with a request. ``base_path`` stands in front of the six endpoints, and not of
     ``/livez`` and ``/readyz``.
@@ -38,19 +38,18 @@ class Service:
 
     def __init__(
         self,
-        policy: Policy,
-        audit: Audit,
-        auth: BasicAuth | None,
+        regime: Regime,
         log: Log,
         base_path: str = "",
+        readiness: Readiness | None = None,
         telemetry: Telemetry | None = None,
     ) -> None:
-        self.policy = policy
-        self.audit = audit
-        self.telemetry = telemetry
-        self._shadows = telemetry.beside(audit) if telemetry is not None else audit
-        self.auth = auth
+        self.regime = regime
+        self.telemetry = telemetry or Telemetry()
+        self.telemetry.follow(regime.policy)
         self.log = log
+        self.base_path = base_path
+        self.readiness = readiness or Readiness(State.READY)
         paths = {base_path + endpoint.path: name for name, endpoint in ENDPOINTS.items()}
         self._named = {path: name for path, name in paths.items() if not path.endswith("/")}
         self._with_alias = {path: name for path, name in paths.items() if path.endswith("/")}
@@ -70,31 +69,38 @@ class Service:
                 return self._elsewhere(request, path)
         if request.method not in READABLE:
             return self._not_allowed(request)
-        if self.auth is not None and not self.auth.accepts(request.headers.get(hdrs.AUTHORIZATION)):
+        regime = self.regime
+        if regime.auth is not None and not regime.auth.accepts(
+            request.headers.get(hdrs.AUTHORIZATION)
+        ):
             return self._unauthorised(request, name)
         params = url.query
-        policy = self.policy
-        decision_id = str(uuid7())
+        regime.calls.under_way += 1
         try:
-            answer = await policy.answer(name, params, alias, decision_id)
-        except Exception as error:  # noqa: BLE001 - a fault of ours must not cost the call
-            self._report(name, error)
-            if self.telemetry is not None:
+            policy = regime.policy
+            decision_id = str(uuid7())
+            try:
+                answer = await policy.answer(name, params, alias, decision_id)
+            except Exception as error:  # noqa: BLE001 - a fault of ours must not cost the call
+                self._report(name, error)
                 self.telemetry.fault(name)
-            answer = policy.last_resort(name, params, alias, decision_id)
-        recorded = self._record(policy, params, alias, answer, began, request.remote)
-        if recorded is not None:
-            await recorded
-        policy.conclude(answer.outcome, self._shadows)
-        if self.telemetry is not None:
-            spent = time.perf_counter() - began
-            self.telemetry.answered(answer, params, request.remote, spent)
+                answer = policy.last_resort(name, params, alias, decision_id)
+            recorded = self._record(regime, params, alias, answer, began, request.remote)
+            if recorded is not None:
+                await recorded
+            policy.conclude(answer.outcome, self.telemetry.beside(regime.audit))
+            self._count(answer, params, request.remote, began)
+        finally:
+            regime.calls.end()
         reply = answer.reply
-        return WholeResponse(reply.status, reply.content_type, reply.body)
+        response = WholeResponse(reply.status, reply.content_type, reply.body)
+        if self.readiness.is_draining:
+            response.force_close()
+        return response
 
     def _record(
         self,
-        policy: Policy,
+        regime: Regime,
         params: Params,
         alias: str,
         answer: Answer,
@@ -104,10 +110,17 @@ class Service:
         """Write the audit line; gives something to wait for where it is not written at once."""
         try:
             ms = (time.perf_counter() - began) * 1000
-            return self.audit.decision(params, alias, answer, ms, peer, policy.config_hash)
+            config_hash = regime.policy.config_hash
+            return regime.audit.decision(params, alias, answer, ms, peer, config_hash)
         except Exception as error:  # noqa: BLE001 - a fault in writing about it must not cost the call
             self._report(answer.outcome.endpoint, error)
             return None
+
+    def _count(self, answer: Answer, params: Params, peer: str | None, began: float) -> None:
+        try:
+            self.telemetry.answered(answer, params, peer, time.perf_counter() - began)
+        except Exception as error:  # noqa: BLE001 - a fault in counting must not cost the call
+            self._report(answer.outcome.endpoint, error)
 
     def _report(self, name: str, error: Exception) -> None:
         fault = blame(error)
@@ -128,20 +141,25 @@ class Service:
         if path in ("/livez", "/readyz"):
             if request.method not in READABLE:
                 return self._not_allowed(request)
-            return WholeResponse(200, TEXT, b"ok\n")
+            return self._health(path)
         if path in self._with_alias and request.method not in READABLE:
             return self._not_allowed(request)
         self._refused("unknown path", 404, request, path=path[:200])
         return WholeResponse(404, "", b"")
 
+    def _health(self, path: str) -> web.StreamResponse:
+        state = self.readiness.state
+        if path == "/readyz" and state is not State.READY:
+            return WholeResponse(503, TEXT, f"{state.value}\n".encode())
+        return WholeResponse(200, TEXT, b"ok\n")
+
     def _refused(self, why: str, status: int, request: web.BaseRequest, **facts: object) -> None:
-        config_hash = self.policy.config_hash
-        self.audit.refused(why, status, request.remote, config_hash, **facts)
-        if self.telemetry is not None:
-            self.telemetry.refused(why, request.remote)
+        regime = self.regime
+        regime.audit.refused(why, status, request.remote, regime.policy.config_hash, **facts)
+        self.telemetry.refused(why, request.remote)
 
     def malformed(self, status: int, peer: str | None) -> None:
         """Note a request that was no HTTP, or longer than allowed."""
-        self.audit.refused("malformed", status, peer, self.policy.config_hash)
-        if self.telemetry is not None:
-            self.telemetry.refused("malformed", peer)
+        regime = self.regime
+        regime.audit.refused("malformed", status, peer, regime.policy.config_hash)
+        self.telemetry.refused("malformed", peer)

@@ -1,105 +1,98 @@
-"""From settings to a server that listens, and to its orderly end."""
+"""From a policy to a server that listens, and to its orderly end."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
-import signal
-import socket
 import sys
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, redirect_stdout
-
-from aiohttp import web
+from collections.abc import Callable
+from contextlib import redirect_stdout
 
 from pexpolicy.audit import Audit, open_audit
 from pexpolicy.chain import Log
-from pexpolicy.config import ConfigError
-from pexpolicy.credentials import BasicAuth
+from pexpolicy.config import ConfigError, Settings
+from pexpolicy.draining import drain
 from pexpolicy.ending import LINGERING, STOPPING
+from pexpolicy.lifetime import Lifetime
+from pexpolicy.listeners import Address, listening
 from pexpolicy.policy import Policy
 from pexpolicy.problems import Problem
-from pexpolicy.protocol import PolicyProtocol
-from pexpolicy.redaction import redaction_of
+from pexpolicy.readiness import Readiness, State
+from pexpolicy.regime import regime_of
 from pexpolicy.server import Service
+from pexpolicy.stopping import Stop
+from pexpolicy.succession import Succession
 
-DRAIN = 5.0
-"""Seconds that calls have to be answered in once the server was told to stop."""
-
-
-@asynccontextmanager
-async def listening(
-    policy: Policy, audit: Audit, log: Log, host: str, port: int
-) -> AsyncIterator[list[socket.socket]]:
-    """Serve a policy on an address; gives the sockets, and on leaving answers the calls under
-    way.
-    """
-    settings = policy.settings
-    auth = None
-    if settings.user is not None and settings.password is not None:
-        auth = BasicAuth(settings.user, settings.password.get_secret_value())
-    service = Service(policy, audit, auth, log, settings.server.base_path)
-    loop = asyncio.get_running_loop()
-    server = web.Server(service)
-
-    def protocol() -> PolicyProtocol:
-        return PolicyProtocol(server, loop=loop, malformed=service.malformed)
-
-    listener = await loop.create_server(protocol, host, port, backlog=1024)
-    try:
-        yield list(listener.sockets)
-    finally:
-        listener.close()
-        server.pre_shutdown()
-        await server.shutdown(DRAIN)
+Leftovers = Callable[[], list[str]]
+"""Names plugins and hooks that were given up, and have not come back."""
+Stopping = Callable[[float, Leftovers], None]
+"""Told that the program has to have ended in so many seconds, and who may keep it from that."""
 
 
 async def serve(
     policy: Policy,
     log: Log,
-    host: str,
-    port: int,
+    address: Address,
     announce: Callable[[str], None],
-    stopping: Callable[[float], None] = lambda _: None,
-) -> None:
-    """Serve until SIGTERM or SIGINT. ``announce`` is called with the URL once calls are
-    answered, ``stopping`` with the seconds that are left until the program has to have ended.
+    stopping: Stopping = lambda *_: None,
+) -> Leftovers:
+    """Serve until SIGTERM or SIGINT; gives what tells who was left behind. ``announce`` is called
+    with the URL once calls are answered.
+
+    Raises ``ConfigError`` for plugins and files that do not open, ``OSError`` for an address.
     """
-    settings = policy.settings
-    loop = asyncio.get_running_loop()
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+    stop = Stop()
+    stop.listen(asyncio.get_running_loop())
+    audit = _opened(policy.settings)
+    try:
+        # Standard output is the audit's alone: what plugins print would stand between its lines.
+        with redirect_stdout(sys.stderr):
+            succession = await _begun(policy, audit, log)
+            try:
+                await _answer(succession, stop, address, announce, stopping)
+            finally:
+                await succession.end()
+        stopping(LINGERING, lambda: succession.leftovers)
+    finally:
+        audit.close()
+    return lambda: succession.leftovers
+
+
+def _opened(settings: Settings) -> Audit:
     path = settings.resolve(settings.audit.path) if settings.audit.path else None
     try:
-        audit = open_audit(path, redaction_of(settings))
+        return open_audit(path)
     except OSError as error:
         text = f"{path} cannot be opened: {error.strerror}"
         raise ConfigError(settings.path, [Problem(("audit", "path"), text)]) from None
-    # Standard output is the audit's alone: what plugins print would stand between its lines.
-    try:
-        with redirect_stdout(sys.stderr):
-            await _until(stop, policy, audit, log, (host, port), announce, stopping)
-        stopping(LINGERING)
-    finally:
-        audit.close()
 
 
-async def _until(
-    stop: asyncio.Event,
-    policy: Policy,
-    audit: Audit,
-    log: Log,
-    address: tuple[str, int],
+async def _begun(policy: Policy, audit: Audit, log: Log) -> Succession:
+    """The first regime, in force."""
+    first = Lifetime(regime_of(policy, audit))
+    await first.open()
+    service = Service(first.regime, log, policy.settings.server.base_path, Readiness())
+    return Succession(service, first)
+
+
+async def _answer(
+    succession: Succession,
+    stop: Stop,
+    address: Address,
     announce: Callable[[str], None],
-    stopping: Callable[[float], None],
+    stopping: Stopping,
 ) -> None:
-    async with policy.serving(), listening(policy, audit, log, *address) as sockets:
+    """Answer calls until the server is told to stop, and those that are under way then."""
+    service = succession.service
+    async with listening(service, address) as sockets:
         # What was made so far lives as long as the server: the collector need not look at it.
         gc.freeze()
         gc.enable()
+        service.readiness.state = State.READY
         bound = sockets[0].getsockname()
         name = f"[{bound[0]}]" if ":" in bound[0] else bound[0]
-        announce(f"http://{name}:{bound[1]}{policy.settings.server.base_path}")
-        await stop.wait()
-        stopping(STOPPING)
+        announce(f"http://{name}:{bound[1]}{service.base_path}")
+        await stop.asked.wait()
+        delay = succession.policy.settings.server.drain_delay
+        stopping(STOPPING + delay, lambda: succession.leftovers)
+        await drain(service.readiness, stop, delay)

@@ -26,7 +26,6 @@ from aiohttp.test_utils import RawTestServer, TestClient
 
 from pexpolicy.chain import Outcome, Step
 from pexpolicy.config import ConfigError
-from pexpolicy.credentials import BasicAuth
 from pexpolicy.kit.asking import asked, audit_lines, caught_audit
 from pexpolicy.kit.cases import Case, CasesError, load_cases
 from pexpolicy.kit.door import Config, Log, Subject, opened, policy_of
@@ -35,6 +34,7 @@ from pexpolicy.kit.shapes import RequestError
 from pexpolicy.kit.verdict import judge
 from pexpolicy.parameters import Request
 from pexpolicy.policy import Policy
+from pexpolicy.regime import regime_of
 from pexpolicy.server import Service
 
 __all__ = [
@@ -101,11 +101,8 @@ async def client(
             assert (await reply.json())["action"] == "reject"
     """
     async with opened(plugins, config) as policy:
-        settings = policy.settings
-        auth = None
-        if settings.user is not None and settings.password is not None:
-            auth = BasicAuth(settings.user, settings.password.get_secret_value())
-        service = Service(policy, caught_audit(), auth, Log(), settings.server.base_path)
+        regime = regime_of(policy, caught_audit())
+        service = Service(regime, Log(), policy.settings.server.base_path)
         http: TestClient[web.BaseRequest, None] = TestClient(RawTestServer(service))
         async with http:
             yield http

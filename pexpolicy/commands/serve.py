@@ -36,11 +36,11 @@ def serve(config: Path, host: str | None, port: int | None) -> None:
     def announce(url: str) -> None:
         click.echo(f"pexpolicy {__version__} answers on {url} (plugins: {names})", err=True)
 
-    def stopping(seconds: float) -> None:
-        ending.leave_within(seconds, lambda: policy.leftovers)
-
     try:
-        run(serving(policy, console_log(), address, number, announce, stopping), serving=True)
+        leftovers = run(
+            serving(policy, console_log(), (address, number), announce, ending.leave_within),
+            serving=True,
+        )
     except ConfigError as error:
         fail(error)
     except OSError as error:
@@ -51,5 +51,5 @@ def serve(config: Path, host: str | None, port: int | None) -> None:
     # A plugin may have closed standard error.
     with suppress(OSError, ValueError):
         click.echo("stopped", err=True)
-    if policy.leftovers:
-        ending.leave(lambda: policy.leftovers)
+    if leftovers():
+        ending.leave(leftovers)

@@ -113,7 +113,7 @@ class Sampler(AbstractContextManager["Sampler"]):
         if audit is not None:
             self._set(families.AUDIT_LOST, self._lost_before + audit.lost)
             self._set(families.AUDIT_FREE, audit.free_bytes)
-            self._set(families.AUDIT_LAST_FSYNC, audit.last_fsync)
+            self._set(families.AUDIT_LAST_FSYNC, audit.synced_at)
         certificate = sources.certificate()
         if certificate is not None:
             self._set(families.CERTIFICATE, certificate.not_after)

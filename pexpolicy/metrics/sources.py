@@ -5,18 +5,24 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 
-@dataclass(frozen=True, slots=True)
-class AuditState:
-    """How the audit is. Times are seconds of the Unix epoch; ``problem`` says what is wrong."""
+class AuditState(Protocol):
+    """How the audit is."""
 
-    writable: bool = True
-    lost: int = 0
-    spooled: int = 0
-    free_bytes: int | None = None
-    last_fsync: float | None = None
-    problem: str = ""
+    status: str
+    """``healthy``, ``degraded`` while lines wait to be written, ``failed`` once any was lost."""
+    error: str
+    """Why it is not healthy."""
+    lost: int
+    """Lines that were given up since the start."""
+    spooled_bytes: int
+    """Bytes that wait to be written."""
+    free_bytes: int | None
+    """Free space where it is written, where that is known."""
+    synced_at: float | None
+    """When it was last forced onto the disk, in seconds of the Unix epoch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +70,6 @@ class Sources:
         if self.draining():
             reasons.append("it was told to stop")
         audit = self.audit()
-        if audit is not None and not audit.writable:
-            reasons.append(f"the audit cannot be written: {audit.problem or 'no reason is known'}")
+        if audit is not None and audit.status == "failed":
+            reasons.append(f"the audit cannot be written: {audit.error or 'no reason is known'}")
         return reasons

@@ -28,6 +28,7 @@ class Telemetry:
         self._counts = Counts(slab)
         self._nodes = Nodes(slab)
         self.sampler = Sampler(slab, self.sources)
+        self._beside: _CountedShadows | None = None
 
     def follow(self, policy: Policy) -> None:
         """Count for a policy that serves from now on."""
@@ -63,12 +64,15 @@ class Telemetry:
 
     def beside(self, audit: ShadowAudit) -> ShadowAudit:
         """The audit of shadows, each of which is counted too."""
-        return _CountedShadows(audit, self._counts)
+        beside = self._beside
+        if beside is None or beside.audit is not audit:
+            beside = self._beside = _CountedShadows(audit, self._counts)
+        return beside
 
 
 class _CountedShadows:
     def __init__(self, audit: ShadowAudit, counts: Counts) -> None:
-        self._audit = audit
+        self.audit = audit
         self._counts = counts
 
     def shadow(
@@ -76,4 +80,4 @@ class _CountedShadows:
     ) -> None:
         """Count the shadow, and write its line."""
         self._counts.shadowed(shadow, differs=differs)
-        self._audit.shadow(actual, shadow, config_hash, differs=differs)
+        self.audit.shadow(actual, shadow, config_hash, differs=differs)
