@@ -152,3 +152,12 @@ def check() -> Iterable[Advice]:  # type: ignore[empty-body]
     Shown by ``pexpolicy check`` and at the start. Called once when the policy is built; does no
     I/O.
     """
+
+
+@hookspec
+def status() -> Mapping[str, object]:  # type: ignore[empty-body]
+    """What operators should see of the plugin while it runs: what it holds, reaches and counts.
+
+    Shown by ``/status`` and ``pexpolicy status``, and asked only then: never for a call. It has one
+    second. Names of people and secrets do not belong there.
+    """

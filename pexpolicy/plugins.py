@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 SPEC_MARK = "pexpolicy_spec"
 """The attribute that pluggy's marker leaves on a specification."""
-NO_DECISION = ("lifespan", "check", "prepared", "decided")
+NO_DECISION = ("lifespan", "check", "prepared", "decided", "status")
 
 
 @dataclass(frozen=True, slots=True)

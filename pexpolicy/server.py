@@ -17,6 +17,7 @@ from uuid_utils import uuid7
 from pexpolicy.chain import Log
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.faults import blame
+from pexpolicy.metrics.sources import Sources
 from pexpolicy.metrics.telemetry import Telemetry
 from pexpolicy.parameters import Params
 from pexpolicy.policy import Answer
@@ -45,11 +46,11 @@ class Service:
         telemetry: Telemetry | None = None,
     ) -> None:
         self.regime = regime
-        self.telemetry = telemetry or Telemetry()
-        self.telemetry.follow(regime.policy)
         self.log = log
         self.base_path = base_path
         self.readiness = readiness or Readiness(State.READY)
+        self.telemetry = telemetry or Telemetry(sources=Sources(readiness=self.readiness))
+        self.telemetry.follow(regime.policy)
         paths = {base_path + endpoint.path: name for name, endpoint in ENDPOINTS.items()}
         self._named = {path: name for path, name in paths.items() if not path.endswith("/")}
         self._with_alias = {path: name for path, name in paths.items() if path.endswith("/")}
@@ -148,9 +149,9 @@ class Service:
         return WholeResponse(404, "", b"")
 
     def _health(self, path: str) -> web.StreamResponse:
-        state = self.readiness.state
-        if path == "/readyz" and state is not State.READY:
-            return WholeResponse(503, TEXT, f"{state.value}\n".encode())
+        unready = self.telemetry.sources.unready()
+        if path == "/readyz" and unready:
+            return WholeResponse(503, TEXT, ("\n".join(unready) + "\n").encode())
         return WholeResponse(200, TEXT, b"ok\n")
 
     def _refused(self, why: str, status: int, request: web.BaseRequest, **facts: object) -> None:

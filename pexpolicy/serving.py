@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import socket
 import sys
 from collections.abc import Callable
 from contextlib import redirect_stdout
 
+from pexpolicy.admin.listener import watching
 from pexpolicy.audit import Audit, open_audit
 from pexpolicy.chain import Log
 from pexpolicy.config import ConfigError, Settings
@@ -15,6 +17,8 @@ from pexpolicy.draining import drain
 from pexpolicy.ending import LINGERING, STOPPING
 from pexpolicy.lifetime import Lifetime
 from pexpolicy.listeners import Address, listening
+from pexpolicy.metrics.sources import Sources
+from pexpolicy.metrics.telemetry import Telemetry
 from pexpolicy.policy import Policy
 from pexpolicy.problems import Problem
 from pexpolicy.readiness import Readiness, State
@@ -35,9 +39,10 @@ async def serve(
     address: Address,
     announce: Callable[[str], None],
     stopping: Stopping = lambda *_: None,
+    admin: socket.socket | None = None,
 ) -> Leftovers:
     """Serve until SIGTERM or SIGINT; gives what tells who was left behind. ``announce`` is called
-    with the URL once calls are answered.
+    with the URL once calls are answered. ``admin`` is the socket for operators.
 
     Raises ``ConfigError`` for plugins and files that do not open, ``OSError`` for an address.
     """
@@ -49,7 +54,9 @@ async def serve(
         with redirect_stdout(sys.stderr):
             succession = await _begun(policy, audit, log)
             try:
-                await _answer(succession, stop, address, announce, stopping)
+                telemetry = succession.service.telemetry
+                async with watching(lambda: succession.policy, telemetry, log, admin):
+                    await _answer(succession, stop, address, announce, stopping)
             finally:
                 await succession.end()
         stopping(LINGERING, lambda: succession.leftovers)
@@ -71,7 +78,10 @@ async def _begun(policy: Policy, audit: Audit, log: Log) -> Succession:
     """The first regime, in force."""
     first = Lifetime(regime_of(policy, audit))
     await first.open()
-    service = Service(first.regime, log, policy.settings.server.base_path, Readiness())
+    readiness = Readiness()
+    telemetry = Telemetry(sources=Sources(readiness=readiness))
+    base_path = policy.settings.server.base_path
+    service = Service(first.regime, log, base_path, readiness, telemetry)
     return Succession(service, first)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import click
 
 from pexpolicy import __version__, ending
+from pexpolicy.admin import listener
 from pexpolicy.commands.common import advise, built, config_option, fail, run
 from pexpolicy.config import ConfigError
 from pexpolicy.exposure import surroundings
@@ -23,7 +24,10 @@ from pexpolicy.serving import serve as serving
 @config_option
 @click.option("--host", help="Address to listen on, instead of the configured one.")
 @click.option("--port", type=click.IntRange(0, 65535), help="Port, instead of the configured one.")
-def serve(config: Path, host: str | None, port: int | None) -> None:
+@click.option(
+    "--admin-port", type=click.IntRange(0, 65535), help="Port for operators, the same way."
+)
+def serve(config: Path, host: str | None, port: int | None, admin_port: int | None) -> None:
     """Answer calls until SIGTERM or Ctrl-C."""
     # Nothing that is built here is garbage; the collector begins once the policy serves.
     gc.disable()
@@ -33,12 +37,16 @@ def serve(config: Path, host: str | None, port: int | None) -> None:
     number = policy.settings.server.port if port is None else port
     names = ", ".join(plugin.name for plugin in policy.plugins) or "none"
 
+    log = console_log()
+    admin = listener.bind(policy.settings, log, admin_port)
+    told = f"; for operators: {listener.url_of(admin)}" if admin is not None else ""
+
     def announce(url: str) -> None:
-        click.echo(f"pexpolicy {__version__} answers on {url} (plugins: {names})", err=True)
+        click.echo(f"pexpolicy {__version__} answers on {url} (plugins: {names}{told})", err=True)
 
     try:
         leftovers = run(
-            serving(policy, console_log(), (address, number), announce, ending.leave_within),
+            serving(policy, log, (address, number), announce, ending.leave_within, admin),
             serving=True,
         )
     except ConfigError as error:

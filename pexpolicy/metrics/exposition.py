@@ -12,14 +12,15 @@ from prometheus_client.core import (
     HistogramMetricFamily,
     Metric,
 )
-from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.registry import Collector
 
 from pexpolicy.metrics.board import Board
 from pexpolicy.metrics.families import Family, Kind
 from pexpolicy.metrics.reading import Series, read
 
-CONTENT_TYPE = CONTENT_TYPE_LATEST
+CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
+"""The format that each version of Prometheus reads."""
 
 
 class BoardCollector(Collector):

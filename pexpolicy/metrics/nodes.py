@@ -36,7 +36,9 @@ class Nodes:
         self._places: OrderedDict[str, int] = OrderedDict(
             sorted(
                 ((name, at) for name, at in _named(slab)),
-                key=lambda item: max(self._cells[item[1] + _CALLED], self._cells[item[1] + _REFUSED]),
+                key=lambda item: max(
+                    self._cells[item[1] + _CALLED], self._cells[item[1] + _REFUSED]
+                ),
             )
         )
 

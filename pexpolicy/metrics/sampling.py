@@ -123,4 +123,3 @@ class Sampler(AbstractContextManager["Sampler"]):
         """Write a value; one that is not known is left out, and has no series."""
         if value is not None:
             self._slab.cells[self._slab.place(family, labels)] = int(value * family.scale)
-

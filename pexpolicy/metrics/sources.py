@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from pexpolicy.readiness import Readiness, State
+
 
 class AuditState(Protocol):
     """How the audit is."""
@@ -55,10 +57,10 @@ class Sources:
     event loop: an answer is what is known already, never a look at the disk.
     """
 
+    readiness: Readiness = field(default_factory=lambda: Readiness(State.READY))
     audit: Callable[[], AuditState | None] = lambda: None
     reload: Callable[[], ReloadState] = field(default_factory=_started)
     certificate: Callable[[], CertificateState | None] = lambda: None
-    draining: Callable[[], bool] = lambda: False
     connections: Callable[[], int | None] = lambda: None
 
     def unready(self) -> list[str]:
@@ -66,9 +68,7 @@ class Sources:
 
         A plugin that fails is no reason: it fails everywhere, and every server would leave at once.
         """
-        reasons = []
-        if self.draining():
-            reasons.append("it was told to stop")
+        reasons = [] if self.readiness.is_ready else [self.readiness.state.value]
         audit = self.audit()
         if audit is not None and audit.status == "failed":
             reasons.append(f"the audit cannot be written: {audit.error or 'no reason is known'}")
