@@ -18,6 +18,7 @@ COMMANDS = {
     "probe": "pexpolicy.probe.command:probe",
     "schema": "pexpolicy.commands.schema:schema",
     "serve": "pexpolicy.commands.serve:serve",
+    "status": "pexpolicy.commands.status:status",
     "test": "pexpolicy.commands.test:test",
 }
 """Where each command is. It is imported when it is asked for: a start pays for no other."""

@@ -6,6 +6,7 @@ import ipaddress
 
 from pexpolicy.config import Settings
 from pexpolicy.problems import Problem
+from pexpolicy.tracing import missing
 
 
 def surroundings(settings: Settings, host: str | None = None) -> list[Problem]:
@@ -28,6 +29,8 @@ def surroundings(settings: Settings, host: str | None = None) -> list[Problem]:
             "token_file"
         )
         problems.append(Problem(("admin", "host"), text))
+    if settings.tracing is not None:
+        problems += missing()
     return problems
 
 

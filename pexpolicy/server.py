@@ -24,6 +24,7 @@ from pexpolicy.policy import Answer
 from pexpolicy.readiness import Readiness, State
 from pexpolicy.regime import Regime
 from pexpolicy.response import TEXT, WholeResponse
+from pexpolicy.tracing import CallSpan, Spans
 
 READABLE = (hdrs.METH_GET, hdrs.METH_HEAD)
 _ALLOW = b"\r\nAllow: GET, HEAD"
@@ -44,6 +45,7 @@ class Service:
         base_path: str = "",
         readiness: Readiness | None = None,
         telemetry: Telemetry | None = None,
+        spans: Spans | None = None,
     ) -> None:
         self.regime = regime
         self.log = log
@@ -51,6 +53,7 @@ class Service:
         self.readiness = readiness or Readiness(State.READY)
         self.telemetry = telemetry or Telemetry(sources=Sources(readiness=self.readiness))
         self.telemetry.follow(regime.policy)
+        self._spans = spans
         paths = {base_path + endpoint.path: name for name, endpoint in ENDPOINTS.items()}
         self._named = {path: name for path, name in paths.items() if not path.endswith("/")}
         self._with_alias = {path: name for path, name in paths.items() if path.endswith("/")}
@@ -62,11 +65,8 @@ class Service:
         path = url.raw_path
         name, alias = self._named.get(path), ""
         if name is None:
-            for prefix, endpoint in self._with_alias.items():
-                if path.startswith(prefix) and len(path) > len(prefix):
-                    name, alias = endpoint, unquote(path[len(prefix) :])
-                    break
-            else:
+            name, alias = self._aliased(path)
+            if name is None:
                 return self._elsewhere(request, path)
         if request.method not in READABLE:
             return self._not_allowed(request)
@@ -77,9 +77,12 @@ class Service:
             return self._unauthorised(request, name)
         params = url.query
         regime.calls.under_way += 1
+        span: CallSpan | None = None
         try:
             policy = regime.policy
             decision_id = str(uuid7())
+            if self._spans is not None:
+                span = self._spans.begin(name, request.headers, decision_id)
             try:
                 answer = await policy.answer(name, params, alias, decision_id)
             except Exception as error:  # noqa: BLE001 - a fault of ours must not cost the call
@@ -90,14 +93,23 @@ class Service:
             if recorded is not None:
                 await recorded
             policy.conclude(answer.outcome, self.telemetry.beside(regime.audit))
-            self._count(answer, params, request.remote, began)
+            self._count(answer, params, request.remote, began, span)
         finally:
+            if span is not None:
+                span.close()
             regime.calls.end()
         reply = answer.reply
         response = WholeResponse(reply.status, reply.content_type, reply.body)
         if self.readiness.is_draining:
             response.force_close()
         return response
+
+    def _aliased(self, path: str) -> tuple[str | None, str]:
+        """The endpoint whose path ends in an alias, and the alias, decoded once."""
+        for prefix, endpoint in self._with_alias.items():
+            if path.startswith(prefix) and len(path) > len(prefix):
+                return endpoint, unquote(path[len(prefix) :])
+        return None, ""
 
     def _record(
         self,
@@ -117,9 +129,18 @@ class Service:
             self._report(answer.outcome.endpoint, error)
             return None
 
-    def _count(self, answer: Answer, params: Params, peer: str | None, began: float) -> None:
+    def _count(
+        self,
+        answer: Answer,
+        params: Params,
+        peer: str | None,
+        began: float,
+        span: CallSpan | None,
+    ) -> None:
         try:
             self.telemetry.answered(answer, params, peer, time.perf_counter() - began)
+            if span is not None:
+                span.tell(answer)
         except Exception as error:  # noqa: BLE001 - a fault in counting must not cost the call
             self._report(answer.outcome.endpoint, error)
 

@@ -26,6 +26,7 @@ from pexpolicy.regime import regime_of
 from pexpolicy.server import Service
 from pexpolicy.stopping import Stop
 from pexpolicy.succession import Succession
+from pexpolicy.tracing import Spans, sending
 
 Leftovers = Callable[[], list[str]]
 """Names plugins and hooks that were given up, and have not come back."""
@@ -52,13 +53,14 @@ async def serve(
     try:
         # Standard output is the audit's alone: what plugins print would stand between its lines.
         with redirect_stdout(sys.stderr):
-            succession = await _begun(policy, audit, log)
-            try:
-                telemetry = succession.service.telemetry
-                async with watching(lambda: succession.policy, telemetry, log, admin):
-                    await _answer(succession, stop, address, announce, stopping)
-            finally:
-                await succession.end()
+            async with sending(policy.settings.tracing) as spans:
+                succession = await _begun(policy, audit, log, spans)
+                try:
+                    telemetry = succession.service.telemetry
+                    async with watching(lambda: succession.policy, telemetry, log, admin):
+                        await _answer(succession, stop, address, announce, stopping)
+                finally:
+                    await succession.end()
         stopping(LINGERING, lambda: succession.leftovers)
     finally:
         audit.close()
@@ -74,14 +76,14 @@ def _opened(settings: Settings) -> Audit:
         raise ConfigError(settings.path, [Problem(("audit", "path"), text)]) from None
 
 
-async def _begun(policy: Policy, audit: Audit, log: Log) -> Succession:
+async def _begun(policy: Policy, audit: Audit, log: Log, spans: Spans | None) -> Succession:
     """The first regime, in force."""
     first = Lifetime(regime_of(policy, audit))
     await first.open()
     readiness = Readiness()
     telemetry = Telemetry(sources=Sources(readiness=readiness))
     base_path = policy.settings.server.base_path
-    service = Service(first.regime, log, base_path, readiness, telemetry)
+    service = Service(first.regime, log, base_path, readiness, telemetry, spans)
     return Succession(service, first)
 
 
