@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, cast
+from collections.abc import Iterable
+from typing import Any
 
 import orjson
 
 from pexpolicy.faults import blame
 from pexpolicy.hidden import hide
 from pexpolicy.plugins import Plugin
+from pexpolicy.selfreport import report_of
 
 LIMIT = 1.0
 """Seconds for all plugins together."""
-LARGEST = 64 * 1024
-"""Bytes of JSON that one plugin may say."""
 
 Asked = asyncio.Task[dict[str, Any]]
 
@@ -35,13 +33,18 @@ class PluginStatuses:
         """What each plugin that has the hook says, as ``status``, or as ``problem`` why not."""
         having = [plugin for plugin in plugins if "status" in plugin.hooks]
         for plugin in having:
-            if plugin.name not in self._under_way:
+            before = self._under_way.get(plugin.name)
+            if before is None or before.done():
                 task = asyncio.get_running_loop().create_task(_told(plugin))
                 hide(task)
                 self._under_way[plugin.name] = task
         asked = {plugin.name: self._under_way[plugin.name] for plugin in having}
         if asked:
             await asyncio.wait(asked.values(), timeout=self._limit)
+        for plugin in having:
+            if plugin.isolated is not None:
+                # Its worker is killed for being late, and another one takes calls in its place.
+                asked[plugin.name].cancel()
         return {name: self._result(name, task) for name, task in asked.items()}
 
     def _result(self, name: str, task: Asked) -> dict[str, Any]:
@@ -60,26 +63,7 @@ class PluginStatuses:
 
 async def _told(plugin: Plugin) -> dict[str, Any]:
     """An exception as a value: the event loop would end by SystemExit in a task."""
-    hook: Callable[..., Any] = plugin.hooks["status"]
     try:
-        if inspect.iscoroutinefunction(hook):
-            said = await hook(None)
-        elif plugin.threads is not None:
-            said = await plugin.threads.run(hook, None)
-        else:
-            said = hook(None)
-        return {"status": _plain(said)}
+        return {"status": orjson.loads(await report_of(plugin))}
     except BaseException as error:  # noqa: BLE001 - whatever a plugin raises is its failure
         return {"problem": f"its status failed: {blame(error).summary}"}
-
-
-def _plain(said: object) -> Mapping[str, Any]:
-    """What a plugin said as JSON has it; what JSON does not know stands as text."""
-    if not isinstance(said, Mapping):
-        msg = f"it gave {type(said).__name__}, and not a mapping"
-        raise TypeError(msg)
-    encoded = orjson.dumps(dict(said), default=str, option=orjson.OPT_NON_STR_KEYS)
-    if len(encoded) > LARGEST:
-        msg = f"it gave {len(encoded)} bytes of JSON, and {LARGEST} are allowed"
-        raise ValueError(msg)
-    return cast("Mapping[str, Any]", orjson.loads(encoded))
