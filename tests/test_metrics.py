@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from multidict import MultiDict
 
 from pexpolicy import Conference, Continue, Redirect, Reject
 from pexpolicy.breaker import Breaker
@@ -18,6 +19,7 @@ from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.metrics import families
 from pexpolicy.metrics.board import NODES, Board
 from pexpolicy.metrics.counting import Counts
+from pexpolicy.metrics.exposition import expose
 from pexpolicy.metrics.nodes import Nodes, address_of, seen
 from pexpolicy.metrics.sampling import WINDOW, Lag, Sampler
 from pexpolicy.metrics.sources import CertificateState, ReloadState, Sources
@@ -49,7 +51,7 @@ ROOM = Conference(name="Room", service_tag="room")
 
 def test_every_metric_has_the_name_that_operators_were_promised() -> None:
     assert set(NAMES) <= families.FAMILIES.keys()
-    text = operators.expose(Board()).decode()
+    text = expose(Board()).decode()
     for name, family in families.FAMILIES.items():
         assert f"# TYPE {name} {family.kind.value}\n" in text
         assert name.endswith("_total") == (family.kind is families.Kind.COUNTER)
@@ -254,7 +256,7 @@ def test_a_bucket_holds_all_that_took_no_longer(spent: list[float]) -> None:
     counts = Counts(board.claim())
     counts.expect(["toy"], [], 4.0)
     endpoint = ENDPOINTS["media_location"]
-    request = endpoint.request.__new__(endpoint.request)
+    request = endpoint.parse(MultiDict())
     for seconds in spent:
         steps = [Step("toy", "decided", seconds * 1000)]
         outcome = Outcome("id", endpoint.name, request, endpoint.default, "toy", steps)
