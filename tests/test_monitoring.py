@@ -145,7 +145,8 @@ def test_each_alert_fires_when_it_should_and_not_before() -> None:
     tried = "".join(trial.read_text() for trial in TRIALS)
     for name in RULES:
         expected = re.findall(
-            rf"{name}\".*\n +eval_time: .*\n +exp_samples:(.*)\n(?: +- labels: '{{}}'\n +value: (.*))?",
+            rf'{name}".*\n +eval_time: .*\n +exp_samples:(.*)\n'
+            r"(?: +- labels: '\{\}'\n +value: (.*))?",
             tried,
         )
         assert sorted(expected) == [("", "1"), (" []", "")], name

@@ -1,6 +1,7 @@
 """`pexpolicy status`, as an operator calls it."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from click.testing import CliRunner, Result
 
 from pexpolicy.cli import main
 from pexpolicy.showing import lasting, show_status
-from tests import live, wire
+from tests import live, pages, wire
 
 TOKEN = "TEST_STATUS_TOKEN"
 
@@ -30,6 +31,24 @@ def test_the_status_of_a_server_that_runs(running_server: live.Running) -> None:
     assert told["config"]["hash"] in shown.stdout
     silent = invoked("--url", running_server.admin, "--silent", "0")
     assert "10.44.7.5 has not called for" in silent.stdout
+
+
+def settled(text: str) -> str:
+    """Text without numbers, and without the width of its tables."""
+    return re.sub(r"[ \n]+", " ", re.sub(r"\d+", "0", pages.settled(text))).strip()
+
+
+def test_the_page_shows_what_is_printed(tmp_path: Path) -> None:
+    page = pages.ROOT / "docs" / "observability.md"
+    with live.running(live.with_audit(live.SHIPPED, tmp_path)) as server:
+        for alias in ("engineering", "sales"):
+            server.ask(f"{wire.SERVICE}?local_alias={alias}&node_ip=10.44.7.5")
+        server.ask(f"{wire.PARTICIPANT}?node_ip=10.44.7.5")
+        server.ask(f"{wire.REGISTRATION}alice@example.com?node_ip=10.44.7.6")
+        server.ask("/policy/v1/policy/v1/service/configuration")
+        said = invoked("--url", server.admin).stdout
+    shown = said.replace(str(tmp_path / "config.toml"), "/etc/pexpolicy/config.toml")
+    assert settled(pages.block(page, "text")) == settled(shown)
 
 
 def test_the_address_and_the_token_come_from_the_configuration(
