@@ -39,7 +39,7 @@ def settled(text: str) -> str:
 
 
 def test_the_page_shows_what_is_printed(tmp_path: Path) -> None:
-    page = pages.ROOT / "docs" / "observability.md"
+    page = live.ROOT / "docs" / "observability.md"
     with live.running(live.with_audit(live.SHIPPED, tmp_path)) as server:
         for alias in ("engineering", "sales"):
             server.ask(f"{wire.SERVICE}?local_alias={alias}&node_ip=10.44.7.5")
