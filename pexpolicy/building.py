@@ -17,9 +17,11 @@ from pexpolicy.discovery import Available, discover
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.base import Endpoint
 from pexpolicy.names import DeclaredNames
-from pexpolicy.plugins import Plugin, advice_of, build, link, observer
+from pexpolicy.plugins import Plugin, advice_of, build, link, observer, watched_by
 from pexpolicy.policy import Policy
 from pexpolicy.problems import Advice, Problem
+from pexpolicy.progress import Stage, silent
+from pexpolicy.watched import hash_with
 
 
 def build_policy(
@@ -28,6 +30,7 @@ def build_policy(
     available: Mapping[str, Available] | None = None,
     log: Log | None = None,
     clock: Clock = time.perf_counter,
+    stage: Stage = silent,
 ) -> Policy:
     """Build all that a configuration asks for; raises ``ConfigError`` with everything that is
     wrong.
@@ -36,15 +39,22 @@ def build_policy(
     ``plugin_dirs``.
     """
     found, problems = discover(settings.plugin_dirs) if available is None else (available, [])
-    plugins, unbuilt = build(settings.plugins, found, settings.path.parent)
+    plugins, unbuilt = build(settings.plugins, found, settings.path.parent, stage)
     advice, failed = advice_of(plugins)
     names = DeclaredNames(settings.infinity) if settings.infinity else None
     unknown = list(_undeclared(plugins, names)) if names is not None else []
-    problems = [*problems, *unbuilt, *failed, *unknown]
+    files, unnamed = watched_by(plugins, settings.path.parent)
+    problems = [*problems, *unbuilt, *failed, *unknown, *unnamed]
     if problems:
         for plugin in plugins:
             plugin.close()
         raise ConfigError(settings.path, problems)
+
+    settings = replace(
+        settings,
+        config_hash=hash_with(settings.config_hash, files),
+        plugins={plugin.name: plugin.table for plugin in plugins},
+    )
 
     def chain(endpoint: Endpoint[Any], members: Iterable[Plugin], budget: float) -> Chain:
         links = tuple(step for p in members if (step := link(p, endpoint.name)) is not None)
@@ -59,14 +69,14 @@ def build_policy(
         for name, e in ENDPOINTS.items()
     }
     told: list[Observer] = [o for plugin in plugins if (o := observer(plugin)) is not None]
-    kept = {plugin.name: plugin.table for plugin in plugins}
     return Policy(
-        replace(settings, plugins=kept),
+        settings,
         tuple(plugins),
         chains,
         Aftermath(beside, told, log, settings.config_hash),
         (*_own_advice(settings, plugins), *advice),
         log,
+        files=(settings.path, *settings.secret_files, *files),
     )
 
 
@@ -75,14 +85,17 @@ def policy_from(
     also: Callable[[Settings], list[Problem]] = lambda _: [],
     *,
     log: Log | None = None,
+    stage: Stage = silent,
+    content: bytes | None = None,
 ) -> Policy:
     """The policy of a configuration file; raises ``ConfigError`` with everything that is wrong.
 
     ``also`` finds further errors, such as those of the place where the policy is to serve. What can
     be used of a broken file is built too, so that the errors of plugins are told with it.
+    ``content`` is what the file holds, for somebody who has read it already.
     """
     try:
-        settings = load(path)
+        settings = load(path, stage, content=content)
     except ConfigError as error:
         if error.salvaged is None:
             raise
@@ -94,7 +107,7 @@ def policy_from(
         raise ConfigError(path, problems) from None
     problems = also(settings)
     try:
-        policy = build_policy(settings, log=log)
+        policy = build_policy(settings, log=log, stage=stage)
     except ConfigError as error:
         raise ConfigError(path, [*problems, *error.problems]) from None
     if problems:

@@ -16,6 +16,7 @@ COMMANDS = {
     "new-plugin": "pexpolicy.commands.new_plugin:new_plugin",
     "plugins": "pexpolicy.commands.plugins:plugins",
     "probe": "pexpolicy.probe.command:probe",
+    "reload": "pexpolicy.commands.reload:reload",
     "schema": "pexpolicy.commands.schema:schema",
     "serve": "pexpolicy.commands.serve:serve",
     "status": "pexpolicy.commands.status:status",

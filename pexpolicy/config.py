@@ -15,6 +15,7 @@ import pydantic
 from pydantic import BaseModel, ConfigDict, SecretStr
 
 from pexpolicy.problems import Key, Problem, problems_of
+from pexpolicy.progress import Stage, silent
 from pexpolicy.sources import UnreadableError, read_secret
 from pexpolicy.tables import (
     AdminTable,
@@ -84,16 +85,21 @@ class Settings:
     admin: AdminTable = field(default_factory=AdminTable)
     admin_token: SecretStr | None = field(default=None, repr=False)
     tracing: TracingTable | None = None
+    secret_files: tuple[Path, ...] = ()
 
     def resolve(self, path: str) -> Path:
         """A path in the configuration, relative to the file that it stands in."""
         return self.path.parent / path
 
 
-def load(path: Path) -> Settings:
-    """Read and check a configuration file; raises ``ConfigError`` with everything that is wrong."""
+def load(path: Path, stage: Stage = silent, *, content: bytes | None = None) -> Settings:
+    """Read and check a configuration file; raises ``ConfigError`` with everything that is wrong.
+
+    ``content`` is what it holds, for somebody who has read it already.
+    """
     try:
-        content = path.read_bytes()
+        content = path.read_bytes() if content is None else content
+        stage(f"reading {path.name}, {len(content) / 1e6:.1f} MB")
         document = _parsed(content.decode("utf-8-sig"))
     except OSError as error:
         raise ConfigError(path, [Problem((), f"cannot be read: {error.strerror}")]) from None
@@ -104,6 +110,7 @@ def load(path: Path) -> Settings:
         if "Invalid value" in text:
             text += '; text stands in quotes, as in name = "Engineering"'
         raise ConfigError(path, [Problem((), text)]) from None
+    stage(f"checking {path.name}")
     return from_document(document, path, hashlib.sha256(content).hexdigest()[:16])
 
 
@@ -158,6 +165,11 @@ def from_document(document: Mapping[str, Any], path: Path, config_hash: str) -> 
         admin=admin,
         admin_token=token,
         tracing=tables.tracing,
+        secret_files=tuple(
+            path.parent / file
+            for file in (auth.password_file if auth else None, privacy.key_file, admin.token_file)
+            if file is not None
+        ),
     )
     if problems:
         raise ConfigError(path, problems, settings)

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pluggy
@@ -160,4 +161,14 @@ def status() -> Mapping[str, object]:  # type: ignore[empty-body]
 
     Shown by ``/status`` and ``pexpolicy status``, and asked only then: never for a call. It has one
     second. Names of people and secrets do not belong there.
+    """
+
+
+@hookspec
+def watched() -> Iterable[Path]:  # type: ignore[empty-body]
+    """The files that the plugin was made of, besides its settings.
+
+    A running server builds its policy anew when one of them changes, and ``config_hash`` of the
+    audit covers what they hold. Relative paths are relative to the configuration file. Called once
+    when the policy is built, behind ``__init__``, which has read them.
     """

@@ -26,6 +26,7 @@ from pexpolicy.discovery import MARK, Available
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.faults import blame
 from pexpolicy.problems import Advice, Key, Problem, problems_of
+from pexpolicy.progress import Stage, silent
 from pexpolicy.tables import PluginTable
 from pexpolicy.threads import Threads
 from pexpolicy.unbuildable import Unbuildable
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
 SPEC_MARK = "pexpolicy_spec"
 """The attribute that pluggy's marker leaves on a specification."""
-NO_DECISION = ("lifespan", "check", "prepared", "decided", "status")
+NO_DECISION = ("lifespan", "check", "prepared", "decided", "status", "watched")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +88,10 @@ class Plugin:
 
 
 def build(
-    tables: Mapping[str, PluginTable], found: Mapping[str, Available], root: Path
+    tables: Mapping[str, PluginTable],
+    found: Mapping[str, Available],
+    root: Path,
+    stage: Stage = silent,
 ) -> tuple[list[Plugin], list[Problem]]:
     """Build each configured plugin, in the order in which they are asked; all errors at once.
 
@@ -101,6 +105,7 @@ def build(
             guess = did_you_mean(name, found) or "; installed: " + (", ".join(found) or "none")
             problems.append(Problem(key, f"no plugin of this name is installed{guess}"))
             continue
+        stage(f"building the plugin {name}")
         try:
             plugins.append(_build_one(available, table, root))
         except Unbuildable as error:
@@ -120,7 +125,7 @@ def _build_one(available: Available, table: PluginTable, root: Path) -> Plugin:
     if any(
         _blocks(implemented[name])
         for name in implemented
-        if name not in ("lifespan", "check", "prepared")
+        if name not in ("lifespan", "check", "prepared", "watched")
     ):
         threads = Threads(available.name, table.threads)
     return Plugin(
@@ -137,6 +142,7 @@ def _build_apart(available: Available, table: PluginTable, root: Path) -> Plugin
         **isolated.hooks,
         "lifespan": isolated.lifespan,
         "check": lambda: isolated.advice,
+        "watched": lambda: isolated.watched,
     }
     table = _without_settings(table)
     return Plugin(available, table, isolated, asked, threads=None, isolated=isolated)
@@ -325,3 +331,19 @@ def advice_of(plugins: Iterable[Plugin]) -> tuple[list[Advice], list[Problem]]:
             key = ("plugins", plugin.name, "settings")
             advice += [Advice((*key, *item.key), item.text) for item in told]
     return advice, problems
+
+
+def watched_by(plugins: Iterable[Plugin], root: Path) -> tuple[list[Path], list[Problem]]:
+    """The files that the plugins were made of; ``root`` is what relative paths are relative to."""
+    files: list[Path] = []
+    problems: list[Problem] = []
+    for plugin in plugins:
+        files += plugin.available.files()
+        if (asked := plugin.hooks.get("watched")) is None:
+            continue
+        try:
+            files += [root / path for path in asked()]
+        except BaseException as error:  # noqa: BLE001 - a plugin raises what it likes
+            text = f"{plugin.available}: its watched failed: {blame(error).summary}"
+            problems.append(Problem(("plugins", plugin.name), text))
+    return files, problems

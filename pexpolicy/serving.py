@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import socket
 import sys
+import time
 from collections.abc import Callable
-from contextlib import redirect_stdout
+from contextlib import AbstractAsyncContextManager, redirect_stdout
+from dataclasses import dataclass, field
 
-from pexpolicy.admin.listener import watching
+from pexpolicy import __version__, notify
+from pexpolicy.admin.listener import Operators, watching
 from pexpolicy.audit import Audit, open_audit
 from pexpolicy.chain import Log
 from pexpolicy.config import ConfigError, Settings
 from pexpolicy.draining import drain
 from pexpolicy.ending import LINGERING, STOPPING
+from pexpolicy.hidden import hide
 from pexpolicy.lifetime import Lifetime
-from pexpolicy.listeners import Address, listening
+from pexpolicy.listeners import Address, listening, url_of
 from pexpolicy.metrics.sources import Sources
 from pexpolicy.metrics.telemetry import Telemetry
 from pexpolicy.policy import Policy
 from pexpolicy.problems import Problem
 from pexpolicy.readiness import Readiness, State
 from pexpolicy.regime import regime_of
+from pexpolicy.reload.reloading import Build, Reloads, ReloadState
 from pexpolicy.server import Service
 from pexpolicy.stopping import Stop
 from pexpolicy.succession import Succession
@@ -34,16 +38,32 @@ Stopping = Callable[[float, Leftovers], None]
 """Told that the program has to have ended in so many seconds, and who may keep it from that."""
 
 
-async def serve(
-    policy: Policy,
-    log: Log,
-    address: Address,
-    announce: Callable[[str], None],
-    stopping: Stopping = lambda *_: None,
-    admin: socket.socket | None = None,
-) -> Leftovers:
-    """Serve until SIGTERM or SIGINT; gives what tells who was left behind. ``announce`` is called
-    with the URL once calls are answered. ``admin`` is the socket for operators.
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a server has around it.
+
+    ``build`` makes the policy of a later configuration, and while ``occasions`` is entered there
+    may be one. ``answering`` is told the URL once calls are answered, ``stopping`` that the end has
+    begun.
+    """
+
+    log: Log
+    build: Build
+    occasions: Callable[[Reloads, Stop], AbstractAsyncContextManager[None]]
+    answering: Callable[[Policy, str], None]
+    stopping: Stopping = lambda *_: None
+    operators: Operators = field(default_factory=Operators)
+
+
+def announcement(policy: Policy, url: str, operators: Operators) -> str:
+    """What an operator reads once calls are answered."""
+    names = ", ".join(plugin.name for plugin in policy.plugins) or "none"
+    admin = f"; for operators: {operators.url}" if operators.url else ""
+    return f"pexpolicy {__version__} answers on {url} (plugins: {names}{admin})"
+
+
+async def serve(policy: Policy, address: Address, around: Surroundings) -> Leftovers:
+    """Serve until SIGTERM or SIGINT; gives what tells who was left behind.
 
     Raises ``ConfigError`` for plugins and files that do not open, ``OSError`` for an address.
     """
@@ -54,14 +74,14 @@ async def serve(
         # Standard output is the audit's alone: what plugins print would stand between its lines.
         with redirect_stdout(sys.stderr):
             async with sending(policy.settings.tracing) as spans:
-                succession = await _begun(policy, audit, log, spans)
+                state = ReloadState(last_success=time.time())
+                succession = await _begun(policy, audit, around, state, spans)
+                reloads = Reloads(succession, audit, around.build, state)
                 try:
-                    telemetry = succession.service.telemetry
-                    async with watching(lambda: succession.policy, telemetry, log, admin):
-                        await _answer(succession, stop, address, announce, stopping)
+                    await _answer(succession, reloads, stop, address, around)
                 finally:
                     await succession.end()
-        stopping(LINGERING, lambda: succession.leftovers)
+        around.stopping(LINGERING, lambda: succession.leftovers)
     finally:
         audit.close()
     return lambda: succession.leftovers
@@ -76,35 +96,40 @@ def _opened(settings: Settings) -> Audit:
         raise ConfigError(settings.path, [Problem(("audit", "path"), text)]) from None
 
 
-async def _begun(policy: Policy, audit: Audit, log: Log, spans: Spans | None) -> Succession:
+async def _begun(
+    policy: Policy, audit: Audit, around: Surroundings, state: ReloadState, spans: Spans | None
+) -> Succession:
     """The first regime, in force."""
     first = Lifetime(regime_of(policy, audit))
     await first.open()
-    readiness = Readiness()
-    telemetry = Telemetry(sources=Sources(readiness=readiness))
-    base_path = policy.settings.server.base_path
-    service = Service(first.regime, log, base_path, readiness, telemetry, spans)
+    readiness, base_path = Readiness(), policy.settings.server.base_path
+    sources = Sources(readiness=readiness, reload=lambda: state)
+    telemetry = Telemetry(around.operators.board, around.operators.slot, sources)
+    service = Service(first.regime, around.log, base_path, readiness, telemetry, spans)
     return Succession(service, first)
 
 
 async def _answer(
-    succession: Succession,
-    stop: Stop,
-    address: Address,
-    announce: Callable[[str], None],
-    stopping: Stopping,
+    succession: Succession, reloads: Reloads, stop: Stop, address: Address, around: Surroundings
 ) -> None:
     """Answer calls until the server is told to stop, and those that are under way then."""
     service = succession.service
-    async with listening(service, address) as sockets:
+    async with (
+        around.occasions(reloads, stop),
+        watching(lambda: succession.policy, service.telemetry, around.log, around.operators.bound),
+        listening(service, address) as sockets,
+    ):
         # What was made so far lives as long as the server: the collector need not look at it.
         gc.freeze()
         gc.enable()
         service.readiness.state = State.READY
-        bound = sockets[0].getsockname()
-        name = f"[{bound[0]}]" if ":" in bound[0] else bound[0]
-        announce(f"http://{name}:{bound[1]}{service.base_path}")
+        around.answering(succession.policy, url_of(sockets[0], service.base_path))
+        alive = asyncio.create_task(notify.stay_alive())
+        hide(alive)
+        notify.notify(notify.READY)
         await stop.asked.wait()
+        notify.notify(notify.STOPPING)
         delay = succession.policy.settings.server.drain_delay
-        stopping(STOPPING + delay, lambda: succession.leftovers)
+        around.stopping(STOPPING + delay, lambda: succession.leftovers)
         await drain(service.readiness, stop, delay)
+        alive.cancel()

@@ -49,8 +49,9 @@ def _parts(told: Told) -> Table:
     table.add_row("configuration", f"{printable(config['path'])} ({config['hash']})")
     table.add_row("", f"taken up {lasting(config['age'])} ago")
     if not config["last_reload_successful"]:
-        text = f"the last reload was refused: {printable(config['problem'] or '')}"
-        table.add_row("", Text(text, style="red"))
+        table.add_row("", Text("the last reload was refused", style="red"))
+        for problem in config["problems"]:
+            table.add_row("", Text(printable(problem), style="red"))
     said = [f"{audit['records']} records"]
     if "lost" in audit:
         said += [str(audit["status"]), f"{audit['lost']} lost"]

@@ -3,7 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
+
+
+def stop_at_once() -> None:
+    """End by SIGTERM with exit code 0, and take no notice of SIGHUP, until the server listens.
+
+    The first program of a container ignores signals that it says nothing about.
+    """
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
 class Stop:

@@ -46,6 +46,13 @@ class Running:
         """One request to the listener for operators."""
         return wire.ask_blocking(int(self.admin.rpartition(":")[2]), path, **options)
 
+    def last_line(self) -> dict[str, Any]:
+        """The end of a long audit."""
+        with self.audit.open("rb") as audit:
+            audit.seek(max(0, self.audit.stat().st_size - 16384))
+            last: dict[str, Any] = json.loads(audit.read().splitlines()[-1])
+            return last
+
 
 def with_audit(config: Path, folder: Path, also: str = "") -> Path:
     """A copy of a configuration whose audit goes to `audit.jsonl` beside it."""
@@ -92,7 +99,7 @@ def _announced(server: subprocess.Popen[str]) -> tuple[str, str]:
             said.append(line)
             if " answers on " in line:
                 url = line.partition(" answers on ")[2].split()[0]
-                return url, line.partition("; for operators: ")[2].rstrip(")\n")
+                return url, line.partition("; for operators: ")[2].partition(")")[0]
     finally:
         silence.cancel()
     raise AssertionError("the server did not start:\n" + "".join(said))

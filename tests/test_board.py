@@ -52,7 +52,7 @@ running = told()
 slot, worst = children.pop()
 os.kill(worst, signal.SIGKILL)
 os.waitpid(worst, 0)
-board.release(slot)
+board.release(slot, worst)
 lost = told()
 again = board.reserve()
 successor = board.claim(again)
@@ -136,5 +136,5 @@ def test_there_is_no_slot_beyond_the_last_one() -> None:
     assert [board.reserve(), board.reserve()] == [0, 1]
     with pytest.raises(RuntimeError, match="all 2 places"):
         board.reserve()
-    board.release(0)
+    board.release(0, 1)
     assert board.reserve() == 0

@@ -22,7 +22,7 @@ from pexpolicy.metrics.counting import Counts
 from pexpolicy.metrics.exposition import expose
 from pexpolicy.metrics.nodes import Nodes, address_of, seen
 from pexpolicy.metrics.sampling import WINDOW, Lag, Sampler
-from pexpolicy.metrics.sources import CertificateState, ReloadState, Sources
+from pexpolicy.metrics.sources import CertificateState, Sources, Started
 from tests import operators, toys, wire
 from tests.operators import watched
 
@@ -313,7 +313,7 @@ def test_what_other_parts_know_is_sampled() -> None:
     audit = Audit()
     sources = Sources(
         audit=lambda: audit,
-        reload=lambda: ReloadState(1_700_000_001.5, successful=False),
+        reload=lambda: Started(1_700_000_001.5, last_successful=False),
         certificate=lambda: CertificateState(1_800_000_000.0),
         connections=lambda: 12,
     )

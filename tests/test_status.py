@@ -86,7 +86,7 @@ def told(running_server: live.Running) -> Any:
 
 def test_what_is_wrong_is_said(told: Any, capsys: pytest.CaptureFixture[str]) -> None:
     told |= {"ready": False, "unready": ["draining"], "workers": 3}
-    told["config"] |= {"last_reload_successful": False, "problem": "plugins.rooms: \x1b[31m"}
+    told["config"] |= {"last_reload_successful": False, "problems": ["plugins.rooms: \x1b[31m"]}
     told["audit"] |= {
         "status": "failed",
         "problem": "no space left",
@@ -120,7 +120,7 @@ def test_what_is_wrong_is_said(told: Any, capsys: pytest.CaptureFixture[str]) ->
     show_status(told, 3600.0)
     shown = " ".join(capsys.readouterr().out.split())
     for said in (
-        *("not ready: draining", "3 processes", "the last reload was refused: plugins.rooms"),
+        *("not ready: draining", "3 processes", "the last reload was refused plugins.rooms"),
         *("failed, 4 lost, 2.0 GiB free, no space left", "another name", "valid until 2027"),
         *("its circuit breaker is open", "shadow", '["a", 1]', "its status failed"),
         "10.0.0.1 was never answered (unauthorised): compare its profile in Infinity",

@@ -5,14 +5,11 @@ from __future__ import annotations
 import hmac
 
 
-class Bearer:
-    """A token, as RFC 6750 sends it. The comparison takes as long for any token of its length."""
+def admits(token: str, header: str | None) -> bool:
+    """True when an ``Authorization`` header holds the token, as RFC 6750 sends it.
 
-    def __init__(self, token: str) -> None:
-        self._token = token.encode()
-
-    def accepts(self, header: str | None) -> bool:
-        """True when an ``Authorization`` header holds the token."""
-        scheme, _, given = (header or "").partition(" ")
-        sent = given.strip().encode("utf-8", "surrogateescape")
-        return scheme.lower() == "bearer" and hmac.compare_digest(sent, self._token)
+    The comparison takes as long for any token of its length.
+    """
+    scheme, _, given = (header or "").partition(" ")
+    sent = given.strip().encode("utf-8", "surrogateescape")
+    return scheme.lower() == "bearer" and hmac.compare_digest(sent, token.encode())

@@ -7,14 +7,14 @@ import os
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 
 from aiohttp import web
 
-from pexpolicy.admin.bearer import Bearer
 from pexpolicy.admin.pages import Admin
-from pexpolicy.admin.status import Status
 from pexpolicy.chain import Log
 from pexpolicy.config import Settings
+from pexpolicy.metrics.board import Board
 from pexpolicy.metrics.telemetry import Telemetry
 from pexpolicy.policy import Policy
 from pexpolicy.protocol import PolicyProtocol
@@ -45,10 +45,23 @@ def bind(settings: Settings, log: Log, port: int | None = None) -> socket.socket
         return None
 
 
-def url_of(bound: socket.socket) -> str:
-    """Where operators reach a socket."""
-    host, port = bound.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+@dataclass(frozen=True, slots=True)
+class Operators:
+    """How a server is seen by operators: the socket that they ask, if any, and the place of this
+    process on the board of all its workers.
+    """
+
+    bound: socket.socket | None = None
+    board: Board = field(default_factory=Board)
+    slot: int = 0
+
+    @property
+    def url(self) -> str:
+        """Where they reach it, or nothing."""
+        if self.bound is None:
+            return ""
+        host, port = self.bound.getsockname()[:2]
+        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 @asynccontextmanager
@@ -66,9 +79,7 @@ async def watching(
         if bound is None:
             yield
             return
-        token = policy().settings.admin_token
-        bearer = Bearer(token.get_secret_value()) if token is not None else None
-        admin = Admin(Status(policy, telemetry), telemetry, log, bearer)
+        admin = Admin(policy, telemetry, log)
         server = web.Server(admin)
         loop = asyncio.get_running_loop()
 

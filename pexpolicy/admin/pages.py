@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
 
 import orjson
 from aiohttp import hdrs, web
 
-from pexpolicy.admin.bearer import Bearer
+from pexpolicy.admin.bearer import admits
 from pexpolicy.admin.status import Status
 from pexpolicy.chain import Log
 from pexpolicy.endpoints.base import JSON
 from pexpolicy.faults import blame
 from pexpolicy.metrics.board import Board
 from pexpolicy.metrics.telemetry import Telemetry
+from pexpolicy.policy import Policy
 from pexpolicy.response import TEXT, WholeResponse
 
 READABLE = (hdrs.METH_GET, hdrs.METH_HEAD)
@@ -25,15 +27,13 @@ GUARDED = ("/status", "/metrics")
 
 
 class Admin:
-    """Answers operators. Call it with a request."""
+    """Answers operators. Call it with a request; ``policy`` gives the policy that is in force."""
 
-    def __init__(
-        self, status: Status, telemetry: Telemetry, log: Log, bearer: Bearer | None
-    ) -> None:
-        self._status = status
+    def __init__(self, policy: Callable[[], Policy], telemetry: Telemetry, log: Log) -> None:
+        self._policy = policy
+        self._status = Status(policy, telemetry)
         self._telemetry = telemetry
         self._log = log
-        self._bearer = bearer
         # Rendering is some milliseconds that no call has to wait for.
         self._renderer = ThreadPoolExecutor(1, thread_name_prefix="pexpolicy-metrics")
 
@@ -55,8 +55,10 @@ class Admin:
             return WholeResponse(500, TEXT, f"{fault.summary}\n".encode())
 
     def _admits(self, request: web.BaseRequest) -> bool:
-        bearer = self._bearer
-        return bearer is None or bearer.accepts(request.headers.get(hdrs.AUTHORIZATION))
+        token = self._policy().settings.admin_token
+        return token is None or admits(
+            token.get_secret_value(), request.headers.get(hdrs.AUTHORIZATION)
+        )
 
     async def _answer(self, path: str) -> web.StreamResponse:
         if path == "/livez":

@@ -78,10 +78,10 @@ class Status:
         return {
             "path": str(policy.settings.path),
             "hash": policy.config_hash,
-            "taken_up": reload.at,
-            "age": now - reload.at,
-            "last_reload_successful": reload.successful,
-            "problem": reload.problem or None,
+            "taken_up": reload.last_success,
+            "age": now - reload.last_success,
+            "last_reload_successful": reload.last_successful,
+            "problems": list(reload.problems),
         }
 
     def _audit(self, readings: Readings) -> dict[str, Any]:

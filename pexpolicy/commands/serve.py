@@ -5,19 +5,30 @@ from __future__ import annotations
 import errno
 import gc
 import os
+import socket
 import sys
-from contextlib import suppress
+import time
+from contextlib import AbstractAsyncContextManager, suppress
 from pathlib import Path
 
 import click
 
-from pexpolicy import __version__, ending
-from pexpolicy.admin import listener
+from pexpolicy import ending
+from pexpolicy.admin.listener import Operators, bind
+from pexpolicy.building import policy_from
 from pexpolicy.commands.common import advise, built, config_option, fail, run
 from pexpolicy.config import ConfigError
-from pexpolicy.exposure import surroundings
+from pexpolicy.exposure import surroundings as exposed
+from pexpolicy.listeners import bound
 from pexpolicy.logs import console_log
+from pexpolicy.metrics.board import Board
+from pexpolicy.policy import Policy
+from pexpolicy.problems import Problem
+from pexpolicy.reload.occasions import Occasions
+from pexpolicy.reload.reloading import Build, Reloads
+from pexpolicy.serving import Leftovers, Surroundings, announcement
 from pexpolicy.serving import serve as serving
+from pexpolicy.stopping import Stop, stop_at_once
 
 
 @click.command()
@@ -25,30 +36,54 @@ from pexpolicy.serving import serve as serving
 @click.option("--host", help="Address to listen on, instead of the configured one.")
 @click.option("--port", type=click.IntRange(0, 65535), help="Port, instead of the configured one.")
 @click.option(
+    "--workers",
+    type=click.IntRange(1, 64),
+    help="Processes that answer calls, instead of the configured number.",
+)
+@click.option(
     "--admin-port", type=click.IntRange(0, 65535), help="Port for operators, the same way."
 )
-def serve(config: Path, host: str | None, port: int | None, admin_port: int | None) -> None:
+def serve(
+    config: Path,
+    host: str | None,
+    port: int | None,
+    workers: int | None,
+    admin_port: int | None,
+) -> None:
     """Answer calls until SIGTERM or Ctrl-C."""
     # Nothing that is built here is garbage; the collector begins once the policy serves.
     gc.disable()
-    policy = built(config, lambda settings: surroundings(settings, host))
+    stop_at_once()
+    read_at = time.time()
+    policy = built(config, lambda settings: exposed(settings, host))
     advise(policy)
     address = host or policy.settings.server.host
     number = policy.settings.server.port if port is None else port
-    names = ", ".join(plugin.name for plugin in policy.plugins) or "none"
-
+    count = workers or policy.settings.server.workers
     log = console_log()
-    admin = listener.bind(policy.settings, log, admin_port)
-    told = f"; for operators: {listener.url_of(admin)}" if admin is not None else ""
 
-    def announce(url: str) -> None:
-        click.echo(f"pexpolicy {__version__} answers on {url} (plugins: {names}{told})", err=True)
-
-    try:
-        leftovers = run(
-            serving(policy, log, (address, number), announce, ending.leave_within, admin),
-            serving=True,
+    def build(content: bytes | None) -> Policy:
+        return policy_from(
+            config, lambda settings: exposed(settings, address), log=log, content=content
         )
+
+    def occasions(reloads: Reloads, _: Stop) -> AbstractAsyncContextManager[None]:
+        return Occasions(reloads, log, say, read_at).taken()
+
+    def answering(served: Policy, url: str) -> None:
+        say(announcement(served, url, operators))
+
+    # A worker that ends, and the one that takes its place, are there at the same time.
+    board = Board(2 * count if count > 1 else 1)
+    operators = Operators(bind(policy.settings, log, admin_port), board)
+    leftovers: Leftovers = list
+    try:
+        if count > 1:
+            policy.close()
+            serve_by_workers(config, read_at, count, bound(address, number), build, operators)
+        else:
+            around = Surroundings(log, build, occasions, answering, ending.leave_within, operators)
+            leftovers = run(serving(policy, (address, number), around), serving=True)
     except ConfigError as error:
         fail(error)
     except OSError as error:
@@ -58,6 +93,29 @@ def serve(config: Path, host: str | None, port: int | None, admin_port: int | No
         sys.exit(1)
     # A plugin may have closed standard error.
     with suppress(OSError, ValueError):
-        click.echo("stopped", err=True)
+        say("stopped")
     if leftovers():
         ending.leave(leftovers)
+
+
+def say(line: str) -> None:
+    """Print a line for the operator."""
+    click.echo(line, err=True)
+
+
+def serve_by_workers(
+    config: Path,
+    read_at: float,
+    count: int,
+    listeners: list[socket.socket],
+    build: Build,
+    operators: Operators,
+) -> None:
+    """Serve by several processes, until a signal ends them."""
+    from pexpolicy.workers.arbiter import Plan, run_workers  # noqa: PLC0415 - for those who ask for it
+
+    problems = run_workers(
+        Plan(config, config.read_bytes(), read_at, count, listeners, build, say, operators)
+    )
+    if problems:
+        raise ConfigError(config, [Problem((), text) for text in problems])

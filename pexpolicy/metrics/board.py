@@ -51,16 +51,19 @@ class Board:
         is none. Called by the one process that forks.
         """
         for slot, slab in enumerate(self._slabs):
-            if not slab.is_alive:
+            if not slab.is_taken:
                 slab.release()
-                slab.owner = os.getpid()
+                # The process that forks stands in for the worker that is not there yet.
+                slab.owner = -os.getpid()
                 return slot
         msg = f"all {len(self._slabs)} places for workers are taken"
         raise RuntimeError(msg)
 
-    def release(self, slot: int) -> None:
-        """Give back the slot of a worker that has ended."""
-        self._slabs[slot].release()
+    def release(self, slot: int, worker: int) -> None:
+        """Give back the slot of a worker that has ended; ``worker`` is its process id."""
+        slab = self._slabs[slot]
+        if slab.owner in (worker, -os.getpid()):
+            slab.release()
 
     def __iter__(self) -> Iterator[Slab]:
         return iter(self._slabs)
@@ -92,7 +95,9 @@ class Slab:
 
     @property
     def owner(self) -> int:
-        """The id of the process that writes here; 0 for none."""
+        """The id of the process that writes here; 0 for none, negative for one that keeps the
+        place for it.
+        """
         return self.cells[_OWNER]
 
     @owner.setter
@@ -102,11 +107,16 @@ class Slab:
     @property
     def is_alive(self) -> bool:
         """True while the process that writes here runs."""
+        return self.owner > 0 and self.is_taken
+
+    @property
+    def is_taken(self) -> bool:
+        """True while it belongs to a process that runs, or is kept by one."""
         owner = self.owner
         if owner == 0:
             return False
         try:
-            os.kill(owner, 0)
+            os.kill(abs(owner), 0)
         except ProcessLookupError:
             return False
         except PermissionError:

@@ -18,9 +18,7 @@ from pexpolicy.metrics.families import Family
 from pexpolicy.metrics.sources import Sources
 
 BEAT = 0.25
-"""Seconds between two looks at the loop."""
-PER_LOOK = 4
-"""Beats between two looks at the rest."""
+"""Seconds between two looks."""
 WINDOW = 30.0
 """Seconds in which the longest lag counts at least; at most it counts twice as long."""
 
@@ -53,7 +51,6 @@ class Sampler(AbstractContextManager["Sampler"]):
         self._breakers: Mapping[str, tuple[Breaker, ...]] = {}
         self._hash = ""
         self._timer: asyncio.TimerHandle | None = None
-        self._beats = 0
         self.problem = ""
         """Why the last look failed, if it did."""
 
@@ -75,6 +72,7 @@ class Sampler(AbstractContextManager["Sampler"]):
     def __exit__(self, *_: object) -> None:
         if self._timer is not None:
             self._timer.cancel()
+        self._slab.release()
 
     def _next(self, now: float) -> None:
         self._slab.beat()
@@ -85,9 +83,7 @@ class Sampler(AbstractContextManager["Sampler"]):
         now = self._loop.time()
         worst = self._lag.note(now, max(now - self._due, 0.0))
         self._slab.cells[self._lag_cell] = int(worst * families.LOOP_LAG.scale)
-        self._beats += 1
-        if self._beats % PER_LOOK == 0:
-            self.look()
+        self.look()
         self._next(self._loop.time())
 
     def look(self) -> None:
@@ -107,8 +103,8 @@ class Sampler(AbstractContextManager["Sampler"]):
         sources = self._sources
         self._set(families.READY, int(not sources.unready()))
         reload = sources.reload()
-        self._set(families.RELOAD_SUCCESSFUL, int(reload.successful))
-        self._set(families.RELOADED, reload.at)
+        self._set(families.RELOAD_SUCCESSFUL, int(reload.last_successful))
+        self._set(families.RELOADED, reload.last_success)
         audit = sources.audit()
         if audit is not None:
             self._set(families.AUDIT_LOST, self._lost_before + audit.lost)

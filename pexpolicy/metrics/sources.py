@@ -27,15 +27,23 @@ class AuditState(Protocol):
     """When it was last forced onto the disk, in seconds of the Unix epoch."""
 
 
-@dataclass(frozen=True, slots=True)
-class ReloadState:
-    """What became of the last configuration that was offered. ``at`` is when the one that serves
-    was taken up, in seconds of the Unix epoch.
-    """
+class ReloadState(Protocol):
+    """What became of the last configuration that was offered."""
 
-    at: float
-    successful: bool = True
-    problem: str = ""
+    last_successful: bool
+    last_success: float
+    """When the one that serves was taken up, in seconds of the Unix epoch."""
+    problems: tuple[str, ...]
+    """Why the last one was refused, where it was."""
+
+
+@dataclass
+class Started:
+    """The reloads of a server that has made none."""
+
+    last_success: float = field(default_factory=time.time)
+    last_successful: bool = True
+    problems: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +55,14 @@ class CertificateState:
 
 
 def _started() -> Callable[[], ReloadState]:
-    state = ReloadState(time.time())
+    state = Started()
     return lambda: state
 
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """The parts of a server that have a state of their own. They are asked each second, on the
-    event loop: an answer is what is known already, never a look at the disk.
+    """The parts of a server that have a state of their own. They are asked some times a second, on
+    the event loop: an answer is what is known already, never a look at the disk.
     """
 
     readiness: Readiness = field(default_factory=lambda: Readiness(State.READY))
