@@ -21,6 +21,7 @@ from pexpolicy.progress import Stage, silent
 from pexpolicy.sources import UnreadableError, read_secret
 from pexpolicy.tables import (
     AccessTable,
+    AdminTable,
     AuditTable,
     Document,
     EndpointName,
@@ -30,6 +31,7 @@ from pexpolicy.tables import (
     PrivacyTable,
     ServerTable,
     TlsTable,
+    TracingTable,
 )
 
 LARGE = 1_000_000
@@ -87,6 +89,9 @@ class Settings:
     limits: LimitsTable = field(default_factory=LimitsTable)
     privacy: PrivacyTable = field(default_factory=PrivacyTable)
     privacy_key: SecretStr | None = field(default=None, repr=False)
+    admin: AdminTable = field(default_factory=AdminTable)
+    admin_token: SecretStr | None = field(default=None, repr=False)
+    tracing: TracingTable | None = None
     secret_files: tuple[Path, ...] = ()
     sign_key: SecretStr | None = field(default=None, repr=False)
 
@@ -133,8 +138,8 @@ def from_document(document: Mapping[str, Any], path: Path, config_hash: str) -> 
     """Check a parsed configuration; raises ``ConfigError`` with everything that is wrong."""
     tables, problems = _salvage(document)
     problems += _unrejectable(tables.endpoints)
-    key = None
-    privacy = tables.privacy
+    key = token = sign_key = None
+    privacy, admin, audit = tables.privacy, tables.admin, tables.audit
     credentials, unread = credentials_of(tables.auth, path.parent)
     problems += unread
     try:
@@ -142,8 +147,11 @@ def from_document(document: Mapping[str, Any], path: Path, config_hash: str) -> 
             key = SecretStr(read_secret("key", privacy.key_env, privacy.key_file, path.parent))
     except UnreadableError as error:
         problems.append(Problem(("privacy", error.key), str(error)))
-    sign_key = None
-    audit = tables.audit
+    try:
+        if admin.token_env is not None or admin.token_file is not None:
+            token = SecretStr(read_secret("token", admin.token_env, admin.token_file, path.parent))
+    except UnreadableError as error:
+        problems.append(Problem(("admin", error.key), str(error)))
     try:
         if audit.sign_key_env is not None or audit.sign_key_file is not None:
             pem = read_secret("sign_key", audit.sign_key_env, audit.sign_key_file, path.parent)
@@ -165,8 +173,13 @@ def from_document(document: Mapping[str, Any], path: Path, config_hash: str) -> 
         limits=tables.limits,
         privacy=privacy,
         privacy_key=key,
+        admin=admin,
+        admin_token=token,
+        tracing=tables.tracing,
         secret_files=tuple(
-            path.parent / file for file in (*files_of(tables.auth), privacy.key_file) if file
+            path.parent / file
+            for file in (*files_of(tables.auth), privacy.key_file, admin.token_file)
+            if file is not None
         ),
         sign_key=sign_key,
     )

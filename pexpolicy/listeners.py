@@ -13,6 +13,7 @@ from pexpolicy.access.binding import bind
 from pexpolicy.access.certificates import certificates_of
 from pexpolicy.access.connections import Connection
 from pexpolicy.access.door import Door
+from pexpolicy.metrics.sources import CertificateState
 from pexpolicy.protocol import PolicyProtocol
 from pexpolicy.server import Service
 
@@ -31,37 +32,62 @@ def url_of(listener: socket.socket, service: Service) -> str:
     return f"{scheme}://{name}:{port}{service.base_path}"
 
 
-@asynccontextmanager
-async def listening(service: Service, address: Address) -> AsyncIterator[list[socket.socket]]:
-    """Answer on an address; gives the sockets. On leaving no more connections are accepted, and
-    the calls under way are answered. Raises ``OSError`` for an address that cannot be had.
+class Entrance:
+    """Where calls come in. With an address it binds the sockets itself; sockets that are given are
+    shared with other processes.
     """
-    loop = asyncio.get_running_loop()
-    server = web.Server(service)
-    settings = service.regime.policy.settings
 
-    def protocol(connection: Connection) -> PolicyProtocol:
-        return PolicyProtocol(
-            server,
-            loop=loop,
-            connection=connection,
-            refusals=service.refusals,
-            limits=settings.limits,
+    def __init__(self, service: Service, address: Address) -> None:
+        self._service = service
+        self._address = address
+        self._door: Door | None = None
+
+    @property
+    def connections(self) -> int:
+        """How many are open."""
+        return self._door.connections.count if self._door is not None else 0
+
+    @property
+    def certificate(self) -> CertificateState | None:
+        """The certificate that is shown, where there is one."""
+        if self._door is None or (shown := self._door.certificates) is None:
+            return None
+        return CertificateState(shown.not_after.timestamp(), shown.problem)
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[list[socket.socket]]:
+        """Answer; gives the sockets. On leaving no more connections are accepted, and the calls
+        under way are answered.
+
+        Raises ``OSError`` for an address that cannot be had, ``ConfigError`` for a certificate.
+        """
+        loop = asyncio.get_running_loop()
+        service, address = self._service, self._address
+        server = web.Server(service)
+        settings = service.regime.policy.settings
+
+        def protocol(connection: Connection) -> PolicyProtocol:
+            return PolicyProtocol(
+                server,
+                loop=loop,
+                connection=connection,
+                refusals=service.refusals,
+                limits=settings.limits,
+            )
+
+        self._door = Door(
+            protocol,
+            lambda: service.regime.gate,
+            service.refusals,
+            settings.limits,
+            certificates_of(settings, service.log),
+            shares=not isinstance(address, tuple),
         )
-
-    door = Door(
-        protocol,
-        lambda: service.regime.gate,
-        service.refusals,
-        settings.limits,
-        certificates_of(settings, service.log),
-        shares=not isinstance(address, tuple),
-    )
-    sockets = bind(*address) if isinstance(address, tuple) else address
-    try:
-        async with door.open(sockets):
-            yield sockets
-    finally:
-        server.pre_shutdown()
-        await server.shutdown(LAST_REPLIES)
-        service.regime.gate.close()
+        sockets = bind(*address) if isinstance(address, tuple) else address
+        try:
+            async with self._door.open(sockets):
+                yield sockets
+        finally:
+            server.pre_shutdown()
+            await server.shutdown(LAST_REPLIES)
+            service.regime.gate.close()

@@ -18,12 +18,16 @@ from uuid_utils import uuid7
 from pexpolicy.access.refusals import Refusal, Refusals
 from pexpolicy.chain import Log
 from pexpolicy.endpoints import ENDPOINTS
+from pexpolicy.endpoints.base import Reply
 from pexpolicy.faults import blame
+from pexpolicy.metrics.sources import Sources
+from pexpolicy.metrics.telemetry import Telemetry
 from pexpolicy.parameters import Params
 from pexpolicy.policy import Answer
 from pexpolicy.readiness import Readiness, State
 from pexpolicy.regime import Regime
 from pexpolicy.response import TEXT, WholeResponse
+from pexpolicy.tracing import CallSpan, Spans
 
 READABLE = (hdrs.METH_GET, hdrs.METH_HEAD)
 _ALLOW = b"\r\nAllow: GET, HEAD"
@@ -38,13 +42,24 @@ class Service:
     """
 
     def __init__(
-        self, regime: Regime, log: Log, base_path: str = "", readiness: Readiness | None = None
+        self,
+        regime: Regime,
+        log: Log,
+        base_path: str = "",
+        readiness: Readiness | None = None,
+        telemetry: Telemetry | None = None,
+        spans: Spans | None = None,
     ) -> None:
         self.regime = regime
         self.log = log
         self.base_path = base_path
         self.readiness = readiness or Readiness(State.READY)
-        self.refusals = Refusals(regime.audit, lambda: self.regime.policy.config_hash)
+        self.telemetry = telemetry or Telemetry(sources=Sources(readiness=self.readiness))
+        self.telemetry.follow(regime.policy)
+        self.refusals = Refusals(
+            regime.audit, lambda: self.regime.policy.config_hash, self.telemetry.refused
+        )
+        self._spans = spans
         paths = {base_path + endpoint.path: name for name, endpoint in ENDPOINTS.items()}
         self._named = {path: name for path, name in paths.items() if not path.endswith("/")}
         self._with_alias = {path: name for path, name in paths.items() if path.endswith("/")}
@@ -56,11 +71,8 @@ class Service:
         path = url.raw_path
         name, alias = self._named.get(path), ""
         if name is None:
-            for prefix, endpoint in self._with_alias.items():
-                if path.startswith(prefix) and len(path) > len(prefix):
-                    name, alias = endpoint, unquote(path[len(prefix) :])
-                    break
-            else:
+            name, alias = self._aliased(path)
+            if name is None:
                 return self._elsewhere(request, path)
         if request.method not in READABLE:
             return self._not_allowed(request)
@@ -74,27 +86,43 @@ class Service:
             regime = self.regime
         params = url.query
         regime.calls.under_way += 1
+        span: CallSpan | None = None
         try:
             policy = regime.policy
             decision_id = str(uuid7())
+            if self._spans is not None:
+                span = self._spans.begin(name, request.headers, decision_id)
             try:
                 answer = await policy.answer(
                     name, params, alias, decision_id, request.raw_path, peer
                 )
             except Exception as error:  # noqa: BLE001 - a fault of ours must not cost the call
                 self._report(name, error)
+                self.telemetry.fault(name)
                 answer = policy.last_resort(name, params, alias, decision_id)
             recorded = self._record(regime, params, alias, answer, began, peer)
             if recorded is not None and not await recorded:
                 answer = policy.unrecorded(answer.outcome, rejects=regime.audit.rejects)
-            policy.conclude(answer.outcome, regime.audit)
+            policy.conclude(answer.outcome, self.telemetry.beside(regime.audit))
+            self._count(answer, params, peer, began, span)
         finally:
+            if span is not None:
+                span.close()
             regime.calls.end()
-        reply = answer.reply
+        return self._response(answer.reply)
+
+    def _response(self, reply: Reply) -> WholeResponse:
         response = WholeResponse(reply.status, reply.content_type, reply.body)
         if self.readiness.is_draining:
             response.force_close()
         return response
+
+    def _aliased(self, path: str) -> tuple[str | None, str]:
+        """The endpoint whose path ends in an alias, and the alias, decoded once."""
+        for prefix, endpoint in self._with_alias.items():
+            if path.startswith(prefix) and len(path) > len(prefix):
+                return endpoint, unquote(path[len(prefix) :])
+        return None, ""
 
     def _record(
         self,
@@ -113,6 +141,21 @@ class Service:
         except Exception as error:  # noqa: BLE001 - a fault in writing about it must not cost the call
             self._report(answer.outcome.endpoint, error)
             return regime.audit.unwritten()
+
+    def _count(
+        self,
+        answer: Answer,
+        params: Params,
+        peer: str | None,
+        began: float,
+        span: CallSpan | None,
+    ) -> None:
+        try:
+            self.telemetry.answered(answer, params, peer, time.perf_counter() - began)
+            if span is not None:
+                span.tell(answer)
+        except Exception as error:  # noqa: BLE001 - a fault in counting must not cost the call
+            self._report(answer.outcome.endpoint, error)
 
     def _report(self, name: str, error: Exception) -> None:
         fault = blame(error)
@@ -141,9 +184,9 @@ class Service:
         return WholeResponse(404, "", b"")
 
     def _health(self, path: str) -> web.StreamResponse:
-        state = self.readiness.state
-        if path == "/readyz" and state is not State.READY:
-            return WholeResponse(503, TEXT, f"{state.value}\n".encode())
+        unready = self.telemetry.sources.unready()
+        if path == "/readyz" and unready:
+            return WholeResponse(503, TEXT, ("\n".join(unready) + "\n").encode())
         return WholeResponse(200, TEXT, b"ok\n")
 
     def _refused(self, why: str, status: int, request: web.BaseRequest, **facts: object) -> None:

@@ -18,6 +18,18 @@ WRITTEN = [README, CONFIGURATION, DEPLOYMENT, OPERATIONS, *sorted(ROOT.glob("plu
 ALL = sorted({*WRITTEN, *(ROOT / "docs").glob("**/*.md")})
 TABLES = {"server", "auth", "audit", "infinity", "endpoints", "plugin_dirs", "plugins"}
 PLUGINS = {"rooms", "domains", "locations", "blocklist"}
+TABLES = {
+    "server",
+    "auth",
+    "admin",
+    "tracing",
+    "audit",
+    "infinity",
+    "endpoints",
+    "plugin_dirs",
+    "plugins",
+}
+PLUGINS = {"rooms", "domains", "blocklist"}
 """Those of this repository, and the one that the README writes."""
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\]\(([^)\s#:]*)(?:#([^)\s]+))?\)")

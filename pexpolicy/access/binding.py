@@ -14,9 +14,7 @@ def bind(host: str, port: int) -> list[socket.socket]:
 
     Where the port is 0, all of them listen on the same free one.
     """
-    found = socket.getaddrinfo(
-        host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )
+    found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     with ExitStack() as unwound:
         sockets: list[socket.socket] = []
         for family, *_, address in dict.fromkeys(found):

@@ -32,14 +32,24 @@ class Refusal:
 
 
 class Refusals:
-    """Writes the audit lines of what is refused; ``counts`` has how many there were by reason."""
+    """Writes the audit lines of what is refused; ``counts`` has how many there were by reason.
 
-    def __init__(self, audit: Audit, config_hash: Callable[[], str]) -> None:
+    ``told`` hears the reason and the peer of each.
+    """
+
+    def __init__(
+        self,
+        audit: Audit,
+        config_hash: Callable[[], str],
+        told: Callable[[str, str | None], None] = lambda *_: None,
+    ) -> None:
         self.counts: Counter[str] = Counter()
+        self._told = told
         self._audit = audit
         self._config_hash = config_hash
 
     def note(self, reason: str, status: int, peer: str | None, **facts: object) -> None:
         """Count one refusal and write its line."""
         self.counts[reason] += 1
+        self._told(reason, peer)
         self._audit.refused(reason, status, peer, self._config_hash(), **facts)

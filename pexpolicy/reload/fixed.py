@@ -14,6 +14,10 @@ FIXED: tuple[tuple[str, ...], ...] = (
     ("server", "workers"),
     ("tls",),
     ("limits",),
+    ("admin", "enabled"),
+    ("admin", "host"),
+    ("admin", "port"),
+    ("tracing",),
     ("audit",),
 )
 """Keys and tables of the configuration that are read at the start only."""
