@@ -118,12 +118,8 @@ def show_stats(console: Console, stats: Stats) -> None:
 def show_chains(console: Console, chains: Iterable[Chain], *, signed: bool) -> None:
     """A line for each chain; the number and hash at its end are what ``--anchor`` takes."""
     for chain in chains:
-        parts = [
-            (
-                f"chain {chain.boot_id}: {chain.lines:,} lines from {chain.first} to "
-                f"{chain.last}:{chain.head.decode()}"
-            ),
-        ]
+        end = f"{chain.last}:{chain.head.decode()}"
+        parts = [f"chain {chain.boot_id}: {chain.lines:,} lines from {chain.first} to {end}"]
         if chain.lost:
             parts.append(f"{chain.lost} lost, as it says")
         if signed:

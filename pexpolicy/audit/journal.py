@@ -18,6 +18,8 @@ LOOK = 1.0
 """Seconds between two looks at the path, the disk and the age of the file."""
 FLUSH = 1.0
 """Seconds for what waits, when the audit is closed."""
+ATTEMPTS = 20
+"""How often it is tried in that time."""
 
 Rotate = Callable[[bool], bool]
 """Rotates the file when that is due, or in any case; true when it did. Raises ``OSError``."""
@@ -141,9 +143,10 @@ class Journal:
 
     def close(self) -> None:
         """Write what waits, as far as possible, and close everything."""
-        ends = self._clock() + FLUSH
-        while self._waiting and not self._bring_home(self._retry_at) and self._clock() < ends:
-            time.sleep(min(self._target.retry, FLUSH / 10))
+        for _ in range(ATTEMPTS):
+            if not self._waiting or self._bring_home(self._retry_at):
+                break
+            time.sleep(FLUSH / ATTEMPTS)
         if self._checkpoints is not None and not self._waiting:
             self._checkpoint(self._checkpoints, self._clock())
         if self._backlog.held:
@@ -156,9 +159,11 @@ class Journal:
         """From now on lines wait."""
         self._waiting = True
         self._retry_at = now + self._target.retry
-        self.state.error = error.strerror or "its reader has stalled"
-        # A reader may be slow for a moment; that is worth an alarm at the next look.
-        if not isinstance(error, BlockingIOError):
+        if isinstance(error, BlockingIOError):
+            # For a moment only, perhaps: what has not passed at the next look is worth an alarm.
+            self.state.error = "its reader has stalled"
+        else:
+            self.state.error = error.strerror or type(error).__name__
             self._degrade()
 
     def _degrade(self) -> None:
