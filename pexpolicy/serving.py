@@ -64,9 +64,9 @@ async def listening(
         async with door.open(sockets):
             yield sockets
     finally:
+        service.gate.close()
         server.pre_shutdown()
         await server.shutdown(DRAIN)
-        service.gate.close()
 
 
 async def serve(

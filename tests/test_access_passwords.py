@@ -4,6 +4,7 @@ import asyncio
 import base64
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -138,7 +139,7 @@ async def test_who_was_wrong_least_is_verified_first() -> None:
 
     first = asyncio.create_task(gate.run(0, lambda: work(0)))
     await asyncio.sleep(0)
-    others = [asyncio.create_task(gate.run(n, lambda n=n: work(n))) for n in (5, 9, 1, 3)]
+    others = [asyncio.create_task(gate.run(n, partial(work, n))) for n in (5, 9, 1, 3)]
     await asyncio.sleep(0.01)
     held.set()
     await asyncio.gather(first, *others)
