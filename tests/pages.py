@@ -12,10 +12,14 @@ from tests.live import ROOT
 README = ROOT / "README.md"
 CONFIGURATION = ROOT / "docs" / "configuration.md"
 OPERATIONS = ROOT / "docs" / "operations.md"
-WRITTEN = [README, CONFIGURATION, OPERATIONS, *sorted(ROOT.glob("plugins/*/README.md"))]
+ACCESS = ROOT / "docs" / "access.md"
+WRITTEN = [README, CONFIGURATION, OPERATIONS, ACCESS, *sorted(ROOT.glob("plugins/*/README.md"))]
 """The pages for administrators and operators: what they show is tried."""
 ALL = sorted({*WRITTEN, *(ROOT / "docs").glob("**/*.md")})
-TABLES = {"server", "auth", "audit", "infinity", "endpoints", "plugin_dirs", "plugins"}
+TABLES = {
+    *("server", "auth", "access", "tls", "limits"),
+    *("audit", "infinity", "endpoints", "plugin_dirs", "plugins"),
+}
 PLUGINS = {"rooms", "domains", "blocklist"}
 """Those of this repository, and the one that the README writes."""
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
