@@ -39,6 +39,18 @@ def test_each_wrong_attempt_waits_longer_up_to_a_bound() -> None:
     assert delays[-1] == LONGEST_DELAY
 
 
+def test_attempts_that_are_verified_at_once_wait_for_each_other_and_not_for_another_peer() -> None:
+    attempts = Attempts()
+    with (
+        attempts.trying("192.0.2.1", 0.0) as first,
+        attempts.trying("192.0.2.1", 0.0) as second,
+        attempts.trying("192.0.2.2", 0.0) as other,
+    ):
+        assert (first, second, other) == (0, 1, 0)
+    with attempts.trying("192.0.2.1", 0.0) as again:
+        assert again == 0
+
+
 def test_peers_do_not_slow_each_other() -> None:
     attempts = Attempts()
     for _ in range(20):

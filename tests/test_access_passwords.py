@@ -113,6 +113,16 @@ async def test_once_all_are_verified_no_attempt_costs_a_slow_hash(hashes: list[b
     assert len(hashes) == before
 
 
+async def test_what_is_verified_while_others_wait_spares_them_the_slow_hash(
+    hashes: list[bytes],
+) -> None:
+    known = Credentials([Credential("pexip", OLD)])
+    pairs = [b"pexip:old password"] * 5 + [b"pexip:guess"] * 5
+    found = await asyncio.gather(*(known.verify(pair, 0) for pair in pairs))
+    assert found == [True] * 5 + [False] * 5
+    assert len(hashes) <= turnstile.AT_ONCE
+
+
 async def test_a_password_belongs_to_its_user() -> None:
     known = Credentials([Credential("pexip", OLD), Credential("other", NEW)])
     assert not await known.verify(b"other:old password", 0)

@@ -133,9 +133,12 @@ class Gate:
             return Refusal(UNAUTHORISED, HTTPStatus.UNAUTHORIZED, origin)
         now = asyncio.get_running_loop().time()
         attempts = self._kept.attempts
+        if credentials.recognises(pair):
+            return None
         try:
-            if await credentials.verify(pair, attempts.of(origin, now)):
-                return None
+            with attempts.trying(origin, now) as rank:
+                if await credentials.verify(pair, rank):
+                    return None
         except BusyError:
             return Refusal(BUSY, HTTPStatus.TOO_MANY_REQUESTS, origin)
         await self._kept.delays.wait(attempts.failed(origin, now))
