@@ -91,7 +91,7 @@ async def again_and_again(
     lost = 0
     async with Calling(fresh) as handshaking, Calling(kept) as keeping:
         for number in range(count):
-            leaf = certificates.issued(days=30 + number)
+            leaf = certificates.issued(days=30 + number % 50)
             await asyncio.to_thread(_write, folder, leaf, number)
             waited = await _awaited(server.port, leaf)
             if waited is None:
