@@ -43,7 +43,8 @@ define require_python
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint fix lock bench soak fuzz chaos guards reloads prove-image clean
+.PHONY: help setup run test lint fix lock bench soak fuzz chaos guards reloads chaos-access \
+	prove-image clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -117,6 +118,9 @@ guards: $(STAMP) ## restart, kill and freeze servers behind the real HAProxy and
 
 reloads: $(STAMP) ## a thousand reloads under load, broken files, workers that are killed
 	@$(ISOLATED) $(BIN)/python -m tests.reloads $(ARGS)
+
+chaos-access: $(STAMP) ## slow clients, renewed certificates and guessed passwords, while nodes call
+	@$(ISOLATED) $(BIN)/python -m tests.chaos.access $(ARGS)
 
 prove-image: ## carry out the Dockerfile's steps without Docker, then serve and check health
 	$(require_python)

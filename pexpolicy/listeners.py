@@ -88,6 +88,6 @@ class Entrance:
             async with self._door.open(sockets):
                 yield sockets
         finally:
+            service.regime.gate.close()
             server.pre_shutdown()
             await server.shutdown(LAST_REPLIES)
-            service.regime.gate.close()

@@ -10,26 +10,22 @@ from typing import NamedTuple
 from tests.live import ROOT
 
 README = ROOT / "README.md"
-CONFIGURATION = ROOT / "docs" / "configuration.md"
-DEPLOYMENT = ROOT / "docs" / "deployment.md"
-OPERATIONS = ROOT / "docs" / "operations.md"
-WRITTEN = [README, CONFIGURATION, DEPLOYMENT, OPERATIONS, *sorted(ROOT.glob("plugins/*/README.md"))]
+DOCS = ROOT / "docs"
+CONFIGURATION = DOCS / "configuration.md"
+DEPLOYMENT = DOCS / "deployment.md"
+OPERATIONS = DOCS / "operations.md"
+ACCESS = DOCS / "access.md"
+WRITTEN = [
+    *(README, CONFIGURATION, DEPLOYMENT, OPERATIONS, ACCESS),
+    *sorted(ROOT.glob("plugins/*/README.md")),
+]
 """The pages for administrators and operators: what they show is tried."""
-ALL = sorted({*WRITTEN, *(ROOT / "docs").glob("**/*.md")})
-TABLES = {"server", "auth", "audit", "infinity", "endpoints", "plugin_dirs", "plugins"}
-PLUGINS = {"rooms", "domains", "locations", "blocklist"}
+ALL = sorted({*WRITTEN, *DOCS.glob("**/*.md")})
 TABLES = {
-    "server",
-    "auth",
-    "admin",
-    "tracing",
-    "audit",
-    "infinity",
-    "endpoints",
-    "plugin_dirs",
-    "plugins",
+    *("server", "auth", "access", "tls", "limits", "admin", "tracing"),
+    *("audit", "infinity", "endpoints", "plugin_dirs", "plugins"),
 }
-PLUGINS = {"rooms", "domains", "blocklist"}
+PLUGINS = {"rooms", "domains", "locations", "blocklist"}
 """Those of this repository, and the one that the README writes."""
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\]\(([^)\s#:]*)(?:#([^)\s]+))?\)")

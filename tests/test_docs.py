@@ -17,9 +17,10 @@ from multidict import MultiDict
 from pydantic import BaseModel
 
 from pexpolicy import chain, tables
+from pexpolicy.access.passwords import PasswordHash
 from pexpolicy.discovery import installed
 from pexpolicy.endpoints import ENDPOINTS
-from tests import live, pages, toys
+from tests import certificates, live, pages, toys
 
 OWN = ("decision_id", "decided_by", "reason")
 """The keys of a reply that are ours, and that Infinity only logs."""
@@ -105,6 +106,10 @@ def test_a_command_prints_what_is_shown(tmp_path: Path, example: pages.Example) 
 )
 def test_a_configuration_that_is_shown_passes_check(blocklist: Path, text: str) -> None:
     (blocklist / "password.txt").write_text("a password\n")
+    for name in ("first", "second"):
+        (blocklist / f"{name}.hash").write_text(f"{PasswordHash.made(name, ln=2)}\n")
+    certificates.write_pair(blocklist)
+    certificates.write_authority(blocklist)
     here = re.sub(r'(?<=\npassword_file = )".*?"', '"password.txt"', text)
     (blocklist / "config.toml").write_text(here)
     said = pexpolicy(blocklist, "check")

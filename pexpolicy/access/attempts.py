@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ipaddress
-from collections import OrderedDict
+from collections import Counter, OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 FIRST_DELAY = 0.1
@@ -29,6 +31,7 @@ class Attempts:
 
     def __init__(self, peers: int = MAX_PEERS) -> None:
         self._records: OrderedDict[str, _Record] = OrderedDict()
+        self._trying: Counter[str] = Counter()
         self._peers = peers
 
     def __len__(self) -> int:
@@ -38,6 +41,19 @@ class Attempts:
         """How many wrong attempts of a peer count at the time ``now`` (seconds)."""
         record = self._records.get(_origin(peer))
         return record.count if record is not None and now - record.last < FORGOTTEN else 0
+
+    @contextmanager
+    def trying(self, peer: str, now: float) -> Iterator[int]:
+        """While a peer is verified; gives how many others of its attempts are, or were wrong."""
+        origin = _origin(peer)
+        rank = self.of(peer, now) + self._trying[origin]
+        self._trying[origin] += 1
+        try:
+            yield rank
+        finally:
+            self._trying[origin] -= 1
+            if not self._trying[origin]:
+                del self._trying[origin]
 
     def failed(self, peer: str, now: float) -> float:
         """Count a wrong attempt; gives the seconds that its answer has to wait."""

@@ -12,7 +12,7 @@ import binascii
 import hashlib
 import hmac
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from pydantic import SecretStr
@@ -67,27 +67,34 @@ class Credentials:
         known = [*self._digests, *self._verified()]
         return any(hmac.compare_digest(digest, one) for one in known)
 
-    async def verify(self, pair: bytes, faults: int) -> bool:
+    async def verify(self, pair: bytes, rank: int) -> bool:
         """As ``recognises``, and else by the slow hashes of credentials that nobody used yet.
 
-        ``faults`` is how often the peer was wrong: who was wrong least is verified first. Raises
-        ``BusyError``.
+        ``rank`` is how many attempts of the peer are verified now or were wrong: the lowest comes
+        first. Raises ``BusyError``.
         """
         if self.recognises(pair):
             return True
-        unseen = [one for one in self._hashed if one not in self._learned.digests]
-        if not unseen:
+        if not self._unseen():
             return False
-        return await self._learned.turnstile.run(faults, lambda: self._found(pair, unseen))
+        return await self._learned.turnstile.run(rank, lambda: self._found(pair))
 
     def _verified(self) -> list[bytes]:
         digests = self._learned.digests
         return [digests[one] for one in self._hashed if one in digests]
 
-    def _found(self, pair: bytes, unseen: Sequence[Credential]) -> bool:
-        """Verify against each, whatever its user is: who times it learns nothing of the users."""
+    def _unseen(self) -> list[Credential]:
+        return [one for one in self._hashed if one not in self._learned.digests]
+
+    def _found(self, pair: bytes) -> bool:
+        """Verify against each, whatever its user is: who times it learns nothing of the users.
+
+        What was verified while this one waited for its turn needs no slow hash any more.
+        """
+        if self.recognises(pair):
+            return True
         user, _, password = pair.partition(b":")
-        for credential in unseen:
+        for credential in self._unseen():
             secret = credential.secret
             assert isinstance(secret, PasswordHash)
             right = secret.matches(password)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from http import HTTPStatus
 
 from aiohttp import hdrs, web
@@ -17,11 +18,21 @@ from pexpolicy.access.admission import Admission
 from pexpolicy.access.attempts import Attempts
 from pexpolicy.access.connections import Connection
 from pexpolicy.access.credentials import Credential, Credentials, Learned, pair_of
+from pexpolicy.access.delays import Delays
 from pexpolicy.access.forwarding import Forwarding
 from pexpolicy.access.networks import Networks
 from pexpolicy.access.refusals import BUSY, NOT_ALLOWED, UNAUTHORISED, Refusal
 from pexpolicy.access.turnstile import BusyError
 from pexpolicy.config import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What gates find out, and hand on to the gate of the next configuration."""
+
+    learned: Learned = field(default_factory=Learned)
+    attempts: Attempts = field(default_factory=Attempts)
+    delays: Delays = field(default_factory=Delays)
 
 
 class Gate:
@@ -34,15 +45,13 @@ class Gate:
         networks: Networks | None = None,
         forwarding: Forwarding | None = None,
         credentials: Iterable[Credential] = (),
-        learned: Learned | None = None,
-        attempts: Attempts | None = None,
+        kept: Kept | None = None,
     ) -> None:
         self._networks = networks or Networks()
         self._forwarding = forwarding or Forwarding(Networks())
-        self._learned = learned or Learned()
-        self._attempts = attempts or Attempts()
+        self._kept = kept or Kept()
         given = tuple(credentials)
-        self._credentials = Credentials(given, self._learned) if given else None
+        self._credentials = Credentials(given, self._kept.learned) if given else None
 
     @classmethod
     def of(cls, settings: Settings) -> Gate:
@@ -58,8 +67,7 @@ class Gate:
             Networks(access.networks),
             Forwarding(Networks(access.trusted_proxies), access.forwarded_header),
             settings.credentials,
-            self._learned,
-            self._attempts,
+            self._kept,
         )
 
     def may_connect(self, peer: str) -> bool:
@@ -124,17 +132,22 @@ class Gate:
             # Whoever sends no user and password does not guess them.
             return Refusal(UNAUTHORISED, HTTPStatus.UNAUTHORIZED, origin)
         now = asyncio.get_running_loop().time()
+        attempts = self._kept.attempts
+        if credentials.recognises(pair):
+            return None
         try:
-            if await credentials.verify(pair, self._attempts.of(origin, now)):
-                return None
+            with attempts.trying(origin, now) as rank:
+                if await credentials.verify(pair, rank):
+                    return None
         except BusyError:
             return Refusal(BUSY, HTTPStatus.TOO_MANY_REQUESTS, origin)
-        await asyncio.sleep(self._attempts.failed(origin, now))
+        await self._kept.delays.wait(attempts.failed(origin, now))
         return Refusal(UNAUTHORISED, HTTPStatus.UNAUTHORIZED, origin)
 
     def close(self) -> None:
-        """Verify no further credentials."""
-        self._learned.turnstile.close()
+        """Verify no further credentials, and let no answer wait."""
+        self._kept.learned.turnstile.close()
+        self._kept.delays.end()
 
 
 def _authorization(request: web.BaseRequest) -> bytes:

@@ -21,8 +21,8 @@ class BusyError(Exception):
 class Turnstile:
     """Runs slow work in threads of its own, off the event loop.
 
-    Who has been wrong least often is next, so a flood of guesses does not keep out a node that asks
-    for the first time.
+    The lowest rank is next: who has tried least often. So a flood of guesses does not keep out a
+    node that asks for the first time.
     """
 
     def __init__(self, at_once: int = AT_ONCE, waiting: int = MAX_WAITING) -> None:
@@ -31,22 +31,28 @@ class Turnstile:
         self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
         self._numbers = itertools.count()
         self._threads = ThreadPoolExecutor(at_once, thread_name_prefix="pexpolicy-verify")
+        self._closed = False
 
-    async def run(self, faults: int, work: Callable[[], bool]) -> bool:
+    async def run(self, rank: int, work: Callable[[], bool]) -> bool:
         """Do ``work`` in a thread when it is its turn; raises ``BusyError``."""
-        await self._turn(faults)
+        await self._turn(rank)
         try:
             return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        except RuntimeError:
+            # The threads were closed between this turn and its work.
+            raise BusyError from None
         finally:
             self._free += 1
             self._next()
 
-    async def _turn(self, faults: int) -> None:
+    async def _turn(self, rank: int) -> None:
+        if self._closed:
+            raise BusyError
         if self._free:
             self._free -= 1
             return
         turn = asyncio.get_running_loop().create_future()
-        entry = (faults, next(self._numbers), turn)
+        entry = (rank, next(self._numbers), turn)
         if len(self._waiting) >= self._size:
             self._make_room(entry)
         heapq.heappush(self._waiting, entry)
@@ -75,5 +81,10 @@ class Turnstile:
                 turn.set_result(None)
 
     def close(self) -> None:
-        """Begin no further work, and wait for none."""
+        """Begin no further work, and wait for none; who waits for a turn is told ``BusyError``."""
+        self._closed = True
+        for _, _, turn in self._waiting:
+            if not turn.done():
+                turn.set_exception(BusyError())
+        self._waiting.clear()
         self._threads.shutdown(wait=False, cancel_futures=True)

@@ -1,0 +1,1 @@
+"""Experiments with the door: slow clients, renewed certificates, guesses. See ``__main__``."""

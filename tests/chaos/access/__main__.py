@@ -1,0 +1,50 @@
+"""The door under fire; exit 1 when anything was wrong.
+
+``slow``: hundreds of half-sent, dripping and silent connections. ``renewal``: certificates that are
+replaced under load, some of them by bad ones at first. ``besiege``: passwords that are guessed.
+"""
+
+import argparse
+import asyncio
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+from tests.chaos.access.besiege import Siege
+from tests.chaos.access.renewal import Renewal
+from tests.chaos.access.run import run_besiege, run_renewal, run_slow
+from tests.chaos.access.slow import Slow
+
+
+def main() -> int:
+    """Read the options, run, print a line for each experiment."""
+    options = argparse.ArgumentParser(prog="python -m tests.chaos.access", description=__doc__)
+    options.add_argument("--clients", type=int, default=500, help="slow clients")
+    options.add_argument("--renewals", type=int, default=100)
+    options.add_argument("--seconds", type=float, default=30.0, help="of guessing")
+    options.add_argument("--only", choices=("slow", "renewal", "besiege"))
+    chosen = options.parse_args()
+    experiments: dict[str, Callable[[Path], Coroutine[Any, Any, Slow | Renewal | Siege]]] = {
+        "slow": lambda folder: run_slow(folder, chosen.clients),
+        "renewal": lambda folder: run_renewal(folder, chosen.renewals),
+        "besiege": lambda folder: run_besiege(folder, chosen.seconds, 100),
+    }
+    failed = False
+    for name, experiment in experiments.items():
+        if chosen.only in (None, name):
+            began = time.monotonic()
+            with tempfile.TemporaryDirectory(prefix="access-") as folder:
+                seen = asyncio.run(experiment(Path(folder)))
+            sys.stdout.write(f"{name} ({time.monotonic() - began:.0f} s): {seen.sentence}\n")
+            for text in sorted(set(seen.wrong())):
+                failed = True
+                sys.stdout.write(f"  wrong: {text}\n")
+            sys.stdout.flush()
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
