@@ -1,3 +1,4 @@
+# ruff: noqa: INP001 - a file to read, and no module
 """Settings of a Django policy server, in the form that such servers have: written for this example.
 
 Only the literals are of interest to `pexpolicy import`; the file is never executed.
@@ -12,7 +13,7 @@ ALLOWED_REGISTRATION_DOMAINS = ["@example.com", "@trusted.example"]
 DEFAULT_ROOM = "Default Room - {local_alias}"
 
 
-def room_config() -> dict[str, dict[str, object]]:
+def room_config() -> object:
     """The rooms by the alias that is dialed."""
     rooms = {
         "sip:engineering@example.com": {
