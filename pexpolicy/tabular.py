@@ -104,9 +104,11 @@ def parse_table(text: str, model: type[R], file: str) -> list[Row[R]]:
     """Read a table from text; ``file`` is what its faults call it. Raises ``TableError``."""
     faults: list[Fault] = []
     records = _records(text, file, faults)
-    line, names = next(records, (1, []))
+    line, header = next(records, (1, []))
+    names = [name.lower() for name in header]
     columns = _columns(model)
-    faults += [Fault(file, line, said) for said in _header_faults(names, columns)]
+    if not faults:
+        faults += [Fault(file, line, said) for said in _header_faults(names, columns)]
     if faults:
         raise TableError(faults)
     rows: list[Row[R]] = []
@@ -189,11 +191,10 @@ def _records(text: str, file: str, faults: list[Fault]) -> Iterator[tuple[int, l
         faults.append(Fault(file, line, said))
 
 
-def _header_faults(names: list[str], columns: Mapping[str, _Column]) -> Iterator[str]:
+def _header_faults(names: Sequence[str], columns: Mapping[str, _Column]) -> Iterator[str]:
     if not names:
         yield f"is empty; the first line names the columns, such as {','.join(columns)}"
         return
-    names[:] = [name.lower() for name in names]
     for number, name in enumerate(names, 1):
         if not name:
             yield f"column {number} has no name"

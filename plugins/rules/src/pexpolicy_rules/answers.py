@@ -20,7 +20,14 @@ from pexpolicy import (
     Reject,
     Request,
 )
-from pexpolicy_rules.filling import Captured, PlaceholderError, filled, has_placeholders, prepared
+from pexpolicy_rules.filling import (
+    Captured,
+    PlaceholderError,
+    filled,
+    has_placeholders,
+    prepared,
+    sampled,
+)
 from pexpolicy_rules.settings import Then
 
 Key = tuple[str | int, ...]
@@ -28,11 +35,17 @@ Make = Callable[[Mapping[str, Any], str], Decision]
 _RESULTS: Mapping[str, type[Decision]] = {
     "participant_properties": ParticipantProperties,
     "media_location": MediaLocation,
-    "directory_information": Directory,
     "registration_alias": Credentials,
 }
 CAN_REJECT = ("service_configuration", "participant_properties", "registration_alias")
-SAMPLES = ("1234", "a@example.com", "sip:a@example.com", "guest", "1")
+SAMPLES = (
+    "1234",
+    "a@example.com",
+    "sip:a@example.com",
+    "00000000-0000-4000-8000-000000000000",
+    "guest",
+    "1",
+)
 """Texts of which one has to fit where a placeholder stands."""
 
 
@@ -121,8 +134,8 @@ def _picture(endpoint: str, path: Path) -> Make:
 
 
 def _result(endpoint: str) -> Make:
-    if endpoint == "service_configuration":
-        return _service
+    if endpoint in _SPECIAL:
+        return _SPECIAL[endpoint]
     model = _RESULTS.get(endpoint)
     if model is None:
         raise AnswerError("an avatar is a picture; write image = its path", "result")
@@ -141,6 +154,23 @@ def _service(fields: Mapping[str, Any], reason: str) -> Decision:
     return SERVICE_TYPES[kind](**given, reason=reason)
 
 
+def _directory(fields: Mapping[str, Any], reason: str) -> Decision:
+    """Entries without a user name have an empty one."""
+    entries = fields.get("entries")
+    if isinstance(entries, list):
+        named = [
+            {"username": "", **entry} if isinstance(entry, dict) else entry for entry in entries
+        ]
+        fields = {**fields, "entries": named}
+    return Directory(**fields, reason=reason)
+
+
+_SPECIAL: Mapping[str, Make] = {
+    "service_configuration": _service,
+    "directory_information": _directory,
+}
+
+
 def _attempted(make: Make, fields: Mapping[str, Any], reason: str) -> Decision:
     try:
         return make(fields, reason)
@@ -153,20 +183,12 @@ def _try_out(make: Make, fields: Mapping[str, Any], reason: str) -> None:
     failures: list[AnswerError] = []
     for sample in SAMPLES:
         try:
-            _attempted(make, _with(fields, sample), reason)
+            _attempted(make, sampled(fields, sample), reason)
         except AnswerError as error:
             failures.append(error)
         else:
             return
     raise failures[0]
-
-
-def _with(value: Any, sample: str) -> Any:
-    if isinstance(value, dict):
-        return {key: _with(part, sample) for key, part in value.items()}
-    if isinstance(value, list):
-        return [_with(part, sample) for part in value]
-    return sample if has_placeholders(value) else value
 
 
 def _told(error: DecisionError, fields: Mapping[str, Any]) -> AnswerError:

@@ -48,6 +48,17 @@ def prepared(value: Any, groups: Collection[str]) -> Any:
     return Text(value, groups) if has_placeholders(value) else value
 
 
+def sampled(value: Any, sample: str) -> Any:
+    """A value with the same text in the place of each placeholder."""
+    if isinstance(value, dict):
+        return {key: sampled(part, sample) for key, part in value.items()}
+    if isinstance(value, list):
+        return [sampled(part, sample) for part in value]
+    if not isinstance(value, str):
+        return value
+    return _PIECE.sub(lambda found: found[0][0] if found[1] is None else sample, value)
+
+
 class Text:
     """A text with placeholders: ``{1}`` or ``{name}`` for what was captured, and the name of
     anything that a condition may look at, such as ``{remote_alias.user}``. ``{{`` is a brace.
