@@ -104,19 +104,12 @@ def parse_table(text: str, model: type[R], file: str) -> list[Row[R]]:
     """Read a table from text; ``file`` is what its faults call it. Raises ``TableError``."""
     faults: list[Fault] = []
     records = _records(text, file, faults)
-    line, header = next(records, (1, []))
-    names = [name.lower() for name in header]
     columns = _columns(model)
-    if not faults:
-        faults += [Fault(file, line, said) for said in _header_faults(names, columns)]
-    if faults:
-        raise TableError(faults)
+    names = _names(records, columns, file, faults)
     rows: list[Row[R]] = []
     for line, cells in records:
-        if len(cells) > len(names):
-            said = (
-                f"has {len(cells)} cells for {len(names)} columns; put text with , or ; in quotes"
-            )
+        if (excess := len(cells) - len(names)) > 0:
+            said = f"has {excess} cells more than columns; put text with , or ; in quotes"
             faults.append(Fault(file, line, said))
             continue
         try:
@@ -189,6 +182,22 @@ def _records(text: str, file: str, faults: list[Fault]) -> Iterator[tuple[int, l
     except csv.Error as error:
         said = f"cannot be read ({error}); write a quote inside of quoted text twice"
         faults.append(Fault(file, line, said))
+
+
+def _names(
+    records: Iterator[tuple[int, list[str]]],
+    columns: Mapping[str, _Column],
+    file: str,
+    faults: list[Fault],
+) -> list[str]:
+    """The names in the header, in lower case; raises ``TableError`` for a header that is wrong."""
+    line, header = next(records, (1, []))
+    names = [name.lower() for name in header]
+    if not faults:
+        faults += [Fault(file, line, said) for said in _header_faults(names, columns)]
+    if faults:
+        raise TableError(faults)
+    return names
 
 
 def _header_faults(names: Sequence[str], columns: Mapping[str, _Column]) -> Iterator[str]:
