@@ -19,7 +19,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationInfo
 from pydantic.fields import FieldInfo
 
 from pexpolicy.contract.refusal import brief, did_you_mean
-from pexpolicy.problems import Key, Problem, dotted, problems_of
+from pexpolicy.problems import Key, Problem, problems_of
 
 BETWEEN = "|"
 """What stands between the values of a list in one cell."""
@@ -115,7 +115,7 @@ def parse_table(text: str, model: type[R], file: str) -> list[Row[R]]:
         try:
             values = model.model_validate(_given(names, cells, columns))
         except pydantic.ValidationError as error:
-            faults += [Fault(file, line, _said(problem)) for problem in problems_of(error, model)]
+            faults += [Fault(file, line, str(problem)) for problem in problems_of(error, model)]
         else:
             rows.append(Row(file, line, values))
     if faults:
@@ -228,12 +228,6 @@ def _given(
             key = column.info.alias or column.attribute
             given[key] = [item.strip() for item in cell.split(BETWEEN)] if column.is_list else cell
     return given
-
-
-def _said(problem: Problem) -> str:
-    if not problem.key:
-        return problem.text
-    return f"{dotted(problem.key)}: {problem.text}"
 
 
 def _cell(value: Any) -> str:
