@@ -39,8 +39,6 @@ def _beside_the_configuration(written: Any, info: ValidationInfo) -> Any:
 
 TableFile = Annotated[Path, BeforeValidator(_beside_the_configuration)]
 """A setting that names a file, relative to the configuration file."""
-
-
 R = TypeVar("R", bound=BaseModel)
 
 
