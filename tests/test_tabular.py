@@ -74,7 +74,7 @@ def test_every_bad_line_is_named_at_once() -> None:
         "places.csv line 2: subnet: is missing",
         f"places.csv line 3: floor: {NO_NUMBER}, not 'high'",
         "places.csv line 4: kind: should be 'office' or 'lab', not 'offise'",
-        "places.csv line 5: has 5 cells for 3 columns; put text with , or ; in quotes",
+        "places.csv line 5: has 2 cells more than columns; put text with , or ; in quotes",
     ]
 
 
