@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -17,6 +18,8 @@ from pexpolicy_upstream.settings import TargetSettings
 
 MAX_REPLY = 1024 * 1024
 """Bytes of a reply; a longer one does not count."""
+LARGE = 16 * 1024
+"""Bytes of a reply that is read in a thread, not to hold up other calls."""
 GIVEN_UP = "no whole reply before the time for all targets was over"
 
 Clock = Callable[[], float]
@@ -79,7 +82,10 @@ class Target:
         try:
             reply = await self._wire.get(request.target, min(self.timeout, left))
             dead, wrong = _is_dead(reply), ""
-            heard = read(endpoint, request, reply, by=self.name)
+            if len(reply.body) > LARGE:
+                heard = await asyncio.to_thread(read, endpoint, request, reply, by=self.name)
+            else:
+                heard = read(endpoint, request, reply, by=self.name)
         except UnusableReply as error:
             wrong = _said(error)
             msg = f"{self.name}: {wrong}"
