@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 IDLE = 30.0
 """Seconds that an unused connection is kept."""
 WINDOW = 32 * 1024
-"""Bytes that wait for us on a connection. What has arrived is parsed in one go while all calls wait,
-so a target that floods must not get a quarter of a megabyte in, as it would by default.
+"""Bytes that wait for us on a connection. What has arrived is parsed in one go while all calls
+wait, so a target that floods must not get a quarter of a megabyte in, as it would by default.
 """
 
 
