@@ -1,6 +1,7 @@
 """Reading what another policy server replies: what counts, and what it stands for."""
 
 import json
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Any
 
@@ -20,9 +21,9 @@ ROOM = {"name": "Room", "service_type": "conference", "service_tag": "room"}
 JSON = {"Content-Type": "application/json"}
 
 
-def heard(name: str, body: Any, status: int = 200, **params: str) -> Heard:
+def heard(name: str, body: Any, status: int = 200) -> Heard:
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return read(name, make_request(name, **params), Reply(0.1, status, JSON, content), by="theirs")
+    return read(name, make_request(name), Reply(0.1, status, JSON, content), by="theirs")
 
 
 def success(**envelope: Any) -> dict[str, Any]:
@@ -117,12 +118,8 @@ def test_json_is_read_up_to_its_limit() -> None:
 
 @given(st.sampled_from(sorted(ENDPOINTS)), st.integers(200, 599), st.binary(max_size=60))
 def test_whatever_comes_is_a_decision_none_or_unusable(name: str, status: int, body: bytes) -> None:
-    try:
-        found = heard(name, body, status)
-    except UnusableReply as error:
-        assert str(error)
-    else:
-        assert found.decision is None
+    with suppress(UnusableReply):
+        assert heard(name, body, status).decision is None
 
 
 _json = st.recursive(
