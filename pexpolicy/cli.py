@@ -12,7 +12,9 @@ from pexpolicy import __version__
 COMMANDS = {
     "check": "pexpolicy.commands.check:check",
     "explain": "pexpolicy.commands.explain:explain",
+    "export": "pexpolicy.commands.importing:export",
     "healthcheck": "pexpolicy.commands.healthcheck:healthcheck",
+    "import": "pexpolicy.commands.importing:import_",
     "new-plugin": "pexpolicy.commands.new_plugin:new_plugin",
     "plugins": "pexpolicy.commands.plugins:plugins",
     "probe": "pexpolicy.probe.command:probe",

@@ -12,10 +12,10 @@ import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar, get_args, get_origin
+from typing import Annotated, Any, Generic, TypeVar, get_args, get_origin
 
 import pydantic
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationInfo
 from pydantic.fields import FieldInfo
 
 from pexpolicy.contract.refusal import brief, did_you_mean
@@ -29,6 +29,16 @@ class TableRow(BaseModel):
     """The base of a row. It is not strict: all that a CSV file holds is text."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _beside_the_configuration(written: Any, info: ValidationInfo) -> Any:
+    if not isinstance(written, str):
+        return written
+    return (info.context or {}).get("root", Path()) / written
+
+
+TableFile = Annotated[Path, BeforeValidator(_beside_the_configuration)]
+"""A setting that names a file, relative to the configuration file."""
 
 
 R = TypeVar("R", bound=BaseModel)
@@ -94,9 +104,11 @@ def parse_table(text: str, model: type[R], file: str) -> list[Row[R]]:
     """Read a table from text; ``file`` is what its faults call it. Raises ``TableError``."""
     faults: list[Fault] = []
     records = _records(text, file, faults)
-    line, names = next(records, (1, []))
+    line, header = next(records, (1, []))
+    names = [name.lower() for name in header]
     columns = _columns(model)
-    faults += [Fault(file, line, said) for said in _header_faults(names, columns)]
+    if not faults:
+        faults += [Fault(file, line, said) for said in _header_faults(names, columns)]
     if faults:
         raise TableError(faults)
     rows: list[Row[R]] = []
@@ -179,11 +191,10 @@ def _records(text: str, file: str, faults: list[Fault]) -> Iterator[tuple[int, l
         faults.append(Fault(file, line, said))
 
 
-def _header_faults(names: list[str], columns: Mapping[str, _Column]) -> Iterator[str]:
+def _header_faults(names: Sequence[str], columns: Mapping[str, _Column]) -> Iterator[str]:
     if not names:
         yield f"is empty; the first line names the columns, such as {','.join(columns)}"
         return
-    names[:] = [name.lower() for name in names]
     for number, name in enumerate(names, 1):
         if not name:
             yield f"column {number} has no name"

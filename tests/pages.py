@@ -16,7 +16,7 @@ WRITTEN = [README, CONFIGURATION, OPERATIONS, *sorted(ROOT.glob("plugins/*/READM
 """The pages for administrators and operators: what they show is tried."""
 ALL = sorted({*WRITTEN, *(ROOT / "docs").glob("**/*.md")})
 TABLES = {"server", "auth", "audit", "infinity", "endpoints", "plugin_dirs", "plugins"}
-PLUGINS = {"rooms", "domains", "upstream", "blocklist"}
+PLUGINS = {"rooms", "domains", "locations", "upstream", "blocklist"}
 """Those of this repository, and the one that the README writes."""
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\]\(([^)\s#:]*)(?:#([^)\s]+))?\)")
@@ -26,10 +26,10 @@ _CHANGING = [
     (re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+Z"), "a time"),
     (re.compile(r'(?<="ms":)[\d.]+'), "0"),
     (re.compile(r"(?<= )\d+\.\d\d(?=\s|$)", re.MULTILINE), "0"),
-    (re.compile(r"^ \S+ +available .*\n", re.MULTILINE), ""),
     (re.compile(r"[ \t]+"), " "),
     (re.compile(r" $", re.MULTILINE), ""),
 ]
+_IDLE = re.compile(r"^ (\S+) +available\b", re.MULTILINE)
 
 
 class Example(NamedTuple):
@@ -74,7 +74,9 @@ def examples(*programs: str) -> list[Example]:
 
 
 def settled(text: str) -> str:
-    """Text without what differs from call to call, installed plugins, and the width of tables."""
+    """Text without what differs from call to call, idle plugins, and the width of tables."""
+    for name in _IDLE.findall(text):
+        text = re.sub(rf"^ {re.escape(name)} .*\n?", "", text, flags=re.MULTILINE)
     for pattern, instead in _CHANGING:
         text = pattern.sub(instead, text)
     return text.strip()

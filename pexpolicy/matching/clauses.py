@@ -61,8 +61,7 @@ class Clause:
             return "nothing"
         if self.subject.secret:
             return "a value that is not shown"
-        more = f" and {len(values) - MAX_SHOWN} more" if len(values) > MAX_SHOWN else ""
-        return ", ".join(brief(_plain(value)) for value in values[:MAX_SHOWN]) + more
+        return _listed(values)
 
     def groups(self, request: Request) -> list[tuple[str, str]]:
         """What the first pattern that matches has captured: name, or nothing, and text."""
@@ -78,9 +77,8 @@ class Clause:
         operator = "not_" * self.negated + self.operator
         if self.subject.secret:
             return f"{self.subject.key}.{operator}"
-        wanted = [_plain(operand) for operand in self.operands]
-        shown = brief(wanted[0] if len(wanted) == 1 else wanted)
-        return f"{self.subject.key}.{operator} = {shown}"
+        wanted = _listed(self.operands)
+        return f"{self.subject.key}.{operator} = {wanted}"
 
 
 def clause(
@@ -168,5 +166,8 @@ def _in_subnet(networks: tuple[str, ...]) -> Holds:
     return lambda value: subnets.find(value) is not None
 
 
-def _plain(value: Any) -> Any:
-    return str(value) if isinstance(value, str) else value
+def _listed(values: Sequence[Any]) -> str:
+    """Some values on a short line; an alias is shown in its normal form."""
+    shown = [brief(str(v) if isinstance(v, str) else v) for v in values[:MAX_SHOWN]]
+    more = f" and {len(values) - MAX_SHOWN} more" if len(values) > MAX_SHOWN else ""
+    return " or ".join(shown) + more

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Protocol
 
 from pexpolicy.matching.clauses import Clause
@@ -129,6 +130,26 @@ def captured(condition: Condition, request: Request) -> Mapping[str, str]:
         if name:
             found.setdefault(name, text)
     return found
+
+
+def group_names(condition: Condition) -> frozenset[str]:
+    """The numbers and names that ``captured`` may give for this condition."""
+    count, names = _capturing(condition)
+    return frozenset(map(str, range(1, count + 1))) | names
+
+
+def _capturing(condition: Condition) -> tuple[int, frozenset[str]]:
+    """How many groups there are at most, and the names of those that have one."""
+    if isinstance(condition, Clause):
+        if condition.negated:
+            return 0, frozenset()
+        names = [pattern.names for pattern in condition.patterns]
+        return max(map(len, names), default=0), frozenset(filter(None, chain(*names)))
+    if not isinstance(condition, All | AnyOf):
+        return 0, frozenset()
+    inner = [_capturing(part) for part in condition.parts]
+    together = sum if isinstance(condition, All) else max
+    return together(count for count, _ in inner), frozenset(chain(*(names for _, names in inner)))
 
 
 def required(condition: Condition) -> Iterator[Clause]:

@@ -7,16 +7,15 @@ most. Both are bounded here, so that no alias that a stranger dials can hold up 
 from __future__ import annotations
 
 import re
-from functools import cached_property
 from typing import Any
 
 import re2
 
-MAX_PROGRAM = 2_000
+MAX_PROGRAM = 1_800
 """Instructions of a compiled pattern; a larger one is refused."""
-MAX_WORK = 1 << 20
-"""Instructions times bytes that one match may cost, about 3 ms. Even the largest pattern takes 524
-bytes, and Infinity sends 250 characters at most.
+MAX_WORK = 450_000
+"""Instructions times bytes that one match may cost, at most about 4 ms. Even the largest pattern
+takes 250 bytes, and Infinity sends no more characters than that.
 """
 MAX_MEMORY = 1 << 18
 """Bytes that RE2 may use for one pattern."""
@@ -37,19 +36,17 @@ class Pattern:
     def __init__(self, written: str, *, case_sensitive: bool = False) -> None:
         self.written = written
         self._case_sensitive = case_sensitive
+        # One that captures is slower, so it is asked only for what was captured.
         self._test = self._compiled(never_capture=True)
-        self.longest = MAX_WORK // max(self._test.programsize, 1)
+        self._capturing = self._compiled(never_capture=False)
+        sizes = (_size(self._test), _size(self._capturing))
+        if max(sizes) > MAX_PROGRAM:
+            raise PatternError(_TOO_LARGE)
+        self.longest = MAX_WORK // max(sizes)
         """Bytes of the longest text that can match."""
-
-    @cached_property
-    def _capturing(self) -> Any:
-        return self._compiled(never_capture=False)
-
-    @cached_property
-    def names(self) -> tuple[str, ...]:
-        """The names of the groups in order, empty for one without a name."""
         named = {number: name.decode() for name, number in self._capturing.groupindex.items()}
-        return tuple(named.get(number + 1, "") for number in range(self._capturing.groups))
+        self.names = tuple(named.get(n + 1, "") for n in range(self._capturing.groups))
+        """The names of the groups in order, empty for one without a name."""
 
     def matches(self, text: str) -> bool:
         """True when the whole text matches. A text that would cost too much does not."""
@@ -58,9 +55,9 @@ class Pattern:
 
     def groups(self, text: str) -> tuple[str, ...] | None:
         """What each group holds, empty for one that took no part; ``None`` without a match."""
-        if not self.matches(text):
+        encoded = text.encode("utf-8", "replace")
+        if len(encoded) > self.longest or (match := self._capturing.fullmatch(encoded)) is None:
             return None
-        match = self._capturing.fullmatch(text.encode("utf-8", "replace"))
         return tuple((group or b"").decode("utf-8", "replace") for group in match.groups())
 
     def _compiled(self, *, never_capture: bool) -> Any:
@@ -77,9 +74,12 @@ class Pattern:
         except UnicodeEncodeError:
             msg = "is no text that can be encoded as UTF-8"
             raise PatternError(msg) from None
-        if max(compiled.programsize, compiled.reverseprogramsize) > MAX_PROGRAM:
-            raise PatternError(_TOO_LARGE)
         return compiled
+
+
+def _size(compiled: Any) -> int:
+    size: int = max(compiled.programsize, compiled.reverseprogramsize, 1)
+    return size
 
 
 _TOO_LARGE = (

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from pexpolicy import parameters
+from pexpolicy.contract.refusal import did_you_mean
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.parameters import Request
 
@@ -103,12 +104,42 @@ def of_wire_name(name: str) -> Subject:
     def read(request: Request) -> Values:
         return tuple(value for value in request.params.getall(name, ()) if value)
 
-    return Subject(f"params.{name}", "text", read, "params")
+    return Subject(f"params.{name}", "text", read, "params", name in _SECRET_NAMES)
 
 
 def of_peer() -> Subject:
     """The address of whoever asked us."""
     return Subject("peer", "text", _single("peer"), "peer")
+
+
+def subject(key: str) -> Subject:
+    """What a key such as ``local_alias.user`` or ``idp_attributes.group`` stands for.
+
+    Raises ``UnknownSubjectError``.
+    """
+    name, _, part = key.partition(".")
+    parameter = _KNOWN.get(name)
+    if name == "params" and part:
+        return of_wire_name(part)
+    if name == "peer" and not part:
+        return of_peer()
+    if parameter is not None and named_values(parameter.read):
+        if part:
+            return of_attribute(name, part)
+        raise UnknownSubjectError(f"{key!r} is many; name one, as in {name}.department")
+    if parameter is None and name != "alias":
+        raise UnknownSubjectError(f"there is no {key!r}{did_you_mean(name, [*_KNOWN, 'alias'])}")
+    whole = of_parameter(name, parameter)
+    if not part:
+        return whole
+    if whole.kind != "alias" or part not in ALIAS_PARTS:
+        known = f"; an alias has {', '.join(ALIAS_PARTS)}" if whole.kind == "alias" else ""
+        raise UnknownSubjectError(f"{name} has no part {part!r}{known}")
+    return of_alias_part(name, part)
+
+
+class UnknownSubjectError(ValueError):
+    """There is nothing of this name in any request; the text says what there is."""
 
 
 def _single(name: str) -> Callable[[Request], Values]:
@@ -125,3 +156,7 @@ def _several(name: str) -> Callable[[Request], Values]:
         return values
 
     return read
+
+
+_KNOWN = known_parameters()
+_SECRET_NAMES = frozenset(parameter.wire for parameter in _KNOWN.values() if parameter.secret)
