@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from http import HTTPStatus
+from urllib.parse import unquote
 
 from pexpolicy import Request
 from pexpolicy.breaker import Breaker
@@ -73,6 +74,9 @@ class Target:
         one bad room must not shut out the others.
         """
         assert self._wire is not None, "the target is not connected"
+        if _climbs(request.target):
+            msg = f"{self.name} was not asked: the alias in the path leads to another path"
+            raise TargetError(msg)
         if not self._breaker.lets_through(self._clock()):
             self._left_alone += 1
             msg = f"{self.name} was not asked: its circuit breaker is open"
@@ -121,6 +125,15 @@ class Target:
             "last_error": self._last_error,
             "last_error_at": error_at.isoformat(timespec="seconds") if error_at else "",
         }
+
+
+def _climbs(target: str) -> bool:
+    """True for a path with the segment ``.`` or ``..``, in any spelling.
+
+    A device may want to register as ``..``, and many servers would make another path of it.
+    """
+    path = unquote(target.partition("?")[0]).replace("\\", "/")
+    return not {".", ".."}.isdisjoint(path.split("/"))
 
 
 def _is_dead(reply: Reply) -> bool:
