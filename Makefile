@@ -43,7 +43,8 @@ define require_python
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint fix lock bench soak fuzz chaos guards reloads chaos-access \
+.PHONY: help setup run test lint fix lock bench soak fuzz chaos guards reloads chaos-access \ \
+	chaos-upstreams prove-image clean
 	prove-image clean
 
 help: ## list the targets
@@ -109,6 +110,9 @@ soak: $(STAMP) ## two million mixed calls, and the slopes of memory, descriptors
 fuzz: $(STAMP) ## a million malformed requests, and a million generated decisions
 	@$(ISOLATED) $(BIN)/python -m tests.fuzz $(ARGS)
 	@$(ISOLATED) $(BIN)/python -m tests.property
+
+chaos-upstreams: $(STAMP) ## policy servers that are broken in every way, behind a server under load
+	@$(ISOLATED) $(BIN)/python -m tests.upstreams $(ARGS)
 
 chaos: $(STAMP) ## a hundred plugins that misbehave, each in a server under load
 	@$(ISOLATED) $(BIN)/python -m tests.chaos $(ARGS)

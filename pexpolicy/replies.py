@@ -18,7 +18,7 @@ import orjson
 from pexpolicy.contract.refusal import DecisionError
 from pexpolicy.decisions import Continue, Decision, Redirect, Reject
 from pexpolicy.endpoints import ENDPOINTS
-from pexpolicy.endpoints.base import JPEG
+from pexpolicy.endpoints.base import JPEG, JSON
 from pexpolicy.endpoints.directory_information import Directory
 from pexpolicy.endpoints.participant_avatar import Avatar
 from pexpolicy.parameters import Request
@@ -30,6 +30,10 @@ from pexpolicy.probe.wire import LIMIT, Reply, Wire, basic
 
 __all__ = ["Heard", "Reply", "UnusableReply", "Wire", "basic", "difference", "read"]
 
+MAX_JSON = 128 * 1024
+"""Bytes of a decision; four times the longest phone book that Infinity asks for. To read a megabyte
+of small things takes a quarter of a second, in which nobody else gets far.
+"""
 JPEG_BEGINS = b"\xff\xd8\xff"
 ABSTAINED: Comparable = ("continue",)
 _ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -63,8 +67,10 @@ def read(name: str, request: Request, reply: Reply, *, by: str = "") -> Heard:
     ``UnusableReply`` for no reply, for one with another status or a coding, and for one that
     Infinity would drop.
     """
-    if name == "participant_avatar" and reply.media_type == JPEG and _plain_success(reply):
+    if name == "participant_avatar" and _plain_success(reply) and reply.media_type != JSON:
         return _picture(reply, by)
+    if len(reply.body) > MAX_JSON:
+        raise UnusableReply(f"the body is longer than {MAX_JSON} bytes, and no picture", reply)
     envelope = _envelope(reply)
     if envelope is not None and envelope.get("status") != "success" and not envelope.get("result"):
         return Heard(None, ABSTAINED)
@@ -89,6 +95,9 @@ def _plain_success(reply: Reply) -> bool:
 
 def _picture(reply: Reply, by: str) -> Heard:
     """The picture as it came; its endpoint looks at it closely, outside the event loop."""
+    if reply.media_type != JPEG:
+        text = f"the content type is {reply.media_type[:60]!r}, not {JPEG}"
+        raise UnusableReply(text, reply)
     if not reply.body.startswith(JPEG_BEGINS):
         raise UnusableReply("the body is no JPEG, though its content type says so", reply)
     digest = hashlib.sha256(reply.body).hexdigest()
@@ -97,7 +106,7 @@ def _picture(reply: Reply, by: str) -> Heard:
 
 def _envelope(reply: Reply) -> Mapping[str, Any] | None:
     """The object that the body of a 200 holds, or ``None``: what is wrong is for ``judge``."""
-    if not _plain_success(reply) or reply.media_type != "application/json":
+    if not _plain_success(reply) or reply.media_type != JSON:
         return None
     try:
         body = orjson.loads(reply.body)

@@ -80,12 +80,16 @@ def running(
         cwd=folder,
         text=True,
     ) as server:
+        rest = threading.Thread(target=_read_on, args=(server,))
         try:
             url, admin = _announced(server)
+            rest.start()
             yield Running(url, config.parent / "audit.jsonl", server.pid, admin)
         finally:
             server.send_signal(signal.SIGTERM)
             server.wait(START)
+            if rest.ident is not None:
+                rest.join(START)
 
 
 def _announced(server: subprocess.Popen[str]) -> tuple[str, str]:
@@ -103,3 +107,10 @@ def _announced(server: subprocess.Popen[str]) -> tuple[str, str]:
     finally:
         silence.cancel()
     raise AssertionError("the server did not start:\n" + "".join(said))
+
+
+def _read_on(server: subprocess.Popen[str]) -> None:
+    """Read what else it says: a server whose log nobody reads would wait for ever."""
+    assert server.stderr is not None
+    for _ in server.stderr:
+        pass

@@ -25,7 +25,7 @@ TABLES = {
     *("server", "auth", "access", "tls", "limits", "admin", "tracing"),
     *("audit", "infinity", "endpoints", "plugin_dirs", "plugins"),
 }
-PLUGINS = {"rooms", "domains", "locations", "blocklist"}
+PLUGINS = {"rooms", "domains", "rules", "locations", "upstream", "blocklist"}
 """Those of this repository, and the one that the README writes."""
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\]\(([^)\s#:]*)(?:#([^)\s]+))?\)")

@@ -186,6 +186,10 @@ def _contents() -> Iterable[Broken]:
     yield Broken("says a key twice", sends(reply(twice)), "twice")
     yield Broken("says NaN", sends(reply(SOUND.replace(b'"room"', b"NaN"))), "NaN")
     deep = SOUND[:-1] + b',"x":' + b"[" * 50_000 + b"]" * 50_000 + b"}"
+    for size in (1_000_000, 130_000):
+        dense = SOUND[:-1] + b',"x":[' + b'{"a":1},' * (size // 8) + b"1]"
+        says = "longer" if size > 131_072 else "not JSON"
+        yield Broken(f"fills {size} bytes with objects", sends(reply(dense)), says)
     yield Broken("nests without end", sends(reply(deep)), "nested")
 
 

@@ -31,7 +31,8 @@ def policy(
     **tables: Any,
 ) -> Policy:
     """The policy of these targets and routes; further tables of the configuration by name."""
-    plugin = {"timeout": timeout, "isolation": isolation, "settings": settings_of(targets, routes)}
+    apart = {"isolation": isolation, "processes": 1}
+    plugin = {"timeout": timeout, **apart, "settings": settings_of(targets, routes)}
     document = {"plugins": {"upstream": plugin}, **tables}
     return build_policy(from_document(document, root / "config.toml", "0" * 16), log=log)
 

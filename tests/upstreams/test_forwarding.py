@@ -111,6 +111,21 @@ async def test_a_target_gets_its_own_credentials_and_no_other(
     assert reply.result == servers.ROOM
 
 
+@pytest.mark.parametrize("alias", ["..", ".", "%2e%2e", "..%2F..%2Fadmin", "a/../../b", "..%5Cx"])
+async def test_an_alias_that_leads_to_another_path_is_not_passed_on(
+    serving: toys.Serve, alias: str
+) -> None:
+    async with (
+        servers.answering(servers.always(servers.decided())) as target,
+        serving(policies.policy({"target": target.url})) as server,
+    ):
+        reply = await server.ask(f"{wire.REGISTRATION}{alias}?q=..")
+        assert (await server.ask(f"{wire.REGISTRATION}a..b.?q=/../")).action == "continue"
+    assert reply.json["decided_by"] == "default"
+    assert "leads to another path" in server.lines()[0]["steps"][0]["detail"]
+    assert len(target.heads) == 1
+
+
 async def test_cookies_of_a_target_are_not_kept(serving: toys.Serve) -> None:
     crumbs = servers.reply(b"", "404 None", extra="Set-Cookie: a=b; Path=/\r\n")
     async with (

@@ -49,7 +49,10 @@ def built(settings: UpstreamSettings) -> tuple[Mapping[str, Target], Routes]:
         problems += _problems(("routes", number), route, settings.targets)
     if problems:
         raise SettingsError(problems=problems)
-    made = [(route, _route(route, targets)) for route in routes]
+    made = [
+        (route, _route(f"route {number}", route, targets))
+        for number, route in enumerate(routes, start=1)
+    ]
     return targets, {
         endpoint: tuple(
             found for route, found in made if not route.endpoints or endpoint in route.endpoints
@@ -73,10 +76,11 @@ def _target(name: str, written: TargetSettings, settings: UpstreamSettings) -> T
         raise SettingsError(problems=[error.problem]) from None
 
 
-def _route(written: RouteSettings, targets: Mapping[str, Target]) -> Route:
+def _route(name: str, written: RouteSettings, targets: Mapping[str, Target]) -> Route:
     compared = written.compare_with
     return Route(
-        compile_when(written.when).matches,
+        f"{name} ({', '.join(written.targets)})",
+        compile_when(written.when),
         [targets[name] for name in written.targets],
         written.override,
         None if compared is None else Comparison(targets[compared]),

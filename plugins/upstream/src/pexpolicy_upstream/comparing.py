@@ -53,10 +53,10 @@ class Comparison:
             self._failed += 1
             self._log(f"{endpoint}: not compared with {answered.name}: {error}")
             return
-        if heard.comparable == other.comparable and _abstains(heard) == _abstains(other):
+        if heard.comparable == other.comparable:
             self._same += 1
             return
-        what = _what(heard, other)
+        what = difference(heard.comparable, other.comparable)
         if what in self._differing or len(self._differing) < MOST_KINDS:
             self._differing[what] += 1
         else:
@@ -77,14 +77,3 @@ class Comparison:
             "failed": self._failed,
             "left_out": self._left_out,
         }
-
-
-def _abstains(heard: Heard) -> bool:
-    return heard.decision is None
-
-
-def _what(one: Heard, other: Heard) -> str:
-    """What differs, by name: values may be secret."""
-    if _abstains(one) != _abstains(other):
-        return "no decision, and then one" if _abstains(one) else "a decision, and then none"
-    return difference(one.comparable, other.comparable)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
 
 IDLE = 30.0
 """Seconds that an unused connection is kept."""
+WINDOW = 32 * 1024
+"""Bytes that wait for us on a connection. What has arrived is parsed in one go while all calls
+wait, so a target that floods must not get a quarter of a megabyte in, as it would by default.
+"""
 
 
 class CleanConnector(aiohttp.TCPConnector):
@@ -51,7 +56,10 @@ async def opened(limit: int, secure: ssl.SSLContext | None) -> AsyncIterator[aio
     It keeps no cookies, knows no proxies, asks for no compression and unpacks none.
     """
     connector = CleanConnector(
-        limit=limit, ssl=True if secure is None else secure, keepalive_timeout=IDLE
+        limit=limit,
+        ssl=True if secure is None else secure,
+        keepalive_timeout=IDLE,
+        socket_factory=_narrow,
     )
     async with aiohttp.ClientSession(
         connector=connector,
@@ -61,6 +69,13 @@ async def opened(limit: int, secure: ssl.SSLContext | None) -> AsyncIterator[aio
         timeout=aiohttp.ClientTimeout(total=None),
     ) as session:
         yield session
+
+
+def _narrow(address: aiohttp.AddrInfoType) -> socket.socket:
+    family, kind, protocol, *_ = address
+    made = socket.socket(family, kind, protocol)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, WINDOW)
+    return made
 
 
 class TLSError(Exception):

@@ -90,11 +90,17 @@ class Upstream:
     async def _ask(self, endpoint: str, request: Request) -> Decision | None:
         """The decision of the first route that has one; a route that abstains asks the next."""
         deadline = time.monotonic() + self._time
+        notes = request.notes
         for route in self._routes[endpoint]:
-            if route.matches(request):
-                decision = await route.ask(endpoint, request, deadline)
-                if decision is not None:
-                    return decision
+            if not route.condition.matches(request):
+                if notes is not None:
+                    notes.append(f"{route.name}: {route.condition.why(request)}")
+                continue
+            if notes is not None:
+                notes.append(f"{route.name} is asked")
+            decision = await route.ask(endpoint, request, deadline)
+            if decision is not None:
+                return decision
         return None
 
     def status(self) -> Mapping[str, object]:

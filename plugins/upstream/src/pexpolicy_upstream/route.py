@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pexpolicy import Continue, Decision, Redirect, Reject, Request
+from pexpolicy.matching import Condition
 from pexpolicy_upstream.comparing import Comparison
 from pexpolicy_upstream.target import Target, TargetError
 
@@ -23,7 +24,8 @@ class Route:
 
     def __init__(
         self,
-        matches: Callable[[Request], bool],
+        name: str,
+        condition: Condition,
         targets: Sequence[Target],
         override: Mapping[str, Any],
         comparison: Comparison | None,
@@ -31,7 +33,8 @@ class Route:
         passes_continue: bool,
         clock: Clock = time.monotonic,
     ) -> None:
-        self.matches = matches
+        self.name = name
+        self.condition = condition
         self.comparison = comparison
         self._targets = tuple(targets)
         self._override = override

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from http import HTTPStatus
+from urllib.parse import unquote
 
 from pexpolicy import Request
 from pexpolicy.breaker import Breaker
@@ -17,6 +19,8 @@ from pexpolicy_upstream.settings import TargetSettings
 
 MAX_REPLY = 1024 * 1024
 """Bytes of a reply; a longer one does not count."""
+LARGE = 16 * 1024
+"""Bytes of a reply that is read in a thread, not to hold up other calls."""
 GIVEN_UP = "no whole reply before the time for all targets was over"
 
 Clock = Callable[[], float]
@@ -70,6 +74,9 @@ class Target:
         one bad room must not shut out the others.
         """
         assert self._wire is not None, "the target is not connected"
+        if _climbs(request.target):
+            msg = f"{self.name} was not asked: the alias in the path leads to another path"
+            raise TargetError(msg)
         if not self._breaker.lets_through(self._clock()):
             self._left_alone += 1
             msg = f"{self.name} was not asked: its circuit breaker is open"
@@ -79,7 +86,10 @@ class Target:
         try:
             reply = await self._wire.get(request.target, min(self.timeout, left))
             dead, wrong = _is_dead(reply), ""
-            heard = read(endpoint, request, reply, by=self.name)
+            if len(reply.body) > LARGE:
+                heard = await asyncio.to_thread(read, endpoint, request, reply, by=self.name)
+            else:
+                heard = read(endpoint, request, reply, by=self.name)
         except UnusableReply as error:
             wrong = _said(error)
             msg = f"{self.name}: {wrong}"
@@ -115,6 +125,15 @@ class Target:
             "last_error": self._last_error,
             "last_error_at": error_at.isoformat(timespec="seconds") if error_at else "",
         }
+
+
+def _climbs(target: str) -> bool:
+    """True for a path with the segment ``.`` or ``..``, in any spelling.
+
+    A device may want to register as ``..``, and many servers would make another path of it.
+    """
+    path = unquote(target.partition("?")[0]).replace("\\", "/")
+    return not {".", ".."}.isdisjoint(path.split("/"))
 
 
 def _is_dead(reply: Reply) -> bool:
