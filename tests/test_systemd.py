@@ -1,5 +1,6 @@
 """The unit for systemd, as its own tools judge it."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -50,3 +51,13 @@ def test_systemd_would_see_a_slip(here: Path) -> None:
 def test_the_service_may_do_little(here: Path) -> None:
     said = analyze("security", "--offline=true", f"--threshold={EXPOSURE}", str(here))
     assert said.returncode == 0, said.stdout
+
+
+def test_the_commands_of_the_unit_are_ours() -> None:
+    commands = re.findall(r"^Exec\w+=/opt/pexpolicy/bin/pexpolicy (\w+)", UNIT.read_text(), re.M)
+    assert commands == ["serve", "reload"]
+    for command in commands:
+        said = subprocess.run(
+            [sys.executable, "-m", "pexpolicy", command, "--help"], capture_output=True, check=False
+        )
+        assert said.returncode == 0, command

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.guard.guards import Guard
 from tests.guard.load import Callers, Tally
-from tests.guard.servers import pair, silent
+from tests.guard.servers import DECIDING, pair, silent
 
 CALLERS = 6
 PAUSE = 0.02
@@ -17,11 +17,15 @@ CROWD = 100
 """Callers at the moment when all servers are gone."""
 
 
-async def restarts(guard: Guard, rounds: int) -> Tally:
-    """Restart both servers in turn, so many times, under load; gives all calls."""
+async def restarts(guard: Guard, rounds: int, drain: float = 0.0) -> Tally:
+    """Restart both servers in turn, so many times, under load; gives all calls.
+
+    ``drain`` is their ``drain_delay`` in seconds.
+    """
+    configuration = DECIDING.replace("[server]", f"[server]\ndrain_delay = {drain}")
     with (
         tempfile.TemporaryDirectory(prefix="guard-") as folder,
-        pair(Path(folder)) as servers,
+        pair(Path(folder), configuration) as servers,
         guard(Path(folder), [server.port for server in servers], "continue") as port,
     ):
         callers = Callers(port, CALLERS, PAUSE)
