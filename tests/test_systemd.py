@@ -2,12 +2,14 @@
 
 import re
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests import live
 from tests.live import ROOT
 
 UNIT = ROOT / "deploy" / "systemd" / "pexpolicy.service"
@@ -54,10 +56,26 @@ def test_the_service_may_do_little(here: Path) -> None:
 
 
 def test_the_commands_of_the_unit_are_ours() -> None:
-    commands = re.findall(r"^Exec\w+=/opt/pexpolicy/bin/pexpolicy (\w+)", UNIT.read_text(), re.M)
+    commands = re.findall(
+        r"^Exec\w+=/opt/pexpolicy/bin/pexpolicy (\w+)", UNIT.read_text(), re.MULTILINE
+    )
     assert commands == ["serve", "reload"]
     for command in commands:
         said = subprocess.run(
             [sys.executable, "-m", "pexpolicy", command, "--help"], capture_output=True, check=False
         )
         assert said.returncode == 0, command
+
+
+def test_the_server_tells_systemd_what_the_unit_waits_for(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.settimeout(live.START)
+        systemd.bind(str(tmp_path / "notify"))
+        told = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "100000"}
+        said = []
+        with live.running(live.SHIPPED, environment=told):
+            said += [systemd.recv(100).decode() for _ in range(3)]
+        while said[-1] != "STOPPING=1":
+            said.append(systemd.recv(100).decode())
+    assert set(said) == {"READY=1", "WATCHDOG=1", "STOPPING=1"}
+    assert said.count("READY=1") == 1
