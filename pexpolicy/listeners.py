@@ -21,6 +21,24 @@ Address = tuple[str, int] | list[socket.socket]
 """A host and a port to listen on, or sockets that somebody has bound already."""
 
 
+def bound(host: str, port: int) -> list[socket.socket]:
+    """Sockets that listen, for several processes to share; raises ``OSError``."""
+    addresses = socket.getaddrinfo(
+        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE | socket.AI_NUMERICSERV
+    )
+    return [
+        socket.create_server(address[:2], family=family, backlog=BACKLOG)
+        for family, _, _, _, address in dict.fromkeys(addresses)
+    ]
+
+
+def url_of(listener: socket.socket, base_path: str) -> str:
+    """Where calls are answered."""
+    host, port = listener.getsockname()[:2]
+    name = f"[{host}]" if ":" in host else host
+    return f"http://{name}:{port}{base_path}"
+
+
 @asynccontextmanager
 async def listening(service: Service, address: Address) -> AsyncIterator[list[socket.socket]]:
     """Answer on an address; gives the sockets. On leaving no more connections are accepted, and

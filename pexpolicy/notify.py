@@ -21,9 +21,11 @@ def reloading() -> str:
     return f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}"
 
 
-def notify(message: str) -> None:
-    """Send one message. That nobody listens is no reason to stop."""
-    address = os.environ.get("NOTIFY_SOCKET", "")
+def notify(message: str, address: str | None = None) -> None:
+    """Send one message, to the address in the environment unless there is another. That nobody
+    listens is no reason to stop.
+    """
+    address = os.environ.get("NOTIFY_SOCKET", "") if address is None else address
     if not address.startswith(("/", "@")):
         return
     if address.startswith("@"):

@@ -6,7 +6,7 @@ import asyncio
 import gc
 import sys
 from collections.abc import Callable
-from contextlib import redirect_stdout
+from contextlib import AbstractAsyncContextManager, redirect_stdout
 from dataclasses import dataclass
 
 from pexpolicy import __version__, notify
@@ -15,13 +15,13 @@ from pexpolicy.chain import Log
 from pexpolicy.config import ConfigError, Settings
 from pexpolicy.draining import drain
 from pexpolicy.ending import LINGERING, STOPPING
+from pexpolicy.hidden import hide
 from pexpolicy.lifetime import Lifetime
-from pexpolicy.listeners import Address, listening
+from pexpolicy.listeners import Address, listening, url_of
 from pexpolicy.policy import Policy
 from pexpolicy.problems import Problem
 from pexpolicy.readiness import Readiness, State
 from pexpolicy.regime import regime_of
-from pexpolicy.reload.occasions import Occasions
 from pexpolicy.reload.reloading import Build, Reloads
 from pexpolicy.server import Service
 from pexpolicy.stopping import Stop
@@ -37,16 +37,22 @@ Stopping = Callable[[float, Leftovers], None]
 class Surroundings:
     """What a server has around it.
 
-    ``build`` makes the policy of a later configuration. ``say`` is for what an operator wants to
-    read, such as the URL once calls are answered. ``stopping`` is told when the end has begun.
-    ``read_at`` is when the first policy began to be made, in seconds since the epoch.
+    ``build`` makes the policy of a later configuration, and while ``occasions`` is entered there
+    may be one. ``answering`` is told the URL once calls are answered, ``stopping`` that the end has
+    begun.
     """
 
     log: Log
     build: Build
-    read_at: float
-    say: Callable[[str], None]
+    occasions: Callable[[Reloads, Stop], AbstractAsyncContextManager[None]]
+    answering: Callable[[Policy, str], None]
     stopping: Stopping = lambda *_: None
+
+
+def announcement(policy: Policy, url: str) -> str:
+    """What an operator reads once calls are answered."""
+    names = ", ".join(plugin.name for plugin in policy.plugins) or "none"
+    return f"pexpolicy {__version__} answers on {url} (plugins: {names})"
 
 
 async def serve(policy: Policy, address: Address, around: Surroundings) -> Leftovers:
@@ -94,20 +100,18 @@ async def _answer(
 ) -> None:
     """Answer calls until the server is told to stop, and those that are under way then."""
     service = succession.service
-    occasions = Occasions(reloads, around.log, around.say, around.read_at)
-    async with occasions.taken(), listening(service, address) as sockets:
+    async with around.occasions(reloads, stop), listening(service, address) as sockets:
         # What was made so far lives as long as the server: the collector need not look at it.
         gc.freeze()
         gc.enable()
         service.readiness.state = State.READY
-        bound = sockets[0].getsockname()
-        name = f"[{bound[0]}]" if ":" in bound[0] else bound[0]
-        names = ", ".join(plugin.name for plugin in succession.policy.plugins) or "none"
-        url = f"http://{name}:{bound[1]}{service.base_path}"
-        around.say(f"pexpolicy {__version__} answers on {url} (plugins: {names})")
+        around.answering(succession.policy, url_of(sockets[0], service.base_path))
+        alive = asyncio.create_task(notify.stay_alive())
+        hide(alive)
         notify.notify(notify.READY)
         await stop.asked.wait()
         notify.notify(notify.STOPPING)
         delay = succession.policy.settings.server.drain_delay
         around.stopping(STOPPING + delay, lambda: succession.leftovers)
         await drain(service.readiness, stop, delay)
+        alive.cancel()

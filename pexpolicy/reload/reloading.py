@@ -108,12 +108,20 @@ class Reloads:
             ),
         )
 
+    async def abandon(self, prepared: Lifetime) -> None:
+        """Close a prepared regime, which others could not prepare."""
+        self._note_refusal()
+        await prepared.close()
+
     def refuse(self, error: ConfigError) -> Verdict:
         """Stay with what is in force."""
-        self.state.last_successful = False
-        self.state.refused += 1
+        self._note_refusal()
         problems = tuple(str(problem) for problem in error.problems)
         return Verdict(self.policy.config_hash, problems=problems)
+
+    def _note_refusal(self) -> None:
+        self.state.last_successful = False
+        self.state.refused += 1
 
     def _because(self, text: str) -> ConfigError:
         return ConfigError(self.policy.settings.path, [Problem((), text)])
