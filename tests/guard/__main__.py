@@ -40,12 +40,14 @@ def trial(name: str, rounds: int, drain: float, calls: int) -> Iterator[tuple[st
     if rounds:
         tally = asyncio.run(trials.restarts(guard, rounds, drain))
         yield f"both restarted {rounds} times", tally, tally.all_by_server
+    _, later = asyncio.run(trials.struck(guard, signal.SIGSTOP, 1, calls))
+    yield "one frozen, calls after it", later, later.all_by_server
     for what, number in {"killed": signal.SIGKILL, "frozen": signal.SIGSTOP}.items():
-        under_way, later = asyncio.run(trials.gone(guard, number, calls))
-        yield f"{what}, calls under way", under_way, under_way.all_in_time
-        yield f"{what}, calls after it", later, later.all_by_guard
+        under_way, later = asyncio.run(trials.struck(guard, number, 2, calls))
+        yield f"both {what}, calls under way", under_way, under_way.all_in_time
+        yield f"both {what}, calls after it", later, later.all_by_guard
     silent = asyncio.run(trials.silence(guard, calls))
-    yield "well, but silent", silent, silent.all_by_guard
+    yield "both well, but silent", silent, silent.all_by_guard
 
 
 def cells(tally: Tally) -> list[str]:
