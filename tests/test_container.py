@@ -5,6 +5,7 @@ from typing import Any
 
 import yaml
 
+from pexpolicy.ending import LINGERING, STOPPING
 from tests.live import ROOT
 
 IMAGE = (ROOT / "Dockerfile").read_text().splitlines()
@@ -34,3 +35,8 @@ def test_the_container_may_do_little() -> None:
     assert service()["read_only"] is True
     assert service()["cap_drop"] == ["ALL"]
     assert "no-new-privileges:true" in service()["security_opt"]
+
+
+def test_it_is_given_the_time_that_it_needs_to_stop() -> None:
+    seconds = int(service()["stop_grace_period"].removesuffix("s"))
+    assert seconds > STOPPING + LINGERING

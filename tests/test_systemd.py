@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from pexpolicy.ending import LINGERING, STOPPING
 from tests import live
 from tests.live import ROOT
 
@@ -79,3 +80,8 @@ def test_the_server_tells_systemd_what_the_unit_waits_for(tmp_path: Path) -> Non
             said.append(systemd.recv(100).decode())
     assert set(said) == {"READY=1", "WATCHDOG=1", "STOPPING=1"}
     assert said.count("READY=1") == 1
+
+
+def test_the_unit_gives_it_the_time_that_it_needs_to_stop() -> None:
+    (seconds,) = re.findall(r"^TimeoutStopSec=(\d+)s$", UNIT.read_text(), re.MULTILINE)
+    assert int(seconds) > STOPPING + LINGERING
