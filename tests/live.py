@@ -40,6 +40,13 @@ class Running:
         """The audit so far."""
         return [json.loads(line) for line in self.audit.read_bytes().splitlines()]
 
+    def last_line(self) -> dict[str, Any]:
+        """The end of a long audit."""
+        with self.audit.open("rb") as audit:
+            audit.seek(max(0, self.audit.stat().st_size - 16384))
+            last: dict[str, Any] = json.loads(audit.read().splitlines()[-1])
+            return last
+
 
 def with_audit(config: Path, folder: Path, also: str = "") -> Path:
     """A copy of a configuration whose audit goes to `audit.jsonl` beside it."""

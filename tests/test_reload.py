@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -239,6 +240,61 @@ def test_a_file_that_a_plugin_was_made_of_is_watched_and_hashed(
         # The same length in the same second: a cache of compiled code would not see it.
         source.write_text(PLUGIN.format(folder=str(tmp_path), tag="two"))
         assert comes_true(lambda: server.ask(ROOM).result["service_tag"] == "two")
+
+
+LIVED = r"""
+import asyncio
+from contextlib import asynccontextmanager
+from pathlib import Path
+from pexpolicy import Conference, PluginSettings, hookimpl
+
+class Lived:
+    class Settings(PluginSettings):
+        name: str
+
+    def __init__(self, settings):
+        self.name = settings.name
+
+    def note(self, what):
+        with (Path(__file__).parent.parent / "life.txt").open("a") as notes:
+            notes.write(what + " " + self.name + "\n")
+
+    @hookimpl
+    @asynccontextmanager
+    async def lifespan(self):
+        async with asyncio.TaskGroup():
+            self.note("opened")
+            yield
+            self.note("closed")
+
+    @hookimpl
+    async def service_configuration(self, request):
+        self.note("asked")
+        await asyncio.sleep(0.9)
+        self.note("answered")
+        return Conference(name=self.name, service_tag="x")
+"""
+
+
+def test_a_call_under_way_keeps_to_what_it_began_with(tmp_path: Path) -> None:
+    (tmp_path / "plugins").mkdir()
+    (tmp_path / "plugins" / "lived.py").write_text(LIVED)
+    config = tmp_path / "config.toml"
+    table = 'plugin_dirs = ["plugins"]\n[plugins.lived]\nsettings.name = "{}"\n'
+    config.write_text(table.format("old"))
+    notes = tmp_path / "life.txt"
+    with live.running(config) as server, ThreadPoolExecutor() as pool:
+        call = pool.submit(server.ask, ROOM)
+        assert comes_true(lambda: "asked old" in notes.read_text())
+        config.write_text(table.format("new"))
+        os.kill(server.pid, signal.SIGHUP)
+        assert comes_true(lambda: "opened new" in notes.read_text())
+        assert call.result().result["name"] == "old"
+        assert served(server) == "new"
+        assert comes_true(lambda: "closed old" in notes.read_text())
+    lived = notes.read_text().splitlines()
+    assert lived.index("opened new") < lived.index("answered old") < lived.index("closed old")
+    assert lived[-1] == "closed new"
 
 
 def test_credentials_and_privacy_change_with_the_rest(config: Path, server: live.Running) -> None:

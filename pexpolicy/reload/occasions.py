@@ -34,6 +34,7 @@ class Occasions:
         self._loop = asyncio.get_running_loop()
         self._watch = Watch(self._seen)
         self._begun: set[asyncio.Task[Verdict]] = set()
+        self._under_way = 0
 
     @asynccontextmanager
     async def taken(self) -> AsyncIterator[None]:
@@ -56,7 +57,12 @@ class Occasions:
     def _seen(self) -> None:
         """A file has changed; told by the thread that watches."""
         with suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self.begin)
+            self._loop.call_soon_threadsafe(self._begin_unless_under_way)
+
+    def _begin_unless_under_way(self) -> None:
+        """Reload, unless that is being done: what changed later than it began is seen again."""
+        if not self._under_way:
+            self.begin()
 
     def begin(self) -> None:
         """Reload, in a task that no plugin finds."""
@@ -70,7 +76,11 @@ class Occasions:
         notify.notify(notify.reloading())
         read_at = time.time()
         before = look_at(self._reloads.policy.files)
-        verdict = await self._reloads.reload()
+        self._under_way += 1
+        try:
+            verdict = await self._reloads.reload()
+        finally:
+            self._under_way -= 1
         self._watch.look_after(self._reloads.policy.files, before, read_at)
         notify.notify(notify.READY)
         if verdict.done:
