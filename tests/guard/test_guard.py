@@ -20,6 +20,7 @@ OWN = ("decision_id", "decided_by", "reason")
 HARD = (
     "/policy/v1/registrations/sip%3Aalice%40example.com%3Btransport=tls//x%2F..%2f%2e%2e?node_ip=&a=%zz+",
     "/policy/v1/participant/avatar/a+b%20c%C3%A9;d@example.com?width=1&&q=%2B'\"",
+    "/policy/v1/participant/properties?idp_attribute_groups=" + 30_000 * "x",
 )
 """Targets that a guard has to pass on as they stand."""
 
@@ -102,7 +103,7 @@ async def recorder() -> AsyncIterator[tuple[int, list[bytes]]]:
         yield port, heads
 
 
-@pytest.mark.parametrize("target", HARD)
+@pytest.mark.parametrize("target", HARD, ids=["registration", "avatar", "long"])
 async def test_a_request_is_passed_on_byte_for_byte(
     guard: Guard, target: str, recorder: tuple[int, list[bytes]], tmp_path: Path
 ) -> None:
