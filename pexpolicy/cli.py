@@ -19,6 +19,7 @@ COMMANDS = {
     "reload": "pexpolicy.commands.reload:reload",
     "schema": "pexpolicy.commands.schema:schema",
     "serve": "pexpolicy.commands.serve:serve",
+    "status": "pexpolicy.commands.status:status",
     "test": "pexpolicy.commands.test:test",
 }
 """Where each command is. It is imported when it is asked for: a start pays for no other."""

@@ -18,6 +18,7 @@ from pexpolicy.problems import Key, Problem, problems_of
 from pexpolicy.progress import Stage, silent
 from pexpolicy.sources import UnreadableError, read_secret
 from pexpolicy.tables import (
+    AdminTable,
     AuditTable,
     Document,
     EndpointName,
@@ -25,6 +26,7 @@ from pexpolicy.tables import (
     PluginTable,
     PrivacyTable,
     ServerTable,
+    TracingTable,
 )
 
 LARGE = 1_000_000
@@ -80,6 +82,9 @@ class Settings:
     password: SecretStr | None = field(default=None, repr=False)
     privacy: PrivacyTable = field(default_factory=PrivacyTable)
     privacy_key: SecretStr | None = field(default=None, repr=False)
+    admin: AdminTable = field(default_factory=AdminTable)
+    admin_token: SecretStr | None = field(default=None, repr=False)
+    tracing: TracingTable | None = None
     secret_files: tuple[Path, ...] = ()
 
     def resolve(self, path: str) -> Path:
@@ -125,8 +130,8 @@ def from_document(document: Mapping[str, Any], path: Path, config_hash: str) -> 
     """Check a parsed configuration; raises ``ConfigError`` with everything that is wrong."""
     tables, problems = _salvage(document)
     problems += _unrejectable(tables.endpoints)
-    password = key = None
-    auth, privacy = tables.auth, tables.privacy
+    password = key = token = None
+    auth, privacy, admin = tables.auth, tables.privacy, tables.admin
     try:
         if auth is not None:
             password = SecretStr(
@@ -139,6 +144,11 @@ def from_document(document: Mapping[str, Any], path: Path, config_hash: str) -> 
             key = SecretStr(read_secret("key", privacy.key_env, privacy.key_file, path.parent))
     except UnreadableError as error:
         problems.append(Problem(("privacy", error.key), str(error)))
+    try:
+        if admin.token_env is not None or admin.token_file is not None:
+            token = SecretStr(read_secret("token", admin.token_env, admin.token_file, path.parent))
+    except UnreadableError as error:
+        problems.append(Problem(("admin", error.key), str(error)))
     settings = Settings(
         path=path,
         config_hash=config_hash,
@@ -152,9 +162,12 @@ def from_document(document: Mapping[str, Any], path: Path, config_hash: str) -> 
         password=password,
         privacy=privacy,
         privacy_key=key,
+        admin=admin,
+        admin_token=token,
+        tracing=tables.tracing,
         secret_files=tuple(
             path.parent / file
-            for file in (auth.password_file if auth else None, privacy.key_file)
+            for file in (auth.password_file if auth else None, privacy.key_file, admin.token_file)
             if file is not None
         ),
     )

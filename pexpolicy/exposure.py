@@ -6,6 +6,7 @@ import ipaddress
 
 from pexpolicy.config import Settings
 from pexpolicy.problems import Problem
+from pexpolicy.tracing import missing
 
 
 def surroundings(settings: Settings, host: str | None = None) -> list[Problem]:
@@ -13,14 +14,24 @@ def surroundings(settings: Settings, host: str | None = None) -> list[Problem]:
 
     ``host`` is the address to listen on, by default the configured one.
     """
+    problems = []
     address = host or settings.server.host
     if settings.user is None and not settings.server.allow_anonymous and not _loopback(address):
         text = (
             f"{address} can be reached from elsewhere and there is no [auth]; add it, or write "
             "allow_anonymous = true if everybody may ask"
         )
-        return [Problem(("server", "host"), text)]
-    return []
+        problems.append(Problem(("server", "host"), text))
+    admin = settings.admin
+    if admin.enabled and settings.admin_token is None and not _loopback(admin.host):
+        text = (
+            f"{admin.host} can be reached from elsewhere and there is no token; add token_env or "
+            "token_file"
+        )
+        problems.append(Problem(("admin", "host"), text))
+    if settings.tracing is not None:
+        problems += missing()
+    return problems
 
 
 def _loopback(host: str) -> bool:

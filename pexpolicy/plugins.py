@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 SPEC_MARK = "pexpolicy_spec"
 """The attribute that pluggy's marker leaves on a specification."""
-NO_DECISION = ("lifespan", "check", "prepared", "decided", "watched")
+NO_DECISION = ("lifespan", "check", "prepared", "decided", "status", "watched")
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,11 +17,14 @@ from uuid_utils import uuid7
 from pexpolicy.chain import Log
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.faults import blame
+from pexpolicy.metrics.sources import Sources
+from pexpolicy.metrics.telemetry import Telemetry
 from pexpolicy.parameters import Params
 from pexpolicy.policy import Answer
 from pexpolicy.readiness import Readiness, State
 from pexpolicy.regime import Regime
 from pexpolicy.response import TEXT, WholeResponse
+from pexpolicy.tracing import CallSpan, Spans
 
 READABLE = (hdrs.METH_GET, hdrs.METH_HEAD)
 _ALLOW = b"\r\nAllow: GET, HEAD"
@@ -36,12 +39,21 @@ class Service:
     """
 
     def __init__(
-        self, regime: Regime, log: Log, base_path: str = "", readiness: Readiness | None = None
+        self,
+        regime: Regime,
+        log: Log,
+        base_path: str = "",
+        readiness: Readiness | None = None,
+        telemetry: Telemetry | None = None,
+        spans: Spans | None = None,
     ) -> None:
         self.regime = regime
         self.log = log
         self.base_path = base_path
         self.readiness = readiness or Readiness(State.READY)
+        self.telemetry = telemetry or Telemetry(sources=Sources(readiness=self.readiness))
+        self.telemetry.follow(regime.policy)
+        self._spans = spans
         paths = {base_path + endpoint.path: name for name, endpoint in ENDPOINTS.items()}
         self._named = {path: name for path, name in paths.items() if not path.endswith("/")}
         self._with_alias = {path: name for path, name in paths.items() if path.endswith("/")}
@@ -53,11 +65,8 @@ class Service:
         path = url.raw_path
         name, alias = self._named.get(path), ""
         if name is None:
-            for prefix, endpoint in self._with_alias.items():
-                if path.startswith(prefix) and len(path) > len(prefix):
-                    name, alias = endpoint, unquote(path[len(prefix) :])
-                    break
-            else:
+            name, alias = self._aliased(path)
+            if name is None:
                 return self._elsewhere(request, path)
         if request.method not in READABLE:
             return self._not_allowed(request)
@@ -68,25 +77,39 @@ class Service:
             return self._unauthorised(request, name)
         params = url.query
         regime.calls.under_way += 1
+        span: CallSpan | None = None
         try:
             policy = regime.policy
             decision_id = str(uuid7())
+            if self._spans is not None:
+                span = self._spans.begin(name, request.headers, decision_id)
             try:
                 answer = await policy.answer(name, params, alias, decision_id)
             except Exception as error:  # noqa: BLE001 - a fault of ours must not cost the call
                 self._report(name, error)
+                self.telemetry.fault(name)
                 answer = policy.last_resort(name, params, alias, decision_id)
             recorded = self._record(regime, params, alias, answer, began, request.remote)
             if recorded is not None:
                 await recorded
-            policy.conclude(answer.outcome, regime.audit)
+            policy.conclude(answer.outcome, self.telemetry.beside(regime.audit))
+            self._count(answer, params, request.remote, began, span)
         finally:
+            if span is not None:
+                span.close()
             regime.calls.end()
         reply = answer.reply
         response = WholeResponse(reply.status, reply.content_type, reply.body)
         if self.readiness.is_draining:
             response.force_close()
         return response
+
+    def _aliased(self, path: str) -> tuple[str | None, str]:
+        """The endpoint whose path ends in an alias, and the alias, decoded once."""
+        for prefix, endpoint in self._with_alias.items():
+            if path.startswith(prefix) and len(path) > len(prefix):
+                return endpoint, unquote(path[len(prefix) :])
+        return None, ""
 
     def _record(
         self,
@@ -105,6 +128,21 @@ class Service:
         except Exception as error:  # noqa: BLE001 - a fault in writing about it must not cost the call
             self._report(answer.outcome.endpoint, error)
             return None
+
+    def _count(
+        self,
+        answer: Answer,
+        params: Params,
+        peer: str | None,
+        began: float,
+        span: CallSpan | None,
+    ) -> None:
+        try:
+            self.telemetry.answered(answer, params, peer, time.perf_counter() - began)
+            if span is not None:
+                span.tell(answer)
+        except Exception as error:  # noqa: BLE001 - a fault in counting must not cost the call
+            self._report(answer.outcome.endpoint, error)
 
     def _report(self, name: str, error: Exception) -> None:
         fault = blame(error)
@@ -132,16 +170,18 @@ class Service:
         return WholeResponse(404, "", b"")
 
     def _health(self, path: str) -> web.StreamResponse:
-        state = self.readiness.state
-        if path == "/readyz" and state is not State.READY:
-            return WholeResponse(503, TEXT, f"{state.value}\n".encode())
+        unready = self.telemetry.sources.unready()
+        if path == "/readyz" and unready:
+            return WholeResponse(503, TEXT, ("\n".join(unready) + "\n").encode())
         return WholeResponse(200, TEXT, b"ok\n")
 
     def _refused(self, why: str, status: int, request: web.BaseRequest, **facts: object) -> None:
         regime = self.regime
         regime.audit.refused(why, status, request.remote, regime.policy.config_hash, **facts)
+        self.telemetry.refused(why, request.remote)
 
     def malformed(self, status: int, peer: str | None) -> None:
         """Note a request that was no HTTP, or longer than allowed."""
         regime = self.regime
         regime.audit.refused("malformed", status, peer, regime.policy.config_hash)
+        self.telemetry.refused("malformed", peer)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import gc
 import sys
+import time
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pexpolicy import __version__, notify
+from pexpolicy.admin.listener import Operators, watching
 from pexpolicy.audit import Audit, open_audit
 from pexpolicy.chain import Log
 from pexpolicy.config import ConfigError, Settings
@@ -18,14 +20,17 @@ from pexpolicy.ending import LINGERING, STOPPING
 from pexpolicy.hidden import hide
 from pexpolicy.lifetime import Lifetime
 from pexpolicy.listeners import Address, listening, url_of
+from pexpolicy.metrics.sources import Sources
+from pexpolicy.metrics.telemetry import Telemetry
 from pexpolicy.policy import Policy
 from pexpolicy.problems import Problem
 from pexpolicy.readiness import Readiness, State
 from pexpolicy.regime import regime_of
-from pexpolicy.reload.reloading import Build, Reloads
+from pexpolicy.reload.reloading import Build, Reloads, ReloadState
 from pexpolicy.server import Service
 from pexpolicy.stopping import Stop
 from pexpolicy.succession import Succession
+from pexpolicy.tracing import Spans, sending
 
 Leftovers = Callable[[], list[str]]
 """Names plugins and hooks that were given up, and have not come back."""
@@ -47,12 +52,14 @@ class Surroundings:
     occasions: Callable[[Reloads, Stop], AbstractAsyncContextManager[None]]
     answering: Callable[[Policy, str], None]
     stopping: Stopping = lambda *_: None
+    operators: Operators = field(default_factory=Operators)
 
 
-def announcement(policy: Policy, url: str) -> str:
+def announcement(policy: Policy, url: str, operators: Operators) -> str:
     """What an operator reads once calls are answered."""
     names = ", ".join(plugin.name for plugin in policy.plugins) or "none"
-    return f"pexpolicy {__version__} answers on {url} (plugins: {names})"
+    admin = f"; for operators: {operators.url}" if operators.url else ""
+    return f"pexpolicy {__version__} answers on {url} (plugins: {names}{admin})"
 
 
 async def serve(policy: Policy, address: Address, around: Surroundings) -> Leftovers:
@@ -66,12 +73,14 @@ async def serve(policy: Policy, address: Address, around: Surroundings) -> Lefto
     try:
         # Standard output is the audit's alone: what plugins print would stand between its lines.
         with redirect_stdout(sys.stderr):
-            succession = await _begun(policy, audit, around.log)
-            reloads = Reloads(succession, audit, around.build)
-            try:
-                await _answer(succession, reloads, stop, address, around)
-            finally:
-                await succession.end()
+            async with sending(policy.settings.tracing) as spans:
+                state = ReloadState(last_success=time.time())
+                succession = await _begun(policy, audit, around, state, spans)
+                reloads = Reloads(succession, audit, around.build, state)
+                try:
+                    await _answer(succession, reloads, stop, address, around)
+                finally:
+                    await succession.end()
         around.stopping(LINGERING, lambda: succession.leftovers)
     finally:
         audit.close()
@@ -87,11 +96,16 @@ def _opened(settings: Settings) -> Audit:
         raise ConfigError(settings.path, [Problem(("audit", "path"), text)]) from None
 
 
-async def _begun(policy: Policy, audit: Audit, log: Log) -> Succession:
+async def _begun(
+    policy: Policy, audit: Audit, around: Surroundings, state: ReloadState, spans: Spans | None
+) -> Succession:
     """The first regime, in force."""
     first = Lifetime(regime_of(policy, audit))
     await first.open()
-    service = Service(first.regime, log, policy.settings.server.base_path, Readiness())
+    readiness, base_path = Readiness(), policy.settings.server.base_path
+    sources = Sources(readiness=readiness, reload=lambda: state)
+    telemetry = Telemetry(around.operators.board, around.operators.slot, sources)
+    service = Service(first.regime, around.log, base_path, readiness, telemetry, spans)
     return Succession(service, first)
 
 
@@ -100,7 +114,11 @@ async def _answer(
 ) -> None:
     """Answer calls until the server is told to stop, and those that are under way then."""
     service = succession.service
-    async with around.occasions(reloads, stop), listening(service, address) as sockets:
+    async with (
+        around.occasions(reloads, stop),
+        watching(lambda: succession.policy, service.telemetry, around.log, around.operators.bound),
+        listening(service, address) as sockets,
+    ):
         # What was made so far lives as long as the server: the collector need not look at it.
         gc.freeze()
         gc.enable()

@@ -28,6 +28,7 @@ class Succession:
         """Put a regime that is open in force; the one before it is closed behind its last call."""
         before, self._current = self._current, successor
         self.service.regime = successor.regime
+        self.service.telemetry.follow(successor.regime.policy)
         task = asyncio.get_running_loop().create_task(self._close(before))
         hide(task)
         self._leaving[before] = task

@@ -16,7 +16,17 @@ OPERATIONS = ROOT / "docs" / "operations.md"
 WRITTEN = [README, CONFIGURATION, DEPLOYMENT, OPERATIONS, *sorted(ROOT.glob("plugins/*/README.md"))]
 """The pages for administrators and operators: what they show is tried."""
 ALL = sorted({*WRITTEN, *(ROOT / "docs").glob("**/*.md")})
-TABLES = {"server", "auth", "audit", "infinity", "endpoints", "plugin_dirs", "plugins"}
+TABLES = {
+    "server",
+    "auth",
+    "admin",
+    "tracing",
+    "audit",
+    "infinity",
+    "endpoints",
+    "plugin_dirs",
+    "plugins",
+}
 PLUGINS = {"rooms", "domains", "blocklist"}
 """Those of this repository, and the one that the README writes."""
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)

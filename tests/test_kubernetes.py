@@ -4,6 +4,7 @@ import copy
 import json
 import shutil
 import subprocess
+import sys
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +14,7 @@ import kubernetes_validate  # type: ignore[import-untyped]
 import pytest
 import yaml
 
+from pexpolicy.tables.admin import AdminTable
 from tests.live import ROOT
 
 FOLDER = ROOT / "deploy" / "kubernetes"
@@ -152,3 +154,22 @@ def test_the_deployment_is_in_step_with_the_image() -> None:
     assert {str(file.parent) for file in files} <= mounted
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     assert manifest("kustomization")["images"][0]["newTag"] == version
+
+
+def test_the_configuration_of_the_pods_is_valid(tmp_path: Path) -> None:
+    for name in SECRETS:
+        (tmp_path / name).write_text("a secret of some length\n")
+    written = (FOLDER / "config.toml").read_text()
+    config = tmp_path / "config.toml"
+    config.write_text(written.replace("/run/secrets/pexpolicy/", ""))
+    said = subprocess.run(
+        [sys.executable, "-m", "pexpolicy", "check", "--config", str(config)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert said.returncode == 0, said.stdout
+    it = container(manifest("deployment"))
+    ports = {port["name"]: port["containerPort"] for port in it["ports"]}
+    assert ports["admin"] == AdminTable().port

@@ -26,6 +26,8 @@ MAX_FRAME = 16 * 1024 * 1024
 LENGTH = 4
 """Bytes of the length before a frame, big-endian."""
 
+TOLD_HOOKS = ("decided", "status")
+"""Hooks of a worker beside those that decide."""
 Place = list[str | int]
 
 
@@ -74,6 +76,16 @@ class Tell(Message, frozen=True):
     steps: list[Step]
 
 
+class Inquire(Message, frozen=True):
+    """To a worker: what the plugin says of itself."""
+
+
+class Said(Message, frozen=True):
+    """From a worker: what the plugin says of itself, in JSON."""
+
+    status: bytes
+
+
 class Ready(Message, frozen=True):
     """From a worker: the plugin was built."""
 
@@ -113,8 +125,8 @@ class Failed(Message, frozen=True):
     lines: list[str]
 
 
-Order = Build | Open | Ask | Tell
-Report = Ready | Refused | Done | Decided | Invalid | Failed
+Order = Build | Open | Ask | Tell | Inquire
+Report = Ready | Refused | Done | Decided | Invalid | Failed | Said
 
 
 class WorkerFault(Exception):

@@ -12,6 +12,10 @@ FIXED: tuple[tuple[str, ...], ...] = (
     ("server", "port"),
     ("server", "base_path"),
     ("server", "workers"),
+    ("admin", "enabled"),
+    ("admin", "host"),
+    ("admin", "port"),
+    ("tracing",),
     ("audit",),
 )
 """Keys and tables of the configuration that are read at the start only."""

@@ -1,5 +1,6 @@
 """The tables of the configuration file, and what may stand in each."""
 
+from pexpolicy.tables.admin import AdminTable, TracingTable
 from pexpolicy.tables.audit import AuditTable, PrivacyTable
 from pexpolicy.tables.base import EndpointName, Table
 from pexpolicy.tables.document import Document
@@ -8,6 +9,7 @@ from pexpolicy.tables.plugins import BreakerTable, PluginTable
 from pexpolicy.tables.server import AuthTable, ServerTable
 
 __all__ = [
+    "AdminTable",
     "AuditTable",
     "AuthTable",
     "BreakerTable",
@@ -19,4 +21,5 @@ __all__ = [
     "PrivacyTable",
     "ServerTable",
     "Table",
+    "TracingTable",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from pexpolicy.tables.admin import AdminTable, TracingTable
 from pexpolicy.tables.audit import AuditTable, PrivacyTable
 from pexpolicy.tables.base import EndpointName, Table
 from pexpolicy.tables.infinity import EndpointTable, InfinityTable
@@ -16,6 +17,8 @@ class Document(Table):
 
     server: ServerTable = ServerTable()
     auth: AuthTable | None = None
+    admin: AdminTable = AdminTable()
+    tracing: TracingTable | None = None
     audit: AuditTable = AuditTable()
     privacy: PrivacyTable = PrivacyTable()
     infinity: InfinityTable = InfinityTable()

@@ -1,0 +1,96 @@
+"""The socket for operators, and what watches a server while it serves."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from aiohttp import web
+
+from pexpolicy.admin.pages import Admin
+from pexpolicy.chain import Log
+from pexpolicy.config import Settings
+from pexpolicy.metrics.board import Board
+from pexpolicy.metrics.telemetry import Telemetry
+from pexpolicy.policy import Policy
+from pexpolicy.protocol import PolicyProtocol
+
+BACKLOG = 64
+LAST_REPLIES = 1.0
+"""Seconds for what is under way when the server ends."""
+
+
+def bind(settings: Settings, log: Log, port: int | None = None) -> socket.socket | None:
+    """The socket of ``[admin]``, or ``None`` where it is switched off or cannot be had.
+
+    A port that is taken costs the metrics, and not the calls. ``port`` stands in for the configured
+    one. Workers share the socket: it is bound before they are forked.
+    """
+    admin = settings.admin
+    if not admin.enabled:
+        return None
+    number = admin.port if port is None else port
+    host = admin.host.strip("[]")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, number), family=family, backlog=BACKLOG)
+    except OSError as error:
+        why = os.strerror(error.errno) if error.errno else str(error)
+        text = f"cannot listen on {admin.host}:{number} for operators: {why}"
+        log.warning(text, consequence="no status and no metrics; calls are answered")
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Operators:
+    """How a server is seen by operators: the socket that they ask, if any, and the place of this
+    process on the board of all its workers.
+    """
+
+    bound: socket.socket | None = None
+    board: Board = field(default_factory=Board)
+    slot: int = 0
+
+    @property
+    def url(self) -> str:
+        """Where they reach it, or nothing."""
+        if self.bound is None:
+            return ""
+        host, port = self.bound.getsockname()[:2]
+        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+@asynccontextmanager
+async def watching(
+    policy: Callable[[], Policy],
+    telemetry: Telemetry,
+    log: Log,
+    bound: socket.socket | None,
+) -> AsyncIterator[None]:
+    """Look at the event loop and at all that has a state, and answer operators on a socket.
+
+    ``policy`` gives the policy that is in force.
+    """
+    with telemetry.sampler:
+        if bound is None:
+            yield
+            return
+        admin = Admin(policy, telemetry, log)
+        server = web.Server(admin)
+        loop = asyncio.get_running_loop()
+
+        def protocol() -> PolicyProtocol:
+            return PolicyProtocol(server, loop=loop, malformed=lambda *_: None)
+
+        listener = await loop.create_server(protocol, sock=bound, backlog=BACKLOG)
+        try:
+            yield
+        finally:
+            listener.close()
+            server.pre_shutdown()
+            await server.shutdown(LAST_REPLIES)
+            admin.close()
