@@ -43,9 +43,8 @@ define require_python
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint fix lock bench soak fuzz chaos guards reloads chaos-access \ \
-	chaos-upstreams prove-image clean
-	prove-image clean
+.PHONY: help setup run test lint fix lock bench soak fuzz chaos-upstreams chaos guards reloads \
+	chaos-access prove-image clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile

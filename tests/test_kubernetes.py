@@ -4,6 +4,7 @@ import copy
 import json
 import shutil
 import subprocess
+import sys
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +14,7 @@ import kubernetes_validate  # type: ignore[import-untyped]
 import pytest
 import yaml
 
+from pexpolicy.tables.admin import AdminTable
 from tests.live import ROOT
 
 FOLDER = ROOT / "deploy" / "kubernetes"
@@ -20,6 +22,8 @@ WRITTEN = sorted(set(FOLDER.glob("*.yaml")) - {FOLDER / "kustomization.yaml"})
 OLDEST = "1.30"
 """The first version that knows all that the manifests say."""
 VERSIONS = (OLDEST, kubernetes_validate.latest_version())
+SECRETS = ("password", "token")
+"""Files that an administrator writes."""
 KINDS = {
     "ConfigMap",
     "Deployment",
@@ -37,12 +41,13 @@ def manifest(name: str) -> Any:
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What an administrator gets who has written a password, by kind."""
+    """What an administrator gets who has written the two secrets, by kind."""
     if shutil.which("kustomize") is None:
         pytest.skip("kustomize is not installed")
     folder = tmp_path_factory.mktemp("cluster") / "base"
-    shutil.copytree(FOLDER, folder)
-    (folder / "password").write_text("a long one")
+    shutil.copytree(FOLDER, folder, ignore=shutil.ignore_patterns(*SECRETS))
+    for name in SECRETS:
+        (folder / name).write_text("a long one")
     said = subprocess.run(["kustomize", "build", str(folder)], stdout=subprocess.PIPE, check=True)
     return {document["kind"]: document for document in yaml.safe_load_all(said.stdout)}
 
@@ -76,24 +81,27 @@ def test_the_schema_would_see_a_slip() -> None:
         kubernetes_validate.validate(slip, OLDEST, strict=True)
 
 
-def test_nothing_is_built_without_a_password() -> None:
+@pytest.mark.parametrize("name", SECRETS)
+def test_nothing_is_built_without_a_secret(name: str, tmp_path: Path) -> None:
     if shutil.which("kustomize") is None:
         pytest.skip("kustomize is not installed")
-    if (FOLDER / "password").exists():
-        pytest.skip("somebody has put a password there")
+    folder = tmp_path / "base"
+    shutil.copytree(FOLDER, folder, ignore=shutil.ignore_patterns(*SECRETS))
+    for other in set(SECRETS) - {name}:
+        (folder / other).write_text("a long one")
     refused = subprocess.run(
-        ["kustomize", "build", str(FOLDER)], capture_output=True, text=True, check=False
+        ["kustomize", "build", str(folder)], capture_output=True, text=True, check=False
     )
     assert refused.returncode != 0
-    assert "password" in refused.stderr
+    assert name in refused.stderr
 
 
-def test_the_pods_get_the_configuration_and_the_password_that_were_built(
+def test_the_pods_get_the_configuration_and_the_secrets_that_were_built(
     built: dict[str, Any],
 ) -> None:
-    config, password = pod(built["Deployment"])["volumes"][:2]
+    config, secrets = pod(built["Deployment"])["volumes"][:2]
     assert config["configMap"]["name"] == built["ConfigMap"]["metadata"]["name"]
-    assert password["secret"]["secretName"] == built["Secret"]["metadata"]["name"]
+    assert secrets["secret"]["secretName"] == built["Secret"]["metadata"]["name"]
     assert built["ConfigMap"]["metadata"]["name"] != "pexpolicy"
 
 
@@ -141,6 +149,27 @@ def test_the_deployment_is_in_step_with_the_image() -> None:
     assert "ENV PEXPOLICY_CONFIG=/etc/pexpolicy/config.toml" in image
     assert "/etc/pexpolicy" in mounted
     settings = tomllib.loads((FOLDER / "config.toml").read_text())
-    assert str(Path(settings["auth"]["password_file"]).parent) in mounted
+    files = {Path(settings["auth"]["password_file"]), Path(settings["admin"]["token_file"])}
+    assert {file.name for file in files} == set(SECRETS)
+    assert {str(file.parent) for file in files} <= mounted
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     assert manifest("kustomization")["images"][0]["newTag"] == version
+
+
+def test_the_configuration_of_the_pods_is_valid(tmp_path: Path) -> None:
+    for name in SECRETS:
+        (tmp_path / name).write_text("a secret of some length\n")
+    written = (FOLDER / "config.toml").read_text()
+    config = tmp_path / "config.toml"
+    config.write_text(written.replace("/run/secrets/pexpolicy/", ""))
+    said = subprocess.run(
+        [sys.executable, "-m", "pexpolicy", "check", "--config", str(config)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert said.returncode == 0, said.stdout
+    it = container(manifest("deployment"))
+    ports = {port["name"]: port["containerPort"] for port in it["ports"]}
+    assert ports["admin"] == AdminTable().port

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.guard.guards import Guard
 from tests.guard.load import Callers, Tally
-from tests.guard.servers import pair, silent
+from tests.guard.servers import DECIDING, pair, silent
 
 CALLERS = 6
 PAUSE = 0.02
@@ -17,11 +17,15 @@ CROWD = 100
 """Callers at the moment when all servers are gone."""
 
 
-async def restarts(guard: Guard, rounds: int) -> Tally:
-    """Restart both servers in turn, so many times, under load; gives all calls."""
+async def restarts(guard: Guard, rounds: int, drain: float = 0.0) -> Tally:
+    """Restart both servers in turn, so many times, under load; gives all calls.
+
+    ``drain`` is their ``drain_delay`` in seconds.
+    """
+    configuration = DECIDING.replace("[server]", f"[server]\ndrain_delay = {drain}")
     with (
         tempfile.TemporaryDirectory(prefix="guard-") as folder,
-        pair(Path(folder)) as servers,
+        pair(Path(folder), configuration) as servers,
         guard(Path(folder), [server.port for server in servers], "continue") as port,
     ):
         callers = Callers(port, CALLERS, PAUSE)
@@ -34,17 +38,22 @@ async def restarts(guard: Guard, rounds: int) -> Tally:
         return Tally.of(await callers.stop())
 
 
-async def gone(guard: Guard, number: signal.Signals, further: int) -> tuple[Tally, Tally]:
-    """Strike both servers under load; gives the calls that were under way, and so many further."""
+async def struck(
+    guard: Guard, number: signal.Signals, servers: int, further: int, crowd: int = CROWD
+) -> tuple[Tally, Tally]:
+    """Strike one or both servers under load.
+
+    Gives the calls that were under way, and so many that began afterwards.
+    """
     with (
         tempfile.TemporaryDirectory(prefix="guard-") as folder,
-        pair(Path(folder)) as servers,
-        guard(Path(folder), [server.port for server in servers], "reject") as port,
+        pair(Path(folder)) as both,
+        guard(Path(folder), [server.port for server in both], "reject") as port,
     ):
-        callers = Callers(port, CROWD)
-        for server in servers:
+        callers = Callers(port, crowd)
+        for server in both:
             await asyncio.to_thread(server.wait_for_calls)
-        for server in servers:
+        for server in both[:servers]:
             server.strike(number)
         under_way, later = await callers.further(further)
         return Tally.of(under_way), Tally.of(later)
