@@ -3,6 +3,8 @@
 import asyncio
 from itertools import pairwise
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -171,7 +173,8 @@ async def test_what_a_gate_admitted_is_looked_at_again_by_the_next(
             assert (await reader.readuntil(b"}")).startswith(b"HTTP/1.1 200")
             (service,) = services
             other = {"user": "pexip", "password_hash": str(PasswordHash.made("other", ln=2))}
-            service.regime.gate = service.gate.renewed(toys.settings(auth={"credentials": [other]}))
+            gate = service.regime.gate.renewed(toys.settings(auth={"credentials": [other]}))
+            service.regime = replace(service.regime, gate=gate)
             writer.write(request)
             assert b"HTTP/1.1 401" in await reader.readuntil(b"\r\n\r\n")
             writer.close()
