@@ -44,7 +44,7 @@ endef
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run test lint fix lock bench soak fuzz chaos-upstreams chaos guards reloads \
-	chaos-access prove-image clean
+	chaos-access chaos-audit prove-image clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -124,6 +124,9 @@ reloads: $(STAMP) ## a thousand reloads under load, broken files, workers that a
 
 chaos-access: $(STAMP) ## slow clients, renewed certificates and guessed passwords, while nodes call
 	@$(ISOLATED) $(BIN)/python -m tests.chaos.access $(ARGS)
+
+chaos-audit: $(STAMP) ## kill, fill, delete, rotate and stall: does the audit lose a line?
+	@$(ISOLATED) $(BIN)/python -m tests.chaos.audit $(ARGS)
 
 prove-image: ## carry out the Dockerfile's steps without Docker, then serve and check health
 	$(require_python)

@@ -1,9 +1,8 @@
 """Who guesses is slowed, each time a little more, and nobody else is."""
 
 import asyncio
-from itertools import pairwise
-
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 from hypothesis import given

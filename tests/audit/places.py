@@ -110,6 +110,11 @@ class Place:
         self.journal.tick()
 
     @property
+    def status(self) -> str:
+        """The status as it is now."""
+        return self.journal.state.status
+
+    @property
     def numbers(self) -> list[int]:
         """The numbers of the lines in the file."""
         return [line["n"] for line in lines(self.path) if "n" in line]

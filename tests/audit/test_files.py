@@ -22,10 +22,10 @@ for limit in sys.argv[2:]:
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), resource.RLIM_INFINITY))
     for number in range(30):
         place.journal.record(body(number, "x" * 150))
-    print(place.state.status, place.state.held_bytes > 0)
+    print(place.status, place.state.held_bytes > 0)
     resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     place.recover()
-    print(place.state.status, place.state.held_bytes)
+    print(place.status, place.state.held_bytes)
 """
 
 
@@ -107,13 +107,13 @@ def test_a_deleted_folder_that_comes_back_costs_no_line(tmp_path: Path) -> None:
     place.fill(range(3))
     place.clock.pass_by(1.0)
     place.fill([3])
-    assert place.state.status == "degraded"
+    assert place.status == "degraded"
     folder.mkdir()
     place.recover()
     place.fill([4])
     assert place.numbers == [0, 1, 2, 3, 4]
     assert faults(place.path) == []
-    assert place.state.status == "healthy"
+    assert place.status == "healthy"
 
 
 def test_only_the_owner_may_read_it(tmp_path: Path) -> None:

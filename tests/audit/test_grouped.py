@@ -30,10 +30,10 @@ class Hung:
         self.writing = threading.Event()
         file.write = self.write  # type: ignore[method-assign]
 
-    def write(self, content: bytes) -> None:
+    def write(self, lines: bytes) -> None:
         self.writing.set()
         self._goes_on.wait()
-        self._write(content)
+        self._write(lines)
 
     def hang(self) -> None:
         self._goes_on.clear()

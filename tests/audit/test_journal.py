@@ -23,7 +23,7 @@ def test_lines_wait_and_come_home_in_order(tmp_path: Path, error: int, spool: in
     assert place.fill(range(3)) == [WRITTEN] * 3
     place.break_down(error)
     assert place.fill(range(3, 6)) == [HELD if spool is None else SPOOLED] * 3
-    assert place.state.status == "degraded"
+    assert place.status == "degraded"
     assert place.state.error == os.strerror(error)
     place.recover()
     assert place.fill([6]) == [WRITTEN]
@@ -33,7 +33,7 @@ def test_lines_wait_and_come_home_in_order(tmp_path: Path, error: int, spool: in
         f"the audit cannot be written: {os.strerror(error)}",
         "the audit is written again; lines lost so far: 0",
     ]
-    assert (place.state.status, place.state.lost) == ("healthy", 0)
+    assert (place.status, place.state.lost) == ("healthy", 0)
     assert not list(tmp_path.glob("*.spool"))
 
 
@@ -45,7 +45,7 @@ def test_what_the_spool_does_not_take_is_held_and_what_memory_does_not_is_lost(
     place.break_down()
     kept = place.fill(range(9))
     assert kept == [SPOOLED] * 2 + [HELD] * 2 + [LOST] * 5
-    assert (place.state.status, place.state.lost) == ("failed", 5)
+    assert (place.status, place.state.lost) == ("failed", 5)
     place.recover()
     place.fill([9, 10])
     assert place.numbers == [0, 1, 2, 3, 9, 10]

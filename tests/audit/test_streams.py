@@ -45,6 +45,10 @@ class Listened:
             longest = max(longest, time.perf_counter() - began)
         return longest
 
+    @property
+    def status(self) -> str:
+        return self.journal.state.status
+
     def lines(self, count: int) -> list[bytes]:
         """So many lines, while the journal brings home what waits."""
         os.set_blocking(self.read, False)
@@ -90,13 +94,13 @@ def test_a_reader_that_has_stalled_holds_nobody_up_and_gets_all_in_the_end(
     assert listened.journal.state.held_bytes > 0
     listened.clock.pass_by(1.0)
     listened.journal.tick()
-    assert listened.journal.state.status == "degraded"
+    assert listened.status == "degraded"
     assert listened.alarms.texts == ["the audit cannot be written: its reader has stalled"]
     received = listened.lines(count)
     assert numbers(received) == list(range(count))
     listened.clock.pass_by(2.0)
     listened.record(count, 1)
-    assert listened.journal.state.status == "healthy"
+    assert listened.status == "healthy"
     raws = [Raw(Path("pipe"), n, line) for n, line in enumerate(received)]
     assert list(Verification().verify(raws)) == []
 

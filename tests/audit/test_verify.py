@@ -23,7 +23,7 @@ TRIALS = {True: 12_000, False: 900}
 def segments(files: int = 4, length: int = 9) -> Segments:
     """Files of one writer, as rotation leaves them."""
     seal = Seal()
-    made = []
+    made: Segments = []
     for file in range(files):
         seal.introduce()
         made.append([])
@@ -134,6 +134,7 @@ def test_checkpoints_are_signed_after_lines_and_after_seconds_and_at_the_end(
 def test_a_chain_that_was_written_anew_has_no_signature_that_fits(tmp_path: Path) -> None:
     signs, verifier = signer()
     others, _ = signer()
+    said: list[str] = []
     for name, checkpoints in (("signed", signs), ("forged", others), ("plain", None)):
         folder = tmp_path / name
         folder.mkdir()
