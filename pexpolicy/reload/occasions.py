@@ -43,7 +43,7 @@ class Occasions:
         self._watch.look_after(self._reloads.policy.files, {}, self._read_at)
         self._watch.start()
         try:
-            async with open_desk(self._reloads.policy.settings.path, self.reload) as placed:
+            async with open_desk(self._reloads.policy.settings.path, self._asked) as placed:
                 if not placed:
                     self._log.warning("no folder for a control socket: SIGHUP reloads")
                 yield
@@ -65,13 +65,22 @@ class Occasions:
             self.begin()
 
     def begin(self) -> None:
-        """Reload, in a task that no plugin finds."""
-        task = self._loop.create_task(self.reload())
+        """Reload, and let nobody wait for it."""
+        _ = self._task()
+
+    def _task(self) -> asyncio.Task[Verdict]:
+        """A reload that no plugin finds, and that ends with the server."""
+        task = self._loop.create_task(self._reload())
         hide(task)
         self._begun.add(task)
         task.add_done_callback(self._begun.discard)
+        return task
 
-    async def reload(self) -> Verdict:
+    async def _asked(self) -> Verdict:
+        """Reload for somebody who waits for the verdict."""
+        return await self._task()
+
+    async def _reload(self) -> Verdict:
         """Reload, and say what came of it."""
         notify.notify(notify.reloading())
         read_at = time.time()
