@@ -43,7 +43,7 @@ define require_python
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint fix lock bench soak fuzz chaos chaos-access prove-image clean
+.PHONY: help setup run test lint fix lock bench soak fuzz chaos chaos-access reloads prove-image clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -114,6 +114,9 @@ chaos: $(STAMP) ## a hundred plugins that misbehave, each in a server under load
 
 chaos-access: $(STAMP) ## slow clients, renewed certificates and guessed passwords, while nodes call
 	@$(ISOLATED) $(BIN)/python -m tests.chaos.access $(ARGS)
+
+reloads: $(STAMP) ## a thousand reloads under load, broken files, workers that are killed
+	@$(ISOLATED) $(BIN)/python -m tests.reloads $(ARGS)
 
 prove-image: ## carry out the Dockerfile's steps without Docker, then serve and check health
 	$(require_python)

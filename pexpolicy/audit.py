@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
+from copy import copy
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,14 @@ class Audit:
             cache_logger_on_first_use=True,
         )
         self._write: Callable[[object], Awaitable[bool] | None] = logger.bind().info
+
+    def under(self, redaction: Redaction) -> Audit:
+        """The same audit, for a configuration that wants this to be left of requests and
+        replies.
+        """
+        other = copy(self)
+        other._redaction = redaction  # noqa: SLF001 - its own class
+        return other
 
     def decision(
         self,

@@ -18,10 +18,11 @@ from pexpolicy.discovery import Available, discover
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.base import Endpoint
 from pexpolicy.names import DeclaredNames
-from pexpolicy.plugins import Plugin, advice_of, build, link, observer
+from pexpolicy.plugins import Plugin, advice_of, build, link, observer, watched_by
 from pexpolicy.policy import Policy
 from pexpolicy.problems import Advice, Problem
 from pexpolicy.progress import Stage, silent
+from pexpolicy.watched import hash_with
 
 
 def build_policy(
@@ -43,11 +44,18 @@ def build_policy(
     advice, failed = advice_of(plugins)
     names = DeclaredNames(settings.infinity) if settings.infinity else None
     unknown = list(_undeclared(plugins, names)) if names is not None else []
-    problems = [*problems, *unbuilt, *failed, *unknown]
+    files, unnamed = watched_by(plugins, settings.path.parent)
+    problems = [*problems, *unbuilt, *failed, *unknown, *unnamed]
     if problems:
         for plugin in plugins:
             plugin.close()
         raise ConfigError(settings.path, problems)
+
+    settings = replace(
+        settings,
+        config_hash=hash_with(settings.config_hash, files),
+        plugins={plugin.name: plugin.table for plugin in plugins},
+    )
 
     def chain(endpoint: Endpoint[Any], members: Iterable[Plugin], budget: float) -> Chain:
         links = tuple(step for p in members if (step := link(p, endpoint.name)) is not None)
@@ -62,14 +70,14 @@ def build_policy(
         for name, e in ENDPOINTS.items()
     }
     told: list[Observer] = [o for plugin in plugins if (o := observer(plugin)) is not None]
-    kept = {plugin.name: plugin.table for plugin in plugins}
     return Policy(
-        replace(settings, plugins=kept),
+        settings,
         tuple(plugins),
         chains,
         Aftermath(beside, told, log, settings.config_hash),
         (*_own_advice(settings, plugins), *advice),
         log,
+        files=(settings.path, *settings.secret_files, *files),
     )
 
 
@@ -79,14 +87,16 @@ def policy_from(
     *,
     log: Log | None = None,
     stage: Stage = silent,
+    content: bytes | None = None,
 ) -> Policy:
     """The policy of a configuration file; raises ``ConfigError`` with everything that is wrong.
 
     ``also`` finds further errors, such as those of the place where the policy is to serve. What can
     be used of a broken file is built too, so that the errors of plugins are told with it.
+    ``content`` is what the file holds, for somebody who has read it already.
     """
     try:
-        settings = load(path, stage)
+        settings = load(path, stage, content=content)
     except ConfigError as error:
         if error.salvaged is None:
             raise

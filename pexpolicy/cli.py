@@ -17,6 +17,7 @@ COMMANDS = {
     "new-plugin": "pexpolicy.commands.new_plugin:new_plugin",
     "plugins": "pexpolicy.commands.plugins:plugins",
     "probe": "pexpolicy.probe.command:probe",
+    "reload": "pexpolicy.commands.reload:reload",
     "schema": "pexpolicy.commands.schema:schema",
     "serve": "pexpolicy.commands.serve:serve",
     "test": "pexpolicy.commands.test:test",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import pickle
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +14,8 @@ import pydantic
 from pydantic import BaseModel, ConfigDict, SecretStr
 
 from pexpolicy.access.credentials import Credential
-from pexpolicy.access.reading import credentials_of
+from pexpolicy.access.reading import credentials_of, secret_files_of
+from pexpolicy.packing import repacked
 from pexpolicy.problems import Key, Problem, problems_of
 from pexpolicy.progress import Stage, silent
 from pexpolicy.sources import UnreadableError, read_secret
@@ -87,16 +87,20 @@ class Settings:
     limits: LimitsTable = field(default_factory=LimitsTable)
     privacy: PrivacyTable = field(default_factory=PrivacyTable)
     privacy_key: SecretStr | None = field(default=None, repr=False)
+    secret_files: tuple[Path, ...] = ()
 
     def resolve(self, path: str) -> Path:
         """A path in the configuration, relative to the file that it stands in."""
         return self.path.parent / path
 
 
-def load(path: Path, stage: Stage = silent) -> Settings:
-    """Read and check a configuration file; raises ``ConfigError`` with everything that is wrong."""
+def load(path: Path, stage: Stage = silent, *, content: bytes | None = None) -> Settings:
+    """Read and check a configuration file; raises ``ConfigError`` with everything that is wrong.
+
+    ``content`` is what it holds, for somebody who has read it already.
+    """
     try:
-        content = path.read_bytes()
+        content = path.read_bytes() if content is None else content
         stage(f"reading {path.name}, {len(content) / 1e6:.1f} MB")
         document = _parsed(content.decode("utf-8-sig"))
     except OSError as error:
@@ -117,11 +121,8 @@ def _parsed(content: str) -> dict[str, Any]:
 
     What is built of 100,000 rooms would be strewn over the holes, and pin three times its size.
     """
-    if len(content) < LARGE:
-        return tomllib.loads(content)
-    packed = pickle.dumps(tomllib.loads(content))
-    document: dict[str, Any] = pickle.loads(packed)  # noqa: S301 - packed a line above
-    return document
+    document = tomllib.loads(content)
+    return document if len(content) < LARGE else repacked(document)
 
 
 def from_document(document: Mapping[str, Any], path: Path, config_hash: str) -> Settings:
@@ -152,6 +153,11 @@ def from_document(document: Mapping[str, Any], path: Path, config_hash: str) -> 
         limits=tables.limits,
         privacy=privacy,
         privacy_key=key,
+        secret_files=tuple(
+            path.parent / file
+            for file in (*secret_files_of(tables.auth), privacy.key_file)
+            if file is not None
+        ),
     )
     if problems:
         raise ConfigError(path, problems, settings)

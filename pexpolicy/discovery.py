@@ -10,7 +10,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib import metadata
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
+from types import CodeType
 from typing import Any
 
 from pexpolicy.problems import Problem
@@ -32,6 +34,14 @@ class Available:
     version: str
     source: str
     load: Callable[[], Any]
+    drop_in: Path | None = None
+    """The module or package in a directory of plugins that it is, if it is one."""
+
+    def files(self) -> list[Path]:
+        """The source of a drop-in plugin; that of a package changes with an installation only."""
+        if self.drop_in is None or not self.drop_in.is_dir():
+            return [self.drop_in] if self.drop_in is not None else []
+        return sorted(self.drop_in.rglob("*.py"))
 
     def __str__(self) -> str:
         return f"{self.name} ({self.distribution} {self.version})"
@@ -64,8 +74,9 @@ def discover(directories: Sequence[Path]) -> tuple[dict[str, Available], list[Pr
                 text = f"{path} and {other} bring a plugin of the same name {path.stem}"
                 problems.append(Problem(("plugin_dirs", place), text))
             else:
-                load = partial(_load, path)
-                found[path.stem] = Available(path.stem, directory.name, "drop-in", str(path), load)
+                found[path.stem] = Available(
+                    path.stem, directory.name, "drop-in", str(path), partial(_load, path), path
+                )
     return found, problems
 
 
@@ -83,19 +94,24 @@ def _modules_in(directory: Path) -> list[Path]:
 def _load(path: Path) -> type:
     """Import a module or package, and give the one class in it that has hooks."""
     file = path / "__init__.py" if path.is_dir() else path
+    name = MODULE_PREFIX + path.stem
     spec = importlib.util.spec_from_file_location(
-        MODULE_PREFIX + path.stem,
+        name,
         file,
+        loader=_SourceLoader(name, str(file)),
         submodule_search_locations=[str(path)] if path.is_dir() else None,
     )
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
+    before = {key: sys.modules.pop(key) for key in _names_below(name)}
+    sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
     except BaseException:
-        del sys.modules[spec.name]
+        for key in _names_below(name):
+            del sys.modules[key]
+        sys.modules.update(before)
         raise
     classes = [
         value for value in vars(module).values() if isinstance(value, type) and _has_hooks(value)
@@ -107,6 +123,20 @@ def _load(path: Path) -> type:
         )
         raise Unbuildable.because(text)
     return classes[0]
+
+
+def _names_below(name: str) -> list[str]:
+    """A module and its submodules, as far as they are imported."""
+    return [key for key in sys.modules if key == name or key.startswith(f"{name}.")]
+
+
+class _SourceLoader(SourceFileLoader):
+    """Compiles the source each time: the cache takes two edits within one second for the same."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        path = self.get_filename(fullname)
+        code: CodeType = self.source_to_code(self.get_data(path), path)
+        return code
 
 
 def _has_hooks(candidate: type) -> bool:

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pluggy
@@ -151,4 +152,14 @@ def check() -> Iterable[Advice]:  # type: ignore[empty-body]
 
     Shown by ``pexpolicy check`` and at the start. Called once when the policy is built; does no
     I/O.
+    """
+
+
+@hookspec
+def watched() -> Iterable[Path]:  # type: ignore[empty-body]
+    """The files that the plugin was made of, besides its settings.
+
+    A running server builds its policy anew when one of them changes, and ``config_hash`` of the
+    audit covers what they hold. Relative paths are relative to the configuration file. Called once
+    when the policy is built, behind ``__init__``, which has read them.
     """

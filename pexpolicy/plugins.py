@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 SPEC_MARK = "pexpolicy_spec"
 """The attribute that pluggy's marker leaves on a specification."""
-NO_DECISION = ("lifespan", "check", "prepared", "decided")
+NO_DECISION = ("lifespan", "check", "prepared", "decided", "watched")
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +125,7 @@ def _build_one(available: Available, table: PluginTable, root: Path) -> Plugin:
     if any(
         _blocks(implemented[name])
         for name in implemented
-        if name not in ("lifespan", "check", "prepared")
+        if name not in ("lifespan", "check", "prepared", "watched")
     ):
         threads = Threads(available.name, table.threads)
     return Plugin(
@@ -142,6 +142,7 @@ def _build_apart(available: Available, table: PluginTable, root: Path) -> Plugin
         **isolated.hooks,
         "lifespan": isolated.lifespan,
         "check": lambda: isolated.advice,
+        "watched": lambda: isolated.watched,
     }
     table = _without_settings(table)
     return Plugin(available, table, isolated, asked, threads=None, isolated=isolated)
@@ -330,3 +331,19 @@ def advice_of(plugins: Iterable[Plugin]) -> tuple[list[Advice], list[Problem]]:
             key = ("plugins", plugin.name, "settings")
             advice += [Advice((*key, *item.key), item.text) for item in told]
     return advice, problems
+
+
+def watched_by(plugins: Iterable[Plugin], root: Path) -> tuple[list[Path], list[Problem]]:
+    """The files that the plugins were made of; ``root`` is what relative paths are relative to."""
+    files: list[Path] = []
+    problems: list[Problem] = []
+    for plugin in plugins:
+        files += plugin.available.files()
+        if (asked := plugin.hooks.get("watched")) is None:
+            continue
+        try:
+            files += [root / path for path in asked()]
+        except BaseException as error:  # noqa: BLE001 - a plugin raises what it likes
+            text = f"{plugin.available}: its watched failed: {blame(error).summary}"
+            problems.append(Problem(("plugins", plugin.name), text))
+    return files, problems

@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 
 import msgspec
 
@@ -47,8 +48,11 @@ class Policy:
         aftermath: Aftermath,
         advice: tuple[Advice, ...] = (),
         log: Log | None = None,
+        files: tuple[Path, ...] = (),
     ) -> None:
         self.settings = settings
+        self.files = files
+        """All that it was made of; when one of them changes, it is out of date."""
         self.config_hash = settings.config_hash
         self.plugins = plugins
         self.chains = chains

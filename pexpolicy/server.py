@@ -15,14 +15,14 @@ from urllib.parse import unquote
 from aiohttp import hdrs, web
 from uuid_utils import uuid7
 
-from pexpolicy.access.gate import Gate
 from pexpolicy.access.refusals import Refusal, Refusals
-from pexpolicy.audit import Audit
 from pexpolicy.chain import Log
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.faults import blame
 from pexpolicy.parameters import Params
-from pexpolicy.policy import Answer, Policy
+from pexpolicy.policy import Answer
+from pexpolicy.readiness import Readiness, State
+from pexpolicy.regime import Regime
 from pexpolicy.response import TEXT, WholeResponse
 
 READABLE = (hdrs.METH_GET, hdrs.METH_HEAD)
@@ -31,20 +31,20 @@ _CHALLENGE = b'\r\nWWW-Authenticate: Basic realm="pexpolicy", charset="UTF-8"'
 
 
 class Service:
-    """What answers: a policy that serves, the audit, and who may ask.
+    """What answers, by the regime that is in force.
 
     Call it with a request. ``base_path`` stands in front of the six endpoints, and not of
     ``/livez`` and ``/readyz``.
     """
 
     def __init__(
-        self, policy: Policy, audit: Audit, gate: Gate, log: Log, base_path: str = ""
+        self, regime: Regime, log: Log, base_path: str = "", readiness: Readiness | None = None
     ) -> None:
-        self.policy = policy
-        self.audit = audit
-        self.gate = gate
+        self.regime = regime
         self.log = log
-        self.refusals = Refusals(audit, lambda: self.policy.config_hash)
+        self.base_path = base_path
+        self.readiness = readiness or Readiness(State.READY)
+        self.refusals = Refusals(self._write_refusal)
         paths = {base_path + endpoint.path: name for name, endpoint in ENDPOINTS.items()}
         self._named = {path: name for path, name in paths.items() if not path.endswith("/")}
         self._with_alias = {path: name for path, name in paths.items() if path.endswith("/")}
@@ -64,30 +64,38 @@ class Service:
                 return self._elsewhere(request, path)
         if request.method not in READABLE:
             return self._not_allowed(request)
-        gate = self.gate
-        if (peer := gate.known(request)) is None:
-            admitted = await gate.examine(request)
+        regime = self.regime
+        if (peer := regime.gate.known(request)) is None:
+            admitted = await regime.gate.examine(request)
             if isinstance(admitted, Refusal):
                 return self._not_admitted(admitted, name)
             peer = admitted.peer
+            regime = self.regime
         params = url.query
-        policy = self.policy
-        decision_id = str(uuid7())
+        regime.calls.under_way += 1
         try:
-            answer = await policy.answer(name, params, alias, decision_id)
-        except Exception as error:  # noqa: BLE001 - a fault of ours must not cost the call
-            self._report(name, error)
-            answer = policy.last_resort(name, params, alias, decision_id)
-        recorded = self._record(policy, params, alias, answer, began, peer)
-        if recorded is not None:
-            await recorded
-        policy.conclude(answer.outcome, self.audit)
+            policy = regime.policy
+            decision_id = str(uuid7())
+            try:
+                answer = await policy.answer(name, params, alias, decision_id)
+            except Exception as error:  # noqa: BLE001 - a fault of ours must not cost the call
+                self._report(name, error)
+                answer = policy.last_resort(name, params, alias, decision_id)
+            recorded = self._record(regime, params, alias, answer, began, peer)
+            if recorded is not None:
+                await recorded
+            policy.conclude(answer.outcome, regime.audit)
+        finally:
+            regime.calls.end()
         reply = answer.reply
-        return WholeResponse(reply.status, reply.content_type, reply.body)
+        response = WholeResponse(reply.status, reply.content_type, reply.body)
+        if self.readiness.is_draining:
+            response.force_close()
+        return response
 
     def _record(
         self,
-        policy: Policy,
+        regime: Regime,
         params: Params,
         alias: str,
         answer: Answer,
@@ -97,7 +105,8 @@ class Service:
         """Write the audit line; gives something to wait for where it is not written at once."""
         try:
             ms = (time.perf_counter() - began) * 1000
-            return self.audit.decision(params, alias, answer, ms, peer, policy.config_hash)
+            config_hash = regime.policy.config_hash
+            return regime.audit.decision(params, alias, answer, ms, peer, config_hash)
         except Exception as error:  # noqa: BLE001 - a fault in writing about it must not cost the call
             self._report(answer.outcome.endpoint, error)
             return None
@@ -122,11 +131,21 @@ class Service:
         if path in ("/livez", "/readyz"):
             if request.method not in READABLE:
                 return self._not_allowed(request)
-            return WholeResponse(200, TEXT, b"ok\n")
+            return self._health(path)
         if path in self._with_alias and request.method not in READABLE:
             return self._not_allowed(request)
         self._refused("unknown path", 404, request, path=path[:200])
         return WholeResponse(404, "", b"")
 
+    def _health(self, path: str) -> web.StreamResponse:
+        state = self.readiness.state
+        if path == "/readyz" and state is not State.READY:
+            return WholeResponse(503, TEXT, f"{state.value}\n".encode())
+        return WholeResponse(200, TEXT, b"ok\n")
+
     def _refused(self, why: str, status: int, request: web.BaseRequest, **facts: object) -> None:
-        self.refusals.note(why, status, self.gate.peer(request), **facts)
+        self.refusals.note(why, status, self.regime.gate.peer(request), **facts)
+
+    def _write_refusal(self, reason: str, status: int, peer: str | None, **facts: object) -> None:
+        regime = self.regime
+        regime.audit.refused(reason, status, peer, regime.policy.config_hash, **facts)

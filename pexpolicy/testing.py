@@ -24,7 +24,6 @@ from contextlib import asynccontextmanager
 from aiohttp import web
 from aiohttp.test_utils import RawTestServer, TestClient
 
-from pexpolicy.access.gate import Gate
 from pexpolicy.chain import Outcome, Step
 from pexpolicy.config import ConfigError
 from pexpolicy.kit.asking import asked, audit_lines, caught_audit
@@ -35,6 +34,7 @@ from pexpolicy.kit.shapes import RequestError
 from pexpolicy.kit.verdict import judge
 from pexpolicy.parameters import Request
 from pexpolicy.policy import Policy
+from pexpolicy.regime import regime_of
 from pexpolicy.server import Service
 
 __all__ = [
@@ -101,9 +101,8 @@ async def client(
             assert (await reply.json())["action"] == "reject"
     """
     async with opened(plugins, config) as policy:
-        settings = policy.settings
-        gate = Gate.of(settings)
-        service = Service(policy, caught_audit(), gate, Log(), settings.server.base_path)
+        regime = regime_of(policy, caught_audit())
+        service = Service(regime, Log(), policy.settings.server.base_path)
         http: TestClient[web.BaseRequest, None] = TestClient(RawTestServer(service))
         async with http:
             yield http

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,13 @@ class Running:
         """The audit so far."""
         return [json.loads(line) for line in self.audit.read_bytes().splitlines()]
 
+    def last_line(self) -> dict[str, Any]:
+        """The end of a long audit."""
+        with self.audit.open("rb") as audit:
+            audit.seek(max(0, self.audit.stat().st_size - 16384))
+            last: dict[str, Any] = json.loads(audit.read().splitlines()[-1])
+            return last
+
 
 def with_audit(config: Path, folder: Path, also: str = "") -> Path:
     """A copy of a configuration whose audit goes to `audit.jsonl` beside it."""
@@ -67,10 +74,20 @@ def running(
         text=True,
     ) as server:
         try:
-            yield Running(_announced(server), config.parent / "audit.jsonl", server.pid)
+            url = _announced(server)
+            # A server that says more than a pipe holds would wait for somebody who reads it.
+            threading.Thread(target=_heard, args=(server,), daemon=True).start()
+            yield Running(url, config.parent / "audit.jsonl", server.pid)
         finally:
             server.send_signal(signal.SIGTERM)
             server.wait(START)
+
+
+def _heard(server: subprocess.Popen[str]) -> None:
+    assert server.stderr is not None
+    with suppress(ValueError):
+        for _ in server.stderr:
+            pass
 
 
 def _announced(server: subprocess.Popen[str]) -> str:

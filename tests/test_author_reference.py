@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -157,3 +158,20 @@ def test_hook_check(pin: str, warned: bool) -> None:
     ]
     outcome = decide_now((plugin, {"pin": pin}), make_request("service_configuration"))
     assert isinstance(outcome.decision, Conference)
+
+
+@samples.covers(REFERENCE, "watched")
+def test_hook_watched(tmp_path: Path) -> None:
+    listed = tmp_path / "closed.txt"
+    listed.write_text("mallory@example.net\n")
+    subject = (only("watched"), {"file": str(listed)})
+    before = policy_of(subject)
+    assert listed in before.files
+    for caller, action in (
+        ("sip:mallory@example.net", "reject"),
+        ("alice@example.com", "continue"),
+    ):
+        request = make_request("service_configuration", remote_alias=caller)
+        assert decide_now(subject, request).decision.action == action
+    listed.write_text("trudy@example.net\n")
+    assert policy_of(subject).config_hash != before.config_hash

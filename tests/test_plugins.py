@@ -185,7 +185,7 @@ def test_every_specification_of_a_decision_takes_the_request_and_the_first_answe
         spec = getattr(pm.hook, name).spec
         assert spec is not None
         assert spec.function.__doc__
-        if name not in ("lifespan", "check", "prepared", "decided"):
+        if name not in ("lifespan", "check", "prepared", "decided", "watched"):
             assert spec.argnames == ("request",)
             assert spec.opts["firstresult"]
 

@@ -13,9 +13,10 @@ from pexpolicy.audit import open_audit
 from pexpolicy.building import build_policy
 from pexpolicy.config import Settings, from_document
 from pexpolicy.discovery import Available
+from pexpolicy.listeners import listening
 from pexpolicy.policy import Policy
-from pexpolicy.redaction import redaction_of
-from pexpolicy.serving import listening
+from pexpolicy.regime import regime_of
+from pexpolicy.server import Service
 from tests import canaries, wire
 
 Hook = Callable[..., Any]
@@ -135,12 +136,10 @@ class Serving:
 async def serve(served: Policy, audit: Path, log: Log | None = None) -> AsyncIterator[Serving]:
     """Serve a policy inside this program, with an audit in a file."""
     noted = log or Log()
-    written = open_audit(audit, redaction_of(served.settings))
+    written = open_audit(audit)
+    service = Service(regime_of(served, written), noted, served.settings.server.base_path)
     try:
-        async with (
-            served.serving(),
-            listening(served, written, noted, "127.0.0.1", 0) as sockets,
-        ):
+        async with served.serving(), listening(service, ("127.0.0.1", 0)) as sockets:
             yield Serving(sockets[0].getsockname()[1], audit, noted)
     finally:
         written.close()

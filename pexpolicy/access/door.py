@@ -63,6 +63,7 @@ class Door:
             watching = loop.create_task(self.certificates.watch())
             hide(watching)
         for listener in sockets:
+            listener.settimeout(0)
             loop.add_reader(listener, self._accept, listener)
         try:
             yield

@@ -31,6 +31,14 @@ def credentials_of(
     return tuple(found), problems
 
 
+def secret_files_of(auth: AuthTable | None) -> Iterator[str]:
+    """The files that ``credentials_of`` reads."""
+    for _, table in _written(auth):
+        for file in (table.password_file, table.password_hash_file):
+            if file is not None:
+                yield file
+
+
 def _written(auth: AuthTable | None) -> Iterator[tuple[Key, CredentialTable]]:
     if auth is None:
         return

@@ -21,4 +21,4 @@ def check(config: Path) -> None:
     names = ", ".join(plugin.name for plugin in policy.plugins) or "no plugins"
     count = len(policy.advice)
     warnings = f", {count} warning{'s' if count > 1 else ''}" if count else ""
-    click.secho(f"{config}: valid{warnings} ({names}; {policy.settings.config_hash})", fg="green")
+    click.secho(f"{config}: valid{warnings} ({names}; {policy.config_hash})", fg="green")

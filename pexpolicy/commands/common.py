@@ -6,7 +6,7 @@ import asyncio
 import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import click
 
@@ -18,6 +18,8 @@ from pexpolicy.logs import console_log
 from pexpolicy.policy import Policy
 from pexpolicy.problems import Problem
 from pexpolicy.progress import told
+
+T = TypeVar("T")
 
 EX_CONFIG = 78
 """Exit code of a configuration that cannot be used (sysexits.h)."""
@@ -58,7 +60,7 @@ def advise(policy: Policy) -> None:
         click.secho(f"warning: {advice}", fg="yellow", err=True)
 
 
-def run(main_coroutine: Coroutine[Any, Any, None], *, serving: bool = False) -> None:
+def run(main_coroutine: Coroutine[Any, Any, T], *, serving: bool = False) -> T:
     """Run on an event loop. A server runs on uvloop where that is installed, and goes on whatever
     the tasks raise that plugins left behind.
     """
@@ -87,3 +89,4 @@ def run(main_coroutine: Coroutine[Any, Any, None], *, serving: bool = False) -> 
                     "a task or callback that a plugin left behind failed",
                     error=blame(error).summary,
                 )
+        return task.result()

@@ -5,42 +5,71 @@ from __future__ import annotations
 import errno
 import gc
 import os
+import socket
 import sys
-from contextlib import suppress
+import time
+from contextlib import AbstractAsyncContextManager, suppress
 from pathlib import Path
 
 import click
 
-from pexpolicy import __version__, ending
+from pexpolicy import ending
+from pexpolicy.building import policy_from
 from pexpolicy.commands.common import advise, built, config_option, fail, run
 from pexpolicy.config import ConfigError
-from pexpolicy.exposure import surroundings
+from pexpolicy.exposure import surroundings as exposed
+from pexpolicy.listeners import bound
 from pexpolicy.logs import console_log
+from pexpolicy.policy import Policy
+from pexpolicy.problems import Problem
+from pexpolicy.reload.occasions import Occasions
+from pexpolicy.reload.reloading import Build, Reloads
+from pexpolicy.serving import Leftovers, Surroundings, announcement
 from pexpolicy.serving import serve as serving
+from pexpolicy.stopping import Stop, stop_at_once
 
 
 @click.command()
 @config_option
 @click.option("--host", help="Address to listen on, instead of the configured one.")
 @click.option("--port", type=click.IntRange(0, 65535), help="Port, instead of the configured one.")
-def serve(config: Path, host: str | None, port: int | None) -> None:
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 64),
+    help="Processes that answer calls, instead of the configured number.",
+)
+def serve(config: Path, host: str | None, port: int | None, workers: int | None) -> None:
     """Answer calls until SIGTERM or Ctrl-C."""
     # Nothing that is built here is garbage; the collector begins once the policy serves.
     gc.disable()
-    policy = built(config, lambda settings: surroundings(settings, host))
+    stop_at_once()
+    read_at = time.time()
+    policy = built(config, lambda settings: exposed(settings, host))
     advise(policy)
     address = host or policy.settings.server.host
     number = policy.settings.server.port if port is None else port
-    names = ", ".join(plugin.name for plugin in policy.plugins) or "none"
+    count = workers or policy.settings.server.workers
+    log = console_log()
 
-    def announce(url: str) -> None:
-        click.echo(f"pexpolicy {__version__} answers on {url} (plugins: {names})", err=True)
+    def build(content: bytes | None) -> Policy:
+        return policy_from(
+            config, lambda settings: exposed(settings, address), log=log, content=content
+        )
 
-    def stopping(seconds: float) -> None:
-        ending.leave_within(seconds, lambda: policy.leftovers)
+    def occasions(reloads: Reloads, _: Stop) -> AbstractAsyncContextManager[None]:
+        return Occasions(reloads, log, say, read_at).taken()
 
+    def answering(served: Policy, url: str) -> None:
+        say(announcement(served, url))
+
+    leftovers: Leftovers = list
     try:
-        run(serving(policy, console_log(), address, number, announce, stopping), serving=True)
+        if count > 1:
+            policy.close()
+            serve_by_workers(config, read_at, count, bound(address, number), build)
+        else:
+            around = Surroundings(log, build, occasions, answering, ending.leave_within)
+            leftovers = run(serving(policy, (address, number), around), serving=True)
     except ConfigError as error:
         fail(error)
     except OSError as error:
@@ -50,6 +79,22 @@ def serve(config: Path, host: str | None, port: int | None) -> None:
         sys.exit(1)
     # A plugin may have closed standard error.
     with suppress(OSError, ValueError):
-        click.echo("stopped", err=True)
-    if policy.leftovers:
-        ending.leave(lambda: policy.leftovers)
+        say("stopped")
+    if leftovers():
+        ending.leave(leftovers)
+
+
+def say(line: str) -> None:
+    """Print a line for the operator."""
+    click.echo(line, err=True)
+
+
+def serve_by_workers(
+    config: Path, read_at: float, count: int, listeners: list[socket.socket], build: Build
+) -> None:
+    """Serve by several processes, until a signal ends them."""
+    from pexpolicy.workers.arbiter import Plan, run_workers  # noqa: PLC0415 - for those who ask for it
+
+    problems = run_workers(Plan(config, config.read_bytes(), read_at, count, listeners, build, say))
+    if problems:
+        raise ConfigError(config, [Problem((), text) for text in problems])

@@ -46,6 +46,8 @@ class Isolated:
     """What the plugin's ``check`` says; the keys are relative to its settings."""
     can_reject: bool
     """As of a plugin that is built here."""
+    watched: tuple[Path, ...]
+    """The files that it says it was made of."""
 
     def __init__(
         self,
@@ -58,6 +60,7 @@ class Isolated:
         self.available = available
         self.advice = tuple(Advice(tuple(key), text) for key, text in ready.advice)
         self.can_reject = ready.can_reject
+        self.watched = tuple(map(Path, ready.watched))
         self.hooks: Mapping[str, Callable[[Any], Awaitable[Any]]] = {
             name: partial(self._ask, ENDPOINTS[name]) if name in ENDPOINTS else self._tell
             for name in ready.hooks

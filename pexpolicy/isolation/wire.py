@@ -80,6 +80,7 @@ class Ready(Message, frozen=True):
     hooks: list[str]
     advice: list[tuple[Place, str]]
     can_reject: bool
+    watched: list[str] = []
 
 
 class Refused(Message, frozen=True):

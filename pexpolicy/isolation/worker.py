@@ -27,7 +27,7 @@ from pexpolicy.decisions import Decision
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.faults import blame
 from pexpolicy.isolation import wire
-from pexpolicy.plugins import Plugin, advice_of, build, link, observer
+from pexpolicy.plugins import Plugin, advice_of, build, link, observer, watched_by
 from pexpolicy.problems import Advice, Key, Problem
 
 
@@ -88,12 +88,14 @@ def _build(message: wire.Build) -> tuple[wire.Report, Plugin | None]:
     available, table, root = pickle.loads(message.plugin)  # noqa: S301
     plugins, problems = build({available.name: table}, {available.name: available}, root)
     advice, failed = advice_of(plugins)
-    if problems or failed:
+    files, unknown = watched_by(plugins, root)
+    problems = [*problems, *failed, *unknown]
+    if problems:
         # Keys begin with plugins.NAME here, and are relative on the way.
-        return wire.Refused(_told([*problems, *failed], 2)), None
+        return wire.Refused(_told(problems, 2)), None
     plugin = plugins[0]
     hooks = [name for name in plugin.hooks if name in ENDPOINTS or name == "decided"]
-    return wire.Ready(hooks, _told(advice, 3), plugin.can_reject), plugin
+    return wire.Ready(hooks, _told(advice, 3), plugin.can_reject, [*map(str, files)]), plugin
 
 
 def _told(items: Iterable[Problem | Advice], behind: int) -> list[tuple[wire.Place, str]]:

@@ -17,6 +17,8 @@ class ServerTable(Table):
     base_path: str = ""
     budget: float = Field(4.0, gt=0.0, le=MAX_BUDGET)
     allow_anonymous: bool = False
+    workers: int = Field(1, ge=1, le=64)
+    drain_delay: float = Field(0.0, ge=0.0, le=60.0)
 
     @field_validator("base_path")
     @classmethod

@@ -1,0 +1,32 @@
+"""Whether new calls should come here: what ``/readyz`` says."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+
+class State(Enum):
+    """Where a server is between its start and its end. The value is the body of ``/readyz``."""
+
+    STARTING = "starting"
+    READY = "ok"
+    DRAINING = "draining"
+
+
+class Readiness:
+    """The state of a server. Plugins that fail do not change it: all servers of an installation
+    would leave together.
+    """
+
+    def __init__(self, state: State = State.STARTING) -> None:
+        self.state = state
+
+    @property
+    def is_ready(self) -> bool:
+        """True while new calls should come here."""
+        return self.state is State.READY
+
+    @property
+    def is_draining(self) -> bool:
+        """True once the server was told to stop: it answers, and asks to be left alone."""
+        return self.state is State.DRAINING

@@ -1,0 +1,1 @@
+"""A new configuration for a running server: watched, built aside, checked, and put in force."""

@@ -1,0 +1,32 @@
+"""What came of a reload, in a form that can be sent to whoever asked for it."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """``problems`` is empty where the new configuration is in force.
+
+    ``config_hash`` is that of the configuration in force, ``notes`` are what an administrator
+    should know: advice, and what needs a restart.
+    """
+
+    config_hash: str
+    plugins: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def done(self) -> bool:
+        """True when the new configuration is in force."""
+        return not self.problems
+
+    def __str__(self) -> str:
+        if self.done:
+            names = ", ".join(self.plugins) or "no plugins"
+            return f"reloaded ({names}; {self.config_hash})"
+        count = len(self.problems)
+        return (
+            f"not reloaded: {count} error{'s' if count > 1 else ''}; {self.config_hash} serves on"
+        )

@@ -1,0 +1,43 @@
+"""The signals that end a server: one asks for an orderly end, the next for a quick one."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+
+
+def stop_at_once() -> None:
+    """End by SIGTERM with exit code 0, and take no notice of SIGHUP, until the server listens.
+
+    The first program of a container ignores signals that it says nothing about.
+    """
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+
+class Stop:
+    """What was asked of a server so far.
+
+    SIGTERM asks once. SIGINT asks twice: somebody sits at a terminal and waits.
+    """
+
+    def __init__(self) -> None:
+        self.asked = asyncio.Event()
+        self.hurried = asyncio.Event()
+
+    def listen(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Take the signals of the process."""
+        loop.add_signal_handler(signal.SIGTERM, self.ask)
+        loop.add_signal_handler(signal.SIGINT, self.hurry)
+
+    def ask(self) -> None:
+        """Ask for the end; the second time, for one without delay."""
+        if self.asked.is_set():
+            self.hurried.set()
+        self.asked.set()
+
+    def hurry(self) -> None:
+        """Ask for the end, and for one without delay."""
+        self.hurried.set()
+        self.asked.set()

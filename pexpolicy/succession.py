@@ -1,0 +1,62 @@
+"""One regime after the other: which is in force, and which are on their way out."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+
+from pexpolicy.access.gate import Gate
+from pexpolicy.hidden import hide
+from pexpolicy.lifetime import Lifetime
+from pexpolicy.policy import Policy
+from pexpolicy.server import Service
+
+
+class Succession:
+    """The regimes of one service, the first of which is open already."""
+
+    def __init__(self, service: Service, first: Lifetime) -> None:
+        self.service = service
+        self._current = first
+        self._leaving: dict[Lifetime, asyncio.Task[None]] = {}
+
+    @property
+    def policy(self) -> Policy:
+        """The policy that is in force."""
+        return self._current.regime.policy
+
+    @property
+    def gate(self) -> Gate:
+        """The gate that is in force."""
+        return self._current.regime.gate
+
+    def follow(self, successor: Lifetime) -> None:
+        """Put a regime that is open in force; the one before it is closed behind its last call."""
+        before, self._current = self._current, successor
+        # It lives as long as it is in force: the collector need not look at it.
+        gc.freeze()
+        self.service.regime = successor.regime
+        task = asyncio.get_running_loop().create_task(self._close(before))
+        hide(task)
+        self._leaving[before] = task
+
+    async def _close(self, lifetime: Lifetime) -> None:
+        await lifetime.close()
+        del self._leaving[lifetime]
+        # What was frozen with the old policy would never be looked at again, and it holds cycles.
+        gc.unfreeze()
+        gc.collect()
+        gc.freeze()
+
+    async def end(self) -> None:
+        """Close every regime."""
+        leaving = list(self._leaving.values())
+        await self._current.close()
+        if leaving:
+            await asyncio.wait(leaving)
+
+    @property
+    def leftovers(self) -> list[str]:
+        """Plugins and hooks that were given up, and have not come back."""
+        lifetimes = (self._current, *self._leaving)
+        return sorted({name for life in lifetimes for name in life.regime.policy.leftovers})

@@ -1,0 +1,81 @@
+"""Which looks at a file count as a change."""
+
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pexpolicy.reload.watching import Changes
+from pexpolicy.watched import Look, Version, hash_with, look_at
+
+FILE = Path("rules.csv")
+LATER = 1e12
+
+
+def seen_as(version: int | None) -> Look:
+    """A look at the file; ``None`` where it is not there."""
+    return {FILE: None if version is None else Version(1, version, 0, 0, 0)}
+
+
+VERSIONS = st.lists(st.none() | st.integers(0, 3), max_size=30)
+
+
+@given(st.integers(0, 3), VERSIONS)
+def test_what_comes_to_rest_is_told_once(first: int, versions: list[int | None]) -> None:
+    changes = Changes()
+    changes.expect(seen_as(first), {}, LATER)
+    told: list[int | None] = [first]
+    for before, version in zip([object(), *versions], versions, strict=False):
+        if changes.seen(seen_as(version)):
+            assert version == before, "it was still being written"
+            assert version != told[-1], "it was told before"
+            told.append(version)
+    last = versions[-1] if versions else first
+    changes.seen(seen_as(last))
+    changes.seen(seen_as(last))
+    assert not changes.seen(seen_as(last))
+
+
+@given(VERSIONS, st.integers(4, 6))
+def test_a_new_version_at_rest_is_never_missed(versions: list[int | None], last: int) -> None:
+    changes = Changes()
+    changes.expect(seen_as(0), {}, LATER)
+    for version in versions:
+        changes.seen(seen_as(version))
+    assert [changes.seen(seen_as(last)) for _ in range(3)] == [False, True, False]
+
+
+def test_a_version_that_came_while_it_was_read_counts_as_a_change() -> None:
+    changes = Changes()
+    changes.expect(seen_as(2), seen_as(1), LATER)
+    assert [changes.seen(seen_as(2)) for _ in range(3)] == [False, True, False]
+
+
+def test_a_new_file_that_is_younger_than_the_reading_counts_as_a_change(tmp_path: Path) -> None:
+    path = tmp_path / "new.csv"
+    path.write_text("a")
+    changed = path.stat().st_ctime
+    for read_at, expected in ((changed - 1, True), (changed + 1, False)):
+        changes = Changes()
+        changes.expect(look_at([path]), {}, read_at)
+        assert any(changes.seen(look_at([path])) for _ in range(3)) is expected
+
+
+def test_a_look_at_files_that_are_no_longer_watched_is_nothing() -> None:
+    changes = Changes()
+    changes.expect({Path("other"): None}, {}, LATER)
+    assert not any(changes.seen(seen_as(1)) for _ in range(3))
+
+
+def test_the_hash_covers_what_the_files_hold_and_nothing_else(tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    one.write_text("a")
+    two.write_text("b")
+    known = hash_with("0" * 16, [one, two])
+    assert hash_with("0" * 16, []) == "0" * 16
+    assert known != hash_with("1" * 16, [one, two])
+    assert known != hash_with("0" * 16, [two, one])
+    two.write_text("c")
+    assert known != hash_with("0" * 16, [one, two])
+    two.unlink()
+    assert len(hash_with("0" * 16, [one, two])) == 16

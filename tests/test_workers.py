@@ -1,0 +1,143 @@
+"""Several processes that answer on one port."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests import live, wire
+from tests.test_reload import ROOM, comes_true, command, served, written
+
+
+def children(pid: int) -> set[int]:
+    """The workers of a server."""
+    listed = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    return {int(child) for child in listed.split()}
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("workers")
+
+
+@pytest.fixture(scope="module")
+def server(folder: Path) -> Iterator[live.Running]:
+    (folder / "config.toml").write_text(written("first"))
+    with live.running(folder / "config.toml", "--workers", "2") as running:
+        yield running
+
+
+def everywhere(server: live.Running) -> set[str]:
+    """The names that are served, asked often enough to meet each worker."""
+    return {served(server) for _ in range(20)}
+
+
+def test_all_workers_reload_or_none(server: live.Running, folder: Path) -> None:
+    config = folder / "config.toml"
+    config.write_text(written("second"))
+    said = command("reload", config)
+    assert said.returncode == 0, said.stderr
+    assert everywhere(server) == {"second"}
+    config.write_text(written("third") + "nmae = 1\n")
+    refused = command("reload", config)
+    assert refused.returncode == 78
+    assert "nmae" in refused.stderr
+    assert everywhere(server) == {"second"}
+    config.write_text(written("fourth"))
+    assert comes_true(lambda: everywhere(server) == {"fourth"})
+
+
+def test_a_dead_worker_is_replaced_by_one_that_has_what_is_in_force(
+    server: live.Running, folder: Path
+) -> None:
+    config = folder / "config.toml"
+    config.write_text(written("in force"))
+    assert command("reload", config).returncode == 0
+    config.write_text("this is not TOML")
+    before = children(server.pid)
+    assert len(before) == 2
+    for worker in before:
+        os.kill(worker, signal.SIGKILL)
+    assert comes_true(lambda: len(children(server.pid) - before) == 2)
+    assert everywhere(server) == {"in force"}
+    config.write_text(written("mended"))
+    assert comes_true(lambda: everywhere(server) == {"mended"})
+
+
+def test_each_call_leaves_one_line_whoever_answers(server: live.Running) -> None:
+    before = len(server.lines())
+    for _ in range(20):
+        assert server.ask(ROOM).status == 200
+    assert len(server.lines()) == before + 20
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_end_takes_all_workers_along(tmp_path: Path, number: int) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text(written("first"))
+    with live.running(config, "--workers", "2") as server:
+        workers = children(server.pid)
+        os.kill(server.pid, number)
+        assert comes_true(lambda: not is_running(server.pid))
+    assert not any(map(is_running, workers))
+
+
+def test_workers_do_not_outlive_their_arbiter(tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text(written("first"))
+    with live.running(config, "--workers", "2") as server:
+        workers = children(server.pid)
+        os.kill(server.pid, signal.SIGKILL)
+        assert comes_true(lambda: not any(map(is_running, workers)))
+
+
+UNOPENED = """
+from contextlib import asynccontextmanager
+from pexpolicy import hookimpl
+
+class Unopened:
+    @hookimpl
+    @asynccontextmanager
+    async def lifespan(self):
+        raise OSError("nothing is there")
+        yield
+
+    @hookimpl
+    async def media_location(self, request):
+        return None
+"""
+
+
+def test_workers_that_cannot_serve_end_the_server_with_the_reason(tmp_path: Path) -> None:
+    (tmp_path / "plugins").mkdir()
+    (tmp_path / "plugins" / "unopened.py").write_text(UNOPENED)
+    config = tmp_path / "config.toml"
+    config.write_text('plugin_dirs = ["plugins"]\n[server]\nport = 0\n[plugins.unopened]\n')
+    arguments = (sys.executable, "-m", "pexpolicy", "serve", "--workers", "2", "-c", str(config))
+    said = subprocess.run(arguments, capture_output=True, text=True, timeout=30, check=False)
+    assert said.returncode == 78, said.stderr
+    assert "plugins.unopened" in said.stderr
+    assert "nothing is there" in said.stderr
+
+
+def test_an_address_that_is_taken_is_said(server: live.Running, tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text(written("first", f"[server]\nport = {server.port}\nworkers = 2"))
+    said = command("serve", config)
+    assert said.returncode == 1
+    assert f"cannot listen on 127.0.0.1:{server.port}: Address already in use" in said.stderr
+
+
+def test_the_service_is_ready_while_its_workers_are(server: live.Running) -> None:
+    assert wire.ask_blocking(server.port, "/readyz").body == b"ok\n"
