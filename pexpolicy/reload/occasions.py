@@ -64,8 +64,12 @@ class Occasions:
         if not self._under_way:
             self.begin()
 
-    def begin(self) -> asyncio.Task[Verdict]:
-        """Reload, in a task that no plugin finds, and that ends with the server."""
+    def begin(self) -> None:
+        """Reload, and let nobody wait for it."""
+        _ = self._task()
+
+    def _task(self) -> asyncio.Task[Verdict]:
+        """A reload that no plugin finds, and that ends with the server."""
         task = self._loop.create_task(self._reload())
         hide(task)
         self._begun.add(task)
@@ -74,7 +78,7 @@ class Occasions:
 
     async def _asked(self) -> Verdict:
         """Reload for somebody who waits for the verdict."""
-        return await self.begin()
+        return await self._task()
 
     async def _reload(self) -> Verdict:
         """Reload, and say what came of it."""
