@@ -71,7 +71,7 @@ async def listening(service: Service, address: Address) -> AsyncIterator[list[so
         )
 
     certificates = certificates_of(settings, service.log)
-    door = Door(
+    service.door = door = Door(
         protocol, lambda: service.regime.gate, service.refusals, settings.limits, certificates
     )
     sockets = bound(*address) if isinstance(address, tuple) else address

@@ -15,6 +15,7 @@ from urllib.parse import unquote
 from aiohttp import hdrs, web
 from uuid_utils import uuid7
 
+from pexpolicy.access.door import Door
 from pexpolicy.access.refusals import Refusal, Refusals
 from pexpolicy.chain import Log
 from pexpolicy.endpoints import ENDPOINTS
@@ -33,8 +34,9 @@ _CHALLENGE = b'\r\nWWW-Authenticate: Basic realm="pexpolicy", charset="UTF-8"'
 class Service:
     """What answers, by the regime that is in force.
 
-    Call it with a request. ``base_path`` stands in front of the six endpoints, and not of
-    ``/livez`` and ``/readyz``.
+    Call it with a request. ``door`` is where connections come in, while one is open, for those who
+    watch: ``certificates`` and ``connections``. ``base_path`` stands in front of the six endpoints,
+    and not of ``/livez`` and ``/readyz``.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class Service:
         self.base_path = base_path
         self.readiness = readiness or Readiness(State.READY)
         self.refusals = Refusals(self._write_refusal)
+        self.door: Door | None = None
         paths = {base_path + endpoint.path: name for name, endpoint in ENDPOINTS.items()}
         self._named = {path: name for path, name in paths.items() if not path.endswith("/")}
         self._with_alias = {path: name for path, name in paths.items() if path.endswith("/")}

@@ -13,6 +13,7 @@ import ssl
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
+from pexpolicy.access.bursts import Bursts
 from pexpolicy.access.certificates import Certificates
 from pexpolicy.access.connections import Connection, Connections, CrowdedError
 from pexpolicy.access.gate import Gate
@@ -50,6 +51,7 @@ class Door:
         self._protocol = protocol
         self._gate = gate
         self._refusals = refusals
+        self._bursts = Bursts(refusals)
         self._limits = limits
         self._greetings: set[asyncio.Task[None]] = set()
         self._pauses: dict[socket.socket, asyncio.TimerHandle] = {}
@@ -74,6 +76,7 @@ class Door:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            self._bursts.end()
 
     def _shut(self, listener: socket.socket) -> None:
         asyncio.get_running_loop().remove_reader(listener)
@@ -110,7 +113,7 @@ class Door:
         gate = self._gate()
         if not gate.may_connect(peer):
             accepted.close()
-            self._refusals.note(NOT_ALLOWED, CLOSED, peer)
+            self._bursts.note(NOT_ALLOWED, peer)
             return
         loop = asyncio.get_running_loop()
         connection = Connection(peer, loop.time(), accepted.close)
@@ -118,10 +121,10 @@ class Door:
             displaced = self.connections.enter(connection, shared=gate.is_proxy(peer))
         except CrowdedError:
             accepted.close()
-            self._refusals.note(CROWDED, CLOSED, peer)
+            self._bursts.note(CROWDED, peer)
             return
         if displaced is not None:
-            self._refusals.note(DISPLACED, CLOSED, displaced.peer)
+            self._bursts.note(DISPLACED, displaced.peer)
         accepted.settimeout(0)
         greeting = loop.create_task(self._greet(connection, accepted))
         connection.close = greeting.cancel

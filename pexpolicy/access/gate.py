@@ -119,7 +119,8 @@ class Gate:
 
     def _origin(self, request: web.BaseRequest) -> tuple[str, str | None, str | None]:
         """The peer of a request, its client, and the header that names the client."""
-        peer = request.remote or ""
+        connection: Connection | None = getattr(request.protocol, "connection", None)
+        peer = connection.peer if connection is not None else request.remote or ""
         if not self._forwarding.names(peer):
             return peer, peer, None
         return peer, self._forwarding.client(peer, request), self._forwarding.written(request)

@@ -45,5 +45,6 @@ class Refusals:
 
     def note(self, reason: str, status: int, peer: str | None, **facts: object) -> None:
         """Count one refusal and write its line."""
-        self.counts[reason] += 1
+        times = facts.get("times", 1)
+        self.counts[reason] += times if isinstance(times, int) else 1
         self._write(reason, status, peer, **facts)
