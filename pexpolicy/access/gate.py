@@ -25,6 +25,9 @@ from pexpolicy.access.refusals import BUSY, NOT_ALLOWED, UNAUTHORISED, Refusal
 from pexpolicy.access.turnstile import BusyError
 from pexpolicy.config import Settings
 
+BUSY_DELAY = 1.0
+"""Seconds before the answer to credentials that there was no time to look at."""
+
 
 @dataclass(frozen=True, slots=True)
 class Kept:
@@ -141,6 +144,7 @@ class Gate:
                 if await credentials.verify(pair, rank):
                     return None
         except BusyError:
+            await self._kept.delays.wait(BUSY_DELAY)
             return Refusal(BUSY, HTTPStatus.TOO_MANY_REQUESTS, origin)
         await self._kept.delays.wait(attempts.failed(origin, now))
         return Refusal(UNAUTHORISED, HTTPStatus.UNAUTHORIZED, origin)
