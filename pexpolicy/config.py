@@ -14,7 +14,7 @@ import pydantic
 from pydantic import BaseModel, ConfigDict, SecretStr
 
 from pexpolicy.access.credentials import Credential
-from pexpolicy.access.reading import credentials_of, files_of
+from pexpolicy.access.reading import credentials_of, secret_files_of
 from pexpolicy.packing import repacked
 from pexpolicy.problems import Key, Problem, problems_of
 from pexpolicy.progress import Stage, silent
@@ -175,7 +175,7 @@ def from_document(document: Mapping[str, Any], path: Path, config_hash: str) -> 
         tracing=tables.tracing,
         secret_files=tuple(
             path.parent / file
-            for file in (*files_of(tables.auth), privacy.key_file, admin.token_file)
+            for file in (*secret_files_of(tables.auth), privacy.key_file, admin.token_file)
             if file is not None
         ),
         sign_key=sign_key,

@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 
 from aiohttp import web
 
-from pexpolicy.access.binding import bind
 from pexpolicy.access.certificates import certificates_of
 from pexpolicy.access.connections import Connection
 from pexpolicy.access.door import Door
@@ -17,11 +16,33 @@ from pexpolicy.metrics.sources import CertificateState
 from pexpolicy.protocol import PolicyProtocol
 from pexpolicy.server import Service
 
+BACKLOG = 1024
+"""Connections that the kernel keeps until they are accepted."""
 LAST_REPLIES = 5.0
 """Seconds that calls have to be answered in once no more are accepted."""
 
 Address = tuple[str, int] | list[socket.socket]
 """A host and a port to listen on, or sockets that somebody has bound already."""
+
+
+def bound(host: str, port: int) -> list[socket.socket]:
+    """Sockets that listen, for several processes to share; raises ``OSError``.
+
+    Where the port is 0, all of them listen on the same free one.
+    """
+    addresses = socket.getaddrinfo(
+        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE | socket.AI_NUMERICSERV
+    )
+    with ExitStack() as unwound:
+        sockets: list[socket.socket] = []
+        for family, _, _, _, address in dict.fromkeys(addresses):
+            number = sockets[0].getsockname()[1] if sockets else port
+            listener = socket.create_server(
+                (str(address[0]), number), family=family, backlog=BACKLOG
+            )
+            sockets.append(unwound.enter_context(listener))
+        unwound.pop_all()
+    return sockets
 
 
 def url_of(listener: socket.socket, service: Service) -> str:
@@ -83,7 +104,7 @@ class Entrance:
             certificates_of(settings, service.log),
             shares=not isinstance(address, tuple),
         )
-        sockets = bind(*address) if isinstance(address, tuple) else address
+        sockets = bound(*address) if isinstance(address, tuple) else address
         try:
             async with self._door.open(sockets):
                 yield sockets

@@ -50,8 +50,8 @@ class Regime:
 def regime_of(policy: Policy, audit: Audit, before: Gate | None = None) -> Regime:
     """What the configuration of a policy amounts to; its lines go where those of ``audit`` go.
 
-    Its gate knows what the one ``before`` learned of credentials and peers.
+    ``before`` is the gate of the regime that it follows, which hands on what it has learned.
     """
     settings = policy.settings
-    gate = (before or Gate()).renewed(settings)
+    gate = before.renewed(settings) if before is not None else Gate.of(settings)
     return Regime(policy, gate, audit.under(redaction_of(settings)))

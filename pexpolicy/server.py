@@ -15,7 +15,7 @@ from urllib.parse import unquote
 from aiohttp import hdrs, web
 from uuid_utils import uuid7
 
-from pexpolicy.access.refusals import Refusal, Refusals
+from pexpolicy.access.refusals import Refusal, Refusals, times_of
 from pexpolicy.chain import Log
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.base import Reply
@@ -37,8 +37,9 @@ _CHALLENGE = b'\r\nWWW-Authenticate: Basic realm="pexpolicy", charset="UTF-8"'
 class Service:
     """What answers, by the regime that is in force.
 
-    Call it with a request. ``base_path`` stands in front of the six endpoints, and not of
-    ``/livez`` and ``/readyz``.
+    Call it with a request. ``door`` is where connections come in, while one is open, for those who
+    watch: ``certificates`` and ``connections``. ``base_path`` stands in front of the six endpoints,
+    and not of ``/livez`` and ``/readyz``.
     """
 
     def __init__(
@@ -56,9 +57,7 @@ class Service:
         self.readiness = readiness or Readiness(State.READY)
         self.telemetry = telemetry or Telemetry(sources=Sources(readiness=self.readiness))
         self.telemetry.follow(regime.policy)
-        self.refusals = Refusals(
-            regime.audit, lambda: self.regime.policy.config_hash, self.telemetry.refused
-        )
+        self.refusals = Refusals(self._write_refusal)
         self._spans = spans
         paths = {base_path + endpoint.path: name for name, endpoint in ENDPOINTS.items()}
         self._named = {path: name for path, name in paths.items() if not path.endswith("/")}
@@ -191,3 +190,8 @@ class Service:
 
     def _refused(self, why: str, status: int, request: web.BaseRequest, **facts: object) -> None:
         self.refusals.note(why, status, self.regime.gate.peer(request), **facts)
+
+    def _write_refusal(self, reason: str, status: int, peer: str | None, **facts: object) -> None:
+        regime = self.regime
+        regime.audit.refused(reason, status, peer, regime.policy.config_hash, **facts)
+        self.telemetry.refused(reason, peer, times_of(facts))

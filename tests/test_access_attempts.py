@@ -1,7 +1,6 @@
 """Who guesses is slowed, each time a little more, and nobody else is."""
 
 import asyncio
-from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -10,7 +9,6 @@ from hypothesis import strategies as st
 
 from pexpolicy.access.attempts import FORGOTTEN, LONGEST_DELAY, Attempts
 from pexpolicy.access.gate import Gate
-from pexpolicy.access.passwords import PasswordHash
 from pexpolicy.building import build_policy
 from pexpolicy.config import Settings
 from pexpolicy.policy import Policy
@@ -149,32 +147,3 @@ def test_another_configuration_takes_over_what_was_learned(settings: Settings) -
     assert renewed is not gate
     assert renewed._kept.attempts.of("192.0.2.1", 0.0) == 1
     gate.close()
-
-
-async def test_what_a_gate_admitted_is_looked_at_again_by_the_next(
-    serving: toys.Serve, guarded: Policy
-) -> None:
-    from pexpolicy.server import Service  # noqa: PLC0415
-
-    services: list[Service] = []
-    made = Service.__init__
-
-    def noted(self: Service, *args: object) -> None:
-        made(self, *args)  # type: ignore[arg-type]
-        services.append(self)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Service, "__init__", noted)
-        async with serving(guarded) as server:
-            reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
-            request = wire.request_bytes(wire.SERVICE, "GET", {"Connection": "keep-alive", **GOOD})
-            writer.write(request)
-            assert (await reader.readuntil(b"}")).startswith(b"HTTP/1.1 200")
-            (service,) = services
-            other = {"user": "pexip", "password_hash": str(PasswordHash.made("other", ln=2))}
-            gate = service.regime.gate.renewed(toys.settings(auth={"credentials": [other]}))
-            service.regime = replace(service.regime, gate=gate)
-            writer.write(request)
-            assert b"HTTP/1.1 401" in await reader.readuntil(b"\r\n\r\n")
-            writer.close()
-            await writer.wait_closed()

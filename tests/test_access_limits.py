@@ -307,3 +307,18 @@ def test_the_counts_are_those_of_the_open_connections(
                 held.remove(one)
         assert len(connections) == len(held) <= total
         assert all(sum(o.peer == one.peer for o in held) <= per_peer for one in held)
+
+
+async def test_a_flood_of_refused_connections_leaves_few_lines_that_count_them_all(
+    serving: toys.Serve,
+) -> None:
+    kept_out = build_policy(toys.settings(access={"networks": ["192.0.2.0/24"]}), available={})
+    async with serving(kept_out) as server:
+        for number in range(300):
+            async with connected(server, f"127.0.0.{1 + number % 2}") as (reader, _):
+                assert await closed(reader) < 1
+    lines = server.lines()
+    assert len(lines) < 30
+    for peer in ("127.0.0.1", "127.0.0.2"):
+        assert sum(line.get("times", 1) for line in lines if line["peer"] == peer) == 150
+    assert {line["reason"] for line in lines} == {"network not allowed"}

@@ -1,6 +1,8 @@
 """The door of a server that its command line started, on the event loop that serves for real."""
 
 import json
+import os
+import signal
 import socket
 import ssl
 import time
@@ -132,6 +134,41 @@ def test_a_flood_of_strangers_does_not_keep_a_node_out(server: live.Running) -> 
     finally:
         for stranger in strangers:
             stranger.close()
+
+
+REPLACED = """
+[auth]
+credentials = [{hashes}]
+[audit]
+path = "audit.jsonl"
+"""
+
+
+def test_a_password_that_was_taken_out_is_no_longer_good_on_an_open_connection(
+    tmp_path: Path,
+) -> None:
+    config = tmp_path / "config.toml"
+    old, new = (
+        f'{{ user = "pexip", password_hash = "{PasswordHash.made(password, ln=4)}" }}'
+        for password in ("s3cret", "another")
+    )
+    config.write_text(REPLACED.format(hashes=f"{old}, {new}"))
+    request = wire.request_bytes(wire.SERVICE, "GET", {"Connection": "keep-alive", **GOOD})
+    with live.running(config) as server, connect(server) as connection:
+        connection.sendall(request)
+        assert connection.recv(65536).startswith(b"HTTP/1.1 200")
+        before = server.lines()[-1]["config_hash"]
+        config.write_text(REPLACED.format(hashes=new))
+        os.kill(server.pid, signal.SIGHUP)
+        for _ in range(200):
+            connection.sendall(request)
+            if connection.recv(65536).startswith(b"HTTP/1.1 401"):
+                break
+            time.sleep(0.02)
+        assert server.lines()[-1]["status"] == 401
+        assert server.lines()[-1]["config_hash"] != before
+        good = wire.basic("pexip", "another")
+        assert server.ask(wire.SERVICE, headers=good).status == 200
 
 
 def test_the_secrets_are_nowhere(server: live.Running, tmp_path: Path) -> None:

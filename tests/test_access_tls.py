@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import trustme
+from click.testing import CliRunner
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
@@ -21,6 +22,7 @@ from pexpolicy.access import certificates as served
 from pexpolicy.access.advice import advice_of, problems_of
 from pexpolicy.access.certificates import CertificateError, Certificates, Source, load
 from pexpolicy.building import build_policy
+from pexpolicy.cli import main
 from pexpolicy.policy import Policy
 from pexpolicy.tables import TlsTable
 from tests import certificates, toys, wire
@@ -186,7 +188,7 @@ def test_a_changed_certificate_is_served_to_the_next_connection(folder: Path) ->
     assert [event["event"] for event in log.events] == ["certificate renewed"]
 
 
-BAD = {
+BAD: dict[str, Callable[[Path], object]] = {
     "no certificate": lambda folder: (folder / "server.pem").write_text("nothing"),
     "an empty file": lambda folder: (folder / "server.pem").write_text(""),
     "a missing certificate": lambda folder: (folder / "server.pem").unlink(),
@@ -199,11 +201,12 @@ BAD = {
 
 
 @pytest.mark.parametrize("spoil", BAD.values(), ids=BAD)
-def test_a_bad_pair_is_not_served_and_is_an_alarm(folder: Path, spoil: object) -> None:
+def test_a_bad_pair_is_not_served_and_is_an_alarm(
+    folder: Path, spoil: Callable[[Path], object]
+) -> None:
     log = toys.Log()
     certs = Certificates(source(folder), log)
     before = serial_served(certs)
-    assert callable(spoil)
     spoil(folder)
     certs.look()
     assert log.events == []
@@ -219,14 +222,26 @@ def test_a_bad_pair_is_not_served_and_is_an_alarm(folder: Path, spoil: object) -
 
 
 @pytest.mark.parametrize("spoil", BAD.values(), ids=BAD)
-def test_a_server_does_not_start_with_a_bad_pair(folder: Path, spoil: object) -> None:
-    assert callable(spoil)
+def test_a_server_does_not_start_with_a_bad_pair(
+    folder: Path, spoil: Callable[[Path], object]
+) -> None:
     spoil(folder)
     settings = toys.settings(tls=certificates.tls(folder))
     (problem,) = problems_of(settings)
     assert problem.key in (("tls", "certificate"), ("tls", "key"))
     with pytest.raises(CertificateError):
         load(source(folder))
+
+
+def test_check_tells_a_bad_pair_with_everything_else(folder: Path) -> None:
+    BAD["another key"](folder)
+    config = folder / "config.toml"
+    config.write_text('[tls]\ncertificate = "server.pem"\nkey = "server.key"\n[sever]\n')
+    said = CliRunner().invoke(main, ["check", "--config", str(config)])
+    assert said.exit_code == 78
+    assert "tls.key: " in said.stderr
+    assert "is not the key of" in said.stderr
+    assert "sever: unknown key" in said.stderr
 
 
 def test_the_files_may_change_between_the_two_writes_without_an_alarm(folder: Path) -> None:

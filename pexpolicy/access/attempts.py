@@ -11,7 +11,7 @@ from dataclasses import dataclass
 FIRST_DELAY = 0.1
 """Seconds before the answer to the first wrong attempt; each further one doubles it."""
 LONGEST_DELAY = 4.0
-"""Seconds; a server that is told to stop waits for answers longer than this."""
+"""Seconds; a node with an old password hears of it before it gives up at 5."""
 FORGOTTEN = 600.0
 """Seconds without a wrong attempt behind which a peer begins anew."""
 MAX_PEERS = 4096

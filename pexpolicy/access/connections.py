@@ -76,11 +76,6 @@ class Connections:
     def __len__(self) -> int:
         return self._count
 
-    def limit(self, total: int, per_peer: int) -> None:
-        """Other limits from now on; what is open stays."""
-        self._total = total
-        self._per_peer = per_peer
-
     def enter(self, connection: Connection, *, shared: bool = False) -> Connection | None:
         """Count a new connection; gives the one that was closed to make room for it.
 

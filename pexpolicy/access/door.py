@@ -13,6 +13,7 @@ import ssl
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
+from pexpolicy.access.bursts import Bursts
 from pexpolicy.access.certificates import Certificates
 from pexpolicy.access.connections import Connection, Connections, CrowdedError
 from pexpolicy.access.gate import Gate
@@ -54,6 +55,7 @@ class Door:
         self._protocol = protocol
         self._gate = gate
         self._refusals = refusals
+        self._bursts = Bursts(refusals)
         self._limits = limits
         self._at_once = 1 if shares else AT_ONCE
         self._greetings: set[asyncio.Task[None]] = set()
@@ -68,6 +70,7 @@ class Door:
             watching = loop.create_task(self.certificates.watch())
             hide(watching)
         for listener in sockets:
+            listener.settimeout(0)
             loop.add_reader(listener, self._accept, listener)
         try:
             yield
@@ -78,6 +81,7 @@ class Door:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            self._bursts.end()
 
     def _shut(self, listener: socket.socket) -> None:
         asyncio.get_running_loop().remove_reader(listener)
@@ -114,7 +118,7 @@ class Door:
         gate = self._gate()
         if not gate.may_connect(peer):
             accepted.close()
-            self._refusals.note(NOT_ALLOWED, CLOSED, peer)
+            self._bursts.note(NOT_ALLOWED, peer)
             return
         loop = asyncio.get_running_loop()
         connection = Connection(peer, loop.time(), accepted.close)
@@ -122,10 +126,10 @@ class Door:
             displaced = self.connections.enter(connection, shared=gate.is_proxy(peer))
         except CrowdedError:
             accepted.close()
-            self._refusals.note(CROWDED, CLOSED, peer)
+            self._bursts.note(CROWDED, peer)
             return
         if displaced is not None:
-            self._refusals.note(DISPLACED, CLOSED, displaced.peer)
+            self._bursts.note(DISPLACED, displaced.peer)
         accepted.settimeout(0)
         greeting = loop.create_task(self._greet(connection, accepted))
         connection.close = greeting.cancel

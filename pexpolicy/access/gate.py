@@ -25,6 +25,9 @@ from pexpolicy.access.refusals import BUSY, NOT_ALLOWED, UNAUTHORISED, Refusal
 from pexpolicy.access.turnstile import BusyError
 from pexpolicy.config import Settings
 
+BUSY_DELAY = 1.0
+"""Seconds before the answer to credentials that there was no time to look at."""
+
 
 @dataclass(frozen=True, slots=True)
 class Kept:
@@ -119,7 +122,8 @@ class Gate:
 
     def _origin(self, request: web.BaseRequest) -> tuple[str, str | None, str | None]:
         """The peer of a request, its client, and the header that names the client."""
-        peer = request.remote or ""
+        connection: Connection | None = getattr(request.protocol, "connection", None)
+        peer = connection.peer if connection is not None else request.remote or ""
         if not self._forwarding.names(peer):
             return peer, peer, None
         return peer, self._forwarding.client(peer, request), self._forwarding.written(request)
@@ -140,6 +144,7 @@ class Gate:
                 if await credentials.verify(pair, rank):
                     return None
         except BusyError:
+            await self._kept.delays.wait(BUSY_DELAY)
             return Refusal(BUSY, HTTPStatus.TOO_MANY_REQUESTS, origin)
         await self._kept.delays.wait(attempts.failed(origin, now))
         return Refusal(UNAUTHORISED, HTTPStatus.UNAUTHORIZED, origin)

@@ -31,10 +31,12 @@ def credentials_of(
     return tuple(found), problems
 
 
-def files_of(auth: AuthTable | None) -> tuple[str, ...]:
-    """The files that hold passwords and hashes, as they are written."""
-    named = [(t.password_file, t.password_hash_file) for _, t in _written(auth)]
-    return tuple(file for pair in named for file in pair if file is not None)
+def secret_files_of(auth: AuthTable | None) -> Iterator[str]:
+    """The files that ``credentials_of`` reads."""
+    for _, table in _written(auth):
+        for file in (table.password_file, table.password_hash_file):
+            if file is not None:
+                yield file
 
 
 def _written(auth: AuthTable | None) -> Iterator[tuple[Key, CredentialTable]]:

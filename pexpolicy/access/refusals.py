@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
-
-from pexpolicy.audit import Audit
+from typing import Protocol
 
 UNAUTHORISED = "unauthorised"
 NOT_ALLOWED = "network not allowed"
@@ -31,25 +30,27 @@ class Refusal:
     peer: str
 
 
+class Write(Protocol):
+    """Writes the audit line of one refusal, under the configuration that is in force."""
+
+    def __call__(self, reason: str, status: int, peer: str | None, **facts: object) -> None:
+        """Write it."""
+
+
 class Refusals:
-    """Writes the audit lines of what is refused; ``counts`` has how many there were by reason.
+    """Writes the audit lines of what is refused; ``counts`` has how many there were by reason."""
 
-    ``told`` hears the reason and the peer of each.
-    """
-
-    def __init__(
-        self,
-        audit: Audit,
-        config_hash: Callable[[], str],
-        told: Callable[[str, str | None], None] = lambda *_: None,
-    ) -> None:
+    def __init__(self, write: Write) -> None:
         self.counts: Counter[str] = Counter()
-        self._told = told
-        self._audit = audit
-        self._config_hash = config_hash
+        self._write = write
 
     def note(self, reason: str, status: int, peer: str | None, **facts: object) -> None:
         """Count one refusal and write its line."""
-        self.counts[reason] += 1
-        self._told(reason, peer)
-        self._audit.refused(reason, status, peer, self._config_hash(), **facts)
+        self.counts[reason] += times_of(facts)
+        self._write(reason, status, peer, **facts)
+
+
+def times_of(facts: Mapping[str, object]) -> int:
+    """How many refusals a line speaks of."""
+    times = facts.get("times", 1)
+    return times if isinstance(times, int) else 1

@@ -14,13 +14,13 @@ from pathlib import Path
 import click
 
 from pexpolicy import ending
-from pexpolicy.access.binding import bind
 from pexpolicy.admin import listener
 from pexpolicy.admin.listener import Operators
 from pexpolicy.building import policy_from
 from pexpolicy.commands.common import advise, built, config_option, fail, run
 from pexpolicy.config import ConfigError
 from pexpolicy.exposure import surroundings as exposed
+from pexpolicy.listeners import bound
 from pexpolicy.logs import console_log
 from pexpolicy.metrics.board import Board
 from pexpolicy.policy import Policy
@@ -81,7 +81,7 @@ def serve(
     try:
         if count > 1:
             policy.close()
-            serve_by_workers(config, read_at, count, bind(address, number), build, operators)
+            serve_by_workers(config, read_at, count, bound(address, number), build, operators)
         else:
             around = Surroundings(log, build, occasions, answering, ending.leave_within, operators)
             leftovers = run(serving(policy, (address, number), around), serving=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterable
 
+from pexpolicy.access.refusals import MALFORMED, UNAUTHORISED
 from pexpolicy.chain import (
     ABSTAINED,
     BUSY,
@@ -31,7 +32,7 @@ INTERNAL = "internal"
 """The cause of a fallback that was a fault of the server's own."""
 CALL_OUTCOMES = ("continue", "reject", "redirect", "default", "default_reject")
 """What a reply asks of Infinity by the word of a plugin; the last two where no plugin decided."""
-REASONS = ("unauthorised", "unknown path", "method not allowed", "malformed")
+REASONS = (UNAUTHORISED, "unknown path", "method not allowed", MALFORMED)
 _BY_DEFAULT = {"continue": "default", "reject": "default_reject"}
 
 
@@ -125,12 +126,12 @@ class Counts:
         """Count a call that a fault of the server's own kept from being decided."""
         self._cells[self._endpoints[endpoint].causes[INTERNAL]] += 1
 
-    def refused(self, reason: str) -> None:
-        """Count a request that did not get as far as the plugins."""
-        self._cells[self._reasons[reason]] += 1
+    def refused(self, reason: str, times: int = 1) -> None:
+        """Count requests that did not get as far as the plugins; one audit line speaks of them."""
+        self._cells[self._reasons[reason]] += times
         self._cells[self._records] += 1
-        if reason == "unauthorised":
-            self._cells[self._unauthorised] += 1
+        if reason == UNAUTHORISED:
+            self._cells[self._unauthorised] += times
 
     def shadowed(self, shadow: Outcome, *, differs: bool | None) -> None:
         """Count what a shadow plugin would have decided."""

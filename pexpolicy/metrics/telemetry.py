@@ -57,9 +57,9 @@ class Telemetry:
         """Note a call that a fault of the server's own kept from being decided."""
         self._counts.fault(endpoint)
 
-    def refused(self, reason: str, peer: str | None) -> None:
-        """Note a request that did not get as far as the plugins."""
-        self._counts.refused(reason)
+    def refused(self, reason: str, peer: str | None, times: int = 1) -> None:
+        """Note requests that did not get as far as the plugins."""
+        self._counts.refused(reason, times)
         self._nodes.refused(address_of(None, peer), reason)
 
     def beside(self, audit: ShadowAudit) -> ShadowAudit:

@@ -19,6 +19,8 @@ FIXED: tuple[tuple[str, ...], ...] = (
     ("admin", "port"),
     ("tracing",),
     ("audit",),
+    ("tls",),
+    ("limits",),
 )
 """Keys and tables of the configuration that are read at the start only."""
 
