@@ -4,6 +4,7 @@ import asyncio
 import random
 import string
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from pexpolicy.metrics.counting import Counts
 from pexpolicy.metrics.exposition import expose
 from pexpolicy.metrics.nodes import Nodes, address_of, seen
 from pexpolicy.metrics.sampling import WINDOW, Lag, Sampler
-from pexpolicy.metrics.sources import CertificateState, Sources, Started
+from pexpolicy.metrics.sources import Sources, Started
 from tests import operators, toys, wire
 from tests.operators import watched
 
@@ -309,12 +310,17 @@ class Audit:
     synced_at: float | None = 1_700_000_000.25
 
 
+class Certificate:
+    not_after = datetime.fromtimestamp(1_800_000_000, UTC)
+    problem = ""
+
+
 def test_what_other_parts_know_is_sampled() -> None:
     audit = Audit()
     sources = Sources(
         audit=lambda: audit,
         reload=lambda: Started(1_700_000_001.5, last_successful=False),
-        certificate=lambda: CertificateState(1_800_000_000.0),
+        certificate=Certificate,
         connections=lambda: 12,
     )
     board = Board()

@@ -112,7 +112,7 @@ class Sampler(AbstractContextManager["Sampler"]):
             self._set(families.AUDIT_LAST_FSYNC, audit.synced_at)
         certificate = sources.certificate()
         if certificate is not None:
-            self._set(families.CERTIFICATE, certificate.not_after)
+            self._set(families.CERTIFICATE, certificate.not_after.timestamp())
         self._set(families.CONNECTIONS, sources.connections())
 
     def _set(self, family: Family, value: float | None, *labels: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Protocol
 
 from pexpolicy.readiness import Readiness, State
@@ -46,12 +47,16 @@ class Started:
     problems: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class CertificateState:
-    """The certificate of the server. ``not_after`` in seconds of the Unix epoch."""
+class CertificateState(Protocol):
+    """The certificate of the server."""
 
-    not_after: float
-    problem: str = ""
+    @property
+    def not_after(self) -> datetime:
+        """When it ends."""
+
+    @property
+    def problem(self) -> str:
+        """Why the files that are there now are not the ones that are served, where that is so."""
 
 
 def _started() -> Callable[[], ReloadState]:
