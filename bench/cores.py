@@ -25,8 +25,13 @@ def serving_and_loading() -> tuple[int, int]:
 
 
 @contextmanager
-def pinned(core: int) -> Iterator[None]:
-    """Whatever is started inside the block runs on ``core`` alone, with all its children."""
+def pinned(core: int | None) -> Iterator[None]:
+    """Whatever is started inside the block runs on ``core`` alone, with all its children; for
+    ``None`` on any.
+    """
+    if core is None:
+        yield
+        return
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {core})
     try:

@@ -57,7 +57,7 @@ def run(
     *,
     seconds: int,
     connections: int,
-    core: int,
+    core: int | None,
     any_status: bool = False,
 ) -> dict[str, Totals]:
     """Load every target at the same time for ``seconds``; totals by target name.

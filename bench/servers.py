@@ -92,7 +92,7 @@ def asking(
 
 @contextmanager
 def running(
-    launch: Launch, *, target: str, authorization: str, core: int, log: Path
+    launch: Launch, *, target: str, authorization: str, core: int | None, log: Path
 ) -> Iterator[Server]:
     """The server of ``launch``, pinned to ``core``, from its first 200 to ``target`` on.
 

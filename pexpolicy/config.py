@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import pickle
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from typing import Any
 import pydantic
 from pydantic import BaseModel, ConfigDict, SecretStr
 
+from pexpolicy.packing import repacked
 from pexpolicy.problems import Key, Problem, problems_of
 from pexpolicy.progress import Stage, silent
 from pexpolicy.sources import UnreadableError, read_secret
@@ -119,11 +119,8 @@ def _parsed(content: str) -> dict[str, Any]:
 
     What is built of 100,000 rooms would be strewn over the holes, and pin three times its size.
     """
-    if len(content) < LARGE:
-        return tomllib.loads(content)
-    packed = pickle.dumps(tomllib.loads(content))
-    document: dict[str, Any] = pickle.loads(packed)  # noqa: S301 - packed a line above
-    return document
+    document = tomllib.loads(content)
+    return document if len(content) < LARGE else repacked(document)
 
 
 def from_document(document: Mapping[str, Any], path: Path, config_hash: str) -> Settings:

@@ -27,6 +27,8 @@ class Succession:
     def follow(self, successor: Lifetime) -> None:
         """Put a regime that is open in force; the one before it is closed behind its last call."""
         before, self._current = self._current, successor
+        # It lives as long as it is in force: the collector need not look at it.
+        gc.freeze()
         self.service.regime = successor.regime
         self.service.telemetry.follow(successor.regime.policy)
         task = asyncio.get_running_loop().create_task(self._close(before))

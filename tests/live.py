@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,10 +82,19 @@ def running(
     ) as server:
         try:
             url, admin = _announced(server)
+            # A server that says more than a pipe holds would wait for somebody who reads it.
+            threading.Thread(target=_heard, args=(server,), daemon=True).start()
             yield Running(url, config.parent / "audit.jsonl", server.pid, admin)
         finally:
             server.send_signal(signal.SIGTERM)
             server.wait(START)
+
+
+def _heard(server: subprocess.Popen[str]) -> None:
+    assert server.stderr is not None
+    with suppress(ValueError):
+        for _ in server.stderr:
+            pass
 
 
 def _announced(server: subprocess.Popen[str]) -> tuple[str, str]:

@@ -57,10 +57,22 @@ def bind(config: Path) -> tuple[socket.socket, Path] | None:
                 folder.mkdir(mode=0o700, exist_ok=True)
             if not _is_trusted(folder):
                 continue
+            _clear_away(folder)
             return _bound(folder / name), folder / name
         except OSError:
             continue
     return None
+
+
+def _clear_away(folder: Path) -> None:
+    """Remove what servers left behind that were killed."""
+    for path in folder.glob("pexpolicy-*.sock"):
+        with socket.socket(socket.AF_UNIX) as visitor, suppress(OSError):
+            visitor.setblocking(False)  # noqa: FBT003 - it takes no keyword
+            try:
+                visitor.connect(str(path))
+            except ConnectionRefusedError:
+                path.unlink(missing_ok=True)
 
 
 def _is_trusted(folder: Path) -> bool:

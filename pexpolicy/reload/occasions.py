@@ -34,6 +34,7 @@ class Occasions:
         self._loop = asyncio.get_running_loop()
         self._watch = Watch(self._seen)
         self._begun: set[asyncio.Task[Verdict]] = set()
+        self._under_way = 0
 
     @asynccontextmanager
     async def taken(self) -> AsyncIterator[None]:
@@ -42,7 +43,7 @@ class Occasions:
         self._watch.look_after(self._reloads.policy.files, {}, self._read_at)
         self._watch.start()
         try:
-            async with open_desk(self._reloads.policy.settings.path, self.reload) as placed:
+            async with open_desk(self._reloads.policy.settings.path, self._asked) as placed:
                 if not placed:
                     self._log.warning("no folder for a control socket: SIGHUP reloads")
                 yield
@@ -56,21 +57,39 @@ class Occasions:
     def _seen(self) -> None:
         """A file has changed; told by the thread that watches."""
         with suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self.begin)
+            self._loop.call_soon_threadsafe(self._begin_unless_under_way)
+
+    def _begin_unless_under_way(self) -> None:
+        """Reload, unless that is being done: what changed later than it began is seen again."""
+        if not self._under_way:
+            self.begin()
 
     def begin(self) -> None:
-        """Reload, in a task that no plugin finds."""
-        task = self._loop.create_task(self.reload())
+        """Reload, and let nobody wait for it."""
+        _ = self._task()
+
+    def _task(self) -> asyncio.Task[Verdict]:
+        """A reload that no plugin finds, and that ends with the server."""
+        task = self._loop.create_task(self._reload())
         hide(task)
         self._begun.add(task)
         task.add_done_callback(self._begun.discard)
+        return task
 
-    async def reload(self) -> Verdict:
+    async def _asked(self) -> Verdict:
+        """Reload for somebody who waits for the verdict."""
+        return await self._task()
+
+    async def _reload(self) -> Verdict:
         """Reload, and say what came of it."""
         notify.notify(notify.reloading())
         read_at = time.time()
         before = look_at(self._reloads.policy.files)
-        verdict = await self._reloads.reload()
+        self._under_way += 1
+        try:
+            verdict = await self._reloads.reload()
+        finally:
+            self._under_way -= 1
         self._watch.look_after(self._reloads.policy.files, before, read_at)
         notify.notify(notify.READY)
         if verdict.done:

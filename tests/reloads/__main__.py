@@ -11,6 +11,7 @@ from rich.console import Console
 
 from tests.reloads.breakage import offer
 from tests.reloads.kills import kill
+from tests.reloads.large import reload_many
 from tests.reloads.swaps import swap
 
 
@@ -20,6 +21,7 @@ def main() -> int:
     options.add_argument("--reloads", type=int, default=1000, metavar="N")
     options.add_argument("--files", type=int, default=2000, metavar="N", help="broken ones")
     options.add_argument("--kills", type=int, default=100, metavar="N", help="of workers")
+    options.add_argument("--rooms", type=int, default=100_000, metavar="N", help="to reload")
     options.add_argument("--seed", type=int, default=time.time_ns() % 1_000_000)
     chosen = options.parse_args()
     console = Console(soft_wrap=True)
@@ -38,15 +40,19 @@ def main() -> int:
                 for text in swapped.mixed[:5]:
                     console.print(f"  {text}", style="red", markup=False)
                 wrong |= swapped.wrong
+        if chosen.rooms:
+            large = asyncio.run(reload_many(place("rooms"), chosen.rooms, 5))
+            console.print(str(large))
+            wrong |= large.wrong
         if chosen.files:
             found = offer(place("files"), chosen.files, chosen.seed)
-            console.print(found)
+            console.print(str(found))
             for text in found.wrong[:5]:
                 console.print(f"  {text}", style="red", markup=False)
             wrong |= bool(found.wrong)
         if chosen.kills:
             killed = asyncio.run(kill(place("kills"), chosen.kills, chosen.seed))
-            console.print(killed)
+            console.print(str(killed))
             wrong |= killed.wrong
     return 1 if wrong else 0
 
