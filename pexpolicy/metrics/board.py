@@ -46,9 +46,9 @@ class Board:
         slab.take()
         return slab
 
-    def reserve(self) -> int:
-        """A free slot for a worker that is about to be forked; raises ``RuntimeError`` when there
-        is none. Called by the one process that forks.
+    def reserve(self) -> int | None:
+        """A free slot for a worker that is about to be forked, or ``None`` where there is none.
+        Called by the one process that forks.
         """
         for slot, slab in enumerate(self._slabs):
             if not slab.is_taken:
@@ -56,8 +56,7 @@ class Board:
                 # The process that forks stands in for the worker that is not there yet.
                 slab.owner = -os.getpid()
                 return slot
-        msg = f"all {len(self._slabs)} places for workers are taken"
-        raise RuntimeError(msg)
+        return None
 
     def release(self, slot: int, worker: int) -> None:
         """Give back the slot of a worker that has ended; ``worker`` is its process id."""
