@@ -301,6 +301,20 @@ def test_the_configuration_of_a_reload_takes_the_place_of_the_old_one() -> None:
     assert told.counted("plugin_breaker_open") == {}
 
 
+def test_any_number_of_reloads_leaves_room_for_new_plugins() -> None:
+    board = Board(2)
+    for slot in (0, 1):
+        slab = board.claim(slot)
+        for sampler in (Sampler(slab, Sources()), Sampler(slab, Sources())):
+            for number in range(3000):
+                sampler.follow(f"{number:016x}", {})
+        Counts(slab).expect(["new"], [], 4.0)
+        slab.cells[slab.place(families.PLUGIN_CALLS, ("new", "decided"))] += 1
+    told = operators.metrics_of(board)
+    assert told.counted("config_info") == {(f"{2999:016x}",): 1}
+    assert told("plugin_calls_total", plugin="new", outcome="decided") == 2
+
+
 class Audit:
     status = "healthy"
     error = ""

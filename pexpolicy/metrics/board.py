@@ -136,7 +136,7 @@ class Slab:
         known = self._placed.get((family.name, labels))
         if known is not None:
             return known
-        key = _BETWEEN.join((family.name, *labels)).encode("utf-8", "replace")
+        key = _key(family, labels)
         at = _HEADER + self.cells[_USED]
         first = at + 2 + -(-len(key) // CELL)
         end = first + family.cells
@@ -149,6 +149,21 @@ class Slab:
         self._placed[family.name, labels] = first
         return first
 
+    def replace(self, family: Family, labels: Labels) -> int:
+        """The same for a family of which there is one series at a time: the one before is renamed,
+        as a slab has no room for every configuration that ever was. It begins at 0.
+        """
+        key = _key(family, labels)
+        for (name, before), first in self._placed.items():
+            if name == family.name and len(_key(family, before)) == len(key):
+                self.cells[first] = 0
+                begin = (first - -(-len(key) // CELL)) * CELL
+                self._raw[begin : begin + len(key)] = key
+                del self._placed[name, before]
+                self._placed[name, labels] = first
+                return first
+        return self.place(family, labels)
+
     def series(self) -> Iterator[tuple[Family, Labels, int]]:
         """Each series of the slab, with the index of its first cell."""
         at, end = _HEADER, _HEADER + self.cells[_USED]
@@ -159,3 +174,7 @@ class Slab:
             name, *labels = key.decode().split(_BETWEEN)
             yield FAMILIES[name], tuple(labels), first
             at = first + cells
+
+
+def _key(family: Family, labels: Labels) -> bytes:
+    return _BETWEEN.join((family.name, *labels)).encode("utf-8", "replace")
