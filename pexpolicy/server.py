@@ -17,6 +17,7 @@ from uuid_utils import uuid7
 from pexpolicy.chain import Log
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.faults import blame
+from pexpolicy.metrics.counting import INTERNAL
 from pexpolicy.metrics.sources import Sources
 from pexpolicy.metrics.telemetry import Telemetry
 from pexpolicy.parameters import Params
@@ -87,7 +88,7 @@ class Service:
                 answer = await policy.answer(name, params, alias, decision_id)
             except Exception as error:  # noqa: BLE001 - a fault of ours must not cost the call
                 self._report(name, error)
-                self.telemetry.fault(name)
+                self.telemetry.fell_back(name, INTERNAL)
                 answer = policy.last_resort(name, params, alias, decision_id)
             recorded = self._record(regime, params, alias, answer, began, request.remote)
             if recorded is not None:

@@ -14,28 +14,45 @@ from pexpolicy.readiness import Readiness, State
 class AuditState(Protocol):
     """How the audit is."""
 
-    status: str
-    """``healthy``, ``degraded`` while lines wait to be written, ``failed`` once any was lost."""
-    error: str
-    """Why it is not healthy."""
-    lost: int
-    """Lines that were given up since the start."""
-    spooled_bytes: int
-    """Bytes that wait to be written."""
-    free_bytes: int | None
-    """Free space where it is written, where that is known."""
-    synced_at: float | None
-    """When it was last forced onto the disk, in seconds of the Unix epoch."""
+    @property
+    def status(self) -> str:
+        """``healthy``, ``degraded`` while lines wait, or ``failed`` once any was lost."""
+
+    @property
+    def error(self) -> str:
+        """Why it is not healthy."""
+
+    @property
+    def lost(self) -> int:
+        """Lines that were given up since the start."""
+
+    @property
+    def spooled_bytes(self) -> int:
+        """Bytes that wait to be written."""
+
+    @property
+    def free_bytes(self) -> int | None:
+        """Free space where it is written, where that is known."""
+
+    @property
+    def synced_at(self) -> float | None:
+        """When it was last forced onto the disk, in seconds of the Unix epoch."""
 
 
 class ReloadState(Protocol):
     """What became of the last configuration that was offered."""
 
-    last_successful: bool
-    last_success: float
-    """When the one that serves was taken up, in seconds of the Unix epoch."""
-    problems: tuple[str, ...]
-    """Why the last one was refused, where it was."""
+    @property
+    def last_successful(self) -> bool:
+        """False once one was refused, until one is taken up."""
+
+    @property
+    def last_success(self) -> float:
+        """When the one that serves was taken up, in seconds of the Unix epoch."""
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """Why the last one was refused, where it was."""
 
 
 @dataclass
