@@ -9,10 +9,9 @@ from contextlib import ExitStack, asynccontextmanager
 
 from aiohttp import web
 
-from pexpolicy.access.certificates import certificates_of
+from pexpolicy.access.certificates import Certificates, certificates_of
 from pexpolicy.access.connections import Connection
 from pexpolicy.access.door import Door
-from pexpolicy.metrics.sources import CertificateState
 from pexpolicy.protocol import PolicyProtocol
 from pexpolicy.server import Service
 
@@ -69,11 +68,9 @@ class Entrance:
         return self._door.connections.count if self._door is not None else 0
 
     @property
-    def certificate(self) -> CertificateState | None:
+    def certificate(self) -> Certificates | None:
         """The certificate that is shown, where there is one."""
-        if self._door is None or (shown := self._door.certificates) is None:
-            return None
-        return CertificateState(shown.not_after.timestamp(), shown.problem)
+        return self._door.certificates if self._door is not None else None
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[list[socket.socket]]:

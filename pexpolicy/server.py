@@ -20,6 +20,7 @@ from pexpolicy.chain import Log
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.base import Reply
 from pexpolicy.faults import blame
+from pexpolicy.metrics.counting import INTERNAL, UNRECORDED
 from pexpolicy.metrics.sources import Sources
 from pexpolicy.metrics.telemetry import Telemetry
 from pexpolicy.parameters import Params
@@ -97,10 +98,11 @@ class Service:
                 )
             except Exception as error:  # noqa: BLE001 - a fault of ours must not cost the call
                 self._report(name, error)
-                self.telemetry.fault(name)
+                self.telemetry.fell_back(name, INTERNAL)
                 answer = policy.last_resort(name, params, alias, decision_id)
             recorded = self._record(regime, params, alias, answer, began, peer)
             if recorded is not None and not await recorded:
+                self.telemetry.fell_back(name, UNRECORDED)
                 answer = policy.unrecorded(answer.outcome, rejects=regime.audit.rejects)
             policy.conclude(answer.outcome, self.telemetry.beside(regime.audit))
             self._count(answer, params, peer, began, span)

@@ -4,6 +4,7 @@ import asyncio
 import random
 import string
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from pexpolicy.metrics.counting import Counts
 from pexpolicy.metrics.exposition import expose
 from pexpolicy.metrics.nodes import Nodes, address_of, seen
 from pexpolicy.metrics.sampling import WINDOW, Lag, Sampler
-from pexpolicy.metrics.sources import CertificateState, Sources, Started
+from pexpolicy.metrics.sources import Sources, Started
 from tests import operators, toys, wire
 from tests.operators import watched
 
@@ -301,12 +302,31 @@ def test_the_configuration_of_a_reload_takes_the_place_of_the_old_one() -> None:
     assert told.counted("plugin_breaker_open") == {}
 
 
+def test_any_number_of_reloads_leaves_room_for_new_plugins() -> None:
+    board = Board(2)
+    for slot in (0, 1):
+        slab = board.claim(slot)
+        for sampler in (Sampler(slab, Sources()), Sampler(slab, Sources())):
+            for number in range(3000):
+                sampler.follow(f"{number:016x}", {})
+        Counts(slab).expect(["new"], [], 4.0)
+        slab.cells[slab.place(families.PLUGIN_CALLS, ("new", "decided"))] += 1
+    told = operators.metrics_of(board)
+    assert told.counted("config_info") == {(f"{2999:016x}",): 1}
+    assert told("plugin_calls_total", plugin="new", outcome="decided") == 2
+
+
+class Certificate:
+    not_after = datetime.fromtimestamp(1_800_000_000, UTC)
+    problem = ""
+
+
 def test_what_other_parts_know_is_sampled() -> None:
     audit = AuditState(lost=2, free_bytes=5_000_000_000_000, synced_at=1_700_000_000.25)
     sources = Sources(
         audit=lambda: audit,
         reload=lambda: Started(1_700_000_001.5, last_successful=False),
-        certificate=lambda: CertificateState(1_800_000_000.0),
+        certificate=Certificate,
         connections=lambda: 12,
     )
     board = Board()

@@ -11,7 +11,13 @@ from typing import Any
 import pytest
 
 from pexpolicy.endpoints import ENDPOINTS
-from pexpolicy.metrics.counting import CALL_OUTCOMES, INTERNAL, REASONS, STEP_OUTCOMES
+from pexpolicy.metrics.counting import (
+    CALL_OUTCOMES,
+    INTERNAL,
+    REASONS,
+    STEP_OUTCOMES,
+    UNRECORDED,
+)
 from pexpolicy.metrics.families import CALL_BOUNDS, FAMILIES, LEFT_BOUNDS, Family, Kind
 from tests import live, pages, wire
 
@@ -23,7 +29,7 @@ OF_PROMETHEUS = {"instance", "job", "le"}
 VALUES = {
     "endpoint": set(ENDPOINTS),
     "outcome": {*CALL_OUTCOMES, *STEP_OUTCOMES},
-    "cause": {*STEP_OUTCOMES, INTERNAL},
+    "cause": {*STEP_OUTCOMES, INTERNAL, UNRECORDED},
     "reason": set(REASONS),
     "le": {repr(bound) for bound in (*CALL_BOUNDS, *LEFT_BOUNDS)},
 }
@@ -199,7 +205,7 @@ def test_the_page_explains_each_metric_and_each_label_value() -> None:
     explained = {row[0]: row[1] for row in pages.rows(OBSERVABILITY) if row[0] in FAMILIES}
     assert explained == {name: ", ".join(family.labels) or "-" for name, family in FAMILIES.items()}
     page = OBSERVABILITY.read_text()
-    for values in (CALL_OUTCOMES, STEP_OUTCOMES, REASONS, (INTERNAL,)):
+    for values in (CALL_OUTCOMES, STEP_OUTCOMES, REASONS, (INTERNAL, UNRECORDED)):
         for value in values:
             assert f"`{value}`" in page
 

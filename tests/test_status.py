@@ -19,6 +19,13 @@ def invoked(*arguments: object) -> Result:
     return CliRunner().invoke(main, ["status", *map(str, arguments)], env={"COLUMNS": "160"})
 
 
+@pytest.fixture
+def told(running_server: live.Running) -> Any:
+    running_server.ask(wire.SERVICE)
+    document: dict[str, Any] = running_server.operator("/status").json
+    return document
+
+
 def test_the_status_of_a_server_that_runs(running_server: live.Running) -> None:
     running_server.ask(f"{wire.SERVICE}?local_alias=engineering&node_ip=10.44.7.5")
     running_server.ask("/policy/v1/policy/v1/service/configuration")
@@ -51,6 +58,15 @@ def test_the_page_shows_what_is_printed(tmp_path: Path) -> None:
     assert settled(pages.block(page, "text")) == settled(shown)
 
 
+def test_the_page_explains_each_key_of_the_document(told: Any) -> None:
+    cells = [row for row in pages.rows(live.ROOT / "docs" / "observability.md") if len(row) == 2]
+    explained = {key for row in cells for key in row[0].split(", ")}
+    assert told.keys() == explained & told.keys()
+    text = " ".join(row[1] for row in cells)
+    for part in (told["config"], told["audit"], told["plugins"][0], told["nodes"][0]):
+        assert all(key in text for key in part)
+
+
 def test_the_address_and_the_token_come_from_the_configuration(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -76,12 +92,6 @@ def test_no_server_and_no_configuration_are_told_apart(tmp_path: Path) -> None:
     assert nobody.exit_code == 1
     assert "127.0.0.1:1" in nobody.stderr
     assert invoked("--config", tmp_path / "none.toml").exit_code == 78
-
-
-@pytest.fixture
-def told(running_server: live.Running) -> Any:
-    document: dict[str, Any] = running_server.operator("/status").json
-    return document
 
 
 def test_what_is_wrong_is_said(told: Any, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import os
 import socket
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 
 from aiohttp import web
@@ -52,14 +52,18 @@ def bind(settings: Settings, log: Log, port: int | None = None) -> socket.socket
 
 
 @dataclass(frozen=True, slots=True)
-class Operators:
+class Operators(AbstractContextManager["Operators"]):
     """How a server is seen by operators: the socket that they ask, if any, and the place of this
-    process on the board of all its workers.
+    process on the board of all its workers. On leaving it the socket is closed.
     """
 
     bound: socket.socket | None = None
     board: Board = field(default_factory=Board)
     slot: int = 0
+
+    def __exit__(self, *_: object) -> None:
+        if self.bound is not None:
+            self.bound.close()
 
     @property
     def url(self) -> str:

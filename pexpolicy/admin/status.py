@@ -102,7 +102,7 @@ class Status:
         state = self._telemetry.sources.certificate()
         if state is None:
             return None
-        return {"not_after": state.not_after, "problem": state.problem or None}
+        return {"not_after": state.not_after.timestamp(), "problem": state.problem or None}
 
     def close(self) -> None:
         """Ask no more."""

@@ -79,12 +79,15 @@ def serve(
     operators = Operators(listener.bind(policy.settings, log, admin_port), board)
     leftovers: Leftovers = list
     try:
-        if count > 1:
-            policy.close()
-            serve_by_workers(config, read_at, count, bound(address, number), build, operators)
-        else:
-            around = Surroundings(log, build, occasions, answering, ending.leave_within, operators)
-            leftovers = run(serving(policy, (address, number), around), serving=True)
+        with operators:
+            if count > 1:
+                policy.close()
+                listeners = bound(address, number)
+                serve_by_workers(config, read_at, count, listeners, build, operators)
+            else:
+                stopping = ending.leave_within
+                around = Surroundings(log, build, occasions, answering, stopping, operators)
+                leftovers = run(serving(policy, (address, number), around), serving=True)
     except ConfigError as error:
         fail(error)
     except OSError as error:

@@ -46,9 +46,9 @@ class Board:
         slab.take()
         return slab
 
-    def reserve(self) -> int:
-        """A free slot for a worker that is about to be forked; raises ``RuntimeError`` when there
-        is none. Called by the one process that forks.
+    def reserve(self) -> int | None:
+        """A free slot for a worker that is about to be forked, or ``None`` where there is none.
+        Called by the one process that forks.
         """
         for slot, slab in enumerate(self._slabs):
             if not slab.is_taken:
@@ -56,8 +56,7 @@ class Board:
                 # The process that forks stands in for the worker that is not there yet.
                 slab.owner = -os.getpid()
                 return slot
-        msg = f"all {len(self._slabs)} places for workers are taken"
-        raise RuntimeError(msg)
+        return None
 
     def release(self, slot: int, worker: int) -> None:
         """Give back the slot of a worker that has ended; ``worker`` is its process id."""
@@ -137,7 +136,7 @@ class Slab:
         known = self._placed.get((family.name, labels))
         if known is not None:
             return known
-        key = _BETWEEN.join((family.name, *labels)).encode("utf-8", "replace")
+        key = _key(family, labels)
         at = _HEADER + self.cells[_USED]
         first = at + 2 + -(-len(key) // CELL)
         end = first + family.cells
@@ -150,6 +149,21 @@ class Slab:
         self._placed[family.name, labels] = first
         return first
 
+    def replace(self, family: Family, labels: Labels) -> int:
+        """The same for a family of which there is one series at a time: the one before is renamed,
+        as a slab has no room for every configuration that ever was. It begins at 0.
+        """
+        key = _key(family, labels)
+        for (name, before), first in self._placed.items():
+            if name == family.name and len(_key(family, before)) == len(key):
+                self.cells[first] = 0
+                begin = (first - -(-len(key) // CELL)) * CELL
+                self._raw[begin : begin + len(key)] = key
+                del self._placed[name, before]
+                self._placed[name, labels] = first
+                return first
+        return self.place(family, labels)
+
     def series(self) -> Iterator[tuple[Family, Labels, int]]:
         """Each series of the slab, with the index of its first cell."""
         at, end = _HEADER, _HEADER + self.cells[_USED]
@@ -160,3 +174,7 @@ class Slab:
             name, *labels = key.decode().split(_BETWEEN)
             yield FAMILIES[name], tuple(labels), first
             at = first + cells
+
+
+def _key(family: Family, labels: Labels) -> bytes:
+    return _BETWEEN.join((family.name, *labels)).encode("utf-8", "replace")

@@ -30,9 +30,12 @@ UNHEARD = (FAILED, TIMED_OUT, INVALID, BUSY, SKIPPED)
 """Outcomes of a plugin that should have been heard, and was not."""
 INTERNAL = "internal"
 """The cause of a fallback that was a fault of the server's own."""
+UNRECORDED = "audit"
+"""The cause of one that came because the audit could not be written."""
 CALL_OUTCOMES = ("continue", "reject", "redirect", "default", "default_reject")
 """What a reply asks of Infinity by the word of a plugin; the last two where no plugin decided."""
 REASONS = (UNAUTHORISED, "unknown path", "method not allowed", MALFORMED)
+"""Why a request is refused; a further reason is counted under its own word once it comes."""
 _BY_DEFAULT = {"continue": "default", "reject": "default_reject"}
 
 
@@ -55,7 +58,7 @@ class _EndpointCells:
 
     def __init__(self, slab: Slab, endpoint: str) -> None:
         self.outcomes = _Cells(slab, families.REQUESTS, (endpoint,), CALL_OUTCOMES)
-        self.causes = _Cells(slab, families.FALLBACK, (endpoint,), (*UNHEARD, INTERNAL))
+        self.causes = _Cells(slab, families.FALLBACK, (endpoint,), (*UNHEARD, INTERNAL, UNRECORDED))
         self.duration = slab.place(families.DURATION, (endpoint,))
 
 
@@ -122,9 +125,9 @@ class Counts:
                 cause = came
         return cause
 
-    def fault(self, endpoint: str) -> None:
-        """Count a call that a fault of the server's own kept from being decided."""
-        self._cells[self._endpoints[endpoint].causes[INTERNAL]] += 1
+    def fell_back(self, endpoint: str, cause: str) -> None:
+        """Count a call whose answer is not that of its plugins, though each of them was heard."""
+        self._cells[self._endpoints[endpoint].causes[cause]] += 1
 
     def refused(self, reason: str, times: int = 1) -> None:
         """Count requests that did not get as far as the plugins; one audit line speaks of them."""

@@ -66,10 +66,11 @@ class Nodes:
             place = len(self._places) * NODE_CELLS
         else:
             _, place = self._places.popitem(last=False)
-        for cell in range(place, place + NODE_CELLS):
-            self._cells[cell] = 0
+        for cell in (_CALLED, _CALLS, _REFUSED, _WHY):
+            self._cells[place + cell] = 0
+        # In one piece: whoever reads meanwhile stops at a place without a name.
         name = address.encode("utf-8", "replace")[:NAME]
-        self._raw[place * CELL : place * CELL + len(name)] = name
+        self._raw[place * CELL : place * CELL + NAME] = name.ljust(NAME, b"\0")
         self._places[address] = place
         return place
 

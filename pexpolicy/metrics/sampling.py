@@ -49,7 +49,7 @@ class Sampler(AbstractContextManager["Sampler"]):
         self._lag_cell = slab.place(families.LOOP_LAG)
         self._lost_before = slab.cells[slab.place(families.AUDIT_LOST)]
         self._breakers: Mapping[str, tuple[Breaker, ...]] = {}
-        self._hash = ""
+        self._info = 0
         self._timer: asyncio.TimerHandle | None = None
         self.problem = ""
         """Why the last look failed, if it did."""
@@ -59,9 +59,9 @@ class Sampler(AbstractContextManager["Sampler"]):
         for plugin in self._breakers:
             self._set(families.BREAKER_OPEN, 0, plugin)
         self._breakers = {plugin: tuple(found) for plugin, found in breakers.items()}
-        if self._hash:
-            self._set(families.CONFIG_INFO, 0, self._hash)
-        self._hash = config_hash
+        if self._info:
+            self._slab.cells[self._info] = 0
+        self._info = self._slab.replace(families.CONFIG_INFO, (config_hash,))
         self.look()
 
     def __enter__(self) -> Self:
@@ -98,8 +98,8 @@ class Sampler(AbstractContextManager["Sampler"]):
     def _look(self) -> None:
         for plugin, breakers in self._breakers.items():
             self._set(families.BREAKER_OPEN, int(any(b.is_open for b in breakers)), plugin)
-        if self._hash:
-            self._set(families.CONFIG_INFO, 1, self._hash)
+        if self._info:
+            self._slab.cells[self._info] = 1
         sources = self._sources
         self._set(families.READY, int(not sources.unready()))
         reload = sources.reload()
@@ -112,7 +112,7 @@ class Sampler(AbstractContextManager["Sampler"]):
             self._set(families.AUDIT_LAST_FSYNC, audit.synced_at)
         certificate = sources.certificate()
         if certificate is not None:
-            self._set(families.CERTIFICATE, certificate.not_after)
+            self._set(families.CERTIFICATE, certificate.not_after.timestamp())
         self._set(families.CONNECTIONS, sources.connections())
 
     def _set(self, family: Family, value: float | None, *labels: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Protocol
 
 from pexpolicy.audit.state import AuditState
@@ -14,11 +15,17 @@ from pexpolicy.readiness import Readiness, State
 class ReloadState(Protocol):
     """What became of the last configuration that was offered."""
 
-    last_successful: bool
-    last_success: float
-    """When the one that serves was taken up, in seconds of the Unix epoch."""
-    problems: tuple[str, ...]
-    """Why the last one was refused, where it was."""
+    @property
+    def last_successful(self) -> bool:
+        """False once one was refused, until one is taken up."""
+
+    @property
+    def last_success(self) -> float:
+        """When the one that serves was taken up, in seconds of the Unix epoch."""
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """Why the last one was refused, where it was."""
 
 
 @dataclass
@@ -30,12 +37,16 @@ class Started:
     problems: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class CertificateState:
-    """The certificate of the server. ``not_after`` in seconds of the Unix epoch."""
+class CertificateState(Protocol):
+    """The certificate of the server."""
 
-    not_after: float
-    problem: str = ""
+    @property
+    def not_after(self) -> datetime:
+        """When it ends."""
+
+    @property
+    def problem(self) -> str:
+        """Why the files that are there now are not the ones that are served, where that is so."""
 
 
 def _started() -> Callable[[], ReloadState]:

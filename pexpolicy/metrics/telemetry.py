@@ -53,9 +53,9 @@ class Telemetry:
         self._counts.answered(answer.outcome, answer.reply.action, seconds)
         self._nodes.called(address_of(params.get("node_ip"), peer))
 
-    def fault(self, endpoint: str) -> None:
-        """Note a call that a fault of the server's own kept from being decided."""
-        self._counts.fault(endpoint)
+    def fell_back(self, endpoint: str, cause: str) -> None:
+        """Note a call whose answer is not that of its plugins, though each of them was heard."""
+        self._counts.fell_back(endpoint, cause)
 
     def refused(self, reason: str, peer: str | None, times: int = 1) -> None:
         """Note requests that did not get as far as the plugins."""

@@ -17,6 +17,7 @@ from pexpolicy import notify
 from pexpolicy.admin.listener import Operators
 from pexpolicy.ending import STOPPING
 from pexpolicy.logs import console_log
+from pexpolicy.metrics.board import Board
 from pexpolicy.reload.reloading import Build
 from pexpolicy.reload.verdict import Verdict
 from pexpolicy.workers.logger import ArbiterLog
@@ -134,15 +135,18 @@ class PolicyArbiter(Arbiter):
         """Start a worker, and listen to it."""
         operators = self._plan.operators
         slot = operators.board.reserve()
+        # Without a place on the board a worker is not counted with the others, and answers calls.
+        place = replace(operators, board=Board()) if slot is None else replace(operators, slot=slot)
         self._application.task = Task(
             self._plan.build,
             self._rounds.content,
             self._office,
             may_wait=self._announced,
-            operators=replace(operators, slot=slot),
+            operators=place,
         )
         number = super().spawn_worker()
-        self._slots[number] = slot
+        if slot is not None:
+            self._slots[number] = slot
         self._office.admit(number, cast("PolicyWorker", self.WORKERS[number]).admitted())
         return number
 
