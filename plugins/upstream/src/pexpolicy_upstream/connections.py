@@ -99,7 +99,9 @@ def tls(settings: TargetSettings) -> ssl.SSLContext | None:
             raise TLSError("ca_file", _unreadable(error)) from None
     if settings.client_cert is not None:
         try:
-            context.load_cert_chain(settings.client_cert, settings.client_key, password=_none)
+            context.load_cert_chain(
+                settings.client_cert, settings.client_key, password=_no_password
+            )
         except (OSError, ssl.SSLError, ValueError) as error:
             raise TLSError("client_cert", _unreadable(error)) from None
     if not settings.verify:
@@ -108,7 +110,7 @@ def tls(settings: TargetSettings) -> ssl.SSLContext | None:
     return context
 
 
-def _none() -> str:
+def _no_password() -> str:
     """No password: a key that needs one is an error, and not a question on the terminal."""
     msg = "the key is encrypted; store it without a password, readable for the server only"
     raise ValueError(msg)
