@@ -60,11 +60,14 @@ class Plugin:
 
     @property
     def can_reject(self) -> bool:
-        """True when its module knows ``Reject`` and it is asked where a reject exists: a good
-        guess.
+        """What it says itself; else true when its module knows ``Reject`` and it is asked where a
+        reject exists: a good guess.
         """
         if self.isolated is not None:
             return self.isolated.can_reject
+        told = getattr(self.instance, "can_reject", None)
+        if isinstance(told, bool):
+            return told
         asked = any(name in ENDPOINTS and ENDPOINTS[name].can_reject for name in self.hooks)
         module = sys.modules.get(type(self.instance).__module__)
         return asked and any(value is Reject for value in vars(module or object).values())

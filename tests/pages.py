@@ -16,7 +16,7 @@ WRITTEN = [README, CONFIGURATION, OPERATIONS, *sorted(ROOT.glob("plugins/*/READM
 """The pages for administrators and operators: what they show is tried."""
 ALL = sorted({*WRITTEN, *(ROOT / "docs").glob("**/*.md")})
 TABLES = {"server", "auth", "audit", "infinity", "endpoints", "plugin_dirs", "plugins"}
-PLUGINS = {"rooms", "domains", "locations", "upstream", "blocklist"}
+PLUGINS = {"rooms", "domains", "locations", "rules", "upstream", "blocklist"}
 """Those of this repository, and the one that the README writes."""
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\]\(([^)\s#:]*)(?:#([^)\s]+))?\)")

@@ -71,6 +71,14 @@ def test_hours_refuses_calls_outside_of_its_hours(
     assert decide_now((told.names["Hours"], settings), request).decision.action == action
 
 
+@samples.covers(HOW_TO, "Conditions")
+@pytest.mark.parametrize(("address", "role"), [("10.1.2.3", "chair"), ("192.0.2.1", None)])
+def test_conditions_are_settings_of_any_plugin(address: str, role: str | None) -> None:
+    caller = {"remote_address": address, "idp_attributes": {"groups": "meeting hosts"}}
+    outcome = asked("Conditions", "Escorts", "participant_properties", **caller)
+    assert outcome.decision.set_fields().get("preauthenticated_role") == role
+
+
 @samples.covers(HOW_TO, "Subnets and CSV files")
 @pytest.mark.parametrize(
     ("address", "name"),

@@ -69,12 +69,28 @@ def update(old: MutableMapping[str, Any], new: Mapping[str, Any]) -> None:
             old[name] = value
 
 
+def same_shape(old: Any, new: Any) -> bool:
+    """True where two values differ in single values only, and in no key and no list of tables."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        return old.keys() == new.keys() and all(same_shape(old[key], new[key]) for key in old)
+    if isinstance(old, dict | list) or isinstance(new, dict | list):
+        tables = [*(old if isinstance(old, list) else ()), *(new if isinstance(new, list) else ())]
+        return type(old) is type(new) and (
+            old == new or not any(isinstance(item, dict) for item in tables)
+        )
+    return True
+
+
 def plain(value: Any) -> Any:
     """A value of a document without what only its writing needs."""
     return value.unwrap() if hasattr(value, "unwrap") else value
 
 
-def with_blocks(document: tomlkit.TOMLDocument, blocks: list[str]) -> str:
-    """The text of a document with further tables behind it."""
-    text = tomlkit.dumps(document).rstrip("\n")
-    return "\n\n".join(filter(None, [text, *(part.rstrip("\n") for part in blocks)])) + "\n"
+def with_blocks(text: str, blocks: list[str]) -> str:
+    """The text of a file with further tables behind it."""
+    if not blocks:
+        return text
+    return (
+        "\n\n".join(filter(None, [text.rstrip("\n"), *(part.rstrip("\n") for part in blocks)]))
+        + "\n"
+    )

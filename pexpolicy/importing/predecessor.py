@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import tomlkit
 
 from pexpolicy.alias import Alias
 from pexpolicy.contract.refusal import DecisionError
@@ -143,8 +146,18 @@ def merge_rooms(path: Path, rooms: Mapping[str, Mapping[str, Any]]) -> Changes:
             update(table, fields)
             changes.changed.append(alias)
     if blocks or changes.changed:
-        write_document(path, with_blocks(document, blocks))
+        text = with_blocks(tomlkit.dumps(document), blocks)
+        _verify(path, text, rooms)
+        write_document(path, text)
     return changes
+
+
+def _verify(path: Path, text: str, rooms: Mapping[str, Mapping[str, Any]]) -> None:
+    """What is to be written says what was meant; raises ``NotImportedError``."""
+    written = {Alias(key): room for key, room in _table(tomllib.loads(text), ROOMS).items()}
+    for alias, fields in rooms.items():
+        if written.get(Alias(alias)) != fields:
+            raise NotImportedError(f"{path}: {alias} cannot be updated where it stands: delete it")
 
 
 def merge_domains(path: Path, domains: list[str]) -> Changes:
@@ -167,7 +180,7 @@ def merge_domains(path: Path, domains: list[str]) -> Changes:
     else:
         allowed.extend(missing)
     if missing:
-        write_document(path, with_blocks(document, blocks))
+        write_document(path, with_blocks(tomlkit.dumps(document), blocks))
     return changes
 
 

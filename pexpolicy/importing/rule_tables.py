@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pydantic
+import tomlkit
 
 from pexpolicy.config import SettingsError
 from pexpolicy.discovery import discover
@@ -16,6 +18,7 @@ from pexpolicy.importing.merging import (
     NotImportedError,
     plain,
     read_document,
+    same_shape,
     update,
     with_blocks,
     write_document,
@@ -26,6 +29,7 @@ from pexpolicy.tabular import Fault, Row, TableError, TableRow, read_table, writ
 
 Rule = dict[str, Any]
 HEADER = "[[rules]]"
+_HEADER_LINE = re.compile(r"[ \t]*\[\[[ \t]*rules[ \t]*\]\]")
 
 
 class RuleRow(TableRow):
@@ -104,25 +108,55 @@ def merge(
     """
     rules_in(path)
     document = read_document(path)
-    there = {str(table.get("name")): table for table in document.get("rules", [])}
+    tables = list(document.get("rules", []))
+    there = {str(table.get("name")): number for number, table in enumerate(tables)}
     changes = Changes(kept=[name for name in there if name not in {r["name"] for r in rules}])
     blocks: list[str] = []
+    rewritten: dict[int, Rule] = {}
     for rule in rules:
         name = rule["name"]
-        table = there.get(name)
-        if table is None:
+        number = there.get(name)
+        if number is None:
             blocks.append(block(HEADER, rule, (comments or {}).get(name, ())))
             changes.added.append(name)
-        elif normal(plain(table)) == rule:
+        elif normal(plain(tables[number])) == rule:
             changes.unchanged.append(name)
         else:
-            update(table, _in_the_form_of(rule, plain(table)))
+            wanted = _in_the_form_of(rule, plain(tables[number]))
+            if same_shape(plain(tables[number]), wanted):
+                update(tables[number], wanted)
+            else:
+                rewritten[number] = wanted
             changes.changed.append(name)
-    text = with_blocks(document, blocks)
-    _verify(text, rules)
+    text = _rewritten(tomlkit.dumps(document), rewritten)
     if blocks or changes.changed:
+        text = with_blocks(text, blocks)
+        _verify(text, rules)
         write_document(path, text)
     return changes
+
+
+def _rewritten(text: str, rules: Mapping[int, Rule]) -> str:
+    """The text with some of its rules written anew, by their numbers; their header lines and the
+    comments on lines of their own stay.
+    """
+    lines = text.split("\n")
+    starts = [n for n, line in enumerate(lines) if _HEADER_LINE.match(line)]
+    for number in sorted(rules, reverse=True):
+        if number >= len(starts):
+            break
+        start = starts[number]
+        end = starts[number + 1] if number + 1 < len(starts) else len(lines)
+        while end > start + 1 and _is_aside(lines[end - 1]):
+            end -= 1
+        kept = [line for line in lines[start + 1 : end] if line.lstrip().startswith("#")]
+        lines[start + 1 : end] = [*kept, *dotted_lines(rules[number])]
+    return "\n".join(lines)
+
+
+def _is_aside(line: str) -> bool:
+    """True for a line that belongs to what follows it: a comment, or nothing."""
+    return not line.strip() or line.lstrip().startswith("#")
 
 
 def _in_the_form_of(rule: Rule, table: Mapping[str, Any]) -> Rule:
@@ -137,12 +171,16 @@ def _in_the_form_of(rule: Rule, table: Mapping[str, Any]) -> Rule:
 
 
 def _verify(text: str, rules: Sequence[Rule]) -> None:
-    """What was written says what was meant; raises ``NotImportedError`` before a file is touched."""
-    written = {rule["name"]: normal(rule) for rule in tomllib.loads(text).get("rules", [])}
+    """What is to be written says what was meant; raises ``NotImportedError``."""
+    try:
+        tables = tomllib.loads(text).get("rules", [])
+    except tomllib.TOMLDecodeError:
+        tables = []
+    written = {rule.get("name"): normal(rule) for rule in tables}
     wrong = [rule["name"] for rule in rules if written.get(rule["name"]) != rule]
     if wrong:
         raise NotImportedError(
-            f"the rule {wrong[0]!r} cannot be updated where it stands: delete it there"
+            f"the rule {wrong[0]!r} cannot be updated where it stands: delete it"
         )
 
 

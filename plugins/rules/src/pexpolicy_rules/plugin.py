@@ -15,6 +15,7 @@ from pexpolicy import (
     ParticipantAvatarRequest,
     ParticipantPropertiesRequest,
     RegistrationAliasRequest,
+    Reject,
     Request,
     ServiceConfigurationRequest,
     SettingsError,
@@ -49,6 +50,15 @@ class Rules:
         self._advice = tuple(draft.advice)
         self._chains = {name: RuleChain(name, self._rules) for name in REQUESTS}
         self._clock = clock
+
+    @property
+    def can_reject(self) -> bool:
+        """True when a rule refuses, so that nobody may pass while the rules cannot be asked."""
+        return any(
+            isinstance(answer.fixed, Reject)
+            for rule in self._rules
+            for answer in rule.answers.values()
+        )
 
     def _decide(self, endpoint: str, request: Request) -> Any:
         chain = self._chains[endpoint]
