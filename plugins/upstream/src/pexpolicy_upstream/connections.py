@@ -20,9 +20,10 @@ if TYPE_CHECKING:
 
 IDLE = 30.0
 """Seconds that an unused connection is kept."""
-WINDOW = 32 * 1024
+WINDOW = 16 * 1024
 """Bytes that wait for us on a connection. What has arrived is parsed in one go while all calls
-wait, so a target that floods must not get a quarter of a megabyte in, as it would by default.
+wait, so a target that floods must not get a quarter of a megabyte in, as it would by default: six
+connections full of "100 Continue" took 50 to 90 ms of one turn of the loop, and take 7.
 """
 
 
