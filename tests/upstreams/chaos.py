@@ -6,7 +6,7 @@ import os
 import statistics
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from tests import live, wire
 from tests.chaos.load import Call, Connection
 from tests.upstreams import servers
 from tests.upstreams.broken import BAD, KINDS, Broken
+from tests.upstreams.host import hosted
 
 TIMEOUT = 0.4
 """Seconds that each target has."""
@@ -92,14 +93,13 @@ def alias_of(kind: Broken) -> str:
 
 @asynccontextmanager
 async def standing(kinds: Sequence[Broken], folder: Path) -> AsyncIterator[Stand]:
-    """Start the targets here, and the server in a process of its own."""
-    async with AsyncExitStack() as stack:
-        sound = servers.always(servers.decided(servers.ROOM))
-        good = await stack.enter_async_context(servers.answering(sound))
-        urls = {
-            alias_of(k): (await stack.enter_async_context(servers.behaving(k.behave))).url
-            for k in kinds
-        }
+    """Start the broken targets and the server, each in a process of its own."""
+    sound = servers.always(servers.decided(servers.ROOM))
+    async with (
+        servers.answering(sound) as good,
+        hosted([KINDS.index(kind) for kind in kinds]) as hosts,
+    ):
+        urls = dict(zip(map(alias_of, kinds), hosts, strict=True))
         (folder / "config.toml").write_text(_configuration(good.url, urls))
         running = live.running(folder / "config.toml")
         server = await asyncio.to_thread(running.__enter__)

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from pexpolicy.explain import explain
 from pexpolicy.policy import Policy
 from tests import canaries, toys, wire
 from tests.upstreams import policies, servers
@@ -182,6 +183,21 @@ async def test_the_first_route_that_a_call_meets_decides(serving: toys.Serve) ->
         )
         assert await _names(serving, made) == ["Oslo", "Bookings", "Rest"]
     assert [len(t.heads) for t in (oslo, bookings, rest)] == [1, 1, 1]
+
+
+async def test_explain_says_which_routes_a_call_met() -> None:
+    async with servers.answering(servers.always(servers.decided(servers.ROOM))) as target:
+        routes: list[dict[str, Any]] = [
+            {"targets": ["t"], "when": {"location": "Oslo"}},
+            {"targets": ["t"]},
+        ]
+        made = policies.policy({"t": target.url}, routes)
+        async with made.serving():
+            explained = await explain(made, f"{wire.SERVICE}?location=Bergen&{SIP}")
+    first, second = explained.notes
+    assert first.startswith("route 1 (t): ")
+    assert "Bergen" in first
+    assert second == "route 2 (t) is asked"
 
 
 async def _names(serving: toys.Serve, made: Policy) -> list[str]:

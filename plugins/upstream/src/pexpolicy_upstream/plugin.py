@@ -27,6 +27,7 @@ MARGIN = 0.02
 """Seconds that the plugin leaves of its own timeout, to say itself which target was late."""
 
 Answer = Decision | Reject | None
+"""``Reject`` is named, though it is a decision: pexpolicy advises those whose plugin can refuse."""
 
 
 class Upstream:
