@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from multidict import MultiDict
 
 from pexpolicy.audit.command import audit
 from pexpolicy.audit.criteria import moment
+from pexpolicy.redaction import redaction_of
 from tests import wire
 from tests.toys import always, plugin, raises, serve, settings
 from tests.toys import policy as made
@@ -155,11 +157,7 @@ def test_a_hashed_alias_is_found_by_its_name(tmp_path: Path) -> None:
         f"[audit]\npath = 'audit.jsonl'\n[privacy]\npersonal = 'hashed'\n"
         f"key_file = '{tmp_path / 'key'}'\n"
     )
-    from pexpolicy.redaction import redaction_of  # noqa: PLC0415
-
     personal = redaction_of(settings(privacy=table))
-    from multidict import MultiDict  # noqa: PLC0415
-
     facts, _ = personal.request("service_configuration", MultiDict(local_alias="sip:a@b.c"), "")
     line = {"timestamp": "2026-11-26T01:02:03Z", "event": "decision", "request": facts}
     (tmp_path / "audit.jsonl").write_text(json.dumps(line) + "\n")
