@@ -75,6 +75,10 @@ class Journal:
         self._seal.lost += count
         self.state.lost += count
 
+    def alarm(self, text: str) -> None:
+        """Say what an operator has to know."""
+        self._alarms.say(text)
+
     def reopen(self) -> None:
         """Open the file anew at the next line or ``tick``. May be called by any thread."""
         self._reopens = True

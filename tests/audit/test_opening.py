@@ -1,6 +1,7 @@
 """From the configuration to an audit: what is opened, what is taken over, what is refused."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -76,6 +77,25 @@ def test_standard_output_may_be_a_file_or_a_pipe(tmp_path: Path, regular: bool) 
     else:
         said = subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout
     assert json.loads(said)["seq"] == 1
+
+
+def test_a_named_pipe_holds_nobody_up(tmp_path: Path) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    audit = open_audit(path)
+    for _ in range(1000):
+        audit.refused("unknown path", 404, None, "", path="x" * 200)
+    assert audit.state.held_bytes > 0
+    first = os.read(reader, 1 << 16).splitlines()[0]
+    assert json.loads(first)["seq"] == 1
+    audit.close()
+    os.close(reader)
+
+
+def test_a_spool_that_is_not_there_is_told(tmp_path: Path) -> None:
+    built = toys.policy({}, audit={"path": "audit.jsonl", "spool": str(tmp_path / "missing")})
+    assert ["audit.spool: there is no folder" in str(advice) for advice in built.advice] == [True]
 
 
 async def test_a_line_is_written_even_where_taking_secrets_out_fails(tmp_path: Path) -> None:
