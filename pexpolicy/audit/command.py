@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
 
 import click
 import msgspec
@@ -14,38 +13,29 @@ from rich.console import Console
 
 from pexpolicy.audit import display, reading
 from pexpolicy.audit.checkpoints import KeyUnusableError, Verifier
+from pexpolicy.audit.chosen import (
+    configured,
+    files_option,
+    paths_of,
+    personal_of,
+    refuse,
+    settings_of,
+)
 from pexpolicy.audit.criteria import Criteria, moment
 from pexpolicy.audit.reading import Damage, Record
 from pexpolicy.audit.stats import Stats
 from pexpolicy.audit.verify import Anchor, Verification
 from pexpolicy.chain import ABSTAINED, BUSY, DECIDED, FAILED, INVALID, SKIPPED, TIMED_OUT
-from pexpolicy.commands.common import config_option, fail
-from pexpolicy.config import ConfigError, Settings, load
+from pexpolicy.commands.common import config_option
 from pexpolicy.endpoints import ENDPOINTS
-from pexpolicy.redaction import hashed
 
-Command = TypeVar("Command", bound=Callable[..., Any])
 NOTHING_FOUND = 1
-NOT_UNDERSTOOD = 2
 OUTCOMES = (DECIDED, ABSTAINED, FAILED, TIMED_OUT, INVALID, BUSY, SKIPPED)
 
 
 @click.group()
 def audit() -> None:
     """Look into the audit: follow it, find calls, count, and verify the chain."""
-
-
-def _files_option(command: Command) -> Command:
-    file = click.option(
-        "--file",
-        "-f",
-        "files",
-        multiple=True,
-        type=click.Path(path_type=Path, dir_okay=False, exists=True),
-        help="Read exactly this file, instead of the configured one and those rotated away from "
-        "it. May be given several times; .gz is read too.",
-    )
-    return config_option(file(command))
 
 
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, one line each.")
@@ -59,9 +49,9 @@ _json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON,
 @_json_option
 def tail(config: Path, file: Path | None, lines: int, *, follow: bool, as_json: bool) -> None:
     """Show the last lines, and with -f those to come, across rotations."""
-    path = file or _configured(_settings(config))
+    path = file or configured(settings_of(config))
     if not path.is_file():
-        _refuse(f"there is no file {path}")
+        refuse(f"there is no file {path}")
     shown = _Shown(as_json=as_json)
     for raw in reading.last(path, lines):
         shown.each(reading.read(raw))
@@ -74,14 +64,14 @@ def tail(config: Path, file: Path | None, lines: int, *, follow: bool, as_json: 
 
 
 @audit.command()
-@_files_option
+@files_option
 @click.argument("decision_id", metavar="ID")
 @_json_option
 def show(config: Path, files: tuple[Path, ...], decision_id: str, *, as_json: bool) -> None:
     """Show all that was written of the call with the decision id ID, or one that begins so."""
     console = Console(highlight=False)
     found = 0
-    for record in _records(_paths(config, files)):
+    for record in _records(paths_of(config, files)):
         if str(record.event.get("decision_id", "")).startswith(decision_id.lower()):
             found += 1
             if as_json:
@@ -94,7 +84,7 @@ def show(config: Path, files: tuple[Path, ...], decision_id: str, *, as_json: bo
 
 
 @audit.command()
-@_files_option
+@files_option
 @click.argument("text", required=False)
 @click.option("--alias", help="Called, calling or registering alias, compared in its normal form.")
 @click.option("--since", help="From this time on: 2026-11-26T09:00, or 15m, 2h, 3d ago.")
@@ -122,11 +112,11 @@ def grep(
     try:
         times = [None if text is None else moment(text, now) for text in (since, until)]
     except ValueError as error:
-        _refuse(str(error))
-    personal = None if files or wanted["alias"] is None else _personal(_settings(config))
+        refuse(str(error))
+    personal = None if files or wanted["alias"] is None else personal_of(settings_of(config))
     criteria = Criteria(since=times[0], until=times[1], personal=personal, **wanted)
     shown = _Shown(as_json=as_json, silent=count)
-    for record in _records(_paths(config, files)):
+    for record in _records(paths_of(config, files)):
         if criteria.fit(record.event, record.raw.content):
             shown.one(record)
     if count:
@@ -135,7 +125,7 @@ def grep(
 
 
 @audit.command()
-@_files_option
+@files_option
 @click.option("--since", help="From this time on: 2026-11-26T09:00, or 15m, 2h, 3d ago.")
 @click.option("--until", help="Before this time.")
 @_json_option
@@ -147,10 +137,10 @@ def stats(
     try:
         times = [None if text is None else moment(text, now) for text in (since, until)]
     except ValueError as error:
-        _refuse(str(error))
+        refuse(str(error))
     criteria = Criteria(since=times[0], until=times[1])
     counted = Stats()
-    for found in reading.records(_paths(config, files)):
+    for found in reading.records(paths_of(config, files)):
         if isinstance(found, Damage):
             counted.damaged += 1
         elif criteria.fit(found.event, found.raw.content):
@@ -162,7 +152,7 @@ def stats(
 
 
 @audit.command()
-@_files_option
+@files_option
 @click.option(
     "--anchor",
     "anchors",
@@ -190,12 +180,12 @@ def verify(
         required = {Anchor.parse(text) for text in anchors}
         verifier = Verifier(public_key.read_bytes()) if public_key is not None else None
     except KeyUnusableError as error:
-        _refuse(f"{public_key} {error}")
+        refuse(f"{public_key} {error}")
     except ValueError as error:
-        _refuse(str(error))
+        refuse(str(error))
     found = Verification(verifier, required)
     faults = 0
-    for fault in found.verify(reading.raw_lines(_paths(config, files))):
+    for fault in found.verify(reading.raw_lines(paths_of(config, files))):
         faults += 1
         if as_json:
             click.echo(msgspec.json.encode(fault._asdict()).decode())
@@ -248,44 +238,3 @@ def _records(paths: Iterable[Path]) -> Iterator[Record]:
             click.secho(str(found), fg="red", err=True)
         else:
             yield found
-
-
-def _paths(config: Path, files: tuple[Path, ...]) -> list[Path]:
-    """The files to read, those with the oldest lines first."""
-    if files:
-        return list(files)
-    settings = _settings(config)
-    path = _configured(settings)
-    found = reading.family(path)
-    if settings.audit.spool is not None:
-        # What still waits there is younger than what was written.
-        found += sorted(settings.resolve(settings.audit.spool).glob("*.spool"))
-    if not found:
-        _refuse(f"there is no file {path}")
-    return found
-
-
-def _settings(config: Path) -> Settings:
-    try:
-        return load(config)
-    except ConfigError as error:
-        # Who reads the audit need not know the passwords of the server.
-        if error.salvaged is None or error.salvaged.audit.path is None:
-            fail(error)
-        return error.salvaged
-
-
-def _configured(settings: Settings) -> Path:
-    if settings.audit.path is None:
-        _refuse("the audit goes to standard output: name the --file that keeps it")
-    return settings.resolve(settings.audit.path)
-
-
-def _personal(settings: Settings) -> Callable[[str], str | None] | None:
-    key = settings.privacy_key
-    return None if key is None else hashed(key.get_secret_value().encode())
-
-
-def _refuse(text: str) -> NoReturn:
-    click.secho(text, fg="red", err=True)
-    sys.exit(NOT_UNDERSTOOD)

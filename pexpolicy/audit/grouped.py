@@ -142,10 +142,14 @@ class Grouped:
                 lost, self._lost = self._lost, 0
                 closed = self._closed
             self._writing_since = time.monotonic()
-            self._journal.lose(lost + sum(entry.given_up for entry in group))
-            if group:
+            try:
+                self._journal.lose(lost + sum(entry.given_up for entry in group))
                 self._write(group)
-            pause = self._journal.tick()
+                pause = self._journal.tick()
+            except Exception as error:  # noqa: BLE001 - without this thread nothing is recorded
+                self._journal.alarm(
+                    f"a fault in writing the audit: {type(error).__name__}: {error}"
+                )
             if closed and not group:
                 self._journal.close()
                 return

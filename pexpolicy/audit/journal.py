@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Protocol
 
 from pexpolicy.audit.backlog import Backlog, Kept
+from pexpolicy.audit.parts import Checkpoints, Rotate, Target
 from pexpolicy.audit.seal import Seal
 from pexpolicy.audit.state import WATERMARKS, Alarms, AuditState
 
@@ -20,43 +20,6 @@ FLUSH = 1.0
 """Seconds for what waits, when the audit is closed."""
 ATTEMPTS = 20
 """How often it is tried in that time."""
-
-Rotate = Callable[[bool], bool]
-"""Rotates the file when that is due, or in any case; true when it did. Raises ``OSError``."""
-
-
-class Target(Protocol):
-    """Where lines belong: a file or a stream. ``retry`` is the seconds between two attempts."""
-
-    retry: float
-
-    def write(self, lines: bytes) -> None:
-        """Write whole lines; raises ``OSError``, and then none of them stands there."""
-
-    def sync(self) -> None:
-        """Wait for the disk; raises ``OSError``."""
-
-    def is_current(self) -> bool:
-        """False when what is open is no longer what the path leads to."""
-
-    def renew(self) -> None:
-        """Open it anew; raises ``OSError``."""
-
-    def space(self) -> tuple[int, int] | None:
-        """Free bytes of its disk, and percent."""
-
-    def close(self, patience: float) -> None:
-        """Close it; what was begun may take so many seconds."""
-
-
-class Checkpoints(Protocol):
-    """Signs now and then where the chain stands."""
-
-    def is_due(self, seal: Seal, now: float) -> bool:
-        """True when it is time for one."""
-
-    def line(self, seal: Seal, now: float) -> bytes:
-        """The line of a checkpoint over the lines so far."""
 
 
 class Journal:
@@ -111,6 +74,10 @@ class Journal:
         """Count lines that were given up before they came here; the next line says so."""
         self._seal.lost += count
         self.state.lost += count
+
+    def alarm(self, text: str) -> None:
+        """Say what an operator has to know."""
+        self._alarms.say(text)
 
     def reopen(self) -> None:
         """Open the file anew at the next line or ``tick``. May be called by any thread."""

@@ -6,6 +6,7 @@ import os
 import stat
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -96,11 +97,9 @@ def _target(
 ) -> tuple[AppendFile | Stream, Callable[[bool], bool] | None]:
     """Where lines go, and what rotates it."""
     if path is None:
-        descriptor = sys.stdout.fileno()
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            return Stream(descriptor), None
-        path = Path(f"/dev/fd/{descriptor}")
-        return AppendFile(path, seal.mark), None
+        return _standard_output(seal), None
+    if path.is_fifo():
+        return _pipe(path), None
     file = AppendFile(path, seal.mark)
     rotation = Rotation(
         None if table.rotate_mb is None else table.rotate_mb * MEGABYTE,
@@ -114,6 +113,24 @@ def _target(
         return rotation.rotate(path, file.is_current)
 
     return file, rotate
+
+
+def _standard_output(seal: Seal) -> AppendFile | Stream:
+    descriptor = sys.stdout.fileno()
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        # Somebody else opened it, who may do what this program may not.
+        with suppress(PermissionError):
+            return AppendFile(Path(f"/dev/fd/{descriptor}"), seal.mark)
+    return Stream(descriptor)
+
+
+def _pipe(path: Path) -> Stream:
+    """A named pipe; a reader who comes later finds what fits into it."""
+    descriptor = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        return Stream(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _take_over(spool: Path, file: AppendFile) -> None:

@@ -40,11 +40,16 @@ class Stream:
 
     def write(self, lines: bytes) -> None:
         """Write, or keep what is left of lines that were begun; raises ``OSError``."""
+        self._send_rest()
         if self._rest:
-            self._rest = self._rest[self._send(self._rest) :]
-            if self._rest:
-                raise BlockingIOError
+            raise BlockingIOError
         self._rest = lines[self._send(lines) :]
+        self._send_rest()
+
+    def _send_rest(self) -> None:
+        with suppress(BlockingIOError):
+            while self._rest:
+                self._rest = self._rest[self._send(self._rest) :]
 
     def _send(self, content: bytes) -> int:
         if self._socket is not None:
@@ -75,8 +80,7 @@ class Stream:
         with suppress(OSError):
             while self._rest and (left := ends - time.monotonic()) > 0:
                 select.select((), (self._descriptor,), (), left)
-                with suppress(BlockingIOError):
-                    self._rest = self._rest[self._send(self._rest) :]
+                self._send_rest()
         if self._socket is not None:
             self._socket.close()
         else:

@@ -172,6 +172,19 @@ async def test_lines_beyond_the_room_are_counted_as_lost(tmp_path: Path) -> None
     assert sum(line.get("lost_count", 0) for line in lines(place.path)) == 10
 
 
+async def test_a_fault_of_our_own_is_told_and_does_not_end_the_writing(tmp_path: Path) -> None:
+    place = Place(tmp_path, room=0)
+    with grouped(place, REQUIRED) as sink:
+        assert await answer(sink, 0)
+        tick, place.journal.tick = place.journal.tick, lambda: 1 / 0  # type: ignore[method-assign]
+        assert await answer(sink, 1)
+        await asyncio.to_thread(wait_until, lambda: bool(place.alarms.texts))
+        place.journal.tick = tick  # type: ignore[method-assign]
+        assert await answer(sink, 2)
+    assert "ZeroDivisionError" in place.alarms.texts[0]
+    assert place.numbers == [0, 1, 2]
+
+
 async def test_a_renamed_file_is_opened_anew_when_it_is_told(tmp_path: Path) -> None:
     place = Place(tmp_path)
     with grouped(place, FSYNC) as sink:

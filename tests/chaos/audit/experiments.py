@@ -63,7 +63,8 @@ def _wait_for(answers: Answers, count: int) -> None:
 async def disk_full(folder: Path, rounds: int, seconds: float) -> Finding:
     """A disk that is full for a while, with a spool on another one."""
     finding = Finding("disk full", f"{rounds} times {seconds:g} s")
-    with _disk(4) as disk:
+    # The lines of all rounds fit, so that it is full only while it is made so.
+    with _disk(8 + 8 * rounds) as disk:
         table = f'path = "{disk}/audit.jsonl"\nspool = "."\nspool_mb = 64'
         server = await Server(folder, table).start()
         ballast = disk / "ballast"
