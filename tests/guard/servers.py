@@ -43,6 +43,8 @@ def free_port() -> int:
             return port
 
 
+SOME = 10
+"""Calls after which a guard surely knows that a server is back."""
 SEEN = 30.0
 """Seconds until a server that was started has to be given calls."""
 
@@ -55,6 +57,7 @@ class Server:
         self.port = free_port()
         self._config = folder / "config.toml"
         self._config.write_text(configuration)
+        self._audit = folder / "audit.jsonl"
         self._life = ExitStack()
         self._seen = 0
         self.start()
@@ -74,15 +77,23 @@ class Server:
         os.kill(self._running.pid, number)
 
     def wait_for_calls(self) -> None:
-        """Come back when the first call since its start has come; fails when none comes."""
+        """Come back when it has answered some calls since its start; fails when none comes.
+
+        One is not enough: its line is written before the guard has the reply, and so before the
+        guard knows that the server is back.
+        """
         deadline = time.monotonic() + SEEN
-        while self._written() == self._seen:
+        while self._answered() < SOME:
             assert time.monotonic() < deadline, "no call reaches the server that was started"
             time.sleep(0.02)
 
+    def _answered(self) -> int:
+        with self._audit.open("rb") as audit:
+            audit.seek(self._seen)
+            return audit.read().count(b"\n")
+
     def _written(self) -> int:
-        audit = self._config.parent / "audit.jsonl"
-        return audit.stat().st_size if audit.exists() else 0
+        return self._audit.stat().st_size if self._audit.exists() else 0
 
 
 @contextmanager
