@@ -8,7 +8,7 @@ import pytest
 from tests import toys, wire
 from tests.upstreams import broken, policies, servers
 
-TIMEOUT = 0.3
+TIMEOUT = 0.4
 """Seconds that the broken target has."""
 SLACK = 0.5
 """Seconds more that a call may take on a busy machine."""
