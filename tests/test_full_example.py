@@ -11,6 +11,7 @@ import pytest
 from tests import live, wire
 
 EXAMPLE = live.ROOT / "examples" / "full"
+BOOKINGS = "http://127.0.0.1:8001"
 
 WEB = {
     "call_direction": "dial_in",
@@ -38,11 +39,16 @@ SIP = {
 
 @pytest.fixture(scope="module")
 def company(tmp_path_factory: pytest.TempPathFactory) -> Iterator[live.Running]:
-    """The example as it is shipped, with its audit in a file."""
+    """The example as it is shipped, with its audit in a file, and its other server."""
     folder = tmp_path_factory.mktemp("full") / "example"
     shutil.copytree(EXAMPLE, folder)
-    with live.running(live.with_audit(EXAMPLE / "config.toml", folder)) as server:
-        yield server
+    with live.running(folder / "bookings.toml") as bookings:
+        config = live.with_audit(EXAMPLE / "config.toml", folder)
+        written = config.read_text()
+        assert BOOKINGS in written
+        config.write_text(written.replace(BOOKINGS, bookings.url))
+        with live.running(config) as server:
+            yield server
 
 
 def asked(company: live.Running, target: str, call: dict[str, str], **more: str) -> wire.Reply:
@@ -134,6 +140,39 @@ def test_a_directory_search(company: live.Running) -> None:
     searched = {"q": "ali", "registration_alias": "bob@example.com", "limit": "10"}
     reply = asked(company, wire.DIRECTORY, searched)
     assert (reply.status, reply.json["decided_by"]) == (200, "default")
+
+
+def test_a_room_of_the_booking_system(company: live.Running) -> None:
+    call = {**WEB, "local_alias": "breakfast@bookings.example.com"}
+    reply = asked(company, wire.SERVICE, call)
+    assert (reply.result["name"], reply.json["decided_by"]) == ("Breakfast", "upstream")
+    assert reply.json["reason"].startswith("answered by bookings")
+    unknown = asked(company, wire.SERVICE, {**call, "local_alias": "lunch@bookings.example.com"})
+    assert (unknown.action, unknown.result) == ("continue", None)
+
+
+@pytest.mark.parametrize(
+    ("call", "action", "by"),
+    [
+        ({"vendor": "friendly-scanner"}, "reject", "rules"),
+        ({"local_alias": "nobody@example.com"}, "continue", "default"),
+    ],
+)
+def test_what_rules_refuse(
+    company: live.Running, call: dict[str, str], action: str, by: str
+) -> None:
+    reply = asked(company, wire.SERVICE, {**SIP, **call})
+    assert (reply.action, reply.json["decided_by"]) == (action, by)
+
+
+def test_the_probe_finds_nothing_wrong(company: live.Running) -> None:
+    said = subprocess.run(
+        [sys.executable, "-m", "pexpolicy", "probe", company.url],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert said.returncode == 0, said.stdout + said.stderr
 
 
 def test_each_call_left_a_line_and_no_pin(company: live.Running) -> None:

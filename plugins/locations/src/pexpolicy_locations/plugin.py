@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 from pexpolicy import (
     Advice,
@@ -30,6 +31,7 @@ class Locations:
 
         Raises ``SettingsError`` with all that is wrong with them.
         """
+        self._files = () if settings.csv is None else (settings.csv,)
         draft = Draft(settings.overflow)
         for key, entry in _entries(settings, draft.problems):
             draft.add(key, entry)
@@ -66,6 +68,12 @@ class Locations:
             yield Advice((), "lists no subnet and no default: it never answers")
         yield from self._advice
 
+    @hookimpl
+    def watched(self) -> Iterable[Path]:
+        """The CSV file."""
+        return self._files
+
+    @hookimpl
     def status(self) -> Mapping[str, object]:
         """How many subnets there are, and how many calls were sent to each location."""
         hits: Counter[str] = Counter()

@@ -22,6 +22,7 @@ class Draft:
         self.rules: list[ReadyRule] = []
         self.problems: list[Problem] = []
         self.advice: list[Advice] = []
+        self.files: list[Path] = []
         self._clock = clock
         self._named: dict[str, str] = {}
         for number, rule in enumerate(settings.rules):
@@ -34,6 +35,7 @@ class Draft:
         if not paths:
             self.problems.append(Problem(("files",), f"there is no file {written}"))
         for path in map(Path, paths):
+            self.files.append(path)
             try:
                 rows = read_array(path, "rules", Rule, {"root": root})
             except TableError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from pexpolicy import (
@@ -48,6 +49,7 @@ class Rules:
             raise SettingsError(problems=draft.problems)
         self._rules = tuple(draft.rules)
         self._advice = tuple(draft.advice)
+        self._files = tuple(draft.files)
         self._chains = {name: RuleChain(name, self._rules) for name in REQUESTS}
         self._clock = clock
 
@@ -113,6 +115,12 @@ class Rules:
             for rule, text in findings(endpoint, chain.rules, REQUESTS[endpoint], self._clock()):
                 yield Advice(rule.key, text)
 
+    @hookimpl
+    def watched(self) -> Iterable[Path]:
+        """The files of rules."""
+        return self._files
+
+    @hookimpl
     def status(self) -> Mapping[str, object]:
         """How often each rule has decided since the start, and when it did last, in UTC."""
         return {

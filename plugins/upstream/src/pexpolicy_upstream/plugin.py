@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 
 from pexpolicy import (
     Advice,
@@ -40,6 +41,7 @@ class Upstream:
         self._each_route = tuple(dict.fromkeys(r for found in self._routes.values() for r in found))
         self._time = max(settings.plugin_timeout - MARGIN, settings.plugin_timeout / 2)
         self._advice = tuple(advice(settings))
+        self._files = tuple(settings.files())
 
     @hookimpl
     @asynccontextmanager
@@ -104,6 +106,12 @@ class Upstream:
                 return decision
         return None
 
+    @hookimpl
+    def watched(self) -> Iterable[Path]:
+        """The files of passwords and certificates."""
+        return self._files
+
+    @hookimpl
     def status(self) -> Mapping[str, object]:
         """What each target did so far, and how targets that are compared differ."""
         compared = [r.comparison.status() for r in self._each_route if r.comparison is not None]

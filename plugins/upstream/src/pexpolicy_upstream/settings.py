@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -156,3 +157,14 @@ class UpstreamSettings(PluginSettings):
     def root(self) -> Path:
         """What relative paths are relative to."""
         return self._root
+
+    def files(self) -> Iterable[Path]:
+        """The files that the targets name."""
+        for target in self.targets.values():
+            if target.password_file is not None:
+                yield self._root / target.password_file
+            yield from (
+                file
+                for file in (target.ca_file, target.client_cert, target.client_key)
+                if file is not None
+            )
