@@ -50,14 +50,15 @@ class Open(Message, frozen=True):
 
 
 class Ask(Message, frozen=True):
-    """To a worker: one request, by endpoint, parameters in their order, alias of the path, and
-    target as it was written.
+    """To a worker: one request, by endpoint, parameters in their order, alias of the path, target
+    as it was written, and who sent it.
     """
 
     endpoint: str
     params: list[tuple[str, str]]
     alias: str
     target: str
+    peer: str | None = None
 
 
 class Decided(Message, frozen=True):
@@ -215,14 +216,14 @@ def ask(endpoint: str, request: Request) -> Ask:
     """A request on its way to a worker."""
     alias = request.__dict__.get("alias")
     called = alias.raw if alias is not None else ""
-    return Ask(endpoint, list(request.params.items()), called, request.target)
+    return Ask(endpoint, list(request.params.items()), called, request.target, request.peer)
 
 
 def request_of(message: Ask) -> Request:
     """The request as the server had it."""
     params = MultiDictProxy(MultiDict(message.params))
     request: Request = ENDPOINTS[message.endpoint].parse(params, message.alias)
-    request.came_as(message.target)
+    request.came_as(message.target, message.peer)
     return request
 
 
