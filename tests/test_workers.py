@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests import live, wire
-from tests.test_reload import ROOM, comes_true, command, reloaded, served, written
+from tests.test_reload import ROOM, comes_true, command, listed, reloaded, served, written
 
 
 def children(pid: int) -> set[int]:
@@ -97,6 +97,23 @@ def test_workers_do_not_outlive_their_arbiter(tmp_path: Path) -> None:
         workers = children(server.pid)
         os.kill(server.pid, signal.SIGKILL)
         assert comes_true(lambda: not any(map(is_running, workers)))
+
+
+def test_a_worker_that_cannot_be_replaced_yet_is_replaced_later(tmp_path: Path) -> None:
+    config = listed(tmp_path)
+    named = tmp_path / "name.txt"
+    with live.running(config, "--workers", "2") as server:
+        named.rename(tmp_path / "away.txt")
+        (gone, *_) = sorted(before := children(server.pid))
+        os.kill(gone, signal.SIGKILL)
+        assert comes_true(lambda: len(children(server.pid) - before) == 1)
+        assert everywhere(server) == {"first"}
+        (tmp_path / "away.txt").rename(named)
+        lines = len(server.lines())
+        os.kill(max(before), signal.SIGKILL)
+        assert comes_true(lambda: len(children(server.pid) - before) == 2)
+        assert everywhere(server) == {"first"}
+        assert len(server.lines()) == lines + 20
 
 
 UNOPENED = """
