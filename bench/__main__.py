@@ -34,7 +34,7 @@ _FAILURES = (NotServing, ProofFailed, LoadFailed, ThreadEnded, PeersMissing, OSE
 def main(
     scenario: tuple[str, ...], rounds: int, seconds: int, connections: int, json_path: Path | None
 ) -> None:
-    """Measure what a policy call costs. Without a SCENARIO: all but plain-query and self-check."""
+    """Measure what a policy call costs. Without a SCENARIO: those that take seconds."""
     signal.signal(signal.SIGTERM, _leave)
     try:
         require_wrk()

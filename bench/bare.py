@@ -1,10 +1,12 @@
 """The unit of measure: an aiohttp application that answers constant bytes and does nothing else.
 
-Run as ``python -m bench.bare PORT REPLY``. REPLY names a file; its content is sent as the JSON
-body of every ``GET /policy/v1/service/configuration``. Access log off, uvloop where installed.
+Run as ``python -m bench.bare PORT REPLY [CERTIFICATE KEY]``. REPLY names a file; its content is
+sent as the JSON body of every ``GET /policy/v1/service/configuration``. It keeps no access log, and
+runs on uvloop where that is installed.
 """
 
 import asyncio
+import ssl
 import sys
 from pathlib import Path
 
@@ -33,6 +35,12 @@ def new_loop() -> asyncio.AbstractEventLoop:
     return uvloop.new_event_loop()
 
 
+def _tls(certificate: str, key: str) -> ssl.SSLContext:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate, key)
+    return context
+
+
 def main() -> None:
     """Serve on loopback until SIGTERM or SIGINT."""
     port, reply = int(sys.argv[1]), Path(sys.argv[2]).read_bytes()
@@ -44,6 +52,7 @@ def main() -> None:
         print=None,
         shutdown_timeout=1.0,
         loop=new_loop(),
+        ssl_context=_tls(*sys.argv[3:5]) if len(sys.argv) > 3 else None,
     )
 
 

@@ -1,6 +1,6 @@
 """What every scenario needs: cores, credentials, a folder to work in, and a voice."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,9 +36,9 @@ class Lab:
         """The Authorization header of every call."""
         return authorization(self.password)
 
-    def ours(self, name: str, config: Table) -> Launch:
-        """Our server with ``config``, credentials and audit file added."""
-        return launches.ours(name, config, self.password, self.folder)
+    def ours(self, name: str, config: Table, sites: Sequence[Path] = ()) -> Launch:
+        """Our server with ``config``, credentials and audit file added; ``sites`` as installed."""
+        return launches.ours(name, config, self.password, self.folder, sites)
 
     def serve(self, launch: Launch, traffic: Traffic) -> AbstractContextManager[Server]:
         """A running server, ready for ``traffic``."""
@@ -54,7 +54,7 @@ class Lab:
         """``server`` as a target of wrk, its calls written down."""
         path = self.folder / f"{server.launch.name}.calls"
         write_for_wrk(traffic, self.password, path)
-        return load.Target(server.launch.name, server.port, path)
+        return load.Target(server.launch.name, server.port, path, tls=server.launch.tls)
 
     def load(self, targets: list[load.Target], seconds: int) -> dict[str, load.Totals]:
         """All ``targets`` under load at once; totals by name."""

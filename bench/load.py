@@ -39,6 +39,7 @@ class Target:
     name: str
     port: int
     calls: Path
+    tls: bool = False
 
 
 def require_wrk() -> str:
@@ -80,7 +81,8 @@ def run(
 
 def _command(wrk: str, target: Target, seconds: int, connections: int) -> list[str]:
     options = ["-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "20s", "-s", str(_SCRIPT)]
-    return [wrk, *options, f"http://127.0.0.1:{target.port}", "--", str(target.calls)]
+    scheme = "https" if target.tls else "http"
+    return [wrk, *options, f"{scheme}://127.0.0.1:{target.port}", "--", str(target.calls)]
 
 
 def _totals(name: str, child: subprocess.Popen[str], seconds: int, *, any_status: bool) -> Totals:

@@ -42,7 +42,7 @@ def check_all(server: Server, traffic: Traffic, authorization: str) -> None:
     lanes = [range(first, TARGETS, _LANES) for first in range(_LANES)]
 
     def walk(lane: Sequence[int]) -> None:
-        with asking(server.port, authorization) as ask:
+        with asking(server.port, authorization, tls=server.launch.tls) as ask:
             for index in lane:
                 _check_reply(server, traffic, index, ask(traffic.targets[index]))
 

@@ -3,19 +3,16 @@
 from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 
-from bench import contests, cpu, launches, pauses, startup
-from bench.company import Contender, beside_bare
+from bench import conditions, contests, launches, rooms, startup
+from bench.company import beside_bare
 from bench.duel import Duel, fight
-from bench.findings import Finding, aim, goal, single
+from bench.findings import Finding, aim, goal
 from bench.lab import Lab
 from bench.toml import Table
 from bench.traffic import PER_CALL, PREPARED, Traffic, calls
 
-FEW, MANY = 10, 100_000
 _STARTS = 9
-_GC_SECONDS = 10
 _ABSTAINING = 10
-_MB = 1e6
 
 
 def self_check(lab: Lab) -> list[Finding]:
@@ -73,46 +70,6 @@ def full_45_fields(lab: Lab) -> list[Finding]:
     return [_made(lab, "full-45-fields", "full", 0.6)]
 
 
-def rooms(lab: Lab) -> list[Finding]:
-    """Cost per call and memory with 100,000 rooms against 10."""
-    few, many = (
-        (lab.ours(f"rooms-{count}", _with_rooms(count)), _room_calls(count))
-        for count in (FEW, MANY)
-    )
-    with beside_bare(lab, [few, many]) as contenders:
-        first = _surplus_memory(contenders)
-        duel = fight(lab, contenders)
-        then = _surplus_memory(contenders)
-    names = [one.name for one in contenders[:2]]
-    detail = duel.described({names[0]: "10 rooms", names[1]: "100,000 rooms"})
-    pss = max(first.pss, then.pss) / _MB
-    rss = max(first.rss, then.rss) / _MB
-    flat = duel.ratio(names[1], names[0])
-    return [
-        Finding("rooms", "100,000 rooms over 10 rooms", flat, "x", goal(1.10), detail),
-        Finding(
-            "rooms", "memory of 100,000 rooms", single(pss), "MB", goal(80), f"RSS {rss:.0f} MB"
-        ),
-    ]
-
-
-def gc_pause(lab: Lab) -> list[Finding]:
-    """The longest garbage collection pause while serving with 100,000 rooms."""
-    found = pauses.measure(lab, _with_rooms(MANY), _room_calls(MANY), _GC_SECONDS)
-    kinds = {"longest pause under load": found.natural, "full collection, forced": found.forced}
-    return [
-        Finding(
-            "gc-pause",
-            what,
-            single(longest.cpu * 1e3),
-            "ms",
-            goal(5),
-            f"longest of {longest.count}, CPU time; by the clock {longest.clock * 1e3:.2f} ms",
-        )
-        for what, longest in kinds.items()
-    ]
-
-
 def start_up(lab: Lab) -> list[Finding]:
     """Spawn to first 200, against a bare aiohttp program."""
     launch = lab.ours("starting", launches.shipped_config())
@@ -128,8 +85,9 @@ def start_up(lab: Lab) -> list[Finding]:
 SCENARIOS: Mapping[str, Callable[[Lab], list[Finding]]] = {
     "shipped": shipped,
     "per-call": per_call,
-    "rooms": rooms,
-    "gc-pause": gc_pause,
+    "rooms": rooms.hundred_thousand,
+    "gc-pause": rooms.gc_pause,
+    "million-rooms": rooms.million,
     "start-up": start_up,
     "ten-plugins": ten_plugins,
     "eight-fields": eight_fields,
@@ -137,10 +95,13 @@ SCENARIOS: Mapping[str, Callable[[Lab], list[Finding]]] = {
     "peers": contests.peers,
     "express": contests.express,
     "latency": contests.latency,
+    "unconfigured": conditions.unconfigured,
+    "tls": conditions.tls,
+    "fsync": conditions.fsync,
     "plain-query": plain_query,
     "self-check": self_check,
 }
-ON_REQUEST = ("plain-query", "self-check")
+ON_REQUEST = ("million-rooms", "plain-query", "self-check")
 DEFAULT = tuple(name for name in SCENARIOS if name not in ON_REQUEST)
 
 
@@ -164,29 +125,3 @@ def _made(lab: Lab, scenario: str, fields: str, most: float) -> Finding:
     figure = duel.surplus("anew", "prepared", "bare")
     detail = duel.described({"prepared": "prepared", "anew": "anew"})
     return Finding(scenario, "made anew over prepared", figure, "A", goal(most), detail)
-
-
-def _with_rooms(count: int) -> Table:
-    tables = {
-        f"sip:room{n:05}@example.com": {"name": f"Room {n:05}", "service_tag": f"tag-{n:05}"}
-        for n in range(count)
-    }
-    room_plugin: Table = {"priority": 20, "settings": {"rooms": tables}}
-    return launches.with_plugins(launches.shipped_config(), {"rooms": room_plugin})
-
-
-def _room_calls(count: int) -> Traffic:
-    stride = max(1, count // 4096)
-
-    def number(n: int) -> str:
-        return f"{n * stride % count:05}"
-
-    return calls(
-        lambda n: f"sip:room{number(n)}@example.com",
-        lambda n: {"name": f"Room {number(n)}", "service_tag": f"tag-{number(n)}"},
-    )
-
-
-def _surplus_memory(contenders: list[Contender]) -> cpu.Memory:
-    few, many = (cpu.memory(one.server.pid) for one in contenders[:2])
-    return many - few

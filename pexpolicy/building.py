@@ -20,6 +20,7 @@ from pexpolicy.names import DeclaredNames
 from pexpolicy.plugins import Plugin, advice_of, build, link, observer
 from pexpolicy.policy import Policy
 from pexpolicy.problems import Advice, Problem
+from pexpolicy.progress import Stage, silent
 
 
 def build_policy(
@@ -28,6 +29,7 @@ def build_policy(
     available: Mapping[str, Available] | None = None,
     log: Log | None = None,
     clock: Clock = time.perf_counter,
+    stage: Stage = silent,
 ) -> Policy:
     """Build all that a configuration asks for; raises ``ConfigError`` with everything that is
     wrong.
@@ -36,7 +38,7 @@ def build_policy(
     ``plugin_dirs``.
     """
     found, problems = discover(settings.plugin_dirs) if available is None else (available, [])
-    plugins, unbuilt = build(settings.plugins, found, settings.path.parent)
+    plugins, unbuilt = build(settings.plugins, found, settings.path.parent, stage)
     advice, failed = advice_of(plugins)
     names = DeclaredNames(settings.infinity) if settings.infinity else None
     unknown = list(_undeclared(plugins, names)) if names is not None else []
@@ -75,6 +77,7 @@ def policy_from(
     also: Callable[[Settings], list[Problem]] = lambda _: [],
     *,
     log: Log | None = None,
+    stage: Stage = silent,
 ) -> Policy:
     """The policy of a configuration file; raises ``ConfigError`` with everything that is wrong.
 
@@ -82,7 +85,7 @@ def policy_from(
     be used of a broken file is built too, so that the errors of plugins are told with it.
     """
     try:
-        settings = load(path)
+        settings = load(path, stage)
     except ConfigError as error:
         if error.salvaged is None:
             raise
@@ -94,7 +97,7 @@ def policy_from(
         raise ConfigError(path, problems) from None
     problems = also(settings)
     try:
-        policy = build_policy(settings, log=log)
+        policy = build_policy(settings, log=log, stage=stage)
     except ConfigError as error:
         raise ConfigError(path, [*problems, *error.problems]) from None
     if problems:

@@ -15,6 +15,7 @@ import pydantic
 from pydantic import BaseModel, ConfigDict, SecretStr
 
 from pexpolicy.problems import Key, Problem, problems_of
+from pexpolicy.progress import Stage, silent
 from pexpolicy.sources import UnreadableError, read_secret
 from pexpolicy.tables import (
     AuditTable,
@@ -86,10 +87,11 @@ class Settings:
         return self.path.parent / path
 
 
-def load(path: Path) -> Settings:
+def load(path: Path, stage: Stage = silent) -> Settings:
     """Read and check a configuration file; raises ``ConfigError`` with everything that is wrong."""
     try:
         content = path.read_bytes()
+        stage(f"reading {path.name}, {len(content) / 1e6:.1f} MB")
         document = _parsed(content.decode("utf-8-sig"))
     except OSError as error:
         raise ConfigError(path, [Problem((), f"cannot be read: {error.strerror}")]) from None
@@ -100,6 +102,7 @@ def load(path: Path) -> Settings:
         if "Invalid value" in text:
             text += '; text stands in quotes, as in name = "Engineering"'
         raise ConfigError(path, [Problem((), text)]) from None
+    stage(f"checking {path.name}")
     return from_document(document, path, hashlib.sha256(content).hexdigest()[:16])
 
 

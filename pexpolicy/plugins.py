@@ -26,6 +26,7 @@ from pexpolicy.discovery import MARK, Available
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.faults import blame
 from pexpolicy.problems import Advice, Key, Problem, problems_of
+from pexpolicy.progress import Stage, silent
 from pexpolicy.tables import PluginTable
 from pexpolicy.threads import Threads
 from pexpolicy.unbuildable import Unbuildable
@@ -87,7 +88,10 @@ class Plugin:
 
 
 def build(
-    tables: Mapping[str, PluginTable], found: Mapping[str, Available], root: Path
+    tables: Mapping[str, PluginTable],
+    found: Mapping[str, Available],
+    root: Path,
+    stage: Stage = silent,
 ) -> tuple[list[Plugin], list[Problem]]:
     """Build each configured plugin, in the order in which they are asked; all errors at once.
 
@@ -101,6 +105,7 @@ def build(
             guess = did_you_mean(name, found) or "; installed: " + (", ".join(found) or "none")
             problems.append(Problem(key, f"no plugin of this name is installed{guess}"))
             continue
+        stage(f"building the plugin {name}")
         try:
             plugins.append(_build_one(available, table, root))
         except Unbuildable as error:

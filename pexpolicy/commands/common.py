@@ -17,6 +17,7 @@ from pexpolicy.hidden import hide
 from pexpolicy.logs import console_log
 from pexpolicy.policy import Policy
 from pexpolicy.problems import Problem
+from pexpolicy.progress import told
 
 EX_CONFIG = 78
 """Exit code of a configuration that cannot be used (sysexits.h)."""
@@ -36,7 +37,8 @@ config_option = click.option(
 def built(path: Path, also: Callable[[Settings], list[Problem]] = lambda _: []) -> Policy:
     """The policy of a configuration, or every error on standard error and exit code 78."""
     try:
-        return policy_from(path, also, log=console_log())
+        with told(lambda line: click.echo(line, err=True)) as stage:
+            return policy_from(path, also, log=console_log(), stage=stage)
     except ConfigError as error:
         fail(error)
 

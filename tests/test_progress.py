@@ -1,0 +1,37 @@
+"""Who waits for a large configuration is told what is being done."""
+
+import queue
+
+from pexpolicy.building import policy_from
+from pexpolicy.progress import told
+from tests.live import SHIPPED
+
+
+def test_what_is_quick_is_not_spoken_of() -> None:
+    said: list[str] = []
+    with told(said.append) as stage:
+        stage("reading config.toml")
+    assert said == []
+
+
+def test_each_stage_is_named_with_the_time_it_has_taken() -> None:
+    said: queue.Queue[str] = queue.Queue()
+    with told(said.put, patience=0.0, every=0.01) as stage:
+        stage("reading config.toml")
+        while not (line := said.get(timeout=5)).startswith("reading config.toml (0 s)"):
+            assert line == "starting (0 s)"
+        stage("building the plugin rooms")
+        while not said.get(timeout=5).startswith("building the plugin rooms"):
+            pass
+
+
+def test_the_stages_of_a_policy_are_reading_checking_and_each_plugin() -> None:
+
+    stages: list[str] = []
+    policy_from(SHIPPED, stage=stages.append).close()
+    assert stages == [
+        "reading config.toml, 0.0 MB",
+        "checking config.toml",
+        "building the plugin domains",
+        "building the plugin rooms",
+    ]
