@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pexpolicy.aftermath import Aftermath, Observer
+from pexpolicy.audit.checkpoints import KeyUnusableError, private_key
 from pexpolicy.chain import Chain, Clock, Log
 from pexpolicy.config import ConfigError, Settings, load
 from pexpolicy.contract.refusal import DecisionError
@@ -42,7 +43,7 @@ def build_policy(
     advice, failed = advice_of(plugins)
     names = DeclaredNames(settings.infinity) if settings.infinity else None
     unknown = list(_undeclared(plugins, names)) if names is not None else []
-    problems = [*problems, *unbuilt, *failed, *unknown]
+    problems = [*problems, *unbuilt, *failed, *unknown, *_unusable_key(settings)]
     if problems:
         for plugin in plugins:
             plugin.close()
@@ -123,6 +124,17 @@ def _undeclared(plugins: Iterable[Plugin], names: DeclaredNames) -> Iterable[Pro
                 refusal = error.refusal
                 where = ("plugins", plugin.name, "settings", *key, refusal.field)
                 yield Problem(where, refusal.rule)
+
+
+def _unusable_key(settings: Settings) -> Iterable[Problem]:
+    """A key that the audit cannot sign with."""
+    if settings.sign_key is None:
+        return
+    try:
+        private_key(settings.sign_key.get_secret_value())
+    except KeyUnusableError as error:
+        name = "sign_key_env" if settings.audit.sign_key_env is not None else "sign_key_file"
+        yield Problem(("audit", name), str(error))
 
 
 def _own_advice(settings: Settings, plugins: Iterable[Plugin]) -> Iterable[Advice]:

@@ -13,7 +13,6 @@ from contextlib import asynccontextmanager, redirect_stdout
 from aiohttp import web
 
 from pexpolicy.audit import Audit, audit_of
-from pexpolicy.audit.checkpoints import KeyUnusableError
 from pexpolicy.chain import Log
 from pexpolicy.config import ConfigError
 from pexpolicy.credentials import BasicAuth
@@ -75,9 +74,6 @@ async def serve(
     except OSError as error:
         text = f"{error.filename} cannot be opened: {error.strerror}"
         raise ConfigError(settings.path, [Problem(("audit", "path"), text)]) from None
-    except KeyUnusableError as error:
-        key = "sign_key_env" if settings.audit.sign_key_env else "sign_key_file"
-        raise ConfigError(settings.path, [Problem(("audit", key), str(error))]) from None
     audit.begin(loop)
     loop.add_signal_handler(signal.SIGUSR1, audit.reopen)
     # Standard output is the audit's alone: what plugins print would stand between its lines.
