@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from pexpolicy import __version__, notify
 from pexpolicy.admin.listener import Operators, watching
 from pexpolicy.audit import Audit, audit_of
-from pexpolicy.audit.checkpoints import KeyUnusableError
 from pexpolicy.chain import Log
 from pexpolicy.config import ConfigError, Settings
 from pexpolicy.draining import drain
@@ -98,9 +97,6 @@ def _opened(settings: Settings) -> Audit:
     except OSError as error:
         text = f"{error.filename} cannot be opened: {error.strerror}"
         raise ConfigError(settings.path, [Problem(("audit", "path"), text)]) from None
-    except KeyUnusableError as error:
-        key = "sign_key_env" if settings.audit.sign_key_env else "sign_key_file"
-        raise ConfigError(settings.path, [Problem(("audit", key), str(error))]) from None
 
 
 async def _begun(

@@ -1,10 +1,11 @@
 """`pexpolicy audit`, on what a server has written."""
 
 import json
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from click.testing import CliRunner, Result
@@ -13,7 +14,9 @@ from multidict import MultiDict
 from pexpolicy.audit.command import audit
 from pexpolicy.audit.criteria import moment
 from pexpolicy.redaction import redaction_of
+from pexpolicy.tables import AuditTable
 from tests import wire
+from tests.live import ROOT
 from tests.toys import always, plugin, raises, serve, settings
 from tests.toys import policy as made
 
@@ -196,3 +199,21 @@ def test_a_time_may_be_so_long_ago_or_a_date() -> None:
     assert moment("2d", now) == now - timedelta(days=2)
     assert moment("2026-11-26T09:00+02:00", now) == now.replace(hour=7)
     assert moment("2026-11-26", now).astimezone().hour == 0
+
+
+def test_every_command_and_each_option_of_the_page_exists() -> None:
+    page = (ROOT / "docs" / "audit.md").read_text()
+    named = set(re.findall(r"pexpolicy audit (\w+)", page))
+    assert named == set(audit.commands)
+    options = {
+        option
+        for command in audit.commands.values()
+        for parameter in command.params
+        for option in parameter.opts
+    }
+    assert set(re.findall(r"(?<!\w)--[a-z][a-z-]+", page)) <= {*options, "--only"}
+
+
+@pytest.mark.parametrize("level", get_args(AuditTable.model_fields["level"].annotation))
+def test_every_level_is_on_the_page(level: str) -> None:
+    assert f"\n| `{level}` | " in (ROOT / "docs" / "audit.md").read_text()

@@ -16,8 +16,8 @@ from tests.audit.places import Faulty, Place, body, faults, lines, wait_until
 FSYNC = Promise()
 REQUIRED = Promise(answers=False, least=Kept.SPOOLED)
 MEMORY = Promise(waits=False, syncs=False)
-BRIEF = 0.05
-"""Seconds instead of the 0.25 that a reply waits."""
+BRIEF = 0.2
+"""Seconds that a reply waits where it is to wait in vain."""
 
 
 class Hung:
@@ -43,9 +43,11 @@ class Hung:
 
 
 @contextmanager
-def grouped(place: Place, promise: Promise, room: int = 1 << 20) -> Iterator[Grouped]:
+def grouped(
+    place: Place, promise: Promise, room: int = 1 << 20, limit: float = 10.0
+) -> Iterator[Grouped]:
 
-    sink = Grouped(place.journal, promise, room, limit=BRIEF)
+    sink = Grouped(place.journal, promise, room, limit)
     try:
         yield sink
     finally:
@@ -84,7 +86,7 @@ async def test_replies_that_wait_together_share_a_sync(tmp_path: Path) -> None:
 async def test_no_reply_waits_for_a_file_that_hangs_and_no_line_is_lost(tmp_path: Path) -> None:
     place = Place(tmp_path)
     hung = Hung(place.file)
-    with grouped(place, FSYNC) as sink:
+    with grouped(place, FSYNC, limit=BRIEF) as sink:
         hung.hang()
         began = time.monotonic()
         assert all(await asyncio.gather(*(answer(sink, n) for n in range(5))))
@@ -99,7 +101,9 @@ async def test_a_decision_that_must_be_recorded_is_not_sent_when_the_file_hangs(
 ) -> None:
     place = Place(tmp_path, room=0)
     hung = Hung(place.file)
-    with grouped(place, REQUIRED) as sink:
+    # How long the disk of this machine takes is not the question.
+    place.file.sync = lambda: None  # type: ignore[method-assign]
+    with grouped(place, REQUIRED, limit=BRIEF) as sink:
         assert await answer(sink, 0)
         hung.hang()
         began = time.monotonic()

@@ -93,6 +93,13 @@ def test_a_named_pipe_holds_nobody_up(tmp_path: Path) -> None:
     os.close(reader)
 
 
+def test_a_key_that_cannot_sign_is_an_error_of_the_configuration(tmp_path: Path) -> None:
+    path = tmp_path / "sign.pem"
+    path.write_text("no key")
+    with pytest.raises(ConfigError, match=r"audit\.sign_key_file: is no private key in PEM"):
+        toys.policy({}, audit={"path": "audit.jsonl", "sign_key_file": str(path)})
+
+
 def test_a_spool_that_is_not_there_is_told(tmp_path: Path) -> None:
     built = toys.policy({}, audit={"path": "audit.jsonl", "spool": str(tmp_path / "missing")})
     assert ["audit.spool: there is no folder" in str(advice) for advice in built.advice] == [True]

@@ -24,6 +24,7 @@ def chosen(options: argparse.Namespace) -> dict[str, Experiment]:
     n, s = options.rounds, options.seconds
     return {
         "killed": lambda folder: experiments.killed(folder, options.kills, options.calls),
+        "shared": lambda folder: experiments.shared(folder, n, options.calls),
         "disk_full": lambda folder: experiments.disk_full(folder, n, 3.0),
         "read_only": lambda folder: experiments.read_only(folder, n, 3.0),
         "deleted": lambda folder: experiments.deleted(folder, n * 3),

@@ -56,6 +56,29 @@ async def killed(folder: Path, kills: int, calls: int) -> Finding:
     return finding
 
 
+async def shared(folder: Path, kills: int, calls: int) -> Finding:
+    """Two servers write one file, which they rotate, and one of them is killed again and again."""
+    finding = Finding("two servers, one file", f"{kills} SIGKILL of one")
+    other = folder / "other"
+    other.mkdir()
+    table = f'path = "{folder}/audit.jsonl"\nrotate_mb = 1'
+    staying = await Server(folder, table).start()
+    ids: list[str] = []
+    async with load(staying.port, CONNECTIONS // 2) as answers:
+        for _ in range(kills):
+            server = await Server(other, table).start()
+            async with load(server.port, CONNECTIONS // 2) as of_other:
+                await asyncio.to_thread(_wait_for, of_other, calls)
+                await server.stop(signal.SIGKILL)
+            ids += of_other.ids
+    await staying.stop()
+    finding.longest = answers.longest
+    paths = left(folder)
+    finding.notes.append(f"{len(paths) - 1} rotations")
+    await asyncio.to_thread(check, finding, ids + answers.ids, paths)
+    return finding
+
+
 def _wait_for(answers: Answers, count: int) -> None:
     wait_until(lambda: len(answers.ids) >= count, 300.0)
 

@@ -43,6 +43,10 @@ async def test_a_kill_under_load(tmp_path: Path) -> None:
     held(await experiments.killed(tmp_path, 1, 200), 200)
 
 
+async def test_two_servers_write_one_file(tmp_path: Path) -> None:
+    held(await experiments.shared(tmp_path, 1, 100), 100)
+
+
 @needs_mounts
 async def test_a_full_disk(tmp_path: Path) -> None:
     try:
