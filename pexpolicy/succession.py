@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from collections.abc import Callable
 
 from pexpolicy.access.gate import Gate
 from pexpolicy.hidden import hide
@@ -12,11 +13,27 @@ from pexpolicy.policy import Policy
 from pexpolicy.server import Service
 
 
-class Succession:
-    """The regimes of one service, the first of which is open already."""
+def clear_away() -> None:
+    """Free what a regime was made of, now that nothing uses it.
 
-    def __init__(self, service: Service, first: Lifetime) -> None:
+    What was frozen with it would never be looked at again, and it holds cycles.
+    """
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()
+
+
+class Succession:
+    """The regimes of one service, the first of which is open already.
+
+    ``cleared`` is called behind the end of each.
+    """
+
+    def __init__(
+        self, service: Service, first: Lifetime, cleared: Callable[[], None] = clear_away
+    ) -> None:
         self.service = service
+        self._cleared = cleared
         self._current = first
         self._leaving: dict[Lifetime, asyncio.Task[None]] = {}
 
@@ -43,10 +60,7 @@ class Succession:
     async def _close(self, lifetime: Lifetime) -> None:
         await lifetime.close()
         del self._leaving[lifetime]
-        # What was frozen with the old policy would never be looked at again, and it holds cycles.
-        gc.unfreeze()
-        gc.collect()
-        gc.freeze()
+        self._cleared()
 
     async def end(self) -> None:
         """Close every regime."""

@@ -1,5 +1,6 @@
 """Plugins that lie in a directory come in through the same door as those that packages bring."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 from pexpolicy import hooks
 from pexpolicy.building import build_policy
 from pexpolicy.config import ConfigError, Settings, from_document
+from pexpolicy.discovery import MODULE_PREFIX, discover
 from pexpolicy.policy import Policy
 from tests import wire
 from tests.toys import Serve
@@ -182,3 +184,18 @@ def test_a_misspelt_hook_or_argument_is_named(
     (folder / "dropins" / "greeter.py").write_text(PLUGIN.replace(before, after))
     (text,) = problems(folder, greeter={"settings": {"name": "x"}})
     assert complaint in text
+
+
+def test_a_drop_in_that_breaks_leaves_the_one_before_it(tmp_path: Path) -> None:
+    source = "from pexpolicy import hookimpl\n\nclass Doors:\n    size = {}\n    @hookimpl\n"
+    hook = "    async def media_location(self, request): return None\n"
+    path = tmp_path / "swapped.py"
+    sizes = []
+    for size in (1, 2):
+        path.write_text(source.format(size) + hook)
+        sizes.append(discover([tmp_path])[0]["swapped"].load().size)
+    assert sizes == [1, 2]
+    path.write_text("raise ValueError('it is half done')")
+    with pytest.raises(ValueError, match="half done"):
+        discover([tmp_path])[0]["swapped"].load()
+    assert sys.modules[f"{MODULE_PREFIX}swapped"].Doors.size == 2

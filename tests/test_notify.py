@@ -10,7 +10,7 @@ import pytest
 
 from pexpolicy import notify
 from tests import live
-from tests.test_reload import command, written
+from tests.test_reload import reloaded, written
 
 WATCHDOG_US = 400_000
 
@@ -45,7 +45,7 @@ def test_systemd_is_told_of_start_reload_life_and_end(
         told(systemd, notify.READY)
         told(systemd, notify.ALIVE)
         told(systemd, notify.ALIVE)
-        assert command("reload", config).returncode == 0
+        assert reloaded(config).done
         assert "MONOTONIC_USEC=" in told(systemd, "RELOADING=1")
         told(systemd, notify.READY)
         os.kill(server.pid, signal.SIGTERM)

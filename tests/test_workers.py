@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests import live, wire
-from tests.test_reload import ROOM, comes_true, command, served, written
+from tests.test_reload import ROOM, comes_true, command, listed, reloaded, served, written
 
 
 def children(pid: int) -> set[int]:
@@ -46,13 +46,10 @@ def everywhere(server: live.Running) -> set[str]:
 def test_all_workers_reload_or_none(server: live.Running, folder: Path) -> None:
     config = folder / "config.toml"
     config.write_text(written("second"))
-    said = command("reload", config)
-    assert said.returncode == 0, said.stderr
+    assert reloaded(config).done
     assert everywhere(server) == {"second"}
     config.write_text(written("third") + "nmae = 1\n")
-    refused = command("reload", config)
-    assert refused.returncode == 78
-    assert "nmae" in refused.stderr
+    assert "nmae" in reloaded(config).problems[0]
     assert everywhere(server) == {"second"}
     config.write_text(written("fourth"))
     assert comes_true(lambda: everywhere(server) == {"fourth"})
@@ -63,7 +60,7 @@ def test_a_dead_worker_is_replaced_by_one_that_has_what_is_in_force(
 ) -> None:
     config = folder / "config.toml"
     config.write_text(written("in force"))
-    assert command("reload", config).returncode == 0
+    assert reloaded(config).done
     config.write_text("this is not TOML")
     before = children(server.pid)
     assert len(before) == 2
@@ -100,6 +97,23 @@ def test_workers_do_not_outlive_their_arbiter(tmp_path: Path) -> None:
         workers = children(server.pid)
         os.kill(server.pid, signal.SIGKILL)
         assert comes_true(lambda: not any(map(is_running, workers)))
+
+
+def test_a_worker_that_cannot_be_replaced_yet_is_replaced_later(tmp_path: Path) -> None:
+    config = listed(tmp_path)
+    named = tmp_path / "name.txt"
+    with live.running(config, "--workers", "2") as server:
+        named.rename(tmp_path / "away.txt")
+        (gone, *_) = sorted(before := children(server.pid))
+        os.kill(gone, signal.SIGKILL)
+        assert comes_true(lambda: len(children(server.pid) - before) == 1)
+        assert everywhere(server) == {"first"}
+        (tmp_path / "away.txt").rename(named)
+        lines = len(server.lines())
+        os.kill(max(before), signal.SIGKILL)
+        assert comes_true(lambda: len(children(server.pid) - before) == 2)
+        assert everywhere(server) == {"first"}
+        assert len(server.lines()) == lines + 20
 
 
 UNOPENED = """

@@ -27,8 +27,16 @@ def ask_for_reload(config: Path) -> list[Verdict | None]:
                 # A server that was killed leaves its socket behind.
                 path.unlink(missing_ok=True)
                 continue
-            connection.sendall(RELOAD)
-            with connection.makefile("rb") as replies:
-                said = replies.readline()
+            said = _answer(connection)
             verdicts.append(msgspec.json.decode(said, type=Verdict) if said else None)
     return verdicts
+
+
+def _answer(connection: socket.socket) -> bytes:
+    """The line that answers the command; empty from a server that ends instead."""
+    try:
+        connection.sendall(RELOAD)
+        with connection.makefile("rb") as replies:
+            return replies.readline()
+    except ConnectionError:
+        return b""

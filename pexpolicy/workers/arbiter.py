@@ -173,7 +173,7 @@ class PolicyArbiter(Arbiter):
         if isinstance(report, Serving):
             self._serving.add(worker)
             self._announce(report)
-        elif isinstance(report, Refused) and worker not in self._serving:
+        elif isinstance(report, Refused) and not self._announced:
             self.refusal = report.problems
         self._rounds.hear(worker, report)
 

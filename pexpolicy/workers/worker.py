@@ -32,9 +32,11 @@ if TYPE_CHECKING:
 BEAT = 1.0
 """Seconds between two signs of life for the arbiter."""
 AGAIN = 1.0
-"""Seconds until a worker that cannot serve tries again."""
+"""Seconds until a worker that cannot serve makes place for another."""
 CANNOT_SERVE = 4
 """Exit code by which gunicorn's arbiter ends, rather than to start the same worker again."""
+TRY_AGAIN = 1
+"""Exit code by which it starts another, with what is in force by then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,28 +113,20 @@ class PolicyWorker(Worker):
             self._log, self._task.build, occasions, answering, ending.leave_within
         )
         try:
-            policy = await self._built()
+            policy = await aside(lambda: self._task.build(self._task.content))
             leftovers = await serve(policy, self._listeners, around)
         except ConfigError as error:
-            writer.write(framed(Refused(tuple(map(str, error.problems)))))
-            await writer.drain()
+            problems = tuple(map(str, error.problems))
             if self._task.may_wait:
+                self._log.warning("a worker cannot serve yet", problems=problems)
                 await asyncio.sleep(AGAIN)
-            sys.exit(CANNOT_SERVE if not self._task.may_wait else 1)
+                sys.exit(TRY_AGAIN)
+            writer.write(framed(Refused(problems)))
+            await writer.drain()
+            sys.exit(CANNOT_SERVE)
         beating.cancel()
         writer.close()
         return leftovers
-
-    async def _built(self) -> Policy:
-        """The policy; raises ``ConfigError`` where nobody waits for a better configuration."""
-        while True:
-            try:
-                return await aside(lambda: self._task.build(self._task.content))
-            except ConfigError as error:
-                if not self._task.may_wait:
-                    raise
-                self._log.warning("a worker waits for files", problems=[*map(str, error.problems)])
-                await asyncio.sleep(AGAIN)
 
     async def _beat(self) -> None:
         """Give signs of life, as long as the event loop turns."""

@@ -75,6 +75,6 @@ async def asked(port: int) -> AsyncIterator[Heard]:
 
 
 def decision_of(call: Call) -> tuple[str, str]:
-    """The id of a decision, and the name of the room in it."""
+    """The id of a decision, and the name of the room in it, empty where there is none."""
     reply = json.loads(call.body)
-    return reply["decision_id"], reply["result"]["name"]
+    return reply["decision_id"], reply.get("result", {}).get("name", "")

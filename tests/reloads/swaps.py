@@ -14,9 +14,11 @@ plugin_dirs = ["plugins"]
 path = "audit.jsonl"
 [plugins.odd]
 priority = 1
+timeout = 4.0
 settings.number = {number}
 [plugins.even]
 priority = 2
+timeout = 4.0
 settings.number = {number}
 """
 PLUGIN = """
@@ -83,9 +85,9 @@ async def swap(folder: Path, reloads: int, *arguments: str) -> Swapped:
         line = lines[decision_id]
         # The first configuration was not reloaded, so its hash is told by nobody.
         known = hashes.get(line["config_hash"], "0")
-        by = "odd" if int(name) % 2 else "even"
-        if not known == name == line["sent"]["name"] or line["decided_by"] != by:
-            mixed.append(f"{name} by {line['decided_by']}, of configuration {known}")
+        by = "odd" if int(known) % 2 else "even"
+        if known != name or line["decided_by"] != by:
+            mixed.append(f"{name!r} of configuration {known}, {line['steps']}")
     return Swapped(reloads, heard, mixed)
 
 

@@ -1,0 +1,186 @@
+"""One configuration after the other: who decides which call, and when plugins close."""
+
+import asyncio
+import gc
+import sys
+import threading
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from multidict import MultiDict
+
+from pexpolicy import Conference, hookimpl
+from pexpolicy.audit import open_audit
+from pexpolicy.config import ConfigError
+from pexpolicy.lifetime import Lifetime
+from pexpolicy.regime import regime_of
+from pexpolicy.reload.aside import aside
+from pexpolicy.reload.reloading import Reloads
+from pexpolicy.server import Service
+from pexpolicy.succession import Succession
+from tests import toys
+
+
+class Gate:
+    """Keeps calls waiting until it is opened."""
+
+    def __init__(self) -> None:
+        self._event = asyncio.Event()
+
+    async def passed(self) -> None:
+        await self._event.wait()
+
+    async def let_all_pass(self) -> None:
+        self._event.set()
+        self._event = asyncio.Event()
+        await settled()
+
+
+async def settled() -> None:
+    """Until nothing happens any more by itself."""
+    for _ in range(30):
+        await asyncio.sleep(0)
+
+
+def numbered(number: int, life: list[str], gate: Gate, fails: bool = False) -> type:
+    """A plugin that answers with its number once the gate is open, and notes its life."""
+
+    class Numbered:
+        def __init__(self, settings: object) -> None:
+            assert self is not settings
+
+        @hookimpl
+        @asynccontextmanager
+        async def lifespan(self) -> Any:
+            if fails:
+                raise OSError("it does not open")
+            life.append(f"open {number}")
+            yield
+            life.append(f"close {number}")
+
+        @hookimpl
+        async def service_configuration(self, request: object) -> Conference:
+            await gate.passed()
+            return Conference(name=str(number), service_tag="x")
+
+    return Numbered
+
+
+async def begun(life: list[str], gate: Gate) -> Succession:
+    first = Lifetime(
+        regime_of(toys.policy({"toy": numbered(0, life, gate)}), open_audit(Path("/dev/null")))
+    )
+    await first.open()
+    # A test program holds so much that looking through it takes longer than a call may.
+    return Succession(Service(first.regime, toys.Log()), first, lambda: None)
+
+
+async def asked(service: Service) -> str:
+    """A call as the service makes it: with one regime from its beginning to its end."""
+    regime = service.regime
+    regime.calls.under_way += 1
+    try:
+        name = "service_configuration"
+        answer = await regime.policy.answer(name, MultiDict(), "", "an id")
+    finally:
+        regime.calls.end()
+    return str(answer.outcome.decision.set_fields()["name"])
+
+
+@settings(max_examples=40)
+@given(st.lists(st.sampled_from(["call", "swap", "answer"]), max_size=20))
+def test_each_call_keeps_to_its_configuration_and_each_closes_behind_its_last(
+    events: list[str],
+) -> None:
+    async def live() -> None:
+        life: list[str] = []
+        gate = Gate()
+        succession = await begun(life, gate)
+        number = 0
+        calls: list[tuple[int, asyncio.Task[str]]] = []
+        for event in events:
+            if event == "call":
+                calls.append((number, asyncio.create_task(asked(succession.service))))
+            elif event == "swap":
+                number += 1
+                policy = toys.policy({"toy": numbered(number, life, gate)})
+                successor = Lifetime(regime_of(policy, open_audit(Path("/dev/null"))))
+                await successor.open()
+                succession.follow(successor)
+            else:
+                await gate.let_all_pass()
+            await settled()
+            busy = {begun for begun, task in calls if not task.done()}
+            closed = {int(line.split()[1]) for line in life if line.startswith("close")}
+            assert not busy & closed
+            assert number not in closed
+        await gate.let_all_pass()
+        for begun_with, call in calls:
+            assert await call == str(begun_with)
+        await succession.end()
+        assert sorted(life) == sorted(
+            f"{w} {n}" for w in ("open", "close") for n in range(number + 1)
+        )
+
+    asyncio.run(live())
+
+
+async def test_a_configuration_that_does_not_open_changes_nothing() -> None:
+    life: list[str] = []
+    succession = await begun(life, Gate())
+    before = succession.service.regime
+    made = toys.policy({"toy": numbered(1, life, Gate(), fails=True)})
+    reloads = Reloads(succession, before.audit, lambda _: made)
+    verdict = await reloads.reload()
+    (problem,) = verdict.problems
+    assert "plugins.toy" in problem
+    assert "its lifespan failed: OSError: it does not open" in problem
+    assert succession.service.regime is before
+    assert (reloads.state.last_successful, reloads.state.refused) == (False, 1)
+    await succession.end()
+    assert life == ["open 0", "close 0"]
+
+
+async def test_a_fault_of_ours_is_a_refusal_too() -> None:
+    succession = await begun([], Gate())
+
+    def build(_: bytes | None) -> Any:
+        raise ZeroDivisionError
+
+    verdict = await Reloads(succession, succession.service.regime.audit, build).reload()
+    assert "ZeroDivisionError" in verdict.problems[0]
+    await succession.end()
+
+
+async def test_work_aside_leaves_the_interpreter_as_it_was() -> None:
+    turn, collecting = sys.getswitchinterval(), gc.isenabled()
+
+    def work() -> str:
+        assert sys.getswitchinterval() < turn
+        assert not gc.isenabled()
+        return threading.current_thread().name
+
+    assert await aside(work) == "pexpolicy-aside"
+    with pytest.raises(ConfigError):
+        await aside(lambda: (_ for _ in ()).throw(ConfigError(Path("x"), [])))
+    assert (sys.getswitchinterval(), gc.isenabled()) == (turn, collecting)
+
+
+async def test_work_that_nobody_waits_for_any_longer_harms_nobody() -> None:
+    let_go, ended = threading.Event(), threading.Event()
+
+    def work() -> None:
+        let_go.wait(10)
+        ended.set()
+
+    task = asyncio.create_task(aside(work))
+    await asyncio.sleep(0.01)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    let_go.set()
+    assert ended.wait(10)
