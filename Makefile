@@ -43,7 +43,8 @@ define require_python
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint fix lock bench soak fuzz chaos chaos-access reloads prove-image clean
+.PHONY: help setup run test lint fix lock bench soak fuzz chaos-upstreams chaos guards reloads \
+	chaos-access chaos-audit prove-image clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -89,14 +90,14 @@ lock: ## renew the locks to the newest versions (UPGRADE= adds only what is miss
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet $(UV)
 	@echo "pexpolicy @ ." > $(VENV)/here.txt
-	@$(COMPILE) $(UPGRADE) $(INSTALLED) --extra author --group dev -o requirements.lock
+	@$(COMPILE) $(UPGRADE) $(INSTALLED) --extra author --extra tracing --group dev -o requirements.lock
 	@$(COMPILE) $(INSTALLED) -c requirements.lock -o deploy/requirements.lock
 	@$(COMPILE) --group build -c requirements.lock -o deploy/build.lock
 	@$(COMPILE) $(UPGRADE) bench/peers/requirements.in -o bench/peers/requirements.lock
 
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-annotate --custom-compile-command "make lock"
-INSTALLED = pyproject.toml $(addsuffix /pyproject.toml,$(PLUGINS)) --extra speed \
+INSTALLED = pyproject.toml $(addsuffix /pyproject.toml,$(PLUGINS)) --extra sign --extra speed \
 	--override $(VENV)/here.txt --no-emit-package pexpolicy
 
 bench: $(STAMP) ## measure the server beside a bare aiohttp program (Linux, needs wrk)
@@ -109,8 +110,23 @@ fuzz: $(STAMP) ## a million malformed requests, and a million generated decision
 	@$(ISOLATED) $(BIN)/python -m tests.fuzz $(ARGS)
 	@$(ISOLATED) $(BIN)/python -m tests.property
 
+chaos-upstreams: $(STAMP) ## policy servers that are broken in every way, behind a server under load
+	@$(ISOLATED) $(BIN)/python -m tests.upstreams $(ARGS)
+
 chaos: $(STAMP) ## a hundred plugins that misbehave, each in a server under load
 	@$(ISOLATED) $(BIN)/python -m tests.chaos $(ARGS)
+
+guards: $(STAMP) ## restart, kill and freeze servers behind the real HAProxy and NGINX
+	@$(ISOLATED) $(BIN)/python -m tests.guard $(ARGS)
+
+reloads: $(STAMP) ## a thousand reloads under load, broken files, workers that are killed
+	@$(ISOLATED) $(BIN)/python -m tests.reloads $(ARGS)
+
+chaos-access: $(STAMP) ## slow clients, renewed certificates and guessed passwords, while nodes call
+	@$(ISOLATED) $(BIN)/python -m tests.chaos.access $(ARGS)
+
+chaos-audit: $(STAMP) ## kill, fill, delete, rotate and stall: does the audit lose a line?
+	@$(ISOLATED) $(BIN)/python -m tests.chaos.audit $(ARGS)
 
 chaos-access: $(STAMP) ## slow clients, renewed certificates and guessed passwords, while nodes call
 	@$(ISOLATED) $(BIN)/python -m tests.chaos.access $(ARGS)

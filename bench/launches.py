@@ -75,7 +75,7 @@ def _ours(
         "audit": {"path": "audit.jsonl", **audit},
     }
     file.write_text(rendered({**config, **access}))
-    options = ["serve", "--config", str(file), "--port"]
+    options = ["serve", "--config", str(file), "--admin-port", "0", "--port"]
     return Launch(
         name,
         lambda port: [sys.executable, *program, *options, str(port)],

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 
-from bench import conditions, contests, launches, rooms, startup
+from bench import conditions, contests, launches, rooms, startup, subnets
 from bench.company import beside_bare
 from bench.duel import Duel, fight
 from bench.findings import Finding, aim, goal
@@ -86,6 +86,7 @@ SCENARIOS: Mapping[str, Callable[[Lab], list[Finding]]] = {
     "shipped": shipped,
     "per-call": per_call,
     "rooms": rooms.hundred_thousand,
+    "subnets": subnets.hundred_thousand,
     "gc-pause": rooms.gc_pause,
     "million-rooms": rooms.million,
     "start-up": start_up,

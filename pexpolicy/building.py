@@ -148,6 +148,11 @@ def _own_advice(settings: Settings, plugins: Iterable[Plugin]) -> Iterable[Advic
                 f"there is no folder {folder} here; where it is missing the server does not start"
             )
             yield Advice(("audit", "path"), text)
+    if settings.audit.spool is not None:
+        folder = settings.resolve(settings.audit.spool)
+        if not folder.is_dir():
+            text = f"there is no folder {folder} here; without it lines can only wait in memory"
+            yield Advice(("audit", "spool"), text)
     for plugin in plugins:
         if plugin.can_reject and plugin.table.on_error == "skip" and plugin.table.mode == "decide":
             text = (

@@ -10,16 +10,20 @@ import click
 from pexpolicy import __version__
 
 COMMANDS = {
+    "audit": "pexpolicy.audit.command:audit",
     "check": "pexpolicy.commands.check:check",
     "explain": "pexpolicy.commands.explain:explain",
+    "export": "pexpolicy.commands.importing:export",
     "hash-password": "pexpolicy.commands.hash_password:hash_password",
     "healthcheck": "pexpolicy.commands.healthcheck:healthcheck",
+    "import": "pexpolicy.commands.importing:import_",
     "new-plugin": "pexpolicy.commands.new_plugin:new_plugin",
     "plugins": "pexpolicy.commands.plugins:plugins",
     "probe": "pexpolicy.probe.command:probe",
     "reload": "pexpolicy.commands.reload:reload",
     "schema": "pexpolicy.commands.schema:schema",
     "serve": "pexpolicy.commands.serve:serve",
+    "status": "pexpolicy.commands.status:status",
     "test": "pexpolicy.commands.test:test",
 }
 """Where each command is. It is imported when it is asked for: a start pays for no other."""

@@ -21,6 +21,7 @@ from pexpolicy.progress import Stage, silent
 from pexpolicy.sources import UnreadableError, read_secret
 from pexpolicy.tables import (
     AccessTable,
+    AdminTable,
     AuditTable,
     Document,
     EndpointName,
@@ -30,6 +31,7 @@ from pexpolicy.tables import (
     PrivacyTable,
     ServerTable,
     TlsTable,
+    TracingTable,
 )
 
 LARGE = 1_000_000
@@ -87,7 +89,11 @@ class Settings:
     limits: LimitsTable = field(default_factory=LimitsTable)
     privacy: PrivacyTable = field(default_factory=PrivacyTable)
     privacy_key: SecretStr | None = field(default=None, repr=False)
+    admin: AdminTable = field(default_factory=AdminTable)
+    admin_token: SecretStr | None = field(default=None, repr=False)
+    tracing: TracingTable | None = None
     secret_files: tuple[Path, ...] = ()
+    sign_key: SecretStr | None = field(default=None, repr=False)
 
     def resolve(self, path: str) -> Path:
         """A path in the configuration, relative to the file that it stands in."""
@@ -129,8 +135,8 @@ def from_document(document: Mapping[str, Any], path: Path, config_hash: str) -> 
     """Check a parsed configuration; raises ``ConfigError`` with everything that is wrong."""
     tables, problems = _salvage(document)
     problems += _unrejectable(tables.endpoints)
-    key = None
-    privacy = tables.privacy
+    key = token = sign_key = None
+    privacy, admin, audit = tables.privacy, tables.admin, tables.audit
     credentials, unread = credentials_of(tables.auth, path.parent)
     problems += unread
     try:
@@ -138,11 +144,22 @@ def from_document(document: Mapping[str, Any], path: Path, config_hash: str) -> 
             key = SecretStr(read_secret("key", privacy.key_env, privacy.key_file, path.parent))
     except UnreadableError as error:
         problems.append(Problem(("privacy", error.key), str(error)))
+    try:
+        if admin.token_env is not None or admin.token_file is not None:
+            token = SecretStr(read_secret("token", admin.token_env, admin.token_file, path.parent))
+    except UnreadableError as error:
+        problems.append(Problem(("admin", error.key), str(error)))
+    try:
+        if audit.sign_key_env is not None or audit.sign_key_file is not None:
+            pem = read_secret("sign_key", audit.sign_key_env, audit.sign_key_file, path.parent)
+            sign_key = SecretStr(pem)
+    except UnreadableError as error:
+        problems.append(Problem(("audit", error.key), str(error)))
     settings = Settings(
         path=path,
         config_hash=config_hash,
         server=tables.server,
-        audit=tables.audit,
+        audit=audit,
         endpoints=dict(tables.endpoints.items()),
         infinity={kind: frozenset(names) for kind, names in tables.infinity if names is not None},
         plugins=tables.plugins,
@@ -153,11 +170,15 @@ def from_document(document: Mapping[str, Any], path: Path, config_hash: str) -> 
         limits=tables.limits,
         privacy=privacy,
         privacy_key=key,
+        admin=admin,
+        admin_token=token,
+        tracing=tables.tracing,
         secret_files=tuple(
             path.parent / file
-            for file in (*secret_files_of(tables.auth), privacy.key_file)
+            for file in (*secret_files_of(tables.auth), privacy.key_file, admin.token_file)
             if file is not None
         ),
+        sign_key=sign_key,
     )
     if problems:
         raise ConfigError(path, problems, settings)

@@ -46,6 +46,12 @@ class Decision(Checked):
         assign(decision, "reason", None if reason is None else _shortened(reason))
         return decision
 
+    def because(self, reason: str) -> Self:
+        """The same with another reason; what was rendered and checked is shared."""
+        told = self.noted()
+        assign(told, "reason", _shortened(reason))
+        return told
+
     def noted(self, *warnings: str) -> Self:
         """The same with further warnings."""
         noted = type(self).__new__(type(self))

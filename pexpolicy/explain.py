@@ -11,6 +11,7 @@ from uuid_utils import uuid7
 from yarl import URL
 
 from pexpolicy.endpoints import ENDPOINTS
+from pexpolicy.parameters import Request
 from pexpolicy.policy import Answer, Policy
 from pexpolicy.redaction import Redaction
 
@@ -25,6 +26,8 @@ class Explained:
     alias: str
     url: URL
     answer: Answer
+    notes: list[str]
+    """What plugins said of why they decided so."""
 
 
 class NotARequestError(ValueError):
@@ -38,8 +41,11 @@ async def explain(policy: Policy, pasted: str) -> Explained:
     """
     url = _url(pasted)
     name, alias = _endpoint(url.raw_path)
-    answer = await policy.answer(name, url.query, alias, str(uuid7()))
-    return Explained(name, alias, url, answer)
+    request: Request = ENDPOINTS[name].parse(url.query, alias)
+    request.came_as(url.raw_path_qs)
+    notes = request.take_notes()
+    answer = await policy.answer_request(name, request, str(uuid7()))
+    return Explained(name, alias, url, answer, notes)
 
 
 def without_secrets(explained: Explained) -> tuple[bytes, list[str]]:

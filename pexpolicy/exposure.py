@@ -6,6 +6,7 @@ from pexpolicy.access.advice import problems_of as certificate_problems
 from pexpolicy.access.networks import is_loopback
 from pexpolicy.config import Settings
 from pexpolicy.problems import Problem
+from pexpolicy.tracing import missing
 
 
 def surroundings(settings: Settings, host: str | None = None) -> list[Problem]:
@@ -13,6 +14,7 @@ def surroundings(settings: Settings, host: str | None = None) -> list[Problem]:
 
     ``host`` is the address to listen on, by default the configured one.
     """
+    problems = []
     address = host or settings.server.host
     if (
         not settings.credentials
@@ -23,5 +25,14 @@ def surroundings(settings: Settings, host: str | None = None) -> list[Problem]:
             f"{address} can be reached from elsewhere and there is no [auth]; add it, or write "
             "allow_anonymous = true if everybody may ask"
         )
-        return [Problem(("server", "host"), text), *certificate_problems(settings)]
-    return certificate_problems(settings)
+        problems.append(Problem(("server", "host"), text))
+    admin = settings.admin
+    if admin.enabled and settings.admin_token is None and not is_loopback(admin.host):
+        text = (
+            f"{admin.host} can be reached from elsewhere and there is no token; add token_env or "
+            "token_file"
+        )
+        problems.append(Problem(("admin", "host"), text))
+    if settings.tracing is not None:
+        problems += missing()
+    return [*problems, *certificate_problems(settings)]

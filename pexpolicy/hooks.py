@@ -156,6 +156,15 @@ def check() -> Iterable[Advice]:  # type: ignore[empty-body]
 
 
 @hookspec
+def status() -> Mapping[str, object]:  # type: ignore[empty-body]
+    """What operators should see of the plugin while it runs: what it holds, reaches and counts.
+
+    Shown by ``/status`` and ``pexpolicy status``, and asked only then: never for a call. It has one
+    second. Names of people and secrets do not belong there.
+    """
+
+
+@hookspec
 def watched() -> Iterable[Path]:  # type: ignore[empty-body]
     """The files that the plugin was made of, besides its settings.
 

@@ -9,14 +9,14 @@ from contextlib import ExitStack, asynccontextmanager
 
 from aiohttp import web
 
-from pexpolicy.access.certificates import certificates_of
+from pexpolicy.access.certificates import Certificates, certificates_of
 from pexpolicy.access.connections import Connection
 from pexpolicy.access.door import Door
 from pexpolicy.protocol import PolicyProtocol
 from pexpolicy.server import Service
 
 BACKLOG = 1024
-"""Connections that wait to be accepted."""
+"""Connections that the kernel keeps until they are accepted."""
 LAST_REPLIES = 5.0
 """Seconds that calls have to be answered in once no more are accepted."""
 
@@ -44,41 +44,68 @@ def bound(host: str, port: int) -> list[socket.socket]:
     return sockets
 
 
-def url_of(listener: socket.socket, base_path: str, *, secure: bool = False) -> str:
+def url_of(listener: socket.socket, service: Service) -> str:
     """Where calls are answered."""
+    scheme = "http" if service.regime.policy.settings.tls is None else "https"
     host, port = listener.getsockname()[:2]
     name = f"[{host}]" if ":" in host else host
-    return f"http{'s' if secure else ''}://{name}:{port}{base_path}"
+    return f"{scheme}://{name}:{port}{service.base_path}"
 
 
-@asynccontextmanager
-async def listening(service: Service, address: Address) -> AsyncIterator[list[socket.socket]]:
-    """Answer on an address; gives the sockets. On leaving no more connections are accepted, and
-    the calls under way are answered. Raises ``OSError`` for an address that cannot be had, and
-    ``ConfigError`` for a certificate that cannot be used.
+class Entrance:
+    """Where calls come in. With an address it binds the sockets itself; sockets that are given are
+    shared with other processes.
     """
-    settings = service.regime.policy.settings
-    loop = asyncio.get_running_loop()
-    server = web.Server(service)
 
-    def protocol(connection: Connection) -> PolicyProtocol:
-        return PolicyProtocol(
-            server,
-            loop=loop,
-            connection=connection,
-            refusals=service.refusals,
-            limits=settings.limits,
+    def __init__(self, service: Service, address: Address) -> None:
+        self._service = service
+        self._address = address
+        self._door: Door | None = None
+
+    @property
+    def connections(self) -> int:
+        """How many are open."""
+        return self._door.connections.count if self._door is not None else 0
+
+    @property
+    def certificate(self) -> Certificates | None:
+        """The certificate that is shown, where there is one."""
+        return self._door.certificates if self._door is not None else None
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[list[socket.socket]]:
+        """Answer; gives the sockets. On leaving no more connections are accepted, and the calls
+        under way are answered.
+
+        Raises ``OSError`` for an address that cannot be had, ``ConfigError`` for a certificate.
+        """
+        loop = asyncio.get_running_loop()
+        service, address = self._service, self._address
+        server = web.Server(service)
+        settings = service.regime.policy.settings
+
+        def protocol(connection: Connection) -> PolicyProtocol:
+            return PolicyProtocol(
+                server,
+                loop=loop,
+                connection=connection,
+                refusals=service.refusals,
+                limits=settings.limits,
+            )
+
+        self._door = Door(
+            protocol,
+            lambda: service.regime.gate,
+            service.refusals,
+            settings.limits,
+            certificates_of(settings, service.log),
+            shares=not isinstance(address, tuple),
         )
-
-    certificates = certificates_of(settings, service.log)
-    service.door = door = Door(
-        protocol, lambda: service.regime.gate, service.refusals, settings.limits, certificates
-    )
-    sockets = bound(*address) if isinstance(address, tuple) else address
-    try:
-        async with door.open(sockets):
-            yield sockets
-    finally:
-        service.regime.gate.close()
-        server.pre_shutdown()
-        await server.shutdown(LAST_REPLIES)
+        sockets = bound(*address) if isinstance(address, tuple) else address
+        try:
+            async with self._door.open(sockets):
+                yield sockets
+        finally:
+            service.regime.gate.close()
+            server.pre_shutdown()
+            await server.shutdown(LAST_REPLIES)

@@ -96,6 +96,8 @@ def show_explained(explained: Explained, *, show_secrets: bool = False) -> None:
     if outcome.decided_by == DEFAULT:
         table.add_row(DEFAULT, Text(DECIDED, style="green"), "", "no plugin decided")
     console.print(table)
+    for note in explained.notes:
+        console.print(Text(f"note: {printable(note)}", style="dim"), soft_wrap=True)
     for warning in outcome.decision.warnings:
         console.print(Text(f"warning: {warning}", style="yellow"))
     console.print()

@@ -23,6 +23,8 @@ T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 Role = Literal["chair", "guest", "unknown"]
 UNSET_WORDS = ("", "none", "null")
+TARGET_BEGINS = "/policy/v1/"
+"""Where the part of a target begins that every policy server knows; no base path holds it."""
 MAX_DIGITS = 20
 """Digits of a number; longer ones are malformed."""
 
@@ -39,8 +41,38 @@ class Request:
     params: Params
     """Everything that came, by the names on the wire, unknown parameters included."""
 
+    peer: str | None = None
+    """Address of whoever asked us: the Conferencing Node, or the proxy before us."""
+
+    notes: list[str] | None = None
+    """Where a plugin may say why it decides as it does, when somebody asked for an explanation;
+    ``None`` in every other call, so that nobody pays for it.
+    """
+
     def __init__(self, params: Params) -> None:
         self.__dict__["params"] = params
+
+    def came_as(self, target: str, peer: str | None = None) -> None:
+        """Keep the target of the HTTP request as it was written, and who sent it; for whoever
+        received it.
+        """
+        self.__dict__["_written"] = target
+        self.__dict__["peer"] = peer
+
+    def take_notes(self) -> list[str]:
+        """A list for notes, empty so far, that plugins find as ``notes``."""
+        notes: list[str] = []
+        self.__dict__["notes"] = notes
+        return notes
+
+    @property
+    def target(self) -> str:
+        """Path and query as they came, nothing decoded, from ``/policy/v1`` on.
+
+        For whoever passes a request on. Empty for a request that came by no URL.
+        """
+        written: str = self.__dict__.get("_written", "")
+        return written[max(written.find(TARGET_BEGINS), 0) :]
 
     def __setattr__(self, name: str, value: object) -> NoReturn:
         msg = f"a request is frozen: {type(self).__name__}.{name} cannot be set"

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 SPEC_MARK = "pexpolicy_spec"
 """The attribute that pluggy's marker leaves on a specification."""
-NO_DECISION = ("lifespan", "check", "prepared", "decided", "watched")
+NO_DECISION = ("lifespan", "check", "prepared", "decided", "status", "watched")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +60,14 @@ class Plugin:
 
     @property
     def can_reject(self) -> bool:
-        """True when its module knows ``Reject`` and it is asked where a reject exists: a good
-        guess.
+        """What it says itself; else true when its module knows ``Reject`` and it is asked where a
+        reject exists: a good guess.
         """
         if self.isolated is not None:
             return self.isolated.can_reject
+        told = getattr(self.instance, "can_reject", None)
+        if isinstance(told, bool):
+            return told
         asked = any(name in ENDPOINTS and ENDPOINTS[name].can_reject for name in self.hooks)
         module = sys.modules.get(type(self.instance).__module__)
         return asked and any(value is Reject for value in vars(module or object).values())
@@ -190,7 +193,8 @@ def _takes_nothing(plugin_class: type) -> bool:
 def _settings(plugin_class: type, table: PluginTable, root: Path) -> BaseModel:
     model = getattr(plugin_class, "Settings", PluginSettings)
     try:
-        validated: BaseModel = model.model_validate(table.settings, context={"root": root})
+        known = {"root": root, "timeout": table.timeout}
+        validated: BaseModel = model.model_validate(table.settings, context=known)
     except pydantic.ValidationError as error:
         raise Unbuildable(
             Problem(("settings", *problem.key), problem.text)

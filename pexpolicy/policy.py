@@ -17,7 +17,7 @@ from pexpolicy.config import ConfigError, Settings
 from pexpolicy.endpoints.base import Reply
 from pexpolicy.faults import blame
 from pexpolicy.lanes import Lanes
-from pexpolicy.parameters import Params
+from pexpolicy.parameters import Params, Request
 from pexpolicy.plugins import Plugin
 from pexpolicy.problems import Advice, Problem
 from pexpolicy.watchdog import Watchdog
@@ -26,6 +26,8 @@ OPENING_LIMIT = 20.0
 """Seconds in which the lifespan of a plugin must have begun."""
 CLOSING_LIMIT = 2.0
 """Seconds in which it must have ended."""
+UNRECORDED = "audit unavailable"
+"""The reason of an answer that stands in for one that could not be written down."""
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -123,15 +125,30 @@ class Policy:
         stuck = [plugin.name for plugin in self.plugins if plugin.threads and plugin.threads.stuck]
         return sorted({*waiting, *stuck})
 
-    async def answer(self, name: str, params: Params, alias: str, decision_id: str) -> Answer:
+    async def answer(
+        self,
+        name: str,
+        params: Params,
+        alias: str,
+        decision_id: str,
+        target: str = "",
+        peer: str | None = None,
+    ) -> Answer:
         """Answer one request of the endpoint ``name``; ``alias`` is the one in the path, decoded
-        once.
+        once, ``target`` the path and query as they were written, ``peer`` the address of whoever
+        asks.
         """
+        request = self.chains[name].endpoint.parse(params, alias)
+        request.came_as(target, peer)
+        return await self.answer_request(name, request, decision_id)
+
+    async def answer_request(self, name: str, request: Request, decision_id: str) -> Answer:
+        """Answer a request of the endpoint ``name`` that was parsed already."""
         chain = self.chains[name]
-        endpoint = chain.endpoint
         assert self._lanes is not None, "the policy is not serving"
-        outcome = await chain.ask(endpoint.parse(params, alias), self._lanes, decision_id)
-        return Answer(outcome, endpoint.reply(outcome.decision, decision_id, outcome.decided_by))
+        outcome = await chain.ask(request, self._lanes, decision_id)
+        reply = chain.endpoint.reply(outcome.decision, decision_id, outcome.decided_by)
+        return Answer(outcome, reply)
 
     def conclude(self, outcome: Outcome, audit: ShadowAudit | None = None) -> None:
         """Ask the shadow plugins and tell the observers, once the reply has left."""
@@ -150,6 +167,17 @@ class Policy:
         request = chain.endpoint.parse(params, alias)
         outcome = Outcome(decision_id, name, request, decision, DEFAULT, [])
         return Answer(outcome, chain.endpoint.reply(decision, decision_id, DEFAULT))
+
+    def unrecorded(self, outcome: Outcome, *, rejects: bool) -> Answer:
+        """The answer in place of one that must not leave, because it could not be written down.
+
+        It decides nothing of our own: Infinity goes on by itself, or is asked to refuse.
+        """
+        endpoint = self.chains[outcome.endpoint].endpoint
+        kind = endpoint.refusal if rejects else endpoint.default
+        decision = type(kind).from_result(kind.set_fields(), reason=UNRECORDED)
+        instead = msgspec.structs.replace(outcome, decision=decision, decided_by=DEFAULT)
+        return Answer(instead, endpoint.reply(decision, outcome.decision_id, DEFAULT))
 
 
 def _is_ours() -> bool:

@@ -15,16 +15,20 @@ from urllib.parse import unquote
 from aiohttp import hdrs, web
 from uuid_utils import uuid7
 
-from pexpolicy.access.door import Door
-from pexpolicy.access.refusals import Refusal, Refusals
+from pexpolicy.access.refusals import Refusal, Refusals, times_of
 from pexpolicy.chain import Log
 from pexpolicy.endpoints import ENDPOINTS
+from pexpolicy.endpoints.base import Reply
 from pexpolicy.faults import blame
+from pexpolicy.metrics.counting import INTERNAL, UNRECORDED
+from pexpolicy.metrics.sources import Sources
+from pexpolicy.metrics.telemetry import Telemetry
 from pexpolicy.parameters import Params
 from pexpolicy.policy import Answer
 from pexpolicy.readiness import Readiness, State
 from pexpolicy.regime import Regime
 from pexpolicy.response import TEXT, WholeResponse
+from pexpolicy.tracing import CallSpan, Spans
 
 READABLE = (hdrs.METH_GET, hdrs.METH_HEAD)
 _ALLOW = b"\r\nAllow: GET, HEAD"
@@ -40,14 +44,22 @@ class Service:
     """
 
     def __init__(
-        self, regime: Regime, log: Log, base_path: str = "", readiness: Readiness | None = None
+        self,
+        regime: Regime,
+        log: Log,
+        base_path: str = "",
+        readiness: Readiness | None = None,
+        telemetry: Telemetry | None = None,
+        spans: Spans | None = None,
     ) -> None:
         self.regime = regime
         self.log = log
         self.base_path = base_path
         self.readiness = readiness or Readiness(State.READY)
+        self.telemetry = telemetry or Telemetry(sources=Sources(readiness=self.readiness))
+        self.telemetry.follow(regime.policy)
         self.refusals = Refusals(self._write_refusal)
-        self.door: Door | None = None
+        self._spans = spans
         paths = {base_path + endpoint.path: name for name, endpoint in ENDPOINTS.items()}
         self._named = {path: name for path, name in paths.items() if not path.endswith("/")}
         self._with_alias = {path: name for path, name in paths.items() if path.endswith("/")}
@@ -59,11 +71,8 @@ class Service:
         path = url.raw_path
         name, alias = self._named.get(path), ""
         if name is None:
-            for prefix, endpoint in self._with_alias.items():
-                if path.startswith(prefix) and len(path) > len(prefix):
-                    name, alias = endpoint, unquote(path[len(prefix) :])
-                    break
-            else:
+            name, alias = self._aliased(path)
+            if name is None:
                 return self._elsewhere(request, path)
         if request.method not in READABLE:
             return self._not_allowed(request)
@@ -73,28 +82,48 @@ class Service:
             if isinstance(admitted, Refusal):
                 return self._not_admitted(admitted, name)
             peer = admitted.peer
+            # Meanwhile another regime may have come into force, and this one may be closed.
             regime = self.regime
         params = url.query
         regime.calls.under_way += 1
+        span: CallSpan | None = None
         try:
             policy = regime.policy
             decision_id = str(uuid7())
+            if self._spans is not None:
+                span = self._spans.begin(name, request.headers, decision_id)
             try:
-                answer = await policy.answer(name, params, alias, decision_id)
+                answer = await policy.answer(
+                    name, params, alias, decision_id, request.raw_path, peer
+                )
             except Exception as error:  # noqa: BLE001 - a fault of ours must not cost the call
                 self._report(name, error)
+                self.telemetry.fell_back(name, INTERNAL)
                 answer = policy.last_resort(name, params, alias, decision_id)
             recorded = self._record(regime, params, alias, answer, began, peer)
-            if recorded is not None:
-                await recorded
-            policy.conclude(answer.outcome, regime.audit)
+            if recorded is not None and not await recorded:
+                self.telemetry.fell_back(name, UNRECORDED)
+                answer = policy.unrecorded(answer.outcome, rejects=regime.audit.rejects)
+            policy.conclude(answer.outcome, self.telemetry.beside(regime.audit))
+            self._count(answer, params, peer, began, span)
         finally:
+            if span is not None:
+                span.close()
             regime.calls.end()
-        reply = answer.reply
+        return self._response(answer.reply)
+
+    def _response(self, reply: Reply) -> WholeResponse:
         response = WholeResponse(reply.status, reply.content_type, reply.body)
         if self.readiness.is_draining:
             response.force_close()
         return response
+
+    def _aliased(self, path: str) -> tuple[str | None, str]:
+        """The endpoint whose path ends in an alias, and the alias, decoded once."""
+        for prefix, endpoint in self._with_alias.items():
+            if path.startswith(prefix) and len(path) > len(prefix):
+                return endpoint, unquote(path[len(prefix) :])
+        return None, ""
 
     def _record(
         self,
@@ -112,7 +141,22 @@ class Service:
             return regime.audit.decision(params, alias, answer, ms, peer, config_hash)
         except Exception as error:  # noqa: BLE001 - a fault in writing about it must not cost the call
             self._report(answer.outcome.endpoint, error)
-            return None
+            return regime.audit.unwritten()
+
+    def _count(
+        self,
+        answer: Answer,
+        params: Params,
+        peer: str | None,
+        began: float,
+        span: CallSpan | None,
+    ) -> None:
+        try:
+            self.telemetry.answered(answer, params, peer, time.perf_counter() - began)
+            if span is not None:
+                span.tell(answer)
+        except Exception as error:  # noqa: BLE001 - a fault in counting must not cost the call
+            self._report(answer.outcome.endpoint, error)
 
     def _report(self, name: str, error: Exception) -> None:
         fault = blame(error)
@@ -141,9 +185,9 @@ class Service:
         return WholeResponse(404, "", b"")
 
     def _health(self, path: str) -> web.StreamResponse:
-        state = self.readiness.state
-        if path == "/readyz" and state is not State.READY:
-            return WholeResponse(503, TEXT, f"{state.value}\n".encode())
+        unready = self.telemetry.sources.unready()
+        if path == "/readyz" and unready:
+            return WholeResponse(503, TEXT, ("\n".join(unready) + "\n").encode())
         return WholeResponse(200, TEXT, b"ok\n")
 
     def _refused(self, why: str, status: int, request: web.BaseRequest, **facts: object) -> None:
@@ -152,3 +196,4 @@ class Service:
     def _write_refusal(self, reason: str, status: int, peer: str | None, **facts: object) -> None:
         regime = self.regime
         regime.audit.refused(reason, status, peer, regime.policy.config_hash, **facts)
+        self.telemetry.refused(reason, peer, times_of(facts))

@@ -4,28 +4,35 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import signal
 import sys
+import time
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pexpolicy import __version__, notify
-from pexpolicy.audit import Audit, open_audit
+from pexpolicy.admin.listener import Operators, watching
+from pexpolicy.audit import Audit, audit_of
+from pexpolicy.audit.checkpoints import KeyUnusableError
 from pexpolicy.chain import Log
 from pexpolicy.config import ConfigError, Settings
 from pexpolicy.draining import drain
 from pexpolicy.ending import LINGERING, STOPPING
 from pexpolicy.hidden import hide
 from pexpolicy.lifetime import Lifetime
-from pexpolicy.listeners import Address, listening, url_of
+from pexpolicy.listeners import Address, Entrance, url_of
+from pexpolicy.metrics.sources import Sources
+from pexpolicy.metrics.telemetry import Telemetry
 from pexpolicy.policy import Policy
 from pexpolicy.problems import Problem
 from pexpolicy.readiness import Readiness, State
 from pexpolicy.regime import regime_of
-from pexpolicy.reload.reloading import Build, Reloads
+from pexpolicy.reload.reloading import Build, Reloads, ReloadState
 from pexpolicy.server import Service
 from pexpolicy.stopping import Stop
 from pexpolicy.succession import Succession
+from pexpolicy.tracing import Spans, sending
 
 Leftovers = Callable[[], list[str]]
 """Names plugins and hooks that were given up, and have not come back."""
@@ -47,12 +54,14 @@ class Surroundings:
     occasions: Callable[[Reloads, Stop], AbstractAsyncContextManager[None]]
     answering: Callable[[Policy, str], None]
     stopping: Stopping = lambda *_: None
+    operators: Operators = field(default_factory=Operators)
 
 
-def announcement(policy: Policy, url: str) -> str:
+def announcement(policy: Policy, url: str, operators: Operators) -> str:
     """What an operator reads once calls are answered."""
     names = ", ".join(plugin.name for plugin in policy.plugins) or "none"
-    return f"pexpolicy {__version__} answers on {url} (plugins: {names})"
+    admin = f"; for operators: {operators.url}" if operators.url else ""
+    return f"pexpolicy {__version__} answers on {url} (plugins: {names}{admin})"
 
 
 async def serve(policy: Policy, address: Address, around: Surroundings) -> Leftovers:
@@ -60,18 +69,23 @@ async def serve(policy: Policy, address: Address, around: Surroundings) -> Lefto
 
     Raises ``ConfigError`` for plugins and files that do not open, ``OSError`` for an address.
     """
+    loop = asyncio.get_running_loop()
     stop = Stop()
-    stop.listen(asyncio.get_running_loop())
+    stop.listen(loop)
     audit = _opened(policy.settings)
+    audit.begin(loop)
+    loop.add_signal_handler(signal.SIGUSR1, audit.reopen)
     try:
         # Standard output is the audit's alone: what plugins print would stand between its lines.
         with redirect_stdout(sys.stderr):
-            succession = await _begun(policy, audit, around.log)
-            reloads = Reloads(succession, audit, around.build)
-            try:
-                await _answer(succession, reloads, stop, address, around)
-            finally:
-                await succession.end()
+            async with sending(policy.settings.tracing) as spans:
+                state = ReloadState(last_success=time.time())
+                succession, entrance = await _begun(policy, address, audit, around, state, spans)
+                reloads = Reloads(succession, audit, around.build, state)
+                try:
+                    await _answer(succession, reloads, stop, entrance, around)
+                finally:
+                    await succession.end()
         around.stopping(LINGERING, lambda: succession.leftovers)
     finally:
         audit.close()
@@ -79,35 +93,56 @@ async def serve(policy: Policy, address: Address, around: Surroundings) -> Lefto
 
 
 def _opened(settings: Settings) -> Audit:
-    path = settings.resolve(settings.audit.path) if settings.audit.path else None
     try:
-        return open_audit(path)
+        return audit_of(settings)
     except OSError as error:
-        text = f"{path} cannot be opened: {error.strerror}"
+        text = f"{error.filename} cannot be opened: {error.strerror}"
         raise ConfigError(settings.path, [Problem(("audit", "path"), text)]) from None
+    except KeyUnusableError as error:
+        key = "sign_key_env" if settings.audit.sign_key_env else "sign_key_file"
+        raise ConfigError(settings.path, [Problem(("audit", key), str(error))]) from None
 
 
-async def _begun(policy: Policy, audit: Audit, log: Log) -> Succession:
-    """The first regime, in force."""
+async def _begun(
+    policy: Policy,
+    address: Address,
+    audit: Audit,
+    around: Surroundings,
+    state: ReloadState,
+    spans: Spans | None,
+) -> tuple[Succession, Entrance]:
+    """The first regime, in force, and where calls will come in."""
     first = Lifetime(regime_of(policy, audit))
     await first.open()
-    service = Service(first.regime, log, policy.settings.server.base_path, Readiness())
-    return Succession(service, first)
+    readiness, base_path = Readiness(), policy.settings.server.base_path
+    sources = Sources(
+        readiness=readiness,
+        audit=lambda: audit.state,
+        reload=lambda: state,
+        certificate=lambda: entrance.certificate,
+        connections=lambda: entrance.connections,
+    )
+    telemetry = Telemetry(around.operators.board, around.operators.slot, sources)
+    service = Service(first.regime, around.log, base_path, readiness, telemetry, spans)
+    entrance = Entrance(service, address)
+    return Succession(service, first), entrance
 
 
 async def _answer(
-    succession: Succession, reloads: Reloads, stop: Stop, address: Address, around: Surroundings
+    succession: Succession, reloads: Reloads, stop: Stop, entrance: Entrance, around: Surroundings
 ) -> None:
     """Answer calls until the server is told to stop, and those that are under way then."""
     service = succession.service
-    async with around.occasions(reloads, stop), listening(service, address) as sockets:
+    async with (
+        around.occasions(reloads, stop),
+        watching(lambda: succession.policy, service, around.operators.bound),
+        entrance.open() as sockets,
+    ):
         # What was made so far lives as long as the server: the collector need not look at it.
         gc.freeze()
         gc.enable()
         service.readiness.state = State.READY
-        secure = succession.policy.settings.tls is not None
-        url = url_of(sockets[0], service.base_path, secure=secure)
-        around.answering(succession.policy, url)
+        around.answering(succession.policy, url_of(sockets[0], service))
         alive = asyncio.create_task(notify.stay_alive())
         hide(alive)
         notify.notify(notify.READY)

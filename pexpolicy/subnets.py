@@ -18,6 +18,8 @@ from radix import Radix  # type: ignore[import-untyped]
 from pexpolicy.contract.refusal import brief
 
 T = TypeVar("T")
+Written = str | IPv4Network | IPv6Network
+"""A subnet as somebody wrote it, or as ``read_subnet`` read it."""
 
 _MAPPED = bytes(10) + b"\xff\xff"
 _MAPPED_BITS = 96
@@ -58,20 +60,20 @@ class Subnets(Generic[T]):
     Built once and then only read; look-ups from several threads are safe.
     """
 
-    def __init__(self, entries: Iterable[tuple[str, T]] = ()) -> None:
+    def __init__(self, entries: Iterable[tuple[Written, T]] = ()) -> None:
         """Of no subnets, or of those given; raises ``SubnetError`` at the first that is wrong."""
         self._tree = Radix()
         self._size = 0
         for written, value in entries:
             self.add(written, value)
 
-    def add(self, written: str, value: T) -> Match[T]:
+    def add(self, subnet: Written, value: T) -> Match[T]:
         """Add a subnet such as ``10.0.0.0/8`` or ``2001:db8::/32``, or a single address.
 
         Raises ``SubnetError`` for what is no subnet or has bits behind its prefix, and
         ``DuplicateSubnetError``.
         """
-        network = read_subnet(written)
+        network = read_subnet(subnet) if isinstance(subnet, str) else subnet
         packed, bits = network.network_address.packed, network.prefixlen
         node = self._tree.search_exact(packed=packed, masklen=bits)
         if node is not None:
@@ -95,12 +97,13 @@ class Subnets(Generic[T]):
         return found
 
     def overlaps(self) -> Iterator[Overlap[T]]:
-        """Each subnet that lies in another one, in the order of addresses."""
+        """Each subnet that lies in another one, the outer ones first."""
         for node in self._tree:
             if (outer := node.parent) is not None:
                 yield Overlap(node.data[_KEPT], outer.data[_KEPT])
 
     def __iter__(self) -> Iterator[Match[T]]:
+        """Each subnet: IPv4, then IPv6, by address, the outer ones first."""
         return (node.data[_KEPT] for node in self._tree)
 
     def __len__(self) -> int:

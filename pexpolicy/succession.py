@@ -53,6 +53,7 @@ class Succession:
         # It lives as long as it is in force: the collector need not look at it.
         gc.freeze()
         self.service.regime = successor.regime
+        self.service.telemetry.follow(successor.regime.policy)
         task = asyncio.get_running_loop().create_task(self._close(before))
         hide(task)
         self._leaving[before] = task

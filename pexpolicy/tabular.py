@@ -19,7 +19,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationInfo
 from pydantic.fields import FieldInfo
 
 from pexpolicy.contract.refusal import brief, did_you_mean
-from pexpolicy.problems import Key, Problem, dotted, problems_of
+from pexpolicy.problems import Key, Problem, problems_of
 
 BETWEEN = "|"
 """What stands between the values of a list in one cell."""
@@ -39,8 +39,6 @@ def _beside_the_configuration(written: Any, info: ValidationInfo) -> Any:
 
 TableFile = Annotated[Path, BeforeValidator(_beside_the_configuration)]
 """A setting that names a file, relative to the configuration file."""
-
-
 R = TypeVar("R", bound=BaseModel)
 
 
@@ -104,23 +102,18 @@ def parse_table(text: str, model: type[R], file: str) -> list[Row[R]]:
     """Read a table from text; ``file`` is what its faults call it. Raises ``TableError``."""
     faults: list[Fault] = []
     records = _records(text, file, faults)
-    line, names = next(records, (1, []))
     columns = _columns(model)
-    faults += [Fault(file, line, said) for said in _header_faults(names, columns)]
-    if faults:
-        raise TableError(faults)
+    names = _names(records, columns, file, faults)
     rows: list[Row[R]] = []
     for line, cells in records:
-        if len(cells) > len(names):
-            said = (
-                f"has {len(cells)} cells for {len(names)} columns; put text with , or ; in quotes"
-            )
+        if (excess := len(cells) - len(names)) > 0:
+            said = f"has {excess} cells more than columns; put text with , or ; in quotes"
             faults.append(Fault(file, line, said))
             continue
         try:
             values = model.model_validate(_given(names, cells, columns))
         except pydantic.ValidationError as error:
-            faults += [Fault(file, line, _said(problem)) for problem in problems_of(error, model)]
+            faults += [Fault(file, line, str(problem)) for problem in problems_of(error, model)]
         else:
             rows.append(Row(file, line, values))
     if faults:
@@ -189,11 +182,26 @@ def _records(text: str, file: str, faults: list[Fault]) -> Iterator[tuple[int, l
         faults.append(Fault(file, line, said))
 
 
-def _header_faults(names: list[str], columns: Mapping[str, _Column]) -> Iterator[str]:
+def _names(
+    records: Iterator[tuple[int, list[str]]],
+    columns: Mapping[str, _Column],
+    file: str,
+    faults: list[Fault],
+) -> list[str]:
+    """The names in the header, in lower case; raises ``TableError`` for a header that is wrong."""
+    line, header = next(records, (1, []))
+    names = [name.lower() for name in header]
+    if not faults:
+        faults += [Fault(file, line, said) for said in _header_faults(names, columns)]
+    if faults:
+        raise TableError(faults)
+    return names
+
+
+def _header_faults(names: Sequence[str], columns: Mapping[str, _Column]) -> Iterator[str]:
     if not names:
         yield f"is empty; the first line names the columns, such as {','.join(columns)}"
         return
-    names[:] = [name.lower() for name in names]
     for number, name in enumerate(names, 1):
         if not name:
             yield f"column {number} has no name"
@@ -218,12 +226,6 @@ def _given(
             key = column.info.alias or column.attribute
             given[key] = [item.strip() for item in cell.split(BETWEEN)] if column.is_list else cell
     return given
-
-
-def _said(problem: Problem) -> str:
-    if not problem.key:
-        return problem.text
-    return f"{dotted(problem.key)}: {problem.text}"
 
 
 def _cell(value: Any) -> str:

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,8 @@ class Running:
     url: str
     audit: Path
     pid: int
+    admin: str
+    """Where it answers operators."""
 
     @property
     def port(self) -> int:
@@ -39,6 +41,10 @@ class Running:
     def lines(self) -> list[dict[str, Any]]:
         """The audit so far."""
         return [json.loads(line) for line in self.audit.read_bytes().splitlines()]
+
+    def operator(self, path: str, **options: Any) -> wire.Reply:
+        """One request to the listener for operators."""
+        return wire.ask_blocking(int(self.admin.rpartition(":")[2]), path, **options)
 
     def last_line(self) -> dict[str, Any]:
         """The end of a long audit."""
@@ -64,34 +70,30 @@ def running(
     folder: Path | None = None,
 ) -> Iterator[Running]:
     """Start a server on a free port, wait until it announces itself, and end it."""
-    command = (python, "-m", "pexpolicy", "serve", "--config", str(config), "--port", "0")
+    command = (python, "-m", "pexpolicy", "serve", "--config", str(config))
+    ports = ("--port", "0", "--admin-port", "0")
     with subprocess.Popen(
-        (*command, *arguments),
+        (*command, *ports, *arguments),
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         env={**os.environ, **(environment or {})},
         cwd=folder,
         text=True,
     ) as server:
+        rest = threading.Thread(target=_read_on, args=(server,))
         try:
-            url = _announced(server)
-            # A server that says more than a pipe holds would wait for somebody who reads it.
-            threading.Thread(target=_heard, args=(server,), daemon=True).start()
-            yield Running(url, config.parent / "audit.jsonl", server.pid)
+            url, admin = _announced(server)
+            rest.start()
+            yield Running(url, config.parent / "audit.jsonl", server.pid, admin)
         finally:
             server.send_signal(signal.SIGTERM)
             server.wait(START)
+            if rest.ident is not None:
+                rest.join(START)
 
 
-def _heard(server: subprocess.Popen[str]) -> None:
-    assert server.stderr is not None
-    with suppress(ValueError):
-        for _ in server.stderr:
-            pass
-
-
-def _announced(server: subprocess.Popen[str]) -> str:
-    """The URL on standard error; a server that dies or keeps silent fails the test."""
+def _announced(server: subprocess.Popen[str]) -> tuple[str, str]:
+    """The URLs for nodes and for operators; a server that dies or keeps silent fails the test."""
     assert server.stderr is not None
     said: list[str] = []
     silence = threading.Timer(START, server.kill)
@@ -100,7 +102,15 @@ def _announced(server: subprocess.Popen[str]) -> str:
         for line in server.stderr:
             said.append(line)
             if " answers on " in line:
-                return line.partition(" answers on ")[2].split()[0]
+                url = line.partition(" answers on ")[2].split()[0]
+                return url, line.partition("; for operators: ")[2].partition(")")[0]
     finally:
         silence.cancel()
     raise AssertionError("the server did not start:\n" + "".join(said))
+
+
+def _read_on(server: subprocess.Popen[str]) -> None:
+    """Read what else it says: a server whose log nobody reads would wait for ever."""
+    assert server.stderr is not None
+    for _ in server.stderr:
+        pass

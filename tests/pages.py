@@ -10,30 +10,35 @@ from typing import NamedTuple
 from tests.live import ROOT
 
 README = ROOT / "README.md"
-CONFIGURATION = ROOT / "docs" / "configuration.md"
-OPERATIONS = ROOT / "docs" / "operations.md"
-ACCESS = ROOT / "docs" / "access.md"
-WRITTEN = [README, CONFIGURATION, OPERATIONS, ACCESS, *sorted(ROOT.glob("plugins/*/README.md"))]
+DOCS = ROOT / "docs"
+CONFIGURATION = DOCS / "configuration.md"
+DEPLOYMENT = DOCS / "deployment.md"
+OPERATIONS = DOCS / "operations.md"
+ACCESS = DOCS / "access.md"
+WRITTEN = [
+    *(README, CONFIGURATION, DEPLOYMENT, OPERATIONS, ACCESS),
+    *sorted(ROOT.glob("plugins/*/README.md")),
+]
 """The pages for administrators and operators: what they show is tried."""
-ALL = sorted({*WRITTEN, *(ROOT / "docs").glob("**/*.md")})
+ALL = sorted({*WRITTEN, *DOCS.glob("**/*.md")})
 TABLES = {
-    *("server", "auth", "access", "tls", "limits"),
+    *("server", "auth", "access", "tls", "limits", "admin", "tracing"),
     *("audit", "infinity", "endpoints", "plugin_dirs", "plugins"),
 }
-PLUGINS = {"rooms", "domains", "blocklist"}
+PLUGINS = {"rooms", "domains", "rules", "locations", "upstream", "blocklist"}
 """Those of this repository, and the one that the README writes."""
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\]\(([^)\s#:]*)(?:#([^)\s]+))?\)")
 _CHANGING = [
     (re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"), "an id"),
-    (re.compile(r"\b[0-9a-f]{16}\b"), "a hash"),
+    (re.compile(r"\b([0-9a-f]{16}|[0-9a-f]{64})\b"), "a hash"),
     (re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+Z"), "a time"),
     (re.compile(r'(?<="ms":)[\d.]+'), "0"),
     (re.compile(r"(?<= )\d+\.\d\d(?=\s|$)", re.MULTILINE), "0"),
-    (re.compile(r"^ \S+ +available .*\n", re.MULTILINE), ""),
     (re.compile(r"[ \t]+"), " "),
     (re.compile(r" $", re.MULTILINE), ""),
 ]
+_IDLE = re.compile(r"^ (\S+) +available\b", re.MULTILINE)
 
 
 class Example(NamedTuple):
@@ -78,7 +83,9 @@ def examples(*programs: str) -> list[Example]:
 
 
 def settled(text: str) -> str:
-    """Text without what differs from call to call, installed plugins, and the width of tables."""
+    """Text without what differs from call to call, idle plugins, and the width of tables."""
+    for name in _IDLE.findall(text):
+        text = re.sub(rf"^ {re.escape(name)} .*\n?", "", text, flags=re.MULTILINE)
     for pattern, instead in _CHANGING:
         text = pattern.sub(instead, text)
     return text.strip()

@@ -21,7 +21,10 @@ from pexpolicy.cli import main
 from pexpolicy.config import ConfigError
 from tests import canaries, toys, wire
 
-OLD = PasswordHash.made("old password", ln=4)
+# Written out: with a salt of chance, each worker of the test run would collect other names.
+OLD = PasswordHash.read(
+    "$scrypt$ln=4,r=8,p=1$YSBzYWx0IG9mIGEgdGVzdA$Wgc5zRwfiHduhtr4rR5C9/3JGkLEV+Lbedvnr2DBs0o"
+)
 NEW = PasswordHash.made("new password", ln=4)
 
 

@@ -71,6 +71,36 @@ def test_hours_refuses_calls_outside_of_its_hours(
     assert decide_now((told.names["Hours"], settings), request).decision.action == action
 
 
+@samples.covers(HOW_TO, "Conditions")
+@pytest.mark.parametrize(("address", "role"), [("10.1.2.3", "chair"), ("192.0.2.1", None)])
+def test_conditions_are_settings_of_any_plugin(address: str, role: str | None) -> None:
+    caller = {"remote_address": address, "idp_attributes": {"groups": "meeting hosts"}}
+    outcome = asked("Conditions", "Escorts", "participant_properties", **caller)
+    assert outcome.decision.set_fields().get("preauthenticated_role") == role
+
+
+@samples.covers(HOW_TO, "Subnets and CSV files")
+@pytest.mark.parametrize(
+    ("address", "name"),
+    [("10.1.2.3", "Dana (Oslo)"), ("2001:db8::1", "Dana (Bergen)"), ("192.0.2.1", None)],
+)
+def test_subnets_come_from_a_file(address: str, name: str | None) -> None:
+    Path("branches.csv").write_text("\ufeffsubnet;name\n10.1.0.0/16;Oslo\n2001:db8::/32;Bergen\n")
+    caller = {"remote_address": address, "remote_display_name": "Dana"}
+    outcome = asked("Subnets and CSV files", "Branches", "participant_properties", **caller)
+    assert outcome.decision.set_fields().get("remote_display_name") == name
+
+
+def test_wrong_lines_of_a_file_are_named_as_shown() -> None:
+    lines = ("subnet,name", "10.1.0.0/33,Oslo", "10.2.0.0/16,Oslo", "10.2.0.0/16,Bergen")
+    Path("branches.csv").write_text("\n".join(lines))
+    told = samples.section(HOW_TO, "Subnets and CSV files")
+    with pytest.raises(ConfigError) as refused:
+        policy_of(told.plugin("Branches"), config=told.config)
+    problems = "".join(f"  {problem}\n" for problem in refused.value.problems)
+    assert told.shown("text") == f"config.toml: 2 errors\n{problems}"
+
+
 @samples.covers(HOW_TO, "Secrets")
 @pytest.mark.parametrize(("shown", "action"), [("let me in", "continue"), ("", "reject")])
 def test_a_secret_comes_from_the_environment(

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from pexpolicy import Avatar, Conference, Directory, Gateway, MediaLocation, Reject, hooks
+from pexpolicy.admin.told import PluginStatuses
 from pexpolicy.building import build_policy
 from pexpolicy.config import ConfigError
 from pexpolicy.testing import Outcome, decide, decide_now, make_request, policy_of
@@ -158,6 +159,17 @@ def test_hook_check(pin: str, warned: bool) -> None:
     ]
     outcome = decide_now((plugin, {"pin": pin}), make_request("service_configuration"))
     assert isinstance(outcome.decision, Conference)
+
+
+@samples.covers(REFERENCE, "status")
+async def test_hook_status() -> None:
+    policy = policy_of((only("status"), {"rooms": ["board", "lobby"]}))
+    async with policy.serving():
+        for alias in ("sip:board@example.com", "sip:lobby@example.com", "elsewhere"):
+            request = make_request("service_configuration", local_alias=alias)
+            await policy.answer("service_configuration", request.params, "", "an id")
+        told = await PluginStatuses().ask(policy.plugins)
+    assert told == {"counter": {"status": {"rooms": 2, "calls": 2}}}
 
 
 @samples.covers(REFERENCE, "watched")

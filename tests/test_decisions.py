@@ -168,6 +168,14 @@ def test_empty_credentials_have_to_be_asked_for_by_name() -> None:
     assert open_door.reason == "a lab"
 
 
+def test_a_decision_can_be_given_for_another_reason() -> None:
+    first = conference(view="nine_equal", reason="a room")
+    second = first.because("x" * 300)
+    assert (second, second.warnings, first.reason) == (first, first.warnings, "a room")
+    assert second.result is first.result
+    assert second.reason == "x" * 249 + "…"
+
+
 def test_a_long_reason_is_shortened_and_costs_no_decision() -> None:
     reason = Reject(reason="x" * 1000).reason
     assert reason is not None

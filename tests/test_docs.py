@@ -159,7 +159,7 @@ def test_every_key_of_the_configuration_is_explained_with_its_default() -> None:
     assert explained == there
 
 
-@pytest.mark.parametrize("name", ["rooms", "domains"])
+@pytest.mark.parametrize("name", ["rooms", "domains", "rules", "locations", "upstream"])
 def test_every_setting_of_a_plugin_is_explained_in_its_readme(name: str) -> None:
     explained = {row[0] for row in pages.rows(live.ROOT / "plugins" / name / "README.md")}
     assert explained >= set(installed()[name].load().Settings.model_fields)

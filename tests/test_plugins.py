@@ -12,6 +12,7 @@ from pexpolicy import hookimpl, hooks
 from pexpolicy.building import build_policy
 from pexpolicy.config import ConfigError, from_document
 from pexpolicy.discovery import Available
+from pexpolicy.plugins import NO_DECISION
 from tests.toys import available, settings
 
 Make = Callable[[], Any]
@@ -185,7 +186,7 @@ def test_every_specification_of_a_decision_takes_the_request_and_the_first_answe
         spec = getattr(pm.hook, name).spec
         assert spec is not None
         assert spec.function.__doc__
-        if name not in ("lifespan", "check", "prepared", "decided", "watched"):
+        if name not in NO_DECISION:
             assert spec.argnames == ("request",)
             assert spec.opts["firstresult"]
 

@@ -49,9 +49,10 @@ def test_a_server_with_credentials_and_a_base_path(tmp_path: Path) -> None:
 @contextmanager
 def started(config: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
     """A server whose output is read here, and its port."""
-    command = (sys.executable, "-m", "pexpolicy", "serve", "-c", str(config), "--port", "0")
+    command = (sys.executable, "-m", "pexpolicy", "serve", "-c", str(config))
+    ports = ("--port", "0", "--admin-port", "0")
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        (*command, *ports), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as server:
         try:
             assert server.stderr is not None

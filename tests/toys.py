@@ -13,7 +13,7 @@ from pexpolicy.audit import open_audit
 from pexpolicy.building import build_policy
 from pexpolicy.config import Settings, from_document
 from pexpolicy.discovery import Available
-from pexpolicy.listeners import listening
+from pexpolicy.listeners import Entrance
 from pexpolicy.policy import Policy
 from pexpolicy.regime import regime_of
 from pexpolicy.server import Service
@@ -139,7 +139,7 @@ async def serve(served: Policy, audit: Path, log: Log | None = None) -> AsyncIte
     written = open_audit(audit)
     service = Service(regime_of(served, written), noted, served.settings.server.base_path)
     try:
-        async with served.serving(), listening(service, ("127.0.0.1", 0)) as sockets:
+        async with served.serving(), Entrance(service, ("127.0.0.1", 0)).open() as sockets:
             yield Serving(sockets[0].getsockname()[1], audit, noted)
     finally:
         written.close()

@@ -104,6 +104,11 @@ class Connections:
         oldest.close()
         return oldest
 
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return self._count
+
     def settle(self, connection: Connection) -> None:
         """Take a connection off the strangers."""
         self._strangers.pop(connection, None)

@@ -37,7 +37,9 @@ Protocol = Callable[[Connection], asyncio.Protocol]
 class Door:
     """Accepts connections on listening sockets, and gives each allowed one a protocol.
 
-    ``gate`` gives the gate that counts now. Without ``certificates`` it speaks plain HTTP.
+    ``gate`` gives the gate that counts now. Without ``certificates`` it speaks plain HTTP. A door
+    that ``shares`` its sockets with other processes takes one connection at a time, so that each of
+    them gets its part.
     """
 
     def __init__(
@@ -47,6 +49,8 @@ class Door:
         refusals: Refusals,
         limits: LimitsTable,
         certificates: Certificates | None = None,
+        *,
+        shares: bool = False,
     ) -> None:
         self.connections = Connections(limits.connections, limits.connections_per_peer)
         self.certificates = certificates
@@ -55,6 +59,7 @@ class Door:
         self._refusals = refusals
         self._bursts = Bursts(refusals)
         self._limits = limits
+        self._at_once = 1 if shares else AT_ONCE
         self._greetings: set[asyncio.Task[None]] = set()
         self._pauses: dict[socket.socket, asyncio.TimerHandle] = {}
 
@@ -94,7 +99,7 @@ class Door:
         listener.close()
 
     def _accept(self, listener: socket.socket) -> None:
-        for _ in range(AT_ONCE):
+        for _ in range(self._at_once):
             try:
                 accepted, address = listener.accept()
             except (BlockingIOError, InterruptedError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -45,6 +46,11 @@ class Refusals:
 
     def note(self, reason: str, status: int, peer: str | None, **facts: object) -> None:
         """Count one refusal and write its line."""
-        times = facts.get("times", 1)
-        self.counts[reason] += times if isinstance(times, int) else 1
+        self.counts[reason] += times_of(facts)
         self._write(reason, status, peer, **facts)
+
+
+def times_of(facts: Mapping[str, object]) -> int:
+    """How many refusals a line speaks of."""
+    times = facts.get("times", 1)
+    return times if isinstance(times, int) else 1

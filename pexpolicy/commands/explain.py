@@ -10,7 +10,7 @@ import click
 from pexpolicy import listing
 from pexpolicy.commands.common import built, config_option, fail, run
 from pexpolicy.config import ConfigError
-from pexpolicy.explain import NotARequestError
+from pexpolicy.explain import Explained, NotARequestError
 from pexpolicy.explain import explain as explained
 
 
@@ -24,15 +24,19 @@ def explain(config: Path, request_path: str, *, show_secrets: bool) -> None:
     REQUEST is a request path with its query, a whole URL, or a line of Pexip's support log.
     """
     policy = built(config)
+    answered: list[Explained] = []
 
-    async def show() -> None:
+    async def ask() -> None:
         async with policy.serving():
-            listing.show_explained(await explained(policy, request_path), show_secrets=show_secrets)
+            answered.append(await explained(policy, request_path))
 
     try:
-        run(show())
+        run(ask())
     except NotARequestError as error:
         click.secho(str(error), fg="red", err=True)
         sys.exit(2)
     except ConfigError as error:
         fail(error)
+    # Not on the loop: loading what draws a table would be held against the plugin asked last.
+    for answer in answered:
+        listing.show_explained(answer, show_secrets=show_secrets)

@@ -14,12 +14,15 @@ from pathlib import Path
 import click
 
 from pexpolicy import ending
+from pexpolicy.admin import listener
+from pexpolicy.admin.listener import Operators
 from pexpolicy.building import policy_from
 from pexpolicy.commands.common import advise, built, config_option, fail, run
 from pexpolicy.config import ConfigError
 from pexpolicy.exposure import surroundings as exposed
 from pexpolicy.listeners import bound
 from pexpolicy.logs import console_log
+from pexpolicy.metrics.board import Board
 from pexpolicy.policy import Policy
 from pexpolicy.problems import Problem
 from pexpolicy.reload.occasions import Occasions
@@ -38,7 +41,16 @@ from pexpolicy.stopping import Stop, stop_at_once
     type=click.IntRange(1, 64),
     help="Processes that answer calls, instead of the configured number.",
 )
-def serve(config: Path, host: str | None, port: int | None, workers: int | None) -> None:
+@click.option(
+    "--admin-port", type=click.IntRange(0, 65535), help="Port for operators, the same way."
+)
+def serve(
+    config: Path,
+    host: str | None,
+    port: int | None,
+    workers: int | None,
+    admin_port: int | None,
+) -> None:
     """Answer calls until SIGTERM or Ctrl-C."""
     # Nothing that is built here is garbage; the collector begins once the policy serves.
     gc.disable()
@@ -60,16 +72,22 @@ def serve(config: Path, host: str | None, port: int | None, workers: int | None)
         return Occasions(reloads, log, say, read_at).taken()
 
     def answering(served: Policy, url: str) -> None:
-        say(announcement(served, url))
+        say(announcement(served, url, operators))
 
+    # A worker that ends, and the one that takes its place, are there at the same time.
+    board = Board(2 * count if count > 1 else 1)
+    operators = Operators(listener.bind(policy.settings, log, admin_port), board)
     leftovers: Leftovers = list
     try:
-        if count > 1:
-            policy.close()
-            serve_by_workers(config, read_at, count, bound(address, number), build)
-        else:
-            around = Surroundings(log, build, occasions, answering, ending.leave_within)
-            leftovers = run(serving(policy, (address, number), around), serving=True)
+        with operators:
+            if count > 1:
+                policy.close()
+                listeners = bound(address, number)
+                serve_by_workers(config, read_at, count, listeners, build, operators)
+            else:
+                stopping = ending.leave_within
+                around = Surroundings(log, build, occasions, answering, stopping, operators)
+                leftovers = run(serving(policy, (address, number), around), serving=True)
     except ConfigError as error:
         fail(error)
     except OSError as error:
@@ -90,11 +108,18 @@ def say(line: str) -> None:
 
 
 def serve_by_workers(
-    config: Path, read_at: float, count: int, listeners: list[socket.socket], build: Build
+    config: Path,
+    read_at: float,
+    count: int,
+    listeners: list[socket.socket],
+    build: Build,
+    operators: Operators,
 ) -> None:
     """Serve by several processes, until a signal ends them."""
     from pexpolicy.workers.arbiter import Plan, run_workers  # noqa: PLC0415 - for those who ask for it
 
-    problems = run_workers(Plan(config, config.read_bytes(), read_at, count, listeners, build, say))
+    problems = run_workers(
+        Plan(config, config.read_bytes(), read_at, count, listeners, build, say, operators)
+    )
     if problems:
         raise ConfigError(config, [Problem((), text) for text in problems])

@@ -18,6 +18,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import orjson
+
 from pexpolicy.chain import Outcome
 from pexpolicy.decisions import Decision
 from pexpolicy.discovery import Available
@@ -62,9 +64,11 @@ class Isolated:
         self.can_reject = ready.can_reject
         self.watched = tuple(map(Path, ready.watched))
         self.hooks: Mapping[str, Callable[[Any], Awaitable[Any]]] = {
-            name: partial(self._ask, ENDPOINTS[name]) if name in ENDPOINTS else self._tell
-            for name in ready.hooks
-            if name in ENDPOINTS or name == "decided"
+            name: partial(self._ask, ENDPOINTS[name]) for name in ready.hooks if name in ENDPOINTS
+        } | {
+            name: hook
+            for name, hook in (("decided", self._tell), ("status", self._inquire))
+            if name in ready.hooks
         }
 
         async def start(worker: Worker) -> None:
@@ -128,6 +132,14 @@ class Isolated:
         told = await self._pool.ask(wire.tell(outcome))
         if not isinstance(told, wire.Done):
             raise _fault(told)
+
+    async def _inquire(self, _: object) -> Mapping[str, object]:
+        """What the plugin says of itself in one of its workers."""
+        told = await self._pool.ask(wire.Inquire())
+        if not isinstance(told, wire.Said):
+            raise _fault(told)
+        said: dict[str, object] = orjson.loads(told.status)
+        return said
 
 
 def _built(told: wire.Report) -> wire.Ready:

@@ -26,6 +26,8 @@ MAX_FRAME = 16 * 1024 * 1024
 LENGTH = 4
 """Bytes of the length before a frame, big-endian."""
 
+TOLD_HOOKS = ("decided", "status")
+"""Hooks of a worker beside those that decide."""
 Place = list[str | int]
 
 
@@ -48,11 +50,14 @@ class Open(Message, frozen=True):
 
 
 class Ask(Message, frozen=True):
-    """To a worker: one request, by endpoint, parameters in their order, and alias of the path."""
+    """To a worker: one request, by endpoint, parameters in their order, alias of the path, and
+    target as it was written.
+    """
 
     endpoint: str
     params: list[tuple[str, str]]
     alias: str
+    target: str
 
 
 class Decided(Message, frozen=True):
@@ -72,6 +77,16 @@ class Tell(Message, frozen=True):
     decision: Decided
     decided_by: str
     steps: list[Step]
+
+
+class Inquire(Message, frozen=True):
+    """To a worker: what the plugin says of itself."""
+
+
+class Said(Message, frozen=True):
+    """From a worker: what the plugin says of itself, in JSON."""
+
+    status: bytes
 
 
 class Ready(Message, frozen=True):
@@ -113,8 +128,8 @@ class Failed(Message, frozen=True):
     lines: list[str]
 
 
-Order = Build | Open | Ask | Tell
-Report = Ready | Refused | Done | Decided | Invalid | Failed
+Order = Build | Open | Ask | Tell | Inquire
+Report = Ready | Refused | Done | Decided | Invalid | Failed | Said
 
 
 class WorkerFault(Exception):
@@ -199,13 +214,15 @@ class Frames:
 def ask(endpoint: str, request: Request) -> Ask:
     """A request on its way to a worker."""
     alias = request.__dict__.get("alias")
-    return Ask(endpoint, list(request.params.items()), alias.raw if alias is not None else "")
+    called = alias.raw if alias is not None else ""
+    return Ask(endpoint, list(request.params.items()), called, request.target)
 
 
 def request_of(message: Ask) -> Request:
     """The request as the server had it."""
     params = MultiDictProxy(MultiDict(message.params))
     request: Request = ENDPOINTS[message.endpoint].parse(params, message.alias)
+    request.came_as(message.target)
     return request
 
 

@@ -29,6 +29,7 @@ from pexpolicy.faults import blame
 from pexpolicy.isolation import wire
 from pexpolicy.plugins import Plugin, advice_of, build, link, observer, watched_by
 from pexpolicy.problems import Advice, Key, Problem
+from pexpolicy.selfreport import report_of
 
 
 def main() -> int:
@@ -94,7 +95,7 @@ def _build(message: wire.Build) -> tuple[wire.Report, Plugin | None]:
         # Keys begin with plugins.NAME here, and are relative on the way.
         return wire.Refused(_told(problems, 2)), None
     plugin = plugins[0]
-    hooks = [name for name in plugin.hooks if name in ENDPOINTS or name == "decided"]
+    hooks = [name for name in plugin.hooks if name in ENDPOINTS or name in wire.TOLD_HOOKS]
     return wire.Ready(hooks, _told(advice, 3), plugin.can_reject, [*map(str, files)]), plugin
 
 
@@ -115,6 +116,7 @@ class _Desk(asyncio.Protocol):
         links = {name: link(plugin, name) for name in ENDPOINTS}
         self._links = {name: found.ask for name, found in links.items() if found is not None}
         self._observer = observer(plugin)
+        self._plugin = plugin
         self._frames = wire.Frames()
         self._tasks: set[asyncio.Task[None]] = set()
         self._transport: asyncio.WriteTransport | None = None
@@ -133,7 +135,7 @@ class _Desk(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         for frame in self._frames.feed(data):
             order = wire.order(frame)
-            if isinstance(order, wire.Ask | wire.Tell):
+            if isinstance(order, wire.Ask | wire.Tell | wire.Inquire):
                 # A task of its own: what a hook does to its task or context ends with the call.
                 task = asyncio.create_task(self._obey(order))
                 self._tasks.add(task)
@@ -141,9 +143,14 @@ class _Desk(asyncio.Protocol):
             else:
                 self.opening.set()
 
-    async def _obey(self, order: wire.Ask | wire.Tell) -> None:
+    async def _obey(self, order: wire.Ask | wire.Tell | wire.Inquire) -> None:
         try:
-            told = await (self._ask(order) if isinstance(order, wire.Ask) else self._tell(order))
+            if isinstance(order, wire.Ask):
+                told = await self._ask(order)
+            elif isinstance(order, wire.Tell):
+                told = await self._tell(order)
+            else:
+                told = wire.Said(await report_of(self._plugin))
         except DecisionError as error:
             told = wire.invalid(error)
         except BaseException as error:  # noqa: BLE001 - whatever a plugin raises is its failure

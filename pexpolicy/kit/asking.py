@@ -11,7 +11,7 @@ from typing import Any
 
 from uuid_utils import uuid7
 
-from pexpolicy.audit import Audit, Sink
+from pexpolicy.audit import Audit
 from pexpolicy.kit.requests import alias_of, endpoint_of
 from pexpolicy.parameters import Request
 from pexpolicy.policy import Answer, Policy
@@ -22,11 +22,8 @@ Line = dict[str, Any]
 _catching: list[list[Line]] = []
 
 
-class _Caught(Sink):
+class _Caught:
     """The end of an audit that goes to whoever is listening, and nowhere else."""
-
-    def __init__(self) -> None:
-        super().__init__(-1, owned=False)
 
     def info(self, line: bytes) -> None:
         """Hand one line to every listener."""
@@ -34,6 +31,16 @@ class _Caught(Sink):
             event = json.loads(line)
             for lines in _catching:
                 lines.append(copy.deepcopy(event))
+
+    def tick(self) -> float:
+        """There is nothing to look after."""
+        return 3600.0
+
+    def reopen(self) -> None:
+        """There is no file."""
+
+    def close(self) -> None:
+        """There is no file."""
 
 
 @contextmanager
@@ -63,7 +70,7 @@ async def asked(policy: Policy, request: Request, audit: Audit) -> Answer:
     """What a policy that is serving answers to a request; the call leaves its audit line."""
     name, alias, decision_id = endpoint_of(request), alias_of(request), str(uuid7())
     began = time.perf_counter()
-    answer = await policy.answer(name, request.params, alias, decision_id)
+    answer = await policy.answer(name, request.params, alias, decision_id, request.target)
     ms = (time.perf_counter() - began) * 1000
     audit.decision(request.params, alias, answer, ms, None, policy.config_hash)
     return answer

@@ -34,7 +34,7 @@ def compare(step: Step, judged: Judged, earlier: Judged | None) -> list[Finding]
         return []
     if earlier.decision == judged.decision:
         return []
-    what = _difference(earlier.decision, judged.decision)
+    what = difference(earlier.decision, judged.decision)
     text = f"not the same decision as “{step.same_as}” ({what}): {step.because}"
     again = step.because == AGAIN
     if again and _is_gateway(earlier, judged) and what == "name differs":
@@ -47,8 +47,8 @@ def _is_gateway(*both: Judged) -> bool:
     return all(judged.service.get("service_type") == "gateway" for judged in both)
 
 
-def _difference(one: Comparable, other: Comparable) -> str:
-    """What differs, by name: values may be secret."""
+def difference(one: Comparable, other: Comparable) -> str:
+    """What differs between two decisions, by name: values may be secret."""
     if one[0] != other[0]:
         return f"{one[0]} and then {other[0]}"
     if one[0] == "picture":

@@ -8,7 +8,6 @@ from http import HTTPStatus
 from pexpolicy.probe.decoding import wrongly_decoded
 from pexpolicy.probe.envelope import judge_envelope
 from pexpolicy.probe.findings import Finding, Topic, violation, warning
-from pexpolicy.probe.picture import judge_picture
 from pexpolicy.probe.reading import NotJSONError, strict_json
 from pexpolicy.probe.verdict import Asked, Judged
 from pexpolicy.probe.wire import Reply
@@ -29,6 +28,8 @@ def judge(asked: Asked, reply: Reply, limit: float) -> Judged:
     if reply.status != HTTPStatus.OK:
         judged = _handed_back(asked, reply)
     elif asked.endpoint == "participant_avatar" and reply.media_type != "application/json":
+        from pexpolicy.probe.picture import judge_picture  # noqa: PLC0415 - 40 ms of import, for avatars only
+
         judged = judge_picture(asked, reply)
     else:
         judged = _decision(asked, reply)

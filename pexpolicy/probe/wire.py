@@ -16,7 +16,7 @@ from yarl import URL
 LIMIT = 5.0
 """Seconds after which Infinity gives up (CAPTURE v16, DOCUMENTED*)."""
 MAX_BODY = 4 * 1024 * 1024
-"""Bytes of a reply that are read; no reply needs more."""
+"""Bytes of a reply that the probe reads; no reply needs more."""
 
 Clock = Callable[[], float]
 
@@ -45,7 +45,10 @@ class Reply:
 
 
 class Wire:
-    """One keep-alive connection to a policy server."""
+    """The way to one policy server, by the keep-alive connections of a session.
+
+    ``limit`` is the time for a whole reply in seconds, ``max_body`` its longest body in bytes.
+    """
 
     def __init__(
         self,
@@ -54,11 +57,13 @@ class Wire:
         *,
         authorization: str | None = None,
         limit: float = LIMIT,
+        max_body: int = MAX_BODY,
         clock: Clock = time.perf_counter,
     ) -> None:
         self.base = base.rstrip("/")
         self.authorization = authorization
         self.limit = limit
+        self.max_body = max_body
         self._session = session
         self._clock = clock
 
@@ -67,18 +72,21 @@ class Wire:
         """The path of the server in front of ``/policy/v1``, as on the wire."""
         return URL(self.base, encoded=True).raw_path.rstrip("/")
 
-    async def get(self, target: str) -> Reply:
-        """Ask for a path and query that are sent byte for byte as they stand."""
+    async def get(self, target: str, limit: float | None = None) -> Reply:
+        """Ask for a path and query that are sent byte for byte as they stand.
+
+        ``limit`` stands instead of that of the wire, where less time is left.
+        """
         headers = {} if self.authorization is None else {"Authorization": self.authorization}
         began = self._clock()
         try:
             async with (
-                asyncio.timeout(self.limit),
+                asyncio.timeout(self.limit if limit is None else limit),
                 self._session.get(
                     URL(self.base + target, encoded=True), headers=headers, allow_redirects=False
                 ) as response,
             ):
-                body = await _read(response.content)
+                body = await _read(response.content, self.max_body)
                 return Reply(self._clock() - began, response.status, response.headers.copy(), body)
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             return _failed(error, self._clock() - began)
@@ -91,14 +99,18 @@ NO_HTTP = "what came is no HTTP, or follows a body that was longer than it said"
 class TooLongError(aiohttp.ClientPayloadError):
     """The body is longer than any reply needs to be."""
 
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"the body is longer than {limit} bytes")
+
 
 _FAILURES: tuple[tuple[type[Exception], dict[str, Any]], ...] = (
     (aiohttp.ConnectionTimeoutError, {"failure": "nobody takes the connection", "refused": True}),
     (TimeoutError, {"failure": "no whole reply in time", "late": True}),
     (aiohttp.ClientConnectorError, {"failure": "there is no connection", "refused": True}),
     (aiohttp.ServerDisconnectedError, {"failure": CLOSED}),
+    (aiohttp.ClientOSError, {"failure": CLOSED}),
     (ConnectionError, {"failure": CLOSED}),
-    (TooLongError, {"failure": f"the body is longer than {MAX_BODY} bytes", "torn": True}),
+    (TooLongError, {"torn": True}),
     (aiohttp.ClientPayloadError, {"failure": "the body is shorter than it says", "torn": True}),
     (Exception, {"failure": NO_HTTP, "torn": True}),
 )
@@ -110,15 +122,17 @@ def _failed(error: Exception, seconds: float) -> Reply:
     meaning = next(meaning for kind, meaning in _FAILURES if isinstance(error, kind))
     if isinstance(error, aiohttp.ClientConnectorError):
         meaning = {**meaning, "failure": " ".join(str(error).split())[:200]}
+    elif isinstance(error, TooLongError):
+        meaning = {**meaning, "failure": str(error)}
     return Reply(seconds, **meaning)
 
 
-async def _read(content: aiohttp.StreamReader) -> bytes:
+async def _read(content: aiohttp.StreamReader, limit: int) -> bytes:
     body = bytearray()
     async for chunk in content.iter_any():
         body += chunk
-        if len(body) > MAX_BODY:
-            raise TooLongError
+        if len(body) > limit:
+            raise TooLongError(limit)
     return bytes(body)
 
 

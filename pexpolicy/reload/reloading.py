@@ -37,6 +37,8 @@ class ReloadState:
     refused: int = 0
     last_success: float = 0.0
     """Seconds since the epoch; the start counts."""
+    problems: tuple[str, ...] = ()
+    """Why the last configuration was refused, where it was."""
 
 
 class Reloads:
@@ -46,8 +48,14 @@ class Reloads:
     nobody is served by, ``commit`` puts it in force.
     """
 
-    def __init__(self, succession: Succession, audit: Audit, build: Build) -> None:
-        self.state = ReloadState(last_success=time.time())
+    def __init__(
+        self,
+        succession: Succession,
+        audit: Audit,
+        build: Build,
+        state: ReloadState | None = None,
+    ) -> None:
+        self.state = state or ReloadState(last_success=time.time())
         self._succession = succession
         self._audit = audit
         self._build = build
@@ -97,6 +105,7 @@ class Reloads:
         self._succession.follow(prepared)
         self.state.last_successful = True
         self.state.succeeded += 1
+        self.state.problems = ()
         self.state.last_success = time.time()
         policy = prepared.regime.policy
         return Verdict(
@@ -110,17 +119,18 @@ class Reloads:
 
     async def abandon(self, prepared: Lifetime) -> None:
         """Close a prepared regime, which others could not prepare."""
-        self._note_refusal()
+        self._note_refusal("another worker refused it")
         await prepared.close()
 
     def refuse(self, error: ConfigError) -> Verdict:
         """Stay with what is in force."""
-        self._note_refusal()
         problems = tuple(str(problem) for problem in error.problems)
+        self._note_refusal(*problems)
         return Verdict(self.policy.config_hash, problems=problems)
 
-    def _note_refusal(self) -> None:
+    def _note_refusal(self, *problems: str) -> None:
         self.state.last_successful = False
+        self.state.problems = problems
         self.state.refused += 1
 
     def _because(self, text: str) -> ConfigError:

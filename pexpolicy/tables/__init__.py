@@ -7,6 +7,7 @@ from pexpolicy.tables.access import (
     LimitsTable,
     TlsTable,
 )
+from pexpolicy.tables.admin import AdminTable, TracingTable
 from pexpolicy.tables.audit import AuditTable, PrivacyTable
 from pexpolicy.tables.base import EndpointName, Table
 from pexpolicy.tables.document import Document
@@ -16,6 +17,7 @@ from pexpolicy.tables.server import ServerTable
 
 __all__ = [
     "AccessTable",
+    "AdminTable",
     "AuditTable",
     "AuthTable",
     "BreakerTable",
@@ -30,4 +32,5 @@ __all__ = [
     "ServerTable",
     "Table",
     "TlsTable",
+    "TracingTable",
 ]

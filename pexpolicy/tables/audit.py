@@ -4,15 +4,60 @@ from __future__ import annotations
 
 from typing import Literal, Self
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from pexpolicy.tables.base import Table
 
 
 class AuditTable(Table):
-    """``[audit]``: where the lines go; standard output without a path."""
+    """``[audit]``: where the lines go (standard output without a path), how surely, and what
+    follows when they cannot be written.
+    """
 
     path: str | None = None
+    level: Literal["memory", "file", "fsync", "required"] = "file"
+    on_fail: Literal["answer", "handback", "reject"] = "answer"
+    spool: str | None = None
+    spool_mb: int = Field(256, ge=1)
+    buffer_mb: int = Field(16, ge=1)
+    rotate_mb: int | None = Field(None, ge=1)
+    rotate_hours: float | None = Field(None, gt=0.0)
+    keep: int | None = Field(None, ge=1)
+    instance: str | None = Field(None, min_length=1, max_length=100)
+    sign_key_env: str | None = None
+    sign_key_file: str | None = None
+    checkpoint_lines: int = Field(10_000, ge=1)
+    checkpoint_seconds: float = Field(60.0, gt=0.0)
+
+    @model_validator(mode="after")
+    def _what_required_requires(self) -> Self:
+        if self.level == "required" and self.on_fail == "answer":
+            msg = (
+                'level = "required" lets no decision leave that is not recorded: say what leaves '
+                'instead, on_fail = "handback" or "reject"'
+            )
+            raise ValueError(msg)
+        if self.level == "memory" and self.on_fail != "answer":
+            msg = 'level = "memory" answers before it writes, so on_fail can only be "answer"'
+            raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
+    def _what_needs_a_file(self) -> Self:
+        if self.path is None and self.level in ("fsync", "required"):
+            msg = f'level = "{self.level}" needs a path: standard output has no disk'
+            raise ValueError(msg)
+        limits = (self.rotate_mb, self.rotate_hours)
+        if self.path is None and any(limit is not None for limit in (*limits, self.keep)):
+            msg = "standard output is not rotated here: give a path, or leave rotate_* and keep out"
+            raise ValueError(msg)
+        if self.keep is not None and limits == (None, None):
+            msg = "keep is for rotate_mb and rotate_hours: without them nothing is rotated here"
+            raise ValueError(msg)
+        if self.sign_key_env is not None and self.sign_key_file is not None:
+            msg = "name one place of the key: sign_key_env or sign_key_file"
+            raise ValueError(msg)
+        return self
 
 
 class PrivacyTable(Table):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from pexpolicy.tables.access import AccessTable, AuthTable, LimitsTable, TlsTable
+from pexpolicy.tables.admin import AdminTable, TracingTable
 from pexpolicy.tables.audit import AuditTable, PrivacyTable
 from pexpolicy.tables.base import EndpointName, Table
 from pexpolicy.tables.infinity import EndpointTable, InfinityTable
@@ -20,6 +21,8 @@ class Document(Table):
     access: AccessTable = AccessTable()
     tls: TlsTable | None = None
     limits: LimitsTable = LimitsTable()
+    admin: AdminTable = AdminTable()
+    tracing: TracingTable | None = None
     audit: AuditTable = AuditTable()
     privacy: PrivacyTable = PrivacyTable()
     infinity: InfinityTable = InfinityTable()

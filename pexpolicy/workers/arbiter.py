@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
 from typing import cast
@@ -14,8 +14,10 @@ from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
 
 from pexpolicy import notify
+from pexpolicy.admin.listener import Operators
 from pexpolicy.ending import STOPPING
 from pexpolicy.logs import console_log
+from pexpolicy.metrics.board import Board
 from pexpolicy.reload.reloading import Build
 from pexpolicy.reload.verdict import Verdict
 from pexpolicy.workers.logger import ArbiterLog
@@ -45,6 +47,7 @@ class Plan:
     listeners: list[socket.socket]
     build: Build
     say: Callable[[str], None]
+    operators: Operators = field(default_factory=Operators)
 
 
 def run_workers(plan: Plan) -> tuple[str, ...]:
@@ -96,6 +99,7 @@ class PolicyArbiter(Arbiter):
         self._notified = os.environ.pop("NOTIFY_SOCKET", "")
         self.refusal: tuple[str, ...] = ()
         self._serving: set[int] = set()
+        self._slots: dict[int, int] = {}
         self._announced = False
         self._office = Office(plan.config, self._log, self._hear, self._lose, self._reload)
         self._rounds = Rounds(
@@ -129,10 +133,20 @@ class PolicyArbiter(Arbiter):
 
     def spawn_worker(self) -> int:
         """Start a worker, and listen to it."""
+        operators = self._plan.operators
+        slot = operators.board.reserve()
+        # Without a place on the board a worker is not counted with the others, and answers calls.
+        place = replace(operators, board=Board()) if slot is None else replace(operators, slot=slot)
         self._application.task = Task(
-            self._plan.build, self._rounds.content, self._office, may_wait=self._announced
+            self._plan.build,
+            self._rounds.content,
+            self._office,
+            may_wait=self._announced,
+            operators=place,
         )
         number = super().spawn_worker()
+        if slot is not None:
+            self._slots[number] = slot
         self._office.admit(number, cast("PolicyWorker", self.WORKERS[number]).admitted())
         return number
 
@@ -140,6 +154,8 @@ class PolicyArbiter(Arbiter):
         """Note which workers have ended, behind the last that they had to say."""
         self._office.wait(0.0)
         super().reap_workers()
+        for number in self._slots.keys() - self.WORKERS.keys():
+            self._plan.operators.board.release(self._slots.pop(number), number)
 
     def handle_hup(self) -> None:
         """Reload."""

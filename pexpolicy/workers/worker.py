@@ -8,12 +8,13 @@ import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
 from gunicorn.workers.base import Worker
 
 from pexpolicy import ending
+from pexpolicy.admin.listener import Operators
 from pexpolicy.commands.common import run
 from pexpolicy.config import ConfigError
 from pexpolicy.hidden import hide
@@ -51,6 +52,7 @@ class Task:
     content: bytes
     office: Office | None = None
     may_wait: bool = False
+    operators: Operators = field(default_factory=Operators)
 
 
 class PolicyWorker(Worker):
@@ -107,10 +109,16 @@ class PolicyWorker(Worker):
 
         def answering(policy: Policy, url: str) -> None:
             files = tuple(map(str, policy.files))
-            writer.write(framed(Serving(announcement(policy, url), policy.config_hash, files)))
+            told = announcement(policy, url, self._task.operators)
+            writer.write(framed(Serving(told, policy.config_hash, files)))
 
         around = Surroundings(
-            self._log, self._task.build, occasions, answering, ending.leave_within
+            self._log,
+            self._task.build,
+            occasions,
+            answering,
+            ending.leave_within,
+            self._task.operators,
         )
         try:
             policy = await aside(lambda: self._task.build(self._task.content))

@@ -61,6 +61,8 @@ class Connection:
         head = await reader.readuntil(b"\r\n\r\n")
         reply = wire.parsed(head)
         body = await reader.readexactly(int(reply.headers.get("content-length", "0")))
+        if reply.headers.get("connection") == "close":
+            self.close()
         return reply.status, body.decode()
 
     def close(self) -> None:

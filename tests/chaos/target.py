@@ -90,7 +90,8 @@ class Target:
 
     def start(self) -> bool:
         """Start the server; false when it ended instead of answering."""
-        command = (sys.executable, "-m", "pexpolicy", "serve", "--port", str(self.port))
+        ports = ("--port", str(self.port), "--admin-port", "0")
+        command = (sys.executable, "-m", "pexpolicy", "serve", *ports)
         with self._log.open("wb") as log:
             self._server = subprocess.Popen(
                 (*command, "--config", str(self.folder / "config.toml")),

@@ -65,7 +65,7 @@ class Target:
         command = [sys.executable, "-m", "pexpolicy", "serve", "--config", str(config)]
         with self.log.open("wb") as log:
             self._server = subprocess.Popen(
-                [*command, "--host", "127.0.0.1", "--port", str(self.port)],
+                [*command, "--host", "127.0.0.1", "--port", str(self.port), "--admin-port", "0"],
                 cwd=ROOT,
                 env={**os.environ, PASSWORD_ENV: PASSWORD},
                 stdin=subprocess.DEVNULL,

@@ -135,6 +135,8 @@ def ours(tmp_path: Path) -> Iterator[str]:
         str(ROOT / "config.toml"),
         "--port",
         "0",
+        "--admin-port",
+        "0",
     ]
     with (tmp_path / "audit").open("wb") as audit:
         server = subprocess.Popen(command, stdout=audit, stderr=subprocess.PIPE, text=True)

@@ -41,6 +41,9 @@ async def test_a_line_says_who_asked_who_decided_and_what_was_sent(serving: Serv
     assert all(0 <= step["ms"] < 1000 for step in steps)
     assert 0 < line.pop("ms") < 1000
     assert uuid.UUID(line["decision_id"]).version == 7
+    assert len(line.pop("boot_id")) == 16
+    assert len(line.pop("hash")) == 64
+    assert line.pop("seq") == 1
     assert line == {
         "event": "decision",
         "decision_id": reply.json["decision_id"],
@@ -178,12 +181,12 @@ def test_a_file_that_cannot_be_opened_is_an_error(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no full device here")
 async def test_a_full_disk_costs_lines_and_no_calls(
-    capsys: pytest.CaptureFixture[str],
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     async with serve(policy({}), Path("/dev/full")) as server:
         for _ in range(3):
             assert (await server.ask(wire.SERVICE)).status == 200
-    assert capsys.readouterr().err.count("the audit cannot be written") == 1
+    assert capfd.readouterr().err.count("the audit cannot be written") == 1
 
 
 async def test_a_continue_sends_nothing(serving: Serve) -> None:

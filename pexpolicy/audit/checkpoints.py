@@ -1,0 +1,131 @@
+"""Signed checkpoints: where a chain stands, in words that only the holder of the key can write.
+
+Whoever may write the file can write a whole new chain. A checkpoint that was copied elsewhere (it
+is on standard error, too) shows that, and that lines behind it were cut off.
+"""
+
+from __future__ import annotations
+
+import base64
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from pexpolicy.audit.seal import Seal
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+
+class Checkpoint(msgspec.Struct):
+    """The line of a checkpoint: the line ``covers`` of its writer has the hash ``head``."""
+
+    timestamp: datetime
+    event: str
+    boot_id: str
+    covers: int
+    head: str
+    signature: str
+
+
+class KeyUnusableError(ValueError):
+    """What was given is no Ed25519 key in PEM, or nothing here can read one."""
+
+
+class Signer:
+    """Signs after so many lines, or after so many seconds when there were any."""
+
+    def __init__(self, key: Ed25519PrivateKey, lines: int, seconds: float) -> None:
+        self._key = key
+        self._lines = lines
+        self._seconds = seconds
+        self._covered = 0
+        self._signed_at = 0.0
+
+    def is_due(self, seal: Seal, now: float) -> bool:
+        """True when it is time for one."""
+        new = seal.seq - self._covered
+        return new >= self._lines or (new > 0 and now - self._signed_at >= self._seconds)
+
+    def line(self, seal: Seal, now: float) -> bytes:
+        """A checkpoint over the lines so far; its own line follows."""
+        head = seal.head.decode()
+        signature = self._key.sign(statement(seal.boot_id, seal.seq, head))
+        self._covered, self._signed_at = seal.seq + 1, now
+        line = Checkpoint(
+            datetime.now(UTC),
+            "checkpoint",
+            seal.boot_id,
+            seal.seq,
+            head,
+            base64.b64encode(signature).decode(),
+        )
+        return msgspec.json.encode(line)
+
+
+def statement(boot_id: str, covers: int, head: str) -> bytes:
+    """The bytes that are signed."""
+    return f"pexpolicy audit checkpoint\n{boot_id}\n{covers}\n{head}\n".encode()
+
+
+def private_key(pem: str) -> Ed25519PrivateKey:
+    """The key that signs, from PEM (PKCS #8) without a password; raises ``KeyUnusableError``."""
+    try:
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import (  # noqa: PLC0415 - an extra
+            Ed25519PrivateKey,
+        )
+        from cryptography.hazmat.primitives.serialization import (  # noqa: PLC0415 - the same
+            load_pem_private_key,
+        )
+    except ImportError:
+        msg = "signing needs the library cryptography: install pexpolicy[sign]"
+        raise KeyUnusableError(msg) from None
+    try:
+        key = load_pem_private_key(pem.encode(), None)
+    except (ValueError, TypeError) as error:
+        msg = f"is no private key in PEM without a password: {error}"
+        raise KeyUnusableError(msg) from None
+    if not isinstance(key, Ed25519PrivateKey):
+        msg = "is no Ed25519 key; make one with: openssl genpkey -algorithm ed25519"
+        raise KeyUnusableError(msg)
+    return key
+
+
+class Verifier:
+    """Tells whether a checkpoint was signed with the key that belongs to a public key in PEM.
+
+    Raises ``KeyUnusableError``.
+    """
+
+    def __init__(self, pem: bytes) -> None:
+        try:
+            from cryptography.exceptions import InvalidSignature  # noqa: PLC0415 - an extra
+            from cryptography.hazmat.primitives.asymmetric.ed25519 import (  # noqa: PLC0415
+                Ed25519PublicKey,
+            )
+            from cryptography.hazmat.primitives.serialization import (  # noqa: PLC0415
+                load_pem_public_key,
+            )
+        except ImportError:
+            msg = "verifying signatures needs the library cryptography: install pexpolicy[sign]"
+            raise KeyUnusableError(msg) from None
+        try:
+            key = load_pem_public_key(pem)
+        except (ValueError, TypeError) as error:
+            msg = f"is no public key in PEM: {error}"
+            raise KeyUnusableError(msg) from None
+        if not isinstance(key, Ed25519PublicKey):
+            msg = "is no Ed25519 key"
+            raise KeyUnusableError(msg)
+        self._key = key
+        self._invalid = InvalidSignature
+
+    def holds(self, checkpoint: Checkpoint) -> bool:
+        """True for a checkpoint whose signature fits."""
+        signed = statement(checkpoint.boot_id, checkpoint.covers, checkpoint.head)
+        try:
+            self._key.verify(base64.b64decode(checkpoint.signature), signed)
+        except (self._invalid, ValueError):
+            return False
+        return True

@@ -1,0 +1,132 @@
+"""Audit lines on a terminal: one line for each call, and all of one call."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from pexpolicy.audit.stats import Stats
+from pexpolicy.audit.verify import Chain
+from pexpolicy.terminal import FAULTS, printable
+
+STYLES = {"reject": "red", "continue": "green", "redirect": "yellow"}
+STEP = ("plugin", "outcome", "ms", "detail")
+SEAL = ("instance", "prev", "lost_count", "boot_id", "seq", "hash")
+
+
+def local_time(event: Mapping[str, Any]) -> str:
+    """When a line was written, in the time of this machine."""
+    try:
+        return f"{datetime.fromisoformat(event['timestamp']).astimezone():%Y-%m-%d %H:%M:%S}"
+    except (KeyError, TypeError, ValueError):
+        return "?"
+
+
+def short(event: Mapping[str, Any]) -> str:
+    """One line, as rich markup: when, what, about whom, what came of it, and why."""
+    kind = str(event.get("event"))
+    parts = [f"[dim]{local_time(event)}[/]"]
+    if kind == "decision":
+        action = str(event.get("action"))
+        done = action if event.get("status") == 200 else str(event.get("status"))  # noqa: PLR2004 - HTTP
+        parts += [
+            f"[cyan]{_clean(event.get('endpoint')):<22}[/]",
+            f"[bold]{_clean(subject(event))}[/]",
+            f"[{STYLES.get(action, 'yellow')}]{_clean(done)}[/]",
+            f"by {_clean(event.get('decided_by'))}",
+            f"[dim]{_clean(event.get('ms'))} ms[/]",
+        ]
+    else:
+        parts += [f"[yellow]{_clean(kind):<22}[/]", _clean(event.get("status") or "")]
+    if event.get("reason"):
+        parts.append(_clean(event["reason"]))
+    parts += [
+        f"[red]{_clean(step.get('plugin'))} {_clean(step.get('outcome'))}[/]"
+        for step in event.get("steps") or ()
+        if step.get("outcome") in FAULTS
+    ]
+    parts.append(f"[dim]{_clean(event.get('decision_id') or '')}[/]")
+    return " ".join(part for part in parts if part)
+
+
+def subject(event: Mapping[str, Any]) -> str:
+    """Whom or what a call was about."""
+    request = event.get("request") or {}
+    about = request.get("alias") or request.get("local_alias") or request.get("q") or "-"
+    caller = request.get("remote_alias") or request.get("registration_alias")
+    return f"{about} ← {caller}" if caller else str(about)
+
+
+def show_whole(console: Console, event: Mapping[str, Any]) -> None:
+    """Everything that a line says, a row for each field, and a table of the steps."""
+    console.print(short(event))
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in event.items():
+        if name not in ("steps", "event", *SEAL):
+            table.add_row(*_rows(name, value))
+    seal = " ".join(f"{name}={event[name]}" for name in SEAL if name in event)
+    table.add_row("seal", _clean(seal))
+    console.print(table)
+    if event.get("steps"):
+        steps = Table(*STEP, box=None, pad_edge=False)
+        for step in event["steps"]:
+            steps.add_row(*(_clean(step.get(name, "")) for name in STEP))
+        console.print(steps)
+
+
+def _rows(name: str, value: Any) -> tuple[str, str]:
+    if isinstance(value, dict | list):
+        value = json.dumps(value, ensure_ascii=False)
+    return _clean(name), _clean(value)
+
+
+def show_stats(console: Console, stats: Stats) -> None:
+    """The figures as tables."""
+    console.print(
+        f"{stats.lines:,} lines from {_clean(stats.first)} to {_clean(stats.last)}; "
+        f"damaged: {stats.damaged}; lost, as the writers say: {stats.lost}"
+    )
+    tables: list[tuple[tuple[str, ...], Iterable[tuple[Any, ...]]]] = [
+        (
+            ("endpoint", "decided by", "action", "calls"),
+            [(*key, count) for key, count in stats.decisions.most_common()],
+        ),
+        (
+            ("plugin", "outcome", "steps"),
+            [(*key, count) for key, count in sorted(stats.outcomes.items())],
+        ),
+        (("refused", "calls"), stats.refusals.most_common()),
+    ]
+    for heads, rows in tables:
+        if found := list(rows):
+            table = Table(*heads, box=None, pad_edge=False)
+            for row in found:
+                table.add_row(*(_clean(cell) for cell in row))
+            console.print(table)
+    times = ", ".join(f"p{p} {stats.percentile(p):.3f}" for p in (50, 95, 99))
+    console.print(f"milliseconds in the server: {times}")
+
+
+def show_chains(console: Console, chains: Iterable[Chain], *, signed: bool) -> None:
+    """A line for each chain; the number and hash at its end are what ``--anchor`` takes."""
+    for chain in chains:
+        end = f"{chain.last}:{chain.head.decode()}"
+        parts = [f"chain {chain.boot_id}: {chain.lines:,} lines from {chain.first} to {end}"]
+        if chain.lost:
+            parts.append(f"{chain.lost} lost, as it says")
+        if signed:
+            parts.append(f"{chain.last - chain.signed_up_to} behind the last signature")
+        console.print(", ".join(parts), soft_wrap=True)
+
+
+def _clean(value: object) -> str:
+    """Text that commands neither the terminal nor rich."""
+    return escape(printable(value))

@@ -1,0 +1,129 @@
+"""A file that lines are appended to, by several writers at once."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from contextlib import suppress
+from pathlib import Path
+
+FLAGS = os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+MODE = 0o600
+BLOCK = 1 << 16
+
+
+class AppendFile:
+    """A regular file, or a device. One ``write`` system call a line: lines of several writers never
+    mix.
+
+    Raises ``OSError`` when it cannot be opened.
+    """
+
+    retry = 0.5
+    """Seconds between two attempts after a write that failed."""
+
+    def __init__(self, path: Path, mark: bytes = b"") -> None:
+        """``mark`` is in each line of this writer, and of no other."""
+        self.path = path
+        self._mark = mark
+        self._open()
+
+    def _open(self) -> None:
+        try:
+            self._descriptor = os.open(self.path, os.O_RDWR | FLAGS, MODE)
+        except PermissionError:
+            self._descriptor = os.open(self.path, os.O_WRONLY | FLAGS, MODE)
+        known = os.fstat(self._descriptor)
+        self._identity = known.st_dev, known.st_ino
+        self._regular = stat.S_ISREG(known.st_mode)
+        self.size = known.st_size
+        """Bytes at the last look, and what was written since."""
+        self._looked_at = known.st_size
+        if self._regular and self.size:
+            self._end_last_line()
+
+    def _end_last_line(self) -> None:
+        """A writer that died may have left half a line; the next one must not stand behind it."""
+        with suppress(OSError):
+            if os.pread(self._descriptor, 1, self.size - 1) != b"\n":
+                os.write(self._descriptor, b"\n")
+
+    def write(self, lines: bytes) -> None:
+        """Append whole lines. Raises ``OSError``, and then nothing of them stands in the file."""
+        written = os.write(self._descriptor, lines)
+        if written != len(lines):
+            self._blank(written)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self.size += written
+
+    def _blank(self, count: int) -> None:
+        """Overwrite the bytes that were appended last: half a line would be torn.
+
+        Their blocks exist, so this needs no space. Cutting them off could take the line of another
+        writer with it.
+        """
+        if not self._regular:
+            return
+        end = os.lseek(self._descriptor, 0, os.SEEK_CUR)
+        with suppress(OSError):
+            # Of its own: what is written through a descriptor that appends goes to the end.
+            descriptor = os.open(f"/proc/self/fd/{self._descriptor}", os.O_WRONLY | os.O_CLOEXEC)
+            try:
+                os.pwrite(descriptor, b" " * (count - 1) + b"\n", end - count)
+            finally:
+                os.close(descriptor)
+
+    def sync(self) -> None:
+        """Wait until all that was written is on the disk; raises ``OSError``."""
+        if self._regular:
+            os.fdatasync(self._descriptor)
+
+    def is_current(self) -> bool:
+        """True while the path leads to the file that is open; brings ``size`` up to date."""
+        if not self._regular:
+            return True
+        try:
+            known = self.path.stat()
+        except OSError:
+            return False
+        if (known.st_dev, known.st_ino) != self._identity:
+            return False
+        self.size = self._looked_at = known.st_size
+        return True
+
+    def renew(self) -> None:
+        """Open what the path leads to now; raises ``OSError``, and then the old one stays open.
+
+        When the old file was deleted, this writer's lines since the last look are copied over.
+        """
+        old, looked_at = self._descriptor, self._looked_at
+        self._open()
+        try:
+            if self._regular and os.fstat(old).st_nlink == 0:
+                self._rescue(old, looked_at)
+        finally:
+            os.close(old)
+
+    def _rescue(self, deleted: int, start: int) -> None:
+        with suppress(OSError):
+            rest = b""
+            while block := os.pread(deleted, BLOCK, start):
+                start += len(block)
+                *lines, rest = (rest + block).split(b"\n")
+                for line in lines:
+                    if self._mark in line:
+                        self.write(line + b"\n")
+
+    def space(self) -> tuple[int, int] | None:
+        """Free bytes on its disk and how many percent that is; ``None`` where it has none."""
+        if not self._regular:
+            return None
+        with suppress(OSError):
+            disk = os.fstatvfs(self._descriptor)
+            return disk.f_bavail * disk.f_frsize, 100 * disk.f_bavail // max(disk.f_blocks, 1)
+        return None
+
+    def close(self, patience: float) -> None:
+        """Close it."""
+        os.close(self._descriptor)

@@ -1,0 +1,55 @@
+"""The line of a decision, and how any line becomes JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from pexpolicy.chain import Step
+
+encode = msgspec.json.Encoder().encode
+
+
+class Line(msgspec.Struct, gc=False, omit_defaults=True):
+    """The line of a call that the policy answered. ``ms`` is how long that took."""
+
+    timestamp: datetime
+    event: str
+    decision_id: str
+    endpoint: str
+    peer: str | None
+    request: dict[str, Any]
+    steps: list[Step]
+    decided_by: str
+    reason: str | None
+    action: str
+    status: int
+    sent: object
+    ms: float
+    config_hash: str
+    warnings: tuple[str, ...] = ()
+    removed: list[str] = []
+    redaction_error: str | None = None
+
+
+def as_json(_: Any, __: str, line: object) -> bytes:
+    """A line as JSON. Text that is not valid Unicode must not lose the line: it is replaced."""
+    try:
+        return encode(line)
+    except UnicodeEncodeError:
+        return encode(_valid(line))
+
+
+def _valid(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, msgspec.Struct):
+        return _valid(msgspec.structs.asdict(value))
+    if isinstance(value, Mapping):
+        return {_valid(key): _valid(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_valid(item) for item in value]
+    return value

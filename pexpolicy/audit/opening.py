@@ -1,0 +1,150 @@
+"""From the configuration to an audit that writes."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pexpolicy.audit.backlog import Backlog, Kept
+from pexpolicy.audit.checkpoints import Signer, private_key
+from pexpolicy.audit.files import AppendFile
+from pexpolicy.audit.grouped import Grouped, Promise
+from pexpolicy.audit.journal import Journal
+from pexpolicy.audit.rotation import Rotation
+from pexpolicy.audit.seal import Seal, Unsealed
+from pexpolicy.audit.sinks import Inline, Sink
+from pexpolicy.audit.spool import Spool, orphans
+from pexpolicy.audit.state import Alarms, AuditState
+from pexpolicy.audit.streams import Stream
+from pexpolicy.audit.writing import Audit
+from pexpolicy.redaction import Redaction, redaction_of
+from pexpolicy.tables.audit import AuditTable
+from pexpolicy.terminal import readable
+
+if TYPE_CHECKING:
+    from pexpolicy.config import Settings
+
+MEGABYTE = 1 << 20
+HOUR = 3600
+
+
+def audit_of(settings: Settings) -> Audit:
+    """The audit that a configuration asks for; raises ``OSError`` when it cannot be opened."""
+    table = settings.audit
+    path = settings.resolve(table.path) if table.path else None
+    return open_audit(
+        path,
+        redaction_of(settings),
+        table,
+        spool=settings.resolve(table.spool) if table.spool else None,
+        sign_key=settings.sign_key.get_secret_value() if settings.sign_key else None,
+    )
+
+
+def open_audit(
+    path: Path | None,
+    redaction: Redaction | None = None,
+    table: AuditTable | None = None,
+    *,
+    spool: Path | None = None,
+    sign_key: str | None = None,
+    alarms: Alarms | None = None,
+) -> Audit:
+    """The audit to a file, or to standard output; readable colours instead of JSON on a terminal.
+
+    Raises ``OSError`` when the file cannot be opened, and ``KeyUnusableError``.
+    """
+    table = table or AuditTable()
+    watched = path is None and sys.stdout.isatty()
+    seal = Unsealed() if watched else Seal(table.instance)
+    signer = None
+    if sign_key is not None and not watched:
+        key = private_key(sign_key)
+        signer = Signer(key, table.checkpoint_lines, table.checkpoint_seconds)
+    target, rotate = _target(path, seal, table)
+    state = AuditState()
+    required = table.level == "required"
+    waits = None if spool is None else Spool(spool, seal.boot_id, table.spool_mb * MEGABYTE)
+    # What is held in memory is no record, and a call that waits for one is handed back.
+    room = 0 if required else table.buffer_mb * MEGABYTE
+    journal = Journal(
+        target,
+        seal,
+        Backlog(room, waits, state),
+        alarms=alarms,
+        rotate=rotate,
+        checkpoints=signer,
+    )
+    if spool is not None and isinstance(target, AppendFile):
+        _take_over(spool, target)
+    return Audit(
+        _sink(table, journal),
+        readable if watched else None,
+        redaction,
+        state=state,
+        rejects=table.on_fail == "reject",
+        required=required,
+    )
+
+
+def _target(
+    path: Path | None, seal: Seal, table: AuditTable
+) -> tuple[AppendFile | Stream, Callable[[bool], bool] | None]:
+    """Where lines go, and what rotates it."""
+    if path is None:
+        return _standard_output(seal), None
+    if path.is_fifo():
+        return _pipe(path), None
+    file = AppendFile(path, seal.mark)
+    rotation = Rotation(
+        None if table.rotate_mb is None else table.rotate_mb * MEGABYTE,
+        None if table.rotate_hours is None else table.rotate_hours * HOUR,
+        table.keep,
+    )
+
+    def rotate(anyway: bool) -> bool:  # noqa: FBT001 - the one thing that is said
+        if not anyway and not rotation.is_due(path, file.size):
+            return False
+        return rotation.rotate(path, file.is_current)
+
+    return file, rotate
+
+
+def _standard_output(seal: Seal) -> AppendFile | Stream:
+    descriptor = sys.stdout.fileno()
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        # Somebody else opened it, who may do what this program may not.
+        with suppress(PermissionError):
+            return AppendFile(Path(f"/dev/fd/{descriptor}"), seal.mark)
+    return Stream(descriptor)
+
+
+def _pipe(path: Path) -> Stream:
+    """A named pipe; a reader who comes later finds what fits into it."""
+    descriptor = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        return Stream(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _take_over(spool: Path, file: AppendFile) -> None:
+    """Bring home the lines that writers left behind in the spool when they died."""
+    for lines in orphans(spool):
+        file.write(lines)
+
+
+def _sink(table: AuditTable, journal: Journal) -> Sink:
+    answers = table.on_fail == "answer"
+    room = table.buffer_mb * MEGABYTE
+    if table.level == "file":
+        return Inline(journal, answers=answers)
+    if table.level == "memory":
+        return Grouped(journal, Promise(waits=False, syncs=False), room)
+    least = Kept.SPOOLED if table.level == "required" else Kept.HELD
+    return Grouped(journal, Promise(answers=answers, least=least), room)

@@ -1,0 +1,103 @@
+"""Rotation: the file is renamed when it is large or old enough, and the oldest ones go."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pexpolicy.audit.files import MODE
+
+_ROTATED = re.compile(r"\d{8}T\d{12}Z")
+HEAD = 64
+"""Bytes at the head of a file that hold the time of its first line."""
+
+
+def now() -> datetime:
+    """The time of day, UTC."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True)
+class Rotation:
+    """When a file is rotated, and how many rotated ones are kept; ``None`` is without limit.
+
+    A rotated file is called like the file, with the time of its rotation behind it:
+    ``audit.jsonl.20261126T010203123456Z``.
+    """
+
+    size: int | None = None
+    """Bytes."""
+    age: float | None = None
+    """Seconds since its first line."""
+    keep: int | None = None
+    clock: Callable[[], datetime] = now
+
+    def is_due(self, path: Path, size: int) -> bool:
+        """True when a file of ``size`` bytes is large or old enough."""
+        if self.size is not None and size >= self.size:
+            return True
+        if self.age is None or not size:
+            return False
+        began = first_time(path)
+        return began is not None and (self.clock() - began).total_seconds() >= self.age
+
+    def rotate(self, path: Path, identity: Callable[[], bool]) -> bool:
+        """Rename the file, and remove the oldest rotated ones.
+
+        Several writers may find that it is time: one of them does it, under a lock that nobody
+        waits for. ``identity`` says whether the path still leads to the file that was found large
+        or old enough. False when another writer was faster; raises ``OSError``.
+        """
+        lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, MODE)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not identity():
+                return False
+            aside = path.with_name(f"{path.name}.{self.clock():%Y%m%dT%H%M%S%fZ}")
+            if aside.exists():
+                return False
+            path.rename(aside)
+            _sync_folder(path.parent)
+            self._remove_oldest(path)
+        except BlockingIOError:
+            return False
+        finally:
+            os.close(lock)
+        return True
+
+    def _remove_oldest(self, path: Path) -> None:
+        if self.keep is not None:
+            for old in rotated(path)[: -self.keep or None]:
+                with suppress(FileNotFoundError):
+                    old.unlink()
+
+
+def rotated(path: Path) -> list[Path]:
+    """The files that were rotated here, oldest first."""
+    before = f"{path.name}."
+    return sorted(
+        found
+        for found in path.parent.glob(f"{before}*")
+        if _ROTATED.fullmatch(found.name.removeprefix(before))
+    )
+
+
+def first_time(path: Path) -> datetime | None:
+    """The time of the first line of a file; ``None`` where there is none."""
+    with suppress(OSError, ValueError, IndexError), path.open("rb") as file:
+        return datetime.fromisoformat(file.read(HEAD).split(b'"', 4)[3].decode())
+    return None
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

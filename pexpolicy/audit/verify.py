@@ -1,0 +1,158 @@
+"""Verifying the chains: which lines are missing, changed, moved or added, and where.
+
+What a chain cannot show by itself: that lines at its end are missing, that whole chains are, or
+that somebody who may write the file has written it anew. For that it is compared with something
+that was kept elsewhere: an anchor (number and hash of a line), or signed checkpoints.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import NamedTuple
+
+import msgspec
+
+from pexpolicy.audit.checkpoints import Checkpoint, Verifier
+from pexpolicy.audit.reading import Damage, Raw, Record, read
+
+_SEAL = re.compile(
+    rb'(?:,"prev":"([0-9a-f]{64})")?(?:,"lost_count":(\d{1,18}))?(?:,"instance":"(?:[^"\\]|\\.)*")?'
+    rb',"boot_id":"([0-9a-f]{16})","seq":(\d{1,18}),"hash":"([0-9a-f]{64})"\}\Z'
+)
+_HASH = len(b',"hash":""}') + 64
+
+
+class Anchor(NamedTuple):
+    """A line that must be there: its number and its hash."""
+
+    seq: int
+    hash: str
+
+    @classmethod
+    def parse(cls, text: str) -> Anchor:
+        """From ``SEQ:HASH``; raises ``ValueError``."""
+        seq, _, digest = text.partition(":")
+        if not re.fullmatch(r"[0-9a-f]{64}", digest):
+            msg = f"{text!r} is no anchor: write SEQ:HASH, as a line or a checkpoint has them"
+            raise ValueError(msg)
+        return cls(int(seq), digest)
+
+
+@dataclass
+class Chain:
+    """What was found of the lines of one writer."""
+
+    boot_id: str
+    first: int
+    last: int
+    head: bytes
+    lines: int = 0
+    lost: int = 0
+    """Lines that the writer itself said were lost."""
+    checkpoints: int = 0
+    signed_up_to: int = 0
+
+
+class Fault(NamedTuple):
+    """What is wrong, and at which line."""
+
+    place: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.text}"
+
+
+@dataclass
+class Verification:
+    """The chains in a sequence of lines, and all that is wrong with them."""
+
+    verifier: Verifier | None = None
+    anchors: set[Anchor] = field(default_factory=set)
+    """Lines that must be there; each that is found is taken out."""
+    chains: dict[str, Chain] = field(default_factory=dict)
+    lines: int = 0
+
+    def verify(self, lines: Iterable[Raw]) -> Iterator[Fault]:
+        """Each fault as soon as it is found; those of the whole at the end."""
+        for raw in lines:
+            if not raw.content.strip(b" "):
+                continue
+            self.lines += 1
+            for found in read(raw):
+                if isinstance(found, Damage):
+                    yield Fault(found.raw.place, found.text)
+                else:
+                    yield from self._record(found)
+        yield from self._at_the_end()
+
+    def _record(self, record: Record) -> Iterator[Fault]:
+        raw = record.raw
+        seal = _SEAL.search(raw.content)
+        if seal is None:
+            yield Fault(raw.place, "a line without a seal: nobody knows who added it")
+            return
+        prev, lost, boot, number, digest = seal.groups()
+        boot_id, seq = boot.decode(), int(number)
+        chain = self.chains.get(boot_id)
+        before: bytes | None = prev
+        if chain is None:
+            chain = self.chains[boot_id] = Chain(boot_id, seq, seq - 1, prev or b"")
+            if seq == 1:
+                before = b""
+            elif prev is None:
+                yield Fault(raw.place, f"chain {boot_id} begins at {seq}: what was before is gone")
+        elif seq == chain.last + 1:
+            before = chain.head
+        else:
+            yield Fault(raw.place, _gap(chain, seq))
+            if seq <= chain.last:
+                return
+        if before is not None and not _fits(raw.content, before, digest):
+            yield Fault(raw.place, f"line {seq} of chain {boot_id} or the one before was changed")
+        chain.lines += 1
+        chain.last, chain.head = seq, digest
+        chain.lost += int(lost or 0)
+        self.anchors.discard(Anchor(seq, digest.decode()))
+        if record.event["event"] == "checkpoint":
+            yield from self._checkpoint(record, chain, before)
+
+    def _checkpoint(self, record: Record, chain: Chain, before: bytes | None) -> Iterator[Fault]:
+        place = record.raw.place
+        try:
+            said = msgspec.convert(record.event, Checkpoint)
+        except msgspec.ValidationError as error:
+            yield Fault(place, f"a checkpoint that is none: {error}")
+            return
+        chain.checkpoints += 1
+        head = (before or b"").decode()
+        if (said.boot_id, said.covers) != (chain.boot_id, chain.last - 1):
+            yield Fault(place, "a checkpoint of another place")
+        elif before is not None and said.head != head:
+            yield Fault(place, f"the checkpoint signed another line {said.covers}")
+        elif self.verifier is not None and not self.verifier.holds(said):
+            yield Fault(place, "the signature of the checkpoint does not fit the key")
+        else:
+            chain.signed_up_to = said.covers
+
+    def _at_the_end(self) -> Iterator[Fault]:
+        for anchor in sorted(self.anchors):
+            yield Fault("anchor", f"there is no line {anchor.seq} with the hash {anchor.hash}")
+        if self.verifier is not None:
+            for chain in self.chains.values():
+                if not chain.signed_up_to:
+                    yield Fault(f"chain {chain.boot_id}", "it has no signed checkpoint")
+
+
+def _fits(content: bytes, before: bytes, digest: bytes) -> bool:
+    return sha256(before + content[:-_HASH]).hexdigest().encode() == digest
+
+
+def _gap(chain: Chain, seq: int) -> str:
+    if seq <= chain.last:
+        return f"line {seq} of chain {chain.boot_id} stands behind line {chain.last}"
+    missing = f"{chain.last + 1}" if seq == chain.last + 2 else f"{chain.last + 1} to {seq - 1}"
+    return f"chain {chain.boot_id}: missing before this line: {missing}"

@@ -1,0 +1,169 @@
+"""Making the lines: what is written down of a call, and when it leaves."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from copy import copy
+from datetime import UTC, datetime
+from typing import Any
+
+from pexpolicy.audit.lines import Line, as_json
+from pexpolicy.audit.sinks import Sink, Unrecorded
+from pexpolicy.audit.state import AuditState
+from pexpolicy.chain import Outcome
+from pexpolicy.lean import structlog
+from pexpolicy.parameters import Params
+from pexpolicy.policy import Answer
+from pexpolicy.redaction import Redaction
+
+Render = Callable[[Any, str, Any], bytes]
+
+
+class _Logger(structlog.BoundLoggerBase):
+    """structlog's logger for lines that are whole: they pass the processors and nothing else."""
+
+    def info(self, line: Any) -> Awaitable[bool] | None:
+        """Render a line, and write it."""
+        for render in self._processors:
+            line = render(self._logger, "info", line)
+        recorded: Awaitable[bool] | None = self._logger.info(line)
+        return recorded
+
+
+class Audit:
+    """Writes the lines.
+
+    Each method gives ``None`` when nothing stands in the way of the reply, or what to wait for;
+    where that gives false, the line is not recorded and its decision must not leave: a reject is
+    sent where ``rejects`` is true, and else the call is handed back to Infinity.
+    """
+
+    def __init__(
+        self,
+        sink: Sink,
+        render: Render | None = None,
+        redaction: Redaction | None = None,
+        *,
+        state: AuditState | None = None,
+        rejects: bool = False,
+        required: bool = False,
+    ) -> None:
+        self.redaction = redaction or Redaction()
+        """What may be written down."""
+        self.state = state or AuditState()
+        self.rejects = rejects
+        self._required = required
+        self._sink = sink
+        self._timer: asyncio.TimerHandle | None = None
+        logger = structlog.wrap_logger(
+            sink,
+            processors=[render or as_json],
+            wrapper_class=_Logger,
+            cache_logger_on_first_use=True,
+        )
+        self._write: Callable[[object], Awaitable[bool] | None] = logger.bind().info
+
+    def under(self, redaction: Redaction) -> Audit:
+        """The same audit, for a configuration that wants this to be left of requests and
+        replies.
+        """
+        other = copy(self)
+        other.redaction = redaction
+        return other
+
+    def decision(
+        self,
+        params: Params,
+        alias: str,
+        answer: Answer,
+        ms: float,
+        peer: str | None,
+        config_hash: str,
+    ) -> Awaitable[bool] | None:
+        """Write the line of a call that the policy answered."""
+        outcome, reply = answer.outcome, answer.reply
+        decision = outcome.decision
+        redaction_error = None
+        try:
+            facts, withheld = self.redaction.request(outcome.endpoint, params, alias)
+            result, removed = self.redaction.result(outcome.endpoint, decision)
+        except Exception as error:  # noqa: BLE001 - better a line without its values than none
+            facts, withheld, result, removed = {}, ["request"], None, ["sent"]
+            redaction_error = type(error).__name__
+        line = Line(
+            datetime.now(UTC),
+            "decision",
+            outcome.decision_id,
+            outcome.endpoint,
+            peer,
+            facts,
+            outcome.steps,
+            outcome.decided_by,
+            decision.reason,
+            reply.action,
+            reply.status,
+            result,
+            int(ms * 1000) / 1000,
+            config_hash,
+            decision.warnings,
+        )
+        if removed or withheld:
+            line.removed = [*withheld, *removed]
+            line.redaction_error = redaction_error
+        return self._write(line)
+
+    def shadow(
+        self, actual: Outcome, shadow: Outcome, config_hash: str, *, differs: bool | None
+    ) -> None:
+        """Write what a shadow plugin would have decided, and whether that differs from what was."""
+        result, removed = self.redaction.result(shadow.endpoint, shadow.decision)
+        line: dict[str, Any] = {
+            "timestamp": datetime.now(UTC),
+            "event": "shadow",
+            "decision_id": actual.decision_id,
+            "endpoint": actual.endpoint,
+            "steps": shadow.steps,
+            "decided_by": shadow.decided_by,
+            "reason": shadow.decision.reason,
+            "action": shadow.decision.action,
+            "would_send": result,
+            "differs": differs,
+            "config_hash": config_hash,
+        }
+        if removed:
+            line["removed"] = removed
+        self._write(line)
+
+    def refused(
+        self, why: str, status: int, peer: str | None, config_hash: str, **facts: object
+    ) -> Awaitable[bool] | None:
+        """Write the line of a call that did not get as far as the policy."""
+        line = {
+            "timestamp": datetime.now(UTC),
+            "event": "refused",
+            "reason": why,
+            "status": status,
+            "peer": peer,
+            **facts,
+            "config_hash": config_hash,
+        }
+        return self._write(line)
+
+    def unwritten(self) -> Awaitable[bool] | None:
+        """What a call has to wait for whose line could not be made."""
+        return Unrecorded() if self._required else None
+
+    def begin(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Look after the file on this loop, also while no call comes."""
+        self._timer = loop.call_later(self._sink.tick(), self.begin, loop)
+
+    def reopen(self) -> None:
+        """Open the file anew: something else has renamed it."""
+        self._sink.reopen()
+
+    def close(self) -> None:
+        """Write what waits, and close the file."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._sink.close()

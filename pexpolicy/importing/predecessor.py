@@ -1,0 +1,198 @@
+"""Rooms and domains out of the Python files of a Django policy server."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import tomlkit
+
+from pexpolicy.alias import Alias
+from pexpolicy.contract.refusal import DecisionError
+from pexpolicy.endpoints.service_configuration import SERVICE_TYPES
+from pexpolicy.importing.literals import Literal, literals
+from pexpolicy.importing.merging import (
+    Changes,
+    NotImportedError,
+    plain,
+    read_document,
+    update,
+    with_blocks,
+    write_document,
+)
+from pexpolicy.importing.toml_text import block, quoted
+
+ROOMS = "plugins.rooms.settings.rooms"
+DOMAINS = "plugins.domains.settings"
+_WORDS = {"true": True, "false": False}
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What was taken out of a file, where it stood, and what was left behind."""
+
+    source: Literal
+    values: Any
+    remarks: list[str] = field(default_factory=list)
+
+
+def find_rooms(path: Path, name: str = "") -> Found:
+    """The dictionary of rooms by alias; raises ``NotImportedError``."""
+    source = _chosen(path, name, _are_rooms, "rooms: a dictionary of dictionaries with a name each")
+    remarks: list[str] = []
+    rooms = {alias: _room(alias, fields, remarks) for alias, fields in source.value.items()}
+    return Found(source, rooms, remarks)
+
+
+def find_domains(path: Path, name: str = "") -> Found:
+    """The list of domains that may register; raises ``NotImportedError``."""
+    source = _chosen(path, name, _are_domains, "domains: a list of texts such as '@example.com'")
+    return Found(source, [str(domain) for domain in source.value])
+
+
+def _chosen(path: Path, name: str, fits: Callable[[Any], bool], what: str) -> Literal:
+    fitting = [literal for literal in literals(path) if fits(literal.value)]
+    named = [literal for literal in fitting if literal.name == name] if name else fitting
+    if not named:
+        called = f" called {name}" if name else ""
+        raise NotImportedError(f"{path} holds nothing{called} that looks like {what}")
+    if len(named) > 1 and not name:
+        names = ", ".join(f"{literal.name} (line {literal.line})" for literal in named)
+        raise NotImportedError(
+            f"{path} holds several that could be meant: {names}; choose by --name"
+        )
+    return named[-1]
+
+
+def _are_rooms(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and bool(value)
+        and all(
+            isinstance(alias, str) and isinstance(fields, dict) and "name" in fields
+            for alias, fields in value.items()
+        )
+    )
+
+
+def _are_domains(value: Any) -> bool:
+    return (
+        isinstance(value, list | tuple | set | frozenset)
+        and bool(value)
+        and all(isinstance(item, str) and item.startswith("@") for item in value)
+    )
+
+
+def _room(alias: str, fields: Mapping[str, Any], remarks: list[str]) -> dict[str, Any]:
+    """The fields that Infinity knows, each in the type that it wants."""
+    kind = fields.get("service_type", "conference")
+    service = SERVICE_TYPES.get(kind)
+    if service is None:
+        raise NotImportedError(f"{alias}: {kind!r} is none of {', '.join(SERVICE_TYPES)}")
+    room: dict[str, Any] = {"name": fields["name"]}
+    for name, value in fields.items():
+        if name in ("name", "service_type") or value is None:
+            continue
+        if name not in service.names:
+            remarks.append(f"{alias}: {name} is left out: Infinity knows no such field")
+        elif (corrected := _corrected(service.hints[name], value)) is None:
+            remarks.append(f"{alias}: {name} is left out: it is empty")
+        else:
+            room[name] = corrected
+    if kind != "conference":
+        room["service_type"] = kind
+    try:
+        made = service(
+            **{"service_tag": "", **{k: v for k, v in room.items() if k != "service_type"}}
+        )
+    except DecisionError as error:
+        raise NotImportedError(f"{alias}: {error.refusal.field}: {error.refusal.rule}") from None
+    remarks += [f"{alias}: {warning}" for warning in made.warnings]
+    return room
+
+
+def _corrected(hint: Any, value: Any) -> Any:
+    """Text that stands for a boolean or a number as what it is; an empty text is nothing."""
+    if not isinstance(value, str):
+        return str(value) if "str" in str(hint) and isinstance(value, int) else value
+    if "bool" in str(hint) and value.lower() in _WORDS:
+        return _WORDS[value.lower()]
+    if "int" in str(hint) and value.isdigit():
+        return int(value)
+    return value or None
+
+
+def merge_rooms(path: Path, rooms: Mapping[str, Mapping[str, Any]]) -> Changes:
+    """Bring rooms into a configuration; one with the same alias in another spelling is updated.
+
+    Raises ``NotImportedError``.
+    """
+    document = read_document(path)
+    there = {Alias(key): table for key, table in _table(document, ROOMS).items()}
+    brought = {Alias(alias) for alias in rooms}
+    changes = Changes(kept=[alias for alias in there if alias not in brought])
+    blocks: list[str] = []
+    for alias, fields in rooms.items():
+        table = there.get(Alias(alias))
+        if table is None:
+            blocks.append(block(f"[{ROOMS}.{quoted(alias)}]", fields))
+            changes.added.append(alias)
+        elif plain(table) == fields:
+            changes.unchanged.append(alias)
+        else:
+            update(table, fields)
+            changes.changed.append(alias)
+    if blocks or changes.changed:
+        text = with_blocks(tomlkit.dumps(document), blocks)
+        _verify(path, text, rooms)
+        write_document(path, text)
+    return changes
+
+
+def _verify(path: Path, text: str, rooms: Mapping[str, Mapping[str, Any]]) -> None:
+    """What is to be written says what was meant; raises ``NotImportedError``."""
+    written = {Alias(key): room for key, room in _table(tomllib.loads(text), ROOMS).items()}
+    for alias, fields in rooms.items():
+        if written.get(Alias(alias)) != fields:
+            raise NotImportedError(f"{path}: {alias} cannot be updated where it stands: delete it")
+
+
+def merge_domains(path: Path, domains: list[str]) -> Changes:
+    """Bring domains into a configuration beside those that are there; raises
+    ``NotImportedError``.
+    """
+    document = read_document(path)
+    allowed = _table(document, DOMAINS).get("allowed")
+    there = {_domain(entry) for entry in allowed or ()}
+    missing = list(dict.fromkeys(entry for entry in domains if _domain(entry) not in there))
+    brought = {_domain(entry) for entry in domains}
+    changes = Changes(
+        added=missing,
+        unchanged=[entry for entry in domains if _domain(entry) in there],
+        kept=[entry for entry in allowed or () if _domain(entry) not in brought],
+    )
+    blocks: list[str] = []
+    if allowed is None:
+        blocks.append(block(f"[{DOMAINS}]", {"allowed": missing}))
+    else:
+        allowed.extend(missing)
+    if missing:
+        write_document(path, with_blocks(tomlkit.dumps(document), blocks))
+    return changes
+
+
+def _table(document: Any, dotted: str) -> Any:
+    """The table of a document below a dotted key, or an empty one."""
+    here = document
+    for part in dotted.split("."):
+        here = here.get(part, {})
+        if not isinstance(here, Mapping):
+            raise NotImportedError(f"{dotted} is no table")
+    return here
+
+
+def _domain(entry: str) -> str:
+    return entry.strip().removeprefix("@").rstrip(".").lower()

@@ -1,0 +1,162 @@
+"""What a condition looks at: one value of a request, or several of one name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from pexpolicy import parameters
+from pexpolicy.contract.refusal import did_you_mean
+from pexpolicy.endpoints import ENDPOINTS
+from pexpolicy.parameters import Request
+
+Kind = Literal["text", "alias", "number", "flag"]
+Values = tuple[Any, ...]
+ALIAS_PARTS = ("user", "host", "scheme", "raw")
+"""Parts of an alias that have tests of their own; ``raw`` is the text as it came."""
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """One thing that conditions look at. ``read`` gives all its values, none for what is unset."""
+
+    key: str
+    """How it is written in a ``when``, such as ``local_alias.user``."""
+    kind: Kind
+    read: Callable[[Request], Values] = field(compare=False, repr=False)
+    attribute: str = ""
+    """The attribute of the request that it is read from."""
+    secret: bool = False
+    """True where the value must not be shown."""
+
+    def is_of(self, request: type[Request]) -> bool:
+        """True where requests of this type can have it."""
+        return self.attribute in ("params", "peer") or hasattr(request, self.attribute)
+
+
+def named_values(read: parameters.Reader[Any]) -> bool:
+    """True for a parameter that is a whole table of attributes by name."""
+    return read is parameters.by_prefix
+
+
+def several_values(read: parameters.Reader[Any]) -> bool:
+    """True for a parameter that may come with several values."""
+    return read is parameters.header_values
+
+
+def kind_of(read: parameters.Reader[Any]) -> Kind:
+    """What the values of a parameter are."""
+    if read is parameters.alias:
+        return "alias"
+    if read is parameters.integer:
+        return "number"
+    return "flag" if read is parameters.flag else "text"
+
+
+def known_parameters() -> dict[str, parameters.Parameter[Any]]:
+    """Every parameter of the six requests, by attribute name."""
+    found: dict[str, parameters.Parameter[Any]] = {}
+    for endpoint in ENDPOINTS.values():
+        found |= endpoint.request.parameters()
+    return dict(sorted(found.items()))
+
+
+def of_parameter(name: str, parameter: parameters.Parameter[Any] | None) -> Subject:
+    """A parameter by its attribute name; the alias of a path has no parameter."""
+    if parameter is None:
+        return Subject(name, "alias", _single(name), name)
+    read = _several(name) if several_values(parameter.read) else _single(name)
+    return Subject(name, kind_of(parameter.read), read, name, parameter.secret)
+
+
+def of_alias_part(name: str, part: str) -> Subject:
+    """One part of an alias, as text."""
+
+    def read(request: Request) -> Values:
+        alias = getattr(request, name, None)
+        value = getattr(alias, part) if alias is not None else ""
+        return (value,) if value else ()
+
+    return Subject(f"{name}.{part}", "text", read, name)
+
+
+def of_attribute(name: str, attribute: str) -> Subject:
+    """All values of one named attribute; its name is compared without regard to case."""
+    wanted = attribute.lower()
+
+    def read(request: Request) -> Values:
+        attributes: Mapping[str, tuple[str, ...]] = getattr(request, name, {})
+        return tuple(
+            value
+            for key, values in attributes.items()
+            if key.lower() == wanted
+            for value in values
+            if value
+        )
+
+    return Subject(f"{name}.{attribute}", "text", read, name)
+
+
+def of_wire_name(name: str) -> Subject:
+    """All values of a parameter by its name on the wire, documented or not."""
+
+    def read(request: Request) -> Values:
+        return tuple(value for value in request.params.getall(name, ()) if value)
+
+    return Subject(f"params.{name}", "text", read, "params", name in _SECRET_NAMES)
+
+
+def of_peer() -> Subject:
+    """The address of whoever asked us."""
+    return Subject("peer", "text", _single("peer"), "peer")
+
+
+def subject(key: str) -> Subject:
+    """What a key such as ``local_alias.user`` or ``idp_attributes.group`` stands for.
+
+    Raises ``UnknownSubjectError``.
+    """
+    name, _, part = key.partition(".")
+    parameter = _KNOWN.get(name)
+    if name == "params" and part:
+        return of_wire_name(part)
+    if name == "peer" and not part:
+        return of_peer()
+    if parameter is not None and named_values(parameter.read):
+        if part:
+            return of_attribute(name, part)
+        raise UnknownSubjectError(f"{key!r} is many; name one, as in {name}.department")
+    if parameter is None and name != "alias":
+        raise UnknownSubjectError(f"there is no {key!r}{did_you_mean(name, [*_KNOWN, 'alias'])}")
+    whole = of_parameter(name, parameter)
+    if not part:
+        return whole
+    if whole.kind != "alias" or part not in ALIAS_PARTS:
+        known = f"; an alias has {', '.join(ALIAS_PARTS)}" if whole.kind == "alias" else ""
+        raise UnknownSubjectError(f"{name} has no part {part!r}{known}")
+    return of_alias_part(name, part)
+
+
+class UnknownSubjectError(ValueError):
+    """There is nothing of this name in any request; the text says what there is."""
+
+
+def _single(name: str) -> Callable[[Request], Values]:
+    def read(request: Request) -> Values:
+        value = getattr(request, name, None)
+        return () if value is None or value == "" else (value,)
+
+    return read
+
+
+def _several(name: str) -> Callable[[Request], Values]:
+    def read(request: Request) -> Values:
+        values: Values = getattr(request, name, ())
+        return values
+
+    return read
+
+
+_KNOWN = known_parameters()
+_SECRET_NAMES = frozenset(parameter.wire for parameter in _KNOWN.values() if parameter.secret)

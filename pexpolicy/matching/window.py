@@ -1,0 +1,102 @@
+"""Hours, weekdays and dates in a named time zone."""
+
+from __future__ import annotations
+
+from datetime import date, datetime, time
+from typing import Annotated, Literal, Self
+from zoneinfo import ZoneInfo, available_timezones
+
+from pydantic import Field, field_validator, model_validator
+
+from pexpolicy.config import PluginSettings
+from pexpolicy.contract.refusal import did_you_mean
+
+Weekday = Literal["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"]
+WEEKDAYS: tuple[Weekday, ...] = (
+    "monday",
+    "tuesday",
+    "wednesday",
+    "thursday",
+    "friday",
+    "saturday",
+    "sunday",
+)
+Day = Annotated[date, Field(strict=False)]
+Hour = Annotated[time, Field(strict=False)]
+
+
+class OnTime(PluginSettings):
+    """When a call comes, by the clock of a time zone; every key that is given must hold."""
+
+    zone: str
+    """A name of the IANA time zone database, such as ``Europe/Oslo``."""
+    between: Annotated[list[Hour], Field(min_length=2, max_length=2)] | None = None
+    """From the first time up to and without the second; past midnight if the second is earlier."""
+    weekdays: Annotated[list[Weekday], Field(min_length=1)] | None = None
+    """The weekday of the moment: after midnight it is the next one."""
+    dates: Annotated[list[Day], Field(min_length=1)] | None = None
+    """Single days, such as holidays."""
+    since: Day | None = None
+    """The first day."""
+    until: Day | None = None
+    """The last day."""
+
+    @field_validator("zone")
+    @classmethod
+    def _zone_is_known(cls, zone: str) -> str:
+        known = available_timezones()
+        if zone not in known:
+            msg = f"there is no time zone {zone!r}{did_you_mean(zone, known)}; as in Europe/Oslo"
+            raise ValueError(msg)
+        return zone
+
+    @field_validator("between")
+    @classmethod
+    def _two_local_times(cls, between: list[time] | None) -> list[time] | None:
+        if between is not None and between[0] == between[1]:
+            msg = "the two times are equal; leave it out for the whole day"
+            raise ValueError(msg)
+        if between is not None and any(hour.tzinfo for hour in between):
+            msg = "write local times, as in 18:00; the zone stands beside them"
+            raise ValueError(msg)
+        return between
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        if not self.model_fields_set - {"zone"}:
+            msg = "says nothing yet; add between, weekdays, dates, since or until"
+            raise ValueError(msg)
+        if self.since is not None and self.until is not None and self.until < self.since:
+            msg = "until lies before since, so that no day is left"
+            raise ValueError(msg)
+        return self
+
+
+class Window:
+    """The times of an ``OnTime``, ready to be asked."""
+
+    def __init__(self, settings: OnTime) -> None:
+        self.settings = settings
+        self._zone = ZoneInfo(settings.zone)
+        self._weekdays = frozenset(WEEKDAYS.index(day) for day in settings.weekdays or WEEKDAYS)
+        self._dates = frozenset(settings.dates or ())
+
+    def local(self, now: float) -> datetime:
+        """A moment, in seconds since 1970, by the clock of the zone."""
+        return datetime.fromtimestamp(now, self._zone)
+
+    def holds(self, now: float) -> bool:
+        """True when the moment, in seconds since 1970, lies in it."""
+        here, settings = self.local(now), self.settings
+        day = here.date()
+        return (
+            here.weekday() in self._weekdays
+            and (not self._dates or day in self._dates)
+            and (settings.since is None or day >= settings.since)
+            and (settings.until is None or day <= settings.until)
+            and (settings.between is None or _lies(here.time(), *settings.between))
+        )
+
+
+def _lies(now: time, start: time, end: time) -> bool:
+    return start <= now < end if start < end else now >= start or now < end

@@ -1,0 +1,151 @@
+"""Counting calls. It is on the path of each call, so it finds its cells by a look-up and adds one.
+
+Nothing is formatted, allocated or locked here; what the numbers mean is said when somebody asks.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable
+
+from pexpolicy.access.refusals import MALFORMED, UNAUTHORISED
+from pexpolicy.chain import (
+    ABSTAINED,
+    BUSY,
+    DECIDED,
+    DEFAULT,
+    FAILED,
+    INVALID,
+    SKIPPED,
+    TIMED_OUT,
+    Outcome,
+)
+from pexpolicy.endpoints import ENDPOINTS
+from pexpolicy.metrics import families
+from pexpolicy.metrics.board import Labels, Slab
+from pexpolicy.metrics.families import CALL_BOUNDS, LEFT_BOUNDS, Family
+
+STEP_OUTCOMES = (DECIDED, ABSTAINED, FAILED, TIMED_OUT, INVALID, BUSY, SKIPPED)
+UNHEARD = (FAILED, TIMED_OUT, INVALID, BUSY, SKIPPED)
+"""Outcomes of a plugin that should have been heard, and was not."""
+INTERNAL = "internal"
+"""The cause of a fallback that was a fault of the server's own."""
+UNRECORDED = "audit"
+"""The cause of one that came because the audit could not be written."""
+CALL_OUTCOMES = ("continue", "reject", "redirect", "default", "default_reject")
+"""What a reply asks of Infinity by the word of a plugin; the last two where no plugin decided."""
+REASONS = (UNAUTHORISED, "unknown path", "method not allowed", MALFORMED)
+"""Why a request is refused; a further reason is counted under its own word once it comes."""
+_BY_DEFAULT = {"continue": "default", "reject": "default_reject"}
+
+
+class _Cells(dict[str, int]):
+    """The cell of each value of the last label; that of a further value is made when it comes."""
+
+    def __init__(self, slab: Slab, family: Family, labels: Labels, known: Iterable[str]) -> None:
+        super().__init__()
+        self._slab, self._family, self._labels = slab, family, labels
+        for value in known:
+            self[value] = self[value]
+
+    def __missing__(self, value: str) -> int:
+        cell = self[value] = self._slab.place(self._family, (*self._labels, value))
+        return cell
+
+
+class _EndpointCells:
+    __slots__ = ("causes", "duration", "outcomes")
+
+    def __init__(self, slab: Slab, endpoint: str) -> None:
+        self.outcomes = _Cells(slab, families.REQUESTS, (endpoint,), CALL_OUTCOMES)
+        self.causes = _Cells(slab, families.FALLBACK, (endpoint,), (*UNHEARD, INTERNAL, UNRECORDED))
+        self.duration = slab.place(families.DURATION, (endpoint,))
+
+
+class _PluginCells:
+    __slots__ = ("duration", "outcomes")
+
+    def __init__(self, slab: Slab, plugin: str) -> None:
+        self.outcomes = _Cells(slab, families.PLUGIN_CALLS, (plugin,), STEP_OUTCOMES)
+        self.duration = slab.place(families.PLUGIN_DURATION, (plugin,))
+
+
+class Counts:
+    """The counters of one worker."""
+
+    def __init__(self, slab: Slab) -> None:
+        self._slab = slab
+        self._cells = slab.cells
+        self._endpoints = {name: _EndpointCells(slab, name) for name in ENDPOINTS}
+        self._plugins: dict[str, _PluginCells] = {}
+        self._remaining = slab.place(families.REMAINING)
+        self._records = slab.place(families.AUDIT_RECORDS)
+        self._reasons = _Cells(slab, families.REFUSED, (), REASONS)
+        self._unauthorised = slab.place(families.AUTH_FAILURES)
+        self._differing = _Cells(slab, families.SHADOW_DIFF, (), ())
+        self._budget = 0.0
+
+    def expect(self, plugins: Iterable[str], shadows: Iterable[str], budget: float) -> None:
+        """Make the cells of the plugins of a policy. ``budget`` of a call in seconds."""
+        for plugin in plugins:
+            if plugin not in self._plugins:
+                self._plugins[plugin] = _PluginCells(self._slab, plugin)
+        for shadow in shadows:
+            self._differing[shadow] = self._differing[shadow]
+        self._budget = budget
+
+    def answered(self, outcome: Outcome, action: str, seconds: float) -> None:
+        """Count one call. ``action`` is what its reply asks of Infinity."""
+        cells = self._cells
+        endpoint = self._endpoints[outcome.endpoint]
+        if outcome.decided_by == DEFAULT:
+            action = _BY_DEFAULT.get(action, action)
+        cells[endpoint.outcomes[action]] += 1
+        cells[self._records] += 1
+        _observe(cells, endpoint.duration, CALL_BOUNDS, seconds)
+        _observe(cells, self._remaining, LEFT_BOUNDS, max(self._budget - seconds, 0.0))
+        if outcome.steps:
+            cause = self._steps(outcome)
+            if cause:
+                cells[endpoint.causes[cause]] += 1
+
+    def _steps(self, outcome: Outcome) -> str:
+        """Count each step; gives the outcome of the first plugin that was not heard, or nothing."""
+        cells = self._cells
+        cause = ""
+        for step in outcome.steps:
+            plugin = self._plugins.get(step.plugin)
+            if plugin is None:
+                plugin = self._plugins[step.plugin] = _PluginCells(self._slab, step.plugin)
+            came = step.outcome
+            cells[plugin.outcomes[came]] += 1
+            if came != SKIPPED:
+                _observe(cells, plugin.duration, CALL_BOUNDS, step.ms / 1000)
+            if not cause and came in UNHEARD:
+                cause = came
+        return cause
+
+    def fell_back(self, endpoint: str, cause: str) -> None:
+        """Count a call whose answer is not that of its plugins, though each of them was heard."""
+        self._cells[self._endpoints[endpoint].causes[cause]] += 1
+
+    def refused(self, reason: str, times: int = 1) -> None:
+        """Count requests that did not get as far as the plugins; one audit line speaks of them."""
+        self._cells[self._reasons[reason]] += times
+        self._cells[self._records] += 1
+        if reason == UNAUTHORISED:
+            self._cells[self._unauthorised] += times
+
+    def shadowed(self, shadow: Outcome, *, differs: bool | None) -> None:
+        """Count what a shadow plugin would have decided."""
+        self._steps(shadow)
+        self._cells[self._records] += 1
+        if differs:
+            for step in shadow.steps:
+                self._cells[self._differing[step.plugin]] += 1
+
+
+def _observe(cells: memoryview, first: int, bounds: tuple[float, ...], seconds: float) -> None:
+    """Put one observation into a histogram."""
+    cells[first] += int(seconds * 1e9)
+    cells[first + 1 + bisect_left(bounds, seconds)] += 1

@@ -1,0 +1,63 @@
+"""The metrics in the format of Prometheus."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import accumulate
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+from prometheus_client.registry import Collector
+
+from pexpolicy.metrics.board import Board
+from pexpolicy.metrics.families import Family, Kind
+from pexpolicy.metrics.reading import Series, read
+
+CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
+"""The format that each version of Prometheus reads."""
+
+
+class BoardCollector(Collector):
+    """Hands the numbers of a board to ``prometheus_client`` when it is asked for them."""
+
+    def __init__(self, board: Board) -> None:
+        self._board = board
+
+    def collect(self) -> Iterator[Metric]:
+        """Each family, those included of which nothing was counted yet."""
+        for family, series in read(self._board).items():
+            if family.kind is Kind.HISTOGRAM:
+                yield _histogram(family, series)
+            else:
+                yield _plain(family, series)
+
+
+def expose(board: Board) -> bytes:
+    """The text that Prometheus scrapes."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(BoardCollector(board))
+    return generate_latest(registry)
+
+
+def _plain(family: Family, series: Series) -> Metric:
+    kind = CounterMetricFamily if family.kind is Kind.COUNTER else GaugeMetricFamily
+    metric = kind(family.name, family.doc, labels=family.labels)
+    for labels, (cell,) in sorted(series.items()):
+        if cell or family.shows_zero:
+            metric.add_metric(labels, cell / family.scale if family.scale != 1 else cell)
+    return metric
+
+
+def _histogram(family: Family, series: Series) -> Metric:
+    metric = HistogramMetricFamily(family.name, family.doc, labels=family.labels)
+    names = (*(repr(bound) for bound in family.bounds), "+Inf")
+    for labels, (total, *buckets) in sorted(series.items()):
+        counts = [float(count) for count in accumulate(buckets)]
+        metric.add_metric(labels, list(zip(names, counts, strict=True)), total / family.scale)
+    return metric

@@ -1,0 +1,215 @@
+"""Every metric that there is: its name, what it says, its labels, and how workers add up.
+
+Names follow Prometheus: a prefix, base units, ``_total`` behind a counter. The values of a label
+are endpoints, plugins of the configuration and words of this program: there is a known number of
+them, whatever callers send.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+NANO = 1_000_000_000
+MILLI = 1_000
+
+CALL_BOUNDS = (
+    *(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05),
+    *(0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 4.0, 5.0),
+)
+"""Seconds. A call from a table takes a tenth of a millisecond; Infinity gives up at 5 seconds."""
+LEFT_BOUNDS = (0.0, 0.25, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5)
+"""Seconds; the first bucket holds the calls whose budget was gone."""
+
+
+class Kind(Enum):
+    """The type of a metric, as Prometheus calls it."""
+
+    COUNTER = "counter"
+    GAUGE = "gauge"
+    HISTOGRAM = "histogram"
+
+
+class Together(Enum):
+    """What becomes of the values of several workers."""
+
+    SUM = "sum"
+    GREATEST = "greatest"
+    LEAST = "least"
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """One metric. A cell of the board holds ``scale`` times its value, as a whole number.
+
+    A histogram has a cell for the sum, one for each of ``bounds``, and one for all beyond.
+    """
+
+    name: str
+    doc: str
+    labels: tuple[str, ...] = ()
+    kind: Kind = Kind.COUNTER
+    together: Together = Together.SUM
+    scale: int = 1
+    bounds: tuple[float, ...] = ()
+    shows_zero: bool = True
+
+    @property
+    def cells(self) -> int:
+        """How many cells a series of it takes."""
+        return len(self.bounds) + 2 if self.kind is Kind.HISTOGRAM else 1
+
+
+REQUESTS = Family(
+    "pexpolicy_requests_total",
+    "Calls that were answered, by what the answer asks of Infinity and whether a plugin decided.",
+    ("endpoint", "outcome"),
+)
+DURATION = Family(
+    "pexpolicy_request_duration_seconds",
+    "Time from the head of a request to its reply, audit included.",
+    ("endpoint",),
+    Kind.HISTOGRAM,
+    scale=NANO,
+    bounds=CALL_BOUNDS,
+)
+REMAINING = Family(
+    "pexpolicy_deadline_remaining_seconds",
+    "Part of the budget that was left when the reply was ready.",
+    (),
+    Kind.HISTOGRAM,
+    scale=NANO,
+    bounds=LEFT_BOUNDS,
+)
+FALLBACK = Family(
+    "pexpolicy_fallback_total",
+    "Calls that were answered without a plugin that should have been heard, by what kept it.",
+    ("endpoint", "cause"),
+)
+PLUGIN_CALLS = Family(
+    "pexpolicy_plugin_calls_total",
+    "Times that a plugin was asked, or skipped, by what came of it.",
+    ("plugin", "outcome"),
+)
+PLUGIN_DURATION = Family(
+    "pexpolicy_plugin_duration_seconds",
+    "Time that a plugin took for one answer.",
+    ("plugin",),
+    Kind.HISTOGRAM,
+    scale=NANO,
+    bounds=CALL_BOUNDS,
+)
+BREAKER_OPEN = Family(
+    "pexpolicy_plugin_breaker_open",
+    "1 while the circuit breaker of a plugin keeps calls away from it, in any worker.",
+    ("plugin",),
+    Kind.GAUGE,
+    Together.GREATEST,
+)
+SHADOW_DIFF = Family(
+    "pexpolicy_shadow_diff_total",
+    "Calls that a shadow plugin would have answered in another way.",
+    ("plugin",),
+)
+REFUSED = Family(
+    "pexpolicy_refused_requests_total",
+    "Requests that did not get as far as the plugins, by the reason in the audit line.",
+    ("reason",),
+)
+AUTH_FAILURES = Family(
+    "pexpolicy_auth_failures_total",
+    "Requests without credentials, or with wrong ones.",
+)
+AUDIT_RECORDS = Family(
+    "pexpolicy_audit_records_total",
+    "Records that were handed to the audit: calls, refusals and shadows.",
+)
+AUDIT_LOST = Family(
+    "pexpolicy_audit_lost_total",
+    "Records of the audit that were not written anywhere.",
+)
+AUDIT_LAST_FSYNC = Family(
+    "pexpolicy_audit_last_fsync_timestamp_seconds",
+    "When the audit was last forced onto the disk.",
+    (),
+    Kind.GAUGE,
+    Together.GREATEST,
+    MILLI,
+)
+AUDIT_FREE = Family(
+    "pexpolicy_audit_free_bytes",
+    "Free space of the file system that the audit is on.",
+    (),
+    Kind.GAUGE,
+    Together.LEAST,
+)
+CONFIG_INFO = Family(
+    "pexpolicy_config_info",
+    "1 for the configuration that answers; two of them mean that the workers differ.",
+    ("hash",),
+    Kind.GAUGE,
+    Together.GREATEST,
+    shows_zero=False,
+)
+RELOAD_SUCCESSFUL = Family(
+    "pexpolicy_config_last_reload_successful",
+    "0 when the last configuration that was offered was refused, and the one before it serves.",
+    (),
+    Kind.GAUGE,
+    Together.LEAST,
+)
+RELOADED = Family(
+    "pexpolicy_config_last_reload_success_timestamp_seconds",
+    "When the configuration that answers was taken up.",
+    (),
+    Kind.GAUGE,
+    Together.LEAST,
+    MILLI,
+)
+CERTIFICATE = Family(
+    "pexpolicy_tls_cert_not_after_timestamp_seconds",
+    "When the certificate of the server ends.",
+    (),
+    Kind.GAUGE,
+    Together.LEAST,
+)
+LOOP_LAG = Family(
+    "pexpolicy_loop_lag_seconds",
+    "The longest time in the last half minute that the event loop was late, of the worst worker.",
+    (),
+    Kind.GAUGE,
+    Together.GREATEST,
+    NANO,
+)
+READY = Family(
+    "pexpolicy_ready",
+    "1 while every worker is ready: configured, able to write its audit, not told to stop.",
+    (),
+    Kind.GAUGE,
+    Together.LEAST,
+)
+CONNECTIONS = Family(
+    "pexpolicy_connections",
+    "Connections that are open now.",
+    (),
+    Kind.GAUGE,
+)
+WORKERS = Family(
+    "pexpolicy_workers",
+    "Processes that serve.",
+    (),
+    Kind.GAUGE,
+)
+
+FAMILIES = {
+    family.name: family
+    for family in (
+        *(REQUESTS, DURATION, REMAINING, FALLBACK),
+        *(PLUGIN_CALLS, PLUGIN_DURATION, BREAKER_OPEN, SHADOW_DIFF),
+        *(REFUSED, AUTH_FAILURES),
+        *(AUDIT_RECORDS, AUDIT_LOST, AUDIT_LAST_FSYNC, AUDIT_FREE),
+        *(CONFIG_INFO, RELOAD_SUCCESSFUL, RELOADED, CERTIFICATE),
+        *(LOOP_LAG, READY, CONNECTIONS, WORKERS),
+    )
+}
+"""Every metric by its name."""

@@ -1,0 +1,118 @@
+"""When each Conferencing Node called last: a URL that is wrong in Infinity shows by its silence."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from pexpolicy.metrics.board import CELL, NODE_CELLS, NODES, Board, Slab
+from pexpolicy.metrics.counting import REASONS
+
+NAME = 48
+"""Bytes of an address; the longest IPv6 one has 45."""
+_NAME_CELLS = NAME // CELL
+_CALLED, _CALLS, _REFUSED, _WHY = range(_NAME_CELLS, NODE_CELLS)
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One node. Times are seconds of the Unix epoch; 0 stands for never."""
+
+    address: str
+    last_call: float
+    calls: int
+    last_refused: float
+    refused_because: str = ""
+
+
+class Nodes:
+    """The nodes of one worker, the latest ``NODES`` of them, in its slab."""
+
+    def __init__(self, slab: Slab) -> None:
+        self._raw = slab.nodes_raw
+        self._cells = slab.nodes_raw.cast("q")
+        self._places: OrderedDict[str, int] = OrderedDict(
+            sorted(
+                ((name, at) for name, at in _named(slab)),
+                key=lambda item: max(
+                    self._cells[item[1] + _CALLED], self._cells[item[1] + _REFUSED]
+                ),
+            )
+        )
+
+    def called(self, address: str) -> None:
+        """Note a call that was answered."""
+        place = self._places.get(address)
+        if place is None:
+            place = self._settle(address)
+        self._places.move_to_end(address)
+        self._cells[place + _CALLED] = int(time.time() * 1000)
+        self._cells[place + _CALLS] += 1
+
+    def refused(self, address: str, why: str) -> None:
+        """Note a request that was refused."""
+        place = self._places.get(address)
+        if place is None:
+            place = self._settle(address)
+        self._places.move_to_end(address)
+        self._cells[place + _REFUSED] = int(time.time() * 1000)
+        self._cells[place + _WHY] = REASONS.index(why) if why in REASONS else len(REASONS)
+
+    def _settle(self, address: str) -> int:
+        """A place for a node that was not seen before: a free one, or that of the most silent."""
+        if len(self._places) < NODES:
+            place = len(self._places) * NODE_CELLS
+        else:
+            _, place = self._places.popitem(last=False)
+        for cell in (_CALLED, _CALLS, _REFUSED, _WHY):
+            self._cells[place + cell] = 0
+        # In one piece: whoever reads meanwhile stops at a place without a name.
+        name = address.encode("utf-8", "replace")[:NAME]
+        self._raw[place * CELL : place * CELL + NAME] = name.ljust(NAME, b"\0")
+        self._places[address] = place
+        return place
+
+
+def seen(board: Board) -> list[Node]:
+    """The nodes that any worker has seen, those that are silent for the longest time first."""
+    found: dict[str, Node] = {}
+    for slab in board:
+        cells = slab.nodes_raw.cast("q")
+        for address, at in _named(slab):
+            called, calls, refused, why = cells[at + _CALLED : at + NODE_CELLS]
+            because = (*REASONS, "another reason")[why] if refused else ""
+            node = Node(address, called / 1000, calls, refused / 1000, because)
+            found[address] = _one(node, found.get(address))
+    return sorted(found.values(), key=lambda node: (node.last_call, node.address))
+
+
+def _one(node: Node, other: Node | None) -> Node:
+    """What two workers know of a node."""
+    if other is None:
+        return node
+    refusal = max(node, other, key=lambda seen: seen.last_refused)
+    return Node(
+        node.address,
+        max(node.last_call, other.last_call),
+        node.calls + other.calls,
+        refusal.last_refused,
+        refusal.refused_because,
+    )
+
+
+def _named(slab: Slab) -> Iterable[tuple[str, int]]:
+    """The nodes in a slab, each with its first cell. They lie behind each other."""
+    for at in range(0, NODES * NODE_CELLS, NODE_CELLS):
+        name = bytes(slab.nodes_raw[at * CELL : at * CELL + NAME]).rstrip(b"\0")
+        if not name:
+            return
+        yield name.decode("utf-8", "replace"), at
+
+
+def address_of(node_ip: str | None, peer: str | None) -> str:
+    """Who asks: the node that a request names, which may come through a proxy, else the peer."""
+    if node_ip and len(node_ip) <= NAME and node_ip.isascii() and node_ip.isprintable():
+        return node_ip
+    return peer or "unknown"

@@ -1,0 +1,44 @@
+"""What all slabs of a board say together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pexpolicy.metrics.board import Board, Labels
+from pexpolicy.metrics.families import FAMILIES, LOOP_LAG, WORKERS, Family, Kind, Together
+from pexpolicy.metrics.sampling import BEAT
+
+Series = Mapping[Labels, list[int]]
+
+
+def read(board: Board) -> dict[Family, dict[Labels, list[int]]]:
+    """The cells of each series of each family, those of all workers in one.
+
+    A counter goes on when its worker has ended; a gauge is that of the workers that live.
+    """
+    found: dict[Family, dict[Labels, list[int]]] = {family: {} for family in FAMILIES.values()}
+    alive = 0
+    for slab in board:
+        lives = slab.is_alive
+        alive += lives
+        for family, labels, first in slab.series():
+            if family.kind is not Kind.GAUGE or lives:
+                cells = list(slab.cells[first : first + family.cells])
+                _put(found[family], family, labels, cells)
+        if lives:
+            # A loop that is held right now cannot say so itself.
+            held = int(max(slab.silent - BEAT, 0.0) * LOOP_LAG.scale)
+            _put(found[LOOP_LAG], LOOP_LAG, (), [held])
+    found[WORKERS][()] = [alive]
+    return found
+
+
+def _put(series: dict[Labels, list[int]], family: Family, labels: Labels, cells: list[int]) -> None:
+    before = series.get(labels)
+    if before is None:
+        series[labels] = cells
+    elif family.together is Together.SUM:
+        series[labels] = [a + b for a, b in zip(before, cells, strict=True)]
+    else:
+        better = max if family.together is Together.GREATEST else min
+        series[labels] = [better(a, b) for a, b in zip(before, cells, strict=True)]

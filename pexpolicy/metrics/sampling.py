@@ -1,0 +1,121 @@
+"""Looking at what has no event of its own: how late the event loop is, and the state of the rest.
+
+A timer on the loop does it, some times a second, so that a call pays for none of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
+from typing import Self
+
+from pexpolicy.breaker import Breaker
+from pexpolicy.faults import blame
+from pexpolicy.metrics import families
+from pexpolicy.metrics.board import Slab
+from pexpolicy.metrics.families import Family
+from pexpolicy.metrics.sources import Sources
+
+BEAT = 0.25
+"""Seconds between two looks."""
+WINDOW = 30.0
+"""Seconds in which the longest lag counts at least; at most it counts twice as long."""
+
+
+class Lag:
+    """How late the event loop was at worst, of late."""
+
+    def __init__(self) -> None:
+        self._since = 0.0
+        self._worst = self._before = 0.0
+
+    def note(self, now: float, late: float) -> float:
+        """Note that something ran ``late`` seconds after it was due; gives the worst."""
+        if now - self._since >= WINDOW:
+            self._before = self._worst if now - self._since < 2 * WINDOW else 0.0
+            self._since, self._worst = now, 0.0
+        self._worst = max(self._worst, late)
+        return max(self._worst, self._before)
+
+
+class Sampler(AbstractContextManager["Sampler"]):
+    """Writes gauges into a slab while it is entered, on the event loop."""
+
+    def __init__(self, slab: Slab, sources: Sources) -> None:
+        self._slab = slab
+        self._sources = sources
+        self._lag = Lag()
+        self._lag_cell = slab.place(families.LOOP_LAG)
+        self._lost_before = slab.cells[slab.place(families.AUDIT_LOST)]
+        self._breakers: Mapping[str, tuple[Breaker, ...]] = {}
+        self._info = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self.problem = ""
+        """Why the last look failed, if it did."""
+
+    def follow(self, config_hash: str, breakers: Mapping[str, Iterable[Breaker]]) -> None:
+        """Look at the policy that serves from now on, and not at the one before."""
+        for plugin in self._breakers:
+            self._set(families.BREAKER_OPEN, 0, plugin)
+        self._breakers = {plugin: tuple(found) for plugin, found in breakers.items()}
+        if self._info:
+            self._slab.cells[self._info] = 0
+        self._info = self._slab.replace(families.CONFIG_INFO, (config_hash,))
+        self.look()
+
+    def __enter__(self) -> Self:
+        self._loop = asyncio.get_running_loop()
+        self._next(self._loop.time())
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._slab.release()
+
+    def _next(self, now: float) -> None:
+        self._slab.beat()
+        self._due = now + BEAT
+        self._timer = self._loop.call_at(self._due, self._beat)
+
+    def _beat(self) -> None:
+        now = self._loop.time()
+        worst = self._lag.note(now, max(now - self._due, 0.0))
+        self._slab.cells[self._lag_cell] = int(worst * families.LOOP_LAG.scale)
+        self.look()
+        self._next(self._loop.time())
+
+    def look(self) -> None:
+        """Write what there is to know now; a source that fails is named, and asked again."""
+        try:
+            self._look()
+        except Exception as error:  # noqa: BLE001 - a look must not end all later ones
+            self.problem = blame(error).summary
+        else:
+            self.problem = ""
+
+    def _look(self) -> None:
+        for plugin, breakers in self._breakers.items():
+            self._set(families.BREAKER_OPEN, int(any(b.is_open for b in breakers)), plugin)
+        if self._info:
+            self._slab.cells[self._info] = 1
+        sources = self._sources
+        self._set(families.READY, int(not sources.unready()))
+        reload = sources.reload()
+        self._set(families.RELOAD_SUCCESSFUL, int(reload.last_successful))
+        self._set(families.RELOADED, reload.last_success)
+        audit = sources.audit()
+        if audit is not None:
+            self._set(families.AUDIT_LOST, self._lost_before + audit.lost)
+            self._set(families.AUDIT_FREE, audit.free_bytes)
+            self._set(families.AUDIT_LAST_FSYNC, audit.synced_at)
+        certificate = sources.certificate()
+        if certificate is not None:
+            self._set(families.CERTIFICATE, certificate.not_after.timestamp())
+        self._set(families.CONNECTIONS, sources.connections())
+
+    def _set(self, family: Family, value: float | None, *labels: str) -> None:
+        """Write a value; one that is not known is left out, and has no series."""
+        if value is not None:
+            self._slab.cells[self._slab.place(family, labels)] = int(value * family.scale)

@@ -1,0 +1,83 @@
+"""All that one worker counts and knows of itself."""
+
+from __future__ import annotations
+
+from pexpolicy.aftermath import ShadowAudit
+from pexpolicy.chain import Outcome
+from pexpolicy.metrics.board import Board
+from pexpolicy.metrics.counting import Counts
+from pexpolicy.metrics.nodes import Nodes, address_of
+from pexpolicy.metrics.sampling import Sampler
+from pexpolicy.metrics.sources import Sources
+from pexpolicy.parameters import Params
+from pexpolicy.policy import Answer, Policy
+
+
+class Telemetry:
+    """The counters, the nodes and the gauges of a worker, on the board of its server.
+
+    By default the server is this one process. Enter ``sampler`` while the worker serves.
+    """
+
+    def __init__(
+        self, board: Board | None = None, slot: int = 0, sources: Sources | None = None
+    ) -> None:
+        self.board = board or Board()
+        self.sources = sources or Sources()
+        slab = self.board.claim(slot)
+        self._counts = Counts(slab)
+        self._nodes = Nodes(slab)
+        self.sampler = Sampler(slab, self.sources)
+        self._beside: _CountedShadows | None = None
+
+    def follow(self, policy: Policy) -> None:
+        """Count for a policy that serves from now on."""
+        deciding = {link.plugin for chain in policy.chains.values() for link in chain.links}
+        shadows = {p.name for p in policy.plugins if p.table.mode == "shadow"}
+        self._counts.expect(deciding | shadows, shadows, policy.settings.server.budget)
+        self.sampler.follow(
+            policy.config_hash,
+            {
+                name: [
+                    link.breaker
+                    for chain in policy.chains.values()
+                    for link in chain.links
+                    if link.plugin == name and link.breaker is not None
+                ]
+                for name in deciding
+            },
+        )
+
+    def answered(self, answer: Answer, params: Params, peer: str | None, seconds: float) -> None:
+        """Note a call; ``seconds`` is how long it took."""
+        self._counts.answered(answer.outcome, answer.reply.action, seconds)
+        self._nodes.called(address_of(params.get("node_ip"), peer))
+
+    def fell_back(self, endpoint: str, cause: str) -> None:
+        """Note a call whose answer is not that of its plugins, though each of them was heard."""
+        self._counts.fell_back(endpoint, cause)
+
+    def refused(self, reason: str, peer: str | None, times: int = 1) -> None:
+        """Note requests that did not get as far as the plugins."""
+        self._counts.refused(reason, times)
+        self._nodes.refused(address_of(None, peer), reason)
+
+    def beside(self, audit: ShadowAudit) -> ShadowAudit:
+        """The audit of shadows, each of which is counted too."""
+        beside = self._beside
+        if beside is None or beside.audit is not audit:
+            beside = self._beside = _CountedShadows(audit, self._counts)
+        return beside
+
+
+class _CountedShadows:
+    def __init__(self, audit: ShadowAudit, counts: Counts) -> None:
+        self.audit = audit
+        self._counts = counts
+
+    def shadow(
+        self, actual: Outcome, shadow: Outcome, config_hash: str, *, differs: bool | None
+    ) -> None:
+        """Count the shadow, and write its line."""
+        self._counts.shadowed(shadow, differs=differs)
+        self.audit.shadow(actual, shadow, config_hash, differs=differs)

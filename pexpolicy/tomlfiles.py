@@ -1,0 +1,124 @@
+"""Arrays of tables in TOML files of their own, read with the line of each: ``[[rules]]``."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import pydantic
+from pydantic import BaseModel
+
+from pexpolicy.contract.refusal import brief, did_you_mean
+from pexpolicy.problems import Key, dotted, problems_of
+from pexpolicy.tabular import Fault, Row, TableError
+
+M = TypeVar("M", bound=BaseModel)
+_AT_LINE = re.compile(r"\s*\(at line (\d+), column \d+\)\Z")
+
+
+def read_array(
+    path: Path, name: str, model: type[M], context: Mapping[str, object] | None = None
+) -> list[Row[M]]:
+    """The tables ``[[name]]`` of a file that holds nothing else, each checked by a model.
+
+    ``context`` is what the validators of the model are told, such as ``{"root": ...}``.
+
+    Blocks; for the building of a policy. Raises ``TableError`` with everything that is wrong, for
+    an unreadable file too.
+    """
+    try:
+        text = path.read_text("utf-8-sig")
+    except OSError as error:
+        raise TableError(
+            [Fault(path.name, 0, f"{path} cannot be read: {error.strerror}")]
+        ) from None
+    except UnicodeDecodeError:
+        raise TableError([Fault(path.name, 1, "is not UTF-8 text")]) from None
+    return parse_array(text, name, model, path.name, context)
+
+
+def parse_array(
+    text: str,
+    name: str,
+    model: type[M],
+    file: str,
+    context: Mapping[str, object] | None = None,
+) -> list[Row[M]]:
+    """The same from text; ``file`` is what its faults call it. Raises ``TableError``."""
+    try:
+        document = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise TableError([_not_toml(str(error), file)]) from None
+    faults = [_misplaced(key, name, text, file) for key in document if key != name]
+    tables = document.get(name, [])
+    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
+        faults.append(Fault(file, 1, f"{name} must be tables, each below a line [[{name}]]"))
+        raise TableError(faults)
+    rows: list[Row[M]] = []
+    for place, table in zip(_places(text, name, len(tables)), tables, strict=True):
+        try:
+            rows.append(Row(file, place.line, model.model_validate(table, context=context)))
+        except pydantic.ValidationError as error:
+            faults += [
+                place.fault(file, problem.key, problem.text)
+                for problem in problems_of(error, model)
+            ]
+    if faults:
+        raise TableError(faults)
+    return rows
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a table stands: its first line, counted from 1, and all of its lines."""
+
+    called: str
+    line: int
+    lines: Sequence[str]
+
+    def fault(self, file: str, key: Key, text: str) -> Fault:
+        said = f"{dotted(key)}: {text}" if key else text
+        if not self.line:
+            return Fault(file, 0, f"{file}: {self.called}: {said}")
+        return Fault(file, self.line + self._offset(key), said)
+
+    def _offset(self, key: Key) -> int:
+        """How many lines below its header a key of the table stands; 0 if that cannot be told."""
+        for part in reversed([part for part in key if isinstance(part, str)]):
+            written = re.compile(rf'(?:^|[\s.\[{{,"\']){re.escape(part)}["\']?\s*[.=\]]')
+            for number, line in enumerate(self.lines):
+                if written.search(line.partition("#")[0]):
+                    return number
+        return 0
+
+
+def _places(text: str, name: str, count: int) -> list[_Place]:
+    """Where each table stands; line 0 where the file has them in another form than is usual."""
+    header = re.compile(rf"[ \t]*\[\[[ \t]*{re.escape(name)}[ \t]*\]\]")
+    lines = text.split("\n")
+    starts = [number for number, line in enumerate(lines) if header.match(line)]
+    if len(starts) != count:
+        return [_Place(f"{name}[{number}]", 0, ()) for number in range(count)]
+    ends = [*starts[1:], len(lines)]
+    return [
+        _Place(f"{name}[{number}]", start + 1, lines[start:end])
+        for number, (start, end) in enumerate(zip(starts, ends, strict=False))
+    ]
+
+
+def _misplaced(key: str, name: str, text: str, file: str) -> Fault:
+    found = re.search(rf"^[ \t]*\[*[ \t]*[\"']?{re.escape(key)}\b", text, re.MULTILINE)
+    line = text.count("\n", 0, found.end()) + 1 if found else 1
+    guess = did_you_mean(key, [name]) or f"; each table of it stands below a line [[{name}]]"
+    return Fault(file, line, f"{brief(key)} has no meaning in this file{guess}")
+
+
+def _not_toml(said: str, file: str) -> Fault:
+    found = _AT_LINE.search(said)
+    hint = '; text stands in quotes, as in name = "Sales"' if "Invalid value" in said else ""
+    text = f"is not valid TOML: {_AT_LINE.sub('', said)}{hint}"
+    return Fault(file, int(found[1]) if found else 1, text)

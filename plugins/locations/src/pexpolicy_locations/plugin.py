@@ -1,0 +1,97 @@
+"""The plugin: its entries are read and rendered when the policy is built, and then looked up."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from pexpolicy import (
+    Advice,
+    MediaLocation,
+    MediaLocationRequest,
+    Problem,
+    SettingsError,
+    hookimpl,
+)
+from pexpolicy.tabular import TableError, read_table
+from pexpolicy_locations import settings as written
+from pexpolicy_locations.draft import Draft, Key
+from pexpolicy_locations.settings import Entry
+from pexpolicy_locations.table import LocationTable
+
+
+class Locations:
+    """Answers with the location of the longest prefix that holds an address of the call."""
+
+    Settings = written.Settings
+
+    def __init__(self, settings: written.Settings) -> None:
+        """Read the entries, those of the CSV file too: it is a part of the settings.
+
+        Raises ``SettingsError`` with all that is wrong with them.
+        """
+        self._files = () if settings.csv is None else (settings.csv,)
+        draft = Draft(settings.overflow)
+        for key, entry in _entries(settings, draft.problems):
+            draft.add(key, entry)
+        self._default: MediaLocation | None = None
+        if settings.default is not None and (
+            decision := draft.rendered(("default",), settings.default)
+        ):
+            self._default = decision.because("no listed subnet holds an address of the call")
+        if draft.problems:
+            raise SettingsError(problems=draft.problems)
+        subnets = draft.subnets()
+        self._advice = draft.advice(subnets)
+        self._prepared = draft.prepared()
+        self._table = LocationTable(settings.addresses, subnets)
+        self._hits: Counter[bytes] = Counter()
+
+    @hookimpl
+    async def media_location(self, request: MediaLocationRequest) -> MediaLocation | None:
+        """The location of the subnet, else the default one, else abstain."""
+        decision = self._table.find(request) or self._default
+        if decision is not None:
+            self._hits[decision.result] += 1
+        return decision
+
+    @hookimpl
+    def prepared(self) -> Iterable[tuple[Key, MediaLocation]]:
+        """Each decision that there is, with the entry that it comes from."""
+        return self._prepared
+
+    @hookimpl
+    def check(self) -> Iterable[Advice]:
+        """Subnets in one another, overflow that nobody meets, and a table that never answers."""
+        if not self._prepared:
+            yield Advice((), "lists no subnet and no default: it never answers")
+        yield from self._advice
+
+    @hookimpl
+    def watched(self) -> Iterable[Path]:
+        """The CSV file."""
+        return self._files
+
+    @hookimpl
+    def status(self) -> Mapping[str, object]:
+        """How many subnets there are, and how many calls were sent to each location."""
+        hits: Counter[str] = Counter()
+        for _, decision in self._prepared:
+            hits[decision.location] += self._hits[decision.result]
+        return {"subnets": len(self._table), "hits": dict(hits)}
+
+
+def _entries(settings: written.Settings, problems: list[Problem]) -> Iterable[tuple[Key, Entry]]:
+    """The entries of the configuration, then those of the file, each with its place."""
+    for number, entry in enumerate(settings.subnets):
+        yield ("subnets", number), entry
+    if settings.csv is None:
+        return
+    try:
+        rows = read_table(settings.csv, Entry)
+    except TableError as error:
+        problems += error.under(("csv",))
+        return
+    for row in rows:
+        yield ("csv", f"{row.file} line {row.line}"), row.values

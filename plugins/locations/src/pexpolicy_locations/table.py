@@ -1,0 +1,100 @@
+"""The table of subnets: which entry a call meets, and the decision that was rendered for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from pexpolicy import MediaLocation, MediaLocationRequest
+from pexpolicy.subnets import Match, Subnets
+from pexpolicy_locations.settings import Source
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What entries answer, and for which calls; those of many subnets share it."""
+
+    protocols: frozenset[str]
+    node_locations: frozenset[str]
+    decision: MediaLocation
+    calls: str = field(init=False, repr=False)
+    """For which calls, as it follows a subnet in a reason; nothing for all of them."""
+
+    def __post_init__(self) -> None:
+        protocols, nodes = sorted(self.protocols), sorted(self.node_locations)
+        text = f", for {' and '.join(protocols)}" if protocols else ""
+        text += f", at {' and '.join(nodes)}" if nodes else ""
+        object.__setattr__(self, "calls", text)
+
+    @property
+    def plain(self) -> bool:
+        """True for one that is for all calls."""
+        return not self.protocols and not self.node_locations
+
+    @property
+    def rank(self) -> tuple[bool, bool]:
+        """Sorts the choices of one subnet: a narrower one is asked first."""
+        return not self.node_locations, not self.protocols
+
+    def meets(self, request: MediaLocationRequest) -> bool:
+        """True for a call that it is for."""
+        return (not self.protocols or request.protocol in self.protocols) and (
+            not self.node_locations or request.location in self.node_locations
+        )
+
+    def rivals(self, other: Choice) -> bool:
+        """True for one of the same subnet that is as narrow, where a call may meet both: which of
+        them decides would be anybody's guess.
+        """
+        return self.rank == other.rank and all(
+            not mine or mine & theirs
+            for mine, theirs in (
+                (self.protocols, other.protocols),
+                (self.node_locations, other.node_locations),
+            )
+        )
+
+
+Choices = tuple[Choice, ...]
+"""Those of one subnet, the narrow ones first."""
+
+
+class LocationTable:
+    """Finds the decision for a call.
+
+    What differs from subnet to subnet is its name alone, so that a large table keeps little: the
+    reason is put together for the call, and what was rendered is shared.
+    """
+
+    def __init__(self, sources: Sequence[Source], subnets: Subnets[Choices]) -> None:
+        self._subnets = subnets
+        self._looks = tuple((source, _READERS[source]) for source in sources)
+        self._around: Mapping[str, Match[Choices]] = {
+            overlap.inner.subnet: overlap.outer
+            for overlap in subnets.overlaps()
+            if not overlap.inner.value[-1].plain
+        }
+        """What to ask when nothing that a subnet lists is for the call."""
+
+    def __len__(self) -> int:
+        return len(self._subnets)
+
+    def find(self, request: MediaLocationRequest) -> MediaLocation | None:
+        """The decision of the longest prefix with an entry for this call, or ``None``."""
+        for source, addresses in self._looks:
+            for address in addresses(request):
+                found = self._subnets.find(address)
+                while found is not None:
+                    for choice in found.value:
+                        if choice.meets(request):
+                            reason = f"{source} is in {found.subnet}{choice.calls}"
+                            return choice.decision.because(reason)
+                    found = self._around.get(found.subnet)
+        return None
+
+
+_READERS: Mapping[Source, Callable[[MediaLocationRequest], Iterable[str | None]]] = {
+    "remote_address": lambda request: (request.remote_address,),
+    "ms_subnet": lambda request: request.ms_subnet,
+    "proxy_node_address": lambda request: (request.proxy_node_address,),
+}

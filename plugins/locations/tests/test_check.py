@@ -1,0 +1,53 @@
+"""What `pexpolicy check` says of entries that are valid."""
+
+from collections.abc import Callable
+from typing import Any
+
+Build = Callable[..., Any]
+
+
+def advice(build: Build, *entries: tuple[str, str], **more: Any) -> list[str]:
+    subnets = [{"subnet": subnet, "location": location} for subnet, location in entries]
+    said: list[str] = build({"subnets": subnets, **more}).advice()
+    return said
+
+
+def test_subnets_beside_one_another_are_nothing_to_warn_of(build: Build) -> None:
+    assert advice(build, ("10.1.0.0/16", "Oslo"), ("10.2.0.0/16", "Bergen")) == []
+
+
+def test_a_subnet_in_another_one_is_named_with_it(build: Build) -> None:
+    assert advice(build, ("10.1.2.0/24", "Oslo"), ("10.0.0.0/8", "A"), ("10.1.0.0/16", "A")) == [
+        "subnets[2].subnet: 10.1.0.0/16 lies in 10.0.0.0/8; leads to the same: it is needless",
+        "subnets[0].subnet: 10.1.2.0/24 lies in 10.1.0.0/16; the longer prefix decides",
+    ]
+
+
+def test_a_subnet_of_all_addresses_is_a_default_and_no_overlap(build: Build) -> None:
+    assert advice(build, ("0.0.0.0/0", "Oslo"), ("10.1.0.0/16", "Oslo"), ("::/0", "B")) == []
+
+
+def test_many_overlaps_are_counted_and_not_listed(build: Build) -> None:
+    inner = [(f"10.{n}.0.0/16", f"Location {n}") for n in range(50)]
+    said = advice(build, ("10.0.0.0/8", "Oslo"), *inner)
+    assert len(said) == 21
+    assert said[-1] == "subnets: 30 further subnets lie in others"
+
+
+def test_overflow_that_nobody_meets_is_named(build: Build) -> None:
+    said = advice(
+        build,
+        ("10.1.0.0/16", "Oslo"),
+        default="Frankfurt",
+        overflow={"Osl": ["Bergen"], "Oslo": ["Oslo"], "Frankfurt": ["Bergen"]},
+    )
+    assert said == [
+        "overflow.Osl: no subnet leads to this location, and it is not the default",
+        "overflow.Oslo: a location that is full is no overflow of its own",
+    ]
+
+
+def test_a_table_that_never_answers_is_named(build: Build) -> None:
+    assert [line.removeprefix(": ") for line in advice(build)] == [
+        "lists no subnet and no default: it never answers"
+    ]

@@ -1,0 +1,205 @@
+"""What a rule decides: made and rendered once where it is always the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pexpolicy import (
+    SERVICE_TYPES,
+    Avatar,
+    Continue,
+    Credentials,
+    Decision,
+    DecisionError,
+    Directory,
+    MediaLocation,
+    ParticipantProperties,
+    Redirect,
+    Reject,
+    Request,
+)
+from pexpolicy_rules.filling import (
+    Captured,
+    PlaceholderError,
+    filled,
+    has_placeholders,
+    prepared,
+    sampled,
+)
+from pexpolicy_rules.settings import Then
+
+Key = tuple[str | int, ...]
+Make = Callable[[Mapping[str, Any], str], Decision]
+_RESULTS: Mapping[str, type[Decision]] = {
+    "participant_properties": ParticipantProperties,
+    "media_location": MediaLocation,
+    "registration_alias": Credentials,
+}
+CAN_REJECT = ("service_configuration", "participant_properties", "registration_alias")
+SAMPLES = (
+    "1234",
+    "a@example.com",
+    "sip:a@example.com",
+    "00000000-0000-4000-8000-000000000000",
+    "guest",
+    "1",
+)
+"""Texts of which one has to fit where a placeholder stands."""
+
+
+class AnswerError(ValueError):
+    """A rule cannot decide so at an endpoint; ``key`` is the key below ``then``."""
+
+    def __init__(self, text: str, *key: str | int) -> None:
+        super().__init__(text)
+        self.key: Key = key
+
+
+class Answer:
+    """The decision of one rule at one endpoint.
+
+    ``fixed`` is the decision where no placeholder stands in it, ``None`` for a rule that abstains.
+    Raises ``AnswerError``.
+    """
+
+    fixed: Decision | None
+
+    def __init__(self, endpoint: str, then: Then, reason: str, groups: Collection[str]) -> None:
+        self._make, fields = _maker(endpoint, then)
+        self._reason = reason
+        self.fills = has_placeholders(fields)
+        """True where the decision is made anew for each request."""
+        self.fixed = None
+        if then.action == "abstain":
+            return
+        if not self.fills:
+            self.fixed = _attempted(self._make, fields, reason)
+            return
+        try:
+            self._fields = prepared(fields, groups)
+        except PlaceholderError as error:
+            key = () if "new_alias" in fields else ("result",)
+            raise AnswerError(str(error), *key) from None
+        _try_out(self._make, fields, reason)
+
+    def give(self, request: Request, captured: Captured) -> Decision | None:
+        """The decision for a request; raises ``DecisionError`` where what was put in does not fit.
+
+        The chain takes that for an invalid answer, and says which field is wrong.
+        """
+        if not self.fills:
+            return self.fixed
+        return self._make(filled(self._fields, request, captured), self._reason)
+
+
+def _maker(endpoint: str, then: Then) -> tuple[Make, Mapping[str, Any]]:
+    """What makes the decision, and the fields that it is made of."""
+    if then.image is not None:
+        return _picture(endpoint, then.image), {}
+    if then.result is not None:
+        return _result(endpoint), then.result
+    if then.action == "reject":
+        return _reject(endpoint, then)
+    if then.action == "redirect":
+        if endpoint != "service_configuration":
+            raise AnswerError(f"{endpoint} knows no redirect", "action")
+        return lambda fields, reason: Redirect(**fields, reason=reason), {
+            "new_alias": then.new_alias
+        }
+    return lambda _, reason: Continue(reason=reason), {}
+
+
+def _reject(endpoint: str, then: Then) -> tuple[Make, Mapping[str, Any]]:
+    if endpoint not in CAN_REJECT:
+        raise AnswerError(f"Infinity knows no reject at {endpoint}; write continue", "action")
+    if then.reject_reason is None:
+        return lambda _, reason: Reject(reason=reason), {}
+    if endpoint != "participant_properties":
+        text = f"nobody is told it at {endpoint}; write reason, which is logged"
+        raise AnswerError(text, "reject_reason")
+    fields = {"reject_reason": then.reject_reason}
+    return lambda fields, reason: Reject(**fields, reason=reason), fields
+
+
+def _picture(endpoint: str, path: Path) -> Make:
+    if endpoint != "participant_avatar":
+        raise AnswerError(f"{endpoint} shows no picture", "image")
+    try:
+        image = path.read_bytes()
+    except OSError as error:
+        raise AnswerError(f"{path.name} cannot be read: {error.strerror}", "image") from None
+    return lambda _, reason: Avatar(image, reason=reason)
+
+
+def _result(endpoint: str) -> Make:
+    if endpoint in _SPECIAL:
+        return _SPECIAL[endpoint]
+    model = _RESULTS.get(endpoint)
+    if model is None:
+        raise AnswerError("an avatar is a picture; write image = its path", "result")
+    return lambda fields, reason: model(**fields, reason=reason)
+
+
+def _service(fields: Mapping[str, Any], reason: str) -> Decision:
+    """A service by its ``service_type``, which is ``conference`` unless it says another."""
+    kind = fields.get("service_type", "conference")
+    if not isinstance(kind, str) or kind not in SERVICE_TYPES:
+        raise AnswerError(
+            f"{kind!r} is none of {', '.join(SERVICE_TYPES)}", "result", "service_type"
+        )
+    given = {name: value for name, value in fields.items() if name != "service_type"}
+    given.setdefault("service_tag", "")
+    return SERVICE_TYPES[kind](**given, reason=reason)
+
+
+def _directory(fields: Mapping[str, Any], reason: str) -> Decision:
+    """Entries without a user name have an empty one."""
+    entries = fields.get("entries")
+    if isinstance(entries, list):
+        named = [
+            {"username": "", **entry} if isinstance(entry, dict) else entry for entry in entries
+        ]
+        fields = {**fields, "entries": named}
+    return Directory(**fields, reason=reason)
+
+
+_SPECIAL: Mapping[str, Make] = {
+    "service_configuration": _service,
+    "directory_information": _directory,
+}
+
+
+def _attempted(make: Make, fields: Mapping[str, Any], reason: str) -> Decision:
+    try:
+        return make(fields, reason)
+    except DecisionError as error:
+        raise _told(error, fields) from None
+
+
+def _try_out(make: Make, fields: Mapping[str, Any], reason: str) -> None:
+    """Refuse what no value of a placeholder could make sound."""
+    failures: list[AnswerError] = []
+    for sample in SAMPLES:
+        try:
+            _attempted(make, sampled(fields, sample), reason)
+        except AnswerError as error:
+            failures.append(error)
+        else:
+            return
+    raise failures[0]
+
+
+def _told(error: DecisionError, fields: Mapping[str, Any]) -> AnswerError:
+    refusal = error.refusal
+    text = f"{refusal.rule} ({refusal.doc})" if refusal.doc else refusal.rule
+    place = [] if "new_alias" in fields or "reject_reason" in fields else ["result"]
+    return AnswerError(text, *place, *_steps(refusal.field))
+
+
+def _steps(field: str) -> Iterator[str | int]:
+    """``members[0].role`` is three steps down."""
+    for part in field.replace("]", "").replace("[", ".").split("."):
+        if part:
+            yield int(part) if part.isdigit() else part

@@ -1,0 +1,110 @@
+"""Rules as they are written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, PrivateAttr, ValidationInfo, model_validator
+
+from pexpolicy import PluginSettings
+from pexpolicy.matching import When
+
+EndpointName = Literal[
+    "service_configuration",
+    "participant_properties",
+    "media_location",
+    "participant_avatar",
+    "directory_information",
+    "registration_alias",
+]
+Action = Literal["continue", "reject", "redirect", "abstain"]
+Line = Annotated[str, Field(min_length=1, max_length=200)]
+
+
+def _beside_the_configuration(written: Any, info: ValidationInfo) -> Any:
+    root = (info.context or {}).get("root", "")
+    return Path(root, written) if isinstance(written, str) else written
+
+
+ConfigPath = Annotated[Path, BeforeValidator(_beside_the_configuration)]
+
+
+class Then(PluginSettings):
+    """What is decided: an action, or the fields of a result under Infinity's own names."""
+
+    action: Action | None = None
+    """``continue`` leaves the call to Infinity, ``abstain`` asks the next plugin."""
+    result: dict[str, Any] | None = None
+    """The fields of the answer; text may hold ``{placeholders}``."""
+    image: ConfigPath | None = None
+    """A picture, by its path relative to the configuration; for avatars."""
+    reason: Line | None = None
+    """Why, for the audit and for Pexip's support log."""
+    reject_reason: Line | None = None
+    """What a refused participant is told."""
+    new_alias: Line | None = None
+    """Where a redirect leads, with its scheme."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _action_alone(cls, written: Any) -> Any:
+        return {"action": written} if isinstance(written, str) else written
+
+    @model_validator(mode="after")
+    def _one_decision(self) -> Self:
+        answers = self.result is not None or self.image is not None
+        if self.result is not None and self.image is not None:
+            msg = "write result or image, not both"
+            raise ValueError(msg)
+        if not answers and self.action is None:
+            msg = (
+                'says nothing yet; write then = "reject", or the fields of an answer below '
+                "then.result"
+            )
+            raise ValueError(msg)
+        if answers and self.action not in (None, "continue"):
+            msg = f"a {self.action} has no result: Infinity would take the result; leave one out"
+            raise ValueError(msg)
+        if (self.new_alias is None) == (self.action == "redirect"):
+            msg = 'new_alias and action = "redirect" belong together'
+            raise ValueError(msg)
+        if self.reject_reason is not None and self.action != "reject":
+            msg = 'reject_reason belongs to action = "reject"'
+            raise ValueError(msg)
+        return self
+
+
+class Rule(PluginSettings):
+    """One rule: the first whose ``when`` a request matches decides."""
+
+    name: Annotated[str, Field(min_length=1, max_length=100)]
+    endpoint: Annotated[
+        list[EndpointName],
+        Field(min_length=1),
+        BeforeValidator(lambda written: [written] if isinstance(written, str) else written),
+    ]
+    when: When = Field(default_factory=When)
+    then: Then
+    enabled: bool = True
+
+
+class Settings(PluginSettings):
+    """``[plugins.rules.settings]``."""
+
+    rules: list[Rule] = Field(default_factory=list)
+    """Rules in the order in which they are tried."""
+
+    files: list[str] = Field(default_factory=list)
+    """Files with further rules, behind those; ``*`` in a name stands for any characters."""
+
+    _root: Path = PrivateAttr(Path())
+
+    @property
+    def root(self) -> Path:
+        """The folder of the configuration."""
+        return self._root
+
+    def model_post_init(self, context: Any, /) -> None:
+        """Keep the folder that paths are relative to."""
+        self._root = Path((context or {}).get("root", ""))

@@ -1,0 +1,102 @@
+"""Text that is filled in: values go in as they are, and nothing in them is read again."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pexpolicy import Outcome
+from pexpolicy.testing import decide_now, make_request
+from pexpolicy_rules import Rules
+
+Build = Callable[..., Rules]
+Complaints = Callable[..., list[str]]
+
+
+def asked(name: str, when: dict[str, Any], **request: Any) -> Outcome:
+    rule = {
+        "name": "filled",
+        "endpoint": "service_configuration",
+        "when": when,
+        "then": {"result": {"name": name, "service_tag": "x"}},
+    }
+    plugin = Rules(Rules.Settings.model_validate({"rules": [rule]}))
+    return decide_now(plugin, make_request("service_configuration", **request))
+
+
+def named(name: str, when: dict[str, Any], **request: Any) -> str:
+    outcome = asked(name, when, **request)
+    assert outcome.steps[0].outcome == "decided", outcome.steps[0].detail
+    result: str = outcome.decision.set_fields()["name"]
+    return result
+
+
+def test_groups_and_fields_are_filled_in() -> None:
+    when = {"local_alias": {"regex": r"team-(?P<team>\w+)\.(\d+)@.*"}}
+    assert (
+        named(
+            "Team {team} {2} of {1}, from {remote_alias.host} ({bandwidth}) {{as is}}",
+            when,
+            local_alias="sip:team-blue.7@example.com",
+            remote_alias="sip:ada@partner.example",
+            bandwidth=512,
+        )
+        == "Team blue 7 of blue, from partner.example (512) {as is}"
+    )
+
+
+def test_what_is_unset_is_empty() -> None:
+    assert named("Room {vendor}.", {}, vendor=None) == "Room ."
+
+
+@given(st.text("{}ab1 \\$%[]@", min_size=1, max_size=20))
+def test_a_value_is_never_read_as_a_template(value: str) -> None:
+    assert named("Of {remote_display_name}", {}, remote_display_name=value) == f"Of {value}"
+
+
+def test_a_value_that_makes_the_decision_unsound_is_an_invalid_step() -> None:
+    outcome = asked("Of {remote_display_name}", {}, remote_display_name="x" * 300)
+    assert outcome.decided_by == "default"
+    assert outcome.steps[0].outcome == "invalid"
+    assert "250" in outcome.steps[0].detail
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("{1}", "{1} is nothing that was captured: the patterns of this rule have no groups"),
+        ("{local_alais}", "there is no 'local_alais'; did you mean 'local_alias'?"),
+        ("{local_alias.port}", "local_alias has no part 'port'; an alias has user, host, scheme"),
+        ("{idp_attributes}", "name one, as in idp_attributes.department"),
+        ("{third_party_passcode}", "is a secret, and is not passed on"),
+        ("{}", "there is no ''"),
+        ("a { b", "a single { stands for nothing; write {{ for the brace itself"),
+        ("a } b", "a single } stands for nothing; write }}"),
+        ("{{x}", "a single }"),
+        ("{a{b}}", "a single {"),
+    ],
+)
+def test_a_placeholder_that_means_nothing_is_refused(
+    complaints: Complaints, text: str, says: str
+) -> None:
+    rule = {
+        "name": "x",
+        "endpoint": "service_configuration",
+        "then": {"result": {"name": text}},
+    }
+    (said,) = complaints({"rules": [rule]})
+    assert said.startswith("rules[0].then.result: ")
+    assert says in said
+
+
+def test_a_group_beyond_the_last_is_named(complaints: Complaints) -> None:
+    rule = {
+        "name": "x",
+        "endpoint": "service_configuration",
+        "when": {"local_alias": {"glob": "a*b*"}},
+        "then": {"result": {"name": "{3}"}},
+    }
+    (said,) = complaints({"rules": [rule]})
+    assert "have groups up to {2}" in said

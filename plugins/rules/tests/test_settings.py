@@ -1,0 +1,147 @@
+"""Mistakes: each is named with its place and with what to write, all of them at once."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Complaints = Callable[..., list[str]]
+ROOM = {"result": {"name": "X"}}
+
+
+def rule(then: Any = "reject", endpoint: Any = "service_configuration", **more: Any) -> Any:
+    return {"rules": [{"name": "x", "endpoint": endpoint, "then": then, **more}]}
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        (rule("refuse"), "rules[0].then.action: should be 'continue', 'reject', 'redirect' or"),
+        (rule({}), 'rules[0].then: says nothing yet; write then = "reject"'),
+        (rule({"action": "reject", **ROOM}), "a reject has no result: Infinity would take the"),
+        (rule({"action": "redirect"}), 'new_alias and action = "redirect" belong together'),
+        (rule({"action": "redirect", "new_alias": "desk"}), "must begin with a scheme such as"),
+        (rule({"new_alias": "sip:x@y", **ROOM}), 'new_alias and action = "redirect" belong'),
+        (rule({"action": "reject", "reject_reason": "no"}), "nobody is told it at service_conf"),
+        (rule({"action": "continue", "reject_reason": "no"}), 'belongs to action = "reject"'),
+        (rule("reject", "media_location"), "Infinity knows no reject at media_location; write c"),
+        (rule("reject", "media_locations"), "rules[0].endpoint[0]: should be 'service_conf"),
+        (rule({"action": "redirect", "new_alias": "sip:x@y"}, "media_location"), "no redirect"),
+        (rule({"result": {}}), "rules[0].then.result.name: is required"),
+        (
+            rule({"result": {"nmae": "X", "name": "Y"}}),
+            "result.nmae: there is no field 'nmae' in Conference; did you mean 'name'?",
+        ),
+        (rule({"result": {"name": "X", "pin": 1234}}), "rules[0].then.result.pin: "),
+        (rule({"result": {"name": "X", "service_type": "room"}}), "'room' is none of conference"),
+        (rule({"result": {"location": 3}}, "media_location"), "rules[0].then.result.location: "),
+        (rule({"result": {"name": "X", "pin": "{remote_alias}x"}}), "rules[0].then.result.pin"),
+        (rule({"image": "x.png"}), "service_configuration shows no picture"),
+        (rule({"image": "x.png"}, "participant_avatar"), "x.png cannot be read: No such file"),
+        (rule({"result": {"x": 1}}, "participant_avatar"), "an avatar is a picture; write image"),
+        (rule(when={"local_alias": {"regex": "("}}), "rules[0].when.local_alias.regex: '(' is no"),
+        (rule(whne={}), "rules[0].whne: unknown key; did you mean 'when'?"),
+        (rule(name=""), "rules[0].name: string should have at least 1"),
+        ({"rules": [*rule()["rules"], *rule()["rules"]]}, "rules[1].name: there is a rule called"),
+        ({"files": ["*.toml"]}, "files: there is no file *.toml"),
+        ({"rule": []}, "rule: unknown key; did you mean 'rules'?"),
+    ],
+)
+def test_a_mistake_is_named_with_its_key(
+    complaints: Complaints, settings: Any, says: str, tmp_path: Path
+) -> None:
+    told = complaints(settings, tmp_path)
+    assert any(says in line for line in told), told
+
+
+def test_all_mistakes_are_named_at_once(complaints: Complaints) -> None:
+    told = complaints(
+        {
+            "rules": [
+                {"name": "a", "endpoint": "media_location", "then": "reject"},
+                {"name": "b", "endpoint": "service_configuration", "then": {"result": {}}},
+                {"name": "b", "endpoint": "service_configuration", "then": "reject"},
+            ],
+            "files": ["nothing.toml"],
+        }
+    )
+    assert [line.split(":")[0] for line in told] == [
+        "rules[0].then.action",
+        "rules[1].then.result.name",
+        "rules[2].name",
+        "files",
+    ]
+
+
+def test_a_secret_is_not_repeated(complaints: Complaints) -> None:
+    told = complaints(rule({"result": {"name": "X", "pin": "49x7"}}))
+    assert "49x7" not in "".join(told)
+
+
+FILE = """\
+# Rules of the second floor.
+[[rules]]
+name = "first"
+endpoint = "service_configuration"
+when.local_alias.prefix = "sip:conf"
+then = "reject"
+
+[[rules]]      # the second
+name = "second"
+endpoint = "service_configuration"
+then = { action = "rejct" }
+
+[[rules]]
+name = "third"
+endpoint = "media_location"
+when.vendor = [
+    "a",
+    3,
+]
+then = "continue"
+"""
+
+
+def test_a_mistake_in_a_file_is_named_with_its_line(complaints: Complaints, tmp_path: Path) -> None:
+    (tmp_path / "floor.toml").write_text(FILE)
+    told = complaints({"files": ["floor.toml"]}, tmp_path)
+    assert [line.split(": ", 2)[:2] for line in told] == [
+        ["files", "floor.toml line 5"],
+        ["files", "floor.toml line 11"],
+        ["files", "floor.toml line 16"],
+    ]
+    assert "leave it out, or write it below raw" in told[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("[[rules]]\nname = first\n", "floor.toml line 2: is not valid TOML: Invalid value; text"),
+        ("[[rule]]\nname = 'x'\n", "floor.toml line 1: 'rule' has no meaning in this file; did"),
+        ("rules = 3\n", "floor.toml line 1: rules must be tables, each below a line [[rules]]"),
+        ("[[rules]]\n", "floor.toml line 1: name: is missing"),
+        ("rules = [{ name = 'x' }]\n", "floor.toml: rules[0]: endpoint: is missing"),
+        ("\udcff", "floor.toml line 1: is not UTF-8 text"),
+        (
+            "[[rules]]\nname='x'\nendpoint='media_location'\nthen='reject'\n",
+            "floor.toml line 1: then.action: Infinity knows no reject",
+        ),
+    ],
+)
+def test_a_file_that_cannot_be_used_says_why(
+    complaints: Complaints, tmp_path: Path, text: str, says: str
+) -> None:
+    (tmp_path / "floor.toml").write_bytes(text.encode("utf-8", "surrogateescape"))
+    told = complaints({"files": ["floor.toml"]}, tmp_path)
+    assert any(says in line for line in told), told
+
+
+def test_a_name_that_two_files_use_is_named_with_both(
+    complaints: Complaints, tmp_path: Path
+) -> None:
+    text = "[[rules]]\nname='x'\nendpoint='media_location'\nthen='continue'\n"
+    for name in ("a.toml", "b.toml"):
+        (tmp_path / name).write_text(text)
+    (said,) = complaints({"files": ["*.toml"]}, tmp_path)
+    assert said.startswith("files: b.toml line 1: name: there is a rule called 'x' already in a.t")

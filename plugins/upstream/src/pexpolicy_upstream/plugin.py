@@ -1,0 +1,119 @@
+"""The plugin: six hooks that ask the targets of the routes that a call meets."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+from pexpolicy import (
+    Advice,
+    Decision,
+    DirectoryInformationRequest,
+    MediaLocationRequest,
+    ParticipantAvatarRequest,
+    ParticipantPropertiesRequest,
+    RegistrationAliasRequest,
+    Reject,
+    Request,
+    ServiceConfigurationRequest,
+    hookimpl,
+)
+from pexpolicy_upstream.advising import advice
+from pexpolicy_upstream.building import built
+from pexpolicy_upstream.settings import UpstreamSettings
+
+MARGIN = 0.02
+"""Seconds that the plugin leaves of its own timeout, to say itself which target was late."""
+
+Answer = Decision | Reject | None
+"""``Reject`` is named, though it is a decision: pexpolicy advises those whose plugin can refuse."""
+
+
+class Upstream:
+    """Passes calls on to other policy servers, and answers with what they decide."""
+
+    Settings = UpstreamSettings
+
+    def __init__(self, settings: UpstreamSettings) -> None:
+        self._targets, self._routes = built(settings)
+        self._each_route = tuple(dict.fromkeys(r for found in self._routes.values() for r in found))
+        self._time = max(settings.plugin_timeout - MARGIN, settings.plugin_timeout / 2)
+        self._advice = tuple(advice(settings))
+        self._files = tuple(settings.files())
+
+    @hookimpl
+    @asynccontextmanager
+    async def lifespan(self) -> AsyncIterator[None]:
+        """The connections to the targets."""
+        async with AsyncExitStack() as stack:
+            for target in self._targets.values():
+                await stack.enter_async_context(target.connected())
+            for route in self._each_route:
+                if route.comparison is not None:
+                    stack.push_async_callback(route.comparison.finish)
+            yield
+
+    @hookimpl
+    def check(self) -> Iterable[Advice]:
+        """Open doors, times that do not fit, and targets that nobody asks."""
+        return self._advice
+
+    @hookimpl
+    async def service_configuration(self, request: ServiceConfigurationRequest) -> Answer:
+        """What the targets say."""
+        return await self._ask("service_configuration", request)
+
+    @hookimpl
+    async def participant_properties(self, request: ParticipantPropertiesRequest) -> Answer:
+        """What the targets say."""
+        return await self._ask("participant_properties", request)
+
+    @hookimpl
+    async def media_location(self, request: MediaLocationRequest) -> Answer:
+        """What the targets say."""
+        return await self._ask("media_location", request)
+
+    @hookimpl
+    async def participant_avatar(self, request: ParticipantAvatarRequest) -> Answer:
+        """What the targets say."""
+        return await self._ask("participant_avatar", request)
+
+    @hookimpl
+    async def directory_information(self, request: DirectoryInformationRequest) -> Answer:
+        """What the targets say."""
+        return await self._ask("directory_information", request)
+
+    @hookimpl
+    async def registration_alias(self, request: RegistrationAliasRequest) -> Answer:
+        """What the targets say."""
+        return await self._ask("registration_alias", request)
+
+    async def _ask(self, endpoint: str, request: Request) -> Decision | None:
+        """The decision of the first route that has one; a route that abstains asks the next."""
+        deadline = time.monotonic() + self._time
+        notes = request.notes
+        for route in self._routes[endpoint]:
+            if not route.condition.matches(request):
+                if notes is not None:
+                    notes.append(f"{route.name}: {route.condition.why(request)}")
+                continue
+            if notes is not None:
+                notes.append(f"{route.name} is asked")
+            decision = await route.ask(endpoint, request, deadline)
+            if decision is not None:
+                return decision
+        return None
+
+    @hookimpl
+    def watched(self) -> Iterable[Path]:
+        """The files of passwords and certificates."""
+        return self._files
+
+    @hookimpl
+    def status(self) -> Mapping[str, object]:
+        """What each target did so far, and how targets that are compared differ."""
+        compared = [r.comparison.status() for r in self._each_route if r.comparison is not None]
+        targets = {name: target.status() for name, target in self._targets.items()}
+        return {"targets": targets, "compared": compared}

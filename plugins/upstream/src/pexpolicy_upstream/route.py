@@ -1,0 +1,74 @@
+"""A route: which calls it is for, which targets it asks, and what it makes of their answer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from pexpolicy import Continue, Decision, Redirect, Reject, Request
+from pexpolicy.matching import Condition
+from pexpolicy_upstream.comparing import Comparison
+from pexpolicy_upstream.target import Target, TargetError
+
+WITHOUT_RESULT = (Continue, Reject, Redirect)
+"""Decisions that no field is put over."""
+LEAST = 0.005
+"""Seconds that are worth asking a target for."""
+
+Clock = Callable[[], float]
+
+
+class Route:
+    """Asks its targets one after the other, until one of them gives a reply that counts."""
+
+    def __init__(
+        self,
+        name: str,
+        condition: Condition,
+        targets: Sequence[Target],
+        override: Mapping[str, Any],
+        comparison: Comparison | None,
+        *,
+        passes_continue: bool,
+        clock: Clock = time.monotonic,
+    ) -> None:
+        self.name = name
+        self.condition = condition
+        self.comparison = comparison
+        self._targets = tuple(targets)
+        self._override = override
+        self._passes_continue = passes_continue
+        self._clock = clock
+
+    async def ask(self, endpoint: str, request: Request, deadline: float) -> Decision | None:
+        """The decision of the first target whose reply counts, or ``None`` where it has none.
+
+        ``deadline`` is a time of the clock. Raises ``TargetError`` with what each target did, and
+        ``DecisionError`` for a result that the override breaks.
+        """
+        wrong: list[str] = []
+        for target in self._targets:
+            left = deadline - self._clock()
+            if left < LEAST:
+                wrong.append(f"{target.name} was not asked: the time was over")
+                break
+            try:
+                heard = await target.ask(endpoint, request, left)
+            except TargetError as error:
+                wrong.append(str(error))
+                continue
+            if self.comparison is not None:
+                self.comparison.begin(endpoint, request, target, heard)
+            return self._made_of(heard.decision)
+        raise TargetError("; ".join(wrong))
+
+    def _made_of(self, decision: Decision | None) -> Decision | None:
+        if isinstance(decision, Continue) and not self._passes_continue:
+            return None
+        if not self._override or decision is None:
+            return decision
+        if isinstance(decision, WITHOUT_RESULT):
+            return decision
+        merged = {**decision.set_fields(), **self._override}
+        return type(decision).from_result(merged, reason=decision.reason)

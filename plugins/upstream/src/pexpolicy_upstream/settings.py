@@ -1,0 +1,170 @@
+"""What may stand below ``[plugins.upstream.settings]``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PrivateAttr,
+    ValidationInfo,
+    model_validator,
+)
+from yarl import URL
+
+from pexpolicy import PluginSettings
+from pexpolicy.matching import When
+from pexpolicy.tables import BreakerTable, EndpointName
+from pexpolicy.tables.base import MAX_BUDGET
+
+ADDED = "/policy/v1"
+"""What Infinity, and this plugin, put behind the URL of a policy server."""
+PLUGIN_TIMEOUT = 1.0
+"""Seconds that a plugin has whose table does not say otherwise."""
+
+
+def _beside_the_configuration(written: str, info: ValidationInfo) -> Path:
+    return Path(info.context["root"] if info.context else "", written)
+
+
+ConfigPath = Annotated[Path, BeforeValidator(_beside_the_configuration)]
+
+
+def _base_url(written: str) -> str:
+    """The URL in front of ``/policy/v1``; credentials in it would be secrets in this file."""
+    try:
+        url = URL(written, encoded=True)
+        host = url.raw_host
+    except ValueError:
+        msg = "is no URL"
+        raise ValueError(msg) from None
+    if url.scheme not in ("http", "https") or not host:
+        msg = "write a whole URL, as in https://policy.example.com/base"
+        raise ValueError(msg)
+    if url.raw_user is not None or url.raw_password is not None:
+        msg = "credentials are never in this file: write user, and password_env or password_file"
+        raise ValueError(msg)
+    if url.raw_query_string or url.raw_fragment or "?" in written or "#" in written:
+        msg = "leave out what begins with ? or #"
+        raise ValueError(msg)
+    if ADDED in url.raw_path:
+        msg = f"leave out {ADDED}, which is added as Infinity does it"
+        raise ValueError(msg)
+    return written.rstrip("/")
+
+
+BaseURL = Annotated[str, AfterValidator(_base_url)]
+
+
+class TargetBreaker(BreakerTable):
+    """``breaker`` of a target: when it is left alone. Times in seconds."""
+
+    pause: float = Field(10.0, gt=0.0)
+
+
+class TargetSettings(PluginSettings):
+    """``[plugins.upstream.settings.targets.NAME]``: one policy server. Times in seconds."""
+
+    url: BaseURL
+    """The URL as in Infinity's policy profile, without ``/policy/v1``."""
+    user: str | None = Field(None, min_length=1, max_length=100, pattern=r"^[^:\x00-\x1f]+$")
+    password_env: str | None = None
+    password_file: str | None = None
+    timeout: float = Field(1.5, gt=0.0, le=MAX_BUDGET)
+    """For the whole reply, the connection included."""
+    connections: int = Field(64, ge=1, le=1024)
+    """Calls that may be under way there at once; more wait within their timeout."""
+    ca_file: ConfigPath | None = None
+    """Certificates to trust instead of those of the system."""
+    client_cert: ConfigPath | None = None
+    client_key: ConfigPath | None = None
+    verify: bool = True
+    """False takes any certificate, of anybody."""
+    breaker: TargetBreaker = TargetBreaker()
+    """When a target that fails is left alone."""
+
+    @model_validator(mode="after")
+    def _whole_credentials(self) -> Self:
+        sources = sum(source is not None for source in (self.password_env, self.password_file))
+        if sources != (self.user is not None):
+            msg = (
+                "a user has one password: name where it is, password_env (a variable) or "
+                "password_file (a path)"
+            )
+            raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
+    def _tls_has_a_use(self) -> Self:
+        given = [n for n in ("ca_file", "client_cert", "client_key") if getattr(self, n)]
+        if self.url.startswith("http://") and (given or not self.verify):
+            msg = f"{(given or ['verify'])[0]} is for https, and the URL is http"
+            raise ValueError(msg)
+        if self.client_key is not None and self.client_cert is None:
+            msg = "client_key belongs to a client_cert"
+            raise ValueError(msg)
+        if self.ca_file is not None and not self.verify:
+            msg = "ca_file says whom to trust, and verify = false trusts everybody; keep one"
+            raise ValueError(msg)
+        return self
+
+
+class RouteSettings(PluginSettings):
+    """``[[plugins.upstream.settings.routes]]``: which calls go where."""
+
+    targets: list[str] = Field(min_length=1)
+    """Asked in this order; the next one when one fails."""
+    endpoints: list[EndpointName] = Field(default_factory=list)
+    """The requests that the route is for; all six when none is named."""
+    when: When = Field(default_factory=When)
+    """What the request must be like."""
+    override: dict[str, Any] = Field(default_factory=dict)
+    """Fields that replace those of the result."""
+    on_continue: Literal["decide", "abstain"] = "decide"
+    """What a reply without a result means: Infinity goes on, or the next one is asked."""
+    compare_with: str | None = None
+    """A target that is asked behind the reply, to compare its answer."""
+
+
+class UpstreamSettings(PluginSettings):
+    """``[plugins.upstream.settings]``."""
+
+    targets: dict[str, TargetSettings] = Field(min_length=1)
+    """The policy servers, by names of your own."""
+    routes: list[RouteSettings] = Field(default_factory=list)
+    """Asked in this order; without any, each call goes to the targets in their order."""
+
+    _timeout: float = PrivateAttr(PLUGIN_TIMEOUT)
+    _root: Path = PrivateAttr(Path())
+
+    @model_validator(mode="after")
+    def _surroundings(self, info: ValidationInfo) -> Self:
+        known = info.context or {}
+        self._timeout = known.get("timeout", PLUGIN_TIMEOUT)
+        self._root = Path(known.get("root", ""))
+        return self
+
+    @property
+    def plugin_timeout(self) -> float:
+        """Seconds that all targets of a call have together: ``timeout`` of the plugin's table."""
+        return self._timeout
+
+    @property
+    def root(self) -> Path:
+        """What relative paths are relative to."""
+        return self._root
+
+    def files(self) -> Iterable[Path]:
+        """The files that the targets name."""
+        for target in self.targets.values():
+            if target.password_file is not None:
+                yield self._root / target.password_file
+            yield from (
+                file
+                for file in (target.ca_file, target.client_cert, target.client_key)
+                if file is not None
+            )

@@ -1,0 +1,146 @@
+"""One policy server that is asked: the way to it, its circuit breaker and what it did so far."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from http import HTTPStatus
+from urllib.parse import unquote
+
+from pexpolicy import Request
+from pexpolicy.breaker import Breaker
+from pexpolicy.replies import Heard, Reply, UnusableReply, Wire, read
+from pexpolicy_upstream.connections import opened
+from pexpolicy_upstream.settings import TargetSettings
+
+MAX_REPLY = 1024 * 1024
+"""Bytes of a reply; a longer one does not count."""
+LARGE = 16 * 1024
+"""Bytes of a reply that is read in a thread, not to hold up other calls."""
+GIVEN_UP = "no whole reply before the time for all targets was over"
+
+Clock = Callable[[], float]
+
+
+class TargetError(Exception):
+    """A target gave no reply that counts; says which and why."""
+
+
+class Target:
+    """Asks one policy server, between entering and leaving ``connected()``."""
+
+    def __init__(
+        self,
+        name: str,
+        settings: TargetSettings,
+        authorization: str | None,
+        secure: ssl.SSLContext | None,
+        clock: Clock = time.monotonic,
+    ) -> None:
+        self.name = name
+        self.timeout = settings.timeout
+        self._settings = settings
+        self._authorization = authorization
+        self._secure = secure
+        self._clock = clock
+        breaker = settings.breaker
+        self._breaker = Breaker(breaker.failures, breaker.window, breaker.pause)
+        self._wire: Wire | None = None
+        self._asked = self._answered = self._abstained = self._failed = self._left_alone = 0
+        self._last_error = ""
+        self._last_error_at: datetime | None = None
+
+    @asynccontextmanager
+    async def connected(self) -> AsyncIterator[None]:
+        """Open what calls share, and close it."""
+        async with opened(self._settings.connections, self._secure) as session:
+            self._wire = Wire(
+                session,
+                self._settings.url,
+                authorization=self._authorization,
+                limit=self.timeout,
+                max_body=MAX_REPLY,
+            )
+            yield
+
+    async def ask(self, endpoint: str, request: Request, left: float) -> Heard:
+        """What the target decides; it has its timeout, and no more than ``left`` seconds.
+
+        Raises ``TargetError``. A reply that breaks the contract came in time and opens no breaker:
+        one bad room must not shut out the others.
+        """
+        assert self._wire is not None, "the target is not connected"
+        if _climbs(request.target):
+            msg = f"{self.name} was not asked: the alias in the path leads to another path"
+            raise TargetError(msg)
+        if not self._breaker.lets_through(self._clock()):
+            self._left_alone += 1
+            msg = f"{self.name} was not asked: its circuit breaker is open"
+            raise TargetError(msg)
+        self._asked += 1
+        dead, wrong = True, GIVEN_UP
+        try:
+            reply = await self._wire.get(request.target, min(self.timeout, left))
+            dead, wrong = _is_dead(reply), ""
+            if len(reply.body) > LARGE:
+                heard = await asyncio.to_thread(read, endpoint, request, reply, by=self.name)
+            else:
+                heard = read(endpoint, request, reply, by=self.name)
+        except UnusableReply as error:
+            wrong = _said(error)
+            msg = f"{self.name}: {wrong}"
+            raise TargetError(msg) from None
+        finally:
+            self._note(dead=dead, wrong=wrong)
+        if heard.decision is None:
+            self._abstained += 1
+        else:
+            self._answered += 1
+        return heard
+
+    def _note(self, *, dead: bool, wrong: str) -> None:
+        if dead:
+            self._breaker.failed(self._clock())
+        else:
+            self._breaker.succeeded()
+        if wrong:
+            self._failed += 1
+            self._last_error = wrong
+            self._last_error_at = datetime.now(UTC)
+
+    def status(self) -> Mapping[str, object]:
+        """What the target did so far, and what was wrong last."""
+        error_at = self._last_error_at
+        return {
+            "asked": self._asked,
+            "answered": self._answered,
+            "abstained": self._abstained,
+            "failed": self._failed,
+            "left_alone": self._left_alone,
+            "breaker": "open" if self._breaker.is_open else "closed",
+            "last_error": self._last_error,
+            "last_error_at": error_at.isoformat(timespec="seconds") if error_at else "",
+        }
+
+
+def _climbs(target: str) -> bool:
+    """True for a path with the segment ``.`` or ``..``, in any spelling.
+
+    A device may want to register as ``..``, and many servers would make another path of it.
+    """
+    path = unquote(target.partition("?")[0]).replace("\\", "/")
+    return not {".", ".."}.isdisjoint(path.split("/"))
+
+
+def _is_dead(reply: Reply) -> bool:
+    """True for a target that gives no reply, or says that it cannot."""
+    return bool(reply.failure) or reply.status >= HTTPStatus.INTERNAL_SERVER_ERROR
+
+
+def _said(error: UnusableReply) -> str:
+    """What was wrong; of no reply, the reason alone."""
+    return error.reply.failure or str(error)

@@ -1,0 +1,50 @@
+"""The plugin as its settings make it."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pexpolicy.building import build_policy
+from pexpolicy.config import ConfigError, from_document
+from pexpolicy.policy import Policy
+
+Settings = Mapping[str, Any]
+
+
+def _policy(settings: Settings, timeout: float) -> Policy:
+    document = {"plugins": {"upstream": {"timeout": timeout, "settings": settings}}}
+    return build_policy(from_document(document, Path("config.toml"), "0" * 16))
+
+
+@pytest.fixture(scope="session")
+def build() -> Callable[..., Policy]:
+    """Builds the plugin from its settings, with a timeout in seconds."""
+    return lambda settings, timeout=4.0: _policy(settings, timeout)
+
+
+@pytest.fixture(scope="session")
+def complaints() -> Callable[[Settings], list[str]]:
+    """What is said of settings that cannot be used, without the table that all of it is in."""
+
+    def complain(settings: Settings) -> list[str]:
+        with pytest.raises(ConfigError) as refused:
+            _policy(settings, 4.0)
+        problems = [str(problem) for problem in refused.value.problems]
+        assert all(problem.startswith("plugins.upstream.settings.") for problem in problems)
+        return [problem.removeprefix("plugins.upstream.settings.") for problem in problems]
+
+    return complain
+
+
+@pytest.fixture(scope="session")
+def advice(build: Callable[..., Policy]) -> Callable[..., list[str]]:
+    """What `pexpolicy check` warns of, without the table that all of it is in."""
+
+    def advise(settings: Settings, timeout: float = 4.0) -> list[str]:
+        told = [str(item) for item in build(settings, timeout).advice]
+        ours = [text for text in told if text.startswith("plugins.upstream.settings.")]
+        return [text.removeprefix("plugins.upstream.settings.") for text in ours]
+
+    return advise

@@ -1,0 +1,154 @@
+"""Places to write to whose faults a test decides about, and what stands in them."""
+
+import errno
+import json
+import os
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pexpolicy.audit.backlog import Backlog
+from pexpolicy.audit.files import AppendFile
+from pexpolicy.audit.journal import Journal
+from pexpolicy.audit.reading import Raw
+from pexpolicy.audit.seal import Seal
+from pexpolicy.audit.spool import Spool
+from pexpolicy.audit.state import Alarms, AuditState
+from pexpolicy.audit.verify import Verification
+
+
+class Clock:
+    """A clock that a test moves."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def pass_by(self, seconds: float) -> None:
+        self.now += seconds
+
+
+class Said(Alarms):
+    """Keeps alarms."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.texts: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.texts.append(text)
+
+
+class Faulty(AppendFile):
+    """A file whose writes fail as long as `error` is set."""
+
+    error: int | None = None
+    free: tuple[int, int] | None = None
+
+    def write(self, lines: bytes) -> None:
+        if self.error is not None:
+            raise OSError(self.error, os.strerror(self.error))
+        super().write(lines)
+
+    def sync(self) -> None:
+        if self.error is not None:
+            raise OSError(self.error, os.strerror(self.error))
+        super().sync()
+
+    def space(self) -> tuple[int, int] | None:
+        return self.free or super().space()
+
+
+@dataclass
+class Place:
+    """A journal over such a file, and all around it."""
+
+    folder: Path
+    room: int = 1 << 20
+    spool: int | None = None
+    """Bytes of the spool; `None`: there is none."""
+    clock: Clock = field(default_factory=Clock)
+    alarms: Said = field(default_factory=Said)
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.path = self.folder / "audit.jsonl"
+        self.seal = Seal()
+        self.file = Faulty(self.path, self.seal.mark)
+        kept = None if self.spool is None else Spool(self.folder, self.seal.boot_id, self.spool)
+        self.backlog = Backlog(self.room, kept, AuditState())
+        self.journal = Journal(
+            self.file,
+            self.seal,
+            self.backlog,
+            alarms=self.alarms,
+            clock=self.clock,
+            **self.options,
+        )
+
+    @property
+    def state(self) -> AuditState:
+        return self.journal.state
+
+    def fill(self, numbers: Iterable[int]) -> list[int]:
+        """Record numbered lines; gives what became of each."""
+        return [int(self.journal.record(body(number))) for number in numbers]
+
+    def break_down(self, error: int = errno.ENOSPC) -> None:
+        self.file.error = error
+
+    def recover(self) -> None:
+        """The file can be written again, and some time passes."""
+        self.file.error = None
+        self.clock.pass_by(2.0)
+        self.journal.tick()
+        self.clock.pass_by(2.0)
+        self.journal.tick()
+
+    @property
+    def status(self) -> str:
+        """The status as it is now."""
+        return self.journal.state.status
+
+    @property
+    def numbers(self) -> list[int]:
+        """The numbers of the lines in the file."""
+        return [line["n"] for line in lines(self.path) if "n" in line]
+
+
+def wait_until(condition: Callable[[], bool], patience: float = 10.0) -> None:
+    """Return as soon as it is so."""
+    ends = time.monotonic() + patience
+    while not condition():
+        assert time.monotonic() < ends, "it did not come to that"
+        time.sleep(0.005)
+
+
+def body(number: int, text: str = "") -> bytes:
+    """A line that can be told from all others."""
+    line = {"timestamp": "2026-11-26T01:02:03.000004Z", "event": "decision", "n": number}
+    return json.dumps({**line, "text": text} if text else line, separators=(",", ":")).encode()
+
+
+def lines(*paths: Path) -> list[dict[str, Any]]:
+    """The lines of files; each must be JSON."""
+    return [
+        json.loads(line)
+        for path in paths
+        for line in path.read_bytes().splitlines()
+        if line.strip()
+    ]
+
+
+def faults(*paths: Path, **options: Any) -> list[str]:
+    """What a verification finds in files."""
+    raws = (
+        Raw(path, number, line)
+        for path in paths
+        for number, line in enumerate(path.read_bytes().splitlines(), 1)
+    )
+    return [str(fault) for fault in Verification(**options).verify(raws)]

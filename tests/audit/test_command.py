@@ -1,0 +1,198 @@
+"""`pexpolicy audit`, on what a server has written."""
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from multidict import MultiDict
+
+from pexpolicy.audit.command import audit
+from pexpolicy.audit.criteria import moment
+from pexpolicy.redaction import redaction_of
+from tests import wire
+from tests.toys import always, plugin, raises, serve, settings
+from tests.toys import policy as made
+
+Run = Callable[..., Result]
+ROOM = {"name": "Room", "service_tag": "room", "service_type": "conference"}
+
+
+@pytest.fixture
+async def run(tmp_path: Path) -> Run:
+    """The command, in a folder whose audit has a few calls."""
+    classes = {
+        "rooms": plugin(service_configuration=always(ROOM)),
+        "broken": plugin(registration_alias=raises(ValueError("no"))),
+    }
+    async with serve(made(classes), tmp_path / "audit.jsonl") as server:
+        await server.ask(
+            f"{wire.SERVICE}?local_alias=sip:Engineering%40Example.com%3B%74ransport=tls"
+        )
+        await server.ask(f"{wire.SERVICE}?local_alias=sales&remote_alias=alice%40example.com")
+        await server.ask(f"{wire.REGISTRATION}bob%40example.com")
+        await server.ask("/nowhere")
+    config = tmp_path / "config.toml"
+    config.write_text('[audit]\npath = "audit.jsonl"\n')
+
+    def call(*arguments: str) -> Result:
+        here = () if "--file" in arguments else ("-c", str(config))
+        return CliRunner(env={"COLUMNS": "200"}).invoke(audit, [*arguments, *here])
+
+    return call
+
+
+def found(result: Result) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("options", "aliases"),
+    [
+        (["--alias", "engineering@example.com"], ["sip:Engineering@Example.com;transport=tls"]),
+        (
+            ["--alias", "sip:ENGINEERING@example.com:5060"],
+            ["sip:Engineering@Example.com;transport=tls"],
+        ),
+        (["--alias", "alice@example.com"], ["sales"]),
+        (["--alias", "bob@example.com"], ["bob@example.com"]),
+        (["--alias", "nobody"], []),
+        (["--endpoint", "registration_alias"], ["bob@example.com"]),
+        (["--outcome", "failed"], ["bob@example.com"]),
+        (["--outcome", "failed", "--plugin", "rooms"], []),
+        (["--plugin", "rooms", "SALES"], ["sales"]),
+        (["--decided-by", "default"], ["bob@example.com"]),
+        (["--action", "reject"], []),
+        (["--event", "refused"], [None]),
+        (["--until", "1h"], []),
+        (["--since", "2020-01-01", "--endpoint", "registration_alias"], ["bob@example.com"]),
+        (["--since", "2999-01-01T00:00Z"], []),
+    ],
+)
+def test_grep_finds_what_fits(run: Run, options: list[str], aliases: list[str | None]) -> None:
+    result = run("grep", "--json", *options)
+    requests = [line.get("request", {}) for line in found(result)]
+    assert [one.get("local_alias", one.get("alias")) for one in requests] == aliases
+    assert result.exit_code == (0 if aliases else 1)
+    assert run("grep", "--count", *options).stdout == f"{len(aliases)}\n"
+
+
+def test_grep_shows_a_line_for_each_call(run: Run) -> None:
+    (line,) = run("grep", "--alias", "sales").stdout.splitlines()
+    assert "sales ← alice@example.com continue by rooms" in line
+
+
+def test_show_has_all_of_a_call_by_the_beginning_of_its_id(run: Run) -> None:
+    (line,) = found(run("grep", "--json", "--alias", "bob@example.com"))
+    for given in (line["decision_id"], line["decision_id"][:-4], line["decision_id"].upper()):
+        said = run("show", given).stdout
+        assert "bob@example.com" in said
+        assert "broken" in said
+        assert "ValueError: no" in said
+        assert line["hash"] in said.replace("\n", "").replace(" ", "")
+    assert found(run("show", "--json", line["decision_id"])) == [line]
+    assert run("show", "ffff").exit_code == 1
+
+
+def test_tail_shows_the_last_lines(run: Run) -> None:
+    assert len(run("tail").stdout.splitlines()) == 4
+    assert [line["event"] for line in found(run("tail", "--json", "-n", "2"))] == [
+        "decision",
+        "refused",
+    ]
+
+
+def test_stats_count(run: Run) -> None:
+    (figures,) = found(run("stats", "--json"))
+    assert figures["lines"] == 4
+    assert figures["events"] == {"decision": 3, "refused": 1}
+    assert figures["refusals"] == {"unknown path": 1}
+    assert {"plugin": "broken", "outcome": "failed", "count": 1} in figures["steps"]
+    assert sum(one["count"] for one in figures["decisions"]) == 3
+    assert "4 lines from" in run("stats").stdout
+
+
+def test_verify_says_what_is_wrong_and_where(run: Run, tmp_path: Path) -> None:
+    whole = run("verify")
+    assert whole.exit_code == 0
+    assert "4 lines, 1 chains, faults: 0" in whole.stdout
+    path = tmp_path / "audit.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    end = json.loads(lines[-1])
+    anchor = f"{end['seq']}:{end['hash']}"
+    assert anchor in whole.stdout
+    assert run("verify", "--anchor", anchor).exit_code == 0
+    path.write_bytes(b"".join(lines[:-1]))
+    assert run("verify").exit_code == 0
+    cut = run("verify", "--anchor", anchor)
+    assert cut.exit_code == 1
+    assert f"there is no line 4 with the hash {end['hash']}" in cut.stdout
+    path.write_bytes(b"".join([lines[0], *lines[2:]]))
+    assert (
+        f"{path}:2: chain {end['boot_id']}: missing before this line: 2\n" in run("verify").stdout
+    )
+    assert len(found(run("verify", "--json"))) == 1
+
+
+def test_garbage_is_named_and_read_past(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "audit.jsonl"
+    path.write_bytes(b"\x00\xff garbage\n" + path.read_bytes() + b'{"timestamp":"torn')
+    result = run("grep", "--event", "decision", "--json")
+    assert len(found(result)) == 3
+    assert f"{path}:1: no line of an audit" in result.stderr
+    assert f"{path}:6: a torn line" in result.stderr
+    assert run("verify").exit_code == 1
+    (figures,) = found(run("stats", "--json"))
+    assert figures["damaged"] == 2
+
+
+def test_a_hashed_alias_is_found_by_its_name(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("a key\n")
+    table = {"personal": "hashed", "key_file": str(tmp_path / "key")}
+    config = tmp_path / "config.toml"
+    config.write_text(
+        f"[audit]\npath = 'audit.jsonl'\n[privacy]\npersonal = 'hashed'\n"
+        f"key_file = '{tmp_path / 'key'}'\n"
+    )
+    personal = redaction_of(settings(privacy=table))
+    facts, _ = personal.request("service_configuration", MultiDict(local_alias="sip:a@b.c"), "")
+    line = {"timestamp": "2026-11-26T01:02:03Z", "event": "decision", "request": facts}
+    (tmp_path / "audit.jsonl").write_text(json.dumps(line) + "\n")
+    result = CliRunner().invoke(audit, ["grep", "--count", "--alias", "A@b.c", "-c", str(config)])
+    assert result.stdout == "1\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("grep", "--since", "yesterday"),
+        ("verify", "--anchor", "5"),
+        ("stats", "--until", "noon"),
+    ],
+)
+def test_what_is_not_understood_is_told(run: Run, arguments: tuple[str, ...]) -> None:
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert "write " in result.stderr or "is no " in result.stderr
+
+
+def test_without_a_file_there_is_nothing_to_read(tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    for text, said in (("", "standard output"), ('[audit]\npath = "a"', "there is no file")):
+        config.write_text(text)
+        for command in ("tail", "stats", "verify", "grep"):
+            result = CliRunner().invoke(audit, [command, "-c", str(config)])
+            assert result.exit_code == 2
+            assert said in result.stderr
+
+
+def test_a_time_may_be_so_long_ago_or_a_date() -> None:
+    now = datetime(2026, 11, 26, 12, tzinfo=UTC)
+    assert moment("90s", now) == now - timedelta(seconds=90)
+    assert moment("1.5h", now) == now - timedelta(minutes=90)
+    assert moment("2d", now) == now - timedelta(days=2)
+    assert moment("2026-11-26T09:00+02:00", now) == now.replace(hour=7)
+    assert moment("2026-11-26", now).astimezone().hour == 0

@@ -1,0 +1,121 @@
+"""The file: whole lines by several writers, whatever is done to it meanwhile."""
+
+import multiprocessing
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from pexpolicy.audit.files import AppendFile
+from tests.audit.places import Place, body, faults, lines
+
+APART = multiprocessing.get_context("spawn")
+WRITERS, LINES = 2, 400
+LIMITED = """
+import resource, signal, sys
+from pathlib import Path
+from tests.audit.places import Place, body
+for limit in sys.argv[2:]:
+    folder = Path(sys.argv[1], limit)
+    folder.mkdir()
+    place = Place(folder)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), resource.RLIM_INFINITY))
+    for number in range(30):
+        place.journal.record(body(number, "x" * 150))
+    print(place.status, place.state.held_bytes > 0)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    place.recover()
+    print(place.status, place.state.held_bytes)
+"""
+
+
+def append(folder: Path, writer: int) -> None:
+    place = Place(folder)
+    for number in range(LINES):
+        place.journal.record(body(writer * LINES + number, "x" * (number * 37 % 9000)))
+    place.journal.close()
+
+
+def test_several_processes_write_whole_lines_into_one_file(tmp_path: Path) -> None:
+    processes = [APART.Process(target=append, args=(tmp_path, n)) for n in range(WRITERS)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+        assert process.exitcode == 0
+    path = tmp_path / "audit.jsonl"
+    assert sorted(line["n"] for line in lines(path)) == list(range(WRITERS * LINES))
+    assert faults(path) == []
+
+
+def test_a_line_that_does_not_fit_leaves_no_half_of_it(tmp_path: Path) -> None:
+    limits = [str(limit) for limit in (1, *range(1000, 1010), 1500, 4096, 4100)]
+    command = (sys.executable, "-c", LIMITED, str(tmp_path), *limits)
+    said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)
+    assert said.stdout == "degraded True\nhealthy 0\n" * len(limits)
+    for limit in limits:
+        path = tmp_path / limit / "audit.jsonl"
+        assert [line["n"] for line in lines(path)] == list(range(30))
+        assert faults(path) == []
+
+
+def test_half_a_line_of_a_writer_that_died_spoils_no_other(tmp_path: Path) -> None:
+    path = tmp_path / "audit.jsonl"
+    path.write_bytes(b'{"timestamp":"2026')
+    Place(tmp_path).fill([1])
+    torn, whole = path.read_bytes().splitlines()
+    assert torn == b'{"timestamp":"2026'
+    assert b'"n":1' in whole
+
+
+def test_a_deleted_file_is_noticed_within_a_second_and_costs_no_line(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    place.fill(range(3))
+    place.clock.pass_by(1.0)
+    place.fill([3])
+    place.path.unlink()
+    place.fill([4, 5])
+    assert not place.path.exists()
+    place.clock.pass_by(1.0)
+    place.fill([6])
+    assert place.numbers == [3, 4, 5, 6]
+    assert place.state.rotations == 1
+
+
+def test_a_file_that_was_replaced_is_noticed_too(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    place.fill([1])
+    other = tmp_path / "other"
+    other.write_text("")
+    place.path.rename(tmp_path / "kept")
+    other.rename(place.path)
+    place.fill([2])
+    place.clock.pass_by(1.0)
+    place.fill([3])
+    assert place.numbers == [3]
+    assert [line["n"] for line in lines(tmp_path / "kept")] == [1, 2]
+    assert faults(tmp_path / "kept", place.path) == []
+
+
+def test_a_deleted_folder_that_comes_back_costs_no_line(tmp_path: Path) -> None:
+    folder = tmp_path / "log"
+    folder.mkdir()
+    place = Place(folder)
+    place.clock.pass_by(1.0)
+    place.journal.tick()
+    shutil.rmtree(folder)
+    place.fill(range(3))
+    place.clock.pass_by(1.0)
+    place.fill([3])
+    assert place.status == "degraded"
+    folder.mkdir()
+    place.recover()
+    place.fill([4])
+    assert place.numbers == [0, 1, 2, 3, 4]
+    assert faults(place.path) == []
+    assert place.status == "healthy"
+
+
+def test_only_the_owner_may_read_it(tmp_path: Path) -> None:
+    AppendFile(tmp_path / "a").close(0)
+    assert (tmp_path / "a").stat().st_mode & 0o077 == 0

@@ -1,0 +1,197 @@
+"""The levels at which a thread writes: replies wait for the disk, and never for long."""
+
+import asyncio
+import errno
+import json
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pexpolicy.audit.backlog import Kept
+from pexpolicy.audit.grouped import Grouped, Promise
+from tests.audit.places import Faulty, Place, body, faults, lines, wait_until
+
+FSYNC = Promise()
+REQUIRED = Promise(answers=False, least=Kept.SPOOLED)
+MEMORY = Promise(waits=False, syncs=False)
+BRIEF = 0.05
+"""Seconds instead of the 0.25 that a reply waits."""
+
+
+class Hung:
+    """Lets the writes of a file hang, as on a network share that is gone."""
+
+    def __init__(self, file: Faulty) -> None:
+        self._goes_on = threading.Event()
+        self._goes_on.set()
+        self._write = file.write
+        self.writing = threading.Event()
+        file.write = self.write  # type: ignore[method-assign]
+
+    def write(self, lines: bytes) -> None:
+        self.writing.set()
+        self._goes_on.wait()
+        self._write(lines)
+
+    def hang(self) -> None:
+        self._goes_on.clear()
+
+    def go_on(self) -> None:
+        self._goes_on.set()
+
+
+@contextmanager
+def grouped(place: Place, promise: Promise, room: int = 1 << 20) -> Iterator[Grouped]:
+
+    sink = Grouped(place.journal, promise, room, limit=BRIEF)
+    try:
+        yield sink
+    finally:
+        sink.close()
+
+
+async def answer(sink: Grouped, number: int) -> bool:
+    """Whether the reply may leave."""
+    recorded = sink.info(body(number))
+    return True if recorded is None else await recorded
+
+
+async def until_written(place: Place, count: int) -> None:
+    await asyncio.to_thread(wait_until, lambda: place.state.records >= count)
+
+
+async def test_replies_that_wait_together_share_a_sync(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    syncs = 0
+    sync = place.file.sync
+
+    def counted() -> None:
+        nonlocal syncs
+        syncs += 1
+        sync()
+
+    place.file.sync = counted  # type: ignore[method-assign]
+    with grouped(place, FSYNC) as sink:
+        assert all(await asyncio.gather(*(answer(sink, n) for n in range(200))))
+        assert place.numbers == list(range(200))
+        assert place.state.synced_at is not None
+    assert 1 <= syncs < 100
+    assert faults(place.path) == []
+
+
+async def test_no_reply_waits_for_a_file_that_hangs_and_no_line_is_lost(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    hung = Hung(place.file)
+    with grouped(place, FSYNC) as sink:
+        hung.hang()
+        began = time.monotonic()
+        assert all(await asyncio.gather(*(answer(sink, n) for n in range(5))))
+        assert all([await answer(sink, n) for n in range(5, 9)])
+        assert time.monotonic() - began < 1.0
+        hung.go_on()
+    assert place.numbers == list(range(9))
+
+
+async def test_a_decision_that_must_be_recorded_is_not_sent_when_the_file_hangs(
+    tmp_path: Path,
+) -> None:
+    place = Place(tmp_path, room=0)
+    hung = Hung(place.file)
+    with grouped(place, REQUIRED) as sink:
+        assert await answer(sink, 0)
+        hung.hang()
+        began = time.monotonic()
+        assert not await answer(sink, 1)
+        assert not await answer(sink, 2)
+        assert time.monotonic() - began < 1.0
+        hung.go_on()
+        await until_written(place, 2)
+        await asyncio.sleep(BRIEF)
+        assert await answer(sink, 3)
+    written = lines(place.path)
+    # The thread was in the middle of writing line 1 when its reply was given up.
+    events = [line["event"] for line in written]
+    assert events.count("withdrawn") == 1
+    assert 2 not in place.numbers
+    assert place.numbers == [0, 1, 3]
+    assert faults(place.path) == []
+    assert place.state.lost == 1
+
+
+async def test_a_required_line_may_be_in_the_spool_but_not_in_memory(tmp_path: Path) -> None:
+    for spool, sent in ((None, False), (1 << 20, True)):
+        folder = tmp_path / str(sent)
+        folder.mkdir()
+        place = Place(folder, room=0, spool=spool)
+        with grouped(place, REQUIRED) as sink:
+            assert await answer(sink, 0)
+            place.file.error = errno.ENOSPC
+            # The sync of the file fails too, but that of what stands in the spool counts.
+            place.file.sync = lambda: None  # type: ignore[method-assign]
+            assert await answer(sink, 1) is sent
+            place.file.error = None
+        assert place.numbers == ([0, 1] if sent else [0])
+        assert place.state.lost == (0 if sent else 1)
+
+
+async def test_a_disk_that_cannot_be_synced_keeps_a_required_decision_back(tmp_path: Path) -> None:
+    place = Place(tmp_path, room=0)
+
+    def broken() -> None:
+        raise OSError(errno.EIO, "broken")
+
+    place.file.sync = broken  # type: ignore[method-assign]
+    with grouped(place, REQUIRED) as sink:
+        assert not await answer(sink, 0)
+
+
+async def test_in_memory_a_reply_waits_for_nothing_and_an_end_writes_all(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    with grouped(place, MEMORY) as sink:
+        assert [sink.info(body(n)) for n in range(500)] == [None] * 500
+    assert place.numbers == list(range(500))
+
+
+async def test_lines_beyond_the_room_are_counted_as_lost(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    hung = Hung(place.file)
+    with grouped(place, MEMORY, room=10 * len(body(10))) as sink:
+        hung.hang()
+        hung.writing.clear()
+        sink.info(body(10))
+        assert await asyncio.to_thread(hung.writing.wait, 5)
+        for number in range(11, 31):
+            assert sink.info(body(number)) is None
+        hung.go_on()
+        await until_written(place, 11)
+        sink.info(body(31))
+    assert place.numbers == [*range(10, 21), 31]
+    assert place.state.lost == 10
+    assert sum(line.get("lost_count", 0) for line in lines(place.path)) == 10
+
+
+async def test_a_fault_of_our_own_is_told_and_does_not_end_the_writing(tmp_path: Path) -> None:
+    place = Place(tmp_path, room=0)
+    with grouped(place, REQUIRED) as sink:
+        assert await answer(sink, 0)
+        tick, place.journal.tick = place.journal.tick, lambda: 1 / 0  # type: ignore[method-assign]
+        assert await answer(sink, 1)
+        await asyncio.to_thread(wait_until, lambda: bool(place.alarms.texts))
+        place.journal.tick = tick  # type: ignore[method-assign]
+        assert await answer(sink, 2)
+    assert "ZeroDivisionError" in place.alarms.texts[0]
+    assert place.numbers == [0, 1, 2]
+
+
+async def test_a_renamed_file_is_opened_anew_when_it_is_told(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    with grouped(place, FSYNC) as sink:
+        await answer(sink, 0)
+        place.path.rename(tmp_path / "aside")
+        sink.reopen()
+        await asyncio.to_thread(wait_until, place.path.exists)
+        await answer(sink, 1)
+    assert json.loads((tmp_path / "aside").read_bytes())["n"] == 0
+    assert place.numbers == [1]

@@ -1,0 +1,188 @@
+"""The journal: nothing is lost that fits anywhere, the order stays, and it recovers by itself."""
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pexpolicy.audit.backlog import Kept
+from pexpolicy.audit.journal import Journal
+from pexpolicy.audit.spool import orphans
+from tests.audit.places import Place, body, faults, lines
+
+LOST, HELD, SPOOLED, WRITTEN = (int(kept) for kept in Kept)
+
+
+@pytest.mark.parametrize("error", [errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EIO])
+@pytest.mark.parametrize("spool", [None, 1 << 20])
+def test_lines_wait_and_come_home_in_order(tmp_path: Path, error: int, spool: int | None) -> None:
+    place = Place(tmp_path, spool=spool)
+    assert place.fill(range(3)) == [WRITTEN] * 3
+    place.break_down(error)
+    assert place.fill(range(3, 6)) == [HELD if spool is None else SPOOLED] * 3
+    assert place.status == "degraded"
+    assert place.state.error == os.strerror(error)
+    place.recover()
+    assert place.fill([6]) == [WRITTEN]
+    assert place.numbers == list(range(7))
+    assert faults(place.path) == []
+    assert place.alarms.texts == [
+        f"the audit cannot be written: {os.strerror(error)}",
+        "the audit is written again; lines lost so far: 0",
+    ]
+    assert (place.status, place.state.lost) == ("healthy", 0)
+    assert not list(tmp_path.glob("*.spool"))
+
+
+def test_what_the_spool_does_not_take_is_held_and_what_memory_does_not_is_lost(
+    tmp_path: Path,
+) -> None:
+    room = 2 * len(body(1))
+    place = Place(tmp_path, spool=500, room=room)
+    place.break_down()
+    kept = place.fill(range(9))
+    assert kept == [SPOOLED] * 2 + [HELD] * 2 + [LOST] * 5
+    assert (place.status, place.state.lost) == ("failed", 5)
+    place.recover()
+    place.fill([9, 10])
+    assert place.numbers == [0, 1, 2, 3, 9, 10]
+    assert [line.get("lost_count") for line in lines(place.path)] == [None] * 2 + [5] + [None] * 3
+    assert faults(place.path) == []
+    assert len([text for text in place.alarms.texts if "loses" in text]) == 1
+
+
+def test_while_lines_wait_new_ones_wait_behind_them(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    place.break_down()
+    place.fill([1])
+    place.file.error = None
+    assert place.fill([2]) == [HELD]
+    place.clock.pass_by(0.6)
+    assert place.fill([3]) == [WRITTEN]
+    assert place.numbers == [1, 2, 3]
+
+
+def test_a_writer_that_dies_leaves_its_spool_to_the_next_one(tmp_path: Path) -> None:
+    place = Place(tmp_path, spool=1 << 20)
+    place.fill([1])
+    place.break_down()
+    place.fill([2, 3])
+    assert list(orphans(tmp_path)) == []
+    place.journal.close()
+    (left,) = orphans(tmp_path)
+    with place.path.open("ab") as file:
+        file.write(left)
+    assert place.numbers == [1, 2, 3]
+    assert faults(place.path) == []
+    assert not list(tmp_path.glob("*.spool"))
+
+
+def test_an_end_brings_home_what_it_can(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    place.break_down()
+    place.fill([1])
+    place.file.error = None
+    place.journal.close()
+    assert place.numbers == [1]
+
+
+def test_a_disk_that_fills_up_is_told_at_20_10_and_5_percent(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    for percent in (50, 19, 19, 8, 15, 4, 30):
+        place.file.free = (1000 * percent, percent)
+        place.clock.pass_by(1.0)
+        place.journal.tick()
+        assert place.state.free_bytes == 1000 * percent
+    assert place.alarms.texts == [
+        f"the disk of the audit has {percent} % left" for percent in (19, 8, 4)
+    ]
+
+
+def test_a_disk_that_cannot_be_synced_is_left_for_another_file(tmp_path: Path) -> None:
+    aside = tmp_path / "aside"
+
+    def rotate(anyway: bool) -> bool:
+        if anyway:
+            place.path.rename(aside)
+        return anyway
+
+    place = Place(tmp_path, options={"rotate": rotate})
+    place.fill([1])
+    place.journal.sync()
+    assert place.state.synced_at is not None
+    place.break_down(errno.EIO)
+    with pytest.raises(OSError, match=os.strerror(errno.EIO)):
+        place.journal.sync()
+    place.file.error = None
+    place.fill([2])
+    assert place.numbers == [2]
+    assert faults(aside, place.path) == []
+
+
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("record"), st.integers(1, 5)),
+        st.tuples(st.just("fail"), st.sampled_from([errno.ENOSPC, errno.EIO])),
+        st.tuples(st.just("mend"), st.just(0)),
+        st.tuples(st.just("pass"), st.sampled_from([0.1, 0.6, 1.1])),
+        st.tuples(st.just("rename"), st.just(0)),
+        st.tuples(st.just("reopen"), st.just(0)),
+    ),
+    max_size=40,
+)
+
+
+@settings(max_examples=60)
+@given(steps=STEPS, spool=st.sampled_from([None, 600, 1 << 20]), room=st.sampled_from([0, 300]))
+def test_whatever_happens_each_line_is_there_once_and_in_order_or_counted_as_lost(
+    tmp_path_factory: pytest.TempPathFactory,
+    steps: list[tuple[str, float]],
+    spool: int | None,
+    room: int,
+) -> None:
+    folder = tmp_path_factory.mktemp("journal")
+    place = Place(folder, spool=spool, room=room)
+    kept: list[int] = []
+    files = 0
+    for what, amount in steps:
+        if what == "record":
+            for _ in range(int(amount)):
+                kept += place.fill([len(kept)])
+        elif what == "fail":
+            place.break_down(int(amount))
+        elif what == "mend":
+            place.file.error = None
+        elif what == "pass":
+            place.clock.pass_by(amount)
+            place.journal.tick()
+        elif what == "rename" and place.path.exists():
+            place.path.rename(folder / f"audit.{files:03}")
+            files += 1
+        elif what == "reopen":
+            place.journal.reopen()
+    place.recover()
+    place.fill([len(kept)])
+    place.journal.close()
+    paths = [*sorted(folder.glob("audit.0*")), place.path]
+    there = [line["n"] for line in lines(*paths)]
+    assert there == [n for n, found in enumerate(kept) if found != LOST] + [len(kept)]
+    assert sum(line.get("lost_count", 0) for line in lines(*paths)) == kept.count(LOST)
+    assert faults(*paths) == []
+
+
+def test_the_journal_of_a_reader_who_comes_back_says_nothing(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    assert isinstance(place.journal, Journal)
+    place.break_down(errno.EAGAIN)
+    place.fill([1])
+    assert place.alarms.texts == []
+    place.file.error = None
+    place.clock.pass_by(0.6)
+    place.fill([2])
+    place.clock.pass_by(1.0)
+    place.journal.tick()
+    assert place.alarms.texts == []
+    assert place.numbers == [1, 2]

@@ -1,0 +1,94 @@
+"""Reading lines again, whatever became of the files meanwhile."""
+
+import gzip
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pexpolicy.audit.reading import Damage, Raw, Record, family, follow, last, read, records
+from tests.audit.places import Place, body, wait_until
+
+
+def numbers(found: Iterator[Record | Damage]) -> list[object]:
+    return [one.event["n"] if isinstance(one, Record) else one.text for one in found]
+
+
+def test_damage_is_named_and_what_is_whole_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "audit.jsonl"
+    half = body(1)[:30]
+    path.write_bytes(
+        b"\n".join([body(1), half + body(2), half, b"   ", b"garbage \xff", b"[1]", body(3), b""])
+        + body(4)
+    )
+    assert numbers(records([path])) == [
+        1,
+        "30 bytes of a torn line before another line",
+        2,
+        "a torn line (30 bytes)",
+        "no line of an audit (9 bytes)",
+        "no line of an audit (3 bytes)",
+        3,
+        "the last line has no end",
+        4,
+    ]
+
+
+@given(st.binary(max_size=200))
+def test_no_bytes_keep_anybody_from_reading_on(content: bytes) -> None:
+    for found in read(Raw(Path("file"), 1, content)):
+        assert isinstance(found, Damage)
+
+
+def test_rotated_files_are_read_the_oldest_lines_first(tmp_path: Path) -> None:
+    names = ["audit.jsonl.2.gz", "audit.jsonl.1", "audit.jsonl-20261126", "audit.jsonl"]
+    for number, name in enumerate(names):
+        line = body(number).replace(b"01:02:03", b"01:02:0%d" % number) + b"\n"
+        written = gzip.compress(line) if name.endswith(".gz") else line
+        (tmp_path / name).write_bytes(written)
+    for name in ("audit.jsonl.lock", "0123456789abcdef.spool", "other.jsonl"):
+        (tmp_path / name).write_bytes(body(9))
+    paths = family(tmp_path / "audit.jsonl")
+    assert [path.name for path in paths] == names
+    assert numbers(records(paths)) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("count", [0, 1, 5, 2000])
+def test_the_last_lines_are_read_from_the_end(tmp_path: Path, count: int) -> None:
+    path = tmp_path / "audit.jsonl"
+    path.write_bytes(b"".join(body(number, "x" * 99) + b"\n" for number in range(1500)))
+    found = [one for raw in last(path, count) for one in read(raw)]
+    first = max(0, 1500 - count)
+    assert numbers(iter(found)) == list(range(first, 1500))
+
+
+def test_a_file_is_followed_across_its_rotations(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    place.fill([0])
+    seen: list[object] = []
+    stopped = threading.Event()
+
+    def watch() -> None:
+        for raw in follow(place.path, lambda: not stopped.is_set()):
+            seen.extend(numbers(read(raw)))
+
+    watching = threading.Thread(target=watch)
+    watching.start()
+    try:
+        # It begins at the end of the file, wherever that is when the thread has come so far.
+        wait_until(lambda: bool(place.fill([500]) and seen))
+        for number in range(1, 7):
+            place.fill([number])
+            wait_until(lambda number=number: number in seen)  # type: ignore[misc]
+            if number % 2 == 0:
+                place.path.rename(tmp_path / f"audit.jsonl.{number}")
+                place.fill([number + 100])
+                place.journal.reopen()
+                wait_until(lambda number=number: number + 100 in seen)  # type: ignore[misc]
+    finally:
+        stopped.set()
+        watching.join()
+    assert [one for one in seen if isinstance(one, int) and one < 100] == [1, 2, 3, 4, 5, 6]

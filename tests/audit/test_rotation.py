@@ -1,0 +1,101 @@
+"""Rotation by us: under several writers, and without a line lost or doubled."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from pexpolicy.audit.reading import family
+from pexpolicy.audit.rotation import Rotation, first_time, rotated
+from tests.audit.places import Place, body, faults, lines
+
+
+class Watch:
+    """The time of day, moved by a test."""
+
+    def __init__(self) -> None:
+        self.now = datetime(2026, 11, 26, 1, 2, 3, tzinfo=UTC)
+
+    def __call__(self) -> datetime:
+        self.now += timedelta(milliseconds=1)
+        return self.now
+
+
+class Rotated(Place):
+    """A journal whose file is rotated."""
+
+    rotation = Rotation(size=2000)
+
+    def __post_init__(self) -> None:
+        def rotate(anyway: bool) -> bool:
+            if not anyway and not self.rotation.is_due(self.path, self.file.size):
+                return False
+            return self.rotation.rotate(self.path, self.file.is_current)
+
+        self.options = {"rotate": rotate}
+        super().__post_init__()
+
+
+def test_several_writers_rotate_one_file_and_lose_nothing(tmp_path: Path) -> None:
+    places = [Rotated(tmp_path) for _ in range(3)]
+    for place in places:
+        place.rotation = Rotation(size=2000, clock=Watch())
+    for number in range(600):
+        place = places[number * 7 % 3]
+        place.fill([number])
+        if number % 5 == 0:
+            place.clock.pass_by(1.0)
+    paths = family(tmp_path / "audit.jsonl")
+    assert len(paths) > 20
+    assert sorted(line["n"] for line in lines(*paths)) == list(range(600))
+    assert faults(*paths) == []
+
+
+def test_only_so_many_are_kept_and_nothing_else_is_removed(tmp_path: Path) -> None:
+    place = Rotated(tmp_path)
+    place.rotation = Rotation(size=100, keep=3, clock=Watch())
+    others = [tmp_path / name for name in ("audit.jsonl.1", "audit.jsonl.old", "audit.jsonl-x")]
+    for other in others:
+        other.write_text("mine\n")
+    for number in range(9):
+        place.fill([number])
+        place.clock.pass_by(1.0)
+    place.fill([9])
+    assert [line["n"] for line in lines(*rotated(place.path))] == [6, 7, 8]
+    assert all(other.exists() for other in others)
+
+
+@pytest.mark.parametrize(("hours", "due"), [(23.9, False), (24.1, True)])
+def test_the_age_is_that_of_the_first_line(tmp_path: Path, hours: float, due: bool) -> None:
+    place = Place(tmp_path)
+    place.fill([1])
+    began = first_time(place.path)
+    assert began == datetime(2026, 11, 26, 1, 2, 3, 4, tzinfo=UTC)
+    rotation = Rotation(age=86400.0, clock=lambda: began + timedelta(hours=hours))
+    assert rotation.is_due(place.path, place.file.size) is due
+
+
+def test_a_rotation_that_another_writer_is_at_is_left_to_it(tmp_path: Path) -> None:
+    path = tmp_path / "audit.jsonl"
+    path.write_bytes(body(1))
+    inner: list[bool] = []
+
+    def identity() -> bool:
+        inner.append(Rotation().rotate(path, lambda: True))
+        return True
+
+    assert Rotation().rotate(path, identity)
+    assert inner == [False]
+    assert not path.exists()
+
+
+def test_a_folder_that_cannot_be_written_is_told_once_a_second_at_most(tmp_path: Path) -> None:
+    def rotate(anyway: bool) -> bool:
+        raise PermissionError(13, "Permission denied")
+
+    place = Place(tmp_path, options={"rotate": rotate})
+    for number in range(10):
+        place.fill([number])
+        place.clock.pass_by(0.25)
+    assert 1 <= len(place.alarms.texts) <= 3
+    assert place.numbers == list(range(10))

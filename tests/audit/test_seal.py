@@ -1,0 +1,74 @@
+"""The seal: numbers without a gap, and hashes that chain the lines."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pexpolicy.audit.reading import Raw
+from pexpolicy.audit.seal import Seal
+from pexpolicy.audit.verify import Verification
+from tests.audit.places import body
+
+VALUES = st.none() | st.integers() | st.text(max_size=9)
+
+
+def found(lines: list[bytes]) -> list[str]:
+    raws = [Raw(Path("file"), n, line.removesuffix(b"\n")) for n, line in enumerate(lines, 1)]
+    return [fault.text for fault in Verification().verify(raws)]
+
+
+@settings(max_examples=40)
+@given(
+    st.lists(st.dictionaries(st.text(max_size=9), VALUES), min_size=1, max_size=9),
+    st.none() | st.text(min_size=1),
+    st.sets(st.integers(0, 9)),
+    st.sets(st.integers(0, 9)),
+)
+def test_what_is_sealed_verifies_whatever_stands_in_it(
+    facts: list[dict[str, object]], instance: str | None, moved: set[int], lost: set[int]
+) -> None:
+    seal = Seal(instance and instance.encode("utf-8", "replace").decode())
+    lines = []
+    for number, fact in enumerate(facts):
+        line = {**fact, "timestamp": "t", "event": "decision"}
+        if number in moved:
+            seal.introduce()
+        if number in lost:
+            seal.lost = number + 1
+        lines.append(seal.line(json.dumps(line).encode()))
+        seal.advance()
+        sealed = json.loads(lines[-1])
+        assert sealed["seq"] == number + 1
+        assert ("prev" in sealed) == (number in moved and number > 0)
+        assert sealed.get("lost_count") == (number + 1 if number in lost else None)
+    assert found(lines) == []
+
+
+def test_the_hash_is_what_the_page_says() -> None:
+    seal = Seal()
+    first = seal.line(body(1))
+    seal.advance()
+    second = seal.line(body(2))
+    text, _, digest = second.removesuffix(b'"}\n').rpartition(b',"hash":"')
+    before = json.loads(first)["hash"].encode()
+    assert hashlib.sha256(before + text).hexdigest().encode() == digest
+
+
+def test_a_line_that_was_not_written_takes_no_number() -> None:
+    seal = Seal()
+    assert json.loads(seal.line(body(1)))["seq"] == 1
+    assert json.loads(seal.line(body(2)))["seq"] == 1
+    seal.advance()
+    assert json.loads(seal.line(body(3)))["seq"] == 2
+
+
+@pytest.mark.parametrize("instance", ['a"b', "ä\\", "{}"])
+def test_a_name_of_the_server_may_be_any_text(instance: str) -> None:
+    seal = Seal(instance)
+    line = seal.line(body(1))
+    assert json.loads(line)["instance"] == instance
+    assert found([line]) == []

@@ -1,0 +1,166 @@
+"""A server by its command line: what leaves when its audit cannot be written, and rotation."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from multidict import MultiDict
+
+from pexpolicy.audit.reading import family
+from pexpolicy.policy import UNRECORDED
+from tests import live, wire
+from tests.audit.places import faults, lines, wait_until
+from tests.toys import always, plugin, policy
+
+FULL = Path("/dev/full")
+PLUGINS = """
+[plugins.rooms.settings]
+default_room = "Room {local_alias}"
+"""
+
+
+@contextmanager
+def server(folder: Path, audit: str, path: str = "audit.jsonl") -> Iterator[live.Running]:
+    """A server with this `[audit]` table."""
+    config = folder / "config.toml"
+    config.write_text(f"[audit]\npath = {json.dumps(path)}\n{audit}\n{PLUGINS}")
+    with live.running(config) as running:
+        yield running
+
+
+def ask(running: live.Running, count: int) -> list[str]:
+    """Ask; gives the ids of the replies."""
+    return [
+        running.ask(f"{wire.SERVICE}?local_alias=room{number}").json["decision_id"]
+        for number in range(count)
+    ]
+
+
+def ids(folder: Path) -> list[str]:
+    return [line["decision_id"] for line in lines(*family(folder / "audit.jsonl"))]
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="there is no full device here")
+@pytest.mark.parametrize(("on_fail", "action"), [("handback", "continue"), ("reject", "reject")])
+def test_no_decision_leaves_that_must_be_recorded_and_is_not(
+    tmp_path: Path, on_fail: str, action: str
+) -> None:
+    with server(tmp_path, f'level = "required"\non_fail = "{on_fail}"', str(FULL)) as running:
+        for target in wire.TARGETS.values():
+            running.ask(target)
+        reply = running.ask(f"{wire.SERVICE}?local_alias=engineering")
+    assert reply.json["reason"] == UNRECORDED
+    assert reply.json["decided_by"] == "default"
+    assert (reply.action, reply.result) == (action, None)
+
+
+@pytest.mark.parametrize("rejects", [True, False])
+@pytest.mark.parametrize("endpoint", list(wire.TARGETS))
+async def test_what_stands_in_for_a_decision_decides_nothing(endpoint: str, rejects: bool) -> None:
+    made = policy({"toy": plugin(**{endpoint: always(None)})})
+    async with made.serving():
+        answer = await made.answer(endpoint, MultiDict(), "alice", "an id")
+        instead = made.unrecorded(answer.outcome, rejects=rejects)
+    known = made.chains[endpoint].endpoint
+    assert instead.outcome.decision == (known.refusal if rejects else known.default)
+    assert instead.outcome.decision.reason == UNRECORDED
+    assert instead.outcome.decision_id == "an id"
+    if instead.reply.content_type == "application/json":
+        assert json.loads(instead.reply.body)["reason"] == UNRECORDED
+
+
+@pytest.mark.parametrize("level", ["fsync", "required"])
+def test_each_answer_has_its_line_at_each_level(tmp_path: Path, level: str) -> None:
+    on_fail = '\non_fail = "reject"' if level == "required" else ""
+    with server(tmp_path, f'level = "{level}"{on_fail}') as running:
+        asked = ask(running, 10)
+        assert ids(tmp_path) == asked
+    assert ids(tmp_path) == asked
+    assert faults(tmp_path / "audit.jsonl") == []
+
+
+def test_a_server_that_is_killed_has_recorded_what_it_answered(tmp_path: Path) -> None:
+    asked: list[str] = []
+    for _ in range(2):
+        with server(tmp_path, "") as running:
+            asked += ask(running, 20)
+            os.kill(running.pid, signal.SIGKILL)
+    assert ids(tmp_path) == asked
+    assert faults(tmp_path / "audit.jsonl") == []
+
+
+def test_a_renamed_file_is_opened_anew_on_sigusr1(tmp_path: Path) -> None:
+    path = tmp_path / "audit.jsonl"
+    with server(tmp_path, "") as running:
+        asked = ask(running, 3)
+        path.rename(tmp_path / "audit.jsonl.1")
+        os.kill(running.pid, signal.SIGUSR1)
+        wait_until(path.exists)
+        asked += ask(running, 3)
+    assert ids(tmp_path) == asked
+    assert len(lines(path)) == 3
+    assert faults(*family(path)) == []
+
+
+def test_a_file_that_is_deleted_comes_back_while_no_call_comes(tmp_path: Path) -> None:
+    path = tmp_path / "audit.jsonl"
+    with server(tmp_path, "") as running:
+        ask(running, 1)
+        path.unlink()
+        wait_until(path.exists, 3.0)
+
+
+@pytest.mark.skipif(shutil.which("logrotate") is None, reason="there is no logrotate here")
+def test_the_configuration_for_logrotate_that_is_shipped_loses_nothing(tmp_path: Path) -> None:
+    shipped = (live.ROOT / "deploy" / "logrotate.conf").read_text()
+    with server(tmp_path, "") as running:
+        here = shipped.replace("/var/log/pexpolicy/", f"{tmp_path}/").replace(
+            "systemctl kill --signal=SIGUSR1 --kill-whom=all pexpolicy.service",
+            f"kill -USR1 {running.pid}",
+        )
+        assert here.count(str(tmp_path)) == 1
+        assert str(running.pid) in here
+        config = tmp_path / "logrotate.conf"
+        config.write_text("\n".join(line for line in here.splitlines() if " su " not in line))
+        config.chmod(0o644)
+        asked = []
+        for _ in range(3):
+            asked += ask(running, 3)
+            state = str(tmp_path / "state")
+            said = subprocess.run(
+                ("logrotate", "--force", "--state", state, str(config)),
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            assert said.returncode == 0, said.stderr
+            wait_until((tmp_path / "audit.jsonl").exists)
+        asked += ask(running, 3)
+    paths = family(tmp_path / "audit.jsonl")
+    assert len(paths) == 4
+    found = [
+        json.loads(line)["decision_id"]
+        for path in paths
+        for line in subprocess.run(
+            ("zcat", "--force", str(path)), capture_output=True, check=True
+        ).stdout.splitlines()
+    ]
+    assert found == asked
+    command = (sys.executable, "-m", "pexpolicy", "audit", "verify", "-c", "config.toml")
+    said = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert said.returncode == 0, said.stdout
+
+
+def test_rotation_by_age_needs_no_other_program(tmp_path: Path) -> None:
+    with server(tmp_path, "rotate_hours = 0.0002") as running:
+        asked = ask(running, 1)
+        wait_until(lambda: len(family(tmp_path / "audit.jsonl")) > 1, 4.0)
+        asked += ask(running, 1)
+    assert ids(tmp_path) == asked

@@ -1,0 +1,154 @@
+"""Standard output: whatever its reader does, the server never waits for it."""
+
+import json
+import os
+import pty
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from pexpolicy.audit.backlog import Backlog
+from pexpolicy.audit.journal import Journal
+from pexpolicy.audit.reading import Raw
+from pexpolicy.audit.seal import Seal
+from pexpolicy.audit.state import Alarms, AuditState
+from pexpolicy.audit.streams import Stream
+from pexpolicy.audit.verify import Verification
+from tests.audit.places import Clock, Said, body
+
+
+class Listened:
+    """A journal into one end of something, and its reader."""
+
+    def __init__(self, written: int, read: int) -> None:
+        self.clock, self.alarms = Clock(), Said()
+        self.read = read
+        self.journal = Journal(
+            Stream(written),
+            Seal(),
+            Backlog(1 << 24, None, AuditState()),
+            alarms=self.alarms,
+            clock=self.clock,
+        )
+
+    def record(self, first: int, count: int, text: str = "") -> float:
+        """Record numbered lines; gives the seconds that the slowest one took."""
+        longest = 0.0
+        for number in range(first, first + count):
+            began = time.perf_counter()
+            self.journal.record(body(number, text))
+            longest = max(longest, time.perf_counter() - began)
+        return longest
+
+    @property
+    def status(self) -> str:
+        return self.journal.state.status
+
+    def lines(self, count: int) -> list[bytes]:
+        """So many lines, while the journal brings home what waits."""
+        os.set_blocking(self.read, False)
+        received = b""
+        for _ in range(100_000):
+            try:
+                received += os.read(self.read, 1 << 16)
+            except BlockingIOError:
+                self.clock.pass_by(0.03)
+                self.journal.tick()
+            if received.count(b"\n") >= count:
+                break
+        return received.splitlines()
+
+
+def numbers(lines: list[bytes]) -> list[int]:
+    return [json.loads(line)["n"] for line in lines]
+
+
+@pytest.fixture(params=["pipe", "socket"])
+def listened(request: pytest.FixtureRequest) -> Iterator[Listened]:
+    if request.param == "pipe":
+        reader, writer = os.pipe()
+    else:
+        reader, writer = (one.detach() for one in socket.socketpair())
+    made = Listened(writer, reader)
+    os.close(writer)
+    yield made
+    os.set_blocking(reader, False)
+    with suppress(BlockingIOError):
+        while os.read(reader, 1 << 16):
+            pass
+    made.journal.close()
+    os.close(reader)
+
+
+@pytest.mark.parametrize("length", [100, 3000, 9000])
+def test_a_reader_that_has_stalled_holds_nobody_up_and_gets_all_in_the_end(
+    listened: Listened, length: int
+) -> None:
+    count = 3_000_000 // (length + 300)
+    assert listened.record(0, count, "x" * length) < 0.5
+    assert listened.journal.state.held_bytes > 0
+    listened.clock.pass_by(1.0)
+    listened.journal.tick()
+    assert listened.status == "degraded"
+    assert listened.alarms.texts == ["the audit cannot be written: its reader has stalled"]
+    received = listened.lines(count)
+    assert numbers(received) == list(range(count))
+    listened.clock.pass_by(2.0)
+    listened.record(count, 1)
+    assert listened.status == "healthy"
+    raws = [Raw(Path("pipe"), n, line) for n, line in enumerate(received)]
+    assert list(Verification().verify(raws)) == []
+
+
+def test_who_shares_the_pipe_may_still_wait_for_it() -> None:
+    reader, writer = os.pipe()
+    shared = Listened(writer, reader)
+    shared.record(0, 1)
+    assert os.get_blocking(writer)
+    shared.journal.close()
+    assert numbers([os.read(reader, 4096)]) == [0]
+
+
+def test_an_end_gives_a_slow_reader_the_rest_of_its_line() -> None:
+    reader, writer = os.pipe()
+    slow = Listened(writer, reader)
+    slow.record(0, 1, "x" * 100_000)
+    os.close(writer)
+    ending = threading.Thread(target=slow.journal.close)
+    ending.start()
+    received = b""
+    while more := os.read(reader, 1 << 16):
+        received += more
+    ending.join()
+    assert numbers(received.splitlines()) == [0]
+
+
+def test_a_terminal_that_was_stopped_holds_nobody_up() -> None:
+    controller, terminal = pty.openpty()
+    shown = Listened(terminal, controller)
+    assert shown.record(0, 2000, "x" * 100) < 0.5
+    assert shown.journal.state.held_bytes > 0
+
+
+def test_an_alarm_waits_for_nobody() -> None:
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    with suppress(BlockingIOError):
+        while os.write(writer, b"x" * 4096):
+            pass
+    os.set_blocking(writer, True)
+    alarms = Alarms(writer)
+    began = time.perf_counter()
+    alarms.say("the first")
+    alarms.say("the second")
+    assert time.perf_counter() - began < 0.5
+    received = b""
+    while not received.endswith(b"second\n"):
+        received += os.read(reader, 1 << 16)
+        alarms.repeat()
+    assert received.lstrip(b"x") == b"the first\nthe second\n"

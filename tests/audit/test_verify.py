@@ -1,0 +1,160 @@
+"""Verifying: each change is found, and what cannot be found without an anchor is found with one."""
+
+import copy
+import json
+import random
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from pexpolicy.audit.checkpoints import KeyUnusableError, Signer, Verifier, private_key
+from pexpolicy.audit.reading import Raw
+from pexpolicy.audit.seal import Seal
+from pexpolicy.audit.verify import Anchor, Verification
+from tests.audit.edits import EDITS, NEED_AN_ANCHOR, Edit, Segments
+from tests.audit.places import Place, body, faults, lines
+
+SEED = 20261126
+TRIALS = {True: 12_000, False: 900}
+
+
+def segments(files: int = 4, length: int = 9) -> Segments:
+    """Files of one writer, as rotation leaves them."""
+    seal = Seal()
+    made: Segments = []
+    for file in range(files):
+        seal.introduce()
+        made.append([])
+        for number in range(length):
+            made[-1].append(seal.line(body(file * length + number)))
+            seal.advance()
+    return made
+
+
+def found(files: Segments, anchors: set[Anchor] | None = None) -> list[str]:
+    raws = [
+        Raw(Path(f"file {number}"), at, line.removesuffix(b"\n"), line.endswith(b"\n"))
+        for number, file in enumerate(files)
+        for at, line in enumerate(b"".join(file).splitlines(keepends=True), 1)
+    ]
+    return [str(fault) for fault in Verification(anchors=anchors or set()).verify(raws)]
+
+
+def anchor(line: bytes) -> Anchor:
+    sealed = json.loads(line)
+    return Anchor.parse(f"{sealed['seq']}:{sealed['hash']}")
+
+
+def all_found(trials: int, edits: tuple[Edit, ...], *, anchored: bool) -> None:
+    whole = segments()
+    assert found(whole) == []
+    anchors = {anchor(whole[0][0]), anchor(whole[-1][-1])} if anchored else set()
+    for trial in range(trials):
+        rng = random.Random(f"{SEED}/{trial}")
+        edited = copy.deepcopy(whole)
+        edit = edits[trial % len(edits)]
+        what = edit(edited, rng)
+        assert found(edited, set(anchors)), f"trial {trial}: {edit.__name__}: {what}"
+
+
+@pytest.mark.parametrize("heavy", [pytest.param(True, marks=pytest.mark.heavy), False])
+def test_every_random_edit_is_found(heavy: bool) -> None:
+    all_found(TRIALS[heavy], tuple(EDITS), anchored=False)
+
+
+@pytest.mark.parametrize("heavy", [pytest.param(True, marks=pytest.mark.heavy), False])
+def test_what_is_cut_off_at_a_border_is_found_with_anchors(heavy: bool) -> None:
+    all_found(TRIALS[heavy] // 9, tuple(NEED_AN_ANCHOR), anchored=True)
+
+
+@pytest.mark.parametrize("edit", NEED_AN_ANCHOR)
+def test_what_is_said_to_need_an_anchor_does_need_one(edit: Edit) -> None:
+    whole = segments()
+    edit(whole, random.Random(SEED))
+    assert found(whole) == []
+
+
+def test_a_fault_names_the_line_and_what_is_wrong_with_it() -> None:
+    whole = segments(1, 9)
+    del whole[0][2:4]
+    whole[0][5] = whole[0][5].replace(b'"n":7', b'"n":8')
+    chain = json.loads(whole[0][0])["boot_id"]
+    assert found(whole) == [
+        f"file 0:3: chain {chain}: missing before this line: 3 to 4",
+        f"file 0:6: line 8 of chain {chain} or the one before was changed",
+    ]
+
+
+def test_lines_of_several_writers_may_alternate(tmp_path: Path) -> None:
+    places = [Place(tmp_path), Place(tmp_path), Place(tmp_path)]
+    for number in range(30):
+        places[number % 3].fill([number])
+    assert faults(tmp_path / "audit.jsonl") == []
+    written = (tmp_path / "audit.jsonl").read_bytes().splitlines(keepends=True)
+    assert len(found([written[:13] + written[14:]])) == 1
+
+
+def signer() -> tuple[Signer, Verifier]:
+    key = Ed25519PrivateKey.generate()
+    private = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    public = key.public_key().public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    return Signer(private_key(private.decode()), 5, 60.0), Verifier(public)
+
+
+def test_checkpoints_are_signed_after_lines_and_after_seconds_and_at_the_end(
+    tmp_path: Path,
+) -> None:
+    signs, verifier = signer()
+    place = Place(tmp_path, options={"checkpoints": signs})
+    for _ in range(4):
+        place.fill(range(5))
+        place.clock.pass_by(1.0)
+    place.fill([1])
+    place.clock.pass_by(61.0)
+    place.fill([2])
+    place.journal.close()
+    points = [line for line in lines(place.path) if line["event"] == "checkpoint"]
+    assert [point["covers"] for point in points] == [5, 11, 17, 23, 25, 27]
+    assert faults(place.path, verifier=verifier) == []
+    assert [json.loads(said) for said in place.alarms.texts] == [
+        {k: v for k, v in point.items() if k not in ("seq", "hash")} for point in points
+    ]
+    anchors = {Anchor(point["covers"], point["head"]) for point in points}
+    assert faults(place.path, verifier=verifier, anchors=anchors) == []
+
+
+def test_a_chain_that_was_written_anew_has_no_signature_that_fits(tmp_path: Path) -> None:
+    signs, verifier = signer()
+    others, _ = signer()
+    said: list[str] = []
+    for name, checkpoints in (("signed", signs), ("forged", others), ("plain", None)):
+        folder = tmp_path / name
+        folder.mkdir()
+        place = Place(folder, options={"checkpoints": checkpoints})
+        place.fill(range(9))
+        place.journal.close()
+        said = faults(place.path, verifier=verifier)
+        assert bool(said) == (name != "signed"), said
+    assert "has no signed checkpoint" in said[0]
+
+
+@pytest.mark.parametrize("pem", ["", "no key", "-----BEGIN PRIVATE KEY-----\nAAAA\n"])
+def test_what_is_no_key_is_told(pem: str) -> None:
+    with pytest.raises(KeyUnusableError):
+        private_key(pem)
+    with pytest.raises(KeyUnusableError):
+        Verifier(pem.encode())
+
+
+@pytest.mark.parametrize("text", ["", "5", "5:abc", f"x:{'0' * 64}", f"5:{'g' * 64}"])
+def test_what_is_no_anchor_is_told(text: str) -> None:
+    with pytest.raises(ValueError, match=r"anchor|int"):
+        Anchor.parse(text)

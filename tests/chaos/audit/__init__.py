@@ -1,0 +1,1 @@
+"""Experiments that try to make the audit lose a line."""

@@ -1,0 +1,102 @@
+"""The server under test, its folder, and the check of what it left there."""
+
+import asyncio
+import re
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any, Self
+
+from pexpolicy.audit.reading import Damage, family, raw_lines, records
+from pexpolicy.audit.verify import Verification
+from tests.audit.places import wait_until
+
+PLUGINS = """
+[plugins.rooms.settings]
+default_room = "Room {local_alias}"
+
+[plugins.domains.settings]
+allowed = ["@example.com"]
+"""
+PATIENCE = 60.0
+"""Seconds for a start and for an end."""
+
+
+@dataclass
+class Finding:
+    """What one experiment saw. It held when `wrong` is empty."""
+
+    name: str
+    trials: str
+    answered: int = 0
+    longest: float = 0.0
+    """Seconds of the longest call."""
+    wrong: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def started(command: tuple[str, ...], **options: Any) -> subprocess.Popen[bytes]:
+    """A program of its own."""
+    return subprocess.Popen(command, **options)
+
+
+class Server:
+    """A server in a folder, with this `[audit]` table."""
+
+    def __init__(self, folder: Path, audit: str = 'path = "audit.jsonl"') -> None:
+        self.folder = folder
+        self.path = folder / "audit.jsonl"
+        (folder / "config.toml").write_text(f"[audit]\n{audit}\n{PLUGINS}")
+        self.said = folder / "server.log"
+
+    async def start(self, stdout: int | IO[bytes] = subprocess.DEVNULL) -> Self:
+        command = (sys.executable, "-m", "pexpolicy", "serve", "--port", "0")
+        with self.said.open("wb") as said:
+            self.process = started(command, cwd=self.folder, stdout=stdout, stderr=said)
+        await asyncio.to_thread(wait_until, lambda: self._announced is not None, PATIENCE)
+        assert self._announced is not None
+        self.port = int(self._announced[1])
+        return self
+
+    @property
+    def _announced(self) -> re.Match[bytes] | None:
+        if self.process.poll() is not None:
+            raise RuntimeError(self.log.decode())
+        return re.search(rb"answers on http://[\d.]+:(\d+)", self.log)
+
+    @property
+    def log(self) -> bytes:
+        return self.said.read_bytes()
+
+    async def stop(self, number: int = signal.SIGTERM) -> int:
+        """End it; gives its exit code."""
+        self.process.send_signal(number)
+        return await asyncio.to_thread(self.process.wait, PATIENCE)
+
+
+def check(finding: Finding, ids: list[str], paths: list[Path], *, doubled: bool = False) -> None:
+    """Hold what was answered against what was recorded, and verify the chains.
+
+    `doubled`: some lines may stand in two of the files.
+    """
+    recorded: list[str] = []
+    for found in records(paths):
+        if isinstance(found, Damage):
+            finding.wrong.append(str(found))
+        elif "decision_id" in found.event:
+            recorded.append(found.event["decision_id"])
+    known = set(recorded)
+    finding.answered += len(ids)
+    if missing := [one for one in ids if one not in known]:
+        finding.wrong.append(f"{len(missing)} answers without a line, such as {missing[0]}")
+    if not doubled and len(recorded) != len(known):
+        finding.wrong.append(f"{len(recorded) - len(known)} lines are there twice")
+    if not doubled:
+        finding.wrong += [str(fault) for fault in Verification().verify(raw_lines(paths))]
+
+
+def left(folder: Path) -> list[Path]:
+    """The audit files in a folder."""
+    return family(folder / "audit.jsonl")

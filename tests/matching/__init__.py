@@ -1,0 +1,1 @@
+"""The matching engine, held against a naive reading of what is written."""

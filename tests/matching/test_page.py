@@ -1,0 +1,68 @@
+"""The page of the conditions: its tables name what there is, and its rules can be used."""
+
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from pexpolicy.matching import subject
+from pexpolicy.matching.patterns import MAX_PROGRAM, MAX_WORK
+from pexpolicy.matching.settings import OnFlag, OnNumber, OnText, OnValues
+from pexpolicy.matching.window import OnTime
+from pexpolicy_rules import Rules
+from tests import pages
+from tests.live import ROOT
+
+PAGE = ROOT / "docs" / "conditions.md"
+ROWS = list(pages.rows(PAGE))
+OPTIONS = {"case_sensitive", "values"}
+
+
+def operators(table: type[OnText | OnNumber | OnFlag]) -> set[str]:
+    return {name for name in table.model_fields if not name.startswith("not_")} - OPTIONS
+
+
+def test_every_operator_is_explained_with_what_it_is_for() -> None:
+    explained = {row[0]: row[2] for row in ROWS if len(row) == 3}
+    assert explained.keys() == operators(OnText)
+    for name, text in explained.items():
+        kinds: dict[str, type[OnText | OnNumber | OnFlag]] = {
+            "text": OnText,
+            "numbers": OnNumber,
+            "true and false": OnFlag,
+        }
+        there = {kind for kind, table in kinds.items() if name in operators(table)}
+        assert there == (set(kinds) if text == "all" else {k for k in kinds if k in text})
+
+
+def test_each_operator_but_one_has_a_negation() -> None:
+    for table in (OnText, OnNumber, OnFlag, OnValues):
+        negated = {name[4:] for name in table.model_fields if name.startswith("not_")}
+        assert negated == operators(table) - {"exists"}
+
+
+def test_every_key_beside_the_parameters_is_explained() -> None:
+    explained = {key.strip() for row in ROWS if len(row) == 2 for key in row[0].split(",")}
+    assert {"all", "any", "none", "time", "peer", "params.NAME"} <= explained
+    assert set(OnTime.model_fields) <= explained
+    for key in explained - {"all", "any", "none", "time", *OnTime.model_fields}:
+        assert subject(key).key == key
+
+
+@pytest.mark.parametrize("text", [t for lang, t in pages.blocks(PAGE) if lang == "toml"])
+def test_a_rule_that_is_shown_can_be_used(text: str) -> None:
+    rules = Rules(Rules.Settings.model_validate(tomllib.loads(text)))
+    assert list(rules.check()) == []
+
+
+def test_the_limits_of_patterns_are_those_of_the_page() -> None:
+    text = PAGE.read_text()
+    assert f"{MAX_PROGRAM:,} instructions" in text
+    assert f"{MAX_WORK:,} at most" in text
+    assert MAX_WORK // MAX_PROGRAM == 250
+
+
+def test_the_readme_shows_the_example_files_that_there_are() -> None:
+    readme = ROOT / "plugins" / "rules" / "README.md"
+    shown = {row[0] for row in pages.rows(readme) if row[0].endswith(".toml")}
+    assert shown == {file.name for file in Path(ROOT, "examples", "rules", "rules").iterdir()}

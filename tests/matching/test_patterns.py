@@ -1,0 +1,164 @@
+"""No pattern and no alias can hold up a call."""
+
+import random
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from pexpolicy.matching import Pattern, PatternError
+from pexpolicy.matching.patterns import MAX_PROGRAM, glob
+
+LIMIT = 0.005
+"""Seconds that one match may take."""
+LONG = 8192
+_PIECES = ("a", "[ab]", "(a|b)", "(a|a)", ".", "\\w", "(a*)", "(a+)", "(a?)", "(.*)", "[^b]", "\\d")
+_REPEATS = ("*", "+", "?", "{1,100}", "{50}", "{0,500}", "{1000}", "*?", "+?", "")
+KNOWN_BAD = (
+    "(a+)+$",
+    "(a|aa)+$",
+    "(a|a)*b",
+    "(.*a){20}",
+    "(.*a){200}",
+    "([a-z]+)*@",
+    "(a?){500}a{500}",
+    "(x+x+)+y",
+    "((a{100}){10}){10}",
+    "(.*)(.*)(.*)(.*)(.*)x",
+    "[ab]*a[ab]{100}",
+    ".*a.{300}b",
+    "(.{1,250}){4}x",
+    "(a*)*(a*)*(a*)*b",
+    "^(([a-z])+.)+[A-Z]([a-z])+$",
+    "(\\w+\\s?)*:",
+    "(?=(a+))a*b\\1",
+    "(?<!a)b",
+    "(a)\\1",
+    "(?>a+)b",
+    "a++b",
+    "(",
+    "[",
+    "a{2,1}",
+    "*",
+    "\\",
+    "(?P<n>a)(?P<n>b)",
+    "\ud800",
+)
+
+
+def bad_patterns(count: int) -> Iterator[str]:
+    """Patterns that are known to be bad, and patterns of nested repetitions."""
+    yield from KNOWN_BAD
+    dice = random.Random(1)
+    for _ in range(count - len(KNOWN_BAD)):
+        text = ""
+        for _ in range(dice.randint(1, 5)):
+            text += dice.choice(_PIECES) + dice.choice(_REPEATS)
+            if dice.random() < 0.4:
+                text = f"({text}){dice.choice(_REPEATS)}"
+        yield text + dice.choice(("", "b", "$", "@x"))
+
+
+def aliases() -> list[str]:
+    """Texts of 8 KB that patterns of this kind find hard."""
+    dice = random.Random(2)
+    return [
+        "a" * LONG,
+        "ab" * (LONG // 2),
+        "a" * (LONG - 1) + "!",
+        "".join(dice.choice("ab") for _ in range(LONG)),
+        "".join(dice.choice("abxy @.0") for _ in range(LONG)),
+        "\u00e6" * (LONG // 2),
+    ]
+
+
+def quickest(pattern: Pattern, alias: str) -> float:
+    """Seconds of processor time of the best of three matches with groups: machines have pauses."""
+    taken = []
+    for _ in range(3):
+        began = time.thread_time()
+        pattern.groups(alias)
+        taken.append(time.thread_time() - began)
+    return min(taken)
+
+
+def worst(count: int) -> tuple[float, int, int]:
+    """The slowest match in seconds, and how many patterns were refused and taken."""
+    slowest, refused, taken = 0.0, 0, 0
+    hard = aliases()
+    for written in bad_patterns(count):
+        try:
+            pattern = Pattern(written)
+        except PatternError:
+            refused += 1
+            continue
+        taken += 1
+        slowest = max(slowest, *(quickest(pattern, alias) for alias in hard))
+    return slowest, refused, taken
+
+
+def test_a_hundred_bad_patterns_are_refused_or_quick() -> None:
+    slowest, refused, taken = worst(100)
+    assert slowest < LIMIT
+    assert refused > 10
+    assert taken > 10
+
+
+@pytest.mark.heavy
+def test_a_thousand_bad_patterns_are_refused_or_quick() -> None:
+    slowest, refused, taken = worst(1000)
+    assert slowest < LIMIT, f"{refused} refused, {taken} taken, slowest {slowest * 1e3:.2f} ms"
+    assert refused + taken == 1000
+
+
+def test_even_the_largest_pattern_takes_what_infinity_sends() -> None:
+    written = "a?" * (MAX_PROGRAM // 2 - 10)
+    assert Pattern(written).matches("a" * 250)
+    with pytest.raises(PatternError, match="too large"):
+        Pattern(written * 2)
+
+
+def test_a_small_pattern_takes_eight_kilobytes() -> None:
+    assert Pattern("(a|b)*@example.com").matches("ab" * (LONG // 2) + "@example.com")
+
+
+@pytest.mark.parametrize(
+    ("written", "says"),
+    [
+        ("a(?=b)", "look-around"),
+        ("(a)\\1", "look-around"),
+        ("a++", "possessive"),
+        ("(", "missing"),
+        ("a{1001}", "too large"),
+        ("(a{500}){500}", "too large"),
+        ("a{900}b{900}c{900}", "too large"),
+        ("\ud800", "UTF-8"),
+    ],
+)
+def test_a_pattern_that_is_refused_says_why(written: str, says: str) -> None:
+    with pytest.raises(PatternError, match=says):
+        Pattern(written)
+
+
+def test_the_whole_text_has_to_match() -> None:
+    assert not Pattern("b").matches("abc")
+    assert Pattern(".*b.*").matches("abc")
+    assert Pattern("a.c").matches("a\nc")
+    assert not Pattern("abc").matches("abc\n")
+
+
+def test_groups_come_as_they_were_typed_and_empty_ones_are_empty() -> None:
+    pattern = Pattern("(?P<first>[a-z]+)(x)?-(.*)")
+    assert pattern.names == ("first", "", "")
+    assert pattern.groups("Bob-Caf\u00e9") == ("Bob", "", "Caf\u00e9")
+    assert pattern.groups("nothing") is None
+
+
+def test_each_star_of_a_glob_is_a_group() -> None:
+    assert glob("conf-*@*.example.com").groups("CONF-7@eu.example.com") == ("7", "eu")
+    assert glob("a.b?").matches("a.bc")
+    assert not glob("a.b").matches("axb")
+
+
+def test_text_that_is_no_unicode_does_not_raise() -> None:
+    assert Pattern("a.b").matches("a\udc80b")

@@ -1,0 +1,116 @@
+"""A server inside the test program that also answers operators, and its metrics as numbers."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from pexpolicy.admin.listener import bind, watching
+from pexpolicy.audit import open_audit
+from pexpolicy.listeners import Entrance
+from pexpolicy.metrics.board import Board
+from pexpolicy.metrics.exposition import expose
+from pexpolicy.metrics.sources import Sources
+from pexpolicy.metrics.telemetry import Telemetry
+from pexpolicy.policy import Policy
+from pexpolicy.regime import regime_of
+from pexpolicy.server import Service
+from pexpolicy.tracing import Spans
+from tests import toys, wire
+
+Labels = frozenset[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """Samples by name and labels."""
+
+    samples: Mapping[tuple[str, Labels], float]
+
+    def __call__(self, name: str, **labels: str) -> float:
+        """One sample; what is not there is an error."""
+        return self.samples[f"pexpolicy_{name}", frozenset(labels.items())]
+
+    def counted(self, name: str) -> dict[tuple[str, ...], float]:
+        """The samples of a name that are not 0, by the values of their labels."""
+        return {
+            tuple(value for _, value in sorted(labels)): number
+            for (found, labels), number in self.samples.items()
+            if found == f"pexpolicy_{name}" and number
+        }
+
+
+def parsed(text: str) -> Metrics:
+    """What a scrape says, read by Prometheus' own parser."""
+    return Metrics(
+        {
+            (sample.name, frozenset(sample.labels.items())): sample.value
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+        }
+    )
+
+
+def metrics_of(board: Board) -> Metrics:
+    """What a board says."""
+    return parsed(expose(board).decode())
+
+
+@dataclass(frozen=True)
+class Watched:
+    """A server, and its listener for operators."""
+
+    server: toys.Serving
+    telemetry: Telemetry
+    service: Service
+    admin: int
+
+    async def ask(self, target: str | bytes, **options: Any) -> wire.Reply:
+        """One request of a node."""
+        return await self.server.ask(target, **options)
+
+    async def operator(self, path: str, **options: Any) -> wire.Reply:
+        """One request of an operator."""
+        return await wire.ask(self.admin, path, **options)
+
+    async def metrics(self) -> Metrics:
+        """A scrape."""
+        return parsed((await self.operator("/metrics")).body.decode())
+
+    async def status(self) -> Any:
+        """The document of `/status`."""
+        return (await self.operator("/status")).json
+
+
+@asynccontextmanager
+async def watched(
+    policy: Policy,
+    folder: Path,
+    *,
+    sources: Sources | None = None,
+    spans: Spans | None = None,
+) -> AsyncIterator[Watched]:
+    """Serve a policy, for nodes and for operators."""
+    log = toys.Log()
+    audit = open_audit(folder / "audit.jsonl")
+    telemetry = Telemetry(sources=sources)
+    regime = regime_of(policy, audit)
+    if sources is not None:
+        service = Service(regime, log, "", sources.readiness, telemetry, spans)
+    else:
+        service = Service(regime, log, "", None, telemetry, spans)
+    bound = bind(policy.settings, log, 0)
+    assert bound is not None
+    try:
+        async with (
+            policy.serving(),
+            watching(lambda: policy, service, bound),
+            Entrance(service, ("127.0.0.1", 0)).open() as sockets,
+        ):
+            server = toys.Serving(sockets[0].getsockname()[1], folder / "audit.jsonl", log)
+            yield Watched(server, telemetry, service, bound.getsockname()[1])
+    finally:
+        audit.close()

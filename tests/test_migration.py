@@ -1,0 +1,126 @@
+"""The guide for users of other policy servers, followed on the samples from top to bottom."""
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tomllib
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl
+
+import pytest
+from multidict import MultiDict
+
+from pexpolicy.building import policy_from
+from pexpolicy.importing import router
+from pexpolicy.matching import Pattern
+from tests import pages
+from tests.live import ROOT
+
+PAGE = ROOT / "docs" / "migration.md"
+SAMPLES = ROOT / "examples" / "migration"
+
+
+def command(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {"PATH": os.environ["PATH"], "PYTHONUTF8": "1", "COLUMNS": "200"}
+    return subprocess.run(
+        [sys.executable, "-m", "pexpolicy", *arguments],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def moved(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[tuple[str, str]]]:
+    """A folder in which the guide was followed, and what each command printed and should have."""
+    folder = tmp_path_factory.mktemp("moved")
+    for sample in SAMPLES.iterdir():
+        shutil.copy(sample, folder)
+    said = []
+    for (language, text), (_, output) in pairwise([*pages.blocks(PAGE), ("", "")]):
+        if language == "sh":
+            printed = command(folder, *shlex.split(text)[1:]).stdout
+            said.append((pages.settled(printed), pages.settled(output)))
+        elif language == "toml":
+            with (folder / "config.toml").open("a") as file:
+                file.write(f"\n{text}")
+    return folder, said
+
+
+def test_each_command_prints_what_is_shown(moved: tuple[Path, list[tuple[str, str]]]) -> None:
+    assert len(moved[1]) == 4
+    for printed, shown in moved[1]:
+        assert sorted(printed.splitlines()) == sorted(shown.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("local_alias=sip:engineering@example.com", '"name":"Engineering Room"'),
+        ("local_alias=board@example.com", '"pin":"482913"'),
+        ("local_alias=probe1@example.com&protocol=sip&call_direction=dial_in", '"reject"'),
+        ("local_alias=lobby", '"name":"Lobby"'),
+        ("local_alias=sip:vmr-123@example.com", '"decided_by":"default"'),
+        ("local_alias=legacy-1", '"decided_by":"rules","reason":"rule Left to Infinity"'),
+        ("local_alias=old-1", '"decided_by":"default"'),
+    ],
+)
+async def test_what_was_moved_decides_as_it_did(
+    moved: tuple[Path, list[tuple[str, str]]], query: str, expected: str
+) -> None:
+    policy = policy_from(moved[0] / "config.toml")
+    async with policy.serving():
+        params = MultiDict(parse_qsl(query))
+        answer = await policy.answer("service_configuration", params, "", "id")
+    assert expected in answer.reply.body.decode()
+
+
+def test_a_second_time_changes_nothing(moved: tuple[Path, list[tuple[str, str]]]) -> None:
+    folder = moved[0]
+    before = {name: (folder / name).read_bytes() for name in ("config.toml", "rules.toml")}
+    for what, sample in (
+        ("rooms", "policy_settings.py"),
+        ("domains", "policy_settings.py"),
+        ("router", "router.csv"),
+    ):
+        said = command(folder, "import", what, sample)
+        assert said.returncode == 0
+        assert " unchanged" in said.stdout
+    assert before == {name: (folder / name).read_bytes() for name in before}
+
+
+def test_what_is_printed_for_the_plugin_upstream_is_toml() -> None:
+    printed: Any = tomllib.loads(router.advice(router.read_router(SAMPLES / "router.csv")))
+    settings = printed["plugins"]["upstream"]["settings"]
+    assert settings["targets"] == {"server1": {"url": "https://scheduling.example.com"}}
+    assert [route["targets"] for route in settings["routes"]] == [["server1"]]
+
+
+@pytest.mark.parametrize(
+    ("regex", "texts"),
+    [
+        ("^a", ["a", "ab", "ba", "A"]),
+        ("a$", ["a", "ab", "ba"]),
+        ("^a$", ["a", "ab", "ba"]),
+        ("a", ["a", "bab", "b"]),
+        ("^a|b$", ["ax", "xb", "xay", "b"]),
+        ("^(a|b)$", ["a", "b", "ab"]),
+        ("", ["", "a"]),
+        (".*", ["", "a"]),
+        ("a\\$", ["a$", "xa$x", "a"]),
+        ("^a(?:b|c)?", ["a", "ac", "xa"]),
+    ],
+)
+def test_an_expression_finds_what_it_found(regex: str, texts: list[str]) -> None:
+    pattern = Pattern(router.searched(regex), case_sensitive=True)
+    for text in texts:
+        assert pattern.matches(text) is (re.search(regex, text) is not None), (regex, text)

@@ -1,0 +1,158 @@
+"""Reading what another policy server replies: what counts, and what it stands for."""
+
+import json
+from contextlib import suppress
+from http import HTTPStatus
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pexpolicy import Continue, Credentials, Reject
+from pexpolicy.endpoints import ENDPOINTS
+from pexpolicy.probe.wire import Reply
+from pexpolicy.replies import MAX_JSON, Heard, UnusableReply, read
+from pexpolicy.testing import make_request
+from tests import canaries, live
+
+TABLE = live.ROOT / "plugins" / "upstream" / "README.md"
+ROOM = {"name": "Room", "service_type": "conference", "service_tag": "room"}
+JSON = {"Content-Type": "application/json"}
+
+
+def heard(name: str, body: Any, status: int = 200) -> Heard:
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return read(name, make_request(name), Reply(0.1, status, JSON, content), by="theirs")
+
+
+def success(**envelope: Any) -> dict[str, Any]:
+    return {"status": "success", **envelope}
+
+
+@pytest.mark.parametrize("status", [s for s in HTTPStatus if s >= 200])
+def test_a_status_means_what_the_readme_says(status: int) -> None:
+    listed = {number for row in TABLE.read_text().splitlines() for number in _failures(row)}
+    fails = status in listed or status >= 500 or status < 400
+    if status == 200:
+        assert heard("service_configuration", success(result=ROOM), status).decision
+    elif fails:
+        with pytest.raises(UnusableReply, match=str(status)):
+            heard("service_configuration", b"", status)
+    else:
+        assert heard("service_configuration", b"", status).decision is None
+
+
+def _failures(row: str) -> list[int]:
+    return [int(word) for word in row.split("|")[1].split(",")] if row.startswith("| 400, ") else []
+
+
+@pytest.mark.parametrize("name", ENDPOINTS)
+def test_a_success_without_a_result_is_continue_on_every_endpoint(name: str) -> None:
+    found = heard(name, success(action="continue"))
+    assert isinstance(found.decision, Continue)
+    assert found.decision.reason == "answered by theirs"
+
+
+@pytest.mark.parametrize("name", ENDPOINTS)
+@pytest.mark.parametrize("body", [{}, {"status": "fail"}, {"status": 1}, {"status": "SUCCESS"}])
+def test_no_success_and_no_result_is_no_decision(name: str, body: dict[str, Any]) -> None:
+    assert heard(name, body).decision is None
+
+
+def test_a_result_that_is_lost_is_no_abstention() -> None:
+    with pytest.raises(UnusableReply, match="not exactly 'success'"):
+        heard("service_configuration", {"status": "SUCCESS", "result": ROOM})
+
+
+def test_credentials_that_are_both_empty_let_nobody_in() -> None:
+    result = {"username": "", "password": ""}
+    with pytest.raises(UnusableReply, match="anybody could register"):
+        heard("registration_alias", success(result=result))
+    found = heard("registration_alias", success(result={"username": "a", "password": "b"}))
+    assert isinstance(found.decision, Credentials)
+
+
+def test_a_reject_keeps_its_reason_for_the_participant_and_no_other() -> None:
+    said = {"reject_reason": "closed"}
+    found = heard("participant_properties", success(action="reject", result=said))
+    assert isinstance(found.decision, Reject)
+    assert found.decision.set_fields() == said
+    found = heard("service_configuration", success(action="reject", result={"x": 1}))
+    assert isinstance(found.decision, Reject)
+    assert found.decision.set_fields() == {}
+
+
+def test_the_text_of_a_refusal_holds_no_pin() -> None:
+    pin = canaries.PIN * 3
+    with pytest.raises(UnusableReply) as refused:
+        heard("service_configuration", success(result={**ROOM, "pin": pin}))
+    assert "pin" in str(refused.value)
+    assert canaries.found_in(str(refused.value)) == []
+
+
+@pytest.mark.parametrize(
+    "told", ["x", canaries.PIN, 7, None, "01a21043-6653-71f5-82a5-3ad9707745b"]
+)
+def test_only_the_id_of_a_call_is_passed_on(told: object) -> None:
+    found = heard("service_configuration", success(result=ROOM, decision_id=told))
+    assert found.decision is not None
+    assert found.decision.reason == "answered by theirs"
+    assert found.decision_id == ""
+
+
+@pytest.mark.parametrize("coding", ["gzip", "br", "identity, gzip"])
+def test_a_coding_that_nobody_asked_for_is_not_undone(coding: str) -> None:
+    headers = {**JSON, "Content-Encoding": coding}
+    request = make_request("service_configuration")
+    with pytest.raises(UnusableReply, match="nobody asked"):
+        read("service_configuration", request, Reply(0.1, 200, headers, b"{}"))
+
+
+def test_json_is_read_up_to_its_limit() -> None:
+    body = json.dumps(success(result=ROOM)).encode()
+    assert heard("service_configuration", body.ljust(MAX_JSON)).decision is not None
+    with pytest.raises(UnusableReply, match="longer"):
+        heard("service_configuration", body.ljust(MAX_JSON + 1))
+
+
+@given(st.sampled_from(sorted(ENDPOINTS)), st.integers(200, 599), st.binary(max_size=60))
+def test_whatever_comes_is_a_decision_none_or_unusable(name: str, status: int, body: bytes) -> None:
+    with suppress(UnusableReply):
+        assert heard(name, body, status).decision is None
+
+
+_json = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner),
+    max_leaves=8,
+)
+
+
+@given(
+    st.sampled_from(sorted(ENDPOINTS)),
+    st.fixed_dictionaries(
+        {"status": st.sampled_from(["success", "fail", None])},
+        optional={
+            "action": st.sampled_from(["continue", "reject", "redirect", "allow", 1]),
+            "result": _json | st.just(ROOM) | st.just({"location": "Oslo"}),
+            "ignore_local": st.booleans() | st.none(),
+        },
+    ),
+)
+def test_what_was_read_is_sent_by_our_own_endpoint_as_it_came(
+    name: str, envelope: dict[str, Any]
+) -> None:
+    try:
+        found = heard(name, envelope)
+    except UnusableReply:
+        return
+    if found.decision is None or isinstance(found.decision, Continue):
+        return
+    sent = ENDPOINTS[name].envelope(found.decision)
+    assert envelope["status"] == "success"
+    if ENDPOINTS[name].can_reject:
+        assert sent["action"] == envelope.get("action", "continue")
+    result = json.loads(ENDPOINTS[name].body(found.decision, "", "")).get("result")
+    if result:
+        assert result.items() >= envelope["result"].items() if isinstance(result, dict) else result

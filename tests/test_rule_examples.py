@@ -1,0 +1,66 @@
+"""The rule files that are shipped: each passes check, and its example requests are decided so."""
+
+from datetime import datetime
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from pexpolicy.building import policy_from
+from pexpolicy.testing import decide_now, load_cases, make_request, verify
+from pexpolicy_rules import Rules
+from tests.live import ROOT
+
+EXAMPLES = ROOT / "examples" / "rules"
+FILES = sorted((EXAMPLES / "rules").glob("*.toml"))
+
+
+def rules_of(file: Path, moment: str = "2026-01-15 12:00") -> Rules:
+    now = datetime.fromisoformat(moment).replace(tzinfo=ZoneInfo("Europe/Oslo")).timestamp()
+    settings = Rules.Settings.model_validate({"files": [str(file)]}, context={"root": ROOT})
+    return Rules(settings, clock=lambda: now)
+
+
+@pytest.mark.parametrize(
+    ("file", "case"),
+    [
+        pytest.param(file, case, id=f"{file.stem}-{case}")
+        for file in FILES
+        for case in load_cases(EXAMPLES / "cases" / file.name)
+    ],
+)
+def test_an_example_request_is_decided_as_the_cases_say(file: Path, case: object) -> None:
+    verify(rules_of(file), case)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_each_rule_of_an_example_decides_a_request(file: Path) -> None:
+    plugin = rules_of(file)
+    requests = [case.request for case in load_cases(EXAMPLES / "cases" / file.name)]
+    for request in requests:
+        assert request is not None
+        decide_now(plugin, request)
+    idle = [name for name, told in plugin.status().items() if told["hits"] == 0]  # type: ignore[index]
+    assert idle in ([], ["Reception after hours"])
+
+
+@pytest.mark.parametrize(
+    ("moment", "theme"),
+    [
+        ("2026-01-15 08:00", None),
+        ("2026-01-15 16:59", None),
+        ("2026-01-15 17:00", "After hours"),
+        ("2026-01-15 03:00", "After hours"),
+        ("2026-01-17 12:00", "After hours"),
+    ],
+)
+def test_the_reception_has_another_theme_after_hours(moment: str, theme: str | None) -> None:
+    plugin = rules_of(EXAMPLES / "rules" / "after_hours.toml", moment)
+    request = make_request("service_configuration", local_alias="reception@example.com")
+    assert decide_now(plugin, request).decision.set_fields().get("ivr_theme_name") == theme
+
+
+def test_all_examples_together_are_a_configuration_without_findings() -> None:
+    policy = policy_from(EXAMPLES / "config.toml")
+    assert [str(item) for item in policy.advice] == []
+    policy.close()

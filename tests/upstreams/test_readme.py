@@ -1,0 +1,44 @@
+"""What the README of the plugin shows, tried: its first example, its tables and its log line."""
+
+import json
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel
+
+from pexpolicy_upstream.settings import RouteSettings, TargetBreaker, TargetSettings
+from tests import live, pages
+
+README = live.ROOT / "plugins" / "upstream" / "README.md"
+
+
+def test_the_first_example_gives_the_reply_that_is_shown(tmp_path: Path) -> None:
+    bookings, ours = (text for language, text in pages.blocks(README)[:2] if language == "toml")
+    asked = next(text for _, text in pages.blocks(README) if text.startswith("curl"))
+    target = shlex.split(asked)[1].removeprefix("http://127.0.0.1:8000")
+    (tmp_path / "bookings.toml").write_text(bookings)
+    with live.running(tmp_path / "bookings.toml") as first:
+        (tmp_path / "config.toml").write_text(ours.replace("http://127.0.0.1:8001", first.url))
+        with live.running(tmp_path / "config.toml") as second:
+            said = second.ask(target).body.decode()
+    assert pages.settled(said) == pages.settled(pages.block(README, "json"))
+
+
+@pytest.mark.parametrize("model", [TargetSettings, TargetBreaker, RouteSettings])
+def test_every_key_is_explained_with_its_default(model: type[BaseModel]) -> None:
+    defaults = {row[0]: row[2] for row in pages.rows(README) if len(row) == 4}
+    for name, field in model.model_fields.items():
+        written = field.get_default(call_default_factory=True, validated_data={})
+        if field.is_required():
+            assert defaults[name] == "required"
+        elif isinstance(written, BaseModel | list | dict):
+            assert name in defaults
+        else:
+            assert defaults[name] == ("unset" if written is None else json.dumps(written))
+
+
+def test_the_log_line_that_is_shown_has_the_form_of_one() -> None:
+    shown = pages.block(README, "text").strip()
+    assert re.fullmatch(r"service_configuration: old and new differ: .+ \(call [0-9a-f]+\)", shown)
