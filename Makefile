@@ -128,12 +128,6 @@ chaos-access: $(STAMP) ## slow clients, renewed certificates and guessed passwor
 chaos-audit: $(STAMP) ## kill, fill, delete, rotate and stall: does the audit lose a line?
 	@$(ISOLATED) $(BIN)/python -m tests.chaos.audit $(ARGS)
 
-chaos-access: $(STAMP) ## slow clients, renewed certificates and guessed passwords, while nodes call
-	@$(ISOLATED) $(BIN)/python -m tests.chaos.access $(ARGS)
-
-reloads: $(STAMP) ## a thousand reloads under load, broken files, workers that are killed
-	@$(ISOLATED) $(BIN)/python -m tests.reloads $(ARGS)
-
 prove-image: ## carry out the Dockerfile's steps without Docker, then serve and check health
 	$(require_python)
 	@PYTHON=$(PYTHON) $(PYTHON) deploy/prove_image.py
