@@ -38,9 +38,8 @@ _CHALLENGE = b'\r\nWWW-Authenticate: Basic realm="pexpolicy", charset="UTF-8"'
 class Service:
     """What answers, by the regime that is in force.
 
-    Call it with a request. ``door`` is where connections come in, while one is open, for those who
-    watch: ``certificates`` and ``connections``. ``base_path`` stands in front of the six endpoints,
-    and not of ``/livez`` and ``/readyz``.
+    Call it with a request. ``base_path`` stands in front of the six endpoints, and not of
+    ``/livez`` and ``/readyz``.
     """
 
     def __init__(

@@ -1,14 +1,19 @@
 """Who guesses is slowed, each time a little more, and nobody else is."""
 
 import asyncio
+import threading
 from itertools import pairwise
+from typing import cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pexpolicy.access import bursts, gate, turnstile
 from pexpolicy.access.attempts import FORGOTTEN, LONGEST_DELAY, Attempts
 from pexpolicy.access.gate import Gate
+from pexpolicy.access.passwords import PasswordHash
+from pexpolicy.access.refusals import Refusals
 from pexpolicy.building import build_policy
 from pexpolicy.config import Settings
 from pexpolicy.policy import Policy
@@ -141,9 +146,69 @@ async def test_the_credentials_of_a_connection_may_change(
 
 
 def test_another_configuration_takes_over_what_was_learned(settings: Settings) -> None:
-    gate = Gate.of(settings)
-    gate._kept.attempts.failed("192.0.2.1", 0.0)
-    renewed = gate.renewed(settings)
-    assert renewed is not gate
+    first = Gate.of(settings)
+    first._kept.attempts.failed("192.0.2.1", 0.0)
+    renewed = first.renewed(settings)
+    assert renewed is not first
     assert renewed._kept.attempts.of("192.0.2.1", 0.0) == 1
-    gate.close()
+    first.close()
+
+
+async def test_a_server_that_ends_waits_for_no_guess(serving: toys.Serve, guarded: Policy) -> None:
+    loop = asyncio.get_running_loop()
+    async with serving(guarded) as server:
+        for _ in range(3):
+            await server.ask(wire.SERVICE, headers=BAD)
+        guesses = [asyncio.create_task(server.ask(wire.SERVICE, headers=BAD)) for _ in range(20)]
+        await asyncio.sleep(0.2)
+        began = loop.time()
+    assert loop.time() - began < 1.0
+    assert {reply.status for reply in await asyncio.gather(*guesses)} == {401}
+
+
+async def test_credentials_that_there_is_no_time_for_are_told_so_and_on_record(
+    serving: toys.Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gate, "BUSY_DELAY", 0.05)
+    monkeypatch.setattr(turnstile.Turnstile.__init__, "__defaults__", (1, 2))
+    held = threading.Event()
+    matches = PasswordHash.matches
+    monkeypatch.setattr(
+        PasswordHash, "matches", lambda self, given: held.wait(5) and matches(self, given)
+    )
+    hashed = {"user": "pexip", "password_hash": str(PasswordHash.made("s3cret", ln=2))}
+    slow = build_policy(toys.settings(auth={"credentials": [hashed]}), available={})
+    async with serving(slow) as server:
+        tasks = [asyncio.create_task(server.ask(wire.SERVICE, headers=GOOD)) for _ in range(6)]
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.sleep(0.1)
+        held.set()
+        statuses = sorted([(await task).status for task in tasks])
+        assert statuses == [200, 200, 200, 429, 429, 429]
+        refused = [line for line in server.lines() if line["event"] == "refused"]
+        assert {(line["reason"], line["status"]) for line in refused} == {
+            ("too many attempts", 429)
+        }
+
+
+async def test_refused_peers_are_counted_apart_only_up_to_a_bound(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(bursts, "MAX_PEERS", 3)
+    written: list[tuple[str | None, int]] = []
+
+    def write(reason: str, status: int, peer: str | None, **facts: object) -> None:
+        assert (reason, status) == ("too many connections", 0)
+        written.append((peer, cast("int", facts.get("times", 1))))
+
+    refusals = Refusals(write)
+    together = bursts.Bursts(refusals)
+    for number in range(20):
+        together.note("too many connections", f"192.0.2.{number}")
+    together.end()
+    assert written == [
+        *[(f"192.0.2.{number}", 1) for number in range(3)],
+        (None, 1),
+        (None, 16),
+    ]
+    assert refusals.counts["too many connections"] == 20

@@ -175,3 +175,25 @@ def test_the_secrets_are_nowhere(server: live.Running, tmp_path: Path) -> None:
     said = server.audit.read_text()
     assert "s3cret" not in said
     assert "wrong" not in said
+
+
+def test_a_call_whose_connection_was_just_accepted_is_answered_before_the_end(
+    tmp_path: Path,
+) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text('[audit]\npath = "audit.jsonl"\n')
+    request = wire.request_bytes(wire.SERVICE, "GET", {})
+    with live.running(config) as server:
+        connections = [connect(server) for _ in range(50)]
+        for connection in connections:
+            connection.sendall(request)
+        # Accepted by then, and most of them not answered yet.
+        while not server.audit.exists() or not server.audit.stat().st_size:
+            time.sleep(0.0005)
+        os.kill(server.pid, signal.SIGTERM)
+        answered = []
+        for connection in connections:
+            with connection, suppress(ConnectionError):
+                answered.append(connection.recv(65536).startswith(b"HTTP/1.1 200"))
+        assert all(answered)
+        assert len(answered) == 50

@@ -25,6 +25,8 @@ AT_ONCE = 64
 """Connections that are accepted before calls have their turn again."""
 EXHAUSTED_PAUSE = 0.5
 """Seconds without accepting while the process or the machine has no descriptor or memory left."""
+LAST_GREETINGS = 1.0
+"""Seconds for handshakes that have begun when no more connections are accepted."""
 GOODBYE = 1.0
 """Seconds in which a client may answer the end of a TLS connection."""
 _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
@@ -77,11 +79,18 @@ class Door:
         finally:
             for listener in sockets:
                 self._shut(listener)
-            tasks = [*self._greetings, *([watching] if watching is not None else [])]
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            if watching is not None:
+                watching.cancel()
+            await self._greeted()
             self._bursts.end()
+
+    async def _greeted(self) -> None:
+        """Let those in who were accepted already: their calls are under way."""
+        if self._greetings:
+            await asyncio.wait(self._greetings, timeout=LAST_GREETINGS)
+        for greeting in self._greetings:
+            greeting.cancel()
+        await asyncio.gather(*self._greetings, return_exceptions=True)
 
     def _shut(self, listener: socket.socket) -> None:
         asyncio.get_running_loop().remove_reader(listener)

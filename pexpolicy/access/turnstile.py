@@ -37,10 +37,9 @@ class Turnstile:
         """Do ``work`` in a thread when it is its turn; raises ``BusyError``."""
         await self._turn(rank)
         try:
+            if self._closed:
+                raise BusyError
             return await asyncio.get_running_loop().run_in_executor(self._threads, work)
-        except RuntimeError:
-            # The threads were closed between this turn and its work.
-            raise BusyError from None
         finally:
             self._free += 1
             self._next()
