@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Iterator
+from contextlib import suppress
 
 import msgspec
 
@@ -76,10 +77,10 @@ def framed(message: Order | Report) -> bytes:
 class Link:
     """The arbiter's end of the socket to one worker."""
 
-    def __init__(self, end: socket.socket) -> None:
+    def __init__(self, end: socket.socket, patience: float = PATIENCE) -> None:
         self._end = end
         self._rest = bytearray()
-        end.settimeout(PATIENCE)
+        end.settimeout(patience)
 
     def fileno(self) -> int:
         """The descriptor, for a selector."""
@@ -105,6 +106,11 @@ class Link:
             content = bytes(self._rest[LENGTH:end])
             del self._rest[:end]
             yield _reports.decode(content)
+
+    def break_off(self) -> None:
+        """Say no more, for half a message may have been said; both ends then hear the end."""
+        with suppress(OSError):
+            self._end.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         """Close the socket."""

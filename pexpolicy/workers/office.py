@@ -58,9 +58,13 @@ class Office:
         self._selector.register(link, selectors.EVENT_READ, lambda: self._hear(worker))
 
     def send(self, worker: int, order: Order) -> None:
-        """Send to a worker; one that takes nothing is replaced when it does not beat either."""
-        with suppress(OSError, KeyError):
-            self._links[worker].send(order)
+        """Send to a worker; one that does not take it is as good as gone, and soon is."""
+        if (link := self._links.get(worker)) is None:
+            return
+        try:
+            link.send(order)
+        except OSError:
+            link.break_off()
 
     def wait(self, seconds: float) -> None:
         """Wait until something comes, and see to it."""

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from tests import wire
 from tests.chaos.load import Call, Connection
 
-CONNECTIONS = 8
-PAUSE = 0.015
+CONNECTIONS = 16
+PAUSE = 0.02
 """Seconds between a reply and the next call on the same connection."""
 LIMIT = 5.0
 """Seconds that Infinity waits."""

@@ -42,7 +42,7 @@ class Numbered:
 """Odd numbers are answered by the one plugin and even ones by the other: a call that asked the one
 of one configuration and the other of the next would get an answer that neither gives.
 """
-PAUSE = 0.02
+PAUSE = 0.05
 """Seconds between two reloads."""
 
 
