@@ -43,7 +43,7 @@ define require_python
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint fix lock bench soak fuzz chaos patterns prove-image clean
+.PHONY: help setup run test lint fix lock bench soak fuzz chaos prove-image clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -102,6 +102,10 @@ INSTALLED = pyproject.toml $(addsuffix /pyproject.toml,$(PLUGINS)) --extra speed
 bench: $(STAMP) ## measure the server beside a bare aiohttp program (Linux, needs wrk)
 	@$(BIN)/python -m bench $(ARGS)
 
+.PHONY: patterns
+patterns: $(STAMP) ## a thousand regular expressions that are known to be slow, against long aliases
+	@$(ISOLATED) $(BIN)/python -m pytest -q -m heavy tests/matching $(ARGS)
+
 soak: $(STAMP) ## two million mixed calls, and the slopes of memory, descriptors, threads, p99
 	@$(BIN)/python -m bench.soak $(ARGS)
 
@@ -111,9 +115,6 @@ fuzz: $(STAMP) ## a million malformed requests, and a million generated decision
 
 chaos: $(STAMP) ## a hundred plugins that misbehave, each in a server under load
 	@$(ISOLATED) $(BIN)/python -m tests.chaos $(ARGS)
-
-patterns: $(STAMP) ## a thousand regular expressions that are known to be slow, against long aliases
-	@$(ISOLATED) $(BIN)/python -m pytest -q -m heavy tests/matching $(ARGS)
 
 prove-image: ## carry out the Dockerfile's steps without Docker, then serve and check health
 	$(require_python)
