@@ -59,7 +59,7 @@ class Clause:
     def _shown(self, values: Sequence[Any]) -> str:
         if not values:
             return "nothing"
-        if self.subject.secret:
+        if self.subject.secret or not self.subject.shown:
             return "a value that is not shown"
         return _listed(values)
 

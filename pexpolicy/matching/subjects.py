@@ -28,7 +28,9 @@ class Subject:
     attribute: str = ""
     """The attribute of the request that it is read from."""
     secret: bool = False
-    """True where the value must not be shown."""
+    """True for a secret, which is neither shown nor passed on."""
+    shown: bool = True
+    """False for a parameter that nobody knows: it may be a secret, so explanations leave it out."""
 
     def is_of(self, request: type[Request]) -> bool:
         """True where requests of this type can have it."""
@@ -104,7 +106,9 @@ def of_wire_name(name: str) -> Subject:
     def read(request: Request) -> Values:
         return tuple(value for value in request.params.getall(name, ()) if value)
 
-    return Subject(f"params.{name}", "text", read, "params", name in _SECRET_NAMES)
+    secret = name in _SECRET_NAMES
+    shown = name in _SHOWN_NAMES or name.startswith(_PREFIXES)
+    return Subject(f"params.{name}", "text", read, "params", secret, shown)
 
 
 def of_peer() -> Subject:
@@ -160,3 +164,5 @@ def _several(name: str) -> Callable[[Request], Values]:
 
 _KNOWN = known_parameters()
 _SECRET_NAMES = frozenset(parameter.wire for parameter in _KNOWN.values() if parameter.secret)
+_SHOWN_NAMES = frozenset(p.wire for p in _KNOWN.values()) - _SECRET_NAMES
+_PREFIXES = tuple(p.wire for p in _KNOWN.values() if named_values(p.read))

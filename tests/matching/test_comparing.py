@@ -78,6 +78,19 @@ def test_a_narrower_condition_is_covered() -> None:
         assert not covers(compiled(inner), compiled(outer)), (outer, inner)
 
 
+def test_one_of_several_values_says_nothing_of_the_others() -> None:
+    one = {"idp_attributes": {"group": "a"}}
+    for outer in [
+        {"idp_attributes": {"group": {"not_equals": "b"}}},
+        {"idp_attributes": {"group": {"equals": "a", "values": "all"}}},
+    ]:
+        assert not covers(compiled(outer), compiled(one))
+        both = [("idp_attribute_group", "a"), ("idp_attribute_group", "b")]
+        assert compiled(one).matches(asked(both))
+        assert not compiled(outer).matches(asked(both))
+    assert contradiction(compiled({"all": [one, {"idp_attributes": {"group": "b"}}]})) is None
+
+
 def test_what_can_never_hold_is_found() -> None:
     never: list[Written] = [
         {"local_alias": {"equals": "a@b", "host": "c"}},

@@ -28,6 +28,7 @@ CALL = ServiceConfigurationRequest(
         vendor="TANDBERG/520",
         remote_address="10.1.2.3",
         third_party_passcode="4321",
+        new="perhaps a secret",
     )
 )
 
@@ -54,6 +55,7 @@ CALL = ServiceConfigurationRequest(
             {"params": {"third_party_passcode": "1111"}},
             "params.third_party_passcode.equals fails on a value that is not shown",
         ),
+        ({"params": {"new": "x"}}, "params.new.equals = 'x' fails on a value that is not shown"),
         (
             {"any": [{"vendor": "x"}, {"protocol": "sip"}]},
             "none of any holds: vendor.equals = 'x' fails on 'TANDBERG/520'; protocol.equals",

@@ -6,6 +6,9 @@ from typing import Any
 
 import pytest
 
+from pexpolicy.building import build_policy
+from pexpolicy.config import ConfigError, from_document
+
 Complaints = Callable[..., list[str]]
 ROOM = {"result": {"name": "X"}}
 
@@ -145,3 +148,19 @@ def test_a_name_that_two_files_use_is_named_with_both(
         (tmp_path / name).write_text(text)
     (said,) = complaints({"files": ["*.toml"]}, tmp_path)
     assert said.startswith("files: b.toml line 1: name: there is a rule called 'x' already in a.t")
+
+
+def test_a_name_that_infinity_does_not_know_is_refused_with_the_rule(tmp_path: Path) -> None:
+    then = "then.result = { name = 'X', ivr_theme_name = 'Nihgt' }"
+    (tmp_path / "floor.toml").write_text(
+        f"\n[[rules]]\nname = 'x'\nendpoint = 'service_configuration'\n{then}\n"
+    )
+    document = {
+        "infinity": {"themes": ["Night"]},
+        "plugins": {"rules": {"settings": {"files": ["floor.toml"]}}},
+    }
+    with pytest.raises(ConfigError) as refused:
+        build_policy(from_document(document, tmp_path / "config.toml", "0" * 16))
+    (said,) = map(str, refused.value.problems)
+    assert 'files."floor.toml line 2".then.result.ivr_theme_name' in said
+    assert "did you mean 'Night'?" in said
