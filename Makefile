@@ -44,7 +44,7 @@ endef
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run test lint fix lock bench soak fuzz chaos-upstreams chaos guards reloads \
-	chaos-access chaos-audit prove-image clean
+	chaos-access chaos-audit patterns prove-image clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -127,6 +127,9 @@ chaos-access: $(STAMP) ## slow clients, renewed certificates and guessed passwor
 
 chaos-audit: $(STAMP) ## kill, fill, delete, rotate and stall: does the audit lose a line?
 	@$(ISOLATED) $(BIN)/python -m tests.chaos.audit $(ARGS)
+
+patterns: $(STAMP) ## a thousand regular expressions that are known to be slow, against long aliases
+	@$(ISOLATED) $(BIN)/python -m pytest -q -m heavy tests/matching $(ARGS)
 
 prove-image: ## carry out the Dockerfile's steps without Docker, then serve and check health
 	$(require_python)
