@@ -436,7 +436,7 @@ def test_a_plugin_that_does_not_get_built_is_not_waited_for_without_end(
 
 
 PARENT = """
-import asyncio, os, sys
+import asyncio, os, signal, sys
 from pathlib import Path
 from importlib.metadata import EntryPoint
 from pexpolicy.discovery import Available
@@ -455,6 +455,8 @@ async def main():
         print(*children(), flush=True)
         await hanging
 
+# A shell that runs the tests in the background has it ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 asyncio.run(main())
 """
 
@@ -477,9 +479,12 @@ def test_workers_end_when_the_server_dies_even_inside_a_busy_loop(
         workers = [int(word) for word in parent.stdout.readline().split()]
         assert len(workers) == 2
         assert all(alive(pid) for pid in workers)
-        parent.send_signal(number)
-        assert gone([parent.pid])
-        assert gone(workers)
+        try:
+            parent.send_signal(number)
+            assert gone([parent.pid])
+            assert gone(workers)
+        finally:
+            parent.kill()
 
 
 async def test_ctrl_c_does_not_reach_a_worker(shelf: Shelf) -> None:
