@@ -130,11 +130,13 @@ def write_table(rows: Iterable[R], model: type[R], delimiter: str = ",") -> str:
     columns = _columns(model)
     written = io.StringIO()
     writer = csv.writer(written, delimiter=delimiter, lineterminator="\n")
+    # Before Python 3.13 the library leaves a carriage return without quotes.
+    quoting = csv.writer(written, delimiter=delimiter, lineterminator="\n", quoting=csv.QUOTE_ALL)
     writer.writerow(columns)
     for row in rows:
         cells = [_cell(getattr(row, field.attribute)) for field in columns.values()]
         _refuse_lossy(row, model, _given(list(columns), [c.strip() for c in cells], columns))
-        writer.writerow(cells)
+        (quoting if any("\r" in cell for cell in cells) else writer).writerow(cells)
     return written.getvalue()
 
 

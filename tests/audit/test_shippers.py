@@ -100,4 +100,4 @@ def test_all_of_them_mean_the_same_file() -> None:
     assert LOGROTATE.read_text().count(f"\n{path} {{\n") == 1
     assert vector()["sources"]["audit"]["include"][0] == path
     assert fluent_bit()["INPUT"]["path"].split(",")[0] == path
-    assert f'path = "{path}"' in (ROOT / "docs" / "operations.md").read_text()
+    assert f'path = "{path}"' in (ROOT / "docs" / "deployment.md").read_text()
