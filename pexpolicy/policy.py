@@ -5,9 +5,10 @@ opened.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -125,7 +126,7 @@ class Policy:
         stuck = [plugin.name for plugin in self.plugins if plugin.threads and plugin.threads.stuck]
         return sorted({*waiting, *stuck})
 
-    async def answer(
+    def answer(
         self,
         name: str,
         params: Params,
@@ -133,14 +134,14 @@ class Policy:
         decision_id: str,
         target: str = "",
         peer: str | None = None,
-    ) -> Answer:
+    ) -> Coroutine[Any, Any, Answer]:
         """Answer one request of the endpoint ``name``; ``alias`` is the one in the path, decoded
         once, ``target`` the path and query as they were written, ``peer`` the address of whoever
         asks.
         """
         request = self.chains[name].endpoint.parse(params, alias)
         request.came_as(target, peer)
-        return await self.answer_request(name, request, decision_id)
+        return self.answer_request(name, request, decision_id)
 
     async def answer_request(self, name: str, request: Request, decision_id: str) -> Answer:
         """Answer a request of the endpoint ``name`` that was parsed already."""

@@ -88,10 +88,11 @@ class Gate:
         connection: Connection | None = getattr(request.protocol, "connection", None)
         if connection is None or (shown := connection.admission) is None or shown.gate is not self:
             return None
-        if self._credentials is not None and not hmac.compare_digest(
-            _authorization(request), shown.authorization
-        ):
-            return None
+        if self._credentials is not None:
+            header = request.headers.get(hdrs.AUTHORIZATION, "")
+            given = header.encode("utf-8", "surrogateescape")
+            if not hmac.compare_digest(given, shown.authorization):
+                return None
         if shown.forwarded is not None and self._forwarding.written(request) != shown.forwarded:
             return None
         return shown.peer
