@@ -127,8 +127,9 @@ def _parsed(content: str) -> dict[str, Any]:
 
     What is built of 100,000 rooms would be strewn over the holes, and pin three times its size.
     """
-    document = tomllib.loads(content)
-    return document if len(content) < LARGE else repacked(document)
+    if len(content) < LARGE:
+        return tomllib.loads(content)
+    return repacked(tomllib.loads(content))
 
 
 def from_document(document: Mapping[str, Any], path: Path, config_hash: str) -> Settings:
