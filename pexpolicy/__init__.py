@@ -1,6 +1,7 @@
 """pexpolicy: a policy server for Pexip Infinity whose decisions come from plugins.
 
-Plugin authors need this module and nothing below it.
+Plugin authors need this module; ``pexpolicy.matching``, ``pexpolicy.subnets`` and
+``pexpolicy.tabular`` are for those who have use for them, and ``pexpolicy.testing`` is for tests.
 """
 
 from __future__ import annotations
