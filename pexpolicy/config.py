@@ -53,6 +53,10 @@ class ConfigError(Exception):
         self.problems = tuple(problems)
 
 
+class OpeningError(ConfigError):
+    """What a plugin needs does not open, such as a database that is down; later it may."""
+
+
 class SettingsError(ValueError):
     """Raised by a plugin that is being built: its settings are of the right types and still wrong.
 
