@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pexpolicy.alias import Alias
 from pexpolicy.chain import Outcome
-from pexpolicy.config import PluginSettings, SettingsError
+from pexpolicy.config import ConfigPath, PluginSettings, SettingsError
 from pexpolicy.contract.refusal import DecisionError
 from pexpolicy.decisions import Continue, Decision, Redirect, Reject
 from pexpolicy.endpoints.directory_information import (
@@ -49,6 +49,7 @@ __all__ = [
     "AutomaticParticipant",
     "Avatar",
     "Conference",
+    "ConfigPath",
     "Continue",
     "Credentials",
     "Decision",
