@@ -8,10 +8,10 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pydantic
-from pydantic import BaseModel, ConfigDict, SecretStr
+from pydantic import BaseModel, BeforeValidator, ConfigDict, SecretStr, ValidationInfo
 
 from pexpolicy.access.credentials import Credential
 from pexpolicy.access.reading import credentials_of, secret_files_of
@@ -73,6 +73,15 @@ class PluginSettings(BaseModel):
     """The base of a plugin's ``Settings``: frozen, strict, and unknown keys are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+def _beside_the_configuration(written: Any, info: ValidationInfo) -> Any:
+    root: Path = (info.context or {}).get("root", Path())
+    return root / written if isinstance(written, str) else written
+
+
+ConfigPath = Annotated[Path, BeforeValidator(_beside_the_configuration)]
+"""A setting of a plugin that names a file, relative to the configuration file."""
 
 
 @dataclass(frozen=True, slots=True)
