@@ -88,6 +88,19 @@ def test_other_addresses_than_loopback_need_a_token(
     assert [problem.key for problem in found] == [("admin", "host")] * problems
 
 
+@pytest.mark.parametrize("wanted", [{}, {"enabled": False}, {"host": "::1"}])
+def test_a_reload_does_not_take_the_token_from_a_listener_that_others_reach(
+    monkeypatch: pytest.MonkeyPatch, wanted: dict[str, Any]
+) -> None:
+    monkeypatch.setenv(TOKEN, "a token")
+    token = {"token_env": TOKEN}
+    started = toys.settings(admin={"host": "0.0.0.0", **token}).admin  # noqa: S104 - with a token
+    (problem,) = surroundings(toys.settings(admin=wanted), None, started)
+    assert problem.key == ("admin", "host")
+    assert "0.0.0.0 can be reached" in problem.text
+    assert surroundings(toys.settings(admin={**wanted, **token}), None, started) == []
+
+
 def test_a_token_has_one_place() -> None:
     with pytest.raises(ValueError, match="name one place of the token"):
         AdminTable(token_env="A", token_file="b")

@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from pexpolicy.reload.asking import ask_for_reload
+from pexpolicy.reload.fixed import FIXED, needing_restart
 from pexpolicy.reload.verdict import Verdict
-from tests import live, wire
+from tests import live, toys, wire
 
 ROOM = f"{wire.SERVICE}?local_alias=room"
 PATIENCE = 30.0
@@ -114,6 +115,13 @@ def test_what_needs_a_restart_is_said_and_the_rest_counts(
     assert verdict.done
     assert verdict.notes == ("server.port: the change needs a restart",)
     assert served(server) == "second"
+
+
+def test_each_key_that_needs_a_restart_is_said_once() -> None:
+    assert len(set(FIXED)) == len(FIXED)
+    limits = {"connections": 5, "connections_per_peer": 5}
+    (note,) = needing_restart(toys.settings(), toys.settings(limits=limits))
+    assert note == "limits: the change needs a restart"
 
 
 def test_without_a_server_the_command_says_so(tmp_path: Path) -> None:

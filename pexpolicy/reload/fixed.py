@@ -19,8 +19,6 @@ FIXED: tuple[tuple[str, ...], ...] = (
     ("admin", "port"),
     ("tracing",),
     ("audit",),
-    ("tls",),
-    ("limits",),
 )
 """Keys and tables of the configuration that are read at the start only."""
 
