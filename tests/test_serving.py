@@ -47,9 +47,9 @@ def test_a_server_with_credentials_and_a_base_path(tmp_path: Path) -> None:
 
 
 @contextmanager
-def started(config: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
+def started(config: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
     """A server whose output is read here, and its port."""
-    command = (sys.executable, "-m", "pexpolicy", "serve", "-c", str(config))
+    command = (sys.executable, "-m", "pexpolicy", "serve", "-c", str(config), *arguments)
     ports = ("--port", "0", "--admin-port", "0")
     with subprocess.Popen(
         (*command, *ports), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
