@@ -34,7 +34,9 @@ from pexpolicy.selfreport import report_of
 
 def main() -> int:
     """Build the plugin, and serve until the server says otherwise or is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Both may be sent to all processes of a server, and mean the one that started this.
+    for number in (signal.SIGINT, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
     # A core dump would hold PINs.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     connection, lifeline = (int(number) for number in sys.argv[1:])

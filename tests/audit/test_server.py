@@ -93,7 +93,7 @@ def test_the_configuration_for_logrotate_that_is_shipped_loses_nothing(tmp_path:
     shipped = (live.ROOT / "deploy" / "logrotate.conf").read_text()
     with server(tmp_path, "") as running:
         here = shipped.replace("/var/log/pexpolicy/", f"{tmp_path}/").replace(
-            "systemctl kill --signal=SIGUSR1 --kill-whom=all pexpolicy.service",
+            "systemctl kill --signal=SIGUSR1 --kill-whom=main pexpolicy.service",
             f"kill -USR1 {running.pid}",
         )
         assert here.count(str(tmp_path)) == 1
