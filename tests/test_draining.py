@@ -55,8 +55,10 @@ def test_a_server_that_drains_answers_and_asks_to_be_left_alone(
         reply = server.ask(f"{wire.SERVICE}?local_alias=a", headers=keep)
         assert reply.result["name"] == "answered"
         assert reply.headers["connection"] == "close"
+        for target in ("/readyz", "/elsewhere"):
+            assert server.ask(target, headers=keep).headers["connection"] == "close"
         assert comes_true(lambda: ended(server.pid) or not accepts(server.port))
-    assert len(server.lines()) == 1
+    assert [line["event"] for line in server.lines()].count("decision") == 1
 
 
 def accepts(port: int) -> bool:
