@@ -180,7 +180,7 @@ class Service:
             return self._health(path)
         if path in self._with_alias and request.method not in READABLE:
             return self._not_allowed(request)
-        self._refused("unknown path", 404, request, path=path[:200])
+        self._refused("unknown path", 404, request, path=path)
         return WholeResponse(404, "", b"")
 
     def _health(self, path: str) -> WholeResponse:
