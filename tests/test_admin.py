@@ -185,6 +185,18 @@ async def test_the_status_says_what_runs_and_who_called(tmp_path: Path) -> None:
     assert 0 <= called["age"] < 60
 
 
+async def test_the_status_says_why_a_node_is_kept_out(tmp_path: Path) -> None:
+    made = toys.policy({}, access={"networks": ["10.44.0.0/16"]})
+    async with watched(made, tmp_path) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.server.port)
+        assert await reader.read() == b""
+        writer.close()
+        told = await server.status()
+    assert told["refused"] == {"network not allowed": 1}
+    (kept_out,) = told["nodes"]
+    assert (kept_out["node"], kept_out["refused_because"]) == ("127.0.0.1", "network not allowed")
+
+
 async def test_no_page_holds_a_secret_or_a_name_of_somebody(tmp_path: Path) -> None:
     made = toys.policy({"toy": toys.plugin(service_configuration=toys.always(ROOM))})
     query = canaries.query("service_configuration")
