@@ -1,15 +1,18 @@
 """pexpolicy: a policy server for Pexip Infinity whose decisions come from plugins.
 
-Plugin authors need this module and nothing below it.
+Plugin authors need this module; ``pexpolicy.matching``, ``pexpolicy.subnets`` and
+``pexpolicy.tabular`` are for those who have use for them, and ``pexpolicy.testing`` is for tests.
 """
 
 from __future__ import annotations
 
 from pexpolicy.alias import Alias
+from pexpolicy.breaker import Breaker
 from pexpolicy.chain import Outcome
-from pexpolicy.config import PluginSettings, SettingsError
-from pexpolicy.contract.refusal import DecisionError
+from pexpolicy.config import ConfigPath, PluginSettings, SettingsError
+from pexpolicy.contract.refusal import DecisionError, did_you_mean
 from pexpolicy.decisions import Continue, Decision, Redirect, Reject
+from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.directory_information import (
     Directory,
     DirectoryEntry,
@@ -37,18 +40,26 @@ from pexpolicy.endpoints.service_types import (
 )
 from pexpolicy.hooks import hookimpl
 from pexpolicy.parameters import Params, Request
-from pexpolicy.problems import Advice, Problem
+from pexpolicy.problems import Advice, Key, Problem
+from pexpolicy.sources import UnreadableError, read_secret
+from pexpolicy.tables import BreakerTable, EndpointName
+from pexpolicy.tables.base import MAX_BUDGET
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "ENDPOINTS",
+    "MAX_BUDGET",
     "SERVICE_TYPES",
     "Advice",
     "Alias",
     "AudioMix",
     "AutomaticParticipant",
     "Avatar",
+    "Breaker",
+    "BreakerTable",
     "Conference",
+    "ConfigPath",
     "Continue",
     "Credentials",
     "Decision",
@@ -56,7 +67,9 @@ __all__ = [
     "Directory",
     "DirectoryEntry",
     "DirectoryInformationRequest",
+    "EndpointName",
     "Gateway",
+    "Key",
     "Lecture",
     "MediaLocation",
     "MediaLocationRequest",
@@ -78,6 +91,9 @@ __all__ = [
     "SettingsError",
     "TestCall",
     "Transfer",
+    "UnreadableError",
     "VirtualReception",
+    "did_you_mean",
     "hookimpl",
+    "read_secret",
 ]

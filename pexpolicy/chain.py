@@ -192,7 +192,13 @@ class _Walk:
                 if now - began > limit:
                     self.fail(link, TIMED_OUT, self.late())
                 else:
-                    self._note(link, DECIDED if answer is not None else ABSTAINED, now)
+                    outcome = ABSTAINED if answer is None else DECIDED
+                    ms = int((now - began) * 1e6) / 1000
+                    self.steps.append(Step(link.plugin, outcome, ms))
+                    self.began = now
+                    self.at += 1
+                    if link.breaker is not None:
+                        link.breaker.succeeded()
                     if answer is not None:
                         self.decision, self.decided_by = answer, link.plugin
             if self.decision is not None:
@@ -209,18 +215,6 @@ class _Walk:
         if self.chain.names is not None:
             self.chain.names.check(decision)
         return decision
-
-    def _note(self, link: Link, outcome: str, now: float, detail: str = "") -> None:
-        """Book a step that ends now; the next one begins."""
-        ms = int((now - self.began) * 1e6) / 1000
-        self.steps.append(Step(link.plugin, outcome, ms, detail))
-        self.began = now
-        self.at += 1
-        if link.breaker is not None and outcome != SKIPPED:
-            if outcome in (DECIDED, ABSTAINED):
-                link.breaker.succeeded()
-            else:
-                link.breaker.failed(now)
 
     def _fault(self, link: Link, error: BaseException) -> None:
         if isinstance(error, DecisionError):
@@ -240,8 +234,14 @@ class _Walk:
                 )
 
     def fail(self, link: Link, outcome: str, detail: str) -> None:
-        """Book a failed step; its ``on_error`` says whether the next plugin is asked."""
-        self._note(link, outcome, self.chain.clock(), detail)
+        """Book a failed step, which ends now; its ``on_error`` says whether the next is asked."""
+        now = self.chain.clock()
+        ms = int((now - self.began) * 1e6) / 1000
+        self.steps.append(Step(link.plugin, outcome, ms, detail))
+        self.began = now
+        self.at += 1
+        if link.breaker is not None and outcome != SKIPPED:
+            link.breaker.failed(now)
         if link.on_error == "reject":
             self._refuse(link, f"{link.plugin} {_SAID[outcome]}")
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 from importlib import import_module
+from types import ModuleType
 from typing import cast
 
 import click
@@ -41,7 +43,18 @@ class Commands(click.Group):
         module, _, attribute = COMMANDS.get(cmd_name, "").partition(":")
         if not module:
             return None
-        return cast("click.Command", getattr(import_module(module), attribute))
+        return cast("click.Command", getattr(_imported(module), attribute))
+
+
+def _imported(name: str) -> ModuleType:
+    """A module, with the collector at rest: nothing that is imported is garbage."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        return import_module(name)
+    finally:
+        if collecting:
+            gc.enable()
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})

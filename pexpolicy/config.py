@@ -8,10 +8,10 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pydantic
-from pydantic import BaseModel, ConfigDict, SecretStr
+from pydantic import BaseModel, BeforeValidator, ConfigDict, SecretStr, ValidationInfo
 
 from pexpolicy.access.credentials import Credential
 from pexpolicy.access.reading import credentials_of, secret_files_of
@@ -53,6 +53,10 @@ class ConfigError(Exception):
         self.problems = tuple(problems)
 
 
+class OpeningError(ConfigError):
+    """What a plugin needs does not open, such as a database that is down; later it may."""
+
+
 class SettingsError(ValueError):
     """Raised by a plugin that is being built: its settings are of the right types and still wrong.
 
@@ -69,6 +73,15 @@ class PluginSettings(BaseModel):
     """The base of a plugin's ``Settings``: frozen, strict, and unknown keys are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+def _beside_the_configuration(written: Any, info: ValidationInfo) -> Any:
+    root: Path = (info.context or {}).get("root", Path())
+    return root / written if isinstance(written, str) else written
+
+
+ConfigPath = Annotated[Path, BeforeValidator(_beside_the_configuration)]
+"""A setting of a plugin that names a file, relative to the configuration file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,8 +140,9 @@ def _parsed(content: str) -> dict[str, Any]:
 
     What is built of 100,000 rooms would be strewn over the holes, and pin three times its size.
     """
-    document = tomllib.loads(content)
-    return document if len(content) < LARGE else repacked(document)
+    if len(content) < LARGE:
+        return tomllib.loads(content)
+    return repacked(tomllib.loads(content))
 
 
 def from_document(document: Mapping[str, Any], path: Path, config_hash: str) -> Settings:

@@ -122,7 +122,8 @@ def lifespan() -> AbstractAsyncContextManager[None]:  # type: ignore[empty-body]
     """Open what the plugin needs: files, sockets, pools.
 
     An ``@asynccontextmanager`` method. Entered before the policy answers its first call and left
-    after its last one. The place for everything that does I/O; building the class does none.
+    after its last one. The place for everything that does I/O; building the class does none, but
+    for reading the files that ``watched`` names.
     """
 
 

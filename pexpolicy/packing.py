@@ -2,44 +2,50 @@
 
 from __future__ import annotations
 
-import io
 import itertools
 import pickle
-from collections.abc import Callable
 from typing import Any
 
 Table = dict[str, Any]
+Packed = list[bytes] | dict[str, "bytes | Packed"]
+"""A table in pieces, or key by key."""
 AT_ONCE = 500
 """Entries of a table that are copied in one piece."""
 
 
 def repacked(document: Table) -> Table:
-    """A copy that shares nothing with a document, and in which equal keys are one.
+    """A copy that shares nothing with a document.
 
-    It is made piece by piece: other threads, which answer calls, need not wait for the whole.
+    Where nobody else holds the document, it is gone before the copy is made: then that lies close
+    together, and not between holes. It is made piece by piece, so that other threads, which answer
+    calls, need not wait for the whole. Each piece is packed for itself: what all of them remembered
+    would be let go at the end, and leave a hole everywhere.
     """
-    stream = io.BytesIO()
-    # What both have seen they remember: a key that comes again is one number on the way.
-    write, read = pickle.Pickler(stream, pickle.HIGHEST_PROTOCOL), pickle.Unpickler(stream)  # noqa: S301 - it is our own
-
-    def copy(value: Any) -> Any:
-        stream.seek(0)
-        stream.truncate()
-        write.dump(value)
-        stream.seek(0)
-        return read.load()
-
-    return _copied(document, copy)
+    packed = _packed(document)
+    del document
+    return _unpacked(packed)
 
 
-def _copied(table: Table, copy: Callable[[Any], Any]) -> Table:
+def _packed(table: Table) -> Packed:
     if len(table) <= AT_ONCE:
         return {
-            copy(key): _copied(value, copy) if isinstance(value, dict) else copy(value)
+            key: _packed(value) if isinstance(value, dict) else pickle.dumps(value)
             for key, value in table.items()
         }
-    copied: Table = {}
     entries = iter(table.items())
-    while some := dict(itertools.islice(entries, AT_ONCE)):
-        copied |= copy(some)
-    return copied
+    pieces: list[bytes] = []
+    while piece := dict(itertools.islice(entries, AT_ONCE)):
+        pieces.append(pickle.dumps(piece))
+    return pieces
+
+
+def _unpacked(packed: Packed) -> Table:
+    if isinstance(packed, dict):
+        return {
+            key: pickle.loads(part) if isinstance(part, bytes) else _unpacked(part)  # noqa: S301 - packed above
+            for key, part in packed.items()
+        }
+    table: Table = {}
+    for piece in packed:
+        table |= pickle.loads(piece)  # noqa: S301 - packed above
+    return table

@@ -14,7 +14,7 @@ import msgspec
 
 from pexpolicy.aftermath import Aftermath, ShadowAudit
 from pexpolicy.chain import DEFAULT, Chain, Log, Outcome
-from pexpolicy.config import ConfigError, Settings
+from pexpolicy.config import OpeningError, Settings
 from pexpolicy.endpoints.base import Reply
 from pexpolicy.faults import blame
 from pexpolicy.lanes import Lanes
@@ -66,8 +66,8 @@ class Policy:
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[Policy]:
-        """Open what the plugins need, and close it again; raises ``ConfigError`` for what does not
-        open.
+        """Open what the plugins need, and close it again; raises ``OpeningError`` for what does
+        not open.
         """
         async with AsyncExitStack() as stack:
             lanes = Lanes(asyncio.get_running_loop())
@@ -83,7 +83,7 @@ class Policy:
                     text = f"{plugin.available}: its lifespan failed: {blame(error).summary}"
                     problems.append(Problem(("plugins", plugin.name), text))
             if problems:
-                raise ConfigError(self.settings.path, problems)
+                raise OpeningError(self.settings.path, problems)
             if self._log is not None:
                 stack.enter_context(Watchdog(lanes, self._log))
             if self._aftermath is not None:

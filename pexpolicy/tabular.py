@@ -12,12 +12,13 @@ import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Generic, TypeVar, get_args, get_origin
+from typing import Any, Generic, TypeVar, get_args, get_origin
 
 import pydantic
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationInfo
+from pydantic import BaseModel, ConfigDict
 from pydantic.fields import FieldInfo
 
+from pexpolicy.config import ConfigPath
 from pexpolicy.contract.refusal import brief, did_you_mean
 from pexpolicy.problems import Key, Problem, problems_of
 
@@ -31,13 +32,7 @@ class TableRow(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-def _beside_the_configuration(written: Any, info: ValidationInfo) -> Any:
-    if not isinstance(written, str):
-        return written
-    return (info.context or {}).get("root", Path()) / written
-
-
-TableFile = Annotated[Path, BeforeValidator(_beside_the_configuration)]
+TableFile = ConfigPath
 """A setting that names a file, relative to the configuration file."""
 R = TypeVar("R", bound=BaseModel)
 

@@ -33,6 +33,7 @@ def test_the_port_is_that_of_the_image() -> None:
 
 def test_the_container_may_do_little() -> None:
     assert service()["read_only"] is True
+    assert service()["tmpfs"] == ["/tmp"]  # noqa: S108 - the only place that can be written to
     assert service()["cap_drop"] == ["ALL"]
     assert "no-new-privileges:true" in service()["security_opt"]
 

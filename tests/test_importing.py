@@ -280,3 +280,57 @@ def test_domains_are_added_beside_those_that_are_there(tmp_path: Path) -> None:
     assert config.read_text() == (ROOT / "config.toml").read_text().replace(
         '"@trusted.net"]', '"@trusted.net", "@new.example"]'
     )
+
+
+def test_two_spellings_of_an_alias_are_one_room(source: Path, tmp_path: Path) -> None:
+    source.write_text(
+        "rooms = {'sip:Board@example.com': {'name': 'Board'}, 'board@example.com':"
+        " {'name': 'Board', 'service_type': None}}"
+    )
+    found = find_rooms(source)
+    assert found.remarks == ["board@example.com: is sip:Board@example.com in another spelling"]
+    config = tmp_path / "config.toml"
+    assert str(merge_rooms(config, found.values)) == "1 added"
+    assert run("check", "--config", config).exit_code == 0
+
+
+def test_two_rooms_of_one_alias_are_refused(source: Path) -> None:
+    source.write_text("rooms = {'a@example.com': {'name': 'A'}, 'A@example.com': {'name': 'B'}}")
+    with pytest.raises(NotImportedError, match="are one alias, and lead to two rooms"):
+        find_rooms(source)
+
+
+def test_rooms_in_one_line_are_not_touched(tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    written = "[plugins.rooms.settings]\nrooms = { x = { name = 'X' } }\n"
+    config.write_text(written)
+    with pytest.raises(NotImportedError, match="write each below a line"):
+        merge_rooms(config, {"y": {"name": "Y"}})
+    assert config.read_text() == written
+
+
+def test_who_may_read_the_file_stays_the_same(tmp_path: Path) -> None:
+    config, link = tmp_path / "secret.toml", tmp_path / "config.toml"
+    config.write_text('[plugins.domains.settings]\nallowed = ["@example.com"]\n')
+    config.chmod(0o640)
+    link.symlink_to(config)
+    merge_domains(link, ["@new.example"])
+    assert link.is_symlink()
+    assert "@new.example" in config.read_text()
+    assert config.stat().st_mode & 0o777 == 0o640
+    assert sorted(tmp_path.iterdir()) == [link, config]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("[[rules]]\nendpoint = 'media_location'\nthen = 'continue'\n", "a table cannot hold"),
+        ("[[rules]]\nname = 5\nthen = 'continue'\n", "what is no rule cannot be exported: name: "),
+        ("[[rules]]\nname = ' x'\nthen = 'continue'\n", "a table cannot hold"),
+    ],
+)
+def test_what_cannot_be_exported_says_why(file: Path, text: str, says: str) -> None:
+    file.write_text(text)
+    said = run("export", "rules", file)
+    assert said.exit_code == 65
+    assert said.stderr.startswith(says)

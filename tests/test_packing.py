@@ -30,9 +30,9 @@ def test_a_copy_is_equal_and_shares_nothing(document: dict[str, Any]) -> None:
     assert not containers(copy) & containers(document)
 
 
-def test_equal_keys_of_many_tables_are_one() -> None:
+def test_the_tables_of_a_piece_share_their_keys() -> None:
     rooms = {str(place): {"service_tag": str(place)} for place in range(3 * AT_ONCE)}
     copy = repacked({"plugins": {"rooms": rooms}})
     assert copy == {"plugins": {"rooms": rooms}}
     tables = copy["plugins"]["rooms"].values()
-    assert len({id(name) for table in tables for name in table}) == 1
+    assert len({id(name) for table in tables for name in table}) <= 3

@@ -1,5 +1,6 @@
 """A configuration that changes while a server answers."""
 
+import errno
 import json
 import os
 import signal
@@ -13,10 +14,11 @@ from pathlib import Path
 
 import pytest
 
+from pexpolicy.reload import control
 from pexpolicy.reload.asking import ask_for_reload
-from pexpolicy.reload.fixed import FIXED, needing_restart
+from pexpolicy.reload.fixed import FIXED
 from pexpolicy.reload.verdict import Verdict
-from tests import live, toys, wire
+from tests import live, wire
 
 ROOM = f"{wire.SERVICE}?local_alias=room"
 PATIENCE = 30.0
@@ -117,11 +119,8 @@ def test_what_needs_a_restart_is_said_and_the_rest_counts(
     assert served(server) == "second"
 
 
-def test_each_key_that_needs_a_restart_is_said_once() -> None:
+def test_each_key_that_needs_a_restart_is_named_once() -> None:
     assert len(set(FIXED)) == len(FIXED)
-    limits = {"connections": 5, "connections_per_peer": 5}
-    (note,) = needing_restart(toys.settings(), toys.settings(limits=limits))
-    assert note == "limits: the change needs a restart"
 
 
 def test_without_a_server_the_command_says_so(tmp_path: Path) -> None:
@@ -147,6 +146,21 @@ def test_a_socket_that_a_killed_server_left_is_cleared_away(
             os.kill(server.pid, signal.SIGKILL)
             assert comes_true(lambda: ask_for_reload(config) == [])
         assert not list(folder.iterdir())
+
+
+def test_where_nothing_can_be_written_a_server_has_no_socket(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nowhere() -> str:
+        raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found")
+
+    monkeypatch.setattr(tempfile, "gettempdir", nowhere)
+    monkeypatch.setattr(control, "SERVICE_FOLDER", tmp_path / "missing")
+    for variable in ("RUNTIME_DIRECTORY", "XDG_RUNTIME_DIR"):
+        monkeypatch.delenv(variable, raising=False)
+    config = tmp_path / "config.toml"
+    assert control.bind(config) is None
+    assert control.sockets_of(config) == []
 
 
 def in_place(config: Path, text: str) -> None:

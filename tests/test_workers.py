@@ -133,14 +133,28 @@ class Unopened:
 """
 
 
-def test_workers_that_cannot_serve_end_the_server_with_the_reason(tmp_path: Path) -> None:
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_plugin_that_does_not_open_ends_the_server_with_the_reason_and_a_code_to_try_again(
+    tmp_path: Path, workers: str
+) -> None:
     (tmp_path / "plugins").mkdir()
     (tmp_path / "plugins" / "unopened.py").write_text(UNOPENED)
     config = tmp_path / "config.toml"
-    config.write_text('plugin_dirs = ["plugins"]\n[server]\nport = 0\n[plugins.unopened]\n')
-    arguments = (sys.executable, "-m", "pexpolicy", "serve", "--workers", "2", "-c", str(config))
+    config.write_text(
+        'plugin_dirs = ["plugins"]\n[server]\nport = 0\n[admin]\nport = 0\n[plugins.unopened]\n'
+    )
+    arguments = (
+        sys.executable,
+        "-m",
+        "pexpolicy",
+        "serve",
+        "--workers",
+        workers,
+        "-c",
+        str(config),
+    )
     said = subprocess.run(arguments, capture_output=True, text=True, timeout=30, check=False)
-    assert said.returncode == 78, said.stderr
+    assert said.returncode == os.EX_TEMPFAIL == 75, said.stderr
     assert "plugins.unopened" in said.stderr
     assert "nothing is there" in said.stderr
 

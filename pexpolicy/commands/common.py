@@ -11,7 +11,7 @@ from typing import Any, NoReturn, TypeVar
 import click
 
 from pexpolicy.building import policy_from
-from pexpolicy.config import ConfigError, Settings
+from pexpolicy.config import ConfigError, OpeningError, Settings
 from pexpolicy.faults import blame
 from pexpolicy.hidden import hide
 from pexpolicy.logs import console_log
@@ -23,6 +23,8 @@ T = TypeVar("T")
 
 EX_CONFIG = 78
 """Exit code of a configuration that cannot be used (sysexits.h)."""
+EX_TEMPFAIL = 75
+"""Exit code where a plugin does not open what it needs: try again (sysexits.h)."""
 
 config_option = click.option(
     "--config",
@@ -46,12 +48,12 @@ def built(path: Path, also: Callable[[Settings], list[Problem]] = lambda _: []) 
 
 
 def fail(error: ConfigError) -> NoReturn:
-    """Print every error, and exit with 78."""
+    """Print every error, and exit with 78; with 75 where that is worth another attempt."""
     count = len(error.problems)
     click.secho(f"{error.path}: {count} error{'s' if count > 1 else ''}", fg="red", err=True)
     for problem in error.problems:
         click.echo(f"  {problem}", err=True)
-    sys.exit(EX_CONFIG)
+    sys.exit(EX_TEMPFAIL if isinstance(error, OpeningError) else EX_CONFIG)
 
 
 def advise(policy: Policy) -> None:

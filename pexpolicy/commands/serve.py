@@ -18,7 +18,7 @@ from pexpolicy.admin import listener
 from pexpolicy.admin.listener import Operators
 from pexpolicy.building import policy_from
 from pexpolicy.commands.common import advise, built, config_option, fail, run
-from pexpolicy.config import ConfigError
+from pexpolicy.config import ConfigError, OpeningError
 from pexpolicy.exposure import surroundings as exposed
 from pexpolicy.listeners import bound
 from pexpolicy.logs import console_log
@@ -119,8 +119,9 @@ def serve_by_workers(
     """Serve by several processes, until a signal ends them."""
     from pexpolicy.workers.arbiter import Plan, run_workers  # noqa: PLC0415 - for those who ask for it
 
-    problems = run_workers(
+    refused = run_workers(
         Plan(config, config.read_bytes(), read_at, count, listeners, build, say, operators)
     )
-    if problems:
-        raise ConfigError(config, [Problem((), text) for text in problems])
+    if refused is not None:
+        kind = OpeningError if refused.temporary else ConfigError
+        raise kind(config, [Problem((), text) for text in refused.problems])

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import stat
 import tomllib
 from collections.abc import Mapping, MutableMapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -41,20 +43,36 @@ class Changes:
 def read_document(path: Path) -> tomlkit.TOMLDocument:
     """The file with its comments, or an empty one; raises ``NotImportedError``."""
     try:
-        return tomlkit.parse(path.read_text("utf-8")) if path.exists() else tomlkit.document()
+        return tomlkit.parse(path.read_text("utf-8-sig")) if path.exists() else tomlkit.document()
     except (OSError, UnicodeDecodeError, TOMLKitError) as error:
         raise NotImportedError(f"{path} cannot be read: {error}") from None
 
 
 def write_document(path: Path, text: str) -> None:
-    """Replace the file in one step; raises ``NotImportedError``, and then the file is as it was."""
+    """Replace the file in one step, with the rights that it has; a symbolic link stays one.
+
+    Raises ``NotImportedError``, and then the file is as it was.
+    """
     try:
         tomllib.loads(text)
-        beside = path.with_name(f".{path.name}.new")
+        place = path.resolve()
+        beside = place.with_name(f".{place.name}.new")
+        beside.unlink(missing_ok=True)
+        if place.exists():
+            beside.touch(0o600, exist_ok=False)
+            _share_rights(place, beside)
         beside.write_text(text, "utf-8")
-        os.replace(beside, path)  # noqa: PTH105 - it replaces on each system
+        os.replace(beside, place)  # noqa: PTH105 - it replaces on each system
     except (OSError, tomllib.TOMLDecodeError) as error:
         raise NotImportedError(f"{path} cannot be written: {error}") from None
+
+
+def _share_rights(old: Path, new: Path) -> None:
+    """Let those read the new file who may read the old one, and nobody else: it may hold PINs."""
+    seen = old.stat()
+    with suppress(PermissionError):
+        os.chown(new, seen.st_uid, seen.st_gid)
+    new.chmod(stat.S_IMODE(seen.st_mode))
 
 
 def update(old: MutableMapping[str, Any], new: Mapping[str, Any]) -> None:

@@ -43,7 +43,7 @@ def find_rooms(path: Path, name: str = "") -> Found:
     """The dictionary of rooms by alias; raises ``NotImportedError``."""
     source = _chosen(path, name, _are_rooms, "rooms: a dictionary of dictionaries with a name each")
     remarks: list[str] = []
-    rooms = {alias: _room(alias, fields, remarks) for alias, fields in source.value.items()}
+    rooms = _rooms(source.value, remarks)
     return Found(source, rooms, remarks)
 
 
@@ -86,10 +86,24 @@ def _are_domains(value: Any) -> bool:
     )
 
 
+def _rooms(written: Mapping[str, Any], remarks: list[str]) -> dict[str, dict[str, Any]]:
+    """Each room once, under the first spelling of its alias."""
+    rooms: dict[str, dict[str, Any]] = {}
+    spelled: dict[Alias, str] = {}
+    for alias, fields in written.items():
+        room = _room(alias, fields, remarks)
+        first = spelled.setdefault(Alias(alias), alias)
+        if rooms.setdefault(first, room) != room:
+            raise NotImportedError(f"{first} and {alias} are one alias, and lead to two rooms")
+        if first != alias:
+            remarks.append(f"{alias}: is {first} in another spelling")
+    return rooms
+
+
 def _room(alias: str, fields: Mapping[str, Any], remarks: list[str]) -> dict[str, Any]:
     """The fields that Infinity knows, each in the type that it wants."""
-    kind = fields.get("service_type", "conference")
-    service = SERVICE_TYPES.get(kind)
+    kind = fields.get("service_type") or "conference"
+    service = SERVICE_TYPES.get(kind) if isinstance(kind, str) else None
     if service is None:
         raise NotImportedError(f"{alias}: {kind!r} is none of {', '.join(SERVICE_TYPES)}")
     room: dict[str, Any] = {"name": fields["name"]}
@@ -120,7 +134,7 @@ def _corrected(hint: Any, value: Any) -> Any:
         return str(value) if "str" in str(hint) and isinstance(value, int) else value
     if "bool" in str(hint) and value.lower() in _WORDS:
         return _WORDS[value.lower()]
-    if "int" in str(hint) and value.isdigit():
+    if "int" in str(hint) and value.isascii() and value.isdigit():
         return int(value)
     return value or None
 
@@ -154,7 +168,12 @@ def merge_rooms(path: Path, rooms: Mapping[str, Mapping[str, Any]]) -> Changes:
 
 def _verify(path: Path, text: str, rooms: Mapping[str, Mapping[str, Any]]) -> None:
     """What is to be written says what was meant; raises ``NotImportedError``."""
-    written = {Alias(key): room for key, room in _table(tomllib.loads(text), ROOMS).items()}
+    try:
+        tables = _table(tomllib.loads(text), ROOMS)
+    except tomllib.TOMLDecodeError:
+        msg = f"{path}: the rooms stand in one line: write each below a line [{ROOMS}.ALIAS]"
+        raise NotImportedError(msg) from None
+    written = {Alias(key): room for key, room in tables.items()}
     for alias, fields in rooms.items():
         if written.get(Alias(alias)) != fields:
             raise NotImportedError(f"{path}: {alias} cannot be updated where it stands: delete it")

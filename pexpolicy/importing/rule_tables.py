@@ -65,18 +65,28 @@ def read_csv(path: Path) -> tuple[list[Rule], list[Row[RuleRow]]]:
 
 
 def to_csv(rules: Iterable[Mapping[str, Any]]) -> str:
-    """Rules as the text of a CSV file, which ``read_csv`` reads back."""
-    rows = (
-        RuleRow(
-            name=rule["name"],
-            endpoint=rule["endpoint"],
-            enabled=rule.get("enabled", True),
-            when="\n".join(dotted_lines(rule.get("when", {}))),
-            then="\n".join(dotted_lines(rule["then"])),
-        )
-        for rule in map(normal, rules)
+    """Rules as the text of a CSV file, which ``read_csv`` reads back.
+
+    Raises ``NotImportedError`` for what is no rule, and for one that no CSV file can hold.
+    """
+    try:
+        return write_table(map(_row, rules), RuleRow)
+    except pydantic.ValidationError as error:
+        told = "; ".join(map(str, problems_of(error, RuleRow)))
+        raise NotImportedError(f"what is no rule cannot be exported: {told}") from None
+    except ValueError as error:
+        raise NotImportedError(str(error)) from None
+
+
+def _row(written: Mapping[str, Any]) -> RuleRow:
+    rule = normal(written)
+    return RuleRow(
+        name=rule.get("name", ""),
+        endpoint=rule["endpoint"],
+        enabled=rule.get("enabled", True),
+        when="\n".join(dotted_lines(rule.get("when", {}))),
+        then="\n".join(dotted_lines(rule["then"])),
     )
-    return write_table(rows, RuleRow)
 
 
 def normal(rule: Mapping[str, Any]) -> Rule:

@@ -34,8 +34,8 @@ from pexpolicy.selfreport import report_of
 
 def main() -> int:
     """Build the plugin, and serve until the server says otherwise or is gone."""
-    # Both may be sent to all processes of a server, and mean the one that started this.
-    for number in (signal.SIGINT, signal.SIGUSR1):
+    # What a terminal or a service sends to the whole group is for the server.
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
     # A core dump would hold PINs.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

@@ -130,14 +130,15 @@ def _inside(network: str, other: str) -> bool:
 
 
 def contradiction(
-    condition: Condition, request: type[Request] | None = None, today: date | None = None
+    condition: Condition, request: type[Request] | None = None, now: float | None = None
 ) -> str | None:
     """Why no request can match, as far as that is known, or ``None``.
 
-    ``request`` is the type of the requests that come; ``today`` tells what is over.
+    ``request`` is the type of the requests that come; ``now``, in seconds since 1970, tells what is
+    over.
     """
     if isinstance(condition, AnyOf):
-        reasons = [contradiction(part, request, today) for part in condition.parts]
+        reasons = [contradiction(part, request, now) for part in condition.parts]
         return "; ".join(r for r in reasons if r) if all(reasons) else None
     clauses = list(required(condition))
     for clause in clauses:
@@ -146,19 +147,19 @@ def contradiction(
     for one, other in combinations(clauses, 2):
         if _impossible(one, other) or _impossible(other, one):
             return f"{one} and {other} never hold together"
-    wrong = (_part_fails(part, clauses, request, today) for part in _parts(condition))
+    wrong = (_part_fails(part, clauses, request, now) for part in _parts(condition))
     return next((reason for reason in wrong if reason is not None), None)
 
 
 def _part_fails(
-    part: Condition, clauses: list[Clause], request: type[Request] | None, today: date | None
+    part: Condition, clauses: list[Clause], request: type[Request] | None, now: float | None
 ) -> str | None:
     """Why one part can never hold beside the clauses that are demanded."""
     match part:
-        case At() if today is not None and _is_over(part, today):
+        case At() if now is not None and _is_over(part, now):
             return "its last day is over"
         case AnyOf():
-            return contradiction(part, request, today)
+            return contradiction(part, request, now)
         case NoneOf(parts) if clauses and any(covers(p, All(tuple(clauses))) for p in parts):
             return "what none of them may be is demanded elsewhere"
         case _:
@@ -194,10 +195,10 @@ def _parts(condition: Condition) -> Iterator[Condition]:
         yield condition
 
 
-def _is_over(at: At, today: date) -> bool:
+def _is_over(at: At, now: float) -> bool:
     settings = at.window.settings
     last = [max(settings.dates)] if settings.dates else []
-    return min([*last, settings.until or date.max]) < today
+    return min([*last, settings.until or date.max]) < at.window.local(now).date()
 
 
 def timeless(condition: Condition) -> Condition:

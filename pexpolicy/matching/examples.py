@@ -24,6 +24,7 @@ MAX_TRIES = 300
 _PER_SUBJECT = 12
 _ALTERNATIVES = 8
 _FILLERS = (ANY, "example", "1", "a@example.com", "other@example.org")
+_PARAMETERS = known_parameters()
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,13 +177,12 @@ _SUGGESTIONS: Mapping[str, Callable[[Any], Iterable[Any]]] = {
 
 
 def _composed(endpoint: str, values: Mapping[str, Any], *, takes_alias: bool) -> Example:
-    known = known_parameters()
     params: dict[str, str] = {}
     for key, value in values.items():
         name, _, rest = key.partition(".")
         if name == "params":
             params[rest] = str(value)
-        elif name in known:
-            params[known[name].wire + rest] = str(value)
+        elif name in _PARAMETERS:
+            params[_PARAMETERS[name].wire + rest] = str(value)
     alias = str(values.get("alias", "a@example.com")) if takes_alias else ""
     return Example(endpoint, params, alias, values.get("peer"))

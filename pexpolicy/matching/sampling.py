@@ -12,7 +12,10 @@ MOST = 300
 
 def sample(pattern: str) -> str:
     """A text that the pattern probably matches; whoever needs to be sure tries it."""
-    return _Sampler(pattern).alternatives()[:MOST]
+    try:
+        return _Sampler(pattern).alternatives()[:MOST]
+    except RecursionError:
+        return ""
 
 
 class _Sampler:
@@ -79,8 +82,9 @@ class _Sampler:
         negated = self._take("^")
         members = ""
         while self._at < len(self._pattern) and (not members or self._pattern[self._at] != "]"):
-            if self._take("[:"):
-                self._at = self._pattern.find(":]", self._at) + 2
+            end = self._pattern.find(":]", self._at)
+            if end > 0 and self._take("[:"):
+                self._at = end + 2
                 members += "a"
             else:
                 letter = self._next()

@@ -35,7 +35,9 @@ Words = Annotated[
     BeforeValidator(lambda written: [written] if isinstance(written, str) else written),
 ]
 """One operand, or several of which one is enough."""
-Number = int | float
+Whole = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+"""A whole number as TOML has it; a longer one cannot be compared with a fraction."""
+Number = Whole | Annotated[float, Field(allow_inf_nan=False)]
 
 
 class _On(PluginSettings):

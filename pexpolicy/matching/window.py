@@ -73,13 +73,19 @@ class OnTime(PluginSettings):
 
 
 class Window:
-    """The times of an ``OnTime``, ready to be asked."""
+    """The times of an ``OnTime``, ready to be asked; equal to another one of the same settings."""
 
     def __init__(self, settings: OnTime) -> None:
         self.settings = settings
         self._zone = ZoneInfo(settings.zone)
         self._weekdays = frozenset(WEEKDAYS.index(day) for day in settings.weekdays or WEEKDAYS)
         self._dates = frozenset(settings.dates or ())
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Window) and self.settings == other.settings
+
+    def __hash__(self) -> int:
+        return hash(self.settings.zone)
 
     def local(self, now: float) -> datetime:
         """A moment, in seconds since 1970, by the clock of the zone."""

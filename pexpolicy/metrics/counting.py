@@ -27,6 +27,8 @@ from pexpolicy.metrics.board import Labels, Slab
 from pexpolicy.metrics.families import CALL_BOUNDS, LEFT_BOUNDS, Family
 
 STEP_OUTCOMES = (DECIDED, ABSTAINED, FAILED, TIMED_OUT, INVALID, BUSY, SKIPPED)
+HEARD = (ABSTAINED, DECIDED)
+"""Outcomes of a plugin that answered."""
 UNHEARD = (FAILED, TIMED_OUT, INVALID, BUSY, SKIPPED)
 """Outcomes of a plugin that should have been heard, and was not."""
 INTERNAL = "internal"
@@ -37,6 +39,7 @@ CALL_OUTCOMES = ("continue", "reject", "redirect", "default", "default_reject")
 """What a reply asks of Infinity by the word of a plugin; the last two where no plugin decided."""
 REASONS = (*AT_THE_DOOR, "unknown path", "method not allowed")
 """Why a request is refused; a further reason is counted under its own word once it comes."""
+_FIRST_MS = CALL_BOUNDS[0] * 1000
 _BY_DEFAULT = {"continue": "default", "reject": "default_reject"}
 
 
@@ -112,16 +115,22 @@ class Counts:
 
     def _steps(self, outcome: Outcome) -> str:
         """Count each step; gives the outcome of the first plugin that was not heard, or nothing."""
-        cells = self._cells
+        cells, plugins = self._cells, self._plugins
         cause = ""
         for step in outcome.steps:
-            plugin = self._plugins.get(step.plugin)
+            plugin = plugins.get(step.plugin)
             if plugin is None:
-                plugin = self._plugins[step.plugin] = _PluginCells(self._slab, step.plugin)
-            came = step.outcome
+                plugin = plugins[step.plugin] = _PluginCells(self._slab, step.plugin)
+            came, ms = step.outcome, step.ms
             cells[plugin.outcomes[came]] += 1
+            if ms < _FIRST_MS and came in HEARD:
+                # Nearly every step: what ``_observe`` does, without a call.
+                first = plugin.duration
+                cells[first] += int(ms * 1e6)
+                cells[first + 1] += 1
+                continue
             if came != SKIPPED:
-                _observe(cells, plugin.duration, CALL_BOUNDS, step.ms / 1000)
+                _observe(cells, plugin.duration, CALL_BOUNDS, ms / 1000)
             if not cause and came in UNHEARD:
                 cause = came
         return cause

@@ -26,7 +26,18 @@ def folders() -> Iterator[Path]:
             if name:
                 yield Path(name)
     yield SERVICE_FOLDER
-    yield Path(tempfile.gettempdir()) / f"pexpolicy-{os.getuid()}"
+    if (own := _own_folder()) is not None:
+        yield own
+
+
+def _own_folder() -> Path | None:
+    """The user's folder among temporary files; ``None`` where nothing can be written, as in a
+    container whose root is read-only.
+    """
+    try:
+        return Path(tempfile.gettempdir()) / f"pexpolicy-{os.getuid()}"
+    except FileNotFoundError:
+        return None
 
 
 def name_of(config: Path) -> str:
@@ -53,7 +64,7 @@ def bind(config: Path) -> tuple[socket.socket, Path] | None:
     name = f"{name_of(config)}-{os.getpid()}.sock"
     for folder in folders():
         try:
-            if folder.parent == Path(tempfile.gettempdir()):
+            if folder == _own_folder():
                 folder.mkdir(mode=0o700, exist_ok=True)
             if not _is_trusted(folder):
                 continue

@@ -27,6 +27,7 @@ from pexpolicy.workers.office import Office
 from pexpolicy.workers.rounds import Rounds
 from pexpolicy.workers.worker import PolicyWorker, Task
 
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - gunicorn makes a file without a name there
 HUNG = 30
 """Seconds without a sign of life until a worker is replaced."""
 LONGEST_DRAIN = 60.0
@@ -51,14 +52,17 @@ class Plan:
     operators: Operators = field(default_factory=Operators)
 
 
-def run_workers(plan: Plan) -> tuple[str, ...]:
-    """Serve until a signal ends it; gives why that was impossible, or nothing."""
+def run_workers(plan: Plan) -> Refused | None:
+    """Serve until a signal ends it; gives why that was impossible, or ``None``.
+
+    Raises ``SystemExit`` with another code than 0 where gunicorn itself cannot go on.
+    """
     arbiter, number = PolicyArbiter(plan), os.getpid()
     try:
         arbiter.run()
-    except SystemExit:
+    except SystemExit as ended:
         # Workers come out here too, and have nothing more to do.
-        if os.getpid() != number:
+        if os.getpid() != number or (ended.code and arbiter.refusal is None):
             raise
     return arbiter.refusal
 
@@ -82,6 +86,8 @@ class _Application(BaseApplication):
             "logger_class": ArbiterLog,
             "loglevel": "warning",
             "control_socket_disable": True,
+            # A container may have no folder for temporary files that can be written to.
+            "worker_tmp_dir": str(SHARED_MEMORY) if os.access(SHARED_MEMORY, os.W_OK) else None,
         }
         for name, value in settings.items():
             self.cfg.set(name, value)
@@ -98,7 +104,7 @@ class PolicyArbiter(Arbiter):
         self._log = console_log()
         # systemd is told by us, once the workers serve: gunicorn would tell it too early.
         self._notified = os.environ.pop("NOTIFY_SOCKET", "")
-        self.refusal: tuple[str, ...] = ()
+        self.refusal: Refused | None = None
         self._serving: set[int] = set()
         self._slots: dict[int, int] = {}
         self._announced = False
@@ -202,7 +208,7 @@ class PolicyArbiter(Arbiter):
             self._serving.add(worker)
             self._announce(report)
         elif isinstance(report, Refused) and not self._announced:
-            self.refusal = report.problems
+            self.refusal = report
         self._rounds.hear(worker, report)
 
     def _lose(self, worker: int) -> None:

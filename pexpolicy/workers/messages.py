@@ -51,6 +51,8 @@ class Refused(msgspec.Struct, tag=True, frozen=True):
     """From a worker: the configuration cannot be used."""
 
     problems: tuple[str, ...]
+    temporary: bool = False
+    """True where a plugin did not open what it needs: another attempt may succeed."""
 
 
 class Committed(msgspec.Struct, tag=True, frozen=True):

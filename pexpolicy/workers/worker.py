@@ -16,7 +16,7 @@ from gunicorn.workers.base import Worker
 from pexpolicy import ending
 from pexpolicy.admin.listener import Operators
 from pexpolicy.commands.common import run
-from pexpolicy.config import ConfigError
+from pexpolicy.config import ConfigError, OpeningError
 from pexpolicy.hidden import hide
 from pexpolicy.logs import console_log
 from pexpolicy.policy import Policy
@@ -129,7 +129,7 @@ class PolicyWorker(Worker):
                 self._log.warning("a worker cannot serve yet", problems=problems)
                 await asyncio.sleep(AGAIN)
                 sys.exit(TRY_AGAIN)
-            writer.write(framed(Refused(problems)))
+            writer.write(framed(Refused(problems, isinstance(error, OpeningError))))
             await writer.drain()
             sys.exit(CANNOT_SERVE)
         beating.cancel()

@@ -1,7 +1,9 @@
 """What is said of conditions without a request holds for every request."""
 
 from collections import Counter
+from datetime import UTC, datetime
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -103,3 +105,27 @@ def test_what_can_never_hold_is_found() -> None:
     ]
     for when in never:
         assert contradiction(compiled(when), ParticipantPropertiesRequest), when
+
+
+@pytest.mark.parametrize("pattern", ["[[:a]x", "[[:alpha:]]+[[:]", "(" * 400 + ")" * 400])
+def test_an_example_of_an_odd_pattern_is_found_or_not_and_nothing_else(pattern: str) -> None:
+    condition = compiled({"vendor": {"regex": pattern}})
+    found = example(condition, "participant_properties")
+    assert found is None or condition.matches(found.request())
+
+
+def test_equal_times_are_equal() -> None:
+    night = {"time": {"zone": "UTC", "between": ["18:00", "06:00"]}}
+    day = {"time": {"zone": "UTC", "between": ["06:00", "18:00"]}}
+    assert compiled(night) == compiled(night)
+    assert hash(compiled(night)) == hash(compiled(night))
+    assert compiled(night) != compiled(day)
+    assert covers(compiled(night), compiled({**night, "vendor": "x"}))
+    assert not covers(compiled(night), compiled({**day, "vendor": "x"}))
+
+
+@pytest.mark.parametrize(("zone", "over"), [("Pacific/Honolulu", False), ("Europe/Oslo", True)])
+def test_a_last_day_is_over_by_the_clock_of_its_zone(zone: str, *, over: bool) -> None:
+    condition = compiled({"time": {"zone": zone, "until": "2026-01-14"}})
+    now = datetime(2026, 1, 15, 6, tzinfo=UTC).timestamp()
+    assert (contradiction(condition, now=now) is not None) is over

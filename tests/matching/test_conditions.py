@@ -1,5 +1,6 @@
 """Explanations, captures, parts of aliases, times, and mistakes in what is written."""
 
+import math
 from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -141,6 +142,9 @@ def test_a_negated_pattern_captures_nothing() -> None:
         ({"vendor": 3}, "vendor.equals: should be a valid string, not 3"),
         ({"registered": "yes"}, "registered.equals: should be a valid boolean, not 'yes'"),
         ({"bandwidth": {"greater": "5"}}, "bandwidth.greater"),
+        ({"bandwidth": {"greater": math.inf}}, "bandwidth.greater"),
+        ({"vendor": {"less": math.nan}}, "vendor.less"),
+        ({"vendor": {"less": 10**400}}, "vendor.less"),
         ({"remote_address": {"in_subnet": "10.0.0.1/8"}}, "has bits behind its prefix; write 10"),
         ({"any": []}, "any: list should have at least 1 item"),
         ({"any": [{"vendor": {"prefx": "x"}}]}, "any[0].vendor.prefx: unknown key; did you mean"),

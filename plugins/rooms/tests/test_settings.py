@@ -19,6 +19,7 @@ def room(**fields: Any) -> dict[str, Any]:
         (room(service_type=3), '"sip:x@example.com".service_type', "3 is none of"),
         (room(service_type=[]), '"sip:x@example.com".service_type', "[] is none of"),
         (room(pni="1234"), '"sip:x@example.com".pni', "did you mean 'pin'"),
+        (room(reason="x"), '"sip:x@example.com".reason', "is no field of a service"),
         (room(pin=1234), '"sip:x@example.com".pin', "in quotes"),
         (room(pin="12"), '"sip:x@example.com".pin', "4 to 20 characters"),
         (room(pin="12ab"), '"sip:x@example.com".pin', "digits"),

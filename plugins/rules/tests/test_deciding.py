@@ -107,6 +107,7 @@ def test_a_picture_is_read_when_the_plugin_is_built(tmp_path: Path) -> None:
     (tmp_path / "red.png").unlink()
     outcome = decide_now(plugin, make_request("participant_avatar", width=8, height=8))
     assert outcome.decided_by == "rules"
+    assert list(plugin.watched()) == [tmp_path / "red.png"]
 
 
 def test_the_first_rule_that_matches_decides(rules: Build) -> None:

@@ -132,3 +132,9 @@ def test_an_explanation_goes_through_the_rules_up_to_the_one_that_matches() -> N
     ]
     assert decide_now(plugin, request).decision.action == "reject"
     assert notes == []
+
+
+def test_a_duplicate_at_the_same_hours_is_named(advice: Advice) -> None:
+    night = {"zone": "UTC", "between": ["18:00", "06:00"]}
+    (said,) = advice([rule("a", time=night), rule("b", "reject", time=night)])
+    assert said.startswith("rules[1]: rule 'b' is a duplicate: rule 'a' before it has the same")

@@ -8,6 +8,7 @@ import pytest
 
 from pexpolicy.building import build_policy
 from pexpolicy.config import ConfigError, from_document
+from pexpolicy_rules import Rules
 
 Complaints = Callable[..., list[str]]
 ROOM = {"result": {"name": "X"}}
@@ -43,6 +44,10 @@ def rule(then: Any = "reject", endpoint: Any = "service_configuration", **more: 
         (rule({"image": "x.png"}), "service_configuration shows no picture"),
         (rule({"image": "x.png"}, "participant_avatar"), "x.png cannot be read: No such file"),
         (rule({"result": {"x": 1}}, "participant_avatar"), "an avatar is a picture; write image"),
+        (
+            rule({"result": {"name": "X", "reason": "y"}}),
+            "rules[0].then.result.reason: is no field of a result; write it beside result",
+        ),
         (rule(when={"local_alias": {"regex": "("}}), "rules[0].when.local_alias.regex: '(' is no"),
         (rule(whne={}), "rules[0].whne: unknown key; did you mean 'when'?"),
         (rule(name=""), "rules[0].name: string should have at least 1"),
@@ -164,3 +169,37 @@ def test_a_name_that_infinity_does_not_know_is_refused_with_the_rule(tmp_path: P
     (said,) = map(str, refused.value.problems)
     assert 'files."floor.toml line 2".then.result.ivr_theme_name' in said
     assert "did you mean 'Night'?" in said
+
+
+def test_a_file_that_is_no_picture_is_refused(complaints: Complaints, tmp_path: Path) -> None:
+    (tmp_path / "x.png").write_text("no picture")
+    (said,) = complaints(rule({"image": "x.png"}, "participant_avatar"), tmp_path)
+    assert said.startswith("rules[0].then.image: x.png: the bytes are no picture")
+
+
+def test_a_path_that_is_no_text_is_named_with_its_key(complaints: Complaints) -> None:
+    (said,) = complaints(rule({"image": 5}, "participant_avatar"))
+    assert said.startswith("rules[0].then.image: ")
+
+
+def test_the_folder_of_the_files_may_have_any_name(tmp_path: Path) -> None:
+    folder = tmp_path / "floor [2]*"
+    folder.mkdir()
+    (folder / "a.toml").write_text(
+        "[[rules]]\nname='x'\nendpoint='media_location'\nthen='continue'\n"
+    )
+    settings = Rules.Settings.model_validate({"files": ["*.toml"]}, context={"root": folder})
+    assert list(Rules(settings).watched()) == [folder / "a.toml"]
+
+
+@pytest.mark.parametrize(
+    ("then", "refuses"),
+    [
+        ("continue", False),
+        ("reject", True),
+        ({"action": "reject", "reject_reason": "not you, {remote_alias}"}, True),
+    ],
+)
+def test_a_rule_that_refuses_is_known_to(then: Any, *, refuses: bool) -> None:
+    settings = Rules.Settings.model_validate(rule(then, "participant_properties"))
+    assert Rules(settings).can_reject is refuses

@@ -56,6 +56,7 @@ def test_what_is_no_base_url_is_refused_and_not_shown(
         ({"url": "https://a.example", "client_key": "k.pem"}, "belongs to a client_cert"),
         ({"url": "https://a.example", "ca_file": "c", "verify": False}, "keep one"),
         ({"breaker": {"failures": 0}}, "breaker.failures"),
+        ({"url": "https://a.example", "ca_file": 5}, "targets.t.ca_file: "),
         ({"tiemout": 1.0}, "did you mean 'timeout'"),
     ],
 )

@@ -6,12 +6,17 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from ipaddress import IPv4Network, IPv6Network
 from typing import Any
 
-from pexpolicy import Advice, DecisionError, MediaLocation, Problem
+from pexpolicy import (
+    Advice,
+    DecisionError,
+    Key,
+    MediaLocation,
+    Problem,
+)
 from pexpolicy.subnets import SubnetError, Subnets, read_subnet
 from pexpolicy_locations.settings import Entry
 from pexpolicy_locations.table import Choice, Choices
 
-Key = tuple[str | int, ...]
 MAX_NAMED = 20
 """Overlaps that are named one by one; of a larger table, the rest is counted."""
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pexpolicy import (
     Advice,
+    Key,
     MediaLocation,
     MediaLocationRequest,
     Problem,
@@ -16,7 +17,7 @@ from pexpolicy import (
 )
 from pexpolicy.tabular import TableError, read_table
 from pexpolicy_locations import settings as written
-from pexpolicy_locations.draft import Draft, Key
+from pexpolicy_locations.draft import Draft
 from pexpolicy_locations.settings import Entry
 from pexpolicy_locations.table import LocationTable
 

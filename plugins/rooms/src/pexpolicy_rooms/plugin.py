@@ -61,6 +61,8 @@ class Rooms:
             yield Problem(key, "is no alias")
         elif not isinstance(fields, dict):
             yield Problem(key, "expected a table of fields, such as name and service_tag")
+        elif "reason" in fields:
+            yield Problem((*key, "reason"), "is no field of a service")
         elif (kind := fields.get("service_type", "conference")) not in _KINDS:
             text = f"{kind!r} is none of {', '.join(_KINDS)}"
             yield Problem((*key, "service_type"), text)

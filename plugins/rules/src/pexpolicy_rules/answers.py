@@ -14,6 +14,7 @@ from pexpolicy import (
     Decision,
     DecisionError,
     Directory,
+    Key,
     MediaLocation,
     ParticipantProperties,
     Redirect,
@@ -30,7 +31,6 @@ from pexpolicy_rules.filling import (
 )
 from pexpolicy_rules.settings import Then
 
-Key = tuple[str | int, ...]
 Make = Callable[[Mapping[str, Any], str], Decision]
 _RESULTS: Mapping[str, type[Decision]] = {
     "participant_properties": ParticipantProperties,
@@ -71,6 +71,7 @@ class Answer:
         self._reason = reason
         self.fills = has_placeholders(fields)
         """True where the decision is made anew for each request."""
+        self.refuses = then.action == "reject"
         self.fixed = None
         if then.action == "abstain":
             return
@@ -99,6 +100,8 @@ def _maker(endpoint: str, then: Then) -> tuple[Make, Mapping[str, Any]]:
     if then.image is not None:
         return _picture(endpoint, then.image), {}
     if then.result is not None:
+        if "reason" in then.result:
+            raise AnswerError("is no field of a result; write it beside result", "result", "reason")
         return _result(endpoint), then.result
     if then.action == "reject":
         return _reject(endpoint, then)
@@ -130,6 +133,10 @@ def _picture(endpoint: str, path: Path) -> Make:
         image = path.read_bytes()
     except OSError as error:
         raise AnswerError(f"{path.name} cannot be read: {error.strerror}", "image") from None
+    try:
+        Avatar(image).fitted(None, None)
+    except DecisionError as error:
+        raise AnswerError(f"{path.name}: {error.refusal.rule}", "image") from None
     return lambda _, reason: Avatar(image, reason=reason)
 
 

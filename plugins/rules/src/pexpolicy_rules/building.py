@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from glob import glob
+from glob import escape, glob
 from pathlib import Path
 
-from pexpolicy import Advice, Problem
+from pexpolicy import (
+    Advice,
+    Key,
+    Problem,
+)
 from pexpolicy.matching import compile_when, group_names
 from pexpolicy.tabular import TableError
 from pexpolicy.tomlfiles import read_array
-from pexpolicy_rules.answers import Answer, AnswerError, Key
+from pexpolicy_rules.answers import Answer, AnswerError
 from pexpolicy_rules.chains import ReadyRule
 from pexpolicy_rules.settings import Rule, Settings
 
@@ -23,6 +27,7 @@ class Draft:
         self.problems: list[Problem] = []
         self.advice: list[Advice] = []
         self.files: list[Path] = []
+        """What was read: files of rules, and pictures."""
         self._clock = clock
         self._named: dict[str, str] = {}
         for number, rule in enumerate(settings.rules):
@@ -31,7 +36,8 @@ class Draft:
             self._add_files(written, settings.root)
 
     def _add_files(self, written: str, root: Path) -> None:
-        paths = sorted(glob(str(root / written)))  # noqa: PTH207 - the pattern may be absolute
+        pattern = str(Path(escape(str(root)), written))
+        paths = sorted(glob(pattern))  # noqa: PTH207 - the pattern may be absolute
         if not paths:
             self.problems.append(Problem(("files",), f"there is no file {written}"))
         for path in map(Path, paths):
@@ -53,6 +59,8 @@ class Draft:
             self._complain(key, place, ("name",), text)
             return
         self._named[rule.name] = f" in {place}" if place else ""
+        if rule.then.image is not None:
+            self.files.append(rule.then.image)
         condition = compile_when(rule.when, self._clock)
         groups = group_names(condition)
         answers: dict[str, Answer] = {}

@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from pexpolicy import Decision, Request
+from pexpolicy import (
+    Decision,
+    Key,
+    Request,
+)
 from pexpolicy.matching import Condition, Index, captured
-from pexpolicy_rules.answers import Answer, Key
+from pexpolicy_rules.answers import Answer
 
 MAX_NOTES = 200
 """Rules that an explanation goes through; nobody reads more."""

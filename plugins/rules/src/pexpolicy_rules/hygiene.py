@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
 
 from pexpolicy import Request
 from pexpolicy.matching import (
@@ -42,13 +41,13 @@ class _Comparison:
         self._endpoint = endpoint
         self._rules = rules
         self._request = request
-        self._today = datetime.fromtimestamp(now, UTC).date()
+        self._now = now
         self._conditions: Sequence[Condition] = [timeless(rule.condition) for rule in rules]
         self._index = Index(zip(self._conditions, range(len(rules)), strict=True))
 
     def findings(self) -> Iterator[tuple[ReadyRule, str]]:
         for position, rule in enumerate(self._rules):
-            impossible = contradiction(rule.condition, self._request, self._today)
+            impossible = contradiction(rule.condition, self._request, self._now)
             if impossible is not None:
                 yield rule, f"rule {rule} can never match at {self._endpoint}: {impossible}"
             elif (text := self._taken(position, rule)) is not None:
@@ -59,11 +58,12 @@ class _Comparison:
         shown = example(self._conditions[position], self._endpoint)
         if shown is None:
             return None
+        request = shown.request()
         overlap: ReadyRule | None = None
-        for at in self._index.candidates(shown.request()):
+        for at in self._index.candidates(request):
             if at >= position:
                 break
-            if not self._conditions[at].matches(shown.request()):
+            if not self._conditions[at].matches(request):
                 continue
             earlier = self._rules[at]
             if covers(earlier.condition, rule.condition):

@@ -12,18 +12,17 @@ from pexpolicy import (
     Advice,
     Decision,
     DirectoryInformationRequest,
+    Key,
     MediaLocationRequest,
     ParticipantAvatarRequest,
     ParticipantPropertiesRequest,
     RegistrationAliasRequest,
-    Reject,
     Request,
     ServiceConfigurationRequest,
     SettingsError,
     hookimpl,
 )
 from pexpolicy_rules import settings as written
-from pexpolicy_rules.answers import Key
 from pexpolicy_rules.building import Draft
 from pexpolicy_rules.chains import RuleChain
 from pexpolicy_rules.hygiene import findings
@@ -56,11 +55,7 @@ class Rules:
     @property
     def can_reject(self) -> bool:
         """True when a rule refuses, so that nobody may pass while the rules cannot be asked."""
-        return any(
-            isinstance(answer.fixed, Reject)
-            for rule in self._rules
-            for answer in rule.answers.values()
-        )
+        return any(answer.refuses for rule in self._rules for answer in rule.answers.values())
 
     def _decide(self, endpoint: str, request: Request) -> Any:
         chain = self._chains[endpoint]
@@ -117,7 +112,7 @@ class Rules:
 
     @hookimpl
     def watched(self) -> Iterable[Path]:
-        """The files of rules."""
+        """The files of rules, and the pictures."""
         return self._files
 
     @hookimpl

@@ -5,29 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, PrivateAttr, ValidationInfo, model_validator
+from pydantic import BeforeValidator, Field, PrivateAttr, model_validator
 
-from pexpolicy import PluginSettings
+from pexpolicy import (
+    ConfigPath,
+    EndpointName,
+    PluginSettings,
+)
 from pexpolicy.matching import When
 
-EndpointName = Literal[
-    "service_configuration",
-    "participant_properties",
-    "media_location",
-    "participant_avatar",
-    "directory_information",
-    "registration_alias",
-]
 Action = Literal["continue", "reject", "redirect", "abstain"]
 Line = Annotated[str, Field(min_length=1, max_length=200)]
-
-
-def _beside_the_configuration(written: Any, info: ValidationInfo) -> Any:
-    root = (info.context or {}).get("root", "")
-    return Path(root, written) if isinstance(written, str) else written
-
-
-ConfigPath = Annotated[Path, BeforeValidator(_beside_the_configuration)]
 
 
 class Then(PluginSettings):

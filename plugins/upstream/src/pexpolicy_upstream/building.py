@@ -7,13 +7,17 @@ from typing import Any
 
 import msgspec
 
-from pexpolicy import Problem, SettingsError
-from pexpolicy.contract.refusal import did_you_mean
-from pexpolicy.endpoints import ENDPOINTS
+from pexpolicy import (
+    ENDPOINTS,
+    Key,
+    Problem,
+    SettingsError,
+    UnreadableError,
+    did_you_mean,
+    read_secret,
+)
 from pexpolicy.matching import compile_when
-from pexpolicy.problems import Key
 from pexpolicy.replies import basic
-from pexpolicy.sources import UnreadableError, read_secret
 from pexpolicy_upstream.comparing import Comparison
 from pexpolicy_upstream.connections import TLSError, tls
 from pexpolicy_upstream.route import WITHOUT_RESULT, Route

@@ -8,7 +8,6 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
-    BeforeValidator,
     Field,
     PrivateAttr,
     ValidationInfo,
@@ -16,22 +15,19 @@ from pydantic import (
 )
 from yarl import URL
 
-from pexpolicy import PluginSettings
+from pexpolicy import (
+    MAX_BUDGET,
+    BreakerTable,
+    ConfigPath,
+    EndpointName,
+    PluginSettings,
+)
 from pexpolicy.matching import When
-from pexpolicy.tables import BreakerTable, EndpointName
-from pexpolicy.tables.base import MAX_BUDGET
 
 ADDED = "/policy/v1"
 """What Infinity, and this plugin, put behind the URL of a policy server."""
 PLUGIN_TIMEOUT = 1.0
 """Seconds that a plugin has whose table does not say otherwise."""
-
-
-def _beside_the_configuration(written: str, info: ValidationInfo) -> Path:
-    return Path(info.context["root"] if info.context else "", written)
-
-
-ConfigPath = Annotated[Path, BeforeValidator(_beside_the_configuration)]
 
 
 def _base_url(written: str) -> str:

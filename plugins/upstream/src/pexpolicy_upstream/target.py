@@ -11,8 +11,10 @@ from datetime import UTC, datetime
 from http import HTTPStatus
 from urllib.parse import unquote
 
-from pexpolicy import Request
-from pexpolicy.breaker import Breaker
+from pexpolicy import (
+    Breaker,
+    Request,
+)
 from pexpolicy.replies import Heard, Reply, UnusableReply, Wire, read
 from pexpolicy_upstream.connections import opened
 from pexpolicy_upstream.settings import TargetSettings
