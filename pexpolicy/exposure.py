@@ -6,13 +6,17 @@ from pexpolicy.access.advice import problems_of as certificate_problems
 from pexpolicy.access.networks import is_loopback
 from pexpolicy.config import Settings
 from pexpolicy.problems import Problem
+from pexpolicy.tables import AdminTable
 from pexpolicy.tracing import missing
 
 
-def surroundings(settings: Settings, host: str | None = None) -> list[Problem]:
+def surroundings(
+    settings: Settings, host: str | None = None, operators: AdminTable | None = None
+) -> list[Problem]:
     """What keeps a server from listening: everybody could ask it for PINs, or nobody could.
 
-    ``host`` is the address to listen on, by default the configured one.
+    ``host`` is the address to listen on, by default the configured one. ``operators`` is the table
+    by which a running server listens already: it stays where it is, and takes the new token.
     """
     problems = []
     address = host or settings.server.host
@@ -26,10 +30,11 @@ def surroundings(settings: Settings, host: str | None = None) -> list[Problem]:
             "allow_anonymous = true if everybody may ask"
         )
         problems.append(Problem(("server", "host"), text))
-    admin = settings.admin
-    if admin.enabled and settings.admin_token is None and not is_loopback(admin.host):
+    tables = [settings.admin] if operators is None else [operators, settings.admin]
+    reached = [table.host for table in tables if table.enabled and not is_loopback(table.host)]
+    if reached and settings.admin_token is None:
         text = (
-            f"{admin.host} can be reached from elsewhere and there is no token; add token_env or "
+            f"{reached[0]} can be reached from elsewhere and there is no token; add token_env or "
             "token_file"
         )
         problems.append(Problem(("admin", "host"), text))

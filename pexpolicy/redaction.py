@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from typing import Any
+from urllib.parse import unquote
 
 import msgspec
 from orjson import Fragment
@@ -28,6 +29,9 @@ REMOVED = "***"
 ATTRIBUTE = "idp_attribute_"
 LONGEST_NAME = 100
 """Characters of the name of a parameter that we do not know: it is somebody else's text."""
+LONGEST_PATH = 200
+"""Characters of a path that we do not know."""
+_BEFORE_ALIAS = tuple(e.path for e in ENDPOINTS.values() if e.path.endswith("/"))
 
 Personal = Callable[[str], str | None]
 """What is written for a personal value; ``None`` for nothing."""
@@ -81,6 +85,18 @@ class Redaction:
             else:
                 facts["alias"] = written
         return facts, withheld
+
+    def path(self, path: str) -> str:
+        """What may be written down of a path that is not answered, percent-encoded as it came.
+
+        Below a wrong prefix, such as that of another ``base_path``, there may be an alias in it.
+        """
+        if self._personal is not None:
+            for known in _BEFORE_ALIAS:
+                before, found, called = path.rpartition(known)
+                if found and called:
+                    path = f"{before}{found}{self._personal(Alias(unquote(called))) or REMOVED}"
+        return path[:LONGEST_PATH]
 
     def result(self, endpoint: str, decision: Decision) -> tuple[object, list[str]]:
         """What of the ``result`` of a reply may be written down, and the names of what may not.

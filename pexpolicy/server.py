@@ -18,7 +18,6 @@ from uuid_utils import uuid7
 from pexpolicy.access.refusals import Refusal, Refusals, times_of
 from pexpolicy.chain import Log
 from pexpolicy.endpoints import ENDPOINTS
-from pexpolicy.endpoints.base import Reply
 from pexpolicy.faults import blame
 from pexpolicy.metrics.counting import INTERNAL, UNRECORDED
 from pexpolicy.metrics.sources import Sources
@@ -72,14 +71,14 @@ class Service:
         if name is None:
             name, alias = self._aliased(path)
             if name is None:
-                return self._elsewhere(request, path)
+                return self._leaving(self._elsewhere(request, path))
         if request.method not in READABLE:
-            return self._not_allowed(request)
+            return self._leaving(self._not_allowed(request))
         regime = self.regime
         if (peer := regime.gate.known(request)) is None:
             admitted = await regime.gate.examine(request)
             if isinstance(admitted, Refusal):
-                return self._not_admitted(admitted, name)
+                return self._leaving(self._not_admitted(admitted, name))
             peer = admitted.peer
             # Meanwhile another regime may have come into force, and this one may be closed.
             regime = self.regime
@@ -109,10 +108,11 @@ class Service:
             if span is not None:
                 span.close()
             regime.calls.end()
-        return self._response(answer.reply)
+        reply = answer.reply
+        return self._leaving(WholeResponse(reply.status, reply.content_type, reply.body))
 
-    def _response(self, reply: Reply) -> WholeResponse:
-        response = WholeResponse(reply.status, reply.content_type, reply.body)
+    def _leaving(self, response: WholeResponse) -> WholeResponse:
+        """A response that leaves now; while the server drains, the last one on its connection."""
         if self.readiness.is_draining:
             response.force_close()
         return response
@@ -163,16 +163,16 @@ class Service:
             "internal fault", endpoint=name, error=fault.summary, traceback=fault.lines
         )
 
-    def _not_admitted(self, refusal: Refusal, name: str) -> web.StreamResponse:
+    def _not_admitted(self, refusal: Refusal, name: str) -> WholeResponse:
         self.refusals.note(refusal.reason, refusal.status, refusal.peer, endpoint=name)
         challenge = _CHALLENGE if refusal.status == HTTPStatus.UNAUTHORIZED else b""
         return WholeResponse(refusal.status, "", b"", extra=challenge)
 
-    def _not_allowed(self, request: web.BaseRequest) -> web.StreamResponse:
+    def _not_allowed(self, request: web.BaseRequest) -> WholeResponse:
         self._refused("method not allowed", 405, request)
         return WholeResponse(405, "", b"", extra=_ALLOW)
 
-    def _elsewhere(self, request: web.BaseRequest, path: str) -> web.StreamResponse:
+    def _elsewhere(self, request: web.BaseRequest, path: str) -> WholeResponse:
         """The response below every other path."""
         if path in ("/livez", "/readyz"):
             if request.method not in READABLE:
@@ -180,10 +180,10 @@ class Service:
             return self._health(path)
         if path in self._with_alias and request.method not in READABLE:
             return self._not_allowed(request)
-        self._refused("unknown path", 404, request, path=path[:200])
+        self._refused("unknown path", 404, request, path=path)
         return WholeResponse(404, "", b"")
 
-    def _health(self, path: str) -> web.StreamResponse:
+    def _health(self, path: str) -> WholeResponse:
         unready = self.telemetry.sources.unready()
         if path == "/readyz" and unready:
             return WholeResponse(503, TEXT, ("\n".join(unready) + "\n").encode())

@@ -87,6 +87,8 @@ async def serve(policy: Policy, address: Address, around: Surroundings) -> Lefto
                     await succession.end()
         around.stopping(LINGERING, lambda: succession.leftovers)
     finally:
+        loop.remove_signal_handler(signal.SIGUSR1)
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
         audit.close()
     return lambda: succession.leftovers
 

@@ -8,12 +8,14 @@ import signal
 
 
 def stop_at_once() -> None:
-    """End by SIGTERM with exit code 0, and take no notice of SIGHUP, until the server listens.
+    """End by SIGTERM with exit code 0 until the server listens, and take no notice of SIGHUP and
+    SIGUSR1, at which other programs end: there is nothing to reload or to open anew yet.
 
     The first program of a container ignores signals that it says nothing about.
     """
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    for number in (signal.SIGHUP, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
 
 
 class Stop:

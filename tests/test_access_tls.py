@@ -221,6 +221,13 @@ def test_a_bad_pair_is_not_served_and_is_an_alarm(
     assert (certs.problem, serial_served(certs)) == ("", serial(leaf))
 
 
+def test_a_key_that_cannot_even_be_looked_at_is_told_like_any_other(folder: Path) -> None:
+    # A folder that may not be entered is the same to the server, and none to the superuser.
+    unnameable = str(folder / ("x" * 300))
+    (problem,) = problems_of(toys.settings(tls=certificates.tls(folder, key=unnameable)))
+    assert problem.key == ("tls", "key")
+
+
 @pytest.mark.parametrize("spoil", BAD.values(), ids=BAD)
 def test_a_server_does_not_start_with_a_bad_pair(
     folder: Path, spoil: Callable[[Path], object]

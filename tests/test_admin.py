@@ -88,6 +88,19 @@ def test_other_addresses_than_loopback_need_a_token(
     assert [problem.key for problem in found] == [("admin", "host")] * problems
 
 
+@pytest.mark.parametrize("wanted", [{}, {"enabled": False}, {"host": "::1"}])
+def test_a_reload_does_not_take_the_token_from_a_listener_that_others_reach(
+    monkeypatch: pytest.MonkeyPatch, wanted: dict[str, Any]
+) -> None:
+    monkeypatch.setenv(TOKEN, "a token")
+    token = {"token_env": TOKEN}
+    started = toys.settings(admin={"host": "0.0.0.0", **token}).admin  # noqa: S104 - with a token
+    (problem,) = surroundings(toys.settings(admin=wanted), None, started)
+    assert problem.key == ("admin", "host")
+    assert "0.0.0.0 can be reached" in problem.text
+    assert surroundings(toys.settings(admin={**wanted, **token}), None, started) == []
+
+
 def test_a_token_has_one_place() -> None:
     with pytest.raises(ValueError, match="name one place of the token"):
         AdminTable(token_env="A", token_file="b")
@@ -170,6 +183,18 @@ async def test_the_status_says_what_runs_and_who_called(tmp_path: Path) -> None:
     assert refused["refused_because"] == "unknown path"
     assert (called["node"], called["calls"], called["last_refused"]) == ("10.44.7.5", 1, None)
     assert 0 <= called["age"] < 60
+
+
+async def test_the_status_says_why_a_node_is_kept_out(tmp_path: Path) -> None:
+    made = toys.policy({}, access={"networks": ["10.44.0.0/16"]})
+    async with watched(made, tmp_path) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.server.port)
+        assert await reader.read() == b""
+        writer.close()
+        told = await server.status()
+    assert told["refused"] == {"network not allowed": 1}
+    (kept_out,) = told["nodes"]
+    assert (kept_out["node"], kept_out["refused_because"]) == ("127.0.0.1", "network not allowed")
 
 
 async def test_no_page_holds_a_secret_or_a_name_of_somebody(tmp_path: Path) -> None:

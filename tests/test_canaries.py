@@ -185,6 +185,24 @@ async def test_two_spellings_of_an_alias_have_one_hash_and_two_keys_two(
     assert hashes[0] == hashes[1] != hashes[2]
 
 
+@pytest.mark.parametrize("target", [wire.REGISTRATION, wire.AVATAR])
+async def test_an_alias_below_a_path_that_is_not_answered_is_nobody_either(
+    serving: Serve, monkeypatch: pytest.MonkeyPatch, target: str
+) -> None:
+    monkeypatch.setenv("PRIVACY", "a key")
+    astray = f"/astray{target}"
+    written = []
+    for privacy in ({"personal": "hashed", "key_env": "PRIVACY"}, {"personal": "dropped"}, {}):
+        async with serving({}, privacy=privacy) as server:
+            assert (await server.ask(f"{astray}sip%3AAlice%40example.com")).status == 404
+            await server.ask(f"{wire.REGISTRATION}alice@example.com")
+            refused, decided = server.lines()[-2:]
+            written.append(refused["path"].removeprefix(astray))
+            if "key_env" in privacy:
+                assert written == [decided["request"]["alias"]]
+    assert written[1:] == ["***", "sip%3AAlice%40example.com"]
+
+
 async def test_people_are_left_out_where_that_is_asked_for(serving: Serve) -> None:
     entries = [DirectoryEntry(alias="alice@example.com", description="Alice")]
     toys = {"toy": plugin(directory_information=always(entries))}

@@ -55,8 +55,10 @@ def test_a_server_that_drains_answers_and_asks_to_be_left_alone(
         reply = server.ask(f"{wire.SERVICE}?local_alias=a", headers=keep)
         assert reply.result["name"] == "answered"
         assert reply.headers["connection"] == "close"
+        for target in ("/readyz", "/elsewhere"):
+            assert server.ask(target, headers=keep).headers["connection"] == "close"
         assert comes_true(lambda: ended(server.pid) or not accepts(server.port))
-    assert len(server.lines()) == 1
+    assert [line["event"] for line in server.lines()].count("decision") == 1
 
 
 def accepts(port: int) -> bool:
@@ -67,9 +69,12 @@ def accepts(port: int) -> bool:
     return True
 
 
+@pytest.mark.parametrize("arguments", [(), ("--workers", "2")], ids=["alone", "workers"])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_second_signal_and_ctrl_c_skip_the_delay(tmp_path: Path, number: int) -> None:
-    with started(configured(tmp_path, 30.0)) as (server, port):
+def test_a_second_signal_and_ctrl_c_skip_the_delay(
+    tmp_path: Path, number: int, arguments: tuple[str, ...]
+) -> None:
+    with started(configured(tmp_path, 30.0), *arguments) as (server, port):
         assert accepts(port)
         began = time.monotonic()
         if number == signal.SIGTERM:
@@ -83,14 +88,17 @@ def test_a_second_signal_and_ctrl_c_skip_the_delay(tmp_path: Path, number: int) 
 
 
 @pytest.mark.parametrize("arguments", [(), ("--workers", "2")], ids=["alone", "workers"])
-async def test_calls_under_way_are_answered(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_calls_under_way_are_answered(
+    tmp_path: Path, number: int, arguments: tuple[str, ...]
+) -> None:
     with live.running(configured(tmp_path, 0.0), *arguments) as server:
         calls = [
             asyncio.create_task(wire.ask(server.port, f"{wire.SERVICE}?local_alias=slow"))
             for _ in range(10)
         ]
         await asyncio.sleep(0.4)
-        os.kill(server.pid, signal.SIGTERM)
+        os.kill(server.pid, number)
         replies = await asyncio.gather(*calls)
         assert {reply.result["name"] for reply in replies} == {"answered"}
     assert len(server.lines()) == 10

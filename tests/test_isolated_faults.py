@@ -92,6 +92,16 @@ async def test_a_worker_that_is_killed_while_nobody_asks_is_replaced(shelf: Shel
         assert after != before
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGUSR1])
+async def test_a_signal_that_is_for_the_server_ends_no_worker(
+    shelf: Shelf, number: signal.Signals
+) -> None:
+    async with shelf.serving(doing("")) as isolated:
+        before = await pid_of(isolated)
+        os.kill(before, number)
+        assert await pid_of(isolated) == before
+
+
 async def test_a_worker_that_is_killed_before_it_was_asked_is_replaced_at_once(
     shelf: Shelf, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -47,9 +47,9 @@ def test_a_server_with_credentials_and_a_base_path(tmp_path: Path) -> None:
 
 
 @contextmanager
-def started(config: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
+def started(config: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
     """A server whose output is read here, and its port."""
-    command = (sys.executable, "-m", "pexpolicy", "serve", "-c", str(config))
+    command = (sys.executable, "-m", "pexpolicy", "serve", "-c", str(config), *arguments)
     ports = ("--port", "0", "--admin-port", "0")
     with subprocess.Popen(
         (*command, *ports), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -76,6 +76,31 @@ def test_a_server_that_is_told_to_stop_ends_in_order(tmp_path: Path, number: int
     assert "Traceback" not in err
     (line,) = out.splitlines()
     assert json.loads(line)["endpoint"] == "service_configuration"
+
+
+ROTATED = """
+import os, signal
+from pexpolicy import hookimpl
+
+os.kill(os.getpid(), signal.SIGUSR1)
+
+class Rotated:
+    @hookimpl
+    async def media_location(self, request):
+        return None
+"""
+
+
+@pytest.mark.parametrize("arguments", [(), ("--workers", "2")], ids=["alone", "workers"])
+def test_a_file_that_is_rotated_while_a_server_starts_does_not_end_it(
+    tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    (tmp_path / "plugins").mkdir()
+    (tmp_path / "plugins" / "rotated.py").write_text(ROTATED)
+    config = tmp_path / "config.toml"
+    config.write_text('plugin_dirs = ["plugins"]\n[plugins.rotated]\n')
+    with started(config, *arguments) as (_, port):
+        assert wire.ask_blocking(port, "/readyz").status == 200
 
 
 def test_the_audit_goes_to_standard_output_where_no_file_is_named(tmp_path: Path) -> None:

@@ -116,7 +116,11 @@ def _not_after(path: Path) -> datetime:
 
 
 def _load_pair(context: ssl.SSLContext, source: Source) -> None:
-    if not source.key.is_file():
+    try:
+        is_there = source.key.is_file()
+    except OSError as error:
+        raise CertificateError("key", _said(source.key, error)) from None
+    if not is_there:
         raise CertificateError("key", f"{source.key} is not there")
     # Without a password OpenSSL would ask for one on the terminal.
     password = source.password.get_secret_value() if source.password is not None else ""

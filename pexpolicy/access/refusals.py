@@ -17,6 +17,11 @@ NOT_READING = "reply not read"
 NO_TLS = "no tls"
 MALFORMED = "malformed"
 TOO_LONG = "too long"
+REASONS = (
+    *(UNAUTHORISED, NOT_ALLOWED, BUSY, CROWDED, DISPLACED),
+    *(HALF_SENT, NOT_READING, NO_TLS, MALFORMED, TOO_LONG),
+)
+"""Every reason that there is here."""
 CLOSED = 0
 """Status of what was closed without a reply."""
 

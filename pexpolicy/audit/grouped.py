@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 import msgspec
 
 from pexpolicy.audit.backlog import Kept
-from pexpolicy.audit.journal import LOOK, Journal
+from pexpolicy.audit.journal import LOOK, TOO_SLOW, Journal
 from pexpolicy.audit.sinks import Unrecorded
 from pexpolicy.audit.state import AuditState
 
@@ -89,6 +89,7 @@ class Grouped:
         since = self._writing_since
         stuck = since is not None and time.monotonic() - since > self._limit
         if self._queued + len(line) > self._room or (stuck and not answers):
+            self._journal.fail(TOO_SLOW)
             with self._changed:
                 self._lost += 1
             return None if answers else Unrecorded()
@@ -143,7 +144,7 @@ class Grouped:
                 closed = self._closed
             self._writing_since = time.monotonic()
             try:
-                self._journal.lose(lost + sum(entry.given_up for entry in group))
+                self._journal.lose(lost)
                 self._write(group)
                 pause = self._journal.tick()
             except Exception as error:  # noqa: BLE001 - without this thread nothing is recorded
@@ -156,7 +157,13 @@ class Grouped:
             self._writing_since = None
 
     def _write(self, group: list[_Entry]) -> None:
-        kept = [(e, self._journal.record(e.body)) for e in group if not e.given_up]
+        kept: list[tuple[_Entry, Kept]] = []
+        for entry in group:
+            # While one line is being written the next ones may be given up.
+            if entry.given_up:
+                self._journal.lose(1)
+            else:
+                kept.append((entry, self._journal.record(entry.body)))
         least: int = self._promise.least
         if self._promise.syncs and kept:
             try:

@@ -20,6 +20,8 @@ FLUSH = 1.0
 """Seconds for what waits, when the audit is closed."""
 ATTEMPTS = 20
 """How often it is tried in that time."""
+TOO_SLOW = "its disk does not answer in time"
+"""Why lines are lost though no write has failed."""
 
 
 class Journal:
@@ -72,8 +74,20 @@ class Journal:
 
     def lose(self, count: int) -> None:
         """Count lines that were given up before they came here; the next line says so."""
-        self._seal.lost += count
-        self.state.lost += count
+        if count:
+            self._seal.lost += count
+            self.state.lost += count
+            self.fail(TOO_SLOW)
+
+    def fail(self, error: str) -> None:
+        """Note that lines are lost, and why. Whoever waits for a write that does not come back may
+        call it beside; a look behind that write finds all well again.
+        """
+        if self.state.status != "failed":
+            self.state.error = self.state.error or error
+            self._degrade()
+            self.state.status = "failed"
+            self._alarms.say(f"the audit loses lines: {self.state.error}")
 
     def alarm(self, text: str) -> None:
         """Say what an operator has to know."""
@@ -141,10 +155,8 @@ class Journal:
     def _wait(self, body: bytes) -> Kept:
         """Let a line wait."""
         kept = self._backlog.add(body, self._seal)
-        if kept is Kept.LOST and self.state.status != "failed":
-            self._degrade()
-            self.state.status = "failed"
-            self._alarms.say(f"the audit loses lines: {self.state.error}")
+        if kept is Kept.LOST:
+            self.fail(self.state.error)
         return kept
 
     def _bring_home(self, now: float) -> bool:
@@ -158,6 +170,8 @@ class Journal:
             self._hold(error, now)
             return False
         self._waiting = False
+        if self.state.status == "healthy":
+            self.state.error = ""
         return True
 
     def _look(self, now: float) -> None:

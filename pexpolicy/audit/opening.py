@@ -134,9 +134,13 @@ def _pipe(path: Path) -> Stream:
 
 
 def _take_over(spool: Path, file: AppendFile) -> None:
-    """Bring home the lines that writers left behind in the spool when they died."""
-    for lines in orphans(spool):
-        file.write(lines)
+    """Bring home the lines that writers left behind in the spool when they died.
+
+    On a disk that is still full they wait on, for the next start.
+    """
+    with suppress(OSError):
+        for lines in orphans(spool):
+            file.write(lines)
 
 
 def _sink(table: AuditTable, journal: Journal) -> Sink:

@@ -74,7 +74,8 @@ def _first_time(path: Path) -> datetime:
         for raw in raw_lines([path]):
             if (match := re.search(rb'\{"timestamp":"([^"]{10,40})"', raw.content)) is not None:
                 with suppress(ValueError):
-                    return datetime.fromisoformat(match[1].decode("ascii", "replace"))
+                    found = datetime.fromisoformat(match[1].decode("ascii", "replace"))
+                    return found if found.tzinfo is not None else _OLDEST
     return _OLDEST
 
 

@@ -89,9 +89,10 @@ def rotated(path: Path) -> list[Path]:
 
 
 def first_time(path: Path) -> datetime | None:
-    """The time of the first line of a file; ``None`` where there is none."""
+    """The time of the first line of a file; ``None`` where there is none, or none of ours."""
     with suppress(OSError, ValueError, IndexError), path.open("rb") as file:
-        return datetime.fromisoformat(file.read(HEAD).split(b'"', 4)[3].decode())
+        found = datetime.fromisoformat(file.read(HEAD).split(b'"', 4)[3].decode())
+        return found if found.tzinfo is not None else None
     return None
 
 

@@ -93,8 +93,18 @@ class Spool:
         """Leave only what waits in the file, so that nothing is written twice."""
         rest = os.pread(self._descriptor, self.waiting, self._start)
         beside = self._path.with_name(f"{self._path.name}.new")
-        beside.write_bytes(rest)
-        beside.replace(self._path)
+        try:
+            with open(beside, "wb", opener=_private) as file:
+                file.write(rest)
+            beside.replace(self._path)
+        except OSError:
+            # The whole file is left: lines that are there twice can be told, lost ones cannot.
+            with suppress(OSError):
+                beside.unlink(missing_ok=True)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_CLOEXEC, MODE)
 
 
 def orphans(folder: Path) -> Iterator[bytes]:
@@ -102,6 +112,8 @@ def orphans(folder: Path) -> Iterator[bytes]:
     for path in sorted(folder.glob(f"*{SUFFIX}")):
         with suppress(OSError), path.open("r+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not os.fstat(file.fileno()).st_nlink:
+                continue  # another one was faster
             content = file.read()
             yield content[: content.rfind(b"\n") + 1]
             path.unlink()

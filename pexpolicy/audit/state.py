@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import threading
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
@@ -49,12 +50,13 @@ class Alarms:
     """Says on standard error what an operator has to know, once each, and never waits.
 
     Standard error may be the pipe whose reader has stalled: what cannot be said now is said at the
-    next ``repeat``.
+    next ``repeat``. Any thread may say something.
     """
 
     def __init__(self, descriptor: int = 2) -> None:
         self._descriptor = descriptor
         self._unsaid: list[str] = []
+        self._one_at_a_time = threading.Lock()
 
     def say(self, text: str) -> None:
         """Write one line, now or as soon as somebody reads."""
@@ -63,7 +65,7 @@ class Alarms:
 
     def repeat(self) -> None:
         """Write what could not be written so far."""
-        with suppress(OSError, ValueError):
+        with self._one_at_a_time, suppress(OSError, ValueError):
             while self._unsaid and self._is_free():
                 os.write(self._descriptor, f"{self._unsaid[0]}\n".encode("utf-8", "replace"))
                 del self._unsaid[0]

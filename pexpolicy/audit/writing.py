@@ -139,6 +139,8 @@ class Audit:
         self, why: str, status: int, peer: str | None, config_hash: str, **facts: object
     ) -> Awaitable[bool] | None:
         """Write the line of a call that did not get as far as the policy."""
+        if isinstance(path := facts.get("path"), str):
+            facts["path"] = self.redaction.path(path)
         line = {
             "timestamp": datetime.now(UTC),
             "event": "refused",

@@ -61,11 +61,12 @@ def serve(
     address = host or policy.settings.server.host
     number = policy.settings.server.port if port is None else port
     count = workers or policy.settings.server.workers
+    admin = policy.settings.admin
     log = console_log()
 
     def build(content: bytes | None) -> Policy:
         return policy_from(
-            config, lambda settings: exposed(settings, address), log=log, content=content
+            config, lambda settings: exposed(settings, address, admin), log=log, content=content
         )
 
     def occasions(reloads: Reloads, _: Stop) -> AbstractAsyncContextManager[None]:

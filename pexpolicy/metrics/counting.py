@@ -8,7 +8,8 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterable
 
-from pexpolicy.access.refusals import MALFORMED, UNAUTHORISED
+from pexpolicy.access.refusals import REASONS as AT_THE_DOOR
+from pexpolicy.access.refusals import UNAUTHORISED
 from pexpolicy.chain import (
     ABSTAINED,
     BUSY,
@@ -36,7 +37,7 @@ UNRECORDED = "audit"
 """The cause of one that came because the audit could not be written."""
 CALL_OUTCOMES = ("continue", "reject", "redirect", "default", "default_reject")
 """What a reply asks of Infinity by the word of a plugin; the last two where no plugin decided."""
-REASONS = (UNAUTHORISED, "unknown path", "method not allowed", MALFORMED)
+REASONS = (*AT_THE_DOOR, "unknown path", "method not allowed")
 """Why a request is refused; a further reason is counted under its own word once it comes."""
 _FIRST_MS = CALL_BOUNDS[0] * 1000
 _BY_DEFAULT = {"continue": "default", "reject": "default_reject"}

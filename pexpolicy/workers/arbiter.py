@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -107,6 +108,7 @@ class PolicyArbiter(Arbiter):
         self._serving: set[int] = set()
         self._slots: dict[int, int] = {}
         self._announced = False
+        self._ending = False
         self._office = Office(plan.config, self._log, self._hear, self._lose, self._reload)
         self._rounds = Rounds(
             plan.config,
@@ -123,6 +125,9 @@ class PolicyArbiter(Arbiter):
         """Note a signal, and wake up."""
         super().signal(sig, frame)
         self._office.ring()
+        if self._ending and sig == signal.SIGTERM:
+            # Nobody looks at it in the queue any more: workers skip the delay at their second one.
+            self.kill_workers(sig)
 
     def signal_chld(self, sig: int, frame: FrameType | None) -> None:
         """Note that a worker has ended, and wake up."""
@@ -167,11 +172,18 @@ class PolicyArbiter(Arbiter):
         """Reload."""
         self._reload(lambda _: None)
 
+    def kill_workers(self, sig: int) -> None:
+        """Send a signal to all workers. A quick end is SIGINT to them: at SIGQUIT, which gunicorn
+        would send, they would leave the calls under way.
+        """
+        super().kill_workers(signal.SIGINT if sig == signal.SIGQUIT else sig)
+
     def handle_usr2(self) -> None:
         """Nothing: the server does not replace itself."""
 
     def stop(self, graceful: bool = True) -> None:  # noqa: FBT001, FBT002 - gunicorn's signature
         """End the workers."""
+        self._ending = True
         notify.notify(notify.STOPPING, self._notified)
         self._office.close()
         super().stop(graceful)

@@ -41,6 +41,8 @@ class Rounds:
         self._workers = workers
         self._send = send
         self._in_force = ""
+        self._came_late: dict[int, str] = {}
+        """Workers that began to serve during a reload, and the hash of what they serve."""
         self._accord: Accord | None = None
         self._told: list[Told] = []
         self._next: list[Told] = []
@@ -70,15 +72,29 @@ class Rounds:
         if isinstance(report, Serving) and not self._in_force:
             self._in_force = report.config_hash
             self._watch(report.files)
-        elif isinstance(report, Serving) and report.config_hash != self._in_force:
-            # It was started while a reload was under way.
-            self.want(lambda _: None)
+        elif isinstance(report, Serving):
+            self._came_late[worker] = report.config_hash
+            self._go_on()
         if self._accord is not None:
             self._accord.hear(worker, report)
             self._conclude()
 
+    def _go_on(self) -> None:
+        """Reload once more, where that was wanted or a worker began with what was in force before.
+
+        While a reload is under way nobody knows yet what will be in force behind it.
+        """
+        if self._accord is not None:
+            return
+        if any(found != self._in_force for found in self._came_late.values()):
+            self._next.append(lambda _: None)
+        self._came_late.clear()
+        if self._next:
+            self._begin()
+
     def lose(self, worker: int) -> None:
         """Go on without a worker."""
+        self._came_late.pop(worker, None)
         if self._accord is not None:
             self._accord.lose(worker)
             self._conclude()
@@ -100,8 +116,7 @@ class Rounds:
             self._log.warning("the configuration was not reloaded", problems=verdict.problems)
         for told in self._told:
             told(verdict)
-        if self._next:
-            self._begin()
+        self._go_on()
 
     def _watch(self, files: Iterable[str]) -> None:
         self._changes.expect(look_at(map(Path, files)), self._before, self._read_at)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pexpolicy.audit.backlog import Kept
 from pexpolicy.audit.grouped import Grouped, Promise
+from pexpolicy.audit.journal import TOO_SLOW
 from tests.audit.places import Faulty, Place, body, faults, lines, wait_until
 
 FSYNC = Promise()
@@ -109,11 +110,17 @@ async def test_a_decision_that_must_be_recorded_is_not_sent_when_the_file_hangs(
         began = time.monotonic()
         assert not await answer(sink, 1)
         assert not await answer(sink, 2)
+        assert not await answer(sink, 2)
         assert time.monotonic() - began < 1.0
+        # No load balancer should send a call here, and somebody should come.
+        assert (place.status, place.state.error) == ("failed", TOO_SLOW)
+        assert place.alarms.texts[-1] == f"the audit loses lines: {TOO_SLOW}"
         hung.go_on()
         await until_written(place, 2)
         await asyncio.sleep(BRIEF)
+        place.clock.pass_by(2.0)
         assert await answer(sink, 3)
+        await asyncio.to_thread(wait_until, lambda: place.status == "healthy")
     written = lines(place.path)
     # The thread was in the middle of writing line 1 when its reply was given up.
     events = [line["event"] for line in written]
@@ -121,7 +128,37 @@ async def test_a_decision_that_must_be_recorded_is_not_sent_when_the_file_hangs(
     assert 2 not in place.numbers
     assert place.numbers == [0, 1, 3]
     assert faults(place.path) == []
-    assert place.state.lost == 1
+    assert place.state.lost == 2
+
+
+async def test_lines_that_are_given_up_behind_one_that_hangs_are_counted(tmp_path: Path) -> None:
+    place = Place(tmp_path, room=0)
+    hung = Hung(place.file)
+    syncing, synced = threading.Event(), threading.Event()
+
+    def sync() -> None:
+        syncing.set()
+        synced.wait()
+
+    place.file.sync = sync  # type: ignore[method-assign]
+    with grouped(place, REQUIRED, limit=BRIEF) as sink:
+        first = asyncio.create_task(answer(sink, 0))
+        assert await asyncio.to_thread(syncing.wait, 5)
+        others = [asyncio.create_task(answer(sink, number)) for number in (1, 2, 3)]
+        await asyncio.sleep(0)
+        hung.hang()
+        synced.set()
+        assert await asyncio.gather(*others) == [False] * 3
+        await first
+        hung.go_on()
+        await asyncio.to_thread(wait_until, lambda: place.state.lost == 2)
+        await asyncio.sleep(BRIEF)
+        place.clock.pass_by(2.0)
+        assert await answer(sink, 4)
+    written = lines(place.path)
+    assert place.numbers == [0, 1, 4]
+    assert sum(line.get("lost_count", 0) for line in written) == 2
+    assert faults(place.path) == []
 
 
 async def test_a_required_line_may_be_in_the_spool_but_not_in_memory(tmp_path: Path) -> None:
@@ -173,6 +210,7 @@ async def test_lines_beyond_the_room_are_counted_as_lost(tmp_path: Path) -> None
         sink.info(body(31))
     assert place.numbers == [*range(10, 21), 31]
     assert place.state.lost == 10
+    assert f"the audit loses lines: {TOO_SLOW}" in place.alarms.texts
     assert sum(line.get("lost_count", 0) for line in lines(place.path)) == 10
 
 

@@ -185,4 +185,5 @@ def test_the_journal_of_a_reader_who_comes_back_says_nothing(tmp_path: Path) -> 
     place.clock.pass_by(1.0)
     place.journal.tick()
     assert place.alarms.texts == []
+    assert (place.status, place.state.error) == ("healthy", "")
     assert place.numbers == [1, 2]

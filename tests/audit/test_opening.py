@@ -40,6 +40,20 @@ def test_lines_that_a_writer_left_in_the_spool_are_taken_over(tmp_path: Path) ->
     assert not list(tmp_path.glob("*.spool"))
 
 
+def test_lines_in_the_spool_keep_no_server_from_starting_while_the_disk_is_full(
+    tmp_path: Path,
+) -> None:
+    place = Place(tmp_path, spool=1 << 20)
+    place.break_down()
+    place.fill([1, 2])
+    place.journal.close()
+    open_audit(Path("/dev/full"), spool=tmp_path).close()
+    open_audit(place.path, spool=tmp_path).close()
+    assert place.numbers == [1, 2]
+    assert faults(place.path) == []
+    assert not list(tmp_path.glob("*.spool"))
+
+
 def test_the_table_is_what_the_lines_show(tmp_path: Path) -> None:
     table = {"path": str(tmp_path / "audit.jsonl"), "instance": "north"}
     audit = audit_of(toys.settings(audit=table))

@@ -1,0 +1,49 @@
+"""The spool: what is left of it, and who takes that over."""
+
+import fcntl
+from pathlib import Path
+
+import pytest
+
+from pexpolicy.audit.spool import Spool, orphans
+
+NAME = "a" * 16
+
+
+def begun(folder: Path) -> Spool:
+    """A spool of two lines, the first of which was brought home."""
+    spool = Spool(folder, NAME, 1000)
+    spool.append(b"one\n")
+    spool.append(b"two\n")
+    spool.remove(4)
+    return spool
+
+
+def test_what_is_left_is_for_its_owner_alone(tmp_path: Path) -> None:
+    begun(tmp_path).close()
+    (left,) = tmp_path.iterdir()
+    assert left.name == f"{NAME}.spool"
+    assert left.stat().st_mode & 0o777 == 0o600
+    assert list(orphans(tmp_path)) == [b"two\n"]
+
+
+def test_where_the_rest_cannot_be_written_anew_the_whole_stays(tmp_path: Path) -> None:
+    folder = tmp_path / "spool"
+    folder.mkdir()
+    spool = begun(folder)
+    away = folder.rename(tmp_path / "away")
+    spool.close()
+    assert list(orphans(away)) == [b"one\ntwo\n"]
+
+
+def test_what_another_one_has_taken_over_meanwhile_is_not_taken_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun(tmp_path).close()
+
+    def lock_late(*_: object) -> None:
+        (left,) = tmp_path.iterdir()
+        left.unlink()
+
+    monkeypatch.setattr(fcntl, "flock", lock_late)
+    assert list(orphans(tmp_path)) == []
