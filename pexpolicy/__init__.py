@@ -6,6 +6,7 @@ Plugin authors need this module; ``pexpolicy.matching``, ``pexpolicy.subnets`` a
 
 from __future__ import annotations
 
+from pexpolicy import beginning
 from pexpolicy.alias import Alias
 from pexpolicy.breaker import Breaker
 from pexpolicy.chain import Outcome
@@ -97,3 +98,5 @@ __all__ = [
     "hookimpl",
     "read_secret",
 ]
+
+beginning.over()
