@@ -157,6 +157,46 @@ def test_a_plugin_that_does_not_open_ends_the_server_with_the_reason_and_a_code_
     assert said.returncode == os.EX_TEMPFAIL == 75, said.stderr
     assert "plugins.unopened" in said.stderr
     assert "nothing is there" in said.stderr
+    assert "Traceback" not in said.stderr
+    assert "never retrieved" not in said.stderr
+    assert "destroyed" not in said.stderr
+
+
+FAILING_LATER = """
+import asyncio, pathlib, signal
+from contextlib import asynccontextmanager
+from pexpolicy import hookimpl
+
+class FailingLater:
+    @hookimpl
+    @asynccontextmanager
+    async def lifespan(self):
+        try:
+            pathlib.Path(__file__).with_suffix(".first").touch(exist_ok=False)
+        except FileExistsError:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            await asyncio.sleep(0.5)
+        raise OSError("nothing is there")
+        yield
+
+    @hookimpl
+    async def media_location(self, request):
+        return None
+"""
+
+
+def test_a_second_worker_that_fails_while_the_server_ends_does_not_hide_why(tmp_path: Path) -> None:
+    (tmp_path / "plugins").mkdir()
+    (tmp_path / "plugins" / "failing_later.py").write_text(FAILING_LATER)
+    config = tmp_path / "config.toml"
+    config.write_text(
+        'plugin_dirs = ["plugins"]\n[server]\nport = 0\nworkers = 2\n'
+        "[admin]\nport = 0\n[plugins.failing_later]\n"
+    )
+    said = command("serve", config)
+    assert said.returncode == os.EX_TEMPFAIL, said.stderr
+    assert "nothing is there" in said.stderr
+    assert "Traceback" not in said.stderr
 
 
 def test_an_address_that_is_taken_is_said(server: live.Running, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from typing import cast
 
 from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
+from gunicorn.errors import HaltServer
 
 from pexpolicy import notify
 from pexpolicy.admin.listener import Operators
@@ -164,9 +165,24 @@ class PolicyArbiter(Arbiter):
     def reap_workers(self) -> None:
         """Note which workers have ended, behind the last that they had to say."""
         self._office.wait(0.0)
-        super().reap_workers()
+        while not self._reaped():
+            pass
         for number in self._slots.keys() - self.WORKERS.keys():
             self._plan.operators.board.release(self._slots.pop(number), number)
+
+    def _reaped(self) -> bool:
+        """Note which workers have ended; whether those were all.
+
+        gunicorn breaks off at a worker that could not serve. That is why the server ends, or it
+        ends already: two workers fail for one reason, and the second must not stop the stopping.
+        """
+        try:
+            super().reap_workers()
+        except HaltServer:
+            if not self._ending:
+                raise
+            return False
+        return True
 
     def handle_hup(self) -> None:
         """Reload."""

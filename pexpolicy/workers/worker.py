@@ -132,7 +132,8 @@ class PolicyWorker(Worker):
             writer.write(framed(Refused(problems, isinstance(error, OpeningError))))
             await writer.drain()
             sys.exit(CANNOT_SERVE)
-        beating.cancel()
+        finally:
+            beating.cancel()
         writer.close()
         return leftovers
 
