@@ -9,7 +9,6 @@ from __future__ import annotations
 from pexpolicy import beginning
 from pexpolicy.alias import Alias
 from pexpolicy.breaker import Breaker
-from pexpolicy.chain import Outcome
 from pexpolicy.config import ConfigPath, PluginSettings, SettingsError
 from pexpolicy.contract.refusal import DecisionError, did_you_mean
 from pexpolicy.decisions import Continue, Decision, Redirect, Reject
@@ -40,6 +39,7 @@ from pexpolicy.endpoints.service_types import (
     VirtualReception,
 )
 from pexpolicy.hooks import hookimpl
+from pexpolicy.outcome import Outcome
 from pexpolicy.parameters import Params, Request
 from pexpolicy.problems import Advice, Key, Problem
 from pexpolicy.sources import UnreadableError, read_secret

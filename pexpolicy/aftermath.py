@@ -11,10 +11,11 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from pexpolicy.chain import ABSTAINED, DECIDED, DEFAULT, Chain, Log, Outcome
+from pexpolicy.chain import Chain, Log
 from pexpolicy.faults import blame
 from pexpolicy.hidden import hide
 from pexpolicy.lanes import Lanes
+from pexpolicy.outcome import ABSTAINED, DECIDED, DEFAULT, Outcome
 
 MOST_PENDING = 256
 """Calls whose aftermath may be under way at once."""
@@ -49,6 +50,8 @@ class Aftermath:
         config_hash: str = "",
     ) -> None:
         self._shadows = shadows
+        self.shadows = tuple(chain for chains in shadows.values() for chain in chains)
+        """All shadow chains."""
         self._observers = observers
         self._log = log
         self._config_hash = config_hash
@@ -58,7 +61,7 @@ class Aftermath:
     @property
     def is_empty(self) -> bool:
         """True where no plugin has anything to do after a reply."""
-        return not self._observers and not any(self._shadows.values())
+        return not self._observers and not self.shadows
 
     def begin(self, outcome: Outcome, lanes: Lanes, audit: ShadowAudit | None) -> None:
         """Start what follows a call; it runs once the reply has left."""

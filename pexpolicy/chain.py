@@ -4,68 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, cast
+from typing import Any, Protocol
 
-import msgspec
-
-from pexpolicy.breaker import Breaker
 from pexpolicy.contract.refusal import DecisionError
 from pexpolicy.decisions import Decision
 from pexpolicy.endpoints.base import Endpoint
 from pexpolicy.faults import blame
 from pexpolicy.lanes import Lane, Lanes
+from pexpolicy.link import QUICK, Link
 from pexpolicy.names import DeclaredNames
+from pexpolicy.outcome import BUSY, DEFAULT, FAILED, INVALID, SKIPPED, TIMED_OUT, Outcome, Step
 from pexpolicy.parameters import Request
 from pexpolicy.threads import PluginBusyError
 
-OnError = Literal["skip", "reject"]
 Clock = Callable[[], float]
 
-DECIDED = "decided"
-ABSTAINED = "abstained"
-FAILED = "failed"
-TIMED_OUT = "timed_out"
-INVALID = "invalid"
-BUSY = "busy"
-SKIPPED = "skipped"
 LEAST = 0.001
 """Seconds of budget that are worth asking a plugin for."""
-DEFAULT = "default"
-
-
-@dataclass(frozen=True, slots=True)
-class Link:
-    """One plugin in a chain; ``ask`` gives its answer to a request. ``timeout`` in seconds."""
-
-    plugin: str
-    ask: Callable[[Any], Awaitable[Any]]
-    timeout: float = 1.0
-    on_error: OnError = "skip"
-    breaker: Breaker | None = None
-    names: tuple[str, str] = ("", "")
-    """Plugin and hook, for whoever watches the event loop."""
-
-
-class Step(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """One plugin asked: what came of it, how many milliseconds it took, and what was wrong."""
-
-    plugin: str
-    outcome: str
-    ms: float
-    detail: str = ""
-
-
-class Outcome(msgspec.Struct, frozen=True):
-    """The decision for one call, who made it, and each step on the way."""
-
-    decision_id: str
-    endpoint: str
-    request: Request
-    decision: Decision
-    decided_by: str
-    steps: list[Step]
 
 
 class Log(Protocol):
@@ -101,7 +58,7 @@ class Chain:
         if decision is None:
             decision = self.default
         name = self.endpoint.name
-        return Outcome(decision_id, name, request, decision, decided_by, walk.steps)
+        return Outcome(decision_id, name, request, decision, decided_by, walk.steps, walk.eventful)
 
     async def _wait(self, walk: _Walk, lane: Lane, lanes: Lanes) -> None:
         """Wait for the hook that waits, as long as it may; then leave it behind."""
@@ -131,7 +88,7 @@ class _Walk:
         "deadline",
         "decided_by",
         "decision",
-        "limit",
+        "eventful",
         "request",
         "steps",
         "turn",
@@ -152,6 +109,7 @@ class _Walk:
         self.deadline = began + chain.budget
         self.turn = 0
         self.waited = False
+        self.eventful = False
 
     # One loop in one piece: what it called, each plugin of each call would pay for.
     async def onward(self, lanes: Lanes) -> None:  # noqa: C901, PLR0912
@@ -161,17 +119,15 @@ class _Walk:
         plugin inherits a task or a context from the one before it. A hook that was abandoned finds
         its turn over.
         """
-        chain, request, turn, deadline = self.chain, self.request, self.turn, self.deadline
+        chain, request, turn, steps = self.chain, self.request, self.turn, self.steps
+        task, last = lanes.standing_in, self.deadline - LEAST
         for link in chain.links[self.at :]:
             began = self.began
-            limit = deadline - began
-            if link.timeout < limit:
-                limit = link.timeout
-            elif limit < LEAST:
+            if began > last:
                 self._skip_rest()
                 return
-            self.limit = limit
-            if link.breaker is not None and not link.breaker.lets_through(began):
+            breaker = link.breaker
+            if breaker is not None and not breaker.lets_through(began):
                 self.fail(link, SKIPPED, "its circuit breaker is open")
                 if self.decision is not None:
                     return
@@ -182,39 +138,44 @@ class _Walk:
                 if turn != self.turn:
                     return
                 if answer is not None:
-                    answer = await self._admitted(answer)
+                    answer = chain.endpoint.admit(answer, request)
+                    if not isinstance(answer, Decision):
+                        answer = await answer
+                    if chain.names is not None:
+                        chain.names.check(answer)
             except BaseException as error:  # noqa: BLE001 - whatever a plugin raises is its failure
                 if turn != self.turn:
                     return
                 self._fault(link, error)
             else:
                 now = chain.clock()
-                if now - began > limit:
+                us = int((now - began) * 1e6)
+                if us >= QUICK and now - began > self.limit:
                     self.fail(link, TIMED_OUT, self.late())
                 else:
-                    outcome = ABSTAINED if answer is None else DECIDED
-                    ms = int((now - began) * 1e6) / 1000
-                    self.steps.append(Step(link.plugin, outcome, ms))
+                    kind = link.abstentions if answer is None else link.decisions
+                    if us < QUICK:
+                        steps.append(kind.steps[us] or kind.first(us))
+                        kind.cells[kind.at + us] += 1
+                    else:
+                        self.eventful = True
+                        steps.append(kind.step(us))
                     self.began = now
                     self.at += 1
-                    if link.breaker is not None:
-                        link.breaker.succeeded()
+                    if breaker is not None:
+                        breaker.succeeded()
                     if answer is not None:
                         self.decision, self.decided_by = answer, link.plugin
             if self.decision is not None:
                 return
-            if self.waited or lanes.standing_in.cancelling():
+            if self.waited or task.cancelling():
                 self.waited = False
                 return
 
-    async def _admitted(self, answer: object) -> Decision:
-        """The decision that an answer stands for; raises ``DecisionError``."""
-        decision = self.chain.endpoint.admit(answer, self.request)
-        if not isinstance(decision, Decision):
-            decision = await cast("Awaitable[Decision]", decision)
-        if self.chain.names is not None:
-            self.chain.names.check(decision)
-        return decision
+    @property
+    def limit(self) -> float:
+        """Seconds that the plugin has that is asked now."""
+        return min(self.chain.links[self.at].timeout, self.deadline - self.began)
 
     def _fault(self, link: Link, error: BaseException) -> None:
         if isinstance(error, DecisionError):
@@ -238,6 +199,7 @@ class _Walk:
         now = self.chain.clock()
         ms = int((now - self.began) * 1e6) / 1000
         self.steps.append(Step(link.plugin, outcome, ms, detail))
+        self.eventful = True
         self.began = now
         self.at += 1
         if link.breaker is not None and outcome != SKIPPED:
@@ -252,6 +214,7 @@ class _Walk:
     def _skip_rest(self) -> None:
         rest = self.chain.links[self.at :]
         self.at = len(self.chain.links)
+        self.eventful = True
         self.steps += [Step(link.plugin, SKIPPED, 0.0, "the budget was gone") for link in rest]
         for link in rest:
             if link.on_error == "reject":

@@ -8,10 +8,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from pexpolicy.chain import DECIDED, DEFAULT
 from pexpolicy.discovery import discover
 from pexpolicy.endpoints.base import JSON
 from pexpolicy.explain import Explained, without_secrets
+from pexpolicy.outcome import DECIDED, DEFAULT
 from pexpolicy.plugins import NO_DECISION
 from pexpolicy.policy import Policy
 from pexpolicy.redaction import Redaction

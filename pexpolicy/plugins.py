@@ -18,13 +18,13 @@ from pydantic import BaseModel
 from pexpolicy import hooks
 from pexpolicy.aftermath import Observer
 from pexpolicy.breaker import Breaker
-from pexpolicy.chain import Link
 from pexpolicy.config import PluginSettings, SettingsError
 from pexpolicy.contract.refusal import did_you_mean
 from pexpolicy.decisions import Decision, Reject
 from pexpolicy.discovery import MARK, Available
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.faults import blame
+from pexpolicy.link import Link
 from pexpolicy.problems import Advice, Key, Problem, problems_of
 from pexpolicy.progress import Stage, silent
 from pexpolicy.tables import PluginTable

@@ -5,7 +5,7 @@ opened.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Mapping
+from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,13 @@ from typing import Any
 import msgspec
 
 from pexpolicy.aftermath import Aftermath, ShadowAudit
-from pexpolicy.chain import DEFAULT, Chain, Log, Outcome
+from pexpolicy.chain import Chain, Log
 from pexpolicy.config import OpeningError, Settings
 from pexpolicy.endpoints.base import Reply
 from pexpolicy.faults import blame
 from pexpolicy.lanes import Lanes
+from pexpolicy.link import Link
+from pexpolicy.outcome import DEFAULT, Outcome
 from pexpolicy.parameters import Params, Request
 from pexpolicy.plugins import Plugin
 from pexpolicy.problems import Advice, Problem
@@ -60,7 +62,9 @@ class Policy:
         self.plugins = plugins
         self.chains = chains
         self.advice = advice
-        self._aftermath = None if aftermath.is_empty else aftermath
+        self.has_aftermath = not aftermath.is_empty
+        """True where ``conclude`` has anything to do."""
+        self._aftermath = aftermath
         self._log = log
         self._lanes: Lanes | None = None
 
@@ -86,8 +90,7 @@ class Policy:
                 raise OpeningError(self.settings.path, problems)
             if self._log is not None:
                 stack.enter_context(Watchdog(lanes, self._log))
-            if self._aftermath is not None:
-                stack.push_async_callback(self._aftermath.finish)
+            stack.push_async_callback(self._aftermath.finish)
             self._lanes = lanes
             yield self
 
@@ -126,6 +129,11 @@ class Policy:
         stuck = [plugin.name for plugin in self.plugins if plugin.threads and plugin.threads.stuck]
         return sorted({*waiting, *stuck})
 
+    def links(self) -> Iterator[Link]:
+        """Each plugin in each chain, those of the shadows too."""
+        for chain in (*self.chains.values(), *self._aftermath.shadows):
+            yield from chain.links
+
     def answer(
         self,
         name: str,
@@ -153,7 +161,7 @@ class Policy:
 
     def conclude(self, outcome: Outcome, audit: ShadowAudit | None = None) -> None:
         """Ask the shadow plugins and tell the observers, once the reply has left."""
-        if self._aftermath is not None and self._lanes is not None:
+        if self.has_aftermath and self._lanes is not None:
             self._aftermath.begin(outcome, self._lanes, audit)
 
     def last_resort(self, name: str, params: Params, alias: str, decision_id: str) -> Answer:

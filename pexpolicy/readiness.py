@@ -22,11 +22,17 @@ class Readiness:
         self.state = state
 
     @property
+    def state(self) -> State:
+        """Where the server is now."""
+        return self._state
+
+    @state.setter
+    def state(self, state: State) -> None:
+        self._state = state
+        self.is_draining = state is State.DRAINING
+        """True once the server was told to stop: it answers, and asks to be left alone."""
+
+    @property
     def is_ready(self) -> bool:
         """True while new calls should come here."""
         return self.state is State.READY
-
-    @property
-    def is_draining(self) -> bool:
-        """True once the server was told to stop: it answers, and asks to be left alone."""
-        return self.state is State.DRAINING

@@ -31,6 +31,8 @@ LONGEST_NAME = 100
 """Characters of the name of a parameter that we do not know: it is somebody else's text."""
 LONGEST_PATH = 200
 """Characters of a path that we do not know."""
+_SHAPED = (Continue, Reject, Avatar, Directory)
+"""Decisions of which the endpoint says what their result is."""
 _BEFORE_ALIAS = tuple(e.path for e in ENDPOINTS.values() if e.path.endswith("/"))
 
 Personal = Callable[[str], str | None]
@@ -104,10 +106,10 @@ class Redaction:
         ``None`` where the reply has no ``result``. It is worked out once for each decision: most
         were made when the policy was built, and are sent again and again.
         """
-        cls = type(decision)
-        if cls is Continue or cls is Reject or cls is Avatar or cls is Directory:
-            return self._shaped(endpoint, decision)
-        if (known := decision.logged) is None or known[0] is not self:
+        known = decision.logged
+        if known is None or known[0] is not self:
+            if type(decision) in _SHAPED:
+                return self._shaped(endpoint, decision)
             known = (self, *self._written(decision))
             assign(decision, "logged", known)
         return known[1], known[2]

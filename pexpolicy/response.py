@@ -38,7 +38,8 @@ class WholeResponse(web.StreamResponse):
 
     async def prepare(self, request: web.BaseRequest) -> None:
         """Write the response; raises ``ConnectionResetError`` where nobody is there to read it."""
-        transport = request.transport
+        protocol = request.protocol
+        transport = protocol.transport
         if transport is None or transport.is_closing():
             msg = "the connection was closed"
             raise ConnectionResetError(msg)
@@ -58,7 +59,7 @@ class WholeResponse(web.StreamResponse):
             body = b""
         date = _clock.date()
         transport.write(b"".join((head, length, connection, date, extra, b"\r\n\r\n", body)))
-        if request.protocol.writing_paused:
+        if protocol.writing_paused:
             await request.writer.drain()
 
     async def write_eof(self, data: bytes = b"") -> None:

@@ -102,8 +102,7 @@ class Service:
             if recorded is not None and not await recorded:
                 self.telemetry.fell_back(name, UNRECORDED)
                 answer = policy.unrecorded(answer.outcome, rejects=regime.audit.rejects)
-            policy.conclude(answer.outcome, self.telemetry.beside(regime.audit))
-            self._count(answer, params, peer, began, span)
+            self._conclude(regime, params, answer, began, peer, span)
         finally:
             if span is not None:
                 span.close()
@@ -142,19 +141,24 @@ class Service:
             self._report(answer.outcome.endpoint, error)
             return regime.audit.unwritten()
 
-    def _count(
+    def _conclude(
         self,
-        answer: Answer,
+        regime: Regime,
         params: Params,
-        peer: str | None,
+        answer: Answer,
         began: float,
+        peer: str | None,
         span: CallSpan | None,
     ) -> None:
+        """Count the call, and begin what follows it."""
         try:
+            if regime.policy.has_aftermath:
+                beside = self.telemetry.beside(regime.audit)
+                regime.policy.conclude(answer.outcome, beside)
             self.telemetry.answered(answer, params, peer, time.perf_counter() - began)
             if span is not None:
                 span.tell(answer)
-        except Exception as error:  # noqa: BLE001 - a fault in counting must not cost the call
+        except Exception as error:  # noqa: BLE001 - a fault behind the decision must not cost the call
             self._report(answer.outcome.endpoint, error)
 
     def _report(self, name: str, error: Exception) -> None:

@@ -24,7 +24,6 @@ from contextlib import asynccontextmanager
 from aiohttp import web
 from aiohttp.test_utils import RawTestServer, TestClient
 
-from pexpolicy.chain import Outcome, Step
 from pexpolicy.config import ConfigError
 from pexpolicy.kit.asking import asked, audit_lines, caught_audit
 from pexpolicy.kit.cases import Case, CasesError, load_cases
@@ -32,6 +31,7 @@ from pexpolicy.kit.door import Config, Log, Subject, opened, policy_of
 from pexpolicy.kit.requests import ABSENT, make_request, url_of
 from pexpolicy.kit.shapes import RequestError
 from pexpolicy.kit.verdict import judge
+from pexpolicy.outcome import Outcome, Step
 from pexpolicy.parameters import Request
 from pexpolicy.policy import Policy
 from pexpolicy.regime import regime_of

@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from pexpolicy import __version__
-from pexpolicy.chain import ABSTAINED, DECIDED
+from pexpolicy.outcome import ABSTAINED, DECIDED
 from pexpolicy.problems import Problem
 from pexpolicy.tables import TracingTable
 

@@ -16,7 +16,7 @@ import pytest
 from multidict import MultiDict
 from pydantic import BaseModel
 
-from pexpolicy import chain, tables
+from pexpolicy import chain, outcome, tables
 from pexpolicy.access.passwords import PasswordHash
 from pexpolicy.discovery import installed
 from pexpolicy.endpoints import ENDPOINTS
@@ -201,7 +201,7 @@ def test_the_audit_line_that_is_shown_is_one(tmp_path: Path) -> None:
 
 
 def test_every_outcome_of_a_step_is_explained() -> None:
-    outcomes = {chain.DECIDED, chain.ABSTAINED, chain.SKIPPED, *chain._SAID}
+    outcomes = {outcome.DECIDED, outcome.ABSTAINED, outcome.SKIPPED, *chain._SAID}
     assert outcomes <= {row[0] for row in pages.rows(pages.OPERATIONS)}
 
 

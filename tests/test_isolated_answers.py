@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from pexpolicy import Advice, Conference, DecisionError, Reject
-from pexpolicy.chain import Outcome, Step
 from pexpolicy.discovery import Available, discover
 from pexpolicy.faults import blame
 from pexpolicy.isolation.isolated import Isolated
 from pexpolicy.isolation.wire import WorkerFault
+from pexpolicy.outcome import Outcome, Step
 from pexpolicy.plugins import advice_of, build, link
 from pexpolicy.unbuildable import Unbuildable
 from tests.isolated import Shelf, admitted, request, service, table_of

@@ -17,12 +17,13 @@ from typing import Any
 import pytest
 
 from pexpolicy import Continue, Reject
-from pexpolicy.chain import Chain, Link
+from pexpolicy.chain import Chain
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.isolation import pool as isolation_pool
 from pexpolicy.isolation.isolated import Isolated
 from pexpolicy.isolation.wire import WorkerFault
 from pexpolicy.lanes import Lanes
+from pexpolicy.link import Link
 from pexpolicy.threads import PluginBusyError
 from pexpolicy.unbuildable import Unbuildable
 from tests.isolated import Shelf, alive, children, descriptors, gone, request, service

@@ -16,8 +16,10 @@ from multidict import MultiDict
 from pexpolicy import Conference, Continue, Redirect, Reject
 from pexpolicy.audit import AuditState
 from pexpolicy.breaker import Breaker
-from pexpolicy.chain import Outcome, Step
+from pexpolicy.chain import Chain
 from pexpolicy.endpoints import ENDPOINTS
+from pexpolicy.lanes import Lanes
+from pexpolicy.link import Link
 from pexpolicy.metrics import families
 from pexpolicy.metrics.board import NODES, Board
 from pexpolicy.metrics.counting import Counts
@@ -25,6 +27,7 @@ from pexpolicy.metrics.exposition import expose
 from pexpolicy.metrics.nodes import Nodes, address_of, seen
 from pexpolicy.metrics.sampling import WINDOW, Lag, Sampler
 from pexpolicy.metrics.sources import Sources, Started
+from pexpolicy.outcome import Outcome
 from tests import operators, toys, wire
 from tests.operators import watched
 
@@ -170,7 +173,6 @@ async def test_what_a_shadow_would_have_done_otherwise_is_counted(tmp_path: Path
     async with watched(made, tmp_path) as server:
         await server.ask(wire.SERVICE)
         await server.ask(wire.LOCATION)
-        assert made._aftermath is not None
         await made._aftermath.finish()
         told = await server.metrics()
     assert told("shadow_diff_total", plugin="differs") == 1
@@ -249,24 +251,40 @@ async def test_nothing_that_a_caller_sends_makes_a_new_series(tmp_path: Path) ->
     assert after == before
 
 
-durations = st.lists(st.floats(0, 9, allow_nan=False), max_size=30)
+durations = st.lists(st.floats(0, 9) | st.floats(0, 0.0003), max_size=30)
+
+
+async def nothing(_: object) -> None:
+    """Abstain."""
 
 
 @given(durations)
 def test_a_bucket_holds_all_that_took_no_longer(spent: list[float]) -> None:
     board = Board()
     counts = Counts(board.claim())
-    counts.expect(["toy"], [], 4.0)
+    toy = Link("toy", nothing, timeout=10.0)
+    counts.expect([toy], [], 4.0)
     endpoint = ENDPOINTS["media_location"]
     request = endpoint.parse(MultiDict())
-    for seconds in spent:
-        steps = [Step("toy", "decided", seconds * 1000)]
-        outcome = Outcome("id", endpoint.name, request, endpoint.default, "toy", steps)
-        counts.answered(outcome, "continue", seconds)
+
+    async def ask(lanes: Lanes, seconds: float) -> Outcome:
+        clock = iter((0.0, seconds)).__next__
+        return await Chain(endpoint, (toy,), Continue(), 20.0, clock).ask(request, lanes)
+
+    async def ask_all() -> list[float]:
+        lanes = Lanes(asyncio.get_running_loop())
+        outcomes = [await ask(lanes, seconds) for seconds in spent]
+        for outcome, seconds in zip(outcomes, spent, strict=True):
+            counts.answered(outcome, "continue", seconds)
+        await lanes.close()
+        return [outcome.steps[0].ms / 1000 for outcome in outcomes]
+
+    asked = asyncio.run(ask_all())
     told = operators.metrics_of(board)
+    assert told("plugin_calls_total", plugin="toy", outcome="abstained") == len(spent)
     for name, bounds, observed, labels in (
         ("request_duration_seconds", families.CALL_BOUNDS, spent, {"endpoint": endpoint.name}),
-        ("plugin_duration_seconds", families.CALL_BOUNDS, spent, {"plugin": "toy"}),
+        ("plugin_duration_seconds", families.CALL_BOUNDS, asked, {"plugin": "toy"}),
         ("deadline_remaining_seconds", families.LEFT_BOUNDS, [max(4 - s, 0) for s in spent], {}),
     ):
         for bound in bounds:
@@ -280,12 +298,30 @@ def test_a_bucket_holds_all_that_took_no_longer(spent: list[float]) -> None:
 def test_a_plugin_that_a_reload_brings_is_counted_and_the_old_one_stays() -> None:
     board = Board()
     counts = Counts(board.claim())
-    counts.expect(["old"], [], 4.0)
-    counts.expect(["new"], ["beside"], 4.0)
+    counts.expect([Link("old", nothing)], [], 4.0)
+    counts.expect([Link("new", nothing)], ["beside"], 4.0)
     told = operators.metrics_of(board)
     for plugin in ("old", "new"):
         assert told("plugin_calls_total", plugin=plugin, outcome="decided") == 0
     assert told("shadow_diff_total", plugin="beside") == 0
+
+
+async def test_plugins_that_find_no_room_on_the_board_are_asked_all_the_same() -> None:
+    board = Board()
+    counts = Counts(board.claim())
+    links = tuple(Link(f"plugin_{number}", nothing) for number in range(400))
+    counts.expect(links, [], 4.0)
+    endpoint = ENDPOINTS["media_location"]
+    request = endpoint.parse(MultiDict())
+    lanes = Lanes(asyncio.get_running_loop())
+    outcome = await Chain(endpoint, links, Continue()).ask(request, lanes)
+    await lanes.close()
+    assert [step.outcome for step in outcome.steps] == ["abstained"] * 400
+    counts.answered(outcome, "continue", 0.001)
+    told = operators.metrics_of(board)
+    assert told("requests_total", endpoint="media_location", outcome="default") == 1
+    assert told("plugin_calls_total", plugin="plugin_0", outcome="abstained") == 1
+    assert len(told.counted("plugin_calls_total")) < 400
 
 
 def test_the_configuration_of_a_reload_takes_the_place_of_the_old_one() -> None:
@@ -309,7 +345,7 @@ def test_any_number_of_reloads_leaves_room_for_new_plugins() -> None:
         for sampler in (Sampler(slab, Sources()), Sampler(slab, Sources())):
             for number in range(3000):
                 sampler.follow(f"{number:016x}", {})
-        Counts(slab).expect(["new"], [], 4.0)
+        Counts(slab).expect([Link("new", nothing)], [], 4.0)
         slab.cells[slab.place(families.PLUGIN_CALLS, ("new", "decided"))] += 1
     told = operators.metrics_of(board)
     assert told.counted("config_info") == {(f"{2999:016x}",): 1}

@@ -25,9 +25,9 @@ from pexpolicy.audit.criteria import Criteria, moment
 from pexpolicy.audit.reading import Damage, Record
 from pexpolicy.audit.stats import Stats
 from pexpolicy.audit.verify import Anchor, Verification
-from pexpolicy.chain import ABSTAINED, BUSY, DECIDED, FAILED, INVALID, SKIPPED, TIMED_OUT
 from pexpolicy.commands.common import config_option
 from pexpolicy.endpoints import ENDPOINTS
+from pexpolicy.outcome import ABSTAINED, BUSY, DECIDED, FAILED, INVALID, SKIPPED, TIMED_OUT
 
 NOTHING_FOUND = 1
 OUTCOMES = (DECIDED, ABSTAINED, FAILED, TIMED_OUT, INVALID, BUSY, SKIPPED)

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from pexpolicy.chain import Step
+from pexpolicy.outcome import Step
 
 encode = msgspec.json.Encoder().encode
 

@@ -11,8 +11,8 @@ from typing import Any
 from pexpolicy.audit.lines import Line, as_json
 from pexpolicy.audit.sinks import Sink, Unrecorded
 from pexpolicy.audit.state import AuditState
-from pexpolicy.chain import Outcome
 from pexpolicy.lean import structlog
+from pexpolicy.outcome import Outcome
 from pexpolicy.parameters import Params
 from pexpolicy.policy import Answer
 from pexpolicy.redaction import Redaction

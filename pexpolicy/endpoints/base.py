@@ -64,13 +64,11 @@ class Endpoint(Generic[R]):
         """
         return self.decide(answer)
 
-    def decide(self, answer: object) -> Decision:
+    def decide(self, answer: Any) -> Decision:
         """The decision that an answer stands for; a plain dictionary is taken for ``result``."""
-        kind = type(answer)
         try:
-            for known in self.decisions:
-                if kind is known:
-                    return self._whole(cast("Decision", answer))
+            if type(answer) in self.decisions:
+                return self._whole(answer)
             return self._taken(answer)
         except DecisionError:
             raise

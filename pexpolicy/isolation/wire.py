@@ -12,13 +12,13 @@ from typing import Any, TypeVar
 import msgspec
 from multidict import MultiDict, MultiDictProxy
 
-from pexpolicy.chain import Outcome, Step
 from pexpolicy.contract.refusal import DecisionError, Refusal
 from pexpolicy.decisions import Decision
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.base import Endpoint
 from pexpolicy.endpoints.participant_avatar import Avatar
 from pexpolicy.faults import Fault
+from pexpolicy.outcome import Outcome, Step
 from pexpolicy.parameters import Request
 
 MAX_FRAME = 16 * 1024 * 1024

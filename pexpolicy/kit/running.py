@@ -6,9 +6,9 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from pexpolicy.chain import ABSTAINED, DECIDED, SKIPPED
 from pexpolicy.kit.cases import Case
 from pexpolicy.kit.verdict import Verdict, judge
+from pexpolicy.outcome import ABSTAINED, DECIDED, SKIPPED
 from pexpolicy.policy import Policy
 
 

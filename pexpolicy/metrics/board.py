@@ -13,18 +13,18 @@ import os
 import time
 from collections.abc import Iterator
 
-from pexpolicy.metrics.families import FAMILIES, Family, Kind, Together
+from pexpolicy.metrics.families import PLACED, Family, Kind, Together
 
 CELL = 8
 """Bytes of a cell: a whole number with a sign. One is written in one piece on 64-bit machines."""
-SERIES_CELLS = 8192
+SERIES_CELLS = 40_960
 """Cells of a slab for series: some 150 plugins. What does not fit any more is not counted."""
 NODES = 1000
 """Nodes that a slab has room for."""
 NODE_CELLS = 10
 _SLAB_CELLS = SERIES_CELLS + NODES * NODE_CELLS
 _OWNER, _BEAT, _USED, _HEADER = 0, 1, 2, 3
-_SCRATCH = 32
+_SCRATCH = max(family.cells for family in PLACED.values())
 """Cells at the end that anything may be written to, and nobody reads."""
 _BETWEEN = "\x1f"
 
@@ -172,7 +172,7 @@ class Slab:
             key = bytes(self._raw[(at + 2) * CELL : (at + 2) * CELL + length])
             first = at + 2 + -(-length // CELL)
             name, *labels = key.decode().split(_BETWEEN)
-            yield FAMILIES[name], tuple(labels), first
+            yield PLACED[name], tuple(labels), first
             at = first + cells
 
 

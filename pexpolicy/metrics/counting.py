@@ -10,7 +10,12 @@ from collections.abc import Iterable
 
 from pexpolicy.access.refusals import REASONS as AT_THE_DOOR
 from pexpolicy.access.refusals import UNAUTHORISED
-from pexpolicy.chain import (
+from pexpolicy.endpoints import ENDPOINTS
+from pexpolicy.link import QUICK, Link
+from pexpolicy.metrics import families
+from pexpolicy.metrics.board import Labels, Slab
+from pexpolicy.metrics.families import BUCKETS, CALL_BOUNDS, LEFT_BOUNDS, NANO, Family
+from pexpolicy.outcome import (
     ABSTAINED,
     BUSY,
     DECIDED,
@@ -21,10 +26,6 @@ from pexpolicy.chain import (
     TIMED_OUT,
     Outcome,
 )
-from pexpolicy.endpoints import ENDPOINTS
-from pexpolicy.metrics import families
-from pexpolicy.metrics.board import Labels, Slab
-from pexpolicy.metrics.families import CALL_BOUNDS, LEFT_BOUNDS, Family
 
 STEP_OUTCOMES = (DECIDED, ABSTAINED, FAILED, TIMED_OUT, INVALID, BUSY, SKIPPED)
 HEARD = (ABSTAINED, DECIDED)
@@ -39,7 +40,7 @@ CALL_OUTCOMES = ("continue", "reject", "redirect", "default", "default_reject")
 """What a reply asks of Infinity by the word of a plugin; the last two where no plugin decided."""
 REASONS = (*AT_THE_DOOR, "unknown path", "method not allowed")
 """Why a request is refused; a further reason is counted under its own word once it comes."""
-_FIRST_MS = CALL_BOUNDS[0] * 1000
+_QUICK_MS = QUICK / 1000
 _BY_DEFAULT = {"continue": "default", "reject": "default_reject"}
 
 
@@ -67,11 +68,12 @@ class _EndpointCells:
 
 
 class _PluginCells:
-    __slots__ = ("duration", "outcomes")
+    __slots__ = ("duration", "outcomes", "quick")
 
     def __init__(self, slab: Slab, plugin: str) -> None:
         self.outcomes = _Cells(slab, families.PLUGIN_CALLS, (plugin,), STEP_OUTCOMES)
         self.duration = slab.place(families.PLUGIN_DURATION, (plugin,))
+        self.quick = _Cells(slab, families.PLUGIN_QUICK, (plugin,), HEARD)
 
 
 class Counts:
@@ -89,11 +91,12 @@ class Counts:
         self._differing = _Cells(slab, families.SHADOW_DIFF, (), ())
         self._budget = 0.0
 
-    def expect(self, plugins: Iterable[str], shadows: Iterable[str], budget: float) -> None:
+    def expect(self, links: Iterable[Link], shadows: Iterable[str], budget: float) -> None:
         """Make the cells of the plugins of a policy. ``budget`` of a call in seconds."""
-        for plugin in plugins:
-            if plugin not in self._plugins:
-                self._plugins[plugin] = _PluginCells(self._slab, plugin)
+        for link in links:
+            quick = self._plugin(link.plugin).quick
+            link.abstentions.count_in(self._cells, quick[ABSTAINED] + BUCKETS)
+            link.decisions.count_in(self._cells, quick[DECIDED] + BUCKETS)
         for shadow in shadows:
             self._differing[shadow] = self._differing[shadow]
         self._budget = budget
@@ -105,30 +108,39 @@ class Counts:
         if outcome.decided_by == DEFAULT:
             action = _BY_DEFAULT.get(action, action)
         cells[endpoint.outcomes[action]] += 1
-        cells[self._records] += 1
-        _observe(cells, endpoint.duration, CALL_BOUNDS, seconds)
-        _observe(cells, self._remaining, LEFT_BOUNDS, max(self._budget - seconds, 0.0))
-        if outcome.steps:
+        left = self._budget - seconds
+        left = max(left, 0.0)
+        # What ``_observe`` does, twice in each call.
+        first = endpoint.duration
+        cells[first] += int(seconds * NANO)
+        cells[first + BUCKETS + bisect_left(CALL_BOUNDS, seconds)] += 1
+        first = self._remaining
+        cells[first] += int(left * NANO)
+        cells[first + BUCKETS + bisect_left(LEFT_BOUNDS, left)] += 1
+        if outcome.eventful:
             cause = self._steps(outcome)
             if cause:
                 cells[endpoint.causes[cause]] += 1
 
+    def _plugin(self, name: str) -> _PluginCells:
+        cells = self._plugins.get(name)
+        if cells is None:
+            cells = self._plugins[name] = _PluginCells(self._slab, name)
+        return cells
+
     def _steps(self, outcome: Outcome) -> str:
-        """Count each step; gives the outcome of the first plugin that was not heard, or nothing."""
-        cells, plugins = self._cells, self._plugins
+        """Count each step but the quick ones, which count themselves.
+
+        Gives the outcome of the first plugin that was not heard, or nothing.
+        """
+        cells = self._cells
         cause = ""
         for step in outcome.steps:
-            plugin = plugins.get(step.plugin)
-            if plugin is None:
-                plugin = plugins[step.plugin] = _PluginCells(self._slab, step.plugin)
             came, ms = step.outcome, step.ms
-            cells[plugin.outcomes[came]] += 1
-            if ms < _FIRST_MS and came in HEARD:
-                # Nearly every step: what ``_observe`` does, without a call.
-                first = plugin.duration
-                cells[first] += int(ms * 1e6)
-                cells[first + 1] += 1
+            if ms < _QUICK_MS and came in HEARD:
                 continue
+            plugin = self._plugin(step.plugin)
+            cells[plugin.outcomes[came]] += 1
             if came != SKIPPED:
                 _observe(cells, plugin.duration, CALL_BOUNDS, ms / 1000)
             if not cause and came in UNHEARD:
@@ -148,7 +160,8 @@ class Counts:
 
     def shadowed(self, shadow: Outcome, *, differs: bool | None) -> None:
         """Count what a shadow plugin would have decided."""
-        self._steps(shadow)
+        if shadow.eventful:
+            self._steps(shadow)
         self._cells[self._records] += 1
         if differs:
             for step in shadow.steps:
@@ -157,5 +170,5 @@ class Counts:
 
 def _observe(cells: memoryview, first: int, bounds: tuple[float, ...], seconds: float) -> None:
     """Put one observation into a histogram."""
-    cells[first] += int(seconds * 1e9)
-    cells[first + 1 + bisect_left(bounds, seconds)] += 1
+    cells[first] += int(seconds * NANO)
+    cells[first + BUCKETS + bisect_left(bounds, seconds)] += 1

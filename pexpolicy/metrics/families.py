@@ -10,7 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from pexpolicy.link import QUICK
+
 NANO = 1_000_000_000
+MICRO = 1_000_000
 MILLI = 1_000
 
 CALL_BOUNDS = (
@@ -20,6 +23,8 @@ CALL_BOUNDS = (
 """Seconds. A call from a table takes a tenth of a millisecond; Infinity gives up at 5 seconds."""
 LEFT_BOUNDS = (0.0, 0.25, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5)
 """Seconds; the first bucket holds the calls whose budget was gone."""
+BUCKETS = 1
+"""The cell of the first bucket of a histogram, behind that of the sum."""
 
 
 class Kind(Enum):
@@ -98,6 +103,14 @@ PLUGIN_DURATION = Family(
     Kind.HISTOGRAM,
     scale=NANO,
     bounds=CALL_BOUNDS,
+)
+PLUGIN_QUICK = Family(
+    "pexpolicy_plugin_quick_seconds",
+    "Quick answers of a plugin, by what came of it: a part of the two above, shown in them.",
+    ("plugin", "outcome"),
+    Kind.HISTOGRAM,
+    scale=MICRO,
+    bounds=tuple(us / MICRO for us in range(QUICK - 1)),
 )
 BREAKER_OPEN = Family(
     "pexpolicy_plugin_breaker_open",
@@ -213,3 +226,5 @@ FAMILIES = {
     )
 }
 """Every metric by its name."""
+PLACED = {**FAMILIES, PLUGIN_QUICK.name: PLUGIN_QUICK}
+"""Everything that a board holds, by its name."""

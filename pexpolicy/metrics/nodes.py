@@ -42,26 +42,31 @@ class Nodes:
             )
         )
 
-    def called(self, address: str) -> None:
-        """Note a call that was answered."""
+    def called(self, node_ip: str | None, peer: str | None = None) -> None:
+        """Note a call that was answered: the node that it names, and the address it came from."""
+        address = node_ip or ""
         place = self._places.get(address)
         if place is None:
-            place = self._settle(address)
+            address = address_of(node_ip, peer)
+            place = self._place(address)
         self._places.move_to_end(address)
         self._cells[place + _CALLED] = int(time.time() * 1000)
         self._cells[place + _CALLS] += 1
 
     def refused(self, address: str, why: str) -> None:
         """Note a request that was refused."""
-        place = self._places.get(address)
-        if place is None:
-            place = self._settle(address)
+        place = self._place(address)
         self._places.move_to_end(address)
         self._cells[place + _REFUSED] = int(time.time() * 1000)
         self._cells[place + _WHY] = REASONS.index(why) if why in REASONS else len(REASONS)
 
-    def _settle(self, address: str) -> int:
-        """A place for a node that was not seen before: a free one, or that of the most silent."""
+    def _place(self, address: str) -> int:
+        """The place of a node. One that was not seen before gets a free one, or that of the most
+        silent.
+        """
+        known = self._places.get(address)
+        if known is not None:
+            return known
         if len(self._places) < NODES:
             place = len(self._places) * NODE_CELLS
         else:

@@ -5,7 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from pexpolicy.metrics.board import Board, Labels
-from pexpolicy.metrics.families import FAMILIES, LOOP_LAG, WORKERS, Family, Kind, Together
+from pexpolicy.metrics.families import (
+    AUDIT_RECORDS,
+    BUCKETS,
+    LOOP_LAG,
+    MICRO,
+    NANO,
+    PLACED,
+    PLUGIN_CALLS,
+    PLUGIN_DURATION,
+    PLUGIN_QUICK,
+    REQUESTS,
+    WORKERS,
+    Family,
+    Kind,
+    Together,
+)
 from pexpolicy.metrics.sampling import BEAT
 
 Series = Mapping[Labels, list[int]]
@@ -16,7 +31,7 @@ def read(board: Board) -> dict[Family, dict[Labels, list[int]]]:
 
     A counter goes on when its worker has ended; a gauge is that of the workers that live.
     """
-    found: dict[Family, dict[Labels, list[int]]] = {family: {} for family in FAMILIES.values()}
+    found: dict[Family, dict[Labels, list[int]]] = {family: {} for family in PLACED.values()}
     alive = 0
     for slab in board:
         lives = slab.is_alive
@@ -30,7 +45,21 @@ def read(board: Board) -> dict[Family, dict[Labels, list[int]]]:
             held = int(max(slab.silent - BEAT, 0.0) * LOOP_LAG.scale)
             _put(found[LOOP_LAG], LOOP_LAG, (), [held])
     found[WORKERS][()] = [alive]
+    _add_quick(found)
+    # Each call has its record; the cell of the records holds those of everything else.
+    calls = sum(count for (count,) in found[REQUESTS].values())
+    _put(found[AUDIT_RECORDS], AUDIT_RECORDS, (), [calls])
     return found
+
+
+def _add_quick(found: dict[Family, dict[Labels, list[int]]]) -> None:
+    """Add the quick answers of plugins, which are counted apart, to all their answers."""
+    for (plugin, outcome), (_, *counts) in found.pop(PLUGIN_QUICK).items():
+        count = sum(counts)
+        found[PLUGIN_CALLS][plugin, outcome][0] += count
+        took = found[PLUGIN_DURATION][plugin,]
+        took[0] += sum(us * n for us, n in enumerate(counts)) * (NANO // MICRO)
+        took[BUCKETS] += count
 
 
 def _put(series: dict[Labels, list[int]], family: Family, labels: Labels, cells: list[int]) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pexpolicy.aftermath import ShadowAudit
-from pexpolicy.chain import Outcome
 from pexpolicy.metrics.board import Board
 from pexpolicy.metrics.counting import Counts
 from pexpolicy.metrics.nodes import Nodes, address_of
 from pexpolicy.metrics.sampling import Sampler
 from pexpolicy.metrics.sources import Sources
+from pexpolicy.outcome import Outcome
 from pexpolicy.parameters import Params
 from pexpolicy.policy import Answer, Policy
 
@@ -34,7 +34,7 @@ class Telemetry:
         """Count for a policy that serves from now on."""
         deciding = {link.plugin for chain in policy.chains.values() for link in chain.links}
         shadows = {p.name for p in policy.plugins if p.table.mode == "shadow"}
-        self._counts.expect(deciding | shadows, shadows, policy.settings.server.budget)
+        self._counts.expect(policy.links(), shadows, policy.settings.server.budget)
         self.sampler.follow(
             policy.config_hash,
             {
@@ -51,7 +51,7 @@ class Telemetry:
     def answered(self, answer: Answer, params: Params, peer: str | None, seconds: float) -> None:
         """Note a call; ``seconds`` is how long it took."""
         self._counts.answered(answer.outcome, answer.reply.action, seconds)
-        self._nodes.called(address_of(params.get("node_ip"), peer))
+        self._nodes.called(params.get("node_ip"), peer)
 
     def fell_back(self, endpoint: str, cause: str) -> None:
         """Note a call whose answer is not that of its plugins, though each of them was heard."""

@@ -13,8 +13,8 @@ import orjson
 from multidict import MultiDict, MultiDictProxy
 
 from pexpolicy.audit import Audit
-from pexpolicy.chain import DEFAULT
 from pexpolicy.endpoints import ENDPOINTS
+from pexpolicy.outcome import DEFAULT
 from pexpolicy.policy import Answer, Policy
 from tests import toys
 from tests.oracle import judge
