@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 
 from pexpolicy.metrics import families
 from pexpolicy.metrics.board import SERIES_CELLS, Board
-from pexpolicy.metrics.reading import read
+from pexpolicy.metrics.reading import gathered
 from tests.live import ROOT
 
 WORKERS = """
 import json, os, signal, sys, time
 from pexpolicy.metrics import families
 from pexpolicy.metrics.board import Board
-from pexpolicy.metrics.reading import read
+from pexpolicy.metrics.reading import gathered
 
 board = Board(8)
 children = []
@@ -37,7 +37,7 @@ for number in range(4):
     children.append((slot, child))
 
 def told():
-    found = read(board)
+    found = gathered(board)
     return {
         "diffs": {labels[0]: cells[0] for labels, cells in found[families.SHADOW_DIFF].items()},
         "workers": found[families.WORKERS][()][0],
@@ -107,7 +107,7 @@ def test_the_sum_is_that_of_all_slabs_whatever_the_labels(
         )
         slabs[slot].cells[slabs[slot].place(family, known)] += amount
         expected[family.name, known] += amount
-    found = read(board)
+    found = gathered(board)
     told = {
         (family.name, labels): cells[0]
         for family, series in found.items()
@@ -124,7 +124,7 @@ def test_a_slab_that_is_full_counts_no_further_series_and_breaks_nothing() -> No
     for number in range(SERIES_CELLS):
         slab.cells[slab.place(families.PLUGIN_DURATION, (f"plugin-{number}",)) + 5] += 1
     slab.cells[known] += 3
-    found = read(board)
+    found = gathered(board)
     assert found[families.SHADOW_DIFF] == {("first",): [3]}
     assert 100 < len(found[families.PLUGIN_DURATION]) < SERIES_CELLS / 20
     assert all(sum(cells) == 1 for cells in found[families.PLUGIN_DURATION].values())

@@ -26,12 +26,25 @@ from pexpolicy.metrics.sampling import BEAT
 Series = Mapping[Labels, list[int]]
 
 
-def read(board: Board) -> dict[Family, dict[Labels, list[int]]]:
+Readings = dict[Family, dict[Labels, list[int]]]
+
+
+def read(board: Board) -> Readings:
+    """What is shown: the cells of each series of each family, what was counted apart included."""
+    found = gathered(board)
+    _add_quick(found)
+    # Each call has its record; the cell of the records holds those of everything else.
+    if calls := found[REQUESTS].values():
+        _put(found[AUDIT_RECORDS], AUDIT_RECORDS, (), [sum(count for (count,) in calls)])
+    return found
+
+
+def gathered(board: Board) -> Readings:
     """The cells of each series of each family, those of all workers in one.
 
     A counter goes on when its worker has ended; a gauge is that of the workers that live.
     """
-    found: dict[Family, dict[Labels, list[int]]] = {family: {} for family in PLACED.values()}
+    found: Readings = {family: {} for family in PLACED.values()}
     alive = 0
     for slab in board:
         lives = slab.is_alive
@@ -45,14 +58,10 @@ def read(board: Board) -> dict[Family, dict[Labels, list[int]]]:
             held = int(max(slab.silent - BEAT, 0.0) * LOOP_LAG.scale)
             _put(found[LOOP_LAG], LOOP_LAG, (), [held])
     found[WORKERS][()] = [alive]
-    _add_quick(found)
-    # Each call has its record; the cell of the records holds those of everything else.
-    calls = sum(count for (count,) in found[REQUESTS].values())
-    _put(found[AUDIT_RECORDS], AUDIT_RECORDS, (), [calls])
     return found
 
 
-def _add_quick(found: dict[Family, dict[Labels, list[int]]]) -> None:
+def _add_quick(found: Readings) -> None:
     """Add the quick answers of plugins, which are counted apart, to all their answers."""
     for (plugin, outcome), (_, *counts) in found.pop(PLUGIN_QUICK).items():
         count = sum(counts)
