@@ -45,7 +45,7 @@ def told():
     }
 
 deadline = time.monotonic() + 20
-while read(board)[families.CONNECTIONS].get((), [0])[0] < 4 and time.monotonic() < deadline:
+while gathered(board)[families.CONNECTIONS].get((), [0])[0] < 4 and time.monotonic() < deadline:
     time.sleep(0.01)
 running = told()
 slot, worst = children.pop()
