@@ -97,7 +97,7 @@ lock: ## renew the locks to the newest versions (UPGRADE= adds only what is miss
 
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-annotate --custom-compile-command "make lock"
-INSTALLED = pyproject.toml $(addsuffix /pyproject.toml,$(PLUGINS)) --extra sign --extra speed \
+INSTALLED = pyproject.toml $(addsuffix /pyproject.toml,$(PLUGINS)) --extra speed \
 	--override $(VENV)/here.txt --no-emit-package pexpolicy
 
 bench: $(STAMP) ## measure the server beside a bare aiohttp program (Linux, needs wrk)

@@ -23,7 +23,7 @@ from pexpolicy.plugins import Plugin, advice_of, build, link, observer, watched_
 from pexpolicy.policy import Policy
 from pexpolicy.problems import Advice, Problem
 from pexpolicy.progress import Stage, silent
-from pexpolicy.watched import hash_with
+from pexpolicy.watched import hash_with, noting
 
 
 def build_policy(
@@ -96,6 +96,21 @@ def policy_from(
     be used of a broken file is built too, so that the errors of plugins are told with it.
     ``content`` is what the file holds, for somebody who has read it already.
     """
+    with noting() as noted:
+        try:
+            return _policy_from(path, also, log, stage, content)
+        except ConfigError as error:
+            error.files = tuple(dict.fromkeys((path, *noted)))
+            raise
+
+
+def _policy_from(
+    path: Path,
+    also: Callable[[Settings], list[Problem]],
+    log: Log | None,
+    stage: Stage,
+    content: bytes | None,
+) -> Policy:
     try:
         settings = load(path, stage, content=content)
     except ConfigError as error:

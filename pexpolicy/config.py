@@ -42,6 +42,7 @@ class ConfigError(Exception):
     """The configuration cannot be used; ``problems`` holds every reason that was found.
 
     ``salvaged`` is what is left of it without the keys that are wrong, to look for further reasons.
+    ``files`` are those that were read for it, by whoever noted them.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class ConfigError(Exception):
         super().__init__("\n".join(f"{path}: {problem}" for problem in problems))
         self.path = path
         self.salvaged = salvaged
+        self.files: tuple[Path, ...] = ()
         self.problems = tuple(problems)
 
 

@@ -91,6 +91,7 @@ class Entrance:
                 connection=connection,
                 refusals=service.refusals,
                 limits=settings.limits,
+                log=service.log,
             )
 
         self._door = Door(

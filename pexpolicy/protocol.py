@@ -13,7 +13,17 @@ from aiohttp import web
 from aiohttp.http_exceptions import LineTooLong
 
 from pexpolicy.access.connections import Connection
-from pexpolicy.access.refusals import CLOSED, HALF_SENT, MALFORMED, NOT_READING, TOO_LONG, Refusals
+from pexpolicy.access.refusals import (
+    CLOSED,
+    FAULT,
+    HALF_SENT,
+    MALFORMED,
+    NOT_READING,
+    TOO_LONG,
+    Refusals,
+)
+from pexpolicy.chain import Log
+from pexpolicy.faults import blame
 from pexpolicy.hidden import hide
 from pexpolicy.response import WholeResponse
 from pexpolicy.tables import LimitsTable
@@ -32,7 +42,7 @@ class PolicyProtocol(web.RequestHandler):
     in the same time.
     """
 
-    __slots__ = ("_half_sent", "_limits", "_overdue", "_refusals", "_unread", "connection")
+    __slots__ = ("_half_sent", "_limits", "_log", "_overdue", "_refusals", "_unread", "connection")
 
     def __init__(
         self,
@@ -42,6 +52,7 @@ class PolicyProtocol(web.RequestHandler):
         connection: Connection,
         refusals: Refusals,
         limits: LimitsTable,
+        log: Log,
     ) -> None:
         super().__init__(
             server,
@@ -56,6 +67,7 @@ class PolicyProtocol(web.RequestHandler):
         self.connection = connection
         self._refusals = refusals
         self._limits = limits
+        self._log = log
         self._half_sent: float | None = None
         self._overdue: asyncio.TimerHandle | None = None
         self._unread: asyncio.TimerHandle | None = None
@@ -133,13 +145,20 @@ class PolicyProtocol(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """Answer what is no HTTP, and note it; the default would repeat the offending line."""
+        """Answer what is no HTTP, and note it; the default would repeat the offending line.
+
+        It also comes here what our own code raises outside of where that is caught.
+        """
         if request.writer.output_size > 0:
             msg = "a part of the reply has left already"
             raise ConnectionError(msg)
         reason = MALFORMED
         if isinstance(exc, LineTooLong):
             reason, status = TOO_LONG, HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+        elif status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            reason = FAULT
+            fault = blame(exc or RuntimeError("no reason is known"))
+            self._log.warning(FAULT, error=fault.summary, traceback=fault.lines)
         self._refusals.note(reason, status, self.connection.peer)
         response = WholeResponse(status, "", b"")
         response.force_close()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from pexpolicy.watched import note
+
 
 class UnreadableError(Exception):
     """A secret could not be read; ``key`` is the configuration key that says where it should be."""
@@ -26,6 +28,7 @@ def read_secret(name: str, variable: str | None, file: str | None, folder: Path)
             raise UnreadableError(f"{name}_env", text)
         return value
     assert file is not None
+    note(folder / file)
     try:
         value = (folder / file).read_text().rstrip("\r\n")
     except (OSError, UnicodeDecodeError) as error:

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from pexpolicy.contract.refusal import brief, did_you_mean
 from pexpolicy.problems import Key, dotted, problems_of
 from pexpolicy.tabular import Fault, Row, TableError
+from pexpolicy.watched import note
 
 M = TypeVar("M", bound=BaseModel)
 _AT_LINE = re.compile(r"\s*\(at line (\d+), column \d+\)\Z")
@@ -30,6 +31,7 @@ def read_array(
     Blocks; for the building of a policy. Raises ``TableError`` with everything that is wrong, for
     an unreadable file too.
     """
+    note(path)
     try:
         text = path.read_text("utf-8-sig")
     except OSError as error:

@@ -4,12 +4,33 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import NamedTuple
 
+_NOTED: ContextVar[list[Path] | None] = ContextVar("noted", default=None)
 CLOCK_STEP = 0.02
 """Seconds by which the time of a file may lie behind the clock."""
+
+
+@contextmanager
+def noting() -> Iterator[list[Path]]:
+    """Gives a list, to which every file is added that is read inside and noted."""
+    noted: list[Path] = []
+    token = _NOTED.set(noted)
+    try:
+        yield noted
+    finally:
+        _NOTED.reset(token)
+
+
+def note(file: Path) -> None:
+    """Note a file that is about to be read, or would be if it were there."""
+    noted = _NOTED.get()
+    if noted is not None:
+        noted.append(file)
 
 
 class Version(NamedTuple):

@@ -5,6 +5,7 @@ from contextlib import suppress
 
 import pytest
 
+from pexpolicy.server import Service
 from tests import wire
 from tests.toys import Serve, always, plugin, policy
 
@@ -200,6 +201,22 @@ async def test_a_fault_of_the_server_itself_costs_no_call(
         assert (await server.ask(wire.REGISTRATION + "a@b")).action == "reject"
         assert len(server.lines()) == 2
         assert {event["event"] for event in server.log.events} == {"internal fault"}
+
+
+async def test_a_fault_where_nobody_expects_one_is_called_by_its_name(
+    serving: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def breaks(*_: object) -> object:
+        raise RuntimeError("unforeseen")
+
+    async with serving({}) as server:
+        monkeypatch.setattr(Service, "_leaving", breaks)
+        reply = await server.ask(wire.SERVICE)
+        assert (reply.status, reply.body) == (500, b"")
+        assert server.lines()[-1]["reason"] == "internal fault"
+        (event,) = server.log.events
+        assert "unforeseen" in event["error"]
+        assert any("test_server.py" in line for line in event["traceback"])
 
 
 async def test_a_connection_is_kept_for_the_next_call(serving: Serve) -> None:

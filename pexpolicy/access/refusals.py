@@ -17,9 +17,10 @@ NOT_READING = "reply not read"
 NO_TLS = "no tls"
 MALFORMED = "malformed"
 TOO_LONG = "too long"
+FAULT = "internal fault"
 REASONS = (
     *(UNAUTHORISED, NOT_ALLOWED, BUSY, CROWDED, DISPLACED),
-    *(HALF_SENT, NOT_READING, NO_TLS, MALFORMED, TOO_LONG),
+    *(HALF_SENT, NOT_READING, NO_TLS, MALFORMED, TOO_LONG, FAULT),
 )
 """Every reason that there is here."""
 CLOSED = 0

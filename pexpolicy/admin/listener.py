@@ -98,6 +98,7 @@ async def watching(
                 connection=connection,
                 refusals=service.refusals,
                 limits=limits,
+                log=service.log,
             )
 
         door = Door(protocol, lambda: gate, service.refusals, limits, shares=True)

@@ -71,16 +71,13 @@ def statement(boot_id: str, covers: int, head: str) -> bytes:
 
 def private_key(pem: str) -> Ed25519PrivateKey:
     """The key that signs, from PEM (PKCS #8) without a password; raises ``KeyUnusableError``."""
-    try:
-        from cryptography.hazmat.primitives.asymmetric.ed25519 import (  # noqa: PLC0415 - an extra
-            Ed25519PrivateKey,
-        )
-        from cryptography.hazmat.primitives.serialization import (  # noqa: PLC0415 - the same
-            load_pem_private_key,
-        )
-    except ImportError:
-        msg = "signing needs the library cryptography: install pexpolicy[sign]"
-        raise KeyUnusableError(msg) from None
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import (  # noqa: PLC0415 - for who signs
+        Ed25519PrivateKey,
+    )
+    from cryptography.hazmat.primitives.serialization import (  # noqa: PLC0415 - the same
+        load_pem_private_key,
+    )
+
     try:
         key = load_pem_private_key(pem.encode(), None)
     except (ValueError, TypeError) as error:
@@ -99,17 +96,14 @@ class Verifier:
     """
 
     def __init__(self, pem: bytes) -> None:
-        try:
-            from cryptography.exceptions import InvalidSignature  # noqa: PLC0415 - an extra
-            from cryptography.hazmat.primitives.asymmetric.ed25519 import (  # noqa: PLC0415
-                Ed25519PublicKey,
-            )
-            from cryptography.hazmat.primitives.serialization import (  # noqa: PLC0415
-                load_pem_public_key,
-            )
-        except ImportError:
-            msg = "verifying signatures needs the library cryptography: install pexpolicy[sign]"
-            raise KeyUnusableError(msg) from None
+        from cryptography.exceptions import InvalidSignature  # noqa: PLC0415 - for who verifies
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import (  # noqa: PLC0415 - the same
+            Ed25519PublicKey,
+        )
+        from cryptography.hazmat.primitives.serialization import (  # noqa: PLC0415 - the same
+            load_pem_public_key,
+        )
+
         try:
             key = load_pem_public_key(pem)
         except (ValueError, TypeError) as error:

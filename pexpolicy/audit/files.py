@@ -8,6 +8,8 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
+from pexpolicy.audit.mending import mend, overwrite
+
 FLAGS = os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
 MODE = 0o600
 BLOCK = 1 << 16
@@ -41,13 +43,8 @@ class AppendFile:
         """Bytes at the last look, and what was written since."""
         self._looked_at = known.st_size
         if self._regular and self.size:
-            self._end_last_line()
-
-    def _end_last_line(self) -> None:
-        """A writer that died may have left half a line; the next one must not stand behind it."""
-        with suppress(OSError):
-            if os.pread(self._descriptor, 1, self.size - 1) != b"\n":
-                os.write(self._descriptor, b"\n")
+            with suppress(OSError):
+                mend(self._descriptor)
 
     def write(self, lines: bytes) -> None:
         """Append whole lines. Raises ``OSError``, and then nothing of them stands in the file."""
@@ -67,12 +64,7 @@ class AppendFile:
             return
         end = os.lseek(self._descriptor, 0, os.SEEK_CUR)
         with suppress(OSError):
-            # Of its own: what is written through a descriptor that appends goes to the end.
-            descriptor = os.open(f"/proc/self/fd/{self._descriptor}", os.O_WRONLY | os.O_CLOEXEC)
-            try:
-                os.pwrite(descriptor, b" " * (count - 1) + b"\n", end - count)
-            finally:
-                os.close(descriptor)
+            overwrite(self._descriptor, end - count, b" " * (count - 1) + b"\n")
 
     def sync(self) -> None:
         """Wait until all that was written is on the disk; raises ``OSError``."""

@@ -15,7 +15,8 @@ from pexpolicy.audit.checkpoints import Signer, private_key
 from pexpolicy.audit.files import AppendFile
 from pexpolicy.audit.grouped import Grouped, Promise
 from pexpolicy.audit.journal import Journal
-from pexpolicy.audit.rotation import Rotation
+from pexpolicy.audit.mending import mend_file
+from pexpolicy.audit.rotation import Rotation, rotated
 from pexpolicy.audit.seal import Seal, Unsealed
 from pexpolicy.audit.sinks import Inline, Sink
 from pexpolicy.audit.spool import Spool, orphans
@@ -101,6 +102,9 @@ def _target(
     if path.is_fifo():
         return _pipe(path), None
     file = AppendFile(path, seal.mark)
+    # A server that was killed may have left half a line there, if others went on writing.
+    for before in rotated(path)[-1:]:
+        mend_file(before)
     rotation = Rotation(
         None if table.rotate_mb is None else table.rotate_mb * MEGABYTE,
         None if table.rotate_hours is None else table.rotate_hours * HOUR,

@@ -15,9 +15,8 @@ from typing import IO, Any, NamedTuple
 import msgspec
 
 from pexpolicy.audit.files import BLOCK
+from pexpolicy.audit.mending import BEGINNING
 
-BEGINNING = b'{"timestamp":"'
-"""How each line begins."""
 PAUSE = 0.2
 """Seconds between two looks at a file that is followed."""
 _FOREIGN = re.compile(r"\.(lock|spool|new)$")

@@ -117,7 +117,10 @@ class Audit:
         self, actual: Outcome, shadow: Outcome, config_hash: str, *, differs: bool | None
     ) -> None:
         """Write what a shadow plugin would have decided, and whether that differs from what was."""
-        result, removed = self.redaction.result(shadow.endpoint, shadow.decision)
+        try:
+            result, removed = self.redaction.result(shadow.endpoint, shadow.decision)
+        except Exception:  # noqa: BLE001 - as for a decision
+            result, removed = None, ["would_send"]
         line: dict[str, Any] = {
             "timestamp": datetime.now(UTC),
             "event": "shadow",

@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 
 from pexpolicy import notify
 from pexpolicy.chain import Log
@@ -90,7 +91,8 @@ class Occasions:
             verdict = await self._reloads.reload()
         finally:
             self._under_way -= 1
-        self._watch.look_after(self._reloads.policy.files, before, read_at)
+        files = (*self._reloads.policy.files, *map(Path, verdict.files))
+        self._watch.look_after(files, before, read_at)
         notify.notify(notify.READY)
         if verdict.done:
             self._say(str(verdict))

@@ -96,8 +96,19 @@ class Reloads:
             raise
         except Exception as error:  # noqa: BLE001 - a fault of ours must not end a server either
             raise self._because(blame(error).summary) from None
-        lifetime = Lifetime(regime_of(policy, self._audit, self._succession.gate))
-        await lifetime.open()
+        return await self._opened(policy)
+
+    async def _opened(self, policy: Policy) -> Lifetime:
+        """The regime of a policy, open; raises ``ConfigError``."""
+        try:
+            lifetime = Lifetime(regime_of(policy, self._audit, self._succession.gate))
+            await lifetime.open()
+        except ConfigError as error:
+            error.files = policy.files
+            raise
+        except Exception as error:  # noqa: BLE001 - as above; whoever asked waits for a verdict
+            policy.close()
+            raise self._because(blame(error).summary) from None
         return lifetime
 
     def commit(self, prepared: Lifetime) -> Verdict:
@@ -126,7 +137,8 @@ class Reloads:
         """Stay with what is in force."""
         problems = tuple(str(problem) for problem in error.problems)
         self._note_refusal(*problems)
-        return Verdict(self.policy.config_hash, problems=problems)
+        files = tuple(map(str, error.files))
+        return Verdict(self.policy.config_hash, problems=problems, files=files)
 
     def _note_refusal(self, *problems: str) -> None:
         self.state.last_successful = False

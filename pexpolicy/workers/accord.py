@@ -30,6 +30,7 @@ class Accord:
         self.content = content
         self.verdict: Verdict | None = None
         self.files: tuple[str, ...] = ()
+        self._read: tuple[str, ...] = ()
         self._in_force = in_force
         self._send = send
         self._waiting = set(workers)
@@ -50,6 +51,7 @@ class Accord:
                 self._prepared[worker] = report.config_hash
             case Refused():
                 self._problems |= dict.fromkeys(report.problems)
+                self._read = report.files
             case Committed():
                 self._committed(report)
             case _:
@@ -91,4 +93,4 @@ class Accord:
         self.verdict = self._refused(*problems)
 
     def _refused(self, *problems: str) -> Verdict:
-        return Verdict(self._in_force, problems=problems)
+        return Verdict(self._in_force, problems=problems, files=self._read)

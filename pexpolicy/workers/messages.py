@@ -53,6 +53,8 @@ class Refused(msgspec.Struct, tag=True, frozen=True):
     problems: tuple[str, ...]
     temporary: bool = False
     """True where a plugin did not open what it needs: another attempt may succeed."""
+    files: tuple[str, ...] = ()
+    """Those that were read for it."""
 
 
 class Committed(msgspec.Struct, tag=True, frozen=True):

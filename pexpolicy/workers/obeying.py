@@ -54,7 +54,8 @@ class Obeying:
         try:
             self._prepared = await self._reloads.prepare(content)
         except ConfigError as error:
-            return Refused(self._reloads.refuse(error).problems)
+            verdict = self._reloads.refuse(error)
+            return Refused(verdict.problems, files=verdict.files)
         return Prepared(self._prepared.regime.policy.config_hash)
 
     def _commit(self) -> Report:

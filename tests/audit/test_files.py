@@ -63,9 +63,10 @@ def test_half_a_line_of_a_writer_that_died_spoils_no_other(tmp_path: Path) -> No
     path = tmp_path / "audit.jsonl"
     path.write_bytes(b'{"timestamp":"2026')
     Place(tmp_path).fill([1])
-    torn, whole = path.read_bytes().splitlines()
-    assert torn == b'{"timestamp":"2026'
+    blank, whole = path.read_bytes().splitlines()
+    assert blank == b" " * len(b'{"timestamp":"2026')
     assert b'"n":1' in whole
+    assert faults(path) == []
 
 
 def test_a_deleted_file_is_noticed_within_a_second_and_costs_no_line(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from pexpolicy import (
 from pexpolicy.matching import compile_when, group_names
 from pexpolicy.tabular import TableError
 from pexpolicy.tomlfiles import read_array
+from pexpolicy.watched import note
 from pexpolicy_rules.answers import Answer, AnswerError
 from pexpolicy_rules.chains import ReadyRule
 from pexpolicy_rules.settings import Rule, Settings
@@ -39,6 +40,7 @@ class Draft:
         pattern = str(Path(escape(str(root)), written))
         paths = sorted(glob(pattern))  # noqa: PTH207 - the pattern may be absolute
         if not paths:
+            note(root / written)
             self.problems.append(Problem(("files",), f"there is no file {written}"))
         for path in map(Path, paths):
             self.files.append(path)

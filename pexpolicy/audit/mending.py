@@ -1,0 +1,96 @@
+"""Taking back half lines: a server that is killed while it writes may leave one.
+
+Linux ends the write of a process that gets SIGKILL between two pages of the file. The reply of such
+a call has not left, so nothing is missing from the record; but half a line is no JSON, and the line
+of another writer may stand right behind it. Half a line is overwritten with blanks, which readers
+of JSON lines skip, also before a line.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+
+BEGINNING = b'{"timestamp":"'
+"""How each line begins."""
+SEALED = re.compile(rb',"hash":"[0-9a-f]{64}"\}\Z')
+"""How each line ends. One that ends so and cannot be read was damaged otherwise, and is left as it
+is for whoever looks into it.
+"""
+WINDOW = 1 << 20
+"""Bytes at the end of a file that are looked at."""
+
+
+def mend(descriptor: int) -> None:
+    """Blank the half lines at the end of a file that is open for reading and appending.
+
+    Raises ``OSError``; what was blanked by then stays so.
+    """
+    size = os.fstat(descriptor).st_size
+    if size and os.pread(descriptor, 1, size - 1) != b"\n":
+        # Behind every write that is under way: what stands before it is finished, whoever wrote it.
+        os.write(descriptor, b"\n")
+        size = os.fstat(descriptor).st_size
+    start = max(0, size - WINDOW)
+    content = os.pread(descriptor, size - start, start)
+    for first, end in _halves(content, inside=start > 0):
+        overwrite(descriptor, start + first, b" " * (end - first))
+
+
+def mend_file(path: Path) -> None:
+    """The same for a file that is not open; one that cannot be opened is left alone."""
+    with suppress(OSError):
+        descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
+        try:
+            mend(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def overwrite(descriptor: int, at: int, content: bytes) -> None:
+    """Write at a place in a file that is open for appending; raises ``OSError``."""
+    # Of its own: what is written through a descriptor that appends goes to the end.
+    other = os.open(f"/proc/self/fd/{descriptor}", os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.pwrite(other, content, at)
+    finally:
+        os.close(other)
+
+
+def _halves(content: bytes, *, inside: bool) -> Iterator[tuple[int, int]]:
+    """Where half lines begin and end, the ends of lines left out.
+
+    ``inside``: the content begins somewhere in a line. What has no end yet is being written.
+    """
+    first = content.find(b"\n") + 1 if inside else 0
+    for line in content[first:].split(b"\n")[:-1]:
+        if line:
+            yield from ((first, first + end) for end in _end_of_half(line))
+        first += len(line) + 1
+
+
+def _end_of_half(line: bytes) -> Iterator[int]:
+    """Where the half ends that a line begins with, if it does."""
+    other = line.rfind(BEGINNING)
+    if SEALED.search(line):
+        if other > 0 and _begins(line[:other]) and _is_whole(line[other:]) and not _is_whole(line):
+            yield other
+    elif _begins(line) and not _is_whole(line):
+        yield len(line)
+
+
+def _begins(half: bytes) -> bool:
+    return half.startswith(BEGINNING) or BEGINNING.startswith(half)
+
+
+def _is_whole(line: bytes) -> bool:
+    try:
+        msgspec.json.decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+    return True

@@ -1,0 +1,121 @@
+"""Half lines, which killed writers leave, are taken back; all else stays as it is."""
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pexpolicy.audit import mending
+from pexpolicy.audit.mending import mend, mend_file
+from pexpolicy.audit.reading import Damage, records
+from pexpolicy.audit.seal import Seal
+from tests.audit.places import body
+
+
+def sealed(count: int, text: str = "x") -> list[bytes]:
+    """Lines of one writer."""
+    seal = Seal()
+    made = []
+    for number in range(count):
+        made.append(seal.line(body(number, text)))
+        seal.advance()
+    return made
+
+
+def numbers(path: Path) -> tuple[list[int], list[str]]:
+    """The numbers of the lines that can be read, and what is damaged."""
+    found = list(records([path]))
+    damaged = [one.text for one in found if isinstance(one, Damage)]
+    return [one.event["n"] for one in found if not isinstance(one, Damage)], damaged
+
+
+cuts = st.lists(
+    st.tuples(st.integers(0, 200), st.sampled_from(["x", "ä\u2028", 'a"}b\n{"timestamp":"'])),
+    max_size=12,
+)
+
+
+@given(cuts, st.integers(0, 100))
+def test_whatever_was_cut_off_where_every_whole_line_is_left_and_nothing_is_torn(
+    tmp_path_factory: pytest.TempPathFactory, written: list[tuple[int, str]], last: int
+) -> None:
+    path = tmp_path_factory.mktemp("cut") / "audit.jsonl"
+    whole: list[int] = []
+    content = b""
+    for number, (cut, text) in enumerate(written):
+        line = sealed(number + 1, text)[number]
+        if cut % 3:
+            content += line[: min(20 + cut, len(line) - 75)]
+        else:
+            content += line
+            whole.append(number)
+    content += sealed(1)[0][:last] if last >= 20 else b""
+    path.write_bytes(content)
+    mend_file(path)
+    assert numbers(path) == (whole, [])
+    size = path.stat().st_size
+    mend_file(path)
+    assert size == path.stat().st_size
+
+
+@pytest.mark.parametrize("length", range(1, 20))
+def test_a_half_of_a_few_bytes_is_one_too(tmp_path: Path, length: int) -> None:
+    path = tmp_path / "audit.jsonl"
+    whole = sealed(1)[0]
+    path.write_bytes(whole[:length] + whole + whole[:length])
+    mend_file(path)
+    assert numbers(path) == ([0], [])
+
+
+def test_a_line_that_was_damaged_otherwise_is_left_for_whoever_looks_into_it(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "audit.jsonl"
+    first, second, third = sealed(3)
+    damaged = second[:40] + b"\x00" + second[41:]
+    content = first + damaged + b"garbage\n" + b"[1]\n" + third
+    path.write_bytes(content)
+    mend_file(path)
+    assert path.read_bytes() == content
+
+
+def test_a_line_that_is_being_written_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "audit.jsonl"
+    first, second = sealed(2)
+    path.write_bytes(first)
+    descriptor = os.open(path, os.O_RDWR | os.O_APPEND)
+    looked = os.pread
+
+    def meanwhile(*arguments: int) -> bytes:
+        # Another writer has come half way between the look at the end and the look at the rest.
+        if arguments[1] == 1:
+            os.write(descriptor, second[:50])
+        return looked(*arguments)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(os, "pread", meanwhile)
+        mend(descriptor)
+    os.close(descriptor)
+    assert path.read_bytes() == first + second[:50]
+
+
+def test_what_lies_far_behind_is_not_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mending, "WINDOW", 1000)
+    path = tmp_path / "audit.jsonl"
+    half = sealed(1)[0][:60]
+    many = b"".join(sealed(20))
+    path.write_bytes(half + b"\n" + many + half)
+    mend_file(path)
+    assert path.read_bytes() == half + b"\n" + many + b" " * 60 + b"\n"
+
+
+def test_a_file_that_is_not_there_or_empty_is_none_to_mend(tmp_path: Path) -> None:
+    mend_file(tmp_path / "nowhere")
+    empty = tmp_path / "empty"
+    empty.touch()
+    mend_file(empty)
+    assert empty.read_bytes() == b""

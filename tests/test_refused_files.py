@@ -1,0 +1,74 @@
+"""Whoever mends a file of a configuration that was refused need not ask for another reload."""
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from pexpolicy.reload.asking import ask_for_reload
+from tests import live, wire
+
+ROOM = f"{wire.SERVICE}?local_alias=blocked"
+SERVED = """
+[server]
+workers = {workers}
+[audit]
+path = "audit.jsonl"
+"""
+RULES = '[plugins.rules.settings]\nfiles = ["rules.toml"]\n'
+PASSWORD = '[auth]\nuser = "pexip"\npassword_file = "password.txt"\n'
+RULE = """
+[[rules]]
+name = "blocked"
+endpoint = "service_configuration"
+when = {{ local_alias = "blocked" }}
+then = {{ action = "{action}" }}
+"""
+
+
+@pytest.fixture(params=[1, 2])
+def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[live.Running]:
+    """A server of one process, and one of two."""
+    config = tmp_path / "config.toml"
+    config.write_text(SERVED.format(workers=request.param))
+    with live.running(config) as running:
+        yield running
+
+
+def comes_true(condition: Callable[[], bool]) -> bool:
+    deadline = time.monotonic() + 20.0
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+@pytest.mark.parametrize("before", [None, "[[rules]\n", RULE.format(action="rejekt")])
+def test_a_mended_file_of_rules_is_taken_up(
+    server: live.Running, tmp_path: Path, before: str | None
+) -> None:
+    rules, config = tmp_path / "rules.toml", tmp_path / "config.toml"
+    if before is not None:
+        rules.write_text(before)
+    config.write_text(config.read_text() + RULES)
+    (verdict,) = ask_for_reload(config)
+    assert verdict is not None
+    assert not verdict.done
+    assert any("rules" in problem for problem in verdict.problems)
+    assert str(rules) in verdict.files
+    assert server.ask(ROOM).action == "continue"
+    rules.write_text(RULE.format(action="reject"))
+    assert comes_true(lambda: server.ask(ROOM).action == "reject")
+
+
+def test_a_password_that_was_missing_is_taken_up(server: live.Running, tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text(config.read_text() + PASSWORD)
+    (verdict,) = ask_for_reload(config)
+    assert verdict is not None
+    assert not verdict.done
+    assert server.ask(ROOM).status == 200
+    (tmp_path / "password.txt").write_text("a long password")
+    assert comes_true(lambda: server.ask(ROOM).status == 401)
