@@ -33,6 +33,7 @@ from pexpolicy.tables import (
     TlsTable,
     TracingTable,
 )
+from pexpolicy.watched import note
 
 LARGE = 1_000_000
 """Characters of a configuration that is worth packing anew."""
@@ -78,8 +79,11 @@ class PluginSettings(BaseModel):
 
 
 def _beside_the_configuration(written: Any, info: ValidationInfo) -> Any:
+    if not isinstance(written, str):
+        return written
     root: Path = (info.context or {}).get("root", Path())
-    return root / written if isinstance(written, str) else written
+    note(root / written)
+    return root / written
 
 
 ConfigPath = Annotated[Path, BeforeValidator(_beside_the_configuration)]

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from pexpolicy.building import policy_from
+from pexpolicy.config import ConfigError
 from pexpolicy.reload.asking import ask_for_reload
 from tests import live, wire
 
@@ -72,3 +74,29 @@ def test_a_password_that_was_missing_is_taken_up(server: live.Running, tmp_path:
     assert server.ask(ROOM).status == 200
     (tmp_path / "password.txt").write_text("a long password")
     assert comes_true(lambda: server.ask(ROOM).status == 401)
+
+
+PLUGIN = """
+from pexpolicy import ConfigPath, PluginSettings, hookimpl
+
+class Listed:
+    class Settings(PluginSettings):
+        file: ConfigPath
+
+    def __init__(self, settings):
+        settings.file.read_text()
+
+    @hookimpl
+    async def media_location(self, request):
+        return None
+"""
+
+
+def test_a_file_that_a_plugin_names_in_its_settings_is_one_of_them(tmp_path: Path) -> None:
+    (tmp_path / "plugins").mkdir()
+    (tmp_path / "plugins" / "listed.py").write_text(PLUGIN)
+    config = tmp_path / "config.toml"
+    config.write_text('plugin_dirs = ["plugins"]\n[plugins.listed.settings]\nfile = "list.txt"\n')
+    with pytest.raises(ConfigError) as refused:
+        policy_from(config)
+    assert refused.value.files == (config, tmp_path / "list.txt")

@@ -21,6 +21,7 @@ from pexpolicy import (
     Reject,
     Request,
 )
+from pexpolicy.watched import note
 from pexpolicy_rules.filling import (
     Captured,
     PlaceholderError,
@@ -129,6 +130,7 @@ def _reject(endpoint: str, then: Then) -> tuple[Make, Mapping[str, Any]]:
 def _picture(endpoint: str, path: Path) -> Make:
     if endpoint != "participant_avatar":
         raise AnswerError(f"{endpoint} shows no picture", "image")
+    note(path)
     try:
         image = path.read_bytes()
     except OSError as error:
