@@ -33,7 +33,6 @@ from pexpolicy.tables import (
     TlsTable,
     TracingTable,
 )
-from pexpolicy.watched import note
 
 LARGE = 1_000_000
 """Characters of a configuration that is worth packing anew."""
@@ -79,11 +78,8 @@ class PluginSettings(BaseModel):
 
 
 def _beside_the_configuration(written: Any, info: ValidationInfo) -> Any:
-    if not isinstance(written, str):
-        return written
     root: Path = (info.context or {}).get("root", Path())
-    note(root / written)
-    return root / written
+    return root / written if isinstance(written, str) else written
 
 
 ConfigPath = Annotated[Path, BeforeValidator(_beside_the_configuration)]

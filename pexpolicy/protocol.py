@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from http import HTTPStatus
 from typing import cast
 
@@ -157,7 +158,7 @@ class PolicyProtocol(web.RequestHandler):
             reason, status = TOO_LONG, HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
         elif status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             reason = FAULT
-            fault = blame(exc or RuntimeError("no reason is known"))
+            fault = blame(exc or sys.exception() or RuntimeError("no reason is known"))
             self._log.warning(FAULT, error=fault.summary, traceback=fault.lines)
         self._refusals.note(reason, status, self.connection.peer)
         response = WholeResponse(status, "", b"")

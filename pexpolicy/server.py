@@ -152,12 +152,12 @@ class Service:
     ) -> None:
         """Count the call, and begin what follows it."""
         try:
-            if regime.policy.has_aftermath:
-                beside = self.telemetry.beside(regime.audit)
-                regime.policy.conclude(answer.outcome, beside)
             self.telemetry.answered(answer, params, peer, time.perf_counter() - began)
             if span is not None:
                 span.tell(answer)
+            if regime.policy.has_aftermath:
+                beside = self.telemetry.beside(regime.audit)
+                regime.policy.conclude(answer.outcome, beside)
         except Exception as error:  # noqa: BLE001 - a fault behind the decision must not cost the call
             self._report(answer.outcome.endpoint, error)
 

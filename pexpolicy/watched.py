@@ -63,7 +63,8 @@ def look_at(files: Iterable[Path]) -> Look:
 def _version(file: Path) -> Version | None:
     try:
         seen = os.stat(file)  # noqa: PTH116 - Path.stat is the same, and slower
-    except OSError:
+    except (OSError, ValueError):
+        # A name with a NUL in it is a ValueError, and no file either.
         return None
     return Version(seen.st_dev, seen.st_ino, seen.st_mtime_ns, seen.st_ctime_ns, seen.st_size)
 

@@ -59,9 +59,36 @@ def test_a_mended_file_of_rules_is_taken_up(
     assert verdict is not None
     assert not verdict.done
     assert any("rules" in problem for problem in verdict.problems)
-    assert str(rules) in verdict.files
     assert server.ask(ROOM).action == "continue"
     rules.write_text(RULE.format(action="reject"))
+    assert comes_true(lambda: server.ask(ROOM).action == "reject")
+
+
+def test_a_file_that_appears_where_none_matched_is_taken_up(
+    server: live.Running, tmp_path: Path
+) -> None:
+    config = tmp_path / "config.toml"
+    (tmp_path / "rules").mkdir()
+    config.write_text(config.read_text() + RULES.replace("rules.toml", "rules/*.toml"))
+    (verdict,) = ask_for_reload(config)
+    assert verdict is not None
+    assert verdict.problems == ("plugins.rules.settings.files: there is no file rules/*.toml",)
+    (tmp_path / "rules" / "first.toml").write_text(RULE.format(action="reject"))
+    assert comes_true(lambda: server.ask(ROOM).action == "reject")
+
+
+def test_a_name_that_no_file_can_have_is_refused_like_any_other_mistake(
+    server: live.Running, tmp_path: Path
+) -> None:
+    config = tmp_path / "config.toml"
+    served = config.read_text()
+    config.write_text(served + RULES.replace("rules.toml", "a\\u0000b"))
+    (verdict,) = ask_for_reload(config)
+    assert verdict is not None
+    assert "there is no file" in verdict.problems[0]
+    assert server.ask(ROOM).status == 200
+    (tmp_path / "rules.toml").write_text(RULE.format(action="reject"))
+    config.write_text(served + RULES)
     assert comes_true(lambda: server.ask(ROOM).action == "reject")
 
 
@@ -78,12 +105,14 @@ def test_a_password_that_was_missing_is_taken_up(server: live.Running, tmp_path:
 
 PLUGIN = """
 from pexpolicy import ConfigPath, PluginSettings, hookimpl
+from pexpolicy.watched import note
 
 class Listed:
     class Settings(PluginSettings):
         file: ConfigPath
 
     def __init__(self, settings):
+        note(settings.file)
         settings.file.read_text()
 
     @hookimpl
@@ -92,7 +121,7 @@ class Listed:
 """
 
 
-def test_a_file_that_a_plugin_names_in_its_settings_is_one_of_them(tmp_path: Path) -> None:
+def test_a_file_that_a_plugin_notes_is_one_of_them(tmp_path: Path) -> None:
     (tmp_path / "plugins").mkdir()
     (tmp_path / "plugins" / "listed.py").write_text(PLUGIN)
     config = tmp_path / "config.toml"

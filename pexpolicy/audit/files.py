@@ -8,7 +8,7 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
-from pexpolicy.audit.mending import mend, overwrite
+from pexpolicy.audit.mending import end_last_line, mend, overwrite
 
 FLAGS = os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
 MODE = 0o600
@@ -25,10 +25,13 @@ class AppendFile:
     retry = 0.5
     """Seconds between two attempts after a write that failed."""
 
-    def __init__(self, path: Path, mark: bytes = b"") -> None:
-        """``mark`` is in each line of this writer, and of no other."""
+    def __init__(self, path: Path, mark: bytes = b"", *, ours: bool = True) -> None:
+        """``mark`` is in each line of this writer, and of no other. ``ours``: nothing but lines of
+        this kind stands in the file.
+        """
         self.path = path
         self._mark = mark
+        self._ours = ours
         self._open()
 
     def _open(self) -> None:
@@ -44,7 +47,7 @@ class AppendFile:
         self._looked_at = known.st_size
         if self._regular and self.size:
             with suppress(OSError):
-                mend(self._descriptor)
+                (mend if self._ours else end_last_line)(self._descriptor)
 
     def write(self, lines: bytes) -> None:
         """Append whole lines. Raises ``OSError``, and then nothing of them stands in the file."""

@@ -24,6 +24,17 @@ is for whoever looks into it.
 """
 WINDOW = 1 << 20
 """Bytes at the end of a file that are looked at."""
+BLOCK = 512
+"""Where a write may have been ended: the least block of any file system. A page is a multiple of
+it. What ends elsewhere is somebody else's text.
+"""
+
+
+def end_last_line(descriptor: int) -> None:
+    """See to it that the next line does not stand behind half a one; raises ``OSError``."""
+    size = os.fstat(descriptor).st_size
+    if size and os.pread(descriptor, 1, size - 1) != b"\n":
+        os.write(descriptor, b"\n")
 
 
 def mend(descriptor: int) -> None:
@@ -31,15 +42,15 @@ def mend(descriptor: int) -> None:
 
     Raises ``OSError``; what was blanked by then stays so.
     """
+    # The line end stands behind every write that is under way: what is before it is finished,
+    # whoever wrote it.
+    end_last_line(descriptor)
     size = os.fstat(descriptor).st_size
-    if size and os.pread(descriptor, 1, size - 1) != b"\n":
-        # Behind every write that is under way: what stands before it is finished, whoever wrote it.
-        os.write(descriptor, b"\n")
-        size = os.fstat(descriptor).st_size
     start = max(0, size - WINDOW)
     content = os.pread(descriptor, size - start, start)
     for first, end in _halves(content, inside=start > 0):
-        overwrite(descriptor, start + first, b" " * (end - first))
+        if (start + end) % BLOCK == 0:
+            overwrite(descriptor, start + first, b" " * (end - first))
 
 
 def mend_file(path: Path) -> None:

@@ -124,7 +124,7 @@ def _standard_output(seal: Seal) -> AppendFile | Stream:
     if stat.S_ISREG(os.fstat(descriptor).st_mode):
         # Somebody else opened it, who may do what this program may not.
         with suppress(PermissionError):
-            return AppendFile(Path(f"/dev/fd/{descriptor}"), seal.mark)
+            return AppendFile(Path(f"/dev/fd/{descriptor}"), seal.mark, ours=False)
     return Stream(descriptor)
 
 

@@ -17,8 +17,8 @@ from pexpolicy.metrics.families import PLACED, Family, Kind, Together
 
 CELL = 8
 """Bytes of a cell: a whole number with a sign. One is written in one piece on 64-bit machines."""
-SERIES_CELLS = 40_960
-"""Cells of a slab for series: some 150 plugins. What does not fit any more is not counted."""
+SERIES_CELLS = 49_152
+"""Cells of a slab for series: some 140 plugins. What does not fit any more is not counted."""
 NODES = 1000
 """Nodes that a slab has room for."""
 NODE_CELLS = 10

@@ -7,7 +7,6 @@ import signal
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from pathlib import Path
 
 from pexpolicy import notify
 from pexpolicy.chain import Log
@@ -85,13 +84,13 @@ class Occasions:
         """Reload, and say what came of it."""
         notify.notify(notify.reloading())
         read_at = time.time()
-        before = look_at(self._reloads.policy.files)
+        before = look_at({*self._reloads.policy.files, *self._reloads.suspects})
         self._under_way += 1
         try:
             verdict = await self._reloads.reload()
         finally:
             self._under_way -= 1
-        files = (*self._reloads.policy.files, *map(Path, verdict.files))
+        files = {*self._reloads.policy.files, *self._reloads.suspects}
         self._watch.look_after(files, before, read_at)
         notify.notify(notify.READY)
         if verdict.done:

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from pexpolicy.audit import Audit
 from pexpolicy.config import ConfigError
@@ -60,6 +61,10 @@ class Reloads:
         self._audit = audit
         self._build = build
         self._started_with = succession.policy.settings
+        self.suspects: frozenset[Path] = frozenset()
+        """What was read for the configurations that were refused since one was put in force: the
+        fault may be in one of these files.
+        """
         self._one_at_a_time = asyncio.Lock()
 
     @property
@@ -116,6 +121,7 @@ class Reloads:
         self._succession.follow(prepared)
         self.state.last_successful = True
         self.state.succeeded += 1
+        self.suspects = frozenset()
         self.state.problems = ()
         self.state.last_success = time.time()
         policy = prepared.regime.policy
@@ -137,8 +143,8 @@ class Reloads:
         """Stay with what is in force."""
         problems = tuple(str(problem) for problem in error.problems)
         self._note_refusal(*problems)
-        files = tuple(map(str, error.files))
-        return Verdict(self.policy.config_hash, problems=problems, files=files)
+        self.suspects = self.suspects.union(error.files)
+        return Verdict(self.policy.config_hash, problems=problems)
 
     def _note_refusal(self, *problems: str) -> None:
         self.state.last_successful = False

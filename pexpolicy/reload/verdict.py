@@ -9,15 +9,13 @@ class Verdict(msgspec.Struct, frozen=True):
     """``problems`` is empty where the new configuration is in force.
 
     ``config_hash`` is that of the configuration in force, ``notes`` are what an administrator
-    should know: advice, and what needs a restart. ``files`` are those that a refused configuration
-    was made of, as far as it came: the fault may be in one of them.
+    should know: advice, and what needs a restart.
     """
 
     config_hash: str
     plugins: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
-    files: tuple[str, ...] = ()
 
     @property
     def done(self) -> bool:

@@ -28,7 +28,7 @@ class PluginTable(Table):
     processes: int = Field(2, ge=1, le=64)
     memory_mb: int = Field(512, ge=64)
     breaker: BreakerTable | None = None
-    timeout: float = Field(1.0, gt=0.0, le=MAX_BUDGET)
+    timeout: float = Field(1.0, ge=0.001, le=MAX_BUDGET)
     on_error: Literal["skip", "reject"] = "skip"
     threads: int = Field(8, ge=1, le=256)
     settings: dict[str, Any] = Field(default_factory=dict)

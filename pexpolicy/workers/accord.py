@@ -30,7 +30,8 @@ class Accord:
         self.content = content
         self.verdict: Verdict | None = None
         self.files: tuple[str, ...] = ()
-        self._read: tuple[str, ...] = ()
+        self.suspects: set[str] = set()
+        """Files that were read by workers who refused it."""
         self._in_force = in_force
         self._send = send
         self._waiting = set(workers)
@@ -51,7 +52,7 @@ class Accord:
                 self._prepared[worker] = report.config_hash
             case Refused():
                 self._problems |= dict.fromkeys(report.problems)
-                self._read = report.files
+                self.suspects |= set(report.files)
             case Committed():
                 self._committed(report)
             case _:
@@ -93,4 +94,4 @@ class Accord:
         self.verdict = self._refused(*problems)
 
     def _refused(self, *problems: str) -> Verdict:
-        return Verdict(self._in_force, problems=problems, files=self._read)
+        return Verdict(self._in_force, problems=problems)

@@ -54,8 +54,8 @@ class Obeying:
         try:
             self._prepared = await self._reloads.prepare(content)
         except ConfigError as error:
-            verdict = self._reloads.refuse(error)
-            return Refused(verdict.problems, files=verdict.files)
+            problems = self._reloads.refuse(error).problems
+            return Refused(problems, files=tuple(map(str, self._reloads.suspects)))
         return Prepared(self._prepared.regime.policy.config_hash)
 
     def _commit(self) -> Report:

@@ -108,7 +108,7 @@ class Rounds:
             self.content, self._in_force = accord.content, accord.verdict.config_hash
             self._watch(accord.files)
         else:
-            self._watch({*map(str, self._changes.files), *accord.verdict.files})
+            self._watch({*map(str, self._changes.files), *accord.suspects})
         self._end(accord.verdict)
 
     def _end(self, verdict: Verdict) -> None:

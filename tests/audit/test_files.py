@@ -61,12 +61,20 @@ def test_a_line_that_does_not_fit_leaves_no_half_of_it(tmp_path: Path) -> None:
 
 def test_half_a_line_of_a_writer_that_died_spoils_no_other(tmp_path: Path) -> None:
     path = tmp_path / "audit.jsonl"
-    path.write_bytes(b'{"timestamp":"2026')
+    half = (b'{"timestamp":"2026' + b"x" * 512)[:512]
+    path.write_bytes(half)
     Place(tmp_path).fill([1])
     blank, whole = path.read_bytes().splitlines()
-    assert blank == b" " * len(b'{"timestamp":"2026')
+    assert blank == b" " * 512
     assert b'"n":1' in whole
     assert faults(path) == []
+
+
+def test_what_other_programs_wrote_to_the_same_output_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "output"
+    path.write_bytes((b'{"timestamp":"2026' + b"x" * 512)[:512])
+    AppendFile(path, ours=False).close(0)
+    assert path.read_bytes() == (b'{"timestamp":"2026' + b"x" * 512)[:512] + b"\n"
 
 
 def test_a_deleted_file_is_noticed_within_a_second_and_costs_no_line(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pexpolicy.audit import mending
-from pexpolicy.audit.mending import mend, mend_file
+from pexpolicy.audit.mending import BEGINNING, BLOCK, mend, mend_file
 from pexpolicy.audit.reading import Damage, records
 from pexpolicy.audit.seal import Seal
 from tests.audit.places import body
@@ -24,6 +24,14 @@ def sealed(count: int, text: str = "x") -> list[bytes]:
     return made
 
 
+def long(length: int) -> bytes:
+    """A line of so many bytes."""
+    rest = length - len(sealed(1, "x")[0])
+    line = sealed(1, "x" * (rest + 1))[0]
+    assert len(line) == length
+    return line
+
+
 def numbers(path: Path) -> tuple[list[int], list[str]]:
     """The numbers of the lines that can be read, and what is damaged."""
     found = list(records([path]))
@@ -31,27 +39,33 @@ def numbers(path: Path) -> tuple[list[int], list[str]]:
     return [one.event["n"] for one in found if not isinstance(one, Damage)], damaged
 
 
-cuts = st.lists(
-    st.tuples(st.integers(0, 200), st.sampled_from(["x", "ä\u2028", 'a"}b\n{"timestamp":"'])),
-    max_size=12,
-)
+def half(line: bytes, at: int, blocks: int) -> bytes:
+    """What is left of a line behind so many bytes where its write was ended at a later block."""
+    end = (at // BLOCK + blocks) * BLOCK
+    return line[: max(end - at, 0)]
 
 
-@given(cuts, st.integers(0, 100))
+texts = st.sampled_from(["x", "ä\u2028", 'a"}b\n{"timestamp":"'])
+written = st.lists(st.tuples(st.integers(0, 3), texts, st.integers(0, 500)), max_size=12)
+
+
+@given(written, st.integers(0, 3))
 def test_whatever_was_cut_off_where_every_whole_line_is_left_and_nothing_is_torn(
-    tmp_path_factory: pytest.TempPathFactory, written: list[tuple[int, str]], last: int
+    tmp_path_factory: pytest.TempPathFactory, written: list[tuple[int, str, int]], last: int
 ) -> None:
     path = tmp_path_factory.mktemp("cut") / "audit.jsonl"
     whole: list[int] = []
     content = b""
-    for number, (cut, text) in enumerate(written):
-        line = sealed(number + 1, text)[number]
-        if cut % 3:
-            content += line[: min(20 + cut, len(line) - 75)]
+    for number, (blocks, text, more) in enumerate(written):
+        line = sealed(number + 1, text * (200 + more))[number]
+        left = half(line, len(content), blocks)
+        if len(BEGINNING) < len(left) < len(line) - 80:
+            content += left
         else:
             content += line
             whole.append(number)
-    content += sealed(1)[0][:last] if last >= 20 else b""
+    left = half(sealed(1, "x" * 2000)[0], len(content), last)
+    content += left if len(left) > len(BEGINNING) else b""
     path.write_bytes(content)
     mend_file(path)
     assert numbers(path) == (whole, [])
@@ -64,9 +78,10 @@ def test_whatever_was_cut_off_where_every_whole_line_is_left_and_nothing_is_torn
 def test_a_half_of_a_few_bytes_is_one_too(tmp_path: Path, length: int) -> None:
     path = tmp_path / "audit.jsonl"
     whole = sealed(1)[0]
-    path.write_bytes(whole[:length] + whole + whole[:length])
-    mend_file(path)
-    assert numbers(path) == ([0], [])
+    for behind in (b"", whole):
+        path.write_bytes(long(2 * BLOCK - length) + whole[:length] + behind)
+        mend_file(path)
+        assert numbers(path) == ([0, 0] if behind else [0], [])
 
 
 def test_a_line_that_was_damaged_otherwise_is_left_for_whoever_looks_into_it(
@@ -75,7 +90,8 @@ def test_a_line_that_was_damaged_otherwise_is_left_for_whoever_looks_into_it(
     path = tmp_path / "audit.jsonl"
     first, second, third = sealed(3)
     damaged = second[:40] + b"\x00" + second[41:]
-    content = first + damaged + b"garbage\n" + b"[1]\n" + third
+    other = b'garbage\n[1]\n{\n  "pretty": 1\n}\n{"timestamp":"of another program\n'
+    content = first + damaged + other + third
     path.write_bytes(content)
     mend_file(path)
     assert path.read_bytes() == content
@@ -83,7 +99,7 @@ def test_a_line_that_was_damaged_otherwise_is_left_for_whoever_looks_into_it(
 
 def test_a_line_that_is_being_written_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "audit.jsonl"
-    first, second = sealed(2)
+    first, second = long(2 * BLOCK - 50), sealed(1)[0]
     path.write_bytes(first)
     descriptor = os.open(path, os.O_RDWR | os.O_APPEND)
     looked = os.pread
@@ -106,11 +122,11 @@ def test_what_lies_far_behind_is_not_looked_at(
 ) -> None:
     monkeypatch.setattr(mending, "WINDOW", 1000)
     path = tmp_path / "audit.jsonl"
-    half = sealed(1)[0][:60]
-    many = b"".join(sealed(20))
-    path.write_bytes(half + b"\n" + many + half)
+    cut = long(900)[:BLOCK]
+    line = long(4 * BLOCK - 1)
+    path.write_bytes(cut + b"\n" + line + cut)
     mend_file(path)
-    assert path.read_bytes() == half + b"\n" + many + b" " * 60 + b"\n"
+    assert path.read_bytes() == cut + b"\n" + line + b" " * BLOCK + b"\n"
 
 
 def test_a_file_that_is_not_there_or_empty_is_none_to_mend(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from glob import escape, glob
+from glob import escape, glob, has_magic
 from pathlib import Path
 
 from pexpolicy import (
@@ -40,7 +40,7 @@ class Draft:
         pattern = str(Path(escape(str(root)), written))
         paths = sorted(glob(pattern))  # noqa: PTH207 - the pattern may be absolute
         if not paths:
-            note(root / written)
+            note(_before_wildcards(root / written))
             self.problems.append(Problem(("files",), f"there is no file {written}"))
         for path in map(Path, paths):
             self.files.append(path)
@@ -100,3 +100,11 @@ def _warnings(rule: ReadyRule) -> Iterator[str]:
     }
     for warning in told:
         yield f"rule {rule}: {warning}"
+
+
+def _before_wildcards(pattern: Path) -> Path:
+    """The file, or the folder in which a file would have to appear for a pattern to match."""
+    for folder in (*reversed(pattern.parents), pattern):
+        if has_magic(folder.name):
+            return folder.parent
+    return pattern
