@@ -326,7 +326,7 @@ async def test_a_worker_that_ends_again_and_again_is_started_ever_more_slowly(
         began = time.monotonic()
         with pytest.raises(WorkerFault, match="no such library"):
             await service(isolated)
-        assert time.monotonic() - began < 0.1
+        assert time.monotonic() - began < 0.5
 
 
 LIFESPAN = """
