@@ -12,6 +12,7 @@ from aiohttp import web
 from pexpolicy.access.certificates import Certificates, certificates_of
 from pexpolicy.access.connections import Connection
 from pexpolicy.access.door import Door
+from pexpolicy.outbox import Outbox
 from pexpolicy.protocol import PolicyProtocol
 from pexpolicy.server import Service
 
@@ -81,7 +82,7 @@ class Entrance:
         """
         loop = asyncio.get_running_loop()
         service, address = self._service, self._address
-        server = web.Server(service)
+        server, outbox = web.Server(service), Outbox(loop)
         settings = service.regime.policy.settings
 
         def protocol(connection: Connection) -> PolicyProtocol:
@@ -92,6 +93,7 @@ class Entrance:
                 refusals=service.refusals,
                 limits=settings.limits,
                 log=service.log,
+                outbox=outbox,
             )
 
         self._door = Door(

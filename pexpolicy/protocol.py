@@ -26,6 +26,7 @@ from pexpolicy.access.refusals import (
 from pexpolicy.chain import Log
 from pexpolicy.faults import blame
 from pexpolicy.hidden import hide
+from pexpolicy.outbox import Outbox
 from pexpolicy.response import WholeResponse
 from pexpolicy.tables import LimitsTable
 
@@ -43,7 +44,10 @@ class PolicyProtocol(web.RequestHandler):
     in the same time.
     """
 
-    __slots__ = ("_half_sent", "_limits", "_log", "_overdue", "_refusals", "_unread", "connection")
+    __slots__ = (
+        *("_ends", "_half_sent", "_limits", "_log", "_outbox", "_overdue", "_refusals", "_unread"),
+        "connection",
+    )
 
     def __init__(
         self,
@@ -54,6 +58,7 @@ class PolicyProtocol(web.RequestHandler):
         refusals: Refusals,
         limits: LimitsTable,
         log: Log,
+        outbox: Outbox,
     ) -> None:
         super().__init__(
             server,
@@ -69,6 +74,8 @@ class PolicyProtocol(web.RequestHandler):
         self._refusals = refusals
         self._limits = limits
         self._log = log
+        self._outbox = outbox
+        self._ends = False
         self._half_sent: float | None = None
         self._overdue: asyncio.TimerHandle | None = None
         self._unread: asyncio.TimerHandle | None = None
@@ -76,7 +83,11 @@ class PolicyProtocol(web.RequestHandler):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin to read requests, in a task that no plugin finds."""
         super().connection_made(transport)
-        self.connection.close = cast("asyncio.Transport", transport).abort
+        written = cast("asyncio.Transport", transport)
+        # What is written is sent, and not kept for the end of a turn in which others are answered.
+        # (0 would mean, to asyncio's TLS, that even nothing is too much to wait.)
+        written.set_write_buffer_limits(high=1)
+        self.connection.close = written.abort
         self._expect(self.connection.since + self._limits.request_seconds)
         hide(self._task_handler)
 
@@ -122,6 +133,26 @@ class PolicyProtocol(web.RequestHandler):
             self.connection.close()
         elif self.connection.is_stranger:
             self.connection.close()
+
+    def send(self, transport: asyncio.Transport, content: bytes, *, last: bool) -> None:
+        """Send a reply with the others of this turn; at once, behind those, where the connection
+        ends with it.
+        """
+        self._outbox.put(transport, content)
+        if last or self._ends:
+            self._outbox.flush()
+
+    def close(self) -> None:
+        """End the connection behind the reply that is being made, or now."""
+        self._ends = True
+        self._outbox.flush()
+        super().close()
+
+    def force_close(self) -> None:
+        """End the connection now; what was answered leaves."""
+        self._ends = True
+        self._outbox.flush()
+        super().force_close()
 
     def pause_writing(self) -> None:
         """Cut off who does not read a reply."""

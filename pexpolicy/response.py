@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from email.utils import formatdate
 from http import HTTPStatus
+from typing import Any
 
 from aiohttp import HttpVersion11, hdrs, web
 
@@ -26,6 +27,8 @@ _HEADS = {(status, kind): _head(status, kind) for status in (200, 404) for kind 
 class WholeResponse(web.StreamResponse):
     """Status, content type and body; what HTTP wants besides is rendered here.
 
+    For the connections of ``PolicyProtocol``, which sends it.
+
     aiohttp's own ``Response`` keeps a dictionary of headers that a program may still change, and
     renders it for each reply: a tenth of what a call costs. A reply to a node has no such header.
     """
@@ -38,7 +41,7 @@ class WholeResponse(web.StreamResponse):
 
     async def prepare(self, request: web.BaseRequest) -> None:
         """Write the response; raises ``ConnectionResetError`` where nobody is there to read it."""
-        protocol = request.protocol
+        protocol: Any = request.protocol
         transport = protocol.transport
         if transport is None or transport.is_closing():
             msg = "the connection was closed"
@@ -58,7 +61,8 @@ class WholeResponse(web.StreamResponse):
         if request.method == hdrs.METH_HEAD:
             body = b""
         date = _clock.date()
-        transport.write(b"".join((head, length, connection, date, extra, b"\r\n\r\n", body)))
+        content = b"".join((head, length, connection, date, extra, b"\r\n\r\n", body))
+        protocol.send(transport, content, last=not keep)
         if protocol.writing_paused:
             await request.writer.drain()
 

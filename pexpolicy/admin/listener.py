@@ -18,6 +18,7 @@ from pexpolicy.admin.pages import Admin
 from pexpolicy.chain import Log
 from pexpolicy.config import Settings
 from pexpolicy.metrics.board import Board
+from pexpolicy.outbox import Outbox
 from pexpolicy.policy import Policy
 from pexpolicy.protocol import PolicyProtocol
 from pexpolicy.server import Service
@@ -89,7 +90,7 @@ async def watching(
         admin = Admin(policy, service.telemetry, service.log)
         server = web.Server(admin)
         loop = asyncio.get_running_loop()
-        gate, limits = Gate(), LimitsTable()
+        gate, limits, outbox = Gate(), LimitsTable(), Outbox(loop)
 
         def protocol(connection: Connection) -> PolicyProtocol:
             return PolicyProtocol(
@@ -99,6 +100,7 @@ async def watching(
                 refusals=service.refusals,
                 limits=limits,
                 log=service.log,
+                outbox=outbox,
             )
 
         door = Door(protocol, lambda: gate, service.refusals, limits, shares=True)
