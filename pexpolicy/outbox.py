@@ -16,6 +16,8 @@ class Outbox:
     """What waits to be sent, in its order; for the connections of one event loop."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.turn = 0
+        """How often it was emptied: what was put in at the same number still waits."""
         self._loop = loop
         self._waiting: list[tuple[asyncio.Transport, bytes]] = []
 
@@ -27,6 +29,7 @@ class Outbox:
 
     def flush(self) -> None:
         """Send all of it now; what can no longer be sent is dropped."""
+        self.turn += 1
         waiting, self._waiting = self._waiting, []
         for transport, content in waiting:
             if not transport.is_closing():

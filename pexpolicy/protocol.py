@@ -45,8 +45,8 @@ class PolicyProtocol(web.RequestHandler):
     """
 
     __slots__ = (
-        *("_ends", "_half_sent", "_limits", "_log", "_outbox", "_overdue", "_refusals", "_unread"),
-        "connection",
+        *("_ends", "_half_sent", "_limits", "_log", "_outbox", "_overdue", "_put_in", "_refusals"),
+        *("_unread", "connection"),
     )
 
     def __init__(
@@ -75,6 +75,7 @@ class PolicyProtocol(web.RequestHandler):
         self._limits = limits
         self._log = log
         self._outbox = outbox
+        self._put_in = -1
         self._ends = False
         self._half_sent: float | None = None
         self._overdue: asyncio.TimerHandle | None = None
@@ -137,10 +138,16 @@ class PolicyProtocol(web.RequestHandler):
     def send(self, transport: asyncio.Transport, content: bytes, *, last: bool) -> None:
         """Send a reply with the others of this turn; at once, behind those, where the connection
         ends with it.
+
+        So is the second one of a turn: who sends many requests and reads no reply must not fill the
+        memory with them.
         """
-        self._outbox.put(transport, content)
-        if last or self._ends:
-            self._outbox.flush()
+        outbox = self._outbox
+        outbox.put(transport, content)
+        if last or self._ends or self._put_in == outbox.turn:
+            outbox.flush()
+        else:
+            self._put_in = outbox.turn
 
     def close(self) -> None:
         """End the connection behind the reply that is being made, or now."""

@@ -27,7 +27,7 @@ _HEADS = {(status, kind): _head(status, kind) for status in (200, 404) for kind 
 class WholeResponse(web.StreamResponse):
     """Status, content type and body; what HTTP wants besides is rendered here.
 
-    For the connections of ``PolicyProtocol``, which sends it.
+    A ``PolicyProtocol`` sends it with those of other connections; any other one sends it at once.
 
     aiohttp's own ``Response`` keeps a dictionary of headers that a program may still change, and
     renders it for each reply: a tenth of what a call costs. A reply to a node has no such header.
@@ -62,7 +62,11 @@ class WholeResponse(web.StreamResponse):
             body = b""
         date = _clock.date()
         content = b"".join((head, length, connection, date, extra, b"\r\n\r\n", body))
-        protocol.send(transport, content, last=not keep)
+        send = getattr(protocol, "send", None)
+        if send is None:
+            transport.write(content)
+        else:
+            send(transport, content, last=not keep)
         if protocol.writing_paused:
             await request.writer.drain()
 
