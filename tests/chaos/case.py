@@ -1,5 +1,6 @@
 """One misbehaving plugin: its module, its table, and what has to come of it."""
 
+import os
 import textwrap
 from dataclasses import dataclass
 
@@ -35,6 +36,8 @@ class Case:
     detail: str = ""
     says: str = ""
     starts: bool = True
+    code: int = os.EX_CONFIG
+    """Exit code where it does not start."""
     loses: bool = False
 
     @property

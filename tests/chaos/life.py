@@ -1,5 +1,7 @@
 """Plugins that fail as they are imported, built, opened, told or closed."""
 
+import os
+
 from tests.chaos.case import BAD, HEAD, NEXT, Case, good, hook
 
 LIFESPAN = """
@@ -48,12 +50,14 @@ LIFE = (
         lifespan("raise SystemExit(0)"),
         says="bad (",
         starts=False,
+        code=os.EX_TEMPFAIL,
     ),
     Case(
         "lifespan hangs on enter",
         lifespan(SLEEPS),
         says="bad (",
         starts=False,
+        code=os.EX_TEMPFAIL,
     ),
     Case(
         "lifespan raises on exit",

@@ -12,7 +12,6 @@ from tests.chaos.target import STOP_TIME, Ended
 
 LIMIT = 5.0
 """Seconds that Infinity waits."""
-EXIT_CONFIG = 78
 RIGHT = {
     "service_configuration ready": ("continue", "ready"),
     "participant_properties": ("continue", "good"),
@@ -46,8 +45,8 @@ class Verdict:
 def refused_start(case: Case, ended: Ended) -> Verdict:
     """Of a server that should not have started."""
     verdict = Verdict(case.name, stopping=ended.seconds)
-    if ended.code != EXIT_CONFIG:
-        verdict.wrong.append(f"exit code {ended.code} instead of {EXIT_CONFIG}")
+    if ended.code != case.code:
+        verdict.wrong.append(f"exit code {ended.code} instead of {case.code}")
     if case.says not in ended.said:
         verdict.wrong.append(f"nothing of {case.says!r} in: {ended.said[-200:]}")
     return verdict
