@@ -46,7 +46,7 @@ class PolicyProtocol(web.RequestHandler):
 
     __slots__ = (
         *("_ends", "_half_sent", "_limits", "_log", "_outbox", "_overdue", "_put_in", "_refusals"),
-        *("_unread", "connection"),
+        *("_asked_all", "_unread", "connection"),
     )
 
     def __init__(
@@ -77,6 +77,7 @@ class PolicyProtocol(web.RequestHandler):
         self._outbox = outbox
         self._put_in = -1
         self._ends = False
+        self._asked_all = False
         self._half_sent: float | None = None
         self._overdue: asyncio.TimerHandle | None = None
         self._unread: asyncio.TimerHandle | None = None
@@ -116,6 +117,23 @@ class PolicyProtocol(web.RequestHandler):
             if self._overdue is None:
                 self._expect(self._half_sent + self._limits.request_seconds)
 
+    def eof_received(self) -> bool:  # type: ignore[override] # asyncio's own type, not aiohttp's
+        """Answer what was asked before the client ended its side, and close behind that (RFC 9112,
+        9.6); true where something is still to be answered.
+
+        With TLS both sides end together: what is answered already leaves.
+        """
+        self._outbox.flush()
+        under_way = self._waiter is None or len(self._messages) > 0
+        if self._request_count == 0 or not under_way or self._is_encrypted():
+            return False
+        self._asked_all = self._ends = True
+        return True
+
+    def _is_encrypted(self) -> bool:
+        transport = self.transport
+        return transport is not None and transport.get_extra_info("sslcontext") is not None
+
     def _expect(self, when: float) -> None:
         self._overdue = self._loop.call_at(when, self._is_overdue)
 
@@ -146,6 +164,8 @@ class PolicyProtocol(web.RequestHandler):
         outbox.put(transport, content)
         if last or self._ends or self._put_in == outbox.turn:
             outbox.flush()
+            if self._asked_all and not self._messages:
+                super().close()
         else:
             self._put_in = outbox.turn
 

@@ -2,6 +2,8 @@
 
 import asyncio
 
+import pytest
+
 from pexpolicy.outbox import Outbox
 from tests import wire
 from tests.toys import Serve, always, plugin
@@ -101,3 +103,38 @@ async def test_what_was_answered_leaves_though_the_server_ends_in_the_same_turn(
     writer.close()
     assert answer.startswith(b"HTTP/1.1 200")
     assert b"decided_by" in answer
+
+
+async def asked_whole(port: int, content: bytes) -> bytes:
+    """All that a client gets who ends its own side of the connection behind ``content``."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(content)
+    writer.write_eof()
+    try:
+        return await asyncio.wait_for(reader.read(), 5.0)
+    finally:
+        writer.close()
+
+
+@pytest.mark.parametrize("count", [1, 3, 40])
+@pytest.mark.parametrize("waits", [0, 0.01])
+async def test_who_asks_no_more_still_gets_what_was_asked(
+    serving: Serve, count: int, waits: float
+) -> None:
+    async def slow(_: object) -> None:
+        await asyncio.sleep(waits)
+
+    hook = slow if waits else always(None)
+    async with serving({"toy": plugin(service_configuration=hook)}) as server:
+        answer = await asked_whole(server.port, REQUEST * count)
+        assert answer.count(b"HTTP/1.1 200") == count
+        assert len(server.lines()) == count
+
+
+@pytest.mark.parametrize("left_over", [b"", b"GET /half HTTP/1.1\r\nHo"])
+async def test_a_connection_that_asks_no_more_ends_without_waiting(
+    serving: Serve, left_over: bytes
+) -> None:
+    async with serving({"toy": plugin(service_configuration=always(None))}) as server:
+        assert await asked_whole(server.port, left_over) == b""
+        assert (await asked_whole(server.port, REQUEST + left_over)).count(b"HTTP/1.1 ") == 1

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -44,6 +45,19 @@ def test_a_server_with_credentials_and_a_base_path(tmp_path: Path) -> None:
         assert [line["event"] for line in server.lines()] == ["refused", "decision"]
         assert "s3cret" not in server.audit.read_text()
     assert ended(server.pid)
+
+
+def test_requests_whose_sender_asks_no_more_are_answered(tmp_path: Path) -> None:
+    (tmp_path / "given.toml").write_text("")
+    target = f"{wire.SERVICE}?local_alias=a"
+    asked = wire.request_bytes(target, "GET", {"Connection": "keep-alive"}) * 2
+    with live.running(live.with_audit(tmp_path / "given.toml", tmp_path)) as server:
+        with socket.create_connection(("127.0.0.1", server.port), timeout=5.0) as connection:
+            connection.sendall(asked)
+            connection.shutdown(socket.SHUT_WR)
+            with connection.makefile("rb") as answer:
+                assert answer.read().count(b"HTTP/1.1 200") == 2
+        assert len(server.lines()) == 2
 
 
 @contextmanager
