@@ -82,7 +82,7 @@ class Entrance:
         """
         loop = asyncio.get_running_loop()
         service, address = self._service, self._address
-        server, outbox = web.Server(service), Outbox(loop)
+        server, outbox = web.Server(service), Outbox(loop, service.log)
         settings = service.regime.policy.settings
 
         def protocol(connection: Connection) -> PolicyProtocol:

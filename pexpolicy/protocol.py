@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
+from contextlib import suppress
 from http import HTTPStatus
 from typing import cast
 
@@ -180,6 +181,21 @@ class PolicyProtocol(web.RequestHandler):
         self._ends = True
         self._outbox.flush()
         super().force_close()
+
+    async def shutdown(self, timeout: float | None = 15.0) -> None:  # noqa: ASYNC109 - aiohttp's
+        """End the connection once what was answered is taken and the call under way is answered;
+        each for at most ``timeout`` seconds, the first of which goes off the second.
+        """
+        self._outbox.flush()
+        began = self._loop.time()
+        if self.writing_paused and self.transport is not None:
+            with suppress(TimeoutError, ConnectionError):
+                async with asyncio.timeout(timeout):
+                    await self._drain_helper()
+        if timeout is not None:
+            # None at all would be a wait without an end, to aiohttp.
+            timeout = max(timeout - (self._loop.time() - began), 0.001)
+        await super().shutdown(timeout)
 
     def pause_writing(self) -> None:
         """Cut off who does not read a reply."""

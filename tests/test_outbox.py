@@ -1,12 +1,13 @@
 """Replies leave in the next turn, in their order, and none is lost where a connection ends."""
 
 import asyncio
+import time
+from collections.abc import Callable
+from contextvars import ContextVar
 
-import pytest
-
-from pexpolicy.outbox import Outbox
+from pexpolicy.outbox import PATIENCE, Outbox
 from tests import wire
-from tests.toys import Serve, always, plugin
+from tests.toys import Log, Serve, always, plugin
 
 
 class Wire(asyncio.Transport):
@@ -16,6 +17,7 @@ class Wire(asyncio.Transport):
         super().__init__()
         self.written: list[bytes] = []
         self.aborted = False
+        self.is_closed = False
         self._closing = closing
         self._broken = broken
 
@@ -27,12 +29,22 @@ class Wire(asyncio.Transport):
             raise RuntimeError("end of file was written")
         self.written.append(bytes(data))
 
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        pass
+
+    def close(self) -> None:
+        self.is_closed = True
+
     def abort(self) -> None:
         self.aborted = True
 
 
+def outbox_of(log: Log | None = None, clock: Callable[[], float] = time.monotonic) -> Outbox:
+    return Outbox(asyncio.get_running_loop(), log or Log(), clock)
+
+
 async def test_all_of_a_turn_leaves_in_the_next_one() -> None:
-    outbox, one, other = Outbox(asyncio.get_running_loop()), Wire(), Wire()
+    outbox, one, other = outbox_of(), Wire(), Wire()
     for content in (b"1", b"2"):
         outbox.put(one, content)
         outbox.put(other, content)
@@ -45,7 +57,7 @@ async def test_all_of_a_turn_leaves_in_the_next_one() -> None:
 
 
 async def test_what_is_sent_at_once_is_not_sent_again() -> None:
-    outbox, one = Outbox(asyncio.get_running_loop()), Wire()
+    outbox, one = outbox_of(), Wire()
     outbox.put(one, b"1")
     outbox.flush()
     assert one.written == [b"1"]
@@ -56,12 +68,43 @@ async def test_what_is_sent_at_once_is_not_sent_again() -> None:
 
 
 async def test_a_connection_that_breaks_costs_no_other() -> None:
-    outbox = Outbox(asyncio.get_running_loop())
+    log = Log()
+    outbox = outbox_of(log)
     gone, broken, well = Wire(closing=True), Wire(broken=True), Wire()
     for transport in (gone, broken, well):
         outbox.put(transport, b"reply")
     await asyncio.sleep(0)
     assert (gone.written, broken.aborted, well.written) == ([], True, [b"reply"])
+    (said,) = log.events
+    assert said["event"] == "a reply could not be sent"
+    assert said["error"].startswith("RuntimeError: end of file was written (test_outbox.py:")
+
+
+async def test_a_turn_that_takes_long_sends_in_between() -> None:
+    now, one = 5.0, Wire()
+    outbox = outbox_of(clock=lambda: now)
+    for passed, written in ((0.0, []), (PATIENCE / 2, []), (PATIENCE, [b"", b"", b""])):
+        now += passed
+        outbox.put(one, b"")
+        assert one.written == written
+    outbox.put(one, b"")
+    assert len(one.written) == 3
+    await asyncio.sleep(0)
+    assert len(one.written) == 4
+
+
+async def test_a_reply_is_sent_outside_of_what_a_call_noted() -> None:
+    noted: ContextVar[str] = ContextVar("noted", default="nothing")
+    seen: list[str] = []
+
+    class Looks(Wire):
+        def write(self, data: bytes | bytearray | memoryview) -> None:
+            seen.append(noted.get())
+
+    noted.set("of one call")
+    outbox_of().put(Looks(), b"reply")
+    await asyncio.sleep(0)
+    assert seen == ["nothing"]
 
 
 REQUEST = wire.request_bytes(wire.SERVICE, "GET", {"Connection": "keep-alive"})
@@ -82,59 +125,3 @@ async def test_pipelined_replies_come_in_their_order_up_to_the_last(serving: Ser
         assert len(places) == 20
         assert places == sorted(places)
         assert answer.count(b"Connection: close") == 1
-
-
-async def test_what_was_answered_leaves_though_the_server_ends_in_the_same_turn(
-    serving: Serve,
-) -> None:
-    asked, ends = asyncio.Event(), asyncio.Event()
-
-    async def waits(_: object) -> None:
-        asked.set()
-        await ends.wait()
-
-    async with serving({"toy": plugin(service_configuration=waits)}) as server:
-        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
-        writer.write(REQUEST)
-        await asked.wait()
-        # The hook goes on and the server is told to end in one turn.
-        ends.set()
-    answer = await asyncio.wait_for(reader.read(), 5.0)
-    writer.close()
-    assert answer.startswith(b"HTTP/1.1 200")
-    assert b"decided_by" in answer
-
-
-async def asked_whole(port: int, content: bytes) -> bytes:
-    """All that a client gets who ends its own side of the connection behind ``content``."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(content)
-    writer.write_eof()
-    try:
-        return await asyncio.wait_for(reader.read(), 5.0)
-    finally:
-        writer.close()
-
-
-@pytest.mark.parametrize("count", [1, 3, 40])
-@pytest.mark.parametrize("waits", [0, 0.01])
-async def test_who_asks_no_more_still_gets_what_was_asked(
-    serving: Serve, count: int, waits: float
-) -> None:
-    async def slow(_: object) -> None:
-        await asyncio.sleep(waits)
-
-    hook = slow if waits else always(None)
-    async with serving({"toy": plugin(service_configuration=hook)}) as server:
-        answer = await asked_whole(server.port, REQUEST * count)
-        assert answer.count(b"HTTP/1.1 200") == count
-        assert len(server.lines()) == count
-
-
-@pytest.mark.parametrize("left_over", [b"", b"GET /half HTTP/1.1\r\nHo"])
-async def test_a_connection_that_asks_no_more_ends_without_waiting(
-    serving: Serve, left_over: bytes
-) -> None:
-    async with serving({"toy": plugin(service_configuration=always(None))}) as server:
-        assert await asked_whole(server.port, left_over) == b""
-        assert (await asked_whole(server.port, REQUEST + left_over)).count(b"HTTP/1.1 ") == 1

@@ -90,7 +90,7 @@ async def watching(
         admin = Admin(policy, service.telemetry, service.log)
         server = web.Server(admin)
         loop = asyncio.get_running_loop()
-        gate, limits, outbox = Gate(), LimitsTable(), Outbox(loop)
+        gate, limits, outbox = Gate(), LimitsTable(), Outbox(loop, service.log)
 
         def protocol(connection: Connection) -> PolicyProtocol:
             return PolicyProtocol(
