@@ -17,7 +17,7 @@ from contextvars import Context
 from pexpolicy.chain import Log
 from pexpolicy.faults import blame
 
-PATIENCE = 0.001
+PATIENCE = 0.005
 """Seconds that a reply waits for others, unless something holds up the event loop meanwhile."""
 
 

@@ -47,7 +47,7 @@ class PolicyProtocol(web.RequestHandler):
 
     __slots__ = (
         *("_ends", "_half_sent", "_limits", "_log", "_outbox", "_overdue", "_put_in", "_refusals"),
-        *("_asked_all", "_unread", "connection"),
+        *("_answered", "_asked_all", "_unread", "connection"),
     )
 
     def __init__(
@@ -79,6 +79,7 @@ class PolicyProtocol(web.RequestHandler):
         self._put_in = -1
         self._ends = False
         self._asked_all = False
+        self._answered = 0
         self._half_sent: float | None = None
         self._overdue: asyncio.TimerHandle | None = None
         self._unread: asyncio.TimerHandle | None = None
@@ -125,8 +126,7 @@ class PolicyProtocol(web.RequestHandler):
         With TLS both sides end together: what is answered already leaves.
         """
         self._outbox.flush()
-        under_way = self._waiter is None or len(self._messages) > 0
-        if self._request_count == 0 or not under_way or self._is_encrypted():
+        if self._answered == self._request_count or self._is_encrypted():
             return False
         self._asked_all = self._ends = True
         return True
@@ -161,11 +161,12 @@ class PolicyProtocol(web.RequestHandler):
         So is the second one of a turn: who sends many requests and reads no reply must not fill the
         memory with them.
         """
+        self._answered += 1
         outbox = self._outbox
         outbox.put(transport, content)
         if last or self._ends or self._put_in == outbox.turn:
             outbox.flush()
-            if self._asked_all and not self._messages:
+            if self._asked_all and self._answered == self._request_count:
                 super().close()
         else:
             self._put_in = outbox.turn

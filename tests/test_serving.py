@@ -22,6 +22,7 @@ base_path = "/api/pexip"
 user = "pexip"
 password_env = "TEST_POLICY_PASSWORD"
 """
+KEEP = {"Connection": "keep-alive"}
 
 
 def ended(pid: int) -> bool:
@@ -50,7 +51,7 @@ def test_a_server_with_credentials_and_a_base_path(tmp_path: Path) -> None:
 def test_requests_whose_sender_asks_no_more_are_answered(tmp_path: Path) -> None:
     (tmp_path / "given.toml").write_text("")
     target = f"{wire.SERVICE}?local_alias=a"
-    asked = wire.request_bytes(target, "GET", {"Connection": "keep-alive"}) * 2
+    asked = wire.request_bytes(target, "GET", KEEP) * 2
     with live.running(live.with_audit(tmp_path / "given.toml", tmp_path)) as server:
         with socket.create_connection(("127.0.0.1", server.port), timeout=5.0) as connection:
             connection.sendall(asked)
@@ -58,6 +59,21 @@ def test_requests_whose_sender_asks_no_more_are_answered(tmp_path: Path) -> None
             with connection.makefile("rb") as answer:
                 assert answer.read().count(b"HTTP/1.1 200") == 2
         assert len(server.lines()) == 2
+
+
+def test_no_connection_stays_open_whose_client_hung_up(tmp_path: Path) -> None:
+    (tmp_path / "given.toml").write_text("")
+    asked = wire.request_bytes(f"{wire.SERVICE}?local_alias=a", "GET", KEEP)
+    with live.running(live.with_audit(tmp_path / "given.toml", tmp_path)) as server:
+        for number in range(400):
+            with socket.create_connection(("127.0.0.1", server.port), timeout=5.0) as client:
+                client.sendall(asked)
+                # At any moment of the call, up to one at which its reply was just sent.
+                time.sleep(number % 100 * 0.00001)
+        deadline = time.monotonic() + 5.0
+        while server.operator("/status").json["connections"] and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert server.operator("/status").json["connections"] == 0
 
 
 @contextmanager
