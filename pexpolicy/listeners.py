@@ -82,7 +82,8 @@ class Entrance:
         """
         loop = asyncio.get_running_loop()
         service, address = self._service, self._address
-        server, outbox = web.Server(service), Outbox(loop, service.log)
+        audit = service.regime.audit
+        server, outbox = web.Server(service), Outbox(loop, service.log, audit.flush)
         settings = service.regime.policy.settings
 
         def protocol(connection: Connection) -> PolicyProtocol:
@@ -106,8 +107,9 @@ class Entrance:
         )
         sockets = bound(*address) if isinstance(address, tuple) else address
         try:
-            async with self._door.open(sockets):
-                yield sockets
+            with audit.gathering(loop):
+                async with self._door.open(sockets):
+                    yield sockets
         finally:
             service.regime.gate.close()
             server.pre_shutdown()

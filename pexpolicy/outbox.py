@@ -28,12 +28,15 @@ class Outbox:
         self,
         loop: asyncio.AbstractEventLoop,
         log: Log,
+        before: Callable[[], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """``before`` is called each time before something is sent, and raises nothing."""
         self.turn = 0
         """How often it was emptied: what was put in at the same number still waits."""
         self._loop = loop
         self._log = log
+        self._before = before
         self._clock = clock
         self._context = Context()
         self._waiting: list[tuple[asyncio.Transport, bytes]] = []
@@ -53,6 +56,7 @@ class Outbox:
     def flush(self) -> None:
         """Send all of it now; what can no longer be sent is dropped."""
         self.turn += 1
+        self._before()
         waiting, self._waiting = self._waiting, []
         for transport, content in waiting:
             if not transport.is_closing():

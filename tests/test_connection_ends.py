@@ -105,7 +105,7 @@ def connected_to(transport: Wire) -> PolicyProtocol:
         refusals=Refusals(lambda *_, **__: None),
         limits=LimitsTable(),
         log=log,
-        outbox=Outbox(loop, log),
+        outbox=Outbox(loop, log, lambda: None),
     )
     protocol.connection_made(transport)
     return protocol

@@ -40,7 +40,7 @@ class Wire(asyncio.Transport):
 
 
 def outbox_of(log: Log | None = None, clock: Callable[[], float] = time.monotonic) -> Outbox:
-    return Outbox(asyncio.get_running_loop(), log or Log(), clock)
+    return Outbox(asyncio.get_running_loop(), log or Log(), lambda: None, clock)
 
 
 async def test_all_of_a_turn_leaves_in_the_next_one() -> None:

@@ -90,7 +90,8 @@ async def watching(
         admin = Admin(policy, service.telemetry, service.log)
         server = web.Server(admin)
         loop = asyncio.get_running_loop()
-        gate, limits, outbox = Gate(), LimitsTable(), Outbox(loop, service.log)
+        gate, limits = Gate(), LimitsTable()
+        outbox = Outbox(loop, service.log, service.regime.audit.flush)
 
         def protocol(connection: Connection) -> PolicyProtocol:
             return PolicyProtocol(

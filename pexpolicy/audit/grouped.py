@@ -17,7 +17,7 @@ import msgspec
 
 from pexpolicy.audit.backlog import Kept
 from pexpolicy.audit.journal import LOOK, TOO_SLOW, Journal
-from pexpolicy.audit.sinks import Unrecorded
+from pexpolicy.audit.sinks import Sink, Unrecorded
 from pexpolicy.audit.state import AuditState
 
 LIMIT = 0.25
@@ -53,7 +53,7 @@ class _Entry:
         self.given_up = False
 
 
-class Grouped:
+class Grouped(Sink):
     """Takes lines on the event loop, and writes them in a thread. ``room`` in bytes."""
 
     def __init__(
@@ -148,9 +148,7 @@ class Grouped:
                 self._write(group)
                 pause = self._journal.tick()
             except Exception as error:  # noqa: BLE001 - without this thread nothing is recorded
-                self._journal.alarm(
-                    f"a fault in writing the audit: {type(error).__name__}: {error}"
-                )
+                self._journal.fault(error)
             if closed and not group:
                 self._journal.close()
                 return

@@ -7,7 +7,7 @@ Everything that may fail is tried again by itself.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from pexpolicy.audit.backlog import Backlog, Kept
 from pexpolicy.audit.parts import Checkpoints, Rotate, Target
@@ -55,29 +55,31 @@ class Journal:
         self._look_at = clock() + LOOK
         self._retry_at = 0.0
 
-    def record(self, body: bytes) -> Kept:
-        """Take one line, a JSON object."""
+    def record(self, *bodies: bytes) -> Kept:
+        """Take lines, JSON objects; several are written in one piece, or wait together. Gives the
+        least of what became of them.
+        """
         now = self._clock()
         if now >= self._look_at:
             self._look(now)
         if self._waiting and not self._bring_home(now):
-            return self._wait(body)
-        seal = self._seal
+            return self._wait(bodies)
+        lines, position = self._seal.lines(bodies)
         try:
-            self._target.write(seal.line(body))
+            self._target.write(lines)
         except OSError as error:
             self._hold(error, now)
-            return self._wait(body)
-        seal.advance()
-        self.state.records += 1
+            return self._wait(bodies)
+        self._seal.advance_to(position)
+        self.state.records += len(bodies)
         return Kept.WRITTEN
 
-    def lose(self, count: int) -> None:
+    def lose(self, count: int, why: str = TOO_SLOW) -> None:
         """Count lines that were given up before they came here; the next line says so."""
         if count:
             self._seal.lost += count
             self.state.lost += count
-            self.fail(TOO_SLOW)
+            self.fail(why)
 
     def fail(self, error: str) -> None:
         """Note that lines are lost, and why. Whoever waits for a write that does not come back may
@@ -89,9 +91,9 @@ class Journal:
             self.state.status = "failed"
             self._alarms.say(f"the audit loses lines: {self.state.error}")
 
-    def alarm(self, text: str) -> None:
-        """Say what an operator has to know."""
-        self._alarms.say(text)
+    def fault(self, error: Exception) -> None:
+        """Say that writing failed in a way that nobody thought of."""
+        self._alarms.say(f"a fault in writing the audit: {type(error).__name__}: {error}")
 
     def reopen(self) -> None:
         """Open the file anew at the next line or ``tick``. May be called by any thread."""
@@ -152,12 +154,12 @@ class Journal:
             self.state.status = "degraded"
             self._alarms.say(f"the audit cannot be written: {self.state.error}")
 
-    def _wait(self, body: bytes) -> Kept:
-        """Let a line wait."""
-        kept = self._backlog.add(body, self._seal)
-        if kept is Kept.LOST:
+    def _wait(self, bodies: Sequence[bytes]) -> Kept:
+        """Let lines wait."""
+        least = min(self._backlog.add(body, self._seal) for body in bodies)
+        if least is Kept.LOST:
             self.fail(self.state.error)
-        return kept
+        return least
 
     def _bring_home(self, now: float) -> bool:
         """Write lines that wait; true when none is left."""

@@ -18,7 +18,7 @@ from pexpolicy.audit.journal import Journal
 from pexpolicy.audit.mending import mend_file
 from pexpolicy.audit.rotation import Rotation, rotated
 from pexpolicy.audit.seal import Seal, Unsealed
-from pexpolicy.audit.sinks import Inline, Sink
+from pexpolicy.audit.sinks import Inline, Sink, Together
 from pexpolicy.audit.spool import Spool, orphans
 from pexpolicy.audit.state import Alarms, AuditState
 from pexpolicy.audit.streams import Stream
@@ -84,7 +84,7 @@ def open_audit(
     if spool is not None and isinstance(target, AppendFile):
         _take_over(spool, target)
     return Audit(
-        _sink(table, journal),
+        _sink(table, journal, gathers=isinstance(target, AppendFile)),
         readable if watched else None,
         redaction,
         state=state,
@@ -147,11 +147,12 @@ def _take_over(spool: Path, file: AppendFile) -> None:
             file.write(lines)
 
 
-def _sink(table: AuditTable, journal: Journal) -> Sink:
+def _sink(table: AuditTable, journal: Journal, *, gathers: bool) -> Sink:
+    """``gathers``: several lines can be written in one piece, also beside other writers."""
     answers = table.on_fail == "answer"
     room = table.buffer_mb * MEGABYTE
     if table.level == "file":
-        return Inline(journal, answers=answers)
+        return Together(journal) if gathers and answers else Inline(journal, answers=answers)
     if table.level == "memory":
         return Grouped(journal, Promise(waits=False, syncs=False), room)
     least = Kept.SPOOLED if table.level == "required" else Kept.HELD

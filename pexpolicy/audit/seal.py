@@ -10,15 +10,20 @@ also has ``prev``, the hash before it: what is in one file can be verified witho
 from __future__ import annotations
 
 import secrets
+from collections.abc import Iterable
 from hashlib import sha256
 
 import msgspec
+
+Position = tuple[int, bytes, int, bool]
+"""Where a chain stands."""
 
 
 class Seal:
     """Seals the lines of one writer, in the order in which they are written.
 
-    ``line`` gives the sealed line and changes nothing; ``advance`` is called once it is written.
+    ``line`` gives the sealed line and changes nothing; ``advance`` is called once it is written. So
+    do ``lines`` and ``advance_to``.
     """
 
     def __init__(self, instance: str | None = None, boot_id: str | None = None) -> None:
@@ -54,6 +59,24 @@ class Seal:
         self.head = self._next
         self.lost = 0
         self._introduces = False
+
+    def lines(self, bodies: Iterable[bytes]) -> tuple[bytes, Position]:
+        """JSON objects as the next lines, and where the chain stands behind them."""
+        before = self._position()
+        sealed = []
+        for body in bodies:
+            sealed.append(self.line(body))
+            self.advance()
+        after = self._position()
+        self.advance_to(before)
+        return b"".join(sealed), after
+
+    def _position(self) -> Position:
+        return self.seq, self.head, self.lost, self._introduces
+
+    def advance_to(self, position: Position) -> None:
+        """The lines up to there stand where they belong."""
+        self.seq, self.head, self.lost, self._introduces = position
 
     def introduce(self) -> None:
         """The next line is the first one in another file."""

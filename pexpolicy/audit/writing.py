@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from copy import copy
 from datetime import UTC, datetime
 from typing import Any
@@ -158,6 +159,21 @@ class Audit:
     def unwritten(self) -> Awaitable[bool] | None:
         """What a call has to wait for whose line could not be made."""
         return Unrecorded() if self._required else None
+
+    @contextmanager
+    def gathering(self, loop: asyncio.AbstractEventLoop) -> Iterator[None]:
+        """Let lines wait for others of the same turn of ``loop``: whoever sends a reply calls
+        ``flush`` before.
+        """
+        self._sink.gather(loop)
+        try:
+            yield
+        finally:
+            self._sink.gather(None)
+
+    def flush(self) -> None:
+        """Write what was gathered."""
+        self._sink.flush()
 
     def begin(self, loop: asyncio.AbstractEventLoop) -> None:
         """Look after the file on this loop, also while no call comes."""

@@ -12,6 +12,7 @@ from typing import Any
 from uuid_utils import uuid7
 
 from pexpolicy.audit import Audit
+from pexpolicy.audit.sinks import Sink
 from pexpolicy.kit.requests import alias_of, endpoint_of
 from pexpolicy.parameters import Request
 from pexpolicy.policy import Answer, Policy
@@ -22,7 +23,7 @@ Line = dict[str, Any]
 _catching: list[list[Line]] = []
 
 
-class _Caught:
+class _Caught(Sink):
     """The end of an audit that goes to whoever is listening, and nowhere else."""
 
     def info(self, line: bytes) -> None:

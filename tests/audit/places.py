@@ -4,12 +4,12 @@ import errno
 import json
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pexpolicy.audit.backlog import Backlog
+from pexpolicy.audit.backlog import Backlog, Kept
 from pexpolicy.audit.files import AppendFile
 from pexpolicy.audit.journal import Journal
 from pexpolicy.audit.reading import Raw
@@ -97,6 +97,15 @@ class Place:
     def fill(self, numbers: Iterable[int]) -> list[int]:
         """Record numbered lines; gives what became of each."""
         return [int(self.journal.record(body(number))) for number in numbers]
+
+    def fill_together(self, numbers: Sequence[int]) -> list[int]:
+        """The same for lines that come together; as all are of one size, the first ones fit."""
+        lost = self.state.lost
+        least = self.journal.record(*map(body, numbers))
+        lost = self.state.lost - lost
+        kept = Kept.HELD if lost else least
+        assert (least is Kept.LOST) == bool(lost)
+        return [int(kept)] * (len(numbers) - lost) + [int(Kept.LOST)] * lost
 
     def break_down(self, error: int = errno.ENOSPC) -> None:
         self.file.error = error

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from pexpolicy.audit.files import AppendFile
 from tests.audit.places import Place, body, faults, lines
 
@@ -15,13 +17,16 @@ LIMITED = """
 import resource, signal, sys
 from pathlib import Path
 from tests.audit.places import Place, body
-for limit in sys.argv[2:]:
-    folder = Path(sys.argv[1], limit)
+together, parent, *limits = sys.argv[1:]
+together = int(together)
+for limit in limits:
+    folder = Path(parent, limit)
     folder.mkdir()
     place = Place(folder)
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), resource.RLIM_INFINITY))
-    for number in range(30):
-        place.journal.record(body(number, "x" * 150))
+    for number in range(0, 30, together):
+        batch = range(number, number + together)
+        place.journal.record(*(body(one, "x" * 150) for one in batch))
     print(place.status, place.state.held_bytes > 0)
     resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     place.recover()
@@ -48,9 +53,10 @@ def test_several_processes_write_whole_lines_into_one_file(tmp_path: Path) -> No
     assert faults(path) == []
 
 
-def test_a_line_that_does_not_fit_leaves_no_half_of_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("together", [1, 3])
+def test_lines_that_do_not_fit_leave_nothing_of_them(tmp_path: Path, together: int) -> None:
     limits = [str(limit) for limit in (1, *range(1000, 1010), 1500, 4096, 4100)]
-    command = (sys.executable, "-c", LIMITED, str(tmp_path), *limits)
+    command = (sys.executable, "-c", LIMITED, str(together), str(tmp_path), *limits)
     said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)
     assert said.stdout == "degraded True\nhealthy 0\n" * len(limits)
     for limit in limits:

@@ -80,6 +80,34 @@ def test_a_writer_that_dies_leaves_its_spool_to_the_next_one(tmp_path: Path) -> 
     assert not list(tmp_path.glob("*.spool"))
 
 
+@pytest.mark.parametrize("spool", [None, 1 << 20])
+def test_lines_that_are_written_together_wait_together_and_come_home(
+    tmp_path: Path, spool: int | None
+) -> None:
+    place = Place(tmp_path, spool=spool)
+    waits = HELD if spool is None else SPOOLED
+    assert place.fill_together(range(3)) == [WRITTEN] * 3
+    place.break_down()
+    assert place.fill_together(range(3, 6)) == [waits] * 3
+    assert place.fill_together(range(6, 8)) == [waits] * 2
+    place.recover()
+    assert place.fill_together(range(8, 10)) == [WRITTEN] * 2
+    assert place.numbers == list(range(10))
+    assert place.state.records == 10
+    assert faults(place.path) == []
+
+
+def test_of_lines_that_came_together_only_those_are_lost_that_do_not_fit(tmp_path: Path) -> None:
+    place = Place(tmp_path, room=2 * len(body(1)))
+    place.break_down()
+    assert place.fill_together(range(3)) == [HELD, HELD, LOST]
+    assert (place.status, place.state.lost) == ("failed", 1)
+    place.recover()
+    place.fill([3])
+    assert place.numbers == [0, 1, 3]
+    assert faults(place.path) == []
+
+
 def test_an_end_brings_home_what_it_can(tmp_path: Path) -> None:
     place = Place(tmp_path)
     place.break_down()
@@ -125,6 +153,7 @@ def test_a_disk_that_cannot_be_synced_is_left_for_another_file(tmp_path: Path) -
 STEPS = st.lists(
     st.one_of(
         st.tuples(st.just("record"), st.integers(1, 5)),
+        st.tuples(st.just("together"), st.integers(1, 5)),
         st.tuples(st.just("fail"), st.sampled_from([errno.ENOSPC, errno.EIO])),
         st.tuples(st.just("mend"), st.just(0)),
         st.tuples(st.just("pass"), st.sampled_from([0.1, 0.6, 1.1])),
@@ -151,6 +180,8 @@ def test_whatever_happens_each_line_is_there_once_and_in_order_or_counted_as_los
         if what == "record":
             for _ in range(int(amount)):
                 kept += place.fill([len(kept)])
+        elif what == "together":
+            kept += place.fill_together(range(len(kept), len(kept) + int(amount)))
         elif what == "fail":
             place.break_down(int(amount))
         elif what == "mend":

@@ -1,0 +1,109 @@
+"""Lines of one turn are written together, and always before a reply leaves."""
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pexpolicy.audit.sinks import MOST, Together
+from tests.audit.places import Place, body, faults, lines
+
+
+class Counting(Place):
+    """Counts the writes."""
+
+    writes = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        write = self.file.write
+
+        def counted(lines: bytes) -> None:
+            self.writes += 1
+            write(lines)
+
+        self.file.write = counted  # type: ignore[method-assign]
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Counting]:
+    place = Counting(tmp_path)
+    yield place
+    assert faults(place.path) == []
+
+
+def take(sink: Together, *numbers: int) -> None:
+    for number in numbers:
+        sink.info(body(number))
+
+
+async def test_lines_of_a_turn_are_one_write_in_the_next_one(place: Counting) -> None:
+    sink = Together(place.journal)
+    sink.gather(asyncio.get_running_loop())
+    take(sink, 0, 1, 2)
+    assert place.numbers == []
+    await asyncio.sleep(0)
+    assert (place.numbers, place.writes) == ([0, 1, 2], 1)
+    take(sink, 3)
+    await asyncio.sleep(0)
+    assert (place.numbers, place.writes) == ([0, 1, 2, 3], 2)
+
+
+async def test_what_is_flushed_is_written_and_not_written_again(place: Counting) -> None:
+    sink = Together(place.journal)
+    sink.gather(asyncio.get_running_loop())
+    take(sink, 0, 1)
+    sink.flush()
+    assert (place.numbers, place.writes) == ([0, 1], 1)
+    await asyncio.sleep(0)
+    assert place.writes == 1
+
+
+async def test_a_turn_without_an_end_writes_in_between(place: Counting) -> None:
+    sink = Together(place.journal)
+    sink.gather(asyncio.get_running_loop())
+    take(sink, *range(MOST + 1))
+    assert place.numbers == list(range(MOST))
+
+
+def test_without_a_loop_each_line_is_written_at_once(place: Counting) -> None:
+    take(Together(place.journal), 0, 1)
+    assert (place.numbers, place.writes) == ([0, 1], 2)
+
+
+@pytest.mark.parametrize("end", ["gather", "reopen", "close"])
+async def test_what_was_gathered_is_written_before_anything_ends(place: Counting, end: str) -> None:
+    sink = Together(place.journal)
+    sink.gather(asyncio.get_running_loop())
+    take(sink, 0, 1)
+    aside = place.path.with_suffix(".1")
+    if end == "reopen":
+        place.path.rename(aside)
+        sink.reopen()
+        assert place.numbers == []
+        assert aside.read_bytes().count(b"\n") == 2
+        return
+    sink.gather(None) if end == "gather" else sink.close()
+    assert place.numbers == [0, 1]
+
+
+async def test_a_fault_in_writing_holds_up_no_reply_and_is_told(place: Counting) -> None:
+    sink = Together(place.journal)
+    sink.gather(asyncio.get_running_loop())
+
+    def breaks(_: bytes) -> None:
+        raise RuntimeError("nobody thought of it")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(place.file, "write", breaks)
+        take(sink, 0, 1)
+        sink.flush()
+    assert place.state.lost == 2
+    first, *_, last = place.alarms.texts
+    assert first == "a fault in writing the audit: RuntimeError: nobody thought of it"
+    assert last == "the audit loses lines: a fault of its own"
+    take(sink, 2)
+    sink.flush()
+    (line,) = lines(place.path)
+    assert (line["n"], line["seq"], line["lost_count"]) == (2, 1, 2)
