@@ -33,6 +33,22 @@ pni = "1234"
 allowd = []
 """
 
+DOES_NOT_OPEN = """
+from contextlib import asynccontextmanager
+from pexpolicy import hookimpl
+
+class Down:
+    @hookimpl
+    @asynccontextmanager
+    async def lifespan(self):
+        raise ConnectionError("db down")
+        yield
+
+    @hookimpl
+    def service_configuration(self, request):
+        return None
+"""
+
 
 def invoked(*arguments: str) -> Result:
     return CliRunner().invoke(main, arguments, catch_exceptions=False)
@@ -81,6 +97,24 @@ def test_every_command_refuses_a_wrong_configuration(
     result = invoked(*arguments, "--config", written(tmp_path, WRONG))
     assert result.exit_code == 78
     assert "4 errors" in result.stderr
+
+
+def test_a_plugin_that_does_not_open_is_told_alike_by_all_who_open_it(tmp_path: Path) -> None:
+    (tmp_path / "drop").mkdir()
+    (tmp_path / "drop" / "down.py").write_text(DOES_NOT_OPEN)
+    (tmp_path / "cases.toml").write_text(f'[[case]]\nname = "any"\nurl = "{wire.SERVICE}"\n')
+    text = 'plugin_dirs = ["drop"]\n[audit]\npath = "a.jsonl"\n[plugins.down]\n'
+    config = written(tmp_path, text)
+    asked = (
+        ("explain", wire.SERVICE),
+        ("test", str(tmp_path / "cases.toml")),
+        ("serve", "--port", "0"),
+    )
+    for arguments in asked:
+        result = invoked(*arguments, "--config", config)
+        assert result.exit_code == os.EX_TEMPFAIL == 75, result.output
+        assert "db down" in result.stderr
+        assert "1 error" in result.stderr
 
 
 def test_a_missing_file_is_told_by_its_name(tmp_path: Path) -> None:
