@@ -219,6 +219,49 @@ def test_what_is_no_request_is_refused_with_the_paths_there_are(pasted: str) -> 
     assert issubclass(NotARequestError, ValueError)
 
 
+BELOW = "/api/pexip"
+
+
+@pytest.mark.parametrize(
+    ("prefix", "base_path", "right"),
+    [
+        (BELOW, BELOW, True),
+        (f"https://policy.example.com{BELOW}", BELOW, True),
+        ("", "", True),
+        ("", BELOW, False),
+        ("/wrong", BELOW, False),
+        (f"https://policy.example.com/wrong{BELOW}", BELOW, False),
+        (BELOW, "", False),
+    ],
+)
+def test_a_path_that_the_server_does_not_answer_is_told(
+    tmp_path: Path, prefix: str, base_path: str, *, right: bool
+) -> None:
+    config = written(tmp_path, f'[server]\nbase_path = "{base_path}"\n')
+    shown = invoked("explain", "--config", config, f"{prefix}{wire.SERVICE}?local_alias=a")
+    assert shown.exit_code == 0
+    assert ("the server answers 404 (unknown path)" not in shown.stdout) == right
+    assert (f"nodes have to ask {base_path}{wire.SERVICE}." in shown.stdout) == (not right)
+
+
+def test_a_path_with_the_common_part_twice_is_told_by_its_cause() -> None:
+    shown = invoked("explain", "--config", str(live.SHIPPED), f"/policy/v1{wire.SERVICE}")
+    assert shown.exit_code == 2
+    assert "has /policy/v1 twice" in shown.stderr
+
+
+def test_a_line_of_the_log_of_a_proxy_may_be_pasted() -> None:
+    line = f'192.0.2.1 - - [26/Nov/2026:07:10:28 +0000] "GET {wire.SERVICE}?a=b HTTP/1.1" 200 4'
+    assert invoked("explain", "--config", str(live.SHIPPED), line).exit_code == 0
+
+
+def test_a_sentence_that_is_no_request_is_told_whole() -> None:
+    shown = invoked("explain", "--config", str(live.SHIPPED), "Nov 26 07:10 it failed\x1b[2J")
+    assert shown.exit_code == 2
+    assert "Nov 26 07:10 it failed" in shown.stderr
+    assert "\x1b" not in shown.stderr
+
+
 def test_a_secret_in_a_pasted_request_is_not_shown() -> None:
     target = f"{wire.SERVICE}?local_alias=a&third_party_passcode=48151623"
     shown = invoked("explain", "--config", str(live.SHIPPED), target)
