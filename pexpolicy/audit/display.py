@@ -10,12 +10,12 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from pexpolicy.audit.stats import Stats
 from pexpolicy.audit.verify import Chain
-from pexpolicy.terminal import FAULTS, printable
+from pexpolicy.terminal import parts, printable
 
-STYLES = {"reject": "red", "continue": "green", "redirect": "yellow"}
 STEP = ("plugin", "outcome", "ms", "detail")
 SEAL = ("instance", "prev", "lost_count", "boot_id", "seq", "hash")
 
@@ -28,39 +28,12 @@ def local_time(event: Mapping[str, Any]) -> str:
         return "?"
 
 
-def short(event: Mapping[str, Any]) -> str:
-    """One line, as rich markup: when, what, about whom, what came of it, and why."""
-    kind = str(event.get("event"))
-    parts = [f"[dim]{local_time(event)}[/]"]
-    if kind == "decision":
-        action = str(event.get("action"))
-        done = action if event.get("status") == 200 else str(event.get("status"))  # noqa: PLR2004 - HTTP
-        parts += [
-            f"[cyan]{_clean(event.get('endpoint')):<22}[/]",
-            f"[bold]{_clean(subject(event))}[/]",
-            f"[{STYLES.get(action, 'yellow')}]{_clean(done)}[/]",
-            f"by {_clean(event.get('decided_by'))}",
-            f"[dim]{_clean(event.get('ms'))} ms[/]",
-        ]
-    else:
-        parts += [f"[yellow]{_clean(kind):<22}[/]", _clean(event.get("status") or "")]
-    if event.get("reason"):
-        parts.append(_clean(event["reason"]))
-    parts += [
-        f"[red]{_clean(step.get('plugin'))} {_clean(step.get('outcome'))}[/]"
-        for step in event.get("steps") or ()
-        if step.get("outcome") in FAULTS
-    ]
-    parts.append(f"[dim]{_clean(event.get('decision_id') or '')}[/]")
-    return " ".join(part for part in parts if part)
-
-
-def subject(event: Mapping[str, Any]) -> str:
-    """Whom or what a call was about."""
-    request = event.get("request") or {}
-    about = request.get("alias") or request.get("local_alias") or request.get("q") or "-"
-    caller = request.get("remote_alias") or request.get("registration_alias")
-    return f"{about} ← {caller}" if caller else str(about)
+def short(event: Mapping[str, Any]) -> Text:
+    """One line: what a terminal shows while it is written, with the date and the decision id."""
+    told = [("dim", local_time(event)), *parts(event)]
+    if event.get("decision_id"):
+        told.append(("dim", printable(event["decision_id"])))
+    return Text(" ").join(Text(text, style) for style, text in told)
 
 
 def show_whole(console: Console, event: Mapping[str, Any]) -> None:

@@ -88,6 +88,13 @@ def test_grep_shows_a_line_for_each_call(run: Run) -> None:
     assert "sales ← alice@example.com continue by rooms" in line
 
 
+def test_a_line_says_what_went_wrong_and_from_where(run: Run) -> None:
+    (failed,) = run("grep", "--alias", "bob@example.com").stdout.splitlines()
+    assert "broken failed: ValueError: no (" in failed
+    (refused,) = run("grep", "--event", "refused").stdout.splitlines()
+    assert refused.endswith(" 404 unknown path /nowhere from 127.0.0.1")
+
+
 def test_show_has_all_of_a_call_by_the_beginning_of_its_id(run: Run) -> None:
     (line,) = found(run("grep", "--json", "--alias", "bob@example.com"))
     for given in (line["decision_id"], line["decision_id"][:-4], line["decision_id"].upper()):
