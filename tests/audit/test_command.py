@@ -179,6 +179,9 @@ def test_a_hashed_alias_is_found_by_its_name(tmp_path: Path) -> None:
     "arguments",
     [
         ("grep", "--since", "yesterday"),
+        ("grep", "--since", "99999999999d"),
+        ("grep", "--since", "999999999999999999999999999d"),
+        ("grep", "--until", "0001-01-01T00:00+14:00"),
         ("verify", "--anchor", "5"),
         ("stats", "--until", "noon"),
     ],
