@@ -115,6 +115,18 @@ def test_tail_shows_the_last_lines(run: Run) -> None:
     ]
 
 
+@pytest.mark.parametrize("number", [1, 3, 5])
+def test_tail_names_the_place_of_damage(run: Run, tmp_path: Path, number: int) -> None:
+    path = tmp_path / "audit.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([*lines[: number - 1], b"garb\rge\n", *lines[number - 1 :]]))
+    said = f"{path}:{number}: no line of an audit (7 bytes)"
+    assert said in run("verify").stdout
+    assert run("tail").stderr == f"{said}\n"
+    path.write_bytes(path.read_bytes()[:-1])
+    assert f"{path}:5: " in run("tail", "-n", "1").stderr
+
+
 def test_stats_count(run: Run) -> None:
     (figures,) = found(run("stats", "--json"))
     assert figures["lines"] == 4
