@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 from importlib import metadata
 from pathlib import Path
 
@@ -278,9 +279,67 @@ def test_a_healthy_server_is_told_from_none(running_server: live.Running) -> Non
     assert invoked("healthcheck", "--url", running_server.url).exit_code == 0
     with socket.create_server(("127.0.0.1", 0)) as silent:
         nobody = f"http://127.0.0.1:{silent.getsockname()[1]}"
-    assert invoked("healthcheck", "--url", nobody).exit_code == 1
-    assert invoked("healthcheck", "--url", "nonsense").exit_code == 1
-    assert invoked("healthcheck", "--url", f"{running_server.url}/nowhere").exit_code == 1
+    gone = invoked("healthcheck", "--url", nobody)
+    assert gone.exit_code == 1
+    assert gone.stderr == f"{nobody}: nobody listens there\n"
+    assert invoked("healthcheck", "--url", f"{running_server.url}/").exit_code == 0
+    elsewhere = invoked("healthcheck", "--url", f"{running_server.url}/nowhere")
+    assert elsewhere.exit_code == 1
+    assert elsewhere.stderr == f"{running_server.url}/nowhere: it answers 404\n"
+
+
+@pytest.mark.parametrize("command", ["healthcheck", "status"])
+@pytest.mark.parametrize("url", ["nonsense", "ftp://a", "http://", "http://a:x", "http://a b", ""])
+def test_what_is_no_url_is_wrong_usage(command: str, url: str) -> None:
+    result = invoked(command, "--url", url)
+    assert result.exit_code == 2
+    assert "is no URL of a server" in result.stderr
+
+
+def test_health_is_asked_where_the_configuration_says(
+    running_server: live.Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (calls, admin) = (url.rpartition(":")[2] for url in (running_server.url, running_server.admin))
+    for text in (
+        f"[server]\nport = {calls}\n",
+        f'[server]\nhost = "0.0.0.0"\nport = {calls}\nallow_anonymous = true\n',
+        f'[access]\nnetworks = ["192.0.2.0/24"]\n[admin]\nport = {admin}\n[server]\nport = 1\n',
+        f'[tls]\ncertificate = "c"\nkey = "k"\n[admin]\nport = {admin}\n[server]\nport = 1\n',
+        f'[server]\nport = {calls}\n[auth]\nuser = "a"\npassword_env = "TEST_NOT_THERE"\n',
+    ):
+        assert invoked("healthcheck", "--config", written(tmp_path, text)).exit_code == 0, text
+    config = written(tmp_path, "[server]\nport = 1\n")
+    result = invoked("healthcheck", "--config", config)
+    assert result.exit_code == 1
+    assert "http://127.0.0.1:1: " in result.stderr
+    chosen = invoked("healthcheck", "--config", config, "--url", running_server.url)
+    assert chosen.exit_code == 0
+    assert invoked("healthcheck", "--config", str(tmp_path / "none.toml")).exit_code == 78
+    # An image names a configuration that its health check need not have.
+    monkeypatch.setenv("PEXPOLICY_CONFIG", str(tmp_path / "none.toml"))
+    assert invoked("healthcheck").exit_code in {0, 1}
+
+
+def test_what_answers_with_something_else_is_told(tmp_path: Path) -> None:
+    for said, text in (
+        (b"SSH-2.0-x\r\n", "it gives no answer of HTTP"),
+        (b"", "it gives no answer of HTTP; with [tls] its address begins with https:"),
+        (b"HTTP/1.1 503 x\r\nContent-Length: 9\r\n\r\ndraining\n", "it answers 503: draining"),
+    ):
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+            def answer(listener: socket.socket = listener, said: bytes = said) -> None:
+                with listener.accept()[0] as connection:
+                    connection.recv(1000)
+                    connection.sendall(said)
+
+            thread = threading.Thread(target=answer)
+            thread.start()
+            result = invoked("healthcheck", "--url", url)
+            thread.join()
+        assert result.exit_code == 1
+        assert f"{url}: {text}" in result.stderr
 
 
 @pytest.mark.parametrize("address", [ANYWHERE, "::", "192.0.2.1", "policy.example.com", ""])
@@ -322,6 +381,21 @@ def test_a_port_that_is_taken_is_told(tmp_path: Path) -> None:
         result = invoked("serve", "--config", config, "--port", port)
     assert result.exit_code == 1
     assert f"cannot listen on 127.0.0.1:{port}" in result.stderr
+    assert "take another server.port or --port" in result.stderr
+
+
+def test_a_host_that_nobody_knows_is_told(tmp_path: Path) -> None:
+    text = '[server]\nhost = "policy.invalid"\nallow_anonymous = true\n[audit]\npath = "a"\n'
+    result = invoked("serve", "--config", written(tmp_path, text), "--admin-port", "0")
+    assert result.exit_code == 1
+    assert "cannot listen on policy.invalid:8000: the name " in result.stderr
+
+
+@pytest.mark.parametrize("port", ["abc", "-1", "65536"])
+def test_what_is_no_port_is_told(port: str) -> None:
+    result = invoked("serve", f"--port={port}")
+    assert result.exit_code == 2
+    assert f"'{port}' is no port: write a number from 0 to 65535" in result.stderr
 
 
 def test_an_audit_that_cannot_be_opened_is_told(tmp_path: Path) -> None:
