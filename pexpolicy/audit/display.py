@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
@@ -17,6 +18,8 @@ from pexpolicy.audit.verify import Chain
 from pexpolicy.terminal import parts, printable
 
 STEP = ("plugin", "outcome", "ms", "detail")
+UNBOUNDED = 10_000
+"""Columns of a screen that nobody looks at."""
 SEAL = ("instance", "prev", "lost_count", "boot_id", "seq", "hash")
 
 
@@ -36,29 +39,41 @@ def short(event: Mapping[str, Any]) -> Text:
     return Text(" ").join(Text(text, style) for style, text in told)
 
 
+def screen() -> Console:
+    """Where lines are shown: as wide as they are, where programs read them."""
+    return Console(
+        highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else UNBOUNDED
+    )
+
+
 def show_whole(console: Console, event: Mapping[str, Any]) -> None:
-    """Everything that a line says, a row for each field, and a table of the steps."""
+    """Everything that a line says, a row for each field, and a table of the steps.
+
+    Nothing is folded, on a terminal either: a hash is there to be copied.
+    """
     console.print(short(event))
-    table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_column(style="dim", no_wrap=True)
-    table.add_column(overflow="fold")
-    for name, value in event.items():
-        if name not in ("steps", "event", *SEAL):
-            table.add_row(*_rows(name, value))
-    seal = " ".join(f"{name}={event[name]}" for name in SEAL if name in event)
-    table.add_row("seal", _clean(seal))
-    console.print(table)
-    if event.get("steps"):
-        steps = Table(*STEP, box=None, pad_edge=False)
-        for step in event["steps"]:
-            steps.add_row(*(_clean(step.get(name, "")) for name in STEP))
-        console.print(steps)
+    rows = [(name, value) for name, value in event.items() if name not in ("steps", "event", *SEAL)]
+    rows.append(("seal", " ".join(f"{name}={event[name]}" for name in SEAL if name in event)))
+    if "seq" in event and "hash" in event:
+        rows.append(("anchor", f"{event['seq']}:{event['hash']}"))
+    width = max(len(printable(name)) for name, _ in rows)
+    for name, value in rows:
+        console.print(Text.assemble((f"{printable(name):<{width}}  ", "dim"), _written(value)))
+    if steps := [step for step in event.get("steps") or () if isinstance(step, dict)]:
+        _show_steps(console, steps)
 
 
-def _rows(name: str, value: Any) -> tuple[str, str]:
-    if isinstance(value, dict | list):
-        value = json.dumps(value, ensure_ascii=False)
-    return _clean(name), _clean(value)
+def _show_steps(console: Console, steps: list[dict[str, Any]]) -> None:
+    rows = [STEP, *(tuple(_written(step.get(name, "")) for name in STEP) for step in steps)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for number, row in enumerate(rows):
+        cells = [f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)]
+        console.print(Text("  ".join(cells).rstrip(), "" if number else "bold"))
+
+
+def _written(value: Any) -> str:
+    """A value as the file has it; text without its quotes."""
+    return printable(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
 
 
 def show_stats(console: Console, stats: Stats) -> None:

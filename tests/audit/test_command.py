@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 from multidict import MultiDict
 
-from pexpolicy.audit.command import audit
+from pexpolicy.audit.command import EVENTS, audit
 from pexpolicy.audit.criteria import moment
 from pexpolicy.redaction import redaction_of
 from pexpolicy.tables import AuditTable
@@ -102,9 +102,48 @@ def test_show_has_all_of_a_call_by_the_beginning_of_its_id(run: Run) -> None:
         assert "bob@example.com" in said
         assert "broken" in said
         assert "ValueError: no" in said
-        assert line["hash"] in said.replace("\n", "").replace(" ", "")
+        assert line["hash"] in said
     assert found(run("show", "--json", line["decision_id"])) == [line]
     assert run("show", "ffff").exit_code == 1
+
+
+def test_what_is_shown_is_not_folded_and_written_as_in_the_file(tmp_path: Path) -> None:
+    event = {
+        "timestamp": "2026-11-26T01:02:03Z",
+        "event": "shadow",
+        "decision_id": "01a2",
+        "endpoint": "media_location",
+        "steps": [{"plugin": "new", "outcome": "failed", "ms": 0.1, "detail": "word " * 40 + "."}],
+        "reason": None,
+        "differs": True,
+        "seq": 7,
+        "hash": "ab" * 32,
+    }
+    path = tmp_path / "a.jsonl"
+    path.write_text(json.dumps(event) + "\n")
+    call = ["show", "01A2", "--file", str(path)]
+    shown = CliRunner(env={"COLUMNS": "80"}).invoke(audit, call).stdout.splitlines()
+    rows = {row.partition(" ")[0]: row.partition(" ")[2].strip() for row in shown}
+    assert rows["reason"] == "null"
+    assert rows["differs"] == "true"
+    assert rows["anchor"] == f"7:{event['hash']}"
+    assert rows["new"].endswith("word " * 40 + ".")
+    assert len(shown) == 10
+
+
+@pytest.mark.parametrize(
+    "arguments", [("show", ""), ("show", " "), ("tail", "-n", "-1"), ("grep", "--event", "refsed")]
+)
+def test_what_could_find_nothing_is_wrong_usage(run: Run, arguments: tuple[str, ...]) -> None:
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert result.stderr
+
+
+def test_every_kind_of_line_on_the_page_can_be_looked_for() -> None:
+    page = (ROOT / "docs" / "operations.md").read_text() + (ROOT / "docs" / "audit.md").read_text()
+    assert set(re.findall(r'"event":"(\w+)"', page)) == set(EVENTS)
 
 
 def test_tail_shows_the_last_lines(run: Run) -> None:
@@ -140,7 +179,7 @@ def test_stats_count(run: Run) -> None:
 def test_verify_says_what_is_wrong_and_where(run: Run, tmp_path: Path) -> None:
     whole = run("verify")
     assert whole.exit_code == 0
-    assert "4 lines, 1 chains, faults: 0" in whole.stdout
+    assert "4 lines, 1 chain, faults: 0" in whole.stdout
     path = tmp_path / "audit.jsonl"
     lines = path.read_bytes().splitlines(keepends=True)
     end = json.loads(lines[-1])
