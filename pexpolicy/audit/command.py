@@ -190,6 +190,8 @@ def verify(
         verifier = Verifier(public_key.read_bytes()) if public_key is not None else None
     except KeyUnusableError as error:
         refuse(f"{public_key} {error}")
+    except OSError as error:
+        refuse(f"{public_key} cannot be read: {error.strerror}")
     except ValueError as error:
         refuse(str(error))
     found = Verification(verifier, required)

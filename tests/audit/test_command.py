@@ -243,6 +243,16 @@ def test_what_is_not_understood_is_told(run: Run, arguments: tuple[str, ...]) ->
     assert "write " in result.stderr or "is no " in result.stderr
 
 
+def test_a_public_key_that_is_none_is_told_by_what_makes_one(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    result = run("verify", "--public-key", str(path))
+    assert result.exit_code == 2
+    assert result.stderr == (
+        f"{path} is no public key in PEM; make it of the one that signs: "
+        "openssl pkey -in sign.pem -pubout -out public.pem\n"
+    )
+
+
 def test_without_a_file_there_is_nothing_to_read(tmp_path: Path) -> None:
     config = tmp_path / "config.toml"
     for text, said in (("", "standard output"), ('[audit]\npath = "a"', "there is no file")):
