@@ -107,12 +107,13 @@ def show_chains(console: Console, chains: Iterable[Chain], *, signed: bool) -> N
     """A line for each chain; the number and hash at its end are what ``--anchor`` takes."""
     for chain in chains:
         end = f"{chain.last}:{chain.head.decode()}"
-        parts = [f"chain {chain.boot_id}: {chain.lines:,} lines from {chain.first} to {end}"]
+        lines = f"{chain.lines:,} line{'s' * (chain.lines != 1)}"
+        said = [f"chain {chain.boot_id}: {lines} from {chain.first} to {end}"]
         if chain.lost:
-            parts.append(f"{chain.lost} lost, as it says")
+            said.append(f"{chain.lost} lost, as it says")
         if signed:
-            parts.append(f"{chain.last - chain.signed_up_to} behind the last signature")
-        console.print(", ".join(parts), soft_wrap=True)
+            said.append(f"{chain.last - chain.signed_up_to} behind the last signature")
+        console.print(", ".join(said), soft_wrap=True)
 
 
 def _clean(value: object) -> str:
