@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 
 from pexpolicy.cli import main
 from pexpolicy.explain import NotARequestError
-from tests import live, wire
+from tests import certificates, live, wire
 
 ANYWHERE = "0.0.0.0"  # noqa: S104 - nothing listens there, that is the point
 WRONG = """
@@ -318,6 +318,21 @@ def test_health_is_asked_where_the_configuration_says(
     # An image names a configuration that its health check need not have.
     monkeypatch.setenv("PEXPOLICY_CONFIG", str(tmp_path / "none.toml"))
     assert invoked("healthcheck").exit_code in {0, 1}
+
+
+def test_health_is_asked_by_tls_where_operators_have_no_listener(tmp_path: Path) -> None:
+    certificates.write_pair(tmp_path)
+    tls = "".join(f'{key} = "{value}"\n' for key, value in certificates.tls(tmp_path).items())
+    (tmp_path / "given.toml").write_text(f"[tls]\n{tls}[admin]\nenabled = false\n")
+    config = live.with_audit(tmp_path / "given.toml", tmp_path)
+    with live.running(config) as server:
+        config.write_text(f"{config.read_text()}[server]\nport = {server.port}\n")
+        result = invoked("healthcheck", "--config", str(config))
+        assert result.exit_code == 0, result.stderr
+        stranger = invoked("healthcheck", "--url", f"https://127.0.0.1:{server.port}")
+        plain = invoked("healthcheck", "--url", f"http://127.0.0.1:{server.port}")
+    assert "its certificate is not trusted: " in stranger.stderr
+    assert "with [tls] its address begins with https://" in plain.stderr
 
 
 def test_what_answers_with_something_else_is_told(tmp_path: Path) -> None:
