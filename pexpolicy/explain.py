@@ -14,8 +14,12 @@ from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.parameters import Request
 from pexpolicy.policy import Answer, Policy
 from pexpolicy.redaction import Redaction
+from pexpolicy.terminal import printable
 
 _LOGGED_URL = re.compile(r'URL="([^"]*)"', re.IGNORECASE)
+_COMMON = "/policy/v1/"
+SHOWN = 120
+"""Characters of what is no request that are said again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +32,8 @@ class Explained:
     answer: Answer
     notes: list[str]
     """What plugins said of why they decided so."""
+    astray: str = ""
+    """What is wrong with the path of the request, below which a server would decide nothing."""
 
 
 class NotARequestError(ValueError):
@@ -40,12 +46,14 @@ async def explain(policy: Policy, pasted: str) -> Explained:
     The policy must be serving. Raises ``NotARequestError``.
     """
     url = _url(pasted)
-    name, alias = _endpoint(url.raw_path)
+    base_path = policy.settings.server.base_path
+    name, alias, prefix = _endpoint(url.raw_path, base_path)
     request: Request = ENDPOINTS[name].parse(url.query, alias)
     request.came_as(url.raw_path_qs)
     notes = request.take_notes()
     answer = await policy.answer_request(name, request, str(uuid7()))
-    return Explained(name, alias, url, answer, notes)
+    astray = "" if prefix == base_path else _astray(url.raw_path, prefix, base_path)
+    return Explained(name, alias, url, answer, notes, astray)
 
 
 def without_secrets(explained: Explained) -> tuple[bytes, list[str]]:
@@ -60,10 +68,15 @@ def without_secrets(explained: Explained) -> tuple[bytes, list[str]]:
 
 
 def _url(pasted: str) -> URL:
-    text = pasted.strip().strip("'\"")
+    """The URL in what was pasted, which may be a whole line of somebody's log."""
     if (logged := _LOGGED_URL.search(pasted)) is not None:
         text = logged[1]
-    text = text.removeprefix("GET ").partition(" ")[0]
+    else:
+        words = pasted.split()
+        text = next((word for word in words if _COMMON in word), pasted.strip())
+        if text not in words and words:
+            raise _no_request(text)
+        text = text.strip("'\"")
     try:
         return URL(text, encoded=True)
     except ValueError:
@@ -71,21 +84,44 @@ def _url(pasted: str) -> URL:
         raise NotARequestError(msg) from None
 
 
-def _endpoint(path: str) -> tuple[str, str]:
-    """The endpoint of a path below any base path, and the alias in it, decoded once."""
-    _, found, rest = path.partition("/policy/v1/")
+def _endpoint(path: str, base_path: str) -> tuple[str, str, str]:
+    """The endpoint of a path below any prefix, the alias in it, decoded once, and the prefix."""
+    prefix, found, rest = path.partition(_COMMON)
     below = found + rest
     for name, endpoint in ENDPOINTS.items():
         if below == endpoint.path and not endpoint.path.endswith("/"):
-            return name, ""
+            return name, "", prefix
         if (
             endpoint.path.endswith("/")
             and below.startswith(endpoint.path)
             and below != endpoint.path
         ):
-            return name, unquote(below[len(endpoint.path) :])
+            return name, unquote(below[len(endpoint.path) :]), prefix
+    if rest.startswith(_COMMON[1:]):
+        msg = (
+            f"{path} has /policy/v1 twice: Infinity adds it to the URL of its policy profile, "
+            f"which ends in {base_path or 'the name and port of the server'}"
+        )
+        raise NotARequestError(msg)
+    raise _no_request(path)
+
+
+def _no_request(text: str) -> NotARequestError:
+    shown = printable(text if len(text) <= SHOWN else f"{text[:SHOWN]}…")
     paths = "\n".join(
         "  " + e.path + ("<alias>" if e.path.endswith("/") else "") for e in ENDPOINTS.values()
     )
-    msg = f"{path or '(nothing)'} is none of the paths that Infinity asks for:\n{paths}"
-    raise NotARequestError(msg)
+    return NotARequestError(
+        f"{shown or '(nothing)'} is none of the paths that Infinity asks for:\n{paths}"
+    )
+
+
+def _astray(path: str, prefix: str, base_path: str) -> str:
+    """What the server says to a path with this prefix, and which it should be."""
+    right = base_path + path[len(prefix) :]
+    because = f'server.base_path is "{base_path}"' if base_path else "there is no server.base_path"
+    return (
+        f"the server answers 404 (unknown path) to {path}: {because}, "
+        f"so nodes have to ask {right}. "
+        "What follows holds where a proxy before the server changes the path"
+    )

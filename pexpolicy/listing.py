@@ -78,12 +78,7 @@ def show_explained(explained: Explained, *, show_secrets: bool = False) -> None:
     """Print the request, each step, and the reply: byte for byte, but for the secrets in it."""
     console = Console(highlight=False)
     outcome, reply = explained.answer.outcome, explained.answer.reply
-    console.print(Text(explained.endpoint, style="bold cyan"), Text(printable(explained.alias)))
-    facts, withheld = Redaction().request(explained.endpoint, explained.url.query, "")
-    for name, value in facts.items():
-        console.print(Text(f"  {name} = {printable(value)}", style="dim"))
-    for name in withheld:
-        console.print(Text(f"  {printable(name)} = (not shown)", style="dim"))
+    _show_request(console, explained)
     console.print()
     table = Table(box=None, header_style="bold")
     for column in ("asked", "outcome", "ms", ""):
@@ -111,3 +106,14 @@ def show_explained(explained: Explained, *, show_secrets: bool = False) -> None:
             console.print(Text(hint, style="dim"))
     else:
         console.print(f"({len(reply.body)} bytes)")
+
+
+def _show_request(console: Console, explained: Explained) -> None:
+    console.print(Text(explained.endpoint, style="bold cyan"), Text(printable(explained.alias)))
+    if explained.astray:
+        console.print(Text(printable(explained.astray), style="bold red"), soft_wrap=True)
+    facts, withheld = Redaction().request(explained.endpoint, explained.url.query, "")
+    for name, value in facts.items():
+        console.print(Text(f"  {name} = {printable(value)}", style="dim"))
+    for name in withheld:
+        console.print(Text(f"  {printable(name)} = (not shown)", style="dim"))

@@ -1,60 +1,118 @@
-"""Audit lines for the eyes of somebody who watches a terminal."""
+"""Audit lines for the eyes of somebody at a terminal: while they are written, and read again."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from http import HTTPStatus
 from typing import Any
 
 import msgspec
 
-RESET, DIM, BOLD = "\033[0m", "\033[2m", "\033[1m"
-RED, GREEN, YELLOW, CYAN = "\033[31m", "\033[32m", "\033[33m", "\033[36m"
-COLOURS = {"reject": RED, "continue": GREEN, "redirect": YELLOW}
+CODES = {"dim": "2", "bold": "1", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
+STYLES = {"reject": "red", "continue": "green", "redirect": "yellow"}
 FAULTS = ("failed", "timed_out", "invalid", "busy", "skipped")
+WIDTH = 22
+"""Of the first column, which holds the longest name of a request."""
+
+Part = tuple[str, str]
+"""A style of ``CODES``, or none, and a text that commands no terminal."""
 
 
 def readable(_: Any, __: str, line: Any) -> bytes:
-    """One short line in colours: when, what, whom it was about, what came of it and who decided."""
+    """One short line in colours, with the time of day."""
     event = msgspec.structs.asdict(line) if isinstance(line, msgspec.Struct) else line
     now = datetime.now().astimezone().strftime("%H:%M:%S")
-    if event["event"] == "refused":
-        text = f"{RED}{event['status']}{RESET} {printable(event['reason'])} from {event['peer']}"
-        return f"{DIM}{now}{RESET} {text}\n".encode()
-    if event["event"] == "shadow":
-        verdict = f"{YELLOW}differs{RESET}" if event["differs"] else "agrees"
-        if event["differs"] is None:
-            details = "; ".join(printable(step.detail) for step in event["steps"])
-            verdict = f"{RED}{details}{RESET}"
-        asked = ", ".join(f"{step.plugin} {step.outcome}" for step in event["steps"])
-        return f"{DIM}{now} {event['endpoint']:<22} shadow: {asked}: {RESET}{verdict}\n".encode()
-    action = f"{COLOURS.get(event['action'], '')}{event['action']}{RESET}"
-    if event["status"] != HTTPStatus.OK:
-        action = f"{YELLOW}{event['status']}{RESET}"
-    parts = [
-        f"{DIM}{now}{RESET}",
-        f"{CYAN}{event['endpoint']:<22}{RESET}",
-        f"{BOLD}{printable(_subject(event['request']))}{RESET}",
-        action,
-        f"by {event['decided_by']}",
-        f"{DIM}{event['ms']:.1f} ms{RESET}",
+    texts = [
+        f"\033[{CODES[style]}m{text}\033[0m" if style else text
+        for style, text in [("dim", now), *parts(event)]
     ]
-    if event["reason"]:
-        parts.append(printable(event["reason"]))
-    parts += [
-        f"{RED}{step.plugin} {step.outcome}: {printable(step.detail)}{RESET}"
-        for step in event["steps"]
-        if step.outcome in FAULTS
-    ]
-    parts += [f"{YELLOW}{printable(warning)}{RESET}" for warning in event.get("warnings", ())]
-    return (" ".join(parts) + "\n").encode("utf-8", "replace")
+    return (" ".join(texts) + "\n").encode("utf-8", "replace")
 
 
-def _subject(request: Mapping[str, Any]) -> str:
+def parts(event: Mapping[str, Any]) -> list[Part]:
+    """What a line says, but for its time: what, whom it was about, what came of it, who decided,
+    and what went wrong. The line may be from a file, and hold anything.
+    """
+    kinds = {"decision": _decision, "shadow": _shadow, "checkpoint": _checkpoint}
+    kind = kinds.get(str(event.get("event")), _refused)
+    found = [*kind(event), *_faults(event)]
+    warnings = event.get("warnings")
+    if isinstance(warnings, list | tuple):
+        found += [("yellow", warning) for warning in warnings]
+    return [(style, printable(text)) for style, text in found if text is not None and text != ""]
+
+
+def _decision(event: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    action, status, ms = str(event.get("action")), event.get("status"), event.get("ms")
+    yield "cyan", f"{event.get('endpoint')!s:<{WIDTH}}"
+    yield "bold", _subject(event)
+    if status == HTTPStatus.OK:
+        yield STYLES.get(action, "yellow"), action
+    else:
+        yield "yellow", status
+    yield "", f"by {event.get('decided_by')}"
+    yield "dim", f"{ms:.1f} ms" if isinstance(ms, int | float) else ""
+    yield "", event.get("reason")
+
+
+def _refused(event: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """What did not get as far as the policy; and each line of another kind."""
+    yield "yellow", f"{event.get('event')!s:<{WIDTH}}"
+    yield "red", None if event.get("status") is None else str(event["status"])
+    yield "", event.get("reason")
+    yield "bold", event.get("path") or event.get("endpoint")
+    if event.get("peer"):
+        yield "", f"from {event['peer']}"
+    if event.get("detail"):
+        yield "red", event["detail"]
+    if event.get("times"):
+        yield "dim", f"({event['times']} times)"
+
+
+def _shadow(event: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """What a shadow plugin would have decided, where that is something else."""
+    yield "dim", f"{event.get('endpoint')!s:<{WIDTH}}"
+    asked = [f"{plugin} {outcome}" for plugin, outcome, _ in _steps(event) if outcome not in FAULTS]
+    yield "dim", f"shadow: {', '.join(asked)}{':' * bool(asked)}".rstrip()
+    if event.get("differs") is False:
+        yield "dim", "agrees"
+    elif event.get("differs"):
+        sent = _table(event.get("would_send"))
+        name = sent.get("name") or sent.get("location")
+        would = f"differs, would {event.get('action')}" + (f" with {name}" if name else "")
+        yield "yellow", would + (f": {event['reason']}" if event.get("reason") else "")
+
+
+def _checkpoint(event: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    yield "dim", f"{'checkpoint':<{WIDTH}}"
+    yield "dim", f"{event.get('covers')}:{event.get('head')}"
+
+
+def _faults(event: Mapping[str, Any]) -> Iterator[Part]:
+    for plugin, outcome, detail in _steps(event):
+        if outcome in FAULTS:
+            yield "red", f"{plugin} {outcome}" + (f": {detail}" if detail else "")
+
+
+def _steps(event: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """Plugin, outcome and detail of each step."""
+    steps = event.get("steps")
+    for given in steps if isinstance(steps, list | tuple) else ():
+        step = msgspec.structs.asdict(given) if isinstance(given, msgspec.Struct) else _table(given)
+        yield str(step.get("plugin")), str(step.get("outcome")), str(step.get("detail") or "")
+
+
+def _subject(event: Mapping[str, Any]) -> str:
+    """Whom or what a call was about."""
+    request = _table(event.get("request"))
     about = request.get("alias") or request.get("local_alias") or request.get("q") or "-"
     caller = request.get("remote_alias") or request.get("registration_alias")
     return f"{about} ← {caller}" if caller else str(about)
+
+
+def _table(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
 
 
 def printable(text: object) -> str:

@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 from importlib import metadata
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from click.testing import CliRunner, Result
 
 from pexpolicy.cli import main
 from pexpolicy.explain import NotARequestError
-from tests import live, wire
+from tests import certificates, live, wire
 
 ANYWHERE = "0.0.0.0"  # noqa: S104 - nothing listens there, that is the point
 WRONG = """
@@ -31,6 +32,22 @@ pni = "1234"
 [plugins.romms]
 [plugins.domains.settings]
 allowd = []
+"""
+
+DOES_NOT_OPEN = """
+from contextlib import asynccontextmanager
+from pexpolicy import hookimpl
+
+class Down:
+    @hookimpl
+    @asynccontextmanager
+    async def lifespan(self):
+        raise ConnectionError("db down")
+        yield
+
+    @hookimpl
+    def service_configuration(self, request):
+        return None
 """
 
 
@@ -81,6 +98,24 @@ def test_every_command_refuses_a_wrong_configuration(
     result = invoked(*arguments, "--config", written(tmp_path, WRONG))
     assert result.exit_code == 78
     assert "4 errors" in result.stderr
+
+
+def test_a_plugin_that_does_not_open_is_told_alike_by_all_who_open_it(tmp_path: Path) -> None:
+    (tmp_path / "drop").mkdir()
+    (tmp_path / "drop" / "down.py").write_text(DOES_NOT_OPEN)
+    (tmp_path / "cases.toml").write_text(f'[[case]]\nname = "any"\nurl = "{wire.SERVICE}"\n')
+    text = 'plugin_dirs = ["drop"]\n[audit]\npath = "a.jsonl"\n[plugins.down]\n'
+    config = written(tmp_path, text)
+    asked = (
+        ("explain", wire.SERVICE),
+        ("test", str(tmp_path / "cases.toml")),
+        ("serve", "--port", "0"),
+    )
+    for arguments in asked:
+        result = invoked(*arguments, "--config", config)
+        assert result.exit_code == os.EX_TEMPFAIL == 75, result.output
+        assert "db down" in result.stderr
+        assert "1 error" in result.stderr
 
 
 def test_a_missing_file_is_told_by_its_name(tmp_path: Path) -> None:
@@ -185,6 +220,49 @@ def test_what_is_no_request_is_refused_with_the_paths_there_are(pasted: str) -> 
     assert issubclass(NotARequestError, ValueError)
 
 
+BELOW = "/api/pexip"
+
+
+@pytest.mark.parametrize(
+    ("prefix", "base_path", "right"),
+    [
+        (BELOW, BELOW, True),
+        (f"https://policy.example.com{BELOW}", BELOW, True),
+        ("", "", True),
+        ("", BELOW, False),
+        ("/wrong", BELOW, False),
+        (f"https://policy.example.com/wrong{BELOW}", BELOW, False),
+        (BELOW, "", False),
+    ],
+)
+def test_a_path_that_the_server_does_not_answer_is_told(
+    tmp_path: Path, prefix: str, base_path: str, *, right: bool
+) -> None:
+    config = written(tmp_path, f'[server]\nbase_path = "{base_path}"\n')
+    shown = invoked("explain", "--config", config, f"{prefix}{wire.SERVICE}?local_alias=a")
+    assert shown.exit_code == 0
+    assert ("the server answers 404 (unknown path)" not in shown.stdout) == right
+    assert (f"nodes have to ask {base_path}{wire.SERVICE}." in shown.stdout) == (not right)
+
+
+def test_a_path_with_the_common_part_twice_is_told_by_its_cause() -> None:
+    shown = invoked("explain", "--config", str(live.SHIPPED), f"/policy/v1{wire.SERVICE}")
+    assert shown.exit_code == 2
+    assert "has /policy/v1 twice" in shown.stderr
+
+
+def test_a_line_of_the_log_of_a_proxy_may_be_pasted() -> None:
+    line = f'192.0.2.1 - - [26/Nov/2026:07:10:28 +0000] "GET {wire.SERVICE}?a=b HTTP/1.1" 200 4'
+    assert invoked("explain", "--config", str(live.SHIPPED), line).exit_code == 0
+
+
+def test_a_sentence_that_is_no_request_is_told_whole() -> None:
+    shown = invoked("explain", "--config", str(live.SHIPPED), "Nov 26 07:10 it failed\x1b[2J")
+    assert shown.exit_code == 2
+    assert "Nov 26 07:10 it failed" in shown.stderr
+    assert "\x1b" not in shown.stderr
+
+
 def test_a_secret_in_a_pasted_request_is_not_shown() -> None:
     target = f"{wire.SERVICE}?local_alias=a&third_party_passcode=48151623"
     shown = invoked("explain", "--config", str(live.SHIPPED), target)
@@ -201,9 +279,82 @@ def test_a_healthy_server_is_told_from_none(running_server: live.Running) -> Non
     assert invoked("healthcheck", "--url", running_server.url).exit_code == 0
     with socket.create_server(("127.0.0.1", 0)) as silent:
         nobody = f"http://127.0.0.1:{silent.getsockname()[1]}"
-    assert invoked("healthcheck", "--url", nobody).exit_code == 1
-    assert invoked("healthcheck", "--url", "nonsense").exit_code == 1
-    assert invoked("healthcheck", "--url", f"{running_server.url}/nowhere").exit_code == 1
+    gone = invoked("healthcheck", "--url", nobody)
+    assert gone.exit_code == 1
+    assert gone.stderr == f"{nobody}: nobody listens there\n"
+    assert invoked("healthcheck", "--url", f"{running_server.url}/").exit_code == 0
+    elsewhere = invoked("healthcheck", "--url", f"{running_server.url}/nowhere")
+    assert elsewhere.exit_code == 1
+    assert elsewhere.stderr == f"{running_server.url}/nowhere: it answers 404\n"
+
+
+@pytest.mark.parametrize("command", ["healthcheck", "status"])
+@pytest.mark.parametrize("url", ["nonsense", "ftp://a", "http://", "http://a:x", "http://a b", ""])
+def test_what_is_no_url_is_wrong_usage(command: str, url: str) -> None:
+    result = invoked(command, "--url", url)
+    assert result.exit_code == 2
+    assert "is no URL of a server" in result.stderr
+
+
+def test_health_is_asked_where_the_configuration_says(
+    running_server: live.Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (calls, admin) = (url.rpartition(":")[2] for url in (running_server.url, running_server.admin))
+    for text in (
+        f"[server]\nport = {calls}\n",
+        f'[server]\nhost = "0.0.0.0"\nport = {calls}\nallow_anonymous = true\n',
+        f'[access]\nnetworks = ["192.0.2.0/24"]\n[admin]\nport = {admin}\n[server]\nport = 1\n',
+        f'[tls]\ncertificate = "c"\nkey = "k"\n[admin]\nport = {admin}\n[server]\nport = 1\n',
+        f'[server]\nport = {calls}\n[auth]\nuser = "a"\npassword_env = "TEST_NOT_THERE"\n',
+    ):
+        assert invoked("healthcheck", "--config", written(tmp_path, text)).exit_code == 0, text
+    config = written(tmp_path, "[server]\nport = 1\n")
+    result = invoked("healthcheck", "--config", config)
+    assert result.exit_code == 1
+    assert "http://127.0.0.1:1: " in result.stderr
+    chosen = invoked("healthcheck", "--config", config, "--url", running_server.url)
+    assert chosen.exit_code == 0
+    assert invoked("healthcheck", "--config", str(tmp_path / "none.toml")).exit_code == 78
+    # An image names a configuration that its health check need not have.
+    monkeypatch.setenv("PEXPOLICY_CONFIG", str(tmp_path / "none.toml"))
+    assert invoked("healthcheck").exit_code in {0, 1}
+
+
+def test_health_is_asked_by_tls_where_operators_have_no_listener(tmp_path: Path) -> None:
+    certificates.write_pair(tmp_path)
+    tls = "".join(f'{key} = "{value}"\n' for key, value in certificates.tls(tmp_path).items())
+    (tmp_path / "given.toml").write_text(f"[tls]\n{tls}[admin]\nenabled = false\n")
+    config = live.with_audit(tmp_path / "given.toml", tmp_path)
+    with live.running(config) as server:
+        config.write_text(f"{config.read_text()}[server]\nport = {server.port}\n")
+        result = invoked("healthcheck", "--config", str(config))
+        assert result.exit_code == 0, result.stderr
+        stranger = invoked("healthcheck", "--url", f"https://127.0.0.1:{server.port}")
+        plain = invoked("healthcheck", "--url", f"http://127.0.0.1:{server.port}")
+    assert "its certificate is not trusted: " in stranger.stderr
+    assert "with [tls] its address begins with https://" in plain.stderr
+
+
+def test_what_answers_with_something_else_is_told(tmp_path: Path) -> None:
+    for said, text in (
+        (b"SSH-2.0-x\r\n", "it gives no answer of HTTP"),
+        (b"", "it gives no answer of HTTP; with [tls] its address begins with https:"),
+        (b"HTTP/1.1 503 x\r\nContent-Length: 9\r\n\r\ndraining\n", "it answers 503: draining"),
+    ):
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+            def answer(listener: socket.socket = listener, said: bytes = said) -> None:
+                with listener.accept()[0] as connection:
+                    connection.recv(1000)
+                    connection.sendall(said)
+
+            thread = threading.Thread(target=answer)
+            thread.start()
+            result = invoked("healthcheck", "--url", url)
+            thread.join()
+        assert result.exit_code == 1
+        assert f"{url}: {text}" in result.stderr
 
 
 @pytest.mark.parametrize("address", [ANYWHERE, "::", "192.0.2.1", "policy.example.com", ""])
@@ -245,6 +396,21 @@ def test_a_port_that_is_taken_is_told(tmp_path: Path) -> None:
         result = invoked("serve", "--config", config, "--port", port)
     assert result.exit_code == 1
     assert f"cannot listen on 127.0.0.1:{port}" in result.stderr
+    assert "take another server.port or --port" in result.stderr
+
+
+def test_a_host_that_nobody_knows_is_told(tmp_path: Path) -> None:
+    text = '[server]\nhost = "policy.invalid"\nallow_anonymous = true\n[audit]\npath = "a"\n'
+    result = invoked("serve", "--config", written(tmp_path, text), "--admin-port", "0")
+    assert result.exit_code == 1
+    assert "cannot listen on policy.invalid:8000: the name " in result.stderr
+
+
+@pytest.mark.parametrize("port", ["abc", "-1", "65536"])
+def test_what_is_no_port_is_told(port: str) -> None:
+    result = invoked("serve", f"--port={port}")
+    assert result.exit_code == 2
+    assert f"'{port}' is no port: write a number from 0 to 65535" in result.stderr
 
 
 def test_an_audit_that_cannot_be_opened_is_told(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The container: image, compose file and first configuration are in step."""
 
+import subprocess
 import tomllib
 from typing import Any
 
@@ -41,3 +42,11 @@ def test_the_container_may_do_little() -> None:
 def test_it_is_given_the_time_that_it_needs_to_stop() -> None:
     seconds = int(service()["stop_grace_period"].removesuffix("s"))
     assert seconds > STOPPING + LINGERING
+
+
+def test_the_installer_says_how_it_is_called() -> None:
+    for arguments in ((), ("packages",), ("packages", "a", "b")):
+        command = (ROOT / "deploy" / "install", *arguments)
+        said = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+        assert said.returncode == 2
+        assert said.stderr == "usage: deploy/install dependencies|packages DIRECTORY\n"

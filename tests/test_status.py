@@ -87,10 +87,16 @@ def test_the_address_and_the_token_come_from_the_configuration(
         assert invoked("--config", config).exit_code == 0
 
 
+def test_the_wrong_port_is_told(running_server: live.Running) -> None:
+    shown = invoked("--url", running_server.url)
+    assert shown.exit_code == 1
+    assert "it answers 404: the listener for operators is at admin.port" in shown.stderr
+
+
 def test_no_server_and_no_configuration_are_told_apart(tmp_path: Path) -> None:
     nobody = invoked("--url", "http://127.0.0.1:1")
     assert nobody.exit_code == 1
-    assert "127.0.0.1:1" in nobody.stderr
+    assert nobody.stderr == "http://127.0.0.1:1: nobody listens there\n"
     assert invoked("--config", tmp_path / "none.toml").exit_code == 78
 
 

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pexpolicy.terminal import printable, readable
+from pexpolicy.outcome import Step
+from pexpolicy.terminal import parts, printable, readable
 
 LINE: dict[str, Any] = {
     "timestamp": datetime.now(UTC),
@@ -40,11 +41,41 @@ def test_a_call_is_one_line_with_what_matters() -> None:
 
 
 def test_a_refused_call_is_one_line() -> None:
-    line = {"event": "refused", "status": 401, "reason": "unauthorised", "peer": "192.0.2.7"}
-    text = readable(None, "", line).decode()
+    line = {"event": "refused", "status": 404, "reason": "unknown path", "peer": "192.0.2.7"}
+    text = readable(None, "", line | {"path": "/wrong"}).decode()
     assert text.count("\n") == 1
-    for part in ("401", "unauthorised", "192.0.2.7"):
+    for part in ("404", "unknown path", "/wrong", "from 192.0.2.7"):
         assert part in text
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ({"differs": False}, "shadow: new decided: agrees"),
+        ({"differs": True, "action": "reject", "reason": "no"}, "differs, would reject: no"),
+        (
+            {"differs": True, "action": "continue", "would_send": {"name": "Room"}},
+            "differs, would continue with Room",
+        ),
+        (
+            {"differs": None, "steps": [Step("new", "failed", 0.1, "ValueError: x")]},
+            "shadow: new failed: ValueError: x",
+        ),
+    ],
+)
+def test_what_a_shadow_would_have_decided_is_said(line: dict[str, Any], said: str) -> None:
+    event: dict[str, Any] = {"event": "shadow", "endpoint": "media_location"}
+    event |= {"steps": [Step("new", "decided", 0.1)]}
+    told = " ".join(text for _, text in parts({**event, **line}))
+    assert told.startswith("media_location")
+    assert said in told
+
+
+def test_a_line_of_a_file_may_hold_anything() -> None:
+    values: list[Any] = ["text", 5, None, ["text"], {"plugin": []}]
+    for wrong in values:
+        for kind in ("decision", "shadow", "refused", "checkpoint", "other"):
+            assert parts(dict.fromkeys(LINE, wrong) | {"event": kind})
 
 
 @given(st.text())

@@ -17,6 +17,9 @@ from pexpolicy.audit.seal import Seal
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+MAKE_PRIVATE = "make one with: openssl genpkey -algorithm ed25519"
+MAKE_PUBLIC = "make it of the one that signs: openssl pkey -in sign.pem -pubout -out public.pem"
+
 
 class Checkpoint(msgspec.Struct):
     """The line of a checkpoint: the line ``covers`` of its writer has the hash ``head``."""
@@ -71,7 +74,8 @@ def statement(boot_id: str, covers: int, head: str) -> bytes:
 
 def private_key(pem: str) -> Ed25519PrivateKey:
     """The key that signs, from PEM (PKCS #8) without a password; raises ``KeyUnusableError``."""
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import (  # noqa: PLC0415 - for who signs
+    from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415 - for who signs
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import (  # noqa: PLC0415 - the same
         Ed25519PrivateKey,
     )
     from cryptography.hazmat.primitives.serialization import (  # noqa: PLC0415 - the same
@@ -80,11 +84,11 @@ def private_key(pem: str) -> Ed25519PrivateKey:
 
     try:
         key = load_pem_private_key(pem.encode(), None)
-    except (ValueError, TypeError) as error:
-        msg = f"is no private key in PEM without a password: {error}"
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        msg = f"is no private key in PEM without a password; {MAKE_PRIVATE}"
         raise KeyUnusableError(msg) from None
     if not isinstance(key, Ed25519PrivateKey):
-        msg = "is no Ed25519 key; make one with: openssl genpkey -algorithm ed25519"
+        msg = f"is no Ed25519 key; {MAKE_PRIVATE}"
         raise KeyUnusableError(msg)
     return key
 
@@ -96,7 +100,10 @@ class Verifier:
     """
 
     def __init__(self, pem: bytes) -> None:
-        from cryptography.exceptions import InvalidSignature  # noqa: PLC0415 - for who verifies
+        from cryptography.exceptions import (  # noqa: PLC0415 - for who verifies
+            InvalidSignature,
+            UnsupportedAlgorithm,
+        )
         from cryptography.hazmat.primitives.asymmetric.ed25519 import (  # noqa: PLC0415 - the same
             Ed25519PublicKey,
         )
@@ -106,11 +113,11 @@ class Verifier:
 
         try:
             key = load_pem_public_key(pem)
-        except (ValueError, TypeError) as error:
-            msg = f"is no public key in PEM: {error}"
+        except (ValueError, TypeError, UnsupportedAlgorithm):
+            msg = f"is no public key in PEM; {MAKE_PUBLIC}"
             raise KeyUnusableError(msg) from None
         if not isinstance(key, Ed25519PublicKey):
-            msg = "is no Ed25519 key"
+            msg = f"is no Ed25519 key; {MAKE_PUBLIC}"
             raise KeyUnusableError(msg)
         self._key = key
         self._invalid = InvalidSignature

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import click
 import msgspec
-from rich.console import Console
 
 from pexpolicy.audit import display, reading
 from pexpolicy.audit.checkpoints import KeyUnusableError, Verifier
@@ -30,6 +29,7 @@ from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.outcome import ABSTAINED, BUSY, DECIDED, FAILED, INVALID, SKIPPED, TIMED_OUT
 
 NOTHING_FOUND = 1
+EVENTS = ("decision", "refused", "shadow", "checkpoint", "withdrawn")
 OUTCOMES = (DECIDED, ABSTAINED, FAILED, TIMED_OUT, INVALID, BUSY, SKIPPED)
 
 
@@ -45,7 +45,14 @@ _json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON,
 @config_option
 @click.option("--file", "file", type=click.Path(path_type=Path, dir_okay=False, exists=True))
 @click.option("--follow", "-f", is_flag=True, help="Go on with what is written from now on.")
-@click.option("--lines", "-n", default=10, show_default=True, help="How many lines at first.")
+@click.option(
+    "--lines",
+    "-n",
+    type=click.IntRange(min=0),
+    default=10,
+    show_default=True,
+    help="How many lines at first.",
+)
 @_json_option
 def tail(config: Path, file: Path | None, lines: int, *, follow: bool, as_json: bool) -> None:
     """Show the last lines, and with -f those to come, across rotations."""
@@ -69,10 +76,12 @@ def tail(config: Path, file: Path | None, lines: int, *, follow: bool, as_json: 
 @_json_option
 def show(config: Path, files: tuple[Path, ...], decision_id: str, *, as_json: bool) -> None:
     """Show all that was written of the call with the decision id ID, or one that begins so."""
-    console = Console(highlight=False)
+    if not decision_id.strip():
+        refuse("write the decision id, or how it begins")
+    console = display.screen()
     found = 0
     for record in _records(paths_of(config, files)):
-        if str(record.event.get("decision_id", "")).startswith(decision_id.lower()):
+        if str(record.event.get("decision_id", "")).startswith(decision_id.strip().lower()):
             found += 1
             if as_json:
                 _print_json(record)
@@ -94,7 +103,7 @@ def show(config: Path, files: tuple[Path, ...], decision_id: str, *, as_json: bo
 @click.option("--action", type=click.Choice(["continue", "reject", "redirect"]))
 @click.option("--outcome", type=click.Choice(OUTCOMES), help="What came of a step.")
 @click.option("--plugin", help="A plugin that was asked.")
-@click.option("--event", help="Kind of line: decision, refused, shadow, checkpoint, withdrawn.")
+@click.option("--event", type=click.Choice(EVENTS), help="Kind of line.")
 @click.option("--count", is_flag=True, help="Print only how many there are.")
 @_json_option
 def grep(
@@ -148,7 +157,7 @@ def stats(
     if as_json:
         click.echo(msgspec.json.encode(counted.as_json()).decode())
     else:
-        display.show_stats(Console(highlight=False), counted)
+        display.show_stats(display.screen(), counted)
 
 
 @audit.command()
@@ -181,6 +190,8 @@ def verify(
         verifier = Verifier(public_key.read_bytes()) if public_key is not None else None
     except KeyUnusableError as error:
         refuse(f"{public_key} {error}")
+    except OSError as error:
+        refuse(f"{public_key} cannot be read: {error.strerror}")
     except ValueError as error:
         refuse(str(error))
     found = Verification(verifier, required)
@@ -192,12 +203,11 @@ def verify(
         else:
             click.secho(str(fault), fg="red")
     if not as_json:
-        console = Console(highlight=False)
+        console = display.screen()
         display.show_chains(console, found.chains.values(), signed=verifier is not None)
-        click.secho(
-            f"{found.lines:,} lines, {len(found.chains)} chains, faults: {faults}",
-            fg="red" if faults else "green",
-        )
+        chains = f"{len(found.chains)} chain{'s' * (len(found.chains) != 1)}"
+        lines = f"{found.lines:,} line{'s' * (found.lines != 1)}"
+        click.secho(f"{lines}, {chains}, faults: {faults}", fg="red" if faults else "green")
     sys.exit(1 if faults else 0)
 
 
@@ -207,7 +217,7 @@ class _Shown:
     def __init__(self, *, as_json: bool, silent: bool = False) -> None:
         self._as_json = as_json
         self._silent = silent
-        self._console = Console(highlight=False, soft_wrap=True)
+        self._console = display.screen()
         self.count = 0
 
     def each(self, found: Iterable[Record | Damage]) -> None:

@@ -19,14 +19,13 @@ def moment(text: str, now: datetime) -> datetime:
 
     Raises ``ValueError``.
     """
-    if (span := _SPAN.fullmatch(text)) is not None:
-        return now - timedelta(**{_UNITS[span[2]]: float(span[1])})
     try:
-        found = datetime.fromisoformat(text)
-    except ValueError:
+        if (span := _SPAN.fullmatch(text)) is not None:
+            return now - timedelta(**{_UNITS[span[2]]: float(span[1])})
+        return datetime.fromisoformat(text).astimezone(UTC)
+    except (ValueError, OverflowError):
         msg = f"{text!r} is no time: write 2026-11-26T09:00, or 15m, 2h or 3d for so long ago"
         raise ValueError(msg) from None
-    return found.astimezone(UTC)
 
 
 @dataclass(frozen=True)

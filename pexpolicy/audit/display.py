@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
@@ -10,13 +11,15 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from pexpolicy.audit.stats import Stats
 from pexpolicy.audit.verify import Chain
-from pexpolicy.terminal import FAULTS, printable
+from pexpolicy.terminal import parts, printable
 
-STYLES = {"reject": "red", "continue": "green", "redirect": "yellow"}
 STEP = ("plugin", "outcome", "ms", "detail")
+UNBOUNDED = 10_000
+"""Columns of a screen that nobody looks at."""
 SEAL = ("instance", "prev", "lost_count", "boot_id", "seq", "hash")
 
 
@@ -28,64 +31,49 @@ def local_time(event: Mapping[str, Any]) -> str:
         return "?"
 
 
-def short(event: Mapping[str, Any]) -> str:
-    """One line, as rich markup: when, what, about whom, what came of it, and why."""
-    kind = str(event.get("event"))
-    parts = [f"[dim]{local_time(event)}[/]"]
-    if kind == "decision":
-        action = str(event.get("action"))
-        done = action if event.get("status") == 200 else str(event.get("status"))  # noqa: PLR2004 - HTTP
-        parts += [
-            f"[cyan]{_clean(event.get('endpoint')):<22}[/]",
-            f"[bold]{_clean(subject(event))}[/]",
-            f"[{STYLES.get(action, 'yellow')}]{_clean(done)}[/]",
-            f"by {_clean(event.get('decided_by'))}",
-            f"[dim]{_clean(event.get('ms'))} ms[/]",
-        ]
-    else:
-        parts += [f"[yellow]{_clean(kind):<22}[/]", _clean(event.get("status") or "")]
-    if event.get("reason"):
-        parts.append(_clean(event["reason"]))
-    parts += [
-        f"[red]{_clean(step.get('plugin'))} {_clean(step.get('outcome'))}[/]"
-        for step in event.get("steps") or ()
-        if step.get("outcome") in FAULTS
-    ]
-    parts.append(f"[dim]{_clean(event.get('decision_id') or '')}[/]")
-    return " ".join(part for part in parts if part)
+def short(event: Mapping[str, Any]) -> Text:
+    """One line: what a terminal shows while it is written, with the date and the decision id."""
+    told = [("dim", local_time(event)), *parts(event)]
+    if event.get("decision_id"):
+        told.append(("dim", printable(event["decision_id"])))
+    return Text(" ").join(Text(text, style) for style, text in told)
 
 
-def subject(event: Mapping[str, Any]) -> str:
-    """Whom or what a call was about."""
-    request = event.get("request") or {}
-    about = request.get("alias") or request.get("local_alias") or request.get("q") or "-"
-    caller = request.get("remote_alias") or request.get("registration_alias")
-    return f"{about} ← {caller}" if caller else str(about)
+def screen() -> Console:
+    """Where lines are shown: as wide as they are, where programs read them."""
+    return Console(
+        highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else UNBOUNDED
+    )
 
 
 def show_whole(console: Console, event: Mapping[str, Any]) -> None:
-    """Everything that a line says, a row for each field, and a table of the steps."""
+    """Everything that a line says, a row for each field, and a table of the steps.
+
+    Nothing is folded, on a terminal either: a hash is there to be copied.
+    """
     console.print(short(event))
-    table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_column(style="dim", no_wrap=True)
-    table.add_column(overflow="fold")
-    for name, value in event.items():
-        if name not in ("steps", "event", *SEAL):
-            table.add_row(*_rows(name, value))
-    seal = " ".join(f"{name}={event[name]}" for name in SEAL if name in event)
-    table.add_row("seal", _clean(seal))
-    console.print(table)
-    if event.get("steps"):
-        steps = Table(*STEP, box=None, pad_edge=False)
-        for step in event["steps"]:
-            steps.add_row(*(_clean(step.get(name, "")) for name in STEP))
-        console.print(steps)
+    rows = [(name, value) for name, value in event.items() if name not in ("steps", "event", *SEAL)]
+    rows.append(("seal", " ".join(f"{name}={event[name]}" for name in SEAL if name in event)))
+    if "seq" in event and "hash" in event:
+        rows.append(("anchor", f"{event['seq']}:{event['hash']}"))
+    width = max(len(printable(name)) for name, _ in rows)
+    for name, value in rows:
+        console.print(Text.assemble((f"{printable(name):<{width}}  ", "dim"), _written(value)))
+    if steps := [step for step in event.get("steps") or () if isinstance(step, dict)]:
+        _show_steps(console, steps)
 
 
-def _rows(name: str, value: Any) -> tuple[str, str]:
-    if isinstance(value, dict | list):
-        value = json.dumps(value, ensure_ascii=False)
-    return _clean(name), _clean(value)
+def _show_steps(console: Console, steps: list[dict[str, Any]]) -> None:
+    rows = [STEP, *(tuple(_written(step.get(name, "")) for name in STEP) for step in steps)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for number, row in enumerate(rows):
+        cells = [f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)]
+        console.print(Text("  ".join(cells).rstrip(), "" if number else "bold"))
+
+
+def _written(value: Any) -> str:
+    """A value as the file has it; text without its quotes."""
+    return printable(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
 
 
 def show_stats(console: Console, stats: Stats) -> None:
@@ -119,12 +107,13 @@ def show_chains(console: Console, chains: Iterable[Chain], *, signed: bool) -> N
     """A line for each chain; the number and hash at its end are what ``--anchor`` takes."""
     for chain in chains:
         end = f"{chain.last}:{chain.head.decode()}"
-        parts = [f"chain {chain.boot_id}: {chain.lines:,} lines from {chain.first} to {end}"]
+        lines = f"{chain.lines:,} line{'s' * (chain.lines != 1)}"
+        said = [f"chain {chain.boot_id}: {lines} from {chain.first} to {end}"]
         if chain.lost:
-            parts.append(f"{chain.lost} lost, as it says")
+            said.append(f"{chain.lost} lost, as it says")
         if signed:
-            parts.append(f"{chain.last - chain.signed_up_to} behind the last signature")
-        console.print(", ".join(parts), soft_wrap=True)
+            said.append(f"{chain.last - chain.signed_up_to} behind the last signature")
+        console.print(", ".join(said), soft_wrap=True)
 
 
 def _clean(value: object) -> str:

@@ -87,16 +87,20 @@ class AppendFile:
         self.size = self._looked_at = known.st_size
         return True
 
-    def renew(self) -> None:
+    def renew(self) -> bool:
         """Open what the path leads to now; raises ``OSError``, and then the old one stays open.
 
         When the old file was deleted, this writer's lines since the last look are copied over.
+        True when lines of it were there before: they are gone.
         """
         old, looked_at = self._descriptor, self._looked_at
         self._open()
         try:
-            if self._regular and os.fstat(old).st_nlink == 0:
+            known = os.fstat(old)
+            deleted = stat.S_ISREG(known.st_mode) and known.st_nlink == 0
+            if deleted and self._regular:
                 self._rescue(old, looked_at)
+            return deleted and known.st_size > 0
         finally:
             os.close(old)
 

@@ -22,6 +22,7 @@ ATTEMPTS = 20
 """How often it is tried in that time."""
 TOO_SLOW = "its disk does not answer in time"
 """Why lines are lost though no write has failed."""
+GONE = "the file of the audit was deleted, and the lines in it are gone; another one is begun"
 
 
 class Journal:
@@ -200,12 +201,14 @@ class Journal:
 
     def _renew(self, now: float) -> None:
         try:
-            self._target.renew()
+            gone = self._target.renew()
         except OSError as error:
             self._astray = True
             self._hold(error, now)
             return
         self._astray = False
+        if gone:
+            self._alarms.say(GONE)
         self._seal.introduce()
         self.state.rotations += 1
 

@@ -25,8 +25,8 @@ class Target(Protocol):
     def is_current(self) -> bool:
         """False when what is open is no longer what the path leads to."""
 
-    def renew(self) -> None:
-        """Open it anew; raises ``OSError``."""
+    def renew(self) -> bool:
+        """Open it anew; true when what stood in the old one is gone. Raises ``OSError``."""
 
     def space(self) -> tuple[int, int] | None:
         """Free bytes of its disk, and percent."""

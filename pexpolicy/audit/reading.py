@@ -19,6 +19,8 @@ from pexpolicy.audit.mending import BEGINNING
 
 PAUSE = 0.2
 """Seconds between two looks at a file that is followed."""
+READ = 1 << 20
+"""Bytes that are counted through at once."""
 _FOREIGN = re.compile(r"\.(lock|spool|new)$")
 _OLDEST = datetime.min.replace(tzinfo=UTC)
 
@@ -143,34 +145,58 @@ def last(path: Path, count: int) -> list[Raw]:
             start = max(0, end - 2 * max(len(content), BLOCK))
             file.seek(start)
             content = file.read(end - start)
-    lines = content.splitlines()[-count:]
-    return [Raw(path, 0, line) for line in lines]
+        *lines, rest = content.split(b"\n")
+        found = list(_placed(path, file, start, lines))
+        if rest:
+            found += _placed(path, file, end - len(rest), [rest], ended=False)
+    return found[-count:]
 
 
 def follow(path: Path, goes_on: Callable[[], bool] = lambda: True) -> Iterator[Raw]:
     """The lines that are added to a file from now on, across its rotations."""
     file: IO[bytes] = path.open("rb")
-    file.seek(0, 2)
+    at = file.seek(0, 2)
     rest = b""
     try:
         while goes_on():
             rest += file.read()
             *lines, rest = rest.split(b"\n")
-            for line in lines:
-                yield Raw(path, 0, line)
+            yield from _placed(path, file, at, lines)
+            at += sum(len(line) + 1 for line in lines)
             if lines:
                 continue
             if (newer := _replaced(file, path)) is not None:
                 # What was written between the last look and the change is still to come.
                 rest += file.read()
                 *lines, _ = rest.split(b"\n")
-                yield from (Raw(path, 0, line) for line in lines)
+                yield from _placed(path, file, at, lines)
                 file.close()
-                file, rest = newer, b""
+                file, rest, at = newer, b"", 0
             else:
                 time.sleep(PAUSE)
     finally:
         file.close()
+
+
+def _placed(
+    path: Path, file: IO[bytes], start: int, lines: Iterable[bytes], *, ended: bool = True
+) -> Iterator[Raw]:
+    """Lines of a file that was not read from its beginning. Their numbers are found by reading all
+    that is before them: only where something is wrong, and the number will be said.
+    """
+    for line in lines:
+        sound = ended and _decoded(line) is not None
+        yield Raw(path, 0 if sound else 1 + _ends(file, start), line, ended)
+        start += len(line) + 1
+
+
+def _ends(file: IO[bytes], before: int) -> int:
+    """How many lines end before a place."""
+    count = at = 0
+    while at < before and (block := os.pread(file.fileno(), min(READ, before - at), at)):
+        count += block.count(b"\n")
+        at += len(block)
+    return count
 
 
 def _replaced(file: IO[bytes], path: Path) -> IO[bytes] | None:

@@ -67,8 +67,9 @@ class Stream:
         """A stream has no path that could lead elsewhere."""
         return True
 
-    def renew(self) -> None:
+    def renew(self) -> bool:
         """A stream cannot be opened anew."""
+        return False
 
     def space(self) -> tuple[int, int] | None:
         """A stream has no disk."""

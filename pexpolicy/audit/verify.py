@@ -35,7 +35,7 @@ class Anchor(NamedTuple):
     def parse(cls, text: str) -> Anchor:
         """From ``SEQ:HASH``; raises ``ValueError``."""
         seq, _, digest = text.partition(":")
-        if not re.fullmatch(r"[0-9a-f]{64}", digest):
+        if not re.fullmatch(r"[0-9]{1,18}:[0-9a-f]{64}", text):
             msg = f"{text!r} is no anchor: write SEQ:HASH, as a line or a checkpoint has them"
             raise ValueError(msg)
         return cls(int(seq), digest)

@@ -11,7 +11,7 @@ from typing import Any, NoReturn, TypeVar
 import click
 
 from pexpolicy.building import policy_from
-from pexpolicy.config import ConfigError, OpeningError, Settings
+from pexpolicy.config import ConfigError, OpeningError, Settings, load
 from pexpolicy.faults import blame
 from pexpolicy.hidden import hide
 from pexpolicy.logs import console_log
@@ -38,6 +38,22 @@ config_option = click.option(
 )
 
 
+class Port(click.IntRange):
+    """A number of a port."""
+
+    name = "port"
+
+    def __init__(self) -> None:
+        super().__init__(0, 65535)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """The number; what is none is told."""
+        try:
+            return int(super().convert(value, param, ctx))
+        except click.BadParameter:
+            self.fail(f"{value!r} is no port: write a number from 0 to 65535", param, ctx)
+
+
 def built(path: Path, also: Callable[[Settings], list[Problem]] = lambda _: []) -> Policy:
     """The policy of a configuration, or every error on standard error and exit code 78."""
     try:
@@ -45,6 +61,18 @@ def built(path: Path, also: Callable[[Settings], list[Problem]] = lambda _: []) 
             return policy_from(path, also, log=console_log(), stage=stage)
     except ConfigError as error:
         fail(error)
+
+
+def settings_of(path: Path) -> Settings:
+    """The configuration, for whoever asks a server that runs: as far as it can be read here, where
+    passwords may be the server's alone; or every error and exit code 78.
+    """
+    try:
+        return load(path)
+    except ConfigError as error:
+        if error.salvaged is None:
+            fail(error)
+        return error.salvaged
 
 
 def fail(error: ConfigError) -> NoReturn:

@@ -21,7 +21,8 @@ from pexpolicy.explain import explain as explained
 def explain(config: Path, request_path: str, *, show_secrets: bool) -> None:
     """Show how REQUEST is decided, step by step, and the exact reply.
 
-    REQUEST is a request path with its query, a whole URL, or a line of Pexip's support log.
+    REQUEST is a request path with its query, a whole URL, or a line of Pexip's support log or of
+    a proxy's. A path that the server would not answer, such as one without the base path, is told.
     """
     policy = built(config)
     answered: list[Explained] = []

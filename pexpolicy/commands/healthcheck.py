@@ -3,23 +3,45 @@
 from __future__ import annotations
 
 import sys
-import urllib.error
-import urllib.request
-from http import HTTPStatus
+from pathlib import Path
 
 import click
+from click.core import ParameterSource
+
+from pexpolicy.commands.asking import NotAnsweredError, ServerUrl, ask, calls_url, operators_url
+from pexpolicy.commands.common import config_option, settings_of
+
+PATIENCE = 3.0
+"""Seconds for the server to answer."""
+USUAL = "http://127.0.0.1:8000"
 
 
 @click.command()
-@click.option("--url", default="http://127.0.0.1:8000", show_default=True, help="The server.")
-def healthcheck(url: str) -> None:
-    """Exit with 0 when a server is alive and ready, else with 1."""
+@config_option
+@click.option(
+    "--url",
+    type=ServerUrl(),
+    help=f"The server, instead of the configured one; {USUAL} where there is no configuration.",
+)
+@click.pass_context
+def healthcheck(ctx: click.Context, config: Path, url: str | None) -> None:
+    """Exit with 0 when a server is alive and ready, else with 1.
+
+    Without --url the configured host and port are asked, or the listener for operators where [tls]
+    or [access] may keep a check on this machine out.
+    """
+    named = ctx.get_parameter_source("config") is ParameterSource.COMMANDLINE
+    address = url or (_configured(config) if named or config.exists() else USUAL)
     try:
-        with urllib.request.urlopen(f"{url}/readyz", timeout=3) as response:  # noqa: S310 - asked for
-            healthy = response.status == HTTPStatus.OK
-    except (urllib.error.URLError, OSError, ValueError) as error:
-        click.echo(f"{url}: {error}", err=True)
-        if isinstance(error, urllib.error.HTTPError):
-            error.close()
+        ask(f"{address}/readyz", PATIENCE, own=url is None)
+    except NotAnsweredError as error:
+        click.secho(f"{address}: {error}", fg="red", err=True)
         sys.exit(1)
-    sys.exit(0 if healthy else 1)
+
+
+def _configured(config: Path) -> str:
+    settings = settings_of(config)
+    guarded = settings.tls is not None or bool(settings.access.networks)
+    if guarded and settings.admin.enabled:
+        return operators_url(settings)
+    return calls_url(settings)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import gc
-import os
 import socket
 import sys
 import time
@@ -17,7 +16,7 @@ from pexpolicy import ending
 from pexpolicy.admin import listener
 from pexpolicy.admin.listener import Operators
 from pexpolicy.building import policy_from
-from pexpolicy.commands.common import advise, built, config_option, fail, run
+from pexpolicy.commands.common import Port, advise, built, config_option, fail, run
 from pexpolicy.config import ConfigError, OpeningError
 from pexpolicy.exposure import surroundings as exposed
 from pexpolicy.listeners import bound
@@ -30,20 +29,19 @@ from pexpolicy.reload.reloading import Build, Reloads
 from pexpolicy.serving import Leftovers, Surroundings, announcement
 from pexpolicy.serving import serve as serving
 from pexpolicy.stopping import Stop, stop_at_once
+from pexpolicy.unreached import why
 
 
 @click.command()
 @config_option
 @click.option("--host", help="Address to listen on, instead of the configured one.")
-@click.option("--port", type=click.IntRange(0, 65535), help="Port, instead of the configured one.")
+@click.option("--port", type=Port(), help="Port, instead of the configured one.")
 @click.option(
     "--workers",
     type=click.IntRange(1, 64),
     help="Processes that answer calls, instead of the configured number.",
 )
-@click.option(
-    "--admin-port", type=click.IntRange(0, 65535), help="Port for operators, the same way."
-)
+@click.option("--admin-port", type=Port(), help="Port for operators, the same way.")
 def serve(
     config: Path,
     host: str | None,
@@ -92,9 +90,9 @@ def serve(
     except ConfigError as error:
         fail(error)
     except OSError as error:
-        why = os.strerror(error.errno) if error.errno else error.strerror
-        taken = "; take another --port" if error.errno == errno.EADDRINUSE else ""
-        click.secho(f"cannot listen on {address}:{number}: {why}{taken}", fg="red", err=True)
+        taken = error.errno == errno.EADDRINUSE
+        hint = "; take another server.port or --port" if taken else ""
+        click.secho(f"cannot listen on {address}:{number}: {why(error)}{hint}", fg="red", err=True)
         sys.exit(1)
     # A plugin may have closed standard error.
     with suppress(OSError, ValueError):

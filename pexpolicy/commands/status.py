@@ -4,26 +4,30 @@ from __future__ import annotations
 
 import json
 import sys
-import urllib.error
-import urllib.request
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
 import click
 
 from pexpolicy import showing
-from pexpolicy.commands.common import config_option, fail
-from pexpolicy.config import ConfigError, Settings, load
+from pexpolicy.commands.asking import NotAnsweredError, ServerUrl, ask, operators_url
+from pexpolicy.commands.common import config_option, settings_of
 
 PATIENCE = 5.0
 """Seconds for the server to answer."""
 SILENT = 3600.0
 """Seconds without a call after which a node is named."""
+ELSEWHERE = "the listener for operators is at admin.port, 9107 where nothing else is configured"
 
 
 @click.command()
 @config_option
-@click.option("--url", help="The server's listener for operators, instead of the configured one.")
+@click.option(
+    "--url",
+    type=ServerUrl(),
+    help="The server's listener for operators, instead of the configured one.",
+)
 @click.option(
     "--silent",
     type=click.FloatRange(min=0),
@@ -36,15 +40,13 @@ def status(config: Path, url: str | None, silent: float, *, as_json: bool) -> No
     """Show what runs, how it is, and which nodes have fallen silent. Exit with 1 when no server
     answers, or when it is not ready.
     """
-    settings = _settings(config) if url is None or config.exists() else None
-    address = url or _address(settings)
+    settings = settings_of(config) if url is None or config.exists() else None
+    address = url or operators_url(settings or settings_of(config))
     token = settings.admin_token if settings is not None else None
     try:
         told = _asked(address, token.get_secret_value() if token is not None else None)
-    except (OSError, ValueError) as error:
+    except NotAnsweredError as error:
         click.secho(f"{address}: {error}", fg="red", err=True)
-        if isinstance(error, urllib.error.HTTPError):
-            error.close()
         sys.exit(1)
     if as_json:
         click.echo(json.dumps(told, indent=2))
@@ -53,27 +55,19 @@ def status(config: Path, url: str | None, silent: float, *, as_json: bool) -> No
     sys.exit(0 if told["ready"] else 1)
 
 
-def _settings(config: Path) -> Settings:
-    """The configuration, as far as it can be read here: passwords may be the server's alone."""
-    try:
-        return load(config)
-    except ConfigError as error:
-        if error.salvaged is None:
-            fail(error)
-        return error.salvaged
-
-
-def _address(settings: Settings | None) -> str:
-    assert settings is not None
-    admin = settings.admin
-    host = f"[{admin.host}]" if ":" in admin.host else admin.host
-    return f"http://{host}:{admin.port}"
-
-
 def _asked(address: str, token: str | None) -> dict[str, Any]:
-    """The status of the server at an address; raises ``OSError`` and ``ValueError``."""
-    headers = {"Authorization": f"Bearer {token}"} if token is not None else {}
-    request = urllib.request.Request(f"{address}/status", headers=headers)  # noqa: S310 - asked for
-    with urllib.request.urlopen(request, timeout=PATIENCE) as response:  # noqa: S310 - the same
-        told: dict[str, Any] = json.load(response)
+    """The status of the server at an address; raises ``NotAnsweredError``."""
+    told: object = None
+    try:
+        told = json.loads(ask(f"{address}/status", PATIENCE, token))
+    except NotAnsweredError as error:
+        if error.status == HTTPStatus.UNAUTHORIZED:
+            raise NotAnsweredError(f"{error}: it wants the token of [admin]") from None
+        if error.status == HTTPStatus.NOT_FOUND:
+            raise NotAnsweredError(f"{error}: {ELSEWHERE}") from None
+        raise
+    except ValueError:
+        pass
+    if not isinstance(told, dict) or "ready" not in told:
+        raise NotAnsweredError(f"what answers is not the status of a server: {ELSEWHERE}")
     return told

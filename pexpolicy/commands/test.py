@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from pexpolicy.commands.common import built, config_option
+from pexpolicy.commands.common import built, config_option, fail
+from pexpolicy.config import ConfigError
 from pexpolicy.kit.command import run_files
 
 
@@ -27,7 +28,11 @@ def test(
 ) -> None:
     """Run files of requests and expected decisions against the configured policy.
 
-    Exit code 0: all as expected. 1: not all. 2: no case ran, or wrong usage. 78: the configuration
-    cannot be used.
+    Exit code 0: all as expected. 1: not all. 2: no case ran, or wrong usage. 75: a plugin does not
+    open what it needs. 78: the configuration cannot be used.
     """
-    sys.exit(run_files(built(config), cases, only, junit, print_json=as_json))
+    try:
+        code = run_files(built(config), cases, only, junit, print_json=as_json)
+    except ConfigError as error:
+        fail(error)
+    sys.exit(code)

@@ -13,6 +13,8 @@ from typing import Any
 import aiohttp
 from yarl import URL
 
+from pexpolicy.unreached import why
+
 LIMIT = 5.0
 """Seconds after which Infinity gives up (CAPTURE v16, DOCUMENTED*)."""
 MAX_BODY = 4 * 1024 * 1024
@@ -121,7 +123,8 @@ def _failed(error: Exception, seconds: float) -> Reply:
     """Why there is no reply; the text of most errors repeats what came, which may hold a PIN."""
     meaning = next(meaning for kind, meaning in _FAILURES if isinstance(error, kind))
     if isinstance(error, aiohttp.ClientConnectorError):
-        meaning = {**meaning, "failure": " ".join(str(error).split())[:200]}
+        place = f"{error.host}:{error.port}"
+        meaning = {**meaning, "failure": f"no connection to {place}: {why(error.os_error)}"[:200]}
     elif isinstance(error, TooLongError):
         meaning = {**meaning, "failure": str(error)}
     return Reply(seconds, **meaning)

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 from multidict import MultiDict
 
-from pexpolicy.audit.command import audit
+from pexpolicy.audit.command import EVENTS, audit
 from pexpolicy.audit.criteria import moment
 from pexpolicy.redaction import redaction_of
 from pexpolicy.tables import AuditTable
@@ -88,6 +88,13 @@ def test_grep_shows_a_line_for_each_call(run: Run) -> None:
     assert "sales ← alice@example.com continue by rooms" in line
 
 
+def test_a_line_says_what_went_wrong_and_from_where(run: Run) -> None:
+    (failed,) = run("grep", "--alias", "bob@example.com").stdout.splitlines()
+    assert "broken failed: ValueError: no (" in failed
+    (refused,) = run("grep", "--event", "refused").stdout.splitlines()
+    assert refused.endswith(" 404 unknown path /nowhere from 127.0.0.1")
+
+
 def test_show_has_all_of_a_call_by_the_beginning_of_its_id(run: Run) -> None:
     (line,) = found(run("grep", "--json", "--alias", "bob@example.com"))
     for given in (line["decision_id"], line["decision_id"][:-4], line["decision_id"].upper()):
@@ -95,9 +102,48 @@ def test_show_has_all_of_a_call_by_the_beginning_of_its_id(run: Run) -> None:
         assert "bob@example.com" in said
         assert "broken" in said
         assert "ValueError: no" in said
-        assert line["hash"] in said.replace("\n", "").replace(" ", "")
+        assert line["hash"] in said
     assert found(run("show", "--json", line["decision_id"])) == [line]
     assert run("show", "ffff").exit_code == 1
+
+
+def test_what_is_shown_is_not_folded_and_written_as_in_the_file(tmp_path: Path) -> None:
+    event = {
+        "timestamp": "2026-11-26T01:02:03Z",
+        "event": "shadow",
+        "decision_id": "01a2",
+        "endpoint": "media_location",
+        "steps": [{"plugin": "new", "outcome": "failed", "ms": 0.1, "detail": "word " * 40 + "."}],
+        "reason": None,
+        "differs": True,
+        "seq": 7,
+        "hash": "ab" * 32,
+    }
+    path = tmp_path / "a.jsonl"
+    path.write_text(json.dumps(event) + "\n")
+    call = ["show", "01A2", "--file", str(path)]
+    shown = CliRunner(env={"COLUMNS": "80"}).invoke(audit, call).stdout.splitlines()
+    rows = {row.partition(" ")[0]: row.partition(" ")[2].strip() for row in shown}
+    assert rows["reason"] == "null"
+    assert rows["differs"] == "true"
+    assert rows["anchor"] == f"7:{event['hash']}"
+    assert rows["new"].endswith("word " * 40 + ".")
+    assert len(shown) == 10
+
+
+@pytest.mark.parametrize(
+    "arguments", [("show", ""), ("show", " "), ("tail", "-n", "-1"), ("grep", "--event", "refsed")]
+)
+def test_what_could_find_nothing_is_wrong_usage(run: Run, arguments: tuple[str, ...]) -> None:
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert result.stderr
+
+
+def test_every_kind_of_line_on_the_page_can_be_looked_for() -> None:
+    page = (ROOT / "docs" / "operations.md").read_text() + (ROOT / "docs" / "audit.md").read_text()
+    assert set(re.findall(r'"event":"(\w+)"', page)) == set(EVENTS)
 
 
 def test_tail_shows_the_last_lines(run: Run) -> None:
@@ -106,6 +152,18 @@ def test_tail_shows_the_last_lines(run: Run) -> None:
         "decision",
         "refused",
     ]
+
+
+@pytest.mark.parametrize("number", [1, 3, 5])
+def test_tail_names_the_place_of_damage(run: Run, tmp_path: Path, number: int) -> None:
+    path = tmp_path / "audit.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([*lines[: number - 1], b"garb\rge\n", *lines[number - 1 :]]))
+    said = f"{path}:{number}: no line of an audit (7 bytes)"
+    assert said in run("verify").stdout
+    assert run("tail").stderr == f"{said}\n"
+    path.write_bytes(path.read_bytes()[:-1])
+    assert f"{path}:5: " in run("tail", "-n", "1").stderr
 
 
 def test_stats_count(run: Run) -> None:
@@ -121,7 +179,7 @@ def test_stats_count(run: Run) -> None:
 def test_verify_says_what_is_wrong_and_where(run: Run, tmp_path: Path) -> None:
     whole = run("verify")
     assert whole.exit_code == 0
-    assert "4 lines, 1 chains, faults: 0" in whole.stdout
+    assert "4 lines, 1 chain, faults: 0" in whole.stdout
     path = tmp_path / "audit.jsonl"
     lines = path.read_bytes().splitlines(keepends=True)
     end = json.loads(lines[-1])
@@ -172,6 +230,9 @@ def test_a_hashed_alias_is_found_by_its_name(tmp_path: Path) -> None:
     "arguments",
     [
         ("grep", "--since", "yesterday"),
+        ("grep", "--since", "99999999999d"),
+        ("grep", "--since", "999999999999999999999999999d"),
+        ("grep", "--until", "0001-01-01T00:00+14:00"),
         ("verify", "--anchor", "5"),
         ("stats", "--until", "noon"),
     ],
@@ -180,6 +241,16 @@ def test_what_is_not_understood_is_told(run: Run, arguments: tuple[str, ...]) ->
     result = run(*arguments)
     assert result.exit_code == 2
     assert "write " in result.stderr or "is no " in result.stderr
+
+
+def test_a_public_key_that_is_none_is_told_by_what_makes_one(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    result = run("verify", "--public-key", str(path))
+    assert result.exit_code == 2
+    assert result.stderr == (
+        f"{path} is no public key in PEM; make it of the one that signs: "
+        "openssl pkey -in sign.pem -pubout -out public.pem\n"
+    )
 
 
 def test_without_a_file_there_is_nothing_to_read(tmp_path: Path) -> None:

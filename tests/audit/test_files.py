@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from pexpolicy.audit.files import AppendFile
+from pexpolicy.audit.journal import GONE
 from tests.audit.places import Place, body, faults, lines
 
 APART = multiprocessing.get_context("spawn")
@@ -95,6 +96,16 @@ def test_a_deleted_file_is_noticed_within_a_second_and_costs_no_line(tmp_path: P
     place.fill([6])
     assert place.numbers == [3, 4, 5, 6]
     assert place.state.rotations == 1
+    assert place.alarms.texts == [GONE]
+
+
+def test_an_empty_file_may_be_deleted_without_a_word(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    place.path.unlink()
+    place.clock.pass_by(1.0)
+    place.fill([1])
+    assert place.numbers == [1]
+    assert place.alarms.texts == []
 
 
 def test_a_file_that_was_replaced_is_noticed_too(tmp_path: Path) -> None:
@@ -108,6 +119,7 @@ def test_a_file_that_was_replaced_is_noticed_too(tmp_path: Path) -> None:
     place.clock.pass_by(1.0)
     place.fill([3])
     assert place.numbers == [3]
+    assert place.alarms.texts == []
     assert [line["n"] for line in lines(tmp_path / "kept")] == [1, 2]
     assert faults(tmp_path / "kept", place.path) == []
 

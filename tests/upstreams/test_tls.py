@@ -49,8 +49,8 @@ async def test_a_target_is_trusted_by_its_authority(
 @pytest.mark.parametrize(
     ("names", "ca", "says"),
     [
-        (("127.0.0.1",), None, "certificate verify failed"),
-        (("127.0.0.1",), "other", "certificate verify failed"),
+        (("127.0.0.1",), None, "its certificate is not trusted"),
+        (("127.0.0.1",), "other", "its certificate is not trusted"),
         (("elsewhere.example.com",), "own", "IP address mismatch"),
     ],
 )
