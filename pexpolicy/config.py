@@ -109,6 +109,8 @@ class Settings:
     tracing: TracingTable | None = None
     secret_files: tuple[Path, ...] = ()
     sign_key: SecretStr | None = field(default=None, repr=False)
+    wrong: frozenset[str | int] = frozenset()
+    """Tables with errors, where these settings are what is left of a broken file."""
 
     def resolve(self, path: str) -> Path:
         """A path in the configuration, relative to the file that it stands in."""
@@ -195,6 +197,7 @@ def from_document(document: Mapping[str, Any], path: Path, config_hash: str) -> 
             if file is not None
         ),
         sign_key=sign_key,
+        wrong=frozenset(problem.key[0] for problem in problems),
     )
     if problems:
         raise ConfigError(path, problems, settings)
