@@ -175,6 +175,7 @@ def _instance(available: Available, table: PluginTable, root: Path) -> object:
     try:
         if "Settings" not in vars(plugin_class) and _takes_nothing(plugin_class):
             return plugin_class()
+        _refuse_without_settings(available, plugin_class, settings)
         return plugin_class(settings)
     except SettingsError as error:
         raise Unbuildable(
@@ -188,6 +189,22 @@ def _takes_nothing(plugin_class: type) -> bool:
     """True for a class with neither a constructor of its own nor an inherited one."""
     own = {name: getattr(plugin_class, name) for name in ("__init__", "__new__")}
     return own == {"__init__": object.__init__, "__new__": object.__new__}
+
+
+def _refuse_without_settings(
+    available: Available, plugin_class: type, settings: BaseModel
+) -> None:
+    """Say of a constructor that cannot take the settings what to write, before Python does."""
+    try:
+        signature = inspect.signature(plugin_class)
+    except (ValueError, TypeError):
+        return  # it has none that can be told, and may be called all the same
+    try:
+        signature.bind(settings)
+    except TypeError:
+        name = plugin_class.__name__
+        text = f"{name} does not take its settings: give it __init__(self, settings)"
+        raise Unbuildable.because(f"{available}: {text}") from None
 
 
 def _settings(plugin_class: type, table: PluginTable, root: Path) -> BaseModel:
@@ -247,6 +264,7 @@ def _refuse_misspelt(available: Available, instance: object) -> None:
         function = getattr(type(instance), name, None)
         if not hasattr(function, MARK) or not callable(function):
             continue
+        method = inspect.isfunction(inspect.getattr_static(type(instance), name))
         name = getattr(function, MARK).get("specname") or name  # noqa: PLW2901 - the name that counts
         spec: Any = getattr(hooks, name, None)
         if not hasattr(spec, SPEC_MARK):
@@ -254,7 +272,11 @@ def _refuse_misspelt(available: Available, instance: object) -> None:
             text = f"{available}: there is no hook {name!r}{did_you_mean(name, known)}"
             raise Unbuildable.because(text)
         given = list(inspect.signature(spec).parameters)
-        taken = [p for p in inspect.signature(function).parameters if p != "self"]
+        taken = list(inspect.signature(function).parameters)
+        if method and taken[:1] != ["self"]:
+            said = f"must take self first: write {name}({', '.join(['self', *given])})"
+            raise Unbuildable.because(f"{available}: {name} {said}")
+        taken = taken[1:] if method else taken
         if wrong := [p for p in taken if p not in given]:
             what = f"takes {given[0]!r}" if given else "takes nothing"
             text = f"{available}: {name} {what}, and nothing called {wrong[0]!r}"
