@@ -86,7 +86,12 @@ TYPOS = [
         "auth.password_env",
         "UNSET_4711 is not set",
     ),
-    ("[auth]\nuser = 'a'\npassword_file = 'gone'", "auth.password_file", "cannot be read"),
+    ("[auth]\nuser = 'a'\npassword_file = 'gone'", "auth.password_file", "gone cannot be read: No such"),
+    (
+        "[privacy]\npersonal = 'hashed'\nkey_file = 'gone'",
+        "privacy.key_file",
+        "gone cannot be read: No such file or directory",
+    ),
     ("[audit]\npth = 'a'", "audit.pth", "did you mean 'path'?"),
     ("[audit]\npath = 1", "audit.path", "string, not 1"),
     ("[plugins.rooms]\nprioritaet = 1", "plugins.rooms.prioritaet", "did you mean 'priority'?"),
