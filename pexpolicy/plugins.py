@@ -191,9 +191,7 @@ def _takes_nothing(plugin_class: type) -> bool:
     return own == {"__init__": object.__init__, "__new__": object.__new__}
 
 
-def _refuse_without_settings(
-    available: Available, plugin_class: type, settings: BaseModel
-) -> None:
+def _refuse_without_settings(available: Available, plugin_class: type, settings: BaseModel) -> None:
     """Say of a constructor that cannot take the settings what to write, before Python does."""
     try:
         signature = inspect.signature(plugin_class)

@@ -86,7 +86,7 @@ TYPOS = [
         "auth.password_env",
         "UNSET_4711 is not set",
     ),
-    ("[auth]\nuser = 'a'\npassword_file = 'gone'", "auth.password_file", "gone cannot be read: No such"),
+    ("[auth]\nuser = 'a'\npassword_file = 'gone'", "auth.password_file", "gone cannot be read: No"),
     (
         "[privacy]\npersonal = 'hashed'\nkey_file = 'gone'",
         "privacy.key_file",

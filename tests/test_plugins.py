@@ -41,7 +41,7 @@ class WrongArgument(Fine):
 
 class WithoutSelf(Fine):
     @hookimpl
-    async def media_location(request: object) -> None:  # type: ignore[misc]  # noqa: N805
+    async def media_location(request: object) -> None:  # noqa: N805
         """Would be given the plugin for a request."""
 
 

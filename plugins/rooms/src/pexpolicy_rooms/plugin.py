@@ -14,8 +14,10 @@ from pexpolicy import (
     Alias,
     Conference,
     DecisionError,
+    Key,
     PluginSettings,
     Problem,
+    Refusal,
     Service,
     ServiceConfigurationRequest,
     SettingsError,
@@ -61,20 +63,30 @@ class Rooms:
             yield Problem(key, "is no alias")
         elif not isinstance(fields, dict):
             yield Problem(key, "expected a table of fields, such as name and service_tag")
-        elif "reason" in fields:
-            yield Problem((*key, "reason"), "is no field of a service")
         elif (kind := fields.get("service_type", "conference")) not in _KINDS:
             text = f"{kind!r} is none of {', '.join(_KINDS)}"
             yield Problem((*key, "service_type"), text)
         else:
-            try:
-                service = _service(kind, fields)
-            except DecisionError as error:
-                yield Problem((*key, *_field(error)), _said(error))
-                return
-            if not self._table.add(alias, service):
-                yield Problem(key, f"there is a room with the alias {alias} already")
-            self._advice += [Advice(key, warning) for warning in service.warnings]
+            yield from self._add_service(key, alias, SERVICE_TYPES[kind], fields)
+
+    def _add_service(
+        self, key: Key, alias: Alias, kind: type[Service], fields: dict[str, Any]
+    ) -> Iterable[Problem]:
+        given = {**fields, "service_tag": fields.get("service_tag", "")}
+        given.pop("service_type", None)
+        if "reason" in given:
+            # It is an argument of each decision, and nothing that Infinity is sent.
+            del given["reason"]
+            yield Problem((*key, "reason"), "is no field of a service")
+        try:
+            service = kind(**given)
+        except DecisionError as error:
+            for refusal in kind.refusals(given) or [error.refusal]:
+                yield Problem((*key, *_steps(refusal.field)), _said(refusal))
+            return
+        if not self._table.add(alias, service):
+            yield Problem(key, f"there is a room with the alias {alias} already")
+        self._advice += [Advice(key, warning) for warning in service.warnings]
 
     @hookimpl
     async def service_configuration(self, request: ServiceConfigurationRequest) -> Service | None:
@@ -124,21 +136,13 @@ class Rooms:
 _KINDS = list(SERVICE_TYPES)
 
 
-def _service(kind: str, fields: dict[str, Any]) -> Service:
-    """The service that a table describes; a key that is no field is an error here."""
-    given = {**fields, "service_tag": fields.get("service_tag", "")}
-    given.pop("service_type", None)
-    return SERVICE_TYPES[kind](**given)
-
-
-def _field(error: DecisionError) -> tuple[str | int, ...]:
+def _steps(field: str) -> Key:
     """Where in the table of a room a field stands: ``members[0].role`` is three steps down."""
-    steps = _INDEX_OR_NAME.findall(error.refusal.field)
+    steps = _INDEX_OR_NAME.findall(field)
     return tuple(int(index) if index else name for index, name in steps)
 
 
-def _said(error: DecisionError) -> str:
-    refusal = error.refusal
+def _said(refusal: Refusal) -> str:
     return f"{refusal.rule} ({refusal.doc})" if refusal.doc else refusal.rule
 
 
