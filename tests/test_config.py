@@ -158,6 +158,60 @@ def test_what_is_no_toml_is_one_error(tmp_path: Path, content: bytes, said: str)
     assert said in str(problem)
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("host = 127.0.0.1\n", '; text stands in quotes, as in host = "…"'),
+        ("host = ::1", '; text stands in quotes, as in host = "…"'),
+        ("host = localhost # here", '; text stands in quotes, as in host = "…"'),
+        ("names = [Oslo]", '; text stands in quotes, as in name = "…"'),
+        (
+            "pin = 0042\r\n",
+            '; text stands in quotes, as in pin = "…", and a number has no zeros in front',
+        ),
+        ('host = "x\n', "; a closing quote is missing"),
+        ("host = 'x\nport = 1", "; a closing quote is missing"),
+        ('host = """x', "; a closing quote is missing"),
+        ("enabled = True", "; write true, in small letters and without quotes"),
+        ("all = [\n  False,\n]", "; write false, in small letters and without quotes"),
+        (
+            "audit = yes",
+            "; or, where text is wanted, the word in quotes",
+        ),
+        ("a = None", "; leave the key out to have its default"),
+        ("x = [", "; the file ends inside of a value"),
+        ("x = [\n[server]\nport = 1", "Invalid value (at line 2, column 2)"),
+        ("x = [\nport = 1", "Invalid value (at line 2, column 1)"),
+        ("port = 80ms", "after a statement (at line 1, column 10)"),
+        ("port = .5", "Invalid value (at line 1, column 8)"),
+        ("a = 1\na = 2\n", "The key is there already (at line 2, column 6)"),
+        (
+            '[p."a)b"]\n[c]\n[ p."a)b" ]\n[p."a)b"]',
+            'Cannot declare p."a)b" twice (at line 3, column 11)',
+        ),
+        (
+            "[plugins.rooms] # a\n[b]\n[plugins.rooms]",
+            "(at line 3, column 15); it is in line 1 already: write its keys there",
+        ),
+        ('a = "\\d"', "; write the text in single quotes, or each backslash twice"),
+        ("[plugins.rooms\n", "at the end of a table declaration (at line 1, column 15)"),
+        ("[rooms.sip:a@b]", "; a name with such characters stands in quotes"),
+    ],
+)
+def test_what_is_no_toml_is_told_with_what_to_write_where_that_is_certain(
+    tmp_path: Path, text: str, said: str
+) -> None:
+    (problem,) = problems(tmp_path, text)
+    assert problem.startswith("is not valid TOML: ")
+    assert problem.endswith(said)
+
+
+@given(st.text(alphabet="ab =[]{}\"'\\,.\n#0T\r", max_size=40))
+def test_whatever_is_no_toml_is_told(text: str) -> None:
+    with suppress(ConfigError):
+        load(Path("config.toml"), content=text.encode())
+
+
 @pytest.mark.parametrize("name", ["missing.toml", "."])
 def test_a_file_that_cannot_be_read_is_one_error(tmp_path: Path, name: str) -> None:
     with pytest.raises(ConfigError, match="cannot be read"):
