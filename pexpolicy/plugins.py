@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import sys
 import warnings
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ from pexpolicy.breaker import Breaker
 from pexpolicy.config import PluginSettings, SettingsError
 from pexpolicy.contract.refusal import did_you_mean
 from pexpolicy.decisions import Decision, Reject
-from pexpolicy.discovery import MARK, Available
+from pexpolicy.discovery import MARK, Available, misnamed
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.faults import blame
 from pexpolicy.link import Link
@@ -95,17 +95,20 @@ def build(
     found: Mapping[str, Available],
     root: Path,
     stage: Stage = silent,
+    directories: Sequence[Path] = (),
 ) -> tuple[list[Plugin], list[Problem]]:
     """Build each configured plugin, in the order in which they are asked; all errors at once.
 
-    ``root`` is what relative paths in the settings are relative to.
+    ``root`` is what relative paths in the settings are relative to. In ``directories`` is looked
+    for files that are no plugins for their names.
     """
     plugins: list[Plugin] = []
     problems: list[Problem] = []
     for name, table in sorted(tables.items(), key=lambda item: item[1].priority):
         key: Key = ("plugins", name)
         if (available := found.get(name)) is None:
-            guess = did_you_mean(name, found) or "; installed: " + (", ".join(found) or "none")
+            guess = misnamed(name, directories) or did_you_mean(name, found)
+            guess = guess or "; installed: " + (", ".join(found) or "none")
             problems.append(Problem(key, f"no plugin of this name is installed{guess}"))
             continue
         stage(f"building the plugin {name}")
