@@ -47,12 +47,14 @@ class Rooms:
         self._table = RoomTable()
         self._default = settings.default_room
         self._advice: list[Advice] = []
+        self._named: dict[str, str] = {}
         problems = [
             problem
             for alias, fields in settings.rooms.items()
             for problem in self._add(alias, fields)
         ]
         problems += _template_problems(settings.default_room)
+        self._named.clear()
         if problems:
             raise SettingsError(problems=problems)
 
@@ -87,6 +89,21 @@ class Rooms:
         if not self._table.add(alias, service):
             yield Problem(key, f"there is a room with the alias {alias} already")
         self._advice += [Advice(key, warning) for warning in service.warnings]
+        if not given.get("breakout"):
+            self._advice += self._of_name(key, given["name"], service)
+
+    def _of_name(self, key: Key, name: str, service: Service) -> Iterable[Advice]:
+        """Two aliases of one room are in order; two rooms of one name are not."""
+        written = str(key[-1])
+        other = self._named.setdefault(name, written)
+        if other is written or (first := self._table.find(Alias(other))) is None:
+            return
+        if first != service and first.set_fields() != service.set_fields():
+            text = (
+                f"{other} has the same name and other settings, and Infinity knows a service by "
+                "its name: give each a name of its own, or both the same settings"
+            )
+            yield Advice((*key, "name"), text)
 
     @hookimpl
     async def service_configuration(self, request: ServiceConfigurationRequest) -> Service | None:
