@@ -52,7 +52,10 @@ def built(tables: Mapping[str, Any], classes: Mapping[str, Any]) -> list[str]:
     ("settings", "expected"),
     [
         ({}, ["plugins.strict.settings.room: is missing"]),
-        ({"room": 1}, ["plugins.strict.settings.room: should be a valid string, not 1"]),
+        (
+            {"room": 1},
+            ["plugins.strict.settings.room: should be a valid string, not 1; write it in quotes"],
+        ),
         (
             {"room": "a", "nmber": 2},
             ["plugins.strict.settings.nmber: unknown key; did you mean 'number'?"],
