@@ -94,6 +94,7 @@ def test_a_command_prints_what_is_shown(tmp_path: Path, example: pages.Example) 
     (tmp_path / "config.toml").write_text(written)
     said = pexpolicy(tmp_path, *shlex.split(example.command)[1:])
     assert pages.settled(said.stdout) == pages.settled(example.output)
+    assert pages.config_hashes(said.stdout) == pages.config_hashes(example.output)
 
 
 @pytest.mark.parametrize(
