@@ -178,7 +178,7 @@ def _instance(available: Available, table: PluginTable, root: Path) -> object:
     try:
         if "Settings" not in vars(plugin_class) and _takes_nothing(plugin_class):
             return plugin_class()
-        _refuse_without_settings(available, plugin_class, settings)
+        _refuse_without_settings(plugin_class, settings)
         return plugin_class(settings)
     except SettingsError as error:
         raise Unbuildable(
@@ -194,7 +194,7 @@ def _takes_nothing(plugin_class: type) -> bool:
     return own == {"__init__": object.__init__, "__new__": object.__new__}
 
 
-def _refuse_without_settings(available: Available, plugin_class: type, settings: BaseModel) -> None:
+def _refuse_without_settings(plugin_class: type, settings: BaseModel) -> None:
     """Say of a constructor that cannot take the settings what to write, before Python does."""
     try:
         signature = inspect.signature(plugin_class)
@@ -205,7 +205,7 @@ def _refuse_without_settings(available: Available, plugin_class: type, settings:
     except TypeError:
         name = plugin_class.__name__
         text = f"{name} does not take its settings: give it __init__(self, settings)"
-        raise Unbuildable.because(f"{available}: {text}") from None
+        raise Unbuildable.because(text) from None
 
 
 def _settings(plugin_class: type, table: PluginTable, root: Path) -> BaseModel:

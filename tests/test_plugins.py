@@ -122,8 +122,14 @@ def problems(found: Mapping[str, Available]) -> list[str]:
         (WrongArgument, "call"),
         (WithoutSelf, "must take self first: write media_location(self, request)"),
         (WithoutAnything, "must take self first: write check(self)"),
-        (SettingsOnly, "SettingsOnly does not take its settings: give it __init__(self, settings)"),
-        (NoArguments, "NoArguments does not take its settings: give it __init__(self, settings)"),
+        (
+            SettingsOnly,
+            "built: SettingsOnly does not take its settings: give it __init__(self, settings)",
+        ),
+        (
+            NoArguments,
+            "built: NoArguments does not take its settings: give it __init__(self, settings)",
+        ),
         (Wrapper, "media_location is a wrapper"),
         (OldWrapper, "media_location is a wrapper"),
         (Twice, "service_configuration is implemented twice"),
