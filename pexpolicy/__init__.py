@@ -10,7 +10,7 @@ from pexpolicy import beginning
 from pexpolicy.alias import Alias
 from pexpolicy.breaker import Breaker
 from pexpolicy.config import ConfigPath, PluginSettings, SettingsError
-from pexpolicy.contract.refusal import DecisionError, did_you_mean
+from pexpolicy.contract.refusal import DecisionError, Refusal, did_you_mean
 from pexpolicy.decisions import Continue, Decision, Redirect, Reject
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.directory_information import (
@@ -84,6 +84,7 @@ __all__ = [
     "PluginSettings",
     "Problem",
     "Redirect",
+    "Refusal",
     "RegistrationAliasRequest",
     "Reject",
     "Request",

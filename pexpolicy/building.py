@@ -41,11 +41,12 @@ def build_policy(
     ``plugin_dirs``.
     """
     found, problems = discover(settings.plugin_dirs) if available is None else (available, [])
-    plugins, unbuilt = build(settings.plugins, found, settings.path.parent, stage)
+    root, directories = settings.path.parent, settings.plugin_dirs
+    plugins, unbuilt = build(settings.plugins, found, root, stage, directories)
     advice, failed = advice_of(plugins)
     names = DeclaredNames(settings.infinity) if settings.infinity else None
     unknown = list(_undeclared(plugins, names)) if names is not None else []
-    files, unnamed = watched_by(plugins, settings.path.parent)
+    files, unnamed = watched_by(plugins, root)
     problems = [*problems, *unbuilt, *failed, *unknown, *unnamed, *_unusable_key(settings)]
     if problems:
         for plugin in plugins:

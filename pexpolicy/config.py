@@ -33,6 +33,7 @@ from pexpolicy.tables import (
     TlsTable,
     TracingTable,
 )
+from pexpolicy.untoml import hint, plainly
 
 LARGE = 1_000_000
 """Characters of a configuration that is worth packing anew."""
@@ -109,6 +110,8 @@ class Settings:
     tracing: TracingTable | None = None
     secret_files: tuple[Path, ...] = ()
     sign_key: SecretStr | None = field(default=None, repr=False)
+    wrong: frozenset[str | int] = frozenset()
+    """Tables with errors, where these settings are what is left of a broken file."""
 
     def resolve(self, path: str) -> Path:
         """A path in the configuration, relative to the file that it stands in."""
@@ -123,28 +126,27 @@ def load(path: Path, stage: Stage = silent, *, content: bytes | None = None) -> 
     try:
         content = path.read_bytes() if content is None else content
         stage(f"reading {path.name}, {len(content) / 1e6:.1f} MB")
-        document = _parsed(content.decode("utf-8-sig"))
+        document = _parsed(content.decode("utf-8-sig"), path)
     except OSError as error:
         raise ConfigError(path, [Problem((), f"cannot be read: {error.strerror}")]) from None
     except UnicodeDecodeError as error:
         raise ConfigError(path, [Problem((), f"is not UTF-8 text (byte {error.start})")]) from None
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        text = f"is not valid TOML: {error}"
-        if "Invalid value" in text:
-            text += '; text stands in quotes, as in name = "Engineering"'
-        raise ConfigError(path, [Problem((), text)]) from None
     stage(f"checking {path.name}")
     return from_document(document, path, hashlib.sha256(content).hexdigest()[:16])
 
 
-def _parsed(content: str) -> dict[str, Any]:
+def _parsed(content: str, path: Path) -> dict[str, Any]:
     """The document; a large one without the holes that parsing leaves in memory.
 
     What is built of 100,000 rooms would be strewn over the holes, and pin three times its size.
     """
-    if len(content) < LARGE:
-        return tomllib.loads(content)
-    return repacked(tomllib.loads(content))
+    try:
+        if len(content) < LARGE:
+            return tomllib.loads(content)
+        return repacked(tomllib.loads(content))
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        why = plainly(str(error)) + hint(str(error), content)
+        raise ConfigError(path, [Problem((), f"is not valid TOML: {why}")]) from None
 
 
 def from_document(document: Mapping[str, Any], path: Path, config_hash: str) -> Settings:
@@ -195,6 +197,7 @@ def from_document(document: Mapping[str, Any], path: Path, config_hash: str) -> 
             if file is not None
         ),
         sign_key=sign_key,
+        wrong=frozenset(problem.key[0] for problem in problems),
     )
     if problems:
         raise ConfigError(path, problems, settings)

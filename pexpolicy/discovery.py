@@ -5,8 +5,9 @@ imported.
 from __future__ import annotations
 
 import importlib.util
+import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib import metadata
@@ -82,13 +83,31 @@ def discover(directories: Sequence[Path]) -> tuple[dict[str, Available], list[Pr
 
 def _modules_in(directory: Path) -> list[Path]:
     """Modules and packages that may hold a plugin, by name."""
-    return sorted(
-        path
-        for path in directory.iterdir()
-        if not path.name.startswith((".", "_"))
-        and path.stem.isidentifier()
-        and (path.suffix == ".py" or (path / "__init__.py").is_file())
-    )
+    return sorted(path for path in _python_in(directory) if _is_name(path.stem))
+
+
+def _python_in(directory: Path) -> Iterator[Path]:
+    for path in directory.iterdir():
+        if path.suffix == ".py" or (path / "__init__.py").is_file():
+            yield path
+
+
+def _is_name(stem: str) -> bool:
+    return stem.isidentifier() and not stem.startswith("_")
+
+
+def misnamed(name: str, directories: Sequence[Path]) -> str:
+    """What to say of a file that is meant to be the plugin ``name`` and cannot be, or nothing."""
+    for directory in filter(Path.is_dir, directories):
+        for path in _python_in(directory):
+            better = re.sub(r"\W", "_", path.stem).lstrip("_")
+            if _is_name(path.stem) or name not in (path.stem, better):
+                continue
+            text = f"; {path} is not taken: its name must be letters, digits and _, a letter first"
+            if not _is_name(better):
+                return text
+            return f"{text}. Call it {better}{path.suffix}, and the table [plugins.{better}]"
+    return ""
 
 
 def _load(path: Path) -> type:

@@ -20,8 +20,10 @@ def surroundings(
     """
     problems = []
     address = host or settings.server.host
+    # What could not be read is there all the same, and told as an error of its own.
     if (
         not settings.credentials
+        and "auth" not in settings.wrong
         and not settings.server.allow_anonymous
         and not is_loopback(address)
     ):
@@ -32,7 +34,7 @@ def surroundings(
         problems.append(Problem(("server", "host"), text))
     tables = [settings.admin] if operators is None else [operators, settings.admin]
     reached = [table.host for table in tables if table.enabled and not is_loopback(table.host)]
-    if reached and settings.admin_token is None:
+    if reached and settings.admin_token is None and "admin" not in settings.wrong:
         text = (
             f"{reached[0]} can be reached from elsewhere and there is no token; add token_env or "
             "token_file"

@@ -7,7 +7,11 @@ import traceback
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from pexpolicy.contract.refusal import DecisionError
+
 MAX_MESSAGE = 200
+MAX_REFUSAL = 1000
+"""For a refused decision: its text is ours, holds no secret, and says at its end what follows."""
 _OWN = os.path.dirname(__file__) + os.sep  # noqa: PTH120 - compared with names, no file is touched
 
 
@@ -39,7 +43,7 @@ def blame(error: BaseException, secrets: Iterable[str] = ()) -> Fault:
         message = str(error)
         for secret in secrets:
             message = message.replace(secret, "***")
-        message = message[:MAX_MESSAGE]
+        message = _cut(message, MAX_REFUSAL if type(error) is DecisionError else MAX_MESSAGE)
     except BaseException:  # noqa: BLE001 - a broken __str__ must not hide the fault
         message = ""
     said = f"{type(error).__name__}: {message}" if message else type(error).__name__
@@ -47,6 +51,14 @@ def blame(error: BaseException, secrets: Iterable[str] = ()) -> Fault:
         last = frames[-1]
         said += f" ({os.path.basename(last.filename)}:{last.lineno})"  # noqa: PTH119 - no file is touched
     return Fault(said, lines)
+
+
+def _cut(message: str, limit: int) -> str:
+    """A message that is too long ends behind a whole word."""
+    if len(message) <= limit:
+        return message
+    head, blank, _ = message[:limit].rpartition(" ")
+    return f"{head if blank else message[:limit]}…"
 
 
 def _carried(error: BaseException) -> Fault | None:

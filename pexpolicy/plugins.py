@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import sys
 import warnings
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ from pexpolicy.breaker import Breaker
 from pexpolicy.config import PluginSettings, SettingsError
 from pexpolicy.contract.refusal import did_you_mean
 from pexpolicy.decisions import Decision, Reject
-from pexpolicy.discovery import MARK, Available
+from pexpolicy.discovery import MARK, Available, misnamed
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.faults import blame
 from pexpolicy.link import Link
@@ -95,17 +95,20 @@ def build(
     found: Mapping[str, Available],
     root: Path,
     stage: Stage = silent,
+    directories: Sequence[Path] = (),
 ) -> tuple[list[Plugin], list[Problem]]:
     """Build each configured plugin, in the order in which they are asked; all errors at once.
 
-    ``root`` is what relative paths in the settings are relative to.
+    ``root`` is what relative paths in the settings are relative to. In ``directories`` is looked
+    for files that are no plugins for their names.
     """
     plugins: list[Plugin] = []
     problems: list[Problem] = []
     for name, table in sorted(tables.items(), key=lambda item: item[1].priority):
         key: Key = ("plugins", name)
         if (available := found.get(name)) is None:
-            guess = did_you_mean(name, found) or "; installed: " + (", ".join(found) or "none")
+            guess = misnamed(name, directories) or did_you_mean(name, found)
+            guess = guess or "; installed: " + (", ".join(found) or "none")
             problems.append(Problem(key, f"no plugin of this name is installed{guess}"))
             continue
         stage(f"building the plugin {name}")
@@ -175,6 +178,7 @@ def _instance(available: Available, table: PluginTable, root: Path) -> object:
     try:
         if "Settings" not in vars(plugin_class) and _takes_nothing(plugin_class):
             return plugin_class()
+        _refuse_without_settings(plugin_class, settings)
         return plugin_class(settings)
     except SettingsError as error:
         raise Unbuildable(
@@ -188,6 +192,20 @@ def _takes_nothing(plugin_class: type) -> bool:
     """True for a class with neither a constructor of its own nor an inherited one."""
     own = {name: getattr(plugin_class, name) for name in ("__init__", "__new__")}
     return own == {"__init__": object.__init__, "__new__": object.__new__}
+
+
+def _refuse_without_settings(plugin_class: type, settings: BaseModel) -> None:
+    """Say of a constructor that cannot take the settings what to write, before Python does."""
+    try:
+        signature = inspect.signature(plugin_class)
+    except (ValueError, TypeError):
+        return  # it has none that can be told, and may be called all the same
+    try:
+        signature.bind(settings)
+    except TypeError:
+        name = plugin_class.__name__
+        text = f"{name} does not take its settings: give it __init__(self, settings)"
+        raise Unbuildable.because(text) from None
 
 
 def _settings(plugin_class: type, table: PluginTable, root: Path) -> BaseModel:
@@ -247,6 +265,7 @@ def _refuse_misspelt(available: Available, instance: object) -> None:
         function = getattr(type(instance), name, None)
         if not hasattr(function, MARK) or not callable(function):
             continue
+        method = inspect.isfunction(inspect.getattr_static(type(instance), name))
         name = getattr(function, MARK).get("specname") or name  # noqa: PLW2901 - the name that counts
         spec: Any = getattr(hooks, name, None)
         if not hasattr(spec, SPEC_MARK):
@@ -254,7 +273,11 @@ def _refuse_misspelt(available: Available, instance: object) -> None:
             text = f"{available}: there is no hook {name!r}{did_you_mean(name, known)}"
             raise Unbuildable.because(text)
         given = list(inspect.signature(spec).parameters)
-        taken = [p for p in inspect.signature(function).parameters if p != "self"]
+        taken = list(inspect.signature(function).parameters)
+        if method and taken[:1] != ["self"]:
+            said = f"must take self first: write {name}({', '.join(['self', *given])})"
+            raise Unbuildable.because(f"{available}: {name} {said}")
+        taken = taken[1:] if method else taken
         if wrong := [p for p in taken if p not in given]:
             what = f"takes {given[0]!r}" if given else "takes nothing"
             text = f"{available}: {name} {what}, and nothing called {wrong[0]!r}"

@@ -54,13 +54,29 @@ def _problem(item: Mapping[str, Any], model: type[BaseModel]) -> Problem:
     if item["type"] == "missing":
         return Problem(key, "is missing")
     if key and key[-1] == "[key]":
-        return Problem(key[:-1], f"unknown name{did_you_mean(str(key[-2]), _expected(item))}")
+        known = _expected(item)
+        guess = did_you_mean(str(key[-2]), known) or f"; there are {', '.join(known)}"
+        return Problem(key[:-1], f"unknown name{guess}")
     text = item["msg"].removeprefix("Value error, ").removeprefix("Input ")
     text = text[:1].lower() + text[1:]
     shown = item["type"] != "value_error" and not isinstance(item["input"], Mapping | list)
     if shown and not _holds_secret(model, key):
         text += f", not {brief(item['input'])}"
-    return Problem(key, text)
+    return Problem(key, text + _quoting(item["type"], item["input"]))
+
+
+def _quoting(kind: str, given: Any) -> str:
+    """What to write where quotes are the mistake; no value is repeated, as it may be a secret."""
+    if kind == "string_type" and type(given) in (int, float):
+        return "; write it in quotes"
+    if not isinstance(given, str):
+        return ""
+    if kind == "bool_type":
+        logical = {"true": "true", "yes": "true", "false": "false", "no": "false"}
+        found = logical.get(given.lower())
+        return f"; write {found} without quotes" if found else ""
+    pattern = {"int_type": r"[+-]?\d+", "float_type": r"[+-]?\d+(\.\d+)?"}.get(kind)
+    return "; write it without quotes" if pattern and re.fullmatch(pattern, given) else ""
 
 
 _MISPLACED = {

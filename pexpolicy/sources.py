@@ -30,9 +30,12 @@ def read_secret(name: str, variable: str | None, file: str | None, folder: Path)
     assert file is not None
     note(folder / file)
     try:
-        value = (folder / file).read_text().rstrip("\r\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UnreadableError(f"{name}_file", f"cannot be read: {error}") from None
+        value = (folder / file).read_text("utf-8").rstrip("\r\n")
+    except OSError as error:
+        text = f"{folder / file} cannot be read: {error.strerror}"
+        raise UnreadableError(f"{name}_file", text) from None
+    except UnicodeDecodeError:
+        raise UnreadableError(f"{name}_file", f"{folder / file} is not UTF-8 text") from None
     if not value:
         raise UnreadableError(f"{name}_file", "the file is empty")
     return value

@@ -15,10 +15,10 @@ from pydantic import BaseModel
 from pexpolicy.contract.refusal import brief, did_you_mean
 from pexpolicy.problems import Key, dotted, problems_of
 from pexpolicy.tabular import Fault, Row, TableError
+from pexpolicy.untoml import AT, hint, plainly
 from pexpolicy.watched import note
 
 M = TypeVar("M", bound=BaseModel)
-_AT_LINE = re.compile(r"\s*\(at line (\d+), column \d+\)\Z")
 
 
 def read_array(
@@ -54,7 +54,7 @@ def parse_array(
     try:
         document = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise TableError([_not_toml(str(error), file)]) from None
+        raise TableError([_not_toml(str(error), text, file)]) from None
     faults = [_misplaced(key, name, text, file) for key in document if key != name]
     tables = document.get(name, [])
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
@@ -119,8 +119,7 @@ def _misplaced(key: str, name: str, text: str, file: str) -> Fault:
     return Fault(file, line, f"{brief(key)} has no meaning in this file{guess}")
 
 
-def _not_toml(said: str, file: str) -> Fault:
-    found = _AT_LINE.search(said)
-    hint = '; text stands in quotes, as in name = "Sales"' if "Invalid value" in said else ""
-    text = f"is not valid TOML: {_AT_LINE.sub('', said)}{hint}"
-    return Fault(file, int(found[1]) if found else 1, text)
+def _not_toml(said: str, text: str, file: str) -> Fault:
+    found = AT.search(said)
+    why = AT.sub("", plainly(said)) + hint(said, text)
+    return Fault(file, int(found[1]) if found else 1, f"is not valid TOML: {why}")

@@ -91,6 +91,11 @@ def settled(text: str) -> str:
     return text.strip()
 
 
+def config_hashes(text: str) -> list[str]:
+    """What ``check`` shows of a configuration at the end of its line."""
+    return re.findall(r"; ([0-9a-f]{16})\)$", text, re.MULTILINE)
+
+
 def rows(page: Path) -> Iterator[list[str]]:
     """The rows of tables whose first cell is code, as plain cells."""
     for line in page.read_text().splitlines():

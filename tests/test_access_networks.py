@@ -2,6 +2,7 @@
 
 import asyncio
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -235,7 +236,7 @@ def advised(**tables: Any) -> list[str]:
 
 
 def test_what_leaves_a_door_open_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TEST_POLICY_PASSWORD", "s3cret")
+    monkeypatch.setenv("TEST_POLICY_PASSWORD", "s3cret of eight")
     auth = {"user": "pexip", "password_env": "TEST_POLICY_PASSWORD"}
     wide = {"host": "0.0.0.0"}  # noqa: S104 - nothing listens there
     nodes = {"networks": ["10.44.0.0/16"]}
@@ -246,6 +247,24 @@ def test_what_leaves_a_door_open_is_told(monkeypatch: pytest.MonkeyPatch) -> Non
     assert advised(server=wide, access=nodes) == ["access.networks"]
     assert advised(access={"trusted_proxies": ["10.0.0.1"]}) == ["access.trusted_proxies"]
     assert advised(limits={"connections": 10}) == ["limits.connections_per_peer"]
+
+
+@pytest.mark.parametrize(("secret", "told"), [("k" * 7, 3), ("k" * 15, 2), ("k" * 16, 0)])
+def test_secrets_that_are_found_by_trying_are_told_and_not_repeated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, secret: str, told: int
+) -> None:
+    (tmp_path / "key").write_text(secret)
+    monkeypatch.setenv("TEST_TOKEN", secret)
+    privacy = {"personal": "hashed", "key_file": str(tmp_path / "key")}
+    auth = {"user": "pexip", "password_file": str(tmp_path / "key")}
+    tables: dict[str, Any] = {
+        "privacy": privacy,
+        "admin": {"token_env": "TEST_TOKEN"},
+        "auth": auth,
+    }
+    keys = ["privacy.key_file", "admin.token_env", "auth"]
+    assert advised(**tables) == keys[:told]
+    assert not any("kkk" in str(advice) for advice in advice_of(toys.settings(**tables)))
 
 
 @given(ADDRESSES)

@@ -225,7 +225,7 @@ BROKEN: list[tuple[dict[str, object], str]] = [
     ),
     (
         {"credentials": [{"user": "a", "password_hash_file": "gone"}]},
-        "auth.credentials[0].password_hash_file: cannot be read",
+        "auth.credentials[0].password_hash_file: gone cannot be read",
     ),
     (
         {"credentials": [{"user": "a", "password": canaries.WORD, "password_env": "A"}]},

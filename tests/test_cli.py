@@ -376,6 +376,25 @@ def test_the_address_of_the_command_line_is_held_to_the_same_rule(tmp_path: Path
     assert "allow_anonymous" in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("table", "key"),
+    [
+        ('auth]\nuser = "pexip"\npassword_file = "gone"', "auth.password_file"),
+        ('auth]\nuser = "pexip"\npassword = "x"', "auth.password"),
+        ('admin]\nhost = "0.0.0.0"\ntoken_file = "gone"', "admin.token_file"),
+    ],
+)
+def test_what_cannot_be_read_is_not_said_to_be_missing(
+    tmp_path: Path, table: str, key: str
+) -> None:
+    anybody = "true" if table.startswith("admin") else "false"
+    text = f'[server]\nhost = "0.0.0.0"\nallow_anonymous = {anybody}\n[{table}\n'
+    result = invoked("check", "--config", written(tmp_path, text))
+    assert result.exit_code == 78
+    assert "config.toml: 1 error\n" in result.stderr
+    assert f"  {key}: " in result.stderr
+
+
 @pytest.mark.parametrize("address", ["127.0.0.1", "localhost", "::1", "127.8.9.10"])
 def test_loopback_needs_no_credentials(tmp_path: Path, address: str) -> None:
     config = written(tmp_path, f'[server]\nhost = "{address}"\n')

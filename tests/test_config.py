@@ -58,18 +58,18 @@ TYPOS = [
     ("[server]\nprot = 1", "server.prot", "did you mean 'port'?"),
     ("[server]\nbuget = 1.0", "server.buget", "did you mean 'budget'?"),
     ("[server]\nallow_anonymus = true", "server.allow_anonymus", "did you mean 'allow_anonymous'?"),
-    ("[server]\nport = '8000'", "server.port", "integer, not '8000'"),
+    ("[server]\nport = '8000'", "server.port", "integer, not '8000'; write it without quotes"),
     ("[server]\nport = 70000", "server.port", "65535, not 70000"),
     ("[server]\nport = -1", "server.port", "not -1"),
     ("[server]\nport = true", "server.port", "integer, not True"),
     ("[server]\nport = 80.5", "server.port", "not 80.5"),
-    ("[server]\nhost = 1", "server.host", "string, not 1"),
+    ("[server]\nhost = 1", "server.host", "string, not 1; write it in quotes"),
     ("[server]\nbudget = 5.0", "server.budget", "4.5, not 5.0"),
     ("[server]\nbudget = 0.0", "server.budget", "greater than 0, not 0.0"),
     ("[server]\nbudget = nan", "server.budget", "not nan"),
     ("[server]\nbudget = inf", "server.budget", "not inf"),
     ("[server]\nbudget = -1.0", "server.budget", "not -1.0"),
-    ("[server]\nallow_anonymous = 'yes'", "server.allow_anonymous", "boolean, not 'yes'"),
+    ("[server]\nallow_anonymous = 'yes'", "server.allow_anonymous", "write true without quotes"),
     ("[server]\nbase_path = 'api'", "server.base_path", "begin with a slash"),
     ("[server]\nbase_path = '/api/'", "server.base_path", "begin with a slash"),
     ("[server]\nbase_path = '/a b'", "server.base_path", "begin with a slash"),
@@ -86,7 +86,12 @@ TYPOS = [
         "auth.password_env",
         "UNSET_4711 is not set",
     ),
-    ("[auth]\nuser = 'a'\npassword_file = 'gone'", "auth.password_file", "cannot be read"),
+    ("[auth]\nuser = 'a'\npassword_file = 'gone'", "auth.password_file", "gone cannot be read: No"),
+    (
+        "[privacy]\npersonal = 'hashed'\nkey_file = 'gone'",
+        "privacy.key_file",
+        "gone cannot be read: No such file or directory",
+    ),
     ("[audit]\npth = 'a'", "audit.pth", "did you mean 'path'?"),
     ("[audit]\npath = 1", "audit.path", "string, not 1"),
     ("[plugins.rooms]\nprioritaet = 1", "plugins.rooms.prioritaet", "did you mean 'priority'?"),
@@ -99,6 +104,7 @@ TYPOS = [
     ("[plugins.rooms]\nthreads = 0", "plugins.rooms.threads", "not 0"),
     ("[plugins.rooms]\nsetings = {}", "plugins.rooms.setings", "did you mean 'settings'?"),
     ("[plugins]\nrooms = 1", "plugins.rooms", "not 1"),
+    ("[endpoints.media]", "endpoints.media", "; there are service_configuration, participant_prop"),
     ("[endpoints.service_config]", "endpoints.service_config", "'service_configuration'"),
     (
         "[endpoints.service_configuration]\ndefault = 'rejct'",
@@ -151,6 +157,60 @@ def test_what_is_no_toml_is_one_error(tmp_path: Path, content: bytes, said: str)
         load(path)
     (problem,) = error.value.problems
     assert said in str(problem)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("host = 127.0.0.1\n", '; text stands in quotes, as in host = "…"'),
+        ("host = ::1", '; text stands in quotes, as in host = "…"'),
+        ("host = localhost # here", '; text stands in quotes, as in host = "…"'),
+        ("names = [Oslo]", '; text stands in quotes, as in name = "…"'),
+        (
+            "pin = 0042\r\n",
+            '; text stands in quotes, as in pin = "…", and a number has no zeros in front',
+        ),
+        ('host = "x\n', "; a closing quote is missing"),
+        ("host = 'x\nport = 1", "; a closing quote is missing"),
+        ('host = """x', "; a closing quote is missing"),
+        ("enabled = True", "; write true, in small letters and without quotes"),
+        ("all = [\n  False,\n]", "; write false, in small letters and without quotes"),
+        (
+            "audit = yes",
+            "; or, where text is wanted, the word in quotes",
+        ),
+        ("a = None", "; leave the key out to have its default"),
+        ("x = [", "; the file ends inside of a value"),
+        ("x = [\n[server]\nport = 1", "Invalid value (at line 2, column 2)"),
+        ("x = [\nport = 1", "Invalid value (at line 2, column 1)"),
+        ("port = 80ms", "after a statement (at line 1, column 10)"),
+        ("port = .5", "Invalid value (at line 1, column 8)"),
+        ("a = 1\na = 2\n", "The key is there already (at line 2, column 6)"),
+        (
+            '[p."a)b"]\n[c]\n[ p."a)b" ]\n[p."a)b"]',
+            'Cannot declare p."a)b" twice (at line 3, column 11)',
+        ),
+        (
+            "[plugins.rooms] # a\n[b]\n[plugins.rooms]",
+            "(at line 3, column 15); it is in line 1 already: write its keys there",
+        ),
+        ('a = "\\d"', "; write the text in single quotes, or each backslash twice"),
+        ("[plugins.rooms\n", "at the end of a table declaration (at line 1, column 15)"),
+        ("[rooms.sip:a@b]", "; a name with such characters stands in quotes"),
+    ],
+)
+def test_what_is_no_toml_is_told_with_what_to_write_where_that_is_certain(
+    tmp_path: Path, text: str, said: str
+) -> None:
+    (problem,) = problems(tmp_path, text)
+    assert problem.startswith("is not valid TOML: ")
+    assert problem.endswith(said)
+
+
+@given(st.text(alphabet="ab =[]{}\"'\\,.\n#0T\r", max_size=40))
+def test_whatever_is_no_toml_is_told(text: str) -> None:
+    with suppress(ConfigError):
+        load(Path("config.toml"), content=text.encode())
 
 
 @pytest.mark.parametrize("name", ["missing.toml", "."])

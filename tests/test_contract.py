@@ -5,6 +5,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from multidict import MultiDict
 from PIL import Image
 
@@ -92,7 +94,14 @@ MISTAKES: list[tuple[str, Make, tuple[str, ...]]] = [
     (SERVICE, lambda: room(locked="True"), ("locked = 'True'", "write True without quotes")),
     (SERVICE, lambda: room(enable_chat=True), ("'default', 'yes', 'no'", "write 'yes'")),
     (SERVICE, lambda: room(max_callrate_in=2048), ("looks like kbit/s", "2048000")),
+    (SERVICE, lambda: room(locked="false"), ("write False without quotes (false in TOML)",)),
     (SERVICE, lambda: room(participant_limit="50"), ("write 50 without quotes",)),
+    (
+        SERVICE,
+        lambda: room(max_callrate_in="1000"),
+        ("1000 looks like kbit/s, in bit/s and without quotes it is 1000000",),
+    ),
+    (SERVICE, lambda: room(max_callrate_in="9"), ("numbers stand without quotes",)),
     (SERVICE, lambda: room(participant_limit=None), ("leave the field out",)),
     (SERVICE, lambda: built(Conference, nmae="x", service_tag=""), ("'nmae' is no field",)),
     (SERVICE, lambda: built(Conference, name="x"), ("Conference.service_tag: is required",)),
@@ -554,3 +563,29 @@ class TestBreakouts:
     def test_what_does_not_go_together_is_refused(self, fields: dict[str, Any], says: str) -> None:
         with pytest.raises(DecisionError, match=says):
             room(**fields)
+
+
+FIELDS = st.dictionaries(
+    st.sampled_from([*sorted(Conference.names), "nmae", "host_view", "x y"]),
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.sampled_from(["", "1234", "12", "yes"]),
+        lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from(["role", "x"]), inner),
+        max_leaves=4,
+    ),
+    max_size=6,
+)
+
+
+@given(FIELDS)
+def test_all_refusals_of_fields_hold_the_first_and_none_where_there_is_none(
+    fields: dict[str, Any],
+) -> None:
+    first = None
+    try:
+        Conference(**fields)
+    except DecisionError as error:
+        first = error.refusal.field
+    told = Conference.refusals(fields)
+    assert len({str(refusal) for refusal in told}) == len(told)
+    assert (first is not None) == bool(told)
+    assert first is None or first in [refusal.field for refusal in told]

@@ -94,6 +94,7 @@ def test_a_command_prints_what_is_shown(tmp_path: Path, example: pages.Example) 
     (tmp_path / "config.toml").write_text(written)
     said = pexpolicy(tmp_path, *shlex.split(example.command)[1:])
     assert pages.settled(said.stdout) == pages.settled(example.output)
+    assert pages.config_hashes(said.stdout) == pages.config_hashes(example.output)
 
 
 @pytest.mark.parametrize(
@@ -117,9 +118,22 @@ def test_a_configuration_that_is_shown_passes_check(blocklist: Path, text: str) 
     assert "config.toml: valid" in said.stdout
 
 
+@pytest.mark.parametrize(
+    "text",
+    [t for t in pages.configurations(pages.README) if "[server]" not in t],
+    ids=lambda text: text.partition("\n")[0],
+)
+def test_what_the_readme_adds_can_be_pasted_behind_the_shipped_configuration(
+    blocklist: Path, text: str
+) -> None:
+    (blocklist / "config.toml").write_text(f"{live.SHIPPED.read_text()}\n{text}")
+    said = pexpolicy(blocklist, "check")
+    assert said.returncode == 0, said.stdout
+
+
 def test_the_plugin_of_the_readme_is_found_and_asked_first(blocklist: Path) -> None:
     text = next(text for text in pages.configurations(pages.README) if "blocklist" in text)
-    (blocklist / "config.toml").write_text(text)
+    (blocklist / "config.toml").write_text(f"{live.SHIPPED.read_text()}\n{text}")
     path = "/policy/v1/service/configuration?local_alias=engineering&remote_alias="
     blocked = pexpolicy(blocklist, "explain", f"{path}sip:Mallory@evil.example;transport=tls")
     assert '"action":"reject"' in blocked.stdout

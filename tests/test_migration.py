@@ -49,7 +49,7 @@ def moved(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[tuple[st
     for (language, text), (_, output) in pairwise([*pages.blocks(PAGE), ("", "")]):
         if language == "sh":
             printed = command(folder, *shlex.split(text)[1:]).stdout
-            said.append((pages.settled(printed), pages.settled(output)))
+            said.append((printed, output))
         elif language == "toml":
             with (folder / "config.toml").open("a") as file:
                 file.write(f"\n{text}")
@@ -59,7 +59,15 @@ def moved(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[tuple[st
 def test_each_command_prints_what_is_shown(moved: tuple[Path, list[tuple[str, str]]]) -> None:
     assert len(moved[1]) == 4
     for printed, shown in moved[1]:
-        assert sorted(printed.splitlines()) == sorted(shown.splitlines())
+        lines = pages.settled(printed).splitlines()
+        assert sorted(lines) == sorted(pages.settled(shown).splitlines())
+
+
+def test_who_follows_the_guide_has_the_configuration_whose_hash_is_shown(
+    moved: tuple[Path, list[tuple[str, str]]],
+) -> None:
+    printed, shown = moved[1][-1]
+    assert pages.config_hashes(printed) == pages.config_hashes(shown) != []
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from typing import Any
 import pydantic
 import pytest
 
-from pexpolicy import Advice, PluginSettings, Problem, SettingsError, hookimpl
+from pexpolicy import Advice, Conference, PluginSettings, Problem, SettingsError, hookimpl
 from pexpolicy.building import build_policy
 from pexpolicy.config import ConfigError, from_document
 from tests.toys import always, available, plugin
@@ -27,6 +27,10 @@ class Strict:
             raise SettingsError("cannot be", key=("room",), problems=[first])
         if settings.room == "explodes":
             raise RuntimeError("while it was built")
+        if settings.room == "rambles":
+            raise RuntimeError("on and on " * 100)
+        if settings.room == "long":
+            Conference(name="x", service_tag="", max_callrate_in="1000")  # type: ignore[arg-type]
 
     @hookimpl
     async def service_configuration(self) -> None:
@@ -48,7 +52,10 @@ def built(tables: Mapping[str, Any], classes: Mapping[str, Any]) -> list[str]:
     ("settings", "expected"),
     [
         ({}, ["plugins.strict.settings.room: is missing"]),
-        ({"room": 1}, ["plugins.strict.settings.room: should be a valid string, not 1"]),
+        (
+            {"room": 1},
+            ["plugins.strict.settings.room: should be a valid string, not 1; write it in quotes"],
+        ),
         (
             {"room": "a", "nmber": 2},
             ["plugins.strict.settings.nmber: unknown key; did you mean 'number'?"],
@@ -91,6 +98,18 @@ def test_a_plugin_that_explodes_while_it_is_built_is_named() -> None:
     (problem,) = built({"strict": {"settings": {"room": "explodes"}}}, {"strict": Strict})
     assert problem.startswith("plugins.strict: strict (toy-strict 1.0) cannot be built: ")
     assert "RuntimeError: while it was built (test_plugin_settings.py:" in problem
+
+
+def test_a_decision_that_cannot_be_made_while_it_is_built_is_told_to_its_end() -> None:
+    (problem,) = built({"strict": {"settings": {"room": "long"}}}, {"strict": Strict})
+    assert "DecisionError: Conference.max_callrate_in = '1000': must be" in problem
+    assert "Infinity would drop the whole result and use its own database. (test_plu" in problem
+
+
+def test_a_message_that_is_cut_ends_behind_a_whole_word() -> None:
+    (problem,) = built({"strict": {"settings": {"room": "rambles"}}}, {"strict": Strict})
+    assert "on and on… (test_plugin_settings.py:" in problem
+    assert len(problem) < 400
 
 
 def test_advice_of_a_plugin_stands_under_its_settings() -> None:

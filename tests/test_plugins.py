@@ -8,7 +8,7 @@ from typing import Any
 import pluggy
 import pytest
 
-from pexpolicy import hookimpl, hooks
+from pexpolicy import PluginSettings, hookimpl, hooks
 from pexpolicy.building import build_policy
 from pexpolicy.config import ConfigError, from_document
 from pexpolicy.discovery import Available
@@ -37,6 +37,39 @@ class WrongArgument(Fine):
     @hookimpl
     async def media_location(self, call: object) -> None:
         """Asks for something that there is not."""
+
+
+class WithoutSelf(Fine):
+    @hookimpl
+    async def media_location(request: object) -> None:  # noqa: N805
+        """Would be given the plugin for a request."""
+
+
+class WithoutAnything(Fine):
+    @hookimpl
+    def check() -> list[Any]:  # type: ignore[misc]
+        return []
+
+
+class Static(Fine):
+    @staticmethod
+    @hookimpl
+    async def media_location(request: object) -> None:
+        """Needs no self."""
+
+
+class SettingsOnly:
+    class Settings(PluginSettings):
+        text: str = ""
+
+    @hookimpl
+    async def media_location(self) -> None:
+        """Has settings and nowhere to take them."""
+
+
+class NoArguments(SettingsOnly):
+    def __init__(self) -> None:
+        """Take none."""
 
 
 class Wrapper(Fine):
@@ -87,6 +120,16 @@ def problems(found: Mapping[str, Available]) -> list[str]:
     [
         (Misspelt, "service_configuraton"),
         (WrongArgument, "call"),
+        (WithoutSelf, "must take self first: write media_location(self, request)"),
+        (WithoutAnything, "must take self first: write check(self)"),
+        (
+            SettingsOnly,
+            "built: SettingsOnly does not take its settings: give it __init__(self, settings)",
+        ),
+        (
+            NoArguments,
+            "built: NoArguments does not take its settings: give it __init__(self, settings)",
+        ),
         (Wrapper, "media_location is a wrapper"),
         (OldWrapper, "media_location is a wrapper"),
         (Twice, "service_configuration is implemented twice"),
@@ -103,6 +146,11 @@ def test_what_cannot_be_a_plugin_is_refused_by_name(found: Any, said: str) -> No
     assert problem.startswith("plugins.toy: ")
     assert "toy (toy-toy 1.0)" in problem
     assert said in problem
+
+
+def test_a_static_method_needs_no_self() -> None:
+    policy = build_policy(settings({"a": {}}), available=available({"a": Static}))
+    assert [link.plugin for link in policy.chains["media_location"].links] == ["a"]
 
 
 def test_one_that_cannot_be_imported_is_refused_by_name() -> None:

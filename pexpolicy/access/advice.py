@@ -5,12 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
+from pydantic import SecretStr
+
 from pexpolicy.access.certificates import CertificateError, Source, load
 from pexpolicy.access.networks import is_loopback
 from pexpolicy.config import Settings
 from pexpolicy.problems import Advice, Problem
 from pexpolicy.sources import UnreadableError
 
+LONG = 16
+"""Characters that keys and tokens have at least: programs remember them."""
+SHORT = 8
+"""Characters that passwords have at least; wrong ones are answered ever later."""
 SOON = 21.0
 """Days before a certificate expires from which on that is said."""
 
@@ -34,8 +40,25 @@ def advice_of(settings: Settings, now: datetime | None = None) -> Iterator[Advic
     if settings.limits.connections_per_peer > settings.limits.connections:
         text = "is more than limits.connections, so one peer may hold them all"
         yield Advice(("limits", "connections_per_peer"), text)
+    yield from _of_secrets(settings)
     if tls is not None:
         yield from _of_certificate(settings, now or datetime.now(UTC))
+
+
+def _of_secrets(settings: Settings) -> Iterator[Advice]:
+    """Secrets that somebody who tries finds; how long one is exactly is not told."""
+    text = f"is shorter than {LONG} characters and can be found by trying: openssl rand -hex 32"
+    key, token = settings.privacy_key, settings.admin_token
+    if key is not None and len(key) < LONG:
+        name = "key_env" if settings.privacy.key_env is not None else "key_file"
+        yield Advice(("privacy", name), f"the key {text} makes one")
+    if token is not None and len(token) < LONG:
+        name = "token_env" if settings.admin.token_env is not None else "token_file"
+        yield Advice(("admin", name), f"the token {text} makes one")
+    for credential in settings.credentials:
+        if isinstance(credential.secret, SecretStr) and len(credential.secret) < SHORT:
+            said = f"the password of {credential.user} is shorter than {SHORT} characters"
+            yield Advice(("auth",), said)
 
 
 def _of_certificate(settings: Settings, now: datetime) -> Iterator[Advice]:

@@ -25,8 +25,8 @@ import msgspec
 import orjson
 from msgspec import UNSET, UnsetType
 
-from pexpolicy.contract.inspection import look_closer, refusal
-from pexpolicy.contract.refusal import DecisionError
+from pexpolicy.contract.inspection import look_closer, look_through, refusal
+from pexpolicy.contract.refusal import DecisionError, Refusal
 from pexpolicy.contract.rendering import OPTIONS, Rendered, plain
 from pexpolicy.contract.rules import Field, Rules
 from pexpolicy.contract.wiring import lenient, models_in, strict
@@ -115,6 +115,11 @@ class Checked(Rendered):
         checked = cls.__new__(cls)
         checked._check(dict(fields), known_only=cls.exact)  # noqa: SLF001 - its own
         return checked
+
+    @classmethod
+    def refusals(cls, fields: Mapping[str, Any]) -> list[Refusal]:
+        """All that these fields are refused for, where making the decision tells the first."""
+        return look_through(cls, fields)
 
     def _check(self, fields: dict[str, Any], *, known_only: bool = True) -> None:
         cls = type(self)

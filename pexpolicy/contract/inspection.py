@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -11,7 +12,7 @@ import msgspec
 from pexpolicy.contract.refusal import DecisionError, Refusal, brief, brief_name, did_you_mean
 from pexpolicy.contract.rendering import render
 from pexpolicy.contract.rules import Field
-from pexpolicy.contract.wiring import lenient, models_in
+from pexpolicy.contract.wiring import lenient, models_in, partial
 from pexpolicy.contract.wording import advice, alternatives, wanted
 
 if TYPE_CHECKING:
@@ -56,6 +57,85 @@ def look_closer(
         said = f"{place}{brief_name(name)}: {text}"
         warnings.append(f"{said}; Infinity appears to ignore it [FIELD pexip-ex]")
     return result, sent, tuple(warnings)
+
+
+def look_through(cls: type[Checked], fields: Mapping[str, Any]) -> list[Refusal]:
+    """Every reason to refuse fields; ``look_closer`` ends at the first.
+
+    A rule is held against fields that are right themselves only: what it says of others would
+    follow from what is wrong with them.
+    """
+    rest = {**cls.fixed, **fields}
+    found: list[Refusal] = []
+    kind = partial(cls)
+    while (first := _unreadable(cls, kind, rest)) is not None:
+        found.append(first)
+        name = _STEP.findall(f".{first.field}")[0][0] if first.field else ""
+        if name not in rest:
+            return found
+        del rest[name]
+    result = render(rest)
+    decoded = msgspec.json.decode(result)
+    needed = [n for n in cls.names if cls.defaults[n] is ... and n not in {*rest, *fields}]
+    unknown = list(_unknown(cls, decoded, ""))
+    for name in sorted(needed):
+        text = "is required" + _misspelt(name, decoded, cls.names)
+        found.append(refusal(cls, name, NOT_SHOWN, text))
+    for place, model, name, _ in unknown:
+        if place or not did_you_mean(name, needed):
+            found.append(refusal(cls, place + name, NOT_SHOWN, _no_such_field(model, name)))
+    gone = frozenset({*fields, *needed} - rest.keys())
+    sent = _Partly(msgspec.json.decode(result, type=kind), gone)
+    return [*found, *_breaches(cls, cls, sent, "")]
+
+
+def _unreadable(
+    cls: type[Checked], kind: type[msgspec.Struct], fields: dict[str, Any]
+) -> Refusal | None:
+    """The first field that has no JSON, or not the type that it should have."""
+    try:
+        result = render(fields)
+    except Exception as error:  # noqa: BLE001 - what is read may raise anything
+        return _unwritable(cls, fields, error)
+    try:
+        msgspec.json.decode(result, type=kind)
+    except (msgspec.ValidationError, RecursionError) as error:
+        return _unfit(cls, msgspec.json.decode(result), str(error))
+    return None
+
+
+class _GoneError(Exception):
+    """A rule asked for a field that is wrong or missing, which is told already."""
+
+
+class _Partly:
+    """Fields of which some are gone."""
+
+    def __init__(self, sent: msgspec.Struct, gone: Collection[str]) -> None:
+        self._sent = sent
+        self._gone = gone
+
+    def __getattr__(self, name: str) -> Any:
+        if name in self._gone:
+            raise _GoneError
+        return getattr(self._sent, name)
+
+
+def _breaches(cls: type[Checked], model: type[Checked], item: Any, place: str) -> Iterator[Refusal]:
+    """Every broken rule of a model that Pexip documents, at any depth."""
+    for rule in (rule for rules in model.rules for rule in rules.rules if rule.refused):
+        with suppress(_GoneError):
+            value = getattr(item, rule.field)
+            if value is not msgspec.UNSET and rule.broken(item):
+                where = place + rule.field
+                yield refusal(cls, where, value, rule.text, rule.mark, rule.source)
+    for name, inner in model.within.items():
+        with suppress(_GoneError):
+            value = getattr(item, name)
+            for number, part in enumerate(value) if isinstance(value, list) else ((None, value),):
+                if isinstance(part, msgspec.Struct):
+                    at = "" if number is None else f"[{number}]"
+                    yield from _breaches(cls, inner, part, f"{place}{name}{at}.")
 
 
 def refusal(

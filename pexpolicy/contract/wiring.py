@@ -27,10 +27,19 @@ def lenient(model: type[Checked]) -> type[msgspec.Struct]:
     return cast("type[msgspec.Struct]", found)
 
 
-def _struct(model: type[Checked], *, forbid_unknown: bool) -> type[msgspec.Struct]:
+def partial(model: type[Checked]) -> type[msgspec.Struct]:
+    """The same as ``lenient`` where any field of the model itself may be missing."""
+    return _struct(model, forbid_unknown=False, required=False)
+
+
+def _struct(
+    model: type[Checked], *, forbid_unknown: bool, required: bool = True
+) -> type[msgspec.Struct]:
     fields: list[Any] = []
     for name, hint in model.hints.items():
         default = model.defaults[name]
+        if default is ... and not required:
+            hint, default = Union[hint, msgspec.UnsetType], msgspec.UNSET  # noqa: PLW2901, UP007
         kind = _wired(hint, forbid_unknown=forbid_unknown)
         fields.append((name, kind) if default is ... else (name, kind, default))
     return msgspec.defstruct(

@@ -92,14 +92,23 @@ def _of_words(words: tuple[str, ...], value: Any) -> str:
 
 def _of_text(base: Any, meta: Meta, value: str) -> str:
     if base is bool and value.lower() in ("true", "false"):
-        return f"write {value.capitalize()} without quotes"
+        return f"write {value.capitalize()} without quotes ({value.lower()} in TOML)"
     if base is int and re.fullmatch(r"-?[0-9]{1,18}", value):
-        return f"write {value} without quotes"
+        return _of_number_in_quotes(meta, int(value))
     if base is list:
         return "write it in square brackets"
     if base is str and meta.max_length is not None and len(value) > meta.max_length:
         return f"this one has {len(value)}, and Infinity may cut it or drop the answer"
     return ""
+
+
+def _of_number_in_quotes(meta: Meta, value: int) -> str:
+    low, high = meta.ge, meta.le
+    if (low is None or value >= low) and (high is None or value <= high):
+        return f"write {value} without quotes"
+    if (meta.extra or {}).get("unit") == BIT_RATE and value in KILOBITS:
+        return f"{value} looks like kbit/s, in bit/s and without quotes it is {value * 1000}"
+    return "numbers stand without quotes"
 
 
 def _of_number(base: Any, meta: Meta, value: int) -> str:

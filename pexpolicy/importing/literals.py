@@ -24,7 +24,9 @@ def literals(path: Path) -> list[Literal]:
     """Every assignment of a literal, wherever it stands; raises ``NotImportedError``."""
     try:
         tree = ast.parse(path.read_text("utf-8-sig"), path.name)
-    except (OSError, UnicodeDecodeError, SyntaxError, ValueError, RecursionError) as error:
+    except OSError as error:
+        raise NotImportedError(f"{path} cannot be read: {error.strerror}") from None
+    except (UnicodeDecodeError, SyntaxError, ValueError, RecursionError) as error:
         raise NotImportedError(f"{path} cannot be read as Python: {error}") from None
     return sorted(_found(tree), key=lambda literal: literal.line)
 

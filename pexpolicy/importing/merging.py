@@ -44,7 +44,9 @@ def read_document(path: Path) -> tomlkit.TOMLDocument:
     """The file with its comments, or an empty one; raises ``NotImportedError``."""
     try:
         return tomlkit.parse(path.read_text("utf-8-sig")) if path.exists() else tomlkit.document()
-    except (OSError, UnicodeDecodeError, TOMLKitError) as error:
+    except OSError as error:
+        raise NotImportedError(f"{path} cannot be read: {error.strerror}") from None
+    except (UnicodeDecodeError, TOMLKitError) as error:
         raise NotImportedError(f"{path} cannot be read: {error}") from None
 
 

@@ -78,3 +78,28 @@ def test_every_warning_comes_with_all_others(build: Build) -> None:
         }
     ).advice()
     assert len(said) == 4
+
+
+def test_two_rooms_of_one_name_and_other_settings_are_told(build: Build) -> None:
+    rooms = {"a@example.com": {"name": "A", "pin": "1234"}, "b@example.com": {"name": "A"}}
+    (said,) = build({"rooms": rooms}).advice()
+    assert said.startswith('rooms."b@example.com".name: a@example.com has the same name')
+    assert "1234" not in said
+
+
+def test_two_aliases_of_one_room_are_nothing_to_warn_of(build: Build) -> None:
+    rooms = {
+        "a@example.com": {"name": "A", "pin": "1234", "service_tag": ""},
+        "b@example.com": {"pin": "1234", "name": "A"},
+    }
+    assert build({"rooms": rooms}).advice() == []
+
+
+def test_a_breakout_room_has_the_name_of_its_main_room(build: Build) -> None:
+    breakout = {
+        "breakout": True,
+        "breakout_uuid": "3e4e1bd9-7439-4c53-8ca2-6ef1a8e34cfc",
+        "breakout_name": "One",
+    }
+    rooms = {"a": {"name": "A", "breakout_rooms": True}, "b": {"name": "A", **breakout}}
+    assert not any("same name" in said for said in build({"rooms": rooms}).advice())

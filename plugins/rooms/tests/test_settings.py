@@ -8,6 +8,9 @@ import pytest
 Complaints = Callable[[dict[str, Any]], list[str]]
 
 
+BREAKOUT = {"breakout_uuid": "3e4e1bd9-7439-4c53-8ca2-6ef1a8e34cfc", "breakout_name": "X"}
+
+
 def room(**fields: Any) -> dict[str, Any]:
     return {"rooms": {"sip:x@example.com": {"name": "X", **fields}}}
 
@@ -31,7 +34,7 @@ def room(**fields: Any) -> dict[str, Any]:
         (room(view_="x"), '"sip:x@example.com".view_', "did you mean 'view'"),
         (room(host_view="x"), '"sip:x@example.com".host_view', "no field"),
         (
-            room(breakout=True, breakout_rooms=True),
+            room(breakout=True, breakout_rooms=True, **BREAKOUT),
             '"sip:x@example.com".breakout',
             "cannot have breakout rooms",
         ),
@@ -44,11 +47,6 @@ def room(**fields: Any) -> dict[str, Any]:
         ({"rooms": {"x": "X"}}, "rooms.x", "expected a table"),
         ({"rooms": {"": {"name": "X"}}}, 'rooms.""', "is no alias"),
         ({"rooms": {"sip:@example.com": {"name": "X"}}}, '"sip:@example.com"', "is no alias"),
-        (
-            {"rooms": {"x": {"service_type": "gateway", "name": "X"}}},
-            "rooms.x.",
-            "is required",
-        ),
         ({"room": {}}, "room", "did you mean 'rooms'"),
         ({"rooms": []}, "rooms", "dictionary"),
         ({"default_room": 3}, "default_room", "string"),
@@ -98,3 +96,41 @@ def test_all_mistakes_are_named_at_once(complaints: Complaints) -> None:
         "rooms.d.nome",
         "default_room",
     ]
+
+
+def test_every_field_of_one_room_is_named_at_once(complaints: Complaints) -> None:
+    fields = {
+        "nmae": "X",
+        "pin": "12",
+        "allow_guest": True,
+        "host_view": "bogus",
+        "max_callrate_in": "1000",
+        "reason": "x",
+        "automatic_participants": [{"local_alias": "a"}],
+    }
+    said = complaints({"rooms": {"x": fields}})
+    assert sorted(line.split(": ")[0] for line in said) == [
+        "rooms.x.allow_guest",
+        "rooms.x.automatic_participants[0].remote_alias",
+        "rooms.x.host_view",
+        "rooms.x.max_callrate_in",
+        "rooms.x.name",
+        "rooms.x.pin",
+        "rooms.x.reason",
+    ]
+    assert "rooms.x.name: is required; 'nmae' is no field, was it meant?" in said[3]
+
+
+def test_every_field_that_a_gateway_needs_is_named(complaints: Complaints) -> None:
+    said = complaints({"rooms": {"x": {"service_type": "gateway", "name": "X"}}})
+    assert [line.split(": ")[0] for line in said] == [
+        "rooms.x.local_alias",
+        "rooms.x.outgoing_protocol",
+        "rooms.x.remote_alias",
+    ]
+    assert all("is required" in line for line in said)
+
+
+def test_a_rule_is_not_held_against_a_field_that_is_wrong_itself(complaints: Complaints) -> None:
+    (said,) = complaints(room(breakout=True, breakout_rooms="yes", **BREAKOUT))
+    assert said.startswith('rooms."sip:x@example.com".breakout_rooms: ')

@@ -14,8 +14,10 @@ from pexpolicy import (
     Alias,
     Conference,
     DecisionError,
+    Key,
     PluginSettings,
     Problem,
+    Refusal,
     Service,
     ServiceConfigurationRequest,
     SettingsError,
@@ -45,12 +47,14 @@ class Rooms:
         self._table = RoomTable()
         self._default = settings.default_room
         self._advice: list[Advice] = []
+        self._named: dict[str, str] = {}
         problems = [
             problem
             for alias, fields in settings.rooms.items()
             for problem in self._add(alias, fields)
         ]
         problems += _template_problems(settings.default_room)
+        self._named.clear()
         if problems:
             raise SettingsError(problems=problems)
 
@@ -61,20 +65,45 @@ class Rooms:
             yield Problem(key, "is no alias")
         elif not isinstance(fields, dict):
             yield Problem(key, "expected a table of fields, such as name and service_tag")
-        elif "reason" in fields:
-            yield Problem((*key, "reason"), "is no field of a service")
         elif (kind := fields.get("service_type", "conference")) not in _KINDS:
             text = f"{kind!r} is none of {', '.join(_KINDS)}"
             yield Problem((*key, "service_type"), text)
         else:
-            try:
-                service = _service(kind, fields)
-            except DecisionError as error:
-                yield Problem((*key, *_field(error)), _said(error))
-                return
-            if not self._table.add(alias, service):
-                yield Problem(key, f"there is a room with the alias {alias} already")
-            self._advice += [Advice(key, warning) for warning in service.warnings]
+            yield from self._add_service(key, alias, SERVICE_TYPES[kind], fields)
+
+    def _add_service(
+        self, key: Key, alias: Alias, kind: type[Service], fields: dict[str, Any]
+    ) -> Iterable[Problem]:
+        given = {**fields, "service_tag": fields.get("service_tag", "")}
+        given.pop("service_type", None)
+        if "reason" in given:
+            # It is an argument of each decision, and nothing that Infinity is sent.
+            del given["reason"]
+            yield Problem((*key, "reason"), "is no field of a service")
+        try:
+            service = kind(**given)
+        except DecisionError as error:
+            for refusal in kind.refusals(given) or [error.refusal]:
+                yield Problem((*key, *_steps(refusal.field)), _said(refusal))
+            return
+        if not self._table.add(alias, service):
+            yield Problem(key, f"there is a room with the alias {alias} already")
+        self._advice += [Advice(key, warning) for warning in service.warnings]
+        if not given.get("breakout"):
+            self._advice += self._of_name(key, given["name"], service)
+
+    def _of_name(self, key: Key, name: str, service: Service) -> Iterable[Advice]:
+        """Two aliases of one room are in order; two rooms of one name are not."""
+        written = str(key[-1])
+        other = self._named.setdefault(name, written)
+        if other is written or (first := self._table.find(Alias(other))) is None:
+            return
+        if first != service and first.set_fields() != service.set_fields():
+            text = (
+                f"{other} has the same name and other settings, and Infinity knows a service by "
+                "its name: give each a name of its own, or both the same settings"
+            )
+            yield Advice((*key, "name"), text)
 
     @hookimpl
     async def service_configuration(self, request: ServiceConfigurationRequest) -> Service | None:
@@ -124,21 +153,13 @@ class Rooms:
 _KINDS = list(SERVICE_TYPES)
 
 
-def _service(kind: str, fields: dict[str, Any]) -> Service:
-    """The service that a table describes; a key that is no field is an error here."""
-    given = {**fields, "service_tag": fields.get("service_tag", "")}
-    given.pop("service_type", None)
-    return SERVICE_TYPES[kind](**given)
-
-
-def _field(error: DecisionError) -> tuple[str | int, ...]:
+def _steps(field: str) -> Key:
     """Where in the table of a room a field stands: ``members[0].role`` is three steps down."""
-    steps = _INDEX_OR_NAME.findall(error.refusal.field)
+    steps = _INDEX_OR_NAME.findall(field)
     return tuple(int(index) if index else name for index, name in steps)
 
 
-def _said(error: DecisionError) -> str:
-    refusal = error.refusal
+def _said(refusal: Refusal) -> str:
     return f"{refusal.rule} ({refusal.doc})" if refusal.doc else refusal.rule
 
 

@@ -1,0 +1,98 @@
+"""What a file that is not valid TOML needs, in words for the person who wrote it."""
+
+from __future__ import annotations
+
+import ast
+import re
+
+from pexpolicy.problems import dotted
+
+AT = re.compile(r"\s*\(at line (\d+), column (\d+)\)\Z")
+"""The place that the parser names at the end of what it says."""
+_KEY = re.compile(r"\((?:'|\").*\)")
+_WORD = re.compile(r"[^\s,\]}#]+")
+_NUMBER = re.compile(r"=\s*(?P<zeros>0\d+)\s*(?:#.*)?$|=\s*\d[\dA-Fa-f]*(?:[.:][\dA-Fa-f]+){2,}")
+_LOGICAL = {"true": "true", "yes": "true", "on": "true", "false": "false", "no": "false"}
+_LOGICAL["off"] = "false"
+
+
+def plainly(said: str) -> str:
+    """What the parser says, with keys as they are written in the file."""
+    found = _KEY.search(AT.sub("", said))
+    if found is None:
+        return said.replace("Cannot overwrite a value", "The key is there already")
+    try:
+        key = ast.literal_eval(found[0])
+    except (ValueError, SyntaxError):
+        return said
+    return said.replace(found[0], dotted(key))
+
+
+def hint(said: str, text: str) -> str:
+    """What to write instead, behind a semicolon; nothing where that is not certain.
+
+    No value of the file is repeated: it may be a password.
+    """
+    if any(part in said for part in ("Illegal character '\\n'", "Unterminated", 'Expected "\'"')):
+        return "; a closing quote is missing"
+    if "Unescaped '\\'" in said:
+        return "; write the text in single quotes, or each backslash twice"
+    if (found := AT.search(said)) is None:
+        return "; the file ends inside of a value" if said.startswith("Invalid value") else ""
+    lines = text.replace("\r\n", "\n").split("\n")[: int(found[1])]
+    return _of_line(said, lines, int(found[2]) - 1)
+
+
+def _of_line(said: str, lines: list[str], column: int) -> str:
+    """For what is wrong with the last one of these lines."""
+    line = lines[-1]
+    if said.startswith("Invalid value"):
+        return _of_word(line, column)
+    if said.startswith("Expected newline"):
+        return _of_number(line)
+    if said.startswith("Cannot declare"):
+        return _of_table(line, lines[:-1])
+    odd = line[column : column + 1] in (":", "@", "*")
+    if odd and said.startswith("Expected ']' at the end of a table"):
+        return "; a name with such characters stands in quotes"
+    return ""
+
+
+def _of_word(line: str, column: int) -> str:
+    """For a word that stands where a value should."""
+    found = _WORD.match(line, column)
+    before, behind = line[:column], line[found.end() if found else column :]
+    alone = not before.strip() and re.fullmatch(r"\s*,?\s*(#.*)?", behind)
+    if found is None or not ("=" in before or alone):
+        return ""  # it may be the next key behind a bracket that was left open
+    word = found[0]
+    if (logical := _LOGICAL.get(word.lower())) is not None:
+        written = f"; write {logical}, in small letters and without quotes"
+        if word.lower() in ("true", "false"):
+            return written
+        return f"{written}; or, where text is wanted, the word in quotes"
+    if word.lower() in ("none", "null", "nil"):
+        return "; leave the key out to have its default"
+    return _quoted(line) if word[0].isalpha() or word[0] in "/:@*~_$" else ""
+
+
+def _of_number(line: str) -> str:
+    """For what begins as a number, and is none."""
+    found = _NUMBER.search(line)
+    if found is None:
+        return ""
+    return _quoted(line) + (", and a number has no zeros in front" if found["zeros"] else "")
+
+
+def _quoted(line: str) -> str:
+    key = re.match(r"\s*([\w.-]+)\s*=\s*[^\s\[{]", line)
+    return f'; text stands in quotes, as in {key[1] if key else "name"} = "…"'
+
+
+def _of_table(line: str, before: list[str]) -> str:
+    """For a table that there is already: where."""
+    header = re.compile(rf"\s*{re.escape(line.partition('#')[0].strip())}\s*(#.*)?")
+    for number, other in enumerate(before):
+        if header.fullmatch(other):
+            return f"; it is in line {number + 1} already: write its keys there"
+    return ""
