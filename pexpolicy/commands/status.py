@@ -14,6 +14,7 @@ import click
 from pexpolicy import showing
 from pexpolicy.commands.common import config_option, fail
 from pexpolicy.config import ConfigError, Settings, load
+from pexpolicy.terminal import printable
 
 PATIENCE = 5.0
 """Seconds for the server to answer."""
@@ -46,6 +47,10 @@ def status(config: Path, url: str | None, silent: float, *, as_json: bool) -> No
         if isinstance(error, urllib.error.HTTPError):
             error.close()
         sys.exit(1)
+    if url is None and not _is_same(config, told["config"]["path"]):
+        theirs = printable(told["config"]["path"])
+        text = f"note: {address} is a server with the configuration {theirs}, not with {config}"
+        click.secho(f"{text}: give each an [admin] port of its own", fg="yellow", err=True)
     if as_json:
         click.echo(json.dumps(told, indent=2))
     else:
@@ -61,6 +66,17 @@ def _settings(config: Path) -> Settings:
         if error.salvaged is None:
             fail(error)
         return error.salvaged
+
+
+def _is_same(config: Path, theirs: str) -> bool:
+    """False where a server certainly has another configuration.
+
+    A path that it was given relative to its own folder is compared as far as it goes.
+    """
+    if Path(theirs).is_absolute():
+        return Path(theirs).resolve() == config.resolve()
+    end = [part for part in Path(theirs).parts if part != ".."]
+    return list(config.absolute().parts[-len(end) :]) == end
 
 
 def _address(settings: Settings | None) -> str:
