@@ -238,7 +238,10 @@ def test_without_the_template_engine_it_says_what_to_install(
     monkeypatch.setitem(sys.modules, "jinja2", None)
     result = new_plugin("lobby", "--directory", str(tmp_path))
     assert result.exit_code == 2
-    assert "python -m pip install 'pexpolicy[author]'" in result.stderr
+    assert "python -m pip install 'pexpolicy[author]'    from a package index of your own" in (
+        result.stderr
+    )
+    assert "python -m pip install '.[author]'            in a clone" in result.stderr
     assert list(tmp_path.iterdir()) == []
 
 
