@@ -51,6 +51,8 @@ def unsound(
             found = [((*place, *key), text) for key, text in _each(make, sampled(fields, sample))]
         except AnswerError as error:
             found = error.faults
+        if not found:
+            return []
         if fewest is None or len(found) < len(fewest):
             fewest = found
     return fewest or []
