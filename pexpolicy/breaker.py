@@ -21,6 +21,11 @@ class Breaker:
         self._trying = False
 
     @property
+    def pause(self) -> float:
+        """Seconds for which the plugin is left alone."""
+        return self._pause
+
+    @property
     def is_open(self) -> bool:
         """True while calls are kept away from the plugin."""
         return self._opened is not None
@@ -34,19 +39,22 @@ class Breaker:
         self._trying = True
         return True
 
-    def succeeded(self) -> None:
-        """Note an answer, or an abstention."""
-        if self._opened is not None:
+    def succeeded(self) -> bool:
+        """Note an answer, or an abstention; true where that closes it."""
+        closes = self._opened is not None
+        if closes:
             self._opened = None
             self._failed.clear()
         self._trying = False
+        return closes
 
-    def failed(self, now: float) -> None:
-        """Note a failure."""
+    def failed(self, now: float) -> bool:
+        """Note a failure; true where that opens it."""
         self._trying = False
         if self._opened is not None:
             self._opened = now
-            return
+            return False
         self._failed.append(now)
         if len(self._failed) == self._limit and now - self._failed[0] <= self._window:
             self._opened = now
+        return self._opened is not None

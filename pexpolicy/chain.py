@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from pexpolicy.complaints import Complaints
 from pexpolicy.contract.refusal import DecisionError
 from pexpolicy.decisions import Decision
 from pexpolicy.endpoints.base import Endpoint
-from pexpolicy.faults import blame
+from pexpolicy.faults import blame, spoilt
 from pexpolicy.lanes import Lane, Lanes
 from pexpolicy.link import QUICK, Link
 from pexpolicy.names import DeclaredNames
@@ -43,6 +44,10 @@ class Chain:
     clock: Clock = time.perf_counter
     log: Log | None = None
     names: DeclaredNames | None = None
+    complaints: Complaints = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "complaints", Complaints(self.log, self.endpoint.name))
 
     async def ask(self, request: Request, lanes: Lanes, decision_id: str = "") -> Outcome:
         """Ask until somebody decides, the plugins are through, or the budget is gone. Never
@@ -162,8 +167,8 @@ class _Walk:
                         steps.append(kind.step(us))
                     self.began = now
                     self.at += 1
-                    if breaker is not None:
-                        breaker.succeeded()
+                    if breaker is not None and breaker.succeeded():
+                        chain.complaints.breaker(link.plugin, "circuit breaker closed")
                     if answer is not None:
                         self.decision, self.decided_by = answer, link.plugin
             if self.decision is not None:
@@ -179,20 +184,16 @@ class _Walk:
 
     def _fault(self, link: Link, error: BaseException) -> None:
         if isinstance(error, DecisionError):
-            self.fail(link, INVALID, str(error))
+            fault = spoilt(error, self.request.secrets())
+            detail = f"{error} ({fault.place})" if fault.place else str(error)
+            self.fail(link, INVALID, detail)
+            self.chain.complaints.fault("plugin gave an invalid answer", link.plugin, fault)
         elif isinstance(error, PluginBusyError):
             self.fail(link, BUSY, str(error))
         else:
             fault = blame(error, self.request.secrets())
             self.fail(link, FAILED, fault.summary)
-            if self.chain.log is not None:
-                self.chain.log.warning(
-                    "plugin failed",
-                    plugin=link.plugin,
-                    hook=self.chain.endpoint.name,
-                    error=fault.summary,
-                    traceback=fault.lines,
-                )
+            self.chain.complaints.fault("plugin failed", link.plugin, fault)
 
     def fail(self, link: Link, outcome: str, detail: str) -> None:
         """Book a failed step, which ends now; its ``on_error`` says whether the next is asked."""
@@ -202,8 +203,12 @@ class _Walk:
         self.eventful = True
         self.began = now
         self.at += 1
-        if link.breaker is not None and outcome != SKIPPED:
-            link.breaker.failed(now)
+        self.chain.complaints.step(link.plugin, outcome, detail, now)
+        breaker = link.breaker
+        if breaker is not None and outcome != SKIPPED and breaker.failed(now):
+            self.chain.complaints.breaker(
+                link.plugin, "circuit breaker opened", pause=breaker.pause
+            )
         if link.on_error == "reject":
             self._refuse(link, f"{link.plugin} {_SAID[outcome]}")
 

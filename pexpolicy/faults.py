@@ -6,6 +6,12 @@ import os
 import traceback
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pexpolicy.contract.refusal import brief
+
+if TYPE_CHECKING:
+    from pexpolicy.contract.refusal import DecisionError
 
 from pexpolicy.contract.refusal import DecisionError
 
@@ -23,6 +29,8 @@ class Fault:
 
     summary: str
     lines: list[str]
+    place: str = ""
+    """The file and line of the plugin where it was raised, such as ``doors.py:12``."""
 
 
 def _is_ours(filename: str) -> bool:
@@ -37,8 +45,7 @@ def blame(error: BaseException, secrets: Iterable[str] = ()) -> Fault:
     """
     if (carried := _carried(error)) is not None:
         return carried
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if not _is_ours(f.filename)]
-    lines = [f"{frame.filename}:{frame.lineno} in {frame.name}" for frame in frames]
+    lines, place = _way(error)
     try:
         message = str(error)
         for secret in secrets:
@@ -47,10 +54,36 @@ def blame(error: BaseException, secrets: Iterable[str] = ()) -> Fault:
     except BaseException:  # noqa: BLE001 - a broken __str__ must not hide the fault
         message = ""
     said = f"{type(error).__name__}: {message}" if message else type(error).__name__
-    if frames:
-        last = frames[-1]
-        said += f" ({os.path.basename(last.filename)}:{last.lineno})"  # noqa: PTH119 - no file is touched
-    return Fault(said, lines)
+    return Fault(f"{said} ({place})" if place else said, lines, place)
+
+
+def spoilt(error: DecisionError, secrets: Iterable[str] = ()) -> Fault:
+    """A decision that Infinity would drop: field, rule and place, and no value of the decision."""
+    carried = _carried(error)
+    lines, place = (carried.lines, carried.place) if carried else _way(error)
+    try:
+        refusal = error.refusal
+        # Behind the semicolon stands what to write instead, which may repeat the value.
+        rule = refusal.rule.partition(";")[0]
+        if isinstance(refusal.value, str):
+            rule = rule.replace(brief(refusal.value), "the value")
+        said = f"{refusal.model}.{refusal.field}: {rule}" if refusal.field else rule
+        for secret in secrets:
+            said = said.replace(secret, "***")
+    except Exception:  # noqa: BLE001 - a plugin may have made the exception itself
+        said = type(error).__name__
+    said = said[:MAX_MESSAGE]
+    return Fault(f"{said} ({place})" if place else said, lines, place)
+
+
+def _way(error: BaseException) -> tuple[list[str], str]:
+    """The lines of the plugin that an exception came through, and the last of them in short."""
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not _is_ours(f.filename)]
+    lines = [f"{frame.filename}:{frame.lineno} in {frame.name}" for frame in frames]
+    if not frames:
+        return lines, ""
+    last = frames[-1]
+    return lines, f"{os.path.basename(last.filename)}:{last.lineno}"  # noqa: PTH119 - no file is touched
 
 
 def _cut(message: str, limit: int) -> str:

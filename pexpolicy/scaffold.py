@@ -114,8 +114,10 @@ def render(plugin: NewPlugin) -> dict[str, str]:
     """The files of the package by their paths in it; raises ``ScaffoldError`` without Jinja."""
     if find_spec("jinja2") is None:
         text = (
-            "new-plugin writes files from templates and needs Jinja for it: "
-            "python -m pip install 'pexpolicy[author]'"
+            "new-plugin writes files from templates and needs Jinja for it. In a virtual "
+            "environment for plugins, which that of a server is not:\n"
+            "  python -m pip install '.[author]'            in a clone of pexpolicy\n"
+            "  python -m pip install 'pexpolicy[author]'    from a package index of your own"
         )
         raise ScaffoldError(text)
     from jinja2 import Environment, PackageLoader, StrictUndefined  # noqa: PLC0415 - an extra

@@ -52,6 +52,9 @@ def _parts(told: Told) -> Table:
         table.add_row("", Text("the last reload was refused", style="red"))
         for problem in config["problems"]:
             table.add_row("", Text(printable(problem), style="red"))
+    if waiting := config.get("awaiting_restart"):
+        keys = printable(", ".join(waiting))
+        table.add_row("", Text(f"awaiting a restart: {keys}", style="yellow"))
     said = [f"{audit['records']} records"]
     if "lost" in audit:
         said += [str(audit["status"]), f"{audit['lost']} lost"]

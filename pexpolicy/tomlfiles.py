@@ -7,29 +7,25 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pydantic
 from pydantic import BaseModel
 
 from pexpolicy.contract.refusal import brief, did_you_mean
-from pexpolicy.problems import Key, dotted, problems_of
-from pexpolicy.tabular import Fault, Row, TableError
+from pexpolicy.problems import Key, Problem, dotted, problems_of
+from pexpolicy.tabular import Fault, TableError
 from pexpolicy.untoml import AT, hint, plainly
 from pexpolicy.watched import note
 
 M = TypeVar("M", bound=BaseModel)
 
 
-def read_array(
-    path: Path, name: str, model: type[M], context: Mapping[str, object] | None = None
-) -> list[Row[M]]:
-    """The tables ``[[name]]`` of a file that holds nothing else, each checked by a model.
+def read_tables(path: Path, name: str) -> tuple[list[Table], list[Fault]]:
+    """The tables ``[[name]]`` of a file as they are written, and faults for what else it holds.
 
-    ``context`` is what the validators of the model are told, such as ``{"root": ...}``.
-
-    Blocks; for the building of a policy. Raises ``TableError`` with everything that is wrong, for
-    an unreadable file too.
+    Blocks; for the building of a policy. Raises ``TableError`` for a file in which no table can be
+    found, an unreadable one too.
     """
     note(path)
     try:
@@ -40,17 +36,23 @@ def read_array(
         ) from None
     except UnicodeDecodeError:
         raise TableError([Fault(path.name, 1, "is not UTF-8 text")]) from None
-    return parse_array(text, name, model, path.name, context)
+    return _tables(text, name, path.name)
 
 
-def parse_array(
-    text: str,
-    name: str,
-    model: type[M],
-    file: str,
-    context: Mapping[str, object] | None = None,
-) -> list[Row[M]]:
-    """The same from text; ``file`` is what its faults call it. Raises ``TableError``."""
+def validated(
+    values: Mapping[str, Any], model: type[M], context: Mapping[str, object]
+) -> tuple[M | None, list[Problem]]:
+    """A table as a model has it, or all that is wrong with it.
+
+    ``context`` is what the validators of the model are told, such as ``{"root": ...}``.
+    """
+    try:
+        return model.model_validate(values, context=context), []
+    except pydantic.ValidationError as error:
+        return None, problems_of(error, model)
+
+
+def _tables(text: str, name: str, file: str) -> tuple[list[Table], list[Fault]]:
     try:
         document = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
@@ -60,18 +62,28 @@ def parse_array(
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
         faults.append(Fault(file, 1, f"{name} must be tables, each below a line [[{name}]]"))
         raise TableError(faults)
-    rows: list[Row[M]] = []
-    for place, table in zip(_places(text, name, len(tables)), tables, strict=True):
-        try:
-            rows.append(Row(file, place.line, model.model_validate(table, context=context)))
-        except pydantic.ValidationError as error:
-            faults += [
-                place.fault(file, problem.key, problem.text)
-                for problem in problems_of(error, model)
-            ]
-    if faults:
-        raise TableError(faults)
-    return rows
+    places = _places(text, name, len(tables))
+    return [
+        Table(file, values, place) for place, values in zip(places, tables, strict=True)
+    ], faults
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """One table of a file, as it is written."""
+
+    file: str
+    values: dict[str, Any]
+    _place: _Place
+
+    @property
+    def line(self) -> int:
+        """Where it begins, counted from 1; 0 if that cannot be told."""
+        return self._place.line
+
+    def fault(self, key: Key, text: str) -> Fault:
+        """Something that is wrong with it, on the line of the key."""
+        return self._place.fault(self.file, key, text)
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,7 +38,8 @@ class Environment:
             "PIP_NO_INDEX": "1",
             "PIP_NO_BUILD_ISOLATION": "0",  # pip reads this as: without isolation
             "PIP_DISABLE_PIP_VERSION_CHECK": "1",
-            "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",  # an author has none of ours
+            "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",  # an author has none of ours, but for one
+            "PYTEST_PLUGINS": "pytest_asyncio.plugin",
             "MYPY_CACHE_DIR": str(self.folder / "mypy-cache"),
         }
 

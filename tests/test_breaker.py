@@ -1,5 +1,7 @@
 """The circuit breaker: closed, open, half open."""
 
+import asyncio
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -82,3 +84,29 @@ async def test_the_audit_shows_it_and_the_plugin_comes_back(serving: Serve) -> N
         for _ in range(2):
             await server.ask(wire.SERVICE)
             assert server.steps() == [("flaky", "decided")]
+
+
+async def test_its_opening_and_its_closing_are_told_once(serving: Serve) -> None:
+    answers: list[object] = []
+
+    async def hook(_: object) -> object:
+        if not answers:
+            raise OSError("down")
+        return answers[0]
+
+    tables = {"flaky": {"breaker": {"failures": 2, "window": 60.0, "pause": 0.05}}}
+    async with serving({"flaky": plugin(service_configuration=hook)}, tables) as server:
+        for _ in range(6):
+            await server.ask(wire.SERVICE)
+        await asyncio.sleep(0.06)
+        await server.ask(wire.SERVICE)
+        answers.append(Conference(name="Back", service_tag=""))
+        await asyncio.sleep(0.06)
+        for _ in range(2):
+            await server.ask(wire.SERVICE)
+        told = [event for event in server.log.events if event["event"] != "plugin failed"]
+        where = {"plugin": "flaky", "hook": "service_configuration"}
+        assert told == [
+            {"event": "circuit breaker opened", **where, "pause": 0.05},
+            {"event": "circuit breaker closed", **where},
+        ]

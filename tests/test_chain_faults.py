@@ -1,13 +1,15 @@
 """A plugin that fails is one failed step, blamed by name; its `on_error` says what follows."""
 
 import asyncio
+import re
 from typing import Any
 
 import pytest
 
 from pexpolicy import Alias, Conference, Credentials, Reject
+from pexpolicy.complaints import Complaints
 from tests import wire
-from tests.toys import Hook, Serve, always, plugin, raises
+from tests.toys import Hook, Log, Serve, always, plugin, raises
 
 ROOM = Conference(name="Next", service_tag="")
 
@@ -179,3 +181,87 @@ async def test_a_fault_is_logged_without_the_variables_of_the_plugin(serving: Se
         assert event["error"].startswith("ValueError: 8 digits (test_chain_faults.py:")
         assert any("test_chain_faults.py" in line for line in event["traceback"])
         assert "4711" not in str(event)
+
+
+def makes(**fields: Any) -> Hook:
+    async def hook(_: object) -> object:
+        return Conference(**fields)
+
+    return hook
+
+
+async def test_a_decision_that_is_none_is_blamed_on_its_line(serving: Serve) -> None:
+    made = makes(name="A", service_tag="", pin="918x73")
+    async with serving({"toy": plugin(service_configuration=made)}) as server:
+        await server.ask(wire.SERVICE)
+        assert server.steps() == [("toy", "invalid")]
+        assert re.search(r"\. \(test_chain_faults\.py:[0-9]+\)$", server.details())
+        (event,) = server.log.events
+        assert (event["event"], event["plugin"]) == ("plugin gave an invalid answer", "toy")
+        assert event["hook"] == "service_configuration"
+        assert re.fullmatch(
+            r"Conference\.pin: must be 4 to 20 [^;]* \(test_chain_faults\.py:[0-9]+\)",
+            event["error"],
+        )
+        assert any("in hook" in line for line in event["traceback"])
+        assert "918x73" not in str(event) + server.details()
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"name": "Jane's room", "service_tag": "", "ivr_theme_name": "Jane's own theme"},
+        {"name": "Jane's room" * 50, "service_tag": ""},
+        {"name": "X", "service_tag": "", "participant_limit": "918273"},
+        {"name": "X", "service_tag": "", "guest_pin": 918273},
+        {"name": "X", "service_tag": "", "crypto_mode": "Jane"},
+    ],
+)
+async def test_no_value_of_a_decision_is_on_standard_error(
+    serving: Serve, fields: dict[str, Any]
+) -> None:
+    classes = {"toy": plugin(service_configuration=makes(**fields))}
+    async with serving(classes, infinity={"themes": ["Company"]}) as server:
+        await server.ask(wire.SERVICE)
+        (event,) = server.log.events
+        assert "test_chain_faults.py" in str(event) or "the value is not listed" in event["error"]
+        assert "Jane" not in str(event)
+        assert "918273" not in str(event)
+
+
+async def test_a_plain_dictionary_has_no_line(serving: Serve) -> None:
+    async with serving({"toy": plugin(service_configuration=always({}))}) as server:
+        await server.ask(wire.SERVICE)
+        (event,) = server.log.events
+        assert event["traceback"] == []
+        assert not server.details().endswith(")")
+
+
+async def test_a_plugin_that_is_late_is_told_once_a_minute(serving: Serve) -> None:
+    async def late(_: object) -> None:
+        await asyncio.sleep(1.0)
+
+    tables = {"toy": {"timeout": 0.01}}
+    async with serving({"toy": plugin(service_configuration=late)}, tables) as server:
+        for _ in range(3):
+            await server.ask(wire.SERVICE)
+            assert server.steps() == [("toy", "timed_out")]
+        (event,) = server.log.events
+        assert event["event"] == "plugin was late"
+        assert event["error"] == "no answer within 0.01 s"
+
+
+def test_a_line_about_a_busy_plugin_counts_the_calls_since_the_last_one() -> None:
+    log = Log()
+    told = Complaints(log, "media_location")
+    for second in range(0, 130, 2):
+        told.step("toy", "busy", "all threads are taken", float(second))
+        told.step("toy", "skipped", "the budget was gone", float(second))
+    told.step("other", "busy", "all threads are taken", 130.0)
+    line = {"event": "plugin was busy", "hook": "media_location", "error": "all threads are taken"}
+    assert log.events == [
+        {**line, "plugin": "toy"},
+        {**line, "plugin": "toy", "times": 30},
+        {**line, "plugin": "toy", "times": 30},
+        {**line, "plugin": "other"},
+    ]

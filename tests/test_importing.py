@@ -193,6 +193,50 @@ def test_a_file_that_is_no_file_of_rules_is_not_touched(tmp_path: Path) -> None:
         rule_tables.merge(into, [])
 
 
+def test_rules_are_not_brought_into_a_configuration(file: Path, tmp_path: Path) -> None:
+    csv, config = tmp_path / "rules.csv", tmp_path / "config.toml"
+    csv.write_text(exported(file))
+    config.write_text("[server]\nport = 8000\n[plugins.rules]\n")
+    said = run("import", "rules", csv, "--into", config)
+    assert said.exit_code == 65
+    assert said.stderr == f"{config} is no file of rules: it holds server, plugins\n"
+    assert "[[rules]]" not in config.read_text()
+
+
+def test_the_rules_of_a_configuration_are_exported(file: Path, tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text(
+        RULES.replace("[[rules]]", "[[plugins.rules.settings.rules]]").replace(
+            "[rules.", "[plugins.rules.settings.rules."
+        )
+    )
+    said = run("export", "rules", config)
+    assert (said.exit_code, said.stdout, said.stderr) == (0, exported(file), "")
+    config.write_text(config.read_text() + "[plugins.rules.settings]\nfiles = ['more/*.toml']\n")
+    said = run("export", "rules", config)
+    assert (said.exit_code, said.stdout) == (0, exported(file))
+    assert said.stderr == "note: the rules in more/*.toml are not among these\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (
+            "[plugins.rules.settings]\nfiles = ['a.toml', 'b/*.toml']\n",
+            "is a configuration that has its rules in a.toml, b/*.toml: export each of these",
+        ),
+        ("[plugins.rules.settings]\n", "is a configuration that has no rules"),
+        ("[server]\nport = 1\n[auth]\n", "is no file of rules: it holds server, auth"),
+        ("plugins = 3\n", "is no file of rules: it holds plugins"),
+    ],
+)
+def test_a_file_without_rules_is_not_exported(file: Path, text: str, says: str) -> None:
+    file.write_text(text)
+    said = run("export", "rules", file)
+    assert (said.exit_code, said.stdout) == (65, "")
+    assert said.stderr == f"{file} {says}\n"
+
+
 # ---- Python files of an earlier server
 
 

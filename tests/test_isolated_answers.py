@@ -10,7 +10,7 @@ import pytest
 
 from pexpolicy import Advice, Conference, DecisionError, Reject
 from pexpolicy.discovery import Available, discover
-from pexpolicy.faults import blame
+from pexpolicy.faults import blame, spoilt
 from pexpolicy.isolation.isolated import Isolated
 from pexpolicy.isolation.wire import WorkerFault
 from pexpolicy.outcome import Outcome, Step
@@ -111,7 +111,8 @@ async def said(endpoint: str, ask: Any, case: str) -> object:
     try:
         decision = await admitted(endpoint, ask, asked)
     except DecisionError as error:
-        return "invalid", str(error)
+        ours = str(Path(__file__).parent)
+        return "invalid", str(error), [x for x in spoilt(error).lines if not x.startswith(ours)]
     except WorkerFault as error:
         return "failed", where_it_was(error.fault.summary)
     except BaseException as error:  # noqa: BLE001 - each of them must come out alike

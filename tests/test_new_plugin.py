@@ -5,6 +5,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -237,7 +238,10 @@ def test_without_the_template_engine_it_says_what_to_install(
     monkeypatch.setitem(sys.modules, "jinja2", None)
     result = new_plugin("lobby", "--directory", str(tmp_path))
     assert result.exit_code == 2
-    assert "python -m pip install 'pexpolicy[author]'" in result.stderr
+    assert "python -m pip install 'pexpolicy[author]'    from a package index of your own" in (
+        result.stderr
+    )
+    assert "python -m pip install '.[author]'            in a clone" in result.stderr
     assert list(tmp_path.iterdir()) == []
 
 
@@ -251,3 +255,22 @@ def test_nothing_of_the_templates_is_left_in_what_is_written() -> None:
     for name, content in render(DESK).items():
         outside = content.replace("${{ matrix.python }}", "")
         assert not re.search(r"\{\{|\{%|PACKAGE\b", name + outside), name
+
+
+def test_a_test_of_it_may_be_a_coroutine(written: Written, tmp_path: Path) -> None:
+    folder = tmp_path / "clone"
+    shutil.copytree(written.folder, folder)
+    (folder / "tests/test_waiting.py").write_text(
+        "import asyncio\n\n\nasync def test_it_waits():\n    await asyncio.sleep(0)\n"
+    )
+    author = with_core(written.core, tmp_path / "venv")
+    author.run([author.python, "-m", "pip", "install", "-q", "--no-deps", "."], folder)
+    said = author.run([author.python, "-W", "error", "-m", "pytest", "-q"], folder)
+    assert "1 passed" in author.run(
+        [author.python, "-m", "pytest", "-q", "tests/test_waiting.py"], folder
+    )
+    assert "warning" not in said
+    project = tomllib.loads((folder / "pyproject.toml").read_text())["project"]
+    assert any(
+        name.startswith("pytest-asyncio") for name in project["optional-dependencies"]["dev"]
+    )

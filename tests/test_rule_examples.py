@@ -6,13 +6,21 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from pexpolicy import Request
 from pexpolicy.building import policy_from
+from pexpolicy.config import load
 from pexpolicy.testing import decide_now, load_cases, make_request, verify
 from pexpolicy_rules import Rules
 from tests.live import ROOT
 
 EXAMPLES = ROOT / "examples" / "rules"
 FILES = sorted((EXAMPLES / "rules").glob("*.toml"))
+
+ALL_CASES = [
+    pytest.param(case, id=f"{file.stem}-{case}")
+    for file in sorted((EXAMPLES / "cases").glob("*.toml"))
+    for case in load_cases(file)
+]
 
 
 def rules_of(file: Path, moment: str = "2026-01-15 12:00") -> Rules:
@@ -21,16 +29,16 @@ def rules_of(file: Path, moment: str = "2026-01-15 12:00") -> Rules:
     return Rules(settings, clock=lambda: now)
 
 
-@pytest.mark.parametrize(
-    ("file", "case"),
-    [
-        pytest.param(file, case, id=f"{file.stem}-{case}")
-        for file in FILES
-        for case in load_cases(EXAMPLES / "cases" / file.name)
-    ],
-)
-def test_an_example_request_is_decided_as_the_cases_say(file: Path, case: object) -> None:
-    verify(rules_of(file), case)  # type: ignore[arg-type]
+@pytest.fixture(scope="module")
+def together() -> Rules:
+    config = load(EXAMPLES / "config.toml")
+    written = config.plugins["rules"].settings
+    return Rules(Rules.Settings.model_validate(written, context={"root": EXAMPLES}))
+
+
+@pytest.mark.parametrize("case", ALL_CASES)
+def test_an_example_request_is_decided_as_the_cases_say(together: Rules, case: object) -> None:
+    verify(together, case)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
@@ -58,6 +66,36 @@ def test_the_reception_has_another_theme_after_hours(moment: str, theme: str | N
     plugin = rules_of(EXAMPLES / "rules" / "after_hours.toml", moment)
     request = make_request("service_configuration", local_alias="reception@example.com")
     assert decide_now(plugin, request).decision.set_fields().get("ivr_theme_name") == theme
+
+
+def test_the_configuration_of_the_examples_has_each_of_their_files() -> None:
+    config = load(EXAMPLES / "config.toml")
+    files = config.plugins["rules"].settings["files"]
+    assert sorted(files) == [f"rules/{file.name}" for file in FILES]
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        make_request(
+            "service_configuration", local_alias="reception@example.com", vendor="sipvicious"
+        ),
+        make_request(
+            "participant_properties",
+            shape="sip",
+            service_tag="secret",
+            remote_alias="sip:+4712345678@gateway.example.com",
+        ),
+        make_request(
+            "participant_properties",
+            service_tag="secret",
+            idp_attributes={"groups": ["IT Support"]},
+        ),
+    ],
+    ids=["a scanner at the reception", "a telephone in a secret room", "a Host in a secret room"],
+)
+def test_no_rule_lets_in_whom_another_refuses(together: Rules, request_: Request) -> None:
+    assert decide_now(together, request_).decision.action == "reject"
 
 
 def test_all_examples_together_are_a_configuration_without_findings() -> None:

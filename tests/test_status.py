@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from pexpolicy.cli import main
+from pexpolicy.commands.status import _is_same
 from pexpolicy.showing import lasting, show_status
 from tests import live, pages, wire
 
@@ -91,6 +92,40 @@ def test_the_wrong_port_is_told(running_server: live.Running) -> None:
     shown = invoked("--url", running_server.url)
     assert shown.exit_code == 1
     assert "it answers 404: the listener for operators is at admin.port" in shown.stderr
+
+
+def test_another_server_at_the_same_address_is_told(tmp_path: Path) -> None:
+    config = live.with_audit(live.SHIPPED, tmp_path)
+    with live.running(config) as server:
+        admin = f"[admin]\nport = {server.admin.rpartition(':')[2]}\n"
+        other = tmp_path / "other.toml"
+        other.write_text(admin)
+        shown = invoked("--config", other)
+        assert shown.exit_code == 0
+        assert shown.stderr == (
+            f"note: {server.admin} is a server with the configuration {config}, "
+            f"not with {other}: give each an [admin] port of its own\n"
+        )
+        assert invoked("--config", other, "--url", server.admin).stderr == ""
+        config.write_text(config.read_text() + admin)
+        assert invoked("--config", config).stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("theirs", "same"),
+    [
+        ("config.toml", True),
+        ("./config.toml", True),
+        ("../here/config.toml", True),
+        ("bookings.toml", False),
+        ("elsewhere/config.toml", False),
+        ("/elsewhere/config.toml", False),
+    ],
+)
+def test_a_relative_path_of_a_server_is_compared_as_far_as_it_goes(
+    theirs: str, *, same: bool, tmp_path: Path
+) -> None:
+    assert _is_same(tmp_path / "here" / "config.toml", theirs) is same
 
 
 def test_no_server_and_no_configuration_are_told_apart(tmp_path: Path) -> None:

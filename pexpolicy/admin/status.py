@@ -82,6 +82,7 @@ class Status:
             "age": now - reload.last_success,
             "last_reload_successful": reload.last_successful,
             "problems": list(reload.problems),
+            "awaiting_restart": list(reload.awaiting_restart),
         }
 
     def _audit(self, readings: Readings) -> dict[str, Any]:

@@ -97,9 +97,11 @@ def export() -> None:
 @export.command("rules")
 @click.argument("file", type=_FILE)
 def export_rules(file: Path) -> None:
-    """The rules of a rule FILE as CSV, on standard output."""
+    """The rules of a rule FILE, or of a configuration, as CSV on standard output."""
     with _told():
-        click.echo(rule_tables.to_csv(rule_tables.rules_in(file)), nl=False)
+        found, remarks = rule_tables.rules_to_export(file)
+        click.echo(rule_tables.to_csv(found), nl=False)
+        _remark(remarks)
 
 
 @contextmanager
@@ -120,6 +122,10 @@ def _fail(lines: Iterable[str]) -> None:
 
 
 def _report(into: Path, changes: Changes, remarks: Iterable[str] = ()) -> None:
+    _remark(remarks)
+    click.echo(f"{into}: {changes}")
+
+
+def _remark(remarks: Iterable[str]) -> None:
     for remark in remarks:
         click.secho(f"note: {remark}", fg="yellow", err=True)
-    click.echo(f"{into}: {changes}")

@@ -13,6 +13,7 @@ import click
 from pexpolicy import showing
 from pexpolicy.commands.asking import NotAnsweredError, ServerUrl, ask, operators_url
 from pexpolicy.commands.common import config_option, settings_of
+from pexpolicy.terminal import printable
 
 PATIENCE = 5.0
 """Seconds for the server to answer."""
@@ -48,11 +49,26 @@ def status(config: Path, url: str | None, silent: float, *, as_json: bool) -> No
     except NotAnsweredError as error:
         click.secho(f"{address}: {error}", fg="red", err=True)
         sys.exit(1)
+    if url is None and not _is_same(config, told["config"]["path"]):
+        theirs = printable(told["config"]["path"])
+        text = f"note: {address} is a server with the configuration {theirs}, not with {config}"
+        click.secho(f"{text}: give each an [admin] port of its own", fg="yellow", err=True)
     if as_json:
         click.echo(json.dumps(told, indent=2))
     else:
         showing.show_status(told, silent)
     sys.exit(0 if told["ready"] else 1)
+
+
+def _is_same(config: Path, theirs: str) -> bool:
+    """False where a server certainly has another configuration.
+
+    A path that it was given relative to its own folder is compared as far as it goes.
+    """
+    if Path(theirs).is_absolute():
+        return Path(theirs).resolve() == config.resolve()
+    end = [part for part in Path(theirs).parts if part != ".."]
+    return list(config.absolute().parts[-len(end) :]) == end
 
 
 def _asked(address: str, token: str | None) -> dict[str, Any]:

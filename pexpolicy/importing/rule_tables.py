@@ -104,10 +104,34 @@ def normal(rule: Mapping[str, Any]) -> Rule:
 
 def rules_in(path: Path) -> list[Rule]:
     """The rules of a rule file as plain tables; raises ``NotImportedError``."""
-    tables = plain(read_document(path)).get("rules", [])
-    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
-        raise NotImportedError(f"{path} is no file of rules: each stands below a line {HEADER}")
-    return tables
+    document = plain(read_document(path))
+    if others := [key for key in document if key != "rules"]:
+        raise NotImportedError(f"{path} is no file of rules: it holds {', '.join(others)}")
+    return _tables(document.get("rules", []), path, HEADER)
+
+
+def rules_to_export(path: Path) -> tuple[list[Rule], list[str]]:
+    """The rules of a rule file, or those that stand in a configuration, and which of its files are
+    not among them; raises ``NotImportedError``.
+    """
+    settings: Any = plain(read_document(path))
+    for key in ("plugins", "rules", "settings"):
+        if not isinstance(settings, dict) or key not in settings:
+            return rules_in(path), []
+        settings = settings[key]
+    settings = settings if isinstance(settings, dict) else {}
+    files = ", ".join(map(str, settings.get("files", [])))
+    if "rules" not in settings:
+        has = f"has its rules in {files}: export each of these" if files else "has no rules"
+        raise NotImportedError(f"{path} is a configuration that {has}")
+    rules = _tables(settings["rules"], path, "[[plugins.rules.settings.rules]]")
+    return rules, [f"the rules in {files} are not among these"] if files else []
+
+
+def _tables(found: Any, path: Path, header: str) -> list[Rule]:
+    if not isinstance(found, list) or not all(isinstance(table, dict) for table in found):
+        raise NotImportedError(f"{path} is no file of rules: each stands below a line {header}")
+    return found
 
 
 def merge(

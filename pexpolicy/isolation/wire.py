@@ -17,7 +17,7 @@ from pexpolicy.decisions import Decision
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.base import Endpoint
 from pexpolicy.endpoints.participant_avatar import Avatar
-from pexpolicy.faults import Fault
+from pexpolicy.faults import Fault, spoilt
 from pexpolicy.outcome import Outcome, Step
 from pexpolicy.parameters import Request
 
@@ -120,6 +120,8 @@ class Invalid(Message, frozen=True):
     mark: str
     source: str
     consequence: str
+    lines: list[str] = []
+    place: str = ""
 
 
 class Failed(Message, frozen=True):
@@ -159,6 +161,7 @@ class AnswerRefused(DecisionError):
             )
         )
         self.args = (told.text,)
+        self.fault = Fault(told.text, told.lines, told.place)
 
 
 T = TypeVar("T", bound=Message)
@@ -268,9 +271,11 @@ def outcome_of(message: Tell) -> Outcome:
 
 def invalid(error: DecisionError) -> Invalid:
     """A refused answer on its way back."""
-    r = error.refusal
+    r, fault = error.refusal, spoilt(error)
+    lines, place = [readable(line) for line in fault.lines], readable(fault.place)
+    text = readable(str(error))
     return Invalid(
-        readable(str(error)), r.model, r.field, r.rule, r.doc, r.mark, r.source, r.consequence
+        text, r.model, r.field, r.rule, r.doc, r.mark, r.source, r.consequence, lines, place
     )
 
 

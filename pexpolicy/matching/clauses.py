@@ -9,13 +9,15 @@ from typing import Any
 
 from pexpolicy.alias import Alias
 from pexpolicy.contract.refusal import brief
-from pexpolicy.matching.patterns import Pattern, glob
+from pexpolicy.matching.patterns import Pattern, glob, quoted
 from pexpolicy.matching.subjects import Subject
 from pexpolicy.parameters import Request
 from pexpolicy.subnets import Subnets, read_subnet
 
 Holds = Callable[[Any], bool]
 _NUMBER = re.compile(r"\s*[+-]?[0-9]{1,20}(?:\.[0-9]{1,20})?\s*").fullmatch
+MAX_PATTERN = 60
+"""Characters of a pattern that are shown."""
 MAX_SHOWN = 3
 """Values that are shown of a subject that has many."""
 
@@ -77,7 +79,7 @@ class Clause:
         operator = "not_" * self.negated + self.operator
         if self.subject.secret:
             return f"{self.subject.key}.{operator}"
-        wanted = _listed(self.operands)
+        wanted = _listed(self.operands, _quoted if self.patterns else brief)
         return f"{self.subject.key}.{operator} = {wanted}"
 
 
@@ -166,8 +168,15 @@ def _in_subnet(networks: tuple[str, ...]) -> Holds:
     return lambda value: subnets.find(value) is not None
 
 
-def _listed(values: Sequence[Any]) -> str:
+def _listed(values: Sequence[Any], shown_as: Callable[[Any], str] = brief) -> str:
     """Some values on a short line; an alias is shown in its normal form."""
-    shown = [brief(str(v) if isinstance(v, str) else v) for v in values[:MAX_SHOWN]]
+    shown = [shown_as(str(v) if isinstance(v, str) else v) for v in values[:MAX_SHOWN]]
     more = f" and {len(values) - MAX_SHOWN} more" if len(values) > MAX_SHOWN else ""
     return " or ".join(shown) + more
+
+
+def _quoted(pattern: str) -> str:
+    """A pattern as it is written, cut where it is too long for a line."""
+    if len(pattern) <= MAX_PATTERN:
+        return quoted(pattern)
+    return f"{quoted(pattern[:MAX_PATTERN])}… ({len(pattern)} long)"

@@ -77,6 +77,12 @@ class Pattern:
         return compiled
 
 
+def quoted(written: str) -> str:
+    """A pattern as it stands in a file, without a second backslash before each."""
+    plain = written.isprintable() and "'" not in written
+    return f"'{written}'" if plain else repr(written)
+
+
 def _size(compiled: Any) -> int:
     size: int = max(compiled.programsize, compiled.reverseprogramsize, 1)
     return size

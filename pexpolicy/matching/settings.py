@@ -14,7 +14,7 @@ from pydantic import (
 )
 
 from pexpolicy.config import PluginSettings
-from pexpolicy.matching.patterns import Pattern, PatternError, glob
+from pexpolicy.matching.patterns import Pattern, PatternError, glob, quoted
 from pexpolicy.matching.subjects import (
     kind_of,
     known_parameters,
@@ -119,7 +119,7 @@ class OnText(_On):
             try:
                 compiled(written)
             except PatternError as error:
-                msg = f"{written!r} {error}"
+                msg = f"{quoted(written)} {error}"
                 raise ValueError(msg) from None
         return patterns
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import date, datetime, time
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import Field, field_validator, model_validator
@@ -30,7 +30,7 @@ class OnTime(PluginSettings):
 
     zone: str
     """A name of the IANA time zone database, such as ``Europe/Oslo``."""
-    between: Annotated[list[Hour], Field(min_length=2, max_length=2)] | None = None
+    between: list[Hour] | None = None
     """From the first time up to and without the second; past midnight if the second is earlier."""
     weekdays: Annotated[list[Weekday], Field(min_length=1)] | None = None
     """The weekday of the moment: after midnight it is the next one."""
@@ -46,9 +46,18 @@ class OnTime(PluginSettings):
     def _zone_is_known(cls, zone: str) -> str:
         known = available_timezones()
         if zone not in known:
-            msg = f"there is no time zone {zone!r}{did_you_mean(zone, known)}; as in Europe/Oslo"
+            guess = did_you_mean(zone, known) or "; write one such as 'Europe/Oslo'"
+            msg = f"there is no time zone {zone!r}{guess}"
             raise ValueError(msg)
         return zone
+
+    @field_validator("between", mode="before")
+    @classmethod
+    def _from_and_to(cls, between: Any) -> Any:
+        if isinstance(between, list) and len(between) != 2:  # noqa: PLR2004 - a from and a to
+            msg = 'takes two times, as in ["08:00", "17:00"]'
+            raise ValueError(msg)
+        return between
 
     @field_validator("between")
     @classmethod

@@ -27,6 +27,10 @@ class ReloadState(Protocol):
     def problems(self) -> tuple[str, ...]:
         """Why the last one was refused, where it was."""
 
+    @property
+    def awaiting_restart(self) -> tuple[str, ...]:
+        """Keys of the one that serves that do not count before the next start."""
+
 
 @dataclass
 class Started:
@@ -35,6 +39,7 @@ class Started:
     last_success: float = field(default_factory=time.time)
     last_successful: bool = True
     problems: tuple[str, ...] = ()
+    awaiting_restart: tuple[str, ...] = ()
 
 
 class CertificateState(Protocol):

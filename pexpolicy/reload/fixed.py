@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import reduce
+from typing import Any
+
+from pydantic import BaseModel
 
 from pexpolicy.config import Settings
 from pexpolicy.problems import dotted
@@ -23,10 +27,22 @@ FIXED: tuple[tuple[str, ...], ...] = (
 """Keys and tables of the configuration that are read at the start only."""
 
 
-def needing_restart(serving: Settings, wanted: Settings) -> tuple[str, ...]:
-    """A sentence for each key that has changed and will not count before the next start."""
+def awaiting_restart(serving: Settings, wanted: Settings) -> tuple[str, ...]:
+    """The keys that have changed and will not count before the next start."""
     return tuple(
-        f"{dotted(key)}: the change needs a restart"
+        dotted(changed)
         for key in FIXED
-        if reduce(getattr, key, serving) != reduce(getattr, key, wanted)
+        for changed in _changed(key, reduce(getattr, key, serving), reduce(getattr, key, wanted))
     )
+
+
+def _changed(key: tuple[str, ...], before: Any, after: Any) -> Iterator[tuple[str, ...]]:
+    """The keys of a table that differ, or the key itself where the whole table came or went."""
+    if before == after:
+        return
+    if not (isinstance(before, BaseModel) and isinstance(after, BaseModel)):
+        yield key
+        return
+    for name in type(after).model_fields:
+        if getattr(before, name) != getattr(after, name):
+            yield (*key, name)

@@ -17,7 +17,7 @@ from pexpolicy.policy import Policy
 from pexpolicy.problems import Problem
 from pexpolicy.regime import regime_of
 from pexpolicy.reload.aside import aside
-from pexpolicy.reload.fixed import needing_restart
+from pexpolicy.reload.fixed import awaiting_restart
 from pexpolicy.reload.verdict import Verdict
 from pexpolicy.succession import Succession
 
@@ -40,6 +40,8 @@ class ReloadState:
     """Seconds since the epoch; the start counts."""
     problems: tuple[str, ...] = ()
     """Why the last configuration was refused, where it was."""
+    awaiting_restart: tuple[str, ...] = ()
+    """Keys of the configuration in force that do not count before the next start."""
 
 
 class Reloads:
@@ -125,11 +127,13 @@ class Reloads:
         self.state.problems = ()
         self.state.last_success = time.time()
         policy = prepared.regime.policy
+        waiting = awaiting_restart(self._started_with, policy.settings)
+        self.state.awaiting_restart = waiting
         return Verdict(
             policy.config_hash,
             tuple(plugin.name for plugin in policy.plugins),
             notes=(
-                *needing_restart(self._started_with, policy.settings),
+                *(f"{key}: the change needs a restart" for key in waiting),
                 *map(str, policy.advice),
             ),
         )

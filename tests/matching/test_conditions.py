@@ -47,6 +47,10 @@ CALL = ServiceConfigurationRequest(
             "local_alias.host.equals = 'a.com' or 'b.com' fails on 'example.com'",
         ),
         ({"vendor": {"not_contains": "tandberg"}}, "vendor.not_contains = 'tandberg' fails on"),
+        (
+            {"vendor": {"regex": [r"x\d+\.y", r"\d" * 40]}},
+            r"vendor.regex = 'x\d+\.y' or '" + r"\d" * 30 + "'… (80 long) fails on",
+        ),
         ({"service_name": "x"}, "service_name.equals = 'x' fails on nothing"),
         (
             {"third_party_passcode": "1111"},

@@ -3,11 +3,13 @@
 import json
 import re
 import shlex
+import tomllib
 from pathlib import Path
 
 import pytest
 from pydantic import BaseModel
 
+from pexpolicy.tables.admin import AdminTable
 from pexpolicy_upstream.settings import RouteSettings, TargetBreaker, TargetSettings
 from tests import live, pages
 
@@ -16,6 +18,7 @@ README = live.ROOT / "plugins" / "upstream" / "README.md"
 
 def test_the_first_example_gives_the_reply_that_is_shown(tmp_path: Path) -> None:
     bookings, ours = (text for language, text in pages.blocks(README)[:2] if language == "toml")
+    assert AdminTable().port != AdminTable(**tomllib.loads(bookings)["admin"]).port
     asked = next(text for _, text in pages.blocks(README) if text.startswith("curl"))
     target = shlex.split(asked)[1].removeprefix("http://127.0.0.1:8000")
     (tmp_path / "bookings.toml").write_text(bookings)

@@ -89,8 +89,16 @@ def test_a_placeholder_that_means_nothing_is_refused(
         "then": {"result": {"name": text}},
     }
     (said,) = complaints({"rules": [rule]})
-    assert said.startswith("rules[0].then.result: ")
+    assert said.startswith("rules[0].then.result.name: ")
     assert says in said
+
+
+def test_each_placeholder_that_means_nothing_is_named(complaints: Complaints) -> None:
+    then = {"result": {"name": "{foo} {1} {local_alias}", "service_tag": "{bar}"}}
+    rule = {"name": "x", "endpoint": "service_configuration", "then": then}
+    told = complaints({"rules": [rule]})
+    assert [line.split(": ")[1] for line in told[:1] + told[2:]] == ["{foo}", "{bar}"]
+    assert "{1} is nothing" in told[1]
 
 
 def test_a_group_beyond_the_last_is_named(complaints: Complaints) -> None:

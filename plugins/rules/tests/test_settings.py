@@ -21,7 +21,7 @@ def rule(then: Any = "reject", endpoint: Any = "service_configuration", **more: 
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        (rule("refuse"), "rules[0].then.action: should be 'continue', 'reject', 'redirect' or"),
+        (rule("refuse"), "rules[0].then: should be 'continue', 'reject', 'redirect' or 'abst"),
         (rule({}), 'rules[0].then: says nothing yet; write then = "reject"'),
         (rule({"action": "reject", **ROOM}), "a reject has no result: Infinity would take the"),
         (rule({"action": "redirect"}), 'new_alias and action = "redirect" belong together'),
@@ -30,7 +30,7 @@ def rule(then: Any = "reject", endpoint: Any = "service_configuration", **more: 
         (rule({"action": "reject", "reject_reason": "no"}), "nobody is told it at service_conf"),
         (rule({"action": "continue", "reject_reason": "no"}), 'belongs to action = "reject"'),
         (rule("reject", "media_location"), "Infinity knows no reject at media_location; write c"),
-        (rule("reject", "media_locations"), "rules[0].endpoint[0]: should be 'service_conf"),
+        (rule("reject", "media_locations"), "rules[0].endpoint: should be 'service_conf"),
         (rule({"action": "redirect", "new_alias": "sip:x@y"}, "media_location"), "no redirect"),
         (rule({"result": {}}), "rules[0].then.result.name: is required"),
         (
@@ -75,7 +75,7 @@ def test_all_mistakes_are_named_at_once(complaints: Complaints) -> None:
         }
     )
     assert [line.split(":")[0] for line in told] == [
-        "rules[0].then.action",
+        "rules[0].then",
         "rules[1].then.result.name",
         "rules[2].name",
         "files",
@@ -133,7 +133,7 @@ def test_a_mistake_in_a_file_is_named_with_its_line(complaints: Complaints, tmp_
         ("\udcff", "floor.toml line 1: is not UTF-8 text"),
         (
             "[[rules]]\nname='x'\nendpoint='media_location'\nthen='reject'\n",
-            "floor.toml line 1: then.action: Infinity knows no reject",
+            "floor.toml line 4: then: Infinity knows no reject",
         ),
     ],
 )
@@ -152,7 +152,7 @@ def test_a_name_that_two_files_use_is_named_with_both(
     for name in ("a.toml", "b.toml"):
         (tmp_path / name).write_text(text)
     (said,) = complaints({"files": ["*.toml"]}, tmp_path)
-    assert said.startswith("files: b.toml line 1: name: there is a rule called 'x' already in a.t")
+    assert said.startswith("files: b.toml line 2: name: there is a rule called 'x' already in a.t")
 
 
 def test_a_name_that_infinity_does_not_know_is_refused_with_the_rule(tmp_path: Path) -> None:

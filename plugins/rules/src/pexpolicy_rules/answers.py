@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,6 @@ from pexpolicy import (
     Decision,
     DecisionError,
     Directory,
-    Key,
     MediaLocation,
     ParticipantProperties,
     Redirect,
@@ -22,15 +22,9 @@ from pexpolicy import (
     Request,
 )
 from pexpolicy.watched import note
-from pexpolicy_rules.filling import (
-    Captured,
-    PlaceholderError,
-    filled,
-    has_placeholders,
-    prepared,
-    sampled,
-)
+from pexpolicy_rules.filling import Captured, filled, has_placeholders, prepared, unfillable
 from pexpolicy_rules.settings import Then
+from pexpolicy_rules.trying import AnswerError, unsound
 
 Make = Callable[[Mapping[str, Any], str], Decision]
 _RESULTS: Mapping[str, type[Decision]] = {
@@ -39,23 +33,6 @@ _RESULTS: Mapping[str, type[Decision]] = {
     "registration_alias": Credentials,
 }
 CAN_REJECT = ("service_configuration", "participant_properties", "registration_alias")
-SAMPLES = (
-    "1234",
-    "a@example.com",
-    "sip:a@example.com",
-    "00000000-0000-4000-8000-000000000000",
-    "guest",
-    "1",
-)
-"""Texts of which one has to fit where a placeholder stands."""
-
-
-class AnswerError(ValueError):
-    """A rule cannot decide so at an endpoint; ``key`` is the key below ``then``."""
-
-    def __init__(self, text: str, *key: str | int) -> None:
-        super().__init__(text)
-        self.key: Key = key
 
 
 class Answer:
@@ -77,14 +54,15 @@ class Answer:
         if then.action == "abstain":
             return
         if not self.fills:
-            self.fixed = _attempted(self._make, fields, reason)
-            return
-        try:
-            self._fields = prepared(fields, groups)
-        except PlaceholderError as error:
-            key = () if "new_alias" in fields else ("result",)
-            raise AnswerError(str(error), *key) from None
-        _try_out(self._make, fields, reason)
+            with suppress(DecisionError):
+                self.fixed = self._make(fields, reason)
+                return
+        place = () if then.result is None else ("result",)
+        faults = [((*place, *key), text) for key, text in unfillable(fields, groups)]
+        faults += unsound(self._make, fields, place)
+        if faults:
+            raise AnswerError.of(faults)
+        self._fields = prepared(fields, groups)
 
     def give(self, request: Request, captured: Captured) -> Decision | None:
         """The decision for a request; raises ``DecisionError`` where what was put in does not fit.
@@ -178,37 +156,3 @@ _SPECIAL: Mapping[str, Make] = {
     "service_configuration": _service,
     "directory_information": _directory,
 }
-
-
-def _attempted(make: Make, fields: Mapping[str, Any], reason: str) -> Decision:
-    try:
-        return make(fields, reason)
-    except DecisionError as error:
-        raise _told(error, fields) from None
-
-
-def _try_out(make: Make, fields: Mapping[str, Any], reason: str) -> None:
-    """Refuse what no value of a placeholder could make sound."""
-    failures: list[AnswerError] = []
-    for sample in SAMPLES:
-        try:
-            _attempted(make, sampled(fields, sample), reason)
-        except AnswerError as error:
-            failures.append(error)
-        else:
-            return
-    raise failures[0]
-
-
-def _told(error: DecisionError, fields: Mapping[str, Any]) -> AnswerError:
-    refusal = error.refusal
-    text = f"{refusal.rule} ({refusal.doc})" if refusal.doc else refusal.rule
-    place = [] if "new_alias" in fields or "reject_reason" in fields else ["result"]
-    return AnswerError(text, *place, *_steps(refusal.field))
-
-
-def _steps(field: str) -> Iterator[str | int]:
-    """``members[0].role`` is three steps down."""
-    for part in field.replace("]", "").replace("[", ".").split("."):
-        if part:
-            yield int(part) if part.isdigit() else part

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from glob import escape, glob, has_magic
 from pathlib import Path
+from typing import Any
 
 from pexpolicy import (
     Advice,
@@ -13,11 +14,13 @@ from pexpolicy import (
 )
 from pexpolicy.matching import compile_when, group_names
 from pexpolicy.tabular import TableError
-from pexpolicy.tomlfiles import read_array
+from pexpolicy.tomlfiles import Table, read_tables
 from pexpolicy.watched import note
-from pexpolicy_rules.answers import Answer, AnswerError
+from pexpolicy_rules.answers import Answer
 from pexpolicy_rules.chains import ReadyRule
+from pexpolicy_rules.reading import as_written, possible_groups, read
 from pexpolicy_rules.settings import Rule, Settings
+from pexpolicy_rules.trying import AnswerError
 
 
 class Draft:
@@ -31,8 +34,8 @@ class Draft:
         """What was read: files of rules, and pictures."""
         self._clock = clock
         self._named: dict[str, str] = {}
-        for number, rule in enumerate(settings.rules):
-            self._add(rule, ("rules", number), "")
+        for number, table in enumerate(settings.rules):
+            self._add(table, ("rules", number), None, settings.root)
         for written in settings.files:
             self._add_files(written, settings.root)
 
@@ -45,43 +48,78 @@ class Draft:
         for path in map(Path, paths):
             self.files.append(path)
             try:
-                rows = read_array(path, "rules", Rule, {"root": root})
+                tables, faults = read_tables(path, "rules")
             except TableError as error:
                 self.problems += error.under(("files",))
                 continue
-            for row in rows:
-                place = f"{row.file} line {row.line}"
-                self._add(row.values, ("files",), place)
+            self.problems += TableError(faults).under(("files",))
+            for table in tables:
+                self._add(table.values, ("files",), table, root)
 
-    def _add(self, rule: Rule, key: Key, place: str) -> None:
-        if (before := self._named.get(rule.name)) is not None:
-            text = (
-                f"there is a rule called {rule.name!r} already{before}; give it a name of its own"
-            )
-            self._complain(key, place, ("name",), text)
-            return
-        self._named[rule.name] = f" in {place}" if place else ""
+    def _add(self, written: dict[str, Any], key: Key, table: Table | None, root: Path) -> None:
+        rule, faults = read(written, root)
+        if (told := self._namesake(written.get("name"), table)) is not None:
+            faults.append((("name",), told))
+        if rule is not None:
+            unread = any(below[:1] == ("when",) for below, _ in faults)
+            possible = possible_groups(written.get("when")) if unread else None
+            faults += self._ready(rule, key, table, possible, sound=not faults)
+        for below, text in dict.fromkeys(faults):
+            place = as_written(below, written)
+            if table is not None:
+                self.problems.append(Problem(key, str(table.fault(place, text))))
+            else:
+                self.problems.append(Problem((*key, *place), f"{text}{_whose(written)}"))
+
+    def _namesake(self, name: object, table: Table | None) -> str | None:
+        """What to say of a name that an earlier rule has, and take note of it."""
+        if not isinstance(name, str) or not name:
+            return None
+        if (before := self._named.get(name)) is not None:
+            return f"there is a rule called {name!r} already{before}; give it a name of its own"
+        self._named[name] = f" in {_place(table)}" if table is not None else ""
+        return None
+
+    def _ready(
+        self,
+        rule: Rule,
+        key: Key,
+        table: Table | None,
+        possible: Collection[str] | None,
+        *,
+        sound: bool,
+    ) -> list[tuple[Key, str]]:
+        """What is wrong with the answers of a rule; it is kept where nothing is.
+
+        ``possible`` is what its conditions may capture where they cannot be read.
+        """
         if rule.then.image is not None:
             self.files.append(rule.then.image)
         condition = compile_when(rule.when, self._clock)
-        groups = group_names(condition)
+        groups = group_names(condition) if possible is None else possible
+        wrong: list[tuple[Key, str]] = []
         answers: dict[str, Answer] = {}
         for endpoint in rule.endpoint:
             try:
                 answers[endpoint] = Answer(endpoint, rule.then, _reason(rule), groups)
             except AnswerError as error:
-                self._complain(key, place, ("then", *error.key), str(error))
-        if len(answers) == len(rule.endpoint) and rule.enabled:
+                wrong += [(("then", *below), text) for below, text in error.faults]
+        if sound and not wrong and rule.enabled:
+            place = _place(table) if table is not None else ""
             ready = ReadyRule(rule.name, place, key, condition, answers)
             self.rules.append(ready)
             self.advice += [Advice(key, text) for text in _warnings(ready)]
+        return wrong
 
-    def _complain(self, key: Key, place: str, below: Key, text: str) -> None:
-        if place:
-            where = ".".join(str(part) for part in below)
-            self.problems.append(Problem(key, f"{place}: {where}: {text}"))
-        else:
-            self.problems.append(Problem((*key, *below), text))
+
+def _place(table: Table) -> str:
+    return f"{table.file} line {table.line}"
+
+
+def _whose(written: Mapping[str, Any]) -> str:
+    """Which rule of the configuration is meant: its number there counts from zero."""
+    name = written.get("name")
+    return f" (rule {name!r})" if isinstance(name, str) and name else ""
 
 
 def _reason(rule: Rule) -> str:

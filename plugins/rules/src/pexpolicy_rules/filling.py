@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 from pexpolicy import Request
@@ -36,8 +36,29 @@ def filled(value: Any, request: Request, captured: Captured) -> Any:
     return value.fill(request, captured) if isinstance(value, Text) else value
 
 
+def unfillable(
+    value: Any, groups: Collection[str], key: tuple[str | int, ...] = ()
+) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    """Each placeholder that nothing is known for: its key, and what to write."""
+    if isinstance(value, dict):
+        for name, part in value.items():
+            yield from unfillable(part, groups, (*key, name))
+    elif isinstance(value, list):
+        for number, part in enumerate(value):
+            yield from unfillable(part, groups, (*key, number))
+    elif isinstance(value, str):
+        pieces = list(_PIECE.finditer(value))
+        # Behind a brace without its partner, none of the others is what it seems.
+        single = [piece for piece in pieces if len(piece[0]) == 1]
+        for piece in single[:1] or pieces:
+            try:
+                _piece(piece, groups)
+            except PlaceholderError as error:
+                yield key, str(error)
+
+
 def prepared(value: Any, groups: Collection[str]) -> Any:
-    """A value with its texts taken apart; raises ``PlaceholderError``.
+    """A value with its texts taken apart; ``unfillable`` says what cannot be.
 
     ``groups`` are the numbers and names of what the conditions capture.
     """

@@ -80,8 +80,8 @@ class Rule(PluginSettings):
 class Settings(PluginSettings):
     """``[plugins.rules.settings]``."""
 
-    rules: list[Rule] = Field(default_factory=list)
-    """Rules in the order in which they are tried."""
+    rules: list[dict[str, Any]] = Field(default_factory=list)
+    """Rules in the order in which they are tried; each is read by itself, as a ``Rule``."""
 
     files: list[str] = Field(default_factory=list)
     """Files with further rules, behind those; ``*`` in a name stands for any characters."""
