@@ -2,6 +2,7 @@
 
 import json
 import re
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,18 @@ def test_the_address_and_the_token_come_from_the_configuration(
         assert "401" in refused.stderr
         monkeypatch.setenv(TOKEN, "a token")
         assert invoked("--config", config).exit_code == 0
+
+
+def test_no_proxy_of_the_environment_is_told_the_token(
+    running_server: live.Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as proxy:
+        proxy.settimeout(0.0)
+        monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{proxy.getsockname()[1]}")
+        monkeypatch.delenv("no_proxy", raising=False)
+        assert invoked("--url", running_server.admin).exit_code == 0
+        with pytest.raises(BlockingIOError):
+            proxy.accept()
 
 
 def test_the_wrong_port_is_told(running_server: live.Running) -> None:
