@@ -1,0 +1,93 @@
+"""The hooks that a plugin implements; the only user of pluggy's PluginManager."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import pluggy
+
+from pexpolicy import hooks
+from pexpolicy.contract.refusal import did_you_mean
+from pexpolicy.discovery import MARK, Available
+from pexpolicy.problems import Problem
+from pexpolicy.unbuildable import Unbuildable
+
+SPEC_MARK = "pexpolicy_spec"
+"""The attribute that pluggy's marker leaves on a specification."""
+
+
+def implemented_by(
+    available: Available, instance: object
+) -> tuple[dict[str, Callable[..., Any]], tuple[str, ...]]:
+    """The hooks of one plugin, by name, and what to say of those that will go.
+
+    Misspelt, wrapping and doubled ones are refused by name. Raises ``Unbuildable``.
+    """
+    pm = pluggy.PluginManager("pexpolicy")
+    pm.add_hookspecs(hooks)
+    _refuse_misspelt(available, instance)
+    try:
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            pm.register(instance, name=available.name)
+            pm.check_pending()
+    except (pluggy.PluginValidationError, ValueError, TypeError) as error:
+        raise Unbuildable([Problem((), f"{available}: {_said(error)}")]) from None
+    implemented: dict[str, Callable[..., Any]] = {}
+    for caller in pm.get_hookcallers(instance) or ():
+        mine = caller.get_hookimpls()
+        if any(impl.hookwrapper or impl.wrapper for impl in mine):
+            text = f"{available}: {caller.name} is a wrapper; a decision has nothing to wrap"
+            raise Unbuildable([Problem((), text)])
+        if len(mine) > 1:
+            text = f"{available}: {caller.name} is implemented twice"
+            raise Unbuildable([Problem((), text)])
+        impl = mine[0]
+        takes_request = bool(impl.argnames)
+        implemented[caller.name] = (
+            impl.function if takes_request else _without_request(impl.function)
+        )
+    return implemented, tuple(f"{available}: {_said(item.message)}" for item in told)
+
+
+def _refuse_misspelt(available: Available, instance: object) -> None:
+    """Say of a hook or an argument that there is none of what there is, before pluggy does."""
+    for name in dir(type(instance)):
+        function = getattr(type(instance), name, None)
+        if not hasattr(function, MARK) or not callable(function):
+            continue
+        method = inspect.isfunction(inspect.getattr_static(type(instance), name))
+        name = getattr(function, MARK).get("specname") or name  # noqa: PLW2901 - the name that counts
+        spec: Any = getattr(hooks, name, None)
+        if not hasattr(spec, SPEC_MARK):
+            known = [n for n in vars(hooks) if hasattr(getattr(hooks, n), SPEC_MARK)]
+            text = f"{available}: there is no hook {name!r}{did_you_mean(name, known)}"
+            raise Unbuildable.because(text)
+        given = list(inspect.signature(spec).parameters)
+        taken = list(inspect.signature(function).parameters)
+        if method and taken[:1] != ["self"]:
+            said = f"must take self first: write {name}({', '.join(['self', *given])})"
+            raise Unbuildable.because(f"{available}: {name} {said}")
+        taken = taken[1:] if method else taken
+        if wrong := [p for p in taken if p not in given]:
+            what = f"takes {given[0]!r}" if given else "takes nothing"
+            text = f"{available}: {name} {what}, and nothing called {wrong[0]!r}"
+            raise Unbuildable.because(text)
+
+
+def _said(error: Exception | Warning | str) -> str:
+    return " ".join(str(error).split())
+
+
+def _without_request(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A hook that does not take the request, in the shape of one that does."""
+    if inspect.iscoroutinefunction(function):
+
+        async def asked(*_: Any) -> Any:
+            return await function()
+
+        return asked
+    return lambda *_: function()
