@@ -18,7 +18,9 @@ from pexpolicy.chain import Log
 from pexpolicy.faults import blame
 
 PATIENCE = 0.005
-"""Seconds that a reply waits for others, unless something holds up the event loop meanwhile."""
+"""Seconds after which a reply waits no longer for those that are put in behind it."""
+LARGE = 65536
+"""Bytes that may not be taken at once."""
 
 
 class Outbox:
@@ -61,7 +63,7 @@ class Outbox:
         for transport, content in waiting:
             if not transport.is_closing():
                 try:
-                    transport.write(content)
+                    _write(transport, content)
                 except Exception as error:  # noqa: BLE001 - one that breaks must not cost the others
                     transport.abort()
                     self._report(error)
@@ -69,3 +71,15 @@ class Outbox:
     def _report(self, error: Exception) -> None:
         fault = blame(error)
         self._log.warning("a reply could not be sent", error=fault.summary, traceback=fault.lines)
+
+
+def _write(transport: asyncio.Transport, content: bytes) -> None:
+    """Write, so that whoever does not read a large reply is noticed.
+
+    asyncio's TLS hands all that it has to the socket, whatever waits there already, and looks
+    behind that whether anything is left. The last byte is what is left.
+    """
+    if len(content) > LARGE:
+        transport.write(content[:-1])
+        content = content[-1:]
+    transport.write(content)

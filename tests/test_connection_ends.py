@@ -3,9 +3,12 @@
 import asyncio
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -15,6 +18,7 @@ from pexpolicy.access.connections import Connection
 from pexpolicy.access.refusals import Refusals
 from pexpolicy.building import build_policy
 from pexpolicy.outbox import Outbox
+from pexpolicy.policy import Policy
 from pexpolicy.protocol import PolicyProtocol
 from pexpolicy.tables import LimitsTable
 from tests import certificates, toys, wire
@@ -63,32 +67,82 @@ async def test_a_connection_that_asks_no_more_ends_without_waiting(
 ENTRIES = [DirectoryEntry(alias=f"a{number}", description="A" * 200) for number in range(16_000)]
 
 
-async def read_slowly(port: int, began: asyncio.Event) -> bytes:
+def read_slowly(
+    port: int, began: threading.Event, context: ssl.SSLContext | None, pause: float, keep: str
+) -> bytes:
     """A reply that does not fit into any buffer, by one who takes his time."""
-    loop = asyncio.get_running_loop()
-    with socket.socket() as client:
-        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
-        client.setblocking(False)
-        await loop.sock_connect(client, ("127.0.0.1", port))
-        await loop.sock_sendall(client, wire.request_bytes(wire.DIRECTORY, "GET", KEEP))
-        received = await loop.sock_recv(client, 1000)
+    client = socket.socket()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
+    client.settimeout(10.0)
+    client.connect(("127.0.0.1", port))
+    if context is not None:
+        client = context.wrap_socket(client, server_hostname=certificates.NAME)
+    with client:
+        client.sendall(wire.request_bytes(wire.DIRECTORY, "GET", {"Connection": keep}))
+        received = client.recv(1000)
         began.set()
-        await asyncio.sleep(0.1)
-        while more := await loop.sock_recv(client, 65536):
+        time.sleep(pause)
+        while more := client.recv(65536):
             received += more
     return received
 
 
+async def slowly_read(
+    server: toys.Serving, encrypted: bool, pause: float, keep: str
+) -> asyncio.Task[bytes]:
+    """The same, in a thread; it has begun to read."""
+    began = threading.Event()
+    context = certificates.trusting() if encrypted else None
+    reading = asyncio.to_thread(read_slowly, server.port, began, context, pause, keep)
+    task = asyncio.create_task(reading)
+    await asyncio.to_thread(began.wait, 10.0)
+    return task
+
+
+def whole(content: bytes) -> bool:
+    reply = wire.parsed(content)
+    return len(reply.body) == int(reply.headers["content-length"]) > 3_000_000
+
+
+def large(folder: Path, encrypted: bool, **document: Any) -> Policy:
+    """A policy with a directory that is read for a while."""
+    if encrypted:
+        certificates.write_pair(folder)
+        document["tls"] = certificates.tls(folder)
+    toy = plugin(directory_information=always(Directory(entries=ENTRIES)))
+    return toys.policy({"toy": toy}, **document)
+
+
+@pytest.mark.parametrize("encrypted", [False, True], ids=["plain", "tls"])
 async def test_a_reply_that_is_being_read_is_finished_though_the_server_ends(
-    serving: Serve,
+    serving: Serve, tmp_path: Path, encrypted: bool
 ) -> None:
-    directory = always(Directory(entries=ENTRIES))
-    began = asyncio.Event()
-    async with serving({"toy": plugin(directory_information=directory)}) as server:
-        reading = asyncio.create_task(read_slowly(server.port, began))
-        await began.wait()
-    reply = wire.parsed(await asyncio.wait_for(reading, 10.0))
-    assert len(reply.body) == int(reply.headers["content-length"]) > 3_000_000
+    async with serving(large(tmp_path, encrypted)) as server:
+        reading = await slowly_read(server, encrypted, 0.5, "keep-alive")
+        began = time.monotonic()
+    # The event loop of a server ends with it: what is not sent until then, never is.
+    assert time.monotonic() - began > 0.3
+    assert whole(await asyncio.wait_for(reading, 10.0))
+
+
+@pytest.mark.parametrize("encrypted", [False, True], ids=["plain", "tls"])
+async def test_the_last_reply_of_a_connection_may_be_read_slowly(
+    serving: Serve, tmp_path: Path, encrypted: bool
+) -> None:
+    async with serving(large(tmp_path, encrypted)) as server:
+        reading = await slowly_read(server, encrypted, 1.5, "close")
+        assert whole(await asyncio.wait_for(reading, 10.0))
+
+
+@pytest.mark.parametrize("encrypted", [False, True], ids=["plain", "tls"])
+async def test_who_does_not_read_a_reply_is_cut_off(
+    serving: Serve, tmp_path: Path, encrypted: bool
+) -> None:
+    async with serving(large(tmp_path, encrypted, limits={"request_seconds": 0.5})) as server:
+        reading = await slowly_read(server, encrypted, 1.5, "keep-alive")
+        with suppress(OSError):
+            assert not whole(await asyncio.wait_for(reading, 10.0))
+        assert [line["reason"] for line in server.lines()][1:] == ["reply not read"]
 
 
 def connected_to(transport: Wire) -> PolicyProtocol:

@@ -64,12 +64,13 @@ class Seal:
         """JSON objects as the next lines, and where the chain stands behind them."""
         before = self._position()
         sealed = []
-        for body in bodies:
-            sealed.append(self.line(body))
-            self.advance()
-        after = self._position()
-        self.advance_to(before)
-        return b"".join(sealed), after
+        try:
+            for body in bodies:
+                sealed.append(self.line(body))
+                self.advance()
+            return b"".join(sealed), self._position()
+        finally:
+            self.advance_to(before)
 
     def _position(self) -> Position:
         return self.seq, self.head, self.lost, self._introduces
