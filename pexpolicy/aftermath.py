@@ -76,7 +76,7 @@ class Aftermath:
         task.add_done_callback(self._pending.discard)
 
     async def _run(self, outcome: Outcome, lanes: Lanes, audit: ShadowAudit | None) -> None:
-        # The reply is written in this turn of the loop: the next one is behind it.
+        # The reply leaves at the beginning of the next turn: the one behind that comes after it.
         await asyncio.sleep(0)
         for chain in self._shadows.get(outcome.endpoint, ()):
             shadow = await chain.ask(outcome.request, lanes, outcome.decision_id)

@@ -22,7 +22,6 @@ def files_option(command: Command) -> Command:
     """The options that say what a command reads."""
     file = click.option(
         "--file",
-        "-f",
         "files",
         multiple=True,
         type=click.Path(path_type=Path, dir_okay=False, exists=True),

@@ -16,8 +16,8 @@ BLOCK = 1 << 16
 
 
 class AppendFile:
-    """A regular file, or a device. One ``write`` system call a line: lines of several writers never
-    mix.
+    """A regular file, or a device. Whole lines in each ``write`` system call: those of several
+    writers never mix.
 
     Raises ``OSError`` when it cannot be opened.
     """

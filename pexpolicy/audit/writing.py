@@ -118,10 +118,12 @@ class Audit:
         self, actual: Outcome, shadow: Outcome, config_hash: str, *, differs: bool | None
     ) -> None:
         """Write what a shadow plugin would have decided, and whether that differs from what was."""
+        redaction_error = None
         try:
             result, removed = self.redaction.result(shadow.endpoint, shadow.decision)
-        except Exception:  # noqa: BLE001 - as for a decision
+        except Exception as error:  # noqa: BLE001 - as for a decision
             result, removed = None, ["would_send"]
+            redaction_error = type(error).__name__
         line: dict[str, Any] = {
             "timestamp": datetime.now(UTC),
             "event": "shadow",
@@ -137,6 +139,8 @@ class Audit:
         }
         if removed:
             line["removed"] = removed
+        if redaction_error is not None:
+            line["redaction_error"] = redaction_error
         self._write(line)
 
     def refused(

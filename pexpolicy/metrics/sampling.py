@@ -87,7 +87,9 @@ class Sampler(AbstractContextManager["Sampler"]):
         self._next(self._loop.time())
 
     def look(self) -> None:
-        """Write what there is to know now; a source that fails is named, and asked again."""
+        """Write what there is to know now; ``problem`` has the source that fails, and it is asked
+        again.
+        """
         try:
             self._look()
         except Exception as error:  # noqa: BLE001 - a look must not end all later ones

@@ -124,14 +124,19 @@ async def test_a_line_is_written_even_where_taking_secrets_out_fails(tmp_path: P
         def request(self, *_: Any) -> Any:
             raise KeyError("a secret of somebody")
 
+        def result(self, *_: Any) -> Any:
+            raise KeyError("a secret of somebody")
+
     policy = toys.policy({})
     audit = open_audit(tmp_path / "audit.jsonl", Broken())
     async with policy.serving():
         params: MultiDict[str] = MultiDict(local_alias="somebody")
         answer = await policy.answer("service_configuration", params, "", "an id")
         assert audit.decision(params, "", answer, 0.1, None, "") is None
+        audit.shadow(answer.outcome, answer.outcome, "", differs=False)
     audit.close()
-    (line,) = lines(tmp_path / "audit.jsonl")
+    line, shadow = lines(tmp_path / "audit.jsonl")
+    assert (shadow["would_send"], shadow["redaction_error"]) == (None, "KeyError")
     assert line["redaction_error"] == "KeyError"
     assert (line["decision_id"], line["request"], line["sent"]) == ("an id", {}, None)
     assert "somebody" not in (tmp_path / "audit.jsonl").read_text()

@@ -45,7 +45,7 @@ class Comparison:
         await asyncio.gather(*self._pending, return_exceptions=True)
 
     async def _run(self, endpoint: str, request: Request, answered: Target, heard: Heard) -> None:
-        # The reply leaves in this turn of the loop.
+        # The answer goes on its way first.
         await asyncio.sleep(0)
         try:
             other = await self._target.ask(endpoint, request, self._target.timeout)
