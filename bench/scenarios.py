@@ -66,7 +66,7 @@ def eight_fields(lab: Lab) -> list[Finding]:
 
 
 def full_45_fields(lab: Lab) -> list[Finding]:
-    """What a decision of all 45 fields costs more when made anew for each call."""
+    """What a decision of 46 fields costs more when made anew for each call."""
     return [_made(lab, "full-45-fields", "full", 0.6)]
 
 

@@ -1,7 +1,9 @@
 """pexpolicy: a policy server for Pexip Infinity whose decisions come from plugins.
 
-Plugin authors need this module; ``pexpolicy.matching``, ``pexpolicy.subnets`` and
-``pexpolicy.tabular`` are for those who have use for them, and ``pexpolicy.testing`` is for tests.
+Plugin authors need this module; ``pexpolicy.matching``, ``pexpolicy.subnets``,
+``pexpolicy.tabular``, ``pexpolicy.tomlfiles``, ``pexpolicy.replies``, ``pexpolicy.watched.note``
+and ``pexpolicy.hooks.HOOK_API`` are for those who have use for them, and ``pexpolicy.testing`` is
+for tests.
 """
 
 from __future__ import annotations

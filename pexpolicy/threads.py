@@ -11,7 +11,9 @@ from typing import Any
 
 
 class PluginBusyError(Exception):
-    """All threads of the plugin are taken by calls that have not come back."""
+    """All threads of the plugin are taken by calls that have not come back; or all its workers are,
+    where it has processes of its own, and too many calls wait for one.
+    """
 
 
 class Threads:

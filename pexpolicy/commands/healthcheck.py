@@ -25,7 +25,8 @@ USUAL = "http://127.0.0.1:8000"
 )
 @click.pass_context
 def healthcheck(ctx: click.Context, config: Path, url: str | None) -> None:
-    """Exit with 0 when a server is alive and ready, else with 1.
+    """Exit with 0 when a server is alive and ready, else with 1; with 78 where the configuration
+    cannot be read.
 
     Without --url the configured host and port are asked, or the listener for operators where [tls]
     or [access] may keep a check on this machine out.

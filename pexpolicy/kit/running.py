@@ -38,11 +38,6 @@ class Run:
         """The verdicts on cases that did not pass."""
         return [verdict for verdict in self.verdicts if not verdict.passed]
 
-    @property
-    def never_asked(self) -> list[Reached]:
-        """Hooks that no case reached."""
-        return [hook for hook in self.reached if not hook.asked]
-
 
 async def run_cases(policy: Policy, cases: Iterable[Case]) -> Run:
     """Ask every case, one after the other, of a policy that is opened for it."""

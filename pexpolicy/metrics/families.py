@@ -72,7 +72,7 @@ REQUESTS = Family(
 )
 DURATION = Family(
     "pexpolicy_request_duration_seconds",
-    "Time from the head of a request to its reply, audit included.",
+    "Time from the head of a request until its reply is ready to leave.",
     ("endpoint",),
     Kind.HISTOGRAM,
     scale=NANO,
@@ -188,7 +188,7 @@ CERTIFICATE = Family(
 )
 LOOP_LAG = Family(
     "pexpolicy_loop_lag_seconds",
-    "The longest time in the last half minute that the event loop was late, of the worst worker.",
+    "The longest time in the last 30 to 60 s that the event loop was late, of the worst worker.",
     (),
     Kind.GAUGE,
     Together.GREATEST,

@@ -31,11 +31,11 @@ raises ``ConfigError``."""
 
 @dataclass
 class ReloadState:
-    """What metrics tell of reloads."""
+    """What became of reloads. Metrics and status tell all of it but ``refused``."""
 
     last_successful: bool = True
-    succeeded: int = 0
     refused: int = 0
+    """How many there were that were not taken up."""
     last_success: float = 0.0
     """Seconds since the epoch; the start counts."""
     problems: tuple[str, ...] = ()
@@ -122,7 +122,6 @@ class Reloads:
         """Put a prepared regime in force; the one before it is closed behind its last call."""
         self._succession.follow(prepared)
         self.state.last_successful = True
-        self.state.succeeded += 1
         self.suspects = frozenset()
         self.state.problems = ()
         self.state.last_success = time.time()
