@@ -63,10 +63,11 @@ def _requests(calls: Path) -> list[bytes]:
 
 
 async def _reach(due: float) -> None:
-    """Wait until then. A timer of the event loop would be up to a millisecond late, which is as much
-    as a call takes: the end of the wait is spent looking at the clock, and at what has come.
+    """Wait until then; the end of it is spent looking at the clock, and at what has come.
+
+    A timer of the event loop is late by up to a millisecond, which is as much as a call takes.
     """
-    while (ahead := due - time.perf_counter()) > 0:
+    while (ahead := due - time.perf_counter()) > 0:  # noqa: ASYNC110 - see above
         await asyncio.sleep(max(ahead - TIMER, 0))
 
 
