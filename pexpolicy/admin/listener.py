@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager, asynccontextmanager
@@ -23,6 +22,7 @@ from pexpolicy.policy import Policy
 from pexpolicy.protocol import PolicyProtocol
 from pexpolicy.server import Service
 from pexpolicy.tables import LimitsTable
+from pexpolicy.unreached import why
 
 BACKLOG = 64
 LAST_REPLIES = 1.0
@@ -44,8 +44,7 @@ def bind(settings: Settings, log: Log, port: int | None = None) -> socket.socket
     try:
         bound = socket.create_server((host, number), family=family, backlog=BACKLOG)
     except OSError as error:
-        why = os.strerror(error.errno) if error.errno else str(error)
-        text = f"cannot listen on {admin.host}:{number} for operators: {why}"
+        text = f"cannot listen on {admin.host}:{number} for operators: {why(error)}"
         log.warning(text, consequence="no status and no metrics; calls are answered")
         return None
     bound.settimeout(0)
