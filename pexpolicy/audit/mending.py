@@ -19,11 +19,15 @@ import msgspec
 BEGINNING = b'{"timestamp":"'
 """How each line begins."""
 SEALED = re.compile(rb',"hash":"[0-9a-f]{64}"\}\Z')
+SEAL = b',"hash":"'
+SEAL_SIZE = len(SEAL) + 64 + len('"}')
 """How each line ends. One that ends so and cannot be read was damaged otherwise, and is left as it
 is for whoever looks into it.
 """
-WINDOW = 1 << 20
-"""Bytes at the end of a file that are looked at."""
+WINDOW = 1 << 24
+"""Bytes at the end of a file that are looked at: what other writers write in two seconds under the
+highest load. To look takes 40 ms.
+"""
 BLOCK = 512
 """Where a write may have been ended: the least block of any file system. A page is a multiple of
 it. What ends elsewhere is somebody else's text.
@@ -87,6 +91,9 @@ def _halves(content: bytes, *, inside: bool) -> Iterator[tuple[int, int]]:
 
 def _end_of_half(line: bytes) -> Iterator[int]:
     """Where the half ends that a line begins with, if it does."""
+    behind = line.startswith(SEAL, max(len(line) - SEAL_SIZE, 0)) and line.endswith(b'"}')
+    if behind and line.startswith(BEGINNING) and line.find(BEGINNING, 1) < 0:
+        return  # nearly all are such, and there are many of them
     other = line.rfind(BEGINNING)
     if SEALED.search(line):
         if other > 0 and _begins(line[:other]) and _is_whole(line[other:]) and not _is_whole(line):

@@ -102,8 +102,9 @@ def _target(
     if path.is_fifo():
         return _pipe(path), None
     file = AppendFile(path, seal.mark)
-    # A server that was killed may have left half a line there, if others went on writing.
-    for before in rotated(path)[-1:]:
+    # A server that was killed may have left half a line there, if others went on writing. They
+    # rotate once a second at most.
+    for before in rotated(path)[-2:]:
         mend_file(before)
     rotation = Rotation(
         None if table.rotate_mb is None else table.rotate_mb * MEGABYTE,
