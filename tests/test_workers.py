@@ -116,6 +116,36 @@ def test_a_worker_that_cannot_be_replaced_yet_is_replaced_later(tmp_path: Path) 
         assert len(server.lines()) == lines + 20
 
 
+DEADLY = """
+import os
+from pexpolicy import hookimpl
+
+class Deadly:
+    @hookimpl
+    async def media_location(self, request):
+        if request.params.get("tag") == "die":
+            os._exit(int(request.params["code"]))
+"""
+
+
+@pytest.mark.parametrize("code", [0, 3, 4, 5])
+def test_a_worker_is_replaced_with_whatever_code_a_plugin_ends_it(
+    tmp_path: Path, code: int
+) -> None:
+    (tmp_path / "plugins").mkdir()
+    (tmp_path / "plugins" / "deadly.py").write_text(DEADLY)
+    config = tmp_path / "config.toml"
+    config.write_text('plugin_dirs = ["plugins"]\n[plugins.deadly]\n')
+    with live.running(live.with_audit(config, tmp_path), "--workers", "2") as server:
+        for _ in range(2):
+            before = children(server.pid)
+            with pytest.raises((ConnectionError, IndexError)):
+                server.ask(f"{wire.LOCATION}?tag=die&code={code}")
+            assert comes_true(lambda: len(children(server.pid) - before) == 1)  # noqa: B023
+            assert comes_true(lambda: len(children(server.pid)) == 2)
+        assert server.ask(wire.LOCATION).action == "continue"
+
+
 UNOPENED = """
 from contextlib import asynccontextmanager
 from pexpolicy import hookimpl

@@ -173,13 +173,15 @@ class PolicyArbiter(Arbiter):
     def _reaped(self) -> bool:
         """Note which workers have ended; whether those were all.
 
-        gunicorn breaks off at a worker that could not serve. That is why the server ends, or it
-        ends already: two workers fail for one reason, and the second must not stop the stopping.
+        gunicorn breaks off at one whose exit code says that no worker can serve. That ends the
+        server at the start only. Once they serve, such a code is that of a plugin, and the worker
+        is replaced like any other. When the server ends already, two workers fail for one reason,
+        and the second must not stop the stopping.
         """
         try:
             super().reap_workers()
         except HaltServer:
-            if not self._ending:
+            if not self._ending and not self._announced:
                 raise
             return False
         return True
