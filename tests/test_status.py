@@ -187,11 +187,32 @@ def test_what_is_wrong_is_said(told: Any, capsys: pytest.CaptureFixture[str]) ->
         *("not ready: draining", "3 processes", "the last reload was refused plugins.rooms"),
         *("failed, 4 lost, 2.0 GiB free, no space left", "another name", "valid until 2027"),
         *("its circuit breaker is open", "shadow", '["a", 1]', "its status failed"),
-        "10.0.0.1 was never answered (unauthorised): compare its profile in Infinity",
+        "10.0.0.1 was never answered (unauthorised): compare user and password of its profile in",
         "10.0.0.2 has not called for 2 h 30 min: is its URL still this server?",
     ):
         assert said in shown
     assert "\x1b" not in shown
+
+
+@pytest.mark.parametrize(
+    ("because", "hint"),
+    [
+        ("network not allowed", "is it missing in [access] networks?"),
+        ("no tls", "does its profile begin with https://, and does it trust the certificate?"),
+        ("unauthorised", "compare user and password of its profile in Infinity"),
+        ("too many attempts", "compare user and password of its profile in Infinity"),
+        ("unknown path", "compare the URL of its profile in Infinity"),
+        ("malformed", "compare its profile in Infinity"),
+    ],
+)
+def test_a_node_that_is_only_refused_comes_with_the_place_to_look_at(
+    told: Any, capsys: pytest.CaptureFixture[str], because: str, hint: str
+) -> None:
+    node = {"node": "10.0.0.1", "age": None, "calls": 0, "last_refused": 1.7e9}
+    told["nodes"] = [node | {"refused_because": because}]
+    show_status(told, 3600.0)
+    shown = " ".join(capsys.readouterr().out.split())
+    assert f"10.0.0.1 was never answered ({because}): {hint}" in shown
 
 
 @pytest.mark.parametrize(
