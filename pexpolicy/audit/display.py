@@ -109,6 +109,8 @@ def show_chains(console: Console, chains: Iterable[Chain], *, signed: bool) -> N
         end = f"{chain.last}:{chain.head.decode()}"
         lines = f"{chain.lines:,} line{'s' * (chain.lines != 1)}"
         said = [f"chain {chain.boot_id}: {lines} from {chain.first} to {end}"]
+        if chain.first > 1:
+            said.append(f"begins at {chain.first}: the lines up to {chain.first - 1} are elsewhere")
         if chain.lost:
             said.append(f"{chain.lost} lost, as it says")
         if signed:
