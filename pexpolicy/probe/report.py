@@ -93,6 +93,7 @@ def _step(played: Played) -> dict[str, Any]:
         "flow": played.flow,
         "step": played.step,
         "endpoint": played.endpoint,
+        "method": played.method,
         "target": played.target,
         "status": played.status,
         "ms": round(played.seconds * 1000, 1),
@@ -136,7 +137,7 @@ def _case(suite: ET.Element, played: Played) -> None:
             case, "failure", type=violations[0].topic.value, message=printable(violations[0].text)
         )
         lines = [f"{f.topic.value}: {printable(f.text)} [{f.mark}]" for f in violations]
-        failure.text = "\n".join([*lines, f"GET {played.target}"])
+        failure.text = "\n".join([*lines, f"{played.method} {played.target}"])
     warnings = [f for f in played.findings if f.level is Level.WARNING]
     if warnings:
         lines = [f"warning: {f.topic.value}: {printable(f.text)} [{f.mark}]" for f in warnings]

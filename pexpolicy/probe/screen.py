@@ -106,7 +106,7 @@ def _where(played: Played) -> Text:
         shown = (
             played.target if len(played.target) <= MAX_TARGET else played.target[:MAX_TARGET] + "…"
         )
-        text.append(f"\n  GET {shown}")
+        text.append(f"\n  {played.method} {shown}")
     return text
 
 
