@@ -128,7 +128,7 @@ def brought(folder: Path) -> Result:
     [
         ("true,ftp://h/x,,", "service_target_url: write a whole URL"),
         ("true,not a url,,", "service_target_url: write a whole URL"),
-        ('true,,true,"{""action"": ""rejct""}"', "override_service_response has the action 'rejct'"),
+        ('true,,true,"{""action"": ""rejct""}"', "override_service_response has the action"),
         ('true,,true,"{""action"": ""redirect""}"', "override_service_response has the action"),
         ("true,https://hunter2@h,,", "service_target_url: credentials are never in this"),
     ],
