@@ -109,6 +109,15 @@ def test_show_has_all_of_a_call_by_the_beginning_of_its_id(run: Run) -> None:
     assert run("show", "ffff").exit_code == 1
 
 
+def test_several_calls_are_shown_with_a_line_between_them(run: Run) -> None:
+    calls = found(run("grep", "--json", "--event", "decision"))
+    prefix = calls[0]["decision_id"][:4]
+    assert len(calls) == 3
+    shown = run("show", prefix).stdout
+    assert shown.count("\n\n") == 2
+    assert not shown.startswith("\n")
+
+
 def test_what_is_shown_is_not_folded_and_written_as_in_the_file(tmp_path: Path) -> None:
     event = {
         "timestamp": "2026-11-26T01:02:03Z",
