@@ -15,7 +15,7 @@ from rich.text import Text
 
 from pexpolicy.audit.stats import Stats
 from pexpolicy.audit.verify import Chain
-from pexpolicy.terminal import parts, printable
+from pexpolicy.terminal import BETWEEN, parts, printable
 
 STEP = ("plugin", "outcome", "ms", "detail")
 UNBOUNDED = 10_000
@@ -35,7 +35,7 @@ def short(event: Mapping[str, Any]) -> Text:
     """One line: what a terminal shows while it is written, with the date and the decision id."""
     told = [("dim", local_time(event)), *parts(event)]
     if event.get("decision_id"):
-        told.append(("dim", printable(event["decision_id"])))
+        told += [BETWEEN, ("dim", printable(event["decision_id"]))]
     return Text(" ").join(Text(text, style) for style, text in told)
 
 
