@@ -148,6 +148,27 @@ def test_no_server_and_no_configuration_are_told_apart(tmp_path: Path) -> None:
     assert invoked("--config", tmp_path / "none.toml").exit_code == 78
 
 
+def test_a_broken_configuration_says_how_to_ask_without_it(
+    running_server: live.Running, tmp_path: Path
+) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text("[server\n")
+    refused = invoked("--config", config)
+    assert refused.exit_code == 78
+    assert refused.stderr.endswith(
+        "\na server can be asked without it: pexpolicy status --url http://127.0.0.1:9107\n"
+    )
+    asked = invoked("--config", config, "--url", running_server.admin)
+    assert asked.exit_code == 0, asked.output
+    assert asked.stderr == f"note: {config} cannot be read, so that no token is sent\n"
+    others = {"healthcheck": "--url http://127.0.0.1:8000", "audit tail": "--file"}
+    for command, instead in others.items():
+        said = CliRunner().invoke(main, [*command.split(), "--config", str(config)])
+        assert said.exit_code == 78
+        assert " without it: " in said.stderr.splitlines()[-1]
+        assert instead in said.stderr
+
+
 def test_what_is_wrong_is_said(told: Any, capsys: pytest.CaptureFixture[str]) -> None:
     told |= {"ready": False, "unready": ["draining"], "workers": 3}
     told["config"] |= {"last_reload_successful": False, "problems": ["plugins.rooms: \x1b[31m"]}
