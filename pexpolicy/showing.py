@@ -10,10 +10,21 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from pexpolicy.access.refusals import BUSY, NO_TLS, NOT_ALLOWED, UNAUTHORISED
 from pexpolicy.terminal import printable
 
 MINUTE, HOUR, DAY = 60, 3600, 86400
 Told = dict[str, Any]
+
+_PROFILE = "compare its profile in Infinity"
+_HINTS = {
+    NOT_ALLOWED: "is it missing in [access] networks?",
+    NO_TLS: "does its profile begin with https://, and does it trust the certificate?",
+    UNAUTHORISED: "compare user and password of its profile in Infinity",
+    BUSY: "compare user and password of its profile in Infinity",
+    "unknown path": "compare the URL of its profile in Infinity",
+}
+"""Where to look, by why a node was refused."""
 
 
 def show_status(told: Told, silent: float) -> None:
@@ -133,7 +144,8 @@ def _silent(nodes: list[Told], silent: float) -> list[str]:
         name, age = printable(node["node"]), node["age"]
         if age is None:
             because = node["refused_because"]
-            lines.append(f"{name} was never answered ({because}): compare its profile in Infinity")
+            hint = _HINTS.get(because, _PROFILE)
+            lines.append(f"{name} was never answered ({because}): {hint}")
         elif age > silent:
             lines.append(f"{name} has not called for {lasting(age)}: is its URL still this server?")
     return lines

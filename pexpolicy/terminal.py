@@ -15,8 +15,13 @@ FAULTS = ("failed", "timed_out", "invalid", "busy", "skipped")
 WIDTH = 22
 """Of the first column, which holds the longest name of a request."""
 
+REPEATS = ", and its on_error is reject"
+"""How the reason ends that the server gives by itself, where a step says the same and more."""
+
 Part = tuple[str, str]
 """A style of ``CODES``, or none, and a text that commands no terminal."""
+BETWEEN: Part = ("dim", "|")
+"""Between texts that would run into each other."""
 
 
 def readable(_: Any, __: str, line: Any) -> bytes:
@@ -36,10 +41,12 @@ def parts(event: Mapping[str, Any]) -> list[Part]:
     """
     kinds = {"decision": _decision, "shadow": _shadow, "checkpoint": _checkpoint}
     kind = kinds.get(str(event.get("event")), _refused)
-    found = [*kind(event), *_faults(event)]
+    found, remarks = [*kind(event)], [*_faults(event)]
     warnings = event.get("warnings")
     if isinstance(warnings, list | tuple):
-        found += [("yellow", warning) for warning in warnings]
+        remarks += [("yellow", warning) for warning in warnings]
+    for number, remark in enumerate(remarks):
+        found += [remark] if number == 0 and kind is _shadow else [BETWEEN, remark]
     return [(style, printable(text)) for style, text in found if text is not None and text != ""]
 
 
@@ -53,13 +60,15 @@ def _decision(event: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         yield "yellow", status
     yield "", f"by {event.get('decided_by')}"
     yield "dim", f"{ms:.1f} ms" if isinstance(ms, int | float) else ""
-    yield "", event.get("reason")
+    reason, decided_by = str(event.get("reason") or ""), event.get("decided_by")
+    faulty = any(plugin == decided_by and outcome in FAULTS for plugin, outcome, _ in _steps(event))
+    yield "", "" if faulty and reason.endswith(REPEATS) else reason
 
 
 def _refused(event: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """What did not get as far as the policy; and each line of another kind."""
     yield "yellow", f"{event.get('event')!s:<{WIDTH}}"
-    yield "red", None if event.get("status") is None else str(event["status"])
+    yield "red", None if event.get("status") is None else str(event["status"] or "-")
     yield "", event.get("reason")
     yield "bold", event.get("path") or event.get("endpoint")
     if event.get("peer"):
@@ -67,7 +76,7 @@ def _refused(event: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     if event.get("detail"):
         yield "red", event["detail"]
     if event.get("times"):
-        yield "dim", f"({event['times']} times)"
+        yield "dim", "(once)" if event["times"] == 1 else f"({event['times']} times)"
 
 
 def _shadow(event: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

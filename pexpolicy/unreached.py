@@ -6,9 +6,15 @@ import os
 import socket
 import ssl
 
+SHUT = (
+    "it closed the connection: there is no TLS, it wants a client certificate, "
+    "or this address is not in its [access] networks"
+)
+"""What it means when a peer closes before TLS is spoken."""
 _MEANINGS: tuple[tuple[type[BaseException], str], ...] = (
     (socket.gaierror, "the name is not known"),
     (ssl.SSLCertVerificationError, "its certificate is not trusted"),
+    (ssl.SSLEOFError, SHUT),
     (ssl.SSLError, "it does not speak TLS, or not with this client"),
     (TimeoutError, "no answer in time"),
     (ConnectionRefusedError, "nobody listens there"),

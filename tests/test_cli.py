@@ -3,6 +3,7 @@
 import json
 import os
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -333,6 +334,28 @@ def test_health_is_asked_by_tls_where_operators_have_no_listener(tmp_path: Path)
         plain = invoked("healthcheck", "--url", f"http://127.0.0.1:{server.port}")
     assert "its certificate is not trusted: " in stranger.stderr
     assert "with [tls] its address begins with https://" in plain.stderr
+
+
+@pytest.mark.parametrize("is_reset", [False, True])
+def test_a_door_that_is_shut_before_tls_is_told(*, is_reset: bool) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def shut() -> None:
+            with listener.accept()[0] as connection:
+                if is_reset:
+                    linger = struct.pack("ii", 1, 0)
+                    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+                else:
+                    connection.recv(10_000)
+
+        thread = threading.Thread(target=shut)
+        thread.start()
+        url = f"https://127.0.0.1:{listener.getsockname()[1]}"
+        result = invoked("healthcheck", "--url", url)
+        thread.join()
+    assert result.exit_code == 1
+    assert "it closed the connection: there is no TLS, it wants a client" in result.stderr
+    assert "[access] networks" in result.stderr
 
 
 def test_what_answers_with_something_else_is_told(tmp_path: Path) -> None:

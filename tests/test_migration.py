@@ -13,9 +13,11 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 import pytest
+from click.testing import CliRunner, Result
 from multidict import MultiDict
 
 from pexpolicy.building import policy_from
+from pexpolicy.cli import main
 from pexpolicy.importing import router
 from pexpolicy.matching import Pattern
 from tests import pages
@@ -111,6 +113,46 @@ def test_what_is_printed_for_the_plugin_upstream_is_toml() -> None:
     settings = printed["plugins"]["upstream"]["settings"]
     assert settings["targets"] == {"server1": {"url": "https://scheduling.example.com"}}
     assert [route["targets"] for route in settings["routes"]] == [["server1"]]
+
+
+HEAD = "name,regex,is_active,service_target_url,always_continue_service,override_service_response"
+
+
+def brought(folder: Path) -> Result:
+    arguments = ["import", "router", str(folder / "r.csv"), "--into", str(folder / "rules.toml")]
+    return CliRunner().invoke(main, arguments)
+
+
+@pytest.mark.parametrize(
+    ("cells", "said"),
+    [
+        ("true,ftp://h/x,,", "service_target_url: write a whole URL"),
+        ("true,not a url,,", "service_target_url: write a whole URL"),
+        ('true,,true,"{""action"": ""rejct""}"', "override_service_response has the action"),
+        ('true,,true,"{""action"": ""redirect""}"', "override_service_response has the action"),
+        ("true,https://hunter2@h,,", "service_target_url: credentials are never in this"),
+    ],
+)
+def test_what_cannot_work_is_refused_with_its_line(tmp_path: Path, cells: str, said: str) -> None:
+    (tmp_path / "r.csv").write_text(f"{HEAD}\na,^a$,{cells}\n")
+    refused = brought(tmp_path)
+    assert refused.exit_code == 65
+    assert f"r.csv line 2: {said}" in refused.stderr
+    assert "hunter2" not in refused.stderr
+    assert not (tmp_path / "rules.toml").exists()
+
+
+def test_what_was_switched_off_may_lead_anywhere(tmp_path: Path) -> None:
+    (tmp_path / "r.csv").write_text(f"{HEAD}\na,^a$,false,ftp://h/x,,\n")
+    assert brought(tmp_path).exit_code == 0
+
+
+def test_a_redirect_stays_a_redirect(tmp_path: Path) -> None:
+    reply = '{"action": "redirect", "result": {"new_alias": "sip:a@b.example"}}'.replace('"', '""')
+    (tmp_path / "r.csv").write_text(f'{HEAD}\na,^a$,true,,true,"{reply}"\n')
+    assert brought(tmp_path).exit_code == 0
+    (rule,) = tomllib.loads((tmp_path / "rules.toml").read_text())["rules"]
+    assert rule["then"] == {"action": "redirect", "new_alias": "sip:a@b.example"}
 
 
 @pytest.mark.parametrize(

@@ -148,6 +148,27 @@ def test_no_server_and_no_configuration_are_told_apart(tmp_path: Path) -> None:
     assert invoked("--config", tmp_path / "none.toml").exit_code == 78
 
 
+def test_a_broken_configuration_says_how_to_ask_without_it(
+    running_server: live.Running, tmp_path: Path
+) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text("[server\n")
+    refused = invoked("--config", config)
+    assert refused.exit_code == 78
+    assert refused.stderr.endswith(
+        "\na server can be asked without it: pexpolicy status --url http://127.0.0.1:9107\n"
+    )
+    asked = invoked("--config", config, "--url", running_server.admin)
+    assert asked.exit_code == 0, asked.output
+    assert asked.stderr == f"note: {config} cannot be read, so that no token is sent\n"
+    others = {"healthcheck": "--url http://127.0.0.1:8000", "audit tail": "--file"}
+    for command, instead in others.items():
+        said = CliRunner().invoke(main, [*command.split(), "--config", str(config)])
+        assert said.exit_code == 78
+        assert " without it: " in said.stderr.splitlines()[-1]
+        assert instead in said.stderr
+
+
 def test_what_is_wrong_is_said(told: Any, capsys: pytest.CaptureFixture[str]) -> None:
     told |= {"ready": False, "unready": ["draining"], "workers": 3}
     told["config"] |= {"last_reload_successful": False, "problems": ["plugins.rooms: \x1b[31m"]}
@@ -187,11 +208,32 @@ def test_what_is_wrong_is_said(told: Any, capsys: pytest.CaptureFixture[str]) ->
         *("not ready: draining", "3 processes", "the last reload was refused plugins.rooms"),
         *("failed, 4 lost, 2.0 GiB free, no space left", "another name", "valid until 2027"),
         *("its circuit breaker is open", "shadow", '["a", 1]', "its status failed"),
-        "10.0.0.1 was never answered (unauthorised): compare its profile in Infinity",
+        "10.0.0.1 was never answered (unauthorised): compare user and password of its profile in",
         "10.0.0.2 has not called for 2 h 30 min: is its URL still this server?",
     ):
         assert said in shown
     assert "\x1b" not in shown
+
+
+@pytest.mark.parametrize(
+    ("because", "hint"),
+    [
+        ("network not allowed", "is it missing in [access] networks?"),
+        ("no tls", "does its profile begin with https://, and does it trust the certificate?"),
+        ("unauthorised", "compare user and password of its profile in Infinity"),
+        ("too many attempts", "compare user and password of its profile in Infinity"),
+        ("unknown path", "compare the URL of its profile in Infinity"),
+        ("malformed", "compare its profile in Infinity"),
+    ],
+)
+def test_a_node_that_is_only_refused_comes_with_the_place_to_look_at(
+    told: Any, capsys: pytest.CaptureFixture[str], because: str, hint: str
+) -> None:
+    node = {"node": "10.0.0.1", "age": None, "calls": 0, "last_refused": 1.7e9}
+    told["nodes"] = [node | {"refused_because": because}]
+    show_status(told, 3600.0)
+    shown = " ".join(capsys.readouterr().out.split())
+    assert f"10.0.0.1 was never answered ({because}): {hint}" in shown
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pexpolicy.chain import _SAID
 from pexpolicy.outcome import Step
 from pexpolicy.terminal import parts, printable, readable
 
@@ -40,6 +41,32 @@ def test_a_call_is_one_line_with_what_matters() -> None:
     assert "it is known" in text
 
 
+def told(event: dict[str, Any]) -> str:
+    return " ".join(text for _, text in parts(event))
+
+
+def test_what_went_wrong_is_told_apart_from_the_reason() -> None:
+    steps = [Step("bad", "failed", 0.1, "it ended"), Step("late", "timed_out", 1.0)]
+    text = told(LINE | {"steps": steps, "warnings": ["a doubt"]})
+    assert text.endswith("it is known | bad failed: it ended | late timed_out | a doubt")
+
+
+@pytest.mark.parametrize("reason", _SAID.values())
+def test_a_reason_that_only_repeats_a_step_is_left_out(reason: str) -> None:
+    steps = [Step("bad", "failed", 0.1, "it ended")]
+    line = LINE | {"decided_by": "bad", "action": "reject", "reason": f"bad {reason}"}
+    assert told(line | {"steps": steps}).endswith("reject by bad 0.2 ms | bad failed: it ended")
+    assert told(line).endswith(reason)
+
+
+@pytest.mark.parametrize(
+    ("facts", "said"), [({}, ""), ({"times": 1}, " (once)"), ({"times": 2}, " (2 times)")]
+)
+def test_what_was_closed_without_a_reply_has_no_status(facts: dict[str, Any], said: str) -> None:
+    line = {"event": "refused", "status": 0, "reason": "no tls", "peer": "192.0.2.7"}
+    assert told(line | facts).split(maxsplit=1)[1] == f"- no tls from 192.0.2.7{said}"
+
+
 def test_a_refused_call_is_one_line() -> None:
     line = {"event": "refused", "status": 404, "reason": "unknown path", "peer": "192.0.2.7"}
     text = readable(None, "", line | {"path": "/wrong"}).decode()
@@ -66,9 +93,9 @@ def test_a_refused_call_is_one_line() -> None:
 def test_what_a_shadow_would_have_decided_is_said(line: dict[str, Any], said: str) -> None:
     event: dict[str, Any] = {"event": "shadow", "endpoint": "media_location"}
     event |= {"steps": [Step("new", "decided", 0.1)]}
-    told = " ".join(text for _, text in parts({**event, **line}))
-    assert told.startswith("media_location")
-    assert said in told
+    text = told({**event, **line})
+    assert text.startswith("media_location")
+    assert said in text
 
 
 def test_a_line_of_a_file_may_hold_anything() -> None:

@@ -16,6 +16,7 @@ from pexpolicy.redaction import hashed
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 NOT_UNDERSTOOD = 2
+INSTEAD = "a file can be read without it: --file audit.jsonl"
 
 
 def files_option(command: Command) -> Command:
@@ -53,7 +54,7 @@ def settings_of(config: Path) -> Settings:
     except ConfigError as error:
         # Who reads the audit need not know the passwords of the server.
         if error.salvaged is None or error.salvaged.audit.path is None:
-            fail(error)
+            fail(error, INSTEAD)
         return error.salvaged
 
 

@@ -86,6 +86,8 @@ def show(config: Path, files: tuple[Path, ...], decision_id: str, *, as_json: bo
             if as_json:
                 _print_json(record)
             else:
+                if found > 1:
+                    console.print()
                 display.show_whole(console, record.event)
     if not found:
         click.secho(f"no line has a decision id that begins with {decision_id}", err=True)

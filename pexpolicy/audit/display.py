@@ -15,7 +15,7 @@ from rich.text import Text
 
 from pexpolicy.audit.stats import Stats
 from pexpolicy.audit.verify import Chain
-from pexpolicy.terminal import parts, printable
+from pexpolicy.terminal import BETWEEN, parts, printable
 
 STEP = ("plugin", "outcome", "ms", "detail")
 UNBOUNDED = 10_000
@@ -35,7 +35,7 @@ def short(event: Mapping[str, Any]) -> Text:
     """One line: what a terminal shows while it is written, with the date and the decision id."""
     told = [("dim", local_time(event)), *parts(event)]
     if event.get("decision_id"):
-        told.append(("dim", printable(event["decision_id"])))
+        told += [BETWEEN, ("dim", printable(event["decision_id"]))]
     return Text(" ").join(Text(text, style) for style, text in told)
 
 
@@ -109,6 +109,8 @@ def show_chains(console: Console, chains: Iterable[Chain], *, signed: bool) -> N
         end = f"{chain.last}:{chain.head.decode()}"
         lines = f"{chain.lines:,} line{'s' * (chain.lines != 1)}"
         said = [f"chain {chain.boot_id}: {lines} from {chain.first} to {end}"]
+        if chain.first > 1:
+            said.append(f"begins at {chain.first}: the lines up to {chain.first - 1} are elsewhere")
         if chain.lost:
             said.append(f"{chain.lost} lost, as it says")
         if signed:

@@ -22,7 +22,10 @@ ATTEMPTS = 20
 """How often it is tried in that time."""
 TOO_SLOW = "its disk does not answer in time"
 """Why lines are lost though no write has failed."""
-GONE = "the file of the audit was deleted, and the lines in it are gone; another one is begun"
+GONE = (
+    "the file of the audit was deleted, and another one is begun: "
+    "of the old one it holds no more than the last lines of this server"
+)
 
 
 class Journal:

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import click
 
 from pexpolicy.config import Settings
-from pexpolicy.unreached import why
+from pexpolicy.unreached import SHUT, why
 
 ANYWHERE = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - what is asked instead
 
@@ -69,6 +69,8 @@ def ask(url: str, seconds: float, token: str | None = None, *, own: bool = False
         ) from None
     except urllib.error.URLError as error:
         cause = error.reason
+        if url.startswith("https:") and isinstance(cause, ConnectionResetError):
+            raise NotAnsweredError(SHUT) from None
         raise NotAnsweredError(
             why(cause) if isinstance(cause, BaseException) else str(cause)
         ) from None

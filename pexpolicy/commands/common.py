@@ -63,24 +63,27 @@ def built(path: Path, also: Callable[[Settings], list[Problem]] = lambda _: []) 
         fail(error)
 
 
-def settings_of(path: Path) -> Settings:
+def settings_of(path: Path, instead: str) -> Settings:
     """The configuration, for whoever asks a server that runs: as far as it can be read here, where
-    passwords may be the server's alone; or every error and exit code 78.
+    passwords may be the server's alone; or every error, what can be done ``instead``, and exit
+    code 78.
     """
     try:
         return load(path)
     except ConfigError as error:
         if error.salvaged is None:
-            fail(error)
+            fail(error, instead)
         return error.salvaged
 
 
-def fail(error: ConfigError) -> NoReturn:
+def fail(error: ConfigError, instead: str = "") -> NoReturn:
     """Print every error, and exit with 78; with 75 where that is worth another attempt."""
     count = len(error.problems)
     click.secho(f"{error.path}: {count} error{'s' if count > 1 else ''}", fg="red", err=True)
     for problem in error.problems:
         click.echo(f"  {problem}", err=True)
+    if instead:
+        click.echo(instead, err=True)
     sys.exit(EX_TEMPFAIL if isinstance(error, OpeningError) else EX_CONFIG)
 
 

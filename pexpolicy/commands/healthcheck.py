@@ -14,6 +14,7 @@ from pexpolicy.commands.common import config_option, settings_of
 PATIENCE = 3.0
 """Seconds for the server to answer."""
 USUAL = "http://127.0.0.1:8000"
+INSTEAD = f"a server can be asked without it: pexpolicy healthcheck --url {USUAL}"
 
 
 @click.command()
@@ -41,7 +42,7 @@ def healthcheck(ctx: click.Context, config: Path, url: str | None) -> None:
 
 
 def _configured(config: Path) -> str:
-    settings = settings_of(config)
+    settings = settings_of(config, INSTEAD)
     guarded = settings.tls is not None or bool(settings.access.networks)
     if guarded and settings.admin.enabled:
         return operators_url(settings)

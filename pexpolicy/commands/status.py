@@ -13,6 +13,7 @@ import click
 from pexpolicy import showing
 from pexpolicy.commands.asking import NotAnsweredError, ServerUrl, ask, operators_url
 from pexpolicy.commands.common import config_option, settings_of
+from pexpolicy.config import ConfigError, Settings, load
 from pexpolicy.terminal import printable
 
 PATIENCE = 5.0
@@ -20,6 +21,8 @@ PATIENCE = 5.0
 SILENT = 3600.0
 """Seconds without a call after which a node is named."""
 ELSEWHERE = "the listener for operators is at admin.port, 9107 where nothing else is configured"
+
+INSTEAD = "a server can be asked without it: pexpolicy status --url http://127.0.0.1:9107"
 
 
 @click.command()
@@ -41,8 +44,8 @@ def status(config: Path, url: str | None, silent: float, *, as_json: bool) -> No
     """Show what runs, how it is, and which nodes have fallen silent. Exit with 1 when no server
     answers, or when it is not ready.
     """
-    settings = settings_of(config) if url is None or config.exists() else None
-    address = url or operators_url(settings or settings_of(config))
+    settings = settings_of(config, INSTEAD) if url is None else _beside(config)
+    address = url or operators_url(settings or settings_of(config, INSTEAD))
     token = settings.admin_token if settings is not None else None
     try:
         told = _asked(address, token.get_secret_value() if token is not None else None)
@@ -58,6 +61,19 @@ def status(config: Path, url: str | None, silent: float, *, as_json: bool) -> No
     else:
         showing.show_status(told, silent)
     sys.exit(0 if told["ready"] else 1)
+
+
+def _beside(config: Path) -> Settings | None:
+    """The configuration that has the token for a server that was named; it may be broken."""
+    if not config.exists():
+        return None
+    try:
+        return load(config)
+    except ConfigError as error:
+        if error.salvaged is None:
+            text = f"note: {config} cannot be read, so that no token is sent"
+            click.secho(text, fg="yellow", err=True)
+        return error.salvaged
 
 
 def _is_same(config: Path, theirs: str) -> bool:

@@ -12,11 +12,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, ValidationError
 
+from pexpolicy.contract.refusal import brief
+from pexpolicy.discovery import discover
 from pexpolicy.importing.rule_tables import Rule
 from pexpolicy.importing.toml_text import block
 from pexpolicy.matching import Pattern, PatternError
+from pexpolicy.problems import problems_of
 from pexpolicy.tabular import Fault, Row, TableError, TableRow, read_table
 
 UPSTREAM = "plugins.upstream.settings"
@@ -100,8 +103,24 @@ def _then(values: RouterRow, kind: str) -> tuple[Mapping[str, Any], str] | None:
     if getattr(values, f"always_continue_{kind}"):
         return _answer(getattr(values, f"override_{kind}_response"), kind), ""
     if url := getattr(values, f"{kind}_target_url"):
+        if values.is_active and (complaint := _complaint(url)):
+            raise ValueError(f"{kind}_target_url: {complaint}")
         return {"action": "abstain"}, url
     return None
+
+
+def _complaint(url: str) -> str:
+    """Why the plugin that passes requests on would refuse a URL; empty where it takes it."""
+    found, _ = discover(())
+    available = found.get("upstream")
+    if available is None:
+        return ""
+    settings: Any = available.load().Settings
+    try:
+        settings.model_validate({"targets": {"t": {"url": url}}})
+    except ValidationError as error:
+        return "; ".join(p.text for p in problems_of(error, settings) if p.key[-1:] == ("url",))
+    return ""
 
 
 def _answer(written: str, kind: str) -> Mapping[str, Any]:
@@ -117,6 +136,12 @@ def _answer(written: str, kind: str) -> Mapping[str, Any]:
         told = result.get("reject_reason") if isinstance(result, dict) else None
         shown = {"reject_reason": told} if told and kind == "participant" else {}
         return {"action": "reject", **shown}
+    alias = result.get("new_alias") if isinstance(result, dict) else None
+    if action == "redirect" and isinstance(alias, str):
+        return {"action": "redirect", "new_alias": alias}
+    if action != "continue":
+        hint = "write continue, reject, or redirect with a new_alias in its result"
+        raise ValueError(f"override_{kind}_response has the action {brief(action)}: {hint}")
     if isinstance(result, dict) and result:
         return {"result": _without_nothing(result)}
     return {"action": "continue"}

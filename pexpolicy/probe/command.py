@@ -156,4 +156,5 @@ async def _play(
             async for played in probe.play():
                 report.played.append(played)
                 ticker.tick(played)
+    report.conclude()
     return report

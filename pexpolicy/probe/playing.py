@@ -10,7 +10,7 @@ from pexpolicy.probe.findings import Finding, Level, Topic, violation
 from pexpolicy.probe.flows import FLOWS, breakout_room
 from pexpolicy.probe.judge import judge
 from pexpolicy.probe.steps import Flow, Known, Step
-from pexpolicy.probe.transport import Transport
+from pexpolicy.probe.transport import HEAD, Transport
 from pexpolicy.probe.verdict import Asked, Judged
 from pexpolicy.probe.wire import Reply, Wire
 
@@ -36,6 +36,7 @@ class Played:
     status: int
     seconds: float
     findings: tuple[Finding, ...]
+    method: str = "GET"
 
     @property
     def violated(self) -> bool:
@@ -159,7 +160,8 @@ class Probe:
         path = self._wire.path + target
         for name, check in self._transport.checks.items():
             findings = tuple(await check(path))
-            yield Played(TRANSPORT, name, step.endpoint, target, 0, 0.0, findings)
+            method = HEAD if name == HEAD else "GET"
+            yield Played(TRANSPORT, name, step.endpoint, target, 0, 0.0, findings, method)
 
 
 def _played(flow: Flow, step: Step, target: str, reply: Reply, findings: list[Finding]) -> Played:

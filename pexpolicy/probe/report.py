@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from http import HTTPStatus
 from typing import Any
 from xml.etree import ElementTree as ET
 
-from pexpolicy.probe.findings import Finding, Level
-from pexpolicy.probe.playing import Played
+from pexpolicy.probe.findings import Finding, Level, Topic, warning
+from pexpolicy.probe.judge import UNREADABLE
+from pexpolicy.probe.playing import TRANSPORT, Played
 from pexpolicy.terminal import printable
+
+NOT_FOUND = (
+    "every request got 404: is this the URL of a policy server, and does it hold the base path?"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +30,22 @@ class Report:
     def clean(self) -> bool:
         """True without a violation; warnings do not count."""
         return not any(played.violated for played in self.played)
+
+    @property
+    def only_404(self) -> bool:
+        """True where nothing shows that a policy server stands behind the URL.
+
+        The query of 20 KB may be refused before anybody looks where it goes.
+        """
+        statuses = {played.status for played in self.played if played.flow != TRANSPORT}
+        return HTTPStatus.NOT_FOUND in statuses and statuses <= {HTTPStatus.NOT_FOUND, *UNREADABLE}
+
+    def conclude(self) -> None:
+        """Warn at the first request where all of them together say what none says by itself."""
+        if self.only_404:
+            first = self.played[0]
+            doubt = warning(Topic.STATUS, NOT_FOUND)
+            self.played[0] = replace(first, findings=(*first.findings, doubt))
 
     @property
     def slowest(self) -> float:
@@ -71,6 +93,7 @@ def _step(played: Played) -> dict[str, Any]:
         "flow": played.flow,
         "step": played.step,
         "endpoint": played.endpoint,
+        "method": played.method,
         "target": played.target,
         "status": played.status,
         "ms": round(played.seconds * 1000, 1),
@@ -114,7 +137,7 @@ def _case(suite: ET.Element, played: Played) -> None:
             case, "failure", type=violations[0].topic.value, message=printable(violations[0].text)
         )
         lines = [f"{f.topic.value}: {printable(f.text)} [{f.mark}]" for f in violations]
-        failure.text = "\n".join([*lines, f"GET {played.target}"])
+        failure.text = "\n".join([*lines, f"{played.method} {played.target}"])
     warnings = [f for f in played.findings if f.level is Level.WARNING]
     if warnings:
         lines = [f"warning: {f.topic.value}: {printable(f.text)} [{f.mark}]" for f in warnings]

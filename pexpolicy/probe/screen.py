@@ -12,7 +12,7 @@ from rich.text import Text
 
 from pexpolicy.probe.findings import Finding, Level
 from pexpolicy.probe.playing import Played
-from pexpolicy.probe.report import Report
+from pexpolicy.probe.report import NOT_FOUND, Report
 from pexpolicy.terminal import printable
 
 RED, YELLOW, GREEN = "red", "yellow", "green"
@@ -106,7 +106,7 @@ def _where(played: Played) -> Text:
         shown = (
             played.target if len(played.target) <= MAX_TARGET else played.target[:MAX_TARGET] + "…"
         )
-        text.append(f"\n  GET {shown}")
+        text.append(f"\n  {played.method} {shown}")
     return text
 
 
@@ -118,6 +118,9 @@ def _verdict(report: Report) -> Text:
     violations, warnings = report.count(Level.VIOLATION), report.count(Level.WARNING)
     tail = f"{len(report.played)} requests, slowest {report.slowest * 1000:.0f} ms"
     warned = f"{warnings} warning{'' if warnings == 1 else 's'}"
+    if report.clean and report.only_404:
+        text = f"{report.url}: {NOT_FOUND} {warned}; {tail}"
+        return Text(text, style=f"bold {YELLOW}")
     if report.clean:
         return Text(f"{report.url} keeps the contract: {warned}; {tail}", style=f"bold {GREEN}")
     broken = f"{violations} violation{'' if violations == 1 else 's'}"

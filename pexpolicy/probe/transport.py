@@ -11,9 +11,12 @@ from http import HTTPStatus
 from yarl import URL
 
 from pexpolicy.probe.findings import Finding, Topic, violation, warning
-from pexpolicy.probe.wire import CLOSED, MAX_BODY
+from pexpolicy.probe.wire import CLOSED, MAX_BODY, NO_HTTP
+from pexpolicy.unreached import why
 
 RFC = "RFC 9112"
+HEAD = "HEAD"
+"""The check that sends another method than GET first, by its name."""
 MAX_HEAD = 64 * 1024
 Check = Callable[[str], Awaitable[list[Finding]]]
 
@@ -108,7 +111,7 @@ class Transport:
     @property
     def checks(self) -> dict[str, Check]:
         """The checks by name; each takes the target to ask for."""
-        found: dict[str, Check] = {"two requests on one connection": self.kept, "HEAD": self.head}
+        found: dict[str, Check] = {"two requests on one connection": self.kept, HEAD: self.head}
         if self._authorization is not None:
             found["no credentials"] = self.anonymous
         return found
@@ -194,13 +197,11 @@ class Transport:
             return [
                 violation(Topic.TIME, f"no whole reply within {self._limit:g} s", "DOCUMENTED*")
             ]
-        except (
-            OSError,
-            ValueError,
-            asyncio.IncompleteReadError,
-            asyncio.LimitOverrunError,
-        ) as error:
-            return [violation(Topic.CONNECTION, f"no reply: {type(error).__name__}")]
+        except OSError as error:
+            said = CLOSED if isinstance(error, ConnectionResetError) else why(error)
+            return [violation(Topic.CONNECTION, f"no reply: {said}")]
+        except (ValueError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+            return [violation(Topic.CONNECTION, f"no reply: {NO_HTTP}")]
 
 
 def _unannounced() -> Finding:

@@ -13,9 +13,11 @@ from multidict import MultiDict
 
 from pexpolicy.audit.command import EVENTS, audit
 from pexpolicy.audit.criteria import moment
+from pexpolicy.audit.seal import Seal
 from pexpolicy.redaction import redaction_of
 from pexpolicy.tables import AuditTable
 from tests import wire
+from tests.audit.places import body
 from tests.live import ROOT
 from tests.toys import always, plugin, raises, serve, settings
 from tests.toys import policy as made
@@ -107,6 +109,15 @@ def test_show_has_all_of_a_call_by_the_beginning_of_its_id(run: Run) -> None:
     assert run("show", "ffff").exit_code == 1
 
 
+def test_several_calls_are_shown_with_a_line_between_them(run: Run) -> None:
+    calls = found(run("grep", "--json", "--event", "decision"))
+    prefix = calls[0]["decision_id"][:4]
+    assert len(calls) == 3
+    shown = run("show", prefix).stdout
+    assert shown.count("\n\n") == 2
+    assert not shown.startswith("\n")
+
+
 def test_what_is_shown_is_not_folded_and_written_as_in_the_file(tmp_path: Path) -> None:
     event = {
         "timestamp": "2026-11-26T01:02:03Z",
@@ -196,6 +207,21 @@ def test_verify_says_what_is_wrong_and_where(run: Run, tmp_path: Path) -> None:
         f"{path}:2: chain {end['boot_id']}: missing before this line: 2\n" in run("verify").stdout
     )
     assert len(found(run("verify", "--json"))) == 1
+
+
+def test_verify_says_where_a_chain_begins_whose_first_files_are_elsewhere(tmp_path: Path) -> None:
+    path = tmp_path / "audit.jsonl"
+    seal = Seal()
+    first, position = seal.lines([body(number) for number in range(10)])
+    seal.advance_to(position)
+    seal.introduce()
+    for written, is_told in ((first, False), (seal.line(body(10)), True)):
+        path.write_bytes(written)
+        result = CliRunner().invoke(audit, ["verify", "--file", str(path)])
+        assert result.exit_code == 0
+        told = ", begins at 11: the lines up to 10 are elsewhere\n"
+        assert (told in result.stdout) is is_told
+        assert ("begins at" in result.stdout) is is_told
 
 
 def test_garbage_is_named_and_read_past(run: Run, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from aiohttp import web
 
 from pexpolicy.probe.wire import basic
-from tests.probe.servers import Question, go_on, room, serving, sound, success
+from tests.probe.servers import Question, go_on, not_found, room, serving, sound, success
 
 BELL = "Room\x07\x1b[31m"
 
@@ -197,3 +197,25 @@ async def test_a_server_below_a_base_path_is_probed_there() -> None:
         await runner.cleanup()
     assert code == 0
     assert seen == {"/api/pexip"}
+
+
+@pytest.mark.parametrize("max_line", [8190, 65536])
+async def test_a_server_that_answers_404_to_everything_is_asked_about(max_line: int) -> None:
+    async with serving(sound, max_line=max_line) as url:
+        code, out, _ = await run(f"{url}/forgotten")
+        _, told, _ = await run(f"{url}/forgotten", "--json", "-")
+    assert code == 0
+    assert "warning status in service_configuration\n  every request got 404: is this" in out
+    last = out.splitlines()[-1]
+    assert last.startswith(f"{url}/forgotten: every request got 404: is this the URL of a policy")
+    assert "keeps the contract" not in out
+    report = json.loads(told)
+    assert report["clean"]
+    assert "every request got 404" in report["steps"][0]["findings"][0]["text"]
+
+
+async def test_a_server_that_answers_404_to_nearly_everything_keeps_the_contract() -> None:
+    async with serving(lambda q: go_on() if q.number == 1 else not_found(q)) as url:
+        code, out, _ = await run(url)
+    assert code == 0
+    assert f"{url} keeps the contract: 0 warnings" in out

@@ -1,12 +1,19 @@
 """Faults below HTTP libraries: late, torn, over-long and missing replies; connections."""
 
 import asyncio
+import io
+import json
+import socket
+import struct
 
 import pytest
 from aiohttp import web
+from rich.console import Console
 
+from pexpolicy.probe import screen
 from pexpolicy.probe.findings import Level, Topic
 from pexpolicy.probe.playing import PATIENCE, Played
+from pexpolicy.probe.report import Report, as_json, as_junit
 from pexpolicy.probe.wire import MAX_BODY
 from tests.probe.asking import found, play
 from tests.probe.servers import Question, serving, speaking, success
@@ -130,3 +137,28 @@ async def test_a_server_that_dies_midway_is_a_violation_and_not_unreachable() ->
         steps = await play(url, WEB)
     assert not found(steps[:3])
     assert {f.topic for f in found(steps)} == {Topic.CONNECTION}
+
+
+async def test_a_connection_that_is_reset_is_told_in_words_and_with_the_method() -> None:
+    async def reset(question: Question) -> web.StreamResponse:
+        transport = question.request.transport
+        if question.request.method == "HEAD":
+            assert transport is not None
+            linger = struct.pack("ii", 1, 0)
+            transport.get_extra_info("socket").setsockopt(
+                socket.SOL_SOCKET, socket.SO_LINGER, linger
+            )
+            transport.abort()
+        return success(action="continue")
+
+    async with serving(reset) as url:
+        steps = await play(url, PLAIN)
+        report = Report(url, steps)
+    assert [f.text for f in found(steps)] == ["no reply: the server closed the connection"]
+    console = Console(file=io.StringIO(), width=100)
+    screen.show(console, report)
+    assert isinstance(console.file, io.StringIO)
+    assert "\n  HEAD /policy/v1/service/configuration?" in console.file.getvalue()
+    assert "GET /policy" not in console.file.getvalue()
+    assert "\nHEAD /policy/v1/" in as_junit(report)
+    assert json.loads(as_json(report))["steps"][-1]["method"] == "HEAD"
