@@ -23,6 +23,7 @@ from pexpolicy.access.advice import advice_of, problems_of
 from pexpolicy.access.certificates import CertificateError, Certificates, Source, load
 from pexpolicy.building import build_policy
 from pexpolicy.cli import main
+from pexpolicy.config import ConfigError
 from pexpolicy.policy import Policy
 from pexpolicy.tables import TlsTable
 from tests import certificates, toys, wire
@@ -134,6 +135,21 @@ async def test_client_certificates(
         await noted(server)
         (line,) = server.lines()
         assert (line["reason"], line["status"], line["detail"]) == ("no tls", 0, said)
+
+
+@pytest.mark.parametrize("mode", ["required", "optional"])
+def test_client_certificates_without_an_authority_are_an_error(folder: Path, mode: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        toys.settings(tls=certificates.tls(folder, client_certificate=mode))
+    said = "tls.client_ca: is missing: client_certificate has no effect without it"
+    assert [str(problem) for problem in error.value.problems] == [said]
+
+
+def test_an_authority_that_is_written_wrong_is_not_missing_too(folder: Path) -> None:
+    with pytest.raises(ConfigError) as error:
+        toys.settings(tls=certificates.tls(folder, client_ca=1, client_certificate="required"))
+    (problem,) = error.value.problems
+    assert str(problem).startswith("tls.client_ca: should be")
 
 
 async def test_plain_http_on_the_tls_port_is_refused_with_a_line(
