@@ -204,6 +204,41 @@ def test_a_changed_certificate_is_served_to_the_next_connection(folder: Path) ->
     assert [event["event"] for event in log.events] == ["certificate renewed"]
 
 
+def test_a_renewed_certificate_that_expires_soon_is_served_with_a_warning(folder: Path) -> None:
+    log = toys.Log()
+    certs = Certificates(source(folder), log)
+    leaf = certificates.write_pair(folder, days=3.1)
+    certs.look()
+    assert serial_served(certs) == serial(leaf)
+    (event,) = log.events
+    assert event["event"] == "certificate renewed"
+    assert event["problem"] == f"tls.certificate: expires in 3 days, on {certs.not_after:%Y-%m-%d}"
+
+
+def test_an_expired_certificate_does_not_take_the_place_of_a_good_one(folder: Path) -> None:
+    log = toys.Log()
+    certs = Certificates(source(folder), log)
+    before = serial_served(certs)
+    certificates.write_pair(folder, days=-2)
+    for _ in range(3):
+        certs.look()
+    assert (serial_served(certs), certs.renewals) == (before, 0)
+    (event,) = log.events
+    assert event["event"].startswith("certificate not renewed")
+    gone = datetime.now(UTC) - timedelta(days=2)
+    assert event["problem"] == certs.problem
+    assert certs.problem.endswith(f"server.pem expired on {gone:%Y-%m-%d}")
+    certificates.write_pair(folder)
+    certs.look()
+    assert (certs.problem, certs.renewals) == ("", 1)
+
+
+def test_an_expired_certificate_is_served_from_the_start(folder: Path) -> None:
+    certificates.write_pair(folder, days=-2)
+    assert problems_of(toys.settings(tls=certificates.tls(folder))) == []
+    assert Certificates(source(folder), toys.Log()).not_after < datetime.now(UTC)
+
+
 BAD: dict[str, Callable[[Path], object]] = {
     "no certificate": lambda folder: (folder / "server.pem").write_text("nothing"),
     "an empty file": lambda folder: (folder / "server.pem").write_text(""),
