@@ -171,17 +171,19 @@ PROXIED = {"networks": ["192.0.2.0/24"], "trusted_proxies": ["127.0.0.1"]}
 
 
 @pytest.mark.parametrize(
-    ("forwarded", "status", "peer"),
+    ("forwarded", "status", "peer", "detail"),
     [
-        ({XFF: "192.0.2.7"}, 200, "192.0.2.7"),
-        ({XFF: "203.0.113.1, 192.0.2.7"}, 200, "192.0.2.7"),
-        ({XFF: "192.0.2.7, 203.0.113.1"}, 403, "203.0.113.1"),
-        ({XFF: "nonsense"}, 403, "127.0.0.1"),
-        ({}, 403, "127.0.0.1"),
+        ({XFF: "192.0.2.7"}, 200, "192.0.2.7", None),
+        ({XFF: "203.0.113.1, 192.0.2.7"}, 200, "192.0.2.7", None),
+        ({XFF: "192.0.2.7, 203.0.113.1"}, 403, "203.0.113.1", None),
+        ({XFF: "nonsense"}, 403, "127.0.0.1", "the X-Forwarded-For {} holds no address"),
+        ({XFF: "127.0.0.1"}, 403, "127.0.0.1", "the X-Forwarded-For {} holds proxies only"),
+        ({}, 403, "127.0.0.1", "no X-Forwarded-For {}"),
+        ({"Forwarded": "for=192.0.2.7"}, 403, "127.0.0.1", "no X-Forwarded-For {}"),
     ],
 )
 async def test_behind_a_named_proxy_the_client_counts(
-    serving: toys.Serve, forwarded: dict[str, str], status: int, peer: str
+    serving: toys.Serve, forwarded: dict[str, str], status: int, peer: str, detail: str | None
 ) -> None:
     async with serving(policy(access=PROXIED)) as server:
         assert (await server.ask(wire.SERVICE, headers=forwarded)).status == status
@@ -189,6 +191,8 @@ async def test_behind_a_named_proxy_the_client_counts(
         assert line["peer"] == peer
         if status == 403:
             assert line["reason"] == "network not allowed"
+        told = detail.format("from the proxy 127.0.0.1") if detail else None
+        assert line.get("detail") == told
 
 
 async def test_who_is_no_named_proxy_is_not_believed(serving: toys.Serve) -> None:
