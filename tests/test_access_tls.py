@@ -272,6 +272,27 @@ def test_a_bad_pair_is_not_served_and_is_an_alarm(
     assert (certs.problem, serial_served(certs)) == ("", serial(leaf))
 
 
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        (
+            {"certificate": "server.key", "key": "server.pem"},
+            "tls.certificate: {}/server.key holds a private key and no certificate",
+        ),
+        (
+            {"key": "server.pem"},
+            "tls.key: {}/server.pem holds a certificate and no private key",
+        ),
+    ],
+)
+def test_a_certificate_and_a_key_that_are_swapped_are_told(
+    folder: Path, table: dict[str, str], said: str
+) -> None:
+    paths = {key: str(folder / name) for key, name in table.items()}
+    (problem,) = problems_of(toys.settings(tls=certificates.tls(folder, **paths)))
+    assert str(problem) == f"{said.format(folder)}; are the two swapped?"
+
+
 def test_a_key_that_cannot_even_be_looked_at_is_told_like_any_other(folder: Path) -> None:
     # A folder that may not be entered is the same to the server, and none to the superuser.
     unnameable = str(folder / ("x" * 300))

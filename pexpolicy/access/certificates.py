@@ -114,7 +114,8 @@ def _not_after(path: Path) -> datetime:
     try:
         return x509.load_pem_x509_certificates(path.read_bytes())[0].not_valid_after_utc
     except (OSError, ValueError) as error:
-        raise CertificateError("certificate", _said(path, error)) from None
+        text = _swapped(path, "certificate", "private key") or _said(path, error)
+        raise CertificateError("certificate", text) from None
 
 
 def _load_pair(context: ssl.SSLContext, source: Source) -> None:
@@ -132,13 +133,25 @@ def _load_pair(context: ssl.SSLContext, source: Source) -> None:
         if getattr(error, "reason", None) == "KEY_VALUES_MISMATCH":
             text = f"{source.key} is not the key of {source.certificate}"
             raise CertificateError("key", text) from None
-        raise CertificateError("key", _said(source.key, error)) from None
+        text = _swapped(source.key, "private key", "certificate") or _said(source.key, error)
+        raise CertificateError("key", text) from None
 
 
 def _said(path: Path, error: OSError | ValueError) -> str:
     why = getattr(error, "strerror", None) or "it is no PEM file, or needs another password"
     reason = getattr(error, "reason", None)
     return f"{path} cannot be used: {reason.replace('_', ' ').lower() if reason else why}"
+
+
+def _swapped(path: Path, wanted: str, other: str) -> str:
+    """What is wrong with a PEM file that holds the other half of a pair, or nothing."""
+    try:
+        content = path.read_bytes().decode("latin-1")
+    except OSError:
+        return ""
+    if f"{wanted.upper()}-----" in content or f"{other.upper()}-----" not in content:
+        return ""
+    return f"{path} holds a {other} and no {wanted}; are the two swapped?"
 
 
 def expiry(not_after: datetime, now: datetime) -> str:
