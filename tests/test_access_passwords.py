@@ -214,6 +214,14 @@ async def test_old_and_new_password_are_both_good_during_a_change(
 BROKEN: list[tuple[dict[str, object], str]] = [
     ({}, "auth: "),
     ({"password_env": "A"}, "auth: name the user"),
+    (
+        {"user": "p:q", "password_env": "A"},
+        "auth.user: must not contain a colon or control characters",
+    ),
+    (
+        {"credentials": [{"user": "a\tb", "password_env": "A"}]},
+        "auth.credentials[0].user: must not contain a colon or control characters",
+    ),
     ({"credentials": [{"user": "a"}]}, "auth.credentials[0]: write one of"),
     (
         {"credentials": [{"user": "a", "password_hash": "x", "password_env": "A"}]},

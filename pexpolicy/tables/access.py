@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+import re
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from pexpolicy.subnets import read_subnet
 from pexpolicy.tables.base import Table
 
-USER = r"^[^:\x00-\x1f]+$"
+
+def _user(written: str) -> str:
+    if re.search(r"[:\x00-\x1f]", written):
+        msg = "must not contain a colon or control characters"
+        raise ValueError(msg)
+    return written
+
+
+User = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_user)]
 
 
 class CredentialTable(Table):
     """``[[auth.credentials]]``: one user, and where the password or its hash is."""
 
-    user: str = Field(min_length=1, max_length=100, pattern=USER)
+    user: User
     password_hash: str | None = None
     password_hash_file: str | None = None
     password_env: str | None = None
@@ -39,7 +48,7 @@ class CredentialTable(Table):
 class AuthTable(Table):
     """``[auth]``: the credentials that Infinity's policy profiles send."""
 
-    user: str | None = Field(None, min_length=1, max_length=100, pattern=USER)
+    user: User | None = None
     password_env: str | None = None
     password_file: str | None = None
     credentials: list[CredentialTable] = Field(default_factory=list, max_length=16)
