@@ -257,6 +257,19 @@ def test_the_command_prints_a_hash_of_what_it_reads() -> None:
     assert "s3cret" not in said.output
 
 
+def test_a_line_end_of_windows_does_not_count_either() -> None:
+    said = CliRunner().invoke(main, ["hash-password"], input="s3cret\r\n")
+    assert PasswordHash.read(said.stdout).matches(b"s3cret")
+
+
+@pytest.mark.parametrize("given", ["s3cret\ns3cret\n", "s3cret\r\ns3cret\r\n", "\ns3cret"])
+def test_the_command_refuses_several_lines(given: str) -> None:
+    said = CliRunner().invoke(main, ["hash-password"], input=given)
+    assert (said.exit_code, said.stdout) == (2, "")
+    assert "a password is one line" in said.stderr
+    assert "s3cret" not in said.output
+
+
 def test_the_command_refuses_an_empty_password() -> None:
     assert CliRunner().invoke(main, ["hash-password"], input="\n").exit_code == 2
 
