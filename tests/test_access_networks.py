@@ -218,9 +218,9 @@ async def test_a_connection_of_a_proxy_carries_the_calls_of_many(serving: toys.S
 
 
 BROKEN = [
-    ({"networks": ["10.0.0.1/8"]}, "access.networks", "bits behind its prefix"),
-    ({"networks": ["ten"]}, "access.networks", "no subnet"),
-    ({"trusted_proxies": ["10.0.0.0/33"]}, "access.trusted_proxies", "no subnet"),
+    ({"networks": ["10.0.0.1/8"]}, "access.networks[0]", "bits behind its prefix"),
+    ({"networks": ["ten"]}, "access.networks[0]", "no subnet"),
+    ({"trusted_proxies": ["10.0.0.0/33"]}, "access.trusted_proxies[0]", "no subnet"),
     ({"network": []}, "access.network", "did you mean 'networks'?"),
     ({"forwarded_header": "X-Real-IP"}, "access.forwarded_header", "'X-Forwarded-For'"),
 ]
@@ -233,6 +233,15 @@ def test_what_is_no_network_is_told_by_its_key(table: dict[str, Any], key: str, 
     (problem,) = error.value.problems
     assert str(problem).startswith(f"{key}: ")
     assert said in str(problem)
+
+
+def test_every_entry_that_is_no_network_is_told() -> None:
+    with pytest.raises(ConfigError) as error:
+        toys.settings(access={"networks": ["10.44.0.1/16", "10.0.0.0/8", "foo"]})
+    assert [problem.key for problem in error.value.problems] == [
+        ("access", "networks", 0),
+        ("access", "networks", 2),
+    ]
 
 
 def advised(**tables: Any) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from pexpolicy.subnets import read_subnet
 from pexpolicy.tables.base import Table
@@ -19,6 +19,14 @@ def _user(written: str) -> str:
 
 
 User = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_user)]
+
+
+def _network(written: str) -> str:
+    read_subnet(written)
+    return written
+
+
+Network = Annotated[str, AfterValidator(_network)]
 
 
 class CredentialTable(Table):
@@ -71,16 +79,9 @@ class AuthTable(Table):
 class AccessTable(Table):
     """``[access]``: the networks that may connect, and the proxies that are believed."""
 
-    networks: list[str] = Field(default_factory=list)
-    trusted_proxies: list[str] = Field(default_factory=list)
+    networks: list[Network] = Field(default_factory=list)
+    trusted_proxies: list[Network] = Field(default_factory=list)
     forwarded_header: Literal["X-Forwarded-For", "Forwarded"] = "X-Forwarded-For"
-
-    @field_validator("networks", "trusted_proxies")
-    @classmethod
-    def _are_networks(cls, networks: list[str]) -> list[str]:
-        for written in networks:
-            read_subnet(written)
-        return networks
 
 
 class TlsTable(Table):
