@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -152,7 +152,7 @@ def _parsed(content: str, path: Path) -> dict[str, Any]:
 def from_document(document: Mapping[str, Any], path: Path, config_hash: str) -> Settings:
     """Check a parsed configuration; raises ``ConfigError`` with everything that is wrong."""
     tables, problems = _salvage(document)
-    problems += _unrejectable(tables.endpoints)
+    problems += [*_unrejectable(tables.endpoints), *_unsigned(tables.tls, problems)]
     key = token = sign_key = None
     privacy, admin, audit = tables.privacy, tables.admin, tables.audit
     credentials, unread = credentials_of(tables.auth, path.parent)
@@ -238,3 +238,12 @@ def _unrejectable(endpoints: Mapping[EndpointName, EndpointTable]) -> list[Probl
         if table.default == "reject"
         and name in ("media_location", "participant_avatar", "directory_information")
     ]
+
+
+def _unsigned(tls: TlsTable | None, problems: Sequence[Problem]) -> Iterator[Problem]:
+    """Who writes that clients show certificates must not believe so without an authority."""
+    key = ("tls", "client_ca")
+    if tls is None or tls.client_ca is not None or any(problem.key == key for problem in problems):
+        return
+    if "client_certificate" in tls.model_fields_set:
+        yield Problem(key, "is missing: client_certificate has no effect without it")

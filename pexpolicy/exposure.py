@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from pexpolicy.access.advice import problems_of as certificate_problems
-from pexpolicy.access.networks import is_loopback
+from pexpolicy.access.networks import is_loopback, overlap
 from pexpolicy.config import Settings
 from pexpolicy.problems import Problem
 from pexpolicy.tables import AdminTable
 from pexpolicy.tracing import missing
 
+Ports = tuple[int | None, int | None]
+
 
 def surroundings(
-    settings: Settings, host: str | None = None, operators: AdminTable | None = None
+    settings: Settings,
+    host: str | None = None,
+    operators: AdminTable | None = None,
+    ports: Ports = (None, None),
 ) -> list[Problem]:
     """What keeps a server from listening: everybody could ask it for PINs, or nobody could.
 
     ``host`` is the address to listen on, by default the configured one. ``operators`` is the table
     by which a running server listens already: it stays where it is, and takes the new token.
+    ``ports`` are those of nodes and of operators that stand in for the configured ones.
     """
     problems = []
     address = host or settings.server.host
@@ -40,6 +46,16 @@ def surroundings(
             "token_file"
         )
         problems.append(Problem(("admin", "host"), text))
+    if not {"server", "admin"} & settings.wrong and _same_port(settings, address, ports):
+        problems.append(Problem(("admin", "port"), "is server.port too"))
     if settings.tracing is not None:
         problems += missing()
     return [*problems, *certificate_problems(settings)]
+
+
+def _same_port(settings: Settings, address: str, ports: Ports) -> bool:
+    """True where operators would be given the port of the nodes, and the server none."""
+    admin = settings.admin
+    number = settings.server.port if ports[0] is None else ports[0]
+    other = admin.port if ports[1] is None else ports[1]
+    return admin.enabled and number == other != 0 and overlap(address, admin.host)

@@ -168,7 +168,8 @@ class Service:
         )
 
     def _not_admitted(self, refusal: Refusal, name: str) -> WholeResponse:
-        self.refusals.note(refusal.reason, refusal.status, refusal.peer, endpoint=name)
+        facts = {"detail": refusal.detail} if refusal.detail else {}
+        self.refusals.note(refusal.reason, refusal.status, refusal.peer, endpoint=name, **facts)
         challenge = _CHALLENGE if refusal.status == HTTPStatus.UNAUTHORIZED else b""
         return WholeResponse(refusal.status, "", b"", extra=challenge)
 

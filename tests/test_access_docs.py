@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pexpolicy.access import attempts, certificates, door, passwords, refusals, turnstile
-from pexpolicy.access.advice import SOON
+from pexpolicy.access.certificates import SOON
 from tests import certificates as made
 from tests import live, pages
 

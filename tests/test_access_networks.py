@@ -171,17 +171,19 @@ PROXIED = {"networks": ["192.0.2.0/24"], "trusted_proxies": ["127.0.0.1"]}
 
 
 @pytest.mark.parametrize(
-    ("forwarded", "status", "peer"),
+    ("forwarded", "status", "peer", "detail"),
     [
-        ({XFF: "192.0.2.7"}, 200, "192.0.2.7"),
-        ({XFF: "203.0.113.1, 192.0.2.7"}, 200, "192.0.2.7"),
-        ({XFF: "192.0.2.7, 203.0.113.1"}, 403, "203.0.113.1"),
-        ({XFF: "nonsense"}, 403, "127.0.0.1"),
-        ({}, 403, "127.0.0.1"),
+        ({XFF: "192.0.2.7"}, 200, "192.0.2.7", None),
+        ({XFF: "203.0.113.1, 192.0.2.7"}, 200, "192.0.2.7", None),
+        ({XFF: "192.0.2.7, 203.0.113.1"}, 403, "203.0.113.1", None),
+        ({XFF: "nonsense"}, 403, "127.0.0.1", "the X-Forwarded-For {} holds no address"),
+        ({XFF: "127.0.0.1"}, 403, "127.0.0.1", "the X-Forwarded-For {} holds proxies only"),
+        ({}, 403, "127.0.0.1", "no X-Forwarded-For {}"),
+        ({"Forwarded": "for=192.0.2.7"}, 403, "127.0.0.1", "no X-Forwarded-For {}"),
     ],
 )
 async def test_behind_a_named_proxy_the_client_counts(
-    serving: toys.Serve, forwarded: dict[str, str], status: int, peer: str
+    serving: toys.Serve, forwarded: dict[str, str], status: int, peer: str, detail: str | None
 ) -> None:
     async with serving(policy(access=PROXIED)) as server:
         assert (await server.ask(wire.SERVICE, headers=forwarded)).status == status
@@ -189,6 +191,8 @@ async def test_behind_a_named_proxy_the_client_counts(
         assert line["peer"] == peer
         if status == 403:
             assert line["reason"] == "network not allowed"
+        told = detail.format("from the proxy 127.0.0.1") if detail else None
+        assert line.get("detail") == told
 
 
 async def test_who_is_no_named_proxy_is_not_believed(serving: toys.Serve) -> None:
@@ -214,9 +218,9 @@ async def test_a_connection_of_a_proxy_carries_the_calls_of_many(serving: toys.S
 
 
 BROKEN = [
-    ({"networks": ["10.0.0.1/8"]}, "access.networks", "bits behind its prefix"),
-    ({"networks": ["ten"]}, "access.networks", "no subnet"),
-    ({"trusted_proxies": ["10.0.0.0/33"]}, "access.trusted_proxies", "no subnet"),
+    ({"networks": ["10.0.0.1/8"]}, "access.networks[0]", "bits behind its prefix"),
+    ({"networks": ["ten"]}, "access.networks[0]", "no subnet"),
+    ({"trusted_proxies": ["10.0.0.0/33"]}, "access.trusted_proxies[0]", "no subnet"),
     ({"network": []}, "access.network", "did you mean 'networks'?"),
     ({"forwarded_header": "X-Real-IP"}, "access.forwarded_header", "'X-Forwarded-For'"),
 ]
@@ -229,6 +233,15 @@ def test_what_is_no_network_is_told_by_its_key(table: dict[str, Any], key: str, 
     (problem,) = error.value.problems
     assert str(problem).startswith(f"{key}: ")
     assert said in str(problem)
+
+
+def test_every_entry_that_is_no_network_is_told() -> None:
+    with pytest.raises(ConfigError) as error:
+        toys.settings(access={"networks": ["10.44.0.1/16", "10.0.0.0/8", "foo"]})
+    assert [problem.key for problem in error.value.problems] == [
+        ("access", "networks", 0),
+        ("access", "networks", 2),
+    ]
 
 
 def advised(**tables: Any) -> list[str]:

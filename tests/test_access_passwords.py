@@ -214,6 +214,14 @@ async def test_old_and_new_password_are_both_good_during_a_change(
 BROKEN: list[tuple[dict[str, object], str]] = [
     ({}, "auth: "),
     ({"password_env": "A"}, "auth: name the user"),
+    (
+        {"user": "p:q", "password_env": "A"},
+        "auth.user: must not contain a colon or control characters",
+    ),
+    (
+        {"credentials": [{"user": "a\tb", "password_env": "A"}]},
+        "auth.credentials[0].user: must not contain a colon or control characters",
+    ),
     ({"credentials": [{"user": "a"}]}, "auth.credentials[0]: write one of"),
     (
         {"credentials": [{"user": "a", "password_hash": "x", "password_env": "A"}]},
@@ -246,6 +254,19 @@ def test_the_command_prints_a_hash_of_what_it_reads() -> None:
     said = CliRunner().invoke(main, ["hash-password"], input="s3cret\n")
     assert said.exit_code == 0
     assert PasswordHash.read(said.stdout).matches(b"s3cret")
+    assert "s3cret" not in said.output
+
+
+def test_a_line_end_of_windows_does_not_count_either() -> None:
+    said = CliRunner().invoke(main, ["hash-password"], input="s3cret\r\n")
+    assert PasswordHash.read(said.stdout).matches(b"s3cret")
+
+
+@pytest.mark.parametrize("given", ["s3cret\ns3cret\n", "s3cret\r\ns3cret\r\n", "\ns3cret"])
+def test_the_command_refuses_several_lines(given: str) -> None:
+    said = CliRunner().invoke(main, ["hash-password"], input=given)
+    assert (said.exit_code, said.stdout) == (2, "")
+    assert "a password is one line" in said.stderr
     assert "s3cret" not in said.output
 
 

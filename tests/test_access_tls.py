@@ -23,6 +23,7 @@ from pexpolicy.access.advice import advice_of, problems_of
 from pexpolicy.access.certificates import CertificateError, Certificates, Source, load
 from pexpolicy.building import build_policy
 from pexpolicy.cli import main
+from pexpolicy.config import ConfigError
 from pexpolicy.policy import Policy
 from pexpolicy.tables import TlsTable
 from tests import certificates, toys, wire
@@ -136,6 +137,21 @@ async def test_client_certificates(
         assert (line["reason"], line["status"], line["detail"]) == ("no tls", 0, said)
 
 
+@pytest.mark.parametrize("mode", ["required", "optional"])
+def test_client_certificates_without_an_authority_are_an_error(folder: Path, mode: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        toys.settings(tls=certificates.tls(folder, client_certificate=mode))
+    said = "tls.client_ca: is missing: client_certificate has no effect without it"
+    assert [str(problem) for problem in error.value.problems] == [said]
+
+
+def test_an_authority_that_is_written_wrong_is_not_missing_too(folder: Path) -> None:
+    with pytest.raises(ConfigError) as error:
+        toys.settings(tls=certificates.tls(folder, client_ca=1, client_certificate="required"))
+    (problem,) = error.value.problems
+    assert str(problem).startswith("tls.client_ca: should be")
+
+
 async def test_plain_http_on_the_tls_port_is_refused_with_a_line(
     serving: toys.Serve, folder: Path
 ) -> None:
@@ -188,6 +204,41 @@ def test_a_changed_certificate_is_served_to_the_next_connection(folder: Path) ->
     assert [event["event"] for event in log.events] == ["certificate renewed"]
 
 
+def test_a_renewed_certificate_that_expires_soon_is_served_with_a_warning(folder: Path) -> None:
+    log = toys.Log()
+    certs = Certificates(source(folder), log)
+    leaf = certificates.write_pair(folder, days=3.1)
+    certs.look()
+    assert serial_served(certs) == serial(leaf)
+    (event,) = log.events
+    assert event["event"] == "certificate renewed"
+    assert event["problem"] == f"tls.certificate: expires in 3 days, on {certs.not_after:%Y-%m-%d}"
+
+
+def test_an_expired_certificate_does_not_take_the_place_of_a_good_one(folder: Path) -> None:
+    log = toys.Log()
+    certs = Certificates(source(folder), log)
+    before = serial_served(certs)
+    certificates.write_pair(folder, days=-2)
+    for _ in range(3):
+        certs.look()
+    assert (serial_served(certs), certs.renewals) == (before, 0)
+    (event,) = log.events
+    assert event["event"].startswith("certificate not renewed")
+    gone = datetime.now(UTC) - timedelta(days=2)
+    assert event["problem"] == certs.problem
+    assert certs.problem.endswith(f"server.pem expired on {gone:%Y-%m-%d}")
+    certificates.write_pair(folder)
+    certs.look()
+    assert (certs.problem, certs.renewals) == ("", 1)
+
+
+def test_an_expired_certificate_is_served_from_the_start(folder: Path) -> None:
+    certificates.write_pair(folder, days=-2)
+    assert problems_of(toys.settings(tls=certificates.tls(folder))) == []
+    assert Certificates(source(folder), toys.Log()).not_after < datetime.now(UTC)
+
+
 BAD: dict[str, Callable[[Path], object]] = {
     "no certificate": lambda folder: (folder / "server.pem").write_text("nothing"),
     "an empty file": lambda folder: (folder / "server.pem").write_text(""),
@@ -219,6 +270,27 @@ def test_a_bad_pair_is_not_served_and_is_an_alarm(
     leaf = certificates.write_pair(folder)
     certs.look()
     assert (certs.problem, serial_served(certs)) == ("", serial(leaf))
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        (
+            {"certificate": "server.key", "key": "server.pem"},
+            "tls.certificate: {}/server.key holds a private key and no certificate",
+        ),
+        (
+            {"key": "server.pem"},
+            "tls.key: {}/server.pem holds a certificate and no private key",
+        ),
+    ],
+)
+def test_a_certificate_and_a_key_that_are_swapped_are_told(
+    folder: Path, table: dict[str, str], said: str
+) -> None:
+    paths = {key: str(folder / name) for key, name in table.items()}
+    (problem,) = problems_of(toys.settings(tls=certificates.tls(folder, **paths)))
+    assert str(problem) == f"{said.format(folder)}; are the two swapped?"
 
 
 def test_a_key_that_cannot_even_be_looked_at_is_told_like_any_other(folder: Path) -> None:

@@ -88,6 +88,29 @@ def test_other_addresses_than_loopback_need_a_token(
     assert [problem.key for problem in found] == [("admin", "host")] * problems
 
 
+@pytest.mark.parametrize(
+    ("server", "admin", "ports", "same"),
+    [
+        ({"port": 9107}, {}, (None, None), True),
+        ({"port": 9107, "host": "0.0.0.0"}, {}, (None, None), True),  # noqa: S104 - not bound
+        ({"port": 9107, "host": "localhost"}, {"host": "[::1]"}, (None, None), True),
+        ({"port": 9107, "host": "::"}, {}, (None, None), False),
+        ({"port": 9107, "host": "127.0.0.2"}, {}, (None, None), False),
+        ({"port": 9107}, {"enabled": False}, (None, None), False),
+        ({"port": 0}, {"port": 0}, (None, None), False),
+        ({"port": 9107}, {}, (8000, None), False),
+        ({"port": 9107}, {}, (None, 9108), False),
+        ({}, {}, (9107, None), True),
+    ],
+)
+def test_operators_and_nodes_cannot_have_the_same_port(
+    server: dict[str, Any], admin: dict[str, Any], ports: tuple[int | None, int | None], same: bool
+) -> None:
+    settings = toys.settings(server={"allow_anonymous": True, **server}, admin=admin)
+    found = [str(problem) for problem in surroundings(settings, ports=ports)]
+    assert found == ["admin.port: is server.port too"] * same
+
+
 @pytest.mark.parametrize("wanted", [{}, {"enabled": False}, {"host": "::1"}])
 def test_a_reload_does_not_take_the_token_from_a_listener_that_others_reach(
     monkeypatch: pytest.MonkeyPatch, wanted: dict[str, Any]

@@ -441,6 +441,15 @@ def test_a_port_that_is_taken_is_told(tmp_path: Path) -> None:
     assert "take another server.port or --port" in result.stderr
 
 
+@pytest.mark.parametrize(
+    "options", [("--port", "9107"), ("--port", "9108", "--admin-port", "9108")]
+)
+def test_one_port_for_nodes_and_operators_is_told(tmp_path: Path, options: tuple[str, ...]) -> None:
+    result = invoked("serve", "--config", written(tmp_path, '[audit]\npath = "a"\n'), *options)
+    assert result.exit_code == 78
+    assert "admin.port: is server.port too" in result.stderr
+
+
 def test_a_host_that_nobody_knows_is_told(tmp_path: Path) -> None:
     text = '[server]\nhost = "policy.invalid"\nallow_anonymous = true\n[audit]\npath = "a"\n'
     result = invoked("serve", "--config", written(tmp_path, text), "--admin-port", "0")

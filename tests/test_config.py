@@ -78,7 +78,7 @@ TYPOS = [
     ("[auth]\nuser = 'a'", "auth", "password_env"),
     ("[auth]\npassword_env = 'A'", "auth", "name the user"),
     ("[auth]\nuser = 'a'\npassword_env = 'A'\npassword_file = 'b'", "auth", "password_env"),
-    ("[auth]\nuser = 'a:b'\npassword_env = 'A'", "auth.user", "not 'a:b'"),
+    ("[auth]\nuser = 'a:b'\npassword_env = 'A'", "auth.user", "must not contain a colon"),
     ("[auth]\nuser = ''\npassword_env = 'A'", "auth.user", "not ''"),
     ("[auth]\nuser = 'a'\npassword = 'b'", "auth.password", "it is never in this file"),
     (

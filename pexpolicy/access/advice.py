@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from pydantic import SecretStr
 
-from pexpolicy.access.certificates import CertificateError, Source, load
+from pexpolicy.access.certificates import CertificateError, Source, expiry, load
 from pexpolicy.access.networks import is_loopback
 from pexpolicy.config import Settings
 from pexpolicy.problems import Advice, Problem
@@ -17,8 +17,6 @@ LONG = 16
 """Characters that keys and tokens have at least: programs remember them."""
 SHORT = 8
 """Characters that passwords have at least; wrong ones are answered ever later."""
-SOON = 21.0
-"""Days before a certificate expires from which on that is said."""
 
 
 def advice_of(settings: Settings, now: datetime | None = None) -> Iterator[Advice]:
@@ -67,12 +65,7 @@ def _of_certificate(settings: Settings, now: datetime) -> Iterator[Advice]:
         not_after = load(Source.of(settings.tls, settings.path.parent)).not_after
     except (CertificateError, UnreadableError):
         return  # an error, and told as one
-    days = (not_after - now).total_seconds() / 86400
-    if days < 0:
-        text = f"expired on {not_after:%Y-%m-%d}: nodes refuse it, and use their own database"
-        yield Advice(("tls", "certificate"), text)
-    elif days < SOON:
-        text = f"expires in {days:.0f} days, on {not_after:%Y-%m-%d}"
+    if text := expiry(not_after, now):
         yield Advice(("tls", "certificate"), text)
 
 

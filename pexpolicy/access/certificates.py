@@ -10,7 +10,7 @@ import ssl
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
@@ -24,6 +24,8 @@ from pexpolicy.tables import TlsTable
 
 POLL = 1.0
 """Seconds between two looks at the files."""
+SOON = 21.0
+"""Days before a certificate expires from which on that is said."""
 Signature = tuple[tuple[int, int, int] | None, ...]
 _VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 
@@ -112,7 +114,8 @@ def _not_after(path: Path) -> datetime:
     try:
         return x509.load_pem_x509_certificates(path.read_bytes())[0].not_valid_after_utc
     except (OSError, ValueError) as error:
-        raise CertificateError("certificate", _said(path, error)) from None
+        text = _swapped(path, "certificate", "private key") or _said(path, error)
+        raise CertificateError("certificate", text) from None
 
 
 def _load_pair(context: ssl.SSLContext, source: Source) -> None:
@@ -130,13 +133,33 @@ def _load_pair(context: ssl.SSLContext, source: Source) -> None:
         if getattr(error, "reason", None) == "KEY_VALUES_MISMATCH":
             text = f"{source.key} is not the key of {source.certificate}"
             raise CertificateError("key", text) from None
-        raise CertificateError("key", _said(source.key, error)) from None
+        text = _swapped(source.key, "private key", "certificate") or _said(source.key, error)
+        raise CertificateError("key", text) from None
 
 
 def _said(path: Path, error: OSError | ValueError) -> str:
     why = getattr(error, "strerror", None) or "it is no PEM file, or needs another password"
     reason = getattr(error, "reason", None)
     return f"{path} cannot be used: {reason.replace('_', ' ').lower() if reason else why}"
+
+
+def _swapped(path: Path, wanted: str, other: str) -> str:
+    """What is wrong with a PEM file that holds the other half of a pair, or nothing."""
+    try:
+        content = path.read_bytes().decode("latin-1")
+    except OSError:
+        return ""
+    if f"{wanted.upper()}-----" in content or f"{other.upper()}-----" not in content:
+        return ""
+    return f"{path} holds a {other} and no {wanted}; are the two swapped?"
+
+
+def expiry(not_after: datetime, now: datetime) -> str:
+    """What is worth knowing of when a certificate expires, or nothing."""
+    days = (not_after - now).total_seconds() / 86400
+    if days < 0:
+        return f"expired on {not_after:%Y-%m-%d}: nodes refuse it, and use their own database"
+    return f"expires in {days:.0f} days, on {not_after:%Y-%m-%d}" if days < SOON else ""
 
 
 class Certificates:
@@ -186,7 +209,7 @@ class Certificates:
             return
         self._tried = signature
         try:
-            self._loaded = self._load(self._source)
+            self._loaded = self._good()
         except CertificateError as error:
             self._failed = f"tls.{error.key}: {error}"
             return
@@ -194,7 +217,17 @@ class Certificates:
         self._failed = None
         self.problem = ""
         self.renewals += 1
-        self._log.warning("certificate renewed", not_after=self.not_after.isoformat())
+        warning = expiry(self.not_after, datetime.now(UTC))
+        also = {"problem": f"tls.certificate: {warning}"} if warning else {}
+        self._log.warning("certificate renewed", not_after=self.not_after.isoformat(), **also)
+
+    def _good(self) -> Loaded:
+        """What is there now. It may be expired at the start only, where there is no better one."""
+        loaded = self._load(self._source)
+        if loaded.not_after < datetime.now(UTC):
+            text = f"{self._source.certificate} expired on {loaded.not_after:%Y-%m-%d}"
+            raise CertificateError("certificate", text)
+        return loaded
 
     def _alarm(self, problem: str) -> None:
         if problem == self.problem:

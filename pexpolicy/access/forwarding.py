@@ -46,6 +46,17 @@ class Forwarding:
                 return client
         return client
 
+    def amiss(self, peer: str, client: str | None, written: str | None) -> str:
+        """Why a named proxy told of no client, or nothing. What it wrote is not shown: it may come
+        from anybody.
+        """
+        if written is None or (client is not None and not self._proxies.holds(client)):
+            return ""
+        if not written:
+            return f"no {self.header} from the proxy {peer}"
+        what = "no address" if client is None else "proxies only"
+        return f"the {self.header} from the proxy {peer} holds {what}"
+
     def _entries(self, request: web.BaseRequest) -> Iterator[str]:
         if self.header == hdrs.FORWARDED:
             yield from (element.get("for", "") for element in request.forwarded)

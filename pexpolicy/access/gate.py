@@ -104,7 +104,8 @@ class Gate:
         """
         peer, client, forwarded = self._origin(request)
         if self._networks and (client is None or not self._networks.holds(client)):
-            return Refusal(NOT_ALLOWED, HTTPStatus.FORBIDDEN, client or peer)
+            amiss = self._forwarding.amiss(peer, client, forwarded)
+            return Refusal(NOT_ALLOWED, HTTPStatus.FORBIDDEN, client or peer, amiss)
         origin = client or peer
         if self._credentials is not None:
             refusal = await self._unproven(self._credentials, request, origin)

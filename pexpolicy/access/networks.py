@@ -24,6 +24,32 @@ class Networks:
         return len(self._subnets) > 0
 
 
+def overlap(one: str, other: str) -> bool:
+    """True for two hosts to listen on that cannot have the same port. Other names than
+    ``localhost`` are not looked up.
+    """
+    mine, others = _listening(one), _listening(other)
+    if mine & others:
+        return True
+    return any(
+        everywhere in ours and any((":" in address) is (":" in everywhere) for address in theirs)
+        for everywhere in _EVERYWHERE
+        for ours, theirs in ((mine, others), (others, mine))
+    )
+
+
+_EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104 - nothing listens here
+
+
+def _listening(host: str) -> set[str]:
+    """The addresses that a host to listen on stands for."""
+    named = {"": {*_EVERYWHERE}, "localhost": {"127.0.0.1", "::1"}}
+    try:
+        return {str(ipaddress.ip_address(host.strip("[]")))}
+    except ValueError:
+        return named.get(host.lower(), {host.lower()})
+
+
 def is_loopback(host: str) -> bool:
     """True for an address to listen on that nobody else reaches."""
     if host == "localhost":

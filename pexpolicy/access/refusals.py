@@ -29,11 +29,12 @@ CLOSED = 0
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why a request is refused, and the HTTP status that says so."""
+    """Why a request is refused, and the HTTP status that says so; ``detail`` is for the audit."""
 
     reason: str
     status: int
     peer: str
+    detail: str = ""
 
 
 class Write(Protocol):

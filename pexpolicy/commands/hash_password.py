@@ -13,8 +13,8 @@ from pexpolicy.access.passwords import PasswordHash
 def hash_password() -> None:
     """Print the hash of a password, for password_hash of the configuration.
 
-    The password is asked for twice on a terminal, and else read from standard input; a line end
-    behind it does not count.
+    The password is asked for twice on a terminal, and else read from standard input, as one line;
+    line ends behind it do not count.
     """
     if sys.stdin.isatty():
         password = str(
@@ -24,4 +24,6 @@ def hash_password() -> None:
         password = sys.stdin.read().rstrip("\r\n")
     if not password:
         raise click.UsageError("there is no password on standard input")
+    if "\n" in password or "\r" in password:
+        raise click.UsageError("there are several lines on standard input; a password is one line")
     click.echo(str(PasswordHash.made(password)))

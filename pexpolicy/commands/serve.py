@@ -54,7 +54,8 @@ def serve(
     gc.disable()
     stop_at_once()
     read_at = time.time()
-    policy = built(config, lambda settings: exposed(settings, host))
+    ports = port, admin_port
+    policy = built(config, lambda settings: exposed(settings, host, ports=ports))
     advise(policy)
     address = host or policy.settings.server.host
     number = policy.settings.server.port if port is None else port
@@ -64,7 +65,10 @@ def serve(
 
     def build(content: bytes | None) -> Policy:
         return policy_from(
-            config, lambda settings: exposed(settings, address, admin), log=log, content=content
+            config,
+            lambda settings: exposed(settings, address, admin, ports),
+            log=log,
+            content=content,
         )
 
     def occasions(reloads: Reloads, _: Stop) -> AbstractAsyncContextManager[None]:

@@ -2,20 +2,37 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+import re
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from pexpolicy.subnets import read_subnet
 from pexpolicy.tables.base import Table
 
-USER = r"^[^:\x00-\x1f]+$"
+
+def _user(written: str) -> str:
+    if re.search(r"[:\x00-\x1f]", written):
+        msg = "must not contain a colon or control characters"
+        raise ValueError(msg)
+    return written
+
+
+User = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_user)]
+
+
+def _network(written: str) -> str:
+    read_subnet(written)
+    return written
+
+
+Network = Annotated[str, AfterValidator(_network)]
 
 
 class CredentialTable(Table):
     """``[[auth.credentials]]``: one user, and where the password or its hash is."""
 
-    user: str = Field(min_length=1, max_length=100, pattern=USER)
+    user: User
     password_hash: str | None = None
     password_hash_file: str | None = None
     password_env: str | None = None
@@ -39,7 +56,7 @@ class CredentialTable(Table):
 class AuthTable(Table):
     """``[auth]``: the credentials that Infinity's policy profiles send."""
 
-    user: str | None = Field(None, min_length=1, max_length=100, pattern=USER)
+    user: User | None = None
     password_env: str | None = None
     password_file: str | None = None
     credentials: list[CredentialTable] = Field(default_factory=list, max_length=16)
@@ -62,16 +79,9 @@ class AuthTable(Table):
 class AccessTable(Table):
     """``[access]``: the networks that may connect, and the proxies that are believed."""
 
-    networks: list[str] = Field(default_factory=list)
-    trusted_proxies: list[str] = Field(default_factory=list)
+    networks: list[Network] = Field(default_factory=list)
+    trusted_proxies: list[Network] = Field(default_factory=list)
     forwarded_header: Literal["X-Forwarded-For", "Forwarded"] = "X-Forwarded-For"
-
-    @field_validator("networks", "trusted_proxies")
-    @classmethod
-    def _are_networks(cls, networks: list[str]) -> list[str]:
-        for written in networks:
-            read_subnet(written)
-        return networks
 
 
 class TlsTable(Table):
