@@ -111,7 +111,7 @@ class Journal:
             self._look(now)
         if self._waiting and not self._bring_home(now):
             return self._target.retry
-        return LOOK
+        return max(self._look_at - now, 0.0)
 
     def sync(self) -> None:
         """Wait until the lines that were written are on the disk; raises ``OSError``.

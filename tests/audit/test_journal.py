@@ -108,6 +108,18 @@ def test_of_lines_that_came_together_only_those_are_lost_that_do_not_fit(tmp_pat
     assert faults(place.path) == []
 
 
+def test_a_second_passes_between_two_looks_whoever_takes_them(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    place.clock.pass_by(1.0)
+    place.fill([1])
+    place.clock.pass_by(0.75)
+    assert place.journal.tick() == 0.25
+    place.path.unlink()
+    place.clock.pass_by(0.25)
+    assert place.journal.tick() == 1.0
+    assert place.path.exists()
+
+
 def test_an_end_brings_home_what_it_can(tmp_path: Path) -> None:
     place = Place(tmp_path)
     place.break_down()
