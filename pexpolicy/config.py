@@ -33,7 +33,6 @@ from pexpolicy.tables import (
     TlsTable,
     TracingTable,
 )
-from pexpolicy.untoml import hint, plainly
 
 LARGE = 1_000_000
 """Characters of a configuration that is worth packing anew."""
@@ -145,6 +144,8 @@ def _parsed(content: str, path: Path) -> dict[str, Any]:
             return tomllib.loads(content)
         return repacked(tomllib.loads(content))
     except (tomllib.TOMLDecodeError, RecursionError) as error:
+        from pexpolicy.untoml import hint, plainly  # noqa: PLC0415 - patterns for broken files only
+
         why = plainly(str(error)) + hint(str(error), content)
         raise ConfigError(path, [Problem((), f"is not valid TOML: {why}")]) from None
 
