@@ -239,7 +239,7 @@ async def test_a_plain_dictionary_has_no_line(serving: Serve) -> None:
 
 async def test_a_plugin_that_is_late_is_told_once_a_minute(serving: Serve) -> None:
     async def late(_: object) -> None:
-        await asyncio.sleep(1.0)
+        await asyncio.Event().wait()
 
     tables = {"toy": {"timeout": 0.01}}
     async with serving({"toy": plugin(service_configuration=late)}, tables) as server:
