@@ -11,8 +11,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from pexpolicy.chain import Chain, Log
-from pexpolicy.faults import blame
+from pexpolicy.chain import Chain
+from pexpolicy.faults import Log, blame
 from pexpolicy.hidden import hide
 from pexpolicy.lanes import Lanes
 from pexpolicy.outcome import ABSTAINED, DECIDED, DEFAULT, Outcome

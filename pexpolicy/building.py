@@ -11,13 +11,14 @@ from typing import Any
 from pexpolicy.access.advice import advice_of as access_advice
 from pexpolicy.aftermath import Aftermath, Observer
 from pexpolicy.audit.checkpoints import KeyUnusableError, private_key
-from pexpolicy.chain import Chain, Clock, Log
+from pexpolicy.chain import Chain, Clock
 from pexpolicy.config import ConfigError, Settings, load
 from pexpolicy.contract.refusal import DecisionError
 from pexpolicy.decisions import Decision, Reject
 from pexpolicy.discovery import Available, discover
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.base import Endpoint
+from pexpolicy.faults import Log
 from pexpolicy.names import DeclaredNames
 from pexpolicy.plugins import Plugin, advice_of, build, link, observer, watched_by
 from pexpolicy.policy import Policy

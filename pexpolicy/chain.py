@@ -6,13 +6,13 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from pexpolicy.complaints import Complaints
 from pexpolicy.contract.refusal import DecisionError
 from pexpolicy.decisions import Decision
 from pexpolicy.endpoints.base import Endpoint
-from pexpolicy.faults import blame, spoilt
+from pexpolicy.faults import Log, blame, spoilt
 from pexpolicy.lanes import Lane, Lanes
 from pexpolicy.link import QUICK, Link
 from pexpolicy.names import DeclaredNames
@@ -24,13 +24,6 @@ Clock = Callable[[], float]
 
 LEAST = 0.001
 """Seconds of budget that are worth asking a plugin for."""
-
-
-class Log(Protocol):
-    """Where the faults of plugins are written, beside the audit line."""
-
-    def warning(self, event: str, **fields: object) -> object:
-        """Write one warning."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import os
 import traceback
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from pexpolicy.contract.refusal import brief
 
@@ -19,6 +19,13 @@ MAX_MESSAGE = 200
 MAX_REFUSAL = 1000
 """For a refused decision: its text is ours, holds no secret, and says at its end what follows."""
 _OWN = os.path.dirname(__file__) + os.sep  # noqa: PTH120 - compared with names, no file is touched
+
+
+class Log(Protocol):
+    """Where the faults of plugins are written, beside the audit line."""
+
+    def warning(self, event: str, **fields: object) -> object:
+        """Write one warning."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from pexpolicy.chain import Log
+from pexpolicy.faults import Log
 from pexpolicy.lean import structlog
 
 

@@ -13,10 +13,10 @@ from typing import Any
 import msgspec
 
 from pexpolicy.aftermath import Aftermath, ShadowAudit
-from pexpolicy.chain import Chain, Log
+from pexpolicy.chain import Chain
 from pexpolicy.config import OpeningError, Settings
 from pexpolicy.endpoints.base import Reply
-from pexpolicy.faults import blame
+from pexpolicy.faults import Log, blame
 from pexpolicy.lanes import Lanes
 from pexpolicy.link import Link
 from pexpolicy.outcome import DEFAULT, Outcome

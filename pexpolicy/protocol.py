@@ -24,8 +24,7 @@ from pexpolicy.access.refusals import (
     TOO_LONG,
     Refusals,
 )
-from pexpolicy.chain import Log
-from pexpolicy.faults import blame
+from pexpolicy.faults import Log, blame
 from pexpolicy.hidden import hide
 from pexpolicy.outbox import Outbox
 from pexpolicy.response import WholeResponse

@@ -16,9 +16,8 @@ from aiohttp import hdrs, web
 from uuid_utils import uuid7
 
 from pexpolicy.access.refusals import Refusal, Refusals, times_of
-from pexpolicy.chain import Log
 from pexpolicy.endpoints import ENDPOINTS
-from pexpolicy.faults import blame
+from pexpolicy.faults import Log, blame
 from pexpolicy.metrics.counting import INTERNAL, UNRECORDED
 from pexpolicy.metrics.sources import Sources
 from pexpolicy.metrics.telemetry import Telemetry

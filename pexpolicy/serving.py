@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from pexpolicy import __version__, notify
 from pexpolicy.admin.listener import Operators, watching
 from pexpolicy.audit import Audit, audit_of
-from pexpolicy.chain import Log
 from pexpolicy.config import ConfigError, Settings
 from pexpolicy.draining import drain
 from pexpolicy.ending import LINGERING, STOPPING
+from pexpolicy.faults import Log
 from pexpolicy.hidden import hide
 from pexpolicy.lifetime import Lifetime
 from pexpolicy.listeners import Address, Entrance, url_of

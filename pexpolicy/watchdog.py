@@ -16,7 +16,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
-    from pexpolicy.chain import Log
+    from pexpolicy.faults import Log
     from pexpolicy.lanes import Lanes
 
 BEAT = 0.05

@@ -16,8 +16,8 @@ from typing import Literal
 
 from pydantic import SecretStr
 
-from pexpolicy.chain import Log
 from pexpolicy.config import ConfigError, Settings
+from pexpolicy.faults import Log
 from pexpolicy.problems import Problem
 from pexpolicy.sources import UnreadableError, read_secret
 from pexpolicy.tables import TlsTable

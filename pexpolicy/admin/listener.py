@@ -14,8 +14,8 @@ from pexpolicy.access.connections import Connection
 from pexpolicy.access.door import Door
 from pexpolicy.access.gate import Gate
 from pexpolicy.admin.pages import Admin
-from pexpolicy.chain import Log
 from pexpolicy.config import Settings
+from pexpolicy.faults import Log
 from pexpolicy.metrics.board import Board
 from pexpolicy.outbox import Outbox
 from pexpolicy.policy import Policy

@@ -12,9 +12,8 @@ from aiohttp import hdrs, web
 
 from pexpolicy.admin.bearer import admits
 from pexpolicy.admin.status import Status
-from pexpolicy.chain import Log
 from pexpolicy.endpoints.base import JSON
-from pexpolicy.faults import blame
+from pexpolicy.faults import Log, blame
 from pexpolicy.metrics.board import Board
 from pexpolicy.metrics.telemetry import Telemetry
 from pexpolicy.policy import Policy

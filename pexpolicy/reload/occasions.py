@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 
 from pexpolicy import notify
-from pexpolicy.chain import Log
+from pexpolicy.faults import Log
 from pexpolicy.hidden import hide
 from pexpolicy.reload.desk import open_desk
 from pexpolicy.reload.reloading import Reloads

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from pexpolicy.chain import Log
+from pexpolicy.faults import Log
 from pexpolicy.reload import control
 from pexpolicy.reload.desk import RELOAD
 from pexpolicy.reload.verdict import Verdict

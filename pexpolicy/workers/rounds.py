@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from pexpolicy.chain import Log
+from pexpolicy.faults import Log
 from pexpolicy.reload.verdict import Verdict
 from pexpolicy.reload.watching import PAUSE, Changes
 from pexpolicy.watched import Look, look_at
