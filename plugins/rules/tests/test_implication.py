@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pexpolicy import ParticipantPropertiesRequest
-from pexpolicy.matching import contradiction, covers, example
+from pexpolicy_rules.examples import example
+from pexpolicy_rules.implication import contradiction, covers
 from tests.matching.drawn import FLAT, PAIRS, WHENS, Pairs, Written, asked, compiled
 
 REQUESTS = st.lists(PAIRS, min_size=1, max_size=4)

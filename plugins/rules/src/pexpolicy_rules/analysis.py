@@ -5,17 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from pexpolicy import Request
-from pexpolicy.matching import (
-    Condition,
-    Example,
-    Index,
-    contradiction,
-    covers,
-    example,
-    timeless,
-    times,
-)
-from pexpolicy_rules.chains import ReadyRule
+from pexpolicy.matching import Condition, Index
+from pexpolicy_rules.examples import Example, example
+from pexpolicy_rules.implication import contradiction, covers, timeless, times
+from pexpolicy_rules.rule_set import ReadyRule
 
 MAX_TOLD = 20
 """Findings that are told of one endpoint; whoever has more begins with these."""

@@ -16,11 +16,11 @@ from pexpolicy.matching import compile_when, group_names
 from pexpolicy.tabular import TableError
 from pexpolicy.tomlfiles import Table, read_tables
 from pexpolicy.watched import note
-from pexpolicy_rules.answers import Answer
-from pexpolicy_rules.chains import ReadyRule
-from pexpolicy_rules.reading import as_written, possible_groups, read
+from pexpolicy_rules.decisions import Answer
+from pexpolicy_rules.parser import as_written, possible_groups, read
+from pexpolicy_rules.rule_set import ReadyRule
 from pexpolicy_rules.settings import Rule, Settings
-from pexpolicy_rules.trying import AnswerError
+from pexpolicy_rules.validation import AnswerError
 
 
 class Draft:

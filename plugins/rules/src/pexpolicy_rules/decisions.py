@@ -22,9 +22,9 @@ from pexpolicy import (
     Request,
 )
 from pexpolicy.watched import note
-from pexpolicy_rules.filling import Captured, filled, has_placeholders, prepared, unfillable
+from pexpolicy_rules.placeholders import Captured, filled, has_placeholders, prepared, unfillable
 from pexpolicy_rules.settings import Then
-from pexpolicy_rules.trying import AnswerError, unsound
+from pexpolicy_rules.validation import AnswerError, unsound
 
 Make = Callable[[Mapping[str, Any], str], Decision]
 _RESULTS: Mapping[str, type[Decision]] = {

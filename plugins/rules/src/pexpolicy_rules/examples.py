@@ -1,4 +1,4 @@
-"""Requests that match a condition: examples for whoever has to understand it."""
+"""Example requests that match a condition."""
 
 from __future__ import annotations
 
@@ -10,21 +10,16 @@ from urllib.parse import quote, urlencode
 
 from multidict import MultiDict
 
-from pexpolicy.alias import Alias
-from pexpolicy.endpoints import ENDPOINTS
-from pexpolicy.matching.clauses import Clause
-from pexpolicy.matching.conditions import All, AnyOf, Condition
-from pexpolicy.matching.sampling import ANY, sample
-from pexpolicy.matching.subjects import Subject, known_parameters
-from pexpolicy.parameters import Request
+from pexpolicy import ENDPOINTS, Alias, Request
+from pexpolicy.matching import All, AnyOf, Clause, Condition, Subject
 from pexpolicy.subnets import read_subnet
+from pexpolicy_rules.regex_sample import ANY, sample
 
 MAX_TRIES = 300
 """Combinations of values that are tried for one example."""
 _PER_SUBJECT = 12
 _ALTERNATIVES = 8
 _FILLERS = (ANY, "example", "1", "a@example.com", "other@example.org")
-_PARAMETERS = known_parameters()
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,12 +172,13 @@ _SUGGESTIONS: Mapping[str, Callable[[Any], Iterable[Any]]] = {
 
 
 def _composed(endpoint: str, values: Mapping[str, Any], *, takes_alias: bool) -> Example:
+    known = ENDPOINTS[endpoint].request.parameters()
     params: dict[str, str] = {}
     for key, value in values.items():
         name, _, rest = key.partition(".")
         if name == "params":
             params[rest] = str(value)
-        elif name in _PARAMETERS:
-            params[_PARAMETERS[name].wire + rest] = str(value)
+        elif name in known:
+            params[known[name].wire + rest] = str(value)
     alias = str(values.get("alias", "a@example.com")) if takes_alias else ""
     return Example(endpoint, params, alias, values.get("peer"))

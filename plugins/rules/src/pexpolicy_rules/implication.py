@@ -1,4 +1,4 @@
-"""What can be said of conditions without a request: which holds whenever another does.
+"""Implication and contradiction between conditions, without a request.
 
 Everything here errs on one side: what is claimed is true, and not everything that is true is found.
 """
@@ -12,14 +12,9 @@ from ipaddress import IPv4Network
 from itertools import combinations
 from typing import cast
 
-from pexpolicy.alias import Alias
-from pexpolicy.matching.clauses import Clause
-from pexpolicy.matching.conditions import All, AnyOf, At, Condition, NoneOf, required
-from pexpolicy.parameters import Request
+from pexpolicy import Alias, Request
+from pexpolicy.matching import All, AnyOf, At, Clause, Condition, NoneOf, required
 from pexpolicy.subnets import read_subnet
-
-SEVERAL = ("idp_attributes", "params", "ms_subnet", "p_asserted_identity")
-"""Attributes of a request that may hold several values."""
 
 
 def covers(outer: Condition, inner: Condition) -> bool:
@@ -64,7 +59,7 @@ def implies(clause: Clause, other: Clause) -> bool:
 
 def _implied_by_values(clause: Clause, other: Clause) -> bool:
     """The same for a clause that says what values are, and not what they are not."""
-    if clause.subject.attribute in SEVERAL and (clause.every or other.negated):
+    if clause.subject.several and (clause.every or other.negated):
         return False
     if clause.operator == "equals":
         values = [_as(other, clause, operand) for operand in clause.operands]
@@ -175,7 +170,7 @@ def _impossible(clause: Clause, other: Clause) -> bool:
     """True when the two are known never to hold together."""
     if clause.operator == "exists":
         return clause.operands[0] is False and clause.subject == other.subject and _needs(other)
-    if clause.negated or clause.subject.attribute in SEVERAL or other.operator == "exists":
+    if clause.negated or clause.subject.several or other.operator == "exists":
         return False
     if clause.operator == "equals":
         if other.case_sensitive and not clause.case_sensitive:

@@ -1,4 +1,4 @@
-"""A text that a regular expression matches: for examples, so the shortest and plainest will do."""
+"""Short sample texts that match a regular expression."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ MOST = 300
 
 
 def sample(pattern: str) -> str:
-    """A text that the pattern probably matches; whoever needs to be sure tries it."""
+    """Return a text that the pattern probably matches; a caller that needs certainty tries it."""
     try:
-        return _Sampler(pattern).alternatives()[:MOST]
+        return _RegexSampler(pattern).alternatives()[:MOST]
     except RecursionError:
         return ""
 
 
-class _Sampler:
+class _RegexSampler:
     """Reads a pattern once from left to right."""
 
     def __init__(self, pattern: str) -> None:

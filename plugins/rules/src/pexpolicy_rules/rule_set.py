@@ -11,7 +11,7 @@ from pexpolicy import (
     Request,
 )
 from pexpolicy.matching import Condition, Index, captured
-from pexpolicy_rules.answers import Answer
+from pexpolicy_rules.decisions import Answer
 
 MAX_NOTES = 200
 """Rules that an explanation goes through; nobody reads more."""

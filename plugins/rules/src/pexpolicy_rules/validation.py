@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from pexpolicy import DecisionError, Key
-from pexpolicy_rules.filling import sampled
+from pexpolicy_rules.placeholders import sampled
 
 SAMPLES = (
     "1234",

@@ -18,10 +18,10 @@ from pexpolicy import (
 )
 from pexpolicy.matching import compile_when
 from pexpolicy.replies import basic
-from pexpolicy_upstream.comparing import Comparison
 from pexpolicy_upstream.connections import TLSError, tls
 from pexpolicy_upstream.route import WITHOUT_RESULT, Route
 from pexpolicy_upstream.settings import RouteSettings, TargetSettings, UpstreamSettings
+from pexpolicy_upstream.shadow_comparison import Comparison
 from pexpolicy_upstream.target import Target
 
 OVERRIDABLE = (
