@@ -154,7 +154,5 @@ def _sink(table: AuditTable, journal: Journal, *, gathers: bool) -> Sink:
     room = table.buffer_mb * MEGABYTE
     if table.level == "file":
         return Together(journal) if gathers and answers else Inline(journal, answers=answers)
-    if table.level == "memory":
-        return Grouped(journal, Promise(waits=False, syncs=False), room)
     least = Kept.SPOOLED if table.level == "required" else Kept.HELD
     return Grouped(journal, Promise(answers=answers, least=least), room)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from pexpolicy.tables.base import Table
 
@@ -15,7 +15,7 @@ class AuditTable(Table):
     """
 
     path: str | None = None
-    level: Literal["memory", "file", "fsync", "required"] = "file"
+    level: Literal["file", "fsync", "required"] = "file"
     on_fail: Literal["answer", "handback", "reject"] = "answer"
     spool: str | None = None
     spool_mb: int = Field(256, ge=1)
@@ -29,6 +29,14 @@ class AuditTable(Table):
     checkpoint_lines: int = Field(10_000, ge=1)
     checkpoint_seconds: float = Field(60.0, gt=0.0)
 
+    @field_validator("level", mode="before")
+    @classmethod
+    def _memory_is_gone(cls, written: Any) -> Any:
+        if written == "memory":
+            msg = 'the level "memory" was removed; write level = "file", or leave the key out'
+            raise ValueError(msg)
+        return written
+
     @model_validator(mode="after")
     def _what_required_requires(self) -> Self:
         if self.level == "required" and self.on_fail == "answer":
@@ -36,9 +44,6 @@ class AuditTable(Table):
                 'level = "required" lets no decision leave that is not recorded: say what leaves '
                 'instead, on_fail = "handback" or "reject"'
             )
-            raise ValueError(msg)
-        if self.level == "memory" and self.on_fail != "answer":
-            msg = 'level = "memory" answers before it writes, so on_fail can only be "answer"'
             raise ValueError(msg)
         return self
 

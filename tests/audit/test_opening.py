@@ -68,7 +68,7 @@ def test_the_table_is_what_the_lines_show(tmp_path: Path) -> None:
     ("table", "said"),
     [
         ({"path": "a", "level": "required"}, "on_fail"),
-        ({"path": "a", "level": "memory", "on_fail": "reject"}, "on_fail"),
+        ({"path": "a", "level": "memory"}, 'write level = "file"'),
         ({"level": "fsync"}, "needs a path"),
         ({"rotate_mb": 5}, "standard output"),
         ({"path": "a", "keep": 5}, "keep is for"),
