@@ -1,9 +1,9 @@
 """pexpolicy: a policy server for Pexip Infinity whose decisions come from plugins.
 
 Plugin authors need this module; ``pexpolicy.matching``, ``pexpolicy.subnets``,
-``pexpolicy.tabular``, ``pexpolicy.tomlfiles``, ``pexpolicy.replies``, ``pexpolicy.watched.note``
-and ``pexpolicy.hooks.HOOK_API`` are for those who have use for them, and ``pexpolicy.testing`` is
-for tests.
+``pexpolicy.tabular``, ``pexpolicy.tomlfiles``, ``pexpolicy.replies`` and
+``pexpolicy.hooks.HOOK_API`` are for those who have use for them, and ``pexpolicy.testing`` is for
+tests.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pexpolicy import beginning
 from pexpolicy.alias import Alias
 from pexpolicy.breaker import Breaker
 from pexpolicy.config import ConfigPath, PluginSettings, SettingsError
-from pexpolicy.contract.refusal import DecisionError, Refusal, did_you_mean
+from pexpolicy.contract.refusal import DecisionError, Refusal
 from pexpolicy.decisions import Continue, Decision, Redirect, Reject
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.directory_information import (
@@ -45,8 +45,10 @@ from pexpolicy.outcome import Outcome
 from pexpolicy.parameters import Params, Request
 from pexpolicy.problems import Advice, Key, Problem
 from pexpolicy.sources import UnreadableError, read_secret
-from pexpolicy.tables import BreakerTable, EndpointName
-from pexpolicy.tables.base import MAX_BUDGET
+from pexpolicy.tables.base import MAX_BUDGET, EndpointName
+from pexpolicy.tables.plugins import BreakerTable
+from pexpolicy.text import did_you_mean
+from pexpolicy.watched import track_file
 
 __version__ = "0.1.0"
 
@@ -100,6 +102,7 @@ __all__ = [
     "did_you_mean",
     "hookimpl",
     "read_secret",
+    "track_file",
 ]
 
 beginning.over()

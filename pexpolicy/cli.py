@@ -12,7 +12,7 @@ import click
 from pexpolicy import __version__
 
 COMMANDS = {
-    "audit": "pexpolicy.audit.command:audit",
+    "audit": "pexpolicy.commands.audit.command:audit",
     "check": "pexpolicy.commands.check:check",
     "explain": "pexpolicy.commands.explain:explain",
     "export": "pexpolicy.commands.importing:export",
@@ -21,7 +21,7 @@ COMMANDS = {
     "import": "pexpolicy.commands.importing:import_",
     "new-plugin": "pexpolicy.commands.new_plugin:new_plugin",
     "plugins": "pexpolicy.commands.plugins:plugins",
-    "probe": "pexpolicy.probe.command:probe",
+    "probe": "pexpolicy.commands.probe:probe",
     "reload": "pexpolicy.commands.reload:reload",
     "schema": "pexpolicy.commands.schema:schema",
     "serve": "pexpolicy.commands.serve:serve",

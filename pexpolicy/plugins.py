@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from pexpolicy.aftermath import Observer
 from pexpolicy.breaker import Breaker
-from pexpolicy.contract.refusal import did_you_mean
 from pexpolicy.decisions import Decision, Reject
 from pexpolicy.discovery import Available, misnamed
 from pexpolicy.endpoints import ENDPOINTS
@@ -22,7 +21,8 @@ from pexpolicy.instance import instance_of
 from pexpolicy.link import Link
 from pexpolicy.problems import Advice, Key, Problem
 from pexpolicy.progress import Stage, silent
-from pexpolicy.tables import PluginTable
+from pexpolicy.tables.plugins import PluginTable
+from pexpolicy.text import did_you_mean
 from pexpolicy.threads import Threads
 from pexpolicy.unbuildable import Unbuildable
 

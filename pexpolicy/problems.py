@@ -10,7 +10,7 @@ from typing import Any
 import pydantic
 from pydantic import BaseModel
 
-from pexpolicy.contract.refusal import brief, did_you_mean
+from pexpolicy.text import brief, did_you_mean
 
 Key = tuple[str | int, ...]
 

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 
 from pexpolicy import __version__, notify
 from pexpolicy.admin.listener import Operators, watching
-from pexpolicy.audit import Audit, audit_of
+from pexpolicy.audit.opening import audit_of
+from pexpolicy.audit.writing import Audit
 from pexpolicy.config import ConfigError, Settings
 from pexpolicy.draining import drain
 from pexpolicy.ending import LINGERING, STOPPING

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from pexpolicy.watched import note
+from pexpolicy.watched import track_file
 
 
 class UnreadableError(Exception):
@@ -28,7 +28,7 @@ def read_secret(name: str, variable: str | None, file: str | None, folder: Path)
             raise UnreadableError(f"{name}_env", text)
         return value
     assert file is not None
-    note(folder / file)
+    track_file(folder / file)
     try:
         value = (folder / file).read_text("utf-8").rstrip("\r\n")
     except OSError as error:

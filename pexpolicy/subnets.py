@@ -15,7 +15,7 @@ from typing import Any, Generic, TypeVar
 
 from radix import Radix  # type: ignore[import-untyped]
 
-from pexpolicy.contract.refusal import brief
+from pexpolicy.text import brief
 
 T = TypeVar("T")
 Written = str | IPv4Network | IPv6Network

@@ -11,9 +11,10 @@ import asyncio
 import sys
 import threading
 import time
-from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Self
+
+from pexpolicy.faults import PACKAGE_ROOT
 
 if TYPE_CHECKING:
     from pexpolicy.faults import Log
@@ -25,7 +26,6 @@ TOO_LONG = 0.1
 """Seconds without one that are reported."""
 STILL_HELD = 1.0
 """Seconds after which a loop that is still held is reported, rather than when it is let go."""
-_OWN = str(Path(__file__).parent)
 
 
 class Watchdog:
@@ -86,7 +86,7 @@ class Watchdog:
         frame: FrameType | None = sys._current_frames().get(self._loop_thread)  # noqa: SLF001 - documented
         while frame is not None:
             name = frame.f_code.co_filename
-            if not name.startswith(_OWN) and "asyncio" not in name:
+            if not name.startswith(PACKAGE_ROOT) and "asyncio" not in name:
                 return f"{name}:{frame.f_lineno}"
             frame = frame.f_back
         return "unknown"

@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pexpolicy.access import turnstile
-from pexpolicy.access.credentials import Credential, Credentials, Learned
+from pexpolicy.access.credentials import Credentials, Learned
 from pexpolicy.access.passwords import PasswordHash, PasswordHashError
+from pexpolicy.access.reading import Credential
 from pexpolicy.access.turnstile import BusyError, Turnstile
 from pexpolicy.building import build_policy
 from pexpolicy.cli import main

@@ -12,12 +12,12 @@ import pytest
 from pexpolicy import PluginSettings, hookimpl
 from pexpolicy.admin.listener import bind
 from pexpolicy.admin.told import PluginStatuses
-from pexpolicy.audit import AuditState
+from pexpolicy.audit.state import AuditState
 from pexpolicy.exposure import surroundings
 from pexpolicy.metrics.sources import Sources
 from pexpolicy.plugins import Plugin
 from pexpolicy.readiness import Readiness, State
-from pexpolicy.tables import AdminTable
+from pexpolicy.tables.admin import AdminTable
 from tests import canaries, live, toys, wire
 from tests.operators import watched
 from tests.test_metrics import ROOM

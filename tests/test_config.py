@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from pexpolicy.building import build_policy
-from pexpolicy.config import ConfigError, Settings, from_document, load
+from pexpolicy.config import ConfigError, Settings
+from pexpolicy.config_loader import from_document, load
 from pexpolicy.problems import dotted
 from tests import live
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from multidict import MultiDict
 
 from pexpolicy import Conference, Continue, Redirect, Reject
-from pexpolicy.audit import AuditState
+from pexpolicy.audit.state import AuditState
 from pexpolicy.breaker import Breaker
 from pexpolicy.chain import Chain
 from pexpolicy.endpoints import ENDPOINTS

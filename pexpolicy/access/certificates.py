@@ -20,7 +20,7 @@ from pexpolicy.config import ConfigError, Settings
 from pexpolicy.faults import Log
 from pexpolicy.problems import Problem
 from pexpolicy.sources import UnreadableError, read_secret
-from pexpolicy.tables import TlsTable
+from pexpolicy.tables.access import TlsTable
 
 POLL = 1.0
 """Seconds between two looks at the files."""

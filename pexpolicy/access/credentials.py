@@ -13,20 +13,10 @@ import hashlib
 import hmac
 import secrets
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-
-from pydantic import SecretStr
 
 from pexpolicy.access.passwords import PasswordHash
+from pexpolicy.access.reading import Credential
 from pexpolicy.access.turnstile import Turnstile
-
-
-@dataclass(frozen=True, slots=True)
-class Credential:
-    """A user with a password, or with the hash of one."""
-
-    user: str
-    secret: SecretStr | PasswordHash = field(repr=False)
 
 
 class Learned:

@@ -19,7 +19,7 @@ from pexpolicy.access.connections import Connection, Connections, CrowdedError
 from pexpolicy.access.gate import Gate
 from pexpolicy.access.refusals import CLOSED, CROWDED, DISPLACED, NO_TLS, NOT_ALLOWED, Refusals
 from pexpolicy.hidden import hide
-from pexpolicy.tables import LimitsTable
+from pexpolicy.tables.access import LimitsTable
 
 AT_ONCE = 64
 """Connections that are accepted before calls have their turn again."""

@@ -17,10 +17,11 @@ from aiohttp import hdrs, web
 from pexpolicy.access.admission import Admission
 from pexpolicy.access.attempts import Attempts
 from pexpolicy.access.connections import Connection
-from pexpolicy.access.credentials import Credential, Credentials, Learned, pair_of
+from pexpolicy.access.credentials import Credentials, Learned, pair_of
 from pexpolicy.access.delays import Delays
 from pexpolicy.access.forwarding import Forwarding
 from pexpolicy.access.networks import Networks
+from pexpolicy.access.reading import Credential
 from pexpolicy.access.refusals import BUSY, NOT_ALLOWED, UNAUTHORISED, Refusal
 from pexpolicy.access.turnstile import BusyError
 from pexpolicy.config import Settings

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pydantic import SecretStr
 
-from pexpolicy.access.credentials import Credential
 from pexpolicy.access.passwords import PasswordHash, PasswordHashError
 from pexpolicy.problems import Key, Problem
 from pexpolicy.sources import UnreadableError, read_secret
-from pexpolicy.tables import AuthTable, CredentialTable
+from pexpolicy.tables.access import AuthTable, CredentialTable
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """A user with a password, or with the hash of one."""
+
+    user: str
+    secret: SecretStr | PasswordHash = field(repr=False)
 
 
 def credentials_of(

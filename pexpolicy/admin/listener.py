@@ -21,7 +21,7 @@ from pexpolicy.outbox import Outbox
 from pexpolicy.policy import Policy
 from pexpolicy.protocol import PolicyProtocol
 from pexpolicy.server import Service
-from pexpolicy.tables import LimitsTable
+from pexpolicy.tables.access import LimitsTable
 from pexpolicy.unreached import why
 
 BACKLOG = 64

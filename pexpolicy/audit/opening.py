@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pexpolicy.audit.backlog import Backlog, Kept
-from pexpolicy.audit.checkpoints import Signer, private_key
+from pexpolicy.audit.checkpoints import Signer
 from pexpolicy.audit.files import AppendFile
 from pexpolicy.audit.grouped import Grouped, Promise
 from pexpolicy.audit.journal import Journal
@@ -24,6 +24,7 @@ from pexpolicy.audit.state import Alarms, AuditState
 from pexpolicy.audit.streams import Stream
 from pexpolicy.audit.writing import Audit
 from pexpolicy.redaction import Redaction, redaction_of
+from pexpolicy.signing_key import private_key
 from pexpolicy.tables.audit import AuditTable
 from pexpolicy.terminal import readable
 

@@ -16,8 +16,9 @@ from pexpolicy import ending
 from pexpolicy.admin import listener
 from pexpolicy.admin.listener import Operators
 from pexpolicy.building import policy_from
-from pexpolicy.commands.common import Port, advise, built, config_option, fail, run
+from pexpolicy.commands.common import Port, advise, built, config_option, fail
 from pexpolicy.config import ConfigError, OpeningError
+from pexpolicy.event_loop import run
 from pexpolicy.exposure import surroundings as exposed
 from pexpolicy.listeners import bound
 from pexpolicy.logs import console_log

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pexpolicy.access.refusals import BUSY, NO_TLS, NOT_ALLOWED, UNAUTHORISED
-from pexpolicy.terminal import printable
+from pexpolicy.text import printable
 
 MINUTE, HOUR, DAY = 60, 3600, 86400
 Told = dict[str, Any]

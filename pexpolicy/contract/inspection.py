@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from pexpolicy.contract.refusal import DecisionError, Refusal, brief, brief_name, did_you_mean
+from pexpolicy.contract.refusal import DecisionError, Refusal
 from pexpolicy.contract.rendering import render
 from pexpolicy.contract.rules import Field
 from pexpolicy.contract.wiring import lenient, models_in, partial
 from pexpolicy.contract.wording import advice, alternatives, wanted
+from pexpolicy.text import brief, brief_name, did_you_mean
 
 if TYPE_CHECKING:
     from pexpolicy.contract.checked import Checked

@@ -10,7 +10,7 @@ from typing import Any
 
 from msgspec import UNSET
 
-from pexpolicy.contract.refusal import did_you_mean
+from pexpolicy.text import did_you_mean
 
 
 class Mark(enum.StrEnum):

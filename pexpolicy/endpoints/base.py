@@ -10,9 +10,10 @@ from typing import Any, ClassVar, Generic, TypeVar, cast
 import msgspec
 import orjson
 
-from pexpolicy.contract.refusal import DecisionError, Refusal, brief
+from pexpolicy.contract.refusal import DecisionError, Refusal
 from pexpolicy.decisions import Continue, Decision, Reject
 from pexpolicy.parameters import Params, Request
+from pexpolicy.text import brief
 
 R = TypeVar("R", bound=Request)
 

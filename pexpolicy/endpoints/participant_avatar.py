@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pexpolicy.alias import Alias
 from pexpolicy.contract.checked import assign
-from pexpolicy.contract.refusal import brief
 from pexpolicy.decisions import Continue, Decision
 from pexpolicy.endpoints.base import JPEG, Endpoint, Reply, handed_back
 from pexpolicy.endpoints.call_parameters import CallRequest, ProxyParameters, ServiceParameters
 from pexpolicy.endpoints.picture import NoPictureError, jpeg
 from pexpolicy.parameters import Parameter, Params, integer, role
+from pexpolicy.text import brief
 
 MAX_SIDE = 4096
 """Pixels; nobody asks for a larger avatar."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from pexpolicy.contract.refusal import brief, did_you_mean
 from pexpolicy.contract.rules import Mark, Privacy
 from pexpolicy.decisions import Continue, Decision, Redirect, Reject
 from pexpolicy.endpoints.base import Endpoint
@@ -20,6 +19,7 @@ from pexpolicy.endpoints.service_types import (
     VirtualReception,
 )
 from pexpolicy.parameters import Parameter, integer, text
+from pexpolicy.text import brief, did_you_mean
 
 
 class ServiceConfigurationRequest(CallRequest, TransferParameters):

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from pexpolicy import parameters
-from pexpolicy.contract.refusal import did_you_mean
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.parameters import Request
+from pexpolicy.text import did_you_mean
 
 Kind = Literal["text", "alias", "number", "flag"]
 Values = tuple[Any, ...]

@@ -6,11 +6,12 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from pexpolicy.contract.refusal import DecisionError, brief
+from pexpolicy.contract.refusal import DecisionError
 from pexpolicy.decisions import Redirect, Reject
 from pexpolicy.probe.findings import Finding, Topic, violation, warning
 from pexpolicy.probe.results import judge_result, refused, usable
 from pexpolicy.probe.verdict import Asked, Judged
+from pexpolicy.text import brief
 
 DOCUMENTED, STAR = "DOCUMENTED v11", "DOCUMENTED* oda"
 ACTIONS: Mapping[str, tuple[str, ...]] = {

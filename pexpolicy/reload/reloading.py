@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from pexpolicy.audit import Audit
+from pexpolicy.audit.writing import Audit
 from pexpolicy.config import ConfigError
 from pexpolicy.faults import blame
 from pexpolicy.lifetime import Lifetime

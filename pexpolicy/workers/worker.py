@@ -15,8 +15,8 @@ from gunicorn.workers.base import Worker
 
 from pexpolicy import ending
 from pexpolicy.admin.listener import Operators
-from pexpolicy.commands.common import run
 from pexpolicy.config import ConfigError, OpeningError
+from pexpolicy.event_loop import run
 from pexpolicy.hidden import hide
 from pexpolicy.logs import console_log
 from pexpolicy.policy import Policy

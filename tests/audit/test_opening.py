@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from multidict import MultiDict
 
-from pexpolicy.audit import audit_of, open_audit
+from pexpolicy.audit.opening import audit_of, open_audit
 from pexpolicy.config import ConfigError
 from pexpolicy.redaction import Redaction
 from tests import toys
@@ -18,7 +18,7 @@ from tests.audit.places import Place, faults, lines
 
 LISTENED = """
 import asyncio, sys
-from pexpolicy.audit import open_audit
+from pexpolicy.audit.opening import open_audit
 audit = open_audit(None)
 audit.refused("unauthorised", 401, None, "")
 audit.close()

@@ -10,9 +10,13 @@ from pathlib import Path
 import click
 import msgspec
 
-from pexpolicy.audit import display, reading
-from pexpolicy.audit.checkpoints import KeyUnusableError, Verifier
-from pexpolicy.audit.chosen import (
+from pexpolicy.audit import reading
+from pexpolicy.audit.checkpoints import Verifier
+from pexpolicy.audit.reading import Damage, Record
+from pexpolicy.audit.verify import Anchor, Verification
+from pexpolicy.commands.audit import display
+from pexpolicy.commands.audit.filters import Criteria, moment
+from pexpolicy.commands.audit.input import (
     configured,
     files_option,
     paths_of,
@@ -20,13 +24,11 @@ from pexpolicy.audit.chosen import (
     refuse,
     settings_of,
 )
-from pexpolicy.audit.criteria import Criteria, moment
-from pexpolicy.audit.reading import Damage, Record
-from pexpolicy.audit.stats import Stats
-from pexpolicy.audit.verify import Anchor, Verification
+from pexpolicy.commands.audit.stats import Stats
 from pexpolicy.commands.common import config_option
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.outcome import ABSTAINED, BUSY, DECIDED, FAILED, INVALID, SKIPPED, TIMED_OUT
+from pexpolicy.signing_key import KeyUnusableError
 
 NOTHING_FOUND = 1
 EVENTS = ("decision", "refused", "shadow", "checkpoint", "withdrawn")

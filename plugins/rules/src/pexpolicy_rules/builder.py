@@ -11,11 +11,11 @@ from pexpolicy import (
     Advice,
     Key,
     Problem,
+    track_file,
 )
 from pexpolicy.matching import compile_when, group_names
 from pexpolicy.tabular import TableError
 from pexpolicy.tomlfiles import Table, read_tables
-from pexpolicy.watched import note
 from pexpolicy_rules.decisions import Answer
 from pexpolicy_rules.parser import as_written, possible_groups, read
 from pexpolicy_rules.rule_set import ReadyRule
@@ -43,7 +43,7 @@ class Draft:
         pattern = str(Path(escape(str(root)), written))
         paths = sorted(glob(pattern))  # noqa: PTH207 - the pattern may be absolute
         if not paths:
-            note(_before_wildcards(root / written))
+            track_file(_before_wildcards(root / written))
             self.problems.append(Problem(("files",), f"there is no file {written}"))
         for path in map(Path, paths):
             self.files.append(path)

@@ -20,8 +20,8 @@ from pexpolicy import (
     Redirect,
     Reject,
     Request,
+    track_file,
 )
-from pexpolicy.watched import note
 from pexpolicy_rules.placeholders import Captured, filled, has_placeholders, prepared, unfillable
 from pexpolicy_rules.settings import Then
 from pexpolicy_rules.validation import AnswerError, unsound
@@ -108,7 +108,7 @@ def _reject(endpoint: str, then: Then) -> tuple[Make, Mapping[str, Any]]:
 def _picture(endpoint: str, path: Path) -> Make:
     if endpoint != "participant_avatar":
         raise AnswerError(f"{endpoint} shows no picture", "image")
-    note(path)
+    track_file(path)
     try:
         image = path.read_bytes()
     except OSError as error:
