@@ -1,15 +1,15 @@
-"""The reference of the contract as a page of Markdown, made from the models."""
+"""The generator of reference.md, which is made from the models that check the replies."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 from pexpolicy import parameters as read
 from pexpolicy.contract.checked import Checked
-from pexpolicy.contract.other_rules import ELSEWHERE
-from pexpolicy.contract.rules import SOURCES, Field, Mark, Privacy, Rule
+from pexpolicy.contract.rules import Field, Mark, Privacy, Rule
 from pexpolicy.contract.wording import alternatives, wanted
 from pexpolicy.decisions import Redirect, Reject
 from pexpolicy.endpoints import ENDPOINTS, layouts
@@ -51,16 +51,39 @@ TYPES: Mapping[Any, str] = {
     read.by_prefix: "texts by name",
 }
 """What each reader of a parameter gives."""
+# fmt: off
+# ruff: noqa: E501 - a table is read by its rows
+ELSEWHERE: tuple[tuple[int, str, str, Mark, str], ...] = (
+    (2, "`pin`, `guest_pin`", "4 to 20 characters with the #; v11 had 4 to 10. Part of rule 1. A deployment may ask for more, which is not known here", Mark.DOCUMENTED, "is refused"),
+    (8, "`pin`, `guest_pin`", "PINs are text, so that leading zeros are kept: the type of the fields", Mark.TRANSCRIBED, "is refused"),
+    (9, "`breakout`", "a request with `breakout_uuid` is answered with that breakout room", Mark.TRANSCRIBED, "is sent, with a warning"),
+    (12, "`Redirect`", "the result is `new_alias` alone: the class has no other field; only SIP callers are redirected", Mark.TRANSCRIBED, "is sent, with a warning"),
+    (13, "`name`, `service_tag`", "the answer to a `dial_out` request must match the running service, which the request names", Mark.TRANSCRIBED, "is sent, with a warning"),
+    (14, "every service", "the same service gets the same answer each time; `pin`, `guest_pin`, the identity provider groups and the rates may differ. One decision cannot show it: `pexpolicy probe` asks twice", Mark.TRANSCRIBED, "is found by the probe"),
+    (15, "names of Infinity's objects", "must exist in Infinity, spelled exactly: kept where `[infinity]` in the configuration lists them", Mark.TRANSCRIBED, "is refused"),
+    (16, "every decision", "a field that does not exist is an error in a class, and tolerated by Infinity in a plain dictionary", Mark.REPORTED, "is sent, with a warning"),
+    (17, "every decision", 'real booleans and numbers, no text such as "True": the types of the fields', Mark.REPORTED, "is refused"),
+    (18, "`rx_presentation_policy`, roles", "`ALLOW` and `DENY` in capitals; `chair` and `guest`, not `host`: the values of the fields", Mark.TRANSCRIBED, "is refused"),
+    (19, "`non_idp_participants`", "`allow` is no value; `disallow_all` is the default: the values of the field", Mark.DOCUMENTED, "is refused"),
+    (0, "`remote_display_name` of ParticipantProperties", "null only where the participant has no name", Mark.TRANSCRIBED, "is refused"),
+    (0, "`Credentials`", "single sign-on takes an empty result", Mark.TRANSCRIBED, "is refused"),
+    (0, "`Directory`", "at most `limit` entries: those behind it are left out", Mark.TRANSCRIBED, "cannot happen"),
+    (0, "every service", "a `non_dial` request is a probe, for which nothing should be created", Mark.REPORTED, "is sent, with a warning"),
+    (0, "`Reject`", "nothing usable stands beside a reject; `reject_reason` goes with participants only", Mark.DOCUMENTED, "cannot happen"),
+    (0, "`Avatar`", "a JPEG in RGB of exactly the asked size: other pictures are converted", Mark.TRANSCRIBED, "cannot happen"),
+)
+# fmt: on
+"""Rules that are no predicate on one decision, in the columns of the table of rules."""
 
 INTRODUCTION = """# Reference of the contract
 
 Every parameter that Infinity sends, every field that it takes, and every rule between them. This
-page is made from the models that check the replies: `pexpolicy schema --markdown` prints it, and
-`pexpolicy schema` prints the same as JSON Schema.
+page is made from the models that check the replies. `pexpolicy schema` prints the same as JSON
+Schema.
 
 ## How sure a statement is
 
-| mark | meaning | a decision that breaks it |
+| word | meaning | a decision that breaks it |
 |---|---|---|
 """
 BREACHES = {True: "is refused", False: "is sent, with a warning"}
@@ -69,10 +92,8 @@ BREACHES = {True: "is refused", False: "is sent, with a warning"}
 def page() -> str:
     """The whole page."""
     marks = [(mark, _mark_doc(mark), BREACHES[mark.binding]) for mark in Mark]
-    sources = [(f"`{name}`", said) for name, said in SOURCES.items()]
     parts = [
         INTRODUCTION + _rows(marks),
-        _table(("source", "what it is"), sources),
         *_requests(),
         *_decisions(),
         _rules(),
@@ -83,10 +104,10 @@ def page() -> str:
 def _mark_doc(mark: Mark) -> str:
     return {
         Mark.DOCUMENTED: "read in Pexip's own text",
-        Mark.DOCUMENTED_STAR: "copied from Pexip's text by integrators",
-        Mark.CAPTURE: "seen in the traffic of a Conferencing Node",
-        Mark.FIELD: "said by integrators only",
-        Mark.CONTESTED: "the sources disagree",
+        Mark.TRANSCRIBED: "copied from Pexip's text by integrators",
+        Mark.OBSERVED: "seen in the traffic of a Conferencing Node",
+        Mark.REPORTED: "said by integrators only",
+        Mark.DISPUTED: "the sources disagree",
     }[mark]
 
 
@@ -122,7 +143,16 @@ def _request(endpoint: Endpoint[Any]) -> Iterator[str]:
         )
         for name, p in sorted(request.parameters().items())
     ]
-    heads = ("parameter", "attribute", "type", "known values", "since", "absent", "mark", "meaning")
+    heads = (
+        "parameter",
+        "attribute",
+        "type",
+        "known values",
+        "since",
+        "absent",
+        "how sure",
+        "meaning",
+    )
     yield _table(heads, rows)
     if request is ParticipantAvatarRequest:
         names = _words(ParticipantAvatarRequest.directory)
@@ -136,7 +166,7 @@ def _decisions() -> Iterator[str]:
     )
     kinds = ", ".join(f"{k} `{m.__name__}` ({_kind(m)})" for k, m in LETTERS.items())
     yield f"{kinds}. Fields in bold are required.\n"
-    heads = ("field", "of", "value", "default", "mark", "source", "meaning")
+    heads = ("field", "of", "value", "default", "how sure", "meaning")
     yield _table(heads, _service_rows())
     yield _layouts()
     for model in OTHERS:
@@ -164,7 +194,7 @@ def _service_rows() -> Iterator[tuple[str, ...]]:
 def _field(hint: Any, field: Field) -> tuple[str, ...]:
     kept = _KEPT[field.privacy]
     doc = f"{field.doc}.{kept}" if kept else field.doc
-    return _value(hint), _code(field.default), field.mark, field.source, doc
+    return _value(hint), _code(field.default), field.mark, doc
 
 
 _KEPT = {
@@ -192,7 +222,7 @@ def _layouts() -> str:
 
 
 def _rules() -> str:
-    heads = ("row", "looked at for", "rule", "mark", "source", "a breach")
+    heads = ("row", "looked at for", "rule", "how sure", "a breach")
     intro = (
         "## Rules\n\n*Row* is the number in the contract's table of cross-field rules, where the "
         "rule stands\nin it. What is refused cannot be built; a warning stands in the audit line, "
@@ -209,9 +239,9 @@ def _rule_rows() -> Iterator[tuple[str, ...]]:
     for rule, owners in models.items():
         breach = BREACHES[rule.refused]
         where = f"`{rule.field}` of {', '.join(owners)}"
-        yield str(rule.row or ""), where, rule.text, rule.mark, rule.source, breach
-    for row in ELSEWHERE:
-        yield str(row.row or ""), row.where, row.text, row.mark, row.source, row.breach
+        yield str(rule.row or ""), where, rule.text, rule.mark, breach
+    for row, where, text, mark, breach in ELSEWHERE:
+        yield str(row or ""), where, text, mark, breach
 
 
 def _name(model: type[Checked], name: str) -> str:
@@ -241,3 +271,7 @@ def _table(heads: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
 
 def _rows(rows: Iterable[tuple[str, ...]]) -> str:
     return "".join("| " + " | ".join(c.replace("|", "\\|") for c in row) + " |\n" for row in rows)
+
+
+if __name__ == "__main__":
+    Path(__file__).with_name("reference.md").write_text(page(), encoding="utf-8")

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pexpolicy.contract.refusal import DecisionError, Refusal
+from pexpolicy.contract.rules import Mark
 from pexpolicy.decisions import Decision
 from pexpolicy.endpoints.service_fields import NAMED_OBJECTS
 from pexpolicy.endpoints.service_types import AutomaticParticipant
@@ -58,7 +59,7 @@ def _refusal(
         shown=True,
         rule=f"{brief(value)} is not listed under [infinity] {kind}{did_you_mean(value, known)}",
         doc="a name that Infinity does not know",
-        mark="DOCUMENTED*",
+        mark=Mark.TRANSCRIBED,
         source="oda",
         consequence=decision.consequence,
     )

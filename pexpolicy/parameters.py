@@ -126,7 +126,7 @@ class Parameter(Generic[T]):
         values: tuple[str, ...] = (),
         since: str = "",
         absent: str = "None",
-        mark: Mark = Mark.DOCUMENTED_STAR,
+        mark: Mark = Mark.TRANSCRIBED,
         privacy: Privacy = Privacy.PLAIN,
     ) -> None:
         self.read = read

@@ -110,7 +110,7 @@ class Checked(Rendered):
     def from_result(cls, fields: Mapping[str, Any]) -> Self:
         """The same from a plain dictionary; fields that do not exist are kept, with a warning.
 
-        Infinity appears to tolerate unknown fields (FIELD), and new ones come with its releases.
+        Infinity appears to tolerate unknown fields (reported), and new ones come with its releases.
         """
         checked = cls.__new__(cls)
         checked._check(dict(fields), known_only=cls.exact)  # noqa: SLF001 - its own

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pexpolicy.contract.checked import Checked
 
 MAX_TEXT = 250
-"""Characters that Infinity takes in a text (DOCUMENTED*)."""
+"""Characters that Infinity takes in a text (transcribed)."""
 MAX_UNKNOWN = 5
 """Fields that do not exist, of which each is named."""
 NOT_SHOWN = object()
@@ -47,7 +47,7 @@ def look_closer(
     warnings: list[str] = []
     for place, model, name, value in _unknown(cls, decoded, ""):
         if len(warnings) == MAX_UNKNOWN:
-            warnings.append("there are more fields that do not exist [FIELD pexip-ex]")
+            warnings.append("there are more fields that do not exist [reported]")
             break
         text = _no_such_field(model, name)
         if known_only:
@@ -56,7 +56,7 @@ def look_closer(
             rule = f"text of more than {MAX_TEXT} characters"
             raise DecisionError(refusal(cls, place + name, NOT_SHOWN, rule))
         said = f"{place}{brief_name(name)}: {text}"
-        warnings.append(f"{said}; Infinity appears to ignore it [FIELD pexip-ex]")
+        warnings.append(f"{said}; Infinity appears to ignore it [reported]")
     return result, sent, tuple(warnings)
 
 

@@ -26,7 +26,7 @@ class Refusal:
     def __str__(self) -> str:
         where = f"{self.model}.{brief_name(self.field)}" if self.field else self.model
         value = f" = {brief(self.value)}" if self.shown else ""
-        mark = f" [{self.mark} {self.source}]" if self.mark else ""
+        mark = f" [{self.mark}]" if self.mark else ""
         doc = f" ({self.doc})" if self.doc else ""
         said = f"{where}{value}: {self.rule}{doc}{mark}"
         return f"{said}{'' if said.endswith('?') else '.'} {self.consequence}."

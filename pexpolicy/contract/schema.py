@@ -147,7 +147,7 @@ def _inside(model: type[Checked]) -> Iterable[type[Checked]]:
 
 
 def _said(field: Field) -> Schema:
-    said: Schema = {"description": field.doc, "$comment": f"{field.mark} {field.source}"}
+    said: Schema = {"description": field.doc, "$comment": str(field.mark)}
     if field.default in BEHAVIOURS:
         said["description"] += f"; left out: {field.default}"
     elif field.default:

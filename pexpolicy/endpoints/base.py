@@ -157,7 +157,7 @@ class Endpoint(Generic[R]):
 EMPTY = b"{}"
 UNTOLD = (
     "reject_reason: shown to participants by participant properties only; it is not sent here "
-    "[DOCUMENTED v11]"
+    "[documented]"
 )
 ENVELOPE: Mapping[str, str] = {
     "status": "answer the result alone; the envelope around it is made here",

@@ -53,7 +53,7 @@ class ParticipantAvatarRequest(CallRequest, ServiceParameters, ProxyParameters):
 class Avatar(Decision):
     """A picture: the bytes of a JPEG, or of a PNG, GIF, WebP or BMP.
 
-    What leaves is a JPEG in RGB of exactly the width and height that were asked for (DOCUMENTED*);
+    What leaves is a JPEG in RGB of exactly the width and height that were asked for (transcribed);
     a picture that is another is converted, scaled and cut around its middle, outside the event
     loop.
     """

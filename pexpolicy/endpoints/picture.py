@@ -1,4 +1,4 @@
-"""Pictures as Infinity takes them (DOCUMENTED*): a JPEG in RGB of exactly the asked size."""
+"""Pictures as Infinity takes them (transcribed): a JPEG in RGB of exactly the asked size."""
 
 from __future__ import annotations
 

@@ -8,11 +8,11 @@ import warnings
 
 from PIL import Image, UnidentifiedImageError
 
+from pexpolicy.contract.rules import Mark
 from pexpolicy.probe.findings import Finding, Topic, violation
 from pexpolicy.probe.verdict import Asked, Judged
 from pexpolicy.probe.wire import Reply
 
-STAR = "DOCUMENTED* oda"
 PLACEHOLDER = "Infinity would show a placeholder"
 MAX_PIXELS = 25_000_000
 
@@ -22,7 +22,7 @@ def judge_picture(asked: Asked, reply: Reply) -> Judged:
     findings = []
     if reply.media_type != "image/jpeg":
         text = f"the content type is {reply.media_type[:60]!r}, not image/jpeg"
-        findings.append(violation(Topic.CONTENT_TYPE, text, "DOCUMENTED v11"))
+        findings.append(violation(Topic.CONTENT_TYPE, text, Mark.DOCUMENTED))
     found, pixels = _look(asked, reply.body)
     return Judged(findings + found, ("picture", pixels) if pixels else None)
 
@@ -59,4 +59,4 @@ def _size(asked: Asked, picture: Image.Image) -> list[Finding]:
 
 
 def _wrong(text: str) -> Finding:
-    return violation(Topic.AVATAR, f"{text}. {PLACEHOLDER}", STAR)
+    return violation(Topic.AVATAR, f"{text}. {PLACEHOLDER}", Mark.TRANSCRIBED)
