@@ -17,7 +17,8 @@ from orjson import Fragment
 
 from pexpolicy.alias import Alias
 from pexpolicy.config import Settings
-from pexpolicy.contract.checked import Checked, assign
+from pexpolicy.contract.checked import assign
+from pexpolicy.contract.rendering import Rendered
 from pexpolicy.contract.rules import Privacy
 from pexpolicy.decisions import Continue, Decision, Reject
 from pexpolicy.endpoints import ENDPOINTS
@@ -137,7 +138,7 @@ class Redaction:
         return self._masked(decision.set_fields(), cls, removed), removed
 
     def _masked(
-        self, fields: Mapping[str, Any], cls: type[Checked], removed: list[str]
+        self, fields: Mapping[str, Any], cls: type[Rendered], removed: list[str]
     ) -> dict[str, Any]:
         masked: dict[str, Any] = {}
         for name, value in fields.items():
@@ -205,7 +206,7 @@ class _Parameters:
                 facts[name] = written if isinstance(facts[name], list) else written[0]
 
 
-def _is_personal(cls: type[Checked], name: str) -> bool:
+def _is_personal(cls: type[Rendered], name: str) -> bool:
     field = cls.fields.get(name)
     return field is not None and field.privacy is Privacy.PERSONAL
 

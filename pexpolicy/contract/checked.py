@@ -28,7 +28,7 @@ from msgspec import UNSET, UnsetType
 from pexpolicy.contract.inspection import look_closer, look_through, refusal
 from pexpolicy.contract.refusal import DecisionError, Refusal
 from pexpolicy.contract.rendering import OPTIONS, Rendered, plain
-from pexpolicy.contract.rules import Field, Rules
+from pexpolicy.contract.rules import Rules
 from pexpolicy.contract.wiring import lenient, models_in, strict
 
 Unset = UnsetType
@@ -48,26 +48,9 @@ class Checked(Rendered):
 
     __slots__ = ("logged", "warnings")
 
-    fields: ClassVar[Mapping[str, Field]] = {}
-    """What the contract says of each field."""
-    rules: ClassVar[tuple[Rules, ...]] = ()
-    fixed: ClassVar[Mapping[str, Any]] = {}
-    """What is sent in any case."""
     exact: ClassVar[bool] = False
     """True where a field that does not exist is refused in a plain dictionary too."""
-    consequence: ClassVar[str] = "Infinity would drop the whole result and use its own database"
-    hints: ClassVar[Mapping[str, Any]] = {}
-    """The type of each field."""
-    defaults: ClassVar[Mapping[str, Any]] = {}
-    """What stands for a field that was not set; ``...`` where it must be."""
-    names: ClassVar[frozenset[str]] = frozenset()
-    wire: ClassVar[type[msgspec.Struct]]
-    secrets: ClassVar[frozenset[str]] = frozenset()
-    within: ClassVar[Mapping[str, type[Checked]]] = {}
-    """The model inside each field that has one."""
-    nested: ClassVar[tuple[type[Checked], ...]] = ()
     secret_marks: ClassVar[tuple[bytes, ...]] = ()
-    _lenient: ClassVar[type[msgspec.Struct]]
     _decode: ClassVar[Callable[[bytes], Any]]
     _fixed: ClassVar[tuple[tuple[str, Any], ...]] = ()
     _looks: ClassVar[tuple[tuple[Callable[[Any], object], Rules], ...]] = ()
@@ -159,7 +142,7 @@ class Checked(Rendered):
         return tuple(warnings)
 
     @classmethod
-    def _inside(cls, model: type[Checked], name: str, item: Any, place: str) -> tuple[str, ...]:
+    def _inside(cls, model: type[Rendered], name: str, item: Any, place: str) -> tuple[str, ...]:
         """What the rules of the models inside a field have to say."""
         inner, value = model.within[name], getattr(item, name)
         warnings: tuple[str, ...] = ()
@@ -171,11 +154,6 @@ class Checked(Rendered):
                 for deeper in inner.within:
                     warnings += cls._inside(inner, deeper, part, where)
         return warnings
-
-    @classmethod
-    def elsewhere(cls, name: str) -> str:  # noqa: ARG003 - classes below it need the name
-        """What to say of a field that this class does not have; may be empty."""
-        return ""
 
     if not TYPE_CHECKING:  # a type checker knows the fields, and reports others
 
@@ -229,4 +207,4 @@ def _own_hints(cls: type) -> dict[str, Any]:
     return get_type_hints(bare, include_extras=True)
 
 
-_KEPT = frozenset(Checked.__annotations__)
+_KEPT = frozenset({*Rendered.__annotations__, *Checked.__annotations__})

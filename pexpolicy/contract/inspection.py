@@ -5,19 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
 from pexpolicy.contract.refusal import DecisionError, Refusal
-from pexpolicy.contract.rendering import render
+from pexpolicy.contract.rendering import Rendered, render
 from pexpolicy.contract.rules import Field
 from pexpolicy.contract.wiring import lenient, models_in, partial
 from pexpolicy.contract.wording import advice, alternatives, wanted
 from pexpolicy.text import brief, brief_name, did_you_mean
-
-if TYPE_CHECKING:
-    from pexpolicy.contract.checked import Checked
 
 MAX_TEXT = 250
 """Characters that Infinity takes in a text (transcribed)."""
@@ -29,7 +26,7 @@ _STEP = re.compile(r"\.(\w+)|\[(\d+)\]")
 
 
 def look_closer(
-    cls: type[Checked], fields: dict[str, Any], *, known_only: bool
+    cls: type[Rendered], fields: dict[str, Any], *, known_only: bool
 ) -> tuple[bytes, Any, tuple[str, ...]]:
     """The JSON of fields, the same as checked, and warnings; raises ``DecisionError``.
 
@@ -60,7 +57,7 @@ def look_closer(
     return result, sent, tuple(warnings)
 
 
-def look_through(cls: type[Checked], fields: Mapping[str, Any]) -> list[Refusal]:
+def look_through(cls: type[Rendered], fields: Mapping[str, Any]) -> list[Refusal]:
     """Every reason to refuse fields; ``look_closer`` ends at the first.
 
     A rule is held against fields that are right themselves only: what it says of others would
@@ -91,7 +88,7 @@ def look_through(cls: type[Checked], fields: Mapping[str, Any]) -> list[Refusal]
 
 
 def _unreadable(
-    cls: type[Checked], kind: type[msgspec.Struct], fields: dict[str, Any]
+    cls: type[Rendered], kind: type[msgspec.Struct], fields: dict[str, Any]
 ) -> Refusal | None:
     """The first field that has no JSON, or not the type that it should have."""
     try:
@@ -122,7 +119,9 @@ class _Partly:
         return getattr(self._sent, name)
 
 
-def _breaches(cls: type[Checked], model: type[Checked], item: Any, place: str) -> Iterator[Refusal]:
+def _breaches(
+    cls: type[Rendered], model: type[Rendered], item: Any, place: str
+) -> Iterator[Refusal]:
     """Every broken rule of a model that Pexip documents, at any depth."""
     for rule in (rule for rules in model.rules for rule in rules.rules if rule.refused):
         with suppress(_GoneError):
@@ -140,7 +139,7 @@ def _breaches(cls: type[Checked], model: type[Checked], item: Any, place: str) -
 
 
 def refusal(
-    cls: type[Checked], place: str, value: Any, rule: str, mark: str = "", source: str = ""
+    cls: type[Rendered], place: str, value: Any, rule: str, mark: str = "", source: str = ""
 ) -> Refusal:
     """The refusal of the field at a place such as ``automatic_participants[0].role``."""
     field, secret = _field_at(cls, place)
@@ -157,7 +156,7 @@ def refusal(
     )
 
 
-def _unwritable(cls: type[Checked], fields: Mapping[str, Any], error: Exception) -> Refusal:
+def _unwritable(cls: type[Rendered], fields: Mapping[str, Any], error: Exception) -> Refusal:
     """The refusal of the first field that has no JSON."""
     for name, value in fields.items():
         try:
@@ -188,7 +187,7 @@ _REASONS = {
 }
 
 
-def _unfit(cls: type[Checked], decoded: Mapping[str, Any], message: str) -> Refusal:
+def _unfit(cls: type[Rendered], decoded: Mapping[str, Any], message: str) -> Refusal:
     """The refusal of the field that msgspec complains of."""
     complaint, _, path = (
         message.rpartition(" - at `$") if message.endswith("`") else (message, "", "")
@@ -210,7 +209,7 @@ def _unfit(cls: type[Checked], decoded: Mapping[str, Any], message: str) -> Refu
     return refusal(cls, place, value, f"must be {wanted(hint)}{advice(hint, value, slips)}")
 
 
-def _declared(cls: type[Checked], steps: Collection[str | int]) -> tuple[Any, Field | None]:
+def _declared(cls: type[Rendered], steps: Collection[str | int]) -> tuple[Any, Field | None]:
     """The type of what stands at a place, and the field that it belongs to."""
     hint: Any = cls
     field: Field | None = None
@@ -224,13 +223,13 @@ def _declared(cls: type[Checked], steps: Collection[str | int]) -> tuple[Any, Fi
     return hint, field
 
 
-def _model_at(cls: type[Checked], steps: Collection[str | int]) -> type[Checked]:
+def _model_at(cls: type[Rendered], steps: Collection[str | int]) -> type[Rendered]:
     hint, _ = _declared(cls, steps)
-    model: type[Checked] = next(models_in(hint))
+    model: type[Rendered] = next(models_in(hint))
     return model
 
 
-def _field_at(cls: type[Checked], place: str) -> tuple[Field | None, bool]:
+def _field_at(cls: type[Rendered], place: str) -> tuple[Field | None, bool]:
     """The field at a place, and whether its value is a secret; what is not known may be one."""
     model, field = cls, None
     for name, _ in _STEP.findall(f".{place}"):
@@ -244,8 +243,8 @@ def _field_at(cls: type[Checked], place: str) -> tuple[Field | None, bool]:
 
 
 def _unknown(
-    model: type[Checked], decoded: Mapping[str, Any], place: str
-) -> Iterator[tuple[str, type[Checked], str, Any]]:
+    model: type[Rendered], decoded: Mapping[str, Any], place: str
+) -> Iterator[tuple[str, type[Rendered], str, Any]]:
     """The fields that do not exist, at any depth: place, model, name and value."""
     for name, value in decoded.items():
         if name not in model.names:
@@ -259,7 +258,7 @@ def _unknown(
                     )
 
 
-def _no_such_field(model: type[Checked], name: str) -> str:
+def _no_such_field(model: type[Rendered], name: str) -> str:
     said = model.elsewhere(name) or did_you_mean(name, model.names).removeprefix("; ")
     field = repr(brief_name(name))
     return f"there is no field {field} in {model.__name__}" + (f"; {said}" if said else "")

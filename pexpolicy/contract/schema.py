@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from pexpolicy.contract.checked import Checked
+from pexpolicy.contract.rendering import Rendered
 from pexpolicy.contract.reply_schema import REPLIES, Schema
 from pexpolicy.contract.rules import Field
 from pexpolicy.contract.wiring import lenient
@@ -124,7 +125,7 @@ def _header_pattern(name: str) -> str:
 
 def _models() -> Schema:
     """The schema of each model, with what the contract says of its fields."""
-    models = dict.fromkeys(RESULTS)
+    models: dict[type[Rendered], None] = dict.fromkeys(RESULTS)
     for model in RESULTS:
         models |= dict.fromkeys(_inside(model))
     wires = [lenient(model) for model in models]
@@ -140,7 +141,7 @@ def _models() -> Schema:
     return components
 
 
-def _inside(model: type[Checked]) -> Iterable[type[Checked]]:
+def _inside(model: type[Rendered]) -> Iterable[type[Rendered]]:
     for inner in model.nested:
         yield inner
         yield from _inside(inner)
