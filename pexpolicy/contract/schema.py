@@ -7,7 +7,6 @@ from typing import Any
 
 import msgspec
 
-from pexpolicy.contract.checked import Checked
 from pexpolicy.contract.rendering import Rendered
 from pexpolicy.contract.reply_schema import REPLIES, Schema
 from pexpolicy.contract.rules import Field
@@ -23,7 +22,7 @@ from pexpolicy.endpoints.service_configuration import SERVICE_TYPES
 from pexpolicy.parameters import Parameter, Request, by_prefix, flag, header_values, integer
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
-RESULTS: tuple[type[Checked], ...] = (
+RESULTS: tuple[type[Rendered], ...] = (
     *SERVICE_TYPES.values(),
     Redirect,
     ParticipantProperties,
@@ -125,7 +124,7 @@ def _header_pattern(name: str) -> str:
 
 def _models() -> Schema:
     """The schema of each model, with what the contract says of its fields."""
-    models: dict[type[Rendered], None] = dict.fromkeys(RESULTS)
+    models = dict.fromkeys(RESULTS)
     for model in RESULTS:
         models |= dict.fromkeys(_inside(model))
     wires = [lenient(model) for model in models]
