@@ -101,7 +101,7 @@ INSTALLED = pyproject.toml $(addsuffix /pyproject.toml,$(PLUGINS)) --extra speed
 	--override $(VENV)/here.txt --no-emit-package pexpolicy
 
 reference: $(STAMP) ## write docs/reference.md from the models
-	@$(BIN)/python docs/generate_reference.py
+	@$(BIN)/python -m docs.generate_reference
 
 bench: $(STAMP) ## measure the server beside a bare aiohttp program (Linux, needs wrk)
 	@$(BIN)/python -m bench $(ARGS)

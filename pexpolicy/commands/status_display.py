@@ -1,4 +1,4 @@
-"""The status of a server for the eyes of somebody at a terminal."""
+"""The status of a server on a terminal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``pexpolicy audit``: looking into the audit."""
+"""The command ``pexpolicy audit`` and its subcommands."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which lines somebody wants to see."""
+"""Filters of audit lines."""
 
 from __future__ import annotations
 

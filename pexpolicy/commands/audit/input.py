@@ -1,4 +1,4 @@
-"""What the commands of the audit read, and how they refuse."""
+"""The input of the audit commands, and the errors of what cannot be read."""
 
 from __future__ import annotations
 

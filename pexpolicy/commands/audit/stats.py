@@ -1,4 +1,4 @@
-"""Counting the lines."""
+"""Statistics of audit lines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From what an administrator wrote to a table; every error with its place, all at once."""
+"""The parser of location tables, with all problems at once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rules that never decide, and rules that take calls from one another."""
+"""Warnings about rules that never decide and rules that overlap."""
 
 from __future__ import annotations
 

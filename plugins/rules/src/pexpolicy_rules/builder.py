@@ -1,4 +1,4 @@
-"""From rules as they are written to rules that can be asked; everything that is wrong, at once."""
+"""The builder of rules from settings and files, with all problems at once."""
 
 from __future__ import annotations
 

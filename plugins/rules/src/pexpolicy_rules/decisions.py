@@ -1,4 +1,4 @@
-"""What a rule decides: made and rendered once where it is always the same."""
+"""The decisions of a rule, rendered once where they are always the same."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a rule as it is written to a rule, or to all that is wrong with it."""
+"""The parser of one rule, with all problems at once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Text with placeholders: values are put in, and nothing that was put in is read again."""
+"""Text with placeholders for values of a request."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rules, ready to be asked: by endpoint, in their order, each with its answer and its hits."""
+"""The rules of each endpoint in their order, with their decisions and hits."""
 
 from __future__ import annotations
 

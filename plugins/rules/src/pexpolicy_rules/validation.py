@@ -1,4 +1,4 @@
-"""Trying a decision out: everything that Infinity would not take of it, and not the first alone."""
+"""Validation of decisions before any call, with every problem and not only the first."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From settings to targets and routes, with everything that is wrong said at once."""
+"""The builder of targets and routes from settings, with all problems at once."""
 
 from __future__ import annotations
 

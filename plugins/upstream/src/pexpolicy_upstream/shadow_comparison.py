@@ -1,4 +1,4 @@
-"""Comparing two targets: the second is asked behind the reply, and differences are counted."""
+"""The comparison of the replies of two targets, made after the reply was sent."""
 
 from __future__ import annotations
 

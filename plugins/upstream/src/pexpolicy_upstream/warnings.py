@@ -1,4 +1,4 @@
-"""What is valid, and what an administrator should know of all the same."""
+"""Warnings about settings that are valid."""
 
 from __future__ import annotations
 
