@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -105,21 +106,33 @@ def run(main_coroutine: Coroutine[Any, Any, T], *, serving: bool = False) -> T:
             factory = None
     with asyncio.Runner(loop_factory=factory) as runner:
         loop = runner.get_loop()
-        task = loop.create_task(main_coroutine)
+        task = root = loop.create_task(main_coroutine)
         if serving:
             hide(task)
-        while not task.done():
+            root = loop.create_task(_ended(task), name="pexpolicy")
+        while not root.done():
             try:
-                loop.run_until_complete(task)
+                loop.run_until_complete(root)
             except RuntimeError:
                 # A plugin that stops the loop must not stop the server.
-                if task.done():
+                if root.done():
                     raise
             except (SystemExit, KeyboardInterrupt) as error:
-                if task.done() or not serving:
+                if root.done() or not serving:
                     raise
                 console_log().warning(
                     "a task or callback that a plugin left behind failed",
                     error=blame(error).summary,
                 )
         return task.result()
+
+
+async def _ended(task: asyncio.Task[Any]) -> None:
+    """Wait for a task that is hidden, in its place among all tasks.
+
+    Libraries look there for the task that lasts as long as the event loop: anyio keeps its threads
+    for as long. A plugin that cancels every task that it finds does not end it.
+    """
+    while not task.done():
+        with suppress(asyncio.CancelledError):
+            await asyncio.wait((task,))
