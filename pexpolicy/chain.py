@@ -69,7 +69,7 @@ class Chain:
         """Wait for a hook that waits, until its time is over; then abandon it."""
         try:
             if not EAGER:
-                await asyncio.sleep(0)  # a turn of the event loop, for the first step of the task
+                await tasks.first_step(task)
                 if task.done():
                     return
             left = walk.limit - (self.clock() - walk.began)

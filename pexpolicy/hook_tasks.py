@@ -53,8 +53,8 @@ class HookTasks:
         return sorted(f"{plugin}.{hook}" for plugin, hook in self._abandoned.values())
 
     def start(self, work: Work) -> asyncio.Task[None]:
-        """Run in a new task. It has taken its first step on return where tasks are eager, and takes
-        it in the next turn of the event loop elsewhere.
+        """Run in a new task. It has taken its first step on return where tasks are eager; elsewhere
+        it takes that in ``first_step``, which has to be awaited next.
         """
         if sys.version_info >= (3, 12):
             self._starting = work
@@ -62,13 +62,23 @@ class HookTasks:
                 task = asyncio.Task(work.run(), loop=self._loop, eager_start=True)
             finally:
                 self._starting = None
-            if task.done():
-                return task
+            if not task.done():
+                self._waiting[task] = work
+                task.add_done_callback(self._forget)
         else:
             task = asyncio.Task(work.run(), loop=self._loop)
-        self._waiting[task] = work
-        task.add_done_callback(self._forget)
+            self._waiting[task] = work
         return task
+
+    async def first_step(self, task: asyncio.Task[None]) -> None:
+        """Let a task that is not eager take its first step, which is the last one of most."""
+        try:
+            await asyncio.sleep(0)
+        finally:
+            if task.done():
+                del self._waiting[task]
+            else:
+                task.add_done_callback(self._forget)
 
     def _forget(self, task: asyncio.Task[None]) -> None:
         del self._waiting[task]

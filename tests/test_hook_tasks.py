@@ -193,6 +193,32 @@ async def test_what_is_abandoned_is_remembered_until_it_ends() -> None:
         assert served.leftovers == []
 
 
+@pytest.mark.parametrize("turns", range(4))
+async def test_a_call_that_is_cancelled_at_any_moment_leaves_nothing_behind(turns: int) -> None:
+    asking = 0
+
+    async def waits(self: object, request: Any) -> Conference:
+        nonlocal asking
+        asking += 1
+        try:
+            await asyncio.sleep(60 if request.local_alias == "given up" else 0)
+        finally:
+            asking -= 1
+        return ROOM
+
+    served = policy(alone(waits))
+    async with served.serving():
+        call = asyncio.create_task(asked(served, "given up"))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        call.cancel()
+        await asyncio.wait((call,))
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert (asking, served.leftovers, call.cancelled()) == (0, [], True)
+        assert await asked(served, "another") == ("decided", "")
+
+
 async def test_what_runs_is_named_before_and_after_a_wait_and_when_it_was_abandoned() -> None:
     named: list[tuple[str, str]] = []
     ended = asyncio.Event()
