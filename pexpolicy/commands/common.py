@@ -131,7 +131,7 @@ def _run_server(loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any]) -> Non
                 raise
         except (SystemExit, KeyboardInterrupt) as error:
             if task.done():
-                raise
+                return
             console_log().warning(
                 "a task or callback that a plugin left behind failed",
                 error=blame(error).summary,
