@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from pexpolicy.faults import blame
@@ -28,18 +29,39 @@ def run(main_coroutine: Coroutine[Any, Any, T], *, serving: bool = False) -> T:
         task = loop.create_task(main_coroutine)
         if serving:
             hide(task)
+            _run_server(loop, task)
         while not task.done():
-            try:
+            with suppress(RuntimeError):  # a plugin that stops the loop does not stop a command
                 loop.run_until_complete(task)
-            except RuntimeError:
-                # A plugin that stops the loop must not stop the server.
-                if task.done():
-                    raise
-            except (SystemExit, KeyboardInterrupt) as error:
-                if task.done() or not serving:
-                    raise
-                console_log().warning(
-                    "a task or callback that a plugin left behind failed",
-                    error=blame(error).summary,
-                )
         return task.result()
+
+
+def _run_server(loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any]) -> None:
+    """Run the event loop until a hidden task has ended, whatever plugins do to the loop."""
+    root: asyncio.Task[None] | None = None
+    while not task.done():
+        if root is None or root.done():
+            root = loop.create_task(_ended(task))
+        try:
+            loop.run_until_complete(root)
+        except asyncio.CancelledError:
+            continue  # a plugin cancelled every task that it found
+        except RuntimeError:
+            if root.done():  # else a plugin stopped the loop
+                raise
+        except (SystemExit, KeyboardInterrupt) as error:
+            if task.done():
+                return
+            console_log().warning(
+                "a task or callback that a plugin left behind failed",
+                error=blame(error).summary,
+            )
+
+
+async def _ended(task: asyncio.Task[Any]) -> None:
+    """Wait for a task that is hidden, in its place among all tasks.
+
+    Libraries look there for the task that lasts as long as the event loop: anyio keeps its threads
+    for as long.
+    """
+    await asyncio.wait((task,))

@@ -18,7 +18,7 @@ from pexpolicy.faults import PACKAGE_ROOT
 
 if TYPE_CHECKING:
     from pexpolicy.faults import Log
-    from pexpolicy.lanes import Lanes
+    from pexpolicy.hook_tasks import HookTasks
 
 BEAT = 0.05
 """Seconds between two signs of life."""
@@ -31,8 +31,8 @@ STILL_HELD = 1.0
 class Watchdog:
     """Reports plugins that hold the loop for more than ``TOO_LONG``. Enter it on that loop."""
 
-    def __init__(self, lanes: Lanes, log: Log) -> None:
-        self._lanes = lanes
+    def __init__(self, tasks: HookTasks, log: Log) -> None:
+        self._tasks = tasks
         self._log = log
         self._stopped = threading.Event()
         self._beaten = time.monotonic()
@@ -64,7 +64,7 @@ class Watchdog:
 
     def _report(self, beaten: float) -> None:
         """See where the loop stands, wait until it is let go, and say so."""
-        running, line = self._lanes.running, self._line()
+        running, line = self._tasks.running, self._line()
         held = 0.0
         said = False
         while self._beaten == beaten and not self._stopped.wait(BEAT / 5):

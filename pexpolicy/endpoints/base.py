@@ -52,6 +52,8 @@ class Endpoint(Generic[R]):
     beside it.
     """
 
+    admit_may_wait: ClassVar[bool] = False
+    """True where ``admit`` may return a coroutine."""
     consequence: ClassVar[str] = "Infinity would drop the reply and use its own database"
 
     def parse(self, params: Params, alias: str = "") -> R:

@@ -89,6 +89,7 @@ class Avatar(Decision):
 
 
 class _ParticipantAvatar(Endpoint[ParticipantAvatarRequest]):
+    admit_may_wait = True
     consequence = Avatar.consequence
 
     def parse(self, params: Params, alias: str = "") -> ParticipantAvatarRequest:
