@@ -90,6 +90,7 @@ async def serve(policy: Policy, address: Address, around: Surroundings) -> Lefto
                     await _answer(succession, reloads, stop, entrance, around)
                 finally:
                     await succession.end()
+                    succession.service.refusals.end()
         around.stopping(LINGERING, lambda: succession.leftovers)
     finally:
         loop.remove_signal_handler(signal.SIGUSR1)

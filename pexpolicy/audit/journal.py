@@ -58,6 +58,7 @@ class Journal:
         self._passed = 0
         self._look_at = clock() + LOOK
         self._retry_at = 0.0
+        self._measure()
 
     def record(self, *bodies: bytes) -> Kept:
         """Take lines, JSON objects; several are written in one piece, or wait together. Gives the
