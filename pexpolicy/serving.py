@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pexpolicy import __version__, notify
 from pexpolicy.admin.listener import Operators, watching
 from pexpolicy.audit import Audit, audit_of
+from pexpolicy.audit.peers import recent_peers
 from pexpolicy.config import ConfigError, Settings
 from pexpolicy.draining import drain
 from pexpolicy.ending import LINGERING, STOPPING
@@ -117,6 +118,9 @@ async def _begun(
 ) -> tuple[Succession, Entrance]:
     """The first regime, in force, and where calls will come in."""
     first = Lifetime(regime_of(policy, audit))
+    gate, written = first.regime.gate, policy.settings.audit.path
+    if gate.verifies_slowly and written is not None:
+        gate.remember(recent_peers(policy.settings.resolve(written)))
     await first.open()
     readiness, base_path = Readiness(), policy.settings.server.base_path
     sources = Sources(
