@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from pexpolicy.config import Settings
 
 MEGABYTE = 1 << 20
+PAGE = 1 << 16
+"""Bytes that a file may take in addition to what is written: the largest page of memory."""
 HOUR = 3600
 
 
@@ -139,12 +141,16 @@ def _pipe(path: Path) -> Stream:
 
 
 def _take_over(spool: Path, file: AppendFile) -> None:
-    """Bring home the lines that writers left behind in the spool when they died.
+    """Write the lines that writers left in the spool when they died.
 
-    On a disk that is still full they wait on, for the next start.
+    What the disk has no room for waits on, for the next start: a write that is cut off would leave
+    nothing but blanks.
     """
     with suppress(OSError):
         for lines in orphans(spool):
+            space = file.space()
+            if space is not None and space[0] < len(lines) + PAGE:
+                return
             file.write(lines)
 
 
