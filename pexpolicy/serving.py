@@ -141,6 +141,12 @@ async def _answer(
 ) -> None:
     """Answer calls until the server is told to stop, and those that are under way then."""
     service = succession.service
+
+    def end_in_time() -> None:
+        delay = succession.policy.settings.server.drain_delay
+        around.stopping(STOPPING + delay, lambda: succession.leftovers)
+
+    stop.heard = end_in_time
     async with (
         around.occasions(reloads, stop),
         watching(lambda: succession.policy, service, around.operators.bound),
@@ -157,7 +163,6 @@ async def _answer(
         notify.notify(notify.READY)
         await stop.asked.wait()
         notify.notify(notify.STOPPING)
-        delay = succession.policy.settings.server.drain_delay
-        around.stopping(STOPPING + delay, lambda: succession.leftovers)
-        await drain(service.readiness, stop, delay)
+        end_in_time()
+        await drain(service.readiness, stop, succession.policy.settings.server.drain_delay)
         alive.cancel()
