@@ -203,3 +203,4 @@ class Service:
     def _write_refusal(self, reason: str, status: int, peer: str | None, **facts: object) -> None:
         regime = self.regime
         regime.audit.refused(reason, status, peer, regime.policy.config_hash, **facts)
+        self.telemetry.recorded()

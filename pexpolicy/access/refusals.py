@@ -20,9 +20,12 @@ NO_TLS = "no tls"
 MALFORMED = "malformed"
 TOO_LONG = "too long"
 FAULT = "internal fault"
+WRONG_TOKEN = "wrong token"  # noqa: S105 - a reason
+FOREIGN_HOST = "foreign host"
 REASONS = (
     *(UNAUTHORISED, NOT_ALLOWED, BUSY, CROWDED, DISPLACED),
     *(HALF_SENT, NOT_READING, NO_TLS, MALFORMED, TOO_LONG, FAULT),
+    *(WRONG_TOKEN, FOREIGN_HOST),
 )
 """Every reason that there is here."""
 CLOSED = 0

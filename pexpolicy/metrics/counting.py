@@ -9,7 +9,7 @@ from bisect import bisect_left
 from collections.abc import Iterable
 
 from pexpolicy.access.refusals import REASONS as AT_THE_DOOR
-from pexpolicy.access.refusals import UNAUTHORISED
+from pexpolicy.access.refusals import UNAUTHORISED, WRONG_TOKEN
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.link import QUICK, Link
 from pexpolicy.metrics import families
@@ -154,9 +154,12 @@ class Counts:
     def refused(self, reason: str, times: int = 1) -> None:
         """Count requests that did not get as far as the plugins; one audit line speaks of them."""
         self._cells[self._reasons[reason]] += times
-        self._cells[self._records] += 1
-        if reason == UNAUTHORISED:
+        if reason in (UNAUTHORISED, WRONG_TOKEN):
             self._cells[self._unauthorised] += times
+
+    def recorded(self) -> None:
+        """Count a record that is not that of a call."""
+        self._cells[self._records] += 1
 
     def shadowed(self, shadow: Outcome, *, differs: bool | None) -> None:
         """Count what a shadow plugin would have decided."""

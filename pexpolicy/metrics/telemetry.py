@@ -62,6 +62,10 @@ class Telemetry:
         self._counts.refused(reason, times)
         self._nodes.refused(address_of(None, peer), reason)
 
+    def recorded(self) -> None:
+        """Note the record of refusals."""
+        self._counts.recorded()
+
     def beside(self, audit: ShadowAudit) -> ShadowAudit:
         """The audit of shadows, each of which is counted too."""
         beside = self._beside

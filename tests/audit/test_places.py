@@ -1,5 +1,6 @@
 """What else may stand where the audit should be, and disks that are too small or do not answer."""
 
+import asyncio
 import os
 import signal
 import socket
@@ -86,7 +87,7 @@ async def test_no_decision_leaves_while_a_pipe_is_in_the_place_of_a_required_aud
         assert server.operator("/status").json["audit"]["problem"] == "a link is in its place"
         server.audit.unlink()
         os.mkfifo(server.audit)
-        time.sleep(1.2)
+        await asyncio.sleep(1.2)
         assert server.ask(wire.SERVICE).json["action"] == "reject"
         server.audit.unlink()
         wait_until(lambda: server.ask(wire.SERVICE).json["action"] == "continue", 4)
@@ -179,7 +180,7 @@ async def test_a_disk_that_does_not_answer_does_not_keep_a_server_from_its_end(
     await server.start()
     with socket.create_connection(("127.0.0.1", server.port)) as client:
         client.sendall(wire.request_bytes(wire.SERVICE, "GET", {}))
-        time.sleep(0.5)
+        await asyncio.sleep(0.5)
         began = time.monotonic()
         assert await server.stop(signal.SIGTERM) == 0
         assert time.monotonic() - began < 11
