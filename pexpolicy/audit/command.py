@@ -29,7 +29,7 @@ from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.outcome import ABSTAINED, BUSY, DECIDED, FAILED, INVALID, SKIPPED, TIMED_OUT
 
 NOTHING_FOUND = 1
-EVENTS = ("decision", "refused", "shadow", "checkpoint", "withdrawn")
+EVENTS = ("decision", "refused", "shadow", "checkpoint", "withdrawn", "end")
 OUTCOMES = (DECIDED, ABSTAINED, FAILED, TIMED_OUT, INVALID, BUSY, SKIPPED)
 
 

@@ -46,6 +46,7 @@ def audit_of(settings: Settings) -> Audit:
         table,
         spool=settings.resolve(table.spool) if table.spool else None,
         sign_key=settings.sign_key.get_secret_value() if settings.sign_key else None,
+        says_end=True,
     )
 
 
@@ -56,6 +57,7 @@ def open_audit(
     *,
     spool: Path | None = None,
     sign_key: str | None = None,
+    says_end: bool = False,
     alarms: Alarms | None = None,
 ) -> Audit:
     """The audit to a file, or to standard output; readable colours instead of JSON on a terminal.
@@ -83,6 +85,7 @@ def open_audit(
         rotate=rotate,
         checkpoints=signer,
     )
+    journal.says_end = says_end and not watched
     if spool is not None and isinstance(target, AppendFile):
         _take_over(spool, target)
     return Audit(
