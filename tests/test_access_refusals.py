@@ -174,7 +174,7 @@ async def _from_many(lines: Lines, rounds: int, each: int) -> None:
     for number in range(rounds):
         for other in range(each):
             peer = f"10.{number % 256}.{other // 256}.{other % 256}"
-            bursts.note("unauthorised", 401, peer, 1, {"endpoint": "media_location"})
+            bursts.note("unauthorised", 401, peer, {"endpoint": "media_location"})
         await asyncio.sleep(1)
     bursts.end()
 
@@ -192,7 +192,7 @@ async def test_addresses_that_one_host_may_choose_from_share_a_line() -> None:
     lines = Lines()
     bursts = Bursts(lines)
     for number in range(100):
-        bursts.note("unauthorised", 401, f"2001:db8:1:2::{number + 1:x}", 1, {})
+        bursts.note("unauthorised", 401, f"2001:db8:1:2::{number + 1:x}", {})
     bursts.end()
     assert lines.lines[0][1] == "2001:db8:1:2::1"
     assert lines.lines[-1][1:3] == ("2001:db8:1:2::/64", 100 - SINGLE)
@@ -202,9 +202,9 @@ async def test_a_shared_line_has_the_facts_that_are_true_of_all() -> None:
     lines = Lines()
     bursts = Bursts(lines)
     for number in range(SINGLE + 1):
-        bursts.note("unknown path", 404, "192.0.2.1", 1, {"path": f"/{number}"})
-    bursts.note("unknown path", 404, "192.0.2.1", 1, {"path": "/other"})
-    bursts.note("malformed", 400, "192.0.2.1", 1, {})
+        bursts.note("unknown path", 404, "192.0.2.1", {"path": f"/{number}"})
+    bursts.note("unknown path", 404, "192.0.2.1", {"path": "/other"})
+    bursts.note("malformed", 400, "192.0.2.1", {})
     bursts.end()
     assert [facts for *_, facts in lines.lines][:SINGLE] == [
         {"path": f"/{number}"} for number in range(SINGLE)
@@ -217,7 +217,7 @@ async def _without_room(lines: Lines) -> None:
     lines.has_room = False
     bursts = Bursts(lines, lambda: lines.has_room)
     for number in range(50):
-        bursts.note("unauthorised", 401, f"192.0.2.{number % 2}", 1, {})
+        bursts.note("unauthorised", 401, f"192.0.2.{number % 2}", {})
     await asyncio.sleep(30)
     assert lines.lines == []
     lines.has_room = True
@@ -274,7 +274,7 @@ def test_each_refusal_is_on_record_once(
         bursts = Bursts(lines, lambda: lines.has_room, budget)
         for reason, peer, facts, pause, has_room in noted:
             lines.has_room = has_room
-            bursts.note(reason, 401, peer, 1, facts)
+            bursts.note(reason, 401, peer, facts)
             if pause:
                 await asyncio.sleep(pause)
         bursts.end()

@@ -78,14 +78,14 @@ class _Burst:
     pause: float = PAUSE
     timer: asyncio.TimerHandle | None = None
 
-    def add(self, peer: str | None, facts: Mapping[str, object], times: int) -> None:
+    def add(self, peer: str | None, facts: Mapping[str, object]) -> None:
         if not self.times:
             self.peer, self.facts = peer, dict(facts)
         if peer is not None and peer != self.peer:
             self.peer = network_of(peer)
         if self.facts and self.facts != facts:
             self.facts = {k: v for k, v in self.facts.items() if facts.get(k) == v}
-        self.times += times
+        self.times += 1
 
 
 class Bursts:
@@ -105,9 +105,7 @@ class Bursts:
         self._budget = budget or Budget()
         self._bursts: dict[Key, _Burst] = {}
 
-    def note(
-        self, reason: str, status: int, peer: str | None, times: int, facts: Mapping[str, object]
-    ) -> None:
+    def note(self, reason: str, status: int, peer: str | None, facts: Mapping[str, object]) -> None:
         """Write a line about a refusal, now or together with others."""
         key: Key = (reason, status, None if peer is None else origin(peer))
         burst = self._bursts.get(key)
@@ -118,10 +116,10 @@ class Bursts:
             burst = self._bursts[key] = _Burst()
             self._continue(key, burst)
         if burst.times or not self._may_be_single(key, burst, facts):
-            burst.add(peer, facts, times)
+            burst.add(peer, facts)
             return
         burst.singles += 1
-        self._tell(key, peer, times, facts)
+        self._tell(key, peer, 1, facts)
 
     def _has_place(self, facts: Mapping[str, object]) -> bool:
         """Whether a further peer can be counted apart."""
@@ -180,4 +178,4 @@ class Bursts:
 
 def _size(facts: Mapping[str, object]) -> int:
     """Bytes of a line, roughly."""
-    return LINE + sum(len(value) for value in facts.values() if isinstance(value, str))
+    return LINE + sum(min(len(value), LINE) for value in facts.values() if isinstance(value, str))

@@ -45,8 +45,8 @@ class Refusal:
 class Count(Protocol):
     """Counts refusals."""
 
-    def __call__(self, reason: str, peer: str | None, times: int) -> None:
-        """Count ``times`` more."""
+    def __call__(self, reason: str, peer: str | None) -> None:
+        """Count one more."""
 
 
 class Refusals:
@@ -64,13 +64,11 @@ class Refusals:
         self._count = count
         self._bursts = Bursts(write, has_room)
 
-    def note(
-        self, reason: str, status: int, peer: str | None, times: int = 1, **facts: object
-    ) -> None:
+    def note(self, reason: str, status: int, peer: str | None, **facts: object) -> None:
         """Note one refusal."""
-        self.counts[reason] += times
-        self._count(reason, peer, times)
-        self._bursts.note(reason, status, peer, times, facts)
+        self.counts[reason] += 1
+        self._count(reason, peer)
+        self._bursts.note(reason, status, peer, facts)
 
     def end(self) -> None:
         """Write the lines that wait for others."""
