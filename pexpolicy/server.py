@@ -15,7 +15,7 @@ from urllib.parse import unquote
 from aiohttp import hdrs, web
 from uuid_utils import uuid7
 
-from pexpolicy.access.refusals import Refusal, Refusals, times_of
+from pexpolicy.access.refusals import Refusal, Refusals
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.faults import Log, blame
 from pexpolicy.metrics.counting import INTERNAL, UNRECORDED
@@ -55,7 +55,11 @@ class Service:
         self.readiness = readiness or Readiness(State.READY)
         self.telemetry = telemetry or Telemetry(sources=Sources(readiness=self.readiness))
         self.telemetry.follow(regime.policy)
-        self.refusals = Refusals(self._write_refusal)
+        self.refusals = Refusals(
+            self._write_refusal,
+            self.telemetry.refused,
+            lambda: self.regime.audit.has_room_for_refusals,
+        )
         self._spans = spans
         paths = {base_path + endpoint.path: name for name, endpoint in ENDPOINTS.items()}
         self._named = {path: name for path, name in paths.items() if not path.endswith("/")}
@@ -199,4 +203,4 @@ class Service:
     def _write_refusal(self, reason: str, status: int, peer: str | None, **facts: object) -> None:
         regime = self.regime
         regime.audit.refused(reason, status, peer, regime.policy.config_hash, **facts)
-        self.telemetry.refused(reason, peer, times_of(facts))
+        self.telemetry.recorded()

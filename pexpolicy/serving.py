@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pexpolicy import __version__, notify
 from pexpolicy.admin.listener import Operators, watching
 from pexpolicy.audit.opening import audit_of
+from pexpolicy.audit.peers import recent_peers
 from pexpolicy.audit.writing import Audit
 from pexpolicy.config import ConfigError, Settings
 from pexpolicy.draining import drain
@@ -91,6 +92,7 @@ async def serve(policy: Policy, address: Address, around: Surroundings) -> Lefto
                     await _answer(succession, reloads, stop, entrance, around)
                 finally:
                     await succession.end()
+                    succession.service.refusals.end()
         around.stopping(LINGERING, lambda: succession.leftovers)
     finally:
         loop.remove_signal_handler(signal.SIGUSR1)
@@ -117,6 +119,9 @@ async def _begun(
 ) -> tuple[Succession, Entrance]:
     """The first regime, in force, and where calls will come in."""
     first = Lifetime(regime_of(policy, audit))
+    gate, written = first.regime.gate, policy.settings.audit.path
+    if gate.verifies_slowly and written is not None:
+        gate.remember(recent_peers(policy.settings.resolve(written)))
     await first.open()
     readiness, base_path = Readiness(), policy.settings.server.base_path
     sources = Sources(
@@ -137,6 +142,12 @@ async def _answer(
 ) -> None:
     """Answer calls until the server is told to stop, and those that are under way then."""
     service = succession.service
+
+    def end_in_time() -> None:
+        delay = succession.policy.settings.server.drain_delay
+        around.stopping(STOPPING + delay, lambda: succession.leftovers)
+
+    stop.heard = end_in_time
     async with (
         around.occasions(reloads, stop),
         watching(lambda: succession.policy, service, around.operators.bound),
@@ -153,7 +164,6 @@ async def _answer(
         notify.notify(notify.READY)
         await stop.asked.wait()
         notify.notify(notify.STOPPING)
-        delay = succession.policy.settings.server.drain_delay
-        around.stopping(STOPPING + delay, lambda: succession.leftovers)
-        await drain(service.readiness, stop, delay)
+        end_in_time()
+        await drain(service.readiness, stop, succession.policy.settings.server.drain_delay)
         alive.cancel()

@@ -74,6 +74,7 @@ class Watched:
 
     async def operator(self, path: str, **options: Any) -> wire.Reply:
         """One request of an operator."""
+        options["headers"] = {"Host": "127.0.0.1", **options.get("headers", {})}
         return await wire.ask(self.admin, path, **options)
 
     async def metrics(self) -> Metrics:

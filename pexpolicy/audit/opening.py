@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from pexpolicy.config import Settings
 
 MEGABYTE = 1 << 20
+PAGE = 1 << 16
+"""Bytes that a file may take in addition to what is written: the largest page of memory."""
 HOUR = 3600
 
 
@@ -45,6 +47,7 @@ def audit_of(settings: Settings) -> Audit:
         table,
         spool=settings.resolve(table.spool) if table.spool else None,
         sign_key=settings.sign_key.get_secret_value() if settings.sign_key else None,
+        says_end=True,
     )
 
 
@@ -55,6 +58,7 @@ def open_audit(
     *,
     spool: Path | None = None,
     sign_key: str | None = None,
+    says_end: bool = False,
     alarms: Alarms | None = None,
 ) -> Audit:
     """The audit to a file, or to standard output; readable colours instead of JSON on a terminal.
@@ -82,6 +86,7 @@ def open_audit(
         rotate=rotate,
         checkpoints=signer,
     )
+    journal.says_end = says_end and not watched
     if spool is not None and isinstance(target, AppendFile):
         _take_over(spool, target)
     return Audit(
@@ -140,12 +145,16 @@ def _pipe(path: Path) -> Stream:
 
 
 def _take_over(spool: Path, file: AppendFile) -> None:
-    """Bring home the lines that writers left behind in the spool when they died.
+    """Write the lines that writers left in the spool when they died.
 
-    On a disk that is still full they wait on, for the next start.
+    What the disk has no room for waits on, for the next start: a write that is cut off would leave
+    nothing but blanks.
     """
     with suppress(OSError):
         for lines in orphans(spool):
+            space = file.space()
+            if space is not None and space[0] < len(lines) + PAGE:
+                return
             file.write(lines)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pexpolicy.alias import Alias
@@ -16,7 +17,11 @@ from pexpolicy.parameters import Parameter, Params, integer, role
 from pexpolicy.text import brief
 
 MAX_SIDE = 4096
-"""Pixels; nobody asks for a larger avatar."""
+"""Pixels of the longer side of an avatar; ``MAX_PIXELS`` bounds both together."""
+ONE_AT_A_TIME = ThreadPoolExecutor(1, thread_name_prefix="pexpolicy-picture")
+"""Pictures are decoded one after the other: each takes memory and processor time. A call whose time
+is over while it waits is taken off the queue.
+"""
 
 
 class ParticipantAvatarRequest(CallRequest, ServiceParameters, ProxyParameters):
@@ -115,7 +120,8 @@ class _ParticipantAvatar(Endpoint[ParticipantAvatarRequest]):
             raise self.refuse(
                 f"no picture of {width} by {height} pixels is made, which was asked for"
             )
-        return await asyncio.to_thread(avatar.fitted, width, height)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(ONE_AT_A_TIME, avatar.fitted, width, height)
 
     def reply(self, decision: Decision, decision_id: str, decided_by: str) -> Reply:
         """The picture, or a 404: Infinity shows a placeholder."""

@@ -59,8 +59,9 @@ def test_the_table_is_what_the_lines_show(tmp_path: Path) -> None:
     audit = audit_of(toys.settings(audit=table))
     audit.refused("unauthorised", 401, None, "")
     audit.close()
-    (line,) = lines(tmp_path / "audit.jsonl")
+    line, end = lines(tmp_path / "audit.jsonl")
     assert (line["instance"], line["seq"]) == ("north", 1)
+    assert (end["event"], end["instance"], end["seq"]) == ("end", "north", 2)
     assert (audit.state.status, audit.state.records) == ("healthy", 1)
 
 

@@ -31,7 +31,7 @@ from pexpolicy.outcome import ABSTAINED, BUSY, DECIDED, FAILED, INVALID, SKIPPED
 from pexpolicy.signing_key import KeyUnusableError
 
 NOTHING_FOUND = 1
-EVENTS = ("decision", "refused", "shadow", "checkpoint", "withdrawn")
+EVENTS = ("decision", "refused", "shadow", "checkpoint", "withdrawn", "end")
 OUTCOMES = (DECIDED, ABSTAINED, FAILED, TIMED_OUT, INVALID, BUSY, SKIPPED)
 
 

@@ -110,12 +110,15 @@ def show_chains(console: Console, chains: Iterable[Chain], *, signed: bool) -> N
         end = f"{chain.last}:{chain.head.decode()}"
         lines = f"{chain.lines:,} line{'s' * (chain.lines != 1)}"
         said = [f"chain {chain.boot_id}: {lines} from {chain.first} to {end}"]
+        if not chain.has_ended:
+            said.append("without an end: still writing, or killed")
         if chain.first > 1:
             said.append(f"begins at {chain.first}: the lines up to {chain.first - 1} are elsewhere")
         if chain.lost:
             said.append(f"{chain.lost} lost, as it says")
         if signed:
-            said.append(f"{chain.last - chain.signed_up_to} behind the last signature")
+            unsigned = chain.last - (chain.signed_up_to or 0)
+            said.append(f"{unsigned} after the last line that is signed")
         console.print(", ".join(said), soft_wrap=True)
 
 
