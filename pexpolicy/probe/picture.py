@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import io
 import warnings
-
-from PIL import Image, UnidentifiedImageError
+from typing import TYPE_CHECKING
 
 from pexpolicy.probe.findings import Finding, Topic, violation
 from pexpolicy.probe.verdict import Asked, Judged
 from pexpolicy.probe.wire import Reply
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 STAR = "DOCUMENTED* oda"
 PLACEHOLDER = "Infinity would show a placeholder"
@@ -28,6 +30,8 @@ def judge_picture(asked: Asked, reply: Reply) -> Judged:
 
 
 def _look(asked: Asked, body: bytes) -> tuple[list[Finding], str]:
+    from PIL import Image, UnidentifiedImageError  # noqa: PLC0415 - for avatars only
+
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
