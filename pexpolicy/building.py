@@ -161,8 +161,7 @@ def _unusable_key(settings: Settings) -> Iterable[Problem]:
     try:
         private_key(settings.sign_key.get_secret_value())
     except KeyUnusableError as error:
-        name = "sign_key_env" if settings.audit.sign_key_env is not None else "sign_key_file"
-        yield Problem(("audit", name), str(error))
+        yield Problem(("audit", settings.audit.secret("sign_key").key), str(error))
 
 
 def _own_advice(settings: Settings, plugins: Iterable[Plugin]) -> Iterable[Advice]:
