@@ -56,13 +56,10 @@ def test_it_finds_what_a_linear_scan_finds(listed: set[Network], asked: list[Add
 def test_nested_prefixes_of_any_lengths_are_searched_from_the_longest(
     inside: Address, lengths: set[int], elsewhere: Address
 ) -> None:
-    nested = {
-        network
-        for bits in lengths
-        if bits <= inside.max_prefixlen
-        and (network := ip_network((inside, bits), strict=False))
-        and (network.version == 4 or network.network_address.ipv4_mapped is None)
-    }
+    every = (
+        ip_network((inside, bits), strict=False) for bits in lengths if bits <= inside.max_prefixlen
+    )
+    nested = {n for n in every if n.version == 4 or n.network_address.ipv4_mapped is None}
     subnets = Subnets((network, network) for network in nested)
     for address in (inside, elsewhere):
         found = subnets.find(str(address))
