@@ -19,7 +19,7 @@ from pexpolicy.packing import repacked
 from pexpolicy.problems import Key, Problem, problems_of
 from pexpolicy.progress import Stage, silent
 from pexpolicy.signing_key import KeyUnusableError, private_key
-from pexpolicy.sources import UnreadableError, read_secret
+from pexpolicy.sources import SecretSource, UnreadableError
 from pexpolicy.tables.access import TlsTable
 from pexpolicy.tables.base import EndpointName
 from pexpolicy.tables.document import Document
@@ -66,30 +66,25 @@ def from_document(document: Mapping[str, Any], path: Path, config_hash: str) -> 
     """Check a parsed configuration; raises ``ConfigError`` with everything that is wrong."""
     tables, problems = _salvage(document)
     problems += [*_unrejectable(tables.endpoints), *_unsigned(tables.tls, problems)]
-    key = token = sign_key = None
     privacy, admin, audit = tables.privacy, tables.admin, tables.audit
     credentials, unread = credentials_of(tables.auth, path.parent)
     problems += unread
-    try:
-        if privacy.personal == "hashed":
-            key = SecretStr(read_secret("key", privacy.key_env, privacy.key_file, path.parent))
-    except UnreadableError as error:
-        problems.append(Problem(("privacy", error.key), str(error)))
-    try:
-        if admin.token_env is not None or admin.token_file is not None:
-            token = SecretStr(read_secret("token", admin.token_env, admin.token_file, path.parent))
-    except UnreadableError as error:
-        problems.append(Problem(("admin", error.key), str(error)))
-    try:
-        if audit.sign_key_env is not None or audit.sign_key_file is not None:
-            pem = read_secret("sign_key", audit.sign_key_env, audit.sign_key_file, path.parent)
-            private_key(pem)
-            sign_key = SecretStr(pem)
-    except UnreadableError as error:
-        problems.append(Problem(("audit", error.key), str(error)))
-    except KeyUnusableError as error:
-        name = "sign_key_env" if audit.sign_key_env is not None else "sign_key_file"
-        problems.append(Problem(("audit", name), str(error)))
+
+    def read(table: str, source: SecretSource) -> SecretStr | None:
+        try:
+            return SecretStr(source.read(path.parent)) if source.places else None
+        except UnreadableError as error:
+            problems.append(Problem((table, error.key), str(error)))
+            return None
+
+    key = read("privacy", privacy.secret("key"))
+    token = read("admin", admin.secret("token"))
+    sign_key = read("audit", audit.secret("sign_key"))
+    if sign_key is not None:
+        try:
+            private_key(sign_key.get_secret_value())
+        except KeyUnusableError as error:
+            problems.append(Problem(("audit", audit.secret("sign_key").key), str(error)))
     settings = Settings(
         path=path,
         config_hash=config_hash,

@@ -1,12 +1,12 @@
-"""The stages of a long build, as they are told to the caller."""
+"""Stages of a build that takes long."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 Stage = Callable[[str], None]
-"""Takes the name of what begins now, such as ``building rooms``."""
+"""Takes the name of the stage that begins, such as ``building rooms``."""
 
 
 def silent(_: str) -> None:
-    """Tells nobody."""
+    """Report nothing."""

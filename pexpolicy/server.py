@@ -12,7 +12,7 @@ from collections.abc import Awaitable
 from http import HTTPStatus
 from urllib.parse import unquote
 
-from aiohttp import hdrs, web
+from aiohttp import web
 from uuid_utils import uuid7
 
 from pexpolicy.access.refusals import Refusal, Refusals
@@ -25,11 +25,9 @@ from pexpolicy.parameters import Params
 from pexpolicy.policy import Answer
 from pexpolicy.readiness import Readiness, State
 from pexpolicy.regime import Regime
-from pexpolicy.response import TEXT, WholeResponse
+from pexpolicy.response import READABLE, WholeResponse, health, not_allowed
 from pexpolicy.tracing import CallSpan, Spans
 
-READABLE = (hdrs.METH_GET, hdrs.METH_HEAD)
-_ALLOW = b"\r\nAllow: GET, HEAD"
 _CHALLENGE = b'\r\nWWW-Authenticate: Basic realm="pexpolicy", charset="UTF-8"'
 
 
@@ -178,24 +176,18 @@ class Service:
 
     def _not_allowed(self, request: web.BaseRequest) -> WholeResponse:
         self._refused("method not allowed", 405, request)
-        return WholeResponse(405, "", b"", extra=_ALLOW)
+        return not_allowed()
 
     def _elsewhere(self, request: web.BaseRequest, path: str) -> WholeResponse:
         """The response below every other path."""
         if path in ("/livez", "/readyz"):
             if request.method not in READABLE:
                 return self._not_allowed(request)
-            return self._health(path)
+            return health(path, self.telemetry.sources.unready())
         if path in self._with_alias and request.method not in READABLE:
             return self._not_allowed(request)
         self._refused("unknown path", 404, request, path=path)
         return WholeResponse(404, "", b"")
-
-    def _health(self, path: str) -> WholeResponse:
-        unready = self.telemetry.sources.unready()
-        if path == "/readyz" and unready:
-            return WholeResponse(503, TEXT, ("\n".join(unready) + "\n").encode())
-        return WholeResponse(200, TEXT, b"ok\n")
 
     def _refused(self, why: str, status: int, request: web.BaseRequest, **facts: object) -> None:
         self.refusals.note(why, status, self.regime.gate.peer(request), **facts)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import signal
 import sys
 import time
@@ -11,7 +10,7 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, redirect_stdout
 from dataclasses import dataclass, field
 
-from pexpolicy import __version__, notify
+from pexpolicy import __version__, gc_tuning, notify
 from pexpolicy.admin.listener import Operators, watching
 from pexpolicy.audit.opening import audit_of
 from pexpolicy.audit.peers import recent_peers
@@ -35,11 +34,6 @@ from pexpolicy.stopping import Stop
 from pexpolicy.succession import Succession
 from pexpolicy.tracing import Spans, sending
 
-YOUNG = 20_000
-"""Objects that are made and not gone yet until the collector looks at the young ones.
-
-A hundred calls under way hold half as many, and none of that is garbage.
-"""
 Leftovers = Callable[[], list[str]]
 """Names plugins and hooks that were given up, and have not come back."""
 Stopping = Callable[[float, Leftovers], None]
@@ -153,10 +147,7 @@ async def _answer(
         watching(lambda: succession.policy, service, around.operators.bound),
         entrance.open() as sockets,
     ):
-        # What was made so far lives as long as the server: the collector need not look at it.
-        gc.freeze()
-        gc.set_threshold(YOUNG, *gc.get_threshold()[1:])
-        gc.enable()
+        gc_tuning.start_serving()
         service.readiness.state = State.READY
         around.answering(succession.policy, url_of(sockets[0], service))
         alive = asyncio.create_task(notify.stay_alive())

@@ -3,24 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 from collections.abc import Callable
 
+from pexpolicy import gc_tuning
 from pexpolicy.access.gate import Gate
 from pexpolicy.hidden import hide
 from pexpolicy.lifetime import Lifetime
 from pexpolicy.policy import Policy
 from pexpolicy.server import Service
-
-
-def clear_away() -> None:
-    """Free what a regime was made of, now that nothing uses it.
-
-    What was frozen with it would never be looked at again, and it holds cycles.
-    """
-    gc.unfreeze()
-    gc.collect()
-    gc.freeze()
 
 
 class Succession:
@@ -30,7 +20,10 @@ class Succession:
     """
 
     def __init__(
-        self, service: Service, first: Lifetime, cleared: Callable[[], None] = clear_away
+        self,
+        service: Service,
+        first: Lifetime,
+        cleared: Callable[[], None] = gc_tuning.collect_frozen,
     ) -> None:
         self.service = service
         self._cleared = cleared
@@ -50,8 +43,7 @@ class Succession:
     def follow(self, successor: Lifetime) -> None:
         """Put a regime that is open in force; the one before it is closed behind its last call."""
         before, self._current = self._current, successor
-        # It lives as long as it is in force: the collector need not look at it.
-        gc.freeze()
+        gc_tuning.freeze()
         self.service.regime = successor.regime
         self.service.telemetry.follow(successor.regime.policy)
         task = asyncio.get_running_loop().create_task(self._close(before))

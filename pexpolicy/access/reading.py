@@ -64,7 +64,7 @@ def _written(auth: AuthTable | None) -> Iterator[tuple[Key, CredentialTable]]:
 def _secret(table: CredentialTable, folder: Path) -> SecretStr | PasswordHash:
     """The password or the hash of a credential; raises ``UnreadableError``."""
     if table.password_hash is None and table.password_hash_file is None:
-        return SecretStr(read_secret("password", table.password_env, table.password_file, folder))
+        return SecretStr(table.secret("password").read(folder))
     key = "password_hash"
     written = table.password_hash
     if written is None:

@@ -21,9 +21,8 @@ from pexpolicy.faults import Log, blame
 from pexpolicy.metrics.board import Board
 from pexpolicy.metrics.telemetry import Telemetry
 from pexpolicy.policy import Policy
-from pexpolicy.response import TEXT, WholeResponse
+from pexpolicy.response import READABLE, TEXT, WholeResponse, health, not_allowed
 
-READABLE = (hdrs.METH_GET, hdrs.METH_HEAD)
 OPEN = ("/livez", "/readyz")
 """Paths that tell no more than yes or no, and that need no token."""
 GUARDED = ("/status", "/metrics")
@@ -53,7 +52,7 @@ class Admin:
             paths = "\n".join((*OPEN, *GUARDED))
             return WholeResponse(404, TEXT, f"here are\n{paths}\n".encode())
         if request.method not in READABLE:
-            return WholeResponse(405, "", b"", extra=b"\r\nAllow: GET, HEAD")
+            return not_allowed()
         if path in GUARDED and (refused := await self._refused(request, path)) is not None:
             return refused
         try:
@@ -85,12 +84,8 @@ class Admin:
         return WholeResponse(401, "", b"", extra=b"\r\nWWW-Authenticate: Bearer")
 
     async def _answer(self, path: str) -> web.StreamResponse:
-        if path == "/livez":
-            return WholeResponse(200, TEXT, b"ok\n")
-        if path == "/readyz":
-            unready = self._telemetry.sources.unready()
-            code = HTTPStatus.SERVICE_UNAVAILABLE if unready else HTTPStatus.OK
-            return WholeResponse(code, TEXT, ("\n".join(unready or ["ok"]) + "\n").encode())
+        if path in OPEN:
+            return health(path, self._telemetry.sources.unready())
         self._telemetry.sampler.look()
         if path == "/status":
             told = await self._status.tell()

@@ -9,10 +9,11 @@ from copy import copy
 from datetime import UTC, datetime
 from typing import Any
 
+import structlog
+
 from pexpolicy.audit.lines import Line, as_json
 from pexpolicy.audit.sinks import Sink, Unrecorded
 from pexpolicy.audit.state import AuditState
-from pexpolicy.lean import structlog
 from pexpolicy.outcome import Outcome
 from pexpolicy.parameters import Params
 from pexpolicy.policy import Answer

@@ -12,6 +12,8 @@ from urllib.parse import urlsplit
 
 import click
 
+from pexpolicy.commands.asking import ServerUrl
+
 if TYPE_CHECKING:
     from pexpolicy.probe.report import Report
 
@@ -21,21 +23,14 @@ EX_USAGE = 2
 
 def base_url(_: click.Context, __: click.Parameter, value: str) -> str:
     """The URL as in a policy profile: what stands in front of ``/policy/v1``."""
-    no_url = click.BadParameter("this is no URL that begins with http:// or https://")
-    try:
-        parts = urlsplit(value)
-        sound = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-    except ValueError:
-        raise no_url from None
-    if not sound:
-        raise no_url
+    parts = urlsplit(value)
     if parts.username is not None:
         raise click.BadParameter("give the credentials with --user and --password-env")
     if parts.query or parts.fragment or "/policy/v1" in parts.path:
         raise click.BadParameter(
             "give the URL as in the policy profile: what stands before /policy/v1"
         )
-    return value.rstrip("/")
+    return value
 
 
 def number(_: click.Context, __: click.Parameter, value: float) -> float:
@@ -46,7 +41,7 @@ def number(_: click.Context, __: click.Parameter, value: float) -> float:
 
 
 @click.command()
-@click.argument("url", callback=base_url)
+@click.argument("url", type=ServerUrl(), callback=base_url)
 @click.option("--user", help="User for HTTP Basic authentication.")
 @click.option("--password", help="Its password; others can see it while the probe runs.")
 @click.option(

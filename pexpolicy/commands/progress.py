@@ -10,41 +10,28 @@ from contextlib import contextmanager
 from pexpolicy.progress import Stage
 
 PATIENCE = 2.0
-"""Seconds for which nobody wonders."""
-EVERY = 5.0
-"""Seconds between two lines about the same stage."""
+"""Seconds without a line: most builds have ended by then."""
 
 
 @contextmanager
-def told(
-    say: Callable[[str], None], *, patience: float = PATIENCE, every: float = EVERY
-) -> Iterator[Stage]:
-    """Say a line now and then about what is being done, once it takes longer than ``patience``.
-
-    The lines come from a thread of their own: what is waited for need not know of them.
-    """
+def told(say: Callable[[str], None], *, patience: float = PATIENCE) -> Iterator[Stage]:
+    """Say which stage is under way after ``patience``, and each later one when it begins."""
     begun = time.monotonic()
-    stage = ["starting"]
-    ended = threading.Event()
-    changed = threading.Event()
-
-    def enter(name: str) -> None:
-        stage[0] = name
-        changed.set()
+    stage = "starting"
 
     def speak() -> None:
-        if ended.wait(patience):
-            return
-        while not ended.is_set():
-            changed.clear()
-            say(f"{stage[0]} ({time.monotonic() - begun:.0f} s)")
-            changed.wait(every)
+        say(f"{stage} ({time.monotonic() - begun:.0f} s)")
 
-    speaker = threading.Thread(target=speak, name="pexpolicy-progress", daemon=True)
-    speaker.start()
+    def enter(name: str) -> None:
+        nonlocal stage
+        stage = name
+        if not first.is_alive():
+            speak()
+
+    first = threading.Timer(patience, speak)
+    first.daemon = True
+    first.start()
     try:
         yield enter
     finally:
-        ended.set()
-        changed.set()
-        speaker.join()
+        first.cancel()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import gc
 import socket
 import sys
 import time
@@ -12,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from pexpolicy import ending
+from pexpolicy import ending, gc_tuning
 from pexpolicy.admin import listener
 from pexpolicy.admin.listener import Operators
 from pexpolicy.building import policy_from
@@ -51,8 +50,7 @@ def serve(
     admin_port: int | None,
 ) -> None:
     """Answer calls until SIGTERM or Ctrl-C."""
-    # Nothing that is built here is garbage; the collector begins once the policy serves.
-    gc.disable()
+    gc_tuning.pause_until_serving()
     stop_at_once()
     read_at = time.time()
     ports = port, admin_port

@@ -11,7 +11,7 @@ import msgspec
 
 from pexpolicy.contract.refusal import DecisionError, Refusal
 from pexpolicy.contract.rendering import Rendered, render
-from pexpolicy.contract.rules import Field
+from pexpolicy.contract.rules import Field, Rule
 from pexpolicy.contract.wiring import lenient, models_in, partial
 from pexpolicy.contract.wording import advice, alternatives, wanted
 from pexpolicy.text import brief, brief_name, did_you_mean
@@ -34,15 +34,12 @@ def look_closer(
     """
     try:
         result = render(fields)
-    except Exception as error:  # noqa: BLE001 - what is read may raise anything
-        raise DecisionError(_unwritable(cls, fields, error)) from None
-    decoded = msgspec.json.decode(result)
-    try:
         sent = msgspec.json.decode(result, type=lenient(cls))
-    except (msgspec.ValidationError, RecursionError) as error:
-        raise DecisionError(_unfit(cls, decoded, str(error))) from None
+    except Exception as error:  # noqa: BLE001 - what is read may raise anything
+        first = next(issues(cls, fields), None) or refusal(cls, "", NOT_SHOWN, _why(error))
+        raise DecisionError(first) from None
     warnings: list[str] = []
-    for place, model, name, value in _unknown(cls, decoded, ""):
+    for place, model, name, value in _unknown(cls, msgspec.json.decode(result), ""):
         if len(warnings) == MAX_UNKNOWN:
             warnings.append("there are more fields that do not exist [reported]")
             break
@@ -57,34 +54,33 @@ def look_closer(
     return result, sent, tuple(warnings)
 
 
-def look_through(cls: type[Rendered], fields: Mapping[str, Any]) -> list[Refusal]:
-    """Every reason to refuse fields; ``look_closer`` ends at the first.
+def issues(cls: type[Rendered], fields: Mapping[str, Any]) -> Iterator[Refusal]:
+    """Every reason to refuse fields.
 
     A rule is held against fields that are right themselves only: what it says of others would
     follow from what is wrong with them.
     """
     rest = {**cls.fixed, **fields}
-    found: list[Refusal] = []
     kind = partial(cls)
-    while (first := _unreadable(cls, kind, rest)) is not None:
-        found.append(first)
-        name = _STEP.findall(f".{first.field}")[0][0] if first.field else ""
+    while (found := _unreadable(cls, kind, rest)) is not None:
+        yield found
+        name = _STEP.findall(f".{found.field}")[0][0] if found.field else ""
         if name not in rest:
-            return found
+            return
         del rest[name]
     result = render(rest)
     decoded = msgspec.json.decode(result)
-    needed = [n for n in cls.names if cls.defaults[n] is ... and n not in {*rest, *fields}]
-    unknown = list(_unknown(cls, decoded, ""))
-    for name in sorted(needed):
+    needed = [n for n in cls.hints if cls.defaults[n] is ... and n not in {*rest, *fields}]
+    for name in needed:
         text = "is required" + _misspelt(name, decoded, cls.names)
-        found.append(refusal(cls, name, NOT_SHOWN, text))
-    for place, model, name, _ in unknown:
+        yield refusal(cls, name, NOT_SHOWN, text)
+    for place, model, name, _ in _unknown(cls, decoded, ""):
         if place or not did_you_mean(name, needed):
-            found.append(refusal(cls, place + name, NOT_SHOWN, _no_such_field(model, name)))
+            yield refusal(cls, place + name, NOT_SHOWN, _no_such_field(model, name))
     gone = frozenset({*fields, *needed} - rest.keys())
-    sent = _Partly(msgspec.json.decode(result, type=kind), gone)
-    return [*found, *_breaches(cls, cls, sent, "")]
+    for place, rule, value in broken(cls, _Partly(msgspec.json.decode(result, type=kind), gone)):
+        if rule.refused:
+            yield refusal(cls, place + rule.field, value, rule.text, rule.mark, rule.source)
 
 
 def _unreadable(
@@ -102,6 +98,26 @@ def _unreadable(
     return None
 
 
+def broken(model: type[Rendered], item: Any, place: str = "") -> Iterator[tuple[str, Rule, Any]]:
+    """Every broken rule of a model and of the models inside it: its place, and the value."""
+    for rules in model.rules:
+        with suppress(_GoneError):
+            if rules.sound(item):
+                continue
+        for rule in rules.rules:
+            with suppress(_GoneError):
+                value = getattr(item, rule.field)
+                if value is not msgspec.UNSET and rule.broken(item):
+                    yield place, rule, value
+    for name, inner in model.within.items():
+        with suppress(_GoneError):
+            value = getattr(item, name)
+            for number, part in enumerate(value) if isinstance(value, list) else ((None, value),):
+                if isinstance(part, msgspec.Struct):
+                    at = "" if number is None else f"[{number}]"
+                    yield from broken(inner, part, f"{place}{name}{at}.")
+
+
 class _GoneError(Exception):
     """A rule asked for a field that is wrong or missing, which is told already."""
 
@@ -109,7 +125,7 @@ class _GoneError(Exception):
 class _Partly:
     """Fields of which some are gone."""
 
-    def __init__(self, sent: msgspec.Struct, gone: Collection[str]) -> None:
+    def __init__(self, sent: Any, gone: Collection[str]) -> None:
         self._sent = sent
         self._gone = gone
 
@@ -117,25 +133,6 @@ class _Partly:
         if name in self._gone:
             raise _GoneError
         return getattr(self._sent, name)
-
-
-def _breaches(
-    cls: type[Rendered], model: type[Rendered], item: Any, place: str
-) -> Iterator[Refusal]:
-    """Every broken rule of a model that Pexip documents, at any depth."""
-    for rule in (rule for rules in model.rules for rule in rules.rules if rule.refused):
-        with suppress(_GoneError):
-            value = getattr(item, rule.field)
-            if value is not msgspec.UNSET and rule.broken(item):
-                where = place + rule.field
-                yield refusal(cls, where, value, rule.text, rule.mark, rule.source)
-    for name, inner in model.within.items():
-        with suppress(_GoneError):
-            value = getattr(item, name)
-            for number, part in enumerate(value) if isinstance(value, list) else ((None, value),):
-                if isinstance(part, msgspec.Struct):
-                    at = "" if number is None else f"[{number}]"
-                    yield from _breaches(cls, inner, part, f"{place}{name}{at}.")
 
 
 def refusal(

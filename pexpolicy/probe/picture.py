@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 import io
 import warnings
-
-from PIL import Image, UnidentifiedImageError
+from typing import TYPE_CHECKING
 
 from pexpolicy.contract.rules import Mark
 from pexpolicy.probe.findings import Finding, Topic, violation
 from pexpolicy.probe.verdict import Asked, Judged
 from pexpolicy.probe.wire import Reply
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 PLACEHOLDER = "Infinity would show a placeholder"
 MAX_PIXELS = 25_000_000
@@ -28,6 +30,8 @@ def judge_picture(asked: Asked, reply: Reply) -> Judged:
 
 
 def _look(asked: Asked, body: bytes) -> tuple[list[Finding], str]:
+    from PIL import Image, UnidentifiedImageError  # noqa: PLC0415 - for avatars only
+
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -6,13 +6,15 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from pexpolicy.tables.base import Table
+from pexpolicy.tables.base import SecretTable
 
 
-class AuditTable(Table):
+class AuditTable(SecretTable):
     """``[audit]``: where the lines go (standard output without a path), how surely, and what
     follows when they cannot be written.
     """
+
+    optional = {"sign_key": "the key"}
 
     path: str | None = None
     level: Literal["file", "fsync", "required"] = "file"
@@ -59,13 +61,10 @@ class AuditTable(Table):
         if self.keep is not None and limits == (None, None):
             msg = "keep is for rotate_mb and rotate_hours: without them nothing is rotated here"
             raise ValueError(msg)
-        if self.sign_key_env is not None and self.sign_key_file is not None:
-            msg = "name one place of the key: sign_key_env or sign_key_file"
-            raise ValueError(msg)
         return self
 
 
-class PrivacyTable(Table):
+class PrivacyTable(SecretTable):
     """``[privacy]``: what becomes of names, aliases and addresses of people in the audit."""
 
     personal: Literal["clear", "hashed", "dropped"] = "clear"
@@ -74,14 +73,11 @@ class PrivacyTable(Table):
 
     @model_validator(mode="after")
     def _key_for_hashes(self) -> Self:
-        sources = sum(source is not None for source in (self.key_env, self.key_file))
-        if self.personal == "hashed" and sources != 1:
-            msg = (
-                'personal = "hashed" needs a key: name where it is, key_env (a variable) or '
-                "key_file (a path)"
-            )
+        source = self.secret("key")
+        if self.personal == "hashed" and source.places != 1:
+            msg = f'personal = "hashed" needs a key: name where it is, {source.keys}'
             raise ValueError(msg)
-        if self.personal != "hashed" and sources:
+        if self.personal != "hashed" and source.places:
             msg = 'a key is for personal = "hashed" only; leave it out'
             raise ValueError(msg)
         return self
