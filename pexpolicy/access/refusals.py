@@ -16,11 +16,12 @@ HALF_SENT = "half sent"
 NOT_READING = "reply not read"
 NO_TLS = "no tls"
 MALFORMED = "malformed"
-TOO_LONG = "too long"
+TOO_LARGE = "header too large"
+BODY = "request body"
 FAULT = "internal fault"
 REASONS = (
     *(UNAUTHORISED, NOT_ALLOWED, BUSY, CROWDED, DISPLACED),
-    *(HALF_SENT, NOT_READING, NO_TLS, MALFORMED, TOO_LONG, FAULT),
+    *(HALF_SENT, NOT_READING, NO_TLS, MALFORMED, TOO_LARGE, BODY, FAULT),
 )
 """Every reason that there is here."""
 CLOSED = 0
