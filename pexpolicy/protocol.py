@@ -103,6 +103,9 @@ class PolicyProtocol(BoundedHandler):
         requests = self.requests
         count = requests.parsed
         super().data_received(data)
+        if requests.failure is not None:
+            # Its traceback has all that came in its frames, and these have the failure again.
+            requests.failure.__traceback__ = None
         if requests.is_half_sent:
             if self._half_sent is None or requests.parsed != count:
                 self._half_sent = self.event_loop.time()

@@ -38,8 +38,10 @@ class BoundedParser:
     came, so it costs no more than its bytes. aiohttp calls this in the place of its own parser.
     """
 
-    __slots__ = ("_failed", "_given", "_held", "_limit", "_parser", "_queue", "_searched")
-    __slots__ += ("_waiting", "parsed")
+    __slots__ = (
+        *("_given", "_held", "_limit", "_parser", "_queue", "_searched", "_waiting"),
+        *("failure", "parsed"),
+    )
 
     def __init__(self, parser: HttpRequestParser, *, limit: int, queue: int) -> None:
         self.parsed = 0
@@ -51,7 +53,8 @@ class BoundedParser:
         self._held = bytearray()
         self._given = 0
         self._searched = 0
-        self._failed = False
+        self.failure: HttpProcessingError | None = None
+        """Why nothing is read any more, once that is so."""
 
     @property
     def is_half_sent(self) -> bool:
@@ -64,7 +67,7 @@ class BoundedParser:
         Raises ``HeadTooLargeError``, ``RequestBodyError``, or what the parser raises; afterwards
         everything that comes is dropped.
         """
-        if self._failed:
+        if self.failure is not None:
             return _NOTHING
         size = len(data)
         if not self._held and data.find(_END) == size - len(_END) >= 0 and size <= self._limit:
@@ -124,16 +127,18 @@ class BoundedParser:
         try:
             messages, upgraded, _ = self._parser.feed_data(piece)
         except HttpProcessingError as error:
-            many = piece.count(b"\n") > MAX_HEADERS + 1
-            raise self._failure(HeadTooLargeError() if many else error) from None
-        if upgraded:
-            # No other protocol is spoken here: the next bytes are a request again.
-            self._parser.set_upgraded(False)
-        return messages
+            failure = error
+        else:
+            if upgraded:
+                # No other protocol is spoken here: the next bytes are a request again.
+                self._parser.set_upgraded(False)
+            return messages
+        has_too_many = piece.count(b"\n") > MAX_HEADERS + 1
+        raise self._failure(HeadTooLargeError() if has_too_many else failure)
 
     def _failure(self, error: HttpProcessingError) -> HttpProcessingError:
         self.parsed += 1
-        self._failed = True
+        self.failure = error
         self._held = bytearray()
         return error
 
@@ -146,6 +151,5 @@ class BoundedParser:
 
     def close(self) -> None:
         """Drop what is held, and the parser, which holds the connection."""
-        self._failed = True
         self._held = bytearray()
         self._parser = None

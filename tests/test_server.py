@@ -69,7 +69,7 @@ async def test_unknown_paths_are_not_found_and_lead_nowhere_else(
 
 async def test_the_longest_line_that_is_promised_is_answered(serving: Serve) -> None:
     start = wire.SERVICE + "?local_alias=a&idp_attribute_x="
-    around = len("GET  HTTP/1.1\r\n")
+    around = len(wire.request_bytes("", "GET", {}))
     async with serving({}) as server:
         reply = await server.ask(start + "x" * (LINE - len(start) - around))
         assert reply.status == 200

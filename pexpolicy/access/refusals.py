@@ -12,6 +12,7 @@ NOT_ALLOWED = "network not allowed"
 BUSY = "too many attempts"
 CROWDED = "too many connections"
 DISPLACED = "made room"
+MEMORY = "memory limit"
 HALF_SENT = "half sent"
 NOT_READING = "reply not read"
 NO_TLS = "no tls"
@@ -20,7 +21,7 @@ TOO_LARGE = "header too large"
 BODY = "request body"
 FAULT = "internal fault"
 REASONS = (
-    *(UNAUTHORISED, NOT_ALLOWED, BUSY, CROWDED, DISPLACED),
+    *(UNAUTHORISED, NOT_ALLOWED, BUSY, CROWDED, DISPLACED, MEMORY),
     *(HALF_SENT, NOT_READING, NO_TLS, MALFORMED, TOO_LARGE, BODY, FAULT),
 )
 """Every reason that there is here."""

@@ -106,6 +106,7 @@ class TlsTable(Table):
 class LimitsTable(Table):
     """``[limits]``: how much of anything one server takes."""
 
+    memory_mb: int | None = Field(None, ge=0)
     header_bytes: int = Field(64 * 1024, ge=8 * 1024, le=1024 * 1024)
     connections: int = Field(900, ge=1, le=100_000)
     connections_per_peer: int = Field(250, ge=1, le=100_000)
