@@ -81,6 +81,7 @@ class Door:
         self._greetings: set[asyncio.Task[None]] = set()
         self._memory = memory
         self._look: asyncio.TimerHandle | None = None
+        self._has_spared = False
         self._pauses: dict[socket.socket, asyncio.TimerHandle] = {}
 
     @asynccontextmanager
@@ -93,6 +94,8 @@ class Door:
             hide(watching)
         for listener in sockets:
             listener.settimeout(0)
+            # Connections inherit it: the system keeps no more of what nothing has read yet.
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._limits.header_bytes)
             loop.add_reader(listener, self._accept, listener)
         self._look_at_memory()
         try:
@@ -109,6 +112,9 @@ class Door:
 
     def _look_at_memory(self) -> None:
         if self._memory is not None:
+            if self._has_spared:
+                self._memory.give_back()
+                self._has_spared = False
             self._memory.look()
             self._spare_memory()
             self._look = asyncio.get_running_loop().call_later(LOOK, self._look_at_memory)
@@ -119,6 +125,7 @@ class Door:
             since = asyncio.get_running_loop().time() - SPARED_FOR
             for displaced in self.connections.displace(SPARED, since):
                 self._bursts.note(MEMORY, displaced.peer)
+                self._has_spared = True
 
     async def _greeted(self) -> None:
         """Let those in who were accepted already: their calls are under way."""

@@ -35,6 +35,7 @@ class Watermark:
         self.is_exceeded = False
         self._log = log
         self._measure = measure or resident_bytes
+        self._trim: Callable[[int], object] | None = None
 
     @classmethod
     def of(cls, settings: Settings, log: Log) -> Watermark:
@@ -63,6 +64,19 @@ class Watermark:
                 f"is {self.limit // MIB}",
                 consequence="connections on which no call was admitted yet are closed",
             )
+
+    def give_back(self) -> None:
+        """Return freed memory to the system, where the C library keeps it and can do that."""
+        if self._trim is None:
+            # Loaded once it is needed: a start does not wait for it.
+            import ctypes  # noqa: PLC0415
+
+            self._trim = getattr(ctypes.CDLL(None), "malloc_trim", _nothing)
+        self._trim(0)
+
+
+def _nothing(_: int) -> None:
+    """Do nothing: this C library returns memory by itself, or not at all."""
 
 
 def resident_bytes() -> int | None:
