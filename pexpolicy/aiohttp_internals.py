@@ -19,7 +19,7 @@ from pexpolicy.request_parser import MAX_HEADERS, BoundedParser
 TESTED = "3.14.5"
 """The release of aiohttp that all of this was tested with."""
 OF_PROTOCOL = (
-    *("_parser", "_task_handler", "transport", "writing_paused"),
+    *("_messages", "_parser", "_task_handler", "transport", "writing_paused"),
     *("connection_made", "connection_lost", "data_received", "eof_received"),
     *("pause_writing", "resume_writing", "close", "force_close", "shutdown", "handle_error"),
 )
@@ -90,6 +90,7 @@ class BoundedHandler(web.RequestHandler):
         self.requests = BoundedParser(
             cast("HttpRequestParser", self._parser),
             limit=header_bytes,
+            queued=self._messages,
             queue=web_protocol.MAX_MSG_QUEUE_SIZE,
         )
         self._parser = cast("Any", self.requests)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sized
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import EMPTY_PAYLOAD, hdrs
@@ -19,6 +20,8 @@ FIRST = 16
 refused at once.
 """
 _END = b"\r\n\r\n"
+_CONTENT_LENGTH = hdrs.CONTENT_LENGTH
+_TRANSFER_ENCODING = hdrs.TRANSFER_ENCODING
 _NOTHING: Parsed = ((), False, b"")
 
 
@@ -34,32 +37,32 @@ class BoundedParser:
     """Hands whole heads to a parser, one at a time, and no byte of a body.
 
     ``limit`` is the longest head, from the request line to the empty line after the last header;
-    ``queue`` how many requests may wait to be answered. A head that is not whole yet is kept as it
-    came, so it costs no more than its bytes. aiohttp calls this in the place of its own parser.
+    ``queue`` how many requests may wait in ``queued`` to be answered. A head that is not whole yet
+    is kept as it came, so it costs no more than its bytes. aiohttp calls this in the place of its
+    own parser.
     """
 
     __slots__ = (
-        *("_given", "_held", "_limit", "_parser", "_queue", "_searched", "_waiting"),
-        *("failure", "parsed"),
+        *("_feed", "_given", "_held", "_limit", "_queue", "_queued", "_searched", "_set_upgraded"),
+        *("failure", "is_half_sent", "message_consumed", "parsed"),
     )
 
-    def __init__(self, parser: HttpRequestParser, *, limit: int, queue: int) -> None:
+    def __init__(self, parser: HttpRequestParser, *, limit: int, queued: Sized, queue: int) -> None:
         self.parsed = 0
         """How many requests there were; one that is refused here counts as well."""
-        self._parser: HttpRequestParser | None = parser
+        self.is_half_sent = False
+        """True while the head of a request is not whole."""
+        self.failure: HttpProcessingError | None = None
+        """Why nothing is read any more, once that is so."""
+        self.message_consumed = parser.message_consumed
+        self._feed = parser.feed_data
+        self._set_upgraded = parser.set_upgraded
         self._limit = limit
+        self._queued = queued
         self._queue = queue
-        self._waiting = 0
         self._held = bytearray()
         self._given = 0
         self._searched = 0
-        self.failure: HttpProcessingError | None = None
-        """Why nothing is read any more, once that is so."""
-
-    @property
-    def is_half_sent(self) -> bool:
-        """True while the head of a request is not whole."""
-        return bool(self._held) and self._waiting < self._queue
 
     def feed_data(self, data: bytes) -> Parsed:
         """Take what came; gives the requests that are whole, as aiohttp's parser does.
@@ -67,19 +70,27 @@ class BoundedParser:
         Raises ``HeadTooLargeError``, ``RequestBodyError``, or what the parser raises; afterwards
         everything that comes is dropped.
         """
-        if self.failure is not None:
-            return _NOTHING
         size = len(data)
-        if not self._held and data.find(_END) == size - len(_END) >= 0 and size <= self._limit:
+        if (
+            data.find(_END) == size - len(_END) >= 0
+            and not self._held
+            and size <= self._limit
+            and self.failure is None
+        ):
             # One whole request, as nearly always.
             return self._parse(data), False, b""
+        return self._in_pieces(data) if self.failure is None else _NOTHING
+
+    def _in_pieces(self, data: bytes) -> Parsed:
         held = self._held
         held += data
+        self.is_half_sent = False
         messages: list[Any] = []
-        while self._waiting < self._queue:
+        while len(self._queued) + len(messages) < self._queue:
             end = held.find(_END, self._searched)
             if end < 0:
-                self._keep()
+                if held:
+                    self._keep()
                 break
             end += len(_END)
             self._check(end)
@@ -98,58 +109,53 @@ class BoundedParser:
         if self._given < FIRST and size > self._given:
             first = bytes(self._held[self._given : FIRST])
             self._given += len(first)
-            self._feed(first)
+            try:
+                self._feed(first)
+            except HttpProcessingError as error:
+                failure = error
+            else:
+                self.is_half_sent = True
+                return
+            raise self._failed(failure)
+        self.is_half_sent = True
 
     def _check(self, size: int) -> None:
         if size > self._limit:
-            raise self._failure(HeadTooLargeError())
+            raise self._failed(HeadTooLargeError())
 
     def _parse(self, piece: bytes) -> list[Any]:
         """Parse the request whose head ends with ``piece``."""
-        messages = self._feed(piece)
-        if not messages:
-            # Several empty lines, or the preface of HTTP/2.
-            raise self._failure(BadHttpMessage("no request"))
-        message, payload = messages[0]
-        headers = message.headers
-        if (
-            (payload is not EMPTY_PAYLOAD and not payload.is_eof())
-            or hdrs.TRANSFER_ENCODING in headers
-            or int(headers.get(hdrs.CONTENT_LENGTH, 0))
-        ):
-            raise self._failure(RequestBodyError())
-        self.parsed += 1
-        self._waiting += 1
-        return messages
-
-    def _feed(self, piece: bytes) -> list[Any]:
-        assert self._parser is not None
         try:
-            messages, upgraded, _ = self._parser.feed_data(piece)
+            messages, upgraded, _ = self._feed(piece)
         except HttpProcessingError as error:
             failure = error
         else:
             if upgraded:
                 # No other protocol is spoken here: the next bytes are a request again.
-                self._parser.set_upgraded(False)
-            return messages
-        has_too_many = piece.count(b"\n") > MAX_HEADERS + 1
-        raise self._failure(HeadTooLargeError() if has_too_many else failure)
+                self._set_upgraded(False)  # noqa: FBT003 - aiohttp calls it so
+            for message, payload in messages:
+                if payload is EMPTY_PAYLOAD or payload.is_eof():
+                    headers = message.headers
+                    length = headers.get(_CONTENT_LENGTH)
+                    if (length is None or not int(length)) and _TRANSFER_ENCODING not in headers:
+                        self.parsed += 1
+                        return messages
+                raise self._failed(RequestBodyError())
+            # Several empty lines, or the preface of HTTP/2.
+            failure = BadHttpMessage("no request")
+        if piece.count(b"\n") > MAX_HEADERS + 1:
+            failure = HeadTooLargeError()
+        raise self._failed(failure)
 
-    def _failure(self, error: HttpProcessingError) -> HttpProcessingError:
+    def _failed(self, error: HttpProcessingError) -> HttpProcessingError:
         self.parsed += 1
         self.failure = error
+        self.is_half_sent = False
         self._held = bytearray()
         return error
 
-    def message_consumed(self) -> None:
-        """Note that a request is no longer waiting."""
-        if self._waiting:
-            self._waiting -= 1
-        if self._parser is not None:
-            self._parser.message_consumed()
-
     def close(self) -> None:
         """Drop what is held, and the parser, which holds the connection."""
+        self.is_half_sent = False
         self._held = bytearray()
-        self._parser = None
+        del self._feed, self._set_upgraded, self.message_consumed

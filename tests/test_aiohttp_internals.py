@@ -58,7 +58,9 @@ def test_undocumented_parts_are_used_in_one_module() -> None:
         if "web.RequestHandler" in (text := path.read_text("utf-8")) or "BoundedHandler" in text
         for _, name in used.findall(text)
     }
-    assert found == {("aiohttp_internals.py", "_parser"), ("aiohttp_internals.py", "_task_handler")}
+    assert found == {
+        ("aiohttp_internals.py", name) for name in ("_messages", "_parser", "_task_handler")
+    }
 
 
 async def test_a_connection_that_is_lost_holds_nothing_of_its_requests() -> None:
