@@ -112,11 +112,8 @@ class BoundedParser:
             try:
                 self._feed(first)
             except HttpProcessingError as error:
-                failure = error
-            else:
-                self.is_half_sent = True
-                return
-            raise self._failed(failure)
+                self._failed(error)
+                raise
         self.is_half_sent = True
 
     def _check(self, size: int) -> None:
