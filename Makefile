@@ -125,7 +125,7 @@ guards: $(STAMP) ## restart, kill and freeze servers behind the real HAProxy and
 reloads: $(STAMP) ## a thousand reloads under load, broken files, workers that are killed
 	@$(ISOLATED) $(BIN)/python -m tests.reloads $(ARGS)
 
-chaos-access: $(STAMP) ## slow clients, renewed certificates and guessed passwords, while nodes call
+chaos-access: $(STAMP) ## floods, slow clients, renewed certificates and guessed passwords, while nodes call
 	@$(ISOLATED) $(BIN)/python -m tests.chaos.access $(ARGS)
 
 chaos-audit: $(STAMP) ## kill, fill, delete, rotate and stall: does the audit lose a line?

@@ -12,6 +12,7 @@ from aiohttp import web
 from pexpolicy.access.certificates import Certificates, certificates_of
 from pexpolicy.access.connections import Connection
 from pexpolicy.access.door import Door
+from pexpolicy.access.memory import Watermark
 from pexpolicy.outbox import Outbox
 from pexpolicy.protocol import PolicyProtocol
 from pexpolicy.server import Service
@@ -62,6 +63,7 @@ class Entrance:
         self._service = service
         self._address = address
         self._door: Door | None = None
+        self.memory = Watermark.of(service.regime.policy.settings, service.log)
 
     @property
     def connections(self) -> int:
@@ -103,6 +105,7 @@ class Entrance:
             service.refusals,
             settings.limits,
             certificates_of(settings, service.log),
+            self.memory,
             shares=not isinstance(address, tuple),
         )
         sockets = bound(*address) if isinstance(address, tuple) else address

@@ -5,7 +5,6 @@ and who keeps the server waiting is cut off.
 from __future__ import annotations
 
 import asyncio
-import logging
 import sys
 from contextlib import suppress
 from http import HTTPStatus
@@ -16,26 +15,25 @@ from aiohttp.http_exceptions import LineTooLong
 
 from pexpolicy.access.connections import Connection
 from pexpolicy.access.refusals import (
+    BODY,
     CLOSED,
     FAULT,
     HALF_SENT,
     MALFORMED,
     NOT_READING,
-    TOO_LONG,
+    TOO_LARGE,
     Refusals,
 )
+from pexpolicy.aiohttp_internals import BoundedHandler
 from pexpolicy.faults import Log, blame
 from pexpolicy.hidden import hide
 from pexpolicy.outbox import Outbox
+from pexpolicy.request_parser import HeadTooLargeError, RequestBodyError
 from pexpolicy.response import WholeResponse
 from pexpolicy.tables.access import LimitsTable
 
-LINGERING = 1.0
-"""Seconds in which a body is read that nobody asked for; behind them the connection ends."""
-_END = b"\r\n\r\n"
 
-
-class PolicyProtocol(web.RequestHandler):
+class PolicyProtocol(BoundedHandler):
     """aiohttp's protocol, less everything that repeats what a client sent: replies and log
     lines.
 
@@ -46,7 +44,7 @@ class PolicyProtocol(web.RequestHandler):
 
     __slots__ = (
         *("_ends", "_half_sent", "_limits", "_log", "_outbox", "_overdue", "_put_in", "_refusals"),
-        *("_answered", "_asked_all", "_unread", "connection"),
+        *("_answered", "_asked_all", "_taken", "_unread", "connection"),
     )
 
     def __init__(
@@ -63,12 +61,8 @@ class PolicyProtocol(web.RequestHandler):
         super().__init__(
             server,
             loop=loop,
-            access_log=_silent(),
-            keepalive_timeout=limits.idle_seconds,
-            lingering_time=LINGERING,
-            max_line_size=limits.header_bytes,
-            max_field_size=limits.header_bytes,
-            logger=_silent(),
+            header_bytes=limits.header_bytes,
+            idle_seconds=limits.idle_seconds,
         )
         self.connection = connection
         self._refusals = refusals
@@ -82,6 +76,7 @@ class PolicyProtocol(web.RequestHandler):
         self._half_sent: float | None = None
         self._overdue: asyncio.TimerHandle | None = None
         self._unread: asyncio.TimerHandle | None = None
+        self._taken: asyncio.Future[None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin to read requests, in a task that no plugin finds."""
@@ -92,31 +87,37 @@ class PolicyProtocol(web.RequestHandler):
         written.set_write_buffer_limits(high=1)
         self.connection.close = written.abort
         self._expect(self.connection.since + self._limits.request_seconds)
-        hide(self._task_handler)
+        hide(self.reading)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Stop waiting."""
         for timer in (self._overdue, self._unread):
             if timer is not None:
                 timer.cancel()
+        self._note_taken()
         self.connection.ended()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Take what came, and see whether a request is still to be finished."""
-        count = self._request_count
+        requests = self.requests
+        count = requests.parsed
         super().data_received(data)
-        if self._request_count != count and data.endswith(_END):
+        if requests.failure is not None:
+            # Its traceback has all that came in its frames, and these have the failure again.
+            requests.failure.__traceback__ = None
+        if requests.is_half_sent:
+            if self._half_sent is None or requests.parsed != count:
+                self._half_sent = self.event_loop.time()
+                if self._overdue is None:
+                    self._expect(self._half_sent + self._limits.request_seconds)
+        elif requests.parsed != count:
             self._half_sent = None
             if self._overdue is not None:
                 self._overdue.cancel()
                 self._overdue = None
                 if self.connection.is_stranger:
-                    self._expect(self._loop.time() + self._limits.request_seconds)
-        elif data and self._half_sent is None:
-            self._half_sent = self._loop.time()
-            if self._overdue is None:
-                self._expect(self._half_sent + self._limits.request_seconds)
+                    self._expect(self.event_loop.time() + self._limits.request_seconds)
 
     def eof_received(self) -> bool:  # type: ignore[override] # asyncio's own type, not aiohttp's
         """Answer what was asked before the client ended its side, and close behind that (RFC 9112,
@@ -125,23 +126,26 @@ class PolicyProtocol(web.RequestHandler):
         With TLS both sides end together: what is answered already leaves.
         """
         self._outbox.flush()
-        if self._answered == self._request_count or self._is_encrypted():
+        if self._is_all_answered() or self._is_encrypted():
             return False
         self._asked_all = self._ends = True
         return True
+
+    def _is_all_answered(self) -> bool:
+        return self._answered == self.requests.parsed
 
     def _is_encrypted(self) -> bool:
         transport = self.transport
         return transport is not None and transport.get_extra_info("sslcontext") is not None
 
     def _expect(self, when: float) -> None:
-        self._overdue = self._loop.call_at(when, self._is_overdue)
+        self._overdue = self.event_loop.call_at(when, self._is_overdue)
 
     def _is_overdue(self) -> None:
         """Cut off who is late. What is half sent is refused; silence is no request."""
         self._overdue = None
-        now = self._loop.time()
-        if self._request_in_progress:
+        now = self.event_loop.time()
+        if not self._is_all_answered():
             self._expect(now + self._limits.request_seconds)
         elif self._half_sent is not None:
             whole_at = self._half_sent + self._limits.request_seconds
@@ -165,7 +169,7 @@ class PolicyProtocol(web.RequestHandler):
         outbox.put(transport, content)
         if last or self._ends or self._put_in == outbox.turn:
             outbox.flush()
-            if self._asked_all and self._answered == self._request_count:
+            if self._asked_all and self._is_all_answered():
                 super().close()
         else:
             self._put_in = outbox.turn
@@ -187,20 +191,21 @@ class PolicyProtocol(web.RequestHandler):
         each for at most ``timeout`` seconds, the first of which goes off the second.
         """
         self._outbox.flush()
-        began = self._loop.time()
+        began = self.event_loop.time()
         if self.writing_paused and self.transport is not None:
             with suppress(TimeoutError, ConnectionError):
                 async with asyncio.timeout(timeout):
-                    await self._drain_helper()
+                    self._taken = self.event_loop.create_future()
+                    await self._taken
         if timeout is not None:
             # None at all would be a wait without an end, to aiohttp.
-            timeout = max(timeout - (self._loop.time() - began), 0.001)
+            timeout = max(timeout - (self.event_loop.time() - began), 0.001)
         await super().shutdown(timeout)
 
     def pause_writing(self) -> None:
         """Cut off who does not read a reply."""
         super().pause_writing()
-        self._unread = self._loop.call_later(self._limits.request_seconds, self._is_unread)
+        self._unread = self.event_loop.call_later(self._limits.request_seconds, self._is_unread)
 
     def resume_writing(self) -> None:
         """Go on: what was written was read."""
@@ -208,6 +213,11 @@ class PolicyProtocol(web.RequestHandler):
         if self._unread is not None:
             self._unread.cancel()
             self._unread = None
+        self._note_taken()
+
+    def _note_taken(self) -> None:
+        if self._taken is not None and not self._taken.done():
+            self._taken.set_result(None)
 
     def _is_unread(self) -> None:
         self._refusals.note(NOT_READING, CLOSED, self.connection.peer)
@@ -228,8 +238,10 @@ class PolicyProtocol(web.RequestHandler):
             msg = "a part of the reply has left already"
             raise ConnectionError(msg)
         reason = MALFORMED
-        if isinstance(exc, LineTooLong):
-            reason, status = TOO_LONG, HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+        if isinstance(exc, RequestBodyError):
+            reason = BODY
+        elif isinstance(exc, (HeadTooLargeError, LineTooLong)):
+            reason, status = TOO_LARGE, HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
         elif status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             reason = FAULT
             fault = blame(exc or sys.exception() or RuntimeError("no reason is known"))
@@ -238,10 +250,3 @@ class PolicyProtocol(web.RequestHandler):
         response = WholeResponse(status, "", b"")
         response.force_close()
         return response
-
-
-def _silent() -> logging.Logger:
-    """A logger for aiohttp's own messages, which hold what clients sent: nobody reads it."""
-    logger = logging.getLogger("pexpolicy.http")
-    logger.disabled = True
-    return logger

@@ -9,6 +9,7 @@ from http import HTTPStatus
 from typing import Any
 
 from aiohttp import HttpVersion11, hdrs, web
+from multidict import CIMultiDict
 
 from pexpolicy.endpoints.base import JPEG, JSON
 
@@ -36,9 +37,40 @@ class WholeResponse(web.StreamResponse):
 
     def __init__(self, status: int, content_type: str, body: bytes, *, extra: bytes = b"") -> None:
         # What the constructor of the base class sets up, this one never uses.
-        self._status = status
+        self._code = status
+        self._keeps: bool | None = None
         self._parts = (_HEADS.get((status, content_type)) or _head(status, content_type), extra)
         self._whole = body
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.status} {self.reason}, {len(self._whole)} bytes>"
+
+    @property
+    def status(self) -> int:
+        """The status code."""
+        return self._code
+
+    @property
+    def reason(self) -> str:
+        """The words that belong to the status code."""
+        return HTTPStatus(self._code).phrase
+
+    @property
+    def headers(self) -> CIMultiDict[str]:
+        """A copy of the headers, without those that say when and over which connection."""
+        head, extra = self._parts
+        lines = b"".join((head, b"%d" % len(self._whole), extra)).decode("latin-1").split("\r\n")
+        pairs = (line.partition(": ") for line in lines[1:])
+        return CIMultiDict((name, value) for name, _, value in pairs)
+
+    @property
+    def keep_alive(self) -> bool | None:
+        """True where the connection stays open; ``None`` where the request decides."""
+        return self._keeps
+
+    def force_close(self) -> None:
+        """End the connection with this response."""
+        self._keeps = False
 
     async def prepare(self, request: web.BaseRequest) -> None:
         """Write the response; raises ``ConnectionResetError`` where nobody is there to read it."""
@@ -47,9 +79,9 @@ class WholeResponse(web.StreamResponse):
         if transport is None or transport.is_closing():
             msg = "the connection was closed"
             raise ConnectionResetError(msg)
-        keep = self._keep_alive
+        keep = self._keeps
         if keep is None:
-            keep = self._keep_alive = request.keep_alive
+            keep = self._keeps = request.keep_alive
         if not keep:
             connection = b"\r\nConnection: close\r\nDate: "
         elif request.version is HttpVersion11:

@@ -124,6 +124,7 @@ async def _begun(
         reload=lambda: state,
         certificate=lambda: entrance.certificate,
         connections=lambda: entrance.connections,
+        memory=lambda: entrance.memory,
     )
     telemetry = Telemetry(around.operators.board, around.operators.slot, sources)
     service = Service(first.regime, around.log, base_path, readiness, telemetry, spans)

@@ -96,6 +96,17 @@ class Connections:
         connection.belong(self)
         return displaced
 
+    def displace(self, keep: int, since: float) -> list[Connection]:
+        """Close strangers, the oldest first: all that were accepted before ``since``, and as many
+        more as there are above ``keep``.
+        """
+        displaced = []
+        while (oldest := next(iter(self._strangers), None)) is not None and (
+            len(self._strangers) > keep or oldest.since < since
+        ):
+            displaced.append(self._displace(self._strangers))
+        return displaced
+
     def _displace(self, strangers: dict[Connection, None]) -> Connection:
         oldest = next(iter(strangers), None)
         if oldest is None:

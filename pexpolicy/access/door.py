@@ -16,7 +16,16 @@ from contextlib import asynccontextmanager
 from pexpolicy.access.certificates import Certificates
 from pexpolicy.access.connections import Connection, Connections, CrowdedError
 from pexpolicy.access.gate import Gate
-from pexpolicy.access.refusals import CLOSED, CROWDED, DISPLACED, NO_TLS, NOT_ALLOWED, Refusals
+from pexpolicy.access.memory import Watermark
+from pexpolicy.access.refusals import (
+    CLOSED,
+    CROWDED,
+    DISPLACED,
+    MEMORY,
+    NO_TLS,
+    NOT_ALLOWED,
+    Refusals,
+)
 from pexpolicy.hidden import hide
 from pexpolicy.tables.access import LimitsTable
 
@@ -28,6 +37,14 @@ LAST_GREETINGS = 1.0
 """Seconds for handshakes that have begun when no more connections are accepted."""
 GOODBYE = 1.0
 """Seconds in which a client may answer the end of a TLS connection."""
+LOOK = 0.25
+"""Seconds between two looks at the memory of the process."""
+SPARED = 32
+"""The newest strangers, which stay open though the memory is short: a node is one of them until
+its first call is admitted, and it has to be able to make that call.
+"""
+SPARED_FOR = 1.0
+"""Seconds that they have for it."""
 _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 Protocol = Callable[[Connection], asyncio.Protocol]
@@ -38,7 +55,7 @@ class Door:
 
     ``gate`` gives the gate that counts now. Without ``certificates`` it speaks plain HTTP. A door
     that ``shares`` its sockets with other processes takes one connection at a time, so that each of
-    them gets its part.
+    them gets its part. While ``memory`` is exceeded, strangers are closed.
     """
 
     def __init__(
@@ -48,6 +65,7 @@ class Door:
         refusals: Refusals,
         limits: LimitsTable,
         certificates: Certificates | None = None,
+        memory: Watermark | None = None,
         *,
         shares: bool = False,
     ) -> None:
@@ -59,6 +77,9 @@ class Door:
         self._limits = limits
         self._at_once = 1 if shares else AT_ONCE
         self._greetings: set[asyncio.Task[None]] = set()
+        self._memory = memory
+        self._look: asyncio.TimerHandle | None = None
+        self._has_spared = False
         self._pauses: dict[socket.socket, asyncio.TimerHandle] = {}
 
     @asynccontextmanager
@@ -71,15 +92,37 @@ class Door:
             hide(watching)
         for listener in sockets:
             listener.settimeout(0)
+            # Connections inherit it: the system keeps no more of what nothing has read yet.
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._limits.header_bytes)
             loop.add_reader(listener, self._accept, listener)
+        self._look_at_memory()
         try:
             yield
         finally:
+            if self._look is not None:
+                self._look.cancel()
             for listener in sockets:
                 self._shut(listener)
             if watching is not None:
                 watching.cancel()
             await self._greeted()
+
+    def _look_at_memory(self) -> None:
+        if self._memory is not None:
+            if self._has_spared:
+                self._memory.give_back()
+                self._has_spared = False
+            self._memory.look()
+            self._spare_memory()
+            self._look = asyncio.get_running_loop().call_later(LOOK, self._look_at_memory)
+
+    def _spare_memory(self) -> None:
+        """Close strangers where the process holds more memory than it may."""
+        if self._memory is not None and self._memory.is_exceeded:
+            since = asyncio.get_running_loop().time() - SPARED_FOR
+            for displaced in self.connections.displace(SPARED, since):
+                self._refusals.note(MEMORY, CLOSED, displaced.peer)
+                self._has_spared = True
 
     async def _greeted(self) -> None:
         """Let those in who were accepted already: their calls are under way."""
@@ -136,6 +179,7 @@ class Door:
             return
         if displaced is not None:
             self._refusals.note(DISPLACED, CLOSED, displaced.peer)
+        self._spare_memory()
         accepted.settimeout(0)
         greeting = loop.create_task(self._greet(connection, accepted))
         connection.close = greeting.cancel

@@ -14,17 +14,19 @@ NOT_ALLOWED = "network not allowed"
 BUSY = "too many attempts"
 CROWDED = "too many connections"
 DISPLACED = "made room"
+MEMORY = "memory limit"
 HALF_SENT = "half sent"
 NOT_READING = "reply not read"
 NO_TLS = "no tls"
 MALFORMED = "malformed"
-TOO_LONG = "too long"
+TOO_LARGE = "header too large"
+BODY = "request body"
 FAULT = "internal fault"
 WRONG_TOKEN = "wrong token"  # noqa: S105 - a reason
 FOREIGN_HOST = "foreign host"
 REASONS = (
-    *(UNAUTHORISED, NOT_ALLOWED, BUSY, CROWDED, DISPLACED),
-    *(HALF_SENT, NOT_READING, NO_TLS, MALFORMED, TOO_LONG, FAULT),
+    *(UNAUTHORISED, NOT_ALLOWED, BUSY, CROWDED, DISPLACED, MEMORY),
+    *(HALF_SENT, NOT_READING, NO_TLS, MALFORMED, TOO_LARGE, BODY, FAULT),
     *(WRONG_TOKEN, FOREIGN_HOST),
 )
 """Every reason that there is here."""

@@ -25,6 +25,8 @@ from pexpolicy.tables.access import LimitsTable
 from pexpolicy.unreached import why
 
 BACKLOG = 64
+LIMITS = LimitsTable(connections=64, connections_per_peer=64)
+"""Limits of this listener: a connection here is never one of a node, so few of them are enough."""
 LAST_REPLIES = 1.0
 """Seconds for what is under way when the server ends."""
 
@@ -89,7 +91,7 @@ async def watching(
         admin = Admin(policy, service.telemetry, service.refusals, service.log)
         server = web.Server(admin)
         loop = asyncio.get_running_loop()
-        gate, limits = Gate(), LimitsTable()
+        gate = Gate()
         outbox = Outbox(loop, service.log, service.regime.audit.flush)
 
         def protocol(connection: Connection) -> PolicyProtocol:
@@ -98,12 +100,12 @@ async def watching(
                 loop=loop,
                 connection=connection,
                 refusals=service.refusals,
-                limits=limits,
+                limits=LIMITS,
                 log=service.log,
                 outbox=outbox,
             )
 
-        door = Door(protocol, lambda: gate, service.refusals, limits, shares=True)
+        door = Door(protocol, lambda: gate, service.refusals, LIMITS, shares=True)
         try:
             async with door.open([bound]):
                 yield

@@ -49,6 +49,7 @@ class Status:
             "draining": sources.readiness.is_draining,
             "connections": readings[families.CONNECTIONS].get((), [None])[0],
             "loop_lag": readings[families.LOOP_LAG][()][0] / families.LOOP_LAG.scale,
+            "memory": self._memory(),
             "config": self._config(policy, now),
             "audit": self._audit(readings),
             "certificate": self._certificate(),
@@ -95,6 +96,16 @@ class Status:
                 "synced_at": state.synced_at,
             }
         return told
+
+    def _memory(self) -> dict[str, Any] | None:
+        state = self._telemetry.sources.memory()
+        if state is None:
+            return None
+        return {
+            "resident_bytes": state.resident,
+            "limit_bytes": state.limit,
+            "is_exceeded": state.is_exceeded,
+        }
 
     def _certificate(self) -> dict[str, Any] | None:
         state = self._telemetry.sources.certificate()

@@ -54,6 +54,22 @@ class CertificateState(Protocol):
         """Why the files that are there now are not the ones that are served, where that is so."""
 
 
+class MemoryState(Protocol):
+    """The memory of the process, in bytes."""
+
+    @property
+    def resident(self) -> int | None:
+        """What it holds, where that is known."""
+
+    @property
+    def limit(self) -> int | None:
+        """The watermark above which connections are closed, where there is one."""
+
+    @property
+    def is_exceeded(self) -> bool:
+        """True while they are closed."""
+
+
 def _started() -> Callable[[], ReloadState]:
     state = Started()
     return lambda: state
@@ -70,6 +86,7 @@ class Sources:
     reload: Callable[[], ReloadState] = field(default_factory=_started)
     certificate: Callable[[], CertificateState | None] = lambda: None
     connections: Callable[[], int | None] = lambda: None
+    memory: Callable[[], MemoryState | None] = lambda: None
 
     def unready(self) -> list[str]:
         """Why no calls should come here; empty for a server that is ready.

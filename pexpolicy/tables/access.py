@@ -98,7 +98,8 @@ class TlsTable(SecretTable):
 class LimitsTable(Table):
     """``[limits]``: how much of anything one server takes."""
 
-    header_bytes: int = Field(32 * 1024, ge=8 * 1024, le=1024 * 1024)
+    memory_mb: int | None = Field(None, ge=0)
+    header_bytes: int = Field(64 * 1024, ge=8 * 1024, le=1024 * 1024)
     connections: int = Field(900, ge=1, le=100_000)
     connections_per_peer: int = Field(250, ge=1, le=100_000)
     request_seconds: float = Field(10.0, gt=0.0, le=10.0)

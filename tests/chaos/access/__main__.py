@@ -1,5 +1,6 @@
 """The door under fire; exit 1 when anything was wrong.
 
+``bodies``: compressed bodies on 400 connections. ``heads``: heads that do not end, on 600.
 ``slow``: hundreds of half-sent, dripping and silent connections. ``renewal``: certificates that are
 replaced under load, some of them by bad ones at first. ``besiege``: passwords that are guessed.
 """
@@ -14,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from tests.chaos.access.besiege import Siege
+from tests.chaos.access.flood import Flood
 from tests.chaos.access.renewal import Renewal
-from tests.chaos.access.run import run_besiege, run_renewal, run_slow
+from tests.chaos.access.run import run_besiege, run_flood, run_renewal, run_slow
 from tests.chaos.access.slow import Slow
 
 
@@ -24,10 +26,14 @@ def main() -> int:
     options = argparse.ArgumentParser(prog="python -m tests.chaos.access", description=__doc__)
     options.add_argument("--clients", type=int, default=500, help="slow clients")
     options.add_argument("--renewals", type=int, default=100)
-    options.add_argument("--seconds", type=float, default=30.0, help="of guessing")
-    options.add_argument("--only", choices=("slow", "renewal", "besiege"))
+    options.add_argument("--seconds", type=float, default=30.0, help="of each attack")
+    options.add_argument("--only", choices=("bodies", "heads", "slow", "renewal", "besiege"))
     chosen = options.parse_args()
-    experiments: dict[str, Callable[[Path], Coroutine[Any, Any, Slow | Renewal | Siege]]] = {
+    experiments: dict[
+        str, Callable[[Path], Coroutine[Any, Any, Slow | Renewal | Siege | Flood]]
+    ] = {
+        "bodies": lambda folder: run_flood(folder, "bodies", 400, chosen.seconds),
+        "heads": lambda folder: run_flood(folder, "heads", 600, chosen.seconds),
         "slow": lambda folder: run_slow(folder, chosen.clients),
         "renewal": lambda folder: run_renewal(folder, chosen.renewals),
         "besiege": lambda folder: run_besiege(folder, chosen.seconds, 100),

@@ -5,6 +5,7 @@ from pathlib import Path
 from pexpolicy.access.passwords import PasswordHash
 from tests import certificates, live, wire
 from tests.chaos.access.besiege import Siege, besiege, recorded
+from tests.chaos.access.flood import Flood, flooded
 from tests.chaos.access.renewal import Renewal, again_and_again
 from tests.chaos.access.slow import Slow, besides
 
@@ -49,3 +50,9 @@ async def run_besiege(folder: Path, seconds: float, connections: int) -> Siege:
         seen = await besiege(server, seconds, connections, GOOD)
     seen.on_record = recorded(server.lines())
     return seen
+
+
+async def run_flood(folder: Path, kind: str, attackers: int, seconds: float) -> Flood:
+    """Requests with bodies, or with endless heads."""
+    with live.running(_configured(folder)) as server:
+        return await flooded(server, kind, attackers, seconds, GOOD)

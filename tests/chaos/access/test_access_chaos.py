@@ -1,6 +1,8 @@
 from pathlib import Path
 
-from tests.chaos.access.run import run_besiege, run_renewal, run_slow
+import pytest
+
+from tests.chaos.access.run import run_besiege, run_flood, run_renewal, run_slow
 
 
 async def test_slow_clients_delay_no_call_and_are_cut_off(tmp_path: Path) -> None:
@@ -23,3 +25,11 @@ async def test_guesses_delay_no_call(tmp_path: Path) -> None:
     seen = await run_besiege(tmp_path, 1.5, 10)
     assert seen.wrong() == []
     assert seen.guesses > 1
+
+
+@pytest.mark.parametrize("kind", ["bodies", "heads"])
+async def test_floods_of_requests_delay_no_call_and_take_no_memory(
+    tmp_path: Path, kind: str
+) -> None:
+    seen = await run_flood(tmp_path, kind, 20, 2.0)
+    assert seen.wrong(shortest=0.05) == []
