@@ -21,7 +21,7 @@ def stop_at_once() -> None:
 class Stop:
     """What was asked of a server so far.
 
-    SIGTERM asks once. SIGINT asks twice: somebody sits at a terminal and waits.
+    SIGTERM asks once. SIGINT and SIGQUIT, the keys of a terminal, ask for an end without delay.
     """
 
     def __init__(self) -> None:
@@ -31,7 +31,8 @@ class Stop:
     def listen(self, loop: asyncio.AbstractEventLoop) -> None:
         """Take the signals of the process."""
         loop.add_signal_handler(signal.SIGTERM, self.ask)
-        loop.add_signal_handler(signal.SIGINT, self.hurry)
+        for number in (signal.SIGINT, signal.SIGQUIT):
+            loop.add_signal_handler(number, self.hurry)
 
     def ask(self) -> None:
         """Ask for the end; the second time, for one without delay."""
@@ -43,3 +44,19 @@ class Stop:
         """Ask for the end, and for one without delay."""
         self.hurried.set()
         self.asked.set()
+
+
+class Terminal:
+    """The terminal that a program was started on, if any.
+
+    SIGHUP comes from the kernel when it is closed, and asks for a reload otherwise; a handler in
+    Python is not told which. A descriptor of a closed terminal is none any more.
+    """
+
+    def __init__(self) -> None:
+        self._descriptors = [number for number in range(3) if os.isatty(number)]
+
+    @property
+    def is_closed(self) -> bool:
+        """True once it was closed."""
+        return not all(map(os.isatty, self._descriptors))
