@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from collections.abc import Iterable
 
 
 def stop_at_once() -> None:
@@ -53,8 +54,16 @@ class Terminal:
     Python is not told which. A descriptor of a closed terminal is none any more.
     """
 
-    def __init__(self) -> None:
-        self._descriptors = [number for number in range(3) if os.isatty(number)]
+    def __init__(self, descriptors: Iterable[int] = range(3)) -> None:
+        self._descriptors = [number for number in descriptors if os.isatty(number)]
+
+    async def forget(self) -> None:
+        """Forget a terminal that was closed without SIGHUP: the server was detached from it."""
+        while self._descriptors:
+            await asyncio.sleep(1.0)
+            if self.is_closed:
+                await asyncio.sleep(1.0)
+                self._descriptors = []
 
     @property
     def is_closed(self) -> bool:

@@ -58,8 +58,11 @@ class ReloadTriggers:
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
         await self._watcher.expect(files, {}, read_at)
-        watching = loop.create_task(self._watcher.run())
-        hide(watching)
+        watching = [
+            loop.create_task(work) for work in (self._watcher.run(), self._terminal.forget())
+        ]
+        for watch in watching:
+            hide(watch)
         async with AsyncExitStack() as stack:
             if (bound := control_socket.bind(self._config)) is None:
                 self._log.warning("no folder for a control socket: SIGHUP reloads")
@@ -71,7 +74,7 @@ class ReloadTriggers:
             finally:
                 loop.remove_signal_handler(signal.SIGHUP)
                 signal.signal(signal.SIGHUP, signal.SIG_IGN)
-                for task in (watching, *self._tasks):
+                for task in (*watching, *self._tasks):
                     task.cancel()
 
     async def reload(self) -> ReloadResult:

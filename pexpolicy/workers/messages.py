@@ -106,12 +106,14 @@ class WorkerConnection:
     async def listen(self) -> None:
         """Take the reports of the worker until it is gone."""
         reader, self._writer = await asyncio.open_connection(sock=self._end)
-        while (report := await next_message(reader, REPORTS)) is not None:
-            self._take(report)
-        self._writer.close()
-        self._writer = None
-        self.config_hash = ""
-        self._reply(None)
+        try:
+            while (report := await next_message(reader, REPORTS)) is not None:
+                self._take(report)
+        finally:
+            self._writer.transport.abort()
+            self._writer = None
+            self.config_hash = ""
+            self._reply(None)
 
     async def ask(self, order: Order) -> Report | None:
         """Give an order and wait for its report; gives ``None`` for a worker that is gone."""

@@ -102,11 +102,15 @@ class Supervisor:
         gc.enable()
         self._begin(self._shut_down())
         self._begin(self._kill_hung())
-        while self._workers or not self._stop.asked.is_set():
-            # Forked while the event loop is at rest, as the new process has a loop of its own.
-            self._start_missing()
-            loop.run_until_complete(self._next_end())
-        loop.run_until_complete(self._end())
+        try:
+            while self._workers or not self._stop.asked.is_set():
+                # Forked while the event loop is at rest, as the new process has a loop of its own.
+                self._start_missing()
+                loop.run_until_complete(self._next_end())
+            loop.run_until_complete(self._end())
+        finally:
+            # After a fault of ours there may be some, and the interpreter would wait for them.
+            self._signal_all(signal.SIGKILL)
         loop.close()
         return self._refusal
 
@@ -133,8 +137,11 @@ class Supervisor:
     def _start_missing(self) -> None:
         if self._stop.asked.is_set() or self._loop.time() < self._start_at:
             return
-        while len(self._workers) < self._count:
-            self._workers.append(self._start())
+        try:
+            while len(self._workers) < self._count:
+                self._workers.append(self._start())
+        except OSError as error:
+            self._on_failed_start(Refused((f"no process: {error.strerror}",), temporary=True))
 
     def _start(self) -> _Worker:
         ours, theirs = socket.socketpair()
@@ -183,6 +190,7 @@ class Supervisor:
                 self._coordinator.files = report.files
                 self._announce(report.announcement)
             elif report.config_hash != self._coordinator.active_hash:
+                # It was started with what was active then, or read a file that has changed.
                 self._triggers.request()
 
     def _announce(self, announcement: str) -> None:
@@ -207,7 +215,6 @@ class Supervisor:
         for worker in [w for w in self._workers if w.process.exitcode is not None]:
             await asyncio.wait((worker.listening,), timeout=LAST_WORDS)
             worker.listening.cancel()
-            worker.connection.close()
             self._workers.remove(worker)
             if worker.slot is not None and worker.process.pid is not None:
                 self._context.operators.board.release(worker.slot, worker.process.pid)
@@ -215,18 +222,22 @@ class Supervisor:
                 self._on_end(worker)
 
     def _on_end(self, worker: _Worker) -> None:
-        """Replace a worker; at the start, end the server."""
+        """Replace a worker that has ended."""
         code = worker.process.exitcode
-        early = (f"a worker ended at its start, with exit code {code}",)
-        why = worker.refusal or Refused(early, temporary=True)
-        if not self._announced:
-            self._refusal = why
-            self._stop.hurry()
-        elif worker.has_served:
+        if self._announced and worker.has_served:
             self._context.log.warning("a worker ended and is replaced", exit_code=code)
         else:
-            self._context.log.warning("a worker cannot serve yet", problems=why.problems)
+            early = (f"a worker ended at its start, with exit code {code}",)
+            self._on_failed_start(worker.refusal or Refused(early, temporary=True))
+
+    def _on_failed_start(self, refused: Refused) -> None:
+        """Try again later; before the server is announced, end it."""
+        if self._announced:
+            self._context.log.warning("a worker cannot serve yet", problems=refused.problems)
             self._start_at = self._loop.time() + RETRY
+        else:
+            self._refusal = refused
+            self._stop.hurry()
 
     async def _kill_hung(self) -> None:
         while True:
