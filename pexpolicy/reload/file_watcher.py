@@ -24,7 +24,11 @@ Poll = Callable[[tuple[Path, ...]], Awaitable[Look]]
 
 async def poll_in_thread(files: tuple[Path, ...]) -> Look:
     """See which versions are there, without blocking: a file server may not answer."""
-    return await run_in_thread(lambda: look_at(files), "pexpolicy-watch")
+    try:
+        return await run_in_thread(lambda: look_at(files), "pexpolicy-watch")
+    except RuntimeError:
+        # Plugins have used up all threads.
+        return look_at(files)
 
 
 async def poll_directly(files: tuple[Path, ...]) -> Look:

@@ -144,14 +144,20 @@ class Supervisor:
             self._on_failed_start(Refused((f"no process: {error.strerror}",), temporary=True))
 
     def _start(self) -> _Worker:
+        board = self._context.operators.board
         ours, theirs = socket.socketpair()
-        slot = self._context.operators.board.reserve()
+        slot = board.reserve()
         process = _fork.Process(target=self._be_worker, args=(ours, theirs, slot))
         # A signal that reached the new process before it lets go of the handlers would be noted by
         # the supervisor as one of its own.
         signal.pthread_sigmask(signal.SIG_BLOCK, _HELD)
         try:
             process.start()
+        except OSError:
+            ours.close()
+            if slot is not None:
+                board.release(slot, os.getpid())
+            raise
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _HELD)
             theirs.close()
