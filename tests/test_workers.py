@@ -151,7 +151,7 @@ import sys
 from pexpolicy.cli import main
 from pexpolicy.workers import supervisor
 
-supervisor.HUNG = 2
+supervisor.HUNG = 5
 sys.argv = ["pexpolicy", *sys.argv[3:]]
 main()
 """
