@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import gc
-import socket
 import sys
 import time
 from contextlib import suppress
@@ -16,12 +15,11 @@ from pexpolicy import ending
 from pexpolicy.admin import listener
 from pexpolicy.admin.listener import Operators
 from pexpolicy.commands.common import Port, advise, built, config_option, fail, run
-from pexpolicy.config import ConfigError, OpeningError
+from pexpolicy.config import ConfigError
 from pexpolicy.exposure import surroundings as exposed
 from pexpolicy.listeners import bound
 from pexpolicy.logs import console_log
 from pexpolicy.metrics.board import Board
-from pexpolicy.problems import Problem
 from pexpolicy.serving import Leftovers, ServerContext
 from pexpolicy.serving import serve as serving
 from pexpolicy.stopping import stop_at_once
@@ -68,8 +66,11 @@ def serve(
     try:
         with operators:
             if count > 1:
+                from pexpolicy.workers.supervisor import Supervisor  # noqa: PLC0415 - it is large
+
                 policy.close()
-                serve_by_workers(count, read_at, bound(address, number), context)
+                listeners = bound(address, number)
+                Supervisor(count, config.read_bytes(), read_at, listeners, context).run()
             else:
                 main = serving(policy, (address, number), read_at, context)
                 leftovers = run(main, serving=True)
@@ -90,16 +91,3 @@ def serve(
 def say(line: str) -> None:
     """Print a line for the operator."""
     click.echo(line, err=True)
-
-
-def serve_by_workers(
-    count: int, read_at: float, listeners: list[socket.socket], context: ServerContext
-) -> None:
-    """Serve by several processes, until a signal ends them."""
-    from pexpolicy.workers.supervisor import Supervisor  # noqa: PLC0415 - for those who ask for it
-
-    config = context.config
-    refused = Supervisor(count, config.read_bytes(), read_at, listeners, context).run()
-    if refused is not None:
-        kind = OpeningError if refused.temporary else ConfigError
-        raise kind(config, [Problem((), text) for text in refused.problems])

@@ -120,9 +120,13 @@ def _bound(path: Path) -> socket.socket:
 
 @asynccontextmanager
 async def answering(
-    listener: socket.socket, path: Path, reload: Callable[[], Awaitable[ReloadResult]]
-) -> AsyncIterator[None]:
-    """Answer commands while inside."""
+    config: Path, reload: Callable[[], Awaitable[ReloadResult]]
+) -> AsyncIterator[socket.socket | None]:
+    """Answer commands while inside; gives the socket, or ``None`` where there is no folder."""
+    if (bound := bind(config)) is None:
+        yield None
+        return
+    listener, path = bound
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         hide(asyncio.current_task())
@@ -134,10 +138,10 @@ async def answering(
 
     server = await asyncio.start_unix_server(answer, sock=listener)
     try:
-        yield
+        yield listener
     finally:
         server.close()
-        path.unlink(missing_ok=True)  # noqa: ASYNC240 - a local folder
+        path.unlink(missing_ok=True)
 
 
 def ask_for_reload(config: Path) -> list[ReloadResult | None]:

@@ -7,7 +7,7 @@ import signal
 import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from pexpolicy import notify
@@ -63,12 +63,9 @@ class ReloadTriggers:
         ]
         for watch in watching:
             hide(watch)
-        async with AsyncExitStack() as stack:
-            if (bound := control_socket.bind(self._config)) is None:
+        async with control_socket.answering(self._config, self.reload) as self._listener:
+            if self._listener is None:
                 self._log.warning("no folder for a control socket: SIGHUP reloads")
-            else:
-                self._listener = bound[0]
-                await stack.enter_async_context(control_socket.answering(*bound, self.reload))
             try:
                 yield
             finally:

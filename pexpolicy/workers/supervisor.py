@@ -15,8 +15,10 @@ from multiprocessing.context import ForkProcess
 from pathlib import Path
 
 from pexpolicy import notify
+from pexpolicy.config import ConfigError, OpeningError
 from pexpolicy.ending import STOPPING
 from pexpolicy.metrics.board import Board
+from pexpolicy.problems import Problem
 from pexpolicy.reload.file_watcher import poll_directly
 from pexpolicy.reload.triggers import ReloadTriggers
 from pexpolicy.serving import ServerContext
@@ -91,8 +93,8 @@ class Supervisor:
             poll_directly,
         )
 
-    def run(self) -> Refused | None:
-        """Serve until a signal ends it; gives why that was impossible, or ``None``."""
+    def run(self) -> None:
+        """Serve until a signal ends it; raises ``ConfigError`` where that is impossible."""
         loop = self._loop
         loop.add_signal_handler(signal.SIGCHLD, self._wake.set)
         loop.add_signal_handler(signal.SIGUSR1, self._signal_all, signal.SIGUSR1)
@@ -112,7 +114,10 @@ class Supervisor:
             # After a fault of ours there may be some, and the interpreter would wait for them.
             self._signal_all(signal.SIGKILL)
         loop.close()
-        return self._refusal
+        if self._refusal is not None:
+            kind = OpeningError if self._refusal.temporary else ConfigError
+            problems = [Problem((), text) for text in self._refusal.problems]
+            raise kind(self._context.config, problems)
 
     def _begin(self, work: Coroutine[None, None, None]) -> None:
         task = self._loop.create_task(work)
