@@ -13,7 +13,7 @@ UV      := uv==0.13.9
 BIN     := $(VENV)/bin
 PLUGINS := $(patsubst %/pyproject.toml,%,$(sort $(wildcard plugins/*/pyproject.toml)))
 SOURCES := $(wildcard $(addsuffix /src,$(PLUGINS) bench/plugins))
-CHECKED := $(wildcard pexpolicy tests bench deploy $(addsuffix /src,$(PLUGINS)) $(addsuffix /tests,$(PLUGINS)))
+CHECKED := $(wildcard pexpolicy tests bench deploy docs $(addsuffix /src,$(PLUGINS)) $(addsuffix /tests,$(PLUGINS)))
 
 # The stamp is named after all that makes an environment useless when it changes: the interpreter,
 # the place of the clone, the set of plugins. A change of contents is seen by its time.
@@ -43,7 +43,7 @@ define require_python
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint fix lock bench soak fuzz chaos-upstreams chaos guards reloads \
+.PHONY: help setup run test lint fix lock reference bench soak fuzz chaos-upstreams chaos guards reloads \
 	chaos-access chaos-audit patterns prove-image clean
 
 help: ## list the targets
@@ -99,6 +99,9 @@ COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gene
 	--no-emit-index-url --no-emit-find-links --no-annotate --custom-compile-command "make lock"
 INSTALLED = pyproject.toml $(addsuffix /pyproject.toml,$(PLUGINS)) --extra speed \
 	--override $(VENV)/here.txt --no-emit-package pexpolicy
+
+reference: $(STAMP) ## write docs/reference.md from the models
+	@$(BIN)/python -m docs.generate_reference
 
 bench: $(STAMP) ## measure the server beside a bare aiohttp program (Linux, needs wrk)
 	@$(BIN)/python -m bench $(ARGS)

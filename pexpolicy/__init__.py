@@ -1,105 +1,34 @@
 """pexpolicy: a policy server for Pexip Infinity whose decisions come from plugins.
 
 Plugin authors need this module; ``pexpolicy.matching``, ``pexpolicy.subnets``,
-``pexpolicy.tabular``, ``pexpolicy.tomlfiles``, ``pexpolicy.replies``, ``pexpolicy.watched.note``
-and ``pexpolicy.hooks.HOOK_API`` are for those who have use for them, and ``pexpolicy.testing`` is
-for tests.
+``pexpolicy.tabular``, ``pexpolicy.tomlfiles``, ``pexpolicy.replies`` and
+``pexpolicy.hooks.HOOK_API`` are for those who have use for them, and ``pexpolicy.testing`` is for
+tests.
 """
 
 from __future__ import annotations
 
-from pexpolicy import beginning
-from pexpolicy.alias import Alias
-from pexpolicy.breaker import Breaker
-from pexpolicy.config import ConfigPath, PluginSettings, SettingsError
-from pexpolicy.contract.refusal import DecisionError, Refusal, did_you_mean
-from pexpolicy.decisions import Continue, Decision, Redirect, Reject
-from pexpolicy.endpoints import ENDPOINTS
-from pexpolicy.endpoints.directory_information import (
-    Directory,
-    DirectoryEntry,
-    DirectoryInformationRequest,
-)
-from pexpolicy.endpoints.media_location import MediaLocation, MediaLocationRequest
-from pexpolicy.endpoints.participant_avatar import Avatar, ParticipantAvatarRequest
-from pexpolicy.endpoints.participant_properties import (
-    AudioMix,
-    ParticipantProperties,
-    ParticipantPropertiesRequest,
-)
-from pexpolicy.endpoints.playback import OnCompletion, Transfer
-from pexpolicy.endpoints.registration_alias import Credentials, RegistrationAliasRequest
-from pexpolicy.endpoints.service_configuration import SERVICE_TYPES, ServiceConfigurationRequest
-from pexpolicy.endpoints.service_types import (
-    AutomaticParticipant,
-    Conference,
-    Gateway,
-    Lecture,
-    MediaPlayback,
-    Service,
-    TestCall,
-    VirtualReception,
-)
-from pexpolicy.hooks import hookimpl
-from pexpolicy.outcome import Outcome
-from pexpolicy.parameters import Params, Request
-from pexpolicy.problems import Advice, Key, Problem
-from pexpolicy.sources import UnreadableError, read_secret
-from pexpolicy.tables import BreakerTable, EndpointName
-from pexpolicy.tables.base import MAX_BUDGET
+from importlib import import_module
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "ENDPOINTS",
-    "MAX_BUDGET",
-    "SERVICE_TYPES",
-    "Advice",
-    "Alias",
-    "AudioMix",
-    "AutomaticParticipant",
-    "Avatar",
-    "Breaker",
-    "BreakerTable",
-    "Conference",
-    "ConfigPath",
-    "Continue",
-    "Credentials",
-    "Decision",
-    "DecisionError",
-    "Directory",
-    "DirectoryEntry",
-    "DirectoryInformationRequest",
-    "EndpointName",
-    "Gateway",
-    "Key",
-    "Lecture",
-    "MediaLocation",
-    "MediaLocationRequest",
-    "MediaPlayback",
-    "OnCompletion",
-    "Outcome",
-    "Params",
-    "ParticipantAvatarRequest",
-    "ParticipantProperties",
-    "ParticipantPropertiesRequest",
-    "PluginSettings",
-    "Problem",
-    "Redirect",
-    "Refusal",
-    "RegistrationAliasRequest",
-    "Reject",
-    "Request",
-    "Service",
-    "ServiceConfigurationRequest",
-    "SettingsError",
-    "TestCall",
-    "Transfer",
-    "UnreadableError",
-    "VirtualReception",
-    "did_you_mean",
-    "hookimpl",
-    "read_secret",
-]
+if TYPE_CHECKING:
+    from pexpolicy.api import *  # noqa: F403 - its __all__ says what plugins import
+else:
 
-beginning.over()
+    def __getattr__(name: str) -> Any:
+        """Import the API with the first name of it, so that a command can tune the process before.
+
+        A module of the package is imported for itself.
+        """
+        api = None if find_spec(f"{__name__}.{name}") else import_module("pexpolicy.api")
+        if name not in getattr(api, "__all__", ()) and name != "__all__":
+            msg = f"module {__name__!r} has no attribute {name!r}"
+            raise AttributeError(msg)
+        return getattr(api, name)
+
+    def __dir__() -> list[str]:
+        """Return the names of the API, for completion."""
+        return [*globals(), *import_module("pexpolicy.api").__all__]

@@ -14,7 +14,7 @@ from typing import Protocol
 from pexpolicy.chain import Chain
 from pexpolicy.faults import Log, blame
 from pexpolicy.hidden import hide
-from pexpolicy.lanes import Lanes
+from pexpolicy.hook_tasks import HookTasks
 from pexpolicy.outcome import ABSTAINED, DECIDED, DEFAULT, Outcome
 
 MOST_PENDING = 256
@@ -63,23 +63,23 @@ class Aftermath:
         """True where no plugin has anything to do after a reply."""
         return not self._observers and not self.shadows
 
-    def begin(self, outcome: Outcome, lanes: Lanes, audit: ShadowAudit | None) -> None:
+    def begin(self, outcome: Outcome, tasks: HookTasks, audit: ShadowAudit | None) -> None:
         """Start what follows a call; it runs once the reply has left."""
         if len(self._pending) >= MOST_PENDING:
             self.left_out += 1
             if self.left_out == 1 and self._log is not None:
                 self._log.warning("shadow plugins and observers do not keep up: calls are left out")
             return
-        task = asyncio.get_running_loop().create_task(self._run(outcome, lanes, audit))
+        task = asyncio.get_running_loop().create_task(self._run(outcome, tasks, audit))
         hide(task)
         self._pending.add(task)
         task.add_done_callback(self._pending.discard)
 
-    async def _run(self, outcome: Outcome, lanes: Lanes, audit: ShadowAudit | None) -> None:
+    async def _run(self, outcome: Outcome, tasks: HookTasks, audit: ShadowAudit | None) -> None:
         # The reply leaves at the beginning of the next turn: the one behind that comes after it.
         await asyncio.sleep(0)
         for chain in self._shadows.get(outcome.endpoint, ()):
-            shadow = await chain.ask(outcome.request, lanes, outcome.decision_id)
+            shadow = await chain.ask(outcome.request, tasks, outcome.decision_id)
             if audit is not None:
                 differs = _differ(outcome, shadow)
                 audit.shadow(outcome, shadow, self._config_hash, differs=differs)

@@ -8,8 +8,9 @@ from collections import deque
 class Breaker:
     """Opens after ``failures`` failures within ``window`` seconds, for ``pause`` seconds.
 
-    Then one call tries the plugin: it closes when that succeeds, and opens again when it does not.
-    Times are those of the clock that the caller reads.
+    Then one call tries the plugin: the breaker closes when that succeeds, and else another call
+    tries after another pause. A call that tries may be cancelled without an outcome, so nothing
+    waits for one. Times are those of the clock that the caller reads.
     """
 
     def __init__(self, failures: int, window: float, pause: float) -> None:
@@ -18,7 +19,6 @@ class Breaker:
         self._pause = pause
         self._failed: deque[float] = deque(maxlen=failures)
         self._opened: float | None = None
-        self._trying = False
 
     @property
     def pause(self) -> float:
@@ -31,12 +31,12 @@ class Breaker:
         return self._opened is not None
 
     def lets_through(self, now: float) -> bool:
-        """True when the plugin may be asked; behind the pause for one call at a time."""
+        """True when the plugin may be asked; while the breaker is open, once after each pause."""
         if self._opened is None:
             return True
-        if now - self._opened < self._pause or self._trying:
+        if now - self._opened < self._pause:
             return False
-        self._trying = True
+        self._opened = now
         return True
 
     def succeeded(self) -> bool:
@@ -45,12 +45,10 @@ class Breaker:
         if closes:
             self._opened = None
             self._failed.clear()
-        self._trying = False
         return closes
 
     def failed(self, now: float) -> bool:
         """Note a failure; true where that opens it."""
-        self._trying = False
         if self._opened is not None:
             self._opened = now
             return False

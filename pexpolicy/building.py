@@ -10,9 +10,9 @@ from typing import Any
 
 from pexpolicy.access.advice import advice_of as access_advice
 from pexpolicy.aftermath import Aftermath, Observer
-from pexpolicy.audit.checkpoints import KeyUnusableError, private_key
 from pexpolicy.chain import Chain, Clock
-from pexpolicy.config import ConfigError, Settings, load
+from pexpolicy.config import ConfigError, Settings
+from pexpolicy.config_loader import load
 from pexpolicy.contract.refusal import DecisionError
 from pexpolicy.decisions import Decision, Reject
 from pexpolicy.discovery import Available, discover
@@ -48,7 +48,7 @@ def build_policy(
     names = DeclaredNames(settings.infinity) if settings.infinity else None
     unknown = list(_undeclared(plugins, names)) if names is not None else []
     files, unnamed = watched_by(plugins, root)
-    problems = [*problems, *unbuilt, *failed, *unknown, *unnamed, *_unusable_key(settings)]
+    problems = [*problems, *unbuilt, *failed, *unknown, *unnamed]
     if problems:
         for plugin in plugins:
             plugin.close()
@@ -152,17 +152,6 @@ def _undeclared(plugins: Iterable[Plugin], names: DeclaredNames) -> Iterable[Pro
                 refusal = error.refusal
                 where = ("plugins", plugin.name, "settings", *key, refusal.field)
                 yield Problem(where, refusal.rule)
-
-
-def _unusable_key(settings: Settings) -> Iterable[Problem]:
-    """A key that the audit cannot sign with."""
-    if settings.sign_key is None:
-        return
-    try:
-        private_key(settings.sign_key.get_secret_value())
-    except KeyUnusableError as error:
-        name = "sign_key_env" if settings.audit.sign_key_env is not None else "sign_key_file"
-        yield Problem(("audit", name), str(error))
 
 
 def _own_advice(settings: Settings, plugins: Iterable[Plugin]) -> Iterable[Advice]:

@@ -13,7 +13,7 @@ from pexpolicy.contract.refusal import DecisionError
 from pexpolicy.decisions import Decision
 from pexpolicy.endpoints.base import Endpoint
 from pexpolicy.faults import Log, blame, spoilt
-from pexpolicy.lanes import Lane, Lanes
+from pexpolicy.hook_tasks import EAGER, HookTasks
 from pexpolicy.link import QUICK, Link
 from pexpolicy.names import DeclaredNames
 from pexpolicy.outcome import BUSY, DEFAULT, FAILED, INVALID, SKIPPED, TIMED_OUT, Outcome, Step
@@ -28,7 +28,11 @@ LEAST = 0.001
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """The plugins of one hook, in the order in which they are asked. ``budget`` in seconds."""
+    """The plugins of one hook, in the order in which they are asked. ``budget`` in seconds.
+
+    A hook that may wait runs in a task of its own. Those that never do have nothing that another
+    one could interrupt: the ones that follow each other share a task.
+    """
 
     endpoint: Endpoint[Any]
     links: tuple[Link, ...]
@@ -38,48 +42,51 @@ class Chain:
     log: Log | None = None
     names: DeclaredNames | None = None
     complaints: Complaints = field(init=False)
+    until: tuple[int, ...] = field(init=False)
+    """For each plugin the number of the first one after it that is asked in another task."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "until", _until(self.links))
         object.__setattr__(self, "complaints", Complaints(self.log, self.endpoint.name))
 
-    async def ask(self, request: Request, lanes: Lanes, decision_id: str = "") -> Outcome:
-        """Ask until somebody decides, the plugins are through, or the budget is gone. Never
-        raises.
-        """
+    async def ask(self, request: Request, tasks: HookTasks, decision_id: str = "") -> Outcome:
+        """Ask until a plugin decides, all have been asked, or the budget is gone. Never raises."""
         walk = _Walk(self, request)
         last = len(self.links)
         while walk.decision is None and walk.at < last:
-            lane = lanes.begin(walk.onward(lanes))
-            if lane is not None:
-                await self._wait(walk, lane, lanes)
+            task = tasks.start(walk)
+            if not task.done():
+                await self._wait(walk, task, tasks)
+            if task.done() and not task.cancelled():
+                task.result()
         decision, decided_by = walk.decision, walk.decided_by
         if decision is None:
             decision = self.default
         name = self.endpoint.name
         return Outcome(decision_id, name, request, decision, decided_by, walk.steps, walk.eventful)
 
-    async def _wait(self, walk: _Walk, lane: Lane, lanes: Lanes) -> None:
-        """Wait for the hook that waits, as long as it may; then leave it behind."""
-        walk.waited = True
-        left = walk.limit - (self.clock() - walk.began)
-        link = self.links[walk.at]
+    async def _wait(self, walk: _Walk, task: asyncio.Task[None], tasks: HookTasks) -> None:
+        """Wait for a hook that waits, until its time is over; then abandon it."""
         try:
-            await asyncio.wait((lane.done,), timeout=max(left, 0.0))
+            if not EAGER:
+                await tasks.first_step(task)
+                if task.done():
+                    return
+            left = walk.limit - (self.clock() - walk.began)
+            await asyncio.wait((task,), timeout=max(left, 0.0))
         finally:
-            if not lane.done.done():
-                walk.turn += 1
-                walk.waited = False
-                lanes.abandon(lane, f"{link.plugin}.{self.endpoint.name}")
-        if lane.done.done():
-            lane.done.result()
-        else:
-            walk.fail(link, TIMED_OUT, walk.late())
+            if not task.done():
+                walk.abandoned += 1
+                tasks.abandon(task, walk.names)
+        if not task.done():
+            walk.fail(self.links[walk.at], TIMED_OUT, walk.late())
 
 
 class _Walk:
     """How far the asking has come for one call; ``at`` is the next plugin to be asked."""
 
     __slots__ = (
+        "abandoned",
         "at",
         "began",
         "chain",
@@ -89,8 +96,6 @@ class _Walk:
         "eventful",
         "request",
         "steps",
-        "turn",
-        "waited",
     )
 
     decision: Decision | None
@@ -105,21 +110,24 @@ class _Walk:
         self.decided_by = DEFAULT
         self.began = began = chain.clock()
         self.deadline = began + chain.budget
-        self.turn = 0
-        self.waited = False
+        self.abandoned = 0
         self.eventful = False
 
-    # One loop in one piece: what it called, each plugin of each call would pay for.
-    async def onward(self, lanes: Lanes) -> None:  # noqa: C901, PLR0912
-        """Ask the next plugins, up to a decision or to the end of the first hook that waited.
+    @property
+    def names(self) -> tuple[str, str]:
+        """The plugin that is asked now, and its hook."""
+        links = self.chain.links
+        return links[min(self.at, len(links) - 1)].names
 
-        What follows a hook that waited, or that cancelled its task, begins anew in another lane: no
-        plugin inherits a task or a context from the one before it. A hook that was abandoned finds
-        its turn over.
+    # One function in one piece: what it called, each plugin of each call would pay for.
+    async def run(self) -> None:  # noqa: C901, PLR0912
+        """Ask the plugins that share the next task, and book what came of it.
+
+        A hook that was abandoned meanwhile books nothing.
         """
-        chain, request, turn, steps = self.chain, self.request, self.turn, self.steps
-        task, last = lanes.standing_in, self.deadline - LEAST
-        for link in chain.links[self.at :]:
+        chain, request, steps, abandoned = self.chain, self.request, self.steps, self.abandoned
+        last = self.deadline - LEAST
+        for link in chain.links[self.at : chain.until[self.at]]:
             began = self.began
             if began > last:
                 self._skip_rest()
@@ -130,10 +138,9 @@ class _Walk:
                 if self.decision is not None:
                     return
                 continue
-            lanes.running = link.names
             try:
                 answer = await link.ask(request)
-                if turn != self.turn:
+                if abandoned != self.abandoned:
                     return
                 if answer is not None:
                     answer = chain.endpoint.admit(answer, request)
@@ -142,7 +149,7 @@ class _Walk:
                     if chain.names is not None:
                         chain.names.check(answer)
             except BaseException as error:  # noqa: BLE001 - whatever a plugin raises is its failure
-                if turn != self.turn:
+                if abandoned != self.abandoned:
                     return
                 self._fault(link, error)
             else:
@@ -165,9 +172,6 @@ class _Walk:
                     if answer is not None:
                         self.decision, self.decided_by = answer, link.plugin
             if self.decision is not None:
-                return
-            if self.waited or task.cancelling():
-                self.waited = False
                 return
 
     @property
@@ -223,6 +227,14 @@ class _Walk:
         refusal = self.chain.endpoint.refusal
         self.decision = type(refusal).from_result(refusal.set_fields(), reason=reason)
         self.decided_by = link.plugin
+
+
+def _until(links: tuple[Link, ...]) -> tuple[int, ...]:
+    until = list(range(1, len(links) + 1))
+    for at in reversed(range(len(links) - 1)):
+        if not links[at].may_wait and not links[at + 1].may_wait:
+            until[at] = until[at + 1]
+    return tuple(until)
 
 
 _SAID = {

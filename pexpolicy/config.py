@@ -1,41 +1,22 @@
-"""The configuration file: TOML to frozen settings; strict, and with all errors at once."""
+"""The settings of a server, and the errors of a configuration."""
 
 from __future__ import annotations
 
-import copy
-import hashlib
-import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
-import pydantic
 from pydantic import BaseModel, BeforeValidator, ConfigDict, SecretStr, ValidationInfo
 
-from pexpolicy.access.credentials import Credential
-from pexpolicy.access.reading import credentials_of, secret_files_of
-from pexpolicy.packing import repacked
-from pexpolicy.problems import Key, Problem, problems_of
-from pexpolicy.progress import Stage, silent
-from pexpolicy.sources import UnreadableError, read_secret
-from pexpolicy.tables import (
-    AccessTable,
-    AdminTable,
-    AuditTable,
-    Document,
-    EndpointName,
-    EndpointTable,
-    LimitsTable,
-    PluginTable,
-    PrivacyTable,
-    ServerTable,
-    TlsTable,
-    TracingTable,
-)
-
-LARGE = 1_000_000
-"""Characters of a configuration that is worth packing anew."""
+from pexpolicy.access.reading import Credential
+from pexpolicy.problems import Key, Problem
+from pexpolicy.tables.access import AccessTable, LimitsTable, TlsTable
+from pexpolicy.tables.admin import AdminTable, TracingTable
+from pexpolicy.tables.audit import AuditTable, PrivacyTable
+from pexpolicy.tables.infinity import EndpointTable
+from pexpolicy.tables.plugins import PluginTable
+from pexpolicy.tables.server import ServerTable
 
 
 class ConfigError(Exception):
@@ -115,136 +96,3 @@ class Settings:
     def resolve(self, path: str) -> Path:
         """A path in the configuration, relative to the file that it stands in."""
         return self.path.parent / path
-
-
-def load(path: Path, stage: Stage = silent, *, content: bytes | None = None) -> Settings:
-    """Read and check a configuration file; raises ``ConfigError`` with everything that is wrong.
-
-    ``content`` is what it holds, for somebody who has read it already.
-    """
-    try:
-        content = path.read_bytes() if content is None else content
-        stage(f"reading {path.name}, {len(content) / 1e6:.1f} MB")
-        document = _parsed(content.decode("utf-8-sig"), path)
-    except OSError as error:
-        raise ConfigError(path, [Problem((), f"cannot be read: {error.strerror}")]) from None
-    except UnicodeDecodeError as error:
-        raise ConfigError(path, [Problem((), f"is not UTF-8 text (byte {error.start})")]) from None
-    stage(f"checking {path.name}")
-    return from_document(document, path, hashlib.sha256(content).hexdigest()[:16])
-
-
-def _parsed(content: str, path: Path) -> dict[str, Any]:
-    """The document; a large one without the holes that parsing leaves in memory.
-
-    What is built of 100,000 rooms would be strewn over the holes, and pin three times its size.
-    """
-    try:
-        if len(content) < LARGE:
-            return tomllib.loads(content)
-        return repacked(tomllib.loads(content))
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        from pexpolicy.untoml import hint, plainly  # noqa: PLC0415 - patterns for broken files only
-
-        why = plainly(str(error)) + hint(str(error), content)
-        raise ConfigError(path, [Problem((), f"is not valid TOML: {why}")]) from None
-
-
-def from_document(document: Mapping[str, Any], path: Path, config_hash: str) -> Settings:
-    """Check a parsed configuration; raises ``ConfigError`` with everything that is wrong."""
-    tables, problems = _salvage(document)
-    problems += [*_unrejectable(tables.endpoints), *_unsigned(tables.tls, problems)]
-    key = token = sign_key = None
-    privacy, admin, audit = tables.privacy, tables.admin, tables.audit
-    credentials, unread = credentials_of(tables.auth, path.parent)
-    problems += unread
-    try:
-        if privacy.personal == "hashed":
-            key = SecretStr(read_secret("key", privacy.key_env, privacy.key_file, path.parent))
-    except UnreadableError as error:
-        problems.append(Problem(("privacy", error.key), str(error)))
-    try:
-        if admin.token_env is not None or admin.token_file is not None:
-            token = SecretStr(read_secret("token", admin.token_env, admin.token_file, path.parent))
-    except UnreadableError as error:
-        problems.append(Problem(("admin", error.key), str(error)))
-    try:
-        if audit.sign_key_env is not None or audit.sign_key_file is not None:
-            pem = read_secret("sign_key", audit.sign_key_env, audit.sign_key_file, path.parent)
-            sign_key = SecretStr(pem)
-    except UnreadableError as error:
-        problems.append(Problem(("audit", error.key), str(error)))
-    settings = Settings(
-        path=path,
-        config_hash=config_hash,
-        server=tables.server,
-        audit=audit,
-        endpoints=dict(tables.endpoints.items()),
-        infinity={kind: frozenset(names) for kind, names in tables.infinity if names is not None},
-        plugins=tables.plugins,
-        plugin_dirs=tuple(path.parent / directory for directory in tables.plugin_dirs),
-        credentials=credentials,
-        access=tables.access,
-        tls=tables.tls,
-        limits=tables.limits,
-        privacy=privacy,
-        privacy_key=key,
-        admin=admin,
-        admin_token=token,
-        tracing=tables.tracing,
-        secret_files=tuple(
-            path.parent / file
-            for file in (*secret_files_of(tables.auth), privacy.key_file, admin.token_file)
-            if file is not None
-        ),
-        sign_key=sign_key,
-        wrong=frozenset(problem.key[0] for problem in problems),
-    )
-    if problems:
-        raise ConfigError(path, problems, settings)
-    return settings
-
-
-def _salvage(document: Mapping[str, Any]) -> tuple[Document, list[Problem]]:
-    """The tables of a document without the keys that are wrong, and what is wrong with those."""
-    problems: list[Problem] = []
-    rest: dict[str, Any] = dict(document)
-    while True:
-        try:
-            return Document.model_validate(rest), problems
-        except pydantic.ValidationError as error:
-            # What is wrong with the rest follows from what was taken out.
-            problems = problems or problems_of(error, Document)
-            rest = copy.deepcopy(rest)
-            for item in error.errors(include_url=False, include_context=False):
-                _drop(rest, item["loc"])
-
-
-def _drop(document: dict[str, Any], key: Key) -> None:
-    """Take out the innermost table or key on the way to a place that holds it."""
-    here: Any = document
-    for number, part in enumerate(key):
-        inner = here.get(part) if isinstance(here, dict) else None
-        if number == len(key) - 1 or not isinstance(inner, dict) or key[number + 1] not in inner:
-            if isinstance(here, dict):
-                here.pop(part, None)
-            return
-        here = inner
-
-
-def _unrejectable(endpoints: Mapping[EndpointName, EndpointTable]) -> list[Problem]:
-    return [
-        Problem(("endpoints", name, "default"), "Infinity knows no reject here; leave it out")
-        for name, table in endpoints.items()
-        if table.default == "reject"
-        and name in ("media_location", "participant_avatar", "directory_information")
-    ]
-
-
-def _unsigned(tls: TlsTable | None, problems: Sequence[Problem]) -> Iterator[Problem]:
-    """Who writes that clients show certificates must not believe so without an authority."""
-    key = ("tls", "client_ca")
-    if tls is None or tls.client_ca is not None or any(problem.key == key for problem in problems):
-        return
-    if "client_certificate" in tls.model_fields_set:
-        yield Problem(key, "is missing: client_certificate has no effect without it")

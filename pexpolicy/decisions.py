@@ -13,7 +13,7 @@ from pexpolicy.contract.inspection import MAX_TEXT
 from pexpolicy.contract.rules import Field, Mark, Rule, each
 
 Text = Annotated[str, Meta(max_length=MAX_TEXT)]
-"""Text of at most 250 characters, which is what Infinity takes (DOCUMENTED*)."""
+"""Text of at most 250 characters, which is what Infinity takes (transcribed)."""
 Action = Literal["continue", "reject", "redirect"]
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:.")
@@ -78,9 +78,7 @@ class Reject(Decision):
     action = "reject"
     exact = True
     fields = {
-        "reject_reason": Field(
-            "shown to a refused participant", Mark.DOCUMENTED_STAR, "oda, twofin"
-        )
+        "reject_reason": Field("shown to a refused participant", Mark.TRANSCRIBED, "oda, twofin")
     }
 
     reject_reason: Text | Unset = UNSET
@@ -96,7 +94,7 @@ class Redirect(Decision):
         Rule(
             "new_alias",
             "must begin with a scheme such as sip:",
-            Mark.DOCUMENTED_STAR,
+            Mark.TRANSCRIBED,
             "oda",
             lambda sent: _SCHEME.match(sent.new_alias) is None,
             row=12,

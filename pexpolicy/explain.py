@@ -14,7 +14,7 @@ from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.parameters import Request
 from pexpolicy.policy import Answer, Policy
 from pexpolicy.redaction import Redaction
-from pexpolicy.terminal import printable
+from pexpolicy.text import printable
 
 _LOGGED_URL = re.compile(r'URL="([^"]*)"', re.IGNORECASE)
 _COMMON = "/policy/v1/"

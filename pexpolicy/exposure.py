@@ -6,7 +6,7 @@ from pexpolicy.access.advice import problems_of as certificate_problems
 from pexpolicy.access.networks import is_loopback, overlap
 from pexpolicy.config import Settings
 from pexpolicy.problems import Problem
-from pexpolicy.tables import AdminTable
+from pexpolicy.tables.admin import AdminTable
 from pexpolicy.tracing import missing
 
 Ports = tuple[int | None, int | None]

@@ -6,19 +6,16 @@ import os
 import traceback
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
-
-from pexpolicy.contract.refusal import brief
-
-if TYPE_CHECKING:
-    from pexpolicy.contract.refusal import DecisionError
+from typing import Protocol
 
 from pexpolicy.contract.refusal import DecisionError
+from pexpolicy.text import brief
 
 MAX_MESSAGE = 200
 MAX_REFUSAL = 1000
 """For a refused decision: its text is ours, holds no secret, and says at its end what follows."""
-_OWN = os.path.dirname(__file__) + os.sep  # noqa: PTH120 - compared with names, no file is touched
+PACKAGE_ROOT = os.path.dirname(__file__) + os.sep  # noqa: PTH120 - compared with names, no file is touched
+"""How the names of our own files begin: this module lies at the top of the package."""
 
 
 class Log(Protocol):
@@ -41,7 +38,7 @@ class Fault:
 
 
 def _is_ours(filename: str) -> bool:
-    return filename.startswith((_OWN, "<frozen importlib"))
+    return filename.startswith((PACKAGE_ROOT, "<frozen importlib"))
 
 
 def blame(error: BaseException, secrets: Iterable[str] = ()) -> Fault:

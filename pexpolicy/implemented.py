@@ -10,9 +10,9 @@ from typing import Any
 import pluggy
 
 from pexpolicy import hooks
-from pexpolicy.contract.refusal import did_you_mean
 from pexpolicy.discovery import MARK, Available
 from pexpolicy.problems import Problem
+from pexpolicy.text import did_you_mean
 from pexpolicy.unbuildable import Unbuildable
 
 SPEC_MARK = "pexpolicy_spec"

@@ -13,7 +13,7 @@ from pexpolicy.config import PluginSettings, SettingsError
 from pexpolicy.discovery import Available
 from pexpolicy.faults import blame
 from pexpolicy.problems import Problem, problems_of
-from pexpolicy.tables import PluginTable
+from pexpolicy.tables.plugins import PluginTable
 from pexpolicy.unbuildable import Unbuildable
 
 

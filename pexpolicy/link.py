@@ -55,6 +55,8 @@ class Link:
     breaker: Breaker | None = None
     names: tuple[str, str] = ("", "")
     """Plugin and hook, for whoever watches the event loop."""
+    may_wait: bool = True
+    """False where ``ask`` never waits, whatever it is asked."""
     abstentions: Quick = field(init=False)
     decisions: Quick = field(init=False)
 

@@ -114,3 +114,4 @@ class Entrance:
             service.regime.gate.close()
             server.pre_shutdown()
             await server.shutdown(LAST_REPLIES)
+            service.refusals.end()

@@ -6,9 +6,9 @@ import sys
 from typing import Any
 
 import orjson
+import structlog
 
 from pexpolicy.faults import Log
-from pexpolicy.lean import structlog
 
 
 def console_log() -> Log:

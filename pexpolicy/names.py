@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from pexpolicy.contract.refusal import DecisionError, Refusal, brief, did_you_mean
+from pexpolicy.contract.refusal import DecisionError, Refusal
+from pexpolicy.contract.rules import Mark
 from pexpolicy.decisions import Decision
 from pexpolicy.endpoints.service_fields import NAMED_OBJECTS
 from pexpolicy.endpoints.service_types import AutomaticParticipant
+from pexpolicy.text import brief, did_you_mean
 
 MAX_SOUND = 1024
 """Results that are remembered as sound: most decisions are made once and given to many calls."""
@@ -57,7 +59,7 @@ def _refusal(
         shown=True,
         rule=f"{brief(value)} is not listed under [infinity] {kind}{did_you_mean(value, known)}",
         doc="a name that Infinity does not know",
-        mark="DOCUMENTED*",
+        mark=Mark.TRANSCRIBED,
         source="oda",
         consequence=decision.consequence,
     )

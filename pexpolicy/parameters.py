@@ -126,7 +126,7 @@ class Parameter(Generic[T]):
         values: tuple[str, ...] = (),
         since: str = "",
         absent: str = "None",
-        mark: Mark = Mark.DOCUMENTED_STAR,
+        mark: Mark = Mark.TRANSCRIBED,
         privacy: Privacy = Privacy.PLAIN,
     ) -> None:
         self.read = read
@@ -211,15 +211,16 @@ def header_values(params: Params, name: str) -> tuple[str, ...]:
     Its name is matched without case and with ``_`` equal to ``-``; its value is one text, several
     of them, or a JSON list of texts, as different versions of Infinity send it.
     """
-    wanted = _header_name(name)
+    wanted = header_name(name)
     values: list[str] = []
     for key, value in params.items():
-        if len(key) == len(name) and _header_name(key) == wanted:
+        if len(key) == len(name) and header_name(key) == wanted:
             values += _listed(value)
     return tuple(values)
 
 
-def _header_name(name: str) -> str:
+def header_name(name: str) -> str:
+    """Return a parameter's name as one name of a SIP header, whatever its case and ``_``."""
     return name.lower().replace("_", "-")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dis
 import inspect
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -12,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from pexpolicy.aftermath import Observer
 from pexpolicy.breaker import Breaker
-from pexpolicy.contract.refusal import did_you_mean
 from pexpolicy.decisions import Decision, Reject
 from pexpolicy.discovery import Available, misnamed
 from pexpolicy.endpoints import ENDPOINTS
@@ -22,7 +22,8 @@ from pexpolicy.instance import instance_of
 from pexpolicy.link import Link
 from pexpolicy.problems import Advice, Key, Problem
 from pexpolicy.progress import Stage, silent
-from pexpolicy.tables import PluginTable
+from pexpolicy.tables.plugins import PluginTable
+from pexpolicy.text import did_you_mean
 from pexpolicy.threads import Threads
 from pexpolicy.unbuildable import Unbuildable
 
@@ -153,6 +154,16 @@ def _blocks(function: Callable[..., Any]) -> bool:
     return not inspect.iscoroutinefunction(function)
 
 
+def _may_wait(function: Callable[..., Any]) -> bool:
+    """False for an ``async def`` without ``await``, ``async for`` and ``async with``: a coroutine
+    waits by yielding, and its code has no instruction for that.
+    """
+    code = getattr(function, "__code__", None)
+    if code is None or not code.co_flags & inspect.CO_COROUTINE:
+        return True
+    return any(step.opname == "YIELD_VALUE" for step in dis.get_instructions(code))
+
+
 def link(plugin: Plugin, hook: str) -> Link | None:
     """One plugin's place in the chain of a hook, or ``None`` where it does not implement it."""
     function = plugin.hooks.get(hook)
@@ -170,7 +181,9 @@ def link(plugin: Plugin, hook: str) -> Link | None:
     breaker = None
     if table.breaker is not None:
         breaker = Breaker(table.breaker.failures, table.breaker.window, table.breaker.pause)
-    return Link(plugin.name, ask, table.timeout, table.on_error, breaker, (plugin.name, hook))
+    names = (plugin.name, hook)
+    may_wait = ENDPOINTS[hook].admit_may_wait or _may_wait(function)
+    return Link(plugin.name, ask, table.timeout, table.on_error, breaker, names, may_wait)
 
 
 def observer(plugin: Plugin) -> Observer | None:

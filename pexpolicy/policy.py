@@ -17,7 +17,7 @@ from pexpolicy.chain import Chain
 from pexpolicy.config import OpeningError, Settings
 from pexpolicy.endpoints.base import Reply
 from pexpolicy.faults import Log, blame
-from pexpolicy.lanes import Lanes
+from pexpolicy.hook_tasks import HookTasks
 from pexpolicy.link import Link
 from pexpolicy.outcome import DEFAULT, Outcome
 from pexpolicy.parameters import Params, Request
@@ -66,7 +66,7 @@ class Policy:
         """True where ``conclude`` has anything to do."""
         self._aftermath = aftermath
         self._log = log
-        self._lanes: Lanes | None = None
+        self._tasks: HookTasks | None = None
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[Policy]:
@@ -74,8 +74,8 @@ class Policy:
         not open.
         """
         async with AsyncExitStack() as stack:
-            lanes = Lanes(asyncio.get_running_loop())
-            stack.push_async_callback(lanes.close)
+            tasks = HookTasks(asyncio.get_running_loop())
+            stack.push_async_callback(tasks.close)
             problems: list[Problem] = []
             for plugin in self.plugins:
                 stack.callback(plugin.close)
@@ -89,9 +89,9 @@ class Policy:
             if problems:
                 raise OpeningError(self.settings.path, problems)
             if self._log is not None:
-                stack.enter_context(Watchdog(lanes, self._log))
+                stack.enter_context(Watchdog(tasks, self._log))
             stack.push_async_callback(self._aftermath.finish)
-            self._lanes = lanes
+            self._tasks = tasks
             yield self
 
     async def _open(self, plugin: Plugin, stack: AsyncExitStack) -> None:
@@ -125,7 +125,7 @@ class Policy:
     @property
     def leftovers(self) -> list[str]:
         """Plugins and hooks that were given up, and have not come back."""
-        waiting = self._lanes.leftovers if self._lanes is not None else []
+        waiting = self._tasks.leftovers if self._tasks is not None else []
         stuck = [plugin.name for plugin in self.plugins if plugin.threads and plugin.threads.stuck]
         return sorted({*waiting, *stuck})
 
@@ -154,15 +154,15 @@ class Policy:
     async def answer_request(self, name: str, request: Request, decision_id: str) -> Answer:
         """Answer a request of the endpoint ``name`` that was parsed already."""
         chain = self.chains[name]
-        assert self._lanes is not None, "the policy is not serving"
-        outcome = await chain.ask(request, self._lanes, decision_id)
+        assert self._tasks is not None, "the policy is not serving"
+        outcome = await chain.ask(request, self._tasks, decision_id)
         reply = chain.endpoint.reply(outcome.decision, decision_id, outcome.decided_by)
         return Answer(outcome, reply)
 
     def conclude(self, outcome: Outcome, audit: ShadowAudit | None = None) -> None:
         """Ask the shadow plugins and tell the observers, once the reply has left."""
-        if self.has_aftermath and self._lanes is not None:
-            self._aftermath.begin(outcome, self._lanes, audit)
+        if self.has_aftermath and self._tasks is not None:
+            self._aftermath.begin(outcome, self._tasks, audit)
 
     def last_resort(self, name: str, params: Params, alias: str, decision_id: str) -> Answer:
         """The answer to a call that a fault of our own kept from being decided.

@@ -10,31 +10,32 @@ from typing import Any
 import pydantic
 from pydantic import BaseModel
 
-from pexpolicy.contract.refusal import brief, did_you_mean
+from pexpolicy.text import brief, did_you_mean
 
 Key = tuple[str | int, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class _Remark:
+    """A sentence about a key of the configuration."""
+
+    key: Key
+    text: str
+
+    def __str__(self) -> str:
+        return f"{dotted(self.key)}: {self.text}" if self.key else self.text
+
+
+class Problem(_Remark):
     """One error in the configuration: where it stands, what is wrong and what to write instead."""
 
-    key: Key
-    text: str
-
-    def __str__(self) -> str:
-        return f"{dotted(self.key)}: {self.text}" if self.key else self.text
+    __slots__ = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Advice:
+class Advice(_Remark):
     """One thing that is valid and that an administrator should know of all the same."""
 
-    key: Key
-    text: str
-
-    def __str__(self) -> str:
-        return f"{dotted(self.key)}: {self.text}" if self.key else self.text
+    __slots__ = ()
 
 
 def problems_of(error: pydantic.ValidationError, model: type[BaseModel]) -> list[Problem]:

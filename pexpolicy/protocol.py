@@ -28,7 +28,7 @@ from pexpolicy.faults import Log, blame
 from pexpolicy.hidden import hide
 from pexpolicy.outbox import Outbox
 from pexpolicy.response import WholeResponse
-from pexpolicy.tables import LimitsTable
+from pexpolicy.tables.access import LimitsTable
 
 LINGERING = 1.0
 """Seconds in which a body is read that nobody asked for; behind them the connection ends."""

@@ -17,13 +17,14 @@ from orjson import Fragment
 
 from pexpolicy.alias import Alias
 from pexpolicy.config import Settings
-from pexpolicy.contract.checked import Checked, assign
+from pexpolicy.contract.checked import assign
+from pexpolicy.contract.rendering import Rendered
 from pexpolicy.contract.rules import Privacy
 from pexpolicy.decisions import Continue, Decision, Reject
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.directory_information import Directory
 from pexpolicy.endpoints.participant_avatar import Avatar
-from pexpolicy.parameters import Params, Request, alias
+from pexpolicy.parameters import Params, Request, alias, header_name
 
 REMOVED = "***"
 ATTRIBUTE = "idp_attribute_"
@@ -137,7 +138,7 @@ class Redaction:
         return self._masked(decision.set_fields(), cls, removed), removed
 
     def _masked(
-        self, fields: Mapping[str, Any], cls: type[Checked], removed: list[str]
+        self, fields: Mapping[str, Any], cls: type[Rendered], removed: list[str]
     ) -> dict[str, Any]:
         masked: dict[str, Any] = {}
         for name, value in fields.items():
@@ -165,11 +166,11 @@ class _Parameters:
     def __init__(self, request: type[Request], personal: Personal | None) -> None:
         known = request.parameters().values()
         wires = {p.wire for p in known if not p.secret}
-        self._shown = frozenset(wires | {_header(wire) for wire in wires})
+        self._shown = frozenset(wires | {header_name(wire) for wire in wires})
         self._personal = personal
         named = [p for p in known if p.privacy is Privacy.PERSONAL]
         self._people = {
-            spelt: p.read is alias for p in named for spelt in (p.wire, _header(p.wire))
+            spelt: p.read is alias for p in named for spelt in (p.wire, header_name(p.wire))
         }
         """Personal parameters, and whether each is an alias."""
 
@@ -180,7 +181,11 @@ class _Parameters:
         for name, value in params.items():
             if not value:
                 continue
-            if name not in shown and not name.startswith(ATTRIBUTE) and _header(name) not in shown:
+            if (
+                name not in shown
+                and not name.startswith(ATTRIBUTE)
+                and header_name(name) not in shown
+            ):
                 withheld.append(name[:LONGEST_NAME])
             elif name in facts:
                 facts[name] = _more(facts[name], value)
@@ -193,7 +198,7 @@ class _Parameters:
     def _mask(self, facts: dict[str, Any], withheld: list[str], personal: Personal) -> None:
         """Put what the configuration wants in the place of the personal ones."""
         for name in list(facts):
-            is_alias = self._people.get(name, self._people.get(_header(name)))
+            is_alias = self._people.get(name, self._people.get(header_name(name)))
             if is_alias is None and not name.startswith(ATTRIBUTE):
                 continue
             given = facts[name] if isinstance(facts[name], list) else [facts[name]]
@@ -205,17 +210,13 @@ class _Parameters:
                 facts[name] = written if isinstance(facts[name], list) else written[0]
 
 
-def _is_personal(cls: type[Checked], name: str) -> bool:
+def _is_personal(cls: type[Rendered], name: str) -> bool:
     field = cls.fields.get(name)
     return field is not None and field.privacy is Privacy.PERSONAL
 
 
 def _once(names: list[str]) -> list[str]:
     return list(dict.fromkeys(names))
-
-
-def _header(name: str) -> str:
-    return name.lower().replace("_", "-")
 
 
 def _more(before: Any, value: str) -> list[str]:

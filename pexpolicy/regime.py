@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass, field
 
 from pexpolicy.access.gate import Gate
-from pexpolicy.audit import Audit
+from pexpolicy.audit.writing import Audit
 from pexpolicy.policy import Policy
 from pexpolicy.redaction import redaction_of
 

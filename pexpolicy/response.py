@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from email.utils import formatdate
 from http import HTTPStatus
 from typing import Any
@@ -90,3 +91,18 @@ class _Clock:
 
 
 _clock = _Clock()
+
+
+READABLE = (hdrs.METH_GET, hdrs.METH_HEAD)
+
+
+def not_allowed() -> WholeResponse:
+    """Return the response to a method that is not in ``READABLE``."""
+    return WholeResponse(405, "", b"", extra=b"\r\nAllow: GET, HEAD")
+
+
+def health(path: str, unready: Sequence[str]) -> WholeResponse:
+    """Return the response of ``/livez`` or ``/readyz``; ``unready`` are reasons not to be ready."""
+    if path == "/readyz" and unready:
+        return WholeResponse(503, TEXT, ("\n".join(unready) + "\n").encode())
+    return WholeResponse(200, TEXT, b"ok\n")

@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from keyword import iskeyword
 from pathlib import Path
 
-import pexpolicy
+from pexpolicy import __version__, api
 from pexpolicy.discovery import installed
 
 MAX_NAME = 30
@@ -52,7 +52,7 @@ class NewPlugin:
     def class_name(self) -> str:
         """The class behind the entry point; a name that nothing else in the package has."""
         name = "".join(word.capitalize() for word in self.name.split("_"))
-        taken = name in pexpolicy.__all__ or name in _USED or hasattr(builtins, name)
+        taken = name in api.__all__ or name in _USED or hasattr(builtins, name)
         return f"{name}Plugin" if taken else name
 
 
@@ -129,7 +129,7 @@ def render(plugin: NewPlugin) -> dict[str, str]:
         trim_blocks=True,
         autoescape=False,  # noqa: S701 - it writes Python and TOML; there is no HTML
     )
-    environment.globals.update(plugin=plugin, version=pexpolicy.__version__)
+    environment.globals.update(plugin=plugin, version=__version__)
     names = [name for name in environment.list_templates() if name.startswith(_FILES)]
     return {_path(name, plugin): environment.get_template(name).render() for name in names}
 

@@ -12,10 +12,10 @@ from collections.abc import Awaitable
 from http import HTTPStatus
 from urllib.parse import unquote
 
-from aiohttp import hdrs, web
+from aiohttp import web
 from uuid_utils import uuid7
 
-from pexpolicy.access.refusals import Refusal, Refusals, times_of
+from pexpolicy.access.refusals import Refusal, Refusals
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.faults import Log, blame
 from pexpolicy.metrics.counting import INTERNAL, UNRECORDED
@@ -25,11 +25,9 @@ from pexpolicy.parameters import Params
 from pexpolicy.policy import Answer
 from pexpolicy.readiness import Readiness, State
 from pexpolicy.regime import Regime
-from pexpolicy.response import TEXT, WholeResponse
+from pexpolicy.response import READABLE, WholeResponse, health, not_allowed
 from pexpolicy.tracing import CallSpan, Spans
 
-READABLE = (hdrs.METH_GET, hdrs.METH_HEAD)
-_ALLOW = b"\r\nAllow: GET, HEAD"
 _CHALLENGE = b'\r\nWWW-Authenticate: Basic realm="pexpolicy", charset="UTF-8"'
 
 
@@ -54,7 +52,11 @@ class Service:
         self.readiness = readiness or Readiness(State.READY)
         self.telemetry = telemetry or Telemetry(sources=Sources(readiness=self.readiness))
         self.activate(regime)
-        self.refusals = Refusals(self._write_refusal)
+        self.refusals = Refusals(
+            self._write_refusal,
+            self.telemetry.refused,
+            lambda: self.regime.audit.has_room_for_refusals,
+        )
         self._spans = spans
         paths = {base_path + endpoint.path: name for name, endpoint in ENDPOINTS.items()}
         self._named = {path: name for path, name in paths.items() if not path.endswith("/")}
@@ -178,24 +180,18 @@ class Service:
 
     def _not_allowed(self, request: web.BaseRequest) -> WholeResponse:
         self._refused("method not allowed", 405, request)
-        return WholeResponse(405, "", b"", extra=_ALLOW)
+        return not_allowed()
 
     def _elsewhere(self, request: web.BaseRequest, path: str) -> WholeResponse:
         """The response below every other path."""
         if path in ("/livez", "/readyz"):
             if request.method not in READABLE:
                 return self._not_allowed(request)
-            return self._health(path)
+            return health(path, self.telemetry.sources.unready())
         if path in self._with_alias and request.method not in READABLE:
             return self._not_allowed(request)
         self._refused("unknown path", 404, request, path=path)
         return WholeResponse(404, "", b"")
-
-    def _health(self, path: str) -> WholeResponse:
-        unready = self.telemetry.sources.unready()
-        if path == "/readyz" and unready:
-            return WholeResponse(503, TEXT, ("\n".join(unready) + "\n").encode())
-        return WholeResponse(200, TEXT, b"ok\n")
 
     def _refused(self, why: str, status: int, request: web.BaseRequest, **facts: object) -> None:
         self.refusals.note(why, status, self.regime.gate.peer(request), **facts)
@@ -203,4 +199,4 @@ class Service:
     def _write_refusal(self, reason: str, status: int, peer: str | None, **facts: object) -> None:
         regime = self.regime
         regime.audit.refused(reason, status, peer, regime.policy.config_hash, **facts)
-        self.telemetry.refused(reason, peer, times_of(facts))
+        self.telemetry.recorded()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -11,9 +10,11 @@ from contextlib import asynccontextmanager, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pexpolicy import __version__, notify
+from pexpolicy import __version__, gc_tuning, notify
 from pexpolicy.admin.listener import Operators, watching
-from pexpolicy.audit import Audit, audit_of
+from pexpolicy.audit.opening import audit_of
+from pexpolicy.audit.peers import recent_peers
+from pexpolicy.audit.writing import Audit
 from pexpolicy.building import policy_from
 from pexpolicy.config import ConfigError, Settings
 from pexpolicy.draining import drain
@@ -33,14 +34,9 @@ from pexpolicy.reload.triggers import ReloadTriggers
 from pexpolicy.server import Service
 from pexpolicy.stopping import Stop
 from pexpolicy.succession import Succession
-from pexpolicy.tables import AdminTable
+from pexpolicy.tables.admin import AdminTable
 from pexpolicy.tracing import sending
 
-YOUNG = 20_000
-"""Objects that are made and not gone yet until the collector looks at the young ones.
-
-A hundred calls under way hold half as many, and none of that is garbage.
-"""
 Leftovers = Callable[[], list[str]]
 """Names plugins and hooks that were given up, and have not come back."""
 
@@ -86,11 +82,18 @@ class Server:
         """Name plugins and hooks that were given up, and have not come back."""
         return self._succession.leftovers
 
+    def leave_in_time(self) -> None:
+        """Begin the time after which the process ends, whatever plugins do."""
+        leave_within(STOPPING + self._drain_delay, self.leftovers)
+
     async def drain(self, stop: Stop) -> None:
-        """Answer for ``drain_delay`` more; from now on, the end comes whatever plugins do."""
-        delay = self._succession.policy.settings.server.drain_delay
-        leave_within(STOPPING + delay, self.leftovers)
-        await drain(self._readiness, stop, delay)
+        """Answer for ``drain_delay`` more, and then end in time."""
+        self.leave_in_time()
+        await drain(self._readiness, stop, self._drain_delay)
+
+    @property
+    def _drain_delay(self) -> float:
+        return self._succession.policy.settings.server.drain_delay
 
 
 async def serve(
@@ -132,6 +135,7 @@ async def started(
         # Standard output is the audit's alone: what plugins print would stand between its lines.
         with redirect_stdout(sys.stderr):
             async with _answering(policy, address, audit, context) as server:
+                stop.heard = server.leave_in_time
                 yield server
         leave_within(LINGERING, server.leftovers)
     finally:
@@ -156,6 +160,9 @@ async def _answering(
     settings, operators = policy.settings, context.operators
     async with sending(settings.tracing) as spans:
         first = Lifetime(regime_of(policy, audit))
+        gate, written = first.regime.gate, settings.audit.path
+        if gate.verifies_slowly and written is not None:
+            gate.remember(recent_peers(settings.resolve(written)))
         await first.open()
         readiness, reloads = Readiness(), ReloadState()
         sources = Sources(
@@ -176,15 +183,13 @@ async def _answering(
                 watching(lambda: succession.policy, service, operators.bound),
                 entrance.open() as sockets,
             ):
-                # What was made so far lives as long as the server: the collector need not look.
-                gc.freeze()
-                gc.set_threshold(YOUNG, *gc.get_threshold()[1:])
-                gc.enable()
+                gc_tuning.start_serving()
                 readiness.state = State.READY
                 told = _announcement(policy, url_of(sockets[0], service), operators)
                 yield Server(reloader, told, readiness, succession)
         finally:
             await succession.end()
+            service.refusals.end()
 
 
 def _announcement(policy: Policy, url: str, operators: Operators) -> str:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
-from pexpolicy.watched import note
+from pexpolicy.watched import track_file
 
 
 class UnreadableError(Exception):
@@ -14,6 +15,34 @@ class UnreadableError(Exception):
     def __init__(self, key: str, text: str) -> None:
         super().__init__(text)
         self.key = key
+
+
+@dataclass(frozen=True, slots=True)
+class SecretSource:
+    """Where a secret is: the keys ``NAME_env``, a variable, and ``NAME_file``, a path."""
+
+    name: str
+    variable: str | None
+    file: str | None
+
+    @property
+    def places(self) -> int:
+        """How many of the two keys are there."""
+        return (self.variable is not None) + (self.file is not None)
+
+    @property
+    def key(self) -> str:
+        """The key that is there."""
+        return f"{self.name}_{'env' if self.variable is not None else 'file'}"
+
+    @property
+    def keys(self) -> str:
+        """Both keys, for a message that asks for one of them."""
+        return f"{self.name}_env (a variable) or {self.name}_file (a path)"
+
+    def read(self, folder: Path) -> str:
+        """Return the secret; raises ``UnreadableError``."""
+        return read_secret(self.name, self.variable, self.file, folder)
 
 
 def read_secret(name: str, variable: str | None, file: str | None, folder: Path) -> str:
@@ -28,7 +57,7 @@ def read_secret(name: str, variable: str | None, file: str | None, folder: Path)
             raise UnreadableError(f"{name}_env", text)
         return value
     assert file is not None
-    note(folder / file)
+    track_file(folder / file)
     try:
         value = (folder / file).read_text("utf-8").rstrip("\r\n")
     except OSError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 
 def stop_at_once() -> None:
@@ -28,12 +28,19 @@ class Stop:
     def __init__(self) -> None:
         self.asked = asyncio.Event()
         self.hurried = asyncio.Event()
+        self.heard: Callable[[], None] = lambda: None
+        """Called when a signal comes, even while a system call holds the event loop."""
 
     def listen(self, loop: asyncio.AbstractEventLoop) -> None:
         """Take the signals of the process."""
         loop.add_signal_handler(signal.SIGTERM, self.ask)
         for number in (signal.SIGINT, signal.SIGQUIT):
             loop.add_signal_handler(number, self.hurry)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+            # The loop hears of a signal by its own pipe, when it turns. A write to a disk that does
+            # not answer is only interrupted, to call this.
+            signal.signal(number, lambda *_: self.heard())
+            signal.siginterrupt(number, True)  # noqa: FBT003 - the standard library's
 
     def ask(self) -> None:
         """Ask for the end; the second time, for one without delay."""

@@ -1,21 +1,19 @@
-"""Subnets and what belongs to each: the longest prefix that holds an address decides.
+"""Subnets with a value each: longest-prefix look-up of an address.
 
-The tree is py-radix: BSD licence, wheels for each version of Python that we support, about 1 µs for
-a look-up among 100,000 prefixes. pytricia is LGPL and has no wheels, pysubnettree has no wheels,
-netaddr and pyasn have no tree that holds values of ours.
+There is one dict for each prefix length, and a look-up asks them from the longest to the shortest.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_network
+from operator import itemgetter
 from socket import AF_INET, AF_INET6, inet_pton
 from typing import Any, Generic, TypeVar
 
-from radix import Radix  # type: ignore[import-untyped]
-
-from pexpolicy.contract.refusal import brief
+from pexpolicy.text import brief
 
 T = TypeVar("T")
 Written = str | IPv4Network | IPv6Network
@@ -23,7 +21,7 @@ Written = str | IPv4Network | IPv6Network
 
 _MAPPED = bytes(10) + b"\xff\xff"
 _MAPPED_BITS = 96
-_KEPT = "match"
+_IPV4_BYTES = 4
 
 
 class SubnetError(ValueError):
@@ -62,7 +60,8 @@ class Subnets(Generic[T]):
 
     def __init__(self, entries: Iterable[tuple[Written, T]] = ()) -> None:
         """Of no subnets, or of those given; raises ``SubnetError`` at the first that is wrong."""
-        self._tree = Radix()
+        self._ipv4: _Family[T] = _Family()
+        self._ipv6: _Family[T] = _Family()
         self._size = 0
         for written, value in entries:
             self.add(written, value)
@@ -70,17 +69,18 @@ class Subnets(Generic[T]):
     def add(self, subnet: Written, value: T) -> Match[T]:
         """Add a subnet such as ``10.0.0.0/8`` or ``2001:db8::/32``, or a single address.
 
-        Raises ``SubnetError`` for what is no subnet or has bits behind its prefix, and
+        Raises ``SubnetError`` for what is no subnet or has bits after its prefix, and
         ``DuplicateSubnetError``.
         """
         network = read_subnet(subnet) if isinstance(subnet, str) else subnet
-        packed, bits = network.network_address.packed, network.prefixlen
-        node = self._tree.search_exact(packed=packed, masklen=bits)
-        if node is not None:
+        family = self._ipv4 if isinstance(network, IPv4Network) else self._ipv6
+        host_bits = network.max_prefixlen - network.prefixlen
+        table = family.table(host_bits)
+        prefix = int(network.network_address) >> host_bits
+        if (earlier := table.get(prefix)) is not None:
             text = f"{network} is there already"
-            raise DuplicateSubnetError(text, node.data[_KEPT])
-        match = Match(str(network), value)
-        self._tree.add(packed=packed, masklen=bits).data[_KEPT] = match
+            raise DuplicateSubnetError(text, earlier)
+        match = table[prefix] = Match(str(network), value)
         self._size += 1
         return match
 
@@ -90,24 +90,60 @@ class Subnets(Generic[T]):
         The zone of an IPv6 address (``%eth0``) is left out. What is no address is in no subnet.
         """
         packed = _packed(address) if address else None
-        node = self._tree.search_best(packed=packed) if packed is not None else None
-        if node is None:
+        if packed is None:
             return None
-        found: Match[T] = node.data[_KEPT]
-        return found
+        number = int.from_bytes(packed, "big")
+        family = self._ipv4 if len(packed) == _IPV4_BYTES else self._ipv6
+        for host_bits, table in family.tables:
+            if (found := table.get(number >> host_bits)) is not None:
+                return found
+        return None
 
     def overlaps(self) -> Iterator[Overlap[T]]:
         """Each subnet that lies in another one, the outer ones first."""
-        for node in self._tree:
-            if (outer := node.parent) is not None:
-                yield Overlap(node.data[_KEPT], outer.data[_KEPT])
+        for family in (self._ipv4, self._ipv6):
+            around: list[tuple[int, int, Match[T]]] = []
+            for first, host_bits, match in family.ordered():
+                while around and (first ^ around[-1][0]) >> around[-1][1]:
+                    around.pop()
+                if around:
+                    yield Overlap(match, around[-1][2])
+                around.append((first, host_bits, match))
 
     def __iter__(self) -> Iterator[Match[T]]:
         """Each subnet: IPv4, then IPv6, by address, the outer ones first."""
-        return (node.data[_KEPT] for node in self._tree)
+        for family in (self._ipv4, self._ipv6):
+            yield from (match for _, _, match in family.ordered())
 
     def __len__(self) -> int:
         return self._size
+
+
+class _Family(Generic[T]):
+    """The subnets of one IP version.
+
+    ``tables`` pairs the number of bits after the prefix with the subnets by prefix, the longest
+    prefixes first.
+    """
+
+    def __init__(self) -> None:
+        self.tables: list[tuple[int, dict[int, Match[T]]]] = []
+
+    def table(self, host_bits: int) -> dict[int, Match[T]]:
+        """Return the table of one prefix length; it is created if it is missing."""
+        at = bisect_left(self.tables, host_bits, key=itemgetter(0))
+        if at == len(self.tables) or self.tables[at][0] != host_bits:
+            self.tables.insert(at, (host_bits, {}))
+        return self.tables[at][1]
+
+    def ordered(self) -> list[tuple[int, int, Match[T]]]:
+        """Return the first address, the bits after the prefix and the match of each subnet."""
+        listed = (
+            (prefix << host_bits, host_bits, match)
+            for host_bits, table in self.tables
+            for prefix, match in table.items()
+        )
+        return sorted(listed, key=lambda one: (one[0], -one[1]))
 
 
 def read_subnet(written: str) -> IPv4Network | IPv6Network:

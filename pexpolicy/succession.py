@@ -3,24 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 from collections.abc import Callable
 
+from pexpolicy import gc_tuning
 from pexpolicy.access.gate import Gate
 from pexpolicy.hidden import hide
 from pexpolicy.lifetime import Lifetime
 from pexpolicy.policy import Policy
 from pexpolicy.regime import Regime
-
-
-def clear_away() -> None:
-    """Free what a regime was made of, now that nothing uses it.
-
-    What was frozen with it would never be looked at again, and it holds cycles.
-    """
-    gc.unfreeze()
-    gc.collect()
-    gc.freeze()
 
 
 class Succession:
@@ -33,7 +23,7 @@ class Succession:
         self,
         first: Lifetime,
         activate: Callable[[Regime], None],
-        cleared: Callable[[], None] = clear_away,
+        cleared: Callable[[], None] = gc_tuning.collect_frozen,
     ) -> None:
         self._activate = activate
         self._cleared = cleared
@@ -53,8 +43,7 @@ class Succession:
     def follow(self, successor: Lifetime) -> None:
         """Activate a regime that is open; the one before it is closed after its last call."""
         before, self._current = self._current, successor
-        # It lives as long as it is in force: the collector need not look at it.
-        gc.freeze()
+        gc_tuning.freeze()
         self._activate(successor.regime)
         task = asyncio.get_running_loop().create_task(self._close(before))
         hide(task)

@@ -19,9 +19,9 @@ from pydantic import BaseModel, ConfigDict
 from pydantic.fields import FieldInfo
 
 from pexpolicy.config import ConfigPath
-from pexpolicy.contract.refusal import brief, did_you_mean
 from pexpolicy.problems import Key, Problem, problems_of
-from pexpolicy.watched import note
+from pexpolicy.text import brief, did_you_mean
+from pexpolicy.watched import track_file
 
 BETWEEN = "|"
 """What stands between the values of a list in one cell."""
@@ -80,7 +80,7 @@ def read_table(path: Path, model: type[R]) -> list[Row[R]]:
 
     Blocks; for the building of a policy. Raises ``TableError``, for an unreadable file too.
     """
-    note(path)
+    track_file(path)
     try:
         content = path.read_bytes()
     except OSError as error:

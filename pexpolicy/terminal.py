@@ -9,6 +9,8 @@ from typing import Any
 
 import msgspec
 
+from pexpolicy.text import printable
+
 CODES = {"dim": "2", "bold": "1", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
 STYLES = {"reject": "red", "continue": "green", "redirect": "yellow"}
 FAULTS = ("failed", "timed_out", "invalid", "busy", "skipped")
@@ -122,8 +124,3 @@ def _subject(event: Mapping[str, Any]) -> str:
 
 def _table(value: object) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
-
-
-def printable(text: object) -> str:
-    """Text without control characters: a caller chooses it, and must not command the terminal."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(text))

@@ -12,11 +12,11 @@ from typing import Any, TypeVar
 import pydantic
 from pydantic import BaseModel
 
-from pexpolicy.contract.refusal import brief, did_you_mean
 from pexpolicy.problems import Key, Problem, dotted, problems_of
 from pexpolicy.tabular import Fault, TableError
+from pexpolicy.text import brief, did_you_mean
 from pexpolicy.untoml import AT, hint, plainly
-from pexpolicy.watched import note
+from pexpolicy.watched import track_file
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -27,7 +27,7 @@ def read_tables(path: Path, name: str) -> tuple[list[Table], list[Fault]]:
     Blocks; for the building of a policy. Raises ``TableError`` for a file in which no table can be
     found, an unreadable one too.
     """
-    note(path)
+    track_file(path)
     try:
         text = path.read_text("utf-8-sig")
     except OSError as error:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from pexpolicy import __version__
 from pexpolicy.outcome import ABSTAINED, DECIDED
 from pexpolicy.problems import Problem
-from pexpolicy.tables import TracingTable
+from pexpolicy.tables.admin import TracingTable
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context

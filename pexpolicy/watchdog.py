@@ -11,13 +11,14 @@ import asyncio
 import sys
 import threading
 import time
-from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Self
 
+from pexpolicy.faults import PACKAGE_ROOT
+
 if TYPE_CHECKING:
     from pexpolicy.faults import Log
-    from pexpolicy.lanes import Lanes
+    from pexpolicy.hook_tasks import HookTasks
 
 BEAT = 0.05
 """Seconds between two signs of life."""
@@ -25,14 +26,13 @@ TOO_LONG = 0.1
 """Seconds without one that are reported."""
 STILL_HELD = 1.0
 """Seconds after which a loop that is still held is reported, rather than when it is let go."""
-_OWN = str(Path(__file__).parent)
 
 
 class Watchdog:
     """Reports plugins that hold the loop for more than ``TOO_LONG``. Enter it on that loop."""
 
-    def __init__(self, lanes: Lanes, log: Log) -> None:
-        self._lanes = lanes
+    def __init__(self, tasks: HookTasks, log: Log) -> None:
+        self._tasks = tasks
         self._log = log
         self._stopped = threading.Event()
         self._beaten = time.monotonic()
@@ -64,7 +64,7 @@ class Watchdog:
 
     def _report(self, beaten: float) -> None:
         """See where the loop stands, wait until it is let go, and say so."""
-        running, line = self._lanes.running, self._line()
+        running, line = self._tasks.running, self._line()
         held = 0.0
         said = False
         while self._beaten == beaten and not self._stopped.wait(BEAT / 5):
@@ -86,7 +86,7 @@ class Watchdog:
         frame: FrameType | None = sys._current_frames().get(self._loop_thread)  # noqa: SLF001 - documented
         while frame is not None:
             name = frame.f_code.co_filename
-            if not name.startswith(_OWN) and "asyncio" not in name:
+            if not name.startswith(PACKAGE_ROOT) and "asyncio" not in name:
                 return f"{name}:{frame.f_lineno}"
             frame = frame.f_back
         return "unknown"

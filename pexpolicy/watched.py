@@ -26,8 +26,10 @@ def noting() -> Iterator[list[Path]]:
         _NOTED.reset(token)
 
 
-def note(file: Path) -> None:
-    """Note a file that is about to be read, or would be if it were there."""
+def track_file(file: Path) -> None:
+    """Track a file that is about to be read, or would be if it were there: when it changes, the
+    policy is built again.
+    """
     noted = _NOTED.get()
     if noted is not None:
         noted.append(file)

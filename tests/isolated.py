@@ -18,7 +18,7 @@ from pexpolicy.discovery import Available
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.isolation.isolated import Isolated
 from pexpolicy.parameters import Request
-from pexpolicy.tables import PluginTable
+from pexpolicy.tables.plugins import PluginTable
 
 NUMBERS = itertools.count()
 HEAD = """

@@ -44,6 +44,7 @@ class Running:
 
     def operator(self, path: str, **options: Any) -> wire.Reply:
         """One request to the listener for operators."""
+        options["headers"] = {"Host": "127.0.0.1", **options.get("headers", {})}
         return wire.ask_blocking(int(self.admin.rpartition(":")[2]), path, **options)
 
     def last_line(self) -> dict[str, Any]:

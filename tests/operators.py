@@ -9,7 +9,7 @@ from typing import Any
 from prometheus_client.parser import text_string_to_metric_families
 
 from pexpolicy.admin.listener import bind, watching
-from pexpolicy.audit import open_audit
+from pexpolicy.audit.opening import open_audit
 from pexpolicy.listeners import Entrance
 from pexpolicy.metrics.board import Board
 from pexpolicy.metrics.exposition import expose
@@ -74,6 +74,7 @@ class Watched:
 
     async def operator(self, path: str, **options: Any) -> wire.Reply:
         """One request of an operator."""
+        options["headers"] = {"Host": "127.0.0.1", **options.get("headers", {})}
         return await wire.ask(self.admin, path, **options)
 
     async def metrics(self) -> Metrics:

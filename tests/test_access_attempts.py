@@ -3,17 +3,15 @@
 import asyncio
 import threading
 from itertools import pairwise
-from typing import cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pexpolicy.access import bursts, gate, turnstile
+from pexpolicy.access import gate, turnstile
 from pexpolicy.access.attempts import FORGOTTEN, LONGEST_DELAY, Attempts
 from pexpolicy.access.gate import Gate
 from pexpolicy.access.passwords import PasswordHash
-from pexpolicy.access.refusals import Refusals
 from pexpolicy.building import build_policy
 from pexpolicy.config import Settings
 from pexpolicy.policy import Policy
@@ -189,26 +187,3 @@ async def test_credentials_that_there_is_no_time_for_are_told_so_and_on_record(
         assert {(line["reason"], line["status"]) for line in refused} == {
             ("too many attempts", 429)
         }
-
-
-async def test_refused_peers_are_counted_apart_only_up_to_a_bound(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(bursts, "MAX_PEERS", 3)
-    written: list[tuple[str | None, int]] = []
-
-    def write(reason: str, status: int, peer: str | None, **facts: object) -> None:
-        assert (reason, status) == ("too many connections", 0)
-        written.append((peer, cast("int", facts.get("times", 1))))
-
-    refusals = Refusals(write)
-    together = bursts.Bursts(refusals)
-    for number in range(20):
-        together.note("too many connections", f"192.0.2.{number}")
-    together.end()
-    assert written == [
-        *[(f"192.0.2.{number}", 1) for number in range(3)],
-        (None, 1),
-        (None, 16),
-    ]
-    assert refusals.counts["too many connections"] == 20

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from pexpolicy.access.credentials import Credential, Credentials, pair_of
+from pexpolicy.access.credentials import Credentials, pair_of
+from pexpolicy.access.reading import Credential
 from pexpolicy.building import build_policy
 from pexpolicy.policy import Policy
 from tests import wire

@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pexpolicy.access import turnstile
-from pexpolicy.access.credentials import Credential, Credentials, Learned
+from pexpolicy.access.credentials import Credentials, Learned
 from pexpolicy.access.passwords import PasswordHash, PasswordHashError
+from pexpolicy.access.reading import Credential
 from pexpolicy.access.turnstile import BusyError, Turnstile
 from pexpolicy.building import build_policy
 from pexpolicy.cli import main
@@ -150,9 +151,9 @@ async def test_who_was_wrong_least_is_verified_first() -> None:
         order.append(number)
         return held.wait(5)
 
-    first = asyncio.create_task(gate.run(0, lambda: work(0)))
+    first = asyncio.create_task(gate.run((0,), lambda: work(0)))
     await asyncio.sleep(0)
-    others = [asyncio.create_task(gate.run(n, partial(work, n))) for n in (5, 9, 1, 3)]
+    others = [asyncio.create_task(gate.run((n,), partial(work, n))) for n in (5, 9, 1, 3)]
     await asyncio.sleep(0.01)
     held.set()
     await asyncio.gather(first, *others)
@@ -163,11 +164,11 @@ async def test_who_was_wrong_least_is_verified_first() -> None:
 async def test_a_flood_of_guesses_makes_room_for_a_node_that_asks_for_the_first_time() -> None:
     held = threading.Event()
     gate = Turnstile(at_once=1, waiting=2)
-    tasks = [asyncio.create_task(gate.run(50, lambda: held.wait(5))) for _ in range(3)]
+    tasks = [asyncio.create_task(gate.run((50,), lambda: held.wait(5))) for _ in range(3)]
     await asyncio.sleep(0.01)
     with pytest.raises(BusyError):
-        await gate.run(50, lambda: True)
-    node = asyncio.create_task(gate.run(0, lambda: True))
+        await gate.run((50,), lambda: True)
+    node = asyncio.create_task(gate.run((0,), lambda: True))
     await asyncio.sleep(0.01)
     held.set()
     assert await node
@@ -179,16 +180,51 @@ async def test_a_flood_of_guesses_makes_room_for_a_node_that_asks_for_the_first_
 async def test_a_turn_that_was_given_up_is_the_next_ones() -> None:
     held = threading.Event()
     gate = Turnstile(at_once=1)
-    first = asyncio.create_task(gate.run(0, lambda: held.wait(5)))
+    first = asyncio.create_task(gate.run((0,), lambda: held.wait(5)))
     await asyncio.sleep(0.01)
-    gone = asyncio.create_task(gate.run(0, lambda: True))
-    last = asyncio.create_task(gate.run(1, lambda: True))
+    gone = asyncio.create_task(gate.run((0,), lambda: True))
+    last = asyncio.create_task(gate.run((1,), lambda: True))
     await asyncio.sleep(0.01)
     gone.cancel()
     held.set()
     assert await first
     assert await asyncio.wait_for(last, 5)
     gate.close()
+
+
+async def _are_admitted(*nodes: bool) -> list[bool]:
+    """Whether nodes are verified, each while other guesses wait that came before it. A node is true
+    where its address is known.
+    """
+    learned = Learned()
+    known = Credentials([Credential("pexip", OLD)], learned)
+    admitted = []
+    for number, is_known in enumerate(nodes):
+        pairs = [b"pexip:guess %d of %d" % (guess, number) for guess in range(200)]
+        guesses = [asyncio.create_task(known.verify(pair, 0)) for pair in pairs]
+        await asyncio.sleep(0)
+        try:
+            admitted.append(await known.verify(b"pexip:old password", 0, is_known=is_known))
+        except BusyError:
+            admitted.append(False)
+        await asyncio.gather(*guesses, return_exceptions=True)
+    learned.turnstile.close()
+    return admitted
+
+
+async def test_a_known_address_comes_before_guesses_from_any_number_of_others() -> None:
+    assert await _are_admitted(True) == [True]
+
+
+async def test_a_pair_that_is_sent_again_comes_before_guesses_of_the_same_rank() -> None:
+    assert await _are_admitted(False, False) == [False, True]
+
+
+async def test_a_wrong_pair_is_verified_once(hashes: list[bytes]) -> None:
+    known = Credentials([Credential("pexip", OLD)])
+    for _ in range(5):
+        assert not await known.verify(b"pexip:guess", 0)
+    assert len(hashes) == 1
 
 
 def test_the_bounds_are_those_of_the_documentation() -> None:

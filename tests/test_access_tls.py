@@ -25,7 +25,7 @@ from pexpolicy.building import build_policy
 from pexpolicy.cli import main
 from pexpolicy.config import ConfigError
 from pexpolicy.policy import Policy
-from pexpolicy.tables import TlsTable
+from pexpolicy.tables.access import TlsTable
 from tests import certificates, toys, wire
 
 Table = dict[str, object]

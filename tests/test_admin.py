@@ -12,12 +12,12 @@ import pytest
 from pexpolicy import PluginSettings, hookimpl
 from pexpolicy.admin.listener import bind
 from pexpolicy.admin.told import PluginStatuses
-from pexpolicy.audit import AuditState
+from pexpolicy.audit.state import AuditState
 from pexpolicy.exposure import surroundings
 from pexpolicy.metrics.sources import Sources
 from pexpolicy.plugins import Plugin
 from pexpolicy.readiness import Readiness, State
-from pexpolicy.tables import AdminTable
+from pexpolicy.tables.admin import AdminTable
 from tests import canaries, live, toys, wire
 from tests.operators import watched
 from tests.test_metrics import ROOM
@@ -68,6 +68,72 @@ async def test_with_a_token_status_and_metrics_want_it_and_health_does_not(
                 assert (await server.operator(path, headers=right)).status == 200
         assert (await server.operator("/livez")).status == 200
         assert (await server.operator("/readyz")).status == 200
+
+
+async def test_wrong_tokens_are_answered_ever_later_and_are_on_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(TOKEN, canaries.WORD)
+    right = {"Authorization": f"Bearer {canaries.WORD}"}
+    loop = asyncio.get_running_loop()
+    async with watched(toys.policy({}, admin={"token_env": TOKEN}), tmp_path) as server:
+        took = []
+        for number in range(4):
+            began = loop.time()
+            headers = {"Authorization": f"Bearer {number}"}
+            assert (await server.operator("/status", headers=headers)).status == 401
+            took.append(loop.time() - began)
+        assert took[0] >= 0.1
+        assert took[3] >= 0.8
+        began = loop.time()
+        assert (await server.operator("/status")).status == 401
+        text = (await server.operator("/metrics", headers=right)).body.decode()
+        assert loop.time() - began < 0.5
+        assert 'pexpolicy_refused_requests_total{reason="wrong token"} 5' in text
+        assert "pexpolicy_auth_failures_total 5" in text
+        line = server.server.lines()[0]
+        assert (line["reason"], line["status"], line["path"]) == ("wrong token", 401, "/status")
+        late = asyncio.create_task(
+            server.operator("/status", headers={"Authorization": "Bearer x"})
+        )
+        await asyncio.sleep(0.1)
+        began = loop.time()
+    assert loop.time() - began < 1.0
+    assert (await late).status == 401
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("127.0.0.1:9107", 200),
+        ("[::1]:9107", 200),
+        ("::1", 421),
+        ("localhost", 200),
+        ("LOCALHOST:9107", 200),
+        ("evil.example", 421),
+        ("127.0.0.1.evil.example:9107", 421),
+        ("localhost.evil.example", 421),
+        ("[evil]:80", 421),
+    ],
+)
+@pytest.mark.parametrize("path", GUARDED)
+async def test_without_a_token_no_name_of_another_site_is_answered(
+    tmp_path: Path, path: str, host: str, status: int
+) -> None:
+    async with watched(toys.policy({}), tmp_path) as server:
+        assert (await server.operator(path, headers={"Host": host})).status == status
+        assert (await server.operator("/livez", headers={"Host": host})).status == 200
+        reasons = [line["reason"] for line in server.server.lines()]
+        assert reasons == ["foreign host"] * (status == 421)
+
+
+async def test_with_a_token_any_name_is_answered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(TOKEN, canaries.WORD)
+    headers = {"Authorization": f"Bearer {canaries.WORD}", "Host": "policy.example.com"}
+    async with watched(toys.policy({}, admin={"token_env": TOKEN}), tmp_path) as server:
+        assert (await server.operator("/status", headers=headers)).status == 200
 
 
 @pytest.mark.parametrize(

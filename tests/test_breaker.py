@@ -4,11 +4,12 @@ import asyncio
 
 from hypothesis import given
 from hypothesis import strategies as st
+from multidict import MultiDict
 
 from pexpolicy import Conference
 from pexpolicy.breaker import Breaker
 from tests import wire
-from tests.toys import Serve, plugin
+from tests.toys import Serve, plugin, policy
 from tests.virtual_time import advance, clock, virtual
 
 
@@ -61,6 +62,43 @@ def test_open_it_lets_one_call_through_a_pause(calls: list[tuple[float, bool]]) 
         else:
             breaker.failed(now)
             tried = now if breaker.is_open else tried
+
+
+def test_a_trial_without_an_outcome_is_followed_by_another_one_after_the_pause() -> None:
+    breaker = Breaker(failures=1, window=10.0, pause=5.0)
+    breaker.failed(0.0)
+    assert breaker.lets_through(5.0)
+    assert not breaker.lets_through(9.9)
+    assert breaker.lets_through(10.0)
+
+
+@virtual
+async def test_a_trial_that_was_cancelled_does_not_keep_it_open() -> None:
+    answers: list[object] = []
+
+    async def hook(_: object) -> object:
+        if not answers:
+            raise OSError("down")
+        await asyncio.sleep(0.5)
+        return answers[0]
+
+    tables = {"flaky": {"breaker": {"failures": 2, "window": 10.0, "pause": 5.0}}}
+    served = policy({"flaky": plugin(service_configuration=hook)}, tables, clock=clock)
+
+    async def ask() -> str:
+        answer = await served.answer("service_configuration", MultiDict(), "", "id")
+        return answer.outcome.steps[0].outcome
+
+    async with served.serving():
+        assert [await ask() for _ in range(3)] == ["failed", "failed", "skipped"]
+        answers.append(Conference(name="Back", service_tag=""))
+        advance(6.0)
+        trial = asyncio.create_task(ask())
+        await asyncio.sleep(0.1)
+        trial.cancel()
+        await asyncio.wait((trial,))
+        advance(6.0)
+        assert [await ask() for _ in range(2)] == ["decided", "decided"]
 
 
 @virtual

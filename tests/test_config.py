@@ -2,7 +2,7 @@
 
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given
@@ -10,8 +10,11 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from pexpolicy.building import build_policy
-from pexpolicy.config import ConfigError, Settings, from_document, load
+from pexpolicy.config import ConfigError, Settings
+from pexpolicy.config_loader import from_document, load
+from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.problems import dotted
+from pexpolicy.tables.base import EndpointName
 from tests import live
 
 
@@ -28,6 +31,10 @@ def problems(folder: Path, text: str) -> list[str]:
         line.startswith(f"{folder / 'config.toml'}: ") for line in str(error.value).splitlines()
     )
     return [str(problem) for problem in error.value.problems]
+
+
+def test_the_names_of_endpoints_in_the_configuration_are_those_that_there_are() -> None:
+    assert get_args(EndpointName) == tuple(ENDPOINTS)
 
 
 def test_an_empty_file_has_every_default(tmp_path: Path) -> None:

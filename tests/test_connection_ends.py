@@ -20,7 +20,7 @@ from pexpolicy.building import build_policy
 from pexpolicy.outbox import Outbox
 from pexpolicy.policy import Policy
 from pexpolicy.protocol import PolicyProtocol
-from pexpolicy.tables import LimitsTable
+from pexpolicy.tables.access import LimitsTable
 from tests import certificates, toys, wire
 from tests.test_outbox import Wire
 from tests.toys import Serve, always, plugin

@@ -16,10 +16,11 @@ import pytest
 from multidict import MultiDict
 from pydantic import BaseModel
 
-from pexpolicy import chain, outcome, tables
+from pexpolicy import chain, outcome
 from pexpolicy.access.passwords import PasswordHash
 from pexpolicy.discovery import installed
 from pexpolicy.endpoints import ENDPOINTS
+from pexpolicy.tables.document import Document
 from tests import certificates, live, pages, toys
 
 OWN = ("decision_id", "decided_by", "reason")
@@ -168,7 +169,7 @@ def _table_in(annotation: Any) -> type[BaseModel] | None:
 
 
 def test_every_key_of_the_configuration_is_explained_with_its_default() -> None:
-    there = dict(keys(tables.Document))
+    there = dict(keys(Document))
     explained = {row[0]: row[2] for row in pages.rows(pages.CONFIGURATION) if len(row) == 4}
     assert explained == there
 

@@ -19,10 +19,10 @@ import pytest
 from pexpolicy import Continue, Reject
 from pexpolicy.chain import Chain
 from pexpolicy.endpoints import ENDPOINTS
+from pexpolicy.hook_tasks import HookTasks
 from pexpolicy.isolation import pool as isolation_pool
 from pexpolicy.isolation.isolated import Isolated
 from pexpolicy.isolation.wire import WorkerFault
-from pexpolicy.lanes import Lanes
 from pexpolicy.link import Link
 from pexpolicy.threads import PluginBusyError
 from pexpolicy.unbuildable import Unbuildable
@@ -248,7 +248,7 @@ async def test_a_chain_books_what_happens_in_a_worker_as_what_happens_here(shelf
     async def here(_: object) -> object:
         return Reject(reason="the next one")
 
-    lanes = Lanes(asyncio.get_running_loop())
+    tasks = HookTasks(asyncio.get_running_loop())
     async with shelf.serving(doing(body, "def"), processes=2) as isolated:
         ask = isolated.hooks["service_configuration"]
         booked = {}
@@ -256,11 +256,11 @@ async def test_a_chain_books_what_happens_in_a_worker_as_what_happens_here(shelf
             # A worker that was replaced has to start before it can answer.
             links = (Link("toy", ask, timeout=0.2 if do == "hang" else 4.0), Link("next", here))
             chain = Chain(ENDPOINTS["service_configuration"], links, Continue())
-            outcome = await chain.ask(request("service_configuration", do=do), lanes)
+            outcome = await chain.ask(request("service_configuration", do=do), tasks)
             booked[do] = [(step.plugin, step.outcome) for step in outcome.steps]
             await asyncio.sleep(0)
-        assert lanes.leftovers == []
-    await lanes.close()
+        assert tasks.leftovers == []
+    await tasks.close()
     after = ("next", "decided")
     assert booked == {
         "answer": [("toy", "decided")],
@@ -451,7 +451,7 @@ import asyncio, os, signal, sys
 from pathlib import Path
 from importlib.metadata import EntryPoint
 from pexpolicy.discovery import Available
-from pexpolicy.tables import PluginTable
+from pexpolicy.tables.plugins import PluginTable
 from pexpolicy.isolation.isolated import Isolated
 from tests.isolated import children, service
 

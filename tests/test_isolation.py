@@ -128,17 +128,7 @@ async def test_a_context_variable_does_not_leak_to_the_next_call(
     assert CALLER.get() == "nobody"
 
 
-@pytest.mark.parametrize(
-    "binds",
-    [
-        pytest.param(
-            binds_at_once,
-            marks=pytest.mark.xfail(reason="hooks that never wait share one context"),
-        ),
-        binds_and_waits,
-        binds_in_a_thread,
-    ],
-)
+@pytest.mark.parametrize("binds", [binds_at_once, binds_and_waits, binds_in_a_thread])
 async def test_a_context_variable_does_not_leak_to_the_next_plugin(
     serving: Serve, binds: Hook
 ) -> None:

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from multidict import MultiDict
 
 from pexpolicy import Conference, Continue, Redirect, Reject
-from pexpolicy.audit import AuditState
+from pexpolicy.audit.state import AuditState
 from pexpolicy.breaker import Breaker
 from pexpolicy.chain import Chain
 from pexpolicy.endpoints import ENDPOINTS
-from pexpolicy.lanes import Lanes
+from pexpolicy.hook_tasks import HookTasks
 from pexpolicy.link import Link
 from pexpolicy.metrics import families
 from pexpolicy.metrics.board import NODES, Board
@@ -267,16 +267,16 @@ def test_a_bucket_holds_all_that_took_no_longer(spent: list[float]) -> None:
     endpoint = ENDPOINTS["media_location"]
     request = endpoint.parse(MultiDict())
 
-    async def ask(lanes: Lanes, seconds: float) -> Outcome:
+    async def ask(tasks: HookTasks, seconds: float) -> Outcome:
         clock = iter((0.0, seconds)).__next__
-        return await Chain(endpoint, (toy,), Continue(), 20.0, clock).ask(request, lanes)
+        return await Chain(endpoint, (toy,), Continue(), 20.0, clock).ask(request, tasks)
 
     async def ask_all() -> list[float]:
-        lanes = Lanes(asyncio.get_running_loop())
-        outcomes = [await ask(lanes, seconds) for seconds in spent]
+        tasks = HookTasks(asyncio.get_running_loop())
+        outcomes = [await ask(tasks, seconds) for seconds in spent]
         for outcome, seconds in zip(outcomes, spent, strict=True):
             counts.answered(outcome, "continue", seconds)
-        await lanes.close()
+        await tasks.close()
         return [outcome.steps[0].ms / 1000 for outcome in outcomes]
 
     asked = asyncio.run(ask_all())
@@ -313,9 +313,9 @@ async def test_plugins_that_find_no_room_on_the_board_are_asked_all_the_same() -
     counts.expect(links, [], 4.0)
     endpoint = ENDPOINTS["media_location"]
     request = endpoint.parse(MultiDict())
-    lanes = Lanes(asyncio.get_running_loop())
-    outcome = await Chain(endpoint, links, Continue()).ask(request, lanes)
-    await lanes.close()
+    tasks = HookTasks(asyncio.get_running_loop())
+    outcome = await Chain(endpoint, links, Continue()).ask(request, tasks)
+    await tasks.close()
     assert [step.outcome for step in outcome.steps] == ["abstained"] * 400
     counts.answered(outcome, "continue", 0.001)
     told = operators.metrics_of(board)

@@ -39,7 +39,7 @@ def test_what_is_generated_reaches_every_kind_of_reply() -> None:
 
 
 def test_a_model_that_lost_its_rules_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Conference, "_looks", ())
+    monkeypatch.setattr(Conference, "_sound", ())
     assert Driver(1).run(3000, ("service_configuration",)).wrong
 
 

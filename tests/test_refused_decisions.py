@@ -163,7 +163,7 @@ def test_a_pin_is_digits(pin: str) -> None:
     ],
 )
 def test_rules_that_pexip_documents_are_refused(make: Callable[[], object]) -> None:
-    assert "DOCUMENTED" in refused(make)
+    assert refused(make).partition(" [")[2].startswith(("documented]", "transcribed]"))
 
 
 @pytest.mark.parametrize("image", ["text", None, bytearray(b"x"), 7])

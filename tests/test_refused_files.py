@@ -105,14 +105,14 @@ def test_a_password_that_was_missing_is_taken_up(server: live.Running, tmp_path:
 
 PLUGIN = """
 from pexpolicy import ConfigPath, PluginSettings, hookimpl
-from pexpolicy.watched import note
+from pexpolicy import track_file
 
 class Listed:
     class Settings(PluginSettings):
         file: ConfigPath
 
     def __init__(self, settings):
-        note(settings.file)
+        track_file(settings.file)
         settings.file.read_text()
 
     @hookimpl

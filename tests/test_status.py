@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 
 from pexpolicy.cli import main
 from pexpolicy.commands.status import _is_same
-from pexpolicy.showing import lasting, show_status
+from pexpolicy.commands.status_display import lasting, show_status
 from tests import live, pages, wire
 
 TOKEN = "TEST_STATUS_TOKEN"

@@ -52,6 +52,21 @@ def test_it_finds_what_a_linear_scan_finds(listed: set[Network], asked: list[Add
         assert found is None or found.subnet == str(wanted)
 
 
+@given(addresses, st.sets(st.integers(0, 128), min_size=1), addresses)
+def test_nested_prefixes_of_any_lengths_are_searched_from_the_longest(
+    inside: Address, lengths: set[int], elsewhere: Address
+) -> None:
+    every = (
+        ip_network((inside, bits), strict=False) for bits in lengths if bits <= inside.max_prefixlen
+    )
+    nested = {n for n in every if n.version == 4 or n.network_address.ipv4_mapped is None}
+    subnets = Subnets((network, network) for network in nested)
+    for address in (inside, elsewhere):
+        found = subnets.find(str(address))
+        plain = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+        assert (found and found.value) == scanned(nested, plain or address)
+
+
 @given(st.sets(networks, max_size=30))
 def test_an_overlap_names_the_smallest_subnet_around_each(listed: set[Network]) -> None:
     subnets = Subnets((network, network) for network in listed)

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from pexpolicy.chain import _SAID
 from pexpolicy.outcome import Step
-from pexpolicy.terminal import parts, printable, readable
+from pexpolicy.terminal import parts, readable
+from pexpolicy.text import printable
 
 LINE: dict[str, Any] = {
     "timestamp": datetime.now(UTC),

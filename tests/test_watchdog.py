@@ -2,10 +2,15 @@
 
 import asyncio
 import inspect
+import os
 import time
+from pathlib import Path
+from types import FunctionType
 from typing import Any
 
+import pexpolicy
 from pexpolicy import Conference
+from pexpolicy.faults import PACKAGE_ROOT
 from tests import wire
 from tests.toys import Serve, Serving, always, plugin
 
@@ -54,6 +59,24 @@ async def test_a_hook_that_blocks_the_loop_is_named_with_its_line(serving: Serve
             assert event["hook"] == "service_configuration"
             assert event["line"] == f"{__file__}:{LINE}"
             assert HELD * 1000 <= event["ms"] < HELD * 1000 + 1000
+
+
+async def test_a_package_whose_name_begins_like_ours_is_none_of_ours(serving: Serve) -> None:
+    file = f"{PACKAGE_ROOT.rstrip(os.sep)}_rooms{os.sep}plugin.py"
+    elsewhere = FunctionType(holds.__code__.replace(co_filename=file), globals())
+
+    async def hook(_: object) -> object:
+        elsewhere()
+        return ROOM
+
+    async with serving({"rooms": plugin(service_configuration=hook)}) as server:
+        await asyncio.sleep(0.1)
+        await server.ask(wire.SERVICE)
+        assert (await named(server))["line"] == f"{file}:{LINE}"
+
+
+def test_the_root_of_the_package_is_where_the_package_is() -> None:
+    assert Path(PACKAGE_ROOT) == Path(pexpolicy.__file__).parent
 
 
 async def test_hooks_that_wait_or_block_in_threads_are_not_accused(serving: Serve) -> None:

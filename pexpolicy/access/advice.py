@@ -48,10 +48,10 @@ def _of_secrets(settings: Settings) -> Iterator[Advice]:
     text = f"is shorter than {LONG} characters and can be found by trying: openssl rand -hex 32"
     key, token = settings.privacy_key, settings.admin_token
     if key is not None and len(key) < LONG:
-        name = "key_env" if settings.privacy.key_env is not None else "key_file"
+        name = settings.privacy.secret("key").key
         yield Advice(("privacy", name), f"the key {text} makes one")
     if token is not None and len(token) < LONG:
-        name = "token_env" if settings.admin.token_env is not None else "token_file"
+        name = settings.admin.secret("token").key
         yield Advice(("admin", name), f"the token {text} makes one")
     for credential in settings.credentials:
         if isinstance(credential.secret, SecretStr) and len(credential.secret) < SHORT:

@@ -39,39 +39,49 @@ class Attempts:
 
     def of(self, peer: str, now: float) -> int:
         """How many wrong attempts of a peer count at the time ``now`` (seconds)."""
-        record = self._records.get(_origin(peer))
+        record = self._records.get(origin(peer))
         return record.count if record is not None and now - record.last < FORGOTTEN else 0
 
     @contextmanager
     def trying(self, peer: str, now: float) -> Iterator[int]:
         """While a peer is verified; gives how many others of its attempts are, or were wrong."""
-        origin = _origin(peer)
-        rank = self.of(peer, now) + self._trying[origin]
-        self._trying[origin] += 1
+        key = origin(peer)
+        rank = self.of(peer, now) + self._trying[key]
+        self._trying[key] += 1
         try:
             yield rank
         finally:
-            self._trying[origin] -= 1
-            if not self._trying[origin]:
-                del self._trying[origin]
+            self._trying[key] -= 1
+            if not self._trying[key]:
+                del self._trying[key]
 
     def failed(self, peer: str, now: float) -> float:
         """Count a wrong attempt; gives the seconds that its answer has to wait."""
         count = self.of(peer, now)
-        origin = _origin(peer)
-        self._records[origin] = _Record(count + 1, now)
-        self._records.move_to_end(origin)
+        key = origin(peer)
+        self._records[key] = _Record(count + 1, now)
+        self._records.move_to_end(key)
         if len(self._records) > self._peers:
             self._records.popitem(last=False)
         return float(min(FIRST_DELAY * 2 ** min(count, 32), LONGEST_DELAY))
 
 
-def _origin(peer: str) -> str:
+def origin(peer: str) -> str:
     """What counts as one peer: an IPv4 address, or the /64 that one IPv6 host may choose from."""
+    packed = _packed(peer)
+    return peer if packed is None else packed[:8].hex()
+
+
+def network_of(peer: str) -> str:
+    """The same, as it is written."""
+    packed = _packed(peer)
+    return peer if packed is None else str(ipaddress.IPv6Network((packed[:8] + bytes(8), 64)))
+
+
+def _packed(peer: str) -> bytes | None:
     if ":" not in peer:
-        return peer
+        return None
     try:
-        packed = ipaddress.IPv6Address(peer.partition("%")[0]).packed
+        return ipaddress.IPv6Address(peer.partition("%")[0]).packed
     except ValueError:
-        return peer
-    return packed[:8].hex()
+        return None

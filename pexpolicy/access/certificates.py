@@ -19,8 +19,8 @@ from pydantic import SecretStr
 from pexpolicy.config import ConfigError, Settings
 from pexpolicy.faults import Log
 from pexpolicy.problems import Problem
-from pexpolicy.sources import UnreadableError, read_secret
-from pexpolicy.tables import TlsTable
+from pexpolicy.sources import UnreadableError
+from pexpolicy.tables.access import TlsTable
 from pexpolicy.watched import Look, look_at
 
 POLL = 1.0
@@ -52,10 +52,8 @@ class Source:
     @classmethod
     def of(cls, table: TlsTable, folder: Path) -> Source:
         """What a table says; its paths are relative to ``folder``. Raises ``UnreadableError``."""
-        password = None
-        variable, file = table.key_password_env, table.key_password_file
-        if variable is not None or file is not None:
-            password = SecretStr(read_secret("key_password", variable, file, folder))
+        source = table.secret("key_password")
+        password = SecretStr(source.read(folder)) if source.places else None
         return cls(
             folder / table.certificate,
             folder / table.key,

@@ -12,21 +12,16 @@ import binascii
 import hashlib
 import hmac
 import secrets
+from collections import OrderedDict
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-
-from pydantic import SecretStr
+from typing import Any
 
 from pexpolicy.access.passwords import PasswordHash
+from pexpolicy.access.reading import Credential
 from pexpolicy.access.turnstile import Turnstile
 
-
-@dataclass(frozen=True, slots=True)
-class Credential:
-    """A user with a password, or with the hash of one."""
-
-    user: str
-    secret: SecretStr | PasswordHash = field(repr=False)
+MAX_PAIRS = 4096
+"""Pairs that are remembered, wrong ones and those that wait; the oldest are forgotten."""
 
 
 class Learned:
@@ -53,6 +48,9 @@ class Credentials:
         self._learned = learned or Learned()
         self._hashed: list[Credential] = []
         self._digests: list[bytes] = []
+        self._sightings: OrderedDict[bytes, int] = OrderedDict()
+        """How often each pair was seen that is not verified yet."""
+        self._wrong: OrderedDict[bytes, None] = OrderedDict()
         for credential in given:
             secret = credential.secret
             if isinstance(secret, PasswordHash):
@@ -61,23 +59,40 @@ class Credentials:
                 pair = f"{credential.user}:{secret.get_secret_value()}".encode()
                 self._digests.append(self._learned.digest(pair))
 
+    @property
+    def has_hashes(self) -> bool:
+        """True where a password is hashed."""
+        return bool(self._hashed)
+
     def recognises(self, pair: bytes) -> bool:
         """True for a user and password that are known without a slow hash."""
         digest = self._learned.digest(pair)
         known = [*self._digests, *self._verified()]
         return any(hmac.compare_digest(digest, one) for one in known)
 
-    async def verify(self, pair: bytes, rank: int) -> bool:
+    async def verify(self, pair: bytes, attempts: int, *, is_known: bool = False) -> bool:
         """As ``recognises``, and else by the slow hashes of credentials that nobody used yet.
 
-        ``rank`` is how many attempts of the peer are verified now or were wrong: the lowest comes
-        first. Raises ``BusyError``.
+        Guesses must not keep a node out, even where they come from more addresses than there is
+        time for, and name its user. So a peer that was admitted before (``is_known``) is first, and
+        then the one with the fewest ``attempts`` that are verified now or were wrong. Among equals
+        it is the pair that was seen most often: nodes send the same one again and again, and a
+        wrong one is never verified twice. Raises ``BusyError``.
         """
         if self.recognises(pair):
             return True
-        if not self._unseen():
+        digest = self._learned.digest(pair)
+        if not self._unseen() or digest in self._wrong:
             return False
-        return await self._learned.turnstile.run(rank, lambda: self._found(pair))
+        seen = self._sightings[digest] = self._sightings.pop(digest, 0) + 1
+        _bound(self._sightings)
+        rank = (not is_known, attempts, -seen)
+        found = await self._learned.turnstile.run(rank, lambda: self._found(pair))
+        self._sightings.pop(digest, None)
+        if not found:
+            self._wrong[digest] = None
+            _bound(self._wrong)
+        return found
 
     def _verified(self) -> list[bytes]:
         digests = self._learned.digests
@@ -102,6 +117,11 @@ class Credentials:
                 self._learned.digests[credential] = self._learned.digest(pair)
                 return True
         return False
+
+
+def _bound(pairs: OrderedDict[bytes, Any]) -> None:
+    if len(pairs) > MAX_PAIRS:
+        pairs.popitem(last=False)
 
 
 def pair_of(header: str) -> bytes:

@@ -13,13 +13,12 @@ import ssl
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
-from pexpolicy.access.bursts import Bursts
 from pexpolicy.access.certificates import Certificates
 from pexpolicy.access.connections import Connection, Connections, CrowdedError
 from pexpolicy.access.gate import Gate
 from pexpolicy.access.refusals import CLOSED, CROWDED, DISPLACED, NO_TLS, NOT_ALLOWED, Refusals
 from pexpolicy.hidden import hide
-from pexpolicy.tables import LimitsTable
+from pexpolicy.tables.access import LimitsTable
 
 AT_ONCE = 64
 """Connections that are accepted before calls have their turn again."""
@@ -57,7 +56,6 @@ class Door:
         self._protocol = protocol
         self._gate = gate
         self._refusals = refusals
-        self._bursts = Bursts(refusals)
         self._limits = limits
         self._at_once = 1 if shares else AT_ONCE
         self._greetings: set[asyncio.Task[None]] = set()
@@ -82,7 +80,6 @@ class Door:
             if watching is not None:
                 watching.cancel()
             await self._greeted()
-            self._bursts.end()
 
     async def _greeted(self) -> None:
         """Let those in who were accepted already: their calls are under way."""
@@ -127,7 +124,7 @@ class Door:
         gate = self._gate()
         if not gate.may_connect(peer):
             accepted.close()
-            self._bursts.note(NOT_ALLOWED, peer)
+            self._refusals.note(NOT_ALLOWED, CLOSED, peer)
             return
         loop = asyncio.get_running_loop()
         connection = Connection(peer, loop.time(), accepted.close)
@@ -135,10 +132,10 @@ class Door:
             displaced = self.connections.enter(connection, shared=gate.is_proxy(peer))
         except CrowdedError:
             accepted.close()
-            self._bursts.note(CROWDED, peer)
+            self._refusals.note(CROWDED, CLOSED, peer)
             return
         if displaced is not None:
-            self._bursts.note(DISPLACED, displaced.peer)
+            self._refusals.note(DISPLACED, CLOSED, displaced.peer)
         accepted.settimeout(0)
         greeting = loop.create_task(self._greet(connection, accepted))
         connection.close = greeting.cancel

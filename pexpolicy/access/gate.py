@@ -17,10 +17,12 @@ from aiohttp import hdrs, web
 from pexpolicy.access.admission import Admission
 from pexpolicy.access.attempts import Attempts
 from pexpolicy.access.connections import Connection
-from pexpolicy.access.credentials import Credential, Credentials, Learned, pair_of
+from pexpolicy.access.credentials import Credentials, Learned, pair_of
 from pexpolicy.access.delays import Delays
 from pexpolicy.access.forwarding import Forwarding
+from pexpolicy.access.known_peers import KnownPeers
 from pexpolicy.access.networks import Networks
+from pexpolicy.access.reading import Credential
 from pexpolicy.access.refusals import BUSY, NOT_ALLOWED, UNAUTHORISED, Refusal
 from pexpolicy.access.turnstile import BusyError
 from pexpolicy.config import Settings
@@ -36,6 +38,7 @@ class Kept:
     learned: Learned = field(default_factory=Learned)
     attempts: Attempts = field(default_factory=Attempts)
     delays: Delays = field(default_factory=Delays)
+    known: KnownPeers = field(default_factory=KnownPeers)
 
 
 class Gate:
@@ -60,6 +63,15 @@ class Gate:
     def of(cls, settings: Settings) -> Gate:
         """The gate of a configuration."""
         return cls().renewed(settings)
+
+    @property
+    def verifies_slowly(self) -> bool:
+        """True where a password is hashed, so that it matters who is verified first."""
+        return self._credentials is not None and self._credentials.has_hashes
+
+    def remember(self, peers: Iterable[str]) -> None:
+        """Verify credentials from these addresses before those of strangers."""
+        self._kept.known.add(*peers)
 
     def renewed(self, settings: Settings) -> Gate:
         """The gate of another configuration; it knows what this one learned of credentials and
@@ -111,6 +123,7 @@ class Gate:
             refusal = await self._unproven(self._credentials, request, origin)
             if refusal is not None:
                 return refusal
+            self.remember((origin,))
         admission = Admission(self, _authorization(request), forwarded, origin)
         connection: Connection | None = getattr(request.protocol, "connection", None)
         if connection is not None:
@@ -142,8 +155,9 @@ class Gate:
         if credentials.recognises(pair):
             return None
         try:
-            with attempts.trying(origin, now) as rank:
-                if await credentials.verify(pair, rank):
+            with attempts.trying(origin, now) as count:
+                is_known = origin in self._kept.known
+                if await credentials.verify(pair, count, is_known=is_known):
                     return None
         except BusyError:
             await self._kept.delays.wait(BUSY_DELAY)

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pydantic import SecretStr
 
-from pexpolicy.access.credentials import Credential
 from pexpolicy.access.passwords import PasswordHash, PasswordHashError
 from pexpolicy.problems import Key, Problem
 from pexpolicy.sources import UnreadableError, read_secret
-from pexpolicy.tables import AuthTable, CredentialTable
+from pexpolicy.tables.access import AuthTable, CredentialTable
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """A user with a password, or with the hash of one."""
+
+    user: str
+    secret: SecretStr | PasswordHash = field(repr=False)
 
 
 def credentials_of(
@@ -56,7 +64,7 @@ def _written(auth: AuthTable | None) -> Iterator[tuple[Key, CredentialTable]]:
 def _secret(table: CredentialTable, folder: Path) -> SecretStr | PasswordHash:
     """The password or the hash of a credential; raises ``UnreadableError``."""
     if table.password_hash is None and table.password_hash_file is None:
-        return SecretStr(read_secret("password", table.password_env, table.password_file, folder))
+        return SecretStr(table.secret("password").read(folder))
     key = "password_hash"
     written = table.password_hash
     if written is None:

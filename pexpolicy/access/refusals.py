@@ -1,11 +1,13 @@
-"""What is refused before the policy is asked: each leaves an audit line and counts."""
+"""What is refused before the policy is asked: each counts, and is on record."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
+
+from pexpolicy.access.bursts import Bursts, Write
 
 UNAUTHORISED = "unauthorised"
 NOT_ALLOWED = "network not allowed"
@@ -18,9 +20,12 @@ NO_TLS = "no tls"
 MALFORMED = "malformed"
 TOO_LONG = "too long"
 FAULT = "internal fault"
+WRONG_TOKEN = "wrong token"  # noqa: S105 - a reason
+FOREIGN_HOST = "foreign host"
 REASONS = (
     *(UNAUTHORISED, NOT_ALLOWED, BUSY, CROWDED, DISPLACED),
     *(HALF_SENT, NOT_READING, NO_TLS, MALFORMED, TOO_LONG, FAULT),
+    *(WRONG_TOKEN, FOREIGN_HOST),
 )
 """Every reason that there is here."""
 CLOSED = 0
@@ -37,27 +42,34 @@ class Refusal:
     detail: str = ""
 
 
-class Write(Protocol):
-    """Writes the audit line of one refusal, under the configuration that is in force."""
+class Count(Protocol):
+    """Counts refusals."""
 
-    def __call__(self, reason: str, status: int, peer: str | None, **facts: object) -> None:
-        """Write it."""
+    def __call__(self, reason: str, peer: str | None) -> None:
+        """Count one more."""
 
 
 class Refusals:
-    """Writes the audit lines of what is refused; ``counts`` has how many there were by reason."""
+    """Counts what is refused, each at once, and has the lines about it written, folded where there
+    are many. ``counts`` has how many there were by reason.
+    """
 
-    def __init__(self, write: Write) -> None:
+    def __init__(
+        self,
+        write: Write,
+        count: Count = lambda *_: None,
+        has_room: Callable[[], bool] = lambda: True,
+    ) -> None:
         self.counts: Counter[str] = Counter()
-        self._write = write
+        self._count = count
+        self._bursts = Bursts(write, has_room)
 
     def note(self, reason: str, status: int, peer: str | None, **facts: object) -> None:
-        """Count one refusal and write its line."""
-        self.counts[reason] += times_of(facts)
-        self._write(reason, status, peer, **facts)
+        """Note one refusal."""
+        self.counts[reason] += 1
+        self._count(reason, peer)
+        self._bursts.note(reason, status, peer, facts)
 
-
-def times_of(facts: Mapping[str, object]) -> int:
-    """How many refusals a line speaks of."""
-    times = facts.get("times", 1)
-    return times if isinstance(times, int) else 1
+    def end(self) -> None:
+        """Write the lines that wait for others."""
+        self._bursts.end()

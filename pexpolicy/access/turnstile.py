@@ -1,4 +1,4 @@
-"""A bounded number of slow verifications at once, those of peers without a fault first."""
+"""A bounded number of slow verifications at once, in order of their rank."""
 
 from __future__ import annotations
 
@@ -14,6 +14,10 @@ MAX_WAITING = 64
 """Verifications that wait for their turn."""
 
 
+Rank = tuple[int, ...]
+"""The lower, the sooner."""
+
+
 class BusyError(Exception):
     """There are too many verifications, and those that wait come before this one."""
 
@@ -21,19 +25,18 @@ class BusyError(Exception):
 class Turnstile:
     """Runs slow work in threads of its own, off the event loop.
 
-    The lowest rank is next: who has tried least often. So a flood of guesses does not keep out a
-    node that asks for the first time.
+    The lowest rank is next, and the highest one makes room where too many wait.
     """
 
     def __init__(self, at_once: int = AT_ONCE, waiting: int = MAX_WAITING) -> None:
         self._free = at_once
         self._size = waiting
-        self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
+        self._waiting: list[tuple[Rank, int, asyncio.Future[None]]] = []
         self._numbers = itertools.count()
         self._threads = ThreadPoolExecutor(at_once, thread_name_prefix="pexpolicy-verify")
         self._closed = False
 
-    async def run(self, rank: int, work: Callable[[], bool]) -> bool:
+    async def run(self, rank: Rank, work: Callable[[], bool]) -> bool:
         """Do ``work`` in a thread when it is its turn; raises ``BusyError``."""
         await self._turn(rank)
         try:
@@ -44,7 +47,7 @@ class Turnstile:
             self._free += 1
             self._next()
 
-    async def _turn(self, rank: int) -> None:
+    async def _turn(self, rank: Rank) -> None:
         if self._closed:
             raise BusyError
         if self._free:
@@ -63,7 +66,7 @@ class Turnstile:
                 self._next()
             raise
 
-    def _make_room(self, entry: tuple[int, int, asyncio.Future[None]]) -> None:
+    def _make_room(self, entry: tuple[Rank, int, asyncio.Future[None]]) -> None:
         worst = max(self._waiting)
         if entry > worst:
             raise BusyError

@@ -21,7 +21,7 @@ from pexpolicy.outbox import Outbox
 from pexpolicy.policy import Policy
 from pexpolicy.protocol import PolicyProtocol
 from pexpolicy.server import Service
-from pexpolicy.tables import LimitsTable
+from pexpolicy.tables.access import LimitsTable
 from pexpolicy.unreached import why
 
 BACKLOG = 64
@@ -86,7 +86,7 @@ async def watching(
         if bound is None:
             yield
             return
-        admin = Admin(policy, service.telemetry, service.log)
+        admin = Admin(policy, service.telemetry, service.refusals, service.log)
         server = web.Server(admin)
         loop = asyncio.get_running_loop()
         gate, limits = Gate(), LimitsTable()
@@ -108,6 +108,6 @@ async def watching(
             async with door.open([bound]):
                 yield
         finally:
+            admin.close()
             server.pre_shutdown()
             await server.shutdown(LAST_REPLIES)
-            admin.close()

@@ -10,26 +10,35 @@ from http import HTTPStatus
 import orjson
 from aiohttp import hdrs, web
 
-from pexpolicy.admin.bearer import admits
+from pexpolicy.access.attempts import Attempts
+from pexpolicy.access.connections import Connection
+from pexpolicy.access.delays import Delays
+from pexpolicy.access.refusals import FOREIGN_HOST, WRONG_TOKEN, Refusals
+from pexpolicy.admin.bearer import admits, is_own_host
 from pexpolicy.admin.status import Status
 from pexpolicy.endpoints.base import JSON
 from pexpolicy.faults import Log, blame
 from pexpolicy.metrics.board import Board
 from pexpolicy.metrics.telemetry import Telemetry
 from pexpolicy.policy import Policy
-from pexpolicy.response import TEXT, WholeResponse
+from pexpolicy.response import READABLE, TEXT, WholeResponse, health, not_allowed
 
-READABLE = (hdrs.METH_GET, hdrs.METH_HEAD)
 OPEN = ("/livez", "/readyz")
 """Paths that tell no more than yes or no, and that need no token."""
 GUARDED = ("/status", "/metrics")
+WITHOUT_TOKEN = b"without a token ask by an address, or by localhost\n"
 
 
 class Admin:
     """Answers operators. Call it with a request; ``policy`` gives the policy that is in force."""
 
-    def __init__(self, policy: Callable[[], Policy], telemetry: Telemetry, log: Log) -> None:
+    def __init__(
+        self, policy: Callable[[], Policy], telemetry: Telemetry, refusals: Refusals, log: Log
+    ) -> None:
         self._policy = policy
+        self._refusals = refusals
+        self._attempts = Attempts()
+        self._delays = Delays()
         self._status = Status(policy, telemetry)
         self._telemetry = telemetry
         self._log = log
@@ -43,9 +52,9 @@ class Admin:
             paths = "\n".join((*OPEN, *GUARDED))
             return WholeResponse(404, TEXT, f"here are\n{paths}\n".encode())
         if request.method not in READABLE:
-            return WholeResponse(405, "", b"", extra=b"\r\nAllow: GET, HEAD")
-        if path in GUARDED and not self._admits(request):
-            return WholeResponse(401, "", b"", extra=b"\r\nWWW-Authenticate: Bearer")
+            return not_allowed()
+        if path in GUARDED and (refused := await self._refused(request, path)) is not None:
+            return refused
         try:
             return await self._answer(path)
         except Exception as error:  # noqa: BLE001 - whoever watches must hear of it
@@ -53,19 +62,30 @@ class Admin:
             self._log.warning("internal fault", path=path, error=fault.summary)
             return WholeResponse(500, TEXT, f"{fault.summary}\n".encode())
 
-    def _admits(self, request: web.BaseRequest) -> bool:
-        token = self._policy().settings.admin_token
-        return token is None or admits(
-            token.get_secret_value(), request.headers.get(hdrs.AUTHORIZATION)
-        )
+    async def _refused(self, request: web.BaseRequest, path: str) -> WholeResponse | None:
+        """Refuse who may not see a page; a wrong token ever later, as it may be a guess."""
+        settings = self._policy().settings
+        connection: Connection | None = getattr(request.protocol, "connection", None)
+        peer = connection.peer if connection is not None else request.remote or ""
+        token = settings.admin_token
+        if token is None:
+            host = request.headers.get(hdrs.HOST)
+            if is_own_host(host, settings.admin.host):
+                return None
+            self._refusals.note(FOREIGN_HOST, HTTPStatus.MISDIRECTED_REQUEST, peer, path=path)
+            return WholeResponse(HTTPStatus.MISDIRECTED_REQUEST, TEXT, WITHOUT_TOKEN)
+        given = request.headers.get(hdrs.AUTHORIZATION)
+        if admits(token.get_secret_value(), given):
+            return None
+        self._refusals.note(WRONG_TOKEN, HTTPStatus.UNAUTHORIZED, peer, path=path)
+        if given:
+            now = asyncio.get_running_loop().time()
+            await self._delays.wait(self._attempts.failed(peer, now))
+        return WholeResponse(401, "", b"", extra=b"\r\nWWW-Authenticate: Bearer")
 
     async def _answer(self, path: str) -> web.StreamResponse:
-        if path == "/livez":
-            return WholeResponse(200, TEXT, b"ok\n")
-        if path == "/readyz":
-            unready = self._telemetry.sources.unready()
-            code = HTTPStatus.SERVICE_UNAVAILABLE if unready else HTTPStatus.OK
-            return WholeResponse(code, TEXT, ("\n".join(unready or ["ok"]) + "\n").encode())
+        if path in OPEN:
+            return health(path, self._telemetry.sources.unready())
         self._telemetry.sampler.look()
         if path == "/status":
             told = await self._status.tell()
@@ -76,6 +96,7 @@ class Admin:
 
     def close(self) -> None:
         """Answer no more."""
+        self._delays.end()
         self._status.close()
         self._renderer.shutdown(wait=False, cancel_futures=True)
 

@@ -12,13 +12,10 @@ from pexpolicy.admin.told import PluginStatuses
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.metrics import families, nodes
 from pexpolicy.metrics.board import Labels
-from pexpolicy.metrics.families import Family
-from pexpolicy.metrics.reading import read
+from pexpolicy.metrics.reading import Readings, read
 from pexpolicy.metrics.telemetry import Telemetry
 from pexpolicy.plugins import Plugin
 from pexpolicy.policy import Policy
-
-Readings = dict[Family, dict[Labels, list[int]]]
 
 
 class Status:

@@ -5,10 +5,3 @@ numbers and chains them (``seal``), writes them to a file or a stream, and keeps
 be written in a spool and in memory until they can. The commands read them again (``reading``,
 ``verify``).
 """
-
-from pexpolicy.audit.opening import audit_of, open_audit
-from pexpolicy.audit.sinks import Sink
-from pexpolicy.audit.state import AuditState
-from pexpolicy.audit.writing import Audit
-
-__all__ = ["Audit", "AuditState", "Sink", "audit_of", "open_audit"]

@@ -13,16 +13,20 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from pexpolicy.audit.seal import Seal
+from pexpolicy.signing_key import KeyUnusableError
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-MAKE_PRIVATE = "make one with: openssl genpkey -algorithm ed25519"
+CHECKPOINT, END = "checkpoint", "end"
+"""Events: lines will follow, or the writer has ended and none will."""
 MAKE_PUBLIC = "make it of the one that signs: openssl pkey -in sign.pem -pubout -out public.pem"
 
 
 class Checkpoint(msgspec.Struct):
-    """The line of a checkpoint: the line ``covers`` of its writer has the hash ``head``."""
+    """The line of a checkpoint: the line ``covers`` of its writer has the hash ``head``. Its
+    ``boot_id`` is in the seal.
+    """
 
     timestamp: datetime
     event: str
@@ -30,10 +34,6 @@ class Checkpoint(msgspec.Struct):
     covers: int
     head: str
     signature: str
-
-
-class KeyUnusableError(ValueError):
-    """What was given is no Ed25519 key in PEM, or nothing here can read one."""
 
 
 class Signer:
@@ -51,46 +51,29 @@ class Signer:
         new = seal.seq - self._covered
         return new >= self._lines or (new > 0 and now - self._signed_at >= self._seconds)
 
-    def line(self, seal: Seal, now: float) -> bytes:
-        """A checkpoint over the lines so far; its own line follows."""
+    def line(self, seal: Seal, now: float, event: str = CHECKPOINT) -> bytes:
+        """A checkpoint over the lines so far, or the end; its own line follows."""
         head = seal.head.decode()
-        signature = self._key.sign(statement(seal.boot_id, seal.seq, head))
+        signature = self._key.sign(statement(event, seal.boot_id, seal.seq, head))
         self._covered, self._signed_at = seal.seq + 1, now
-        line = Checkpoint(
-            datetime.now(UTC),
-            "checkpoint",
-            seal.boot_id,
-            seal.seq,
-            head,
-            base64.b64encode(signature).decode(),
-        )
+        line = {
+            "timestamp": datetime.now(UTC),
+            "event": event,
+            "covers": seal.seq,
+            "head": head,
+            "signature": base64.b64encode(signature).decode(),
+        }
         return msgspec.json.encode(line)
 
 
-def statement(boot_id: str, covers: int, head: str) -> bytes:
+def unsigned_end() -> bytes:
+    """The last line of a writer that has no key."""
+    return msgspec.json.encode({"timestamp": datetime.now(UTC), "event": END})
+
+
+def statement(event: str, boot_id: str, covers: int, head: str) -> bytes:
     """The bytes that are signed."""
-    return f"pexpolicy audit checkpoint\n{boot_id}\n{covers}\n{head}\n".encode()
-
-
-def private_key(pem: str) -> Ed25519PrivateKey:
-    """The key that signs, from PEM (PKCS #8) without a password; raises ``KeyUnusableError``."""
-    from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415 - for who signs
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import (  # noqa: PLC0415 - the same
-        Ed25519PrivateKey,
-    )
-    from cryptography.hazmat.primitives.serialization import (  # noqa: PLC0415 - the same
-        load_pem_private_key,
-    )
-
-    try:
-        key = load_pem_private_key(pem.encode(), None)
-    except (ValueError, TypeError, UnsupportedAlgorithm):
-        msg = f"is no private key in PEM without a password; {MAKE_PRIVATE}"
-        raise KeyUnusableError(msg) from None
-    if not isinstance(key, Ed25519PrivateKey):
-        msg = f"is no Ed25519 key; {MAKE_PRIVATE}"
-        raise KeyUnusableError(msg)
-    return key
+    return f"pexpolicy audit {event}\n{boot_id}\n{covers}\n{head}\n".encode()
 
 
 class Verifier:
@@ -124,7 +107,7 @@ class Verifier:
 
     def holds(self, checkpoint: Checkpoint) -> bool:
         """True for a checkpoint whose signature fits."""
-        signed = statement(checkpoint.boot_id, checkpoint.covers, checkpoint.head)
+        signed = statement(checkpoint.event, checkpoint.boot_id, checkpoint.covers, checkpoint.head)
         try:
             self._key.verify(base64.b64decode(checkpoint.signature), signed)
         except (self._invalid, ValueError):

@@ -32,22 +32,41 @@ class AppendFile:
         self.path = path
         self._mark = mark
         self._ours = ours
+        self._follows = path.is_symlink()
+        """A link that was there at the start is the operator's; a later one is not followed."""
         self._open()
 
-    def _open(self) -> None:
-        try:
-            self._descriptor = os.open(self.path, os.O_RDWR | FLAGS, MODE)
-        except PermissionError:
-            self._descriptor = os.open(self.path, os.O_WRONLY | FLAGS, MODE)
-        known = os.fstat(self._descriptor)
+    def _open(self, *, must_be_regular: bool = False) -> None:
+        """Open what is at the path. ``must_be_regular``: nothing else may have taken the place of
+        a file, where lines would vanish or be read by others.
+        """
+        descriptor = self._opened()
+        known = os.fstat(descriptor)
+        regular = stat.S_ISREG(known.st_mode)
+        if must_be_regular and not regular:
+            os.close(descriptor)
+            raise OSError(errno.EINVAL, "a device or a pipe is in its place", str(self.path))
+        self._descriptor = descriptor
         self._identity = known.st_dev, known.st_ino
-        self._regular = stat.S_ISREG(known.st_mode)
+        self._regular = regular
         self.size = known.st_size
         """Bytes at the last look, and what was written since."""
         self._looked_at = known.st_size
         if self._regular and self.size:
             with suppress(OSError):
                 (mend if self._ours else end_last_line)(self._descriptor)
+
+    def _opened(self) -> int:
+        # A pipe without a reader must not keep the server waiting.
+        flags = FLAGS | os.O_NONBLOCK | (0 if self._follows else os.O_NOFOLLOW)
+        try:
+            return os.open(self.path, os.O_RDWR | flags, MODE)
+        except PermissionError:
+            return os.open(self.path, os.O_WRONLY | flags, MODE)
+        except OSError as error:
+            if error.errno != errno.ELOOP or self._follows:
+                raise
+            raise OSError(errno.ELOOP, "a link is in its place", str(self.path)) from None
 
     def write(self, lines: bytes) -> None:
         """Append whole lines. Raises ``OSError``, and then nothing of them stands in the file."""
@@ -76,10 +95,8 @@ class AppendFile:
 
     def is_current(self) -> bool:
         """True while the path leads to the file that is open; brings ``size`` up to date."""
-        if not self._regular:
-            return True
         try:
-            known = self.path.stat()
+            known = self.path.stat(follow_symlinks=self._follows)
         except OSError:
             return False
         if (known.st_dev, known.st_ino) != self._identity:
@@ -94,7 +111,7 @@ class AppendFile:
         True when lines of it were there before: they are gone.
         """
         old, looked_at = self._descriptor, self._looked_at
-        self._open()
+        self._open(must_be_regular=self._regular)
         try:
             known = os.fstat(old)
             deleted = stat.S_ISREG(known.st_mode) and known.st_nlink == 0

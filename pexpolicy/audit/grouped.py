@@ -1,4 +1,4 @@
-"""A thread that writes: for the levels at which a reply waits for the disk, or for nothing.
+"""A thread that writes: for the levels at which a reply waits for the disk.
 
 All lines that came while the disk was busy are written and brought to the disk together, so one
 ``fdatasync`` serves many calls, and a line waits for the one that is under way and for its own.
@@ -28,12 +28,8 @@ ENDING = 2.0
 
 @dataclass(frozen=True)
 class Promise:
-    """What holds when a reply leaves."""
+    """What holds when a reply leaves, whose line is on the disk by then."""
 
-    waits: bool = True
-    """It waits for its line; otherwise the line follows."""
-    syncs: bool = True
-    """Its line is on the disk."""
     answers: bool = True
     """It leaves even where its line is not recorded."""
     least: Kept = Kept.HELD
@@ -85,7 +81,7 @@ class Grouped(Sink):
 
     def info(self, line: bytes) -> Awaitable[bool] | None:
         """Take a line."""
-        waits, answers = self._promise.waits, self._promise.answers
+        answers = self._promise.answers
         since = self._writing_since
         stuck = since is not None and time.monotonic() - since > self._limit
         if self._queued + len(line) > self._room or (stuck and not answers):
@@ -94,7 +90,7 @@ class Grouped(Sink):
                 self._lost += 1
             return None if answers else Unrecorded()
         entry = _Entry(line)
-        if waits and not stuck:
+        if not stuck:
             self._await(entry)
         self._take(entry)
         return entry.recorded
@@ -163,7 +159,7 @@ class Grouped(Sink):
             else:
                 kept.append((entry, self._journal.record(entry.body)))
         least: int = self._promise.least
-        if self._promise.syncs and kept:
+        if kept:
             try:
                 self._journal.sync()
             except OSError:

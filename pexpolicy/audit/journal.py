@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from pexpolicy.audit.backlog import Backlog, Kept
+from pexpolicy.audit.checkpoints import CHECKPOINT, END, unsigned_end
 from pexpolicy.audit.parts import Checkpoints, Rotate, Target
 from pexpolicy.audit.seal import Seal
 from pexpolicy.audit.state import WATERMARKS, Alarms, AuditState
@@ -49,6 +50,8 @@ class Journal:
         self._alarms = alarms or Alarms()
         self._rotate = rotate
         self._checkpoints = checkpoints
+        self.says_end = False
+        """Whether the last line says that none follows."""
         self._clock = clock
         self._waiting = False
         """True while lines wait, or would have to."""
@@ -58,6 +61,7 @@ class Journal:
         self._passed = 0
         self._look_at = clock() + LOOK
         self._retry_at = 0.0
+        self._measure()
 
     def record(self, *bodies: bytes) -> Kept:
         """Take lines, JSON objects; several are written in one piece, or wait together. Gives the
@@ -134,8 +138,8 @@ class Journal:
             if not self._waiting or self._bring_home(self._retry_at):
                 break
             time.sleep(FLUSH / ATTEMPTS)
-        if self._checkpoints is not None and not self._waiting:
-            self._checkpoint(self._checkpoints, self._clock())
+        if not self._waiting and self._seal.seq:
+            self._conclude(self._clock())
         if self._backlog.held:
             text = f"the audit ends with {self._backlog.held} lines that could not be written"
             self._alarms.say(text)
@@ -194,7 +198,7 @@ class Journal:
             self._recovered()
         signs = self._checkpoints
         if signs is not None and not self._waiting and signs.is_due(self._seal, now):
-            self._checkpoint(signs, now)
+            self._mark(signs.line(self._seal, now), now)
         self._measure()
         self._alarms.repeat()
 
@@ -224,15 +228,24 @@ class Journal:
         except OSError as error:
             self._alarms.say(f"the audit cannot be rotated: {error.strerror}")
 
-    def _checkpoint(self, checkpoints: Checkpoints, now: float) -> None:
-        body = checkpoints.line(self._seal, now)
+    def _conclude(self, now: float) -> None:
+        signs = self._checkpoints
+        if signs is not None:
+            self._mark(signs.line(self._seal, now, END if self.says_end else CHECKPOINT), now)
+        elif self.says_end:
+            self._mark(unsigned_end(), now)
+
+    def _mark(self, body: bytes, now: float) -> None:
+        """Write a checkpoint or the end; a signed one is said, too, to be an anchor elsewhere."""
+        line = self._seal.line(body)
         try:
-            self._target.write(self._seal.line(body))
+            self._target.write(line)
         except OSError as error:
             self._hold(error, now)
         else:
             self._seal.advance()
-            self._alarms.say(body.decode())
+            if self._checkpoints is not None:
+                self._alarms.say(line.decode().rstrip())
 
     def _measure(self) -> None:
         if (space := self._target.space()) is None:

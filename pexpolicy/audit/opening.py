@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pexpolicy.audit.backlog import Backlog, Kept
-from pexpolicy.audit.checkpoints import Signer, private_key
+from pexpolicy.audit.checkpoints import Signer
 from pexpolicy.audit.files import AppendFile
 from pexpolicy.audit.grouped import Grouped, Promise
 from pexpolicy.audit.journal import Journal
@@ -24,6 +24,7 @@ from pexpolicy.audit.state import Alarms, AuditState
 from pexpolicy.audit.streams import Stream
 from pexpolicy.audit.writing import Audit
 from pexpolicy.redaction import Redaction, redaction_of
+from pexpolicy.signing_key import private_key
 from pexpolicy.tables.audit import AuditTable
 from pexpolicy.terminal import readable
 
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from pexpolicy.config import Settings
 
 MEGABYTE = 1 << 20
+PAGE = 1 << 16
+"""Bytes that a file may take in addition to what is written: the largest page of memory."""
 HOUR = 3600
 
 
@@ -44,6 +47,7 @@ def audit_of(settings: Settings) -> Audit:
         table,
         spool=settings.resolve(table.spool) if table.spool else None,
         sign_key=settings.sign_key.get_secret_value() if settings.sign_key else None,
+        says_end=True,
     )
 
 
@@ -54,6 +58,7 @@ def open_audit(
     *,
     spool: Path | None = None,
     sign_key: str | None = None,
+    says_end: bool = False,
     alarms: Alarms | None = None,
 ) -> Audit:
     """The audit to a file, or to standard output; readable colours instead of JSON on a terminal.
@@ -81,6 +86,7 @@ def open_audit(
         rotate=rotate,
         checkpoints=signer,
     )
+    journal.says_end = says_end and not watched
     if spool is not None and isinstance(target, AppendFile):
         _take_over(spool, target)
     return Audit(
@@ -139,12 +145,16 @@ def _pipe(path: Path) -> Stream:
 
 
 def _take_over(spool: Path, file: AppendFile) -> None:
-    """Bring home the lines that writers left behind in the spool when they died.
+    """Write the lines that writers left in the spool when they died.
 
-    On a disk that is still full they wait on, for the next start.
+    What the disk has no room for waits on, for the next start: a write that is cut off would leave
+    nothing but blanks.
     """
     with suppress(OSError):
         for lines in orphans(spool):
+            space = file.space()
+            if space is not None and space[0] < len(lines) + PAGE:
+                return
             file.write(lines)
 
 
@@ -154,7 +164,5 @@ def _sink(table: AuditTable, journal: Journal, *, gathers: bool) -> Sink:
     room = table.buffer_mb * MEGABYTE
     if table.level == "file":
         return Together(journal) if gathers and answers else Inline(journal, answers=answers)
-    if table.level == "memory":
-        return Grouped(journal, Promise(waits=False, syncs=False), room)
     least = Kept.SPOOLED if table.level == "required" else Kept.HELD
     return Grouped(journal, Promise(answers=answers, least=least), room)

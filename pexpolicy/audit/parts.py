@@ -41,5 +41,5 @@ class Checkpoints(Protocol):
     def is_due(self, seal: Seal, now: float) -> bool:
         """True when it is time for one."""
 
-    def line(self, seal: Seal, now: float) -> bytes:
-        """The line of a checkpoint over the lines so far."""
+    def line(self, seal: Seal, now: float, event: str = "checkpoint") -> bytes:
+        """The line of a checkpoint over the lines so far, or of the end."""

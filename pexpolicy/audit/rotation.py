@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from pexpolicy.audit.files import MODE
@@ -27,7 +27,7 @@ def now() -> datetime:
 class Rotation:
     """When a file is rotated, and how many rotated ones are kept; ``None`` is without limit.
 
-    A rotated file is called like the file, with the time of its rotation behind it:
+    A rotated file is called like the file, with the time of its rotation after it:
     ``audit.jsonl.20261126T010203123456Z``.
     """
 
@@ -59,23 +59,44 @@ class Rotation:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if not identity():
                 return False
-            aside = path.with_name(f"{path.name}.{self.clock():%Y%m%dT%H%M%S%fZ}")
+            when = self.clock()
+            aside = _named(path, when)
             if aside.exists():
                 return False
+            _rename_from_future(path, when)
             path.rename(aside)
             _sync_folder(path.parent)
-            self._remove_oldest(path)
+            self._remove_oldest(path, aside)
         except BlockingIOError:
             return False
         finally:
             os.close(lock)
         return True
 
-    def _remove_oldest(self, path: Path) -> None:
+    def _remove_oldest(self, path: Path, newest: Path) -> None:
+        """Keep ``newest`` and those before it; what claims to be younger is no reason to remove
+        anything.
+        """
         if self.keep is not None:
-            for old in rotated(path)[: -self.keep or None]:
+            until_now = [found for found in rotated(path) if found <= newest]
+            for old in until_now[: -self.keep]:
                 with suppress(FileNotFoundError):
                     old.unlink()
+
+
+def _named(path: Path, when: datetime) -> Path:
+    return path.with_name(f"{path.name}.{when:%Y%m%dT%H%M%S%fZ}")
+
+
+def _rename_from_future(path: Path, when: datetime) -> None:
+    """Give files that were rotated while the clock was ahead the latest names before ``when``, in
+    their order: by name they would stay the youngest until that time has come.
+    """
+    ahead = [found for found in rotated(path) if found > _named(path, when)]
+    for file in reversed(ahead):
+        while (before := _named(path, when := when - timedelta(microseconds=1))).exists():
+            pass
+        file.rename(before)
 
 
 def rotated(path: Path) -> list[Path]:

@@ -108,12 +108,29 @@ def _private(path: str, flags: int) -> int:
 
 
 def orphans(folder: Path) -> Iterator[bytes]:
-    """The lines of writers that are gone; each file is removed once its lines were taken."""
+    """The lines of writers that are gone, in blocks. What was taken is blanked in its file, which
+    needs no space and leaves the rest for the next start; once all is taken the file is removed.
+    """
     for path in sorted(folder.glob(f"*{SUFFIX}")):
-        with suppress(OSError), path.open("r+b") as file:
+        with suppress(OSError), path.open("r+b", buffering=0) as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if not os.fstat(file.fileno()).st_nlink:
                 continue  # another one was faster
-            content = file.read()
-            yield content[: content.rfind(b"\n") + 1]
+            yield from _blocks(file.fileno())
             path.unlink()
+
+
+def _blocks(descriptor: int) -> Iterator[bytes]:
+    """Whole lines, as many as fit in a block and one at least; half a line at the end is left."""
+    at, length = 0, BLOCK
+    while content := os.pread(descriptor, length, at):
+        end = content.rfind(b"\n") + 1
+        if end:
+            if lines := content[:end].lstrip(b" \n"):
+                yield lines
+                os.pwrite(descriptor, b" " * (end - 1) + b"\n", at)
+            at, length = at + end, BLOCK
+        elif len(content) < length:
+            return
+        else:
+            length *= 2

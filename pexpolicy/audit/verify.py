@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from pexpolicy.audit.checkpoints import Checkpoint, Verifier
+from pexpolicy.audit.checkpoints import CHECKPOINT, END, Checkpoint, Verifier
 from pexpolicy.audit.reading import Damage, Raw, Record, read
 
 _SEAL = re.compile(
@@ -53,7 +53,10 @@ class Chain:
     lost: int = 0
     """Lines that the writer itself said were lost."""
     checkpoints: int = 0
-    signed_up_to: int = 0
+    signed_up_to: int | None = None
+    has_ended: bool = False
+    """Its writer said that no line follows."""
+    is_anchored: bool = False
 
 
 class Fault(NamedTuple):
@@ -72,7 +75,8 @@ class Verification:
 
     verifier: Verifier | None = None
     anchors: set[Anchor] = field(default_factory=set)
-    """Lines that must be there; each that is found is taken out."""
+    """Lines that must be there; each chain has to have one, unless its signature is verified."""
+    found: set[Anchor] = field(default_factory=set)
     chains: dict[str, Chain] = field(default_factory=dict)
     lines: int = 0
 
@@ -105,27 +109,38 @@ class Verification:
                 before = b""
             elif prev is None:
                 yield Fault(raw.place, f"chain {boot_id} begins at {seq}: what was before is gone")
-        elif seq == chain.last + 1:
+        elif seq == chain.last + 1 and not chain.has_ended:
             before = chain.head
         else:
             yield Fault(raw.place, _gap(chain, seq))
-            if seq <= chain.last:
+            if seq <= chain.last or chain.has_ended:
                 return
         if before is not None and not _fits(raw.content, before, digest):
             yield Fault(raw.place, f"line {seq} of chain {boot_id} or the one before was changed")
         chain.lines += 1
         chain.last, chain.head = seq, digest
         chain.lost += int(lost or 0)
-        self.anchors.discard(Anchor(seq, digest.decode()))
-        if record.event["event"] == "checkpoint":
+        self._look_for_anchor(chain)
+        event = record.event["event"]
+        chain.has_ended = event == END
+        if event == CHECKPOINT or (event == END and self._is_signed(record)):
             yield from self._checkpoint(record, chain, before)
+
+    def _look_for_anchor(self, chain: Chain) -> None:
+        anchor = Anchor(chain.last, chain.head.decode())
+        if anchor in self.anchors:
+            chain.is_anchored = True
+            self.found.add(anchor)
+
+    def _is_signed(self, record: Record) -> bool:
+        return self.verifier is not None or "signature" in record.event
 
     def _checkpoint(self, record: Record, chain: Chain, before: bytes | None) -> Iterator[Fault]:
         place = record.raw.place
         try:
             said = msgspec.convert(record.event, Checkpoint)
         except msgspec.ValidationError as error:
-            yield Fault(place, f"a checkpoint that is none: {error}")
+            yield Fault(place, f"the {record.event['event']} is not signed: {error}")
             return
         chain.checkpoints += 1
         head = (before or b"").decode()
@@ -139,19 +154,26 @@ class Verification:
             chain.signed_up_to = said.covers
 
     def _at_the_end(self) -> Iterator[Fault]:
-        for anchor in sorted(self.anchors):
+        for anchor in sorted(self.anchors - self.found):
             yield Fault("anchor", f"there is no line {anchor.seq} with the hash {anchor.hash}")
-        if self.verifier is not None:
-            for chain in self.chains.values():
-                if not chain.signed_up_to:
-                    yield Fault(f"chain {chain.boot_id}", "it has no signed checkpoint")
+        for chain in self.chains.values():
+            if chain.signed_up_to is None and self.verifier is not None:
+                yield Fault(f"chain {chain.boot_id}", "it has no signed checkpoint")
+            elif self.verifier is None and self.anchors and not chain.is_anchored:
+                yield Fault(
+                    f"chain {chain.boot_id}", "no anchor is in it: somebody may have added it"
+                )
 
 
 def _fits(content: bytes, before: bytes, digest: bytes) -> bool:
+    # Half a line of another writer that stood before this one was blanked by the server itself.
+    content = content.lstrip(b" ")
     return sha256(before + content[:-_HASH]).hexdigest().encode() == digest
 
 
 def _gap(chain: Chain, seq: int) -> str:
+    if chain.has_ended:
+        return f"line {seq} of chain {chain.boot_id} stands after its end, line {chain.last}"
     if seq <= chain.last:
         return f"line {seq} of chain {chain.boot_id} stands behind line {chain.last}"
     missing = f"{chain.last + 1}" if seq == chain.last + 2 else f"{chain.last + 1} to {seq - 1}"

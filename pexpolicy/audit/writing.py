@@ -9,15 +9,19 @@ from copy import copy
 from datetime import UTC, datetime
 from typing import Any
 
+import structlog
+
 from pexpolicy.audit.lines import Line, as_json
 from pexpolicy.audit.sinks import Sink, Unrecorded
 from pexpolicy.audit.state import AuditState
-from pexpolicy.lean import structlog
 from pexpolicy.outcome import Outcome
 from pexpolicy.parameters import Params
 from pexpolicy.policy import Answer
 from pexpolicy.redaction import Redaction
 
+RESERVE = 64 << 20
+"""Free bytes of the disk that are left to decisions, or ``RESERVE_PERCENT`` of a small one."""
+RESERVE_PERCENT = 10
 Render = Callable[[Any, str, Any], bytes]
 
 
@@ -159,6 +163,20 @@ class Audit:
             "config_hash": config_hash,
         }
         return self._write(line)
+
+    @property
+    def has_room_for_refusals(self) -> bool:
+        """False while lines cannot be written, or the disk is nearly full: what is left of it, and
+        of the places where lines wait, is for decisions.
+        """
+        state = self.state
+        if state.status != "healthy":
+            return False
+        return (
+            state.free_bytes is None
+            or state.free_bytes >= RESERVE
+            or state.free_percent >= RESERVE_PERCENT
+        )
 
     def unwritten(self) -> Awaitable[bool] | None:
         """What a call has to wait for whose line could not be made."""

@@ -1,25 +1,21 @@
-"""What the commands share: the configuration, the policy made of it, and an event loop."""
+"""The configuration and the policy made of it, for all commands."""
 
 from __future__ import annotations
 
-import asyncio
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn
 
 import click
 
 from pexpolicy.building import policy_from
-from pexpolicy.config import ConfigError, OpeningError, Settings, load
-from pexpolicy.faults import blame
-from pexpolicy.hidden import hide
+from pexpolicy.commands.progress import told
+from pexpolicy.config import ConfigError, OpeningError, Settings
+from pexpolicy.config_loader import load
 from pexpolicy.logs import console_log
 from pexpolicy.policy import Policy
 from pexpolicy.problems import Problem
-from pexpolicy.progress import told
-
-T = TypeVar("T")
 
 EX_CONFIG = 78
 """Exit code of a configuration that cannot be used (sysexits.h)."""
@@ -91,35 +87,3 @@ def advise(policy: Policy) -> None:
     """Print what an administrator should know."""
     for advice in policy.advice:
         click.secho(f"warning: {advice}", fg="yellow", err=True)
-
-
-def run(main_coroutine: Coroutine[Any, Any, T], *, serving: bool = False) -> T:
-    """Run on an event loop. A server runs on uvloop where that is installed, and goes on whatever
-    the tasks raise that plugins left behind.
-    """
-    factory: Callable[[], asyncio.AbstractEventLoop] | None = None
-    if serving:
-        try:
-            from uvloop import new_event_loop as factory  # noqa: PLC0415 - an extra
-        except ImportError:
-            factory = None
-    with asyncio.Runner(loop_factory=factory) as runner:
-        loop = runner.get_loop()
-        task = loop.create_task(main_coroutine)
-        if serving:
-            hide(task)
-        while not task.done():
-            try:
-                loop.run_until_complete(task)
-            except RuntimeError:
-                # A plugin that stops the loop must not stop the server.
-                if task.done():
-                    raise
-            except (SystemExit, KeyboardInterrupt) as error:
-                if task.done() or not serving:
-                    raise
-                console_log().warning(
-                    "a task or callback that a plugin left behind failed",
-                    error=blame(error).summary,
-                )
-        return task.result()

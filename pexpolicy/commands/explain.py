@@ -6,12 +6,19 @@ import sys
 from pathlib import Path
 
 import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
-from pexpolicy import listing
-from pexpolicy.commands.common import built, config_option, fail, run
+from pexpolicy.commands.common import built, config_option, fail
 from pexpolicy.config import ConfigError
-from pexpolicy.explain import Explained, NotARequestError
+from pexpolicy.endpoints.base import JSON
+from pexpolicy.event_loop import run
+from pexpolicy.explain import Explained, NotARequestError, without_secrets
 from pexpolicy.explain import explain as explained
+from pexpolicy.outcome import DECIDED, DEFAULT
+from pexpolicy.redaction import Redaction
+from pexpolicy.text import printable
 
 
 @click.command()
@@ -40,4 +47,49 @@ def explain(config: Path, request_path: str, *, show_secrets: bool) -> None:
         fail(error)
     # Not on the loop: loading what draws a table would be held against the plugin asked last.
     for answer in answered:
-        listing.show_explained(answer, show_secrets=show_secrets)
+        _show(answer, show_secrets=show_secrets)
+
+
+def _show(explained: Explained, *, show_secrets: bool = False) -> None:
+    """Print the request, each step, and the reply: byte for byte, but for the secrets in it."""
+    console = Console(highlight=False)
+    outcome, reply = explained.answer.outcome, explained.answer.reply
+    _show_request(console, explained)
+    console.print()
+    table = Table(box=None, header_style="bold")
+    for column in ("asked", "outcome", "ms", ""):
+        table.add_column(column)
+    for step in outcome.steps:
+        style = {"decided": "green", "abstained": "dim"}.get(step.outcome, "red")
+        table.add_row(
+            step.plugin, Text(step.outcome, style=style), f"{step.ms:.2f}", printable(step.detail)
+        )
+    if outcome.decided_by == DEFAULT:
+        table.add_row(DEFAULT, Text(DECIDED, style="green"), "", "no plugin decided")
+    console.print(table)
+    for note in explained.notes:
+        console.print(Text(f"note: {printable(note)}", style="dim"), soft_wrap=True)
+    for warning in outcome.decision.warnings:
+        console.print(Text(f"warning: {warning}", style="yellow"))
+    console.print()
+    console.print(Text(f"HTTP {reply.status} {reply.content_type}", style="bold"))
+    if reply.content_type == JSON:
+        body, removed = (reply.body, []) if show_secrets else without_secrets(explained)
+        print(body.decode())  # noqa: T201 - byte for byte, without wrapping
+        if removed:
+            names = ", ".join(removed)
+            hint = f"not shown: {names}; --show-secrets prints the reply as it leaves"
+            console.print(Text(hint, style="dim"))
+    else:
+        console.print(f"({len(reply.body)} bytes)")
+
+
+def _show_request(console: Console, explained: Explained) -> None:
+    console.print(Text(explained.endpoint, style="bold cyan"), Text(printable(explained.alias)))
+    if explained.astray:
+        console.print(Text(printable(explained.astray), style="bold red"), soft_wrap=True)
+    facts, withheld = Redaction().request(explained.endpoint, explained.url.query, "")
+    for name, value in facts.items():
+        console.print(Text(f"  {name} = {printable(value)}", style="dim"))
+    for name in withheld:
+        console.print(Text(f"  {printable(name)} = (not shown)", style="dim"))

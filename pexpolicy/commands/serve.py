@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import gc
 import sys
 import time
 from contextlib import suppress
@@ -11,11 +10,12 @@ from pathlib import Path
 
 import click
 
-from pexpolicy import ending
+from pexpolicy import ending, gc_tuning
 from pexpolicy.admin import listener
 from pexpolicy.admin.listener import Operators
-from pexpolicy.commands.common import Port, advise, built, config_option, fail, run
+from pexpolicy.commands.common import Port, advise, built, config_option, fail
 from pexpolicy.config import ConfigError
+from pexpolicy.event_loop import run
 from pexpolicy.exposure import surroundings as exposed
 from pexpolicy.listeners import bound
 from pexpolicy.logs import console_log
@@ -44,8 +44,7 @@ def serve(
     admin_port: int | None,
 ) -> None:
     """Answer calls until SIGTERM or Ctrl-C."""
-    # Nothing that is built here is garbage; the collector begins once the policy serves.
-    gc.disable()
+    gc_tuning.pause_until_serving()
     stop_at_once()
     read_at = time.time()
     ports = port, admin_port

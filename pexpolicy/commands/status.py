@@ -10,11 +10,12 @@ from typing import Any
 
 import click
 
-from pexpolicy import showing
+from pexpolicy.commands import status_display
 from pexpolicy.commands.asking import NotAnsweredError, ServerUrl, ask, operators_url
 from pexpolicy.commands.common import config_option, settings_of
-from pexpolicy.config import ConfigError, Settings, load
-from pexpolicy.terminal import printable
+from pexpolicy.config import ConfigError, Settings
+from pexpolicy.config_loader import load
+from pexpolicy.text import printable
 
 PATIENCE = 5.0
 """Seconds for the server to answer."""
@@ -59,7 +60,7 @@ def status(config: Path, url: str | None, silent: float, *, as_json: bool) -> No
     if as_json:
         click.echo(json.dumps(told, indent=2))
     else:
-        showing.show_status(told, silent)
+        status_display.show_status(told, silent)
     sys.exit(0 if told["ready"] else 1)
 
 

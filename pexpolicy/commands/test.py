@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
 from pexpolicy.commands.common import built, config_option, fail
 from pexpolicy.config import ConfigError
-from pexpolicy.kit.command import run_files
+from pexpolicy.kit.cases import Case, CasesError, load_cases
+from pexpolicy.kit.report import as_json as json_report
+from pexpolicy.kit.report import as_junit, show
+from pexpolicy.kit.running import run_cases
+from pexpolicy.policy import Policy
+
+EX_FAILED = 1
+EX_USAGE = 2
 
 
 @click.command()
@@ -32,7 +41,50 @@ def test(
     open what it needs. 78: the configuration cannot be used.
     """
     try:
-        code = run_files(built(config), cases, only, junit, print_json=as_json)
+        code = _run_files(built(config), cases, only, junit, print_json=as_json)
     except ConfigError as error:
         fail(error)
     sys.exit(code)
+
+
+def _run_files(
+    policy: Policy, paths: Sequence[Path], only: str, junit: Path | None, *, print_json: bool
+) -> int:
+    """Run the cases of these files whose names contain ``only``; returns the exit code.
+
+    0: all passed. 1: at least one failed. 2: a file cannot be used, or no case ran.
+    """
+    cases = _cases(paths)
+    if cases is None:
+        return EX_USAGE
+    chosen = [case for case in cases if only.casefold() in case.name.casefold()]
+    if not chosen:
+        why = f"none of {len(cases)} has {only!r} in its name" if cases else "there is none"
+        click.secho(f"no case ran: {why}", fg="red", err=True)
+        return EX_USAGE
+    run = asyncio.run(run_cases(policy, chosen))
+    if print_json:
+        click.echo(json_report(run))
+    else:
+        show(run)
+    if junit is not None:
+        try:
+            junit.write_text(as_junit(run), encoding="utf-8")
+        except OSError as error:
+            click.secho(f"{junit} cannot be written: {error.strerror}", fg="red", err=True)
+            return EX_USAGE
+    return EX_FAILED if run.failed else 0
+
+
+def _cases(paths: Sequence[Path]) -> list[Case] | None:
+    """The cases of all files; what is wrong with any of them goes to standard error."""
+    cases: list[Case] = []
+    sound = True
+    for path in paths:
+        try:
+            cases += load_cases(path)
+        except CasesError as error:
+            sound = False
+            for problem in error.problems:
+                click.secho(f"{path}: {problem}", fg="red", err=True)
+    return cases if sound else None

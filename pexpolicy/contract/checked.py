@@ -8,7 +8,7 @@ whatever happens to them afterwards.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -23,12 +23,11 @@ from typing import (
 
 import msgspec
 import orjson
-from msgspec import UNSET, UnsetType
+from msgspec import UnsetType
 
-from pexpolicy.contract.inspection import look_closer, look_through, refusal
+from pexpolicy.contract.inspection import broken, issues, look_closer, refusal
 from pexpolicy.contract.refusal import DecisionError, Refusal
 from pexpolicy.contract.rendering import OPTIONS, Rendered, plain
-from pexpolicy.contract.rules import Field, Rules
 from pexpolicy.contract.wiring import lenient, models_in, strict
 
 Unset = UnsetType
@@ -48,29 +47,12 @@ class Checked(Rendered):
 
     __slots__ = ("logged", "warnings")
 
-    fields: ClassVar[Mapping[str, Field]] = {}
-    """What the contract says of each field."""
-    rules: ClassVar[tuple[Rules, ...]] = ()
-    fixed: ClassVar[Mapping[str, Any]] = {}
-    """What is sent in any case."""
     exact: ClassVar[bool] = False
     """True where a field that does not exist is refused in a plain dictionary too."""
-    consequence: ClassVar[str] = "Infinity would drop the whole result and use its own database"
-    hints: ClassVar[Mapping[str, Any]] = {}
-    """The type of each field."""
-    defaults: ClassVar[Mapping[str, Any]] = {}
-    """What stands for a field that was not set; ``...`` where it must be."""
-    names: ClassVar[frozenset[str]] = frozenset()
-    wire: ClassVar[type[msgspec.Struct]]
-    secrets: ClassVar[frozenset[str]] = frozenset()
-    within: ClassVar[Mapping[str, type[Checked]]] = {}
-    """The model inside each field that has one."""
-    nested: ClassVar[tuple[type[Checked], ...]] = ()
     secret_marks: ClassVar[tuple[bytes, ...]] = ()
-    _lenient: ClassVar[type[msgspec.Struct]]
     _decode: ClassVar[Callable[[bytes], Any]]
     _fixed: ClassVar[tuple[tuple[str, Any], ...]] = ()
-    _looks: ClassVar[tuple[tuple[Callable[[Any], object], Rules], ...]] = ()
+    _sound: ClassVar[tuple[Callable[[Any], object], ...]] = ()
 
     result: bytes
     """The fields as they are sent, in JSON."""
@@ -97,7 +79,7 @@ class Checked(Rendered):
         cls.wire = strict(cls)
         cls._decode = msgspec.json.Decoder(cls.wire).decode
         cls._fixed = tuple(cls.fixed.items())
-        cls._looks = tuple((rules.sound, rules) for rules in cls.rules)
+        cls._sound = tuple(rules.sound for rules in cls.rules)
         cls.within = {name: model for name in cls.hints for model in models_in(hints[name])}
         cls.nested = tuple(dict.fromkeys(cls.within.values()))
         cls.secrets = frozenset(n for n in cls.names & cls.fields.keys() if cls.fields[n].secret)
@@ -110,7 +92,7 @@ class Checked(Rendered):
     def from_result(cls, fields: Mapping[str, Any]) -> Self:
         """The same from a plain dictionary; fields that do not exist are kept, with a warning.
 
-        Infinity appears to tolerate unknown fields (FIELD), and new ones come with its releases.
+        Infinity appears to tolerate unknown fields (reported), and new ones come with its releases.
         """
         checked = cls.__new__(cls)
         checked._check(dict(fields), known_only=cls.exact)  # noqa: SLF001 - its own
@@ -119,7 +101,7 @@ class Checked(Rendered):
     @classmethod
     def refusals(cls, fields: Mapping[str, Any]) -> list[Refusal]:
         """All that these fields are refused for, where making the decision tells the first."""
-        return look_through(cls, fields)
+        return list(issues(cls, fields))
 
     def _check(self, fields: dict[str, Any], *, known_only: bool = True) -> None:
         cls = type(self)
@@ -131,12 +113,15 @@ class Checked(Rendered):
             sent = cls._decode(result)
         except Exception:  # noqa: BLE001 - what a plugin hands over may raise anything when it is read
             result, sent, warnings = look_closer(cls, fields, known_only=known_only)
-        for sound, rules in cls._looks:
+        for sound in cls._sound:
             if not sound(sent):
-                warnings += cls._broken(rules, sent, "")
-        for name in cls.within:
-            if getattr(sent, name):
-                warnings += cls._inside(cls, name, sent, "")
+                warnings += tuple(cls._warnings(sent))
+                break
+        else:
+            for name in cls.within:
+                if getattr(sent, name):
+                    warnings += tuple(cls._warnings(sent))
+                    break
         # orjson gives the first part of a larger block, which would stay as large for as long as a
         # room is kept: 4 KB each. A join of two is a copy of just the size.
         assign(self, "result", b"".join((result, b"")))
@@ -144,38 +129,13 @@ class Checked(Rendered):
         assign(self, "logged", None)
 
     @classmethod
-    def _broken(cls, rules: Rules, item: Any, place: str) -> tuple[str, ...]:
+    def _warnings(cls, sent: Any) -> Iterator[str]:
         """The warnings of the broken rules; ``DecisionError`` for one that Pexip documents."""
-        warnings: list[str] = []
-        for rule in rules.rules:
-            value = getattr(item, rule.field)
-            if value is UNSET or not rule.broken(item):
-                continue
+        for place, rule, value in broken(cls, sent):
             if rule.refused:
                 where = place + rule.field
                 raise DecisionError(refusal(cls, where, value, rule.text, rule.mark, rule.source))
-            said = rule.warning(value)
-            warnings.append(place + said if place else said)
-        return tuple(warnings)
-
-    @classmethod
-    def _inside(cls, model: type[Checked], name: str, item: Any, place: str) -> tuple[str, ...]:
-        """What the rules of the models inside a field have to say."""
-        inner, value = model.within[name], getattr(item, name)
-        warnings: tuple[str, ...] = ()
-        for number, part in enumerate(value) if isinstance(value, list) else ((None, value),):
-            if isinstance(part, msgspec.Struct):
-                where = f"{place}{name}." if number is None else f"{place}{name}[{number}]."
-                for rules in inner.rules:
-                    warnings += cls._broken(rules, part, where)
-                for deeper in inner.within:
-                    warnings += cls._inside(inner, deeper, part, where)
-        return warnings
-
-    @classmethod
-    def elsewhere(cls, name: str) -> str:  # noqa: ARG003 - classes below it need the name
-        """What to say of a field that this class does not have; may be empty."""
-        return ""
+            yield place + rule.warning(value)
 
     if not TYPE_CHECKING:  # a type checker knows the fields, and reports others
 
@@ -229,4 +189,4 @@ def _own_hints(cls: type) -> dict[str, Any]:
     return get_type_hints(bare, include_extras=True)
 
 
-_KEPT = frozenset(Checked.__annotations__)
+_KEPT = frozenset({*Rendered.__annotations__, *Checked.__annotations__})

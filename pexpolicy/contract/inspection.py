@@ -5,21 +5,19 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
-from pexpolicy.contract.refusal import DecisionError, Refusal, brief, brief_name, did_you_mean
-from pexpolicy.contract.rendering import render
-from pexpolicy.contract.rules import Field
+from pexpolicy.contract.refusal import DecisionError, Refusal
+from pexpolicy.contract.rendering import Rendered, render
+from pexpolicy.contract.rules import Field, Rule
 from pexpolicy.contract.wiring import lenient, models_in, partial
 from pexpolicy.contract.wording import advice, alternatives, wanted
-
-if TYPE_CHECKING:
-    from pexpolicy.contract.checked import Checked
+from pexpolicy.text import brief, brief_name, did_you_mean
 
 MAX_TEXT = 250
-"""Characters that Infinity takes in a text (DOCUMENTED*)."""
+"""Characters that Infinity takes in a text (transcribed)."""
 MAX_UNKNOWN = 5
 """Fields that do not exist, of which each is named."""
 NOT_SHOWN = object()
@@ -28,7 +26,7 @@ _STEP = re.compile(r"\.(\w+)|\[(\d+)\]")
 
 
 def look_closer(
-    cls: type[Checked], fields: dict[str, Any], *, known_only: bool
+    cls: type[Rendered], fields: dict[str, Any], *, known_only: bool
 ) -> tuple[bytes, Any, tuple[str, ...]]:
     """The JSON of fields, the same as checked, and warnings; raises ``DecisionError``.
 
@@ -36,17 +34,14 @@ def look_closer(
     """
     try:
         result = render(fields)
-    except Exception as error:  # noqa: BLE001 - what is read may raise anything
-        raise DecisionError(_unwritable(cls, fields, error)) from None
-    decoded = msgspec.json.decode(result)
-    try:
         sent = msgspec.json.decode(result, type=lenient(cls))
-    except (msgspec.ValidationError, RecursionError) as error:
-        raise DecisionError(_unfit(cls, decoded, str(error))) from None
+    except Exception as error:  # noqa: BLE001 - what is read may raise anything
+        first = next(issues(cls, fields), None) or refusal(cls, "", NOT_SHOWN, _why(error))
+        raise DecisionError(first) from None
     warnings: list[str] = []
-    for place, model, name, value in _unknown(cls, decoded, ""):
+    for place, model, name, value in _unknown(cls, msgspec.json.decode(result), ""):
         if len(warnings) == MAX_UNKNOWN:
-            warnings.append("there are more fields that do not exist [FIELD pexip-ex]")
+            warnings.append("there are more fields that do not exist [reported]")
             break
         text = _no_such_field(model, name)
         if known_only:
@@ -55,42 +50,41 @@ def look_closer(
             rule = f"text of more than {MAX_TEXT} characters"
             raise DecisionError(refusal(cls, place + name, NOT_SHOWN, rule))
         said = f"{place}{brief_name(name)}: {text}"
-        warnings.append(f"{said}; Infinity appears to ignore it [FIELD pexip-ex]")
+        warnings.append(f"{said}; Infinity appears to ignore it [reported]")
     return result, sent, tuple(warnings)
 
 
-def look_through(cls: type[Checked], fields: Mapping[str, Any]) -> list[Refusal]:
-    """Every reason to refuse fields; ``look_closer`` ends at the first.
+def issues(cls: type[Rendered], fields: Mapping[str, Any]) -> Iterator[Refusal]:
+    """Every reason to refuse fields.
 
     A rule is held against fields that are right themselves only: what it says of others would
     follow from what is wrong with them.
     """
     rest = {**cls.fixed, **fields}
-    found: list[Refusal] = []
     kind = partial(cls)
-    while (first := _unreadable(cls, kind, rest)) is not None:
-        found.append(first)
-        name = _STEP.findall(f".{first.field}")[0][0] if first.field else ""
+    while (found := _unreadable(cls, kind, rest)) is not None:
+        yield found
+        name = _STEP.findall(f".{found.field}")[0][0] if found.field else ""
         if name not in rest:
-            return found
+            return
         del rest[name]
     result = render(rest)
     decoded = msgspec.json.decode(result)
-    needed = [n for n in cls.names if cls.defaults[n] is ... and n not in {*rest, *fields}]
-    unknown = list(_unknown(cls, decoded, ""))
-    for name in sorted(needed):
+    needed = [n for n in cls.hints if cls.defaults[n] is ... and n not in {*rest, *fields}]
+    for name in needed:
         text = "is required" + _misspelt(name, decoded, cls.names)
-        found.append(refusal(cls, name, NOT_SHOWN, text))
-    for place, model, name, _ in unknown:
+        yield refusal(cls, name, NOT_SHOWN, text)
+    for place, model, name, _ in _unknown(cls, decoded, ""):
         if place or not did_you_mean(name, needed):
-            found.append(refusal(cls, place + name, NOT_SHOWN, _no_such_field(model, name)))
+            yield refusal(cls, place + name, NOT_SHOWN, _no_such_field(model, name))
     gone = frozenset({*fields, *needed} - rest.keys())
-    sent = _Partly(msgspec.json.decode(result, type=kind), gone)
-    return [*found, *_breaches(cls, cls, sent, "")]
+    for place, rule, value in broken(cls, _Partly(msgspec.json.decode(result, type=kind), gone)):
+        if rule.refused:
+            yield refusal(cls, place + rule.field, value, rule.text, rule.mark, rule.source)
 
 
 def _unreadable(
-    cls: type[Checked], kind: type[msgspec.Struct], fields: dict[str, Any]
+    cls: type[Rendered], kind: type[msgspec.Struct], fields: dict[str, Any]
 ) -> Refusal | None:
     """The first field that has no JSON, or not the type that it should have."""
     try:
@@ -104,6 +98,26 @@ def _unreadable(
     return None
 
 
+def broken(model: type[Rendered], item: Any, place: str = "") -> Iterator[tuple[str, Rule, Any]]:
+    """Every broken rule of a model and of the models inside it: its place, and the value."""
+    for rules in model.rules:
+        with suppress(_GoneError):
+            if rules.sound(item):
+                continue
+        for rule in rules.rules:
+            with suppress(_GoneError):
+                value = getattr(item, rule.field)
+                if value is not msgspec.UNSET and rule.broken(item):
+                    yield place, rule, value
+    for name, inner in model.within.items():
+        with suppress(_GoneError):
+            value = getattr(item, name)
+            for number, part in enumerate(value) if isinstance(value, list) else ((None, value),):
+                if isinstance(part, msgspec.Struct):
+                    at = "" if number is None else f"[{number}]"
+                    yield from broken(inner, part, f"{place}{name}{at}.")
+
+
 class _GoneError(Exception):
     """A rule asked for a field that is wrong or missing, which is told already."""
 
@@ -111,7 +125,7 @@ class _GoneError(Exception):
 class _Partly:
     """Fields of which some are gone."""
 
-    def __init__(self, sent: msgspec.Struct, gone: Collection[str]) -> None:
+    def __init__(self, sent: Any, gone: Collection[str]) -> None:
         self._sent = sent
         self._gone = gone
 
@@ -121,25 +135,8 @@ class _Partly:
         return getattr(self._sent, name)
 
 
-def _breaches(cls: type[Checked], model: type[Checked], item: Any, place: str) -> Iterator[Refusal]:
-    """Every broken rule of a model that Pexip documents, at any depth."""
-    for rule in (rule for rules in model.rules for rule in rules.rules if rule.refused):
-        with suppress(_GoneError):
-            value = getattr(item, rule.field)
-            if value is not msgspec.UNSET and rule.broken(item):
-                where = place + rule.field
-                yield refusal(cls, where, value, rule.text, rule.mark, rule.source)
-    for name, inner in model.within.items():
-        with suppress(_GoneError):
-            value = getattr(item, name)
-            for number, part in enumerate(value) if isinstance(value, list) else ((None, value),):
-                if isinstance(part, msgspec.Struct):
-                    at = "" if number is None else f"[{number}]"
-                    yield from _breaches(cls, inner, part, f"{place}{name}{at}.")
-
-
 def refusal(
-    cls: type[Checked], place: str, value: Any, rule: str, mark: str = "", source: str = ""
+    cls: type[Rendered], place: str, value: Any, rule: str, mark: str = "", source: str = ""
 ) -> Refusal:
     """The refusal of the field at a place such as ``automatic_participants[0].role``."""
     field, secret = _field_at(cls, place)
@@ -156,7 +153,7 @@ def refusal(
     )
 
 
-def _unwritable(cls: type[Checked], fields: Mapping[str, Any], error: Exception) -> Refusal:
+def _unwritable(cls: type[Rendered], fields: Mapping[str, Any], error: Exception) -> Refusal:
     """The refusal of the first field that has no JSON."""
     for name, value in fields.items():
         try:
@@ -187,7 +184,7 @@ _REASONS = {
 }
 
 
-def _unfit(cls: type[Checked], decoded: Mapping[str, Any], message: str) -> Refusal:
+def _unfit(cls: type[Rendered], decoded: Mapping[str, Any], message: str) -> Refusal:
     """The refusal of the field that msgspec complains of."""
     complaint, _, path = (
         message.rpartition(" - at `$") if message.endswith("`") else (message, "", "")
@@ -209,7 +206,7 @@ def _unfit(cls: type[Checked], decoded: Mapping[str, Any], message: str) -> Refu
     return refusal(cls, place, value, f"must be {wanted(hint)}{advice(hint, value, slips)}")
 
 
-def _declared(cls: type[Checked], steps: Collection[str | int]) -> tuple[Any, Field | None]:
+def _declared(cls: type[Rendered], steps: Collection[str | int]) -> tuple[Any, Field | None]:
     """The type of what stands at a place, and the field that it belongs to."""
     hint: Any = cls
     field: Field | None = None
@@ -223,13 +220,13 @@ def _declared(cls: type[Checked], steps: Collection[str | int]) -> tuple[Any, Fi
     return hint, field
 
 
-def _model_at(cls: type[Checked], steps: Collection[str | int]) -> type[Checked]:
+def _model_at(cls: type[Rendered], steps: Collection[str | int]) -> type[Rendered]:
     hint, _ = _declared(cls, steps)
-    model: type[Checked] = next(models_in(hint))
+    model: type[Rendered] = next(models_in(hint))
     return model
 
 
-def _field_at(cls: type[Checked], place: str) -> tuple[Field | None, bool]:
+def _field_at(cls: type[Rendered], place: str) -> tuple[Field | None, bool]:
     """The field at a place, and whether its value is a secret; what is not known may be one."""
     model, field = cls, None
     for name, _ in _STEP.findall(f".{place}"):
@@ -243,8 +240,8 @@ def _field_at(cls: type[Checked], place: str) -> tuple[Field | None, bool]:
 
 
 def _unknown(
-    model: type[Checked], decoded: Mapping[str, Any], place: str
-) -> Iterator[tuple[str, type[Checked], str, Any]]:
+    model: type[Rendered], decoded: Mapping[str, Any], place: str
+) -> Iterator[tuple[str, type[Rendered], str, Any]]:
     """The fields that do not exist, at any depth: place, model, name and value."""
     for name, value in decoded.items():
         if name not in model.names:
@@ -258,7 +255,7 @@ def _unknown(
                     )
 
 
-def _no_such_field(model: type[Checked], name: str) -> str:
+def _no_such_field(model: type[Rendered], name: str) -> str:
     said = model.elsewhere(name) or did_you_mean(name, model.names).removeprefix("; ")
     field = repr(brief_name(name))
     return f"there is no field {field} in {model.__name__}" + (f"; {said}" if said else "")

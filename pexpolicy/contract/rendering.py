@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from itertools import islice
-from typing import Any
+from typing import Any, ClassVar
 
+import msgspec
 import orjson
+
+from pexpolicy.contract.rules import Field, Rules
 
 MAX_ITEMS = 10_000
 """Items that are taken from a mapping that is no dictionary: it may have no end."""
@@ -19,7 +22,30 @@ class Rendered:
 
     __slots__ = ("result",)
 
+    fields: ClassVar[Mapping[str, Field]] = {}
+    """What the contract says of each field."""
+    rules: ClassVar[tuple[Rules, ...]] = ()
+    fixed: ClassVar[Mapping[str, Any]] = {}
+    """What is sent in any case."""
+    consequence: ClassVar[str] = "Infinity would drop the whole result and use its own database"
+    hints: ClassVar[Mapping[str, Any]] = {}
+    """The type of each field."""
+    defaults: ClassVar[Mapping[str, Any]] = {}
+    """What stands for a field that was not set; ``...`` where it must be."""
+    names: ClassVar[frozenset[str]] = frozenset()
+    wire: ClassVar[type[msgspec.Struct]]
+    secrets: ClassVar[frozenset[str]] = frozenset()
+    within: ClassVar[Mapping[str, type[Rendered]]] = {}
+    """The model inside each field that has one."""
+    nested: ClassVar[tuple[type[Rendered], ...]] = ()
+    _lenient: ClassVar[type[msgspec.Struct]]
+
     result: bytes
+
+    @classmethod
+    def elsewhere(cls, name: str) -> str:  # noqa: ARG003 - classes below it need the name
+        """What to say of a field that this class does not have; may be empty."""
+        return ""
 
 
 def render(fields: dict[str, Any]) -> bytes:

@@ -10,27 +10,27 @@ from typing import Any
 
 from msgspec import UNSET
 
-from pexpolicy.contract.refusal import did_you_mean
+from pexpolicy.text import did_you_mean
 
 
 class Mark(enum.StrEnum):
     """How sure a statement of the contract is."""
 
-    DOCUMENTED = "DOCUMENTED"
+    DOCUMENTED = "documented"
     """Read in Pexip's own text."""
-    DOCUMENTED_STAR = "DOCUMENTED*"
+    TRANSCRIBED = "transcribed"
     """Copied from Pexip's text by integrators."""
-    CAPTURE = "CAPTURE"
+    OBSERVED = "observed"
     """Seen in the traffic of a Conferencing Node."""
-    FIELD = "FIELD"
+    REPORTED = "reported"
     """Said by integrators only."""
-    CONTESTED = "CONTESTED"
+    DISPUTED = "disputed"
     """The sources disagree."""
 
     @property
     def binding(self) -> bool:
         """True where a breach is refused; a breach of any other rule is sent, with a warning."""
-        return self in (Mark.DOCUMENTED, Mark.DOCUMENTED_STAR)
+        return self in (Mark.DOCUMENTED, Mark.TRANSCRIBED)
 
 
 class Privacy(enum.StrEnum):
@@ -44,19 +44,17 @@ class Privacy(enum.StrEnum):
     """Opens something: PINs, passwords, passcodes, dial tones. Never stored and never shown."""
 
 
-SOURCES: Mapping[str, str] = {
-    "docs": "Pexip's documentation",
-    "v11": "Pexip's documentation of that version; v12 to v14 likewise",
-    "pexip-ex": "Pexip's example of a policy server",
-    "pexip-tf": "Pexip's Terraform provider: the same objects in the management API",
-    "oda": "an integrator's transcription of Pexip's page for v35 to v38",
-    "oda-local": "the same author's local policies",
-    "ps, dbg": "notes of integrators about policy servers and about debugging them",
-    "lorist": "policy servers of an integrator, 2016 and later",
-    "twofin": "a policy server in live use, with a log of December 2023",
-    "mividas": "a conference system that answers policy requests",
-}
-"""What the short names of the sources stand for."""
+# The short names of sources, which are for those who change this contract:
+#   docs: Pexip's documentation
+#   v11: Pexip's documentation of that version; v12 to v14 likewise
+#   pexip-ex: Pexip's example of a policy server
+#   pexip-tf: Pexip's Terraform provider: the same objects in the management API
+#   oda: an integrator's transcription of Pexip's page for v35 to v38
+#   oda-local: the same author's local policies
+#   ps, dbg: notes of integrators about policy servers and about debugging them
+#   lorist: policy servers of an integrator, 2016 and later
+#   twofin: a policy server in live use, with a log of December 2023
+#   mividas: a conference system that answers policy requests
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +62,7 @@ class Field:
     """What the contract says of one field, in words; its type stands on the class."""
 
     doc: str
-    mark: Mark = Mark.DOCUMENTED_STAR
+    mark: Mark = Mark.TRANSCRIBED
     source: str = "oda"
     default: str = ""
     """What Infinity assumes when the field is not sent."""
@@ -105,7 +103,7 @@ class Rule:
     """True where a decision that breaks the rule cannot be built."""
 
     def __post_init__(self) -> None:
-        said = f"{self.field}: {self.text} [{self.mark} {self.source}]"
+        said = f"{self.field}: {self.text} [{self.mark}]"
         object.__setattr__(self, "said", said)
         object.__setattr__(self, "refused", self.mark.binding and not self.advice)
 

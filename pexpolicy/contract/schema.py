@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from pexpolicy.contract.checked import Checked
+from pexpolicy.contract.rendering import Rendered
 from pexpolicy.contract.reply_schema import REPLIES, Schema
 from pexpolicy.contract.rules import Field
 from pexpolicy.contract.wiring import lenient
@@ -22,7 +22,7 @@ from pexpolicy.endpoints.service_configuration import SERVICE_TYPES
 from pexpolicy.parameters import Parameter, Request, by_prefix, flag, header_values, integer
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
-RESULTS: tuple[type[Checked], ...] = (
+RESULTS: tuple[type[Rendered], ...] = (
     *SERVICE_TYPES.values(),
     Redirect,
     ParticipantProperties,
@@ -140,14 +140,14 @@ def _models() -> Schema:
     return components
 
 
-def _inside(model: type[Checked]) -> Iterable[type[Checked]]:
+def _inside(model: type[Rendered]) -> Iterable[type[Rendered]]:
     for inner in model.nested:
         yield inner
         yield from _inside(inner)
 
 
 def _said(field: Field) -> Schema:
-    said: Schema = {"description": field.doc, "$comment": f"{field.mark} {field.source}"}
+    said: Schema = {"description": field.doc, "$comment": str(field.mark)}
     if field.default in BEHAVIOURS:
         said["description"] += f"; left out: {field.default}"
     elif field.default:

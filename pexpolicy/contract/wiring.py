@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import types
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Union, cast, get_args, get_origin
+from typing import Any, Union, cast, get_args, get_origin
 
 import msgspec
 
 from pexpolicy.contract.rendering import Rendered
 
-if TYPE_CHECKING:
-    from pexpolicy.contract.checked import Checked
 
-
-def strict(model: type[Checked]) -> type[msgspec.Struct]:
+def strict(model: type[Rendered]) -> type[msgspec.Struct]:
     """The type that takes the fields of a model and no others."""
     return _struct(model, forbid_unknown=True)
 
 
-def lenient(model: type[Checked]) -> type[msgspec.Struct]:
+def lenient(model: type[Rendered]) -> type[msgspec.Struct]:
     """The type that takes the fields of a model and passes over others, at every depth."""
     found = vars(model).get("_lenient")
     if found is None:
@@ -27,13 +24,13 @@ def lenient(model: type[Checked]) -> type[msgspec.Struct]:
     return cast("type[msgspec.Struct]", found)
 
 
-def partial(model: type[Checked]) -> type[msgspec.Struct]:
+def partial(model: type[Rendered]) -> type[msgspec.Struct]:
     """The same as ``lenient`` where any field of the model itself may be missing."""
     return _struct(model, forbid_unknown=False, required=False)
 
 
 def _struct(
-    model: type[Checked], *, forbid_unknown: bool, required: bool = True
+    model: type[Rendered], *, forbid_unknown: bool, required: bool = True
 ) -> type[msgspec.Struct]:
     fields: list[Any] = []
     for name, hint in model.hints.items():

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from msgspec import Meta, UnsetType
 
-from pexpolicy.contract.refusal import article, did_you_mean
+from pexpolicy.text import article, did_you_mean
 
 BIT_RATE = "bit/s"
 """Unit of the rates; the management API of Infinity has kbit/s for the same fields."""

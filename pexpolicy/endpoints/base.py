@@ -10,9 +10,10 @@ from typing import Any, ClassVar, Generic, TypeVar, cast
 import msgspec
 import orjson
 
-from pexpolicy.contract.refusal import DecisionError, Refusal, brief
+from pexpolicy.contract.refusal import DecisionError, Refusal
 from pexpolicy.decisions import Continue, Decision, Reject
 from pexpolicy.parameters import Params, Request
+from pexpolicy.text import brief
 
 R = TypeVar("R", bound=Request)
 
@@ -51,6 +52,8 @@ class Endpoint(Generic[R]):
     beside it.
     """
 
+    admit_may_wait: ClassVar[bool] = False
+    """True where ``admit`` may return a coroutine."""
     consequence: ClassVar[str] = "Infinity would drop the reply and use its own database"
 
     def parse(self, params: Params, alias: str = "") -> R:
@@ -156,7 +159,7 @@ class Endpoint(Generic[R]):
 EMPTY = b"{}"
 UNTOLD = (
     "reject_reason: shown to participants by participant properties only; it is not sent here "
-    "[DOCUMENTED v11]"
+    "[documented]"
 )
 ENVELOPE: Mapping[str, str] = {
     "status": "answer the result alone; the envelope around it is made here",

@@ -127,14 +127,14 @@ class TransferParameters(Request):
         text,
         "Id of this request, for correlation; not guaranteed. A UUID, or 8 hexadecimal digits.",
         since="v35",
-        mark=Mark.CAPTURE,
+        mark=Mark.OBSERVED,
     )
     encryption = Parameter(
         text,
         "On for web calls, Unknown for SIP.",
         values=("On", "Unknown"),
         since="v21",
-        mark=Mark.CAPTURE,
+        mark=Mark.OBSERVED,
     )
 
 

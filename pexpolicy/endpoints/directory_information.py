@@ -79,7 +79,7 @@ class _DirectoryInformation(Endpoint[DirectoryInformationRequest]):
         return Directory.from_result(fields, reason=decision.reason)
 
     def envelope(self, decision: Decision) -> dict[str, Any]:
-        """``result`` is the list itself; the endpoint knows no action (DOCUMENTED v13)."""
+        """``result`` is the list itself; the endpoint knows no action (documented, v13)."""
         if not isinstance(decision, Directory):
             return {"status": "success", "result": []}
         fields = decision.set_fields()

@@ -17,7 +17,7 @@ from pexpolicy.endpoints.call_parameters import (
     TransferParameters,
 )
 
-OLD_FORM = Field("old form of overflow_locations", Mark.CONTESTED, "lorist")
+OLD_FORM = Field("old form of overflow_locations", Mark.DISPUTED, "lorist")
 LocationName = Annotated[str, Meta(min_length=1, max_length=250)]
 
 
@@ -42,7 +42,7 @@ class MediaLocation(Decision):
             Rule(
                 name,
                 "the old form; whether it is still read is open, so send overflow_locations",
-                Mark.CONTESTED,
+                Mark.DISPUTED,
                 "lorist; oda",
                 lambda _: True,
             )

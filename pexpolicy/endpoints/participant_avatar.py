@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pexpolicy.alias import Alias
 from pexpolicy.contract.checked import assign
-from pexpolicy.contract.refusal import brief
 from pexpolicy.decisions import Continue, Decision
 from pexpolicy.endpoints.base import JPEG, Endpoint, Reply, handed_back
 from pexpolicy.endpoints.call_parameters import CallRequest, ProxyParameters, ServiceParameters
 from pexpolicy.endpoints.picture import NoPictureError, jpeg
 from pexpolicy.parameters import Parameter, Params, integer, role
+from pexpolicy.text import brief
 
 MAX_SIDE = 4096
-"""Pixels; nobody asks for a larger avatar."""
+"""Pixels of the longer side of an avatar; ``MAX_PIXELS`` bounds both together."""
+ONE_AT_A_TIME = ThreadPoolExecutor(1, thread_name_prefix="pexpolicy-picture")
+"""Pictures are decoded one after the other: each takes memory and processor time. A call whose time
+is over while it waits is taken off the queue.
+"""
 
 
 class ParticipantAvatarRequest(CallRequest, ServiceParameters, ProxyParameters):
@@ -53,7 +58,7 @@ class ParticipantAvatarRequest(CallRequest, ServiceParameters, ProxyParameters):
 class Avatar(Decision):
     """A picture: the bytes of a JPEG, or of a PNG, GIF, WebP or BMP.
 
-    What leaves is a JPEG in RGB of exactly the width and height that were asked for (DOCUMENTED*);
+    What leaves is a JPEG in RGB of exactly the width and height that were asked for (transcribed);
     a picture that is another is converted, scaled and cut around its middle, outside the event
     loop.
     """
@@ -89,6 +94,7 @@ class Avatar(Decision):
 
 
 class _ParticipantAvatar(Endpoint[ParticipantAvatarRequest]):
+    admit_may_wait = True
     consequence = Avatar.consequence
 
     def parse(self, params: Params, alias: str = "") -> ParticipantAvatarRequest:
@@ -114,7 +120,8 @@ class _ParticipantAvatar(Endpoint[ParticipantAvatarRequest]):
             raise self.refuse(
                 f"no picture of {width} by {height} pixels is made, which was asked for"
             )
-        return await asyncio.to_thread(avatar.fitted, width, height)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(ONE_AT_A_TIME, avatar.fitted, width, height)
 
     def reply(self, decision: Decision, decision_id: str, decided_by: str) -> Reply:
         """The picture, or a 404: Infinity shows a placeholder."""

@@ -15,7 +15,7 @@ from pexpolicy.endpoints.call_parameters import CallRequest, ServiceParameters, 
 from pexpolicy.endpoints.service_fields import ROLES
 from pexpolicy.parameters import Parameter, by_prefix, flag, integer, known_role, text, word
 
-CAPTURE = Mark.CAPTURE
+OBSERVED = Mark.OBSERVED
 
 
 class ParticipantPropertiesRequest(CallRequest, ServiceParameters, TransferParameters):
@@ -53,43 +53,43 @@ class ParticipantPropertiesRequest(CallRequest, ServiceParameters, TransferParam
     receive_from_audio_mix = Parameter(text, "Audio mix that is heard, such as main.")
     send_to_audio_mixes_mix_name = Parameter(text, "Audio mix that is spoken to, such as main.")
     send_to_audio_mixes_prominent = Parameter(flag, "True when prominent in that mix.")
-    breakout_uuid = Parameter(text, "UUID of the breakout room.", since="v38", mark=CAPTURE)
+    breakout_uuid = Parameter(text, "UUID of the breakout room.", since="v38", mark=OBSERVED)
     bypass_lock = Parameter(
-        flag, "True when the participant passes a locked conference.", since="v39", mark=CAPTURE
+        flag, "True when the participant passes a locked conference.", since="v39", mark=OBSERVED
     )
     can_receive_personal_mix = Parameter(
-        flag, "True for personal layouts.", since="v39", mark=CAPTURE
+        flag, "True for personal layouts.", since="v39", mark=OBSERVED
     )
-    disable_overlay_text = Parameter(flag, "True without overlay text.", since="v39", mark=CAPTURE)
-    layout_group = Parameter(text, "Layout group.", since="v39", mark=CAPTURE)
+    disable_overlay_text = Parameter(flag, "True without overlay text.", since="v39", mark=OBSERVED)
+    layout_group = Parameter(text, "Layout group.", since="v39", mark=OBSERVED)
     prefers_multiscreen_mix = Parameter(
-        flag, "True for a multiscreen mix.", since="v39", mark=CAPTURE
+        flag, "True for a multiscreen mix.", since="v39", mark=OBSERVED
     )
     wants_presentation_in_mix = Parameter(
-        flag, "True for presentation in the mix.", since="v39", mark=CAPTURE
+        flag, "True for presentation in the mix.", since="v39", mark=OBSERVED
     )
     receive_from_video_mix_mix_name = Parameter(
         text,
         "Video mix that is seen; the name on the wire has a tilde.",
         wire="receive_from_video_mix~mix_name",
         since="v39",
-        mark=CAPTURE,
+        mark=OBSERVED,
     )
     rx_presentation_policy = Parameter(
         text,
         "Whether presentation is received.",
         values=("ALLOW", "DENY"),
         since="v39",
-        mark=CAPTURE,
+        mark=OBSERVED,
     )
     spotlight = Parameter(
-        integer, "Spotlight; 0 is none, the lower comes first.", since="v39", mark=CAPTURE
+        integer, "Spotlight; 0 is none, the lower comes first.", since="v39", mark=OBSERVED
     )
     third_party_passcode = Parameter(
         text,
         "Passcode from the invitation of a Teams Room.",
         since="v38",
-        mark=CAPTURE,
+        mark=OBSERVED,
         privacy=Privacy.SECRET,
     )
 
@@ -110,7 +110,7 @@ class AudioMix(Checked):
         Rule(
             "mix_name",
             "must have one to three levels, with a dot between them and none of them empty",
-            Mark.DOCUMENTED_STAR,
+            Mark.TRANSCRIBED,
             "oda",
             lambda sent: _mix(sent.mix_name) is None,
         ),
@@ -147,7 +147,7 @@ class ParticipantProperties(Decision):
         "spotlight": Field("spotlight; the lower comes first, 0 is none"),
         "private_custom_properties": Field(
             "custom properties of a scheduling product",
-            Mark.CAPTURE,
+            Mark.OBSERVED,
             "v39 traffic",
             privacy=Privacy.SECRET,
         ),
@@ -156,7 +156,7 @@ class ParticipantProperties(Decision):
         Rule(
             "private_custom_properties",
             "this field is not documented",
-            Mark.FIELD,
+            Mark.REPORTED,
             "v39 traffic",
             lambda _: True,
         ),
@@ -182,7 +182,7 @@ class ParticipantProperties(Decision):
 
 class _ParticipantProperties(Endpoint[ParticipantPropertiesRequest]):
     def admit(self, answer: object, request: ParticipantPropertiesRequest) -> Decision:
-        """As for each endpoint; nobody's name may be taken away (DOCUMENTED*)."""
+        """As for each endpoint; nobody's name may be taken away (transcribed)."""
         decision = self.decide(answer)
         if type(decision) is not ParticipantProperties:
             return decision
@@ -196,7 +196,7 @@ class _ParticipantProperties(Endpoint[ParticipantPropertiesRequest]):
             raise self.refuse(
                 "remote_display_name = null is allowed only where it was null, and this "
                 "participant has a name",
-                mark=Mark.DOCUMENTED_STAR,
+                mark=Mark.TRANSCRIBED,
                 source="oda",
             )
         return decision

@@ -1,4 +1,4 @@
-"""Pictures as Infinity takes them (DOCUMENTED*): a JPEG in RGB of exactly the asked size."""
+"""Pictures as Infinity takes them (transcribed): a JPEG in RGB of exactly the asked size."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from PIL import Image
 
-MAX_PIXELS = 25_000_000
-"""Pictures of more pixels than this are refused before they are decoded."""
+MAX_PIXELS = 4_000_000
+"""Pictures of more pixels than this are neither decoded nor made: one takes up to 100 MB."""
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP")
 """What is read. Other formats of Pillow start programs or rest on libraries that need not see
 this.
@@ -35,8 +35,9 @@ def jpeg(image: bytes, width: int | None, height: int | None) -> bytes:
 
     try:
         with Image.open(io.BytesIO(image), formats=FORMATS) as picture:
-            _refuse_bomb(picture)
             wanted = (width or picture.width, height or picture.height)
+            for size in (picture.size, wanted):
+                _refuse_large(*size)
             if _is_right(picture, wanted, image):
                 picture.load()
                 return image
@@ -50,10 +51,10 @@ def jpeg(image: bytes, width: int | None, height: int | None) -> bytes:
         raise NoPictureError(f"the picture cannot be decoded: {error}") from None
 
 
-def _refuse_bomb(picture: Image.Image) -> None:
-    if picture.width * picture.height > MAX_PIXELS:
-        size = f"{picture.width} by {picture.height}"
-        raise NoPictureError(f"the picture has {size} pixels, which is too many")
+def _refuse_large(width: int, height: int) -> None:
+    if width * height > MAX_PIXELS:
+        size = f"{width} by {height} pixels"
+        raise NoPictureError(f"a picture of {size} is too large: {MAX_PIXELS:,} are the limit")
 
 
 def _is_right(picture: Image.Image, wanted: tuple[int, int], image: bytes) -> bool:

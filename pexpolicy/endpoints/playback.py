@@ -20,7 +20,7 @@ class Transfer(Checked):
         "conference": Field("alias of the service that the caller goes to"),
         "role": Field(
             "role in which the caller arrives",
-            Mark.CONTESTED,
+            Mark.DISPUTED,
             "oda: chair, guest; pexip-tf: auto, host, guest",
             "auto",
         ),
@@ -29,7 +29,7 @@ class Transfer(Checked):
         Rule(
             "role",
             "auto and host are known to the management API only; chair and guest are documented",
-            Mark.CONTESTED,
+            Mark.DISPUTED,
             "oda; pexip-tf differs",
             lambda sent: sent.role in ("auto", "host"),
         ),
@@ -68,14 +68,14 @@ RULES = each(
     Rule(
         "on_completion",
         'must be either {"disconnect": true} or {"transfer": {"conference": …, "role": …}}',
-        Mark.DOCUMENTED_STAR,
+        Mark.TRANSCRIBED,
         "oda",
         lambda sent: is_no_completion(sent.on_completion),
     ),
     Rule(
         "on_completion",
         "is JSON text, which the management API stores; an object is documented",
-        Mark.CONTESTED,
+        Mark.DISPUTED,
         "oda; oda-local, ps and pexip-tf have text",
         lambda sent: isinstance(sent.on_completion, str),
     ),

@@ -50,7 +50,7 @@ class Credentials(Decision):
         Rule(
             "username",
             "one of user name and password is empty",
-            Mark.FIELD,
+            Mark.REPORTED,
             "oda",
             lambda sent: bool(sent.username) != bool(sent.password),
         ),
@@ -58,7 +58,7 @@ class Credentials(Decision):
             "username",
             "user name and password are both empty: anybody could register; if that is "
             "meant, answer Credentials.without_authentication()",
-            Mark.DOCUMENTED_STAR,
+            Mark.TRANSCRIBED,
             "oda",
             lambda sent: not sent.username and not sent.password,
         ),
@@ -88,23 +88,23 @@ class _RegistrationAlias(Endpoint[RegistrationAliasRequest]):
         return RegistrationAliasRequest(params, alias)
 
     def from_result(self, result: Mapping[str, Any]) -> Decision:
-        """Credentials; an empty ``result`` lets Infinity's own database decide (DOCUMENTED*)."""
+        """Credentials; an empty ``result`` lets Infinity's own database decide (transcribed)."""
         return super().from_result(result) if result else Continue()
 
     def admit(self, answer: object, request: RegistrationAliasRequest) -> Decision:
-        """As for each endpoint; single sign-on takes no credentials (DOCUMENTED*)."""
+        """As for each endpoint; single sign-on takes no credentials (transcribed)."""
         decision = self.decide(answer)
         if request.auth_type == "sso" and isinstance(decision, Credentials):
             raise self.refuse(
                 "the device signs on by single sign-on, which takes an empty result: answer "
                 "Continue() or Reject()",
-                mark=Mark.DOCUMENTED_STAR,
+                mark=Mark.TRANSCRIBED,
                 source="oda",
             )
         return decision
 
     def envelope(self, decision: Decision) -> dict[str, Any]:
-        """``result`` must be there even when it is empty (DOCUMENTED*)."""
+        """``result`` must be there even when it is empty (transcribed)."""
         envelope = super().envelope(decision)
         envelope.setdefault("result", {})
         return envelope

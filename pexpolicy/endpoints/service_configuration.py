@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from pexpolicy.contract.refusal import brief, did_you_mean
 from pexpolicy.contract.rules import Mark, Privacy
 from pexpolicy.decisions import Continue, Decision, Redirect, Reject
 from pexpolicy.endpoints.base import Endpoint
@@ -20,6 +19,7 @@ from pexpolicy.endpoints.service_types import (
     VirtualReception,
 )
 from pexpolicy.parameters import Parameter, integer, text
+from pexpolicy.text import brief, did_you_mean
 
 
 class ServiceConfigurationRequest(CallRequest, TransferParameters):
@@ -50,14 +50,14 @@ class ServiceConfigurationRequest(CallRequest, TransferParameters):
         "Outbound calls: as for the other requests; breakouts: main room, _breakout_ and its UUID.",
     )
     proxy_node_address = Parameter(
-        text, "Address of the proxying edge node; gone in v38.", since="v21", mark=Mark.CAPTURE
+        text, "Address of the proxying edge node; gone in v38.", since="v21", mark=Mark.OBSERVED
     )
     proxy_node_location = Parameter(
-        text, "System location of that node; gone in v38.", since="v21", mark=Mark.CAPTURE
+        text, "System location of that node; gone in v38.", since="v21", mark=Mark.OBSERVED
     )
 
 
-STAR = "[DOCUMENTED* oda]"
+TRANSCRIBED = f"[{Mark.TRANSCRIBED}]"
 
 SERVICE_TYPES: Mapping[str, type[Service]] = {
     service.fixed["service_type"]: service
@@ -98,11 +98,11 @@ def _unfit(decision: Decision, request: ServiceConfigurationRequest) -> Iterator
     """What makes a decision a doubtful answer to this request."""
     if isinstance(decision, Redirect) and request.protocol not in (None, "sip"):
         text = f"a redirect reaches SIP callers only, and this is {request.protocol}"
-        yield f"new_alias: {text} {STAR}"
+        yield f"new_alias: {text} {TRANSCRIBED}"
     if not isinstance(decision, Service):
         return
     if request.call_direction == "non_dial":
-        yield "name: a probe such as OPTIONS asks; nothing should be created for it [FIELD mividas]"
+        yield "name: a probe such as OPTIONS asks; nothing should be created for it [reported]"
     if request.call_direction == "dial_out":
         yield from _other_service(decision, request)
     if request.breakout_uuid is not None:
@@ -116,7 +116,7 @@ def _other_service(service: Service, request: ServiceConfigurationRequest) -> It
         if running is not None and running != getattr(service, name):
             yield (
                 f"{name}: the running service that dials out has another, and the answer must "
-                f"match it; only prefer_ipv6 has an effect {STAR}"
+                f"match it; only prefer_ipv6 has an effect {TRANSCRIBED}"
             )
 
 
@@ -124,9 +124,9 @@ def _other_room(service: Service, asked: str) -> Iterator[str]:
     """Where an answer is not that of the breakout room that is asked for."""
     fields = service.set_fields()
     if fields.get("breakout") is not True:
-        yield f"breakout: a breakout room is asked for, and needs breakout = true {STAR}"
+        yield f"breakout: a breakout room is asked for, and needs breakout = true {TRANSCRIBED}"
     elif str(fields.get("breakout_uuid")).lower() != asked.lower():
-        yield f"breakout_uuid: another breakout room is asked for {STAR}"
+        yield f"breakout_uuid: another breakout room is asked for {TRANSCRIBED}"
 
 
 ENDPOINT = _ServiceConfiguration(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pexpolicy.contract.rules import Field, Mark, Privacy
 
-DOC, STAR, CONTESTED = Mark.DOCUMENTED, Mark.DOCUMENTED_STAR, Mark.CONTESTED
+DOC, TRANSCRIBED, DISPUTED = Mark.DOCUMENTED, Mark.TRANSCRIBED, Mark.DISPUTED
 PERSONAL, SECRET = Privacy.PERSONAL, Privacy.SECRET
 
 NOT_ALLOW = {"allow": "Infinity refuses 'allow' here; write 'allow_if_trusted'"}
@@ -20,12 +20,12 @@ SERVICE: dict[str, Field] = {
     "name": Field("unique name of the service; of a breakout: the name of its main room; of a gateway: unique per call"),
     "service_tag": Field("text for tracking; comes back in later requests; may be empty"),
     "service_type": Field("kind of service"),
-    "description": Field("text", STAR, "oda, pexip-tf"),
+    "description": Field("text", TRANSCRIBED, "oda, pexip-tf"),
     "allow_guests": Field("guests may join", default="false"),
     "pin": Field("Host PIN", DOC, "v11, pexip-tf", privacy=SECRET),
     "guest_pin": Field("guest PIN", DOC, "v11, pexip-tf", privacy=SECRET),
-    "host_identity_provider_group": Field("identity providers for hosts; empty means no single sign-on", STAR, "oda, twofin"),
-    "guest_identity_provider_group": Field("identity providers for guests; empty means no single sign-on", STAR, "oda, twofin"),
+    "host_identity_provider_group": Field("identity providers for hosts; empty means no single sign-on", TRANSCRIBED, "oda, twofin"),
+    "guest_identity_provider_group": Field("identity providers for guests; empty means no single sign-on", TRANSCRIBED, "oda, twofin"),
     "non_idp_participants": Field("what becomes of callers who cannot sign on", DOC, "pexip-tf", "disallow_all", slips=NOT_ALLOW),
     "automatic_participants": Field("whom the conference calls when it starts", default="nobody"),
     "breakout_rooms": Field("the room may have breakout rooms", default="false"),
@@ -64,7 +64,7 @@ SERVICE: dict[str, Field] = {
     "outgoing_protocol": Field("protocol of the outgoing call", DOC, "pexip-tf"),
     "called_device_type": Field("what is called", DOC, "pexip-tf", "external"),
     "denoise_audio": Field("noise is removed; Google Meet", default="true"),
-    "dtmf_sequence": Field("tones sent when the call is answered; a comma is a pause of 2 s", STAR, "oda, pexip-tf", privacy=SECRET),
+    "dtmf_sequence": Field("tones sent when the call is answered; a comma is a pause of 2 s", TRANSCRIBED, "oda, pexip-tf", privacy=SECRET),
     "external_participant_avatar_lookup": Field("avatars from Teams", default="default"),
     "h323_gatekeeper_name": Field("name of a gatekeeper in Infinity", default="DNS"),
     "sip_proxy_name": Field("name of a SIP proxy in Infinity", default="DNS"),
@@ -83,7 +83,7 @@ SERVICE: dict[str, Field] = {
     "post_replace_string": Field("what that match becomes", DOC, "pexip-tf"),
     "system_location_name": Field("name of the system location that looks up codes"),
     "two_stage_dial_type": Field("kind of reception", default="regular"),
-    "media_playlist_name": Field("name of a playlist in Infinity; some scripts send media_playlist with a number instead (FIELD)"),
+    "media_playlist_name": Field("name of a playlist in Infinity; some scripts send media_playlist with a number instead (reported)"),
     "on_completion": Field("what follows the playlist"),
     "breakout": Field("this is a breakout room"),
     "breakout_uuid": Field("UUID of the breakout room"),

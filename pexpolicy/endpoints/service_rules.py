@@ -15,7 +15,12 @@ from msgspec import UNSET
 from pexpolicy.contract.rules import Mark, Rule, Rules, each
 from pexpolicy.endpoints.layouts import CORE_LAYOUTS
 
-DOC, STAR, FIELD, CONTESTED = Mark.DOCUMENTED, Mark.DOCUMENTED_STAR, Mark.FIELD, Mark.CONTESTED
+DOC, TRANSCRIBED, REPORTED, DISPUTED = (
+    Mark.DOCUMENTED,
+    Mark.TRANSCRIBED,
+    Mark.REPORTED,
+    Mark.DISPUTED,
+)
 
 UUID_PATTERN = "^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"
 MIN_PIN = 4
@@ -69,52 +74,52 @@ def _useless(name: str) -> Rule:
         return getattr(sent, name) not in UNUSED and sent.outgoing_protocol not in protocols
 
     text = f"means something for outgoing_protocol = {' or '.join(protocols)} only"
-    return Rule(name, text, STAR, "oda", broken, row=20, advice=True)
+    return Rule(name, text, TRANSCRIBED, "oda", broken, row=20, advice=True)
 
 
 # fmt: off
 # ruff: noqa: E501 - a table is read by its rows
 _CAPTIONS = Rule(
-    "live_captions_language", "must agree with source_language where captions are made by AIMS 1.0", FIELD, "oda",
+    "live_captions_language", "must agree with source_language where captions are made by AIMS 1.0", REPORTED, "oda",
     lambda s: s.source_language and s.live_captions_language != s.source_language)
 _PINS = (
     Rule("pin", "must be 4 to 20 characters, digits with a # at the end or without", DOC, "v11, pexip-tf",
          lambda s: _is_no_pin(s.pin), row=1),
     Rule("guest_pin", "must be 4 to 20 characters, digits with a # at the end or without", DOC, "v11, pexip-tf",
          lambda s: _is_no_pin(s.guest_pin), row=1),
-    Rule("allow_guests", "guests are allowed without a Host PIN", CONTESTED, "pexip-tf, ps, dbg; oda sends it",
+    Rule("allow_guests", "guests are allowed without a Host PIN", DISPUTED, "pexip-tf, ps, dbg; oda sends it",
          lambda s: s.allow_guests is True and not s.pin, row=3),
-    Rule("guest_pin", "a guest PIN without allow_guests = true is said to void the answer", FIELD, "ps, dbg",
+    Rule("guest_pin", "a guest PIN without allow_guests = true is said to void the answer", REPORTED, "ps, dbg",
          lambda s: s.allow_guests is not True and s.guest_pin, row=4),
-    Rule("guest_pin", "an empty guest PIN is taken by some versions at least; leave it out", CONTESTED, "ps, dbg; lorist sends it",
+    Rule("guest_pin", "an empty guest PIN is taken by some versions at least; leave it out", DISPUTED, "ps, dbg; lorist sends it",
          lambda s: not s.guest_pin, row=4),
-    Rule("guest_pin", "PIN and guest PIN must have one length, or both end in #", FIELD, "ps, dbg",
+    Rule("guest_pin", "PIN and guest PIN must have one length, or both end in #", REPORTED, "ps, dbg",
          lambda s: _pins_end_differently(s.pin, s.guest_pin), row=5),
-    Rule("guest_pin", "PIN and guest PIN must differ", FIELD, "ps, dbg",
+    Rule("guest_pin", "PIN and guest PIN must differ", REPORTED, "ps, dbg",
          lambda s: s.guest_pin == s.pin, row=6),
-    Rule("pin", "an empty PIN is said to be rejected; leave it out", CONTESTED, "ps, dbg",
+    Rule("pin", "an empty PIN is said to be rejected; leave it out", DISPUTED, "ps, dbg",
          lambda s: not s.pin and s.allow_guests is not False, row=7),
 )
 _BREAKOUT = (
-    Rule("breakout", "a breakout room cannot have breakout rooms: breakout_rooms must be false", STAR, "oda, oda-local",
+    Rule("breakout", "a breakout room cannot have breakout rooms: breakout_rooms must be false", TRANSCRIBED, "oda, oda-local",
          lambda s: s.breakout is True and s.breakout_rooms is True, row=9),
-    Rule("breakout", "breakout_uuid and breakout_name must stand beside it", STAR, "oda",
+    Rule("breakout", "breakout_uuid and breakout_name must stand beside it", TRANSCRIBED, "oda",
          lambda s: s.breakout is True and not (s.breakout_uuid and s.breakout_name), row=9),
-    *(Rule(name, "belongs to a breakout room: breakout = true must stand beside it", STAR, "oda",
+    *(Rule(name, "belongs to a breakout room: breakout = true must stand beside it", TRANSCRIBED, "oda",
            lambda s: s.breakout is not True, row=9) for name in BREAKOUT_BLOCK),
-    Rule("breakout_uuid", "must be a UUID, written 8-4-4-4-12", STAR, "oda",
+    Rule("breakout_uuid", "must be a UUID, written 8-4-4-4-12", TRANSCRIBED, "oda",
          lambda s: _uuid(s.breakout_uuid) is None),
-    Rule("breakout_uuids", "each must be a UUID, written 8-4-4-4-12", STAR, "oda",
+    Rule("breakout_uuids", "each must be a UUID, written 8-4-4-4-12", TRANSCRIBED, "oda",
          lambda s: not all(map(_uuid, s.breakout_uuids))),
-    Rule("breakout", "the name of a breakout room is that of its main room", CONTESTED, "oda; ps differs",
+    Rule("breakout", "the name of a breakout room is that of its main room", DISPUTED, "oda; ps differs",
          lambda s: s.breakout is True and "_breakout_" in s.name, row=9),
-    Rule("breakout_uuids", "belongs to the main room, and this is a breakout room", FIELD, "oda",
+    Rule("breakout_uuids", "belongs to the main room, and this is a breakout room", REPORTED, "oda",
          lambda s: s.breakout is True, row=9),
-    Rule("direct_media", "excludes breakout rooms: direct_media = never or breakout_rooms = false is needed", STAR, "oda",
+    Rule("direct_media", "excludes breakout rooms: direct_media = never or breakout_rooms = false is needed", TRANSCRIBED, "oda",
          lambda s: s.breakout_rooms is True and s.direct_media != "never", row=11),
 )
 _ROOM = (
-    Rule("breakout", "allow_guests is said to be in the way of a breakout room", CONTESTED, "ps; oda sends it",
+    Rule("breakout", "allow_guests is said to be in the way of a breakout room", DISPUTED, "ps; oda sends it",
          lambda s: s.breakout is True and s.allow_guests is True, row=10),
     _CAPTIONS,
 )
@@ -125,11 +130,11 @@ _LECTURE = (
          lambda s: s.guest_view == "five_mains_seven_pips"),
 )
 _ALIASES = (
-    Rule("local_alias", "is required, and empty", FIELD, "mividas", lambda s: not s.local_alias),
-    Rule("remote_alias", "is required, and empty", FIELD, "mividas", lambda s: not s.remote_alias),
+    Rule("local_alias", "is required, and empty", REPORTED, "mividas", lambda s: not s.local_alias),
+    Rule("remote_alias", "is required, and empty", REPORTED, "mividas", lambda s: not s.remote_alias),
 )
 _PROTOCOL = (
-    Rule("protocol", "teams and gms are known to the management API only", CONTESTED, "oda; pexip-tf differs",
+    Rule("protocol", "teams and gms are known to the management API only", DISPUTED, "oda; pexip-tf differs",
          lambda s: s.protocol in ("teams", "gms")),
 )
 # fmt: on
@@ -188,7 +193,7 @@ def _layout(field: str) -> Rules:
     rule = Rule(
         field,
         text,
-        CONTESTED,
+        DISPUTED,
         "oda, ps, dbg",
         lambda sent: value(sent) not in usual,
         known=CORE_LAYOUTS,

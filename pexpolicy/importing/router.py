@@ -14,13 +14,13 @@ from typing import Any
 
 from pydantic import ConfigDict, ValidationError
 
-from pexpolicy.contract.refusal import brief
 from pexpolicy.discovery import discover
 from pexpolicy.importing.rule_tables import Rule
 from pexpolicy.importing.toml_text import block
 from pexpolicy.matching import Pattern, PatternError
 from pexpolicy.problems import problems_of
 from pexpolicy.tabular import Fault, Row, TableError, TableRow, read_table
+from pexpolicy.text import brief
 
 UPSTREAM = "plugins.upstream.settings"
 ENDPOINTS = {"service": "service_configuration", "participant": "participant_properties"}

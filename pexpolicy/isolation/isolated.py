@@ -31,7 +31,7 @@ from pexpolicy.isolation.wire import WorkerFault
 from pexpolicy.outcome import Outcome
 from pexpolicy.parameters import Request
 from pexpolicy.problems import Advice, Problem
-from pexpolicy.tables import PluginTable
+from pexpolicy.tables.plugins import PluginTable
 from pexpolicy.unbuildable import Unbuildable
 
 

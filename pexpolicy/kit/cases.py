@@ -11,11 +11,11 @@ from typing import Any, Literal
 import pydantic
 from pydantic import BaseModel, ConfigDict, Field
 
-from pexpolicy.contract.refusal import brief, did_you_mean
 from pexpolicy.kit.requests import composed
 from pexpolicy.kit.shapes import RequestError
 from pexpolicy.parameters import Request
 from pexpolicy.problems import Problem, problems_of
+from pexpolicy.text import brief, did_you_mean
 
 
 class CasesError(Exception):

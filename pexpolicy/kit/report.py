@@ -13,7 +13,7 @@ import click
 
 from pexpolicy.kit.running import Reached, Run
 from pexpolicy.kit.verdict import Verdict
-from pexpolicy.terminal import printable
+from pexpolicy.text import printable
 
 
 def show(run: Run) -> None:

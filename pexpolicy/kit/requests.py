@@ -11,7 +11,6 @@ from multidict import MultiDict, MultiDictProxy
 from yarl import URL
 
 from pexpolicy.alias import Alias
-from pexpolicy.contract.refusal import did_you_mean
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.directory_information import DirectoryInformationRequest
 from pexpolicy.endpoints.media_location import MediaLocationRequest
@@ -21,6 +20,7 @@ from pexpolicy.endpoints.registration_alias import RegistrationAliasRequest
 from pexpolicy.endpoints.service_configuration import ServiceConfigurationRequest
 from pexpolicy.kit.shapes import RequestError, shape_names_of, shape_of
 from pexpolicy.parameters import Request, by_prefix
+from pexpolicy.text import did_you_mean
 
 
 class Absent(Enum):

@@ -11,8 +11,8 @@ from urllib.parse import unquote
 
 from yarl import URL
 
-from pexpolicy.contract.refusal import did_you_mean
 from pexpolicy.endpoints import ENDPOINTS
+from pexpolicy.text import did_you_mean
 
 _FILE = Path(__file__).with_name("shapes.toml")
 

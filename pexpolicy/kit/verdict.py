@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pexpolicy.contract.refusal import did_you_mean
 from pexpolicy.endpoints.base import JPEG, Reply
 from pexpolicy.explain import NotARequestError, explain
 from pexpolicy.kit.asking import asked, caught_audit
@@ -16,6 +15,7 @@ from pexpolicy.kit.cases import Case, Expected
 from pexpolicy.outcome import DEFAULT, Outcome, Step
 from pexpolicy.policy import Answer, Policy
 from pexpolicy.redaction import REMOVED, Redaction
+from pexpolicy.text import did_you_mean
 
 MISSING = "nothing"
 MAX_SHOWN = 300

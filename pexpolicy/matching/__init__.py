@@ -29,27 +29,38 @@ suffixes.
 ``subject("local_alias.user").read(request)`` gives the values that a condition of that name looks
 at.
 
-For those who compare conditions: ``covers(outer, inner)`` and ``contradiction(condition)`` say
-what is known without a request, ``example(condition, endpoint)`` gives a request that matches.
+What a condition is made of, for code that analyses conditions: ``Clause`` is one operator on one
+``Subject``, ``All``, ``AnyOf`` and ``NoneOf`` hold the conditions in their ``parts``, ``At`` is a
+time window, and ``required(condition)`` gives the clauses that each matching request satisfies.
 """
 
 from __future__ import annotations
 
 from pexpolicy.matching.clauses import Clause
-from pexpolicy.matching.comparing import contradiction, covers, timeless, times
 from pexpolicy.matching.compiling import compile_when
-from pexpolicy.matching.conditions import Condition, captured, group_names, required
-from pexpolicy.matching.examples import Example, example
+from pexpolicy.matching.conditions import (
+    All,
+    AnyOf,
+    At,
+    Condition,
+    NoneOf,
+    captured,
+    group_names,
+    required,
+)
 from pexpolicy.matching.index import Index
 from pexpolicy.matching.patterns import Pattern, PatternError
 from pexpolicy.matching.settings import When
 from pexpolicy.matching.subjects import Subject, UnknownSubjectError, subject
 
 __all__ = [
+    "All",
+    "AnyOf",
+    "At",
     "Clause",
     "Condition",
-    "Example",
     "Index",
+    "NoneOf",
     "Pattern",
     "PatternError",
     "Subject",
@@ -57,12 +68,7 @@ __all__ = [
     "When",
     "captured",
     "compile_when",
-    "contradiction",
-    "covers",
-    "example",
     "group_names",
     "required",
     "subject",
-    "timeless",
-    "times",
 ]

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pexpolicy.alias import Alias
-from pexpolicy.contract.refusal import brief
 from pexpolicy.matching.patterns import Pattern, glob, quoted
 from pexpolicy.matching.subjects import Subject
 from pexpolicy.parameters import Request
 from pexpolicy.subnets import Subnets, read_subnet
+from pexpolicy.text import brief
 
 Holds = Callable[[Any], bool]
 _NUMBER = re.compile(r"\s*[+-]?[0-9]{1,20}(?:\.[0-9]{1,20})?\s*").fullmatch

@@ -9,8 +9,6 @@ from __future__ import annotations
 import re
 from typing import Any
 
-import re2
-
 MAX_PROGRAM = 1_800
 """Instructions of a compiled pattern; a larger one is refused."""
 MAX_WORK = 450_000
@@ -61,6 +59,8 @@ class Pattern:
         return tuple((group or b"").decode("utf-8", "replace") for group in match.groups())
 
     def _compiled(self, *, never_capture: bool) -> Any:
+        import re2  # noqa: PLC0415 - for configurations with a pattern only
+
         options = re2.Options()
         options.log_errors = False
         options.max_mem = MAX_MEMORY
@@ -113,6 +113,8 @@ def glob(written: str, *, case_sensitive: bool = False) -> Pattern:
 
     Raises ``PatternError``.
     """
+    import re2  # noqa: PLC0415 - as above
+
     pieces = {"*": "(.*)", "?": "."}
     translated = "".join(pieces.get(letter) or re2.escape(letter) for letter in written)
     return Pattern(translated, case_sensitive=case_sensitive)

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from pexpolicy import parameters
-from pexpolicy.contract.refusal import did_you_mean
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.parameters import Request
+from pexpolicy.text import did_you_mean
 
 Kind = Literal["text", "alias", "number", "flag"]
 Values = tuple[Any, ...]
@@ -31,6 +31,8 @@ class Subject:
     """True for a secret, which is neither shown nor passed on."""
     shown: bool = True
     """False for a parameter that nobody knows: it may be a secret, so explanations leave it out."""
+    several: bool = False
+    """True for what may have more than one value in a request."""
 
     def is_of(self, request: type[Request]) -> bool:
         """True where requests of this type can have it."""
@@ -68,8 +70,10 @@ def of_parameter(name: str, parameter: parameters.Parameter[Any] | None) -> Subj
     """A parameter by its attribute name; the alias of a path has no parameter."""
     if parameter is None:
         return Subject(name, "alias", _single(name), name)
-    read = _several(name) if several_values(parameter.read) else _single(name)
-    return Subject(name, kind_of(parameter.read), read, name, parameter.secret)
+    several = several_values(parameter.read)
+    read = _several(name) if several else _single(name)
+    kind = kind_of(parameter.read)
+    return Subject(name, kind, read, name, parameter.secret, several=several)
 
 
 def of_alias_part(name: str, part: str) -> Subject:
@@ -97,7 +101,7 @@ def of_attribute(name: str, attribute: str) -> Subject:
             if value
         )
 
-    return Subject(f"{name}.{attribute}", "text", read, name)
+    return Subject(f"{name}.{attribute}", "text", read, name, several=True)
 
 
 def of_wire_name(name: str) -> Subject:
@@ -108,7 +112,7 @@ def of_wire_name(name: str) -> Subject:
 
     secret = name in _SECRET_NAMES
     shown = name in _SHOWN_NAMES or name.startswith(_PREFIXES)
-    return Subject(f"params.{name}", "text", read, "params", secret, shown)
+    return Subject(f"params.{name}", "text", read, "params", secret, shown, several=True)
 
 
 def of_peer() -> Subject:

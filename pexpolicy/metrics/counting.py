@@ -9,7 +9,7 @@ from bisect import bisect_left
 from collections.abc import Iterable
 
 from pexpolicy.access.refusals import REASONS as AT_THE_DOOR
-from pexpolicy.access.refusals import UNAUTHORISED
+from pexpolicy.access.refusals import UNAUTHORISED, WRONG_TOKEN
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.link import QUICK, Link
 from pexpolicy.metrics import families
@@ -151,12 +151,15 @@ class Counts:
         """Count a call whose answer is not that of its plugins, though each of them was heard."""
         self._cells[self._endpoints[endpoint].causes[cause]] += 1
 
-    def refused(self, reason: str, times: int = 1) -> None:
-        """Count requests that did not get as far as the plugins; one audit line speaks of them."""
-        self._cells[self._reasons[reason]] += times
+    def refused(self, reason: str) -> None:
+        """Count a request that did not get as far as the plugins."""
+        self._cells[self._reasons[reason]] += 1
+        if reason in (UNAUTHORISED, WRONG_TOKEN):
+            self._cells[self._unauthorised] += 1
+
+    def recorded(self) -> None:
+        """Count a record that is not that of a call."""
         self._cells[self._records] += 1
-        if reason == UNAUTHORISED:
-            self._cells[self._unauthorised] += times
 
     def shadowed(self, shadow: Outcome, *, differs: bool | None) -> None:
         """Count what a shadow plugin would have decided."""

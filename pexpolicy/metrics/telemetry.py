@@ -57,10 +57,14 @@ class Telemetry:
         """Note a call whose answer is not that of its plugins, though each of them was heard."""
         self._counts.fell_back(endpoint, cause)
 
-    def refused(self, reason: str, peer: str | None, times: int = 1) -> None:
-        """Note requests that did not get as far as the plugins."""
-        self._counts.refused(reason, times)
+    def refused(self, reason: str, peer: str | None) -> None:
+        """Note a request that did not get as far as the plugins."""
+        self._counts.refused(reason)
         self._nodes.refused(address_of(None, peer), reason)
+
+    def recorded(self) -> None:
+        """Note the record of refusals."""
+        self._counts.recorded()
 
     def beside(self, audit: ShadowAudit) -> ShadowAudit:
         """The audit of shadows, each of which is counted too."""

@@ -6,11 +6,11 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from pexpolicy.contract.rules import Mark
 from pexpolicy.probe.findings import Finding, Topic, violation, warning
 from pexpolicy.probe.steps import AGAIN, Step
 from pexpolicy.probe.verdict import Asked, Comparable, Judged
 
-STAR = "DOCUMENTED* oda"
 PER_PARTICIPANT = frozenset(
     (
         "pin",
@@ -40,7 +40,11 @@ def compare(step: Step, judged: Judged, earlier: Judged | None) -> list[Finding]
     if again and _is_gateway(earlier, judged) and what == "name differs":
         return [warning(Topic.REPEATABLE, text, "a gateway's name is to be unique per call")]
     topic = Topic.REPEATABLE if again else Topic.CONSISTENT
-    return [violation(topic, text, STAR) if step.certain else warning(topic, text, "FIELD")]
+    return [
+        violation(topic, text, Mark.TRANSCRIBED)
+        if step.certain
+        else warning(topic, text, Mark.REPORTED)
+    ]
 
 
 def _is_gateway(*both: Judged) -> bool:
@@ -96,8 +100,8 @@ class Services:
                 f"two calls share the name of a gateway ({what}, first in {first}); "
                 "it is to be unique per call"
             )
-            return [warning(Topic.CONSISTENT, text, STAR)]
+            return [warning(Topic.CONSISTENT, text, Mark.TRANSCRIBED)]
         text = (
             f"the service has the name of an earlier one and is another ({what}, first in {first})"
         )
-        return [violation(Topic.CONSISTENT, text, STAR)]
+        return [violation(Topic.CONSISTENT, text, Mark.TRANSCRIBED)]

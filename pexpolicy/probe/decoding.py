@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from pexpolicy.contract.rules import Mark
 from pexpolicy.probe.findings import Finding, Topic, violation
 from pexpolicy.probe.verdict import Asked
 
@@ -18,7 +19,7 @@ def wrongly_decoded(asked: Asked, body: Any) -> list[Finding]:
         for trace in asked.traces:
             if trace.text.casefold() in folded:
                 what = f"a text of the request comes back as …{trace.text}…: {trace.why}"
-                return [violation(Topic.DECODING, what, "CAPTURE v38, v39; DOCUMENTED v12")]
+                return [violation(Topic.DECODING, what, Mark.DOCUMENTED)]
     return []
 
 

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from pexpolicy.contract.refusal import DecisionError
+from pexpolicy.contract.rules import Mark
 from pexpolicy.endpoints.directory_information import DirectoryEntry
 from pexpolicy.probe.findings import Finding, Level, Topic, violation, warning
 from pexpolicy.probe.verdict import Asked
 
-STAR = "DOCUMENTED* oda"
 KEYS = ("alias", "description", "username")
 MAX_FINDINGS = 5
 """A list of a thousand wrong entries says no more than its first ones."""
@@ -23,11 +23,15 @@ def judge_directory(asked: Asked, body: Mapping[str, Any]) -> list[Finding]:
     findings: list[Finding] = []
     if entries == {}:
         findings.append(
-            warning(Topic.RESULT, "the result of a search is a list, and this is {}", STAR)
+            warning(
+                Topic.RESULT, "the result of a search is a list, and this is {}", Mark.TRANSCRIBED
+            )
         )
         entries = []
     if "ignore_local" in body and not isinstance(body["ignore_local"], bool):
-        findings.append(violation(Topic.DIRECTORY, "ignore_local is neither true nor false", STAR))
+        findings.append(
+            violation(Topic.DIRECTORY, "ignore_local is neither true nor false", Mark.TRANSCRIBED)
+        )
     for number, entry in enumerate(entries):
         findings += _entry(number, entry)
         if len(findings) >= MAX_FINDINGS:
@@ -36,22 +40,24 @@ def judge_directory(asked: Asked, body: Mapping[str, Any]) -> list[Finding]:
     sound = not any(finding.level is Level.VIOLATION for finding in findings)
     if sound and not any(_sorted(entries, key) for key in KEYS):
         findings.append(
-            violation(Topic.DIRECTORY, "the entries are not sorted by any of their keys", STAR)
+            violation(
+                Topic.DIRECTORY, "the entries are not sorted by any of their keys", Mark.TRANSCRIBED
+            )
         )
     return findings
 
 
 def _entry(number: int, entry: Any) -> list[Finding]:
     if not isinstance(entry, dict):
-        return [violation(Topic.DIRECTORY, f"entry {number} is not an object", STAR)]
+        return [violation(Topic.DIRECTORY, f"entry {number} is not an object", Mark.TRANSCRIBED)]
     missing = [key for key in KEYS if key not in entry]
     if missing:
         text = f"entry {number} has no {' and no '.join(missing)}; all three keys must be there"
-        return [violation(Topic.DIRECTORY, text, STAR)]
+        return [violation(Topic.DIRECTORY, text, Mark.TRANSCRIBED)]
     try:
         warnings = DirectoryEntry.from_result(entry).warnings
     except DecisionError as error:
-        return [violation(Topic.DIRECTORY, f"entry {number}: {error}", STAR)]
+        return [violation(Topic.DIRECTORY, f"entry {number}: {error}", Mark.TRANSCRIBED)]
     return [warning(Topic.DIRECTORY, f"entry {number}: {text}") for text in warnings]
 
 
@@ -59,7 +65,11 @@ def _length(asked: Asked, entries: list[Any]) -> list[Finding]:
     limit = asked.get("limit")
     if not limit or len(entries) <= int(limit):
         return []
-    return [violation(Topic.DIRECTORY, f"{len(entries)} entries, and the limit is {limit}", STAR)]
+    return [
+        violation(
+            Topic.DIRECTORY, f"{len(entries)} entries, and the limit is {limit}", Mark.TRANSCRIBED
+        )
+    ]
 
 
 def _sorted(entries: list[dict[str, str]], key: str) -> bool:

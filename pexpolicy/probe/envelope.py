@@ -6,13 +6,14 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from pexpolicy.contract.refusal import DecisionError, brief
+from pexpolicy.contract.refusal import DecisionError
+from pexpolicy.contract.rules import Mark
 from pexpolicy.decisions import Redirect, Reject
 from pexpolicy.probe.findings import Finding, Topic, violation, warning
 from pexpolicy.probe.results import judge_result, refused, usable
 from pexpolicy.probe.verdict import Asked, Judged
+from pexpolicy.text import brief
 
-DOCUMENTED, STAR = "DOCUMENTED v11", "DOCUMENTED* oda"
 ACTIONS: Mapping[str, tuple[str, ...]] = {
     "service_configuration": ("continue", "reject", "redirect"),
     "participant_properties": ("continue", "reject"),
@@ -64,16 +65,20 @@ def _action(asked: Asked, body: Envelope) -> list[Finding]:
         return []
     if not allowed and action in ("reject", "redirect"):
         text = f"this request knows no {action}: Infinity would go on as if it were not there"
-        return [violation(Topic.ACTION, text, STAR)]
+        return [violation(Topic.ACTION, text, Mark.TRANSCRIBED)]
     if not allowed:
         return [
             warning(
-                Topic.ACTION, f"this request knows no action; {brief(action)} is ignored", "FIELD"
+                Topic.ACTION,
+                f"this request knows no action; {brief(action)} is ignored",
+                Mark.REPORTED,
             )
         ]
     return [
         violation(
-            Topic.ACTION, f"action = {brief(action)} is none of {', '.join(allowed)}", DOCUMENTED
+            Topic.ACTION,
+            f"action = {brief(action)} is none of {', '.join(allowed)}",
+            Mark.DOCUMENTED,
         )
     ]
 
@@ -82,12 +87,14 @@ def _failed(body: Envelope) -> list[Finding]:
     status = body.get("status")
     if body.get("result"):
         text = f"status = {brief(status)} is not exactly 'success', so the result is lost"
-        return [violation(Topic.ENVELOPE, text, DOCUMENTED)]
+        return [violation(Topic.ENVELOPE, text, Mark.DOCUMENTED)]
     if status in FAILED:
         text = f"status = {brief(status)}: the server failed; to have no decision, answer 404"
-        return [warning(Topic.ENVELOPE, text, "FIELD")]
+        return [warning(Topic.ENVELOPE, text, Mark.REPORTED)]
     said = f"status = {brief(status)}" if "status" in body else "there is no status"
-    return [violation(Topic.ENVELOPE, f"{said}; only the exact text 'success' counts", DOCUMENTED)]
+    return [
+        violation(Topic.ENVELOPE, f"{said}; only the exact text 'success' counts", Mark.DOCUMENTED)
+    ]
 
 
 def _shape(asked: Asked, body: Envelope) -> Finding | None:
@@ -102,7 +109,9 @@ def _shape(asked: Asked, body: Envelope) -> Finding | None:
         return None
     wanted = "a list of entries" if directory else "an object"
     return violation(
-        Topic.RESULT, f"result is {brief(result)}, not {wanted}: the reply is dropped", STAR
+        Topic.RESULT,
+        f"result is {brief(result)}, not {wanted}: the reply is dropped",
+        Mark.TRANSCRIBED,
     )
 
 
@@ -110,10 +119,12 @@ def _no_picture(result: Any) -> list[Finding]:
     if result:
         return [
             violation(
-                Topic.AVATAR, "a JSON result is no picture; Infinity would show a placeholder", STAR
+                Topic.AVATAR,
+                "a JSON result is no picture; Infinity would show a placeholder",
+                Mark.TRANSCRIBED,
             )
         ]
-    return [warning(Topic.AVATAR, "where there is no picture, 404 says so", "DOCUMENTED v11")]
+    return [warning(Topic.AVATAR, "where there is no picture, 404 says so", Mark.DOCUMENTED)]
 
 
 def _reject(asked: Asked, body: Envelope) -> list[Finding]:
@@ -122,7 +133,9 @@ def _reject(asked: Asked, body: Envelope) -> list[Finding]:
     if asked.endpoint == "registration_alias" and "result" not in body:
         return [
             violation(
-                Topic.REJECT, "a reject of a registration needs an empty result beside it", STAR
+                Topic.REJECT,
+                "a reject of a registration needs an empty result beside it",
+                Mark.TRANSCRIBED,
             )
         ]
     if asked.endpoint == "participant_properties":
@@ -131,10 +144,12 @@ def _reject(asked: Asked, body: Envelope) -> list[Finding]:
         return []
     if usable(asked, result):
         text = "a usable result stands beside the reject: Infinity would take it and not refuse"
-        return [violation(Topic.REJECT, text, DOCUMENTED)]
+        return [violation(Topic.REJECT, text, Mark.DOCUMENTED)]
     return [
         warning(
-            Topic.REJECT, "a result stands beside the reject; it is dropped, leave it out", "FIELD"
+            Topic.REJECT,
+            "a result stands beside the reject; it is dropped, leave it out",
+            Mark.REPORTED,
         )
     ]
 
@@ -143,7 +158,7 @@ def _participant_reject(result: Mapping[str, Any]) -> list[Finding]:
     others = sorted(result.keys() - {"reject_reason"})
     if others:
         text = f"{brief(others[0])} stands beside the reject: nothing but reject_reason may"
-        return [violation(Topic.REJECT, text, STAR)]
+        return [violation(Topic.REJECT, text, Mark.TRANSCRIBED)]
     try:
         Reject.from_result(result)
     except DecisionError as error:
@@ -162,18 +177,18 @@ def _redirect(asked: Asked, action: Any, result: Any) -> list[Finding]:
             violation(
                 Topic.REDIRECT,
                 "new_alias is no field of a service; it needs action = 'redirect'",
-                STAR,
+                Mark.TRANSCRIBED,
             )
         ]
     if "service_type" in result:
         text = "a service stands beside the redirect: Infinity would take it and not redirect"
-        return [violation(Topic.REDIRECT, text, DOCUMENTED)]
+        return [violation(Topic.REDIRECT, text, Mark.DOCUMENTED)]
     others = sorted(result.keys() - {"new_alias"})
     if others:
         text = (
             f"the result of a redirect is new_alias alone, and {brief(others[0])} stands beside it"
         )
-        return [violation(Topic.REDIRECT, text, STAR)]
+        return [violation(Topic.REDIRECT, text, Mark.TRANSCRIBED)]
     try:
         Redirect.from_result(result)
     except DecisionError as error:

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from http import HTTPStatus
 
+from pexpolicy.contract.rules import Mark
 from pexpolicy.probe.decoding import wrongly_decoded
 from pexpolicy.probe.envelope import judge_envelope
 from pexpolicy.probe.findings import Finding, Topic, violation, warning
 from pexpolicy.probe.reading import NotJSONError, strict_json
 from pexpolicy.probe.verdict import Asked, Judged
 from pexpolicy.probe.wire import Reply
-
-DOCUMENTED, STAR, FIELD = "DOCUMENTED v11", "DOCUMENTED* oda", "FIELD"
 
 UNREADABLE = {400, 405, 411, 413, 414, 415, 422, 431}
 KEPT_OUT = {401, 403, 407}
@@ -42,7 +41,7 @@ def _announced(asked: Asked, judged: Judged) -> list[Finding]:
     if not asked.breakout or judged.service or judged.broken:
         return []
     text = "a breakout room that breakout_uuids announced is answered without a service"
-    return [violation(Topic.BREAKOUT, text, STAR)]
+    return [violation(Topic.BREAKOUT, text, Mark.TRANSCRIBED)]
 
 
 def _no_reply(asked: Asked, reply: Reply, limit: float) -> Finding:
@@ -50,16 +49,16 @@ def _no_reply(asked: Asked, reply: Reply, limit: float) -> Finding:
         text = (
             f"no whole reply within {limit:g} s; Infinity gives up at 5 s and uses its own database"
         )
-        return violation(Topic.TIME, text, "CAPTURE v16, DOCUMENTED*")
+        return violation(Topic.TIME, text, Mark.TRANSCRIBED)
     text = f"no reply: {reply.failure}"
     if asked.strain:
-        return warning(Topic.CONNECTION, text, FIELD)
+        return warning(Topic.CONNECTION, text, Mark.REPORTED)
     return violation(Topic.FRAMING if reply.torn else Topic.CONNECTION, text)
 
 
 def _slow(reply: Reply, limit: float) -> list[Finding]:
     if reply.seconds > limit:
-        return [violation(Topic.TIME, f"the reply took more than {limit:g} s", STAR)]
+        return [violation(Topic.TIME, f"the reply took more than {limit:g} s", Mark.TRANSCRIBED)]
     if reply.seconds > limit / 2:
         text = f"the reply took more than half of the {limit:g} s there are"
         return [warning(Topic.TIME, text)]
@@ -78,7 +77,7 @@ def _handed_back(asked: Asked, reply: Reply) -> Judged:
     findings = [found] if (found := _status(asked, reply)) else []
     if asked.endpoint == "participant_avatar" and reply.media_type == "text/html":
         text = "an HTML page stands in for the missing avatar; that was blamed for trouble"
-        findings.append(warning(Topic.CONTENT_TYPE, text, "FIELD ps"))
+        findings.append(warning(Topic.CONTENT_TYPE, text, Mark.REPORTED))
     try:
         body = strict_json(reply.body)
     except NotJSONError:
@@ -86,10 +85,10 @@ def _handed_back(asked: Asked, reply: Reply) -> Judged:
     if isinstance(body, Mapping):
         if body.get("result"):
             text = f"a result is lost beside status {reply.status}: send it with 200"
-            findings.append(violation(Topic.STATUS, text, DOCUMENTED))
+            findings.append(violation(Topic.STATUS, text, Mark.DOCUMENTED))
         if body.get("action") in ("reject", "redirect"):
             text = f"whether an action counts beside status {reply.status} is not settled"
-            findings.append(warning(Topic.STATUS, text, "CONTESTED v11"))
+            findings.append(warning(Topic.STATUS, text, Mark.DISPUTED))
     decision = ("continue",) if reply.status == HTTPStatus.NOT_FOUND else ("status", reply.status)
     return Judged(findings, decision)
 
@@ -114,15 +113,15 @@ def _meaning(status: int) -> tuple[str, str]:
     if status in KEPT_OUT:
         return (
             "the server turns the node away and decides nothing; are the credentials right?",
-            DOCUMENTED,
+            Mark.DOCUMENTED,
         )
     if status in UNREADABLE:
-        return UNREAD, DOCUMENTED
+        return UNREAD, Mark.DOCUMENTED
     said, mark = {
-        3: ("redirects are not followed", STAR),
-        4: (LIKE_404, DOCUMENTED),
-        5: ("the server failed, and Infinity goes on without it", DOCUMENTED),
-    }.get(status // 100, ("a decision is sent with 200", DOCUMENTED))
+        3: ("redirects are not followed", Mark.TRANSCRIBED),
+        4: (LIKE_404, Mark.DOCUMENTED),
+        5: ("the server failed, and Infinity goes on without it", Mark.DOCUMENTED),
+    }.get(status // 100, ("a decision is sent with 200", Mark.DOCUMENTED))
     return said, mark
 
 
@@ -132,10 +131,10 @@ def _decision(asked: Asked, reply: Reply) -> Judged:
         body = strict_json(reply.body)
     except NotJSONError as error:
         text = f"the body is not JSON: {error}. Infinity would use its own database"
-        return Judged([*findings, violation(Topic.JSON, text, DOCUMENTED)])
+        return Judged([*findings, violation(Topic.JSON, text, Mark.DOCUMENTED)])
     if not isinstance(body, dict):
         text = "the body is JSON, but not an object with status, action and result"
-        return Judged([*findings, violation(Topic.JSON, text, DOCUMENTED)])
+        return Judged([*findings, violation(Topic.JSON, text, Mark.DOCUMENTED)])
     findings += wrongly_decoded(asked, body)
     judged = judge_envelope(asked, body)
     return Judged(findings + judged.findings, judged.decision, judged.service)
@@ -144,5 +143,5 @@ def _decision(asked: Asked, reply: Reply) -> Judged:
 def _content_type(reply: Reply) -> list[Finding]:
     if reply.media_type != "application/json":
         text = f"the content type is {reply.media_type[:60]!r}, not application/json"
-        return [violation(Topic.CONTENT_TYPE, text, DOCUMENTED)]
+        return [violation(Topic.CONTENT_TYPE, text, Mark.DOCUMENTED)]
     return []

@@ -5,14 +5,16 @@ from __future__ import annotations
 import hashlib
 import io
 import warnings
+from typing import TYPE_CHECKING
 
-from PIL import Image, UnidentifiedImageError
-
+from pexpolicy.contract.rules import Mark
 from pexpolicy.probe.findings import Finding, Topic, violation
 from pexpolicy.probe.verdict import Asked, Judged
 from pexpolicy.probe.wire import Reply
 
-STAR = "DOCUMENTED* oda"
+if TYPE_CHECKING:
+    from PIL import Image
+
 PLACEHOLDER = "Infinity would show a placeholder"
 MAX_PIXELS = 25_000_000
 
@@ -22,12 +24,14 @@ def judge_picture(asked: Asked, reply: Reply) -> Judged:
     findings = []
     if reply.media_type != "image/jpeg":
         text = f"the content type is {reply.media_type[:60]!r}, not image/jpeg"
-        findings.append(violation(Topic.CONTENT_TYPE, text, "DOCUMENTED v11"))
+        findings.append(violation(Topic.CONTENT_TYPE, text, Mark.DOCUMENTED))
     found, pixels = _look(asked, reply.body)
     return Judged(findings + found, ("picture", pixels) if pixels else None)
 
 
 def _look(asked: Asked, body: bytes) -> tuple[list[Finding], str]:
+    from PIL import Image, UnidentifiedImageError  # noqa: PLC0415 - for avatars only
+
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -59,4 +63,4 @@ def _size(asked: Asked, picture: Image.Image) -> list[Finding]:
 
 
 def _wrong(text: str) -> Finding:
-    return violation(Topic.AVATAR, f"{text}. {PLACEHOLDER}", STAR)
+    return violation(Topic.AVATAR, f"{text}. {PLACEHOLDER}", Mark.TRANSCRIBED)

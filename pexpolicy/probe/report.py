@@ -12,7 +12,7 @@ from xml.etree import ElementTree as ET
 from pexpolicy.probe.findings import Finding, Level, Topic, warning
 from pexpolicy.probe.judge import UNREADABLE
 from pexpolicy.probe.playing import TRANSPORT, Played
-from pexpolicy.terminal import printable
+from pexpolicy.text import printable
 
 NOT_FOUND = (
     "every request got 404: is this the URL of a policy server, and does it hold the base path?"

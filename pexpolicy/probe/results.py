@@ -7,12 +7,12 @@ from dataclasses import replace
 from typing import Any
 
 from pexpolicy.contract.refusal import DecisionError
+from pexpolicy.contract.rules import Mark
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.probe.directory import judge_directory
 from pexpolicy.probe.findings import Finding, Level, Topic, violation, warning
 from pexpolicy.probe.verdict import Asked, Judged
 
-STAR = "DOCUMENTED* oda"
 Result = dict[str, Any]
 
 
@@ -20,7 +20,7 @@ def judge_result(asked: Asked, body: Mapping[str, Any]) -> Judged:
     """The findings about the result of a reply that succeeded and refuses nothing."""
     result = body.get("result")
     if "result" in body and result is None:
-        return Judged([warning(Topic.RESULT, "result is null; leave it out", "FIELD")])
+        return Judged([warning(Topic.RESULT, "result is null; leave it out", Mark.REPORTED)])
     if asked.endpoint == "directory_information":
         return Judged(judge_directory(asked, body))
     if not result:
@@ -38,14 +38,14 @@ def refused(error: DecisionError, topic: Topic) -> Finding:
     """The finding for a result that a model refuses."""
     refusal = error.refusal
     text = str(replace(refusal, mark=""))
-    return violation(topic, text, f"{refusal.mark} {refusal.source}".strip())
+    return violation(topic, text, refusal.mark)
 
 
 def _empty(asked: Asked) -> list[Finding]:
     if asked.endpoint != "media_location":
         return []
     text = "a success without a location may count as invalid; a 404 is safer"
-    return [warning(Topic.RESULT, text, "CONTESTED oda")]
+    return [warning(Topic.RESULT, text, Mark.DISPUTED)]
 
 
 def _by_model(endpoint: str, result: Result) -> tuple[list[Finding], bool]:
@@ -76,12 +76,12 @@ def _breakout(asked: Asked, result: Result) -> list[Finding]:
     wanted = asked.get("breakout_uuid")
     if asked.breakout and result.get("breakout") is not True:
         text = "a breakout room that breakout_uuids announced is answered without breakout = true"
-        return [violation(Topic.BREAKOUT, text, STAR)]
+        return [violation(Topic.BREAKOUT, text, Mark.TRANSCRIBED)]
     if result.get("breakout") is True and wanted:
         given = str(result.get("breakout_uuid", ""))
         if given.casefold() != wanted.casefold():
             text = "breakout_uuid is not that of the room that was asked for"
-            return [violation(Topic.BREAKOUT, text, STAR)]
+            return [violation(Topic.BREAKOUT, text, Mark.TRANSCRIBED)]
     return []
 
 
@@ -90,7 +90,7 @@ def _dial_out(asked: Asked, result: Result) -> list[Finding]:
     if asked.get("call_direction") != "dial_out" or result["name"] == running:
         return []
     text = "the running service that dials out has another name; the answer must match it"
-    return [violation(Topic.DIAL_OUT, text, STAR)]
+    return [violation(Topic.DIAL_OUT, text, Mark.TRANSCRIBED)]
 
 
 def _nobody_calls(asked: Asked) -> list[Finding]:
@@ -98,11 +98,13 @@ def _nobody_calls(asked: Asked) -> list[Finding]:
         text = (
             "a probe (OPTIONS, SUBSCRIBE, LRQ) is answered with a service; continue creates nothing"
         )
-        return [warning(Topic.NON_DIAL, text, "FIELD mividas")]
+        return [warning(Topic.NON_DIAL, text, Mark.REPORTED)]
     if not asked.get("local_alias") and not asked.get("breakout_uuid"):
         return [
             warning(
-                Topic.NON_DIAL, "a request without an alias is answered with a service", "FIELD"
+                Topic.NON_DIAL,
+                "a request without an alias is answered with a service",
+                Mark.REPORTED,
             )
         ]
     return []
@@ -113,7 +115,7 @@ def _participant(asked: Asked, result: Result) -> Judged:
     named = asked.get("remote_display_name")
     if taken and named and result.get("remote_display_name", "") is None:
         text = "remote_display_name may be null only where it was null; the caller has a name"
-        found.append(violation(Topic.RESULT, text, STAR))
+        found.append(violation(Topic.RESULT, text, Mark.TRANSCRIBED))
     return Judged(found)
 
 
@@ -124,16 +126,16 @@ def _location(asked: Asked, result: Result) -> Judged:
 def _registration(asked: Asked, result: Result) -> Judged:
     if result.get("username") == "" and result.get("password") == "":
         text = "user name and password are both empty: any device may register under this alias"
-        return Judged([warning(Topic.CREDENTIALS, text, "DOCUMENTED*, advised against")])
+        return Judged([warning(Topic.CREDENTIALS, text, Mark.TRANSCRIBED)])
     found, taken = _by_model(asked.endpoint, result)
     if taken and asked.get("auth_type").strip('"') == "sso":
         text = (
             "single sign-on takes an empty result; user name and password are for credentials only"
         )
-        found.append(violation(Topic.CREDENTIALS, text, STAR))
+        found.append(violation(Topic.CREDENTIALS, text, Mark.TRANSCRIBED))
     if taken and "" in (result["username"], result["password"]):
         text = "the user name or the password is empty"
-        found.append(warning(Topic.CREDENTIALS, text, "FIELD"))
+        found.append(warning(Topic.CREDENTIALS, text, Mark.REPORTED))
     return Judged(found)
 
 

@@ -13,7 +13,7 @@ from rich.text import Text
 from pexpolicy.probe.findings import Finding, Level
 from pexpolicy.probe.playing import Played
 from pexpolicy.probe.report import NOT_FOUND, Report
-from pexpolicy.terminal import printable
+from pexpolicy.text import printable
 
 RED, YELLOW, GREEN = "red", "yellow", "green"
 

@@ -10,6 +10,7 @@ from http import HTTPStatus
 
 from yarl import URL
 
+from pexpolicy.contract.rules import Mark
 from pexpolicy.probe.findings import Finding, Topic, violation, warning
 from pexpolicy.probe.wire import CLOSED, MAX_BODY, NO_HTTP
 from pexpolicy.unreached import why
@@ -195,7 +196,7 @@ class Transport:
             return [violation(Topic.FRAMING, str(error), RFC)]
         except TimeoutError:
             return [
-                violation(Topic.TIME, f"no whole reply within {self._limit:g} s", "DOCUMENTED*")
+                violation(Topic.TIME, f"no whole reply within {self._limit:g} s", Mark.TRANSCRIBED)
             ]
         except OSError as error:
             said = CLOSED if isinstance(error, ConnectionResetError) else why(error)

@@ -16,7 +16,7 @@ from yarl import URL
 from pexpolicy.unreached import why
 
 LIMIT = 5.0
-"""Seconds after which Infinity gives up (CAPTURE v16, DOCUMENTED*)."""
+"""Seconds after which Infinity gives up (observed in v16, transcribed)."""
 MAX_BODY = 4 * 1024 * 1024
 """Bytes of a reply that the probe reads; no reply needs more."""
 

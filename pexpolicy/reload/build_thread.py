@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import TypeVar
+
+from pexpolicy import gc_tuning
 
 T = TypeVar("T")
 SHORT_TURN = 0.0005
@@ -47,11 +48,8 @@ def _gentle() -> Iterator[None]:
     """
     turn = sys.getswitchinterval()
     sys.setswitchinterval(SHORT_TURN)
-    collecting = gc.isenabled()
-    gc.disable()
     try:
-        yield
+        with gc_tuning.paused():
+            yield
     finally:
         sys.setswitchinterval(turn)
-        if collecting:
-            gc.enable()

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from pexpolicy.audit import Audit
+from pexpolicy.audit.writing import Audit
 from pexpolicy.config import ConfigError
 from pexpolicy.faults import blame
 from pexpolicy.lifetime import Lifetime

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from pexpolicy.subnets import read_subnet
-from pexpolicy.tables.base import Table
+from pexpolicy.tables.base import SecretTable, Table
 
 
 def _user(written: str) -> str:
@@ -29,7 +29,7 @@ def _network(written: str) -> str:
 Network = Annotated[str, AfterValidator(_network)]
 
 
-class CredentialTable(Table):
+class CredentialTable(SecretTable):
     """``[[auth.credentials]]``: one user, and where the password or its hash is."""
 
     user: User
@@ -40,11 +40,8 @@ class CredentialTable(Table):
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
-        sources = (
-            *(self.password_hash, self.password_hash_file),
-            *(self.password_env, self.password_file),
-        )
-        if sum(source is not None for source in sources) != 1:
+        hashes = (self.password_hash, self.password_hash_file)
+        if sum(place is not None for place in hashes) + self.secret("password").places != 1:
             msg = (
                 "write one of password_hash, password_hash_file (a path), password_env (a "
                 "variable) or password_file (a path)"
@@ -53,7 +50,7 @@ class CredentialTable(Table):
         return self
 
 
-class AuthTable(Table):
+class AuthTable(SecretTable):
     """``[auth]``: the credentials that Infinity's policy profiles send."""
 
     user: User | None = None
@@ -63,15 +60,15 @@ class AuthTable(Table):
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
-        sources = (self.password_env is not None) + (self.password_file is not None)
-        if self.user is None and sources:
+        source = self.secret("password")
+        if self.user is None and source.places:
             msg = "name the user that the password belongs to: user"
             raise ValueError(msg)
         if self.user is None and not self.credentials:
             msg = "name a user and where the password is, or write [[auth.credentials]]"
             raise ValueError(msg)
-        if self.user is not None and sources != 1:
-            msg = "name where the password is: password_env (a variable) or password_file (a path)"
+        if self.user is not None and source.places != 1:
+            msg = f"name where the password is: {source.keys}"
             raise ValueError(msg)
         return self
 
@@ -84,8 +81,10 @@ class AccessTable(Table):
     forwarded_header: Literal["X-Forwarded-For", "Forwarded"] = "X-Forwarded-For"
 
 
-class TlsTable(Table):
+class TlsTable(SecretTable):
     """``[tls]``: the certificate of the server, and whether clients show one."""
+
+    optional = {"key_password": "the key's password"}
 
     certificate: str
     key: str
@@ -94,13 +93,6 @@ class TlsTable(Table):
     client_ca: str | None = None
     client_certificate: Literal["required", "optional"] = "required"
     min_version: Literal["1.2", "1.3"] = "1.2"
-
-    @model_validator(mode="after")
-    def _one_source(self) -> Self:
-        if self.key_password_env is not None and self.key_password_file is not None:
-            msg = "name one place of the key's password: key_password_env or key_password_file"
-            raise ValueError(msg)
-        return self
 
 
 class LimitsTable(Table):

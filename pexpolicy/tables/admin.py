@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Self
+from pydantic import Field
 
-from pydantic import Field, model_validator
-
-from pexpolicy.tables.base import Table
+from pexpolicy.tables.base import SecretTable, Table
 
 
-class AdminTable(Table):
+class AdminTable(SecretTable):
     """``[admin]``: the listener for operators, beside the one for nodes."""
+
+    optional = {"token": "the token"}
 
     enabled: bool = True
     host: str = "127.0.0.1"
     port: int = Field(9107, ge=0, le=65535)
     token_env: str | None = None
     token_file: str | None = None
-
-    @model_validator(mode="after")
-    def _one_source(self) -> Self:
-        if self.token_env is not None and self.token_file is not None:
-            msg = "name one place of the token: token_env (a variable) or token_file (a path)"
-            raise ValueError(msg)
-        return self
 
 
 class TracingTable(Table):

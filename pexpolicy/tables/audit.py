@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from pexpolicy.tables.base import Table
+from pexpolicy.tables.base import SecretTable
 
 
-class AuditTable(Table):
+class AuditTable(SecretTable):
     """``[audit]``: where the lines go (standard output without a path), how surely, and what
     follows when they cannot be written.
     """
 
+    optional = {"sign_key": "the key"}
+
     path: str | None = None
-    level: Literal["memory", "file", "fsync", "required"] = "file"
+    level: Literal["file", "fsync", "required"] = "file"
     on_fail: Literal["answer", "handback", "reject"] = "answer"
     spool: str | None = None
     spool_mb: int = Field(256, ge=1)
@@ -29,6 +31,14 @@ class AuditTable(Table):
     checkpoint_lines: int = Field(10_000, ge=1)
     checkpoint_seconds: float = Field(60.0, gt=0.0)
 
+    @field_validator("level", mode="before")
+    @classmethod
+    def _memory_is_gone(cls, written: Any) -> Any:
+        if written == "memory":
+            msg = 'the level "memory" was removed; write level = "file", or leave the key out'
+            raise ValueError(msg)
+        return written
+
     @model_validator(mode="after")
     def _what_required_requires(self) -> Self:
         if self.level == "required" and self.on_fail == "answer":
@@ -36,9 +46,6 @@ class AuditTable(Table):
                 'level = "required" lets no decision leave that is not recorded: say what leaves '
                 'instead, on_fail = "handback" or "reject"'
             )
-            raise ValueError(msg)
-        if self.level == "memory" and self.on_fail != "answer":
-            msg = 'level = "memory" answers before it writes, so on_fail can only be "answer"'
             raise ValueError(msg)
         return self
 
@@ -54,13 +61,10 @@ class AuditTable(Table):
         if self.keep is not None and limits == (None, None):
             msg = "keep is for rotate_mb and rotate_hours: without them nothing is rotated here"
             raise ValueError(msg)
-        if self.sign_key_env is not None and self.sign_key_file is not None:
-            msg = "name one place of the key: sign_key_env or sign_key_file"
-            raise ValueError(msg)
         return self
 
 
-class PrivacyTable(Table):
+class PrivacyTable(SecretTable):
     """``[privacy]``: what becomes of names, aliases and addresses of people in the audit."""
 
     personal: Literal["clear", "hashed", "dropped"] = "clear"
@@ -69,14 +73,11 @@ class PrivacyTable(Table):
 
     @model_validator(mode="after")
     def _key_for_hashes(self) -> Self:
-        sources = sum(source is not None for source in (self.key_env, self.key_file))
-        if self.personal == "hashed" and sources != 1:
-            msg = (
-                'personal = "hashed" needs a key: name where it is, key_env (a variable) or '
-                "key_file (a path)"
-            )
+        source = self.secret("key")
+        if self.personal == "hashed" and source.places != 1:
+            msg = f'personal = "hashed" needs a key: name where it is, {source.keys}'
             raise ValueError(msg)
-        if self.personal != "hashed" and sources:
+        if self.personal != "hashed" and source.places:
             msg = 'a key is for personal = "hashed" only; leave it out'
             raise ValueError(msg)
         return self

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
+
+from pexpolicy.sources import SecretSource
 
 MAX_BUDGET = 4.5
 """Seconds; the node gives up at 5, and the reply has to travel."""
@@ -23,3 +26,22 @@ class Table(BaseModel):
     """The base of the tables: frozen, strict, and unknown keys are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class SecretTable(Table):
+    """The base of the tables with secrets, which a variable or a file holds."""
+
+    optional: ClassVar[Mapping[str, str]] = {}
+    """The secrets that may be left out, and what a message calls each."""
+
+    def secret(self, name: str) -> SecretSource:
+        """Return where a secret is."""
+        return SecretSource(name, getattr(self, f"{name}_env"), getattr(self, f"{name}_file"))
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        for name, called in self.optional.items():
+            if (source := self.secret(name)).places > 1:
+                msg = f"name one place of {called}: {source.keys}"
+                raise ValueError(msg)
+        return self

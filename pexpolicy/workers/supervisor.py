@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import multiprocessing
 import os
 import signal
@@ -14,7 +13,7 @@ from dataclasses import dataclass, replace
 from multiprocessing.context import ForkProcess
 from pathlib import Path
 
-from pexpolicy import notify
+from pexpolicy import gc_tuning, notify
 from pexpolicy.config import ConfigError, OpeningError
 from pexpolicy.ending import STOPPING
 from pexpolicy.metrics.board import Board
@@ -100,8 +99,7 @@ class Supervisor:
         loop.add_signal_handler(signal.SIGUSR1, self._signal_all, signal.SIGUSR1)
         self._stop.listen(loop)
         # A fork shares what is frozen, as long as no collector touches it.
-        gc.freeze()
-        gc.enable()
+        gc_tuning.start_serving()
         self._begin(self._shut_down())
         self._begin(self._kill_hung())
         try:

@@ -6,8 +6,8 @@ import asyncio
 import socket
 
 from pexpolicy import ending
-from pexpolicy.commands.common import run
 from pexpolicy.config import ConfigError, OpeningError
+from pexpolicy.event_loop import run
 from pexpolicy.hidden import hide
 from pexpolicy.reload.build_thread import run_in_build_thread
 from pexpolicy.serving import Leftovers, ServerContext, started

@@ -11,11 +11,11 @@ import pytest
 from click.testing import CliRunner, Result
 from multidict import MultiDict
 
-from pexpolicy.audit.command import EVENTS, audit
-from pexpolicy.audit.criteria import moment
 from pexpolicy.audit.seal import Seal
+from pexpolicy.commands.audit.command import EVENTS, audit
+from pexpolicy.commands.audit.filters import moment
 from pexpolicy.redaction import redaction_of
-from pexpolicy.tables import AuditTable
+from pexpolicy.tables.audit import AuditTable
 from tests import wire
 from tests.audit.places import body
 from tests.live import ROOT

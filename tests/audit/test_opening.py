@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from multidict import MultiDict
 
-from pexpolicy.audit import audit_of, open_audit
+from pexpolicy.audit.opening import audit_of, open_audit
 from pexpolicy.config import ConfigError
 from pexpolicy.redaction import Redaction
 from tests import toys
@@ -18,7 +18,7 @@ from tests.audit.places import Place, faults, lines
 
 LISTENED = """
 import asyncio, sys
-from pexpolicy.audit import open_audit
+from pexpolicy.audit.opening import open_audit
 audit = open_audit(None)
 audit.refused("unauthorised", 401, None, "")
 audit.close()
@@ -59,8 +59,9 @@ def test_the_table_is_what_the_lines_show(tmp_path: Path) -> None:
     audit = audit_of(toys.settings(audit=table))
     audit.refused("unauthorised", 401, None, "")
     audit.close()
-    (line,) = lines(tmp_path / "audit.jsonl")
+    line, end = lines(tmp_path / "audit.jsonl")
     assert (line["instance"], line["seq"]) == ("north", 1)
+    assert (end["event"], end["instance"], end["seq"]) == ("end", "north", 2)
     assert (audit.state.status, audit.state.records) == ("healthy", 1)
 
 
@@ -68,7 +69,7 @@ def test_the_table_is_what_the_lines_show(tmp_path: Path) -> None:
     ("table", "said"),
     [
         ({"path": "a", "level": "required"}, "on_fail"),
-        ({"path": "a", "level": "memory", "on_fail": "reject"}, "on_fail"),
+        ({"path": "a", "level": "memory"}, 'write level = "file"'),
         ({"level": "fsync"}, "needs a path"),
         ({"rotate_mb": 5}, "standard output"),
         ({"path": "a", "keep": 5}, "keep is for"),

@@ -108,3 +108,22 @@ def test_a_folder_that_cannot_be_written_is_told_once_a_second_at_most(tmp_path:
         place.clock.pass_by(0.25)
     assert 1 <= len(place.alarms.texts) <= 3
     assert place.numbers == list(range(10))
+
+
+AHEAD = [f"audit.jsonl.2030010{day}T000000000000Z" for day in (1, 2, 3)]
+
+
+@pytest.mark.parametrize("keep", [1, 2, 3, 5])
+def test_what_was_rotated_while_the_clock_was_ahead_goes_first(tmp_path: Path, keep: int) -> None:
+    place = Rotated(tmp_path)
+    place.rotation = Rotation(size=100, keep=keep, clock=Watch())
+    for number, name in enumerate(AHEAD):
+        (tmp_path / name).write_bytes(body(number) + b"\n")
+    for number in range(3, 8):
+        place.fill([number])
+        place.clock.pass_by(1.0)
+        place.fill([])
+        place.journal.tick()
+        kept = [line["n"] for line in lines(*rotated(place.path))]
+        assert kept == list(range(number + 1))[-keep:]
+    assert all("T" in path.name and "2026" in path.name for path in rotated(place.path))

@@ -47,3 +47,21 @@ def test_what_another_one_has_taken_over_meanwhile_is_not_taken_again(
 
     monkeypatch.setattr(fcntl, "flock", lock_late)
     assert list(orphans(tmp_path)) == []
+
+
+def test_what_was_taken_over_of_a_large_spool_is_not_taken_again(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, NAME, 1 << 20)
+    lines = [b"%06d%s\n" % (number, b"x" * 200) for number in range(2000)]
+    lines[700] = b"y" * 200_000 + b"\n"
+    for line in lines:
+        spool.append(line)
+    spool.close()
+    taken = b""
+    while len(taken) < len(b"".join(lines)):
+        for number, block in enumerate(orphans(tmp_path)):
+            if number == 2:
+                break  # the disk is full; the block waits for the next start
+            taken += block
+    assert taken == b"".join(lines)
+    assert list(orphans(tmp_path)) == []
+    assert list(tmp_path.iterdir()) == []

@@ -3,16 +3,18 @@
 import copy
 import json
 import random
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from pexpolicy.audit.checkpoints import KeyUnusableError, Signer, Verifier, private_key
+from pexpolicy.audit.checkpoints import Signer, Verifier
 from pexpolicy.audit.reading import Raw
 from pexpolicy.audit.seal import Seal
 from pexpolicy.audit.verify import Anchor, Verification
+from pexpolicy.signing_key import KeyUnusableError, private_key
 from tests.audit.edits import EDITS, NEED_AN_ANCHOR, Edit, Segments
 from tests.audit.places import Place, body, faults, lines
 
@@ -124,9 +126,7 @@ def test_checkpoints_are_signed_after_lines_and_after_seconds_and_at_the_end(
     points = [line for line in lines(place.path) if line["event"] == "checkpoint"]
     assert [point["covers"] for point in points] == [5, 11, 17, 23, 25, 27]
     assert faults(place.path, verifier=verifier) == []
-    assert [json.loads(said) for said in place.alarms.texts] == [
-        {k: v for k, v in point.items() if k not in ("seq", "hash")} for point in points
-    ]
+    assert [json.loads(said) for said in place.alarms.texts] == points
     anchors = {Anchor(point["covers"], point["head"]) for point in points}
     assert faults(place.path, verifier=verifier, anchors=anchors) == []
 
@@ -158,3 +158,77 @@ def test_what_is_no_key_is_told(pem: str) -> None:
 def test_what_is_no_anchor_is_told(text: str) -> None:
     with pytest.raises(ValueError, match="is no anchor"):
         Anchor.parse(text)
+
+
+def chained(body: bytes, head: bytes, boot_id: bytes, seq: int) -> bytes:
+    """A line that fits a chain, as anybody can make it."""
+    text = body[:-1] + b',"boot_id":"%b","seq":%d' % (boot_id, seq)
+    return b'%b,"hash":"%b"}\n' % (text, sha256(head + text).hexdigest().encode())
+
+
+@pytest.mark.parametrize("signed", [True, False])
+def test_lines_after_the_end_of_a_chain_are_found(tmp_path: Path, signed: bool) -> None:
+    signs, verifier = signer()
+    place = Place(tmp_path, options={"checkpoints": signs} if signed else {})
+    place.journal.says_end = True
+    place.fill(range(3))
+    place.journal.close()
+    options = {"verifier": verifier} if signed else {}
+    assert faults(place.path, **options) == []
+    end = lines(place.path)[-1]
+    assert (end["event"], end.get("covers")) == ("end", 3 if signed else None)
+    whole = place.path.read_bytes()
+    for number in (5, 9):
+        added = chained(body(9), end["hash"].encode(), end["boot_id"].encode(), number)
+        place.path.write_bytes(whole + added)
+        (fault,) = faults(place.path, **options)
+        assert "stands after its end, line 4" in fault
+
+
+def test_an_end_that_is_not_signed_is_no_end_of_a_signed_chain(tmp_path: Path) -> None:
+    signs, verifier = signer()
+    place = Place(tmp_path, options={"checkpoints": signs})
+    place.fill(range(3))
+    place.journal.close()
+    last = lines(place.path)[-1]
+    end = b'{"timestamp":"2026-11-26T01:02:03Z","event":"end"}'
+    with place.path.open("ab") as file:
+        file.write(chained(end, last["hash"].encode(), last["boot_id"].encode(), 5))
+    (fault,) = faults(place.path, verifier=verifier)
+    assert "the end is not signed" in fault
+
+
+def test_a_checkpoint_cannot_be_made_an_end(tmp_path: Path) -> None:
+    signs, verifier = signer()
+    place = Place(tmp_path, options={"checkpoints": signs})
+    place.fill(range(3))
+    place.journal.close()
+    *before, last = place.path.read_bytes().splitlines(keepends=True)
+    head, boot_id = json.loads(before[-1])["hash"], json.loads(last)["boot_id"].encode()
+    forged = last[: last.index(b',"boot_id"')].replace(b'"checkpoint"', b'"end"') + b"}"
+    again = chained(forged, head.encode(), boot_id, 4)
+    place.path.write_bytes(b"".join([*before, again]))
+    said = faults(place.path, verifier=verifier)
+    assert "the signature of the checkpoint does not fit the key" in said[0]
+
+
+def test_with_anchors_a_chain_without_one_is_named(tmp_path: Path) -> None:
+    first, second = Place(tmp_path), Place(tmp_path)
+    first.fill(range(3))
+    second.fill(range(3))
+    written = first.path.read_bytes().splitlines(keepends=True)
+    anchors = {anchor(written[1])}
+    (fault,) = faults(first.path, anchors=set(anchors))
+    assert fault == f"chain {second.seal.boot_id}: no anchor is in it: somebody may have added it"
+    assert faults(first.path, anchors={*anchors, anchor(written[4])}) == []
+
+
+def test_a_start_without_a_call_is_no_fault(tmp_path: Path) -> None:
+    signs, verifier = signer()
+    place = Place(tmp_path, options={"checkpoints": signs})
+    place.journal.close()
+    assert place.path.read_bytes() == b""
+    before = Place(tmp_path)
+    before.journal.record(signs.line(before.seal, 0.0))
+    assert lines(place.path)[0]["covers"] == 0
+    assert faults(place.path, verifier=verifier) == []

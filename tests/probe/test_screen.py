@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from pexpolicy.contract.rules import Mark
 from pexpolicy.probe import screen
 from pexpolicy.probe.findings import Level, Topic, violation, warning
 from pexpolicy.probe.flows import FLOWS
@@ -19,7 +20,7 @@ from tests.probe.servers import go_on, serving
 
 ROOT = Path(__file__).parents[2]
 FINDINGS = (
-    violation(Topic.JSON, "it is empty", "DOCUMENTED v11"),
+    violation(Topic.JSON, "it is empty", Mark.DOCUMENTED),
     warning(Topic.TIME, "rather late"),
 )
 

@@ -125,8 +125,8 @@ def test_every_field_that_a_gateway_needs_is_named(complaints: Complaints) -> No
     said = complaints({"rooms": {"x": {"service_type": "gateway", "name": "X"}}})
     assert [line.split(": ")[0] for line in said] == [
         "rooms.x.local_alias",
-        "rooms.x.outgoing_protocol",
         "rooms.x.remote_alias",
+        "rooms.x.outgoing_protocol",
     ]
     assert all("is required" in line for line in said)
 

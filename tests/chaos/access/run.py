@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pexpolicy.access.passwords import PasswordHash
 from tests import certificates, live, wire
-from tests.chaos.access.besiege import Siege, besiege
+from tests.chaos.access.besiege import Siege, besiege, recorded
 from tests.chaos.access.renewal import Renewal, again_and_again
 from tests.chaos.access.slow import Slow, besides
 
@@ -46,4 +46,6 @@ async def run_renewal(folder: Path, count: int) -> Renewal:
 async def run_besiege(folder: Path, seconds: float, connections: int) -> Siege:
     """Guesses."""
     with live.running(_configured(folder)) as server:
-        return await besiege(server, seconds, connections, GOOD)
+        seen = await besiege(server, seconds, connections, GOOD)
+    seen.on_record = recorded(server.lines())
+    return seen

@@ -13,7 +13,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from tests.chaos.audit import experiments
+from tests.chaos.audit import experiments, flood
 from tests.chaos.audit.server import Finding
 
 Experiment = Callable[[Path], Awaitable[Finding]]
@@ -31,6 +31,7 @@ def chosen(options: argparse.Namespace) -> dict[str, Experiment]:
         "rotated": lambda folder: experiments.rotated(folder, n * 40, 0.01),
         "logrotate": lambda folder: experiments.logrotate(folder, n * 5),
         "stalled": lambda folder: experiments.stalled(folder, s),
+        "flooded": lambda folder: flood.flooded(folder, s),
     }
 
 
@@ -41,7 +42,7 @@ def main() -> int:
     options.add_argument("--kills", type=int, default=200, help="servers that are killed")
     options.add_argument("--calls", type=int, default=1000, help="answers before each kill")
     options.add_argument("--rounds", type=int, default=20, help="of each other fault")
-    options.add_argument("--seconds", type=float, default=60.0, help="that the reader is stopped")
+    options.add_argument("--seconds", type=float, default=60.0, help="of a stopped reader, a flood")
     options.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
     given = options.parse_args()
     console = Console()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.audit.places import Place, body
-from tests.chaos.audit import experiments
+from tests.chaos.audit import experiments, flood
 from tests.chaos.audit.server import Finding, check
 
 needs_mounts = pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a disk")
@@ -70,3 +70,7 @@ async def test_logrotate_under_load(tmp_path: Path) -> None:
 
 async def test_a_reader_that_stops(tmp_path: Path) -> None:
     held(await experiments.stalled(tmp_path, 0.5, 0.002), 100)
+
+
+async def test_a_flood_of_refusals(tmp_path: Path) -> None:
+    held(await flood.flooded(tmp_path, 2.0, 4), 20)

@@ -17,7 +17,7 @@ from pexpolicy import (
 )
 from pexpolicy.tabular import TableError, read_table
 from pexpolicy_locations import settings as written
-from pexpolicy_locations.draft import Draft
+from pexpolicy_locations.parser import Draft
 from pexpolicy_locations.settings import Entry
 from pexpolicy_locations.table import LocationTable
 

@@ -23,9 +23,9 @@ from pexpolicy import (
     hookimpl,
 )
 from pexpolicy_rules import settings as written
-from pexpolicy_rules.building import Draft
-from pexpolicy_rules.chains import RuleChain
-from pexpolicy_rules.hygiene import findings
+from pexpolicy_rules.analysis import findings
+from pexpolicy_rules.builder import Draft
+from pexpolicy_rules.rule_set import RuleChain
 
 REQUESTS: Mapping[str, type[Request]] = {
     "service_configuration": ServiceConfigurationRequest,

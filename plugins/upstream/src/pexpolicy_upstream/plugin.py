@@ -20,9 +20,9 @@ from pexpolicy import (
     ServiceConfigurationRequest,
     hookimpl,
 )
-from pexpolicy_upstream.advising import advice
-from pexpolicy_upstream.building import built
+from pexpolicy_upstream.builder import built
 from pexpolicy_upstream.settings import UpstreamSettings
+from pexpolicy_upstream.warnings import advice
 
 MARGIN = 0.02
 """Seconds that the plugin leaves of its own timeout, to say itself which target was late."""

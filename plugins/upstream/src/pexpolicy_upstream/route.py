@@ -8,7 +8,7 @@ from typing import Any
 
 from pexpolicy import Continue, Decision, Redirect, Reject, Request
 from pexpolicy.matching import Condition
-from pexpolicy_upstream.comparing import Comparison
+from pexpolicy_upstream.shadow_comparison import Comparison
 from pexpolicy_upstream.target import Target, TargetError
 
 WITHOUT_RESULT = (Continue, Reject, Redirect)

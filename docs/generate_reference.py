@@ -1,0 +1,250 @@
+"""The generator of reference.md, which is made from the models that check the replies."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+from docs.extra_rules import ELSEWHERE
+from pexpolicy import parameters as read
+from pexpolicy.contract.checked import Checked
+from pexpolicy.contract.rules import Field, Mark, Privacy, Rule
+from pexpolicy.contract.wording import alternatives, wanted
+from pexpolicy.decisions import Redirect, Reject
+from pexpolicy.endpoints import ENDPOINTS, layouts
+from pexpolicy.endpoints.base import Endpoint
+from pexpolicy.endpoints.directory_information import Directory, DirectoryEntry
+from pexpolicy.endpoints.media_location import MediaLocation
+from pexpolicy.endpoints.participant_avatar import Avatar, ParticipantAvatarRequest
+from pexpolicy.endpoints.participant_properties import AudioMix, ParticipantProperties
+from pexpolicy.endpoints.playback import OnCompletion, Transfer
+from pexpolicy.endpoints.registration_alias import Credentials
+from pexpolicy.endpoints.service_configuration import SERVICE_TYPES
+from pexpolicy.endpoints.service_types import AutomaticParticipant, Service
+
+LETTERS: Mapping[str, type[Service]] = dict(zip("CLGTMX", SERVICE_TYPES.values(), strict=False))
+OTHERS: tuple[type[Checked], ...] = (
+    AutomaticParticipant,
+    OnCompletion,
+    Transfer,
+    Redirect,
+    Reject,
+    ParticipantProperties,
+    AudioMix,
+    MediaLocation,
+    Directory,
+    DirectoryEntry,
+    Credentials,
+)
+"""The models beside the kinds of service."""
+TYPES: Mapping[Any, str] = {
+    read.text: "text",
+    read.typed: "text",
+    read.word: "word",
+    read.flag: "true or false",
+    read.integer: "whole number",
+    read.alias: "`Alias`",
+    read.role: "role",
+    read.known_role: "role",
+    read.header_values: "texts",
+    read.by_prefix: "texts by name",
+}
+"""What each reader of a parameter gives."""
+
+INTRODUCTION = """# Reference of the contract
+
+Every parameter that Infinity sends, every field that it takes, and every rule between them. This
+page is made from the models that check the replies. `pexpolicy schema` prints the same as JSON
+Schema.
+
+## How sure a statement is
+
+| word | meaning | a decision that breaks it |
+|---|---|---|
+"""
+BREACHES = {True: "is refused", False: "is sent, with a warning"}
+
+
+def page() -> str:
+    """The whole page."""
+    marks = [(mark, _mark_doc(mark), BREACHES[mark.binding]) for mark in Mark]
+    parts = [INTRODUCTION + _rows(marks), *_requests(), *_decisions(), _rules()]
+    return "\n".join(parts)
+
+
+def _mark_doc(mark: Mark) -> str:
+    return {
+        Mark.DOCUMENTED: "read in Pexip's own text",
+        Mark.TRANSCRIBED: "copied from Pexip's text by integrators",
+        Mark.OBSERVED: "seen in the traffic of a Conferencing Node",
+        Mark.REPORTED: "said by integrators only",
+        Mark.DISPUTED: "the sources disagree",
+    }[mark]
+
+
+def _requests() -> Iterator[str]:
+    yield (
+        "## Requests\n\nThe attributes of a request are its parameters, typed. An empty parameter "
+        "counts as absent, and so does\na malformed number; everything that came is in "
+        "`request.params`, and path and query as they were\nwritten in `request.target`. "
+        "*Since* is the first version that is known to send a parameter; blank where no\n"
+        "source tells. "
+        "*Absent* is the attribute without the parameter.\n"
+    )
+    for endpoint in ENDPOINTS.values():
+        yield from _request(endpoint)
+
+
+def _request(endpoint: Endpoint[Any]) -> Iterator[str]:
+    request = endpoint.request
+    alias = "<alias>" if endpoint.path.endswith("/") else ""
+    yield f"### {endpoint.name}\n\n`GET {endpoint.path}{alias}`, since {request.since}\n"
+    if alias:
+        yield "`request.alias` is the alias in the path, decoded once.\n"
+    rows = [
+        (
+            f"`{p.wire}`" + ("*name*" if p.read is read.by_prefix else ""),
+            f"`{name}`",
+            TYPES[p.read],
+            _words(p.values),
+            p.since,
+            p.absent,
+            p.mark,
+            p.doc.replace("<", "&lt;") + _KEPT[p.privacy],
+        )
+        for name, p in sorted(request.parameters().items())
+    ]
+    heads = (
+        "parameter",
+        "attribute",
+        "type",
+        "known values",
+        "since",
+        "absent",
+        "how sure",
+        "meaning",
+    )
+    yield _table(heads, rows)
+    if request is ParticipantAvatarRequest:
+        names = _words(ParticipantAvatarRequest.directory)
+        yield f"About an entry of the directory, only these come: {names}.\n"
+
+
+def _decisions() -> Iterator[str]:
+    yield (
+        "## Decisions\n\nOnly fields that were set are sent. *Default* is what Infinity assumes "
+        "for a field that is not sent.\n\n### Services\n"
+    )
+    kinds = ", ".join(f"{k} `{m.__name__}` ({_kind(m)})" for k, m in LETTERS.items())
+    yield f"{kinds}. Fields in bold are required.\n"
+    heads = ("field", "of", "value", "default", "how sure", "meaning")
+    yield _table(heads, _service_rows())
+    yield _layouts()
+    for model in OTHERS:
+        yield f"### {model.__name__}\n\n{_first(model)}\n"
+        rows = [(_name(model, n), *_field(h, model.fields[n])) for n, h in model.hints.items()]
+        yield _table(heads[:1] + heads[2:], rows)
+    yield f"### Avatar\n\n{_first(Avatar)}\n"
+    yield "The one value is `image`, as bytes; without a picture, the answer is a 404.\n"
+
+
+def _service_rows() -> Iterator[tuple[str, ...]]:
+    """A row for each field, or several where its type differs between kinds of service."""
+    for name, field in {n: f for m in LETTERS.values() for n, f in m.fields.items()}.items():
+        kinds: dict[tuple[str, ...], str] = {}
+        for letter, model in LETTERS.items():
+            if name in model.hints:
+                row = (_name(model, name), *_field(model.hints[name], field))
+                if name == "service_type":
+                    row = (row[0], "as the kind says, by itself", *row[2:])
+                kinds[row] = kinds.get(row, "") + letter
+        for row, letters in kinds.items():
+            yield row[0], letters, *row[1:]
+
+
+def _field(hint: Any, field: Field) -> tuple[str, ...]:
+    kept = _KEPT[field.privacy]
+    doc = f"{field.doc}.{kept}" if kept else field.doc
+    return _value(hint), _code(field.default), field.mark, doc
+
+
+_KEPT = {
+    Privacy.PLAIN: "",
+    Privacy.PERSONAL: " Personal.",
+    Privacy.SECRET: " Never stored or shown.",
+}
+
+
+def _value(hint: Any) -> str:
+    """What a field may hold, with words as they are written."""
+    words = [get_args(k) for k in alternatives(hint) if get_origin(k) is Literal]
+    if len(words) == 1 and len(alternatives(hint)) <= 2:  # noqa: PLR2004 - the words, and perhaps null
+        null = " or null" if len(alternatives(hint)) > 1 else ""
+        return _words(words[0]) + null
+    return wanted(hint)
+
+
+def _layouts() -> str:
+    core, others = _words(sorted(layouts.CORE_LAYOUTS)), _words(layouts.OTHER_LAYOUTS)
+    return (
+        f"Layouts on which at least three sources agree: {core}.\n\n"
+        f"Layouts that one or two sources list, sent with a warning as any other: {others}.\n"
+    )
+
+
+def _rules() -> str:
+    heads = ("row", "looked at for", "rule", "how sure", "a breach")
+    intro = (
+        "## Rules\n\n*Row* is the number in the contract's table of cross-field rules, where the "
+        "rule stands\nin it. What is refused cannot be built; a warning stands in the audit line, "
+        "in `pexpolicy explain`\nand in `pexpolicy check`.\n\n"
+    )
+    return intro + _table(heads, sorted(_rule_rows(), key=lambda row: int(row[0] or 99)))
+
+
+def _rule_rows() -> Iterator[tuple[str, ...]]:
+    models: dict[Rule, list[str]] = {}
+    for model in (*LETTERS.values(), *OTHERS):
+        for rule in (rule for rules in model.rules for rule in rules.rules):
+            models.setdefault(rule, []).append(model.__name__)
+    for rule, owners in models.items():
+        breach = BREACHES[rule.refused]
+        where = f"`{rule.field}` of {', '.join(owners)}"
+        yield str(rule.row or ""), where, rule.text, rule.mark, breach
+    for row, where, text, mark, breach in ELSEWHERE:
+        yield str(row or ""), where, text, mark, breach
+
+
+def _name(model: type[Checked], name: str) -> str:
+    required = model.defaults[name] is ... and name not in model.fixed
+    return f"**`{name}`**" if required else f"`{name}`"
+
+
+def _kind(model: type[Service]) -> str:
+    return f"`{model.fixed['service_type']}`"
+
+
+def _first(model: type[Checked]) -> str:
+    return re.sub(r"``", "`", (model.__doc__ or "").partition("\n")[0])
+
+
+def _words(words: Iterable[str]) -> str:
+    return " ".join(f"`{word}`" for word in words)
+
+
+def _code(text: str) -> str:
+    return f"`{text}`" if text else ""
+
+
+def _table(heads: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    return f"| {' | '.join(heads)} |\n|{'---|' * len(heads)}\n{_rows(rows)}"
+
+
+def _rows(rows: Iterable[tuple[str, ...]]) -> str:
+    return "".join("| " + " | ".join(c.replace("|", "\\|") for c in row) + " |\n" for row in rows)
+
+
+if __name__ == "__main__":
+    Path(__file__).with_name("reference.md").write_text(page(), encoding="utf-8")

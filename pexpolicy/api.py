@@ -1,0 +1,97 @@
+"""API for plugins: each name that ``from pexpolicy import`` takes."""
+
+from __future__ import annotations
+
+from pexpolicy.alias import Alias
+from pexpolicy.breaker import Breaker
+from pexpolicy.config import ConfigPath, PluginSettings, SettingsError
+from pexpolicy.contract.refusal import DecisionError, Refusal
+from pexpolicy.decisions import Continue, Decision, Redirect, Reject
+from pexpolicy.endpoints import ENDPOINTS
+from pexpolicy.endpoints.directory_information import (
+    Directory,
+    DirectoryEntry,
+    DirectoryInformationRequest,
+)
+from pexpolicy.endpoints.media_location import MediaLocation, MediaLocationRequest
+from pexpolicy.endpoints.participant_avatar import Avatar, ParticipantAvatarRequest
+from pexpolicy.endpoints.participant_properties import (
+    AudioMix,
+    ParticipantProperties,
+    ParticipantPropertiesRequest,
+)
+from pexpolicy.endpoints.playback import OnCompletion, Transfer
+from pexpolicy.endpoints.registration_alias import Credentials, RegistrationAliasRequest
+from pexpolicy.endpoints.service_configuration import SERVICE_TYPES, ServiceConfigurationRequest
+from pexpolicy.endpoints.service_types import (
+    AutomaticParticipant,
+    Conference,
+    Gateway,
+    Lecture,
+    MediaPlayback,
+    Service,
+    TestCall,
+    VirtualReception,
+)
+from pexpolicy.hooks import hookimpl
+from pexpolicy.outcome import Outcome
+from pexpolicy.parameters import Params, Request
+from pexpolicy.problems import Advice, Key, Problem
+from pexpolicy.sources import UnreadableError, read_secret
+from pexpolicy.tables.base import MAX_BUDGET, EndpointName
+from pexpolicy.tables.plugins import BreakerTable
+from pexpolicy.text import did_you_mean
+from pexpolicy.watched import track_file
+
+__all__ = [
+    "ENDPOINTS",
+    "MAX_BUDGET",
+    "SERVICE_TYPES",
+    "Advice",
+    "Alias",
+    "AudioMix",
+    "AutomaticParticipant",
+    "Avatar",
+    "Breaker",
+    "BreakerTable",
+    "Conference",
+    "ConfigPath",
+    "Continue",
+    "Credentials",
+    "Decision",
+    "DecisionError",
+    "Directory",
+    "DirectoryEntry",
+    "DirectoryInformationRequest",
+    "EndpointName",
+    "Gateway",
+    "Key",
+    "Lecture",
+    "MediaLocation",
+    "MediaLocationRequest",
+    "MediaPlayback",
+    "OnCompletion",
+    "Outcome",
+    "Params",
+    "ParticipantAvatarRequest",
+    "ParticipantProperties",
+    "ParticipantPropertiesRequest",
+    "PluginSettings",
+    "Problem",
+    "Redirect",
+    "Refusal",
+    "RegistrationAliasRequest",
+    "Reject",
+    "Request",
+    "Service",
+    "ServiceConfigurationRequest",
+    "SettingsError",
+    "TestCall",
+    "Transfer",
+    "UnreadableError",
+    "VirtualReception",
+    "did_you_mean",
+    "hookimpl",
+    "read_secret",
+    "track_file",
+]

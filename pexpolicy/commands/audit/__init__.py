@@ -1,0 +1,1 @@
+"""The command ``pexpolicy audit``: reading, filtering and verifying audit files."""

@@ -1,0 +1,100 @@
+"""The asyncio tasks in which hooks run."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Coroutine
+from typing import Any, Protocol
+
+from pexpolicy.hidden import hide
+
+EAGER = sys.version_info >= (3, 12)
+"""True where a task can take its first step while it is created. A hook that never waits has ended
+then before the event loop hears of its task.
+"""
+SERVER = ("the server", "")
+
+
+class Work(Protocol):
+    """What runs in a task, and whose code it is."""
+
+    @property
+    def names(self) -> tuple[str, str]:
+        """The plugin and the hook whose code runs."""
+
+    def run(self) -> Coroutine[Any, Any, None]:
+        """Run to the end; raises nothing that a plugin raises."""
+
+
+class HookTasks:
+    """The tasks of one policy. Build it on its event loop; ``close`` ends what was abandoned."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._starting: Work | None = None
+        self._waiting: dict[asyncio.Task[None], Work] = {}
+        self._abandoned: dict[asyncio.Task[None], tuple[str, str]] = {}
+
+    @property
+    def running(self) -> tuple[str, str]:
+        """The plugin and the hook whose code runs now. Any thread may ask."""
+        work = self._starting
+        if work is None:
+            task: Any = asyncio.current_task(self._loop)
+            if task in self._abandoned:
+                return self._abandoned[task]
+            work = self._waiting.get(task)
+        return SERVER if work is None else work.names
+
+    @property
+    def leftovers(self) -> list[str]:
+        """The hooks that were abandoned and have not ended yet."""
+        return sorted(f"{plugin}.{hook}" for plugin, hook in self._abandoned.values())
+
+    def start(self, work: Work) -> asyncio.Task[None]:
+        """Run in a new task. It has taken its first step on return where tasks are eager; elsewhere
+        it takes that in ``first_step``, which has to be awaited next.
+        """
+        if sys.version_info >= (3, 12):
+            self._starting = work
+            try:
+                task = asyncio.Task(work.run(), loop=self._loop, eager_start=True)
+            finally:
+                self._starting = None
+            if not task.done():
+                self._waiting[task] = work
+                task.add_done_callback(self._forget)
+        else:
+            task = asyncio.Task(work.run(), loop=self._loop)
+            self._waiting[task] = work
+        return task
+
+    async def first_step(self, task: asyncio.Task[None]) -> None:
+        """Let a task that is not eager take its first step, which is the last one of most."""
+        try:
+            await asyncio.sleep(0)
+        finally:
+            if task.done():
+                del self._waiting[task]
+            else:
+                task.add_done_callback(self._forget)
+
+    def _forget(self, task: asyncio.Task[None]) -> None:
+        del self._waiting[task]
+        self._abandoned.pop(task, None)
+
+    def abandon(self, task: asyncio.Task[None], names: tuple[str, str]) -> None:
+        """Cancel a task and wait for it no longer; remember plugin and hook until it has ended."""
+        self._abandoned[task] = names
+        # The event loop would wait for it when it closes, and it may never end.
+        hide(task)
+        task.cancel()
+
+    async def close(self) -> None:
+        """Cancel what was abandoned once more, and give it a moment to end."""
+        tasks = tuple(self._abandoned)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=0.2)

@@ -1,0 +1,158 @@
+"""The decisions of a rule, rendered once where they are always the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from pexpolicy import (
+    SERVICE_TYPES,
+    Avatar,
+    Continue,
+    Credentials,
+    Decision,
+    DecisionError,
+    Directory,
+    MediaLocation,
+    ParticipantProperties,
+    Redirect,
+    Reject,
+    Request,
+    track_file,
+)
+from pexpolicy_rules.placeholders import Captured, filled, has_placeholders, prepared, unfillable
+from pexpolicy_rules.settings import Then
+from pexpolicy_rules.validation import AnswerError, unsound
+
+Make = Callable[[Mapping[str, Any], str], Decision]
+_RESULTS: Mapping[str, type[Decision]] = {
+    "participant_properties": ParticipantProperties,
+    "media_location": MediaLocation,
+    "registration_alias": Credentials,
+}
+CAN_REJECT = ("service_configuration", "participant_properties", "registration_alias")
+
+
+class Answer:
+    """The decision of one rule at one endpoint.
+
+    ``fixed`` is the decision where no placeholder stands in it, ``None`` for a rule that abstains.
+    Raises ``AnswerError``.
+    """
+
+    fixed: Decision | None
+
+    def __init__(self, endpoint: str, then: Then, reason: str, groups: Collection[str]) -> None:
+        self._make, fields = _maker(endpoint, then)
+        self._reason = reason
+        self.fills = has_placeholders(fields)
+        """True where the decision is made anew for each request."""
+        self.refuses = then.action == "reject"
+        self.fixed = None
+        if then.action == "abstain":
+            return
+        if not self.fills:
+            with suppress(DecisionError):
+                self.fixed = self._make(fields, reason)
+                return
+        place = () if then.result is None else ("result",)
+        faults = [((*place, *key), text) for key, text in unfillable(fields, groups)]
+        faults += unsound(self._make, fields, place)
+        if faults:
+            raise AnswerError.of(faults)
+        self._fields = prepared(fields, groups)
+
+    def give(self, request: Request, captured: Captured) -> Decision | None:
+        """The decision for a request; raises ``DecisionError`` where what was put in does not fit.
+
+        The chain takes that for an invalid answer, and says which field is wrong.
+        """
+        if not self.fills:
+            return self.fixed
+        return self._make(filled(self._fields, request, captured), self._reason)
+
+
+def _maker(endpoint: str, then: Then) -> tuple[Make, Mapping[str, Any]]:
+    """What makes the decision, and the fields that it is made of."""
+    if then.image is not None:
+        return _picture(endpoint, then.image), {}
+    if then.result is not None:
+        if "reason" in then.result:
+            raise AnswerError("is no field of a result; write it beside result", "result", "reason")
+        return _result(endpoint), then.result
+    if then.action == "reject":
+        return _reject(endpoint, then)
+    if then.action == "redirect":
+        if endpoint != "service_configuration":
+            raise AnswerError(f"{endpoint} knows no redirect", "action")
+        return lambda fields, reason: Redirect(**fields, reason=reason), {
+            "new_alias": then.new_alias
+        }
+    return lambda _, reason: Continue(reason=reason), {}
+
+
+def _reject(endpoint: str, then: Then) -> tuple[Make, Mapping[str, Any]]:
+    if endpoint not in CAN_REJECT:
+        raise AnswerError(f"Infinity knows no reject at {endpoint}; write continue", "action")
+    if then.reject_reason is None:
+        return lambda _, reason: Reject(reason=reason), {}
+    if endpoint != "participant_properties":
+        text = f"nobody is told it at {endpoint}; write reason, which is logged"
+        raise AnswerError(text, "reject_reason")
+    fields = {"reject_reason": then.reject_reason}
+    return lambda fields, reason: Reject(**fields, reason=reason), fields
+
+
+def _picture(endpoint: str, path: Path) -> Make:
+    if endpoint != "participant_avatar":
+        raise AnswerError(f"{endpoint} shows no picture", "image")
+    track_file(path)
+    try:
+        image = path.read_bytes()
+    except OSError as error:
+        raise AnswerError(f"{path.name} cannot be read: {error.strerror}", "image") from None
+    try:
+        Avatar(image).fitted(None, None)
+    except DecisionError as error:
+        raise AnswerError(f"{path.name}: {error.refusal.rule}", "image") from None
+    return lambda _, reason: Avatar(image, reason=reason)
+
+
+def _result(endpoint: str) -> Make:
+    if endpoint in _SPECIAL:
+        return _SPECIAL[endpoint]
+    model = _RESULTS.get(endpoint)
+    if model is None:
+        raise AnswerError("an avatar is a picture; write image = its path", "result")
+    return lambda fields, reason: model(**fields, reason=reason)
+
+
+def _service(fields: Mapping[str, Any], reason: str) -> Decision:
+    """A service by its ``service_type``, which is ``conference`` unless it says another."""
+    kind = fields.get("service_type", "conference")
+    if not isinstance(kind, str) or kind not in SERVICE_TYPES:
+        raise AnswerError(
+            f"{kind!r} is none of {', '.join(SERVICE_TYPES)}", "result", "service_type"
+        )
+    given = {name: value for name, value in fields.items() if name != "service_type"}
+    given.setdefault("service_tag", "")
+    return SERVICE_TYPES[kind](**given, reason=reason)
+
+
+def _directory(fields: Mapping[str, Any], reason: str) -> Decision:
+    """Entries without a user name have an empty one."""
+    entries = fields.get("entries")
+    if isinstance(entries, list):
+        named = [
+            {"username": "", **entry} if isinstance(entry, dict) else entry for entry in entries
+        ]
+        fields = {**fields, "entries": named}
+    return Directory(**fields, reason=reason)
+
+
+_SPECIAL: Mapping[str, Make] = {
+    "service_configuration": _service,
+    "directory_information": _directory,
+}

@@ -1,0 +1,184 @@
+"""Example requests that match a condition."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice, product
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from multidict import MultiDict
+
+from pexpolicy import ENDPOINTS, Alias, Request
+from pexpolicy.matching import All, AnyOf, Clause, Condition, Subject
+from pexpolicy.subnets import read_subnet
+from pexpolicy_rules.regex_sample import ANY, sample
+
+MAX_TRIES = 300
+"""Combinations of values that are tried for one example."""
+_PER_SUBJECT = 12
+_ALTERNATIVES = 8
+_FILLERS = (ANY, "example", "1", "a@example.com", "other@example.org")
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One request of an endpoint: parameters by their names on the wire, and alias of the path."""
+
+    endpoint: str
+    params: Mapping[str, str]
+    alias: str = ""
+    peer: str | None = None
+
+    def request(self) -> Request:
+        """The request itself."""
+        request: Request = ENDPOINTS[self.endpoint].parse(MultiDict(self.params), self.alias)
+        request.came_as("", self.peer)
+        return request
+
+    def __str__(self) -> str:
+        """The path with its query, as ``pexpolicy explain`` takes it."""
+        path = ENDPOINTS[self.endpoint].path + quote(self.alias, safe="@:+.")
+        query = urlencode(self.params, safe="@:+./~")
+        return f"{path}?{query}" if query else path
+
+
+def example(condition: Condition, endpoint: str) -> Example | None:
+    """A request of this endpoint that matches, or ``None`` where none was found.
+
+    The condition is asked: what is given does match it.
+    """
+    takes_alias = ENDPOINTS[endpoint].path.endswith("/")
+    for clauses in islice(_choices(condition), _ALTERNATIVES):
+        for values in islice(_assignments(clauses), MAX_TRIES):
+            found = _composed(endpoint, values, takes_alias=takes_alias)
+            if condition.matches(found.request()):
+                return found
+    return None
+
+
+def _choices(condition: Condition) -> Iterator[list[Clause]]:
+    """The clauses to satisfy, once for each way through the alternatives."""
+    if isinstance(condition, Clause):
+        yield [condition]
+    elif isinstance(condition, AnyOf):
+        for part in condition.parts:
+            yield from _choices(part)
+    elif isinstance(condition, All):
+        ways = (list(islice(_choices(part), _ALTERNATIVES)) for part in condition.parts)
+        for way in product(*ways):
+            yield [clause for clauses in way for clause in clauses]
+    else:
+        yield []
+
+
+def _assignments(clauses: Iterable[Clause]) -> Iterator[dict[str, Any]]:
+    """Values by the key of what has them, in all combinations that may do."""
+    about: dict[str, list[Clause]] = {}
+    for clause in clauses:
+        about.setdefault(_whole(clause.subject), []).append(clause)
+    candidates = {key: list(islice(_values(c), _PER_SUBJECT)) for key, c in about.items()}
+    for values in product(*candidates.values()):
+        yield {k: v for k, v in zip(candidates, values, strict=True) if v is not None}
+
+
+def _whole(subject: Subject) -> str:
+    """The parts of an alias are found together, with the alias."""
+    return (
+        subject.attribute if subject.attribute not in ("params", "idp_attributes") else subject.key
+    )
+
+
+def _values(clauses: list[Clause]) -> Iterator[Any]:
+    """Values that satisfy all clauses on one subject."""
+    if any(clause.operator == "exists" and clause.operands[0] is False for clause in clauses):
+        yield None
+        return
+    if all(clause.negated for clause in clauses):
+        yield None
+    parts = {clause.subject.key.partition(".")[2] for clause in clauses}
+    if clauses[0].subject.attribute not in ("params", "idp_attributes") and parts != {""}:
+        yield from _aliases(clauses)
+        return
+    yield from (v for v in _texts(clauses) if _admitted(v, clauses))
+
+
+def _admitted(value: Any, clauses: list[Clause]) -> bool:
+    """True for a value of the right type that each clause admits."""
+    is_text = clauses[0].subject.kind in ("text", "alias")
+    return isinstance(value, str) is is_text and all(c.admits((value,)) for c in clauses)
+
+
+def _aliases(clauses: list[Clause]) -> Iterator[str]:
+    """Aliases whose parts satisfy their clauses."""
+    by_part: dict[str, list[Clause]] = {}
+    for clause in clauses:
+        by_part.setdefault(clause.subject.key.partition(".")[2], []).append(clause)
+    texts = {part: [str(t) for t in _texts(found)] for part, found in by_part.items()}
+    schemes = [f"{scheme}:" for scheme in texts.get("scheme", [])]
+    yield from texts.get("raw", [])
+    for user, host in product(texts.get("user", [ANY]), texts.get("host", ["example.com", ""])):
+        alias = f"{user}@{host}" if host else user
+        yield from (f"{scheme}{alias}" for scheme in (*schemes, ""))
+    for whole, scheme in product(texts.get("", []), (*schemes, "")):
+        yield f"{scheme}{whole}"
+
+
+def _texts(clauses: list[Clause]) -> list[Any]:
+    """Values that one or two of the clauses suggest."""
+    found = [value for clause in clauses if not clause.negated for value in _suggested(clause)]
+    begins = [o for c in clauses if c.operator == "prefix" and not c.negated for o in c.operands]
+    ends = [o for c in clauses if c.operator == "suffix" and not c.negated for o in c.operands]
+    for first, last in product(begins, ends):
+        found += [f"{first}{last}", f"{first}{ANY}{last}"]
+    kind = clauses[0].subject.kind
+    fillers: tuple[Any, ...] = _FILLERS
+    if kind == "number":
+        fillers = (1, 2, 1000)
+    elif kind == "flag":
+        fillers = (True, False)
+    return [*dict.fromkeys((*found, *fillers))]
+
+
+def _suggested(clause: Clause) -> Iterator[Any]:
+    suggest = _SUGGESTIONS.get(clause.operator)
+    if suggest is not None:
+        for operand in clause.operands:
+            yield from suggest(operand)
+
+
+def _equal(operand: Any) -> Iterable[Any]:
+    return (str(operand) if isinstance(operand, Alias) else operand,)
+
+
+def _addresses(operand: str) -> Iterable[str]:
+    network = read_subnet(operand)
+    return (str(network[min(1, network.num_addresses - 1)]),)
+
+
+_SUGGESTIONS: Mapping[str, Callable[[Any], Iterable[Any]]] = {
+    "equals": _equal,
+    "prefix": lambda operand: (f"{operand}{ANY}", f"{operand}{ANY}@example.com", operand),
+    "suffix": lambda operand: (f"{ANY}{operand}", operand),
+    "contains": lambda operand: (operand, f"{ANY}{operand}{ANY}"),
+    "glob": lambda operand: (operand.replace("*", ANY).replace("?", ANY),),
+    "regex": lambda operand: (sample(operand),),
+    "in_subnet": _addresses,
+    "greater": lambda operand: (int(operand // 1) + 1, str(int(operand // 1) + 1)),
+    "less": lambda operand: (-int(-operand // 1) - 1, str(-int(-operand // 1) - 1)),
+}
+"""Values that an operand of each operator may be satisfied by."""
+
+
+def _composed(endpoint: str, values: Mapping[str, Any], *, takes_alias: bool) -> Example:
+    known = ENDPOINTS[endpoint].request.parameters()
+    params: dict[str, str] = {}
+    for key, value in values.items():
+        name, _, rest = key.partition(".")
+        if name == "params":
+            params[rest] = str(value)
+        elif name in known:
+            params[known[name].wire + rest] = str(value)
+    alias = str(values.get("alias", "a@example.com")) if takes_alias else ""
+    return Example(endpoint, params, alias, values.get("peer"))

@@ -1,0 +1,218 @@
+"""Implication and contradiction between conditions, without a request.
+
+Everything here errs on one side: what is claimed is true, and not everything that is true is found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from datetime import date
+from ipaddress import IPv4Network
+from itertools import combinations
+from typing import cast
+
+from pexpolicy import Alias, Request
+from pexpolicy.matching import All, AnyOf, At, Clause, Condition, NoneOf, required
+from pexpolicy.subnets import read_subnet
+
+
+def covers(outer: Condition, inner: Condition) -> bool:
+    """True when each request that matches ``inner`` is known to match ``outer`` too."""
+    if outer == inner:
+        return True
+    if isinstance(outer, All):
+        return all(covers(part, inner) for part in outer.parts)
+    if isinstance(inner, AnyOf):
+        return all(covers(outer, part) for part in inner.parts)
+    return _covers_one(outer, inner) or (
+        isinstance(inner, All) and any(covers(outer, part) for part in inner.parts)
+    )
+
+
+def _covers_one(outer: Condition, inner: Condition) -> bool:
+    """The same for what is no conjunction on the outside and no alternative on the inside."""
+    match outer:
+        case AnyOf(parts):
+            return any(covers(part, inner) for part in parts)
+        case NoneOf(parts):
+            return all(contradiction(All((inner, part))) is not None for part in parts)
+        case Clause():
+            return any(implies(clause, outer) for clause in required(inner))
+        case _:
+            return False
+
+
+def implies(clause: Clause, other: Clause) -> bool:
+    """True when the first clause is known to hold only where the other one does."""
+    if clause == other:
+        return True
+    if "exists" in (clause.operator, other.operator):
+        return _implies_existence(clause, other)
+    if clause.every != other.every or (other.case_sensitive and not clause.case_sensitive):
+        return False
+    if clause.negated:
+        positive = replace(clause, negated=False), replace(other, negated=False)
+        return other.negated and implies(positive[1], positive[0])
+    return _implied_by_values(clause, other)
+
+
+def _implied_by_values(clause: Clause, other: Clause) -> bool:
+    """The same for a clause that says what values are, and not what they are not."""
+    if clause.subject.several and (clause.every or other.negated):
+        return False
+    if clause.operator == "equals":
+        values = [_as(other, clause, operand) for operand in clause.operands]
+        return all(value is not None and other.admits((value,)) for value in values)
+    return clause.subject == other.subject and not other.negated and _narrower(clause, other)
+
+
+def _implies_existence(clause: Clause, other: Clause) -> bool:
+    if other.operator != "exists" or clause.subject != other.subject:
+        return False
+    if clause.operator == "exists":
+        return bool(clause.operands == other.operands)
+    return bool(other.operands[0]) and not clause.negated
+
+
+def _as(wanted: Clause, clause: Clause, operand: object) -> object | None:
+    """The value of the subject of one clause where that of the other is known."""
+    if wanted.subject == clause.subject:
+        return operand
+    key, _, part = wanted.subject.key.partition(".")
+    if isinstance(operand, Alias) and key == clause.subject.key and part in ("user", "host"):
+        return cast("str", getattr(operand, part)) or None
+    return None
+
+
+def _narrower(clause: Clause, other: Clause) -> bool:
+    """The same operators, or two that are related, on one subject."""
+    pair = clause.operator, other.operator
+    if pair in _BY_TEXT:
+        return _each(clause, other, _BY_TEXT[pair])
+    match pair:
+        case "in_subnet", "in_subnet":
+            return all(any(_inside(n, m) for m in other.operands) for n in clause.operands)
+        case "greater", "greater":
+            return bool(clause.operands[0] >= other.operands[0])
+        case "less", "less":
+            return bool(clause.operands[0] <= other.operands[0])
+        case _:
+            return False
+
+
+_BY_TEXT: Mapping[tuple[str, str], Callable[[str, str], bool]] = {
+    ("prefix", "prefix"): str.startswith,
+    ("suffix", "suffix"): str.endswith,
+    ("prefix", "contains"): str.__contains__,
+    ("suffix", "contains"): str.__contains__,
+    ("contains", "contains"): str.__contains__,
+}
+"""How an operand of the first operator has to hold one of the second."""
+
+
+def _each(clause: Clause, other: Clause, holds: Callable[[str, str], bool]) -> bool:
+    fold = str if other.case_sensitive else str.casefold
+    theirs = [fold(operand) for operand in other.operands]
+    return all(any(holds(fold(mine), o) for o in theirs) for mine in clause.operands)
+
+
+def _inside(network: str, other: str) -> bool:
+    inner, outer = read_subnet(network), read_subnet(other)
+    if inner.version != outer.version:
+        return False
+    return cast("IPv4Network", inner).subnet_of(cast("IPv4Network", outer))
+
+
+def contradiction(
+    condition: Condition, request: type[Request] | None = None, now: float | None = None
+) -> str | None:
+    """Why no request can match, as far as that is known, or ``None``.
+
+    ``request`` is the type of the requests that come; ``now``, in seconds since 1970, tells what is
+    over.
+    """
+    if isinstance(condition, AnyOf):
+        reasons = [contradiction(part, request, now) for part in condition.parts]
+        return "; ".join(r for r in reasons if r) if all(reasons) else None
+    clauses = list(required(condition))
+    for clause in clauses:
+        if request is not None and _needs(clause) and not clause.subject.is_of(request):
+            return f"requests of this endpoint have no {clause.subject.key}"
+    for one, other in combinations(clauses, 2):
+        if _impossible(one, other) or _impossible(other, one):
+            return f"{one} and {other} never hold together"
+    wrong = (_part_fails(part, clauses, request, now) for part in _parts(condition))
+    return next((reason for reason in wrong if reason is not None), None)
+
+
+def _part_fails(
+    part: Condition, clauses: list[Clause], request: type[Request] | None, now: float | None
+) -> str | None:
+    """Why one part can never hold beside the clauses that are demanded."""
+    match part:
+        case At() if now is not None and _is_over(part, now):
+            return "its last day is over"
+        case AnyOf():
+            return contradiction(part, request, now)
+        case NoneOf(parts) if clauses and any(covers(p, All(tuple(clauses))) for p in parts):
+            return "what none of them may be is demanded elsewhere"
+        case _:
+            return None
+
+
+def _needs(clause: Clause) -> bool:
+    """True for a clause that does not hold where there is no value."""
+    return clause.operands[0] is True if clause.operator == "exists" else not clause.negated
+
+
+def _impossible(clause: Clause, other: Clause) -> bool:
+    """True when the two are known never to hold together."""
+    if clause.operator == "exists":
+        return clause.operands[0] is False and clause.subject == other.subject and _needs(other)
+    if clause.negated or clause.subject.several or other.operator == "exists":
+        return False
+    if clause.operator == "equals":
+        if other.case_sensitive and not clause.case_sensitive:
+            return False
+        values = [_as(other, clause, operand) for operand in clause.operands]
+        return all(value is not None and not other.admits((value,)) for value in values)
+    same = clause.subject == other.subject and not other.negated
+    opposed = (clause.operator, other.operator) == ("greater", "less")
+    return bool(same and opposed and clause.operands[0] >= other.operands[0])
+
+
+def _parts(condition: Condition) -> Iterator[Condition]:
+    if isinstance(condition, All):
+        for part in condition.parts:
+            yield from _parts(part)
+    else:
+        yield condition
+
+
+def _is_over(at: At, now: float) -> bool:
+    settings = at.window.settings
+    last = [max(settings.dates)] if settings.dates else []
+    return min([*last, settings.until or date.max]) < at.window.local(now).date()
+
+
+def timeless(condition: Condition) -> Condition:
+    """The condition at the right time: without what depends on the clock."""
+    match condition:
+        case All(parts) | AnyOf(parts) if any(isinstance(part, At) for part in parts):
+            if isinstance(condition, AnyOf):
+                return All(())
+            return All(tuple(timeless(part) for part in parts if not isinstance(part, At)))
+        case All(parts) | AnyOf(parts):
+            return type(condition)(tuple(map(timeless, parts)))
+        case NoneOf(parts):
+            return NoneOf(tuple(part for part in parts if timeless(part) == part))
+        case At():
+            return All(())
+        case _:
+            return condition
+
+
+def times(condition: Condition) -> tuple[At, ...]:
+    """When a condition may hold; empty for one that any time will do."""
+    return tuple(part for part in _parts(condition) if isinstance(part, At))

@@ -1,0 +1,72 @@
+"""The parser of one rule, with all problems at once."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+from pexpolicy import Key
+from pexpolicy.tomlfiles import validated
+from pexpolicy_rules.settings import Rule
+
+Table = Mapping[str, Any]
+_NAMED = re.compile(r"\(\?P?<(\w+)>")
+
+
+def read(written: Table, root: Path) -> tuple[Rule | None, list[tuple[Key, str]]]:
+    """The rule, and what is wrong with its table.
+
+    A table that is wrong gives the rule that it would be without what is wrong, for what else can
+    be said of it; ``None`` where too little is left.
+    """
+    context = {"root": root}
+    rule, problems = validated(written, Rule, context)
+    faults = [(problem.key, problem.text) for problem in problems]
+    if problems:
+        rest = _without(written, [problem.key for problem in problems])
+        rule, _ = validated(rest, Rule, context)
+    return rule, faults
+
+
+def as_written(key: Key, written: Any) -> Key:
+    """The key without the steps that stand for a short form: ``then = "x"`` has no ``action``."""
+    kept: list[str | int] = []
+    for number, step in enumerate(key):
+        if isinstance(written, dict):
+            kept.append(step)
+            if step not in written:
+                return (*kept, *key[number + 1 :])
+            written = written[step]
+        elif isinstance(written, list):
+            if isinstance(step, int):
+                kept.append(step)
+                written = written[step]
+        else:
+            break
+    return tuple(kept)
+
+
+def possible_groups(when: Any) -> Collection[str]:
+    """What conditions may capture that cannot be read yet: too many rather than too few."""
+    text = str(when)
+    captures = "(" in text or "*" in text
+    return {*_NAMED.findall(text), *(map(str, range(1, 100)) if captures else ())}
+
+
+def _without(written: Table, keys: list[Key]) -> dict[str, Any]:
+    rest = deepcopy(dict(written))
+    for key in keys:
+        top = key[0] if key else ""
+        if top == "name":
+            rest["name"] = "?"
+        elif top == "endpoint" and isinstance(rest.get("endpoint"), list):
+            known = [text for at, text in enumerate(written["endpoint"]) if key != (top, at)]
+            rest["endpoint"] = [text for text in rest["endpoint"] if text in known]
+        elif top == "then" and len(key) > 1 and isinstance(rest.get("then"), dict):
+            rest["then"].pop(key[1], None)
+        else:
+            rest.pop(str(top), None)
+    return rest

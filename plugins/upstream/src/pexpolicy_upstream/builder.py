@@ -1,0 +1,140 @@
+"""The builder of targets and routes from settings, with all problems at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import msgspec
+
+from pexpolicy import (
+    ENDPOINTS,
+    Key,
+    Problem,
+    SettingsError,
+    UnreadableError,
+    did_you_mean,
+    read_secret,
+)
+from pexpolicy.matching import compile_when
+from pexpolicy.replies import basic
+from pexpolicy_upstream.connections import TLSError, tls
+from pexpolicy_upstream.route import WITHOUT_RESULT, Route
+from pexpolicy_upstream.settings import RouteSettings, TargetSettings, UpstreamSettings
+from pexpolicy_upstream.shadow_comparison import Comparison
+from pexpolicy_upstream.target import Target
+
+OVERRIDABLE = (
+    "service_configuration",
+    "participant_properties",
+    "media_location",
+    "registration_alias",
+)
+"""Endpoints whose result is an object with fields."""
+
+Routes = Mapping[str, tuple[Route, ...]]
+
+
+def built(settings: UpstreamSettings) -> tuple[Mapping[str, Target], Routes]:
+    """The targets by name, and the routes of each endpoint; raises ``SettingsError``.
+
+    Reads the passwords and the certificates.
+    """
+    problems: list[Problem] = []
+    targets: dict[str, Target] = {}
+    for name, written in settings.targets.items():
+        try:
+            targets[name] = _target(name, written, settings)
+        except SettingsError as error:
+            key = ("targets", name)
+            problems += [Problem((*key, *problem.key), problem.text) for problem in error.problems]
+    routes = settings.routes or [RouteSettings(targets=list(settings.targets))]
+    for number, route in enumerate(routes):
+        problems += _problems(("routes", number), route, settings.targets)
+    if problems:
+        raise SettingsError(problems=problems)
+    made = [
+        (route, _route(f"route {number}", route, targets))
+        for number, route in enumerate(routes, start=1)
+    ]
+    return targets, {
+        endpoint: tuple(
+            found for route, found in made if not route.endpoints or endpoint in route.endpoints
+        )
+        for endpoint in ENDPOINTS
+    }
+
+
+def _target(name: str, written: TargetSettings, settings: UpstreamSettings) -> Target:
+    authorization = None
+    try:
+        if written.user is not None:
+            password = read_secret(
+                "password", written.password_env, written.password_file, settings.root
+            )
+            authorization = basic(written.user, password)
+        return Target(name, written, authorization, tls(written))
+    except UnreadableError as error:
+        raise SettingsError(str(error), key=(error.key,)) from None
+    except TLSError as error:
+        raise SettingsError(problems=[error.problem]) from None
+
+
+def _route(name: str, written: RouteSettings, targets: Mapping[str, Target]) -> Route:
+    compared = written.compare_with
+    return Route(
+        f"{name} ({', '.join(written.targets)})",
+        compile_when(written.when),
+        [targets[name] for name in written.targets],
+        written.override,
+        None if compared is None else Comparison(targets[compared]),
+        passes_continue=written.on_continue == "decide",
+    )
+
+
+def _problems(
+    key: Key, route: RouteSettings, targets: Mapping[str, TargetSettings]
+) -> Iterator[Problem]:
+    named: list[tuple[Key, str]] = [
+        (("targets", number), name) for number, name in enumerate(route.targets)
+    ]
+    if route.compare_with is not None:
+        named.append((("compare_with",), route.compare_with))
+        if route.compare_with in route.targets:
+            yield Problem((*key, "compare_with"), "is asked already: it is one of the targets")
+    for where, name in named:
+        if name not in targets:
+            guess = did_you_mean(name, targets) or f"; there are {', '.join(targets)}"
+            yield Problem((*key, *where), f"there is no target {name!r}{guess}")
+    if route.override:
+        yield from _override_problems((*key, "override"), route)
+
+
+def _override_problems(key: Key, route: RouteSettings) -> Iterator[Problem]:
+    """Fields that no decision of the endpoint has, or not with such a value.
+
+    How they fit the rest is seen when they are merged.
+    """
+    if len(route.endpoints) != 1 or route.endpoints[0] not in OVERRIDABLE:
+        known = ", ".join(OVERRIDABLE)
+        yield Problem(key, f"needs a route with exactly one of the endpoints {known}")
+        return
+    decisions = ENDPOINTS[route.endpoints[0]].decisions
+    results = [d for d in decisions if d not in WITHOUT_RESULT]
+    kinds = [field for d in results for field in msgspec.structs.fields(d.wire)]
+    for name, value in route.override.items():
+        complaints = [_complaint(value, field.type) for field in kinds if field.name == name]
+        if not complaints:
+            guess = did_you_mean(name, {field.name for field in kinds})
+            yield Problem((*key, name), f"there is no such field{guess}")
+        elif all(complaints):
+            yield Problem((*key, name), complaints[0])
+
+
+def _complaint(value: object, kind: Any) -> str:
+    """What is wrong with a value of a field, or nothing."""
+    try:
+        msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        return str(error)
+    return ""

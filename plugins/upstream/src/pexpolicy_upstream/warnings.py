@@ -1,0 +1,55 @@
+"""Warnings about settings that are valid."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from ipaddress import ip_address
+
+from yarl import URL
+
+from pexpolicy import Advice
+from pexpolicy_upstream.settings import RouteSettings, TargetSettings, UpstreamSettings
+
+
+def advice(settings: UpstreamSettings) -> Iterator[Advice]:
+    """Open doors, times that do not fit, and targets that nobody asks."""
+    for name, target in settings.targets.items():
+        yield from _of_target(("targets", name), target)
+    routes = settings.routes or [RouteSettings(targets=list(settings.targets))]
+    for number, route in enumerate(routes):
+        key = ("routes", number) if settings.routes else ("targets",)
+        yield from _of_times(key, route, settings)
+    used = {name for r in routes for name in (*r.targets, r.compare_with)}
+    for name in settings.targets:
+        if name not in used:
+            yield Advice(("targets", name), "no route asks this target")
+
+
+def _of_target(key: tuple[str, ...], target: TargetSettings) -> Iterator[Advice]:
+    if not target.verify:
+        text = "whoever stands between can read and answer the calls; name a ca_file instead"
+        yield Advice((*key, "verify"), text)
+    url = URL(target.url, encoded=True)
+    if target.user is not None and url.scheme == "http" and not _is_here(url.host or ""):
+        yield Advice((*key, "url"), "user and password go over the network in clear; use https")
+
+
+def _is_here(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _of_times(
+    key: tuple[str | int, ...], route: RouteSettings, settings: UpstreamSettings
+) -> Iterator[Advice]:
+    """A timeout of the plugin that cuts its targets short."""
+    wanted = sum(settings.targets[name].timeout for name in route.targets)
+    if wanted > settings.plugin_timeout:
+        text = (
+            f"the timeouts of the targets add up to {wanted:g} s, and the plugin has "
+            f"{settings.plugin_timeout:g} s: when the first ones are slow, the last is not asked; "
+            "raise timeout of the plugin, or lower theirs"
+        )
+        yield Advice(key, text)
