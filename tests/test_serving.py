@@ -107,9 +107,9 @@ def test_a_server_that_is_told_to_stop_ends_in_order(tmp_path: Path, number: int
         assert server.returncode == 0
         assert time.monotonic() - began < 5
     assert "Traceback" not in err
-    decision, end = map(json.loads, out.splitlines())
-    assert decision["endpoint"] == "service_configuration"
-    assert end["event"] == "end"
+    line, end = map(json.loads, out.splitlines())
+    assert line["endpoint"] == "service_configuration"
+    assert (end["event"], end["boot_id"], end["seq"]) == ("end", line["boot_id"], 2)
 
 
 ROTATED = """
