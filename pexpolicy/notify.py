@@ -9,7 +9,10 @@ import asyncio
 import os
 import socket
 import time
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+from pexpolicy.hidden import hide
 
 READY = "READY=1"
 STOPPING = "STOPPING=1"
@@ -21,11 +24,9 @@ def reloading() -> str:
     return f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}"
 
 
-def notify(message: str, address: str | None = None) -> None:
-    """Send one message, to the address in the environment unless there is another. That nobody
-    listens is no reason to stop.
-    """
-    address = os.environ.get("NOTIFY_SOCKET", "") if address is None else address
+def notify(message: str) -> None:
+    """Send one message; without a receiver it is lost, which is no reason to stop."""
+    address = os.environ.get("NOTIFY_SOCKET", "")
     if not address.startswith(("/", "@")):
         return
     if address.startswith("@"):
@@ -48,8 +49,18 @@ def watchdog_pause() -> float | None:
         return None
 
 
-async def stay_alive() -> None:
-    """Give signs of life from the event loop for as long as it turns."""
+@asynccontextmanager
+async def alive() -> AsyncIterator[None]:
+    """Give signs of life from the event loop while inside, for as long as it turns."""
+    beating = asyncio.get_running_loop().create_task(_beat())
+    hide(beating)
+    try:
+        yield
+    finally:
+        beating.cancel()
+
+
+async def _beat() -> None:
     pause = watchdog_pause()
     while pause:
         notify(ALIVE)

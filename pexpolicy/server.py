@@ -47,12 +47,11 @@ class Service:
         telemetry: Telemetry | None = None,
         spans: Spans | None = None,
     ) -> None:
-        self.regime = regime
         self.log = log
         self.base_path = base_path
         self.readiness = readiness or Readiness(State.READY)
         self.telemetry = telemetry or Telemetry(sources=Sources(readiness=self.readiness))
-        self.telemetry.follow(regime.policy)
+        self.activate(regime)
         self.refusals = Refusals(
             self._write_refusal,
             self.telemetry.refused,
@@ -62,6 +61,11 @@ class Service:
         paths = {base_path + endpoint.path: name for name, endpoint in ENDPOINTS.items()}
         self._named = {path: name for path, name in paths.items() if not path.endswith("/")}
         self._with_alias = {path: name for path, name in paths.items() if path.endswith("/")}
+
+    def activate(self, regime: Regime) -> None:
+        """Decide the calls that begin from now on by a regime."""
+        self.regime = regime
+        self.telemetry.follow(regime.policy)
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
         """The response to a request of any kind; the calls of nodes leave their audit line."""

@@ -5,72 +5,128 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
-import time
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager, redirect_stdout
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, redirect_stdout
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from pexpolicy import __version__, gc_tuning, notify
 from pexpolicy.admin.listener import Operators, watching
 from pexpolicy.audit.opening import audit_of
 from pexpolicy.audit.peers import recent_peers
 from pexpolicy.audit.writing import Audit
+from pexpolicy.building import policy_from
 from pexpolicy.config import ConfigError, Settings
 from pexpolicy.draining import drain
-from pexpolicy.ending import LINGERING, STOPPING
+from pexpolicy.ending import LINGERING, STOPPING, leave_within
+from pexpolicy.exposure import Ports, surroundings
 from pexpolicy.faults import Log
-from pexpolicy.hidden import hide
 from pexpolicy.lifetime import Lifetime
 from pexpolicy.listeners import Address, Entrance, url_of
-from pexpolicy.metrics.sources import Sources
+from pexpolicy.metrics.sources import ReloadState, Sources
 from pexpolicy.metrics.telemetry import Telemetry
 from pexpolicy.policy import Policy
 from pexpolicy.problems import Problem
 from pexpolicy.readiness import Readiness, State
 from pexpolicy.regime import regime_of
-from pexpolicy.reload.reloading import Build, Reloads, ReloadState
+from pexpolicy.reload.reloader import Reloader
+from pexpolicy.reload.triggers import ReloadTriggers
 from pexpolicy.server import Service
 from pexpolicy.stopping import Stop
 from pexpolicy.succession import Succession
-from pexpolicy.tracing import Spans, sending
+from pexpolicy.tables.admin import AdminTable
+from pexpolicy.tracing import sending
 
 Leftovers = Callable[[], list[str]]
 """Names plugins and hooks that were given up, and have not come back."""
-Stopping = Callable[[float, Leftovers], None]
-"""Told that the program has to have ended in so many seconds, and who may keep it from that."""
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What a server has around it.
+class ServerContext:
+    """The place where a server serves, which does not change while it runs.
 
-    ``build`` makes the policy of a later configuration, and while ``occasions`` is entered there
-    may be one. ``answering`` is told the URL once calls are answered, ``stopping`` that the end has
-    begun.
+    Its address and the table of the listener for operators are those of the start, ``ports`` the
+    ones that the command line gave instead of the configured ones. ``say`` prints a line for the
+    operator.
     """
 
+    config: Path
+    address: str
+    admin: AdminTable
     log: Log
-    build: Build
-    occasions: Callable[[Reloads, Stop], AbstractAsyncContextManager[None]]
-    answering: Callable[[Policy, str], None]
-    stopping: Stopping = lambda *_: None
+    say: Callable[[str], None]
+    ports: Ports = (None, None)
     operators: Operators = field(default_factory=Operators)
 
+    def build(self, content: bytes | None = None) -> Policy:
+        """Build the policy of a later configuration: of ``content``, or of the file as it is now.
 
-def announcement(policy: Policy, url: str, operators: Operators) -> str:
-    """What an operator reads once calls are answered."""
-    names = ", ".join(plugin.name for plugin in policy.plugins) or "none"
-    admin = f"; for operators: {operators.url}" if operators.url else ""
-    return f"pexpolicy {__version__} answers on {url} (plugins: {names}{admin})"
+        Raises ``ConfigError``.
+        """
+        return policy_from(self.config, self._preflight, log=self.log, content=content)
+
+    def _preflight(self, settings: Settings) -> list[Problem]:
+        return surroundings(settings, self.address, self.admin, self.ports)
 
 
-async def serve(policy: Policy, address: Address, around: Surroundings) -> Leftovers:
-    """Serve until SIGTERM or SIGINT; gives what tells who was left behind.
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A server that answers calls; ``announcement`` says where."""
 
-    Raises ``ConfigError`` for plugins and files that do not open, ``OSError`` for an address.
+    reloader: Reloader
+    announcement: str
+    _readiness: Readiness
+    _succession: Succession
+
+    def leftovers(self) -> list[str]:
+        """Name plugins and hooks that were given up, and have not come back."""
+        return self._succession.leftovers
+
+    def leave_in_time(self) -> None:
+        """Begin the time after which the process ends, whatever plugins do."""
+        leave_within(STOPPING + self._drain_delay, self.leftovers)
+
+    async def drain(self, stop: Stop) -> None:
+        """Answer for ``drain_delay`` more, and then end in time."""
+        self.leave_in_time()
+        await drain(self._readiness, stop, self._drain_delay)
+
+    @property
+    def _drain_delay(self) -> float:
+        return self._succession.policy.settings.server.drain_delay
+
+
+async def serve(
+    policy: Policy, address: Address, read_at: float, context: ServerContext
+) -> Leftovers:
+    """Serve in this one process until a signal ends it; gives what names the leftovers.
+
+    ``read_at`` is when the configuration was read, in seconds since the epoch. Raises
+    ``ConfigError`` for plugins and files that do not open, ``OSError`` for an address.
+    """
+    stop = Stop()
+    async with started(policy, address, stop, context) as server, notify.alive():
+        triggers = ReloadTriggers(
+            context.config, server.reloader.reload, stop, context.log, context.say
+        )
+        async with triggers.active(policy.files, read_at):
+            context.say(server.announcement)
+            notify.notify(notify.READY)
+            await stop.asked.wait()
+        notify.notify(notify.STOPPING)
+        await server.drain(stop)
+    return server.leftovers
+
+
+@asynccontextmanager
+async def started(
+    policy: Policy, address: Address, stop: Stop, context: ServerContext
+) -> AsyncIterator[Server]:
+    """Answer calls while inside, and at its end those that are under way then.
+
+    Raises the same as ``serve``.
     """
     loop = asyncio.get_running_loop()
-    stop = Stop()
     stop.listen(loop)
     audit = _opened(policy.settings)
     audit.begin(loop)
@@ -78,21 +134,14 @@ async def serve(policy: Policy, address: Address, around: Surroundings) -> Lefto
     try:
         # Standard output is the audit's alone: what plugins print would stand between its lines.
         with redirect_stdout(sys.stderr):
-            async with sending(policy.settings.tracing) as spans:
-                state = ReloadState(last_success=time.time())
-                succession, entrance = await _begun(policy, address, audit, around, state, spans)
-                reloads = Reloads(succession, audit, around.build, state)
-                try:
-                    await _answer(succession, reloads, stop, entrance, around)
-                finally:
-                    await succession.end()
-                    succession.service.refusals.end()
-        around.stopping(LINGERING, lambda: succession.leftovers)
+            async with _answering(policy, address, audit, context) as server:
+                stop.heard = server.leave_in_time
+                yield server
+        leave_within(LINGERING, server.leftovers)
     finally:
         loop.remove_signal_handler(signal.SIGUSR1)
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
         audit.close()
-    return lambda: succession.leftovers
 
 
 def _opened(settings: Settings) -> Audit:
@@ -103,59 +152,49 @@ def _opened(settings: Settings) -> Audit:
         raise ConfigError(settings.path, [Problem(("audit", "path"), text)]) from None
 
 
-async def _begun(
-    policy: Policy,
-    address: Address,
-    audit: Audit,
-    around: Surroundings,
-    state: ReloadState,
-    spans: Spans | None,
-) -> tuple[Succession, Entrance]:
-    """The first regime, in force, and where calls will come in."""
-    first = Lifetime(regime_of(policy, audit))
-    gate, written = first.regime.gate, policy.settings.audit.path
-    if gate.verifies_slowly and written is not None:
-        gate.remember(recent_peers(policy.settings.resolve(written)))
-    await first.open()
-    readiness, base_path = Readiness(), policy.settings.server.base_path
-    sources = Sources(
-        readiness=readiness,
-        audit=lambda: audit.state,
-        reload=lambda: state,
-        certificate=lambda: entrance.certificate,
-        connections=lambda: entrance.connections,
-        memory=lambda: entrance.memory,
-    )
-    telemetry = Telemetry(around.operators.board, around.operators.slot, sources)
-    service = Service(first.regime, around.log, base_path, readiness, telemetry, spans)
-    entrance = Entrance(service, address)
-    return Succession(service, first), entrance
+@asynccontextmanager
+async def _answering(
+    policy: Policy, address: Address, audit: Audit, context: ServerContext
+) -> AsyncIterator[Server]:
+    """Open the plugins, then the sockets; close both in the other order."""
+    settings, operators = policy.settings, context.operators
+    async with sending(settings.tracing) as spans:
+        first = Lifetime(regime_of(policy, audit))
+        gate, written = first.regime.gate, settings.audit.path
+        if gate.verifies_slowly and written is not None:
+            gate.remember(recent_peers(settings.resolve(written)))
+        await first.open()
+        readiness, reloads = Readiness(), ReloadState()
+        sources = Sources(
+            readiness=readiness,
+            audit=lambda: audit.state,
+            reload=lambda: reloads,
+            certificate=lambda: entrance.certificate,
+            connections=lambda: entrance.connections,
+            memory=lambda: entrance.memory,
+        )
+        telemetry = Telemetry(operators.board, operators.slot, sources)
+        base_path = settings.server.base_path
+        service = Service(first.regime, context.log, base_path, readiness, telemetry, spans)
+        entrance = Entrance(service, address)
+        succession = Succession(first, service.activate)
+        reloader = Reloader(succession, audit, context.build, reloads)
+        try:
+            async with (
+                watching(lambda: succession.policy, service, operators.bound),
+                entrance.open() as sockets,
+            ):
+                gc_tuning.start_serving()
+                readiness.state = State.READY
+                told = _announcement(policy, url_of(sockets[0], service), operators)
+                yield Server(reloader, told, readiness, succession)
+        finally:
+            await succession.end()
+            service.refusals.end()
 
 
-async def _answer(
-    succession: Succession, reloads: Reloads, stop: Stop, entrance: Entrance, around: Surroundings
-) -> None:
-    """Answer calls until the server is told to stop, and those that are under way then."""
-    service = succession.service
-
-    def end_in_time() -> None:
-        delay = succession.policy.settings.server.drain_delay
-        around.stopping(STOPPING + delay, lambda: succession.leftovers)
-
-    stop.heard = end_in_time
-    async with (
-        around.occasions(reloads, stop),
-        watching(lambda: succession.policy, service, around.operators.bound),
-        entrance.open() as sockets,
-    ):
-        gc_tuning.start_serving()
-        service.readiness.state = State.READY
-        around.answering(succession.policy, url_of(sockets[0], service))
-        alive = asyncio.create_task(notify.stay_alive())
-        hide(alive)
-        notify.notify(notify.READY)
-        await stop.asked.wait()
-        notify.notify(notify.STOPPING)
-        end_in_time()
-        await drain(service.readiness, stop, succession.policy.settings.server.drain_delay)
-        alive.cancel()
+def _announcement(policy: Policy, url: str, operators: Operators) -> str:
+    """Say what an operator reads once calls are answered."""
+    names = ", ".join(plugin.name for plugin in policy.plugins) or "none"
+    admin = f"; for operators: {operators.url}" if operators.url else ""
+    return f"pexpolicy {__version__} answers on {url} (plugins: {names}{admin})"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 
 def stop_at_once() -> None:
@@ -22,7 +22,7 @@ def stop_at_once() -> None:
 class Stop:
     """What was asked of a server so far.
 
-    SIGTERM asks once. SIGINT asks twice: somebody sits at a terminal and waits.
+    SIGTERM asks once. SIGINT and SIGQUIT, the keys of a terminal, ask for an end without delay.
     """
 
     def __init__(self) -> None:
@@ -34,8 +34,9 @@ class Stop:
     def listen(self, loop: asyncio.AbstractEventLoop) -> None:
         """Take the signals of the process."""
         loop.add_signal_handler(signal.SIGTERM, self.ask)
-        loop.add_signal_handler(signal.SIGINT, self.hurry)
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in (signal.SIGINT, signal.SIGQUIT):
+            loop.add_signal_handler(number, self.hurry)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
             # The loop hears of a signal by its own pipe, when it turns. A write to a disk that does
             # not answer is only interrupted, to call this.
             signal.signal(number, lambda *_: self.heard())
@@ -51,3 +52,27 @@ class Stop:
         """Ask for the end, and for one without delay."""
         self.hurried.set()
         self.asked.set()
+
+
+class Terminal:
+    """The terminal that a program was started on, if any.
+
+    SIGHUP comes from the kernel when it is closed, and asks for a reload otherwise; a handler in
+    Python is not told which. A descriptor of a closed terminal is none any more.
+    """
+
+    def __init__(self, descriptors: Iterable[int] = range(3)) -> None:
+        self._descriptors = [number for number in descriptors if os.isatty(number)]
+
+    async def forget(self) -> None:
+        """Forget a terminal that was closed without SIGHUP: the server was detached from it."""
+        while self._descriptors:
+            await asyncio.sleep(1.0)
+            if self.is_closed:
+                await asyncio.sleep(1.0)
+                self._descriptors = []
+
+    @property
+    def is_closed(self) -> bool:
+        """True once it was closed."""
+        return not all(map(os.isatty, self._descriptors))

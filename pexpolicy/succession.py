@@ -10,22 +10,22 @@ from pexpolicy.access.gate import Gate
 from pexpolicy.hidden import hide
 from pexpolicy.lifetime import Lifetime
 from pexpolicy.policy import Policy
-from pexpolicy.server import Service
+from pexpolicy.regime import Regime
 
 
 class Succession:
-    """The regimes of one service, the first of which is open already.
+    """The regimes of one server, the first of which is open already.
 
-    ``cleared`` is called behind the end of each.
+    ``activate`` is called with each that follows, ``cleared`` after the end of each.
     """
 
     def __init__(
         self,
-        service: Service,
         first: Lifetime,
+        activate: Callable[[Regime], None],
         cleared: Callable[[], None] = gc_tuning.collect_frozen,
     ) -> None:
-        self.service = service
+        self._activate = activate
         self._cleared = cleared
         self._current = first
         self._leaving: dict[Lifetime, asyncio.Task[None]] = {}
@@ -41,11 +41,10 @@ class Succession:
         return self._current.regime.gate
 
     def follow(self, successor: Lifetime) -> None:
-        """Put a regime that is open in force; the one before it is closed behind its last call."""
+        """Activate a regime that is open; the one before it is closed after its last call."""
         before, self._current = self._current, successor
         gc_tuning.freeze()
-        self.service.regime = successor.regime
-        self.service.telemetry.follow(successor.regime.policy)
+        self._activate(successor.regime)
         task = asyncio.get_running_loop().create_task(self._close(before))
         hide(task)
         self._leaving[before] = task

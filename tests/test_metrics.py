@@ -26,7 +26,7 @@ from pexpolicy.metrics.counting import Counts
 from pexpolicy.metrics.exposition import expose
 from pexpolicy.metrics.nodes import Nodes, address_of, seen
 from pexpolicy.metrics.sampling import WINDOW, Lag, Sampler
-from pexpolicy.metrics.sources import Sources, Started
+from pexpolicy.metrics.sources import ReloadState, Sources
 from pexpolicy.outcome import Outcome
 from tests import operators, toys, wire
 from tests.operators import watched
@@ -361,7 +361,7 @@ def test_what_other_parts_know_is_sampled() -> None:
     audit = AuditState(lost=2, free_bytes=5_000_000_000_000, synced_at=1_700_000_000.25)
     sources = Sources(
         audit=lambda: audit,
-        reload=lambda: Started(1_700_000_001.5, last_successful=False),
+        reload=lambda: ReloadState(last_success=1_700_000_001.5, last_successful=False),
         certificate=Certificate,
         connections=lambda: 12,
     )

@@ -55,8 +55,9 @@ def test_systemd_is_told_of_start_reload_life_and_end(
 def test_without_systemd_nothing_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
     notify.notify(notify.READY)
-    notify.notify(notify.READY, "/nowhere/at/all")
-    notify.notify(notify.READY, "vsock:2:1234")
+    for address in ("/nowhere/at/all", "vsock:2:1234"):
+        monkeypatch.setenv("NOTIFY_SOCKET", address)
+        notify.notify(notify.READY)
 
 
 @pytest.mark.parametrize(

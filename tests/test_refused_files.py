@@ -8,7 +8,7 @@ import pytest
 
 from pexpolicy.building import policy_from
 from pexpolicy.config import ConfigError
-from pexpolicy.reload.asking import ask_for_reload
+from pexpolicy.reload.control_socket import ask_for_reload
 from tests import live, wire
 
 ROOM = f"{wire.SERVICE}?local_alias=blocked"
@@ -55,10 +55,10 @@ def test_a_mended_file_of_rules_is_taken_up(
     if before is not None:
         rules.write_text(before)
     config.write_text(config.read_text() + RULES)
-    (verdict,) = ask_for_reload(config)
-    assert verdict is not None
-    assert not verdict.done
-    assert any("rules" in problem for problem in verdict.problems)
+    (result,) = ask_for_reload(config)
+    assert result is not None
+    assert not result.done
+    assert any("rules" in problem for problem in result.problems)
     assert server.ask(ROOM).action == "continue"
     rules.write_text(RULE.format(action="reject"))
     assert comes_true(lambda: server.ask(ROOM).action == "reject")
@@ -70,9 +70,9 @@ def test_a_file_that_appears_where_none_matched_is_taken_up(
     config = tmp_path / "config.toml"
     (tmp_path / "rules").mkdir()
     config.write_text(config.read_text() + RULES.replace("rules.toml", "rules/*.toml"))
-    (verdict,) = ask_for_reload(config)
-    assert verdict is not None
-    assert verdict.problems == ("plugins.rules.settings.files: there is no file rules/*.toml",)
+    (result,) = ask_for_reload(config)
+    assert result is not None
+    assert result.problems == ("plugins.rules.settings.files: there is no file rules/*.toml",)
     (tmp_path / "rules" / "first.toml").write_text(RULE.format(action="reject"))
     assert comes_true(lambda: server.ask(ROOM).action == "reject")
 
@@ -83,9 +83,9 @@ def test_a_name_that_no_file_can_have_is_refused_like_any_other_mistake(
     config = tmp_path / "config.toml"
     served = config.read_text()
     config.write_text(served + RULES.replace("rules.toml", "a\\u0000b"))
-    (verdict,) = ask_for_reload(config)
-    assert verdict is not None
-    assert "there is no file" in verdict.problems[0]
+    (result,) = ask_for_reload(config)
+    assert result is not None
+    assert "there is no file" in result.problems[0]
     assert server.ask(ROOM).status == 200
     (tmp_path / "rules.toml").write_text(RULE.format(action="reject"))
     config.write_text(served + RULES)
@@ -95,9 +95,9 @@ def test_a_name_that_no_file_can_have_is_refused_like_any_other_mistake(
 def test_a_password_that_was_missing_is_taken_up(server: live.Running, tmp_path: Path) -> None:
     config = tmp_path / "config.toml"
     config.write_text(config.read_text() + PASSWORD)
-    (verdict,) = ask_for_reload(config)
-    assert verdict is not None
-    assert not verdict.done
+    (result,) = ask_for_reload(config)
+    assert result is not None
+    assert not result.done
     assert server.ask(ROOM).status == 200
     (tmp_path / "password.txt").write_text("a long password")
     assert comes_true(lambda: server.ask(ROOM).status == 401)

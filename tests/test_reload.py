@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from pexpolicy.reload import control
-from pexpolicy.reload.asking import ask_for_reload
-from pexpolicy.reload.fixed import FIXED
-from pexpolicy.reload.verdict import Verdict
+from pexpolicy.reload import control_socket
+from pexpolicy.reload.control_socket import ask_for_reload
+from pexpolicy.reload.restart_keys import FIXED
+from pexpolicy.reload.result import ReloadResult
 from tests import live, wire
 
 ROOM = f"{wire.SERVICE}?local_alias=room"
@@ -50,17 +50,17 @@ def config(server: live.Running) -> Path:
     """Its configuration, as it was at the start."""
     path = server.audit.with_name("config.toml")
     path.write_text(written("first"))
-    (verdict,) = ask_for_reload(path)
-    assert verdict is not None
-    assert verdict.done
+    (result,) = ask_for_reload(path)
+    assert result is not None
+    assert result.done
     return path
 
 
-def reloaded(config: Path) -> Verdict:
+def reloaded(config: Path) -> ReloadResult:
     """What the command is told."""
-    (verdict,) = ask_for_reload(config)
-    assert verdict is not None
-    return verdict
+    (result,) = ask_for_reload(config)
+    assert result is not None
+    return result
 
 
 def command(name: str, config: Path) -> subprocess.CompletedProcess[str]:
@@ -113,9 +113,9 @@ def test_what_needs_a_restart_is_said_and_the_rest_counts(
     config: Path, server: live.Running
 ) -> None:
     config.write_text(written("second", "[server]\nport = 1234\nbudget = 3.0"))
-    verdict = reloaded(config)
-    assert verdict.done
-    assert verdict.notes == ("server.port: the change needs a restart",)
+    result = reloaded(config)
+    assert result.done
+    assert result.notes == ("server.port: the change needs a restart",)
     assert served(server) == "second"
 
 
@@ -171,12 +171,12 @@ def test_where_nothing_can_be_written_a_server_has_no_socket(
         raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found")
 
     monkeypatch.setattr(tempfile, "gettempdir", nowhere)
-    monkeypatch.setattr(control, "SERVICE_FOLDER", tmp_path / "missing")
+    monkeypatch.setattr(control_socket, "SERVICE_FOLDER", tmp_path / "missing")
     for variable in ("RUNTIME_DIRECTORY", "XDG_RUNTIME_DIR"):
         monkeypatch.delenv(variable, raising=False)
     config = tmp_path / "config.toml"
-    assert control.bind(config) is None
-    assert control.sockets_of(config) == []
+    assert control_socket.bind(config) is None
+    assert control_socket.sockets_of(config) == []
 
 
 def in_place(config: Path, text: str) -> None:

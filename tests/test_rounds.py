@@ -1,95 +1,126 @@
-"""The reloads of all workers, and who joins while one is under way."""
+"""The reloads of all workers, and workers that join while one is under way."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
 
-from pexpolicy.reload.verdict import Verdict
-from pexpolicy.workers.messages import Commit, Committed, Order, Prepare, Prepared, Refused, Serving
-from pexpolicy.workers.rounds import Rounds
-from tests import toys
+from pexpolicy.reload.result import ReloadResult
+from pexpolicy.workers.messages import Commit, Committed, Order, Prepare, Prepared, Refused, Report
+from pexpolicy.workers.reload_coordinator import ReloadCoordinator
 
 OLD, NEW = "old", "new"
 
 
-class Workers:
-    """Workers by number, each of which does what it is told once the test lets it."""
+class Worker:
+    """A worker that does what it is told once the test lets it."""
 
-    def __init__(self, folder: Path) -> None:
-        self.config = folder / "config.toml"
-        self.config.write_text("")
-        self.serving: set[int] = set()
-        self.orders: list[tuple[int, Order]] = []
-        self.rounds = Rounds(
-            self.config,
-            b"",
-            0.0,
-            toys.Log(),
-            workers=lambda: self.serving,
-            send=lambda worker, order: self.orders.append((worker, order)),
-        )
+    def __init__(self) -> None:
+        self.config_hash = OLD
+        self.asked: list[tuple[Order, asyncio.Future[Report | None]]] = []
 
-    def serve(self, worker: int, config_hash: str) -> None:
-        """A worker answers calls."""
-        self.serving.add(worker)
-        self.rounds.hear(worker, Serving("", config_hash, (str(self.config),)))
+    async def ask(self, order: Order) -> Report | None:
+        answer: asyncio.Future[Report | None] = asyncio.get_running_loop().create_future()
+        self.asked.append((order, answer))
+        return await answer
 
-    def obey(self) -> None:
-        """Each order so far is carried out."""
-        orders, self.orders = self.orders, []
-        for worker, order in orders:
-            if isinstance(order, Prepare):
-                self.rounds.hear(worker, Prepared(NEW))
-            elif isinstance(order, Commit):
-                files = (str(self.config),)
-                self.rounds.hear(worker, Committed(Verdict(NEW), files))
+    def send(self, order: Order) -> None:
+        """Nothing comes of it."""
 
     @property
-    def preparing(self) -> set[int]:
-        """Who was told to prepare last."""
-        return {worker for worker, order in self.orders if isinstance(order, Prepare)}
+    def is_preparing(self) -> bool:
+        return any(isinstance(order, Prepare) for order, _ in self.asked)
+
+    async def obey(self, *, refuses: bool = False, dies: bool = False) -> None:
+        """Carry out the orders so far."""
+        asked, self.asked = self.asked, []
+        for order, answer in asked:
+            if dies:
+                answer.set_result(None)
+            elif refuses:
+                answer.set_result(Refused(("it is bad",), files=("rules.csv",)))
+            elif isinstance(order, Prepare):
+                answer.set_result(Prepared(NEW))
+            elif isinstance(order, Commit):
+                self.config_hash = NEW
+                answer.set_result(Committed(ReloadResult(NEW, files=("config.toml",))))
+        await settled()
+
+
+async def settled() -> None:
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+@pytest.fixture
+def workers() -> list[Worker]:
+    return [Worker()]
+
+
+@pytest.fixture
+def coordinator(tmp_path: Path, workers: list[Worker]) -> ReloadCoordinator:
+    config = tmp_path / "config.toml"
+    config.write_text("# new")
+    coordinator = ReloadCoordinator(config, b"", lambda: list(workers))
+    coordinator.active_hash, coordinator.files = OLD, ("config.toml",)
+    return coordinator
+
+
+async def begun(coordinator: ReloadCoordinator) -> asyncio.Task[ReloadResult]:
+    reload = asyncio.create_task(coordinator.reload())
+    await settled()
+    return reload
 
 
 @pytest.mark.parametrize("committing", [False, True], ids=["preparing", "committing"])
-def test_a_worker_that_joins_during_a_reload_is_taken_along_behind_it(
-    tmp_path: Path, committing: bool
+async def test_a_worker_that_joins_during_a_reload_is_reloaded_after_it(
+    workers: list[Worker], coordinator: ReloadCoordinator, committing: bool
 ) -> None:
-    workers = Workers(tmp_path)
-    workers.serve(1, OLD)
-    workers.rounds.want(lambda _: None)
+    reload = await begun(coordinator)
     if committing:
-        workers.obey()
-    # It was forked before, with what was in force then.
-    workers.serve(2, OLD)
+        await workers[0].obey()
+    # It was forked before, with what was active then.
+    workers.append(Worker())
     for _ in range(1 if committing else 2):
-        assert workers.preparing <= {1}
-        workers.obey()
-    assert workers.preparing == {1, 2}
+        assert not workers[1].is_preparing
+        await workers[0].obey()
+    assert [worker.is_preparing for worker in workers] == [True, True]
+    for worker in 2 * workers:
+        await worker.obey()
+    assert (await reload).done
+    assert coordinator.content == b"# new"
+    assert {worker.config_hash for worker in workers} == {coordinator.active_hash} == {NEW}
 
 
-def test_a_worker_that_joins_a_refused_reload_is_one_of_them(tmp_path: Path) -> None:
-    workers = Workers(tmp_path)
-    workers.serve(1, OLD)
-    told: list[Verdict] = []
-    workers.rounds.want(told.append)
-    workers.serve(2, OLD)
-    workers.orders.clear()
-    workers.rounds.hear(1, Refused(("it is bad",)))
-    assert [verdict.done for verdict in told] == [False]
-    assert workers.orders == []
-
-
-def test_a_worker_that_dies_before_the_end_of_a_reload_is_waited_for_by_nobody(
-    tmp_path: Path,
+async def test_a_worker_that_joins_a_refused_reload_is_one_of_them(
+    workers: list[Worker], coordinator: ReloadCoordinator
 ) -> None:
-    workers = Workers(tmp_path)
-    workers.serve(1, OLD)
-    told: list[Verdict] = []
-    workers.rounds.want(told.append)
-    workers.serve(2, OLD)
-    workers.serving.discard(2)
-    workers.rounds.lose(2)
-    workers.obey()
-    workers.obey()
-    assert [verdict.config_hash for verdict in told] == [NEW]
-    assert workers.orders == []
+    reload = await begun(coordinator)
+    workers.append(Worker())
+    await workers[0].obey(refuses=True)
+    result = await reload
+    assert not result.done
+    assert result.files == ("config.toml", "rules.csv")
+    assert not any(worker.asked for worker in workers)
+    assert (coordinator.content, coordinator.active_hash) == (b"", OLD)
+
+
+async def test_a_worker_that_dies_before_the_end_of_a_reload_is_not_waited_for(
+    workers: list[Worker], coordinator: ReloadCoordinator
+) -> None:
+    workers.append(Worker())
+    reload = await begun(coordinator)
+    await workers.pop().obey(dies=True)
+    await workers[0].obey()
+    await workers[0].obey()
+    assert (await reload).config_hash == NEW
+    assert not workers[0].asked
+
+
+async def test_a_file_that_is_gone_is_a_refusal(
+    tmp_path: Path, workers: list[Worker], coordinator: ReloadCoordinator
+) -> None:
+    (tmp_path / "config.toml").unlink()
+    result = await coordinator.reload()
+    assert result.problems == ("cannot be read: No such file or directory",)
+    assert not workers[0].asked

@@ -1,5 +1,6 @@
 """A server from its start to its end, as an operator sees it."""
 
+import asyncio
 import json
 import os
 import signal
@@ -13,7 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from pexpolicy.stopping import Terminal
 from tests import live, wire
+from tests.virtual_time import virtual
 
 GUARDED = """
 [server]
@@ -104,8 +107,9 @@ def test_a_server_that_is_told_to_stop_ends_in_order(tmp_path: Path, number: int
         assert server.returncode == 0
         assert time.monotonic() - began < 5
     assert "Traceback" not in err
-    (line,) = out.splitlines()
-    assert json.loads(line)["endpoint"] == "service_configuration"
+    line, end = map(json.loads, out.splitlines())
+    assert line["endpoint"] == "service_configuration"
+    assert (end["event"], end["boot_id"], end["seq"]) == ("end", line["boot_id"], 2)
 
 
 ROTATED = """
@@ -155,3 +159,50 @@ def test_the_server_prints_no_query_and_no_access_log(tmp_path: Path) -> None:
     assert out == ""
     assert "48151623" not in err
     assert "48151623" not in (tmp_path / "audit.jsonl").read_text()
+
+
+ON_A_TERMINAL = """
+import fcntl, os, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+os.execv(sys.executable, [sys.executable, "-m", "pexpolicy", *sys.argv[1:]])
+"""
+
+
+@pytest.mark.parametrize("arguments", [(), ("--workers", "2")], ids=["alone", "workers"])
+def test_a_closed_terminal_ends_the_server_and_sighup_reloads_it(
+    tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text('[audit]\npath = "audit.jsonl"\n[server]\ndrain_delay = 30.0')
+    ports = ("--port", "0", "--admin-port", "0")
+    command = (sys.executable, "-c", ON_A_TERMINAL, "serve", "-c", str(config), *ports, *arguments)
+    ours, theirs = os.openpty()
+    server = subprocess.Popen(
+        command, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True
+    )
+    os.close(theirs)
+    try:
+        with open(ours) as terminal:  # noqa: PTH123 - a descriptor
+            assert next(line for line in terminal if " answers on " in line)
+            server.send_signal(signal.SIGHUP)
+            assert next(line for line in terminal if line.startswith("reloaded "))
+            assert server.poll() is None
+        assert server.wait(live.START) == 0
+    finally:
+        server.kill()
+        server.wait()
+
+
+@virtual
+async def test_a_terminal_that_was_closed_without_sighup_is_forgotten() -> None:
+    ours, theirs = os.openpty()
+    terminal = Terminal([theirs])
+    forgetting = asyncio.create_task(terminal.forget())
+    await asyncio.sleep(100)
+    assert not terminal.is_closed
+    os.close(ours)
+    assert terminal.is_closed
+    await forgetting
+    # SIGHUP reloads again.
+    assert not terminal.is_closed
+    os.close(theirs)

@@ -18,8 +18,8 @@ from pexpolicy.audit.opening import open_audit
 from pexpolicy.config import ConfigError
 from pexpolicy.lifetime import Lifetime
 from pexpolicy.regime import regime_of
-from pexpolicy.reload.aside import aside
-from pexpolicy.reload.reloading import Reloads
+from pexpolicy.reload.build_thread import run_in_build_thread
+from pexpolicy.reload.reloader import Reloader
 from pexpolicy.server import Service
 from pexpolicy.succession import Succession
 from tests import toys
@@ -70,13 +70,14 @@ def numbered(number: int, life: list[str], gate: Gate, fails: bool = False) -> t
     return Numbered
 
 
-async def begun(life: list[str], gate: Gate) -> Succession:
+async def begun(life: list[str], gate: Gate) -> tuple[Service, Succession]:
     first = Lifetime(
         regime_of(toys.policy({"toy": numbered(0, life, gate)}), open_audit(Path("/dev/null")))
     )
     await first.open()
     # A test program holds so much that looking through it takes longer than a call may.
-    return Succession(Service(first.regime, toys.Log()), first, lambda: None)
+    service = Service(first.regime, toys.Log())
+    return service, Succession(first, service.activate, lambda: None)
 
 
 async def asked(service: Service) -> str:
@@ -99,12 +100,12 @@ def test_each_call_keeps_to_its_configuration_and_each_closes_behind_its_last(
     async def live() -> None:
         life: list[str] = []
         gate = Gate()
-        succession = await begun(life, gate)
+        service, succession = await begun(life, gate)
         number = 0
         calls: list[tuple[int, asyncio.Task[str]]] = []
         for event in events:
             if event == "call":
-                calls.append((number, asyncio.create_task(asked(succession.service))))
+                calls.append((number, asyncio.create_task(asked(service))))
             elif event == "swap":
                 number += 1
                 policy = toys.policy({"toy": numbered(number, life, gate)})
@@ -131,28 +132,29 @@ def test_each_call_keeps_to_its_configuration_and_each_closes_behind_its_last(
 
 async def test_a_configuration_that_does_not_open_changes_nothing() -> None:
     life: list[str] = []
-    succession = await begun(life, Gate())
-    before = succession.service.regime
+    service, succession = await begun(life, Gate())
+    before = service.regime
     made = toys.policy({"toy": numbered(1, life, Gate(), fails=True)})
-    reloads = Reloads(succession, before.audit, lambda _: made)
-    verdict = await reloads.reload()
-    (problem,) = verdict.problems
+    reloader = Reloader(succession, before.audit, lambda _: made)
+    result = await reloader.reload()
+    (problem,) = result.problems
     assert "plugins.toy" in problem
     assert "its lifespan failed: OSError: it does not open" in problem
-    assert succession.service.regime is before
-    assert (reloads.state.last_successful, reloads.state.refused) == (False, 1)
+    assert service.regime is before
+    assert not reloader.state.last_successful
+    assert reloader.state.problems == result.problems
     await succession.end()
     assert life == ["open 0", "close 0"]
 
 
 async def test_a_fault_of_ours_is_a_refusal_too() -> None:
-    succession = await begun([], Gate())
+    service, succession = await begun([], Gate())
 
     def build(_: bytes | None) -> Any:
         raise ZeroDivisionError
 
-    verdict = await Reloads(succession, succession.service.regime.audit, build).reload()
-    assert "ZeroDivisionError" in verdict.problems[0]
+    result = await Reloader(succession, service.regime.audit, build).reload()
+    assert "ZeroDivisionError" in result.problems[0]
     await succession.end()
 
 
@@ -164,9 +166,9 @@ async def test_work_aside_leaves_the_interpreter_as_it_was() -> None:
         assert not gc.isenabled()
         return threading.current_thread().name
 
-    assert await aside(work) == "pexpolicy-aside"
+    assert await run_in_build_thread(work) == "pexpolicy-build"
     with pytest.raises(ConfigError):
-        await aside(lambda: (_ for _ in ()).throw(ConfigError(Path("x"), [])))
+        await run_in_build_thread(lambda: (_ for _ in ()).throw(ConfigError(Path("x"), [])))
     assert (sys.getswitchinterval(), gc.isenabled()) == (turn, collecting)
 
 
@@ -177,7 +179,7 @@ async def test_work_that_nobody_waits_for_any_longer_harms_nobody() -> None:
         let_go.wait(10)
         ended.set()
 
-    task = asyncio.create_task(aside(work))
+    task = asyncio.create_task(run_in_build_thread(work))
     await asyncio.sleep(0.01)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):

@@ -146,6 +146,67 @@ def test_a_worker_is_replaced_with_whatever_code_a_plugin_ends_it(
         assert server.ask(wire.LOCATION).action == "continue"
 
 
+STARTED_WITH_LITTLE_PATIENCE = f"""#!{sys.executable}
+import sys
+from pexpolicy.cli import main
+from pexpolicy.workers import supervisor
+
+supervisor.HUNG = 5
+sys.argv = ["pexpolicy", *sys.argv[3:]]
+main()
+"""
+
+
+def test_a_worker_that_hangs_is_replaced(tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text(written("first"))
+    program = tmp_path / "python"
+    program.write_text(STARTED_WITH_LITTLE_PATIENCE)
+    program.chmod(0o700)
+    with live.running(config, "--workers", "2", python=str(program)) as server:
+        before = children(server.pid)
+        hung = min(before)
+        os.kill(hung, signal.SIGSTOP)
+        config.write_text(written("second"))
+        # A reload waits for it no longer than until it is killed.
+        assert reloaded(config).done
+        assert comes_true(lambda: len(children(server.pid) - before) == 1)
+        assert not is_running(hung)
+        assert comes_true(lambda: everywhere(server) == {"second"})
+
+
+DEADLY_AT_THE_START = """
+import os
+from contextlib import asynccontextmanager
+from pexpolicy import hookimpl
+
+class Deadly:
+    @hookimpl
+    @asynccontextmanager
+    async def lifespan(self):
+        os._exit(3)
+        yield
+
+    @hookimpl
+    async def media_location(self, request):
+        return None
+"""
+
+
+def test_a_worker_that_dies_at_the_start_ends_the_server_with_the_reason(tmp_path: Path) -> None:
+    (tmp_path / "plugins").mkdir()
+    (tmp_path / "plugins" / "deadly.py").write_text(DEADLY_AT_THE_START)
+    config = tmp_path / "config.toml"
+    config.write_text(
+        'plugin_dirs = ["plugins"]\n[server]\nport = 0\nworkers = 2\n'
+        "[admin]\nport = 0\n[plugins.deadly]\n"
+    )
+    said = command("serve", config)
+    assert said.returncode == os.EX_TEMPFAIL, said.stderr
+    assert "a worker ended at its start, with exit code 3" in said.stderr
+    assert "Traceback" not in said.stderr
+
+
 UNOPENED = """
 from contextlib import asynccontextmanager
 from pexpolicy import hookimpl

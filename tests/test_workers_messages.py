@@ -1,75 +1,100 @@
-"""What the arbiter and its workers say to each other arrives whole, however it is cut."""
+"""Messages between the supervisor and its workers arrive whole, however they are cut."""
 
 import asyncio
 import socket
 from itertools import pairwise
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pexpolicy.reload.verdict import Verdict
+from pexpolicy.reload.result import ReloadResult
 from pexpolicy.workers.messages import (
+    ORDERS,
     Abandon,
+    Alive,
     Commit,
     Committed,
-    Link,
+    Order,
     Prepare,
     Prepared,
     Refused,
+    Report,
     Serving,
+    WorkerConnection,
     framed,
-    next_order,
+    next_message,
 )
+from tests.test_succession import settled
 
 TEXTS = st.lists(st.text(max_size=5), max_size=3).map(tuple)
+RESULTS = st.builds(ReloadResult, st.text(), TEXTS, TEXTS, TEXTS, TEXTS)
 REPORTS = (
-    st.builds(Serving, st.text(), st.text(), TEXTS)
+    st.just(Alive())
+    | st.builds(Serving, st.text(), st.text(), TEXTS)
     | st.builds(Prepared, st.text())
     | st.builds(Refused, TEXTS)
-    | st.builds(Committed, st.builds(Verdict, st.text(), TEXTS, TEXTS, TEXTS), TEXTS)
+    | st.builds(Committed, RESULTS)
 )
-ORDERS = st.builds(Prepare, st.binary()) | st.just(Commit()) | st.just(Abandon())
+ORDERED = st.builds(Prepare, st.binary()) | st.just(Commit()) | st.just(Abandon())
 
 
 @given(st.lists(REPORTS, min_size=1, max_size=5), st.data())
 def test_reports_arrive_whole_in_whatever_pieces(
-    reports: list[Serving | Prepared | Refused | Committed], data: st.DataObject
+    reports: list[Report], data: st.DataObject
 ) -> None:
     content = b"".join(map(framed, reports))
     cuts = data.draw(st.lists(st.integers(0, len(content)), max_size=5))
-    heard = []
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        link = Link(ours)
-        for start, end in pairwise(sorted({0, *cuts, len(content)})):
-            theirs.sendall(content[start:end])
-            heard += list(link.receive())
+    heard: list[Report] = []
+
+    async def hear() -> None:
+        ours, theirs = socket.socketpair()
+        listening = asyncio.create_task(WorkerConnection(ours, heard.append).listen())
+        with theirs:
+            for start, end in pairwise(sorted({0, *cuts, len(content)})):
+                theirs.sendall(content[start:end])
+                await settled()
+        await listening
+
+    asyncio.run(hear())
     assert heard == reports
 
 
-@given(st.lists(ORDERS, max_size=5))
-def test_orders_arrive_in_turn_and_then_the_end(orders: list[Prepare | Commit | Abandon]) -> None:
-    async def hear() -> list[object]:
+@given(st.lists(ORDERED, max_size=5))
+def test_orders_arrive_in_turn_and_then_the_end(orders: list[Order]) -> None:
+    async def hear() -> list[Order]:
         reader = asyncio.StreamReader()
         reader.feed_data(b"".join(map(framed, orders)))
         reader.feed_eof()
-        heard: list[object] = []
-        while (order := await next_order(reader)) is not None:
+        heard: list[Order] = []
+        while (order := await next_message(reader, ORDERS)) is not None:
             heard.append(order)
         return heard
 
     assert asyncio.run(hear()) == orders
 
 
-def test_a_worker_that_takes_nothing_is_broken_off_at_both_ends() -> None:
+async def test_what_makes_no_sense_ends_the_connection() -> None:
     ours, theirs = socket.socketpair()
-    with ours, theirs:
-        link = Link(ours, patience=0.05)
-        with pytest.raises(OSError, match="timed out"):
-            link.send(Prepare(bytes(10_000_000)))
-        link.break_off()
-        with pytest.raises(EOFError):
-            list(link.receive())
-        while theirs.recv(1 << 20):
-            pass
+    with theirs:
+        theirs.sendall((3).to_bytes(8, "big") + b"???")
+        theirs.settimeout(5)
+        await WorkerConnection(ours, lambda _: None).listen()
+        await settled()
+        assert theirs.recv(1) == b""
+
+
+async def test_a_worker_that_takes_nothing_holds_up_nothing_but_its_answer() -> None:
+    ours, theirs = socket.socketpair()
+    connection = WorkerConnection(ours, lambda _: None)
+    listening = asyncio.create_task(connection.listen())
+    with theirs:
+        theirs.sendall(framed(Serving("", "a hash", ())))
+        await settled()
+        assert connection.config_hash == "a hash"
+        answer = asyncio.create_task(connection.ask(Prepare(bytes(10_000_000))))
+        await asyncio.sleep(0.05)
+        assert not answer.done()
+    assert await asyncio.wait_for(answer, 5) is None
+    assert connection.config_hash == ""
+    assert await connection.ask(Commit()) is None
+    await listening

@@ -21,12 +21,12 @@ from pexpolicy.faults import Log
 from pexpolicy.problems import Problem
 from pexpolicy.sources import UnreadableError
 from pexpolicy.tables.access import TlsTable
+from pexpolicy.watched import Look, look_at
 
 POLL = 1.0
 """Seconds between two looks at the files."""
 SOON = 21.0
 """Days before a certificate expires from which on that is said."""
-Signature = tuple[tuple[int, int, int] | None, ...]
 _VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 
 
@@ -63,18 +63,10 @@ class Source:
             table.min_version,
         )
 
-    def signature(self) -> Signature:
-        """What changes when a file is written or replaced; ``None`` for one that is not there."""
+    def look(self) -> Look:
+        """See which versions of the files are there."""
         files = (self.certificate, self.key, self.client_ca)
-        return tuple(_seen(path) for path in files if path is not None)
-
-
-def _seen(path: Path) -> tuple[int, int, int] | None:
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_ino, found.st_size
+        return look_at(path for path in files if path is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +75,12 @@ class Loaded:
 
     context: ssl.SSLContext
     not_after: datetime
-    signature: Signature
+    seen: Look
 
 
 def load(source: Source) -> Loaded:
     """Read all files; raises ``CertificateError``."""
-    signature = source.signature()
+    seen = source.look()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = _VERSIONS[source.min_version]
     context.set_alpn_protocols(["http/1.1"])
@@ -103,7 +95,7 @@ def load(source: Source) -> Loaded:
             context.load_verify_locations(source.client_ca)
         except (OSError, ValueError) as error:
             raise CertificateError("client_ca", _said(source.client_ca, error)) from None
-    return Loaded(context, not_after, signature)
+    return Loaded(context, not_after, seen)
 
 
 def _not_after(path: Path) -> datetime:
@@ -173,7 +165,7 @@ class Certificates:
         self._log = log
         self._load = load
         self._loaded = load(source)
-        self._tried = self._loaded.signature
+        self._tried = self._loaded.seen
         self._failed: str | None = None
         self.problem = ""
         self.renewals = 0
@@ -200,18 +192,18 @@ class Certificates:
         """Take a changed certificate. One that is bad is an alarm at the second look: the first may
         have come between the two files of a renewal.
         """
-        signature = self._source.signature()
-        if signature == self._tried:
+        seen = self._source.look()
+        if seen == self._tried:
             if self._failed is not None:
                 self._alarm(self._failed)
             return
-        self._tried = signature
+        self._tried = seen
         try:
             self._loaded = self._good()
         except CertificateError as error:
             self._failed = f"tls.{error.key}: {error}"
             return
-        self._tried = self._loaded.signature
+        self._tried = self._loaded.seen
         self._failed = None
         self.problem = ""
         self.renewals += 1

@@ -12,34 +12,18 @@ from pexpolicy.audit.state import AuditState
 from pexpolicy.readiness import Readiness, State
 
 
-class ReloadState(Protocol):
-    """What became of the last configuration that was offered."""
-
-    @property
-    def last_successful(self) -> bool:
-        """False once one was refused, until one is taken up."""
-
-    @property
-    def last_success(self) -> float:
-        """When the one that serves was taken up, in seconds of the Unix epoch."""
-
-    @property
-    def problems(self) -> tuple[str, ...]:
-        """Why the last one was refused, where it was."""
-
-    @property
-    def awaiting_restart(self) -> tuple[str, ...]:
-        """Keys of the one that serves that do not count before the next start."""
-
-
 @dataclass
-class Started:
-    """The reloads of a server that has made none."""
+class ReloadState:
+    """The outcome of reloads: by default that of a server that has made none."""
 
-    last_success: float = field(default_factory=time.time)
     last_successful: bool = True
+    """False once a configuration was refused, until one is activated."""
+    last_success: float = field(default_factory=time.time)
+    """When the active configuration was activated, in seconds since the epoch."""
     problems: tuple[str, ...] = ()
+    """Why the last configuration was refused, where it was."""
     awaiting_restart: tuple[str, ...] = ()
+    """Keys of the active configuration that do not count before the next start."""
 
 
 class CertificateState(Protocol):
@@ -70,8 +54,8 @@ class MemoryState(Protocol):
         """True while they are closed."""
 
 
-def _started() -> Callable[[], ReloadState]:
-    state = Started()
+def _no_reloads() -> Callable[[], ReloadState]:
+    state = ReloadState()
     return lambda: state
 
 
@@ -83,7 +67,7 @@ class Sources:
 
     readiness: Readiness = field(default_factory=lambda: Readiness(State.READY))
     audit: Callable[[], AuditState | None] = lambda: None
-    reload: Callable[[], ReloadState] = field(default_factory=_started)
+    reload: Callable[[], ReloadState] = field(default_factory=_no_reloads)
     certificate: Callable[[], CertificateState | None] = lambda: None
     connections: Callable[[], int | None] = lambda: None
     memory: Callable[[], MemoryState | None] = lambda: None

@@ -1,1 +1,1 @@
-"""A new configuration for a running server: watched, built aside, checked, and put in force."""
+"""Reloads of a running server: what triggers them, how they are made, and their results."""

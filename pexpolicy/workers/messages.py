@@ -1,22 +1,18 @@
-"""What the arbiter and its workers say to each other, over one socket for each worker."""
+"""Messages between the supervisor and its workers, over one socket for each worker."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Callable
+from typing import TypeVar
 
 import msgspec
 
-from pexpolicy.reload.verdict import Verdict
+from pexpolicy.reload.result import ReloadResult
 
 LENGTH = 8
 """Bytes before each message that hold its length."""
-AT_ONCE = 1 << 20
-"""Bytes that are read in one piece."""
-PATIENCE = 5.0
-"""Seconds in which a worker must have taken a message."""
 
 
 class Prepare(msgspec.Struct, tag=True, frozen=True):
@@ -26,11 +22,15 @@ class Prepare(msgspec.Struct, tag=True, frozen=True):
 
 
 class Commit(msgspec.Struct, tag=True, frozen=True):
-    """To a worker: put in force what was prepared."""
+    """To a worker: activate what was prepared."""
 
 
 class Abandon(msgspec.Struct, tag=True, frozen=True):
     """To a worker: close what was prepared."""
+
+
+class Alive(msgspec.Struct, tag=True, frozen=True):
+    """From a worker: its event loop turns."""
 
 
 class Serving(msgspec.Struct, tag=True, frozen=True):
@@ -58,73 +58,89 @@ class Refused(msgspec.Struct, tag=True, frozen=True):
 
 
 class Committed(msgspec.Struct, tag=True, frozen=True):
-    """From a worker: what was prepared is in force."""
+    """From a worker: what was prepared is active."""
 
-    verdict: Verdict
-    files: tuple[str, ...]
+    result: ReloadResult
 
 
 Order = Prepare | Commit | Abandon
-Report = Serving | Prepared | Refused | Committed
+Report = Alive | Serving | Prepared | Refused | Committed
 
+M = TypeVar("M")
 _encode = msgspec.msgpack.Encoder().encode
-_orders: msgspec.msgpack.Decoder[Order] = msgspec.msgpack.Decoder(Order)
-_reports: msgspec.msgpack.Decoder[Report] = msgspec.msgpack.Decoder(Report)
+ORDERS: msgspec.msgpack.Decoder[Order] = msgspec.msgpack.Decoder(Order)
+REPORTS: msgspec.msgpack.Decoder[Report] = msgspec.msgpack.Decoder(Report)
 
 
 def framed(message: Order | Report) -> bytes:
-    """A message with its length before it."""
+    """Encode a message, with its length before it."""
     content = _encode(message)
     return len(content).to_bytes(LENGTH, "big") + content
 
 
-class Link:
-    """The arbiter's end of the socket to one worker."""
-
-    def __init__(self, end: socket.socket, patience: float = PATIENCE) -> None:
-        self._end = end
-        self._rest = bytearray()
-        end.settimeout(patience)
-
-    def fileno(self) -> int:
-        """The descriptor, for a selector."""
-        return self._end.fileno()
-
-    def send(self, order: Order) -> None:
-        """Send; raises ``OSError`` for a worker that is gone or takes nothing."""
-        self._end.sendall(framed(order))
-
-    def receive(self) -> Iterator[Report]:
-        """The reports that have come; raises ``EOFError`` when the worker is gone.
-
-        Call it when there is something to read.
-        """
-        piece = self._end.recv(AT_ONCE)
-        if not piece:
-            raise EOFError
-        self._rest += piece
-        while len(self._rest) >= LENGTH:
-            end = LENGTH + int.from_bytes(self._rest[:LENGTH], "big")
-            if len(self._rest) < end:
-                return
-            content = bytes(self._rest[LENGTH:end])
-            del self._rest[:end]
-            yield _reports.decode(content)
-
-    def break_off(self) -> None:
-        """Say no more, for half a message may have been said; both ends then hear the end."""
-        with suppress(OSError):
-            self._end.shutdown(socket.SHUT_RDWR)
-
-    def close(self) -> None:
-        """Close the socket."""
-        self._end.close()
-
-
-async def next_order(reader: asyncio.StreamReader) -> Order | None:
-    """The next message of the arbiter; ``None`` when it is gone."""
+async def next_message(
+    reader: asyncio.StreamReader, decoder: msgspec.msgpack.Decoder[M]
+) -> M | None:
+    """Read the next message; gives ``None`` when the other end is gone, or makes no sense."""
     try:
         length = int.from_bytes(await reader.readexactly(LENGTH), "big")
-        return _orders.decode(await reader.readexactly(length))
-    except (asyncio.IncompleteReadError, ConnectionError):
+        return decoder.decode(await reader.readexactly(length))
+    except (asyncio.IncompleteReadError, OSError, msgspec.MsgspecError):
         return None
+
+
+class WorkerConnection:
+    """The supervisor's end of the socket to one worker.
+
+    ``on_report`` is called with each report. ``config_hash`` is that of the configuration that the
+    worker serves, empty before it serves one.
+    """
+
+    def __init__(self, end: socket.socket, on_report: Callable[[Report], None]) -> None:
+        self._end = end
+        self._on_report = on_report
+        self._writer: asyncio.StreamWriter | None = None
+        self._answer: asyncio.Future[Report | None] | None = None
+        self.config_hash = ""
+
+    async def listen(self) -> None:
+        """Take the reports of the worker until it is gone."""
+        reader, self._writer = await asyncio.open_connection(sock=self._end)
+        try:
+            while (report := await next_message(reader, REPORTS)) is not None:
+                self._take(report)
+        finally:
+            self._writer.transport.abort()
+            self._writer = None
+            self.config_hash = ""
+            self._reply(None)
+
+    async def ask(self, order: Order) -> Report | None:
+        """Give an order and wait for its report; gives ``None`` for a worker that is gone."""
+        if self._writer is None:
+            return None
+        self._answer = asyncio.get_running_loop().create_future()
+        self.send(order)
+        return await self._answer
+
+    def send(self, order: Order) -> None:
+        """Give an order that has no report."""
+        if self._writer is not None:
+            self._writer.write(framed(order))
+
+    def close(self) -> None:
+        """Close the copy of a forked process."""
+        self._end.close()
+
+    def _take(self, report: Report) -> None:
+        if isinstance(report, Serving):
+            self.config_hash = report.config_hash
+        elif isinstance(report, Committed):
+            self.config_hash = report.result.config_hash
+        self._on_report(report)
+        if not isinstance(report, Alive | Serving):
+            self._reply(report)
+
+    def _reply(self, report: Report | None) -> None:
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_result(report)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pexpolicy.reload.asking import ask_for_reload
+from pexpolicy.reload.control_socket import ask_for_reload
 from tests import live, wire
 
 SOUND = b"""\
@@ -92,20 +92,20 @@ def offer(folder: Path, files: int, seed: int) -> Broken:
         in_force = _hash_in_force(server)
         for number, content in enumerate(_chosen(files, seed)):
             config.write_bytes(content)
-            (verdict,) = ask_for_reload(config)
-            if verdict is None:
+            (result,) = ask_for_reload(config)
+            if result is None:
                 found.wrong.append(f"{number}: the server is gone")
                 break
-            if verdict.done:
+            if result.done:
                 found.valid += 1
-                in_force = verdict.config_hash
+                in_force = result.config_hash
                 # Whatever it was, the calls that follow need what they are asked with.
                 config.write_bytes(SOUND)
                 (again,) = ask_for_reload(config)
                 in_force = again.config_hash if again is not None else ""
             else:
                 found.refused += 1
-                found.reasons[verdict.problems[0].partition(":")[0][:40]] += 1
+                found.reasons[result.problems[0].partition(":")[0][:40]] += 1
             if (serving := _hash_in_force(server)) != in_force:
                 found.wrong.append(f"{number}: {serving} serves instead of {in_force}")
     return found

@@ -5,7 +5,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from pexpolicy.reload.asking import ask_for_reload
+from pexpolicy.reload.control_socket import ask_for_reload
 from tests import live
 from tests.reloads.steady import Heard, asked
 
@@ -63,9 +63,9 @@ async def reload_many(folder: Path, rooms: int, reloads: int) -> Large:
                 await asyncio.to_thread(other.write_text, HEAD.format(number=number) + tables)
                 other.replace(config)
                 began = time.monotonic()
-                (verdict,) = await asyncio.to_thread(ask_for_reload, config)
-                assert verdict is not None
-                assert verdict.done, verdict.problems
+                (result,) = await asyncio.to_thread(ask_for_reload, config)
+                assert result is not None
+                assert result.done, result.problems
                 longest = max(longest, time.monotonic() - began)
                 await asyncio.sleep(REST)
     return Large(rooms, reloads, longest, heard, undisturbed)

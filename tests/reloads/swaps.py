@@ -4,7 +4,7 @@ import asyncio
 from dataclasses import dataclass
 from pathlib import Path
 
-from pexpolicy.reload.asking import ask_for_reload
+from pexpolicy.reload.control_socket import ask_for_reload
 from tests import live
 from tests.reloads.steady import Heard, asked, decision_of
 
@@ -73,10 +73,10 @@ async def swap(folder: Path, reloads: int, *arguments: str) -> Swapped:
         async with asked(server.port) as heard:
             for number in range(1, reloads + 1):
                 put(folder, number)
-                (verdict,) = await asyncio.to_thread(ask_for_reload, folder / "config.toml")
-                assert verdict is not None, "the server is gone"
-                assert verdict.done, verdict.problems
-                hashes[verdict.config_hash] = str(number)
+                (result,) = await asyncio.to_thread(ask_for_reload, folder / "config.toml")
+                assert result is not None, "the server is gone"
+                assert result.done, result.problems
+                hashes[result.config_hash] = str(number)
                 await asyncio.sleep(PAUSE)
         lines = {line["decision_id"]: line for line in server.lines()}
     mixed: list[str] = []

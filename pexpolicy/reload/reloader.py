@@ -1,4 +1,4 @@
-"""Reloading: build the new policy aside, open it, swap one reference; a bad one changes nothing."""
+"""Reloads of one process: a policy is built, opened and swapped in; a bad one changes nothing."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from pexpolicy.audit.writing import Audit
 from pexpolicy.config import ConfigError
 from pexpolicy.faults import blame
 from pexpolicy.lifetime import Lifetime
+from pexpolicy.metrics.sources import ReloadState
 from pexpolicy.policy import Policy
 from pexpolicy.problems import Problem
 from pexpolicy.regime import regime_of
-from pexpolicy.reload.aside import aside
-from pexpolicy.reload.fixed import awaiting_restart
-from pexpolicy.reload.verdict import Verdict
+from pexpolicy.reload.build_thread import run_in_build_thread
+from pexpolicy.reload.restart_keys import awaiting_restart
+from pexpolicy.reload.result import ReloadResult
 from pexpolicy.succession import Succession
 
 LONGEST_BUILD = 120.0
@@ -29,26 +29,11 @@ Build = Callable[[bytes | None], Policy]
 raises ``ConfigError``."""
 
 
-@dataclass
-class ReloadState:
-    """What became of reloads. Metrics and status tell all of it but ``refused``."""
-
-    last_successful: bool = True
-    refused: int = 0
-    """How many there were that were not taken up."""
-    last_success: float = 0.0
-    """Seconds since the epoch; the start counts."""
-    problems: tuple[str, ...] = ()
-    """Why the last configuration was refused, where it was."""
-    awaiting_restart: tuple[str, ...] = ()
-    """Keys of the configuration in force that do not count before the next start."""
-
-
-class Reloads:
-    """The reloads of one server, one at a time.
+class Reloader:
+    """Reloads the configuration of one process.
 
     A reload has two halves, so that several workers can agree: ``prepare`` opens a regime that
-    nobody is served by, ``commit`` puts it in force.
+    answers no calls yet, ``commit`` activates it.
     """
 
     def __init__(
@@ -58,30 +43,23 @@ class Reloads:
         build: Build,
         state: ReloadState | None = None,
     ) -> None:
-        self.state = state or ReloadState(last_success=time.time())
+        self.state = state or ReloadState()
         self._succession = succession
         self._audit = audit
         self._build = build
         self._started_with = succession.policy.settings
-        self.suspects: frozenset[Path] = frozenset()
-        """What was read for the configurations that were refused since one was put in force: the
-        fault may be in one of these files.
+        self._suspects: set[Path] = set()
+        """What was read for the configurations that were refused since one was activated: the fault
+        may be in one of these files.
         """
-        self._one_at_a_time = asyncio.Lock()
 
-    @property
-    def policy(self) -> Policy:
-        """The policy that is in force."""
-        return self._succession.policy
-
-    async def reload(self) -> Verdict:
-        """Take the configuration as it is now."""
-        async with self._one_at_a_time:
-            try:
-                prepared = await self.prepare()
-            except ConfigError as error:
-                return self.refuse(error)
-            return self.commit(prepared)
+    async def reload(self) -> ReloadResult:
+        """Activate the configuration as the file holds it now."""
+        try:
+            prepared = await self.prepare()
+        except ConfigError as error:
+            return self.refuse(error)
+        return self.commit(prepared)
 
     async def prepare(self, content: bytes | None = None) -> Lifetime:
         """Build and open the regime of a configuration; raises ``ConfigError``."""
@@ -95,7 +73,7 @@ class Reloads:
 
         try:
             async with asyncio.timeout(LONGEST_BUILD):
-                policy = await aside(build)
+                policy = await run_in_build_thread(build)
         except TimeoutError:
             given_up.set()
             raise self._because(f"it was not built within {LONGEST_BUILD:.0f} s") from None
@@ -118,19 +96,20 @@ class Reloads:
             raise self._because(blame(error).summary) from None
         return lifetime
 
-    def commit(self, prepared: Lifetime) -> Verdict:
-        """Put a prepared regime in force; the one before it is closed behind its last call."""
+    def commit(self, prepared: Lifetime) -> ReloadResult:
+        """Activate a prepared regime; the one before it is closed after its last call."""
         self._succession.follow(prepared)
+        self._suspects.clear()
         self.state.last_successful = True
-        self.suspects = frozenset()
         self.state.problems = ()
         self.state.last_success = time.time()
         policy = prepared.regime.policy
         waiting = awaiting_restart(self._started_with, policy.settings)
         self.state.awaiting_restart = waiting
-        return Verdict(
+        return ReloadResult(
             policy.config_hash,
             tuple(plugin.name for plugin in policy.plugins),
+            files=tuple(map(str, policy.files)),
             notes=(
                 *(f"{key}: the change needs a restart" for key in waiting),
                 *map(str, policy.advice),
@@ -142,17 +121,19 @@ class Reloads:
         self._note_refusal("another worker refused it")
         await prepared.close()
 
-    def refuse(self, error: ConfigError) -> Verdict:
-        """Stay with what is in force."""
+    def refuse(self, error: ConfigError) -> ReloadResult:
+        """Keep the active configuration."""
         problems = tuple(str(problem) for problem in error.problems)
         self._note_refusal(*problems)
-        self.suspects = self.suspects.union(error.files)
-        return Verdict(self.policy.config_hash, problems=problems)
+        self._suspects.update(error.files)
+        policy = self._succession.policy
+        files = tuple(map(str, {*policy.files, *self._suspects}))
+        return ReloadResult(policy.config_hash, problems=problems, files=files)
 
     def _note_refusal(self, *problems: str) -> None:
         self.state.last_successful = False
         self.state.problems = problems
-        self.state.refused += 1
 
     def _because(self, text: str) -> ConfigError:
-        return ConfigError(self.policy.settings.path, [Problem((), text)])
+        path = self._succession.policy.settings.path
+        return ConfigError(path, [Problem((), text)])

@@ -1,4 +1,4 @@
-"""A worker's side of a reload: prepare, then commit or abandon, as the arbiter says."""
+"""A worker's side of a reload: prepare, then commit or abandon, as the supervisor says."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import asyncio
 
 from pexpolicy.config import ConfigError
 from pexpolicy.lifetime import Lifetime
-from pexpolicy.reload.reloading import Reloads
-from pexpolicy.stopping import Stop
+from pexpolicy.reload.reloader import Reloader
 from pexpolicy.workers.messages import (
+    ORDERS,
     Abandon,
     Commit,
     Committed,
@@ -17,29 +17,24 @@ from pexpolicy.workers.messages import (
     Refused,
     Report,
     framed,
-    next_order,
+    next_message,
 )
 
 
-class Obeying:
-    """Carries out orders until the arbiter is gone; a worker without one stops."""
+class ReloadParticipant:
+    """Carries out the orders of the supervisor."""
 
     def __init__(
-        self,
-        reloads: Reloads,
-        stop: Stop,
-        reader: asyncio.StreamReader,
-        writer: asyncio.StreamWriter,
+        self, reloader: Reloader, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
-        self._reloads = reloads
-        self._stop = stop
+        self._reloader = reloader
         self._reader = reader
         self._writer = writer
         self._prepared: Lifetime | None = None
 
-    async def obey(self) -> None:
-        """Carry out one order after the other."""
-        while (order := await next_order(self._reader)) is not None:
+    async def run(self) -> None:
+        """Carry out one order after the other, until the supervisor is gone."""
+        while (order := await next_message(self._reader, ORDERS)) is not None:
             match order:
                 case Prepare():
                     self._report(await self._prepare(order.content))
@@ -47,28 +42,26 @@ class Obeying:
                     self._report(self._commit())
                 case Abandon():
                     await self._abandon()
-        self._stop.ask()
 
     async def _prepare(self, content: bytes) -> Report:
         await self._abandon()
         try:
-            self._prepared = await self._reloads.prepare(content)
+            self._prepared = await self._reloader.prepare(content)
         except ConfigError as error:
-            problems = self._reloads.refuse(error).problems
-            return Refused(problems, files=tuple(map(str, self._reloads.suspects)))
+            result = self._reloader.refuse(error)
+            return Refused(result.problems, files=result.files)
         return Prepared(self._prepared.regime.policy.config_hash)
 
     def _commit(self) -> Report:
         if self._prepared is None:
             return Refused(("nothing was prepared",))
-        verdict = self._reloads.commit(self._prepared)
-        self._prepared = None
-        return Committed(verdict, tuple(map(str, self._reloads.policy.files)))
+        prepared, self._prepared = self._prepared, None
+        return Committed(self._reloader.commit(prepared))
 
     async def _abandon(self) -> None:
         if self._prepared is not None:
             prepared, self._prepared = self._prepared, None
-            await self._reloads.abandon(prepared)
+            await self._reloader.abandon(prepared)
 
     def _report(self, report: Report) -> None:
         self._writer.write(framed(report))

@@ -1,25 +1,26 @@
-"""What came of a reload, in a form that can be sent to whoever asked for it."""
+"""The result of a reload, in a form that can be sent to the client that asked for it."""
 
 from __future__ import annotations
 
 import msgspec
 
 
-class Verdict(msgspec.Struct, frozen=True):
-    """``problems`` is empty where the new configuration is in force.
+class ReloadResult(msgspec.Struct, frozen=True):
+    """``problems`` is empty where the new configuration is active.
 
-    ``config_hash`` is that of the configuration in force, ``notes`` are what an administrator
-    should know: advice, and what needs a restart.
+    ``config_hash`` is that of the active configuration, ``notes`` are what an administrator should
+    know: advice, and what needs a restart. ``files`` are those to watch for the next change.
     """
 
     config_hash: str
     plugins: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
 
     @property
     def done(self) -> bool:
-        """True when the new configuration is in force."""
+        """True when the new configuration is active."""
         return not self.problems
 
     def __str__(self) -> str:
