@@ -16,7 +16,10 @@ Text = Annotated[str, Meta(max_length=MAX_TEXT)]
 """Text of at most 250 characters, which is what Infinity takes (transcribed)."""
 Action = Literal["continue", "reject", "redirect"]
 
+SCHEMES = ("sip", "sips", "h323", "tel")
+"""Schemes of aliases that calls lead to."""
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:.")
+_BROKEN_LINE = re.compile(r"[\s\x00-\x1f\x7f-\x9f]")
 
 
 class Decision(Checked):
@@ -98,6 +101,27 @@ class Redirect(Decision):
             "oda",
             lambda sent: _SCHEME.match(sent.new_alias) is None,
             row=12,
+        ),
+        Rule(
+            "new_alias",
+            "must hold neither blanks nor control characters: a SIP 302 is made of it",
+            Mark.TRANSCRIBED,
+            "oda",
+            lambda sent: _BROKEN_LINE.search(sent.new_alias) is not None,
+        ),
+        Rule(
+            "new_alias",
+            "other schemes than sip, sips, h323 and tel lead no caller anywhere",
+            Mark.REPORTED,
+            "oda",
+            lambda sent: sent.new_alias.partition(":")[0].lower() not in SCHEMES,
+        ),
+        Rule(
+            "new_alias",
+            'the characters <, > and " end an address in the Contact of a SIP 302',
+            Mark.REPORTED,
+            "oda",
+            lambda sent: not {"<", ">", '"'}.isdisjoint(sent.new_alias),
         ),
     )
 

@@ -150,9 +150,13 @@ def test_what_was_read_is_sent_by_our_own_endpoint_as_it_came(
     if found.decision is None or isinstance(found.decision, Continue):
         return
     sent = ENDPOINTS[name].envelope(found.decision)
-    assert envelope["status"] == "success"
-    if ENDPOINTS[name].can_reject:
-        assert sent["action"] == envelope.get("action", "continue")
+    if ENDPOINTS[name].can_reject and envelope.get("action") in ("reject", "redirect"):
+        assert sent["action"] == envelope["action"]
     result = json.loads(ENDPOINTS[name].body(found.decision, "", "")).get("result")
+    if isinstance(found.decision, Reject):
+        assert envelope["action"] == "reject"
+        assert not result or result["reject_reason"] == envelope["result"]["reject_reason"]
+        return
+    assert envelope["status"] == "success"
     if result:
         assert result.items() >= envelope["result"].items() if isinstance(result, dict) else result

@@ -19,6 +19,7 @@ from pexpolicy.importing.rule_tables import Rule
 from pexpolicy.importing.toml_text import block
 from pexpolicy.matching import Pattern, PatternError
 from pexpolicy.problems import problems_of
+from pexpolicy.replies import Disposition, read_envelope
 from pexpolicy.tabular import Fault, Row, TableError, TableRow, read_table
 from pexpolicy.text import brief
 
@@ -101,7 +102,7 @@ def _convert(row: Row[RouterRow], routed: Routed) -> None:
 def _then(values: RouterRow, kind: str) -> tuple[Mapping[str, Any], str] | None:
     """What a rule decides at one endpoint, and the URL that it passed requests on to."""
     if getattr(values, f"always_continue_{kind}"):
-        return _answer(getattr(values, f"override_{kind}_response"), kind), ""
+        return answer(getattr(values, f"override_{kind}_response"), kind), ""
     if url := getattr(values, f"{kind}_target_url"):
         if values.is_active and (complaint := _complaint(url)):
             raise ValueError(f"{kind}_target_url: {complaint}")
@@ -123,7 +124,7 @@ def _complaint(url: str) -> str:
     return ""
 
 
-def _answer(written: str, kind: str) -> Mapping[str, Any]:
+def answer(written: str, kind: str) -> Mapping[str, Any]:
     """The decision that a whole reply in JSON stands for."""
     try:
         reply = json.loads(written) if written else {}
@@ -131,19 +132,24 @@ def _answer(written: str, kind: str) -> Mapping[str, Any]:
         raise ValueError(f"override_{kind}_response is no JSON: {error}") from None
     if not isinstance(reply, dict):
         raise ValueError(f"override_{kind}_response is no JSON object")  # noqa: TRY004 - of a file
-    action, result = reply.get("action", "continue"), reply.get("result")
-    if action == "reject":
-        told = result.get("reject_reason") if isinstance(result, dict) else None
-        shown = {"reject_reason": told} if told and kind == "participant" else {}
-        return {"action": "reject", **shown}
-    alias = result.get("new_alias") if isinstance(result, dict) else None
-    if action == "redirect" and isinstance(alias, str):
-        return {"action": "redirect", "new_alias": alias}
-    if action != "continue":
+    reading = read_envelope(ENDPOINTS[kind], reply)
+    result = reply.get("result")
+    if reading.disposition is Disposition.DROPPED and isinstance(result, dict):
+        whole = read_envelope(ENDPOINTS[kind], {**reply, "result": _without_nothing(result)})
+        reading = whole if whole.disposition is Disposition.RESULT else reading
+    match reading.disposition:
+        case Disposition.REJECT:
+            return {"action": "reject", **{n: v for n, v in reading.result.items() if v}}
+        case Disposition.REDIRECT:
+            return {"action": "redirect", "new_alias": reading.result["new_alias"]}
+        case Disposition.RESULT:
+            return {"result": _without_nothing(reading.result)}
+    if reply.get("action") not in (None, "continue"):
         hint = "write continue, reject, or redirect with a new_alias in its result"
-        raise ValueError(f"override_{kind}_response has the action {brief(action)}: {hint}")
-    if isinstance(result, dict) and result:
-        return {"result": _without_nothing(result)}
+        said = brief(reply["action"])
+        raise ValueError(f"override_{kind}_response has the action {said}: {hint}")
+    if reading.disposition is Disposition.DROPPED:
+        raise ValueError(f"override_{kind}_response: {reading.text}")
     return {"action": "continue"}
 
 

@@ -10,7 +10,7 @@ from pexpolicy.contract.refusal import DecisionError
 from pexpolicy.contract.rules import Mark
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.probe.directory import judge_directory
-from pexpolicy.probe.findings import Finding, Level, Topic, violation, warning
+from pexpolicy.probe.findings import Finding, Topic, violation, warning
 from pexpolicy.probe.verdict import Asked, Judged
 
 Result = dict[str, Any]
@@ -26,12 +26,6 @@ def judge_result(asked: Asked, body: Mapping[str, Any]) -> Judged:
     if not result:
         return Judged(_empty(asked))
     return _JUDGES[asked.endpoint](asked, result)
-
-
-def usable(asked: Asked, result: Result) -> bool:
-    """True when Infinity would take a result that stands beside a reject."""
-    found = _JUDGES[asked.endpoint](asked, result).findings
-    return not any(f.level is Level.VIOLATION and f.topic is Topic.RESULT for f in found)
 
 
 def refused(error: DecisionError, topic: Topic) -> Finding:
@@ -54,10 +48,10 @@ def _by_model(endpoint: str, result: Result) -> tuple[list[Finding], bool]:
         decision = ENDPOINTS[endpoint].from_result(result)
     except DecisionError as error:
         return [refused(error, Topic.RESULT)], False
-    return [_warned(text) for text in decision.warnings], True
+    return [warned(text) for text in decision.warnings], True
 
 
-def _warned(text: str) -> Finding:
+def warned(text: str) -> Finding:
     """A model's warning carries its mark at the end, in brackets."""
     said, bracket, mark = text.rpartition(" [")
     return warning(Topic.RESULT, said if bracket else text, mark.rstrip("]") if bracket else "")

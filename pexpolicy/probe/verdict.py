@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from pexpolicy.probe.disposition import Reading
 from pexpolicy.probe.findings import Finding, Level
 from pexpolicy.probe.steps import Trace
 
@@ -40,6 +41,8 @@ class Judged:
     """None where there is no decision that could be compared with another."""
     service: Mapping[str, Any] = field(default_factory=dict)
     """The service that Infinity would use, where the reply holds one."""
+    reading: Reading | None = None
+    """What Infinity makes of the envelope, where the reply is a 200 that holds one."""
 
     @property
     def broken(self) -> bool:

@@ -32,6 +32,8 @@ DOUBTFUL: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("a field that nobody knows", SERVICE, {"aliases": ["a"]}),
     ("credentials that are empty", REGISTRATION, {"username": "", "password": ""}),
     ("an undocumented property", PARTICIPANT, {"private_custom_properties": {}}),
+    ("text for true", SERVICE, {"allow_guests": "True", "pin": "1234"}),
+    ("text for false", PARTICIPANT, {"bypass_lock": "false"}),
     ("a reject in the result", PARTICIPANT, {"reject": True}),
     ("overflow of old", LOCATION, {"location": "A", "primary_overflow_location": "B"}),
     ("no location", LOCATION, {}),
