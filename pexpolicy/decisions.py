@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import secrets
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
@@ -18,6 +19,8 @@ Action = Literal["continue", "reject", "redirect"]
 
 SCHEMES = ("sip", "sips", "h323", "tel")
 """Schemes of aliases that calls lead to."""
+_KEY = secrets.randbits(64)
+_REASONS = (str, type(None))
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:.")
 _BROKEN_LINE = re.compile(r"[\s\x00-\x1f\x7f-\x9f]")
 
@@ -29,44 +32,70 @@ class Decision(Checked):
     ours and not Infinity's, and no decision is to be lost to a long explanation.
     """
 
-    __slots__ = ("reason",)
+    __slots__ = ("reason", "seal")
 
     action: ClassVar[Action] = "continue"
     sends_result: ClassVar[bool] = True
 
     if TYPE_CHECKING:
         reason: str | None = None
+        seal: ClassVar[int]
 
     def __init__(self, /, **fields: Any) -> None:
         reason = fields.pop("reason", None)
         self._check(fields)
-        assign(self, "reason", None if reason is None else _shortened(reason))
+        self._seal(None if reason is None else _shortened(reason))
 
     @classmethod
     def from_result(cls, fields: Mapping[str, Any], *, reason: str | None = None) -> Self:
         """The decision that a plain dictionary stands for."""
         decision = super().from_result(fields)
-        assign(decision, "reason", None if reason is None else _shortened(reason))
+        decision._seal(None if reason is None else _shortened(reason))  # noqa: SLF001 - its own
         return decision
 
     def because(self, reason: str) -> Self:
         """The same with another reason; what was rendered and checked is shared."""
-        told = self.noted()
-        assign(told, "reason", _shortened(reason))
-        return told
+        return self._copied(_shortened(reason), self.warnings)
 
     def noted(self, *warnings: str) -> Self:
         """The same with further warnings."""
-        noted = type(self).__new__(type(self))
-        assign(noted, "result", self.result)
-        assign(noted, "reason", self.reason)
-        assign(noted, "logged", None)
-        assign(noted, "warnings", (*self.warnings, *warnings))
-        return noted
+        return self._copied(self.reason, (*self.warnings, *warnings))
+
+    def _copied(self, reason: str | None, warnings: tuple[str, ...]) -> Self:
+        copied = type(self).__new__(type(self))
+        assign(copied, "result", self.result)
+        assign(copied, "logged", None)
+        assign(copied, "warnings", warnings)
+        copied._seal(reason)  # noqa: SLF001 - its own
+        return copied
+
+    def _seal(self, reason: str | None) -> None:
+        assign(self, "reason", reason)
+        assign(self, "seal", self._digest())
+
+    def _digest(self) -> int:
+        """A hash that costs nothing for bytes and text that were hashed before."""
+        return hash((type(self), self.result, self.reason, self.warnings, _KEY))
+
+    @property
+    def is_intact(self) -> bool:
+        """True where nothing was changed since the decision was checked.
+
+        The classes are frozen; ``object.__setattr__`` passes by that.
+        """
+        return (
+            type(self.result) is bytes
+            and type(self.reason) in _REASONS
+            and type(self.warnings) is tuple
+            and type(self.seal) is int
+            and self._digest() == self.seal
+        )
 
 
 class Continue(Decision):
     """Ask no further plugin; Infinity goes on by itself, with its own database and settings."""
+
+    __slots__ = ()
 
     sends_result = False
 
@@ -77,6 +106,8 @@ class Reject(Decision):
     ``reject_reason`` is shown to the participant, by the requests about participant properties
     only. A reject never carries a usable result: Infinity would take the result and admit the call.
     """
+
+    __slots__ = ()
 
     action = "reject"
     exact = True
@@ -89,6 +120,8 @@ class Reject(Decision):
 
 class Redirect(Decision):
     """Send a SIP caller elsewhere, by a 302 to ``new_alias``: a full alias with its scheme."""
+
+    __slots__ = ()
 
     action = "redirect"
     exact = True

@@ -15,6 +15,7 @@ from pexpolicy import (
     Conference,
     Continue,
     Credentials,
+    Decision,
     DecisionError,
     Directory,
     Gateway,
@@ -27,6 +28,7 @@ from pexpolicy import (
     TestCall,
     VirtualReception,
 )
+from pexpolicy.endpoints import ENDPOINTS
 from tests.canaries import PIN
 
 UUID = "11111111-2222-3333-4444-555555555555"
@@ -223,3 +225,57 @@ def test_a_decision_is_built_or_refused_and_nothing_else(
     fields = data.draw(st.dictionaries(names, ANYTHING, max_size=5))
     with suppress(DecisionError):
         json.loads(model.from_result(fields).result)
+
+
+@pytest.mark.parametrize(
+    "alias", ["sip:a\r\nContact: <sip:b>", "sip: a", "sip:a\x00", "sip:a\u00a0b", "sip:\t"]
+)
+def test_a_redirect_carries_neither_blanks_nor_control_characters(alias: str) -> None:
+    with pytest.raises(DecisionError, match="neither blanks nor control characters"):
+        Redirect(new_alias=alias)
+
+
+@pytest.mark.parametrize(
+    ("alias", "warns"),
+    [
+        ("sip:a@b", 0),
+        ("SIPS:a@b", 0),
+        ("h323:a@b", 0),
+        ("tel:+47123", 0),
+        ("http://b/", 1),
+        ("javascript:1", 1),
+        ('sip:"a"@b', 1),
+        ("sip:a>,<sip:b", 1),
+    ],
+)
+def test_a_redirect_that_may_lead_nowhere_is_warned_of(alias: str, warns: int) -> None:
+    assert len(Redirect(new_alias=alias).warnings) == warns
+
+
+CHANGES: list[tuple[Decision, str, object]] = [
+    (Reject(reject_reason="x"), "result", b'{"preauthenticated_role":"chair"}'),
+    (Conference(name="Room", service_tag=""), "result", b"}{ not json"),
+    (Conference(name="Room", service_tag=""), "result", Continue().result),
+    (Continue(), "reason", 7),
+    (Continue(), "warnings", ("x",)),
+    (Continue(), "seal", type("Same", (), {"__eq__": lambda *_: True, "__hash__": None})()),
+]
+
+
+@pytest.mark.parametrize(("decision", "name", "value"), CHANGES)
+def test_a_decision_that_was_changed_is_no_decision(
+    decision: Decision, name: str, value: object
+) -> None:
+    changed = type(decision).from_result(decision.set_fields())
+    assert changed.is_intact
+    object.__setattr__(changed, name, value)
+    for endpoint in ("service_configuration", "participant_properties"):
+        if type(decision) in ENDPOINTS[endpoint].decisions:
+            with pytest.raises(DecisionError, match="changed after it was checked"):
+                ENDPOINTS[endpoint].decide(changed)
+
+
+@pytest.mark.parametrize("decision", [Reject(), Continue(), Redirect(new_alias="sip:a@b")])
+def test_the_action_of_a_decision_cannot_be_replaced(decision: Decision) -> None:
+    with pytest.raises(AttributeError):
+        object.__setattr__(decision, "action", "continue")

@@ -79,6 +79,9 @@ class Endpoint(Generic[R]):
 
     def _whole(self, decision: Decision) -> Decision:
         """A decision as this endpoint sends it; ``AttributeError`` for one never put together."""
+        if not decision.is_intact:
+            name = type(decision).__name__
+            raise self.refuse(f"{name} was changed after it was checked: make a new one")
         reason = decision.reason
         if type(decision) is Reject and decision.result != EMPTY and not self.tells_reject_reason:
             return Reject(reason=reason).noted(UNTOLD)

@@ -32,6 +32,8 @@ class DirectoryInformationRequest(NodeRequest):
 class DirectoryEntry(Checked):
     """One line of the phone book."""
 
+    __slots__ = ()
+
     consequence = "Infinity would drop the whole list and show its own entries only"
     fields = {
         "alias": Field("alias to call", privacy=Privacy.PERSONAL),
@@ -51,6 +53,8 @@ class DirectoryEntry(Checked):
 
 class Directory(Decision):
     """Entries in the order in which they are shown, at most ``limit`` of the request."""
+
+    __slots__ = ()
 
     consequence = DirectoryEntry.consequence
     fields = {

@@ -30,6 +30,8 @@ class MediaLocationRequest(CallRequest, ServiceParameters, TransferParameters, P
 class MediaLocation(Decision):
     """A system location, and where to go when it is full."""
 
+    __slots__ = ()
+
     consequence = "Infinity would drop the whole answer and choose the location itself"
     fields = {
         "location": Field("name of a system location, spelled as in Infinity"),

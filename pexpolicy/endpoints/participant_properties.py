@@ -102,6 +102,8 @@ MixName = Annotated[str, Meta(min_length=1, max_length=250)]
 class AudioMix(Checked):
     """One audio mix that a participant speaks to."""
 
+    __slots__ = ()
+
     fields = {
         "mix_name": Field("name of the mix, dotted for nested mixes, at most 3 levels"),
         "prominent": Field("true where the participant is louder than the others", default="false"),
@@ -122,6 +124,8 @@ class AudioMix(Checked):
 
 class ParticipantProperties(Decision):
     """Properties that override those of the participant; only the ones that were set."""
+
+    __slots__ = ()
 
     consequence = "Infinity would drop the whole result and change nothing"
     fields = {

@@ -41,6 +41,8 @@ class Credentials(Decision):
     ``Credentials.without_authentication()``.
     """
 
+    __slots__ = ()
+
     consequence = "Infinity would drop the result and let its own database decide"
     fields = {
         "username": Field("user name of the device", privacy=Privacy.PERSONAL),
@@ -75,6 +77,8 @@ class Credentials(Decision):
 
 class _Open(Credentials):
     """Registration without authentication, asked for by name."""
+
+    __slots__ = ()
 
     rules: ClassVar[tuple[Rules, ...]] = ()
     fixed = {"username": "", "password": ""}

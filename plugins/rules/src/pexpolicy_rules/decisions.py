@@ -15,14 +15,23 @@ from pexpolicy import (
     Decision,
     DecisionError,
     Directory,
+    Gateway,
     MediaLocation,
     ParticipantProperties,
     Redirect,
+    Refusal,
     Reject,
     Request,
     track_file,
 )
-from pexpolicy_rules.placeholders import Captured, filled, has_placeholders, prepared, unfillable
+from pexpolicy_rules.placeholders import (
+    Captured,
+    Text,
+    filled,
+    has_placeholders,
+    prepared,
+    unfillable,
+)
 from pexpolicy_rules.settings import Then
 from pexpolicy_rules.validation import AnswerError, unsound
 
@@ -33,6 +42,20 @@ _RESULTS: Mapping[str, type[Decision]] = {
     "registration_alias": Credentials,
 }
 CAN_REJECT = ("service_configuration", "participant_properties", "registration_alias")
+
+PROTECTIONS = (
+    "pin",
+    "guest_pin",
+    "host_identity_provider_group",
+    "guest_identity_provider_group",
+    "username",
+    "password",
+)
+"""Fields of a result that are no protection where they are empty."""
+NOT_UNIQUE = (
+    "name: a placeholder in it came out empty, and the name of a gateway must be unique per call "
+    "[transcribed]"
+)
 
 
 class Answer:
@@ -63,6 +86,7 @@ class Answer:
         if faults:
             raise AnswerError.of(faults)
         self._fields = prepared(fields, groups)
+        self._protections = [n for n in PROTECTIONS if isinstance(self._fields.get(n), Text)]
 
     def give(self, request: Request, captured: Captured) -> Decision | None:
         """The decision for a request; raises ``DecisionError`` where what was put in does not fit.
@@ -71,7 +95,33 @@ class Answer:
         """
         if not self.fills:
             return self.fixed
-        return self._make(filled(self._fields, request, captured), self._reason)
+        fields = filled(self._fields, request, captured)
+        for name in self._protections:
+            if not fields[name].strip():
+                raise _unprotected(name)
+        decision = self._make(fields, self._reason)
+        name = self._fields.get("name")
+        named = isinstance(decision, Gateway) and isinstance(name, Text)
+        if named and name.lacks_value(request, captured):
+            return decision.noted(NOT_UNIQUE)
+        return decision
+
+
+def _unprotected(name: str) -> DecisionError:
+    """The error for a protection that an empty fill-in would take away."""
+    return DecisionError(
+        Refusal(
+            model="then",
+            field=name,
+            value=None,
+            shown=False,
+            rule="comes out empty, as nothing was there to be filled in",
+            doc="",
+            mark="",
+            source="",
+            consequence="An empty one would let anybody in",
+        )
+    )
 
 
 def _maker(endpoint: str, then: Then) -> tuple[Make, Mapping[str, Any]]:
