@@ -12,6 +12,7 @@ from pexpolicy import beginning
 from pexpolicy.alias import Alias
 from pexpolicy.breaker import Breaker
 from pexpolicy.config import ConfigPath, PluginSettings, SettingsError
+from pexpolicy.contract.extras import NO_EXTRAS, Extras
 from pexpolicy.contract.refusal import DecisionError, Refusal
 from pexpolicy.decisions import Continue, Decision, Redirect, Reject
 from pexpolicy.endpoints import ENDPOINTS
@@ -29,7 +30,11 @@ from pexpolicy.endpoints.participant_properties import (
 )
 from pexpolicy.endpoints.playback import OnCompletion, Transfer
 from pexpolicy.endpoints.registration_alias import Credentials, RegistrationAliasRequest
-from pexpolicy.endpoints.service_configuration import SERVICE_TYPES, ServiceConfigurationRequest
+from pexpolicy.endpoints.service_configuration import (
+    SERVICE_TYPES,
+    ServiceConfigurationRequest,
+    service_class,
+)
 from pexpolicy.endpoints.service_types import (
     AutomaticParticipant,
     Conference,
@@ -55,6 +60,7 @@ __version__ = "0.1.0"
 __all__ = [
     "ENDPOINTS",
     "MAX_BUDGET",
+    "NO_EXTRAS",
     "SERVICE_TYPES",
     "Advice",
     "Alias",
@@ -73,6 +79,7 @@ __all__ = [
     "DirectoryEntry",
     "DirectoryInformationRequest",
     "EndpointName",
+    "Extras",
     "Gateway",
     "Key",
     "Lecture",
@@ -102,6 +109,7 @@ __all__ = [
     "did_you_mean",
     "hookimpl",
     "read_secret",
+    "service_class",
     "track_file",
 ]
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 from msgspec import UNSET, Meta
 
 from pexpolicy.contract.checked import Checked, Unset, assign
+from pexpolicy.contract.extras import NO_EXTRAS, Extras
 from pexpolicy.contract.inspection import MAX_TEXT
 from pexpolicy.contract.rules import Field, Mark, Rule, each
 
@@ -47,9 +48,16 @@ class Decision(Checked):
         self._seal(None if reason is None else _shortened(reason))
 
     @classmethod
-    def from_result(cls, fields: Mapping[str, Any], *, reason: str | None = None) -> Self:
+    def from_result(
+        cls,
+        fields: Mapping[str, Any],
+        *,
+        reason: str | None = None,
+        extras: Extras = NO_EXTRAS,
+        strict: bool = False,
+    ) -> Self:
         """The decision that a plain dictionary stands for."""
-        decision = super().from_result(fields)
+        decision = super().from_result(fields, extras=extras, strict=strict)
         decision._seal(None if reason is None else _shortened(reason))  # noqa: SLF001 - its own
         return decision
 

@@ -13,6 +13,7 @@ from http import HTTPStatus
 
 import orjson
 
+from pexpolicy.contract.extras import NO_EXTRAS, Extras
 from pexpolicy.contract.rules import Mark
 from pexpolicy.decisions import Continue, Decision
 from pexpolicy.endpoints.base import JPEG, JSON
@@ -72,8 +73,11 @@ class Heard:
     """What was written wrongly and put right, as warnings; the decision carries them too."""
 
 
-def read(name: str, request: Request, reply: Reply, *, by: str = "") -> Heard:
-    """The decision in a reply to a request of the endpoint ``name``; ``by`` says who replied.
+def read(
+    name: str, request: Request, reply: Reply, *, by: str = "", extras: Extras = NO_EXTRAS
+) -> Heard:
+    """The decision in a reply to a request of the endpoint ``name``; ``by`` says who replied,
+    ``extras`` what the operator admits beyond the contract.
 
     A 404 leaves the decision to others, and so does a ``status`` that is not ``success``, unless
     ``reject`` is the action next to it: that refuses the call, whatever the result. Booleans that
@@ -84,7 +88,7 @@ def read(name: str, request: Request, reply: Reply, *, by: str = "") -> Heard:
         return _picture(reply, by)
     if len(reply.body) > MAX_JSON:
         raise UnusableReply(f"the body is longer than {MAX_JSON} bytes, and no picture", reply)
-    judged = judge(Asked(name, request.params), reply, LIMIT)
+    judged = judge(Asked(name, request.params, extras=extras), reply, LIMIT)
     reading = judged.reading
     for finding in judged.findings:
         if finding.level is Level.VIOLATION and not _is_read(finding.topic, reading):

@@ -131,7 +131,7 @@ def brought(folder: Path) -> Result:
         ('true,,true,"{""action"": ""rejct""}"', "override_service_response has the action"),
         ('true,,true,"{""action"": ""redirect""}"', "override_service_response has the action"),
         (
-            'true,,true,"{""result"": {""name"": ""A""}}"',
+            'true,,true,"{""result"": {""a"": 1}}"',
             "override_service_response: status = None",
         ),
         ("true,https://hunter2@h,,", "service_target_url: credentials are never in this"),

@@ -25,6 +25,7 @@ import msgspec
 import orjson
 from msgspec import UNSET, UnsetType
 
+from pexpolicy.contract.extras import NO_EXTRAS, Extras
 from pexpolicy.contract.inspection import look_closer, look_through, refusal
 from pexpolicy.contract.refusal import DecisionError, Refusal
 from pexpolicy.contract.rendering import OPTIONS, Rendered, plain
@@ -90,21 +91,26 @@ class Checked(Rendered):
             delattr(cls, name)
 
     @classmethod
-    def from_result(cls, fields: Mapping[str, Any]) -> Self:
+    def from_result(
+        cls, fields: Mapping[str, Any], *, extras: Extras = NO_EXTRAS, strict: bool = False
+    ) -> Self:
         """The same from a plain dictionary; fields that do not exist are kept, with a warning.
 
         Infinity appears to tolerate unknown fields (reported), and new ones come with its releases.
+        Where ``strict`` is true, only those are kept that ``extras`` lists.
         """
         checked = cls.__new__(cls)
-        checked._check(dict(fields), known_only=cls.exact)  # noqa: SLF001 - its own
+        checked._check(dict(fields), extras, known_only=strict or cls.exact)  # noqa: SLF001 - its own
         return checked
 
     @classmethod
-    def refusals(cls, fields: Mapping[str, Any]) -> list[Refusal]:
+    def refusals(cls, fields: Mapping[str, Any], extras: Extras = NO_EXTRAS) -> list[Refusal]:
         """All that these fields are refused for, where making the decision tells the first."""
-        return look_through(cls, fields)
+        return look_through(cls, fields, extras)
 
-    def _check(self, fields: dict[str, Any], *, known_only: bool = True) -> None:
+    def _check(
+        self, fields: dict[str, Any], extras: Extras = NO_EXTRAS, *, known_only: bool = True
+    ) -> None:
         cls = type(self)
         for name, value in cls._fixed:
             fields.setdefault(name, value)
@@ -113,7 +119,7 @@ class Checked(Rendered):
             result = orjson.dumps(fields, plain, OPTIONS)
             sent = cls._decode(result)
         except Exception:  # noqa: BLE001 - what a plugin hands over may raise anything when it is read
-            result, sent, warnings = look_closer(cls, fields, known_only=known_only)
+            result, sent, warnings = look_closer(cls, fields, extras, known_only=known_only)
         for sound, rules in cls._looks:
             if not sound(sent):
                 warnings += cls._broken(rules, sent, "")
@@ -161,7 +167,11 @@ class Checked(Rendered):
             if name not in type(self).names:
                 msg = f"{type(self).__name__} has no field {name!r}"
                 raise AttributeError(msg)
-            return getattr(msgspec.json.decode(self.result, type=lenient(type(self))), name)
+            try:
+                sent = msgspec.json.decode(self.result, type=lenient(type(self)))
+            except msgspec.ValidationError:  # a word that an operator has listed
+                return self.set_fields().get(name, UNSET)
+            return getattr(sent, name)
 
     def __setattr__(self, name: str, value: object) -> NoReturn:
         msg = f"{type(self).__name__} is frozen: make a new one"

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from pexpolicy.contract.extras import NO_EXTRAS, Extras
 from pexpolicy.contract.refusal import DecisionError, Refusal
 from pexpolicy.contract.rendering import Rendered, render
 from pexpolicy.contract.rules import Field
@@ -26,7 +27,7 @@ _STEP = re.compile(r"\.(\w+)|\[(\d+)\]")
 
 
 def look_closer(
-    cls: type[Rendered], fields: dict[str, Any], *, known_only: bool
+    cls: type[Rendered], fields: dict[str, Any], extras: Extras, *, known_only: bool
 ) -> tuple[bytes, Any, tuple[str, ...]]:
     """The JSON of fields, the same as checked, and warnings; raises ``DecisionError``.
 
@@ -37,13 +38,19 @@ def look_closer(
     except Exception as error:  # noqa: BLE001 - what is read may raise anything
         raise DecisionError(_unwritable(cls, fields, error)) from None
     decoded = msgspec.json.decode(result)
+    warnings: list[str] = []
+    known = result
+    if extras and isinstance(decoded, dict):
+        warnings += (f"{text} [reported]" for text in extras.warnings(cls, decoded))
+        decoded = extras.plain(cls, decoded)
+        known = render(decoded)
     try:
-        sent = msgspec.json.decode(result, type=lenient(cls))
+        sent = msgspec.json.decode(known, type=lenient(cls))
     except (msgspec.ValidationError, RecursionError) as error:
         raise DecisionError(_unfit(cls, decoded, str(error))) from None
-    warnings: list[str] = []
+    listed = len(warnings)
     for place, model, name, value in _unknown(cls, decoded, ""):
-        if len(warnings) == MAX_UNKNOWN:
+        if len(warnings) == listed + MAX_UNKNOWN:
             warnings.append("there are more fields that do not exist [reported]")
             break
         text = _no_such_field(model, name)
@@ -57,13 +64,15 @@ def look_closer(
     return result, sent, tuple(warnings)
 
 
-def look_through(cls: type[Rendered], fields: Mapping[str, Any]) -> list[Refusal]:
+def look_through(
+    cls: type[Rendered], fields: Mapping[str, Any], extras: Extras = NO_EXTRAS
+) -> list[Refusal]:
     """Every reason to refuse fields; ``look_closer`` ends at the first.
 
     A rule is held against fields that are right themselves only: what it says of others would
     follow from what is wrong with them.
     """
-    rest = {**cls.fixed, **fields}
+    rest = extras.plain(cls, {**cls.fixed, **fields})
     found: list[Refusal] = []
     kind = partial(cls)
     while (first := _unreadable(cls, kind, rest)) is not None:
@@ -82,7 +91,7 @@ def look_through(cls: type[Rendered], fields: Mapping[str, Any]) -> list[Refusal
     for place, model, name, _ in unknown:
         if place or not did_you_mean(name, needed):
             found.append(refusal(cls, place + name, NOT_SHOWN, _no_such_field(model, name)))
-    gone = frozenset({*fields, *needed} - rest.keys())
+    gone = frozenset({*extras.plain(cls, fields), *needed} - rest.keys())
     sent = _Partly(msgspec.json.decode(result, type=kind), gone)
     return [*found, *_breaches(cls, cls, sent, "")]
 

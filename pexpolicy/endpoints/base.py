@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Generic, TypeVar, cast
 import msgspec
 import orjson
 
+from pexpolicy.contract.extras import NO_EXTRAS, Extras
 from pexpolicy.contract.refusal import DecisionError, Refusal
 from pexpolicy.decisions import Continue, Decision, Reject
 from pexpolicy.parameters import Params, Request
@@ -107,9 +108,9 @@ class Endpoint(Generic[R]):
                 raise self.refuse(f"{name!r} is no field of a result: {ENVELOPE[name]}")
         return self.from_result(answer)
 
-    def from_result(self, result: Mapping[str, Any]) -> Decision:
+    def from_result(self, result: Mapping[str, Any], extras: Extras = NO_EXTRAS) -> Decision:
         """The decision that a plain ``result`` stands for; raises ``DecisionError``."""
-        return self.decisions[0].from_result(result)
+        return self.decisions[0].from_result(result, extras=extras)
 
     def unexpected(self, rule: str) -> DecisionError:
         """The error for an answer that is no decision of this endpoint."""

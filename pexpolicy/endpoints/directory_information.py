@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec import UNSET
 
 from pexpolicy.contract.checked import Checked, Unset
+from pexpolicy.contract.extras import NO_EXTRAS, Extras
 from pexpolicy.contract.rules import Field, Privacy
 from pexpolicy.decisions import Continue, Decision, Text
 from pexpolicy.endpoints.base import Endpoint
@@ -64,6 +65,16 @@ class Directory(Decision):
 
     entries: list[DirectoryEntry]
     ignore_local: bool | Unset = UNSET
+
+    def _check(
+        self, fields: dict[str, Any], extras: Extras = NO_EXTRAS, *, known_only: bool = True
+    ) -> None:
+        entries = fields.get("entries")
+        if type(entries) in (list, tuple):
+            fields["entries"] = [
+                {"username": "", **entry} if type(entry) is dict else entry for entry in entries
+            ]
+        super()._check(fields, extras, known_only=known_only)
 
 
 class _DirectoryInformation(Endpoint[DirectoryInformationRequest]):

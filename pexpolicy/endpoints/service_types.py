@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from msgspec import UNSET, Meta
 
-from pexpolicy.contract.checked import Checked, Unset
+from pexpolicy.contract.checked import Checked, Unset, assign
+from pexpolicy.contract.extras import NO_EXTRAS, Extras
+from pexpolicy.contract.inspection import refusal
+from pexpolicy.contract.refusal import DecisionError
 from pexpolicy.decisions import Decision, Text
 from pexpolicy.endpoints import playback, service_fields, service_rules
 from pexpolicy.endpoints.field_types import (
@@ -24,6 +27,7 @@ from pexpolicy.endpoints.field_types import (
     YesNo,
 )
 from pexpolicy.endpoints.playback import OnCompletion
+from pexpolicy.text import brief
 
 
 class AutomaticParticipant(Checked):
@@ -261,3 +265,22 @@ class TestCall(Service):
     call_type: CallType | Unset = UNSET
     crypto_mode: Crypto | Unset | None = UNSET
     local_display_name: Text | Unset = UNSET
+
+
+class OtherService(Service):
+    """A kind of service that this release does not know, and that the operator has listed."""
+
+    __slots__ = ()
+
+    service_type: Name
+
+    def _check(
+        self, fields: dict[str, Any], extras: Extras = NO_EXTRAS, *, known_only: bool = True
+    ) -> None:
+        kind = fields.get("service_type")
+        if not extras.has("service_type", kind):
+            text = "is no kind of service; list it below [infinity.extra_values] to send it"
+            raise DecisionError(refusal(type(self), "service_type", kind, text))
+        super()._check(fields, extras, known_only=known_only)
+        told = f"service_type: {brief(kind)} is sent as [infinity] extra_values lists it [reported]"
+        assign(self, "warnings", (*self.warnings, told))

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pexpolicy.contract.extras import NO_EXTRAS, Extras
 from pexpolicy.contract.refusal import DecisionError
 from pexpolicy.contract.rendering import Rendered
 from pexpolicy.contract.wording import alternatives
@@ -61,12 +62,12 @@ class Reading:
     """What the result stands for, where it is used; without a reason."""
 
 
-def read_envelope(endpoint: str, body: Mapping[str, Any]) -> Reading:
+def read_envelope(endpoint: str, body: Mapping[str, Any], extras: Extras = NO_EXTRAS) -> Reading:
     """The disposition of a reply with status 200 to a request of this endpoint."""
     action, result = body.get("action"), body.get("result")
     rejects = action == "reject" and "reject" in ACTIONS.get(endpoint, ())
     if body.get("status") == "success":
-        return _succeeded(endpoint, body, rejects=rejects)
+        return _succeeded(endpoint, body, extras, rejects=rejects)
     if rejects:
         return _rejected(endpoint, result)
     if result:
@@ -75,10 +76,10 @@ def read_envelope(endpoint: str, body: Mapping[str, Any]) -> Reading:
     return Reading(Disposition.ABSTAIN)
 
 
-def _succeeded(endpoint: str, body: Mapping[str, Any], *, rejects: bool) -> Reading:
+def _succeeded(endpoint: str, body: Mapping[str, Any], extras: Extras, *, rejects: bool) -> Reading:
     action, result = body.get("action"), body.get("result")
     repaired, repairs = _repaired(endpoint, body)
-    decision, wrong = _decision(endpoint, repaired)
+    decision, wrong = _decision(endpoint, repaired, extras)
     if rejects and _is_used(endpoint, repaired.get("result"), decision):
         return _dropped(
             "a usable result stands next to the reject: Infinity would take it and not refuse"
@@ -145,7 +146,9 @@ def _is_open(endpoint: str, result: object) -> bool:
     return endpoint == "registration_alias" and result == {"username": "", "password": ""}
 
 
-def _decision(endpoint: str, body: Mapping[str, Any]) -> tuple[Decision | None, str]:
+def _decision(
+    endpoint: str, body: Mapping[str, Any], extras: Extras
+) -> tuple[Decision | None, str]:
     """What the result stands for, or why Infinity would drop it; neither where there is none."""
     result = body.get("result")
     listed = endpoint == "directory_information"
@@ -158,8 +161,8 @@ def _decision(endpoint: str, body: Mapping[str, Any]) -> tuple[Decision | None, 
     try:
         if listed:
             told = {name: body[name] for name in ("ignore_local",) if name in body}
-            return Directory.from_result({"entries": result, **told}), ""
-        return ENDPOINTS[endpoint].from_result(result), ""
+            return Directory.from_result({"entries": result, **told}, extras=extras), ""
+        return ENDPOINTS[endpoint].from_result(result, extras), ""
     except DecisionError as error:
         return None, str(error)
 

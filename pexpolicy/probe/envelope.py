@@ -24,7 +24,7 @@ Envelope = Mapping[str, Any]
 
 def judge_envelope(asked: Asked, body: Envelope) -> Judged:
     """The findings about a reply with status 200, and the decision that Infinity reads in it."""
-    reading = read_envelope(asked.endpoint, body)
+    reading = read_envelope(asked.endpoint, body, asked.extras)
     judged = _judged(asked, body, reading)
     found = _action(asked, body, reading) + judged.findings
     if reading.disposition is Disposition.DROPPED and not Judged(found).broken:

@@ -42,10 +42,10 @@ def _empty(asked: Asked) -> list[Finding]:
     return [warning(Topic.RESULT, text, Mark.DISPUTED)]
 
 
-def _by_model(endpoint: str, result: Result) -> tuple[list[Finding], bool]:
+def _by_model(asked: Asked, result: Result) -> tuple[list[Finding], bool]:
     """What the model of an endpoint says of a result, and whether Infinity would take it."""
     try:
-        decision = ENDPOINTS[endpoint].from_result(result)
+        decision = ENDPOINTS[asked.endpoint].from_result(result, asked.extras)
     except DecisionError as error:
         return [refused(error, Topic.RESULT)], False
     return [warned(text) for text in decision.warnings], True
@@ -58,7 +58,7 @@ def warned(text: str) -> Finding:
 
 
 def _service(asked: Asked, result: Result) -> Judged:
-    found, taken = _by_model(asked.endpoint, result)
+    found, taken = _by_model(asked, result)
     if not taken:
         return Judged(found)
     found += _breakout(asked, result) + _dial_out(asked, result) + _nobody_calls(asked)
@@ -105,7 +105,7 @@ def _nobody_calls(asked: Asked) -> list[Finding]:
 
 
 def _participant(asked: Asked, result: Result) -> Judged:
-    found, taken = _by_model(asked.endpoint, result)
+    found, taken = _by_model(asked, result)
     named = asked.get("remote_display_name")
     if taken and named and result.get("remote_display_name", "") is None:
         text = "remote_display_name may be null only where it was null; the caller has a name"
@@ -114,14 +114,14 @@ def _participant(asked: Asked, result: Result) -> Judged:
 
 
 def _location(asked: Asked, result: Result) -> Judged:
-    return Judged(_by_model(asked.endpoint, result)[0])
+    return Judged(_by_model(asked, result)[0])
 
 
 def _registration(asked: Asked, result: Result) -> Judged:
     if result.get("username") == "" and result.get("password") == "":
         text = "user name and password are both empty: any device may register under this alias"
         return Judged([warning(Topic.CREDENTIALS, text, Mark.TRANSCRIBED)])
-    found, taken = _by_model(asked.endpoint, result)
+    found, taken = _by_model(asked, result)
     if taken and asked.get("auth_type").strip('"') == "sso":
         text = (
             "single sign-on takes an empty result; user name and password are for credentials only"

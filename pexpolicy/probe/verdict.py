@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from pexpolicy.contract.extras import NO_EXTRAS, Extras
 from pexpolicy.probe.disposition import Reading
 from pexpolicy.probe.findings import Finding, Level
 from pexpolicy.probe.steps import Trace
@@ -26,6 +27,7 @@ class Asked:
     breakout: str = ""
     """UUID of the breakout room, where an answer of the server announced it."""
     traces: tuple[Trace, ...] = ()
+    extras: Extras = NO_EXTRAS
 
     def get(self, name: str) -> str:
         """The value of a parameter, or nothing."""

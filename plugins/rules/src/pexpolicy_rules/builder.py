@@ -33,6 +33,7 @@ class Draft:
         self.files: list[Path] = []
         """What was read: files of rules, and pictures."""
         self._clock = clock
+        self._extras = settings.extras
         self._named: dict[str, str] = {}
         for number, table in enumerate(settings.rules):
             self._add(table, ("rules", number), None, settings.root)
@@ -101,7 +102,7 @@ class Draft:
         answers: dict[str, Answer] = {}
         for endpoint in rule.endpoint:
             try:
-                answers[endpoint] = Answer(endpoint, rule.then, _reason(rule), groups)
+                answers[endpoint] = Answer(endpoint, rule.then, _reason(rule), groups, self._extras)
             except AnswerError as error:
                 wrong += [(("then", *below), text) for below, text in error.faults]
         if sound and not wrong and rule.enabled:

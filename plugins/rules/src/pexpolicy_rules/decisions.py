@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pexpolicy import (
+    NO_EXTRAS,
     SERVICE_TYPES,
     Avatar,
     Continue,
@@ -15,6 +17,7 @@ from pexpolicy import (
     Decision,
     DecisionError,
     Directory,
+    Extras,
     Gateway,
     MediaLocation,
     ParticipantProperties,
@@ -22,6 +25,7 @@ from pexpolicy import (
     Refusal,
     Reject,
     Request,
+    service_class,
     track_file,
 )
 from pexpolicy_rules.placeholders import (
@@ -67,8 +71,15 @@ class Answer:
 
     fixed: Decision | None
 
-    def __init__(self, endpoint: str, then: Then, reason: str, groups: Collection[str]) -> None:
-        self._make, fields = _maker(endpoint, then)
+    def __init__(
+        self,
+        endpoint: str,
+        then: Then,
+        reason: str,
+        groups: Collection[str],
+        extras: Extras = NO_EXTRAS,
+    ) -> None:
+        self._make, fields = _maker(endpoint, then, extras)
         self._reason = reason
         self.fills = has_placeholders(fields)
         """True where the decision is made anew for each request."""
@@ -124,14 +135,14 @@ def _unprotected(name: str) -> DecisionError:
     )
 
 
-def _maker(endpoint: str, then: Then) -> tuple[Make, Mapping[str, Any]]:
+def _maker(endpoint: str, then: Then, extras: Extras) -> tuple[Make, Mapping[str, Any]]:
     """What makes the decision, and the fields that it is made of."""
     if then.image is not None:
         return _picture(endpoint, then.image), {}
     if then.result is not None:
         if "reason" in then.result:
             raise AnswerError("is no field of a result; write it beside result", "result", "reason")
-        return _result(endpoint), then.result
+        return _result(endpoint, extras), then.result
     if then.action == "reject":
         return _reject(endpoint, then)
     if then.action == "redirect":
@@ -170,39 +181,37 @@ def _picture(endpoint: str, path: Path) -> Make:
     return lambda _, reason: Avatar(image, reason=reason)
 
 
-def _result(endpoint: str) -> Make:
+def _result(endpoint: str, extras: Extras) -> Make:
     if endpoint in _SPECIAL:
-        return _SPECIAL[endpoint]
+        return partial(_SPECIAL[endpoint], extras=extras)
     model = _RESULTS.get(endpoint)
     if model is None:
         raise AnswerError("an avatar is a picture; write image = its path", "result")
-    return lambda fields, reason: model(**fields, reason=reason)
+    return lambda fields, reason: model.from_result(
+        fields, reason=reason, extras=extras, strict=True
+    )
 
 
-def _service(fields: Mapping[str, Any], reason: str) -> Decision:
+def _service(fields: Mapping[str, Any], reason: str, *, extras: Extras) -> Decision:
     """A service by its ``service_type``, which is ``conference`` unless it says another."""
     kind = fields.get("service_type", "conference")
-    if not isinstance(kind, str) or kind not in SERVICE_TYPES:
+    model = service_class(kind, extras)
+    if model is None:
         raise AnswerError(
             f"{kind!r} is none of {', '.join(SERVICE_TYPES)}", "result", "service_type"
         )
-    given = {name: value for name, value in fields.items() if name != "service_type"}
-    given.setdefault("service_tag", "")
-    return SERVICE_TYPES[kind](**given, reason=reason)
+    given = {"service_tag": "", **fields}
+    if "service_type" in model.fixed:
+        given.pop("service_type", None)
+    return model.from_result(given, reason=reason, extras=extras, strict=True)
 
 
-def _directory(fields: Mapping[str, Any], reason: str) -> Decision:
+def _directory(fields: Mapping[str, Any], reason: str, *, extras: Extras) -> Decision:
     """Entries without a user name have an empty one."""
-    entries = fields.get("entries")
-    if isinstance(entries, list):
-        named = [
-            {"username": "", **entry} if isinstance(entry, dict) else entry for entry in entries
-        ]
-        fields = {**fields, "entries": named}
-    return Directory(**fields, reason=reason)
+    return Directory.from_result(fields, reason=reason, extras=extras, strict=True)
 
 
-_SPECIAL: Mapping[str, Make] = {
+_SPECIAL: Mapping[str, Callable[..., Decision]] = {
     "service_configuration": _service,
     "directory_information": _directory,
 }

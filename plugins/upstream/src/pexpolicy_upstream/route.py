@@ -40,6 +40,7 @@ class Route:
         self._targets = tuple(targets)
         self._override = override
         self._passes_continue = passes_continue
+        self._extras = targets[0].extras
         self._clock = clock
 
     async def ask(self, endpoint: str, request: Request, deadline: float) -> Decision | None:
@@ -73,5 +74,5 @@ class Route:
         if isinstance(decision, WITHOUT_RESULT):
             return decision
         merged = {**decision.set_fields(), **self._override}
-        made = type(decision).from_result(merged, reason=decision.reason)
+        made = type(decision).from_result(merged, reason=decision.reason, extras=self._extras)
         return made.noted(*heard.repairs)
