@@ -102,6 +102,7 @@ class Settings:
     infinity: Mapping[str, frozenset[str]]
     plugins: Mapping[str, PluginTable]
     extras: Extras = NO_EXTRAS
+    min_pin_length: int = 6
     plugin_dirs: tuple[Path, ...] = ()
     credentials: tuple[Credential, ...] = ()
     access: AccessTable = field(default_factory=AccessTable)

@@ -98,6 +98,7 @@ def from_document(document: Mapping[str, Any], path: Path, config_hash: str) -> 
         endpoints=dict(tables.endpoints.items()),
         infinity=tables.infinity.names,
         extras=tables.infinity.extras,
+        min_pin_length=tables.infinity.min_pin_length,
         plugins={
             name: table.admitting(tables.infinity.extras) for name, table in tables.plugins.items()
         },

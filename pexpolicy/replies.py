@@ -14,7 +14,6 @@ from http import HTTPStatus
 import orjson
 
 from pexpolicy.contract.extras import NO_EXTRAS, Extras
-from pexpolicy.contract.rules import Mark
 from pexpolicy.decisions import Continue, Decision
 from pexpolicy.endpoints.base import JPEG, JSON
 from pexpolicy.endpoints.participant_avatar import Avatar
@@ -103,8 +102,7 @@ def read(
     if reading.decision is not None:
         made = reading.decision
         decision = made.noted() if reason is None else made.because(reason)
-    repairs = tuple(f"{text} [{Mark.REPORTED}]" for text in reading.repairs)
-    return Heard(decision.noted(*repairs), judged.decision, decision_id, repairs)
+    return Heard(decision.noted(*reading.repairs), judged.decision, decision_id, reading.repairs)
 
 
 def _is_read(topic: Topic, reading: Reading | None) -> bool:

@@ -279,3 +279,56 @@ def test_a_decision_that_was_changed_is_no_decision(
 def test_the_action_of_a_decision_cannot_be_replaced(decision: Decision) -> None:
     with pytest.raises(AttributeError):
         object.__setattr__(decision, "action", "continue")
+
+
+RECEPTION = {"name": "Lobby", "service_tag": ""}
+
+
+@pytest.mark.parametrize(
+    ("build", "says"),
+    [
+        (lambda: VirtualReception(**RECEPTION, match_string="("), "match_string: is no regular"),
+        (lambda: VirtualReception(**RECEPTION, post_match_string="a{2,1}"), "post_match_string"),
+        (lambda: conference(name="a\0b"), "name: holds control characters"),
+        (lambda: conference(name="   "), "name: holds control characters"),
+        (lambda: gateway(name="a\nb"), "name: holds control characters"),
+        (lambda: MediaLocation(location="Os\nlo"), "location: holds control characters"),
+        (lambda: ParticipantProperties(receive_from_audio_mix="a.b.c.d"), "one to three levels"),
+        (lambda: ParticipantProperties(display_count=-1), "display_count"),
+        (lambda: ParticipantProperties(spotlight=2**63), "spotlight"),
+        (
+            lambda: conference(breakout=True, breakout_uuid=UUID, breakout_name="x", end_time=5),
+            "end_time",
+        ),
+    ],
+)
+def test_what_makes_little_sense_is_sent_with_a_warning(
+    build: Callable[[], Decision], says: str
+) -> None:
+    assert [said for said in build().warnings if says in said] != []
+
+
+@pytest.mark.parametrize("match", ["", "([0-9]{4})", r"(?P<a>\d+)@.*"])
+def test_a_pattern_is_no_reason_for_a_warning(match: str) -> None:
+    assert VirtualReception(**RECEPTION, match_string=match).warnings == ()
+
+
+@pytest.mark.parametrize("name", ["Bjørn", "会議室", "A\u00a0B", "🎥"])
+def test_a_name_in_any_language_is_no_reason_for_a_warning(name: str) -> None:
+    assert conference(name=name).warnings == ()
+
+
+def test_entries_without_a_user_name_get_an_empty_one() -> None:
+    (entry,) = Directory.from_result(
+        {"entries": [{"alias": "a", "description": "A"}]}
+    ).set_fields()["entries"]
+    assert entry == {"alias": "a", "description": "A", "username": ""}
+
+
+@pytest.mark.parametrize(
+    "unknown",
+    [{f"x{n}": n for n in range(101)}, {"x": ["a" * 200] * 100}, {"x": "a" * 251}],
+)
+def test_unknown_fields_have_a_limit(unknown: dict[str, Any]) -> None:
+    with pytest.raises(DecisionError):
+        Conference.from_result({"name": "Room", "service_tag": "", **unknown})

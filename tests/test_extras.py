@@ -125,3 +125,14 @@ def test_a_decision_with_a_listed_word_can_be_read() -> None:
 def test_what_is_no_name_is_refused(infinity: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=r"infinity\.extra_"):
         policy({}, infinity)
+
+
+@pytest.mark.parametrize(
+    ("infinity", "pin", "warned"),
+    [({}, "1234", True), ({}, "123456", False), ({"min_pin_length": 4}, "1234", False)],
+)
+def test_a_pin_that_infinity_may_find_too_short_is_warned_of(
+    infinity: dict[str, Any], pin: str, warned: bool
+) -> None:
+    made = policy(plugin("rooms", {**servers.ROOM, "pin": pin}), infinity)
+    assert any("min_pin_length" in str(advice) for advice in made.advice) is warned

@@ -152,9 +152,8 @@ def test_what_was_switched_off_may_lead_anywhere(tmp_path: Path) -> None:
 
 
 def test_a_redirect_stays_a_redirect(tmp_path: Path) -> None:
-    reply = '{"status": "success", "action": "redirect", "result": {"new_alias": "sip:a@b.example"}}'.replace(
-        '"', '""'
-    )
+    sent = '{"status": "success", "action": "redirect", "result": {"new_alias": "sip:a@b.example"}}'
+    reply = sent.replace('"', '""')
     (tmp_path / "r.csv").write_text(f'{HEAD}\na,^a$,true,,true,"{reply}"\n')
     assert brought(tmp_path).exit_code == 0
     (rule,) = tomllib.loads((tmp_path / "rules.toml").read_text())["rules"]

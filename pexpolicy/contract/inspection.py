@@ -21,6 +21,10 @@ MAX_TEXT = 250
 """Characters that Infinity takes in a text (transcribed)."""
 MAX_UNKNOWN = 5
 """Fields that do not exist, of which each is named."""
+MOST_UNKNOWN = 100
+"""Fields that do not exist, and are sent all the same."""
+MOST_UNKNOWN_BYTES = 16 * 1024
+"""Bytes of them in JSON."""
 NOT_SHOWN = object()
 
 _STEP = re.compile(r"\.(\w+)|\[(\d+)\]")
@@ -48,6 +52,8 @@ def look_closer(
         sent = msgspec.json.decode(known, type=lenient(cls))
     except (msgspec.ValidationError, RecursionError) as error:
         raise DecisionError(_unfit(cls, decoded, str(error))) from None
+    if not known_only and (text := _too_much(cls, decoded)):
+        raise DecisionError(refusal(cls, "", NOT_SHOWN, text))
     listed = len(warnings)
     for place, model, name, value in _unknown(cls, decoded, ""):
         if len(warnings) == listed + MAX_UNKNOWN:
@@ -62,6 +68,17 @@ def look_closer(
         said = f"{place}{brief_name(name)}: {text}"
         warnings.append(f"{said}; Infinity appears to ignore it [reported]")
     return result, sent, tuple(warnings)
+
+
+def _too_much(cls: type[Rendered], decoded: Mapping[str, Any]) -> str:
+    """What to say where fields that do not exist are many or long."""
+    sizes = [len(render({name: value})) for _, _, name, value in _unknown(cls, decoded, "")]
+    if len(sizes) > MOST_UNKNOWN:
+        return f"{len(sizes)} fields do not exist, and {MOST_UNKNOWN} are taken at most"
+    if sum(sizes) > MOST_UNKNOWN_BYTES:
+        most = f"{MOST_UNKNOWN_BYTES} are taken at most"
+        return f"fields that do not exist have {sum(sizes)} bytes, and {most}"
+    return ""
 
 
 def look_through(

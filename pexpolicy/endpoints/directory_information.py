@@ -70,7 +70,7 @@ class Directory(Decision):
         self, fields: dict[str, Any], extras: Extras = NO_EXTRAS, *, known_only: bool = True
     ) -> None:
         entries = fields.get("entries")
-        if type(entries) in (list, tuple):
+        if isinstance(entries, list | tuple) and type(entries) in (list, tuple):
             fields["entries"] = [
                 {"username": "", **entry} if type(entry) is dict else entry for entry in entries
             ]

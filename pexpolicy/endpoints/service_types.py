@@ -214,6 +214,7 @@ class VirtualReception(Service):
     __slots__ = ()
 
     fixed = {"service_type": "two_stage_dialing"}
+    rules = service_rules.RECEPTION
 
     service_type: Literal["two_stage_dialing"] = "two_stage_dialing"
     bypass_proxy: bool | Unset = UNSET
@@ -238,7 +239,7 @@ class MediaPlayback(Service):
     __slots__ = ()
 
     fixed = {"service_type": "media_playback"}
-    rules = (*service_rules.PINS, *playback.RULES)
+    rules = (*service_rules.NAMES, *service_rules.PINS, *playback.RULES)
 
     service_type: Literal["media_playback"] = "media_playback"
     media_playlist_name: Name
@@ -259,6 +260,7 @@ class TestCall(Service):
 
     __test__: ClassVar[bool] = False
     fixed = {"service_type": "test_call"}
+    rules = service_rules.NAMES
 
     service_type: Literal["test_call"] = "test_call"
     bypass_proxy: bool | Unset = UNSET

@@ -14,6 +14,7 @@ from typing import Any
 from pexpolicy.contract.extras import NO_EXTRAS, Extras
 from pexpolicy.contract.refusal import DecisionError
 from pexpolicy.contract.rendering import Rendered
+from pexpolicy.contract.rules import Mark
 from pexpolicy.contract.wording import alternatives
 from pexpolicy.decisions import Decision, Redirect, Reject
 from pexpolicy.endpoints import ENDPOINTS
@@ -28,6 +29,10 @@ ACTIONS: Mapping[str, tuple[str, ...]] = {
     "registration_alias": ("continue", "reject"),
 }
 """The actions of each request; the others know none."""
+UNTAGGED = (
+    "service_tag: is left out, which one server in live use does and a transcription of Pexip's "
+    f"text forbids; write an empty one [{Mark.DISPUTED}]"
+)
 BOOLEANS: Mapping[str, bool] = {"true": True, "false": False}
 
 
@@ -55,7 +60,7 @@ class Reading:
     disposition: Disposition
     result: Any = None
     repairs: tuple[str, ...] = ()
-    """The text booleans in the result, as warnings."""
+    """What was put right in the result, such as booleans that were text, as warnings."""
     text: str = ""
     """Why a reply is dropped, or why nobody should relay its result."""
     decision: Decision | None = None
@@ -150,7 +155,7 @@ def _decision(
     endpoint: str, body: Mapping[str, Any], extras: Extras
 ) -> tuple[Decision | None, str]:
     """What the result stands for, or why Infinity would drop it; neither where there is none."""
-    result = body.get("result")
+    result: Any = body.get("result")
     listed = endpoint == "directory_information"
     if result is None or result == {} or (listed and result == []):
         if not (listed and body.get("ignore_local")):
@@ -183,7 +188,7 @@ def _unusable(endpoint: str, action: object, result: Any) -> str:
 
 
 def _repaired(endpoint: str, body: Mapping[str, Any]) -> tuple[Mapping[str, Any], tuple[str, ...]]:
-    """A reply with ``true`` and ``false`` where they were written as text, and where that was."""
+    """A reply with what may have been written otherwise, and what that was, as warnings."""
     result = body.get("result")
     if not isinstance(result, dict):
         return body, ()
@@ -195,14 +200,16 @@ def _repaired(endpoint: str, body: Mapping[str, Any]) -> tuple[Mapping[str, Any]
         model = ParticipantProperties
     if model is None:
         return body, ()
-    places = list(_text_booleans(model, result, ""))
-    if not places:
-        return body, ()
-    repairs = tuple(
-        f"{place}: the text {value!r} stands for {value.lower()}; write it without quotes"
-        for place, value in places
-    )
-    return {**body, "result": _with_booleans(model, result)}, repairs
+    made = _with_booleans(model, result)
+    repairs = [
+        f"{place}: the text {value!r} stands for {value.lower()}; write it without quotes "
+        f"[{Mark.REPORTED}]"
+        for place, value in _text_booleans(model, result, "")
+    ]
+    if endpoint == "service_configuration" and "service_tag" not in result:
+        made["service_tag"] = ""
+        repairs.append(UNTAGGED)
+    return ({**body, "result": made}, tuple(repairs)) if repairs else (body, ())
 
 
 def _text_booleans(model: type[Rendered], fields: Any, place: str) -> Iterator[tuple[str, str]]:

@@ -52,7 +52,7 @@ def _result(asked: Asked, body: Envelope, reading: Reading) -> Judged:
     if not reading.repairs:
         return judge_result(asked, body)
     repaired = judge_result(asked, {**body, "result": reading.result})
-    repairs = [warning(Topic.RESULT, text, Mark.REPORTED) for text in reading.repairs]
+    repairs = [warned(text) for text in reading.repairs]
     return Judged(repairs + repaired.findings, service=repaired.service)
 
 

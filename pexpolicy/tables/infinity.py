@@ -12,6 +12,9 @@ from pexpolicy.tables.base import Table
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=100)]
 Word = Annotated[str, Field(min_length=1, max_length=250)]
 
+OTHERS = ("min_pin_length", "extra_fields", "extra_values")
+"""Keys of ``[infinity]`` that list no names of objects."""
+
 
 class EndpointTable(Table):
     """``[endpoints.NAME]``: what answers when no plugin decides."""
@@ -35,6 +38,7 @@ class InfinityTable(Table):
     turn_servers: list[str] | None = None
     gms_access_tokens: list[str] | None = None
     media_playlists: list[str] | None = None
+    min_pin_length: int = Field(6, ge=4, le=20)
     extra_fields: list[Name] = Field(default_factory=list)
     extra_values: dict[Name, list[Word]] = Field(default_factory=dict)
 
@@ -44,7 +48,7 @@ class InfinityTable(Table):
         return {
             kind: frozenset(names)
             for kind, names in self
-            if names is not None and kind not in ("extra_fields", "extra_values")
+            if names is not None and kind not in OTHERS
         }
 
     @property

@@ -24,15 +24,11 @@ def by_upstream(sample: Sample, reply: Reply) -> tuple[str, Any]:
         heard = read(sample.endpoint, REQUESTS[sample.endpoint], reply)
     except UnusableReply:
         return "dropped", None
-    match heard.decision:
-        case None:
-            return "fallback", None
-        case Continue():
-            return "continue", None
-        case Reject():
-            return "reject", None
-        case Redirect():
-            return "redirect", None
+    if heard.decision is None:
+        return "fallback", None
+    for kind, said in ((Continue, "continue"), (Reject, "reject"), (Redirect, "redirect")):
+        if isinstance(heard.decision, kind):
+            return said, None
     fields = heard.decision.set_fields()
     listed = sample.endpoint == "directory_information"
     return "result", fields["entries"] if listed else fields

@@ -6,7 +6,19 @@ from typing import Any
 
 ABSENT: Any = object()
 FAILED = ("fail", "failed", "error", "SUCCESS", "success ", "no-match", "", None, 1, True, ABSENT)
-ACTIONS = (ABSENT, None, "continue", "reject", "redirect", "allow", "Reject", "", 7, ["reject"], {})
+ACTIONS: tuple[Any, ...] = (
+    ABSENT,
+    None,
+    "continue",
+    "reject",
+    "redirect",
+    "allow",
+    "Reject",
+    "",
+    7,
+    ["reject"],
+    {},
+)
 NOTHING = ("absent", "null", "empty")
 KINDS: dict[str, tuple[str, ...]] = {
     "service_configuration": (

@@ -120,7 +120,6 @@ ROWS: tuple[tuple[Any, ...], ...] = (
     ("calls it a VMR", SERVICE, T.RESULT, "service_type = 'vmr'", vmr(service_type="vmr")),
     ("has no name", SERVICE, T.RESULT, "Conference.name: is required", vmr(name=...)),
     ("has an empty name", SERVICE, T.RESULT, "Conference.name", vmr(name="")),
-    ("has no tag", SERVICE, T.RESULT, "service_tag: is required", vmr(service_tag=...)),
     ("counts a PIN", SERVICE, T.RESULT, "Conference.pin", vmr(pin=1234)),
     ("spells a PIN", SERVICE, T.RESULT, "Conference.pin", vmr(pin="abcd")),
     ("has a PIN of three", SERVICE, T.RESULT, "Conference.pin", vmr(pin="123")),

@@ -115,8 +115,9 @@ def test_a_group_beyond_the_last_is_named(complaints: Complaints) -> None:
 def decided(endpoint: str, result: dict[str, Any], when: dict[str, Any], **request: Any) -> Outcome:
     rule = {"name": "r", "endpoint": endpoint, "when": when, "then": {"result": result}}
     plugin = Rules(Rules.Settings.model_validate({"rules": [rule]}))
-    alias = {"alias": "user@example.com"} if endpoint == "registration_alias" else {}
-    return decide_now(plugin, make_request(endpoint, **alias, **request))
+    if endpoint == "registration_alias":
+        request["alias"] = "user@example.com"
+    return decide_now(plugin, make_request(endpoint, **request))
 
 
 BOARD = {"local_alias": {"regex": "board(?:[.]([0-9]{4}))?"}}
