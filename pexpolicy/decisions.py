@@ -91,12 +91,13 @@ class Decision(Checked):
 
         The classes are frozen; ``object.__setattr__`` passes by that.
         """
+        result, reason, warnings, seal = self.result, self.reason, self.warnings, self.seal
         return (
-            type(self.result) is bytes
-            and type(self.reason) in _REASONS
-            and type(self.warnings) is tuple
-            and type(self.seal) is int
-            and self._digest() == self.seal
+            type(result) is bytes
+            and type(reason) in _REASONS
+            and type(warnings) is tuple
+            and type(seal) is int
+            and hash((type(self), result, reason, warnings, _KEY)) == seal
         )
 
 

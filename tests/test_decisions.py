@@ -281,7 +281,7 @@ def test_the_action_of_a_decision_cannot_be_replaced(decision: Decision) -> None
         object.__setattr__(decision, "action", "continue")
 
 
-RECEPTION = {"name": "Lobby", "service_tag": ""}
+RECEPTION: dict[str, Any] = {"name": "Lobby", "service_tag": ""}
 
 
 @pytest.mark.parametrize(

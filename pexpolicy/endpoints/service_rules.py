@@ -158,9 +158,11 @@ _END = (
     Rule("end_time", "is a time of the last century, or of one to come: write seconds since 1970, or 0", REPORTED, "",
          lambda s: s.end_time and not EARLIEST < s.end_time < LATEST, advice=True),
 )
-_PATTERNS = tuple(
-    Rule(name, "is no regular expression", REPORTED, "oda, pexip-tf", lambda s, name=name: _is_no_pattern(getattr(s, name)))
-    for name in ("match_string", "post_match_string"))
+_PATTERNS = (
+    Rule("match_string", "is no regular expression", REPORTED, "oda, pexip-tf", lambda s: _is_no_pattern(s.match_string)),
+    Rule("post_match_string", "is no regular expression", REPORTED, "oda, pexip-tf",
+         lambda s: _is_no_pattern(s.post_match_string)),
+)
 _PROTOCOL = (
     Rule("protocol", "teams and gms are known to the management API only", DISPUTED, "oda; pexip-tf differs",
          lambda s: s.protocol in ("teams", "gms")),

@@ -200,7 +200,8 @@ def _service(fields: Mapping[str, Any], reason: str, *, extras: Extras) -> Decis
         raise AnswerError(
             f"{kind!r} is none of {', '.join(SERVICE_TYPES)}", "result", "service_type"
         )
-    given = {"service_tag": "", **fields}
+    given = dict(fields)
+    given.setdefault("service_tag", "")
     if "service_type" in model.fixed:
         given.pop("service_type", None)
     return model.from_result(given, reason=reason, extras=extras, strict=True)
