@@ -109,9 +109,10 @@ bench: $(STAMP) ## measure the server beside a bare aiohttp program (Linux, need
 soak: $(STAMP) ## two million mixed calls, and the slopes of memory, descriptors, threads, p99
 	@$(BIN)/python -m bench.soak $(ARGS)
 
-fuzz: $(STAMP) ## a million malformed requests, and a million generated decisions
+fuzz: $(STAMP) ## a million malformed requests, generated decisions, and foreign replies
 	@$(ISOLATED) $(BIN)/python -m tests.fuzz $(ARGS)
 	@$(ISOLATED) $(BIN)/python -m tests.property
+	@$(ISOLATED) $(BIN)/python -m tests.foreign_replies
 
 chaos-upstreams: $(STAMP) ## policy servers that are broken in every way, behind a server under load
 	@$(ISOLATED) $(BIN)/python -m tests.upstreams $(ARGS)

@@ -15,7 +15,7 @@ ELSEWHERE: tuple[tuple[int, str, str, Mark, str], ...] = (
     (14, "every service", "the same service gets the same answer each time; `pin`, `guest_pin`, the identity provider groups and the rates may differ. One decision cannot show it: `pexpolicy probe` asks twice", Mark.TRANSCRIBED, "is found by the probe"),
     (15, "names of Infinity's objects", "must exist in Infinity, spelled exactly: kept where `[infinity]` in the configuration lists them", Mark.TRANSCRIBED, "is refused"),
     (16, "every decision", "a field that does not exist is an error in a class, and tolerated by Infinity in a plain dictionary", Mark.REPORTED, "is sent, with a warning"),
-    (17, "every decision", 'real booleans and numbers, no text such as "True": the types of the fields', Mark.REPORTED, "is refused"),
+    (17, "every decision", 'real booleans and numbers, no text such as "True": the types of the fields; `upstream` repairs booleans in replies that it relays', Mark.REPORTED, "is refused"),
     (18, "`rx_presentation_policy`, roles", "`ALLOW` and `DENY` in capitals; `chair` and `guest`, not `host`: the values of the fields", Mark.TRANSCRIBED, "is refused"),
     (19, "`non_idp_participants`", "`allow` is no value; `disallow_all` is the default: the values of the field", Mark.DOCUMENTED, "is refused"),
     (0, "`remote_display_name` of ParticipantProperties", "null only where the participant has no name", Mark.TRANSCRIBED, "is refused"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pexpolicy.alias import Alias
 from pexpolicy.breaker import Breaker
 from pexpolicy.config import ConfigPath, PluginSettings, SettingsError
+from pexpolicy.contract.extras import NO_EXTRAS, Extras
 from pexpolicy.contract.refusal import DecisionError, Refusal
 from pexpolicy.decisions import Continue, Decision, Redirect, Reject
 from pexpolicy.endpoints import ENDPOINTS
@@ -22,7 +23,11 @@ from pexpolicy.endpoints.participant_properties import (
 )
 from pexpolicy.endpoints.playback import OnCompletion, Transfer
 from pexpolicy.endpoints.registration_alias import Credentials, RegistrationAliasRequest
-from pexpolicy.endpoints.service_configuration import SERVICE_TYPES, ServiceConfigurationRequest
+from pexpolicy.endpoints.service_configuration import (
+    SERVICE_TYPES,
+    ServiceConfigurationRequest,
+    service_class,
+)
 from pexpolicy.endpoints.service_types import (
     AutomaticParticipant,
     Conference,
@@ -46,6 +51,7 @@ from pexpolicy.watched import track_file
 __all__ = [
     "ENDPOINTS",
     "MAX_BUDGET",
+    "NO_EXTRAS",
     "SERVICE_TYPES",
     "Advice",
     "Alias",
@@ -64,6 +70,7 @@ __all__ = [
     "DirectoryEntry",
     "DirectoryInformationRequest",
     "EndpointName",
+    "Extras",
     "Gateway",
     "Key",
     "Lecture",
@@ -93,5 +100,6 @@ __all__ = [
     "did_you_mean",
     "hookimpl",
     "read_secret",
+    "service_class",
     "track_file",
 ]

@@ -154,11 +154,28 @@ def _undeclared(plugins: Iterable[Plugin], names: DeclaredNames) -> Iterable[Pro
                 yield Problem(where, refusal.rule)
 
 
+def _short_pins(plugins: Iterable[Plugin], least: int) -> Iterable[Advice]:
+    """PINs of decisions that never change, and that are shorter than Infinity may take."""
+    for plugin in plugins:
+        for key, decision in plugin.prepared():
+            fields = decision.set_fields()
+            for name in ("pin", "guest_pin"):
+                pin = fields.get(name) if name in decision.names else None
+                if isinstance(pin, str) and 0 < len(pin) < least:
+                    text = (
+                        f"has {len(pin)} characters, and [infinity] min_pin_length is {least}: "
+                        "write a longer one, or set the key to what the global settings of "
+                        "Infinity say"
+                    )
+                    yield Advice(("plugins", plugin.name, "settings", *key, name), text)
+
+
 def _own_advice(settings: Settings, plugins: Iterable[Plugin]) -> Iterable[Advice]:
     if not settings.credentials and settings.server.allow_anonymous:
         text = "anybody who reaches the port can ask for PINs; add [auth]"
         yield Advice(("server", "allow_anonymous"), text)
     yield from access_advice(settings)
+    yield from _short_pins(plugins, settings.min_pin_length)
     if settings.audit.path is not None:
         folder = settings.resolve(settings.audit.path).parent
         if not folder.is_dir():

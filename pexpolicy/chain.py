@@ -62,8 +62,15 @@ class Chain:
         decision, decided_by = walk.decision, walk.decided_by
         if decision is None:
             decision = self.default
+        if not decision.is_intact:
+            decision = self.refusal(f"the decision of {decided_by} was changed meanwhile")
         name = self.endpoint.name
         return Outcome(decision_id, name, request, decision, decided_by, walk.steps, walk.eventful)
+
+    def refusal(self, reason: str) -> Decision:
+        """The most careful decision of the endpoint."""
+        refusal = self.endpoint.refusal
+        return type(refusal).from_result(refusal.set_fields(), reason=reason)
 
     async def _wait(self, walk: _Walk, task: asyncio.Task[None], tasks: HookTasks) -> None:
         """Wait for a hook that waits, until its time is over; then abandon it."""
@@ -224,8 +231,7 @@ class _Walk:
                 return
 
     def _refuse(self, link: Link, reason: str) -> None:
-        refusal = self.chain.endpoint.refusal
-        self.decision = type(refusal).from_result(refusal.set_fields(), reason=reason)
+        self.decision = self.chain.refusal(reason)
         self.decided_by = link.plugin
 
 

@@ -5,11 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, SecretStr, ValidationInfo
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    PrivateAttr,
+    SecretStr,
+    ValidationInfo,
+    model_validator,
+)
 
 from pexpolicy.access.reading import Credential
+from pexpolicy.contract.extras import NO_EXTRAS, Extras
 from pexpolicy.problems import Key, Problem
 from pexpolicy.tables.access import AccessTable, LimitsTable, TlsTable
 from pexpolicy.tables.admin import AdminTable, TracingTable
@@ -57,6 +66,20 @@ class PluginSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
+    _extras: Extras = PrivateAttr(NO_EXTRAS)
+
+    @model_validator(mode="after")
+    def _admits(self, info: ValidationInfo) -> Self:
+        self._extras = (info.context or {}).get("extras", NO_EXTRAS)
+        return self
+
+    @property
+    def extras(self) -> Extras:
+        """What ``[infinity]`` admits beyond the contract, for decisions that a plugin makes of its
+        settings.
+        """
+        return self._extras
+
 
 def _beside_the_configuration(written: Any, info: ValidationInfo) -> Any:
     root: Path = (info.context or {}).get("root", Path())
@@ -78,6 +101,8 @@ class Settings:
     endpoints: Mapping[str, EndpointTable]
     infinity: Mapping[str, frozenset[str]]
     plugins: Mapping[str, PluginTable]
+    extras: Extras = NO_EXTRAS
+    min_pin_length: int = 6
     plugin_dirs: tuple[Path, ...] = ()
     credentials: tuple[Credential, ...] = ()
     access: AccessTable = field(default_factory=AccessTable)

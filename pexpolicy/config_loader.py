@@ -91,8 +91,12 @@ def from_document(document: Mapping[str, Any], path: Path, config_hash: str) -> 
         server=tables.server,
         audit=audit,
         endpoints=dict(tables.endpoints.items()),
-        infinity={kind: frozenset(names) for kind, names in tables.infinity if names is not None},
-        plugins=tables.plugins,
+        infinity=tables.infinity.names,
+        extras=tables.infinity.extras,
+        min_pin_length=tables.infinity.min_pin_length,
+        plugins={
+            name: table.admitting(tables.infinity.extras) for name, table in tables.plugins.items()
+        },
         plugin_dirs=tuple(path.parent / directory for directory in tables.plugin_dirs),
         credentials=credentials,
         access=tables.access,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import secrets
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from msgspec import UNSET, Meta
 
 from pexpolicy.contract.checked import Checked, Unset, assign
+from pexpolicy.contract.extras import NO_EXTRAS, Extras
 from pexpolicy.contract.inspection import MAX_TEXT
 from pexpolicy.contract.rules import Field, Mark, Rule, each
 
@@ -16,7 +18,12 @@ Text = Annotated[str, Meta(max_length=MAX_TEXT)]
 """Text of at most 250 characters, which is what Infinity takes (transcribed)."""
 Action = Literal["continue", "reject", "redirect"]
 
+SCHEMES = ("sip", "sips", "h323", "tel")
+"""Schemes of aliases that calls lead to."""
+_KEY = secrets.randbits(64)
+_REASONS = (str, type(None))
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:.")
+_BROKEN_LINE = re.compile(r"[\s\x00-\x1f\x7f-\x9f]")
 
 
 class Decision(Checked):
@@ -26,44 +33,78 @@ class Decision(Checked):
     ours and not Infinity's, and no decision is to be lost to a long explanation.
     """
 
-    __slots__ = ("reason",)
+    __slots__ = ("reason", "seal")
 
     action: ClassVar[Action] = "continue"
     sends_result: ClassVar[bool] = True
 
     if TYPE_CHECKING:
         reason: str | None = None
+        seal: ClassVar[int]
 
     def __init__(self, /, **fields: Any) -> None:
         reason = fields.pop("reason", None)
         self._check(fields)
-        assign(self, "reason", None if reason is None else _shortened(reason))
+        self._seal(None if reason is None else _shortened(reason))
 
     @classmethod
-    def from_result(cls, fields: Mapping[str, Any], *, reason: str | None = None) -> Self:
+    def from_result(
+        cls,
+        fields: Mapping[str, Any],
+        *,
+        reason: str | None = None,
+        extras: Extras = NO_EXTRAS,
+        strict: bool = False,
+    ) -> Self:
         """The decision that a plain dictionary stands for."""
-        decision = super().from_result(fields)
-        assign(decision, "reason", None if reason is None else _shortened(reason))
+        decision = super().from_result(fields, extras=extras, strict=strict)
+        decision._seal(None if reason is None else _shortened(reason))  # noqa: SLF001 - its own
         return decision
 
     def because(self, reason: str) -> Self:
         """The same with another reason; what was rendered and checked is shared."""
-        told = self.noted()
-        assign(told, "reason", _shortened(reason))
-        return told
+        return self._copied(_shortened(reason), self.warnings)
 
     def noted(self, *warnings: str) -> Self:
         """The same with further warnings."""
-        noted = type(self).__new__(type(self))
-        assign(noted, "result", self.result)
-        assign(noted, "reason", self.reason)
-        assign(noted, "logged", None)
-        assign(noted, "warnings", (*self.warnings, *warnings))
-        return noted
+        return self._copied(self.reason, (*self.warnings, *warnings))
+
+    def _copied(self, reason: str | None, warnings: tuple[str, ...]) -> Self:
+        copied = type(self).__new__(type(self))
+        assign(copied, "result", self.result)
+        assign(copied, "logged", None)
+        assign(copied, "warnings", warnings)
+        copied._seal(reason)  # noqa: SLF001 - its own
+        return copied
+
+    def _seal(self, reason: str | None) -> None:
+        assign(self, "reason", reason)
+        assign(self, "seal", self._digest())
+
+    def _digest(self) -> int:
+        """A hash that costs nothing for bytes and text that were hashed before."""
+        return hash((type(self), self.result, self.reason, self.warnings, _KEY))
+
+    @property
+    def is_intact(self) -> bool:
+        """True where nothing was changed since the decision was checked.
+
+        The classes are frozen; ``object.__setattr__`` passes by that.
+        """
+        result, reason, warnings, seal = self.result, self.reason, self.warnings, self.seal
+        return (
+            type(result) is bytes
+            and type(reason) in _REASONS
+            and type(warnings) is tuple
+            and type(seal) is int
+            and hash((type(self), result, reason, warnings, _KEY)) == seal
+        )
 
 
 class Continue(Decision):
     """Ask no further plugin; Infinity goes on by itself, with its own database and settings."""
+
+    __slots__ = ()
 
     sends_result = False
 
@@ -74,6 +115,8 @@ class Reject(Decision):
     ``reject_reason`` is shown to the participant, by the requests about participant properties
     only. A reject never carries a usable result: Infinity would take the result and admit the call.
     """
+
+    __slots__ = ()
 
     action = "reject"
     exact = True
@@ -87,6 +130,8 @@ class Reject(Decision):
 class Redirect(Decision):
     """Send a SIP caller elsewhere, by a 302 to ``new_alias``: a full alias with its scheme."""
 
+    __slots__ = ()
+
     action = "redirect"
     exact = True
     fields = {"new_alias": Field("alias to go to, with its scheme, such as sip:sales@example.com")}
@@ -98,6 +143,27 @@ class Redirect(Decision):
             "oda",
             lambda sent: _SCHEME.match(sent.new_alias) is None,
             row=12,
+        ),
+        Rule(
+            "new_alias",
+            "must hold neither blanks nor control characters: a SIP 302 is made of it",
+            Mark.TRANSCRIBED,
+            "oda",
+            lambda sent: _BROKEN_LINE.search(sent.new_alias) is not None,
+        ),
+        Rule(
+            "new_alias",
+            "other schemes than sip, sips, h323 and tel lead no caller anywhere",
+            Mark.REPORTED,
+            "oda",
+            lambda sent: sent.new_alias.partition(":")[0].lower() not in SCHEMES,
+        ),
+        Rule(
+            "new_alias",
+            'the characters <, > and " end an address in the Contact of a SIP 302',
+            Mark.REPORTED,
+            "oda",
+            lambda sent: not {"<", ">", '"'}.isdisjoint(sent.new_alias),
         ),
     )
 

@@ -70,7 +70,7 @@ def _refuse_without_settings(plugin_class: type, settings: BaseModel) -> None:
 def _settings(plugin_class: type, table: PluginTable, root: Path) -> BaseModel:
     model = getattr(plugin_class, "Settings", PluginSettings)
     try:
-        known = {"root": root, "timeout": table.timeout}
+        known = {"root": root, "timeout": table.timeout, "extras": table.extras}
         validated: BaseModel = model.model_validate(table.settings, context=known)
     except pydantic.ValidationError as error:
         raise Unbuildable(

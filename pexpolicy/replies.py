@@ -8,32 +8,42 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any
 
 import orjson
 
-from pexpolicy.contract.refusal import DecisionError
-from pexpolicy.decisions import Continue, Decision, Redirect, Reject
-from pexpolicy.endpoints import ENDPOINTS
+from pexpolicy.contract.extras import NO_EXTRAS, Extras
+from pexpolicy.decisions import Continue, Decision
 from pexpolicy.endpoints.base import JPEG, JSON
-from pexpolicy.endpoints.directory_information import Directory
 from pexpolicy.endpoints.participant_avatar import Avatar
 from pexpolicy.parameters import Request
 from pexpolicy.probe.comparing import difference
-from pexpolicy.probe.findings import Level
+from pexpolicy.probe.disposition import Disposition, Reading, read_envelope
+from pexpolicy.probe.findings import Level, Topic
 from pexpolicy.probe.judge import judge
 from pexpolicy.probe.verdict import Asked, Comparable
 from pexpolicy.probe.wire import LIMIT, Reply, Wire, basic
 
-__all__ = ["Heard", "Reply", "UnusableReply", "Wire", "basic", "difference", "read"]
+__all__ = [
+    "Disposition",
+    "Heard",
+    "Reading",
+    "Reply",
+    "UnusableReply",
+    "Wire",
+    "basic",
+    "difference",
+    "read",
+    "read_envelope",
+]
 
 MAX_JSON = 128 * 1024
 """Bytes of a decision; four times the longest phone book that Infinity asks for. To read a megabyte
 of small things takes a quarter of a second, in which nobody else gets far.
 """
+ENVELOPE = frozenset((Topic.ACTION, Topic.ENVELOPE, Topic.REJECT, Topic.REDIRECT))
+"""What may be wrong with an envelope that Infinity reads all the same."""
 JPEG_BEGINS = b"\xff\xd8\xff"
 ABSTAINED: Comparable = ("continue",)
 _ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -58,34 +68,49 @@ class Heard:
     comparable: Comparable
     decision_id: str = ""
     """The id that the other server gave the call, where it is a pexpolicy too."""
+    repairs: tuple[str, ...] = ()
+    """What was written wrongly and put right, as warnings; the decision carries them too."""
 
 
-def read(name: str, request: Request, reply: Reply, *, by: str = "") -> Heard:
-    """The decision in a reply to a request of the endpoint ``name``; ``by`` says who replied.
+def read(
+    name: str, request: Request, reply: Reply, *, by: str = "", extras: Extras = NO_EXTRAS
+) -> Heard:
+    """The decision in a reply to a request of the endpoint ``name``; ``by`` says who replied,
+    ``extras`` what the operator admits beyond the contract.
 
-    A 404 and a reply whose ``status`` is not ``success`` leave the decision to others. Raises
-    ``UnusableReply`` for no reply, for one with another status or a coding, and for one that
-    Infinity would drop.
+    A 404 leaves the decision to others, and so does a ``status`` that is not ``success``, unless
+    ``reject`` is the action next to it: that refuses the call, whatever the result. Booleans that
+    were written as text are repaired. Raises ``UnusableReply`` for no reply, for one with another
+    status or a coding, and for one that Infinity would drop.
     """
     if name == "participant_avatar" and _plain_success(reply) and reply.media_type != JSON:
         return _picture(reply, by)
     if len(reply.body) > MAX_JSON:
         raise UnusableReply(f"the body is longer than {MAX_JSON} bytes, and no picture", reply)
-    envelope = _envelope(reply)
-    if envelope is not None and envelope.get("status") != "success" and not envelope.get("result"):
-        return Heard(None, ABSTAINED)
-    judged = judge(Asked(name, request.params), reply, LIMIT)
+    judged = judge(Asked(name, request.params, extras=extras), reply, LIMIT)
+    reading = judged.reading
     for finding in judged.findings:
-        if finding.level is Level.VIOLATION:
+        if finding.level is Level.VIOLATION and not _is_read(finding.topic, reading):
             raise UnusableReply(finding.text, reply)
-    if envelope is None or judged.decision is None:
+    if reading is None or reading.disposition is Disposition.ABSTAIN or judged.decision is None:
         return Heard(None, ABSTAINED)
-    decision_id = _told_id(envelope)
-    try:
-        decision = _decision(name, envelope, judged.decision, _reason(by, decision_id))
-    except DecisionError as error:
-        raise UnusableReply(str(error), reply) from None
-    return Heard(decision, judged.decision, decision_id)
+    if reading.text:
+        raise UnusableReply(reading.text, reply)
+    decision_id = _told_id(reply)
+    reason = _reason(by, decision_id)
+    decision: Decision = Continue(reason=reason)
+    if reading.decision is not None:
+        made = reading.decision
+        decision = made.noted() if reason is None else made.because(reason)
+    return Heard(decision.noted(*reading.repairs), judged.decision, decision_id, reading.repairs)
+
+
+def _is_read(topic: Topic, reading: Reading | None) -> bool:
+    """True for a fault of the envelope that leaves no doubt about what Infinity makes of it."""
+    if reading is None or reading.disposition is Disposition.DROPPED:
+        return False
+    rejected = reading.disposition is Disposition.REJECT
+    return topic in ENVELOPE or (rejected and topic is Topic.RESULT)
 
 
 def _plain_success(reply: Reply) -> bool:
@@ -104,38 +129,8 @@ def _picture(reply: Reply, by: str) -> Heard:
     return Heard(Avatar(reply.body, reason=_reason(by, "")), ("picture", digest))
 
 
-def _envelope(reply: Reply) -> Mapping[str, Any] | None:
-    """The object that the body of a 200 holds, or ``None``: what is wrong is for ``judge``."""
-    if not _plain_success(reply) or reply.media_type != JSON:
-        return None
-    try:
-        body = orjson.loads(reply.body)
-    except orjson.JSONDecodeError:
-        return None
-    return body if isinstance(body, dict) else None
-
-
-def _decision(
-    name: str, envelope: Mapping[str, Any], comparable: Comparable, reason: str | None
-) -> Decision:
-    """The decision in an envelope that was judged; raises ``DecisionError``."""
-    action, result = envelope.get("action"), envelope.get("result") or {}
-    if comparable == ABSTAINED:
-        return Continue(reason=reason)
-    if name == "directory_information":
-        told = {k: envelope[k] for k in ("ignore_local",) if k in envelope}
-        return Directory.from_result({"entries": result or [], **told}, reason=reason)
-    if action == "reject":
-        said = result if ENDPOINTS[name].tells_reject_reason else {}
-        return Reject.from_result(said, reason=reason)
-    if action == "redirect":
-        return Redirect.from_result(result, reason=reason)
-    decision = ENDPOINTS[name].from_result(result)
-    return type(decision).from_result(decision.set_fields(), reason=reason)
-
-
-def _told_id(envelope: Mapping[str, Any]) -> str:
-    told = envelope.get("decision_id")
+def _told_id(reply: Reply) -> str:
+    told = orjson.loads(reply.body).get("decision_id")
     return told if isinstance(told, str) and _ID.fullmatch(told) else ""
 
 

@@ -6,8 +6,11 @@ from typing import Any
 
 import pytest
 
-from pexpolicy import Alias, Conference, Credentials, Reject
+from pexpolicy import ENDPOINTS, Alias, Conference, Continue, Credentials, Decision, Reject
+from pexpolicy.chain import Chain
 from pexpolicy.complaints import Complaints
+from pexpolicy.hook_tasks import HookTasks
+from pexpolicy.testing import make_request
 from tests import wire
 from tests.toys import Hook, Log, Serve, always, plugin, raises
 
@@ -265,3 +268,35 @@ def test_a_line_about_a_busy_plugin_counts_the_calls_since_the_last_one() -> Non
         {**line, "plugin": "toy", "times": 30},
         {**line, "plugin": "other"},
     ]
+
+
+def changed(decision: Decision) -> Hook:
+    """A hook whose decision is another one than was checked."""
+
+    async def hook(_: object) -> object:
+        object.__setattr__(decision, "result", b'{"preauthenticated_role":"chair"}')
+        return decision
+
+    return hook
+
+
+@pytest.mark.parametrize("decision", [Reject(), ROOM.noted(), Continue()])
+async def test_a_decision_that_was_changed_is_one_invalid_step(
+    serving: Serve, decision: Decision
+) -> None:
+    classes = {"toy": plugin(service_configuration=changed(decision))}
+    async with serving(classes, {"toy": {"on_error": "reject"}}) as server:
+        reply = await server.ask(wire.SERVICE)
+    assert reply.json["action"] == "reject"
+    assert "result" not in reply.json
+    assert server.steps() == [("toy", "invalid")]
+
+
+async def test_a_decision_that_is_changed_later_refuses_the_call() -> None:
+    default = Continue()
+    object.__setattr__(default, "reason", b"changed")
+    request = make_request("service_configuration")
+    chain = Chain(ENDPOINTS["service_configuration"], (), default)
+    outcome = await chain.ask(request, HookTasks(asyncio.get_running_loop()))
+    assert outcome.decision == Reject()
+    assert outcome.decision.reason == "the decision of default was changed meanwhile"

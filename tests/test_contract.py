@@ -142,7 +142,7 @@ MISTAKES: list[tuple[str, Make, tuple[str, ...]]] = [
     (LOCATION, lambda: "London", ("'London' is not a decision", "MediaLocation")),
     (LOCATION, lambda: {"location": ""}, ("1 to 250 characters",)),
     (LOCATION, Reject, ("a Reject is not a decision",)),
-    (DIRECTORY, lambda: [{"alias": "a", "description": "b"}], ("entries[0].username: is req",)),
+    (DIRECTORY, lambda: [{"alias": "a", "username": "b"}], ("entries[0].description: is req",)),
     (REGISTRATION, lambda: {"username": "", "password": ""}, ("without_authentication()",)),
     (AVATAR, lambda: "http://example.com/a.jpg", ("is not a decision", "placeholder")),
     (AVATAR, lambda: b"<html>", ("are no picture", "b'<html>'")),

@@ -15,6 +15,7 @@ from pexpolicy import (
     Conference,
     Continue,
     Credentials,
+    Decision,
     DecisionError,
     Directory,
     Gateway,
@@ -27,6 +28,7 @@ from pexpolicy import (
     TestCall,
     VirtualReception,
 )
+from pexpolicy.endpoints import ENDPOINTS
 from tests.canaries import PIN
 
 UUID = "11111111-2222-3333-4444-555555555555"
@@ -223,3 +225,110 @@ def test_a_decision_is_built_or_refused_and_nothing_else(
     fields = data.draw(st.dictionaries(names, ANYTHING, max_size=5))
     with suppress(DecisionError):
         json.loads(model.from_result(fields).result)
+
+
+@pytest.mark.parametrize(
+    "alias", ["sip:a\r\nContact: <sip:b>", "sip: a", "sip:a\x00", "sip:a\u00a0b", "sip:\t"]
+)
+def test_a_redirect_carries_neither_blanks_nor_control_characters(alias: str) -> None:
+    with pytest.raises(DecisionError, match="neither blanks nor control characters"):
+        Redirect(new_alias=alias)
+
+
+@pytest.mark.parametrize(
+    ("alias", "warns"),
+    [
+        ("sip:a@b", 0),
+        ("SIPS:a@b", 0),
+        ("h323:a@b", 0),
+        ("tel:+47123", 0),
+        ("http://b/", 1),
+        ("javascript:1", 1),
+        ('sip:"a"@b', 1),
+        ("sip:a>,<sip:b", 1),
+    ],
+)
+def test_a_redirect_that_may_lead_nowhere_is_warned_of(alias: str, warns: int) -> None:
+    assert len(Redirect(new_alias=alias).warnings) == warns
+
+
+CHANGES: list[tuple[Decision, str, object]] = [
+    (Reject(reject_reason="x"), "result", b'{"preauthenticated_role":"chair"}'),
+    (Conference(name="Room", service_tag=""), "result", b"}{ not json"),
+    (Conference(name="Room", service_tag=""), "result", Continue().result),
+    (Continue(), "reason", 7),
+    (Continue(), "warnings", ("x",)),
+    (Continue(), "seal", type("Same", (), {"__eq__": lambda *_: True, "__hash__": None})()),
+]
+
+
+@pytest.mark.parametrize(("decision", "name", "value"), CHANGES)
+def test_a_decision_that_was_changed_is_no_decision(
+    decision: Decision, name: str, value: object
+) -> None:
+    changed = type(decision).from_result(decision.set_fields())
+    assert changed.is_intact
+    object.__setattr__(changed, name, value)
+    for endpoint in ("service_configuration", "participant_properties"):
+        if type(decision) in ENDPOINTS[endpoint].decisions:
+            with pytest.raises(DecisionError, match="changed after it was checked"):
+                ENDPOINTS[endpoint].decide(changed)
+
+
+@pytest.mark.parametrize("decision", [Reject(), Continue(), Redirect(new_alias="sip:a@b")])
+def test_the_action_of_a_decision_cannot_be_replaced(decision: Decision) -> None:
+    with pytest.raises(AttributeError):
+        object.__setattr__(decision, "action", "continue")
+
+
+RECEPTION: dict[str, Any] = {"name": "Lobby", "service_tag": ""}
+
+
+@pytest.mark.parametrize(
+    ("build", "says"),
+    [
+        (lambda: VirtualReception(**RECEPTION, match_string="("), "match_string: is no regular"),
+        (lambda: VirtualReception(**RECEPTION, post_match_string="a{2,1}"), "post_match_string"),
+        (lambda: conference(name="a\0b"), "name: holds control characters"),
+        (lambda: conference(name="   "), "name: holds control characters"),
+        (lambda: gateway(name="a\nb"), "name: holds control characters"),
+        (lambda: MediaLocation(location="Os\nlo"), "location: holds control characters"),
+        (lambda: ParticipantProperties(receive_from_audio_mix="a.b.c.d"), "one to three levels"),
+        (lambda: ParticipantProperties(display_count=-1), "display_count"),
+        (lambda: ParticipantProperties(spotlight=2**63), "spotlight"),
+        (
+            lambda: conference(breakout=True, breakout_uuid=UUID, breakout_name="x", end_time=5),
+            "end_time",
+        ),
+    ],
+)
+def test_what_makes_little_sense_is_sent_with_a_warning(
+    build: Callable[[], Decision], says: str
+) -> None:
+    assert [said for said in build().warnings if says in said] != []
+
+
+@pytest.mark.parametrize("match", ["", "([0-9]{4})", r"(?P<a>\d+)@.*"])
+def test_a_pattern_is_no_reason_for_a_warning(match: str) -> None:
+    assert VirtualReception(**RECEPTION, match_string=match).warnings == ()
+
+
+@pytest.mark.parametrize("name", ["Bjørn", "会議室", "A\u00a0B", "🎥"])
+def test_a_name_in_any_language_is_no_reason_for_a_warning(name: str) -> None:
+    assert conference(name=name).warnings == ()
+
+
+def test_entries_without_a_user_name_get_an_empty_one() -> None:
+    (entry,) = Directory.from_result(
+        {"entries": [{"alias": "a", "description": "A"}]}
+    ).set_fields()["entries"]
+    assert entry == {"alias": "a", "description": "A", "username": ""}
+
+
+@pytest.mark.parametrize(
+    "unknown",
+    [{f"x{n}": n for n in range(101)}, {"x": ["a" * 200] * 100}, {"x": "a" * 251}],
+)
+def test_unknown_fields_have_a_limit(unknown: dict[str, Any]) -> None:
+    with pytest.raises(DecisionError):
+        Conference.from_result({"name": "Room", "service_tag": "", **unknown})

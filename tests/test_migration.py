@@ -130,6 +130,10 @@ def brought(folder: Path) -> Result:
         ("true,not a url,,", "service_target_url: write a whole URL"),
         ('true,,true,"{""action"": ""rejct""}"', "override_service_response has the action"),
         ('true,,true,"{""action"": ""redirect""}"', "override_service_response has the action"),
+        (
+            'true,,true,"{""result"": {""a"": 1}}"',
+            "override_service_response: status = None",
+        ),
         ("true,https://hunter2@h,,", "service_target_url: credentials are never in this"),
     ],
 )
@@ -148,7 +152,8 @@ def test_what_was_switched_off_may_lead_anywhere(tmp_path: Path) -> None:
 
 
 def test_a_redirect_stays_a_redirect(tmp_path: Path) -> None:
-    reply = '{"action": "redirect", "result": {"new_alias": "sip:a@b.example"}}'.replace('"', '""')
+    sent = '{"status": "success", "action": "redirect", "result": {"new_alias": "sip:a@b.example"}}'
+    reply = sent.replace('"', '""')
     (tmp_path / "r.csv").write_text(f'{HEAD}\na,^a$,true,,true,"{reply}"\n')
     assert brought(tmp_path).exit_code == 0
     (rule,) = tomllib.loads((tmp_path / "rules.toml").read_text())["rules"]

@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 
 from pexpolicy import Continue, Credentials, Reject
 from pexpolicy.endpoints import ENDPOINTS
+from pexpolicy.probe.judge import judge
+from pexpolicy.probe.verdict import Asked
 from pexpolicy.probe.wire import Reply
-from pexpolicy.replies import MAX_JSON, Heard, UnusableReply, read
+from pexpolicy.replies import MAX_JSON, Disposition, Heard, UnusableReply, read
 from pexpolicy.testing import make_request
 from tests import canaries, live
 
@@ -52,6 +54,81 @@ def test_a_success_without_a_result_is_continue_on_every_endpoint(name: str) -> 
     found = heard(name, success(action="continue"))
     assert isinstance(found.decision, Continue)
     assert found.decision.reason == "answered by theirs"
+
+
+REJECTING = [name for name, endpoint in ENDPOINTS.items() if endpoint.can_reject]
+REFUSED: list[dict[str, Any]] = [
+    {"status": "fail", "action": "reject"},
+    {"action": "reject"},
+    {"status": None, "action": "reject", "result": None},
+    {"status": "error", "action": "reject", "result": {}},
+    {"action": "reject", "result": {"message": "no"}},
+    {"status": "fail", "action": "reject", "result": ["no"]},
+    {"status": "fail", "action": "reject", "result": ROOM},
+    {"status": "success", "action": "reject", "result": {"foo": "bar"}},
+    {"status": "success", "action": "reject", "result": "no"},
+    {"status": "success", "action": "reject"},
+]
+
+
+@pytest.mark.parametrize("name", REJECTING)
+@pytest.mark.parametrize("body", REFUSED)
+def test_a_reject_refuses_whatever_stands_next_to_it(name: str, body: dict[str, Any]) -> None:
+    assert isinstance(heard(name, body).decision, Reject)
+    asked = Asked(name, {})
+    judged = judge(asked, Reply(0.1, 200, JSON, json.dumps(body).encode()), 5.0)
+    assert judged.reading is not None
+    assert judged.reading.disposition is Disposition.REJECT
+    if body.get("status") != "success":
+        assert any("Infinity refuses the call" in finding.text for finding in judged.findings)
+
+
+@pytest.mark.parametrize("name", [name for name in ENDPOINTS if name not in REJECTING])
+def test_where_no_reject_is_known_a_failure_is_no_decision(name: str) -> None:
+    assert heard(name, {"status": "fail", "action": "reject"}).decision is None
+
+
+@pytest.mark.parametrize("action", [None, "allow", "Reject", "", 7, ["reject"]])
+@pytest.mark.parametrize(
+    ("name", "result"),
+    [
+        ("service_configuration", ROOM),
+        ("participant_properties", {"bypass_lock": True}),
+        ("registration_alias", {"username": "a", "password": "b"}),
+    ],
+)
+def test_an_action_next_to_a_valid_result_is_ignored(
+    name: str, result: dict[str, Any], action: object
+) -> None:
+    found = heard(name, success(action=action, result=result)).decision
+    assert found is not None
+    assert found.set_fields() == result
+
+
+def test_a_text_boolean_is_repaired_and_the_decision_warns_of_it() -> None:
+    guest = {"local_alias": "a", "remote_alias": "b", "protocol": "sip", "role": "guest"}
+    invited = [{**guest, "streaming": "false"}]
+    written = {**ROOM, "locked": "True", "automatic_participants": invited}
+    found = heard("service_configuration", success(result=written))
+    assert found.decision is not None
+    assert found.decision.set_fields() == {
+        **ROOM,
+        "locked": True,
+        "automatic_participants": [{**guest, "streaming": False}],
+    }
+    hint = "write it without quotes [reported]"
+    told = (
+        f"locked: the text 'True' stands for true; {hint}",
+        f"automatic_participants[0].streaming: the text 'false' stands for false; {hint}",
+    )
+    assert found.repairs == told
+    assert found.decision.warnings == told
+
+
+def test_a_phone_book_that_shows_nothing_stays_one() -> None:
+    found = heard("directory_information", success(result=[], ignore_local=True)).decision
+    assert found is not None
+    assert found.set_fields() == {"entries": [], "ignore_local": True}
 
 
 @pytest.mark.parametrize("name", ENDPOINTS)
@@ -150,9 +227,14 @@ def test_what_was_read_is_sent_by_our_own_endpoint_as_it_came(
     if found.decision is None or isinstance(found.decision, Continue):
         return
     sent = ENDPOINTS[name].envelope(found.decision)
-    assert envelope["status"] == "success"
-    if ENDPOINTS[name].can_reject:
-        assert sent["action"] == envelope.get("action", "continue")
+    known = ("reject", "redirect") if name == "service_configuration" else ("reject",)
+    if ENDPOINTS[name].can_reject and envelope.get("action") in known:
+        assert sent["action"] == envelope["action"]
     result = json.loads(ENDPOINTS[name].body(found.decision, "", "")).get("result")
+    if isinstance(found.decision, Reject):
+        assert envelope["action"] == "reject"
+        assert not result or result["reject_reason"] == envelope["result"]["reject_reason"]
+        return
+    assert envelope["status"] == "success"
     if result:
         assert result.items() >= envelope["result"].items() if isinstance(result, dict) else result

@@ -23,8 +23,9 @@ from typing import (
 
 import msgspec
 import orjson
-from msgspec import UnsetType
+from msgspec import UNSET, UnsetType
 
+from pexpolicy.contract.extras import NO_EXTRAS, Extras
 from pexpolicy.contract.inspection import broken, issues, look_closer, refusal
 from pexpolicy.contract.refusal import DecisionError, Refusal
 from pexpolicy.contract.rendering import OPTIONS, Rendered, plain
@@ -89,21 +90,26 @@ class Checked(Rendered):
             delattr(cls, name)
 
     @classmethod
-    def from_result(cls, fields: Mapping[str, Any]) -> Self:
+    def from_result(
+        cls, fields: Mapping[str, Any], *, extras: Extras = NO_EXTRAS, strict: bool = False
+    ) -> Self:
         """The same from a plain dictionary; fields that do not exist are kept, with a warning.
 
         Infinity appears to tolerate unknown fields (reported), and new ones come with its releases.
+        Where ``strict`` is true, only those are kept that ``extras`` lists.
         """
         checked = cls.__new__(cls)
-        checked._check(dict(fields), known_only=cls.exact)  # noqa: SLF001 - its own
+        checked._check(dict(fields), extras, known_only=strict or cls.exact)  # noqa: SLF001 - its own
         return checked
 
     @classmethod
-    def refusals(cls, fields: Mapping[str, Any]) -> list[Refusal]:
+    def refusals(cls, fields: Mapping[str, Any], extras: Extras = NO_EXTRAS) -> list[Refusal]:
         """All that these fields are refused for, where making the decision tells the first."""
-        return list(issues(cls, fields))
+        return list(issues(cls, fields, extras))
 
-    def _check(self, fields: dict[str, Any], *, known_only: bool = True) -> None:
+    def _check(
+        self, fields: dict[str, Any], extras: Extras = NO_EXTRAS, *, known_only: bool = True
+    ) -> None:
         cls = type(self)
         for name, value in cls._fixed:
             fields.setdefault(name, value)
@@ -112,7 +118,7 @@ class Checked(Rendered):
             result = orjson.dumps(fields, plain, OPTIONS)
             sent = cls._decode(result)
         except Exception:  # noqa: BLE001 - what a plugin hands over may raise anything when it is read
-            result, sent, warnings = look_closer(cls, fields, known_only=known_only)
+            result, sent, warnings = look_closer(cls, fields, extras, known_only=known_only)
         for sound in cls._sound:
             if not sound(sent):
                 warnings += tuple(cls._warnings(sent))
@@ -143,7 +149,11 @@ class Checked(Rendered):
             if name not in type(self).names:
                 msg = f"{type(self).__name__} has no field {name!r}"
                 raise AttributeError(msg)
-            return getattr(msgspec.json.decode(self.result, type=lenient(type(self))), name)
+            try:
+                sent = msgspec.json.decode(self.result, type=lenient(type(self)))
+            except msgspec.ValidationError:  # a word that an operator has listed
+                return self.set_fields().get(name, UNSET)
+            return getattr(sent, name)
 
     def __setattr__(self, name: str, value: object) -> NoReturn:
         msg = f"{type(self).__name__} is frozen: make a new one"

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from pexpolicy.contract.extras import NO_EXTRAS, Extras
 from pexpolicy.contract.refusal import DecisionError, Refusal
 from pexpolicy.contract.rendering import Rendered, render
 from pexpolicy.contract.rules import Field, Rule
@@ -20,27 +21,38 @@ MAX_TEXT = 250
 """Characters that Infinity takes in a text (transcribed)."""
 MAX_UNKNOWN = 5
 """Fields that do not exist, of which each is named."""
+MOST_UNKNOWN = 100
+"""Fields that do not exist, and are sent all the same."""
+MOST_UNKNOWN_BYTES = 16 * 1024
+"""Bytes of them in JSON."""
 NOT_SHOWN = object()
 
 _STEP = re.compile(r"\.(\w+)|\[(\d+)\]")
 
 
 def look_closer(
-    cls: type[Rendered], fields: dict[str, Any], *, known_only: bool
+    cls: type[Rendered], fields: dict[str, Any], extras: Extras, *, known_only: bool
 ) -> tuple[bytes, Any, tuple[str, ...]]:
     """The JSON of fields, the same as checked, and warnings; raises ``DecisionError``.
 
     Fields that do not exist are refused where only known ones may be, else they are warned about.
     """
+    warnings: list[str] = []
     try:
         result = render(fields)
-        sent = msgspec.json.decode(result, type=lenient(cls))
+        decoded = msgspec.json.decode(result)
+        if extras and isinstance(decoded, dict):
+            warnings += (f"{text} [reported]" for text in extras.warnings(cls, decoded))
+            decoded = extras.plain(cls, decoded)
+        sent = msgspec.json.decode(render(decoded) if extras else result, type=lenient(cls))
     except Exception as error:  # noqa: BLE001 - what is read may raise anything
-        first = next(issues(cls, fields), None) or refusal(cls, "", NOT_SHOWN, _why(error))
+        first = next(issues(cls, fields, extras), None) or refusal(cls, "", NOT_SHOWN, _why(error))
         raise DecisionError(first) from None
-    warnings: list[str] = []
-    for place, model, name, value in _unknown(cls, msgspec.json.decode(result), ""):
-        if len(warnings) == MAX_UNKNOWN:
+    if not known_only and (text := _too_much(cls, decoded)):
+        raise DecisionError(refusal(cls, "", NOT_SHOWN, text))
+    listed = len(warnings)
+    for place, model, name, value in _unknown(cls, decoded, ""):
+        if len(warnings) == listed + MAX_UNKNOWN:
             warnings.append("there are more fields that do not exist [reported]")
             break
         text = _no_such_field(model, name)
@@ -54,13 +66,26 @@ def look_closer(
     return result, sent, tuple(warnings)
 
 
-def issues(cls: type[Rendered], fields: Mapping[str, Any]) -> Iterator[Refusal]:
+def _too_much(cls: type[Rendered], decoded: Mapping[str, Any]) -> str:
+    """What to say where fields that do not exist are many or long."""
+    sizes = [len(render({name: value})) for _, _, name, value in _unknown(cls, decoded, "")]
+    if len(sizes) > MOST_UNKNOWN:
+        return f"{len(sizes)} fields do not exist, and {MOST_UNKNOWN} are taken at most"
+    if sum(sizes) > MOST_UNKNOWN_BYTES:
+        most = f"{MOST_UNKNOWN_BYTES} are taken at most"
+        return f"fields that do not exist have {sum(sizes)} bytes, and {most}"
+    return ""
+
+
+def issues(
+    cls: type[Rendered], fields: Mapping[str, Any], extras: Extras = NO_EXTRAS
+) -> Iterator[Refusal]:
     """Every reason to refuse fields.
 
     A rule is held against fields that are right themselves only: what it says of others would
     follow from what is wrong with them.
     """
-    rest = {**cls.fixed, **fields}
+    rest = extras.plain(cls, {**cls.fixed, **fields})
     kind = partial(cls)
     while (found := _unreadable(cls, kind, rest)) is not None:
         yield found
@@ -77,7 +102,7 @@ def issues(cls: type[Rendered], fields: Mapping[str, Any]) -> Iterator[Refusal]:
     for place, model, name, _ in _unknown(cls, decoded, ""):
         if place or not did_you_mean(name, needed):
             yield refusal(cls, place + name, NOT_SHOWN, _no_such_field(model, name))
-    gone = frozenset({*fields, *needed} - rest.keys())
+    gone = frozenset({*extras.plain(cls, fields), *needed} - rest.keys())
     for place, rule, value in broken(cls, _Partly(msgspec.json.decode(result, type=kind), gone)):
         if rule.refused:
             yield refusal(cls, place + rule.field, value, rule.text, rule.mark, rule.source)

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Generic, TypeVar, cast
 import msgspec
 import orjson
 
+from pexpolicy.contract.extras import NO_EXTRAS, Extras
 from pexpolicy.contract.refusal import DecisionError, Refusal
 from pexpolicy.decisions import Continue, Decision, Reject
 from pexpolicy.parameters import Params, Request
@@ -81,6 +82,9 @@ class Endpoint(Generic[R]):
 
     def _whole(self, decision: Decision) -> Decision:
         """A decision as this endpoint sends it; ``AttributeError`` for one never put together."""
+        if not decision.is_intact:
+            name = type(decision).__name__
+            raise self.refuse(f"{name} was changed after it was checked: make a new one")
         reason = decision.reason
         if type(decision) is Reject and decision.result != EMPTY and not self.tells_reject_reason:
             return Reject(reason=reason).noted(UNTOLD)
@@ -106,9 +110,9 @@ class Endpoint(Generic[R]):
                 raise self.refuse(f"{name!r} is no field of a result: {ENVELOPE[name]}")
         return self.from_result(answer)
 
-    def from_result(self, result: Mapping[str, Any]) -> Decision:
+    def from_result(self, result: Mapping[str, Any], extras: Extras = NO_EXTRAS) -> Decision:
         """The decision that a plain ``result`` stands for; raises ``DecisionError``."""
-        return self.decisions[0].from_result(result)
+        return self.decisions[0].from_result(result, extras=extras)
 
     def unexpected(self, rule: str) -> DecisionError:
         """The error for an answer that is no decision of this endpoint."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec import UNSET
 
 from pexpolicy.contract.checked import Checked, Unset
+from pexpolicy.contract.extras import NO_EXTRAS, Extras
 from pexpolicy.contract.rules import Field, Privacy
 from pexpolicy.decisions import Continue, Decision, Text
 from pexpolicy.endpoints.base import Endpoint
@@ -32,6 +33,8 @@ class DirectoryInformationRequest(NodeRequest):
 class DirectoryEntry(Checked):
     """One line of the phone book."""
 
+    __slots__ = ()
+
     consequence = "Infinity would drop the whole list and show its own entries only"
     fields = {
         "alias": Field("alias to call", privacy=Privacy.PERSONAL),
@@ -52,6 +55,8 @@ class DirectoryEntry(Checked):
 class Directory(Decision):
     """Entries in the order in which they are shown, at most ``limit`` of the request."""
 
+    __slots__ = ()
+
     consequence = DirectoryEntry.consequence
     fields = {
         "entries": Field("the entries, sorted"),
@@ -60,6 +65,16 @@ class Directory(Decision):
 
     entries: list[DirectoryEntry]
     ignore_local: bool | Unset = UNSET
+
+    def _check(
+        self, fields: dict[str, Any], extras: Extras = NO_EXTRAS, *, known_only: bool = True
+    ) -> None:
+        entries = fields.get("entries")
+        if isinstance(entries, list | tuple) and type(entries) in (list, tuple):
+            fields["entries"] = [
+                {"username": "", **entry} if type(entry) is dict else entry for entry in entries
+            ]
+        super()._check(fields, extras, known_only=known_only)
 
 
 class _DirectoryInformation(Endpoint[DirectoryInformationRequest]):

@@ -16,6 +16,7 @@ from pexpolicy.endpoints.call_parameters import (
     ServiceParameters,
     TransferParameters,
 )
+from pexpolicy.endpoints.service_rules import is_odd_name
 
 OLD_FORM = Field("old form of overflow_locations", Mark.DISPUTED, "lorist")
 LocationName = Annotated[str, Meta(min_length=1, max_length=250)]
@@ -30,6 +31,8 @@ class MediaLocationRequest(CallRequest, ServiceParameters, TransferParameters, P
 class MediaLocation(Decision):
     """A system location, and where to go when it is full."""
 
+    __slots__ = ()
+
     consequence = "Infinity would drop the whole answer and choose the location itself"
     fields = {
         "location": Field("name of a system location, spelled as in Infinity"),
@@ -38,6 +41,13 @@ class MediaLocation(Decision):
         "secondary_overflow_location": OLD_FORM,
     }
     rules = each(
+        Rule(
+            "location",
+            "holds control characters, or nothing but blanks",
+            Mark.REPORTED,
+            "",
+            lambda sent: is_odd_name(sent.location),
+        ),
         *(
             Rule(
                 name,
@@ -47,7 +57,7 @@ class MediaLocation(Decision):
                 lambda _: True,
             )
             for name in ("primary_overflow_location", "secondary_overflow_location")
-        )
+        ),
     )
 
     location: LocationName

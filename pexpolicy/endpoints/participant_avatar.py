@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pexpolicy.alias import Alias
 from pexpolicy.contract.checked import assign
+from pexpolicy.contract.extras import NO_EXTRAS, Extras
 from pexpolicy.decisions import Continue, Decision
 from pexpolicy.endpoints.base import JPEG, Endpoint, Reply, handed_back
 from pexpolicy.endpoints.call_parameters import CallRequest, ProxyParameters, ServiceParameters
@@ -110,7 +111,7 @@ class _ParticipantAvatar(Endpoint[ParticipantAvatarRequest]):
         decision = self.decide(answer)
         return self._fitted(decision, request) if type(decision) is Avatar else decision
 
-    def from_result(self, result: Mapping[str, Any]) -> Decision:
+    def from_result(self, result: Mapping[str, Any], extras: Extras = NO_EXTRAS) -> Decision:
         """No dictionary stands for a picture."""
         raise self.refuse("a dictionary is no picture")
 

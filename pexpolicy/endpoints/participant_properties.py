@@ -96,11 +96,15 @@ class ParticipantPropertiesRequest(CallRequest, ServiceParameters, TransferParam
 
 _mix = re.compile(r"[^.]+(?:\.[^.]+){0,2}", re.DOTALL).fullmatch
 
+MAX_SPOTLIGHT = 4_102_444_800
+"""The year 2100 in seconds since 1970: spotlights that clients set are times."""
 MixName = Annotated[str, Meta(min_length=1, max_length=250)]
 
 
 class AudioMix(Checked):
     """One audio mix that a participant speaks to."""
+
+    __slots__ = ()
 
     fields = {
         "mix_name": Field("name of the mix, dotted for nested mixes, at most 3 levels"),
@@ -122,6 +126,8 @@ class AudioMix(Checked):
 
 class ParticipantProperties(Decision):
     """Properties that override those of the participant; only the ones that were set."""
+
+    __slots__ = ()
 
     consequence = "Infinity would drop the whole result and change nothing"
     fields = {
@@ -159,6 +165,27 @@ class ParticipantProperties(Decision):
             Mark.REPORTED,
             "v39 traffic",
             lambda _: True,
+        ),
+        Rule(
+            "receive_from_audio_mix",
+            "has one to three levels, with a dot between them and none of them empty",
+            Mark.REPORTED,
+            "oda",
+            lambda sent: _mix(sent.receive_from_audio_mix) is None,
+        ),
+        Rule(
+            "display_count",
+            "is less than nothing",
+            Mark.REPORTED,
+            "",
+            lambda sent: sent.display_count < 0,
+        ),
+        Rule(
+            "spotlight",
+            "is no time that a spotlight could have: 0 is none, the lower comes first",
+            Mark.REPORTED,
+            "",
+            lambda sent: not 0 <= sent.spotlight < MAX_SPOTLIGHT,
         ),
     )
 

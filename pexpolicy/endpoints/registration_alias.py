@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Self, cast
 
 from pexpolicy.alias import Alias
+from pexpolicy.contract.extras import NO_EXTRAS, Extras
 from pexpolicy.contract.rules import Field, Mark, Privacy, Rule, Rules, each
 from pexpolicy.decisions import Continue, Decision, Reject, Text
 from pexpolicy.endpoints.base import Endpoint
@@ -40,6 +41,8 @@ class Credentials(Decision):
     Both empty would let anybody register, so that must be asked for by name: see
     ``Credentials.without_authentication()``.
     """
+
+    __slots__ = ()
 
     consequence = "Infinity would drop the result and let its own database decide"
     fields = {
@@ -76,6 +79,8 @@ class Credentials(Decision):
 class _Open(Credentials):
     """Registration without authentication, asked for by name."""
 
+    __slots__ = ()
+
     rules: ClassVar[tuple[Rules, ...]] = ()
     fixed = {"username": "", "password": ""}
 
@@ -87,9 +92,9 @@ class _RegistrationAlias(Endpoint[RegistrationAliasRequest]):
         """The request with the alias of the path."""
         return RegistrationAliasRequest(params, alias)
 
-    def from_result(self, result: Mapping[str, Any]) -> Decision:
+    def from_result(self, result: Mapping[str, Any], extras: Extras = NO_EXTRAS) -> Decision:
         """Credentials; an empty ``result`` lets Infinity's own database decide (transcribed)."""
-        return super().from_result(result) if result else Continue()
+        return super().from_result(result, extras) if result else Continue()
 
     def admit(self, answer: object, request: RegistrationAliasRequest) -> Decision:
         """As for each endpoint; single sign-on takes no credentials (transcribed)."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from pexpolicy.contract.extras import NO_EXTRAS, Extras
 from pexpolicy.contract.rules import Mark, Privacy
 from pexpolicy.decisions import Continue, Decision, Redirect, Reject
 from pexpolicy.endpoints.base import Endpoint
@@ -14,6 +15,7 @@ from pexpolicy.endpoints.service_types import (
     Gateway,
     Lecture,
     MediaPlayback,
+    OtherService,
     Service,
     TestCall,
     VirtualReception,
@@ -65,20 +67,27 @@ SERVICE_TYPES: Mapping[str, type[Service]] = {
 }
 
 
+def service_class(kind: object, extras: Extras = NO_EXTRAS) -> type[Service] | None:
+    """The class of a ``service_type``, where there is one or the operator has listed it."""
+    if extras.has("service_type", kind):
+        return OtherService
+    return SERVICE_TYPES.get(kind) if isinstance(kind, str) else None
+
+
 class _ServiceConfiguration(Endpoint[ServiceConfigurationRequest]):
-    def from_result(self, result: Mapping[str, Any]) -> Decision:
+    def from_result(self, result: Mapping[str, Any], extras: Extras = NO_EXTRAS) -> Decision:
         """A service by its ``service_type``, or a redirect by its ``new_alias``."""
         if result.keys() == {"new_alias"}:
             return Redirect.from_result(result)
         named = result.get("service_type")
-        service = SERVICE_TYPES.get(named) if isinstance(named, str) else None
+        service = service_class(named, extras)
         if service is None:
             guess = did_you_mean(named, SERVICE_TYPES) if isinstance(named, str) else ""
             kinds = ", ".join(SERVICE_TYPES)
             if "service_type" not in result:
                 raise self.refuse(f"service_type is required, one of {kinds}")
             raise self.refuse(f"service_type = {brief(named)} is none of {kinds}{guess}")
-        return service.from_result(result)
+        return service.from_result(result, extras=extras)
 
     def admit(self, answer: object, request: ServiceConfigurationRequest) -> Decision:
         """As for each endpoint; what does not fit the question is warned about."""
@@ -133,5 +142,5 @@ ENDPOINT = _ServiceConfiguration(
     name="service_configuration",
     path="/policy/v1/service/configuration",
     request=ServiceConfigurationRequest,
-    decisions=(*SERVICE_TYPES.values(), Continue, Reject, Redirect),
+    decisions=(*SERVICE_TYPES.values(), Continue, Reject, Redirect, OtherService),
 )

@@ -45,12 +45,29 @@ ONLY_WITH = {
 """Fields of a gateway that only these outgoing protocols have a use for."""
 UNUSED = (False, "", "no", "default")
 
+EARLIEST, LATEST = 946_684_800, 4_102_444_800
+"""The years 2000 and 2100 in seconds since 1970."""
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _uuid = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}").fullmatch
 _pin = re.compile(r"(?:[0-9]{3,19}#|[0-9]{4,20})?").fullmatch
 
 
 def _is_no_pin(pin: str) -> bool:
     return _pin(pin) is None
+
+
+def is_odd_name(name: str) -> bool:
+    """True for a name that nobody can read: with control characters, or without any other."""
+    return name.isspace() or (not name.isprintable() and _CONTROL.search(name) is not None)
+
+
+def _is_no_pattern(written: str) -> bool:
+    try:
+        re.compile(written)
+    except (re.error, OverflowError, RecursionError):
+        return True
+    return False
 
 
 def _is_plain(pin: str) -> bool:
@@ -133,6 +150,19 @@ _ALIASES = (
     Rule("local_alias", "is required, and empty", REPORTED, "mividas", lambda s: not s.local_alias),
     Rule("remote_alias", "is required, and empty", REPORTED, "mividas", lambda s: not s.remote_alias),
 )
+_NAMES = (
+    Rule("name", "holds control characters, or nothing but blanks", REPORTED, "",
+         lambda s: is_odd_name(s.name), advice=True),
+)
+_END = (
+    Rule("end_time", "is a time of the last century, or of one to come: write seconds since 1970, or 0", REPORTED, "",
+         lambda s: s.end_time and not EARLIEST < s.end_time < LATEST, advice=True),
+)
+_PATTERNS = (
+    Rule("match_string", "is no regular expression", REPORTED, "oda, pexip-tf", lambda s: _is_no_pattern(s.match_string)),
+    Rule("post_match_string", "is no regular expression", REPORTED, "oda, pexip-tf",
+         lambda s: _is_no_pattern(s.post_match_string)),
+)
 _PROTOCOL = (
     Rule("protocol", "teams and gms are known to the management API only", DISPUTED, "oda; pexip-tf differs",
          lambda s: s.protocol in ("teams", "gms")),
@@ -202,8 +232,10 @@ def _layout(field: str) -> Rules:
 
 
 PINS = (Rules(_PINS, _plain_pins),)
-ROOM = (*PINS, Rules(_BREAKOUT, _plain_breakout), Rules(_ROOM, _plain_room))
+NAMES = each(*_NAMES)
+ROOM = (*NAMES, *PINS, Rules(_BREAKOUT, _plain_breakout), Rules(_ROOM, _plain_room), *each(*_END))
+RECEPTION = (*NAMES, *each(*_PATTERNS))
 CONFERENCE = (*ROOM, _layout("view"))
 LECTURE = (*ROOM, _layout("host_view"), _layout("guest_view"), *each(*_LECTURE))
-GATEWAY = (*each(*_ALIASES, _CAPTIONS, *map(_useless, ONLY_WITH)), _layout("view"))
+GATEWAY = (*NAMES, *each(*_ALIASES, _CAPTIONS, *map(_useless, ONLY_WITH)), _layout("view"))
 AUTOMATIC_PARTICIPANT = each(*_ALIASES, *_PROTOCOL)

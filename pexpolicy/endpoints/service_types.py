@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from msgspec import UNSET, Meta
 
-from pexpolicy.contract.checked import Checked, Unset
+from pexpolicy.contract.checked import Checked, Unset, assign
+from pexpolicy.contract.extras import NO_EXTRAS, Extras
+from pexpolicy.contract.inspection import refusal
+from pexpolicy.contract.refusal import DecisionError
 from pexpolicy.decisions import Decision, Text
 from pexpolicy.endpoints import playback, service_fields, service_rules
 from pexpolicy.endpoints.field_types import (
@@ -24,6 +27,7 @@ from pexpolicy.endpoints.field_types import (
     YesNo,
 )
 from pexpolicy.endpoints.playback import OnCompletion
+from pexpolicy.text import brief
 
 
 class AutomaticParticipant(Checked):
@@ -210,6 +214,7 @@ class VirtualReception(Service):
     __slots__ = ()
 
     fixed = {"service_type": "two_stage_dialing"}
+    rules = service_rules.RECEPTION
 
     service_type: Literal["two_stage_dialing"] = "two_stage_dialing"
     bypass_proxy: bool | Unset = UNSET
@@ -234,7 +239,7 @@ class MediaPlayback(Service):
     __slots__ = ()
 
     fixed = {"service_type": "media_playback"}
-    rules = (*service_rules.PINS, *playback.RULES)
+    rules = (*service_rules.NAMES, *service_rules.PINS, *playback.RULES)
 
     service_type: Literal["media_playback"] = "media_playback"
     media_playlist_name: Name
@@ -255,9 +260,29 @@ class TestCall(Service):
 
     __test__: ClassVar[bool] = False
     fixed = {"service_type": "test_call"}
+    rules = service_rules.NAMES
 
     service_type: Literal["test_call"] = "test_call"
     bypass_proxy: bool | Unset = UNSET
     call_type: CallType | Unset = UNSET
     crypto_mode: Crypto | Unset | None = UNSET
     local_display_name: Text | Unset = UNSET
+
+
+class OtherService(Service):
+    """A kind of service that this release does not know, and that the operator has listed."""
+
+    __slots__ = ()
+
+    service_type: Name
+
+    def _check(
+        self, fields: dict[str, Any], extras: Extras = NO_EXTRAS, *, known_only: bool = True
+    ) -> None:
+        kind = fields.get("service_type")
+        if not extras.has("service_type", kind):
+            text = "is no kind of service; list it below [infinity.extra_values] to send it"
+            raise DecisionError(refusal(type(self), "service_type", kind, text))
+        super()._check(fields, extras, known_only=known_only)
+        told = f"service_type: {brief(kind)} is sent as [infinity] extra_values lists it [reported]"
+        assign(self, "warnings", (*self.warnings, told))

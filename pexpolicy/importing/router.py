@@ -7,7 +7,7 @@ matched either answered by itself or passed the request on to another policy ser
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from pexpolicy.importing.rule_tables import Rule
 from pexpolicy.importing.toml_text import block
 from pexpolicy.matching import Pattern, PatternError
 from pexpolicy.problems import problems_of
+from pexpolicy.replies import Disposition, read_envelope
 from pexpolicy.tabular import Fault, Row, TableError, TableRow, read_table
 from pexpolicy.text import brief
 
@@ -78,7 +79,7 @@ def _convert(row: Row[RouterRow], routed: Routed) -> None:
     when = _when(values)
     thens: dict[str, tuple[Mapping[str, Any], str]] = {}
     for kind, endpoint in ENDPOINTS.items():
-        if (decided := _then(values, kind)) is not None:
+        if (decided := _then(values, kind, routed.remarks)) is not None:
             thens[endpoint] = decided
     if not thens:
         routed.remarks.append(f"line {row.line}: {values.name} decided nothing, and is left out")
@@ -98,10 +99,11 @@ def _convert(row: Row[RouterRow], routed: Routed) -> None:
                 routed.targets.setdefault(url, []).append((endpoints, when))
 
 
-def _then(values: RouterRow, kind: str) -> tuple[Mapping[str, Any], str] | None:
+def _then(values: RouterRow, kind: str, remarks: list[str]) -> tuple[Mapping[str, Any], str] | None:
     """What a rule decides at one endpoint, and the URL that it passed requests on to."""
     if getattr(values, f"always_continue_{kind}"):
-        return _answer(getattr(values, f"override_{kind}_response"), kind), ""
+        written = getattr(values, f"override_{kind}_response")
+        return answer(written, kind, lambda text: remarks.append(f"{values.name}: {text}")), ""
     if url := getattr(values, f"{kind}_target_url"):
         if values.is_active and (complaint := _complaint(url)):
             raise ValueError(f"{kind}_target_url: {complaint}")
@@ -123,27 +125,38 @@ def _complaint(url: str) -> str:
     return ""
 
 
-def _answer(written: str, kind: str) -> Mapping[str, Any]:
-    """The decision that a whole reply in JSON stands for."""
+def answer(
+    written: str, kind: str, remarks: Callable[[str], None] = lambda _: None
+) -> Mapping[str, Any]:
+    """The decision that a whole reply in JSON stands for; raises ``ValueError``.
+
+    ``remarks`` is told what was put right in it.
+    """
     try:
         reply = json.loads(written) if written else {}
     except ValueError as error:
         raise ValueError(f"override_{kind}_response is no JSON: {error}") from None
     if not isinstance(reply, dict):
         raise ValueError(f"override_{kind}_response is no JSON object")  # noqa: TRY004 - of a file
-    action, result = reply.get("action", "continue"), reply.get("result")
-    if action == "reject":
-        told = result.get("reject_reason") if isinstance(result, dict) else None
-        shown = {"reject_reason": told} if told and kind == "participant" else {}
-        return {"action": "reject", **shown}
-    alias = result.get("new_alias") if isinstance(result, dict) else None
-    if action == "redirect" and isinstance(alias, str):
-        return {"action": "redirect", "new_alias": alias}
-    if action != "continue":
+    reading = read_envelope(ENDPOINTS[kind], reply)
+    result = reply.get("result")
+    if reading.disposition is Disposition.DROPPED and isinstance(result, dict):
+        whole = read_envelope(ENDPOINTS[kind], {**reply, "result": _without_nothing(result)})
+        reading = whole if whole.disposition is Disposition.RESULT else reading
+    if reading.disposition is Disposition.REJECT:
+        return {"action": "reject", **{n: v for n, v in reading.result.items() if v}}
+    if reading.disposition is Disposition.REDIRECT:
+        return {"action": "redirect", "new_alias": reading.result["new_alias"]}
+    if reading.disposition is Disposition.RESULT:
+        for repair in reading.repairs:
+            remarks(f"override_{kind}_response: {repair}")
+        return {"result": _without_nothing(reading.result)}
+    if reply.get("action") not in (None, "continue"):
         hint = "write continue, reject, or redirect with a new_alias in its result"
-        raise ValueError(f"override_{kind}_response has the action {brief(action)}: {hint}")
-    if isinstance(result, dict) and result:
-        return {"result": _without_nothing(result)}
+        said = brief(reply["action"])
+        raise ValueError(f"override_{kind}_response has the action {said}: {hint}")
+    if reading.disposition is Disposition.DROPPED:
+        raise ValueError(f"override_{kind}_response: {reading.text}")
     return {"action": "continue"}
 
 

@@ -60,6 +60,7 @@ class Isolated:
         ready: wire.Ready,
     ) -> None:
         self.available = available
+        self._extras = table.extras
         self.advice = tuple(Advice(tuple(key), text) for key, text in ready.advice)
         self.can_reject = ready.can_reject
         self.watched = tuple(map(Path, ready.watched))
@@ -123,7 +124,7 @@ class Isolated:
         if isinstance(told, wire.Done):
             return None
         if isinstance(told, wire.Decided):
-            return wire.decision_of(endpoint, told)
+            return wire.decision_of(endpoint, told, self._extras)
         if isinstance(told, wire.Invalid):
             raise wire.AnswerRefused(told)
         raise _fault(told)

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import msgspec
 from multidict import MultiDict, MultiDictProxy
 
+from pexpolicy.contract.extras import NO_EXTRAS, Extras
 from pexpolicy.contract.refusal import DecisionError, Refusal
 from pexpolicy.decisions import Decision
 from pexpolicy.endpoints import ENDPOINTS
@@ -236,7 +237,7 @@ def decided(decision: Decision) -> Decided:
     return Decided(type(decision).__name__, decision.result, decision.reason, image)
 
 
-def decision_of(endpoint: Endpoint[Any], message: Decided) -> Decision:
+def decision_of(endpoint: Endpoint[Any], message: Decided, extras: Extras = NO_EXTRAS) -> Decision:
     """The decision, checked as if it were made here; raises ``DecisionError``."""
     made = next((d for d in endpoint.decisions if d.__name__ == message.decision), None)
     if made is None:
@@ -249,7 +250,7 @@ def decision_of(endpoint: Endpoint[Any], message: Decided) -> Decision:
         fields = None
     if not isinstance(fields, Mapping):
         raise endpoint.refuse("the result cannot be read")
-    return made.from_result(fields, reason=message.reason)
+    return made.from_result(fields, reason=message.reason, extras=extras)
 
 
 def tell(outcome: Outcome) -> Tell:

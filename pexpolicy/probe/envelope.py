@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from pexpolicy.contract.refusal import DecisionError
 from pexpolicy.contract.rules import Mark
 from pexpolicy.decisions import Redirect, Reject
+from pexpolicy.probe.disposition import ACTIONS, Disposition, Reading, read_envelope
 from pexpolicy.probe.findings import Finding, Topic, violation, warning
-from pexpolicy.probe.results import judge_result, refused, usable
+from pexpolicy.probe.results import judge_result, refused, warned
 from pexpolicy.probe.verdict import Asked, Judged
 from pexpolicy.text import brief
 
-ACTIONS: Mapping[str, tuple[str, ...]] = {
-    "service_configuration": ("continue", "reject", "redirect"),
-    "participant_properties": ("continue", "reject"),
-    "registration_alias": ("continue", "reject"),
-}
-"""The actions of each request; the others know none."""
 FAILED = ("fail", "failed", "failure", "error")
 """Words by which a server says that it has no decision."""
 
@@ -28,40 +24,56 @@ Envelope = Mapping[str, Any]
 
 def judge_envelope(asked: Asked, body: Envelope) -> Judged:
     """The findings about a reply with status 200, and the decision that Infinity reads in it."""
-    findings = _action(asked, body)
+    reading = read_envelope(asked.endpoint, body, asked.extras)
+    judged = _judged(asked, body, reading)
+    found = _action(asked, body, reading) + judged.findings
+    if reading.disposition is Disposition.DROPPED and not Judged(found).broken:
+        found.append(violation(Topic.RESULT, reading.text, Mark.TRANSCRIBED))
+    return Judged(found, comparable(asked, body, reading), judged.service, reading)
+
+
+def _judged(asked: Asked, body: Envelope, reading: Reading) -> Judged:
+    """The findings about status and result, and the service in it."""
     if body.get("status") != "success":
-        return Judged(findings + _failed(body), comparable(asked, body))
+        return Judged(_failed(body, reading))
     if (shape := _shape(asked, body)) is not None:
-        return Judged([*findings, shape])
+        return Judged([shape])
     action, result = body.get("action"), body.get("result")
     if asked.endpoint == "participant_avatar":
-        return Judged(findings + _no_picture(result), comparable(asked, body))
+        return Judged(_no_picture(result))
     if action == "reject" and asked.endpoint in ACTIONS:
-        found = _reject(asked, body)
-        return Judged(findings + found, comparable(asked, body))
+        return Judged(_reject(asked, body, reading))
     if asked.endpoint == "service_configuration" and _redirects(action, result):
-        return Judged(findings + _redirect(asked, action, result), comparable(asked, body))
-    judged = judge_result(asked, body)
-    return Judged(findings + judged.findings, comparable(asked, body), judged.service)
+        return Judged(_redirect(asked, action, result))
+    return _result(asked, body, reading)
 
 
-def comparable(asked: Asked, body: Envelope) -> tuple[Any, ...]:
+def _result(asked: Asked, body: Envelope, reading: Reading) -> Judged:
+    if not reading.repairs:
+        return judge_result(asked, body)
+    repaired = judge_result(asked, {**body, "result": reading.result})
+    repairs = [warned(text) for text in reading.repairs]
+    return Judged(repairs + repaired.findings, service=repaired.service)
+
+
+def comparable(asked: Asked, body: Envelope, reading: Reading) -> tuple[Any, ...]:
     """What Infinity reads of a reply; keys of the server's own are left out."""
-    action, result = body.get("action"), body.get("result") or None
-    if not isinstance(action, str) or action == "continue":
-        action = None
-    if body.get("status") == "success" and action is None and result is None:
+    if reading.disposition in (Disposition.CONTINUE, Disposition.ABSTAIN):
         return ("continue",)
+    action: Any = body.get("action")
+    result: Any = body.get("result")
+    if reading.disposition is not Disposition.DROPPED:
+        result = reading.result
+        named = reading.disposition in (Disposition.REJECT, Disposition.REDIRECT)
+        action = reading.disposition.value if named else None
     ignore_local = body.get("ignore_local") if asked.endpoint == "directory_information" else None
-    core = {"action": action, "result": result, "ignore_local": ignore_local}
+    core = {"action": action, "result": result or None, "ignore_local": ignore_local}
     return ("decision", json.dumps(core, sort_keys=True))
 
 
-def _action(asked: Asked, body: Envelope) -> list[Finding]:
-    if "action" not in body:
-        return []
-    action, allowed = body["action"], ACTIONS.get(asked.endpoint, ())
-    if action in allowed or action == "continue":
+def _action(asked: Asked, body: Envelope, reading: Reading) -> list[Finding]:
+    action, allowed = body.get("action"), ACTIONS.get(asked.endpoint, ())
+    if action is None or action in allowed or action == "continue":
         return []
     if not allowed and action in ("reject", "redirect"):
         text = f"this request knows no {action}: Infinity would go on as if it were not there"
@@ -74,24 +86,32 @@ def _action(asked: Asked, body: Envelope) -> list[Finding]:
                 Mark.REPORTED,
             )
         ]
-    return [
-        violation(
-            Topic.ACTION,
-            f"action = {brief(action)} is none of {', '.join(allowed)}",
-            Mark.DOCUMENTED,
-        )
-    ]
+    text = f"action = {brief(action)} is none of {', '.join(allowed)}"
+    if reading.disposition is Disposition.RESULT:
+        text += "; it is ignored next to a valid result"
+        return [warning(Topic.ACTION, text, Mark.DOCUMENTED)]
+    return [violation(Topic.ACTION, text, Mark.DOCUMENTED)]
 
 
-def _failed(body: Envelope) -> list[Finding]:
+def _failed(body: Envelope, reading: Reading) -> list[Finding]:
     status = body.get("status")
+    said = f"status = {brief(status)}" if "status" in body else "there is no status"
+    refuses = reading.disposition is Disposition.REJECT
+    if refuses and status in FAILED:
+        text = f"{said}, and action = 'reject' counts all the same: Infinity refuses the call"
+        return [warning(Topic.ENVELOPE, text, Mark.DOCUMENTED)]
+    if refuses:
+        text = (
+            f"{said}; only the exact text 'success' counts, and action = 'reject' counts all the "
+            "same: Infinity refuses the call"
+        )
+        return [violation(Topic.ENVELOPE, text, Mark.DOCUMENTED)]
     if body.get("result"):
         text = f"status = {brief(status)} is not exactly 'success', so the result is lost"
         return [violation(Topic.ENVELOPE, text, Mark.DOCUMENTED)]
     if status in FAILED:
         text = f"status = {brief(status)}: the server failed; to have no decision, answer 404"
         return [warning(Topic.ENVELOPE, text, Mark.REPORTED)]
-    said = f"status = {brief(status)}" if "status" in body else "there is no status"
     return [
         violation(Topic.ENVELOPE, f"{said}; only the exact text 'success' counts", Mark.DOCUMENTED)
     ]
@@ -127,8 +147,8 @@ def _no_picture(result: Any) -> list[Finding]:
     return [warning(Topic.AVATAR, "where there is no picture, 404 says so", Mark.DOCUMENTED)]
 
 
-def _reject(asked: Asked, body: Envelope) -> list[Finding]:
-    """A reject refuses only if no result beside it can be used."""
+def _reject(asked: Asked, body: Envelope, reading: Reading) -> list[Finding]:
+    """A reject refuses only if no result next to it can be used."""
     result = body.get("result") or {}
     if asked.endpoint == "registration_alias" and "result" not in body:
         return [
@@ -142,9 +162,8 @@ def _reject(asked: Asked, body: Envelope) -> list[Finding]:
         return _participant_reject(result)
     if not result:
         return []
-    if usable(asked, result):
-        text = "a usable result stands beside the reject: Infinity would take it and not refuse"
-        return [violation(Topic.REJECT, text, Mark.DOCUMENTED)]
+    if reading.disposition is Disposition.DROPPED:
+        return [violation(Topic.REJECT, reading.text, Mark.DOCUMENTED)]
     return [
         warning(
             Topic.REJECT,
@@ -190,11 +209,11 @@ def _redirect(asked: Asked, action: Any, result: Any) -> list[Finding]:
         )
         return [violation(Topic.REDIRECT, text, Mark.TRANSCRIBED)]
     try:
-        Redirect.from_result(result)
+        redirect = Redirect.from_result(result)
     except DecisionError as error:
         return [refused(error, Topic.REDIRECT)]
+    found = [replace(warned(text), topic=Topic.REDIRECT) for text in redirect.warnings]
     if result["new_alias"].casefold() == asked.get("local_alias").casefold():
-        return [
-            warning(Topic.REDIRECT, "the call is sent to the alias that it came to, and would loop")
-        ]
-    return []
+        text = "the call is sent to the alias that it came to, and would loop"
+        found.append(warning(Topic.REDIRECT, text))
+    return found

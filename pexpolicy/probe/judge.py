@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from http import HTTPStatus
 
 from pexpolicy.contract.rules import Mark
@@ -33,7 +34,7 @@ def judge(asked: Asked, reply: Reply, limit: float) -> Judged:
     else:
         judged = _decision(asked, reply)
     findings += judged.findings + _announced(asked, judged)
-    return Judged(findings, judged.decision, judged.service)
+    return replace(judged, findings=findings)
 
 
 def _announced(asked: Asked, judged: Judged) -> list[Finding]:
@@ -137,7 +138,7 @@ def _decision(asked: Asked, reply: Reply) -> Judged:
         return Judged([*findings, violation(Topic.JSON, text, Mark.DOCUMENTED)])
     findings += wrongly_decoded(asked, body)
     judged = judge_envelope(asked, body)
-    return Judged(findings + judged.findings, judged.decision, judged.service)
+    return replace(judged, findings=findings + judged.findings)
 
 
 def _content_type(reply: Reply) -> list[Finding]:

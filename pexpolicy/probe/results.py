@@ -10,7 +10,7 @@ from pexpolicy.contract.refusal import DecisionError
 from pexpolicy.contract.rules import Mark
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.probe.directory import judge_directory
-from pexpolicy.probe.findings import Finding, Level, Topic, violation, warning
+from pexpolicy.probe.findings import Finding, Topic, violation, warning
 from pexpolicy.probe.verdict import Asked, Judged
 
 Result = dict[str, Any]
@@ -28,12 +28,6 @@ def judge_result(asked: Asked, body: Mapping[str, Any]) -> Judged:
     return _JUDGES[asked.endpoint](asked, result)
 
 
-def usable(asked: Asked, result: Result) -> bool:
-    """True when Infinity would take a result that stands beside a reject."""
-    found = _JUDGES[asked.endpoint](asked, result).findings
-    return not any(f.level is Level.VIOLATION and f.topic is Topic.RESULT for f in found)
-
-
 def refused(error: DecisionError, topic: Topic) -> Finding:
     """The finding for a result that a model refuses."""
     refusal = error.refusal
@@ -48,23 +42,23 @@ def _empty(asked: Asked) -> list[Finding]:
     return [warning(Topic.RESULT, text, Mark.DISPUTED)]
 
 
-def _by_model(endpoint: str, result: Result) -> tuple[list[Finding], bool]:
+def _by_model(asked: Asked, result: Result) -> tuple[list[Finding], bool]:
     """What the model of an endpoint says of a result, and whether Infinity would take it."""
     try:
-        decision = ENDPOINTS[endpoint].from_result(result)
+        decision = ENDPOINTS[asked.endpoint].from_result(result, asked.extras)
     except DecisionError as error:
         return [refused(error, Topic.RESULT)], False
-    return [_warned(text) for text in decision.warnings], True
+    return [warned(text) for text in decision.warnings], True
 
 
-def _warned(text: str) -> Finding:
+def warned(text: str) -> Finding:
     """A model's warning carries its mark at the end, in brackets."""
     said, bracket, mark = text.rpartition(" [")
     return warning(Topic.RESULT, said if bracket else text, mark.rstrip("]") if bracket else "")
 
 
 def _service(asked: Asked, result: Result) -> Judged:
-    found, taken = _by_model(asked.endpoint, result)
+    found, taken = _by_model(asked, result)
     if not taken:
         return Judged(found)
     found += _breakout(asked, result) + _dial_out(asked, result) + _nobody_calls(asked)
@@ -111,7 +105,7 @@ def _nobody_calls(asked: Asked) -> list[Finding]:
 
 
 def _participant(asked: Asked, result: Result) -> Judged:
-    found, taken = _by_model(asked.endpoint, result)
+    found, taken = _by_model(asked, result)
     named = asked.get("remote_display_name")
     if taken and named and result.get("remote_display_name", "") is None:
         text = "remote_display_name may be null only where it was null; the caller has a name"
@@ -120,14 +114,14 @@ def _participant(asked: Asked, result: Result) -> Judged:
 
 
 def _location(asked: Asked, result: Result) -> Judged:
-    return Judged(_by_model(asked.endpoint, result)[0])
+    return Judged(_by_model(asked, result)[0])
 
 
 def _registration(asked: Asked, result: Result) -> Judged:
     if result.get("username") == "" and result.get("password") == "":
         text = "user name and password are both empty: any device may register under this alias"
         return Judged([warning(Topic.CREDENTIALS, text, Mark.TRANSCRIBED)])
-    found, taken = _by_model(asked.endpoint, result)
+    found, taken = _by_model(asked, result)
     if taken and asked.get("auth_type").strip('"') == "sso":
         text = (
             "single sign-on takes an empty result; user name and password are for credentials only"

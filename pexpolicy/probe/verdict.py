@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from pexpolicy.contract.extras import NO_EXTRAS, Extras
+from pexpolicy.probe.disposition import Reading
 from pexpolicy.probe.findings import Finding, Level
 from pexpolicy.probe.steps import Trace
 
@@ -25,6 +27,7 @@ class Asked:
     breakout: str = ""
     """UUID of the breakout room, where an answer of the server announced it."""
     traces: tuple[Trace, ...] = ()
+    extras: Extras = NO_EXTRAS
 
     def get(self, name: str) -> str:
         """The value of a parameter, or nothing."""
@@ -40,6 +43,8 @@ class Judged:
     """None where there is no decision that could be compared with another."""
     service: Mapping[str, Any] = field(default_factory=dict)
     """The service that Infinity would use, where the reply holds one."""
+    reading: Reading | None = None
+    """What Infinity makes of the envelope, where the reply is a 200 that holds one."""
 
     @property
     def broken(self) -> bool:

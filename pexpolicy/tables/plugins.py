@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 
+from pexpolicy.contract.extras import NO_EXTRAS, Extras
 from pexpolicy.tables.base import MAX_BUDGET, Table
 
 
@@ -32,3 +33,16 @@ class PluginTable(Table):
     on_error: Literal["skip", "reject"] = "skip"
     threads: int = Field(8, ge=1, le=256)
     settings: dict[str, Any] = Field(default_factory=dict)
+
+    _extras: Extras = PrivateAttr(NO_EXTRAS)
+
+    @property
+    def extras(self) -> Extras:
+        """What ``[infinity]`` admits beyond the contract."""
+        return self._extras
+
+    def admitting(self, extras: Extras) -> Self:
+        """The same for a configuration that admits these."""
+        table = self.model_copy()
+        table._extras = extras  # noqa: SLF001 - its own
+        return table

@@ -120,8 +120,6 @@ ROWS: tuple[tuple[Any, ...], ...] = (
     ("calls it a VMR", SERVICE, T.RESULT, "service_type = 'vmr'", vmr(service_type="vmr")),
     ("has no name", SERVICE, T.RESULT, "Conference.name: is required", vmr(name=...)),
     ("has an empty name", SERVICE, T.RESULT, "Conference.name", vmr(name="")),
-    ("has no tag", SERVICE, T.RESULT, "service_tag: is required", vmr(service_tag=...)),
-    ("says True as text", SERVICE, T.RESULT, "Conference.allow_guests", vmr(allow_guests="True")),
     ("counts a PIN", SERVICE, T.RESULT, "Conference.pin", vmr(pin=1234)),
     ("spells a PIN", SERVICE, T.RESULT, "Conference.pin", vmr(pin="abcd")),
     ("has a PIN of three", SERVICE, T.RESULT, "Conference.pin", vmr(pin="123")),
@@ -148,7 +146,6 @@ ROWS: tuple[tuple[Any, ...], ...] = (
     ("mixes four levels", PARTICIPANT, T.RESULT, "send_to_audio_mixes", result({"send_to_audio_mixes": [{"mix_name": "a.b.c.d"}]})),
     ("mixes without a name", PARTICIPANT, T.RESULT, "mix_name: is required", result({"send_to_audio_mixes": [{"prominent": True}]})),
     ("counts displays as text", PARTICIPANT, T.RESULT, "display_count", result({"display_count": "2"})),
-    ("unlocks by text", PARTICIPANT, T.RESULT, "bypass_lock", result({"bypass_lock": "false"})),
     ("takes names away", PARTICIPANT, T.RESULT, "may be null only", result({"remote_display_name": None})),
     # Locations
     ("is nowhere", LOCATION, T.RESULT, "location: is required", result({"overflow_locations": ["Oslo"]})),

@@ -34,7 +34,7 @@ def faulty(question: Question) -> web.StreamResponse:
     """Reject with a usable service whose name would ring the bell of a terminal."""
     if question.endpoint != "service_configuration":
         return sound(question)
-    return success(room(question, name=BELL, allow_guests="True"))
+    return success(room(question, name=BELL, allow_guests="yes"))
 
 
 async def test_a_clean_server_ends_with_0_and_a_table() -> None:
@@ -58,7 +58,7 @@ async def test_a_violation_ends_with_1_and_says_where() -> None:
         code, out, _ = await run(url)
     assert code == 1
     assert "violation result in service_configuration" in out
-    assert "Conference.allow_guests = 'True'" in out
+    assert "Conference.allow_guests = 'yes'" in out
     assert "GET /policy/v1/service/configuration?call_direction=dial_in" in out
     assert f"{url} breaks the contract" in out
     assert "\x07" not in out

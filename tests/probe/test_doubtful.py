@@ -32,6 +32,8 @@ DOUBTFUL: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("a field that nobody knows", SERVICE, {"aliases": ["a"]}),
     ("credentials that are empty", REGISTRATION, {"username": "", "password": ""}),
     ("an undocumented property", PARTICIPANT, {"private_custom_properties": {}}),
+    ("text for true", SERVICE, {"allow_guests": "True", "pin": "1234"}),
+    ("text for false", PARTICIPANT, {"bypass_lock": "false"}),
     ("a reject in the result", PARTICIPANT, {"reject": True}),
     ("overflow of old", LOCATION, {"location": "A", "primary_overflow_location": "B"}),
     ("no location", LOCATION, {}),
@@ -66,3 +68,14 @@ async def test_a_gateway_may_have_another_name_for_the_same_question() -> None:
         steps = await play(url, ("web join, v39",))
     assert found(steps) == []
     assert [f.topic for f in found(steps, Level.WARNING)] == [Topic.REPEATABLE]
+
+
+async def test_a_service_without_a_tag_is_a_warning() -> None:
+    def answer(question: Question) -> web.StreamResponse:
+        untagged = {n: v for n, v in room(question).items() if n != "service_tag"}
+        return success(untagged) if question.endpoint == SERVICE else sound(question)
+
+    async with serving(answer) as url:
+        steps = await play(url, ("web join, v39",))
+    assert found(steps) == []
+    assert any("service_tag: is left out" in f.text for f in found(steps, Level.WARNING))

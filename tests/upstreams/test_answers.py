@@ -61,6 +61,48 @@ async def test_each_decision_passes_unchanged_and_the_reason_says_who_made_it(
     assert server.steps() == [("upstream", "decided")]
 
 
+@pytest.mark.parametrize(
+    "refused",
+    [
+        {"status": "fail", "action": "reject"},
+        {"action": "reject", "result": {"message": "not from here"}},
+        {"status": "success", "action": "reject", "result": {"foo": "bar"}},
+    ],
+)
+@pytest.mark.parametrize(
+    "asked", [f"{wire.SERVICE}?{SIP}", wire.PARTICIPANT, f"{wire.REGISTRATION}alice"]
+)
+async def test_whom_a_target_refuses_is_refused_here(
+    serving: toys.Serve, asked: str, refused: dict[str, Any]
+) -> None:
+    async with (
+        servers.answering(servers.always(servers.reply(refused))) as target,
+        serving(policies.policy({"bookings": target.url})) as server,
+    ):
+        reply = await server.ask(asked)
+    assert reply.json["status"] == "success"
+    assert reply.json["action"] == "reject"
+    assert reply.json["decided_by"] == "upstream"
+
+
+async def test_a_text_boolean_is_relayed_as_a_boolean_and_the_audit_says_so(
+    serving: toys.Serve,
+) -> None:
+    route = {
+        "targets": ["t"],
+        "endpoints": ["service_configuration"],
+        "override": {"ivr_theme_name": "night"},
+    }
+    content = servers.decided({**servers.ROOM, "locked": "true"})
+    async with (
+        servers.answering(servers.always(content)) as target,
+        serving(policies.policy({"t": target.url}, [route])) as server,
+    ):
+        reply = await server.ask(f"{wire.SERVICE}?{SIP}")
+    assert reply.result == {**servers.ROOM, "locked": True, "ivr_theme_name": "night"}
+    assert "the text 'true' stands for true" in str(server.lines()[-1]["warnings"])
+
+
 _ID = "01a21043-6653-71f5-82a5-3ad9707745bd"
 
 

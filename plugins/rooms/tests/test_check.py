@@ -18,20 +18,20 @@ def test_a_plain_room_is_nothing_to_warn_of(build: Build) -> None:
 
 
 def test_a_room_with_pins_that_fit_is_nothing_to_warn_of(build: Build) -> None:
-    assert advice(build, pin="1234", guest_pin="5678", allow_guests=True) == []
-    assert advice(build, pin="1234#", guest_pin="567890#", allow_guests=True) == []
+    assert advice(build, pin="123456", guest_pin="567890", allow_guests=True) == []
+    assert advice(build, pin="12345#", guest_pin="567890#", allow_guests=True) == []
 
 
 @pytest.mark.parametrize(
     ("fields", "says"),
     [
         ({"allow_guests": True}, "guests are allowed without a Host PIN"),
-        ({"pin": "1234", "guest_pin": "5678"}, "a guest PIN without allow_guests"),
-        ({"pin": "1234", "guest_pin": "56789", "allow_guests": True}, "one length"),
-        ({"pin": "1234#", "guest_pin": "56789", "allow_guests": True}, "both end in #"),
-        ({"pin": "1234", "guest_pin": "1234", "allow_guests": True}, "must differ"),
+        ({"pin": "123456", "guest_pin": "567890"}, "a guest PIN without allow_guests"),
+        ({"pin": "123456", "guest_pin": "5678901", "allow_guests": True}, "one length"),
+        ({"pin": "12345#", "guest_pin": "5678901", "allow_guests": True}, "both end in #"),
+        ({"pin": "123456", "guest_pin": "123456", "allow_guests": True}, "must differ"),
         ({"pin": ""}, "an empty PIN"),
-        ({"guest_pin": "", "pin": "1234", "allow_guests": True}, "an empty guest PIN"),
+        ({"guest_pin": "", "pin": "123456", "allow_guests": True}, "an empty guest PIN"),
         ({"view": "nine_equal"}, "not a layout"),
     ],
 )
@@ -81,16 +81,16 @@ def test_every_warning_comes_with_all_others(build: Build) -> None:
 
 
 def test_two_rooms_of_one_name_and_other_settings_are_told(build: Build) -> None:
-    rooms = {"a@example.com": {"name": "A", "pin": "1234"}, "b@example.com": {"name": "A"}}
+    rooms = {"a@example.com": {"name": "A", "pin": "123456"}, "b@example.com": {"name": "A"}}
     (said,) = build({"rooms": rooms}).advice()
     assert said.startswith('rooms."b@example.com".name: a@example.com has the same name')
-    assert "1234" not in said
+    assert "123456" not in said
 
 
 def test_two_aliases_of_one_room_are_nothing_to_warn_of(build: Build) -> None:
     rooms = {
-        "a@example.com": {"name": "A", "pin": "1234", "service_tag": ""},
-        "b@example.com": {"pin": "1234", "name": "A"},
+        "a@example.com": {"name": "A", "pin": "123456", "service_tag": ""},
+        "b@example.com": {"pin": "123456", "name": "A"},
     }
     assert build({"rooms": rooms}).advice() == []
 

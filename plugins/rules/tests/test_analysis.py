@@ -138,3 +138,17 @@ def test_a_duplicate_at_the_same_hours_is_named(advice: Advice) -> None:
     night = {"zone": "UTC", "between": ["18:00", "06:00"]}
     (said,) = advice([rule("a", time=night), rule("b", "reject", time=night)])
     assert said.startswith("rules[1]: rule 'b' is a duplicate: rule 'a' before it has the same")
+
+
+def test_a_value_that_looks_like_a_placeholder_is_told(advice: Advice) -> None:
+    rule = {
+        "name": "other department",
+        "endpoint": "participant_properties",
+        "when": {
+            "idp_attributes": {"department": "{service_tag}"},
+            "local_alias": {"regex": "[0-9]{4}"},
+        },
+        "then": "reject",
+    }
+    (told,) = [said for said in advice([rule]) if "placeholders" in said]
+    assert "when.idp_attributes.department = '{service_tag}'" in told

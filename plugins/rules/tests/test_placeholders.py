@@ -110,3 +110,55 @@ def test_a_group_beyond_the_last_is_named(complaints: Complaints) -> None:
     }
     (said,) = complaints({"rules": [rule]})
     assert "have groups up to {2}" in said
+
+
+def decided(endpoint: str, result: dict[str, Any], when: dict[str, Any], **request: Any) -> Outcome:
+    rule = {"name": "r", "endpoint": endpoint, "when": when, "then": {"result": result}}
+    plugin = Rules(Rules.Settings.model_validate({"rules": [rule]}))
+    if endpoint == "registration_alias":
+        request["alias"] = "user@example.com"
+    return decide_now(plugin, make_request(endpoint, **request))
+
+
+BOARD = {"local_alias": {"regex": "board(?:[.]([0-9]{4}))?"}}
+ROOM = {"name": "Board", "service_tag": "b"}
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "result"),
+    [
+        ("service_configuration", {**ROOM, "pin": "{1}"}),
+        ("service_configuration", {**ROOM, "pin": "1234", "guest_pin": "{1}"}),
+        ("service_configuration", {**ROOM, "host_identity_provider_group": "{params.group}"}),
+        ("service_configuration", {**ROOM, "guest_identity_provider_group": " {params.group}"}),
+        ("registration_alias", {"username": "{alias.user}", "password": "{params.proof}"}),
+        ("registration_alias", {"username": "{params.proof}", "password": "x"}),
+    ],
+)
+def test_an_empty_fill_in_takes_no_protection_away(endpoint: str, result: dict[str, Any]) -> None:
+    called = endpoint == "service_configuration"
+    request = {"local_alias": "board"} if called else {}
+    outcome = decided(endpoint, result, BOARD if called else {}, **request)
+    assert outcome.decided_by == "default"
+    assert outcome.steps[0].outcome == "invalid"
+    assert "comes out empty" in outcome.steps[0].detail
+
+
+def test_a_protection_that_is_filled_in_is_sent() -> None:
+    result = {**ROOM, "pin": "{1}"}
+    outcome = decided("service_configuration", result, BOARD, local_alias="board.1234")
+    assert outcome.decision.set_fields()["pin"] == "1234"
+
+
+@pytest.mark.parametrize(("asked", "warned"), [("", True), ("7f3c", False)])
+def test_the_name_of_a_gateway_that_is_not_unique_is_warned_of(asked: str, warned: bool) -> None:
+    gateway = {
+        "service_type": "gateway",
+        "name": "gw:{request_id}",
+        "local_alias": "a",
+        "remote_alias": "b",
+        "outgoing_protocol": "sip",
+    }
+    outcome = decided("service_configuration", gateway, {}, request_id=asked)
+    assert outcome.decided_by != "default"
+    assert any("unique" in said for said in outcome.decision.warnings) is warned

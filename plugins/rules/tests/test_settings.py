@@ -204,3 +204,18 @@ def test_the_folder_of_the_files_may_have_any_name(tmp_path: Path) -> None:
 def test_a_rule_that_refuses_is_known_to(then: Any, *, refuses: bool) -> None:
     settings = Rules.Settings.model_validate(rule(then, "participant_properties"))
     assert Rules(settings).can_reject is refuses
+
+
+@pytest.mark.parametrize(
+    ("then", "says"),
+    [
+        ({"new_alias": "sip:a@b"}, 'new_alias does nothing alone; write action = "redirect"'),
+        ({"reject_reason": "no"}, 'reject_reason does nothing alone; write action = "reject"'),
+    ],
+)
+def test_what_needs_an_action_says_which(
+    complaints: Callable[..., list[str]], then: dict[str, str], says: str
+) -> None:
+    rule = {"name": "r", "endpoint": "service_configuration", "then": then}
+    (told,) = complaints({"rules": [rule]})
+    assert says in told

@@ -22,6 +22,7 @@ from pexpolicy import (
     ServiceConfigurationRequest,
     SettingsError,
     hookimpl,
+    service_class,
 )
 from pexpolicy_rooms.table import RoomTable
 
@@ -46,6 +47,7 @@ class Rooms:
     def __init__(self, settings: Settings) -> None:
         self._table = RoomTable()
         self._default = settings.default_room
+        self._extras = settings.extras
         self._advice: list[Advice] = []
         self._named: dict[str, str] = {}
         problems = [
@@ -65,25 +67,26 @@ class Rooms:
             yield Problem(key, "is no alias")
         elif not isinstance(fields, dict):
             yield Problem(key, "expected a table of fields, such as name and service_tag")
-        elif (kind := fields.get("service_type", "conference")) not in _KINDS:
+        elif (model := service_class(kind := _kind(fields), self._extras)) is None:
             text = f"{kind!r} is none of {', '.join(_KINDS)}"
             yield Problem((*key, "service_type"), text)
         else:
-            yield from self._add_service(key, alias, SERVICE_TYPES[kind], fields)
+            yield from self._add_service(key, alias, model, fields)
 
     def _add_service(
         self, key: Key, alias: Alias, kind: type[Service], fields: dict[str, Any]
     ) -> Iterable[Problem]:
         given = {**fields, "service_tag": fields.get("service_tag", "")}
-        given.pop("service_type", None)
+        if kind.fixed.get("service_type") is not None:
+            given.pop("service_type", None)
         if "reason" in given:
             # It is an argument of each decision, and nothing that Infinity is sent.
             del given["reason"]
             yield Problem((*key, "reason"), "is no field of a service")
         try:
-            service = kind(**given)
+            service = kind.from_result(given, extras=self._extras, strict=True)
         except DecisionError as error:
-            for refusal in kind.refusals(given) or [error.refusal]:
+            for refusal in kind.refusals(given, self._extras) or [error.refusal]:
                 yield Problem((*key, *_steps(refusal.field)), _said(refusal))
             return
         if not self._table.add(alias, service):
@@ -151,6 +154,10 @@ class Rooms:
 
 # A list: what stands in a TOML file may be no key of a dictionary.
 _KINDS = list(SERVICE_TYPES)
+
+
+def _kind(fields: dict[str, Any]) -> Any:
+    return fields.get("service_type", "conference")
 
 
 def _steps(field: str) -> Key:

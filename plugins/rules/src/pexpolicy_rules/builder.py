@@ -14,10 +14,11 @@ from pexpolicy import (
     track_file,
 )
 from pexpolicy.matching import compile_when, group_names
+from pexpolicy.problems import dotted
 from pexpolicy.tabular import TableError
 from pexpolicy.tomlfiles import Table, read_tables
 from pexpolicy_rules.decisions import Answer
-from pexpolicy_rules.parser import as_written, possible_groups, read
+from pexpolicy_rules.parser import as_written, literal_placeholders, possible_groups, read
 from pexpolicy_rules.rule_set import ReadyRule
 from pexpolicy_rules.settings import Rule, Settings
 from pexpolicy_rules.validation import AnswerError
@@ -33,6 +34,7 @@ class Draft:
         self.files: list[Path] = []
         """What was read: files of rules, and pictures."""
         self._clock = clock
+        self._extras = settings.extras
         self._named: dict[str, str] = {}
         for number, table in enumerate(settings.rules):
             self._add(table, ("rules", number), None, settings.root)
@@ -64,12 +66,25 @@ class Draft:
             unread = any(below[:1] == ("when",) for below, _ in faults)
             possible = possible_groups(written.get("when")) if unread else None
             faults += self._ready(rule, key, table, possible, sound=not faults)
+            if rule.enabled:
+                self._warn_of_literals(rule, key, table, written)
         for below, text in dict.fromkeys(faults):
             place = as_written(below, written)
             if table is not None:
                 self.problems.append(Problem(key, str(table.fault(place, text))))
             else:
                 self.problems.append(Problem((*key, *place), f"{text}{_whose(written)}"))
+
+    def _warn_of_literals(
+        self, rule: Rule, key: Key, table: Table | None, written: Mapping[str, Any]
+    ) -> None:
+        shown = f"{rule.name!r} ({_place(table)})" if table is not None else repr(rule.name)
+        for below, text in literal_placeholders(written.get("when"), ("when",)):
+            told = (
+                f"rule {shown}: {dotted(below)} = {text!r} is compared as it stands: there are "
+                "placeholders below then, and none below when"
+            )
+            self.advice.append(Advice(key, told))
 
     def _namesake(self, name: object, table: Table | None) -> str | None:
         """What to say of a name that an earlier rule has, and take note of it."""
@@ -101,7 +116,7 @@ class Draft:
         answers: dict[str, Answer] = {}
         for endpoint in rule.endpoint:
             try:
-                answers[endpoint] = Answer(endpoint, rule.then, _reason(rule), groups)
+                answers[endpoint] = Answer(endpoint, rule.then, _reason(rule), groups, self._extras)
             except AnswerError as error:
                 wrong += [(("then", *below), text) for below, text in error.faults]
         if sound and not wrong and rule.enabled:

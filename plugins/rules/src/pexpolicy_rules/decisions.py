@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pexpolicy import (
+    NO_EXTRAS,
     SERVICE_TYPES,
     Avatar,
     Continue,
@@ -15,14 +17,25 @@ from pexpolicy import (
     Decision,
     DecisionError,
     Directory,
+    Extras,
+    Gateway,
     MediaLocation,
     ParticipantProperties,
     Redirect,
+    Refusal,
     Reject,
     Request,
+    service_class,
     track_file,
 )
-from pexpolicy_rules.placeholders import Captured, filled, has_placeholders, prepared, unfillable
+from pexpolicy_rules.placeholders import (
+    Captured,
+    Text,
+    filled,
+    has_placeholders,
+    prepared,
+    unfillable,
+)
 from pexpolicy_rules.settings import Then
 from pexpolicy_rules.validation import AnswerError, unsound
 
@@ -34,6 +47,20 @@ _RESULTS: Mapping[str, type[Decision]] = {
 }
 CAN_REJECT = ("service_configuration", "participant_properties", "registration_alias")
 
+PROTECTIONS = (
+    "pin",
+    "guest_pin",
+    "host_identity_provider_group",
+    "guest_identity_provider_group",
+    "username",
+    "password",
+)
+"""Fields of a result that are no protection where they are empty."""
+NOT_UNIQUE = (
+    "name: a placeholder in it came out empty, and the name of a gateway must be unique per call "
+    "[transcribed]"
+)
+
 
 class Answer:
     """The decision of one rule at one endpoint.
@@ -44,8 +71,15 @@ class Answer:
 
     fixed: Decision | None
 
-    def __init__(self, endpoint: str, then: Then, reason: str, groups: Collection[str]) -> None:
-        self._make, fields = _maker(endpoint, then)
+    def __init__(
+        self,
+        endpoint: str,
+        then: Then,
+        reason: str,
+        groups: Collection[str],
+        extras: Extras = NO_EXTRAS,
+    ) -> None:
+        self._make, fields = _maker(endpoint, then, extras)
         self._reason = reason
         self.fills = has_placeholders(fields)
         """True where the decision is made anew for each request."""
@@ -63,6 +97,7 @@ class Answer:
         if faults:
             raise AnswerError.of(faults)
         self._fields = prepared(fields, groups)
+        self._protections = [n for n in PROTECTIONS if isinstance(self._fields.get(n), Text)]
 
     def give(self, request: Request, captured: Captured) -> Decision | None:
         """The decision for a request; raises ``DecisionError`` where what was put in does not fit.
@@ -71,17 +106,43 @@ class Answer:
         """
         if not self.fills:
             return self.fixed
-        return self._make(filled(self._fields, request, captured), self._reason)
+        fields = filled(self._fields, request, captured)
+        for name in self._protections:
+            if not fields[name].strip():
+                raise _unprotected(name)
+        decision = self._make(fields, self._reason)
+        name = self._fields.get("name")
+        named = isinstance(decision, Gateway) and isinstance(name, Text)
+        if named and name.lacks_value(request, captured):
+            return decision.noted(NOT_UNIQUE)
+        return decision
 
 
-def _maker(endpoint: str, then: Then) -> tuple[Make, Mapping[str, Any]]:
+def _unprotected(name: str) -> DecisionError:
+    """The error for a protection that an empty fill-in would take away."""
+    return DecisionError(
+        Refusal(
+            model="then",
+            field=name,
+            value=None,
+            shown=False,
+            rule="comes out empty, as nothing was there to be filled in",
+            doc="",
+            mark="",
+            source="",
+            consequence="An empty one would let anybody in",
+        )
+    )
+
+
+def _maker(endpoint: str, then: Then, extras: Extras) -> tuple[Make, Mapping[str, Any]]:
     """What makes the decision, and the fields that it is made of."""
     if then.image is not None:
         return _picture(endpoint, then.image), {}
     if then.result is not None:
         if "reason" in then.result:
             raise AnswerError("is no field of a result; write it beside result", "result", "reason")
-        return _result(endpoint), then.result
+        return _result(endpoint, extras), then.result
     if then.action == "reject":
         return _reject(endpoint, then)
     if then.action == "redirect":
@@ -120,39 +181,38 @@ def _picture(endpoint: str, path: Path) -> Make:
     return lambda _, reason: Avatar(image, reason=reason)
 
 
-def _result(endpoint: str) -> Make:
+def _result(endpoint: str, extras: Extras) -> Make:
     if endpoint in _SPECIAL:
-        return _SPECIAL[endpoint]
+        return partial(_SPECIAL[endpoint], extras=extras)
     model = _RESULTS.get(endpoint)
     if model is None:
         raise AnswerError("an avatar is a picture; write image = its path", "result")
-    return lambda fields, reason: model(**fields, reason=reason)
+    return lambda fields, reason: model.from_result(
+        fields, reason=reason, extras=extras, strict=True
+    )
 
 
-def _service(fields: Mapping[str, Any], reason: str) -> Decision:
+def _service(fields: Mapping[str, Any], reason: str, *, extras: Extras) -> Decision:
     """A service by its ``service_type``, which is ``conference`` unless it says another."""
     kind = fields.get("service_type", "conference")
-    if not isinstance(kind, str) or kind not in SERVICE_TYPES:
+    model = service_class(kind, extras)
+    if model is None:
         raise AnswerError(
             f"{kind!r} is none of {', '.join(SERVICE_TYPES)}", "result", "service_type"
         )
-    given = {name: value for name, value in fields.items() if name != "service_type"}
+    given = dict(fields)
     given.setdefault("service_tag", "")
-    return SERVICE_TYPES[kind](**given, reason=reason)
+    if "service_type" in model.fixed:
+        given.pop("service_type", None)
+    return model.from_result(given, reason=reason, extras=extras, strict=True)
 
 
-def _directory(fields: Mapping[str, Any], reason: str) -> Decision:
+def _directory(fields: Mapping[str, Any], reason: str, *, extras: Extras) -> Decision:
     """Entries without a user name have an empty one."""
-    entries = fields.get("entries")
-    if isinstance(entries, list):
-        named = [
-            {"username": "", **entry} if isinstance(entry, dict) else entry for entry in entries
-        ]
-        fields = {**fields, "entries": named}
-    return Directory(**fields, reason=reason)
+    return Directory.from_result(fields, reason=reason, extras=extras, strict=True)
 
 
-_SPECIAL: Mapping[str, Make] = {
+_SPECIAL: Mapping[str, Callable[..., Decision]] = {
     "service_configuration": _service,
     "directory_information": _directory,
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from pexpolicy.tomlfiles import validated
 from pexpolicy_rules.settings import Rule
 
 Table = Mapping[str, Any]
+_PLACEHOLDER = re.compile(r"\{\s*[A-Za-z_][\w.~-]*\s*\}")
 _NAMED = re.compile(r"\(\?P?<(\w+)>")
 
 
@@ -54,6 +55,22 @@ def possible_groups(when: Any) -> Collection[str]:
     text = str(when)
     captures = "(" in text or "*" in text
     return {*_NAMED.findall(text), *(map(str, range(1, 100)) if captures else ())}
+
+
+def literal_placeholders(when: Any, key: Key = ()) -> Iterator[tuple[Key, str]]:
+    """The operands that look like placeholders, each with its key: in ``when`` they are text.
+
+    Patterns are left out: there, braces repeat what stands before them.
+    """
+    if isinstance(when, dict):
+        for name, value in when.items():
+            if not str(name).endswith("regex"):
+                yield from literal_placeholders(value, (*key, name))
+    elif isinstance(when, list):
+        for number, value in enumerate(when):
+            yield from literal_placeholders(value, (*key, number))
+    elif isinstance(when, str) and _PLACEHOLDER.fullmatch(when):
+        yield key, when
 
 
 def _without(written: Table, keys: list[Key]) -> dict[str, Any]:

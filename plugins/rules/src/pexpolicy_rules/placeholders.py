@@ -98,6 +98,10 @@ class Text:
         """The text with the values of one request; what is unset is empty."""
         return "".join(p if isinstance(p, str) else p(request, captured) for p in self._pieces)
 
+    def lacks_value(self, request: Request, captured: Captured) -> bool:
+        """True where one of the placeholders has no value."""
+        return any(not p(request, captured) for p in self._pieces if not isinstance(p, str))
+
 
 def _piece(found: re.Match[str], groups: Collection[str]) -> str | Fill:
     written = found[0]

@@ -45,6 +45,10 @@ class Then(PluginSettings):
         if self.result is not None and self.image is not None:
             msg = "write result or image, not both"
             raise ValueError(msg)
+        for name, action in (("new_alias", "redirect"), ("reject_reason", "reject")):
+            if not answers and self.action is None and getattr(self, name) is not None:
+                msg = f'{name} does nothing alone; write action = "{action}" next to it'
+                raise ValueError(msg)
         if not answers and self.action is None:
             msg = (
                 'says nothing yet; write then = "reject", or the fields of an answer below '

@@ -9,6 +9,7 @@ import msgspec
 
 from pexpolicy import (
     ENDPOINTS,
+    Extras,
     Key,
     Problem,
     SettingsError,
@@ -50,7 +51,7 @@ def built(settings: UpstreamSettings) -> tuple[Mapping[str, Target], Routes]:
             problems += [Problem((*key, *problem.key), problem.text) for problem in error.problems]
     routes = settings.routes or [RouteSettings(targets=list(settings.targets))]
     for number, route in enumerate(routes):
-        problems += _problems(("routes", number), route, settings.targets)
+        problems += _problems(("routes", number), route, settings)
     if problems:
         raise SettingsError(problems=problems)
     made = [
@@ -73,7 +74,7 @@ def _target(name: str, written: TargetSettings, settings: UpstreamSettings) -> T
                 "password", written.password_env, written.password_file, settings.root
             )
             authorization = basic(written.user, password)
-        return Target(name, written, authorization, tls(written))
+        return Target(name, written, authorization, tls(written), extras=settings.extras)
     except UnreadableError as error:
         raise SettingsError(str(error), key=(error.key,)) from None
     except TLSError as error:
@@ -92,9 +93,8 @@ def _route(name: str, written: RouteSettings, targets: Mapping[str, Target]) -> 
     )
 
 
-def _problems(
-    key: Key, route: RouteSettings, targets: Mapping[str, TargetSettings]
-) -> Iterator[Problem]:
+def _problems(key: Key, route: RouteSettings, settings: UpstreamSettings) -> Iterator[Problem]:
+    targets = settings.targets
     named: list[tuple[Key, str]] = [
         (("targets", number), name) for number, name in enumerate(route.targets)
     ]
@@ -107,10 +107,10 @@ def _problems(
             guess = did_you_mean(name, targets) or f"; there are {', '.join(targets)}"
             yield Problem((*key, *where), f"there is no target {name!r}{guess}")
     if route.override:
-        yield from _override_problems((*key, "override"), route)
+        yield from _override_problems((*key, "override"), route, settings.extras)
 
 
-def _override_problems(key: Key, route: RouteSettings) -> Iterator[Problem]:
+def _override_problems(key: Key, route: RouteSettings, extras: Extras) -> Iterator[Problem]:
     """Fields that no decision of the endpoint has, or not with such a value.
 
     How they fit the rest is seen when they are merged.
@@ -123,6 +123,8 @@ def _override_problems(key: Key, route: RouteSettings) -> Iterator[Problem]:
     results = [d for d in decisions if d not in WITHOUT_RESULT]
     kinds = [field for d in results for field in msgspec.structs.fields(d.wire)]
     for name, value in route.override.items():
+        if name in extras.fields or extras.has(name, value):
+            continue
         complaints = [_complaint(value, field.type) for field in kinds if field.name == name]
         if not complaints:
             guess = did_you_mean(name, {field.name for field in kinds})

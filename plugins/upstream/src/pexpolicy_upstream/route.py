@@ -8,6 +8,7 @@ from typing import Any
 
 from pexpolicy import Continue, Decision, Redirect, Reject, Request
 from pexpolicy.matching import Condition
+from pexpolicy.replies import Heard
 from pexpolicy_upstream.shadow_comparison import Comparison
 from pexpolicy_upstream.target import Target, TargetError
 
@@ -39,6 +40,7 @@ class Route:
         self._targets = tuple(targets)
         self._override = override
         self._passes_continue = passes_continue
+        self._extras = targets[0].extras
         self._clock = clock
 
     async def ask(self, endpoint: str, request: Request, deadline: float) -> Decision | None:
@@ -60,10 +62,11 @@ class Route:
                 continue
             if self.comparison is not None:
                 self.comparison.begin(endpoint, request, target, heard)
-            return self._made_of(heard.decision)
+            return self._made_of(heard)
         raise TargetError("; ".join(wrong))
 
-    def _made_of(self, decision: Decision | None) -> Decision | None:
+    def _made_of(self, heard: Heard) -> Decision | None:
+        decision = heard.decision
         if isinstance(decision, Continue) and not self._passes_continue:
             return None
         if not self._override or decision is None:
@@ -71,4 +74,5 @@ class Route:
         if isinstance(decision, WITHOUT_RESULT):
             return decision
         merged = {**decision.set_fields(), **self._override}
-        return type(decision).from_result(merged, reason=decision.reason)
+        made = type(decision).from_result(merged, reason=decision.reason, extras=self._extras)
+        return made.noted(*heard.repairs)

@@ -8,13 +8,11 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from functools import partial
 from http import HTTPStatus
 from urllib.parse import unquote
 
-from pexpolicy import (
-    Breaker,
-    Request,
-)
+from pexpolicy import NO_EXTRAS, Breaker, Extras, Request
 from pexpolicy.replies import Heard, Reply, UnusableReply, Wire, read
 from pexpolicy_upstream.connections import opened
 from pexpolicy_upstream.settings import TargetSettings
@@ -42,6 +40,8 @@ class Target:
         authorization: str | None,
         secure: ssl.SSLContext | None,
         clock: Clock = time.monotonic,
+        *,
+        extras: Extras = NO_EXTRAS,
     ) -> None:
         self.name = name
         self.timeout = settings.timeout
@@ -49,6 +49,8 @@ class Target:
         self._authorization = authorization
         self._secure = secure
         self._clock = clock
+        self.extras = extras
+        self._read = partial(read, by=name, extras=extras)
         breaker = settings.breaker
         self._breaker = Breaker(breaker.failures, breaker.window, breaker.pause)
         self._wire: Wire | None = None
@@ -89,9 +91,9 @@ class Target:
             reply = await self._wire.get(request.target, min(self.timeout, left))
             dead, wrong = _is_dead(reply), ""
             if len(reply.body) > LARGE:
-                heard = await asyncio.to_thread(read, endpoint, request, reply, by=self.name)
+                heard = await asyncio.to_thread(self._read, endpoint, request, reply)
             else:
-                heard = read(endpoint, request, reply, by=self.name)
+                heard = self._read(endpoint, request, reply)
         except UnusableReply as error:
             wrong = _said(error)
             msg = f"{self.name}: {wrong}"

@@ -1,0 +1,82 @@
+"""Fields and words of Infinity that this release does not know yet, and that an operator lists."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args, get_origin
+
+from pexpolicy.contract.rendering import Rendered
+from pexpolicy.contract.wording import alternatives
+from pexpolicy.text import brief
+
+
+@dataclass(frozen=True, slots=True)
+class Extras:
+    """What ``[infinity]`` of the configuration admits beyond the contract, always with a warning.
+
+    ``fields`` are names at any depth, ``values`` further words of a field that takes only some.
+    """
+
+    fields: frozenset[str] = frozenset()
+    values: Mapping[str, frozenset[str]] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self.fields or self.values)
+
+    def has(self, name: str, value: object) -> bool:
+        """True for a word that is listed for this field."""
+        return isinstance(value, str) and value in self.values.get(name, ())
+
+    def plain(self, model: type[Rendered], fields: Mapping[str, Any]) -> dict[str, Any]:
+        """The fields with words that the model knows in the place of those listed here, and without
+        the fields listed here: what is left is checked as ever.
+        """
+        made: dict[str, Any] = {}
+        for name, value in fields.items():
+            inner = model.within.get(name)
+            if self._is_word(model, name, value):
+                if model.defaults[name] is ...:
+                    made[name] = get_args(_words(model, name))[0]
+            elif name in model.names or name not in self.fields:
+                made[name] = self._plain_inside(inner, value)
+        return made
+
+    def _plain_inside(self, model: type[Rendered] | None, value: Any) -> Any:
+        if model is None:
+            return value
+        if isinstance(value, list):
+            return [self._plain_inside(model, item) for item in value]
+        return self.plain(model, value) if isinstance(value, dict) else value
+
+    def warnings(
+        self, model: type[Rendered], fields: Mapping[str, Any], place: str = ""
+    ) -> Iterator[str]:
+        """What stands in fields only because it is listed here."""
+        for name, value in fields.items():
+            inner = model.within.get(name)
+            if self._is_word(model, name, value):
+                yield f"{place}{name}: {brief(value)} is sent as [infinity] extra_values lists it"
+            elif name not in model.names and name in self.fields:
+                yield f"{place}{name}: is sent as [infinity] extra_fields lists it"
+            elif inner is not None:
+                for number, item in enumerate(value if isinstance(value, list) else ()):
+                    if isinstance(item, dict):
+                        yield from self.warnings(inner, item, f"{place}{name}[{number}].")
+                if isinstance(value, dict):
+                    yield from self.warnings(inner, value, f"{place}{name}.")
+
+    def _is_word(self, model: type[Rendered], name: str, value: object) -> bool:
+        words = _words(model, name) if self.has(name, value) else None
+        return words is not None and value not in get_args(words)
+
+
+NO_EXTRAS = Extras()
+
+
+def _words(model: type[Rendered], name: str) -> Any:
+    """The type of a field that takes only some words, or ``None``."""
+    for kind in alternatives(model.hints.get(name)):
+        if get_origin(kind) is Literal:
+            return kind
+    return None

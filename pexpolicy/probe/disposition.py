@@ -1,0 +1,250 @@
+"""The disposition of a foreign reply: what Infinity makes of its status, action and result.
+
+The one reading of section 2 of the contract: for the probe, for plugins that relay the replies of
+other servers, and for the import of replies that another server kept.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pexpolicy.contract.extras import NO_EXTRAS, Extras
+from pexpolicy.contract.refusal import DecisionError
+from pexpolicy.contract.rendering import Rendered
+from pexpolicy.contract.rules import Mark
+from pexpolicy.contract.wording import alternatives
+from pexpolicy.decisions import Decision, Redirect, Reject
+from pexpolicy.endpoints import ENDPOINTS
+from pexpolicy.endpoints.directory_information import Directory
+from pexpolicy.endpoints.participant_properties import ParticipantProperties
+from pexpolicy.endpoints.service_configuration import SERVICE_TYPES
+from pexpolicy.text import brief
+
+ACTIONS: Mapping[str, tuple[str, ...]] = {
+    "service_configuration": ("continue", "reject", "redirect"),
+    "participant_properties": ("continue", "reject"),
+    "registration_alias": ("continue", "reject"),
+}
+"""The actions of each request; the others know none."""
+UNTAGGED = (
+    "service_tag: is left out, which one server in live use does and a transcription of Pexip's "
+    f"text forbids; write an empty one [{Mark.DISPUTED}]"
+)
+BOOLEANS: Mapping[str, bool] = {"true": True, "false": False}
+
+
+class Disposition(enum.StrEnum):
+    """What follows a reply."""
+
+    RESULT = "result"
+    """The result is used, and the action is ignored."""
+    CONTINUE = "continue"
+    """The server succeeded and has no result: Infinity goes on by itself."""
+    REJECT = "reject"
+    """The call is refused."""
+    REDIRECT = "redirect"
+    """The caller is sent to another alias."""
+    ABSTAIN = "abstain"
+    """The server failed and refuses nothing: Infinity falls back to its own database."""
+    DROPPED = "dropped"
+    """The reply contradicts itself, or what it holds is lost."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A disposition, and the result that belongs to it, with text booleans repaired."""
+
+    disposition: Disposition
+    result: Any = None
+    repairs: tuple[str, ...] = ()
+    """What was put right in the result, such as booleans that were text, as warnings."""
+    text: str = ""
+    """Why a reply is dropped, or why nobody should relay its result."""
+    decision: Decision | None = None
+    """What the result stands for, where it is used; without a reason."""
+
+
+def read_envelope(endpoint: str, body: Mapping[str, Any], extras: Extras = NO_EXTRAS) -> Reading:
+    """The disposition of a reply with status 200 to a request of this endpoint."""
+    action, result = body.get("action"), body.get("result")
+    rejects = action == "reject" and "reject" in ACTIONS.get(endpoint, ())
+    if body.get("status") == "success":
+        return _succeeded(endpoint, body, extras, rejects=rejects)
+    if rejects:
+        return _rejected(endpoint, result)
+    if result:
+        said = brief(body.get("status"))
+        return _dropped(f"status = {said} is not exactly 'success', so the result is lost")
+    return Reading(Disposition.ABSTAIN)
+
+
+def _succeeded(endpoint: str, body: Mapping[str, Any], extras: Extras, *, rejects: bool) -> Reading:
+    action, result = body.get("action"), body.get("result")
+    repaired, repairs = _repaired(endpoint, body)
+    decision, wrong = _decision(endpoint, repaired, extras)
+    if rejects and _is_used(endpoint, repaired.get("result"), decision):
+        return _dropped(
+            "a usable result stands next to the reject: Infinity would take it and not refuse"
+        )
+    if rejects:
+        return _rejected(endpoint, result)
+    if action == "redirect" and "redirect" in ACTIONS.get(endpoint, ()):
+        return _redirected(result)
+    if decision is not None:
+        return Reading(Disposition.RESULT, repaired.get("result"), repairs, decision=decision)
+    if wrong and not _is_open(endpoint, result):
+        return _dropped(wrong)
+    return Reading(Disposition.RESULT, result, text=wrong) if wrong else _without(endpoint, action)
+
+
+def _without(endpoint: str, action: object) -> Reading:
+    """What a success without a result stands for."""
+    known = ACTIONS.get(endpoint, ())
+    if known and action not in (None, "continue"):
+        return _dropped(f"action = {brief(action)} is none of {', '.join(known)}")
+    return Reading(Disposition.CONTINUE)
+
+
+def _dropped(text: str) -> Reading:
+    return Reading(Disposition.DROPPED, text=text)
+
+
+def _rejected(endpoint: str, result: object) -> Reading:
+    """A reject, with what the participant is told where that can be told."""
+    told = result.get("reject_reason") if isinstance(result, Mapping) else None
+    shown: dict[str, Any] = {}
+    if told is not None and ENDPOINTS[endpoint].tells_reject_reason:
+        shown = {"reject_reason": told}
+    try:
+        decision = Reject.from_result(shown)
+    except DecisionError:
+        shown, decision = {}, Reject()
+    return Reading(Disposition.REJECT, shown, decision=decision)
+
+
+def _redirected(result: object) -> Reading:
+    if isinstance(result, Mapping) and "service_type" in result:
+        return _dropped(
+            "a service stands next to the redirect: Infinity would take it and not redirect"
+        )
+    try:
+        decision = Redirect.from_result(result if isinstance(result, Mapping) else {})
+    except DecisionError as error:
+        return _dropped(str(error))
+    return Reading(Disposition.REDIRECT, result, decision=decision)
+
+
+def _is_used(endpoint: str, result: Any, decision: Decision | None) -> bool:
+    """True where Infinity would use a result although an action stands next to it."""
+    if _is_open(endpoint, result):
+        return True
+    if isinstance(decision, ParticipantProperties):
+        return not ParticipantProperties.names.isdisjoint(result)
+    return decision is not None
+
+
+def _is_open(endpoint: str, result: object) -> bool:
+    """True for credentials that let any device register, which no plugin gives by mistake."""
+    return endpoint == "registration_alias" and result == {"username": "", "password": ""}
+
+
+def _decision(
+    endpoint: str, body: Mapping[str, Any], extras: Extras
+) -> tuple[Decision | None, str]:
+    """What the result stands for, or why Infinity would drop it; neither where there is none."""
+    result: Any = body.get("result")
+    listed = endpoint == "directory_information"
+    if result is None or result == {} or (listed and result == []):
+        if not (listed and body.get("ignore_local")):
+            return None, ""
+        result = []
+    if wrong := _unusable(endpoint, body.get("action"), result):
+        return None, wrong
+    try:
+        if listed:
+            told = {name: body[name] for name in ("ignore_local",) if name in body}
+            return Directory.from_result({"entries": result, **told}, extras=extras), ""
+        return ENDPOINTS[endpoint].from_result(result, extras), ""
+    except DecisionError as error:
+        return None, str(error)
+
+
+def _unusable(endpoint: str, action: object, result: Any) -> str:
+    """Why a result is none at all, before its fields are looked at."""
+    listed = endpoint == "directory_information"
+    if not isinstance(result, list if listed else Mapping):
+        wanted = "a list of entries" if listed else "an object"
+        return f"result is {brief(result)}, not {wanted}: the reply is dropped"
+    if endpoint == "participant_avatar":
+        return "a JSON result is no picture; Infinity would show a placeholder"
+    if endpoint == "service_configuration" and "new_alias" in result:
+        return "new_alias is no field of a service; it needs action = 'redirect'"
+    if endpoint == "participant_properties" and action != "reject" and "reject_reason" in result:
+        return "reject_reason refuses nobody; it needs action = 'reject'"
+    return ""
+
+
+def _repaired(endpoint: str, body: Mapping[str, Any]) -> tuple[Mapping[str, Any], tuple[str, ...]]:
+    """A reply with what may have been written otherwise, and what that was, as warnings."""
+    result = body.get("result")
+    if not isinstance(result, dict):
+        return body, ()
+    model: type[Rendered] | None = None
+    if endpoint == "service_configuration":
+        kind = result.get("service_type")
+        model = SERVICE_TYPES.get(kind) if isinstance(kind, str) else None
+    elif endpoint == "participant_properties":
+        model = ParticipantProperties
+    if model is None:
+        return body, ()
+    made = _with_booleans(model, result)
+    repairs = [
+        f"{place}: the text {value!r} stands for {value.lower()}; write it without quotes "
+        f"[{Mark.REPORTED}]"
+        for place, value in _text_booleans(model, result, "")
+    ]
+    if endpoint == "service_configuration" and "service_tag" not in result:
+        made["service_tag"] = ""
+        repairs.append(UNTAGGED)
+    return ({**body, "result": made}, tuple(repairs)) if repairs else (body, ())
+
+
+def _text_booleans(model: type[Rendered], fields: Any, place: str) -> Iterator[tuple[str, str]]:
+    if not isinstance(fields, dict):
+        return
+    for name, value in fields.items():
+        if _is_text_boolean(model, name, value):
+            yield f"{place}{name}", value
+        elif (inner := model.within.get(name)) is not None and isinstance(value, list):
+            for number, item in enumerate(value):
+                yield from _text_booleans(inner, item, f"{place}{name}[{number}].")
+        elif inner is not None:
+            yield from _text_booleans(inner, value, f"{place}{name}.")
+
+
+def _with_booleans(model: type[Rendered], fields: Any) -> Any:
+    if not isinstance(fields, dict):
+        return fields
+    made: dict[str, Any] = {}
+    for name, value in fields.items():
+        inner = model.within.get(name)
+        if _is_text_boolean(model, name, value):
+            made[name] = BOOLEANS[value.lower()]
+        elif inner is None:
+            made[name] = value
+        elif isinstance(value, list):
+            made[name] = [_with_booleans(inner, item) for item in value]
+        else:
+            made[name] = _with_booleans(inner, value)
+    return made
+
+
+def _is_text_boolean(model: type[Rendered], name: str, value: object) -> bool:
+    return (
+        isinstance(value, str)
+        and value.lower() in BOOLEANS
+        and bool in alternatives(model.hints.get(name))
+    )
