@@ -62,7 +62,9 @@ def export(rows: list[Row]) -> str:
         for column in COLUMNS:
             value = cells[column]
             is_json = column in ("protocols", "call_directions") or column.startswith("override")
-            written.append(json.dumps(value) if is_json else str(value or "" if value == 0 else value))
+            if column == "priority":
+                value = value or ""
+            written.append(json.dumps(value) if is_json else str(value))
         writer.writerow(written)
     return file.getvalue()
 
@@ -137,8 +139,9 @@ def test_what_can_be_taken_is_taken_and_the_rest_is_said(tmp_path: Path) -> None
         (6, "untyped", "override_service_response has no service_type"),
         (7, "nowhere", "service_target_url: write a whole URL"),
     ):
-        (told,) = [t for t in said.stderr.splitlines() if f"line {line}: {name}: " in t]
+        (told,) = [t for t in said.stderr.splitlines() if f"csv line {line}: " in t]
         assert text in told
+        assert told.endswith(f"; rule {name!r} is left out")
 
 
 def test_what_python_refuses_never_matched_and_is_left_out(tmp_path: Path) -> None:
@@ -152,7 +155,7 @@ def test_a_cell_that_is_no_list_says_what_to_write(tmp_path: Path) -> None:
     text = export([reject("a"), reject("b")]).replace("True,[],[]", "True,sip|h323,[]", 1)
     said = brought(tmp_path, text)
     assert said.exit_code == 65
-    assert 'line 2: a: protocols: is no JSON list; write one such as ["sip", "webrtc"]' in said.stderr
+    assert 'line 2: protocols: is no JSON list; write one such as ["sip", "webrtc"]' in said.stderr
     assert [rule["name"] for rule in rules_of(tmp_path)] == ["b"]
 
 

@@ -98,7 +98,7 @@ class Routed:
     """The rows that could not be taken, and why."""
 
 
-def read_router(path: Path, into: Path) -> Routed:
+def read_router(path: Path, into: Path = Path()) -> Routed:
     """Return the rules of a CSV file in the order in which they were tried, and the rows that
     cannot be taken.
 
@@ -112,11 +112,11 @@ def read_router(path: Path, into: Path) -> Routed:
         try:
             found += _convert(line, row, names, routed.remarks)
         except (PatternError, ValueError) as error:
-            routed.faults.append(Fault(path.name, line, f"{row.name}: {error}"))
+            routed.faults.append(_left_out(path.name, line, str(error), row.name))
     wrong = refused([made.table for made in found], into)
     for number, text in wrong:
-        name = found[number].table["name"]
-        routed.faults.append(Fault(path.name, found[number].line, f"{name}: {text}"))
+        made = found[number]
+        routed.faults.append(_left_out(path.name, made.line, text, made.row.name))
     lines = {fault.line for fault in routed.faults}
     for made in found:
         if made.line not in lines:
@@ -170,10 +170,14 @@ def _row(
     try:
         return RouterRow.model_validate({name: cell for name, cell in cells.items() if cell})
     except ValidationError as error:
-        named = f"{cells['name']}: " if cells.get("name") else ""
+        name = cells.get("name") or ""
         told = problems_of(error, RouterRow)
-        faults += [Fault(file, line, f"{named}{problem}") for problem in told]
+        faults += [_left_out(file, line, str(problem), name) for problem in told]
         return None
+
+
+def _left_out(file: str, line: int, text: str, name: str) -> Fault:
+    return Fault(file, line, f"{text}; rule {brief(name)} is left out")
 
 
 @dataclass(frozen=True, slots=True)
