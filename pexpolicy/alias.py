@@ -59,8 +59,8 @@ class Alias(str):
 
     @property
     def bare(self) -> bool:
-        """True for an alias without a host, such as ``engineering`` or ``+4712345678``."""
-        return not self.host
+        """True where the normal form has no host: ``engineering``, ``+4712345678``."""
+        return "@" not in self
 
     def __repr__(self) -> str:
         return f"Alias({self.raw!r})"
@@ -110,6 +110,8 @@ def _parts(text: str) -> tuple[str, str, str]:
         user, at, host = f"{before}@{_without_parameters(after)}".rpartition("@")
         while (shorter := _without_port(host).rstrip(".").strip()) != host:
             host = shorter
+        if not host and "@" in user:
+            user += at
     else:
         user, host = _without_parameters(text), ""
         if _is_address(_without_port(user)):

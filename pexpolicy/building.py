@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from pexpolicy.discovery import Available, discover
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.base import Endpoint
 from pexpolicy.faults import Log
+from pexpolicy.file_modes import advice_of as mode_advice
 from pexpolicy.names import DeclaredNames
 from pexpolicy.plugins import Plugin, advice_of, build, link, observer, watched_by
 from pexpolicy.policy import Policy
@@ -54,6 +56,7 @@ def build_policy(
             plugin.close()
         raise ConfigError(settings.path, problems)
 
+    modes = list(mode_advice(settings))
     settings = replace(
         settings,
         config_hash=hash_with(settings.config_hash, files),
@@ -78,7 +81,7 @@ def build_policy(
         tuple(plugins),
         chains,
         Aftermath(beside, told, log, settings.config_hash),
-        (*_own_advice(settings, plugins), *advice),
+        (*_own_advice(settings, plugins), *modes, *advice),
         log,
         files=(settings.path, *settings.secret_files, *files),
     )
@@ -154,11 +157,25 @@ def _undeclared(plugins: Iterable[Plugin], names: DeclaredNames) -> Iterable[Pro
                 yield Problem(where, refusal.rule)
 
 
-def _own_advice(settings: Settings, plugins: Iterable[Plugin]) -> Iterable[Advice]:
+def _same_priority(plugins: Sequence[Plugin]) -> Iterator[Advice]:
+    """Yield plugins that are asked for the same in the order of the file only."""
+    deciding = [plugin for plugin in plugins if plugin.table.mode == "decide"]
+    for first, second in pairwise(deciding):
+        shared = ENDPOINTS.keys() & first.hooks.keys() & second.hooks.keys()
+        if shared and first.table.priority == second.table.priority:
+            text = (
+                f"{first.name} has priority {first.table.priority} too: {first.name} is asked "
+                f"first, as it is first in the file; give each a priority of its own"
+            )
+            yield Advice(("plugins", second.name, "priority"), text)
+
+
+def _own_advice(settings: Settings, plugins: Sequence[Plugin]) -> Iterable[Advice]:
     if not settings.credentials and settings.server.allow_anonymous:
         text = "anybody who reaches the port can ask for PINs; add [auth]"
         yield Advice(("server", "allow_anonymous"), text)
     yield from access_advice(settings)
+    yield from _same_priority(plugins)
     if settings.audit.path is not None:
         folder = settings.resolve(settings.audit.path).parent
         if not folder.is_dir():

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import codecs
 
+_SHORTEST = 4
+"""Bytes by which UTF-16 is recognised at least."""
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 class EncodingError(ValueError):
-    """The bytes are not UTF-8 text. ``line`` is counted from 1; 0 where all of the file is meant."""
+    """The bytes are not UTF-8 text; ``line`` is counted from 1, or 0 for the whole file."""
 
     def __init__(self, text: str, line: int = 0) -> None:
         super().__init__(f"line {line} {text}" if line else text)
@@ -34,6 +36,6 @@ def decoded(content: bytes) -> str:
 def _looks_like_utf_16(content: bytes) -> bool:
     """Recognise UTF-16 without a byte order mark: each second byte of Latin text is NUL."""
     begin = content[:200]
-    return len(begin) > 3 and any(
+    return len(begin) >= _SHORTEST and any(
         set(begin[at::2]) == {0} and 0 not in begin[1 - at :: 2] for at in (0, 1)
     )

@@ -43,8 +43,18 @@ FORMS = [
     ("+4712345678", "+4712345678", "", "+4712345678", ""),
     ("+47 12", "+47 12", "", "+47 12", ""),
     ("<sip:bob@example.com>;tag=1", "<sip:bob@example.com>", "", "<sip:bob", "example.com>"),
-    ("a@b.example <bob@c.example>", "a@b.example <bob@c.example>", "", *("a@b.example <bob", "c.example>")),
-    ("<bob@c.example><a@b.example", "<bob@c.example><a@b.example", "", *("<bob@c.example><a", "b.example")),
+    (
+        "a@b.example <bob@c.example>",
+        "a@b.example <bob@c.example>",
+        "",
+        *("a@b.example <bob", "c.example>"),
+    ),
+    (
+        "<bob@c.example><a@b.example",
+        "<bob@c.example><a@b.example",
+        "",
+        *("<bob@c.example><a", "b.example"),
+    ),
     ("room:102", "room:102", "", "room:102", ""),
     ("conf:7", "conf:7", "", "conf:7", ""),
     ("callto:1", "callto:1", "", "callto:1", ""),
@@ -73,7 +83,7 @@ def test_each_form_has_one_normal_form(
     assert alias == normal
     assert (alias.scheme, alias.user, alias.host) == (scheme, user, host)
     assert alias.raw == written
-    assert alias.bare == (host == "")
+    assert alias.bare == ("@" not in normal)
 
 
 PARTS = st.sampled_from(
@@ -93,6 +103,7 @@ TEXTS = st.text() | st.lists(PARTS, max_size=12).map("".join)
 @example("@b;c")
 @example("<<sip:a>>")
 @example("tel:-")
+@example("a@b@")
 def test_no_text_is_too_strange_and_its_pieces_fit_together(text: str) -> None:
     alias = Alias(text)
     assert alias.raw == text

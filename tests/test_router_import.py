@@ -36,20 +36,27 @@ Row = dict[str, Any]
 def row(name: str = "rule", regex: str = "^bad", **cells: Any) -> Row:
     """One rule of the router as its database has it."""
     return {
-        **{"name": name, "regex": regex, "priority": 100, "is_active": True},
-        **{"protocols": [], "call_directions": [], "source_match": ""},
-        **{"service_target_url": "", "participant_target_url": ""},
-        **{"basic_auth_username": "", "basic_auth_password": ""},
-        **{"always_continue_service": False, "override_service_response": {}},
-        **{"always_continue_participant": False, "override_participant_response": {}},
+        "name": name,
+        "regex": regex,
+        "priority": 100,
+        "is_active": True,
+        "protocols": [],
+        "call_directions": [],
+        "source_match": "",
+        "service_target_url": "",
+        "participant_target_url": "",
+        "basic_auth_username": "",
+        "basic_auth_password": "",
+        "always_continue_service": False,
+        "override_service_response": {},
+        "always_continue_participant": False,
+        "override_participant_response": {},
         **cells,
     }
 
 
 def reject(name: str = "rule", regex: str = "^bad", **cells: Any) -> Row:
-    return row(
-        name, regex, always_continue_service=True, override_service_response=REJECT, **cells
-    )
+    return row(name, regex, always_continue_service=True, override_service_response=REJECT, **cells)
 
 
 def export(rows: list[Row]) -> str:
@@ -110,7 +117,9 @@ def test_an_export_of_the_first_days_has_six_columns(tmp_path: Path) -> None:
 
 
 def test_a_priority_of_0_is_written_as_nothing_and_comes_first(tmp_path: Path) -> None:
-    assert brought(tmp_path, export([reject("b", priority=1), reject("a", priority=0)])).exit_code == 0
+    assert (
+        brought(tmp_path, export([reject("b", priority=1), reject("a", priority=0)])).exit_code == 0
+    )
     assert [rule["name"] for rule in rules_of(tmp_path)] == ["a", "b"]
 
 
@@ -185,8 +194,12 @@ def test_passwords_are_not_printed_and_the_user_is(tmp_path: Path) -> None:
 
 def test_a_static_reply_keeps_its_braces_and_loses_what_infinity_ignores(tmp_path: Path) -> None:
     result = {
-        **{"name": "Room {x}", "service_type": "conference", "service_tag": "t"},
-        **{"aliases": ["a"], "allow_guests": "true", "pin": None},
+        "name": "Room {x}",
+        "service_type": "conference",
+        "service_tag": "t",
+        "aliases": ["a"],
+        "allow_guests": "true",
+        "pin": None,
     }
     rows = [
         row(always_continue_service=True, override_service_response={**CONTINUE, "result": result})
@@ -195,7 +208,9 @@ def test_a_static_reply_keeps_its_braces_and_loses_what_infinity_ignores(tmp_pat
     assert said.exit_code == 0
     assert "aliases is left out: Infinity knows no such field" in said.stderr
     assert rules_of(tmp_path)[0]["then"]["result"] == {
-        **{"name": "Room {{x}}", "service_type": "conference", "service_tag": "t"},
+        "name": "Room {{x}}",
+        "service_type": "conference",
+        "service_tag": "t",
         "allow_guests": True,
     }
 

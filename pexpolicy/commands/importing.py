@@ -84,7 +84,9 @@ def from_router(file: Path, into: Path) -> None:
             names = [str(rule.get("name")) for rule in rule_tables.rules_in(into)]
             if first := router.misplaced(routed, names):
                 text = "the order of the rules is not that of the router any more, from "
-                _remark([f"{into}: {text}{first!r} on: move them, as the first that matches decides"])
+                _remark(
+                    [f"{into}: {text}{first!r} on: move them, as the first that matches decides"]
+                )
         if routed.targets:
             click.echo("requests went on to other servers; for the plugin upstream:\n")
             click.echo(router.advice(routed), nl=False)

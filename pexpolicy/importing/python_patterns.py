@@ -1,6 +1,6 @@
-"""Regular expressions of Python that are searched for, as expressions of RE2 that match as a whole.
+r"""Regular expressions of Python that are searched for, as those of RE2 that match as a whole.
 
-Two differences stay: ``\\d``, ``\\w``, ``\\s`` and ``\\b`` know ASCII letters and digits only, and
+Two differences stay: ``\d``, ``\w``, ``\s`` and ``\b`` know ASCII letters and digits only, and
 line breaks in a text are like any other character.
 """
 

@@ -124,7 +124,7 @@ def read_router(path: Path, into: Path = Path()) -> Routed:
     routed.faults.sort(key=lambda fault: fault.line)
     if any(row.source_match for _, row in rows):
         text = "a source_match is searched for in the address, as there: 10.0.0.1 is in 10.0.0.10"
-        routed.remarks.append(f"{text}; write when.peer = \"10.0.0.1\" for that address only")
+        routed.remarks.append(f'{text}; write when.peer = "10.0.0.1" for that address only')
     return routed
 
 

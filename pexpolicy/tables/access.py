@@ -57,13 +57,19 @@ class AuthTable(Table):
     """``[auth]``: the credentials that Infinity's policy profiles send."""
 
     user: User | None = None
+    password_hash: str | None = None
+    password_hash_file: str | None = None
     password_env: str | None = None
     password_file: str | None = None
     credentials: list[CredentialTable] = Field(default_factory=list, max_length=16)
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
-        sources = (self.password_env is not None) + (self.password_file is not None)
+        written = (
+            *(self.password_hash, self.password_hash_file),
+            *(self.password_env, self.password_file),
+        )
+        sources = sum(source is not None for source in written)
         if self.user is None and sources:
             msg = "name the user that the password belongs to: user"
             raise ValueError(msg)
@@ -71,7 +77,10 @@ class AuthTable(Table):
             msg = "name a user and where the password is, or write [[auth.credentials]]"
             raise ValueError(msg)
         if self.user is not None and sources != 1:
-            msg = "name where the password is: password_env (a variable) or password_file (a path)"
+            msg = (
+                "write one of password_hash, password_hash_file (a path), password_env (a "
+                "variable) or password_file (a path)"
+            )
             raise ValueError(msg)
         return self
 

@@ -1,7 +1,6 @@
 """What the audit names and does not write down."""
 
 from typing import Any
-
 from urllib.parse import quote
 
 import pytest
@@ -143,9 +142,15 @@ async def test_the_password_of_a_uri_is_not_written(serving: Serve, target: str)
 
 
 @pytest.mark.parametrize(
-    "decision", [Redirect(new_alias=URI), room(automatic_participants=[
-        {"local_alias": "a", "remote_alias": URI, "protocol": "sip", "role": "guest"}
-    ])]
+    "decision",
+    [
+        Redirect(new_alias=URI),
+        room(
+            automatic_participants=[
+                {"local_alias": "a", "remote_alias": URI, "protocol": "sip", "role": "guest"}
+            ]
+        ),
+    ],
 )
 async def test_the_password_of_a_uri_in_a_reply_is_not_written(
     serving: Serve, decision: object
