@@ -36,12 +36,13 @@ def build_policy(
     log: Log | None = None,
     clock: Clock = time.perf_counter,
     stage: Stage = silent,
+    more_advice: Iterable[Advice] = (),
 ) -> Policy:
     """Build all that a configuration asks for; raises ``ConfigError`` with everything that is
     wrong.
 
     ``available`` are the plugins to choose from, by default the installed ones and those of
-    ``plugin_dirs``.
+    ``plugin_dirs``. ``more_advice`` is what to say of the files that the settings came from.
     """
     found, problems = discover(settings.plugin_dirs) if available is None else (available, [])
     root, directories = settings.path.parent, settings.plugin_dirs
@@ -56,7 +57,6 @@ def build_policy(
             plugin.close()
         raise ConfigError(settings.path, problems)
 
-    modes = list(mode_advice(settings))
     settings = replace(
         settings,
         config_hash=hash_with(settings.config_hash, files),
@@ -81,7 +81,7 @@ def build_policy(
         tuple(plugins),
         chains,
         Aftermath(beside, told, log, settings.config_hash),
-        (*_own_advice(settings, plugins), *modes, *advice),
+        (*_own_advice(settings, plugins), *more_advice, *advice),
         log,
         files=(settings.path, *settings.secret_files, *files),
     )
@@ -129,7 +129,8 @@ def _policy_from(
         raise ConfigError(path, problems) from None
     problems = also(settings)
     try:
-        policy = build_policy(settings, log=log, stage=stage)
+        modes = mode_advice(settings)
+        policy = build_policy(settings, log=log, stage=stage, more_advice=modes)
     except ConfigError as error:
         raise ConfigError(path, [*problems, *error.problems]) from None
     if problems:

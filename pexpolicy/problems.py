@@ -57,10 +57,9 @@ def _problem(item: Mapping[str, Any], model: type[BaseModel]) -> Problem:
         guess = did_you_mean(str(key[-2]), known) or f"; there are {', '.join(known)}"
         return Problem(key[:-1], f"unknown name{guess}")
     if item["type"] in _NO_TABLE:
-        given = item["input"]
-        shown = "" if isinstance(given, list) or _holds_secret(model, key) else brief(given)
         text = f"must be a table, as in {dotted(key[-1:])} = {{ … }}"
-        return Problem(key, f"{text}, not {shown}" if shown else text)
+        hidden = isinstance(item["input"], list) or _holds_secret(model, key)
+        return Problem(key, text if hidden else f"{text}, not {brief(item['input'])}")
     text = item["msg"].removeprefix("Value error, ").removeprefix("Input ")
     text = text[:1].lower() + text[1:]
     shown = item["type"] != "value_error" and not isinstance(item["input"], Mapping | list)

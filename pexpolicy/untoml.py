@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Callable
 
 from pexpolicy.problems import dotted
 
@@ -76,7 +77,7 @@ def _of_line(said: str, lines: list[str], column: int) -> str:
     line = lines[-1]
     if quote := _CURLY.search(line.partition("#")[0]):
         return f'; {quote[0]} is no quote of TOML: write a straight one, "'
-    advice = {
+    advice: dict[str, Callable[[], str]] = {
         "Cannot overwrite": lambda: _of_key(lines),
         "Invalid value": lambda: _of_word(line, column),
         "Expected newline": lambda: _of_number(line),

@@ -83,7 +83,8 @@ def brought(folder: Path, text: str) -> Result:
 
 
 def rules_of(folder: Path) -> list[dict[str, Any]]:
-    return tomllib.loads((folder / "rules.toml").read_text())["rules"]
+    rules: list[dict[str, Any]] = tomllib.loads((folder / "rules.toml").read_text())["rules"]
+    return rules
 
 
 def test_the_export_is_read_as_it_is(tmp_path: Path) -> None:
@@ -368,7 +369,7 @@ def took(answer: Any) -> str:
     reply = json.loads(answer.reply.body)
     if reply["decided_by"] != "rules":
         return "passed on"
-    return reply.get("result", {}).get("name") or reply["action"]
+    return str(reply.get("result", {}).get("name") or reply["action"])
 
 
 @given(

@@ -243,7 +243,7 @@ def _keep(made: _Made, routed: Routed) -> None:
     if row.is_active:
         both = row.basic_auth_username and row.basic_auth_password
         target = Target(made.url, row.basic_auth_username if both else "")
-        route = {name: rule[name] for name in ("endpoint", "when") if name in rule}
+        route = {name: value for name, value in rule.items() if name in ("endpoint", "when")}
         routed.targets.setdefault(target, []).append(route)
 
 

@@ -53,14 +53,7 @@ def _reject(fields: Mapping[str, Any], endpoint: str) -> Then:
 
 def _known(fields: Mapping[str, Any], endpoint: str, remarks: list[str]) -> dict[str, Any]:
     """Return the fields that Infinity knows, in the types that it wants."""
-    model: type[Rendered] | None = ParticipantProperties
-    if endpoint == "service_configuration":
-        kind = fields.get("service_type")
-        model = SERVICE_TYPES.get(kind) if isinstance(kind, str) else None
-        if model is None:
-            known = ", ".join(SERVICE_TYPES)
-            said = "has no service_type" if kind is None else f"has the service_type {brief(kind)}"
-            raise ValueError(f"{said}, so Infinity drops it; write one of {known}")
+    model = _service(fields) if endpoint == "service_configuration" else ParticipantProperties
     kept: dict[str, Any] = {}
     for name, value in fields.items():
         if value is None:
@@ -74,6 +67,14 @@ def _known(fields: Mapping[str, Any], endpoint: str, remarks: list[str]) -> dict
         else:
             kept[name] = _literal(right)
     return kept
+
+
+def _service(fields: Mapping[str, Any]) -> type[Rendered]:
+    kind = fields.get("service_type")
+    if isinstance(kind, str) and kind in SERVICE_TYPES:
+        return SERVICE_TYPES[kind]
+    said = "has no service_type" if kind is None else f"has the service_type {brief(kind)}"
+    raise ValueError(f"{said}, so Infinity drops it; write one of {', '.join(SERVICE_TYPES)}")
 
 
 def _literal(value: Any) -> Any:
