@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 import pydantic
 from pydantic import BaseModel
@@ -51,7 +51,7 @@ def _problem(item: Mapping[str, Any], model: type[BaseModel]) -> Problem:
             guess = f"; keys of the plugin itself stand under [{dotted(key[:2])}.settings]"
         return Problem(key, f"unknown key{guess}")
     if item["type"] == "missing":
-        return Problem(key, "is missing")
+        return Problem(key, f"is missing{_choice(key, model)}")
     if key and key[-1] == "[key]":
         known = _expected(item)
         guess = did_you_mean(str(key[-2]), known) or f"; there are {', '.join(known)}"
@@ -105,6 +105,21 @@ def _holds_secret(model: type[BaseModel], key: Key) -> bool:
             return True
         here = next(iter(_models_in(annotation)), None)
     return False
+
+
+def _choice(key: Key, model: type[BaseModel]) -> str:
+    """Return the words that a missing key takes, after a semicolon, if there are few."""
+    fields = getattr(_model_at(model, key[:-1]), "model_fields", {})
+    info = fields.get(key[-1])
+    words = _words_in(info.annotation) if info is not None else []
+    return f"; write one of {', '.join(map(repr, words))}" if words else ""
+
+
+def _words_in(annotation: Any) -> list[str]:
+    """Return the words of the literal in an annotation."""
+    if get_origin(annotation) is Literal:
+        return [word for word in get_args(annotation) if isinstance(word, str)]
+    return [word for part in get_args(annotation) for word in _words_in(part)]
 
 
 def _instead(key: Key, model: type[BaseModel]) -> str:

@@ -53,6 +53,8 @@ _SYNONYMS: Mapping[str, tuple[str, ...]] = {
     "network": ("subnet", "networks", "in_subnet"),
     "overflow": ("overflow_locations",),
     "participants": ("participant_limit", "automatic_participants"),
+    "passcode": ("pin",),
+    "password": ("pin",),
     "pattern": ("regex", "glob"),
     "private_key": ("key", "client_key"),
     "proxies": ("trusted_proxies",),
@@ -71,9 +73,10 @@ _SYNONYMS: Mapping[str, tuple[str, ...]] = {
     "username": ("user",),
 }
 """By the name that is written: what it may mean, of which a table has one."""
+_FIRST = "it is a top-level key: write it before the first [table]"
 _HASHED = "it is never in this file: write password_hash, password_env or password_file"
 _REMARKS: Mapping[tuple[str, ...], str] = {
-    ("plugin_dirs",): "it is a top-level key: write it before the first [table]",
+    ("plugin_dirs",): _FIRST,
     ("password",): "it is never in this file: write password_env or password_file",
     ("auth", "password"): _HASHED,
     ("credentials", "password"): _HASHED,
@@ -105,6 +108,11 @@ def synonym(name: str, known: Collection[str]) -> str | None:
     if meant is None:
         return None
     return next((candidate for candidate in meant if candidate in known), "")
+
+
+def misplaced(name: str) -> str:
+    """Return what to write for a top-level key that is in a table of a plugin's own, or nothing."""
+    return _FIRST if name == "plugin_dirs" else ""
 
 
 def remark(key: tuple[str | int, ...], *, whole: bool = False) -> str:

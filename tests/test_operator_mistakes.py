@@ -28,6 +28,7 @@ MISTAKES: list[tuple[str, str, tuple[str, ...]]] = [
     (ROOM + "host_pin = '1234'", "host_pin", ("did you mean 'pin'?",)),
     (ROOM + "hostpin = '1234'", "hostpin", ("did you mean 'pin'?",)),
     (ROOM + "guest_password = '1234'", "guest_password", ("did you mean 'guest_pin'?",)),
+    (ROOM + "password = '1234'", "password", ("did you mean 'pin'?",)),
     (ROOM + "type = 'lecture'", "type", ("did you mean 'service_type'?",)),
     (ROOM + "theme = 'x'", "theme", ("did you mean 'ivr_theme_name'?",)),
     (ROOM + "tag = 'x'", "tag", ("did you mean 'service_tag'?",)),
@@ -97,6 +98,12 @@ MISTAKES: list[tuple[str, str, tuple[str, ...]]] = [
         "time.timezone",
         ("did you mean 'zone'?",),
     ),
+    (
+        "[[plugins.rules.settings.rules]]\nname = 'r'\nthen = 'reject'",
+        "rules[0].endpoint",
+        ("is missing; write one of 'service_configuration', 'participant_properties'",),
+    ),
+    (RULE + "action = 'reject'", "rules[0].action", ("it is a key of then",)),
     ("[plugins.romms]", "plugins.romms", ("'rooms'",)),
     ("[plugins.rooms]\non_eror = 'skip'", "plugins.rooms.on_eror", ("did you mean 'on_error'?",)),
     (

@@ -14,7 +14,7 @@ from pexpolicy.contract.rendering import Rendered, render
 from pexpolicy.contract.rules import Field
 from pexpolicy.contract.wiring import lenient, models_in, partial
 from pexpolicy.contract.wording import advice, alternatives, wanted
-from pexpolicy.synonyms import remark
+from pexpolicy.synonyms import misplaced
 from pexpolicy.text import brief, brief_name, did_you_mean
 
 MAX_TEXT = 250
@@ -260,7 +260,7 @@ def _unknown(
 
 
 def _no_such_field(model: type[Rendered], name: str) -> str:
-    said = remark((name,)) or model.elsewhere(name)
+    said = misplaced(name) or model.elsewhere(name)
     said = said or did_you_mean(name, model.names).removeprefix("; ")
     field = repr(brief_name(name))
     return f"there is no field {field} in {model.__name__}" + (f"; {said}" if said else "")
