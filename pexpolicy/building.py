@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import pairwise
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -161,12 +161,15 @@ def _undeclared(plugins: Iterable[Plugin], names: DeclaredNames) -> Iterable[Pro
 def _same_priority(plugins: Sequence[Plugin]) -> Iterator[Advice]:
     """Yield plugins that are asked for the same in the order of the file only."""
     deciding = [plugin for plugin in plugins if plugin.table.mode == "decide"]
-    for first, second in pairwise(deciding):
+    told: set[str] = set()
+    for first, second in combinations(deciding, 2):
         shared = ENDPOINTS.keys() & first.hooks.keys() & second.hooks.keys()
-        if shared and first.table.priority == second.table.priority:
+        equal = first.table.priority == second.table.priority
+        if shared and equal and second.name not in told:
+            told.add(second.name)
             text = (
                 f"{first.name} has priority {first.table.priority} too: {first.name} is asked "
-                f"first, as it is first in the file; give each a priority of its own"
+                "first, as it is first in the file; give each a priority of its own"
             )
             yield Advice(("plugins", second.name, "priority"), text)
 
