@@ -6,31 +6,29 @@ first rule that matches either answers by itself or passes the request on to ano
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import BeforeValidator, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from pexpolicy.discovery import discover
-from pexpolicy.encodings import EncodingError, decoded
 from pexpolicy.importing.python_patterns import (
     ANYTHING,
     UncompilableError,
     matches_empty,
     searched,
 )
+from pexpolicy.importing.router_export import RouterRow, left_out, read_export
 from pexpolicy.importing.rule_tables import Rule, refused
 from pexpolicy.importing.static_replies import Then, decision_in
 from pexpolicy.importing.toml_text import block
 from pexpolicy.matching import PatternError
 from pexpolicy.problems import problems_of
-from pexpolicy.tabular import Fault, TableError, TableRow
+from pexpolicy.tabular import Fault
 from pexpolicy.text import brief
 
 UPSTREAM = "plugins.upstream.settings"
@@ -38,42 +36,6 @@ ENDPOINTS = {"service": "service_configuration", "participant": "participant_pro
 MAX_NAME = 100
 """Characters that the name of a rule may have."""
 _PART_OF_ADDRESS = re.compile(r"[0-9.]+|[0-9a-f.]*:[0-9a-f:.]*")
-
-
-def _json_list(cell: Any) -> Any:
-    try:
-        read = json.loads(cell)
-    except ValueError:
-        read = None
-    if not isinstance(read, list):
-        msg = 'is no JSON list; write one such as ["sip", "webrtc"]'
-        raise ValueError(msg)  # noqa: TRY004 - of a file
-    return read
-
-
-JsonList = Annotated[list[str], BeforeValidator(_json_list)]
-
-
-class RouterRow(TableRow):
-    """One row of an export; early exports have the first six columns only."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-    name: str
-    regex: str
-    priority: int = 0
-    is_active: bool = True
-    service_target_url: str = ""
-    participant_target_url: str = ""
-    protocols: JsonList = []
-    call_directions: JsonList = []
-    source_match: str = ""
-    basic_auth_username: str = ""
-    basic_auth_password: str = ""
-    always_continue_service: bool = False
-    override_service_response: str = ""
-    always_continue_participant: bool = False
-    override_participant_response: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,18 +67,18 @@ def read_router(path: Path, into: Path = Path()) -> Routed:
     ``into`` is the folder of the rule file. Raises ``TableError`` for a file without such rows.
     """
     routed = Routed()
-    rows = sorted(_rows(path, routed), key=lambda row: row[1].priority)
+    rows = sorted(read_export(path, routed.faults, routed.remarks), key=lambda row: row[1].priority)
     names: set[str] = set()
     found: list[_Made] = []
     for line, row in rows:
         try:
             found += _convert(line, row, names, routed.remarks)
         except (PatternError, ValueError) as error:
-            routed.faults.append(_left_out(path.name, line, str(error), row.name))
+            routed.faults.append(left_out(path.name, line, str(error), row.name))
     wrong = refused([made.table for made in found], into)
     for number, text in wrong:
         made = found[number]
-        routed.faults.append(_left_out(path.name, made.line, text, made.row.name))
+        routed.faults.append(left_out(path.name, made.line, text, made.row.name))
     lines = {fault.line for fault in routed.faults}
     for made in found:
         if made.line not in lines:
@@ -126,58 +88,6 @@ def read_router(path: Path, into: Path = Path()) -> Routed:
         text = "a source_match is searched for in the address, as there: 10.0.0.1 is in 10.0.0.10"
         routed.remarks.append(f'{text}; write when.peer = "10.0.0.1" for that address only')
     return routed
-
-
-def _rows(path: Path, routed: Routed) -> list[tuple[int, RouterRow]]:
-    """Return the rows that can be read, each with its line; raises ``TableError``."""
-    try:
-        text = decoded(path.read_bytes())
-    except OSError as error:
-        raise TableError([Fault(path.name, 0, f"{path}: {error.strerror}")]) from None
-    except EncodingError as error:
-        raise TableError([Fault(path.name, error.line, error.text)]) from None
-    header = text.partition("\n")[0]
-    delimiter = ";" if header.count(";") > header.count(",") else ","
-    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
-    columns = [column.strip() for column in reader.fieldnames or ()]
-    reader.fieldnames = columns
-    missing = [name for name in ("name", "regex") if name not in columns]
-    if missing:
-        known = ",".join(RouterRow.model_fields)
-        faults = [f"the column {name} is missing; an export has {known}" for name in missing]
-        raise TableError([Fault(path.name, 1, said) for said in faults])
-    for column in columns:
-        if column not in RouterRow.model_fields:
-            routed.remarks.append(f"the column {brief(column)} is not read")
-    rows: list[tuple[int, RouterRow]] = []
-    line = reader.line_num + 1
-    try:
-        for cells in reader:
-            if (made := _row(cells, path.name, line, routed.faults)) is not None:
-                rows.append((line, made))
-            line = reader.line_num + 1
-    except csv.Error as error:
-        routed.faults.append(Fault(path.name, line, f"cannot be read ({error})"))
-    return rows
-
-
-def _row(
-    cells: Mapping[str | None, Any], file: str, line: int, faults: list[Fault]
-) -> RouterRow | None:
-    if None in cells:
-        faults.append(Fault(file, line, "has more cells than columns"))
-        return None
-    try:
-        return RouterRow.model_validate({name: cell for name, cell in cells.items() if cell})
-    except ValidationError as error:
-        name = cells.get("name") or ""
-        told = problems_of(error, RouterRow)
-        faults += [_left_out(file, line, str(problem), name) for problem in told]
-        return None
-
-
-def _left_out(file: str, line: int, text: str, name: str) -> Fault:
-    return Fault(file, line, f"{text}; rule {brief(name)} is left out")
 
 
 @dataclass(frozen=True, slots=True)
