@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import re
+from ipaddress import ip_address
 from typing import Self, cast
 
 _SCHEMES = frozenset(("sip", "sips", "h323", "tel"))
-_NAME_ADDR = re.compile(r"<([^<>]*)>")
-_PORT = re.compile(r":\d{1,5}\Z")
+_PORT = re.compile(r":\d{0,5}\Z")
+_UNSETTLED = re.compile(r"[:;?@\s]|\.\Z").search
+"""Finds in a user, or in an alias without a host, what another look may take away."""
+_PASSWORD = re.compile(
+    r"""((?:\A|[\s<"',\[])(?:(?:sips?|h323|tel):\s*)*+[^\s<>"@:]*:)[^\s<>"@]+(?=@)""",
+    re.IGNORECASE,
+)
 _VISUAL_SEPARATORS = str.maketrans("", "", "-.() ")
 
 
@@ -18,10 +24,12 @@ class Alias(str):
     It is a string, so it compares, formats and serves as a dictionary key like one. The empty
     alias is false; a request without an alias has the empty one, never ``None``.
 
-    The scheme (``sip``, ``sips``, ``h323``, ``tel``, any case), URI parameters, headers, port,
-    display name, angle brackets and surrounding blanks go; letters become lower case, because
-    Infinity matches aliases without regard to case. A leading ``+`` stays. Percent-encoding is not
-    touched: whoever reads the URL decodes it, once.
+    The scheme (``sip``, ``sips``, ``h323``, ``tel``, any case), URI parameters, headers, the port
+    of a host, a host that is an IP address, the password of a SIP URI and surrounding blanks go;
+    letters become lower case, because Infinity matches aliases without regard to case. A leading
+    ``+`` stays, and so do angle brackets: they belong to header values, not to aliases. The normal
+    form of a normal form is itself. Percent-encoding is not touched: whoever reads the URL decodes
+    it, once.
     """
 
     __slots__ = ("host", "raw", "scheme", "user")
@@ -33,14 +41,16 @@ class Alias(str):
     user: str
     """The part before the ``@``, or the whole alias where there is none."""
     host: str
-    """The part behind the ``@``, or empty; an IPv6 address keeps its brackets."""
+    """The part after the ``@``, or empty; an IPv6 address keeps its brackets. An IP address is not
+    part of the normal form: ``bob@10.0.0.1`` is ``bob``.
+    """
 
     def __new__(cls, raw: str = "") -> Self:
         """The alias that a text stands for; an alias stands for itself."""
         if isinstance(raw, Alias):
             return cast("Self", raw)
-        scheme, user, host = _split(raw)
-        alias = super().__new__(cls, f"{user}@{host}" if host else user)
+        normal, scheme, user, host = _split(raw)
+        alias = super().__new__(cls, normal)
         alias.raw = raw
         alias.scheme = scheme
         alias.user = user
@@ -49,8 +59,8 @@ class Alias(str):
 
     @property
     def bare(self) -> bool:
-        """True for an alias without a host, such as ``engineering`` or ``+4712345678``."""
-        return not self.host
+        """True where the normal form has no host: ``engineering``, ``+4712345678``."""
+        return "@" not in self
 
     def __repr__(self) -> str:
         return f"Alias({self.raw!r})"
@@ -59,24 +69,57 @@ class Alias(str):
         return (Alias, (self.raw,))
 
 
-def _split(raw: str) -> tuple[str, str, str]:
-    """Scheme, user and host of an alias, each in normal form."""
+def without_password(text: str) -> str:
+    """Return a text with ``***`` for the password of each URI in it, such as ``sip:a:b@c``."""
+    return _PASSWORD.sub(r"\1***", text) if "@" in text and ":" in text else text
+
+
+def _split(raw: str) -> tuple[str, str, str, str]:
+    """Return the normal form of an alias, and its scheme, user and host."""
     text = raw.strip().lower()
     if text.isalnum():
-        return "", text, ""
-    if "<" in text and (enclosed := _NAME_ADDR.search(text)) is not None:
-        text = enclosed[1].strip()
-    scheme, colon, rest = text.partition(":")
-    if colon and scheme in _SCHEMES:
-        text = rest
+        return text, "", text, ""
+    scheme, user, host = _parts(text)
+    normal = _joined(user, host)
+    settled = not _UNSETTLED(user)
+    while not settled:
+        # Taking something away may uncover more of the same, as in sip:sip:bob.
+        inner, *parts = _parts(normal)
+        again = _joined(*parts)
+        settled = again == normal
+        normal = again
+        if not settled:
+            scheme = inner or scheme
+            user, host = parts[0], parts[1] or host
+    return normal, scheme, user, host
+
+
+def _joined(user: str, host: str) -> str:
+    if not host or (user and "@" not in user and _is_address(host)):
+        return user
+    return f"{user}@{host}"
+
+
+def _parts(text: str) -> tuple[str, str, str]:
+    """Return scheme, user and host of a text in lower case."""
+    scheme = ""
+    while ":" in text and (found := text.partition(":"))[0] in _SCHEMES:
+        scheme, text = found[0], found[2].lstrip()
+    before, at, after = text.partition("@")
+    if at:
+        user, at, host = f"{before}@{_without_parameters(after)}".rpartition("@")
+        while (shorter := _without_port(host).rstrip(".").strip()) != host:
+            host = shorter
+        if not host and "@" in user:
+            user += at
     else:
-        scheme = ""
-    user, at, host = text.rpartition("@")
-    if not at:
-        user, host = _without_port(_without_parameters(text)), ""
-    else:
-        host = _without_port(_without_parameters(host)).rstrip(".")
+        user, host = _without_parameters(text), ""
+        if _is_address(_without_port(user)):
+            user = _without_port(user)
+    if "@" not in user:
         user = user.partition(";")[0]
+        if host and scheme in ("sip", "sips"):
+            user = user.partition(":")[0]
     if scheme == "tel":
         user = user.translate(_VISUAL_SEPARATORS)
     return scheme, user.strip(), host.strip()
@@ -93,3 +136,13 @@ def _without_port(text: str) -> str:
     if ":" in text and (text.count(":") == 1 or "]:" in text):
         return _PORT.sub("", text)
     return text
+
+
+def _is_address(host: str) -> bool:
+    if not host or not (host[-1].isdigit() or host[-1] == "]" or ":" in host):
+        return False
+    try:
+        ip_address(host.removeprefix("[").removesuffix("]"))
+    except ValueError:
+        return False
+    return True

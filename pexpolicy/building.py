@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from pexpolicy.discovery import Available, discover
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.base import Endpoint
 from pexpolicy.faults import Log
+from pexpolicy.file_modes import advice_of as mode_advice
 from pexpolicy.names import DeclaredNames
 from pexpolicy.plugins import Plugin, advice_of, build, link, observer, watched_by
 from pexpolicy.policy import Policy
@@ -34,12 +36,13 @@ def build_policy(
     log: Log | None = None,
     clock: Clock = time.perf_counter,
     stage: Stage = silent,
+    more_advice: Iterable[Advice] = (),
 ) -> Policy:
     """Build all that a configuration asks for; raises ``ConfigError`` with everything that is
     wrong.
 
     ``available`` are the plugins to choose from, by default the installed ones and those of
-    ``plugin_dirs``.
+    ``plugin_dirs``. ``more_advice`` is what to say of the files that the settings came from.
     """
     found, problems = discover(settings.plugin_dirs) if available is None else (available, [])
     root, directories = settings.path.parent, settings.plugin_dirs
@@ -78,7 +81,7 @@ def build_policy(
         tuple(plugins),
         chains,
         Aftermath(beside, told, log, settings.config_hash),
-        (*_own_advice(settings, plugins), *advice),
+        (*_own_advice(settings, plugins), *more_advice, *advice),
         log,
         files=(settings.path, *settings.secret_files, *files),
     )
@@ -126,7 +129,8 @@ def _policy_from(
         raise ConfigError(path, problems) from None
     problems = also(settings)
     try:
-        policy = build_policy(settings, log=log, stage=stage)
+        modes = mode_advice(settings)
+        policy = build_policy(settings, log=log, stage=stage, more_advice=modes)
     except ConfigError as error:
         raise ConfigError(path, [*problems, *error.problems]) from None
     if problems:
@@ -170,12 +174,29 @@ def _short_pins(plugins: Iterable[Plugin], least: int) -> Iterable[Advice]:
                     yield Advice(("plugins", plugin.name, "settings", *key, name), text)
 
 
-def _own_advice(settings: Settings, plugins: Iterable[Plugin]) -> Iterable[Advice]:
+def _same_priority(plugins: Sequence[Plugin]) -> Iterator[Advice]:
+    """Yield plugins that are asked for the same in the order of the file only."""
+    deciding = [plugin for plugin in plugins if plugin.table.mode == "decide"]
+    told: set[str] = set()
+    for first, second in combinations(deciding, 2):
+        shared = ENDPOINTS.keys() & first.hooks.keys() & second.hooks.keys()
+        equal = first.table.priority == second.table.priority
+        if shared and equal and second.name not in told:
+            told.add(second.name)
+            text = (
+                f"{first.name} has priority {first.table.priority} too: {first.name} is asked "
+                "first, as it is first in the file; give each a priority of its own"
+            )
+            yield Advice(("plugins", second.name, "priority"), text)
+
+
+def _own_advice(settings: Settings, plugins: Sequence[Plugin]) -> Iterable[Advice]:
     if not settings.credentials and settings.server.allow_anonymous:
         text = "anybody who reaches the port can ask for PINs; add [auth]"
         yield Advice(("server", "allow_anonymous"), text)
     yield from access_advice(settings)
     yield from _short_pins(plugins, settings.min_pin_length)
+    yield from _same_priority(plugins)
     if settings.audit.path is not None:
         folder = settings.resolve(settings.audit.path).parent
         if not folder.is_dir():

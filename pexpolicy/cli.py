@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from difflib import get_close_matches
 from importlib import import_module
 from types import ModuleType
 from typing import cast
@@ -31,6 +32,18 @@ COMMANDS = {
 """Where each command is. It is imported when it is asked for: a start pays for no other."""
 
 
+MEANT = {
+    "help": "--help",
+    "version": "--version",
+    "run": "serve",
+    "start": "serve",
+    "validate": "check",
+    "verify": "audit verify",
+    "lint": "check",
+}
+"""Names that people try, and what they look for."""
+
+
 class Commands(click.Group):
     """The commands of ``COMMANDS``."""
 
@@ -46,6 +59,17 @@ class Commands(click.Group):
         with gc_tuning.importing():
             _import_structlog()
             return cast("click.Command", getattr(import_module(module), attribute))
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that is asked for; an unknown one is told with what was meant."""
+        name = args[0]
+        if name in COMMANDS or name.startswith("-"):
+            return super().resolve_command(ctx, args)
+        meant = MEANT.get(name) or next(iter(get_close_matches(name, COMMANDS, n=1)), "")
+        hint = f" Did you mean {meant!r}?" if meant else f" There are {', '.join(COMMANDS)}."
+        raise click.UsageError(f"No such command {name!r}.{hint}", ctx)
 
 
 def _import_structlog() -> None:

@@ -14,6 +14,7 @@ from pydantic import SecretStr
 
 from pexpolicy.access.reading import credentials_of, secret_files_of
 from pexpolicy.config import ConfigError, Settings
+from pexpolicy.encodings import EncodingError, decoded
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.packing import repacked
 from pexpolicy.problems import Key, Problem, problems_of
@@ -37,11 +38,11 @@ def load(path: Path, stage: Stage = silent, *, content: bytes | None = None) -> 
     try:
         content = path.read_bytes() if content is None else content
         stage(f"reading {path.name}, {len(content) / 1e6:.1f} MB")
-        document = _parsed(content.decode("utf-8-sig"), path)
+        document = _parsed(decoded(content), path)
     except OSError as error:
         raise ConfigError(path, [Problem((), f"cannot be read: {error.strerror}")]) from None
-    except UnicodeDecodeError as error:
-        raise ConfigError(path, [Problem((), f"is not UTF-8 text (byte {error.start})")]) from None
+    except EncodingError as error:
+        raise ConfigError(path, [Problem((), str(error))]) from None
     stage(f"checking {path.name}")
     return from_document(document, path, hashlib.sha256(content).hexdigest()[:16])
 

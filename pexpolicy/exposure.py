@@ -47,7 +47,9 @@ def surroundings(
         )
         problems.append(Problem(("admin", "host"), text))
     if not {"server", "admin"} & settings.wrong and _same_port(settings, address, ports):
-        problems.append(Problem(("admin", "port"), "is server.port too"))
+        number = settings.server.port if ports[0] is None else ports[0]
+        text = f"is server.port too, {number}: write another number for one of the two"
+        problems.append(Problem(("admin", "port"), text))
     if settings.tracing is not None:
         problems += missing()
     return [*problems, *certificate_problems(settings)]

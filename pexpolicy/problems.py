@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 import pydantic
 from pydantic import BaseModel
 
+from pexpolicy.synonyms import remark
 from pexpolicy.text import brief, did_you_mean
 
 Key = tuple[str | int, ...]
@@ -46,18 +47,20 @@ def problems_of(error: pydantic.ValidationError, model: type[BaseModel]) -> list
 def _problem(item: Mapping[str, Any], model: type[BaseModel]) -> Problem:
     key: Key = tuple(item["loc"])
     if item["type"] == "extra_forbidden":
-        guess = _MISPLACED.get(str(key[-1])) or did_you_mean(
-            str(key[-1]), _known_keys(model, key[:-1])
-        )
+        guess = _instead(key, model)
         if not guess and key[:1] == ("plugins",):
             guess = f"; keys of the plugin itself stand under [{dotted(key[:2])}.settings]"
         return Problem(key, f"unknown key{guess}")
     if item["type"] == "missing":
-        return Problem(key, "is missing")
+        return Problem(key, f"is missing{_choice(key, model)}")
     if key and key[-1] == "[key]":
         known = _expected(item)
         guess = did_you_mean(str(key[-2]), known) or f"; there are {', '.join(known)}"
         return Problem(key[:-1], f"unknown name{guess}")
+    if item["type"] in _NO_TABLE:
+        text = f"must be a table, as in {dotted(key[-1:])} = {{ … }}"
+        hidden = isinstance(item["input"], list) or _holds_secret(model, key)
+        return Problem(key, text if hidden else f"{text}, not {brief(item['input'])}")
     text = item["msg"].removeprefix("Value error, ").removeprefix("Input ")
     text = text[:1].lower() + text[1:]
     shown = item["type"] != "value_error" and not isinstance(item["input"], Mapping | list)
@@ -77,13 +80,15 @@ def _quoting(kind: str, given: Any) -> str:
         found = logical.get(given.lower())
         return f"; write {found} without quotes" if found else ""
     pattern = {"int_type": r"[+-]?\d+", "float_type": r"[+-]?\d+(\.\d+)?"}.get(kind)
-    return "; write it without quotes" if pattern and re.fullmatch(pattern, given) else ""
+    if pattern is None:
+        return ""
+    if re.fullmatch(pattern, given):
+        return "; write it without quotes"
+    measured = re.fullmatch(r"\d+(\.\d+)?\s*[A-Za-z%]+", given)
+    return "; write a number, without quotes and without a unit" if measured else ""
 
 
-_MISPLACED = {
-    "password": "; it is never in this file: write password_env or password_file",
-    "plugin_dirs": "; it stands at the top of the file, before the first table",
-}
+_NO_TABLE = ("model_type", "model_attributes_type", "dataclass_type")
 _SECRET = re.compile(r"token|secret|passw|passcode|credential|pin$|^key$|api_?key", re.IGNORECASE)
 
 
@@ -103,19 +108,65 @@ def _holds_secret(model: type[BaseModel], key: Key) -> bool:
     return False
 
 
+def _choice(key: Key, model: type[BaseModel]) -> str:
+    """Return the words that a missing key takes, after a semicolon, if there are few."""
+    fields = getattr(_model_at(model, key[:-1]), "model_fields", {})
+    info = fields.get(key[-1])
+    words = _words_in(info.annotation) if info is not None else []
+    return f"; write one of {', '.join(map(repr, words))}" if words else ""
+
+
+def _words_in(annotation: Any) -> list[str]:
+    """Return the words of the literal in an annotation."""
+    if get_origin(annotation) is Literal:
+        return [word for word in get_args(annotation) if isinstance(word, str)]
+    return [word for part in get_args(annotation) for word in _words_in(part)]
+
+
+def _instead(key: Key, model: type[BaseModel]) -> str:
+    """Return what to write instead of a key that does not exist, after a semicolon, or nothing."""
+    name, place = str(key[-1]), key[:-1]
+    if said := remark(key, whole="plugin_dirs" in model.model_fields):
+        return f"; {said}"
+    if guess := did_you_mean(name, _known_keys(model, place)):
+        return guess
+    for inner, path in _below(_model_at(model, place), 2):
+        if name in inner.model_fields:
+            return f"; it is a key of {dotted((*place, *path))}"
+    return ""
+
+
+def _below(
+    model: type[BaseModel] | None, depth: int, path: Key = ()
+) -> Iterator[tuple[type[BaseModel], Key]]:
+    """Yield the tables below a table with their places; ``NAME`` stands for any name."""
+    for name, info in getattr(model, "model_fields", {}).items():
+        named = "dict[" in str(info.annotation)
+        inside = (*path, name, "NAME") if named else (*path, name)
+        for inner in _models_in(info.annotation):
+            yield inner, inside
+            if depth > 1:
+                yield from _below(inner, depth - 1, inside)
+
+
 def _expected(item: Mapping[str, Any]) -> list[str]:
     return re.findall(r"'([^']*)'", str(item.get("ctx", {}).get("expected", "")))
 
 
 def _known_keys(model: type[BaseModel], key: Key) -> list[str]:
     """The keys that the table at this place may hold."""
+    return list(getattr(_model_at(model, key), "model_fields", {}))
+
+
+def _model_at(model: type[BaseModel], key: Key) -> type[BaseModel] | None:
+    """The model of the table at this place."""
     here: Any = model
     for part in key:
         fields = getattr(here, "model_fields", None)
         if fields is None or part not in fields:
             continue
         here = next((t for t in _models_in(fields[part].annotation)), None)
-    return list(getattr(here, "model_fields", {}))
+    return here  # type: ignore[no-any-return]
 
 
 def _models_in(annotation: Any) -> list[type[BaseModel]]:

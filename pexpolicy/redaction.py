@@ -10,12 +10,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 import msgspec
 from orjson import Fragment
 
-from pexpolicy.alias import Alias
+from pexpolicy.alias import Alias, without_password
 from pexpolicy.config import Settings
 from pexpolicy.contract.checked import assign
 from pexpolicy.contract.rendering import Rendered
@@ -82,7 +82,8 @@ class Redaction:
         """
         facts, withheld = self._parameters[endpoint].of(params)
         if called:
-            written = called if self._personal is None else self._personal(Alias(called))
+            shown = without_password(called)
+            written = shown if self._personal is None else self._personal(Alias(shown))
             if written is None:
                 withheld.append("alias")
             else:
@@ -99,7 +100,7 @@ class Redaction:
                 before, found, called = path.rpartition(known)
                 if found and called:
                     path = f"{before}{found}{self._personal(Alias(unquote(called))) or REMOVED}"
-        return path[:LONGEST_PATH]
+        return "/".join(map(_segment, path.split("/")))[:LONGEST_PATH]
 
     def result(self, endpoint: str, decision: Decision) -> tuple[object, list[str]]:
         """What of the ``result`` of a reply may be written down, and the names of what may not.
@@ -120,7 +121,7 @@ class Redaction:
         shaped = ENDPOINTS[endpoint].envelope(decision).get("result")
         if isinstance(shaped, Fragment):
             return msgspec.Raw(decision.result), []
-        if self._personal is None or not shaped:
+        if not shaped or (self._personal is None and not _shows_password(decision.result)):
             return shaped, []
         removed: list[str] = []
         (entry,) = Directory.nested
@@ -132,6 +133,7 @@ class Redaction:
             self._personal is None
             and not decision.warnings
             and not any(mark in result for mark in cls.secret_marks)
+            and not _shows_password(result)
         ):
             return msgspec.Raw(result), []
         removed: list[str] = []
@@ -156,7 +158,7 @@ class Redaction:
                 else:
                     masked[name] = written
             else:
-                masked[name] = value
+                masked[name] = without_password(value) if isinstance(value, str) else value
         return masked
 
 
@@ -188,9 +190,9 @@ class _Parameters:
             ):
                 withheld.append(name[:LONGEST_NAME])
             elif name in facts:
-                facts[name] = _more(facts[name], value)
+                facts[name] = _more(facts[name], without_password(value))
             else:
-                facts[name] = value
+                facts[name] = without_password(value)
         if self._personal is not None:
             self._mask(facts, withheld, self._personal)
         return facts, withheld
@@ -213,6 +215,21 @@ class _Parameters:
 def _is_personal(cls: type[Rendered], name: str) -> bool:
     field = cls.fields.get(name)
     return field is not None and field.privacy is Privacy.PERSONAL
+
+
+def _segment(written: str) -> str:
+    """Return a segment of a path as it came, or encoded again without the password in it."""
+    plain = unquote(written)
+    shown = without_password(plain)
+    return written if shown == plain else quote(shown, safe="@:;*")
+
+
+def _shows_password(result: bytes) -> bool:
+    """Tell whether a text of a result is a URI with a password."""
+    if b"@" not in result or b":" not in result:
+        return False
+    written = result.decode("utf-8", "replace")
+    return without_password(written) != written
 
 
 def _once(names: list[str]) -> list[str]:

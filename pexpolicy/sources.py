@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from pexpolicy.encodings import EncodingError, decoded
 from pexpolicy.watched import track_file
 
 
@@ -53,18 +54,19 @@ def read_secret(name: str, variable: str | None, file: str | None, folder: Path)
     if variable is not None:
         value = os.environ.get(variable)
         if not value:
-            text = f"the environment variable {variable} is not set or empty"
+            state = "not set" if value is None else "empty"
+            text = f"the environment variable {variable} is {state}"
             raise UnreadableError(f"{name}_env", text)
         return value
     assert file is not None
     track_file(folder / file)
     try:
-        value = (folder / file).read_text("utf-8").rstrip("\r\n")
+        value = decoded((folder / file).read_bytes()).rstrip("\r\n")
     except OSError as error:
         text = f"{folder / file} cannot be read: {error.strerror}"
         raise UnreadableError(f"{name}_file", text) from None
-    except UnicodeDecodeError:
-        raise UnreadableError(f"{name}_file", f"{folder / file} is not UTF-8 text") from None
+    except EncodingError as error:
+        raise UnreadableError(f"{name}_file", f"{folder / file}: {error}") from None
     if not value:
         raise UnreadableError(f"{name}_file", "the file is empty")
     return value

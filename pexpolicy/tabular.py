@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict
 from pydantic.fields import FieldInfo
 
 from pexpolicy.config import ConfigPath
+from pexpolicy.encodings import EncodingError, decoded
 from pexpolicy.problems import Key, Problem, problems_of
 from pexpolicy.text import brief, did_you_mean
 from pexpolicy.watched import track_file
@@ -87,11 +88,10 @@ def read_table(path: Path, model: type[R]) -> list[Row[R]]:
         text = f"{path} cannot be read: {error.strerror}"
         raise TableError([Fault(path.name, 0, text)]) from None
     try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        fault = Fault(path.name, line, "is not UTF-8 text; save the file as CSV UTF-8")
-        raise TableError([fault]) from None
+        text = decoded(content)
+    except EncodingError as error:
+        said = error.text.replace("save the file as UTF-8", "save the file as CSV UTF-8")
+        raise TableError([Fault(path.name, error.line or 1, said)]) from None
     return parse_table(text, model, path.name)
 
 
@@ -198,6 +198,9 @@ def _names(
 
 
 def _header_faults(names: Sequence[str], columns: Mapping[str, _Column]) -> Iterator[str]:
+    if len(names) == 1 and "\t" in names[0]:
+        yield "has tabs between its columns; save it with , or ; between them"
+        return
     if not names:
         yield f"is empty; the first line names the columns, such as {','.join(columns)}"
         return

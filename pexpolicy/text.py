@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Collection
 
+from pexpolicy.synonyms import synonym
+
 MAX_BITS = 200
 MAX_GUESSED = 64
 """Longer words than this are no slips of the pen; comparing them would take long."""
@@ -36,9 +38,14 @@ def brief_name(name: str, limit: int = 80) -> str:
 
 
 def did_you_mean(name: str, known: Collection[str]) -> str:
-    """``; did you mean 'x'?`` where a known name is close, else nothing."""
+    """Return ``; did you mean 'x'?`` where a known name is meant or close, else nothing.
+
+    What people are known to write for another name comes first, and then the letters.
+    """
     if len(name) > MAX_GUESSED:
         return ""
+    if (meant := synonym(name, known)) is not None:
+        return f"; did you mean {meant!r}?" if meant else ""
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     return f"; did you mean {close[0]!r}?" if close else ""
 

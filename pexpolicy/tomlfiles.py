@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import pydantic
 from pydantic import BaseModel
 
+from pexpolicy.encodings import EncodingError, decoded
 from pexpolicy.problems import Key, Problem, dotted, problems_of
 from pexpolicy.tabular import Fault, TableError
 from pexpolicy.text import brief, did_you_mean
@@ -29,13 +30,13 @@ def read_tables(path: Path, name: str) -> tuple[list[Table], list[Fault]]:
     """
     track_file(path)
     try:
-        text = path.read_text("utf-8-sig")
+        text = decoded(path.read_bytes()).replace("\r\n", "\n")
     except OSError as error:
         raise TableError(
             [Fault(path.name, 0, f"{path} cannot be read: {error.strerror}")]
         ) from None
-    except UnicodeDecodeError:
-        raise TableError([Fault(path.name, 1, "is not UTF-8 text")]) from None
+    except EncodingError as error:
+        raise TableError([Fault(path.name, error.line or 1, error.text)]) from None
     return _tables(text, name, path.name)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import ssl
@@ -21,6 +22,10 @@ _MEANINGS: tuple[tuple[type[BaseException], str], ...] = (
     (ConnectionError, "it closed the connection"),
 )
 """By the first class that an error belongs to."""
+_LISTENING = {
+    errno.EADDRNOTAVAIL: "it is no address of this machine",
+    errno.EACCES: "this user may not; ports below 1024 need CAP_NET_BIND_SERVICE",
+}
 
 
 def why(error: BaseException) -> str:
@@ -31,6 +36,8 @@ def why(error: BaseException) -> str:
         if isinstance(error, kind):
             detail = getattr(error, "verify_message", "")
             return f"{meaning}: {detail}" if detail else meaning
+    if isinstance(error, OSError) and error.errno in _LISTENING:
+        return _LISTENING[error.errno]
     if isinstance(error, OSError) and error.errno:
         return os.strerror(error.errno)
     return " ".join(str(error).split()) or type(error).__name__

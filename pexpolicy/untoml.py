@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Callable
 
 from pexpolicy.problems import dotted
 
@@ -14,6 +15,7 @@ _WORD = re.compile(r"[^\s,\]}#]+")
 _NUMBER = re.compile(r"=\s*(?P<zeros>0\d+)\s*(?:#.*)?$|=\s*\d[\dA-Fa-f]*(?:[.:][\dA-Fa-f]+){2,}")
 _LOGICAL = {"true": "true", "yes": "true", "on": "true", "false": "false", "no": "false"}
 _LOGICAL["off"] = "false"
+_CURLY = re.compile("[\u2018\u2019\u201a\u201c\u201d\u201e\u00ab\u00bb]")
 
 
 def plainly(said: str) -> str:
@@ -33,25 +35,57 @@ def hint(said: str, text: str) -> str:
 
     No value of the file is repeated: it may be a password.
     """
+    if other := _other_format(text):
+        return f"; this looks like {other}, and TOML is needed: name = value below [table]"
     if any(part in said for part in ("Illegal character '\\n'", "Unterminated", 'Expected "\'"')):
         return "; a closing quote is missing"
     if "Unescaped '\\'" in said:
         return "; write the text in single quotes, or each backslash twice"
-    if (found := AT.search(said)) is None:
-        return "; the file ends inside of a value" if said.startswith("Invalid value") else ""
-    lines = text.replace("\r\n", "\n").split("\n")[: int(found[1])]
-    return _of_line(said, lines, int(found[2]) - 1)
+    if (found := AT.search(said)) is not None:
+        lines = text.replace("\r\n", "\n").split("\n")[: int(found[1])]
+        return _of_line(said, lines, int(found[2]) - 1)
+    return "; the file ends inside of a value" if said.startswith("Invalid value") else ""
+
+
+def _other_format(text: str) -> str:
+    """Return the name of another format in which the file is written, or nothing."""
+    lines = (line.strip() for line in text.split("\n"))
+    first = next((line for line in lines if line and not line.startswith(("#", "//"))), "")
+    if first.startswith("{") or re.match(r"\[\s*[{\[]?\s*$", first):
+        return "JSON"
+    if first.startswith("<"):
+        return "XML"
+    return "YAML" if first == "---" or re.match(r"(- )?[\w.-]+:(\s|$)", first) else ""
+
+
+def _of_key(lines: list[str]) -> str:
+    """For a key that there is already: where, if it is in the same table."""
+    key = re.match(r"\s*([\w.\"'-]+)\s*=", lines[-1])
+    if key is None:
+        return ""
+    same = re.compile(rf"\s*{re.escape(key[1])}\s*=")
+    for number in range(len(lines) - 2, -1, -1):
+        if same.match(lines[number]):
+            return f"; {key[1]} is in line {number + 1} already: keep one of the two"
+        if lines[number].lstrip().startswith("["):
+            return ""
+    return ""
 
 
 def _of_line(said: str, lines: list[str], column: int) -> str:
     """For what is wrong with the last one of these lines."""
     line = lines[-1]
-    if said.startswith("Invalid value"):
-        return _of_word(line, column)
-    if said.startswith("Expected newline"):
-        return _of_number(line)
-    if said.startswith("Cannot declare"):
-        return _of_table(line, lines[:-1])
+    if quote := _CURLY.search(line.partition("#")[0]):
+        return f'; {quote[0]} is no quote of TOML: write a straight one, "'
+    advice: dict[str, Callable[[], str]] = {
+        "Cannot overwrite": lambda: _of_key(lines),
+        "Invalid value": lambda: _of_word(line, column),
+        "Expected newline": lambda: _of_number(line),
+        "Cannot declare": lambda: _of_table(line, lines[:-1]),
+    }
+    for beginning, advise in advice.items():
+        if said.startswith(beginning):
+            return advise()
     odd = line[column : column + 1] in (":", "@", "*")
     if odd and said.startswith("Expected ']' at the end of a table"):
         return "; a name with such characters stands in quotes"

@@ -174,7 +174,8 @@ def test_operators_and_nodes_cannot_have_the_same_port(
 ) -> None:
     settings = toys.settings(server={"allow_anonymous": True, **server}, admin=admin)
     found = [str(problem) for problem in surroundings(settings, ports=ports)]
-    assert found == ["admin.port: is server.port too"] * same
+    said = f"admin.port: is server.port too, {ports[0] or settings.server.port}: "
+    assert found == [f"{said}write another number for one of the two"] * same
 
 
 @pytest.mark.parametrize("wanted", [{}, {"enabled": False}, {"host": "::1"}])

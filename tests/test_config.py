@@ -153,7 +153,7 @@ def test_every_error_is_told_at_once(tmp_path: Path) -> None:
         (b"port = \n", "is not valid TOML"),
         (b"[a]\n[a]\n", "is not valid TOML"),
         (b"a = 1\na = 2\n", "is not valid TOML"),
-        (b"a = '\xff'", "is not UTF-8 text (byte 5)"),
+        (b"a = '\xff'", "line 1 is not UTF-8 text; save the file as UTF-8"),
         (b"a = " + b"[" * 100_000, "is not valid TOML"),
     ],
 )
@@ -192,7 +192,10 @@ def test_what_is_no_toml_is_one_error(tmp_path: Path, content: bytes, said: str)
         ("x = [\nport = 1", "Invalid value (at line 2, column 1)"),
         ("port = 80ms", "after a statement (at line 1, column 10)"),
         ("port = .5", "Invalid value (at line 1, column 8)"),
-        ("a = 1\na = 2\n", "The key is there already (at line 2, column 6)"),
+        (
+            "a = 1\na = 2\n",
+            "already (at line 2, column 6); a is in line 1 already: keep one of the two",
+        ),
         (
             '[p."a)b"]\n[c]\n[ p."a)b" ]\n[p."a)b"]',
             'Cannot declare p."a)b" twice (at line 3, column 11)',

@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from urllib.parse import quote, urlencode
 
 import pytest
@@ -55,8 +56,9 @@ def asked(company: live.Running, target: str, call: dict[str, str], **more: str)
     return company.ask(f"{target}?{urlencode({**call, **more})}")
 
 
-def test_check_finds_nothing_to_say() -> None:
-    config = EXAMPLE / "config.toml"
+def test_check_finds_nothing_to_say(tmp_path: Path) -> None:
+    config = shutil.copytree(EXAMPLE, tmp_path / "full") / "config.toml"
+    config.chmod(0o600)
     said = subprocess.run(
         [sys.executable, "-m", "pexpolicy", "check", "--config", str(config)],
         capture_output=True,

@@ -19,6 +19,7 @@ from multidict import MultiDict
 from pexpolicy.building import policy_from
 from pexpolicy.cli import main
 from pexpolicy.importing import router
+from pexpolicy.importing.python_patterns import searched
 from pexpolicy.matching import Pattern
 from tests import pages
 from tests.live import ROOT
@@ -176,6 +177,6 @@ def test_a_redirect_stays_a_redirect(tmp_path: Path) -> None:
     ],
 )
 def test_an_expression_finds_what_it_found(regex: str, texts: list[str]) -> None:
-    pattern = Pattern(router.searched(regex), case_sensitive=True)
+    pattern = Pattern(searched(regex), case_sensitive=True)
     for text in texts:
         assert pattern.matches(text) is (re.search(regex, text) is not None), (regex, text)

@@ -123,7 +123,11 @@ def _load_pair(context: ssl.SSLContext, source: Source) -> None:
         if getattr(error, "reason", None) == "KEY_VALUES_MISMATCH":
             text = f"{source.key} is not the key of {source.certificate}"
             raise CertificateError("key", text) from None
-        text = _swapped(source.key, "private key", "certificate") or _said(source.key, error)
+        text = (
+            _swapped(source.key, "private key", "certificate")
+            or _locked(source)
+            or _said(source.key, error)
+        )
         raise CertificateError("key", text) from None
 
 
@@ -131,6 +135,20 @@ def _said(path: Path, error: OSError | ValueError) -> str:
     why = getattr(error, "strerror", None) or "it is no PEM file, or needs another password"
     reason = getattr(error, "reason", None)
     return f"{path} cannot be used: {reason.replace('_', ' ').lower() if reason else why}"
+
+
+def _locked(source: Source) -> str:
+    """Return what to write for a key that needs a password, or nothing."""
+    try:
+        content = source.key.read_bytes()
+    except OSError:
+        return ""
+    if b"ENCRYPTED" not in content:
+        return ""
+    if source.password is None:
+        named = "name it in tls.key_password_file or tls.key_password_env"
+        return f"{source.key} has a password: {named}"
+    return f"{source.key} has another password than the one that is configured"
 
 
 def _swapped(path: Path, wanted: str, other: str) -> str:

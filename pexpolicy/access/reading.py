@@ -54,7 +54,11 @@ def _written(auth: AuthTable | None) -> Iterator[tuple[Key, CredentialTable]]:
         yield (
             ("auth",),
             CredentialTable(
-                user=auth.user, password_env=auth.password_env, password_file=auth.password_file
+                user=auth.user,
+                password_hash=auth.password_hash,
+                password_hash_file=auth.password_hash_file,
+                password_env=auth.password_env,
+                password_file=auth.password_file,
             ),
         )
     for number, table in enumerate(auth.credentials):

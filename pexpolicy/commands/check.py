@@ -11,11 +11,13 @@ from pexpolicy.exposure import surroundings
 
 
 @click.command()
+@click.argument("file", required=False, type=click.Path(path_type=Path, readable=False))
 @config_option
-def check(config: Path) -> None:
-    """Check the configuration; all errors and warnings at once. Exit code 78 when it cannot be
-    used.
+def check(config: Path, file: Path | None) -> None:
+    """Check the configuration, FILE or that of --config; all errors and warnings at once. Exit code
+    78 when it cannot be used.
     """
+    config = file or config
     policy = built(config, surroundings)
     advise(policy)
     names = ", ".join(plugin.name for plugin in policy.plugins) or "no plugins"

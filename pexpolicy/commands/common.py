@@ -26,7 +26,7 @@ config_option = click.option(
     "--config",
     "-c",
     "config",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=click.Path(path_type=Path, readable=False),
     default=Path("config.toml"),
     show_default=True,
     envvar="PEXPOLICY_CONFIG",

@@ -77,16 +77,21 @@ def domains(file: Path, into: Path, name: str) -> None:
 def from_router(file: Path, into: Path) -> None:
     """Rules from the CSV FILE of a server that routed requests by regular expressions."""
     with _told():
-        routed = router.read_router(file)
-        wrong = rule_tables.refused(routed.rules, into.parent)
-        if wrong:
-            lines = [f"{routed.rules[number]['name']}: {text}" for number, text in wrong]
-            raise NotImportedError("\n".join(lines))
-        changes = rule_tables.merge(into, routed.rules, routed.comments)
-        _report(into, changes, routed.remarks)
+        routed = router.read_router(file, into.parent)
+        _remark(routed.remarks)
+        if routed.rules:
+            _report(into, rule_tables.merge(into, routed.rules, routed.comments))
+            names = [str(rule.get("name")) for rule in rule_tables.rules_in(into)]
+            if first := router.misplaced(routed, names):
+                text = "the order of the rules is not that of the router any more, from "
+                _remark(
+                    [f"{into}: {text}{first!r} on: move them, as the first that matches decides"]
+                )
         if routed.targets:
             click.echo("requests went on to other servers; for the plugin upstream:\n")
             click.echo(router.advice(routed), nl=False)
+        if routed.faults:
+            raise TableError(routed.faults)
 
 
 @click.group("export")

@@ -15,6 +15,7 @@ from pexpolicy.contract.rendering import Rendered, render
 from pexpolicy.contract.rules import Field, Rule
 from pexpolicy.contract.wiring import lenient, models_in, partial
 from pexpolicy.contract.wording import advice, alternatives, wanted
+from pexpolicy.synonyms import misplaced
 from pexpolicy.text import brief, brief_name, did_you_mean
 
 MAX_TEXT = 250
@@ -281,7 +282,8 @@ def _unknown(
 
 
 def _no_such_field(model: type[Rendered], name: str) -> str:
-    said = model.elsewhere(name) or did_you_mean(name, model.names).removeprefix("; ")
+    said = misplaced(name) or model.elsewhere(name)
+    said = said or did_you_mean(name, model.names).removeprefix("; ")
     field = repr(brief_name(name))
     return f"there is no field {field} in {model.__name__}" + (f"; {said}" if said else "")
 

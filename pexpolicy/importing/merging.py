@@ -14,6 +14,8 @@ from typing import Any
 import tomlkit
 from tomlkit.exceptions import TOMLKitError
 
+from pexpolicy.encodings import EncodingError, decoded
+
 
 class NotImportedError(ValueError):
     """Something cannot be brought in; the text says what and where."""
@@ -43,15 +45,17 @@ class Changes:
 def read_document(path: Path) -> tomlkit.TOMLDocument:
     """The file with its comments, or an empty one; raises ``NotImportedError``."""
     try:
-        return tomlkit.parse(path.read_text("utf-8-sig")) if path.exists() else tomlkit.document()
+        return tomlkit.parse(decoded(path.read_bytes())) if path.exists() else tomlkit.document()
     except OSError as error:
         raise NotImportedError(f"{path} cannot be read: {error.strerror}") from None
-    except (UnicodeDecodeError, TOMLKitError) as error:
+    except (EncodingError, TOMLKitError) as error:
         raise NotImportedError(f"{path} cannot be read: {error}") from None
 
 
-def write_document(path: Path, text: str) -> None:
+def write_document(path: Path, text: str, *, private: bool = False) -> None:
     """Replace the file in one step, with the rights that it has; a symbolic link stays one.
+
+    Only its owner can read a new file that is ``private``.
 
     Raises ``NotImportedError``, and then the file is as it was.
     """
@@ -63,6 +67,8 @@ def write_document(path: Path, text: str) -> None:
         if place.exists():
             beside.touch(0o600, exist_ok=False)
             _share_rights(place, beside)
+        elif private:
+            beside.touch(0o600, exist_ok=False)
         beside.write_text(text, "utf-8")
         os.replace(beside, place)  # noqa: PTH105 - it replaces on each system
     except (OSError, tomllib.TOMLDecodeError) as error:

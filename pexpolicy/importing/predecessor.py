@@ -112,10 +112,10 @@ def _room(alias: str, fields: Mapping[str, Any], remarks: list[str]) -> dict[str
             continue
         if name not in service.names:
             remarks.append(f"{alias}: {name} is left out: Infinity knows no such field")
-        elif (corrected := _corrected(service.hints[name], value)) is None:
+        elif (right := corrected(service.hints[name], value)) is None:
             remarks.append(f"{alias}: {name} is left out: it is empty")
         else:
-            room[name] = corrected
+            room[name] = right
     if kind != "conference":
         room["service_type"] = kind
     try:
@@ -128,8 +128,8 @@ def _room(alias: str, fields: Mapping[str, Any], remarks: list[str]) -> dict[str
     return room
 
 
-def _corrected(hint: Any, value: Any) -> Any:
-    """Text that stands for a boolean or a number as what it is; an empty text is nothing."""
+def corrected(hint: Any, value: Any) -> Any:
+    """Return text that stands for a boolean or a number as what it is; ``None`` for empty text."""
     if not isinstance(value, str):
         return str(value) if "str" in str(hint) and isinstance(value, int) else value
     if "bool" in str(hint) and value.lower() in _WORDS:
@@ -162,7 +162,7 @@ def merge_rooms(path: Path, rooms: Mapping[str, Mapping[str, Any]]) -> Changes:
     if blocks or changes.changed:
         text = with_blocks(tomlkit.dumps(document), blocks)
         _verify(path, text, rooms)
-        write_document(path, text)
+        write_document(path, text, private=True)
     return changes
 
 

@@ -1,50 +1,49 @@
-"""Rules out of the CSV file of a server that routed policy requests by regular expressions.
+"""Rules out of the CSV export of a server that routes policy requests by regular expressions.
 
-Its rules searched the dialed alias as it came, with case, in order of priority. The first that
-matched either answered by itself or passed the request on to another policy server.
+It searches its expressions in the dialed alias as it came, with case, in order of priority. The
+first rule that matches either answers by itself or passes the request on to another policy server.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pydantic import ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from pexpolicy.discovery import discover
-from pexpolicy.importing.rule_tables import Rule
+from pexpolicy.importing.python_patterns import (
+    ANYTHING,
+    UncompilableError,
+    matches_empty,
+    searched,
+)
+from pexpolicy.importing.router_export import RouterRow, left_out, read_export
+from pexpolicy.importing.rule_tables import Rule, refused
+from pexpolicy.importing.static_replies import Then, decision_in
 from pexpolicy.importing.toml_text import block
-from pexpolicy.matching import Pattern, PatternError
+from pexpolicy.matching import PatternError
 from pexpolicy.problems import problems_of
-from pexpolicy.replies import Disposition, read_envelope
-from pexpolicy.tabular import Fault, Row, TableError, TableRow, read_table
+from pexpolicy.tabular import Fault
 from pexpolicy.text import brief
 
 UPSTREAM = "plugins.upstream.settings"
 ENDPOINTS = {"service": "service_configuration", "participant": "participant_properties"}
+MAX_NAME = 100
+"""Characters that the name of a rule may have."""
+_PART_OF_ADDRESS = re.compile(r"[0-9.]+|[0-9a-f.]*:[0-9a-f:.]*")
 
 
-class RouterRow(TableRow):
-    """One row. The first six columns are those of the server's own export."""
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A policy server that requests were passed on to."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    name: str
-    regex: str
-    priority: int = 100
-    is_active: bool = True
-    service_target_url: str = ""
-    participant_target_url: str = ""
-    protocols: list[str] | None = None
-    call_directions: list[str] | None = None
-    always_continue_service: bool = False
-    override_service_response: str = ""
-    always_continue_participant: bool = False
-    override_participant_response: str = ""
-    source_match: str = ""
+    url: str
+    user: str = ""
 
 
 @dataclass(slots=True)
@@ -54,65 +53,127 @@ class Routed:
     rules: list[Rule] = field(default_factory=list)
     comments: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """By rule: what stands above it."""
-    targets: dict[str, list[tuple[list[str], Mapping[str, Any]]]] = field(default_factory=dict)
-    """By URL: which endpoints went there, and when."""
+    targets: dict[Target, list[Mapping[str, Any]]] = field(default_factory=dict)
+    """Which endpoints went there, and when."""
     remarks: list[str] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
+    """The rows that could not be taken, and why."""
 
 
-def read_router(path: Path) -> Routed:
-    """The rules of a CSV file in the order in which they were tried; raises ``TableError``."""
+def read_router(path: Path, into: Path = Path()) -> Routed:
+    """Return the rules of a CSV file in the order in which they were tried, and the rows that
+    cannot be taken.
+
+    ``into`` is the folder of the rule file. Raises ``TableError`` for a file without such rows.
+    """
     routed = Routed()
-    faults: list[Fault] = []
-    rows = sorted(read_table(path, RouterRow), key=lambda row: row.values.priority)
-    for row in rows:
+    rows = sorted(read_export(path, routed.faults, routed.remarks), key=lambda row: row[1].priority)
+    names: set[str] = set()
+    found: list[_Made] = []
+    for line, row in rows:
         try:
-            _convert(row, routed)
+            found += _convert(line, row, names, routed.remarks)
         except (PatternError, ValueError) as error:
-            faults.append(row.fault(str(error)))
-    if faults:
-        raise TableError(faults)
+            routed.faults.append(left_out(path.name, line, str(error), row.name))
+    wrong = refused([made.table for made in found], into)
+    for number, text in wrong:
+        made = found[number]
+        routed.faults.append(left_out(path.name, made.line, text, made.row.name))
+    lines = {fault.line for fault in routed.faults}
+    for made in found:
+        if made.line not in lines:
+            _keep(made, routed)
+    routed.faults.sort(key=lambda fault: fault.line)
+    if any(row.source_match for _, row in rows):
+        text = "a source_match is searched for in the address, as there: 10.0.0.1 is in 10.0.0.10"
+        routed.remarks.append(f'{text}; write when.peer = "10.0.0.1" for that address only')
     return routed
 
 
-def _convert(row: Row[RouterRow], routed: Routed) -> None:
-    values = row.values
-    when = _when(values)
-    thens: dict[str, tuple[Mapping[str, Any], str]] = {}
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """A rule made of the row on a line, and the URL that it passes requests on to."""
+
+    line: int
+    row: RouterRow
+    table: Rule
+    url: str
+
+
+def _convert(line: int, row: RouterRow, names: set[str], remarks: list[str]) -> list[_Made]:
+    """Return the rules that a row amounts to: one, or one for each endpoint."""
+    try:
+        when = _when(row)
+    except UncompilableError as error:
+        text = f"{brief(row.regex)} is no regular expression ({error}), so it never matched"
+        remarks.append(f"line {line}: {row.name} is left out: {text}")
+        return []
+    thens: dict[str, tuple[Then, str]] = {}
     for kind, endpoint in ENDPOINTS.items():
-        if (decided := _then(values, kind, routed.remarks)) is not None:
+        said: list[str] = []
+        if (decided := _then(row, kind, said)) is not None:
             thens[endpoint] = decided
+        remarks += [f"line {line}: {row.name}: override_{kind}_response: {s}" for s in said]
     if not thens:
-        routed.remarks.append(f"line {row.line}: {values.name} decided nothing, and is left out")
-        return
+        remarks.append(f"line {line}: {row.name} decided nothing, and is left out")
+        return []
     same = len({json.dumps(decided, sort_keys=True) for decided in thens.values()}) == 1
     groups = [list(thens)] if same else [[endpoint] for endpoint in thens]
+    made = []
     for endpoints in groups:
-        name = values.name if len(groups) == 1 else f"{values.name} ({endpoints[0]})"
-        rule: Rule = {"name": name, "endpoint": endpoints, "when": when}
+        name = _unique(row.name, "" if len(groups) == 1 else f" ({endpoints[0]})", names)
+        rule: Rule = {"name": name, "endpoint": endpoints}
+        if when:
+            rule["when"] = when
         rule["then"] = dict(thens[endpoints[0]][0])
-        if not values.is_active:
+        if not row.is_active:
             rule["enabled"] = False
-        routed.rules.append(rule)
-        if url := thens[endpoints[0]][1]:
-            routed.comments[name] = (f"Went to {url}: the plugin upstream is asked next.",)
-            if values.is_active:
-                routed.targets.setdefault(url, []).append((endpoints, when))
+        made.append(_Made(line, row, rule, thens[endpoints[0]][1]))
+    return made
 
 
-def _then(values: RouterRow, kind: str, remarks: list[str]) -> tuple[Mapping[str, Any], str] | None:
-    """What a rule decides at one endpoint, and the URL that it passed requests on to."""
-    if getattr(values, f"always_continue_{kind}"):
-        written = getattr(values, f"override_{kind}_response")
-        return answer(written, kind, lambda text: remarks.append(f"{values.name}: {text}")), ""
-    if url := getattr(values, f"{kind}_target_url"):
-        if values.is_active and (complaint := _complaint(url)):
+def _unique(name: str, ending: str, names: set[str]) -> str:
+    """Return a name that no other rule has: the router allowed several rules of one name."""
+    number = 1
+    while True:
+        whole = ending if number == 1 else f"{ending} ({number})"
+        found = name[: MAX_NAME - len(whole)] + whole
+        if found not in names:
+            names.add(found)
+            return found
+        number += 1
+
+
+def _keep(made: _Made, routed: Routed) -> None:
+    row, rule = made.row, made.table
+    routed.rules.append(rule)
+    if not made.url:
+        return
+    routed.comments[rule["name"]] = (f"Went to {made.url}: the plugin upstream is asked next.",)
+    if row.is_active:
+        both = row.basic_auth_username and row.basic_auth_password
+        target = Target(made.url, row.basic_auth_username if both else "")
+        route = {name: value for name, value in rule.items() if name in ("endpoint", "when")}
+        routed.targets.setdefault(target, []).append(route)
+
+
+def _then(row: RouterRow, kind: str, remarks: list[str]) -> tuple[Then, str] | None:
+    """Return what a rule decides at one endpoint, and the URL that it passes requests on to."""
+    if getattr(row, f"always_continue_{kind}"):
+        written = getattr(row, f"override_{kind}_response")
+        try:
+            return decision_in(written, ENDPOINTS[kind], remarks), ""
+        except ValueError as error:
+            raise ValueError(f"override_{kind}_response{error}") from None
+    if url := getattr(row, f"{kind}_target_url"):
+        if row.is_active and (complaint := _complaint(url)):
             raise ValueError(f"{kind}_target_url: {complaint}")
         return {"action": "abstain"}, url
     return None
 
 
 def _complaint(url: str) -> str:
-    """Why the plugin that passes requests on would refuse a URL; empty where it takes it."""
+    """Return why the plugin that passes requests on would refuse a URL; empty if it would not."""
     found, _ = discover(())
     available = found.get("upstream")
     if available is None:
@@ -125,95 +186,66 @@ def _complaint(url: str) -> str:
     return ""
 
 
-def answer(
-    written: str, kind: str, remarks: Callable[[str], None] = lambda _: None
-) -> Mapping[str, Any]:
-    """The decision that a whole reply in JSON stands for; raises ``ValueError``.
-
-    ``remarks`` is told what was put right in it.
-    """
-    try:
-        reply = json.loads(written) if written else {}
-    except ValueError as error:
-        raise ValueError(f"override_{kind}_response is no JSON: {error}") from None
-    if not isinstance(reply, dict):
-        raise ValueError(f"override_{kind}_response is no JSON object")  # noqa: TRY004 - of a file
-    reading = read_envelope(ENDPOINTS[kind], reply)
-    result = reply.get("result")
-    if reading.disposition is Disposition.DROPPED and isinstance(result, dict):
-        whole = read_envelope(ENDPOINTS[kind], {**reply, "result": _without_nothing(result)})
-        reading = whole if whole.disposition is Disposition.RESULT else reading
-    if reading.disposition is Disposition.REJECT:
-        return {"action": "reject", **{n: v for n, v in reading.result.items() if v}}
-    if reading.disposition is Disposition.REDIRECT:
-        return {"action": "redirect", "new_alias": reading.result["new_alias"]}
-    if reading.disposition is Disposition.RESULT:
-        for repair in reading.repairs:
-            remarks(f"override_{kind}_response: {repair}")
-        return {"result": _without_nothing(reading.result)}
-    if reply.get("action") not in (None, "continue"):
-        hint = "write continue, reject, or redirect with a new_alias in its result"
-        said = brief(reply["action"])
-        raise ValueError(f"override_{kind}_response has the action {said}: {hint}")
-    if reading.disposition is Disposition.DROPPED:
-        raise ValueError(f"override_{kind}_response: {reading.text}")
-    return {"action": "continue"}
-
-
-def _without_nothing(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """TOML has no null, and a field that is not there says the same."""
-    return {
-        name: _without_nothing(value) if isinstance(value, dict) else value
-        for name, value in fields.items()
-        if value is not None
-    }
-
-
-def _when(values: RouterRow) -> dict[str, Any]:
-    pattern = searched(values.regex)
-    Pattern(pattern)
-    when: dict[str, Any] = {"local_alias": {"raw": {"regex": pattern, "case_sensitive": True}}}
-    # A request that did not say its protocol or direction was taken.
-    limits = [
-        {"any": [{parameter: allowed}, {parameter: {"exists": False}}]}
-        for parameter, allowed in (
-            ("protocol", values.protocols),
-            ("call_direction", values.call_directions),
-        )
-        if allowed
-    ]
-    if limits:
-        when |= limits[0] if len(limits) == 1 else {"all": limits}
-    if values.source_match:
-        when["peer"] = values.source_match
+def _when(row: RouterRow) -> dict[str, Any]:
+    """Return the condition; what a request does not say is no reason for a rule not to match."""
+    alternatives = list(_alternatives(row))
+    when: dict[str, Any] = {}
+    for one in alternatives:
+        if len(one) == 1:
+            when |= one[0]
+    several = [{"any": one} for one in alternatives if len(one) > 1]
+    if len(several) == 1:
+        when |= several[0]
+    elif several:
+        when["all"] = several
     return when
 
 
-def searched(regex: str) -> str:
-    """A pattern that matches a whole text where the old one was found somewhere in it."""
-    if regex in ("", ".*", "^.*$", "^", "$"):
-        return ".*"
-    if regex.startswith("^") and regex.endswith("$") and not _is_odd(regex):
-        return regex[1:-1]
-    if regex.startswith("^") and not _is_odd(regex):
-        return f"{regex[1:]}.*"
-    if regex.endswith("$") and not _is_odd(regex):
-        return f".*{regex[:-1]}"
-    return f".*(?:{regex}).*"
-
-
-def _is_odd(regex: str) -> bool:
-    """True where an anchor may belong to a part of the pattern, or be no anchor."""
-    return "|" in regex or regex.endswith("\\$") or regex.count("(") != regex.count(")")
+def _alternatives(row: RouterRow) -> Iterator[list[dict[str, Any]]]:
+    """Yield what must hold; of each list one condition is enough."""
+    pattern = searched(row.regex)
+    if pattern != ANYTHING:
+        found = {"local_alias": {"raw": {"regex": pattern, "case_sensitive": True}}}
+        if matches_empty(row.regex):
+            yield [found, {"local_alias": {"exists": False}}]
+        else:
+            yield [found]
+    for parameter, allowed in (
+        ("protocol", row.protocols),
+        ("call_direction", row.call_directions),
+    ):
+        if allowed:
+            yield [{parameter: allowed}, {parameter: {"exists": False}}]
+    source = row.source_match.strip().lower()
+    if source not in ("", "none", "null"):
+        if _PART_OF_ADDRESS.fullmatch(source) is None:
+            text = (
+                f"source_match {brief(source)} is a name: it was compared with the name by which "
+                "the router was called, which no condition knows; write addresses of nodes"
+            )
+            raise ValueError(text)
+        yield [{"peer": {"contains": source}}]
 
 
 def advice(routed: Routed) -> str:
-    """Tables for the plugin that passes requests on, to be looked through by hand."""
+    """Return tables for the plugin that passes requests on, to be looked through by hand."""
     targets, routes = [], []
-    for number, (url, routed_there) in enumerate(routed.targets.items(), 1):
+    for number, (target, routed_there) in enumerate(routed.targets.items(), 1):
         name = f"server{number}"
-        targets.append(block(f"[{UPSTREAM}.targets.{name}]", {"url": url}))
-        for endpoints, when in routed_there:
-            route = {"targets": [name], "endpoints": endpoints, "when": when}
+        table = {"url": target.url}
+        if target.user:
+            table |= {"user": target.user, "password_file": f"{name}.password"}
+        targets.append(block(f"[{UPSTREAM}.targets.{name}]", table))
+        for there in routed_there:
+            route = {"targets": [name], "endpoints": there["endpoint"]}
+            if "when" in there:
+                route["when"] = there["when"]
             routes.append(block(f"[[{UPSTREAM}.routes]]", route))
     return "\n".join([*targets, *routes])
+
+
+def misplaced(routed: Routed, names: Sequence[str]) -> str:
+    """Return the first rule that stands in the wrong order in a rule file of these names."""
+    wanted = [rule["name"] for rule in routed.rules]
+    there = [name for name in names if name in set(wanted)]
+    return next((mine for mine, found in zip(wanted, there, strict=False) if mine != found), "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import date, datetime, time
 from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo, available_timezones
@@ -51,9 +52,28 @@ class OnTime(PluginSettings):
             raise ValueError(msg)
         return zone
 
+    @model_validator(mode="before")
+    @classmethod
+    def _is_a_table(cls, written: Any) -> Any:
+        if not isinstance(written, dict | PluginSettings):
+            msg = (
+                'is a table: write time = { zone = "Europe/Oslo", between = ["18:00", "08:00"] }, '
+                "with the zone of your clock"
+            )
+            raise ValueError(msg)  # noqa: TRY004 - pydantic takes it for a problem of the setting
+        return written
+
     @field_validator("between", mode="before")
     @classmethod
     def _from_and_to(cls, between: Any) -> Any:
+        if isinstance(between, str):
+            msg = f"takes two times: write between = [{', '.join(map(repr, _times(between)))}]"
+            raise ValueError(msg)  # noqa: TRY004 - as above
+        if isinstance(between, list):
+            for hour in between:
+                if isinstance(hour, str) and hour.startswith("24:"):
+                    msg = f"{hour!r} is no time of a day; midnight is '00:00'"
+                    raise ValueError(msg)
         if isinstance(between, list) and len(between) != 2:  # noqa: PLR2004 - a from and a to
             msg = 'takes two times, as in ["08:00", "17:00"]'
             raise ValueError(msg)
@@ -79,6 +99,12 @@ class OnTime(PluginSettings):
             msg = "until lies before since, so that no day is left"
             raise ValueError(msg)
         return self
+
+
+def _times(written: str) -> list[str]:
+    """Return the two times in a text such as ``18:00-08:00``, or two examples."""
+    found = re.findall(r"[0-9]{2}:[0-9]{2}", written)
+    return found if len(found) == 2 else ["18:00", "08:00"]  # noqa: PLR2004 - a from and a to
 
 
 class Window:

@@ -29,47 +29,57 @@ def _network(written: str) -> str:
 Network = Annotated[str, AfterValidator(_network)]
 
 
-class CredentialTable(SecretTable):
-    """``[[auth.credentials]]``: one user, and where the password or its hash is."""
+class _PasswordTable(SecretTable):
+    """Where the password of a user is, or its hash."""
 
-    user: User
     password_hash: str | None = None
     password_hash_file: str | None = None
     password_env: str | None = None
     password_file: str | None = None
 
-    @model_validator(mode="after")
-    def _one_source(self) -> Self:
+    @property
+    def places(self) -> int:
+        """How many of the four keys are there."""
         hashes = (self.password_hash, self.password_hash_file)
-        if sum(place is not None for place in hashes) + self.secret("password").places != 1:
+        return sum(place is not None for place in hashes) + self.secret("password").places
+
+    def require_one_place(self) -> None:
+        """Raise ``ValueError`` unless one of the four keys is there."""
+        if self.places != 1:
             msg = (
                 "write one of password_hash, password_hash_file (a path), password_env (a "
                 "variable) or password_file (a path)"
             )
             raise ValueError(msg)
+
+
+class CredentialTable(_PasswordTable):
+    """``[[auth.credentials]]``: one user, and where the password or its hash is."""
+
+    user: User
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        self.require_one_place()
         return self
 
 
-class AuthTable(SecretTable):
+class AuthTable(_PasswordTable):
     """``[auth]``: the credentials that Infinity's policy profiles send."""
 
     user: User | None = None
-    password_env: str | None = None
-    password_file: str | None = None
     credentials: list[CredentialTable] = Field(default_factory=list, max_length=16)
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
-        source = self.secret("password")
-        if self.user is None and source.places:
+        if self.user is None and self.places:
             msg = "name the user that the password belongs to: user"
             raise ValueError(msg)
         if self.user is None and not self.credentials:
             msg = "name a user and where the password is, or write [[auth.credentials]]"
             raise ValueError(msg)
-        if self.user is not None and source.places != 1:
-            msg = f"name where the password is: {source.keys}"
-            raise ValueError(msg)
+        if self.user is not None:
+            self.require_one_place()
         return self
 
 

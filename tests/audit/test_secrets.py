@@ -1,10 +1,16 @@
 """What the audit names and does not write down."""
 
 from typing import Any
+from urllib.parse import quote
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from multidict import MultiDict
 
-from pexpolicy import Conference, Credentials, Gateway, ParticipantProperties
+from pexpolicy import Conference, Credentials, Gateway, ParticipantProperties, Redirect
+from pexpolicy.endpoints import ENDPOINTS
+from pexpolicy.redaction import Redaction
 from tests import wire
 from tests.canaries import PIN
 from tests.toys import Serve, always, plugin
@@ -108,3 +114,66 @@ async def test_a_name_of_a_parameter_may_be_anything(serving: Serve) -> None:
         await server.ask(wire.SERVICE + "?" + "%ED%B3%BF" + "x" * 5000 + "=1&=2&&%00=3")
         (line,) = server.lines()
         assert all(len(name) <= 100 for name in line["removed"])
+
+
+URI = f"sip:alice:{PIN}@example.com"
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        f"{wire.SERVICE}?local_alias={URI}&remote_alias=SIPS:a:{PIN}@b&call_direction=dial_in",
+        f"{wire.SERVICE}?local_alias=alice:{PIN}@example.com",
+        f"{wire.SERVICE}?local_alias=sip:sip:alice:{PIN}@example.com",
+        f"{wire.SERVICE}?p_Asserted-Identity=" + quote(f'["A <{URI}>", "<{URI}>"]'),
+        f"{wire.SERVICE}?idp_attribute_x={URI}&idp_attribute_x={URI}",
+        f"{wire.REGISTRATION}{URI}",
+        f"{wire.AVATAR}{quote(URI, safe='')}",
+        f"/elsewhere/{quote(URI, safe='')}",
+        f"/elsewhere/{URI}",
+    ],
+)
+async def test_the_password_of_a_uri_is_not_written(serving: Serve, target: str) -> None:
+    async with serving({}) as server:
+        await server.ask(target)
+        written = server.audit.read_text()
+        assert PIN not in written
+        assert "***" in written
+
+
+@pytest.mark.parametrize(
+    "decision",
+    [
+        Redirect(new_alias=URI),
+        room(
+            automatic_participants=[
+                {"local_alias": "a", "remote_alias": URI, "protocol": "sip", "role": "guest"}
+            ]
+        ),
+    ],
+)
+async def test_the_password_of_a_uri_in_a_reply_is_not_written(
+    serving: Serve, decision: object
+) -> None:
+    async with serving({"toy": plugin(service_configuration=always(decision))}) as server:
+        reply = await server.ask(wire.TARGETS["service_configuration"])
+        assert PIN.encode() in reply.body
+        assert PIN not in server.audit.read_text()
+
+
+PASSWORDS = st.text("abcXYZ019!$&'()*+-._~%=;?/", min_size=4, max_size=12).map("pw-{}".format)
+USERS = st.text("abc019.-_", max_size=8)
+SCHEMES = st.sampled_from(["", "sip:", "SIPS:", "sip:sip:", "h323:"])
+BEFORE = st.sampled_from(["", '"Alice" <', "<", " "])
+
+
+@given(st.sampled_from(sorted(ENDPOINTS)), BEFORE, SCHEMES, USERS, PASSWORDS)
+def test_no_password_of_a_uri_is_in_what_is_written(
+    endpoint: str, before: str, scheme: str, user: str, password: str
+) -> None:
+    uri = f"{before}{scheme}{user}:{password}@example.com"
+    params = MultiDict({"local_alias": uri, "remote_alias": uri, "call_tag": uri})
+    written, _ = Redaction().request(endpoint, params, uri)
+    assert password not in str(written)
+    segment = quote(uri, safe="")
+    assert quote(password, safe="") not in Redaction().path(f"/elsewhere/{segment}")

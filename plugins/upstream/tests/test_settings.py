@@ -43,7 +43,7 @@ def test_what_is_no_base_url_is_refused_and_not_shown(
         ({"password_env": "P"}, "a user has one password"),
         ({"user": "us", "password_env": "P", "password_file": "p"}, "a user has one password"),
         ({"user": "us", "password": "secret"}, "it is never in this file"),
-        ({"user": "us", "password_env": "SURELY_NOT_SET"}, "SURELY_NOT_SET is not set or empty"),
+        ({"user": "us", "password_env": "SURELY_NOT_SET"}, "SURELY_NOT_SET is not set"),
         ({"user": "us", "password_file": "surely-not-there"}, "cannot be read"),
         ({"user": "a:b", "password_env": "P"}, "user"),
         ({"timeout": 0.0}, "greater than 0"),

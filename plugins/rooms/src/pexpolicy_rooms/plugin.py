@@ -50,6 +50,7 @@ class Rooms:
         self._extras = settings.extras
         self._advice: list[Advice] = []
         self._named: dict[str, str] = {}
+        self._spelled: dict[str, str] = {}
         problems = [
             problem
             for alias, fields in settings.rooms.items()
@@ -91,6 +92,8 @@ class Rooms:
             return
         if not self._table.add(alias, service):
             yield Problem(key, f"there is a room with the alias {alias} already")
+        elif alias != key[-1]:
+            self._spelled[str(alias)] = str(key[-1])
         self._advice += [Advice(key, warning) for warning in service.warnings]
         if not given.get("breakout"):
             self._advice += self._of_name(key, given["name"], service)
@@ -132,7 +135,7 @@ class Rooms:
     def prepared(self) -> Iterable[tuple[tuple[str, str], Service]]:
         """Each room, with its key; the decision was made when the policy was built."""
         for alias, service in self._table.rooms():
-            yield ("rooms", alias), service
+            yield ("rooms", self._spelled.get(alias, alias)), service
 
     @hookimpl
     def check(self) -> Iterable[Advice]:

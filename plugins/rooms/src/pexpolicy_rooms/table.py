@@ -16,6 +16,11 @@ class Room(NamedTuple):
     service: Service
 
 
+def _host(alias: Alias) -> str:
+    """Return the host in the normal form: one that is an IP address is not in it."""
+    return "" if alias.bare else intern(alias.host)
+
+
 class RoomTable:
     """Rooms by the user part of their aliases.
 
@@ -29,7 +34,7 @@ class RoomTable:
 
     def add(self, alias: Alias, service: Service) -> bool:
         """Add a room; false when there is one of the same alias already."""
-        user, host = alias.user, intern(alias.host)
+        user, host = alias.user, _host(alias)
         before = self._rooms.get(user)
         if before is None:
             self._rooms[user] = Room(host, service)
@@ -47,7 +52,7 @@ class RoomTable:
         found = self._rooms.get(alias.user)
         if found is None:
             return None
-        host = alias.host
+        host = "" if alias.bare else alias.host
         if isinstance(found, Room):
             return found.service if not host or not found.host or host == found.host else None
         return found.get(host) or found.get("")

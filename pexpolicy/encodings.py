@@ -1,0 +1,41 @@
+"""Text of files that people write: UTF-8, and what to do about anything else."""
+
+from __future__ import annotations
+
+import codecs
+
+_SHORTEST = 4
+"""Bytes by which UTF-16 is recognised at least."""
+_UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+
+
+class EncodingError(ValueError):
+    """The bytes are not UTF-8 text; ``line`` is counted from 1, or 0 for the whole file."""
+
+    def __init__(self, text: str, line: int = 0) -> None:
+        super().__init__(f"line {line} {text}" if line else text)
+        self.text = text
+        self.line = line
+
+
+def decoded(content: bytes) -> str:
+    """Return the text of UTF-8 bytes, with or without a byte order mark; raises
+    ``EncodingError``.
+    """
+    if content.startswith(_UTF_16) or _looks_like_utf_16(content):
+        raise EncodingError("is UTF-16, not UTF-8 text; save the file as UTF-8")
+    if b"\x00" in content:
+        raise EncodingError("does not look like text: it holds NUL bytes; is it the right file?")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise EncodingError("is not UTF-8 text; save the file as UTF-8", line) from None
+
+
+def _looks_like_utf_16(content: bytes) -> bool:
+    """Recognise UTF-16 without a byte order mark: each second byte of Latin text is NUL."""
+    begin = content[:200]
+    return len(begin) >= _SHORTEST and any(
+        set(begin[at::2]) == {0} and 0 not in begin[1 - at :: 2] for at in (0, 1)
+    )

@@ -1,0 +1,422 @@
+"""The CSV export of a routing server: read as it is written, and deciding as the router did."""
+
+import csv
+import io
+import json
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from multidict import MultiDict
+
+from pexpolicy.building import policy_from
+from pexpolicy.cli import main
+from pexpolicy.importing.python_patterns import UncompilableError, searched
+from pexpolicy.importing.router import read_router
+from pexpolicy.matching import Pattern, PatternError
+
+COLUMNS = (
+    *("name", "regex", "priority", "is_active", "protocols", "call_directions", "source_match"),
+    *("service_target_url", "participant_target_url"),
+    *("basic_auth_username", "basic_auth_password"),
+    *("always_continue_service", "override_service_response"),
+    *("always_continue_participant", "override_participant_response"),
+)
+"""The columns of an export, in their order."""
+CONTINUE = {"status": "success", "action": "continue"}
+REJECT = {"status": "success", "action": "reject"}
+Row = dict[str, Any]
+
+
+def row(name: str = "rule", regex: str = "^bad", **cells: Any) -> Row:
+    """One rule of the router as its database has it."""
+    return {
+        "name": name,
+        "regex": regex,
+        "priority": 100,
+        "is_active": True,
+        "protocols": [],
+        "call_directions": [],
+        "source_match": "",
+        "service_target_url": "",
+        "participant_target_url": "",
+        "basic_auth_username": "",
+        "basic_auth_password": "",
+        "always_continue_service": False,
+        "override_service_response": {},
+        "always_continue_participant": False,
+        "override_participant_response": {},
+        **cells,
+    }
+
+
+def reject(name: str = "rule", regex: str = "^bad", **cells: Any) -> Row:
+    return row(name, regex, always_continue_service=True, override_service_response=REJECT, **cells)
+
+
+def export(rows: list[Row]) -> str:
+    """The file that the router writes: JSON in some cells, and priority 0 as nothing."""
+    file = io.StringIO(newline="")
+    writer = csv.writer(file)
+    writer.writerow(COLUMNS)
+    for cells in rows:
+        written = []
+        for column in COLUMNS:
+            value = cells[column]
+            is_json = column in ("protocols", "call_directions") or column.startswith("override")
+            if column == "priority":
+                value = value or ""
+            written.append(json.dumps(value) if is_json else str(value))
+        writer.writerow(written)
+    return file.getvalue()
+
+
+def brought(folder: Path, text: str) -> Result:
+    (folder / "router.csv").write_text(text, newline="")
+    arguments = ["import", "router", str(folder / "router.csv")]
+    return CliRunner().invoke(main, [*arguments, "--into", str(folder / "rules.toml")])
+
+
+def rules_of(folder: Path) -> list[dict[str, Any]]:
+    rules: list[dict[str, Any]] = tomllib.loads((folder / "rules.toml").read_text())["rules"]
+    return rules
+
+
+def test_the_export_is_read_as_it_is(tmp_path: Path) -> None:
+    said = brought(tmp_path, export([reject("rej", priority=3)]))
+    assert (said.exit_code, said.stderr) == (0, "")
+    assert rules_of(tmp_path) == [
+        {
+            "name": "rej",
+            "endpoint": ["service_configuration"],
+            "when": {"local_alias": {"raw": {"regex": "bad.*", "case_sensitive": True}}},
+            "then": {"action": "reject"},
+        }
+    ]
+
+
+def test_lists_are_json(tmp_path: Path) -> None:
+    said = brought(tmp_path, export([reject(protocols=["sip", "webrtc"])]))
+    assert said.exit_code == 0
+    (rule,) = rules_of(tmp_path)
+    assert rule["when"]["any"] == [{"protocol": ["sip", "webrtc"]}, {"protocol": {"exists": False}}]
+
+
+def test_an_export_of_the_first_days_has_six_columns(tmp_path: Path) -> None:
+    text = (
+        "name,regex,priority,is_active,service_target_url,participant_target_url\n"
+        "a,^a,5,True,https://old.example.com,\n"
+    )
+    said = brought(tmp_path, text)
+    assert said.exit_code == 0
+    assert 'url = "https://old.example.com"' in said.stdout
+
+
+def test_a_priority_of_0_is_written_as_nothing_and_comes_first(tmp_path: Path) -> None:
+    assert (
+        brought(tmp_path, export([reject("b", priority=1), reject("a", priority=0)])).exit_code == 0
+    )
+    assert [rule["name"] for rule in rules_of(tmp_path)] == ["a", "b"]
+
+
+def test_what_can_be_taken_is_taken_and_the_rest_is_said(tmp_path: Path) -> None:
+    rows = [
+        reject("good"),
+        reject("ahead", "^a(?!b)"),
+        reject("named", source_match="inf.example.com"),
+        row("broken", always_continue_service=True, override_service_response={"action": "rejct"}),
+        row(
+            "untyped",
+            always_continue_service=True,
+            override_service_response={**CONTINUE, "result": {"name": "x"}},
+        ),
+        row("nowhere", service_target_url="ftp://h/x"),
+        reject("last"),
+    ]
+    said = brought(tmp_path, export(rows))
+    assert said.exit_code == 65
+    assert [rule["name"] for rule in rules_of(tmp_path)] == ["good", "last"]
+    assert f"{tmp_path / 'rules.toml'}: 2 added" in said.stdout
+    for line, name, text in (
+        (3, "ahead", "look-around"),
+        (4, "named", "write addresses of nodes"),
+        (5, "broken", "override_service_response has the action 'rejct'"),
+        (6, "untyped", "service_type is required"),
+        (7, "nowhere", "service_target_url: write a whole URL"),
+    ):
+        (told,) = [t for t in said.stderr.splitlines() if f"csv line {line}: " in t]
+        assert text in told
+        assert told.endswith(f"; rule {name!r} is left out")
+
+
+def test_what_python_refuses_never_matched_and_is_left_out(tmp_path: Path) -> None:
+    said = brought(tmp_path, export([reject("broken", "a("), reject("good")]))
+    assert said.exit_code == 0
+    assert "note: line 2: broken is left out: 'a(' is no regular expression" in said.stderr
+    assert [rule["name"] for rule in rules_of(tmp_path)] == ["good"]
+
+
+def test_a_cell_that_is_no_list_says_what_to_write(tmp_path: Path) -> None:
+    text = export([reject("a"), reject("b")]).replace("True,[],[]", "True,sip|h323,[]", 1)
+    said = brought(tmp_path, text)
+    assert said.exit_code == 65
+    assert 'line 2: protocols: is no JSON list; write one such as ["sip", "webrtc"]' in said.stderr
+    assert [rule["name"] for rule in rules_of(tmp_path)] == ["b"]
+
+
+def test_a_part_of_an_address_is_searched_for(tmp_path: Path) -> None:
+    said = brought(tmp_path, export([reject(source_match="10.0.0.1")]))
+    assert said.exit_code == 0
+    assert rules_of(tmp_path)[0]["when"]["peer"] == {"contains": "10.0.0.1"}
+    assert "10.0.0.1 is in 10.0.0.10" in said.stderr
+
+
+def test_passwords_are_not_printed_and_the_user_is(tmp_path: Path) -> None:
+    target = "https://old.example.com"
+    rows = [
+        row("a", service_target_url=target, basic_auth_username="u", basic_auth_password="hunter2"),
+        row("b", "^b", service_target_url=target),
+    ]
+    said = brought(tmp_path, export(rows))
+    assert said.exit_code == 0
+    assert "hunter2" not in said.output
+    printed = tomllib.loads(said.stdout.partition("upstream:\n")[2])
+    assert printed["plugins"]["upstream"]["settings"]["targets"] == {
+        "server1": {"url": target, "user": "u", "password_file": "server1.password"},
+        "server2": {"url": target},
+    }
+    assert "hunter2" not in (tmp_path / "rules.toml").read_text()
+
+
+def test_a_static_reply_keeps_its_braces_and_loses_what_infinity_ignores(tmp_path: Path) -> None:
+    result = {
+        "name": "Room {x}",
+        "service_type": "conference",
+        "service_tag": "t",
+        "aliases": ["a"],
+        "allow_guests": "true",
+        "pin": None,
+    }
+    rows = [
+        row(always_continue_service=True, override_service_response={**CONTINUE, "result": result})
+    ]
+    said = brought(tmp_path, export(rows))
+    assert said.exit_code == 0
+    assert "aliases is left out: Infinity knows no such field" in said.stderr
+    assert rules_of(tmp_path)[0]["then"]["result"] == {
+        "name": "Room {{x}}",
+        "service_type": "conference",
+        "service_tag": "t",
+        "allow_guests": True,
+    }
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        {"action": "reject"},
+        {"status": "fail", "action": "reject"},
+        {"status": "success", "action": "reject", "result": {"message": "no"}},
+        {"action": "reject", "result": {"name": "x", "service_type": "conference"}},
+    ],
+)
+def test_a_reject_stays_one_whatever_is_next_to_it(tmp_path: Path, reply: Row) -> None:
+    rows = [row(always_continue_service=True, override_service_response=reply)]
+    assert brought(tmp_path, export(rows)).exit_code == 0
+    assert rules_of(tmp_path)[0]["then"] == {"action": "reject"}
+
+
+def test_rules_of_one_name_stay_two(tmp_path: Path) -> None:
+    long = "x" * 100
+    text = export([reject("a"), reject("a", "^b"), reject(long), reject(long, "^c")])
+    assert brought(tmp_path, text).exit_code == 0
+    names = [rule["name"] for rule in rules_of(tmp_path)]
+    assert names == ["a", "a (2)", long, f"{long[:96]} (2)"]
+    again = brought(tmp_path, text)
+    assert "4 unchanged" in again.stdout
+
+
+def test_an_order_that_is_not_the_routers_is_told(tmp_path: Path) -> None:
+    assert brought(tmp_path, export([reject("b", priority=2)])).exit_code == 0
+    said = brought(tmp_path, export([reject("b", priority=2), reject("a", "^a", priority=1)]))
+    assert "the order of the rules is not that of the router any more, from 'a' on" in said.stderr
+
+
+def test_columns_of_later_versions_are_said(tmp_path: Path) -> None:
+    text = export([reject()]).replace("priority", "colour,priority").replace("^bad,", "^bad,red,")
+    said = brought(tmp_path, text)
+    assert said.exit_code == 0
+    assert "the column 'colour' is not read" in said.stderr
+
+
+def test_a_file_of_something_else_says_which_columns_are_missing(tmp_path: Path) -> None:
+    said = brought(tmp_path, "subnet,location\n10.0.0.0/8,Oslo\n")
+    assert said.exit_code == 65
+    assert "line 1: the column name is missing" in said.stderr
+    assert not (tmp_path / "rules.toml").exists()
+
+
+# ---- deciding as the router did
+
+
+LETTERS = "ab1.@-"
+ATOMS = st.sampled_from(
+    [
+        *("a", "b", "1", ".", r"\.", r"\d", r"\w", "[ab]", "[^a]", "[]a]", r"[\d@]", "@", "-"),
+        *("(?:a|b)", "(a|1)", "^", "$", r"\Z", r"\b", "|", "(?i:A)", "(?=a)", "a{,2}", "b{2,}"),
+        *("a{1}", ".*", "b+?", "a*", "{", r"\$", r"\\", "[a|b$]"),
+    ]
+)
+REGEXES = st.lists(ATOMS, min_size=1, max_size=5).map("".join)
+ALIASES = st.none() | st.text(LETTERS, max_size=6) | st.sampled_from(["", "bad", "a$", "{", "A"])
+PROTOCOLS = ["sip", "h323", "webrtc"]
+DIRECTIONS = ["dial_in", "dial_out"]
+PEERS = ["10.0.0.1", "10.0.0.10", "192.168.1.5", "2001:db8::1"]
+SOURCES = ["", "10.0.0.1", "10.0.0.", ".1", "2001:DB8::", " none "]
+REPLIES: list[tuple[Row, str]] = [
+    ({}, "continue"),
+    (CONTINUE, "continue"),
+    (REJECT, "reject"),
+    ({"action": "reject"}, "reject"),
+    ({"status": "fail", "action": "reject"}, "reject"),
+    ({"status": "fail", "result": {"name": "x"}}, "continue"),
+    ({"status": "success", "action": None}, "continue"),
+]
+ROOMS: list[tuple[Row, str]] = [
+    (
+        {
+            "status": "success",
+            "action": action,
+            "result": {"name": "R{1}", "service_type": "conference", "service_tag": ""},
+        },
+        "R{1}",
+    )
+    for action in ("continue", None, "allow")
+]
+TARGET = "https://next.example.com"
+
+
+@st.composite
+def rows_of(draw: st.DrawFn) -> Row:
+    """One rule of a router."""
+    answers, passes = draw(st.booleans()), draw(st.booleans())
+    participant = draw(st.booleans())
+    return row(
+        draw(st.sampled_from("ABC")),
+        draw(REGEXES),
+        priority=draw(st.integers(0, 3)),
+        is_active=draw(st.sampled_from([True, True, True, False])),
+        protocols=draw(st.lists(st.sampled_from(PROTOCOLS), max_size=2, unique=True)),
+        call_directions=draw(st.lists(st.sampled_from(DIRECTIONS), max_size=1)),
+        source_match=draw(st.sampled_from(SOURCES)),
+        service_target_url=TARGET if passes else "",
+        always_continue_service=answers,
+        override_service_response=draw(st.sampled_from(REPLIES + ROOMS))[0],
+        always_continue_participant=participant,
+        override_participant_response=draw(st.sampled_from(REPLIES))[0],
+    )
+
+
+def as_documented(rows: list[Row], kind: str, query: dict[str, str], peer: str) -> str:
+    """What the router says to a request: an independent reading of its matching.
+
+    Rules by ascending priority, inactive ones left out. Its expression is searched for in the
+    alias; protocols and directions limit it where the request names one; a source is the address
+    or a part of it. An expression that is broken is skipped, and a rule that neither answers nor
+    passes on lets the next one decide.
+    """
+    for rule in sorted(rows, key=lambda rule: rule["priority"]):
+        if not rule["is_active"]:
+            continue
+        try:
+            found = re.search(rule["regex"], query.get("local_alias") or "")
+        except re.error:
+            continue
+        protocol, direction = query.get("protocol"), query.get("call_direction")
+        source = rule["source_match"].strip().lower()
+        if (
+            not found
+            or (protocol and rule["protocols"] and protocol not in rule["protocols"])
+            or (direction and rule["call_directions"] and direction not in rule["call_directions"])
+            or (source not in ("", "none", "null") and source not in peer)
+        ):
+            continue
+        if rule[f"always_continue_{kind}"]:
+            reply = rule[f"override_{kind}_response"]
+            return next(says for known, says in REPLIES + ROOMS if known == reply)
+        if rule[f"{kind}_target_url"]:
+            return "passed on"
+    return "passed on"  # a 404: the next plugin, in the end Infinity itself
+
+
+QUERIES = st.fixed_dictionaries(
+    {},
+    optional={
+        "local_alias": ALIASES.filter(lambda alias: alias is not None),
+        "protocol": st.sampled_from(["", *PROTOCOLS]),
+        "call_direction": st.sampled_from(["", *DIRECTIONS]),
+    },
+)
+
+
+def took(answer: Any) -> str:
+    """What was decided, in the words of ``as_documented``."""
+    reply = json.loads(answer.reply.body)
+    if reply["decided_by"] != "rules":
+        return "passed on"
+    return str(reply.get("result", {}).get("name") or reply["action"])
+
+
+@given(
+    st.lists(rows_of(), min_size=1, max_size=4),
+    st.lists(st.tuples(QUERIES, st.sampled_from(PEERS)), min_size=3, max_size=6),
+)
+@example([reject(regex="^$")], [({}, PEERS[0]), ({"local_alias": ""}, PEERS[0])])
+@example([reject(regex="a{,1}b$")], [({"local_alias": "xab"}, PEERS[0])])
+@settings(max_examples=60, deadline=None)
+async def test_the_imported_policy_decides_as_the_router_does(
+    tmp_path_factory: pytest.TempPathFactory,
+    rows: list[Row],
+    requests: list[tuple[dict[str, str], str]],
+) -> None:
+    folder = tmp_path_factory.mktemp("router")
+    said = brought(folder, export(rows))
+    skipped = {int(n) for n in re.findall(r"^router.csv line (\d+)", said.stderr, re.MULTILINE)}
+    assert said.exit_code == (65 if skipped else 0)
+    rows = [rule for number, rule in enumerate(rows, 2) if number not in skipped]
+    (folder / "rules.toml").touch()
+    (folder / "config.toml").write_text('[plugins.rules.settings]\nfiles = ["rules.toml"]\n')
+    policy = policy_from(folder / "config.toml")
+    async with policy.serving():
+        for query, peer in requests:
+            for kind, endpoint in (
+                ("service", "service_configuration"),
+                ("participant", "participant_properties"),
+            ):
+                params = MultiDict(query)
+                answer = await policy.answer(endpoint, params, "", "id", peer=peer)
+                assert took(answer) == as_documented(rows, kind, query, peer), (kind, query, peer)
+
+
+@given(st.text(r"ab1.^$|()[]{},?*+\dwZbB", max_size=8), st.text(LETTERS + "${,", max_size=6))
+@example("a{,2}", "a")
+@example("^{,}", "{,}")
+@example(r"a\Z", "ba")
+@example("[[:alpha:]]", "a")
+@settings(max_examples=400, deadline=None)
+def test_an_expression_that_is_taken_finds_what_python_finds(regex: str, text: str) -> None:
+    try:
+        pattern = Pattern(searched(regex), case_sensitive=True)
+    except (UncompilableError, PatternError):
+        return
+    assert pattern.matches(text) is (re.search(regex, text) is not None)
+
+
+def test_a_row_is_described_once(tmp_path: Path) -> None:
+    (tmp_path / "r.csv").write_text(export([reject("a", "(?=x)")]))
+    assert [fault.line for fault in read_router(tmp_path / "r.csv", tmp_path).faults] == [2]
