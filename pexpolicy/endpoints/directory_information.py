@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from msgspec import UNSET
@@ -52,6 +53,13 @@ class DirectoryEntry(Checked):
         username: Text
 
 
+def _named(entry: Any) -> Any:
+    """A plain entry with the user name that it must have."""
+    if type(entry) is not dict or "username" in entry:
+        return entry
+    return {**entry, "username": ""}
+
+
 class Directory(Decision):
     """Entries in the order in which they are shown, at most ``limit`` of the request."""
 
@@ -69,11 +77,11 @@ class Directory(Decision):
     def _check(
         self, fields: dict[str, Any], extras: Extras = NO_EXTRAS, *, known_only: bool = True
     ) -> None:
-        entries = fields.get("entries")
-        if isinstance(entries, list | tuple) and type(entries) in (list, tuple):
-            fields["entries"] = [
-                {"username": "", **entry} if type(entry) is dict else entry for entry in entries
-            ]
+        entries: Any = fields.get("entries")
+        if type(entries) in (list, tuple):
+            # What cannot even be copied is named by the check below.
+            with suppress(Exception):
+                fields["entries"] = [_named(entry) for entry in entries]
         super()._check(fields, extras, known_only=known_only)
 
 
