@@ -104,8 +104,9 @@ def test_a_server_that_is_told_to_stop_ends_in_order(tmp_path: Path, number: int
         assert server.returncode == 0
         assert time.monotonic() - began < 5
     assert "Traceback" not in err
-    (line,) = out.splitlines()
-    assert json.loads(line)["endpoint"] == "service_configuration"
+    line, end = map(json.loads, out.splitlines())
+    assert line["endpoint"] == "service_configuration"
+    assert (end["event"], end["boot_id"], end["seq"]) == ("end", line["boot_id"], 2)
 
 
 ROTATED = """
