@@ -160,9 +160,7 @@ class Verification:
             if chain.signed_up_to is None and self.verifier is not None:
                 yield Fault(f"chain {chain.boot_id}", "it has no signed checkpoint")
             elif self.verifier is None and self.anchors and not chain.is_anchored:
-                yield Fault(
-                    f"chain {chain.boot_id}", "no anchor is in it: somebody may have added it"
-                )
+                yield Fault(f"chain {chain.boot_id}", "no anchor is in it: it may have been added")
 
 
 def _fits(content: bytes, before: bytes, digest: bytes) -> bool:

@@ -219,7 +219,7 @@ def test_with_anchors_a_chain_without_one_is_named(tmp_path: Path) -> None:
     written = first.path.read_bytes().splitlines(keepends=True)
     anchors = {anchor(written[1])}
     (fault,) = faults(first.path, anchors=set(anchors))
-    assert fault == f"chain {second.seal.boot_id}: no anchor is in it: somebody may have added it"
+    assert fault == f"chain {second.seal.boot_id}: no anchor is in it: it may have been added"
     assert faults(first.path, anchors={*anchors, anchor(written[4])}) == []
 
 
