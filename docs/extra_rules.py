@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pexpolicy.contract.rules import Mark
+from pexpolicy.models.rules import Mark
 
 # fmt: off
 # ruff: noqa: E501 - a table is read by its rows

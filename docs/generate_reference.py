@@ -8,11 +8,6 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 from docs.extra_rules import ELSEWHERE
-from pexpolicy import parameters as read
-from pexpolicy.contract.checked import Checked
-from pexpolicy.contract.rules import Field, Mark, Privacy, Rule
-from pexpolicy.contract.wording import alternatives, wanted
-from pexpolicy.decisions import Redirect, Reject
 from pexpolicy.endpoints import ENDPOINTS, layouts
 from pexpolicy.endpoints.base import Endpoint
 from pexpolicy.endpoints.directory_information import Directory, DirectoryEntry
@@ -23,6 +18,11 @@ from pexpolicy.endpoints.playback import OnCompletion, Transfer
 from pexpolicy.endpoints.registration_alias import Credentials
 from pexpolicy.endpoints.service_configuration import SERVICE_TYPES
 from pexpolicy.endpoints.service_types import AutomaticParticipant, Service
+from pexpolicy.models import request as read
+from pexpolicy.models.decision import Redirect, Reject
+from pexpolicy.models.messages import alternatives, wanted
+from pexpolicy.models.model import Checked
+from pexpolicy.models.rules import Field, Mark, Privacy, Rule
 
 LETTERS: Mapping[str, type[Service]] = dict(zip("CLGTMX", SERVICE_TYPES.values(), strict=False))
 OTHERS: tuple[type[Checked], ...] = (

@@ -15,7 +15,7 @@ from pexpolicy.chain import Chain
 from pexpolicy.faults import Log, blame
 from pexpolicy.hidden import hide
 from pexpolicy.hook_tasks import HookTasks
-from pexpolicy.outcome import ABSTAINED, DECIDED, DEFAULT, Outcome
+from pexpolicy.models.outcome import ABSTAINED, DECIDED, DEFAULT, Outcome
 
 MOST_PENDING = 256
 """Calls whose aftermath may be under way at once."""

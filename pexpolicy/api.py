@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from pexpolicy.alias import Alias
 from pexpolicy.breaker import Breaker
 from pexpolicy.config import ConfigPath, PluginSettings, SettingsError
-from pexpolicy.contract.extras import NO_EXTRAS, Extras
-from pexpolicy.contract.refusal import DecisionError, Refusal
-from pexpolicy.decisions import Continue, Decision, Redirect, Reject
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.directory_information import (
     Directory,
@@ -39,8 +35,12 @@ from pexpolicy.endpoints.service_types import (
     VirtualReception,
 )
 from pexpolicy.hooks import hookimpl
-from pexpolicy.outcome import Outcome
-from pexpolicy.parameters import Params, Request
+from pexpolicy.models.alias import Alias
+from pexpolicy.models.decision import Continue, Decision, Redirect, Reject
+from pexpolicy.models.errors import DecisionError, Refusal
+from pexpolicy.models.extras import NO_EXTRAS, Extras
+from pexpolicy.models.outcome import Outcome
+from pexpolicy.models.request import Params, Request
 from pexpolicy.problems import Advice, Key, Problem
 from pexpolicy.sources import UnreadableError, read_secret
 from pexpolicy.tables.base import MAX_BUDGET, EndpointName

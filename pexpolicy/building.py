@@ -14,13 +14,13 @@ from pexpolicy.aftermath import Aftermath, Observer
 from pexpolicy.chain import Chain, Clock
 from pexpolicy.config import ConfigError, Settings
 from pexpolicy.config_loader import load
-from pexpolicy.contract.refusal import DecisionError
-from pexpolicy.decisions import Decision, Reject
 from pexpolicy.discovery import Available, discover
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.base import Endpoint
 from pexpolicy.faults import Log
 from pexpolicy.file_modes import advice_of as mode_advice
+from pexpolicy.models.decision import Decision, Reject
+from pexpolicy.models.errors import DecisionError
 from pexpolicy.names import DeclaredNames
 from pexpolicy.plugins import Plugin, advice_of, build, link, observer, watched_by
 from pexpolicy.policy import Policy

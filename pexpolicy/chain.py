@@ -9,15 +9,24 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pexpolicy.complaints import Complaints
-from pexpolicy.contract.refusal import DecisionError
-from pexpolicy.decisions import Decision
 from pexpolicy.endpoints.base import Endpoint
 from pexpolicy.faults import Log, blame, spoilt
 from pexpolicy.hook_tasks import EAGER, HookTasks
 from pexpolicy.link import QUICK, Link
+from pexpolicy.models.decision import Decision
+from pexpolicy.models.errors import DecisionError
+from pexpolicy.models.outcome import (
+    BUSY,
+    DEFAULT,
+    FAILED,
+    INVALID,
+    SKIPPED,
+    TIMED_OUT,
+    Outcome,
+    Step,
+)
+from pexpolicy.models.request import Request
 from pexpolicy.names import DeclaredNames
-from pexpolicy.outcome import BUSY, DEFAULT, FAILED, INVALID, SKIPPED, TIMED_OUT, Outcome, Step
-from pexpolicy.parameters import Request
 from pexpolicy.threads import PluginBusyError
 
 Clock = Callable[[], float]

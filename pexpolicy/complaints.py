@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pexpolicy.outcome import BUSY, TIMED_OUT
+from pexpolicy.models.outcome import BUSY, TIMED_OUT
 
 if TYPE_CHECKING:
     from pexpolicy.faults import Fault, Log

@@ -18,7 +18,7 @@ from pydantic import (
 )
 
 from pexpolicy.access.reading import Credential
-from pexpolicy.contract.extras import NO_EXTRAS, Extras
+from pexpolicy.models.extras import NO_EXTRAS, Extras
 from pexpolicy.problems import Key, Problem
 from pexpolicy.tables.access import AccessTable, LimitsTable, TlsTable
 from pexpolicy.tables.admin import AdminTable, TracingTable

@@ -11,7 +11,7 @@ from uuid_utils import uuid7
 from yarl import URL
 
 from pexpolicy.endpoints import ENDPOINTS
-from pexpolicy.parameters import Request
+from pexpolicy.models.request import Request
 from pexpolicy.policy import Answer, Policy
 from pexpolicy.redaction import Redaction
 from pexpolicy.text import printable

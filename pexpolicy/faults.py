@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
-from pexpolicy.contract.refusal import DecisionError
+from pexpolicy.models.errors import DecisionError
 from pexpolicy.text import brief
 
 MAX_MESSAGE = 200

@@ -25,7 +25,6 @@ from typing import TYPE_CHECKING, Any
 import pluggy
 
 if TYPE_CHECKING:
-    from pexpolicy.decisions import Continue, Decision, Redirect, Reject
     from pexpolicy.endpoints.directory_information import (
         Directory,
         DirectoryEntry,
@@ -40,7 +39,8 @@ if TYPE_CHECKING:
     from pexpolicy.endpoints.registration_alias import Credentials, RegistrationAliasRequest
     from pexpolicy.endpoints.service_configuration import ServiceConfigurationRequest
     from pexpolicy.endpoints.service_types import Service
-    from pexpolicy.outcome import Outcome
+    from pexpolicy.models.decision import Continue, Decision, Redirect, Reject
+    from pexpolicy.models.outcome import Outcome
     from pexpolicy.problems import Advice, Key
 
 Result = Mapping[str, Any]

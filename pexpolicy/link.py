@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from pexpolicy.breaker import Breaker
-from pexpolicy.outcome import ABSTAINED, DECIDED, Step
+from pexpolicy.models.outcome import ABSTAINED, DECIDED, Step
 
 OnError = Literal["skip", "reject"]
 QUICK = 100

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from pexpolicy.contract.refusal import DecisionError, Refusal
-from pexpolicy.contract.rules import Mark
-from pexpolicy.decisions import Decision
 from pexpolicy.endpoints.service_fields import NAMED_OBJECTS
 from pexpolicy.endpoints.service_types import AutomaticParticipant
+from pexpolicy.models.decision import Decision
+from pexpolicy.models.errors import DecisionError, Refusal
+from pexpolicy.models.rules import Mark
 from pexpolicy.text import brief, did_you_mean
 
 MAX_SOUND = 1024

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from pexpolicy.aftermath import Observer
 from pexpolicy.breaker import Breaker
-from pexpolicy.decisions import Decision, Reject
 from pexpolicy.discovery import Available, misnamed
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.faults import blame
 from pexpolicy.implemented import implemented_by
 from pexpolicy.instance import instance_of
 from pexpolicy.link import Link
+from pexpolicy.models.decision import Decision, Reject
 from pexpolicy.problems import Advice, Key, Problem
 from pexpolicy.progress import Stage, silent
 from pexpolicy.tables.plugins import PluginTable

@@ -19,8 +19,8 @@ from pexpolicy.endpoints.base import Reply
 from pexpolicy.faults import Log, blame
 from pexpolicy.hook_tasks import HookTasks
 from pexpolicy.link import Link
-from pexpolicy.outcome import DEFAULT, Outcome
-from pexpolicy.parameters import Params, Request
+from pexpolicy.models.outcome import DEFAULT, Outcome
+from pexpolicy.models.request import Params, Request
 from pexpolicy.plugins import Plugin
 from pexpolicy.problems import Advice, Problem
 from pexpolicy.watchdog import Watchdog

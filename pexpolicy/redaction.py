@@ -15,16 +15,16 @@ from urllib.parse import quote, unquote
 import msgspec
 from orjson import Fragment
 
-from pexpolicy.alias import Alias, without_password
 from pexpolicy.config import Settings
-from pexpolicy.contract.checked import assign
-from pexpolicy.contract.rendering import Rendered
-from pexpolicy.contract.rules import Privacy
-from pexpolicy.decisions import Continue, Decision, Reject
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.directory_information import Directory
 from pexpolicy.endpoints.participant_avatar import Avatar
-from pexpolicy.parameters import Params, Request, alias, header_name
+from pexpolicy.models.alias import Alias, without_password
+from pexpolicy.models.decision import Continue, Decision, Reject
+from pexpolicy.models.model import assign
+from pexpolicy.models.request import Params, Request, alias, header_name
+from pexpolicy.models.rules import Privacy
+from pexpolicy.models.serialization import Rendered
 
 REMOVED = "***"
 ATTRIBUTE = "idp_attribute_"

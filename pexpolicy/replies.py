@@ -13,11 +13,11 @@ from http import HTTPStatus
 
 import orjson
 
-from pexpolicy.contract.extras import NO_EXTRAS, Extras
-from pexpolicy.decisions import Continue, Decision
 from pexpolicy.endpoints.base import JPEG, JSON
 from pexpolicy.endpoints.participant_avatar import Avatar
-from pexpolicy.parameters import Request
+from pexpolicy.models.decision import Continue, Decision
+from pexpolicy.models.extras import NO_EXTRAS, Extras
+from pexpolicy.models.request import Request
 from pexpolicy.probe.comparing import difference
 from pexpolicy.probe.disposition import Disposition, Reading, read_envelope
 from pexpolicy.probe.findings import Level, Topic

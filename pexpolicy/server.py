@@ -21,7 +21,7 @@ from pexpolicy.faults import Log, blame
 from pexpolicy.metrics.counting import INTERNAL, UNRECORDED
 from pexpolicy.metrics.sources import Sources
 from pexpolicy.metrics.telemetry import Telemetry
-from pexpolicy.parameters import Params
+from pexpolicy.models.request import Params
 from pexpolicy.policy import Answer
 from pexpolicy.readiness import Readiness, State
 from pexpolicy.regime import Regime

@@ -31,8 +31,8 @@ from pexpolicy.kit.door import Config, Log, Subject, opened, policy_of
 from pexpolicy.kit.requests import ABSENT, make_request, url_of
 from pexpolicy.kit.shapes import RequestError
 from pexpolicy.kit.verdict import judge
-from pexpolicy.outcome import Outcome, Step
-from pexpolicy.parameters import Request
+from pexpolicy.models.outcome import Outcome, Step
+from pexpolicy.models.request import Request
 from pexpolicy.policy import Policy
 from pexpolicy.regime import regime_of
 from pexpolicy.server import Service

@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from pexpolicy import __version__
-from pexpolicy.outcome import ABSTAINED, DECIDED
+from pexpolicy.models.outcome import ABSTAINED, DECIDED
 from pexpolicy.problems import Problem
 from pexpolicy.tables.admin import TracingTable
 
@@ -103,7 +103,7 @@ class CallSpan:
             below = self._spans.tracer.start_span(
                 step.plugin,
                 context=self._context,
-                attributes={"pexpolicy.outcome": step.outcome},
+                attributes={"pexpolicy.models.outcome": step.outcome},
                 start_time=began,
             )
             if step.outcome not in (DECIDED, ABSTAINED):

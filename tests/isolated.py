@@ -13,11 +13,11 @@ from typing import Any
 
 from multidict import MultiDict
 
-from pexpolicy.decisions import Decision
 from pexpolicy.discovery import Available
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.isolation.isolated import Isolated
-from pexpolicy.parameters import Request
+from pexpolicy.models.decision import Decision
+from pexpolicy.models.request import Request
 from pexpolicy.tables.plugins import PluginTable
 
 NUMBERS = itertools.count()

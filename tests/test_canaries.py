@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from pexpolicy import Decision, DirectoryEntry
-from pexpolicy.contract.rules import Privacy
 from pexpolicy.endpoints import ENDPOINTS
+from pexpolicy.models.rules import Privacy
 from tests import canaries, live, wire
 from tests.canaries import PIN, WORD
 from tests.toys import Serve, always, plugin, raises

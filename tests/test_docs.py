@@ -16,10 +16,11 @@ import pytest
 from multidict import MultiDict
 from pydantic import BaseModel
 
-from pexpolicy import chain, outcome
+from pexpolicy import chain
 from pexpolicy.access.passwords import PasswordHash
 from pexpolicy.discovery import installed
 from pexpolicy.endpoints import ENDPOINTS
+from pexpolicy.models import outcome
 from pexpolicy.tables.document import Document
 from tests import certificates, live, pages, toys
 

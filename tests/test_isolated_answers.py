@@ -13,7 +13,7 @@ from pexpolicy.discovery import Available, discover
 from pexpolicy.faults import blame, spoilt
 from pexpolicy.isolation.isolated import Isolated
 from pexpolicy.isolation.wire import WorkerFault
-from pexpolicy.outcome import Outcome, Step
+from pexpolicy.models.outcome import Outcome, Step
 from pexpolicy.plugins import advice_of, build, link
 from pexpolicy.unbuildable import Unbuildable
 from tests.isolated import Shelf, admitted, request, service, table_of

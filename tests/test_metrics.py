@@ -27,7 +27,7 @@ from pexpolicy.metrics.exposition import expose
 from pexpolicy.metrics.nodes import Nodes, address_of, seen
 from pexpolicy.metrics.sampling import WINDOW, Lag, Sampler
 from pexpolicy.metrics.sources import ReloadState, Sources
-from pexpolicy.outcome import Outcome
+from pexpolicy.models.outcome import Outcome
 from tests import operators, toys, wire
 from tests.operators import watched
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pexpolicy.chain import _SAID
-from pexpolicy.outcome import Step
+from pexpolicy.models.outcome import Step
 from pexpolicy.terminal import parts, readable
 from pexpolicy.text import printable
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from pexpolicy.outcome import Step
+from pexpolicy.models.outcome import Step
 
 encode = msgspec.json.Encoder().encode
 

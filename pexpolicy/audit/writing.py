@@ -14,8 +14,8 @@ import structlog
 from pexpolicy.audit.lines import Line, as_json
 from pexpolicy.audit.sinks import Sink, Unrecorded
 from pexpolicy.audit.state import AuditState
-from pexpolicy.outcome import Outcome
-from pexpolicy.parameters import Params
+from pexpolicy.models.outcome import Outcome
+from pexpolicy.models.request import Params
 from pexpolicy.policy import Answer
 from pexpolicy.redaction import Redaction
 

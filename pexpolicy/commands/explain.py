@@ -16,7 +16,7 @@ from pexpolicy.endpoints.base import JSON
 from pexpolicy.event_loop import run
 from pexpolicy.explain import Explained, NotARequestError, without_secrets
 from pexpolicy.explain import explain as explained
-from pexpolicy.outcome import DECIDED, DEFAULT
+from pexpolicy.models.outcome import DECIDED, DEFAULT
 from pexpolicy.redaction import Redaction
 from pexpolicy.text import printable
 

@@ -10,10 +10,10 @@ from typing import Any, ClassVar, Generic, TypeVar, cast
 import msgspec
 import orjson
 
-from pexpolicy.contract.extras import NO_EXTRAS, Extras
-from pexpolicy.contract.refusal import DecisionError, Refusal
-from pexpolicy.decisions import Continue, Decision, Reject
-from pexpolicy.parameters import Params, Request
+from pexpolicy.models.decision import Continue, Decision, Reject
+from pexpolicy.models.errors import DecisionError, Refusal
+from pexpolicy.models.extras import NO_EXTRAS, Extras
+from pexpolicy.models.request import Params, Request
 from pexpolicy.text import brief
 
 R = TypeVar("R", bound=Request)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from pexpolicy.contract.rules import Mark, Privacy
-from pexpolicy.parameters import (
+from pexpolicy.models.request import (
     Parameter,
     Request,
     alias,
@@ -14,6 +13,7 @@ from pexpolicy.parameters import (
     typed,
     word,
 )
+from pexpolicy.models.rules import Mark, Privacy
 
 BEFORE_V29 = "v29 to v34"
 """First seen in a copy of Pexip's table whose version lies between these."""

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import UNSET
 
-from pexpolicy.contract.checked import Checked, Unset
-from pexpolicy.contract.extras import NO_EXTRAS, Extras
-from pexpolicy.contract.rules import Field, Privacy
-from pexpolicy.decisions import Continue, Decision, Text
 from pexpolicy.endpoints.base import Endpoint
 from pexpolicy.endpoints.call_parameters import BEFORE_V29, NodeRequest
-from pexpolicy.parameters import Parameter, alias, integer, typed
+from pexpolicy.models.decision import Continue, Decision, Text
+from pexpolicy.models.extras import NO_EXTRAS, Extras
+from pexpolicy.models.model import Checked, Unset
+from pexpolicy.models.request import Parameter, alias, integer, typed
+from pexpolicy.models.rules import Field, Privacy
 
 
 class DirectoryInformationRequest(NodeRequest):

@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from pexpolicy.contract.wording import BIT_RATE
 from pexpolicy.endpoints import service_rules
+from pexpolicy.models.messages import BIT_RATE
 
 Pin = Annotated[
     str,

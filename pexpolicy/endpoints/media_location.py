@@ -6,9 +6,6 @@ from typing import Annotated, Any
 
 from msgspec import UNSET, Meta
 
-from pexpolicy.contract.checked import Unset
-from pexpolicy.contract.rules import Field, Mark, Rule, each
-from pexpolicy.decisions import Continue, Decision
 from pexpolicy.endpoints.base import Endpoint, Reply, handed_back
 from pexpolicy.endpoints.call_parameters import (
     CallRequest,
@@ -17,6 +14,9 @@ from pexpolicy.endpoints.call_parameters import (
     TransferParameters,
 )
 from pexpolicy.endpoints.service_rules import is_odd_name
+from pexpolicy.models.decision import Continue, Decision
+from pexpolicy.models.model import Unset
+from pexpolicy.models.rules import Field, Mark, Rule, each
 
 OLD_FORM = Field("old form of overflow_locations", Mark.DISPUTED, "lorist")
 LocationName = Annotated[str, Meta(min_length=1, max_length=250)]

@@ -7,14 +7,14 @@ from collections.abc import Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from pexpolicy.alias import Alias
-from pexpolicy.contract.checked import assign
-from pexpolicy.contract.extras import NO_EXTRAS, Extras
-from pexpolicy.decisions import Continue, Decision
 from pexpolicy.endpoints.base import JPEG, Endpoint, Reply, handed_back
 from pexpolicy.endpoints.call_parameters import CallRequest, ProxyParameters, ServiceParameters
 from pexpolicy.endpoints.picture import NoPictureError, jpeg
-from pexpolicy.parameters import Parameter, Params, integer, role
+from pexpolicy.models.alias import Alias
+from pexpolicy.models.decision import Continue, Decision
+from pexpolicy.models.extras import NO_EXTRAS, Extras
+from pexpolicy.models.model import assign
+from pexpolicy.models.request import Parameter, Params, integer, role
 from pexpolicy.text import brief
 
 MAX_SIDE = 4096

@@ -7,13 +7,13 @@ from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta
 
-from pexpolicy.contract.checked import Checked, Unset
-from pexpolicy.contract.rules import Field, Mark, Privacy, Rule, each
-from pexpolicy.decisions import Continue, Decision, Reject, Text
 from pexpolicy.endpoints.base import Endpoint
 from pexpolicy.endpoints.call_parameters import CallRequest, ServiceParameters, TransferParameters
 from pexpolicy.endpoints.service_fields import ROLES
-from pexpolicy.parameters import Parameter, by_prefix, flag, integer, known_role, text, word
+from pexpolicy.models.decision import Continue, Decision, Reject, Text
+from pexpolicy.models.model import Checked, Unset
+from pexpolicy.models.request import Parameter, by_prefix, flag, integer, known_role, text, word
+from pexpolicy.models.rules import Field, Mark, Privacy, Rule, each
 
 OBSERVED = Mark.OBSERVED
 

@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Meta
 
-from pexpolicy.contract.checked import Checked, Unset
-from pexpolicy.contract.rules import Field, Mark, Rule, each
+from pexpolicy.models.model import Checked, Unset
+from pexpolicy.models.rules import Field, Mark, Rule, each
 
 
 class Transfer(Checked):

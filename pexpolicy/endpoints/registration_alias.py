@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self, cast
 
-from pexpolicy.alias import Alias
-from pexpolicy.contract.extras import NO_EXTRAS, Extras
-from pexpolicy.contract.rules import Field, Mark, Privacy, Rule, Rules, each
-from pexpolicy.decisions import Continue, Decision, Reject, Text
 from pexpolicy.endpoints.base import Endpoint
 from pexpolicy.endpoints.call_parameters import NodeRequest
-from pexpolicy.parameters import Parameter, Params, text, word
+from pexpolicy.models.alias import Alias
+from pexpolicy.models.decision import Continue, Decision, Reject, Text
+from pexpolicy.models.extras import NO_EXTRAS, Extras
+from pexpolicy.models.request import Parameter, Params, text, word
+from pexpolicy.models.rules import Field, Mark, Privacy, Rule, Rules, each
 
 
 class RegistrationAliasRequest(NodeRequest):

@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from pexpolicy.contract.extras import NO_EXTRAS, Extras
-from pexpolicy.contract.rules import Mark, Privacy
-from pexpolicy.decisions import Continue, Decision, Redirect, Reject
 from pexpolicy.endpoints.base import Endpoint
 from pexpolicy.endpoints.call_parameters import CallRequest, TransferParameters
 from pexpolicy.endpoints.service_types import (
@@ -20,7 +17,10 @@ from pexpolicy.endpoints.service_types import (
     TestCall,
     VirtualReception,
 )
-from pexpolicy.parameters import Parameter, integer, text
+from pexpolicy.models.decision import Continue, Decision, Redirect, Reject
+from pexpolicy.models.extras import NO_EXTRAS, Extras
+from pexpolicy.models.request import Parameter, integer, text
+from pexpolicy.models.rules import Mark, Privacy
 from pexpolicy.text import brief, did_you_mean
 
 

@@ -6,7 +6,7 @@ so. Types and ranges stand on the classes in ``service_types``.
 
 from __future__ import annotations
 
-from pexpolicy.contract.rules import Field, Mark, Privacy
+from pexpolicy.models.rules import Field, Mark, Privacy
 
 DOC, TRANSCRIBED, DISPUTED = Mark.DOCUMENTED, Mark.TRANSCRIBED, Mark.DISPUTED
 PERSONAL, SECRET = Privacy.PERSONAL, Privacy.SECRET

@@ -12,8 +12,8 @@ from typing import Any
 
 from msgspec import UNSET
 
-from pexpolicy.contract.rules import Mark, Rule, Rules, each
 from pexpolicy.endpoints.layouts import CORE_LAYOUTS
+from pexpolicy.models.rules import Mark, Rule, Rules, each
 
 DOC, TRANSCRIBED, REPORTED, DISPUTED = (
     Mark.DOCUMENTED,

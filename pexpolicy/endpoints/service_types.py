@@ -6,11 +6,6 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from msgspec import UNSET, Meta
 
-from pexpolicy.contract.checked import Checked, Unset, assign
-from pexpolicy.contract.extras import NO_EXTRAS, Extras
-from pexpolicy.contract.inspection import refusal
-from pexpolicy.contract.refusal import DecisionError
-from pexpolicy.decisions import Decision, Text
 from pexpolicy.endpoints import playback, service_fields, service_rules
 from pexpolicy.endpoints.field_types import (
     BitsPerSecond,
@@ -27,6 +22,11 @@ from pexpolicy.endpoints.field_types import (
     YesNo,
 )
 from pexpolicy.endpoints.playback import OnCompletion
+from pexpolicy.models.decision import Decision, Text
+from pexpolicy.models.errors import DecisionError
+from pexpolicy.models.extras import NO_EXTRAS, Extras
+from pexpolicy.models.model import Checked, Unset, assign
+from pexpolicy.models.validation import refusal
 from pexpolicy.text import brief
 
 

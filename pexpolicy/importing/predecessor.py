@@ -10,8 +10,6 @@ from typing import Any
 
 import tomlkit
 
-from pexpolicy.alias import Alias
-from pexpolicy.contract.refusal import DecisionError
 from pexpolicy.endpoints.service_configuration import SERVICE_TYPES
 from pexpolicy.importing.literals import Literal, literals
 from pexpolicy.importing.merging import (
@@ -24,6 +22,8 @@ from pexpolicy.importing.merging import (
     write_document,
 )
 from pexpolicy.importing.toml_text import block, quoted
+from pexpolicy.models.alias import Alias
+from pexpolicy.models.errors import DecisionError
 
 ROOMS = "plugins.rooms.settings.rooms"
 DOMAINS = "plugins.domains.settings"

@@ -20,7 +20,6 @@ from typing import Any
 
 import orjson
 
-from pexpolicy.decisions import Decision
 from pexpolicy.discovery import Available
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.base import Endpoint
@@ -28,8 +27,9 @@ from pexpolicy.isolation import wire
 from pexpolicy.isolation.pool import MIB, START_LIMIT, WorkerPool, end_now
 from pexpolicy.isolation.process import Worker
 from pexpolicy.isolation.wire import WorkerFault
-from pexpolicy.outcome import Outcome
-from pexpolicy.parameters import Request
+from pexpolicy.models.decision import Decision
+from pexpolicy.models.outcome import Outcome
+from pexpolicy.models.request import Request
 from pexpolicy.problems import Advice, Problem
 from pexpolicy.tables.plugins import PluginTable
 from pexpolicy.unbuildable import Unbuildable

@@ -12,15 +12,15 @@ from typing import Any, TypeVar
 import msgspec
 from multidict import MultiDict, MultiDictProxy
 
-from pexpolicy.contract.extras import NO_EXTRAS, Extras
-from pexpolicy.contract.refusal import DecisionError, Refusal
-from pexpolicy.decisions import Decision
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.base import Endpoint
 from pexpolicy.endpoints.participant_avatar import Avatar
 from pexpolicy.faults import Fault, spoilt
-from pexpolicy.outcome import Outcome, Step
-from pexpolicy.parameters import Request
+from pexpolicy.models.decision import Decision
+from pexpolicy.models.errors import DecisionError, Refusal
+from pexpolicy.models.extras import NO_EXTRAS, Extras
+from pexpolicy.models.outcome import Outcome, Step
+from pexpolicy.models.request import Request
 
 MAX_FRAME = 16 * 1024 * 1024
 """Bytes; more than the largest picture that is ever sent."""

@@ -22,11 +22,11 @@ from collections.abc import Iterable
 from contextlib import nullcontext
 from typing import cast
 
-from pexpolicy.contract.refusal import DecisionError
-from pexpolicy.decisions import Decision
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.faults import blame
 from pexpolicy.isolation import wire
+from pexpolicy.models.decision import Decision
+from pexpolicy.models.errors import DecisionError
 from pexpolicy.plugins import Plugin, advice_of, build, link, observer, watched_by
 from pexpolicy.problems import Advice, Key, Problem
 from pexpolicy.selfreport import report_of

@@ -14,7 +14,7 @@ from uuid_utils import uuid7
 from pexpolicy.audit.sinks import Sink
 from pexpolicy.audit.writing import Audit
 from pexpolicy.kit.requests import alias_of, endpoint_of
-from pexpolicy.parameters import Request
+from pexpolicy.models.request import Request
 from pexpolicy.policy import Answer, Policy
 
 Line = dict[str, Any]

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from pexpolicy.kit.requests import composed
 from pexpolicy.kit.shapes import RequestError
-from pexpolicy.parameters import Request
+from pexpolicy.models.request import Request
 from pexpolicy.problems import Problem, problems_of
 from pexpolicy.text import brief, did_you_mean
 

@@ -10,7 +10,6 @@ from urllib.parse import quote, urlencode
 from multidict import MultiDict, MultiDictProxy
 from yarl import URL
 
-from pexpolicy.alias import Alias
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.directory_information import DirectoryInformationRequest
 from pexpolicy.endpoints.media_location import MediaLocationRequest
@@ -19,7 +18,8 @@ from pexpolicy.endpoints.participant_properties import ParticipantPropertiesRequ
 from pexpolicy.endpoints.registration_alias import RegistrationAliasRequest
 from pexpolicy.endpoints.service_configuration import ServiceConfigurationRequest
 from pexpolicy.kit.shapes import RequestError, shape_names_of, shape_of
-from pexpolicy.parameters import Request, by_prefix
+from pexpolicy.models.alias import Alias
+from pexpolicy.models.request import Request, by_prefix
 from pexpolicy.text import did_you_mean
 
 

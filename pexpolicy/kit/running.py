@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from pexpolicy.kit.cases import Case
 from pexpolicy.kit.verdict import Verdict, judge
-from pexpolicy.outcome import ABSTAINED, DECIDED, SKIPPED
+from pexpolicy.models.outcome import ABSTAINED, DECIDED, SKIPPED
 from pexpolicy.policy import Policy
 
 

@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pexpolicy.alias import Alias
 from pexpolicy.matching.patterns import Pattern, glob, quoted
 from pexpolicy.matching.subjects import Subject
-from pexpolicy.parameters import Request
+from pexpolicy.models.alias import Alias
+from pexpolicy.models.request import Request
 from pexpolicy.subnets import Subnets, read_subnet
 from pexpolicy.text import brief
 

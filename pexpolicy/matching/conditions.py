@@ -10,7 +10,7 @@ from typing import Protocol
 
 from pexpolicy.matching.clauses import Clause
 from pexpolicy.matching.window import Window
-from pexpolicy.parameters import Request
+from pexpolicy.models.request import Request
 
 WallClock = Callable[[], float]
 """Seconds since 1970."""

@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeVar
 
 from pexpolicy.matching.conditions import Condition, required
 from pexpolicy.matching.subjects import Subject
-from pexpolicy.parameters import Request
+from pexpolicy.models.request import Request
 
 T = TypeVar("T")
 _INDEXED = ("equals", "prefix", "suffix")

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from pexpolicy import parameters
 from pexpolicy.endpoints import ENDPOINTS
-from pexpolicy.parameters import Request
+from pexpolicy.models import request
+from pexpolicy.models.request import Request
 from pexpolicy.text import did_you_mean
 
 Kind = Literal["text", "alias", "number", "flag"]
@@ -39,34 +39,34 @@ class Subject:
         return self.attribute in ("params", "peer") or hasattr(request, self.attribute)
 
 
-def named_values(read: parameters.Reader[Any]) -> bool:
+def named_values(read: request.Reader[Any]) -> bool:
     """True for a parameter that is a whole table of attributes by name."""
-    return read is parameters.by_prefix
+    return read is request.by_prefix
 
 
-def several_values(read: parameters.Reader[Any]) -> bool:
+def several_values(read: request.Reader[Any]) -> bool:
     """True for a parameter that may come with several values."""
-    return read is parameters.header_values
+    return read is request.header_values
 
 
-def kind_of(read: parameters.Reader[Any]) -> Kind:
+def kind_of(read: request.Reader[Any]) -> Kind:
     """What the values of a parameter are."""
-    if read is parameters.alias:
+    if read is request.alias:
         return "alias"
-    if read is parameters.integer:
+    if read is request.integer:
         return "number"
-    return "flag" if read is parameters.flag else "text"
+    return "flag" if read is request.flag else "text"
 
 
-def known_parameters() -> dict[str, parameters.Parameter[Any]]:
+def known_parameters() -> dict[str, request.Parameter[Any]]:
     """Every parameter of the six requests, by attribute name."""
-    found: dict[str, parameters.Parameter[Any]] = {}
+    found: dict[str, request.Parameter[Any]] = {}
     for endpoint in ENDPOINTS.values():
         found |= endpoint.request.parameters()
     return dict(sorted(found.items()))
 
 
-def of_parameter(name: str, parameter: parameters.Parameter[Any] | None) -> Subject:
+def of_parameter(name: str, parameter: request.Parameter[Any] | None) -> Subject:
     """A parameter by its attribute name; the alias of a path has no parameter."""
     if parameter is None:
         return Subject(name, "alias", _single(name), name)

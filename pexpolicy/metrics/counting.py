@@ -15,7 +15,7 @@ from pexpolicy.link import QUICK, Link
 from pexpolicy.metrics import families
 from pexpolicy.metrics.board import Labels, Slab
 from pexpolicy.metrics.families import BUCKETS, CALL_BOUNDS, LEFT_BOUNDS, NANO, Family
-from pexpolicy.outcome import (
+from pexpolicy.models.outcome import (
     ABSTAINED,
     BUSY,
     DECIDED,

@@ -8,8 +8,8 @@ from pexpolicy.metrics.counting import Counts
 from pexpolicy.metrics.nodes import Nodes, address_of
 from pexpolicy.metrics.sampling import Sampler
 from pexpolicy.metrics.sources import Sources
-from pexpolicy.outcome import Outcome
-from pexpolicy.parameters import Params
+from pexpolicy.models.outcome import Outcome
+from pexpolicy.models.request import Params
 from pexpolicy.policy import Answer, Policy
 
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from pexpolicy.contract.rules import Mark
+from pexpolicy.models.rules import Mark
 from pexpolicy.probe.findings import Finding, Topic, violation, warning
 from pexpolicy.probe.steps import AGAIN, Step
 from pexpolicy.probe.verdict import Asked, Comparable, Judged

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from pexpolicy.contract.rules import Mark
+from pexpolicy.models.rules import Mark
 from pexpolicy.probe.findings import Finding, Topic, violation
 from pexpolicy.probe.verdict import Asked
 

@@ -6,9 +6,9 @@ import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
-from pexpolicy.contract.refusal import DecisionError
-from pexpolicy.contract.rules import Mark
 from pexpolicy.endpoints.directory_information import DirectoryEntry
+from pexpolicy.models.errors import DecisionError
+from pexpolicy.models.rules import Mark
 from pexpolicy.probe.findings import Finding, Level, Topic, violation, warning
 from pexpolicy.probe.verdict import Asked
 

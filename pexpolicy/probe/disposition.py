@@ -11,16 +11,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pexpolicy.contract.extras import NO_EXTRAS, Extras
-from pexpolicy.contract.refusal import DecisionError
-from pexpolicy.contract.rendering import Rendered
-from pexpolicy.contract.rules import Mark
-from pexpolicy.contract.wording import alternatives
-from pexpolicy.decisions import Decision, Redirect, Reject
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.directory_information import Directory
 from pexpolicy.endpoints.participant_properties import ParticipantProperties
 from pexpolicy.endpoints.service_configuration import SERVICE_TYPES
+from pexpolicy.models.decision import Decision, Redirect, Reject
+from pexpolicy.models.errors import DecisionError
+from pexpolicy.models.extras import NO_EXTRAS, Extras
+from pexpolicy.models.messages import alternatives
+from pexpolicy.models.rules import Mark
+from pexpolicy.models.serialization import Rendered
 from pexpolicy.text import brief
 
 ACTIONS: Mapping[str, tuple[str, ...]] = {

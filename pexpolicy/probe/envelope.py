@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from pexpolicy.contract.refusal import DecisionError
-from pexpolicy.contract.rules import Mark
-from pexpolicy.decisions import Redirect, Reject
+from pexpolicy.models.decision import Redirect, Reject
+from pexpolicy.models.errors import DecisionError
+from pexpolicy.models.rules import Mark
 from pexpolicy.probe.disposition import ACTIONS, Disposition, Reading, read_envelope
 from pexpolicy.probe.findings import Finding, Topic, violation, warning
 from pexpolicy.probe.results import judge_result, refused, warned

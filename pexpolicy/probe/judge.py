@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from http import HTTPStatus
 
-from pexpolicy.contract.rules import Mark
+from pexpolicy.models.rules import Mark
 from pexpolicy.probe.decoding import wrongly_decoded
 from pexpolicy.probe.envelope import judge_envelope
 from pexpolicy.probe.findings import Finding, Topic, violation, warning

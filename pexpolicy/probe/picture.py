@@ -7,7 +7,7 @@ import io
 import warnings
 from typing import TYPE_CHECKING
 
-from pexpolicy.contract.rules import Mark
+from pexpolicy.models.rules import Mark
 from pexpolicy.probe.findings import Finding, Topic, violation
 from pexpolicy.probe.verdict import Asked, Judged
 from pexpolicy.probe.wire import Reply

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from pexpolicy.contract.refusal import DecisionError
-from pexpolicy.contract.rules import Mark
 from pexpolicy.endpoints import ENDPOINTS
+from pexpolicy.models.errors import DecisionError
+from pexpolicy.models.rules import Mark
 from pexpolicy.probe.directory import judge_directory
 from pexpolicy.probe.findings import Finding, Topic, violation, warning
 from pexpolicy.probe.verdict import Asked, Judged

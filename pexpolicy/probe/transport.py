@@ -10,7 +10,7 @@ from http import HTTPStatus
 
 from yarl import URL
 
-from pexpolicy.contract.rules import Mark
+from pexpolicy.models.rules import Mark
 from pexpolicy.probe.findings import Finding, Topic, violation, warning
 from pexpolicy.probe.wire import CLOSED, MAX_BODY, NO_HTTP
 from pexpolicy.unreached import why

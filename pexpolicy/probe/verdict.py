@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pexpolicy.contract.extras import NO_EXTRAS, Extras
+from pexpolicy.models.extras import NO_EXTRAS, Extras
 from pexpolicy.probe.disposition import Reading
 from pexpolicy.probe.findings import Finding, Level
 from pexpolicy.probe.steps import Trace

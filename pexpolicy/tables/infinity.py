@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from pexpolicy.contract.extras import Extras
+from pexpolicy.models.extras import Extras
 from pexpolicy.tables.base import Table
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=100)]

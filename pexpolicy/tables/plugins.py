@@ -6,7 +6,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, PrivateAttr
 
-from pexpolicy.contract.extras import NO_EXTRAS, Extras
+from pexpolicy.models.extras import NO_EXTRAS, Extras
 from pexpolicy.tables.base import MAX_BUDGET, Table
 
 

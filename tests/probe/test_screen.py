@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from pexpolicy.contract.rules import Mark
+from pexpolicy.models.rules import Mark
 from pexpolicy.probe import screen
 from pexpolicy.probe.findings import Level, Topic, violation, warning
 from pexpolicy.probe.flows import FLOWS

@@ -19,7 +19,7 @@ from pexpolicy import (
     Redirect,
     Reject,
 )
-from pexpolicy.contract.checked import Checked
+from pexpolicy.models.model import Checked
 from tests.property.evil import Table
 from tests.property.oddities import strange
 from tests.property.pictures import picture

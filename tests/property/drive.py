@@ -14,7 +14,7 @@ from multidict import MultiDict, MultiDictProxy
 
 from pexpolicy.audit.writing import Audit
 from pexpolicy.endpoints import ENDPOINTS
-from pexpolicy.outcome import DEFAULT
+from pexpolicy.models.outcome import DEFAULT
 from pexpolicy.policy import Answer, Policy
 from tests import toys
 from tests.oracle import judge

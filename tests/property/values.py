@@ -4,8 +4,8 @@ import random
 import types
 from typing import Annotated, Any, Literal, get_args, get_origin
 
-from pexpolicy.contract.checked import Checked
-from pexpolicy.contract.wording import alternatives
+from pexpolicy.models.messages import alternatives
+from pexpolicy.models.model import Checked
 from tests.property.oddities import strange
 
 PINS = (

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from pexpolicy.decisions import Decision
-from pexpolicy.parameters import Request
+from pexpolicy.models.decision import Decision
+from pexpolicy.models.request import Request
 
 DECIDED = "decided"
 ABSTAINED = "abstained"

@@ -25,11 +25,11 @@ import msgspec
 import orjson
 from msgspec import UNSET, UnsetType
 
-from pexpolicy.contract.extras import NO_EXTRAS, Extras
-from pexpolicy.contract.inspection import broken, issues, look_closer, refusal
-from pexpolicy.contract.refusal import DecisionError, Refusal
-from pexpolicy.contract.rendering import OPTIONS, Rendered, plain
-from pexpolicy.contract.wiring import lenient, models_in, strict
+from pexpolicy.models.errors import DecisionError, Refusal
+from pexpolicy.models.extras import NO_EXTRAS, Extras
+from pexpolicy.models.serialization import OPTIONS, Rendered, plain
+from pexpolicy.models.struct_types import lenient, models_in, strict
+from pexpolicy.models.validation import broken, issues, look_closer, refusal
 
 Unset = UnsetType
 

@@ -16,8 +16,8 @@ from typing import Any, ClassVar, Generic, Literal, NoReturn, Protocol, TypeVar,
 
 from multidict import MultiMapping
 
-from pexpolicy.alias import Alias
-from pexpolicy.contract.rules import Mark, Privacy
+from pexpolicy.models.alias import Alias
+from pexpolicy.models.rules import Mark, Privacy
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pexpolicy.contract.checked import Checked
-from pexpolicy.contract.inspection import MAX_TEXT
-from pexpolicy.decisions import Redirect
 from pexpolicy.endpoints.directory_information import Directory, DirectoryEntry
 from pexpolicy.endpoints.media_location import MediaLocation
 from pexpolicy.endpoints.participant_properties import ParticipantProperties
 from pexpolicy.endpoints.registration_alias import Credentials
 from pexpolicy.endpoints.service_configuration import SERVICE_TYPES
+from pexpolicy.models.decision import Redirect
+from pexpolicy.models.model import Checked
+from pexpolicy.models.validation import MAX_TEXT
 
 Schema = dict[str, Any]
 

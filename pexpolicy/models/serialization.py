@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import msgspec
 import orjson
 
-from pexpolicy.contract.rules import Field, Rules
+from pexpolicy.models.rules import Field, Rules
 
 MAX_ITEMS = 10_000
 """Items that are taken from a mapping that is no dictionary: it may have no end."""

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args, get_origin
 
-from pexpolicy.contract.rendering import Rendered
-from pexpolicy.contract.wording import alternatives
+from pexpolicy.models.messages import alternatives
+from pexpolicy.models.serialization import Rendered
 from pexpolicy.text import brief
 
 

@@ -8,7 +8,7 @@ from typing import Any, Union, cast, get_args, get_origin
 
 import msgspec
 
-from pexpolicy.contract.rendering import Rendered
+from pexpolicy.models.serialization import Rendered
 
 
 def strict(model: type[Rendered]) -> type[msgspec.Struct]:

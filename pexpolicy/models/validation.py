@@ -9,12 +9,12 @@ from typing import Any
 
 import msgspec
 
-from pexpolicy.contract.extras import NO_EXTRAS, Extras
-from pexpolicy.contract.refusal import DecisionError, Refusal
-from pexpolicy.contract.rendering import Rendered, render
-from pexpolicy.contract.rules import Field, Rule
-from pexpolicy.contract.wiring import lenient, models_in, partial
-from pexpolicy.contract.wording import advice, alternatives, wanted
+from pexpolicy.models.errors import DecisionError, Refusal
+from pexpolicy.models.extras import NO_EXTRAS, Extras
+from pexpolicy.models.messages import advice, alternatives, wanted
+from pexpolicy.models.rules import Field, Rule
+from pexpolicy.models.serialization import Rendered, render
+from pexpolicy.models.struct_types import lenient, models_in, partial
 from pexpolicy.synonyms import misplaced
 from pexpolicy.text import brief, brief_name, did_you_mean
 

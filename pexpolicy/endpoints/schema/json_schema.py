@@ -7,19 +7,19 @@ from typing import Any
 
 import msgspec
 
-from pexpolicy.contract.rendering import Rendered
-from pexpolicy.contract.reply_schema import REPLIES, Schema
-from pexpolicy.contract.rules import Field
-from pexpolicy.contract.wiring import lenient
-from pexpolicy.decisions import Redirect
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.base import Endpoint
 from pexpolicy.endpoints.directory_information import DirectoryEntry
 from pexpolicy.endpoints.media_location import MediaLocation
 from pexpolicy.endpoints.participant_properties import ParticipantProperties
 from pexpolicy.endpoints.registration_alias import Credentials
+from pexpolicy.endpoints.schema.replies import REPLIES, Schema
 from pexpolicy.endpoints.service_configuration import SERVICE_TYPES
-from pexpolicy.parameters import Parameter, Request, by_prefix, flag, header_values, integer
+from pexpolicy.models.decision import Redirect
+from pexpolicy.models.request import Parameter, Request, by_prefix, flag, header_values, integer
+from pexpolicy.models.rules import Field
+from pexpolicy.models.serialization import Rendered
+from pexpolicy.models.struct_types import lenient
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 RESULTS: tuple[type[Rendered], ...] = (

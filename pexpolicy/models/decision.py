@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from msgspec import UNSET, Meta
 
-from pexpolicy.contract.checked import Checked, Unset, assign
-from pexpolicy.contract.extras import NO_EXTRAS, Extras
-from pexpolicy.contract.inspection import MAX_TEXT
-from pexpolicy.contract.rules import Field, Mark, Rule, each
+from pexpolicy.models.extras import NO_EXTRAS, Extras
+from pexpolicy.models.model import Checked, Unset, assign
+from pexpolicy.models.rules import Field, Mark, Rule, each
+from pexpolicy.models.validation import MAX_TEXT
 
 Text = Annotated[str, Meta(max_length=MAX_TEXT)]
 """Text of at most 250 characters, which is what Infinity takes (transcribed)."""
