@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from pexpolicy.breaker import Breaker
-from pexpolicy.config import ConfigPath, PluginSettings, SettingsError
+from pexpolicy.config.file_tracking import track_file
+from pexpolicy.config.problems import Advice, Key, Problem
+from pexpolicy.config.schema.base import MAX_BUDGET, EndpointName
+from pexpolicy.config.schema.plugins import BreakerTable
+from pexpolicy.config.secrets import UnreadableError, read_secret
+from pexpolicy.config.settings import ConfigPath, PluginSettings, SettingsError
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.directory_information import (
     Directory,
@@ -41,12 +46,7 @@ from pexpolicy.models.errors import DecisionError, Refusal
 from pexpolicy.models.extras import NO_EXTRAS, Extras
 from pexpolicy.models.outcome import Outcome
 from pexpolicy.models.request import Params, Request
-from pexpolicy.problems import Advice, Key, Problem
-from pexpolicy.sources import UnreadableError, read_secret
-from pexpolicy.tables.base import MAX_BUDGET, EndpointName
-from pexpolicy.tables.plugins import BreakerTable
 from pexpolicy.text import did_you_mean
-from pexpolicy.watched import track_file
 
 __all__ = [
     "ENDPOINTS",

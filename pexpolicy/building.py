@@ -12,21 +12,21 @@ from typing import Any
 from pexpolicy.access.advice import advice_of as access_advice
 from pexpolicy.aftermath import Aftermath, Observer
 from pexpolicy.chain import Chain, Clock
-from pexpolicy.config import ConfigError, Settings
-from pexpolicy.config_loader import load
+from pexpolicy.config.file_modes import advice_of as mode_advice
+from pexpolicy.config.file_tracking import hash_with, noting
+from pexpolicy.config.loader import load
+from pexpolicy.config.problems import Advice, Problem
+from pexpolicy.config.progress import Stage, silent
+from pexpolicy.config.settings import ConfigError, Settings
 from pexpolicy.discovery import Available, discover
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.base import Endpoint
 from pexpolicy.faults import Log
-from pexpolicy.file_modes import advice_of as mode_advice
 from pexpolicy.models.decision import Decision, Reject
 from pexpolicy.models.errors import DecisionError
 from pexpolicy.names import DeclaredNames
 from pexpolicy.plugins import Plugin, advice_of, build, link, observer, watched_by
 from pexpolicy.policy import Policy
-from pexpolicy.problems import Advice, Problem
-from pexpolicy.progress import Stage, silent
-from pexpolicy.watched import hash_with, noting
 
 
 def build_policy(

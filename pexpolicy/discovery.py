@@ -16,7 +16,7 @@ from pathlib import Path
 from types import CodeType
 from typing import Any
 
-from pexpolicy.problems import Problem
+from pexpolicy.config.problems import Problem
 from pexpolicy.unbuildable import Unbuildable
 
 GROUP = "pexpolicy"

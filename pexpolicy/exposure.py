@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pexpolicy.access.advice import problems_of as certificate_problems
 from pexpolicy.access.networks import is_loopback, overlap
-from pexpolicy.config import Settings
-from pexpolicy.problems import Problem
-from pexpolicy.tables.admin import AdminTable
+from pexpolicy.config.problems import Problem
+from pexpolicy.config.schema.server import AdminTable
+from pexpolicy.config.settings import Settings
 from pexpolicy.tracing import missing
 
 Ports = tuple[int | None, int | None]

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 import pluggy
 
 if TYPE_CHECKING:
+    from pexpolicy.config.problems import Advice, Key
     from pexpolicy.endpoints.directory_information import (
         Directory,
         DirectoryEntry,
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
     from pexpolicy.endpoints.service_types import Service
     from pexpolicy.models.decision import Continue, Decision, Redirect, Reject
     from pexpolicy.models.outcome import Outcome
-    from pexpolicy.problems import Advice, Key
 
 Result = Mapping[str, Any]
 

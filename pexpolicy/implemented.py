@@ -10,8 +10,8 @@ from typing import Any
 import pluggy
 
 from pexpolicy import hooks
+from pexpolicy.config.problems import Problem
 from pexpolicy.discovery import MARK, Available
-from pexpolicy.problems import Problem
 from pexpolicy.text import did_you_mean
 from pexpolicy.unbuildable import Unbuildable
 

@@ -9,11 +9,11 @@ import pydantic
 from pydantic import BaseModel
 
 from pexpolicy import hooks
-from pexpolicy.config import PluginSettings, SettingsError
+from pexpolicy.config.problems import Problem, problems_of
+from pexpolicy.config.schema.plugins import PluginTable
+from pexpolicy.config.settings import PluginSettings, SettingsError
 from pexpolicy.discovery import Available
 from pexpolicy.faults import blame
-from pexpolicy.problems import Problem, problems_of
-from pexpolicy.tables.plugins import PluginTable
 from pexpolicy.unbuildable import Unbuildable
 
 

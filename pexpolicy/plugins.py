@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from pexpolicy.aftermath import Observer
 from pexpolicy.breaker import Breaker
+from pexpolicy.config.problems import Advice, Key, Problem
+from pexpolicy.config.progress import Stage, silent
+from pexpolicy.config.schema.plugins import PluginTable
 from pexpolicy.discovery import Available, misnamed
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.faults import blame
@@ -20,9 +23,6 @@ from pexpolicy.implemented import implemented_by
 from pexpolicy.instance import instance_of
 from pexpolicy.link import Link
 from pexpolicy.models.decision import Decision, Reject
-from pexpolicy.problems import Advice, Key, Problem
-from pexpolicy.progress import Stage, silent
-from pexpolicy.tables.plugins import PluginTable
 from pexpolicy.text import did_you_mean
 from pexpolicy.threads import Threads
 from pexpolicy.unbuildable import Unbuildable

@@ -14,7 +14,8 @@ import msgspec
 
 from pexpolicy.aftermath import Aftermath, ShadowAudit
 from pexpolicy.chain import Chain
-from pexpolicy.config import OpeningError, Settings
+from pexpolicy.config.problems import Advice, Problem
+from pexpolicy.config.settings import OpeningError, Settings
 from pexpolicy.endpoints.base import Reply
 from pexpolicy.faults import Log, blame
 from pexpolicy.hook_tasks import HookTasks
@@ -22,7 +23,6 @@ from pexpolicy.link import Link
 from pexpolicy.models.outcome import DEFAULT, Outcome
 from pexpolicy.models.request import Params, Request
 from pexpolicy.plugins import Plugin
-from pexpolicy.problems import Advice, Problem
 from pexpolicy.watchdog import Watchdog
 
 OPENING_LIMIT = 20.0

@@ -25,12 +25,12 @@ from pexpolicy.access.refusals import (
     Refusals,
 )
 from pexpolicy.aiohttp_internals import BoundedHandler
+from pexpolicy.config.schema.access import LimitsTable
 from pexpolicy.faults import Log, blame
 from pexpolicy.hidden import hide
 from pexpolicy.outbox import Outbox
 from pexpolicy.request_parser import HeadTooLargeError, RequestBodyError
 from pexpolicy.response import WholeResponse
-from pexpolicy.tables.access import LimitsTable
 
 
 class PolicyProtocol(BoundedHandler):

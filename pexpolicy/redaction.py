@@ -15,7 +15,7 @@ from urllib.parse import quote, unquote
 import msgspec
 from orjson import Fragment
 
-from pexpolicy.config import Settings
+from pexpolicy.config.settings import Settings
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.directory_information import Directory
 from pexpolicy.endpoints.participant_avatar import Avatar

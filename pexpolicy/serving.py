@@ -16,7 +16,9 @@ from pexpolicy.audit.opening import audit_of
 from pexpolicy.audit.peers import recent_peers
 from pexpolicy.audit.writing import Audit
 from pexpolicy.building import policy_from
-from pexpolicy.config import ConfigError, Settings
+from pexpolicy.config.problems import Problem
+from pexpolicy.config.schema.server import AdminTable
+from pexpolicy.config.settings import ConfigError, Settings
 from pexpolicy.draining import drain
 from pexpolicy.ending import LINGERING, STOPPING, leave_within
 from pexpolicy.exposure import Ports, surroundings
@@ -26,7 +28,6 @@ from pexpolicy.listeners import Address, Entrance, url_of
 from pexpolicy.metrics.sources import ReloadState, Sources
 from pexpolicy.metrics.telemetry import Telemetry
 from pexpolicy.policy import Policy
-from pexpolicy.problems import Problem
 from pexpolicy.readiness import Readiness, State
 from pexpolicy.regime import regime_of
 from pexpolicy.reload.reloader import Reloader
@@ -34,7 +35,6 @@ from pexpolicy.reload.triggers import ReloadTriggers
 from pexpolicy.server import Service
 from pexpolicy.stopping import Stop
 from pexpolicy.succession import Succession
-from pexpolicy.tables.admin import AdminTable
 from pexpolicy.tracing import sending
 
 Leftovers = Callable[[], list[str]]

@@ -24,7 +24,7 @@ from contextlib import asynccontextmanager
 from aiohttp import web
 from aiohttp.test_utils import RawTestServer, TestClient
 
-from pexpolicy.config import ConfigError
+from pexpolicy.config.settings import ConfigError
 from pexpolicy.kit.asking import asked, audit_lines, caught_audit
 from pexpolicy.kit.cases import Case, CasesError, load_cases
 from pexpolicy.kit.door import Config, Log, Subject, opened, policy_of

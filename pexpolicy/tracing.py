@@ -15,9 +15,9 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from pexpolicy import __version__
+from pexpolicy.config.problems import Problem
+from pexpolicy.config.schema.server import TracingTable
 from pexpolicy.models.outcome import ABSTAINED, DECIDED
-from pexpolicy.problems import Problem
-from pexpolicy.tables.admin import TracingTable
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context

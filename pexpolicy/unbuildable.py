@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from pexpolicy.problems import Problem
+from pexpolicy.config.problems import Problem
 
 
 class Unbuildable(Exception):

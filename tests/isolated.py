@@ -13,12 +13,12 @@ from typing import Any
 
 from multidict import MultiDict
 
+from pexpolicy.config.schema.plugins import PluginTable
 from pexpolicy.discovery import Available
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.isolation.isolated import Isolated
 from pexpolicy.models.decision import Decision
 from pexpolicy.models.request import Request
-from pexpolicy.tables.plugins import PluginTable
 
 NUMBERS = itertools.count()
 HEAD = """

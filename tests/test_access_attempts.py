@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from pexpolicy.access import gate, turnstile
 from pexpolicy.access.attempts import FORGOTTEN, LONGEST_DELAY, Attempts
 from pexpolicy.access.gate import Gate
-from pexpolicy.access.passwords import PasswordHash
 from pexpolicy.building import build_policy
-from pexpolicy.config import Settings
+from pexpolicy.config.password_hash import PasswordHash
+from pexpolicy.config.settings import Settings
 from pexpolicy.policy import Policy
 from tests import toys, wire
 from tests.virtual_time import virtual

@@ -8,8 +8,8 @@ import pytest
 from pydantic import SecretStr
 
 from pexpolicy.access.credentials import Credentials, pair_of
-from pexpolicy.access.reading import Credential
 from pexpolicy.building import build_policy
+from pexpolicy.config.credentials import Credential
 from pexpolicy.policy import Policy
 from tests import wire
 from tests.toys import Serve, settings

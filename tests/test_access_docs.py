@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from pexpolicy.access import attempts, certificates, door, passwords, refusals, turnstile
+from pexpolicy.access import attempts, certificates, door, refusals, turnstile
 from pexpolicy.access.certificates import SOON
+from pexpolicy.config import password_hash
 from tests import certificates as made
 from tests import live, pages
 
@@ -47,7 +48,7 @@ def test_both_passwords_of_a_change_are_good_as_the_page_says(tmp_path: Path) ->
         assert shell(command, tmp_path).stderr == ""
     for name, password in (("first", b"the old one"), ("second", b"the new one")):
         written = (tmp_path / f"{name}.hash").read_text()
-        assert passwords.PasswordHash.read(written).matches(password)
+        assert password_hash.PasswordHash.read(written).matches(password)
 
 
 def test_the_server_of_the_page_answers_as_the_page_asks(tmp_path: Path) -> None:
@@ -66,7 +67,7 @@ def test_the_server_of_the_page_answers_as_the_page_asks(tmp_path: Path) -> None
 
 
 def test_the_figures_of_the_page_are_those_of_the_code() -> None:
-    assert f"ln={passwords.COST},r=8,p=1" in PAGE
+    assert f"ln={password_hash.COST},r=8,p=1" in PAGE
     for said in (
         f"{attempts.FIRST_DELAY} s at first",
         f"{attempts.LONGEST_DELAY:.0f} s at most",
@@ -79,7 +80,7 @@ def test_the_figures_of_the_page_are_those_of_the_code() -> None:
     assert attempts.FORGOTTEN == 600
     assert certificates.POLL == 1.0
     assert door.EXHAUSTED_PAUSE == 0.5
-    assert turnstile.AT_ONCE * 128 * 8 * 2**passwords.COST == 64 * 2**20
+    assert turnstile.AT_ONCE * 128 * 8 * 2**password_hash.COST == 64 * 2**20
 
 
 def test_every_reason_of_a_refusal_is_explained() -> None:

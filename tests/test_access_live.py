@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pexpolicy.access.passwords import PasswordHash
+from pexpolicy.config.password_hash import PasswordHash
 from tests import certificates, live, wire
 
 GOOD = wire.basic("pexip", "s3cret")

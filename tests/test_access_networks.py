@@ -15,7 +15,7 @@ from pexpolicy.access.advice import advice_of
 from pexpolicy.access.forwarding import Forwarding
 from pexpolicy.access.networks import Networks, is_loopback
 from pexpolicy.building import build_policy
-from pexpolicy.config import ConfigError
+from pexpolicy.config.settings import ConfigError
 from pexpolicy.policy import Policy
 from tests import toys, wire
 

@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 
 from pexpolicy.access import turnstile
 from pexpolicy.access.credentials import Credentials, Learned
-from pexpolicy.access.passwords import PasswordHash, PasswordHashError
-from pexpolicy.access.reading import Credential
 from pexpolicy.access.turnstile import BusyError, Turnstile
 from pexpolicy.building import build_policy
 from pexpolicy.cli import main
-from pexpolicy.config import ConfigError
+from pexpolicy.config.credentials import Credential
+from pexpolicy.config.password_hash import PasswordHash, PasswordHashError
+from pexpolicy.config.settings import ConfigError
 from tests import canaries, toys, wire
 
 # Written out: with a salt of chance, each worker of the test run would collect other names.

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from pexpolicy.access.passwords import PasswordHash
 from pexpolicy.audit.peers import recent_peers
+from pexpolicy.config.password_hash import PasswordHash
 from tests import live, wire
 
 GOOD = wire.basic("pexip", "s3cret")

@@ -23,9 +23,9 @@ from pexpolicy.access.advice import advice_of, problems_of
 from pexpolicy.access.certificates import CertificateError, Certificates, Source, load
 from pexpolicy.building import build_policy
 from pexpolicy.cli import main
-from pexpolicy.config import ConfigError
+from pexpolicy.config.schema.access import TlsTable
+from pexpolicy.config.settings import ConfigError
 from pexpolicy.policy import Policy
-from pexpolicy.tables.access import TlsTable
 from tests import certificates, toys, wire
 
 Table = dict[str, object]

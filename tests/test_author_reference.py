@@ -10,7 +10,7 @@ import pytest
 from pexpolicy import Avatar, Conference, Directory, Gateway, MediaLocation, Reject, hooks
 from pexpolicy.admin.told import PluginStatuses
 from pexpolicy.building import build_policy
-from pexpolicy.config import ConfigError
+from pexpolicy.config.settings import ConfigError
 from pexpolicy.testing import Outcome, decide, decide_now, make_request, policy_of
 from tests import samples
 from tests.toys import available, settings

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from pexpolicy.building import build_policy
-from pexpolicy.config import ConfigError, Settings
-from pexpolicy.config_loader import from_document, load
+from pexpolicy.config.loader import from_document, load
+from pexpolicy.config.problems import dotted
+from pexpolicy.config.schema.base import EndpointName
+from pexpolicy.config.settings import ConfigError, Settings
 from pexpolicy.endpoints import ENDPOINTS
-from pexpolicy.problems import dotted
-from pexpolicy.tables.base import EndpointName
 from tests import live
 
 

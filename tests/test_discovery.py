@@ -8,8 +8,8 @@ import pytest
 
 from pexpolicy import hooks
 from pexpolicy.building import build_policy
-from pexpolicy.config import ConfigError, Settings
-from pexpolicy.config_loader import from_document
+from pexpolicy.config.loader import from_document
+from pexpolicy.config.settings import ConfigError, Settings
 from pexpolicy.discovery import MODULE_PREFIX, discover
 from pexpolicy.policy import Policy
 from tests import wire

@@ -17,11 +17,11 @@ from multidict import MultiDict
 from pydantic import BaseModel
 
 from pexpolicy import chain
-from pexpolicy.access.passwords import PasswordHash
+from pexpolicy.config.password_hash import PasswordHash
+from pexpolicy.config.schema.document import Document
 from pexpolicy.discovery import installed
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.models import outcome
-from pexpolicy.tables.document import Document
 from tests import certificates, live, pages, toys
 
 OWN = ("decision_id", "decided_by", "reason")

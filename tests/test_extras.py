@@ -7,8 +7,8 @@ import pytest
 
 from pexpolicy import Conference, DecisionError, Extras, Gateway
 from pexpolicy.building import build_policy
-from pexpolicy.config import ConfigError
-from pexpolicy.config_loader import from_document
+from pexpolicy.config.loader import from_document
+from pexpolicy.config.settings import ConfigError
 from pexpolicy.policy import Policy
 from pexpolicy.replies import Reply, UnusableReply, read
 from pexpolicy.testing import make_request

@@ -451,7 +451,7 @@ import asyncio, os, signal, sys
 from pathlib import Path
 from importlib.metadata import EntryPoint
 from pexpolicy.discovery import Available
-from pexpolicy.tables.plugins import PluginTable
+from pexpolicy.config.schema.plugins import PluginTable
 from pexpolicy.isolation.isolated import Isolated
 from tests.isolated import children, service
 

@@ -14,7 +14,7 @@ import kubernetes_validate  # type: ignore[import-untyped]
 import pytest
 import yaml
 
-from pexpolicy.tables.admin import AdminTable
+from pexpolicy.config.schema.server import AdminTable
 from tests.live import ROOT
 
 FOLDER = ROOT / "deploy" / "kubernetes"

@@ -421,7 +421,7 @@ def test_a_configuration_that_this_user_may_not_read_is_no_wrong_usage(tmp_path:
     become = "os.setgroups([]); os.setgid(65534); os.setuid(65534);" if os.geteuid() == 0 else ""
     code = (
         f"import os, sys; from pexpolicy.cli import main; os.chdir({str(tmp_path)!r});"
-        "import pexpolicy.commands.serve, pexpolicy.config_loader;"
+        "import pexpolicy.commands.serve, pexpolicy.config.loader;"
         f"{become} sys.argv = ['pexpolicy', 'serve', '--config', 'config.toml']; main()"
     )
     said = subprocess.run(

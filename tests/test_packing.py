@@ -5,7 +5,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pexpolicy.packing import AT_ONCE, repacked
+from pexpolicy.config.compaction import AT_ONCE, repacked
 
 LEAVES = st.none() | st.booleans() | st.integers() | st.text(max_size=5) | st.dates()
 VALUES = st.recursive(

@@ -9,8 +9,8 @@ import pytest
 
 from pexpolicy import Advice, Conference, PluginSettings, Problem, SettingsError, hookimpl
 from pexpolicy.building import build_policy
-from pexpolicy.config import ConfigError
-from pexpolicy.config_loader import from_document
+from pexpolicy.config.loader import from_document
+from pexpolicy.config.settings import ConfigError
 from tests.toys import always, available, plugin
 
 

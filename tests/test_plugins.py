@@ -10,8 +10,8 @@ import pytest
 
 from pexpolicy import PluginSettings, hookimpl, hooks
 from pexpolicy.building import build_policy
-from pexpolicy.config import ConfigError
-from pexpolicy.config_loader import from_document
+from pexpolicy.config.loader import from_document
+from pexpolicy.config.settings import ConfigError
 from pexpolicy.discovery import Available
 from pexpolicy.plugins import NO_DECISION
 from tests.toys import available, settings

@@ -8,7 +8,7 @@ from multidict import MultiDict
 
 from pexpolicy import Conference, hookimpl
 from pexpolicy.building import build_policy
-from pexpolicy.config import ConfigError
+from pexpolicy.config.settings import ConfigError
 from pexpolicy.policy import Policy
 from tests import wire
 from tests.toys import Serve, available, policy, settings

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from pexpolicy.config.restart_keys import FIXED
 from pexpolicy.reload import control_socket
 from pexpolicy.reload.control_socket import ask_for_reload
-from pexpolicy.reload.restart_keys import FIXED
 from pexpolicy.reload.result import ReloadResult
 from tests import live, wire
 

@@ -8,7 +8,7 @@ import pytest
 
 from pexpolicy import Request
 from pexpolicy.building import policy_from
-from pexpolicy.config_loader import load
+from pexpolicy.config.loader import load
 from pexpolicy.testing import decide_now, load_cases, make_request, verify
 from pexpolicy_rules import Rules
 from tests.live import ROOT

@@ -15,7 +15,7 @@ from multidict import MultiDict
 
 from pexpolicy import Conference, hookimpl
 from pexpolicy.audit.opening import open_audit
-from pexpolicy.config import ConfigError
+from pexpolicy.config.settings import ConfigError
 from pexpolicy.lifetime import Lifetime
 from pexpolicy.regime import regime_of
 from pexpolicy.reload.build_thread import run_in_build_thread

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import Field, SecretStr
 
-from pexpolicy.problems import Problem
-from pexpolicy.tabular import TableError, TableRow, parse_table, read_table, write_table
+from pexpolicy.config.csv_tables import TableError, TableRow, parse_table, read_table, write_table
+from pexpolicy.config.problems import Problem
 
 COLUMNS = ("subnet", "floor", "kind", "open", "phones", "note", "ms-subnet")
 NO_NUMBER = "should be a valid integer, unable to parse string as an integer"

@@ -5,8 +5,8 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pexpolicy.config.file_tracking import Look, Version, hash_with, look_at
 from pexpolicy.reload.file_watcher import ChangeDetector
-from pexpolicy.watched import Look, Version, hash_with, look_at
 
 FILE = Path("rules.csv")
 LATER = 1e12

@@ -11,8 +11,8 @@ from typing import Any
 from pexpolicy import hookimpl
 from pexpolicy.audit.opening import open_audit
 from pexpolicy.building import build_policy
-from pexpolicy.config import Settings
-from pexpolicy.config_loader import from_document
+from pexpolicy.config.loader import from_document
+from pexpolicy.config.settings import Settings
 from pexpolicy.discovery import Available
 from pexpolicy.listeners import Entrance
 from pexpolicy.policy import Policy

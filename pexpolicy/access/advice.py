@@ -9,9 +9,9 @@ from pydantic import SecretStr
 
 from pexpolicy.access.certificates import CertificateError, Source, expiry, load
 from pexpolicy.access.networks import is_loopback
-from pexpolicy.config import Settings
-from pexpolicy.problems import Advice, Problem
-from pexpolicy.sources import UnreadableError
+from pexpolicy.config.problems import Advice, Problem
+from pexpolicy.config.secrets import UnreadableError
+from pexpolicy.config.settings import Settings
 
 LONG = 16
 """Characters that keys and tokens have at least: programs remember them."""

@@ -16,12 +16,12 @@ from typing import Literal
 
 from pydantic import SecretStr
 
-from pexpolicy.config import ConfigError, Settings
+from pexpolicy.config.file_tracking import Look, look_at
+from pexpolicy.config.problems import Problem
+from pexpolicy.config.schema.access import TlsTable
+from pexpolicy.config.secrets import UnreadableError
+from pexpolicy.config.settings import ConfigError, Settings
 from pexpolicy.faults import Log
-from pexpolicy.problems import Problem
-from pexpolicy.sources import UnreadableError
-from pexpolicy.tables.access import TlsTable
-from pexpolicy.watched import Look, look_at
 
 POLL = 1.0
 """Seconds between two looks at the files."""

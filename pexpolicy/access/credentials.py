@@ -16,9 +16,9 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from typing import Any
 
-from pexpolicy.access.passwords import PasswordHash
-from pexpolicy.access.reading import Credential
 from pexpolicy.access.turnstile import Turnstile
+from pexpolicy.config.credentials import Credential
+from pexpolicy.config.password_hash import PasswordHash
 
 MAX_PAIRS = 4096
 """Pairs that are remembered, wrong ones and those that wait; the oldest are forgotten."""

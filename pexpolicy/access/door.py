@@ -26,8 +26,8 @@ from pexpolicy.access.refusals import (
     NOT_ALLOWED,
     Refusals,
 )
+from pexpolicy.config.schema.access import LimitsTable
 from pexpolicy.hidden import hide
-from pexpolicy.tables.access import LimitsTable
 
 AT_ONCE = 64
 """Connections that are accepted before calls have their turn again."""

@@ -22,10 +22,10 @@ from pexpolicy.access.delays import Delays
 from pexpolicy.access.forwarding import Forwarding
 from pexpolicy.access.known_peers import KnownPeers
 from pexpolicy.access.networks import Networks
-from pexpolicy.access.reading import Credential
 from pexpolicy.access.refusals import BUSY, NOT_ALLOWED, UNAUTHORISED, Refusal
 from pexpolicy.access.turnstile import BusyError
-from pexpolicy.config import Settings
+from pexpolicy.config.credentials import Credential
+from pexpolicy.config.settings import Settings
 
 BUSY_DELAY = 1.0
 """Seconds before the answer to credentials that there was no time to look at."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from pexpolicy.config import Settings
+from pexpolicy.config.settings import Settings
 from pexpolicy.faults import Log
 
 MIB = 1024 * 1024

@@ -14,14 +14,14 @@ from pexpolicy.access.connections import Connection
 from pexpolicy.access.door import Door
 from pexpolicy.access.gate import Gate
 from pexpolicy.admin.pages import Admin
-from pexpolicy.config import Settings
+from pexpolicy.config.schema.access import LimitsTable
+from pexpolicy.config.settings import Settings
 from pexpolicy.faults import Log
 from pexpolicy.metrics.board import Board
 from pexpolicy.outbox import Outbox
 from pexpolicy.policy import Policy
 from pexpolicy.protocol import PolicyProtocol
 from pexpolicy.server import Service
-from pexpolicy.tables.access import LimitsTable
 from pexpolicy.unreached import why
 
 BACKLOG = 64

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from pexpolicy.audit.seal import Seal
-from pexpolicy.signing_key import KeyUnusableError
+from pexpolicy.config.signing_key import KeyUnusableError
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey

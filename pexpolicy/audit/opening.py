@@ -23,13 +23,13 @@ from pexpolicy.audit.spool import Spool, orphans
 from pexpolicy.audit.state import Alarms, AuditState
 from pexpolicy.audit.streams import Stream
 from pexpolicy.audit.writing import Audit
+from pexpolicy.config.schema.audit import AuditTable
+from pexpolicy.config.signing_key import private_key
 from pexpolicy.redaction import Redaction, redaction_of
-from pexpolicy.signing_key import private_key
-from pexpolicy.tables.audit import AuditTable
 from pexpolicy.terminal import readable
 
 if TYPE_CHECKING:
-    from pexpolicy.config import Settings
+    from pexpolicy.config.settings import Settings
 
 MEGABYTE = 1 << 20
 PAGE = 1 << 16

@@ -11,11 +11,11 @@ import click
 
 from pexpolicy.building import policy_from
 from pexpolicy.commands.progress import told
-from pexpolicy.config import ConfigError, OpeningError, Settings
-from pexpolicy.config_loader import load
+from pexpolicy.config.loader import load
+from pexpolicy.config.problems import Problem
+from pexpolicy.config.settings import ConfigError, OpeningError, Settings
 from pexpolicy.logs import console_log
 from pexpolicy.policy import Policy
-from pexpolicy.problems import Problem
 
 EX_CONFIG = 78
 """Exit code of a configuration that cannot be used (sysexits.h)."""

@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from pexpolicy.access.passwords import PasswordHash
+from pexpolicy.config.password_hash import PasswordHash
 
 
 @click.command("hash-password")

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import click
 
+from pexpolicy.config.csv_tables import TableError
 from pexpolicy.importing import predecessor, router, rule_tables
 from pexpolicy.importing.merging import Changes, NotImportedError
-from pexpolicy.tabular import TableError
 
 EX_DATAERR = 65
 """Exit code of a file that cannot be brought in (sysexits.h)."""

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from pexpolicy.progress import Stage
+from pexpolicy.config.progress import Stage
 
 PATIENCE = 2.0
 """Seconds without a line: most builds have ended by then."""

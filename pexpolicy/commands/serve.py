@@ -14,7 +14,7 @@ from pexpolicy import ending, gc_tuning
 from pexpolicy.admin import listener
 from pexpolicy.admin.listener import Operators
 from pexpolicy.commands.common import Port, advise, built, config_option, fail
-from pexpolicy.config import ConfigError
+from pexpolicy.config.settings import ConfigError
 from pexpolicy.event_loop import run
 from pexpolicy.exposure import surroundings as exposed
 from pexpolicy.listeners import bound

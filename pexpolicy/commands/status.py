@@ -13,8 +13,8 @@ import click
 from pexpolicy.commands import status_display
 from pexpolicy.commands.asking import NotAnsweredError, ServerUrl, ask, operators_url
 from pexpolicy.commands.common import config_option, settings_of
-from pexpolicy.config import ConfigError, Settings
-from pexpolicy.config_loader import load
+from pexpolicy.config.loader import load
+from pexpolicy.config.settings import ConfigError, Settings
 from pexpolicy.text import printable
 
 PATIENCE = 5.0

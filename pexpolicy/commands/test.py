@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from pexpolicy.commands.common import built, config_option, fail
-from pexpolicy.config import ConfigError
+from pexpolicy.config.settings import ConfigError
 from pexpolicy.kit.cases import Case, CasesError, load_cases
 from pexpolicy.kit.report import as_json as json_report
 from pexpolicy.kit.report import as_junit, show

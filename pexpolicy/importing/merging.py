@@ -14,7 +14,7 @@ from typing import Any
 import tomlkit
 from tomlkit.exceptions import TOMLKitError
 
-from pexpolicy.encodings import EncodingError, decoded
+from pexpolicy.config.encodings import EncodingError, decoded
 
 
 class NotImportedError(ValueError):

@@ -15,6 +15,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from pexpolicy.config.csv_tables import Fault
+from pexpolicy.config.problems import problems_of
 from pexpolicy.discovery import discover
 from pexpolicy.importing.python_patterns import (
     ANYTHING,
@@ -27,8 +29,6 @@ from pexpolicy.importing.rule_tables import Rule, refused
 from pexpolicy.importing.static_replies import Then, decision_in
 from pexpolicy.importing.toml_text import block
 from pexpolicy.matching import PatternError
-from pexpolicy.problems import problems_of
-from pexpolicy.tabular import Fault
 from pexpolicy.text import brief
 
 UPSTREAM = "plugins.upstream.settings"

@@ -11,9 +11,9 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, ConfigDict, ValidationError
 
-from pexpolicy.encodings import EncodingError, decoded
-from pexpolicy.problems import problems_of
-from pexpolicy.tabular import Fault, TableError, TableRow
+from pexpolicy.config.csv_tables import Fault, TableError, TableRow
+from pexpolicy.config.encodings import EncodingError, decoded
+from pexpolicy.config.problems import problems_of
 from pexpolicy.text import brief
 
 

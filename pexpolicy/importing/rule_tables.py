@@ -11,7 +11,9 @@ from typing import Any
 import pydantic
 import tomlkit
 
-from pexpolicy.config import SettingsError
+from pexpolicy.config.csv_tables import Fault, Row, TableError, TableRow, read_table, write_table
+from pexpolicy.config.problems import Problem, dotted, problems_of
+from pexpolicy.config.settings import SettingsError
 from pexpolicy.discovery import discover
 from pexpolicy.importing.merging import (
     Changes,
@@ -24,8 +26,6 @@ from pexpolicy.importing.merging import (
     write_document,
 )
 from pexpolicy.importing.toml_text import block, dotted_lines
-from pexpolicy.problems import Problem, dotted, problems_of
-from pexpolicy.tabular import Fault, Row, TableError, TableRow, read_table, write_table
 
 Rule = dict[str, Any]
 HEADER = "[[rules]]"

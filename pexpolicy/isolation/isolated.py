@@ -20,6 +20,8 @@ from typing import Any
 
 import orjson
 
+from pexpolicy.config.problems import Advice, Problem
+from pexpolicy.config.schema.plugins import PluginTable
 from pexpolicy.discovery import Available
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.base import Endpoint
@@ -30,8 +32,6 @@ from pexpolicy.isolation.wire import WorkerFault
 from pexpolicy.models.decision import Decision
 from pexpolicy.models.outcome import Outcome
 from pexpolicy.models.request import Request
-from pexpolicy.problems import Advice, Problem
-from pexpolicy.tables.plugins import PluginTable
 from pexpolicy.unbuildable import Unbuildable
 
 

@@ -22,13 +22,13 @@ from collections.abc import Iterable
 from contextlib import nullcontext
 from typing import cast
 
+from pexpolicy.config.problems import Advice, Key, Problem
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.faults import blame
 from pexpolicy.isolation import wire
 from pexpolicy.models.decision import Decision
 from pexpolicy.models.errors import DecisionError
 from pexpolicy.plugins import Plugin, advice_of, build, link, observer, watched_by
-from pexpolicy.problems import Advice, Key, Problem
 from pexpolicy.selfreport import report_of
 
 

@@ -11,10 +11,10 @@ from typing import Any, Literal
 import pydantic
 from pydantic import BaseModel, ConfigDict, Field
 
+from pexpolicy.config.problems import Problem, problems_of
 from pexpolicy.kit.requests import composed
 from pexpolicy.kit.shapes import RequestError
 from pexpolicy.models.request import Request
-from pexpolicy.problems import Problem, problems_of
 from pexpolicy.text import brief, did_you_mean
 
 

@@ -12,8 +12,8 @@ from types import FunctionType, ModuleType
 from typing import Any
 
 from pexpolicy.building import build_policy
-from pexpolicy.config import ConfigError, Settings
-from pexpolicy.config_loader import from_document, load
+from pexpolicy.config.loader import from_document, load
+from pexpolicy.config.settings import ConfigError, Settings
 from pexpolicy.discovery import Available, discover
 from pexpolicy.policy import Policy
 

@@ -9,15 +9,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pexpolicy.audit.writing import Audit
-from pexpolicy.config import ConfigError
+from pexpolicy.config.problems import Problem
+from pexpolicy.config.restart_keys import awaiting_restart
+from pexpolicy.config.settings import ConfigError
 from pexpolicy.faults import blame
 from pexpolicy.lifetime import Lifetime
 from pexpolicy.metrics.sources import ReloadState
 from pexpolicy.policy import Policy
-from pexpolicy.problems import Problem
 from pexpolicy.regime import regime_of
 from pexpolicy.reload.build_thread import run_in_build_thread
-from pexpolicy.reload.restart_keys import awaiting_restart
 from pexpolicy.reload.result import ReloadResult
 from pexpolicy.succession import Succession
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from pexpolicy.config import ConfigError
+from pexpolicy.config.settings import ConfigError
 from pexpolicy.lifetime import Lifetime
 from pexpolicy.reload.reloader import Reloader
 from pexpolicy.workers.messages import (

@@ -14,10 +14,10 @@ from multiprocessing.context import ForkProcess
 from pathlib import Path
 
 from pexpolicy import gc_tuning, notify
-from pexpolicy.config import ConfigError, OpeningError
+from pexpolicy.config.problems import Problem
+from pexpolicy.config.settings import ConfigError, OpeningError
 from pexpolicy.ending import STOPPING
 from pexpolicy.metrics.board import Board
-from pexpolicy.problems import Problem
 from pexpolicy.reload.file_watcher import poll_directly
 from pexpolicy.reload.triggers import ReloadTriggers
 from pexpolicy.serving import ServerContext

@@ -6,7 +6,7 @@ import asyncio
 import socket
 
 from pexpolicy import ending
-from pexpolicy.config import ConfigError, OpeningError
+from pexpolicy.config.settings import ConfigError, OpeningError
 from pexpolicy.event_loop import run
 from pexpolicy.hidden import hide
 from pexpolicy.reload.build_thread import run_in_build_thread

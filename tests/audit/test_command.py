@@ -14,8 +14,8 @@ from multidict import MultiDict
 from pexpolicy.audit.seal import Seal
 from pexpolicy.commands.audit.command import EVENTS, audit
 from pexpolicy.commands.audit.filters import moment
+from pexpolicy.config.schema.audit import AuditTable
 from pexpolicy.redaction import redaction_of
-from pexpolicy.tables.audit import AuditTable
 from tests import wire
 from tests.audit.places import body
 from tests.live import ROOT

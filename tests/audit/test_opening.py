@@ -11,7 +11,7 @@ import pytest
 from multidict import MultiDict
 
 from pexpolicy.audit.opening import audit_of, open_audit
-from pexpolicy.config import ConfigError
+from pexpolicy.config.settings import ConfigError
 from pexpolicy.redaction import Redaction
 from tests import toys
 from tests.audit.places import Place, faults, lines

@@ -14,7 +14,7 @@ from pexpolicy.audit.checkpoints import Signer, Verifier
 from pexpolicy.audit.reading import Raw
 from pexpolicy.audit.seal import Seal
 from pexpolicy.audit.verify import Anchor, Verification
-from pexpolicy.signing_key import KeyUnusableError, private_key
+from pexpolicy.config.signing_key import KeyUnusableError, private_key
 from tests.audit.edits import EDITS, NEED_AN_ANCHOR, Edit, Segments
 from tests.audit.places import Place, body, faults, lines
 

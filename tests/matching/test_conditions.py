@@ -10,6 +10,7 @@ import pytest
 from multidict import MultiDict
 
 from pexpolicy import RegistrationAliasRequest, ServiceConfigurationRequest
+from pexpolicy.config.problems import problems_of
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.matching import (
     UnknownSubjectError,
@@ -19,7 +20,6 @@ from pexpolicy.matching import (
     group_names,
     subject,
 )
-from pexpolicy.problems import problems_of
 from tests.matching.drawn import compiled
 
 CALL = ServiceConfigurationRequest(

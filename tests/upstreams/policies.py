@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from pexpolicy.building import build_policy
-from pexpolicy.config_loader import from_document
+from pexpolicy.config.loader import from_document
 from pexpolicy.policy import Policy
 from tests import toys
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from pexpolicy.tables.admin import AdminTable
+from pexpolicy.config.schema.server import AdminTable
 from pexpolicy_upstream.settings import RouteSettings, TargetBreaker, TargetSettings
 from tests import live, pages
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import trustme
 
-from pexpolicy.config import ConfigError
+from pexpolicy.config.settings import ConfigError
 from tests import toys, wire
 from tests.upstreams import policies, servers
 

@@ -26,9 +26,9 @@ from pexpolicy.commands.audit.input import (
 )
 from pexpolicy.commands.audit.stats import Stats
 from pexpolicy.commands.common import config_option
+from pexpolicy.config.signing_key import KeyUnusableError
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.models.outcome import ABSTAINED, BUSY, DECIDED, FAILED, INVALID, SKIPPED, TIMED_OUT
-from pexpolicy.signing_key import KeyUnusableError
 
 NOTHING_FOUND = 1
 EVENTS = ("decision", "refused", "shadow", "checkpoint", "withdrawn", "end")

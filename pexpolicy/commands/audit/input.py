@@ -11,8 +11,8 @@ import click
 
 from pexpolicy.audit import reading
 from pexpolicy.commands.common import config_option, fail
-from pexpolicy.config import ConfigError, Settings
-from pexpolicy.config_loader import load
+from pexpolicy.config.loader import load
+from pexpolicy.config.settings import ConfigError, Settings
 from pexpolicy.redaction import hashed
 
 Command = TypeVar("Command", bound=Callable[..., Any])

@@ -11,8 +11,8 @@ import pytest
 from multidict import MultiDict
 
 from pexpolicy.building import build_policy
-from pexpolicy.config import ConfigError
-from pexpolicy.config_loader import from_document
+from pexpolicy.config.loader import from_document
+from pexpolicy.config.settings import ConfigError
 from pexpolicy.policy import Answer, Policy
 
 Settings = Mapping[str, Any]

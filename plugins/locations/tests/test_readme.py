@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pexpolicy.tabular import parse_table, write_table
+from pexpolicy.config.csv_tables import parse_table, write_table
 from pexpolicy_locations.settings import Entry
 
 README = Path(__file__).parents[1] / "README.md"

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from pexpolicy.building import build_policy
-from pexpolicy.config import ConfigError
-from pexpolicy.config_loader import from_document
+from pexpolicy.config.loader import from_document
+from pexpolicy.config.settings import ConfigError
 from pexpolicy.policy import Policy
 
 Settings = Mapping[str, Any]

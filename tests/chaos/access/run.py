@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pexpolicy.access.passwords import PasswordHash
+from pexpolicy.config.password_hash import PasswordHash
 from tests import certificates, live, wire
 from tests.chaos.access.besiege import Siege, besiege, recorded
 from tests.chaos.access.flood import Flood, flooded

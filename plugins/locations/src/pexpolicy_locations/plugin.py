@@ -15,7 +15,7 @@ from pexpolicy import (
     SettingsError,
     hookimpl,
 )
-from pexpolicy.tabular import TableError, read_table
+from pexpolicy.config.csv_tables import TableError, read_table
 from pexpolicy_locations import settings as written
 from pexpolicy_locations.parser import Draft
 from pexpolicy_locations.settings import Entry

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from pexpolicy import PluginSettings
-from pexpolicy.tabular import TableFile, TableRow
+from pexpolicy.config.csv_tables import TableFile, TableRow
 
 LocationName = Annotated[str, Field(min_length=1, max_length=250)]
 """Name of a system location, spelled as in Infinity."""

@@ -13,10 +13,10 @@ from pexpolicy import (
     Problem,
     track_file,
 )
+from pexpolicy.config.csv_tables import TableError
+from pexpolicy.config.problems import dotted
+from pexpolicy.config.toml_tables import Table, read_tables
 from pexpolicy.matching import compile_when, group_names
-from pexpolicy.problems import dotted
-from pexpolicy.tabular import TableError
-from pexpolicy.tomlfiles import Table, read_tables
 from pexpolicy_rules.decisions import Answer
 from pexpolicy_rules.parser import as_written, literal_placeholders, possible_groups, read
 from pexpolicy_rules.rule_set import ReadyRule

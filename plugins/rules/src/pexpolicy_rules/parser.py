@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pexpolicy import Key
-from pexpolicy.tomlfiles import validated
+from pexpolicy.config.toml_tables import validated
 from pexpolicy_rules.settings import Rule
 
 Table = Mapping[str, Any]

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from pexpolicy.access.passwords import PasswordHash, PasswordHashError
-from pexpolicy.problems import Key, Problem
-from pexpolicy.sources import UnreadableError, read_secret
-from pexpolicy.tables.access import AuthTable, CredentialTable
+from pexpolicy.config.password_hash import PasswordHash, PasswordHashError
+from pexpolicy.config.problems import Key, Problem
+from pexpolicy.config.schema.access import AuthTable, CredentialTable
+from pexpolicy.config.secrets import UnreadableError, read_secret
 
 
 @dataclass(frozen=True, slots=True)

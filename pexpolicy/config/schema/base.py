@@ -7,7 +7,7 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
-from pexpolicy.sources import SecretSource
+from pexpolicy.config.secrets import SecretSource
 
 MAX_BUDGET = 4.5
 """Seconds; the node gives up at 5, and the reply has to travel."""

@@ -6,7 +6,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from pexpolicy.tables.base import SecretTable
+from pexpolicy.config.schema.base import SecretTable
 
 
 class AuditTable(SecretTable):

@@ -8,8 +8,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from pexpolicy.config import Settings
-from pexpolicy.problems import dotted
+from pexpolicy.config.problems import dotted
+from pexpolicy.config.settings import Settings
 
 FIXED: tuple[tuple[str, ...], ...] = (
     ("server", "host"),

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pexpolicy.config import Settings
-from pexpolicy.problems import Advice, Key
+from pexpolicy.config.problems import Advice, Key
+from pexpolicy.config.settings import Settings
 
 _SECRET_FILE = re.compile(r"(?:password|passwd|secret|token|key)_file|client_key")
 _SECRET = re.compile(r"(?:\w+_)?(?:pin|password|passcode|secret|token|api_?key)", re.IGNORECASE)

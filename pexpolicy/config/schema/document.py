@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from pexpolicy.tables.access import AccessTable, AuthTable, LimitsTable, TlsTable
-from pexpolicy.tables.admin import AdminTable, TracingTable
-from pexpolicy.tables.audit import AuditTable, PrivacyTable
-from pexpolicy.tables.base import EndpointName, Table
-from pexpolicy.tables.infinity import EndpointTable, InfinityTable
-from pexpolicy.tables.plugins import PluginTable
-from pexpolicy.tables.server import ServerTable
+from pexpolicy.config.schema.access import AccessTable, AuthTable, LimitsTable, TlsTable
+from pexpolicy.config.schema.audit import AuditTable, PrivacyTable
+from pexpolicy.config.schema.base import EndpointName, Table
+from pexpolicy.config.schema.plugins import EndpointTable, InfinityTable, PluginTable
+from pexpolicy.config.schema.server import AdminTable, ServerTable, TracingTable
 
 
 class Document(Table):

@@ -6,8 +6,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from pexpolicy.encodings import EncodingError, decoded
-from pexpolicy.watched import track_file
+from pexpolicy.config.encodings import EncodingError, decoded
+from pexpolicy.config.file_tracking import track_file
 
 
 class UnreadableError(Exception):

@@ -18,11 +18,11 @@ import pydantic
 from pydantic import BaseModel, ConfigDict
 from pydantic.fields import FieldInfo
 
-from pexpolicy.config import ConfigPath
-from pexpolicy.encodings import EncodingError, decoded
-from pexpolicy.problems import Key, Problem, problems_of
+from pexpolicy.config.encodings import EncodingError, decoded
+from pexpolicy.config.file_tracking import track_file
+from pexpolicy.config.problems import Key, Problem, problems_of
+from pexpolicy.config.settings import ConfigPath
 from pexpolicy.text import brief, did_you_mean
-from pexpolicy.watched import track_file
 
 BETWEEN = "|"
 """What stands between the values of a list in one cell."""

@@ -6,7 +6,7 @@ import ast
 import re
 from collections.abc import Callable
 
-from pexpolicy.problems import dotted
+from pexpolicy.config.problems import dotted
 
 AT = re.compile(r"\s*\(at line (\d+), column (\d+)\)\Z")
 """The place that the parser names at the end of what it says."""

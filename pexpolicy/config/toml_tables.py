@@ -12,12 +12,12 @@ from typing import Any, TypeVar
 import pydantic
 from pydantic import BaseModel
 
-from pexpolicy.encodings import EncodingError, decoded
-from pexpolicy.problems import Key, Problem, dotted, problems_of
-from pexpolicy.tabular import Fault, TableError
+from pexpolicy.config.csv_tables import Fault, TableError
+from pexpolicy.config.encodings import EncodingError, decoded
+from pexpolicy.config.file_tracking import track_file
+from pexpolicy.config.problems import Key, Problem, dotted, problems_of
+from pexpolicy.config.toml_hints import AT, hint, plainly
 from pexpolicy.text import brief, did_you_mean
-from pexpolicy.untoml import AT, hint, plainly
-from pexpolicy.watched import track_file
 
 M = TypeVar("M", bound=BaseModel)
 

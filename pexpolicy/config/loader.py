@@ -12,19 +12,19 @@ from typing import Any
 import pydantic
 from pydantic import SecretStr
 
-from pexpolicy.access.reading import credentials_of, secret_files_of
-from pexpolicy.config import ConfigError, Settings
-from pexpolicy.encodings import EncodingError, decoded
+from pexpolicy.config.compaction import repacked
+from pexpolicy.config.credentials import credentials_of, secret_files_of
+from pexpolicy.config.encodings import EncodingError, decoded
+from pexpolicy.config.problems import Key, Problem, problems_of
+from pexpolicy.config.progress import Stage, silent
+from pexpolicy.config.schema.access import TlsTable
+from pexpolicy.config.schema.base import EndpointName
+from pexpolicy.config.schema.document import Document
+from pexpolicy.config.schema.plugins import EndpointTable
+from pexpolicy.config.secrets import SecretSource, UnreadableError
+from pexpolicy.config.settings import ConfigError, Settings
+from pexpolicy.config.signing_key import KeyUnusableError, private_key
 from pexpolicy.endpoints import ENDPOINTS
-from pexpolicy.packing import repacked
-from pexpolicy.problems import Key, Problem, problems_of
-from pexpolicy.progress import Stage, silent
-from pexpolicy.signing_key import KeyUnusableError, private_key
-from pexpolicy.sources import SecretSource, UnreadableError
-from pexpolicy.tables.access import TlsTable
-from pexpolicy.tables.base import EndpointName
-from pexpolicy.tables.document import Document
-from pexpolicy.tables.infinity import EndpointTable
 
 LARGE = 1_000_000
 """Characters of a configuration that is worth packing anew."""
@@ -57,7 +57,7 @@ def _parsed(content: str, path: Path) -> dict[str, Any]:
             return tomllib.loads(content)
         return repacked(tomllib.loads(content))
     except (tomllib.TOMLDecodeError, RecursionError) as error:
-        from pexpolicy.untoml import hint, plainly  # noqa: PLC0415 - patterns for broken files only
+        from pexpolicy.config.toml_hints import hint, plainly  # noqa: PLC0415 - patterns for broken files only
 
         why = plainly(str(error)) + hint(str(error), content)
         raise ConfigError(path, [Problem((), f"is not valid TOML: {why}")]) from None

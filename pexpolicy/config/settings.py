@@ -17,15 +17,13 @@ from pydantic import (
     model_validator,
 )
 
-from pexpolicy.access.reading import Credential
+from pexpolicy.config.credentials import Credential
+from pexpolicy.config.problems import Key, Problem
+from pexpolicy.config.schema.access import AccessTable, LimitsTable, TlsTable
+from pexpolicy.config.schema.audit import AuditTable, PrivacyTable
+from pexpolicy.config.schema.plugins import EndpointTable, PluginTable
+from pexpolicy.config.schema.server import AdminTable, ServerTable, TracingTable
 from pexpolicy.models.extras import NO_EXTRAS, Extras
-from pexpolicy.problems import Key, Problem
-from pexpolicy.tables.access import AccessTable, LimitsTable, TlsTable
-from pexpolicy.tables.admin import AdminTable, TracingTable
-from pexpolicy.tables.audit import AuditTable, PrivacyTable
-from pexpolicy.tables.infinity import EndpointTable
-from pexpolicy.tables.plugins import PluginTable
-from pexpolicy.tables.server import ServerTable
 
 
 class ConfigError(Exception):

@@ -7,8 +7,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
+from pexpolicy.config.schema.base import SecretTable, Table
 from pexpolicy.subnets import read_subnet
-from pexpolicy.tables.base import SecretTable, Table
 
 
 def _user(written: str) -> str:
