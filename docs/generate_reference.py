@@ -12,9 +12,9 @@ from pexpolicy.endpoints import ENDPOINTS, layouts
 from pexpolicy.endpoints.base import Endpoint
 from pexpolicy.endpoints.directory_information import Directory, DirectoryEntry
 from pexpolicy.endpoints.media_location import MediaLocation
+from pexpolicy.endpoints.media_playback import OnCompletion, Transfer
 from pexpolicy.endpoints.participant_avatar import Avatar, ParticipantAvatarRequest
 from pexpolicy.endpoints.participant_properties import AudioMix, ParticipantProperties
-from pexpolicy.endpoints.playback import OnCompletion, Transfer
 from pexpolicy.endpoints.registration_alias import Credentials
 from pexpolicy.endpoints.service_configuration import SERVICE_TYPES
 from pexpolicy.endpoints.service_types import AutomaticParticipant, Service

@@ -16,13 +16,13 @@ from pexpolicy.endpoints.directory_information import (
     DirectoryInformationRequest,
 )
 from pexpolicy.endpoints.media_location import MediaLocation, MediaLocationRequest
+from pexpolicy.endpoints.media_playback import OnCompletion, Transfer
 from pexpolicy.endpoints.participant_avatar import Avatar, ParticipantAvatarRequest
 from pexpolicy.endpoints.participant_properties import (
     AudioMix,
     ParticipantProperties,
     ParticipantPropertiesRequest,
 )
-from pexpolicy.endpoints.playback import OnCompletion, Transfer
 from pexpolicy.endpoints.registration_alias import Credentials, RegistrationAliasRequest
 from pexpolicy.endpoints.service_configuration import (
     SERVICE_TYPES,

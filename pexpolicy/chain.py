@@ -10,6 +10,7 @@ from typing import Any
 
 from pexpolicy.complaints import Complaints
 from pexpolicy.endpoints.base import Endpoint
+from pexpolicy.endpoints.object_names import DeclaredNames
 from pexpolicy.faults import Log, blame, spoilt
 from pexpolicy.hook_tasks import EAGER, HookTasks
 from pexpolicy.link import QUICK, Link
@@ -26,7 +27,6 @@ from pexpolicy.models.outcome import (
     Step,
 )
 from pexpolicy.models.request import Request
-from pexpolicy.names import DeclaredNames
 from pexpolicy.threads import PluginBusyError
 
 Clock = Callable[[], float]

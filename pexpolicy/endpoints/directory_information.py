@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec import UNSET
 
 from pexpolicy.endpoints.base import Endpoint
-from pexpolicy.endpoints.call_parameters import BEFORE_V29, NodeRequest
+from pexpolicy.endpoints.shared_parameters import BEFORE_V29, NodeRequest
 from pexpolicy.models.decision import Continue, Decision, Text
 from pexpolicy.models.extras import NO_EXTRAS, Extras
 from pexpolicy.models.model import Checked, Unset

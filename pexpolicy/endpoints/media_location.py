@@ -7,13 +7,13 @@ from typing import Annotated, Any
 from msgspec import UNSET, Meta
 
 from pexpolicy.endpoints.base import Endpoint, Reply, handed_back
-from pexpolicy.endpoints.call_parameters import (
+from pexpolicy.endpoints.service_rules import is_odd_name
+from pexpolicy.endpoints.shared_parameters import (
     CallRequest,
     ProxyParameters,
     ServiceParameters,
     TransferParameters,
 )
-from pexpolicy.endpoints.service_rules import is_odd_name
 from pexpolicy.models.decision import Continue, Decision
 from pexpolicy.models.model import Unset
 from pexpolicy.models.rules import Field, Mark, Rule, each

@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pexpolicy.endpoints.base import JPEG, Endpoint, Reply, handed_back
-from pexpolicy.endpoints.call_parameters import CallRequest, ProxyParameters, ServiceParameters
-from pexpolicy.endpoints.picture import NoPictureError, jpeg
+from pexpolicy.endpoints.jpeg import NoPictureError, jpeg
+from pexpolicy.endpoints.shared_parameters import CallRequest, ProxyParameters, ServiceParameters
 from pexpolicy.models.alias import Alias
 from pexpolicy.models.decision import Continue, Decision
 from pexpolicy.models.extras import NO_EXTRAS, Extras

@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal
 from msgspec import UNSET, Meta
 
 from pexpolicy.endpoints.base import Endpoint
-from pexpolicy.endpoints.call_parameters import CallRequest, ServiceParameters, TransferParameters
 from pexpolicy.endpoints.service_fields import ROLES
+from pexpolicy.endpoints.shared_parameters import CallRequest, ServiceParameters, TransferParameters
 from pexpolicy.models.decision import Continue, Decision, Reject, Text
 from pexpolicy.models.model import Checked, Unset
 from pexpolicy.models.request import Parameter, by_prefix, flag, integer, known_role, text, word

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Self, cast
 
 from pexpolicy.endpoints.base import Endpoint
-from pexpolicy.endpoints.call_parameters import NodeRequest
+from pexpolicy.endpoints.shared_parameters import NodeRequest
 from pexpolicy.models.alias import Alias
 from pexpolicy.models.decision import Continue, Decision, Reject, Text
 from pexpolicy.models.extras import NO_EXTRAS, Extras

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pexpolicy.endpoints.base import Endpoint
-from pexpolicy.endpoints.call_parameters import CallRequest, TransferParameters
 from pexpolicy.endpoints.service_types import (
     Conference,
     Gateway,
@@ -17,6 +16,7 @@ from pexpolicy.endpoints.service_types import (
     TestCall,
     VirtualReception,
 )
+from pexpolicy.endpoints.shared_parameters import CallRequest, TransferParameters
 from pexpolicy.models.decision import Continue, Decision, Redirect, Reject
 from pexpolicy.models.extras import NO_EXTRAS, Extras
 from pexpolicy.models.request import Parameter, integer, text

@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from msgspec import UNSET, Meta
 
-from pexpolicy.endpoints import playback, service_fields, service_rules
+from pexpolicy.endpoints import media_playback, service_fields, service_rules
 from pexpolicy.endpoints.field_types import (
     BitsPerSecond,
     CallType,
@@ -21,7 +21,7 @@ from pexpolicy.endpoints.field_types import (
     Uuid,
     YesNo,
 )
-from pexpolicy.endpoints.playback import OnCompletion
+from pexpolicy.endpoints.media_playback import OnCompletion
 from pexpolicy.models.decision import Decision, Text
 from pexpolicy.models.errors import DecisionError
 from pexpolicy.models.extras import NO_EXTRAS, Extras
@@ -239,7 +239,7 @@ class MediaPlayback(Service):
     __slots__ = ()
 
     fixed = {"service_type": "media_playback"}
-    rules = (*service_rules.NAMES, *service_rules.PINS, *playback.RULES)
+    rules = (*service_rules.NAMES, *service_rules.PINS, *media_playback.RULES)
 
     service_type: Literal["media_playback"] = "media_playback"
     media_playlist_name: Name
