@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pexpolicy.breaker import Breaker
+from pexpolicy.chain.circuit_breaker import Breaker
 from pexpolicy.config.file_tracking import track_file
 from pexpolicy.config.problems import Advice, Key, Problem
 from pexpolicy.config.schema.base import MAX_BUDGET, EndpointName

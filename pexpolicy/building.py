@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from pexpolicy.access.advice import advice_of as access_advice
-from pexpolicy.aftermath import Aftermath, Observer
-from pexpolicy.chain import Chain, Clock
+from pexpolicy.chain.background import Aftermath, Observer
+from pexpolicy.chain.chain import Chain, Clock
 from pexpolicy.config.file_modes import advice_of as mode_advice
 from pexpolicy.config.file_tracking import hash_with, noting
 from pexpolicy.config.loader import load

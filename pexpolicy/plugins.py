@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pexpolicy.aftermath import Observer
-from pexpolicy.breaker import Breaker
+from pexpolicy.chain.background import Observer
+from pexpolicy.chain.bound_hook import Link
+from pexpolicy.chain.circuit_breaker import Breaker
+from pexpolicy.chain.thread_pool import Threads
 from pexpolicy.config.problems import Advice, Key, Problem
 from pexpolicy.config.progress import Stage, silent
 from pexpolicy.config.schema.plugins import PluginTable
@@ -21,10 +23,8 @@ from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.faults import blame
 from pexpolicy.implemented import implemented_by
 from pexpolicy.instance import instance_of
-from pexpolicy.link import Link
 from pexpolicy.models.decision import Decision, Reject
 from pexpolicy.text import did_you_mean
-from pexpolicy.threads import Threads
 from pexpolicy.unbuildable import Unbuildable
 
 if TYPE_CHECKING:

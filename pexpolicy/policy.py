@@ -12,18 +12,18 @@ from typing import Any
 
 import msgspec
 
-from pexpolicy.aftermath import Aftermath, ShadowAudit
-from pexpolicy.chain import Chain
+from pexpolicy.chain.background import Aftermath, ShadowAudit
+from pexpolicy.chain.bound_hook import Link
+from pexpolicy.chain.chain import Chain
+from pexpolicy.chain.hook_tasks import HookTasks
+from pexpolicy.chain.loop_watchdog import Watchdog
 from pexpolicy.config.problems import Advice, Problem
 from pexpolicy.config.settings import OpeningError, Settings
 from pexpolicy.endpoints.base import Reply
 from pexpolicy.faults import Log, blame
-from pexpolicy.hook_tasks import HookTasks
-from pexpolicy.link import Link
 from pexpolicy.models.outcome import DEFAULT, Outcome
 from pexpolicy.models.request import Params, Request
 from pexpolicy.plugins import Plugin
-from pexpolicy.watchdog import Watchdog
 
 OPENING_LIMIT = 20.0
 """Seconds in which the lifespan of a plugin must have begun."""

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from multidict import MultiDict
 
 from pexpolicy import Conference
-from pexpolicy.breaker import Breaker
+from pexpolicy.chain.circuit_breaker import Breaker
 from tests import wire
 from tests.toys import Serve, plugin, policy
 from tests.virtual_time import advance, clock, virtual

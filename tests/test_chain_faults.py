@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from pexpolicy import ENDPOINTS, Alias, Conference, Continue, Credentials, Decision, Reject
-from pexpolicy.chain import Chain
-from pexpolicy.complaints import Complaints
-from pexpolicy.hook_tasks import HookTasks
+from pexpolicy.chain.chain import Chain
+from pexpolicy.chain.failure_log import Complaints
+from pexpolicy.chain.hook_tasks import HookTasks
 from pexpolicy.testing import make_request
 from tests import wire
 from tests.toys import Hook, Log, Serve, always, plugin, raises

@@ -16,7 +16,7 @@ import pytest
 from multidict import MultiDict
 from pydantic import BaseModel
 
-from pexpolicy import chain
+from pexpolicy.chain import chain
 from pexpolicy.config.password_hash import PasswordHash
 from pexpolicy.config.schema.document import Document
 from pexpolicy.discovery import installed

@@ -14,8 +14,8 @@ from multidict import MultiDict
 from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session, async_sessionmaker
 
 from pexpolicy import Conference, hookimpl
+from pexpolicy.chain.hook_tasks import HookTasks
 from pexpolicy.event_loop import run
-from pexpolicy.hook_tasks import HookTasks
 from pexpolicy.policy import Policy
 from pexpolicy.testing import make_request
 from tests.library_scenarios import LIBRARIES

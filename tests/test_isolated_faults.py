@@ -17,14 +17,14 @@ from typing import Any
 import pytest
 
 from pexpolicy import Continue, Reject
-from pexpolicy.chain import Chain
+from pexpolicy.chain.bound_hook import Link
+from pexpolicy.chain.chain import Chain
+from pexpolicy.chain.hook_tasks import HookTasks
+from pexpolicy.chain.thread_pool import PluginBusyError
 from pexpolicy.endpoints import ENDPOINTS
-from pexpolicy.hook_tasks import HookTasks
 from pexpolicy.isolation import pool as isolation_pool
 from pexpolicy.isolation.isolated import Isolated
 from pexpolicy.isolation.wire import WorkerFault
-from pexpolicy.link import Link
-from pexpolicy.threads import PluginBusyError
 from pexpolicy.unbuildable import Unbuildable
 from tests.isolated import Shelf, alive, children, descriptors, gone, request, service
 

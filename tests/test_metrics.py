@@ -15,11 +15,11 @@ from multidict import MultiDict
 
 from pexpolicy import Conference, Continue, Redirect, Reject
 from pexpolicy.audit.state import AuditState
-from pexpolicy.breaker import Breaker
-from pexpolicy.chain import Chain
+from pexpolicy.chain.bound_hook import Link
+from pexpolicy.chain.chain import Chain
+from pexpolicy.chain.circuit_breaker import Breaker
+from pexpolicy.chain.hook_tasks import HookTasks
 from pexpolicy.endpoints import ENDPOINTS
-from pexpolicy.hook_tasks import HookTasks
-from pexpolicy.link import Link
 from pexpolicy.metrics import families
 from pexpolicy.metrics.board import NODES, Board
 from pexpolicy.metrics.counting import Counts

@@ -6,7 +6,7 @@ from contextvars import ContextVar
 
 import pytest
 
-from pexpolicy.threads import PluginBusyError, Threads
+from pexpolicy.chain.thread_pool import PluginBusyError, Threads
 
 VARIABLE: ContextVar[str] = ContextVar("VARIABLE", default="unset")
 

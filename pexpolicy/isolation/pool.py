@@ -13,10 +13,10 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 
+from pexpolicy.chain.thread_pool import PluginBusyError
 from pexpolicy.hidden import hide
 from pexpolicy.isolation.process import Worker
 from pexpolicy.isolation.wire import Message, Report, WorkerFault
-from pexpolicy.threads import PluginBusyError
 
 MOST_WAITING = 32
 """Calls that may wait for a worker; further ones are refused at once."""

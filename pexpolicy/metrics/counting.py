@@ -10,8 +10,8 @@ from collections.abc import Iterable
 
 from pexpolicy.access.refusals import REASONS as AT_THE_DOOR
 from pexpolicy.access.refusals import UNAUTHORISED, WRONG_TOKEN
+from pexpolicy.chain.bound_hook import QUICK, Link
 from pexpolicy.endpoints import ENDPOINTS
-from pexpolicy.link import QUICK, Link
 from pexpolicy.metrics import families
 from pexpolicy.metrics.board import Labels, Slab
 from pexpolicy.metrics.families import BUCKETS, CALL_BOUNDS, LEFT_BOUNDS, NANO, Family

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from pexpolicy.link import QUICK
+from pexpolicy.chain.bound_hook import QUICK
 
 NANO = 1_000_000_000
 MICRO = 1_000_000

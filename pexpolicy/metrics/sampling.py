@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from typing import Self
 
-from pexpolicy.breaker import Breaker
+from pexpolicy.chain.circuit_breaker import Breaker
 from pexpolicy.faults import blame
 from pexpolicy.metrics import families
 from pexpolicy.metrics.board import Slab

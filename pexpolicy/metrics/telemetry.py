@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pexpolicy.aftermath import ShadowAudit
+from pexpolicy.chain.background import ShadowAudit
 from pexpolicy.metrics.board import Board
 from pexpolicy.metrics.counting import Counts
 from pexpolicy.metrics.nodes import Nodes, address_of

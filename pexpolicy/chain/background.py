@@ -11,10 +11,10 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from pexpolicy.chain import Chain
+from pexpolicy.chain.chain import Chain
+from pexpolicy.chain.hook_tasks import HookTasks
 from pexpolicy.faults import Log, blame
 from pexpolicy.hidden import hide
-from pexpolicy.hook_tasks import HookTasks
 from pexpolicy.models.outcome import ABSTAINED, DECIDED, DEFAULT, Outcome
 
 MOST_PENDING = 256

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Self
 from pexpolicy.faults import PACKAGE_ROOT
 
 if TYPE_CHECKING:
+    from pexpolicy.chain.hook_tasks import HookTasks
     from pexpolicy.faults import Log
-    from pexpolicy.hook_tasks import HookTasks
 
 BEAT = 0.05
 """Seconds between two signs of life."""

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from pexpolicy.breaker import Breaker
+from pexpolicy.chain.circuit_breaker import Breaker
 from pexpolicy.models.outcome import ABSTAINED, DECIDED, Step
 
 OnError = Literal["skip", "reject"]

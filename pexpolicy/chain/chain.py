@@ -8,12 +8,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from pexpolicy.complaints import Complaints
+from pexpolicy.chain.bound_hook import QUICK, Link
+from pexpolicy.chain.failure_log import Complaints
+from pexpolicy.chain.hook_tasks import EAGER, HookTasks
+from pexpolicy.chain.thread_pool import PluginBusyError
 from pexpolicy.endpoints.base import Endpoint
 from pexpolicy.endpoints.object_names import DeclaredNames
 from pexpolicy.faults import Log, blame, spoilt
-from pexpolicy.hook_tasks import EAGER, HookTasks
-from pexpolicy.link import QUICK, Link
 from pexpolicy.models.decision import Decision
 from pexpolicy.models.errors import DecisionError
 from pexpolicy.models.outcome import (
@@ -27,7 +28,6 @@ from pexpolicy.models.outcome import (
     Step,
 )
 from pexpolicy.models.request import Request
-from pexpolicy.threads import PluginBusyError
 
 Clock = Callable[[], float]
 
