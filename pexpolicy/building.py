@@ -18,14 +18,14 @@ from pexpolicy.config.loader import load
 from pexpolicy.config.problems import Advice, Problem
 from pexpolicy.config.progress import Stage, silent
 from pexpolicy.config.settings import ConfigError, Settings
-from pexpolicy.discovery import Available, discover
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.base import Endpoint
 from pexpolicy.endpoints.object_names import DeclaredNames
 from pexpolicy.faults import Log
 from pexpolicy.models.decision import Decision, Reject
 from pexpolicy.models.errors import DecisionError
-from pexpolicy.plugins import Plugin, advice_of, build, link, observer, watched_by
+from pexpolicy.plugins.discovery import Available, discover
+from pexpolicy.plugins.plugin import Plugin, advice_of, build, link, observer, watched_by
 from pexpolicy.policy import Policy
 
 

@@ -23,7 +23,7 @@ from pexpolicy.endpoints.base import Reply
 from pexpolicy.faults import Log, blame
 from pexpolicy.models.outcome import DEFAULT, Outcome
 from pexpolicy.models.request import Params, Request
-from pexpolicy.plugins import Plugin
+from pexpolicy.plugins.plugin import Plugin
 
 OPENING_LIMIT = 20.0
 """Seconds in which the lifespan of a plugin must have begun."""

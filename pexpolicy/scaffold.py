@@ -16,7 +16,7 @@ from keyword import iskeyword
 from pathlib import Path
 
 from pexpolicy import __version__, api
-from pexpolicy.discovery import installed
+from pexpolicy.plugins.discovery import installed
 
 MAX_NAME = 30
 """Characters; the lines of the templates are laid out for names up to this length."""

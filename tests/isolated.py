@@ -14,11 +14,11 @@ from typing import Any
 from multidict import MultiDict
 
 from pexpolicy.config.schema.plugins import PluginTable
-from pexpolicy.discovery import Available
 from pexpolicy.endpoints import ENDPOINTS
-from pexpolicy.isolation.isolated import Isolated
 from pexpolicy.models.decision import Decision
 from pexpolicy.models.request import Request
+from pexpolicy.plugins.discovery import Available
+from pexpolicy.plugins.isolation.isolated_plugin import Isolated
 
 NUMBERS = itertools.count()
 HEAD = """
@@ -105,7 +105,7 @@ def children() -> set[int]:
             continue
         # A dead one has no command line; a server that other tests share has another.
         if int(fields[1]) == os.getpid() and (
-            not command or b"pexpolicy.isolation.worker" in command
+            not command or b"pexpolicy.plugins.isolation.worker_main" in command
         ):
             found.add(int(stat.parent.name))
     return found

@@ -16,7 +16,7 @@ from pexpolicy.audit.state import AuditState
 from pexpolicy.config.schema.server import AdminTable
 from pexpolicy.exposure import surroundings
 from pexpolicy.metrics.sources import Sources
-from pexpolicy.plugins import Plugin
+from pexpolicy.plugins.plugin import Plugin
 from pexpolicy.readiness import Readiness, State
 from tests import canaries, live, toys, wire
 from tests.operators import watched

@@ -10,7 +10,7 @@ from pexpolicy import hooks
 from pexpolicy.building import build_policy
 from pexpolicy.config.loader import from_document
 from pexpolicy.config.settings import ConfigError, Settings
-from pexpolicy.discovery import MODULE_PREFIX, discover
+from pexpolicy.plugins.discovery import MODULE_PREFIX, discover
 from pexpolicy.policy import Policy
 from tests import wire
 from tests.toys import Serve

@@ -19,9 +19,9 @@ from pydantic import BaseModel
 from pexpolicy.chain import chain
 from pexpolicy.config.password_hash import PasswordHash
 from pexpolicy.config.schema.document import Document
-from pexpolicy.discovery import installed
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.models import outcome
+from pexpolicy.plugins.discovery import installed
 from tests import certificates, live, pages, toys
 
 OWN = ("decision_id", "decided_by", "reason")

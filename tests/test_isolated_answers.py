@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from pexpolicy import Advice, Conference, DecisionError, Reject
-from pexpolicy.discovery import Available, discover
 from pexpolicy.faults import blame, spoilt
-from pexpolicy.isolation.isolated import Isolated
-from pexpolicy.isolation.wire import WorkerFault
 from pexpolicy.models.outcome import Outcome, Step
-from pexpolicy.plugins import advice_of, build, link
-from pexpolicy.unbuildable import Unbuildable
+from pexpolicy.plugins.discovery import Available, discover
+from pexpolicy.plugins.errors import Unbuildable
+from pexpolicy.plugins.isolation.isolated_plugin import Isolated
+from pexpolicy.plugins.isolation.messages import WorkerFault
+from pexpolicy.plugins.plugin import advice_of, build, link
 from tests.isolated import Shelf, admitted, request, service, table_of
 
 

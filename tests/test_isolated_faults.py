@@ -22,10 +22,10 @@ from pexpolicy.chain.chain import Chain
 from pexpolicy.chain.hook_tasks import HookTasks
 from pexpolicy.chain.thread_pool import PluginBusyError
 from pexpolicy.endpoints import ENDPOINTS
-from pexpolicy.isolation import pool as isolation_pool
-from pexpolicy.isolation.isolated import Isolated
-from pexpolicy.isolation.wire import WorkerFault
-from pexpolicy.unbuildable import Unbuildable
+from pexpolicy.plugins.errors import Unbuildable
+from pexpolicy.plugins.isolation import worker_pool as isolation_pool
+from pexpolicy.plugins.isolation.isolated_plugin import Isolated
+from pexpolicy.plugins.isolation.messages import WorkerFault
 from tests.isolated import Shelf, alive, children, descriptors, gone, request, service
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks into /proc")
@@ -438,7 +438,7 @@ def test_nothing_is_left_of_a_policy_that_never_served(shelf: Shelf) -> None:
 def test_a_plugin_that_does_not_get_built_is_not_waited_for_without_end(
     shelf: Shelf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pexpolicy.isolation.isolated.START_LIMIT", 0.5)
+    monkeypatch.setattr("pexpolicy.plugins.isolation.isolated_plugin.START_LIMIT", 0.5)
     with pytest.raises(Unbuildable, match=r"toy \(toy-dist 1.2\).* did not get ready in time"):
         shelf.start(shelf.write("time.sleep(60)"))
     with pytest.raises(Unbuildable, match=r"toy \(toy-dist 1.2\).* ended with exit code 9"):
@@ -450,9 +450,9 @@ PARENT = """
 import asyncio, os, signal, sys
 from pathlib import Path
 from importlib.metadata import EntryPoint
-from pexpolicy.discovery import Available
+from pexpolicy.plugins.discovery import Available
 from pexpolicy.config.schema.plugins import PluginTable
-from pexpolicy.isolation.isolated import Isolated
+from pexpolicy.plugins.isolation.isolated_plugin import Isolated
 from tests.isolated import children, service
 
 entry = EntryPoint("toy", sys.argv[1], "pexpolicy")

@@ -12,8 +12,8 @@ from pexpolicy import PluginSettings, hookimpl, hooks
 from pexpolicy.building import build_policy
 from pexpolicy.config.loader import from_document
 from pexpolicy.config.settings import ConfigError
-from pexpolicy.discovery import Available
-from pexpolicy.plugins import NO_DECISION
+from pexpolicy.plugins.discovery import Available
+from pexpolicy.plugins.plugin import NO_DECISION
 from tests.toys import available, settings
 
 Make = Callable[[], Any]

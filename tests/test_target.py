@@ -10,7 +10,7 @@ from multidict import MultiDict
 
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.explain import explain
-from pexpolicy.isolation import wire as isolation
+from pexpolicy.plugins.isolation import messages as isolation
 from pexpolicy.testing import decide, make_request, url_of
 from tests import toys, wire
 

@@ -13,8 +13,8 @@ from pexpolicy.audit.opening import open_audit
 from pexpolicy.building import build_policy
 from pexpolicy.config.loader import from_document
 from pexpolicy.config.settings import Settings
-from pexpolicy.discovery import Available
 from pexpolicy.listeners import Entrance
+from pexpolicy.plugins.discovery import Available
 from pexpolicy.policy import Policy
 from pexpolicy.regime import regime_of
 from pexpolicy.server import Service

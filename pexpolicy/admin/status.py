@@ -14,7 +14,7 @@ from pexpolicy.metrics import families, nodes
 from pexpolicy.metrics.board import Labels
 from pexpolicy.metrics.reading import Readings, read
 from pexpolicy.metrics.telemetry import Telemetry
-from pexpolicy.plugins import Plugin
+from pexpolicy.plugins.plugin import Plugin
 from pexpolicy.policy import Policy
 
 

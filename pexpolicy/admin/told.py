@@ -10,8 +10,8 @@ import orjson
 
 from pexpolicy.faults import blame
 from pexpolicy.hidden import hide
-from pexpolicy.plugins import Plugin
-from pexpolicy.selfreport import report_of
+from pexpolicy.plugins.plugin import Plugin
+from pexpolicy.plugins.status import report_of
 
 LIMIT = 1.0
 """Seconds for all plugins together."""

@@ -12,8 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from pexpolicy.commands.common import built, config_option
-from pexpolicy.discovery import discover
-from pexpolicy.plugins import NO_DECISION
+from pexpolicy.plugins.discovery import discover
+from pexpolicy.plugins.plugin import NO_DECISION
 from pexpolicy.policy import Policy
 
 

@@ -17,7 +17,6 @@ from pydantic import ValidationError
 
 from pexpolicy.config.csv_tables import Fault
 from pexpolicy.config.problems import problems_of
-from pexpolicy.discovery import discover
 from pexpolicy.importing.python_patterns import (
     ANYTHING,
     UncompilableError,
@@ -29,6 +28,7 @@ from pexpolicy.importing.rule_tables import Rule, refused
 from pexpolicy.importing.static_replies import Then, decision_in
 from pexpolicy.importing.toml_text import block
 from pexpolicy.matching import PatternError
+from pexpolicy.plugins.discovery import discover
 from pexpolicy.text import brief
 
 UPSTREAM = "plugins.upstream.settings"

@@ -14,7 +14,6 @@ import tomlkit
 from pexpolicy.config.csv_tables import Fault, Row, TableError, TableRow, read_table, write_table
 from pexpolicy.config.problems import Problem, dotted, problems_of
 from pexpolicy.config.settings import SettingsError
-from pexpolicy.discovery import discover
 from pexpolicy.importing.merging import (
     Changes,
     NotImportedError,
@@ -26,6 +25,7 @@ from pexpolicy.importing.merging import (
     write_document,
 )
 from pexpolicy.importing.toml_text import block, dotted_lines
+from pexpolicy.plugins.discovery import discover
 
 Rule = dict[str, Any]
 HEADER = "[[rules]]"

@@ -14,7 +14,7 @@ from typing import Any
 from pexpolicy.building import build_policy
 from pexpolicy.config.loader import from_document, load
 from pexpolicy.config.settings import ConfigError, Settings
-from pexpolicy.discovery import Available, discover
+from pexpolicy.plugins.discovery import Available, discover
 from pexpolicy.policy import Policy
 
 Config = Mapping[str, Any]

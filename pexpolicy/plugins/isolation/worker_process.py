@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import cast
 
-from pexpolicy.isolation.wire import (
+from pexpolicy.plugins.isolation.messages import (
     Done,
     Failed,
     Frames,
@@ -258,7 +258,7 @@ def _start(connection: int, lifeline: int) -> subprocess.Popen[bytes]:
     of this; the worker puts the variable back.
     """
     path = os.pathsep.join(os.path.abspath(p) for p in sys.path)  # noqa: PTH100 - as text
-    module = ("-m", "pexpolicy.isolation.worker", str(connection), str(lifeline))
+    module = ("-m", "pexpolicy.plugins.isolation.worker_main", str(connection), str(lifeline))
     return subprocess.Popen(  # noqa: S603 - our own interpreter and module
         (sys.executable, "-P", "-u", *module),
         stdin=subprocess.DEVNULL,

@@ -11,9 +11,9 @@ import pluggy
 
 from pexpolicy import hooks
 from pexpolicy.config.problems import Problem
-from pexpolicy.discovery import MARK, Available
+from pexpolicy.plugins.discovery import MARK, Available
+from pexpolicy.plugins.errors import Unbuildable
 from pexpolicy.text import did_you_mean
-from pexpolicy.unbuildable import Unbuildable
 
 SPEC_MARK = "pexpolicy_spec"
 """The attribute that pluggy's marker leaves on a specification."""

@@ -12,9 +12,9 @@ from pexpolicy import hooks
 from pexpolicy.config.problems import Problem, problems_of
 from pexpolicy.config.schema.plugins import PluginTable
 from pexpolicy.config.settings import PluginSettings, SettingsError
-from pexpolicy.discovery import Available
 from pexpolicy.faults import blame
-from pexpolicy.unbuildable import Unbuildable
+from pexpolicy.plugins.discovery import Available
+from pexpolicy.plugins.errors import Unbuildable
 
 
 def instance_of(available: Available, table: PluginTable, root: Path) -> object:

@@ -1,6 +1,6 @@
 """The worker: a process that builds one plugin, and answers what the server asks of it.
 
-Started as ``python -m pexpolicy.isolation.worker CONNECTION LIFELINE`` with two descriptors: the
+Started as ``python -m pexpolicy.plugins.isolation.worker_main CONNECTION LIFELINE`` with two descriptors: the
 socket to the server, and a pipe that closes when the server ends. Plain ``def`` hooks run in a
 thread here too, so they may run event loops of their own and do not hold up what the plugin's
 lifespan has started; the server kills the whole process when they are late. What the plugin prints
@@ -25,11 +25,11 @@ from typing import cast
 from pexpolicy.config.problems import Advice, Key, Problem
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.faults import blame
-from pexpolicy.isolation import wire
 from pexpolicy.models.decision import Decision
 from pexpolicy.models.errors import DecisionError
-from pexpolicy.plugins import Plugin, advice_of, build, link, observer, watched_by
-from pexpolicy.selfreport import report_of
+from pexpolicy.plugins.isolation import messages
+from pexpolicy.plugins.plugin import Plugin, advice_of, build, link, observer, watched_by
+from pexpolicy.plugins.status import report_of
 
 
 def main() -> int:
@@ -45,7 +45,7 @@ def main() -> int:
     for descriptor in (connection, lifeline):
         os.set_inheritable(descriptor, False)  # noqa: FBT003 - its own signature
     told, plugin = _build(_first(link_up))
-    link_up.sendall(wire.framed(told))
+    link_up.sendall(messages.framed(told))
     if plugin is None:
         return 1
     runner = asyncio.Runner()
@@ -73,15 +73,15 @@ def _end_with(lifeline: int) -> None:
         sys.exit(1)
 
 
-def _first(connection: socket.socket) -> wire.Build:
-    frames = wire.Frames(sys.maxsize)
+def _first(connection: socket.socket) -> messages.Build:
+    frames = messages.Frames(sys.maxsize)
     while piece := connection.recv(65536):
         for frame in frames.feed(piece):
-            return cast("wire.Build", wire.order(frame))
+            return cast("wire.Build", messages.order(frame))
     sys.exit(1)
 
 
-def _build(message: wire.Build) -> tuple[wire.Report, Plugin | None]:
+def _build(message: messages.Build) -> tuple[messages.Report, Plugin | None]:
     """Build the plugin by the same door as everywhere; what is wrong with it is told."""
     if message.python_path is None:
         os.environ.pop("PYTHONPATH", None)
@@ -95,18 +95,18 @@ def _build(message: wire.Build) -> tuple[wire.Report, Plugin | None]:
     problems = [*problems, *failed, *unknown]
     if problems:
         # Keys begin with plugins.NAME here, and are relative on the way.
-        return wire.Refused(_told(problems, 2)), None
+        return messages.Refused(_told(problems, 2)), None
     plugin = plugins[0]
-    hooks = [name for name in plugin.hooks if name in ENDPOINTS or name in wire.TOLD_HOOKS]
-    return wire.Ready(hooks, _told(advice, 3), plugin.can_reject, [*map(str, files)]), plugin
+    hooks = [name for name in plugin.hooks if name in ENDPOINTS or name in messages.TOLD_HOOKS]
+    return messages.Ready(hooks, _told(advice, 3), plugin.can_reject, [*map(str, files)]), plugin
 
 
-def _told(items: Iterable[Problem | Advice], behind: int) -> list[tuple[wire.Place, str]]:
-    return [(_place(item.key[behind:]), wire.readable(str(item.text))) for item in items]
+def _told(items: Iterable[Problem | Advice], behind: int) -> list[tuple[messages.Place, str]]:
+    return [(_place(item.key[behind:]), messages.readable(str(item.text))) for item in items]
 
 
-def _place(key: Key) -> wire.Place:
-    return [part if isinstance(part, int) else wire.readable(str(part)) for part in key]
+def _place(key: Key) -> messages.Place:
+    return [part if isinstance(part, int) else messages.readable(str(part)) for part in key]
 
 
 class _Desk(asyncio.Protocol):
@@ -119,7 +119,7 @@ class _Desk(asyncio.Protocol):
         self._links = {name: found.ask for name, found in links.items() if found is not None}
         self._observer = observer(plugin)
         self._plugin = plugin
-        self._frames = wire.Frames()
+        self._frames = messages.Frames()
         self._tasks: set[asyncio.Task[None]] = set()
         self._transport: asyncio.WriteTransport | None = None
 
@@ -136,8 +136,8 @@ class _Desk(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         for frame in self._frames.feed(data):
-            order = wire.order(frame)
-            if isinstance(order, wire.Ask | wire.Tell | wire.Inquire):
+            order = messages.order(frame)
+            if isinstance(order, messages.Ask | messages.Tell | messages.Inquire):
                 # A task of its own: what a hook does to its task or context ends with the call.
                 task = asyncio.create_task(self._obey(order))
                 self._tasks.add(task)
@@ -145,42 +145,42 @@ class _Desk(asyncio.Protocol):
             else:
                 self.opening.set()
 
-    async def _obey(self, order: wire.Ask | wire.Tell | wire.Inquire) -> None:
+    async def _obey(self, order: messages.Ask | messages.Tell | messages.Inquire) -> None:
         try:
-            if isinstance(order, wire.Ask):
+            if isinstance(order, messages.Ask):
                 told = await self._ask(order)
-            elif isinstance(order, wire.Tell):
+            elif isinstance(order, messages.Tell):
                 told = await self._tell(order)
             else:
-                told = wire.Said(await report_of(self._plugin))
+                told = messages.Said(await report_of(self._plugin))
         except DecisionError as error:
-            told = wire.invalid(error)
+            told = messages.invalid(error)
         except BaseException as error:  # noqa: BLE001 - whatever a plugin raises is its failure
-            told = wire.failed(blame(error))
+            told = messages.failed(blame(error))
         self.send(told)
 
-    async def _ask(self, order: wire.Ask) -> wire.Report:
-        endpoint, request = ENDPOINTS[order.endpoint], wire.request_of(order)
+    async def _ask(self, order: messages.Ask) -> messages.Report:
+        endpoint, request = ENDPOINTS[order.endpoint], messages.request_of(order)
         answer = await self._links[order.endpoint](request)
         if answer is None:
-            return wire.Done()
+            return messages.Done()
         admitted = endpoint.admit(answer, request)
-        return wire.decided(admitted if isinstance(admitted, Decision) else await admitted)
+        return messages.decided(admitted if isinstance(admitted, Decision) else await admitted)
 
-    async def _tell(self, order: wire.Tell) -> wire.Report:
+    async def _tell(self, order: messages.Tell) -> messages.Report:
         assert self._observer is not None
-        await self._observer.tell(wire.outcome_of(order))
-        return wire.Done()
+        await self._observer.tell(messages.outcome_of(order))
+        return messages.Done()
 
-    def send(self, told: wire.Report) -> None:
+    def send(self, told: messages.Report) -> None:
         """Report, while there is somebody to hear; what is too long for that is a failure."""
         assert self._transport is not None
         if self.closing.is_set():
             return
         try:
-            frame = wire.framed(told)
-        except wire.WorkerFault as error:
-            frame = wire.framed(wire.failed(error.fault))
+            frame = messages.framed(told)
+        except messages.WorkerFault as error:
+            frame = messages.framed(messages.failed(error.fault))
         self._transport.write(frame)
 
 
@@ -197,14 +197,14 @@ async def _serve(connection: socket.socket, plugin: Plugin) -> None:
     try:
         async with plugin.lifespan() or nullcontext():
             entered = True
-            desk.send(wire.Done())
+            desk.send(messages.Done())
             await desk.closing.wait()
     except BaseException as error:  # noqa: BLE001 - a plugin raises what it likes
         fault = blame(error)
         if entered:
             _print(f"{plugin.available}: its lifespan failed: {fault.summary}")
         else:
-            desk.send(wire.failed(fault))
+            desk.send(messages.failed(fault))
 
 
 def _print(line: str) -> None:

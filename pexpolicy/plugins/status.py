@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from pexpolicy.plugins import Plugin
+from pexpolicy.plugins.plugin import Plugin
 
 LARGEST = 64 * 1024
 """Bytes of JSON that one plugin may say."""

@@ -18,17 +18,17 @@ from pexpolicy.chain.thread_pool import Threads
 from pexpolicy.config.problems import Advice, Key, Problem
 from pexpolicy.config.progress import Stage, silent
 from pexpolicy.config.schema.plugins import PluginTable
-from pexpolicy.discovery import Available, misnamed
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.faults import blame
-from pexpolicy.implemented import implemented_by
-from pexpolicy.instance import instance_of
 from pexpolicy.models.decision import Decision, Reject
+from pexpolicy.plugins.discovery import Available, misnamed
+from pexpolicy.plugins.errors import Unbuildable
+from pexpolicy.plugins.hook_check import implemented_by
+from pexpolicy.plugins.instantiate import instance_of
 from pexpolicy.text import did_you_mean
-from pexpolicy.unbuildable import Unbuildable
 
 if TYPE_CHECKING:
-    from pexpolicy.isolation.isolated import Isolated
+    from pexpolicy.plugins.isolation.isolated_plugin import Isolated
 
 NO_DECISION = ("lifespan", "check", "prepared", "decided", "status", "watched")
 
@@ -132,7 +132,7 @@ def _build_one(available: Available, table: PluginTable, root: Path) -> Plugin:
 
 def _build_apart(available: Available, table: PluginTable, root: Path) -> Plugin:
     """A plugin in processes of its own; they build it, and its hooks ask them."""
-    from pexpolicy.isolation.isolated import Isolated  # noqa: PLC0415 - for those who ask for it only
+    from pexpolicy.plugins.isolation.isolated_plugin import Isolated  # noqa: PLC0415 - for those who ask for it only
 
     isolated = Isolated.start(available, table, root)
     asked: dict[str, Callable[..., Any]] = {

@@ -22,17 +22,17 @@ import orjson
 
 from pexpolicy.config.problems import Advice, Problem
 from pexpolicy.config.schema.plugins import PluginTable
-from pexpolicy.discovery import Available
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.base import Endpoint
-from pexpolicy.isolation import wire
-from pexpolicy.isolation.pool import MIB, START_LIMIT, WorkerPool, end_now
-from pexpolicy.isolation.process import Worker
-from pexpolicy.isolation.wire import WorkerFault
 from pexpolicy.models.decision import Decision
 from pexpolicy.models.outcome import Outcome
 from pexpolicy.models.request import Request
-from pexpolicy.unbuildable import Unbuildable
+from pexpolicy.plugins.discovery import Available
+from pexpolicy.plugins.errors import Unbuildable
+from pexpolicy.plugins.isolation import messages
+from pexpolicy.plugins.isolation.messages import WorkerFault
+from pexpolicy.plugins.isolation.worker_pool import MIB, START_LIMIT, WorkerPool, end_now
+from pexpolicy.plugins.isolation.worker_process import Worker
 
 
 class Isolated:
@@ -55,9 +55,9 @@ class Isolated:
         self,
         available: Available,
         table: PluginTable,
-        build: wire.Build,
+        build: messages.Build,
         workers: Iterable[Worker],
-        ready: wire.Ready,
+        ready: messages.Ready,
     ) -> None:
         self.available = available
         self._extras = table.extras
@@ -90,7 +90,7 @@ class Isolated:
         except Exception as error:  # noqa: BLE001 - pickle raises what the objects do
             text = f"{available} cannot be handed to a process of its own: {error}"
             raise Unbuildable.because(text) from None
-        build = wire.Build(plugin, os.environ.get("PYTHONPATH"))
+        build = messages.Build(plugin, os.environ.get("PYTHONPATH"))
         workers: list[Worker] = []
         try:
             workers += [Worker(str(available)) for _ in range(table.processes)]
@@ -120,41 +120,41 @@ class Isolated:
             await self._pool.close()
 
     async def _ask(self, endpoint: Endpoint[Any], request: Request) -> Decision | None:
-        told = await self._pool.ask(wire.ask(endpoint.name, request))
-        if isinstance(told, wire.Done):
+        told = await self._pool.ask(messages.ask(endpoint.name, request))
+        if isinstance(told, messages.Done):
             return None
-        if isinstance(told, wire.Decided):
-            return wire.decision_of(endpoint, told, self._extras)
-        if isinstance(told, wire.Invalid):
-            raise wire.AnswerRefused(told)
+        if isinstance(told, messages.Decided):
+            return messages.decision_of(endpoint, told, self._extras)
+        if isinstance(told, messages.Invalid):
+            raise messages.AnswerRefused(told)
         raise _fault(told)
 
     async def _tell(self, outcome: Outcome) -> None:
-        told = await self._pool.ask(wire.tell(outcome))
-        if not isinstance(told, wire.Done):
+        told = await self._pool.ask(messages.tell(outcome))
+        if not isinstance(told, messages.Done):
             raise _fault(told)
 
     async def _inquire(self, _: object) -> Mapping[str, object]:
         """What the plugin says of itself in one of its workers."""
-        told = await self._pool.ask(wire.Inquire())
-        if not isinstance(told, wire.Said):
+        told = await self._pool.ask(messages.Inquire())
+        if not isinstance(told, messages.Said):
             raise _fault(told)
         said: dict[str, object] = orjson.loads(told.status)
         return said
 
 
-def _built(told: wire.Report) -> wire.Ready:
+def _built(told: messages.Report) -> messages.Ready:
     """The report of a plugin that was built; raises ``Unbuildable`` for one that cannot be."""
-    if isinstance(told, wire.Ready):
+    if isinstance(told, messages.Ready):
         return told
-    if isinstance(told, wire.Refused):
+    if isinstance(told, messages.Refused):
         raise Unbuildable(Problem(tuple(key), text) for key, text in told.problems)
     raise _fault(told)
 
 
-def _fault(told: wire.Report) -> WorkerFault:
-    if isinstance(told, wire.Failed):
+def _fault(told: messages.Report) -> WorkerFault:
+    if isinstance(told, messages.Failed):
         return WorkerFault(told.summary, told.lines)
-    if isinstance(told, wire.Invalid):
+    if isinstance(told, messages.Invalid):
         return WorkerFault(told.text)
     return WorkerFault("its worker answered something else than it was asked")

@@ -17,7 +17,7 @@ from types import CodeType
 from typing import Any
 
 from pexpolicy.config.problems import Problem
-from pexpolicy.unbuildable import Unbuildable
+from pexpolicy.plugins.errors import Unbuildable
 
 GROUP = "pexpolicy"
 """The group of entry points that name plugins."""

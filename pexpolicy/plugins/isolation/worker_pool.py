@@ -15,8 +15,8 @@ from contextlib import suppress
 
 from pexpolicy.chain.thread_pool import PluginBusyError
 from pexpolicy.hidden import hide
-from pexpolicy.isolation.process import Worker
-from pexpolicy.isolation.wire import Message, Report, WorkerFault
+from pexpolicy.plugins.isolation.messages import Message, Report, WorkerFault
+from pexpolicy.plugins.isolation.worker_process import Worker
 
 MOST_WAITING = 32
 """Calls that may wait for a worker; further ones are refused at once."""

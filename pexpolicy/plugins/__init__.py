@@ -1,0 +1,1 @@
+"""Discovery, construction and checks of plugins."""
