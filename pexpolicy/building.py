@@ -9,7 +9,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from pexpolicy.access.advice import advice_of as access_advice
+from pexpolicy.access.warnings import advice_of as access_advice
 from pexpolicy.chain.background import Aftermath, Observer
 from pexpolicy.chain.chain import Chain, Clock
 from pexpolicy.config.file_modes import advice_of as mode_advice

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 
-from pexpolicy.access.gate import Gate
+from pexpolicy.access.access_control import Gate
 from pexpolicy.audit.writing import Audit
 from pexpolicy.policy import Policy
 from pexpolicy.redaction import redaction_of

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 from pexpolicy import gc_tuning
-from pexpolicy.access.gate import Gate
+from pexpolicy.access.access_control import Gate
 from pexpolicy.hidden import hide
 from pexpolicy.lifetime import Lifetime
 from pexpolicy.policy import Policy

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pexpolicy.access import gate, turnstile
-from pexpolicy.access.attempts import FORGOTTEN, LONGEST_DELAY, Attempts
-from pexpolicy.access.gate import Gate
+from pexpolicy.access import access_control, verification_pool
+from pexpolicy.access.access_control import Gate
+from pexpolicy.access.throttle import FORGOTTEN, LONGEST_DELAY, Attempts
 from pexpolicy.building import build_policy
 from pexpolicy.config.password_hash import PasswordHash
 from pexpolicy.config.settings import Settings
@@ -167,8 +167,8 @@ async def test_a_server_that_ends_waits_for_no_guess(serving: toys.Serve, guarde
 async def test_credentials_that_there_is_no_time_for_are_told_so_and_on_record(
     serving: toys.Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gate, "BUSY_DELAY", 0.05)
-    monkeypatch.setattr(turnstile.Turnstile.__init__, "__defaults__", (1, 2))
+    monkeypatch.setattr(access_control, "BUSY_DELAY", 0.05)
+    monkeypatch.setattr(verification_pool.Turnstile.__init__, "__defaults__", (1, 2))
     held = threading.Event()
     matches = PasswordHash.matches
     monkeypatch.setattr(

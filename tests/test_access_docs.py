@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pexpolicy.access import attempts, certificates, door, refusals, turnstile
+from pexpolicy.access import certificates, door, refusals, throttle, verification_pool
 from pexpolicy.access.certificates import SOON
 from pexpolicy.config import password_hash
 from tests import certificates as made
@@ -69,18 +69,18 @@ def test_the_server_of_the_page_answers_as_the_page_asks(tmp_path: Path) -> None
 def test_the_figures_of_the_page_are_those_of_the_code() -> None:
     assert f"ln={password_hash.COST},r=8,p=1" in PAGE
     for said in (
-        f"{attempts.FIRST_DELAY} s at first",
-        f"{attempts.LONGEST_DELAY:.0f} s at most",
+        f"{throttle.FIRST_DELAY} s at first",
+        f"{throttle.LONGEST_DELAY:.0f} s at most",
         "anew after ten\nminutes",
         "looks at them once a second",
         f"From {SOON:.0f}\ndays before",
         "waits half a second",
     ):
         assert said in PAGE
-    assert attempts.FORGOTTEN == 600
+    assert throttle.FORGOTTEN == 600
     assert certificates.POLL == 1.0
     assert door.EXHAUSTED_PAUSE == 0.5
-    assert turnstile.AT_ONCE * 128 * 8 * 2**password_hash.COST == 64 * 2**20
+    assert verification_pool.AT_ONCE * 128 * 8 * 2**password_hash.COST == 64 * 2**20
 
 
 def test_every_reason_of_a_refusal_is_explained() -> None:

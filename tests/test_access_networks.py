@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
-from pexpolicy.access.advice import advice_of
-from pexpolicy.access.forwarding import Forwarding
+from pexpolicy.access.forwarded import Forwarding
 from pexpolicy.access.networks import Networks, is_loopback
+from pexpolicy.access.warnings import advice_of
 from pexpolicy.building import build_policy
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.policy import Policy

@@ -12,9 +12,9 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pexpolicy.access import turnstile
+from pexpolicy.access import verification_pool
 from pexpolicy.access.credentials import Credentials, Learned
-from pexpolicy.access.turnstile import BusyError, Turnstile
+from pexpolicy.access.verification_pool import BusyError, Turnstile
 from pexpolicy.building import build_policy
 from pexpolicy.cli import main
 from pexpolicy.config.credentials import Credential
@@ -124,7 +124,7 @@ async def test_what_is_verified_while_others_wait_spares_them_the_slow_hash(
     pairs = [b"pexip:old password"] * 5 + [b"pexip:guess"] * 5
     found = await asyncio.gather(*(known.verify(pair, 0) for pair in pairs))
     assert found == [True] * 5 + [False] * 5
-    assert len(hashes) <= turnstile.AT_ONCE
+    assert len(hashes) <= verification_pool.AT_ONCE
 
 
 async def test_a_password_belongs_to_its_user() -> None:
@@ -228,7 +228,7 @@ async def test_a_wrong_pair_is_verified_once(hashes: list[bytes]) -> None:
 
 
 def test_the_bounds_are_those_of_the_documentation() -> None:
-    assert (turnstile.AT_ONCE, turnstile.MAX_WAITING) == (2, 64)
+    assert (verification_pool.AT_ONCE, verification_pool.MAX_WAITING) == (2, 64)
 
 
 async def test_old_and_new_password_are_both_good_during_a_change(

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pexpolicy.access.bursts import LONGEST_PAUSE, RATE, SAVED, SINGLE, Budget, Bursts
+from pexpolicy.access.refusal_aggregator import LONGEST_PAUSE, RATE, SAVED, SINGLE, Budget, Bursts
 from pexpolicy.access.refusals import Refusals
 from tests import live, wire
 from tests.virtual_time import virtual
@@ -235,7 +235,7 @@ def test_what_could_not_be_written_is_on_record_once_there_is_room() -> None:
 async def test_refused_peers_are_counted_apart_only_up_to_a_bound(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("pexpolicy.access.bursts.MAX_PEERS", 3)
+    monkeypatch.setattr("pexpolicy.access.refusal_aggregator.MAX_PEERS", 3)
     lines = Lines()
     refusals = Refusals(lines)
     for number in range(20):

@@ -19,8 +19,8 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from pexpolicy.access import certificates as served
-from pexpolicy.access.advice import advice_of, problems_of
 from pexpolicy.access.certificates import CertificateError, Certificates, Source, load
+from pexpolicy.access.warnings import advice_of, problems_of
 from pexpolicy.building import build_policy
 from pexpolicy.cli import main
 from pexpolicy.config.schema.access import TlsTable

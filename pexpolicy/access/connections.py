@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from pexpolicy.access.admission import Admission
-
 
 class CrowdedError(Exception):
     """No connection can be made room for: all that there may be belong to nodes."""
@@ -137,3 +135,16 @@ class Connections:
         peer.count -= 1
         if not peer.count:
             del self._peers[connection.peer]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Admission:
+    """An admitted request: by which gate, with which headers, and whom it came from.
+
+    ``forwarded`` is unset for a connection that is not from a named proxy.
+    """
+
+    gate: object
+    authorization: bytes
+    forwarded: str | None
+    peer: str

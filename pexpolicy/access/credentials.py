@@ -16,7 +16,7 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from typing import Any
 
-from pexpolicy.access.turnstile import Turnstile
+from pexpolicy.access.verification_pool import Turnstile
 from pexpolicy.config.credentials import Credential
 from pexpolicy.config.password_hash import PasswordHash
 

@@ -13,9 +13,9 @@ import ssl
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
+from pexpolicy.access.access_control import Gate
 from pexpolicy.access.certificates import Certificates
 from pexpolicy.access.connections import Connection, Connections, CrowdedError
-from pexpolicy.access.gate import Gate
 from pexpolicy.access.memory import Watermark
 from pexpolicy.access.refusals import (
     CLOSED,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-from pexpolicy.access.attempts import origin
+from pexpolicy.access.throttle import origin
 
 MAX_PEERS = 4096
 """Addresses that are remembered; beyond these the one that was quiet for longest is forgotten."""

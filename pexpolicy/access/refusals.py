@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from pexpolicy.access.bursts import Bursts, Write
+from pexpolicy.access.refusal_aggregator import Bursts, Write
 
 UNAUTHORISED = "unauthorised"
 NOT_ALLOWED = "network not allowed"

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 
 from aiohttp import web
 
+from pexpolicy.access.access_control import Gate
 from pexpolicy.access.connections import Connection
 from pexpolicy.access.door import Door
-from pexpolicy.access.gate import Gate
 from pexpolicy.admin.pages import Admin
 from pexpolicy.config.schema.access import LimitsTable
 from pexpolicy.config.settings import Settings

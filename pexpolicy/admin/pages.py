@@ -10,10 +10,9 @@ from http import HTTPStatus
 import orjson
 from aiohttp import hdrs, web
 
-from pexpolicy.access.attempts import Attempts
 from pexpolicy.access.connections import Connection
-from pexpolicy.access.delays import Delays
 from pexpolicy.access.refusals import FOREIGN_HOST, WRONG_TOKEN, Refusals
+from pexpolicy.access.throttle import Attempts, Delays
 from pexpolicy.admin.bearer import admits, is_own_host
 from pexpolicy.admin.status import Status
 from pexpolicy.endpoints.base import JSON

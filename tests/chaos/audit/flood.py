@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from pexpolicy.access.bursts import RATE, SAVED
+from pexpolicy.access.refusal_aggregator import RATE, SAVED
 from tests.chaos.audit.load import load
 from tests.chaos.audit.server import Finding, Server, check, left
 

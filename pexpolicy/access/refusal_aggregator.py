@@ -15,7 +15,7 @@ from contextvars import Context
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from pexpolicy.access.attempts import network_of, origin
+from pexpolicy.access.throttle import network_of, origin
 
 SINGLE = 5
 """Refusals of the same peer and reason that have a line each."""

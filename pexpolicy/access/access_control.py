@@ -14,16 +14,14 @@ from http import HTTPStatus
 
 from aiohttp import hdrs, web
 
-from pexpolicy.access.admission import Admission
-from pexpolicy.access.attempts import Attempts
-from pexpolicy.access.connections import Connection
+from pexpolicy.access.connections import Admission, Connection
 from pexpolicy.access.credentials import Credentials, Learned, pair_of
-from pexpolicy.access.delays import Delays
-from pexpolicy.access.forwarding import Forwarding
+from pexpolicy.access.forwarded import Forwarding
 from pexpolicy.access.known_peers import KnownPeers
 from pexpolicy.access.networks import Networks
 from pexpolicy.access.refusals import BUSY, NOT_ALLOWED, UNAUTHORISED, Refusal
-from pexpolicy.access.turnstile import BusyError
+from pexpolicy.access.throttle import Attempts, Delays
+from pexpolicy.access.verification_pool import BusyError
 from pexpolicy.config.credentials import Credential
 from pexpolicy.config.settings import Settings
 
