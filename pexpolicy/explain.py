@@ -10,10 +10,10 @@ import orjson
 from uuid_utils import uuid7
 from yarl import URL
 
+from pexpolicy.audit.redaction import Redaction
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.models.request import Request
 from pexpolicy.policy import Answer, Policy
-from pexpolicy.redaction import Redaction
 from pexpolicy.text import printable
 
 _LOGGED_URL = re.compile(r'URL="([^"]*)"', re.IGNORECASE)

@@ -6,9 +6,9 @@ import asyncio
 from dataclasses import dataclass, field
 
 from pexpolicy.access.access_control import Gate
-from pexpolicy.audit.writing import Audit
+from pexpolicy.audit.audit_log import Audit
+from pexpolicy.audit.redaction import redaction_of
 from pexpolicy.policy import Policy
-from pexpolicy.redaction import redaction_of
 
 
 class Calls:

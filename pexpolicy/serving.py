@@ -12,9 +12,9 @@ from pathlib import Path
 
 from pexpolicy import __version__, gc_tuning, notify
 from pexpolicy.admin.listener import Operators, watching
-from pexpolicy.audit.opening import audit_of
+from pexpolicy.audit.audit_log import Audit
+from pexpolicy.audit.factory import audit_of
 from pexpolicy.audit.peers import recent_peers
-from pexpolicy.audit.writing import Audit
 from pexpolicy.building import policy_from
 from pexpolicy.config.problems import Problem
 from pexpolicy.config.schema.server import AdminTable

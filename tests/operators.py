@@ -9,7 +9,7 @@ from typing import Any
 from prometheus_client.parser import text_string_to_metric_families
 
 from pexpolicy.admin.listener import bind, watching
-from pexpolicy.audit.opening import open_audit
+from pexpolicy.audit.factory import open_audit
 from pexpolicy.listeners import Entrance
 from pexpolicy.metrics.board import Board
 from pexpolicy.metrics.exposition import expose

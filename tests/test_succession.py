@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from multidict import MultiDict
 
 from pexpolicy import Conference, hookimpl
-from pexpolicy.audit.opening import open_audit
+from pexpolicy.audit.factory import open_audit
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.lifetime import Lifetime
 from pexpolicy.regime import regime_of

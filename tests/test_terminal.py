@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pexpolicy.audit.console import parts, readable
 from pexpolicy.chain.chain import _SAID
 from pexpolicy.models.outcome import Step
-from pexpolicy.terminal import parts, readable
 from pexpolicy.text import printable
 
 LINE: dict[str, Any] = {

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pexpolicy import hookimpl
-from pexpolicy.audit.opening import open_audit
+from pexpolicy.audit.factory import open_audit
 from pexpolicy.building import build_policy
 from pexpolicy.config.loader import from_document
 from pexpolicy.config.settings import Settings

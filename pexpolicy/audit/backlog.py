@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from enum import IntEnum
 
-from pexpolicy.audit.seal import Seal
+from pexpolicy.audit.hash_chain import Seal
 from pexpolicy.audit.spool import Spool
 from pexpolicy.audit.state import AuditState
 

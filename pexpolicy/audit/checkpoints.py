@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from pexpolicy.audit.seal import Seal
+from pexpolicy.audit.hash_chain import Seal
 from pexpolicy.config.signing_key import KeyUnusableError
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 
 from pexpolicy.audit.backlog import Backlog, Kept
 from pexpolicy.audit.checkpoints import CHECKPOINT, END, unsigned_end
-from pexpolicy.audit.parts import Checkpoints, Rotate, Target
-from pexpolicy.audit.seal import Seal
+from pexpolicy.audit.hash_chain import Seal
+from pexpolicy.audit.interfaces import Checkpoints, Rotate, Target
 from pexpolicy.audit.state import WATERMARKS, Alarms, AuditState
 
 LOOK = 1.0

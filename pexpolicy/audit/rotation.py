@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from pexpolicy.audit.files import MODE
+from pexpolicy.audit.append_file import MODE
 
 _ROTATED = re.compile(r"\d{8}T\d{12}Z")
 HEAD = 64

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from pexpolicy.audit.files import BLOCK, FLAGS, MODE
+from pexpolicy.audit.append_file import BLOCK, FLAGS, MODE
 
 SUFFIX = ".spool"
 

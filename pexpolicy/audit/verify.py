@@ -16,7 +16,7 @@ from typing import NamedTuple
 import msgspec
 
 from pexpolicy.audit.checkpoints import CHECKPOINT, END, Checkpoint, Verifier
-from pexpolicy.audit.reading import Damage, Raw, Record, read
+from pexpolicy.audit.reader import Damage, Raw, Record, read
 
 _SEAL = re.compile(
     rb'(?:,"prev":"([0-9a-f]{64})")?(?:,"lost_count":(\d{1,18}))?(?:,"instance":"(?:[^"\\]|\\.)*")?'

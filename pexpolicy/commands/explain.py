@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from pexpolicy.audit.redaction import Redaction
 from pexpolicy.commands.common import built, config_option, fail
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.endpoints.base import JSON
@@ -17,7 +18,6 @@ from pexpolicy.event_loop import run
 from pexpolicy.explain import Explained, NotARequestError, without_secrets
 from pexpolicy.explain import explain as explained
 from pexpolicy.models.outcome import DECIDED, DEFAULT
-from pexpolicy.redaction import Redaction
 from pexpolicy.text import printable
 
 

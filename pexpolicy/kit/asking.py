@@ -11,8 +11,8 @@ from typing import Any
 
 from uuid_utils import uuid7
 
+from pexpolicy.audit.audit_log import Audit
 from pexpolicy.audit.sinks import Sink
-from pexpolicy.audit.writing import Audit
 from pexpolicy.kit.requests import alias_of, endpoint_of
 from pexpolicy.models.request import Request
 from pexpolicy.policy import Answer, Policy

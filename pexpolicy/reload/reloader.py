@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from pexpolicy.audit.writing import Audit
+from pexpolicy.audit.audit_log import Audit
 from pexpolicy.config.problems import Problem
 from pexpolicy.config.restart_keys import awaiting_restart
 from pexpolicy.config.settings import ConfigError

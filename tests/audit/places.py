@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pexpolicy.audit.append_file import AppendFile
 from pexpolicy.audit.backlog import Backlog, Kept
-from pexpolicy.audit.files import AppendFile
+from pexpolicy.audit.hash_chain import Seal
 from pexpolicy.audit.journal import Journal
-from pexpolicy.audit.reading import Raw
-from pexpolicy.audit.seal import Seal
+from pexpolicy.audit.reader import Raw
 from pexpolicy.audit.spool import Spool
 from pexpolicy.audit.state import Alarms, AuditState
 from pexpolicy.audit.verify import Verification

@@ -11,11 +11,11 @@ import pytest
 from click.testing import CliRunner, Result
 from multidict import MultiDict
 
-from pexpolicy.audit.seal import Seal
+from pexpolicy.audit.hash_chain import Seal
+from pexpolicy.audit.redaction import redaction_of
 from pexpolicy.commands.audit.command import EVENTS, audit
 from pexpolicy.commands.audit.filters import moment
 from pexpolicy.config.schema.audit import AuditTable
-from pexpolicy.redaction import redaction_of
 from tests import wire
 from tests.audit.places import body
 from tests.live import ROOT

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pexpolicy.audit.files import AppendFile
+from pexpolicy.audit.append_file import AppendFile
 from pexpolicy.audit.journal import GONE
 from tests.audit.places import Place, body, faults, lines
 

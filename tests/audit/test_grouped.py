@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pexpolicy.audit.backlog import Kept
-from pexpolicy.audit.grouped import Grouped, Promise
+from pexpolicy.audit.group_commit import Grouped, Promise
 from pexpolicy.audit.journal import TOO_SLOW
 from tests.audit.places import Faulty, Place, body, faults, lines, wait_until
 

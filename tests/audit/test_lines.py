@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pexpolicy import Conference, Continue, Reject
-from pexpolicy.audit.opening import open_audit
+from pexpolicy.audit.factory import open_audit
 from tests import wire
 from tests.toys import Serve, always, plugin, policy, raises, serve
 

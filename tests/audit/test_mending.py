@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pexpolicy.audit import mending
-from pexpolicy.audit.mending import BEGINNING, BLOCK, mend, mend_file
-from pexpolicy.audit.reading import Damage, records
-from pexpolicy.audit.seal import Seal
+from pexpolicy.audit import torn_lines
+from pexpolicy.audit.hash_chain import Seal
+from pexpolicy.audit.reader import Damage, records
+from pexpolicy.audit.torn_lines import BEGINNING, BLOCK, mend, mend_file
 from tests.audit.places import body
 
 
@@ -120,7 +120,7 @@ def test_a_line_that_is_being_written_is_left_alone(tmp_path: Path) -> None:
 def test_what_lies_far_behind_is_not_looked_at(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mending, "WINDOW", 1000)
+    monkeypatch.setattr(torn_lines, "WINDOW", 1000)
     path = tmp_path / "audit.jsonl"
     cut = long(900)[:BLOCK]
     line = long(4 * BLOCK - 1)

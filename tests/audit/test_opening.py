@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 from multidict import MultiDict
 
-from pexpolicy.audit.opening import audit_of, open_audit
+from pexpolicy.audit.factory import audit_of, open_audit
+from pexpolicy.audit.redaction import Redaction
 from pexpolicy.config.settings import ConfigError
-from pexpolicy.redaction import Redaction
 from tests import toys
 from tests.audit.places import Place, faults, lines
 
 LISTENED = """
 import asyncio, sys
-from pexpolicy.audit.opening import open_audit
+from pexpolicy.audit.factory import open_audit
 audit = open_audit(None)
 audit.refused("unauthorised", 401, None, "")
 audit.close()

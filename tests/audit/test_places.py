@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from pexpolicy.audit.mending import BLOCK
-from pexpolicy.audit.opening import open_audit
+from pexpolicy.audit.factory import open_audit
 from pexpolicy.audit.spool import Spool
+from pexpolicy.audit.torn_lines import BLOCK
 from tests import live, wire
 from tests.audit.places import Place, body, faults, lines, wait_until
 from tests.chaos.audit.server import Server
@@ -151,7 +151,7 @@ def test_a_line_after_half_a_line_that_was_taken_back_is_no_fault(tmp_path: Path
 STUCK = """
 import os
 from pexpolicy import hookimpl
-from pexpolicy.audit.files import AppendFile
+from pexpolicy.audit.append_file import AppendFile
 
 reader, writer = os.pipe()
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pexpolicy.audit.reading import Damage, Raw, Record, family, follow, last, read, records
+from pexpolicy.audit.reader import Damage, Raw, Record, family, follow, last, read, records
 from tests.audit.places import Place, body, wait_until
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pexpolicy.audit.reading import family
+from pexpolicy.audit.reader import family
 from pexpolicy.audit.rotation import Rotation, first_time, rotated
 from tests.audit.places import Place, body, faults, lines
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pexpolicy.audit.reading import Raw
-from pexpolicy.audit.seal import Seal
+from pexpolicy.audit.hash_chain import Seal
+from pexpolicy.audit.reader import Raw
 from pexpolicy.audit.verify import Verification
 from tests.audit.places import body
 

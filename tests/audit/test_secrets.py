@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from multidict import MultiDict
 
 from pexpolicy import Conference, Credentials, Gateway, ParticipantProperties, Redirect
+from pexpolicy.audit.redaction import Redaction
 from pexpolicy.endpoints import ENDPOINTS
-from pexpolicy.redaction import Redaction
 from tests import wire
 from tests.canaries import PIN
 from tests.toys import Serve, always, plugin

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from multidict import MultiDict
 
-from pexpolicy.audit.reading import family
+from pexpolicy.audit.reader import family
 from pexpolicy.policy import UNRECORDED
 from tests import live, wire
 from tests.audit.places import faults, lines, wait_until

@@ -6,7 +6,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from pexpolicy.audit.lines import Line
+from pexpolicy.audit.records import Line
 from pexpolicy.audit.rotation import Rotation, rotated
 from tests.audit.places import Place
 from tests.live import ROOT

@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 from pexpolicy.audit.backlog import Backlog
+from pexpolicy.audit.hash_chain import Seal
 from pexpolicy.audit.journal import Journal
-from pexpolicy.audit.reading import Raw
-from pexpolicy.audit.seal import Seal
+from pexpolicy.audit.reader import Raw
 from pexpolicy.audit.state import Alarms, AuditState
-from pexpolicy.audit.streams import Stream
+from pexpolicy.audit.stream import Stream
 from pexpolicy.audit.verify import Verification
 from tests.audit.places import Clock, Said, body
 

@@ -11,8 +11,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from pexpolicy.audit.checkpoints import Signer, Verifier
-from pexpolicy.audit.reading import Raw
-from pexpolicy.audit.seal import Seal
+from pexpolicy.audit.hash_chain import Seal
+from pexpolicy.audit.reader import Raw
 from pexpolicy.audit.verify import Anchor, Verification
 from pexpolicy.config.signing_key import KeyUnusableError, private_key
 from tests.audit.edits import EDITS, NEED_AN_ANCHOR, Edit, Segments

@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 import orjson
 from multidict import MultiDict, MultiDictProxy
 
-from pexpolicy.audit.writing import Audit
+from pexpolicy.audit.audit_log import Audit
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.models.outcome import DEFAULT
 from pexpolicy.policy import Answer, Policy

@@ -10,9 +10,9 @@ from pathlib import Path
 import click
 import msgspec
 
-from pexpolicy.audit import reading
+from pexpolicy.audit import reader
 from pexpolicy.audit.checkpoints import Verifier
-from pexpolicy.audit.reading import Damage, Record
+from pexpolicy.audit.reader import Damage, Record
 from pexpolicy.audit.verify import Anchor, Verification
 from pexpolicy.commands.audit import display
 from pexpolicy.commands.audit.filters import Criteria, moment
@@ -62,12 +62,12 @@ def tail(config: Path, file: Path | None, lines: int, *, follow: bool, as_json: 
     if not path.is_file():
         refuse(f"there is no file {path}")
     shown = _Shown(as_json=as_json)
-    for raw in reading.last(path, lines):
-        shown.each(reading.read(raw))
+    for raw in reader.last(path, lines):
+        shown.each(reader.read(raw))
     if follow:
         try:
-            for raw in reading.follow(path):
-                shown.each(reading.read(raw))
+            for raw in reader.follow(path):
+                shown.each(reader.read(raw))
         except KeyboardInterrupt:
             return
 
@@ -153,7 +153,7 @@ def stats(
         refuse(str(error))
     criteria = Criteria(since=times[0], until=times[1])
     counted = Stats()
-    for found in reading.records(paths_of(config, files)):
+    for found in reader.records(paths_of(config, files)):
         if isinstance(found, Damage):
             counted.damaged += 1
         elif criteria.fit(found.event, found.raw.content):
@@ -200,7 +200,7 @@ def verify(
         refuse(str(error))
     found = Verification(verifier, required)
     faults = 0
-    for fault in found.verify(reading.raw_lines(paths_of(config, files))):
+    for fault in found.verify(reader.raw_lines(paths_of(config, files))):
         faults += 1
         if as_json:
             click.echo(msgspec.json.encode(fault._asdict()).decode())
@@ -247,7 +247,7 @@ def _print_json(record: Record) -> None:
 
 def _records(paths: Iterable[Path]) -> Iterator[Record]:
     """The records; damage is named on standard error."""
-    for found in reading.records(paths):
+    for found in reader.records(paths):
         if isinstance(found, Damage):
             click.secho(str(found), fg="red", err=True)
         else:

@@ -13,9 +13,9 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from pexpolicy.audit.console import BETWEEN, parts
 from pexpolicy.audit.verify import Chain
 from pexpolicy.commands.audit.stats import Stats
-from pexpolicy.terminal import BETWEEN, parts
 from pexpolicy.text import printable
 
 STEP = ("plugin", "outcome", "ms", "detail")

@@ -9,11 +9,11 @@ from typing import Any, NoReturn, TypeVar
 
 import click
 
-from pexpolicy.audit import reading
+from pexpolicy.audit import reader
+from pexpolicy.audit.redaction import hashed
 from pexpolicy.commands.common import config_option, fail
 from pexpolicy.config.loader import load
 from pexpolicy.config.settings import ConfigError, Settings
-from pexpolicy.redaction import hashed
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 NOT_UNDERSTOOD = 2
@@ -39,7 +39,7 @@ def paths_of(config: Path, files: tuple[Path, ...]) -> list[Path]:
         return list(files)
     settings = settings_of(config)
     path = configured(settings)
-    found = reading.family(path)
+    found = reader.family(path)
     if settings.audit.spool is not None:
         # What still waits there is younger than what was written.
         found += sorted(settings.resolve(settings.audit.spool).glob("*.spool"))

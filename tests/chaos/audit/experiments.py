@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pexpolicy.audit.reading import raw_lines
+from pexpolicy.audit.reader import raw_lines
 from tests.audit.places import wait_until
 from tests.chaos.audit.load import Answers, load
 from tests.chaos.audit.server import Finding, Server, check, left, started

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Self
 
-from pexpolicy.audit.reading import Damage, family, raw_lines, records
+from pexpolicy.audit.reader import Damage, family, raw_lines, records
 from pexpolicy.audit.verify import Verification
 from tests.audit.places import wait_until
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from pexpolicy.audit.seal import Seal
+from pexpolicy.audit.hash_chain import Seal
 
 Rotate = Callable[[bool], bool]
 """Rotates the file when that is due, or in any case; true when it did. Raises ``OSError``."""

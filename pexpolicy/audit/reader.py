@@ -14,8 +14,8 @@ from typing import IO, Any, NamedTuple
 
 import msgspec
 
-from pexpolicy.audit.files import BLOCK
-from pexpolicy.audit.mending import BEGINNING
+from pexpolicy.audit.append_file import BLOCK
+from pexpolicy.audit.torn_lines import BEGINNING
 
 PAUSE = 0.2
 """Seconds between two looks at a file that is followed."""

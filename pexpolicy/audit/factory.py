@@ -10,23 +10,23 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pexpolicy.audit.append_file import AppendFile
+from pexpolicy.audit.audit_log import Audit
 from pexpolicy.audit.backlog import Backlog, Kept
 from pexpolicy.audit.checkpoints import Signer
-from pexpolicy.audit.files import AppendFile
-from pexpolicy.audit.grouped import Grouped, Promise
+from pexpolicy.audit.console import readable
+from pexpolicy.audit.group_commit import Grouped, Promise
+from pexpolicy.audit.hash_chain import Seal, Unsealed
 from pexpolicy.audit.journal import Journal
-from pexpolicy.audit.mending import mend_file
+from pexpolicy.audit.redaction import Redaction, redaction_of
 from pexpolicy.audit.rotation import Rotation, rotated
-from pexpolicy.audit.seal import Seal, Unsealed
 from pexpolicy.audit.sinks import Inline, Sink, Together
 from pexpolicy.audit.spool import Spool, orphans
 from pexpolicy.audit.state import Alarms, AuditState
-from pexpolicy.audit.streams import Stream
-from pexpolicy.audit.writing import Audit
+from pexpolicy.audit.stream import Stream
+from pexpolicy.audit.torn_lines import mend_file
 from pexpolicy.config.schema.audit import AuditTable
 from pexpolicy.config.signing_key import private_key
-from pexpolicy.redaction import Redaction, redaction_of
-from pexpolicy.terminal import readable
 
 if TYPE_CHECKING:
     from pexpolicy.config.settings import Settings

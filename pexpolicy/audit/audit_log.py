@@ -11,13 +11,13 @@ from typing import Any
 
 import structlog
 
-from pexpolicy.audit.lines import Line, as_json
+from pexpolicy.audit.records import Line, as_json
+from pexpolicy.audit.redaction import Redaction
 from pexpolicy.audit.sinks import Sink, Unrecorded
 from pexpolicy.audit.state import AuditState
 from pexpolicy.models.outcome import Outcome
 from pexpolicy.models.request import Params
 from pexpolicy.policy import Answer
-from pexpolicy.redaction import Redaction
 
 RESERVE = 64 << 20
 """Free bytes of the disk that are left to decisions, or ``RESERVE_PERCENT`` of a small one."""

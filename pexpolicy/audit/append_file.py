@@ -8,7 +8,7 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
-from pexpolicy.audit.mending import end_last_line, mend, overwrite
+from pexpolicy.audit.torn_lines import end_last_line, mend, overwrite
 
 FLAGS = os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
 MODE = 0o600
