@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 
-from pexpolicy.readiness import Readiness, State
+from pexpolicy.observability.health import Readiness, State
 from pexpolicy.stopping import Stop
 
 

@@ -7,7 +7,7 @@ from pexpolicy.access.warnings import problems_of as certificate_problems
 from pexpolicy.config.problems import Problem
 from pexpolicy.config.schema.server import AdminTable
 from pexpolicy.config.settings import Settings
-from pexpolicy.tracing import missing
+from pexpolicy.observability.tracing import missing
 
 Ports = tuple[int | None, int | None]
 

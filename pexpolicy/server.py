@@ -18,15 +18,14 @@ from uuid_utils import uuid7
 from pexpolicy.access.refusals import Refusal, Refusals
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.faults import Log, blame
-from pexpolicy.metrics.counting import INTERNAL, UNRECORDED
-from pexpolicy.metrics.sources import Sources
-from pexpolicy.metrics.telemetry import Telemetry
 from pexpolicy.models.request import Params
+from pexpolicy.observability.counters import INTERNAL, UNRECORDED
+from pexpolicy.observability.health import Readiness, Sources, State
+from pexpolicy.observability.telemetry import Telemetry
+from pexpolicy.observability.tracing import CallSpan, Spans
 from pexpolicy.policy import Answer
-from pexpolicy.readiness import Readiness, State
 from pexpolicy.regime import Regime
 from pexpolicy.response import READABLE, WholeResponse, health, not_allowed
-from pexpolicy.tracing import CallSpan, Spans
 
 _CHALLENGE = b'\r\nWWW-Authenticate: Basic realm="pexpolicy", charset="UTF-8"'
 

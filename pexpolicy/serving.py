@@ -25,17 +25,16 @@ from pexpolicy.exposure import Ports, surroundings
 from pexpolicy.faults import Log
 from pexpolicy.lifetime import Lifetime
 from pexpolicy.listeners import Address, Entrance, url_of
-from pexpolicy.metrics.sources import ReloadState, Sources
-from pexpolicy.metrics.telemetry import Telemetry
+from pexpolicy.observability.health import Readiness, ReloadState, Sources, State
+from pexpolicy.observability.telemetry import Telemetry
+from pexpolicy.observability.tracing import sending
 from pexpolicy.policy import Policy
-from pexpolicy.readiness import Readiness, State
 from pexpolicy.regime import regime_of
 from pexpolicy.reload.reloader import Reloader
 from pexpolicy.reload.triggers import ReloadTriggers
 from pexpolicy.server import Service
 from pexpolicy.stopping import Stop
 from pexpolicy.succession import Succession
-from pexpolicy.tracing import sending
 
 Leftovers = Callable[[], list[str]]
 """Names plugins and hooks that were given up, and have not come back."""

@@ -8,16 +8,16 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pexpolicy.metrics import families
-from pexpolicy.metrics.board import SERIES_CELLS, Board
-from pexpolicy.metrics.reading import gathered
+from pexpolicy.observability import metrics
+from pexpolicy.observability.aggregate import gathered
+from pexpolicy.observability.shared_memory import SERIES_CELLS, Board
 from tests.live import ROOT
 
 WORKERS = """
 import json, os, signal, sys, time
-from pexpolicy.metrics import families
-from pexpolicy.metrics.board import Board
-from pexpolicy.metrics.reading import gathered
+from pexpolicy.observability import families
+from pexpolicy.observability.shared_memory import Board
+from pexpolicy.observability.aggregate import gathered
 
 board = Board(8)
 children = []
@@ -86,7 +86,7 @@ def test_forked_workers_are_counted_together_and_a_killed_one_takes_no_count_alo
 counting = st.lists(
     st.tuples(
         st.integers(0, 3),
-        st.sampled_from([families.PLUGIN_CALLS, families.REQUESTS, families.FALLBACK]),
+        st.sampled_from([metrics.PLUGIN_CALLS, metrics.REQUESTS, metrics.FALLBACK]),
         st.tuples(st.text(max_size=20), st.text(max_size=20)),
         st.integers(0, 1000),
     ),
@@ -96,7 +96,7 @@ counting = st.lists(
 
 @given(counting)
 def test_the_sum_is_that_of_all_slabs_whatever_the_labels(
-    done: list[tuple[int, families.Family, tuple[str, str], int]],
+    done: list[tuple[int, metrics.Family, tuple[str, str], int]],
 ) -> None:
     board = Board(4)
     slabs = [board.claim(slot) for slot in range(4)]
@@ -112,7 +112,7 @@ def test_the_sum_is_that_of_all_slabs_whatever_the_labels(
         (family.name, labels): cells[0]
         for family, series in found.items()
         for labels, cells in series.items()
-        if family.kind is families.Kind.COUNTER
+        if family.kind is metrics.Kind.COUNTER
     }
     assert told == dict(expected)
 
@@ -120,14 +120,14 @@ def test_the_sum_is_that_of_all_slabs_whatever_the_labels(
 def test_a_slab_that_is_full_counts_no_further_series_and_breaks_nothing() -> None:
     board = Board()
     slab = board.claim()
-    known = slab.place(families.SHADOW_DIFF, ("first",))
+    known = slab.place(metrics.SHADOW_DIFF, ("first",))
     for number in range(SERIES_CELLS):
-        slab.cells[slab.place(families.PLUGIN_DURATION, (f"plugin-{number}",)) + 5] += 1
+        slab.cells[slab.place(metrics.PLUGIN_DURATION, (f"plugin-{number}",)) + 5] += 1
     slab.cells[known] += 3
     found = gathered(board)
-    assert found[families.SHADOW_DIFF] == {("first",): [3]}
-    assert 100 < len(found[families.PLUGIN_DURATION]) < SERIES_CELLS / 20
-    assert all(sum(cells) == 1 for cells in found[families.PLUGIN_DURATION].values())
+    assert found[metrics.SHADOW_DIFF] == {("first",): [3]}
+    assert 100 < len(found[metrics.PLUGIN_DURATION]) < SERIES_CELLS / 20
+    assert all(sum(cells) == 1 for cells in found[metrics.PLUGIN_DURATION].values())
 
 
 def test_there_is_no_slot_beyond_the_last_one() -> None:

@@ -20,14 +20,14 @@ from pexpolicy.chain.chain import Chain
 from pexpolicy.chain.circuit_breaker import Breaker
 from pexpolicy.chain.hook_tasks import HookTasks
 from pexpolicy.endpoints import ENDPOINTS
-from pexpolicy.metrics import families
-from pexpolicy.metrics.board import NODES, Board
-from pexpolicy.metrics.counting import Counts
-from pexpolicy.metrics.exposition import expose
-from pexpolicy.metrics.nodes import Nodes, address_of, seen
-from pexpolicy.metrics.sampling import WINDOW, Lag, Sampler
-from pexpolicy.metrics.sources import ReloadState, Sources
 from pexpolicy.models.outcome import Outcome
+from pexpolicy.observability import metrics
+from pexpolicy.observability.counters import Counts
+from pexpolicy.observability.gauges import WINDOW, Lag, Sampler
+from pexpolicy.observability.health import ReloadState, Sources
+from pexpolicy.observability.nodes import Nodes, address_of, seen
+from pexpolicy.observability.prometheus import expose
+from pexpolicy.observability.shared_memory import NODES, Board
 from tests import operators, toys, wire
 from tests.operators import watched
 
@@ -55,11 +55,11 @@ ROOM = Conference(name="Room", service_tag="room")
 
 
 def test_every_metric_has_the_name_that_operators_were_promised() -> None:
-    assert set(NAMES) <= families.FAMILIES.keys()
+    assert set(NAMES) <= metrics.FAMILIES.keys()
     text = expose(Board()).decode()
-    for name, family in families.FAMILIES.items():
+    for name, family in metrics.FAMILIES.items():
         assert f"# TYPE {name} {family.kind.value}\n" in text
-        assert name.endswith("_total") == (family.kind is families.Kind.COUNTER)
+        assert name.endswith("_total") == (family.kind is metrics.Kind.COUNTER)
         assert family.doc.endswith(".")
 
 
@@ -283,9 +283,9 @@ def test_a_bucket_holds_all_that_took_no_longer(spent: list[float]) -> None:
     told = operators.metrics_of(board)
     assert told("plugin_calls_total", plugin="toy", outcome="abstained") == len(spent)
     for name, bounds, observed, labels in (
-        ("request_duration_seconds", families.CALL_BOUNDS, spent, {"endpoint": endpoint.name}),
-        ("plugin_duration_seconds", families.CALL_BOUNDS, asked, {"plugin": "toy"}),
-        ("deadline_remaining_seconds", families.LEFT_BOUNDS, [max(4 - s, 0) for s in spent], {}),
+        ("request_duration_seconds", metrics.CALL_BOUNDS, spent, {"endpoint": endpoint.name}),
+        ("plugin_duration_seconds", metrics.CALL_BOUNDS, asked, {"plugin": "toy"}),
+        ("deadline_remaining_seconds", metrics.LEFT_BOUNDS, [max(4 - s, 0) for s in spent], {}),
     ):
         for bound in bounds:
             no_longer = sum(value <= bound for value in observed)
@@ -346,7 +346,7 @@ def test_any_number_of_reloads_leaves_room_for_new_plugins() -> None:
             for number in range(3000):
                 sampler.follow(f"{number:016x}", {})
         Counts(slab).expect([Link("new", nothing)], [], 4.0)
-        slab.cells[slab.place(families.PLUGIN_CALLS, ("new", "decided"))] += 1
+        slab.cells[slab.place(metrics.PLUGIN_CALLS, ("new", "decided"))] += 1
     told = operators.metrics_of(board)
     assert told.counted("config_info") == {(f"{2999:016x}",): 1}
     assert told("plugin_calls_total", plugin="new", outcome="decided") == 2

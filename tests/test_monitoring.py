@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 
 from pexpolicy.endpoints import ENDPOINTS
-from pexpolicy.metrics.counting import (
+from pexpolicy.observability.counters import (
     CALL_OUTCOMES,
     INTERNAL,
     REASONS,
     STEP_OUTCOMES,
     UNRECORDED,
 )
-from pexpolicy.metrics.families import CALL_BOUNDS, FAMILIES, LEFT_BOUNDS, Family, Kind
+from pexpolicy.observability.metrics import CALL_BOUNDS, FAMILIES, LEFT_BOUNDS, Family, Kind
 from tests import live, pages, wire
 
 ALERTS = live.ROOT / "deploy" / "prometheus" / "alerts.yml"

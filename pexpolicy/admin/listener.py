@@ -17,7 +17,7 @@ from pexpolicy.admin.pages import Admin
 from pexpolicy.config.schema.access import LimitsTable
 from pexpolicy.config.settings import Settings
 from pexpolicy.faults import Log
-from pexpolicy.metrics.board import Board
+from pexpolicy.observability.shared_memory import Board
 from pexpolicy.outbox import Outbox
 from pexpolicy.policy import Policy
 from pexpolicy.protocol import PolicyProtocol

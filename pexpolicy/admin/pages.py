@@ -14,11 +14,11 @@ from pexpolicy.access.connections import Connection
 from pexpolicy.access.refusals import FOREIGN_HOST, WRONG_TOKEN, Refusals
 from pexpolicy.access.throttle import Attempts, Delays
 from pexpolicy.admin.bearer import admits, is_own_host
-from pexpolicy.admin.status import Status
 from pexpolicy.endpoints.base import JSON
 from pexpolicy.faults import Log, blame
-from pexpolicy.metrics.board import Board
-from pexpolicy.metrics.telemetry import Telemetry
+from pexpolicy.observability.shared_memory import Board
+from pexpolicy.observability.status import Status
+from pexpolicy.observability.telemetry import Telemetry
 from pexpolicy.policy import Policy
 from pexpolicy.response import READABLE, TEXT, WholeResponse, health, not_allowed
 
@@ -102,6 +102,6 @@ class Admin:
 
 def _render(board: Board) -> tuple[str, bytes]:
     # What renders is imported for the first scrape: a start does not wait for it.
-    from pexpolicy.metrics.exposition import CONTENT_TYPE, expose  # noqa: PLC0415
+    from pexpolicy.observability.prometheus import CONTENT_TYPE, expose  # noqa: PLC0415
 
     return CONTENT_TYPE, expose(board)

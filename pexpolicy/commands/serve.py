@@ -19,7 +19,7 @@ from pexpolicy.event_loop import run
 from pexpolicy.exposure import surroundings as exposed
 from pexpolicy.listeners import bound
 from pexpolicy.logs import console_log
-from pexpolicy.metrics.board import Board
+from pexpolicy.observability.shared_memory import Board
 from pexpolicy.serving import Leftovers, ServerContext
 from pexpolicy.serving import serve as serving
 from pexpolicy.stopping import stop_at_once

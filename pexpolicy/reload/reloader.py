@@ -14,7 +14,7 @@ from pexpolicy.config.restart_keys import awaiting_restart
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.faults import blame
 from pexpolicy.lifetime import Lifetime
-from pexpolicy.metrics.sources import ReloadState
+from pexpolicy.observability.health import ReloadState
 from pexpolicy.policy import Policy
 from pexpolicy.regime import regime_of
 from pexpolicy.reload.build_thread import run_in_build_thread

@@ -17,7 +17,7 @@ from pexpolicy import gc_tuning, notify
 from pexpolicy.config.problems import Problem
 from pexpolicy.config.settings import ConfigError, OpeningError
 from pexpolicy.ending import STOPPING
-from pexpolicy.metrics.board import Board
+from pexpolicy.observability.shared_memory import Board
 from pexpolicy.reload.file_watcher import poll_directly
 from pexpolicy.reload.triggers import ReloadTriggers
 from pexpolicy.serving import ServerContext

@@ -7,8 +7,8 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from pexpolicy.metrics.board import CELL, NODE_CELLS, NODES, Board, Slab
-from pexpolicy.metrics.counting import REASONS
+from pexpolicy.observability.counters import REASONS
+from pexpolicy.observability.shared_memory import CELL, NODE_CELLS, NODES, Board, Slab
 
 NAME = 48
 """Bytes of an address; the longest IPv6 one has 45."""

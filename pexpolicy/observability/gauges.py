@@ -12,10 +12,10 @@ from typing import Self
 
 from pexpolicy.chain.circuit_breaker import Breaker
 from pexpolicy.faults import blame
-from pexpolicy.metrics import families
-from pexpolicy.metrics.board import Slab
-from pexpolicy.metrics.families import Family
-from pexpolicy.metrics.sources import Sources
+from pexpolicy.observability import metrics
+from pexpolicy.observability.health import Sources
+from pexpolicy.observability.metrics import Family
+from pexpolicy.observability.shared_memory import Slab
 
 BEAT = 0.25
 """Seconds between two looks."""
@@ -46,8 +46,8 @@ class Sampler(AbstractContextManager["Sampler"]):
         self._slab = slab
         self._sources = sources
         self._lag = Lag()
-        self._lag_cell = slab.place(families.LOOP_LAG)
-        self._lost_before = slab.cells[slab.place(families.AUDIT_LOST)]
+        self._lag_cell = slab.place(metrics.LOOP_LAG)
+        self._lost_before = slab.cells[slab.place(metrics.AUDIT_LOST)]
         self._breakers: Mapping[str, tuple[Breaker, ...]] = {}
         self._info = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -57,11 +57,11 @@ class Sampler(AbstractContextManager["Sampler"]):
     def follow(self, config_hash: str, breakers: Mapping[str, Iterable[Breaker]]) -> None:
         """Look at the policy that serves from now on, and not at the one before."""
         for plugin in self._breakers:
-            self._set(families.BREAKER_OPEN, 0, plugin)
+            self._set(metrics.BREAKER_OPEN, 0, plugin)
         self._breakers = {plugin: tuple(found) for plugin, found in breakers.items()}
         if self._info:
             self._slab.cells[self._info] = 0
-        self._info = self._slab.replace(families.CONFIG_INFO, (config_hash,))
+        self._info = self._slab.replace(metrics.CONFIG_INFO, (config_hash,))
         self.look()
 
     def __enter__(self) -> Self:
@@ -82,7 +82,7 @@ class Sampler(AbstractContextManager["Sampler"]):
     def _beat(self) -> None:
         now = self._loop.time()
         worst = self._lag.note(now, max(now - self._due, 0.0))
-        self._slab.cells[self._lag_cell] = int(worst * families.LOOP_LAG.scale)
+        self._slab.cells[self._lag_cell] = int(worst * metrics.LOOP_LAG.scale)
         self.look()
         self._next(self._loop.time())
 
@@ -99,23 +99,23 @@ class Sampler(AbstractContextManager["Sampler"]):
 
     def _look(self) -> None:
         for plugin, breakers in self._breakers.items():
-            self._set(families.BREAKER_OPEN, int(any(b.is_open for b in breakers)), plugin)
+            self._set(metrics.BREAKER_OPEN, int(any(b.is_open for b in breakers)), plugin)
         if self._info:
             self._slab.cells[self._info] = 1
         sources = self._sources
-        self._set(families.READY, int(not sources.unready()))
+        self._set(metrics.READY, int(not sources.unready()))
         reload = sources.reload()
-        self._set(families.RELOAD_SUCCESSFUL, int(reload.last_successful))
-        self._set(families.RELOADED, reload.last_success)
+        self._set(metrics.RELOAD_SUCCESSFUL, int(reload.last_successful))
+        self._set(metrics.RELOADED, reload.last_success)
         audit = sources.audit()
         if audit is not None:
-            self._set(families.AUDIT_LOST, self._lost_before + audit.lost)
-            self._set(families.AUDIT_FREE, audit.free_bytes)
-            self._set(families.AUDIT_LAST_FSYNC, audit.synced_at)
+            self._set(metrics.AUDIT_LOST, self._lost_before + audit.lost)
+            self._set(metrics.AUDIT_FREE, audit.free_bytes)
+            self._set(metrics.AUDIT_LAST_FSYNC, audit.synced_at)
         certificate = sources.certificate()
         if certificate is not None:
-            self._set(families.CERTIFICATE, certificate.not_after.timestamp())
-        self._set(families.CONNECTIONS, sources.connections())
+            self._set(metrics.CERTIFICATE, certificate.not_after.timestamp())
+        self._set(metrics.CONNECTIONS, sources.connections())
 
     def _set(self, family: Family, value: float | None, *labels: str) -> None:
         """Write a value; one that is not known is left out, and has no series."""

@@ -12,9 +12,6 @@ from pexpolicy.access.refusals import REASONS as AT_THE_DOOR
 from pexpolicy.access.refusals import UNAUTHORISED, WRONG_TOKEN
 from pexpolicy.chain.bound_hook import QUICK, Link
 from pexpolicy.endpoints import ENDPOINTS
-from pexpolicy.metrics import families
-from pexpolicy.metrics.board import Labels, Slab
-from pexpolicy.metrics.families import BUCKETS, CALL_BOUNDS, LEFT_BOUNDS, NANO, Family
 from pexpolicy.models.outcome import (
     ABSTAINED,
     BUSY,
@@ -26,6 +23,9 @@ from pexpolicy.models.outcome import (
     TIMED_OUT,
     Outcome,
 )
+from pexpolicy.observability import metrics
+from pexpolicy.observability.metrics import BUCKETS, CALL_BOUNDS, LEFT_BOUNDS, NANO, Family
+from pexpolicy.observability.shared_memory import Labels, Slab
 
 STEP_OUTCOMES = (DECIDED, ABSTAINED, FAILED, TIMED_OUT, INVALID, BUSY, SKIPPED)
 HEARD = (ABSTAINED, DECIDED)
@@ -62,18 +62,18 @@ class _EndpointCells:
     __slots__ = ("causes", "duration", "outcomes")
 
     def __init__(self, slab: Slab, endpoint: str) -> None:
-        self.outcomes = _Cells(slab, families.REQUESTS, (endpoint,), CALL_OUTCOMES)
-        self.causes = _Cells(slab, families.FALLBACK, (endpoint,), (*UNHEARD, INTERNAL, UNRECORDED))
-        self.duration = slab.place(families.DURATION, (endpoint,))
+        self.outcomes = _Cells(slab, metrics.REQUESTS, (endpoint,), CALL_OUTCOMES)
+        self.causes = _Cells(slab, metrics.FALLBACK, (endpoint,), (*UNHEARD, INTERNAL, UNRECORDED))
+        self.duration = slab.place(metrics.DURATION, (endpoint,))
 
 
 class _PluginCells:
     __slots__ = ("duration", "outcomes", "quick")
 
     def __init__(self, slab: Slab, plugin: str) -> None:
-        self.outcomes = _Cells(slab, families.PLUGIN_CALLS, (plugin,), STEP_OUTCOMES)
-        self.duration = slab.place(families.PLUGIN_DURATION, (plugin,))
-        self.quick = _Cells(slab, families.PLUGIN_QUICK, (plugin,), HEARD)
+        self.outcomes = _Cells(slab, metrics.PLUGIN_CALLS, (plugin,), STEP_OUTCOMES)
+        self.duration = slab.place(metrics.PLUGIN_DURATION, (plugin,))
+        self.quick = _Cells(slab, metrics.PLUGIN_QUICK, (plugin,), HEARD)
 
 
 class Counts:
@@ -84,11 +84,11 @@ class Counts:
         self._cells = slab.cells
         self._endpoints = {name: _EndpointCells(slab, name) for name in ENDPOINTS}
         self._plugins: dict[str, _PluginCells] = {}
-        self._remaining = slab.place(families.REMAINING)
-        self._records = slab.place(families.AUDIT_RECORDS)
-        self._reasons = _Cells(slab, families.REFUSED, (), REASONS)
-        self._unauthorised = slab.place(families.AUTH_FAILURES)
-        self._differing = _Cells(slab, families.SHADOW_DIFF, (), ())
+        self._remaining = slab.place(metrics.REMAINING)
+        self._records = slab.place(metrics.AUDIT_RECORDS)
+        self._reasons = _Cells(slab, metrics.REFUSED, (), REASONS)
+        self._unauthorised = slab.place(metrics.AUTH_FAILURES)
+        self._differing = _Cells(slab, metrics.SHADOW_DIFF, (), ())
         self._budget = 0.0
 
     def expect(self, links: Iterable[Link], shadows: Iterable[str], budget: float) -> None:

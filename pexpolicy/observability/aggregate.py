@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pexpolicy.metrics.board import Board, Labels
-from pexpolicy.metrics.families import (
+from pexpolicy.observability.gauges import BEAT
+from pexpolicy.observability.metrics import (
     AUDIT_RECORDS,
     BUCKETS,
     LOOP_LAG,
@@ -21,7 +21,7 @@ from pexpolicy.metrics.families import (
     Kind,
     Together,
 )
-from pexpolicy.metrics.sampling import BEAT
+from pexpolicy.observability.shared_memory import Board, Labels
 
 Series = Mapping[Labels, list[int]]
 

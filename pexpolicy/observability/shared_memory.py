@@ -13,7 +13,7 @@ import os
 import time
 from collections.abc import Iterator
 
-from pexpolicy.metrics.families import PLACED, Family, Kind, Together
+from pexpolicy.observability.metrics import PLACED, Family, Kind, Together
 
 CELL = 8
 """Bytes of a cell: a whole number with a sign. One is written in one piece on 64-bit machines."""

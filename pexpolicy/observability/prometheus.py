@@ -15,9 +15,9 @@ from prometheus_client.core import (
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.registry import Collector
 
-from pexpolicy.metrics.board import Board
-from pexpolicy.metrics.families import Family, Kind
-from pexpolicy.metrics.reading import Series, read
+from pexpolicy.observability.aggregate import Series, read
+from pexpolicy.observability.metrics import Family, Kind
+from pexpolicy.observability.shared_memory import Board
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 """The format that each version of Prometheus reads."""

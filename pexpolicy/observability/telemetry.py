@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pexpolicy.chain.background import ShadowAudit
-from pexpolicy.metrics.board import Board
-from pexpolicy.metrics.counting import Counts
-from pexpolicy.metrics.nodes import Nodes, address_of
-from pexpolicy.metrics.sampling import Sampler
-from pexpolicy.metrics.sources import Sources
 from pexpolicy.models.outcome import Outcome
 from pexpolicy.models.request import Params
+from pexpolicy.observability.counters import Counts
+from pexpolicy.observability.gauges import Sampler
+from pexpolicy.observability.health import Sources
+from pexpolicy.observability.nodes import Nodes, address_of
+from pexpolicy.observability.shared_memory import Board
 from pexpolicy.policy import Answer, Policy
 
 

@@ -8,12 +8,12 @@ from collections.abc import Callable
 from typing import Any
 
 from pexpolicy import __version__
-from pexpolicy.admin.told import PluginStatuses
 from pexpolicy.endpoints import ENDPOINTS
-from pexpolicy.metrics import families, nodes
-from pexpolicy.metrics.board import Labels
-from pexpolicy.metrics.reading import Readings, read
-from pexpolicy.metrics.telemetry import Telemetry
+from pexpolicy.observability import metrics, nodes
+from pexpolicy.observability.aggregate import Readings, read
+from pexpolicy.observability.plugin_status import PluginStatuses
+from pexpolicy.observability.shared_memory import Labels
+from pexpolicy.observability.telemetry import Telemetry
 from pexpolicy.plugins.plugin import Plugin
 from pexpolicy.policy import Policy
 
@@ -41,22 +41,22 @@ class Status:
         return {
             "version": __version__,
             "pid": os.getpid(),
-            "workers": readings[families.WORKERS][()][0],
+            "workers": readings[metrics.WORKERS][()][0],
             "started": self._began,
             "uptime": now - self._began,
             "ready": not unready,
             "unready": unready,
             "draining": sources.readiness.is_draining,
-            "connections": readings[families.CONNECTIONS].get((), [None])[0],
-            "loop_lag": readings[families.LOOP_LAG][()][0] / families.LOOP_LAG.scale,
+            "connections": readings[metrics.CONNECTIONS].get((), [None])[0],
+            "loop_lag": readings[metrics.LOOP_LAG][()][0] / metrics.LOOP_LAG.scale,
             "memory": self._memory(),
             "config": self._config(policy, now),
             "audit": self._audit(readings),
             "certificate": self._certificate(),
             "endpoints": {
-                name: _by_last_label(readings[families.REQUESTS], name) for name in ENDPOINTS
+                name: _by_last_label(readings[metrics.REQUESTS], name) for name in ENDPOINTS
             },
-            "refused": _by_last_label(readings[families.REFUSED]),
+            "refused": _by_last_label(readings[metrics.REFUSED]),
             "plugins": [_plugin(plugin, policy, readings, said) for plugin in policy.plugins],
             "nodes": [
                 {
@@ -85,12 +85,12 @@ class Status:
 
     def _audit(self, readings: Readings) -> dict[str, Any]:
         state = self._telemetry.sources.audit()
-        told: dict[str, Any] = {"records": readings[families.AUDIT_RECORDS][()][0]}
+        told: dict[str, Any] = {"records": readings[metrics.AUDIT_RECORDS][()][0]}
         if state is not None:
             told |= {
                 "status": state.status,
                 "problem": state.error or None,
-                "lost": readings[families.AUDIT_LOST].get((), [state.lost])[0],
+                "lost": readings[metrics.AUDIT_LOST].get((), [state.lost])[0],
                 "spooled_bytes": state.spooled_bytes,
                 "free_bytes": state.free_bytes,
                 "synced_at": state.synced_at,
@@ -125,7 +125,7 @@ def _plugin(
     breakers = [
         link.breaker for link in links if link.plugin == plugin.name and link.breaker is not None
     ]
-    opened = readings[families.BREAKER_OPEN].get((plugin.name,), [0])[0]
+    opened = readings[metrics.BREAKER_OPEN].get((plugin.name,), [0])[0]
     return {
         "name": plugin.name,
         "distribution": plugin.available.distribution,
@@ -133,7 +133,7 @@ def _plugin(
         "mode": plugin.table.mode,
         "isolation": plugin.table.isolation,
         "hooks": list(plugin.hooks),
-        "calls": _by_last_label(readings[families.PLUGIN_CALLS], plugin.name),
+        "calls": _by_last_label(readings[metrics.PLUGIN_CALLS], plugin.name),
         "breaker_open": bool(opened) if breakers else None,
         "has_calls_that_do_not_come_back": bool(plugin.threads and plugin.threads.stuck),
         **said.get(plugin.name, {}),
