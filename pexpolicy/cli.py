@@ -10,7 +10,8 @@ from typing import cast
 
 import click
 
-from pexpolicy import __version__, gc_tuning
+from pexpolicy import __version__
+from pexpolicy.server import gc_tuning
 
 COMMANDS = {
     "audit": "pexpolicy.commands.audit.command:audit",

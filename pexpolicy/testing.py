@@ -34,8 +34,8 @@ from pexpolicy.kit.verdict import judge
 from pexpolicy.models.outcome import Outcome, Step
 from pexpolicy.models.request import Request
 from pexpolicy.policy import Policy
-from pexpolicy.regime import regime_of
-from pexpolicy.server import Service
+from pexpolicy.server.generations import regime_of
+from pexpolicy.server.http.app import Service
 
 __all__ = [
     "ABSENT",

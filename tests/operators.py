@@ -8,17 +8,17 @@ from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from pexpolicy.admin.listener import bind, watching
 from pexpolicy.audit.factory import open_audit
-from pexpolicy.listeners import Entrance
 from pexpolicy.observability.health import Sources
 from pexpolicy.observability.prometheus import expose
 from pexpolicy.observability.shared_memory import Board
 from pexpolicy.observability.telemetry import Telemetry
 from pexpolicy.observability.tracing import Spans
 from pexpolicy.policy import Policy
-from pexpolicy.regime import regime_of
-from pexpolicy.server import Service
+from pexpolicy.server.admin.listener import bind, watching
+from pexpolicy.server.generations import regime_of
+from pexpolicy.server.http.app import Service
+from pexpolicy.server.http.listener import Entrance
 from tests import toys, wire
 
 Labels = frozenset[tuple[str, str]]

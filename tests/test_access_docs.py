@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from pexpolicy.access import certificates, door, refusals, throttle, verification_pool
+from pexpolicy.access import certificates, refusals, throttle, verification_pool
 from pexpolicy.access.certificates import SOON
 from pexpolicy.config import password_hash
+from pexpolicy.server.http import acceptor
 from tests import certificates as made
 from tests import live, pages
 
@@ -79,7 +80,7 @@ def test_the_figures_of_the_page_are_those_of_the_code() -> None:
         assert said in PAGE
     assert throttle.FORGOTTEN == 600
     assert certificates.POLL == 1.0
-    assert door.EXHAUSTED_PAUSE == 0.5
+    assert acceptor.EXHAUSTED_PAUSE == 0.5
     assert verification_pool.AT_ONCE * 128 * 8 * 2**password_hash.COST == 64 * 2**20
 
 

@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pexpolicy import Directory, DirectoryEntry
-from pexpolicy.access import door
 from pexpolicy.access.connections import Connection, Connections, CrowdedError
 from pexpolicy.building import build_policy
 from pexpolicy.policy import Policy
+from pexpolicy.server.http import acceptor
 from tests import toys, wire
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -255,7 +255,7 @@ async def test_a_named_proxy_stands_for_many(serving: toys.Serve) -> None:
 async def test_without_descriptors_the_server_waits_and_goes_on(
     serving: toys.Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(door, "EXHAUSTED_PAUSE", 0.05)
+    monkeypatch.setattr(acceptor, "EXHAUSTED_PAUSE", 0.05)
     async with serving(policy(request_seconds=5.0)) as server, AsyncExitStack() as stack:
         streams = await stack.enter_async_context(connected(server))
         assert await answered(streams)

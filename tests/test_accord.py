@@ -5,8 +5,8 @@ import asyncio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pexpolicy.reload.result import ReloadResult
-from pexpolicy.workers.messages import (
+from pexpolicy.server.reload.result import ReloadResult
+from pexpolicy.server.workers.messages import (
     Abandon,
     Commit,
     Committed,
@@ -16,7 +16,7 @@ from pexpolicy.workers.messages import (
     Refused,
     Report,
 )
-from pexpolicy.workers.reload_transaction import ReloadTransaction
+from pexpolicy.server.workers.reload_transaction import ReloadTransaction
 
 NEW, OLD = "new", "old"
 FATES = ["prepares", "refuses", "dies preparing", "dies committing", "read something else"]

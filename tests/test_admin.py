@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from pexpolicy import PluginSettings, hookimpl
-from pexpolicy.admin.listener import bind
 from pexpolicy.audit.state import AuditState
 from pexpolicy.config.schema.server import AdminTable
-from pexpolicy.exposure import surroundings
 from pexpolicy.observability.health import Readiness, Sources, State
 from pexpolicy.observability.plugin_status import PluginStatuses
 from pexpolicy.plugins.plugin import Plugin
+from pexpolicy.server.admin.listener import bind
+from pexpolicy.server.preflight import surroundings
 from tests import canaries, live, toys, wire
 from tests.operators import watched
 from tests.test_metrics import ROOM

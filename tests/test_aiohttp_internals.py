@@ -8,7 +8,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from pexpolicy.aiohttp_internals import (
+from pexpolicy.server.http.aiohttp_internals import (
     OF_PARSER,
     OF_PROTOCOL,
     TESTED,

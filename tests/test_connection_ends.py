@@ -18,9 +18,9 @@ from pexpolicy.access.connections import Connection
 from pexpolicy.access.refusals import Refusals
 from pexpolicy.building import build_policy
 from pexpolicy.config.schema.access import LimitsTable
-from pexpolicy.outbox import Outbox
 from pexpolicy.policy import Policy
-from pexpolicy.protocol import PolicyProtocol
+from pexpolicy.server.http.protocol import PolicyProtocol
+from pexpolicy.server.http.reply_batcher import Outbox
 from tests import certificates, toys, wire
 from tests.test_outbox import Wire
 from tests.toys import Serve, always, plugin

@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from pexpolicy.ending import LINGERING, STOPPING
+from pexpolicy.server.shutdown import LINGERING, STOPPING
 from tests.live import ROOT
 
 IMAGE = (ROOT / "Dockerfile").read_text().splitlines()

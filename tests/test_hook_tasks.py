@@ -15,8 +15,8 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session, async_ses
 
 from pexpolicy import Conference, hookimpl
 from pexpolicy.chain.hook_tasks import HookTasks
-from pexpolicy.event_loop import run
 from pexpolicy.policy import Policy
+from pexpolicy.server.event_loop import run
 from pexpolicy.testing import make_request
 from tests.library_scenarios import LIBRARIES
 from tests.task_scenarios import ASYNCIO, OPEN, SOON, VARIABLE, Seen

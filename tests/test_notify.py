@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pexpolicy import notify
+from pexpolicy.server import systemd
 from tests import live
 from tests.test_reload import reloaded, written
 
@@ -32,7 +32,7 @@ def told(systemd: socket.socket, wanted: str) -> str:
         message = systemd.recv(1024).decode()
         if message.startswith(wanted):
             return message
-        assert message.startswith((notify.ALIVE, notify.READY)), message
+        assert message.startswith((systemd.ALIVE, systemd.READY)), message
 
 
 @pytest.mark.parametrize("arguments", [(), ("--workers", "2")], ids=["alone", "workers"])
@@ -42,22 +42,22 @@ def test_systemd_is_told_of_start_reload_life_and_end(
     config = tmp_path / "config.toml"
     config.write_text(written("first"))
     with live.running(config, *arguments) as server:
-        told(systemd, notify.READY)
-        told(systemd, notify.ALIVE)
-        told(systemd, notify.ALIVE)
+        told(systemd, systemd.READY)
+        told(systemd, systemd.ALIVE)
+        told(systemd, systemd.ALIVE)
         assert reloaded(config).done
         assert "MONOTONIC_USEC=" in told(systemd, "RELOADING=1")
-        told(systemd, notify.READY)
+        told(systemd, systemd.READY)
         os.kill(server.pid, signal.SIGTERM)
-        told(systemd, notify.STOPPING)
+        told(systemd, systemd.STOPPING)
 
 
 def test_without_systemd_nothing_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
-    notify.notify(notify.READY)
+    systemd.notify(systemd.READY)
     for address in ("/nowhere/at/all", "vsock:2:1234"):
         monkeypatch.setenv("NOTIFY_SOCKET", address)
-        notify.notify(notify.READY)
+        systemd.notify(systemd.READY)
 
 
 @pytest.mark.parametrize(
@@ -75,4 +75,4 @@ def test_signs_of_life_come_twice_as_often_as_they_must(
             monkeypatch.delenv(name, raising=False)
         else:
             monkeypatch.setenv(name, value)
-    assert notify.watchdog_pause() == expected
+    assert systemd.watchdog_pause() == expected

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from contextvars import ContextVar
 
-from pexpolicy.outbox import PATIENCE, Outbox
+from pexpolicy.server.http.reply_batcher import PATIENCE, Outbox
 from tests import wire
 from tests.toys import Log, Serve, always, plugin
 

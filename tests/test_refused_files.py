@@ -8,7 +8,7 @@ import pytest
 
 from pexpolicy.building import policy_from
 from pexpolicy.config.settings import ConfigError
-from pexpolicy.reload.control_socket import ask_for_reload
+from pexpolicy.server.reload.control_socket import ask_for_reload
 from tests import live, wire
 
 ROOM = f"{wire.SERVICE}?local_alias=blocked"

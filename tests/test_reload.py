@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from pexpolicy.config.restart_keys import FIXED
-from pexpolicy.reload import control_socket
-from pexpolicy.reload.control_socket import ask_for_reload
-from pexpolicy.reload.result import ReloadResult
+from pexpolicy.server.reload import control_socket
+from pexpolicy.server.reload.control_socket import ask_for_reload
+from pexpolicy.server.reload.result import ReloadResult
 from tests import live, wire
 
 ROOM = f"{wire.SERVICE}?local_alias=room"

@@ -18,9 +18,10 @@ from aiohttp.http import HttpRequestParser
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pexpolicy.access import door, memory
+from pexpolicy.access import memory
 from pexpolicy.access.memory import MIB, Watermark, group_limit, resident_bytes
-from pexpolicy.request_parser import FIRST, MAX_HEADERS, BoundedParser, RequestBodyError
+from pexpolicy.server.http import acceptor
+from pexpolicy.server.http.request_parser import FIRST, MAX_HEADERS, BoundedParser, RequestBodyError
 from tests import live, toys, wire
 from tests.operators import watched
 from tests.test_access_limits import answered, closed, connected, policy, reasons
@@ -250,8 +251,8 @@ def test_half_sent_requests_take_little_memory(tmp_path: Path, headers: int) -> 
 async def test_above_the_watermark_strangers_are_closed_and_nodes_stay(
     serving: toys.Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(door, "SPARED", 3)
-    monkeypatch.setattr(door, "SPARED_FOR", 0.5)
+    monkeypatch.setattr(acceptor, "SPARED", 3)
+    monkeypatch.setattr(acceptor, "SPARED_FOR", 0.5)
     async with serving(policy(memory_mb=1, request_seconds=5.0)) as server, AsyncExitStack() as on:
         node = await on.enter_async_context(connected(server))
         assert await answered(node)

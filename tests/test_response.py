@@ -4,7 +4,7 @@ import pytest
 from aiohttp import hdrs
 
 from pexpolicy.endpoints.base import JSON
-from pexpolicy.response import SERVER, TEXT, WholeResponse
+from pexpolicy.server.http.response import SERVER, TEXT, WholeResponse
 from tests import toys, wire
 
 

@@ -5,9 +5,17 @@ from pathlib import Path
 
 import pytest
 
-from pexpolicy.reload.result import ReloadResult
-from pexpolicy.workers.messages import Commit, Committed, Order, Prepare, Prepared, Refused, Report
-from pexpolicy.workers.reload_coordinator import ReloadCoordinator
+from pexpolicy.server.reload.result import ReloadResult
+from pexpolicy.server.workers.messages import (
+    Commit,
+    Committed,
+    Order,
+    Prepare,
+    Prepared,
+    Refused,
+    Report,
+)
+from pexpolicy.server.workers.reload_coordinator import ReloadCoordinator
 
 OLD, NEW = "old", "new"
 

@@ -5,7 +5,7 @@ from contextlib import suppress
 
 import pytest
 
-from pexpolicy.server import Service
+from pexpolicy.server.http.app import Service
 from tests import wire
 from tests.toys import Serve, always, plugin, policy
 

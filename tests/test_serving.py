@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from pexpolicy.stopping import Terminal
+from pexpolicy.server.shutdown import Terminal
 from tests import live, wire
 from tests.virtual_time import virtual
 

@@ -16,12 +16,10 @@ from multidict import MultiDict
 from pexpolicy import Conference, hookimpl
 from pexpolicy.audit.factory import open_audit
 from pexpolicy.config.settings import ConfigError
-from pexpolicy.lifetime import Lifetime
-from pexpolicy.regime import regime_of
-from pexpolicy.reload.build_thread import run_in_build_thread
-from pexpolicy.reload.reloader import Reloader
-from pexpolicy.server import Service
-from pexpolicy.succession import Succession
+from pexpolicy.server.generations import Lifetime, Succession, regime_of
+from pexpolicy.server.http.app import Service
+from pexpolicy.server.reload.build_thread import run_in_build_thread
+from pexpolicy.server.reload.reloader import Reloader
 from tests import toys
 
 

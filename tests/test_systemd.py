@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pexpolicy.ending import LINGERING, STOPPING
+from pexpolicy.server.shutdown import LINGERING, STOPPING
 from tests import live
 from tests.live import ROOT
 

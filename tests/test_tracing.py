@@ -17,9 +17,9 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from pexpolicy.exposure import surroundings
 from pexpolicy.observability import tracing
 from pexpolicy.observability.tracing import Spans
+from pexpolicy.server.preflight import surroundings
 from tests import canaries, live, toys, wire
 from tests.operators import watched
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pexpolicy.config.file_tracking import Look, Version, hash_with, look_at
-from pexpolicy.reload.file_watcher import ChangeDetector
+from pexpolicy.server.reload.file_watcher import ChangeDetector
 
 FILE = Path("rules.csv")
 LATER = 1e12

@@ -149,7 +149,7 @@ def test_a_worker_is_replaced_with_whatever_code_a_plugin_ends_it(
 STARTED_WITH_LITTLE_PATIENCE = f"""#!{sys.executable}
 import sys
 from pexpolicy.cli import main
-from pexpolicy.workers import supervisor
+from pexpolicy.server.workers import supervisor
 
 supervisor.HUNG = 5
 sys.argv = ["pexpolicy", *sys.argv[3:]]

@@ -7,8 +7,8 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pexpolicy.reload.result import ReloadResult
-from pexpolicy.workers.messages import (
+from pexpolicy.server.reload.result import ReloadResult
+from pexpolicy.server.workers.messages import (
     ORDERS,
     Abandon,
     Alive,

@@ -13,11 +13,11 @@ from pexpolicy.audit.factory import open_audit
 from pexpolicy.building import build_policy
 from pexpolicy.config.loader import from_document
 from pexpolicy.config.settings import Settings
-from pexpolicy.listeners import Entrance
 from pexpolicy.plugins.discovery import Available
 from pexpolicy.policy import Policy
-from pexpolicy.regime import regime_of
-from pexpolicy.server import Service
+from pexpolicy.server.generations import regime_of
+from pexpolicy.server.http.app import Service
+from pexpolicy.server.http.listener import Entrance
 from tests import canaries, wire
 
 Hook = Callable[..., Any]

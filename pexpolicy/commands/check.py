@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from pexpolicy.commands.common import advise, built, config_option
-from pexpolicy.exposure import surroundings
+from pexpolicy.server.preflight import surroundings
 
 
 @click.command()

@@ -14,10 +14,10 @@ from pexpolicy.audit.redaction import Redaction
 from pexpolicy.commands.common import built, config_option, fail
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.endpoints.base import JSON
-from pexpolicy.event_loop import run
 from pexpolicy.explain import Explained, NotARequestError, without_secrets
 from pexpolicy.explain import explain as explained
 from pexpolicy.models.outcome import DECIDED, DEFAULT
+from pexpolicy.server.event_loop import run
 from pexpolicy.text import printable
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from pexpolicy.commands.common import EX_CONFIG, config_option
-from pexpolicy.reload.control_socket import ask_for_reload
+from pexpolicy.server.reload.control_socket import ask_for_reload
 
 
 @click.command()

@@ -10,19 +10,19 @@ from pathlib import Path
 
 import click
 
-from pexpolicy import ending, gc_tuning
-from pexpolicy.admin import listener
-from pexpolicy.admin.listener import Operators
 from pexpolicy.commands.common import Port, advise, built, config_option, fail
 from pexpolicy.config.settings import ConfigError
-from pexpolicy.event_loop import run
-from pexpolicy.exposure import surroundings as exposed
-from pexpolicy.listeners import bound
 from pexpolicy.logs import console_log
 from pexpolicy.observability.shared_memory import Board
-from pexpolicy.serving import Leftovers, ServerContext
-from pexpolicy.serving import serve as serving
-from pexpolicy.stopping import stop_at_once
+from pexpolicy.server import gc_tuning, shutdown
+from pexpolicy.server.admin import listener
+from pexpolicy.server.admin.listener import Operators
+from pexpolicy.server.event_loop import run
+from pexpolicy.server.http.listener import bound
+from pexpolicy.server.lifecycle import Leftovers, ServerContext
+from pexpolicy.server.lifecycle import serve as serving
+from pexpolicy.server.preflight import surroundings as exposed
+from pexpolicy.server.shutdown import stop_at_once
 from pexpolicy.unreached import why
 
 
@@ -65,7 +65,7 @@ def serve(
     try:
         with operators:
             if count > 1:
-                from pexpolicy.workers.supervisor import Supervisor  # noqa: PLC0415 - it is large
+                from pexpolicy.server.workers.supervisor import Supervisor  # noqa: PLC0415 - it is large
 
                 policy.close()
                 listeners = bound(address, number)
@@ -84,7 +84,7 @@ def serve(
     with suppress(OSError, ValueError):
         say("stopped")
     if leftovers():
-        ending.leave(leftovers)
+        shutdown.leave(leftovers)
 
 
 def say(line: str) -> None:

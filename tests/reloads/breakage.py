@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pexpolicy.reload.control_socket import ask_for_reload
+from pexpolicy.server.reload.control_socket import ask_for_reload
 from tests import live, wire
 
 SOUND = b"""\

@@ -4,7 +4,7 @@ import asyncio
 from dataclasses import dataclass
 from pathlib import Path
 
-from pexpolicy.reload.control_socket import ask_for_reload
+from pexpolicy.server.reload.control_socket import ask_for_reload
 from tests import live
 from tests.reloads.steady import Heard, asked, decision_of
 

@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Collection
 from typing import Protocol
 
-from pexpolicy.reload.result import ReloadResult
-from pexpolicy.workers.messages import (
+from pexpolicy.server.reload.result import ReloadResult
+from pexpolicy.server.workers.messages import (
     Abandon,
     Commit,
     Committed,

@@ -10,7 +10,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import TypeVar
 
-from pexpolicy import gc_tuning
+from pexpolicy.server import gc_tuning
 
 T = TypeVar("T")
 SHORT_TURN = 0.0005

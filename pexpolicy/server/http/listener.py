@@ -11,11 +11,11 @@ from aiohttp import web
 
 from pexpolicy.access.certificates import Certificates, certificates_of
 from pexpolicy.access.connections import Connection
-from pexpolicy.access.door import Door
 from pexpolicy.access.memory import Watermark
-from pexpolicy.outbox import Outbox
-from pexpolicy.protocol import PolicyProtocol
-from pexpolicy.server import Service
+from pexpolicy.server.http.acceptor import Door
+from pexpolicy.server.http.app import Service
+from pexpolicy.server.http.protocol import PolicyProtocol
+from pexpolicy.server.http.reply_batcher import Outbox
 
 BACKLOG = 1024
 """Connections that the kernel keeps until they are accepted."""

@@ -10,8 +10,7 @@ from contextlib import asynccontextmanager, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pexpolicy import __version__, gc_tuning, notify
-from pexpolicy.admin.listener import Operators, watching
+from pexpolicy import __version__
 from pexpolicy.audit.audit_log import Audit
 from pexpolicy.audit.factory import audit_of
 from pexpolicy.audit.peers import recent_peers
@@ -19,22 +18,20 @@ from pexpolicy.building import policy_from
 from pexpolicy.config.problems import Problem
 from pexpolicy.config.schema.server import AdminTable
 from pexpolicy.config.settings import ConfigError, Settings
-from pexpolicy.draining import drain
-from pexpolicy.ending import LINGERING, STOPPING, leave_within
-from pexpolicy.exposure import Ports, surroundings
 from pexpolicy.faults import Log
-from pexpolicy.lifetime import Lifetime
-from pexpolicy.listeners import Address, Entrance, url_of
 from pexpolicy.observability.health import Readiness, ReloadState, Sources, State
 from pexpolicy.observability.telemetry import Telemetry
 from pexpolicy.observability.tracing import sending
 from pexpolicy.policy import Policy
-from pexpolicy.regime import regime_of
-from pexpolicy.reload.reloader import Reloader
-from pexpolicy.reload.triggers import ReloadTriggers
-from pexpolicy.server import Service
-from pexpolicy.stopping import Stop
-from pexpolicy.succession import Succession
+from pexpolicy.server import gc_tuning, systemd
+from pexpolicy.server.admin.listener import Operators, watching
+from pexpolicy.server.generations import Lifetime, Succession, regime_of
+from pexpolicy.server.http.app import Service
+from pexpolicy.server.http.listener import Address, Entrance, url_of
+from pexpolicy.server.preflight import Ports, surroundings
+from pexpolicy.server.reload.reloader import Reloader
+from pexpolicy.server.reload.triggers import ReloadTriggers
+from pexpolicy.server.shutdown import LINGERING, STOPPING, Stop, drain, leave_within
 
 Leftovers = Callable[[], list[str]]
 """Names plugins and hooks that were given up, and have not come back."""
@@ -104,15 +101,15 @@ async def serve(
     ``ConfigError`` for plugins and files that do not open, ``OSError`` for an address.
     """
     stop = Stop()
-    async with started(policy, address, stop, context) as server, notify.alive():
+    async with started(policy, address, stop, context) as server, systemd.alive():
         triggers = ReloadTriggers(
             context.config, server.reloader.reload, stop, context.log, context.say
         )
         async with triggers.active(policy.files, read_at):
             context.say(server.announcement)
-            notify.notify(notify.READY)
+            systemd.notify(systemd.READY)
             await stop.asked.wait()
-        notify.notify(notify.STOPPING)
+        systemd.notify(systemd.STOPPING)
         await server.drain(stop)
     return server.leftovers
 

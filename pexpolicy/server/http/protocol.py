@@ -24,13 +24,13 @@ from pexpolicy.access.refusals import (
     TOO_LARGE,
     Refusals,
 )
-from pexpolicy.aiohttp_internals import BoundedHandler
 from pexpolicy.config.schema.access import LimitsTable
 from pexpolicy.faults import Log, blame
 from pexpolicy.hidden import hide
-from pexpolicy.outbox import Outbox
-from pexpolicy.request_parser import HeadTooLargeError, RequestBodyError
-from pexpolicy.response import WholeResponse
+from pexpolicy.server.http.aiohttp_internals import BoundedHandler
+from pexpolicy.server.http.reply_batcher import Outbox
+from pexpolicy.server.http.request_parser import HeadTooLargeError, RequestBodyError
+from pexpolicy.server.http.response import WholeResponse
 
 
 class PolicyProtocol(BoundedHandler):

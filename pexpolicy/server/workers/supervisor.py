@@ -13,18 +13,17 @@ from dataclasses import dataclass, replace
 from multiprocessing.context import ForkProcess
 from pathlib import Path
 
-from pexpolicy import gc_tuning, notify
 from pexpolicy.config.problems import Problem
 from pexpolicy.config.settings import ConfigError, OpeningError
-from pexpolicy.ending import STOPPING
 from pexpolicy.observability.shared_memory import Board
-from pexpolicy.reload.file_watcher import poll_directly
-from pexpolicy.reload.triggers import ReloadTriggers
-from pexpolicy.serving import ServerContext
-from pexpolicy.stopping import Stop
-from pexpolicy.workers.messages import Refused, Report, Serving, WorkerConnection
-from pexpolicy.workers.reload_coordinator import ReloadCoordinator
-from pexpolicy.workers.worker import BEAT, run_worker
+from pexpolicy.server import gc_tuning, systemd
+from pexpolicy.server.lifecycle import ServerContext
+from pexpolicy.server.reload.file_watcher import poll_directly
+from pexpolicy.server.reload.triggers import ReloadTriggers
+from pexpolicy.server.shutdown import STOPPING, Stop
+from pexpolicy.server.workers.messages import Refused, Report, Serving, WorkerConnection
+from pexpolicy.server.workers.reload_coordinator import ReloadCoordinator
+from pexpolicy.server.workers.worker import BEAT, run_worker
 
 HUNG = 30
 """Seconds without a sign of life until a worker is replaced."""
@@ -213,7 +212,7 @@ class Supervisor:
         files = map(Path, self._coordinator.files)
         async with self._triggers.active(files, self._read_at):
             self._context.say(f"{announcement}; {self._count} workers")
-            notify.notify(notify.READY)
+            systemd.notify(systemd.READY)
             await self._stop.asked.wait()
 
     async def _next_end(self) -> None:
@@ -260,9 +259,9 @@ class Supervisor:
 
     async def _shut_down(self) -> None:
         """Stop the workers when that is asked for; at the second time, without delay."""
-        async with notify.alive():
+        async with systemd.alive():
             await self._stop.asked.wait()
-            notify.notify(notify.STOPPING)
+            systemd.notify(systemd.STOPPING)
             for listener in self._listeners:
                 listener.close()
             self._loop.call_later(LONGEST_END, self._signal_all, signal.SIGKILL)

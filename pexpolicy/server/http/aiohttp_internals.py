@@ -14,7 +14,7 @@ import aiohttp
 from aiohttp import web, web_protocol
 from aiohttp.http import HttpRequestParser
 
-from pexpolicy.request_parser import MAX_HEADERS, BoundedParser
+from pexpolicy.server.http.request_parser import MAX_HEADERS, BoundedParser
 
 TESTED = "3.14.5"
 """The release of aiohttp that all of this was tested with."""

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 
 from pexpolicy.config.file_tracking import Look, look_at
-from pexpolicy.reload.build_thread import run_in_thread
+from pexpolicy.server.reload.build_thread import run_in_thread
 
 PAUSE = 0.5
 """Seconds between two polls. A file counts as changed once two polls saw the same new version, so

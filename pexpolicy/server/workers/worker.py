@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 import socket
 
-from pexpolicy import ending
 from pexpolicy.config.settings import ConfigError, OpeningError
-from pexpolicy.event_loop import run
 from pexpolicy.hidden import hide
-from pexpolicy.reload.build_thread import run_in_build_thread
-from pexpolicy.serving import Leftovers, ServerContext, started
-from pexpolicy.stopping import Stop
-from pexpolicy.workers.messages import Alive, Refused, Serving, framed
-from pexpolicy.workers.reload_participant import ReloadParticipant
+from pexpolicy.server import shutdown
+from pexpolicy.server.event_loop import run
+from pexpolicy.server.lifecycle import Leftovers, ServerContext, started
+from pexpolicy.server.reload.build_thread import run_in_build_thread
+from pexpolicy.server.shutdown import Stop
+from pexpolicy.server.workers.messages import Alive, Refused, Serving, framed
+from pexpolicy.server.workers.reload_participant import ReloadParticipant
 
 BEAT = 1.0
 """Seconds between two signs of life for the supervisor."""
@@ -28,7 +28,7 @@ def run_worker(
     """
     leftovers = run(_serve(content, listeners, link, context), serving=True)
     if leftovers():
-        ending.leave(leftovers)
+        shutdown.leave(leftovers)
 
 
 async def _serve(

@@ -13,13 +13,11 @@ from pexpolicy.config.problems import Problem
 from pexpolicy.config.restart_keys import awaiting_restart
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.faults import blame
-from pexpolicy.lifetime import Lifetime
 from pexpolicy.observability.health import ReloadState
 from pexpolicy.policy import Policy
-from pexpolicy.regime import regime_of
-from pexpolicy.reload.build_thread import run_in_build_thread
-from pexpolicy.reload.result import ReloadResult
-from pexpolicy.succession import Succession
+from pexpolicy.server.generations import Lifetime, Succession, regime_of
+from pexpolicy.server.reload.build_thread import run_in_build_thread
+from pexpolicy.server.reload.result import ReloadResult
 
 LONGEST_BUILD = 120.0
 """Seconds until a configuration that is still being built counts as one that cannot be."""

@@ -8,8 +8,8 @@ from typing import Protocol
 
 from msgspec.structs import replace
 
-from pexpolicy.reload.result import ReloadResult
-from pexpolicy.workers.reload_transaction import Participant, ReloadTransaction
+from pexpolicy.server.reload.result import ReloadResult
+from pexpolicy.server.workers.reload_transaction import Participant, ReloadTransaction
 
 
 class ServingWorker(Participant, Protocol):

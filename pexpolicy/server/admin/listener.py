@@ -12,16 +12,16 @@ from aiohttp import web
 
 from pexpolicy.access.access_control import Gate
 from pexpolicy.access.connections import Connection
-from pexpolicy.access.door import Door
-from pexpolicy.admin.pages import Admin
 from pexpolicy.config.schema.access import LimitsTable
 from pexpolicy.config.settings import Settings
 from pexpolicy.faults import Log
 from pexpolicy.observability.shared_memory import Board
-from pexpolicy.outbox import Outbox
 from pexpolicy.policy import Policy
-from pexpolicy.protocol import PolicyProtocol
-from pexpolicy.server import Service
+from pexpolicy.server.admin.app import Admin
+from pexpolicy.server.http.acceptor import Door
+from pexpolicy.server.http.app import Service
+from pexpolicy.server.http.protocol import PolicyProtocol
+from pexpolicy.server.http.reply_batcher import Outbox
 from pexpolicy.unreached import why
 
 BACKLOG = 64

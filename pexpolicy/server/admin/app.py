@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import hmac
+import ipaddress
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
@@ -13,14 +15,13 @@ from aiohttp import hdrs, web
 from pexpolicy.access.connections import Connection
 from pexpolicy.access.refusals import FOREIGN_HOST, WRONG_TOKEN, Refusals
 from pexpolicy.access.throttle import Attempts, Delays
-from pexpolicy.admin.bearer import admits, is_own_host
 from pexpolicy.endpoints.base import JSON
 from pexpolicy.faults import Log, blame
 from pexpolicy.observability.shared_memory import Board
 from pexpolicy.observability.status import Status
 from pexpolicy.observability.telemetry import Telemetry
 from pexpolicy.policy import Policy
-from pexpolicy.response import READABLE, TEXT, WholeResponse, health, not_allowed
+from pexpolicy.server.http.response import READABLE, TEXT, WholeResponse, health, not_allowed
 
 OPEN = ("/livez", "/readyz")
 """Paths that tell no more than yes or no, and that need no token."""
@@ -105,3 +106,31 @@ def _render(board: Board) -> tuple[str, bytes]:
     from pexpolicy.observability.prometheus import CONTENT_TYPE, expose  # noqa: PLC0415
 
     return CONTENT_TYPE, expose(board)
+
+
+def admits(token: str, header: str | None) -> bool:
+    """True when an ``Authorization`` header holds the token, as RFC 6750 sends it.
+
+    The comparison takes as long for any token of its length.
+    """
+    scheme, _, given = (header or "").partition(" ")
+    sent = given.strip().encode("utf-8", "surrogateescape")
+    return scheme.lower() == "bearer" and hmac.compare_digest(sent, token.encode())
+
+
+def is_own_host(header: str | None, configured: str) -> bool:
+    """True for a ``Host`` header that no page of another site can have a browser send.
+
+    Such a page may have its own name lead to this address (DNS rebinding), but the browser still
+    sends that name. Addresses, ``localhost`` and the configured name are nobody else's.
+    """
+    if not header:
+        return True  # no browser leaves it out
+    name = header.rpartition("]")[0].removeprefix("[") or header.partition(":")[0]
+    if name.lower() in ("localhost", configured.lower()):
+        return True
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True

@@ -20,7 +20,7 @@ from pathlib import Path
 import msgspec
 
 from pexpolicy.hidden import hide
-from pexpolicy.reload.result import ReloadResult
+from pexpolicy.server.reload.result import ReloadResult
 
 RELOAD = b"reload\n"
 """What a client sends. The answer is a line of JSON, a ``ReloadResult``."""

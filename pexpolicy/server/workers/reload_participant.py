@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 
 from pexpolicy.config.settings import ConfigError
-from pexpolicy.lifetime import Lifetime
-from pexpolicy.reload.reloader import Reloader
-from pexpolicy.workers.messages import (
+from pexpolicy.server.generations import Lifetime
+from pexpolicy.server.reload.reloader import Reloader
+from pexpolicy.server.workers.messages import (
     ORDERS,
     Abandon,
     Commit,

@@ -24,8 +24,8 @@ from pexpolicy.observability.health import Readiness, Sources, State
 from pexpolicy.observability.telemetry import Telemetry
 from pexpolicy.observability.tracing import CallSpan, Spans
 from pexpolicy.policy import Answer
-from pexpolicy.regime import Regime
-from pexpolicy.response import READABLE, WholeResponse, health, not_allowed
+from pexpolicy.server.generations import Regime
+from pexpolicy.server.http.response import READABLE, WholeResponse, health, not_allowed
 
 _CHALLENGE = b'\r\nWWW-Authenticate: Basic realm="pexpolicy", charset="UTF-8"'
 

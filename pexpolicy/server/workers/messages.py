@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import msgspec
 
-from pexpolicy.reload.result import ReloadResult
+from pexpolicy.server.reload.result import ReloadResult
 
 LENGTH = 8
 """Bytes before each message that hold its length."""

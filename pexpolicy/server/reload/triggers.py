@@ -10,13 +10,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from pexpolicy import notify
 from pexpolicy.faults import Log
 from pexpolicy.hidden import hide
-from pexpolicy.reload import control_socket
-from pexpolicy.reload.file_watcher import FileWatcher, Poll, poll_in_thread
-from pexpolicy.reload.result import ReloadResult
-from pexpolicy.stopping import Stop, Terminal
+from pexpolicy.server import systemd
+from pexpolicy.server.reload import control_socket
+from pexpolicy.server.reload.file_watcher import FileWatcher, Poll, poll_in_thread
+from pexpolicy.server.reload.result import ReloadResult
+from pexpolicy.server.shutdown import Stop, Terminal
 
 Reload = Callable[[], Awaitable[ReloadResult]]
 
@@ -109,11 +109,11 @@ class ReloadTriggers:
 
     async def _run(self) -> ReloadResult:
         async with self._one_at_a_time:
-            notify.notify(notify.reloading())
+            systemd.notify(systemd.reloading())
             read_at, before = time.time(), await self._watcher.look()
             result = await self._reload()
             await self._watcher.expect(map(Path, result.files), before, read_at)
-            notify.notify(notify.READY)
+            systemd.notify(systemd.READY)
         if result.done:
             for line in (str(result), *(f"warning: {note}" for note in result.notes)):
                 self._say(line)

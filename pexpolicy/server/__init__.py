@@ -1,0 +1,1 @@
+"""The running server process: generations, lifecycle, shutdown."""

@@ -1,0 +1,162 @@
+"""All that one configuration amounts to while it serves, in one object that is swapped whole."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from pexpolicy.access.access_control import Gate
+from pexpolicy.audit.audit_log import Audit
+from pexpolicy.audit.redaction import redaction_of
+from pexpolicy.hidden import hide
+from pexpolicy.policy import Policy
+from pexpolicy.server import gc_tuning
+
+
+class Calls:
+    """Counts the calls that a regime has under way."""
+
+    __slots__ = ("_none_left", "under_way")
+
+    def __init__(self) -> None:
+        self.under_way = 0
+        self._none_left: asyncio.Event | None = None
+
+    def end(self) -> None:
+        """One call is answered."""
+        self.under_way -= 1
+        if self._none_left is not None and not self.under_way:
+            self._none_left.set()
+
+    async def finished(self) -> None:
+        """Wait for the last one. No further call may begin: the regime is no longer in force."""
+        if self.under_way:
+            self._none_left = asyncio.Event()
+            await self._none_left.wait()
+
+
+@dataclass(frozen=True, slots=True)
+class Regime:
+    """The rules in force: who may ask, how it is decided, and what is written down of it.
+
+    A call takes the regime once, when it begins, and keeps to it until it is answered. So no reply
+    is made of two configurations, and its audit line names the one that it was made of.
+    """
+
+    policy: Policy
+    gate: Gate
+    audit: Audit
+    calls: Calls = field(default_factory=Calls)
+
+
+def regime_of(policy: Policy, audit: Audit, before: Gate | None = None) -> Regime:
+    """What the configuration of a policy amounts to; its lines go where those of ``audit`` go.
+
+    ``before`` is the gate of the regime that it follows, which hands on what it has learned.
+    """
+    settings = policy.settings
+    gate = before.renewed(settings) if before is not None else Gate.of(settings)
+    return Regime(policy, gate, audit.under(redaction_of(settings)))
+
+
+LAST_CALL = 10.0
+"""Seconds for the last calls of a regime. Their budget is shorter: it is for faults of ours."""
+
+
+class Lifetime:
+    """The life of one regime, in a task of its own.
+
+    What a plugin opens has to be closed by the task that opened it: task groups and cancel scopes
+    insist on that.
+    """
+
+    def __init__(self, regime: Regime) -> None:
+        self.regime = regime
+        self._over = asyncio.Event()
+        self._opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._task: asyncio.Task[None] | None = None
+
+    async def open(self) -> None:
+        """Open what the plugins need; raises ``ConfigError`` for what does not open."""
+        self._task = asyncio.get_running_loop().create_task(self._live())
+        hide(self._task)
+        try:
+            await self._opened
+        except asyncio.CancelledError:
+            self._task.cancel()
+            raise
+
+    async def _live(self) -> None:
+        try:
+            async with self.regime.policy.serving():
+                self._opened.set_result(None)
+                await self._over.wait()
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self.regime.calls.finished(), LAST_CALL)
+        except BaseException as error:
+            if self._opened.done():
+                raise
+            self._opened.set_exception(error)
+
+    async def close(self) -> None:
+        """Wait for the last call under way, and close what the plugins opened."""
+        self._over.set()
+        if self._task is not None:
+            await asyncio.wait((self._task,))
+
+
+class Succession:
+    """The regimes of one server, the first of which is open already.
+
+    ``activate`` is called with each that follows, ``cleared`` after the end of each.
+    """
+
+    def __init__(
+        self,
+        first: Lifetime,
+        activate: Callable[[Regime], None],
+        cleared: Callable[[], None] = gc_tuning.collect_frozen,
+    ) -> None:
+        self._activate = activate
+        self._cleared = cleared
+        self._current = first
+        self._leaving: dict[Lifetime, asyncio.Task[None]] = {}
+
+    @property
+    def policy(self) -> Policy:
+        """The policy that is in force."""
+        return self._current.regime.policy
+
+    @property
+    def gate(self) -> Gate:
+        """The gate that is in force."""
+        return self._current.regime.gate
+
+    def follow(self, successor: Lifetime) -> None:
+        """Activate a regime that is open; the one before it is closed after its last call."""
+        before, self._current = self._current, successor
+        gc_tuning.freeze()
+        self._activate(successor.regime)
+        task = asyncio.get_running_loop().create_task(self._close(before))
+        hide(task)
+        self._leaving[before] = task
+
+    async def _close(self, lifetime: Lifetime) -> None:
+        await lifetime.close()
+        del self._leaving[lifetime]
+        self._cleared()
+
+    async def end(self) -> None:
+        """Close every regime."""
+        leaving = list(self._leaving.values())
+        await self._current.close()
+        if leaving:
+            await asyncio.wait(leaving)
+
+    @property
+    def leftovers(self) -> list[str]:
+        """Plugins and hooks that were given up, and have not come back."""
+        lifetimes = (self._current, *self._leaving)
+        return sorted({name for life in lifetimes for name in life.regime.policy.leftovers})

@@ -1,0 +1,1 @@
+"""HTTP: connections, protocol, application and replies."""
