@@ -27,7 +27,6 @@ from pexpolicy import (
     testing,
 )
 from pexpolicy.endpoints import ENDPOINTS
-from pexpolicy.kit.shapes import shape_of
 from pexpolicy.testing import (
     ABSENT,
     ConfigError,
@@ -41,6 +40,7 @@ from pexpolicy.testing import (
     policy_of,
     url_of,
 )
+from pexpolicy.testing.request_templates import shape_of
 from tests import live, wire
 
 SAMPLES = [

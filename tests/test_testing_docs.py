@@ -13,7 +13,7 @@ import pytest
 
 from pexpolicy import testing
 from pexpolicy.endpoints import ENDPOINTS
-from pexpolicy.kit.shapes import shape_names_of
+from pexpolicy.testing.request_templates import shape_names_of
 from tests import live
 
 PAGE = (live.ROOT / "docs/testing.md").read_text(encoding="utf-8")

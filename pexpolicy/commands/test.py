@@ -11,11 +11,11 @@ import click
 
 from pexpolicy.commands.common import built, config_option, fail
 from pexpolicy.config.settings import ConfigError
-from pexpolicy.kit.cases import Case, CasesError, load_cases
-from pexpolicy.kit.report import as_json as json_report
-from pexpolicy.kit.report import as_junit, show
-from pexpolicy.kit.running import run_cases
 from pexpolicy.policy import Policy
+from pexpolicy.testing.cases import Case, CasesError, load_cases
+from pexpolicy.testing.report import as_json as json_report
+from pexpolicy.testing.report import as_junit, show
+from pexpolicy.testing.runner import run_cases
 
 EX_FAILED = 1
 EX_USAGE = 2

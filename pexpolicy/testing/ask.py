@@ -13,9 +13,9 @@ from uuid_utils import uuid7
 
 from pexpolicy.audit.audit_log import Audit
 from pexpolicy.audit.sinks import Sink
-from pexpolicy.kit.requests import alias_of, endpoint_of
 from pexpolicy.models.request import Request
 from pexpolicy.policy import Answer, Policy
+from pexpolicy.testing.requests import alias_of, endpoint_of
 
 Line = dict[str, Any]
 

@@ -25,17 +25,17 @@ from aiohttp import web
 from aiohttp.test_utils import RawTestServer, TestClient
 
 from pexpolicy.config.settings import ConfigError
-from pexpolicy.kit.asking import asked, audit_lines, caught_audit
-from pexpolicy.kit.cases import Case, CasesError, load_cases
-from pexpolicy.kit.door import Config, Log, Subject, opened, policy_of
-from pexpolicy.kit.requests import ABSENT, make_request, url_of
-from pexpolicy.kit.shapes import RequestError
-from pexpolicy.kit.verdict import judge
 from pexpolicy.models.outcome import Outcome, Step
 from pexpolicy.models.request import Request
 from pexpolicy.policy import Policy
 from pexpolicy.server.generations import regime_of
 from pexpolicy.server.http.app import Service
+from pexpolicy.testing.ask import asked, audit_lines, caught_audit
+from pexpolicy.testing.build import Config, Log, Subject, opened, policy_of
+from pexpolicy.testing.cases import Case, CasesError, load_cases
+from pexpolicy.testing.compare import judge
+from pexpolicy.testing.request_templates import RequestError
+from pexpolicy.testing.requests import ABSENT, make_request, url_of
 
 __all__ = [
     "ABSENT",

@@ -6,10 +6,10 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from pexpolicy.kit.cases import Case
-from pexpolicy.kit.verdict import Verdict, judge
 from pexpolicy.models.outcome import ABSTAINED, DECIDED, SKIPPED
 from pexpolicy.policy import Policy
+from pexpolicy.testing.cases import Case
+from pexpolicy.testing.compare import Verdict, judge
 
 
 @dataclass(slots=True)

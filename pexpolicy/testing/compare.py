@@ -11,10 +11,10 @@ from typing import Any
 from pexpolicy.audit.redaction import REMOVED, Redaction
 from pexpolicy.endpoints.base import JPEG, Reply
 from pexpolicy.explain import NotARequestError, explain
-from pexpolicy.kit.asking import asked, caught_audit
-from pexpolicy.kit.cases import Case, Expected
 from pexpolicy.models.outcome import DEFAULT, Outcome, Step
 from pexpolicy.policy import Answer, Policy
+from pexpolicy.testing.ask import asked, caught_audit
+from pexpolicy.testing.cases import Case, Expected
 from pexpolicy.text import did_you_mean
 
 MISSING = "nothing"

@@ -17,9 +17,9 @@ from pexpolicy.endpoints.participant_avatar import ParticipantAvatarRequest
 from pexpolicy.endpoints.participant_properties import ParticipantPropertiesRequest
 from pexpolicy.endpoints.registration_alias import RegistrationAliasRequest
 from pexpolicy.endpoints.service_configuration import ServiceConfigurationRequest
-from pexpolicy.kit.shapes import RequestError, shape_names_of, shape_of
 from pexpolicy.models.alias import Alias
 from pexpolicy.models.request import Request, by_prefix
+from pexpolicy.testing.request_templates import RequestError, shape_names_of, shape_of
 from pexpolicy.text import did_you_mean
 
 

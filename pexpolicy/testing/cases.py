@@ -12,9 +12,9 @@ import pydantic
 from pydantic import BaseModel, ConfigDict, Field
 
 from pexpolicy.config.problems import Problem, problems_of
-from pexpolicy.kit.requests import composed
-from pexpolicy.kit.shapes import RequestError
 from pexpolicy.models.request import Request
+from pexpolicy.testing.request_templates import RequestError
+from pexpolicy.testing.requests import composed
 from pexpolicy.text import brief, did_you_mean
 
 

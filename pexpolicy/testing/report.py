@@ -11,8 +11,8 @@ from xml.etree import ElementTree as ET
 
 import click
 
-from pexpolicy.kit.running import Reached, Run
-from pexpolicy.kit.verdict import Verdict
+from pexpolicy.testing.compare import Verdict
+from pexpolicy.testing.runner import Reached, Run
 from pexpolicy.text import printable
 
 
