@@ -1,7 +1,7 @@
 """pexpolicy: a policy server for Pexip Infinity whose decisions come from plugins.
 
 Plugin authors need this module; ``pexpolicy.matching``, ``pexpolicy.subnets``,
-``pexpolicy.config.csv_tables``, ``pexpolicy.config.toml_tables``, ``pexpolicy.replies`` and
+``pexpolicy.config.csv_tables``, ``pexpolicy.config.toml_tables``, ``pexpolicy.conformance.replies`` and
 ``pexpolicy.hooks.HOOK_API`` are for those who have use for them, and ``pexpolicy.testing`` is for
 tests.
 """

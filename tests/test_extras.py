@@ -9,8 +9,8 @@ from pexpolicy import Conference, DecisionError, Extras, Gateway
 from pexpolicy.building import build_policy
 from pexpolicy.config.loader import from_document
 from pexpolicy.config.settings import ConfigError
+from pexpolicy.conformance.replies import Reply, UnusableReply, read
 from pexpolicy.policy import Policy
-from pexpolicy.replies import Reply, UnusableReply, read
 from pexpolicy.testing import make_request
 from tests import toys, wire
 from tests.upstreams import servers

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pexpolicy.probe import disposition
+from pexpolicy.conformance import disposition
 from tests.foreign_replies.run import batch
 
 SIZE = 6000

@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pexpolicy import Continue, Credentials, Reject
+from pexpolicy.conformance.check_reply import judge
+from pexpolicy.conformance.findings import Asked
+from pexpolicy.conformance.http_client import Reply
+from pexpolicy.conformance.replies import MAX_JSON, Disposition, Heard, UnusableReply, read
 from pexpolicy.endpoints import ENDPOINTS
-from pexpolicy.probe.judge import judge
-from pexpolicy.probe.verdict import Asked
-from pexpolicy.probe.wire import Reply
-from pexpolicy.replies import MAX_JSON, Disposition, Heard, UnusableReply, read
 from pexpolicy.testing import make_request
 from tests import canaries, live
 

@@ -15,7 +15,7 @@ import click
 from pexpolicy.commands.asking import ServerUrl
 
 if TYPE_CHECKING:
-    from pexpolicy.probe.report import Report
+    from pexpolicy.conformance.report import Report
 
 EX_VIOLATION = 1
 EX_USAGE = 2
@@ -91,9 +91,9 @@ def probe(  # noqa: PLR0913, PLR0917 - one argument for each option
     """
     from rich.console import Console  # noqa: PLC0415 - for this command only
 
-    from pexpolicy.probe import screen  # noqa: PLC0415
-    from pexpolicy.probe.playing import UnreachableError  # noqa: PLC0415
-    from pexpolicy.probe.report import as_json, as_junit  # noqa: PLC0415
+    from pexpolicy.conformance import display  # noqa: PLC0415
+    from pexpolicy.conformance.report import as_json, as_junit  # noqa: PLC0415
+    from pexpolicy.conformance.runner import UnreachableError  # noqa: PLC0415
 
     authorization = _authorization(user, password, password_env)
     out = Console(stderr=json_path == "-", highlight=False)
@@ -102,7 +102,7 @@ def probe(  # noqa: PLR0913, PLR0917 - one argument for each option
     except UnreachableError as error:
         click.secho(f"{url} cannot be reached: {error}", fg="red", err=True)
         sys.exit(EX_USAGE)
-    screen.show(out, report)
+    display.show(out, report)
     try:
         if json_path == "-":
             click.echo(as_json(report))
@@ -117,7 +117,7 @@ def probe(  # noqa: PLR0913, PLR0917 - one argument for each option
 
 
 def _authorization(user: str | None, password: str | None, password_env: str | None) -> str | None:
-    from pexpolicy.probe.wire import basic  # noqa: PLC0415 - aiohttp
+    from pexpolicy.conformance.http_client import basic  # noqa: PLC0415 - aiohttp
 
     if password is not None and password_env is not None:
         raise click.UsageError("--password and --password-env exclude each other")
@@ -139,10 +139,10 @@ async def _play(
 ) -> Report:
     from rich.console import Console  # noqa: PLC0415 - for this command only
 
-    from pexpolicy.probe.playing import Probe  # noqa: PLC0415
-    from pexpolicy.probe.report import Report  # noqa: PLC0415
-    from pexpolicy.probe.screen import ticking  # noqa: PLC0415
-    from pexpolicy.probe.wire import connected  # noqa: PLC0415
+    from pexpolicy.conformance.display import ticking  # noqa: PLC0415
+    from pexpolicy.conformance.http_client import connected  # noqa: PLC0415
+    from pexpolicy.conformance.report import Report  # noqa: PLC0415
+    from pexpolicy.conformance.runner import Probe  # noqa: PLC0415
 
     report = Report(url)
     async with connected(url, authorization=authorization, limit=limit) as wire:

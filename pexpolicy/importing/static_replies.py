@@ -6,9 +6,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from pexpolicy.conformance.replies import Disposition, read_envelope
 from pexpolicy.endpoints.participant_properties import ParticipantProperties
 from pexpolicy.endpoints.service_configuration import SERVICE_TYPES
-from pexpolicy.replies import Disposition, read_envelope
 from pexpolicy.text import brief
 
 Then = dict[str, Any]

@@ -1,9 +1,9 @@
 """Playing the probe against a server, and sorting what it found."""
 
-from pexpolicy.probe.findings import Finding, Level
-from pexpolicy.probe.flows import FLOWS
-from pexpolicy.probe.playing import Played, Probe
-from pexpolicy.probe.wire import connected
+from pexpolicy.conformance.call_flows import FLOWS
+from pexpolicy.conformance.findings import Finding, Level
+from pexpolicy.conformance.http_client import connected
+from pexpolicy.conformance.runner import Played, Probe
 
 
 async def play(

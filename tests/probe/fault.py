@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from pexpolicy.probe.findings import Topic
+from pexpolicy.conformance.findings import Topic
 from tests.probe.servers import (
     AVATAR,
     DIRECTORY,

@@ -9,7 +9,7 @@ from urllib.parse import unquote, unquote_plus
 
 from aiohttp import web
 
-from pexpolicy.probe.findings import Topic
+from pexpolicy.conformance.findings import Topic
 from tests.probe.answers import (
     about,
     block,

@@ -7,13 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pexpolicy.conformance.check_reply import judge
+from pexpolicy.conformance.edge_cases import MARKED_TRACES
+from pexpolicy.conformance.findings import Asked, Finding
+from pexpolicy.conformance.http_client import Reply
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.service_configuration import SERVICE_TYPES
-from pexpolicy.probe.findings import Finding
-from pexpolicy.probe.judge import judge
-from pexpolicy.probe.oddities import MARKED_TRACES
-from pexpolicy.probe.verdict import Asked
-from pexpolicy.probe.wire import Reply
 
 QUERY = {"width": "40", "height": "40", "limit": "10", "call_direction": "dial_out"}
 FIELDS = sorted({name for model in SERVICE_TYPES.values() for name in model.names})

@@ -11,7 +11,7 @@ from xml.etree import ElementTree as ET
 import pytest
 from aiohttp import web
 
-from pexpolicy.probe.wire import basic
+from pexpolicy.conformance.http_client import basic
 from tests.probe.servers import Question, go_on, not_found, room, serving, sound, success
 
 BELL = "Room\x07\x1b[31m"

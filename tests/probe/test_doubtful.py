@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from pexpolicy.probe.findings import Level, Topic
+from pexpolicy.conformance.findings import Level, Topic
 from tests.probe.asking import found, play
 from tests.probe.servers import (
     LOCATION,

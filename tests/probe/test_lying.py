@@ -10,11 +10,11 @@ import pytest
 from aiohttp import web
 from rich.console import Console
 
-from pexpolicy.probe import screen
-from pexpolicy.probe.findings import Level, Topic
-from pexpolicy.probe.playing import PATIENCE, Played
-from pexpolicy.probe.report import Report, as_json, as_junit
-from pexpolicy.probe.wire import MAX_BODY
+from pexpolicy.conformance import display
+from pexpolicy.conformance.findings import Level, Topic
+from pexpolicy.conformance.http_client import MAX_BODY
+from pexpolicy.conformance.report import Report, as_json, as_junit
+from pexpolicy.conformance.runner import PATIENCE, Played
 from tests.probe.asking import found, play
 from tests.probe.servers import Question, serving, speaking, success
 
@@ -156,7 +156,7 @@ async def test_a_connection_that_is_reset_is_told_in_words_and_with_the_method()
         report = Report(url, steps)
     assert [f.text for f in found(steps)] == ["no reply: the server closed the connection"]
     console = Console(file=io.StringIO(), width=100)
-    screen.show(console, report)
+    display.show(console, report)
     assert isinstance(console.file, io.StringIO)
     assert "\n  HEAD /policy/v1/service/configuration?" in console.file.getvalue()
     assert "GET /policy" not in console.file.getvalue()

@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from pexpolicy.conformance import display
+from pexpolicy.conformance.call_flows import FLOWS
+from pexpolicy.conformance.findings import Level, Topic, violation, warning
+from pexpolicy.conformance.http_client import connected
+from pexpolicy.conformance.report import Report
+from pexpolicy.conformance.runner import Played, Probe
+from pexpolicy.conformance.strict_json import NotJSONError, strict_json
 from pexpolicy.models.rules import Mark
-from pexpolicy.probe import screen
-from pexpolicy.probe.findings import Level, Topic, violation, warning
-from pexpolicy.probe.flows import FLOWS
-from pexpolicy.probe.playing import Played, Probe
-from pexpolicy.probe.reading import NotJSONError, strict_json
-from pexpolicy.probe.report import Report
-from pexpolicy.probe.wire import connected
 from tests.probe.asking import found
 from tests.probe.servers import go_on, serving
 
@@ -31,14 +31,14 @@ def played(*findings: object, step: str = "service") -> Played:
 
 def shown(report: Report) -> str:
     console = Console(file=io.StringIO(), width=100)
-    screen.show(console, report)
+    display.show(console, report)
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 
 
 def test_a_terminal_shows_how_far_the_probe_is() -> None:
     console = Console(file=io.StringIO(), width=100, force_terminal=True)
-    with screen.ticking(console, 2) as ticker:
+    with display.ticking(console, 2) as ticker:
         ticker.tick(played(*FINDINGS))
         ticker.tick(played())
     assert isinstance(console.file, io.StringIO)

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from pexpolicy.probe.findings import Level, Topic
-from pexpolicy.probe.wire import basic
+from pexpolicy.conformance.findings import Level, Topic
+from pexpolicy.conformance.http_client import basic
 from tests.probe.asking import found, play
 from tests.probe.lived_in import lived_in
 from tests.probe.servers import (

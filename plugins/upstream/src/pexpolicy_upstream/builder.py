@@ -17,8 +17,8 @@ from pexpolicy import (
     did_you_mean,
     read_secret,
 )
+from pexpolicy.conformance.replies import basic
 from pexpolicy.matching import compile_when
-from pexpolicy.replies import basic
 from pexpolicy_upstream.connections import TLSError, tls
 from pexpolicy_upstream.route import WITHOUT_RESULT, Route
 from pexpolicy_upstream.settings import RouteSettings, TargetSettings, UpstreamSettings

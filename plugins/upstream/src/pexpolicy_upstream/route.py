@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pexpolicy import Continue, Decision, Redirect, Reject, Request
+from pexpolicy.conformance.replies import Heard
 from pexpolicy.matching import Condition
-from pexpolicy.replies import Heard
 from pexpolicy_upstream.shadow_comparison import Comparison
 from pexpolicy_upstream.target import Target, TargetError
 

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Mapping
 
 from pexpolicy import Request
-from pexpolicy.replies import Heard, difference
+from pexpolicy.conformance.replies import Heard, difference
 from pexpolicy_upstream.target import Target, TargetError
 
 MOST_PENDING = 64

@@ -13,7 +13,7 @@ from http import HTTPStatus
 from urllib.parse import unquote
 
 from pexpolicy import NO_EXTRAS, Breaker, Extras, Request
-from pexpolicy.replies import Heard, Reply, UnusableReply, Wire, read
+from pexpolicy.conformance.replies import Heard, Reply, UnusableReply, Wire, read
 from pexpolicy_upstream.connections import opened
 from pexpolicy_upstream.settings import TargetSettings
 

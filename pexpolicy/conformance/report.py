@@ -9,9 +9,9 @@ from http import HTTPStatus
 from typing import Any
 from xml.etree import ElementTree as ET
 
-from pexpolicy.probe.findings import Finding, Level, Topic, warning
-from pexpolicy.probe.judge import UNREADABLE
-from pexpolicy.probe.playing import TRANSPORT, Played
+from pexpolicy.conformance.check_reply import UNREADABLE
+from pexpolicy.conformance.findings import Finding, Level, Topic, warning
+from pexpolicy.conformance.runner import TRANSPORT, Played
 from pexpolicy.text import printable
 
 NOT_FOUND = (

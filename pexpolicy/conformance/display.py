@@ -10,9 +10,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table
 from rich.text import Text
 
-from pexpolicy.probe.findings import Finding, Level
-from pexpolicy.probe.playing import Played
-from pexpolicy.probe.report import NOT_FOUND, Report
+from pexpolicy.conformance.findings import Finding, Level
+from pexpolicy.conformance.report import NOT_FOUND, Report
+from pexpolicy.conformance.runner import Played
 from pexpolicy.text import printable
 
 RED, YELLOW, GREEN = "red", "yellow", "green"

@@ -7,13 +7,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from pexpolicy.conformance.disposition import ACTIONS, Disposition, Reading, read_envelope
+from pexpolicy.conformance.findings import Asked, Finding, Judged, Topic, violation, warning
+from pexpolicy.conformance.result import judge_result, refused, warned
 from pexpolicy.models.decision import Redirect, Reject
 from pexpolicy.models.errors import DecisionError
 from pexpolicy.models.rules import Mark
-from pexpolicy.probe.disposition import ACTIONS, Disposition, Reading, read_envelope
-from pexpolicy.probe.findings import Finding, Topic, violation, warning
-from pexpolicy.probe.results import judge_result, refused, warned
-from pexpolicy.probe.verdict import Asked, Judged
 from pexpolicy.text import brief
 
 FAILED = ("fail", "failed", "failure", "error")

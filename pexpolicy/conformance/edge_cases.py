@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from urllib.parse import quote
 
-from pexpolicy.probe import shapes
-from pexpolicy.probe.shapes import SIP, WEB
-from pexpolicy.probe.steps import Flow, Query, Slot, Step, Trace
+from pexpolicy.conformance import request_templates
+from pexpolicy.conformance.flow_steps import Flow, Query, Slot, Step, Trace
+from pexpolicy.conformance.request_templates import SIP, WEB
 
 SERVICE, PARTICIPANT = "service_configuration", "participant_properties"
 AVATAR, REGISTRATION = "participant_avatar", "registration_alias"
@@ -42,21 +42,27 @@ def _service(name: str, query: Query, traces: tuple[Trace, ...] = ()) -> Step:
 
 
 def _participant(name: str, changes: Query, traces: tuple[Trace, ...] = ()) -> Step:
-    query = shapes.participant("v39", WEB, {**CHAIR, **changes})
+    query = request_templates.participant("v39", WEB, {**CHAIR, **changes})
     return Step(name=name, endpoint=PARTICIPANT, query=query, traces=traces)
 
 
 _LONG = tuple(f"cn=group-{number:04d},ou=groups,dc=example,dc=com" for number in range(260))
 _ENCODINGS = (
-    _service("escaped alias", shapes.service("v39", SIP, {"local_alias": MARKED}), MARKED_TRACES),
     _service(
-        "alias in UTF-8", shapes.service("v39", WEB, {"local_alias": "zq7kmøte"}), UTF8_TRACES
+        "escaped alias",
+        request_templates.service("v39", SIP, {"local_alias": MARKED}),
+        MARKED_TRACES,
     ),
-    _service("blanks as +", shapes.service("v39", WEB, {"location": "New York 2"})),
+    _service(
+        "alias in UTF-8",
+        request_templates.service("v39", WEB, {"local_alias": "zq7kmøte"}),
+        UTF8_TRACES,
+    ),
+    _service("blanks as +", request_templates.service("v39", WEB, {"location": "New York 2"})),
     Step(
         name="blanks as %20",
         endpoint=SERVICE,
-        query=shapes.service("v39", WEB, {"location": "New York 2"}),
+        query=request_templates.service("v39", WEB, {"location": "New York 2"}),
         escape=quote,
         same_as="blanks as +",
         because="+ and %20 are both a blank",
@@ -73,7 +79,7 @@ _ENCODINGS = (
     Step(
         name="a query of 20 KB",
         endpoint=PARTICIPANT,
-        query=shapes.participant("v39", WEB, {**CHAIR, "idp_attribute_memberOf": _LONG}),
+        query=request_templates.participant("v39", WEB, {**CHAIR, "idp_attribute_memberOf": _LONG}),
         strain=True,
     ),
 )
@@ -81,8 +87,8 @@ _ENCODINGS = (
 _ALIASES = tuple(
     Step(name=name, endpoint=endpoint, query=query, alias=alias, traces=traces)
     for endpoint, query in (
-        (REGISTRATION, shapes.registration("v39", "sip", "credentials")),
-        (AVATAR, shapes.avatar("v39", SIP, (48, 64))),
+        (REGISTRATION, request_templates.registration("v39", "sip", "credentials")),
+        (AVATAR, request_templates.avatar("v39", SIP, (48, 64))),
     )
     for name, alias, traces in (
         (f"{endpoint}: @ as %40", "zq7k%2523x+1%40example.com", MARKED_TRACES),
@@ -93,30 +99,33 @@ _ALIASES = tuple(
 
 _EMPTY: Query = {
     name: value if name in ("call_direction", "node_ip", "version_id") else ""
-    for name, value in shapes.participant("v39", WEB).items()
+    for name, value in request_templates.participant("v39", WEB).items()
 }
 _VALUES = (
-    _service("plain", shapes.service("v39", WEB)),
+    _service("plain", request_templates.service("v39", WEB)),
     Step(
         name="unknown parameters",
         endpoint=SERVICE,
-        query=shapes.service(
+        query=request_templates.service(
             "v39", WEB, {"future~setting": "1", "Call-ID": "x", "future_list": ("a", "b")}
         ),
         same_as="plain",
         because="new parameters come with almost every release and are to be ignored",
     ),
     _service(
-        "no alias, no vendor", shapes.service("v39", WEB, {"local_alias": None, "vendor": None})
+        "no alias, no vendor",
+        request_templates.service("v39", WEB, {"local_alias": None, "vendor": None}),
     ),
     _service("node and direction only", {"call_direction": "dial_in", "node_ip": "10.44.155.21"}),
     _service(
         "numbers that are none",
-        shapes.service("v39", WEB, {"bandwidth": "unknown", "remote_port": "", "registered": ""}),
+        request_templates.service(
+            "v39", WEB, {"bandwidth": "unknown", "remote_port": "", "registered": ""}
+        ),
     ),
     _service(
         "IPv6 and a Skype header",
-        shapes.service(
+        request_templates.service(
             "v39",
             SIP,
             {
@@ -136,7 +145,9 @@ _ROLES = (
         Step(
             name=f"role {name}",
             endpoint=PARTICIPANT,
-            query=shapes.participant("v39", WEB, {**CHAIR, "preauthenticated_role": value}),
+            query=request_templates.participant(
+                "v39", WEB, {**CHAIR, "preauthenticated_role": value}
+            ),
             same_as="role empty",
             because="an empty role, None, null and no role mean the same",
             certain=False,

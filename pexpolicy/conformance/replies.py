@@ -13,17 +13,16 @@ from http import HTTPStatus
 
 import orjson
 
+from pexpolicy.conformance.check_reply import judge
+from pexpolicy.conformance.disposition import Disposition, Reading, read_envelope
+from pexpolicy.conformance.findings import Asked, Comparable, Level, Topic
+from pexpolicy.conformance.http_client import LIMIT, Reply, Wire, basic
+from pexpolicy.conformance.repeatability import difference
 from pexpolicy.endpoints.base import JPEG, JSON
 from pexpolicy.endpoints.participant_avatar import Avatar
 from pexpolicy.models.decision import Continue, Decision
 from pexpolicy.models.extras import NO_EXTRAS, Extras
 from pexpolicy.models.request import Request
-from pexpolicy.probe.comparing import difference
-from pexpolicy.probe.disposition import Disposition, Reading, read_envelope
-from pexpolicy.probe.findings import Level, Topic
-from pexpolicy.probe.judge import judge
-from pexpolicy.probe.verdict import Asked, Comparable
-from pexpolicy.probe.wire import LIMIT, Reply, Wire, basic
 
 __all__ = [
     "Disposition",

@@ -10,9 +10,9 @@ from http import HTTPStatus
 
 from yarl import URL
 
+from pexpolicy.conformance.findings import Finding, Topic, violation, warning
+from pexpolicy.conformance.http_client import CLOSED, MAX_BODY, NO_HTTP
 from pexpolicy.models.rules import Mark
-from pexpolicy.probe.findings import Finding, Topic, violation, warning
-from pexpolicy.probe.wire import CLOSED, MAX_BODY, NO_HTTP
 from pexpolicy.unreached import why
 
 RFC = "RFC 9112"

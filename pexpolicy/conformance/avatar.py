@@ -7,10 +7,9 @@ import io
 import warnings
 from typing import TYPE_CHECKING
 
+from pexpolicy.conformance.findings import Asked, Finding, Judged, Topic, violation
+from pexpolicy.conformance.http_client import Reply
 from pexpolicy.models.rules import Mark
-from pexpolicy.probe.findings import Finding, Topic, violation
-from pexpolicy.probe.verdict import Asked, Judged
-from pexpolicy.probe.wire import Reply
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 
-from pexpolicy.probe.comparing import Services, compare
-from pexpolicy.probe.findings import Finding, Level, Topic, violation
-from pexpolicy.probe.flows import FLOWS, breakout_room
-from pexpolicy.probe.judge import judge
-from pexpolicy.probe.steps import Flow, Known, Step
-from pexpolicy.probe.transport import HEAD, Transport
-from pexpolicy.probe.verdict import Asked, Judged
-from pexpolicy.probe.wire import Reply, Wire
+from pexpolicy.conformance.call_flows import FLOWS, breakout_room
+from pexpolicy.conformance.check_reply import judge
+from pexpolicy.conformance.findings import Asked, Finding, Judged, Level, Topic, violation
+from pexpolicy.conformance.flow_steps import Flow, Known, Step
+from pexpolicy.conformance.http_checks import HEAD, Transport
+from pexpolicy.conformance.http_client import Reply, Wire
+from pexpolicy.conformance.repeatability import Services, compare
 
 MAX_BREAKOUTS = 5
 """Breakout rooms of one main room that are followed."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from pexpolicy.probe import shapes
-from pexpolicy.probe.oddities import ODDITIES
-from pexpolicy.probe.shapes import H323, SIP, WEB
-from pexpolicy.probe.steps import AGAIN, Flow, Query, Slot, Step
+from pexpolicy.conformance import request_templates
+from pexpolicy.conformance.edge_cases import ODDITIES
+from pexpolicy.conformance.flow_steps import AGAIN, Flow, Query, Slot, Step
+from pexpolicy.conformance.request_templates import H323, SIP, WEB
 
 SERVICE, PARTICIPANT, LOCATION = (
     "service_configuration",
@@ -44,7 +44,7 @@ def avatar(name: str, query: Query, same_as: str = "", alias: str | Slot = Slot.
 
 def search(text: str, limit: int = 10, name: str = "", same_as: str = "") -> Step:
     """A step that searches the directory."""
-    query = shapes.directory("v39", text, limit)
+    query = request_templates.directory("v39", text, limit)
     return Step(name=name or f"search {text!r}", endpoint=DIRECTORY, query=query, same_as=same_as)
 
 
@@ -62,24 +62,29 @@ def register(
 
 
 def _web_join(version: str) -> tuple[Step, ...]:
-    joined = shapes.service(version, WEB)
+    joined = request_templates.service(version, WEB)
     return (
         service("service", joined),
         service("service again, behind the PIN", joined, same_as="service"),
-        participant("control", shapes.participant(version, WEB, CONTROL)),
-        participant("media", shapes.participant(version, WEB, MEDIA)),
-        participant("media again", shapes.participant(version, WEB, MEDIA), same_as="media"),
-        location("location", shapes.location(version, WEB, {"protocol": "webrtc"})),
-        avatar("avatar 100x100", shapes.avatar(version, WEB, (100, 100), {"protocol": "webrtc"})),
+        participant("control", request_templates.participant(version, WEB, CONTROL)),
+        participant("media", request_templates.participant(version, WEB, MEDIA)),
+        participant(
+            "media again", request_templates.participant(version, WEB, MEDIA), same_as="media"
+        ),
+        location("location", request_templates.location(version, WEB, {"protocol": "webrtc"})),
+        avatar(
+            "avatar 100x100",
+            request_templates.avatar(version, WEB, (100, 100), {"protocol": "webrtc"}),
+        ),
     )
 
 
 def _sip(version: str) -> tuple[Step, ...]:
     """SIP before the PIN: the role is not known yet."""
-    asked = shapes.location(version, SIP)
+    asked = request_templates.location(version, SIP)
     return (
-        service("service", shapes.service(version, SIP)),
-        participant("before the PIN", shapes.participant(version, SIP)),
+        service("service", request_templates.service(version, SIP)),
+        participant("before the PIN", request_templates.participant(version, SIP)),
         location("location", asked),
         location("location again", asked, same_as="location"),
     )
@@ -89,20 +94,26 @@ def _old(version: str) -> tuple[Step, ...]:
     """Before participant properties there were five requests."""
     asserted: Query = {"P-Asserted-Identity": "<sip:alice@example.com>"}
     return (
-        service("service", shapes.service(version, SIP, asserted)),
-        location("location", shapes.location(version, SIP, asserted)),
-        avatar("avatar 40x40", shapes.avatar(version, SIP, (40, 40))),
-        Step(name="search", endpoint=DIRECTORY, query=shapes.directory(version, "ali")),
-        register("registration", shapes.registration(version, "webrtc", '"credentials"')),
+        service("service", request_templates.service(version, SIP, asserted)),
+        location("location", request_templates.location(version, SIP, asserted)),
+        avatar("avatar 40x40", request_templates.avatar(version, SIP, (40, 40))),
+        Step(name="search", endpoint=DIRECTORY, query=request_templates.directory(version, "ali")),
+        register(
+            "registration", request_templates.registration(version, "webrtc", '"credentials"')
+        ),
     )
 
 
 _H323 = (
-    service("ARQ", shapes.service("v39", H323, {"trigger": "arq"})),
-    service("SETUP", shapes.service("v39", H323)),
-    participant("before the PIN", shapes.participant("v39", H323)),
-    location("location", shapes.location("v39", H323)),
-    avatar("avatar 64x48", shapes.avatar("v39", H323, (64, 48)), alias="h323%3A%2B4712345678"),
+    service("ARQ", request_templates.service("v39", H323, {"trigger": "arq"})),
+    service("SETUP", request_templates.service("v39", H323)),
+    participant("before the PIN", request_templates.participant("v39", H323)),
+    location("location", request_templates.location("v39", H323)),
+    avatar(
+        "avatar 64x48",
+        request_templates.avatar("v39", H323, (64, 48)),
+        alias="h323%3A%2B4712345678",
+    ),
 )
 
 _RUNNING: Query = {
@@ -115,21 +126,26 @@ _RUNNING: Query = {
     "service_tag": Slot.SERVICE_TAG,
 }
 _DIAL_OUT = (
-    service("the running service", shapes.service("v39", WEB)),
+    service("the running service", request_templates.service("v39", WEB)),
     service(
-        "before dialing out", shapes.service("v39", SIP, {**_RUNNING, "local_alias": Slot.ALIAS})
+        "before dialing out",
+        request_templates.service("v39", SIP, {**_RUNNING, "local_alias": Slot.ALIAS}),
     ),
     participant(
         "the called participant",
-        shapes.participant("v39", SIP, {**_RUNNING, "local_alias": Slot.ALIAS}),
+        request_templates.participant("v39", SIP, {**_RUNNING, "local_alias": Slot.ALIAS}),
     ),
-    location("location", shapes.location("v39", SIP, {**_RUNNING, "local_alias": Slot.ALIAS})),
+    location(
+        "location", request_templates.location("v39", SIP, {**_RUNNING, "local_alias": Slot.ALIAS})
+    ),
 )
 
 _NON_DIAL = tuple(
     service(
         f"{trigger.upper()}, {what}",
-        shapes.service("v39", caller, {"call_direction": "non_dial", "trigger": trigger, **alias}),
+        request_templates.service(
+            "v39", caller, {"call_direction": "non_dial", "trigger": trigger, **alias}
+        ),
     )
     for trigger, what, caller, alias in (
         ("options", "a known alias", SIP, {}),
@@ -147,18 +163,21 @@ _NON_DIAL = tuple(
 
 _TRANSFERRED: Query = {"local_alias": "lobby", "previous_service_name": Slot.PREVIOUS_NAME}
 _TRANSFER = (
-    service("the first service", shapes.service("v39", WEB)),
+    service("the first service", request_templates.service("v39", WEB)),
     service(
         "the second service",
-        shapes.service(
+        request_templates.service(
             "v39", WEB, {"local_alias": "lobby", "previous_service_name": Slot.SERVICE_NAME}
         ),
     ),
-    participant("the participant there", shapes.participant("v39", WEB, {**MEDIA, **_TRANSFERRED})),
-    location("location", shapes.location("v39", WEB, _TRANSFERRED)),
+    participant(
+        "the participant there",
+        request_templates.participant("v39", WEB, {**MEDIA, **_TRANSFERRED}),
+    ),
+    location("location", request_templates.location("v39", WEB, _TRANSFERRED)),
     service(
         "back to the first",
-        shapes.service("v39", WEB, {"previous_service_name": Slot.SERVICE_NAME}),
+        request_templates.service("v39", WEB, {"previous_service_name": Slot.SERVICE_NAME}),
     ),
 )
 
@@ -170,13 +189,14 @@ def breakout_room(main: Query, name: str, uuid: str) -> Query:
 
 
 _BREAKOUT = (
-    service("the main room", shapes.service("v39", WEB)),
+    service("the main room", request_templates.service("v39", WEB)),
     service(
-        "a breakout room", breakout_room(shapes.service("v39", WEB), "meet.bob", BREAKOUT_UUID)
+        "a breakout room",
+        breakout_room(request_templates.service("v39", WEB), "meet.bob", BREAKOUT_UUID),
     ),
     participant(
         "the participant there",
-        shapes.participant("v39", WEB, {**MEDIA, "breakout_uuid": BREAKOUT_UUID}),
+        request_templates.participant("v39", WEB, {**MEDIA, "breakout_uuid": BREAKOUT_UUID}),
     ),
 )
 
@@ -187,27 +207,35 @@ _DIRECTORY = (
     search("ali"),
     search("ali", name="search 'ali' again", same_as="search 'ali'"),
     search("a", limit=1, name="search 'a', one entry at most"),
-    avatar("avatar of an entry", shapes.directory_avatar("v39", (40, 40))),
-    avatar("avatar again", shapes.directory_avatar("v39", (40, 40)), same_as="avatar of an entry"),
+    avatar("avatar of an entry", request_templates.directory_avatar("v39", (40, 40))),
+    avatar(
+        "avatar again",
+        request_templates.directory_avatar("v39", (40, 40)),
+        same_as="avatar of an entry",
+    ),
 )
 
-_CREDENTIALS = shapes.registration("v39", "webrtc", "credentials")
+_CREDENTIALS = request_templates.registration("v39", "webrtc", "credentials")
 _REGISTRATION = (
     register("web app", _CREDENTIALS),
     register("web app again", _CREDENTIALS, same_as="web app"),
     register(
         "quoted auth_type",
-        shapes.registration("v39", "webrtc", '"credentials"'),
+        request_templates.registration("v39", "webrtc", '"credentials"'),
         same_as="web app",
         because="the quotes around auth_type mean nothing",
     ),
     register(
-        "SIP device", shapes.registration("v39", "sip", "credentials"), "sip%3Aalice%40example.com"
+        "SIP device",
+        request_templates.registration("v39", "sip", "credentials"),
+        "sip%3Aalice%40example.com",
     ),
     register(
-        "H.323 device", shapes.registration("v39", "h323", "credentials"), "h323%3A%2B4712345678"
+        "H.323 device",
+        request_templates.registration("v39", "h323", "credentials"),
+        "h323%3A%2B4712345678",
     ),
-    register("single sign-on", shapes.registration("v39", "webrtc", "sso")),
+    register("single sign-on", request_templates.registration("v39", "webrtc", "sso")),
 )
 
 FLOWS: tuple[Flow, ...] = (

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from pexpolicy.conformance.findings import Asked, Finding, Topic, violation
 from pexpolicy.models.rules import Mark
-from pexpolicy.probe.findings import Finding, Topic, violation
-from pexpolicy.probe.verdict import Asked
 
 
 def wrongly_decoded(asked: Asked, body: Any) -> list[Finding]:

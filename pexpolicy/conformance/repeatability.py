@@ -6,10 +6,17 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from pexpolicy.conformance.findings import (
+    Asked,
+    Comparable,
+    Finding,
+    Judged,
+    Topic,
+    violation,
+    warning,
+)
+from pexpolicy.conformance.flow_steps import AGAIN, Step
 from pexpolicy.models.rules import Mark
-from pexpolicy.probe.findings import Finding, Topic, violation, warning
-from pexpolicy.probe.steps import AGAIN, Step
-from pexpolicy.probe.verdict import Asked, Comparable, Judged
 
 PER_PARTICIPANT = frozenset(
     (

@@ -6,13 +6,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from http import HTTPStatus
 
+from pexpolicy.conformance.decoding import wrongly_decoded
+from pexpolicy.conformance.envelope import judge_envelope
+from pexpolicy.conformance.findings import Asked, Finding, Judged, Topic, violation, warning
+from pexpolicy.conformance.http_client import Reply
+from pexpolicy.conformance.strict_json import NotJSONError, strict_json
 from pexpolicy.models.rules import Mark
-from pexpolicy.probe.decoding import wrongly_decoded
-from pexpolicy.probe.envelope import judge_envelope
-from pexpolicy.probe.findings import Finding, Topic, violation, warning
-from pexpolicy.probe.reading import NotJSONError, strict_json
-from pexpolicy.probe.verdict import Asked, Judged
-from pexpolicy.probe.wire import Reply
 
 UNREADABLE = {400, 405, 411, 413, 414, 415, 422, 431}
 KEPT_OUT = {401, 403, 407}
@@ -28,7 +27,7 @@ def judge(asked: Asked, reply: Reply, limit: float) -> Judged:
     if reply.status != HTTPStatus.OK:
         judged = _handed_back(asked, reply)
     elif asked.endpoint == "participant_avatar" and reply.media_type != "application/json":
-        from pexpolicy.probe.picture import judge_picture  # noqa: PLC0415 - 40 ms of import, for avatars only
+        from pexpolicy.conformance.avatar import judge_picture  # noqa: PLC0415 - 40 ms of import, for avatars only
 
         judged = judge_picture(asked, reply)
     else:

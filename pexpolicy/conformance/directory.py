@@ -6,11 +6,10 @@ import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
+from pexpolicy.conformance.findings import Asked, Finding, Level, Topic, violation, warning
 from pexpolicy.endpoints.directory_information import DirectoryEntry
 from pexpolicy.models.errors import DecisionError
 from pexpolicy.models.rules import Mark
-from pexpolicy.probe.findings import Finding, Level, Topic, violation, warning
-from pexpolicy.probe.verdict import Asked
 
 KEYS = ("alias", "description", "username")
 MAX_FINDINGS = 5

@@ -6,12 +6,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from pexpolicy.conformance.directory import judge_directory
+from pexpolicy.conformance.findings import Asked, Finding, Judged, Topic, violation, warning
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.models.errors import DecisionError
 from pexpolicy.models.rules import Mark
-from pexpolicy.probe.directory import judge_directory
-from pexpolicy.probe.findings import Finding, Topic, violation, warning
-from pexpolicy.probe.verdict import Asked, Judged
 
 Result = dict[str, Any]
 
