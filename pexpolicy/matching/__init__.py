@@ -37,7 +37,7 @@ time window, and ``required(condition)`` gives the clauses that each matching re
 from __future__ import annotations
 
 from pexpolicy.matching.clauses import Clause
-from pexpolicy.matching.compiling import compile_when
+from pexpolicy.matching.compile import compile_when
 from pexpolicy.matching.conditions import (
     All,
     AnyOf,

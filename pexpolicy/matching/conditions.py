@@ -9,7 +9,7 @@ from itertools import chain
 from typing import Protocol
 
 from pexpolicy.matching.clauses import Clause
-from pexpolicy.matching.window import Window
+from pexpolicy.matching.time_window import Window
 from pexpolicy.models.request import Request
 
 WallClock = Callable[[], float]

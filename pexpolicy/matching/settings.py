@@ -21,7 +21,7 @@ from pexpolicy.matching.subjects import (
     named_values,
     several_values,
 )
-from pexpolicy.matching.window import OnTime
+from pexpolicy.matching.time_window import OnTime
 from pexpolicy.subnets import read_subnet
 
 NEGATION = "not_"

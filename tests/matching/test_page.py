@@ -8,7 +8,7 @@ import pytest
 from pexpolicy.matching import subject
 from pexpolicy.matching.patterns import MAX_PROGRAM, MAX_WORK
 from pexpolicy.matching.settings import OnFlag, OnNumber, OnText, OnValues
-from pexpolicy.matching.window import OnTime
+from pexpolicy.matching.time_window import OnTime
 from pexpolicy_rules import Rules
 from tests import pages
 from tests.live import ROOT

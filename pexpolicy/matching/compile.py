@@ -19,7 +19,7 @@ from pexpolicy.matching.subjects import (
     of_peer,
     of_wire_name,
 )
-from pexpolicy.matching.window import Window
+from pexpolicy.matching.time_window import Window
 
 _OPTIONS = frozenset(("case_sensitive", "values", *ALIAS_PARTS))
 _GROUPS: dict[str, Callable[[tuple[Condition, ...]], Condition]] = {
