@@ -1,5 +1,5 @@
 """``python -m pexpolicy`` is the command ``pexpolicy``."""
 
-from pexpolicy.cli import main
+from pexpolicy.cli.main import main
 
 main(prog_name="pexpolicy")

@@ -19,7 +19,7 @@ from pexpolicy import (
     ServiceConfigurationRequest,
     hookimpl,
 )
-from pexpolicy.cli import main
+from pexpolicy.cli.main import main
 from pexpolicy.testing import CasesError, load_cases, policy_of, verify
 from tests import live
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from pexpolicy.cli import main
+from pexpolicy.cli.main import main
 from tests import live, wire
 
 ANYWHERE = "0.0.0.0"  # noqa: S104 - nothing listens there, that is the point
@@ -261,9 +261,7 @@ def test_the_program_tells_its_version_and_its_commands() -> None:
 
 
 def test_no_command_imports_what_only_another_one_needs() -> None:
-    looks = (
-        "import sys, pexpolicy.cli; print([m for m in ('PIL', 'aiohttp.web') if m in sys.modules])"
-    )
+    looks = "import sys, pexpolicy.cli.main; print([m for m in ('PIL', 'aiohttp.web') if m in sys.modules])"
     done = subprocess.run(
         (sys.executable, "-c", looks), capture_output=True, text=True, check=True, timeout=30
     )

@@ -8,10 +8,15 @@ from click.testing import CliRunner, Result
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from pexpolicy.cli import main
-from pexpolicy.importing import rule_tables
-from pexpolicy.importing.merging import NotImportedError
-from pexpolicy.importing.predecessor import find_domains, find_rooms, merge_domains, merge_rooms
+from pexpolicy.cli.importers import rules_csv
+from pexpolicy.cli.importers.django_policy import (
+    find_domains,
+    find_rooms,
+    merge_domains,
+    merge_rooms,
+)
+from pexpolicy.cli.importers.toml_merge import NotImportedError
+from pexpolicy.cli.main import main
 from tests.live import ROOT
 
 RULES = """\
@@ -47,7 +52,7 @@ def file(tmp_path: Path) -> Path:
 
 
 def exported(file: Path) -> str:
-    return rule_tables.to_csv(rule_tables.rules_in(file))
+    return rules_csv.to_csv(rules_csv.rules_in(file))
 
 
 def test_what_is_exported_and_imported_changes_nothing(file: Path, tmp_path: Path) -> None:
@@ -75,7 +80,7 @@ def test_a_rule_that_the_csv_does_not_have_is_kept(file: Path, tmp_path: Path) -
     csv.write_text('name,endpoint,then\nScanners,service_configuration,"action = ""continue"""\n')
     said = run("import", "rules", csv, "--into", file)
     assert said.output == f"{file}: 1 changed, 1 kept though not in the file\n"
-    (first, second) = map(rule_tables.normal, rule_tables.rules_in(file))
+    (first, second) = map(rules_csv.normal, rules_csv.rules_in(file))
     assert first == {
         "name": "Scanners",
         "endpoint": ["service_configuration"],
@@ -120,15 +125,15 @@ def test_any_rules_survive_the_way_through_csv(
 ) -> None:
     folder = tmp_path_factory.mktemp("csv")
     csv = folder / "rules.csv"
-    csv.write_text(rule_tables.to_csv(rules), newline="")
-    read, _ = rule_tables.read_csv(csv)
-    assert read == [rule_tables.normal(rule) for rule in rules]
+    csv.write_text(rules_csv.to_csv(rules), newline="")
+    read, _ = rules_csv.read_csv(csv)
+    assert read == [rules_csv.normal(rule) for rule in rules]
     into = folder / "rules.toml"
-    rule_tables.merge(into, read)
+    rules_csv.merge(into, read)
     if rules:
-        assert [rule_tables.normal(r) for r in rule_tables.rules_in(into)] == read
+        assert [rules_csv.normal(r) for r in rules_csv.rules_in(into)] == read
         before = into.read_text()
-        assert rule_tables.merge(into, read).changed == []
+        assert rules_csv.merge(into, read).changed == []
         assert into.read_text() == before
 
 
@@ -144,11 +149,11 @@ def test_an_update_leaves_what_was_meant(
         rule["name"] = f"rule {number}"
     for number, rule in enumerate(after):
         rule["name"] = f"rule {number}"
-    rule_tables.merge(into, [rule_tables.normal(rule) for rule in before])
-    wanted = [rule_tables.normal(rule) for rule in after]
-    rule_tables.merge(into, wanted)
+    rules_csv.merge(into, [rules_csv.normal(rule) for rule in before])
+    wanted = [rules_csv.normal(rule) for rule in after]
+    rules_csv.merge(into, wanted)
     if before or after:
-        there = {rule["name"]: rule_tables.normal(rule) for rule in rule_tables.rules_in(into)}
+        there = {rule["name"]: rules_csv.normal(rule) for rule in rules_csv.rules_in(into)}
         assert [there[rule["name"]] for rule in wanted] == wanted
         assert len(there) == max(len(before), len(after))
 
@@ -187,10 +192,10 @@ def test_a_file_that_is_no_file_of_rules_is_not_touched(tmp_path: Path) -> None:
     into = tmp_path / "rules.toml"
     into.write_text("rules = 3\n")
     with pytest.raises(NotImportedError, match="is no file of rules"):
-        rule_tables.merge(into, [])
+        rules_csv.merge(into, [])
     into.write_text("rules = [\n")
     with pytest.raises(NotImportedError, match="cannot be read"):
-        rule_tables.merge(into, [])
+        rules_csv.merge(into, [])
 
 
 def test_rules_are_not_brought_into_a_configuration(file: Path, tmp_path: Path) -> None:

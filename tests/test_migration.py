@@ -17,9 +17,9 @@ from click.testing import CliRunner, Result
 from multidict import MultiDict
 
 from pexpolicy.building import policy_from
-from pexpolicy.cli import main
-from pexpolicy.importing import router
-from pexpolicy.importing.python_patterns import searched
+from pexpolicy.cli.importers import policy_router
+from pexpolicy.cli.importers.python_patterns import searched
+from pexpolicy.cli.main import main
 from pexpolicy.matching import Pattern
 from tests import pages
 from tests.live import ROOT
@@ -110,7 +110,9 @@ def test_a_second_time_changes_nothing(moved: tuple[Path, list[tuple[str, str]]]
 
 
 def test_what_is_printed_for_the_plugin_upstream_is_toml() -> None:
-    printed: Any = tomllib.loads(router.advice(router.read_router(SAMPLES / "router.csv")))
+    printed: Any = tomllib.loads(
+        policy_router.advice(policy_router.read_router(SAMPLES / "router.csv"))
+    )
     settings = printed["plugins"]["upstream"]["settings"]
     assert settings["targets"] == {"server1": {"url": "https://scheduling.example.com"}}
     assert [route["targets"] for route in settings["routes"]] == [["server1"]]

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from pexpolicy.cli import main
+from pexpolicy.cli.main import main
+from pexpolicy.cli.scaffold import MAX_NAME, NewPlugin, ScaffoldError, plugin_name, render, write
 from pexpolicy.endpoints import ENDPOINTS
-from pexpolicy.scaffold import MAX_NAME, NewPlugin, ScaffoldError, plugin_name, render, write
 from tests import fresh, live
 
 HOOKS = list(ENDPOINTS)

@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from pexpolicy.cli import main
+from pexpolicy.cli.main import main
 from tests import certificates
 
 ROOM = "[plugins.rooms.settings.rooms.board]\nname = 'Board'\n"
@@ -420,8 +420,8 @@ def test_a_configuration_that_this_user_may_not_read_is_no_wrong_usage(tmp_path:
     # Root reads any file, so that a child of it becomes another user first.
     become = "os.setgroups([]); os.setgid(65534); os.setuid(65534);" if os.geteuid() == 0 else ""
     code = (
-        f"import os, sys; from pexpolicy.cli import main; os.chdir({str(tmp_path)!r});"
-        "import pexpolicy.commands.serve, pexpolicy.config.loader;"
+        f"import os, sys; from pexpolicy.cli.main import main; os.chdir({str(tmp_path)!r});"
+        "import pexpolicy.cli.serve, pexpolicy.config.loader;"
         f"{become} sys.argv = ['pexpolicy', 'serve', '--config', 'config.toml']; main()"
     )
     said = subprocess.run(

@@ -3,7 +3,7 @@
 import queue
 
 from pexpolicy.building import policy_from
-from pexpolicy.commands.progress import told
+from pexpolicy.cli.progress import told
 from tests.live import SHIPPED
 
 

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from multidict import MultiDict
 
 from pexpolicy.building import policy_from
-from pexpolicy.cli import main
-from pexpolicy.importing.python_patterns import UncompilableError, searched
-from pexpolicy.importing.router import read_router
+from pexpolicy.cli.importers.policy_router import read_router
+from pexpolicy.cli.importers.python_patterns import UncompilableError, searched
+from pexpolicy.cli.main import main
 from pexpolicy.matching import Pattern, PatternError
 
 COLUMNS = (

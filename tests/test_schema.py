@@ -13,7 +13,7 @@ from jsonschema import Draft202012Validator
 
 from docs import generate_reference
 from pexpolicy import SERVICE_TYPES
-from pexpolicy.cli import main
+from pexpolicy.cli.main import main
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.schema import json_schema
 from pexpolicy.models.model import Checked

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from pexpolicy.cli import main
-from pexpolicy.commands.status import _is_same
-from pexpolicy.commands.status_display import lasting, show_status
+from pexpolicy.cli.main import main
+from pexpolicy.cli.status import _is_same
+from pexpolicy.cli.status_display import lasting, show_status
 from tests import live, pages, wire
 
 TOKEN = "TEST_STATUS_TOKEN"

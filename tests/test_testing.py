@@ -559,7 +559,7 @@ def test_a_shadow_plugin_leaves_its_line() -> None:
 
 def test_importing_pexpolicy_loads_nothing_of_the_kit_and_pytest_is_told_nothing() -> None:
     code = (
-        "import sys, pexpolicy, pexpolicy.cli\n"
+        "import sys, pexpolicy, pexpolicy.cli.main\n"
         "from importlib.metadata import entry_points\n"
         "kit = ('pexpolicy.testing', 'pexpolicy.kit')\n"
         "loaded = [m for m in sys.modules if m.startswith(kit)]\n"

@@ -167,7 +167,7 @@ async def test_a_parent_that_is_nonsense_is_none(tmp_path: Path, header: str) ->
 
 def test_without_the_table_nothing_of_it_is_imported(tmp_path: Path) -> None:
     program = (
-        "import sys\nimport pexpolicy.commands.serve\n"
+        "import sys\nimport pexpolicy.cli.serve\n"
         "late = [m for m in sys.modules if m.startswith(('opentelemetry', 'prometheus_client'))]\n"
         "sys.exit(str(late) if late else 0)"
     )

@@ -148,7 +148,7 @@ def test_a_worker_is_replaced_with_whatever_code_a_plugin_ends_it(
 
 STARTED_WITH_LITTLE_PATIENCE = f"""#!{sys.executable}
 import sys
-from pexpolicy.cli import main
+from pexpolicy.cli.main import main
 from pexpolicy.server.workers import supervisor
 
 supervisor.HUNG = 5

@@ -13,8 +13,8 @@ from multidict import MultiDict
 
 from pexpolicy.audit.hash_chain import Seal
 from pexpolicy.audit.redaction import redaction_of
-from pexpolicy.commands.audit.command import EVENTS, audit
-from pexpolicy.commands.audit.filters import moment
+from pexpolicy.cli.audit.command import EVENTS, audit
+from pexpolicy.cli.audit.filters import moment
 from pexpolicy.config.schema.audit import AuditTable
 from tests import wire
 from tests.audit.places import body

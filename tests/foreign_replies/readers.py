@@ -4,11 +4,11 @@ import json
 from typing import Any
 
 from pexpolicy import Continue, Redirect, Reject
+from pexpolicy.cli.importers.static_replies import decision_in
 from pexpolicy.conformance.check_reply import judge
 from pexpolicy.conformance.findings import Asked
 from pexpolicy.conformance.replies import Reply, UnusableReply, read
 from pexpolicy.endpoints import ENDPOINTS
-from pexpolicy.importing.static_replies import decision_in
 from pexpolicy.testing import make_request
 from tests.foreign_replies.contract import expected
 from tests.foreign_replies.samples import Sample

@@ -161,7 +161,7 @@ async def test_the_password_comes_from_the_environment() -> None:
 def test_wrong_usage_ends_with_2(arguments: list[str], said: str) -> None:
     from click.testing import CliRunner  # noqa: PLC0415 - for this test only
 
-    from pexpolicy.cli import main  # noqa: PLC0415
+    from pexpolicy.cli.main import main  # noqa: PLC0415
 
     result = CliRunner().invoke(main, ["probe", *arguments])
     assert result.exit_code == 2
@@ -170,7 +170,7 @@ def test_wrong_usage_ends_with_2(arguments: list[str], said: str) -> None:
 
 
 async def test_other_commands_do_not_import_the_probe() -> None:
-    asked = "import sys, pexpolicy.cli; print(sorted(m for m in sys.modules if 'probe' in m))"
+    asked = "import sys, pexpolicy.cli.main; print(sorted(m for m in sys.modules if 'probe' in m))"
     running = await asyncio.create_subprocess_exec(
         sys.executable, "-c", asked, stdout=asyncio.subprocess.PIPE
     )

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pexpolicy.audit.redaction import Redaction
-from pexpolicy.commands.common import built, config_option, fail
+from pexpolicy.cli.common import built, config_option, fail
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.endpoints.base import JSON
 from pexpolicy.explain import Explained, NotARequestError, without_secrets

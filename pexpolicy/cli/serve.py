@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from pexpolicy.commands.common import Port, advise, built, config_option, fail
+from pexpolicy.cli.common import Port, advise, built, config_option, fail
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.logs import console_log
 from pexpolicy.observability.shared_memory import Board

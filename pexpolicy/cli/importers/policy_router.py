@@ -15,18 +15,18 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from pexpolicy.config.csv_tables import Fault
-from pexpolicy.config.problems import problems_of
-from pexpolicy.importing.python_patterns import (
+from pexpolicy.cli.importers.python_patterns import (
     ANYTHING,
     UncompilableError,
     matches_empty,
     searched,
 )
-from pexpolicy.importing.router_export import RouterRow, left_out, read_export
-from pexpolicy.importing.rule_tables import Rule, refused
-from pexpolicy.importing.static_replies import Then, decision_in
-from pexpolicy.importing.toml_text import block
+from pexpolicy.cli.importers.router_export import RouterRow, left_out, read_export
+from pexpolicy.cli.importers.rules_csv import Rule, refused
+from pexpolicy.cli.importers.static_replies import Then, decision_in
+from pexpolicy.cli.importers.toml_format import block
+from pexpolicy.config.csv_tables import Fault
+from pexpolicy.config.problems import problems_of
 from pexpolicy.matching import PatternError
 from pexpolicy.plugins.discovery import discover
 from pexpolicy.text import brief

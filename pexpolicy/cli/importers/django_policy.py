@@ -10,9 +10,9 @@ from typing import Any
 
 import tomlkit
 
-from pexpolicy.endpoints.service_configuration import SERVICE_TYPES
-from pexpolicy.importing.literals import Literal, literals
-from pexpolicy.importing.merging import (
+from pexpolicy.cli.importers.python_literals import Literal, literals
+from pexpolicy.cli.importers.toml_format import block, quoted
+from pexpolicy.cli.importers.toml_merge import (
     Changes,
     NotImportedError,
     plain,
@@ -21,7 +21,7 @@ from pexpolicy.importing.merging import (
     with_blocks,
     write_document,
 )
-from pexpolicy.importing.toml_text import block, quoted
+from pexpolicy.endpoints.service_configuration import SERVICE_TYPES
 from pexpolicy.models.alias import Alias
 from pexpolicy.models.errors import DecisionError
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from pexpolicy.commands.common import advise, built, config_option
+from pexpolicy.cli.common import advise, built, config_option
 from pexpolicy.server.preflight import surroundings
 
 

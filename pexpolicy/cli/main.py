@@ -14,21 +14,21 @@ from pexpolicy import __version__
 from pexpolicy.server import gc_tuning
 
 COMMANDS = {
-    "audit": "pexpolicy.commands.audit.command:audit",
-    "check": "pexpolicy.commands.check:check",
-    "explain": "pexpolicy.commands.explain:explain",
-    "export": "pexpolicy.commands.importing:export",
-    "hash-password": "pexpolicy.commands.hash_password:hash_password",
-    "healthcheck": "pexpolicy.commands.healthcheck:healthcheck",
-    "import": "pexpolicy.commands.importing:import_",
-    "new-plugin": "pexpolicy.commands.new_plugin:new_plugin",
-    "plugins": "pexpolicy.commands.plugins:plugins",
-    "probe": "pexpolicy.commands.probe:probe",
-    "reload": "pexpolicy.commands.reload:reload",
-    "schema": "pexpolicy.commands.schema:schema",
-    "serve": "pexpolicy.commands.serve:serve",
-    "status": "pexpolicy.commands.status:status",
-    "test": "pexpolicy.commands.test:test",
+    "audit": "pexpolicy.cli.audit.command:audit",
+    "check": "pexpolicy.cli.check:check",
+    "explain": "pexpolicy.cli.explain:explain",
+    "export": "pexpolicy.cli.import_export:export",
+    "hash-password": "pexpolicy.cli.hash_password:hash_password",
+    "healthcheck": "pexpolicy.cli.healthcheck:healthcheck",
+    "import": "pexpolicy.cli.import_export:import_",
+    "new-plugin": "pexpolicy.cli.new_plugin:new_plugin",
+    "plugins": "pexpolicy.cli.plugins:plugins",
+    "probe": "pexpolicy.cli.conformance:probe",
+    "reload": "pexpolicy.cli.reload:reload",
+    "schema": "pexpolicy.cli.schema:schema",
+    "serve": "pexpolicy.cli.serve:serve",
+    "status": "pexpolicy.cli.status:status",
+    "test": "pexpolicy.cli.test:test",
 }
 """Where each command is. It is imported when it is asked for: a start pays for no other."""
 

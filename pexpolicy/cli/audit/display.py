@@ -15,7 +15,7 @@ from rich.text import Text
 
 from pexpolicy.audit.console import BETWEEN, parts
 from pexpolicy.audit.verify import Chain
-from pexpolicy.commands.audit.stats import Stats
+from pexpolicy.cli.audit.stats import Stats
 from pexpolicy.text import printable
 
 STEP = ("plugin", "outcome", "ms", "detail")

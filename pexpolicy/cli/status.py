@@ -10,9 +10,9 @@ from typing import Any
 
 import click
 
-from pexpolicy.commands import status_display
-from pexpolicy.commands.asking import NotAnsweredError, ServerUrl, ask, operators_url
-from pexpolicy.commands.common import config_option, settings_of
+from pexpolicy.cli import status_display
+from pexpolicy.cli.common import config_option, settings_of
+from pexpolicy.cli.http_client import NotAnsweredError, ServerUrl, ask, operators_url
 from pexpolicy.config.loader import load
 from pexpolicy.config.settings import ConfigError, Settings
 from pexpolicy.text import printable

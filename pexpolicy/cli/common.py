@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 import click
 
 from pexpolicy.building import policy_from
-from pexpolicy.commands.progress import told
+from pexpolicy.cli.progress import told
 from pexpolicy.config.loader import load
 from pexpolicy.config.problems import Problem
 from pexpolicy.config.settings import ConfigError, OpeningError, Settings

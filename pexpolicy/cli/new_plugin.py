@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from pexpolicy import scaffold
+from pexpolicy.cli import scaffold
 from pexpolicy.endpoints import ENDPOINTS
 
 

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from pexpolicy.commands.common import built, config_option
+from pexpolicy.cli.common import built, config_option
 from pexpolicy.plugins.discovery import discover
 from pexpolicy.plugins.plugin import NO_DECISION
 from pexpolicy.policy import Policy

@@ -14,9 +14,9 @@ from pexpolicy.audit import reader
 from pexpolicy.audit.checkpoints import Verifier
 from pexpolicy.audit.reader import Damage, Record
 from pexpolicy.audit.verify import Anchor, Verification
-from pexpolicy.commands.audit import display
-from pexpolicy.commands.audit.filters import Criteria, moment
-from pexpolicy.commands.audit.input import (
+from pexpolicy.cli.audit import display
+from pexpolicy.cli.audit.filters import Criteria, moment
+from pexpolicy.cli.audit.input import (
     configured,
     files_option,
     paths_of,
@@ -24,8 +24,8 @@ from pexpolicy.commands.audit.input import (
     refuse,
     settings_of,
 )
-from pexpolicy.commands.audit.stats import Stats
-from pexpolicy.commands.common import config_option
+from pexpolicy.cli.audit.stats import Stats
+from pexpolicy.cli.common import config_option
 from pexpolicy.config.signing_key import KeyUnusableError
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.models.outcome import ABSTAINED, BUSY, DECIDED, FAILED, INVALID, SKIPPED, TIMED_OUT

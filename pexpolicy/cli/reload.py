@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from pexpolicy.commands.common import EX_CONFIG, config_option
+from pexpolicy.cli.common import EX_CONFIG, config_option
 from pexpolicy.server.reload.control_socket import ask_for_reload
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import click
 
+from pexpolicy.cli.importers import django_policy, policy_router, rules_csv
+from pexpolicy.cli.importers.toml_merge import Changes, NotImportedError
 from pexpolicy.config.csv_tables import TableError
-from pexpolicy.importing import predecessor, router, rule_tables
-from pexpolicy.importing.merging import Changes, NotImportedError
 
 EX_DATAERR = 65
 """Exit code of a file that cannot be brought in (sysexits.h)."""
@@ -42,11 +42,11 @@ def import_() -> None:
 def rules(file: Path, into: Path) -> None:
     """Rules from a CSV FILE, such as ``pexpolicy export rules`` writes."""
     with _told():
-        brought, rows = rule_tables.read_csv(file)
-        wrong = rule_tables.refused(brought, into.parent)
+        brought, rows = rules_csv.read_csv(file)
+        wrong = rules_csv.refused(brought, into.parent)
         if wrong:
             raise TableError([rows[number].fault(text) for number, text in wrong])
-        _report(into, rule_tables.merge(into, brought))
+        _report(into, rules_csv.merge(into, brought))
 
 
 @import_.command()
@@ -56,8 +56,8 @@ def rules(file: Path, into: Path) -> None:
 def rooms(file: Path, into: Path, name: str) -> None:
     """Rooms from a dictionary in a Python FILE, which is read and not executed."""
     with _told():
-        found = predecessor.find_rooms(file, name)
-        _report(into, predecessor.merge_rooms(into, found.values), found.remarks)
+        found = django_policy.find_rooms(file, name)
+        _report(into, django_policy.merge_rooms(into, found.values), found.remarks)
 
 
 @import_.command()
@@ -67,8 +67,8 @@ def rooms(file: Path, into: Path, name: str) -> None:
 def domains(file: Path, into: Path, name: str) -> None:
     """Domains that may register from a list in a Python FILE, which is read and not executed."""
     with _told():
-        found = predecessor.find_domains(file, name)
-        _report(into, predecessor.merge_domains(into, found.values), found.remarks)
+        found = django_policy.find_domains(file, name)
+        _report(into, django_policy.merge_domains(into, found.values), found.remarks)
 
 
 @import_.command("router")
@@ -77,19 +77,19 @@ def domains(file: Path, into: Path, name: str) -> None:
 def from_router(file: Path, into: Path) -> None:
     """Rules from the CSV FILE of a server that routed requests by regular expressions."""
     with _told():
-        routed = router.read_router(file, into.parent)
+        routed = policy_router.read_router(file, into.parent)
         _remark(routed.remarks)
         if routed.rules:
-            _report(into, rule_tables.merge(into, routed.rules, routed.comments))
-            names = [str(rule.get("name")) for rule in rule_tables.rules_in(into)]
-            if first := router.misplaced(routed, names):
+            _report(into, rules_csv.merge(into, routed.rules, routed.comments))
+            names = [str(rule.get("name")) for rule in rules_csv.rules_in(into)]
+            if first := policy_router.misplaced(routed, names):
                 text = "the order of the rules is not that of the router any more, from "
                 _remark(
                     [f"{into}: {text}{first!r} on: move them, as the first that matches decides"]
                 )
         if routed.targets:
             click.echo("requests went on to other servers; for the plugin upstream:\n")
-            click.echo(router.advice(routed), nl=False)
+            click.echo(policy_router.advice(routed), nl=False)
         if routed.faults:
             raise TableError(routed.faults)
 
@@ -104,8 +104,8 @@ def export() -> None:
 def export_rules(file: Path) -> None:
     """The rules of a rule FILE, or of a configuration, as CSV on standard output."""
     with _told():
-        found, remarks = rule_tables.rules_to_export(file)
-        click.echo(rule_tables.to_csv(found), nl=False)
+        found, remarks = rules_csv.rules_to_export(file)
+        click.echo(rules_csv.to_csv(found), nl=False)
         _remark(remarks)
 
 

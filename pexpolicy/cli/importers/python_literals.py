@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pexpolicy.importing.merging import NotImportedError
+from pexpolicy.cli.importers.toml_merge import NotImportedError
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import click
 
-from pexpolicy.commands.asking import ServerUrl
+from pexpolicy.cli.http_client import ServerUrl
 
 if TYPE_CHECKING:
     from pexpolicy.conformance.report import Report

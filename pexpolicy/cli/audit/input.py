@@ -11,7 +11,7 @@ import click
 
 from pexpolicy.audit import reader
 from pexpolicy.audit.redaction import hashed
-from pexpolicy.commands.common import config_option, fail
+from pexpolicy.cli.common import config_option, fail
 from pexpolicy.config.loader import load
 from pexpolicy.config.settings import ConfigError, Settings
 

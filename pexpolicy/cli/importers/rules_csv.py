@@ -11,10 +11,8 @@ from typing import Any
 import pydantic
 import tomlkit
 
-from pexpolicy.config.csv_tables import Fault, Row, TableError, TableRow, read_table, write_table
-from pexpolicy.config.problems import Problem, dotted, problems_of
-from pexpolicy.config.settings import SettingsError
-from pexpolicy.importing.merging import (
+from pexpolicy.cli.importers.toml_format import block, dotted_lines
+from pexpolicy.cli.importers.toml_merge import (
     Changes,
     NotImportedError,
     plain,
@@ -24,7 +22,9 @@ from pexpolicy.importing.merging import (
     with_blocks,
     write_document,
 )
-from pexpolicy.importing.toml_text import block, dotted_lines
+from pexpolicy.config.csv_tables import Fault, Row, TableError, TableRow, read_table, write_table
+from pexpolicy.config.problems import Problem, dotted, problems_of
+from pexpolicy.config.settings import SettingsError
 from pexpolicy.plugins.discovery import discover
 
 Rule = dict[str, Any]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from pexpolicy.commands.common import built, config_option, fail
+from pexpolicy.cli.common import built, config_option, fail
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.policy import Policy
 from pexpolicy.testing.cases import Case, CasesError, load_cases

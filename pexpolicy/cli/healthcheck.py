@@ -8,8 +8,8 @@ from pathlib import Path
 import click
 from click.core import ParameterSource
 
-from pexpolicy.commands.asking import NotAnsweredError, ServerUrl, ask, calls_url, operators_url
-from pexpolicy.commands.common import config_option, settings_of
+from pexpolicy.cli.common import config_option, settings_of
+from pexpolicy.cli.http_client import NotAnsweredError, ServerUrl, ask, calls_url, operators_url
 
 PATIENCE = 3.0
 """Seconds for the server to answer."""
