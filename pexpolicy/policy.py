@@ -20,7 +20,7 @@ from pexpolicy.chain.loop_watchdog import Watchdog
 from pexpolicy.config.problems import Advice, Problem
 from pexpolicy.config.settings import OpeningError, Settings
 from pexpolicy.endpoints.base import Reply
-from pexpolicy.faults import Log, blame
+from pexpolicy.errors import Log, blame
 from pexpolicy.models.outcome import DEFAULT, Outcome
 from pexpolicy.models.request import Params, Request
 from pexpolicy.plugins.plugin import Plugin

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pexpolicy.access import access_control, verification_pool
 from pexpolicy.access.access_control import Gate
 from pexpolicy.access.throttle import FORGOTTEN, LONGEST_DELAY, Attempts
-from pexpolicy.building import build_policy
+from pexpolicy.builder import build_policy
 from pexpolicy.config.password_hash import PasswordHash
 from pexpolicy.config.settings import Settings
 from pexpolicy.policy import Policy

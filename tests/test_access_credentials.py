@@ -8,7 +8,7 @@ import pytest
 from pydantic import SecretStr
 
 from pexpolicy.access.credentials import Credentials, pair_of
-from pexpolicy.building import build_policy
+from pexpolicy.builder import build_policy
 from pexpolicy.config.credentials import Credential
 from pexpolicy.policy import Policy
 from tests import wire

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from pexpolicy import Directory, DirectoryEntry
 from pexpolicy.access.connections import Connection, Connections, CrowdedError
-from pexpolicy.building import build_policy
+from pexpolicy.builder import build_policy
 from pexpolicy.policy import Policy
 from pexpolicy.server.http import acceptor
 from tests import toys, wire

@@ -14,7 +14,7 @@ from multidict import CIMultiDict
 from pexpolicy.access.forwarded import Forwarding
 from pexpolicy.access.networks import Networks, is_loopback
 from pexpolicy.access.warnings import advice_of
-from pexpolicy.building import build_policy
+from pexpolicy.builder import build_policy
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.policy import Policy
 from tests import toys, wire

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pexpolicy.access import verification_pool
 from pexpolicy.access.credentials import Credentials, Learned
 from pexpolicy.access.verification_pool import BusyError, Turnstile
-from pexpolicy.building import build_policy
+from pexpolicy.builder import build_policy
 from pexpolicy.cli.main import main
 from pexpolicy.config.credentials import Credential
 from pexpolicy.config.password_hash import PasswordHash, PasswordHashError

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.serialization import (
 from pexpolicy.access import certificates as served
 from pexpolicy.access.certificates import CertificateError, Certificates, Source, load
 from pexpolicy.access.warnings import advice_of, problems_of
-from pexpolicy.building import build_policy
+from pexpolicy.builder import build_policy
 from pexpolicy.cli.main import main
 from pexpolicy.config.schema.access import TlsTable
 from pexpolicy.config.settings import ConfigError

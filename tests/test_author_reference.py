@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from pexpolicy import Avatar, Conference, Directory, Gateway, MediaLocation, Reject, hooks
-from pexpolicy.building import build_policy
+from pexpolicy.builder import build_policy
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.observability.plugin_status import PluginStatuses
 from pexpolicy.testing import Outcome, decide, decide_now, make_request, policy_of

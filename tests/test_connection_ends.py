@@ -16,7 +16,7 @@ from aiohttp import web
 from pexpolicy import Directory, DirectoryEntry
 from pexpolicy.access.connections import Connection
 from pexpolicy.access.refusals import Refusals
-from pexpolicy.building import build_policy
+from pexpolicy.builder import build_policy
 from pexpolicy.config.schema.access import LimitsTable
 from pexpolicy.policy import Policy
 from pexpolicy.server.http.protocol import PolicyProtocol

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from pexpolicy import hooks
-from pexpolicy.building import build_policy
+from pexpolicy.builder import build_policy
 from pexpolicy.config.loader import from_document
 from pexpolicy.config.settings import ConfigError, Settings
 from pexpolicy.plugins.discovery import MODULE_PREFIX, discover

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pexpolicy import Advice, Conference, DecisionError, Reject
-from pexpolicy.faults import blame, spoilt
+from pexpolicy.errors import blame, spoilt
 from pexpolicy.models.outcome import Outcome, Step
 from pexpolicy.plugins.discovery import Available, discover
 from pexpolicy.plugins.errors import Unbuildable

@@ -16,7 +16,7 @@ import pytest
 from click.testing import CliRunner, Result
 from multidict import MultiDict
 
-from pexpolicy.building import policy_from
+from pexpolicy.builder import policy_from
 from pexpolicy.cli.importers import policy_router
 from pexpolicy.cli.importers.python_patterns import searched
 from pexpolicy.cli.main import main

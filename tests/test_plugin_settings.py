@@ -8,7 +8,7 @@ import pydantic
 import pytest
 
 from pexpolicy import Advice, Conference, PluginSettings, Problem, SettingsError, hookimpl
-from pexpolicy.building import build_policy
+from pexpolicy.builder import build_policy
 from pexpolicy.config.loader import from_document
 from pexpolicy.config.settings import ConfigError
 from tests.toys import always, available, plugin

@@ -9,7 +9,7 @@ import pluggy
 import pytest
 
 from pexpolicy import PluginSettings, hookimpl, hooks
-from pexpolicy.building import build_policy
+from pexpolicy.builder import build_policy
 from pexpolicy.config.loader import from_document
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.plugins.discovery import Available

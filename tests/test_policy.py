@@ -7,7 +7,7 @@ import pytest
 from multidict import MultiDict
 
 from pexpolicy import Conference, hookimpl
-from pexpolicy.building import build_policy
+from pexpolicy.builder import build_policy
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.policy import Policy
 from tests import wire

@@ -2,7 +2,7 @@
 
 import queue
 
-from pexpolicy.building import policy_from
+from pexpolicy.builder import policy_from
 from pexpolicy.cli.progress import told
 from tests.live import SHIPPED
 

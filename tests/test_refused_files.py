@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pexpolicy.building import policy_from
+from pexpolicy.builder import policy_from
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.server.reload.control_socket import ask_for_reload
 from tests import live, wire

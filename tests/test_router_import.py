@@ -14,7 +14,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from multidict import MultiDict
 
-from pexpolicy.building import policy_from
+from pexpolicy.builder import policy_from
 from pexpolicy.cli.importers.policy_router import read_router
 from pexpolicy.cli.importers.python_patterns import UncompilableError, searched
 from pexpolicy.cli.main import main

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from pexpolicy import Request
-from pexpolicy.building import policy_from
+from pexpolicy.builder import policy_from
 from pexpolicy.config.loader import load
 from pexpolicy.testing import decide_now, load_cases, make_request, verify
 from pexpolicy_rules import Rules

@@ -10,7 +10,7 @@ from typing import Any
 
 import pexpolicy
 from pexpolicy import Conference
-from pexpolicy.faults import PACKAGE_ROOT
+from pexpolicy.errors import PACKAGE_ROOT
 from tests import wire
 from tests.toys import Serve, Serving, always, plugin
 

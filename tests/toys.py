@@ -10,7 +10,7 @@ from typing import Any
 
 from pexpolicy import hookimpl
 from pexpolicy.audit.factory import open_audit
-from pexpolicy.building import build_policy
+from pexpolicy.builder import build_policy
 from pexpolicy.config.loader import from_document
 from pexpolicy.config.settings import Settings
 from pexpolicy.plugins.discovery import Available

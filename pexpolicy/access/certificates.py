@@ -21,7 +21,7 @@ from pexpolicy.config.problems import Problem
 from pexpolicy.config.schema.access import TlsTable
 from pexpolicy.config.secrets import UnreadableError
 from pexpolicy.config.settings import ConfigError, Settings
-from pexpolicy.faults import Log
+from pexpolicy.errors import Log
 
 POLL = 1.0
 """Seconds between two looks at the files."""

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from pexpolicy.config.settings import Settings
-from pexpolicy.faults import Log
+from pexpolicy.errors import Log
 
 MIB = 1024 * 1024
 SHARE = 0.75

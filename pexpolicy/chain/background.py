@@ -13,9 +13,9 @@ from typing import Protocol
 
 from pexpolicy.chain.chain import Chain
 from pexpolicy.chain.hook_tasks import HookTasks
-from pexpolicy.faults import Log, blame
-from pexpolicy.hidden import hide
+from pexpolicy.errors import Log, blame
 from pexpolicy.models.outcome import ABSTAINED, DECIDED, DEFAULT, Outcome
+from pexpolicy.tasks import hide
 
 MOST_PENDING = 256
 """Calls whose aftermath may be under way at once."""

@@ -14,7 +14,7 @@ from pexpolicy.chain.hook_tasks import EAGER, HookTasks
 from pexpolicy.chain.thread_pool import PluginBusyError
 from pexpolicy.endpoints.base import Endpoint
 from pexpolicy.endpoints.object_names import DeclaredNames
-from pexpolicy.faults import Log, blame, spoilt
+from pexpolicy.errors import Log, blame, spoilt
 from pexpolicy.models.decision import Decision
 from pexpolicy.models.errors import DecisionError
 from pexpolicy.models.outcome import (

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from pexpolicy.models.outcome import BUSY, TIMED_OUT
 
 if TYPE_CHECKING:
-    from pexpolicy.faults import Fault, Log
+    from pexpolicy.errors import Fault, Log
 
 AT_MOST_EACH = 60.0
 """Seconds between two lines about a plugin that is late or busy; the calls between are counted."""

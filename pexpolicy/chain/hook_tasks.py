@@ -7,7 +7,7 @@ import sys
 from collections.abc import Coroutine
 from typing import Any, Protocol
 
-from pexpolicy.hidden import hide
+from pexpolicy.tasks import hide
 
 EAGER = sys.version_info >= (3, 12)
 """True where a task can take its first step while it is created. A hook that never waits has ended

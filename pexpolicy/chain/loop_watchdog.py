@@ -14,11 +14,11 @@ import time
 from types import FrameType
 from typing import TYPE_CHECKING, Self
 
-from pexpolicy.faults import PACKAGE_ROOT
+from pexpolicy.errors import PACKAGE_ROOT
 
 if TYPE_CHECKING:
     from pexpolicy.chain.hook_tasks import HookTasks
-    from pexpolicy.faults import Log
+    from pexpolicy.errors import Log
 
 BEAT = 0.05
 """Seconds between two signs of life."""

@@ -9,12 +9,12 @@ from typing import Any, NoReturn
 
 import click
 
-from pexpolicy.building import policy_from
+from pexpolicy.builder import policy_from
 from pexpolicy.cli.progress import told
 from pexpolicy.config.loader import load
 from pexpolicy.config.problems import Problem
 from pexpolicy.config.settings import ConfigError, OpeningError, Settings
-from pexpolicy.logs import console_log
+from pexpolicy.log import console_log
 from pexpolicy.policy import Policy
 
 EX_CONFIG = 78

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import click
 
 from pexpolicy.config.settings import Settings
-from pexpolicy.unreached import SHUT, why
+from pexpolicy.errors import SHUT, why
 
 ANYWHERE = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - what is asked instead
 

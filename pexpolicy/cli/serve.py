@@ -12,7 +12,8 @@ import click
 
 from pexpolicy.cli.common import Port, advise, built, config_option, fail
 from pexpolicy.config.settings import ConfigError
-from pexpolicy.logs import console_log
+from pexpolicy.errors import why
+from pexpolicy.log import console_log
 from pexpolicy.observability.shared_memory import Board
 from pexpolicy.server import gc_tuning, shutdown
 from pexpolicy.server.admin import listener
@@ -23,7 +24,6 @@ from pexpolicy.server.lifecycle import Leftovers, ServerContext
 from pexpolicy.server.lifecycle import serve as serving
 from pexpolicy.server.preflight import surroundings as exposed
 from pexpolicy.server.shutdown import stop_at_once
-from pexpolicy.unreached import why
 
 
 @click.command()

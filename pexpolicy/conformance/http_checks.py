@@ -12,8 +12,8 @@ from yarl import URL
 
 from pexpolicy.conformance.findings import Finding, Topic, violation, warning
 from pexpolicy.conformance.http_client import CLOSED, MAX_BODY, NO_HTTP
+from pexpolicy.errors import why
 from pexpolicy.models.rules import Mark
-from pexpolicy.unreached import why
 
 RFC = "RFC 9112"
 HEAD = "HEAD"

@@ -13,7 +13,7 @@ from typing import Any
 import aiohttp
 from yarl import URL
 
-from pexpolicy.unreached import why
+from pexpolicy.errors import why
 
 LIMIT = 5.0
 """Seconds after which Infinity gives up (observed in v16, transcribed)."""

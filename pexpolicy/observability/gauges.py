@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 from typing import Self
 
 from pexpolicy.chain.circuit_breaker import Breaker
-from pexpolicy.faults import blame
+from pexpolicy.errors import blame
 from pexpolicy.observability import metrics
 from pexpolicy.observability.health import Sources
 from pexpolicy.observability.metrics import Family

@@ -8,10 +8,10 @@ from typing import Any
 
 import orjson
 
-from pexpolicy.faults import blame
-from pexpolicy.hidden import hide
+from pexpolicy.errors import blame
 from pexpolicy.plugins.plugin import Plugin
 from pexpolicy.plugins.status import report_of
+from pexpolicy.tasks import hide
 
 LIMIT = 1.0
 """Seconds for all plugins together."""

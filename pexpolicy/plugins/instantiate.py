@@ -12,7 +12,7 @@ from pexpolicy import hooks
 from pexpolicy.config.problems import Problem, problems_of
 from pexpolicy.config.schema.plugins import PluginTable
 from pexpolicy.config.settings import PluginSettings, SettingsError
-from pexpolicy.faults import blame
+from pexpolicy.errors import blame
 from pexpolicy.plugins.discovery import Available
 from pexpolicy.plugins.errors import Unbuildable
 

@@ -19,7 +19,7 @@ from pexpolicy.config.problems import Advice, Key, Problem
 from pexpolicy.config.progress import Stage, silent
 from pexpolicy.config.schema.plugins import PluginTable
 from pexpolicy.endpoints import ENDPOINTS
-from pexpolicy.faults import blame
+from pexpolicy.errors import blame
 from pexpolicy.models.decision import Decision, Reject
 from pexpolicy.plugins.discovery import Available, misnamed
 from pexpolicy.plugins.errors import Unbuildable

@@ -7,9 +7,9 @@ from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any, TypeVar
 
-from pexpolicy.faults import blame
-from pexpolicy.hidden import hide
-from pexpolicy.logs import console_log
+from pexpolicy.errors import blame
+from pexpolicy.log import console_log
+from pexpolicy.tasks import hide
 
 T = TypeVar("T")
 

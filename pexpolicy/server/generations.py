@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from pexpolicy.access.access_control import Gate
 from pexpolicy.audit.audit_log import Audit
 from pexpolicy.audit.redaction import redaction_of
-from pexpolicy.hidden import hide
 from pexpolicy.policy import Policy
 from pexpolicy.server import gc_tuning
+from pexpolicy.tasks import hide
 
 
 class Calls:

@@ -14,11 +14,11 @@ from pexpolicy import __version__
 from pexpolicy.audit.audit_log import Audit
 from pexpolicy.audit.factory import audit_of
 from pexpolicy.audit.peers import recent_peers
-from pexpolicy.building import policy_from
+from pexpolicy.builder import policy_from
 from pexpolicy.config.problems import Problem
 from pexpolicy.config.schema.server import AdminTable
 from pexpolicy.config.settings import ConfigError, Settings
-from pexpolicy.faults import Log
+from pexpolicy.errors import Log
 from pexpolicy.observability.health import Readiness, ReloadState, Sources, State
 from pexpolicy.observability.telemetry import Telemetry
 from pexpolicy.observability.tracing import sending

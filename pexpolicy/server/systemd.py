@@ -12,7 +12,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
-from pexpolicy.hidden import hide
+from pexpolicy.tasks import hide
 
 READY = "READY=1"
 STOPPING = "STOPPING=1"

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pexpolicy.building import build_policy
+from pexpolicy.builder import build_policy
 from pexpolicy.config.loader import from_document
 from pexpolicy.policy import Policy
 from tests import toys

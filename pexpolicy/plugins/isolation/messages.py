@@ -15,7 +15,7 @@ from multidict import MultiDict, MultiDictProxy
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.base import Endpoint
 from pexpolicy.endpoints.participant_avatar import Avatar
-from pexpolicy.faults import Fault, spoilt
+from pexpolicy.errors import Fault, spoilt
 from pexpolicy.models.decision import Decision
 from pexpolicy.models.errors import DecisionError, Refusal
 from pexpolicy.models.extras import NO_EXTRAS, Extras

@@ -24,7 +24,7 @@ from typing import cast
 
 from pexpolicy.config.problems import Advice, Key, Problem
 from pexpolicy.endpoints import ENDPOINTS
-from pexpolicy.faults import blame
+from pexpolicy.errors import blame
 from pexpolicy.models.decision import Decision
 from pexpolicy.models.errors import DecisionError
 from pexpolicy.plugins.isolation import messages

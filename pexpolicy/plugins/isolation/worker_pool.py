@@ -14,9 +14,9 @@ from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 
 from pexpolicy.chain.thread_pool import PluginBusyError
-from pexpolicy.hidden import hide
 from pexpolicy.plugins.isolation.messages import Message, Report, WorkerFault
 from pexpolicy.plugins.isolation.worker_process import Worker
+from pexpolicy.tasks import hide
 
 MOST_WAITING = 32
 """Calls that may wait for a worker; further ones are refused at once."""

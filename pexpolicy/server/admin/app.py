@@ -16,7 +16,7 @@ from pexpolicy.access.connections import Connection
 from pexpolicy.access.refusals import FOREIGN_HOST, WRONG_TOKEN, Refusals
 from pexpolicy.access.throttle import Attempts, Delays
 from pexpolicy.endpoints.base import JSON
-from pexpolicy.faults import Log, blame
+from pexpolicy.errors import Log, blame
 from pexpolicy.observability.shared_memory import Board
 from pexpolicy.observability.status import Status
 from pexpolicy.observability.telemetry import Telemetry

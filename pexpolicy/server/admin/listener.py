@@ -14,7 +14,7 @@ from pexpolicy.access.access_control import Gate
 from pexpolicy.access.connections import Connection
 from pexpolicy.config.schema.access import LimitsTable
 from pexpolicy.config.settings import Settings
-from pexpolicy.faults import Log
+from pexpolicy.errors import Log, why
 from pexpolicy.observability.shared_memory import Board
 from pexpolicy.policy import Policy
 from pexpolicy.server.admin.app import Admin
@@ -22,7 +22,6 @@ from pexpolicy.server.http.acceptor import Door
 from pexpolicy.server.http.app import Service
 from pexpolicy.server.http.protocol import PolicyProtocol
 from pexpolicy.server.http.reply_batcher import Outbox
-from pexpolicy.unreached import why
 
 BACKLOG = 64
 LIMITS = LimitsTable(connections=64, connections_per_peer=64)

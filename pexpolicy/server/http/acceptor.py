@@ -27,7 +27,7 @@ from pexpolicy.access.refusals import (
     Refusals,
 )
 from pexpolicy.config.schema.access import LimitsTable
-from pexpolicy.hidden import hide
+from pexpolicy.tasks import hide
 
 AT_ONCE = 64
 """Connections that are accepted before calls have their turn again."""

@@ -17,7 +17,7 @@ from uuid_utils import uuid7
 
 from pexpolicy.access.refusals import Refusal, Refusals
 from pexpolicy.endpoints import ENDPOINTS
-from pexpolicy.faults import Log, blame
+from pexpolicy.errors import Log, blame
 from pexpolicy.models.request import Params
 from pexpolicy.observability.counters import INTERNAL, UNRECORDED
 from pexpolicy.observability.health import Readiness, Sources, State

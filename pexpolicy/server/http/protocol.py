@@ -25,12 +25,12 @@ from pexpolicy.access.refusals import (
     Refusals,
 )
 from pexpolicy.config.schema.access import LimitsTable
-from pexpolicy.faults import Log, blame
-from pexpolicy.hidden import hide
+from pexpolicy.errors import Log, blame
 from pexpolicy.server.http.aiohttp_internals import BoundedHandler
 from pexpolicy.server.http.reply_batcher import Outbox
 from pexpolicy.server.http.request_parser import HeadTooLargeError, RequestBodyError
 from pexpolicy.server.http.response import WholeResponse
+from pexpolicy.tasks import hide
 
 
 class PolicyProtocol(BoundedHandler):

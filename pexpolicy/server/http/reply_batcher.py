@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from contextvars import Context
 
-from pexpolicy.faults import Log, blame
+from pexpolicy.errors import Log, blame
 
 PATIENCE = 0.005
 """Seconds after which a reply waits no longer for those that are put in behind it."""

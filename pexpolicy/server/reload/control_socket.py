@@ -19,8 +19,8 @@ from pathlib import Path
 
 import msgspec
 
-from pexpolicy.hidden import hide
 from pexpolicy.server.reload.result import ReloadResult
+from pexpolicy.tasks import hide
 
 RELOAD = b"reload\n"
 """What a client sends. The answer is a line of JSON, a ``ReloadResult``."""

@@ -12,7 +12,7 @@ from pexpolicy.audit.audit_log import Audit
 from pexpolicy.config.problems import Problem
 from pexpolicy.config.restart_keys import awaiting_restart
 from pexpolicy.config.settings import ConfigError
-from pexpolicy.faults import blame
+from pexpolicy.errors import blame
 from pexpolicy.observability.health import ReloadState
 from pexpolicy.policy import Policy
 from pexpolicy.server.generations import Lifetime, Succession, regime_of

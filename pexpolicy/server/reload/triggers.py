@@ -10,13 +10,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from pexpolicy.faults import Log
-from pexpolicy.hidden import hide
+from pexpolicy.errors import Log
 from pexpolicy.server import systemd
 from pexpolicy.server.reload import control_socket
 from pexpolicy.server.reload.file_watcher import FileWatcher, Poll, poll_in_thread
 from pexpolicy.server.reload.result import ReloadResult
 from pexpolicy.server.shutdown import Stop, Terminal
+from pexpolicy.tasks import hide
 
 Reload = Callable[[], Awaitable[ReloadResult]]
 

@@ -6,7 +6,6 @@ import asyncio
 import socket
 
 from pexpolicy.config.settings import ConfigError, OpeningError
-from pexpolicy.hidden import hide
 from pexpolicy.server import shutdown
 from pexpolicy.server.event_loop import run
 from pexpolicy.server.lifecycle import Leftovers, ServerContext, started
@@ -14,6 +13,7 @@ from pexpolicy.server.reload.build_thread import run_in_build_thread
 from pexpolicy.server.shutdown import Stop
 from pexpolicy.server.workers.messages import Alive, Refused, Serving, framed
 from pexpolicy.server.workers.reload_participant import ReloadParticipant
+from pexpolicy.tasks import hide
 
 BEAT = 1.0
 """Seconds between two signs of life for the supervisor."""

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 import structlog
 
-from pexpolicy.faults import Log
+from pexpolicy.errors import Log
 
 
 def console_log() -> Log:

@@ -21,7 +21,7 @@ from pexpolicy.config.settings import ConfigError, Settings
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.base import Endpoint
 from pexpolicy.endpoints.object_names import DeclaredNames
-from pexpolicy.faults import Log
+from pexpolicy.errors import Log
 from pexpolicy.models.decision import Decision, Reject
 from pexpolicy.models.errors import DecisionError
 from pexpolicy.plugins.discovery import Available, discover
