@@ -21,11 +21,11 @@ from pexpolicy.endpoints.service_types import AutomaticParticipant, Service
 from pexpolicy.models import request as read
 from pexpolicy.models.decision import Redirect, Reject
 from pexpolicy.models.messages import alternatives, wanted
-from pexpolicy.models.model import Checked
-from pexpolicy.models.rules import Field, Mark, Privacy, Rule
+from pexpolicy.models.model import Model
+from pexpolicy.models.rules import Confidence, Field, Privacy, Rule
 
 LETTERS: Mapping[str, type[Service]] = dict(zip("CLGTMX", SERVICE_TYPES.values(), strict=False))
-OTHERS: tuple[type[Checked], ...] = (
+OTHERS: tuple[type[Model], ...] = (
     AutomaticParticipant,
     OnCompletion,
     Transfer,
@@ -69,18 +69,18 @@ BREACHES = {True: "is refused", False: "is sent, with a warning"}
 
 def page() -> str:
     """The whole page."""
-    marks = [(mark, _mark_doc(mark), BREACHES[mark.binding]) for mark in Mark]
+    marks = [(mark, _mark_doc(mark), BREACHES[mark.binding]) for mark in Confidence]
     parts = [INTRODUCTION + _rows(marks), *_requests(), *_decisions(), _rules()]
     return "\n".join(parts)
 
 
-def _mark_doc(mark: Mark) -> str:
+def _mark_doc(mark: Confidence) -> str:
     return {
-        Mark.DOCUMENTED: "read in Pexip's own text",
-        Mark.TRANSCRIBED: "copied from Pexip's text by integrators",
-        Mark.OBSERVED: "seen in the traffic of a Conferencing Node",
-        Mark.REPORTED: "said by integrators only",
-        Mark.DISPUTED: "the sources disagree",
+        Confidence.DOCUMENTED: "read in Pexip's own text",
+        Confidence.TRANSCRIBED: "copied from Pexip's text by integrators",
+        Confidence.OBSERVED: "seen in the traffic of a Conferencing Node",
+        Confidence.REPORTED: "said by integrators only",
+        Confidence.DISPUTED: "the sources disagree",
     }[mark]
 
 
@@ -217,7 +217,7 @@ def _rule_rows() -> Iterator[tuple[str, ...]]:
         yield str(row or ""), where, text, mark, breach
 
 
-def _name(model: type[Checked], name: str) -> str:
+def _name(model: type[Model], name: str) -> str:
     required = model.defaults[name] is ... and name not in model.fixed
     return f"**`{name}`**" if required else f"`{name}`"
 
@@ -226,7 +226,7 @@ def _kind(model: type[Service]) -> str:
     return f"`{model.fixed['service_type']}`"
 
 
-def _first(model: type[Checked]) -> str:
+def _first(model: type[Model]) -> str:
     return re.sub(r"``", "`", (model.__doc__ or "").partition("\n")[0])
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pexpolicy.chain.circuit_breaker import Breaker
+from pexpolicy.chain.circuit_breaker import CircuitBreaker
 from pexpolicy.config.file_tracking import track_file
-from pexpolicy.config.problems import Advice, Key, Problem
+from pexpolicy.config.problems import ConfigWarning, Key, Problem
 from pexpolicy.config.schema.base import MAX_BUDGET, EndpointName
 from pexpolicy.config.schema.plugins import BreakerTable
-from pexpolicy.config.secrets import UnreadableError, read_secret
+from pexpolicy.config.secrets import SecretError, read_secret
 from pexpolicy.config.settings import ConfigPath, PluginSettings, SettingsError
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.directory_information import (
@@ -42,7 +42,7 @@ from pexpolicy.endpoints.service_types import (
 from pexpolicy.hooks import hookimpl
 from pexpolicy.models.alias import Alias
 from pexpolicy.models.decision import Continue, Decision, Redirect, Reject
-from pexpolicy.models.errors import DecisionError, Refusal
+from pexpolicy.models.errors import DecisionError, ValidationIssue
 from pexpolicy.models.extras import NO_EXTRAS, Extras
 from pexpolicy.models.outcome import Outcome
 from pexpolicy.models.request import Params, Request
@@ -53,15 +53,15 @@ __all__ = [
     "MAX_BUDGET",
     "NO_EXTRAS",
     "SERVICE_TYPES",
-    "Advice",
     "Alias",
     "AudioMix",
     "AutomaticParticipant",
     "Avatar",
-    "Breaker",
     "BreakerTable",
+    "CircuitBreaker",
     "Conference",
     "ConfigPath",
+    "ConfigWarning",
     "Continue",
     "Credentials",
     "Decision",
@@ -86,16 +86,16 @@ __all__ = [
     "PluginSettings",
     "Problem",
     "Redirect",
-    "Refusal",
     "RegistrationAliasRequest",
     "Reject",
     "Request",
+    "SecretError",
     "Service",
     "ServiceConfigurationRequest",
     "SettingsError",
     "TestCall",
     "Transfer",
-    "UnreadableError",
+    "ValidationIssue",
     "VirtualReception",
     "did_you_mean",
     "hookimpl",

@@ -9,34 +9,41 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from pexpolicy.access.warnings import advice_of as access_advice
-from pexpolicy.chain.background import Aftermath, Observer
+from pexpolicy.access.warnings import access_warnings as access_advice
+from pexpolicy.chain.background import BackgroundTasks, Observer
 from pexpolicy.chain.chain import Chain, Clock
 from pexpolicy.config.file_modes import advice_of as mode_advice
-from pexpolicy.config.file_tracking import hash_with, noting
+from pexpolicy.config.file_tracking import hash_with, tracking_files
 from pexpolicy.config.loader import load
-from pexpolicy.config.problems import Advice, Problem
+from pexpolicy.config.problems import ConfigWarning, Problem
 from pexpolicy.config.progress import Stage, silent
 from pexpolicy.config.settings import ConfigError, Settings
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.base import Endpoint
-from pexpolicy.endpoints.object_names import DeclaredNames
+from pexpolicy.endpoints.object_names import ObjectNames
 from pexpolicy.errors import Log
 from pexpolicy.models.decision import Decision, Reject
 from pexpolicy.models.errors import DecisionError
-from pexpolicy.plugins.discovery import Available, discover
-from pexpolicy.plugins.plugin import Plugin, advice_of, build, link, observer, watched_by
+from pexpolicy.plugins.discovery import PluginSource, discover
+from pexpolicy.plugins.plugin import (
+    Plugin,
+    bind_hook,
+    bind_observer,
+    build,
+    plugin_warnings,
+    tracked_files,
+)
 from pexpolicy.policy import Policy
 
 
 def build_policy(
     settings: Settings,
     *,
-    available: Mapping[str, Available] | None = None,
+    available: Mapping[str, PluginSource] | None = None,
     log: Log | None = None,
     clock: Clock = time.perf_counter,
     stage: Stage = silent,
-    more_advice: Iterable[Advice] = (),
+    more_advice: Iterable[ConfigWarning] = (),
 ) -> Policy:
     """Build all that a configuration asks for; raises ``ConfigError`` with everything that is
     wrong.
@@ -47,10 +54,10 @@ def build_policy(
     found, problems = discover(settings.plugin_dirs) if available is None else (available, [])
     root, directories = settings.path.parent, settings.plugin_dirs
     plugins, unbuilt = build(settings.plugins, found, root, stage, directories)
-    advice, failed = advice_of(plugins)
-    names = DeclaredNames(settings.infinity) if settings.infinity else None
+    advice, failed = plugin_warnings(plugins)
+    names = ObjectNames(settings.infinity) if settings.infinity else None
     unknown = list(_undeclared(plugins, names)) if names is not None else []
-    files, unnamed = watched_by(plugins, root)
+    files, unnamed = tracked_files(plugins, root)
     problems = [*problems, *unbuilt, *failed, *unknown, *unnamed]
     if problems:
         for plugin in plugins:
@@ -64,7 +71,7 @@ def build_policy(
     )
 
     def chain(endpoint: Endpoint[Any], members: Iterable[Plugin], budget: float) -> Chain:
-        links = tuple(step for p in members if (step := link(p, endpoint.name)) is not None)
+        links = tuple(step for p in members if (step := bind_hook(p, endpoint.name)) is not None)
         default = _default(endpoint, settings)
         return Chain(endpoint, links, default, budget, clock=clock, log=log, names=names)
 
@@ -75,13 +82,13 @@ def build_policy(
         name: [c for p in shadows if (c := chain(e, [p], p.table.timeout)).links]
         for name, e in ENDPOINTS.items()
     }
-    told: list[Observer] = [o for plugin in plugins if (o := observer(plugin)) is not None]
+    told: list[Observer] = [o for plugin in plugins if (o := bind_observer(plugin)) is not None]
     return Policy(
         settings,
         tuple(plugins),
         chains,
-        Aftermath(beside, told, log, settings.config_hash),
-        (*_own_advice(settings, plugins), *more_advice, *advice),
+        BackgroundTasks(beside, told, log, settings.config_hash),
+        (*config_warnings(settings, plugins), *more_advice, *advice),
         log,
         files=(settings.path, *settings.secret_files, *files),
     )
@@ -101,7 +108,7 @@ def policy_from(
     be used of a broken file is built too, so that the errors of plugins are told with it.
     ``content`` is what the file holds, for somebody who has read it already.
     """
-    with noting() as noted:
+    with tracking_files() as noted:
         try:
             return _policy_from(path, also, log, stage, content)
         except ConfigError as error:
@@ -146,7 +153,7 @@ def _default(endpoint: Endpoint[Any], settings: Settings) -> Decision:
     return endpoint.default
 
 
-def _undeclared(plugins: Iterable[Plugin], names: DeclaredNames) -> Iterable[Problem]:
+def _undeclared(plugins: Iterable[Plugin], names: ObjectNames) -> Iterable[Problem]:
     """Decisions that never change, and name an object that ``[infinity]`` does not list."""
     for plugin in plugins:
         for key, decision in plugin.prepared():
@@ -158,7 +165,7 @@ def _undeclared(plugins: Iterable[Plugin], names: DeclaredNames) -> Iterable[Pro
                 yield Problem(where, refusal.rule)
 
 
-def _short_pins(plugins: Iterable[Plugin], least: int) -> Iterable[Advice]:
+def _short_pins(plugins: Iterable[Plugin], least: int) -> Iterable[ConfigWarning]:
     """PINs of decisions that never change, and that are shorter than Infinity may take."""
     for plugin in plugins:
         for key, decision in plugin.prepared():
@@ -171,10 +178,10 @@ def _short_pins(plugins: Iterable[Plugin], least: int) -> Iterable[Advice]:
                         "write a longer one, or set the key to what the global settings of "
                         "Infinity say"
                     )
-                    yield Advice(("plugins", plugin.name, "settings", *key, name), text)
+                    yield ConfigWarning(("plugins", plugin.name, "settings", *key, name), text)
 
 
-def _same_priority(plugins: Sequence[Plugin]) -> Iterator[Advice]:
+def _same_priority(plugins: Sequence[Plugin]) -> Iterator[ConfigWarning]:
     """Yield plugins that are asked for the same in the order of the file only."""
     deciding = [plugin for plugin in plugins if plugin.table.mode == "decide"]
     told: set[str] = set()
@@ -187,13 +194,13 @@ def _same_priority(plugins: Sequence[Plugin]) -> Iterator[Advice]:
                 f"{first.name} has priority {first.table.priority} too: {first.name} is asked "
                 "first, as it is first in the file; give each a priority of its own"
             )
-            yield Advice(("plugins", second.name, "priority"), text)
+            yield ConfigWarning(("plugins", second.name, "priority"), text)
 
 
-def _own_advice(settings: Settings, plugins: Sequence[Plugin]) -> Iterable[Advice]:
+def config_warnings(settings: Settings, plugins: Sequence[Plugin]) -> Iterable[ConfigWarning]:
     if not settings.credentials and settings.server.allow_anonymous:
         text = "anybody who reaches the port can ask for PINs; add [auth]"
-        yield Advice(("server", "allow_anonymous"), text)
+        yield ConfigWarning(("server", "allow_anonymous"), text)
     yield from access_advice(settings)
     yield from _short_pins(plugins, settings.min_pin_length)
     yield from _same_priority(plugins)
@@ -203,16 +210,16 @@ def _own_advice(settings: Settings, plugins: Sequence[Plugin]) -> Iterable[Advic
             text = (
                 f"there is no folder {folder} here; where it is missing the server does not start"
             )
-            yield Advice(("audit", "path"), text)
+            yield ConfigWarning(("audit", "path"), text)
     if settings.audit.spool is not None:
         folder = settings.resolve(settings.audit.spool)
         if not folder.is_dir():
             text = f"there is no folder {folder} here; without it lines can only wait in memory"
-            yield Advice(("audit", "spool"), text)
+            yield ConfigWarning(("audit", "spool"), text)
     for plugin in plugins:
         if plugin.can_reject and plugin.table.on_error == "skip" and plugin.table.mode == "decide":
             text = (
                 "this plugin can reject, but when it fails the next one is asked: write "
                 'on_error = "reject" if nobody may pass while it is down'
             )
-            yield Advice(("plugins", plugin.name, "on_error"), text)
+            yield ConfigWarning(("plugins", plugin.name, "on_error"), text)

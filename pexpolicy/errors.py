@@ -29,7 +29,7 @@ class Log(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class ErrorReport:
     """An exception in one line, and its traceback: files, lines and functions, never local
     variables.
     """
@@ -44,13 +44,13 @@ def _is_ours(filename: str) -> bool:
     return filename.startswith((PACKAGE_ROOT, "<frozen importlib"))
 
 
-def blame(error: BaseException, secrets: Iterable[str] = ()) -> Fault:
+def describe_error(error: BaseException, secrets: Iterable[str] = ()) -> ErrorReport:
     """Say what was raised and where. Local variables stay out: they hold PINs.
 
     The ``secrets`` of the call are taken out of the message. An exception that carries the fault of
     another process says that one.
     """
-    if (carried := _carried(error)) is not None:
+    if (carried := _attached_report(error)) is not None:
         return carried
     lines, place = _way(error)
     try:
@@ -61,12 +61,12 @@ def blame(error: BaseException, secrets: Iterable[str] = ()) -> Fault:
     except BaseException:  # noqa: BLE001 - a broken __str__ must not hide the fault
         message = ""
     said = f"{type(error).__name__}: {message}" if message else type(error).__name__
-    return Fault(f"{said} ({place})" if place else said, lines, place)
+    return ErrorReport(f"{said} ({place})" if place else said, lines, place)
 
 
-def spoilt(error: DecisionError, secrets: Iterable[str] = ()) -> Fault:
+def describe_decision_error(error: DecisionError, secrets: Iterable[str] = ()) -> ErrorReport:
     """A decision that Infinity would drop: field, rule and place, and no value of the decision."""
-    carried = _carried(error)
+    carried = _attached_report(error)
     lines, place = (carried.lines, carried.place) if carried else _way(error)
     try:
         refusal = error.refusal
@@ -80,7 +80,7 @@ def spoilt(error: DecisionError, secrets: Iterable[str] = ()) -> Fault:
     except Exception:  # noqa: BLE001 - a plugin may have made the exception itself
         said = type(error).__name__
     said = said[:MAX_MESSAGE]
-    return Fault(f"{said} ({place})" if place else said, lines, place)
+    return ErrorReport(f"{said} ({place})" if place else said, lines, place)
 
 
 def _way(error: BaseException) -> tuple[list[str], str]:
@@ -101,12 +101,12 @@ def _cut(message: str, limit: int) -> str:
     return f"{head if blank else message[:limit]}…"
 
 
-def _carried(error: BaseException) -> Fault | None:
+def _attached_report(error: BaseException) -> ErrorReport | None:
     try:
         carried = getattr(error, "fault", None)
     except BaseException:  # noqa: BLE001 - its attributes may be as broken as its text
         return None
-    return carried if isinstance(carried, Fault) else None
+    return carried if isinstance(carried, ErrorReport) else None
 
 
 SHUT = (
@@ -130,7 +130,7 @@ _LISTENING = {
 }
 
 
-def why(error: BaseException) -> str:
+def describe_network_error(error: BaseException) -> str:
     """What an error of the network means for whoever chose the address."""
     if isinstance(error, socket.gaierror) and error.errno == socket.EAI_AGAIN:
         return "the name cannot be looked up at the moment"

@@ -23,7 +23,7 @@ SHOWN = 120
 
 
 @dataclass(frozen=True, slots=True)
-class Explained:
+class Explanation:
     """A request as it was understood, and what the policy makes of it."""
 
     endpoint: str
@@ -36,14 +36,14 @@ class Explained:
     """What is wrong with the path of the request, below which a server would decide nothing."""
 
 
-class NotARequestError(ValueError):
+class InvalidRequestError(ValueError):
     """What was pasted is no request of Infinity."""
 
 
-async def explain(policy: Policy, pasted: str) -> Explained:
+async def explain(policy: Policy, pasted: str) -> Explanation:
     """Answer a request path with its query, a whole URL, or a line of Pexip's support log.
 
-    The policy must be serving. Raises ``NotARequestError``.
+    The policy must be serving. Raises ``InvalidRequestError``.
     """
     url = _url(pasted)
     base_path = policy.settings.server.base_path
@@ -53,10 +53,10 @@ async def explain(policy: Policy, pasted: str) -> Explained:
     notes = request.take_notes()
     answer = await policy.answer_request(name, request, str(uuid7()))
     astray = "" if prefix == base_path else _astray(url.raw_path, prefix, base_path)
-    return Explained(name, alias, url, answer, notes, astray)
+    return Explanation(name, alias, url, answer, notes, astray)
 
 
-def without_secrets(explained: Explained) -> tuple[bytes, list[str]]:
+def without_secrets(explained: Explanation) -> tuple[bytes, list[str]]:
     """The body of the reply without its secrets, and the names of those that were in it."""
     answer = explained.answer
     shown, removed = Redaction().result(explained.endpoint, answer.outcome.decision)
@@ -81,7 +81,7 @@ def _url(pasted: str) -> URL:
         return URL(text, encoded=True)
     except ValueError:
         msg = "this is no URL"
-        raise NotARequestError(msg) from None
+        raise InvalidRequestError(msg) from None
 
 
 def _endpoint(path: str, base_path: str) -> tuple[str, str, str]:
@@ -102,16 +102,16 @@ def _endpoint(path: str, base_path: str) -> tuple[str, str, str]:
             f"{path} has /policy/v1 twice: Infinity adds it to the URL of its policy profile, "
             f"which ends in {base_path or 'the name and port of the server'}"
         )
-        raise NotARequestError(msg)
+        raise InvalidRequestError(msg)
     raise _no_request(path)
 
 
-def _no_request(text: str) -> NotARequestError:
+def _no_request(text: str) -> InvalidRequestError:
     shown = printable(text if len(text) <= SHOWN else f"{text[:SHOWN]}…")
     paths = "\n".join(
         "  " + e.path + ("<alias>" if e.path.endswith("/") else "") for e in ENDPOINTS.values()
     )
-    return NotARequestError(
+    return InvalidRequestError(
         f"{shown or '(nothing)'} is none of the paths that Infinity asks for:\n{paths}"
     )
 

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 import pluggy
 
 if TYPE_CHECKING:
-    from pexpolicy.config.problems import Advice, Key
+    from pexpolicy.config.problems import ConfigWarning, Key
     from pexpolicy.endpoints.directory_information import (
         Directory,
         DirectoryEntry,
@@ -148,7 +148,7 @@ def prepared() -> Iterable[tuple[Key, Decision]]:  # type: ignore[empty-body]
 
 
 @hookspec
-def check() -> Iterable[Advice]:  # type: ignore[empty-body]
+def check() -> Iterable[ConfigWarning]:  # type: ignore[empty-body]
     """What an administrator should know of the plugin's configuration, though it is valid.
 
     Shown by ``pexpolicy check`` and at the start. Called once when the policy is built; does no

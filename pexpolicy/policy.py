@@ -12,15 +12,15 @@ from typing import Any
 
 import msgspec
 
-from pexpolicy.chain.background import Aftermath, ShadowAudit
-from pexpolicy.chain.bound_hook import Link
+from pexpolicy.chain.background import BackgroundTasks, ShadowLog
+from pexpolicy.chain.bound_hook import BoundHook
 from pexpolicy.chain.chain import Chain
 from pexpolicy.chain.hook_tasks import HookTasks
 from pexpolicy.chain.loop_watchdog import Watchdog
-from pexpolicy.config.problems import Advice, Problem
-from pexpolicy.config.settings import OpeningError, Settings
+from pexpolicy.config.problems import ConfigWarning, Problem
+from pexpolicy.config.settings import PluginStartupError, Settings
 from pexpolicy.endpoints.base import Reply
-from pexpolicy.errors import Log, blame
+from pexpolicy.errors import Log, describe_error
 from pexpolicy.models.outcome import DEFAULT, Outcome
 from pexpolicy.models.request import Params, Request
 from pexpolicy.plugins.plugin import Plugin
@@ -50,8 +50,8 @@ class Policy:
         settings: Settings,
         plugins: tuple[Plugin, ...],
         chains: Mapping[str, Chain],
-        aftermath: Aftermath,
-        advice: tuple[Advice, ...] = (),
+        aftermath: BackgroundTasks,
+        advice: tuple[ConfigWarning, ...] = (),
         log: Log | None = None,
         files: tuple[Path, ...] = (),
     ) -> None:
@@ -70,7 +70,7 @@ class Policy:
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[Policy]:
-        """Open what the plugins need, and close it again; raises ``OpeningError`` for what does
+        """Open what the plugins need, and close it again; raises ``PluginStartupError`` for what does
         not open.
         """
         async with AsyncExitStack() as stack:
@@ -84,10 +84,12 @@ class Policy:
                 except BaseException as error:
                     if isinstance(error, asyncio.CancelledError) and _is_ours():
                         raise
-                    text = f"{plugin.available}: its lifespan failed: {blame(error).summary}"
+                    text = (
+                        f"{plugin.available}: its lifespan failed: {describe_error(error).summary}"
+                    )
                     problems.append(Problem(("plugins", plugin.name), text))
             if problems:
-                raise OpeningError(self.settings.path, problems)
+                raise PluginStartupError(self.settings.path, problems)
             if self._log is not None:
                 stack.enter_context(Watchdog(tasks, self._log))
             stack.push_async_callback(self._aftermath.finish)
@@ -112,7 +114,7 @@ class Policy:
                         "plugin failed",
                         plugin=plugin.name,
                         hook="lifespan",
-                        error=blame(error).summary,
+                        error=describe_error(error).summary,
                     )
 
         stack.push_async_callback(close)
@@ -129,7 +131,7 @@ class Policy:
         stuck = [plugin.name for plugin in self.plugins if plugin.threads and plugin.threads.stuck]
         return sorted({*waiting, *stuck})
 
-    def links(self) -> Iterator[Link]:
+    def links(self) -> Iterator[BoundHook]:
         """Each plugin in each chain, those of the shadows too."""
         for chain in (*self.chains.values(), *self._aftermath.shadows):
             yield from chain.links
@@ -159,7 +161,7 @@ class Policy:
         reply = chain.endpoint.reply(outcome.decision, decision_id, outcome.decided_by)
         return Answer(outcome, reply)
 
-    def conclude(self, outcome: Outcome, audit: ShadowAudit | None = None) -> None:
+    def conclude(self, outcome: Outcome, audit: ShadowLog | None = None) -> None:
         """Ask the shadow plugins and tell the observers, once the reply has left."""
         if self.has_aftermath and self._tasks is not None:
             self._aftermath.begin(outcome, self._tasks, audit)

@@ -17,8 +17,8 @@ from pexpolicy.config.schema.plugins import PluginTable
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.models.decision import Decision
 from pexpolicy.models.request import Request
-from pexpolicy.plugins.discovery import Available
-from pexpolicy.plugins.isolation.isolated_plugin import Isolated
+from pexpolicy.plugins.discovery import PluginSource
+from pexpolicy.plugins.isolation.isolated_plugin import IsolatedPlugin
 
 NUMBERS = itertools.count()
 HEAD = """
@@ -34,23 +34,23 @@ class Shelf:
 
     folder: Path
 
-    def write(self, source: str) -> Available:
+    def write(self, source: str) -> PluginSource:
         """A plugin whose module holds this source with a class ``Toy``."""
         module = f"toy_{os.getpid()}_{next(NUMBERS)}"
         (self.folder / f"{module}.py").write_text(HEAD + textwrap.dedent(source))
         entry = EntryPoint("toy", f"{module}:Toy", "pexpolicy")
-        return Available("toy", "toy-dist", "1.2", entry.value, entry.load)
+        return PluginSource("toy", "toy-dist", "1.2", entry.value, entry.load)
 
-    def hooks(self, source: str) -> Available:
+    def hooks(self, source: str) -> PluginSource:
         """A plugin whose class holds these hooks, and nothing else."""
         return self.write("class Toy:\n    def __init__(self, settings): pass\n" + indented(source))
 
-    def start(self, available: Available, **table: Any) -> Isolated:
+    def start(self, available: PluginSource, **table: Any) -> IsolatedPlugin:
         """Its workers, one unless told otherwise."""
-        return Isolated.start(available, table_of(**{"processes": 1, **table}), self.folder)
+        return IsolatedPlugin.start(available, table_of(**{"processes": 1, **table}), self.folder)
 
     @asynccontextmanager
-    async def serving(self, source: str, **table: Any) -> AsyncIterator[Isolated]:
+    async def serving(self, source: str, **table: Any) -> AsyncIterator[IsolatedPlugin]:
         """A plugin of these hooks, in workers that answer."""
         isolated = self.start(self.hooks(source), **table)
         async with isolated.lifespan():
@@ -80,7 +80,7 @@ async def admitted(endpoint: str, ask: Callable[[Any], Any], asked: Request) -> 
     return made if isinstance(made, Decision) else await made
 
 
-async def service(isolated: Isolated, do: str = "answer") -> Any:
+async def service(isolated: IsolatedPlugin, do: str = "answer") -> Any:
     """Ask for a service; ``do`` tells the plugin what to do."""
     return await isolated.hooks["service_configuration"](request("service_configuration", do=do))
 

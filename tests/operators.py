@@ -9,16 +9,16 @@ from typing import Any
 from prometheus_client.parser import text_string_to_metric_families
 
 from pexpolicy.audit.factory import open_audit
-from pexpolicy.observability.health import Sources
+from pexpolicy.observability.health import StateSources
 from pexpolicy.observability.prometheus import expose
-from pexpolicy.observability.shared_memory import Board
+from pexpolicy.observability.shared_memory import SharedCounters
 from pexpolicy.observability.telemetry import Telemetry
 from pexpolicy.observability.tracing import Spans
 from pexpolicy.policy import Policy
 from pexpolicy.server.admin.listener import bind, watching
-from pexpolicy.server.generations import regime_of
-from pexpolicy.server.http.app import Service
-from pexpolicy.server.http.listener import Entrance
+from pexpolicy.server.generations import generation_of
+from pexpolicy.server.http.app import PolicyApp
+from pexpolicy.server.http.listener import Listener
 from tests import toys, wire
 
 Labels = frozenset[tuple[str, str]]
@@ -54,7 +54,7 @@ def parsed(text: str) -> Metrics:
     )
 
 
-def metrics_of(board: Board) -> Metrics:
+def metrics_of(board: SharedCounters) -> Metrics:
     """What a board says."""
     return parsed(expose(board).decode())
 
@@ -65,7 +65,7 @@ class Watched:
 
     server: toys.Serving
     telemetry: Telemetry
-    service: Service
+    service: PolicyApp
     admin: int
 
     async def ask(self, target: str | bytes, **options: Any) -> wire.Reply:
@@ -91,25 +91,25 @@ async def watched(
     policy: Policy,
     folder: Path,
     *,
-    sources: Sources | None = None,
+    sources: StateSources | None = None,
     spans: Spans | None = None,
 ) -> AsyncIterator[Watched]:
     """Serve a policy, for nodes and for operators."""
     log = toys.Log()
     audit = open_audit(folder / "audit.jsonl")
     telemetry = Telemetry(sources=sources)
-    regime = regime_of(policy, audit)
+    regime = generation_of(policy, audit)
     if sources is not None:
-        service = Service(regime, log, "", sources.readiness, telemetry, spans)
+        service = PolicyApp(regime, log, "", sources.readiness, telemetry, spans)
     else:
-        service = Service(regime, log, "", None, telemetry, spans)
+        service = PolicyApp(regime, log, "", None, telemetry, spans)
     bound = bind(policy.settings, log, 0)
     assert bound is not None
     try:
         async with (
             policy.serving(),
             watching(lambda: policy, service, bound),
-            Entrance(service, ("127.0.0.1", 0)).open() as sockets,
+            Listener(service, ("127.0.0.1", 0)).open() as sockets,
         ):
             server = toys.Serving(sockets[0].getsockname()[1], folder / "audit.jsonl", log)
             yield Watched(server, telemetry, service, bound.getsockname()[1])

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pexpolicy.access import access_control, verification_pool
-from pexpolicy.access.access_control import Gate
-from pexpolicy.access.throttle import FORGOTTEN, LONGEST_DELAY, Attempts
+from pexpolicy.access.access_control import AccessControl
+from pexpolicy.access.throttle import FORGOTTEN, LONGEST_DELAY, LoginThrottle
 from pexpolicy.builder import build_policy
 from pexpolicy.config.password_hash import PasswordHash
 from pexpolicy.config.settings import Settings
@@ -34,7 +34,7 @@ def guarded(settings: Settings) -> Policy:
 
 
 def test_each_wrong_attempt_waits_longer_up_to_a_bound() -> None:
-    attempts = Attempts()
+    attempts = LoginThrottle()
     delays = [attempts.failed("192.0.2.1", now) for now in range(100)]
     assert all(earlier <= later for earlier, later in pairwise(delays))
     assert 0 < delays[0] < 0.5
@@ -42,7 +42,7 @@ def test_each_wrong_attempt_waits_longer_up_to_a_bound() -> None:
 
 
 def test_attempts_that_are_verified_at_once_wait_for_each_other_and_not_for_another_peer() -> None:
-    attempts = Attempts()
+    attempts = LoginThrottle()
     with (
         attempts.trying("192.0.2.1", 0.0) as first,
         attempts.trying("192.0.2.1", 0.0) as second,
@@ -54,21 +54,21 @@ def test_attempts_that_are_verified_at_once_wait_for_each_other_and_not_for_anot
 
 
 def test_peers_do_not_slow_each_other() -> None:
-    attempts = Attempts()
+    attempts = LoginThrottle()
     for _ in range(20):
         attempts.failed("192.0.2.1", 0.0)
     assert attempts.of("192.0.2.2", 0.0) == 0
 
 
 def test_addresses_that_one_host_may_choose_from_are_one_peer() -> None:
-    attempts = Attempts()
+    attempts = LoginThrottle()
     attempts.failed("2001:db8:1:2::1", 0.0)
     assert attempts.of("2001:db8:1:2:ffff::9", 0.0) == 1
     assert attempts.of("2001:db8:1:3::1", 0.0) == 0
 
 
 def test_what_was_wrong_is_forgotten_after_a_while() -> None:
-    attempts = Attempts()
+    attempts = LoginThrottle()
     first = attempts.failed("192.0.2.1", 0.0)
     attempts.failed("192.0.2.1", 1.0)
     assert attempts.of("192.0.2.1", FORGOTTEN + 2) == 0
@@ -77,7 +77,7 @@ def test_what_was_wrong_is_forgotten_after_a_while() -> None:
 
 @given(st.lists(st.ip_addresses(), max_size=200))
 def test_the_memory_is_bounded_and_the_newest_are_kept(peers: list[object]) -> None:
-    attempts = Attempts(peers=10)
+    attempts = LoginThrottle(peers=10)
     for peer in peers:
         attempts.failed(str(peer), 0.0)
         assert attempts.of(str(peer), 0.0) > 0
@@ -144,7 +144,7 @@ async def test_the_credentials_of_a_connection_may_change(
 
 
 def test_another_configuration_takes_over_what_was_learned(settings: Settings) -> None:
-    first = Gate.of(settings)
+    first = AccessControl.of(settings)
     first._kept.attempts.failed("192.0.2.1", 0.0)
     renewed = first.renewed(settings)
     assert renewed is not first
@@ -168,7 +168,7 @@ async def test_credentials_that_there_is_no_time_for_are_told_so_and_on_record(
     serving: toys.Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(access_control, "BUSY_DELAY", 0.05)
-    monkeypatch.setattr(verification_pool.Turnstile.__init__, "__defaults__", (1, 2))
+    monkeypatch.setattr(verification_pool.VerificationPool.__init__, "__defaults__", (1, 2))
     held = threading.Event()
     matches = PasswordHash.matches
     monkeypatch.setattr(

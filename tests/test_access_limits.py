@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pexpolicy import Directory, DirectoryEntry
-from pexpolicy.access.connections import Connection, Connections, CrowdedError
+from pexpolicy.access.connections import Connection, ConnectionLimitError, Connections
 from pexpolicy.builder import build_policy
 from pexpolicy.policy import Policy
 from pexpolicy.server.http import acceptor
@@ -299,7 +299,7 @@ def test_the_counts_are_those_of_the_open_connections(
             new.close = partial(ended.append, new)
             try:
                 displaced = connections.enter(new)
-            except CrowdedError:
+            except ConnectionLimitError:
                 full = [one for one in held if one.peer == new.peer]
                 crowd = full if len(full) >= per_peer else held
                 assert not any(one.is_stranger for one in crowd)

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
-from pexpolicy.access.forwarded import Forwarding
+from pexpolicy.access.forwarded import ForwardedHeaders
 from pexpolicy.access.networks import Networks, is_loopback
-from pexpolicy.access.warnings import advice_of
+from pexpolicy.access.warnings import access_warnings
 from pexpolicy.builder import build_policy
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.policy import Policy
@@ -68,7 +68,7 @@ def test_loopback_is_told_from_what_others_reach(host: str, alone: bool) -> None
 
 def client(peer: str, *headers: tuple[str, str], header: str = "X-Forwarded-For") -> str | None:
     request = make_mocked_request("GET", "/", headers=CIMultiDict(headers))
-    return Forwarding(Networks(PROXIES), header).client(peer, request)
+    return ForwardedHeaders(Networks(PROXIES), header).client(peer, request)
 
 
 XFF = "X-Forwarded-For"
@@ -245,7 +245,7 @@ def test_every_entry_that_is_no_network_is_told() -> None:
 
 
 def advised(**tables: Any) -> list[str]:
-    return [".".join(map(str, a.key)) for a in advice_of(toys.settings(**tables))]
+    return [".".join(map(str, a.key)) for a in access_warnings(toys.settings(**tables))]
 
 
 def test_what_leaves_a_door_open_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -277,7 +277,7 @@ def test_secrets_that_are_found_by_trying_are_told_and_not_repeated(
     }
     keys = ["privacy.key_file", "admin.token_env", "auth"]
     assert advised(**tables) == keys[:told]
-    assert not any("kkk" in str(advice) for advice in advice_of(toys.settings(**tables)))
+    assert not any("kkk" in str(advice) for advice in access_warnings(toys.settings(**tables)))
 
 
 @given(ADDRESSES)

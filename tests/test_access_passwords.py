@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pexpolicy.access import verification_pool
-from pexpolicy.access.credentials import Credentials, Learned
-from pexpolicy.access.verification_pool import BusyError, Turnstile
+from pexpolicy.access.credentials import Credentials, VerifiedDigests
+from pexpolicy.access.verification_pool import VerificationPool, VerificationQueueFull
 from pexpolicy.builder import build_policy
 from pexpolicy.cli.main import main
 from pexpolicy.config.credentials import Credential
@@ -135,7 +135,7 @@ async def test_a_password_belongs_to_its_user() -> None:
 
 
 async def test_what_was_learned_outlives_a_configuration(hashes: list[bytes]) -> None:
-    learned = Learned()
+    learned = VerifiedDigests()
     assert await Credentials([Credential("pexip", OLD)], learned).verify(b"pexip:old password", 0)
     both = Credentials([Credential("pexip", NEW), Credential("pexip", OLD)], learned)
     assert both.recognises(b"pexip:old password")
@@ -145,7 +145,7 @@ async def test_what_was_learned_outlives_a_configuration(hashes: list[bytes]) ->
 
 async def test_who_was_wrong_least_is_verified_first() -> None:
     held, order = threading.Event(), []
-    gate = Turnstile(at_once=1, waiting=10)
+    gate = VerificationPool(at_once=1, waiting=10)
 
     def work(number: int) -> bool:
         order.append(number)
@@ -163,23 +163,23 @@ async def test_who_was_wrong_least_is_verified_first() -> None:
 
 async def test_a_flood_of_guesses_makes_room_for_a_node_that_asks_for_the_first_time() -> None:
     held = threading.Event()
-    gate = Turnstile(at_once=1, waiting=2)
+    gate = VerificationPool(at_once=1, waiting=2)
     tasks = [asyncio.create_task(gate.run((50,), lambda: held.wait(5))) for _ in range(3)]
     await asyncio.sleep(0.01)
-    with pytest.raises(BusyError):
+    with pytest.raises(VerificationQueueFull):
         await gate.run((50,), lambda: True)
     node = asyncio.create_task(gate.run((0,), lambda: True))
     await asyncio.sleep(0.01)
     held.set()
     assert await node
     results = await asyncio.gather(*tasks, return_exceptions=True)
-    assert [isinstance(result, BusyError) for result in results] == [False, False, True]
+    assert [isinstance(result, VerificationQueueFull) for result in results] == [False, False, True]
     gate.close()
 
 
 async def test_a_turn_that_was_given_up_is_the_next_ones() -> None:
     held = threading.Event()
-    gate = Turnstile(at_once=1)
+    gate = VerificationPool(at_once=1)
     first = asyncio.create_task(gate.run((0,), lambda: held.wait(5)))
     await asyncio.sleep(0.01)
     gone = asyncio.create_task(gate.run((0,), lambda: True))
@@ -196,7 +196,7 @@ async def _are_admitted(*nodes: bool) -> list[bool]:
     """Whether nodes are verified, each while other guesses wait that came before it. A node is true
     where its address is known.
     """
-    learned = Learned()
+    learned = VerifiedDigests()
     known = Credentials([Credential("pexip", OLD)], learned)
     admitted = []
     for number, is_known in enumerate(nodes):
@@ -205,7 +205,7 @@ async def _are_admitted(*nodes: bool) -> list[bool]:
         await asyncio.sleep(0)
         try:
             admitted.append(await known.verify(b"pexip:old password", 0, is_known=is_known))
-        except BusyError:
+        except VerificationQueueFull:
             admitted.append(False)
         await asyncio.gather(*guesses, return_exceptions=True)
     learned.turnstile.close()

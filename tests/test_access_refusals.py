@@ -16,8 +16,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pexpolicy.access.refusal_aggregator import LONGEST_PAUSE, RATE, SAVED, SINGLE, Budget, Bursts
-from pexpolicy.access.refusals import Refusals
+from pexpolicy.access.refusal_aggregator import (
+    LONGEST_PAUSE,
+    RATE,
+    SAVED,
+    SINGLE,
+    Budget,
+    RefusalAggregator,
+)
+from pexpolicy.access.refusals import RefusalLog
 from tests import live, wire
 from tests.virtual_time import virtual
 
@@ -151,7 +158,7 @@ def test_refusals_never_take_the_last_of_a_disk(
 
 @virtual
 async def _goes_on(lines: Lines) -> None:
-    refusals = Refusals(lines)
+    refusals = RefusalLog(lines)
     for _ in range(50):
         for _ in range(20):
             refusals.note("unknown path", 404, "192.0.2.1", path="/a")
@@ -170,7 +177,7 @@ def test_a_flood_that_goes_on_leaves_a_line_now_and_then() -> None:
 
 @virtual
 async def _from_many(lines: Lines, rounds: int, each: int) -> None:
-    bursts = Bursts(lines, budget=Budget(clock=asyncio.get_running_loop().time))
+    bursts = RefusalAggregator(lines, budget=Budget(clock=asyncio.get_running_loop().time))
     for number in range(rounds):
         for other in range(each):
             peer = f"10.{number % 256}.{other // 256}.{other % 256}"
@@ -190,7 +197,7 @@ def test_many_addresses_have_one_budget() -> None:
 
 async def test_addresses_that_one_host_may_choose_from_share_a_line() -> None:
     lines = Lines()
-    bursts = Bursts(lines)
+    bursts = RefusalAggregator(lines)
     for number in range(100):
         bursts.note("unauthorised", 401, f"2001:db8:1:2::{number + 1:x}", {})
     bursts.end()
@@ -200,7 +207,7 @@ async def test_addresses_that_one_host_may_choose_from_share_a_line() -> None:
 
 async def test_a_shared_line_has_the_facts_that_are_true_of_all() -> None:
     lines = Lines()
-    bursts = Bursts(lines)
+    bursts = RefusalAggregator(lines)
     for number in range(SINGLE + 1):
         bursts.note("unknown path", 404, "192.0.2.1", {"path": f"/{number}"})
     bursts.note("unknown path", 404, "192.0.2.1", {"path": "/other"})
@@ -215,7 +222,7 @@ async def test_a_shared_line_has_the_facts_that_are_true_of_all() -> None:
 @virtual
 async def _without_room(lines: Lines) -> None:
     lines.has_room = False
-    bursts = Bursts(lines, lambda: lines.has_room)
+    bursts = RefusalAggregator(lines, lambda: lines.has_room)
     for number in range(50):
         bursts.note("unauthorised", 401, f"192.0.2.{number % 2}", {})
     await asyncio.sleep(30)
@@ -237,7 +244,7 @@ async def test_refused_peers_are_counted_apart_only_up_to_a_bound(
 ) -> None:
     monkeypatch.setattr("pexpolicy.access.refusal_aggregator.MAX_PEERS", 3)
     lines = Lines()
-    refusals = Refusals(lines)
+    refusals = RefusalLog(lines)
     for number in range(20):
         refusals.note("too many connections", 0, f"192.0.2.{number}")
     refusals.end()
@@ -271,7 +278,7 @@ def test_each_refusal_is_on_record_once(
     @virtual
     async def run() -> None:
         budget = Budget(100, 2000, asyncio.get_running_loop().time)
-        bursts = Bursts(lines, lambda: lines.has_room, budget)
+        bursts = RefusalAggregator(lines, lambda: lines.has_room, budget)
         for reason, peer, facts, pause, has_room in noted:
             lines.has_room = has_room
             bursts.note(reason, 401, peer, facts)

@@ -19,8 +19,8 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from pexpolicy.access import certificates as served
-from pexpolicy.access.certificates import CertificateError, Certificates, Source, load
-from pexpolicy.access.warnings import advice_of, problems_of
+from pexpolicy.access.certificates import CertificateError, CertificateFiles, Certificates, load
+from pexpolicy.access.warnings import access_warnings, problems_of
 from pexpolicy.builder import build_policy
 from pexpolicy.cli.main import main
 from pexpolicy.config.schema.access import TlsTable
@@ -163,8 +163,8 @@ async def test_plain_http_on_the_tls_port_is_refused_with_a_line(
         assert (line["reason"], line["detail"]) == ("no tls", "http request")
 
 
-def source(folder: Path, **also: object) -> Source:
-    return Source.of(TlsTable.model_validate(certificates.tls(folder, **also)), folder)
+def source(folder: Path, **also: object) -> CertificateFiles:
+    return CertificateFiles.of(TlsTable.model_validate(certificates.tls(folder, **also)), folder)
 
 
 def serial_served(certs: Certificates) -> int:
@@ -355,7 +355,7 @@ def test_a_key_may_have_a_password(folder: Path, monkeypatch: pytest.MonkeyPatch
 def test_what_expires_is_told_in_time(tmp_path: Path, days: float, said: str | None) -> None:
     certificates.write_pair(tmp_path, days=days + 0.1)
     settings = toys.settings(tls=certificates.tls(tmp_path))
-    texts = [a.text for a in advice_of(settings) if a.key == ("tls", "certificate")]
+    texts = [a.text for a in access_warnings(settings) if a.key == ("tls", "certificate")]
     assert [said is not None and said in text for text in texts] == [True] * (said is not None)
 
 

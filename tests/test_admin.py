@@ -12,11 +12,11 @@ import pytest
 from pexpolicy import PluginSettings, hookimpl
 from pexpolicy.audit.state import AuditState
 from pexpolicy.config.schema.server import AdminTable
-from pexpolicy.observability.health import Readiness, Sources, State
+from pexpolicy.observability.health import Readiness, ReadinessState, StateSources
 from pexpolicy.observability.plugin_status import PluginStatuses
 from pexpolicy.plugins.plugin import Plugin
 from pexpolicy.server.admin.listener import bind
-from pexpolicy.server.preflight import surroundings
+from pexpolicy.server.preflight import preflight_problems
 from tests import canaries, live, toys, wire
 from tests.operators import watched
 from tests.test_metrics import ROOM
@@ -149,7 +149,7 @@ def test_other_addresses_than_loopback_need_a_token(
     monkeypatch: pytest.MonkeyPatch, admin: dict[str, Any], problems: int
 ) -> None:
     monkeypatch.setenv(TOKEN, "a token")
-    found = surroundings(toys.settings(admin=admin))
+    found = preflight_problems(toys.settings(admin=admin))
     assert [problem.key for problem in found] == [("admin", "host")] * problems
 
 
@@ -172,7 +172,7 @@ def test_operators_and_nodes_cannot_have_the_same_port(
     server: dict[str, Any], admin: dict[str, Any], ports: tuple[int | None, int | None], same: bool
 ) -> None:
     settings = toys.settings(server={"allow_anonymous": True, **server}, admin=admin)
-    found = [str(problem) for problem in surroundings(settings, ports=ports)]
+    found = [str(problem) for problem in preflight_problems(settings, ports=ports)]
     said = f"admin.port: is server.port too, {ports[0] or settings.server.port}: "
     assert found == [f"{said}write another number for one of the two"] * same
 
@@ -184,10 +184,10 @@ def test_a_reload_does_not_take_the_token_from_a_listener_that_others_reach(
     monkeypatch.setenv(TOKEN, "a token")
     token = {"token_env": TOKEN}
     started = toys.settings(admin={"host": "0.0.0.0", **token}).admin  # noqa: S104 - with a token
-    (problem,) = surroundings(toys.settings(admin=wanted), None, started)
+    (problem,) = preflight_problems(toys.settings(admin=wanted), None, started)
     assert problem.key == ("admin", "host")
     assert "0.0.0.0 can be reached" in problem.text
-    assert surroundings(toys.settings(admin={**wanted, **token}), None, started) == []
+    assert preflight_problems(toys.settings(admin={**wanted, **token}), None, started) == []
 
 
 def test_a_token_has_one_place() -> None:
@@ -220,8 +220,8 @@ class TestReadiness:
     async def test_a_server_that_drains_or_cannot_write_its_audit_is_not_ready(
         self, tmp_path: Path
     ) -> None:
-        audit, readiness = AuditState(), Readiness(State.READY)
-        sources = Sources(audit=lambda: audit, readiness=readiness)
+        audit, readiness = AuditState(), Readiness(ReadinessState.READY)
+        sources = StateSources(audit=lambda: audit, readiness=readiness)
         async with watched(toys.policy({}), tmp_path, sources=sources) as server:
             assert (await server.operator("/readyz")).status == 200
             audit.status, audit.error = "failed", "no space left on device"
@@ -235,7 +235,7 @@ class TestReadiness:
             assert (await server.metrics())("ready") == 0
             audit.status = "degraded"
             assert (await server.operator("/readyz")).status == 200
-            readiness.state = State.DRAINING
+            readiness.state = ReadinessState.DRAINING
             assert (await server.operator("/readyz")).body == b"draining\n"
             status = await server.status()
             assert (status["ready"], status["draining"]) == (False, True)

@@ -12,7 +12,7 @@ from aiohttp.test_utils import TestServer
 from PIL import Image
 
 from pexpolicy import Avatar, Conference, Directory, MediaLocation
-from pexpolicy.testing import ConfigError, Outcome, decide, decide_now, make_request, policy_of
+from pexpolicy.testing import ConfigError, Outcome, decide, decide_sync, make_policy, make_request
 from tests import pages, samples
 
 HOW_TO = "how-to.md"
@@ -25,7 +25,7 @@ def steps(outcome: Outcome) -> list[str]:
 def asked(heading: str, name: str, endpoint: str, **fields: Any) -> Outcome:
     """What the plugin of a section makes of a request, with the configuration of the section."""
     told = samples.section(HOW_TO, heading)
-    return decide_now(
+    return decide_sync(
         told.plugin(name), make_request(endpoint, **fields), config=told.config or None
     )
 
@@ -55,7 +55,7 @@ def test_settings_are_a_model_with_paths_beside_the_configuration(
 def test_mistakes_are_named_as_shown() -> None:
     told = samples.section(HOW_TO, "Mistakes that types do not find")
     with pytest.raises(ConfigError) as refused:
-        policy_of(told.plugin("Hours"), config=told.config)
+        make_policy(told.plugin("Hours"), config=told.config)
     problems = "".join(f"  {problem}\n" for problem in refused.value.problems)
     assert told.shown("text") == f"config.toml: 1 error\n{problems}"
 
@@ -68,7 +68,7 @@ def test_hours_refuses_calls_outside_of_its_hours(
     monkeypatch.setattr(told.names["Hours"], "_now", lambda _: hour)
     settings = {"open": {"clinic@example.com": [8, 16]}}
     request = make_request("service_configuration", local_alias="clinic@example.com")
-    assert decide_now((told.names["Hours"], settings), request).decision.action == action
+    assert decide_sync((told.names["Hours"], settings), request).decision.action == action
 
 
 @samples.covers(HOW_TO, "Conditions")
@@ -96,7 +96,7 @@ def test_wrong_lines_of_a_file_are_named_as_shown() -> None:
     Path("branches.csv").write_text("\n".join(lines))
     told = samples.section(HOW_TO, "Subnets and CSV files")
     with pytest.raises(ConfigError) as refused:
-        policy_of(told.plugin("Branches"), config=told.config)
+        make_policy(told.plugin("Branches"), config=told.config)
     problems = "".join(f"  {problem}\n" for problem in refused.value.problems)
     assert told.shown("text") == f"config.toml: 2 errors\n{problems}"
 
@@ -142,7 +142,7 @@ async def test_a_service_is_asked_by_a_client_that_lifespan_opened(
     assert steps(outcome) == [expected]
     if expected == "decided":
         assert outcome.decision.set_fields() == {"remote_display_name": "Alice of Accounts"}
-    policy_of(told.plugin("Staff"), config=told.config)
+    make_policy(told.plugin("Staff"), config=told.config)
 
 
 @samples.covers(HOW_TO, "Code that blocks")
@@ -167,7 +167,7 @@ def test_continue_keeps_an_alias_from_plugins_behind_it() -> None:
 
     def decided_by(alias: str) -> str:
         request = make_request("service_configuration", local_alias=alias)
-        return decide_now(told.plugin("Own"), request, config=config).decided_by
+        return decide_sync(told.plugin("Own"), request, config=config).decided_by
 
     assert [decided_by("meet.alice"), decided_by("bob")] == ["own", "rooms"]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pexpolicy.testing import ConfigError, decide_now, make_request, policy_of
+from pexpolicy.testing import ConfigError, decide_sync, make_policy, make_request
 from tests import fresh, live, pages, samples
 
 ADDRESS = "http://127.0.0.1:8000"
@@ -104,11 +104,11 @@ def test_a_package_with_two_plugins_is_built_and_both_are_found(session: Session
 def test_a_plugin_says_which_hook_api_it_is_for(session: Session) -> None:
     _, refusal, strict, check = samples.blocks("upgrading.md")
     plugin = samples.section("upgrading.md", "The hook API").names["Keeper"]
-    outcome = decide_now(plugin, make_request("service_configuration"))
+    outcome = decide_sync(plugin, make_request("service_configuration"))
     assert outcome.decided_by == "keeper"
     newer = type("Keeper", (plugin,), {"pexpolicy_api": 2})
     with pytest.raises(ConfigError) as refused:
-        policy_of(newer)
+        make_policy(newer)
     known = re.sub(r"\(.*?\)", "(pexpolicy-keeper 1.0.0)", str(refused.value.problems[0]), count=1)
     assert refusal.text == f"config.toml: 1 error\n  {known}\n"
     session.run("pexpolicy new-plugin keeper && cd pexpolicy-keeper && python -m pip install -q .")

@@ -11,7 +11,7 @@ from pexpolicy import Avatar, Conference, Directory, Gateway, MediaLocation, Rej
 from pexpolicy.builder import build_policy
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.observability.plugin_status import PluginStatuses
-from pexpolicy.testing import Outcome, decide, decide_now, make_request, policy_of
+from pexpolicy.testing import Outcome, decide, decide_sync, make_policy, make_request
 from tests import samples
 from tests.toys import available, settings
 
@@ -69,7 +69,7 @@ def _has(hook: str, value: object, module: str) -> bool:
 
 
 def ask(hook: str, **fields: Any) -> Outcome:
-    return decide_now(only(hook), make_request(hook, **fields))
+    return decide_sync(only(hook), make_request(hook, **fields))
 
 
 @samples.covers(REFERENCE, "service_configuration")
@@ -153,17 +153,17 @@ def test_hook_prepared() -> None:
 @pytest.mark.parametrize(("pin", "warned"), [("", True), ("4711", False)])
 def test_hook_check(pin: str, warned: bool) -> None:
     plugin = only("check")
-    advice = [str(advice) for advice in policy_of((plugin, {"pin": pin})).advice]
+    advice = [str(advice) for advice in make_policy((plugin, {"pin": pin})).advice]
     assert advice == warned * [
         "plugins.welcome.settings.pin: is empty: whoever can dial in enters the room"
     ]
-    outcome = decide_now((plugin, {"pin": pin}), make_request("service_configuration"))
+    outcome = decide_sync((plugin, {"pin": pin}), make_request("service_configuration"))
     assert isinstance(outcome.decision, Conference)
 
 
 @samples.covers(REFERENCE, "status")
 async def test_hook_status() -> None:
-    policy = policy_of((only("status"), {"rooms": ["board", "lobby"]}))
+    policy = make_policy((only("status"), {"rooms": ["board", "lobby"]}))
     async with policy.serving():
         for alias in ("sip:board@example.com", "sip:lobby@example.com", "elsewhere"):
             request = make_request("service_configuration", local_alias=alias)
@@ -177,13 +177,13 @@ def test_hook_watched(tmp_path: Path) -> None:
     listed = tmp_path / "closed.txt"
     listed.write_text("mallory@example.net\n")
     subject = (only("watched"), {"file": str(listed)})
-    before = policy_of(subject)
+    before = make_policy(subject)
     assert listed in before.files
     for caller, action in (
         ("sip:mallory@example.net", "reject"),
         ("alice@example.com", "continue"),
     ):
         request = make_request("service_configuration", remote_alias=caller)
-        assert decide_now(subject, request).decision.action == action
+        assert decide_sync(subject, request).decision.action == action
     listed.write_text("trudy@example.net\n")
-    assert policy_of(subject).config_hash != before.config_hash
+    assert make_policy(subject).config_hash != before.config_hash

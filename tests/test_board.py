@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pexpolicy.observability import metrics
 from pexpolicy.observability.aggregate import gathered
-from pexpolicy.observability.shared_memory import SERIES_CELLS, Board
+from pexpolicy.observability.shared_memory import SERIES_CELLS, SharedCounters
 from tests.live import ROOT
 
 WORKERS = """
@@ -96,9 +96,9 @@ counting = st.lists(
 
 @given(counting)
 def test_the_sum_is_that_of_all_slabs_whatever_the_labels(
-    done: list[tuple[int, metrics.Family, tuple[str, str], int]],
+    done: list[tuple[int, metrics.MetricDefinition, tuple[str, str], int]],
 ) -> None:
-    board = Board(4)
+    board = SharedCounters(4)
     slabs = [board.claim(slot) for slot in range(4)]
     expected: Counter[tuple[str, tuple[str, ...]]] = Counter()
     for slot, family, labels, amount in done:
@@ -112,13 +112,13 @@ def test_the_sum_is_that_of_all_slabs_whatever_the_labels(
         (family.name, labels): cells[0]
         for family, series in found.items()
         for labels, cells in series.items()
-        if family.kind is metrics.Kind.COUNTER
+        if family.kind is metrics.MetricType.COUNTER
     }
     assert told == dict(expected)
 
 
 def test_a_slab_that_is_full_counts_no_further_series_and_breaks_nothing() -> None:
-    board = Board()
+    board = SharedCounters()
     slab = board.claim()
     known = slab.place(metrics.SHADOW_DIFF, ("first",))
     for number in range(SERIES_CELLS):
@@ -131,7 +131,7 @@ def test_a_slab_that_is_full_counts_no_further_series_and_breaks_nothing() -> No
 
 
 def test_there_is_no_slot_beyond_the_last_one() -> None:
-    board = Board(2)
+    board = SharedCounters(2)
     assert [board.reserve(), board.reserve()] == [0, 1]
     assert board.reserve() is None
     board.release(0, 1)

@@ -7,14 +7,14 @@ from hypothesis import strategies as st
 from multidict import MultiDict
 
 from pexpolicy import Conference
-from pexpolicy.chain.circuit_breaker import Breaker
+from pexpolicy.chain.circuit_breaker import CircuitBreaker
 from tests import wire
 from tests.toys import Serve, plugin, policy
 from tests.virtual_time import advance, clock, virtual
 
 
 def test_it_opens_after_so_many_failures_in_its_window() -> None:
-    breaker = Breaker(failures=3, window=10.0, pause=5.0)
+    breaker = CircuitBreaker(failures=3, window=10.0, pause=5.0)
     for now in (0.0, 1.0):
         breaker.failed(now)
     assert breaker.lets_through(1.0)
@@ -24,14 +24,14 @@ def test_it_opens_after_so_many_failures_in_its_window() -> None:
 
 
 def test_failures_that_lie_far_apart_do_not_open_it() -> None:
-    breaker = Breaker(failures=3, window=10.0, pause=5.0)
+    breaker = CircuitBreaker(failures=3, window=10.0, pause=5.0)
     for now in (0.0, 8.0, 16.0, 24.0):
         breaker.failed(now)
         assert breaker.lets_through(now)
 
 
 def test_behind_the_pause_one_call_tries_and_decides() -> None:
-    breaker = Breaker(failures=1, window=10.0, pause=5.0)
+    breaker = CircuitBreaker(failures=1, window=10.0, pause=5.0)
     breaker.failed(0.0)
     assert breaker.lets_through(5.0)
     assert not breaker.lets_through(5.0)
@@ -45,7 +45,7 @@ def test_behind_the_pause_one_call_tries_and_decides() -> None:
 
 @given(st.lists(st.tuples(st.floats(0.0, 3.0), st.booleans()), max_size=60))
 def test_open_it_lets_one_call_through_a_pause(calls: list[tuple[float, bool]]) -> None:
-    breaker = Breaker(failures=2, window=4.0, pause=2.0)
+    breaker = CircuitBreaker(failures=2, window=4.0, pause=2.0)
     now, tried = 0.0, -10.0
     for wait, succeeds in calls:
         now += wait
@@ -65,7 +65,7 @@ def test_open_it_lets_one_call_through_a_pause(calls: list[tuple[float, bool]]) 
 
 
 def test_a_trial_without_an_outcome_is_followed_by_another_one_after_the_pause() -> None:
-    breaker = Breaker(failures=1, window=10.0, pause=5.0)
+    breaker = CircuitBreaker(failures=1, window=10.0, pause=5.0)
     breaker.failed(0.0)
     assert breaker.lets_through(5.0)
     assert not breaker.lets_through(9.9)

@@ -20,7 +20,7 @@ from pexpolicy import (
     hookimpl,
 )
 from pexpolicy.cli.main import main
-from pexpolicy.testing import CasesError, load_cases, policy_of, verify
+from pexpolicy.testing import CasesError, assert_case, load_cases, make_policy
 from tests import live
 
 EXAMPLES = live.ROOT / "examples/cases.toml"
@@ -90,7 +90,7 @@ def dialed(alias: str, expect: str = "", more: str = "") -> str:
 
 @pytest.mark.parametrize("case", load_cases(EXAMPLES), ids=str)
 def test_the_shipped_configuration_behaves_as_its_cases_say(case: Any) -> None:
-    verify(live.SHIPPED, case)
+    assert_case(live.SHIPPED, case)
 
 
 def test_the_command_runs_the_shipped_cases() -> None:
@@ -125,7 +125,7 @@ def test_the_command_runs_the_shipped_cases() -> None:
 )
 def test_these_cases_pass(write: Write, alias: str, expect: str) -> None:
     (case,) = load_cases(write(dialed(alias, expect)))
-    verify(Toy, case)
+    assert_case(Toy, case)
 
 
 @pytest.mark.parametrize(
@@ -163,7 +163,7 @@ def test_these_cases_fail_and_say_why(
 ) -> None:
     (case,) = load_cases(write(dialed(alias, expect)))
     with pytest.raises(AssertionError) as failed:
-        verify(Toy, case)
+        assert_case(Toy, case)
     assert str(failed.value).startswith(f"{alias}\n")
     assert [text for text in said if text not in str(failed.value)] == []
 
@@ -180,7 +180,7 @@ def test_these_cases_fail_and_say_why(
 def test_a_difference_shows_no_secret_of_the_policy(write: Write, alias: str, expect: str) -> None:
     (case,) = load_cases(write(dialed(alias, expect)))
     with pytest.raises(AssertionError) as failed:
-        verify(Toy, case)
+        assert_case(Toy, case)
     assert "4711" not in str(failed.value)
     assert "9876" not in str(failed.value)
     assert "***" in str(failed.value)
@@ -189,19 +189,19 @@ def test_a_difference_shows_no_secret_of_the_policy(write: Write, alias: str, ex
 def test_a_default_that_rejects_is_what_is_expected_then(write: Write) -> None:
     (case,) = load_cases(write(dialed("nobody")))
     config = {"endpoints": {"service_configuration": {"default": "reject"}}}
-    verify(Toy, case, config=config)
+    assert_case(Toy, case, config=config)
     (case,) = load_cases(write(dialed("nobody", '{ action = "continue" }')))
     with pytest.raises(AssertionError, match="got      reject"):
-        verify(Toy, case, config=config)
+        assert_case(Toy, case, config=config)
 
 
 def test_other_endpoints_have_defaults_of_their_own(write: Write) -> None:
     content = '[[case]]\nname = "it"\nendpoint = "media_location"\n'
     (default,) = load_cases(write(content + "expect = { status = 404 }"))
     with pytest.raises(AssertionError, match="got      toy"):
-        verify(Toy, default)
+        assert_case(Toy, default)
     (located,) = load_cases(write(content + 'expect = { result = { location = "Oslo" } }'))
-    verify(Toy, located)
+    assert_case(Toy, located)
 
 
 def test_a_picture_has_a_type_and_a_size(write: Write) -> None:
@@ -219,10 +219,10 @@ def test_a_picture_has_a_type_and_a_size(write: Write) -> None:
     content = f'[[case]]\nname = "it"\n{AVATAR}request = {{ width = 20, height = 30 }}\n'
     expect = 'expect = { result = { content_type = "image/jpeg", width = 20, height = 30 } }'
     (case,) = load_cases(write(content + expect))
-    verify(Faces, case)
+    assert_case(Faces, case)
     (case,) = load_cases(write(content + "expect = { result = { width = 30 } }"))
     with pytest.raises(AssertionError, match=r"result\.width  expected 30"):
-        verify(Faces, case)
+        assert_case(Faces, case)
 
 
 @pytest.mark.parametrize(
@@ -236,20 +236,20 @@ def test_a_picture_has_a_type_and_a_size(write: Write) -> None:
 def test_a_request_can_be_a_url_as_it_was_logged(write: Write, url: str) -> None:
     content = f"[[case]]\nname = 'it'\nurl = '{url}'\nexpect.result.name = 'Room'"
     (case,) = load_cases(write(content))
-    verify(Toy, case)
+    assert_case(Toy, case)
 
 
 def test_a_url_that_is_no_request_fails_its_case(write: Write) -> None:
     (case,) = load_cases(write('[[case]]\nname = "it"\nurl = "/policy/v2/service"\n'))
     with pytest.raises(AssertionError, match="url  expected a request of Infinity"):
-        verify(Toy, case)
+        assert_case(Toy, case)
 
 
 async def test_a_policy_that_serves_cannot_be_verified_elsewhere(write: Write) -> None:
     (case,) = load_cases(write(dialed("room")))
-    async with policy_of(Toy).serving() as policy:
+    async with make_policy(Toy).serving() as policy:
         with pytest.raises(TypeError, match="its own event loop"):
-            verify(policy, case)
+            assert_case(policy, case)
 
 
 # ---- errors of the file

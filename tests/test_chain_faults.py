@@ -8,7 +8,7 @@ import pytest
 
 from pexpolicy import ENDPOINTS, Alias, Conference, Continue, Credentials, Decision, Reject
 from pexpolicy.chain.chain import Chain
-from pexpolicy.chain.failure_log import Complaints
+from pexpolicy.chain.failure_log import PluginFailureLog
 from pexpolicy.chain.hook_tasks import HookTasks
 from pexpolicy.testing import make_request
 from tests import wire
@@ -256,7 +256,7 @@ async def test_a_plugin_that_is_late_is_told_once_a_minute(serving: Serve) -> No
 
 def test_a_line_about_a_busy_plugin_counts_the_calls_since_the_last_one() -> None:
     log = Log()
-    told = Complaints(log, "media_location")
+    told = PluginFailureLog(log, "media_location")
     for second in range(0, 130, 2):
         told.step("toy", "busy", "all threads are taken", float(second))
         told.step("toy", "skipped", "the budget was gone", float(second))

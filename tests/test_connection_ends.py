@@ -15,12 +15,12 @@ from aiohttp import web
 
 from pexpolicy import Directory, DirectoryEntry
 from pexpolicy.access.connections import Connection
-from pexpolicy.access.refusals import Refusals
+from pexpolicy.access.refusals import RefusalLog
 from pexpolicy.builder import build_policy
 from pexpolicy.config.schema.access import LimitsTable
 from pexpolicy.policy import Policy
 from pexpolicy.server.http.protocol import PolicyProtocol
-from pexpolicy.server.http.reply_batcher import Outbox
+from pexpolicy.server.http.reply_batcher import ReplyBatcher
 from tests import certificates, toys, wire
 from tests.test_outbox import Wire
 from tests.toys import Serve, always, plugin
@@ -156,10 +156,10 @@ def connected_to(transport: Wire) -> PolicyProtocol:
         web.Server(handler),
         loop=loop,
         connection=Connection("192.0.2.1", loop.time(), transport.abort),
-        refusals=Refusals(lambda *_, **__: None),
+        refusals=RefusalLog(lambda *_, **__: None),
         limits=LimitsTable(),
         log=log,
-        outbox=Outbox(loop, log, lambda: None),
+        outbox=ReplyBatcher(loop, log, lambda: None),
     )
     protocol.connection_made(transport)
     return protocol

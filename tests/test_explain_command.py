@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pexpolicy.explain import NotARequestError
+from pexpolicy.explain import InvalidRequestError
 from tests import live, wire
 from tests.test_cli import invoked, written
 
@@ -63,7 +63,7 @@ def test_what_is_no_request_is_refused_with_the_paths_there_are(pasted: str) -> 
     shown = invoked("explain", "--config", str(live.SHIPPED), pasted)
     assert shown.exit_code == 2
     assert wire.SERVICE in shown.stderr
-    assert issubclass(NotARequestError, ValueError)
+    assert issubclass(InvalidRequestError, ValueError)
 
 
 BELOW = "/api/pexip"

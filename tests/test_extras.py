@@ -9,7 +9,7 @@ from pexpolicy import Conference, DecisionError, Extras, Gateway
 from pexpolicy.builder import build_policy
 from pexpolicy.config.loader import from_document
 from pexpolicy.config.settings import ConfigError
-from pexpolicy.conformance.replies import Reply, UnusableReply, read
+from pexpolicy.conformance.replies import InvalidReplyError, Reply, read
 from pexpolicy.policy import Policy
 from pexpolicy.testing import make_request
 from tests import toys, wire
@@ -94,7 +94,7 @@ async def test_an_upstream_that_sends_it_is_relayed(
 def test_without_it_the_reply_of_an_upstream_is_dropped() -> None:
     request = make_request("service_configuration")
     reply = Reply(0.1, 200, {"Content-Type": "application/json"}, _body(GATEWAY))
-    with pytest.raises(UnusableReply, match="outgoing_protocol"):
+    with pytest.raises(InvalidReplyError, match="outgoing_protocol"):
         read("service_configuration", request, reply)
     heard = read("service_configuration", request, reply, extras=EXTRAS)
     assert heard.decision is not None

@@ -15,7 +15,7 @@ from pexpolicy.cli.importers.django_policy import (
     merge_domains,
     merge_rooms,
 )
-from pexpolicy.cli.importers.toml_merge import NotImportedError
+from pexpolicy.cli.importers.toml_merge import ImportFailed
 from pexpolicy.cli.main import main
 from tests.live import ROOT
 
@@ -191,10 +191,10 @@ def test_a_csv_file_that_cannot_be_used_says_where(
 def test_a_file_that_is_no_file_of_rules_is_not_touched(tmp_path: Path) -> None:
     into = tmp_path / "rules.toml"
     into.write_text("rules = 3\n")
-    with pytest.raises(NotImportedError, match="is no file of rules"):
+    with pytest.raises(ImportFailed, match="is no file of rules"):
         rules_csv.merge(into, [])
     into.write_text("rules = [\n")
-    with pytest.raises(NotImportedError, match="cannot be read"):
+    with pytest.raises(ImportFailed, match="cannot be read"):
         rules_csv.merge(into, [])
 
 
@@ -276,7 +276,7 @@ def test_a_python_file_is_never_executed(source: Path, tmp_path: Path) -> None:
 )
 def test_a_python_file_without_rooms_says_so(source: Path, text: str, says: str) -> None:
     source.write_text(text)
-    with pytest.raises(NotImportedError) as refused:
+    with pytest.raises(ImportFailed) as refused:
         find_rooms(source)
     assert says in str(refused.value)
 
@@ -345,7 +345,7 @@ def test_two_spellings_of_an_alias_are_one_room(source: Path, tmp_path: Path) ->
 
 def test_two_rooms_of_one_alias_are_refused(source: Path) -> None:
     source.write_text("rooms = {'a@example.com': {'name': 'A'}, 'A@example.com': {'name': 'B'}}")
-    with pytest.raises(NotImportedError, match="are one alias, and lead to two rooms"):
+    with pytest.raises(ImportFailed, match="are one alias, and lead to two rooms"):
         find_rooms(source)
 
 
@@ -353,7 +353,7 @@ def test_rooms_in_one_line_are_not_touched(tmp_path: Path) -> None:
     config = tmp_path / "config.toml"
     written = "[plugins.rooms.settings]\nrooms = { x = { name = 'X' } }\n"
     config.write_text(written)
-    with pytest.raises(NotImportedError, match="write each below a line"):
+    with pytest.raises(ImportFailed, match="write each below a line"):
         merge_rooms(config, {"y": {"name": "Y"}})
     assert config.read_text() == written
 

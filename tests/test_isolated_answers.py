@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from pexpolicy import Advice, Conference, DecisionError, Reject
-from pexpolicy.errors import blame, spoilt
+from pexpolicy import Conference, ConfigWarning, DecisionError, Reject
+from pexpolicy.errors import describe_decision_error, describe_error
 from pexpolicy.models.outcome import Outcome, Step
-from pexpolicy.plugins.discovery import Available, discover
-from pexpolicy.plugins.errors import Unbuildable
-from pexpolicy.plugins.isolation.isolated_plugin import Isolated
-from pexpolicy.plugins.isolation.messages import WorkerFault
-from pexpolicy.plugins.plugin import advice_of, build, link
+from pexpolicy.plugins.discovery import PluginSource, discover
+from pexpolicy.plugins.errors import PluginBuildError
+from pexpolicy.plugins.isolation.isolated_plugin import IsolatedPlugin
+from pexpolicy.plugins.isolation.messages import WorkerError
+from pexpolicy.plugins.plugin import bind_hook, build, plugin_warnings
 from tests.isolated import Shelf, admitted, request, service, table_of
 
 
@@ -112,11 +112,15 @@ async def said(endpoint: str, ask: Any, case: str) -> object:
         decision = await admitted(endpoint, ask, asked)
     except DecisionError as error:
         ours = str(Path(__file__).parent)
-        return "invalid", str(error), [x for x in spoilt(error).lines if not x.startswith(ours)]
-    except WorkerFault as error:
+        return (
+            "invalid",
+            str(error),
+            [x for x in describe_decision_error(error).lines if not x.startswith(ours)],
+        )
+    except WorkerError as error:
         return "failed", where_it_was(error.fault.summary)
     except BaseException as error:  # noqa: BLE001 - each of them must come out alike
-        return "failed", where_it_was(blame(error).summary)
+        return "failed", where_it_was(describe_error(error).summary)
     if decision is None:
         return None
     picture = getattr(decision, "image", None) if endpoint == "participant_avatar" else None
@@ -137,7 +141,7 @@ async def test_each_answer_is_the_one_that_the_plugin_gives_in_the_server(
     assert problems == []
     async with (isolated := shelf.start(available)).lifespan():
         for hook, case in ALL:
-            here = link(plugins[0], hook)
+            here = bind_hook(plugins[0], hook)
             assert here is not None
             expected = await said(hook, here.ask, case)
             assert await said(hook, isolated.hooks[hook], case) == expected, (hook, case)
@@ -200,8 +204,8 @@ def test_what_cannot_be_built_is_said_as_it_is_said_in_the_server(shelf: Shelf, 
     plugins, problems = build(
         {"toy": table_of(settings=settings)}, {"toy": available}, shelf.folder
     )
-    problems += advice_of(plugins)[1]
-    with pytest.raises(Unbuildable) as raised:
+    problems += plugin_warnings(plugins)[1]
+    with pytest.raises(PluginBuildError) as raised:
         shelf.start(available, settings=settings)
     assert [(("plugins", "toy", *p.key), p.text) for p in raised.value.problems] == [
         (p.key, p.text) for p in problems
@@ -218,13 +222,18 @@ def test_what_check_advises_is_told(shelf: Shelf) -> None:
     """
     isolated = shelf.start(shelf.hooks(source))
     isolated.close()
-    assert isolated.advice == (Advice(("rooms", "a b", 2), "nobody calls it"), Advice((), "old"))
+    assert isolated.advice == (
+        ConfigWarning(("rooms", "a b", 2), "nobody calls it"),
+        ConfigWarning((), "old"),
+    )
     assert isolated.can_reject
 
 
 def test_a_plugin_that_exists_in_this_program_only_is_refused(shelf: Shelf) -> None:
-    available = Available("toy", "toy-dist", "1.2", "toys:toy", lambda: Reject)
-    with pytest.raises(Unbuildable, match=r"toy \(toy-dist 1.2\) cannot be handed to a process"):
+    available = PluginSource("toy", "toy-dist", "1.2", "toys:toy", lambda: Reject)
+    with pytest.raises(
+        PluginBuildError, match=r"toy \(toy-dist 1.2\) cannot be handed to a process"
+    ):
         shelf.start(available)
 
 
@@ -332,10 +341,10 @@ async def test_what_a_call_binds_and_cancels_ends_with_the_call(shelf: Shelf) ->
 def test_it_works_on_uvloop(shelf: Shelf) -> None:
     uvloop = pytest.importorskip("uvloop")
 
-    async def calls(isolated: Isolated) -> None:
+    async def calls(isolated: IsolatedPlugin) -> None:
         async with isolated.lifespan():
             assert (await service(isolated)).name == "Room"
-            with pytest.raises(WorkerFault, match="exit code 3"):
+            with pytest.raises(WorkerError, match="exit code 3"):
                 await service(isolated, "exit")
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(0.2):

@@ -17,15 +17,15 @@ from typing import Any
 import pytest
 
 from pexpolicy import Continue, Reject
-from pexpolicy.chain.bound_hook import Link
+from pexpolicy.chain.bound_hook import BoundHook
 from pexpolicy.chain.chain import Chain
 from pexpolicy.chain.hook_tasks import HookTasks
 from pexpolicy.chain.thread_pool import PluginBusyError
 from pexpolicy.endpoints import ENDPOINTS
-from pexpolicy.plugins.errors import Unbuildable
+from pexpolicy.plugins.errors import PluginBuildError
 from pexpolicy.plugins.isolation import worker_pool as isolation_pool
-from pexpolicy.plugins.isolation.isolated_plugin import Isolated
-from pexpolicy.plugins.isolation.messages import WorkerFault
+from pexpolicy.plugins.isolation.isolated_plugin import IsolatedPlugin
+from pexpolicy.plugins.isolation.messages import WorkerError
 from tests.isolated import Shelf, alive, children, descriptors, gone, request, service
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks into /proc")
@@ -52,7 +52,7 @@ def doing(body: str, kind: str = "async def") -> str:
     return ANSWERS.format(kind=kind, body=written)
 
 
-async def pid_of(isolated: Isolated) -> int:
+async def pid_of(isolated: IsolatedPlugin) -> int:
     return int((await service(isolated)).reason)
 
 
@@ -77,7 +77,7 @@ async def test_a_worker_that_ends_fails_its_call_by_name_and_is_replaced(
     body, said = ENDS[end]
     async with shelf.serving(doing(f"if do == 'end': {body}")) as isolated:
         before = await pid_of(isolated)
-        with pytest.raises(WorkerFault) as raised:
+        with pytest.raises(WorkerError) as raised:
             await service(isolated, "end")
         assert str(raised.value) == f"the worker process of toy (toy-dist 1.2) ended with {said}"
         assert await pid_of(isolated) != before
@@ -187,7 +187,7 @@ async def test_a_worker_that_takes_too_much_memory_fails_by_name_and_is_replaced
     async with (isolated := shelf.start(shelf.write(source), memory_mb=150)).lifespan():
         before = await pid_of(isolated)
         began = time.monotonic()
-        with pytest.raises(WorkerFault, match=r"toy-dist 1.2\) used \d+ MiB .* memory_mb is 150"):
+        with pytest.raises(WorkerError, match=r"toy-dist 1.2\) used \d+ MiB .* memory_mb is 150"):
             await service(isolated, "leak")
         assert time.monotonic() - began < 4
         assert await pid_of(isolated) != before
@@ -228,7 +228,7 @@ async def test_what_a_plugin_writes_to_the_socket_itself_ends_its_worker_only(
     """
     async with shelf.serving(doing(body, "def")) as isolated:
         before = await pid_of(isolated)
-        with suppress(WorkerFault):
+        with suppress(WorkerError):
             await service(isolated, "junk")
         assert await asyncio.to_thread(gone, [before])
         assert await pid_of(isolated) != before
@@ -254,7 +254,10 @@ async def test_a_chain_books_what_happens_in_a_worker_as_what_happens_here(shelf
         booked = {}
         for do in ("answer", "none", "raise", "invalid", "exit", "hang", "answer"):
             # A worker that was replaced has to start before it can answer.
-            links = (Link("toy", ask, timeout=0.2 if do == "hang" else 4.0), Link("next", here))
+            links = (
+                BoundHook("toy", ask, timeout=0.2 if do == "hang" else 4.0),
+                BoundHook("next", here),
+            )
             chain = Chain(ENDPOINTS["service_configuration"], links, Continue())
             outcome = await chain.ask(request("service_configuration", do=do), tasks)
             booked[do] = [(step.plugin, step.outcome) for step in outcome.steps]
@@ -316,15 +319,15 @@ async def test_a_worker_that_ends_again_and_again_is_started_ever_more_slowly(
     async with (isolated := shelf.start(shelf.write(source))).lifespan():
         (shelf.folder / "broken").touch()
         os.kill(await pid_of(isolated), signal.SIGKILL)
-        with suppress(WorkerFault):
+        with suppress(WorkerError):
             await service(isolated)
-        with pytest.raises(WorkerFault, match=r"cannot be started again: .*no such library"):
+        with pytest.raises(WorkerError, match=r"cannot be started again: .*no such library"):
             await service(isolated)
         await asyncio.sleep(1.5)
         starts = (shelf.folder / "starts").read_text().count("start")
         assert 4 <= starts <= 6
         began = time.monotonic()
-        with pytest.raises(WorkerFault, match="no such library"):
+        with pytest.raises(WorkerError, match="no such library"):
             await service(isolated)
         assert time.monotonic() - began < 0.5
 
@@ -360,7 +363,7 @@ async def test_the_lifespan_is_entered_in_each_worker_and_left_at_the_end(shelf:
     source = LIFESPAN.format(folder=str(shelf.folder), end="await asyncio.sleep(0)")
     async with shelf.serving(source, processes=2) as isolated:
         assert len(list(shelf.folder.glob("*.open"))) == 2
-        with pytest.raises(WorkerFault):
+        with pytest.raises(WorkerError):
             await service(isolated, "exit")
         found: set[int] = set()
         for _ in range(50):
@@ -392,7 +395,7 @@ async def test_a_lifespan_that_cannot_begin_is_said_by_name(shelf: Shelf) -> Non
     async def service_configuration(self): return None
     """
     before = descriptors()
-    with pytest.raises(WorkerFault, match=r"OSError: no database \(toy_"):
+    with pytest.raises(WorkerError, match=r"OSError: no database \(toy_"):
         async with shelf.serving(source, processes=2):
             pytest.fail("it must not serve")
     assert children() == set()
@@ -412,7 +415,7 @@ async def test_nothing_is_left_of_workers_that_did_what_they_liked(shelf: Shelf)
     async with shelf.serving(doing(body, "def"), processes=2) as isolated:
         begotten = [int((await service(isolated, "children")).reason) for _ in range(3)]
         for _ in range(3):
-            with pytest.raises(WorkerFault):
+            with pytest.raises(WorkerError):
                 await service(isolated, "exit")
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(0.1):
@@ -425,7 +428,7 @@ async def test_nothing_is_left_of_workers_that_did_what_they_liked(shelf: Shelf)
 def test_nothing_is_left_of_a_policy_that_never_served(shelf: Shelf) -> None:
     before = descriptors()
     shelf.start(shelf.hooks(doing("")), processes=2).close()
-    with pytest.raises(Unbuildable):
+    with pytest.raises(PluginBuildError):
         shelf.start(shelf.write("1 / 0"), processes=2)
     isolated = shelf.start(shelf.hooks(doing("")), processes=2)
     assert len(children()) == 2
@@ -439,9 +442,9 @@ def test_a_plugin_that_does_not_get_built_is_not_waited_for_without_end(
     shelf: Shelf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pexpolicy.plugins.isolation.isolated_plugin.START_LIMIT", 0.5)
-    with pytest.raises(Unbuildable, match=r"toy \(toy-dist 1.2\).* did not get ready in time"):
+    with pytest.raises(PluginBuildError, match=r"toy \(toy-dist 1.2\).* did not get ready in time"):
         shelf.start(shelf.write("time.sleep(60)"))
-    with pytest.raises(Unbuildable, match=r"toy \(toy-dist 1.2\).* ended with exit code 9"):
+    with pytest.raises(PluginBuildError, match=r"toy \(toy-dist 1.2\).* ended with exit code 9"):
         shelf.start(shelf.write("os._exit(9)"))
     assert children() == set()
 
@@ -525,7 +528,7 @@ async def test_what_a_plugin_prints_is_seen_on_standard_error(
 ) -> None:
     body = "print('to stdout'); print('to stderr', file=sys.stderr)\nif do == 'exit': os._exit(3)"
     async with shelf.serving(doing(body)) as isolated:
-        with pytest.raises(WorkerFault):
+        with pytest.raises(WorkerError):
             await service(isolated, "exit")
     out, err = capfd.readouterr()
     assert out == ""
@@ -552,7 +555,7 @@ async def test_an_answer_that_is_too_long_for_the_way_is_a_failure(shelf: Shelf)
     """
     async with shelf.serving(source) as isolated:
         ask: Any = isolated.hooks["directory_information"]
-        with pytest.raises(WorkerFault, match="more than can be handed over"):
+        with pytest.raises(WorkerError, match="more than can be handed over"):
             await ask(request("directory_information"))
         decision = await ask(request("directory_information", limit="3"))
     assert len(decision.set_fields()["entries"]) == 3

@@ -15,19 +15,19 @@ from multidict import MultiDict
 
 from pexpolicy import Conference, Continue, Redirect, Reject
 from pexpolicy.audit.state import AuditState
-from pexpolicy.chain.bound_hook import Link
+from pexpolicy.chain.bound_hook import BoundHook
 from pexpolicy.chain.chain import Chain
-from pexpolicy.chain.circuit_breaker import Breaker
+from pexpolicy.chain.circuit_breaker import CircuitBreaker
 from pexpolicy.chain.hook_tasks import HookTasks
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.models.outcome import Outcome
 from pexpolicy.observability import metrics
-from pexpolicy.observability.counters import Counts
-from pexpolicy.observability.gauges import WINDOW, Lag, Sampler
-from pexpolicy.observability.health import ReloadState, Sources
+from pexpolicy.observability.counters import CallCounters
+from pexpolicy.observability.gauges import WINDOW, GaugeSampler, LoopLag
+from pexpolicy.observability.health import ReloadState, StateSources
 from pexpolicy.observability.nodes import Nodes, address_of, seen
 from pexpolicy.observability.prometheus import expose
-from pexpolicy.observability.shared_memory import NODES, Board
+from pexpolicy.observability.shared_memory import NODES, SharedCounters
 from tests import operators, toys, wire
 from tests.operators import watched
 
@@ -56,10 +56,10 @@ ROOM = Conference(name="Room", service_tag="room")
 
 def test_every_metric_has_the_name_that_operators_were_promised() -> None:
     assert set(NAMES) <= metrics.FAMILIES.keys()
-    text = expose(Board()).decode()
+    text = expose(SharedCounters()).decode()
     for name, family in metrics.FAMILIES.items():
         assert f"# TYPE {name} {family.kind.value}\n" in text
-        assert name.endswith("_total") == (family.kind is metrics.Kind.COUNTER)
+        assert name.endswith("_total") == (family.kind is metrics.MetricType.COUNTER)
         assert family.doc.endswith(".")
 
 
@@ -260,9 +260,9 @@ async def nothing(_: object) -> None:
 
 @given(durations)
 def test_a_bucket_holds_all_that_took_no_longer(spent: list[float]) -> None:
-    board = Board()
-    counts = Counts(board.claim())
-    toy = Link("toy", nothing, timeout=10.0)
+    board = SharedCounters()
+    counts = CallCounters(board.claim())
+    toy = BoundHook("toy", nothing, timeout=10.0)
     counts.expect([toy], [], 4.0)
     endpoint = ENDPOINTS["media_location"]
     request = endpoint.parse(MultiDict())
@@ -296,10 +296,10 @@ def test_a_bucket_holds_all_that_took_no_longer(spent: list[float]) -> None:
 
 
 def test_a_plugin_that_a_reload_brings_is_counted_and_the_old_one_stays() -> None:
-    board = Board()
-    counts = Counts(board.claim())
-    counts.expect([Link("old", nothing)], [], 4.0)
-    counts.expect([Link("new", nothing)], ["beside"], 4.0)
+    board = SharedCounters()
+    counts = CallCounters(board.claim())
+    counts.expect([BoundHook("old", nothing)], [], 4.0)
+    counts.expect([BoundHook("new", nothing)], ["beside"], 4.0)
     told = operators.metrics_of(board)
     for plugin in ("old", "new"):
         assert told("plugin_calls_total", plugin=plugin, outcome="decided") == 0
@@ -307,9 +307,9 @@ def test_a_plugin_that_a_reload_brings_is_counted_and_the_old_one_stays() -> Non
 
 
 async def test_plugins_that_find_no_room_on_the_board_are_asked_all_the_same() -> None:
-    board = Board()
-    counts = Counts(board.claim())
-    links = tuple(Link(f"plugin_{number}", nothing) for number in range(400))
+    board = SharedCounters()
+    counts = CallCounters(board.claim())
+    links = tuple(BoundHook(f"plugin_{number}", nothing) for number in range(400))
     counts.expect(links, [], 4.0)
     endpoint = ENDPOINTS["media_location"]
     request = endpoint.parse(MultiDict())
@@ -325,10 +325,10 @@ async def test_plugins_that_find_no_room_on_the_board_are_asked_all_the_same() -
 
 
 def test_the_configuration_of_a_reload_takes_the_place_of_the_old_one() -> None:
-    board = Board()
+    board = SharedCounters()
     slab = board.claim()
-    sampler = Sampler(slab, Sources())
-    opened = Breaker(1, 30.0, 30.0)
+    sampler = GaugeSampler(slab, StateSources())
+    opened = CircuitBreaker(1, 30.0, 30.0)
     opened.failed(1.0)
     sampler.follow("first", {"toy": [opened]})
     assert operators.metrics_of(board).counted("plugin_breaker_open") == {("toy",): 1}
@@ -339,13 +339,13 @@ def test_the_configuration_of_a_reload_takes_the_place_of_the_old_one() -> None:
 
 
 def test_any_number_of_reloads_leaves_room_for_new_plugins() -> None:
-    board = Board(2)
+    board = SharedCounters(2)
     for slot in (0, 1):
         slab = board.claim(slot)
-        for sampler in (Sampler(slab, Sources()), Sampler(slab, Sources())):
+        for sampler in (GaugeSampler(slab, StateSources()), GaugeSampler(slab, StateSources())):
             for number in range(3000):
                 sampler.follow(f"{number:016x}", {})
-        Counts(slab).expect([Link("new", nothing)], [], 4.0)
+        CallCounters(slab).expect([BoundHook("new", nothing)], [], 4.0)
         slab.cells[slab.place(metrics.PLUGIN_CALLS, ("new", "decided"))] += 1
     told = operators.metrics_of(board)
     assert told.counted("config_info") == {(f"{2999:016x}",): 1}
@@ -359,14 +359,14 @@ class Certificate:
 
 def test_what_other_parts_know_is_sampled() -> None:
     audit = AuditState(lost=2, free_bytes=5_000_000_000_000, synced_at=1_700_000_000.25)
-    sources = Sources(
+    sources = StateSources(
         audit=lambda: audit,
         reload=lambda: ReloadState(last_success=1_700_000_001.5, last_successful=False),
         certificate=Certificate,
         connections=lambda: 12,
     )
-    board = Board()
-    Sampler(board.claim(), sources).look()
+    board = SharedCounters()
+    GaugeSampler(board.claim(), sources).look()
     told = operators.metrics_of(board)
     assert told("audit_lost_total") == 2
     assert told("audit_free_bytes") == 5_000_000_000_000
@@ -378,7 +378,7 @@ def test_what_other_parts_know_is_sampled() -> None:
     assert told("ready") == 1
     # A successor in the same place begins to count anew, and what was lost before stays lost.
     audit.status, audit.lost = "failed", 1
-    Sampler(board.claim(), sources).look()
+    GaugeSampler(board.claim(), sources).look()
     told = operators.metrics_of(board)
     assert told("audit_lost_total") == 3
     assert told("ready") == 0
@@ -393,8 +393,8 @@ def test_a_source_that_fails_is_named_and_asked_again() -> None:
             raise OSError("gone")
         return 3
 
-    board = Board()
-    sampler = Sampler(board.claim(), Sources(connections=connections))
+    board = SharedCounters()
+    sampler = GaugeSampler(board.claim(), StateSources(connections=connections))
     sampler.look()
     assert "gone" in sampler.problem
     sampler.look()
@@ -403,7 +403,7 @@ def test_a_source_that_fails_is_named_and_asked_again() -> None:
 
 
 def test_the_worst_lag_is_remembered_for_a_while_and_no_longer() -> None:
-    lag = Lag()
+    lag = LoopLag()
     assert lag.note(100.0, 0.4) == 0.4
     assert lag.note(100.0 + WINDOW - 1, 0.1) == 0.4
     assert lag.note(100.0 + WINDOW + 1, 0.1) == 0.4
@@ -422,7 +422,7 @@ async def test_a_loop_that_is_held_shows_its_lag(tmp_path: Path) -> None:
 
 
 def test_a_loop_that_is_held_right_now_is_seen_by_other_workers() -> None:
-    board = Board(2)
+    board = SharedCounters(2)
     held = board.claim(0)
     board.claim(1)
     held.cells[1] -= 7_000_000_000
@@ -430,7 +430,7 @@ def test_a_loop_that_is_held_right_now_is_seen_by_other_workers() -> None:
 
 
 def test_the_last_nodes_are_kept_and_the_most_silent_ones_forgotten() -> None:
-    board = Board()
+    board = SharedCounters()
     nodes = Nodes(board.claim())
     for number in range(NODES):
         nodes.called(f"10.0.{number // 250}.{number % 250}")
@@ -448,7 +448,7 @@ def test_the_last_nodes_are_kept_and_the_most_silent_ones_forgotten() -> None:
 
 
 def test_a_node_that_several_workers_saw_is_one_node() -> None:
-    board = Board(2)
+    board = SharedCounters(2)
     first, second = Nodes(board.claim(0)), Nodes(board.claim(1))
     first.called("10.0.0.1")
     second.called("10.0.0.1")

@@ -18,7 +18,13 @@ from pexpolicy.observability.counters import (
     STEP_OUTCOMES,
     UNRECORDED,
 )
-from pexpolicy.observability.metrics import CALL_BOUNDS, FAMILIES, LEFT_BOUNDS, Family, Kind
+from pexpolicy.observability.metrics import (
+    CALL_BOUNDS,
+    FAMILIES,
+    LEFT_BOUNDS,
+    MetricDefinition,
+    MetricType,
+)
 from tests import live, pages, wire
 
 ALERTS = live.ROOT / "deploy" / "prometheus" / "alerts.yml"
@@ -57,13 +63,13 @@ def alerts(text: str) -> dict[str, str]:
     return {rule.partition("\n")[0]: rule for rule in rules}
 
 
-def selectors(query: str) -> Iterator[tuple[Family, dict[str, str]]]:
+def selectors(query: str) -> Iterator[tuple[MetricDefinition, dict[str, str]]]:
     """The metrics that a query asks for, each with what it wants of labels."""
     for name, within in re.findall(r"\b(pexpolicy_\w+)(?:\{([^}]*)\})?", query):
         family = FAMILIES.get(name) or FAMILIES.get(re.sub(r"_(bucket|sum|count)$", "", name))
         assert family is not None, f"there is no metric {name}"
         if family.name != name:
-            assert family.kind is Kind.HISTOGRAM, name
+            assert family.kind is MetricType.HISTOGRAM, name
         yield family, dict(re.findall(r'(\w+)=~?"([^"]*)"', within))
 
 

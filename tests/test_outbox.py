@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from contextvars import ContextVar
 
-from pexpolicy.server.http.reply_batcher import PATIENCE, Outbox
+from pexpolicy.server.http.reply_batcher import PATIENCE, ReplyBatcher
 from tests import wire
 from tests.toys import Log, Serve, always, plugin
 
@@ -39,8 +39,8 @@ class Wire(asyncio.Transport):
         self.aborted = True
 
 
-def outbox_of(log: Log | None = None, clock: Callable[[], float] = time.monotonic) -> Outbox:
-    return Outbox(asyncio.get_running_loop(), log or Log(), lambda: None, clock)
+def outbox_of(log: Log | None = None, clock: Callable[[], float] = time.monotonic) -> ReplyBatcher:
+    return ReplyBatcher(asyncio.get_running_loop(), log or Log(), lambda: None, clock)
 
 
 async def test_all_of_a_turn_leaves_in_the_next_one() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pexpolicy.config.compaction import AT_ONCE, repacked
+from pexpolicy.config.compaction import AT_ONCE, compact_copy
 
 LEAVES = st.none() | st.booleans() | st.integers() | st.text(max_size=5) | st.dates()
 VALUES = st.recursive(
@@ -24,7 +24,7 @@ def containers(value: Any) -> set[int]:
 
 @given(st.dictionaries(st.text(max_size=3), VALUES))
 def test_a_copy_is_equal_and_shares_nothing(document: dict[str, Any]) -> None:
-    copy = repacked(document)
+    copy = compact_copy(document)
     assert copy == document
     assert list(copy) == list(document)
     assert not containers(copy) & containers(document)
@@ -32,7 +32,7 @@ def test_a_copy_is_equal_and_shares_nothing(document: dict[str, Any]) -> None:
 
 def test_the_tables_of_a_piece_share_their_keys() -> None:
     rooms = {str(place): {"service_tag": str(place)} for place in range(3 * AT_ONCE)}
-    copy = repacked({"plugins": {"rooms": rooms}})
+    copy = compact_copy({"plugins": {"rooms": rooms}})
     assert copy == {"plugins": {"rooms": rooms}}
     tables = copy["plugins"]["rooms"].values()
     assert len({id(name) for table in tables for name in table}) <= 3

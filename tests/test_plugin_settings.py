@@ -7,7 +7,7 @@ from typing import Any
 import pydantic
 import pytest
 
-from pexpolicy import Advice, Conference, PluginSettings, Problem, SettingsError, hookimpl
+from pexpolicy import Conference, ConfigWarning, PluginSettings, Problem, SettingsError, hookimpl
 from pexpolicy.builder import build_policy
 from pexpolicy.config.loader import from_document
 from pexpolicy.config.settings import ConfigError
@@ -38,8 +38,8 @@ class Strict:
         """Abstain."""
 
     @hookimpl
-    def check(self) -> list[Advice]:
-        return [Advice(("room",), "is rather small")]
+    def check(self) -> list[ConfigWarning]:
+        return [ConfigWarning(("room",), "is rather small")]
 
 
 def built(tables: Mapping[str, Any], classes: Mapping[str, Any]) -> list[str]:

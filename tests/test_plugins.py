@@ -12,7 +12,7 @@ from pexpolicy import PluginSettings, hookimpl, hooks
 from pexpolicy.builder import build_policy
 from pexpolicy.config.loader import from_document
 from pexpolicy.config.settings import ConfigError
-from pexpolicy.plugins.discovery import Available
+from pexpolicy.plugins.discovery import PluginSource
 from pexpolicy.plugins.plugin import NO_DECISION
 from tests.toys import available, settings
 
@@ -110,7 +110,7 @@ class BadCheck(Fine):
         raise KeyError("advice")
 
 
-def problems(found: Mapping[str, Available]) -> list[str]:
+def problems(found: Mapping[str, PluginSource]) -> list[str]:
     with pytest.raises(ConfigError) as error:
         build_policy(settings({name: {} for name in found}), available=found)
     return [str(problem) for problem in error.value.problems]
@@ -158,7 +158,7 @@ def test_one_that_cannot_be_imported_is_refused_by_name() -> None:
     def load() -> object:
         raise ImportError("no module named 'ldap'")
 
-    found = Available("toy", "toy-toy", "1.0", "toy:Toy", load)
+    found = PluginSource("toy", "toy-toy", "1.0", "toy:Toy", load)
     (problem,) = problems({"toy": found})
     assert "toy (toy-toy 1.0) cannot be imported: ImportError: no module named 'ldap'" in problem
 
@@ -167,7 +167,7 @@ def test_a_plugin_that_is_not_configured_is_never_imported() -> None:
     def load() -> object:
         raise AssertionError("imported")
 
-    idle = Available("idle", "idle", "1.0", "idle:Idle", load)
+    idle = PluginSource("idle", "idle", "1.0", "idle:Idle", load)
     found = {"idle": idle, **available({"fine": Fine})}
     policy = build_policy(settings({"fine": {}}), available=found)
     assert [plugin.name for plugin in policy.plugins] == ["fine"]

@@ -11,9 +11,15 @@ from hypothesis import strategies as st
 
 from pexpolicy import Continue, Credentials, Reject
 from pexpolicy.conformance.check_reply import judge
-from pexpolicy.conformance.findings import Asked
+from pexpolicy.conformance.findings import SentRequest
 from pexpolicy.conformance.http_client import Reply
-from pexpolicy.conformance.replies import MAX_JSON, Disposition, Heard, UnusableReply, read
+from pexpolicy.conformance.replies import (
+    MAX_JSON,
+    Disposition,
+    InvalidReplyError,
+    UpstreamDecision,
+    read,
+)
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.testing import make_request
 from tests import canaries, live
@@ -23,7 +29,7 @@ ROOM = {"name": "Room", "service_type": "conference", "service_tag": "room"}
 JSON = {"Content-Type": "application/json"}
 
 
-def heard(name: str, body: Any, status: int = 200) -> Heard:
+def heard(name: str, body: Any, status: int = 200) -> UpstreamDecision:
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
     return read(name, make_request(name), Reply(0.1, status, JSON, content), by="theirs")
 
@@ -39,7 +45,7 @@ def test_a_status_means_what_the_readme_says(status: int) -> None:
     if status == 200:
         assert heard("service_configuration", success(result=ROOM), status).decision
     elif fails:
-        with pytest.raises(UnusableReply, match=str(status)):
+        with pytest.raises(InvalidReplyError, match=str(status)):
             heard("service_configuration", b"", status)
     else:
         assert heard("service_configuration", b"", status).decision is None
@@ -75,7 +81,7 @@ REFUSED: list[dict[str, Any]] = [
 @pytest.mark.parametrize("body", REFUSED)
 def test_a_reject_refuses_whatever_stands_next_to_it(name: str, body: dict[str, Any]) -> None:
     assert isinstance(heard(name, body).decision, Reject)
-    asked = Asked(name, {})
+    asked = SentRequest(name, {})
     judged = judge(asked, Reply(0.1, 200, JSON, json.dumps(body).encode()), 5.0)
     assert judged.reading is not None
     assert judged.reading.disposition is Disposition.REJECT
@@ -138,13 +144,13 @@ def test_no_success_and_no_result_is_no_decision(name: str, body: dict[str, Any]
 
 
 def test_a_result_that_is_lost_is_no_abstention() -> None:
-    with pytest.raises(UnusableReply, match="not exactly 'success'"):
+    with pytest.raises(InvalidReplyError, match="not exactly 'success'"):
         heard("service_configuration", {"status": "SUCCESS", "result": ROOM})
 
 
 def test_credentials_that_are_both_empty_let_nobody_in() -> None:
     result = {"username": "", "password": ""}
-    with pytest.raises(UnusableReply, match="anybody could register"):
+    with pytest.raises(InvalidReplyError, match="anybody could register"):
         heard("registration_alias", success(result=result))
     found = heard("registration_alias", success(result={"username": "a", "password": "b"}))
     assert isinstance(found.decision, Credentials)
@@ -162,7 +168,7 @@ def test_a_reject_keeps_its_reason_for_the_participant_and_no_other() -> None:
 
 def test_the_text_of_a_refusal_holds_no_pin() -> None:
     pin = canaries.PIN * 3
-    with pytest.raises(UnusableReply) as refused:
+    with pytest.raises(InvalidReplyError) as refused:
         heard("service_configuration", success(result={**ROOM, "pin": pin}))
     assert "pin" in str(refused.value)
     assert canaries.found_in(str(refused.value)) == []
@@ -182,20 +188,20 @@ def test_only_the_id_of_a_call_is_passed_on(told: object) -> None:
 def test_a_coding_that_nobody_asked_for_is_not_undone(coding: str) -> None:
     headers = {**JSON, "Content-Encoding": coding}
     request = make_request("service_configuration")
-    with pytest.raises(UnusableReply, match="nobody asked"):
+    with pytest.raises(InvalidReplyError, match="nobody asked"):
         read("service_configuration", request, Reply(0.1, 200, headers, b"{}"))
 
 
 def test_json_is_read_up_to_its_limit() -> None:
     body = json.dumps(success(result=ROOM)).encode()
     assert heard("service_configuration", body.ljust(MAX_JSON)).decision is not None
-    with pytest.raises(UnusableReply, match="longer"):
+    with pytest.raises(InvalidReplyError, match="longer"):
         heard("service_configuration", body.ljust(MAX_JSON + 1))
 
 
 @given(st.sampled_from(sorted(ENDPOINTS)), st.integers(200, 599), st.binary(max_size=60))
 def test_whatever_comes_is_a_decision_none_or_unusable(name: str, status: int, body: bytes) -> None:
-    with suppress(UnusableReply):
+    with suppress(InvalidReplyError):
         assert heard(name, body, status).decision is None
 
 
@@ -222,7 +228,7 @@ def test_what_was_read_is_sent_by_our_own_endpoint_as_it_came(
 ) -> None:
     try:
         found = heard(name, envelope)
-    except UnusableReply:
+    except InvalidReplyError:
         return
     if found.decision is None or isinstance(found.decision, Continue):
         return

@@ -4,7 +4,7 @@ import pytest
 from aiohttp import hdrs
 
 from pexpolicy.endpoints.base import JSON
-from pexpolicy.server.http.response import SERVER, TEXT, WholeResponse
+from pexpolicy.server.http.response import SERVER, TEXT, PrerenderedResponse
 from tests import toys, wire
 
 
@@ -12,7 +12,7 @@ from tests import toys, wire
     ("status", "kind", "reason"), [(200, JSON, "OK"), (404, "", "Not Found"), (503, TEXT, None)]
 )
 def test_it_has_a_status_a_reason_and_headers(status: int, kind: str, reason: str | None) -> None:
-    response = WholeResponse(status, kind, b"body", extra=b"\r\nAllow: GET, HEAD")
+    response = PrerenderedResponse(status, kind, b"body", extra=b"\r\nAllow: GET, HEAD")
     assert response.status == status
     assert response.reason == (reason or "Service Unavailable")
     expected = {"Server": SERVER, "Content-Length": "4", "Allow": "GET, HEAD"}
@@ -22,7 +22,7 @@ def test_it_has_a_status_a_reason_and_headers(status: int, kind: str, reason: st
 
 
 def test_it_keeps_the_connection_unless_told_otherwise() -> None:
-    response = WholeResponse(200, JSON, b"{}")
+    response = PrerenderedResponse(200, JSON, b"{}")
     assert response.keep_alive is None
     response.force_close()
     assert response.keep_alive is False
@@ -31,7 +31,7 @@ def test_it_keeps_the_connection_unless_told_otherwise() -> None:
 async def test_the_headers_are_those_that_leave(serving: toys.Serve) -> None:
     async with serving({}) as server:
         reply = await server.ask(wire.SERVICE)
-    response = WholeResponse(200, JSON, reply.body)
+    response = PrerenderedResponse(200, JSON, reply.body)
     headers = {name.lower(): value for name, value in response.headers.items()}
     assert headers.items() <= reply.headers.items()
     assert reply.headers.keys() - headers.keys() == {"connection", "date"}

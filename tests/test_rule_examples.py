@@ -9,7 +9,7 @@ import pytest
 from pexpolicy import Request
 from pexpolicy.builder import policy_from
 from pexpolicy.config.loader import load
-from pexpolicy.testing import decide_now, load_cases, make_request, verify
+from pexpolicy.testing import assert_case, decide_sync, load_cases, make_request
 from pexpolicy_rules import Rules
 from tests.live import ROOT
 
@@ -38,7 +38,7 @@ def together() -> Rules:
 
 @pytest.mark.parametrize("case", ALL_CASES)
 def test_an_example_request_is_decided_as_the_cases_say(together: Rules, case: object) -> None:
-    verify(together, case)  # type: ignore[arg-type]
+    assert_case(together, case)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
@@ -47,7 +47,7 @@ def test_each_rule_of_an_example_decides_a_request(file: Path) -> None:
     requests = [case.request for case in load_cases(EXAMPLES / "cases" / file.name)]
     for request in requests:
         assert request is not None
-        decide_now(plugin, request)
+        decide_sync(plugin, request)
     idle = [name for name, told in plugin.status().items() if told["hits"] == 0]  # type: ignore[index]
     assert idle in ([], ["Reception after hours"])
 
@@ -65,7 +65,7 @@ def test_each_rule_of_an_example_decides_a_request(file: Path) -> None:
 def test_the_reception_has_another_theme_after_hours(moment: str, theme: str | None) -> None:
     plugin = rules_of(EXAMPLES / "rules" / "after_hours.toml", moment)
     request = make_request("service_configuration", local_alias="reception@example.com")
-    assert decide_now(plugin, request).decision.set_fields().get("ivr_theme_name") == theme
+    assert decide_sync(plugin, request).decision.set_fields().get("ivr_theme_name") == theme
 
 
 def test_the_configuration_of_the_examples_has_each_of_their_files() -> None:
@@ -95,7 +95,7 @@ def test_the_configuration_of_the_examples_has_each_of_their_files() -> None:
     ids=["a scanner at the reception", "a telephone in a secret room", "a Host in a secret room"],
 )
 def test_no_rule_lets_in_whom_another_refuses(together: Rules, request_: Request) -> None:
-    assert decide_now(together, request_).decision.action == "reject"
+    assert decide_sync(together, request_).decision.action == "reject"
 
 
 def test_all_examples_together_are_a_configuration_without_findings() -> None:

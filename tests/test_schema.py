@@ -16,7 +16,7 @@ from pexpolicy import SERVICE_TYPES
 from pexpolicy.cli.main import main
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.schema import json_schema
-from pexpolicy.models.model import Checked
+from pexpolicy.models.model import Model
 from pexpolicy.models.request import by_prefix, header_values
 from tests import live, wire
 
@@ -25,7 +25,7 @@ SAMPLES = [
     json.loads(line) for line in (ROOT / "tests/data/samples.jsonl").read_text().splitlines()
 ]
 PAGE = generate_reference.page()
-MODELS: list[type[Checked]] = [*SERVICE_TYPES.values(), *generate_reference.OTHERS]
+MODELS: list[type[Model]] = [*SERVICE_TYPES.values(), *generate_reference.OTHERS]
 
 
 def validator(name: str) -> Draft202012Validator:
@@ -157,7 +157,7 @@ def test_each_parameter_has_a_row_with_its_meaning(endpoint: str) -> None:
 
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: model.__name__)
-def test_each_field_has_a_row_with_type_certainty_and_meaning(model: type[Checked]) -> None:
+def test_each_field_has_a_row_with_type_certainty_and_meaning(model: type[Model]) -> None:
     service = model in SERVICE_TYPES.values()
     rows = section("Services" if service else model.__name__)
     assert model.hints.keys() <= model.fields.keys(), "a field has no entry in the table of fields"

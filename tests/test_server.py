@@ -5,7 +5,7 @@ from contextlib import suppress
 
 import pytest
 
-from pexpolicy.server.http.app import Service
+from pexpolicy.server.http.app import PolicyApp
 from tests import wire
 from tests.toys import Serve, always, plugin, policy
 
@@ -210,7 +210,7 @@ async def test_a_fault_where_nobody_expects_one_is_called_by_its_name(
         raise RuntimeError("unforeseen")
 
     async with serving({}) as server:
-        monkeypatch.setattr(Service, "_leaving", breaks)
+        monkeypatch.setattr(PolicyApp, "_leaving", breaks)
         reply = await server.ask(wire.SERVICE)
         assert (reply.status, reply.body) == (500, b"")
         assert server.lines()[-1]["reason"] == "internal fault"

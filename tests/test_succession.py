@@ -16,8 +16,8 @@ from multidict import MultiDict
 from pexpolicy import Conference, hookimpl
 from pexpolicy.audit.factory import open_audit
 from pexpolicy.config.settings import ConfigError
-from pexpolicy.server.generations import Lifetime, Succession, regime_of
-from pexpolicy.server.http.app import Service
+from pexpolicy.server.generations import GenerationRunner, GenerationSwitch, generation_of
+from pexpolicy.server.http.app import PolicyApp
 from pexpolicy.server.reload.build_thread import run_in_build_thread
 from pexpolicy.server.reload.reloader import Reloader
 from tests import toys
@@ -68,17 +68,17 @@ def numbered(number: int, life: list[str], gate: Gate, fails: bool = False) -> t
     return Numbered
 
 
-async def begun(life: list[str], gate: Gate) -> tuple[Service, Succession]:
-    first = Lifetime(
-        regime_of(toys.policy({"toy": numbered(0, life, gate)}), open_audit(Path("/dev/null")))
+async def begun(life: list[str], gate: Gate) -> tuple[PolicyApp, GenerationSwitch]:
+    first = GenerationRunner(
+        generation_of(toys.policy({"toy": numbered(0, life, gate)}), open_audit(Path("/dev/null")))
     )
     await first.open()
     # A test program holds so much that looking through it takes longer than a call may.
-    service = Service(first.regime, toys.Log())
-    return service, Succession(first, service.activate, lambda: None)
+    service = PolicyApp(first.regime, toys.Log())
+    return service, GenerationSwitch(first, service.activate, lambda: None)
 
 
-async def asked(service: Service) -> str:
+async def asked(service: PolicyApp) -> str:
     """A call as the service makes it: with one regime from its beginning to its end."""
     regime = service.regime
     regime.calls.under_way += 1
@@ -107,7 +107,7 @@ def test_each_call_keeps_to_its_configuration_and_each_closes_behind_its_last(
             elif event == "swap":
                 number += 1
                 policy = toys.policy({"toy": numbered(number, life, gate)})
-                successor = Lifetime(regime_of(policy, open_audit(Path("/dev/null"))))
+                successor = GenerationRunner(generation_of(policy, open_audit(Path("/dev/null"))))
                 await successor.open()
                 succession.follow(successor)
             else:

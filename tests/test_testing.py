@@ -32,12 +32,12 @@ from pexpolicy.testing import (
     ConfigError,
     Outcome,
     RequestError,
-    audit_lines,
+    capture_audit,
     client,
     decide,
-    decide_now,
+    decide_sync,
+    make_policy,
     make_request,
-    policy_of,
     url_of,
 )
 from pexpolicy.testing.request_templates import shape_of
@@ -253,35 +253,35 @@ async def test_a_class_decides_as_in_a_server() -> None:
 
 
 def test_the_same_without_a_loop_of_ones_own() -> None:
-    assert decide_now((FrontDoor, {"closed": True}), service()).decision.reason == "closed"
+    assert decide_sync((FrontDoor, {"closed": True}), service()).decision.reason == "closed"
 
 
 def test_nobody_who_decides_leaves_it_to_the_default() -> None:
-    outcome = decide_now(FrontDoor, service(local_alias="nowhere"))
+    outcome = decide_sync(FrontDoor, service(local_alias="nowhere"))
     assert outcome.decided_by == "default"
-    assert decide_now(FrontDoor, make_request("media_location")).steps == []
+    assert decide_sync(FrontDoor, make_request("media_location")).steps == []
 
 
 def test_several_plugins_are_asked_in_the_order_given_unless_config_says_otherwise() -> None:
     plugins = [(FrontDoor, {"closed": True}), Fallback]
-    assert decide_now(plugins, service()).decided_by == "front_door"
-    assert decide_now(plugins[::-1], service()).decided_by == "fallback"
+    assert decide_sync(plugins, service()).decided_by == "front_door"
+    assert decide_sync(plugins[::-1], service()).decided_by == "fallback"
     config = {"plugins": {"fallback": {"priority": 1}}}
-    assert decide_now(plugins, service(), config=config).decided_by == "fallback"
+    assert decide_sync(plugins, service(), config=config).decided_by == "fallback"
 
 
 def test_a_mapping_names_the_plugins_and_twins_get_numbers() -> None:
     nowhere = service(local_alias="nowhere")
-    named = decide_now({"north": FrontDoor, "south": (FrontDoor, {"closed": True})}, nowhere)
+    named = decide_sync({"north": FrontDoor, "south": (FrontDoor, {"closed": True})}, nowhere)
     assert [step.plugin for step in named.steps] == ["north", "south"]
-    twins = decide_now([FrontDoor, FrontDoor], nowhere)
+    twins = decide_sync([FrontDoor, FrontDoor], nowhere)
     assert [step.plugin for step in twins.steps] == ["front_door", "front_door_2"]
 
 
 def test_an_instance_is_asked_itself_and_keeps_its_state() -> None:
     door = FrontDoor(FrontDoor.Settings(closed=True))
     for _ in range(2):
-        outcome = decide_now(door, service())
+        outcome = decide_sync(door, service())
         assert (outcome.decided_by, outcome.decision.action) == ("front_door", "reject")
     assert door.asked == 2
 
@@ -290,7 +290,7 @@ def test_a_plugin_that_fails_is_a_step_with_the_reason_and_is_logged_with_its_pl
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     with caplog.at_level(logging.WARNING, "pexpolicy"):
-        outcome = decide_now([FrontDoor, Fallback], service(local_alias="broken"))
+        outcome = decide_sync([FrontDoor, Fallback], service(local_alias="broken"))
     (failed, decided) = outcome.steps
     assert (failed.outcome, decided.outcome) == ("failed", "decided")
     assert "RuntimeError: the lock is jammed (test_testing.py:" in failed.detail
@@ -301,20 +301,20 @@ def test_a_plugin_that_fails_is_a_step_with_the_reason_and_is_logged_with_its_pl
 def test_on_error_and_other_tables_come_from_config() -> None:
     broken = service(local_alias="broken")
     rejecting = {"plugins": {"front_door": {"on_error": "reject"}}}
-    assert decide_now(FrontDoor, broken, config=rejecting).decision.action == "reject"
+    assert decide_sync(FrontDoor, broken, config=rejecting).decision.action == "reject"
     nobody = {"endpoints": {"service_configuration": {"default": "reject"}}}
-    outcome = decide_now(FrontDoor, service(local_alias="nowhere"), config=nobody)
+    outcome = decide_sync(FrontDoor, service(local_alias="nowhere"), config=nobody)
     assert (outcome.decided_by, outcome.decision.action) == ("default", "reject")
 
 
 def test_config_may_add_installed_plugins() -> None:
     config = {"plugins": {"domains": {"settings": {"allowed": ["example.com"]}}}}
     request = make_request("registration_alias", alias="eve@elsewhere.example")
-    assert decide_now(FrontDoor, request, config=config).decided_by == "domains"
+    assert decide_sync(FrontDoor, request, config=config).decided_by == "domains"
 
 
 def test_a_configuration_file_can_be_asked() -> None:
-    outcome = decide_now(live.SHIPPED, service(local_alias="engineering"))
+    outcome = decide_sync(live.SHIPPED, service(local_alias="engineering"))
     assert outcome.decision == Conference(name="Engineering Room", service_tag="engineering-room")
 
 
@@ -372,7 +372,7 @@ def test_what_a_server_would_not_start_with_is_refused_here_too(
     plugins: object, config: Mapping[str, Any] | None, said: str
 ) -> None:
     with pytest.raises(ConfigError, match=said):
-        decide_now(plugins, service(), config=config)
+        decide_sync(plugins, service(), config=config)
 
 
 @pytest.mark.parametrize(
@@ -380,31 +380,31 @@ def test_what_a_server_would_not_start_with_is_refused_here_too(
 )
 def test_what_is_no_plugin_is_refused(plugins: object) -> None:
     with pytest.raises(TypeError, match="is no plugin: give a class"):
-        decide_now(plugins, service())
+        decide_sync(plugins, service())
 
 
 def test_settings_that_are_given_twice_are_refused() -> None:
     config = {"plugins": {"front_door": {"settings": {"closed": False}}}}
     with pytest.raises(TypeError, match="given twice"):
-        decide_now((FrontDoor, {"closed": True}), service(), config=config)
+        decide_sync((FrontDoor, {"closed": True}), service(), config=config)
 
 
 def test_config_beside_a_configuration_file_is_refused() -> None:
     with pytest.raises(TypeError, match="a configuration file has its own"):
-        decide_now(live.SHIPPED, service(), config={})
+        decide_sync(live.SHIPPED, service(), config={})
 
 
 def test_something_else_than_a_request_is_refused() -> None:
     with pytest.raises(TypeError, match="str is no request"):
-        decide_now(FrontDoor, "service_configuration")  # type: ignore[arg-type]
+        decide_sync(FrontDoor, "service_configuration")  # type: ignore[arg-type]
 
 
 async def test_decide_now_in_a_coroutine_says_what_to_write_instead() -> None:
     with pytest.raises(RuntimeError, match=r"await decide"):
-        decide_now(FrontDoor, service())
-    async with policy_of(FrontDoor).serving() as policy:
+        decide_sync(FrontDoor, service())
+    async with make_policy(FrontDoor).serving() as policy:
         with pytest.raises(TypeError, match="its own event loop"):
-            decide_now(policy, service())
+            decide_sync(policy, service())
 
 
 class Recorder:
@@ -443,7 +443,7 @@ async def test_each_decision_opens_and_closes_the_plugin_and_tells_observers() -
 
 async def test_a_policy_that_serves_is_opened_once_for_many_requests() -> None:
     recorder = Recorder(PluginSettings())
-    async with policy_of([recorder, Fallback]).serving() as policy:
+    async with make_policy([recorder, Fallback]).serving() as policy:
         for _ in range(3):
             await decide(policy, make_request("participant_properties"))
             assert (await decide(policy, service())).decided_by == "fallback"
@@ -516,7 +516,7 @@ async def test_a_reply_over_http_and_a_decision_without_it_are_the_same() -> Non
 
 async def test_the_audit_lines_are_those_of_a_server_without_secrets() -> None:
     async with client(FrontDoor) as http:
-        with audit_lines() as lines:
+        with capture_audit() as lines:
             outcome = await decide(FrontDoor, service(third_party_passcode="very secret"))
             await http.get(url_of(service()))
             await http.get("/nowhere")
@@ -532,21 +532,21 @@ async def test_the_audit_lines_are_those_of_a_server_without_secrets() -> None:
 
 
 def test_collectors_stand_beside_each_other_and_end_with_their_block() -> None:
-    with audit_lines() as outer:
-        decide_now(FrontDoor, service())
-        with audit_lines() as inner:
-            decide_now(FrontDoor, service())
+    with capture_audit() as outer:
+        decide_sync(FrontDoor, service())
+        with capture_audit() as inner:
+            decide_sync(FrontDoor, service())
         inner[0]["event"] = "changed"
-        decide_now(FrontDoor, service())
-    decide_now(FrontDoor, service())
+        decide_sync(FrontDoor, service())
+    decide_sync(FrontDoor, service())
     assert (len(outer), len(inner)) == (3, 1)
     assert {line["event"] for line in outer} == {"decision"}
 
 
 def test_a_shadow_plugin_leaves_its_line() -> None:
     config = {"plugins": {"front_door": {"mode": "shadow"}}}
-    with audit_lines() as lines:
-        outcome = decide_now(FrontDoor, service(), config=config)
+    with capture_audit() as lines:
+        outcome = decide_sync(FrontDoor, service(), config=config)
     assert outcome.decided_by == "default"
     assert [(line["event"], line.get("differs")) for line in lines] == [
         ("decision", None),
@@ -596,7 +596,7 @@ def test_a_picture_is_made_to_fit_before_it_is_an_outcome() -> None:
         async def participant_avatar(self) -> bytes:
             return picture
 
-    outcome = decide_now(Faces, make_request("participant_avatar", width=9, height=5))
+    outcome = decide_sync(Faces, make_request("participant_avatar", width=9, height=5))
     assert isinstance(outcome.decision, Avatar)
     assert outcome.decision.image.startswith(b"\xff\xd8")
 

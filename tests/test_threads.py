@@ -6,13 +6,13 @@ from contextvars import ContextVar
 
 import pytest
 
-from pexpolicy.chain.thread_pool import PluginBusyError, Threads
+from pexpolicy.chain.thread_pool import PluginBusyError, PluginThreadPool
 
 VARIABLE: ContextVar[str] = ContextVar("VARIABLE", default="unset")
 
 
 async def test_a_call_runs_in_a_thread_of_the_plugin() -> None:
-    threads = Threads("toy", 2)
+    threads = PluginThreadPool("toy", 2)
     name = await threads.run(lambda _: threading.current_thread().name, None)
     assert name.startswith("plugin-toy")
     threads.close()
@@ -25,7 +25,7 @@ async def test_a_call_sees_the_context_and_leaves_it_as_it_was() -> None:
         return before
 
     VARIABLE.set("mine")
-    threads = Threads("toy", 1)
+    threads = PluginThreadPool("toy", 1)
     assert [await threads.run(binds, None) for _ in range(2)] == ["mine", "mine"]
     assert VARIABLE.get() == "mine"
     threads.close()
@@ -36,7 +36,7 @@ async def test_what_a_call_raises_is_raised_where_it_is_awaited(error: BaseExcep
     def fails(_: object) -> None:
         raise error
 
-    threads = Threads("toy", 1)
+    threads = PluginThreadPool("toy", 1)
     for _ in range(3):
         with pytest.raises(type(error)):
             await threads.run(fails, None)
@@ -46,7 +46,7 @@ async def test_what_a_call_raises_is_raised_where_it_is_awaited(error: BaseExcep
 
 async def test_a_call_too_many_is_refused_at_once_until_another_one_comes_back() -> None:
     release = threading.Event()
-    threads = Threads("toy", 2)
+    threads = PluginThreadPool("toy", 2)
     stuck = [asyncio.create_task(threads.run(lambda _: release.wait(), None)) for _ in range(2)]
     await asyncio.sleep(0)
     with pytest.raises(PluginBusyError, match=r"its threads \(2\) are all taken"):

@@ -19,7 +19,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from pexpolicy.observability import tracing
 from pexpolicy.observability.tracing import Spans
-from pexpolicy.server.preflight import surroundings
+from pexpolicy.server.preflight import preflight_problems
 from tests import canaries, live, toys, wire
 from tests.operators import watched
 
@@ -179,7 +179,7 @@ def test_without_the_table_nothing_of_it_is_imported(tmp_path: Path) -> None:
 
 def test_the_table_without_the_extra_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = toys.settings(tracing={})
-    assert surroundings(settings) == []
+    assert preflight_problems(settings) == []
     monkeypatch.setattr(tracing, "_NEEDED", ("opentelemetry_that_is_not_there.sdk",))
-    (problem,) = surroundings(settings)
+    (problem,) = preflight_problems(settings)
     assert str(problem).startswith("tracing: needs the extra: install pexpolicy[tracing]")

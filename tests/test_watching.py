@@ -5,7 +5,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pexpolicy.config.file_tracking import Look, Version, hash_with, look_at
+from pexpolicy.config.file_tracking import FileVersion, Look, hash_with, stat_files
 from pexpolicy.server.reload.file_watcher import ChangeDetector
 
 FILE = Path("rules.csv")
@@ -14,7 +14,7 @@ LATER = 1e12
 
 def seen_as(version: int | None) -> Look:
     """A look at the file; ``None`` where it is not there."""
-    return {FILE: None if version is None else Version(1, version, 0, 0, 0)}
+    return {FILE: None if version is None else FileVersion(1, version, 0, 0, 0)}
 
 
 VERSIONS = st.lists(st.none() | st.integers(0, 3), max_size=30)
@@ -57,8 +57,8 @@ def test_a_new_file_that_is_younger_than_the_reading_counts_as_a_change(tmp_path
     changed = path.stat().st_ctime
     for read_at, expected in ((changed - 1, True), (changed + 1, False)):
         changes = ChangeDetector()
-        changes.expect(look_at([path]), {}, read_at)
-        assert any(changes.seen(look_at([path])) for _ in range(3)) is expected
+        changes.expect(stat_files([path]), {}, read_at)
+        assert any(changes.seen(stat_files([path])) for _ in range(3)) is expected
 
 
 def test_a_look_at_files_that_are_no_longer_watched_is_nothing() -> None:

@@ -13,11 +13,11 @@ from pexpolicy.audit.factory import open_audit
 from pexpolicy.builder import build_policy
 from pexpolicy.config.loader import from_document
 from pexpolicy.config.settings import Settings
-from pexpolicy.plugins.discovery import Available
+from pexpolicy.plugins.discovery import PluginSource
 from pexpolicy.policy import Policy
-from pexpolicy.server.generations import regime_of
-from pexpolicy.server.http.app import Service
-from pexpolicy.server.http.listener import Entrance
+from pexpolicy.server.generations import generation_of
+from pexpolicy.server.http.app import PolicyApp
+from pexpolicy.server.http.listener import Listener
 from tests import canaries, wire
 
 Hook = Callable[..., Any]
@@ -66,14 +66,14 @@ def raises(error: BaseException) -> Hook:
     return hook
 
 
-def available(classes: Mapping[str, Any]) -> dict[str, Available]:
+def available(classes: Mapping[str, Any]) -> dict[str, PluginSource]:
     """Plugins to choose from, as if they were installed."""
     return {name: one_available(name, found) for name, found in classes.items()}
 
 
-def one_available(name: str, found: Any) -> Available:
+def one_available(name: str, found: Any) -> PluginSource:
     """One plugin, as if it were installed."""
-    return Available(name, f"toy-{name}", "1.0", f"toys:{name}", lambda: found)
+    return PluginSource(name, f"toy-{name}", "1.0", f"toys:{name}", lambda: found)
 
 
 def settings(tables: Mapping[str, Mapping[str, Any]] | None = None, **document: Any) -> Settings:
@@ -138,9 +138,9 @@ async def serve(served: Policy, audit: Path, log: Log | None = None) -> AsyncIte
     """Serve a policy inside this program, with an audit in a file."""
     noted = log or Log()
     written = open_audit(audit)
-    service = Service(regime_of(served, written), noted, served.settings.server.base_path)
+    service = PolicyApp(generation_of(served, written), noted, served.settings.server.base_path)
     try:
-        async with served.serving(), Entrance(service, ("127.0.0.1", 0)).open() as sockets:
+        async with served.serving(), Listener(service, ("127.0.0.1", 0)).open() as sockets:
             yield Serving(sockets[0].getsockname()[1], audit, noted)
     finally:
         written.close()

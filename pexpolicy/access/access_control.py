@@ -14,14 +14,14 @@ from http import HTTPStatus
 
 from aiohttp import hdrs, web
 
-from pexpolicy.access.connections import Admission, Connection
-from pexpolicy.access.credentials import Credentials, Learned, pair_of
-from pexpolicy.access.forwarded import Forwarding
+from pexpolicy.access.connections import AuthenticatedRequest, Connection
+from pexpolicy.access.credentials import Credentials, VerifiedDigests, pair_of
+from pexpolicy.access.forwarded import ForwardedHeaders
 from pexpolicy.access.known_peers import KnownPeers
 from pexpolicy.access.networks import Networks
 from pexpolicy.access.refusals import BUSY, NOT_ALLOWED, UNAUTHORISED, Refusal
-from pexpolicy.access.throttle import Attempts, Delays
-from pexpolicy.access.verification_pool import BusyError
+from pexpolicy.access.throttle import CancellableSleeps, LoginThrottle
+from pexpolicy.access.verification_pool import VerificationQueueFull
 from pexpolicy.config.credentials import Credential
 from pexpolicy.config.settings import Settings
 
@@ -30,16 +30,16 @@ BUSY_DELAY = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class SharedAccessState:
     """What gates find out, and hand on to the gate of the next configuration."""
 
-    learned: Learned = field(default_factory=Learned)
-    attempts: Attempts = field(default_factory=Attempts)
-    delays: Delays = field(default_factory=Delays)
+    learned: VerifiedDigests = field(default_factory=VerifiedDigests)
+    attempts: LoginThrottle = field(default_factory=LoginThrottle)
+    delays: CancellableSleeps = field(default_factory=CancellableSleeps)
     known: KnownPeers = field(default_factory=KnownPeers)
 
 
-class Gate:
+class AccessControl:
     """Admits requests, or says why not. Frozen; another configuration makes another one
     (``renewed``), which takes over what was learned.
     """
@@ -47,18 +47,18 @@ class Gate:
     def __init__(
         self,
         networks: Networks | None = None,
-        forwarding: Forwarding | None = None,
+        forwarding: ForwardedHeaders | None = None,
         credentials: Iterable[Credential] = (),
-        kept: Kept | None = None,
+        kept: SharedAccessState | None = None,
     ) -> None:
         self._networks = networks or Networks()
-        self._forwarding = forwarding or Forwarding(Networks())
-        self._kept = kept or Kept()
+        self._forwarding = forwarding or ForwardedHeaders(Networks())
+        self._kept = kept or SharedAccessState()
         given = tuple(credentials)
         self._credentials = Credentials(given, self._kept.learned) if given else None
 
     @classmethod
-    def of(cls, settings: Settings) -> Gate:
+    def of(cls, settings: Settings) -> AccessControl:
         """The gate of a configuration."""
         return cls().renewed(settings)
 
@@ -71,14 +71,14 @@ class Gate:
         """Verify credentials from these addresses before those of strangers."""
         self._kept.known.add(*peers)
 
-    def renewed(self, settings: Settings) -> Gate:
+    def renewed(self, settings: Settings) -> AccessControl:
         """The gate of another configuration; it knows what this one learned of credentials and
         peers.
         """
         access = settings.access
-        return Gate(
+        return AccessControl(
             Networks(access.networks),
-            Forwarding(Networks(access.trusted_proxies), access.forwarded_header),
+            ForwardedHeaders(Networks(access.trusted_proxies), access.forwarded_header),
             settings.credentials,
             self._kept,
         )
@@ -107,7 +107,7 @@ class Gate:
             return None
         return shown.peer
 
-    async def examine(self, request: web.BaseRequest) -> Admission | Refusal:
+    async def examine(self, request: web.BaseRequest) -> AuthenticatedRequest | Refusal:
         """Admit a request and remember it with its connection, or refuse it.
 
         Wrong credentials are refused after a delay that grows with their number.
@@ -122,7 +122,7 @@ class Gate:
             if refusal is not None:
                 return refusal
             self.remember((origin,))
-        admission = Admission(self, _authorization(request), forwarded, origin)
+        admission = AuthenticatedRequest(self, _authorization(request), forwarded, origin)
         connection: Connection | None = getattr(request.protocol, "connection", None)
         if connection is not None:
             connection.admit(admission)
@@ -157,7 +157,7 @@ class Gate:
                 is_known = origin in self._kept.known
                 if await credentials.verify(pair, count, is_known=is_known):
                     return None
-        except BusyError:
+        except VerificationQueueFull:
             await self._kept.delays.wait(BUSY_DELAY)
             return Refusal(BUSY, HTTPStatus.TOO_MANY_REQUESTS, origin)
         await self._kept.delays.wait(attempts.failed(origin, now))

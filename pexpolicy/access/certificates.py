@@ -16,10 +16,10 @@ from typing import Literal
 
 from pydantic import SecretStr
 
-from pexpolicy.config.file_tracking import Look, look_at
+from pexpolicy.config.file_tracking import Look, stat_files
 from pexpolicy.config.problems import Problem
 from pexpolicy.config.schema.access import TlsTable
-from pexpolicy.config.secrets import UnreadableError
+from pexpolicy.config.secrets import SecretError
 from pexpolicy.config.settings import ConfigError, Settings
 from pexpolicy.errors import Log
 
@@ -39,7 +39,7 @@ class CertificateError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class CertificateFiles:
     """Where the files are, and what a handshake asks for."""
 
     certificate: Path
@@ -50,8 +50,8 @@ class Source:
     min_version: Literal["1.2", "1.3"]
 
     @classmethod
-    def of(cls, table: TlsTable, folder: Path) -> Source:
-        """What a table says; its paths are relative to ``folder``. Raises ``UnreadableError``."""
+    def of(cls, table: TlsTable, folder: Path) -> CertificateFiles:
+        """What a table says; its paths are relative to ``folder``. Raises ``SecretError``."""
         source = table.secret("key_password")
         password = SecretStr(source.read(folder)) if source.places else None
         return cls(
@@ -66,11 +66,11 @@ class Source:
     def look(self) -> Look:
         """See which versions of the files are there."""
         files = (self.certificate, self.key, self.client_ca)
-        return look_at(path for path in files if path is not None)
+        return stat_files(path for path in files if path is not None)
 
 
 @dataclass(frozen=True, slots=True)
-class Loaded:
+class LoadedCertificate:
     """A certificate that can be served, and until when."""
 
     context: ssl.SSLContext
@@ -78,7 +78,7 @@ class Loaded:
     seen: Look
 
 
-def load(source: Source) -> Loaded:
+def load(source: CertificateFiles) -> LoadedCertificate:
     """Read all files; raises ``CertificateError``."""
     seen = source.look()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -95,7 +95,7 @@ def load(source: Source) -> Loaded:
             context.load_verify_locations(source.client_ca)
         except (OSError, ValueError) as error:
             raise CertificateError("client_ca", _said(source.client_ca, error)) from None
-    return Loaded(context, not_after, seen)
+    return LoadedCertificate(context, not_after, seen)
 
 
 def _not_after(path: Path) -> datetime:
@@ -108,7 +108,7 @@ def _not_after(path: Path) -> datetime:
         raise CertificateError("certificate", text) from None
 
 
-def _load_pair(context: ssl.SSLContext, source: Source) -> None:
+def _load_pair(context: ssl.SSLContext, source: CertificateFiles) -> None:
     try:
         is_there = source.key.is_file()
     except OSError as error:
@@ -137,7 +137,7 @@ def _said(path: Path, error: OSError | ValueError) -> str:
     return f"{path} cannot be used: {reason.replace('_', ' ').lower() if reason else why}"
 
 
-def _locked(source: Source) -> str:
+def _locked(source: CertificateFiles) -> str:
     """Return what to write for a key that needs a password, or nothing."""
     try:
         content = source.key.read_bytes()
@@ -174,10 +174,15 @@ class Certificates:
     """The certificate that is served now.
 
     ``problem`` says why the files that are there now are not the ones that are served, or is empty.
-    ``on_change`` is called with ``Loaded`` for a renewed certificate.
+    ``on_change`` is called with ``LoadedCertificate`` for a renewed certificate.
     """
 
-    def __init__(self, source: Source, log: Log, load: Callable[[Source], Loaded] = load) -> None:
+    def __init__(
+        self,
+        source: CertificateFiles,
+        log: Log,
+        load: Callable[[CertificateFiles], LoadedCertificate] = load,
+    ) -> None:
         """Load the files; raises ``CertificateError``."""
         self._source = source
         self._log = log
@@ -229,7 +234,7 @@ class Certificates:
         also = {"problem": f"tls.certificate: {warning}"} if warning else {}
         self._log.warning("certificate renewed", not_after=self.not_after.isoformat(), **also)
 
-    def _good(self) -> Loaded:
+    def _good(self) -> LoadedCertificate:
         """What is there now. It may be expired at the start only, where there is no better one."""
         loaded = self._load(self._source)
         if loaded.not_after < datetime.now(UTC):
@@ -253,6 +258,6 @@ def certificates_of(settings: Settings, log: Log) -> Certificates | None:
     if settings.tls is None:
         return None
     try:
-        return Certificates(Source.of(settings.tls, settings.path.parent), log)
-    except (CertificateError, UnreadableError) as error:
+        return Certificates(CertificateFiles.of(settings.tls, settings.path.parent), log)
+    except (CertificateError, SecretError) as error:
         raise ConfigError(settings.path, [Problem(("tls", error.key), str(error))]) from None

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 
-class CrowdedError(Exception):
+class ConnectionLimitError(Exception):
     """No connection can be made room for: all that there may be belong to nodes."""
 
 
@@ -27,10 +27,10 @@ class Connection:
         self.peer = peer
         self.since = since
         self.close = close
-        self.admission: Admission | None = None
+        self.admission: AuthenticatedRequest | None = None
         self._among: Connections | None = None
 
-    def admit(self, admission: Admission) -> None:
+    def admit(self, admission: AuthenticatedRequest) -> None:
         """Remember an admitted request; from now on the connection is no stranger."""
         if self.admission is None and self._among is not None:
             self._among.settle(self)
@@ -56,7 +56,7 @@ class Connection:
 
 
 @dataclass(slots=True)
-class _OfPeer:
+class _PeerConnections:
     count: int = 0
     strangers: dict[Connection, None] = field(default_factory=dict)
 
@@ -69,7 +69,7 @@ class Connections:
         self._per_peer = per_peer
         self._count = 0
         self._strangers: dict[Connection, None] = {}
-        self._peers: dict[str, _OfPeer] = {}
+        self._peers: dict[str, _PeerConnections] = {}
 
     def __len__(self) -> int:
         return self._count
@@ -78,7 +78,7 @@ class Connections:
         """Count a new connection; gives the one that was closed to make room for it.
 
         ``shared``: the peer is a named proxy and stands for many, so only the total counts. Raises
-        ``CrowdedError``.
+        ``ConnectionLimitError``.
         """
         displaced = None
         peer = self._peers.get(connection.peer)
@@ -86,7 +86,7 @@ class Connections:
             displaced = self._displace(peer.strangers)
         elif self._count >= self._total:
             displaced = self._displace(self._strangers)
-        of_peer = self._peers.setdefault(connection.peer, _OfPeer())
+        of_peer = self._peers.setdefault(connection.peer, _PeerConnections())
         of_peer.count += 1
         of_peer.strangers[connection] = None
         self._strangers[connection] = None
@@ -108,7 +108,7 @@ class Connections:
     def _displace(self, strangers: dict[Connection, None]) -> Connection:
         oldest = next(iter(strangers), None)
         if oldest is None:
-            raise CrowdedError
+            raise ConnectionLimitError
         self.leave(oldest)
         oldest.close()
         return oldest
@@ -138,7 +138,7 @@ class Connections:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Admission:
+class AuthenticatedRequest:
     """An admitted request: by which gate, with which headers, and whom it came from.
 
     ``forwarded`` is unset for a connection that is not from a named proxy.

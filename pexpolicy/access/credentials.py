@@ -16,7 +16,7 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from typing import Any
 
-from pexpolicy.access.verification_pool import Turnstile
+from pexpolicy.access.verification_pool import VerificationPool
 from pexpolicy.config.credentials import Credential
 from pexpolicy.config.password_hash import PasswordHash
 
@@ -24,7 +24,7 @@ MAX_PAIRS = 4096
 """Pairs that are remembered, wrong ones and those that wait; the oldest are forgotten."""
 
 
-class Learned:
+class VerifiedDigests:
     """What a server found out about credentials: the digests of those that were verified.
 
     It outlives a configuration: a credential that the next one still holds needs no slow hash
@@ -34,7 +34,7 @@ class Learned:
     def __init__(self) -> None:
         self._key = secrets.token_bytes(32)
         self.digests: dict[Credential, bytes] = {}
-        self.turnstile = Turnstile()
+        self.turnstile = VerificationPool()
 
     def digest(self, pair: bytes) -> bytes:
         """The fast digest of a user and password; without the key it tells nothing."""
@@ -44,8 +44,8 @@ class Learned:
 class Credentials:
     """All that are valid at the same time."""
 
-    def __init__(self, given: Iterable[Credential], learned: Learned | None = None) -> None:
-        self._learned = learned or Learned()
+    def __init__(self, given: Iterable[Credential], learned: VerifiedDigests | None = None) -> None:
+        self._learned = learned or VerifiedDigests()
         self._hashed: list[Credential] = []
         self._digests: list[bytes] = []
         self._sightings: OrderedDict[bytes, int] = OrderedDict()

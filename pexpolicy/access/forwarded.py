@@ -14,7 +14,7 @@ from aiohttp import hdrs, web
 from pexpolicy.access.networks import Networks
 
 
-class Forwarding:
+class ForwardedHeaders:
     """The named proxies, and the one header that they write.
 
     Only that header is read: a proxy that writes one of them passes the other on as the client sent

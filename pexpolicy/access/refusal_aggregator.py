@@ -88,7 +88,7 @@ class _Burst:
         self.times += 1
 
 
-class Bursts:
+class RefusalAggregator:
     """Folds refusals by reason, status and peer. Every one is on record, alone or in ``times``.
 
     ``has_room`` tells whether a line may be written now; until then refusals are only counted.

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from pexpolicy.access.refusal_aggregator import Bursts, Write
+from pexpolicy.access.refusal_aggregator import RefusalAggregator, Write
 
 UNAUTHORISED = "unauthorised"
 NOT_ALLOWED = "network not allowed"
@@ -51,7 +51,7 @@ class Count(Protocol):
         """Count one more."""
 
 
-class Refusals:
+class RefusalLog:
     """Counts what is refused, each at once, and has the lines about it written, folded where there
     are many. ``counts`` has how many there were by reason.
     """
@@ -64,7 +64,7 @@ class Refusals:
     ) -> None:
         self.counts: Counter[str] = Counter()
         self._count = count
-        self._bursts = Bursts(write, has_room)
+        self._bursts = RefusalAggregator(write, has_room)
 
     def note(self, reason: str, status: int, peer: str | None, **facts: object) -> None:
         """Note one refusal."""

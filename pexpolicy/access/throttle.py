@@ -20,18 +20,18 @@ MAX_PEERS = 4096
 
 
 @dataclass(slots=True)
-class _Record:
+class _PeerState:
     count: int
     last: float
 
 
-class Attempts:
+class LoginThrottle:
     """How often each peer was wrong. It delays answers to wrong credentials, and no others: a node
     behind the same address as somebody who guesses is not slowed.
     """
 
     def __init__(self, peers: int = MAX_PEERS) -> None:
-        self._records: OrderedDict[str, _Record] = OrderedDict()
+        self._records: OrderedDict[str, _PeerState] = OrderedDict()
         self._trying: Counter[str] = Counter()
         self._peers = peers
 
@@ -60,7 +60,7 @@ class Attempts:
         """Count a wrong attempt; gives the seconds that its answer has to wait."""
         count = self.of(peer, now)
         key = origin(peer)
-        self._records[key] = _Record(count + 1, now)
+        self._records[key] = _PeerState(count + 1, now)
         self._records.move_to_end(key)
         if len(self._records) > self._peers:
             self._records.popitem(last=False)
@@ -88,7 +88,7 @@ def _packed(peer: str) -> bytes | None:
         return None
 
 
-class Delays:
+class CancellableSleeps:
     """Waits that can be ended together. Each costs a timer, and no thread."""
 
     def __init__(self) -> None:

@@ -18,11 +18,11 @@ Rank = tuple[int, ...]
 """The lower, the sooner."""
 
 
-class BusyError(Exception):
+class VerificationQueueFull(Exception):
     """There are too many verifications, and those that wait come before this one."""
 
 
-class Turnstile:
+class VerificationPool:
     """Runs slow work in threads of its own, off the event loop.
 
     The lowest rank is next, and the highest one makes room where too many wait.
@@ -37,11 +37,11 @@ class Turnstile:
         self._closed = False
 
     async def run(self, rank: Rank, work: Callable[[], bool]) -> bool:
-        """Do ``work`` in a thread when it is its turn; raises ``BusyError``."""
+        """Do ``work`` in a thread when it is its turn; raises ``VerificationQueueFull``."""
         await self._turn(rank)
         try:
             if self._closed:
-                raise BusyError
+                raise VerificationQueueFull
             return await asyncio.get_running_loop().run_in_executor(self._threads, work)
         finally:
             self._free += 1
@@ -49,7 +49,7 @@ class Turnstile:
 
     async def _turn(self, rank: Rank) -> None:
         if self._closed:
-            raise BusyError
+            raise VerificationQueueFull
         if self._free:
             self._free -= 1
             return
@@ -69,11 +69,11 @@ class Turnstile:
     def _make_room(self, entry: tuple[Rank, int, asyncio.Future[None]]) -> None:
         worst = max(self._waiting)
         if entry > worst:
-            raise BusyError
+            raise VerificationQueueFull
         self._waiting.remove(worst)
         heapq.heapify(self._waiting)
         if not worst[2].done():
-            worst[2].set_exception(BusyError())
+            worst[2].set_exception(VerificationQueueFull())
 
     def _next(self) -> None:
         while self._waiting and self._free:
@@ -83,10 +83,10 @@ class Turnstile:
                 turn.set_result(None)
 
     def close(self) -> None:
-        """Begin no further work, and wait for none; who waits for a turn is told ``BusyError``."""
+        """Begin no further work, and wait for none; who waits for a turn is told ``VerificationQueueFull``."""
         self._closed = True
         for _, _, turn in self._waiting:
             if not turn.done():
-                turn.set_exception(BusyError())
+                turn.set_exception(VerificationQueueFull())
         self._waiting.clear()
         self._threads.shutdown(wait=False, cancel_futures=True)

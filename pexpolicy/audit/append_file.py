@@ -8,7 +8,7 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
-from pexpolicy.audit.torn_lines import end_last_line, mend, overwrite
+from pexpolicy.audit.torn_lines import end_last_line, overwrite, repair_torn_lines
 
 FLAGS = os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
 MODE = 0o600
@@ -54,7 +54,7 @@ class AppendFile:
         self._looked_at = known.st_size
         if self._regular and self.size:
             with suppress(OSError):
-                (mend if self._ours else end_last_line)(self._descriptor)
+                (repair_torn_lines if self._ours else end_last_line)(self._descriptor)
 
     def _opened(self) -> int:
         # A pipe without a reader must not keep the server waiting.

@@ -11,9 +11,9 @@ from typing import Any
 
 import structlog
 
-from pexpolicy.audit.records import Line, as_json
+from pexpolicy.audit.records import DecisionRecord, as_json
 from pexpolicy.audit.redaction import Redaction
-from pexpolicy.audit.sinks import Sink, Unrecorded
+from pexpolicy.audit.sinks import NotRecorded, Sink
 from pexpolicy.audit.state import AuditState
 from pexpolicy.models.outcome import Outcome
 from pexpolicy.models.request import Params
@@ -36,7 +36,7 @@ class _Logger(structlog.BoundLoggerBase):
         return recorded
 
 
-class Audit:
+class AuditLog:
     """Writes the lines.
 
     Each method gives ``None`` when nothing stands in the way of the reply, or what to wait for;
@@ -69,7 +69,7 @@ class Audit:
         )
         self._write: Callable[[object], Awaitable[bool] | None] = logger.bind().info
 
-    def under(self, redaction: Redaction) -> Audit:
+    def under(self, redaction: Redaction) -> AuditLog:
         """The same audit, for a configuration that wants this to be left of requests and
         replies.
         """
@@ -96,7 +96,7 @@ class Audit:
         except Exception as error:  # noqa: BLE001 - better a line without its values than none
             facts, withheld, result, removed = {}, ["request"], None, ["sent"]
             redaction_error = type(error).__name__
-        line = Line(
+        line = DecisionRecord(
             datetime.now(UTC),
             "decision",
             outcome.decision_id,
@@ -180,7 +180,7 @@ class Audit:
 
     def unwritten(self) -> Awaitable[bool] | None:
         """What a call has to wait for whose line could not be made."""
-        return Unrecorded() if self._required else None
+        return NotRecorded() if self._required else None
 
     @contextmanager
     def gathering(self, loop: asyncio.AbstractEventLoop) -> Iterator[None]:

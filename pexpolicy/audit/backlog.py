@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from enum import IntEnum
 
-from pexpolicy.audit.hash_chain import Seal
+from pexpolicy.audit.hash_chain import HashChain
 from pexpolicy.audit.spool import Spool
 from pexpolicy.audit.state import AuditState
 
@@ -14,7 +14,7 @@ SLICE = 8
 """Blocks of the spool that are brought home at once: calls are answered in between."""
 
 
-class Kept(IntEnum):
+class WriteResult(IntEnum):
     """What became of a line."""
 
     LOST = 0
@@ -49,7 +49,7 @@ class Backlog:
         """Lines that are held in memory."""
         return len(self._held)
 
-    def add(self, body: bytes, seal: Seal) -> Kept:
+    def add(self, body: bytes, seal: HashChain) -> WriteResult:
         """Let a line wait; a lost one is counted."""
         state = self.state
         if self._spool is not None and not self._held:
@@ -61,17 +61,17 @@ class Backlog:
                 seal.advance()
                 state.spooled_bytes = self._spool.waiting
                 state.records += 1
-                return Kept.SPOOLED
+                return WriteResult.SPOOLED
         if state.held_bytes + len(body) <= self._room:
             self._held.append(body)
             state.held_bytes += len(body)
             state.records += 1
-            return Kept.HELD
+            return WriteResult.HELD
         seal.lost += 1
         state.lost += 1
-        return Kept.LOST
+        return WriteResult.LOST
 
-    def bring_home(self, write: Callable[[bytes], None], seal: Seal) -> bool:
+    def bring_home(self, write: Callable[[bytes], None], seal: HashChain) -> bool:
         """Write lines that wait, in their order; true when none is left. Raises ``OSError``."""
         self._empty_spool(write)
         while self._held and not self._spooled:

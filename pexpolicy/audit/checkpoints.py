@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from pexpolicy.audit.hash_chain import Seal
-from pexpolicy.config.signing_key import KeyUnusableError
+from pexpolicy.audit.hash_chain import HashChain
+from pexpolicy.config.signing_key import InvalidKeyError
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -46,12 +46,12 @@ class Signer:
         self._covered = 0
         self._signed_at = 0.0
 
-    def is_due(self, seal: Seal, now: float) -> bool:
+    def is_due(self, seal: HashChain, now: float) -> bool:
         """True when it is time for one."""
         new = seal.seq - self._covered
         return new >= self._lines or (new > 0 and now - self._signed_at >= self._seconds)
 
-    def line(self, seal: Seal, now: float, event: str = CHECKPOINT) -> bytes:
+    def line(self, seal: HashChain, now: float, event: str = CHECKPOINT) -> bytes:
         """A checkpoint over the lines so far, or the end; its own line follows."""
         head = seal.head.decode()
         signature = self._key.sign(statement(event, seal.boot_id, seal.seq, head))
@@ -79,7 +79,7 @@ def statement(event: str, boot_id: str, covers: int, head: str) -> bytes:
 class Verifier:
     """Tells whether a checkpoint was signed with the key that belongs to a public key in PEM.
 
-    Raises ``KeyUnusableError``.
+    Raises ``InvalidKeyError``.
     """
 
     def __init__(self, pem: bytes) -> None:
@@ -98,10 +98,10 @@ class Verifier:
             key = load_pem_public_key(pem)
         except (ValueError, TypeError, UnsupportedAlgorithm):
             msg = f"is no public key in PEM; {MAKE_PUBLIC}"
-            raise KeyUnusableError(msg) from None
+            raise InvalidKeyError(msg) from None
         if not isinstance(key, Ed25519PublicKey):
             msg = f"is no Ed25519 key; {MAKE_PUBLIC}"
-            raise KeyUnusableError(msg)
+            raise InvalidKeyError(msg)
         self._key = key
         self._invalid = InvalidSignature
 

@@ -11,18 +11,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pexpolicy.audit.append_file import AppendFile
-from pexpolicy.audit.audit_log import Audit
-from pexpolicy.audit.backlog import Backlog, Kept
+from pexpolicy.audit.audit_log import AuditLog
+from pexpolicy.audit.backlog import Backlog, WriteResult
 from pexpolicy.audit.checkpoints import Signer
 from pexpolicy.audit.console import readable
-from pexpolicy.audit.group_commit import Grouped, Promise
-from pexpolicy.audit.hash_chain import Seal, Unsealed
+from pexpolicy.audit.group_commit import Durability, GroupCommitSink
+from pexpolicy.audit.hash_chain import HashChain, NoHashChain
 from pexpolicy.audit.journal import Journal
 from pexpolicy.audit.redaction import Redaction, redaction_of
 from pexpolicy.audit.rotation import Rotation, rotated
-from pexpolicy.audit.sinks import Inline, Sink, Together
+from pexpolicy.audit.sinks import BatchingSink, DirectSink, Sink
 from pexpolicy.audit.spool import Spool, orphans
-from pexpolicy.audit.state import Alarms, AuditState
+from pexpolicy.audit.state import AlertWriter, AuditState
 from pexpolicy.audit.stream import Stream
 from pexpolicy.audit.torn_lines import mend_file
 from pexpolicy.config.schema.audit import AuditTable
@@ -37,7 +37,7 @@ PAGE = 1 << 16
 HOUR = 3600
 
 
-def audit_of(settings: Settings) -> Audit:
+def audit_of(settings: Settings) -> AuditLog:
     """The audit that a configuration asks for; raises ``OSError`` when it cannot be opened."""
     table = settings.audit
     path = settings.resolve(table.path) if table.path else None
@@ -59,15 +59,15 @@ def open_audit(
     spool: Path | None = None,
     sign_key: str | None = None,
     says_end: bool = False,
-    alarms: Alarms | None = None,
-) -> Audit:
+    alarms: AlertWriter | None = None,
+) -> AuditLog:
     """The audit to a file, or to standard output; readable colours instead of JSON on a terminal.
 
     Raises ``OSError`` when the file cannot be opened, and ``KeyUnusableError``.
     """
     table = table or AuditTable()
     watched = path is None and sys.stdout.isatty()
-    seal = Unsealed() if watched else Seal(table.instance)
+    seal = NoHashChain() if watched else HashChain(table.instance)
     signer = None
     if sign_key is not None and not watched:
         key = private_key(sign_key)
@@ -89,7 +89,7 @@ def open_audit(
     journal.says_end = says_end and not watched
     if spool is not None and isinstance(target, AppendFile):
         _take_over(spool, target)
-    return Audit(
+    return AuditLog(
         _sink(table, journal, gathers=isinstance(target, AppendFile)),
         readable if watched else None,
         redaction,
@@ -100,7 +100,7 @@ def open_audit(
 
 
 def _target(
-    path: Path | None, seal: Seal, table: AuditTable
+    path: Path | None, seal: HashChain, table: AuditTable
 ) -> tuple[AppendFile | Stream, Callable[[bool], bool] | None]:
     """Where lines go, and what rotates it."""
     if path is None:
@@ -126,7 +126,7 @@ def _target(
     return file, rotate
 
 
-def _standard_output(seal: Seal) -> AppendFile | Stream:
+def _standard_output(seal: HashChain) -> AppendFile | Stream:
     descriptor = sys.stdout.fileno()
     if stat.S_ISREG(os.fstat(descriptor).st_mode):
         # Somebody else opened it, who may do what this program may not.
@@ -163,6 +163,8 @@ def _sink(table: AuditTable, journal: Journal, *, gathers: bool) -> Sink:
     answers = table.on_fail == "answer"
     room = table.buffer_mb * MEGABYTE
     if table.level == "file":
-        return Together(journal) if gathers and answers else Inline(journal, answers=answers)
-    least = Kept.SPOOLED if table.level == "required" else Kept.HELD
-    return Grouped(journal, Promise(answers=answers, least=least), room)
+        return (
+            BatchingSink(journal) if gathers and answers else DirectSink(journal, answers=answers)
+        )
+    least = WriteResult.SPOOLED if table.level == "required" else WriteResult.HELD
+    return GroupCommitSink(journal, Durability(answers=answers, least=least), room)

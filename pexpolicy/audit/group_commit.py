@@ -15,9 +15,9 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from pexpolicy.audit.backlog import Kept
+from pexpolicy.audit.backlog import WriteResult
 from pexpolicy.audit.journal import LOOK, TOO_SLOW, Journal
-from pexpolicy.audit.sinks import Sink, Unrecorded
+from pexpolicy.audit.sinks import NotRecorded, Sink
 from pexpolicy.audit.state import AuditState
 
 LIMIT = 0.25
@@ -27,16 +27,16 @@ ENDING = 2.0
 
 
 @dataclass(frozen=True)
-class Promise:
+class Durability:
     """What holds when a reply leaves, whose line is on the disk by then."""
 
     answers: bool = True
     """It leaves even where its line is not recorded."""
-    least: Kept = Kept.HELD
+    least: WriteResult = WriteResult.HELD
     """The least that counts as recorded."""
 
 
-class _Entry:
+class _PendingRecord:
     """A line on its way to the thread, and the reply that waits for it, if one does."""
 
     __slots__ = ("body", "given_up", "loop", "recorded", "timer")
@@ -49,13 +49,13 @@ class _Entry:
         self.given_up = False
 
 
-class Grouped(Sink):
+class GroupCommitSink(Sink):
     """Takes lines on the event loop, and writes them in a thread. ``room`` in bytes."""
 
     def __init__(
         self,
         journal: Journal,
-        promise: Promise,
+        promise: Durability,
         room: int,
         limit: float = LIMIT,
     ) -> None:
@@ -63,7 +63,7 @@ class Grouped(Sink):
         self._promise = promise
         self._room = room
         self._limit = limit
-        self._queue: list[_Entry] = []
+        self._queue: list[_PendingRecord] = []
         self._queued = 0
         """Bytes of lines that the thread has not taken yet."""
         self._lost = 0
@@ -88,25 +88,25 @@ class Grouped(Sink):
             self._journal.fail(TOO_SLOW)
             with self._changed:
                 self._lost += 1
-            return None if answers else Unrecorded()
-        entry = _Entry(line)
+            return None if answers else NotRecorded()
+        entry = _PendingRecord(line)
         if not stuck:
             self._await(entry)
         self._take(entry)
         return entry.recorded
 
-    def _take(self, entry: _Entry) -> None:
+    def _take(self, entry: _PendingRecord) -> None:
         with self._changed:
             self._queue.append(entry)
             self._queued += len(entry.body)
             self._changed.notify()
 
-    def _await(self, entry: _Entry) -> None:
+    def _await(self, entry: _PendingRecord) -> None:
         entry.loop = loop = asyncio.get_running_loop()
         entry.recorded = loop.create_future()
         entry.timer = loop.call_later(self._limit, self._give_up, entry)
 
-    def _give_up(self, entry: _Entry) -> None:
+    def _give_up(self, entry: _PendingRecord) -> None:
         assert entry.recorded is not None
         if not entry.recorded.done():
             entry.given_up = not self._promise.answers
@@ -150,8 +150,8 @@ class Grouped(Sink):
                 return
             self._writing_since = None
 
-    def _write(self, group: list[_Entry]) -> None:
-        kept: list[tuple[_Entry, Kept]] = []
+    def _write(self, group: list[_PendingRecord]) -> None:
+        kept: list[tuple[_PendingRecord, WriteResult]] = []
         for entry in group:
             # While one line is being written the next ones may be given up.
             if entry.given_up:
@@ -163,7 +163,7 @@ class Grouped(Sink):
             try:
                 self._journal.sync()
             except OSError:
-                least = Kept.WRITTEN + 1
+                least = WriteResult.WRITTEN + 1
         waiting = [(entry, found >= least) for entry, found in kept if entry.loop is not None]
         if waiting:
             loop = waiting[0][0].loop
@@ -173,7 +173,7 @@ class Grouped(Sink):
             except RuntimeError:
                 return  # the loop has ended
 
-    def _tell(self, waiting: list[tuple[_Entry, bool]]) -> None:
+    def _tell(self, waiting: list[tuple[_PendingRecord, bool]]) -> None:
         """Let the replies go whose lines are recorded, and take back lines that came too late."""
         for entry, recorded in waiting:
             assert entry.recorded is not None
@@ -182,10 +182,10 @@ class Grouped(Sink):
             if not entry.recorded.done():
                 entry.recorded.set_result(recorded or self._promise.answers)
             if entry.given_up and recorded:
-                self._take(_Entry(withdrawn(entry.body)))
+                self._take(_PendingRecord(retraction_record(entry.body)))
 
 
-def withdrawn(line: bytes) -> bytes:
+def retraction_record(line: bytes) -> bytes:
     """The line that takes another one back: its decision was not sent."""
     said = msgspec.json.decode(line)
     back = {

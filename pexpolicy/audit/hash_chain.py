@@ -19,7 +19,7 @@ Position = tuple[int, bytes, int, bool]
 """Where a chain stands."""
 
 
-class Seal:
+class HashChain:
     """Seals the lines of one writer, in the order in which they are written.
 
     ``line`` gives the sealed line and changes nothing; ``advance`` is called once it is written. So
@@ -84,7 +84,7 @@ class Seal:
         self._introduces = True
 
 
-class Unsealed(Seal):
+class NoHashChain(HashChain):
     """For lines that somebody watches on a terminal: they are no record."""
 
     def line(self, body: bytes) -> bytes:

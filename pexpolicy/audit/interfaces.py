@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from pexpolicy.audit.hash_chain import Seal
+from pexpolicy.audit.hash_chain import HashChain
 
 Rotate = Callable[[bool], bool]
 """Rotates the file when that is due, or in any case; true when it did. Raises ``OSError``."""
@@ -38,8 +38,8 @@ class Target(Protocol):
 class Checkpoints(Protocol):
     """Signs now and then where the chain stands."""
 
-    def is_due(self, seal: Seal, now: float) -> bool:
+    def is_due(self, seal: HashChain, now: float) -> bool:
         """True when it is time for one."""
 
-    def line(self, seal: Seal, now: float, event: str = "checkpoint") -> bytes:
+    def line(self, seal: HashChain, now: float, event: str = "checkpoint") -> bytes:
         """The line of a checkpoint over the lines so far, or of the end."""

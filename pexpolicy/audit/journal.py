@@ -9,11 +9,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
-from pexpolicy.audit.backlog import Backlog, Kept
+from pexpolicy.audit.backlog import Backlog, WriteResult
 from pexpolicy.audit.checkpoints import CHECKPOINT, END, unsigned_end
-from pexpolicy.audit.hash_chain import Seal
+from pexpolicy.audit.hash_chain import HashChain
 from pexpolicy.audit.interfaces import Checkpoints, Rotate, Target
-from pexpolicy.audit.state import WATERMARKS, Alarms, AuditState
+from pexpolicy.audit.state import WATERMARKS, AlertWriter, AuditState
 
 LOOK = 1.0
 """Seconds between two looks at the path, the disk and the age of the file."""
@@ -35,10 +35,10 @@ class Journal:
     def __init__(
         self,
         target: Target,
-        seal: Seal,
+        seal: HashChain,
         backlog: Backlog,
         *,
-        alarms: Alarms | None = None,
+        alarms: AlertWriter | None = None,
         rotate: Rotate | None = None,
         checkpoints: Checkpoints | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -47,7 +47,7 @@ class Journal:
         self._target = target
         self._seal = seal
         self._backlog = backlog
-        self._alarms = alarms or Alarms()
+        self._alarms = alarms or AlertWriter()
         self._rotate = rotate
         self._checkpoints = checkpoints
         self.says_end = False
@@ -63,7 +63,7 @@ class Journal:
         self._retry_at = 0.0
         self._measure()
 
-    def record(self, *bodies: bytes) -> Kept:
+    def record(self, *bodies: bytes) -> WriteResult:
         """Take lines, JSON objects; several are written in one piece, or wait together. Gives the
         least of what became of them.
         """
@@ -80,7 +80,7 @@ class Journal:
             return self._wait(bodies)
         self._seal.advance_to(position)
         self.state.records += len(bodies)
-        return Kept.WRITTEN
+        return WriteResult.WRITTEN
 
     def lose(self, count: int, why: str = TOO_SLOW) -> None:
         """Count lines that were given up before they came here; the next line says so."""
@@ -162,10 +162,10 @@ class Journal:
             self.state.status = "degraded"
             self._alarms.say(f"the audit cannot be written: {self.state.error}")
 
-    def _wait(self, bodies: Sequence[bytes]) -> Kept:
+    def _wait(self, bodies: Sequence[bytes]) -> WriteResult:
         """Let lines wait."""
         least = min(self._backlog.add(body, self._seal) for body in bodies)
-        if least is Kept.LOST:
+        if least is WriteResult.LOST:
             self.fail(self.state.error)
         return least
 

@@ -25,7 +25,7 @@ _FOREIGN = re.compile(r"\.(lock|spool|new)$")
 _OLDEST = datetime.min.replace(tzinfo=UTC)
 
 
-class Raw(NamedTuple):
+class RawLine(NamedTuple):
     """A line as it stands in a file, without its end; ``ended`` where it had one."""
 
     path: Path
@@ -42,14 +42,14 @@ class Raw(NamedTuple):
 class Record(NamedTuple):
     """A line that could be read."""
 
-    raw: Raw
+    raw: RawLine
     event: dict[str, Any]
 
 
-class Damage(NamedTuple):
+class CorruptLine(NamedTuple):
     """What stands in a file and is no line of the audit."""
 
-    raw: Raw
+    raw: RawLine
     text: str
 
     def __str__(self) -> str:
@@ -86,16 +86,16 @@ def _opened(path: Path) -> IO[bytes]:
     return path.open("rb")
 
 
-def raw_lines(paths: Iterable[Path]) -> Iterator[Raw]:
+def raw_lines(paths: Iterable[Path]) -> Iterator[RawLine]:
     """The lines of files, one after the other."""
     for path in paths:
         with _opened(path) as file:
             for number, line in enumerate(file, 1):
                 ended = line.endswith(b"\n")
-                yield Raw(path, number, line[:-1] if ended else line, ended)
+                yield RawLine(path, number, line[:-1] if ended else line, ended)
 
 
-def read(raw: Raw) -> Iterator[Record | Damage]:
+def read(raw: RawLine) -> Iterator[Record | CorruptLine]:
     """What stands in a line: a record, damage, or both: half a line that another one follows.
 
     Blanks alone are neither; a writer leaves them where it took back half a line of its own.
@@ -108,15 +108,15 @@ def read(raw: Raw) -> Iterator[Record | Damage]:
         whole = raw._replace(content=content[start:])
         event = _decoded(whole.content)
         if event is not None:
-            yield Damage(raw, f"{start} bytes of a torn line before another line")
+            yield CorruptLine(raw, f"{start} bytes of a torn line before another line")
             yield Record(whole, event)
             return
     if event is None:
         torn = "a torn line" if content.startswith(BEGINNING[:8]) else "no line of an audit"
-        yield Damage(raw, f"{torn} ({len(content)} bytes)")
+        yield CorruptLine(raw, f"{torn} ({len(content)} bytes)")
         return
     if not raw.ended:
-        yield Damage(raw, "the last line has no end")
+        yield CorruptLine(raw, "the last line has no end")
     yield Record(raw, event)
 
 
@@ -128,13 +128,13 @@ def _decoded(content: bytes) -> dict[str, Any] | None:
     return event if isinstance(event, dict) and isinstance(event.get("event"), str) else None
 
 
-def records(paths: Iterable[Path]) -> Iterator[Record | Damage]:
+def records(paths: Iterable[Path]) -> Iterator[Record | CorruptLine]:
     """The records of files, with what is damaged between them."""
     for raw in raw_lines(paths):
         yield from read(raw)
 
 
-def last(path: Path, count: int) -> list[Raw]:
+def last(path: Path, count: int) -> list[RawLine]:
     """The last lines of a file, read from its end."""
     if count < 1:
         return []
@@ -152,7 +152,7 @@ def last(path: Path, count: int) -> list[Raw]:
     return found[-count:]
 
 
-def follow(path: Path, goes_on: Callable[[], bool] = lambda: True) -> Iterator[Raw]:
+def follow(path: Path, goes_on: Callable[[], bool] = lambda: True) -> Iterator[RawLine]:
     """The lines that are added to a file from now on, across its rotations."""
     file: IO[bytes] = path.open("rb")
     at = file.seek(0, 2)
@@ -180,13 +180,13 @@ def follow(path: Path, goes_on: Callable[[], bool] = lambda: True) -> Iterator[R
 
 def _placed(
     path: Path, file: IO[bytes], start: int, lines: Iterable[bytes], *, ended: bool = True
-) -> Iterator[Raw]:
+) -> Iterator[RawLine]:
     """Lines of a file that was not read from its beginning. Their numbers are found by reading all
     that is before them: only where something is wrong, and the number will be said.
     """
     for line in lines:
         sound = ended and _decoded(line) is not None
-        yield Raw(path, 0 if sound else 1 + _ends(file, start), line, ended)
+        yield RawLine(path, 0 if sound else 1 + _ends(file, start), line, ended)
         start += len(line) + 1
 
 

@@ -13,7 +13,7 @@ from pexpolicy.models.outcome import Step
 encode = msgspec.json.Encoder().encode
 
 
-class Line(msgspec.Struct, gc=False, omit_defaults=True):
+class DecisionRecord(msgspec.Struct, gc=False, omit_defaults=True):
     """The line of a call that the policy answered. ``ms`` is how long that took."""
 
     timestamp: datetime

@@ -24,7 +24,7 @@ from pexpolicy.models.decision import Continue, Decision, Reject
 from pexpolicy.models.model import assign
 from pexpolicy.models.request import Params, Request, alias, header_name
 from pexpolicy.models.rules import Privacy
-from pexpolicy.models.serialization import Rendered
+from pexpolicy.models.serialization import ModelBase
 
 REMOVED = "***"
 ATTRIBUTE = "idp_attribute_"
@@ -140,7 +140,7 @@ class Redaction:
         return self._masked(decision.set_fields(), cls, removed), removed
 
     def _masked(
-        self, fields: Mapping[str, Any], cls: type[Rendered], removed: list[str]
+        self, fields: Mapping[str, Any], cls: type[ModelBase], removed: list[str]
     ) -> dict[str, Any]:
         masked: dict[str, Any] = {}
         for name, value in fields.items():
@@ -212,7 +212,7 @@ class _Parameters:
                 facts[name] = written if isinstance(facts[name], list) else written[0]
 
 
-def _is_personal(cls: type[Rendered], name: str) -> bool:
+def _is_personal(cls: type[ModelBase], name: str) -> bool:
     field = cls.fields.get(name)
     return field is not None and field.privacy is Privacy.PERSONAL
 

@@ -43,7 +43,7 @@ class Sink(Protocol):
         """Write what waits, and close the file."""
 
 
-class Unrecorded(Awaitable[bool]):
+class NotRecorded(Awaitable[bool]):
     """What to wait for where a line is lost already: false, at once."""
 
     def __await__(self) -> Generator[None, None, bool]:
@@ -51,7 +51,7 @@ class Unrecorded(Awaitable[bool]):
         yield
 
 
-class Inline(Sink):
+class DirectSink(Sink):
     """Writes at once: for the level ``file`` where a reply depends on its line, and for streams."""
 
     def __init__(self, journal: Journal, *, answers: bool) -> None:
@@ -63,7 +63,7 @@ class Inline(Sink):
         """Write a line, or let it wait."""
         if self._journal.record(line) or self._answers:
             return None
-        return Unrecorded()
+        return NotRecorded()
 
     def tick(self) -> float:
         """Do what is due without a line."""
@@ -79,7 +79,7 @@ class Inline(Sink):
         self._journal.close()
 
 
-class Together(Inline):
+class BatchingSink(DirectSink):
     """Writes the lines of one turn of the event loop together, before the replies to them leave:
     for a file at the level ``file``, where the reply leaves even if its line is lost.
 

@@ -46,7 +46,7 @@ class AuditState:
     """How often the file was rotated or opened anew."""
 
 
-class Alarms:
+class AlertWriter:
     """Says on standard error what an operator has to know, once each, and never waits.
 
     Standard error may be the pipe whose reader has stalled: what cannot be said now is said at the

@@ -41,7 +41,7 @@ def end_last_line(descriptor: int) -> None:
         os.write(descriptor, b"\n")
 
 
-def mend(descriptor: int) -> None:
+def repair_torn_lines(descriptor: int) -> None:
     """Blank the half lines at the end of a file that is open for reading and appending.
 
     Raises ``OSError``; what was blanked by then stays so.
@@ -62,7 +62,7 @@ def mend_file(path: Path) -> None:
     with suppress(OSError):
         descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
         try:
-            mend(descriptor)
+            repair_torn_lines(descriptor)
         finally:
             os.close(descriptor)
 

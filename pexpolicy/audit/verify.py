@@ -16,7 +16,7 @@ from typing import NamedTuple
 import msgspec
 
 from pexpolicy.audit.checkpoints import CHECKPOINT, END, Checkpoint, Verifier
-from pexpolicy.audit.reader import Damage, Raw, Record, read
+from pexpolicy.audit.reader import CorruptLine, RawLine, Record, read
 
 _SEAL = re.compile(
     rb'(?:,"prev":"([0-9a-f]{64})")?(?:,"lost_count":(\d{1,18}))?(?:,"instance":"(?:[^"\\]|\\.)*")?'
@@ -42,7 +42,7 @@ class Anchor(NamedTuple):
 
 
 @dataclass
-class Chain:
+class ChainState:
     """What was found of the lines of one writer."""
 
     boot_id: str
@@ -59,7 +59,7 @@ class Chain:
     is_anchored: bool = False
 
 
-class Fault(NamedTuple):
+class ChainFinding(NamedTuple):
     """What is wrong, and at which line."""
 
     place: str
@@ -77,46 +77,50 @@ class Verification:
     anchors: set[Anchor] = field(default_factory=set)
     """Lines that must be there; each chain has to have one, unless its signature is verified."""
     found: set[Anchor] = field(default_factory=set)
-    chains: dict[str, Chain] = field(default_factory=dict)
+    chains: dict[str, ChainState] = field(default_factory=dict)
     lines: int = 0
 
-    def verify(self, lines: Iterable[Raw]) -> Iterator[Fault]:
+    def verify(self, lines: Iterable[RawLine]) -> Iterator[ChainFinding]:
         """Each fault as soon as it is found; those of the whole at the end."""
         for raw in lines:
             if not raw.content.strip(b" "):
                 continue
             self.lines += 1
             for found in read(raw):
-                if isinstance(found, Damage):
-                    yield Fault(found.raw.place, found.text)
+                if isinstance(found, CorruptLine):
+                    yield ChainFinding(found.raw.place, found.text)
                 else:
                     yield from self._record(found)
         yield from self._at_the_end()
 
-    def _record(self, record: Record) -> Iterator[Fault]:
+    def _record(self, record: Record) -> Iterator[ChainFinding]:
         raw = record.raw
         seal = _SEAL.search(raw.content)
         if seal is None:
-            yield Fault(raw.place, "a line without a seal: nobody knows who added it")
+            yield ChainFinding(raw.place, "a line without a seal: nobody knows who added it")
             return
         prev, lost, boot, number, digest = seal.groups()
         boot_id, seq = boot.decode(), int(number)
         chain = self.chains.get(boot_id)
         before: bytes | None = prev
         if chain is None:
-            chain = self.chains[boot_id] = Chain(boot_id, seq, seq - 1, prev or b"")
+            chain = self.chains[boot_id] = ChainState(boot_id, seq, seq - 1, prev or b"")
             if seq == 1:
                 before = b""
             elif prev is None:
-                yield Fault(raw.place, f"chain {boot_id} begins at {seq}: what was before is gone")
+                yield ChainFinding(
+                    raw.place, f"chain {boot_id} begins at {seq}: what was before is gone"
+                )
         elif seq == chain.last + 1 and not chain.has_ended:
             before = chain.head
         else:
-            yield Fault(raw.place, _gap(chain, seq))
+            yield ChainFinding(raw.place, _gap(chain, seq))
             if seq <= chain.last or chain.has_ended:
                 return
         if before is not None and not _fits(raw.content, before, digest):
-            yield Fault(raw.place, f"line {seq} of chain {boot_id} or the one before was changed")
+            yield ChainFinding(
+                raw.place, f"line {seq} of chain {boot_id} or the one before was changed"
+            )
         chain.lines += 1
         chain.last, chain.head = seq, digest
         chain.lost += int(lost or 0)
@@ -126,7 +130,7 @@ class Verification:
         if event == CHECKPOINT or (event == END and self._is_signed(record)):
             yield from self._checkpoint(record, chain, before)
 
-    def _look_for_anchor(self, chain: Chain) -> None:
+    def _look_for_anchor(self, chain: ChainState) -> None:
         anchor = Anchor(chain.last, chain.head.decode())
         if anchor in self.anchors:
             chain.is_anchored = True
@@ -135,32 +139,38 @@ class Verification:
     def _is_signed(self, record: Record) -> bool:
         return self.verifier is not None or "signature" in record.event
 
-    def _checkpoint(self, record: Record, chain: Chain, before: bytes | None) -> Iterator[Fault]:
+    def _checkpoint(
+        self, record: Record, chain: ChainState, before: bytes | None
+    ) -> Iterator[ChainFinding]:
         place = record.raw.place
         try:
             said = msgspec.convert(record.event, Checkpoint)
         except msgspec.ValidationError as error:
-            yield Fault(place, f"the {record.event['event']} is not signed: {error}")
+            yield ChainFinding(place, f"the {record.event['event']} is not signed: {error}")
             return
         chain.checkpoints += 1
         head = (before or b"").decode()
         if (said.boot_id, said.covers) != (chain.boot_id, chain.last - 1):
-            yield Fault(place, "a checkpoint of another place")
+            yield ChainFinding(place, "a checkpoint of another place")
         elif before is not None and said.head != head:
-            yield Fault(place, f"the checkpoint signed another line {said.covers}")
+            yield ChainFinding(place, f"the checkpoint signed another line {said.covers}")
         elif self.verifier is not None and not self.verifier.holds(said):
-            yield Fault(place, "the signature of the checkpoint does not fit the key")
+            yield ChainFinding(place, "the signature of the checkpoint does not fit the key")
         else:
             chain.signed_up_to = said.covers
 
-    def _at_the_end(self) -> Iterator[Fault]:
+    def _at_the_end(self) -> Iterator[ChainFinding]:
         for anchor in sorted(self.anchors - self.found):
-            yield Fault("anchor", f"there is no line {anchor.seq} with the hash {anchor.hash}")
+            yield ChainFinding(
+                "anchor", f"there is no line {anchor.seq} with the hash {anchor.hash}"
+            )
         for chain in self.chains.values():
             if chain.signed_up_to is None and self.verifier is not None:
-                yield Fault(f"chain {chain.boot_id}", "it has no signed checkpoint")
+                yield ChainFinding(f"chain {chain.boot_id}", "it has no signed checkpoint")
             elif self.verifier is None and self.anchors and not chain.is_anchored:
-                yield Fault(f"chain {chain.boot_id}", "no anchor is in it: it may have been added")
+                yield ChainFinding(
+                    f"chain {chain.boot_id}", "no anchor is in it: it may have been added"
+                )
 
 
 def _fits(content: bytes, before: bytes, digest: bytes) -> bool:
@@ -169,7 +179,7 @@ def _fits(content: bytes, before: bytes, digest: bytes) -> bool:
     return sha256(before + content[:-_HASH]).hexdigest().encode() == digest
 
 
-def _gap(chain: Chain, seq: int) -> str:
+def _gap(chain: ChainState, seq: int) -> str:
     if chain.has_ended:
         return f"line {seq} of chain {chain.boot_id} stands after its end, line {chain.last}"
     if seq <= chain.last:

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from pexpolicy.chain.chain import Chain
 from pexpolicy.chain.hook_tasks import HookTasks
-from pexpolicy.errors import Log, blame
+from pexpolicy.errors import Log, describe_error
 from pexpolicy.models.outcome import ABSTAINED, DECIDED, DEFAULT, Outcome
 from pexpolicy.tasks import hide
 
@@ -21,7 +21,7 @@ MOST_PENDING = 256
 """Calls whose aftermath may be under way at once."""
 
 
-class ShadowAudit(Protocol):
+class ShadowLog(Protocol):
     """Where it is written what a shadow plugin would have decided."""
 
     def shadow(
@@ -39,7 +39,7 @@ class Observer:
     timeout: float
 
 
-class Aftermath:
+class BackgroundTasks:
     """The shadow chains of each endpoint, and the observers."""
 
     def __init__(
@@ -63,7 +63,7 @@ class Aftermath:
         """True where no plugin has anything to do after a reply."""
         return not self._observers and not self.shadows
 
-    def begin(self, outcome: Outcome, tasks: HookTasks, audit: ShadowAudit | None) -> None:
+    def begin(self, outcome: Outcome, tasks: HookTasks, audit: ShadowLog | None) -> None:
         """Start what follows a call; it runs once the reply has left."""
         if len(self._pending) >= MOST_PENDING:
             self.left_out += 1
@@ -75,7 +75,7 @@ class Aftermath:
         self._pending.add(task)
         task.add_done_callback(self._pending.discard)
 
-    async def _run(self, outcome: Outcome, tasks: HookTasks, audit: ShadowAudit | None) -> None:
+    async def _run(self, outcome: Outcome, tasks: HookTasks, audit: ShadowLog | None) -> None:
         # The reply leaves at the beginning of the next turn: the one behind that comes after it.
         await asyncio.sleep(0)
         for chain in self._shadows.get(outcome.endpoint, ()):
@@ -93,7 +93,7 @@ class Aftermath:
             task.cancel()
             self._warn(observer, f"no answer within {observer.timeout:.3g} s")
         elif (error := task.result()) is not None:
-            self._warn(observer, blame(error).summary)
+            self._warn(observer, describe_error(error).summary)
 
     def _warn(self, observer: Observer, error: str) -> None:
         if self._log is not None:

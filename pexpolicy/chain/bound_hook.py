@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from pexpolicy.chain.circuit_breaker import Breaker
+from pexpolicy.chain.circuit_breaker import CircuitBreaker
 from pexpolicy.models.outcome import ABSTAINED, DECIDED, Step
 
 OnError = Literal["skip", "reject"]
@@ -15,7 +15,7 @@ QUICK = 100
 _NOWHERE = memoryview(bytearray(8 * QUICK)).cast("q")
 
 
-class Quick:
+class StepCounter:
     """The quick answers of one kind that one plugin gives.
 
     There are few that differ, so the step of each is made once. They are counted as they come, in
@@ -45,21 +45,21 @@ class Quick:
 
 
 @dataclass(frozen=True, slots=True)
-class Link:
+class BoundHook:
     """One plugin in a chain; ``ask`` gives its answer to a request. ``timeout`` in seconds."""
 
     plugin: str
     ask: Callable[[Any], Awaitable[Any]]
     timeout: float = 1.0
     on_error: OnError = "skip"
-    breaker: Breaker | None = None
+    breaker: CircuitBreaker | None = None
     names: tuple[str, str] = ("", "")
     """Plugin and hook, for whoever watches the event loop."""
     may_wait: bool = True
     """False where ``ask`` never waits, whatever it is asked."""
-    abstentions: Quick = field(init=False)
-    decisions: Quick = field(init=False)
+    abstentions: StepCounter = field(init=False)
+    decisions: StepCounter = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "abstentions", Quick(self.plugin, ABSTAINED))
-        object.__setattr__(self, "decisions", Quick(self.plugin, DECIDED))
+        object.__setattr__(self, "abstentions", StepCounter(self.plugin, ABSTAINED))
+        object.__setattr__(self, "decisions", StepCounter(self.plugin, DECIDED))

@@ -8,13 +8,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from pexpolicy.chain.bound_hook import QUICK, Link
-from pexpolicy.chain.failure_log import Complaints
+from pexpolicy.chain.bound_hook import QUICK, BoundHook
+from pexpolicy.chain.failure_log import PluginFailureLog
 from pexpolicy.chain.hook_tasks import EAGER, HookTasks
 from pexpolicy.chain.thread_pool import PluginBusyError
 from pexpolicy.endpoints.base import Endpoint
-from pexpolicy.endpoints.object_names import DeclaredNames
-from pexpolicy.errors import Log, blame, spoilt
+from pexpolicy.endpoints.object_names import ObjectNames
+from pexpolicy.errors import Log, describe_decision_error, describe_error
 from pexpolicy.models.decision import Decision
 from pexpolicy.models.errors import DecisionError
 from pexpolicy.models.outcome import (
@@ -44,23 +44,23 @@ class Chain:
     """
 
     endpoint: Endpoint[Any]
-    links: tuple[Link, ...]
+    links: tuple[BoundHook, ...]
     default: Decision
     budget: float = 4.0
     clock: Clock = time.perf_counter
     log: Log | None = None
-    names: DeclaredNames | None = None
-    complaints: Complaints = field(init=False)
+    names: ObjectNames | None = None
+    complaints: PluginFailureLog = field(init=False)
     until: tuple[int, ...] = field(init=False)
     """For each plugin the number of the first one after it that is asked in another task."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "until", _until(self.links))
-        object.__setattr__(self, "complaints", Complaints(self.log, self.endpoint.name))
+        object.__setattr__(self, "complaints", PluginFailureLog(self.log, self.endpoint.name))
 
     async def ask(self, request: Request, tasks: HookTasks, decision_id: str = "") -> Outcome:
         """Ask until a plugin decides, all have been asked, or the budget is gone. Never raises."""
-        walk = _Walk(self, request)
+        walk = _ChainRun(self, request)
         last = len(self.links)
         while walk.decision is None and walk.at < last:
             task = tasks.start(walk)
@@ -81,7 +81,7 @@ class Chain:
         refusal = self.endpoint.refusal
         return type(refusal).from_result(refusal.set_fields(), reason=reason)
 
-    async def _wait(self, walk: _Walk, task: asyncio.Task[None], tasks: HookTasks) -> None:
+    async def _wait(self, walk: _ChainRun, task: asyncio.Task[None], tasks: HookTasks) -> None:
         """Wait for a hook that waits, until its time is over; then abandon it."""
         try:
             if not EAGER:
@@ -98,7 +98,7 @@ class Chain:
             walk.fail(self.links[walk.at], TIMED_OUT, walk.late())
 
 
-class _Walk:
+class _ChainRun:
     """How far the asking has come for one call; ``at`` is the next plugin to be asked."""
 
     __slots__ = (
@@ -195,20 +195,20 @@ class _Walk:
         """Seconds that the plugin has that is asked now."""
         return min(self.chain.links[self.at].timeout, self.deadline - self.began)
 
-    def _fault(self, link: Link, error: BaseException) -> None:
+    def _fault(self, link: BoundHook, error: BaseException) -> None:
         if isinstance(error, DecisionError):
-            fault = spoilt(error, self.request.secrets())
+            fault = describe_decision_error(error, self.request.secrets())
             detail = f"{error} ({fault.place})" if fault.place else str(error)
             self.fail(link, INVALID, detail)
             self.chain.complaints.fault("plugin gave an invalid answer", link.plugin, fault)
         elif isinstance(error, PluginBusyError):
             self.fail(link, BUSY, str(error))
         else:
-            fault = blame(error, self.request.secrets())
+            fault = describe_error(error, self.request.secrets())
             self.fail(link, FAILED, fault.summary)
             self.chain.complaints.fault("plugin failed", link.plugin, fault)
 
-    def fail(self, link: Link, outcome: str, detail: str) -> None:
+    def fail(self, link: BoundHook, outcome: str, detail: str) -> None:
         """Book a failed step, which ends now; its ``on_error`` says whether the next is asked."""
         now = self.chain.clock()
         ms = int((now - self.began) * 1e6) / 1000
@@ -239,12 +239,12 @@ class _Walk:
                 self._refuse(link, f"{link.plugin} {_SAID[SKIPPED]}")
                 return
 
-    def _refuse(self, link: Link, reason: str) -> None:
+    def _refuse(self, link: BoundHook, reason: str) -> None:
         self.decision = self.chain.refusal(reason)
         self.decided_by = link.plugin
 
 
-def _until(links: tuple[Link, ...]) -> tuple[int, ...]:
+def _until(links: tuple[BoundHook, ...]) -> tuple[int, ...]:
     until = list(range(1, len(links) + 1))
     for at in reversed(range(len(links) - 1)):
         if not links[at].may_wait and not links[at + 1].may_wait:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 
 
-class Breaker:
+class CircuitBreaker:
     """Opens after ``failures`` failures within ``window`` seconds, for ``pause`` seconds.
 
     Then one call tries the plugin: the breaker closes when that succeeds, and else another call

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 from pexpolicy.models.outcome import BUSY, TIMED_OUT
 
 if TYPE_CHECKING:
-    from pexpolicy.errors import Fault, Log
+    from pexpolicy.errors import ErrorReport, Log
 
 AT_MOST_EACH = 60.0
 """Seconds between two lines about a plugin that is late or busy; the calls between are counted."""
 _SAID = {TIMED_OUT: "plugin was late", BUSY: "plugin was busy"}
 
 
-class Complaints:
+class PluginFailureLog:
     """Tells the log of the plugins of one hook. Without a log it says nothing."""
 
     def __init__(self, log: Log | None, hook: str) -> None:
@@ -22,7 +22,7 @@ class Complaints:
         self._hook = hook
         self._last: dict[tuple[str, str], tuple[float, int]] = {}
 
-    def fault(self, event: str, plugin: str, fault: Fault) -> None:
+    def fault(self, event: str, plugin: str, fault: ErrorReport) -> None:
         """A plugin raised, or made a decision that Infinity would drop."""
         if self._log is not None:
             self._log.warning(

@@ -16,7 +16,7 @@ class PluginBusyError(Exception):
     """
 
 
-class Threads:
+class PluginThreadPool:
     """The threads of one plugin; ``size`` calls run at once, a further one is refused at once."""
 
     def __init__(self, plugin: str, size: int) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from pexpolicy.cli.common import advise, built, config_option
-from pexpolicy.server.preflight import surroundings
+from pexpolicy.server.preflight import preflight_problems
 
 
 @click.command()
@@ -18,7 +18,7 @@ def check(config: Path, file: Path | None) -> None:
     78 when it cannot be used.
     """
     config = file or config
-    policy = built(config, surroundings)
+    policy = built(config, preflight_problems)
     advise(policy)
     names = ", ".join(plugin.name for plugin in policy.plugins) or "no plugins"
     count = len(policy.advice)

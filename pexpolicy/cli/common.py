@@ -13,7 +13,7 @@ from pexpolicy.builder import policy_from
 from pexpolicy.cli.progress import told
 from pexpolicy.config.loader import load
 from pexpolicy.config.problems import Problem
-from pexpolicy.config.settings import ConfigError, OpeningError, Settings
+from pexpolicy.config.settings import ConfigError, PluginStartupError, Settings
 from pexpolicy.log import console_log
 from pexpolicy.policy import Policy
 
@@ -80,7 +80,7 @@ def fail(error: ConfigError, instead: str = "") -> NoReturn:
         click.echo(f"  {problem}", err=True)
     if instead:
         click.echo(instead, err=True)
-    sys.exit(EX_TEMPFAIL if isinstance(error, OpeningError) else EX_CONFIG)
+    sys.exit(EX_TEMPFAIL if isinstance(error, PluginStartupError) else EX_CONFIG)
 
 
 def advise(policy: Policy) -> None:

@@ -14,7 +14,7 @@ from pexpolicy.audit.redaction import Redaction
 from pexpolicy.cli.common import built, config_option, fail
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.endpoints.base import JSON
-from pexpolicy.explain import Explained, NotARequestError, without_secrets
+from pexpolicy.explain import Explanation, InvalidRequestError, without_secrets
 from pexpolicy.explain import explain as explained
 from pexpolicy.models.outcome import DECIDED, DEFAULT
 from pexpolicy.server.event_loop import run
@@ -32,7 +32,7 @@ def explain(config: Path, request_path: str, *, show_secrets: bool) -> None:
     a proxy's. A path that the server would not answer, such as one without the base path, is told.
     """
     policy = built(config)
-    answered: list[Explained] = []
+    answered: list[Explanation] = []
 
     async def ask() -> None:
         async with policy.serving():
@@ -40,7 +40,7 @@ def explain(config: Path, request_path: str, *, show_secrets: bool) -> None:
 
     try:
         run(ask())
-    except NotARequestError as error:
+    except InvalidRequestError as error:
         click.secho(str(error), fg="red", err=True)
         sys.exit(2)
     except ConfigError as error:
@@ -50,7 +50,7 @@ def explain(config: Path, request_path: str, *, show_secrets: bool) -> None:
         _show(answer, show_secrets=show_secrets)
 
 
-def _show(explained: Explained, *, show_secrets: bool = False) -> None:
+def _show(explained: Explanation, *, show_secrets: bool = False) -> None:
     """Print the request, each step, and the reply: byte for byte, but for the secrets in it."""
     console = Console(highlight=False)
     outcome, reply = explained.answer.outcome, explained.answer.reply
@@ -84,7 +84,7 @@ def _show(explained: Explained, *, show_secrets: bool = False) -> None:
         console.print(f"({len(reply.body)} bytes)")
 
 
-def _show_request(console: Console, explained: Explained) -> None:
+def _show_request(console: Console, explained: Explanation) -> None:
     console.print(Text(explained.endpoint, style="bold cyan"), Text(printable(explained.alias)))
     if explained.astray:
         console.print(Text(printable(explained.astray), style="bold red"), soft_wrap=True)

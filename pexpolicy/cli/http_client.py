@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import click
 
 from pexpolicy.config.settings import Settings
-from pexpolicy.errors import SHUT, why
+from pexpolicy.errors import SHUT, describe_network_error
 
 ANYWHERE = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - what is asked instead
 
@@ -72,13 +72,13 @@ def ask(url: str, seconds: float, token: str | None = None, *, own: bool = False
         if url.startswith("https:") and isinstance(cause, ConnectionResetError):
             raise NotAnsweredError(SHUT) from None
         raise NotAnsweredError(
-            why(cause) if isinstance(cause, BaseException) else str(cause)
+            describe_network_error(cause) if isinstance(cause, BaseException) else str(cause)
         ) from None
     except http.client.HTTPException:
         hint = "; with [tls] its address begins with https://" if url.startswith("http:") else ""
         raise NotAnsweredError(f"it gives no answer of HTTP{hint}") from None
     except (OSError, ValueError) as error:
-        raise NotAnsweredError(why(error)) from None
+        raise NotAnsweredError(describe_network_error(error)) from None
 
 
 def calls_url(settings: Settings) -> str:

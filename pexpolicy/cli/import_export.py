@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from pexpolicy.cli.importers import django_policy, policy_router, rules_csv
-from pexpolicy.cli.importers.toml_merge import Changes, NotImportedError
+from pexpolicy.cli.importers.toml_merge import ImportFailed, MergeSummary
 from pexpolicy.config.csv_tables import TableError
 
 EX_DATAERR = 65
@@ -116,7 +116,7 @@ def _told() -> Iterator[None]:
         yield
     except TableError as error:
         _fail(str(fault) for fault in error.faults)
-    except NotImportedError as error:
+    except ImportFailed as error:
         _fail([str(error)])
 
 
@@ -126,7 +126,7 @@ def _fail(lines: Iterable[str]) -> None:
     sys.exit(EX_DATAERR)
 
 
-def _report(into: Path, changes: Changes, remarks: Iterable[str] = ()) -> None:
+def _report(into: Path, changes: MergeSummary, remarks: Iterable[str] = ()) -> None:
     _remark(remarks)
     click.echo(f"{into}: {changes}")
 

@@ -12,18 +12,18 @@ import click
 
 from pexpolicy.cli.common import Port, advise, built, config_option, fail
 from pexpolicy.config.settings import ConfigError
-from pexpolicy.errors import why
+from pexpolicy.errors import describe_network_error
 from pexpolicy.log import console_log
-from pexpolicy.observability.shared_memory import Board
+from pexpolicy.observability.shared_memory import SharedCounters
 from pexpolicy.server import gc_tuning, shutdown
 from pexpolicy.server.admin import listener
-from pexpolicy.server.admin.listener import Operators
+from pexpolicy.server.admin.listener import AdminEndpoint
 from pexpolicy.server.event_loop import run
 from pexpolicy.server.http.listener import bound
 from pexpolicy.server.lifecycle import Leftovers, ServerContext
 from pexpolicy.server.lifecycle import serve as serving
-from pexpolicy.server.preflight import surroundings as exposed
-from pexpolicy.server.shutdown import stop_at_once
+from pexpolicy.server.preflight import preflight_problems as exposed
+from pexpolicy.server.shutdown import install_startup_signals
 
 
 @click.command()
@@ -45,7 +45,7 @@ def serve(
 ) -> None:
     """Answer calls until SIGTERM or Ctrl-C."""
     gc_tuning.pause_until_serving()
-    stop_at_once()
+    install_startup_signals()
     read_at = time.time()
     ports = port, admin_port
     policy = built(config, lambda settings: exposed(settings, host, ports=ports))
@@ -56,8 +56,8 @@ def serve(
     log = console_log()
 
     # A worker that ends, and the one that takes its place, are there at the same time.
-    board = Board(2 * count if count > 1 else 1)
-    operators = Operators(listener.bind(policy.settings, log, admin_port), board)
+    board = SharedCounters(2 * count if count > 1 else 1)
+    operators = AdminEndpoint(listener.bind(policy.settings, log, admin_port), board)
     context = ServerContext(
         config, address, policy.settings.admin, log, say, ports=ports, operators=operators
     )
@@ -78,13 +78,17 @@ def serve(
     except OSError as error:
         taken = error.errno == errno.EADDRINUSE
         hint = "; take another server.port or --port" if taken else ""
-        click.secho(f"cannot listen on {address}:{number}: {why(error)}{hint}", fg="red", err=True)
+        click.secho(
+            f"cannot listen on {address}:{number}: {describe_network_error(error)}{hint}",
+            fg="red",
+            err=True,
+        )
         sys.exit(1)
     # A plugin may have closed standard error.
     with suppress(OSError, ValueError):
         say("stopped")
     if leftovers():
-        shutdown.leave(leftovers)
+        shutdown.force_exit(leftovers)
 
 
 def say(line: str) -> None:

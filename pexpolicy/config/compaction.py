@@ -13,7 +13,7 @@ AT_ONCE = 500
 """Entries of a table that are copied in one piece."""
 
 
-def repacked(document: Table) -> Table:
+def compact_copy(document: Table) -> Table:
     """A copy that shares nothing with a document.
 
     Where nobody else holds the document, it is gone before the copy is made: then that lies close

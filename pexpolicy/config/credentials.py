@@ -11,7 +11,7 @@ from pydantic import SecretStr
 from pexpolicy.config.password_hash import PasswordHash, PasswordHashError
 from pexpolicy.config.problems import Key, Problem
 from pexpolicy.config.schema.access import AuthTable, CredentialTable
-from pexpolicy.config.secrets import UnreadableError, read_secret
+from pexpolicy.config.secrets import SecretError, read_secret
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ def credentials_of(
     for key, table in _written(auth):
         try:
             found.append(Credential(table.user, _secret(table, folder)))
-        except UnreadableError as error:
+        except SecretError as error:
             problems.append(Problem((*key, error.key), str(error)))
     return tuple(found), problems
 
@@ -66,7 +66,7 @@ def _written(auth: AuthTable | None) -> Iterator[tuple[Key, CredentialTable]]:
 
 
 def _secret(table: CredentialTable, folder: Path) -> SecretStr | PasswordHash:
-    """The password or the hash of a credential; raises ``UnreadableError``."""
+    """The password or the hash of a credential; raises ``SecretError``."""
     if table.password_hash is None and table.password_hash_file is None:
         return SecretStr(table.secret("password").read(folder))
     key = "password_hash"
@@ -77,4 +77,4 @@ def _secret(table: CredentialTable, folder: Path) -> SecretStr | PasswordHash:
     try:
         return PasswordHash.read(written)
     except PasswordHashError as error:
-        raise UnreadableError(key, str(error)) from None
+        raise SecretError(key, str(error)) from None

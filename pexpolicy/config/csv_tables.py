@@ -40,7 +40,7 @@ R = TypeVar("R", bound=BaseModel)
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class TableIssue:
     """One thing that is wrong with a table: the line, counted from 1 as editors do, and why."""
 
     file: str
@@ -59,15 +59,15 @@ class Row(Generic[R]):
     line: int
     values: R
 
-    def fault(self, text: str) -> Fault:
+    def fault(self, text: str) -> TableIssue:
         """Something that is wrong with this row though each of its cells is right."""
-        return Fault(self.file, self.line, text)
+        return TableIssue(self.file, self.line, text)
 
 
 class TableError(ValueError):
     """A table cannot be used; ``faults`` holds every reason that was found."""
 
-    def __init__(self, faults: Sequence[Fault]) -> None:
+    def __init__(self, faults: Sequence[TableIssue]) -> None:
         super().__init__("\n".join(str(fault) for fault in faults))
         self.faults = tuple(faults)
 
@@ -86,18 +86,18 @@ def read_table(path: Path, model: type[R]) -> list[Row[R]]:
         content = path.read_bytes()
     except OSError as error:
         text = f"{path} cannot be read: {error.strerror}"
-        raise TableError([Fault(path.name, 0, text)]) from None
+        raise TableError([TableIssue(path.name, 0, text)]) from None
     try:
         text = decoded(content)
     except EncodingError as error:
         said = error.text.replace("save the file as UTF-8", "save the file as CSV UTF-8")
-        raise TableError([Fault(path.name, error.line or 1, said)]) from None
+        raise TableError([TableIssue(path.name, error.line or 1, said)]) from None
     return parse_table(text, model, path.name)
 
 
 def parse_table(text: str, model: type[R], file: str) -> list[Row[R]]:
     """Read a table from text; ``file`` is what its faults call it. Raises ``TableError``."""
-    faults: list[Fault] = []
+    faults: list[TableIssue] = []
     records = _records(text, file, faults)
     columns = _columns(model)
     names = _names(records, columns, file, faults)
@@ -105,12 +105,14 @@ def parse_table(text: str, model: type[R], file: str) -> list[Row[R]]:
     for line, cells in records:
         if (excess := len(cells) - len(names)) > 0:
             said = f"has {excess} cells more than columns; put text with , or ; in quotes"
-            faults.append(Fault(file, line, said))
+            faults.append(TableIssue(file, line, said))
             continue
         try:
             values = model.model_validate(_given(names, cells, columns))
         except pydantic.ValidationError as error:
-            faults += [Fault(file, line, str(problem)) for problem in problems_of(error, model)]
+            faults += [
+                TableIssue(file, line, str(problem)) for problem in problems_of(error, model)
+            ]
         else:
             rows.append(Row(file, line, values))
     if faults:
@@ -160,7 +162,7 @@ def _is_list(annotation: Any) -> bool:
     return any(_is_list(part) for part in get_args(annotation) if part is not type(None))
 
 
-def _records(text: str, file: str, faults: list[Fault]) -> Iterator[tuple[int, list[str]]]:
+def _records(text: str, file: str, faults: list[TableIssue]) -> Iterator[tuple[int, list[str]]]:
     """The lines that are not blank, each with its number, without blanks round the cells."""
     header = next((line for line in text.splitlines() if line.strip()), "")
     delimiter = ";" if header.count(";") > header.count(",") else ","
@@ -178,20 +180,20 @@ def _records(text: str, file: str, faults: list[Fault]) -> Iterator[tuple[int, l
             line = reader.line_num + 1
     except csv.Error as error:
         said = f"cannot be read ({error}); write a quote inside of quoted text twice"
-        faults.append(Fault(file, line, said))
+        faults.append(TableIssue(file, line, said))
 
 
 def _names(
     records: Iterator[tuple[int, list[str]]],
     columns: Mapping[str, _Column],
     file: str,
-    faults: list[Fault],
+    faults: list[TableIssue],
 ) -> list[str]:
     """The names in the header, in lower case; raises ``TableError`` for a header that is wrong."""
     line, header = next(records, (1, []))
     names = [name.lower() for name in header]
     if not faults:
-        faults += [Fault(file, line, said) for said in _header_faults(names, columns)]
+        faults += [TableIssue(file, line, said) for said in _header_faults(names, columns)]
     if faults:
         raise TableError(faults)
     return names

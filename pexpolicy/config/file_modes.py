@@ -10,14 +10,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pexpolicy.config.problems import Advice, Key
+from pexpolicy.config.problems import ConfigWarning, Key
 from pexpolicy.config.settings import Settings
 
 _SECRET_FILE = re.compile(r"(?:password|passwd|secret|token|key)_file|client_key")
 _SECRET = re.compile(r"(?:\w+_)?(?:pin|password|passcode|secret|token|api_?key)", re.IGNORECASE)
 
 
-def advice_of(settings: Settings) -> Iterator[Advice]:
+def advice_of(settings: Settings) -> Iterator[ConfigWarning]:
     """Yield what to say of the modes of the files that a configuration names, and of its own."""
     if os.name != "posix":
         return
@@ -78,19 +78,19 @@ def _texts(settings: Settings) -> Iterator[tuple[Key, str, str]]:
                 waiting.append(((*place, key), value))
 
 
-def _readable(key: Key, path: Path) -> Iterator[Advice]:
+def _readable(key: Key, path: Path) -> Iterator[ConfigWarning]:
     mode = _mode(path)
     if mode & (stat.S_IRGRP | stat.S_IROTH):
         others = "every user" if mode & stat.S_IROTH else "its group"
         text = f"{path} can be read by {others}: chmod 600 {shlex.quote(str(path))}"
-        yield Advice(key[:1] if key[:1] == ("auth",) else key, text)
+        yield ConfigWarning(key[:1] if key[:1] == ("auth",) else key, text)
 
 
-def _writable(key: Key, path: Path) -> Iterator[Advice]:
+def _writable(key: Key, path: Path) -> Iterator[ConfigWarning]:
     mode = _mode(path)
     if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
         text = f"{path} can be changed by every user: chmod o-w {shlex.quote(str(path))}"
-        yield Advice(key[:1] if key[:1] == ("auth",) else key, text)
+        yield ConfigWarning(key[:1] if key[:1] == ("auth",) else key, text)
 
 
 def _mode(path: Path) -> int:

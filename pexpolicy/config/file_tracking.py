@@ -16,7 +16,7 @@ CLOCK_STEP = 0.02
 
 
 @contextmanager
-def noting() -> Iterator[list[Path]]:
+def tracking_files() -> Iterator[list[Path]]:
     """Gives a list, to which every file is added that is read inside and noted."""
     noted: list[Path] = []
     token = _NOTED.set(noted)
@@ -35,7 +35,7 @@ def track_file(file: Path) -> None:
         noted.append(file)
 
 
-class Version(NamedTuple):
+class FileVersion(NamedTuple):
     """One version of a file.
 
     An editor that writes in place changes time or size; one that renames, and a symbolic link on
@@ -53,22 +53,22 @@ class Version(NamedTuple):
         return self.changed_ns < (moment - CLOCK_STEP) * 1e9
 
 
-Look = Mapping[Path, Version | None]
+Look = Mapping[Path, FileVersion | None]
 """What was seen of some files; ``None`` for one that is not there."""
 
 
-def look_at(files: Iterable[Path]) -> Look:
+def stat_files(files: Iterable[Path]) -> Look:
     """See which version of each file is there, without reading it."""
     return {file: _version(file) for file in files}
 
 
-def _version(file: Path) -> Version | None:
+def _version(file: Path) -> FileVersion | None:
     try:
         seen = os.stat(file)  # noqa: PTH116 - Path.stat is the same, and slower
     except (OSError, ValueError):
         # A name with a NUL in it is a ValueError, and no file either.
         return None
-    return Version(seen.st_dev, seen.st_ino, seen.st_mtime_ns, seen.st_ctime_ns, seen.st_size)
+    return FileVersion(seen.st_dev, seen.st_ino, seen.st_mtime_ns, seen.st_ctime_ns, seen.st_size)
 
 
 def hash_with(config_hash: str, files: Sequence[Path]) -> str:

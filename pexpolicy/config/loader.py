@@ -12,7 +12,7 @@ from typing import Any
 import pydantic
 from pydantic import SecretStr
 
-from pexpolicy.config.compaction import repacked
+from pexpolicy.config.compaction import compact_copy
 from pexpolicy.config.credentials import credentials_of, secret_files_of
 from pexpolicy.config.encodings import EncodingError, decoded
 from pexpolicy.config.problems import Key, Problem, problems_of
@@ -21,9 +21,9 @@ from pexpolicy.config.schema.access import TlsTable
 from pexpolicy.config.schema.base import EndpointName
 from pexpolicy.config.schema.document import Document
 from pexpolicy.config.schema.plugins import EndpointTable
-from pexpolicy.config.secrets import SecretSource, UnreadableError
+from pexpolicy.config.secrets import SecretError, SecretSource
 from pexpolicy.config.settings import ConfigError, Settings
-from pexpolicy.config.signing_key import KeyUnusableError, private_key
+from pexpolicy.config.signing_key import InvalidKeyError, private_key
 from pexpolicy.endpoints import ENDPOINTS
 
 LARGE = 1_000_000
@@ -55,11 +55,11 @@ def _parsed(content: str, path: Path) -> dict[str, Any]:
     try:
         if len(content) < LARGE:
             return tomllib.loads(content)
-        return repacked(tomllib.loads(content))
+        return compact_copy(tomllib.loads(content))
     except (tomllib.TOMLDecodeError, RecursionError) as error:
-        from pexpolicy.config.toml_hints import hint, plainly  # noqa: PLC0415 - patterns for broken files only
+        from pexpolicy.config.toml_hints import clean_message, suggest_fix  # noqa: PLC0415 - patterns for broken files only
 
-        why = plainly(str(error)) + hint(str(error), content)
+        why = clean_message(str(error)) + suggest_fix(str(error), content)
         raise ConfigError(path, [Problem((), f"is not valid TOML: {why}")]) from None
 
 
@@ -74,7 +74,7 @@ def from_document(document: Mapping[str, Any], path: Path, config_hash: str) -> 
     def read(table: str, source: SecretSource) -> SecretStr | None:
         try:
             return SecretStr(source.read(path.parent)) if source.places else None
-        except UnreadableError as error:
+        except SecretError as error:
             problems.append(Problem((table, error.key), str(error)))
             return None
 
@@ -84,7 +84,7 @@ def from_document(document: Mapping[str, Any], path: Path, config_hash: str) -> 
     if sign_key is not None:
         try:
             private_key(sign_key.get_secret_value())
-        except KeyUnusableError as error:
+        except InvalidKeyError as error:
             problems.append(Problem(("audit", audit.secret("sign_key").key), str(error)))
     settings = Settings(
         path=path,

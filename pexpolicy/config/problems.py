@@ -33,7 +33,7 @@ class Problem(_Remark):
     __slots__ = ()
 
 
-class Advice(_Remark):
+class ConfigWarning(_Remark):
     """One thing that is valid and that an administrator should know of all the same."""
 
     __slots__ = ()

@@ -10,7 +10,7 @@ from pexpolicy.config.encodings import EncodingError, decoded
 from pexpolicy.config.file_tracking import track_file
 
 
-class UnreadableError(Exception):
+class SecretError(Exception):
     """A secret could not be read; ``key`` is the configuration key that says where it should be."""
 
     def __init__(self, key: str, text: str) -> None:
@@ -42,21 +42,21 @@ class SecretSource:
         return f"{self.name}_env (a variable) or {self.name}_file (a path)"
 
     def read(self, folder: Path) -> str:
-        """Return the secret; raises ``UnreadableError``."""
+        """Return the secret; raises ``SecretError``."""
         return read_secret(self.name, self.variable, self.file, folder)
 
 
 def read_secret(name: str, variable: str | None, file: str | None, folder: Path) -> str:
     """The secret ``name`` from an environment variable, else from a file relative to ``folder``.
 
-    A line end behind it is cut off. Raises ``UnreadableError``, also for an empty one.
+    A line end behind it is cut off. Raises ``SecretError``, also for an empty one.
     """
     if variable is not None:
         value = os.environ.get(variable)
         if not value:
             state = "not set" if value is None else "empty"
             text = f"the environment variable {variable} is {state}"
-            raise UnreadableError(f"{name}_env", text)
+            raise SecretError(f"{name}_env", text)
         return value
     assert file is not None
     track_file(folder / file)
@@ -64,9 +64,9 @@ def read_secret(name: str, variable: str | None, file: str | None, folder: Path)
         value = decoded((folder / file).read_bytes()).rstrip("\r\n")
     except OSError as error:
         text = f"{folder / file} cannot be read: {error.strerror}"
-        raise UnreadableError(f"{name}_file", text) from None
+        raise SecretError(f"{name}_file", text) from None
     except EncodingError as error:
-        raise UnreadableError(f"{name}_file", f"{folder / file}: {error}") from None
+        raise SecretError(f"{name}_file", f"{folder / file}: {error}") from None
     if not value:
-        raise UnreadableError(f"{name}_file", "the file is empty")
+        raise SecretError(f"{name}_file", "the file is empty")
     return value

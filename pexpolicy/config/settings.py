@@ -43,7 +43,7 @@ class ConfigError(Exception):
         self.problems = tuple(problems)
 
 
-class OpeningError(ConfigError):
+class PluginStartupError(ConfigError):
     """What a plugin needs does not open, such as a database that is down; later it may."""
 
 

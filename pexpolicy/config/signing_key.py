@@ -10,12 +10,12 @@ if TYPE_CHECKING:
 MAKE_PRIVATE = "make one with: openssl genpkey -algorithm ed25519"
 
 
-class KeyUnusableError(ValueError):
+class InvalidKeyError(ValueError):
     """What was given is no Ed25519 key in PEM, or nothing here can read one."""
 
 
 def private_key(pem: str) -> Ed25519PrivateKey:
-    """The key that signs, from PEM (PKCS #8) without a password; raises ``KeyUnusableError``."""
+    """The key that signs, from PEM (PKCS #8) without a password; raises ``InvalidKeyError``."""
     from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415 - for who signs
     from cryptography.hazmat.primitives.asymmetric.ed25519 import (  # noqa: PLC0415 - the same
         Ed25519PrivateKey,
@@ -28,8 +28,8 @@ def private_key(pem: str) -> Ed25519PrivateKey:
         key = load_pem_private_key(pem.encode(), None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
         msg = f"is no private key in PEM without a password; {MAKE_PRIVATE}"
-        raise KeyUnusableError(msg) from None
+        raise InvalidKeyError(msg) from None
     if not isinstance(key, Ed25519PrivateKey):
         msg = f"is no Ed25519 key; {MAKE_PRIVATE}"
-        raise KeyUnusableError(msg)
+        raise InvalidKeyError(msg)
     return key

@@ -18,7 +18,7 @@ _LOGICAL["off"] = "false"
 _CURLY = re.compile("[\u2018\u2019\u201a\u201c\u201d\u201e\u00ab\u00bb]")
 
 
-def plainly(said: str) -> str:
+def clean_message(said: str) -> str:
     """What the parser says, with keys as they are written in the file."""
     found = _KEY.search(AT.sub("", said))
     if found is None:
@@ -30,7 +30,7 @@ def plainly(said: str) -> str:
     return said.replace(found[0], dotted(key))
 
 
-def hint(said: str, text: str) -> str:
+def suggest_fix(said: str, text: str) -> str:
     """What to write instead, behind a semicolon; nothing where that is not certain.
 
     No value of the file is repeated: it may be a password.

@@ -12,17 +12,17 @@ from typing import Any, TypeVar
 import pydantic
 from pydantic import BaseModel
 
-from pexpolicy.config.csv_tables import Fault, TableError
+from pexpolicy.config.csv_tables import TableError, TableIssue
 from pexpolicy.config.encodings import EncodingError, decoded
 from pexpolicy.config.file_tracking import track_file
 from pexpolicy.config.problems import Key, Problem, dotted, problems_of
-from pexpolicy.config.toml_hints import AT, hint, plainly
+from pexpolicy.config.toml_hints import AT, clean_message, suggest_fix
 from pexpolicy.text import brief, did_you_mean
 
 M = TypeVar("M", bound=BaseModel)
 
 
-def read_tables(path: Path, name: str) -> tuple[list[Table], list[Fault]]:
+def read_tables(path: Path, name: str) -> tuple[list[Table], list[TableIssue]]:
     """The tables ``[[name]]`` of a file as they are written, and faults for what else it holds.
 
     Blocks; for the building of a policy. Raises ``TableError`` for a file in which no table can be
@@ -33,10 +33,10 @@ def read_tables(path: Path, name: str) -> tuple[list[Table], list[Fault]]:
         text = decoded(path.read_bytes()).replace("\r\n", "\n")
     except OSError as error:
         raise TableError(
-            [Fault(path.name, 0, f"{path} cannot be read: {error.strerror}")]
+            [TableIssue(path.name, 0, f"{path} cannot be read: {error.strerror}")]
         ) from None
     except EncodingError as error:
-        raise TableError([Fault(path.name, error.line or 1, error.text)]) from None
+        raise TableError([TableIssue(path.name, error.line or 1, error.text)]) from None
     return _tables(text, name, path.name)
 
 
@@ -53,7 +53,7 @@ def validated(
         return None, problems_of(error, model)
 
 
-def _tables(text: str, name: str, file: str) -> tuple[list[Table], list[Fault]]:
+def _tables(text: str, name: str, file: str) -> tuple[list[Table], list[TableIssue]]:
     try:
         document = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
@@ -61,7 +61,7 @@ def _tables(text: str, name: str, file: str) -> tuple[list[Table], list[Fault]]:
     faults = [_misplaced(key, name, text, file) for key in document if key != name]
     tables = document.get(name, [])
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
-        faults.append(Fault(file, 1, f"{name} must be tables, each below a line [[{name}]]"))
+        faults.append(TableIssue(file, 1, f"{name} must be tables, each below a line [[{name}]]"))
         raise TableError(faults)
     places = _places(text, name, len(tables))
     return [
@@ -75,31 +75,31 @@ class Table:
 
     file: str
     values: dict[str, Any]
-    _place: _Place
+    _place: _SourceLocation
 
     @property
     def line(self) -> int:
         """Where it begins, counted from 1; 0 if that cannot be told."""
         return self._place.line
 
-    def fault(self, key: Key, text: str) -> Fault:
+    def fault(self, key: Key, text: str) -> TableIssue:
         """Something that is wrong with it, on the line of the key."""
         return self._place.fault(self.file, key, text)
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
+class _SourceLocation:
     """Where a table stands: its first line, counted from 1, and all of its lines."""
 
     called: str
     line: int
     lines: Sequence[str]
 
-    def fault(self, file: str, key: Key, text: str) -> Fault:
+    def fault(self, file: str, key: Key, text: str) -> TableIssue:
         said = f"{dotted(key)}: {text}" if key else text
         if not self.line:
-            return Fault(file, 0, f"{file}: {self.called}: {said}")
-        return Fault(file, self.line + self._offset(key), said)
+            return TableIssue(file, 0, f"{file}: {self.called}: {said}")
+        return TableIssue(file, self.line + self._offset(key), said)
 
     def _offset(self, key: Key) -> int:
         """How many lines below its header a key of the table stands; 0 if that cannot be told."""
@@ -111,28 +111,28 @@ class _Place:
         return 0
 
 
-def _places(text: str, name: str, count: int) -> list[_Place]:
+def _places(text: str, name: str, count: int) -> list[_SourceLocation]:
     """Where each table stands; line 0 where the file has them in another form than is usual."""
     header = re.compile(rf"[ \t]*\[\[[ \t]*{re.escape(name)}[ \t]*\]\]")
     lines = text.split("\n")
     starts = [number for number, line in enumerate(lines) if header.match(line)]
     if len(starts) != count:
-        return [_Place(f"{name}[{number}]", 0, ()) for number in range(count)]
+        return [_SourceLocation(f"{name}[{number}]", 0, ()) for number in range(count)]
     ends = [*starts[1:], len(lines)]
     return [
-        _Place(f"{name}[{number}]", start + 1, lines[start:end])
+        _SourceLocation(f"{name}[{number}]", start + 1, lines[start:end])
         for number, (start, end) in enumerate(zip(starts, ends, strict=False))
     ]
 
 
-def _misplaced(key: str, name: str, text: str, file: str) -> Fault:
+def _misplaced(key: str, name: str, text: str, file: str) -> TableIssue:
     found = re.search(rf"^[ \t]*\[*[ \t]*[\"']?{re.escape(key)}\b", text, re.MULTILINE)
     line = text.count("\n", 0, found.end()) + 1 if found else 1
     guess = did_you_mean(key, [name]) or f"; each table of it stands below a line [[{name}]]"
-    return Fault(file, line, f"{brief(key)} has no meaning in this file{guess}")
+    return TableIssue(file, line, f"{brief(key)} has no meaning in this file{guess}")
 
 
-def _not_toml(said: str, text: str, file: str) -> Fault:
+def _not_toml(said: str, text: str, file: str) -> TableIssue:
     found = AT.search(said)
-    why = AT.sub("", plainly(said)) + hint(said, text)
-    return Fault(file, int(found[1]) if found else 1, f"is not valid TOML: {why}")
+    why = AT.sub("", clean_message(said)) + suggest_fix(said, text)
+    return TableIssue(file, int(found[1]) if found else 1, f"is not valid TOML: {why}")

@@ -7,9 +7,9 @@ import io
 import warnings
 from typing import TYPE_CHECKING
 
-from pexpolicy.conformance.findings import Asked, Finding, Judged, Topic, violation
+from pexpolicy.conformance.findings import CheckResult, Finding, SentRequest, Topic, violation
 from pexpolicy.conformance.http_client import Reply
-from pexpolicy.models.rules import Mark
+from pexpolicy.models.rules import Confidence
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -18,17 +18,17 @@ PLACEHOLDER = "Infinity would show a placeholder"
 MAX_PIXELS = 25_000_000
 
 
-def judge_picture(asked: Asked, reply: Reply) -> Judged:
+def judge_picture(asked: SentRequest, reply: Reply) -> CheckResult:
     """The findings about a picture; pictures are compared by their pixels."""
     findings = []
     if reply.media_type != "image/jpeg":
         text = f"the content type is {reply.media_type[:60]!r}, not image/jpeg"
-        findings.append(violation(Topic.CONTENT_TYPE, text, Mark.DOCUMENTED))
+        findings.append(violation(Topic.CONTENT_TYPE, text, Confidence.DOCUMENTED))
     found, pixels = _look(asked, reply.body)
-    return Judged(findings + found, ("picture", pixels) if pixels else None)
+    return CheckResult(findings + found, ("picture", pixels) if pixels else None)
 
 
-def _look(asked: Asked, body: bytes) -> tuple[list[Finding], str]:
+def _look(asked: SentRequest, body: bytes) -> tuple[list[Finding], str]:
     from PIL import Image, UnidentifiedImageError  # noqa: PLC0415 - for avatars only
 
     try:
@@ -53,7 +53,7 @@ def _format(picture: Image.Image) -> list[Finding]:
     return []
 
 
-def _size(asked: Asked, picture: Image.Image) -> list[Finding]:
+def _size(asked: SentRequest, picture: Image.Image) -> list[Finding]:
     wanted = (int(asked.get("width")), int(asked.get("height")))
     if picture.size == wanted:
         return []
@@ -62,4 +62,4 @@ def _size(asked: Asked, picture: Image.Image) -> list[Finding]:
 
 
 def _wrong(text: str) -> Finding:
-    return violation(Topic.AVATAR, f"{text}. {PLACEHOLDER}", Mark.TRANSCRIBED)
+    return violation(Topic.AVATAR, f"{text}. {PLACEHOLDER}", Confidence.TRANSCRIBED)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pexpolicy.conformance import request_templates
 from pexpolicy.conformance.edge_cases import ODDITIES
-from pexpolicy.conformance.flow_steps import AGAIN, Flow, Query, Slot, Step
+from pexpolicy.conformance.flow_steps import AGAIN, Flow, Placeholder, Query, Step
 from pexpolicy.conformance.request_templates import H323, SIP, WEB
 
 SERVICE, PARTICIPANT, LOCATION = (
@@ -37,7 +37,9 @@ def location(name: str, query: Query, same_as: str = "") -> Step:
     return Step(name=name, endpoint=LOCATION, query=query, same_as=same_as)
 
 
-def avatar(name: str, query: Query, same_as: str = "", alias: str | Slot = Slot.CALLER) -> Step:
+def avatar(
+    name: str, query: Query, same_as: str = "", alias: str | Placeholder = Placeholder.CALLER
+) -> Step:
     """A step that asks for a picture."""
     return Step(name=name, endpoint=AVATAR, query=query, same_as=same_as, alias=alias)
 
@@ -51,7 +53,7 @@ def search(text: str, limit: int = 10, name: str = "", same_as: str = "") -> Ste
 def register(
     name: str,
     query: Query,
-    alias: str | Slot = Slot.CALLER,
+    alias: str | Placeholder = Placeholder.CALLER,
     same_as: str = "",
     because: str = AGAIN,
 ) -> Step:
@@ -121,22 +123,23 @@ _RUNNING: Query = {
     "trigger": "unspecified",
     "remote_alias": "sip:carol@example.com",
     "remote_display_name": "",
-    "service_name": Slot.SERVICE_NAME,
-    "unique_service_name": Slot.SERVICE_NAME,
-    "service_tag": Slot.SERVICE_TAG,
+    "service_name": Placeholder.SERVICE_NAME,
+    "unique_service_name": Placeholder.SERVICE_NAME,
+    "service_tag": Placeholder.SERVICE_TAG,
 }
 _DIAL_OUT = (
     service("the running service", request_templates.service("v39", WEB)),
     service(
         "before dialing out",
-        request_templates.service("v39", SIP, {**_RUNNING, "local_alias": Slot.ALIAS}),
+        request_templates.service("v39", SIP, {**_RUNNING, "local_alias": Placeholder.ALIAS}),
     ),
     participant(
         "the called participant",
-        request_templates.participant("v39", SIP, {**_RUNNING, "local_alias": Slot.ALIAS}),
+        request_templates.participant("v39", SIP, {**_RUNNING, "local_alias": Placeholder.ALIAS}),
     ),
     location(
-        "location", request_templates.location("v39", SIP, {**_RUNNING, "local_alias": Slot.ALIAS})
+        "location",
+        request_templates.location("v39", SIP, {**_RUNNING, "local_alias": Placeholder.ALIAS}),
     ),
 )
 
@@ -161,13 +164,13 @@ _NON_DIAL = tuple(
     )
 )
 
-_TRANSFERRED: Query = {"local_alias": "lobby", "previous_service_name": Slot.PREVIOUS_NAME}
+_TRANSFERRED: Query = {"local_alias": "lobby", "previous_service_name": Placeholder.PREVIOUS_NAME}
 _TRANSFER = (
     service("the first service", request_templates.service("v39", WEB)),
     service(
         "the second service",
         request_templates.service(
-            "v39", WEB, {"local_alias": "lobby", "previous_service_name": Slot.SERVICE_NAME}
+            "v39", WEB, {"local_alias": "lobby", "previous_service_name": Placeholder.SERVICE_NAME}
         ),
     ),
     participant(
@@ -177,7 +180,7 @@ _TRANSFER = (
     location("location", request_templates.location("v39", WEB, _TRANSFERRED)),
     service(
         "back to the first",
-        request_templates.service("v39", WEB, {"previous_service_name": Slot.SERVICE_NAME}),
+        request_templates.service("v39", WEB, {"previous_service_name": Placeholder.SERVICE_NAME}),
     ),
 )
 

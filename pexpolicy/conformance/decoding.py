@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from pexpolicy.conformance.findings import Asked, Finding, Topic, violation
-from pexpolicy.models.rules import Mark
+from pexpolicy.conformance.findings import Finding, SentRequest, Topic, violation
+from pexpolicy.models.rules import Confidence
 
 
-def wrongly_decoded(asked: Asked, body: Any) -> list[Finding]:
+def wrongly_decoded(asked: SentRequest, body: Any) -> list[Finding]:
     """A finding for the first text in the reply that only a wrong decoding can have made."""
     if not asked.traces:
         return []
@@ -18,7 +18,7 @@ def wrongly_decoded(asked: Asked, body: Any) -> list[Finding]:
         for trace in asked.traces:
             if trace.text.casefold() in folded:
                 what = f"a text of the request comes back as …{trace.text}…: {trace.why}"
-                return [violation(Topic.DECODING, what, Mark.DOCUMENTED)]
+                return [violation(Topic.DECODING, what, Confidence.DOCUMENTED)]
     return []
 
 

@@ -6,30 +6,34 @@ import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
-from pexpolicy.conformance.findings import Asked, Finding, Level, Topic, violation, warning
+from pexpolicy.conformance.findings import Finding, Level, SentRequest, Topic, violation, warning
 from pexpolicy.endpoints.directory_information import DirectoryEntry
 from pexpolicy.models.errors import DecisionError
-from pexpolicy.models.rules import Mark
+from pexpolicy.models.rules import Confidence
 
 KEYS = ("alias", "description", "username")
 MAX_FINDINGS = 5
 """A list of a thousand wrong entries says no more than its first ones."""
 
 
-def judge_directory(asked: Asked, body: Mapping[str, Any]) -> list[Finding]:
+def judge_directory(asked: SentRequest, body: Mapping[str, Any]) -> list[Finding]:
     """The findings about the entries of a reply and about ``ignore_local``."""
     entries = body.get("result", [])
     findings: list[Finding] = []
     if entries == {}:
         findings.append(
             warning(
-                Topic.RESULT, "the result of a search is a list, and this is {}", Mark.TRANSCRIBED
+                Topic.RESULT,
+                "the result of a search is a list, and this is {}",
+                Confidence.TRANSCRIBED,
             )
         )
         entries = []
     if "ignore_local" in body and not isinstance(body["ignore_local"], bool):
         findings.append(
-            violation(Topic.DIRECTORY, "ignore_local is neither true nor false", Mark.TRANSCRIBED)
+            violation(
+                Topic.DIRECTORY, "ignore_local is neither true nor false", Confidence.TRANSCRIBED
+            )
         )
     for number, entry in enumerate(entries):
         findings += _entry(number, entry)
@@ -40,7 +44,9 @@ def judge_directory(asked: Asked, body: Mapping[str, Any]) -> list[Finding]:
     if sound and not any(_sorted(entries, key) for key in KEYS):
         findings.append(
             violation(
-                Topic.DIRECTORY, "the entries are not sorted by any of their keys", Mark.TRANSCRIBED
+                Topic.DIRECTORY,
+                "the entries are not sorted by any of their keys",
+                Confidence.TRANSCRIBED,
             )
         )
     return findings
@@ -48,25 +54,29 @@ def judge_directory(asked: Asked, body: Mapping[str, Any]) -> list[Finding]:
 
 def _entry(number: int, entry: Any) -> list[Finding]:
     if not isinstance(entry, dict):
-        return [violation(Topic.DIRECTORY, f"entry {number} is not an object", Mark.TRANSCRIBED)]
+        return [
+            violation(Topic.DIRECTORY, f"entry {number} is not an object", Confidence.TRANSCRIBED)
+        ]
     missing = [key for key in KEYS if key not in entry]
     if missing:
         text = f"entry {number} has no {' and no '.join(missing)}; all three keys must be there"
-        return [violation(Topic.DIRECTORY, text, Mark.TRANSCRIBED)]
+        return [violation(Topic.DIRECTORY, text, Confidence.TRANSCRIBED)]
     try:
         warnings = DirectoryEntry.from_result(entry).warnings
     except DecisionError as error:
-        return [violation(Topic.DIRECTORY, f"entry {number}: {error}", Mark.TRANSCRIBED)]
+        return [violation(Topic.DIRECTORY, f"entry {number}: {error}", Confidence.TRANSCRIBED)]
     return [warning(Topic.DIRECTORY, f"entry {number}: {text}") for text in warnings]
 
 
-def _length(asked: Asked, entries: list[Any]) -> list[Finding]:
+def _length(asked: SentRequest, entries: list[Any]) -> list[Finding]:
     limit = asked.get("limit")
     if not limit or len(entries) <= int(limit):
         return []
     return [
         violation(
-            Topic.DIRECTORY, f"{len(entries)} entries, and the limit is {limit}", Mark.TRANSCRIBED
+            Topic.DIRECTORY,
+            f"{len(entries)} entries, and the limit is {limit}",
+            Confidence.TRANSCRIBED,
         )
     ]
 

@@ -12,13 +12,13 @@ from rich.text import Text
 
 from pexpolicy.conformance.findings import Finding, Level
 from pexpolicy.conformance.report import NOT_FOUND, Report
-from pexpolicy.conformance.runner import Played
+from pexpolicy.conformance.runner import StepResult
 from pexpolicy.text import printable
 
 RED, YELLOW, GREEN = "red", "yellow", "green"
 
 
-class Ticker:
+class ProgressBar:
     """The line that moves while the probe runs; nothing where nobody watches."""
 
     def __init__(self, progress: Progress, total: int) -> None:
@@ -26,7 +26,7 @@ class Ticker:
         self._task = progress.add_task("", total=total, said="")
         self._violations = self._warnings = 0
 
-    def tick(self, played: Played) -> None:
+    def tick(self, played: StepResult) -> None:
         """Show one more step."""
         self._violations += sum(f.level is Level.VIOLATION for f in played.findings)
         self._warnings += sum(f.level is Level.WARNING for f in played.findings)
@@ -40,7 +40,7 @@ class Ticker:
 
 
 @contextmanager
-def ticking(console: Console, total: int) -> Iterator[Ticker]:
+def ticking(console: Console, total: int) -> Iterator[ProgressBar]:
     """A ticker on a console; it is gone at the end, and never shows where there is no terminal."""
     progress = Progress(
         SpinnerColumn(),
@@ -53,7 +53,7 @@ def ticking(console: Console, total: int) -> Iterator[Ticker]:
         disable=not console.is_terminal,
     )
     with progress:
-        yield Ticker(progress, total)
+        yield ProgressBar(progress, total)
 
 
 def show(console: Console, report: Report) -> None:
@@ -100,7 +100,7 @@ def _finding(finding: Finding, endpoint: str, times: int) -> Text:
     return text
 
 
-def _where(played: Played) -> Text:
+def _where(played: StepResult) -> Text:
     text = Text(f"  {played.flow}: {played.step}", style="dim")
     if played.target:
         shown = (

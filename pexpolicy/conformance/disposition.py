@@ -19,8 +19,8 @@ from pexpolicy.models.decision import Decision, Redirect, Reject
 from pexpolicy.models.errors import DecisionError
 from pexpolicy.models.extras import NO_EXTRAS, Extras
 from pexpolicy.models.messages import alternatives
-from pexpolicy.models.rules import Mark
-from pexpolicy.models.serialization import Rendered
+from pexpolicy.models.rules import Confidence
+from pexpolicy.models.serialization import ModelBase
 from pexpolicy.text import brief
 
 ACTIONS: Mapping[str, tuple[str, ...]] = {
@@ -31,7 +31,7 @@ ACTIONS: Mapping[str, tuple[str, ...]] = {
 """The actions of each request; the others know none."""
 UNTAGGED = (
     "service_tag: is left out, which one server in live use does and a transcription of Pexip's "
-    f"text forbids; write an empty one [{Mark.DISPUTED}]"
+    f"text forbids; write an empty one [{Confidence.DISPUTED}]"
 )
 BOOLEANS: Mapping[str, bool] = {"true": True, "false": False}
 
@@ -192,7 +192,7 @@ def _repaired(endpoint: str, body: Mapping[str, Any]) -> tuple[Mapping[str, Any]
     result = body.get("result")
     if not isinstance(result, dict):
         return body, ()
-    model: type[Rendered] | None = None
+    model: type[ModelBase] | None = None
     if endpoint == "service_configuration":
         kind = result.get("service_type")
         model = SERVICE_TYPES.get(kind) if isinstance(kind, str) else None
@@ -203,7 +203,7 @@ def _repaired(endpoint: str, body: Mapping[str, Any]) -> tuple[Mapping[str, Any]
     made = _with_booleans(model, result)
     repairs = [
         f"{place}: the text {value!r} stands for {value.lower()}; write it without quotes "
-        f"[{Mark.REPORTED}]"
+        f"[{Confidence.REPORTED}]"
         for place, value in _text_booleans(model, result, "")
     ]
     if endpoint == "service_configuration" and "service_tag" not in result:
@@ -212,7 +212,7 @@ def _repaired(endpoint: str, body: Mapping[str, Any]) -> tuple[Mapping[str, Any]
     return ({**body, "result": made}, tuple(repairs)) if repairs else (body, ())
 
 
-def _text_booleans(model: type[Rendered], fields: Any, place: str) -> Iterator[tuple[str, str]]:
+def _text_booleans(model: type[ModelBase], fields: Any, place: str) -> Iterator[tuple[str, str]]:
     if not isinstance(fields, dict):
         return
     for name, value in fields.items():
@@ -225,7 +225,7 @@ def _text_booleans(model: type[Rendered], fields: Any, place: str) -> Iterator[t
             yield from _text_booleans(inner, value, f"{place}{name}.")
 
 
-def _with_booleans(model: type[Rendered], fields: Any) -> Any:
+def _with_booleans(model: type[ModelBase], fields: Any) -> Any:
     if not isinstance(fields, dict):
         return fields
     made: dict[str, Any] = {}
@@ -242,7 +242,7 @@ def _with_booleans(model: type[Rendered], fields: Any) -> Any:
     return made
 
 
-def _is_text_boolean(model: type[Rendered], name: str, value: object) -> bool:
+def _is_text_boolean(model: type[ModelBase], name: str, value: object) -> bool:
     return (
         isinstance(value, str)
         and value.lower() in BOOLEANS

@@ -5,7 +5,7 @@ from __future__ import annotations
 from urllib.parse import quote
 
 from pexpolicy.conformance import request_templates
-from pexpolicy.conformance.flow_steps import Flow, Query, Slot, Step, Trace
+from pexpolicy.conformance.flow_steps import DecodingMarker, Flow, Placeholder, Query, Step
 from pexpolicy.conformance.request_templates import SIP, WEB
 
 SERVICE, PARTICIPANT = "service_configuration", "participant_properties"
@@ -15,33 +15,33 @@ MARKED = "sip:zq7k%23x+1@example.com"
 """An alias with a percent sign and a plus of its own, which a second decoding would change."""
 TWICE, NEVER = "it was decoded twice", "it was not decoded"
 MARKED_TRACES = (
-    Trace("zq7k%2523x", NEVER),
-    Trace("zq7k#x", TWICE),
-    Trace("zq7k%23x 1", "its plus became a blank"),
-    Trace("zq7k%23x%2b1", NEVER),
-    Trace("zq7k%23x+1%40", NEVER),
+    DecodingMarker("zq7k%2523x", NEVER),
+    DecodingMarker("zq7k#x", TWICE),
+    DecodingMarker("zq7k%23x 1", "its plus became a blank"),
+    DecodingMarker("zq7k%23x%2b1", NEVER),
+    DecodingMarker("zq7k%23x+1%40", NEVER),
 )
 NAME = "zq7k Zoë Ångström"
 NAME_TRACES = (
-    Trace("zq7k+zo", "a plus in a query is a blank"),
-    Trace("zq7k%20zo", NEVER),
-    Trace("zo%c3%ab", NEVER),
-    Trace("zoã«", "UTF-8 was read as Latin-1"),
-    Trace("zo\N{REPLACEMENT CHARACTER}", "UTF-8 was read as something else"),
+    DecodingMarker("zq7k+zo", "a plus in a query is a blank"),
+    DecodingMarker("zq7k%20zo", NEVER),
+    DecodingMarker("zo%c3%ab", NEVER),
+    DecodingMarker("zoã«", "UTF-8 was read as Latin-1"),
+    DecodingMarker("zo\N{REPLACEMENT CHARACTER}", "UTF-8 was read as something else"),
 )
 UTF8_TRACES = (
-    Trace("zq7km%c3%b8te", NEVER),
-    Trace("zq7km\u00e3\u00b8te", "UTF-8 was read as Latin-1"),
-    Trace("zq7km\N{REPLACEMENT CHARACTER}", "UTF-8 was read as something else"),
+    DecodingMarker("zq7km%c3%b8te", NEVER),
+    DecodingMarker("zq7km\u00e3\u00b8te", "UTF-8 was read as Latin-1"),
+    DecodingMarker("zq7km\N{REPLACEMENT CHARACTER}", "UTF-8 was read as something else"),
 )
 CHAIR: Query = {"protocol": "webrtc", "preauthenticated_role": "chair"}
 
 
-def _service(name: str, query: Query, traces: tuple[Trace, ...] = ()) -> Step:
+def _service(name: str, query: Query, traces: tuple[DecodingMarker, ...] = ()) -> Step:
     return Step(name=name, endpoint=SERVICE, query=query, traces=traces)
 
 
-def _participant(name: str, changes: Query, traces: tuple[Trace, ...] = ()) -> Step:
+def _participant(name: str, changes: Query, traces: tuple[DecodingMarker, ...] = ()) -> Step:
     query = request_templates.participant("v39", WEB, {**CHAIR, **changes})
     return Step(name=name, endpoint=PARTICIPANT, query=query, traces=traces)
 
@@ -136,7 +136,7 @@ _VALUES = (
         ),
     ),
     Step(name="every value empty", endpoint=PARTICIPANT, query=_EMPTY),
-    _participant("no name", {"remote_display_name": "", "remote_alias": Slot.CALLER}),
+    _participant("no name", {"remote_display_name": "", "remote_alias": Placeholder.CALLER}),
 )
 
 _ROLES = (

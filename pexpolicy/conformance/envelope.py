@@ -8,11 +8,18 @@ from dataclasses import replace
 from typing import Any
 
 from pexpolicy.conformance.disposition import ACTIONS, Disposition, Reading, read_envelope
-from pexpolicy.conformance.findings import Asked, Finding, Judged, Topic, violation, warning
+from pexpolicy.conformance.findings import (
+    CheckResult,
+    Finding,
+    SentRequest,
+    Topic,
+    violation,
+    warning,
+)
 from pexpolicy.conformance.result import judge_result, refused, warned
 from pexpolicy.models.decision import Redirect, Reject
 from pexpolicy.models.errors import DecisionError
-from pexpolicy.models.rules import Mark
+from pexpolicy.models.rules import Confidence
 from pexpolicy.text import brief
 
 FAILED = ("fail", "failed", "failure", "error")
@@ -21,41 +28,41 @@ FAILED = ("fail", "failed", "failure", "error")
 Envelope = Mapping[str, Any]
 
 
-def judge_envelope(asked: Asked, body: Envelope) -> Judged:
+def judge_envelope(asked: SentRequest, body: Envelope) -> CheckResult:
     """The findings about a reply with status 200, and the decision that Infinity reads in it."""
     reading = read_envelope(asked.endpoint, body, asked.extras)
     judged = _judged(asked, body, reading)
     found = _action(asked, body, reading) + judged.findings
-    if reading.disposition is Disposition.DROPPED and not Judged(found).broken:
-        found.append(violation(Topic.RESULT, reading.text, Mark.TRANSCRIBED))
-    return Judged(found, comparable(asked, body, reading), judged.service, reading)
+    if reading.disposition is Disposition.DROPPED and not CheckResult(found).broken:
+        found.append(violation(Topic.RESULT, reading.text, Confidence.TRANSCRIBED))
+    return CheckResult(found, comparable(asked, body, reading), judged.service, reading)
 
 
-def _judged(asked: Asked, body: Envelope, reading: Reading) -> Judged:
+def _judged(asked: SentRequest, body: Envelope, reading: Reading) -> CheckResult:
     """The findings about status and result, and the service in it."""
     if body.get("status") != "success":
-        return Judged(_failed(body, reading))
+        return CheckResult(_failed(body, reading))
     if (shape := _shape(asked, body)) is not None:
-        return Judged([shape])
+        return CheckResult([shape])
     action, result = body.get("action"), body.get("result")
     if asked.endpoint == "participant_avatar":
-        return Judged(_no_picture(result))
+        return CheckResult(_no_picture(result))
     if action == "reject" and asked.endpoint in ACTIONS:
-        return Judged(_reject(asked, body, reading))
+        return CheckResult(_reject(asked, body, reading))
     if asked.endpoint == "service_configuration" and _redirects(action, result):
-        return Judged(_redirect(asked, action, result))
+        return CheckResult(_redirect(asked, action, result))
     return _result(asked, body, reading)
 
 
-def _result(asked: Asked, body: Envelope, reading: Reading) -> Judged:
+def _result(asked: SentRequest, body: Envelope, reading: Reading) -> CheckResult:
     if not reading.repairs:
         return judge_result(asked, body)
     repaired = judge_result(asked, {**body, "result": reading.result})
     repairs = [warned(text) for text in reading.repairs]
-    return Judged(repairs + repaired.findings, service=repaired.service)
+    return CheckResult(repairs + repaired.findings, service=repaired.service)
 
 
-def comparable(asked: Asked, body: Envelope, reading: Reading) -> tuple[Any, ...]:
+def comparable(asked: SentRequest, body: Envelope, reading: Reading) -> tuple[Any, ...]:
     """What Infinity reads of a reply; keys of the server's own are left out."""
     if reading.disposition in (Disposition.CONTINUE, Disposition.ABSTAIN):
         return ("continue",)
@@ -70,26 +77,26 @@ def comparable(asked: Asked, body: Envelope, reading: Reading) -> tuple[Any, ...
     return ("decision", json.dumps(core, sort_keys=True))
 
 
-def _action(asked: Asked, body: Envelope, reading: Reading) -> list[Finding]:
+def _action(asked: SentRequest, body: Envelope, reading: Reading) -> list[Finding]:
     action, allowed = body.get("action"), ACTIONS.get(asked.endpoint, ())
     if action is None or action in allowed or action == "continue":
         return []
     if not allowed and action in ("reject", "redirect"):
         text = f"this request knows no {action}: Infinity would go on as if it were not there"
-        return [violation(Topic.ACTION, text, Mark.TRANSCRIBED)]
+        return [violation(Topic.ACTION, text, Confidence.TRANSCRIBED)]
     if not allowed:
         return [
             warning(
                 Topic.ACTION,
                 f"this request knows no action; {brief(action)} is ignored",
-                Mark.REPORTED,
+                Confidence.REPORTED,
             )
         ]
     text = f"action = {brief(action)} is none of {', '.join(allowed)}"
     if reading.disposition is Disposition.RESULT:
         text += "; it is ignored next to a valid result"
-        return [warning(Topic.ACTION, text, Mark.DOCUMENTED)]
-    return [violation(Topic.ACTION, text, Mark.DOCUMENTED)]
+        return [warning(Topic.ACTION, text, Confidence.DOCUMENTED)]
+    return [violation(Topic.ACTION, text, Confidence.DOCUMENTED)]
 
 
 def _failed(body: Envelope, reading: Reading) -> list[Finding]:
@@ -98,25 +105,27 @@ def _failed(body: Envelope, reading: Reading) -> list[Finding]:
     refuses = reading.disposition is Disposition.REJECT
     if refuses and status in FAILED:
         text = f"{said}, and action = 'reject' counts all the same: Infinity refuses the call"
-        return [warning(Topic.ENVELOPE, text, Mark.DOCUMENTED)]
+        return [warning(Topic.ENVELOPE, text, Confidence.DOCUMENTED)]
     if refuses:
         text = (
             f"{said}; only the exact text 'success' counts, and action = 'reject' counts all the "
             "same: Infinity refuses the call"
         )
-        return [violation(Topic.ENVELOPE, text, Mark.DOCUMENTED)]
+        return [violation(Topic.ENVELOPE, text, Confidence.DOCUMENTED)]
     if body.get("result"):
         text = f"status = {brief(status)} is not exactly 'success', so the result is lost"
-        return [violation(Topic.ENVELOPE, text, Mark.DOCUMENTED)]
+        return [violation(Topic.ENVELOPE, text, Confidence.DOCUMENTED)]
     if status in FAILED:
         text = f"status = {brief(status)}: the server failed; to have no decision, answer 404"
-        return [warning(Topic.ENVELOPE, text, Mark.REPORTED)]
+        return [warning(Topic.ENVELOPE, text, Confidence.REPORTED)]
     return [
-        violation(Topic.ENVELOPE, f"{said}; only the exact text 'success' counts", Mark.DOCUMENTED)
+        violation(
+            Topic.ENVELOPE, f"{said}; only the exact text 'success' counts", Confidence.DOCUMENTED
+        )
     ]
 
 
-def _shape(asked: Asked, body: Envelope) -> Finding | None:
+def _shape(asked: SentRequest, body: Envelope) -> Finding | None:
     """A finding for a result that is neither of its shape nor empty."""
     result = body.get("result")
     if "result" not in body or result is None:
@@ -130,7 +139,7 @@ def _shape(asked: Asked, body: Envelope) -> Finding | None:
     return violation(
         Topic.RESULT,
         f"result is {brief(result)}, not {wanted}: the reply is dropped",
-        Mark.TRANSCRIBED,
+        Confidence.TRANSCRIBED,
     )
 
 
@@ -140,13 +149,13 @@ def _no_picture(result: Any) -> list[Finding]:
             violation(
                 Topic.AVATAR,
                 "a JSON result is no picture; Infinity would show a placeholder",
-                Mark.TRANSCRIBED,
+                Confidence.TRANSCRIBED,
             )
         ]
-    return [warning(Topic.AVATAR, "where there is no picture, 404 says so", Mark.DOCUMENTED)]
+    return [warning(Topic.AVATAR, "where there is no picture, 404 says so", Confidence.DOCUMENTED)]
 
 
-def _reject(asked: Asked, body: Envelope, reading: Reading) -> list[Finding]:
+def _reject(asked: SentRequest, body: Envelope, reading: Reading) -> list[Finding]:
     """A reject refuses only if no result next to it can be used."""
     result = body.get("result") or {}
     if asked.endpoint == "registration_alias" and "result" not in body:
@@ -154,7 +163,7 @@ def _reject(asked: Asked, body: Envelope, reading: Reading) -> list[Finding]:
             violation(
                 Topic.REJECT,
                 "a reject of a registration needs an empty result beside it",
-                Mark.TRANSCRIBED,
+                Confidence.TRANSCRIBED,
             )
         ]
     if asked.endpoint == "participant_properties":
@@ -162,12 +171,12 @@ def _reject(asked: Asked, body: Envelope, reading: Reading) -> list[Finding]:
     if not result:
         return []
     if reading.disposition is Disposition.DROPPED:
-        return [violation(Topic.REJECT, reading.text, Mark.DOCUMENTED)]
+        return [violation(Topic.REJECT, reading.text, Confidence.DOCUMENTED)]
     return [
         warning(
             Topic.REJECT,
             "a result stands beside the reject; it is dropped, leave it out",
-            Mark.REPORTED,
+            Confidence.REPORTED,
         )
     ]
 
@@ -176,7 +185,7 @@ def _participant_reject(result: Mapping[str, Any]) -> list[Finding]:
     others = sorted(result.keys() - {"reject_reason"})
     if others:
         text = f"{brief(others[0])} stands beside the reject: nothing but reject_reason may"
-        return [violation(Topic.REJECT, text, Mark.TRANSCRIBED)]
+        return [violation(Topic.REJECT, text, Confidence.TRANSCRIBED)]
     try:
         Reject.from_result(result)
     except DecisionError as error:
@@ -188,25 +197,25 @@ def _redirects(action: Any, result: Any) -> bool:
     return action == "redirect" or (isinstance(result, Mapping) and "new_alias" in result)
 
 
-def _redirect(asked: Asked, action: Any, result: Any) -> list[Finding]:
+def _redirect(asked: SentRequest, action: Any, result: Any) -> list[Finding]:
     result = result or {}
     if action != "redirect":
         return [
             violation(
                 Topic.REDIRECT,
                 "new_alias is no field of a service; it needs action = 'redirect'",
-                Mark.TRANSCRIBED,
+                Confidence.TRANSCRIBED,
             )
         ]
     if "service_type" in result:
         text = "a service stands beside the redirect: Infinity would take it and not redirect"
-        return [violation(Topic.REDIRECT, text, Mark.DOCUMENTED)]
+        return [violation(Topic.REDIRECT, text, Confidence.DOCUMENTED)]
     others = sorted(result.keys() - {"new_alias"})
     if others:
         text = (
             f"the result of a redirect is new_alias alone, and {brief(others[0])} stands beside it"
         )
-        return [violation(Topic.REDIRECT, text, Mark.TRANSCRIBED)]
+        return [violation(Topic.REDIRECT, text, Confidence.TRANSCRIBED)]
     try:
         redirect = Redirect.from_result(result)
     except DecisionError as error:

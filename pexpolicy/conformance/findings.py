@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pexpolicy.conformance.disposition import Reading
-from pexpolicy.conformance.flow_steps import Trace
+from pexpolicy.conformance.flow_steps import DecodingMarker
 from pexpolicy.models.extras import NO_EXTRAS, Extras
 
 
@@ -94,7 +94,7 @@ Comparable = tuple[Any, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class SentRequest:
     """What was asked: the request as the node knows it."""
 
     endpoint: str
@@ -104,7 +104,7 @@ class Asked:
     """True for a request that a server may refuse to read."""
     breakout: str = ""
     """UUID of the breakout room, where an answer of the server announced it."""
-    traces: tuple[Trace, ...] = ()
+    traces: tuple[DecodingMarker, ...] = ()
     extras: Extras = NO_EXTRAS
 
     def get(self, name: str) -> str:
@@ -113,7 +113,7 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class CheckResult:
     """The findings about a reply, and the decision in it."""
 
     findings: list[Finding]

@@ -11,7 +11,7 @@ from urllib.parse import quote, quote_plus, urlencode
 from pexpolicy.endpoints import ENDPOINTS
 
 
-class Slot(enum.Enum):
+class Placeholder(enum.Enum):
     """A value that stands open until the step is played."""
 
     ALIAS = "the alias that is dialed"
@@ -22,7 +22,7 @@ class Slot(enum.Enum):
     PREVIOUS_NAME = "the name of the service before the transfer"
 
 
-Value = str | Slot | tuple[str, ...] | None
+Value = str | Placeholder | tuple[str, ...] | None
 """A text, an open value, several values under one name, or nothing: the parameter is left out."""
 Query = Mapping[str, Value]
 
@@ -31,7 +31,7 @@ AGAIN = "the same request must get the same decision"
 
 
 @dataclass(frozen=True, slots=True)
-class Trace:
+class DecodingMarker:
     """A text that stands in a reply only if the server decoded the request wrongly."""
 
     text: str
@@ -50,7 +50,7 @@ class Step:
     name: str
     endpoint: str
     query: Query
-    alias: str | Slot = ""
+    alias: str | Placeholder = ""
     """What stands in the path: raw text as on the wire, or an open value."""
     escape: Callable[..., str] = quote_plus
     same_as: str = ""
@@ -59,7 +59,7 @@ class Step:
     strain: bool = False
     breakout: str = ""
     """UUID of a breakout room that an answer of the server announced."""
-    traces: tuple[Trace, ...] = ()
+    traces: tuple[DecodingMarker, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ class Flow:
     steps: tuple[Step, ...]
 
 
-class Known:
+class CallState:
     """What a node knows in the course of one flow."""
 
     def __init__(self, alias: str, caller: str) -> None:
@@ -80,20 +80,20 @@ class Known:
         self._name = alias
         self._previous = ""
 
-    def value(self, slot: Slot) -> str:
+    def value(self, slot: Placeholder) -> str:
         """The value of an open one, as far as the flow has come."""
         match slot:
-            case Slot.ALIAS:
+            case Placeholder.ALIAS:
                 return self.alias
-            case Slot.SIP_ALIAS:
+            case Placeholder.SIP_ALIAS:
                 return sip_uri(self.alias)
-            case Slot.CALLER:
+            case Placeholder.CALLER:
                 return self.caller
-            case Slot.SERVICE_NAME:
+            case Placeholder.SERVICE_NAME:
                 return self._name
-            case Slot.SERVICE_TAG:
+            case Placeholder.SERVICE_TAG:
                 return str(self.service.get("service_tag", ""))
-            case Slot.PREVIOUS_NAME:
+            case Placeholder.PREVIOUS_NAME:
                 return self._previous
 
     def learn(self, service: Mapping[str, Any], asked: Mapping[str, str]) -> None:
@@ -113,13 +113,15 @@ class Known:
             if isinstance(value, tuple):
                 found += [(name, one) for one in value]
             elif value is not None:
-                found.append((name, self.value(value) if isinstance(value, Slot) else value))
+                found.append((name, self.value(value) if isinstance(value, Placeholder) else value))
         return found
 
     def target(self, step: Step, pairs: list[tuple[str, str]]) -> str:
         """The path and query of a step, byte for byte as on the wire."""
         alias = (
-            quote(self.value(step.alias), safe="") if isinstance(step.alias, Slot) else step.alias
+            quote(self.value(step.alias), safe="")
+            if isinstance(step.alias, Placeholder)
+            else step.alias
         )
         return f"{ENDPOINTS[step.endpoint].path}{alias}?{urlencode(pairs, quote_via=step.escape)}"
 

@@ -12,8 +12,8 @@ from yarl import URL
 
 from pexpolicy.conformance.findings import Finding, Topic, violation, warning
 from pexpolicy.conformance.http_client import CLOSED, MAX_BODY, NO_HTTP
-from pexpolicy.errors import why
-from pexpolicy.models.rules import Mark
+from pexpolicy.errors import describe_network_error
+from pexpolicy.models.rules import Confidence
 
 RFC = "RFC 9112"
 HEAD = "HEAD"
@@ -196,10 +196,14 @@ class Transport:
             return [violation(Topic.FRAMING, str(error), RFC)]
         except TimeoutError:
             return [
-                violation(Topic.TIME, f"no whole reply within {self._limit:g} s", Mark.TRANSCRIBED)
+                violation(
+                    Topic.TIME, f"no whole reply within {self._limit:g} s", Confidence.TRANSCRIBED
+                )
             ]
         except OSError as error:
-            said = CLOSED if isinstance(error, ConnectionResetError) else why(error)
+            said = (
+                CLOSED if isinstance(error, ConnectionResetError) else describe_network_error(error)
+            )
             return [violation(Topic.CONNECTION, f"no reply: {said}")]
         except (ValueError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             return [violation(Topic.CONNECTION, f"no reply: {NO_HTTP}")]

@@ -13,7 +13,7 @@ from typing import Any
 import aiohttp
 from yarl import URL
 
-from pexpolicy.errors import why
+from pexpolicy.errors import describe_network_error
 
 LIMIT = 5.0
 """Seconds after which Infinity gives up (observed in v16, transcribed)."""
@@ -124,7 +124,10 @@ def _failed(error: Exception, seconds: float) -> Reply:
     meaning = next(meaning for kind, meaning in _FAILURES if isinstance(error, kind))
     if isinstance(error, aiohttp.ClientConnectorError):
         place = f"{error.host}:{error.port}"
-        meaning = {**meaning, "failure": f"no connection to {place}: {why(error.os_error)}"[:200]}
+        meaning = {
+            **meaning,
+            "failure": f"no connection to {place}: {describe_network_error(error.os_error)}"[:200],
+        }
     elif isinstance(error, TooLongError):
         meaning = {**meaning, "failure": str(error)}
     return Reply(seconds, **meaning)

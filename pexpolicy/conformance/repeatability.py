@@ -7,16 +7,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from pexpolicy.conformance.findings import (
-    Asked,
+    CheckResult,
     Comparable,
     Finding,
-    Judged,
+    SentRequest,
     Topic,
     violation,
     warning,
 )
 from pexpolicy.conformance.flow_steps import AGAIN, Step
-from pexpolicy.models.rules import Mark
+from pexpolicy.models.rules import Confidence
 
 PER_PARTICIPANT = frozenset(
     (
@@ -33,7 +33,7 @@ SHOWN = 4
 """Names of fields that a finding lists."""
 
 
-def compare(step: Step, judged: Judged, earlier: Judged | None) -> list[Finding]:
+def compare(step: Step, judged: CheckResult, earlier: CheckResult | None) -> list[Finding]:
     """A finding where a step did not get the decision of the earlier step that it must equal."""
     if earlier is None or earlier.decision is None or judged.decision is None:
         return []
@@ -48,13 +48,13 @@ def compare(step: Step, judged: Judged, earlier: Judged | None) -> list[Finding]
         return [warning(Topic.REPEATABLE, text, "a gateway's name is to be unique per call")]
     topic = Topic.REPEATABLE if again else Topic.CONSISTENT
     return [
-        violation(topic, text, Mark.TRANSCRIBED)
+        violation(topic, text, Confidence.TRANSCRIBED)
         if step.certain
-        else warning(topic, text, Mark.REPORTED)
+        else warning(topic, text, Confidence.REPORTED)
     ]
 
 
-def _is_gateway(*both: Judged) -> bool:
+def _is_gateway(*both: CheckResult) -> bool:
     return all(judged.service.get("service_type") == "gateway" for judged in both)
 
 
@@ -83,13 +83,13 @@ def _differing(before: Any, after: Any) -> str:
     return f"{shown} differ{'s' if len(names) == 1 else ''}"
 
 
-class Services:
+class ServiceConsistency:
     """Every service that the server named so far: one name must mean one service (rule 14)."""
 
     def __init__(self) -> None:
         self._known: dict[str, tuple[Mapping[str, Any], str]] = {}
 
-    def compare(self, asked: Asked, judged: Judged, where: str) -> list[Finding]:
+    def compare(self, asked: SentRequest, judged: CheckResult, where: str) -> list[Finding]:
         """A finding where a service has the name of an earlier one and is another."""
         service = judged.service
         if not service or service.get("breakout") is True:
@@ -107,8 +107,8 @@ class Services:
                 f"two calls share the name of a gateway ({what}, first in {first}); "
                 "it is to be unique per call"
             )
-            return [warning(Topic.CONSISTENT, text, Mark.TRANSCRIBED)]
+            return [warning(Topic.CONSISTENT, text, Confidence.TRANSCRIBED)]
         text = (
             f"the service has the name of an earlier one and is another ({what}, first in {first})"
         )
-        return [violation(Topic.CONSISTENT, text, Mark.TRANSCRIBED)]
+        return [violation(Topic.CONSISTENT, text, Confidence.TRANSCRIBED)]

@@ -15,7 +15,7 @@ import orjson
 
 from pexpolicy.conformance.check_reply import judge
 from pexpolicy.conformance.disposition import Disposition, Reading, read_envelope
-from pexpolicy.conformance.findings import Asked, Comparable, Level, Topic
+from pexpolicy.conformance.findings import Comparable, Level, SentRequest, Topic
 from pexpolicy.conformance.http_client import LIMIT, Reply, Wire, basic
 from pexpolicy.conformance.repeatability import difference
 from pexpolicy.endpoints.base import JPEG, JSON
@@ -26,10 +26,10 @@ from pexpolicy.models.request import Request
 
 __all__ = [
     "Disposition",
-    "Heard",
+    "InvalidReplyError",
     "Reading",
     "Reply",
-    "UnusableReply",
+    "UpstreamDecision",
     "Wire",
     "basic",
     "difference",
@@ -48,7 +48,7 @@ ABSTAINED: Comparable = ("continue",)
 _ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
-class UnusableReply(Exception):
+class InvalidReplyError(Exception):
     """A reply that does not count, and why; ``reply`` is what came."""
 
     def __init__(self, text: str, reply: Reply) -> None:
@@ -57,7 +57,7 @@ class UnusableReply(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class UpstreamDecision:
     """What another server decided, or ``None`` where it left the decision to others.
 
     ``comparable`` is equal for two replies that Infinity would take for the same.
@@ -73,35 +73,37 @@ class Heard:
 
 def read(
     name: str, request: Request, reply: Reply, *, by: str = "", extras: Extras = NO_EXTRAS
-) -> Heard:
+) -> UpstreamDecision:
     """The decision in a reply to a request of the endpoint ``name``; ``by`` says who replied,
     ``extras`` what the operator admits beyond the contract.
 
     A 404 leaves the decision to others, and so does a ``status`` that is not ``success``, unless
     ``reject`` is the action next to it: that refuses the call, whatever the result. Booleans that
-    were written as text are repaired. Raises ``UnusableReply`` for no reply, for one with another
+    were written as text are repaired. Raises ``InvalidReplyError`` for no reply, for one with another
     status or a coding, and for one that Infinity would drop.
     """
     if name == "participant_avatar" and _plain_success(reply) and reply.media_type != JSON:
         return _picture(reply, by)
     if len(reply.body) > MAX_JSON:
-        raise UnusableReply(f"the body is longer than {MAX_JSON} bytes, and no picture", reply)
-    judged = judge(Asked(name, request.params, extras=extras), reply, LIMIT)
+        raise InvalidReplyError(f"the body is longer than {MAX_JSON} bytes, and no picture", reply)
+    judged = judge(SentRequest(name, request.params, extras=extras), reply, LIMIT)
     reading = judged.reading
     for finding in judged.findings:
         if finding.level is Level.VIOLATION and not _is_read(finding.topic, reading):
-            raise UnusableReply(finding.text, reply)
+            raise InvalidReplyError(finding.text, reply)
     if reading is None or reading.disposition is Disposition.ABSTAIN or judged.decision is None:
-        return Heard(None, ABSTAINED)
+        return UpstreamDecision(None, ABSTAINED)
     if reading.text:
-        raise UnusableReply(reading.text, reply)
+        raise InvalidReplyError(reading.text, reply)
     decision_id = _told_id(reply)
     reason = _reason(by, decision_id)
     decision: Decision = Continue(reason=reason)
     if reading.decision is not None:
         made = reading.decision
         decision = made.noted() if reason is None else made.because(reason)
-    return Heard(decision.noted(*reading.repairs), judged.decision, decision_id, reading.repairs)
+    return UpstreamDecision(
+        decision.noted(*reading.repairs), judged.decision, decision_id, reading.repairs
+    )
 
 
 def _is_read(topic: Topic, reading: Reading | None) -> bool:
@@ -117,15 +119,15 @@ def _plain_success(reply: Reply) -> bool:
     return not reply.failure and reply.status == HTTPStatus.OK and coding == "identity"
 
 
-def _picture(reply: Reply, by: str) -> Heard:
+def _picture(reply: Reply, by: str) -> UpstreamDecision:
     """The picture as it came; its endpoint looks at it closely, outside the event loop."""
     if reply.media_type != JPEG:
         text = f"the content type is {reply.media_type[:60]!r}, not {JPEG}"
-        raise UnusableReply(text, reply)
+        raise InvalidReplyError(text, reply)
     if not reply.body.startswith(JPEG_BEGINS):
-        raise UnusableReply("the body is no JPEG, though its content type says so", reply)
+        raise InvalidReplyError("the body is no JPEG, though its content type says so", reply)
     digest = hashlib.sha256(reply.body).hexdigest()
-    return Heard(Avatar(reply.body, reason=_reason(by, "")), ("picture", digest))
+    return UpstreamDecision(Avatar(reply.body, reason=_reason(by, "")), ("picture", digest))
 
 
 def _told_id(reply: Reply) -> str:

@@ -11,7 +11,7 @@ from xml.etree import ElementTree as ET
 
 from pexpolicy.conformance.check_reply import UNREADABLE
 from pexpolicy.conformance.findings import Finding, Level, Topic, warning
-from pexpolicy.conformance.runner import TRANSPORT, Played
+from pexpolicy.conformance.runner import TRANSPORT, StepResult
 from pexpolicy.text import printable
 
 NOT_FOUND = (
@@ -24,7 +24,7 @@ class Report:
     """All steps that were played against one server."""
 
     url: str
-    played: list[Played] = field(default_factory=list)
+    played: list[StepResult] = field(default_factory=list)
 
     @property
     def clean(self) -> bool:
@@ -56,16 +56,16 @@ class Report:
         """How many findings of a level there are."""
         return sum(f.level is level for played in self.played for f in played.findings)
 
-    def flows(self) -> Iterator[tuple[str, list[Played]]]:
+    def flows(self) -> Iterator[tuple[str, list[StepResult]]]:
         """The steps by flow, in the order in which they were played."""
-        flows: dict[str, list[Played]] = {}
+        flows: dict[str, list[StepResult]] = {}
         for played in self.played:
             flows.setdefault(played.flow, []).append(played)
         yield from flows.items()
 
-    def grouped(self) -> list[tuple[Finding, str, list[Played]]]:
+    def grouped(self) -> list[tuple[Finding, str, list[StepResult]]]:
         """Each finding once per endpoint, with the steps it was made in; violations first."""
-        groups: dict[tuple[Finding, str], list[Played]] = {}
+        groups: dict[tuple[Finding, str], list[StepResult]] = {}
         for played in self.played:
             for finding in played.findings:
                 groups.setdefault((finding, played.endpoint), []).append(played)
@@ -88,7 +88,7 @@ def as_json(report: Report) -> str:
     )
 
 
-def _step(played: Played) -> dict[str, Any]:
+def _step(played: StepResult) -> dict[str, Any]:
     return {
         "flow": played.flow,
         "step": played.step,
@@ -123,7 +123,7 @@ def as_junit(report: Report) -> str:
     return ET.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
 
 
-def _case(suite: ET.Element, played: Played) -> None:
+def _case(suite: ET.Element, played: StepResult) -> None:
     case = ET.SubElement(
         suite,
         "testcase",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pexpolicy.conformance.flow_steps import Query, Slot, Value
+from pexpolicy.conformance.flow_steps import Placeholder, Query, Value
 
 BROWSER = (
     "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/537.36 (KHTML, like Gecko) "
@@ -33,7 +33,7 @@ WEB: Query = {
     "remote_address": "10.0.3.237",
     "remote_port": "59506",
     "supports_direct_media": "True",
-    "local_alias": Slot.ALIAS,
+    "local_alias": Placeholder.ALIAS,
 }
 SIP: Query = {
     "protocol": "sip",
@@ -41,11 +41,11 @@ SIP: Query = {
     "encryption": "On",
     "trigger": "invite",
     "remote_display_name": "Alice",
-    "remote_alias": Slot.CALLER,
+    "remote_alias": Placeholder.CALLER,
     "remote_address": "10.44.151.5",
     "remote_port": "58435",
     "supports_direct_media": "False",
-    "local_alias": Slot.SIP_ALIAS,
+    "local_alias": Placeholder.SIP_ALIAS,
 }
 H323: Query = {
     **SIP,
@@ -115,9 +115,9 @@ _SINCE_39 = {
     "receive_from_video_mix~mix_name": "main",
 }
 _SERVICE: Query = {
-    "unique_service_name": Slot.SERVICE_NAME,
-    "service_name": Slot.SERVICE_NAME,
-    "service_tag": Slot.SERVICE_TAG,
+    "unique_service_name": Placeholder.SERVICE_NAME,
+    "service_name": Placeholder.SERVICE_NAME,
+    "service_tag": Placeholder.SERVICE_TAG,
 }
 
 
@@ -180,7 +180,7 @@ def directory_avatar(version: str, size: tuple[int, int]) -> Query:
 
 def directory(version: str, text: str, limit: int = 10) -> Query:
     """A search in the directory."""
-    search: Query = {"q": text, "registration_alias": Slot.CALLER, "limit": str(limit)}
+    search: Query = {"q": text, "registration_alias": Placeholder.CALLER, "limit": str(limit)}
     return {**search, **_NODE, **_VERSION[version]}
 
 

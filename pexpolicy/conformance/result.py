@@ -7,23 +7,32 @@ from dataclasses import replace
 from typing import Any
 
 from pexpolicy.conformance.directory import judge_directory
-from pexpolicy.conformance.findings import Asked, Finding, Judged, Topic, violation, warning
+from pexpolicy.conformance.findings import (
+    CheckResult,
+    Finding,
+    SentRequest,
+    Topic,
+    violation,
+    warning,
+)
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.models.errors import DecisionError
-from pexpolicy.models.rules import Mark
+from pexpolicy.models.rules import Confidence
 
 Result = dict[str, Any]
 
 
-def judge_result(asked: Asked, body: Mapping[str, Any]) -> Judged:
+def judge_result(asked: SentRequest, body: Mapping[str, Any]) -> CheckResult:
     """The findings about the result of a reply that succeeded and refuses nothing."""
     result = body.get("result")
     if "result" in body and result is None:
-        return Judged([warning(Topic.RESULT, "result is null; leave it out", Mark.REPORTED)])
+        return CheckResult(
+            [warning(Topic.RESULT, "result is null; leave it out", Confidence.REPORTED)]
+        )
     if asked.endpoint == "directory_information":
-        return Judged(judge_directory(asked, body))
+        return CheckResult(judge_directory(asked, body))
     if not result:
-        return Judged(_empty(asked))
+        return CheckResult(_empty(asked))
     return _JUDGES[asked.endpoint](asked, result)
 
 
@@ -34,14 +43,14 @@ def refused(error: DecisionError, topic: Topic) -> Finding:
     return violation(topic, text, refusal.mark)
 
 
-def _empty(asked: Asked) -> list[Finding]:
+def _empty(asked: SentRequest) -> list[Finding]:
     if asked.endpoint != "media_location":
         return []
     text = "a success without a location may count as invalid; a 404 is safer"
-    return [warning(Topic.RESULT, text, Mark.DISPUTED)]
+    return [warning(Topic.RESULT, text, Confidence.DISPUTED)]
 
 
-def _by_model(asked: Asked, result: Result) -> tuple[list[Finding], bool]:
+def _by_model(asked: SentRequest, result: Result) -> tuple[list[Finding], bool]:
     """What the model of an endpoint says of a result, and whether Infinity would take it."""
     try:
         decision = ENDPOINTS[asked.endpoint].from_result(result, asked.extras)
@@ -56,83 +65,83 @@ def warned(text: str) -> Finding:
     return warning(Topic.RESULT, said if bracket else text, mark.rstrip("]") if bracket else "")
 
 
-def _service(asked: Asked, result: Result) -> Judged:
+def _service(asked: SentRequest, result: Result) -> CheckResult:
     found, taken = _by_model(asked, result)
     if not taken:
-        return Judged(found)
+        return CheckResult(found)
     found += _breakout(asked, result) + _dial_out(asked, result) + _nobody_calls(asked)
-    return Judged(found, service=result)
+    return CheckResult(found, service=result)
 
 
-def _breakout(asked: Asked, result: Result) -> list[Finding]:
+def _breakout(asked: SentRequest, result: Result) -> list[Finding]:
     """An announced room needs its own block; no room may be answered with that of another."""
     wanted = asked.get("breakout_uuid")
     if asked.breakout and result.get("breakout") is not True:
         text = "a breakout room that breakout_uuids announced is answered without breakout = true"
-        return [violation(Topic.BREAKOUT, text, Mark.TRANSCRIBED)]
+        return [violation(Topic.BREAKOUT, text, Confidence.TRANSCRIBED)]
     if result.get("breakout") is True and wanted:
         given = str(result.get("breakout_uuid", ""))
         if given.casefold() != wanted.casefold():
             text = "breakout_uuid is not that of the room that was asked for"
-            return [violation(Topic.BREAKOUT, text, Mark.TRANSCRIBED)]
+            return [violation(Topic.BREAKOUT, text, Confidence.TRANSCRIBED)]
     return []
 
 
-def _dial_out(asked: Asked, result: Result) -> list[Finding]:
+def _dial_out(asked: SentRequest, result: Result) -> list[Finding]:
     running = asked.get("service_name")
     if asked.get("call_direction") != "dial_out" or result["name"] == running:
         return []
     text = "the running service that dials out has another name; the answer must match it"
-    return [violation(Topic.DIAL_OUT, text, Mark.TRANSCRIBED)]
+    return [violation(Topic.DIAL_OUT, text, Confidence.TRANSCRIBED)]
 
 
-def _nobody_calls(asked: Asked) -> list[Finding]:
+def _nobody_calls(asked: SentRequest) -> list[Finding]:
     if asked.get("call_direction") == "non_dial":
         text = (
             "a probe (OPTIONS, SUBSCRIBE, LRQ) is answered with a service; continue creates nothing"
         )
-        return [warning(Topic.NON_DIAL, text, Mark.REPORTED)]
+        return [warning(Topic.NON_DIAL, text, Confidence.REPORTED)]
     if not asked.get("local_alias") and not asked.get("breakout_uuid"):
         return [
             warning(
                 Topic.NON_DIAL,
                 "a request without an alias is answered with a service",
-                Mark.REPORTED,
+                Confidence.REPORTED,
             )
         ]
     return []
 
 
-def _participant(asked: Asked, result: Result) -> Judged:
+def _participant(asked: SentRequest, result: Result) -> CheckResult:
     found, taken = _by_model(asked, result)
     named = asked.get("remote_display_name")
     if taken and named and result.get("remote_display_name", "") is None:
         text = "remote_display_name may be null only where it was null; the caller has a name"
-        found.append(violation(Topic.RESULT, text, Mark.TRANSCRIBED))
-    return Judged(found)
+        found.append(violation(Topic.RESULT, text, Confidence.TRANSCRIBED))
+    return CheckResult(found)
 
 
-def _location(asked: Asked, result: Result) -> Judged:
-    return Judged(_by_model(asked, result)[0])
+def _location(asked: SentRequest, result: Result) -> CheckResult:
+    return CheckResult(_by_model(asked, result)[0])
 
 
-def _registration(asked: Asked, result: Result) -> Judged:
+def _registration(asked: SentRequest, result: Result) -> CheckResult:
     if result.get("username") == "" and result.get("password") == "":
         text = "user name and password are both empty: any device may register under this alias"
-        return Judged([warning(Topic.CREDENTIALS, text, Mark.TRANSCRIBED)])
+        return CheckResult([warning(Topic.CREDENTIALS, text, Confidence.TRANSCRIBED)])
     found, taken = _by_model(asked, result)
     if taken and asked.get("auth_type").strip('"') == "sso":
         text = (
             "single sign-on takes an empty result; user name and password are for credentials only"
         )
-        found.append(violation(Topic.CREDENTIALS, text, Mark.TRANSCRIBED))
+        found.append(violation(Topic.CREDENTIALS, text, Confidence.TRANSCRIBED))
     if taken and "" in (result["username"], result["password"]):
         text = "the user name or the password is empty"
-        found.append(warning(Topic.CREDENTIALS, text, Mark.REPORTED))
-    return Judged(found)
+        found.append(warning(Topic.CREDENTIALS, text, Confidence.REPORTED))
+    return CheckResult(found)
 
 
-_JUDGES: Mapping[str, Callable[[Asked, Result], Judged]] = {
+_JUDGES: Mapping[str, Callable[[SentRequest, Result], CheckResult]] = {
     "service_configuration": _service,
     "participant_properties": _participant,
     "media_location": _location,

@@ -7,11 +7,18 @@ from dataclasses import dataclass, replace
 
 from pexpolicy.conformance.call_flows import FLOWS, breakout_room
 from pexpolicy.conformance.check_reply import judge
-from pexpolicy.conformance.findings import Asked, Finding, Judged, Level, Topic, violation
-from pexpolicy.conformance.flow_steps import Flow, Known, Step
+from pexpolicy.conformance.findings import (
+    CheckResult,
+    Finding,
+    Level,
+    SentRequest,
+    Topic,
+    violation,
+)
+from pexpolicy.conformance.flow_steps import CallState, Flow, Step
 from pexpolicy.conformance.http_checks import HEAD, Transport
 from pexpolicy.conformance.http_client import Reply, Wire
-from pexpolicy.conformance.repeatability import Services, compare
+from pexpolicy.conformance.repeatability import ServiceConsistency, compare
 
 MAX_BREAKOUTS = 5
 """Breakout rooms of one main room that are followed."""
@@ -25,7 +32,7 @@ class UnreachableError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Played:
+class StepResult:
     """One step that was played, and what was found."""
 
     flow: str
@@ -58,7 +65,7 @@ class Probe:
         self._wire = wire
         self._alias = alias
         self._caller = caller
-        self._services = Services()
+        self._services = ServiceConsistency()
         self._transport = Transport(wire.base, wire.authorization, wire.limit)
         self._followed: set[str] = set()
         self._wavering: set[tuple[str, str]] = set()
@@ -71,7 +78,7 @@ class Probe:
         """How many steps there are; breakout rooms that a server announces come on top."""
         return sum(len(flow.steps) for flow in self.flows) + len(self._transport.checks)
 
-    async def play(self) -> AsyncIterator[Played]:
+    async def play(self) -> AsyncIterator[StepResult]:
         """Each step as it was played. Raises ``UnreachableError``."""
         for flow in self.flows:
             async for played in self._flow(flow):
@@ -86,9 +93,9 @@ class Probe:
         async for played in self._http():
             yield played
 
-    async def _flow(self, flow: Flow) -> AsyncIterator[Played]:
-        known = Known(self._alias, self._caller)
-        judged: dict[str, Judged] = {}
+    async def _flow(self, flow: Flow) -> AsyncIterator[StepResult]:
+        known = CallState(self._alias, self._caller)
+        judged: dict[str, CheckResult] = {}
         steps = list(flow.steps)
         while steps:
             step = steps.pop(0)
@@ -97,11 +104,13 @@ class Probe:
             steps[:0] = self._breakouts(step, judged[step.name])
 
     async def _step(
-        self, flow: Flow, step: Step, known: Known, earlier: dict[str, Judged]
-    ) -> tuple[Played, Judged]:
+        self, flow: Flow, step: Step, known: CallState, earlier: dict[str, CheckResult]
+    ) -> tuple[StepResult, CheckResult]:
         pairs = known.pairs(step.query)
         target = known.target(step, pairs)
-        asked = Asked(step.endpoint, dict(reversed(pairs)), step.strain, step.breakout, step.traces)
+        asked = SentRequest(
+            step.endpoint, dict(reversed(pairs)), step.strain, step.breakout, step.traces
+        )
         reply = await self._wire.get(target)
         self._note(reply)
         judged = judge(asked, reply, self._wire.limit)
@@ -115,7 +124,7 @@ class Probe:
         return _played(flow, step, target, reply, findings), judged
 
     def _compared(
-        self, flow: Flow, step: Step, judged: Judged, earlier: dict[str, Judged]
+        self, flow: Flow, step: Step, judged: CheckResult, earlier: dict[str, CheckResult]
     ) -> list[Finding]:
         """What the comparison with an earlier step shows; one that wavers is no measure."""
         like = (flow.name, step.same_as)
@@ -126,7 +135,7 @@ class Probe:
             self._wavering.add(like)
         return findings
 
-    def _breakouts(self, step: Step, judged: Judged) -> list[Step]:
+    def _breakouts(self, step: Step, judged: CheckResult) -> list[Step]:
         """The requests that a main room's ``breakout_uuids`` cause; each room is visited once."""
         uuids = judged.service.get("breakout_uuids") or ()
         if step.breakout or not uuids:
@@ -152,29 +161,31 @@ class Probe:
         self._silent = self._silent + 1 if reply.failure else 0
         self._late = reply.late
 
-    async def _http(self) -> AsyncIterator[Played]:
-        known = Known(self._alias, self._caller)
+    async def _http(self) -> AsyncIterator[StepResult]:
+        known = CallState(self._alias, self._caller)
         step = self.flows[0].steps[0]
         target = known.target(step, known.pairs(step.query))
         path = self._wire.path + target
         for name, check in self._transport.checks.items():
             findings = tuple(await check(path))
             method = HEAD if name == HEAD else "GET"
-            yield Played(TRANSPORT, name, step.endpoint, target, 0, 0.0, findings, method)
+            yield StepResult(TRANSPORT, name, step.endpoint, target, 0, 0.0, findings, method)
 
 
-def _played(flow: Flow, step: Step, target: str, reply: Reply, findings: list[Finding]) -> Played:
-    return Played(
+def _played(
+    flow: Flow, step: Step, target: str, reply: Reply, findings: list[Finding]
+) -> StepResult:
+    return StepResult(
         flow.name, step.name, step.endpoint, target, reply.status, reply.seconds, tuple(findings)
     )
 
 
-def _is_call(asked: Asked) -> bool:
+def _is_call(asked: SentRequest) -> bool:
     """True for a request whose answer becomes the service of the call."""
     return asked.get("call_direction") == "dial_in" and not asked.get("breakout_uuid")
 
 
-def _gave_up(flow: Flow) -> Played:
+def _gave_up(flow: Flow) -> StepResult:
     text = f"no reply to {PATIENCE} requests in a row: the rest was not played"
     finding = violation(Topic.CONNECTION, text)
-    return Played(flow.name, "gave up", "", "", 0, 0.0, (finding,))
+    return StepResult(flow.name, "gave up", "", "", 0, 0.0, (finding,))

@@ -11,7 +11,7 @@ import msgspec
 import orjson
 
 from pexpolicy.models.decision import Continue, Decision, Reject
-from pexpolicy.models.errors import DecisionError, Refusal
+from pexpolicy.models.errors import DecisionError, ValidationIssue
 from pexpolicy.models.extras import NO_EXTRAS, Extras
 from pexpolicy.models.request import Params, Request
 from pexpolicy.text import brief
@@ -122,7 +122,7 @@ class Endpoint(Generic[R]):
     def refuse(self, rule: str, doc: str = "", mark: str = "", source: str = "") -> DecisionError:
         """The error for an answer that breaks a rule of this endpoint."""
         return DecisionError(
-            Refusal(
+            ValidationIssue(
                 model=self.name,
                 field="",
                 value=None,

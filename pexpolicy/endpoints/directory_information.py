@@ -11,7 +11,7 @@ from pexpolicy.endpoints.base import Endpoint
 from pexpolicy.endpoints.shared_parameters import BEFORE_V29, NodeRequest
 from pexpolicy.models.decision import Continue, Decision, Text
 from pexpolicy.models.extras import NO_EXTRAS, Extras
-from pexpolicy.models.model import Checked, Unset
+from pexpolicy.models.model import Model, Unset
 from pexpolicy.models.request import Parameter, alias, integer, typed
 from pexpolicy.models.rules import Field, Privacy
 
@@ -31,7 +31,7 @@ class DirectoryInformationRequest(NodeRequest):
     )
 
 
-class DirectoryEntry(Checked):
+class DirectoryEntry(Model):
     """One line of the phone book."""
 
     __slots__ = ()

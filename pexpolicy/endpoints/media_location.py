@@ -16,9 +16,9 @@ from pexpolicy.endpoints.shared_parameters import (
 )
 from pexpolicy.models.decision import Continue, Decision
 from pexpolicy.models.model import Unset
-from pexpolicy.models.rules import Field, Mark, Rule, each
+from pexpolicy.models.rules import Confidence, Field, Rule, each
 
-OLD_FORM = Field("old form of overflow_locations", Mark.DISPUTED, "lorist")
+OLD_FORM = Field("old form of overflow_locations", Confidence.DISPUTED, "lorist")
 LocationName = Annotated[str, Meta(min_length=1, max_length=250)]
 
 
@@ -44,7 +44,7 @@ class MediaLocation(Decision):
         Rule(
             "location",
             "holds control characters, or nothing but blanks",
-            Mark.REPORTED,
+            Confidence.REPORTED,
             "",
             lambda sent: is_odd_name(sent.location),
         ),
@@ -52,7 +52,7 @@ class MediaLocation(Decision):
             Rule(
                 name,
                 "the old form; whether it is still read is open, so send overflow_locations",
-                Mark.DISPUTED,
+                Confidence.DISPUTED,
                 "lorist; oda",
                 lambda _: True,
             )

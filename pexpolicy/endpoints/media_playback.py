@@ -7,11 +7,11 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Meta
 
-from pexpolicy.models.model import Checked, Unset
-from pexpolicy.models.rules import Field, Mark, Rule, each
+from pexpolicy.models.model import Model, Unset
+from pexpolicy.models.rules import Confidence, Field, Rule, each
 
 
-class Transfer(Checked):
+class Transfer(Model):
     """Where the caller goes when the playlist is over."""
 
     __slots__ = ()
@@ -20,7 +20,7 @@ class Transfer(Checked):
         "conference": Field("alias of the service that the caller goes to"),
         "role": Field(
             "role in which the caller arrives",
-            Mark.DISPUTED,
+            Confidence.DISPUTED,
             "oda: chair, guest; pexip-tf: auto, host, guest",
             "auto",
         ),
@@ -29,7 +29,7 @@ class Transfer(Checked):
         Rule(
             "role",
             "auto and host are known to the management API only; chair and guest are documented",
-            Mark.DISPUTED,
+            Confidence.DISPUTED,
             "oda; pexip-tf differs",
             lambda sent: sent.role in ("auto", "host"),
         ),
@@ -39,7 +39,7 @@ class Transfer(Checked):
     role: Literal["chair", "guest", "auto", "host"] | Unset = UNSET
 
 
-class OnCompletion(Checked):
+class OnCompletion(Model):
     """What follows a playlist: either ``disconnect=True`` or ``transfer=Transfer(...)``."""
 
     __slots__ = ()
@@ -68,14 +68,14 @@ RULES = each(
     Rule(
         "on_completion",
         'must be either {"disconnect": true} or {"transfer": {"conference": …, "role": …}}',
-        Mark.TRANSCRIBED,
+        Confidence.TRANSCRIBED,
         "oda",
         lambda sent: is_no_completion(sent.on_completion),
     ),
     Rule(
         "on_completion",
         "is JSON text, which the management API stores; an object is documented",
-        Mark.DISPUTED,
+        Confidence.DISPUTED,
         "oda; oda-local, ps and pexip-tf have text",
         lambda sent: isinstance(sent.on_completion, str),
     ),

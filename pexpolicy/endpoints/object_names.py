@@ -8,15 +8,15 @@ from typing import Any
 from pexpolicy.endpoints.service_fields import NAMED_OBJECTS
 from pexpolicy.endpoints.service_types import AutomaticParticipant
 from pexpolicy.models.decision import Decision
-from pexpolicy.models.errors import DecisionError, Refusal
-from pexpolicy.models.rules import Mark
+from pexpolicy.models.errors import DecisionError, ValidationIssue
+from pexpolicy.models.rules import Confidence
 from pexpolicy.text import brief, did_you_mean
 
 MAX_SOUND = 1024
 """Results that are remembered as sound: most decisions are made once and given to many calls."""
 
 
-class DeclaredNames:
+class ObjectNames:
     """The names that ``[infinity]`` of the configuration lists, by kind."""
 
     def __init__(self, declared: Mapping[str, frozenset[str]]) -> None:
@@ -51,15 +51,15 @@ def _named(fields: Mapping[str, Any], known: frozenset[str]) -> Iterable[tuple[s
 
 def _refusal(
     decision: Decision, field: str, value: str, kind: str, known: frozenset[str]
-) -> Refusal:
-    return Refusal(
+) -> ValidationIssue:
+    return ValidationIssue(
         model=type(decision).__name__,
         field=field,
         value=value,
         shown=True,
         rule=f"{brief(value)} is not listed under [infinity] {kind}{did_you_mean(value, known)}",
         doc="a name that Infinity does not know",
-        mark=Mark.TRANSCRIBED,
+        mark=Confidence.TRANSCRIBED,
         source="oda",
         consequence=decision.consequence,
     )

@@ -11,11 +11,11 @@ from pexpolicy.endpoints.base import Endpoint
 from pexpolicy.endpoints.service_fields import ROLES
 from pexpolicy.endpoints.shared_parameters import CallRequest, ServiceParameters, TransferParameters
 from pexpolicy.models.decision import Continue, Decision, Reject, Text
-from pexpolicy.models.model import Checked, Unset
+from pexpolicy.models.model import Model, Unset
 from pexpolicy.models.request import Parameter, by_prefix, flag, integer, known_role, text, word
-from pexpolicy.models.rules import Field, Mark, Privacy, Rule, each
+from pexpolicy.models.rules import Confidence, Field, Privacy, Rule, each
 
-OBSERVED = Mark.OBSERVED
+OBSERVED = Confidence.OBSERVED
 
 
 class ParticipantPropertiesRequest(CallRequest, ServiceParameters, TransferParameters):
@@ -101,7 +101,7 @@ MAX_SPOTLIGHT = 4_102_444_800
 MixName = Annotated[str, Meta(min_length=1, max_length=250)]
 
 
-class AudioMix(Checked):
+class AudioMix(Model):
     """One audio mix that a participant speaks to."""
 
     __slots__ = ()
@@ -114,7 +114,7 @@ class AudioMix(Checked):
         Rule(
             "mix_name",
             "must have one to three levels, with a dot between them and none of them empty",
-            Mark.TRANSCRIBED,
+            Confidence.TRANSCRIBED,
             "oda",
             lambda sent: _mix(sent.mix_name) is None,
         ),
@@ -153,7 +153,7 @@ class ParticipantProperties(Decision):
         "spotlight": Field("spotlight; the lower comes first, 0 is none"),
         "private_custom_properties": Field(
             "custom properties of a scheduling product",
-            Mark.OBSERVED,
+            Confidence.OBSERVED,
             "v39 traffic",
             privacy=Privacy.SECRET,
         ),
@@ -162,28 +162,28 @@ class ParticipantProperties(Decision):
         Rule(
             "private_custom_properties",
             "this field is not documented",
-            Mark.REPORTED,
+            Confidence.REPORTED,
             "v39 traffic",
             lambda _: True,
         ),
         Rule(
             "receive_from_audio_mix",
             "has one to three levels, with a dot between them and none of them empty",
-            Mark.REPORTED,
+            Confidence.REPORTED,
             "oda",
             lambda sent: _mix(sent.receive_from_audio_mix) is None,
         ),
         Rule(
             "display_count",
             "is less than nothing",
-            Mark.REPORTED,
+            Confidence.REPORTED,
             "",
             lambda sent: sent.display_count < 0,
         ),
         Rule(
             "spotlight",
             "is no time that a spotlight could have: 0 is none, the lower comes first",
-            Mark.REPORTED,
+            Confidence.REPORTED,
             "",
             lambda sent: not 0 <= sent.spotlight < MAX_SPOTLIGHT,
         ),
@@ -223,7 +223,7 @@ class _ParticipantProperties(Endpoint[ParticipantPropertiesRequest]):
             raise self.refuse(
                 "remote_display_name = null is allowed only where it was null, and this "
                 "participant has a name",
-                mark=Mark.TRANSCRIBED,
+                mark=Confidence.TRANSCRIBED,
                 source="oda",
             )
         return decision

@@ -11,7 +11,7 @@ from pexpolicy.models.alias import Alias
 from pexpolicy.models.decision import Continue, Decision, Reject, Text
 from pexpolicy.models.extras import NO_EXTRAS, Extras
 from pexpolicy.models.request import Parameter, Params, text, word
-from pexpolicy.models.rules import Field, Mark, Privacy, Rule, Rules, each
+from pexpolicy.models.rules import Confidence, Field, Privacy, Rule, RuleGroup, each
 
 
 class RegistrationAliasRequest(NodeRequest):
@@ -53,7 +53,7 @@ class Credentials(Decision):
         Rule(
             "username",
             "one of user name and password is empty",
-            Mark.REPORTED,
+            Confidence.REPORTED,
             "oda",
             lambda sent: bool(sent.username) != bool(sent.password),
         ),
@@ -61,7 +61,7 @@ class Credentials(Decision):
             "username",
             "user name and password are both empty: anybody could register; if that is "
             "meant, answer Credentials.without_authentication()",
-            Mark.TRANSCRIBED,
+            Confidence.TRANSCRIBED,
             "oda",
             lambda sent: not sent.username and not sent.password,
         ),
@@ -81,7 +81,7 @@ class _Open(Credentials):
 
     __slots__ = ()
 
-    rules: ClassVar[tuple[Rules, ...]] = ()
+    rules: ClassVar[tuple[RuleGroup, ...]] = ()
     fixed = {"username": "", "password": ""}
 
 
@@ -103,7 +103,7 @@ class _RegistrationAlias(Endpoint[RegistrationAliasRequest]):
             raise self.refuse(
                 "the device signs on by single sign-on, which takes an empty result: answer "
                 "Continue() or Reject()",
-                mark=Mark.TRANSCRIBED,
+                mark=Confidence.TRANSCRIBED,
                 source="oda",
             )
         return decision

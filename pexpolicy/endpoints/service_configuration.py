@@ -20,7 +20,7 @@ from pexpolicy.endpoints.shared_parameters import CallRequest, TransferParameter
 from pexpolicy.models.decision import Continue, Decision, Redirect, Reject
 from pexpolicy.models.extras import NO_EXTRAS, Extras
 from pexpolicy.models.request import Parameter, integer, text
-from pexpolicy.models.rules import Mark, Privacy
+from pexpolicy.models.rules import Confidence, Privacy
 from pexpolicy.text import brief, did_you_mean
 
 
@@ -52,14 +52,17 @@ class ServiceConfigurationRequest(CallRequest, TransferParameters):
         "Outbound calls: as for the other requests; breakouts: main room, _breakout_ and its UUID.",
     )
     proxy_node_address = Parameter(
-        text, "Address of the proxying edge node; gone in v38.", since="v21", mark=Mark.OBSERVED
+        text,
+        "Address of the proxying edge node; gone in v38.",
+        since="v21",
+        mark=Confidence.OBSERVED,
     )
     proxy_node_location = Parameter(
-        text, "System location of that node; gone in v38.", since="v21", mark=Mark.OBSERVED
+        text, "System location of that node; gone in v38.", since="v21", mark=Confidence.OBSERVED
     )
 
 
-TRANSCRIBED = f"[{Mark.TRANSCRIBED}]"
+TRANSCRIBED = f"[{Confidence.TRANSCRIBED}]"
 
 SERVICE_TYPES: Mapping[str, type[Service]] = {
     service.fixed["service_type"]: service

@@ -6,9 +6,9 @@ so. Types and ranges stand on the classes in ``service_types``.
 
 from __future__ import annotations
 
-from pexpolicy.models.rules import Field, Mark, Privacy
+from pexpolicy.models.rules import Confidence, Field, Privacy
 
-DOC, TRANSCRIBED, DISPUTED = Mark.DOCUMENTED, Mark.TRANSCRIBED, Mark.DISPUTED
+DOC, TRANSCRIBED, DISPUTED = Confidence.DOCUMENTED, Confidence.TRANSCRIBED, Confidence.DISPUTED
 PERSONAL, SECRET = Privacy.PERSONAL, Privacy.SECRET
 
 NOT_ALLOW = {"allow": "Infinity refuses 'allow' here; write 'allow_if_trusted'"}

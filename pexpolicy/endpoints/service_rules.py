@@ -13,13 +13,13 @@ from typing import Any
 from msgspec import UNSET
 
 from pexpolicy.endpoints.layouts import CORE_LAYOUTS
-from pexpolicy.models.rules import Mark, Rule, Rules, each
+from pexpolicy.models.rules import Confidence, Rule, RuleGroup, each
 
 DOC, TRANSCRIBED, REPORTED, DISPUTED = (
-    Mark.DOCUMENTED,
-    Mark.TRANSCRIBED,
-    Mark.REPORTED,
-    Mark.DISPUTED,
+    Confidence.DOCUMENTED,
+    Confidence.TRANSCRIBED,
+    Confidence.REPORTED,
+    Confidence.DISPUTED,
 )
 
 UUID_PATTERN = "^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"
@@ -215,7 +215,7 @@ def _plain_room(sent: Any) -> bool:
     )
 
 
-def _layout(field: str) -> Rules:
+def _layout(field: str) -> RuleGroup:
     """The rule for a field that names a layout: the published lists differ, so it only warns."""
     usual = CORE_LAYOUTS | {UNSET}
     value = attrgetter(field)
@@ -228,12 +228,18 @@ def _layout(field: str) -> Rules:
         lambda sent: value(sent) not in usual,
         known=CORE_LAYOUTS,
     )
-    return Rules((rule,), lambda sent: value(sent) in usual)
+    return RuleGroup((rule,), lambda sent: value(sent) in usual)
 
 
-PINS = (Rules(_PINS, _plain_pins),)
+PINS = (RuleGroup(_PINS, _plain_pins),)
 NAMES = each(*_NAMES)
-ROOM = (*NAMES, *PINS, Rules(_BREAKOUT, _plain_breakout), Rules(_ROOM, _plain_room), *each(*_END))
+ROOM = (
+    *NAMES,
+    *PINS,
+    RuleGroup(_BREAKOUT, _plain_breakout),
+    RuleGroup(_ROOM, _plain_room),
+    *each(*_END),
+)
 RECEPTION = (*NAMES, *each(*_PATTERNS))
 CONFERENCE = (*ROOM, _layout("view"))
 LECTURE = (*ROOM, _layout("host_view"), _layout("guest_view"), *each(*_LECTURE))

@@ -25,12 +25,12 @@ from pexpolicy.endpoints.media_playback import OnCompletion
 from pexpolicy.models.decision import Decision, Text
 from pexpolicy.models.errors import DecisionError
 from pexpolicy.models.extras import NO_EXTRAS, Extras
-from pexpolicy.models.model import Checked, Unset, assign
+from pexpolicy.models.model import Model, Unset, assign
 from pexpolicy.models.validation import refusal
 from pexpolicy.text import brief
 
 
-class AutomaticParticipant(Checked):
+class AutomaticParticipant(Model):
     """Somebody whom a conference calls when it starts."""
 
     __slots__ = ()

@@ -13,7 +13,7 @@ from pexpolicy.models.request import (
     typed,
     word,
 )
-from pexpolicy.models.rules import Mark, Privacy
+from pexpolicy.models.rules import Confidence, Privacy
 
 BEFORE_V29 = "v29 to v34"
 """First seen in a copy of Pexip's table whose version lies between these."""
@@ -127,14 +127,14 @@ class TransferParameters(Request):
         text,
         "Id of this request, for correlation; not guaranteed. A UUID, or 8 hexadecimal digits.",
         since="v35",
-        mark=Mark.OBSERVED,
+        mark=Confidence.OBSERVED,
     )
     encryption = Parameter(
         text,
         "On for web calls, Unknown for SIP.",
         values=("On", "Unknown"),
         since="v21",
-        mark=Mark.OBSERVED,
+        mark=Confidence.OBSERVED,
     )
 
 

@@ -30,7 +30,7 @@ suffixes.
 at.
 
 What a condition is made of, for code that analyses conditions: ``Clause`` is one operator on one
-``Subject``, ``All``, ``AnyOf`` and ``NoneOf`` hold the conditions in their ``parts``, ``At`` is a
+``Subject``, ``All``, ``AnyOf`` and ``NoneOf`` hold the conditions in their ``parts``, ``TimeCondition`` is a
 time window, and ``required(condition)`` gives the clauses that each matching request satisfies.
 """
 
@@ -41,9 +41,9 @@ from pexpolicy.matching.compile import compile_when
 from pexpolicy.matching.conditions import (
     All,
     AnyOf,
-    At,
     Condition,
     NoneOf,
+    TimeCondition,
     captured,
     group_names,
     required,
@@ -56,7 +56,6 @@ from pexpolicy.matching.subjects import Subject, UnknownSubjectError, subject
 __all__ = [
     "All",
     "AnyOf",
-    "At",
     "Clause",
     "Condition",
     "Index",
@@ -64,6 +63,7 @@ __all__ = [
     "Pattern",
     "PatternError",
     "Subject",
+    "TimeCondition",
     "UnknownSubjectError",
     "When",
     "captured",

@@ -7,8 +7,15 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from pexpolicy.matching.clauses import Clause, clause
-from pexpolicy.matching.conditions import All, AnyOf, At, Condition, NoneOf, WallClock
-from pexpolicy.matching.settings import NEGATION, OnAlias, OnFlag, OnNumber, OnText, When
+from pexpolicy.matching.conditions import All, AnyOf, Condition, NoneOf, TimeCondition, WallClock
+from pexpolicy.matching.settings import (
+    NEGATION,
+    AliasOperators,
+    OnFlag,
+    OnNumber,
+    TextOperators,
+    When,
+)
 from pexpolicy.matching.subjects import (
     ALIAS_PARTS,
     Subject,
@@ -19,7 +26,7 @@ from pexpolicy.matching.subjects import (
     of_peer,
     of_wire_name,
 )
-from pexpolicy.matching.time_window import Window
+from pexpolicy.matching.time_window import TimeWindow
 
 _OPTIONS = frozenset(("case_sensitive", "values", *ALIAS_PARTS))
 _GROUPS: dict[str, Callable[[tuple[Condition, ...]], Condition]] = {
@@ -49,7 +56,7 @@ def _parts(when: When, key: str, clock: WallClock) -> Iterator[Condition]:
     if key in _GROUPS:
         yield _GROUPS[key](tuple(compile_when(inner, clock) for inner in table))
     elif key == "time":
-        yield At(Window(table), clock)
+        yield TimeCondition(TimeWindow(table), clock)
     elif key == "params":
         for name, operators in table.items():
             yield from _clauses(of_wire_name(name), operators)
@@ -62,7 +69,7 @@ def _parts(when: When, key: str, clock: WallClock) -> Iterator[Condition]:
         yield from _clauses(of_parameter(key, _PARAMETERS.get(key)), table)
 
 
-def _clauses(subject: Subject, table: OnText | OnNumber | OnFlag) -> Iterator[Clause]:
+def _clauses(subject: Subject, table: TextOperators | OnNumber | OnFlag) -> Iterator[Clause]:
     every = getattr(table, "values", "any") == "all"
     case_sensitive = getattr(table, "case_sensitive", False)
     for key in _written(table):
@@ -78,7 +85,7 @@ def _clauses(subject: Subject, table: OnText | OnNumber | OnFlag) -> Iterator[Cl
             every=every,
             case_sensitive=case_sensitive,
         )
-    if isinstance(table, OnAlias):
+    if isinstance(table, AliasOperators):
         for part in ALIAS_PARTS:
             if (inner := getattr(table, part)) is not None:
                 yield from _clauses(of_alias_part(subject.attribute, part), inner)

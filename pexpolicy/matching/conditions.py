@@ -9,7 +9,7 @@ from itertools import chain
 from typing import Protocol
 
 from pexpolicy.matching.clauses import Clause
-from pexpolicy.matching.time_window import Window
+from pexpolicy.matching.time_window import TimeWindow
 from pexpolicy.models.request import Request
 
 WallClock = Callable[[], float]
@@ -95,10 +95,10 @@ class NoneOf:
 
 
 @dataclass(frozen=True, slots=True)
-class At:
+class TimeCondition:
     """Holds at certain times."""
 
-    window: Window
+    window: TimeWindow
     clock: WallClock = field(default=time.time, compare=False)
 
     def matches(self, request: Request) -> bool:

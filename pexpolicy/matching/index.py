@@ -26,7 +26,7 @@ class Index(Generic[T]):
     def __init__(self, entries: Iterable[tuple[Condition, T]]) -> None:
         self.entries: Sequence[tuple[Condition, T]] = tuple(entries)
         self._always: list[int] = []
-        self._shelves: dict[str, _Shelf] = {}
+        self._shelves: dict[str, _Bucket] = {}
         demands = [_demands(condition) for condition, _ in self.entries]
         crowds = Counter(key for found in demands for demand in found for key in demand.marks())
         for position, found in enumerate(demands):
@@ -36,8 +36,8 @@ class Index(Generic[T]):
             else:
                 self._always.append(position)
 
-    def _shelf(self, subject: Subject) -> _Shelf:
-        return self._shelves.setdefault(subject.key, _Shelf(subject))
+    def _shelf(self, subject: Subject) -> _Bucket:
+        return self._shelves.setdefault(subject.key, _Bucket(subject))
 
     def first(self, request: Request) -> T | None:
         """The value of the first condition that the request matches, or ``None``."""
@@ -58,7 +58,7 @@ class Index(Generic[T]):
 
 
 @dataclass(frozen=True, slots=True)
-class _Demand:
+class _RequiredValues:
     """What a request must have for a condition: one of some values, prefixes or suffixes."""
 
     subject: Subject
@@ -71,7 +71,7 @@ class _Demand:
 
 
 @dataclass(frozen=True, slots=True)
-class _Shelf:
+class _Bucket:
     """Where conditions on one subject stand, by exact value, and by prefix and suffix by length."""
 
     subject: Subject
@@ -79,7 +79,7 @@ class _Shelf:
     prefixes: dict[int, _Positions] = field(default_factory=dict)
     suffixes: dict[int, _Positions] = field(default_factory=dict)
 
-    def put(self, demand: _Demand, position: int) -> None:
+    def put(self, demand: _RequiredValues, position: int) -> None:
         for operand in demand.operands:
             match demand.operator:
                 case "prefix":
@@ -106,9 +106,9 @@ class _Shelf:
                     found += positions
 
 
-def _demands(condition: Condition) -> list[_Demand]:
+def _demands(condition: Condition) -> list[_RequiredValues]:
     return [
-        _Demand(clause.subject, clause.operator, tuple(map(_folded, clause.operands)))
+        _RequiredValues(clause.subject, clause.operator, tuple(map(_folded, clause.operands)))
         for clause in required(condition)
         if clause.operator in _INDEXED and not clause.negated
     ]

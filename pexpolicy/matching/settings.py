@@ -40,7 +40,7 @@ Whole = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 Number = Whole | Annotated[float, Field(allow_inf_nan=False)]
 
 
-class _On(PluginSettings):
+class _Operators(PluginSettings):
     """What every table of operators has in common; each operator that is given must hold."""
 
     exists: bool | None = None
@@ -62,14 +62,14 @@ class _On(PluginSettings):
         return self
 
 
-class OnFlag(_On):
+class OnFlag(_Operators):
     """Operators on a parameter that is true or false."""
 
     equals: bool | None = None
     not_equals: bool | None = None
 
 
-class OnNumber(_On):
+class OnNumber(_Operators):
     """Operators on a parameter that is a whole number."""
 
     equals: int | None = None
@@ -82,7 +82,7 @@ class OnNumber(_On):
     not_less: Number | None = None
 
 
-class OnText(_On):
+class TextOperators(_Operators):
     """Operators on a text; letters are compared without regard to case."""
 
     equals: Word | None = None
@@ -131,20 +131,20 @@ class OnText(_On):
         return networks
 
 
-class OnValues(OnText):
+class OnValues(TextOperators):
     """Operators on a name that may have several values."""
 
     values: Literal["any", "all"] = "any"
     """Whether one value is enough, or all of them must do; no value at all is never enough."""
 
 
-class OnAlias(OnText):
+class AliasOperators(TextOperators):
     """Operators on an alias in its normal form, and on its parts."""
 
-    user: OnText | None = None
-    host: OnText | None = None
-    scheme: OnText | None = None
-    raw: OnText | None = None
+    user: TextOperators | None = None
+    host: TextOperators | None = None
+    scheme: TextOperators | None = None
+    raw: TextOperators | None = None
     """The text as it came, with scheme, port and parameters."""
 
     @field_validator("case_sensitive")
@@ -180,7 +180,7 @@ class Conditions(PluginSettings):
     """None of these may hold."""
     time: OnTime | None = None
     """When the call comes."""
-    peer: OnText | None = None
+    peer: TextOperators | None = None
     """Address of whoever asked us: the Conferencing Node, or the proxy before us."""
     params: Annotated[dict[Word, OnValues], Field(min_length=1)] | None = None
     """Parameters by their names on the wire, documented or not."""
@@ -192,7 +192,7 @@ if TYPE_CHECKING:
         """What a request must be like. Each key is a parameter of a request, and all must hold."""
 
 else:
-    _TABLES = {"alias": OnAlias, "number": OnNumber, "flag": OnFlag, "text": OnText}
+    _TABLES = {"alias": AliasOperators, "number": OnNumber, "flag": OnFlag, "text": TextOperators}
 
     def _table_of(read: Any) -> Any:
         if named_values(read):
@@ -204,7 +204,7 @@ else:
         __base__=Conditions,
         __module__=__name__,
         __doc__="What a request must be like. Each key is a parameter of a request.",
-        alias=(OnAlias | None, None),
+        alias=(AliasOperators | None, None),
         **{n: (_table_of(p.read) | None, None) for n, p in known_parameters().items()},
     )
     Conditions.model_rebuild(_types_namespace={"When": When, "OnTime": OnTime})

@@ -39,17 +39,17 @@ class Subject:
         return self.attribute in ("params", "peer") or hasattr(request, self.attribute)
 
 
-def named_values(read: request.Reader[Any]) -> bool:
+def named_values(read: request.ParameterParser[Any]) -> bool:
     """True for a parameter that is a whole table of attributes by name."""
     return read is request.by_prefix
 
 
-def several_values(read: request.Reader[Any]) -> bool:
+def several_values(read: request.ParameterParser[Any]) -> bool:
     """True for a parameter that may come with several values."""
     return read is request.header_values
 
 
-def kind_of(read: request.Reader[Any]) -> Kind:
+def kind_of(read: request.ParameterParser[Any]) -> Kind:
     """What the values of a parameter are."""
     if read is request.alias:
         return "alias"

@@ -107,7 +107,7 @@ def _times(written: str) -> list[str]:
     return found if len(found) == 2 else ["18:00", "08:00"]  # noqa: PLR2004 - a from and a to
 
 
-class Window:
+class TimeWindow:
     """The times of an ``OnTime``, ready to be asked; equal to another one of the same settings."""
 
     def __init__(self, settings: OnTime) -> None:
@@ -117,7 +117,7 @@ class Window:
         self._dates = frozenset(settings.dates or ())
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Window) and self.settings == other.settings
+        return isinstance(other, TimeWindow) and self.settings == other.settings
 
     def __hash__(self) -> int:
         return hash(self.settings.zone)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 from msgspec import UNSET, Meta
 
 from pexpolicy.models.extras import NO_EXTRAS, Extras
-from pexpolicy.models.model import Checked, Unset, assign
-from pexpolicy.models.rules import Field, Mark, Rule, each
+from pexpolicy.models.model import Model, Unset, assign
+from pexpolicy.models.rules import Confidence, Field, Rule, each
 from pexpolicy.models.validation import MAX_TEXT
 
 Text = Annotated[str, Meta(max_length=MAX_TEXT)]
@@ -26,7 +26,7 @@ _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:.")
 _BROKEN_LINE = re.compile(r"[\s\x00-\x1f\x7f-\x9f]")
 
 
-class Decision(Checked):
+class Decision(Model):
     """The answer of a plugin. ``reason`` says why; it is audited and shown in Pexip's support log.
 
     Only the fields that were set are sent. A reason of more than 250 characters is shortened: it is
@@ -121,7 +121,9 @@ class Reject(Decision):
     action = "reject"
     exact = True
     fields = {
-        "reject_reason": Field("shown to a refused participant", Mark.TRANSCRIBED, "oda, twofin")
+        "reject_reason": Field(
+            "shown to a refused participant", Confidence.TRANSCRIBED, "oda, twofin"
+        )
     }
 
     reject_reason: Text | Unset = UNSET
@@ -139,7 +141,7 @@ class Redirect(Decision):
         Rule(
             "new_alias",
             "must begin with a scheme such as sip:",
-            Mark.TRANSCRIBED,
+            Confidence.TRANSCRIBED,
             "oda",
             lambda sent: _SCHEME.match(sent.new_alias) is None,
             row=12,
@@ -147,21 +149,21 @@ class Redirect(Decision):
         Rule(
             "new_alias",
             "must hold neither blanks nor control characters: a SIP 302 is made of it",
-            Mark.TRANSCRIBED,
+            Confidence.TRANSCRIBED,
             "oda",
             lambda sent: _BROKEN_LINE.search(sent.new_alias) is not None,
         ),
         Rule(
             "new_alias",
             "other schemes than sip, sips, h323 and tel lead no caller anywhere",
-            Mark.REPORTED,
+            Confidence.REPORTED,
             "oda",
             lambda sent: sent.new_alias.partition(":")[0].lower() not in SCHEMES,
         ),
         Rule(
             "new_alias",
             'the characters <, > and " end an address in the Contact of a SIP 302',
-            Mark.REPORTED,
+            Confidence.REPORTED,
             "oda",
             lambda sent: not {"<", ">", '"'}.isdisjoint(sent.new_alias),
         ),

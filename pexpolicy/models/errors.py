@@ -9,7 +9,7 @@ from pexpolicy.text import brief, brief_name
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class ValidationIssue:
     """One breach of the contract: where it is, the rule, and what would follow."""
 
     model: str
@@ -35,6 +35,6 @@ class Refusal:
 class DecisionError(ValueError):
     """A decision that Infinity would drop; ``refusal`` says which field, rule and consequence."""
 
-    def __init__(self, refusal: Refusal) -> None:
+    def __init__(self, refusal: ValidationIssue) -> None:
         super().__init__(str(refusal))
         self.refusal = refusal

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_args, get_origin
 
 from pexpolicy.models.messages import alternatives
-from pexpolicy.models.serialization import Rendered
+from pexpolicy.models.serialization import ModelBase
 from pexpolicy.text import brief
 
 
@@ -28,7 +28,7 @@ class Extras:
         """True for a word that is listed for this field."""
         return isinstance(value, str) and value in self.values.get(name, ())
 
-    def plain(self, model: type[Rendered], fields: Mapping[str, Any]) -> dict[str, Any]:
+    def plain(self, model: type[ModelBase], fields: Mapping[str, Any]) -> dict[str, Any]:
         """The fields with words that the model knows in the place of those listed here, and without
         the fields listed here: what is left is checked as ever.
         """
@@ -42,7 +42,7 @@ class Extras:
                 made[name] = self._plain_inside(inner, value)
         return made
 
-    def _plain_inside(self, model: type[Rendered] | None, value: Any) -> Any:
+    def _plain_inside(self, model: type[ModelBase] | None, value: Any) -> Any:
         if model is None:
             return value
         if isinstance(value, list):
@@ -50,7 +50,7 @@ class Extras:
         return self.plain(model, value) if isinstance(value, dict) else value
 
     def warnings(
-        self, model: type[Rendered], fields: Mapping[str, Any], place: str = ""
+        self, model: type[ModelBase], fields: Mapping[str, Any], place: str = ""
     ) -> Iterator[str]:
         """What stands in fields only because it is listed here."""
         for name, value in fields.items():
@@ -66,7 +66,7 @@ class Extras:
                 if isinstance(value, dict):
                     yield from self.warnings(inner, value, f"{place}{name}.")
 
-    def _is_word(self, model: type[Rendered], name: str, value: object) -> bool:
+    def _is_word(self, model: type[ModelBase], name: str, value: object) -> bool:
         words = _words(model, name) if self.has(name, value) else None
         return words is not None and value not in get_args(words)
 
@@ -74,7 +74,7 @@ class Extras:
 NO_EXTRAS = Extras()
 
 
-def _words(model: type[Rendered], name: str) -> Any:
+def _words(model: type[ModelBase], name: str) -> Any:
     """The type of a field that takes only some words, or ``None``."""
     for kind in alternatives(model.hints.get(name)):
         if get_origin(kind) is Literal:

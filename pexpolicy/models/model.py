@@ -25,9 +25,9 @@ import msgspec
 import orjson
 from msgspec import UNSET, UnsetType
 
-from pexpolicy.models.errors import DecisionError, Refusal
+from pexpolicy.models.errors import DecisionError, ValidationIssue
 from pexpolicy.models.extras import NO_EXTRAS, Extras
-from pexpolicy.models.serialization import OPTIONS, Rendered, plain
+from pexpolicy.models.serialization import OPTIONS, ModelBase, plain
 from pexpolicy.models.struct_types import lenient, models_in, strict
 from pexpolicy.models.validation import broken, issues, look_closer, refusal
 
@@ -38,7 +38,7 @@ assign = object.__setattr__
 
 
 @dataclass_transform(kw_only_default=True, frozen_default=True)
-class Checked(Rendered):
+class Model(ModelBase):
     """Fields under their names on the wire, rendered and checked when the instance is made.
 
     Raises ``DecisionError`` for a field that does not exist, is missing or has a wrong type, and
@@ -103,7 +103,9 @@ class Checked(Rendered):
         return checked
 
     @classmethod
-    def refusals(cls, fields: Mapping[str, Any], extras: Extras = NO_EXTRAS) -> list[Refusal]:
+    def refusals(
+        cls, fields: Mapping[str, Any], extras: Extras = NO_EXTRAS
+    ) -> list[ValidationIssue]:
         """All that these fields are refused for, where making the decision tells the first."""
         return list(issues(cls, fields, extras))
 
@@ -199,4 +201,4 @@ def _own_hints(cls: type) -> dict[str, Any]:
     return get_type_hints(bare, include_extras=True)
 
 
-_KEPT = frozenset({*Rendered.__annotations__, *Checked.__annotations__})
+_KEPT = frozenset({*ModelBase.__annotations__, *Model.__annotations__})

@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Generic, Literal, NoReturn, Protocol, TypeVar,
 from multidict import MultiMapping
 
 from pexpolicy.models.alias import Alias
-from pexpolicy.models.rules import Mark, Privacy
+from pexpolicy.models.rules import Confidence, Privacy
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -102,7 +102,7 @@ class Request:
         }
 
 
-class Reader(Protocol[T_co]):
+class ParameterParser(Protocol[T_co]):
     """Reads one typed value from the parameters; never raises on what may be sent."""
 
     def __call__(self, params: Params, name: str, /) -> T_co:
@@ -119,14 +119,14 @@ class Parameter(Generic[T]):
 
     def __init__(  # noqa: PLR0913 - each is a column of the reference
         self,
-        read: Reader[T],
+        read: ParameterParser[T],
         doc: str,
         *,
         wire: str = "",
         values: tuple[str, ...] = (),
         since: str = "",
         absent: str = "None",
-        mark: Mark = Mark.TRANSCRIBED,
+        mark: Confidence = Confidence.TRANSCRIBED,
         privacy: Privacy = Privacy.PLAIN,
     ) -> None:
         self.read = read

@@ -13,7 +13,7 @@ from msgspec import UNSET
 from pexpolicy.text import did_you_mean
 
 
-class Mark(enum.StrEnum):
+class Confidence(enum.StrEnum):
     """How sure a statement of the contract is."""
 
     DOCUMENTED = "documented"
@@ -30,7 +30,7 @@ class Mark(enum.StrEnum):
     @property
     def binding(self) -> bool:
         """True where a breach is refused; a breach of any other rule is sent, with a warning."""
-        return self in (Mark.DOCUMENTED, Mark.TRANSCRIBED)
+        return self in (Confidence.DOCUMENTED, Confidence.TRANSCRIBED)
 
 
 class Privacy(enum.StrEnum):
@@ -62,7 +62,7 @@ class Field:
     """What the contract says of one field, in words; its type stands on the class."""
 
     doc: str
-    mark: Mark = Mark.TRANSCRIBED
+    mark: Confidence = Confidence.TRANSCRIBED
     source: str = "oda"
     default: str = ""
     """What Infinity assumes when the field is not sent."""
@@ -86,7 +86,7 @@ class Rule:
 
     field: str
     text: str
-    mark: Mark
+    mark: Confidence
     source: str
     broken: Callable[[Any], object]
     row: int = 0
@@ -114,7 +114,7 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
+class RuleGroup:
     """Rules that are looked at one by one only where ``sound`` does not clear them all.
 
     ``sound`` is a quick look that decisions without anything unusual pass. It may say no to fields
@@ -125,9 +125,9 @@ class Rules:
     sound: Callable[[Any], object]
 
 
-def each(*rules: Rule) -> tuple[Rules, ...]:
+def each(*rules: Rule) -> tuple[RuleGroup, ...]:
     """Rules that are looked at one by one, each where its field was set."""
-    return tuple(Rules((rule,), _kept(rule)) for rule in rules)
+    return tuple(RuleGroup((rule,), _kept(rule)) for rule in rules)
 
 
 def _kept(rule: Rule) -> Callable[[Any], object]:

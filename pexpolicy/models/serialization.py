@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import msgspec
 import orjson
 
-from pexpolicy.models.rules import Field, Rules
+from pexpolicy.models.rules import Field, RuleGroup
 
 MAX_ITEMS = 10_000
 """Items that are taken from a mapping that is no dictionary: it may have no end."""
@@ -17,14 +17,14 @@ MAX_ITEMS = 10_000
 OPTIONS = orjson.OPT_PASSTHROUGH_SUBCLASS | orjson.OPT_PASSTHROUGH_DATETIME
 
 
-class Rendered:
+class ModelBase:
     """Something that was checked and rendered already; ``result`` is its JSON."""
 
     __slots__ = ("result",)
 
     fields: ClassVar[Mapping[str, Field]] = {}
     """What the contract says of each field."""
-    rules: ClassVar[tuple[Rules, ...]] = ()
+    rules: ClassVar[tuple[RuleGroup, ...]] = ()
     fixed: ClassVar[Mapping[str, Any]] = {}
     """What is sent in any case."""
     consequence: ClassVar[str] = "Infinity would drop the whole result and use its own database"
@@ -35,9 +35,9 @@ class Rendered:
     names: ClassVar[frozenset[str]] = frozenset()
     wire: ClassVar[type[msgspec.Struct]]
     secrets: ClassVar[frozenset[str]] = frozenset()
-    within: ClassVar[Mapping[str, type[Rendered]]] = {}
+    within: ClassVar[Mapping[str, type[ModelBase]]] = {}
     """The model inside each field that has one."""
-    nested: ClassVar[tuple[type[Rendered], ...]] = ()
+    nested: ClassVar[tuple[type[ModelBase], ...]] = ()
     _lenient: ClassVar[type[msgspec.Struct]]
 
     result: bytes
@@ -60,7 +60,7 @@ def render(fields: dict[str, Any]) -> bytes:
 def plain(value: Any) -> Any:
     """The plain form of a value that orjson does not know."""
     kind = type(value)
-    if issubclass(kind, Rendered):
+    if issubclass(kind, ModelBase):
         return orjson.Fragment(value.result)
     for base, convert in _BASES:
         if issubclass(kind, base):

@@ -8,15 +8,15 @@ from typing import Any, Union, cast, get_args, get_origin
 
 import msgspec
 
-from pexpolicy.models.serialization import Rendered
+from pexpolicy.models.serialization import ModelBase
 
 
-def strict(model: type[Rendered]) -> type[msgspec.Struct]:
+def strict(model: type[ModelBase]) -> type[msgspec.Struct]:
     """The type that takes the fields of a model and no others."""
     return _struct(model, forbid_unknown=True)
 
 
-def lenient(model: type[Rendered]) -> type[msgspec.Struct]:
+def lenient(model: type[ModelBase]) -> type[msgspec.Struct]:
     """The type that takes the fields of a model and passes over others, at every depth."""
     found = vars(model).get("_lenient")
     if found is None:
@@ -24,13 +24,13 @@ def lenient(model: type[Rendered]) -> type[msgspec.Struct]:
     return cast("type[msgspec.Struct]", found)
 
 
-def partial(model: type[Rendered]) -> type[msgspec.Struct]:
+def partial(model: type[ModelBase]) -> type[msgspec.Struct]:
     """The same as ``lenient`` where any field of the model itself may be missing."""
     return _struct(model, forbid_unknown=False, required=False)
 
 
 def _struct(
-    model: type[Rendered], *, forbid_unknown: bool, required: bool = True
+    model: type[ModelBase], *, forbid_unknown: bool, required: bool = True
 ) -> type[msgspec.Struct]:
     fields: list[Any] = []
     for name, hint in model.hints.items():
@@ -59,7 +59,7 @@ def _wired(hint: Any, *, forbid_unknown: bool) -> Any:
 
 def is_model(hint: Any) -> bool:
     """True for a class of checked fields."""
-    return isinstance(hint, type) and issubclass(hint, Rendered)
+    return isinstance(hint, type) and issubclass(hint, ModelBase)
 
 
 def models_in(hint: Any) -> Iterator[Any]:

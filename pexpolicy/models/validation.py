@@ -9,11 +9,11 @@ from typing import Any
 
 import msgspec
 
-from pexpolicy.models.errors import DecisionError, Refusal
+from pexpolicy.models.errors import DecisionError, ValidationIssue
 from pexpolicy.models.extras import NO_EXTRAS, Extras
 from pexpolicy.models.messages import advice, alternatives, wanted
 from pexpolicy.models.rules import Field, Rule
-from pexpolicy.models.serialization import Rendered, render
+from pexpolicy.models.serialization import ModelBase, render
 from pexpolicy.models.struct_types import lenient, models_in, partial
 from pexpolicy.synonyms import misplaced
 from pexpolicy.text import brief, brief_name, did_you_mean
@@ -32,7 +32,7 @@ _STEP = re.compile(r"\.(\w+)|\[(\d+)\]")
 
 
 def look_closer(
-    cls: type[Rendered], fields: dict[str, Any], extras: Extras, *, known_only: bool
+    cls: type[ModelBase], fields: dict[str, Any], extras: Extras, *, known_only: bool
 ) -> tuple[bytes, Any, tuple[str, ...]]:
     """The JSON of fields, the same as checked, and warnings; raises ``DecisionError``.
 
@@ -67,7 +67,7 @@ def look_closer(
     return result, sent, tuple(warnings)
 
 
-def _too_much(cls: type[Rendered], decoded: Mapping[str, Any]) -> str:
+def _too_much(cls: type[ModelBase], decoded: Mapping[str, Any]) -> str:
     """What to say where fields that do not exist are many or long."""
     sizes = [len(render({name: value})) for _, _, name, value in _unknown(cls, decoded, "")]
     if len(sizes) > MOST_UNKNOWN:
@@ -79,8 +79,8 @@ def _too_much(cls: type[Rendered], decoded: Mapping[str, Any]) -> str:
 
 
 def issues(
-    cls: type[Rendered], fields: Mapping[str, Any], extras: Extras = NO_EXTRAS
-) -> Iterator[Refusal]:
+    cls: type[ModelBase], fields: Mapping[str, Any], extras: Extras = NO_EXTRAS
+) -> Iterator[ValidationIssue]:
     """Every reason to refuse fields.
 
     A rule is held against fields that are right themselves only: what it says of others would
@@ -104,14 +104,16 @@ def issues(
         if place or not did_you_mean(name, needed):
             yield refusal(cls, place + name, NOT_SHOWN, _no_such_field(model, name))
     gone = frozenset({*extras.plain(cls, fields), *needed} - rest.keys())
-    for place, rule, value in broken(cls, _Partly(msgspec.json.decode(result, type=kind), gone)):
+    for place, rule, value in broken(
+        cls, _ValidFields(msgspec.json.decode(result, type=kind), gone)
+    ):
         if rule.refused:
             yield refusal(cls, place + rule.field, value, rule.text, rule.mark, rule.source)
 
 
 def _unreadable(
-    cls: type[Rendered], kind: type[msgspec.Struct], fields: dict[str, Any]
-) -> Refusal | None:
+    cls: type[ModelBase], kind: type[msgspec.Struct], fields: dict[str, Any]
+) -> ValidationIssue | None:
     """The first field that has no JSON, or not the type that it should have."""
     try:
         result = render(fields)
@@ -124,19 +126,19 @@ def _unreadable(
     return None
 
 
-def broken(model: type[Rendered], item: Any, place: str = "") -> Iterator[tuple[str, Rule, Any]]:
+def broken(model: type[ModelBase], item: Any, place: str = "") -> Iterator[tuple[str, Rule, Any]]:
     """Every broken rule of a model and of the models inside it: its place, and the value."""
     for rules in model.rules:
-        with suppress(_GoneError):
+        with suppress(_InvalidFieldAccess):
             if rules.sound(item):
                 continue
         for rule in rules.rules:
-            with suppress(_GoneError):
+            with suppress(_InvalidFieldAccess):
                 value = getattr(item, rule.field)
                 if value is not msgspec.UNSET and rule.broken(item):
                     yield place, rule, value
     for name, inner in model.within.items():
-        with suppress(_GoneError):
+        with suppress(_InvalidFieldAccess):
             value = getattr(item, name)
             for number, part in enumerate(value) if isinstance(value, list) else ((None, value),):
                 if isinstance(part, msgspec.Struct):
@@ -144,11 +146,11 @@ def broken(model: type[Rendered], item: Any, place: str = "") -> Iterator[tuple[
                     yield from broken(inner, part, f"{place}{name}{at}.")
 
 
-class _GoneError(Exception):
+class _InvalidFieldAccess(Exception):
     """A rule asked for a field that is wrong or missing, which is told already."""
 
 
-class _Partly:
+class _ValidFields:
     """Fields of which some are gone."""
 
     def __init__(self, sent: Any, gone: Collection[str]) -> None:
@@ -157,16 +159,16 @@ class _Partly:
 
     def __getattr__(self, name: str) -> Any:
         if name in self._gone:
-            raise _GoneError
+            raise _InvalidFieldAccess
         return getattr(self._sent, name)
 
 
 def refusal(
-    cls: type[Rendered], place: str, value: Any, rule: str, mark: str = "", source: str = ""
-) -> Refusal:
+    cls: type[ModelBase], place: str, value: Any, rule: str, mark: str = "", source: str = ""
+) -> ValidationIssue:
     """The refusal of the field at a place such as ``automatic_participants[0].role``."""
     field, secret = _field_at(cls, place)
-    return Refusal(
+    return ValidationIssue(
         model=cls.__name__,
         field=place,
         value=value,
@@ -179,7 +181,9 @@ def refusal(
     )
 
 
-def _unwritable(cls: type[Rendered], fields: Mapping[str, Any], error: Exception) -> Refusal:
+def _unwritable(
+    cls: type[ModelBase], fields: Mapping[str, Any], error: Exception
+) -> ValidationIssue:
     """The refusal of the first field that has no JSON."""
     for name, value in fields.items():
         try:
@@ -210,7 +214,7 @@ _REASONS = {
 }
 
 
-def _unfit(cls: type[Rendered], decoded: Mapping[str, Any], message: str) -> Refusal:
+def _unfit(cls: type[ModelBase], decoded: Mapping[str, Any], message: str) -> ValidationIssue:
     """The refusal of the field that msgspec complains of."""
     complaint, _, path = (
         message.rpartition(" - at `$") if message.endswith("`") else (message, "", "")
@@ -232,7 +236,7 @@ def _unfit(cls: type[Rendered], decoded: Mapping[str, Any], message: str) -> Ref
     return refusal(cls, place, value, f"must be {wanted(hint)}{advice(hint, value, slips)}")
 
 
-def _declared(cls: type[Rendered], steps: Collection[str | int]) -> tuple[Any, Field | None]:
+def _declared(cls: type[ModelBase], steps: Collection[str | int]) -> tuple[Any, Field | None]:
     """The type of what stands at a place, and the field that it belongs to."""
     hint: Any = cls
     field: Field | None = None
@@ -246,13 +250,13 @@ def _declared(cls: type[Rendered], steps: Collection[str | int]) -> tuple[Any, F
     return hint, field
 
 
-def _model_at(cls: type[Rendered], steps: Collection[str | int]) -> type[Rendered]:
+def _model_at(cls: type[ModelBase], steps: Collection[str | int]) -> type[ModelBase]:
     hint, _ = _declared(cls, steps)
-    model: type[Rendered] = next(models_in(hint))
+    model: type[ModelBase] = next(models_in(hint))
     return model
 
 
-def _field_at(cls: type[Rendered], place: str) -> tuple[Field | None, bool]:
+def _field_at(cls: type[ModelBase], place: str) -> tuple[Field | None, bool]:
     """The field at a place, and whether its value is a secret; what is not known may be one."""
     model, field = cls, None
     for name, _ in _STEP.findall(f".{place}"):
@@ -266,8 +270,8 @@ def _field_at(cls: type[Rendered], place: str) -> tuple[Field | None, bool]:
 
 
 def _unknown(
-    model: type[Rendered], decoded: Mapping[str, Any], place: str
-) -> Iterator[tuple[str, type[Rendered], str, Any]]:
+    model: type[ModelBase], decoded: Mapping[str, Any], place: str
+) -> Iterator[tuple[str, type[ModelBase], str, Any]]:
     """The fields that do not exist, at any depth: place, model, name and value."""
     for name, value in decoded.items():
         if name not in model.names:
@@ -281,7 +285,7 @@ def _unknown(
                     )
 
 
-def _no_such_field(model: type[Rendered], name: str) -> str:
+def _no_such_field(model: type[ModelBase], name: str) -> str:
     said = misplaced(name) or model.elsewhere(name)
     said = said or did_you_mean(name, model.names).removeprefix("; ")
     field = repr(brief_name(name))

@@ -17,19 +17,19 @@ from pexpolicy.observability.metrics import (
     PLUGIN_QUICK,
     REQUESTS,
     WORKERS,
-    Family,
-    Kind,
-    Together,
+    Aggregation,
+    MetricDefinition,
+    MetricType,
 )
-from pexpolicy.observability.shared_memory import Board, Labels
+from pexpolicy.observability.shared_memory import Labels, SharedCounters
 
 Series = Mapping[Labels, list[int]]
 
 
-Readings = dict[Family, dict[Labels, list[int]]]
+Readings = dict[MetricDefinition, dict[Labels, list[int]]]
 
 
-def read(board: Board) -> Readings:
+def read(board: SharedCounters) -> Readings:
     """What is shown: the cells of each series of each family, what was counted apart included."""
     found = gathered(board)
     _add_quick(found)
@@ -39,7 +39,7 @@ def read(board: Board) -> Readings:
     return found
 
 
-def gathered(board: Board) -> Readings:
+def gathered(board: SharedCounters) -> Readings:
     """The cells of each series of each family, those of all workers in one.
 
     A counter goes on when its worker has ended; a gauge is that of the workers that live.
@@ -50,7 +50,7 @@ def gathered(board: Board) -> Readings:
         lives = slab.is_alive
         alive += lives
         for family, labels, first in slab.series():
-            if family.kind is not Kind.GAUGE or lives:
+            if family.kind is not MetricType.GAUGE or lives:
                 cells = list(slab.cells[first : first + family.cells])
                 _put(found[family], family, labels, cells)
         if lives:
@@ -71,12 +71,14 @@ def _add_quick(found: Readings) -> None:
         took[BUCKETS] += count
 
 
-def _put(series: dict[Labels, list[int]], family: Family, labels: Labels, cells: list[int]) -> None:
+def _put(
+    series: dict[Labels, list[int]], family: MetricDefinition, labels: Labels, cells: list[int]
+) -> None:
     before = series.get(labels)
     if before is None:
         series[labels] = cells
-    elif family.together is Together.SUM:
+    elif family.together is Aggregation.SUM:
         series[labels] = [a + b for a, b in zip(before, cells, strict=True)]
     else:
-        better = max if family.together is Together.GREATEST else min
+        better = max if family.together is Aggregation.GREATEST else min
         series[labels] = [better(a, b) for a, b in zip(before, cells, strict=True)]

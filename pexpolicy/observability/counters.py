@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from pexpolicy.access.refusals import REASONS as AT_THE_DOOR
 from pexpolicy.access.refusals import UNAUTHORISED, WRONG_TOKEN
-from pexpolicy.chain.bound_hook import QUICK, Link
+from pexpolicy.chain.bound_hook import QUICK, BoundHook
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.models.outcome import (
     ABSTAINED,
@@ -24,8 +24,14 @@ from pexpolicy.models.outcome import (
     Outcome,
 )
 from pexpolicy.observability import metrics
-from pexpolicy.observability.metrics import BUCKETS, CALL_BOUNDS, LEFT_BOUNDS, NANO, Family
-from pexpolicy.observability.shared_memory import Labels, Slab
+from pexpolicy.observability.metrics import (
+    BUCKETS,
+    CALL_BOUNDS,
+    LEFT_BOUNDS,
+    NANO,
+    MetricDefinition,
+)
+from pexpolicy.observability.shared_memory import Labels, WorkerCounters
 
 STEP_OUTCOMES = (DECIDED, ABSTAINED, FAILED, TIMED_OUT, INVALID, BUSY, SKIPPED)
 HEARD = (ABSTAINED, DECIDED)
@@ -44,10 +50,12 @@ _QUICK_MS = QUICK / 1000
 _BY_DEFAULT = {"continue": "default", "reject": "default_reject"}
 
 
-class _Cells(dict[str, int]):
+class _CounterIndex(dict[str, int]):
     """The cell of each value of the last label; that of a further value is made when it comes."""
 
-    def __init__(self, slab: Slab, family: Family, labels: Labels, known: Iterable[str]) -> None:
+    def __init__(
+        self, slab: WorkerCounters, family: MetricDefinition, labels: Labels, known: Iterable[str]
+    ) -> None:
         super().__init__()
         self._slab, self._family, self._labels = slab, family, labels
         for value in known:
@@ -61,37 +69,39 @@ class _Cells(dict[str, int]):
 class _EndpointCells:
     __slots__ = ("causes", "duration", "outcomes")
 
-    def __init__(self, slab: Slab, endpoint: str) -> None:
-        self.outcomes = _Cells(slab, metrics.REQUESTS, (endpoint,), CALL_OUTCOMES)
-        self.causes = _Cells(slab, metrics.FALLBACK, (endpoint,), (*UNHEARD, INTERNAL, UNRECORDED))
+    def __init__(self, slab: WorkerCounters, endpoint: str) -> None:
+        self.outcomes = _CounterIndex(slab, metrics.REQUESTS, (endpoint,), CALL_OUTCOMES)
+        self.causes = _CounterIndex(
+            slab, metrics.FALLBACK, (endpoint,), (*UNHEARD, INTERNAL, UNRECORDED)
+        )
         self.duration = slab.place(metrics.DURATION, (endpoint,))
 
 
 class _PluginCells:
     __slots__ = ("duration", "outcomes", "quick")
 
-    def __init__(self, slab: Slab, plugin: str) -> None:
-        self.outcomes = _Cells(slab, metrics.PLUGIN_CALLS, (plugin,), STEP_OUTCOMES)
+    def __init__(self, slab: WorkerCounters, plugin: str) -> None:
+        self.outcomes = _CounterIndex(slab, metrics.PLUGIN_CALLS, (plugin,), STEP_OUTCOMES)
         self.duration = slab.place(metrics.PLUGIN_DURATION, (plugin,))
-        self.quick = _Cells(slab, metrics.PLUGIN_QUICK, (plugin,), HEARD)
+        self.quick = _CounterIndex(slab, metrics.PLUGIN_QUICK, (plugin,), HEARD)
 
 
-class Counts:
+class CallCounters:
     """The counters of one worker."""
 
-    def __init__(self, slab: Slab) -> None:
+    def __init__(self, slab: WorkerCounters) -> None:
         self._slab = slab
         self._cells = slab.cells
         self._endpoints = {name: _EndpointCells(slab, name) for name in ENDPOINTS}
         self._plugins: dict[str, _PluginCells] = {}
         self._remaining = slab.place(metrics.REMAINING)
         self._records = slab.place(metrics.AUDIT_RECORDS)
-        self._reasons = _Cells(slab, metrics.REFUSED, (), REASONS)
+        self._reasons = _CounterIndex(slab, metrics.REFUSED, (), REASONS)
         self._unauthorised = slab.place(metrics.AUTH_FAILURES)
-        self._differing = _Cells(slab, metrics.SHADOW_DIFF, (), ())
+        self._differing = _CounterIndex(slab, metrics.SHADOW_DIFF, (), ())
         self._budget = 0.0
 
-    def expect(self, links: Iterable[Link], shadows: Iterable[str], budget: float) -> None:
+    def expect(self, links: Iterable[BoundHook], shadows: Iterable[str], budget: float) -> None:
         """Make the cells of the plugins of a policy. ``budget`` of a call in seconds."""
         for link in links:
             quick = self._plugin(link.plugin).quick

@@ -10,12 +10,12 @@ from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from typing import Self
 
-from pexpolicy.chain.circuit_breaker import Breaker
-from pexpolicy.errors import blame
+from pexpolicy.chain.circuit_breaker import CircuitBreaker
+from pexpolicy.errors import describe_error
 from pexpolicy.observability import metrics
-from pexpolicy.observability.health import Sources
-from pexpolicy.observability.metrics import Family
-from pexpolicy.observability.shared_memory import Slab
+from pexpolicy.observability.health import StateSources
+from pexpolicy.observability.metrics import MetricDefinition
+from pexpolicy.observability.shared_memory import WorkerCounters
 
 BEAT = 0.25
 """Seconds between two looks."""
@@ -23,7 +23,7 @@ WINDOW = 30.0
 """Seconds in which the longest lag counts at least; at most it counts twice as long."""
 
 
-class Lag:
+class LoopLag:
     """How late the event loop was at worst, of late."""
 
     def __init__(self) -> None:
@@ -39,22 +39,22 @@ class Lag:
         return max(self._worst, self._before)
 
 
-class Sampler(AbstractContextManager["Sampler"]):
+class GaugeSampler(AbstractContextManager["GaugeSampler"]):
     """Writes gauges into a slab while it is entered, on the event loop."""
 
-    def __init__(self, slab: Slab, sources: Sources) -> None:
+    def __init__(self, slab: WorkerCounters, sources: StateSources) -> None:
         self._slab = slab
         self._sources = sources
-        self._lag = Lag()
+        self._lag = LoopLag()
         self._lag_cell = slab.place(metrics.LOOP_LAG)
         self._lost_before = slab.cells[slab.place(metrics.AUDIT_LOST)]
-        self._breakers: Mapping[str, tuple[Breaker, ...]] = {}
+        self._breakers: Mapping[str, tuple[CircuitBreaker, ...]] = {}
         self._info = 0
         self._timer: asyncio.TimerHandle | None = None
         self.problem = ""
         """Why the last look failed, if it did."""
 
-    def follow(self, config_hash: str, breakers: Mapping[str, Iterable[Breaker]]) -> None:
+    def follow(self, config_hash: str, breakers: Mapping[str, Iterable[CircuitBreaker]]) -> None:
         """Look at the policy that serves from now on, and not at the one before."""
         for plugin in self._breakers:
             self._set(metrics.BREAKER_OPEN, 0, plugin)
@@ -93,7 +93,7 @@ class Sampler(AbstractContextManager["Sampler"]):
         try:
             self._look()
         except Exception as error:  # noqa: BLE001 - a look must not end all later ones
-            self.problem = blame(error).summary
+            self.problem = describe_error(error).summary
         else:
             self.problem = ""
 
@@ -117,7 +117,7 @@ class Sampler(AbstractContextManager["Sampler"]):
             self._set(metrics.CERTIFICATE, certificate.not_after.timestamp())
         self._set(metrics.CONNECTIONS, sources.connections())
 
-    def _set(self, family: Family, value: float | None, *labels: str) -> None:
+    def _set(self, family: MetricDefinition, value: float | None, *labels: str) -> None:
         """Write a value; one that is not known is left out, and has no series."""
         if value is not None:
             self._slab.cells[self._slab.place(family, labels)] = int(value * family.scale)

@@ -60,12 +60,12 @@ def _no_reloads() -> Callable[[], ReloadState]:
 
 
 @dataclass(frozen=True, slots=True)
-class Sources:
+class StateSources:
     """The parts of a server that have a state of their own. They are asked some times a second, on
     the event loop: an answer is what is known already, never a look at the disk.
     """
 
-    readiness: Readiness = field(default_factory=lambda: Readiness(State.READY))
+    readiness: Readiness = field(default_factory=lambda: Readiness(ReadinessState.READY))
     audit: Callable[[], AuditState | None] = lambda: None
     reload: Callable[[], ReloadState] = field(default_factory=_no_reloads)
     certificate: Callable[[], CertificateState | None] = lambda: None
@@ -84,7 +84,7 @@ class Sources:
         return reasons
 
 
-class State(Enum):
+class ReadinessState(Enum):
     """Where a server is between its start and its end. The value is the body of ``/readyz``."""
 
     STARTING = "starting"
@@ -97,21 +97,21 @@ class Readiness:
     would leave together.
     """
 
-    def __init__(self, state: State = State.STARTING) -> None:
+    def __init__(self, state: ReadinessState = ReadinessState.STARTING) -> None:
         self.state = state
 
     @property
-    def state(self) -> State:
+    def state(self) -> ReadinessState:
         """Where the server is now."""
         return self._state
 
     @state.setter
-    def state(self, state: State) -> None:
+    def state(self, state: ReadinessState) -> None:
         self._state = state
-        self.is_draining = state is State.DRAINING
+        self.is_draining = state is ReadinessState.DRAINING
         """True once the server was told to stop: it answers, and asks to be left alone."""
 
     @property
     def is_ready(self) -> bool:
         """True while new calls should come here."""
-        return self.state is State.READY
+        return self.state is ReadinessState.READY

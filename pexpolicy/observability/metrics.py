@@ -27,7 +27,7 @@ BUCKETS = 1
 """The cell of the first bucket of a histogram, behind that of the sum."""
 
 
-class Kind(Enum):
+class MetricType(Enum):
     """The type of a metric, as Prometheus calls it."""
 
     COUNTER = "counter"
@@ -35,7 +35,7 @@ class Kind(Enum):
     HISTOGRAM = "histogram"
 
 
-class Together(Enum):
+class Aggregation(Enum):
     """What becomes of the values of several workers."""
 
     SUM = "sum"
@@ -44,7 +44,7 @@ class Together(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Family:
+class MetricDefinition:
     """One metric. A cell of the board holds ``scale`` times its value, as a whole number.
 
     A histogram has a cell for the sum, one for each of ``bounds``, and one for all beyond.
@@ -53,8 +53,8 @@ class Family:
     name: str
     doc: str
     labels: tuple[str, ...] = ()
-    kind: Kind = Kind.COUNTER
-    together: Together = Together.SUM
+    kind: MetricType = MetricType.COUNTER
+    together: Aggregation = Aggregation.SUM
     scale: int = 1
     bounds: tuple[float, ...] = ()
     shows_zero: bool = True
@@ -62,156 +62,156 @@ class Family:
     @property
     def cells(self) -> int:
         """How many cells a series of it takes."""
-        return len(self.bounds) + 2 if self.kind is Kind.HISTOGRAM else 1
+        return len(self.bounds) + 2 if self.kind is MetricType.HISTOGRAM else 1
 
 
-REQUESTS = Family(
+REQUESTS = MetricDefinition(
     "pexpolicy_requests_total",
     "Calls that were answered, by what the answer asks of Infinity and whether a plugin decided.",
     ("endpoint", "outcome"),
 )
-DURATION = Family(
+DURATION = MetricDefinition(
     "pexpolicy_request_duration_seconds",
     "Time from the head of a request until its reply is ready to leave.",
     ("endpoint",),
-    Kind.HISTOGRAM,
+    MetricType.HISTOGRAM,
     scale=NANO,
     bounds=CALL_BOUNDS,
 )
-REMAINING = Family(
+REMAINING = MetricDefinition(
     "pexpolicy_deadline_remaining_seconds",
     "Part of the budget that was left when the reply was ready.",
     (),
-    Kind.HISTOGRAM,
+    MetricType.HISTOGRAM,
     scale=NANO,
     bounds=LEFT_BOUNDS,
 )
-FALLBACK = Family(
+FALLBACK = MetricDefinition(
     "pexpolicy_fallback_total",
     "Calls that were answered without a plugin that should have been heard, by what kept it.",
     ("endpoint", "cause"),
 )
-PLUGIN_CALLS = Family(
+PLUGIN_CALLS = MetricDefinition(
     "pexpolicy_plugin_calls_total",
     "Times that a plugin was asked, or skipped, by what came of it.",
     ("plugin", "outcome"),
 )
-PLUGIN_DURATION = Family(
+PLUGIN_DURATION = MetricDefinition(
     "pexpolicy_plugin_duration_seconds",
     "Time that a plugin took for one answer.",
     ("plugin",),
-    Kind.HISTOGRAM,
+    MetricType.HISTOGRAM,
     scale=NANO,
     bounds=CALL_BOUNDS,
 )
-PLUGIN_QUICK = Family(
+PLUGIN_QUICK = MetricDefinition(
     "pexpolicy_plugin_quick_seconds",
     "Quick answers of a plugin, by what came of it: a part of the two above, shown in them.",
     ("plugin", "outcome"),
-    Kind.HISTOGRAM,
+    MetricType.HISTOGRAM,
     scale=MICRO,
     bounds=tuple(us / MICRO for us in range(QUICK - 1)),
 )
-BREAKER_OPEN = Family(
+BREAKER_OPEN = MetricDefinition(
     "pexpolicy_plugin_breaker_open",
     "1 while the circuit breaker of a plugin keeps calls away from it, in any worker.",
     ("plugin",),
-    Kind.GAUGE,
-    Together.GREATEST,
+    MetricType.GAUGE,
+    Aggregation.GREATEST,
 )
-SHADOW_DIFF = Family(
+SHADOW_DIFF = MetricDefinition(
     "pexpolicy_shadow_diff_total",
     "Calls that a shadow plugin would have answered in another way.",
     ("plugin",),
 )
-REFUSED = Family(
+REFUSED = MetricDefinition(
     "pexpolicy_refused_requests_total",
     "Requests that did not get as far as the plugins, by the reason in the audit line.",
     ("reason",),
 )
-AUTH_FAILURES = Family(
+AUTH_FAILURES = MetricDefinition(
     "pexpolicy_auth_failures_total",
     "Requests without credentials, or with wrong ones.",
 )
-AUDIT_RECORDS = Family(
+AUDIT_RECORDS = MetricDefinition(
     "pexpolicy_audit_records_total",
     "Records that were handed to the audit: calls, refusals and shadows.",
 )
-AUDIT_LOST = Family(
+AUDIT_LOST = MetricDefinition(
     "pexpolicy_audit_lost_total",
     "Records of the audit that were not written anywhere.",
 )
-AUDIT_LAST_FSYNC = Family(
+AUDIT_LAST_FSYNC = MetricDefinition(
     "pexpolicy_audit_last_fsync_timestamp_seconds",
     "When the audit was last forced onto the disk.",
     (),
-    Kind.GAUGE,
-    Together.GREATEST,
+    MetricType.GAUGE,
+    Aggregation.GREATEST,
     MILLI,
 )
-AUDIT_FREE = Family(
+AUDIT_FREE = MetricDefinition(
     "pexpolicy_audit_free_bytes",
     "Free space of the file system that the audit is on.",
     (),
-    Kind.GAUGE,
-    Together.LEAST,
+    MetricType.GAUGE,
+    Aggregation.LEAST,
 )
-CONFIG_INFO = Family(
+CONFIG_INFO = MetricDefinition(
     "pexpolicy_config_info",
     "1 for the configuration that answers; two of them mean that the workers differ.",
     ("hash",),
-    Kind.GAUGE,
-    Together.GREATEST,
+    MetricType.GAUGE,
+    Aggregation.GREATEST,
     shows_zero=False,
 )
-RELOAD_SUCCESSFUL = Family(
+RELOAD_SUCCESSFUL = MetricDefinition(
     "pexpolicy_config_last_reload_successful",
     "0 when the last configuration that was offered was refused, and the one before it serves.",
     (),
-    Kind.GAUGE,
-    Together.LEAST,
+    MetricType.GAUGE,
+    Aggregation.LEAST,
 )
-RELOADED = Family(
+RELOADED = MetricDefinition(
     "pexpolicy_config_last_reload_success_timestamp_seconds",
     "When the configuration that answers was taken up.",
     (),
-    Kind.GAUGE,
-    Together.LEAST,
+    MetricType.GAUGE,
+    Aggregation.LEAST,
     MILLI,
 )
-CERTIFICATE = Family(
+CERTIFICATE = MetricDefinition(
     "pexpolicy_tls_cert_not_after_timestamp_seconds",
     "When the certificate of the server ends.",
     (),
-    Kind.GAUGE,
-    Together.LEAST,
+    MetricType.GAUGE,
+    Aggregation.LEAST,
 )
-LOOP_LAG = Family(
+LOOP_LAG = MetricDefinition(
     "pexpolicy_loop_lag_seconds",
     "The longest time in the last 30 to 60 s that the event loop was late, of the worst worker.",
     (),
-    Kind.GAUGE,
-    Together.GREATEST,
+    MetricType.GAUGE,
+    Aggregation.GREATEST,
     NANO,
 )
-READY = Family(
+READY = MetricDefinition(
     "pexpolicy_ready",
     "1 while every worker is ready: configured, able to write its audit, not told to stop.",
     (),
-    Kind.GAUGE,
-    Together.LEAST,
+    MetricType.GAUGE,
+    Aggregation.LEAST,
 )
-CONNECTIONS = Family(
+CONNECTIONS = MetricDefinition(
     "pexpolicy_connections",
     "Connections that are open now.",
     (),
-    Kind.GAUGE,
+    MetricType.GAUGE,
 )
-WORKERS = Family(
+WORKERS = MetricDefinition(
     "pexpolicy_workers",
     "Processes that serve.",
     (),
-    Kind.GAUGE,
+    MetricType.GAUGE,
 )
 
 FAMILIES = {

@@ -8,7 +8,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from pexpolicy.observability.counters import REASONS
-from pexpolicy.observability.shared_memory import CELL, NODE_CELLS, NODES, Board, Slab
+from pexpolicy.observability.shared_memory import (
+    CELL,
+    NODE_CELLS,
+    NODES,
+    SharedCounters,
+    WorkerCounters,
+)
 
 NAME = 48
 """Bytes of an address; the longest IPv6 one has 45."""
@@ -30,7 +36,7 @@ class Node:
 class Nodes:
     """The nodes of one worker, the latest ``NODES`` of them, in its slab."""
 
-    def __init__(self, slab: Slab) -> None:
+    def __init__(self, slab: WorkerCounters) -> None:
         self._raw = slab.nodes_raw
         self._cells = slab.nodes_raw.cast("q")
         self._places: OrderedDict[str, int] = OrderedDict(
@@ -80,7 +86,7 @@ class Nodes:
         return place
 
 
-def seen(board: Board) -> list[Node]:
+def seen(board: SharedCounters) -> list[Node]:
     """The nodes that any worker has seen, those that are silent for the longest time first."""
     found: dict[str, Node] = {}
     for slab in board:
@@ -107,7 +113,7 @@ def _one(node: Node, other: Node | None) -> Node:
     )
 
 
-def _named(slab: Slab) -> Iterable[tuple[str, int]]:
+def _named(slab: WorkerCounters) -> Iterable[tuple[str, int]]:
     """The nodes in a slab, each with its first cell. They lie behind each other."""
     for at in range(0, NODES * NODE_CELLS, NODE_CELLS):
         name = bytes(slab.nodes_raw[at * CELL : at * CELL + NAME]).rstrip(b"\0")

@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from pexpolicy.errors import blame
+from pexpolicy.errors import describe_error
 from pexpolicy.plugins.plugin import Plugin
 from pexpolicy.plugins.status import report_of
 from pexpolicy.tasks import hide
@@ -66,4 +66,4 @@ async def _told(plugin: Plugin) -> dict[str, Any]:
     try:
         return {"status": orjson.loads(await report_of(plugin))}
     except BaseException as error:  # noqa: BLE001 - whatever a plugin raises is its failure
-        return {"problem": f"its status failed: {blame(error).summary}"}
+        return {"problem": f"its status failed: {describe_error(error).summary}"}

@@ -16,8 +16,8 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.registry import Collector
 
 from pexpolicy.observability.aggregate import Series, read
-from pexpolicy.observability.metrics import Family, Kind
-from pexpolicy.observability.shared_memory import Board
+from pexpolicy.observability.metrics import MetricDefinition, MetricType
+from pexpolicy.observability.shared_memory import SharedCounters
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 """The format that each version of Prometheus reads."""
@@ -26,27 +26,27 @@ CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 class BoardCollector(Collector):
     """Hands the numbers of a board to ``prometheus_client`` when it is asked for them."""
 
-    def __init__(self, board: Board) -> None:
+    def __init__(self, board: SharedCounters) -> None:
         self._board = board
 
     def collect(self) -> Iterator[Metric]:
         """Each family, those included of which nothing was counted yet."""
         for family, series in read(self._board).items():
-            if family.kind is Kind.HISTOGRAM:
+            if family.kind is MetricType.HISTOGRAM:
                 yield _histogram(family, series)
             else:
                 yield _plain(family, series)
 
 
-def expose(board: Board) -> bytes:
+def expose(board: SharedCounters) -> bytes:
     """The text that Prometheus scrapes."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(BoardCollector(board))
     return generate_latest(registry)
 
 
-def _plain(family: Family, series: Series) -> Metric:
-    kind = CounterMetricFamily if family.kind is Kind.COUNTER else GaugeMetricFamily
+def _plain(family: MetricDefinition, series: Series) -> Metric:
+    kind = CounterMetricFamily if family.kind is MetricType.COUNTER else GaugeMetricFamily
     metric = kind(family.name, family.doc, labels=family.labels)
     for labels, (cell,) in sorted(series.items()):
         if cell or family.shows_zero:
@@ -54,7 +54,7 @@ def _plain(family: Family, series: Series) -> Metric:
     return metric
 
 
-def _histogram(family: Family, series: Series) -> Metric:
+def _histogram(family: MetricDefinition, series: Series) -> Metric:
     metric = HistogramMetricFamily(family.name, family.doc, labels=family.labels)
     names = (*(repr(bound) for bound in family.bounds), "+Inf")
     for labels, (total, *buckets) in sorted(series.items()):

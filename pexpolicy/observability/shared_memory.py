@@ -13,7 +13,7 @@ import os
 import time
 from collections.abc import Iterator
 
-from pexpolicy.observability.metrics import PLACED, Family, Kind, Together
+from pexpolicy.observability.metrics import PLACED, Aggregation, MetricDefinition, MetricType
 
 CELL = 8
 """Bytes of a cell: a whole number with a sign. One is written in one piece on 64-bit machines."""
@@ -31,16 +31,16 @@ _BETWEEN = "\x1f"
 Labels = tuple[str, ...]
 
 
-class Board:
+class SharedCounters:
     """Room for ``slots`` workers; by default for a server that is one process."""
 
     def __init__(self, slots: int = 1) -> None:
         # Anonymous memory is given by the page, when it is first written to.
         memory = memoryview(mmap.mmap(-1, slots * _SLAB_CELLS * CELL))
         size = _SLAB_CELLS * CELL
-        self._slabs = [Slab(memory[at * size : (at + 1) * size]) for at in range(slots)]
+        self._slabs = [WorkerCounters(memory[at * size : (at + 1) * size]) for at in range(slots)]
 
-    def claim(self, slot: int = 0) -> Slab:
+    def claim(self, slot: int = 0) -> WorkerCounters:
         """The slab of a slot for this process; what an earlier one counted is counted on."""
         slab = self._slabs[slot]
         slab.take()
@@ -64,11 +64,11 @@ class Board:
         if slab.owner in (worker, -os.getpid()):
             slab.release()
 
-    def __iter__(self) -> Iterator[Slab]:
+    def __iter__(self) -> Iterator[WorkerCounters]:
         return iter(self._slabs)
 
 
-class Slab:
+class WorkerCounters:
     """The counters of one worker: cells, and what each of them is."""
 
     def __init__(self, memory: memoryview) -> None:
@@ -89,7 +89,7 @@ class Slab:
         self.owner = 0
         self._placed = {(family.name, labels): at for family, labels, at in self.series()}
         for family, _, at in self.series():
-            if family.kind is Kind.GAUGE and family.together is not Together.LEAST:
+            if family.kind is MetricType.GAUGE and family.together is not Aggregation.LEAST:
                 self.cells[at] = 0
 
     @property
@@ -131,7 +131,7 @@ class Slab:
         """Seconds since it last said so. The clock is that of the machine, the same for all."""
         return (time.monotonic_ns() - self.cells[_BEAT]) / 1e9
 
-    def place(self, family: Family, labels: Labels = ()) -> int:
+    def place(self, family: MetricDefinition, labels: Labels = ()) -> int:
         """The index of the first cell of a series, which is made where it is not there yet."""
         known = self._placed.get((family.name, labels))
         if known is not None:
@@ -149,7 +149,7 @@ class Slab:
         self._placed[family.name, labels] = first
         return first
 
-    def replace(self, family: Family, labels: Labels) -> int:
+    def replace(self, family: MetricDefinition, labels: Labels) -> int:
         """The same for a family of which there is one series at a time: the one before is renamed,
         as a slab has no room for every configuration that ever was. It begins at 0.
         """
@@ -164,7 +164,7 @@ class Slab:
                 return first
         return self.place(family, labels)
 
-    def series(self) -> Iterator[tuple[Family, Labels, int]]:
+    def series(self) -> Iterator[tuple[MetricDefinition, Labels, int]]:
         """Each series of the slab, with the index of its first cell."""
         at, end = _HEADER, _HEADER + self.cells[_USED]
         while at < end:
@@ -176,5 +176,5 @@ class Slab:
             at = first + cells
 
 
-def _key(family: Family, labels: Labels) -> bytes:
+def _key(family: MetricDefinition, labels: Labels) -> bytes:
     return _BETWEEN.join((family.name, *labels)).encode("utf-8", "replace")

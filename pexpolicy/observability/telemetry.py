@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from pexpolicy.chain.background import ShadowAudit
+from pexpolicy.chain.background import ShadowLog
 from pexpolicy.models.outcome import Outcome
 from pexpolicy.models.request import Params
-from pexpolicy.observability.counters import Counts
-from pexpolicy.observability.gauges import Sampler
-from pexpolicy.observability.health import Sources
+from pexpolicy.observability.counters import CallCounters
+from pexpolicy.observability.gauges import GaugeSampler
+from pexpolicy.observability.health import StateSources
 from pexpolicy.observability.nodes import Nodes, address_of
-from pexpolicy.observability.shared_memory import Board
+from pexpolicy.observability.shared_memory import SharedCounters
 from pexpolicy.policy import Answer, Policy
 
 
@@ -20,15 +20,18 @@ class Telemetry:
     """
 
     def __init__(
-        self, board: Board | None = None, slot: int = 0, sources: Sources | None = None
+        self,
+        board: SharedCounters | None = None,
+        slot: int = 0,
+        sources: StateSources | None = None,
     ) -> None:
-        self.board = board or Board()
-        self.sources = sources or Sources()
+        self.board = board or SharedCounters()
+        self.sources = sources or StateSources()
         slab = self.board.claim(slot)
-        self._counts = Counts(slab)
+        self._counts = CallCounters(slab)
         self._nodes = Nodes(slab)
-        self.sampler = Sampler(slab, self.sources)
-        self._beside: _CountedShadows | None = None
+        self.sampler = GaugeSampler(slab, self.sources)
+        self._beside: _CountingShadowLog | None = None
 
     def follow(self, policy: Policy) -> None:
         """Count for a policy that serves from now on."""
@@ -66,16 +69,16 @@ class Telemetry:
         """Note the record of refusals."""
         self._counts.recorded()
 
-    def beside(self, audit: ShadowAudit) -> ShadowAudit:
+    def beside(self, audit: ShadowLog) -> ShadowLog:
         """The audit of shadows, each of which is counted too."""
         beside = self._beside
         if beside is None or beside.audit is not audit:
-            beside = self._beside = _CountedShadows(audit, self._counts)
+            beside = self._beside = _CountingShadowLog(audit, self._counts)
         return beside
 
 
-class _CountedShadows:
-    def __init__(self, audit: ShadowAudit, counts: Counts) -> None:
+class _CountingShadowLog:
+    def __init__(self, audit: ShadowLog, counts: CallCounters) -> None:
         self.audit = audit
         self._counts = counts
 

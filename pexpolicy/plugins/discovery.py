@@ -17,7 +17,7 @@ from types import CodeType
 from typing import Any
 
 from pexpolicy.config.problems import Problem
-from pexpolicy.plugins.errors import Unbuildable
+from pexpolicy.plugins.errors import PluginBuildError
 
 GROUP = "pexpolicy"
 """The group of entry points that name plugins."""
@@ -27,7 +27,7 @@ MARK = "pexpolicy_impl"
 
 
 @dataclass(frozen=True, slots=True)
-class Available:
+class PluginSource:
     """A plugin that can be built: its name, what brought it, and how to import its class."""
 
     name: str
@@ -48,18 +48,20 @@ class Available:
         return f"{self.name} ({self.distribution} {self.version})"
 
 
-def installed() -> dict[str, Available]:
+def installed() -> dict[str, PluginSource]:
     """The plugins that packages bring, by name."""
-    found: dict[str, Available] = {}
+    found: dict[str, PluginSource] = {}
     for entry in metadata.entry_points(group=GROUP):
         distribution = entry.dist
         name = distribution.name if distribution else "unknown"
         version = distribution.version if distribution else "unknown"
-        found.setdefault(entry.name, Available(entry.name, name, version, entry.value, entry.load))
+        found.setdefault(
+            entry.name, PluginSource(entry.name, name, version, entry.value, entry.load)
+        )
     return found
 
 
-def discover(directories: Sequence[Path]) -> tuple[dict[str, Available], list[Problem]]:
+def discover(directories: Sequence[Path]) -> tuple[dict[str, PluginSource], list[Problem]]:
     """Every plugin by name: entry points first, then the directories; and what is wrong with
     those.
     """
@@ -75,7 +77,7 @@ def discover(directories: Sequence[Path]) -> tuple[dict[str, Available], list[Pr
                 text = f"{path} and {other} bring a plugin of the same name {path.stem}"
                 problems.append(Problem(("plugin_dirs", place), text))
             else:
-                found[path.stem] = Available(
+                found[path.stem] = PluginSource(
                     path.stem, directory.name, "drop-in", str(path), partial(_load, path), path
                 )
     return found, problems
@@ -96,7 +98,7 @@ def _is_name(stem: str) -> bool:
     return stem.isidentifier() and not stem.startswith("_")
 
 
-def misnamed(name: str, directories: Sequence[Path]) -> str:
+def filename_hint(name: str, directories: Sequence[Path]) -> str:
     """What to say of a file that is meant to be the plugin ``name`` and cannot be, or nothing."""
     for directory in filter(Path.is_dir, directories):
         for path in _python_in(directory):
@@ -140,7 +142,7 @@ def _load(path: Path) -> type:
         text = (
             f"{file} must hold one class with @hookimpl methods, and holds {len(classes)} ({names})"
         )
-        raise Unbuildable.because(text)
+        raise PluginBuildError.because(text)
     return classes[0]
 
 

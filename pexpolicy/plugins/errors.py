@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pexpolicy.config.problems import Problem
 
 
-class Unbuildable(Exception):
+class PluginBuildError(Exception):
     """A plugin cannot be built; ``problems`` have keys relative to the plugin's table."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:
@@ -15,6 +15,6 @@ class Unbuildable(Exception):
         super().__init__("; ".join(str(problem) for problem in self.problems))
 
     @classmethod
-    def because(cls, text: str) -> Unbuildable:
+    def because(cls, text: str) -> PluginBuildError:
         """For one reason that is not about a certain key."""
         return cls([Problem((), text)])

@@ -11,20 +11,20 @@ import pluggy
 
 from pexpolicy import hooks
 from pexpolicy.config.problems import Problem
-from pexpolicy.plugins.discovery import MARK, Available
-from pexpolicy.plugins.errors import Unbuildable
+from pexpolicy.plugins.discovery import MARK, PluginSource
+from pexpolicy.plugins.errors import PluginBuildError
 from pexpolicy.text import did_you_mean
 
 SPEC_MARK = "pexpolicy_spec"
 """The attribute that pluggy's marker leaves on a specification."""
 
 
-def implemented_by(
-    available: Available, instance: object
+def collect_hooks(
+    available: PluginSource, instance: object
 ) -> tuple[dict[str, Callable[..., Any]], tuple[str, ...]]:
     """The hooks of one plugin, by name, and what to say of those that will go.
 
-    Misspelt, wrapping and doubled ones are refused by name. Raises ``Unbuildable``.
+    Misspelt, wrapping and doubled ones are refused by name. Raises ``PluginBuildError``.
     """
     pm = pluggy.PluginManager("pexpolicy")
     pm.add_hookspecs(hooks)
@@ -35,16 +35,16 @@ def implemented_by(
             pm.register(instance, name=available.name)
             pm.check_pending()
     except (pluggy.PluginValidationError, ValueError, TypeError) as error:
-        raise Unbuildable([Problem((), f"{available}: {_said(error)}")]) from None
+        raise PluginBuildError([Problem((), f"{available}: {_said(error)}")]) from None
     implemented: dict[str, Callable[..., Any]] = {}
     for caller in pm.get_hookcallers(instance) or ():
         mine = caller.get_hookimpls()
         if any(impl.hookwrapper or impl.wrapper for impl in mine):
             text = f"{available}: {caller.name} is a wrapper; a decision has nothing to wrap"
-            raise Unbuildable([Problem((), text)])
+            raise PluginBuildError([Problem((), text)])
         if len(mine) > 1:
             text = f"{available}: {caller.name} is implemented twice"
-            raise Unbuildable([Problem((), text)])
+            raise PluginBuildError([Problem((), text)])
         impl = mine[0]
         takes_request = bool(impl.argnames)
         implemented[caller.name] = (
@@ -53,7 +53,7 @@ def implemented_by(
     return implemented, tuple(f"{available}: {_said(item.message)}" for item in told)
 
 
-def _refuse_misspelt(available: Available, instance: object) -> None:
+def _refuse_misspelt(available: PluginSource, instance: object) -> None:
     """Say of a hook or an argument that there is none of what there is, before pluggy does."""
     for name in dir(type(instance)):
         function = getattr(type(instance), name, None)
@@ -65,17 +65,17 @@ def _refuse_misspelt(available: Available, instance: object) -> None:
         if not hasattr(spec, SPEC_MARK):
             known = [n for n in vars(hooks) if hasattr(getattr(hooks, n), SPEC_MARK)]
             text = f"{available}: there is no hook {name!r}{did_you_mean(name, known)}"
-            raise Unbuildable.because(text)
+            raise PluginBuildError.because(text)
         given = list(inspect.signature(spec).parameters)
         taken = list(inspect.signature(function).parameters)
         if method and taken[:1] != ["self"]:
             said = f"must take self first: write {name}({', '.join(['self', *given])})"
-            raise Unbuildable.because(f"{available}: {name} {said}")
+            raise PluginBuildError.because(f"{available}: {name} {said}")
         taken = taken[1:] if method else taken
         if wrong := [p for p in taken if p not in given]:
             what = f"takes {given[0]!r}" if given else "takes nothing"
             text = f"{available}: {name} {what}, and nothing called {wrong[0]!r}"
-            raise Unbuildable.because(text)
+            raise PluginBuildError.because(text)
 
 
 def _said(error: Exception | Warning | str) -> str:

@@ -12,23 +12,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pexpolicy.chain.background import Observer
-from pexpolicy.chain.bound_hook import Link
-from pexpolicy.chain.circuit_breaker import Breaker
-from pexpolicy.chain.thread_pool import Threads
-from pexpolicy.config.problems import Advice, Key, Problem
+from pexpolicy.chain.bound_hook import BoundHook
+from pexpolicy.chain.circuit_breaker import CircuitBreaker
+from pexpolicy.chain.thread_pool import PluginThreadPool
+from pexpolicy.config.problems import ConfigWarning, Key, Problem
 from pexpolicy.config.progress import Stage, silent
 from pexpolicy.config.schema.plugins import PluginTable
 from pexpolicy.endpoints import ENDPOINTS
-from pexpolicy.errors import blame
+from pexpolicy.errors import describe_error
 from pexpolicy.models.decision import Decision, Reject
-from pexpolicy.plugins.discovery import Available, misnamed
-from pexpolicy.plugins.errors import Unbuildable
-from pexpolicy.plugins.hook_check import implemented_by
-from pexpolicy.plugins.instantiate import instance_of
+from pexpolicy.plugins.discovery import PluginSource, filename_hint
+from pexpolicy.plugins.errors import PluginBuildError
+from pexpolicy.plugins.hook_check import collect_hooks
+from pexpolicy.plugins.instantiate import instantiate
 from pexpolicy.text import did_you_mean
 
 if TYPE_CHECKING:
-    from pexpolicy.plugins.isolation.isolated_plugin import Isolated
+    from pexpolicy.plugins.isolation.isolated_plugin import IsolatedPlugin
 
 NO_DECISION = ("lifespan", "check", "prepared", "decided", "status", "watched")
 
@@ -37,14 +37,14 @@ NO_DECISION = ("lifespan", "check", "prepared", "decided", "status", "watched")
 class Plugin:
     """A plugin that was built: what it was made of, and its hooks by name."""
 
-    available: Available
+    available: PluginSource
     table: PluginTable
     instance: object
     hooks: Mapping[str, Callable[..., Any]]
-    threads: Threads | None
+    threads: PluginThreadPool | None
     deprecated: tuple[str, ...] = ()
     """What to say of hooks that will go."""
-    isolated: Isolated | None = None
+    isolated: IsolatedPlugin | None = None
     """The processes that the plugin lives in, where it has its own."""
 
     @property
@@ -86,7 +86,7 @@ class Plugin:
 
 def build(
     tables: Mapping[str, PluginTable],
-    found: Mapping[str, Available],
+    found: Mapping[str, PluginSource],
     root: Path,
     stage: Stage = silent,
     directories: Sequence[Path] = (),
@@ -101,40 +101,40 @@ def build(
     for name, table in sorted(tables.items(), key=lambda item: item[1].priority):
         key: Key = ("plugins", name)
         if (available := found.get(name)) is None:
-            guess = misnamed(name, directories) or did_you_mean(name, found)
+            guess = filename_hint(name, directories) or did_you_mean(name, found)
             guess = guess or "; installed: " + (", ".join(found) or "none")
             problems.append(Problem(key, f"no plugin of this name is installed{guess}"))
             continue
         stage(f"building the plugin {name}")
         try:
             plugins.append(_build_one(available, table, root))
-        except Unbuildable as error:
+        except PluginBuildError as error:
             problems += [Problem((*key, *problem.key), problem.text) for problem in error.problems]
     return plugins, problems
 
 
-def _build_one(available: Available, table: PluginTable, root: Path) -> Plugin:
+def _build_one(available: PluginSource, table: PluginTable, root: Path) -> Plugin:
     if table.isolation == "process":
         return _build_apart(available, table, root)
-    instance = instance_of(available, table, root)
-    implemented, deprecated = implemented_by(available, instance)
+    instance = instantiate(available, table, root)
+    implemented, deprecated = collect_hooks(available, instance)
     if not implemented:
-        raise Unbuildable([Problem((), f"{available} implements no hook")])
+        raise PluginBuildError([Problem((), f"{available} implements no hook")])
     threads = None
     if any(
         _blocks(implemented[name])
         for name in implemented
         if name not in ("lifespan", "check", "prepared", "watched")
     ):
-        threads = Threads(available.name, table.threads)
+        threads = PluginThreadPool(available.name, table.threads)
     return Plugin(available, _without_settings(table), instance, implemented, threads, deprecated)
 
 
-def _build_apart(available: Available, table: PluginTable, root: Path) -> Plugin:
+def _build_apart(available: PluginSource, table: PluginTable, root: Path) -> Plugin:
     """A plugin in processes of its own; they build it, and its hooks ask them."""
-    from pexpolicy.plugins.isolation.isolated_plugin import Isolated  # noqa: PLC0415 - for those who ask for it only
+    from pexpolicy.plugins.isolation.isolated_plugin import IsolatedPlugin  # noqa: PLC0415 - for those who ask for it only
 
-    isolated = Isolated.start(available, table, root)
+    isolated = IsolatedPlugin.start(available, table, root)
     asked: dict[str, Callable[..., Any]] = {
         **isolated.hooks,
         "lifespan": isolated.lifespan,
@@ -164,7 +164,7 @@ def _may_wait(function: Callable[..., Any]) -> bool:
     return any(step.opname == "YIELD_VALUE" for step in dis.get_instructions(code))
 
 
-def link(plugin: Plugin, hook: str) -> Link | None:
+def bind_hook(plugin: Plugin, hook: str) -> BoundHook | None:
     """One plugin's place in the chain of a hook, or ``None`` where it does not implement it."""
     function = plugin.hooks.get(hook)
     if function is None:
@@ -180,13 +180,13 @@ def link(plugin: Plugin, hook: str) -> Link | None:
     table = plugin.table
     breaker = None
     if table.breaker is not None:
-        breaker = Breaker(table.breaker.failures, table.breaker.window, table.breaker.pause)
+        breaker = CircuitBreaker(table.breaker.failures, table.breaker.window, table.breaker.pause)
     names = (plugin.name, hook)
     may_wait = ENDPOINTS[hook].admit_may_wait or _may_wait(function)
-    return Link(plugin.name, ask, table.timeout, table.on_error, breaker, names, may_wait)
+    return BoundHook(plugin.name, ask, table.timeout, table.on_error, breaker, names, may_wait)
 
 
-def observer(plugin: Plugin) -> Observer | None:
+def bind_observer(plugin: Plugin) -> Observer | None:
     """The plugin as somebody who is told what was decided, or ``None`` where it does not ask for
     it.
     """
@@ -204,26 +204,26 @@ def observer(plugin: Plugin) -> Observer | None:
     return Observer(plugin.name, tell, plugin.table.timeout)
 
 
-def advice_of(plugins: Iterable[Plugin]) -> tuple[list[Advice], list[Problem]]:
+def plugin_warnings(plugins: Iterable[Plugin]) -> tuple[list[ConfigWarning], list[Problem]]:
     """What the plugins want administrators to know of their configuration."""
-    advice: list[Advice] = []
+    advice: list[ConfigWarning] = []
     problems: list[Problem] = []
     for plugin in plugins:
-        advice += [Advice(("plugins", plugin.name), text) for text in plugin.deprecated]
+        advice += [ConfigWarning(("plugins", plugin.name), text) for text in plugin.deprecated]
         if (asked := plugin.hooks.get("check")) is None:
             continue
         try:
             told = list(asked())
         except BaseException as error:  # noqa: BLE001 - a plugin raises what it likes
-            text = f"{plugin.available}: its check failed: {blame(error).summary}"
+            text = f"{plugin.available}: its check failed: {describe_error(error).summary}"
             problems.append(Problem(("plugins", plugin.name), text))
         else:
             key = ("plugins", plugin.name, "settings")
-            advice += [Advice((*key, *item.key), item.text) for item in told]
+            advice += [ConfigWarning((*key, *item.key), item.text) for item in told]
     return advice, problems
 
 
-def watched_by(plugins: Iterable[Plugin], root: Path) -> tuple[list[Path], list[Problem]]:
+def tracked_files(plugins: Iterable[Plugin], root: Path) -> tuple[list[Path], list[Problem]]:
     """The files that the plugins were made of; ``root`` is what relative paths are relative to."""
     files: list[Path] = []
     problems: list[Problem] = []
@@ -234,6 +234,6 @@ def watched_by(plugins: Iterable[Plugin], root: Path) -> tuple[list[Path], list[
         try:
             files += [root / path for path in asked()]
         except BaseException as error:  # noqa: BLE001 - a plugin raises what it likes
-            text = f"{plugin.available}: its watched failed: {blame(error).summary}"
+            text = f"{plugin.available}: its watched failed: {describe_error(error).summary}"
             problems.append(Problem(("plugins", plugin.name), text))
     return files, problems

@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any, TypeVar
 
-from pexpolicy.errors import blame
+from pexpolicy.errors import describe_error
 from pexpolicy.log import console_log
 from pexpolicy.tasks import hide
 
@@ -54,7 +54,7 @@ def _run_server(loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any]) -> Non
                 return
             console_log().warning(
                 "a task or callback that a plugin left behind failed",
-                error=blame(error).summary,
+                error=describe_error(error).summary,
             )
 
 

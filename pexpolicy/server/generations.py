@@ -7,15 +7,15 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from pexpolicy.access.access_control import Gate
-from pexpolicy.audit.audit_log import Audit
+from pexpolicy.access.access_control import AccessControl
+from pexpolicy.audit.audit_log import AuditLog
 from pexpolicy.audit.redaction import redaction_of
 from pexpolicy.policy import Policy
 from pexpolicy.server import gc_tuning
 from pexpolicy.tasks import hide
 
 
-class Calls:
+class InFlightCalls:
     """Counts the calls that a regime has under way."""
 
     __slots__ = ("_none_left", "under_way")
@@ -38,7 +38,7 @@ class Calls:
 
 
 @dataclass(frozen=True, slots=True)
-class Regime:
+class Generation:
     """The rules in force: who may ask, how it is decided, and what is written down of it.
 
     A call takes the regime once, when it begins, and keeps to it until it is answered. So no reply
@@ -46,33 +46,35 @@ class Regime:
     """
 
     policy: Policy
-    gate: Gate
-    audit: Audit
-    calls: Calls = field(default_factory=Calls)
+    gate: AccessControl
+    audit: AuditLog
+    calls: InFlightCalls = field(default_factory=InFlightCalls)
 
 
-def regime_of(policy: Policy, audit: Audit, before: Gate | None = None) -> Regime:
+def generation_of(
+    policy: Policy, audit: AuditLog, before: AccessControl | None = None
+) -> Generation:
     """What the configuration of a policy amounts to; its lines go where those of ``audit`` go.
 
     ``before`` is the gate of the regime that it follows, which hands on what it has learned.
     """
     settings = policy.settings
-    gate = before.renewed(settings) if before is not None else Gate.of(settings)
-    return Regime(policy, gate, audit.under(redaction_of(settings)))
+    gate = before.renewed(settings) if before is not None else AccessControl.of(settings)
+    return Generation(policy, gate, audit.under(redaction_of(settings)))
 
 
 LAST_CALL = 10.0
 """Seconds for the last calls of a regime. Their budget is shorter: it is for faults of ours."""
 
 
-class Lifetime:
+class GenerationRunner:
     """The life of one regime, in a task of its own.
 
     What a plugin opens has to be closed by the task that opened it: task groups and cancel scopes
     insist on that.
     """
 
-    def __init__(self, regime: Regime) -> None:
+    def __init__(self, regime: Generation) -> None:
         self.regime = regime
         self._over = asyncio.Event()
         self._opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -107,7 +109,7 @@ class Lifetime:
             await asyncio.wait((self._task,))
 
 
-class Succession:
+class GenerationSwitch:
     """The regimes of one server, the first of which is open already.
 
     ``activate`` is called with each that follows, ``cleared`` after the end of each.
@@ -115,14 +117,14 @@ class Succession:
 
     def __init__(
         self,
-        first: Lifetime,
-        activate: Callable[[Regime], None],
+        first: GenerationRunner,
+        activate: Callable[[Generation], None],
         cleared: Callable[[], None] = gc_tuning.collect_frozen,
     ) -> None:
         self._activate = activate
         self._cleared = cleared
         self._current = first
-        self._leaving: dict[Lifetime, asyncio.Task[None]] = {}
+        self._leaving: dict[GenerationRunner, asyncio.Task[None]] = {}
 
     @property
     def policy(self) -> Policy:
@@ -130,11 +132,11 @@ class Succession:
         return self._current.regime.policy
 
     @property
-    def gate(self) -> Gate:
+    def gate(self) -> AccessControl:
         """The gate that is in force."""
         return self._current.regime.gate
 
-    def follow(self, successor: Lifetime) -> None:
+    def follow(self, successor: GenerationRunner) -> None:
         """Activate a regime that is open; the one before it is closed after its last call."""
         before, self._current = self._current, successor
         gc_tuning.freeze()
@@ -143,7 +145,7 @@ class Succession:
         hide(task)
         self._leaving[before] = task
 
-    async def _close(self, lifetime: Lifetime) -> None:
+    async def _close(self, lifetime: GenerationRunner) -> None:
         await lifetime.close()
         del self._leaving[lifetime]
         self._cleared()

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pexpolicy import __version__
-from pexpolicy.audit.audit_log import Audit
+from pexpolicy.audit.audit_log import AuditLog
 from pexpolicy.audit.factory import audit_of
 from pexpolicy.audit.peers import recent_peers
 from pexpolicy.builder import policy_from
@@ -19,19 +19,19 @@ from pexpolicy.config.problems import Problem
 from pexpolicy.config.schema.server import AdminTable
 from pexpolicy.config.settings import ConfigError, Settings
 from pexpolicy.errors import Log
-from pexpolicy.observability.health import Readiness, ReloadState, Sources, State
+from pexpolicy.observability.health import Readiness, ReadinessState, ReloadState, StateSources
 from pexpolicy.observability.telemetry import Telemetry
 from pexpolicy.observability.tracing import sending
 from pexpolicy.policy import Policy
 from pexpolicy.server import gc_tuning, systemd
-from pexpolicy.server.admin.listener import Operators, watching
-from pexpolicy.server.generations import Lifetime, Succession, regime_of
-from pexpolicy.server.http.app import Service
-from pexpolicy.server.http.listener import Address, Entrance, url_of
-from pexpolicy.server.preflight import Ports, surroundings
+from pexpolicy.server.admin.listener import AdminEndpoint, watching
+from pexpolicy.server.generations import GenerationRunner, GenerationSwitch, generation_of
+from pexpolicy.server.http.app import PolicyApp
+from pexpolicy.server.http.listener import Address, Listener, url_of
+from pexpolicy.server.preflight import Ports, preflight_problems
 from pexpolicy.server.reload.reloader import Reloader
 from pexpolicy.server.reload.triggers import ReloadTriggers
-from pexpolicy.server.shutdown import LINGERING, STOPPING, Stop, drain, leave_within
+from pexpolicy.server.shutdown import LINGERING, STOPPING, ShutdownSignal, drain, force_exit_after
 
 Leftovers = Callable[[], list[str]]
 """Names plugins and hooks that were given up, and have not come back."""
@@ -52,7 +52,7 @@ class ServerContext:
     log: Log
     say: Callable[[str], None]
     ports: Ports = (None, None)
-    operators: Operators = field(default_factory=Operators)
+    operators: AdminEndpoint = field(default_factory=AdminEndpoint)
 
     def build(self, content: bytes | None = None) -> Policy:
         """Build the policy of a later configuration: of ``content``, or of the file as it is now.
@@ -62,7 +62,7 @@ class ServerContext:
         return policy_from(self.config, self._preflight, log=self.log, content=content)
 
     def _preflight(self, settings: Settings) -> list[Problem]:
-        return surroundings(settings, self.address, self.admin, self.ports)
+        return preflight_problems(settings, self.address, self.admin, self.ports)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ class Server:
     reloader: Reloader
     announcement: str
     _readiness: Readiness
-    _succession: Succession
+    _succession: GenerationSwitch
 
     def leftovers(self) -> list[str]:
         """Name plugins and hooks that were given up, and have not come back."""
@@ -80,9 +80,9 @@ class Server:
 
     def leave_in_time(self) -> None:
         """Begin the time after which the process ends, whatever plugins do."""
-        leave_within(STOPPING + self._drain_delay, self.leftovers)
+        force_exit_after(STOPPING + self._drain_delay, self.leftovers)
 
-    async def drain(self, stop: Stop) -> None:
+    async def drain(self, stop: ShutdownSignal) -> None:
         """Answer for ``drain_delay`` more, and then end in time."""
         self.leave_in_time()
         await drain(self._readiness, stop, self._drain_delay)
@@ -100,7 +100,7 @@ async def serve(
     ``read_at`` is when the configuration was read, in seconds since the epoch. Raises
     ``ConfigError`` for plugins and files that do not open, ``OSError`` for an address.
     """
-    stop = Stop()
+    stop = ShutdownSignal()
     async with started(policy, address, stop, context) as server, systemd.alive():
         triggers = ReloadTriggers(
             context.config, server.reloader.reload, stop, context.log, context.say
@@ -116,7 +116,7 @@ async def serve(
 
 @asynccontextmanager
 async def started(
-    policy: Policy, address: Address, stop: Stop, context: ServerContext
+    policy: Policy, address: Address, stop: ShutdownSignal, context: ServerContext
 ) -> AsyncIterator[Server]:
     """Answer calls while inside, and at its end those that are under way then.
 
@@ -133,14 +133,14 @@ async def started(
             async with _answering(policy, address, audit, context) as server:
                 stop.heard = server.leave_in_time
                 yield server
-        leave_within(LINGERING, server.leftovers)
+        force_exit_after(LINGERING, server.leftovers)
     finally:
         loop.remove_signal_handler(signal.SIGUSR1)
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
         audit.close()
 
 
-def _opened(settings: Settings) -> Audit:
+def _opened(settings: Settings) -> AuditLog:
     try:
         return audit_of(settings)
     except OSError as error:
@@ -150,18 +150,18 @@ def _opened(settings: Settings) -> Audit:
 
 @asynccontextmanager
 async def _answering(
-    policy: Policy, address: Address, audit: Audit, context: ServerContext
+    policy: Policy, address: Address, audit: AuditLog, context: ServerContext
 ) -> AsyncIterator[Server]:
     """Open the plugins, then the sockets; close both in the other order."""
     settings, operators = policy.settings, context.operators
     async with sending(settings.tracing) as spans:
-        first = Lifetime(regime_of(policy, audit))
+        first = GenerationRunner(generation_of(policy, audit))
         gate, written = first.regime.gate, settings.audit.path
         if gate.verifies_slowly and written is not None:
             gate.remember(recent_peers(settings.resolve(written)))
         await first.open()
         readiness, reloads = Readiness(), ReloadState()
-        sources = Sources(
+        sources = StateSources(
             readiness=readiness,
             audit=lambda: audit.state,
             reload=lambda: reloads,
@@ -171,9 +171,9 @@ async def _answering(
         )
         telemetry = Telemetry(operators.board, operators.slot, sources)
         base_path = settings.server.base_path
-        service = Service(first.regime, context.log, base_path, readiness, telemetry, spans)
-        entrance = Entrance(service, address)
-        succession = Succession(first, service.activate)
+        service = PolicyApp(first.regime, context.log, base_path, readiness, telemetry, spans)
+        entrance = Listener(service, address)
+        succession = GenerationSwitch(first, service.activate)
         reloader = Reloader(succession, audit, context.build, reloads)
         try:
             async with (
@@ -181,7 +181,7 @@ async def _answering(
                 entrance.open() as sockets,
             ):
                 gc_tuning.start_serving()
-                readiness.state = State.READY
+                readiness.state = ReadinessState.READY
                 told = _announcement(policy, url_of(sockets[0], service), operators)
                 yield Server(reloader, told, readiness, succession)
         finally:
@@ -189,7 +189,7 @@ async def _answering(
             service.refusals.end()
 
 
-def _announcement(policy: Policy, url: str, operators: Operators) -> str:
+def _announcement(policy: Policy, url: str, operators: AdminEndpoint) -> str:
     """Say what an operator reads once calls are answered."""
     names = ", ".join(plugin.name for plugin in policy.plugins) or "none"
     admin = f"; for operators: {operators.url}" if operators.url else ""

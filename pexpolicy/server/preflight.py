@@ -12,7 +12,7 @@ from pexpolicy.observability.tracing import missing
 Ports = tuple[int | None, int | None]
 
 
-def surroundings(
+def preflight_problems(
     settings: Settings,
     host: str | None = None,
     operators: AdminTable | None = None,

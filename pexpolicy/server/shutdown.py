@@ -10,10 +10,10 @@ import threading
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 
-from pexpolicy.observability.health import Readiness, State
+from pexpolicy.observability.health import Readiness, ReadinessState
 
 
-def stop_at_once() -> None:
+def install_startup_signals() -> None:
     """End by SIGTERM with exit code 0 until the server listens, and take no notice of SIGHUP and
     SIGUSR1, at which other programs end: there is nothing to reload or to open anew yet.
 
@@ -24,7 +24,7 @@ def stop_at_once() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-class Stop:
+class ShutdownSignal:
     """What was asked of a server so far.
 
     SIGTERM asks once. SIGINT and SIGQUIT, the keys of a terminal, ask for an end without delay.
@@ -83,12 +83,12 @@ class Terminal:
         return not all(map(os.isatty, self._descriptors))
 
 
-async def drain(readiness: Readiness, stop: Stop, delay: float) -> None:
+async def drain(readiness: Readiness, stop: ShutdownSignal, delay: float) -> None:
     """Say at ``/readyz`` that no more calls should come, and go on answering for ``delay`` seconds.
 
     Each reply closes its connection meanwhile. A second signal cuts the delay short.
     """
-    readiness.state = State.DRAINING
+    readiness.state = ReadinessState.DRAINING
     with suppress(TimeoutError):
         await asyncio.wait_for(stop.hurried.wait(), delay)
 
@@ -99,18 +99,18 @@ LINGERING = 2.0
 """Seconds for the tasks and threads that are left once the last call is answered."""
 
 
-def leave_within(seconds: float, leftovers: Callable[[], list[str]]) -> None:
+def force_exit_after(seconds: float, leftovers: Callable[[], list[str]]) -> None:
     """End the process with exit code 0 after ``seconds``, unless it has ended by itself.
 
     A task that swallows its cancellation, a thread that never returns or a lifespan that hangs
     would each keep it for ever. ``leftovers`` names what was left behind, as far as it is known.
     """
-    timer = threading.Timer(seconds, leave, (leftovers,))
+    timer = threading.Timer(seconds, force_exit, (leftovers,))
     timer.daemon = True
     timer.start()
 
 
-def leave(leftovers: Callable[[], list[str]]) -> None:
+def force_exit(leftovers: Callable[[], list[str]]) -> None:
     """Name what is left behind, and end the process now: the interpreter would wait for it."""
     names = ", ".join(leftovers()) or "code of plugins that does not end"
     try:

@@ -28,10 +28,10 @@ from pexpolicy.config.settings import ConfigError
 from pexpolicy.models.outcome import Outcome, Step
 from pexpolicy.models.request import Request
 from pexpolicy.policy import Policy
-from pexpolicy.server.generations import regime_of
-from pexpolicy.server.http.app import Service
-from pexpolicy.testing.ask import asked, audit_lines, caught_audit
-from pexpolicy.testing.build import Config, Log, Subject, opened, policy_of
+from pexpolicy.server.generations import generation_of
+from pexpolicy.server.http.app import PolicyApp
+from pexpolicy.testing.ask import asked, capture_audit, capturing_audit_log
+from pexpolicy.testing.build import Config, Log, Subject, make_policy, opened
 from pexpolicy.testing.cases import Case, CasesError, load_cases
 from pexpolicy.testing.compare import judge
 from pexpolicy.testing.request_templates import RequestError
@@ -46,15 +46,15 @@ __all__ = [
     "Policy",
     "RequestError",
     "Step",
-    "audit_lines",
+    "assert_case",
+    "capture_audit",
     "client",
     "decide",
-    "decide_now",
+    "decide_sync",
     "load_cases",
+    "make_policy",
     "make_request",
-    "policy_of",
     "url_of",
-    "verify",
 ]
 
 
@@ -62,7 +62,7 @@ async def decide(plugins: Subject, request: Request, *, config: Config | None = 
     """How a request is decided, and each step on the way, without HTTP.
 
     The plugins are built and their ``lifespan`` is entered for this one request; to ask the same
-    ones several times, hand over a policy that is serving (``policy_of``). ``config`` is what else
+    ones several times, hand over a policy that is serving (``make_policy``). ``config`` is what else
     would stand in the configuration file. Raises ``ConfigError`` where a server would not start::
 
         outcome = await decide([Doors, Rooms], make_request("service_configuration"))
@@ -70,13 +70,13 @@ async def decide(plugins: Subject, request: Request, *, config: Config | None = 
         assert [step.outcome for step in outcome.steps] == ["decided"]
     """
     async with opened(plugins, config) as policy:
-        audit = caught_audit()
+        audit = capturing_audit_log()
         outcome = (await asked(policy, request, audit)).outcome
         policy.conclude(outcome, audit)
     return outcome
 
 
-def decide_now(plugins: Subject, request: Request, *, config: Config | None = None) -> Outcome:
+def decide_sync(plugins: Subject, request: Request, *, config: Config | None = None) -> Outcome:
     """As ``decide``, for tests that are plain functions.
 
     Raises ``RuntimeError`` inside a running event loop, and ``TypeError`` for a policy that is
@@ -101,14 +101,14 @@ async def client(
             assert (await reply.json())["action"] == "reject"
     """
     async with opened(plugins, config) as policy:
-        regime = regime_of(policy, caught_audit())
-        service = Service(regime, Log(), policy.settings.server.base_path)
+        regime = generation_of(policy, capturing_audit_log())
+        service = PolicyApp(regime, Log(), policy.settings.server.base_path)
         http: TestClient[web.BaseRequest, None] = TestClient(RawTestServer(service))
         async with http:
             yield http
 
 
-def verify(plugins: Subject, case: Case, *, config: Config | None = None) -> None:
+def assert_case(plugins: Subject, case: Case, *, config: Config | None = None) -> None:
     """Ask one case of a file; raises ``AssertionError`` with the difference and the steps.
 
     For pytest's parametrisation::

@@ -11,7 +11,7 @@ from typing import Any
 
 from uuid_utils import uuid7
 
-from pexpolicy.audit.audit_log import Audit
+from pexpolicy.audit.audit_log import AuditLog
 from pexpolicy.audit.sinks import Sink
 from pexpolicy.models.request import Request
 from pexpolicy.policy import Answer, Policy
@@ -23,7 +23,7 @@ Line = dict[str, Any]
 _catching: list[list[Line]] = []
 
 
-class _Caught(Sink):
+class _CapturingSink(Sink):
     """The end of an audit that goes to whoever is listening, and nowhere else."""
 
     def info(self, line: bytes) -> None:
@@ -45,7 +45,7 @@ class _Caught(Sink):
 
 
 @contextmanager
-def audit_lines() -> Iterator[list[Line]]:
+def capture_audit() -> Iterator[list[Line]]:
     """The audit lines of the calls that ``decide`` and ``client`` make meanwhile, as dictionaries.
 
     They are what a server would write, secrets removed::
@@ -62,12 +62,12 @@ def audit_lines() -> Iterator[list[Line]]:
         _catching[:] = [others for others in _catching if others is not lines]
 
 
-def caught_audit() -> Audit:
-    """An audit whose lines ``audit_lines`` catches."""
-    return Audit(_Caught())
+def capturing_audit_log() -> AuditLog:
+    """An audit whose lines ``capture_audit`` catches."""
+    return AuditLog(_CapturingSink())
 
 
-async def asked(policy: Policy, request: Request, audit: Audit) -> Answer:
+async def asked(policy: Policy, request: Request, audit: AuditLog) -> Answer:
     """What a policy that is serving answers to a request; the call leaves its audit line."""
     name, alias, decision_id = endpoint_of(request), alias_of(request), str(uuid7())
     began = time.perf_counter()

@@ -14,7 +14,7 @@ from typing import Any
 from pexpolicy.builder import build_policy
 from pexpolicy.config.loader import from_document, load
 from pexpolicy.config.settings import ConfigError, Settings
-from pexpolicy.plugins.discovery import Available, discover
+from pexpolicy.plugins.discovery import PluginSource, discover
 from pexpolicy.policy import Policy
 
 Config = Mapping[str, Any]
@@ -27,7 +27,7 @@ _WORD = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
 
 @dataclass(frozen=True, slots=True)
-class _Given:
+class _PluginUnderTest:
     """One plugin as it was handed over: its class, and its settings where there are some."""
 
     plugin_class: type
@@ -50,11 +50,11 @@ async def opened(subject: Subject, config: Config | None = None) -> AsyncIterato
         _no_config(config, "a policy")
         yield subject
     else:
-        async with policy_of(subject, config=config).serving() as policy:
+        async with make_policy(subject, config=config).serving() as policy:
             yield policy
 
 
-def policy_of(plugins: Subject, *, config: Config | None = None) -> Policy:
+def make_policy(plugins: Subject, *, config: Config | None = None) -> Policy:
     """The policy that these plugins make, asked in the order in which they are given.
 
     ``config`` is what else would stand in the configuration file: other tables, and the
@@ -86,7 +86,7 @@ def _no_config(config: Config | None, what: str) -> None:
         raise TypeError(msg)
 
 
-def _settings(given: Mapping[str, _Given], config: Config) -> Settings:
+def _settings(given: Mapping[str, _PluginUnderTest], config: Config) -> Settings:
     tables = {
         name: {} if one.settings is None else {"settings": dict(one.settings)}
         for name, one in given.items()
@@ -100,11 +100,11 @@ def _settings(given: Mapping[str, _Given], config: Config) -> Settings:
     return from_document({**config, "plugins": tables}, Path("config.toml"), _HASH)
 
 
-def _named(plugins: Subject) -> dict[str, _Given]:
+def _named(plugins: Subject) -> dict[str, _PluginUnderTest]:
     if isinstance(plugins, Mapping):
         return {str(name): _one(plugin) for name, plugin in plugins.items()}
     several = plugins if isinstance(plugins, list | tuple) and not _is_pair(plugins) else [plugins]
-    named: dict[str, _Given] = {}
+    named: dict[str, _PluginUnderTest] = {}
     for given in map(_one, several):
         name = plain = _WORD.sub("_", given.plugin_class.__name__).lower()
         number = 1
@@ -124,11 +124,11 @@ def _is_pair(plugins: object) -> bool:
     )
 
 
-def _one(plugin: object) -> _Given:
+def _one(plugin: object) -> _PluginUnderTest:
     if isinstance(plugin, tuple) and _is_pair(plugin):
-        return _Given(plugin[0], plugin[1])
+        return _PluginUnderTest(plugin[0], plugin[1])
     if isinstance(plugin, type):
-        return _Given(plugin)
+        return _PluginUnderTest(plugin)
     if isinstance(plugin, str | bytes | list | tuple | Mapping | ModuleType | FunctionType) or (
         plugin is None
     ):
@@ -137,7 +137,7 @@ def _one(plugin: object) -> _Given:
             "instance, several of them, or the Path of a configuration file"
         )
         raise TypeError(msg)
-    return _Given(_class_that_gives(plugin))
+    return _PluginUnderTest(_class_that_gives(plugin))
 
 
 def _class_that_gives(instance: object) -> type:
@@ -156,10 +156,10 @@ def _class_that_gives(instance: object) -> type:
     return type(real.__name__, (), {"__new__": give, **same})
 
 
-def _available(name: str, given: _Given) -> Available:
+def _available(name: str, given: _PluginUnderTest) -> PluginSource:
     plugin_class = given.plugin_class
     module = plugin_class.__module__
-    return Available(
+    return PluginSource(
         name=name,
         distribution=module,
         version="unreleased",

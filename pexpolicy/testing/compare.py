@@ -10,10 +10,10 @@ from typing import Any
 
 from pexpolicy.audit.redaction import REMOVED, Redaction
 from pexpolicy.endpoints.base import JPEG, Reply
-from pexpolicy.explain import NotARequestError, explain
+from pexpolicy.explain import InvalidRequestError, explain
 from pexpolicy.models.outcome import DEFAULT, Outcome, Step
 from pexpolicy.policy import Answer, Policy
-from pexpolicy.testing.ask import asked, caught_audit
+from pexpolicy.testing.ask import asked, capturing_audit_log
 from pexpolicy.testing.cases import Case, Expected
 from pexpolicy.text import did_you_mean
 
@@ -32,7 +32,7 @@ class Difference:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class CaseResult:
     """A case, what was answered, and how that differs from what was expected."""
 
     case: Case
@@ -69,22 +69,22 @@ def _step(step: Step) -> str:
     return f"{told}: {step.detail}" if step.detail else told
 
 
-async def judge(policy: Policy, case: Case) -> Verdict:
+async def judge(policy: Policy, case: Case) -> CaseResult:
     """Ask a policy that is serving, and compare; neither observers nor shadow plugins are told."""
     began = time.perf_counter()
     try:
         endpoint, answer = await _answer(policy, case)
-    except NotARequestError as error:
+    except InvalidRequestError as error:
         wrong = Difference("url", "a request of Infinity", " ".join(str(error).split()))
-        return Verdict(case, "", None, (wrong,), time.perf_counter() - began)
+        return CaseResult(case, "", None, (wrong,), time.perf_counter() - began)
     seconds = time.perf_counter() - began
     differences = tuple(_differences(policy, endpoint, case.expected, answer))
-    return Verdict(case, endpoint, answer.outcome, differences, seconds)
+    return CaseResult(case, endpoint, answer.outcome, differences, seconds)
 
 
 async def _answer(policy: Policy, case: Case) -> tuple[str, Answer]:
     if case.request is not None:
-        answer = await asked(policy, case.request, caught_audit())
+        answer = await asked(policy, case.request, capturing_audit_log())
         return answer.outcome.endpoint, answer
     explained = await explain(policy, case.url or "")
     return explained.endpoint, explained.answer

@@ -11,8 +11,8 @@ from xml.etree import ElementTree as ET
 
 import click
 
-from pexpolicy.testing.compare import Verdict
-from pexpolicy.testing.runner import Reached, Run
+from pexpolicy.testing.compare import CaseResult
+from pexpolicy.testing.runner import HookCoverage, Run
 from pexpolicy.text import printable
 
 
@@ -31,12 +31,12 @@ def show(run: Run) -> None:
     click.secho(text, fg="red" if failed else "green", bold=True)
 
 
-def _by_file(run: Run) -> Iterator[tuple[Path, list[Verdict]]]:
+def _by_file(run: Run) -> Iterator[tuple[Path, list[CaseResult]]]:
     for path, verdicts in groupby(run.verdicts, lambda verdict: verdict.case.path):
         yield path, list(verdicts)
 
 
-def _show_case(verdict: Verdict, width: int) -> None:
+def _show_case(verdict: CaseResult, width: int) -> None:
     name = printable(verdict.case.name)
     if verdict.passed:
         by = verdict.outcome.decided_by if verdict.outcome else ""
@@ -49,7 +49,7 @@ def _show_case(verdict: Verdict, width: int) -> None:
         click.echo(f"        {printable(line)}")
 
 
-def _table(reached: list[Reached]) -> Iterator[str]:
+def _table(reached: list[HookCoverage]) -> Iterator[str]:
     """Which plugin was asked and decided how often, a line for each hook."""
     if not reached:
         yield "no plugin answers anything in this configuration"
@@ -87,7 +87,7 @@ def as_json(run: Run) -> str:
     )
 
 
-def _case(verdict: Verdict) -> dict[str, Any]:
+def _case(verdict: CaseResult) -> dict[str, Any]:
     outcome = verdict.outcome
     return {
         "file": str(verdict.case.path),
@@ -126,7 +126,7 @@ def as_junit(run: Run) -> str:
     return ET.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
 
 
-def _junit_case(suite: ET.Element, verdict: Verdict) -> None:
+def _junit_case(suite: ET.Element, verdict: CaseResult) -> None:
     case = ET.SubElement(suite, "testcase", name=printable(verdict.case.name))
     case.set("classname", verdict.endpoint or "url")
     case.set("time", f"{verdict.seconds:.3f}")

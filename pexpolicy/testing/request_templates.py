@@ -27,14 +27,14 @@ class RequestError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
+class RequestTemplate:
     """The values of one request by their names on the wire, and the alias in its path, decoded."""
 
     params: Mapping[str, tuple[str, ...]]
     alias: str
 
 
-def shape_of(endpoint: str, name: str | None) -> Shape:
+def shape_of(endpoint: str, name: str | None) -> RequestTemplate:
     """A shape by name, or the usual one of the endpoint; raises ``RequestError``."""
     if endpoint not in ENDPOINTS:
         guess = did_you_mean(endpoint, ENDPOINTS) or f"; write one of {', '.join(ENDPOINTS)}"
@@ -54,16 +54,16 @@ def shape_names_of(endpoint: str) -> tuple[str, ...]:
 
 
 @functools.cache
-def _shapes() -> Mapping[str, Mapping[str, Shape]]:
-    shapes: dict[str, dict[str, Shape]] = {}
+def _shapes() -> Mapping[str, Mapping[str, RequestTemplate]]:
+    shapes: dict[str, dict[str, RequestTemplate]] = {}
     for table in tomllib.loads(_FILE.read_text(encoding="utf-8"))["shape"]:
         name = table["endpoint"]
         shapes.setdefault(name, {})[table["name"]] = _shape(URL(table["url"], encoded=True), name)
     return shapes
 
 
-def _shape(url: URL, endpoint: str) -> Shape:
+def _shape(url: URL, endpoint: str) -> RequestTemplate:
     params: dict[str, tuple[str, ...]] = {}
     for name, value in url.query.items():
         params[name] = (*params.get(name, ()), value)
-    return Shape(params, unquote(url.raw_path.removeprefix(ENDPOINTS[endpoint].path)))
+    return RequestTemplate(params, unquote(url.raw_path.removeprefix(ENDPOINTS[endpoint].path)))

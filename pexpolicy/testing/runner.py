@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from pexpolicy.models.outcome import ABSTAINED, DECIDED, SKIPPED
 from pexpolicy.policy import Policy
 from pexpolicy.testing.cases import Case
-from pexpolicy.testing.compare import Verdict, judge
+from pexpolicy.testing.compare import CaseResult, judge
 
 
 @dataclass(slots=True)
-class Reached:
+class HookCoverage:
     """How often the cases reached one hook of one plugin, and what came of it."""
 
     plugin: str
@@ -29,12 +29,12 @@ class Reached:
 class Run:
     """The verdicts on all cases, in their order, and what they reached."""
 
-    verdicts: list[Verdict]
-    reached: list[Reached]
+    verdicts: list[CaseResult]
+    reached: list[HookCoverage]
     seconds: float
 
     @property
-    def failed(self) -> list[Verdict]:
+    def failed(self) -> list[CaseResult]:
         """The verdicts on cases that did not pass."""
         return [verdict for verdict in self.verdicts if not verdict.passed]
 
@@ -47,10 +47,10 @@ async def run_cases(policy: Policy, cases: Iterable[Case]) -> Run:
     return Run(verdicts, reached_by(policy, verdicts), time.perf_counter() - began)
 
 
-def reached_by(policy: Policy, verdicts: Iterable[Verdict]) -> list[Reached]:
+def reached_by(policy: Policy, verdicts: Iterable[CaseResult]) -> list[HookCoverage]:
     """What these cases reached, by endpoint and in the order in which the plugins are asked."""
     found = {
-        (link.plugin, name): Reached(link.plugin, name)
+        (link.plugin, name): HookCoverage(link.plugin, name)
         for name, chain in policy.chains.items()
         for link in chain.links
     }

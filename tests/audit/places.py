@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from pexpolicy.audit.append_file import AppendFile
-from pexpolicy.audit.backlog import Backlog, Kept
-from pexpolicy.audit.hash_chain import Seal
+from pexpolicy.audit.backlog import Backlog, WriteResult
+from pexpolicy.audit.hash_chain import HashChain
 from pexpolicy.audit.journal import Journal
-from pexpolicy.audit.reader import Raw
+from pexpolicy.audit.reader import RawLine
 from pexpolicy.audit.spool import Spool
-from pexpolicy.audit.state import Alarms, AuditState
+from pexpolicy.audit.state import AlertWriter, AuditState
 from pexpolicy.audit.verify import Verification
 
 
@@ -32,7 +32,7 @@ class Clock:
         self.now += seconds
 
 
-class Said(Alarms):
+class Said(AlertWriter):
     """Keeps alarms."""
 
     def __init__(self) -> None:
@@ -77,7 +77,7 @@ class Place:
 
     def __post_init__(self) -> None:
         self.path = self.folder / "audit.jsonl"
-        self.seal = Seal()
+        self.seal = HashChain()
         self.file = Faulty(self.path, self.seal.mark)
         kept = None if self.spool is None else Spool(self.folder, self.seal.boot_id, self.spool)
         self.backlog = Backlog(self.room, kept, AuditState())
@@ -103,9 +103,9 @@ class Place:
         lost = self.state.lost
         least = self.journal.record(*map(body, numbers))
         lost = self.state.lost - lost
-        kept = Kept.HELD if lost else least
-        assert (least is Kept.LOST) == bool(lost)
-        return [int(kept)] * (len(numbers) - lost) + [int(Kept.LOST)] * lost
+        kept = WriteResult.HELD if lost else least
+        assert (least is WriteResult.LOST) == bool(lost)
+        return [int(kept)] * (len(numbers) - lost) + [int(WriteResult.LOST)] * lost
 
     def break_down(self, error: int = errno.ENOSPC) -> None:
         self.file.error = error
@@ -156,7 +156,7 @@ def lines(*paths: Path) -> list[dict[str, Any]]:
 def faults(*paths: Path, **options: Any) -> list[str]:
     """What a verification finds in files."""
     raws = (
-        Raw(path, number, line)
+        RawLine(path, number, line)
         for path in paths
         for number, line in enumerate(path.read_bytes().splitlines(), 1)
     )

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 from multidict import MultiDict
 
-from pexpolicy.audit.hash_chain import Seal
+from pexpolicy.audit.hash_chain import HashChain
 from pexpolicy.audit.redaction import redaction_of
 from pexpolicy.cli.audit.command import EVENTS, audit
 from pexpolicy.cli.audit.filters import moment
@@ -211,7 +211,7 @@ def test_verify_says_what_is_wrong_and_where(run: Run, tmp_path: Path) -> None:
 
 def test_verify_says_where_a_chain_begins_whose_first_files_are_elsewhere(tmp_path: Path) -> None:
     path = tmp_path / "audit.jsonl"
-    seal = Seal()
+    seal = HashChain()
     first, position = seal.lines([body(number) for number in range(10)])
     seal.advance_to(position)
     seal.introduce()

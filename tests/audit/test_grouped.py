@@ -9,13 +9,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pexpolicy.audit.backlog import Kept
-from pexpolicy.audit.group_commit import Grouped, Promise
+from pexpolicy.audit.backlog import WriteResult
+from pexpolicy.audit.group_commit import Durability, GroupCommitSink
 from pexpolicy.audit.journal import TOO_SLOW
 from tests.audit.places import Faulty, Place, body, faults, lines, wait_until
 
-FSYNC = Promise()
-REQUIRED = Promise(answers=False, least=Kept.SPOOLED)
+FSYNC = Durability()
+REQUIRED = Durability(answers=False, least=WriteResult.SPOOLED)
 BRIEF = 0.2
 """Seconds that a reply waits where it is to wait in vain."""
 
@@ -44,17 +44,17 @@ class Hung:
 
 @contextmanager
 def grouped(
-    place: Place, promise: Promise, room: int = 1 << 20, limit: float = 10.0
-) -> Iterator[Grouped]:
+    place: Place, promise: Durability, room: int = 1 << 20, limit: float = 10.0
+) -> Iterator[GroupCommitSink]:
 
-    sink = Grouped(place.journal, promise, room, limit)
+    sink = GroupCommitSink(place.journal, promise, room, limit)
     try:
         yield sink
     finally:
         sink.close()
 
 
-async def answer(sink: Grouped, number: int) -> bool:
+async def answer(sink: GroupCommitSink, number: int) -> bool:
     """Whether the reply may leave."""
     recorded = sink.info(body(number))
     return True if recorded is None else await recorded

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pexpolicy.audit.backlog import Kept
+from pexpolicy.audit.backlog import WriteResult
 from pexpolicy.audit.journal import Journal
 from pexpolicy.audit.spool import orphans
 from tests.audit.places import Place, body, faults, lines
 
-LOST, HELD, SPOOLED, WRITTEN = (int(kept) for kept in Kept)
+LOST, HELD, SPOOLED, WRITTEN = (int(kept) for kept in WriteResult)
 
 
 @pytest.mark.parametrize("error", [errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EIO])

@@ -8,15 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pexpolicy.audit import torn_lines
-from pexpolicy.audit.hash_chain import Seal
-from pexpolicy.audit.reader import Damage, records
-from pexpolicy.audit.torn_lines import BEGINNING, BLOCK, mend, mend_file
+from pexpolicy.audit.hash_chain import HashChain
+from pexpolicy.audit.reader import CorruptLine, records
+from pexpolicy.audit.torn_lines import BEGINNING, BLOCK, mend_file, repair_torn_lines
 from tests.audit.places import body
 
 
 def sealed(count: int, text: str = "x") -> list[bytes]:
     """Lines of one writer."""
-    seal = Seal()
+    seal = HashChain()
     made = []
     for number in range(count):
         made.append(seal.line(body(number, text)))
@@ -35,8 +35,8 @@ def long(length: int) -> bytes:
 def numbers(path: Path) -> tuple[list[int], list[str]]:
     """The numbers of the lines that can be read, and what is damaged."""
     found = list(records([path]))
-    damaged = [one.text for one in found if isinstance(one, Damage)]
-    return [one.event["n"] for one in found if not isinstance(one, Damage)], damaged
+    damaged = [one.text for one in found if isinstance(one, CorruptLine)]
+    return [one.event["n"] for one in found if not isinstance(one, CorruptLine)], damaged
 
 
 def half(line: bytes, at: int, blocks: int) -> bytes:
@@ -112,7 +112,7 @@ def test_a_line_that_is_being_written_is_left_alone(tmp_path: Path) -> None:
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(os, "pread", meanwhile)
-        mend(descriptor)
+        repair_torn_lines(descriptor)
     os.close(descriptor)
     assert path.read_bytes() == first + second[:50]
 

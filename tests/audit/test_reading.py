@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pexpolicy.audit.reader import Damage, Raw, Record, family, follow, last, read, records
+from pexpolicy.audit.reader import CorruptLine, RawLine, Record, family, follow, last, read, records
 from tests.audit.places import Place, body, wait_until
 
 
-def numbers(found: Iterator[Record | Damage]) -> list[object]:
+def numbers(found: Iterator[Record | CorruptLine]) -> list[object]:
     return [one.event["n"] if isinstance(one, Record) else one.text for one in found]
 
 
@@ -39,8 +39,8 @@ def test_damage_is_named_and_what_is_whole_is_read(tmp_path: Path) -> None:
 
 @given(st.binary(max_size=200))
 def test_no_bytes_keep_anybody_from_reading_on(content: bytes) -> None:
-    for found in read(Raw(Path("file"), 1, content)):
-        assert isinstance(found, Damage)
+    for found in read(RawLine(Path("file"), 1, content)):
+        assert isinstance(found, CorruptLine)
 
 
 def test_rotated_files_are_read_the_oldest_lines_first(tmp_path: Path) -> None:
@@ -107,6 +107,9 @@ def test_damage_in_a_file_that_is_followed_is_named_by_its_line(tmp_path: Path) 
         return looks < 3
 
     places = [
-        str(one) for raw in follow(path, goes_on) for one in read(raw) if isinstance(one, Damage)
+        str(one)
+        for raw in follow(path, goes_on)
+        for one in read(raw)
+        if isinstance(one, CorruptLine)
     ]
     assert places == [f"{path}:{n}: no line of an audit (1 bytes)" for n in (4, 6)]

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pexpolicy.audit.hash_chain import Seal
-from pexpolicy.audit.reader import Raw
+from pexpolicy.audit.hash_chain import HashChain
+from pexpolicy.audit.reader import RawLine
 from pexpolicy.audit.verify import Verification
 from tests.audit.places import body
 
@@ -20,7 +20,7 @@ VALUES = st.none() | st.integers() | st.text(max_size=9)
 
 
 def found(lines: list[bytes]) -> list[str]:
-    raws = [Raw(Path("file"), n, line.removesuffix(b"\n")) for n, line in enumerate(lines, 1)]
+    raws = [RawLine(Path("file"), n, line.removesuffix(b"\n")) for n, line in enumerate(lines, 1)]
     return [fault.text for fault in Verification().verify(raws)]
 
 
@@ -34,7 +34,7 @@ def found(lines: list[bytes]) -> list[str]:
 def test_what_is_sealed_verifies_whatever_stands_in_it(
     facts: list[dict[str, object]], instance: str | None, moved: set[int], lost: set[int]
 ) -> None:
-    seal = Seal(instance and instance.encode("utf-8", "replace").decode())
+    seal = HashChain(instance and instance.encode("utf-8", "replace").decode())
     lines = []
     for number, fact in enumerate(facts):
         line = {**fact, "timestamp": "t", "event": "decision"}
@@ -52,7 +52,7 @@ def test_what_is_sealed_verifies_whatever_stands_in_it(
 
 
 def test_the_hash_is_what_the_page_says() -> None:
-    seal = Seal()
+    seal = HashChain()
     first = seal.line(body(1))
     seal.advance()
     second = seal.line(body(2))
@@ -62,7 +62,7 @@ def test_the_hash_is_what_the_page_says() -> None:
 
 
 def test_a_line_that_was_not_written_takes_no_number() -> None:
-    seal = Seal()
+    seal = HashChain()
     assert json.loads(seal.line(body(1)))["seq"] == 1
     assert json.loads(seal.line(body(2)))["seq"] == 1
     seal.advance()
@@ -71,7 +71,7 @@ def test_a_line_that_was_not_written_takes_no_number() -> None:
 
 @pytest.mark.parametrize("instance", ['a"b', "ä\\", "{}"])
 def test_a_name_of_the_server_may_be_any_text(instance: str) -> None:
-    seal = Seal(instance)
+    seal = HashChain(instance)
     line = seal.line(body(1))
     assert json.loads(line)["instance"] == instance
     assert found([line]) == []

@@ -6,7 +6,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from pexpolicy.audit.records import Line
+from pexpolicy.audit.records import DecisionRecord
 from pexpolicy.audit.rotation import Rotation, rotated
 from tests.audit.places import Place
 from tests.live import ROOT
@@ -71,7 +71,7 @@ def test_vector_labels_by_fields_that_a_line_has() -> None:
     program = vector()["transforms"]["labelled"]["source"]
     read = set(re.findall(r"\bline\.(\w+)", program))
     assert read == {"event", "endpoint", "action", "timestamp"}
-    assert read <= set(Line.__struct_fields__)
+    assert read <= set(DecisionRecord.__struct_fields__)
     made = set(re.findall(r"^\.(\w+) =", program, re.MULTILINE))
     labels = vector()["sinks"]["loki"]["labels"]
     assert {value[3:-3] for value in labels.values() if value.startswith("{{")} <= made

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from pexpolicy.audit.backlog import Backlog
-from pexpolicy.audit.hash_chain import Seal
+from pexpolicy.audit.hash_chain import HashChain
 from pexpolicy.audit.journal import Journal
-from pexpolicy.audit.reader import Raw
-from pexpolicy.audit.state import Alarms, AuditState
+from pexpolicy.audit.reader import RawLine
+from pexpolicy.audit.state import AlertWriter, AuditState
 from pexpolicy.audit.stream import Stream
 from pexpolicy.audit.verify import Verification
 from tests.audit.places import Clock, Said, body
@@ -30,7 +30,7 @@ class Listened:
         self.read = read
         self.journal = Journal(
             Stream(written),
-            Seal(),
+            HashChain(),
             Backlog(1 << 24, None, AuditState()),
             alarms=self.alarms,
             clock=self.clock,
@@ -101,7 +101,7 @@ def test_a_reader_that_has_stalled_holds_nobody_up_and_gets_all_in_the_end(
     listened.clock.pass_by(2.0)
     listened.record(count, 1)
     assert listened.status == "healthy"
-    raws = [Raw(Path("pipe"), n, line) for n, line in enumerate(received)]
+    raws = [RawLine(Path("pipe"), n, line) for n, line in enumerate(received)]
     assert list(Verification().verify(raws)) == []
 
 
@@ -142,7 +142,7 @@ def test_an_alarm_waits_for_nobody() -> None:
         while os.write(writer, b"x" * 4096):
             pass
     os.set_blocking(writer, True)
-    alarms = Alarms(writer)
+    alarms = AlertWriter(writer)
     began = time.perf_counter()
     alarms.say("the first")
     alarms.say("the second")

@@ -11,10 +11,10 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from pexpolicy.audit.checkpoints import Signer, Verifier
-from pexpolicy.audit.hash_chain import Seal
-from pexpolicy.audit.reader import Raw
+from pexpolicy.audit.hash_chain import HashChain
+from pexpolicy.audit.reader import RawLine
 from pexpolicy.audit.verify import Anchor, Verification
-from pexpolicy.config.signing_key import KeyUnusableError, private_key
+from pexpolicy.config.signing_key import InvalidKeyError, private_key
 from tests.audit.edits import EDITS, NEED_AN_ANCHOR, Edit, Segments
 from tests.audit.places import Place, body, faults, lines
 
@@ -24,7 +24,7 @@ TRIALS = {True: 12_000, False: 900}
 
 def segments(files: int = 4, length: int = 9) -> Segments:
     """Files of one writer, as rotation leaves them."""
-    seal = Seal()
+    seal = HashChain()
     made: Segments = []
     for file in range(files):
         seal.introduce()
@@ -37,7 +37,7 @@ def segments(files: int = 4, length: int = 9) -> Segments:
 
 def found(files: Segments, anchors: set[Anchor] | None = None) -> list[str]:
     raws = [
-        Raw(Path(f"file {number}"), at, line.removesuffix(b"\n"), line.endswith(b"\n"))
+        RawLine(Path(f"file {number}"), at, line.removesuffix(b"\n"), line.endswith(b"\n"))
         for number, file in enumerate(files)
         for at, line in enumerate(b"".join(file).splitlines(keepends=True), 1)
     ]
@@ -148,9 +148,9 @@ def test_a_chain_that_was_written_anew_has_no_signature_that_fits(tmp_path: Path
 
 @pytest.mark.parametrize("pem", ["", "no key", "-----BEGIN PRIVATE KEY-----\nAAAA\n"])
 def test_what_is_no_key_is_told(pem: str) -> None:
-    with pytest.raises(KeyUnusableError):
+    with pytest.raises(InvalidKeyError):
         private_key(pem)
-    with pytest.raises(KeyUnusableError):
+    with pytest.raises(InvalidKeyError):
         Verifier(pem.encode())
 
 

@@ -6,8 +6,8 @@ from typing import Any
 from pexpolicy import Continue, Redirect, Reject
 from pexpolicy.cli.importers.static_replies import decision_in
 from pexpolicy.conformance.check_reply import judge
-from pexpolicy.conformance.findings import Asked
-from pexpolicy.conformance.replies import Reply, UnusableReply, read
+from pexpolicy.conformance.findings import SentRequest
+from pexpolicy.conformance.replies import InvalidReplyError, Reply, read
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.testing import make_request
 from tests.foreign_replies.contract import expected
@@ -21,7 +21,7 @@ def by_upstream(sample: Sample, reply: Reply) -> tuple[str, Any]:
     """What the plugin ``upstream`` makes of a reply."""
     try:
         heard = read(sample.endpoint, REQUESTS[sample.endpoint], reply)
-    except UnusableReply:
+    except InvalidReplyError:
         return "dropped", None
     if heard.decision is None:
         return "fallback", None
@@ -35,7 +35,7 @@ def by_upstream(sample: Sample, reply: Reply) -> tuple[str, Any]:
 
 def by_probe(sample: Sample, reply: Reply) -> str:
     """What the probe makes of a reply."""
-    judged = judge(Asked(sample.endpoint, {}), reply, 5.0)
+    judged = judge(SentRequest(sample.endpoint, {}), reply, 5.0)
     if judged.reading is None:
         return "unread"
     said = judged.reading.disposition.value

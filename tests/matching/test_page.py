@@ -7,7 +7,7 @@ import pytest
 
 from pexpolicy.matching import subject
 from pexpolicy.matching.patterns import MAX_PROGRAM, MAX_WORK
-from pexpolicy.matching.settings import OnFlag, OnNumber, OnText, OnValues
+from pexpolicy.matching.settings import OnFlag, OnNumber, OnValues, TextOperators
 from pexpolicy.matching.time_window import OnTime
 from pexpolicy_rules import Rules
 from tests import pages
@@ -18,16 +18,16 @@ ROWS = list(pages.rows(PAGE))
 OPTIONS = {"case_sensitive", "values"}
 
 
-def operators(table: type[OnText | OnNumber | OnFlag]) -> set[str]:
+def operators(table: type[TextOperators | OnNumber | OnFlag]) -> set[str]:
     return {name for name in table.model_fields if not name.startswith("not_")} - OPTIONS
 
 
 def test_every_operator_is_explained_with_what_it_is_for() -> None:
     explained = {row[0]: row[2] for row in ROWS if len(row) == 3}
-    assert explained.keys() == operators(OnText)
+    assert explained.keys() == operators(TextOperators)
     for name, text in explained.items():
-        kinds: dict[str, type[OnText | OnNumber | OnFlag]] = {
-            "text": OnText,
+        kinds: dict[str, type[TextOperators | OnNumber | OnFlag]] = {
+            "text": TextOperators,
             "numbers": OnNumber,
             "true and false": OnFlag,
         }
@@ -36,7 +36,7 @@ def test_every_operator_is_explained_with_what_it_is_for() -> None:
 
 
 def test_each_operator_but_one_has_a_negation() -> None:
-    for table in (OnText, OnNumber, OnFlag, OnValues):
+    for table in (TextOperators, OnNumber, OnFlag, OnValues):
         negated = {name[4:] for name in table.model_fields if name.startswith("not_")}
         assert negated == operators(table) - {"exists"}
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from pexpolicy.conformance.check_reply import judge
 from pexpolicy.conformance.edge_cases import MARKED_TRACES
-from pexpolicy.conformance.findings import Asked, Finding
+from pexpolicy.conformance.findings import Finding, SentRequest
 from pexpolicy.conformance.http_client import Reply
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.service_configuration import SERVICE_TYPES
@@ -43,7 +43,7 @@ envelopes = st.fixed_dictionaries(
 def judged(endpoint: str, body: bytes, status: int = 200, kind: str = "json") -> list[Finding]:
     media_type = {"json": "application/json", "jpeg": "image/jpeg"}[kind]
     reply = Reply(0.1, status, {"Content-Type": media_type}, body)
-    return judge(Asked(endpoint, QUERY, traces=MARKED_TRACES), reply, 5.0).findings
+    return judge(SentRequest(endpoint, QUERY, traces=MARKED_TRACES), reply, 5.0).findings
 
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS)

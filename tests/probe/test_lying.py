@@ -14,7 +14,7 @@ from pexpolicy.conformance import display
 from pexpolicy.conformance.findings import Level, Topic
 from pexpolicy.conformance.http_client import MAX_BODY
 from pexpolicy.conformance.report import Report, as_json, as_junit
-from pexpolicy.conformance.runner import PATIENCE, Played
+from pexpolicy.conformance.runner import PATIENCE, StepResult
 from tests.probe.asking import found, play
 from tests.probe.servers import Question, serving, speaking, success
 
@@ -28,7 +28,7 @@ def whole(content: bytes = CONTENT, length: int = len(CONTENT), extra: bytes = b
     return HEAD + extra + f"Content-Length: {length}\r\n\r\n".encode() + content
 
 
-def judged(steps: list[Played]) -> list[Played]:
+def judged(steps: list[StepResult]) -> list[StepResult]:
     return [played for played in steps if played.step != "gave up"]
 
 

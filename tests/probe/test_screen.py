@@ -12,21 +12,21 @@ from pexpolicy.conformance.call_flows import FLOWS
 from pexpolicy.conformance.findings import Level, Topic, violation, warning
 from pexpolicy.conformance.http_client import connected
 from pexpolicy.conformance.report import Report
-from pexpolicy.conformance.runner import Played, Probe
+from pexpolicy.conformance.runner import Probe, StepResult
 from pexpolicy.conformance.strict_json import NotJSONError, strict_json
-from pexpolicy.models.rules import Mark
+from pexpolicy.models.rules import Confidence
 from tests.probe.asking import found
 from tests.probe.servers import go_on, serving
 
 ROOT = Path(__file__).parents[2]
 FINDINGS = (
-    violation(Topic.JSON, "it is empty", Mark.DOCUMENTED),
+    violation(Topic.JSON, "it is empty", Confidence.DOCUMENTED),
     warning(Topic.TIME, "rather late"),
 )
 
 
-def played(*findings: object, step: str = "service") -> Played:
-    return Played("web join", step, "service_configuration", "/x?y=[z]", 200, 0.0042, findings)  # type: ignore[arg-type]
+def played(*findings: object, step: str = "service") -> StepResult:
+    return StepResult("web join", step, "service_configuration", "/x?y=[z]", 200, 0.0042, findings)  # type: ignore[arg-type]
 
 
 def shown(report: Report) -> str:

@@ -19,7 +19,7 @@ from pexpolicy import (
     Redirect,
     Reject,
 )
-from pexpolicy.models.model import Checked
+from pexpolicy.models.model import Model
 from tests.property.evil import Table
 from tests.property.oddities import strange
 from tests.property.pictures import picture
@@ -87,7 +87,7 @@ def _from_result(_: random.Random, model: type[Decision], fields: dict[str, Any]
     return model.from_result(fields)
 
 
-def _dictionary(rng: random.Random, model: type[Checked], fields: dict[str, Any]) -> Any:
+def _dictionary(rng: random.Random, model: type[Model], fields: dict[str, Any]) -> Any:
     if model in SERVICE_TYPES.values() and rng.random() < 0.95:
         fields = {"service_type": model.fixed["service_type"], **fields}
     if model is Directory and rng.random() < 0.5:
@@ -95,7 +95,7 @@ def _dictionary(rng: random.Random, model: type[Checked], fields: dict[str, Any]
     return fields
 
 
-def _mapping(rng: random.Random, model: type[Checked], fields: dict[str, Any]) -> Any:
+def _mapping(rng: random.Random, model: type[Model], fields: dict[str, Any]) -> Any:
     found = _dictionary(rng, model, fields)
     if type(found) is not dict:
         return found
@@ -111,7 +111,7 @@ def _changed_later(_: random.Random, model: type[Decision], fields: dict[str, An
     return decision
 
 
-def _entries(rng: random.Random, model: type[Checked], fields: dict[str, Any]) -> Any:
+def _entries(rng: random.Random, model: type[Model], fields: dict[str, Any]) -> Any:
     if model is not Directory:
         return _dictionary(rng, model, fields)
     return [

@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 import orjson
 from multidict import MultiDict, MultiDictProxy
 
-from pexpolicy.audit.audit_log import Audit
+from pexpolicy.audit.audit_log import AuditLog
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.models.outcome import DEFAULT
 from pexpolicy.policy import Answer, Policy
@@ -88,7 +88,7 @@ class Driver:
             {PLUGIN: {"timeout": 4.0}},
             clock=lambda: 0.0,
         )
-        audit = Audit(Lines())  # type: ignore[arg-type]
+        audit = AuditLog(Lines())  # type: ignore[arg-type]
         async with policy.serving():
             for number, rng in self._seeds(count):
                 endpoint = endpoints[number % len(endpoints)]
@@ -113,7 +113,7 @@ class Driver:
         policy: Policy,
         endpoint: str,
         query: dict[str, str],
-        audit: Audit,
+        audit: AuditLog,
     ) -> str:
         """What is wrong with the answer to one call; nothing, if all is well."""
         params = MultiDictProxy(MultiDict(query))

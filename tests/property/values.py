@@ -5,7 +5,7 @@ import types
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pexpolicy.models.messages import alternatives
-from pexpolicy.models.model import Checked
+from pexpolicy.models.model import Model
 from tests.property.oddities import strange
 
 PINS = (
@@ -59,7 +59,7 @@ COMPLETIONS: tuple[Any, ...] = (
 )
 
 
-def fields_of(rng: random.Random, model: type[Checked], wrong: float) -> dict[str, Any]:
+def fields_of(rng: random.Random, model: type[Model], wrong: float) -> dict[str, Any]:
     """Fields for a model: the required ones mostly, some of the others, each wrong by a chance."""
     required = [n for n, default in model.defaults.items() if default is ...]
     others = [n for n in model.hints if n not in required and n != "service_type"]
@@ -114,7 +114,7 @@ def _fitting(  # noqa: PLR0911 - a table of types
     return _model(rng, kind, wrong)
 
 
-def _model(rng: random.Random, model: type[Checked], wrong: float) -> Any:
+def _model(rng: random.Random, model: type[Model], wrong: float) -> Any:
     """A model inside a field: put together, or as a plain dictionary."""
     fields = fields_of(rng, model, wrong)
     return fields if rng.random() < 0.5 else model(**fields)

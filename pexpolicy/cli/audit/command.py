@@ -12,10 +12,10 @@ import msgspec
 
 from pexpolicy.audit import reader
 from pexpolicy.audit.checkpoints import Verifier
-from pexpolicy.audit.reader import Damage, Record
+from pexpolicy.audit.reader import CorruptLine, Record
 from pexpolicy.audit.verify import Anchor, Verification
 from pexpolicy.cli.audit import display
-from pexpolicy.cli.audit.filters import Criteria, moment
+from pexpolicy.cli.audit.filters import Filters, moment
 from pexpolicy.cli.audit.input import (
     configured,
     files_option,
@@ -26,7 +26,7 @@ from pexpolicy.cli.audit.input import (
 )
 from pexpolicy.cli.audit.stats import Stats
 from pexpolicy.cli.common import config_option
-from pexpolicy.config.signing_key import KeyUnusableError
+from pexpolicy.config.signing_key import InvalidKeyError
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.models.outcome import ABSTAINED, BUSY, DECIDED, FAILED, INVALID, SKIPPED, TIMED_OUT
 
@@ -61,7 +61,7 @@ def tail(config: Path, file: Path | None, lines: int, *, follow: bool, as_json: 
     path = file or configured(settings_of(config))
     if not path.is_file():
         refuse(f"there is no file {path}")
-    shown = _Shown(as_json=as_json)
+    shown = _Printer(as_json=as_json)
     for raw in reader.last(path, lines):
         shown.each(reader.read(raw))
     if follow:
@@ -127,8 +127,8 @@ def grep(
     except ValueError as error:
         refuse(str(error))
     personal = None if files or wanted["alias"] is None else personal_of(settings_of(config))
-    criteria = Criteria(since=times[0], until=times[1], personal=personal, **wanted)
-    shown = _Shown(as_json=as_json, silent=count)
+    criteria = Filters(since=times[0], until=times[1], personal=personal, **wanted)
+    shown = _Printer(as_json=as_json, silent=count)
     for record in _records(paths_of(config, files)):
         if criteria.fit(record.event, record.raw.content):
             shown.one(record)
@@ -151,10 +151,10 @@ def stats(
         times = [None if text is None else moment(text, now) for text in (since, until)]
     except ValueError as error:
         refuse(str(error))
-    criteria = Criteria(since=times[0], until=times[1])
+    criteria = Filters(since=times[0], until=times[1])
     counted = Stats()
     for found in reader.records(paths_of(config, files)):
-        if isinstance(found, Damage):
+        if isinstance(found, CorruptLine):
             counted.damaged += 1
         elif criteria.fit(found.event, found.raw.content):
             counted.add(found.event)
@@ -192,7 +192,7 @@ def verify(
     try:
         required = {Anchor.parse(text) for text in anchors}
         verifier = Verifier(public_key.read_bytes()) if public_key is not None else None
-    except KeyUnusableError as error:
+    except InvalidKeyError as error:
         refuse(f"{public_key} {error}")
     except OSError as error:
         refuse(f"{public_key} cannot be read: {error.strerror}")
@@ -215,7 +215,7 @@ def verify(
     sys.exit(1 if faults else 0)
 
 
-class _Shown:
+class _Printer:
     """Prints lines, and damage on standard error."""
 
     def __init__(self, *, as_json: bool, silent: bool = False) -> None:
@@ -224,9 +224,9 @@ class _Shown:
         self._console = display.screen()
         self.count = 0
 
-    def each(self, found: Iterable[Record | Damage]) -> None:
+    def each(self, found: Iterable[Record | CorruptLine]) -> None:
         for one in found:
-            if isinstance(one, Damage):
+            if isinstance(one, CorruptLine):
                 click.secho(str(one), fg="red", err=True)
             else:
                 self.one(one)
@@ -248,7 +248,7 @@ def _print_json(record: Record) -> None:
 def _records(paths: Iterable[Path]) -> Iterator[Record]:
     """The records; damage is named on standard error."""
     for found in reader.records(paths):
-        if isinstance(found, Damage):
+        if isinstance(found, CorruptLine):
             click.secho(str(found), fg="red", err=True)
         else:
             yield found

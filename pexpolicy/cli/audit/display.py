@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pexpolicy.audit.console import BETWEEN, parts
-from pexpolicy.audit.verify import Chain
+from pexpolicy.audit.verify import ChainState
 from pexpolicy.cli.audit.stats import Stats
 from pexpolicy.text import printable
 
@@ -104,7 +104,7 @@ def show_stats(console: Console, stats: Stats) -> None:
     console.print(f"milliseconds in the server: {times}")
 
 
-def show_chains(console: Console, chains: Iterable[Chain], *, signed: bool) -> None:
+def show_chains(console: Console, chains: Iterable[ChainState], *, signed: bool) -> None:
     """A line for each chain; the number and hash at its end are what ``--anchor`` takes."""
     for chain in chains:
         end = f"{chain.last}:{chain.head.decode()}"

@@ -29,7 +29,7 @@ def moment(text: str, now: datetime) -> datetime:
 
 
 @dataclass(frozen=True)
-class Criteria:
+class Filters:
     """What a line must be like; what is ``None`` does not matter."""
 
     alias: str | None = None

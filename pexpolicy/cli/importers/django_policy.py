@@ -13,8 +13,8 @@ import tomlkit
 from pexpolicy.cli.importers.python_literals import Literal, literals
 from pexpolicy.cli.importers.toml_format import block, quoted
 from pexpolicy.cli.importers.toml_merge import (
-    Changes,
-    NotImportedError,
+    ImportFailed,
+    MergeSummary,
     plain,
     read_document,
     update,
@@ -31,7 +31,7 @@ _WORDS = {"true": True, "false": False}
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class ImportedValues:
     """What was taken out of a file, where it stood, and what was left behind."""
 
     source: Literal
@@ -39,18 +39,18 @@ class Found:
     remarks: list[str] = field(default_factory=list)
 
 
-def find_rooms(path: Path, name: str = "") -> Found:
-    """The dictionary of rooms by alias; raises ``NotImportedError``."""
+def find_rooms(path: Path, name: str = "") -> ImportedValues:
+    """The dictionary of rooms by alias; raises ``ImportFailed``."""
     source = _chosen(path, name, _are_rooms, "rooms: a dictionary of dictionaries with a name each")
     remarks: list[str] = []
     rooms = _rooms(source.value, remarks)
-    return Found(source, rooms, remarks)
+    return ImportedValues(source, rooms, remarks)
 
 
-def find_domains(path: Path, name: str = "") -> Found:
-    """The list of domains that may register; raises ``NotImportedError``."""
+def find_domains(path: Path, name: str = "") -> ImportedValues:
+    """The list of domains that may register; raises ``ImportFailed``."""
     source = _chosen(path, name, _are_domains, "domains: a list of texts such as '@example.com'")
-    return Found(source, [str(domain) for domain in source.value])
+    return ImportedValues(source, [str(domain) for domain in source.value])
 
 
 def _chosen(path: Path, name: str, fits: Callable[[Any], bool], what: str) -> Literal:
@@ -58,12 +58,10 @@ def _chosen(path: Path, name: str, fits: Callable[[Any], bool], what: str) -> Li
     named = [literal for literal in fitting if literal.name == name] if name else fitting
     if not named:
         called = f" called {name}" if name else ""
-        raise NotImportedError(f"{path} holds nothing{called} that looks like {what}")
+        raise ImportFailed(f"{path} holds nothing{called} that looks like {what}")
     if len(named) > 1 and not name:
         names = ", ".join(f"{literal.name} (line {literal.line})" for literal in named)
-        raise NotImportedError(
-            f"{path} holds several that could be meant: {names}; choose by --name"
-        )
+        raise ImportFailed(f"{path} holds several that could be meant: {names}; choose by --name")
     return named[-1]
 
 
@@ -94,7 +92,7 @@ def _rooms(written: Mapping[str, Any], remarks: list[str]) -> dict[str, dict[str
         room = _room(alias, fields, remarks)
         first = spelled.setdefault(Alias(alias), alias)
         if rooms.setdefault(first, room) != room:
-            raise NotImportedError(f"{first} and {alias} are one alias, and lead to two rooms")
+            raise ImportFailed(f"{first} and {alias} are one alias, and lead to two rooms")
         if first != alias:
             remarks.append(f"{alias}: is {first} in another spelling")
     return rooms
@@ -105,7 +103,7 @@ def _room(alias: str, fields: Mapping[str, Any], remarks: list[str]) -> dict[str
     kind = fields.get("service_type") or "conference"
     service = SERVICE_TYPES.get(kind) if isinstance(kind, str) else None
     if service is None:
-        raise NotImportedError(f"{alias}: {kind!r} is none of {', '.join(SERVICE_TYPES)}")
+        raise ImportFailed(f"{alias}: {kind!r} is none of {', '.join(SERVICE_TYPES)}")
     room: dict[str, Any] = {"name": fields["name"]}
     for name, value in fields.items():
         if name in ("name", "service_type") or value is None:
@@ -123,7 +121,7 @@ def _room(alias: str, fields: Mapping[str, Any], remarks: list[str]) -> dict[str
             **{"service_tag": "", **{k: v for k, v in room.items() if k != "service_type"}}
         )
     except DecisionError as error:
-        raise NotImportedError(f"{alias}: {error.refusal.field}: {error.refusal.rule}") from None
+        raise ImportFailed(f"{alias}: {error.refusal.field}: {error.refusal.rule}") from None
     remarks += [f"{alias}: {warning}" for warning in made.warnings]
     return room
 
@@ -139,15 +137,15 @@ def corrected(hint: Any, value: Any) -> Any:
     return value or None
 
 
-def merge_rooms(path: Path, rooms: Mapping[str, Mapping[str, Any]]) -> Changes:
+def merge_rooms(path: Path, rooms: Mapping[str, Mapping[str, Any]]) -> MergeSummary:
     """Bring rooms into a configuration; one with the same alias in another spelling is updated.
 
-    Raises ``NotImportedError``.
+    Raises ``ImportFailed``.
     """
     document = read_document(path)
     there = {Alias(key): table for key, table in _table(document, ROOMS).items()}
     brought = {Alias(alias) for alias in rooms}
-    changes = Changes(kept=[alias for alias in there if alias not in brought])
+    changes = MergeSummary(kept=[alias for alias in there if alias not in brought])
     blocks: list[str] = []
     for alias, fields in rooms.items():
         table = there.get(Alias(alias))
@@ -167,28 +165,28 @@ def merge_rooms(path: Path, rooms: Mapping[str, Mapping[str, Any]]) -> Changes:
 
 
 def _verify(path: Path, text: str, rooms: Mapping[str, Mapping[str, Any]]) -> None:
-    """What is to be written says what was meant; raises ``NotImportedError``."""
+    """What is to be written says what was meant; raises ``ImportFailed``."""
     try:
         tables = _table(tomllib.loads(text), ROOMS)
     except tomllib.TOMLDecodeError:
         msg = f"{path}: the rooms stand in one line: write each below a line [{ROOMS}.ALIAS]"
-        raise NotImportedError(msg) from None
+        raise ImportFailed(msg) from None
     written = {Alias(key): room for key, room in tables.items()}
     for alias, fields in rooms.items():
         if written.get(Alias(alias)) != fields:
-            raise NotImportedError(f"{path}: {alias} cannot be updated where it stands: delete it")
+            raise ImportFailed(f"{path}: {alias} cannot be updated where it stands: delete it")
 
 
-def merge_domains(path: Path, domains: list[str]) -> Changes:
+def merge_domains(path: Path, domains: list[str]) -> MergeSummary:
     """Bring domains into a configuration beside those that are there; raises
-    ``NotImportedError``.
+    ``ImportFailed``.
     """
     document = read_document(path)
     allowed = _table(document, DOMAINS).get("allowed")
     there = {_domain(entry) for entry in allowed or ()}
     missing = list(dict.fromkeys(entry for entry in domains if _domain(entry) not in there))
     brought = {_domain(entry) for entry in domains}
-    changes = Changes(
+    changes = MergeSummary(
         added=missing,
         unchanged=[entry for entry in domains if _domain(entry) in there],
         kept=[entry for entry in allowed or () if _domain(entry) not in brought],
@@ -209,7 +207,7 @@ def _table(document: Any, dotted: str) -> Any:
     for part in dotted.split("."):
         here = here.get(part, {})
         if not isinstance(here, Mapping):
-            raise NotImportedError(f"{dotted} is no table")
+            raise ImportFailed(f"{dotted} is no table")
     return here
 
 

@@ -25,7 +25,7 @@ from pexpolicy.cli.importers.router_export import RouterRow, left_out, read_expo
 from pexpolicy.cli.importers.rules_csv import Rule, refused
 from pexpolicy.cli.importers.static_replies import Then, decision_in
 from pexpolicy.cli.importers.toml_format import block
-from pexpolicy.config.csv_tables import Fault
+from pexpolicy.config.csv_tables import TableIssue
 from pexpolicy.config.problems import problems_of
 from pexpolicy.matching import PatternError
 from pexpolicy.plugins.discovery import discover
@@ -47,7 +47,7 @@ class Target:
 
 
 @dataclass(slots=True)
-class Routed:
+class RouterImport:
     """What the rows amount to: rules in their order, and where requests were passed on to."""
 
     rules: list[Rule] = field(default_factory=list)
@@ -56,17 +56,17 @@ class Routed:
     targets: dict[Target, list[Mapping[str, Any]]] = field(default_factory=dict)
     """Which endpoints went there, and when."""
     remarks: list[str] = field(default_factory=list)
-    faults: list[Fault] = field(default_factory=list)
+    faults: list[TableIssue] = field(default_factory=list)
     """The rows that could not be taken, and why."""
 
 
-def read_router(path: Path, into: Path = Path()) -> Routed:
+def read_router(path: Path, into: Path = Path()) -> RouterImport:
     """Return the rules of a CSV file in the order in which they were tried, and the rows that
     cannot be taken.
 
     ``into`` is the folder of the rule file. Raises ``TableError`` for a file without such rows.
     """
-    routed = Routed()
+    routed = RouterImport()
     rows = sorted(read_export(path, routed.faults, routed.remarks), key=lambda row: row[1].priority)
     names: set[str] = set()
     found: list[_Made] = []
@@ -144,7 +144,7 @@ def _unique(name: str, ending: str, names: set[str]) -> str:
         number += 1
 
 
-def _keep(made: _Made, routed: Routed) -> None:
+def _keep(made: _Made, routed: RouterImport) -> None:
     row, rule = made.row, made.table
     routed.rules.append(rule)
     if not made.url:
@@ -227,7 +227,7 @@ def _alternatives(row: RouterRow) -> Iterator[list[dict[str, Any]]]:
         yield [{"peer": {"contains": source}}]
 
 
-def advice(routed: Routed) -> str:
+def advice(routed: RouterImport) -> str:
     """Return tables for the plugin that passes requests on, to be looked through by hand."""
     targets, routes = [], []
     for number, (target, routed_there) in enumerate(routed.targets.items(), 1):
@@ -244,7 +244,7 @@ def advice(routed: Routed) -> str:
     return "\n".join([*targets, *routes])
 
 
-def misplaced(routed: Routed, names: Sequence[str]) -> str:
+def misplaced(routed: RouterImport, names: Sequence[str]) -> str:
     """Return the first rule that stands in the wrong order in a rule file of these names."""
     wanted = [rule["name"] for rule in routed.rules]
     there = [name for name in names if name in set(wanted)]

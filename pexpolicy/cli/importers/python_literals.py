@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pexpolicy.cli.importers.toml_merge import NotImportedError
+from pexpolicy.cli.importers.toml_merge import ImportFailed
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,13 +21,13 @@ class Literal:
 
 
 def literals(path: Path) -> list[Literal]:
-    """Every assignment of a literal, wherever it stands; raises ``NotImportedError``."""
+    """Every assignment of a literal, wherever it stands; raises ``ImportFailed``."""
     try:
         tree = ast.parse(path.read_text("utf-8-sig"), path.name)
     except OSError as error:
-        raise NotImportedError(f"{path} cannot be read: {error.strerror}") from None
+        raise ImportFailed(f"{path} cannot be read: {error.strerror}") from None
     except (UnicodeDecodeError, SyntaxError, ValueError, RecursionError) as error:
-        raise NotImportedError(f"{path} cannot be read as Python: {error}") from None
+        raise ImportFailed(f"{path} cannot be read as Python: {error}") from None
     return sorted(_found(tree), key=lambda literal: literal.line)
 
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, ConfigDict, ValidationError
 
-from pexpolicy.config.csv_tables import Fault, TableError, TableRow
+from pexpolicy.config.csv_tables import TableError, TableIssue, TableRow
 from pexpolicy.config.encodings import EncodingError, decoded
 from pexpolicy.config.problems import problems_of
 from pexpolicy.text import brief
@@ -53,16 +53,18 @@ class RouterRow(TableRow):
     override_participant_response: str = ""
 
 
-def read_export(path: Path, faults: list[Fault], remarks: list[str]) -> list[tuple[int, RouterRow]]:
+def read_export(
+    path: Path, faults: list[TableIssue], remarks: list[str]
+) -> list[tuple[int, RouterRow]]:
     """Return the rows that can be read, each with its line; ``faults`` takes what the others are
     left out for. Raises ``TableError`` for a file without such rows.
     """
     try:
         text = decoded(path.read_bytes())
     except OSError as error:
-        raise TableError([Fault(path.name, 0, f"{path}: {error.strerror}")]) from None
+        raise TableError([TableIssue(path.name, 0, f"{path}: {error.strerror}")]) from None
     except EncodingError as error:
-        raise TableError([Fault(path.name, error.line, error.text)]) from None
+        raise TableError([TableIssue(path.name, error.line, error.text)]) from None
     header = text.partition("\n")[0]
     delimiter = ";" if header.count(";") > header.count(",") else ","
     reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
@@ -72,7 +74,7 @@ def read_export(path: Path, faults: list[Fault], remarks: list[str]) -> list[tup
     if missing:
         known = ",".join(RouterRow.model_fields)
         said = [f"the column {name} is missing; an export has {known}" for name in missing]
-        raise TableError([Fault(path.name, 1, text) for text in said])
+        raise TableError([TableIssue(path.name, 1, text) for text in said])
     others = [column for column in columns if column not in RouterRow.model_fields]
     remarks += [f"the column {brief(column)} is not read" for column in others]
     rows: list[tuple[int, RouterRow]] = []
@@ -83,15 +85,15 @@ def read_export(path: Path, faults: list[Fault], remarks: list[str]) -> list[tup
                 rows.append((line, made))
             line = reader.line_num + 1
     except csv.Error as error:
-        faults.append(Fault(path.name, line, f"cannot be read ({error})"))
+        faults.append(TableIssue(path.name, line, f"cannot be read ({error})"))
     return rows
 
 
 def _row(
-    cells: Mapping[str | None, Any], file: str, line: int, faults: list[Fault]
+    cells: Mapping[str | None, Any], file: str, line: int, faults: list[TableIssue]
 ) -> RouterRow | None:
     if None in cells:
-        faults.append(Fault(file, line, "has more cells than columns"))
+        faults.append(TableIssue(file, line, "has more cells than columns"))
         return None
     try:
         return RouterRow.model_validate({name: cell for name, cell in cells.items() if cell})
@@ -102,6 +104,6 @@ def _row(
         return None
 
 
-def left_out(file: str, line: int, text: str, name: str) -> Fault:
+def left_out(file: str, line: int, text: str, name: str) -> TableIssue:
     """Return what is wrong with a row, and that its rule is left out."""
-    return Fault(file, line, f"{text}; rule {brief(name)} is left out")
+    return TableIssue(file, line, f"{text}; rule {brief(name)} is left out")

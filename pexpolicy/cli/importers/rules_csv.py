@@ -13,8 +13,8 @@ import tomlkit
 
 from pexpolicy.cli.importers.toml_format import block, dotted_lines
 from pexpolicy.cli.importers.toml_merge import (
-    Changes,
-    NotImportedError,
+    ImportFailed,
+    MergeSummary,
     plain,
     read_document,
     same_shape,
@@ -22,7 +22,14 @@ from pexpolicy.cli.importers.toml_merge import (
     with_blocks,
     write_document,
 )
-from pexpolicy.config.csv_tables import Fault, Row, TableError, TableRow, read_table, write_table
+from pexpolicy.config.csv_tables import (
+    Row,
+    TableError,
+    TableIssue,
+    TableRow,
+    read_table,
+    write_table,
+)
 from pexpolicy.config.problems import Problem, dotted, problems_of
 from pexpolicy.config.settings import SettingsError
 from pexpolicy.plugins.discovery import discover
@@ -46,7 +53,7 @@ def read_csv(path: Path) -> tuple[list[Rule], list[Row[RuleRow]]]:
     """The rules of a CSV file with their rows; raises ``TableError``."""
     rows = read_table(path, RuleRow)
     rules: list[Rule] = []
-    faults: list[Fault] = []
+    faults: list[TableIssue] = []
     for row in rows:
         values = row.values
         rule: Rule = {"name": values.name, "endpoint": values.endpoint}
@@ -67,15 +74,15 @@ def read_csv(path: Path) -> tuple[list[Rule], list[Row[RuleRow]]]:
 def to_csv(rules: Iterable[Mapping[str, Any]]) -> str:
     """Rules as the text of a CSV file, which ``read_csv`` reads back.
 
-    Raises ``NotImportedError`` for what is no rule, and for one that no CSV file can hold.
+    Raises ``ImportFailed`` for what is no rule, and for one that no CSV file can hold.
     """
     try:
         return write_table(map(_row, rules), RuleRow)
     except pydantic.ValidationError as error:
         told = "; ".join(map(str, problems_of(error, RuleRow)))
-        raise NotImportedError(f"what is no rule cannot be exported: {told}") from None
+        raise ImportFailed(f"what is no rule cannot be exported: {told}") from None
     except ValueError as error:
-        raise NotImportedError(str(error)) from None
+        raise ImportFailed(str(error)) from None
 
 
 def _row(written: Mapping[str, Any]) -> RuleRow:
@@ -103,16 +110,16 @@ def normal(rule: Mapping[str, Any]) -> Rule:
 
 
 def rules_in(path: Path) -> list[Rule]:
-    """The rules of a rule file as plain tables; raises ``NotImportedError``."""
+    """The rules of a rule file as plain tables; raises ``ImportFailed``."""
     document = plain(read_document(path))
     if others := [key for key in document if key != "rules"]:
-        raise NotImportedError(f"{path} is no file of rules: it holds {', '.join(others)}")
+        raise ImportFailed(f"{path} is no file of rules: it holds {', '.join(others)}")
     return _tables(document.get("rules", []), path, HEADER)
 
 
 def rules_to_export(path: Path) -> tuple[list[Rule], list[str]]:
     """The rules of a rule file, or those that stand in a configuration, and which of its files are
-    not among them; raises ``NotImportedError``.
+    not among them; raises ``ImportFailed``.
     """
     settings: Any = plain(read_document(path))
     for key in ("plugins", "rules", "settings"):
@@ -123,28 +130,28 @@ def rules_to_export(path: Path) -> tuple[list[Rule], list[str]]:
     files = ", ".join(map(str, settings.get("files", [])))
     if "rules" not in settings:
         has = f"has its rules in {files}: export each of these" if files else "has no rules"
-        raise NotImportedError(f"{path} is a configuration that {has}")
+        raise ImportFailed(f"{path} is a configuration that {has}")
     rules = _tables(settings["rules"], path, "[[plugins.rules.settings.rules]]")
     return rules, [f"the rules in {files} are not among these"] if files else []
 
 
 def _tables(found: Any, path: Path, header: str) -> list[Rule]:
     if not isinstance(found, list) or not all(isinstance(table, dict) for table in found):
-        raise NotImportedError(f"{path} is no file of rules: each stands below a line {header}")
+        raise ImportFailed(f"{path} is no file of rules: each stands below a line {header}")
     return found
 
 
 def merge(
     path: Path, rules: Sequence[Rule], comments: Mapping[str, tuple[str, ...]] | None = None
-) -> Changes:
+) -> MergeSummary:
     """Bring rules into a rule file: those it has by the same name are updated where they stand,
-    others are appended. ``comments`` go above new rules. Raises ``NotImportedError``.
+    others are appended. ``comments`` go above new rules. Raises ``ImportFailed``.
     """
     rules_in(path)
     document = read_document(path)
     tables = list(document.get("rules", []))
     there = {str(table.get("name")): number for number, table in enumerate(tables)}
-    changes = Changes(kept=[name for name in there if name not in {r["name"] for r in rules}])
+    changes = MergeSummary(kept=[name for name in there if name not in {r["name"] for r in rules}])
     blocks: list[str] = []
     rewritten: dict[int, Rule] = {}
     for rule in rules:
@@ -205,7 +212,7 @@ def _in_the_form_of(rule: Rule, table: Mapping[str, Any]) -> Rule:
 
 
 def _verify(text: str, rules: Sequence[Rule]) -> None:
-    """What is to be written says what was meant; raises ``NotImportedError``."""
+    """What is to be written says what was meant; raises ``ImportFailed``."""
     try:
         tables = tomllib.loads(text).get("rules", [])
     except tomllib.TOMLDecodeError:
@@ -213,9 +220,7 @@ def _verify(text: str, rules: Sequence[Rule]) -> None:
     written = {rule.get("name"): normal(rule) for rule in tables}
     wrong = [rule["name"] for rule in rules if written.get(rule["name"]) != rule]
     if wrong:
-        raise NotImportedError(
-            f"the rule {wrong[0]!r} cannot be updated where it stands: delete it"
-        )
+        raise ImportFailed(f"the rule {wrong[0]!r} cannot be updated where it stands: delete it")
 
 
 def refused(rules: Sequence[Rule], folder: Path) -> list[tuple[int, str]]:

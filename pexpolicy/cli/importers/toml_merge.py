@@ -17,12 +17,12 @@ from tomlkit.exceptions import TOMLKitError
 from pexpolicy.config.encodings import EncodingError, decoded
 
 
-class NotImportedError(ValueError):
+class ImportFailed(ValueError):
     """Something cannot be brought in; the text says what and where."""
 
 
 @dataclass(slots=True)
-class Changes:
+class MergeSummary:
     """What became of everything that was brought in, by name."""
 
     added: list[str] = field(default_factory=list)
@@ -43,13 +43,13 @@ class Changes:
 
 
 def read_document(path: Path) -> tomlkit.TOMLDocument:
-    """The file with its comments, or an empty one; raises ``NotImportedError``."""
+    """The file with its comments, or an empty one; raises ``ImportFailed``."""
     try:
         return tomlkit.parse(decoded(path.read_bytes())) if path.exists() else tomlkit.document()
     except OSError as error:
-        raise NotImportedError(f"{path} cannot be read: {error.strerror}") from None
+        raise ImportFailed(f"{path} cannot be read: {error.strerror}") from None
     except (EncodingError, TOMLKitError) as error:
-        raise NotImportedError(f"{path} cannot be read: {error}") from None
+        raise ImportFailed(f"{path} cannot be read: {error}") from None
 
 
 def write_document(path: Path, text: str, *, private: bool = False) -> None:
@@ -57,7 +57,7 @@ def write_document(path: Path, text: str, *, private: bool = False) -> None:
 
     Only its owner can read a new file that is ``private``.
 
-    Raises ``NotImportedError``, and then the file is as it was.
+    Raises ``ImportFailed``, and then the file is as it was.
     """
     try:
         tomllib.loads(text)
@@ -72,7 +72,7 @@ def write_document(path: Path, text: str, *, private: bool = False) -> None:
         beside.write_text(text, "utf-8")
         os.replace(beside, place)  # noqa: PTH105 - it replaces on each system
     except (OSError, tomllib.TOMLDecodeError) as error:
-        raise NotImportedError(f"{path} cannot be written: {error}") from None
+        raise ImportFailed(f"{path} cannot be written: {error}") from None
 
 
 def _share_rights(old: Path, new: Path) -> None:

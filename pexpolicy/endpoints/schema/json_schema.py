@@ -18,11 +18,11 @@ from pexpolicy.endpoints.service_configuration import SERVICE_TYPES
 from pexpolicy.models.decision import Redirect
 from pexpolicy.models.request import Parameter, Request, by_prefix, flag, header_values, integer
 from pexpolicy.models.rules import Field
-from pexpolicy.models.serialization import Rendered
+from pexpolicy.models.serialization import ModelBase
 from pexpolicy.models.struct_types import lenient
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
-RESULTS: tuple[type[Rendered], ...] = (
+RESULTS: tuple[type[ModelBase], ...] = (
     *SERVICE_TYPES.values(),
     Redirect,
     ParticipantProperties,
@@ -140,7 +140,7 @@ def _models() -> Schema:
     return components
 
 
-def _inside(model: type[Rendered]) -> Iterable[type[Rendered]]:
+def _inside(model: type[ModelBase]) -> Iterable[type[ModelBase]]:
     for inner in model.nested:
         yield inner
         yield from _inside(inner)

@@ -11,13 +11,13 @@ from pexpolicy.endpoints.participant_properties import ParticipantProperties
 from pexpolicy.endpoints.registration_alias import Credentials
 from pexpolicy.endpoints.service_configuration import SERVICE_TYPES
 from pexpolicy.models.decision import Redirect
-from pexpolicy.models.model import Checked
+from pexpolicy.models.model import Model
 from pexpolicy.models.validation import MAX_TEXT
 
 Schema = dict[str, Any]
 
 
-def _ref(*models: type[Checked]) -> Schema:
+def _ref(*models: type[Model]) -> Schema:
     refs = [{"$ref": f"#/$defs/{model.__name__}"} for model in models]
     return refs[0] if len(refs) == 1 else {"anyOf": refs}
 

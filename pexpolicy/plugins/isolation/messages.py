@@ -15,9 +15,9 @@ from multidict import MultiDict, MultiDictProxy
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.base import Endpoint
 from pexpolicy.endpoints.participant_avatar import Avatar
-from pexpolicy.errors import Fault, spoilt
+from pexpolicy.errors import ErrorReport, describe_decision_error
 from pexpolicy.models.decision import Decision
-from pexpolicy.models.errors import DecisionError, Refusal
+from pexpolicy.models.errors import DecisionError, ValidationIssue
 from pexpolicy.models.extras import NO_EXTRAS, Extras
 from pexpolicy.models.outcome import Outcome, Step
 from pexpolicy.models.request import Request
@@ -36,7 +36,7 @@ class Message(msgspec.Struct, frozen=True, tag=True, array_like=True):
     """One message, in either direction."""
 
 
-class Build(Message, frozen=True):
+class BuildRequest(Message, frozen=True):
     """To a worker, first: the plugin to build, pickled, as a TOML file may hold dates and times.
 
     ``python_path`` is the environment variable as the server found it.
@@ -46,11 +46,11 @@ class Build(Message, frozen=True):
     python_path: str | None
 
 
-class Open(Message, frozen=True):
+class StartRequest(Message, frozen=True):
     """To a worker: enter the plugin's lifespan."""
 
 
-class Ask(Message, frozen=True):
+class DecideRequest(Message, frozen=True):
     """To a worker: one request, by endpoint, parameters in their order, alias of the path, target
     as it was written, and who sent it.
     """
@@ -71,21 +71,21 @@ class Decided(Message, frozen=True):
     image: bytes | None = None
 
 
-class Tell(Message, frozen=True):
+class ObserveRequest(Message, frozen=True):
     """To a worker: what was decided, for a plugin that observes."""
 
-    request: Ask
+    request: DecideRequest
     decision_id: str
     decision: Decided
     decided_by: str
     steps: list[Step]
 
 
-class Inquire(Message, frozen=True):
+class StatusRequest(Message, frozen=True):
     """To a worker: what the plugin says of itself."""
 
 
-class Said(Message, frozen=True):
+class StatusReply(Message, frozen=True):
     """From a worker: what the plugin says of itself, in JSON."""
 
     status: bytes
@@ -100,17 +100,17 @@ class Ready(Message, frozen=True):
     watched: list[str] = []
 
 
-class Refused(Message, frozen=True):
+class BuildFailed(Message, frozen=True):
     """From a worker: the plugin cannot be built."""
 
     problems: list[tuple[Place, str]]
 
 
-class Done(Message, frozen=True):
+class OkReply(Message, frozen=True):
     """From a worker: the lifespan was entered, the observer was told, or the hook abstained."""
 
 
-class Invalid(Message, frozen=True):
+class InvalidReply(Message, frozen=True):
     """From a worker: the hook answered something that is no decision; ``text`` says why not."""
 
     text: str
@@ -125,31 +125,31 @@ class Invalid(Message, frozen=True):
     place: str = ""
 
 
-class Failed(Message, frozen=True):
+class HookFailed(Message, frozen=True):
     """From a worker: the hook raised."""
 
     summary: str
     lines: list[str]
 
 
-Order = Build | Open | Ask | Tell | Inquire
-Report = Ready | Refused | Done | Decided | Invalid | Failed | Said
+Order = BuildRequest | StartRequest | DecideRequest | ObserveRequest | StatusRequest
+Report = Ready | BuildFailed | OkReply | Decided | InvalidReply | HookFailed | StatusReply
 
 
-class WorkerFault(Exception):
+class WorkerError(Exception):
     """What went wrong in a worker, or with it; ``fault`` has the plugin's own traceback."""
 
     def __init__(self, summary: str, lines: Iterable[str] = ()) -> None:
         super().__init__(summary)
-        self.fault = Fault(summary, list(lines))
+        self.fault = ErrorReport(summary, list(lines))
 
 
-class AnswerRefused(DecisionError):
+class RemoteDecisionError(DecisionError):
     """A worker's word that the plugin's answer is no decision."""
 
-    def __init__(self, told: Invalid) -> None:
+    def __init__(self, told: InvalidReply) -> None:
         super().__init__(
-            Refusal(
+            ValidationIssue(
                 told.model,
                 told.field,
                 value=None,
@@ -162,7 +162,7 @@ class AnswerRefused(DecisionError):
             )
         )
         self.args = (told.text,)
-        self.fault = Fault(told.text, told.lines, told.place)
+        self.fault = ErrorReport(told.text, told.lines, told.place)
 
 
 T = TypeVar("T", bound=Message)
@@ -173,27 +173,27 @@ order = _order.decode
 
 
 def report(frame: bytes) -> Report:
-    """What a worker said; raises ``WorkerFault`` for what is no report."""
+    """What a worker said; raises ``WorkerError`` for what is no report."""
     try:
         return _report.decode(frame)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         msg = f"its worker sent something that cannot be read: {error}"
-        raise WorkerFault(msg) from None
+        raise WorkerError(msg) from None
 
 
 def framed(message: Message) -> bytes:
-    """A message with its length before it; raises ``WorkerFault`` for one that is too long.
+    """A message with its length before it; raises ``WorkerError`` for one that is too long.
 
     Settings may be as long as they like.
     """
     frame = encode(message)
-    if len(frame) > MAX_FRAME and not isinstance(message, Build):
+    if len(frame) > MAX_FRAME and not isinstance(message, BuildRequest):
         msg = f"{len(frame)} bytes are more than can be handed over ({MAX_FRAME})"
-        raise WorkerFault(msg)
+        raise WorkerError(msg)
     return len(frame).to_bytes(LENGTH, "big") + frame
 
 
-class Frames:
+class FrameDecoder:
     """Puts the frames, of ``limit`` bytes at most, together again out of the pieces that arrive."""
 
     def __init__(self, limit: int = MAX_FRAME) -> None:
@@ -201,14 +201,14 @@ class Frames:
         self._limit = limit
 
     def feed(self, piece: bytes) -> Iterator[bytes]:
-        """The frames that are whole now; raises ``WorkerFault`` for one that is too long."""
+        """The frames that are whole now; raises ``WorkerError`` for one that is too long."""
         rest = self._rest
         rest += piece
         while len(rest) >= LENGTH:
             end = LENGTH + int.from_bytes(rest[:LENGTH], "big")
             if end > LENGTH + self._limit:
                 msg = "its worker sent a message that is too long"
-                raise WorkerFault(msg)
+                raise WorkerError(msg)
             if len(rest) < end:
                 return
             frame = bytes(rest[LENGTH:end])
@@ -216,14 +216,16 @@ class Frames:
             yield frame
 
 
-def ask(endpoint: str, request: Request) -> Ask:
+def ask(endpoint: str, request: Request) -> DecideRequest:
     """A request on its way to a worker."""
     alias = request.__dict__.get("alias")
     called = alias.raw if alias is not None else ""
-    return Ask(endpoint, list(request.params.items()), called, request.target, request.peer)
+    return DecideRequest(
+        endpoint, list(request.params.items()), called, request.target, request.peer
+    )
 
 
-def request_of(message: Ask) -> Request:
+def request_of(message: DecideRequest) -> Request:
     """The request as the server had it."""
     params = MultiDictProxy(MultiDict(message.params))
     request: Request = ENDPOINTS[message.endpoint].parse(params, message.alias)
@@ -253,14 +255,14 @@ def decision_of(endpoint: Endpoint[Any], message: Decided, extras: Extras = NO_E
     return made.from_result(fields, reason=message.reason, extras=extras)
 
 
-def tell(outcome: Outcome) -> Tell:
+def tell(outcome: Outcome) -> ObserveRequest:
     """An outcome on its way to a worker."""
     request = ask(outcome.endpoint, outcome.request)
     decision = decided(outcome.decision)
-    return Tell(request, outcome.decision_id, decision, outcome.decided_by, outcome.steps)
+    return ObserveRequest(request, outcome.decision_id, decision, outcome.decided_by, outcome.steps)
 
 
-def outcome_of(message: Tell) -> Outcome:
+def outcome_of(message: ObserveRequest) -> Outcome:
     """The outcome as the server had it."""
     asked = message.request
     decision = decision_of(ENDPOINTS[asked.endpoint], message.decision)
@@ -270,19 +272,19 @@ def outcome_of(message: Tell) -> Outcome:
     )
 
 
-def invalid(error: DecisionError) -> Invalid:
+def invalid(error: DecisionError) -> InvalidReply:
     """A refused answer on its way back."""
-    r, fault = error.refusal, spoilt(error)
+    r, fault = error.refusal, describe_decision_error(error)
     lines, place = [readable(line) for line in fault.lines], readable(fault.place)
     text = readable(str(error))
-    return Invalid(
+    return InvalidReply(
         text, r.model, r.field, r.rule, r.doc, r.mark, r.source, r.consequence, lines, place
     )
 
 
-def failed(fault: Fault) -> Failed:
+def failed(fault: ErrorReport) -> HookFailed:
     """A fault on its way back."""
-    return Failed(readable(fault.summary), [readable(line) for line in fault.lines])
+    return HookFailed(readable(fault.summary), [readable(line) for line in fault.lines])
 
 
 def readable(text: str) -> str:

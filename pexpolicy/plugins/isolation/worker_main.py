@@ -22,13 +22,20 @@ from collections.abc import Iterable
 from contextlib import nullcontext
 from typing import cast
 
-from pexpolicy.config.problems import Advice, Key, Problem
+from pexpolicy.config.problems import ConfigWarning, Key, Problem
 from pexpolicy.endpoints import ENDPOINTS
-from pexpolicy.errors import blame
+from pexpolicy.errors import describe_error
 from pexpolicy.models.decision import Decision
 from pexpolicy.models.errors import DecisionError
 from pexpolicy.plugins.isolation import messages
-from pexpolicy.plugins.plugin import Plugin, advice_of, build, link, observer, watched_by
+from pexpolicy.plugins.plugin import (
+    Plugin,
+    bind_hook,
+    bind_observer,
+    build,
+    plugin_warnings,
+    tracked_files,
+)
 from pexpolicy.plugins.status import report_of
 
 
@@ -53,7 +60,7 @@ def main() -> int:
         runner.run(_serve(link_up, plugin))
     except BaseException as error:  # noqa: BLE001 - a plugin can end the event loop as it likes
         # What is under way is not told that it was cancelled: it would be reported as a failure.
-        _print(f"{plugin.available}: its worker ends: {blame(error).summary}")
+        _print(f"{plugin.available}: its worker ends: {describe_error(error).summary}")
         os._exit(error.code if isinstance(error, SystemExit) and type(error.code) is int else 1)
     runner.close()
     return 0
@@ -73,15 +80,15 @@ def _end_with(lifeline: int) -> None:
         sys.exit(1)
 
 
-def _first(connection: socket.socket) -> messages.Build:
-    frames = messages.Frames(sys.maxsize)
+def _first(connection: socket.socket) -> messages.BuildRequest:
+    frames = messages.FrameDecoder(sys.maxsize)
     while piece := connection.recv(65536):
         for frame in frames.feed(piece):
             return cast("wire.Build", messages.order(frame))
     sys.exit(1)
 
 
-def _build(message: messages.Build) -> tuple[messages.Report, Plugin | None]:
+def _build(message: messages.BuildRequest) -> tuple[messages.Report, Plugin | None]:
     """Build the plugin by the same door as everywhere; what is wrong with it is told."""
     if message.python_path is None:
         os.environ.pop("PYTHONPATH", None)
@@ -90,18 +97,20 @@ def _build(message: messages.Build) -> tuple[messages.Report, Plugin | None]:
     # It comes from the server, which started us.
     available, table, root = pickle.loads(message.plugin)  # noqa: S301
     plugins, problems = build({available.name: table}, {available.name: available}, root)
-    advice, failed = advice_of(plugins)
-    files, unknown = watched_by(plugins, root)
+    advice, failed = plugin_warnings(plugins)
+    files, unknown = tracked_files(plugins, root)
     problems = [*problems, *failed, *unknown]
     if problems:
         # Keys begin with plugins.NAME here, and are relative on the way.
-        return messages.Refused(_told(problems, 2)), None
+        return messages.BuildFailed(_told(problems, 2)), None
     plugin = plugins[0]
     hooks = [name for name in plugin.hooks if name in ENDPOINTS or name in messages.TOLD_HOOKS]
     return messages.Ready(hooks, _told(advice, 3), plugin.can_reject, [*map(str, files)]), plugin
 
 
-def _told(items: Iterable[Problem | Advice], behind: int) -> list[tuple[messages.Place, str]]:
+def _told(
+    items: Iterable[Problem | ConfigWarning], behind: int
+) -> list[tuple[messages.Place, str]]:
     return [(_place(item.key[behind:]), messages.readable(str(item.text))) for item in items]
 
 
@@ -109,17 +118,17 @@ def _place(key: Key) -> messages.Place:
     return [part if isinstance(part, int) else messages.readable(str(part)) for part in key]
 
 
-class _Desk(asyncio.Protocol):
+class _RequestServer(asyncio.Protocol):
     """Takes the server's orders, one at a time, and reports."""
 
     def __init__(self, plugin: Plugin) -> None:
         self.opening = asyncio.Event()
         self.closing = asyncio.Event()
-        links = {name: link(plugin, name) for name in ENDPOINTS}
+        links = {name: bind_hook(plugin, name) for name in ENDPOINTS}
         self._links = {name: found.ask for name, found in links.items() if found is not None}
-        self._observer = observer(plugin)
+        self._observer = bind_observer(plugin)
         self._plugin = plugin
-        self._frames = messages.Frames()
+        self._frames = messages.FrameDecoder()
         self._tasks: set[asyncio.Task[None]] = set()
         self._transport: asyncio.WriteTransport | None = None
 
@@ -137,7 +146,9 @@ class _Desk(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         for frame in self._frames.feed(data):
             order = messages.order(frame)
-            if isinstance(order, messages.Ask | messages.Tell | messages.Inquire):
+            if isinstance(
+                order, messages.DecideRequest | messages.ObserveRequest | messages.StatusRequest
+            ):
                 # A task of its own: what a hook does to its task or context ends with the call.
                 task = asyncio.create_task(self._obey(order))
                 self._tasks.add(task)
@@ -145,32 +156,34 @@ class _Desk(asyncio.Protocol):
             else:
                 self.opening.set()
 
-    async def _obey(self, order: messages.Ask | messages.Tell | messages.Inquire) -> None:
+    async def _obey(
+        self, order: messages.DecideRequest | messages.ObserveRequest | messages.StatusRequest
+    ) -> None:
         try:
-            if isinstance(order, messages.Ask):
+            if isinstance(order, messages.DecideRequest):
                 told = await self._ask(order)
-            elif isinstance(order, messages.Tell):
+            elif isinstance(order, messages.ObserveRequest):
                 told = await self._tell(order)
             else:
-                told = messages.Said(await report_of(self._plugin))
+                told = messages.StatusReply(await report_of(self._plugin))
         except DecisionError as error:
             told = messages.invalid(error)
         except BaseException as error:  # noqa: BLE001 - whatever a plugin raises is its failure
-            told = messages.failed(blame(error))
+            told = messages.failed(describe_error(error))
         self.send(told)
 
-    async def _ask(self, order: messages.Ask) -> messages.Report:
+    async def _ask(self, order: messages.DecideRequest) -> messages.Report:
         endpoint, request = ENDPOINTS[order.endpoint], messages.request_of(order)
         answer = await self._links[order.endpoint](request)
         if answer is None:
-            return messages.Done()
+            return messages.OkReply()
         admitted = endpoint.admit(answer, request)
         return messages.decided(admitted if isinstance(admitted, Decision) else await admitted)
 
-    async def _tell(self, order: messages.Tell) -> messages.Report:
+    async def _tell(self, order: messages.ObserveRequest) -> messages.Report:
         assert self._observer is not None
         await self._observer.tell(messages.outcome_of(order))
-        return messages.Done()
+        return messages.OkReply()
 
     def send(self, told: messages.Report) -> None:
         """Report, while there is somebody to hear; what is too long for that is a failure."""
@@ -179,14 +192,14 @@ class _Desk(asyncio.Protocol):
             return
         try:
             frame = messages.framed(told)
-        except messages.WorkerFault as error:
+        except messages.WorkerError as error:
             frame = messages.framed(messages.failed(error.fault))
         self._transport.write(frame)
 
 
 async def _serve(connection: socket.socket, plugin: Plugin) -> None:
     loop = asyncio.get_running_loop()
-    desk = _Desk(plugin)
+    desk = _RequestServer(plugin)
     loop.add_signal_handler(signal.SIGTERM, desk.close)
     connection.setblocking(False)  # noqa: FBT003 - its own signature
     await loop.create_unix_connection(lambda: desk, sock=connection)
@@ -197,10 +210,10 @@ async def _serve(connection: socket.socket, plugin: Plugin) -> None:
     try:
         async with plugin.lifespan() or nullcontext():
             entered = True
-            desk.send(messages.Done())
+            desk.send(messages.OkReply())
             await desk.closing.wait()
     except BaseException as error:  # noqa: BLE001 - a plugin raises what it likes
-        fault = blame(error)
+        fault = describe_error(error)
         if entered:
             _print(f"{plugin.available}: its lifespan failed: {fault.summary}")
         else:

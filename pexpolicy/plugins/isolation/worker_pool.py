@@ -14,8 +14,8 @@ from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 
 from pexpolicy.chain.thread_pool import PluginBusyError
-from pexpolicy.plugins.isolation.messages import Message, Report, WorkerFault
-from pexpolicy.plugins.isolation.worker_process import Worker
+from pexpolicy.plugins.isolation.messages import Message, Report, WorkerError
+from pexpolicy.plugins.isolation.worker_process import WorkerProcess
 from pexpolicy.tasks import hide
 
 MOST_WAITING = 32
@@ -39,30 +39,30 @@ class WorkerPool:
     def __init__(
         self,
         name: str,
-        workers: Iterable[Worker],
+        workers: Iterable[WorkerProcess],
         memory: int,
-        start: Callable[[Worker], Awaitable[None]],
+        start: Callable[[WorkerProcess], Awaitable[None]],
     ) -> None:
         self.workers = set(workers)
         self._name = name
         self._size = len(self.workers)
         self._memory = memory
         self._start = start
-        self._idle: list[Worker] = []
-        self._waiting: deque[asyncio.Future[Worker]] = deque()
+        self._idle: list[WorkerProcess] = []
+        self._waiting: deque[asyncio.Future[WorkerProcess]] = deque()
         self._renewals: set[asyncio.Task[None]] = set()
-        self._pausing: list[WorkerFault] = []
+        self._pausing: list[WorkerError] = []
         self._closed = True
         self._watch: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
-        """Go on with the workers on the running event loop; raises ``WorkerFault``."""
+        """Go on with the workers on the running event loop; raises ``WorkerError``."""
         self._closed = False
         self._watch = asyncio.create_task(self._keep_watch())
         hide(self._watch)
         await asyncio.gather(*(self._open(worker) for worker in list(self.workers)))
 
-    async def _open(self, worker: Worker) -> None:
+    async def _open(self, worker: WorkerProcess) -> None:
         await worker.adopt()
         await worker.open()
         self._release(worker)
@@ -82,7 +82,7 @@ class WorkerPool:
     async def ask(self, message: Message) -> Report:
         """What a free worker answers.
 
-        One that fails to, or that is not waited for any more, is replaced. Raises ``WorkerFault``,
+        One that fails to, or that is not waited for any more, is replaced. Raises ``WorkerError``,
         and ``PluginBusyError`` when too many calls wait.
         """
         worker = await self._take()
@@ -96,17 +96,17 @@ class WorkerPool:
         self._release(worker)
         return told
 
-    async def _take(self) -> Worker:
+    async def _take(self) -> WorkerProcess:
         if self._idle:
             return self._idle.pop()
         if len(self._pausing) == self._size:
-            raise WorkerFault(str(self._pausing[-1]))
+            raise WorkerError(str(self._pausing[-1]))
         if len(self._waiting) >= MOST_WAITING:
             msg = (
                 f"all {self._size} workers are taken, and {MOST_WAITING} calls wait for one already"
             )
             raise PluginBusyError(msg)
-        turn: asyncio.Future[Worker] = asyncio.get_running_loop().create_future()
+        turn: asyncio.Future[WorkerProcess] = asyncio.get_running_loop().create_future()
         self._waiting.append(turn)
         try:
             return await turn
@@ -118,7 +118,7 @@ class WorkerPool:
             with suppress(ValueError):
                 self._waiting.remove(turn)
 
-    def _release(self, worker: Worker) -> None:
+    def _release(self, worker: WorkerProcess) -> None:
         """Give a worker to the call that waits longest, if any."""
         if worker.lost:
             self._replace(worker)
@@ -131,12 +131,12 @@ class WorkerPool:
                 return
         self._idle.append(worker)
 
-    def _lost(self, worker: Worker) -> None:
+    def _lost(self, worker: WorkerProcess) -> None:
         if worker in self._idle:
             self._idle.remove(worker)
             self._replace(worker)
 
-    def _replace(self, worker: Worker) -> None:
+    def _replace(self, worker: WorkerProcess) -> None:
         worker.kill()
         if worker in self.workers and not self._closed:
             task = asyncio.create_task(self._renew(worker))
@@ -144,24 +144,24 @@ class WorkerPool:
             self._renewals.add(task)
             task.add_done_callback(self._renewals.discard)
 
-    async def _renew(self, worker: Worker) -> None:
+    async def _renew(self, worker: WorkerProcess) -> None:
         """Put another worker in the place of one; slower each time when those do not last."""
         await self._end(worker)
         barren = 0 if worker.begun else worker.barren + 1
-        fault = WorkerFault(worker.obituary)
+        fault = WorkerError(worker.obituary)
         while True:
             if barren > 1:
                 await self._pause(FIRST_PAUSE * 2 ** min(barren - 2, 20), fault)
             try:
                 fresh = await self._fresh(barren)
-            except (WorkerFault, OSError) as error:
-                fault = WorkerFault(f"{self._name} cannot be started again: {error}")
+            except (WorkerError, OSError) as error:
+                fault = WorkerError(f"{self._name} cannot be started again: {error}")
                 barren += 1
             else:
                 self._release(fresh)
                 return
 
-    async def _pause(self, seconds: float, fault: WorkerFault) -> None:
+    async def _pause(self, seconds: float, fault: WorkerError) -> None:
         """Wait before the next start; calls fail at once while each worker is in such a pause."""
         self._pausing.append(fault)
         try:
@@ -174,10 +174,10 @@ class WorkerPool:
     def _refuse_waiting(self, text: str) -> None:
         for turn in self._waiting:
             if not turn.done():
-                turn.set_exception(WorkerFault(text))
+                turn.set_exception(WorkerError(text))
 
-    async def _fresh(self, barren: int) -> Worker:
-        worker = Worker(self._name, barren)
+    async def _fresh(self, barren: int) -> WorkerProcess:
+        worker = WorkerProcess(self._name, barren)
         self.workers.add(worker)
         try:
             async with asyncio.timeout(START_LIMIT):
@@ -187,10 +187,10 @@ class WorkerPool:
         except Exception as error:  # noqa: BLE001 - it is tried again, whatever it was
             await self._end(worker)
             msg = str(error) or f"it did not get ready within {START_LIMIT:.3g} s"
-            raise WorkerFault(msg) from None
+            raise WorkerError(msg) from None
         return worker
 
-    async def _end(self, worker: Worker) -> None:
+    async def _end(self, worker: WorkerProcess) -> None:
         await worker.end(patience=0.0)
         self.workers.discard(worker)
 
@@ -200,21 +200,21 @@ class WorkerPool:
             for worker in list(self.workers):
                 try:
                     self._check_memory(worker)
-                except WorkerFault as fault:
+                except WorkerError as fault:
                     worker.fail(fault)
                     self._lost(worker)
 
-    def _check_memory(self, worker: Worker) -> None:
+    def _check_memory(self, worker: WorkerProcess) -> None:
         used = worker.memory
         if used > self._memory:
             msg = (
                 f"the worker process of {self._name} used {used // MIB} MiB of memory, and its "
                 f"memory_mb is {self._memory // MIB}"
             )
-            raise WorkerFault(msg)
+            raise WorkerError(msg)
 
 
-def end_now(workers: set[Worker]) -> None:
+def end_now(workers: set[WorkerProcess]) -> None:
     """End workers where there is no event loop."""
     while workers:
         workers.pop().end_now()

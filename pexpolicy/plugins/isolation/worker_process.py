@@ -14,13 +14,13 @@ from contextlib import suppress
 from typing import cast
 
 from pexpolicy.plugins.isolation.messages import (
-    Done,
-    Failed,
-    Frames,
+    FrameDecoder,
+    HookFailed,
     Message,
-    Open,
+    OkReply,
     Report,
-    WorkerFault,
+    StartRequest,
+    WorkerError,
     framed,
     report,
 )
@@ -30,7 +30,7 @@ ENDING_LIMIT = 1.0
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
-class Worker(asyncio.Protocol):
+class WorkerProcess(asyncio.Protocol):
     """One process with one plugin in it; it answers one call at a time.
 
     ``begun`` counts the calls that it was given, ``barren`` the workers before it that ended
@@ -42,8 +42,8 @@ class Worker(asyncio.Protocol):
         self.begun = 0
         self.barren = barren
         self.lost = False
-        self.on_loss: Callable[[Worker], None] | None = None
-        self._frames = Frames()
+        self.on_loss: Callable[[WorkerProcess], None] | None = None
+        self._frames = FrameDecoder()
         self._answer: asyncio.Future[Report] | None = None
         self._transport: asyncio.WriteTransport | None = None
         self._memory: int | None = None
@@ -75,20 +75,20 @@ class Worker(asyncio.Protocol):
             self._within(deadline).sendall(framed(message))
 
     def await_report(self, deadline: float) -> Report:
-        """The first answer, before there is an event loop; raises ``WorkerFault``."""
+        """The first answer, before there is an event loop; raises ``WorkerError``."""
         try:
             while piece := self._within(deadline).recv(65536):
                 for frame in self._frames.feed(piece):
                     return report(frame)
         except TimeoutError:
             msg = f"the worker process of {self.name} did not get ready in time"
-            raise WorkerFault(msg) from None
+            raise WorkerError(msg) from None
         except ConnectionError:
             pass
         deadline = time.monotonic() + ENDING_LIMIT
         while not self._has_ended() and time.monotonic() < deadline:
             time.sleep(0.001)
-        raise WorkerFault(self.obituary)
+        raise WorkerError(self.obituary)
 
     def _within(self, deadline: float) -> socket.socket:
         self._socket.settimeout(max(deadline - time.monotonic(), 0.001))
@@ -110,9 +110,9 @@ class Worker(asyncio.Protocol):
             for frame in self._frames.feed(data):
                 if self._answer is None or self._answer.done():
                     msg = f"the worker of {self.name} spoke without being asked"
-                    raise WorkerFault(msg)  # noqa: TRY301 - one place says what follows
+                    raise WorkerError(msg)  # noqa: TRY301 - one place says what follows
                 self._answer.set_result(report(frame))
-        except WorkerFault as fault:
+        except WorkerError as fault:
             self.fail(fault)
             assert self._transport is not None
             self._transport.abort()
@@ -131,7 +131,7 @@ class Worker(asyncio.Protocol):
             self._answer.set_exception(error)
 
     async def call(self, message: Message) -> Report:
-        """Ask the worker; raises ``WorkerFault`` when it ends instead of answering.
+        """Ask the worker; raises ``WorkerError`` when it ends instead of answering.
 
         Whatever this raises, the worker is good for nothing any more.
         """
@@ -148,18 +148,18 @@ class Worker(asyncio.Protocol):
             if not await self._ended(ENDING_LIMIT):
                 self.kill()
                 await self._ended(ENDING_LIMIT)
-            raise WorkerFault(self.obituary) from None
+            raise WorkerError(self.obituary) from None
         finally:
             self._answer = None
 
     async def open(self) -> None:
-        """Enter the plugin's lifespan; raises ``WorkerFault``."""
-        told = await self.call(Open())
-        if isinstance(told, Failed):
-            raise WorkerFault(told.summary, told.lines)
-        if not isinstance(told, Done):
+        """Enter the plugin's lifespan; raises ``WorkerError``."""
+        told = await self.call(StartRequest())
+        if isinstance(told, HookFailed):
+            raise WorkerError(told.summary, told.lines)
+        if not isinstance(told, OkReply):
             msg = f"the worker of {self.name} gave a strange answer"
-            raise WorkerFault(msg)
+            raise WorkerError(msg)
 
     @property
     def memory(self) -> int:

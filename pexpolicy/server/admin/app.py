@@ -13,15 +13,15 @@ import orjson
 from aiohttp import hdrs, web
 
 from pexpolicy.access.connections import Connection
-from pexpolicy.access.refusals import FOREIGN_HOST, WRONG_TOKEN, Refusals
-from pexpolicy.access.throttle import Attempts, Delays
+from pexpolicy.access.refusals import FOREIGN_HOST, WRONG_TOKEN, RefusalLog
+from pexpolicy.access.throttle import CancellableSleeps, LoginThrottle
 from pexpolicy.endpoints.base import JSON
-from pexpolicy.errors import Log, blame
-from pexpolicy.observability.shared_memory import Board
+from pexpolicy.errors import Log, describe_error
+from pexpolicy.observability.shared_memory import SharedCounters
 from pexpolicy.observability.status import Status
 from pexpolicy.observability.telemetry import Telemetry
 from pexpolicy.policy import Policy
-from pexpolicy.server.http.response import READABLE, TEXT, WholeResponse, health, not_allowed
+from pexpolicy.server.http.response import READABLE, TEXT, PrerenderedResponse, health, not_allowed
 
 OPEN = ("/livez", "/readyz")
 """Paths that tell no more than yes or no, and that need no token."""
@@ -29,16 +29,16 @@ GUARDED = ("/status", "/metrics")
 WITHOUT_TOKEN = b"without a token ask by an address, or by localhost\n"
 
 
-class Admin:
+class AdminApp:
     """Answers operators. Call it with a request; ``policy`` gives the policy that is in force."""
 
     def __init__(
-        self, policy: Callable[[], Policy], telemetry: Telemetry, refusals: Refusals, log: Log
+        self, policy: Callable[[], Policy], telemetry: Telemetry, refusals: RefusalLog, log: Log
     ) -> None:
         self._policy = policy
         self._refusals = refusals
-        self._attempts = Attempts()
-        self._delays = Delays()
+        self._attempts = LoginThrottle()
+        self._delays = CancellableSleeps()
         self._status = Status(policy, telemetry)
         self._telemetry = telemetry
         self._log = log
@@ -50,7 +50,7 @@ class Admin:
         path = request.rel_url.raw_path
         if path not in (*OPEN, *GUARDED):
             paths = "\n".join((*OPEN, *GUARDED))
-            return WholeResponse(404, TEXT, f"here are\n{paths}\n".encode())
+            return PrerenderedResponse(404, TEXT, f"here are\n{paths}\n".encode())
         if request.method not in READABLE:
             return not_allowed()
         if path in GUARDED and (refused := await self._refused(request, path)) is not None:
@@ -58,11 +58,11 @@ class Admin:
         try:
             return await self._answer(path)
         except Exception as error:  # noqa: BLE001 - whoever watches must hear of it
-            fault = blame(error)
+            fault = describe_error(error)
             self._log.warning("internal fault", path=path, error=fault.summary)
-            return WholeResponse(500, TEXT, f"{fault.summary}\n".encode())
+            return PrerenderedResponse(500, TEXT, f"{fault.summary}\n".encode())
 
-    async def _refused(self, request: web.BaseRequest, path: str) -> WholeResponse | None:
+    async def _refused(self, request: web.BaseRequest, path: str) -> PrerenderedResponse | None:
         """Refuse who may not see a page; a wrong token ever later, as it may be a guess."""
         settings = self._policy().settings
         connection: Connection | None = getattr(request.protocol, "connection", None)
@@ -73,7 +73,7 @@ class Admin:
             if is_own_host(host, settings.admin.host):
                 return None
             self._refusals.note(FOREIGN_HOST, HTTPStatus.MISDIRECTED_REQUEST, peer, path=path)
-            return WholeResponse(HTTPStatus.MISDIRECTED_REQUEST, TEXT, WITHOUT_TOKEN)
+            return PrerenderedResponse(HTTPStatus.MISDIRECTED_REQUEST, TEXT, WITHOUT_TOKEN)
         given = request.headers.get(hdrs.AUTHORIZATION)
         if admits(token.get_secret_value(), given):
             return None
@@ -81,7 +81,7 @@ class Admin:
         if given:
             now = asyncio.get_running_loop().time()
             await self._delays.wait(self._attempts.failed(peer, now))
-        return WholeResponse(401, "", b"", extra=b"\r\nWWW-Authenticate: Bearer")
+        return PrerenderedResponse(401, "", b"", extra=b"\r\nWWW-Authenticate: Bearer")
 
     async def _answer(self, path: str) -> web.StreamResponse:
         if path in OPEN:
@@ -89,10 +89,10 @@ class Admin:
         self._telemetry.sampler.look()
         if path == "/status":
             told = await self._status.tell()
-            return WholeResponse(200, JSON, orjson.dumps(told, option=orjson.OPT_INDENT_2))
+            return PrerenderedResponse(200, JSON, orjson.dumps(told, option=orjson.OPT_INDENT_2))
         loop = asyncio.get_running_loop()
         kind, text = await loop.run_in_executor(self._renderer, _render, self._telemetry.board)
-        return WholeResponse(200, kind, text)
+        return PrerenderedResponse(200, kind, text)
 
     def close(self) -> None:
         """Answer no more."""
@@ -101,7 +101,7 @@ class Admin:
         self._renderer.shutdown(wait=False, cancel_futures=True)
 
 
-def _render(board: Board) -> tuple[str, bytes]:
+def _render(board: SharedCounters) -> tuple[str, bytes]:
     # What renders is imported for the first scrape: a start does not wait for it.
     from pexpolicy.observability.prometheus import CONTENT_TYPE, expose  # noqa: PLC0415
 

@@ -10,18 +10,18 @@ from dataclasses import dataclass, field
 
 from aiohttp import web
 
-from pexpolicy.access.access_control import Gate
+from pexpolicy.access.access_control import AccessControl
 from pexpolicy.access.connections import Connection
 from pexpolicy.config.schema.access import LimitsTable
 from pexpolicy.config.settings import Settings
-from pexpolicy.errors import Log, why
-from pexpolicy.observability.shared_memory import Board
+from pexpolicy.errors import Log, describe_network_error
+from pexpolicy.observability.shared_memory import SharedCounters
 from pexpolicy.policy import Policy
-from pexpolicy.server.admin.app import Admin
-from pexpolicy.server.http.acceptor import Door
-from pexpolicy.server.http.app import Service
+from pexpolicy.server.admin.app import AdminApp
+from pexpolicy.server.http.acceptor import Acceptor
+from pexpolicy.server.http.app import PolicyApp
 from pexpolicy.server.http.protocol import PolicyProtocol
-from pexpolicy.server.http.reply_batcher import Outbox
+from pexpolicy.server.http.reply_batcher import ReplyBatcher
 
 BACKLOG = 64
 LIMITS = LimitsTable(connections=64, connections_per_peer=64)
@@ -45,7 +45,9 @@ def bind(settings: Settings, log: Log, port: int | None = None) -> socket.socket
     try:
         bound = socket.create_server((host, number), family=family, backlog=BACKLOG)
     except OSError as error:
-        text = f"cannot listen on {admin.host}:{number} for operators: {why(error)}"
+        text = (
+            f"cannot listen on {admin.host}:{number} for operators: {describe_network_error(error)}"
+        )
         log.warning(text, consequence="no status and no metrics; calls are answered")
         return None
     bound.settimeout(0)
@@ -53,13 +55,13 @@ def bind(settings: Settings, log: Log, port: int | None = None) -> socket.socket
 
 
 @dataclass(frozen=True, slots=True)
-class Operators(AbstractContextManager["Operators"]):
+class AdminEndpoint(AbstractContextManager["AdminEndpoint"]):
     """How a server is seen by operators: the socket that they ask, if any, and the place of this
     process on the board of all its workers. On leaving it the socket is closed.
     """
 
     bound: socket.socket | None = None
-    board: Board = field(default_factory=Board)
+    board: SharedCounters = field(default_factory=SharedCounters)
     slot: int = 0
 
     def __exit__(self, *_: object) -> None:
@@ -77,7 +79,7 @@ class Operators(AbstractContextManager["Operators"]):
 
 @asynccontextmanager
 async def watching(
-    policy: Callable[[], Policy], service: Service, bound: socket.socket | None
+    policy: Callable[[], Policy], service: PolicyApp, bound: socket.socket | None
 ) -> AsyncIterator[None]:
     """Look at the event loop and at all that has a state, and answer operators on a socket.
 
@@ -87,11 +89,11 @@ async def watching(
         if bound is None:
             yield
             return
-        admin = Admin(policy, service.telemetry, service.refusals, service.log)
+        admin = AdminApp(policy, service.telemetry, service.refusals, service.log)
         server = web.Server(admin)
         loop = asyncio.get_running_loop()
-        gate = Gate()
-        outbox = Outbox(loop, service.log, service.regime.audit.flush)
+        gate = AccessControl()
+        outbox = ReplyBatcher(loop, service.log, service.regime.audit.flush)
 
         def protocol(connection: Connection) -> PolicyProtocol:
             return PolicyProtocol(
@@ -104,7 +106,7 @@ async def watching(
                 outbox=outbox,
             )
 
-        door = Door(protocol, lambda: gate, service.refusals, LIMITS, shares=True)
+        door = Acceptor(protocol, lambda: gate, service.refusals, LIMITS, shares=True)
         try:
             async with door.open([bound]):
                 yield

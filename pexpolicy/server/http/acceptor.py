@@ -13,9 +13,9 @@ import ssl
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
-from pexpolicy.access.access_control import Gate
+from pexpolicy.access.access_control import AccessControl
 from pexpolicy.access.certificates import Certificates
-from pexpolicy.access.connections import Connection, Connections, CrowdedError
+from pexpolicy.access.connections import Connection, ConnectionLimitError, Connections
 from pexpolicy.access.memory import Watermark
 from pexpolicy.access.refusals import (
     CLOSED,
@@ -24,7 +24,7 @@ from pexpolicy.access.refusals import (
     MEMORY,
     NO_TLS,
     NOT_ALLOWED,
-    Refusals,
+    RefusalLog,
 )
 from pexpolicy.config.schema.access import LimitsTable
 from pexpolicy.tasks import hide
@@ -50,7 +50,7 @@ _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 Protocol = Callable[[Connection], asyncio.Protocol]
 
 
-class Door:
+class Acceptor:
     """Accepts connections on listening sockets, and gives each allowed one a protocol.
 
     ``gate`` gives the gate that counts now. Without ``certificates`` it speaks plain HTTP. A door
@@ -61,8 +61,8 @@ class Door:
     def __init__(
         self,
         protocol: Protocol,
-        gate: Callable[[], Gate],
-        refusals: Refusals,
+        gate: Callable[[], AccessControl],
+        refusals: RefusalLog,
         limits: LimitsTable,
         certificates: Certificates | None = None,
         memory: Watermark | None = None,
@@ -173,7 +173,7 @@ class Door:
         connection = Connection(peer, loop.time(), accepted.close)
         try:
             displaced = self.connections.enter(connection, shared=gate.is_proxy(peer))
-        except CrowdedError:
+        except ConnectionLimitError:
             accepted.close()
             self._refusals.note(CROWDED, CLOSED, peer)
             return

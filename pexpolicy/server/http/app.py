@@ -15,22 +15,22 @@ from urllib.parse import unquote
 from aiohttp import web
 from uuid_utils import uuid7
 
-from pexpolicy.access.refusals import Refusal, Refusals
+from pexpolicy.access.refusals import Refusal, RefusalLog
 from pexpolicy.endpoints import ENDPOINTS
-from pexpolicy.errors import Log, blame
+from pexpolicy.errors import Log, describe_error
 from pexpolicy.models.request import Params
 from pexpolicy.observability.counters import INTERNAL, UNRECORDED
-from pexpolicy.observability.health import Readiness, Sources, State
+from pexpolicy.observability.health import Readiness, ReadinessState, StateSources
 from pexpolicy.observability.telemetry import Telemetry
 from pexpolicy.observability.tracing import CallSpan, Spans
 from pexpolicy.policy import Answer
-from pexpolicy.server.generations import Regime
-from pexpolicy.server.http.response import READABLE, WholeResponse, health, not_allowed
+from pexpolicy.server.generations import Generation
+from pexpolicy.server.http.response import READABLE, PrerenderedResponse, health, not_allowed
 
 _CHALLENGE = b'\r\nWWW-Authenticate: Basic realm="pexpolicy", charset="UTF-8"'
 
 
-class Service:
+class PolicyApp:
     """What answers, by the regime that is in force.
 
     Call it with a request. ``base_path`` stands in front of the six endpoints, and not of
@@ -39,7 +39,7 @@ class Service:
 
     def __init__(
         self,
-        regime: Regime,
+        regime: Generation,
         log: Log,
         base_path: str = "",
         readiness: Readiness | None = None,
@@ -48,10 +48,10 @@ class Service:
     ) -> None:
         self.log = log
         self.base_path = base_path
-        self.readiness = readiness or Readiness(State.READY)
-        self.telemetry = telemetry or Telemetry(sources=Sources(readiness=self.readiness))
+        self.readiness = readiness or Readiness(ReadinessState.READY)
+        self.telemetry = telemetry or Telemetry(sources=StateSources(readiness=self.readiness))
         self.activate(regime)
-        self.refusals = Refusals(
+        self.refusals = RefusalLog(
             self._write_refusal,
             self.telemetry.refused,
             lambda: self.regime.audit.has_room_for_refusals,
@@ -61,7 +61,7 @@ class Service:
         self._named = {path: name for path, name in paths.items() if not path.endswith("/")}
         self._with_alias = {path: name for path, name in paths.items() if path.endswith("/")}
 
-    def activate(self, regime: Regime) -> None:
+    def activate(self, regime: Generation) -> None:
         """Decide the calls that begin from now on by a regime."""
         self.regime = regime
         self.telemetry.follow(regime.policy)
@@ -112,9 +112,9 @@ class Service:
                 span.close()
             regime.calls.end()
         reply = answer.reply
-        return self._leaving(WholeResponse(reply.status, reply.content_type, reply.body))
+        return self._leaving(PrerenderedResponse(reply.status, reply.content_type, reply.body))
 
-    def _leaving(self, response: WholeResponse) -> WholeResponse:
+    def _leaving(self, response: PrerenderedResponse) -> PrerenderedResponse:
         """A response that leaves now; while the server drains, the last one on its connection."""
         if self.readiness.is_draining:
             response.force_close()
@@ -129,7 +129,7 @@ class Service:
 
     def _record(
         self,
-        regime: Regime,
+        regime: Generation,
         params: Params,
         alias: str,
         answer: Answer,
@@ -147,7 +147,7 @@ class Service:
 
     def _conclude(
         self,
-        regime: Regime,
+        regime: Generation,
         params: Params,
         answer: Answer,
         began: float,
@@ -166,22 +166,22 @@ class Service:
             self._report(answer.outcome.endpoint, error)
 
     def _report(self, name: str, error: Exception) -> None:
-        fault = blame(error)
+        fault = describe_error(error)
         self.log.warning(
             "internal fault", endpoint=name, error=fault.summary, traceback=fault.lines
         )
 
-    def _not_admitted(self, refusal: Refusal, name: str) -> WholeResponse:
+    def _not_admitted(self, refusal: Refusal, name: str) -> PrerenderedResponse:
         facts = {"detail": refusal.detail} if refusal.detail else {}
         self.refusals.note(refusal.reason, refusal.status, refusal.peer, endpoint=name, **facts)
         challenge = _CHALLENGE if refusal.status == HTTPStatus.UNAUTHORIZED else b""
-        return WholeResponse(refusal.status, "", b"", extra=challenge)
+        return PrerenderedResponse(refusal.status, "", b"", extra=challenge)
 
-    def _not_allowed(self, request: web.BaseRequest) -> WholeResponse:
+    def _not_allowed(self, request: web.BaseRequest) -> PrerenderedResponse:
         self._refused("method not allowed", 405, request)
         return not_allowed()
 
-    def _elsewhere(self, request: web.BaseRequest, path: str) -> WholeResponse:
+    def _elsewhere(self, request: web.BaseRequest, path: str) -> PrerenderedResponse:
         """The response below every other path."""
         if path in ("/livez", "/readyz"):
             if request.method not in READABLE:
@@ -190,7 +190,7 @@ class Service:
         if path in self._with_alias and request.method not in READABLE:
             return self._not_allowed(request)
         self._refused("unknown path", 404, request, path=path)
-        return WholeResponse(404, "", b"")
+        return PrerenderedResponse(404, "", b"")
 
     def _refused(self, why: str, status: int, request: web.BaseRequest, **facts: object) -> None:
         self.refusals.note(why, status, self.regime.gate.peer(request), **facts)

@@ -12,10 +12,10 @@ from aiohttp import web
 from pexpolicy.access.certificates import Certificates, certificates_of
 from pexpolicy.access.connections import Connection
 from pexpolicy.access.memory import Watermark
-from pexpolicy.server.http.acceptor import Door
-from pexpolicy.server.http.app import Service
+from pexpolicy.server.http.acceptor import Acceptor
+from pexpolicy.server.http.app import PolicyApp
 from pexpolicy.server.http.protocol import PolicyProtocol
-from pexpolicy.server.http.reply_batcher import Outbox
+from pexpolicy.server.http.reply_batcher import ReplyBatcher
 
 BACKLOG = 1024
 """Connections that the kernel keeps until they are accepted."""
@@ -46,7 +46,7 @@ def bound(host: str, port: int) -> list[socket.socket]:
     return sockets
 
 
-def url_of(listener: socket.socket, service: Service) -> str:
+def url_of(listener: socket.socket, service: PolicyApp) -> str:
     """Where calls are answered."""
     scheme = "http" if service.regime.policy.settings.tls is None else "https"
     host, port = listener.getsockname()[:2]
@@ -54,15 +54,15 @@ def url_of(listener: socket.socket, service: Service) -> str:
     return f"{scheme}://{name}:{port}{service.base_path}"
 
 
-class Entrance:
+class Listener:
     """Where calls come in. With an address it binds the sockets itself; sockets that are given are
     shared with other processes.
     """
 
-    def __init__(self, service: Service, address: Address) -> None:
+    def __init__(self, service: PolicyApp, address: Address) -> None:
         self._service = service
         self._address = address
-        self._door: Door | None = None
+        self._door: Acceptor | None = None
         self.memory = Watermark.of(service.regime.policy.settings, service.log)
 
     @property
@@ -85,7 +85,7 @@ class Entrance:
         loop = asyncio.get_running_loop()
         service, address = self._service, self._address
         audit = service.regime.audit
-        server, outbox = web.Server(service), Outbox(loop, service.log, audit.flush)
+        server, outbox = web.Server(service), ReplyBatcher(loop, service.log, audit.flush)
         settings = service.regime.policy.settings
 
         def protocol(connection: Connection) -> PolicyProtocol:
@@ -99,7 +99,7 @@ class Entrance:
                 outbox=outbox,
             )
 
-        self._door = Door(
+        self._door = Acceptor(
             protocol,
             lambda: service.regime.gate,
             service.refusals,

@@ -22,14 +22,14 @@ from pexpolicy.access.refusals import (
     MALFORMED,
     NOT_READING,
     TOO_LARGE,
-    Refusals,
+    RefusalLog,
 )
 from pexpolicy.config.schema.access import LimitsTable
-from pexpolicy.errors import Log, blame
+from pexpolicy.errors import Log, describe_error
 from pexpolicy.server.http.aiohttp_internals import BoundedHandler
-from pexpolicy.server.http.reply_batcher import Outbox
+from pexpolicy.server.http.reply_batcher import ReplyBatcher
 from pexpolicy.server.http.request_parser import HeadTooLargeError, RequestBodyError
-from pexpolicy.server.http.response import WholeResponse
+from pexpolicy.server.http.response import PrerenderedResponse
 from pexpolicy.tasks import hide
 
 
@@ -53,10 +53,10 @@ class PolicyProtocol(BoundedHandler):
         *,
         loop: asyncio.AbstractEventLoop,
         connection: Connection,
-        refusals: Refusals,
+        refusals: RefusalLog,
         limits: LimitsTable,
         log: Log,
-        outbox: Outbox,
+        outbox: ReplyBatcher,
     ) -> None:
         super().__init__(
             server,
@@ -244,9 +244,9 @@ class PolicyProtocol(BoundedHandler):
             reason, status = TOO_LARGE, HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
         elif status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             reason = FAULT
-            fault = blame(exc or sys.exception() or RuntimeError("no reason is known"))
+            fault = describe_error(exc or sys.exception() or RuntimeError("no reason is known"))
             self._log.warning(FAULT, error=fault.summary, traceback=fault.lines)
         self._refusals.note(reason, status, self.connection.peer)
-        response = WholeResponse(status, "", b"")
+        response = PrerenderedResponse(status, "", b"")
         response.force_close()
         return response

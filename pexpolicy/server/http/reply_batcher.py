@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from contextvars import Context
 
-from pexpolicy.errors import Log, blame
+from pexpolicy.errors import Log, describe_error
 
 PATIENCE = 0.005
 """Seconds after which a reply waits no longer for those that are put in behind it."""
@@ -22,7 +22,7 @@ LARGE = 65536
 """Bytes that may not be taken at once."""
 
 
-class Outbox:
+class ReplyBatcher:
     """What waits to be sent, in its order; for the connections of one event loop."""
 
     def __init__(
@@ -68,7 +68,7 @@ class Outbox:
                     self._report(error)
 
     def _report(self, error: Exception) -> None:
-        fault = blame(error)
+        fault = describe_error(error)
         self._log.warning("a reply could not be sent", error=fault.summary, traceback=fault.lines)
 
 

@@ -26,7 +26,7 @@ def _head(status: int, content_type: str) -> bytes:
 _HEADS = {(status, kind): _head(status, kind) for status in (200, 404) for kind in (JSON, JPEG)}
 
 
-class WholeResponse(web.StreamResponse):
+class PrerenderedResponse(web.StreamResponse):
     """Status, content type and body; what HTTP wants besides is rendered here.
 
     A ``PolicyProtocol`` sends it with those of other connections; any other one sends it at once.
@@ -107,7 +107,7 @@ class WholeResponse(web.StreamResponse):
         """Nothing: the response has left already."""
 
 
-class _Clock:
+class _DateHeader:
     """The Date header, rendered once a second."""
 
     def __init__(self) -> None:
@@ -122,19 +122,19 @@ class _Clock:
         return self._date
 
 
-_clock = _Clock()
+_clock = _DateHeader()
 
 
 READABLE = (hdrs.METH_GET, hdrs.METH_HEAD)
 
 
-def not_allowed() -> WholeResponse:
+def not_allowed() -> PrerenderedResponse:
     """Return the response to a method that is not in ``READABLE``."""
-    return WholeResponse(405, "", b"", extra=b"\r\nAllow: GET, HEAD")
+    return PrerenderedResponse(405, "", b"", extra=b"\r\nAllow: GET, HEAD")
 
 
-def health(path: str, unready: Sequence[str]) -> WholeResponse:
+def health(path: str, unready: Sequence[str]) -> PrerenderedResponse:
     """Return the response of ``/livez`` or ``/readyz``; ``unready`` are reasons not to be ready."""
     if path == "/readyz" and unready:
-        return WholeResponse(503, TEXT, ("\n".join(unready) + "\n").encode())
-    return WholeResponse(200, TEXT, b"ok\n")
+        return PrerenderedResponse(503, TEXT, ("\n".join(unready) + "\n").encode())
+    return PrerenderedResponse(200, TEXT, b"ok\n")

@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 
-from pexpolicy.config.file_tracking import Look, look_at
+from pexpolicy.config.file_tracking import Look, stat_files
 from pexpolicy.server.reload.build_thread import run_in_thread
 
 PAUSE = 0.5
@@ -25,15 +25,15 @@ Poll = Callable[[tuple[Path, ...]], Awaitable[Look]]
 async def poll_in_thread(files: tuple[Path, ...]) -> Look:
     """See which versions are there, without blocking: a file server may not answer."""
     try:
-        return await run_in_thread(lambda: look_at(files), "pexpolicy-watch")
+        return await run_in_thread(lambda: stat_files(files), "pexpolicy-watch")
     except RuntimeError:
         # Plugins have used up all threads.
-        return look_at(files)
+        return stat_files(files)
 
 
 async def poll_directly(files: tuple[Path, ...]) -> Look:
     """See which versions are there, for a process that forks and must have no threads."""
-    return look_at(files)
+    return stat_files(files)
 
 
 class ChangeDetector:

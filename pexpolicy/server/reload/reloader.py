@@ -8,14 +8,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from pexpolicy.audit.audit_log import Audit
+from pexpolicy.audit.audit_log import AuditLog
 from pexpolicy.config.problems import Problem
 from pexpolicy.config.restart_keys import awaiting_restart
 from pexpolicy.config.settings import ConfigError
-from pexpolicy.errors import blame
+from pexpolicy.errors import describe_error
 from pexpolicy.observability.health import ReloadState
 from pexpolicy.policy import Policy
-from pexpolicy.server.generations import Lifetime, Succession, regime_of
+from pexpolicy.server.generations import GenerationRunner, GenerationSwitch, generation_of
 from pexpolicy.server.reload.build_thread import run_in_build_thread
 from pexpolicy.server.reload.result import ReloadResult
 
@@ -36,8 +36,8 @@ class Reloader:
 
     def __init__(
         self,
-        succession: Succession,
-        audit: Audit,
+        succession: GenerationSwitch,
+        audit: AuditLog,
         build: Build,
         state: ReloadState | None = None,
     ) -> None:
@@ -59,7 +59,7 @@ class Reloader:
             return self.refuse(error)
         return self.commit(prepared)
 
-    async def prepare(self, content: bytes | None = None) -> Lifetime:
+    async def prepare(self, content: bytes | None = None) -> GenerationRunner:
         """Build and open the regime of a configuration; raises ``ConfigError``."""
         given_up = threading.Event()
 
@@ -78,23 +78,23 @@ class Reloader:
         except ConfigError:
             raise
         except Exception as error:  # noqa: BLE001 - a fault of ours must not end a server either
-            raise self._because(blame(error).summary) from None
+            raise self._because(describe_error(error).summary) from None
         return await self._opened(policy)
 
-    async def _opened(self, policy: Policy) -> Lifetime:
+    async def _opened(self, policy: Policy) -> GenerationRunner:
         """The regime of a policy, open; raises ``ConfigError``."""
         try:
-            lifetime = Lifetime(regime_of(policy, self._audit, self._succession.gate))
+            lifetime = GenerationRunner(generation_of(policy, self._audit, self._succession.gate))
             await lifetime.open()
         except ConfigError as error:
             error.files = policy.files
             raise
         except Exception as error:  # noqa: BLE001 - as above; whoever asked waits for a verdict
             policy.close()
-            raise self._because(blame(error).summary) from None
+            raise self._because(describe_error(error).summary) from None
         return lifetime
 
-    def commit(self, prepared: Lifetime) -> ReloadResult:
+    def commit(self, prepared: GenerationRunner) -> ReloadResult:
         """Activate a prepared regime; the one before it is closed after its last call."""
         self._succession.follow(prepared)
         self._suspects.clear()
@@ -114,7 +114,7 @@ class Reloader:
             ),
         )
 
-    async def abandon(self, prepared: Lifetime) -> None:
+    async def abandon(self, prepared: GenerationRunner) -> None:
         """Close a prepared regime, which others could not prepare."""
         self._note_refusal("another worker refused it")
         await prepared.close()

@@ -15,7 +15,7 @@ from pexpolicy.server import systemd
 from pexpolicy.server.reload import control_socket
 from pexpolicy.server.reload.file_watcher import FileWatcher, Poll, poll_in_thread
 from pexpolicy.server.reload.result import ReloadResult
-from pexpolicy.server.shutdown import Stop, Terminal
+from pexpolicy.server.shutdown import ShutdownSignal, Terminal
 from pexpolicy.tasks import hide
 
 Reload = Callable[[], Awaitable[ReloadResult]]
@@ -32,7 +32,7 @@ class ReloadTriggers:
         self,
         config: Path,
         reload: Reload,
-        stop: Stop,
+        stop: ShutdownSignal,
         log: Log,
         say: Callable[[str], None],
         poll: Poll = poll_in_thread,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from pexpolicy.config.settings import ConfigError
-from pexpolicy.server.generations import Lifetime
+from pexpolicy.server.generations import GenerationRunner
 from pexpolicy.server.reload.reloader import Reloader
 from pexpolicy.server.workers.messages import (
     ORDERS,
@@ -30,7 +30,7 @@ class ReloadParticipant:
         self._reloader = reloader
         self._reader = reader
         self._writer = writer
-        self._prepared: Lifetime | None = None
+        self._prepared: GenerationRunner | None = None
 
     async def run(self) -> None:
         """Carry out one order after the other, until the supervisor is gone."""

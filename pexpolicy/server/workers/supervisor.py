@@ -14,13 +14,13 @@ from multiprocessing.context import ForkProcess
 from pathlib import Path
 
 from pexpolicy.config.problems import Problem
-from pexpolicy.config.settings import ConfigError, OpeningError
-from pexpolicy.observability.shared_memory import Board
+from pexpolicy.config.settings import ConfigError, PluginStartupError
+from pexpolicy.observability.shared_memory import SharedCounters
 from pexpolicy.server import gc_tuning, systemd
 from pexpolicy.server.lifecycle import ServerContext
 from pexpolicy.server.reload.file_watcher import poll_directly
 from pexpolicy.server.reload.triggers import ReloadTriggers
-from pexpolicy.server.shutdown import STOPPING, Stop
+from pexpolicy.server.shutdown import STOPPING, ShutdownSignal
 from pexpolicy.server.workers.messages import Refused, Report, Serving, WorkerConnection
 from pexpolicy.server.workers.reload_coordinator import ReloadCoordinator
 from pexpolicy.server.workers.worker import BEAT, run_worker
@@ -74,7 +74,7 @@ class Supervisor:
         self._listeners = listeners
         self._context = context
         self._loop = asyncio.new_event_loop()
-        self._stop = Stop()
+        self._stop = ShutdownSignal()
         self._wake = asyncio.Event()
         self._workers: list[_Worker] = []
         self._refusal: Refused | None = None
@@ -112,7 +112,7 @@ class Supervisor:
             self._signal_all(signal.SIGKILL)
         loop.close()
         if self._refusal is not None:
-            kind = OpeningError if self._refusal.temporary else ConfigError
+            kind = PluginStartupError if self._refusal.temporary else ConfigError
             problems = [Problem((), text) for text in self._refusal.problems]
             raise kind(self._context.config, problems)
 
@@ -183,7 +183,11 @@ class Supervisor:
             worker.connection.close()
         operators = self._context.operators
         # Without a slot on the board a worker is not counted with the others, and answers calls.
-        place = replace(operators, board=Board()) if slot is None else replace(operators, slot=slot)
+        place = (
+            replace(operators, board=SharedCounters())
+            if slot is None
+            else replace(operators, slot=slot)
+        )
         context = replace(self._context, operators=place)
         run_worker(self._coordinator.content, self._listeners, theirs, context)
 

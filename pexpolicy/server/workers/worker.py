@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import socket
 
-from pexpolicy.config.settings import ConfigError, OpeningError
+from pexpolicy.config.settings import ConfigError, PluginStartupError
 from pexpolicy.server import shutdown
 from pexpolicy.server.event_loop import run
 from pexpolicy.server.lifecycle import Leftovers, ServerContext, started
 from pexpolicy.server.reload.build_thread import run_in_build_thread
-from pexpolicy.server.shutdown import Stop
+from pexpolicy.server.shutdown import ShutdownSignal
 from pexpolicy.server.workers.messages import Alive, Refused, Serving, framed
 from pexpolicy.server.workers.reload_participant import ReloadParticipant
 from pexpolicy.tasks import hide
@@ -28,7 +28,7 @@ def run_worker(
     """
     leftovers = run(_serve(content, listeners, link, context), serving=True)
     if leftovers():
-        shutdown.leave(leftovers)
+        shutdown.force_exit(leftovers)
 
 
 async def _serve(
@@ -37,7 +37,7 @@ async def _serve(
     reader, writer = await asyncio.open_connection(sock=link)
     tasks = [asyncio.create_task(_beat(writer))]
     hide(tasks[0])
-    stop = Stop()
+    stop = ShutdownSignal()
     try:
         policy = await run_in_build_thread(lambda: context.build(content))
         async with started(policy, listeners, stop, context) as server:
@@ -53,7 +53,7 @@ async def _serve(
             await server.drain(stop)
     except ConfigError as error:
         problems = tuple(map(str, error.problems))
-        writer.write(framed(Refused(problems, isinstance(error, OpeningError))))
+        writer.write(framed(Refused(problems, isinstance(error, PluginStartupError))))
         await writer.drain()
         return list
     finally:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from pexpolicy.testing import decide_now, make_request
+from pexpolicy.testing import decide_sync, make_request
 from pexpolicy_rules import Rules
 
 Advice = Callable[..., list[str]]
@@ -130,7 +130,7 @@ def test_an_explanation_goes_through_the_rules_up_to_the_one_that_matches() -> N
         "rule 'second': vendor.equals = 'x' fails on 'TANDBERG'",
         "rule 'third': matches",
     ]
-    assert decide_now(plugin, request).decision.action == "reject"
+    assert decide_sync(plugin, request).decision.action == "reject"
     assert notes == []
 
 

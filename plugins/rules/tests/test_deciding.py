@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from pexpolicy import Request
-from pexpolicy.testing import decide_now, make_request
+from pexpolicy.testing import decide_sync, make_request
 from pexpolicy_rules import Rules
 
 Build = Callable[..., Rules]
@@ -89,7 +89,7 @@ JOIN = make_request(
 def test_each_endpoint_gets_its_kind_of_decision(
     rules: Build, endpoint: str, then: Any, request_: Request, body: str
 ) -> None:
-    outcome = decide_now(rules(rule("one", endpoint, then)), request_)
+    outcome = decide_sync(rules(rule("one", endpoint, then)), request_)
     assert outcome.steps[0].outcome == "decided", outcome.steps[0].detail
     assert outcome.decision.reason == "rule one"
     from pexpolicy.endpoints import ENDPOINTS  # noqa: PLC0415 - what leaves is its business
@@ -105,7 +105,7 @@ def test_a_picture_is_read_when_the_plugin_is_built(tmp_path: Path) -> None:
     settings = Rules.Settings.model_validate(written, context={"root": tmp_path})
     plugin = Rules(settings)
     (tmp_path / "red.png").unlink()
-    outcome = decide_now(plugin, make_request("participant_avatar", width=8, height=8))
+    outcome = decide_sync(plugin, make_request("participant_avatar", width=8, height=8))
     assert outcome.decided_by == "rules"
     assert list(plugin.watched()) == [tmp_path / "red.png"]
 
@@ -116,14 +116,14 @@ def test_the_first_rule_that_matches_decides(rules: Build) -> None:
         rule("this one", "service_configuration", room("First"), **LOBBY),
         rule("too late", "service_configuration", room("Second"), **LOBBY),
     )
-    outcome = decide_now(plugin, CALL)
+    outcome = decide_sync(plugin, CALL)
     assert outcome.decision.reason == "rule this one"
     assert plugin.status()["this one"] == {"hits": 1, "last_hit": "2026-01-15T12:00:00+00:00"}
     assert plugin.status()["too late"] == {"hits": 0, "last_hit": None}
 
 
 def test_without_a_match_the_next_plugin_is_asked(rules: Build) -> None:
-    outcome = decide_now(rules(rule("x", "service_configuration", "reject", vendor="x")), CALL)
+    outcome = decide_sync(rules(rule("x", "service_configuration", "reject", vendor="x")), CALL)
     assert outcome.decided_by == "default"
 
 
@@ -132,33 +132,33 @@ def test_a_rule_that_abstains_keeps_later_rules_from_deciding(rules: Build) -> N
         rule("not ours", "service_configuration", "abstain", **LOBBY),
         rule("all", "service_configuration", "reject"),
     )
-    assert decide_now(plugin, CALL).decided_by == "default"
+    assert decide_sync(plugin, CALL).decided_by == "default"
     assert plugin.status()["not ours"] == {"hits": 1, "last_hit": "2026-01-15T12:00:00+00:00"}
 
 
 def test_a_rule_that_is_not_enabled_is_not_asked(rules: Build) -> None:
     plugin = rules({**rule("off", "service_configuration", "reject"), "enabled": False})
-    assert decide_now(plugin, CALL).decided_by == "default"
+    assert decide_sync(plugin, CALL).decided_by == "default"
 
 
 def test_one_rule_may_stand_for_several_endpoints(rules: Build) -> None:
     plugin = rules(rule("both", ["service_configuration", "participant_properties"], "reject"))
-    assert decide_now(plugin, CALL).decision.action == "reject"
-    assert decide_now(plugin, JOIN).decision.action == "reject"
-    assert decide_now(plugin, make_request("media_location")).decided_by == "default"
+    assert decide_sync(plugin, CALL).decision.action == "reject"
+    assert decide_sync(plugin, JOIN).decision.action == "reject"
+    assert decide_sync(plugin, make_request("media_location")).decided_by == "default"
 
 
 def test_the_reason_that_is_written_follows_the_name(rules: Build) -> None:
     then = {"action": "reject", "reason": "they scan"}
-    outcome = decide_now(rules(rule("Scanners", "service_configuration", then)), CALL)
+    outcome = decide_sync(rules(rule("Scanners", "service_configuration", then)), CALL)
     assert outcome.decision.reason == "rule Scanners: they scan"
 
 
 def test_what_is_always_the_same_is_made_once(rules: Build) -> None:
     plugin = rules(rule("one", "service_configuration", room(), **LOBBY))
-    assert decide_now(plugin, CALL).decision is decide_now(plugin, CALL).decision
+    assert decide_sync(plugin, CALL).decision is decide_sync(plugin, CALL).decision
     (prepared,) = plugin.prepared()
-    assert prepared[1] is decide_now(plugin, CALL).decision
+    assert prepared[1] is decide_sync(plugin, CALL).decision
 
 
 def test_times_follow_the_clock(rules: Build) -> None:
@@ -169,6 +169,6 @@ def test_times_follow_the_clock(rules: Build) -> None:
         rule("night", "service_configuration", room("Night")),
         now=lambda: now,
     )
-    assert decide_now(plugin, CALL).decision.reason == "rule night"
+    assert decide_sync(plugin, CALL).decision.reason == "rule night"
     now = 9 * 3600.0
-    assert decide_now(plugin, CALL).decision.reason == "rule day"
+    assert decide_sync(plugin, CALL).decision.reason == "rule day"

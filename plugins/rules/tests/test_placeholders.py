@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pexpolicy import Outcome
-from pexpolicy.testing import decide_now, make_request
+from pexpolicy.testing import decide_sync, make_request
 from pexpolicy_rules import Rules
 
 Build = Callable[..., Rules]
@@ -23,7 +23,7 @@ def asked(name: str, when: dict[str, Any], **request: Any) -> Outcome:
         "then": {"result": {"name": name, "service_tag": "x"}},
     }
     plugin = Rules(Rules.Settings.model_validate({"rules": [rule]}))
-    return decide_now(plugin, make_request("service_configuration", **request))
+    return decide_sync(plugin, make_request("service_configuration", **request))
 
 
 def named(name: str, when: dict[str, Any], **request: Any) -> str:
@@ -117,7 +117,7 @@ def decided(endpoint: str, result: dict[str, Any], when: dict[str, Any], **reque
     plugin = Rules(Rules.Settings.model_validate({"rules": [rule]}))
     if endpoint == "registration_alias":
         request["alias"] = "user@example.com"
-    return decide_now(plugin, make_request(endpoint, **request))
+    return decide_sync(plugin, make_request(endpoint, **request))
 
 
 BOARD = {"local_alias": {"regex": "board(?:[.]([0-9]{4}))?"}}

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Self
 
-from pexpolicy.audit.reader import Damage, family, raw_lines, records
+from pexpolicy.audit.reader import CorruptLine, family, raw_lines, records
 from pexpolicy.audit.verify import Verification
 from tests.audit.places import wait_until
 
@@ -83,7 +83,7 @@ def check(finding: Finding, ids: list[str], paths: list[Path], *, doubled: bool 
     """
     recorded: list[str] = []
     for found in records(paths):
-        if isinstance(found, Damage):
+        if isinstance(found, CorruptLine):
             finding.wrong.append(str(found))
         elif "decision_id" in found.event:
             recorded.append(found.event["decision_id"])

@@ -9,8 +9,8 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator
 
 from pexpolicy import (
-    Advice,
     Alias,
+    ConfigWarning,
     Continue,
     PluginSettings,
     RegistrationAliasRequest,
@@ -53,13 +53,13 @@ class Domains:
         self._rejects = settings.otherwise == "reject"
 
     @hookimpl
-    def check(self) -> Iterable[Advice]:
+    def check(self) -> Iterable[ConfigWarning]:
         """Settings that let nobody register, or half the world."""
         key = ("allowed",)
         if not self._domains and not self._parents and self._rejects:
-            yield Advice(key, "is empty: no device can register")
+            yield ConfigWarning(key, "is empty: no device can register")
         for parent in sorted(p for p in self._parents if "." not in p):
-            yield Advice(
+            yield ConfigWarning(
                 key, f"*.{parent} lets every device register whose domain ends in .{parent}"
             )
 

@@ -7,7 +7,7 @@ from ipaddress import IPv4Network, IPv6Network
 from typing import Any
 
 from pexpolicy import (
-    Advice,
+    ConfigWarning,
     DecisionError,
     Key,
     MediaLocation,
@@ -79,14 +79,18 @@ class Draft:
             subnets.add(network, choices)
         return subnets
 
-    def advice(self, subnets: Subnets[Choices]) -> list[Advice]:
+    def advice(self, subnets: Subnets[Choices]) -> list[ConfigWarning]:
         """What one should know of the entries though they are valid."""
         overlaps = list(self._overlaps(subnets))
         more = len(overlaps) - MAX_NAMED
-        rest = [Advice(("subnets",), f"{more} further subnets lie in others")] if more > 0 else []
+        rest = (
+            [ConfigWarning(("subnets",), f"{more} further subnets lie in others")]
+            if more > 0
+            else []
+        )
         return [*overlaps[:MAX_NAMED], *rest, *self._odd_overflow()]
 
-    def _overlaps(self, subnets: Subnets[Choices]) -> Iterator[Advice]:
+    def _overlaps(self, subnets: Subnets[Choices]) -> Iterator[ConfigWarning]:
         """Subnets in others. One in a subnet of all addresses is in its place there."""
         for overlap in subnets.overlaps():
             inner, outer = overlap.inner, overlap.outer
@@ -95,13 +99,15 @@ class Draft:
             same = inner.value == outer.value
             then = "leads to the same: it is needless" if same else "the longer prefix decides"
             text = f"{inner.subnet} lies in {outer.subnet}; {then}"
-            yield Advice((*self._keys[inner.subnet], "subnet"), text)
+            yield ConfigWarning((*self._keys[inner.subnet], "subnet"), text)
 
-    def _odd_overflow(self) -> Iterable[Advice]:
+    def _odd_overflow(self) -> Iterable[ConfigWarning]:
         used = {location for location, _ in self._rendered}
         for location, then in self._overflow.items():
             key = ("overflow", location)
             if location not in used:
-                yield Advice(key, "no subnet leads to this location, and it is not the default")
+                yield ConfigWarning(
+                    key, "no subnet leads to this location, and it is not the default"
+                )
             if location in then:
-                yield Advice(key, "a location that is full is no overflow of its own")
+                yield ConfigWarning(key, "a location that is full is no overflow of its own")

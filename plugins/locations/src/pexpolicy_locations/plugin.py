@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from pexpolicy import (
-    Advice,
+    ConfigWarning,
     Key,
     MediaLocation,
     MediaLocationRequest,
@@ -63,10 +63,10 @@ class Locations:
         return self._prepared
 
     @hookimpl
-    def check(self) -> Iterable[Advice]:
+    def check(self) -> Iterable[ConfigWarning]:
         """Subnets in one another, overflow that nobody meets, and a table that never answers."""
         if not self._prepared:
-            yield Advice((), "lists no subnet and no default: it never answers")
+            yield ConfigWarning((), "lists no subnet and no default: it never answers")
         yield from self._advice
 
     @hookimpl

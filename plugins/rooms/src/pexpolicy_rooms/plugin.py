@@ -10,17 +10,17 @@ from pydantic import Field
 
 from pexpolicy import (
     SERVICE_TYPES,
-    Advice,
     Alias,
     Conference,
+    ConfigWarning,
     DecisionError,
     Key,
     PluginSettings,
     Problem,
-    Refusal,
     Service,
     ServiceConfigurationRequest,
     SettingsError,
+    ValidationIssue,
     hookimpl,
     service_class,
 )
@@ -48,7 +48,7 @@ class Rooms:
         self._table = RoomTable()
         self._default = settings.default_room
         self._extras = settings.extras
-        self._advice: list[Advice] = []
+        self._advice: list[ConfigWarning] = []
         self._named: dict[str, str] = {}
         self._spelled: dict[str, str] = {}
         problems = [
@@ -94,11 +94,11 @@ class Rooms:
             yield Problem(key, f"there is a room with the alias {alias} already")
         elif alias != key[-1]:
             self._spelled[str(alias)] = str(key[-1])
-        self._advice += [Advice(key, warning) for warning in service.warnings]
+        self._advice += [ConfigWarning(key, warning) for warning in service.warnings]
         if not given.get("breakout"):
             self._advice += self._of_name(key, given["name"], service)
 
-    def _of_name(self, key: Key, name: str, service: Service) -> Iterable[Advice]:
+    def _of_name(self, key: Key, name: str, service: Service) -> Iterable[ConfigWarning]:
         """Two aliases of one room are in order; two rooms of one name are not."""
         written = str(key[-1])
         other = self._named.setdefault(name, written)
@@ -109,7 +109,7 @@ class Rooms:
                 f"{other} has the same name and other settings, and Infinity knows a service by "
                 "its name: give each a name of its own, or both the same settings"
             )
-            yield Advice((*key, "name"), text)
+            yield ConfigWarning((*key, "name"), text)
 
     @hookimpl
     async def service_configuration(self, request: ServiceConfigurationRequest) -> Service | None:
@@ -138,18 +138,18 @@ class Rooms:
             yield ("rooms", self._spelled.get(alias, alias)), service
 
     @hookimpl
-    def check(self) -> Iterable[Advice]:
+    def check(self) -> Iterable[ConfigWarning]:
         """Rooms that cannot be told apart, open doors, and fields that Infinity may not like."""
         if self._default is not None:
             room = "a room of its own" if _PLACEHOLDER in self._default else "one room"
-            yield Advice(
+            yield ConfigWarning(
                 ("default_room",),
                 f"every alias that has no room leads to {room} without a PIN: anybody who can "
                 "dial in can use it, and rooms of Infinity's own database are hidden",
             )
         for user, hosts in self._table.ambiguities():
             shared = ", ".join(f"{user}@{host}" for host in hosts)
-            yield Advice(
+            yield ConfigWarning(
                 ("rooms",), f"a call to the bare name {user} meets none of {shared}: add {user}"
             )
         yield from self._advice
@@ -169,7 +169,7 @@ def _steps(field: str) -> Key:
     return tuple(int(index) if index else name for index, name in steps)
 
 
-def _said(refusal: Refusal) -> str:
+def _said(refusal: ValidationIssue) -> str:
     return f"{refusal.rule} ({refusal.doc})" if refusal.doc else refusal.rule
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pexpolicy import (
-    Advice,
+    ConfigWarning,
     Key,
     Problem,
     track_file,
@@ -30,7 +30,7 @@ class Draft:
     def __init__(self, settings: Settings, clock: Callable[[], float]) -> None:
         self.rules: list[ReadyRule] = []
         self.problems: list[Problem] = []
-        self.advice: list[Advice] = []
+        self.advice: list[ConfigWarning] = []
         self.files: list[Path] = []
         """What was read: files of rules, and pictures."""
         self._clock = clock
@@ -84,7 +84,7 @@ class Draft:
                 f"rule {shown}: {dotted(below)} = {text!r} is compared as it stands: there are "
                 "placeholders below then, and none below when"
             )
-            self.advice.append(Advice(key, told))
+            self.advice.append(ConfigWarning(key, told))
 
     def _namesake(self, name: object, table: Table | None) -> str | None:
         """What to say of a name that an earlier rule has, and take note of it."""
@@ -123,7 +123,7 @@ class Draft:
             place = _place(table) if table is not None else ""
             ready = ReadyRule(rule.name, place, key, condition, answers)
             self.rules.append(ready)
-            self.advice += [Advice(key, text) for text in _warnings(ready)]
+            self.advice += [ConfigWarning(key, text) for text in _warnings(ready)]
         return wrong
 
 

@@ -22,9 +22,9 @@ from pexpolicy import (
     MediaLocation,
     ParticipantProperties,
     Redirect,
-    Refusal,
     Reject,
     Request,
+    ValidationIssue,
     service_class,
     track_file,
 )
@@ -121,7 +121,7 @@ class Answer:
 def _unprotected(name: str) -> DecisionError:
     """The error for a protection that an empty fill-in would take away."""
     return DecisionError(
-        Refusal(
+        ValidationIssue(
             model="then",
             field=name,
             value=None,

@@ -13,7 +13,7 @@ from itertools import combinations
 from typing import cast
 
 from pexpolicy import Alias, Request
-from pexpolicy.matching import All, AnyOf, At, Clause, Condition, NoneOf, required
+from pexpolicy.matching import All, AnyOf, Clause, Condition, NoneOf, TimeCondition, required
 from pexpolicy.subnets import read_subnet
 
 
@@ -151,7 +151,7 @@ def _part_fails(
 ) -> str | None:
     """Why one part can never hold beside the clauses that are demanded."""
     match part:
-        case At() if now is not None and _is_over(part, now):
+        case TimeCondition() if now is not None and _is_over(part, now):
             return "its last day is over"
         case AnyOf():
             return contradiction(part, request, now)
@@ -190,7 +190,7 @@ def _parts(condition: Condition) -> Iterator[Condition]:
         yield condition
 
 
-def _is_over(at: At, now: float) -> bool:
+def _is_over(at: TimeCondition, now: float) -> bool:
     settings = at.window.settings
     last = [max(settings.dates)] if settings.dates else []
     return min([*last, settings.until or date.max]) < at.window.local(now).date()
@@ -199,20 +199,22 @@ def _is_over(at: At, now: float) -> bool:
 def timeless(condition: Condition) -> Condition:
     """The condition at the right time: without what depends on the clock."""
     match condition:
-        case All(parts) | AnyOf(parts) if any(isinstance(part, At) for part in parts):
+        case All(parts) | AnyOf(parts) if any(isinstance(part, TimeCondition) for part in parts):
             if isinstance(condition, AnyOf):
                 return All(())
-            return All(tuple(timeless(part) for part in parts if not isinstance(part, At)))
+            return All(
+                tuple(timeless(part) for part in parts if not isinstance(part, TimeCondition))
+            )
         case All(parts) | AnyOf(parts):
             return type(condition)(tuple(map(timeless, parts)))
         case NoneOf(parts):
             return NoneOf(tuple(part for part in parts if timeless(part) == part))
-        case At():
+        case TimeCondition():
             return All(())
         case _:
             return condition
 
 
-def times(condition: Condition) -> tuple[At, ...]:
+def times(condition: Condition) -> tuple[TimeCondition, ...]:
     """When a condition may hold; empty for one that any time will do."""
-    return tuple(part for part in _parts(condition) if isinstance(part, At))
+    return tuple(part for part in _parts(condition) if isinstance(part, TimeCondition))

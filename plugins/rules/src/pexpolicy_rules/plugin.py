@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pexpolicy import (
-    Advice,
+    ConfigWarning,
     Decision,
     DirectoryInformationRequest,
     Key,
@@ -103,12 +103,12 @@ class Rules:
                     yield (*rule.key, *place, "then", "result"), answer.fixed
 
     @hookimpl
-    def check(self) -> Iterable[Advice]:
+    def check(self) -> Iterable[ConfigWarning]:
         """Rules that never decide, that hide one another, or that Infinity may not like."""
         yield from self._advice
         for endpoint, chain in self._chains.items():
             for rule, text in findings(endpoint, chain.rules, REQUESTS[endpoint], self._clock()):
-                yield Advice(rule.key, text)
+                yield ConfigWarning(rule.key, text)
 
     @hookimpl
     def watched(self) -> Iterable[Path]:

@@ -12,8 +12,8 @@ from pexpolicy import (
     Extras,
     Key,
     Problem,
+    SecretError,
     SettingsError,
-    UnreadableError,
     did_you_mean,
     read_secret,
 )
@@ -75,7 +75,7 @@ def _target(name: str, written: TargetSettings, settings: UpstreamSettings) -> T
             )
             authorization = basic(written.user, password)
         return Target(name, written, authorization, tls(written), extras=settings.extras)
-    except UnreadableError as error:
+    except SecretError as error:
         raise SettingsError(str(error), key=(error.key,)) from None
     except TLSError as error:
         raise SettingsError(problems=[error.problem]) from None

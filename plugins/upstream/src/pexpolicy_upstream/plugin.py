@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from pexpolicy import (
-    Advice,
+    ConfigWarning,
     Decision,
     DirectoryInformationRequest,
     MediaLocationRequest,
@@ -56,7 +56,7 @@ class Upstream:
             yield
 
     @hookimpl
-    def check(self) -> Iterable[Advice]:
+    def check(self) -> Iterable[ConfigWarning]:
         """Open doors, times that do not fit, and targets that nobody asks."""
         return self._advice
 

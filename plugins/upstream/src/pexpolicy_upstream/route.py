@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pexpolicy import Continue, Decision, Redirect, Reject, Request
-from pexpolicy.conformance.replies import Heard
+from pexpolicy.conformance.replies import UpstreamDecision
 from pexpolicy.matching import Condition
 from pexpolicy_upstream.shadow_comparison import Comparison
 from pexpolicy_upstream.target import Target, TargetError
@@ -65,7 +65,7 @@ class Route:
             return self._made_of(heard)
         raise TargetError("; ".join(wrong))
 
-    def _made_of(self, heard: Heard) -> Decision | None:
+    def _made_of(self, heard: UpstreamDecision) -> Decision | None:
         decision = heard.decision
         if isinstance(decision, Continue) and not self._passes_continue:
             return None

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Mapping
 
 from pexpolicy import Request
-from pexpolicy.conformance.replies import Heard, difference
+from pexpolicy.conformance.replies import UpstreamDecision, difference
 from pexpolicy_upstream.target import Target, TargetError
 
 MOST_PENDING = 64
@@ -29,7 +29,9 @@ class Comparison:
         self._same = self._failed = self._left_out = 0
         self._differing: Counter[str] = Counter()
 
-    def begin(self, endpoint: str, request: Request, answered: Target, heard: Heard) -> None:
+    def begin(
+        self, endpoint: str, request: Request, answered: Target, heard: UpstreamDecision
+    ) -> None:
         """Start comparing with what was heard."""
         if len(self._pending) >= MOST_PENDING:
             self._left_out += 1
@@ -44,7 +46,9 @@ class Comparison:
             task.cancel()
         await asyncio.gather(*self._pending, return_exceptions=True)
 
-    async def _run(self, endpoint: str, request: Request, answered: Target, heard: Heard) -> None:
+    async def _run(
+        self, endpoint: str, request: Request, answered: Target, heard: UpstreamDecision
+    ) -> None:
         # The answer goes on its way first.
         await asyncio.sleep(0)
         try:

@@ -12,8 +12,8 @@ from functools import partial
 from http import HTTPStatus
 from urllib.parse import unquote
 
-from pexpolicy import NO_EXTRAS, Breaker, Extras, Request
-from pexpolicy.conformance.replies import Heard, Reply, UnusableReply, Wire, read
+from pexpolicy import NO_EXTRAS, CircuitBreaker, Extras, Request
+from pexpolicy.conformance.replies import InvalidReplyError, Reply, UpstreamDecision, Wire, read
 from pexpolicy_upstream.connections import opened
 from pexpolicy_upstream.settings import TargetSettings
 
@@ -52,7 +52,7 @@ class Target:
         self.extras = extras
         self._read = partial(read, by=name, extras=extras)
         breaker = settings.breaker
-        self._breaker = Breaker(breaker.failures, breaker.window, breaker.pause)
+        self._breaker = CircuitBreaker(breaker.failures, breaker.window, breaker.pause)
         self._wire: Wire | None = None
         self._asked = self._answered = self._abstained = self._failed = self._left_alone = 0
         self._last_error = ""
@@ -71,7 +71,7 @@ class Target:
             )
             yield
 
-    async def ask(self, endpoint: str, request: Request, left: float) -> Heard:
+    async def ask(self, endpoint: str, request: Request, left: float) -> UpstreamDecision:
         """What the target decides; it has its timeout, and no more than ``left`` seconds.
 
         Raises ``TargetError``. A reply that breaks the contract came in time and opens no breaker:
@@ -94,7 +94,7 @@ class Target:
                 heard = await asyncio.to_thread(self._read, endpoint, request, reply)
             else:
                 heard = self._read(endpoint, request, reply)
-        except UnusableReply as error:
+        except InvalidReplyError as error:
             wrong = _said(error)
             msg = f"{self.name}: {wrong}"
             raise TargetError(msg) from None
@@ -145,6 +145,6 @@ def _is_dead(reply: Reply) -> bool:
     return bool(reply.failure) or reply.status >= HTTPStatus.INTERNAL_SERVER_ERROR
 
 
-def _said(error: UnusableReply) -> str:
+def _said(error: InvalidReplyError) -> str:
     """What was wrong; of no reply, the reason alone."""
     return error.reply.failure or str(error)

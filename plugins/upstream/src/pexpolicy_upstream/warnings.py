@@ -7,11 +7,11 @@ from ipaddress import ip_address
 
 from yarl import URL
 
-from pexpolicy import Advice
+from pexpolicy import ConfigWarning
 from pexpolicy_upstream.settings import RouteSettings, TargetSettings, UpstreamSettings
 
 
-def advice(settings: UpstreamSettings) -> Iterator[Advice]:
+def advice(settings: UpstreamSettings) -> Iterator[ConfigWarning]:
     """Open doors, times that do not fit, and targets that nobody asks."""
     for name, target in settings.targets.items():
         yield from _of_target(("targets", name), target)
@@ -22,16 +22,18 @@ def advice(settings: UpstreamSettings) -> Iterator[Advice]:
     used = {name for r in routes for name in (*r.targets, r.compare_with)}
     for name in settings.targets:
         if name not in used:
-            yield Advice(("targets", name), "no route asks this target")
+            yield ConfigWarning(("targets", name), "no route asks this target")
 
 
-def _of_target(key: tuple[str, ...], target: TargetSettings) -> Iterator[Advice]:
+def _of_target(key: tuple[str, ...], target: TargetSettings) -> Iterator[ConfigWarning]:
     if not target.verify:
         text = "whoever stands between can read and answer the calls; name a ca_file instead"
-        yield Advice((*key, "verify"), text)
+        yield ConfigWarning((*key, "verify"), text)
     url = URL(target.url, encoded=True)
     if target.user is not None and url.scheme == "http" and not _is_here(url.host or ""):
-        yield Advice((*key, "url"), "user and password go over the network in clear; use https")
+        yield ConfigWarning(
+            (*key, "url"), "user and password go over the network in clear; use https"
+        )
 
 
 def _is_here(host: str) -> bool:
@@ -43,7 +45,7 @@ def _is_here(host: str) -> bool:
 
 def _of_times(
     key: tuple[str | int, ...], route: RouteSettings, settings: UpstreamSettings
-) -> Iterator[Advice]:
+) -> Iterator[ConfigWarning]:
     """A timeout of the plugin that cuts its targets short."""
     wanted = sum(settings.targets[name].timeout for name in route.targets)
     if wanted > settings.plugin_timeout:
@@ -52,4 +54,4 @@ def _of_times(
             f"{settings.plugin_timeout:g} s: when the first ones are slow, the last is not asked; "
             "raise timeout of the plugin, or lower theirs"
         )
-        yield Advice(key, text)
+        yield ConfigWarning(key, text)
