@@ -110,27 +110,27 @@ soak: $(STAMP) ## two million mixed calls, and the slopes of memory, descriptors
 	@$(BIN)/python -m bench.soak $(ARGS)
 
 fuzz: $(STAMP) ## a million malformed requests, generated decisions, and foreign replies
-	@$(ISOLATED) $(BIN)/python -m tests.fuzz $(ARGS)
-	@$(ISOLATED) $(BIN)/python -m tests.property
-	@$(ISOLATED) $(BIN)/python -m tests.foreign_replies
+	@$(ISOLATED) $(BIN)/python -m tests.experiments.fuzz $(ARGS)
+	@$(ISOLATED) $(BIN)/python -m tests.experiments.generated_decisions
+	@$(ISOLATED) $(BIN)/python -m tests.experiments.foreign_replies
 
 chaos-upstreams: $(STAMP) ## policy servers that are broken in every way, behind a server under load
-	@$(ISOLATED) $(BIN)/python -m tests.upstreams $(ARGS)
+	@$(ISOLATED) $(BIN)/python -m tests.experiments.upstreams $(ARGS)
 
 chaos: $(STAMP) ## a hundred plugins that misbehave, each in a server under load
-	@$(ISOLATED) $(BIN)/python -m tests.chaos $(ARGS)
+	@$(ISOLATED) $(BIN)/python -m tests.experiments.chaos $(ARGS)
 
 guards: $(STAMP) ## restart, kill and freeze servers behind the real HAProxy and NGINX
-	@$(ISOLATED) $(BIN)/python -m tests.guard $(ARGS)
+	@$(ISOLATED) $(BIN)/python -m tests.experiments.load_balancers $(ARGS)
 
 reloads: $(STAMP) ## a thousand reloads under load, broken files, workers that are killed
-	@$(ISOLATED) $(BIN)/python -m tests.reloads $(ARGS)
+	@$(ISOLATED) $(BIN)/python -m tests.experiments.reloads $(ARGS)
 
 chaos-access: $(STAMP) ## floods, slow clients, renewed certificates and guessed passwords, while nodes call
-	@$(ISOLATED) $(BIN)/python -m tests.chaos.access $(ARGS)
+	@$(ISOLATED) $(BIN)/python -m tests.experiments.chaos.access $(ARGS)
 
 chaos-audit: $(STAMP) ## kill, fill, delete, rotate and stall: does the audit lose a line?
-	@$(ISOLATED) $(BIN)/python -m tests.chaos.audit $(ARGS)
+	@$(ISOLATED) $(BIN)/python -m tests.experiments.chaos.audit $(ARGS)
 
 patterns: $(STAMP) ## a thousand regular expressions that are known to be slow, against long aliases
 	@$(ISOLATED) $(BIN)/python -m pytest -q -m heavy tests/matching $(ARGS)

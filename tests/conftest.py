@@ -9,7 +9,7 @@ import hypothesis
 import pytest
 
 from pexpolicy.policy import Policy
-from tests import canaries, live, toys
+from tests.support import fake_plugins, live_server, secret_canaries
 
 # The machine may be busy: how long an example takes says nothing.
 hypothesis.settings.register_profile(
@@ -27,11 +27,11 @@ def pytest_runtest_makereport(
     out = [
         f"{name} holds {token}"
         for name, text in report.sections
-        for token in canaries.found_in(text)
+        for token in secret_canaries.found_in(text)
     ]
     folder = getattr(item, "funcargs", {}).get("tmp_path")
     if report.when == "teardown" and folder is not None:
-        out += canaries.escaped(folder)
+        out += secret_canaries.escaped(folder)
     if out:
         report.outcome = "failed"
         report.longrepr = "a secret got out: " + "; ".join(out)
@@ -39,28 +39,30 @@ def pytest_runtest_makereport(
 
 
 @pytest.fixture(scope="session")
-def running_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[live.Running]:
+def running_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[live_server.Running]:
     """The server with the shipped configuration, started by its command line."""
     folder = tmp_path_factory.mktemp("server")
-    with live.running(live.with_audit(live.SHIPPED, folder)) as server:
+    with live_server.running(live_server.with_audit(live_server.SHIPPED, folder)) as server:
         yield server
-    assert not list(canaries.escaped(folder))
+    assert not list(secret_canaries.escaped(folder))
 
 
 @pytest.fixture
-def serving(tmp_path: Path) -> toys.Serve:
+def serving(tmp_path: Path) -> fake_plugins.Serve:
     """Serves a policy made of plugin classes, or a policy that exists already."""
 
     def serve(
         classes: Policy | Mapping[str, type],
         tables: Mapping[str, Mapping[str, Any]] | None = None,
         **options: Any,
-    ) -> AbstractAsyncContextManager[toys.Serving]:
-        log = toys.Log()
+    ) -> AbstractAsyncContextManager[fake_plugins.Serving]:
+        log = fake_plugins.Log()
         if isinstance(classes, Policy):
-            return toys.serve(classes, tmp_path / "audit.jsonl", log)
+            return fake_plugins.serve(classes, tmp_path / "audit.jsonl", log)
         # On a clock of the test's own nobody watches the loop: it would wake it all the time.
-        made = toys.policy(classes, tables, log=None if "clock" in options else log, **options)
-        return toys.serve(made, tmp_path / "audit.jsonl", log)
+        made = fake_plugins.policy(
+            classes, tables, log=None if "clock" in options else log, **options
+        )
+        return fake_plugins.serve(made, tmp_path / "audit.jsonl", log)
 
     return serve

@@ -8,7 +8,7 @@ import pytest
 
 import pexpolicy
 from pexpolicy import api
-from tests import live, wire
+from tests.support import live_server, wire
 
 STATE = """
 import gc, sys
@@ -82,6 +82,6 @@ def test_a_server_loads_what_its_configuration_needs(
     (tmp_path / "plugins").mkdir()
     (tmp_path / "plugins" / "modules.py").write_text(MODULES.format(heavy=HEAVY))
     (tmp_path / "given.toml").write_text(CONFIG % condition)
-    with live.running(live.with_audit(tmp_path / "given.toml", tmp_path)) as server:
+    with live_server.running(live_server.with_audit(tmp_path / "given.toml", tmp_path)) as server:
         assert server.ask(f"{wire.SERVICE}?local_alias=a").status == 200
         assert server.last_line()["reason"] == loaded

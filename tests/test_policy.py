@@ -10,8 +10,8 @@ from pexpolicy import Conference, hookimpl
 from pexpolicy.builder import build_policy
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.policy import Policy
-from tests import wire
-from tests.toys import Serve, available, policy, settings
+from tests.support import wire
+from tests.support.fake_plugins import Serve, available, policy, settings
 
 Lifespan = Callable[[object], AbstractAsyncContextManager[None]]
 

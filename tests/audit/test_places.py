@@ -15,9 +15,9 @@ import pytest
 from pexpolicy.audit.factory import open_audit
 from pexpolicy.audit.spool import Spool
 from pexpolicy.audit.torn_lines import BLOCK
-from tests import live, wire
 from tests.audit.places import Place, body, faults, lines, wait_until
-from tests.chaos.audit.server import Server
+from tests.experiments.chaos.audit.server import Server
+from tests.support import live_server, wire
 
 
 def to_null(path: Path) -> None:
@@ -80,7 +80,7 @@ async def test_no_decision_leaves_while_a_pipe_is_in_the_place_of_a_required_aud
     config = tmp_path / "config.toml"
     table = 'path = "audit.jsonl"\nlevel = "required"\non_fail = "reject"'
     config.write_text(f"[audit]\n{table}\n")
-    with live.running(config) as server:
+    with live_server.running(config) as server:
         server.audit.rename(tmp_path / "moved")
         server.audit.symlink_to("/dev/null")
         wait_until(lambda: server.ask(wire.SERVICE).json["action"] == "reject", 4)

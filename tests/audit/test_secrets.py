@@ -11,9 +11,9 @@ from multidict import MultiDict
 from pexpolicy import Conference, Credentials, Gateway, ParticipantProperties, Redirect
 from pexpolicy.audit.redaction import Redaction
 from pexpolicy.endpoints import ENDPOINTS
-from tests import wire
-from tests.canaries import PIN
-from tests.toys import Serve, always, plugin
+from tests.support import wire
+from tests.support.fake_plugins import Serve, always, plugin
+from tests.support.secret_canaries import PIN
 
 
 def room(**fields: Any) -> Conference:

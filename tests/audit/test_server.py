@@ -13,9 +13,9 @@ from multidict import MultiDict
 
 from pexpolicy.audit.reader import family
 from pexpolicy.policy import UNRECORDED
-from tests import live, wire
 from tests.audit.places import faults, lines, wait_until
-from tests.toys import always, plugin, policy
+from tests.support import live_server, wire
+from tests.support.fake_plugins import always, plugin, policy
 
 FULL = Path("/dev/full")
 PLUGINS = """
@@ -25,15 +25,15 @@ default_room = "Room {local_alias}"
 
 
 @contextmanager
-def server(folder: Path, audit: str, path: str = "audit.jsonl") -> Iterator[live.Running]:
+def server(folder: Path, audit: str, path: str = "audit.jsonl") -> Iterator[live_server.Running]:
     """A server with this `[audit]` table."""
     config = folder / "config.toml"
     config.write_text(f"[audit]\npath = {json.dumps(path)}\n{audit}\n{PLUGINS}")
-    with live.running(config) as running:
+    with live_server.running(config) as running:
         yield running
 
 
-def ask(running: live.Running, count: int) -> list[str]:
+def ask(running: live_server.Running, count: int) -> list[str]:
     """Ask; gives the ids of the replies."""
     return [
         running.ask(f"{wire.SERVICE}?local_alias=room{number}").json["decision_id"]
@@ -91,7 +91,7 @@ def test_each_answer_has_its_line_at_each_level(tmp_path: Path, level: str) -> N
 
 @pytest.mark.skipif(shutil.which("logrotate") is None, reason="there is no logrotate here")
 def test_the_configuration_for_logrotate_that_is_shipped_loses_nothing(tmp_path: Path) -> None:
-    shipped = (live.ROOT / "deploy" / "logrotate.conf").read_text()
+    shipped = (live_server.ROOT / "deploy" / "logrotate.conf").read_text()
     with server(tmp_path, "") as running:
         here = shipped.replace("/var/log/pexpolicy/", f"{tmp_path}/").replace(
             "systemctl kill --signal=SIGUSR1 --kill-whom=main pexpolicy.service",

@@ -10,11 +10,11 @@ from pexpolicy.matching.patterns import MAX_PROGRAM, MAX_WORK
 from pexpolicy.matching.settings import OnFlag, OnNumber, OnValues, TextOperators
 from pexpolicy.matching.time_window import OnTime
 from pexpolicy_rules import Rules
-from tests import pages
-from tests.live import ROOT
+from tests.support import doc_pages
+from tests.support.live_server import ROOT
 
 PAGE = ROOT / "docs" / "conditions.md"
-ROWS = list(pages.rows(PAGE))
+ROWS = list(doc_pages.rows(PAGE))
 OPTIONS = {"case_sensitive", "values"}
 
 
@@ -49,7 +49,7 @@ def test_every_key_beside_the_parameters_is_explained() -> None:
         assert subject(key).key == key
 
 
-@pytest.mark.parametrize("text", [t for lang, t in pages.blocks(PAGE) if lang == "toml"])
+@pytest.mark.parametrize("text", [t for lang, t in doc_pages.blocks(PAGE) if lang == "toml"])
 def test_a_rule_that_is_shown_can_be_used(text: str) -> None:
     rules = Rules(Rules.Settings.model_validate(tomllib.loads(text)))
     assert list(rules.check()) == []
@@ -64,5 +64,5 @@ def test_the_limits_of_patterns_are_those_of_the_page() -> None:
 
 def test_the_readme_shows_the_example_files_that_there_are() -> None:
     readme = ROOT / "plugins" / "rules" / "README.md"
-    shown = {row[0] for row in pages.rows(readme) if row[0].endswith(".toml")}
+    shown = {row[0] for row in doc_pages.rows(readme) if row[0].endswith(".toml")}
     assert shown == {file.name for file in Path(ROOT, "examples", "rules", "rules").iterdir()}

@@ -1,0 +1,201 @@
+"""The door of a server that its command line started, on the event loop that serves for real."""
+
+import json
+import os
+import signal
+import socket
+import ssl
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from pexpolicy.config.password_hash import PasswordHash
+from tests.support import certificates, live_server, wire
+
+GOOD = wire.basic("pexip", "s3cret")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[live_server.Running]:
+    folder = tmp_path_factory.mktemp("door")
+    certificates.write_pair(folder)
+    certificates.write_authority(folder)
+    config = folder / "config.toml"
+    config.write_text(f"""
+[auth]
+credentials = [{{ user = "pexip", password_hash = "{PasswordHash.made("s3cret")}" }}]
+[access]
+networks = ["127.0.0.1", "127.0.0.2"]
+[tls]
+certificate = "server.pem"
+key = "server.key"
+client_ca = "ca.pem"
+[limits]
+request_seconds = 0.6
+connections_per_peer = 40
+[audit]
+path = "audit.jsonl"
+""")
+    with live_server.running(config) as running:
+        yield running
+
+
+def client(leaf: bool = True) -> ssl.SSLContext:
+    context = certificates.trusting()
+    if leaf:
+        certificates.issued().configure_cert(context)
+    return context
+
+
+def connect(server: live_server.Running, of: str = "127.0.0.1") -> socket.socket:
+    return socket.create_connection(("127.0.0.1", server.port), 5, source_address=(of, 0))
+
+
+def ask(
+    server: live_server.Running, headers: dict[str, str], context: ssl.SSLContext
+) -> wire.Reply:
+    plain = connect(server)
+    with context.wrap_socket(plain, server_hostname=certificates.NAME) as connection:
+        connection.sendall(wire.request_bytes(wire.SERVICE, "GET", headers))
+        received = b""
+        while more := connection.recv(65536):
+            received += more
+    return wire.parsed(received)
+
+
+def noted(server: live_server.Running, reason: str, **facts: object) -> bool:
+    """Whether such a line is on record, or comes within a moment."""
+    for _ in range(100):
+        for line in map(json.loads, server.audit.read_text().splitlines()):
+            if line.get("reason") == reason and facts.items() <= line.items():
+                return True
+        time.sleep(0.02)
+    return False
+
+
+def test_the_url_says_that_it_is_tls(server: live_server.Running) -> None:
+    assert server.url.startswith("https://127.0.0.1:")
+
+
+def test_certificate_password_and_network_admit_a_node(server: live_server.Running) -> None:
+    for _ in range(3):
+        assert ask(server, GOOD, client()).status == 200
+
+
+def test_a_wrong_password_is_refused(server: live_server.Running) -> None:
+    assert ask(server, wire.basic("pexip", "wrong"), client()).status == 401
+    assert noted(server, "unauthorised", status=401, peer="127.0.0.1")
+
+
+def test_without_a_certificate_nothing_is_answered(server: live_server.Running) -> None:
+    with pytest.raises((OSError, IndexError, ValueError)):
+        ask(server, GOOD, client(leaf=False))
+    assert noted(server, "no tls", detail="peer did not return a certificate")
+
+
+def test_plain_http_is_no_tls(server: live_server.Running) -> None:
+    with suppress(OSError, IndexError, ValueError):
+        server.ask(wire.SERVICE)
+    assert noted(server, "no tls", detail="http request")
+
+
+def test_another_network_is_closed(server: live_server.Running) -> None:
+    with connect(server, "127.0.0.3") as connection, suppress(ConnectionError):
+        assert connection.recv(1) == b""
+    assert noted(server, "network not allowed", peer="127.0.0.3")
+
+
+def test_a_handshake_that_does_not_go_on_is_closed(server: live_server.Running) -> None:
+    with connect(server) as connection, suppress(ConnectionError):
+        connection.sendall(b"\x16\x03\x01\x02\x00\x01")
+        began = time.monotonic()
+        assert connection.recv(1) == b""
+        assert 0.4 < time.monotonic() - began < 2
+    assert noted(server, "no tls", detail="the handshake took too long")
+
+
+def test_what_is_half_sent_is_closed(server: live_server.Running) -> None:
+    plain = connect(server)
+    with client().wrap_socket(plain, server_hostname=certificates.NAME) as connection:
+        connection.sendall(b"GET /policy/v1/service/configuration HTTP/1.1\r\nHost: a\r\n")
+        began = time.monotonic()
+        with suppress(OSError):
+            assert connection.recv(1) == b""
+        assert time.monotonic() - began < 2
+    assert noted(server, "half sent", status=408)
+
+
+def test_a_flood_of_strangers_does_not_keep_a_node_out(server: live_server.Running) -> None:
+    strangers = [connect(server, "127.0.0.2") for _ in range(100)]
+    try:
+        assert ask(server, GOOD, client()).status == 200
+        assert noted(server, "made room", peer="127.0.0.2")
+    finally:
+        for stranger in strangers:
+            stranger.close()
+
+
+REPLACED = """
+[auth]
+credentials = [{hashes}]
+[audit]
+path = "audit.jsonl"
+"""
+
+
+def test_a_password_that_was_taken_out_is_no_longer_good_on_an_open_connection(
+    tmp_path: Path,
+) -> None:
+    config = tmp_path / "config.toml"
+    old, new = (
+        f'{{ user = "pexip", password_hash = "{PasswordHash.made(password, ln=4)}" }}'
+        for password in ("s3cret", "another")
+    )
+    config.write_text(REPLACED.format(hashes=f"{old}, {new}"))
+    request = wire.request_bytes(wire.SERVICE, "GET", {"Connection": "keep-alive", **GOOD})
+    with live_server.running(config) as server, connect(server) as connection:
+        connection.sendall(request)
+        assert connection.recv(65536).startswith(b"HTTP/1.1 200")
+        before = server.lines()[-1]["config_hash"]
+        config.write_text(REPLACED.format(hashes=new))
+        os.kill(server.pid, signal.SIGHUP)
+        for _ in range(200):
+            connection.sendall(request)
+            if connection.recv(65536).startswith(b"HTTP/1.1 401"):
+                break
+            time.sleep(0.02)
+        assert server.lines()[-1]["status"] == 401
+        assert server.lines()[-1]["config_hash"] != before
+        good = wire.basic("pexip", "another")
+        assert server.ask(wire.SERVICE, headers=good).status == 200
+
+
+def test_the_secrets_are_nowhere(server: live_server.Running, tmp_path: Path) -> None:
+    said = server.audit.read_text()
+    assert "s3cret" not in said
+    assert "wrong" not in said
+
+
+def test_a_call_whose_connection_was_just_accepted_is_answered_before_the_end(
+    tmp_path: Path,
+) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text('[audit]\npath = "audit.jsonl"\n')
+    request = wire.request_bytes(wire.SERVICE, "GET", {})
+    with live_server.running(config) as server:
+        connections = [connect(server) for _ in range(50)]
+        for connection in connections:
+            connection.sendall(request)
+        # Accepted by then, and most of them not answered yet.
+        while not server.audit.exists() or not server.audit.stat().st_size:
+            time.sleep(0.0005)
+        os.kill(server.pid, signal.SIGTERM)
+        answered = []
+        for connection in connections:
+            with connection, suppress(ConnectionError):
+                answered.append(connection.recv(65536).startswith(b"HTTP/1.1 200"))
+        assert all(answered)
+        assert len(answered) == 50

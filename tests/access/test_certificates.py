@@ -1,0 +1,400 @@
+"""TLS at the door: versions, client certificates, and certificates that are renewed."""
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import trustme
+from click.testing import CliRunner
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
+
+from pexpolicy.access import certificates as served
+from pexpolicy.access.certificates import CertificateError, CertificateFiles, Certificates, load
+from pexpolicy.access.warnings import access_warnings, problems_of
+from pexpolicy.builder import build_policy
+from pexpolicy.cli.main import main
+from pexpolicy.config.schema.access import TlsTable
+from pexpolicy.config.settings import ConfigError
+from pexpolicy.policy import Policy
+from tests.support import certificates, fake_plugins, wire
+
+Table = dict[str, object]
+
+
+def policy(**tls: object) -> Policy:
+    return build_policy(fake_plugins.settings(tls=tls), available={})
+
+
+async def ask(server: fake_plugins.Serving, context: ssl.SSLContext) -> wire.Reply:
+    return await server.ask(wire.SERVICE, ssl=context, server_hostname=certificates.NAME)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    certificates.write_pair(tmp_path)
+    certificates.write_authority(tmp_path)
+    return tmp_path
+
+
+async def test_a_node_that_trusts_the_authority_is_answered(
+    serving: fake_plugins.Serve, folder: Path
+) -> None:
+    async with serving(policy(**certificates.tls(folder))) as server:
+        reply = await ask(server, certificates.trusting())
+        assert reply.status == 200
+        (line,) = server.lines()
+        assert (line["event"], line["peer"]) == ("decision", "127.0.0.1")
+
+
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion.TLSv1_1 is deprecated")
+@pytest.mark.parametrize(
+    ("least", "most", "answered"),
+    [
+        ("1.2", ssl.TLSVersion.TLSv1_1, False),
+        ("1.2", ssl.TLSVersion.TLSv1_2, True),
+        ("1.2", ssl.TLSVersion.TLSv1_3, True),
+        ("1.3", ssl.TLSVersion.TLSv1_2, False),
+        ("1.3", ssl.TLSVersion.TLSv1_3, True),
+    ],
+)
+async def test_versions_below_the_configured_one_are_not_spoken(
+    serving: fake_plugins.Serve, folder: Path, least: str, most: ssl.TLSVersion, answered: bool
+) -> None:
+    context = certificates.trusting()
+    context.set_ciphers("ALL:@SECLEVEL=0")
+    context.minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED
+    context.maximum_version = most
+    async with serving(policy(**certificates.tls(folder, min_version=least))) as server:
+        if answered:
+            assert (await ask(server, context)).status == 200
+        else:
+            with pytest.raises((ssl.SSLError, ConnectionError)):
+                await ask(server, context)
+            assert await noted(server) == ["no tls"]
+
+
+async def noted(server: fake_plugins.Serving) -> list[str]:
+    """The reasons on record; the server may notice a failed handshake after its client."""
+    for _ in range(200):
+        if server.lines():
+            break
+        await asyncio.sleep(0.01)
+    return [line["reason"] for line in server.lines() if line["event"] == "refused"]
+
+
+def showing(leaf: trustme.LeafCert | None) -> ssl.SSLContext:
+    context = certificates.trusting()
+    if leaf is not None:
+        leaf.configure_cert(context)
+    return context
+
+
+CLIENTS: dict[str, Callable[[], trustme.LeafCert | None]] = {
+    "none": lambda: None,
+    "expired": lambda: certificates.issued(days=-1),
+    "wrong CA": lambda: certificates.issued(of="nobody trusts it"),
+    "right": certificates.issued,
+}
+
+
+@pytest.mark.parametrize(
+    ("client", "mode", "said"),
+    [
+        ("none", "required", "peer did not return a certificate"),
+        ("none", "optional", None),
+        ("expired", "required", "certificate verify failed"),
+        ("expired", "optional", "certificate verify failed"),
+        ("wrong CA", "required", "certificate verify failed"),
+        ("wrong CA", "optional", "certificate verify failed"),
+        ("right", "required", None),
+        ("right", "optional", None),
+    ],
+)
+async def test_client_certificates(
+    serving: fake_plugins.Serve, folder: Path, client: str, mode: str, said: str | None
+) -> None:
+    context = showing(CLIENTS[client]())
+    table = certificates.tls(folder, client_ca=str(folder / "ca.pem"), client_certificate=mode)
+    async with serving(policy(**table)) as server:
+        if said is None:
+            assert (await ask(server, context)).status == 200
+            return
+        # With TLS 1.3 a client hears of its refusal after it believed the handshake was over.
+        with pytest.raises((OSError, IndexError, ValueError)):
+            await ask(server, context)
+        await noted(server)
+        (line,) = server.lines()
+        assert (line["reason"], line["status"], line["detail"]) == ("no tls", 0, said)
+
+
+@pytest.mark.parametrize("mode", ["required", "optional"])
+def test_client_certificates_without_an_authority_are_an_error(folder: Path, mode: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        fake_plugins.settings(tls=certificates.tls(folder, client_certificate=mode))
+    said = "tls.client_ca: is missing: client_certificate has no effect without it"
+    assert [str(problem) for problem in error.value.problems] == [said]
+
+
+def test_an_authority_that_is_written_wrong_is_not_missing_too(folder: Path) -> None:
+    with pytest.raises(ConfigError) as error:
+        fake_plugins.settings(
+            tls=certificates.tls(folder, client_ca=1, client_certificate="required")
+        )
+    (problem,) = error.value.problems
+    assert str(problem).startswith("tls.client_ca: should be")
+
+
+async def test_plain_http_on_the_tls_port_is_refused_with_a_line(
+    serving: fake_plugins.Serve, folder: Path
+) -> None:
+    async with serving(policy(**certificates.tls(folder))) as server:
+        with suppress(OSError, IndexError, ValueError):
+            await server.ask(wire.SERVICE)
+        await noted(server)
+        (line,) = server.lines()
+        assert (line["reason"], line["detail"]) == ("no tls", "http request")
+
+
+def source(folder: Path, **also: object) -> CertificateFiles:
+    return CertificateFiles.of(TlsTable.model_validate(certificates.tls(folder, **also)), folder)
+
+
+def serial_served(certs: Certificates) -> int:
+    """The serial number that is served, by a handshake in memory."""
+    client_in, client_out, server_in, server_out = (ssl.MemoryBIO() for _ in range(4))
+    client = certificates.trusting().wrap_bio(
+        client_in, client_out, server_hostname=certificates.NAME
+    )
+    server = certs.context.wrap_bio(server_in, server_out, server_side=True)
+    for _ in range(4):
+        for end, written, read in (
+            (client, client_out, server_in),
+            (server, server_out, client_in),
+        ):
+            with suppress(ssl.SSLWantReadError):
+                end.do_handshake()
+            read.write(written.read())
+    shown = client.getpeercert(binary_form=True)
+    assert shown is not None
+    return x509.load_der_x509_certificate(shown).serial_number
+
+
+def serial(leaf: trustme.LeafCert) -> int:
+    return x509.load_pem_x509_certificate(leaf.cert_chain_pems[0].bytes()).serial_number
+
+
+def test_a_changed_certificate_is_served_to_the_next_connection(folder: Path) -> None:
+    log = fake_plugins.Log()
+    certs = Certificates(source(folder), log)
+    leaf = certificates.write_pair(folder, days=60)
+    certs.look()
+    assert serial_served(certs) == serial(leaf)
+    assert certs.not_after - datetime.now(UTC) > timedelta(days=59)
+    assert (certs.problem, certs.renewals) == ("", 1)
+    certs.look()
+    assert certs.renewals == 1
+    assert [event["event"] for event in log.events] == ["certificate renewed"]
+
+
+def test_a_renewed_certificate_that_expires_soon_is_served_with_a_warning(folder: Path) -> None:
+    log = fake_plugins.Log()
+    certs = Certificates(source(folder), log)
+    leaf = certificates.write_pair(folder, days=3.1)
+    certs.look()
+    assert serial_served(certs) == serial(leaf)
+    (event,) = log.events
+    assert event["event"] == "certificate renewed"
+    assert event["problem"] == f"tls.certificate: expires in 3 days, on {certs.not_after:%Y-%m-%d}"
+
+
+def test_an_expired_certificate_does_not_take_the_place_of_a_good_one(folder: Path) -> None:
+    log = fake_plugins.Log()
+    certs = Certificates(source(folder), log)
+    before = serial_served(certs)
+    certificates.write_pair(folder, days=-2)
+    for _ in range(3):
+        certs.look()
+    assert (serial_served(certs), certs.renewals) == (before, 0)
+    (event,) = log.events
+    assert event["event"].startswith("certificate not renewed")
+    gone = datetime.now(UTC) - timedelta(days=2)
+    assert event["problem"] == certs.problem
+    assert certs.problem.endswith(f"server.pem expired on {gone:%Y-%m-%d}")
+    certificates.write_pair(folder)
+    certs.look()
+    assert (certs.problem, certs.renewals) == ("", 1)
+
+
+def test_an_expired_certificate_is_served_from_the_start(folder: Path) -> None:
+    certificates.write_pair(folder, days=-2)
+    assert problems_of(fake_plugins.settings(tls=certificates.tls(folder))) == []
+    assert Certificates(source(folder), fake_plugins.Log()).not_after < datetime.now(UTC)
+
+
+BAD: dict[str, Callable[[Path], object]] = {
+    "no certificate": lambda folder: (folder / "server.pem").write_text("nothing"),
+    "an empty file": lambda folder: (folder / "server.pem").write_text(""),
+    "a missing certificate": lambda folder: (folder / "server.pem").unlink(),
+    "a missing key": lambda folder: (folder / "server.key").unlink(),
+    "no key": lambda folder: (folder / "server.key").write_text("nothing"),
+    "another key": lambda folder: (folder / "server.key").write_bytes(
+        certificates.issued().private_key_pem.bytes()
+    ),
+}
+
+
+@pytest.mark.parametrize("spoil", BAD.values(), ids=BAD)
+def test_a_bad_pair_is_not_served_and_is_an_alarm(
+    folder: Path, spoil: Callable[[Path], object]
+) -> None:
+    log = fake_plugins.Log()
+    certs = Certificates(source(folder), log)
+    before = serial_served(certs)
+    spoil(folder)
+    certs.look()
+    assert log.events == []
+    for _ in range(3):
+        certs.look()
+    assert serial_served(certs) == before
+    assert certs.problem.startswith("tls.")
+    (event,) = log.events
+    assert event["event"].startswith("certificate not renewed")
+    leaf = certificates.write_pair(folder)
+    certs.look()
+    assert (certs.problem, serial_served(certs)) == ("", serial(leaf))
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        (
+            {"certificate": "server.key", "key": "server.pem"},
+            "tls.certificate: {}/server.key holds a private key and no certificate",
+        ),
+        (
+            {"key": "server.pem"},
+            "tls.key: {}/server.pem holds a certificate and no private key",
+        ),
+    ],
+)
+def test_a_certificate_and_a_key_that_are_swapped_are_told(
+    folder: Path, table: dict[str, str], said: str
+) -> None:
+    paths = {key: str(folder / name) for key, name in table.items()}
+    (problem,) = problems_of(fake_plugins.settings(tls=certificates.tls(folder, **paths)))
+    assert str(problem) == f"{said.format(folder)}; are the two swapped?"
+
+
+def test_a_key_that_cannot_even_be_looked_at_is_told_like_any_other(folder: Path) -> None:
+    # A folder that may not be entered is the same to the server, and none to the superuser.
+    unnameable = str(folder / ("x" * 300))
+    (problem,) = problems_of(fake_plugins.settings(tls=certificates.tls(folder, key=unnameable)))
+    assert problem.key == ("tls", "key")
+
+
+@pytest.mark.parametrize("spoil", BAD.values(), ids=BAD)
+def test_a_server_does_not_start_with_a_bad_pair(
+    folder: Path, spoil: Callable[[Path], object]
+) -> None:
+    spoil(folder)
+    settings = fake_plugins.settings(tls=certificates.tls(folder))
+    (problem,) = problems_of(settings)
+    assert problem.key in (("tls", "certificate"), ("tls", "key"))
+    with pytest.raises(CertificateError):
+        load(source(folder))
+
+
+def test_check_tells_a_bad_pair_with_everything_else(folder: Path) -> None:
+    BAD["another key"](folder)
+    config = folder / "config.toml"
+    config.write_text('[tls]\ncertificate = "server.pem"\nkey = "server.key"\n[sever]\n')
+    said = CliRunner().invoke(main, ["check", "--config", str(config)])
+    assert said.exit_code == 78
+    assert "tls.key: " in said.stderr
+    assert "is not the key of" in said.stderr
+    assert "sever: unknown key" in said.stderr
+
+
+def test_the_files_may_change_between_the_two_writes_without_an_alarm(folder: Path) -> None:
+    log = fake_plugins.Log()
+    certs = Certificates(source(folder), log)
+    leaf = certificates.issued()
+    (folder / "server.key").write_bytes(leaf.private_key_pem.bytes())
+    certs.look()
+    (folder / "server.pem").write_bytes(leaf.cert_chain_pems[0].bytes())
+    certs.look()
+    assert serial_served(certs) == serial(leaf)
+    assert [event["event"] for event in log.events] == ["certificate renewed"]
+
+
+def test_a_key_may_have_a_password(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    key = load_pem_private_key((folder / "server.key").read_bytes(), None)
+    secret = BestAvailableEncryption(b"s3cret")
+    (folder / "server.key").write_bytes(
+        key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, secret)
+    )
+    with pytest.raises(CertificateError, match="password"):
+        load(source(folder))
+    for word, right in (("wrong", False), ("s3cret", True)):
+        monkeypatch.setenv("TEST_KEY_PASSWORD", word)
+        settings = fake_plugins.settings(
+            tls=certificates.tls(folder, key_password_env="TEST_KEY_PASSWORD")
+        )
+        assert (problems_of(settings) == []) is right
+
+
+@pytest.mark.parametrize(
+    ("days", "said"), [(-2, "expired on"), (3, "expires in 3 days"), (20, "expires in"), (25, None)]
+)
+def test_what_expires_is_told_in_time(tmp_path: Path, days: float, said: str | None) -> None:
+    certificates.write_pair(tmp_path, days=days + 0.1)
+    settings = fake_plugins.settings(tls=certificates.tls(tmp_path))
+    texts = [a.text for a in access_warnings(settings) if a.key == ("tls", "certificate")]
+    assert [said is not None and said in text for text in texts] == [True] * (said is not None)
+
+
+async def test_a_renewed_certificate_reaches_new_connections_and_open_ones_stay(
+    serving: fake_plugins.Serve, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(served, "POLL", 0.02)
+    request = wire.request_bytes(wire.SERVICE, "GET", {"Connection": "keep-alive"})
+    async with (
+        serving(policy(**certificates.tls(folder))) as server,
+        connected(server) as (reader, writer),
+    ):
+        leaf = certificates.write_pair(folder)
+        for _ in range(200):
+            async with connected(server) as (_, new):
+                shown = new.get_extra_info("ssl_object").getpeercert(binary_form=True)
+            if x509.load_der_x509_certificate(shown).serial_number == serial(leaf):
+                break
+            await asyncio.sleep(0.01)
+        else:
+            pytest.fail("the new certificate was never served")
+        writer.write(request)
+        assert (await reader.readline()).startswith(b"HTTP/1.1 200")
+
+
+@asynccontextmanager
+async def connected(
+    server: fake_plugins.Serving,
+) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    reader, writer = await asyncio.open_connection(
+        "127.0.0.1", server.port, ssl=certificates.trusting(), server_hostname=certificates.NAME
+    )
+    try:
+        yield reader, writer
+    finally:
+        writer.close()
+        with suppress(OSError):
+            await writer.wait_closed()

@@ -1,0 +1,350 @@
+"""Limits of headers, connections and patience: who keeps the server waiting is cut off."""
+
+import asyncio
+import resource
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from functools import partial
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pexpolicy import Directory, DirectoryEntry
+from pexpolicy.access.connections import Connection, ConnectionLimitError, Connections
+from pexpolicy.builder import build_policy
+from pexpolicy.policy import Policy
+from pexpolicy.server.http import acceptor
+from tests.support import fake_plugins, wire
+
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+KEPT = wire.request_bytes(wire.SERVICE, "GET", {"Connection": "keep-alive"})
+QUICK = 0.2
+"""Seconds of patience of the servers here."""
+
+
+def policy(**limits: Any) -> Policy:
+    given = {"request_seconds": QUICK, **limits}
+    return build_policy(fake_plugins.settings(limits=given), available={})
+
+
+@asynccontextmanager
+async def connected(server: fake_plugins.Serving, of: str = "127.0.0.1") -> AsyncIterator[Streams]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port, local_addr=(of, 0))
+    try:
+        yield reader, writer
+    finally:
+        writer.close()
+        with suppress(OSError):
+            await writer.wait_closed()
+
+
+async def closed(reader: asyncio.StreamReader) -> float:
+    """The seconds until the server closes a connection without a reply."""
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    with suppress(ConnectionError):
+        assert await asyncio.wait_for(reader.read(), 5) == b""
+    return loop.time() - began
+
+
+async def answered(streams: Streams) -> bool:
+    reader, writer = streams
+    writer.write(KEPT)
+    with suppress(ConnectionError):
+        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+        length = int(wire.parsed(head).headers["content-length"])
+        await reader.readexactly(length)
+        return head.startswith(b"HTTP/1.1 200")
+    return False
+
+
+def reasons(server: fake_plugins.Serving) -> list[str]:
+    return [line["reason"] for line in server.lines() if line["event"] == "refused"]
+
+
+def head_of(size: int, count: int) -> bytes:
+    """The head of a request of so many bytes and so many headers of equal size."""
+    names = [f"X-{number}" for number in range(count)]
+    room = size - len(wire.request_bytes(wire.SERVICE, "GET", dict.fromkeys(names, "")))
+    headers = dict.fromkeys(names, "x" * (room // count))
+    headers[names[0]] += "x" * (room % count)
+    content = wire.request_bytes(wire.SERVICE, "GET", headers)
+    assert len(content) == size
+    return content
+
+
+@pytest.mark.parametrize("start", [b"G", b"GET / HTTP/1.1\r\n", KEPT[:-2], KEPT[:-1]])
+async def test_what_is_half_sent_is_cut_off_with_a_line(
+    serving: fake_plugins.Serve, start: bytes
+) -> None:
+    async with serving(policy()) as server, connected(server) as (reader, writer):
+        writer.write(start)
+        assert QUICK - 0.05 <= await closed(reader) < QUICK + 0.5
+        (line,) = server.lines()
+        assert (line["reason"], line["status"]) == ("half sent", 408)
+
+
+async def test_dripping_does_not_help(serving: fake_plugins.Serve) -> None:
+    async with serving(policy()) as server, connected(server) as (reader, writer):
+
+        async def drip() -> None:
+            for byte in KEPT:
+                writer.write(bytes([byte]))
+                await asyncio.sleep(QUICK / 10)
+
+        dripping = asyncio.create_task(drip())
+        assert await closed(reader) < QUICK + 0.5
+        dripping.cancel()
+        assert reasons(server) == ["half sent"]
+
+
+async def test_silence_is_closed_and_is_no_refusal(serving: fake_plugins.Serve) -> None:
+    async with serving(policy()) as server, connected(server) as (reader, _):
+        assert QUICK - 0.05 <= await closed(reader) < QUICK + 0.5
+        assert server.lines() == []
+
+
+async def test_a_node_may_be_silent_for_long_between_two_calls(serving: fake_plugins.Serve) -> None:
+    async with serving(policy()) as server, connected(server) as streams:
+        for _ in range(3):
+            assert await answered(streams)
+            await asyncio.sleep(QUICK * 1.5)
+        assert reasons(server) == []
+
+
+async def test_a_node_that_stops_within_a_request_is_cut_off_too(
+    serving: fake_plugins.Serve,
+) -> None:
+    async with serving(policy()) as server, connected(server) as (reader, writer):
+        assert await answered((reader, writer))
+        await asyncio.sleep(QUICK * 0.7)
+        writer.write(KEPT[:10])
+        assert QUICK - 0.05 <= await closed(reader) < QUICK + 0.5
+        assert reasons(server) == ["half sent"]
+
+
+async def test_a_half_request_behind_a_whole_one_is_not_overlooked(
+    serving: fake_plugins.Serve,
+) -> None:
+    async with serving(policy()) as server, connected(server) as (reader, writer):
+        writer.write(KEPT + KEPT[:10])
+        await reader.readuntil(b"}")
+        assert await closed(reader) < QUICK + 0.5
+        assert reasons(server) == ["half sent"]
+
+
+async def test_who_was_not_admitted_may_not_stay(
+    serving: fake_plugins.Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TEST_POLICY_PASSWORD", "s3cret")
+    auth = {"user": "pexip", "password_env": "TEST_POLICY_PASSWORD"}
+    guarded = build_policy(
+        fake_plugins.settings(auth=auth, limits={"request_seconds": QUICK}), available={}
+    )
+    async with serving(guarded) as server, connected(server) as (reader, writer):
+        writer.write(KEPT)
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 401")
+        assert await closed(reader) < QUICK + 0.5
+
+
+async def test_a_slow_call_is_no_slow_client(serving: fake_plugins.Serve) -> None:
+    async def slow(_: object) -> None:
+        await asyncio.sleep(QUICK * 2)
+
+    classes = {"toy": fake_plugins.plugin(service_configuration=slow)}
+    async with (
+        serving(classes, limits={"request_seconds": QUICK}) as server,
+        connected(server) as streams,
+    ):
+        assert await answered(streams)
+
+
+async def test_who_does_not_read_its_replies_is_cut_off(serving: fake_plugins.Serve) -> None:
+    entries = [DirectoryEntry(alias=f"a{n}", description="A" * 200) for n in range(1000)]
+    classes = {
+        "toy": fake_plugins.plugin(
+            directory_information=fake_plugins.always(Directory(entries=entries))
+        )
+    }
+    request = wire.request_bytes(wire.DIRECTORY, "GET", {"Connection": "keep-alive"})
+    async with (
+        serving(classes, limits={"request_seconds": QUICK}) as server,
+        connected(server) as (_, writer),
+    ):
+        transport = writer.transport
+        assert isinstance(transport, asyncio.Transport)
+        transport.pause_reading()
+        writer.write(request * 100)
+        for _ in range(200):
+            await asyncio.sleep(0.02)
+            if reasons(server):
+                break
+        assert reasons(server) == ["reply not read"]
+        # What is not read is not computed either: the server waits for the client.
+        assert len(server.lines()) < 50
+        transport.abort()
+
+
+@pytest.mark.parametrize("limit", [8 * 1024, 32 * 1024, 64 * 1024])
+@pytest.mark.parametrize("over", [-1, 0, 1])
+@pytest.mark.parametrize("count", [1, 10])
+async def test_the_headers_are_as_long_as_the_limit_and_no_longer_in_sum(
+    serving: fake_plugins.Serve, limit: int, over: int, count: int
+) -> None:
+    async with serving(policy(header_bytes=limit)) as server:
+        reply = await wire.send(server.port, head_of(limit + over, count))
+        assert reply.status == (431 if over > 0 else 200)
+        assert reasons(server) == (["header too large"] if over > 0 else [])
+
+
+@pytest.mark.parametrize("limit", [8 * 1024, 32 * 1024, 64 * 1024])
+@pytest.mark.parametrize("over", [-1, 0, 1])
+async def test_a_target_is_as_long_as_the_limit_and_no_longer(
+    serving: fake_plugins.Serve, limit: int, over: int
+) -> None:
+    start = wire.SERVICE + "?idp_attribute_x="
+    target = start + "x" * (limit - len(wire.request_bytes(start, "GET", {})) + over)
+    async with serving(policy(header_bytes=limit)) as server:
+        assert (await server.ask(target)).status == (431 if over > 0 else 200)
+        assert reasons(server) == (["header too large"] if over > 0 else [])
+
+
+async def test_a_stranger_makes_room_for_the_next_connection(serving: fake_plugins.Serve) -> None:
+    limits = policy(connections_per_peer=3, request_seconds=5.0)
+    async with serving(limits) as server, AsyncExitStack() as stack:
+        node = await stack.enter_async_context(connected(server))
+        assert await answered(node)
+        strangers = [await stack.enter_async_context(connected(server)) for _ in range(2)]
+        await asyncio.sleep(0.05)
+        newest = await stack.enter_async_context(connected(server))
+        assert await answered(newest)
+        assert await closed(strangers[0][0]) < 1
+        assert await answered(node)
+        assert reasons(server) == ["made room"]
+
+
+async def test_where_all_connections_are_those_of_nodes_a_further_one_is_refused(
+    serving: fake_plugins.Serve,
+) -> None:
+    async with serving(policy(connections=2)) as server, AsyncExitStack() as stack:
+        nodes = [await stack.enter_async_context(connected(server)) for _ in range(2)]
+        assert [await answered(node) for node in nodes] == [True, True]
+        reader, _ = await stack.enter_async_context(connected(server))
+        assert await closed(reader) < 1
+        assert [await answered(node) for node in nodes] == [True, True]
+        assert reasons(server) == ["too many connections"]
+
+
+async def test_a_closed_connection_leaves_its_place(serving: fake_plugins.Serve) -> None:
+    async with serving(policy(connections=2)) as server:
+        for _ in range(20):
+            assert (await server.ask(wire.SERVICE)).status == 200
+        assert reasons(server) == []
+
+
+async def test_the_connections_of_one_peer_are_not_those_of_another(
+    serving: fake_plugins.Serve,
+) -> None:
+    async with serving(policy(connections_per_peer=1)) as server, AsyncExitStack() as stack:
+        for of in ("127.0.0.1", "127.0.0.2", "127.0.0.3"):
+            assert await answered(await stack.enter_async_context(connected(server, of)))
+        assert reasons(server) == []
+
+
+async def test_a_named_proxy_stands_for_many(serving: fake_plugins.Serve) -> None:
+    tables: dict[str, Any] = {
+        "limits": {"connections_per_peer": 1},
+        "access": {"trusted_proxies": ["127.0.0.1"]},
+    }
+    behind = build_policy(fake_plugins.settings(**tables), available={})
+    async with serving(behind) as server, AsyncExitStack() as stack:
+        for _ in range(5):
+            assert await answered(await stack.enter_async_context(connected(server)))
+
+
+async def test_without_descriptors_the_server_waits_and_goes_on(
+    serving: fake_plugins.Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(acceptor, "EXHAUSTED_PAUSE", 0.05)
+    async with serving(policy(request_seconds=5.0)) as server, AsyncExitStack() as stack:
+        streams = await stack.enter_async_context(connected(server))
+        assert await answered(streams)
+        late = await stack.enter_async_context(connected(server))
+        await asyncio.sleep(0.05)
+        used = max(streams[1].get_extra_info("socket").fileno(), 3) + 40
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        taken = []
+        resource.setrlimit(resource.RLIMIT_NOFILE, (used, hard))
+        try:
+            waiting = await stack.enter_async_context(connected(server))
+            with suppress(OSError):
+                while True:
+                    taken.append(open("/dev/null", "rb"))  # noqa: SIM115, PTH123, ASYNC230
+            assert await answered(streams)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            for file in taken:
+                file.close()
+        assert await answered(waiting)
+        assert await answered(late)
+
+
+MOVES = st.lists(
+    st.tuples(st.sampled_from(["enter", "admit", "leave"]), st.integers(0, 3), st.integers(0, 9)),
+    max_size=60,
+)
+
+
+@given(MOVES, st.integers(1, 6), st.integers(1, 6))
+def test_the_counts_are_those_of_the_open_connections(
+    moves: list[tuple[str, int, int]], total: int, per_peer: int
+) -> None:
+    connections = Connections(total, per_peer)
+    held: list[Connection] = []
+    ended: list[Connection] = []
+    for move, peer, number in moves:
+        if move == "enter":
+            ended.clear()
+            new = Connection(f"10.0.0.{peer}", 0.0, lambda: None)
+            new.close = partial(ended.append, new)
+            try:
+                displaced = connections.enter(new)
+            except ConnectionLimitError:
+                full = [one for one in held if one.peer == new.peer]
+                crowd = full if len(full) >= per_peer else held
+                assert not any(one.is_stranger for one in crowd)
+                continue
+            assert ended == ([displaced] if displaced is not None else [])
+            if displaced is not None:
+                assert displaced.is_stranger
+                held.remove(displaced)
+            held.append(new)
+        elif held:
+            one = held[number % len(held)]
+            if move == "admit":
+                one.admit(object())  # type: ignore[arg-type]
+            else:
+                one.ended()
+                one.ended()
+                held.remove(one)
+        assert len(connections) == len(held) <= total
+        assert all(sum(o.peer == one.peer for o in held) <= per_peer for one in held)
+
+
+async def test_a_flood_of_refused_connections_leaves_few_lines_that_count_them_all(
+    serving: fake_plugins.Serve,
+) -> None:
+    kept_out = build_policy(
+        fake_plugins.settings(access={"networks": ["192.0.2.0/24"]}), available={}
+    )
+    async with serving(kept_out) as server:
+        for number in range(300):
+            async with connected(server, f"127.0.0.{1 + number % 2}") as (reader, _):
+                assert await closed(reader) < 1
+    lines = server.lines()
+    assert len(lines) < 30
+    for peer in ("127.0.0.1", "127.0.0.2"):
+        assert sum(line.get("times", 1) for line in lines if line["peer"] == peer) == 150
+    assert {line["reason"] for line in lines} == {"network not allowed"}

@@ -1,0 +1,319 @@
+"""Hashed passwords, several at once, and how seldom the slow hash is computed."""
+
+import asyncio
+import base64
+import threading
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pexpolicy.access import verification_pool
+from pexpolicy.access.credentials import Credentials, VerifiedDigests
+from pexpolicy.access.verification_pool import VerificationPool, VerificationQueueFull
+from pexpolicy.builder import build_policy
+from pexpolicy.cli.main import main
+from pexpolicy.config.credentials import Credential
+from pexpolicy.config.password_hash import PasswordHash, PasswordHashError
+from pexpolicy.config.settings import ConfigError
+from tests.support import fake_plugins, secret_canaries, wire
+
+# Written out: with a salt of chance, each worker of the test run would collect other names.
+OLD = PasswordHash.read(
+    "$scrypt$ln=4,r=8,p=1$YSBzYWx0IG9mIGEgdGVzdA$Wgc5zRwfiHduhtr4rR5C9/3JGkLEV+Lbedvnr2DBs0o"
+)
+NEW = PasswordHash.made("new password", ln=4)
+
+
+@pytest.fixture
+def hashes(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """The passwords that the slow hash was computed of."""
+    seen: list[bytes] = []
+    matches = PasswordHash.matches
+
+    def counted(self: PasswordHash, password: bytes) -> bool:
+        assert threading.current_thread() is not threading.main_thread()
+        seen.append(password)
+        return matches(self, password)
+
+    monkeypatch.setattr(PasswordHash, "matches", counted)
+    return seen
+
+
+@given(st.text(min_size=1))
+@settings(max_examples=50)
+def test_a_hash_is_read_as_it_was_written_and_matches_its_password_alone(password: str) -> None:
+    encoded = password.encode("utf-8", "surrogatepass")
+    made = PasswordHash.made(encoded.decode("utf-8", "replace"), ln=2)
+    read = PasswordHash.read(str(made))
+    assert read == made
+    assert read.matches(encoded.decode("utf-8", "replace").encode())
+    assert not read.matches(encoded + b"x")
+
+
+def test_a_hash_of_a_known_password_has_the_known_digest() -> None:
+    # RFC 7914, 12: scrypt of "pleaseletmein" with the salt "SodiumChloride".
+    digest = bytes.fromhex(
+        "7023bdcb3afd7348461c06cd81fd38ebfda8fbba904f8e3ea9b543f6545da1f2"
+        "d5432955613f0fcf62d49705242a9af9e61e85dc0d651e40dfcf017b45575887"
+    )
+    parts = (base64.b64encode(part).decode().rstrip("=") for part in (b"SodiumChloride", digest))
+    written = "$scrypt$ln=14,r=8,p=1$" + "$".join(parts)
+    assert PasswordHash.read(written).matches(b"pleaseletmein")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        secret_canaries.WORD,
+        str(OLD)[:-8],
+        str(OLD).replace("scrypt", "argon2id"),
+        str(OLD).replace("ln=4", "ln=0"),
+        str(OLD).replace("ln=4", "ln=30"),
+        str(OLD).replace("r=8", "r=99"),
+        str(OLD) + "$",
+        f"$scrypt$ln=4,r=8,p=1$AAAAAAAAAAAAA${'A' * 43}",
+        "$2b$12$abcdefghijklmnopqrstuv",
+    ],
+)
+def test_what_is_no_hash_is_refused_without_being_shown(text: str) -> None:
+    if "ln=30" in text or "r=99" in text:
+        text = text.replace("ln=4", "ln=20")
+    with pytest.raises(PasswordHashError) as error:
+        PasswordHash.read(text)
+    assert not text or text not in str(error.value)
+
+
+async def test_a_password_is_hashed_once_and_then_compared_by_a_digest(hashes: list[bytes]) -> None:
+    known = Credentials([Credential("pexip", OLD)])
+    for _ in range(5):
+        assert await known.verify(b"pexip:old password", 0)
+    assert len(hashes) == 1
+    assert known.recognises(b"pexip:old password")
+
+
+async def test_a_wrong_attempt_costs_the_same_whatever_user_it_names(hashes: list[bytes]) -> None:
+    known = Credentials([Credential("pexip", OLD), Credential("pexip", NEW), Credential("b", OLD)])
+    costs = []
+    for user in (b"pexip", b"b", b"nobody", b""):
+        before = len(hashes)
+        assert not await known.verify(user + b":guess", 0)
+        costs.append(len(hashes) - before)
+    assert costs == [3, 3, 3, 3]
+
+
+async def test_once_all_are_verified_no_attempt_costs_a_slow_hash(hashes: list[bytes]) -> None:
+    known = Credentials([Credential("pexip", OLD), Credential("pexip", NEW)])
+    assert await known.verify(b"pexip:old password", 0)
+    assert await known.verify(b"pexip:new password", 0)
+    before = len(hashes)
+    for pair in (b"pexip:guess", b"nobody:old password", b"nobody:guess"):
+        assert not await known.verify(pair, 0)
+    assert len(hashes) == before
+
+
+async def test_what_is_verified_while_others_wait_spares_them_the_slow_hash(
+    hashes: list[bytes],
+) -> None:
+    known = Credentials([Credential("pexip", OLD)])
+    pairs = [b"pexip:old password"] * 5 + [b"pexip:guess"] * 5
+    found = await asyncio.gather(*(known.verify(pair, 0) for pair in pairs))
+    assert found == [True] * 5 + [False] * 5
+    assert len(hashes) <= verification_pool.AT_ONCE
+
+
+async def test_a_password_belongs_to_its_user() -> None:
+    known = Credentials([Credential("pexip", OLD), Credential("other", NEW)])
+    assert not await known.verify(b"other:old password", 0)
+    assert await known.verify(b"pexip:old password", 0)
+    assert not await known.verify(b"other:old password", 0)
+
+
+async def test_what_was_learned_outlives_a_configuration(hashes: list[bytes]) -> None:
+    learned = VerifiedDigests()
+    assert await Credentials([Credential("pexip", OLD)], learned).verify(b"pexip:old password", 0)
+    both = Credentials([Credential("pexip", NEW), Credential("pexip", OLD)], learned)
+    assert both.recognises(b"pexip:old password")
+    assert len(hashes) == 1
+    assert not Credentials([Credential("pexip", NEW)], learned).recognises(b"pexip:old password")
+
+
+async def test_who_was_wrong_least_is_verified_first() -> None:
+    held, order = threading.Event(), []
+    gate = VerificationPool(at_once=1, waiting=10)
+
+    def work(number: int) -> bool:
+        order.append(number)
+        return held.wait(5)
+
+    first = asyncio.create_task(gate.run((0,), lambda: work(0)))
+    await asyncio.sleep(0)
+    others = [asyncio.create_task(gate.run((n,), partial(work, n))) for n in (5, 9, 1, 3)]
+    await asyncio.sleep(0.01)
+    held.set()
+    await asyncio.gather(first, *others)
+    assert order == [0, 1, 3, 5, 9]
+    gate.close()
+
+
+async def test_a_flood_of_guesses_makes_room_for_a_node_that_asks_for_the_first_time() -> None:
+    held = threading.Event()
+    gate = VerificationPool(at_once=1, waiting=2)
+    tasks = [asyncio.create_task(gate.run((50,), lambda: held.wait(5))) for _ in range(3)]
+    await asyncio.sleep(0.01)
+    with pytest.raises(VerificationQueueFull):
+        await gate.run((50,), lambda: True)
+    node = asyncio.create_task(gate.run((0,), lambda: True))
+    await asyncio.sleep(0.01)
+    held.set()
+    assert await node
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [isinstance(result, VerificationQueueFull) for result in results] == [False, False, True]
+    gate.close()
+
+
+async def test_a_turn_that_was_given_up_is_the_next_ones() -> None:
+    held = threading.Event()
+    gate = VerificationPool(at_once=1)
+    first = asyncio.create_task(gate.run((0,), lambda: held.wait(5)))
+    await asyncio.sleep(0.01)
+    gone = asyncio.create_task(gate.run((0,), lambda: True))
+    last = asyncio.create_task(gate.run((1,), lambda: True))
+    await asyncio.sleep(0.01)
+    gone.cancel()
+    held.set()
+    assert await first
+    assert await asyncio.wait_for(last, 5)
+    gate.close()
+
+
+async def _are_admitted(*nodes: bool) -> list[bool]:
+    """Whether nodes are verified, each while other guesses wait that came before it. A node is true
+    where its address is known.
+    """
+    learned = VerifiedDigests()
+    known = Credentials([Credential("pexip", OLD)], learned)
+    admitted = []
+    for number, is_known in enumerate(nodes):
+        pairs = [b"pexip:guess %d of %d" % (guess, number) for guess in range(200)]
+        guesses = [asyncio.create_task(known.verify(pair, 0)) for pair in pairs]
+        await asyncio.sleep(0)
+        try:
+            admitted.append(await known.verify(b"pexip:old password", 0, is_known=is_known))
+        except VerificationQueueFull:
+            admitted.append(False)
+        await asyncio.gather(*guesses, return_exceptions=True)
+    learned.turnstile.close()
+    return admitted
+
+
+async def test_a_known_address_comes_before_guesses_from_any_number_of_others() -> None:
+    assert await _are_admitted(True) == [True]
+
+
+async def test_a_pair_that_is_sent_again_comes_before_guesses_of_the_same_rank() -> None:
+    assert await _are_admitted(False, False) == [False, True]
+
+
+async def test_a_wrong_pair_is_verified_once(hashes: list[bytes]) -> None:
+    known = Credentials([Credential("pexip", OLD)])
+    for _ in range(5):
+        assert not await known.verify(b"pexip:guess", 0)
+    assert len(hashes) == 1
+
+
+def test_the_bounds_are_those_of_the_documentation() -> None:
+    assert (verification_pool.AT_ONCE, verification_pool.MAX_WAITING) == (2, 64)
+
+
+async def test_old_and_new_password_are_both_good_during_a_change(
+    serving: fake_plugins.Serve, tmp_path: Path
+) -> None:
+    (tmp_path / "new.password").write_text(f"{NEW}\n")
+    table = {
+        "credentials": [
+            {"user": "pexip", "password_hash": str(OLD)},
+            {"user": "pexip", "password_hash_file": str(tmp_path / "new.password")},
+        ]
+    }
+    async with serving(build_policy(fake_plugins.settings(auth=table), available={})) as server:
+        for password, status in (("old password", 200), ("new password", 200), ("older", 401)):
+            reply = await server.ask(wire.SERVICE, headers=wire.basic("pexip", password))
+            assert reply.status == status
+
+
+BROKEN: list[tuple[dict[str, object], str]] = [
+    ({}, "auth: "),
+    ({"password_env": "A"}, "auth: name the user"),
+    (
+        {"user": "p:q", "password_env": "A"},
+        "auth.user: must not contain a colon or control characters",
+    ),
+    (
+        {"credentials": [{"user": "a\tb", "password_env": "A"}]},
+        "auth.credentials[0].user: must not contain a colon or control characters",
+    ),
+    ({"credentials": [{"user": "a"}]}, "auth.credentials[0]: write one of"),
+    (
+        {"credentials": [{"user": "a", "password_hash": "x", "password_env": "A"}]},
+        "auth.credentials[0]: write one of",
+    ),
+    (
+        {"credentials": [{"user": "a", "password_hash": secret_canaries.WORD}]},
+        "auth.credentials[0].password_hash: is no password hash",
+    ),
+    (
+        {"credentials": [{"user": "a", "password_hash_file": "gone"}]},
+        "auth.credentials[0].password_hash_file: gone cannot be read",
+    ),
+    (
+        {"credentials": [{"user": "a", "password": secret_canaries.WORD, "password_env": "A"}]},
+        "auth.credentials[0].password: unknown key; it is never in this file",
+    ),
+]
+
+
+@pytest.mark.parametrize(("table", "said"), BROKEN)
+def test_broken_credentials_are_told_by_their_key(table: dict[str, object], said: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        fake_plugins.settings(auth=table)
+    assert said in str(error.value)
+    assert secret_canaries.WORD not in str(error.value)
+
+
+def test_the_command_prints_a_hash_of_what_it_reads() -> None:
+    said = CliRunner().invoke(main, ["hash-password"], input="s3cret\n")
+    assert said.exit_code == 0
+    assert PasswordHash.read(said.stdout).matches(b"s3cret")
+    assert "s3cret" not in said.output
+
+
+def test_a_line_end_of_windows_does_not_count_either() -> None:
+    said = CliRunner().invoke(main, ["hash-password"], input="s3cret\r\n")
+    assert PasswordHash.read(said.stdout).matches(b"s3cret")
+
+
+@pytest.mark.parametrize("given", ["s3cret\ns3cret\n", "s3cret\r\ns3cret\r\n", "\ns3cret"])
+def test_the_command_refuses_several_lines(given: str) -> None:
+    said = CliRunner().invoke(main, ["hash-password"], input=given)
+    assert (said.exit_code, said.stdout) == (2, "")
+    assert "a password is one line" in said.stderr
+    assert "s3cret" not in said.output
+
+
+def test_the_command_refuses_an_empty_password() -> None:
+    assert CliRunner().invoke(main, ["hash-password"], input="\n").exit_code == 2
+
+
+@pytest.fixture(autouse=True)
+def _no_thread_is_left() -> Iterator[None]:
+    yield
+    for thread in threading.enumerate():
+        if thread.name.startswith("pexpolicy-verify"):
+            thread.join(5)
+            assert not thread.is_alive()

@@ -1,0 +1,107 @@
+"""Nodes are admitted soon after a restart, whatever others guess meanwhile."""
+
+import asyncio
+import itertools
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from pexpolicy.audit.peers import recent_peers
+from pexpolicy.config.password_hash import PasswordHash
+from tests.support import live_server, wire
+
+GOOD = wire.basic("pexip", "s3cret")
+GUESSES = 300
+"""A second."""
+PATIENCE = 2.0
+
+
+def configured(folder: Path) -> Path:
+    config = folder / "config.toml"
+    config.write_text(f"""
+[[auth.credentials]]
+user = "pexip"
+password_hash = "{PasswordHash.made("s3cret")}"
+
+[audit]
+path = "audit.jsonl"
+""")
+    return config
+
+
+async def guess(port: int, number: int) -> None:
+    """One wrong password of the right user, from an address of its own."""
+    address = f"127.{1 + number // 65025}.{1 + number // 255 % 255}.{1 + number % 255}"
+    with suppress(OSError, EOFError):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, local_addr=(address, 0))
+        try:
+            headers = wire.basic("pexip", f"guess {number}")
+            writer.write(wire.request_bytes(wire.SERVICE, "GET", headers))
+            await reader.read()
+        finally:
+            writer.close()
+
+
+async def guessing(port: int) -> None:
+    async with asyncio.TaskGroup() as group:
+        for number in itertools.count():
+            group.create_task(guess(port, number))
+            await asyncio.sleep(1 / GUESSES)
+
+
+async def admitted_after(server: live_server.Running) -> float:
+    """Seconds until a node is admitted that asks again when it is not."""
+    attack = asyncio.create_task(guessing(server.port))
+    await asyncio.sleep(1.5)
+    began = time.monotonic()
+    try:
+        while time.monotonic() - began < 30:
+            reply = await asyncio.to_thread(server.ask, wire.SERVICE, headers=GOOD)
+            if reply.status == 200:
+                break
+        return time.monotonic() - began
+    finally:
+        attack.cancel()
+        await asyncio.gather(attack, return_exceptions=True)
+
+
+async def test_a_node_of_the_life_before_is_admitted_at_once(tmp_path: Path) -> None:
+    config = configured(tmp_path)
+    with live_server.running(config) as server:
+        assert server.ask(wire.SERVICE, headers=GOOD).status == 200
+    assert recent_peers(server.audit) == {"127.0.0.1"}
+    with live_server.running(config) as server:
+        assert await admitted_after(server) < PATIENCE
+
+
+async def test_a_node_is_admitted_soon_by_a_server_that_knows_none(tmp_path: Path) -> None:
+    with live_server.running(configured(tmp_path)) as server:
+        assert await admitted_after(server) < 2 * PATIENCE
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"event":"refused","peer":"192.0.2.9"}',
+        r'{"request":"\"event\":\"decision\",\"decision_id\":\"\",\"peer\":\"192.0.2.9\""}',
+        "",
+    ],
+)
+def test_only_peers_of_decisions_are_known(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "audit.jsonl"
+    path.write_text(f"{line}\n")
+    assert recent_peers(path) == set()
+
+
+def test_peers_are_found_in_the_file_that_was_rotated_last(tmp_path: Path) -> None:
+    path = tmp_path / "audit.jsonl"
+    decision = (
+        '{"timestamp":"2026-11-26T00:00:00Z","event":"decision","decision_id":'
+        '"019abcde-0000-7000-8000-000000000000","endpoint":"media_location","peer":"%s"}\n'
+    )
+    (tmp_path / "audit.jsonl.20261126T010203123456Z").write_text(decision % "10.0.0.1")
+    assert recent_peers(path) == {"10.0.0.1"}
+    path.write_text(decision % "10.0.0.2")
+    assert recent_peers(path) == {"10.0.0.1", "10.0.0.2"}

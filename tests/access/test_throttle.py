@@ -1,0 +1,191 @@
+"""Who guesses is slowed, each time a little more, and nobody else is."""
+
+import asyncio
+import threading
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pexpolicy.access import access_control, verification_pool
+from pexpolicy.access.access_control import AccessControl
+from pexpolicy.access.throttle import FORGOTTEN, LONGEST_DELAY, LoginThrottle
+from pexpolicy.builder import build_policy
+from pexpolicy.config.password_hash import PasswordHash
+from pexpolicy.config.settings import Settings
+from pexpolicy.policy import Policy
+from tests.support import fake_plugins, wire
+from tests.support.virtual_time import virtual
+
+GOOD = wire.basic("pexip", "s3cret")
+BAD = wire.basic("pexip", "guess")
+
+
+@pytest.fixture
+def settings(monkeypatch: pytest.MonkeyPatch) -> Settings:
+    monkeypatch.setenv("TEST_POLICY_PASSWORD", "s3cret")
+    return fake_plugins.settings(auth={"user": "pexip", "password_env": "TEST_POLICY_PASSWORD"})
+
+
+@pytest.fixture
+def guarded(settings: Settings) -> Policy:
+    return build_policy(settings, available={})
+
+
+def test_each_wrong_attempt_waits_longer_up_to_a_bound() -> None:
+    attempts = LoginThrottle()
+    delays = [attempts.failed("192.0.2.1", now) for now in range(100)]
+    assert all(earlier <= later for earlier, later in pairwise(delays))
+    assert 0 < delays[0] < 0.5
+    assert delays[-1] == LONGEST_DELAY
+
+
+def test_attempts_that_are_verified_at_once_wait_for_each_other_and_not_for_another_peer() -> None:
+    attempts = LoginThrottle()
+    with (
+        attempts.trying("192.0.2.1", 0.0) as first,
+        attempts.trying("192.0.2.1", 0.0) as second,
+        attempts.trying("192.0.2.2", 0.0) as other,
+    ):
+        assert (first, second, other) == (0, 1, 0)
+    with attempts.trying("192.0.2.1", 0.0) as again:
+        assert again == 0
+
+
+def test_peers_do_not_slow_each_other() -> None:
+    attempts = LoginThrottle()
+    for _ in range(20):
+        attempts.failed("192.0.2.1", 0.0)
+    assert attempts.of("192.0.2.2", 0.0) == 0
+
+
+def test_addresses_that_one_host_may_choose_from_are_one_peer() -> None:
+    attempts = LoginThrottle()
+    attempts.failed("2001:db8:1:2::1", 0.0)
+    assert attempts.of("2001:db8:1:2:ffff::9", 0.0) == 1
+    assert attempts.of("2001:db8:1:3::1", 0.0) == 0
+
+
+def test_what_was_wrong_is_forgotten_after_a_while() -> None:
+    attempts = LoginThrottle()
+    first = attempts.failed("192.0.2.1", 0.0)
+    attempts.failed("192.0.2.1", 1.0)
+    assert attempts.of("192.0.2.1", FORGOTTEN + 2) == 0
+    assert attempts.failed("192.0.2.1", FORGOTTEN + 2) == first
+
+
+@given(st.lists(st.ip_addresses(), max_size=200))
+def test_the_memory_is_bounded_and_the_newest_are_kept(peers: list[object]) -> None:
+    attempts = LoginThrottle(peers=10)
+    for peer in peers:
+        attempts.failed(str(peer), 0.0)
+        assert attempts.of(str(peer), 0.0) > 0
+        assert len(attempts) <= 10
+
+
+@virtual
+async def _guesses(guarded: Policy, serving: fake_plugins.Serve) -> None:
+    loop = asyncio.get_running_loop()
+    took = []
+    async with serving(guarded) as server:
+        for _ in range(8):
+            began = loop.time()
+            assert (await server.ask(wire.SERVICE, headers=BAD)).status == 401
+            took.append(loop.time() - began)
+    assert took[0] >= 0.1
+    assert took[-1] >= LONGEST_DELAY
+    assert all(earlier <= later + 0.1 for earlier, later in pairwise(took))
+
+
+def test_an_answer_to_a_guess_is_late(guarded: Policy, serving: fake_plugins.Serve) -> None:
+    _guesses(guarded, serving)
+
+
+async def test_a_node_behind_the_address_of_a_guesser_is_answered_at_once(
+    serving: fake_plugins.Serve, guarded: Policy
+) -> None:
+    loop = asyncio.get_running_loop()
+    async with serving(guarded) as server:
+        guesses = [asyncio.create_task(server.ask(wire.SERVICE, headers=BAD)) for _ in range(100)]
+        await asyncio.sleep(0.05)
+        began = loop.time()
+        for _ in range(20):
+            assert (await server.ask(wire.SERVICE, headers=GOOD)).status == 200
+        assert loop.time() - began < 1.0
+        for guess in guesses:
+            guess.cancel()
+        await asyncio.gather(*guesses, return_exceptions=True)
+
+
+async def test_who_sends_no_credentials_does_not_guess(
+    serving: fake_plugins.Serve, guarded: Policy
+) -> None:
+    loop = asyncio.get_running_loop()
+    async with serving(guarded) as server:
+        began = loop.time()
+        for headers in ({}, {"Authorization": "Bearer x"}, {"Authorization": "Basic !"}) * 10:
+            assert (await server.ask(wire.SERVICE, headers=headers)).status == 401
+        assert loop.time() - began < 1.0
+
+
+async def test_the_credentials_of_a_connection_may_change(
+    serving: fake_plugins.Serve, guarded: Policy
+) -> None:
+    kept = {"Connection": "keep-alive"}
+    asked = b"".join(
+        wire.request_bytes(wire.SERVICE, "GET", {**kept, **headers})
+        for headers in (GOOD, GOOD, BAD, {}, GOOD)
+    )
+    async with serving(guarded) as server:
+        await wire.send(server.port, asked + wire.request_bytes("/livez", "GET", {}))
+        statuses = [line["status"] for line in server.lines()]
+        assert statuses == [200, 200, 401, 401, 200]
+
+
+def test_another_configuration_takes_over_what_was_learned(settings: Settings) -> None:
+    first = AccessControl.of(settings)
+    first._kept.attempts.failed("192.0.2.1", 0.0)
+    renewed = first.renewed(settings)
+    assert renewed is not first
+    assert renewed._kept.attempts.of("192.0.2.1", 0.0) == 1
+    first.close()
+
+
+async def test_a_server_that_ends_waits_for_no_guess(
+    serving: fake_plugins.Serve, guarded: Policy
+) -> None:
+    loop = asyncio.get_running_loop()
+    async with serving(guarded) as server:
+        for _ in range(3):
+            await server.ask(wire.SERVICE, headers=BAD)
+        guesses = [asyncio.create_task(server.ask(wire.SERVICE, headers=BAD)) for _ in range(20)]
+        await asyncio.sleep(0.2)
+        began = loop.time()
+    assert loop.time() - began < 1.0
+    assert {reply.status for reply in await asyncio.gather(*guesses)} == {401}
+
+
+async def test_credentials_that_there_is_no_time_for_are_told_so_and_on_record(
+    serving: fake_plugins.Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(access_control, "BUSY_DELAY", 0.05)
+    monkeypatch.setattr(verification_pool.VerificationPool.__init__, "__defaults__", (1, 2))
+    held = threading.Event()
+    matches = PasswordHash.matches
+    monkeypatch.setattr(
+        PasswordHash, "matches", lambda self, given: held.wait(5) and matches(self, given)
+    )
+    hashed = {"user": "pexip", "password_hash": str(PasswordHash.made("s3cret", ln=2))}
+    slow = build_policy(fake_plugins.settings(auth={"credentials": [hashed]}), available={})
+    async with serving(slow) as server:
+        tasks = [asyncio.create_task(server.ask(wire.SERVICE, headers=GOOD)) for _ in range(6)]
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.sleep(0.1)
+        held.set()
+        statuses = sorted([(await task).status for task in tasks])
+        assert statuses == [200, 200, 200, 429, 429, 429]
+        refused = [line for line in server.lines() if line["event"] == "refused"]
+        assert {(line["reason"], line["status"]) for line in refused} == {
+            ("too many attempts", 429)
+        }

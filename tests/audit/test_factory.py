@@ -1,0 +1,145 @@
+"""From the configuration to an audit: what is opened, what is taken over, what is refused."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from multidict import MultiDict
+
+from pexpolicy.audit.factory import audit_of, open_audit
+from pexpolicy.audit.redaction import Redaction
+from pexpolicy.config.settings import ConfigError
+from tests.audit.places import Place, faults, lines
+from tests.support import fake_plugins
+
+LISTENED = """
+import asyncio, sys
+from pexpolicy.audit.factory import open_audit
+audit = open_audit(None)
+audit.refused("unauthorised", 401, None, "")
+audit.close()
+"""
+
+
+def test_lines_that_a_writer_left_in_the_spool_are_taken_over(tmp_path: Path) -> None:
+    place = Place(tmp_path, spool=1 << 20)
+    place.fill([1])
+    place.break_down()
+    place.fill([2, 3])
+    place.journal.close()
+    assert list(tmp_path.glob("*.spool"))
+    audit = open_audit(place.path, spool=tmp_path)
+    audit.refused("unauthorised", 401, None, "")
+    audit.close()
+    assert [line.get("n") for line in lines(place.path)] == [1, 2, 3, None]
+    assert faults(place.path) == []
+    assert not list(tmp_path.glob("*.spool"))
+
+
+def test_lines_in_the_spool_keep_no_server_from_starting_while_the_disk_is_full(
+    tmp_path: Path,
+) -> None:
+    place = Place(tmp_path, spool=1 << 20)
+    place.break_down()
+    place.fill([1, 2])
+    place.journal.close()
+    open_audit(Path("/dev/full"), spool=tmp_path).close()
+    open_audit(place.path, spool=tmp_path).close()
+    assert place.numbers == [1, 2]
+    assert faults(place.path) == []
+    assert not list(tmp_path.glob("*.spool"))
+
+
+def test_the_table_is_what_the_lines_show(tmp_path: Path) -> None:
+    table = {"path": str(tmp_path / "audit.jsonl"), "instance": "north"}
+    audit = audit_of(fake_plugins.settings(audit=table))
+    audit.refused("unauthorised", 401, None, "")
+    audit.close()
+    line, end = lines(tmp_path / "audit.jsonl")
+    assert (line["instance"], line["seq"]) == ("north", 1)
+    assert (end["event"], end["instance"], end["seq"]) == ("end", "north", 2)
+    assert (audit.state.status, audit.state.records) == ("healthy", 1)
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        ({"path": "a", "level": "required"}, "on_fail"),
+        ({"path": "a", "level": "memory"}, 'write level = "file"'),
+        ({"level": "fsync"}, "needs a path"),
+        ({"rotate_mb": 5}, "standard output"),
+        ({"path": "a", "keep": 5}, "keep is for"),
+        ({"path": "a", "sign_key_env": "A", "sign_key_file": "b"}, "one place"),
+        ({"path": "a", "sign_key_file": "missing"}, "cannot be read"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(table: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        fake_plugins.settings(audit=table)
+
+
+@pytest.mark.parametrize("regular", [True, False])
+def test_standard_output_may_be_a_file_or_a_pipe(tmp_path: Path, regular: bool) -> None:
+    command = (sys.executable, "-c", LISTENED)
+    if regular:
+        with (tmp_path / "out").open("wb") as out:
+            subprocess.run(command, stdout=out, check=True)
+        said = (tmp_path / "out").read_bytes()
+    else:
+        said = subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout
+    assert json.loads(said)["seq"] == 1
+
+
+def test_a_named_pipe_holds_nobody_up(tmp_path: Path) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    audit = open_audit(path)
+    for _ in range(1000):
+        audit.refused("unknown path", 404, None, "", path="x" * 200)
+    assert audit.state.held_bytes > 0
+    first = os.read(reader, 1 << 16).splitlines()[0]
+    assert json.loads(first)["seq"] == 1
+    audit.close()
+    os.close(reader)
+
+
+def test_a_key_that_cannot_sign_is_an_error_of_the_configuration(tmp_path: Path) -> None:
+    path = tmp_path / "sign.pem"
+    path.write_text("no key")
+    with pytest.raises(ConfigError, match=r"audit\.sign_key_file: is no private key in PEM"):
+        fake_plugins.policy({}, audit={"path": "audit.jsonl", "sign_key_file": str(path)})
+
+
+def test_a_spool_that_is_not_there_is_told(tmp_path: Path) -> None:
+    built = fake_plugins.policy(
+        {}, audit={"path": "audit.jsonl", "spool": str(tmp_path / "missing")}
+    )
+    assert ["audit.spool: there is no folder" in str(advice) for advice in built.advice] == [True]
+
+
+async def test_a_line_is_written_even_where_taking_secrets_out_fails(tmp_path: Path) -> None:
+    class Broken(Redaction):
+        def request(self, *_: Any) -> Any:
+            raise KeyError("a secret of somebody")
+
+        def result(self, *_: Any) -> Any:
+            raise KeyError("a secret of somebody")
+
+    policy = fake_plugins.policy({})
+    audit = open_audit(tmp_path / "audit.jsonl", Broken())
+    async with policy.serving():
+        params: MultiDict[str] = MultiDict(local_alias="somebody")
+        answer = await policy.answer("service_configuration", params, "", "an id")
+        assert audit.decision(params, "", answer, 0.1, None, "") is None
+        audit.shadow(answer.outcome, answer.outcome, "", differs=False)
+    audit.close()
+    line, shadow = lines(tmp_path / "audit.jsonl")
+    assert (shadow["would_send"], shadow["redaction_error"]) == (None, "KeyError")
+    assert line["redaction_error"] == "KeyError"
+    assert (line["decision_id"], line["request"], line["sent"]) == ("an id", {}, None)
+    assert "somebody" not in (tmp_path / "audit.jsonl").read_text()

@@ -1,0 +1,145 @@
+"""A hook that does not end, or ends itself, holds up nobody else."""
+
+import asyncio
+import threading
+
+import pytest
+
+from pexpolicy import Conference
+from tests.support import wire
+from tests.support.fake_plugins import Hook, Serve, plugin
+from tests.support.virtual_time import clock, virtual
+
+ROOM = Conference(name="Next", service_tag="")
+
+
+def service(hook: Hook) -> type:
+    return plugin(service_configuration=hook)
+
+
+@virtual
+async def test_a_hook_that_swallows_its_cancellation_is_abandoned(serving: Serve) -> None:
+    ended = asyncio.Event()
+    asked = 0
+
+    async def stubborn(_: object) -> object:
+        for _attempt in range(2):
+            try:
+                await asyncio.sleep(1.5)
+            except asyncio.CancelledError:
+                continue
+        ended.set()
+        return Conference(name="Too late", service_tag="")
+
+    async def counts(_: object) -> None:
+        nonlocal asked
+        asked += 1
+
+    classes = {"stubborn": service(stubborn), "next": service(counts)}
+    async with serving(classes, clock=clock) as server:
+        began = clock()
+        reply = await server.ask(wire.SERVICE)
+        assert clock() - began == pytest.approx(1.0)
+        assert reply.json["decided_by"] == "default"
+        await ended.wait()
+        await asyncio.sleep(1)
+        assert asked == 1
+        assert len(server.lines()) == 1
+        assert server.steps() == [("stubborn", "timed_out"), ("next", "abstained")]
+
+
+@virtual
+async def test_a_hook_that_never_ends_does_not_keep_the_server_from_stopping(
+    serving: Serve,
+) -> None:
+    going = True
+
+    async def immortal(_: object) -> None:
+        while going:
+            try:
+                await asyncio.sleep(1)
+            except BaseException:  # noqa: BLE001, S112 - what a bad plugin does
+                continue
+
+    async with serving({"immortal": service(immortal)}, clock=clock) as server:
+        assert (await server.ask(wire.SERVICE)).json["decided_by"] == "default"
+    going = False
+    await asyncio.sleep(2)
+
+
+async def cancels_itself(_: object) -> object:
+    task = asyncio.current_task()
+    assert task is not None
+    task.cancel()
+    return None
+
+
+async def cancels_itself_and_waits(request: object) -> object:
+    await cancels_itself(request)
+    await asyncio.sleep(1)
+    return None
+
+
+@pytest.mark.parametrize(
+    ("cancels", "outcome"),
+    [(cancels_itself, "abstained"), (cancels_itself_and_waits, "failed")],
+)
+@virtual
+async def test_a_hook_that_cancels_its_task_harms_nobody_else(
+    serving: Serve, cancels: Hook, outcome: str
+) -> None:
+    async def waits(_: object) -> object:
+        await asyncio.sleep(0)
+        return ROOM
+
+    classes = {"cancels": service(cancels), "waits": service(waits)}
+    async with serving(classes, clock=clock) as server:
+        began = clock()
+        for _ in range(3):
+            reply = await server.ask(wire.SERVICE)
+            assert reply.result["name"] == "Next"
+            assert server.steps() == [("cancels", outcome), ("waits", "decided")]
+        assert clock() == began
+
+
+async def test_a_stuck_plugin_does_not_hold_up_calls_of_other_plugins(serving: Serve) -> None:
+    release = threading.Event()
+
+    def stuck(_: object) -> None:
+        release.wait()
+
+    def quick(_: object) -> object:
+        return None
+
+    classes = {
+        "stuck": plugin(service_configuration=stuck),
+        "quick": plugin(registration_alias=quick),
+    }
+    try:
+        async with serving(classes, {"stuck": {"timeout": 0.05}}) as server:
+            await asyncio.gather(*(server.ask(wire.SERVICE) for _ in range(12)))
+            reply = await server.ask(wire.REGISTRATION + "a@b")
+            assert reply.action == "continue"
+            assert server.steps() == [("quick", "abstained")]
+    finally:
+        release.set()
+
+
+@virtual
+async def test_a_node_that_hangs_up_leaves_nothing_behind(serving: Serve) -> None:
+    ended: list[str] = []
+
+    async def waits(_: object) -> None:
+        try:
+            await asyncio.sleep(10)
+        finally:
+            ended.append("waits")
+
+    async with serving({"toy": service(waits)}, clock=clock) as server:
+        _, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(wire.request_bytes(wire.SERVICE, "GET", {}))
+        await asyncio.sleep(0.1)
+        writer.close()
+        await asyncio.sleep(3)
+        assert ended == ["waits"]
+        assert (await server.ask(wire.PARTICIPANT)).status == 200

@@ -1,0 +1,153 @@
+"""Behind the reply: shadow plugins and observers change and delay nothing."""
+
+import asyncio
+import threading
+import time
+from typing import Any
+
+import pytest
+
+from pexpolicy import Conference, Reject, hookimpl
+from tests.support import wire
+from tests.support.fake_plugins import Serve, Serving, always, plugin, raises
+
+ROOM = Conference(name="Room", service_tag="")
+
+
+async def shadows(server: Serving, count: int = 1) -> list[dict[str, Any]]:
+    """The shadow lines, once there are as many."""
+    for _ in range(400):
+        lines = [line for line in server.lines() if line["event"] == "shadow"]
+        if len(lines) >= count:
+            return lines
+        await asyncio.sleep(0.005)
+    raise AssertionError(server.lines())
+
+
+@pytest.mark.parametrize(
+    ("answer", "differs"),
+    [
+        (None, False),
+        (Conference(name="Room", service_tag=""), False),
+        (Conference(name="Other", service_tag=""), True),
+        (Reject(reason="no"), True),
+        ({"service_type": "conference", "name": "Room", "service_tag": ""}, False),
+    ],
+)
+async def test_a_shadow_says_what_it_would_have_decided(
+    serving: Serve, answer: object, differs: bool
+) -> None:
+    classes = {
+        "shadow": plugin(service_configuration=always(answer)),
+        "real": plugin(service_configuration=always(ROOM)),
+    }
+    async with serving(classes, {"shadow": {"mode": "shadow"}}) as server:
+        reply = await server.ask(wire.SERVICE)
+        assert (reply.json["decided_by"], reply.result["name"]) == ("real", "Room")
+        (line,) = await shadows(server)
+        assert line["differs"] is differs
+        assert line["decision_id"] == reply.json["decision_id"]
+        assert [step["plugin"] for step in line["steps"]] == ["shadow"]
+        decision = next(line for line in server.lines() if line["event"] == "decision")
+        assert [step["plugin"] for step in decision["steps"]] == ["real"]
+
+
+async def test_a_shadow_may_be_slow_or_broken(serving: Serve) -> None:
+    async def slow(_: object) -> None:
+        await asyncio.sleep(3600)
+
+    classes = {
+        "slow": plugin(service_configuration=slow),
+        "broken": plugin(service_configuration=raises(SystemExit(1))),
+        "real": plugin(service_configuration=always(ROOM)),
+    }
+    modes = {"slow": {"mode": "shadow", "timeout": 0.2}, "broken": {"mode": "shadow"}}
+    async with serving(classes, modes) as server:
+        began = time.monotonic()
+        for _ in range(20):
+            assert (await server.ask(wire.SERVICE)).result["name"] == "Room"
+        assert time.monotonic() - began < 0.2 * 20
+        outcomes = {line["steps"][0]["outcome"] for line in await shadows(server, 40)}
+        assert outcomes == {"timed_out", "failed"}
+
+
+async def test_the_secrets_of_a_shadow_are_not_written(serving: Serve) -> None:
+    secret = Conference(name="Room", service_tag="", pin="918273", allow_guests=False)
+    classes = {"shadow": plugin(service_configuration=always(secret))}
+    async with serving(classes, {"shadow": {"mode": "shadow"}}) as server:
+        await server.ask(wire.SERVICE)
+        (line,) = await shadows(server)
+        assert line["removed"] == ["pin"]
+        assert b"918273" not in server.audit.read_bytes()
+
+
+async def test_observers_are_told_of_every_call(serving: Serve) -> None:
+    told: list[Any] = []
+
+    async def waits(outcome: Any) -> None:
+        told.append(("waits", outcome.endpoint, outcome.decided_by))
+
+    def blocks(outcome: Any) -> None:
+        told.append(("blocks", outcome.endpoint, threading.current_thread().name[:7]))
+
+    classes = {
+        "real": plugin(service_configuration=always(ROOM)),
+        "one": observing(waits),
+        "two": observing(blocks),
+    }
+    async with serving(classes) as server:
+        await server.ask(wire.SERVICE)
+        await server.ask(wire.LOCATION)
+        for _ in range(400):
+            if len(told) == 4:
+                break
+            await asyncio.sleep(0.005)
+    assert told == [
+        ("waits", "service_configuration", "real"),
+        ("blocks", "service_configuration", "plugin-"),
+        ("waits", "media_location", "default"),
+        ("blocks", "media_location", "plugin-"),
+    ]
+
+
+def observing(function: Any) -> type:
+    """A plugin with this function, which takes ``outcome``, as its one hook."""
+    return type("Observer", (), {"decided": staticmethod(hookimpl(function))})
+
+
+async def test_an_observer_that_fails_or_hangs_is_named_and_delays_nothing(serving: Serve) -> None:
+    async def fails(outcome: Any) -> None:
+        raise ValueError("of the observer")
+
+    async def hangs(outcome: Any) -> None:
+        await asyncio.sleep(3600)
+
+    classes = {
+        "real": plugin(service_configuration=always(ROOM)),
+        "fails": observing(fails),
+        "hangs": observing(hangs),
+    }
+    async with serving(classes, {"hangs": {"timeout": 0.05}}) as server:
+        for _ in range(3):
+            assert (await server.ask(wire.SERVICE)).status == 200
+        for _ in range(400):
+            if len(server.log.events) >= 6:
+                break
+            await asyncio.sleep(0.005)
+        named = {(event["plugin"], event["hook"]) for event in server.log.events}
+        assert named == {("fails", "decided"), ("hangs", "decided")}
+
+
+async def test_calls_that_an_observer_cannot_follow_are_left_out(serving: Serve) -> None:
+    async def hangs(outcome: Any) -> None:
+        await asyncio.sleep(3600)
+
+    classes = {
+        "real": plugin(service_configuration=always(ROOM)),
+        "hangs": observing(hangs),
+    }
+    async with serving(classes, {"hangs": {"timeout": 4.0}}) as server:
+        for _ in range(300):
+            assert (await server.ask(wire.SERVICE)).status == 200
+        events = [event["event"] for event in server.log.events]
+        assert events.count("shadow plugins and observers do not keep up: calls are left out") == 1

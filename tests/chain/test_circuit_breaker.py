@@ -1,0 +1,150 @@
+"""The circuit breaker: closed, open, half open."""
+
+import asyncio
+
+from hypothesis import given
+from hypothesis import strategies as st
+from multidict import MultiDict
+
+from pexpolicy import Conference
+from pexpolicy.chain.circuit_breaker import CircuitBreaker
+from tests.support import wire
+from tests.support.fake_plugins import Serve, plugin, policy
+from tests.support.virtual_time import advance, clock, virtual
+
+
+def test_it_opens_after_so_many_failures_in_its_window() -> None:
+    breaker = CircuitBreaker(failures=3, window=10.0, pause=5.0)
+    for now in (0.0, 1.0):
+        breaker.failed(now)
+    assert breaker.lets_through(1.0)
+    breaker.failed(2.0)
+    assert not breaker.lets_through(2.0)
+    assert not breaker.lets_through(6.9)
+
+
+def test_failures_that_lie_far_apart_do_not_open_it() -> None:
+    breaker = CircuitBreaker(failures=3, window=10.0, pause=5.0)
+    for now in (0.0, 8.0, 16.0, 24.0):
+        breaker.failed(now)
+        assert breaker.lets_through(now)
+
+
+def test_behind_the_pause_one_call_tries_and_decides() -> None:
+    breaker = CircuitBreaker(failures=1, window=10.0, pause=5.0)
+    breaker.failed(0.0)
+    assert breaker.lets_through(5.0)
+    assert not breaker.lets_through(5.0)
+    breaker.failed(5.5)
+    assert not breaker.lets_through(10.4)
+    assert breaker.lets_through(10.5)
+    breaker.succeeded()
+    assert breaker.lets_through(10.6)
+    assert not breaker.is_open
+
+
+@given(st.lists(st.tuples(st.floats(0.0, 3.0), st.booleans()), max_size=60))
+def test_open_it_lets_one_call_through_a_pause(calls: list[tuple[float, bool]]) -> None:
+    breaker = CircuitBreaker(failures=2, window=4.0, pause=2.0)
+    now, tried = 0.0, -10.0
+    for wait, succeeds in calls:
+        now += wait
+        was_open = breaker.is_open
+        if not breaker.lets_through(now):
+            assert was_open
+            continue
+        if was_open:
+            assert now - tried >= 2.0
+            tried = now
+        if succeeds:
+            breaker.succeeded()
+            assert not breaker.is_open
+        else:
+            breaker.failed(now)
+            tried = now if breaker.is_open else tried
+
+
+def test_a_trial_without_an_outcome_is_followed_by_another_one_after_the_pause() -> None:
+    breaker = CircuitBreaker(failures=1, window=10.0, pause=5.0)
+    breaker.failed(0.0)
+    assert breaker.lets_through(5.0)
+    assert not breaker.lets_through(9.9)
+    assert breaker.lets_through(10.0)
+
+
+@virtual
+async def test_a_trial_that_was_cancelled_does_not_keep_it_open() -> None:
+    answers: list[object] = []
+
+    async def hook(_: object) -> object:
+        if not answers:
+            raise OSError("down")
+        await asyncio.sleep(0.5)
+        return answers[0]
+
+    tables = {"flaky": {"breaker": {"failures": 2, "window": 10.0, "pause": 5.0}}}
+    served = policy({"flaky": plugin(service_configuration=hook)}, tables, clock=clock)
+
+    async def ask() -> str:
+        answer = await served.answer("service_configuration", MultiDict(), "", "id")
+        return answer.outcome.steps[0].outcome
+
+    async with served.serving():
+        assert [await ask() for _ in range(3)] == ["failed", "failed", "skipped"]
+        answers.append(Conference(name="Back", service_tag=""))
+        advance(6.0)
+        trial = asyncio.create_task(ask())
+        await asyncio.sleep(0.1)
+        trial.cancel()
+        await asyncio.wait((trial,))
+        advance(6.0)
+        assert [await ask() for _ in range(2)] == ["decided", "decided"]
+
+
+@virtual
+async def test_the_audit_shows_it_and_the_plugin_comes_back(serving: Serve) -> None:
+    answers: list[object] = []
+
+    async def hook(_: object) -> object:
+        if not answers:
+            raise OSError("down")
+        return answers[0]
+
+    tables = {"flaky": {"breaker": {"failures": 2, "window": 10.0, "pause": 5.0}}}
+    classes = {"flaky": plugin(service_configuration=hook)}
+    async with serving(classes, tables, clock=clock) as server:
+        for expected in ("failed", "failed", "skipped", "skipped"):
+            await server.ask(wire.SERVICE)
+            assert server.steps() == [("flaky", expected)]
+        assert "circuit breaker is open" in server.details()
+        answers.append(Conference(name="Back", service_tag=""))
+        advance(6.0)
+        for _ in range(2):
+            await server.ask(wire.SERVICE)
+            assert server.steps() == [("flaky", "decided")]
+
+
+async def test_its_opening_and_its_closing_are_told_once(serving: Serve) -> None:
+    answers: list[object] = []
+
+    async def hook(_: object) -> object:
+        if not answers:
+            raise OSError("down")
+        return answers[0]
+
+    tables = {"flaky": {"breaker": {"failures": 2, "window": 60.0, "pause": 0.05}}}
+    async with serving({"flaky": plugin(service_configuration=hook)}, tables) as server:
+        for _ in range(6):
+            await server.ask(wire.SERVICE)
+        await asyncio.sleep(0.06)
+        await server.ask(wire.SERVICE)
+        answers.append(Conference(name="Back", service_tag=""))
+        await asyncio.sleep(0.06)
+        for _ in range(2):
+            await server.ask(wire.SERVICE)
+        told = [event for event in server.log.events if event["event"] != "plugin failed"]
+        where = {"plugin": "flaky", "hook": "service_configuration"}
+        assert told == [
+            {"event": "circuit breaker opened", **where, "pause": 0.05},
+            {"event": "circuit breaker closed", **where},
+        ]

@@ -1,0 +1,302 @@
+"""A plugin that fails is one failed step, blamed by name; its `on_error` says what follows."""
+
+import asyncio
+import re
+from typing import Any
+
+import pytest
+
+from pexpolicy import ENDPOINTS, Alias, Conference, Continue, Credentials, Decision, Reject
+from pexpolicy.chain.chain import Chain
+from pexpolicy.chain.failure_log import PluginFailureLog
+from pexpolicy.chain.hook_tasks import HookTasks
+from pexpolicy.testing import make_request
+from tests.support import wire
+from tests.support.fake_plugins import Hook, Log, Serve, always, plugin, raises
+
+ROOM = Conference(name="Next", service_tag="")
+
+
+class BrokenText(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("not even this")
+
+
+FAULTS: list[BaseException] = [
+    ValueError("said by the plugin"),
+    KeyError("missing"),
+    OSError(111, "Connection refused"),
+    AssertionError(),
+    SystemExit(3),
+    KeyboardInterrupt(),
+    asyncio.CancelledError(),
+    GeneratorExit(),
+    RecursionError("maximum recursion depth exceeded"),
+    MemoryError(),
+    StopIteration(1),
+    StopAsyncIteration(),
+    TimeoutError("of the plugin's own"),
+    ExceptionGroup("several", [ValueError("one"), ValueError("two")]),
+    BaseExceptionGroup("worse", [KeyboardInterrupt()]),
+    UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid"),
+    BrokenText(),
+]
+
+
+def blocking(error: BaseException) -> Hook:
+    def hook(_: object) -> object:
+        raise error
+
+    return hook
+
+
+def behind_a_wait(error: BaseException) -> Hook:
+    async def hook(_: object) -> object:
+        await asyncio.sleep(0)
+        raise error
+
+    return hook
+
+
+@pytest.mark.parametrize("raising", [raises, blocking, behind_a_wait])
+@pytest.mark.parametrize("error", FAULTS, ids=lambda error: type(error).__name__)
+async def test_whatever_a_plugin_raises_is_one_failed_step_of_its_own(
+    serving: Serve, raising: Any, error: BaseException
+) -> None:
+    classes = {
+        "before": plugin(service_configuration=always(None)),
+        "broken": plugin(service_configuration=raising(error)),
+        "next": plugin(service_configuration=always(ROOM)),
+    }
+    async with serving(classes) as server:
+        for _ in range(2):
+            reply = await server.ask(wire.SERVICE)
+            assert reply.result["name"] == "Next"
+            assert server.steps() == [
+                ("before", "abstained"),
+                ("broken", "failed"),
+                ("next", "decided"),
+            ]
+        assert type(error).__name__ in server.details()
+        assert {event["plugin"] for event in server.log.events} == {"broken"}
+
+
+@pytest.mark.parametrize("endpoint", list(wire.TARGETS))
+@pytest.mark.parametrize("on_error", ["skip", "reject"])
+async def test_on_error_says_what_follows_on_each_endpoint(
+    serving: Serve, endpoint: str, on_error: str
+) -> None:
+    classes = {
+        "broken": plugin(**{endpoint: raises(ValueError())}),
+        "next": plugin(**{endpoint: always(None)}),
+    }
+    async with serving(classes, {"broken": {"on_error": on_error}}) as server:
+        reply = await server.ask(wire.TARGETS[endpoint])
+        if on_error == "skip":
+            assert server.steps() == [("broken", "failed"), ("next", "abstained")]
+            assert reply.json["decided_by"] == "default"
+            return
+        assert server.steps() == [("broken", "failed")]
+        assert reply.json["decided_by"] == "broken"
+        assert reply.json["reason"] == "broken failed, and its on_error is reject"
+        if endpoint in ("media_location", "participant_avatar"):
+            assert reply.status == 404
+        elif endpoint == "directory_information":
+            assert (reply.result, reply.json["ignore_local"]) == ([], True)
+        else:
+            assert (reply.status, reply.action) == (200, "reject")
+            assert not reply.result
+
+
+WRONG: list[tuple[str, object]] = [
+    ("service_configuration", "Engineering"),
+    ("service_configuration", True),
+    ("service_configuration", False),
+    ("service_configuration", 0),
+    ("service_configuration", ""),
+    ("service_configuration", []),
+    ("service_configuration", {}),
+    ("service_configuration", Conference),
+    ("service_configuration", object()),
+    ("service_configuration", Alias("a@b")),
+    ("service_configuration", Credentials(username="u", password="p")),
+    ("service_configuration", {"service_type": "conferense", "name": "A", "service_tag": ""}),
+    ("service_configuration", {"service_type": "conference", "service_tag": ""}),
+    ("service_configuration", {"name": "A", "service_tag": ""}),
+    ("service_configuration", {1: 2}),
+    ("participant_properties", ROOM),
+    ("participant_properties", {"preauthenticated_role": "host"}),
+    ("media_location", Reject()),
+    ("media_location", "Oslo"),
+    ("media_location", {}),
+    ("participant_avatar", Reject()),
+    ("participant_avatar", b""),
+    ("participant_avatar", b"not a picture"),
+    ("participant_avatar", {"image": b""}),
+    ("directory_information", [{"alias": "a"}]),
+    ("directory_information", [{"alias": "a", "description": "A"}]),
+    ("directory_information", ["a"]),
+    ("directory_information", Reject()),
+    ("registration_alias", {"username": "", "password": ""}),
+    ("registration_alias", {"username": "u"}),
+]
+
+
+@pytest.mark.parametrize(("endpoint", "answer"), WRONG)
+@pytest.mark.parametrize("on_error", ["skip", "reject"])
+async def test_an_answer_that_infinity_would_drop_is_never_sent(
+    serving: Serve, endpoint: str, answer: object, on_error: str
+) -> None:
+    classes = {
+        "wrong": plugin(**{endpoint: always(answer)}),
+        "next": plugin(**{endpoint: always(None)}),
+    }
+    async with serving(classes, {"wrong": {"on_error": on_error}}) as server:
+        reply = await server.ask(wire.TARGETS[endpoint])
+        assert server.steps()[0] == ("wrong", "invalid")
+        assert server.details()
+        if on_error == "skip":
+            assert server.steps()[1] == ("next", "abstained")
+        else:
+            assert reply.json["reason"].startswith("wrong gave an invalid answer")
+
+
+async def test_an_answer_that_has_to_be_awaited_again_is_a_wrong_one(serving: Serve) -> None:
+    def forgets(request: object) -> object:
+        return asyncio.sleep(0, result=request)
+
+    async with serving({"forgets": plugin(service_configuration=forgets)}) as server:
+        with pytest.warns(RuntimeWarning, match="never awaited"):
+            await server.ask(wire.SERVICE)
+        assert server.steps() == [("forgets", "invalid")]
+        assert "coroutine" in server.details()
+
+
+async def test_a_fault_is_logged_without_the_variables_of_the_plugin(serving: Serve) -> None:
+    async def fails(_: object) -> object:
+        pin = "4711" * 2
+        raise ValueError(f"{len(pin)} digits")
+
+    async with serving({"toy": plugin(service_configuration=fails)}) as server:
+        await server.ask(wire.SERVICE)
+        (event,) = server.log.events
+        assert event["hook"] == "service_configuration"
+        assert event["error"].startswith("ValueError: 8 digits (test_chain_faults.py:")
+        assert any("test_chain_faults.py" in line for line in event["traceback"])
+        assert "4711" not in str(event)
+
+
+def makes(**fields: Any) -> Hook:
+    async def hook(_: object) -> object:
+        return Conference(**fields)
+
+    return hook
+
+
+async def test_a_decision_that_is_none_is_blamed_on_its_line(serving: Serve) -> None:
+    made = makes(name="A", service_tag="", pin="918x73")
+    async with serving({"toy": plugin(service_configuration=made)}) as server:
+        await server.ask(wire.SERVICE)
+        assert server.steps() == [("toy", "invalid")]
+        assert re.search(r"\. \(test_chain_faults\.py:[0-9]+\)$", server.details())
+        (event,) = server.log.events
+        assert (event["event"], event["plugin"]) == ("plugin gave an invalid answer", "toy")
+        assert event["hook"] == "service_configuration"
+        assert re.fullmatch(
+            r"Conference\.pin: must be 4 to 20 [^;]* \(test_chain_faults\.py:[0-9]+\)",
+            event["error"],
+        )
+        assert any("in hook" in line for line in event["traceback"])
+        assert "918x73" not in str(event) + server.details()
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"name": "Jane's room", "service_tag": "", "ivr_theme_name": "Jane's own theme"},
+        {"name": "Jane's room" * 50, "service_tag": ""},
+        {"name": "X", "service_tag": "", "participant_limit": "918273"},
+        {"name": "X", "service_tag": "", "guest_pin": 918273},
+        {"name": "X", "service_tag": "", "crypto_mode": "Jane"},
+    ],
+)
+async def test_no_value_of_a_decision_is_on_standard_error(
+    serving: Serve, fields: dict[str, Any]
+) -> None:
+    classes = {"toy": plugin(service_configuration=makes(**fields))}
+    async with serving(classes, infinity={"themes": ["Company"]}) as server:
+        await server.ask(wire.SERVICE)
+        (event,) = server.log.events
+        assert "test_chain_faults.py" in str(event) or "the value is not listed" in event["error"]
+        assert "Jane" not in str(event)
+        assert "918273" not in str(event)
+
+
+async def test_a_plain_dictionary_has_no_line(serving: Serve) -> None:
+    async with serving({"toy": plugin(service_configuration=always({}))}) as server:
+        await server.ask(wire.SERVICE)
+        (event,) = server.log.events
+        assert event["traceback"] == []
+        assert not server.details().endswith(")")
+
+
+async def test_a_plugin_that_is_late_is_told_once_a_minute(serving: Serve) -> None:
+    async def late(_: object) -> None:
+        await asyncio.Event().wait()
+
+    tables = {"toy": {"timeout": 0.01}}
+    async with serving({"toy": plugin(service_configuration=late)}, tables) as server:
+        for _ in range(3):
+            await server.ask(wire.SERVICE)
+            assert server.steps() == [("toy", "timed_out")]
+        (event,) = server.log.events
+        assert event["event"] == "plugin was late"
+        assert event["error"] == "no answer within 0.01 s"
+
+
+def test_a_line_about_a_busy_plugin_counts_the_calls_since_the_last_one() -> None:
+    log = Log()
+    told = PluginFailureLog(log, "media_location")
+    for second in range(0, 130, 2):
+        told.step("toy", "busy", "all threads are taken", float(second))
+        told.step("toy", "skipped", "the budget was gone", float(second))
+    told.step("other", "busy", "all threads are taken", 130.0)
+    line = {"event": "plugin was busy", "hook": "media_location", "error": "all threads are taken"}
+    assert log.events == [
+        {**line, "plugin": "toy"},
+        {**line, "plugin": "toy", "times": 30},
+        {**line, "plugin": "toy", "times": 30},
+        {**line, "plugin": "other"},
+    ]
+
+
+def changed(decision: Decision) -> Hook:
+    """A hook whose decision is another one than was checked."""
+
+    async def hook(_: object) -> object:
+        object.__setattr__(decision, "result", b'{"preauthenticated_role":"chair"}')
+        return decision
+
+    return hook
+
+
+@pytest.mark.parametrize("decision", [Reject(), ROOM.noted(), Continue()])
+async def test_a_decision_that_was_changed_is_one_invalid_step(
+    serving: Serve, decision: Decision
+) -> None:
+    classes = {"toy": plugin(service_configuration=changed(decision))}
+    async with serving(classes, {"toy": {"on_error": "reject"}}) as server:
+        reply = await server.ask(wire.SERVICE)
+    assert reply.json["action"] == "reject"
+    assert "result" not in reply.json
+    assert server.steps() == [("toy", "invalid")]
+
+
+async def test_a_decision_that_is_changed_later_refuses_the_call() -> None:
+    default = Continue()
+    object.__setattr__(default, "reason", b"changed")
+    request = make_request("service_configuration")
+    chain = Chain(ENDPOINTS["service_configuration"], (), default)
+    outcome = await chain.ask(request, HookTasks(asyncio.get_running_loop()))
+    assert outcome.decision == Reject()
+    assert outcome.decision.reason == "the decision of default was changed meanwhile"

@@ -1,0 +1,176 @@
+"""A plugin has its time and the call its budget: what is late does not count."""
+
+import asyncio
+import threading
+
+import pytest
+
+from pexpolicy import Conference
+from tests.support import wire
+from tests.support.fake_plugins import Serve, always, plugin
+from tests.support.virtual_time import advance, clock, virtual
+
+ROOM = Conference(name="Next", service_tag="")
+
+
+async def sleeps(_: object) -> object:
+    await asyncio.sleep(10)
+    return ROOM
+
+
+@virtual
+async def test_a_late_plugin_is_left_behind_at_its_timeout(serving: Serve) -> None:
+    classes = {
+        "late": plugin(service_configuration=sleeps),
+        "next": plugin(service_configuration=always(ROOM)),
+    }
+    async with serving(classes, {"late": {"timeout": 0.5}}, clock=clock) as server:
+        began = clock()
+        reply = await server.ask(wire.SERVICE)
+        assert clock() - began == pytest.approx(0.5)
+        assert reply.result["name"] == "Next"
+        assert server.steps() == [("late", "timed_out"), ("next", "decided")]
+        assert server.details() == "no answer within 0.5 s"
+        assert server.lines()[-1]["steps"][0]["ms"] == pytest.approx(500, abs=1)
+
+
+@pytest.mark.parametrize("endpoint", list(wire.TARGETS))
+@virtual
+async def test_a_late_plugin_whose_on_error_is_reject_refuses(
+    serving: Serve, endpoint: str
+) -> None:
+    classes = {"late": plugin(**{endpoint: sleeps})}
+    async with serving(classes, {"late": {"on_error": "reject"}}, clock=clock) as server:
+        began = clock()
+        reply = await server.ask(wire.TARGETS[endpoint])
+        assert clock() - began == pytest.approx(1.0)
+        assert reply.json["reason"] == "late was late, and its on_error is reject"
+        assert server.lines()[-1]["action"] in ("reject", "continue")
+
+
+@virtual
+async def test_the_budget_ends_the_asking(serving: Serve) -> None:
+    classes = {name: plugin(service_configuration=sleeps) for name in "abcde"}
+    tables = {name: {"timeout": 1.5} for name in classes}
+    async with serving(classes, tables, clock=clock, server={"budget": 4.0}) as server:
+        began = clock()
+        reply = await server.ask(wire.SERVICE)
+        assert clock() - began == pytest.approx(4.0)
+        assert reply.json["decided_by"] == "default"
+        late = [(name, "timed_out") for name in "abc"]
+        assert server.steps() == [*late, ("d", "skipped"), ("e", "skipped")]
+        assert "no answer within 1 s" in server.details()
+
+
+@virtual
+async def test_a_plugin_that_is_not_asked_for_lack_of_time_may_still_refuse(
+    serving: Serve,
+) -> None:
+    classes = {
+        "late": plugin(registration_alias=sleeps),
+        "careless": plugin(registration_alias=always(None)),
+        "guard": plugin(registration_alias=always(None)),
+    }
+    tables = {"late": {"timeout": 2.0}, "guard": {"on_error": "reject"}}
+    async with serving(classes, tables, clock=clock, server={"budget": 1.0}) as server:
+        reply = await server.ask(wire.REGISTRATION + "a@example.com")
+        assert reply.action == "reject"
+        assert reply.json["decided_by"] == "guard"
+        assert [outcome for _, outcome in server.steps()] == ["timed_out", "skipped", "skipped"]
+
+
+@virtual
+async def test_an_answer_that_comes_late_without_awaiting_does_not_count(serving: Serve) -> None:
+    async def computes(_: object) -> object:
+        advance(1.25)
+        return ROOM
+
+    classes = {
+        "slow": plugin(service_configuration=computes),
+        "next": plugin(service_configuration=always(None)),
+    }
+    async with serving(classes, clock=clock) as server:
+        reply = await server.ask(wire.SERVICE)
+        assert reply.result is None
+        assert server.steps() == [("slow", "timed_out"), ("next", "abstained")]
+
+
+@virtual
+async def test_an_abstention_that_comes_late_is_a_fault_all_the_same(serving: Serve) -> None:
+    async def computes(_: object) -> object:
+        advance(1.25)
+        return None
+
+    classes = {"slow": plugin(registration_alias=computes)}
+    async with serving(classes, {"slow": {"on_error": "reject"}}, clock=clock) as server:
+        assert (await server.ask(wire.REGISTRATION + "a@b")).action == "reject"
+
+
+@virtual
+async def test_a_blocking_hook_is_left_behind_at_its_timeout(serving: Serve) -> None:
+    release = threading.Event()
+
+    def blocks(_: object) -> object:
+        release.wait()
+        return ROOM
+
+    classes = {
+        "stuck": plugin(service_configuration=blocks),
+        "next": plugin(service_configuration=always(ROOM)),
+    }
+    try:
+        async with serving(classes, clock=clock) as server:
+            began = clock()
+            reply = await server.ask(wire.SERVICE)
+            assert clock() - began == pytest.approx(1.0)
+            assert reply.result["name"] == "Next"
+            assert server.steps() == [("stuck", "timed_out"), ("next", "decided")]
+    finally:
+        release.set()
+
+
+@virtual
+async def test_a_plugin_whose_threads_are_all_stuck_is_busy_at_once(serving: Serve) -> None:
+    release = threading.Event()
+
+    def blocks(_: object) -> object:
+        release.wait()
+        return ROOM
+
+    classes = {
+        "stuck": plugin(service_configuration=blocks),
+        "other": plugin(service_configuration=always(ROOM)),
+    }
+    table = {"threads": 2, "timeout": 0.1}
+    try:
+        async with serving(classes, {"stuck": table}, clock=clock) as server:
+            for _ in range(2):
+                await server.ask(wire.SERVICE)
+                assert server.steps()[0] == ("stuck", "timed_out")
+            began = clock()
+            reply = await server.ask(wire.SERVICE)
+            assert clock() == began
+            assert reply.result["name"] == "Next"
+            assert server.steps() == [("stuck", "busy"), ("other", "decided")]
+            assert "its threads (2) are all taken" in server.details()
+    finally:
+        release.set()
+
+
+@virtual
+async def test_a_busy_plugin_whose_on_error_is_reject_refuses(serving: Serve) -> None:
+    release = threading.Event()
+
+    def blocks(_: object) -> None:
+        release.wait()
+
+    table = {"threads": 1, "timeout": 0.1, "on_error": "reject"}
+    classes = {"stuck": plugin(registration_alias=blocks)}
+    try:
+        async with serving(classes, {"stuck": table}, clock=clock) as server:
+            await server.ask(wire.REGISTRATION + "a@b")
+            reply = await server.ask(wire.REGISTRATION + "a@b")
+            assert reply.action == "reject"
+            assert reply.json["reason"] == "stuck was busy, and its on_error is reject"
+    finally:
+        release.set()

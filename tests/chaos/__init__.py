@@ -1,1 +1,0 @@
-"""A matrix of misbehaving plugins, each in a real server under load; `python -m tests.chaos`."""

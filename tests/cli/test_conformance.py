@@ -1,0 +1,221 @@
+"""The command line: exit codes, what it writes where, and what it refuses."""
+
+import asyncio
+import json
+import os
+import socket
+import sys
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import pytest
+from aiohttp import web
+
+from pexpolicy.conformance.http_client import basic
+from tests.conformance.servers import Question, go_on, not_found, room, serving, sound, success
+
+BELL = "Room\x07\x1b[31m"
+
+
+async def run(*arguments: str, **environment: str) -> tuple[int, str, str]:
+    command = (sys.executable, "-m", "pexpolicy", "probe", *arguments)
+    running = await asyncio.create_subprocess_exec(
+        *command,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env={**os.environ, "COLUMNS": "100", **environment},
+    )
+    out, err = await running.communicate()
+    assert running.returncode is not None
+    return running.returncode, out.decode(), err.decode()
+
+
+def faulty(question: Question) -> web.StreamResponse:
+    """Reject with a usable service whose name would ring the bell of a terminal."""
+    if question.endpoint != "service_configuration":
+        return sound(question)
+    return success(room(question, name=BELL, allow_guests="yes"))
+
+
+async def test_a_clean_server_ends_with_0_and_a_table() -> None:
+    async with serving(sound) as url:
+        code, out, err = await run(url)
+    assert code == 0
+    assert "web join, v39" in out
+    assert f"{url} keeps the contract" in out
+    assert err == ""
+
+
+async def test_where_nobody_watches_there_is_no_progress_and_no_colour() -> None:
+    async with serving(sound) as url:
+        _, out, err = await run(url)
+    assert "\x1b" not in out + err
+    assert "\r" not in out + err
+
+
+async def test_a_violation_ends_with_1_and_says_where() -> None:
+    async with serving(faulty) as url:
+        code, out, _ = await run(url)
+    assert code == 1
+    assert "violation result in service_configuration" in out
+    assert "Conference.allow_guests = 'yes'" in out
+    assert "GET /policy/v1/service/configuration?call_direction=dial_in" in out
+    assert f"{url} breaks the contract" in out
+    assert "\x07" not in out
+    assert "\x1b" not in out
+
+
+async def test_json_goes_to_standard_output_alone() -> None:
+    async with serving(faulty) as url:
+        code, out, err = await run(url, "--json", "-")
+    report = json.loads(out)
+    assert code == 1
+    assert report["url"] == url
+    assert not report["clean"]
+    assert report["violations"] > 0
+    first = report["steps"][0]
+    assert first["flow"] == "web join, v39"
+    assert first["status"] == 200
+    assert first["findings"][0]["level"] == "violation"
+    assert first["findings"][0]["topic"] == "result"
+    assert "breaks the contract" in err
+
+
+async def test_files_hold_json_and_junit(tmp_path: Path) -> None:
+    report, junit = tmp_path / "report.json", tmp_path / "junit.xml"
+    async with serving(faulty) as url:
+        await run(url, "--json", str(report), "--junit", str(junit))
+    assert json.loads(report.read_text())["violations"] > 0
+    root = ET.fromstring(junit.read_text())  # noqa: S314 - our own
+    suites = {suite.get("name"): suite for suite in root}
+    join = suites["web join, v39"]
+    assert join.get("tests") == "7"
+    assert join.get("failures") == "2"
+    failure = join.find("testcase/failure")
+    assert failure is not None
+    assert failure.get("type") == "result"
+    assert suites["directory"].get("failures") == "0"
+
+
+async def test_warnings_end_with_0() -> None:
+    async with serving(go_on) as url:
+        code, out, _ = await run(url)
+    assert code == 0
+    assert "warning avatar in participant_avatar" in out
+
+
+async def test_nobody_there_ends_with_2() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        code, out, err = await run(f"http://127.0.0.1:{port}")
+    assert code == 2
+    assert out == ""
+    assert "cannot be reached" in err
+
+
+async def test_the_alias_and_the_caller_can_be_chosen() -> None:
+    seen: set[str] = set()
+
+    def note(question: Question) -> web.StreamResponse:
+        seen.update((question.get("local_alias"), question.alias))
+        return sound(question)
+
+    async with serving(note) as url:
+        code, _, _ = await run(url, "--alias", "boss@example.org", "--caller", "bob@example.org")
+    assert code == 0
+    assert {"boss@example.org", "sip:boss@example.org", "bob@example.org"} <= seen
+
+
+def guarded(question: Question) -> web.StreamResponse:
+    given = question.request.headers.get("Authorization")
+    return sound(question) if given == basic("pexip", "sesame") else web.Response(status=401)
+
+
+async def test_the_password_comes_from_the_environment() -> None:
+    async with serving(guarded) as url:
+        code, _, _ = await run(url, "--user", "pexip", "--password-env", "SECRET", SECRET="sesame")
+        assert code == 0
+        code, out, _ = await run(url, "--user", "pexip", "--password", "wrong")
+    assert code == 1
+    assert "turns the node away" in out
+    assert "wrong" not in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["ftp://127.0.0.1/"], "no URL"),
+        (["127.0.0.1:8000"], "no URL"),
+        (["http://127.0.0.1:99999"], "no URL"),
+        (["http://user:secret@127.0.0.1/"], "--password-env"),
+        (["http://127.0.0.1/policy/v1"], "before /policy/v1"),
+        (["http://127.0.0.1/", "--user", "a"], "belong together"),
+        (["http://127.0.0.1/", "--password", "a"], "belong together"),
+        (["http://127.0.0.1/", "--user", "a", "--password-env", "NOT_SET"], "NOT_SET"),
+        (["http://127.0.0.1/", "--user", "a:b", "--password", "c"], "colon"),
+        (["http://127.0.0.1/", "--timeout", "0"], "--timeout"),
+        (["http://127.0.0.1/", "--timeout", "nan"], "--timeout"),
+    ],
+)
+def test_wrong_usage_ends_with_2(arguments: list[str], said: str) -> None:
+    from click.testing import CliRunner  # noqa: PLC0415 - for this test only
+
+    from pexpolicy.cli.main import main  # noqa: PLC0415
+
+    result = CliRunner().invoke(main, ["probe", *arguments])
+    assert result.exit_code == 2
+    assert said in result.output
+    assert "secret" not in result.output
+
+
+async def test_other_commands_do_not_import_the_probe() -> None:
+    asked = "import sys, pexpolicy.cli.main; print(sorted(m for m in sys.modules if 'probe' in m))"
+    running = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", asked, stdout=asyncio.subprocess.PIPE
+    )
+    out, _ = await running.communicate()
+    assert out.decode().strip() == "[]"
+
+
+async def test_a_server_below_a_base_path_is_probed_there() -> None:
+    seen: set[str] = set()
+
+    async def view(request: web.Request) -> web.StreamResponse:
+        seen.add(request.rel_url.raw_path.partition("/policy/v1/")[0])
+        return web.Response(status=404)
+
+    application = web.Application()
+    application.router.add_route("*", r"/{path:[\s\S]*}", view)
+    runner = web.AppRunner(application, access_log=None, max_line_size=65536)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        host, port = runner.addresses[0][:2]
+        code, _, _ = await run(f"http://{host}:{port}/api/pexip/")
+    finally:
+        await runner.cleanup()
+    assert code == 0
+    assert seen == {"/api/pexip"}
+
+
+@pytest.mark.parametrize("max_line", [8190, 65536])
+async def test_a_server_that_answers_404_to_everything_is_asked_about(max_line: int) -> None:
+    async with serving(sound, max_line=max_line) as url:
+        code, out, _ = await run(f"{url}/forgotten")
+        _, told, _ = await run(f"{url}/forgotten", "--json", "-")
+    assert code == 0
+    assert "warning status in service_configuration\n  every request got 404: is this" in out
+    last = out.splitlines()[-1]
+    assert last.startswith(f"{url}/forgotten: every request got 404: is this the URL of a policy")
+    assert "keeps the contract" not in out
+    report = json.loads(told)
+    assert report["clean"]
+    assert "every request got 404" in report["steps"][0]["findings"][0]["text"]
+
+
+async def test_a_server_that_answers_404_to_nearly_everything_keeps_the_contract() -> None:
+    async with serving(lambda q: go_on() if q.number == 1 else not_found(q)) as url:
+        code, out, _ = await run(url)
+    assert code == 0
+    assert f"{url} keeps the contract: 0 warnings" in out

@@ -1,0 +1,123 @@
+"""`pexpolicy explain`, as an operator pastes what a log shows."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pexpolicy.explain import InvalidRequestError
+from tests.cli.test_main import invoked, written
+from tests.support import live_server, wire
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        f"{wire.SERVICE}?local_alias=engineering",
+        f"{wire.SERVICE}?local_alias=sip%3Asales%40example.com&call_direction=dial_in",
+        f"{wire.SERVICE}?local_alias=caf%C3%A9+x%2By",
+        f"{wire.SERVICE}?local_alias=a&call_direction=non_dial",
+        wire.PARTICIPANT,
+        wire.LOCATION,
+        f"{wire.DIRECTORY}?q=a",
+        f"{wire.REGISTRATION}sip%3Aalice%40example.com",
+        f"{wire.REGISTRATION}alice@example.org",
+        f"{wire.AVATAR}a%2Bb+c?width=1",
+    ],
+)
+def test_what_is_explained_is_what_is_answered_but_for_the_id(
+    running_server: live_server.Running, target: str
+) -> None:
+    reply = running_server.ask(target)
+    shown = invoked("explain", "--config", str(live_server.SHIPPED), target)
+    assert shown.exit_code == 0
+    printed = shown.stdout.splitlines()[-1]
+    live_id, explained_id = reply.json["decision_id"], json.loads(printed)["decision_id"]
+    assert printed == reply.body.decode().replace(live_id, explained_id)
+    assert live_id != explained_id
+    assert f"HTTP {reply.status} {reply.headers['content-type']}" in shown.stdout
+
+
+@pytest.mark.parametrize(
+    "pasted",
+    [
+        "{}",
+        "https://policy.example.com:8443{}",
+        "https://user:pass@policy.example.com/api/pexip{}",
+        "GET {} HTTP/1.1",
+        '2026-01-01 Level="INFO" Message="Policy request" URL="https://a.example{}" Timeout="5"',
+        " '{}' ",
+    ],
+)
+def test_a_request_may_be_pasted_in_many_forms(pasted: str) -> None:
+    target = f"{wire.SERVICE}?local_alias=engineering"
+    shown = invoked("explain", "--config", str(live_server.SHIPPED), pasted.format(target))
+    assert shown.exit_code == 0
+    assert "Engineering Room" in shown.stdout
+    assert "rooms" in shown.stdout
+    assert "decided" in shown.stdout
+
+
+@pytest.mark.parametrize("pasted", ["/", "", "hello", "/policy/v1/registration", wire.AVATAR])
+def test_what_is_no_request_is_refused_with_the_paths_there_are(pasted: str) -> None:
+    shown = invoked("explain", "--config", str(live_server.SHIPPED), pasted)
+    assert shown.exit_code == 2
+    assert wire.SERVICE in shown.stderr
+    assert issubclass(InvalidRequestError, ValueError)
+
+
+BELOW = "/api/pexip"
+
+
+@pytest.mark.parametrize(
+    ("prefix", "base_path", "right"),
+    [
+        (BELOW, BELOW, True),
+        (f"https://policy.example.com{BELOW}", BELOW, True),
+        ("", "", True),
+        ("", BELOW, False),
+        ("/wrong", BELOW, False),
+        (f"https://policy.example.com/wrong{BELOW}", BELOW, False),
+        (BELOW, "", False),
+    ],
+)
+def test_a_path_that_the_server_does_not_answer_is_told(
+    tmp_path: Path, prefix: str, base_path: str, *, right: bool
+) -> None:
+    config = written(tmp_path, f'[server]\nbase_path = "{base_path}"\n')
+    shown = invoked("explain", "--config", config, f"{prefix}{wire.SERVICE}?local_alias=a")
+    assert shown.exit_code == 0
+    assert ("the server answers 404 (unknown path)" not in shown.stdout) == right
+    assert (f"nodes have to ask {base_path}{wire.SERVICE}." in shown.stdout) == (not right)
+
+
+def test_a_path_with_the_common_part_twice_is_told_by_its_cause() -> None:
+    shown = invoked("explain", "--config", str(live_server.SHIPPED), f"/policy/v1{wire.SERVICE}")
+    assert shown.exit_code == 2
+    assert "has /policy/v1 twice" in shown.stderr
+
+
+def test_a_line_of_the_log_of_a_proxy_may_be_pasted() -> None:
+    line = f'192.0.2.1 - - [26/Nov/2026:07:10:28 +0000] "GET {wire.SERVICE}?a=b HTTP/1.1" 200 4'
+    assert invoked("explain", "--config", str(live_server.SHIPPED), line).exit_code == 0
+
+
+def test_a_sentence_that_is_no_request_is_told_whole() -> None:
+    shown = invoked(
+        "explain", "--config", str(live_server.SHIPPED), "Nov 26 07:10 it failed\x1b[2J"
+    )
+    assert shown.exit_code == 2
+    assert "Nov 26 07:10 it failed" in shown.stderr
+    assert "\x1b" not in shown.stderr
+
+
+def test_a_secret_in_a_pasted_request_is_not_shown() -> None:
+    target = f"{wire.SERVICE}?local_alias=a&third_party_passcode=48151623"
+    shown = invoked("explain", "--config", str(live_server.SHIPPED), target)
+    assert "48151623" not in shown.stdout
+    assert "third_party_passcode" in shown.stdout
+
+
+def test_a_pasted_request_cannot_command_the_terminal() -> None:
+    target = f"{wire.SERVICE}?local_alias=%1B%5B2J%07"
+    assert "\x1b[2J" not in invoked("explain", "--config", str(live_server.SHIPPED), target).stdout

@@ -1,0 +1,385 @@
+"""CSV in and out, updates that keep what stands round them, and files that cannot be brought in."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+
+from pexpolicy.cli.importers import rules_csv
+from pexpolicy.cli.importers.django_policy import (
+    find_domains,
+    find_rooms,
+    merge_domains,
+    merge_rooms,
+)
+from pexpolicy.cli.importers.toml_merge import ImportFailed
+from pexpolicy.cli.main import main
+from tests.support.live_server import ROOT
+
+RULES = """\
+# Rules of the desk. Ask Ada before changing one.
+
+[[rules]]               # the scanners
+name = "Scanners"
+endpoint = "service_configuration"
+# They call themselves so.
+when.vendor.prefix = ["friendly-scanner"]   # add yours
+then = "reject"
+
+[[rules]]
+name = "Desk"
+endpoint = "service_configuration"
+[rules.when.local_alias]
+user = "desk"
+[rules.then.result]
+name = "Desk"           # as in Infinity
+service_tag = "desk"
+"""
+
+
+def run(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "rules.toml"
+    path.write_text(RULES)
+    return path
+
+
+def exported(file: Path) -> str:
+    return rules_csv.to_csv(rules_csv.rules_in(file))
+
+
+def test_what_is_exported_and_imported_changes_nothing(file: Path, tmp_path: Path) -> None:
+    csv = tmp_path / "rules.csv"
+    csv.write_text(run("export", "rules", file).stdout)
+    said = run("import", "rules", csv, "--into", file)
+    assert said.output == f"{file}: 2 unchanged\n"
+    assert file.read_text() == RULES
+
+
+def test_a_change_in_the_csv_is_made_where_the_rule_stands(file: Path, tmp_path: Path) -> None:
+    csv = tmp_path / "rules.csv"
+    changed = exported(file).replace("friendly-scanner", "sipcli").replace('"desk"', '"info"')
+    added = 'New;media_location;true;;action = "continue"\n'.replace(";", ",")
+    csv.write_text(changed + added.replace('action = "continue"', '"action = ""continue"""'))
+    said = run("import", "rules", csv, "--into", file)
+    assert said.output == f"{file}: 1 added, 2 changed\n"
+    expected = RULES.replace('["friendly-scanner"]', '["sipcli"]').replace('"desk"', '"info"')
+    assert file.read_text().startswith(expected.rstrip("\n"))
+    assert file.read_text().count("[[rules]]") == 3
+
+
+def test_a_rule_that_the_csv_does_not_have_is_kept(file: Path, tmp_path: Path) -> None:
+    csv = tmp_path / "rules.csv"
+    csv.write_text('name,endpoint,then\nScanners,service_configuration,"action = ""continue"""\n')
+    said = run("import", "rules", csv, "--into", file)
+    assert said.output == f"{file}: 1 changed, 1 kept though not in the file\n"
+    (first, second) = map(rules_csv.normal, rules_csv.rules_in(file))
+    assert first == {
+        "name": "Scanners",
+        "endpoint": ["service_configuration"],
+        "then": {"action": "continue"},
+    }
+    assert second["name"] == "Desk"
+    assert "# Ask Ada" not in RULES or "Ask Ada before" in file.read_text()
+
+
+TEXTS = st.text("ab\"'\\,;|\n #{}æ", min_size=1, max_size=6).filter(lambda t: t == t.strip())
+WHENS = st.fixed_dictionaries(
+    {},
+    optional={
+        "vendor": st.fixed_dictionaries({"prefix": st.lists(TEXTS, min_size=1, max_size=2)}),
+        "registered": st.booleans(),
+        "bandwidth": st.fixed_dictionaries({"greater": st.integers(0, 9) | st.just(2.5)}),
+        "any": st.lists(st.fixed_dictionaries({"vendor": TEXTS}), min_size=1, max_size=2),
+    },
+)
+THENS = st.sampled_from(["continue", "abstain"]) | TEXTS.map(
+    lambda text: {"result": {"name": text, "automatic_participants": [{"remote_alias": text}]}}
+)
+DRAWN = st.lists(
+    st.fixed_dictionaries(
+        {
+            "name": TEXTS,
+            "endpoint": st.sampled_from([["media_location"], "service_configuration"]),
+            "when": WHENS,
+            "then": THENS,
+            "enabled": st.booleans(),
+        }
+    ),
+    max_size=4,
+    unique_by=lambda rule: rule["name"],
+)
+
+
+@given(DRAWN)
+@settings(max_examples=40, phases=[Phase.generate])
+def test_any_rules_survive_the_way_through_csv(
+    tmp_path_factory: pytest.TempPathFactory, rules: list[dict[str, Any]]
+) -> None:
+    folder = tmp_path_factory.mktemp("csv")
+    csv = folder / "rules.csv"
+    csv.write_text(rules_csv.to_csv(rules), newline="")
+    read, _ = rules_csv.read_csv(csv)
+    assert read == [rules_csv.normal(rule) for rule in rules]
+    into = folder / "rules.toml"
+    rules_csv.merge(into, read)
+    if rules:
+        assert [rules_csv.normal(r) for r in rules_csv.rules_in(into)] == read
+        before = into.read_text()
+        assert rules_csv.merge(into, read).changed == []
+        assert into.read_text() == before
+
+
+@given(DRAWN, DRAWN)
+@settings(max_examples=40, phases=[Phase.generate])
+def test_an_update_leaves_what_was_meant(
+    tmp_path_factory: pytest.TempPathFactory,
+    before: list[dict[str, Any]],
+    after: list[dict[str, Any]],
+) -> None:
+    into = tmp_path_factory.mktemp("update") / "rules.toml"
+    for number, rule in enumerate(before):
+        rule["name"] = f"rule {number}"
+    for number, rule in enumerate(after):
+        rule["name"] = f"rule {number}"
+    rules_csv.merge(into, [rules_csv.normal(rule) for rule in before])
+    wanted = [rules_csv.normal(rule) for rule in after]
+    rules_csv.merge(into, wanted)
+    if before or after:
+        there = {rule["name"]: rules_csv.normal(rule) for rule in rules_csv.rules_in(into)}
+        assert [there[rule["name"]] for rule in wanted] == wanted
+        assert len(there) == max(len(before), len(after))
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (
+            "name,endpoint,than\n",
+            "rules.csv line 1: there is no column 'than'; did you mean 'then'",
+        ),
+        ("name,endpoint\n", "rules.csv line 1: the column then is missing"),
+        ("name,endpoint,then\nx,media_location,reject\n", "rules.csv line 2: then is no TOML"),
+        (
+            'name,endpoint,then\nx,media_location,"action = ""reject"""\n',
+            "rules.csv line 2: then.action: Infinity knows no reject at media_location",
+        ),
+        (
+            'name,endpoint,when,then\n\nx,media_location,"vendr = ""x""","action = ""continue"""\n',
+            "rules.csv line 3: when.vendr: unknown key; did you mean 'vendor'?",
+        ),
+    ],
+)
+def test_a_csv_file_that_cannot_be_used_says_where(
+    file: Path, tmp_path: Path, text: str, says: str
+) -> None:
+    csv = tmp_path / "rules.csv"
+    csv.write_text(text)
+    said = run("import", "rules", csv, "--into", file)
+    assert said.exit_code == 65
+    assert says in said.stderr
+    assert file.read_text() == RULES
+
+
+def test_a_file_that_is_no_file_of_rules_is_not_touched(tmp_path: Path) -> None:
+    into = tmp_path / "rules.toml"
+    into.write_text("rules = 3\n")
+    with pytest.raises(ImportFailed, match="is no file of rules"):
+        rules_csv.merge(into, [])
+    into.write_text("rules = [\n")
+    with pytest.raises(ImportFailed, match="cannot be read"):
+        rules_csv.merge(into, [])
+
+
+def test_rules_are_not_brought_into_a_configuration(file: Path, tmp_path: Path) -> None:
+    csv, config = tmp_path / "rules.csv", tmp_path / "config.toml"
+    csv.write_text(exported(file))
+    config.write_text("[server]\nport = 8000\n[plugins.rules]\n")
+    said = run("import", "rules", csv, "--into", config)
+    assert said.exit_code == 65
+    assert said.stderr == f"{config} is no file of rules: it holds server, plugins\n"
+    assert "[[rules]]" not in config.read_text()
+
+
+def test_the_rules_of_a_configuration_are_exported(file: Path, tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text(
+        RULES.replace("[[rules]]", "[[plugins.rules.settings.rules]]").replace(
+            "[rules.", "[plugins.rules.settings.rules."
+        )
+    )
+    said = run("export", "rules", config)
+    assert (said.exit_code, said.stdout, said.stderr) == (0, exported(file), "")
+    config.write_text(config.read_text() + "[plugins.rules.settings]\nfiles = ['more/*.toml']\n")
+    said = run("export", "rules", config)
+    assert (said.exit_code, said.stdout) == (0, exported(file))
+    assert said.stderr == "note: the rules in more/*.toml are not among these\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (
+            "[plugins.rules.settings]\nfiles = ['a.toml', 'b/*.toml']\n",
+            "is a configuration that has its rules in a.toml, b/*.toml: export each of these",
+        ),
+        ("[plugins.rules.settings]\n", "is a configuration that has no rules"),
+        ("[server]\nport = 1\n[auth]\n", "is no file of rules: it holds server, auth"),
+        ("plugins = 3\n", "is no file of rules: it holds plugins"),
+    ],
+)
+def test_a_file_without_rules_is_not_exported(file: Path, text: str, says: str) -> None:
+    file.write_text(text)
+    said = run("export", "rules", file)
+    assert (said.exit_code, said.stdout) == (65, "")
+    assert said.stderr == f"{file} {says}\n"
+
+
+# ---- Python files of an earlier server
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    return tmp_path / "views.py"
+
+
+def test_a_python_file_is_never_executed(source: Path, tmp_path: Path) -> None:
+    trace = tmp_path / "executed"
+    source.write_text(
+        f"open({str(trace)!r}, 'w')\n"
+        "class X:\n    rooms = {'a@example.com': {'name': 'A'}}\n"
+        f"domains = ['@example.com', open({str(trace)!r}, 'w')]\n"
+        "allowed: list[str] = ['@example.com']\n"
+    )
+    assert find_rooms(source).values == {"a@example.com": {"name": "A"}}
+    assert find_domains(source).source.name == "allowed"
+    assert not trace.exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("rooms = 3", "holds nothing that looks like rooms"),
+        ("rooms = {", "cannot be read as Python"),
+        ("a = {'x': {'name': 'X'}}\nb = {'y': {'name': 'Y'}}", "a (line 1), b (line 2); choose by"),
+        ("a = {'x': {'name': 'X', 'service_type': 'room'}}", "x: 'room' is none of conference"),
+        ("a = {'x': {'name': 'X', 'pin': '12'}}", "x: pin: must be 4 to 20 characters"),
+        ("a" * 5 + " = " + "(" * 500, "cannot be read as Python"),
+    ],
+)
+def test_a_python_file_without_rooms_says_so(source: Path, text: str, says: str) -> None:
+    source.write_text(text)
+    with pytest.raises(ImportFailed) as refused:
+        find_rooms(source)
+    assert says in str(refused.value)
+
+
+def test_one_of_several_can_be_chosen(source: Path) -> None:
+    source.write_text("a = {'x': {'name': 'X'}}\nb = {'y': {'name': 'Y'}}")
+    assert find_rooms(source, "b").values == {"y": {"name": "Y"}}
+
+
+def test_fields_come_in_the_types_that_infinity_wants(source: Path) -> None:
+    source.write_text(
+        "rooms = {'x': {'name': 'X', 'pin': 4711, 'allow_guests': 'True', 'participant_limit': '9',"
+        " 'guest_pin': None, 'theme': 'T', 'description': ''}}"
+    )
+    found = find_rooms(source)
+    assert found.values["x"] == {
+        "name": "X",
+        "pin": "4711",
+        "allow_guests": True,
+        "participant_limit": 9,
+    }
+    assert found.remarks == [
+        "x: theme is left out: Infinity knows no such field",
+        "x: description is left out: it is empty",
+    ]
+
+
+def test_a_room_is_updated_under_any_spelling_of_its_alias(tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text((ROOT / "config.toml").read_text())
+    rooms = {
+        "Engineering@Example.com:5060": {"name": "Engineering Room", "service_tag": "new"},
+        "sip:new@example.com": {"name": "New"},
+    }
+    changes = merge_rooms(config, rooms)
+    assert str(changes) == "1 added, 1 changed, 1 kept though not in the file"
+    expected = (ROOT / "config.toml").read_text().replace('"engineering-room"', '"new"')
+    assert config.read_text().startswith(expected.rstrip("\n"))
+    assert config.read_text().endswith(
+        '\n\n[plugins.rooms.settings.rooms."sip:new@example.com"]\nname = "New"\n'
+    )
+    assert str(merge_rooms(config, rooms)) == "2 unchanged, 1 kept though not in the file"
+
+
+def test_domains_are_added_beside_those_that_are_there(tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text((ROOT / "config.toml").read_text())
+    changes = merge_domains(config, ["@Example.com", "@new.example"])
+    assert str(changes) == "1 added, 1 unchanged, 1 kept though not in the file"
+    assert config.read_text() == (ROOT / "config.toml").read_text().replace(
+        '"@trusted.net"]', '"@trusted.net", "@new.example"]'
+    )
+
+
+def test_two_spellings_of_an_alias_are_one_room(source: Path, tmp_path: Path) -> None:
+    source.write_text(
+        "rooms = {'sip:Board@example.com': {'name': 'Board'}, 'board@example.com':"
+        " {'name': 'Board', 'service_type': None}}"
+    )
+    found = find_rooms(source)
+    assert found.remarks == ["board@example.com: is sip:Board@example.com in another spelling"]
+    config = tmp_path / "config.toml"
+    assert str(merge_rooms(config, found.values)) == "1 added"
+    assert run("check", "--config", config).exit_code == 0
+
+
+def test_two_rooms_of_one_alias_are_refused(source: Path) -> None:
+    source.write_text("rooms = {'a@example.com': {'name': 'A'}, 'A@example.com': {'name': 'B'}}")
+    with pytest.raises(ImportFailed, match="are one alias, and lead to two rooms"):
+        find_rooms(source)
+
+
+def test_rooms_in_one_line_are_not_touched(tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    written = "[plugins.rooms.settings]\nrooms = { x = { name = 'X' } }\n"
+    config.write_text(written)
+    with pytest.raises(ImportFailed, match="write each below a line"):
+        merge_rooms(config, {"y": {"name": "Y"}})
+    assert config.read_text() == written
+
+
+def test_who_may_read_the_file_stays_the_same(tmp_path: Path) -> None:
+    config, link = tmp_path / "secret.toml", tmp_path / "config.toml"
+    config.write_text('[plugins.domains.settings]\nallowed = ["@example.com"]\n')
+    config.chmod(0o640)
+    link.symlink_to(config)
+    merge_domains(link, ["@new.example"])
+    assert link.is_symlink()
+    assert "@new.example" in config.read_text()
+    assert config.stat().st_mode & 0o777 == 0o640
+    assert sorted(tmp_path.iterdir()) == [link, config]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("[[rules]]\nendpoint = 'media_location'\nthen = 'continue'\n", "a table cannot hold"),
+        ("[[rules]]\nname = 5\nthen = 'continue'\n", "what is no rule cannot be exported: name: "),
+        ("[[rules]]\nname = ' x'\nthen = 'continue'\n", "a table cannot hold"),
+    ],
+)
+def test_what_cannot_be_exported_says_why(file: Path, text: str, says: str) -> None:
+    file.write_text(text)
+    said = run("export", "rules", file)
+    assert said.exit_code == 65
+    assert said.stderr.startswith(says)

@@ -1,0 +1,268 @@
+"""The command line: exit codes, what is said on which stream, and that nothing is half-started."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from pexpolicy.cli.main import main
+from tests.support import live_server, wire
+
+ANYWHERE = "0.0.0.0"  # noqa: S104 - nothing listens there, that is the point
+WRONG = """
+[server]
+prot = 8000
+budget = 9.0
+[plugins.romms]
+[plugins.rooms]
+on_error = "skp"
+"""
+UNKNOWN_ROOM_FIELD = """
+[plugins.rooms.settings.rooms.sales]
+name = "Sales"
+pni = "1234"
+[plugins.romms]
+[plugins.domains.settings]
+allowd = []
+"""
+
+DOES_NOT_OPEN = """
+from contextlib import asynccontextmanager
+from pexpolicy import hookimpl
+
+class Down:
+    @hookimpl
+    @asynccontextmanager
+    async def lifespan(self):
+        raise ConnectionError("db down")
+        yield
+
+    @hookimpl
+    def service_configuration(self, request):
+        return None
+"""
+
+
+def invoked(*arguments: str) -> Result:
+    return CliRunner().invoke(main, arguments, catch_exceptions=False)
+
+
+def written(folder: Path, text: str) -> str:
+    path = folder / "config.toml"
+    path.write_text(text)
+    return str(path)
+
+
+def test_a_valid_configuration_is_told_with_its_warnings() -> None:
+    result = invoked("check", "--config", str(live_server.SHIPPED))
+    assert result.exit_code == 0
+    assert "config.toml: valid" in result.stdout
+    assert "domains, rooms" in result.stdout
+    assert "warning: plugins.rooms.settings.default_room: " in result.stderr
+    assert "anybody who can dial in" in result.stderr
+
+
+def test_all_errors_are_told_at_once_and_the_exit_code_says_so(tmp_path: Path) -> None:
+    path = written(tmp_path, WRONG)
+    result = invoked("check", "--config", path)
+    assert result.exit_code == os.EX_CONFIG == 78
+    assert result.stdout == ""
+    assert f"{path}: 4 errors" in result.stderr
+    for part in ("server.prot", "'port'", "server.budget", "plugins.rooms.on_error", "'skip'"):
+        assert part in result.stderr
+
+
+def test_errors_in_the_settings_of_plugins_are_told_together(tmp_path: Path) -> None:
+    result = invoked("check", "--config", written(tmp_path, UNKNOWN_ROOM_FIELD))
+    assert result.exit_code == 78
+    for part in ("rooms.sales", "pni", "plugins.romms", "'rooms'", "allowd", "'allowed'"):
+        assert part in result.stderr
+    assert "1234" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("check",), ("plugins",), ("plugins", "--json"), ("explain", wire.SERVICE), ("serve",)],
+)
+def test_every_command_refuses_a_wrong_configuration(
+    tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    result = invoked(*arguments, "--config", written(tmp_path, WRONG))
+    assert result.exit_code == 78
+    assert "4 errors" in result.stderr
+
+
+def test_a_plugin_that_does_not_open_is_told_alike_by_all_who_open_it(tmp_path: Path) -> None:
+    (tmp_path / "drop").mkdir()
+    (tmp_path / "drop" / "down.py").write_text(DOES_NOT_OPEN)
+    (tmp_path / "cases.toml").write_text(f'[[case]]\nname = "any"\nurl = "{wire.SERVICE}"\n')
+    text = 'plugin_dirs = ["drop"]\n[audit]\npath = "a.jsonl"\n[plugins.down]\n'
+    config = written(tmp_path, text)
+    asked = (
+        ("explain", wire.SERVICE),
+        ("test", str(tmp_path / "cases.toml")),
+        ("serve", "--port", "0"),
+    )
+    for arguments in asked:
+        result = invoked(*arguments, "--config", config)
+        assert result.exit_code == os.EX_TEMPFAIL == 75, result.output
+        assert "db down" in result.stderr
+        assert "1 error" in result.stderr
+
+
+def test_a_missing_file_is_told_by_its_name(tmp_path: Path) -> None:
+    result = invoked("check", "--config", str(tmp_path / "missing.toml"))
+    assert result.exit_code == 78
+    assert "missing.toml" in result.stderr
+
+
+def test_the_configuration_may_be_named_by_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PEXPOLICY_CONFIG", written(tmp_path, "[server]\nport = 1"))
+    assert "no plugins" in invoked("check").stdout
+
+
+def test_plugins_are_listed_in_the_order_in_which_they_are_asked() -> None:
+    listed = json.loads(invoked("plugins", "--json", "--config", str(live_server.SHIPPED)).stdout)
+    assert listed["order"] == {
+        "service_configuration": ["rooms"],
+        "participant_properties": [],
+        "media_location": [],
+        "participant_avatar": [],
+        "directory_information": [],
+        "registration_alias": ["domains"],
+    }
+    rows = {row["name"]: row for row in listed["plugins"]}
+    assert rows["domains"]["state"] == "active"
+    assert rows["domains"]["priority"] == 10
+    assert rows["domains"]["on_error"] == "reject"
+    assert rows["domains"]["version"] == metadata.version("pexpolicy-domains")
+    assert rows["rooms"]["distribution"] == "pexpolicy-rooms"
+    assert rows["rooms"]["hooks"] == ["service_configuration"]
+
+
+def test_an_installed_plugin_that_is_not_configured_is_available(tmp_path: Path) -> None:
+    config = written(tmp_path, "[plugins.rooms]")
+    listed = json.loads(invoked("plugins", "--json", "--config", config).stdout)
+    states = {row["name"]: row["state"] for row in listed["plugins"]}
+    assert (states["rooms"], states["domains"]) == ("active", "available")
+
+
+def test_the_listing_for_people_names_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    shown = invoked("plugins", "--config", str(live_server.SHIPPED)).stdout
+    for part in ("registration_alias", "domains", "rooms", "active", "pexpolicy-rooms"):
+        assert part in shown
+
+
+@pytest.mark.parametrize("address", [ANYWHERE, "::", "192.0.2.1", "policy.example.com", ""])
+@pytest.mark.parametrize("command", ["check", "serve"])
+def test_an_address_that_others_reach_needs_credentials(
+    tmp_path: Path, command: str, address: str
+) -> None:
+    config = written(tmp_path, f'[server]\nhost = "{address}"\nport = 0\n')
+    result = invoked(command, "--config", config)
+    assert result.exit_code == 78
+    assert "server.host" in result.stderr
+    assert "allow_anonymous" in result.stderr
+    assert "answers on" not in result.stderr
+
+
+def test_the_address_of_the_command_line_is_held_to_the_same_rule(tmp_path: Path) -> None:
+    result = invoked("serve", "--config", written(tmp_path, ""), "--host", ANYWHERE, "--port", "0")
+    assert result.exit_code == 78
+    assert "allow_anonymous" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("table", "key"),
+    [
+        ('auth]\nuser = "pexip"\npassword_file = "gone"', "auth.password_file"),
+        ('auth]\nuser = "pexip"\npassword = "x"', "auth.password"),
+        ('admin]\nhost = "0.0.0.0"\ntoken_file = "gone"', "admin.token_file"),
+    ],
+)
+def test_what_cannot_be_read_is_not_said_to_be_missing(
+    tmp_path: Path, table: str, key: str
+) -> None:
+    anybody = "true" if table.startswith("admin") else "false"
+    text = f'[server]\nhost = "0.0.0.0"\nallow_anonymous = {anybody}\n[{table}\n'
+    result = invoked("check", "--config", written(tmp_path, text))
+    assert result.exit_code == 78
+    assert "config.toml: 1 error\n" in result.stderr
+    assert f"  {key}: " in result.stderr
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "localhost", "::1", "127.8.9.10"])
+def test_loopback_needs_no_credentials(tmp_path: Path, address: str) -> None:
+    config = written(tmp_path, f'[server]\nhost = "{address}"\n')
+    assert invoked("check", "--config", config).exit_code == 0
+
+
+def test_an_open_door_that_was_asked_for_is_a_warning(tmp_path: Path) -> None:
+    text = '[server]\nhost = "0.0.0.0"\nallow_anonymous = true\n'
+    result = invoked("check", "--config", written(tmp_path, text))
+    assert result.exit_code == 0
+    assert "warning: server.allow_anonymous: " in result.stderr
+
+
+def test_a_port_that_is_taken_is_told(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        config = written(tmp_path, '[audit]\npath = "audit.jsonl"')
+        result = invoked("serve", "--config", config, "--port", port)
+    assert result.exit_code == 1
+    assert f"cannot listen on 127.0.0.1:{port}" in result.stderr
+    assert "take another server.port or --port" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "options", [("--port", "9107"), ("--port", "9108", "--admin-port", "9108")]
+)
+def test_one_port_for_nodes_and_operators_is_told(tmp_path: Path, options: tuple[str, ...]) -> None:
+    result = invoked("serve", "--config", written(tmp_path, '[audit]\npath = "a"\n'), *options)
+    assert result.exit_code == 78
+    assert "admin.port: is server.port too" in result.stderr
+
+
+def test_a_host_that_nobody_knows_is_told(tmp_path: Path) -> None:
+    text = '[server]\nhost = "policy.invalid"\nallow_anonymous = true\n[audit]\npath = "a"\n'
+    result = invoked("serve", "--config", written(tmp_path, text), "--admin-port", "0")
+    assert result.exit_code == 1
+    assert "cannot listen on policy.invalid:8000: the name " in result.stderr
+
+
+@pytest.mark.parametrize("port", ["abc", "-1", "65536"])
+def test_what_is_no_port_is_told(port: str) -> None:
+    result = invoked("serve", f"--port={port}")
+    assert result.exit_code == 2
+    assert f"'{port}' is no port: write a number from 0 to 65535" in result.stderr
+
+
+def test_an_audit_that_cannot_be_opened_is_told(tmp_path: Path) -> None:
+    config = written(tmp_path, '[audit]\npath = "missing/audit.jsonl"')
+    result = invoked("serve", "--config", config, "--port", "0")
+    assert result.exit_code == 78
+    assert "audit.path" in result.stderr
+
+
+def test_the_program_tells_its_version_and_its_commands() -> None:
+    assert metadata.version("pexpolicy") in invoked("--version").stdout
+    shown = invoked("--help").stdout
+    for command in ("serve", "check", "plugins", "explain", "healthcheck"):
+        assert command in shown
+
+
+def test_no_command_imports_what_only_another_one_needs() -> None:
+    looks = "import sys, pexpolicy.cli.main; print([m for m in ('PIL', 'aiohttp.web') if m in sys.modules])"
+    done = subprocess.run(
+        (sys.executable, "-c", looks), capture_output=True, text=True, check=True, timeout=30
+    )
+    assert done.stdout == "[]\n"

@@ -1,0 +1,276 @@
+"""A package that `pexpolicy new-plugin` writes works as it is written."""
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from pexpolicy.cli.main import main
+from pexpolicy.cli.scaffold import MAX_NAME, NewPlugin, ScaffoldError, plugin_name, render, write
+from pexpolicy.endpoints import ENDPOINTS
+from tests.support import clean_install, live_server
+
+HOOKS = list(ENDPOINTS)
+DESK = NewPlugin("front_desk", "service_configuration")
+CALL = "/policy/v1/service/configuration?call_direction=dial_in&local_alias=sip:welcome@example.com"
+
+
+def new_plugin(*arguments: str) -> Result:
+    return CliRunner().invoke(main, ["new-plugin", *arguments])
+
+
+@dataclass(frozen=True)
+class Written:
+    """A plugin written by the command of an installed pexpolicy, and what the command said."""
+
+    core: Path
+    folder: Path
+    said: str
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Written:
+    """The core is installed from its wheel, so that a template which is not in there is missed."""
+    folder = tmp_path_factory.mktemp("author")
+    builder = clean_install.environment(folder / "builder")
+    core = clean_install.wheel(builder, live_server.ROOT, folder / "wheels")
+    author = with_core(core, folder / "venv")
+    said = author.run("pexpolicy new-plugin Front-Desk", folder)
+    return Written(core, folder / "pexpolicy-front-desk", said)
+
+
+def with_core(core: Path, folder: Path) -> clean_install.Environment:
+    """A fresh environment into which pexpolicy was installed, as an author does it first."""
+    made = clean_install.environment(folder)
+    install = ["pip", "install", "-q", "--ignore-installed", "--no-deps", str(core)]
+    made.run([made.python, "-m", *install], folder)
+    return made
+
+
+def test_a_wheel_of_it_decides_a_call_over_http(written: Written, tmp_path: Path) -> None:
+    other = clean_install.environment(tmp_path / "venv")
+    other.install(clean_install.wheel(other, written.folder, tmp_path / "wheels"))
+    config = live_server.with_audit(written.folder / "config.toml", tmp_path)
+    with live_server.running(config, python=other.python) as server:
+        reply = server.ask(CALL)
+        elsewhere = server.ask(CALL.replace("welcome", "goodbye"))
+        lines = server.lines()
+    assert reply.json["decided_by"] == "front_desk"
+    assert reply.result == {
+        "name": "Welcome Room",
+        "service_tag": "welcome",
+        "service_type": "conference",
+    }
+    assert elsewhere.json["decided_by"] == "default"
+    assert [line["decided_by"] for line in lines] == ["front_desk", "default"]
+
+
+def test_every_step_of_its_ci_passes(written: Written, tmp_path: Path) -> None:
+    folder = tmp_path / "clone"
+    shutil.copytree(written.folder, folder)
+    author = with_core(written.core, tmp_path / "venv")
+    steps = re.findall(r"- run: (.*)", (folder / ".github/workflows/ci.yml").read_text())
+    assert {step.split()[0] for step in steps} == {"python", "ruff", "mypy", "pexpolicy"}
+    for step in steps:
+        # The build has no index here either.
+        author.run(step.replace("-m build", "-m build --no-isolation"), folder)
+    assert len(list((folder / "dist").iterdir())) == 2
+
+
+def test_what_to_do_next_works_as_pasted(written: Written, tmp_path: Path) -> None:
+    folder = tmp_path / "my work"
+    shutil.copytree(written.folder, folder / "pexpolicy-front-desk")
+    config = folder / "pexpolicy-front-desk" / "config.toml"
+    config.write_text(config.read_text().replace("8000", "0"))
+    install, test, serve = re.findall(r"^  (.*)$", written.said, re.MULTILINE)
+    assert serve == "pexpolicy serve"
+    entered = install.partition("&&")[0]
+    author = with_core(written.core, tmp_path / "venv")
+    author.run(install, folder)
+    assert "passed" in author.run(f"{entered} && {test}", folder)
+    with live_server.running(config, python=author.python) as server:
+        assert server.ask(CALL).json["decided_by"] == "front_desk"
+
+
+def test_its_dockerfile_adds_it_to_the_image(written: Written, tmp_path: Path) -> None:
+    image = clean_install.environment(tmp_path / "image")
+    copied = tmp_path / "copied"
+    copied.mkdir()
+    for name in re.findall(
+        r"^!(.*)$", (written.folder / ".dockerignore").read_text(), re.MULTILINE
+    ):
+        found = written.folder / name
+        (shutil.copytree if found.is_dir() else shutil.copy)(found, copied / name)
+    recipe = (written.folder / "Dockerfile").read_text()
+    for step in re.findall(r"^RUN (.*)$", recipe, re.MULTILINE):
+        local = step.replace("/opt/pexpolicy", str(image.folder))
+        local = local.replace("/usr/src/plugin", str(copied))
+        image.run(local.replace("pip ", f"{image.python} -m pip "), tmp_path)
+    assert not copied.exists()
+    assert "front_desk" in image.run(
+        [image.python, "-m", "pexpolicy", "plugins", "--config", str(live_server.SHIPPED)], tmp_path
+    )
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+def test_each_hook_has_a_plugin_that_is_typed_tested_and_asked(hook: str, tmp_path: Path) -> None:
+    plugin = NewPlugin("front_desk", hook)
+    folder = write(plugin, tmp_path)
+    here = clean_install.Environment(Path(sys.prefix))
+    found = {"PYTHONPATH": "src", "MYPYPATH": "src", "MYPY_CACHE_DIR": str(tmp_path / "cache")}
+    assert "passed" in here.run([here.python, "-m", "pytest", "-q"], folder, found)
+    assert "Success" in here.run([here.python, "-m", "mypy"], folder, found)
+    request = re.findall(r"curl 'http://127.0.0.1:8000(.*)'", (folder / "README.md").read_text())
+    assert _decided_by(folder, request[0]) == "front_desk"
+
+
+def _decided_by(folder: Path, target: str) -> str:
+    """Who decides a request with the plugin that lies in a folder; nothing is installed."""
+    entry = folder / "src" / "pexpolicy_front_desk-0.1.0.dist-info"
+    entry.mkdir()
+    (entry / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: pexpolicy-front-desk\nVersion: 0.1.0\n"
+    )
+    (entry / "entry_points.txt").write_text(
+        "[pexpolicy]\nfront_desk = pexpolicy_front_desk:FrontDesk\n"
+    )
+    config = live_server.with_audit(folder / "config.toml", folder / "src")
+    with live_server.running(config, environment={"PYTHONPATH": str(folder / "src")}) as server:
+        server.ask(target)
+        return str(server.lines()[0]["decided_by"])
+
+
+def test_the_layout_is_right_for_short_and_long_names(tmp_path: Path) -> None:
+    for hook in HOOKS:
+        for name in ("a", "x" * MAX_NAME, "a_1"):
+            write(NewPlugin(name, hook), tmp_path / hook)
+    ruff = Path(sys.executable).with_name("ruff")
+    for arguments in (["check"], ["format", "--check"]):
+        done = subprocess.run(
+            [ruff, *arguments, "--no-cache", tmp_path], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize(
+    ("written", "name", "distribution", "package", "class_name"),
+    [
+        ("lobby", "lobby", "pexpolicy-lobby", "pexpolicy_lobby", "Lobby"),
+        ("Front-Desk", "front_desk", "pexpolicy-front-desk", "pexpolicy_front_desk", "FrontDesk"),
+        (" front.desk ", "front_desk", "pexpolicy-front-desk", "pexpolicy_front_desk", "FrontDesk"),
+        ("pexpolicy-lobby", "lobby", "pexpolicy-lobby", "pexpolicy_lobby", "Lobby"),
+        ("pexpolicy_a_1", "a_1", "pexpolicy-a-1", "pexpolicy_a_1", "A1"),
+        (
+            "conference",
+            "conference",
+            "pexpolicy-conference",
+            "pexpolicy_conference",
+            "ConferencePlugin",
+        ),
+        ("warning", "warning", "pexpolicy-warning", "pexpolicy_warning", "WarningPlugin"),
+    ],
+)
+def test_one_name_names_everything(
+    written: str, name: str, distribution: str, package: str, class_name: str
+) -> None:
+    plugin = NewPlugin(plugin_name(written), HOOKS[0])
+    found = (plugin.name, plugin.distribution, plugin.package, plugin.class_name)
+    assert found == (name, distribution, package, class_name)
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("2nd floor", "did you mean 'nd_floor'?"),
+        ("lübeck", "did you mean 'lubeck'?"),
+        ("a/b", "did you mean 'a_b'?"),
+        ("../elsewhere", "did you mean 'elsewhere'?"),
+        ("class", "did you mean 'class_rules'?"),
+        ("x" * (MAX_NAME + 1), f"did you mean '{'x' * MAX_NAME}'?"),
+        ("", "is no name for a plugin"),
+        ("-", "is no name for a plugin"),
+        ("42", "is no name for a plugin"),
+        ("rooms", "'rooms' is taken: pexpolicy-rooms"),
+        ("pexpolicy-domains", "'domains' is taken: pexpolicy-domains"),
+    ],
+)
+def test_a_bad_name_is_refused_and_nothing_is_written(name: str, says: str, tmp_path: Path) -> None:
+    result = new_plugin("--directory", str(tmp_path), "--", name)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert says in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_exists_is_left_as_it_is(tmp_path: Path) -> None:
+    folder = tmp_path / DESK.distribution
+    folder.mkdir()
+    (folder / "mine").write_text("my work")
+    result = new_plugin("front-desk", "--directory", str(tmp_path))
+    assert result.exit_code == 2
+    assert f"{folder} exists already" in result.stderr
+    assert [path.name for path in folder.iterdir()] == ["mine"]
+
+
+def test_an_unknown_hook_is_refused_with_the_known_ones(tmp_path: Path) -> None:
+    result = new_plugin("lobby", "--hook", "service", "--directory", str(tmp_path))
+    assert result.exit_code == 2
+    assert all(hook in result.stderr for hook in HOOKS)
+
+
+def test_the_folder_may_be_new_and_have_blanks(tmp_path: Path) -> None:
+    parent = tmp_path / "my plugins" / "new"
+    result = new_plugin("lobby", "--directory", str(parent))
+    assert result.exit_code == 0
+    assert f"  cd {shlex.quote(str(parent / 'pexpolicy-lobby'))} && " in result.stdout
+    assert (parent / "pexpolicy-lobby" / "pyproject.toml").is_file()
+
+
+def test_without_the_template_engine_it_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    result = new_plugin("lobby", "--directory", str(tmp_path))
+    assert result.exit_code == 2
+    assert "python -m pip install 'pexpolicy[author]'    from a package index of your own" in (
+        result.stderr
+    )
+    assert "python -m pip install '.[author]'            in a clone" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ScaffoldError, match="file"):
+        write(DESK, tmp_path / "file" / "below")
+
+
+def test_nothing_of_the_templates_is_left_in_what_is_written() -> None:
+    for name, content in render(DESK).items():
+        outside = content.replace("${{ matrix.python }}", "")
+        assert not re.search(r"\{\{|\{%|PACKAGE\b", name + outside), name
+
+
+def test_a_test_of_it_may_be_a_coroutine(written: Written, tmp_path: Path) -> None:
+    folder = tmp_path / "clone"
+    shutil.copytree(written.folder, folder)
+    (folder / "tests/test_waiting.py").write_text(
+        "import asyncio\n\n\nasync def test_it_waits():\n    await asyncio.sleep(0)\n"
+    )
+    author = with_core(written.core, tmp_path / "venv")
+    author.run([author.python, "-m", "pip", "install", "-q", "--no-deps", "."], folder)
+    said = author.run([author.python, "-W", "error", "-m", "pytest", "-q"], folder)
+    assert "1 passed" in author.run(
+        [author.python, "-m", "pytest", "-q", "tests/test_waiting.py"], folder
+    )
+    assert "warning" not in said
+    project = tomllib.loads((folder / "pyproject.toml").read_text())["project"]
+    assert any(
+        name.startswith("pytest-asyncio") for name in project["optional-dependencies"]["dev"]
+    )

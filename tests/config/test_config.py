@@ -1,0 +1,289 @@
+"""The configuration: strict, with every error at once, by its key and what to write instead."""
+
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import SecretStr
+
+from pexpolicy.builder import build_policy
+from pexpolicy.config.loader import from_document, load
+from pexpolicy.config.problems import dotted
+from pexpolicy.config.schema.base import EndpointName
+from pexpolicy.config.settings import ConfigError, Settings
+from pexpolicy.endpoints import ENDPOINTS
+from tests.support import live_server
+
+
+def loaded(folder: Path, text: str) -> Settings:
+    path = folder / "config.toml"
+    path.write_text(text)
+    return load(path)
+
+
+def problems(folder: Path, text: str) -> list[str]:
+    with pytest.raises(ConfigError) as error:
+        loaded(folder, text)
+    assert all(
+        line.startswith(f"{folder / 'config.toml'}: ") for line in str(error.value).splitlines()
+    )
+    return [str(problem) for problem in error.value.problems]
+
+
+def test_the_names_of_endpoints_in_the_configuration_are_those_that_there_are() -> None:
+    assert get_args(EndpointName) == tuple(ENDPOINTS)
+
+
+def test_an_empty_file_has_every_default(tmp_path: Path) -> None:
+    settings = loaded(tmp_path, "")
+    server = settings.server
+    assert (server.host, server.port, server.budget) == ("127.0.0.1", 8000, 4.0)
+    assert server.base_path == ""
+    assert not server.allow_anonymous
+    assert settings.plugins == {}
+    assert settings.credentials == ()
+    assert settings.audit.path is None
+
+
+def test_a_plugin_table_has_every_default(tmp_path: Path) -> None:
+    table = loaded(tmp_path, "[plugins.rooms]").plugins["rooms"]
+    assert (table.priority, table.timeout, table.on_error) == (100, 1.0, "skip")
+    assert table.settings == {}
+
+
+def test_the_shipped_file_is_valid_and_asks_domains_before_rooms() -> None:
+    policy = build_policy(load(live_server.SHIPPED))
+    assert [plugin.name for plugin in policy.plugins] == ["domains", "rooms"]
+    assert policy.settings.plugins["domains"].on_error == "reject"
+
+
+TYPOS = [
+    ("[sever]", "sever", "did you mean 'server'?"),
+    ("[server]\nprot = 1", "server.prot", "did you mean 'port'?"),
+    ("[server]\nbuget = 1.0", "server.buget", "did you mean 'budget'?"),
+    ("[server]\nallow_anonymus = true", "server.allow_anonymus", "did you mean 'allow_anonymous'?"),
+    ("[server]\nport = '8000'", "server.port", "integer, not '8000'; write it without quotes"),
+    ("[server]\nport = 70000", "server.port", "65535, not 70000"),
+    ("[server]\nport = -1", "server.port", "not -1"),
+    ("[server]\nport = true", "server.port", "integer, not True"),
+    ("[server]\nport = 80.5", "server.port", "not 80.5"),
+    ("[server]\nhost = 1", "server.host", "string, not 1; write it in quotes"),
+    ("[server]\nbudget = 5.0", "server.budget", "4.5, not 5.0"),
+    ("[server]\nbudget = 0.0", "server.budget", "greater than 0, not 0.0"),
+    ("[server]\nbudget = nan", "server.budget", "not nan"),
+    ("[server]\nbudget = inf", "server.budget", "not inf"),
+    ("[server]\nbudget = -1.0", "server.budget", "not -1.0"),
+    ("[server]\nallow_anonymous = 'yes'", "server.allow_anonymous", "write true without quotes"),
+    ("[server]\nbase_path = 'api'", "server.base_path", "begin with a slash"),
+    ("[server]\nbase_path = '/api/'", "server.base_path", "begin with a slash"),
+    ("[server]\nbase_path = '/a b'", "server.base_path", "begin with a slash"),
+    ("[server]\nbase_path = '/policy/v1'", "server.base_path", "leave out /policy/v1"),
+    ("server = 1", "server", "not 1"),
+    ("[auth]\nuser = 'a'", "auth", "password_env"),
+    ("[auth]\npassword_env = 'A'", "auth", "name the user"),
+    ("[auth]\nuser = 'a'\npassword_env = 'A'\npassword_file = 'b'", "auth", "password_env"),
+    ("[auth]\nuser = 'a:b'\npassword_env = 'A'", "auth.user", "must not contain a colon"),
+    ("[auth]\nuser = ''\npassword_env = 'A'", "auth.user", "not ''"),
+    ("[auth]\nuser = 'a'\npassword = 'b'", "auth.password", "it is never in this file"),
+    (
+        "[auth]\nuser = 'a'\npassword_env = 'UNSET_4711'",
+        "auth.password_env",
+        "UNSET_4711 is not set",
+    ),
+    ("[auth]\nuser = 'a'\npassword_file = 'gone'", "auth.password_file", "gone cannot be read: No"),
+    (
+        "[privacy]\npersonal = 'hashed'\nkey_file = 'gone'",
+        "privacy.key_file",
+        "gone cannot be read: No such file or directory",
+    ),
+    ("[audit]\npth = 'a'", "audit.pth", "did you mean 'path'?"),
+    ("[audit]\npath = 1", "audit.path", "string, not 1"),
+    ("[plugins.rooms]\nprioritaet = 1", "plugins.rooms.prioritaet", "did you mean 'priority'?"),
+    ("[plugins.rooms]\npriority = 1.5", "plugins.rooms.priority", "integer, not 1.5"),
+    ("[plugins.rooms]\npriority = '1'", "plugins.rooms.priority", "integer, not '1'"),
+    ("[plugins.rooms]\ntimeout = 0", "plugins.rooms.timeout", "equal to 0.001, not 0"),
+    ("[plugins.rooms]\ntimeout = 30", "plugins.rooms.timeout", "4.5"),
+    ("[plugins.rooms]\ntimeout = '1s'", "plugins.rooms.timeout", "number, not '1s'"),
+    ("[plugins.rooms]\non_error = 'ignore'", "plugins.rooms.on_error", "'skip' or 'reject'"),
+    ("[plugins.rooms]\nthreads = 0", "plugins.rooms.threads", "not 0"),
+    ("[plugins.rooms]\nsetings = {}", "plugins.rooms.setings", "did you mean 'settings'?"),
+    ("[plugins]\nrooms = 1", "plugins.rooms", "not 1"),
+    ("[endpoints.media]", "endpoints.media", "; there are service_configuration, participant_prop"),
+    ("[endpoints.service_config]", "endpoints.service_config", "'service_configuration'"),
+    (
+        "[endpoints.service_configuration]\ndefault = 'rejct'",
+        "endpoints.service_configuration.default",
+        "'continue' or 'reject'",
+    ),
+    (
+        "[endpoints.media_location]\ndefault = 'reject'",
+        "endpoints.media_location.default",
+        "leave it out",
+    ),
+    ("[infinity]\nlocation = []", "infinity.location", "did you mean 'locations'?"),
+    ("[infinity]\nlocations = 'Oslo'", "infinity.locations", "list, not 'Oslo'"),
+    ("[infinity]\nlocations = [1]", "infinity.locations[0]", "string, not 1"),
+]
+
+
+@pytest.mark.parametrize(("text", "key", "advice"), TYPOS)
+def test_a_mistake_is_named_by_its_key_and_what_to_write_instead(
+    tmp_path: Path, text: str, key: str, advice: str
+) -> None:
+    (problem,) = problems(tmp_path, text)
+    assert problem.startswith(f"{key}: ")
+    assert advice in problem
+
+
+def test_every_error_is_told_at_once(tmp_path: Path) -> None:
+    wrong = [text for text, *_ in TYPOS if text.startswith("[plugins.rooms]")]
+    text = "[server]\nport = 'x'\nprot = 1\nbudget = 9.0\n[audit]\npth = ''\n" + "\n".join(
+        line.replace("rooms", f"rooms{number}") for number, line in enumerate(wrong)
+    )
+    assert len(problems(tmp_path, text)) == 4 + len(wrong)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"[server\n", "is not valid TOML"),
+        (b"port = \n", "is not valid TOML"),
+        (b"[a]\n[a]\n", "is not valid TOML"),
+        (b"a = 1\na = 2\n", "is not valid TOML"),
+        (b"a = '\xff'", "line 1 is not UTF-8 text; save the file as UTF-8"),
+        (b"a = " + b"[" * 100_000, "is not valid TOML"),
+    ],
+)
+def test_what_is_no_toml_is_one_error(tmp_path: Path, content: bytes, said: str) -> None:
+    path = tmp_path / "config.toml"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError) as error:
+        load(path)
+    (problem,) = error.value.problems
+    assert said in str(problem)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("host = 127.0.0.1\n", '; text stands in quotes, as in host = "…"'),
+        ("host = ::1", '; text stands in quotes, as in host = "…"'),
+        ("host = localhost # here", '; text stands in quotes, as in host = "…"'),
+        ("names = [Oslo]", '; text stands in quotes, as in name = "…"'),
+        (
+            "pin = 0042\r\n",
+            '; text stands in quotes, as in pin = "…", and a number has no zeros in front',
+        ),
+        ('host = "x\n', "; a closing quote is missing"),
+        ("host = 'x\nport = 1", "; a closing quote is missing"),
+        ('host = """x', "; a closing quote is missing"),
+        ("enabled = True", "; write true, in small letters and without quotes"),
+        ("all = [\n  False,\n]", "; write false, in small letters and without quotes"),
+        (
+            "audit = yes",
+            "; or, where text is wanted, the word in quotes",
+        ),
+        ("a = None", "; leave the key out to have its default"),
+        ("x = [", "; the file ends inside of a value"),
+        ("x = [\n[server]\nport = 1", "Invalid value (at line 2, column 2)"),
+        ("x = [\nport = 1", "Invalid value (at line 2, column 1)"),
+        ("port = 80ms", "after a statement (at line 1, column 10)"),
+        ("port = .5", "Invalid value (at line 1, column 8)"),
+        (
+            "a = 1\na = 2\n",
+            "already (at line 2, column 6); a is in line 1 already: keep one of the two",
+        ),
+        (
+            '[p."a)b"]\n[c]\n[ p."a)b" ]\n[p."a)b"]',
+            'Cannot declare p."a)b" twice (at line 3, column 11)',
+        ),
+        (
+            "[plugins.rooms] # a\n[b]\n[plugins.rooms]",
+            "(at line 3, column 15); it is in line 1 already: write its keys there",
+        ),
+        ('a = "\\d"', "; write the text in single quotes, or each backslash twice"),
+        ("[plugins.rooms\n", "at the end of a table declaration (at line 1, column 15)"),
+        ("[rooms.sip:a@b]", "; a name with such characters stands in quotes"),
+    ],
+)
+def test_what_is_no_toml_is_told_with_what_to_write_where_that_is_certain(
+    tmp_path: Path, text: str, said: str
+) -> None:
+    (problem,) = problems(tmp_path, text)
+    assert problem.startswith("is not valid TOML: ")
+    assert problem.endswith(said)
+
+
+@given(st.text(alphabet="ab =[]{}\"'\\,.\n#0T\r", max_size=40))
+def test_whatever_is_no_toml_is_told(text: str) -> None:
+    with suppress(ConfigError):
+        load(Path("config.toml"), content=text.encode())
+
+
+@pytest.mark.parametrize("name", ["missing.toml", "."])
+def test_a_file_that_cannot_be_read_is_one_error(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load(tmp_path / name)
+
+
+def test_the_hash_tells_one_configuration_from_another(tmp_path: Path) -> None:
+    first = loaded(tmp_path, "[server]\nport = 1").config_hash
+    again = loaded(tmp_path, "[server]\nport = 1").config_hash
+    other = loaded(tmp_path, "[server]\nport = 2").config_hash
+    assert first == again != other
+    assert len(first) == 16
+
+
+def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
+    settings = loaded(tmp_path, "[audit]\npath = 'logs/audit.jsonl'")
+    assert settings.resolve("logs/audit.jsonl") == tmp_path / "logs/audit.jsonl"
+    assert settings.resolve("/var/log/a") == Path("/var/log/a")
+
+
+def test_the_password_is_read_and_never_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TEST_POLICY_PASSWORD", "s3cret")
+    settings = loaded(tmp_path, "[auth]\nuser = 'a'\npassword_env = 'TEST_POLICY_PASSWORD'")
+    (credential,) = settings.credentials
+    assert isinstance(credential.secret, SecretStr)
+    assert credential.secret.get_secret_value() == "s3cret"
+    assert "s3cret" not in repr(settings)
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b"\xff\xfe"])
+def test_a_password_file_without_a_password_is_an_error(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "password.txt").write_bytes(content)
+    (problem,) = problems(tmp_path, "[auth]\nuser = 'a'\npassword_file = 'password.txt'")
+    assert problem.startswith("auth.password_file: ")
+
+
+@pytest.mark.parametrize(
+    ("key", "written"),
+    [
+        ((), ""),
+        (("server", "port"), "server.port"),
+        (("rooms", "sip:a@b", "name"), 'rooms."sip:a@b".name'),
+        (("locations", 2), "locations[2]"),
+    ],
+)
+def test_a_key_is_written_as_in_the_file(key: tuple[str | int, ...], written: str) -> None:
+    assert dotted(key) == written
+
+
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
+VALUES = st.recursive(
+    SCALARS, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=6
+)
+KEYS = st.sampled_from(
+    ["server", "auth", "audit", "infinity", "endpoints", "plugins", "port", "settings", "rooms"]
+)
+
+
+@given(st.dictionaries(KEYS, st.dictionaries(KEYS | st.text(), VALUES) | VALUES))
+def test_any_document_is_settings_or_a_list_of_errors(document: dict[str, Any]) -> None:
+    with suppress(ConfigError):
+        from_document(document, Path("config.toml"), "")

@@ -1,0 +1,455 @@
+"""Mistakes of administrators: each message holds the words that lead out of it."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from pexpolicy.cli.main import main
+from tests.support import certificates
+
+ROOM = "[plugins.rooms.settings.rooms.board]\nname = 'Board'\n"
+RULE = (
+    "[[plugins.rules.settings.rules]]\nname = 'r'\nendpoint = 'service_configuration'\n"
+    "then = 'reject'\n"
+)
+UPSTREAM = "[plugins.upstream.settings.targets.t]\nurl = 'https://policy.example.com'\n"
+AUDIT = "[audit]\npath = 'audit.jsonl'\n"
+CREDENTIAL = "[[auth.credentials]]\nuser = 'a'\n"
+
+MISTAKES: list[tuple[str, str, tuple[str, ...]]] = [
+    # A wrong name, and the right one.
+    (ROOM + "host_pin = '1234'", "host_pin", ("did you mean 'pin'?",)),
+    (ROOM + "hostpin = '1234'", "hostpin", ("did you mean 'pin'?",)),
+    (ROOM + "guest_password = '1234'", "guest_password", ("did you mean 'guest_pin'?",)),
+    (ROOM + "password = '1234'", "password", ("did you mean 'pin'?",)),
+    (ROOM + "type = 'lecture'", "type", ("did you mean 'service_type'?",)),
+    (ROOM + "theme = 'x'", "theme", ("did you mean 'ivr_theme_name'?",)),
+    (ROOM + "tag = 'x'", "tag", ("did you mean 'service_tag'?",)),
+    (ROOM + "layout = '1:7'", "layout", ("did you mean 'view'?",)),
+    (ROOM + "max_participants = 9", "max_participants", ("did you mean 'participant_limit'?",)),
+    (ROOM + "pni = '1234'", "pni", ("did you mean 'pin'?",)),
+    (ROOM + "alow_guests = true", "alow_guests", ("did you mean 'allow_guests'?",)),
+    (
+        "[tls]\ncert = 'a.pem'\nkey = 'b.pem'",
+        "tls.cert",
+        ("did you mean 'certificate'?",),
+    ),
+    ("[tls]\ncertfile = 'a'\nkeyfile = 'b'", "tls.keyfile", ("did you mean 'key'?",)),
+    ("[tls]\ncertificate = 'a'\nkey = 'b'\nca = 'c'", "tls.ca", ("did you mean 'client_ca'?",)),
+    ("[ssl]", "ssl", ("did you mean 'tls'?",)),
+    ("[server]\nbind = '127.0.0.1'", "server.bind", ("did you mean 'host'?",)),
+    ("[server]\nlisten = '127.0.0.1'", "server.listen", ("did you mean 'host'?",)),
+    ("[logging]", "logging", ("did you mean 'audit'?",)),
+    ("[metrics]\nenabled = true", "metrics", ("on by default", "[admin]")),
+    ("[rooms.x]\nname = 'x'", "rooms", ("[plugins.rooms.settings.rooms.ALIAS]",)),
+    ("[[rules]]\nname = 'x'", "rules", ("[[plugins.rules.settings.rules]]",)),
+    ("[domains]\nallowed = []", "domains", ("[plugins.domains.settings]",)),
+    (AUDIT + "rotate = 'daily'", "audit.rotate", ("rotate_hours = 24",)),
+    (AUDIT + "max_size = '10MB'", "audit.max_size", ("rotate_mb = 10",)),
+    (AUDIT + "rotate_days = 1", "audit.rotate_days", ("rotate_hours = 24",)),
+    (AUDIT + "chain = true", "audit.chain", ("always", "leave the key out")),
+    (AUDIT + "retention = 3", "audit.retention", ("did you mean 'keep'?",)),
+    ("[audit]\nfile = 'a'", "audit.file", ("did you mean 'path'?",)),
+    ("[access]\nproxies = []", "access.proxies", ("did you mean 'trusted_proxies'?",)),
+    ("[access]\nallow = []", "access.allow", ("did you mean 'networks'?",)),
+    ("[auth]\nusername = 'a'\npassword_env = 'A'", "auth.username", ("did you mean 'user'?",)),
+    (
+        "[plugins.locations.settings]\nfile = 'a.csv'",
+        "locations.settings.file",
+        ("did you mean 'csv'?",),
+    ),
+    (
+        "[plugins.rules.settings]\nfile = 'a.toml'",
+        "rules.settings.file",
+        ("did you mean 'files'?",),
+    ),
+    (
+        "[plugins.rules.settings]\ninclude = 'a.toml'",
+        "rules.settings.include",
+        ("did you mean 'files'?",),
+    ),
+    (
+        "[plugins.upstream.settings]\nurl = 'https://a'",
+        "upstream.settings.url",
+        ("it is a key of targets.NAME",),
+    ),
+    (
+        "[plugins.upstream.settings]\npassword_file = 'a'",
+        "upstream.settings.password_file",
+        ("it is a key of targets.NAME",),
+    ),
+    (UPSTREAM + "ca_cert = 'a.pem'", "targets.t.ca_cert", ("did you mean 'ca_file'?",)),
+    (RULE + "when.local_alias.starts_with = 'a'", "starts_with", ("did you mean 'prefix'?",)),
+    (RULE + "when.local_alias.startswith = 'a'", "startswith", ("did you mean 'prefix'?",)),
+    (RULE + "when.local_alias.ends_with = 'a'", "ends_with", ("did you mean 'suffix'?",)),
+    (RULE + "when.local_alias.matches = 'a'", "matches", ("did you mean 'regex'?",)),
+    (RULE + "when.local_alias.pattern = 'a'", "pattern", ("did you mean 'regex'?",)),
+    (RULE + "when.local_alias.in = ['a']", "in", ("did you mean 'one_of'?",)),
+    (RULE + "when.remote_address.network = '10.0.0.0/8'", "network", ("'in_subnet'?",)),
+    (
+        RULE + "when.time = { timezone = 'Europe/Oslo', weekdays = ['monday'] }",
+        "time.timezone",
+        ("did you mean 'zone'?",),
+    ),
+    (
+        "[[plugins.rules.settings.rules]]\nname = 'r'\nthen = 'reject'",
+        "rules[0].endpoint",
+        ("is missing; write one of 'service_configuration', 'participant_properties'",),
+    ),
+    (RULE + "action = 'reject'", "rules[0].action", ("it is a key of then",)),
+    ("[plugins.romms]", "plugins.romms", ("'rooms'",)),
+    ("[plugins.rooms]\non_eror = 'skip'", "plugins.rooms.on_eror", ("did you mean 'on_error'?",)),
+    (
+        "[plugins.rooms]\ndefault_room = 'x'",
+        "plugins.rooms.default_room",
+        ("stand under [plugins.rooms.settings]",),
+    ),
+    # A key in the wrong place.
+    (ROOM + "plugin_dirs = ['plug']", "plugin_dirs", ("top-level key", "before the first [table]")),
+    (
+        "[server]\nport = 1\nplugin_dirs = ['plug']",
+        "server.plugin_dirs",
+        ("top-level key", "before the first [table]"),
+    ),
+    (
+        RULE + "plugin_dirs = ['plug']",
+        "plugin_dirs",
+        ("top-level key", "before the first [table]"),
+    ),
+    (
+        UPSTREAM + "password = 'x'",
+        "targets.t.password",
+        ("never in this file", "password_env or password_file"),
+    ),
+    (
+        "[auth]\nuser = 'a'\npassword = 'x'",
+        "auth.password",
+        ("never in this file", "password_hash"),
+    ),
+    (CREDENTIAL + "password = 'x'", "auth.credentials[0].password", ("password_hash",)),
+    # A value of another form.
+    (
+        RULE + "when.time = '18:00-08:00'",
+        "when.time",
+        ('time = { zone = "Europe/Oslo", between = ["18:00", "08:00"] }',),
+    ),
+    (
+        RULE + "when.time = { zone = 'Europe/Oslo', between = '18:00-08:00' }",
+        "when.time.between",
+        ("between = ['18:00', '08:00']",),
+    ),
+    (
+        RULE + "when.time = { zone = 'Europe/Oslo', between = ['18:00', '24:00'] }",
+        "when.time.between",
+        ("'24:00'", "midnight is '00:00'"),
+    ),
+    (
+        RULE + "when.time = { zone = 'Oslo', weekdays = ['monday'] }",
+        "when.time.zone",
+        ("Europe/Oslo",),
+    ),
+    ("[plugins.rooms]\npriority = 'high'", "plugins.rooms.priority", ("valid integer",)),
+    ("[plugins.rooms]\npriority = '10'", "plugins.rooms.priority", ("write it without quotes",)),
+    (
+        AUDIT + "rotate_mb = '100MB'",
+        "audit.rotate_mb",
+        ("write a number, without quotes and without a unit",),
+    ),
+    ("[plugins.rooms]\ntimeout = '1s'", "plugins.rooms.timeout", ("without a unit",)),
+    ("[server]\nport = '8000'", "server.port", ("write it without quotes",)),
+    ("[server]\nallow_anonymous = 'yes'", "server.allow_anonymous", ("write true without quotes",)),
+    ("server = 'x'", "server", ("must be a table, as in server = { … }",)),
+    ("[server]\nbase_path = '/policy/v1'", "server.base_path", ("leave out /policy/v1",)),
+    ("[access]\nnetworks = ['10.1.2.3/16']", "access.networks", ("10.1.0.0/16",)),
+    ("[server]\nport = 9107", "admin.port", ("server.port too, 9107", "write another number")),
+    ("[admin]\ntoken_env = 'UNSET_4711'", "admin.token_env", ("UNSET_4711 is not set",)),
+    (ROOM + "pin = 1234", "board.pin", ("in quotes",)),
+    (ROOM + "allow_guests = 'true'", "board.allow_guests", ("without quotes",)),
+    (
+        "[server]\nhost = '0.0.0.0'",
+        "server.host",
+        ("there is no [auth]", "allow_anonymous = true"),
+    ),
+]
+"""What is written, the end of its key, and words that the message must hold."""
+
+
+def checked(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(main, ["check", *map(str, arguments)])
+
+
+@pytest.mark.parametrize(("text", "key", "words"), MISTAKES)
+def test_a_mistake_is_told_with_what_to_write(
+    tmp_path: Path, text: str, key: str, words: tuple[str, ...]
+) -> None:
+    (tmp_path / "config.toml").write_text(text)
+    said = checked("-c", tmp_path / "config.toml")
+    assert said.exit_code == 78
+    told = [line for line in said.stderr.splitlines() if f"{key}: " in line or f"'{key}'" in line]
+    told += [line for line in said.stderr.splitlines() if line.strip().startswith(f"{key}[")]
+    assert any(all(word in line for word in words) for line in told), said.stderr
+    assert "instance of" not in said.stderr
+    assert "valid dictionary" not in said.stderr
+
+
+FILES: list[tuple[bytes, tuple[str, ...]]] = [
+    (b"a = 1\nb = '\xe6\xf8\xe5'\n", ("line 2 is not UTF-8 text", "save the file as UTF-8")),
+    ("[server]\nport = 1\n".encode("utf-16"), ("is UTF-16", "save the file as UTF-8")),
+    ("[server]\n".encode("utf-16-le"), ("is UTF-16", "save the file as UTF-8")),
+    (b"\x7fELF\x02\x01\x01\x00\x00\x03\xff", ("does not look like text",)),
+    (b"server:\n  port: 8000\n", ("looks like YAML", "TOML is needed")),
+    (b"---\nserver:\n", ("looks like YAML",)),
+    (b"# rooms\n- name: x\n", ("looks like YAML",)),
+    (b'{"server": {"port": 8000}}', ("looks like JSON", "TOML is needed")),
+    (b'[\n  {"name": 1}\n]', ("looks like JSON",)),
+    (b"<config/>", ("looks like XML",)),
+    (
+        "[server]\nhost = \u201c127.0.0.1\u201d\n".encode(),
+        ("line 2", "\u201c is no quote of TOML", 'a straight one, "'),
+    ),
+    (b"[server]\nport = 1\n# x\nport = 2\n", ("port is in line 2 already",)),
+    (b"[server\nport = 1\n", ("Expected ']'", "line 1")),
+    (b"[server]\nport = 1\n[server]\n", ("it is in line 1 already",)),
+    (b"[server]\nhost = 10.0.0.1\n", ('text stands in quotes, as in host = "',)),
+    (b"[server]\nallow_anonymous = True\n", ("write true, in small letters",)),
+]
+
+
+@pytest.mark.parametrize(("content", "words"), FILES)
+def test_a_file_of_another_kind_is_recognised(
+    tmp_path: Path, content: bytes, words: tuple[str, ...]
+) -> None:
+    (tmp_path / "config.toml").write_bytes(content)
+    said = checked("-c", tmp_path / "config.toml")
+    assert said.exit_code == 78
+    for word in words:
+        assert word in said.stderr
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"subnet\tlocation\n10.0.0.0/8\tOslo\n", ("line 1", "tabs between its columns", ", or ;")),
+        (b"subnet,location\n10.0.0.0/8,\xd8st\n", ("line 2", "save the file as CSV UTF-8")),
+        ("subnet,location\n".encode("utf-16"), ("line 1", "is UTF-16")),
+        (b"subnet,location,overflow\n", ("did you mean 'overflow_locations'?",)),
+        (b"network,location\n", ("did you mean 'subnet'?",)),
+    ],
+)
+def test_a_table_of_another_form_is_recognised(
+    tmp_path: Path, content: bytes, words: tuple[str, ...]
+) -> None:
+    (tmp_path / "subnets.csv").write_bytes(content)
+    (tmp_path / "config.toml").write_text("[plugins.locations.settings]\ncsv = 'subnets.csv'\n")
+    said = checked("-c", tmp_path / "config.toml")
+    assert said.exit_code == 78
+    for word in words:
+        assert word in said.stderr
+
+
+def test_a_hash_of_a_password_belongs_to_the_user_of_auth(tmp_path: Path) -> None:
+    made = CliRunner().invoke(main, ["hash-password"], input="correct horse battery\n")
+    text = f"[auth]\nuser = 'pexip'\npassword_hash = '{made.stdout.strip()}'\n"
+    (tmp_path / "config.toml").write_text(text)
+    assert checked("-c", tmp_path / "config.toml").exit_code == 0
+    (tmp_path / "config.toml").write_text(text.replace("user = 'pexip'\n", ""))
+    assert (
+        "name the user that the password belongs to"
+        in checked("-c", tmp_path / "config.toml").stderr
+    )
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_key_with_a_password_is_told_as_one(tmp_path: Path, named: bool) -> None:
+    certificates.write_pair(tmp_path)
+    key = ec.generate_private_key(ec.SECP256R1())
+    locked = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.BestAvailableEncryption(b"right"),
+    )
+    (tmp_path / "enc.key").write_bytes(locked)
+    text = "[tls]\ncertificate = 'server.pem'\nkey = 'enc.key'\n"
+    if named:
+        (tmp_path / "password").write_text("wrong")
+        text += "key_password_file = 'password'\n"
+    (tmp_path / "config.toml").write_text(text)
+    said = checked("-c", tmp_path / "config.toml")
+    assert said.exit_code == 78
+    if named:
+        assert "has another password than the one that is configured" in said.stderr
+    else:
+        assert "has a password: name it in tls.key_password_file or" in said.stderr
+
+
+def test_two_plugins_of_one_priority_are_told_in_their_order(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text(f"[plugins.rules]\npriority = 10\n{RULE}")
+    assert "priority" not in checked("-c", tmp_path / "config.toml").stderr
+    with (tmp_path / "config.toml").open("a") as file:
+        file.write("[plugins.rooms]\npriority = 10\n[plugins.domains]\npriority = 10\n")
+        file.write("[plugins.domains.settings]\nallowed = ['example.com']\n")
+    said = checked("-c", tmp_path / "config.toml")
+    assert (
+        "warning: plugins.rooms.priority: rules has priority 10 too: rules is asked" in said.stderr
+    )
+
+
+def test_a_room_is_called_as_it_is_written(tmp_path: Path) -> None:
+    text = "[infinity]\nthemes = ['Blue']\n[plugins.rooms.settings.rooms.'SIP:Meet@A.example']\n"
+    (tmp_path / "config.toml").write_text(f"{text}name = 'M'\nivr_theme_name = 'Bleu'\n")
+    said = checked("-c", tmp_path / "config.toml")
+    assert 'rooms."SIP:Meet@A.example".ivr_theme_name' in said.stderr
+
+
+# ---- files that others can read or change
+
+
+SECRETS: list[tuple[str, str, str]] = [
+    (ROOM + "pin = '4711'", "config.toml", ""),
+    ("[auth]\nuser = 'a'\npassword_file = 'secret'", "secret", "auth"),
+    ("[admin]\ntoken_file = 'secret'", "secret", "admin.token_file"),
+    (
+        "[privacy]\npersonal = 'hashed'\nkey_file = 'secret'",
+        "secret",
+        "privacy.key_file",
+    ),
+    (UPSTREAM + "user = 'a'\npassword_file = 'secret'", "secret", "targets.t.password_file"),
+]
+
+
+@pytest.mark.parametrize(("text", "file", "key"), SECRETS)
+@pytest.mark.parametrize(
+    ("mode", "others"), [(0o644, "every user"), (0o640, "its group"), (0o600, "")]
+)
+def test_a_secret_that_others_can_read_is_told_with_the_command(
+    tmp_path: Path, text: str, file: str, key: str, mode: int, others: str
+) -> None:
+    (tmp_path / "secret").write_text("a-long-secret-of-many-letters")
+    (tmp_path / "config.toml").write_text(text)
+    (tmp_path / file).chmod(mode)
+    said = checked("-c", tmp_path / "config.toml")
+    assert said.exit_code == 0, said.stderr
+    place = tmp_path / file
+    told = f"{place} can be read by {others}: chmod 600 {place}"
+    assert (told in said.stderr) is bool(others)
+    assert not others or f"{key}: {told}" in said.stderr or not key
+
+
+def test_a_key_that_others_can_read_is_told(tmp_path: Path) -> None:
+    certificates.write_pair(tmp_path)
+    key = tmp_path / "server.key"
+    text = "[tls]\ncertificate = 'server.pem'\nkey = 'server.key'\n"
+    (tmp_path / "config.toml").write_text(text)
+    key.chmod(0o644)
+    assert (
+        f"tls.key: {key} can be read by every user: chmod 600 {key}"
+        in checked("-c", tmp_path / "config.toml").stderr
+    )
+    key.chmod(0o600)
+    assert "can be read" not in checked("-c", tmp_path / "config.toml").stderr
+
+
+def loose(path: Path) -> None:
+    path.chmod(0o777 if path.is_dir() else 0o666)
+
+
+WRITABLE: list[tuple[str, str]] = [
+    ("config.toml", ""),
+    (".", ""),
+    ("plug", "plugin_dirs[0]: "),
+    ("plug/own.py", "plugin_dirs[0]: "),
+    ("log", "audit.path: "),
+    ("log/audit.jsonl", "audit.path: "),
+]
+
+
+@pytest.mark.parametrize(("name", "key"), WRITABLE)
+def test_what_others_can_change_is_told(tmp_path: Path, name: str, key: str) -> None:
+    for folder in ("plug", "log"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "plug" / "own.py").write_text("")
+    (tmp_path / "log" / "audit.jsonl").touch()
+    text = "plugin_dirs = ['plug']\n[audit]\npath = 'log/audit.jsonl'\n"
+    (tmp_path / "config.toml").write_text(text)
+    assert "can be changed" not in checked("-c", tmp_path / "config.toml").stderr
+    loose(tmp_path / name)
+    path = (tmp_path / name).absolute()
+    said = checked("-c", tmp_path / "config.toml").stderr
+    assert f"warning: {key}{path} can be changed by every user: chmod o-w {path}" in said
+
+
+def test_everybody_may_write_into_a_folder_with_the_sticky_bit(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text("")
+    tmp_path.chmod(0o1777)
+    assert "can be changed" not in checked("-c", tmp_path / "config.toml").stderr
+
+
+# ---- the command line
+
+
+def test_check_takes_the_file_as_an_argument(tmp_path: Path) -> None:
+    (tmp_path / "other.toml").write_text("[server]\nprot = 1\n")
+    said = checked(tmp_path / "other.toml")
+    assert said.exit_code == 78
+    assert "server.prot" in said.stderr
+
+
+@pytest.mark.parametrize("command", ["serve", "check", "plugins"])
+@pytest.mark.parametrize("make", [Path.mkdir, Path.absolute])
+def test_a_configuration_that_cannot_be_read_is_no_wrong_usage(
+    tmp_path: Path, command: str, make: Callable[[Path], object]
+) -> None:
+    make(tmp_path / "config.toml")
+    said = CliRunner().invoke(main, [command, "--config", str(tmp_path / "config.toml")])
+    assert said.exit_code == 78
+    assert "cannot be read: " in said.stderr
+    assert "Usage" not in said.stderr
+
+
+def test_a_configuration_that_this_user_may_not_read_is_no_wrong_usage(tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text("")
+    path.chmod(0o000)
+    # Root reads any file, so that a child of it becomes another user first.
+    become = "os.setgroups([]); os.setgid(65534); os.setuid(65534);" if os.geteuid() == 0 else ""
+    code = (
+        f"import os, sys; from pexpolicy.cli.main import main; os.chdir({str(tmp_path)!r});"
+        "import pexpolicy.cli.serve, pexpolicy.config.loader;"
+        f"{become} sys.argv = ['pexpolicy', 'serve', '--config', 'config.toml']; main()"
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert said.returncode == 78, said.stderr
+    assert "cannot be read: Permission denied" in said.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "meant"),
+    [
+        *(("start", "serve"), ("run", "serve"), ("validate", "check"), ("version", "--version")),
+        *(("help", "--help"), ("chekc", "check")),
+    ],
+)
+def test_a_command_that_does_not_exist_is_answered_with_one_that_does(
+    command: str, meant: str
+) -> None:
+    said = CliRunner().invoke(main, [command])
+    assert said.exit_code == 2
+    assert f"No such command '{command}'. Did you mean '{meant}'?" in said.stderr
+
+
+def test_an_address_of_another_machine_is_told_as_one(tmp_path: Path) -> None:
+    text = f"[server]\nhost = '192.0.2.7'\nallow_anonymous = true\n{AUDIT}"
+    (tmp_path / "config.toml").write_text(text)
+    arguments = ["serve", "--config", str(tmp_path / "config.toml"), "--admin-port", "0"]
+    said = CliRunner().invoke(main, arguments)
+    assert said.exit_code == 1
+    assert "cannot listen on 192.0.2.7:8000: it is no address of this machine" in said.stderr

@@ -1,0 +1,96 @@
+"""What a terminal shows, and how slow replies are told apart by a clock."""
+
+import io
+import itertools
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from pexpolicy.conformance import display
+from pexpolicy.conformance.call_flows import FLOWS
+from pexpolicy.conformance.findings import Level, Topic, violation, warning
+from pexpolicy.conformance.http_client import connected
+from pexpolicy.conformance.report import Report
+from pexpolicy.conformance.runner import Probe, StepResult
+from pexpolicy.conformance.strict_json import NotJSONError, strict_json
+from pexpolicy.models.rules import Confidence
+from tests.conformance.asking import found
+from tests.conformance.servers import go_on, serving
+
+ROOT = Path(__file__).parents[2]
+FINDINGS = (
+    violation(Topic.JSON, "it is empty", Confidence.DOCUMENTED),
+    warning(Topic.TIME, "rather late"),
+)
+
+
+def played(*findings: object, step: str = "service") -> StepResult:
+    return StepResult("web join", step, "service_configuration", "/x?y=[z]", 200, 0.0042, findings)  # type: ignore[arg-type]
+
+
+def shown(report: Report) -> str:
+    console = Console(file=io.StringIO(), width=100)
+    display.show(console, report)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def test_a_terminal_shows_how_far_the_probe_is() -> None:
+    console = Console(file=io.StringIO(), width=100, force_terminal=True)
+    with display.ticking(console, 2) as ticker:
+        ticker.tick(played(*FINDINGS))
+        ticker.tick(played())
+    assert isinstance(console.file, io.StringIO)
+    frames = console.file.getvalue()
+    assert "web join" in frames
+    assert "2/2" in frames
+    assert "1✗" in frames
+
+
+def test_the_same_finding_is_shown_once_with_its_number_of_times() -> None:
+    text = shown(Report("http://127.0.0.1", [played(*FINDINGS), played(FINDINGS[0], step="again")]))
+    assert text.count("it is empty") == 1
+    assert "2 times" in text
+    assert "/x?y=[z]" in text
+    assert "2 violations, 1 warning;" in text
+    assert text.index("it is empty") < text.index("rather late")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "levels"),
+    [(1.0, set()), (3.0, {Level.WARNING}), (6.0, {Level.VIOLATION})],
+)
+async def test_a_slow_reply_is_doubtful_and_a_late_one_is_wrong(
+    seconds: float, levels: set[Level]
+) -> None:
+    ticks = itertools.count(0.0, seconds)
+    flows = [flow for flow in FLOWS if flow.name == "no call behind it"]
+    async with serving(go_on) as url, connected(url, clock=lambda: next(ticks)) as wire:
+        steps = [step async for step in Probe(wire, flows=flows).play()]
+    assert {level for level in Level if found(steps, level)} == levels
+
+
+@pytest.mark.parametrize(
+    ("body", "value"),
+    [
+        (b' {"a": 1}\n', {"a": 1}),
+        (b'"\\ud83d\\ude00"', "\N{GRINNING FACE}"),
+        (b"[1.5, -0, 1e3]", [1.5, 0, 1000.0]),
+        (b"12345678901234567890", 12345678901234567890),
+        (b"null", None),
+    ],
+)
+def test_sound_json_is_read(body: bytes, value: object) -> None:
+    assert strict_json(body) == value
+
+
+@pytest.mark.parametrize("body", [b"1" * 5000, b'{"a": {"b": 1, "b": 2}}', b"[NaN]", b"\x00", b"{"])
+def test_json_that_readers_take_for_different_things_is_refused(body: bytes) -> None:
+    with pytest.raises(NotJSONError):
+        strict_json(body)
+
+
+def test_the_documentation_names_every_topic() -> None:
+    text = (ROOT / "docs" / "probe.md").read_text(encoding="utf-8")
+    assert [topic for topic in Topic if f"`{topic.value}`" not in text] == []

@@ -1,0 +1,164 @@
+"""Faults below HTTP libraries: late, torn, over-long and missing replies; connections."""
+
+import asyncio
+import io
+import json
+import socket
+import struct
+
+import pytest
+from aiohttp import web
+from rich.console import Console
+
+from pexpolicy.conformance import display
+from pexpolicy.conformance.findings import Level, Topic
+from pexpolicy.conformance.http_client import MAX_BODY
+from pexpolicy.conformance.report import Report, as_json, as_junit
+from pexpolicy.conformance.runner import PATIENCE, StepResult
+from tests.conformance.asking import found, play
+from tests.conformance.servers import Question, serving, speaking, success
+
+WEB = ("web join, v39",)
+PLAIN = ("no call behind it",)
+CONTENT = b'{"status": "success", "action": "continue"}'
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+
+
+def whole(content: bytes = CONTENT, length: int = len(CONTENT), extra: bytes = b"") -> bytes:
+    return HEAD + extra + f"Content-Length: {length}\r\n\r\n".encode() + content
+
+
+def judged(steps: list[StepResult]) -> list[StepResult]:
+    return [played for played in steps if played.step != "gave up"]
+
+
+async def test_a_server_that_hangs_is_late_and_the_probe_gives_up() -> None:
+    over = asyncio.Event()
+
+    async def hang(_: Question) -> web.StreamResponse:
+        await over.wait()
+        return success()
+
+    async with serving(hang) as url:
+        steps = await play(url, WEB, limit=0.05)
+        over.set()
+    assert {f.topic for f in found(judged(steps))} == {Topic.TIME}
+    assert len(steps) == PATIENCE + 1
+    assert "the rest was not played" in found(steps[-1:])[0].text
+
+
+async def test_a_body_that_never_ends_is_late() -> None:
+    async with speaking(lambda _: whole(length=1000), hangs=True) as url:
+        steps = await play(url, WEB, limit=0.05)
+    assert {f.topic for f in found(judged(steps))} == {Topic.TIME}
+
+
+async def test_a_connection_that_ends_without_a_reply_is_none() -> None:
+    async with speaking(lambda _: b"", closes=True) as url:
+        steps = await play(url, WEB)
+    assert {f.topic for f in found(steps)} == {Topic.CONNECTION}
+
+
+async def test_what_is_no_http_is_no_reply() -> None:
+    async with speaking(lambda _: b"220 mail.example.com ESMTP\r\n\r\n", closes=True) as url:
+        steps = await play(url, WEB)
+    assert {f.topic for f in found(judged(steps))} == {Topic.FRAMING}
+    assert not any("ESMTP" in f.text for f in found(steps))
+
+
+async def test_a_body_that_is_shorter_than_it_says_is_torn() -> None:
+    async with speaking(lambda _: whole(length=1000), closes=True) as url:
+        steps = await play(url, WEB)
+    assert {f.topic for f in found(judged(steps))} == {Topic.FRAMING}
+
+
+async def test_a_body_that_is_longer_than_it_says_is_seen_behind_the_reply() -> None:
+    content = CONTENT + b" and more"
+    async with speaking(lambda _: whole(content)) as url:
+        steps = await play(url, WEB)
+    kept = next(played for played in steps if played.step == "two requests on one connection")
+    assert [f.topic for f in found([kept])] == [Topic.FRAMING]
+    assert "longer than it said" in found([kept])[0].text
+
+
+async def test_a_body_without_end_is_not_read_to_its_end() -> None:
+    async with serving(lambda _: web.Response(body=b" " * (MAX_BODY + 1))) as url:
+        steps = await play(url, WEB)
+    assert {f.topic for f in found(judged(steps))} == {Topic.FRAMING}
+
+
+async def test_a_connection_that_is_closed_unannounced_is_doubtful() -> None:
+    async with speaking(lambda _: whole(), closes=True) as url:
+        steps = await play(url, PLAIN)
+    assert not found(steps)
+    assert "without saying so" in found(steps, Level.WARNING)[0].text
+
+
+@pytest.mark.parametrize("said", [b"Connection: close\r\n", b"Connection: Close\r\n"])
+async def test_a_connection_that_is_closed_as_announced_is_fine(said: bytes) -> None:
+    async with speaking(lambda _: whole(extra=said), closes=True) as url:
+        steps = await play(url, PLAIN)
+    assert not found(steps)
+    assert not found(steps, Level.WARNING)
+
+
+async def test_http_1_0_without_a_length_is_fine() -> None:
+    reply = whole().replace(b"HTTP/1.1", b"HTTP/1.0").replace(b"Content-Length", b"X-Length")
+    async with speaking(lambda _: reply, closes=True) as url:
+        steps = await play(url, PLAIN)
+    assert not found(steps)
+    assert not found(steps, Level.WARNING)
+
+
+async def test_chunks_are_fine() -> None:
+    size = f"{len(CONTENT):x}\r\n".encode()
+    reply = HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + size + CONTENT + b"\r\n0\r\n\r\n"
+    async with speaking(lambda head: reply if head.startswith(b"GET") else whole(b"")) as url:
+        steps = await play(url, PLAIN)
+    assert not found(steps)
+    assert not found(steps, Level.WARNING)
+
+
+async def test_a_reply_to_head_has_no_body() -> None:
+    async with speaking(lambda _: whole()) as url:
+        steps = await play(url, PLAIN)
+    assert not found(steps)
+    assert [f.text for f in found(steps, Level.WARNING)] == ["the reply to HEAD has a body"]
+
+
+async def test_a_server_that_dies_midway_is_a_violation_and_not_unreachable() -> None:
+    async def die(question: Question) -> web.StreamResponse:
+        if question.number > 3:
+            assert question.request.transport is not None
+            question.request.transport.abort()
+        return success(action="continue")
+
+    async with serving(die) as url:
+        steps = await play(url, WEB)
+    assert not found(steps[:3])
+    assert {f.topic for f in found(steps)} == {Topic.CONNECTION}
+
+
+async def test_a_connection_that_is_reset_is_told_in_words_and_with_the_method() -> None:
+    async def reset(question: Question) -> web.StreamResponse:
+        transport = question.request.transport
+        if question.request.method == "HEAD":
+            assert transport is not None
+            linger = struct.pack("ii", 1, 0)
+            transport.get_extra_info("socket").setsockopt(
+                socket.SOL_SOCKET, socket.SO_LINGER, linger
+            )
+            transport.abort()
+        return success(action="continue")
+
+    async with serving(reset) as url:
+        steps = await play(url, PLAIN)
+        report = Report(url, steps)
+    assert [f.text for f in found(steps)] == ["no reply: the server closed the connection"]
+    console = Console(file=io.StringIO(), width=100)
+    display.show(console, report)
+    assert isinstance(console.file, io.StringIO)
+    assert "\n  HEAD /policy/v1/service/configuration?" in console.file.getvalue()
+    assert "GET /policy" not in console.file.getvalue()
+    assert "\nHEAD /policy/v1/" in as_junit(report)
+    assert json.loads(as_json(report))["steps"][-1]["method"] == "HEAD"

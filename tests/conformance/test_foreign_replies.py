@@ -1,0 +1,30 @@
+"""The readers of foreign replies agree with each other, and with the contract."""
+
+import pytest
+
+from pexpolicy.conformance import disposition
+from tests.experiments.foreign_replies.run import batch
+
+SIZE = 6000
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_three_readers_agree_with_the_contract(seed: int) -> None:
+    tally = batch(seed, SIZE)
+    assert tally.wrong == []
+    assert tally.outcomes.keys() == {
+        "result",
+        "continue",
+        "reject",
+        "redirect",
+        "fallback",
+        "dropped",
+        "open",
+    }
+
+
+def test_a_reader_that_admits_whom_a_server_refused_is_found_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(disposition, "ACTIONS", {})
+    assert batch(0, 500).wrong

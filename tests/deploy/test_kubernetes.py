@@ -1,0 +1,175 @@
+"""The manifests for Kubernetes: valid as they stand and as they are built, and in step."""
+
+import copy
+import json
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate  # type: ignore[import-untyped]
+import pytest
+import yaml
+
+from pexpolicy.config.schema.server import AdminTable
+from tests.support.live_server import ROOT
+
+FOLDER = ROOT / "deploy" / "kubernetes"
+WRITTEN = sorted(set(FOLDER.glob("*.yaml")) - {FOLDER / "kustomization.yaml"})
+OLDEST = "1.30"
+"""The first version that knows all that the manifests say."""
+VERSIONS = (OLDEST, kubernetes_validate.latest_version())
+SECRETS = ("password", "token")
+"""Files that an administrator writes."""
+KINDS = {
+    "ConfigMap",
+    "Deployment",
+    "HorizontalPodAutoscaler",
+    "Namespace",
+    "PodDisruptionBudget",
+    "Secret",
+    "Service",
+}
+
+
+def manifest(name: str) -> Any:
+    return yaml.safe_load((FOLDER / f"{name}.yaml").read_text())
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What an administrator gets who has written the two secrets, by kind."""
+    if shutil.which("kustomize") is None:
+        pytest.skip("kustomize is not installed")
+    folder = tmp_path_factory.mktemp("cluster") / "base"
+    shutil.copytree(FOLDER, folder, ignore=shutil.ignore_patterns(*SECRETS))
+    for name in SECRETS:
+        (folder / name).write_text("a long one")
+    said = subprocess.run(["kustomize", "build", str(folder)], stdout=subprocess.PIPE, check=True)
+    return {document["kind"]: document for document in yaml.safe_load_all(said.stdout)}
+
+
+def pod(deployment: Mapping[str, Any]) -> Any:
+    return deployment["spec"]["template"]["spec"]
+
+
+def container(deployment: Mapping[str, Any]) -> Any:
+    (only,) = pod(deployment)["containers"]
+    return only
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("path", WRITTEN, ids=lambda path: path.stem)
+def test_each_file_is_what_the_schema_of_kubernetes_allows(path: Path, version: str) -> None:
+    kubernetes_validate.validate(yaml.safe_load(path.read_text()), version, strict=True)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_so_is_all_that_is_built(built: dict[str, Any], version: str) -> None:
+    assert built.keys() == KINDS
+    for document in built.values():
+        kubernetes_validate.validate(document, version, strict=True)
+
+
+def test_the_schema_would_see_a_slip() -> None:
+    slip = copy.deepcopy(manifest("deployment"))
+    container(slip)["readynessProbe"] = container(slip).pop("readinessProbe")
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(slip, OLDEST, strict=True)
+
+
+@pytest.mark.parametrize("name", SECRETS)
+def test_nothing_is_built_without_a_secret(name: str, tmp_path: Path) -> None:
+    if shutil.which("kustomize") is None:
+        pytest.skip("kustomize is not installed")
+    folder = tmp_path / "base"
+    shutil.copytree(FOLDER, folder, ignore=shutil.ignore_patterns(*SECRETS))
+    for other in set(SECRETS) - {name}:
+        (folder / other).write_text("a long one")
+    refused = subprocess.run(
+        ["kustomize", "build", str(folder)], capture_output=True, text=True, check=False
+    )
+    assert refused.returncode != 0
+    assert name in refused.stderr
+
+
+def test_the_pods_get_the_configuration_and_the_secrets_that_were_built(
+    built: dict[str, Any],
+) -> None:
+    config, secrets = pod(built["Deployment"])["volumes"][:2]
+    assert config["configMap"]["name"] == built["ConfigMap"]["metadata"]["name"]
+    assert secrets["secret"]["secretName"] == built["Secret"]["metadata"]["name"]
+    assert built["ConfigMap"]["metadata"]["name"] != "pexpolicy"
+
+
+def test_everything_selects_the_same_pods() -> None:
+    labels = manifest("deployment")["spec"]["template"]["metadata"]["labels"]
+    selected = [
+        manifest("deployment")["spec"]["selector"]["matchLabels"],
+        manifest("service")["spec"]["selector"],
+        manifest("poddisruptionbudget")["spec"]["selector"]["matchLabels"],
+        pod(manifest("deployment"))["topologySpreadConstraints"][0]["labelSelector"]["matchLabels"],
+    ]
+    assert all(selector == labels for selector in selected)
+    target = manifest("horizontalpodautoscaler")["spec"]["scaleTargetRef"]
+    assert (target["kind"], target["name"]) == ("Deployment", "pexpolicy")
+
+
+def test_an_upgrade_never_leaves_fewer_than_two() -> None:
+    spec = manifest("deployment")["spec"]
+    assert spec["replicas"] == 2
+    assert spec["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
+    assert manifest("horizontalpodautoscaler")["spec"]["minReplicas"] == 2
+    sleep = container(manifest("deployment"))["lifecycle"]["preStop"]["sleep"]["seconds"]
+    assert sleep < pod(manifest("deployment"))["terminationGracePeriodSeconds"]
+
+
+def test_probes_and_service_name_ports_that_the_server_has() -> None:
+    it = container(manifest("deployment"))
+    ports = {port["name"]: port["containerPort"] for port in it["ports"]}
+    assert it["args"][it["args"].index("--port") + 1] == str(ports["policy"])
+    assert manifest("service")["spec"]["ports"][0]["targetPort"] in ports
+    paths = {name: it[name]["httpGet"] for name in it if name.endswith("Probe")}
+    assert paths.keys() == {"startupProbe", "readinessProbe", "livenessProbe"}
+    assert {probe["path"] for probe in paths.values()} == {"/readyz", "/livez"}
+    assert {probe["port"] for probe in paths.values()} <= ports.keys()
+
+
+def test_the_deployment_is_in_step_with_the_image() -> None:
+    image = (ROOT / "Dockerfile").read_text().splitlines()
+    said = {word: rest for word, _, rest in (line.partition(" ") for line in image)}
+    context = pod(manifest("deployment"))["securityContext"]
+    assert said["USER"] == f"{context['runAsUser']}:{context['runAsGroup']}"
+    it = container(manifest("deployment"))
+    assert it["args"] == json.loads(said["CMD"])
+    mounted = {volume["mountPath"] for volume in it["volumeMounts"]}
+    assert "ENV PEXPOLICY_CONFIG=/etc/pexpolicy/config.toml" in image
+    assert "/etc/pexpolicy" in mounted
+    settings = tomllib.loads((FOLDER / "config.toml").read_text())
+    files = {Path(settings["auth"]["password_file"]), Path(settings["admin"]["token_file"])}
+    assert {file.name for file in files} == set(SECRETS)
+    assert {str(file.parent) for file in files} <= mounted
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert manifest("kustomization")["images"][0]["newTag"] == version
+
+
+def test_the_configuration_of_the_pods_is_valid(tmp_path: Path) -> None:
+    for name in SECRETS:
+        (tmp_path / name).write_text("a secret of some length\n")
+    written = (FOLDER / "config.toml").read_text()
+    config = tmp_path / "config.toml"
+    config.write_text(written.replace("/run/secrets/pexpolicy/", ""))
+    said = subprocess.run(
+        [sys.executable, "-m", "pexpolicy", "check", "--config", str(config)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert said.returncode == 0, said.stdout
+    it = container(manifest("deployment"))
+    ports = {port["name"]: port["containerPort"] for port in it["ports"]}
+    assert ports["admin"] == AdminTable().port

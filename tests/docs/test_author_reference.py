@@ -1,0 +1,189 @@
+"""The reference of the hooks: it has each hook as it is, with a plugin that works."""
+
+import ast
+import inspect
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pexpolicy import Avatar, Conference, Directory, Gateway, MediaLocation, Reject, hooks
+from pexpolicy.builder import build_policy
+from pexpolicy.config.settings import ConfigError
+from pexpolicy.observability.plugin_status import PluginStatuses
+from pexpolicy.testing import Outcome, decide, decide_sync, make_policy, make_request
+from tests.support import samples
+from tests.support.fake_plugins import available, settings
+
+REFERENCE = "hooks.md"
+SPECIFIED = {
+    name: function
+    for name, function in inspect.getmembers(hooks, inspect.isfunction)
+    if hasattr(function, "pexpolicy_spec")
+}
+
+
+def signature(source: str) -> str:
+    """The one function that is defined in a source, without body and decorators."""
+    (function,) = [node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef)]
+    gives = ast.unparse(function.returns) if function.returns else ""
+    return f"{function.name}({ast.unparse(function.args)}) -> {gives}"
+
+
+def test_the_hooks_are_found() -> None:
+    assert {"service_configuration", "lifespan", "check", "decided"} <= SPECIFIED.keys()
+
+
+@pytest.mark.parametrize("hook", SPECIFIED)
+def test_the_reference_has_the_exact_signature(hook: str) -> None:
+    shown = [block.text for block in samples.blocks(REFERENCE) if block.heading == hook]
+    assert shown, f"{REFERENCE} has no entry for {hook}"
+    assert signature(shown[0]) == signature(inspect.getsource(SPECIFIED[hook]))
+
+
+@pytest.mark.parametrize("hook", SPECIFIED)
+def test_the_reference_says_first_what_the_hook_is_asked(hook: str) -> None:
+    page = (samples.FOLDER / REFERENCE).read_text()
+    first = (inspect.getdoc(SPECIFIED[hook]) or "").partition("\n")[0].replace("``", "`")
+    assert f"## {hook}\n\n{first}\n" in page
+
+
+def test_the_reference_has_no_hook_that_does_not_exist() -> None:
+    assert {block.heading for block in samples.blocks(REFERENCE)} == SPECIFIED.keys()
+
+
+@pytest.mark.parametrize("hook", SPECIFIED)
+def test_each_hook_has_a_test_that_exercises_it(hook: str) -> None:
+    assert f"test_hook_{hook}" in globals(), f"write a test for {hook}, named test_hook_{hook}"
+
+
+def only(hook: str) -> Any:
+    """The plugin that the entry of a hook shows; it has that hook."""
+    names = samples.section(REFERENCE, hook).names
+    (plugin,) = [value for value in names.values() if _has(hook, value, names["__name__"])]
+    return plugin
+
+
+def _has(hook: str, value: object, module: str) -> bool:
+    return inspect.isclass(value) and value.__module__ == module and hasattr(value, hook)
+
+
+def ask(hook: str, **fields: Any) -> Outcome:
+    return decide_sync(only(hook), make_request(hook, **fields))
+
+
+@samples.covers(REFERENCE, "service_configuration")
+def test_hook_service_configuration() -> None:
+    decision = ask("service_configuration", local_alias="sip:7123@example.com").decision
+    assert isinstance(decision, Gateway)
+    assert decision.remote_alias == "sip:7123@pbx.example.com"
+    assert ask("service_configuration", local_alias="7up").decided_by == "default"
+
+
+@samples.covers(REFERENCE, "participant_properties")
+def test_hook_participant_properties() -> None:
+    refused = ask("participant_properties", service_tag="board", remote_alias="tel:+4712345678")
+    assert refused.decision == Reject(reject_reason="Please join with video.")
+    welcome = ask("participant_properties", service_tag="board", remote_alias="sip:a@example.com")
+    assert welcome.decided_by == "default"
+
+
+@samples.covers(REFERENCE, "media_location")
+def test_hook_media_location() -> None:
+    outcome = ask("media_location", protocol="webrtc")
+    assert outcome.decision == MediaLocation(location="Edge", overflow_locations=["Oslo"])
+    assert ask("media_location", protocol="sip").decided_by == "default"
+
+
+@samples.covers(REFERENCE, "participant_avatar")
+def test_hook_participant_avatar() -> None:
+    decision = ask("participant_avatar", alias="alice@example.com", width=20, height=20).decision
+    assert isinstance(decision, Avatar)
+    assert decision.image.startswith(b"\xff\xd8")
+
+
+@samples.covers(REFERENCE, "directory_information")
+def test_hook_directory_information() -> None:
+    decision = ask("directory_information", q="He").decision
+    assert isinstance(decision, Directory)
+    assert [entry["alias"] for entry in decision.set_fields()["entries"]] == ["help@example.com"]
+    assert ask("directory_information", q="").decided_by == "default"
+
+
+@samples.covers(REFERENCE, "registration_alias")
+@pytest.mark.parametrize(("address", "action"), [("10.7.0.9", "continue"), ("10.70.0.9", "reject")])
+def test_hook_registration_alias(address: str, action: str) -> None:
+    outcome = ask("registration_alias", alias="kiosk-1@example.com", remote_address=address)
+    assert outcome.decision.action == action
+
+
+@samples.covers(REFERENCE, "lifespan")
+async def test_hook_lifespan() -> None:
+    plugin = only("lifespan")(None)
+    assert plugin._name == ""
+    outcome = await decide(plugin, make_request("participant_properties"))
+    assert outcome.decision.set_fields() == {"remote_display_name": "Friend"}
+    assert plugin._name == ""
+
+
+@samples.covers(REFERENCE, "decided")
+async def test_hook_decided() -> None:
+    plugin = only("decided")(None)
+    for _ in range(2):
+        await decide(plugin, make_request("media_location"))
+    await decide(plugin, make_request("participant_avatar"))
+    assert plugin.counts == {("media_location", "default"): 2, ("participant_avatar", "default"): 1}
+
+
+@samples.covers(REFERENCE, "prepared")
+def test_hook_prepared() -> None:
+    plugin = only("prepared")
+    known: Any = {"infinity": {"themes": ["Summer"]}}
+    tables: Any = {"lobby": {"settings": {"theme": "Summer"}}}
+    found = available({"lobby": plugin})
+    assert build_policy(settings(tables, **known), available=found).advice == ()
+    tables["lobby"]["settings"]["theme"] = "Sumer"
+    with pytest.raises(ConfigError, match="did you mean 'Summer'") as caught:
+        build_policy(settings(tables, **known), available=found)
+    (problem,) = caught.value.problems
+    assert problem.key == ("plugins", "lobby", "settings", "ivr_theme_name")
+
+
+@samples.covers(REFERENCE, "check")
+@pytest.mark.parametrize(("pin", "warned"), [("", True), ("4711", False)])
+def test_hook_check(pin: str, warned: bool) -> None:
+    plugin = only("check")
+    advice = [str(advice) for advice in make_policy((plugin, {"pin": pin})).advice]
+    assert advice == warned * [
+        "plugins.welcome.settings.pin: is empty: whoever can dial in enters the room"
+    ]
+    outcome = decide_sync((plugin, {"pin": pin}), make_request("service_configuration"))
+    assert isinstance(outcome.decision, Conference)
+
+
+@samples.covers(REFERENCE, "status")
+async def test_hook_status() -> None:
+    policy = make_policy((only("status"), {"rooms": ["board", "lobby"]}))
+    async with policy.serving():
+        for alias in ("sip:board@example.com", "sip:lobby@example.com", "elsewhere"):
+            request = make_request("service_configuration", local_alias=alias)
+            await policy.answer("service_configuration", request.params, "", "an id")
+        told = await PluginStatuses().ask(policy.plugins)
+    assert told == {"counter": {"status": {"rooms": 2, "calls": 2}}}
+
+
+@samples.covers(REFERENCE, "watched")
+def test_hook_watched(tmp_path: Path) -> None:
+    listed = tmp_path / "closed.txt"
+    listed.write_text("mallory@example.net\n")
+    subject = (only("watched"), {"file": str(listed)})
+    before = make_policy(subject)
+    assert listed in before.files
+    for caller, action in (
+        ("sip:mallory@example.net", "reject"),
+        ("alice@example.com", "continue"),
+    ):
+        request = make_request("service_configuration", remote_alias=caller)
+        assert decide_sync(subject, request).decision.action == action
+    listed.write_text("trudy@example.net\n")
+    assert make_policy(subject).config_hash != before.config_hash

@@ -1,0 +1,128 @@
+"""Every cell of the table in docs/failures.md: what happened, on_error, endpoint."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pexpolicy import Continue
+from tests.support import wire
+from tests.support.fake_plugins import Hook, Serve, always, plugin, raises
+
+DOC = Path(__file__).parent.parent / "docs" / "failures.md"
+
+
+def cells() -> Iterator[tuple[str, str, str, str]]:
+    """Outcome, on_error, endpoint and what follows, from the table in the docs."""
+    lines = DOC.read_text().splitlines()
+    start = next(n for n, line in enumerate(lines) if line.startswith("| outcome | on_error |"))
+    endpoints = _row(lines[start])[2:]
+    for line in lines[start + 2 :]:
+        if not line.startswith("|"):
+            return
+        outcome, on_error, *follows = _row(line)
+        for endpoint, what in zip(endpoints, follows, strict=True):
+            yield outcome, on_error, endpoint, what
+
+
+def _row(line: str) -> list[str]:
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+async def waits_for_ever(_: object) -> object:
+    await asyncio.sleep(3600)
+    return None
+
+
+def blocks_until(released: threading.Event) -> Hook:
+    def hook(_: object) -> object:
+        released.wait(20)
+        return None
+
+    return hook
+
+
+def broken(outcome: str, released: threading.Event) -> tuple[Hook, dict[str, Any], dict[str, Any]]:
+    """A hook that comes to this outcome, with the keys of its plugin and of the server."""
+    hooks: dict[str, tuple[Hook, dict[str, Any], dict[str, Any]]] = {
+        "failed": (raises(ValueError()), {}, {}),
+        "timed_out": (waits_for_ever, {"timeout": 0.02}, {}),
+        "invalid": (always(3.5), {}, {}),
+        "busy": (blocks_until(released), {"timeout": 0.02, "threads": 1}, {}),
+        "skipped, breaker open": (raises(ValueError()), {"breaker": {"failures": 1}}, {}),
+        "skipped, budget gone": (always(None), {}, {"budget": 0.02}),
+    }
+    return hooks[outcome]
+
+
+@pytest.mark.parametrize(("outcome", "on_error", "endpoint", "follows"), list(cells()))
+async def test_what_the_docs_say_follows(
+    serving: Serve, outcome: str, on_error: str, endpoint: str, follows: str
+) -> None:
+    released = threading.Event()
+    hook, keys, server_keys = broken(outcome, released)
+    classes = {
+        "slow": plugin(**{endpoint: waits_for_ever}),
+        "broken": plugin(**{endpoint: hook}),
+        "next": plugin(**{endpoint: always(Continue(reason="next"))}),
+    }
+    budget_gone = outcome.endswith("budget gone")
+    if not budget_gone:
+        del classes["slow"]
+    tables = {"broken": {**keys, "on_error": on_error}}
+    before = 1 if outcome in ("busy", "skipped, breaker open") else 0
+    try:
+        async with serving(classes, tables, server=server_keys) as server:
+            for _ in range(before):
+                await server.ask(wire.TARGETS[endpoint])
+            reply = await server.ask(wire.TARGETS[endpoint])
+            steps = dict(server.steps())
+    finally:
+        released.set()
+    assert steps["broken"] == outcome.partition(",")[0]
+    decided_by = reply.json["decided_by"]
+    match follows:
+        case "next":
+            assert (decided_by, reply.json["reason"]) == ("next", "next")
+        case "default":
+            assert (decided_by, steps["next"]) == ("default", "skipped")
+        case "reject":
+            assert (decided_by, reply.status, reply.action) == ("broken", 200, "reject")
+            assert not reply.result
+        case "404":
+            assert (decided_by, reply.status) == ("broken", 404)
+        case "empty":
+            assert (decided_by, reply.result, reply.json["ignore_local"]) == ("broken", [], True)
+        case _:
+            raise AssertionError(follows)
+
+
+def test_the_table_has_every_cell() -> None:
+    table = list(cells())
+    assert len(table) == 6 * 2 * 6
+    assert {endpoint for *_, endpoint, _ in table} == set(wire.TARGETS)
+
+
+async def test_stuck_threads_cost_other_plugins_nothing(serving: Serve) -> None:
+    released = threading.Event()
+    classes = {
+        "stuck": plugin(service_configuration=blocks_until(released)),
+        "well": plugin(service_configuration=lambda _: Continue(reason="well")),
+    }
+    tables = {"stuck": {"timeout": 0.02, "threads": 2}}
+    try:
+        async with serving(classes, tables) as server:
+            for _ in range(2):
+                await server.ask(wire.SERVICE)
+            began = time.monotonic()
+            for _ in range(50):
+                reply = await server.ask(wire.SERVICE)
+                assert reply.json["reason"] == "well"
+                assert server.steps() == [("stuck", "busy"), ("well", "decided")]
+            assert time.monotonic() - began < 2.0
+    finally:
+        released.set()

@@ -1,0 +1,187 @@
+"""The configuration of a whole company in examples/full: calls walked through it over HTTP."""
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import quote, urlencode
+
+import pytest
+
+from tests.support import live_server, wire
+
+EXAMPLE = live_server.ROOT / "examples" / "full"
+BOOKINGS = "http://127.0.0.1:8001"
+
+WEB = {
+    "call_direction": "dial_in",
+    "protocol": "api",
+    "vendor": "Mozilla/5.0 Webapp3/11.0.0+22eb91946",
+    "trigger": "web",
+    "remote_display_name": "Dana",
+    "remote_alias": "Dana",
+    "remote_address": "10.2.3.237",
+    "location": "Bergen",
+    "local_alias": "board@example.com",
+}
+SIP = {
+    "call_direction": "dial_in",
+    "protocol": "sip",
+    "vendor": "Cisco/CE",
+    "trigger": "invite",
+    "remote_display_name": "Room 4",
+    "remote_alias": "sip:room4@rooms.example.com",
+    "remote_address": "10.1.44.7",
+    "location": "Oslo",
+    "local_alias": "sip:Engineering@example.com:5060;transport=tls",
+}
+
+
+@pytest.fixture(scope="module")
+def company(tmp_path_factory: pytest.TempPathFactory) -> Iterator[live_server.Running]:
+    """The example as it is shipped, with its audit in a file, and its other server."""
+    folder = tmp_path_factory.mktemp("full") / "example"
+    shutil.copytree(EXAMPLE, folder)
+    with live_server.running(folder / "bookings.toml") as bookings:
+        config = live_server.with_audit(EXAMPLE / "config.toml", folder)
+        written = config.read_text()
+        assert BOOKINGS in written
+        config.write_text(written.replace(BOOKINGS, bookings.url))
+        with live_server.running(config) as server:
+            yield server
+
+
+def asked(
+    company: live_server.Running, target: str, call: dict[str, str], **more: str
+) -> wire.Reply:
+    return company.ask(f"{target}?{urlencode({**call, **more})}")
+
+
+def test_check_finds_nothing_to_say(tmp_path: Path) -> None:
+    config = shutil.copytree(EXAMPLE, tmp_path / "full") / "config.toml"
+    config.chmod(0o600)
+    said = subprocess.run(
+        [sys.executable, "-m", "pexpolicy", "check", "--config", str(config)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (said.returncode, said.stderr) == (0, "")
+    assert f"{config}: valid (" in said.stdout
+    assert "warning" not in said.stdout
+
+
+def test_a_web_join(company: live_server.Running) -> None:
+    first, again = (asked(company, wire.SERVICE, WEB) for _ in range(2))
+    assert first.result == again.result
+    assert first.result["name"] == "Board"
+    assert first.result["pin"]
+    assert first.result["guest_pin"]
+    named = {"service_name": first.result["name"], "service_tag": first.result["service_tag"]}
+    for kind, protocol in (("api", "api"), ("standard", "webrtc")):
+        joining = {**WEB, **named, "participant_type": kind, "protocol": protocol}
+        properties = asked(company, wire.PARTICIPANT, joining, preauthenticated_role="chair")
+        assert (properties.status, properties.action) == (200, "continue")
+        assert not properties.result
+    media = asked(company, wire.LOCATION, {**WEB, **named}, protocol="webrtc")
+    assert media.result == {"location": "Bergen", "overflow_locations": ["Oslo"]}
+    assert media.json["reason"] == "remote_address is in 10.2.0.0/16"
+    avatar = asked(company, wire.AVATAR + "Dana", {**WEB, **named}, width="40", height="40")
+    assert avatar.status == 404
+
+
+def test_a_sip_call(company: live_server.Running) -> None:
+    service = asked(company, wire.SERVICE, SIP)
+    assert service.result == {
+        "name": "Engineering",
+        "service_tag": "engineering",
+        "service_type": "conference",
+        "ivr_theme_name": "Company",
+    }
+    assert asked(company, wire.PARTICIPANT, SIP, service_name="Engineering").action == "continue"
+    media = asked(company, wire.LOCATION, SIP, service_name="Engineering")
+    assert media.result == {"location": "Oslo legacy"}
+    assert media.json["reason"] == "remote_address is in 10.1.0.0/16, for h323 and sip"
+
+
+@pytest.mark.parametrize(
+    ("call", "result"),
+    [
+        ({"remote_address": "10.1.9.9"}, {"location": "Oslo", "overflow_locations": ["Bergen"]}),
+        (
+            {"remote_address": "2001:db8:2::7"},
+            {"location": "Bergen", "overflow_locations": ["DMZ"]},
+        ),
+        ({"remote_address": "203.0.113.9"}, {"location": "DMZ"}),
+        (
+            {"remote_address": "203.0.113.9", "proxy_node_address": "198.51.100.4"},
+            {"location": "DMZ"},
+        ),
+    ],
+)
+def test_media_goes_to_the_location_of_the_subnet(
+    company: live_server.Running, call: dict[str, str], result: dict[str, object]
+) -> None:
+    assert asked(company, wire.LOCATION, call, protocol="webrtc").result == result
+
+
+@pytest.mark.parametrize(
+    ("alias", "action"),
+    [
+        ("room4@rooms.example.com", "reject"),
+        ("room4@oslo.rooms.example.com", "continue"),
+        ("alice@example.com", "continue"),
+        ("alice@elsewhere.example", "reject"),
+    ],
+)
+def test_a_registration(company: live_server.Running, alias: str, action: str) -> None:
+    reply = asked(company, wire.REGISTRATION + quote(alias), {"protocol": "sip"})
+    assert (reply.status, reply.action, reply.json["decided_by"]) == (200, action, "domains")
+
+
+def test_a_directory_search(company: live_server.Running) -> None:
+    searched = {"q": "ali", "registration_alias": "bob@example.com", "limit": "10"}
+    reply = asked(company, wire.DIRECTORY, searched)
+    assert (reply.status, reply.json["decided_by"]) == (200, "default")
+
+
+def test_a_room_of_the_booking_system(company: live_server.Running) -> None:
+    call = {**WEB, "local_alias": "breakfast@bookings.example.com"}
+    reply = asked(company, wire.SERVICE, call)
+    assert (reply.result["name"], reply.json["decided_by"]) == ("Breakfast", "upstream")
+    assert reply.json["reason"].startswith("answered by bookings")
+    unknown = asked(company, wire.SERVICE, {**call, "local_alias": "lunch@bookings.example.com"})
+    assert (unknown.action, unknown.result) == ("continue", None)
+
+
+@pytest.mark.parametrize(
+    ("call", "action", "by"),
+    [
+        ({"vendor": "friendly-scanner"}, "reject", "rules"),
+        ({"local_alias": "nobody@example.com"}, "continue", "default"),
+    ],
+)
+def test_what_rules_refuse(
+    company: live_server.Running, call: dict[str, str], action: str, by: str
+) -> None:
+    reply = asked(company, wire.SERVICE, {**SIP, **call})
+    assert (reply.action, reply.json["decided_by"]) == (action, by)
+
+
+def test_the_probe_finds_nothing_wrong(company: live_server.Running) -> None:
+    said = subprocess.run(
+        [sys.executable, "-m", "pexpolicy", "probe", company.url],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert said.returncode == 0, said.stdout + said.stderr
+
+
+def test_each_call_left_a_line_and_no_pin(company: live_server.Running) -> None:
+    before = len(company.lines())
+    decision = asked(company, wire.SERVICE, WEB).json["decision_id"]
+    (line,) = company.lines()[before:]
+    assert line["decision_id"] == decision
+    assert not {"482913", "170356"} & set(company.audit.read_text().split('"'))

@@ -1,0 +1,128 @@
+"""Every sample in the page about testing, run as a reader would run it."""
+
+import ast
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from pexpolicy import testing
+from pexpolicy.endpoints import ENDPOINTS
+from pexpolicy.testing.request_templates import shape_names_of
+from tests.support import live_server
+
+PAGE = (live_server.ROOT / "docs/testing.md").read_text(encoding="utf-8")
+FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+TIME = re.compile(r"\d+(\.\d+)? ?(ms|s)\b")
+LIMIT = 60.0
+"""Seconds until a command counts as stuck."""
+
+
+class Block(NamedTuple):
+    """A sample: its language, and the file that its first line names where it is one."""
+
+    language: str
+    text: str
+
+    @property
+    def file(self) -> str:
+        return self.text.partition("\n")[0].removeprefix("# ")
+
+
+BLOCKS = [Block(*found) for found in FENCE.findall(PAGE)]
+FILES = [block for block in BLOCKS if block.language in ("python", "toml")]
+CONSOLES = [block.text for block in BLOCKS if block.language == "console"]
+TESTS = [block.file for block in FILES if block.file.startswith("test_")]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The files of the page in a folder, with the package installed as its pyproject.toml says."""
+    folder = tmp_path_factory.mktemp("doors")
+    for block in FILES:
+        (folder / block.file).write_text(block.text, encoding="utf-8")
+    project = tomllib.loads((folder / "pyproject.toml").read_text())["project"]
+    name, version = project["name"].replace("-", "_"), project["version"]
+    installed = folder / f"{name}-{version}.dist-info"
+    installed.mkdir()
+    (installed / "METADATA").write_text(
+        f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {version}\n"
+    )
+    points = project["entry-points"]["pexpolicy"]
+    lines = ["[pexpolicy]", *(f"{name} = {target}" for name, target in points.items())]
+    (installed / "entry_points.txt").write_text("\n".join(lines))
+    return folder
+
+
+def run(folder: Path, command: str, status: int = 0) -> tuple[int, str]:
+    """A command behind one that ended with this status; its own status, and all that it printed."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST_", "PEXPOLICY_"))}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        ["sh", "-c", f"(exit {status}); {command}"],
+        cwd=folder,
+        env={**kept, "PATH": path, "PYTHONPATH": str(folder), "COLUMNS": "80"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=LIMIT,
+        text=True,
+        check=False,
+    )
+    return done.returncode, done.stdout
+
+
+def without_times(text: str) -> list[str]:
+    return [TIME.sub("SOME TIME", line.rstrip()) for line in text.splitlines()]
+
+
+def test_every_sample_is_run() -> None:
+    assert {block.language for block in BLOCKS} == {"python", "toml", "console"}
+    assert PAGE.count("\n```") == 2 * len(BLOCKS)
+    assert all(re.fullmatch(r"\w+\.(py|toml)", block.file) for block in FILES)
+    assert len({block.file for block in FILES}) == len(FILES)
+
+
+def test_the_tests_of_the_page_pass(folder: Path) -> None:
+    status, told = run(folder, f"pytest -q {' '.join(TESTS)}")
+    assert status == 0, told
+    cases = len(testing.load_cases(folder / "cases.toml"))
+    written = sum(
+        name.name.startswith("test_") and name.name != "test_case"
+        for block in FILES
+        if block.file in TESTS
+        for name in ast.walk(ast.parse(block.text))
+        if isinstance(name, ast.FunctionDef | ast.AsyncFunctionDef)
+    )
+    assert f"{written + cases} passed" in told
+
+
+@pytest.mark.parametrize("console", CONSOLES, ids=lambda text: text.partition("\n")[0][2:])
+def test_the_commands_of_the_page_print_what_it_shows(folder: Path, console: str) -> None:
+    status = 0
+    for part in console.removeprefix("$ ").split("\n$ "):
+        command, _, shown = part.partition("\n")
+        status, told = run(folder, command, status)
+        assert without_times(told) == without_times(shown)
+
+
+def test_the_page_names_everything_that_the_kit_offers() -> None:
+    types = {"Case", "CasesError", "Step"}
+    missing = [n for n in testing.__all__ if n not in types and f"`{n}" not in PAGE]
+    assert [name for name in missing if name not in re.findall(r"\w+", PAGE)] == []
+
+
+def test_the_page_lists_every_shape_in_its_order() -> None:
+    listed = dict(re.findall(r"^\| `(\w+)` \| (`\w+`(?:, `\w+`)*) \|$", PAGE, re.MULTILINE))
+    shapes = {name: re.findall(r"\w+", listed[name]) for name in ENDPOINTS}
+    assert shapes == {name: list(shape_names_of(name)) for name in ENDPOINTS}
+
+
+def test_the_page_names_every_key_of_a_case() -> None:
+    case = testing.load_cases(live_server.ROOT / "examples/cases.toml")[0]
+    for key in type(case.expected).model_fields:
+        assert f"`expect.{key}`" in PAGE

@@ -1,0 +1,144 @@
+"""Whatever plugins answer, no reply leaves that Infinity would drop, and each refusal is blamed."""
+
+import itertools
+import random
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from pexpolicy import Conference, Decision, DecisionError, Reject
+from pexpolicy.endpoints import ENDPOINTS
+from tests.experiments.generated_decisions.drive import Driver
+from tests.experiments.generated_decisions.values import PINS, UUIDS, fields_of
+from tests.support.oracle import judge
+
+EACH = 850
+EXAMPLES = 20
+"""Six endpoints, so many examples of so many decisions each: 102,000 in all."""
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+@given(seed=st.integers(min_value=0, max_value=2**32))
+@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
+def test_no_decision_of_a_plugin_makes_a_wrong_reply(endpoint: str, seed: int) -> None:
+    tally = Driver(seed).run(EACH, (endpoint,))
+    assert tally.wrong == []
+    assert tally.steps.total() == EACH
+    assert tally.steps["decided"] > EACH / 10
+    assert tally.steps["invalid"] > EACH / 10
+
+
+def test_what_is_generated_reaches_every_kind_of_reply() -> None:
+    replies = Driver(7).run(3000).replies
+    assert replies.keys() >= {"200 continue", "200 reject", "200 redirect", "404 continue"}
+
+
+def test_a_model_that_lost_its_rules_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Conference, "_sound", ())
+    assert Driver(1).run(3000, ("service_configuration",)).wrong
+
+
+def test_a_reject_that_carries_a_result_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Reject, "exact", False)
+    assert Driver(1).run(3000, ("participant_properties",)).wrong
+
+
+MODELS = {decision: endpoint for endpoint in ENDPOINTS.values() for decision in endpoint.decisions}
+ANYTHING = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=300)
+    | st.text(st.characters(categories=["Cs"]), min_size=1, max_size=2)
+    | st.binary(max_size=10)
+    | st.sampled_from([*PINS, *UUIDS, "yes", "chair", "sip", "x" * 251]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.tuples(inner)
+        | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+        | st.sets(st.integers(), max_size=2)
+    ),
+    max_leaves=5,
+)
+
+
+@pytest.mark.parametrize(
+    "model", [m for m in MODELS if m.hints], ids=lambda model: str(model.__name__)
+)
+@given(data=st.data(), chance=st.randoms())
+def test_a_model_is_built_only_of_what_infinity_takes(
+    model: type[Decision], data: st.DataObject, chance: random.Random
+) -> None:
+    drawn = data.draw(st.dictionaries(st.sampled_from(sorted(model.names)), ANYTHING, max_size=3))
+    build = data.draw(st.sampled_from([model.from_result, lambda given: model(**given)]))
+    endpoint = MODELS[model]
+    try:
+        decision = endpoint.decide(build(fields_of(chance, model, 0.0) | drawn))
+    except DecisionError:
+        return
+    reply = endpoint.reply(decision, "id", "plugin")
+    found = judge(endpoint.name, "", reply.status, reply.content_type, reply.body)
+    assert [violation for violation in found if violation.fatal] == []
+
+
+def combinations(**values: Iterable[Any]) -> Iterator[dict[str, Any]]:
+    """Every combination of these values; `None` leaves a field out."""
+    for chosen in itertools.product(*values.values()):
+        yield {n: v for n, v in zip(values, chosen, strict=True) if v is not None}
+
+
+PIN_VALUES = (
+    None,
+    "",
+    "1234",
+    "0000",
+    "56789",
+    "1234#",
+    "56789#",
+    "12",
+    "\uff11\uff12\uff13\uff14",
+    "12a4",
+    "#",
+)
+SWITCH = (None, True, False)
+TABLES: dict[str, Iterable[dict[str, Any]]] = {
+    "pins": combinations(pin=PIN_VALUES, guest_pin=PIN_VALUES, allow_guests=SWITCH),
+    "breakouts": combinations(
+        breakout=SWITCH,
+        breakout_rooms=SWITCH,
+        direct_media=(None, "never", "always"),
+        breakout_uuid=(None, UUIDS[0], UUIDS[0][:-1] + "g"),
+        breakout_name=(None, "", "Design"),
+        end_time=(None, 0),
+        breakout_uuids=(None, [], [UUIDS[0]], [UUIDS[0][:-1] + "g"]),
+        allow_guests=SWITCH,
+        name=("Room", "a_breakout_b"),
+    ),
+    "captions and layouts": combinations(
+        live_captions_language=(None, "", "en"),
+        source_language=(None, "", "en", "de"),
+        view=(None, "", "one_main_seven_pips", "teams"),
+        breakout=SWITCH,
+        allow_guests=SWITCH,
+    ),
+}
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_the_quick_look_never_clears_a_rule_that_is_broken(table: str) -> None:
+    cleared = 0
+    for fields in TABLES[table]:
+        base = {"name": "Room", "service_tag": ""}
+        sent = msgspec.convert({**base, **fields}, Conference.wire)
+        for rules in Conference.rules:
+            if rules.sound(sent):
+                cleared += 1
+                for rule in rules.rules:
+                    assert rule.field not in fields or not rule.broken(sent), (fields, rule)
+    assert cleared

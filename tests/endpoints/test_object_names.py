@@ -1,0 +1,78 @@
+"""Names of Infinity's own objects: where they are declared, an unknown one is never sent."""
+
+from typing import Any
+
+import pytest
+
+from pexpolicy import Conference, MediaLocation
+from tests.support import wire
+from tests.support.fake_plugins import Serve, always, plugin
+
+INFINITY = {"locations": ["Oslo", "New York"], "themes": ["Blue"]}
+
+
+def conference(**fields: Any) -> Conference:
+    return Conference(name="Room", service_tag="", **fields)
+
+
+def participant(location: str) -> dict[str, str]:
+    return {
+        "local_alias": "a",
+        "remote_alias": "b",
+        "protocol": "sip",
+        "role": "guest",
+        "system_location_name": location,
+    }
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "decision", "guess"),
+    [
+        ("media_location", MediaLocation(location="Olso"), "Oslo"),
+        (
+            "media_location",
+            MediaLocation(location="Oslo", overflow_locations=["New york"]),
+            "New York",
+        ),
+        ("media_location", {"location": "oslo"}, "Oslo"),
+        ("service_configuration", conference(ivr_theme_name="Bleu"), "Blue"),
+        (
+            "service_configuration",
+            conference(automatic_participants=[participant("Oslow")]),
+            "Oslo",
+        ),
+    ],
+)
+async def test_an_undeclared_name_is_refused_with_the_likely_one(
+    serving: Serve, endpoint: str, decision: object, guess: str
+) -> None:
+    classes = {"toy": plugin(**{endpoint: always(decision)})}
+    async with serving(classes, infinity=INFINITY) as server:
+        reply = await server.ask(wire.TARGETS[endpoint])
+        assert reply.json["decided_by"] == "default"
+        assert server.steps() == [("toy", "invalid")]
+        assert f"did you mean {guess!r}?" in server.details()
+        assert "[infinity]" in server.details()
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "decision"),
+    [
+        ("media_location", MediaLocation(location="Oslo", overflow_locations=["New York"])),
+        ("service_configuration", conference(ivr_theme_name="Blue")),
+        ("service_configuration", conference(automatic_participants=[participant("Oslo")])),
+    ],
+)
+async def test_declared_names_are_sent(serving: Serve, endpoint: str, decision: object) -> None:
+    classes = {"toy": plugin(**{endpoint: always(decision)})}
+    async with serving(classes, infinity=INFINITY) as server:
+        assert (await server.ask(wire.TARGETS[endpoint])).json["decided_by"] == "toy"
+
+
+async def test_names_of_a_kind_that_is_not_declared_are_nobodys_business(
+    serving: Serve,
+) -> None:
+    classes = {"toy": plugin(media_location=always(MediaLocation(location="Anywhere")))}
+    for infinity in ({}, {"themes": ["Blue"]}):
+        async with serving(classes, infinity=infinity) as server:
+            assert (await server.ask(wire.LOCATION)).result == {"location": "Anywhere"}

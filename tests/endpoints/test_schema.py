@@ -1,0 +1,197 @@
+"""The schemas and the reference: made from the models, and complete."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from click.testing import CliRunner
+from jsonschema import Draft202012Validator
+
+from docs import generate_reference
+from pexpolicy import SERVICE_TYPES
+from pexpolicy.cli.main import main
+from pexpolicy.endpoints import ENDPOINTS
+from pexpolicy.endpoints.schema import json_schema
+from pexpolicy.models.model import Model
+from pexpolicy.models.request import by_prefix, header_values
+from tests.support import live_server, wire
+
+ROOT = Path(__file__).parent.parent
+SAMPLES = [
+    json.loads(line) for line in (ROOT / "tests/data/samples.jsonl").read_text().splitlines()
+]
+PAGE = generate_reference.page()
+MODELS: list[type[Model]] = [*SERVICE_TYPES.values(), *generate_reference.OTHERS]
+
+
+def validator(name: str) -> Draft202012Validator:
+    return Draft202012Validator(json_schema.document(name))
+
+
+@pytest.mark.parametrize("name", ["", *ENDPOINTS, *json_schema.names()])
+def test_each_document_is_a_schema(name: str) -> None:
+    Draft202012Validator.check_schema(json_schema.document(name))
+
+
+def references(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        if "$ref" in value:
+            yield value["$ref"]
+        for item in value.values():
+            yield from references(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from references(item)
+
+
+@pytest.mark.parametrize("name", ["", *json_schema.names()])
+def test_each_document_holds_what_it_refers_to(name: str) -> None:
+    document = json_schema.document(name)
+    assert {ref.rpartition("/")[2] for ref in references(document)} <= document["$defs"].keys()
+
+
+def test_one_document_has_every_request_and_every_reply() -> None:
+    assert set(json_schema.names()) <= json_schema.document()["$defs"].keys()
+    assert len(json_schema.names()) == 2 * len(ENDPOINTS)
+
+
+def asked(query: str) -> dict[str, str | list[str]]:
+    found = parse_qs(query, keep_blank_values=True, strict_parsing=True)
+    return {name: values[0] if len(values) == 1 else values for name, values in found.items()}
+
+
+@pytest.mark.parametrize("sample", SAMPLES, ids=[s["id"] for s in SAMPLES])
+def test_every_recorded_request_is_valid(sample: dict[str, str]) -> None:
+    validator(f"{sample['endpoint']}.request").validate(asked(sample["query"]))
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"remote_port": "many"}, {"registered": "yes"}, {"local_alias": 3}, []]
+)
+def test_a_request_that_infinity_would_not_send_is_none(wrong: Any) -> None:
+    assert not validator("service_configuration.request").is_valid(wrong)
+
+
+@pytest.mark.parametrize("sample", SAMPLES, ids=[s["id"] for s in SAMPLES])
+def test_the_shipped_configuration_answers_what_the_schema_says(
+    running_server: live_server.Running, sample: dict[str, str]
+) -> None:
+    reply = running_server.ask(f"{sample['path']}?{sample['query']}")
+    validator(f"{sample['endpoint']}.reply").validate(reply.json)
+
+
+def test_each_service_that_is_reached_is_valid(running_server: live_server.Running) -> None:
+    reply = running_server.ask(f"{wire.SERVICE}?call_direction=dial_in&local_alias=sales")
+    assert reply.result["name"] == "Sales Room"
+    validator("service_configuration.reply").validate(reply.json)
+
+
+SERVICE = {"service_type": "conference", "name": "A", "service_tag": ""}
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "reply"),
+    [
+        ("service_configuration", {"status": "success", "action": "reject", "result": SERVICE}),
+        ("service_configuration", {"action": "continue"}),
+        ("service_configuration", {"status": "ok", "action": "continue"}),
+        (
+            "service_configuration",
+            {"status": "success", "action": "continue", "result": {**SERVICE, "pin": "12"}},
+        ),
+        (
+            "service_configuration",
+            {"status": "success", "action": "continue", "result": {"name": "A"}},
+        ),
+        (
+            "service_configuration",
+            {"status": "success", "action": "continue", "result": {**SERVICE, "pin": 1234}},
+        ),
+        ("registration_alias", {"status": "success", "action": "reject"}),
+        ("media_location", {"status": "success", "action": "continue", "result": {}}),
+        ("directory_information", {"status": "success", "result": [{"alias": "a"}]}),
+        (
+            "participant_properties",
+            {"status": "success", "action": "reject", "result": {"call_tag": "x"}},
+        ),
+    ],
+)
+def test_a_reply_that_infinity_would_drop_is_not_valid(endpoint: str, reply: Any) -> None:
+    assert not validator(f"{endpoint}.reply").is_valid(reply)
+
+
+def test_the_command_prints_what_is_asked_for() -> None:
+    run = CliRunner().invoke(main, ["schema", "media_location.reply"])
+    assert json.loads(run.output) == json_schema.document("media_location.reply")
+    whole = CliRunner().invoke(main, ["schema"])
+    assert json.loads(whole.output) == json_schema.document()
+    unknown = CliRunner().invoke(main, ["schema", "media_locations"])
+    assert unknown.exit_code == 2
+    assert "media_location.reply" in unknown.output
+
+
+def test_the_reference_is_up_to_date() -> None:
+    written = (ROOT / "docs/reference.md").read_text()
+    assert written == PAGE, "run: make reference"
+
+
+def section(title: str) -> str:
+    found = re.search(rf"^### {title}\n(.*?)(?=^##)", PAGE, re.DOTALL | re.MULTILINE)
+    assert found, f"{title} has no section"
+    return found[1]
+
+
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+def test_each_parameter_has_a_row_with_its_meaning(endpoint: str) -> None:
+    rows = section(endpoint)
+    for name, parameter in ENDPOINTS[endpoint].request.parameters().items():
+        (row,) = re.findall(
+            rf"^\| `{re.escape(parameter.wire)}`.* \| `{name}` \|.*$", rows, re.MULTILINE
+        )
+        assert parameter.doc.split()[0] in row
+        assert parameter.mark in row
+
+
+@pytest.mark.parametrize("model", MODELS, ids=lambda model: model.__name__)
+def test_each_field_has_a_row_with_type_certainty_and_meaning(model: type[Model]) -> None:
+    service = model in SERVICE_TYPES.values()
+    rows = section("Services" if service else model.__name__)
+    assert model.hints.keys() <= model.fields.keys(), "a field has no entry in the table of fields"
+    for name in model.hints:
+        found = re.findall(rf"^\| \**`{name}`\** \|.*$", rows, re.MULTILINE)
+        assert found
+        field = model.fields[name]
+        assert any(field.doc in row and f"| {field.mark} |" in row for row in found)
+
+
+def test_each_rule_of_the_contract_has_its_row_or_a_sentence() -> None:
+    rules = PAGE.partition("## Rules")[2]
+    numbered = {int(n) for n in re.findall(r"^\| (\d+) \|", rules, re.MULTILINE)}
+    assert numbered == set(range(1, 21))
+
+
+def test_no_table_of_fields_speaks_of_a_field_that_does_not_exist() -> None:
+    services = set().union(*(model.names for model in SERVICE_TYPES.values()))
+    for model in MODELS:
+        known = services if model in SERVICE_TYPES.values() else model.names
+        assert model.fields.keys() <= known
+
+
+def test_headers_and_attributes_of_any_name_are_described() -> None:
+    patterns = json_schema.document("participant_properties.request")["patternProperties"]
+    readers = [p.read for p in ENDPOINTS["participant_properties"].request.parameters().values()]
+    assert len(patterns) == readers.count(header_values) + readers.count(by_prefix)
+    names = ("P-Asserted-Identity", "p_Asserted-Identity", "ms-subnet", "idp_attribute_a b")
+    assert all(any(re.search(p, name) for p in patterns) for name in names)
+
+
+def test_a_recorded_path_is_the_one_that_is_described() -> None:
+    for sample in SAMPLES:
+        said = json_schema.document(f"{sample['endpoint']}.request")["description"]
+        path = urlsplit(sample["path"]).path
+        assert path.startswith(ENDPOINTS[sample["endpoint"]].path)
+        assert ENDPOINTS[sample["endpoint"]].path in said

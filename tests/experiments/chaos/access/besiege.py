@@ -1,0 +1,89 @@
+"""Passwords that are guessed on many connections, while nodes call."""
+
+import asyncio
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from tests.experiments.chaos.access.nodes import Calling, Calls, Node
+from tests.support import live_server, wire
+
+
+@dataclass
+class Siege:
+    """What was seen: the calls of nodes of both kinds, and how many guesses were answered."""
+
+    elsewhere: Calls
+    beside: Calls
+    guesses: int
+    admitted: int
+    seconds: float
+    on_record: int = 0
+
+    def wrong(self) -> list[str]:
+        """What must not have happened."""
+        wrong = self.elsewhere.wrong() + self.beside.wrong()
+        if self.admitted:
+            wrong.append(f"{self.admitted} guesses were admitted")
+        if self.on_record < self.guesses:
+            wrong.append(f"{self.guesses} guesses were answered and {self.on_record} are on record")
+        return wrong
+
+    @property
+    def sentence(self) -> str:
+        """All figures in one line."""
+        return (
+            f"{self.guesses} guesses answered in {self.seconds:.0f} s, "
+            f"{self.guesses / self.seconds:.0f} a second from all attackers; nodes at the address "
+            f"of an attacker: {self.beside.sentence}; elsewhere: {self.elsewhere.sentence}"
+        )
+
+
+async def _guess(port: int, address: str, ends: float, answered: list[int]) -> None:
+    """Guess on one connection after the other, as fast as it is answered."""
+    number = 0
+    while time.perf_counter() < ends:
+        with suppress(OSError, EOFError, ValueError, TimeoutError):
+            reader, writer = await asyncio.open_connection(
+                "127.0.0.1", port, local_addr=(address, 0)
+            )
+            try:
+                while (left := ends - time.perf_counter()) > 0:
+                    number += 1
+                    headers = wire.basic("pexip", f"guess {number}")
+                    kept = {"Connection": "keep-alive", **headers}
+                    writer.write(wire.request_bytes(wire.SERVICE, "GET", kept))
+                    async with asyncio.timeout(left):
+                        head = await reader.readuntil(b"\r\n\r\n")
+                    answered.append(wire.parsed(head).status)
+            finally:
+                writer.close()
+
+
+async def besiege(
+    server: live_server.Running, seconds: float, connections: int, headers: dict[str, str]
+) -> Siege:
+    """Guess from two addresses, one of them that of a node, on so many connections each."""
+    answered: list[int] = []
+    beside = [
+        Node(server.port, headers, address="127.0.0.7", keeps=keeps) for keeps in (True, False)
+    ]
+    elsewhere = [Node(server.port, headers) for _ in range(3)]
+    async with Calling(elsewhere) as far, Calling(beside) as near:
+        began = time.perf_counter()
+        await asyncio.gather(
+            *(
+                _guess(server.port, address, began + seconds, answered)
+                for address in ("127.0.0.7", "127.0.0.8")
+                for _ in range(connections)
+            )
+        )
+        took = time.perf_counter() - began
+    return Siege(far, near, len(answered), answered.count(200), took)
+
+
+def recorded(lines: list[dict[str, Any]]) -> int:
+    """How many guesses are on record, once the server has ended."""
+    reasons = ("unauthorised", "too many attempts")
+    return sum(line.get("times", 1) for line in lines if line.get("reason") in reasons)

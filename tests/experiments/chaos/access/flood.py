@@ -1,0 +1,176 @@
+"""Requests with compressed bodies and endless heads, from many connections, while nodes call.
+
+As a program it is the attackers, in a process of their own: what they cost is not measured.
+"""
+
+import argparse
+import asyncio
+import gzip
+import json
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.experiments.chaos.access.nodes import Calling, Calls, Node
+from tests.support import live_server, wire
+
+KINDS = {"bodies": ("request body", 400), "heads": ("header too large", 431)}
+"""What is sent, and how it is refused."""
+SLOWER = 3.0
+"""How much longer the 99th percentile of the calls may be than without an attack."""
+SHORTEST = 0.005
+"""Seconds below which a percentile says more about the machine than about the server."""
+GROWTH = 100.0
+"""MiB that the server may grow by."""
+UNPACKED = 200_000_000
+ADDRESSES = 200
+PAUSE = 0.2
+
+
+@dataclass
+class Flood:
+    """What was seen: the calls of nodes before and meanwhile, the replies, and the memory."""
+
+    kind: str
+    attackers: int
+    quiet: Calls
+    calls: Calls
+    replies: dict[str, int]
+    on_record: int
+    memory: tuple[float, float, float]
+    """MiB before, at most, and afterwards."""
+
+    def wrong(self, shortest: float = SHORTEST) -> list[str]:
+        """What must not have happened."""
+        wrong = self.calls.wrong()
+        before, highest, _ = self.memory
+        if highest > before + GROWTH:
+            wrong.append(f"the server grew from {before:.0f} to {highest:.0f} MiB")
+        least = max(self.quiet.percentile(0.99), shortest)
+        if self.calls.percentile(0.99) > SLOWER * least:
+            wrong.append(f"calls were slow: {self.calls.sentence}; without: {self.quiet.sentence}")
+        status = str(KINDS[self.kind][1])
+        answered = self.replies.get(status, 0)
+        if not self.on_record:
+            wrong.append("no refusal is on record")
+        if self.on_record < answered:
+            wrong.append(f"{answered} requests were refused and {self.on_record} are on record")
+        if strange := self.replies.keys() - {status, "closed", "held"}:
+            wrong.append(f"attackers were answered {sorted(strange)}")
+        return wrong
+
+    @property
+    def sentence(self) -> str:
+        """All figures in one line."""
+        before, highest, after = self.memory
+        return (
+            f"{self.attackers} attackers, {self.replies}, {self.on_record} refusals on record; "
+            f"memory {before:.0f} MiB before, {highest:.0f} at most, {after:.0f} afterwards; "
+            f"without them {self.quiet.sentence}; with them {self.calls.sentence}"
+        )
+
+
+def _memory(pid: int) -> float:
+    pages = int(Path(f"/proc/{pid}/statm").read_text("ascii").split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def _refused(server: live_server.Running, reason: str) -> int:
+    return sum(line.get("times", 1) for line in server.lines() if line.get("reason") == reason)
+
+
+async def flooded(
+    server: live_server.Running,
+    kind: str,
+    attackers: int,
+    seconds: float,
+    headers: Mapping[str, str],
+) -> Flood:
+    """Let nodes call for some seconds, and for as many again while there are attackers."""
+    nodes = [Node(server.port, headers) for _ in range(4)]
+    async with Calling(nodes) as quiet:
+        await asyncio.sleep(seconds)
+    before = highest = _memory(server.pid)
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", __name__, kind),
+        *(str(server.port), str(attackers), str(seconds)),
+        stdout=asyncio.subprocess.PIPE,
+        cwd=live_server.ROOT,
+    )
+    attack = asyncio.create_task(process.communicate())
+    async with Calling(nodes) as calls:
+        while not attack.done():
+            highest = max(highest, _memory(server.pid))
+            await asyncio.sleep(0.05)
+    replies: dict[str, int] = json.loads((await attack)[0])
+    await asyncio.sleep(2.0)
+    on_record = _refused(server, KINDS[kind][0])
+    memory = (before, highest, _memory(server.pid))
+    return Flood(kind, attackers, quiet, calls, replies, on_record, memory)
+
+
+def _sent(kind: str, number: int) -> bytes:
+    """What one attacker sends on each connection."""
+    if kind == "bodies":
+        body = gzip.compress(bytes(UNPACKED), 9)
+        headers = {"Content-Encoding": "gzip", "Content-Length": str(len(body))}
+        return wire.request_bytes("/x", "GET", headers) + body
+    fields, size = (125, 32_700) if number % 2 else (4, 16_000)
+    headers = {f"X-{field}": "a" * size for field in range(fields)}
+    return wire.request_bytes("/x", "GET", headers)[:-2]
+
+
+async def _attack(port: int, number: int, content: bytes, ends: float, seen: Counter[str]) -> None:
+    """Send it on one connection after the other, each until the server closes it."""
+    address = f"127.0.2.{number % ADDRESSES + 1}"
+    while time.perf_counter() < ends:
+        with suppress(OSError):
+            reader, writer = await asyncio.open_connection(
+                "127.0.0.1", port, local_addr=(address, 0)
+            )
+            writer.write(content)
+            received = b""
+            try:
+                async with asyncio.timeout(max(ends - time.perf_counter(), 0.0)):
+                    with suppress(ConnectionError):
+                        received = await reader.read()
+            except TimeoutError:
+                seen["held"] += 1
+            else:
+                seen[str(wire.parsed(received).status) if received else "closed"] += 1
+            finally:
+                writer.transport.abort()
+        await asyncio.sleep(PAUSE)
+
+
+async def _attack_all(kind: str, port: int, attackers: int, seconds: float) -> Counter[str]:
+    contents = [_sent(kind, number) for number in range(2)]
+    ends = time.perf_counter() + seconds
+    seen: Counter[str] = Counter()
+    await asyncio.gather(
+        *(_attack(port, number, contents[number % 2], ends, seen) for number in range(attackers))
+    )
+    return seen
+
+
+def main() -> None:
+    """Attack, and print how many connections ended in which way."""
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("kind", choices=KINDS)
+    options.add_argument("port", type=int)
+    options.add_argument("attackers", type=int)
+    options.add_argument("seconds", type=float)
+    chosen = options.parse_args()
+    # Attackers are on other machines: they must not take this one's time from the server.
+    os.nice(10)
+    seen = asyncio.run(_attack_all(chosen.kind, chosen.port, chosen.attackers, chosen.seconds))
+    sys.stdout.write(json.dumps(seen))
+
+
+if __name__ == "__main__":
+    main()

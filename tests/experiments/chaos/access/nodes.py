@@ -1,0 +1,122 @@
+"""Conferencing Nodes: calls at a steady pace, each measured."""
+
+import asyncio
+import ssl
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from tests.support import certificates, wire
+
+LATE = 5.0
+"""Seconds behind which a node does not wait for an answer any more."""
+
+
+@dataclass
+class Calls:
+    """What came of the calls."""
+
+    seconds: list[float] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+
+    @property
+    def longest(self) -> float:
+        return max(self.seconds, default=0.0)
+
+    def percentile(self, share: float) -> float:
+        """The seconds within which such a share of the calls was answered."""
+        ordered = sorted(self.seconds)
+        return ordered[int(share * (len(ordered) - 1))] if ordered else 0.0
+
+    @property
+    def sentence(self) -> str:
+        """All figures in one line."""
+        return (
+            f"{len(self.seconds)} calls answered, p50 {self.percentile(0.5) * 1000:.1f} ms, "
+            f"p99 {self.percentile(0.99) * 1000:.1f} ms, longest {self.longest * 1000:.0f} ms; "
+            f"not answered: {len(self.failed)}"
+        )
+
+    def wrong(self) -> list[str]:
+        """What must not have happened."""
+        late = [f"a call took {one:.1f} s" for one in self.seconds if one > LATE]
+        return late + self.failed + ([] if self.seconds else ["no call was answered"])
+
+
+@dataclass(frozen=True)
+class Node:
+    """One node: where it asks, what it sends, and whether it keeps its connection."""
+
+    port: int
+    headers: Mapping[str, str] = field(default_factory=dict)
+    context: ssl.SSLContext | None = None
+    address: str = "127.0.0.1"
+    keeps: bool = True
+
+    async def call_until(self, done: asyncio.Event, pause: float, calls: Calls) -> None:
+        """Call, wait for so long, call again."""
+        streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+        while not done.is_set():
+            began = time.perf_counter()
+            try:
+                async with asyncio.timeout(2 * LATE):
+                    streams = streams or await self._connected()
+                    await self._exchange(*streams)
+                calls.seconds.append(time.perf_counter() - began)
+            except (OSError, EOFError, ValueError) as error:
+                calls.failed.append(f"{type(error).__name__}: {error}")
+                self._close(streams)
+                streams = None
+            if not self.keeps:
+                self._close(streams)
+                streams = None
+            await asyncio.sleep(pause)
+        self._close(streams)
+
+    async def _connected(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        return await asyncio.open_connection(
+            "127.0.0.1",
+            self.port,
+            ssl=self.context,
+            server_hostname=certificates.NAME if self.context is not None else None,
+            local_addr=(self.address, 0),
+        )
+
+    async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        target = f"{wire.SERVICE}?local_alias=engineering"
+        kept = {"Connection": "keep-alive", **self.headers}
+        writer.write(wire.request_bytes(target, "GET", kept))
+        reply = wire.parsed(await reader.readuntil(b"\r\n\r\n"))
+        await reader.readexactly(int(reply.headers["content-length"]))
+        if reply.status != 200:
+            raise ValueError(f"status {reply.status}")
+
+    @staticmethod
+    def _close(streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None) -> None:
+        if streams is not None:
+            with suppress(OSError):
+                streams[1].close()
+
+
+class Calling:
+    """Several nodes that call while something else goes on: a context manager that gives the
+    ``Calls``.
+    """
+
+    def __init__(self, nodes: list[Node], pause: float = 0.01) -> None:
+        self._nodes = nodes
+        self._pause = pause
+        self._done = asyncio.Event()
+
+    async def __aenter__(self) -> Calls:
+        self.calls = Calls()
+        self._tasks = [
+            asyncio.create_task(node.call_until(self._done, self._pause, self.calls))
+            for node in self._nodes
+        ]
+        return self.calls
+
+    async def __aexit__(self, *_: object) -> None:
+        self._done.set()
+        await asyncio.gather(*self._tasks)

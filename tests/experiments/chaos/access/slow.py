@@ -1,0 +1,91 @@
+"""Clients that send half a request, a byte at a time, or nothing, while nodes call."""
+
+import asyncio
+import itertools
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+
+from tests.experiments.chaos.access.nodes import Calling, Calls, Node
+from tests.support import live_server, wire
+
+WHOLE = wire.request_bytes(wire.SERVICE, "GET", {"X-Fill": "x" * 4000})
+
+
+@dataclass
+class Slow:
+    """What was seen: the nodes' calls, and how long each slow client was kept."""
+
+    patience: float
+    calls: Calls
+    kept: dict[str, list[float]]
+
+    def wrong(self) -> list[str]:
+        """What must not have happened."""
+        long = [
+            f"a {kind} connection was kept for {one:.1f} s"
+            for kind, times in self.kept.items()
+            for one in times
+            if one > self.patience + 0.5
+        ]
+        return self.calls.wrong() + long
+
+    @property
+    def sentence(self) -> str:
+        """All figures in one line."""
+        longest = ", ".join(
+            f"{len(times)} {kind} (kept {max(times):.1f} s at most)"
+            for kind, times in self.kept.items()
+        )
+        return f"slow clients: {longest}; beside them {self.calls.sentence}"
+
+
+async def _half_sent(writer: asyncio.StreamWriter) -> None:
+    writer.write(WHOLE[: len(WHOLE) // 2])
+    await asyncio.sleep(3600)
+
+
+async def _dripping(writer: asyncio.StreamWriter) -> None:
+    for byte in WHOLE:
+        writer.write(bytes([byte]))
+        await asyncio.sleep(0.25)
+
+
+async def _silent(_: asyncio.StreamWriter) -> None:
+    await asyncio.sleep(3600)
+
+
+KINDS = {"half-sent": _half_sent, "dripping": _dripping, "silent": _silent}
+
+
+async def _kept(port: int, kind: str, number: int) -> float:
+    """The seconds that a slow client was kept; 0 for one that was not even let in."""
+    address = f"127.0.1.{number % 200 + 1}"
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, local_addr=(address, 0))
+    began = time.perf_counter()
+    sending = asyncio.create_task(KINDS[kind](writer))
+    with suppress(OSError):
+        while await reader.read(1024):
+            pass
+    took = time.perf_counter() - began
+    sending.cancel()
+    with suppress(OSError, asyncio.CancelledError):
+        await sending
+    writer.close()
+    return took
+
+
+async def besides(
+    server: live_server.Running, count: int, patience: float, headers: dict[str, str]
+) -> Slow:
+    """So many slow clients of all kinds, until each of them was cut off, and four nodes."""
+    kinds = list(itertools.islice(itertools.cycle(KINDS), count))
+    nodes = [Node(server.port, headers) for _ in range(4)]
+    async with Calling(nodes) as calls:
+        times = await asyncio.gather(
+            *(_kept(server.port, kind, number) for number, kind in enumerate(kinds))
+        )
+    kept: dict[str, list[float]] = {kind: [] for kind in KINDS}
+    for kind, took in zip(kinds, times, strict=True):
+        kept[kind].append(took)
+    return Slow(patience, calls, kept)

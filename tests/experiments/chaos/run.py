@@ -1,0 +1,31 @@
+"""One case from its start to its verdict."""
+
+import tempfile
+from pathlib import Path
+
+from tests.experiments.chaos import verdict
+from tests.experiments.chaos.case import Case
+from tests.experiments.chaos.target import Target
+from tests.experiments.chaos.verdict import Verdict
+
+
+def run(case: Case, seconds: float) -> Verdict:
+    """Start a server with the plugin, ask it for so long, end it, and judge."""
+    with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
+        target = Target(case, Path(folder) / "served")
+        started = target.start()
+        if not started or not case.starts:
+            ended = target.stop()
+            if not case.starts:
+                return verdict.refused_start(case, ended)
+            wrong = [f"it did not start: {ended.said[-300:]}"]
+            return Verdict(case.name, wrong=wrong)
+        try:
+            calls = target.under_load(seconds)
+            alive = target.is_alive
+        finally:
+            ended = target.stop()
+        judged = verdict.of(case, calls, target.audit(), ended)
+        if not alive:
+            judged.wrong.append(f"the server is gone: exit code {ended.code}")
+        return judged

@@ -1,0 +1,90 @@
+"""The three readers of foreign replies: the plugin ``upstream``, the probe, the import of rules."""
+
+import json
+from typing import Any
+
+from pexpolicy import Continue, Redirect, Reject
+from pexpolicy.cli.importers.static_replies import decision_in
+from pexpolicy.conformance.check_reply import judge
+from pexpolicy.conformance.findings import SentRequest
+from pexpolicy.conformance.replies import InvalidReplyError, Reply, read
+from pexpolicy.endpoints import ENDPOINTS
+from pexpolicy.testing import make_request
+from tests.experiments.foreign_replies.contract import expected
+from tests.experiments.foreign_replies.samples import Sample
+
+REQUESTS = {name: make_request(name) for name in ENDPOINTS}
+JSON = {"Content-Type": "application/json"}
+
+
+def by_upstream(sample: Sample, reply: Reply) -> tuple[str, Any]:
+    """What the plugin ``upstream`` makes of a reply."""
+    try:
+        heard = read(sample.endpoint, REQUESTS[sample.endpoint], reply)
+    except InvalidReplyError:
+        return "dropped", None
+    if heard.decision is None:
+        return "fallback", None
+    for kind, said in ((Continue, "continue"), (Reject, "reject"), (Redirect, "redirect")):
+        if isinstance(heard.decision, kind):
+            return said, None
+    fields = heard.decision.set_fields()
+    listed = sample.endpoint == "directory_information"
+    return "result", fields["entries"] if listed else fields
+
+
+def by_probe(sample: Sample, reply: Reply) -> str:
+    """What the probe makes of a reply."""
+    judged = judge(SentRequest(sample.endpoint, {}), reply, 5.0)
+    if judged.reading is None:
+        return "unread"
+    said = judged.reading.disposition.value
+    if said == "dropped":
+        return said if judged.broken else "dropped without a violation"
+    if said == "reject" and not sample.succeeds:
+        told = any("Infinity refuses the call" in finding.text for finding in judged.findings)
+        return said if told else "a reject that is not told"
+    if said == "result" and judged.reading.decision is None:
+        return "open"
+    return "fallback" if said == "abstain" else said
+
+
+def by_import(sample: Sample) -> tuple[str, Any]:
+    """What the import of rules makes of a reply that it finds."""
+    try:
+        then = decision_in(json.dumps(sample.body), sample.endpoint, [])
+    except ValueError:
+        return "dropped", None
+    return ("result", then["result"]) if "result" in then else (then["action"], None)
+
+
+def disagreement(sample: Sample) -> str:
+    """Who reads a reply as something else than the contract, or nothing."""
+    wanted = expected(sample)
+    reply = Reply(0.1, 200, JSON, json.dumps(sample.body).encode())
+    relayed, fields = by_upstream(sample, reply)
+    # No plugin lets anybody register because another server says so.
+    if relayed != ("dropped" if wanted == "open" else wanted):
+        return f"upstream: {relayed}, not {wanted}: {sample}"
+    meant = sample.meant or []
+    if relayed == "result" and sample.kind != "message" and fields != meant:
+        return f"upstream: {fields}: {sample}"
+    if (probed := by_probe(sample, reply)) != wanted:
+        return f"probe: {probed}, not {wanted}: {sample}"
+    if sample.endpoint in ("service_configuration", "participant_properties"):
+        return _of_import(sample, wanted)
+    return ""
+
+
+def _of_import(sample: Sample, wanted: str) -> str:
+    imported, fields = by_import(sample)
+    known = "action" not in sample.body or sample.action in (None, "continue")
+    if wanted == "fallback":
+        # A word that is no action is asked about, where somebody is there to answer.
+        wanted = "continue" if known else "dropped"
+    if imported != wanted:
+        return f"import: {imported}, not {wanted}: {sample}"
+    if imported == "result" and sample.kind != "message":
+        meant = {name: value for name, value in sample.meant.items() if value is not None}
+        return "" if fields == meant else f"import: {fields}: {sample}"
+    return ""

@@ -1,0 +1,49 @@
+"""Shot after shot, each made from the seed and its own number alone."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from random import Random
+
+from tests.experiments.fuzz import broken, framing
+from tests.experiments.fuzz.clean import MUTATIONS, clean_shot
+from tests.experiments.fuzz.requests import Dice, Sample, Shot, make_token, read_samples
+
+ROUGH_SHARE = 0.15
+HEAVY_SHARE = 0.05
+Maker = Callable[[bytes, Dice], Shot]
+MAKERS: tuple[Maker, ...] = (
+    *(broken.version, broken.no_version, broken.method, broken.host, broken.target_form),
+    *(broken.header, broken.header, broken.target_bytes, broken.target_bytes),
+    *(broken.bitten, broken.bitten, broken.bitten),
+    *(framing.chunked, framing.bad_chunks, framing.length, framing.bad_length),
+    *(framing.expect, framing.upgrade, framing.line_ends, framing.leading_noise),
+    *(framing.half_sent, framing.half_sent, framing.other_protocol),
+)
+HEAVY_MAKERS: tuple[Maker, ...] = (broken.long_line, broken.many_headers)
+
+
+class Grammar:
+    """Makes the shots of one seed; `token` is what no reply may hold."""
+
+    def __init__(self, seed: int, samples: tuple[Sample, ...] | None = None) -> None:
+        self.seed = seed
+        self.token = make_token(seed)
+        self._samples = samples or read_samples()
+        self._dice = Dice(Random(), self.token)
+
+    def shot(self, number: int) -> Shot:
+        """Make shot `number`; the same number gives the same bytes each time."""
+        rng = self._dice.rng
+        rng.seed((self.seed << 40) + number)
+        sample = rng.choice(self._samples)
+        rough = rng.random() < ROUGH_SHARE
+        shot = self._rough(sample) if rough else clean_shot(sample, self._dice)
+        return replace(shot, number=number)
+
+    def _rough(self, sample: Sample) -> Shot:
+        rng = self._dice.rng
+        parameters = list(sample.parameters)
+        if rng.random() < 0.5:
+            rng.choice(MUTATIONS)(parameters, self._dice)
+        makers = HEAVY_MAKERS if rng.random() < HEAVY_SHARE else MAKERS
+        return rng.choice(makers)(sample.path + b"?" + b"&".join(parameters), self._dice)

@@ -1,0 +1,118 @@
+"""One run: a server, a volley, and what was seen of both."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.experiments.fuzz.batch import Volley
+from tests.experiments.fuzz.grammar import Grammar
+from tests.experiments.fuzz.replies import Replies
+from tests.experiments.fuzz.requests import Shot, request
+from tests.experiments.fuzz.tally import Tally
+from tests.experiments.fuzz.target import Target
+
+LAST = request(
+    b"/policy/v1/registrations/a%40example.com?protocol=sip&auth_type=credentials",
+    headers=b"Connection: close\r\n",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How much to shoot: requests, seed, bound in seconds, connections at a time, whose config."""
+
+    requests: int = 1_000_000
+    seed: int = 1
+    seconds: float = 1800.0
+    connections: int = 32
+    config: Path | None = None
+
+
+@dataclass(slots=True)
+class Result:
+    """What a run found. Memory is in MiB, its growth in MiB for a million requests."""
+
+    tally: Tally
+    elapsed: float
+    memory: list[tuple[int, float]]
+    open_files: tuple[int, int]
+
+    @property
+    def rate(self) -> float:
+        """Requests a second."""
+        return self.tally.done / self.elapsed if self.elapsed else 0.0
+
+    @property
+    def growth(self) -> float:
+        """The slope of resident memory over the second half of the run, by least squares."""
+        points = self.memory[len(self.memory) // 2 :]
+        if len(points) < 3:
+            return 0.0
+        middle = sum(done for done, _ in points) / len(points)
+        level = sum(size for _, size in points) / len(points)
+        spread = sum((done - middle) ** 2 for done, _ in points)
+        lean = sum((done - middle) * (size - level) for done, size in points)
+        return lean / spread * 1e6 if spread else 0.0
+
+
+def run(plan: Plan, report: Callable[[str], None]) -> Result:
+    """Start a server, shoot, and look whether it still stands; `report` gets lines of progress."""
+    grammar = Grammar(plan.seed)
+    tally = Tally(grammar.token)
+    with Target(plan.config) as target:
+        return asyncio.run(_run(plan, grammar, tally, target, report))
+
+
+async def _run(
+    plan: Plan, grammar: Grammar, tally: Tally, target: Target, report: Callable[[str], None]
+) -> Result:
+    began = time.monotonic()
+    files = target.open_files()
+    result = Result(tally, 0.0, [(0, target.memory())], (files, files))
+    volley = Volley(grammar, target.port, plan.requests, began + plan.seconds, tally)
+    watch = asyncio.create_task(_watch(result, target, plan.requests, report))
+    try:
+        await volley.fire(plan.connections)
+    finally:
+        watch.cancel()
+    result.elapsed = time.monotonic() - began
+    result.memory.append((tally.done, target.memory()))
+    await _aftermath(target, tally)
+    result.open_files = (files, target.open_files())
+    return result
+
+
+async def _watch(
+    result: Result, target: Target, requests: int, report: Callable[[str], None]
+) -> None:
+    began = time.monotonic()
+    for tick in range(10**9):
+        await asyncio.sleep(1.0)
+        done, size = result.tally.done, target.memory()
+        result.memory.append((done, size))
+        if tick % 10 == 9:
+            rate = done / (time.monotonic() - began)
+            found = sum(result.tally.findings.values())
+            report(f"{done:>9,} of {requests:,}  {rate:,.0f}/s  {size:.0f} MiB  findings {found}")
+
+
+async def _aftermath(target: Target, tally: Tally) -> None:
+    """See that the same process still answers, and that it has not printed a traceback."""
+    if not target.alive:
+        tally.finding("server died", seen=target.words())
+        return
+    try:
+        async with asyncio.timeout(10.0):
+            reader, writer = await asyncio.open_connection("127.0.0.1", target.port)
+            writer.write(LAST)
+            reply = await Replies(reader).next()
+            writer.close()
+    except (OSError, TimeoutError):
+        reply = None
+    if reply is None or reply.status != 200:
+        tally.finding("no good answer at the end", Shot(LAST, "last"), reply.head if reply else b"")
+    words = target.words()
+    if b"Traceback" in words or tally.token in words:
+        tally.finding("traceback or input in the server's own log", seen=words[-300:])

@@ -1,0 +1,63 @@
+"""Run the experiments; exit 1 when anything was wrong."""
+
+import argparse
+import asyncio
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from rich.console import Console
+
+from tests.experiments.reloads.breakage import offer
+from tests.experiments.reloads.kills import kill
+from tests.experiments.reloads.large import reload_many
+from tests.experiments.reloads.swaps import swap
+
+
+def main() -> int:
+    """Read the options, run, print a line for each experiment."""
+    options = argparse.ArgumentParser(
+        prog="python -m tests.experiments.reloads", description=__doc__
+    )
+    options.add_argument("--reloads", type=int, default=1000, metavar="N")
+    options.add_argument("--files", type=int, default=2000, metavar="N", help="broken ones")
+    options.add_argument("--kills", type=int, default=100, metavar="N", help="of workers")
+    options.add_argument("--rooms", type=int, default=100_000, metavar="N", help="to reload")
+    options.add_argument("--seed", type=int, default=time.time_ns() % 1_000_000)
+    chosen = options.parse_args()
+    console = Console(soft_wrap=True)
+    console.print(f"seed {chosen.seed}")
+    wrong = False
+    with tempfile.TemporaryDirectory(prefix="reloads-") as folder:
+
+        def place(name: str) -> Path:
+            (Path(folder) / name).mkdir(mode=0o700)
+            return Path(folder) / name
+
+        if chosen.reloads:
+            for name, arguments in (("one", ()), ("two", ("--workers", "2"))):
+                swapped = asyncio.run(swap(place(name), chosen.reloads, *arguments))
+                console.print(f"{name} worker{'s' * (name == 'two')}: {swapped}")
+                for text in swapped.mixed[:5]:
+                    console.print(f"  {text}", style="red", markup=False)
+                wrong |= swapped.wrong
+        if chosen.rooms:
+            large = asyncio.run(reload_many(place("rooms"), chosen.rooms, 5))
+            console.print(str(large))
+            wrong |= large.wrong
+        if chosen.files:
+            found = offer(place("files"), chosen.files, chosen.seed)
+            console.print(str(found))
+            for text in found.wrong[:5]:
+                console.print(f"  {text}", style="red", markup=False)
+            wrong |= bool(found.wrong)
+        if chosen.kills:
+            killed = asyncio.run(kill(place("kills"), chosen.kills, chosen.seed))
+            console.print(str(killed))
+            wrong |= killed.wrong
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,24 @@
+"""The experiments, short."""
+
+from pathlib import Path
+
+from tests.experiments.reloads.breakage import offer
+from tests.experiments.reloads.kills import kill
+from tests.experiments.reloads.swaps import swap
+
+
+async def test_no_call_is_lost_and_none_is_mixed(tmp_path: Path) -> None:
+    swapped = await swap(tmp_path, 20)
+    assert not swapped.wrong, (str(swapped), swapped.mixed[:5], swapped.heard.failed[:5])
+    assert len(swapped.heard.calls) > 20
+
+
+def test_broken_files_change_nothing(tmp_path: Path) -> None:
+    found = offer(tmp_path, 100, seed=20261126)
+    assert not found.wrong
+    assert found.refused > 50
+
+
+async def test_workers_that_are_killed_are_replaced(tmp_path: Path) -> None:
+    killed = await kill(tmp_path, 2, seed=1)
+    assert not killed.wrong, str(killed)

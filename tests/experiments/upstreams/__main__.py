@@ -1,0 +1,83 @@
+"""Load on a server whose targets are broken in every way; exit 1 when anything was wrong."""
+
+import argparse
+import asyncio
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from tests.experiments.upstreams.broken import KINDS
+from tests.experiments.upstreams.chaos import TIMEOUT, Figures, standing
+
+PAUSE = 0.3
+"""Seconds between two calls to one target when all are broken at once: two cores have to send what
+all of them send.
+"""
+SATURATED = 1.0
+"""Seconds that a call to the sound target may take then."""
+
+
+async def measure(seconds: float, together: float, folder: Path) -> tuple[list[Figures], str]:
+    """The figures without broken targets, with each of them, and with all at once."""
+    async with standing(KINDS, folder) as stand:
+        found = [await stand.load("none, before", [], seconds=seconds * 2)]
+        descriptors, memory = stand.descriptors, stand.memory
+        found += [await stand.load(kind.name, [kind], seconds=seconds) for kind in KINDS]
+        all_of_them = stand.load(
+            "all at once", KINDS, each=1, seconds=together, pause=PAUSE, limit=SATURATED
+        )
+        found.append(await all_of_them)
+        # Connections that nobody waits for any longer close within their time.
+        await asyncio.sleep(1.0)
+        found.append(await stand.load("none, behind", [], seconds=seconds * 2))
+        kept = (
+            f"descriptors {descriptors} before and {stand.descriptors} behind, "
+            f"memory {memory} and {stand.memory} MiB"
+        )
+    return found, kept
+
+
+def main() -> int:
+    """Read the options, run, print one table."""
+    options = argparse.ArgumentParser(
+        prog="python -m tests.experiments.upstreams", description=__doc__
+    )
+    options.add_argument("--seconds", type=float, default=1.0, metavar="S", help="of each kind")
+    options.add_argument("--together", type=float, default=15.0, metavar="S", help="of all at once")
+    chosen = options.parse_args()
+    console = Console()
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="upstreams-") as folder:
+        found, kept = asyncio.run(measure(chosen.seconds, chosen.together, Path(folder)))
+    table = Table("target that", "calls", "max ms", "others", "p99 ms", "max ms", "")
+    for f in found:
+        table.add_row(
+            f.name,
+            str(f.needing),
+            f"{f.needing_longest * 1000:.0f}",
+            str(f.others),
+            f"{f.others_p99 * 1000:.1f}",
+            f"{f.others_longest * 1000:.0f}",
+            "[red]wrong" if f.wrong else "[green]ok",
+        )
+    console.print(table)
+    for f in found:
+        for text in f.wrong:
+            console.print(f"{f.name}: {text}", style="red", markup=False)
+    calls = sum(f.needing + f.others for f in found)
+    longest = max(f.needing_longest for f in found)
+    console.print(
+        f"{len(KINDS)} broken targets, {calls:,} calls in {time.monotonic() - began:.0f} s; "
+        f"longest call to one {longest:.2f} s (timeout {TIMEOUT:g} s), to a sound one "
+        f"{max(f.others_longest for f in found):.2f} s; {kept}; "
+        f"wrong: {sum(bool(f.wrong) for f in found)}"
+    )
+    return 1 if any(f.wrong for f in found) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

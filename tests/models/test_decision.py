@@ -1,0 +1,334 @@
+"""Decisions: only what was set is sent, and what was checked is what is sent."""
+
+import enum
+import json
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pexpolicy import (
+    AutomaticParticipant,
+    Conference,
+    Continue,
+    Credentials,
+    Decision,
+    DecisionError,
+    Directory,
+    Gateway,
+    Lecture,
+    MediaLocation,
+    MediaPlayback,
+    ParticipantProperties,
+    Redirect,
+    Reject,
+    TestCall,
+    VirtualReception,
+)
+from pexpolicy.endpoints import ENDPOINTS
+from tests.support.secret_canaries import PIN
+
+UUID = "11111111-2222-3333-4444-555555555555"
+
+
+def conference(**fields: Any) -> Conference:
+    return Conference(**{"name": "Room", "service_tag": "", **fields})
+
+
+def gateway(**fields: Any) -> Gateway:
+    needed = {"local_alias": "a@b", "remote_alias": "c@d", "outgoing_protocol": "sip"}
+    return Gateway(**{"name": "Way", "service_tag": "", **needed, **fields})
+
+
+def refused(make: Callable[[], object]) -> str:
+    with pytest.raises(DecisionError) as error:
+        make()
+    return str(error.value)
+
+
+def test_only_what_was_set_is_sent() -> None:
+    assert conference(view="four_mains_zero_pips", locked=False).set_fields() == {
+        "name": "Room",
+        "service_tag": "",
+        "service_type": "conference",
+        "view": "four_mains_zero_pips",
+        "locked": False,
+    }
+    assert ParticipantProperties().set_fields() == {}
+    assert ParticipantProperties(preauthenticated_role=None).set_fields() == {
+        "preauthenticated_role": None
+    }
+
+
+@pytest.mark.parametrize(
+    ("decision", "service_type"),
+    [
+        (conference(), "conference"),
+        (Lecture(name="L", service_tag=""), "lecture"),
+        (gateway(), "gateway"),
+        (VirtualReception(name="V", service_tag=""), "two_stage_dialing"),
+        (MediaPlayback(name="M", service_tag="", media_playlist_name="Ads"), "media_playback"),
+        (TestCall(name="T", service_tag=""), "test_call"),
+    ],
+)
+def test_each_kind_of_service_says_its_type_by_itself(
+    decision: Conference, service_type: str
+) -> None:
+    assert decision.set_fields()["service_type"] == service_type
+
+
+@pytest.mark.parametrize(
+    "decision",
+    [
+        conference(pin=PIN, allow_guests=True, guest_pin=PIN[::-1]),
+        Credentials(username="u", password=PIN),
+        gateway(dtmf_sequence=PIN),
+    ],
+)
+def test_a_secret_does_not_stand_in_the_repr(decision: object) -> None:
+    assert PIN not in repr(decision)
+    assert PIN[::-1] not in repr(decision)
+    assert "***" in repr(decision)
+
+
+@pytest.mark.parametrize("pin", ["0000", "0123#", "12345678901234567890", "007#"])
+def test_a_pin_keeps_its_leading_zeros(pin: str) -> None:
+    assert conference(pin=pin, allow_guests=False).set_fields()["pin"] == pin
+
+
+def test_a_decision_is_frozen_and_keeps_what_was_checked() -> None:
+    uuids = [UUID]
+    decision = conference(breakout_uuids=uuids)
+    uuids.append("changed")
+    assert decision.breakout_uuids == [UUID]
+    for name in ("name", "result", "made_up"):
+        with pytest.raises(AttributeError):
+            setattr(decision, name, "B")
+
+
+def test_the_fields_of_a_decision_can_be_read() -> None:
+    decision = conference(locked=True)
+    assert decision.name == "Room"
+    assert decision.locked is True
+    missing = "made_up"
+    with pytest.raises(AttributeError, match=missing):
+        getattr(decision, missing)
+
+
+def test_equal_decisions_are_equal() -> None:
+    assert conference() == conference()
+    assert conference() != conference(locked=True)
+    assert len({conference(), conference()}) == 1
+    assert Continue() != Reject()
+
+
+class Layout(enum.StrEnum):
+    ONE = "one_main_seven_pips"
+
+
+class Shouted(str):
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return self.upper()
+
+
+def test_enums_and_strings_of_a_class_of_their_own_are_sent_as_plain_text() -> None:
+    decision = conference(view=Layout.ONE, description=Shouted("quiet"))
+    assert decision.set_fields()["view"] == "one_main_seven_pips"
+    assert decision.set_fields()["description"] == "quiet"
+
+
+def test_models_and_dictionaries_may_stand_inside_a_decision() -> None:
+    fields: dict[str, Any] = {"local_alias": "a", "remote_alias": "b", "protocol": "sip"}
+    fields["role"] = "guest"
+    from_model = conference(automatic_participants=[AutomaticParticipant(**fields)])
+    from_dict = conference(automatic_participants=[fields])
+    assert from_model.set_fields() == from_dict.set_fields()
+    assert from_dict.set_fields()["automatic_participants"] == [fields]
+
+
+def test_a_plain_result_keeps_unknown_fields_with_a_warning() -> None:
+    decision = Conference.from_result({"name": "A", "service_tag": "", "new_in_v99": 1})
+    assert decision.set_fields()["new_in_v99"] == 1
+    assert any("new_in_v99" in warning for warning in decision.warnings)
+
+
+def test_rules_that_only_integrators_tell_are_warnings() -> None:
+    decision = conference(pin="1234", guest_pin="1234", allow_guests=True)
+    assert any("must differ" in warning for warning in decision.warnings)
+    assert decision.set_fields()["guest_pin"] == "1234"
+
+
+def test_empty_credentials_have_to_be_asked_for_by_name() -> None:
+    assert "without_authentication" in refused(lambda: Credentials(username="", password=""))
+    open_door = Credentials.without_authentication(reason="a lab")
+    assert open_door.set_fields() == {"username": "", "password": ""}
+    assert open_door.reason == "a lab"
+
+
+def test_a_decision_can_be_given_for_another_reason() -> None:
+    first = conference(view="nine_equal", reason="a room")
+    second = first.because("x" * 300)
+    assert (second, second.warnings, first.reason) == (first, first.warnings, "a room")
+    assert second.result is first.result
+    assert second.reason == "x" * 249 + "…"
+
+
+def test_a_long_reason_is_shortened_and_costs_no_decision() -> None:
+    reason = Reject(reason="x" * 1000).reason
+    assert reason is not None
+    assert len(reason) == 250
+    assert reason.endswith("…")
+
+
+def test_a_reason_of_broken_text_costs_no_decision() -> None:
+    reason = Continue(reason="a\udcffb").reason
+    assert reason is not None
+    assert reason.encode()
+
+
+ANYTHING = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text()
+    | st.binary()
+    | st.just("\udcff")
+    | st.just(object()),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=8,
+)
+MODELS = (
+    Conference,
+    Lecture,
+    Gateway,
+    MediaPlayback,
+    ParticipantProperties,
+    MediaLocation,
+    Directory,
+    Credentials,
+    Redirect,
+    Reject,
+)
+
+
+@given(st.sampled_from(MODELS), st.data())
+def test_a_decision_is_built_or_refused_and_nothing_else(
+    model: type[Conference], data: st.DataObject
+) -> None:
+    names = st.sampled_from(sorted(model.names)) | st.text()
+    fields = data.draw(st.dictionaries(names, ANYTHING, max_size=5))
+    with suppress(DecisionError):
+        json.loads(model.from_result(fields).result)
+
+
+@pytest.mark.parametrize(
+    "alias", ["sip:a\r\nContact: <sip:b>", "sip: a", "sip:a\x00", "sip:a\u00a0b", "sip:\t"]
+)
+def test_a_redirect_carries_neither_blanks_nor_control_characters(alias: str) -> None:
+    with pytest.raises(DecisionError, match="neither blanks nor control characters"):
+        Redirect(new_alias=alias)
+
+
+@pytest.mark.parametrize(
+    ("alias", "warns"),
+    [
+        ("sip:a@b", 0),
+        ("SIPS:a@b", 0),
+        ("h323:a@b", 0),
+        ("tel:+47123", 0),
+        ("http://b/", 1),
+        ("javascript:1", 1),
+        ('sip:"a"@b', 1),
+        ("sip:a>,<sip:b", 1),
+    ],
+)
+def test_a_redirect_that_may_lead_nowhere_is_warned_of(alias: str, warns: int) -> None:
+    assert len(Redirect(new_alias=alias).warnings) == warns
+
+
+CHANGES: list[tuple[Decision, str, object]] = [
+    (Reject(reject_reason="x"), "result", b'{"preauthenticated_role":"chair"}'),
+    (Conference(name="Room", service_tag=""), "result", b"}{ not json"),
+    (Conference(name="Room", service_tag=""), "result", Continue().result),
+    (Continue(), "reason", 7),
+    (Continue(), "warnings", ("x",)),
+    (Continue(), "seal", type("Same", (), {"__eq__": lambda *_: True, "__hash__": None})()),
+]
+
+
+@pytest.mark.parametrize(("decision", "name", "value"), CHANGES)
+def test_a_decision_that_was_changed_is_no_decision(
+    decision: Decision, name: str, value: object
+) -> None:
+    changed = type(decision).from_result(decision.set_fields())
+    assert changed.is_intact
+    object.__setattr__(changed, name, value)
+    for endpoint in ("service_configuration", "participant_properties"):
+        if type(decision) in ENDPOINTS[endpoint].decisions:
+            with pytest.raises(DecisionError, match="changed after it was checked"):
+                ENDPOINTS[endpoint].decide(changed)
+
+
+@pytest.mark.parametrize("decision", [Reject(), Continue(), Redirect(new_alias="sip:a@b")])
+def test_the_action_of_a_decision_cannot_be_replaced(decision: Decision) -> None:
+    with pytest.raises(AttributeError):
+        object.__setattr__(decision, "action", "continue")
+
+
+RECEPTION: dict[str, Any] = {"name": "Lobby", "service_tag": ""}
+
+
+@pytest.mark.parametrize(
+    ("build", "says"),
+    [
+        (lambda: VirtualReception(**RECEPTION, match_string="("), "match_string: is no regular"),
+        (lambda: VirtualReception(**RECEPTION, post_match_string="a{2,1}"), "post_match_string"),
+        (lambda: conference(name="a\0b"), "name: holds control characters"),
+        (lambda: conference(name="   "), "name: holds control characters"),
+        (lambda: gateway(name="a\nb"), "name: holds control characters"),
+        (lambda: MediaLocation(location="Os\nlo"), "location: holds control characters"),
+        (lambda: ParticipantProperties(receive_from_audio_mix="a.b.c.d"), "one to three levels"),
+        (lambda: ParticipantProperties(display_count=-1), "display_count"),
+        (lambda: ParticipantProperties(spotlight=2**63), "spotlight"),
+        (
+            lambda: conference(breakout=True, breakout_uuid=UUID, breakout_name="x", end_time=5),
+            "end_time",
+        ),
+    ],
+)
+def test_what_makes_little_sense_is_sent_with_a_warning(
+    build: Callable[[], Decision], says: str
+) -> None:
+    assert [said for said in build().warnings if says in said] != []
+
+
+@pytest.mark.parametrize("match", ["", "([0-9]{4})", r"(?P<a>\d+)@.*"])
+def test_a_pattern_is_no_reason_for_a_warning(match: str) -> None:
+    assert VirtualReception(**RECEPTION, match_string=match).warnings == ()
+
+
+@pytest.mark.parametrize("name", ["Bjørn", "会議室", "A\u00a0B", "🎥"])
+def test_a_name_in_any_language_is_no_reason_for_a_warning(name: str) -> None:
+    assert conference(name=name).warnings == ()
+
+
+def test_entries_without_a_user_name_get_an_empty_one() -> None:
+    (entry,) = Directory.from_result(
+        {"entries": [{"alias": "a", "description": "A"}]}
+    ).set_fields()["entries"]
+    assert entry == {"alias": "a", "description": "A", "username": ""}
+
+
+@pytest.mark.parametrize(
+    "unknown",
+    [{f"x{n}": n for n in range(101)}, {"x": ["a" * 200] * 100}, {"x": "a" * 251}],
+)
+def test_unknown_fields_have_a_limit(unknown: dict[str, Any]) -> None:
+    with pytest.raises(DecisionError):
+        Conference.from_result({"name": "Room", "service_tag": "", **unknown})

@@ -1,0 +1,171 @@
+"""What the author of a decision reads after a mistake, without the secrets in it."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from pexpolicy import (
+    AudioMix,
+    Avatar,
+    Conference,
+    Credentials,
+    DecisionError,
+    Directory,
+    DirectoryEntry,
+    Gateway,
+    Lecture,
+    MediaLocation,
+    MediaPlayback,
+    ParticipantProperties,
+    Redirect,
+    Reject,
+)
+from tests.support.secret_canaries import PIN
+
+
+def conference(**fields: Any) -> Conference:
+    return Conference(**{"name": "Room", "service_tag": "", **fields})
+
+
+def gateway(**fields: Any) -> Gateway:
+    needed = {"local_alias": "a@b", "remote_alias": "c@d", "outgoing_protocol": "sip"}
+    return Gateway(**{"name": "Way", "service_tag": "", **needed, **fields})
+
+
+def refused(make: Callable[[], object]) -> str:
+    with pytest.raises(DecisionError) as error:
+        make()
+    return str(error.value)
+
+
+Row = tuple[Callable[..., object], dict[str, Any], str]
+
+MISSPELT: list[tuple[Callable[..., object], dict[str, Any], str, str]] = [
+    (conference, {"guest_pn": "1234"}, "guest_pn", "guest_pin"),
+    (conference, {"allow_guest": True}, "allow_guest", "allow_guests"),
+    (Conference, {"nane": "A", "service_tag": ""}, "nane", "name"),
+    (Conference, {"name": "A", "servicetag": ""}, "servicetag", "service_tag"),
+    (MediaLocation, {"locaton": "Oslo"}, "locaton", "location"),
+    (ParticipantProperties, {"spotligth": 1}, "spotligth", "spotlight"),
+    (DirectoryEntry, {"alias": "a", "descripton": "A"}, "descripton", "description"),
+    (Reject, {"reject_raeson": "no"}, "reject_raeson", "reject_reason"),
+    (Redirect, {"new_alia": "sip:a@b"}, "new_alia", "new_alias"),
+    (Credentials, {"user_name": "u", "password": "p"}, "user_name", "username"),
+]
+
+
+@pytest.mark.parametrize(("make", "fields", "wrong", "right"), MISSPELT)
+def test_a_field_that_does_not_exist_is_named_with_the_likely_one(
+    make: Callable[..., object], fields: dict[str, Any], wrong: str, right: str
+) -> None:
+    said = refused(lambda: make(**fields))
+    assert wrong in said
+    assert re.search(rf"\b{right}\b", said)
+
+
+WRONG_VALUES: list[Row] = [
+    (conference, {"view": 7}, "view"),
+    (conference, {"allow_guests": "true"}, "allow_guests"),
+    (conference, {"allow_guests": 1}, "allow_guests"),
+    (conference, {"participant_limit": "10"}, "participant_limit"),
+    (conference, {"participant_limit": -1}, "participant_limit"),
+    (conference, {"participant_limit": True}, "participant_limit"),
+    (conference, {"participant_limit": 2.5}, "participant_limit"),
+    (conference, {"max_callrate_in": 1920}, "max_callrate_in"),
+    (conference, {"name": ""}, "name"),
+    (conference, {"name": None}, "name"),
+    (conference, {"name": "x" * 251}, "name"),
+    (conference, {"description": "x" * 251}, "description"),
+    (conference, {"crypto_mode": "maybe"}, "crypto_mode"),
+    (conference, {"breakout_uuids": ["not a uuid"]}, "breakout_uuids"),
+    (conference, {"automatic_participants": [{"local_alias": "a"}]}, "automatic_participants"),
+    (gateway, {"outgoing_protocol": "h.323"}, "outgoing_protocol"),
+    (gateway, {"remote_alias": None}, "remote_alias"),
+    (Lecture, {"name": "L", "service_tag": "", "host_view": 1}, "host_view"),
+    (MediaPlayback, {"name": "M", "service_tag": "", "media_playlist_name": ""}, "playlist"),
+    (ParticipantProperties, {"preauthenticated_role": "host"}, "preauthenticated_role"),
+    (ParticipantProperties, {"rx_presentation_policy": "allow"}, "rx_presentation_policy"),
+    (MediaLocation, {"location": ""}, "location"),
+    (MediaLocation, {"location": "Oslo", "overflow_locations": "Rome"}, "overflow_locations"),
+    (MediaLocation, {"location": "Oslo", "overflow_locations": [""]}, "overflow_locations"),
+    (AudioMix, {"mix_name": "a.b.c.d"}, "mix_name"),
+    (Redirect, {"new_alias": "bob@example.com"}, "new_alias"),
+    (Redirect, {"new_alias": ""}, "new_alias"),
+    (Reject, {"reject_reason": "x" * 251}, "reject_reason"),
+    (Directory, {"entries": [{"alias": "a"}]}, "entries"),
+    (Directory, {"entries": [], "ignore_local": "no"}, "ignore_local"),
+]
+
+
+@pytest.mark.parametrize(("make", "fields", "field"), WRONG_VALUES)
+def test_a_wrong_value_names_its_field_and_what_infinity_would_do(
+    make: Callable[..., object], fields: dict[str, Any], field: str
+) -> None:
+    said = refused(lambda: make(**fields))
+    assert field in said
+    assert "Infinity would" in said
+
+
+MISSING: list[Row] = [
+    (Conference, {"service_tag": ""}, "name"),
+    (Conference, {"name": "A"}, "service_tag"),
+    (
+        Gateway,
+        {"name": "A", "service_tag": "", "local_alias": "a", "remote_alias": "b"},
+        "outgoing",
+    ),
+    (MediaLocation, {}, "location"),
+    (Directory, {}, "entries"),
+    (DirectoryEntry, {"alias": "a"}, "description"),
+    (Credentials, {"username": "u"}, "password"),
+    (Redirect, {}, "new_alias"),
+]
+
+
+@pytest.mark.parametrize(("make", "fields", "field"), MISSING)
+def test_a_missing_field_is_named(
+    make: Callable[..., object], fields: dict[str, Any], field: str
+) -> None:
+    said = refused(lambda: make(**fields))
+    assert field in said
+    assert "required" in said
+
+
+SECRETS = [
+    lambda: conference(pin=PIN + "x"),
+    lambda: conference(pin=int(PIN)),
+    lambda: conference(guest_pin=PIN * 3),
+    lambda: conference(guest_pin=[PIN]),
+    lambda: Credentials.from_result({"username": "u", "password": int(PIN)}),
+    lambda: Credentials(username="u", password=PIN * 40),
+]
+
+
+@pytest.mark.parametrize("make", SECRETS)
+def test_a_secret_does_not_stand_in_the_error(make: Callable[[], object]) -> None:
+    assert PIN not in refused(make)
+
+
+@pytest.mark.parametrize("pin", ["123", "1234 ", "12a4", "1234\n", "#1234", "1234##", "١٢٣٤"])
+def test_a_pin_is_digits(pin: str) -> None:
+    assert "pin" in refused(lambda: conference(pin=pin))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: conference(breakout=True, breakout_rooms=True),
+        lambda: conference(breakout=True),
+        lambda: conference(direct_media="always", breakout_rooms=True),
+        lambda: Lecture(name="L", service_tag="", host_view="five_mains_seven_pips"),
+    ],
+)
+def test_rules_that_pexip_documents_are_refused(make: Callable[[], object]) -> None:
+    assert refused(make).partition(" [")[2].startswith(("documented]", "transcribed]"))
+
+
+@pytest.mark.parametrize("image", ["text", None, bytearray(b"x"), 7])
+def test_an_avatar_is_bytes(image: Any) -> None:
+    assert "bytes" in refused(lambda: Avatar(image))

@@ -1,0 +1,482 @@
+"""What is counted: each call, each plugin, each refusal, and who asked."""
+
+import asyncio
+import random
+import string
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from multidict import MultiDict
+
+from pexpolicy import Conference, Continue, Redirect, Reject
+from pexpolicy.audit.state import AuditState
+from pexpolicy.chain.bound_hook import BoundHook
+from pexpolicy.chain.chain import Chain
+from pexpolicy.chain.circuit_breaker import CircuitBreaker
+from pexpolicy.chain.hook_tasks import HookTasks
+from pexpolicy.endpoints import ENDPOINTS
+from pexpolicy.models.outcome import Outcome
+from pexpolicy.observability import metrics
+from pexpolicy.observability.counters import CallCounters
+from pexpolicy.observability.gauges import WINDOW, GaugeSampler, LoopLag
+from pexpolicy.observability.health import ReloadState, StateSources
+from pexpolicy.observability.nodes import Nodes, address_of, seen
+from pexpolicy.observability.prometheus import expose
+from pexpolicy.observability.shared_memory import NODES, SharedCounters
+from tests.support import admin_client, fake_plugins, wire
+from tests.support.admin_client import watched
+
+NAMES = [
+    "pexpolicy_requests_total",
+    "pexpolicy_request_duration_seconds",
+    "pexpolicy_deadline_remaining_seconds",
+    "pexpolicy_fallback_total",
+    "pexpolicy_plugin_calls_total",
+    "pexpolicy_plugin_duration_seconds",
+    "pexpolicy_plugin_breaker_open",
+    "pexpolicy_audit_records_total",
+    "pexpolicy_audit_lost_total",
+    "pexpolicy_audit_last_fsync_timestamp_seconds",
+    "pexpolicy_audit_free_bytes",
+    "pexpolicy_config_info",
+    "pexpolicy_config_last_reload_successful",
+    "pexpolicy_config_last_reload_success_timestamp_seconds",
+    "pexpolicy_auth_failures_total",
+    "pexpolicy_shadow_diff_total",
+    "pexpolicy_loop_lag_seconds",
+    "pexpolicy_tls_cert_not_after_timestamp_seconds",
+]
+ROOM = Conference(name="Room", service_tag="room")
+
+
+def test_every_metric_has_the_name_that_operators_were_promised() -> None:
+    assert set(NAMES) <= metrics.FAMILIES.keys()
+    text = expose(SharedCounters()).decode()
+    for name, family in metrics.FAMILIES.items():
+        assert f"# TYPE {name} {family.kind.value}\n" in text
+        assert name.endswith("_total") == (family.kind is metrics.MetricType.COUNTER)
+        assert family.doc.endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("answer", "outcome"),
+    [
+        (ROOM, "continue"),
+        (Continue(), "continue"),
+        (Reject(), "reject"),
+        (Redirect(new_alias="sip:a@example.com"), "redirect"),
+        (None, "default"),
+    ],
+)
+async def test_a_call_is_counted_by_what_its_reply_asks_for(
+    tmp_path: Path, answer: object, outcome: str
+) -> None:
+    made = fake_plugins.policy(
+        {"toy": fake_plugins.plugin(service_configuration=fake_plugins.always(answer))}
+    )
+    async with watched(made, tmp_path) as server:
+        for _ in range(3):
+            await server.ask(wire.SERVICE)
+        told = await server.metrics()
+    assert told.counted("requests_total") == {("service_configuration", outcome): 3}
+    step = "abstained" if answer is None else "decided"
+    assert told.counted("plugin_calls_total") == {(step, "toy"): 3}
+    assert told("request_duration_seconds_count", endpoint="service_configuration") == 3
+    assert told("plugin_duration_seconds_count", plugin="toy") == 3
+    assert told("deadline_remaining_seconds_count") == 3
+    assert 11 < told("deadline_remaining_seconds_sum") < 12
+    assert told("audit_records_total") == 3
+    assert told.counted("fallback_total") == {}
+
+
+async def test_each_endpoint_is_counted_by_itself(tmp_path: Path) -> None:
+    made = fake_plugins.policy({}, endpoints={"registration_alias": {"default": "reject"}})
+    async with watched(made, tmp_path) as server:
+        for target in wire.TARGETS.values():
+            await server.ask(target)
+        told = await server.metrics()
+    expected = {(name, "default"): 1.0 for name in ENDPOINTS if name != "registration_alias"}
+    assert told.counted("requests_total") == {
+        **expected,
+        ("registration_alias", "default_reject"): 1,
+    }
+
+
+async def slow(_: object) -> None:
+    await asyncio.sleep(5)
+
+
+@pytest.mark.parametrize(
+    ("hook", "cause"),
+    [
+        (fake_plugins.raises(ValueError()), "failed"),
+        (slow, "timed_out"),
+        (fake_plugins.always({"name": 7}), "invalid"),
+    ],
+)
+@pytest.mark.parametrize("on_error", ["skip", "reject"])
+async def test_a_plugin_that_was_not_heard_is_the_cause_of_a_fallback(
+    tmp_path: Path, hook: fake_plugins.Hook, cause: str, on_error: str
+) -> None:
+    made = fake_plugins.policy(
+        {"toy": fake_plugins.plugin(service_configuration=hook)},
+        {"toy": {"on_error": on_error, "timeout": 0.02}},
+    )
+    async with watched(made, tmp_path) as server:
+        await server.ask(wire.SERVICE)
+        told = await server.metrics()
+    assert told.counted("fallback_total") == {(cause, "service_configuration"): 1}
+    assert told.counted("plugin_calls_total") == {(cause, "toy"): 1}
+    outcome = "default" if on_error == "skip" else "reject"
+    assert told.counted("requests_total") == {("service_configuration", outcome): 1}
+
+
+async def test_an_open_breaker_shows_and_closes_again(tmp_path: Path) -> None:
+    answers: list[object] = []
+
+    async def hook(_: object) -> object:
+        if not answers:
+            raise ValueError
+        return answers[0]
+
+    made = fake_plugins.policy(
+        {"toy": fake_plugins.plugin(service_configuration=hook)},
+        {"toy": {"breaker": {"failures": 2, "pause": 0.05}}},
+    )
+    async with watched(made, tmp_path) as server:
+        for _ in range(3):
+            await server.ask(wire.SERVICE)
+        told = await server.metrics()
+        assert told("plugin_breaker_open", plugin="toy") == 1
+        assert told.counted("plugin_calls_total") == {("failed", "toy"): 2, ("skipped", "toy"): 1}
+        assert told("plugin_duration_seconds_count", plugin="toy") == 2
+        answers.append(ROOM)
+        await asyncio.sleep(0.06)
+        await server.ask(wire.SERVICE)
+        assert (await server.metrics())("plugin_breaker_open", plugin="toy") == 0
+
+
+async def test_what_a_shadow_would_have_done_otherwise_is_counted(tmp_path: Path) -> None:
+    made = fake_plugins.policy(
+        {
+            "toy": fake_plugins.plugin(
+                service_configuration=fake_plugins.always(ROOM),
+                media_location=fake_plugins.always(None),
+            ),
+            "differs": fake_plugins.plugin(service_configuration=fake_plugins.always(Reject())),
+            "agrees": fake_plugins.plugin(service_configuration=fake_plugins.always(ROOM)),
+        },
+        {"differs": {"mode": "shadow"}, "agrees": {"mode": "shadow"}},
+    )
+    async with watched(made, tmp_path) as server:
+        await server.ask(wire.SERVICE)
+        await server.ask(wire.LOCATION)
+        await made._aftermath.finish()
+        told = await server.metrics()
+    assert told("shadow_diff_total", plugin="differs") == 1
+    assert told("shadow_diff_total", plugin="agrees") == 0
+    assert told("plugin_calls_total", plugin="differs", outcome="decided") == 1
+    assert told("audit_records_total") == 4
+
+
+async def test_refusals_are_counted_by_their_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TEST_METRICS_PASSWORD", "a password")
+    made = fake_plugins.policy({}, auth={"user": "pexip", "password_env": "TEST_METRICS_PASSWORD"})
+    right = wire.basic("pexip", "a password")
+    async with watched(made, tmp_path) as server:
+        await server.ask(wire.SERVICE)
+        await server.ask(wire.SERVICE, headers=wire.basic("pexip", "another"))
+        await server.ask(wire.SERVICE, headers=right)
+        await server.ask(wire.SERVICE, method="POST")
+        await server.ask("/policy/v1/policy/v1/service/configuration")
+        await wire.send(server.server.port, b"nonsense\r\n\r\n")
+        told = await server.metrics()
+    assert told("auth_failures_total") == 2
+    assert told.counted("refused_requests_total") == {
+        ("unauthorised",): 2,
+        ("method not allowed",): 1,
+        ("unknown path",): 1,
+        ("malformed",): 1,
+    }
+    assert told.counted("requests_total") == {("service_configuration", "default"): 1}
+    assert told("audit_records_total") == 6
+
+
+async def test_a_fault_of_the_server_itself_is_a_fallback_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = fake_plugins.policy({})
+
+    async def broken(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(made, "answer", broken)
+    async with watched(made, tmp_path) as server:
+        assert (await server.ask(wire.SERVICE)).status == 200
+        told = await server.metrics()
+    assert told.counted("fallback_total") == {("internal", "service_configuration"): 1}
+
+
+async def test_a_fault_in_counting_costs_no_call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with watched(fake_plugins.policy({}), tmp_path) as server:
+        monkeypatch.setattr(server.telemetry, "answered", None)
+        assert (await server.ask(wire.SERVICE)).status == 200
+        assert server.server.log.events[0]["event"] == "internal fault"
+
+
+async def test_nothing_that_a_caller_sends_makes_a_new_series(tmp_path: Path) -> None:
+    made = fake_plugins.policy(
+        {"toy": fake_plugins.plugin(service_configuration=fake_plugins.always(None))}
+    )
+    chance = random.Random(7)
+
+    def word() -> str:
+        return "".join(chance.choices(string.ascii_letters + string.digits + "/%.:", k=9))
+
+    async with watched(made, tmp_path) as server:
+        before = (await server.metrics()).samples.keys()
+        for _ in range(40):
+            await server.ask(
+                f"{wire.SERVICE}?{word()}={word()}&local_alias={word()}&node_ip={word()}"
+            )
+            await server.ask(
+                f"/{word()}", headers={word().replace("/", "").replace(":", ""): word()}
+            )
+            await server.ask(wire.AVATAR + word(), method="POST")
+        after = (await server.metrics()).samples.keys()
+    assert after == before
+
+
+durations = st.lists(st.floats(0, 9) | st.floats(0, 0.0003), max_size=30)
+
+
+async def nothing(_: object) -> None:
+    """Abstain."""
+
+
+@given(durations)
+def test_a_bucket_holds_all_that_took_no_longer(spent: list[float]) -> None:
+    board = SharedCounters()
+    counts = CallCounters(board.claim())
+    toy = BoundHook("toy", nothing, timeout=10.0)
+    counts.expect([toy], [], 4.0)
+    endpoint = ENDPOINTS["media_location"]
+    request = endpoint.parse(MultiDict())
+
+    async def ask(tasks: HookTasks, seconds: float) -> Outcome:
+        clock = iter((0.0, seconds)).__next__
+        return await Chain(endpoint, (toy,), Continue(), 20.0, clock).ask(request, tasks)
+
+    async def ask_all() -> list[float]:
+        tasks = HookTasks(asyncio.get_running_loop())
+        outcomes = [await ask(tasks, seconds) for seconds in spent]
+        for outcome, seconds in zip(outcomes, spent, strict=True):
+            counts.answered(outcome, "continue", seconds)
+        await tasks.close()
+        return [outcome.steps[0].ms / 1000 for outcome in outcomes]
+
+    asked = asyncio.run(ask_all())
+    told = admin_client.metrics_of(board)
+    assert told("plugin_calls_total", plugin="toy", outcome="abstained") == len(spent)
+    for name, bounds, observed, labels in (
+        ("request_duration_seconds", metrics.CALL_BOUNDS, spent, {"endpoint": endpoint.name}),
+        ("plugin_duration_seconds", metrics.CALL_BOUNDS, asked, {"plugin": "toy"}),
+        ("deadline_remaining_seconds", metrics.LEFT_BOUNDS, [max(4 - s, 0) for s in spent], {}),
+    ):
+        for bound in bounds:
+            no_longer = sum(value <= bound for value in observed)
+            assert told(f"{name}_bucket", le=repr(bound), **labels) == no_longer
+        assert told(f"{name}_bucket", le="+Inf", **labels) == len(observed)
+        assert told(f"{name}_count", **labels) == len(observed)
+        assert told(f"{name}_sum", **labels) == pytest.approx(sum(observed), abs=1e-6)
+
+
+def test_a_plugin_that_a_reload_brings_is_counted_and_the_old_one_stays() -> None:
+    board = SharedCounters()
+    counts = CallCounters(board.claim())
+    counts.expect([BoundHook("old", nothing)], [], 4.0)
+    counts.expect([BoundHook("new", nothing)], ["beside"], 4.0)
+    told = admin_client.metrics_of(board)
+    for plugin in ("old", "new"):
+        assert told("plugin_calls_total", plugin=plugin, outcome="decided") == 0
+    assert told("shadow_diff_total", plugin="beside") == 0
+
+
+async def test_plugins_that_find_no_room_on_the_board_are_asked_all_the_same() -> None:
+    board = SharedCounters()
+    counts = CallCounters(board.claim())
+    links = tuple(BoundHook(f"plugin_{number}", nothing) for number in range(400))
+    counts.expect(links, [], 4.0)
+    endpoint = ENDPOINTS["media_location"]
+    request = endpoint.parse(MultiDict())
+    tasks = HookTasks(asyncio.get_running_loop())
+    outcome = await Chain(endpoint, links, Continue()).ask(request, tasks)
+    await tasks.close()
+    assert [step.outcome for step in outcome.steps] == ["abstained"] * 400
+    counts.answered(outcome, "continue", 0.001)
+    told = admin_client.metrics_of(board)
+    assert told("requests_total", endpoint="media_location", outcome="default") == 1
+    assert told("plugin_calls_total", plugin="plugin_0", outcome="abstained") == 1
+    assert len(told.counted("plugin_calls_total")) < 400
+
+
+def test_the_configuration_of_a_reload_takes_the_place_of_the_old_one() -> None:
+    board = SharedCounters()
+    slab = board.claim()
+    sampler = GaugeSampler(slab, StateSources())
+    opened = CircuitBreaker(1, 30.0, 30.0)
+    opened.failed(1.0)
+    sampler.follow("first", {"toy": [opened]})
+    assert admin_client.metrics_of(board).counted("plugin_breaker_open") == {("toy",): 1}
+    sampler.follow("second", {})
+    told = admin_client.metrics_of(board)
+    assert told.counted("config_info") == {("second",): 1}
+    assert told.counted("plugin_breaker_open") == {}
+
+
+def test_any_number_of_reloads_leaves_room_for_new_plugins() -> None:
+    board = SharedCounters(2)
+    for slot in (0, 1):
+        slab = board.claim(slot)
+        for sampler in (GaugeSampler(slab, StateSources()), GaugeSampler(slab, StateSources())):
+            for number in range(3000):
+                sampler.follow(f"{number:016x}", {})
+        CallCounters(slab).expect([BoundHook("new", nothing)], [], 4.0)
+        slab.cells[slab.place(metrics.PLUGIN_CALLS, ("new", "decided"))] += 1
+    told = admin_client.metrics_of(board)
+    assert told.counted("config_info") == {(f"{2999:016x}",): 1}
+    assert told("plugin_calls_total", plugin="new", outcome="decided") == 2
+
+
+class Certificate:
+    not_after = datetime.fromtimestamp(1_800_000_000, UTC)
+    problem = ""
+
+
+def test_what_other_parts_know_is_sampled() -> None:
+    audit = AuditState(lost=2, free_bytes=5_000_000_000_000, synced_at=1_700_000_000.25)
+    sources = StateSources(
+        audit=lambda: audit,
+        reload=lambda: ReloadState(last_success=1_700_000_001.5, last_successful=False),
+        certificate=Certificate,
+        connections=lambda: 12,
+    )
+    board = SharedCounters()
+    GaugeSampler(board.claim(), sources).look()
+    told = admin_client.metrics_of(board)
+    assert told("audit_lost_total") == 2
+    assert told("audit_free_bytes") == 5_000_000_000_000
+    assert told("audit_last_fsync_timestamp_seconds") == 1_700_000_000.25
+    assert told("config_last_reload_successful") == 0
+    assert told("config_last_reload_success_timestamp_seconds") == 1_700_000_001.5
+    assert told("tls_cert_not_after_timestamp_seconds") == 1_800_000_000
+    assert told("connections") == 12
+    assert told("ready") == 1
+    # A successor in the same place begins to count anew, and what was lost before stays lost.
+    audit.status, audit.lost = "failed", 1
+    GaugeSampler(board.claim(), sources).look()
+    told = admin_client.metrics_of(board)
+    assert told("audit_lost_total") == 3
+    assert told("ready") == 0
+
+
+def test_a_source_that_fails_is_named_and_asked_again() -> None:
+    asked: list[int] = []
+
+    def connections() -> int:
+        asked.append(1)
+        if len(asked) == 1:
+            raise OSError("gone")
+        return 3
+
+    board = SharedCounters()
+    sampler = GaugeSampler(board.claim(), StateSources(connections=connections))
+    sampler.look()
+    assert "gone" in sampler.problem
+    sampler.look()
+    assert sampler.problem == ""
+    assert admin_client.metrics_of(board)("connections") == 3
+
+
+def test_the_worst_lag_is_remembered_for_a_while_and_no_longer() -> None:
+    lag = LoopLag()
+    assert lag.note(100.0, 0.4) == 0.4
+    assert lag.note(100.0 + WINDOW - 1, 0.1) == 0.4
+    assert lag.note(100.0 + WINDOW + 1, 0.1) == 0.4
+    assert lag.note(100.0 + 2 * WINDOW + 2, 0.2) == 0.2
+    assert lag.note(100.0 + 9 * WINDOW, 0.0) == 0.0
+
+
+async def test_a_loop_that_is_held_shows_its_lag(tmp_path: Path) -> None:
+    async def holds(_: object) -> None:
+        time.sleep(0.5)  # noqa: ASYNC251 - it is what the test is about
+
+    made = fake_plugins.policy({"toy": fake_plugins.plugin(service_configuration=holds)})
+    async with watched(made, tmp_path) as server:
+        await server.ask(wire.SERVICE)
+        assert 0.2 < (await server.metrics())("loop_lag_seconds") < 5
+
+
+def test_a_loop_that_is_held_right_now_is_seen_by_other_workers() -> None:
+    board = SharedCounters(2)
+    held = board.claim(0)
+    board.claim(1)
+    held.cells[1] -= 7_000_000_000
+    assert 6.5 < admin_client.metrics_of(board)("loop_lag_seconds") < 8
+
+
+def test_the_last_nodes_are_kept_and_the_most_silent_ones_forgotten() -> None:
+    board = SharedCounters()
+    nodes = Nodes(board.claim())
+    for number in range(NODES):
+        nodes.called(f"10.0.{number // 250}.{number % 250}")
+    nodes.called("10.0.0.0")
+    nodes.called("10.9.9.9")
+    nodes.refused("10.9.9.8", "unknown path")
+    found = {node.address: node for node in seen(board)}
+    assert len(found) == NODES
+    assert found["10.0.0.0"].calls == 2
+    assert found["10.9.9.9"].calls == 1
+    assert "10.0.0.1" not in found
+    assert "10.0.0.2" not in found
+    assert found["10.9.9.8"].refused_because == "unknown path"
+    assert found["10.9.9.8"].last_call == 0
+
+
+def test_a_node_that_several_workers_saw_is_one_node() -> None:
+    board = SharedCounters(2)
+    first, second = Nodes(board.claim(0)), Nodes(board.claim(1))
+    first.called("10.0.0.1")
+    second.called("10.0.0.1")
+    second.refused("10.0.0.1", "unauthorised")
+    (node,) = seen(board)
+    assert (node.calls, node.refused_because) == (2, "unauthorised")
+    assert time.time() - 5 < node.last_call <= time.time()
+    # A successor of the first worker goes on where that one ended.
+    Nodes(board.claim(0)).called("10.0.0.1")
+    assert seen(board)[0].calls == 3
+
+
+@pytest.mark.parametrize(
+    ("sent", "address"),
+    [
+        ("10.44.7.5", "10.44.7.5"),
+        ("2001:db8::7", "2001:db8::7"),
+        ("", "192.0.2.1"),
+        (None, "192.0.2.1"),
+        ("x" * 49, "192.0.2.1"),
+        ("\x1b[2J", "192.0.2.1"),
+        ("ø", "192.0.2.1"),
+    ],
+)
+def test_a_node_is_called_what_it_says_unless_that_is_nonsense(sent: Any, address: str) -> None:
+    assert address_of(sent, "192.0.2.1") == address

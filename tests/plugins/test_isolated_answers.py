@@ -1,0 +1,365 @@
+"""A plugin in workers of its own answers exactly as it does inside the server."""
+
+import asyncio
+import datetime as dt
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pexpolicy import Conference, ConfigWarning, DecisionError, Reject
+from pexpolicy.errors import describe_decision_error, describe_error
+from pexpolicy.models.outcome import Outcome, Step
+from pexpolicy.plugins.discovery import PluginSource, discover
+from pexpolicy.plugins.errors import PluginBuildError
+from pexpolicy.plugins.isolation.isolated_plugin import IsolatedPlugin
+from pexpolicy.plugins.isolation.messages import WorkerError
+from pexpolicy.plugins.plugin import bind_hook, build, plugin_warnings
+from tests.support.isolated import Shelf, admitted, request, service, table_of
+
+
+@pytest.fixture
+def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shelf:
+    monkeypatch.syspath_prepend(tmp_path)
+    return Shelf(tmp_path)
+
+
+CASES = {
+    "service_configuration": {
+        "conference": "Conference(name='Room', service_tag='t', pin='1234', reason='mine')",
+        "lecture": "Lecture(name='L', service_tag='')",
+        "gateway": "Gateway(name='G', service_tag='', local_alias='a', remote_alias='b@c')",
+        "reception": "VirtualReception(name='V', service_tag='')",
+        "playback": "MediaPlayback(name='P', service_tag='', media_playlist_name='x')",
+        "test call": "TestCall(name='T', service_tag='')",
+        "dictionary": "{'service_type': 'conference', 'name': 'D', 'service_tag': '', 'new': 1}",
+        "redirect": "Redirect(new_alias='sip:a@b', reason='moved')",
+        "reject": "Reject(reason='no')",
+        "continue": "Continue(reason='not ours')",
+        "long reason": "Continue(reason='x' * 1000)",
+        "none": "None",
+        "a number": "7",
+        "a generator": "(x for x in 'ab')",
+        "an exception": "ValueError('x')",
+        "wrong pin": "Conference(name='Room', service_tag='', pin='abc')",
+        "ten megabytes": "'x' * 10_000_000",
+        "another endpoint's": "Avatar(b'x')",
+        "raising": "1 / 0",
+        "key error": "{}['pin']",
+        "exit": "sys.exit(3)",
+        "interrupt": "(_ for _ in ()).throw(KeyboardInterrupt)",
+        "recursion": "(f := lambda: f())()",
+        "stop": "next(iter(()))",
+        "cancelled": "(_ for _ in ()).throw(asyncio.CancelledError)",
+    },
+    "participant_properties": {
+        "nested": "ParticipantProperties(send_to_audio_mixes=[AudioMix(mix_name='a.b')])",
+        "warned": "ParticipantProperties(private_custom_properties={'a': [1, None, 'ø']})",
+        "nulls": "ParticipantProperties(preauthenticated_role=None)",
+        "reject": "Reject(reject_reason='full', reason='r')",
+        "dictionary": "{'layout_group': 'g'}",
+    },
+    "media_location": {
+        "location": "MediaLocation(location='Oslo', overflow_locations=['Bergen'])",
+        "continue": "Continue()",
+        "reject": "Reject()",
+    },
+    "participant_avatar": {
+        "picture": "Avatar(picture(), reason='face')",
+        "bytes": "picture()",
+        "no picture": "b'no picture'",
+        "empty": "b''",
+        "continue": "Continue()",
+    },
+    "directory_information": {
+        "directory": "Directory(entries=[DirectoryEntry(alias='a', description='b')])",
+        "nothing": "Directory(entries=[], ignore_local=True)",
+        "list": "[DirectoryEntry(alias=a, description=a) for a in 'abcdef']",
+        "continue": "Continue()",
+    },
+    "registration_alias": {
+        "credentials": "Credentials(username='u', password='p')",
+        "open": "Credentials.without_authentication(reason='lab')",
+        "empty": "Credentials(username='', password='')",
+        "reject": "Reject(reason='no')",
+    },
+}
+ALL = [(hook, case) for hook, cases in CASES.items() for case in cases]
+PICTURE = """
+import io
+from PIL import Image
+
+def picture():
+    out = io.BytesIO()
+    Image.new("P", (40, 30)).save(out, "GIF")
+    return out.getvalue()
+"""
+
+
+def everything(kind: str) -> str:
+    """A plugin that answers each case, with hooks that are ``def`` or ``async def``."""
+    lines = [PICTURE, f"CASES = {CASES!r}", "class Toy:", "    def __init__(self, settings): pass"]
+    for hook in CASES:
+        lines += ["    @hookimpl", f"    {kind} {hook}(self, request):"]
+        lines += [f"        return eval(CASES[{hook!r}][request.params['case']])"]
+    return "\n".join(lines)
+
+
+async def said(endpoint: str, ask: Any, case: str) -> object:
+    asked = request(endpoint, "Alice@Example.com", case=case, width="20", height="10", limit="4")
+    try:
+        decision = await admitted(endpoint, ask, asked)
+    except DecisionError as error:
+        ours = str(Path(__file__).parent)
+        return (
+            "invalid",
+            str(error),
+            [x for x in describe_decision_error(error).lines if not x.startswith(ours)],
+        )
+    except WorkerError as error:
+        return "failed", where_it_was(error.fault.summary)
+    except BaseException as error:  # noqa: BLE001 - each of them must come out alike
+        return "failed", where_it_was(describe_error(error).summary)
+    if decision is None:
+        return None
+    picture = getattr(decision, "image", None) if endpoint == "participant_avatar" else None
+    return type(decision), decision.result, decision.reason, decision.warnings, picture
+
+
+def where_it_was(summary: str) -> str:
+    """Without the line where the interpreter itself complains of who awaited."""
+    return summary.partition(" (")[0] if "StopIteration" in summary else summary
+
+
+@pytest.mark.parametrize("kind", ["async def", "def"])
+async def test_each_answer_is_the_one_that_the_plugin_gives_in_the_server(
+    shelf: Shelf, kind: str
+) -> None:
+    available = shelf.write(everything(kind))
+    plugins, problems = build({"toy": table_of()}, {"toy": available}, shelf.folder)
+    assert problems == []
+    async with (isolated := shelf.start(available)).lifespan():
+        for hook, case in ALL:
+            here = bind_hook(plugins[0], hook)
+            assert here is not None
+            expected = await said(hook, here.ask, case)
+            assert await said(hook, isolated.hooks[hook], case) == expected, (hook, case)
+    plugins[0].close()
+
+
+async def test_a_request_arrives_as_it_came(shelf: Shelf) -> None:
+    source = """
+    @hookimpl
+    async def registration_alias(self, request):
+        import json
+        told = [list(request.params.items()), request.alias, request.alias.raw, request.protocol]
+        return Reject(reason=json.dumps(told))
+    """
+    pairs = (("b", "1"), ("a", ""), ("b", "ø"), ("protocol", "SIP"))
+    async with shelf.serving(source) as isolated:
+        asked = request("registration_alias", "sip:Bob@Example.com;transport=tls", *pairs)
+        decision = await isolated.hooks["registration_alias"](asked)
+    params, alias, raw, protocol = json.loads(decision.reason)
+    assert tuple(map(tuple, params)) == pairs
+    assert (alias, raw, protocol) == ("bob@example.com", "sip:Bob@Example.com;transport=tls", "sip")
+
+
+BROKEN = {
+    "import": "1 / 0",
+    "missing module": "import no_such_module_here",
+    "exit at import": "sys.exit(4)",
+    "no class": "Toy = 7",
+    "no hook": "class Toy:\n    def __init__(self, settings): pass",
+    "constructor": "class Toy:\n    def __init__(self, settings): raise OSError('no disk')",
+    "settings": """
+        class Toy:
+            class Settings(PluginSettings):
+                rooms: dict[str, int]
+                when: str = ""
+            def __init__(self, settings): pass
+    """,
+    "settings error": """
+        class Toy:
+            class Settings(PluginSettings):
+                model_config = {"extra": "allow"}
+            def __init__(self, settings):
+                raise SettingsError("no such room", "and no other", key=("rooms", "x y", 3))
+    """,
+    "check": """
+        class Toy:
+            class Settings(PluginSettings):
+                model_config = {"extra": "allow"}
+            def __init__(self, settings): pass
+            @hookimpl
+            def check(self): raise KeyError("check")
+    """,
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_what_cannot_be_built_is_said_as_it_is_said_in_the_server(shelf: Shelf, case: str) -> None:
+    available = shelf.write(BROKEN[case])
+    settings = {"rooms": {"x y": "text"}, "roms": 1}
+    plugins, problems = build(
+        {"toy": table_of(settings=settings)}, {"toy": available}, shelf.folder
+    )
+    problems += plugin_warnings(plugins)[1]
+    with pytest.raises(PluginBuildError) as raised:
+        shelf.start(available, settings=settings)
+    assert [(("plugins", "toy", *p.key), p.text) for p in raised.value.problems] == [
+        (p.key, p.text) for p in problems
+    ]
+    assert problems
+
+
+def test_what_check_advises_is_told(shelf: Shelf) -> None:
+    source = """
+    @hookimpl
+    def check(self): return [Advice(("rooms", "a b", 2), "nobody calls it"), Advice((), "old")]
+    @hookimpl
+    def registration_alias(self): return None
+    """
+    isolated = shelf.start(shelf.hooks(source))
+    isolated.close()
+    assert isolated.advice == (
+        ConfigWarning(("rooms", "a b", 2), "nobody calls it"),
+        ConfigWarning((), "old"),
+    )
+    assert isolated.can_reject
+
+
+def test_a_plugin_that_exists_in_this_program_only_is_refused(shelf: Shelf) -> None:
+    available = PluginSource("toy", "toy-dist", "1.2", "toys:toy", lambda: Reject)
+    with pytest.raises(
+        PluginBuildError, match=r"toy \(toy-dist 1.2\) cannot be handed to a process"
+    ):
+        shelf.start(available)
+
+
+async def test_dates_and_times_of_toml_arrive_in_the_settings(shelf: Shelf) -> None:
+    source = """
+    import datetime
+    class Toy:
+        class Settings(PluginSettings):
+            day: datetime.date
+            at: datetime.datetime
+        def __init__(self, settings): self.settings = settings
+        @hookimpl
+        async def service_configuration(self):
+            return Continue(reason=repr(self.settings.model_dump()))
+    """
+    settings = {"day": dt.date(2030, 1, 2), "at": dt.datetime(2030, 1, 2, 3, 4, tzinfo=dt.UTC)}
+    async with (isolated := shelf.start(shelf.write(source), settings=settings)).lifespan():
+        assert (await service(isolated)).reason == repr(settings)
+
+
+async def test_long_settings_arrive(shelf: Shelf) -> None:
+    source = """
+    class Toy:
+        class Settings(PluginSettings):
+            rooms: dict[str, str]
+        def __init__(self, settings): self.rooms = settings.rooms
+        @hookimpl
+        async def service_configuration(self): return Continue(reason=str(len(self.rooms)))
+    """
+    settings = {"rooms": {f"room{number}": "x" * 400 for number in range(50_000)}}
+    async with (isolated := shelf.start(shelf.write(source), settings=settings)).lifespan():
+        assert (await service(isolated)).reason == "50000"
+
+
+async def test_a_plugin_out_of_a_directory_runs_there_too(tmp_path: Path) -> None:
+    (tmp_path / "dropped.py").write_text(
+        "from pexpolicy import Continue, hookimpl\n"
+        "class Dropped:\n"
+        "    def __init__(self, settings): pass\n"
+        "    @hookimpl\n"
+        "    async def service_configuration(self): return Continue(reason=__name__)\n"
+    )
+    found, problems = discover([tmp_path])
+    assert problems == []
+    async with (isolated := Shelf(tmp_path).start(found["dropped"])).lifespan():
+        assert (await service(isolated)).reason == "pexpolicy_dropin_dropped"
+
+
+async def test_an_observer_is_told_what_was_decided(shelf: Shelf) -> None:
+    source = """
+    @hookimpl
+    def decided(self, outcome):
+        with open("{path}", "a") as file:
+            print(outcome.decision_id, outcome.endpoint, outcome.request.local_alias,
+                  outcome.decision, outcome.decision.reason, outcome.decided_by, outcome.steps,
+                  file=file)
+    """.replace("{path}", str(shelf.folder / "told"))
+    asked = request("service_configuration", local_alias="a@b")
+    decision = Conference(name="Room", service_tag="", reason="mine")
+    steps = [Step("rooms", "decided", 0.5)]
+    outcome = Outcome("id-1", "service_configuration", asked, decision, "rooms", steps)
+    async with shelf.serving(source) as isolated:
+        await isolated.hooks["decided"](outcome)
+    told = (shelf.folder / "told").read_text()
+    assert told == f"id-1 service_configuration a@b {decision} mine rooms {steps}\n"
+
+
+PLACE = """
+@hookimpl
+def service_configuration(self):
+    told = asyncio.run(asyncio.sleep(0, result=os.environ.get("PYTHONPATH")))
+    return Continue(reason=f"{told}|{os.getcwd()}")
+"""
+
+
+@pytest.mark.parametrize("path", [None, "/nowhere"])
+async def test_a_plain_hook_may_run_a_loop_and_finds_the_surroundings_of_the_server(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch, path: str | None
+) -> None:
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    if path is not None:
+        monkeypatch.setenv("PYTHONPATH", path)
+    async with shelf.serving(PLACE) as isolated:
+        assert (await service(isolated)).reason == f"{path}|{Path.cwd()}"
+
+
+async def test_what_a_call_binds_and_cancels_ends_with_the_call(shelf: Shelf) -> None:
+    source = """
+    from contextvars import ContextVar
+    CALLER = ContextVar("CALLER", default="nobody")
+    class Toy:
+        def __init__(self, settings): pass
+        @hookimpl
+        async def service_configuration(self, request):
+            found = CALLER.get()
+            CALLER.set("alice")
+            asyncio.current_task().cancel()
+            return Continue(reason=found)
+    """
+    async with (isolated := shelf.start(shelf.write(source))).lifespan():
+        reasons = [(await service(isolated)).reason for _ in range(3)]
+    assert reasons == ["nobody"] * 3
+
+
+def test_it_works_on_uvloop(shelf: Shelf) -> None:
+    uvloop = pytest.importorskip("uvloop")
+
+    async def calls(isolated: IsolatedPlugin) -> None:
+        async with isolated.lifespan():
+            assert (await service(isolated)).name == "Room"
+            with pytest.raises(WorkerError, match="exit code 3"):
+                await service(isolated, "exit")
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.2):
+                    await service(isolated, "hang")
+            assert (await service(isolated)).name == "Room"
+
+    source = """
+    @hookimpl
+    def service_configuration(self, request):
+        if request.params["do"] == "exit":
+            os._exit(3)
+        while request.params["do"] == "hang":
+            pass
+        return Conference(name="Room", service_tag="")
+    """
+    isolated = shelf.start(shelf.hooks(source))
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(calls(isolated))

@@ -1,0 +1,258 @@
+"""Building plugins: what cannot be a plugin is refused by name, before anything is served."""
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pluggy
+import pytest
+
+from pexpolicy import PluginSettings, hookimpl, hooks
+from pexpolicy.builder import build_policy
+from pexpolicy.config.loader import from_document
+from pexpolicy.config.settings import ConfigError
+from pexpolicy.plugins.discovery import PluginSource
+from pexpolicy.plugins.plugin import NO_DECISION
+from tests.support.fake_plugins import available, settings
+
+Make = Callable[[], Any]
+
+
+class Fine:
+    def __init__(self, settings: object) -> None:
+        self.settings = settings
+
+    @hookimpl
+    async def service_configuration(self, request: object) -> None:
+        """Abstain."""
+
+
+class Misspelt(Fine):
+    @hookimpl
+    async def service_configuraton(self, request: object) -> None:
+        """Is never asked."""
+
+
+class WrongArgument(Fine):
+    @hookimpl
+    async def media_location(self, call: object) -> None:
+        """Asks for something that there is not."""
+
+
+class WithoutSelf(Fine):
+    @hookimpl
+    async def media_location(request: object) -> None:  # noqa: N805
+        """Would be given the plugin for a request."""
+
+
+class WithoutAnything(Fine):
+    @hookimpl
+    def check() -> list[Any]:  # type: ignore[misc]
+        return []
+
+
+class Static(Fine):
+    @staticmethod
+    @hookimpl
+    async def media_location(request: object) -> None:
+        """Needs no self."""
+
+
+class SettingsOnly:
+    class Settings(PluginSettings):
+        text: str = ""
+
+    @hookimpl
+    async def media_location(self) -> None:
+        """Has settings and nowhere to take them."""
+
+
+class NoArguments(SettingsOnly):
+    def __init__(self) -> None:
+        """Take none."""
+
+
+class Wrapper(Fine):
+    @hookimpl(wrapper=True)
+    def media_location(self, request: object) -> Any:
+        return (yield)
+
+
+class OldWrapper(Fine):
+    @hookimpl(hookwrapper=True)
+    def media_location(self, request: object) -> Any:
+        yield
+
+
+class Twice(Fine):
+    @hookimpl(specname="service_configuration")
+    async def again(self, request: object) -> None:
+        """Is a second answer to the same question."""
+
+
+class NoHooks:
+    def __init__(self, settings: object) -> None:
+        self.settings = settings
+
+    async def service_configuration(self, request: object) -> None:
+        """Carries no mark."""
+
+
+class Exits(Fine):
+    def __init__(self, settings: object) -> None:
+        raise SystemExit(1)
+
+
+class BadCheck(Fine):
+    @hookimpl
+    def check(self) -> Any:
+        raise KeyError("advice")
+
+
+def problems(found: Mapping[str, PluginSource]) -> list[str]:
+    with pytest.raises(ConfigError) as error:
+        build_policy(settings({name: {} for name in found}), available=found)
+    return [str(problem) for problem in error.value.problems]
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        (Misspelt, "service_configuraton"),
+        (WrongArgument, "call"),
+        (WithoutSelf, "must take self first: write media_location(self, request)"),
+        (WithoutAnything, "must take self first: write check(self)"),
+        (
+            SettingsOnly,
+            "built: SettingsOnly does not take its settings: give it __init__(self, settings)",
+        ),
+        (
+            NoArguments,
+            "built: NoArguments does not take its settings: give it __init__(self, settings)",
+        ),
+        (Wrapper, "media_location is a wrapper"),
+        (OldWrapper, "media_location is a wrapper"),
+        (Twice, "service_configuration is implemented twice"),
+        (NoHooks, "implements no hook"),
+        (Exits, "cannot be built: SystemExit"),
+        (BadCheck, "its check failed: KeyError"),
+        (Fine(None), "names no class"),
+        (len, "names no class"),
+        (None, "names no class"),
+    ],
+)
+def test_what_cannot_be_a_plugin_is_refused_by_name(found: Any, said: str) -> None:
+    (problem,) = problems(available({"toy": found}))
+    assert problem.startswith("plugins.toy: ")
+    assert "toy (toy-toy 1.0)" in problem
+    assert said in problem
+
+
+def test_a_static_method_needs_no_self() -> None:
+    policy = build_policy(settings({"a": {}}), available=available({"a": Static}))
+    assert [link.plugin for link in policy.chains["media_location"].links] == ["a"]
+
+
+def test_one_that_cannot_be_imported_is_refused_by_name() -> None:
+    def load() -> object:
+        raise ImportError("no module named 'ldap'")
+
+    found = PluginSource("toy", "toy-toy", "1.0", "toy:Toy", load)
+    (problem,) = problems({"toy": found})
+    assert "toy (toy-toy 1.0) cannot be imported: ImportError: no module named 'ldap'" in problem
+
+
+def test_a_plugin_that_is_not_configured_is_never_imported() -> None:
+    def load() -> object:
+        raise AssertionError("imported")
+
+    idle = PluginSource("idle", "idle", "1.0", "idle:Idle", load)
+    found = {"idle": idle, **available({"fine": Fine})}
+    policy = build_policy(settings({"fine": {}}), available=found)
+    assert [plugin.name for plugin in policy.plugins] == ["fine"]
+
+
+def test_one_that_is_not_installed_is_told_with_those_that_are() -> None:
+    with pytest.raises(ConfigError) as error:
+        build_policy(settings({"zzz": {}}), available=available({"fine": Fine}))
+    (problem,) = error.value.problems
+    assert "installed: fine" in str(problem)
+
+
+def test_every_refusal_is_told_at_once() -> None:
+    found = available({"a": Misspelt, "b": NoHooks, "c": Fine, "d": Exits})
+    assert [text.partition(":")[0] for text in problems(found)] == [
+        "plugins.a",
+        "plugins.b",
+        "plugins.d",
+    ]
+
+
+def test_two_plugins_of_one_class_are_two_plugins() -> None:
+    policy = build_policy(settings({"a": {}, "b": {}}), available=available({"a": Fine, "b": Fine}))
+    assert [link.plugin for link in policy.chains["service_configuration"].links] == ["a", "b"]
+
+
+def test_relative_paths_in_settings_are_relative_to_the_configuration(tmp_path: Path) -> None:
+    from pydantic import BaseModel, ValidationInfo, field_validator  # noqa: PLC0415
+
+    class Table(BaseModel):
+        file: Path
+
+        @field_validator("file")
+        @classmethod
+        def _below(cls, file: Path, info: ValidationInfo) -> Path:
+            assert info.context is not None
+            root: Path = info.context["root"]
+            return root / file
+
+    class Reads(Fine):
+        Settings = Table
+
+    document = {"plugins": {"reads": {"settings": {"file": "rooms.csv"}}}}
+    read = from_document(document, tmp_path / "config.toml", "")
+    policy = build_policy(read, available=available({"reads": Reads}))
+    instance: Any = policy.plugins[0].instance
+    assert instance.settings.file == tmp_path / "rooms.csv"
+
+
+def test_every_specification_of_a_decision_takes_the_request_and_the_first_answer() -> None:
+    pm = pluggy.PluginManager("pexpolicy")
+    pm.add_hookspecs(hooks)
+    names = {name for name in vars(hooks) if hasattr(getattr(hooks, name), "pexpolicy_spec")}
+    assert names >= {
+        "service_configuration",
+        "participant_properties",
+        "media_location",
+        "participant_avatar",
+        "directory_information",
+        "registration_alias",
+        "lifespan",
+        "check",
+    }
+    for name in names:
+        spec = getattr(pm.hook, name).spec
+        assert spec is not None
+        assert spec.function.__doc__
+        if name not in NO_DECISION:
+            assert spec.argnames == ("request",)
+            assert spec.opts["firstresult"]
+
+
+class Opens(Fine):
+    """Writes down when it is opened and closed."""
+
+    events: list[str] = []
+
+    @hookimpl
+    @asynccontextmanager
+    async def lifespan(self) -> AsyncIterator[None]:
+        self.events.append("opened")
+        yield
+        self.events.append("closed")
+
+
+def test_building_opens_nothing() -> None:
+    build_policy(settings({"opens": {}}), available=available({"opens": Opens}))
+    assert Opens.events == []

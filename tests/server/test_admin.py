@@ -1,0 +1,474 @@
+"""The listener for operators: health, status and metrics, and who may see them."""
+
+import asyncio
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pexpolicy import PluginSettings, hookimpl
+from pexpolicy.audit.state import AuditState
+from pexpolicy.config.schema.server import AdminTable
+from pexpolicy.observability.health import Readiness, ReadinessState, StateSources
+from pexpolicy.observability.plugin_status import PluginStatuses
+from pexpolicy.plugins.plugin import Plugin
+from pexpolicy.server.admin.listener import bind
+from pexpolicy.server.preflight import preflight_problems
+from tests.observability.test_metrics import ROOM
+from tests.server.test_reload import comes_true
+from tests.support import fake_plugins, live_server, secret_canaries, wire
+from tests.support.admin_client import watched
+
+GUARDED = ["/status", "/metrics"]
+TOKEN = "TEST_ADMIN_TOKEN"
+
+
+@pytest.mark.parametrize("path", ["/livez", "/readyz", *GUARDED])
+async def test_each_page_is_read_and_not_written(tmp_path: Path, path: str) -> None:
+    async with watched(fake_plugins.policy({}), tmp_path) as server:
+        assert (await server.operator(path)).status == 200
+        headed = await server.operator(path, method="HEAD")
+        assert (headed.status, headed.body) == (200, b"")
+        refused = await server.operator(path, method="POST")
+        assert (refused.status, refused.headers["allow"]) == (405, "GET, HEAD")
+
+
+@pytest.mark.parametrize("path", ["/", wire.SERVICE, "/metrics/", "/../livez"])
+async def test_there_is_nothing_else_to_see_and_no_policy(tmp_path: Path, path: str) -> None:
+    async with watched(fake_plugins.policy({}), tmp_path) as server:
+        reply = await server.operator(path)
+        assert reply.status == 404
+        assert b"/status" in reply.body
+        assert server.server.lines() == []
+
+
+@pytest.mark.parametrize("path", GUARDED)
+async def test_nodes_do_not_find_the_pages_of_operators(tmp_path: Path, path: str) -> None:
+    async with watched(fake_plugins.policy({}), tmp_path) as server:
+        assert (await server.ask(path)).status == 404
+
+
+async def test_with_a_token_status_and_metrics_want_it_and_health_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(TOKEN, secret_canaries.WORD)
+    made = fake_plugins.policy({}, admin={"token_env": TOKEN})
+    async with watched(made, tmp_path) as server:
+        for path in GUARDED:
+            for given in (
+                "",
+                "Bearer",
+                "Bearer other",
+                f"Basic {secret_canaries.WORD}",
+                "Bearer ø",
+            ):
+                refused = await server.operator(path, headers={"Authorization": given})
+                assert (refused.status, refused.body) == (401, b"")
+                assert refused.headers["www-authenticate"] == "Bearer"
+            for scheme in ("Bearer", "bearer"):
+                right = {"Authorization": f"{scheme} {secret_canaries.WORD}"}
+                assert (await server.operator(path, headers=right)).status == 200
+        assert (await server.operator("/livez")).status == 200
+        assert (await server.operator("/readyz")).status == 200
+
+
+async def test_wrong_tokens_are_answered_ever_later_and_are_on_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(TOKEN, secret_canaries.WORD)
+    right = {"Authorization": f"Bearer {secret_canaries.WORD}"}
+    loop = asyncio.get_running_loop()
+    async with watched(fake_plugins.policy({}, admin={"token_env": TOKEN}), tmp_path) as server:
+        took = []
+        for number in range(4):
+            began = loop.time()
+            headers = {"Authorization": f"Bearer {number}"}
+            assert (await server.operator("/status", headers=headers)).status == 401
+            took.append(loop.time() - began)
+        assert took[0] >= 0.1
+        assert took[3] >= 0.8
+        began = loop.time()
+        assert (await server.operator("/status")).status == 401
+        text = (await server.operator("/metrics", headers=right)).body.decode()
+        assert loop.time() - began < 0.5
+        assert 'pexpolicy_refused_requests_total{reason="wrong token"} 5' in text
+        assert "pexpolicy_auth_failures_total 5" in text
+        line = server.server.lines()[0]
+        assert (line["reason"], line["status"], line["path"]) == ("wrong token", 401, "/status")
+        late = asyncio.create_task(
+            server.operator("/status", headers={"Authorization": "Bearer x"})
+        )
+        await asyncio.sleep(0.1)
+        began = loop.time()
+    assert loop.time() - began < 1.0
+    assert (await late).status == 401
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("127.0.0.1:9107", 200),
+        ("[::1]:9107", 200),
+        ("::1", 421),
+        ("localhost", 200),
+        ("LOCALHOST:9107", 200),
+        ("evil.example", 421),
+        ("127.0.0.1.evil.example:9107", 421),
+        ("localhost.evil.example", 421),
+        ("[evil]:80", 421),
+    ],
+)
+@pytest.mark.parametrize("path", GUARDED)
+async def test_without_a_token_no_name_of_another_site_is_answered(
+    tmp_path: Path, path: str, host: str, status: int
+) -> None:
+    async with watched(fake_plugins.policy({}), tmp_path) as server:
+        assert (await server.operator(path, headers={"Host": host})).status == status
+        assert (await server.operator("/livez", headers={"Host": host})).status == 200
+        reasons = [line["reason"] for line in server.server.lines()]
+        assert reasons == ["foreign host"] * (status == 421)
+
+
+async def test_with_a_token_any_name_is_answered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(TOKEN, secret_canaries.WORD)
+    headers = {"Authorization": f"Bearer {secret_canaries.WORD}", "Host": "policy.example.com"}
+    async with watched(fake_plugins.policy({}, admin={"token_env": TOKEN}), tmp_path) as server:
+        assert (await server.operator("/status", headers=headers)).status == 200
+
+
+@pytest.mark.parametrize(
+    ("admin", "problems"),
+    [
+        ({}, 0),
+        ({"host": "::1"}, 0),
+        ({"host": "0.0.0.0"}, 1),  # noqa: S104 - it is refused
+        ({"host": "0.0.0.0", "token_env": TOKEN}, 0),  # noqa: S104 - with a token it may
+        ({"host": "0.0.0.0", "enabled": False}, 0),  # noqa: S104 - nobody listens
+    ],
+)
+def test_other_addresses_than_loopback_need_a_token(
+    monkeypatch: pytest.MonkeyPatch, admin: dict[str, Any], problems: int
+) -> None:
+    monkeypatch.setenv(TOKEN, "a token")
+    found = preflight_problems(fake_plugins.settings(admin=admin))
+    assert [problem.key for problem in found] == [("admin", "host")] * problems
+
+
+@pytest.mark.parametrize(
+    ("server", "admin", "ports", "same"),
+    [
+        ({"port": 9107}, {}, (None, None), True),
+        ({"port": 9107, "host": "0.0.0.0"}, {}, (None, None), True),  # noqa: S104 - not bound
+        ({"port": 9107, "host": "localhost"}, {"host": "[::1]"}, (None, None), True),
+        ({"port": 9107, "host": "::"}, {}, (None, None), False),
+        ({"port": 9107, "host": "127.0.0.2"}, {}, (None, None), False),
+        ({"port": 9107}, {"enabled": False}, (None, None), False),
+        ({"port": 0}, {"port": 0}, (None, None), False),
+        ({"port": 9107}, {}, (8000, None), False),
+        ({"port": 9107}, {}, (None, 9108), False),
+        ({}, {}, (9107, None), True),
+    ],
+)
+def test_operators_and_nodes_cannot_have_the_same_port(
+    server: dict[str, Any], admin: dict[str, Any], ports: tuple[int | None, int | None], same: bool
+) -> None:
+    settings = fake_plugins.settings(server={"allow_anonymous": True, **server}, admin=admin)
+    found = [str(problem) for problem in preflight_problems(settings, ports=ports)]
+    said = f"admin.port: is server.port too, {ports[0] or settings.server.port}: "
+    assert found == [f"{said}write another number for one of the two"] * same
+
+
+@pytest.mark.parametrize("wanted", [{}, {"enabled": False}, {"host": "::1"}])
+def test_a_reload_does_not_take_the_token_from_a_listener_that_others_reach(
+    monkeypatch: pytest.MonkeyPatch, wanted: dict[str, Any]
+) -> None:
+    monkeypatch.setenv(TOKEN, "a token")
+    token = {"token_env": TOKEN}
+    started = fake_plugins.settings(admin={"host": "0.0.0.0", **token}).admin  # noqa: S104 - with a token
+    (problem,) = preflight_problems(fake_plugins.settings(admin=wanted), None, started)
+    assert problem.key == ("admin", "host")
+    assert "0.0.0.0 can be reached" in problem.text
+    assert preflight_problems(fake_plugins.settings(admin={**wanted, **token}), None, started) == []
+
+
+def test_a_token_has_one_place() -> None:
+    with pytest.raises(ValueError, match="name one place of the token"):
+        AdminTable(token_env="A", token_file="b")
+
+
+def test_a_port_that_is_taken_costs_the_metrics_and_not_the_calls() -> None:
+    log = fake_plugins.Log()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert bind(fake_plugins.settings(), log, port) is None
+    (event,) = log.events
+    assert f"127.0.0.1:{port}" in event["event"]
+    assert bind(fake_plugins.settings(admin={"enabled": False}), log) is None
+    assert len(log.events) == 1
+
+
+def test_a_server_whose_port_for_operators_is_taken_answers_calls(tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text('[audit]\npath = "audit.jsonl"\n')
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        with live_server.running(config, "--admin-port", port) as server:
+            assert server.admin == ""
+            assert server.ask(wire.SERVICE).status == 200
+
+
+class TestReadiness:
+    async def test_a_server_that_drains_or_cannot_write_its_audit_is_not_ready(
+        self, tmp_path: Path
+    ) -> None:
+        audit, readiness = AuditState(), Readiness(ReadinessState.READY)
+        sources = StateSources(audit=lambda: audit, readiness=readiness)
+        async with watched(fake_plugins.policy({}), tmp_path, sources=sources) as server:
+            assert (await server.operator("/readyz")).status == 200
+            audit.status, audit.error = "failed", "no space left on device"
+            for ask in (server.ask, server.operator):
+                reply = await ask("/readyz")
+                assert (reply.status, reply.body) == (
+                    503,
+                    b"the audit cannot be written: no space left on device\n",
+                )
+                assert (await ask("/livez")).status == 200
+            assert (await server.metrics())("ready") == 0
+            audit.status = "degraded"
+            assert (await server.operator("/readyz")).status == 200
+            readiness.state = ReadinessState.DRAINING
+            assert (await server.operator("/readyz")).body == b"draining\n"
+            status = await server.status()
+            assert (status["ready"], status["draining"]) == (False, True)
+
+    async def test_plugins_that_fail_do_not_change_it(self, tmp_path: Path) -> None:
+        hooks = {"service_configuration": fake_plugins.raises(ValueError())}
+        made = fake_plugins.policy(
+            {"toy": fake_plugins.plugin(**hooks)}, {"toy": {"breaker": {"failures": 1}}}
+        )
+        async with watched(made, tmp_path) as server:
+            for _ in range(10):
+                await server.ask(wire.SERVICE)
+            assert (await server.operator("/readyz")).status == 200
+            (plugin,) = (await server.status())["plugins"]
+            assert plugin["breaker_open"]
+            assert plugin["calls"] == {"failed": 1, "skipped": 9}
+
+
+async def test_the_status_says_what_runs_and_who_called(tmp_path: Path) -> None:
+    made = fake_plugins.policy(
+        {"toy": fake_plugins.plugin(service_configuration=fake_plugins.always(ROOM))}
+    )
+    async with watched(made, tmp_path) as server:
+        await server.ask(f"{wire.SERVICE}?node_ip=10.44.7.5&local_alias=a")
+        await server.ask("/policy/v1/policy/v1/service/configuration")
+        told = await server.status()
+    assert told["ready"]
+    assert told["workers"] == 1
+    assert told["config"]["hash"] == made.config_hash
+    assert 0 <= told["config"]["age"] < 60
+    assert told["endpoints"]["service_configuration"] == {"continue": 1}
+    assert told["refused"] == {"unknown path": 1}
+    (plugin,) = told["plugins"]
+    assert (plugin["name"], plugin["version"], plugin["mode"]) == ("toy", "1.0", "decide")
+    assert plugin["hooks"] == ["service_configuration"]
+    refused, called = told["nodes"]
+    assert (refused["node"], refused["age"], refused["calls"]) == ("127.0.0.1", None, 0)
+    assert refused["refused_because"] == "unknown path"
+    assert (called["node"], called["calls"], called["last_refused"]) == ("10.44.7.5", 1, None)
+    assert 0 <= called["age"] < 60
+
+
+async def test_the_status_says_why_a_node_is_kept_out(tmp_path: Path) -> None:
+    made = fake_plugins.policy({}, access={"networks": ["10.44.0.0/16"]})
+    async with watched(made, tmp_path) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.server.port)
+        assert await reader.read() == b""
+        writer.close()
+        told = await server.status()
+    assert told["refused"] == {"network not allowed": 1}
+    (kept_out,) = told["nodes"]
+    assert (kept_out["node"], kept_out["refused_because"]) == ("127.0.0.1", "network not allowed")
+
+
+async def test_no_page_holds_a_secret_or_a_name_of_somebody(tmp_path: Path) -> None:
+    made = fake_plugins.policy(
+        {"toy": fake_plugins.plugin(service_configuration=fake_plugins.always(ROOM))}
+    )
+    query = secret_canaries.query("service_configuration")
+    async with watched(made, tmp_path) as server:
+        await server.ask(f"{wire.SERVICE}?{query}&remote_alias=alice@example.com")
+        for path in GUARDED:
+            page = (await server.operator(path)).body.decode()
+            assert not secret_canaries.found_in(page)
+            assert "alice" not in page
+
+
+class Speaks:
+    """Says something of itself, in a coroutine or in a thread."""
+
+    def __init__(self, settings: PluginSettings) -> None:
+        self.said: dict[Any, Any] = {"rooms": 7, "since": None, 3: {"a": [1]}, "odd": {1}}
+
+    @hookimpl
+    async def service_configuration(self) -> None:
+        return None
+
+
+class SpeaksAtOnce(Speaks):
+    @hookimpl
+    async def status(self) -> dict[Any, Any]:
+        return self.said
+
+
+class SpeaksInAThread(Speaks):
+    @hookimpl
+    def status(self) -> dict[Any, Any]:
+        assert threading.current_thread() is not threading.main_thread()
+        return self.said
+
+
+class SaysNoMapping(Speaks):
+    @hookimpl
+    async def status(self) -> Any:
+        return ["rooms"]
+
+
+class SaysTooMuch(Speaks):
+    @hookimpl
+    async def status(self) -> Any:
+        return {"all": "x" * 100_000}
+
+
+class Leaves(Speaks):
+    @hookimpl
+    async def status(self) -> Any:
+        raise SystemExit(3)
+
+
+@pytest.mark.parametrize("spoken", [SpeaksAtOnce, SpeaksInAThread])
+async def test_the_status_holds_what_a_plugin_says_of_itself(tmp_path: Path, spoken: type) -> None:
+    async with watched(fake_plugins.policy({"toy": spoken, "silent": Speaks}), tmp_path) as server:
+        speaking, silent = (await server.status())["plugins"]
+    assert speaking["status"] == {"rooms": 7, "since": None, "3": {"a": [1]}, "odd": "{1}"}
+    assert "problem" not in speaking
+    assert "status" not in silent
+
+
+@pytest.mark.parametrize(
+    ("spoken", "problem"),
+    [
+        (SaysNoMapping, "it gave list, and not a mapping"),
+        (SaysTooMuch, "bytes of JSON, and 65536 are allowed"),
+        (Leaves, "SystemExit"),
+    ],
+)
+async def test_a_status_that_cannot_be_shown_is_a_problem_of_its_plugin_alone(
+    tmp_path: Path, spoken: type, problem: str
+) -> None:
+    async with watched(
+        fake_plugins.policy({"toy": spoken, "fine": SpeaksAtOnce}), tmp_path
+    ) as server:
+        wrong, fine = (await server.status())["plugins"]
+        assert problem in wrong["problem"]
+        assert "status" not in wrong
+        assert fine["status"]["rooms"] == 7
+        assert (await server.ask(wire.SERVICE)).status == 200
+
+
+@pytest.fixture
+def stuck() -> Iterator[tuple[type, list[int], threading.Event]]:
+    asked: list[int] = []
+    go_on = threading.Event()
+
+    class Stuck(Speaks):
+        @hookimpl
+        def status(self) -> dict[str, int]:
+            asked.append(1)
+            go_on.wait(20)
+            return {"asked": len(asked)}
+
+    yield Stuck, asked, go_on
+    go_on.set()
+
+
+async def test_a_status_that_hangs_is_not_waited_for_and_holds_one_thread(
+    stuck: tuple[type, list[int], threading.Event],
+) -> None:
+    hangs, asked, go_on = stuck
+    made = fake_plugins.policy({"toy": hangs, "fine": SpeaksAtOnce})
+    statuses = PluginStatuses(limit=0.05)
+    async with made.serving():
+        for _ in range(4):
+            told = await statuses.ask(made.plugins)
+            assert told["toy"] == {"problem": "its status gave no answer within 0.05 s"}
+            assert told["fine"]["status"]["rooms"] == 7
+        assert asked == [1]
+        go_on.set()
+        async with asyncio.timeout(5):
+            while (told := await statuses.ask(made.plugins))["toy"].get("problem"):
+                pass
+        assert told["toy"]["status"]["asked"] >= 1
+        statuses.close()
+
+
+ISOLATED = """
+import time
+from pexpolicy import PluginSettings, hookimpl
+
+
+class Apart:
+    class Settings(PluginSettings):
+        hangs: bool = False
+
+    def __init__(self, settings: Settings) -> None:
+        self.hangs = settings.hangs
+
+    @hookimpl
+    async def service_configuration(self) -> None:
+        return None
+
+    @hookimpl
+    async def status(self) -> dict[str, int]:
+        if self.hangs:
+            time.sleep(20)
+        return {"rooms": 7}
+"""
+
+
+@pytest.mark.parametrize("hangs", [False, True])
+def test_a_plugin_in_processes_of_its_own_says_it_too(tmp_path: Path, hangs: bool) -> None:
+    (tmp_path / "plugins").mkdir()
+    (tmp_path / "plugins" / "apart.py").write_text(ISOLATED)
+    config = tmp_path / "config.toml"
+    config.write_text(
+        'plugin_dirs = ["plugins"]\n[audit]\npath = "audit.jsonl"\n[plugins.apart]\n'
+        'isolation = "process"\nprocesses = 1\n'
+        f"settings.hangs = {str(hangs).lower()}\n"
+    )
+    with live_server.running(config) as server:
+        (plugin,) = server.operator("/status").json["plugins"]
+        if hangs:
+            assert "no answer within" in plugin["problem"]
+        else:
+            assert plugin["status"] == {"rooms": 7}
+
+        def is_asked() -> bool:
+            server.ask(wire.SERVICE)
+            return bool(server.lines()[-1]["steps"][0]["outcome"] == "abstained")
+
+        # The worker that was late is replaced by one that takes calls.
+        assert comes_true(is_asked)
+
+
+def test_a_plugin_without_the_hook_is_not_asked() -> None:
+    async def ask() -> dict[str, Any]:
+        plugins: tuple[Plugin, ...] = fake_plugins.policy({"toy": Speaks}).plugins
+        return await PluginStatuses().ask(plugins)
+
+    assert asyncio.run(ask()) == {}

@@ -1,0 +1,256 @@
+"""HTTP at the edge: what is answered, what is refused, and that nothing of it comes back."""
+
+import asyncio
+from contextlib import suppress
+
+import pytest
+
+from pexpolicy.server.http.app import PolicyApp
+from tests.support import wire
+from tests.support.fake_plugins import Serve, always, plugin, policy
+
+LINE = 64 * 1024
+NEEDLE = "needle4711"
+
+
+async def test_each_endpoint_answers_with_a_length_a_type_and_a_plain_name(
+    serving: Serve,
+) -> None:
+    async with serving({}) as server:
+        for target in wire.TARGETS.values():
+            reply = await server.ask(target)
+            assert reply.status in (200, 404)
+            assert reply.headers["content-type"] == "application/json"
+            assert int(reply.headers["content-length"]) == len(reply.body)
+            assert reply.headers["server"] == "pexpolicy"
+
+
+@pytest.mark.parametrize("target", wire.TARGETS.values(), ids=wire.TARGETS)
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"])
+async def test_other_methods_are_not_allowed(serving: Serve, method: str, target: str) -> None:
+    async with serving({}) as server:
+        reply = await server.ask(target, method=method)
+        assert (reply.status, reply.body) == (405, b"")
+        assert reply.headers["allow"] == "GET, HEAD"
+        (line,) = server.lines()
+        assert (line["event"], line["reason"]) == ("refused", "method not allowed")
+
+
+@pytest.mark.parametrize("target", wire.TARGETS.values(), ids=wire.TARGETS)
+async def test_head_is_a_get_without_its_body(serving: Serve, target: str) -> None:
+    async with serving({}) as server:
+        got = await server.ask(target)
+        headed = await server.ask(target, method="HEAD")
+        assert headed.status == got.status
+        assert headed.body == b""
+        assert headed.headers["content-length"] == got.headers["content-length"]
+        assert len(server.lines()) == 2
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        *("/", "/policy", "/policy/v1", "/policy/v1/", "/policy/v2/service/configuration"),
+        *("/policy/v1/service/configuration/", "//policy/v1/service/configuration"),
+        *("/policy/v1/participant/avatar", "/policy/v1/participant/avatar/"),
+        *("/policy/v1/registrations/", "/POLICY/V1/registrations", f"/{NEEDLE}?a=b"),
+        *("/../etc/passwd", "/%2e%2e/%2e%2e/etc/passwd", "/policy/v1/participant/location/x"),
+    ],
+)
+async def test_unknown_paths_are_not_found_and_lead_nowhere_else(
+    serving: Serve, target: str
+) -> None:
+    async with serving({}) as server:
+        reply = await server.ask(target)
+        assert (reply.status, reply.body) == (404, b"")
+        assert "location" not in reply.headers
+        assert len(server.lines()) == 1
+
+
+async def test_the_longest_line_that_is_promised_is_answered(serving: Serve) -> None:
+    start = wire.SERVICE + "?local_alias=a&idp_attribute_x="
+    around = len(wire.request_bytes("", "GET", {}))
+    async with serving({}) as server:
+        reply = await server.ask(start + "x" * (LINE - len(start) - around))
+        assert reply.status == 200
+
+
+@pytest.mark.parametrize("length", [LINE + 100, 3 * LINE, 10 * LINE])
+async def test_a_longer_line_is_refused(serving: Serve, length: int) -> None:
+    async with serving({}) as server:
+        # A server that hangs up while the line still comes may take its reply along.
+        with suppress(ConnectionError):
+            reply = await server.ask(f"{wire.SERVICE}?{NEEDLE}=" + "x" * length)
+            assert reply.status == 431
+            assert reply.body == b""
+        (line,) = server.lines()
+        assert line["reason"] == "header too large"
+        assert NEEDLE not in server.audit.read_text()
+
+
+@pytest.mark.parametrize("base", ["", "/api/pexip", "/a"])
+async def test_a_base_path_stands_before_every_endpoint(serving: Serve, base: str) -> None:
+    async with serving({}, server={"base_path": base}) as server:
+        for name, target in wire.TARGETS.items():
+            reply = await server.ask(base + target)
+            assert reply.headers["content-type"] == "application/json"
+            assert server.lines()[-1]["endpoint"] == name
+            if base:
+                assert (await server.ask(target)).body == b""
+        alias = f"{base}{wire.REGISTRATION}sip%3Aa%40b"
+        await server.ask(alias)
+        assert server.lines()[-1]["request"]["alias"] == "sip:a@b"
+        assert (await server.ask(base + wire.SERVICE, method="POST")).status == 405
+        assert (await server.ask("/livez")).status == 200
+
+
+MALFORMED = [
+    b"GET\r\n\r\n",
+    b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+    b"GET / HTTP/9.9\r\nHost: a\r\n\r\n",
+    b"GET /policy/v1/service/configuration?needle4711=\xff\xfe HTTP/1.1\r\nHost: a\r\n\r\n",
+    b"GET /policy/v1/service/configuration?needle4711= b HTTP/1.1\r\nHost: a\r\n\r\n",
+    b"GET / HTTP/1.1\r\nneedle4711\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: needle4711\r\n\r\n",
+    b"needle4711 / HTTP/1.1\r\nHost: a\r\n\r\n",
+]
+
+
+@pytest.mark.parametrize("content", MALFORMED)
+async def test_what_is_no_http_gets_a_short_refusal_and_a_line(
+    serving: Serve, content: bytes
+) -> None:
+    async with serving({}) as server:
+        reply = await wire.send(server.port, content)
+        assert (reply.status, reply.body) == (400, b"")
+        assert NEEDLE not in str(reply.headers)
+        assert [line["reason"] for line in server.lines()] == ["malformed"]
+        assert NEEDLE not in server.audit.read_text()
+        assert (await server.ask(wire.SERVICE)).status == 200
+
+
+CURIOUS = [
+    b"CONNECT needle4711:443 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+    b"GET http://needle4711/ HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+    b"OPTIONS * HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+    b"HEAD /needle4711 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+]
+
+
+@pytest.mark.parametrize("expectation", [b"100-continue", b"needle4711"])
+async def test_an_expectation_is_no_reason_to_leave_a_call_unanswered(
+    serving: Serve, expectation: bytes
+) -> None:
+    async with serving({}) as server:
+        reply = await wire.send(
+            server.port,
+            b"GET /policy/v1/service/configuration HTTP/1.1\r\nHost: a\r\nConnection: close\r\n"
+            b"Expect: " + expectation + b"\r\n\r\n",
+        )
+        assert reply.status == 200
+        assert NEEDLE not in str(reply.headers)
+        assert len(server.lines()) == 1
+
+
+@pytest.mark.parametrize("content", CURIOUS)
+async def test_curious_requests_are_refused_in_our_own_words(
+    serving: Serve, content: bytes
+) -> None:
+    async with serving({}) as server:
+        reply = await wire.send(server.port, content)
+        assert 400 <= reply.status < 500
+        assert reply.body == b""
+        assert reply.headers["server"] == "pexpolicy"
+        assert NEEDLE not in str(reply.headers)
+        assert len(server.lines()) == 1
+
+
+async def test_nothing_of_a_request_comes_back(serving: Serve) -> None:
+    query = f"?local_alias={NEEDLE}&remote_alias={NEEDLE}&{NEEDLE}={NEEDLE}"
+    async with serving({}) as server:
+        for target in wire.TARGETS.values():
+            reply = await server.ask(target + query)
+            assert NEEDLE.encode() not in reply.body
+            assert NEEDLE not in str(reply.headers)
+
+
+async def test_the_fault_of_a_plugin_does_not_show_in_the_reply(serving: Serve) -> None:
+    async def fails(_: object) -> object:
+        raise ValueError(NEEDLE)
+
+    async with serving({"broken": plugin(service_configuration=fails)}) as server:
+        reply = await server.ask(wire.SERVICE)
+        assert reply.status == 200
+        assert NEEDLE.encode() not in reply.body
+        assert b"Traceback" not in reply.body
+
+
+async def test_a_fault_of_the_server_itself_costs_no_call(
+    serving: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guarded = policy(
+        {"guard": plugin(registration_alias=always(None))}, {"guard": {"on_error": "reject"}}
+    )
+
+    async def breaks(*_: object) -> object:
+        raise RuntimeError(NEEDLE)
+
+    monkeypatch.setattr(guarded, "answer", breaks)
+    async with serving(guarded) as server:
+        assert (await server.ask(wire.SERVICE)).action == "continue"
+        assert (await server.ask(wire.REGISTRATION + "a@b")).action == "reject"
+        assert len(server.lines()) == 2
+        assert {event["event"] for event in server.log.events} == {"internal fault"}
+
+
+async def test_a_fault_where_nobody_expects_one_is_called_by_its_name(
+    serving: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def breaks(*_: object) -> object:
+        raise RuntimeError("unforeseen")
+
+    async with serving({}) as server:
+        monkeypatch.setattr(PolicyApp, "_leaving", breaks)
+        reply = await server.ask(wire.SERVICE)
+        assert (reply.status, reply.body) == (500, b"")
+        assert server.lines()[-1]["reason"] == "internal fault"
+        (event,) = server.log.events
+        assert "unforeseen" in event["error"]
+        assert any("test_server.py" in line for line in event["traceback"])
+
+
+async def test_a_connection_is_kept_for_the_next_call(serving: Serve) -> None:
+    request = wire.request_bytes(wire.SERVICE, "GET", {"Connection": "keep-alive"})
+    last = wire.request_bytes(wire.PARTICIPANT, "GET", {})
+    async with serving({}) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(request)
+        assert (await reader.readline()).startswith(b"HTTP/1.1 200")
+        writer.write(request + last)
+        rest = await reader.read()
+        assert rest.count(b"HTTP/1.1 200") == 2
+        writer.close()
+        await writer.wait_closed()
+        assert len(server.lines()) == 3
+
+
+async def test_a_server_says_that_it_is_alive_without_leaving_a_line(serving: Serve) -> None:
+    async with serving({}) as server:
+        for target in ("/livez", "/readyz"):
+            assert (await server.ask(target)).body == b"ok\n"
+        assert server.lines() == []
+
+
+async def test_a_call_under_way_is_answered_before_the_server_ends(serving: Serve) -> None:
+    asked, go_on = asyncio.Event(), asyncio.Event()
+
+    async def waits(_: object) -> object:
+        asked.set()
+        await go_on.wait()
+        return {"call_tag": "at last"}
+
+    async with serving({"toy": plugin(participant_properties=waits)}) as server:
+        call = asyncio.create_task(server.ask(wire.PARTICIPANT))
+        await asked.wait()
+        asyncio.get_running_loop().call_later(0.05, go_on.set)
+    assert (await call).result == {"call_tag": "at last"}

@@ -1,0 +1,206 @@
+"""No reply is lost where a connection ends: by its client, with the server, or with a call."""
+
+import asyncio
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from pexpolicy import Directory, DirectoryEntry
+from pexpolicy.access.connections import Connection
+from pexpolicy.access.refusals import RefusalLog
+from pexpolicy.builder import build_policy
+from pexpolicy.config.schema.access import LimitsTable
+from pexpolicy.policy import Policy
+from pexpolicy.server.http.protocol import PolicyProtocol
+from pexpolicy.server.http.reply_batcher import ReplyBatcher
+from tests.server.test_reply_batcher import Wire
+from tests.support import certificates, fake_plugins, wire
+from tests.support.fake_plugins import Serve, always, plugin
+
+KEEP = {"Connection": "keep-alive"}
+REQUEST = wire.request_bytes(wire.SERVICE, "GET", KEEP)
+
+
+async def asked_whole(port: int, content: bytes) -> bytes:
+    """All that a client gets who ends its own side of the connection behind ``content``."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(content)
+    writer.write_eof()
+    try:
+        return await asyncio.wait_for(reader.read(), 5.0)
+    finally:
+        writer.close()
+
+
+@pytest.mark.parametrize("count", [1, 3, 40])
+@pytest.mark.parametrize("waits", [0, 0.01])
+async def test_who_asks_no_more_still_gets_what_was_asked(
+    serving: Serve, count: int, waits: float
+) -> None:
+    async def slow(_: object) -> None:
+        await asyncio.sleep(waits)
+
+    hook = slow if waits else always(None)
+    async with serving({"toy": plugin(service_configuration=hook)}) as server:
+        answer = await asked_whole(server.port, REQUEST * count)
+        assert answer.count(b"HTTP/1.1 200") == count
+        assert len(server.lines()) == count
+
+
+@pytest.mark.parametrize("left_over", [b"", b"GET /half HTTP/1.1\r\nHo"])
+async def test_a_connection_that_asks_no_more_ends_without_waiting(
+    serving: Serve, left_over: bytes
+) -> None:
+    async with serving({"toy": plugin(service_configuration=always(None))}) as server:
+        assert await asked_whole(server.port, left_over) == b""
+        assert (await asked_whole(server.port, REQUEST + left_over)).count(b"HTTP/1.1 ") == 1
+
+
+ENTRIES = [DirectoryEntry(alias=f"a{number}", description="A" * 200) for number in range(16_000)]
+
+
+def read_slowly(
+    port: int, began: threading.Event, context: ssl.SSLContext | None, pause: float, keep: str
+) -> bytes:
+    """A reply that does not fit into any buffer, by one who takes his time."""
+    client = socket.socket()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
+    client.settimeout(10.0)
+    client.connect(("127.0.0.1", port))
+    if context is not None:
+        client = context.wrap_socket(client, server_hostname=certificates.NAME)
+    with client:
+        client.sendall(wire.request_bytes(wire.DIRECTORY, "GET", {"Connection": keep}))
+        received = client.recv(1000)
+        began.set()
+        time.sleep(pause)
+        while more := client.recv(65536):
+            received += more
+    return received
+
+
+async def slowly_read(
+    server: fake_plugins.Serving, encrypted: bool, pause: float, keep: str
+) -> asyncio.Task[bytes]:
+    """The same, in a thread; it has begun to read."""
+    began = threading.Event()
+    context = certificates.trusting() if encrypted else None
+    reading = asyncio.to_thread(read_slowly, server.port, began, context, pause, keep)
+    task = asyncio.create_task(reading)
+    await asyncio.to_thread(began.wait, 10.0)
+    return task
+
+
+def whole(content: bytes) -> bool:
+    reply = wire.parsed(content)
+    return len(reply.body) == int(reply.headers["content-length"]) > 3_000_000
+
+
+def large(folder: Path, encrypted: bool, **document: Any) -> Policy:
+    """A policy with a directory that is read for a while."""
+    if encrypted:
+        certificates.write_pair(folder)
+        document["tls"] = certificates.tls(folder)
+    toy = plugin(directory_information=always(Directory(entries=ENTRIES)))
+    return fake_plugins.policy({"toy": toy}, **document)
+
+
+@pytest.mark.parametrize("encrypted", [False, True], ids=["plain", "tls"])
+async def test_a_reply_that_is_being_read_is_finished_though_the_server_ends(
+    serving: Serve, tmp_path: Path, encrypted: bool
+) -> None:
+    async with serving(large(tmp_path, encrypted)) as server:
+        reading = await slowly_read(server, encrypted, 0.5, "keep-alive")
+        began = time.monotonic()
+    # The event loop of a server ends with it: what is not sent until then, never is.
+    assert time.monotonic() - began > 0.3
+    assert whole(await asyncio.wait_for(reading, 10.0))
+
+
+@pytest.mark.parametrize("encrypted", [False, True], ids=["plain", "tls"])
+async def test_the_last_reply_of_a_connection_may_be_read_slowly(
+    serving: Serve, tmp_path: Path, encrypted: bool
+) -> None:
+    async with serving(large(tmp_path, encrypted)) as server:
+        reading = await slowly_read(server, encrypted, 1.5, "close")
+        assert whole(await asyncio.wait_for(reading, 10.0))
+
+
+@pytest.mark.parametrize("encrypted", [False, True], ids=["plain", "tls"])
+async def test_who_does_not_read_a_reply_is_cut_off(
+    serving: Serve, tmp_path: Path, encrypted: bool
+) -> None:
+    async with serving(large(tmp_path, encrypted, limits={"request_seconds": 0.5})) as server:
+        reading = await slowly_read(server, encrypted, 1.5, "keep-alive")
+        with suppress(OSError):
+            assert not whole(await asyncio.wait_for(reading, 10.0))
+        assert [line["reason"] for line in server.lines()][1:] == ["reply not read"]
+
+
+def connected_to(transport: Wire) -> PolicyProtocol:
+    """A connection on which nothing was asked yet."""
+    loop, log = asyncio.get_running_loop(), fake_plugins.Log()
+
+    async def handler(_: web.BaseRequest) -> web.StreamResponse:
+        raise AssertionError
+
+    protocol = PolicyProtocol(
+        web.Server(handler),
+        loop=loop,
+        connection=Connection("192.0.2.1", loop.time(), transport.abort),
+        refusals=RefusalLog(lambda *_, **__: None),
+        limits=LimitsTable(),
+        log=log,
+        outbox=ReplyBatcher(loop, log, lambda: None),
+    )
+    protocol.connection_made(transport)
+    return protocol
+
+
+@pytest.mark.parametrize("end", [PolicyProtocol.close, PolicyProtocol.force_close])
+async def test_what_waits_is_sent_before_its_connection_ends(
+    end: Callable[[PolicyProtocol], None],
+) -> None:
+    transport = Wire()
+    protocol = connected_to(transport)
+    protocol.send(transport, b"reply", last=False)
+    assert transport.written == []
+    end(protocol)
+    assert transport.written == [b"reply"]
+    protocol.connection_lost(None)
+
+
+async def test_who_does_not_read_holds_up_the_end_of_the_server_once() -> None:
+    transport = Wire()
+    protocol = connected_to(transport)
+    protocol.send(transport, b"reply", last=False)
+    protocol.pause_writing()
+    began = time.monotonic()
+    await protocol.shutdown(0.2)
+    assert 0.2 <= time.monotonic() - began < 0.4
+    assert transport.is_closed
+    protocol.connection_lost(None)
+
+
+async def test_pipelined_replies_leave_over_tls_too(serving: Serve, tmp_path: Path) -> None:
+    certificates.write_pair(tmp_path)
+    tls = build_policy(fake_plugins.settings(tls=certificates.tls(tmp_path)), available={})
+    context: ssl.SSLContext = certificates.trusting()
+    async with serving(tls) as server:
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", server.port, ssl=context, server_hostname=certificates.NAME
+        )
+        writer.write(REQUEST * 19 + wire.request_bytes(wire.SERVICE, "GET", {}))
+        answer = await asyncio.wait_for(reader.read(), 5.0)
+        writer.close()
+        places = [answer.index(line["decision_id"].encode()) for line in server.lines()]
+        assert len(places) == 20
+        assert places == sorted(places)

@@ -1,0 +1,188 @@
+"""One configuration after the other: who decides which call, and when plugins close."""
+
+import asyncio
+import gc
+import sys
+import threading
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from multidict import MultiDict
+
+from pexpolicy import Conference, hookimpl
+from pexpolicy.audit.factory import open_audit
+from pexpolicy.config.settings import ConfigError
+from pexpolicy.server.generations import GenerationRunner, GenerationSwitch, generation_of
+from pexpolicy.server.http.app import PolicyApp
+from pexpolicy.server.reload.build_thread import run_in_build_thread
+from pexpolicy.server.reload.reloader import Reloader
+from tests.support import fake_plugins
+
+
+class Gate:
+    """Keeps calls waiting until it is opened."""
+
+    def __init__(self) -> None:
+        self._event = asyncio.Event()
+
+    async def passed(self) -> None:
+        await self._event.wait()
+
+    async def let_all_pass(self) -> None:
+        self._event.set()
+        self._event = asyncio.Event()
+        await settled()
+
+
+async def settled() -> None:
+    """Until nothing happens any more by itself."""
+    for _ in range(30):
+        await asyncio.sleep(0)
+
+
+def numbered(number: int, life: list[str], gate: Gate, fails: bool = False) -> type:
+    """A plugin that answers with its number once the gate is open, and notes its life."""
+
+    class Numbered:
+        def __init__(self, settings: object) -> None:
+            assert self is not settings
+
+        @hookimpl
+        @asynccontextmanager
+        async def lifespan(self) -> Any:
+            if fails:
+                raise OSError("it does not open")
+            life.append(f"open {number}")
+            yield
+            life.append(f"close {number}")
+
+        @hookimpl
+        async def service_configuration(self, request: object) -> Conference:
+            await gate.passed()
+            return Conference(name=str(number), service_tag="x")
+
+    return Numbered
+
+
+async def begun(life: list[str], gate: Gate) -> tuple[PolicyApp, GenerationSwitch]:
+    first = GenerationRunner(
+        generation_of(
+            fake_plugins.policy({"toy": numbered(0, life, gate)}), open_audit(Path("/dev/null"))
+        )
+    )
+    await first.open()
+    # A test program holds so much that looking through it takes longer than a call may.
+    service = PolicyApp(first.regime, fake_plugins.Log())
+    return service, GenerationSwitch(first, service.activate, lambda: None)
+
+
+async def asked(service: PolicyApp) -> str:
+    """A call as the service makes it: with one regime from its beginning to its end."""
+    regime = service.regime
+    regime.calls.under_way += 1
+    try:
+        name = "service_configuration"
+        answer = await regime.policy.answer(name, MultiDict(), "", "an id")
+    finally:
+        regime.calls.end()
+    return str(answer.outcome.decision.set_fields()["name"])
+
+
+@settings(max_examples=40)
+@given(st.lists(st.sampled_from(["call", "swap", "answer"]), max_size=20))
+def test_each_call_keeps_to_its_configuration_and_each_closes_behind_its_last(
+    events: list[str],
+) -> None:
+    async def live() -> None:
+        life: list[str] = []
+        gate = Gate()
+        service, succession = await begun(life, gate)
+        number = 0
+        calls: list[tuple[int, asyncio.Task[str]]] = []
+        for event in events:
+            if event == "call":
+                calls.append((number, asyncio.create_task(asked(service))))
+            elif event == "swap":
+                number += 1
+                policy = fake_plugins.policy({"toy": numbered(number, life, gate)})
+                successor = GenerationRunner(generation_of(policy, open_audit(Path("/dev/null"))))
+                await successor.open()
+                succession.follow(successor)
+            else:
+                await gate.let_all_pass()
+            await settled()
+            busy = {begun for begun, task in calls if not task.done()}
+            closed = {int(line.split()[1]) for line in life if line.startswith("close")}
+            assert not busy & closed
+            assert number not in closed
+        await gate.let_all_pass()
+        for begun_with, call in calls:
+            assert await call == str(begun_with)
+        await succession.end()
+        assert sorted(life) == sorted(
+            f"{w} {n}" for w in ("open", "close") for n in range(number + 1)
+        )
+
+    asyncio.run(live())
+
+
+async def test_a_configuration_that_does_not_open_changes_nothing() -> None:
+    life: list[str] = []
+    service, succession = await begun(life, Gate())
+    before = service.regime
+    made = fake_plugins.policy({"toy": numbered(1, life, Gate(), fails=True)})
+    reloader = Reloader(succession, before.audit, lambda _: made)
+    result = await reloader.reload()
+    (problem,) = result.problems
+    assert "plugins.toy" in problem
+    assert "its lifespan failed: OSError: it does not open" in problem
+    assert service.regime is before
+    assert not reloader.state.last_successful
+    assert reloader.state.problems == result.problems
+    await succession.end()
+    assert life == ["open 0", "close 0"]
+
+
+async def test_a_fault_of_ours_is_a_refusal_too() -> None:
+    service, succession = await begun([], Gate())
+
+    def build(_: bytes | None) -> Any:
+        raise ZeroDivisionError
+
+    result = await Reloader(succession, service.regime.audit, build).reload()
+    assert "ZeroDivisionError" in result.problems[0]
+    await succession.end()
+
+
+async def test_work_aside_leaves_the_interpreter_as_it_was() -> None:
+    turn, collecting = sys.getswitchinterval(), gc.isenabled()
+
+    def work() -> str:
+        assert sys.getswitchinterval() < turn
+        assert not gc.isenabled()
+        return threading.current_thread().name
+
+    assert await run_in_build_thread(work) == "pexpolicy-build"
+    with pytest.raises(ConfigError):
+        await run_in_build_thread(lambda: (_ for _ in ()).throw(ConfigError(Path("x"), [])))
+    assert (sys.getswitchinterval(), gc.isenabled()) == (turn, collecting)
+
+
+async def test_work_that_nobody_waits_for_any_longer_harms_nobody() -> None:
+    let_go, ended = threading.Event(), threading.Event()
+
+    def work() -> None:
+        let_go.wait(10)
+        ended.set()
+
+    task = asyncio.create_task(run_in_build_thread(work))
+    await asyncio.sleep(0.01)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    let_go.set()
+    assert ended.wait(10)

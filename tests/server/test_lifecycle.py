@@ -1,0 +1,208 @@
+"""A server from its start to its end, as an operator sees it."""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from pexpolicy.server.shutdown import Terminal
+from tests.support import live_server, wire
+from tests.support.virtual_time import virtual
+
+GUARDED = """
+[server]
+base_path = "/api/pexip"
+[auth]
+user = "pexip"
+password_env = "TEST_POLICY_PASSWORD"
+"""
+KEEP = {"Connection": "keep-alive"}
+
+
+def ended(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+def test_a_server_with_credentials_and_a_base_path(tmp_path: Path) -> None:
+    (tmp_path / "given.toml").write_text(GUARDED)
+    config = live_server.with_audit(tmp_path / "given.toml", tmp_path)
+    environment = {"TEST_POLICY_PASSWORD": "s3cret"}
+    with live_server.running(config, environment=environment) as server:
+        assert server.url.endswith("/api/pexip")
+        target = f"/api/pexip{wire.SERVICE}?local_alias=a"
+        assert server.ask(target).status == 401
+        reply = server.ask(target, headers=wire.basic("pexip", "s3cret"))
+        assert (reply.status, reply.action) == (200, "continue")
+        assert [line["event"] for line in server.lines()] == ["refused", "decision"]
+        assert "s3cret" not in server.audit.read_text()
+    assert ended(server.pid)
+
+
+def test_requests_whose_sender_asks_no_more_are_answered(tmp_path: Path) -> None:
+    (tmp_path / "given.toml").write_text("")
+    target = f"{wire.SERVICE}?local_alias=a"
+    asked = wire.request_bytes(target, "GET", KEEP) * 2
+    with live_server.running(live_server.with_audit(tmp_path / "given.toml", tmp_path)) as server:
+        with socket.create_connection(("127.0.0.1", server.port), timeout=5.0) as connection:
+            connection.sendall(asked)
+            connection.shutdown(socket.SHUT_WR)
+            with connection.makefile("rb") as answer:
+                assert answer.read().count(b"HTTP/1.1 200") == 2
+        assert len(server.lines()) == 2
+
+
+def test_no_connection_stays_open_whose_client_hung_up(tmp_path: Path) -> None:
+    (tmp_path / "given.toml").write_text("")
+    asked = wire.request_bytes(f"{wire.SERVICE}?local_alias=a", "GET", KEEP)
+    with live_server.running(live_server.with_audit(tmp_path / "given.toml", tmp_path)) as server:
+        for number in range(400):
+            with socket.create_connection(("127.0.0.1", server.port), timeout=5.0) as client:
+                client.sendall(asked)
+                # At any moment of the call, up to one at which its reply was just sent.
+                time.sleep(number % 100 * 0.00001)
+        deadline = time.monotonic() + 5.0
+        while server.operator("/status").json["connections"] and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert server.operator("/status").json["connections"] == 0
+
+
+@contextmanager
+def started(config: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """A server whose output is read here, and its port."""
+    command = (sys.executable, "-m", "pexpolicy", "serve", "-c", str(config), *arguments)
+    ports = ("--port", "0", "--admin-port", "0")
+    with subprocess.Popen(
+        (*command, *ports), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as server:
+        try:
+            assert server.stderr is not None
+            line = next(line for line in server.stderr if " answers on " in line)
+            yield server, int(line.partition("127.0.0.1:")[2].split()[0])
+        finally:
+            server.kill()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_server_that_is_told_to_stop_ends_in_order(tmp_path: Path, number: int) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text("")
+    with started(config) as (server, port):
+        assert wire.ask_blocking(port, wire.SERVICE).status == 200
+        began = time.monotonic()
+        server.send_signal(number)
+        out, err = server.communicate(timeout=live_server.START)
+        assert server.returncode == 0
+        assert time.monotonic() - began < 5
+    assert "Traceback" not in err
+    line, end = map(json.loads, out.splitlines())
+    assert line["endpoint"] == "service_configuration"
+    assert (end["event"], end["boot_id"], end["seq"]) == ("end", line["boot_id"], 2)
+
+
+ROTATED = """
+import os, signal
+from pexpolicy import hookimpl
+
+os.kill(os.getpid(), signal.SIGUSR1)
+
+class Rotated:
+    @hookimpl
+    async def media_location(self, request):
+        return None
+"""
+
+
+@pytest.mark.parametrize("arguments", [(), ("--workers", "2")], ids=["alone", "workers"])
+def test_a_file_that_is_rotated_while_a_server_starts_does_not_end_it(
+    tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    (tmp_path / "plugins").mkdir()
+    (tmp_path / "plugins" / "rotated.py").write_text(ROTATED)
+    config = tmp_path / "config.toml"
+    config.write_text('plugin_dirs = ["plugins"]\n[plugins.rotated]\n')
+    with started(config, *arguments) as (_, port):
+        assert wire.ask_blocking(port, "/readyz").status == 200
+
+
+def test_the_audit_goes_to_standard_output_where_no_file_is_named(tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text("")
+    with started(config) as (server, port):
+        assert server.stdout is not None
+        for target in wire.TARGETS.values():
+            wire.ask_blocking(port, target)
+            assert json.loads(server.stdout.readline())["event"] == "decision"
+
+
+def test_the_server_prints_no_query_and_no_access_log(tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text('[audit]\npath = "audit.jsonl"')
+    with started(config) as (server, port):
+        wire.ask_blocking(port, f"{wire.SERVICE}?third_party_passcode=48151623")
+        wire.ask_blocking(port, "/nowhere?a=48151623")
+        wire.ask_blocking(port, b"/\xff?48151623")
+        server.terminate()
+        out, err = server.communicate(timeout=live_server.START)
+    assert out == ""
+    assert "48151623" not in err
+    assert "48151623" not in (tmp_path / "audit.jsonl").read_text()
+
+
+ON_A_TERMINAL = """
+import fcntl, os, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+os.execv(sys.executable, [sys.executable, "-m", "pexpolicy", *sys.argv[1:]])
+"""
+
+
+@pytest.mark.parametrize("arguments", [(), ("--workers", "2")], ids=["alone", "workers"])
+def test_a_closed_terminal_ends_the_server_and_sighup_reloads_it(
+    tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text('[audit]\npath = "audit.jsonl"\n[server]\ndrain_delay = 30.0')
+    ports = ("--port", "0", "--admin-port", "0")
+    command = (sys.executable, "-c", ON_A_TERMINAL, "serve", "-c", str(config), *ports, *arguments)
+    ours, theirs = os.openpty()
+    server = subprocess.Popen(
+        command, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True
+    )
+    os.close(theirs)
+    try:
+        with open(ours) as terminal:  # noqa: PTH123 - a descriptor
+            assert next(line for line in terminal if " answers on " in line)
+            server.send_signal(signal.SIGHUP)
+            assert next(line for line in terminal if line.startswith("reloaded "))
+            assert server.poll() is None
+        assert server.wait(live_server.START) == 0
+    finally:
+        server.kill()
+        server.wait()
+
+
+@virtual
+async def test_a_terminal_that_was_closed_without_sighup_is_forgotten() -> None:
+    ours, theirs = os.openpty()
+    terminal = Terminal([theirs])
+    forgetting = asyncio.create_task(terminal.forget())
+    await asyncio.sleep(100)
+    assert not terminal.is_closed
+    os.close(ours)
+    assert terminal.is_closed
+    await forgetting
+    # SIGHUP reloads again.
+    assert not terminal.is_closed
+    os.close(theirs)

@@ -1,0 +1,381 @@
+"""A configuration that changes while a server answers."""
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from pexpolicy.config.restart_keys import FIXED
+from pexpolicy.server.reload import control_socket
+from pexpolicy.server.reload.control_socket import ask_for_reload
+from pexpolicy.server.reload.result import ReloadResult
+from tests.support import live_server, wire
+
+ROOM = f"{wire.SERVICE}?local_alias=room"
+PATIENCE = 30.0
+
+
+def written(name: str, also: str = "") -> str:
+    """A configuration whose only room has this name."""
+    return f"""
+{also}
+[audit]
+path = "audit.jsonl"
+[plugins.rooms.settings.rooms.room]
+name = "{name}"
+service_tag = "{name}"
+"""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[live_server.Running]:
+    """One server for many tests."""
+    path = tmp_path_factory.mktemp("reload") / "config.toml"
+    path.write_text(written("first"))
+    with live_server.running(path) as running:
+        yield running
+
+
+@pytest.fixture
+def config(server: live_server.Running) -> Path:
+    """Its configuration, as it was at the start."""
+    path = server.audit.with_name("config.toml")
+    path.write_text(written("first"))
+    (result,) = ask_for_reload(path)
+    assert result is not None
+    assert result.done
+    return path
+
+
+def reloaded(config: Path) -> ReloadResult:
+    """What the command is told."""
+    (result,) = ask_for_reload(config)
+    assert result is not None
+    return result
+
+
+def command(name: str, config: Path) -> subprocess.CompletedProcess[str]:
+    arguments = (sys.executable, "-m", "pexpolicy", name, "--config", str(config))
+    return subprocess.run(arguments, capture_output=True, text=True, timeout=60, check=False)
+
+
+def served(server: live_server.Running) -> str:
+    """The name of the room that is served."""
+    return str(server.ask(ROOM).result["name"])
+
+
+def comes_true(condition: Callable[[], bool]) -> bool:
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        if condition():
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def test_the_command_puts_a_new_configuration_in_force(
+    config: Path, server: live_server.Running
+) -> None:
+    assert served(server) == "first"
+    config.write_text(written("second"))
+    said = command("reload", config)
+    assert said.returncode == 0, said.stderr
+    assert served(server) == "second"
+    before, after = (line["config_hash"] for line in server.lines()[-2:])
+    assert before != after
+    assert after in said.stdout
+    assert after in command("check", config).stdout
+
+
+def test_a_bad_configuration_fails_the_command_and_changes_nothing(
+    config: Path, server: live_server.Running
+) -> None:
+    config.write_text(written("second") + "\n[plugins.rooms]\nprioritty = 1\ntimeout = 99.0\n")
+    said = command("reload", config)
+    assert said.returncode == 78
+    assert "plugins.rooms.prioritty: unknown key; did you mean 'priority'?" in said.stderr
+    assert "plugins.rooms.timeout" in said.stderr
+    assert "serves on" in said.stderr
+    assert served(server) == "first"
+    config.write_text(written("third"))
+    assert reloaded(config).done
+    assert served(server) == "third"
+
+
+def test_what_needs_a_restart_is_said_and_the_rest_counts(
+    config: Path, server: live_server.Running
+) -> None:
+    config.write_text(written("second", "[server]\nport = 1234\nbudget = 3.0"))
+    result = reloaded(config)
+    assert result.done
+    assert result.notes == ("server.port: the change needs a restart",)
+    assert served(server) == "second"
+
+
+def test_what_waits_for_a_restart_is_in_the_status(
+    config: Path, server: live_server.Running
+) -> None:
+    assert server.operator("/status").json["config"]["awaiting_restart"] == []
+    moved = written("second", "[server]\nport = 1234\n[tracing]\n").replace("audit.", "b.")
+    config.write_text(moved)
+    assert reloaded(config).done
+    told = server.operator("/status").json["config"]
+    assert told["last_reload_successful"]
+    assert told["awaiting_restart"] == ["server.port", "tracing", "audit.path"]
+    arguments = (sys.executable, "-m", "pexpolicy", "status", "--url", server.admin)
+    shown = subprocess.run(arguments, capture_output=True, text=True, timeout=60, check=False)
+    assert "awaiting a restart: server.port, tracing, audit.path" in shown.stdout
+    config.write_text(written("third"))
+    assert reloaded(config).done
+    assert server.operator("/status").json["config"]["awaiting_restart"] == []
+
+
+def test_each_key_that_needs_a_restart_is_named_once() -> None:
+    assert len(set(FIXED)) == len(FIXED)
+
+
+def test_without_a_server_the_command_says_so(tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text(written("first"))
+    said = command("reload", config)
+    assert said.returncode == 1
+    assert "no server with this configuration was found" in said.stderr
+
+
+def test_a_socket_that_a_killed_server_left_is_cleared_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text(written("first"))
+    # The path of a socket has at most 107 bytes, and that of a test's folder may have more.
+    with tempfile.TemporaryDirectory() as short:
+        folder = Path(short)
+        monkeypatch.setenv("RUNTIME_DIRECTORY", short)
+        with live_server.running(config) as server:
+            (socket,) = folder.iterdir()
+            assert socket.stat().st_mode & 0o777 == 0o600
+            os.kill(server.pid, signal.SIGKILL)
+            assert comes_true(lambda: ask_for_reload(config) == [])
+        assert not list(folder.iterdir())
+
+
+def test_where_nothing_can_be_written_a_server_has_no_socket(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nowhere() -> str:
+        raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found")
+
+    monkeypatch.setattr(tempfile, "gettempdir", nowhere)
+    monkeypatch.setattr(control_socket, "SERVICE_FOLDER", tmp_path / "missing")
+    for variable in ("RUNTIME_DIRECTORY", "XDG_RUNTIME_DIR"):
+        monkeypatch.delenv(variable, raising=False)
+    config = tmp_path / "config.toml"
+    assert control_socket.bind(config) is None
+    assert control_socket.sockets_of(config) == []
+
+
+def in_place(config: Path, text: str) -> None:
+    config.write_text(text)
+
+
+def by_renaming(config: Path, text: str) -> None:
+    other = config.with_suffix(".swp")
+    other.write_text(text)
+    other.replace(config)
+
+
+def by_backup(config: Path, text: str) -> None:
+    """As some editors do: the old file is renamed away, then a new one is written."""
+    config.replace(config.with_suffix(".bak"))
+    time.sleep(0.05)
+    config.write_text(text)
+
+
+@pytest.mark.parametrize("save", [in_place, by_renaming, by_backup])
+def test_a_file_that_was_saved_is_noticed(
+    config: Path, server: live_server.Running, save: Callable[[Path, str], None]
+) -> None:
+    save(config, written("second"))
+    assert comes_true(lambda: served(server) == "second")
+
+
+def test_a_mounted_configuration_that_is_swapped_is_noticed(tmp_path: Path) -> None:
+    # As Kubernetes mounts a ConfigMap: config.toml -> ..data/config.toml, ..data -> ..2026_1.
+    for name in ("first", "second"):
+        (tmp_path / f"..{name}").mkdir()
+        (tmp_path / f"..{name}" / "config.toml").write_text(written(name))
+    (tmp_path / "..data").symlink_to("..first")
+    config = tmp_path / "config.toml"
+    config.symlink_to("..data/config.toml")
+    with live_server.running(config) as server:
+        assert served(server) == "first"
+        (tmp_path / "..data_tmp").symlink_to("..second")
+        (tmp_path / "..data_tmp").replace(tmp_path / "..data")
+        assert comes_true(lambda: served(server) == "second")
+
+
+def test_a_half_written_file_is_refused_and_the_whole_one_taken(
+    config: Path, server: live_server.Running
+) -> None:
+    whole = written("second")
+    config.write_text(whole[: len(whole) // 2])
+    assert not reloaded(config).done
+    assert served(server) == "first"
+    config.write_text(whole)
+    assert comes_true(lambda: served(server) == "second")
+
+
+PLUGIN = """
+from pathlib import Path
+from pexpolicy import Conference, PluginSettings, hookimpl
+
+class Listed:
+    class Settings(PluginSettings):
+        file: str
+
+    def __init__(self, settings):
+        self.file = Path({folder!r}) / settings.file
+        self.name = self.file.read_text()
+
+    @hookimpl
+    def watched(self):
+        return [self.file]
+
+    @hookimpl
+    async def service_configuration(self, request):
+        return Conference(name=self.name, service_tag="{tag}")
+"""
+
+
+def listed(folder: Path, isolation: str = "none") -> Path:
+    """A configuration with a plugin that lies in a folder, and is made of a file."""
+    (folder / "plugins").mkdir()
+    (folder / "plugins" / "listed.py").write_text(PLUGIN.format(folder=str(folder), tag="one"))
+    (folder / "name.txt").write_text("first")
+    config = folder / "config.toml"
+    config.write_text(f"""
+plugin_dirs = ["plugins"]
+[audit]
+path = "audit.jsonl"
+[plugins.listed]
+isolation = "{isolation}"
+processes = 1
+[plugins.listed.settings]
+file = "name.txt"
+""")
+    return config
+
+
+def test_sighup_reloads_what_nobody_watches(tmp_path: Path) -> None:
+    config = listed(tmp_path)
+    source = tmp_path / "plugins" / "listed.py"
+    source.write_text(source.read_text().replace("[self.file]", "[]"))
+    with live_server.running(config) as server:
+        (tmp_path / "name.txt").write_text("second")
+        assert served(server) == "first"
+        os.kill(server.pid, signal.SIGHUP)
+        assert comes_true(lambda: served(server) == "second")
+
+
+@pytest.mark.parametrize("isolation", ["none", "process"])
+def test_a_file_that_a_plugin_was_made_of_is_watched_and_hashed(
+    tmp_path: Path, isolation: str
+) -> None:
+    config = listed(tmp_path, isolation)
+    source = tmp_path / "plugins" / "listed.py"
+    with live_server.running(config) as server:
+        assert served(server) == "first"
+        (tmp_path / "name.txt").write_text("second")
+        assert comes_true(lambda: served(server) == "second")
+        hashes = {line["config_hash"] for line in server.lines()}
+        assert len(hashes) == 2
+        assert server.lines()[-1]["config_hash"] in command("check", config).stdout
+        if isolation == "process":
+            return
+        # The same length in the same second: a cache of compiled code would not see it.
+        source.write_text(PLUGIN.format(folder=str(tmp_path), tag="two"))
+        assert comes_true(lambda: server.ask(ROOM).result["service_tag"] == "two")
+
+
+LIVED = r"""
+import asyncio
+from contextlib import asynccontextmanager
+from pathlib import Path
+from pexpolicy import Conference, PluginSettings, hookimpl
+
+class Lived:
+    class Settings(PluginSettings):
+        name: str
+
+    def __init__(self, settings):
+        self.name = settings.name
+
+    def note(self, what):
+        with (Path(__file__).parent.parent / "life.txt").open("a") as notes:
+            notes.write(what + " " + self.name + "\n")
+
+    @hookimpl
+    @asynccontextmanager
+    async def lifespan(self):
+        async with asyncio.TaskGroup():
+            self.note("opened")
+            yield
+            self.note("closed")
+
+    @hookimpl
+    async def service_configuration(self, request):
+        self.note("asked")
+        await asyncio.sleep(0.9)
+        self.note("answered")
+        return Conference(name=self.name, service_tag="x")
+"""
+
+
+def test_a_call_under_way_keeps_to_what_it_began_with(tmp_path: Path) -> None:
+    (tmp_path / "plugins").mkdir()
+    (tmp_path / "plugins" / "lived.py").write_text(LIVED)
+    config = tmp_path / "config.toml"
+    table = 'plugin_dirs = ["plugins"]\n[plugins.lived]\nsettings.name = "{}"\n'
+    config.write_text(table.format("old"))
+    notes = tmp_path / "life.txt"
+    with live_server.running(config) as server, ThreadPoolExecutor() as pool:
+        call = pool.submit(server.ask, ROOM)
+        assert comes_true(lambda: "asked old" in notes.read_text())
+        config.write_text(table.format("new"))
+        os.kill(server.pid, signal.SIGHUP)
+        assert comes_true(lambda: "opened new" in notes.read_text())
+        assert call.result().result["name"] == "old"
+        assert served(server) == "new"
+        assert comes_true(lambda: "closed old" in notes.read_text())
+    lived = notes.read_text().splitlines()
+    assert lived.index("opened new") < lived.index("answered old") < lived.index("closed old")
+    assert lived[-1] == "closed new"
+
+
+def test_credentials_and_privacy_change_with_the_rest(
+    config: Path, server: live_server.Running
+) -> None:
+    password = config.with_name("password.txt")
+    password.write_text("canary-1")
+    config.write_text(
+        written("second", '[auth]\nuser = "pexip"\npassword_file = "password.txt"')
+        + '\n[privacy]\npersonal = "dropped"\n'
+    )
+    assert reloaded(config).done
+    assert server.ask(ROOM).status == 401
+    asked = f"{ROOM}&remote_alias=alice@example.com"
+    assert server.ask(asked, headers=wire.basic("pexip", "canary-1")).status == 200
+    assert "alice" not in json.dumps(server.lines()[-1])
+    password.write_text("canary-2")
+    headers = wire.basic("pexip", "canary-2")
+    assert comes_true(lambda: server.ask(ROOM, headers=headers).status == 200)
+    assert server.ask(ROOM, headers=wire.basic("pexip", "canary-1")).status == 401

@@ -1,0 +1,127 @@
+"""Replies leave in the next turn, in their order, and none is lost where a connection ends."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from contextvars import ContextVar
+
+from pexpolicy.server.http.reply_batcher import PATIENCE, ReplyBatcher
+from tests.support import wire
+from tests.support.fake_plugins import Log, Serve, always, plugin
+
+
+class Wire(asyncio.Transport):
+    """Notes what is written."""
+
+    def __init__(self, *, closing: bool = False, broken: bool = False) -> None:
+        super().__init__()
+        self.written: list[bytes] = []
+        self.aborted = False
+        self.is_closed = False
+        self._closing = closing
+        self._broken = broken
+
+    def is_closing(self) -> bool:
+        return self._closing
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        if self._broken:
+            raise RuntimeError("end of file was written")
+        self.written.append(bytes(data))
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        pass
+
+    def close(self) -> None:
+        self.is_closed = True
+
+    def abort(self) -> None:
+        self.aborted = True
+
+
+def outbox_of(log: Log | None = None, clock: Callable[[], float] = time.monotonic) -> ReplyBatcher:
+    return ReplyBatcher(asyncio.get_running_loop(), log or Log(), lambda: None, clock)
+
+
+async def test_all_of_a_turn_leaves_in_the_next_one() -> None:
+    outbox, one, other = outbox_of(), Wire(), Wire()
+    for content in (b"1", b"2"):
+        outbox.put(one, content)
+        outbox.put(other, content)
+    assert one.written == other.written == []
+    await asyncio.sleep(0)
+    assert one.written == other.written == [b"1", b"2"]
+    outbox.put(one, b"3")
+    await asyncio.sleep(0)
+    assert one.written == [b"1", b"2", b"3"]
+
+
+async def test_what_is_sent_at_once_is_not_sent_again() -> None:
+    outbox, one = outbox_of(), Wire()
+    outbox.put(one, b"1")
+    outbox.flush()
+    assert one.written == [b"1"]
+    outbox.put(one, b"2")
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert one.written == [b"1", b"2"]
+
+
+async def test_a_connection_that_breaks_costs_no_other() -> None:
+    log = Log()
+    outbox = outbox_of(log)
+    gone, broken, well = Wire(closing=True), Wire(broken=True), Wire()
+    for transport in (gone, broken, well):
+        outbox.put(transport, b"reply")
+    await asyncio.sleep(0)
+    assert (gone.written, broken.aborted, well.written) == ([], True, [b"reply"])
+    (said,) = log.events
+    assert said["event"] == "a reply could not be sent"
+    assert said["error"].startswith("RuntimeError: end of file was written (test_outbox.py:")
+
+
+async def test_a_turn_that_takes_long_sends_in_between() -> None:
+    now, one = 5.0, Wire()
+    outbox = outbox_of(clock=lambda: now)
+    for passed, written in ((0.0, []), (PATIENCE / 2, []), (PATIENCE, [b"", b"", b""])):
+        now += passed
+        outbox.put(one, b"")
+        assert one.written == written
+    outbox.put(one, b"")
+    assert len(one.written) == 3
+    await asyncio.sleep(0)
+    assert len(one.written) == 4
+
+
+async def test_a_reply_is_sent_outside_of_what_a_call_noted() -> None:
+    noted: ContextVar[str] = ContextVar("noted", default="nothing")
+    seen: list[str] = []
+
+    class Looks(Wire):
+        def write(self, data: bytes | bytearray | memoryview) -> None:
+            seen.append(noted.get())
+
+    noted.set("of one call")
+    outbox_of().put(Looks(), b"reply")
+    await asyncio.sleep(0)
+    assert seen == ["nothing"]
+
+
+REQUEST = wire.request_bytes(wire.SERVICE, "GET", {"Connection": "keep-alive"})
+LAST = wire.request_bytes(wire.SERVICE, "GET", {})
+
+
+async def test_pipelined_replies_come_in_their_order_up_to_the_last(serving: Serve) -> None:
+    async with serving({"toy": plugin(service_configuration=always(None))}) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        targets = [f"{wire.SERVICE}?local_alias=a{number}" for number in range(20)]
+        for target in targets[:-1]:
+            writer.write(wire.request_bytes(target, "GET", {"Connection": "keep-alive"}))
+        writer.write(wire.request_bytes(targets[-1], "GET", {}))
+        answer = await asyncio.wait_for(reader.read(), 5.0)
+        writer.close()
+        ids = [line["decision_id"].encode() for line in server.lines()]
+        places = [answer.index(decision_id) for decision_id in ids]
+        assert len(places) == 20
+        assert places == sorted(places)
+        assert answer.count(b"Connection: close") == 1

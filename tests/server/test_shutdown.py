@@ -1,0 +1,107 @@
+"""The end of a server: it asks to be left alone, and answers until then."""
+
+import asyncio
+import os
+import signal
+import socket
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.server.test_lifecycle import ended, started
+from tests.server.test_reload import comes_true
+from tests.support import live_server, wire
+
+SLOW = """
+import asyncio
+from pexpolicy import Conference, hookimpl
+
+class Slow:
+    @hookimpl
+    async def service_configuration(self, request):
+        if str(request.local_alias) == "slow":
+            await asyncio.sleep(0.8)
+        return Conference(name="answered", service_tag="x")
+"""
+
+
+def configured(folder: Path, delay: float) -> Path:
+    (folder / "plugins").mkdir()
+    (folder / "plugins" / "slow.py").write_text(SLOW)
+    config = folder / "config.toml"
+    config.write_text(f"""
+plugin_dirs = ["plugins"]
+[server]
+drain_delay = {delay}
+[audit]
+path = "audit.jsonl"
+[plugins.slow]
+""")
+    return config
+
+
+@pytest.mark.parametrize("arguments", [(), ("--workers", "2")], ids=["alone", "workers"])
+def test_a_server_that_drains_answers_and_asks_to_be_left_alone(
+    tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    with live_server.running(configured(tmp_path, 1.0), *arguments) as server:
+        keep = {"Connection": "keep-alive"}
+        assert server.ask("/readyz").body == b"ok\n"
+        os.kill(server.pid, signal.SIGTERM)
+        assert comes_true(lambda: server.ask("/readyz").status == 503)
+        assert server.ask("/readyz").body == b"draining\n"
+        assert server.ask("/livez").status == 200
+        reply = server.ask(f"{wire.SERVICE}?local_alias=a", headers=keep)
+        assert reply.result["name"] == "answered"
+        assert reply.headers["connection"] == "close"
+        for target in ("/readyz", "/elsewhere"):
+            assert server.ask(target, headers=keep).headers["connection"] == "close"
+        assert comes_true(lambda: ended(server.pid) or not accepts(server.port))
+    assert [line["event"] for line in server.lines()].count("decision") == 1
+
+
+def accepts(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("arguments", [(), ("--workers", "2")], ids=["alone", "workers"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_second_signal_and_ctrl_c_skip_the_delay(
+    tmp_path: Path, number: int, arguments: tuple[str, ...]
+) -> None:
+    with started(configured(tmp_path, 30.0), *arguments) as (server, port):
+        assert accepts(port)
+        began = time.monotonic()
+        if number == signal.SIGTERM:
+            server.send_signal(number)
+            assert comes_true(lambda: wire.ask_blocking(port, "/readyz").status == 503)
+        server.send_signal(number)
+        _, said = server.communicate(timeout=live_server.START)
+        assert time.monotonic() - began < 10
+        assert server.returncode == 0
+        assert said.endswith("stopped\n")
+
+
+@pytest.mark.parametrize("arguments", [(), ("--workers", "2")], ids=["alone", "workers"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_calls_under_way_are_answered(
+    tmp_path: Path, number: int, arguments: tuple[str, ...]
+) -> None:
+    with live_server.running(configured(tmp_path, 0.0), *arguments) as server:
+        calls = [
+            asyncio.create_task(wire.ask(server.port, f"{wire.SERVICE}?local_alias=slow"))
+            for _ in range(10)
+        ]
+        await asyncio.sleep(0.4)
+        os.kill(server.pid, number)
+        replies = await asyncio.gather(*calls)
+        assert {reply.result["name"] for reply in replies} == {"answered"}
+    events = [line["event"] for line in server.lines()]
+    assert events.count("decision") == 10
+    # Of several workers those that answered nothing leave no line.
+    assert events[-1] == "end"

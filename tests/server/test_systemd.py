@@ -1,0 +1,78 @@
+"""What systemd is told."""
+
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pexpolicy.server import systemd
+from tests.server.test_reload import reloaded, written
+from tests.support import live_server
+
+WATCHDOG_US = 400_000
+
+
+@pytest.fixture
+def systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
+    """The end of systemd."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
+        receiver.bind(str(tmp_path / "notify"))
+        receiver.settimeout(10.0)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        monkeypatch.setenv("WATCHDOG_USEC", str(WATCHDOG_US))
+        yield receiver
+
+
+def told(systemd: socket.socket, wanted: str) -> str:
+    """The next message that begins so; signs of life may come before it."""
+    while True:
+        message = systemd.recv(1024).decode()
+        if message.startswith(wanted):
+            return message
+        assert message.startswith((systemd.ALIVE, systemd.READY)), message
+
+
+@pytest.mark.parametrize("arguments", [(), ("--workers", "2")], ids=["alone", "workers"])
+def test_systemd_is_told_of_start_reload_life_and_end(
+    tmp_path: Path, systemd: socket.socket, arguments: tuple[str, ...]
+) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text(written("first"))
+    with live_server.running(config, *arguments) as server:
+        told(systemd, systemd.READY)
+        told(systemd, systemd.ALIVE)
+        told(systemd, systemd.ALIVE)
+        assert reloaded(config).done
+        assert "MONOTONIC_USEC=" in told(systemd, "RELOADING=1")
+        told(systemd, systemd.READY)
+        os.kill(server.pid, signal.SIGTERM)
+        told(systemd, systemd.STOPPING)
+
+
+def test_without_systemd_nothing_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
+    systemd.notify(systemd.READY)
+    for address in ("/nowhere/at/all", "vsock:2:1234"):
+        monkeypatch.setenv("NOTIFY_SOCKET", address)
+        systemd.notify(systemd.READY)
+
+
+@pytest.mark.parametrize(
+    ("microseconds", "pid", "expected"),
+    [("3000000", None, 1.5), (None, None, None), ("soon", None, None), ("3000000", "1", None)],
+)
+def test_signs_of_life_come_twice_as_often_as_they_must(
+    monkeypatch: pytest.MonkeyPatch,
+    microseconds: str | None,
+    pid: str | None,
+    expected: float | None,
+) -> None:
+    for name, value in (("WATCHDOG_USEC", microseconds), ("WATCHDOG_PID", pid)):
+        if value is None:
+            monkeypatch.delenv(name, raising=False)
+        else:
+            monkeypatch.setenv(name, value)
+    assert systemd.watchdog_pause() == expected

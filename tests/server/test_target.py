@@ -1,0 +1,95 @@
+"""The target of a request: path and query as they were written, for whoever passes them on."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from multidict import MultiDict
+
+from pexpolicy.endpoints import ENDPOINTS
+from pexpolicy.explain import explain
+from pexpolicy.plugins.isolation import messages as isolation
+from pexpolicy.testing import decide, make_request, url_of
+from tests.support import fake_plugins, wire
+
+WRITTEN = [
+    f"{wire.SERVICE}?local_alias=a%2fb+c&local_alias=%FF%e9&empty=&bare&=x&&q=%zz%25",
+    f"{wire.AVATAR}sip%3aalice%40example.com?width=100&width=200",
+    f"{wire.REGISTRATION}a/b//c?x=/policy/v1/registrations/",
+    f'{wire.DIRECTORY}?q={{}}|^`"<>[]\\',
+    wire.LOCATION,
+]
+
+
+class _Notes:
+    """Keeps the targets that its hook saw."""
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+
+    def plugin(self) -> type:
+        async def hook(request: Any) -> None:
+            self.seen.append(request.target)
+
+        return fake_plugins.plugin(**dict.fromkeys(ENDPOINTS, hook))
+
+
+@pytest.mark.parametrize("base_path", ["", "/api/pexip"])
+async def test_a_target_is_what_was_on_the_wire_below_the_base_path(
+    serving: fake_plugins.Serve, base_path: str
+) -> None:
+    notes = _Notes()
+    async with serving({"notes": notes.plugin()}, server={"base_path": base_path}) as server:
+        for target in WRITTEN:
+            assert (await server.ask(base_path + target)).status in (200, 404)
+    assert notes.seen == WRITTEN
+
+
+async def test_a_whole_url_in_the_request_line_counts_from_its_path(
+    serving: fake_plugins.Serve,
+) -> None:
+    notes = _Notes()
+    async with serving({"notes": notes.plugin()}) as server:
+        await server.ask(f"http://policy.example.com{WRITTEN[0]}")
+    assert notes.seen == WRITTEN[:1]
+
+
+@given(st.text("aZ09%2f+&=;/.~-_!*'(),:@$|^`{}<>\"", max_size=60))
+def test_whatever_stands_behind_the_path_stays_as_it_is(tail: str) -> None:
+    request = ENDPOINTS["service_configuration"].parse(MultiDict())
+    request.came_as(f"/base{wire.SERVICE}?{tail}")
+    assert request.target == f"{wire.SERVICE}?{tail}"
+
+
+@pytest.mark.parametrize("name", ENDPOINTS)
+def test_a_request_that_a_test_made_has_the_target_that_infinity_would_send(name: str) -> None:
+    request = make_request(name)
+    assert request.target == str(url_of(request))
+    assert request.target.startswith(ENDPOINTS[name].path)
+
+
+async def test_a_decision_without_http_sees_the_target_too() -> None:
+    notes, request = _Notes(), make_request("media_location")
+    await decide(notes.plugin(), request)
+    assert notes.seen == [request.target]
+
+
+async def test_what_was_pasted_to_explain_is_passed_on_as_it_was() -> None:
+    notes = _Notes()
+    made = fake_plugins.policy({"notes": notes.plugin()})
+    async with made.serving():
+        await explain(made, f"https://policy.example.com/api{WRITTEN[0]}")
+    assert notes.seen == WRITTEN[:1]
+
+
+def test_a_target_reaches_the_process_of_a_plugin(tmp_path: Path) -> None:
+    request = make_request("registration_alias", alias="a/b@example.com")
+    assert isolation.request_of(isolation.ask("registration_alias", request)).target == (
+        request.target
+    )
+
+
+def test_a_request_that_came_by_no_url_has_no_target() -> None:
+    assert ENDPOINTS["media_location"].parse(MultiDict()).target == ""

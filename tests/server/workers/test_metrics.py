@@ -1,0 +1,79 @@
+"""What several workers tell of themselves: one sum, whichever of them is asked."""
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.server.test_reload import comes_true, command, written
+from tests.server.workers.test_workers import children
+from tests.support import admin_client, live_server, wire
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("workers-metrics")
+
+
+@pytest.fixture(scope="module")
+def server(folder: Path) -> Iterator[live_server.Running]:
+    (folder / "config.toml").write_text(written("first"))
+    with live_server.running(folder / "config.toml", "--workers", "2") as running:
+        yield running
+
+
+def scrape(server: live_server.Running) -> admin_client.Metrics:
+    return admin_client.parsed(server.operator("/metrics").body.decode())
+
+
+def calls(told: admin_client.Metrics) -> float:
+    return sum(told.counted("requests_total").values())
+
+
+def test_each_worker_tells_the_sum_of_all(server: live_server.Running) -> None:
+    for number in range(40):
+        server.ask(f"{wire.SERVICE}?local_alias=a&node_ip=10.0.0.{number % 4}")
+    told = [scrape(server) for _ in range(8)]
+    assert {calls(metrics) for metrics in told} == {40}
+    assert {metrics("workers") for metrics in told} == {2}
+    assert comes_true(lambda: scrape(server)("ready") == 1)
+    assert all(metrics("loop_lag_seconds") < 5 for metrics in told)
+    documents = [server.operator("/status").json for _ in range(8)]
+    for document in documents:
+        assert {node["node"]: node["calls"] for node in document["nodes"]} == {
+            f"10.0.0.{number}": 10 for number in range(4)
+        }
+    assert len({document["pid"] for document in documents}) <= 2
+
+
+def test_a_worker_that_is_killed_takes_nothing_along(server: live_server.Running) -> None:
+    before = calls(scrape(server))
+    workers = children(server.pid)
+    os.kill(min(workers), signal.SIGKILL)
+    assert comes_true(
+        lambda: len(children(server.pid) - workers) == 1 and scrape(server)("workers") == 2
+    )
+    assert calls(scrape(server)) == before
+    server.ask(wire.SERVICE)
+    assert calls(scrape(server)) == before + 1
+
+
+def test_a_reload_shows_as_one_configuration_at_a_time(
+    server: live_server.Running, folder: Path
+) -> None:
+    config = folder / "config.toml"
+    (old,) = scrape(server).counted("config_info")
+    config.write_text(written("second"))
+    assert command("reload", config).returncode == 0
+    (new,) = scrape(server).counted("config_info")
+    assert new != old
+    config.write_text(written("third") + "nmae = 1\n")
+    assert command("reload", config).returncode == 78
+    told = scrape(server)
+    assert told.counted("config_info") == {new: 1}
+    assert comes_true(lambda: scrape(server)("config_last_reload_successful") == 0)
+    refused = server.operator("/status").json["config"]
+    assert not refused["last_reload_successful"]
+    assert refused["problems"]

@@ -1,0 +1,302 @@
+"""Several processes that answer on one port."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.server.test_reload import ROOM, comes_true, command, listed, reloaded, served, written
+from tests.support import live_server, wire
+
+
+def children(pid: int) -> set[int]:
+    """The workers of a server."""
+    listed = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    return {int(child) for child in listed.split()}
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("workers")
+
+
+@pytest.fixture(scope="module")
+def server(folder: Path) -> Iterator[live_server.Running]:
+    (folder / "config.toml").write_text(written("first"))
+    with live_server.running(folder / "config.toml", "--workers", "2") as running:
+        yield running
+
+
+def everywhere(server: live_server.Running) -> set[str]:
+    """The names that are served, asked often enough to meet each worker."""
+    return {served(server) for _ in range(20)}
+
+
+def test_all_workers_reload_or_none(server: live_server.Running, folder: Path) -> None:
+    config = folder / "config.toml"
+    config.write_text(written("second"))
+    assert reloaded(config).done
+    assert everywhere(server) == {"second"}
+    config.write_text(written("third") + "nmae = 1\n")
+    assert "nmae" in reloaded(config).problems[0]
+    assert everywhere(server) == {"second"}
+    config.write_text(written("fourth"))
+    assert comes_true(lambda: everywhere(server) == {"fourth"})
+
+
+def test_a_dead_worker_is_replaced_by_one_that_has_what_is_in_force(
+    server: live_server.Running, folder: Path
+) -> None:
+    config = folder / "config.toml"
+    config.write_text(written("in force"))
+    assert reloaded(config).done
+    config.write_text("this is not TOML")
+    before = children(server.pid)
+    assert len(before) == 2
+    for worker in before:
+        os.kill(worker, signal.SIGKILL)
+    assert comes_true(lambda: len(children(server.pid) - before) == 2)
+    assert everywhere(server) == {"in force"}
+    config.write_text(written("mended"))
+    assert comes_true(lambda: everywhere(server) == {"mended"})
+
+
+def test_each_call_leaves_one_line_whoever_answers(server: live_server.Running) -> None:
+    before = len(server.lines())
+    for _ in range(20):
+        assert server.ask(ROOM).status == 200
+    assert len(server.lines()) == before + 20
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_end_takes_all_workers_along(tmp_path: Path, number: int) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text(written("first"))
+    with live_server.running(config, "--workers", "2") as server:
+        workers = children(server.pid)
+        os.kill(server.pid, number)
+        assert comes_true(lambda: not is_running(server.pid))
+    assert not any(map(is_running, workers))
+
+
+def test_workers_do_not_outlive_their_arbiter(tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text(written("first"))
+    with live_server.running(config, "--workers", "2") as server:
+        workers = children(server.pid)
+        os.kill(server.pid, signal.SIGKILL)
+        assert comes_true(lambda: not any(map(is_running, workers)))
+
+
+def test_a_worker_that_cannot_be_replaced_yet_is_replaced_later(tmp_path: Path) -> None:
+    config = listed(tmp_path)
+    named = tmp_path / "name.txt"
+    with live_server.running(config, "--workers", "2") as server:
+        named.rename(tmp_path / "away.txt")
+        (gone, *_) = sorted(before := children(server.pid))
+        os.kill(gone, signal.SIGKILL)
+        assert comes_true(lambda: len(children(server.pid) - before) == 1)
+        assert everywhere(server) == {"first"}
+        (tmp_path / "away.txt").rename(named)
+        lines = len(server.lines())
+        os.kill(max(before), signal.SIGKILL)
+        assert comes_true(lambda: len(children(server.pid) - before) == 2)
+        assert everywhere(server) == {"first"}
+        assert len(server.lines()) == lines + 20
+
+
+DEADLY = """
+import os
+from pexpolicy import hookimpl
+
+class Deadly:
+    @hookimpl
+    async def media_location(self, request):
+        if request.params.get("tag") == "die":
+            os._exit(int(request.params["code"]))
+"""
+
+
+@pytest.mark.parametrize("code", [0, 3, 4, 5])
+def test_a_worker_is_replaced_with_whatever_code_a_plugin_ends_it(
+    tmp_path: Path, code: int
+) -> None:
+    (tmp_path / "plugins").mkdir()
+    (tmp_path / "plugins" / "deadly.py").write_text(DEADLY)
+    config = tmp_path / "config.toml"
+    config.write_text('plugin_dirs = ["plugins"]\n[plugins.deadly]\n')
+    with live_server.running(live_server.with_audit(config, tmp_path), "--workers", "2") as server:
+        for _ in range(2):
+            before = children(server.pid)
+            with pytest.raises((ConnectionError, IndexError)):
+                server.ask(f"{wire.LOCATION}?tag=die&code={code}")
+            assert comes_true(lambda: len(children(server.pid) - before) == 1)  # noqa: B023
+            assert comes_true(lambda: len(children(server.pid)) == 2)
+        assert server.ask(wire.LOCATION).action == "continue"
+
+
+STARTED_WITH_LITTLE_PATIENCE = f"""#!{sys.executable}
+import sys
+from pexpolicy.cli.main import main
+from pexpolicy.server.workers import supervisor
+
+supervisor.HUNG = 5
+sys.argv = ["pexpolicy", *sys.argv[3:]]
+main()
+"""
+
+
+def test_a_worker_that_hangs_is_replaced(tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text(written("first"))
+    program = tmp_path / "python"
+    program.write_text(STARTED_WITH_LITTLE_PATIENCE)
+    program.chmod(0o700)
+    with live_server.running(config, "--workers", "2", python=str(program)) as server:
+        before = children(server.pid)
+        hung = min(before)
+        os.kill(hung, signal.SIGSTOP)
+        config.write_text(written("second"))
+        # A reload waits for it no longer than until it is killed.
+        assert reloaded(config).done
+        assert comes_true(lambda: len(children(server.pid) - before) == 1)
+        assert not is_running(hung)
+        assert comes_true(lambda: everywhere(server) == {"second"})
+
+
+DEADLY_AT_THE_START = """
+import os
+from contextlib import asynccontextmanager
+from pexpolicy import hookimpl
+
+class Deadly:
+    @hookimpl
+    @asynccontextmanager
+    async def lifespan(self):
+        os._exit(3)
+        yield
+
+    @hookimpl
+    async def media_location(self, request):
+        return None
+"""
+
+
+def test_a_worker_that_dies_at_the_start_ends_the_server_with_the_reason(tmp_path: Path) -> None:
+    (tmp_path / "plugins").mkdir()
+    (tmp_path / "plugins" / "deadly.py").write_text(DEADLY_AT_THE_START)
+    config = tmp_path / "config.toml"
+    config.write_text(
+        'plugin_dirs = ["plugins"]\n[server]\nport = 0\nworkers = 2\n'
+        "[admin]\nport = 0\n[plugins.deadly]\n"
+    )
+    said = command("serve", config)
+    assert said.returncode == os.EX_TEMPFAIL, said.stderr
+    assert "a worker ended at its start, with exit code 3" in said.stderr
+    assert "Traceback" not in said.stderr
+
+
+UNOPENED = """
+from contextlib import asynccontextmanager
+from pexpolicy import hookimpl
+
+class Unopened:
+    @hookimpl
+    @asynccontextmanager
+    async def lifespan(self):
+        raise OSError("nothing is there")
+        yield
+
+    @hookimpl
+    async def media_location(self, request):
+        return None
+"""
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_plugin_that_does_not_open_ends_the_server_with_the_reason_and_a_code_to_try_again(
+    tmp_path: Path, workers: str
+) -> None:
+    (tmp_path / "plugins").mkdir()
+    (tmp_path / "plugins" / "unopened.py").write_text(UNOPENED)
+    config = tmp_path / "config.toml"
+    config.write_text(
+        'plugin_dirs = ["plugins"]\n[server]\nport = 0\n[admin]\nport = 0\n[plugins.unopened]\n'
+    )
+    arguments = (
+        sys.executable,
+        "-m",
+        "pexpolicy",
+        "serve",
+        "--workers",
+        workers,
+        "-c",
+        str(config),
+    )
+    said = subprocess.run(arguments, capture_output=True, text=True, timeout=30, check=False)
+    assert said.returncode == os.EX_TEMPFAIL == 75, said.stderr
+    assert "plugins.unopened" in said.stderr
+    assert "nothing is there" in said.stderr
+    assert "Traceback" not in said.stderr
+    assert "never retrieved" not in said.stderr
+    assert "destroyed" not in said.stderr
+
+
+FAILING_LATER = """
+import asyncio, pathlib, signal
+from contextlib import asynccontextmanager
+from pexpolicy import hookimpl
+
+class FailingLater:
+    @hookimpl
+    @asynccontextmanager
+    async def lifespan(self):
+        try:
+            pathlib.Path(__file__).with_suffix(".first").touch(exist_ok=False)
+        except FileExistsError:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            await asyncio.sleep(0.5)
+        raise OSError("nothing is there")
+        yield
+
+    @hookimpl
+    async def media_location(self, request):
+        return None
+"""
+
+
+def test_a_second_worker_that_fails_while_the_server_ends_does_not_hide_why(tmp_path: Path) -> None:
+    (tmp_path / "plugins").mkdir()
+    (tmp_path / "plugins" / "failing_later.py").write_text(FAILING_LATER)
+    config = tmp_path / "config.toml"
+    config.write_text(
+        'plugin_dirs = ["plugins"]\n[server]\nport = 0\nworkers = 2\n'
+        "[admin]\nport = 0\n[plugins.failing_later]\n"
+    )
+    said = command("serve", config)
+    assert said.returncode == os.EX_TEMPFAIL, said.stderr
+    assert "nothing is there" in said.stderr
+    assert "Traceback" not in said.stderr
+
+
+def test_an_address_that_is_taken_is_said(server: live_server.Running, tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text(written("first", f"[server]\nport = {server.port}\nworkers = 2"))
+    said = command("serve", config)
+    assert said.returncode == 1
+    assert f"cannot listen on 127.0.0.1:{server.port}: Address already in use" in said.stderr
+
+
+def test_the_service_is_ready_while_its_workers_are(server: live_server.Running) -> None:
+    assert wire.ask_blocking(server.port, "/readyz").body == b"ok\n"

@@ -1,0 +1,117 @@
+"""A server inside the test program that also answers operators, and its metrics as numbers."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from pexpolicy.audit.factory import open_audit
+from pexpolicy.observability.health import StateSources
+from pexpolicy.observability.prometheus import expose
+from pexpolicy.observability.shared_memory import SharedCounters
+from pexpolicy.observability.telemetry import Telemetry
+from pexpolicy.observability.tracing import Spans
+from pexpolicy.policy import Policy
+from pexpolicy.server.admin.listener import bind, watching
+from pexpolicy.server.generations import generation_of
+from pexpolicy.server.http.app import PolicyApp
+from pexpolicy.server.http.listener import Listener
+from tests.support import fake_plugins, wire
+
+Labels = frozenset[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """Samples by name and labels."""
+
+    samples: Mapping[tuple[str, Labels], float]
+
+    def __call__(self, name: str, **labels: str) -> float:
+        """One sample; what is not there is an error."""
+        return self.samples[f"pexpolicy_{name}", frozenset(labels.items())]
+
+    def counted(self, name: str) -> dict[tuple[str, ...], float]:
+        """The samples of a name that are not 0, by the values of their labels."""
+        return {
+            tuple(value for _, value in sorted(labels)): number
+            for (found, labels), number in self.samples.items()
+            if found == f"pexpolicy_{name}" and number
+        }
+
+
+def parsed(text: str) -> Metrics:
+    """What a scrape says, read by Prometheus' own parser."""
+    return Metrics(
+        {
+            (sample.name, frozenset(sample.labels.items())): sample.value
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+        }
+    )
+
+
+def metrics_of(board: SharedCounters) -> Metrics:
+    """What a board says."""
+    return parsed(expose(board).decode())
+
+
+@dataclass(frozen=True)
+class Watched:
+    """A server, and its listener for operators."""
+
+    server: fake_plugins.Serving
+    telemetry: Telemetry
+    service: PolicyApp
+    admin: int
+
+    async def ask(self, target: str | bytes, **options: Any) -> wire.Reply:
+        """One request of a node."""
+        return await self.server.ask(target, **options)
+
+    async def operator(self, path: str, **options: Any) -> wire.Reply:
+        """One request of an operator."""
+        options["headers"] = {"Host": "127.0.0.1", **options.get("headers", {})}
+        return await wire.ask(self.admin, path, **options)
+
+    async def metrics(self) -> Metrics:
+        """A scrape."""
+        return parsed((await self.operator("/metrics")).body.decode())
+
+    async def status(self) -> Any:
+        """The document of `/status`."""
+        return (await self.operator("/status")).json
+
+
+@asynccontextmanager
+async def watched(
+    policy: Policy,
+    folder: Path,
+    *,
+    sources: StateSources | None = None,
+    spans: Spans | None = None,
+) -> AsyncIterator[Watched]:
+    """Serve a policy, for nodes and for operators."""
+    log = fake_plugins.Log()
+    audit = open_audit(folder / "audit.jsonl")
+    telemetry = Telemetry(sources=sources)
+    regime = generation_of(policy, audit)
+    if sources is not None:
+        service = PolicyApp(regime, log, "", sources.readiness, telemetry, spans)
+    else:
+        service = PolicyApp(regime, log, "", None, telemetry, spans)
+    bound = bind(policy.settings, log, 0)
+    assert bound is not None
+    try:
+        async with (
+            policy.serving(),
+            watching(lambda: policy, service, bound),
+            Listener(service, ("127.0.0.1", 0)).open() as sockets,
+        ):
+            server = fake_plugins.Serving(sockets[0].getsockname()[1], folder / "audit.jsonl", log)
+            yield Watched(server, telemetry, service, bound.getsockname()[1])
+    finally:
+        audit.close()

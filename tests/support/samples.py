@@ -1,0 +1,96 @@
+"""The code in the pages for authors of plugins, taken out so that it can be run."""
+
+import re
+import sys
+import tomllib
+import types
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from tests.support.live_server import ROOT
+
+FOLDER = ROOT / "docs" / "plugins"
+PAGES = sorted(path.name for path in FOLDER.glob("*.md"))
+_PART = re.compile(
+    r"^## (?P<heading>[^\n]*)$|^```(?P<language>\w+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
+)
+_FILE = re.compile(r"# (\S+\.(?:py|toml))\n")
+
+Test = TypeVar("Test", bound=Callable[..., Any])
+covered: set[tuple[str, str]] = set()
+"""Pages and headings whose code some test runs; a heading of ``*`` is the whole page."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """One block of code, under the heading that it stands below."""
+
+    heading: str
+    language: str
+    text: str
+
+    @property
+    def file(self) -> str:
+        """The file that the block says it is from, or nothing."""
+        named = _FILE.match(self.text)
+        return named[1] if named else ""
+
+
+@dataclass(frozen=True)
+class Section:
+    """What stands below one heading: the names that its code defines, and its configuration."""
+
+    names: Mapping[str, Any]
+    config: Mapping[str, Any]
+    blocks: list[Block]
+
+    def plugin(self, name: str) -> Any:
+        """The class with this name, under the name that a configuration calls it by."""
+        return {name.lower(): self.names[name]}
+
+    def shown(self, language: str) -> str:
+        """The first block in a language."""
+        return next(block.text for block in self.blocks if block.language == language)
+
+
+def blocks(page: str) -> Iterator[Block]:
+    """Every block of a page, in order."""
+    heading = ""
+    for part in _PART.finditer((FOLDER / page).read_text()):
+        if part["heading"] is not None:
+            heading = part["heading"]
+        else:
+            yield Block(heading, part["language"], part["text"])
+
+
+def section(page: str, heading: str) -> Section:
+    """Run the files of one section, and read its configuration."""
+    found = [block for block in blocks(page) if block.heading == heading]
+    assert found, f"{page} has no code below {heading!r}"
+    names: dict[str, Any] = {}
+    config: dict[str, Any] = {}
+    for block in found:
+        if block.file.endswith(".py"):
+            names |= _run(block, page)
+        elif block.file.endswith("config.toml"):
+            config |= tomllib.loads(block.text)
+    return Section(names, config, found)
+
+
+def _run(block: Block, page: str) -> dict[str, Any]:
+    # A module that is found by its name, because pydantic looks up annotations there.
+    module = types.ModuleType(f"sample_{block.file.removesuffix('.py').replace('/', '_')}")
+    sys.modules[module.__name__] = module
+    exec(compile(block.text, f"{page}: {block.file}", "exec"), vars(module))  # noqa: S102 - our own page
+    return vars(module)
+
+
+def covers(page: str, heading: str = "*") -> Callable[[Test], Test]:
+    """Say of a test that it runs the code below a heading."""
+
+    def note(test: Test) -> Test:
+        covered.add((page, heading))
+        return test
+
+    return note

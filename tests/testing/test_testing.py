@@ -1,0 +1,607 @@
+"""The kit for authors of plugins: requests, decisions without HTTP, the client, the audit lines."""
+
+import asyncio
+import json
+import logging
+import re
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+from urllib.parse import parse_qsl
+
+import pytest
+
+from pexpolicy import (
+    Avatar,
+    Conference,
+    Continue,
+    ParticipantPropertiesRequest,
+    PluginSettings,
+    Reject,
+    ServiceConfigurationRequest,
+    hookimpl,
+    testing,
+)
+from pexpolicy.endpoints import ENDPOINTS
+from pexpolicy.testing import (
+    ABSENT,
+    ConfigError,
+    Outcome,
+    RequestError,
+    capture_audit,
+    client,
+    decide,
+    decide_sync,
+    make_policy,
+    make_request,
+    url_of,
+)
+from pexpolicy.testing.request_templates import shape_of
+from tests.support import live_server, wire
+
+SAMPLES = [
+    json.loads(line)
+    for line in (live_server.ROOT / "tests/data/samples.jsonl").read_text().splitlines()
+]
+SHAPES = [
+    ("service_configuration", "web"),
+    ("service_configuration", "sip"),
+    ("service_configuration", "breakout"),
+    ("participant_properties", "web"),
+    ("participant_properties", "sso"),
+    ("participant_properties", "sip"),
+    ("participant_properties", "sip_before_pin"),
+    ("media_location", "sip"),
+    ("participant_avatar", "web"),
+    ("participant_avatar", "directory"),
+    ("directory_information", "search"),
+    ("registration_alias", "webrtc"),
+    ("registration_alias", "webrtc_v16"),
+    ("registration_alias", "h323"),
+]
+
+
+class FrontDoor:
+    """Lets people in until it closes."""
+
+    class Settings(PluginSettings):
+        closed: bool = False
+        opens: int = 8
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.asked = 0
+
+    @hookimpl
+    async def service_configuration(self, request: ServiceConfigurationRequest) -> object:
+        self.asked += 1
+        if request.local_alias == "nowhere":
+            return None
+        if request.local_alias == "broken":
+            msg = "the lock is jammed"
+            raise RuntimeError(msg)
+        if self.settings.closed:
+            return Reject(reason="closed")
+        return Conference(name="Hall", service_tag="", pin="4711")
+
+
+class Fallback:
+    """Blocks, as plugins with a database driver do, and answers everything."""
+
+    def __init__(self, settings: PluginSettings) -> None:
+        pass
+
+    @hookimpl
+    def service_configuration(self) -> object:
+        return Continue(reason="fallback")
+
+
+def service(**fields: Any) -> ServiceConfigurationRequest:
+    request: ServiceConfigurationRequest = make_request("service_configuration", **fields)
+    return request
+
+
+# ---- requests
+
+
+@pytest.mark.parametrize(("endpoint", "shape"), SHAPES)
+def test_a_shape_has_the_parameters_of_a_recorded_request_in_their_order(
+    endpoint: str, shape: str
+) -> None:
+    names = [name for name, _ in make_request(endpoint, shape=shape).params.items()]
+    recorded = [
+        [name for name, _ in parse_qsl(sample["query"], keep_blank_values=True)]
+        for sample in SAMPLES
+        if sample["endpoint"] == endpoint
+    ]
+    assert names in recorded
+
+
+def test_every_recorded_kind_of_request_is_a_shape_or_another_version_of_one() -> None:
+    assert {endpoint for endpoint, _ in SHAPES} == set(ENDPOINTS)
+    assert len(SHAPES) == len(SAMPLES) - 1
+
+
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+def test_a_request_without_fields_is_a_usual_one(endpoint: str) -> None:
+    request = make_request(endpoint)
+    assert type(request) is ENDPOINTS[endpoint].request
+    assert request.params["node_ip"]
+    assert request.params["version_id"]
+
+
+def test_fields_go_by_attribute_or_by_the_name_on_the_wire() -> None:
+    by_attribute = make_request("media_location", ms_subnet=["10.0.0.0"])
+    named: dict[str, Any] = {"ms-subnet": ["10.0.0.0"]}
+    by_wire = make_request("media_location", **named)
+    assert by_attribute.ms_subnet == by_wire.ms_subnet == ("10.0.0.0",)
+    named = {"receive_from_video_mix~mix_name": "b"}
+    mix = make_request("participant_properties", **named)
+    assert mix.receive_from_video_mix_mix_name == "b"
+    assert len(mix.params.getall("receive_from_video_mix~mix_name")) == 1
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [
+        (None, [""]),
+        (True, ["True"]),
+        (False, ["False"]),
+        (7, ["7"]),
+        ("text", ["text"]),
+        (["a", None, 3], ["a", "", "3"]),
+        (("a", "b"), ["a", "b"]),
+        (ABSENT, []),
+        ([], []),
+    ],
+)
+def test_values_are_written_as_infinity_writes_them(value: Any, written: list[str]) -> None:
+    assert service(call_tag=value).params.getall("call_tag", []) == written
+
+
+def test_what_is_written_is_read_back_typed() -> None:
+    request = service(registered=True, remote_port=5060, call_tag=None, local_alias="sip:A@B.c")
+    assert (request.registered, request.remote_port, request.call_tag) == (True, 5060, None)
+    assert request.local_alias == "a@b.c"
+    assert request.local_alias.raw == "sip:A@B.c"
+    again = service(local_alias=request.local_alias)
+    assert again.local_alias.raw == "sip:A@B.c"
+
+
+def test_attributes_of_the_identity_provider_are_repeated_parameters() -> None:
+    request = make_request(
+        "participant_properties", shape="sso", idp_attributes={"groups": ["a", "b"], "level": 3}
+    )
+    assert request.idp_attributes == {"groups": ("a", "b"), "level": ("3",)}
+    assert request.params.getall("idp_attribute_groups") == ["a", "b"]
+    none = make_request("participant_properties", shape="sso", idp_attributes=ABSENT)
+    assert none.idp_attributes == {}
+    one = make_request("participant_properties", idp_attribute_role="chief")
+    assert one.idp_attributes == {"role": ("chief",)}
+
+
+@pytest.mark.parametrize("endpoint", ["participant_avatar", "registration_alias"])
+def test_the_alias_in_the_path_is_a_field(endpoint: str) -> None:
+    request: Any = make_request(endpoint, alias="sip:Carol@Example.com")
+    assert request.alias == "carol@example.com"
+    assert "alias" not in request.params
+
+
+def test_parameters_of_a_later_infinity_are_extra() -> None:
+    request = service(extra={"new_in_v50": ["a", "b"]})
+    assert request.params.getall("new_in_v50") == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "fields", "said"),
+    [
+        ("service_config", {}, "endpoint: there is no endpoint .*mean 'service_configuration'"),
+        ("x", {}, "write one of service_configuration, participant_properties"),
+        ("media_location", {"shape": "spi"}, "shape: media_location has no shape .*mean 'sip'"),
+        ("media_location", {"shape": "x"}, "write one of sip"),
+        ("media_location", {"local_alais": ""}, "local_alais: .* did you mean 'local_alias'"),
+        ("media_location", {"alias": "a"}, "no such parameter"),
+        ("registration_alias", {"allias": "a"}, "did you mean 'alias'"),
+        ("registration_alias", {"alias": ""}, "alias: .* never empty"),
+        ("registration_alias", {"alias": None}, "alias: .* never empty"),
+        ("media_location", {"bandwidth": 1.5}, "bandwidth: Infinity sends no float"),
+        ("media_location", {"call_tag": {"a": "b"}}, "call_tag: Infinity sends no dict"),
+        ("participant_properties", {"idp_attributes": ["a"]}, "idp_attributes: write a table"),
+    ],
+)
+def test_a_request_that_infinity_would_not_send_is_refused(
+    endpoint: str, fields: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(RequestError, match=said):
+        make_request(endpoint, **fields)
+
+
+def test_a_request_is_frozen_also_where_its_parameters_are() -> None:
+    request = service()
+    with pytest.raises(AttributeError, match="frozen"):
+        request.local_alias = "x"  # type: ignore[assignment]
+    with pytest.raises(TypeError):
+        request.params["local_alias"] = "x"  # type: ignore[index]
+
+
+@pytest.mark.parametrize(("endpoint", "shape"), SHAPES)
+def test_a_url_is_escaped_as_infinity_does_it(endpoint: str, shape: str) -> None:
+    url = str(url_of(make_request(endpoint, shape=shape)))
+    # The room has one name in all shapes; some recorded requests were written down with a bare @.
+    rooms = re.compile("fb1df9f8-a487-46fb-bbdb-316539aeab3d|room-12|some_name")
+    recorded = [rooms.sub("meet.bob", f"{s['path']}?{s['query']}") for s in SAMPLES]
+    assert url in recorded or url.replace("%40", "@") in [u.replace("%40", "@") for u in recorded]
+
+
+def test_a_url_below_a_base_path() -> None:
+    request = make_request("registration_alias", alias="sip:a+b/c@d.example")
+    url = str(url_of(request, "/api/pexip"))
+    assert url.startswith("/api/pexip/policy/v1/registrations/sip%3Aa%2Bb%2Fc%40d.example?")
+
+
+# ---- decisions
+
+
+async def test_a_class_decides_as_in_a_server() -> None:
+    outcome = await decide(FrontDoor, service())
+    assert (outcome.decided_by, outcome.endpoint) == ("front_door", "service_configuration")
+    assert outcome.decision == Conference(name="Hall", service_tag="", pin="4711")
+    assert [(step.plugin, step.outcome) for step in outcome.steps] == [("front_door", "decided")]
+
+
+def test_the_same_without_a_loop_of_ones_own() -> None:
+    assert decide_sync((FrontDoor, {"closed": True}), service()).decision.reason == "closed"
+
+
+def test_nobody_who_decides_leaves_it_to_the_default() -> None:
+    outcome = decide_sync(FrontDoor, service(local_alias="nowhere"))
+    assert outcome.decided_by == "default"
+    assert decide_sync(FrontDoor, make_request("media_location")).steps == []
+
+
+def test_several_plugins_are_asked_in_the_order_given_unless_config_says_otherwise() -> None:
+    plugins = [(FrontDoor, {"closed": True}), Fallback]
+    assert decide_sync(plugins, service()).decided_by == "front_door"
+    assert decide_sync(plugins[::-1], service()).decided_by == "fallback"
+    config = {"plugins": {"fallback": {"priority": 1}}}
+    assert decide_sync(plugins, service(), config=config).decided_by == "fallback"
+
+
+def test_a_mapping_names_the_plugins_and_twins_get_numbers() -> None:
+    nowhere = service(local_alias="nowhere")
+    named = decide_sync({"north": FrontDoor, "south": (FrontDoor, {"closed": True})}, nowhere)
+    assert [step.plugin for step in named.steps] == ["north", "south"]
+    twins = decide_sync([FrontDoor, FrontDoor], nowhere)
+    assert [step.plugin for step in twins.steps] == ["front_door", "front_door_2"]
+
+
+def test_an_instance_is_asked_itself_and_keeps_its_state() -> None:
+    door = FrontDoor(FrontDoor.Settings(closed=True))
+    for _ in range(2):
+        outcome = decide_sync(door, service())
+        assert (outcome.decided_by, outcome.decision.action) == ("front_door", "reject")
+    assert door.asked == 2
+
+
+def test_a_plugin_that_fails_is_a_step_with_the_reason_and_is_logged_with_its_place(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with caplog.at_level(logging.WARNING, "pexpolicy"):
+        outcome = decide_sync([FrontDoor, Fallback], service(local_alias="broken"))
+    (failed, decided) = outcome.steps
+    assert (failed.outcome, decided.outcome) == ("failed", "decided")
+    assert "RuntimeError: the lock is jammed (test_testing.py:" in failed.detail
+    assert "the lock is jammed" in caplog.text
+    assert "front_door" in caplog.text
+
+
+def test_on_error_and_other_tables_come_from_config() -> None:
+    broken = service(local_alias="broken")
+    rejecting = {"plugins": {"front_door": {"on_error": "reject"}}}
+    assert decide_sync(FrontDoor, broken, config=rejecting).decision.action == "reject"
+    nobody = {"endpoints": {"service_configuration": {"default": "reject"}}}
+    outcome = decide_sync(FrontDoor, service(local_alias="nowhere"), config=nobody)
+    assert (outcome.decided_by, outcome.decision.action) == ("default", "reject")
+
+
+def test_config_may_add_installed_plugins() -> None:
+    config = {"plugins": {"domains": {"settings": {"allowed": ["example.com"]}}}}
+    request = make_request("registration_alias", alias="eve@elsewhere.example")
+    assert decide_sync(FrontDoor, request, config=config).decided_by == "domains"
+
+
+def test_a_configuration_file_can_be_asked() -> None:
+    outcome = decide_sync(live_server.SHIPPED, service(local_alias="engineering"))
+    assert outcome.decision == Conference(name="Engineering Room", service_tag="engineering-room")
+
+
+class Misspelt:
+    """A hook that does not exist."""
+
+    def __init__(self, settings: PluginSettings) -> None:
+        pass
+
+    @hookimpl
+    async def service_configuratoin(self) -> None:
+        """Never asked."""
+
+
+class Moody:
+    """A constructor that fails."""
+
+    def __init__(self, settings: PluginSettings) -> None:
+        msg = "not today"
+        raise OSError(msg)
+
+
+class Wrapping:
+    """A hook that wraps others."""
+
+    def __init__(self, settings: PluginSettings) -> None:
+        pass
+
+    @hookimpl(wrapper=True)
+    def service_configuration(self) -> Any:
+        return (yield)
+
+
+@pytest.mark.parametrize(
+    ("plugins", "config", "said"),
+    [
+        ((FrontDoor, {"close": True}), None, "front_door.settings.close: unknown key.*'closed'"),
+        ((FrontDoor, {"opens": "8"}), None, "front_door.settings.opens"),
+        (Misspelt, None, "service_configuratoin"),
+        (Misspelt(PluginSettings()), None, "misspelt.*service_configuratoin"),
+        (Moody, None, "moody.* cannot be built: OSError: not today"),
+        (Wrapping, None, "wrapper"),
+        (PluginSettings, None, "plugin_settings"),
+        (FrontDoor, {"plugins": {"front_dor": {}}}, "mean 'front_door'"),
+        (FrontDoor, {"plugins": {"front_door": {"timout": 1.0}}}, "mean 'timeout'"),
+        (FrontDoor, {"servr": {}}, "servr: unknown key"),
+        (
+            FrontDoor(FrontDoor.Settings()),
+            {"plugins": {"front_door": {"settings": {"a": 1}}}},
+            "a:",
+        ),
+    ],
+)
+def test_what_a_server_would_not_start_with_is_refused_here_too(
+    plugins: object, config: Mapping[str, Any] | None, said: str
+) -> None:
+    with pytest.raises(ConfigError, match=said):
+        decide_sync(plugins, service(), config=config)
+
+
+@pytest.mark.parametrize(
+    "plugins", ["config.toml", None, ModuleType("m"), lambda: None, [None], [[FrontDoor]]]
+)
+def test_what_is_no_plugin_is_refused(plugins: object) -> None:
+    with pytest.raises(TypeError, match="is no plugin: give a class"):
+        decide_sync(plugins, service())
+
+
+def test_settings_that_are_given_twice_are_refused() -> None:
+    config = {"plugins": {"front_door": {"settings": {"closed": False}}}}
+    with pytest.raises(TypeError, match="given twice"):
+        decide_sync((FrontDoor, {"closed": True}), service(), config=config)
+
+
+def test_config_beside_a_configuration_file_is_refused() -> None:
+    with pytest.raises(TypeError, match="a configuration file has its own"):
+        decide_sync(live_server.SHIPPED, service(), config={})
+
+
+def test_something_else_than_a_request_is_refused() -> None:
+    with pytest.raises(TypeError, match="str is no request"):
+        decide_sync(FrontDoor, "service_configuration")  # type: ignore[arg-type]
+
+
+async def test_decide_now_in_a_coroutine_says_what_to_write_instead() -> None:
+    with pytest.raises(RuntimeError, match=r"await decide"):
+        decide_sync(FrontDoor, service())
+    async with make_policy(FrontDoor).serving() as policy:
+        with pytest.raises(TypeError, match="its own event loop"):
+            decide_sync(policy, service())
+
+
+class Recorder:
+    """Opens something, and sees every decision."""
+
+    def __init__(self, settings: PluginSettings) -> None:
+        self.events: list[str] = []
+
+    @hookimpl
+    @asynccontextmanager
+    async def lifespan(self) -> AsyncIterator[None]:
+        self.events.append("opened")
+        await asyncio.sleep(0)
+        yield
+        self.events.append("closed")
+
+    @hookimpl
+    async def participant_properties(self, request: ParticipantPropertiesRequest) -> None:
+        self.events.append(f"asked about {request.remote_display_name}")
+
+    @hookimpl
+    async def decided(self, outcome: Outcome) -> None:
+        self.events.append(f"told of {outcome.endpoint}")
+
+
+async def test_each_decision_opens_and_closes_the_plugin_and_tells_observers() -> None:
+    recorder = Recorder(PluginSettings())
+    await decide(recorder, make_request("participant_properties", remote_display_name="Ann"))
+    assert recorder.events == [
+        "opened",
+        "asked about Ann",
+        "told of participant_properties",
+        "closed",
+    ]
+
+
+async def test_a_policy_that_serves_is_opened_once_for_many_requests() -> None:
+    recorder = Recorder(PluginSettings())
+    async with make_policy([recorder, Fallback]).serving() as policy:
+        for _ in range(3):
+            await decide(policy, make_request("participant_properties"))
+            assert (await decide(policy, service())).decided_by == "fallback"
+        with pytest.raises(TypeError, match="a policy has its own"):
+            await decide(policy, service(), config={})
+    assert recorder.events.count("opened") == recorder.events.count("closed") == 1
+
+
+# ---- the client
+
+
+async def test_the_client_asks_the_real_application() -> None:
+    async with client([FrontDoor, Fallback]) as http:
+        reply = await http.get(url_of(service()))
+        assert reply.status == 200
+        assert reply.headers["Server"] == "pexpolicy"
+        body = await reply.json()
+        assert (body["decided_by"], body["result"]["name"]) == ("front_door", "Hall")
+        assert (await http.post(url_of(service()))).status == 405
+        assert (await http.get("/elsewhere")).status == 404
+        assert http.host == "127.0.0.1"
+
+
+@pytest.mark.parametrize("alias", ["sip:a+b@c.example", "50%25/ö?", "a b", "h323:+47;x=1"])
+async def test_an_alias_in_the_path_arrives_as_it_was_given(alias: str) -> None:
+    seen: list[str] = []
+
+    class Watcher:
+        def __init__(self, settings: PluginSettings) -> None:
+            pass
+
+        @hookimpl
+        async def registration_alias(self, request: Any) -> None:
+            seen.append(request.alias.raw)
+
+    request = make_request("registration_alias", alias=alias)
+    await decide(Watcher, request)
+    async with client(Watcher) as http:
+        await http.get(url_of(request))
+    assert seen == [alias, alias]
+
+
+async def test_the_client_keeps_to_credentials_and_base_path(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("KIT_PASSWORD", "open sesame")
+    config = {
+        "server": {"base_path": "/api/pexip"},
+        "auth": {"user": "node", "password_env": "KIT_PASSWORD"},
+    }
+    url = url_of(service(), "/api/pexip")
+    async with client(FrontDoor, config=config) as http:
+        assert (await http.get(url)).status == 401
+        sent = wire.basic("node", "open sesame")
+        assert (await http.get(url, headers=sent)).status == 200
+        assert (await http.get(url_of(service()), headers=sent)).status == 404
+
+
+async def test_a_reply_over_http_and_a_decision_without_it_are_the_same() -> None:
+    for shape in ("web", "sip", "breakout"):
+        request = service(shape=shape)
+        outcome = await decide(FrontDoor, request)
+        async with client(FrontDoor) as http:
+            body = await (await http.get(url_of(request))).json()
+        assert body["result"] == outcome.decision.set_fields()
+
+
+# ---- the audit
+
+
+async def test_the_audit_lines_are_those_of_a_server_without_secrets() -> None:
+    async with client(FrontDoor) as http:
+        with capture_audit() as lines:
+            outcome = await decide(FrontDoor, service(third_party_passcode="very secret"))
+            await http.get(url_of(service()))
+            await http.get("/nowhere")
+    (first, second, third) = lines
+    assert (first["event"], first["decision_id"]) == ("decision", outcome.decision_id)
+    assert first["steps"][0]["plugin"] == "front_door"
+    assert first["removed"] == ["third_party_passcode", "pin"]
+    assert "very secret" not in json.dumps(lines)
+    assert "4711" not in json.dumps(lines)
+    assert second["decided_by"] == "front_door"
+    assert second["peer"] == "127.0.0.1"
+    assert (third["event"], third["status"]) == ("refused", 404)
+
+
+def test_collectors_stand_beside_each_other_and_end_with_their_block() -> None:
+    with capture_audit() as outer:
+        decide_sync(FrontDoor, service())
+        with capture_audit() as inner:
+            decide_sync(FrontDoor, service())
+        inner[0]["event"] = "changed"
+        decide_sync(FrontDoor, service())
+    decide_sync(FrontDoor, service())
+    assert (len(outer), len(inner)) == (3, 1)
+    assert {line["event"] for line in outer} == {"decision"}
+
+
+def test_a_shadow_plugin_leaves_its_line() -> None:
+    config = {"plugins": {"front_door": {"mode": "shadow"}}}
+    with capture_audit() as lines:
+        outcome = decide_sync(FrontDoor, service(), config=config)
+    assert outcome.decided_by == "default"
+    assert [(line["event"], line.get("differs")) for line in lines] == [
+        ("decision", None),
+        ("shadow", True),
+    ]
+
+
+# ---- what it costs those who do not ask for it
+
+
+def test_importing_pexpolicy_loads_nothing_of_the_kit_and_pytest_is_told_nothing() -> None:
+    code = (
+        "import sys, pexpolicy, pexpolicy.cli.main\n"
+        "from importlib.metadata import entry_points\n"
+        "kit = ('pexpolicy.testing', 'pexpolicy.kit')\n"
+        "loaded = [m for m in sys.modules if m.startswith(kit)]\n"
+        "hooked = [e for e in entry_points(group='pytest11') if 'pexpolicy' in e.value]\n"
+        "assert not loaded and not hooked, (loaded, hooked)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parent)
+
+
+def test_importing_the_kit_loads_no_test_runner() -> None:
+    code = "import sys, pexpolicy.testing\nassert 'pytest' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parent)
+
+
+def test_everything_public_has_a_docstring_and_each_function_an_example() -> None:
+    for name in testing.__all__:
+        thing = getattr(testing, name)
+        if callable(thing) and not isinstance(thing, type):
+            assert thing.__doc__
+            assert "::\n\n" in thing.__doc__, f"{name} has no example"
+
+
+def test_a_picture_is_made_to_fit_before_it_is_an_outcome() -> None:
+    picture = (
+        b"GIF89a\x01\x00\x01\x00\x80\x01\x00\x00\x00\x00\xff\xff\xff,\x00\x00\x00\x00"
+        b"\x01\x00\x01\x00\x00\x02\x02D\x01\x00;"
+    )
+
+    class Faces:
+        def __init__(self, settings: PluginSettings) -> None:
+            pass
+
+        @hookimpl
+        async def participant_avatar(self) -> bytes:
+            return picture
+
+    outcome = decide_sync(Faces, make_request("participant_avatar", width=9, height=5))
+    assert isinstance(outcome.decision, Avatar)
+    assert outcome.decision.image.startswith(b"\xff\xd8")
+
+
+def test_every_shape_is_found_by_its_name() -> None:
+    for endpoint, shape in SHAPES:
+        assert shape_of(endpoint, shape).params
