@@ -134,7 +134,7 @@ WRONG: list[tuple[str, object]] = [
     ("participant_avatar", b"not a picture"),
     ("participant_avatar", {"image": b""}),
     ("directory_information", [{"alias": "a"}]),
-    ("directory_information", [{"alias": "a", "description": "A"}]),
+    ("directory_information", [{"alias": "a", "username": "A"}]),
     ("directory_information", ["a"]),
     ("directory_information", Reject()),
     ("registration_alias", {"username": "", "password": ""}),
