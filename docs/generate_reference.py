@@ -218,12 +218,12 @@ def _rule_rows() -> Iterator[tuple[str, ...]]:
 
 
 def _name(model: type[Model], name: str) -> str:
-    required = model.defaults[name] is ... and name not in model.fixed
+    required = model.defaults[name] is ... and name not in model.constants
     return f"**`{name}`**" if required else f"`{name}`"
 
 
 def _kind(model: type[Service]) -> str:
-    return f"`{model.fixed['service_type']}`"
+    return f"`{model.constants['service_type']}`"
 
 
 def _first(model: type[Model]) -> str:

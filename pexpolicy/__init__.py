@@ -1,9 +1,9 @@
 """pexpolicy: a policy server for Pexip Infinity whose decisions come from plugins.
 
 Plugin authors need this module; ``pexpolicy.matching``, ``pexpolicy.subnets``,
-``pexpolicy.config.csv_tables``, ``pexpolicy.config.toml_tables``, ``pexpolicy.conformance.replies`` and
-``pexpolicy.hooks.HOOK_API`` are for those who have use for them, and ``pexpolicy.testing`` is for
-tests.
+``pexpolicy.config.csv_tables``, ``pexpolicy.config.toml_tables``, ``pexpolicy.conformance.replies``
+and ``pexpolicy.hooks.HOOK_API`` are for those who have use for them, and ``pexpolicy.testing`` is
+for tests.
 """
 
 from __future__ import annotations

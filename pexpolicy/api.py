@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pexpolicy.chain.circuit_breaker import CircuitBreaker
 from pexpolicy.config.file_tracking import track_file
-from pexpolicy.config.problems import ConfigWarning, Key, Problem
+from pexpolicy.config.problems import ConfigWarning, Key, Problem, dotted_key
 from pexpolicy.config.schema.base import MAX_BUDGET, EndpointName
 from pexpolicy.config.schema.plugins import BreakerTable
 from pexpolicy.config.secrets import SecretError, read_secret
@@ -98,6 +98,7 @@ __all__ = [
     "ValidationIssue",
     "VirtualReception",
     "did_you_mean",
+    "dotted_key",
     "hookimpl",
     "read_secret",
     "service_class",

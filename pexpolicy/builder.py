@@ -198,6 +198,7 @@ def _same_priority(plugins: Sequence[Plugin]) -> Iterator[ConfigWarning]:
 
 
 def config_warnings(settings: Settings, plugins: Sequence[Plugin]) -> Iterable[ConfigWarning]:
+    """Yield what an administrator should know of a configuration and its plugins."""
     if not settings.credentials and settings.server.allow_anonymous:
         text = "anybody who reaches the port can ask for PINs; add [auth]"
         yield ConfigWarning(("server", "allow_anonymous"), text)

@@ -49,8 +49,8 @@ async def explain(policy: Policy, pasted: str) -> Explanation:
     base_path = policy.settings.server.base_path
     name, alias, prefix = _endpoint(url.raw_path, base_path)
     request: Request = ENDPOINTS[name].parse(url.query, alias)
-    request.came_as(url.raw_path_qs)
-    notes = request.take_notes()
+    request.set_origin(url.raw_path_qs)
+    notes = request.enable_notes()
     answer = await policy.answer_request(name, request, str(uuid7()))
     astray = "" if prefix == base_path else _astray(url.raw_path, prefix, base_path)
     return Explanation(name, alias, url, answer, notes, astray)

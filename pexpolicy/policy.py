@@ -62,16 +62,17 @@ class Policy:
         self.plugins = plugins
         self.chains = chains
         self.advice = advice
-        self.has_aftermath = not aftermath.is_empty
-        """True where ``conclude`` has anything to do."""
+        self.has_background_work = not aftermath.is_empty
+        """True where ``run_background`` has anything to do."""
         self._aftermath = aftermath
         self._log = log
         self._tasks: HookTasks | None = None
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[Policy]:
-        """Open what the plugins need, and close it again; raises ``PluginStartupError`` for what does
-        not open.
+        """Open what the plugins need, and close it again.
+
+        Raises ``PluginStartupError`` for a plugin whose lifespan fails.
         """
         async with AsyncExitStack() as stack:
             tasks = HookTasks(asyncio.get_running_loop())
@@ -161,12 +162,14 @@ class Policy:
         reply = chain.endpoint.reply(outcome.decision, decision_id, outcome.decided_by)
         return Answer(outcome, reply)
 
-    def conclude(self, outcome: Outcome, audit: ShadowLog | None = None) -> None:
+    def run_background(self, outcome: Outcome, audit: ShadowLog | None = None) -> None:
         """Ask the shadow plugins and tell the observers, once the reply has left."""
-        if self.has_aftermath and self._tasks is not None:
+        if self.has_background_work and self._tasks is not None:
             self._aftermath.begin(outcome, self._tasks, audit)
 
-    def last_resort(self, name: str, params: Params, alias: str, decision_id: str) -> Answer:
+    def internal_error_answer(
+        self, name: str, params: Params, alias: str, decision_id: str
+    ) -> Answer:
         """The answer to a call that a fault of our own kept from being decided.
 
         A plugin whose ``on_error`` is ``reject`` was not heard, so the call is refused where there
@@ -179,7 +182,7 @@ class Policy:
         outcome = Outcome(decision_id, name, request, decision, DEFAULT, [])
         return Answer(outcome, chain.endpoint.reply(decision, decision_id, DEFAULT))
 
-    def unrecorded(self, outcome: Outcome, *, rejects: bool) -> Answer:
+    def audit_failure_answer(self, outcome: Outcome, *, rejects: bool) -> Answer:
         """The answer in place of one that must not leave, because it could not be written down.
 
         It decides nothing of our own: Infinity goes on by itself, or is asked to refuse.

@@ -41,7 +41,7 @@ class SharedAccessState:
 
 class AccessControl:
     """Admits requests, or says why not. Frozen; another configuration makes another one
-    (``renewed``), which takes over what was learned.
+    (``for_settings``), which takes over what was learned.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class AccessControl:
     @classmethod
     def of(cls, settings: Settings) -> AccessControl:
         """The gate of a configuration."""
-        return cls().renewed(settings)
+        return cls().for_settings(settings)
 
     @property
     def verifies_slowly(self) -> bool:
@@ -71,7 +71,7 @@ class AccessControl:
         """Verify credentials from these addresses before those of strangers."""
         self._kept.known.add(*peers)
 
-    def renewed(self, settings: Settings) -> AccessControl:
+    def for_settings(self, settings: Settings) -> AccessControl:
         """The gate of another configuration; it knows what this one learned of credentials and
         peers.
         """
@@ -91,7 +91,7 @@ class AccessControl:
         """True for the address of a named proxy."""
         return self._forwarding.names(peer)
 
-    def known(self, request: web.BaseRequest) -> str | None:
+    def cached_peer(self, request: web.BaseRequest) -> str | None:
         """The address that a request comes from, where it shows what was admitted before on its
         connection; else ``None``.
         """
@@ -107,7 +107,7 @@ class AccessControl:
             return None
         return shown.peer
 
-    async def examine(self, request: web.BaseRequest) -> AuthenticatedRequest | Refusal:
+    async def authenticate(self, request: web.BaseRequest) -> AuthenticatedRequest | Refusal:
         """Admit a request and remember it with its connection, or refuse it.
 
         Wrong credentials are refused after a delay that grows with their number.

@@ -33,16 +33,16 @@ class Connection:
     def admit(self, admission: AuthenticatedRequest) -> None:
         """Remember an admitted request; from now on the connection is no stranger."""
         if self.admission is None and self._among is not None:
-            self._among.settle(self)
+            self._among.mark_authenticated(self)
         self.admission = admission
 
     def ended(self) -> None:
         """It is closed; count it no longer."""
         if self._among is not None:
-            self._among.leave(self)
+            self._among.remove(self)
 
     @property
-    def is_stranger(self) -> bool:
+    def is_unauthenticated(self) -> bool:
         """True until a request on it was admitted."""
         return self.admission is None
 
@@ -74,7 +74,7 @@ class Connections:
     def __len__(self) -> int:
         return self._count
 
-    def enter(self, connection: Connection, *, shared: bool = False) -> Connection | None:
+    def add(self, connection: Connection, *, shared: bool = False) -> Connection | None:
         """Count a new connection; gives the one that was closed to make room for it.
 
         ``shared``: the peer is a named proxy and stands for many, so only the total counts. Raises
@@ -109,7 +109,7 @@ class Connections:
         oldest = next(iter(strangers), None)
         if oldest is None:
             raise ConnectionLimitError
-        self.leave(oldest)
+        self.remove(oldest)
         oldest.close()
         return oldest
 
@@ -118,17 +118,17 @@ class Connections:
         """How many there are."""
         return self._count
 
-    def settle(self, connection: Connection) -> None:
+    def mark_authenticated(self, connection: Connection) -> None:
         """Take a connection off the strangers."""
         self._strangers.pop(connection, None)
         if (peer := self._peers.get(connection.peer)) is not None:
             peer.strangers.pop(connection, None)
 
-    def leave(self, connection: Connection) -> None:
+    def remove(self, connection: Connection) -> None:
         """Count a connection no longer; a second time does nothing."""
         if not connection.belongs(self):
             return
-        self.settle(connection)
+        self.mark_authenticated(connection)
         connection.belong(None)
         self._count -= 1
         peer = self._peers[connection.peer]

@@ -83,7 +83,9 @@ class VerificationPool:
                 turn.set_result(None)
 
     def close(self) -> None:
-        """Begin no further work, and wait for none; who waits for a turn is told ``VerificationQueueFull``."""
+        """Start no further work and wait for none; a caller in the queue gets
+        ``VerificationQueueFull``.
+        """
         self._closed = True
         for _, _, turn in self._waiting:
             if not turn.done():

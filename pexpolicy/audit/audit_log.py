@@ -69,7 +69,7 @@ class AuditLog:
         )
         self._write: Callable[[object], Awaitable[bool] | None] = logger.bind().info
 
-    def under(self, redaction: Redaction) -> AuditLog:
+    def with_redaction(self, redaction: Redaction) -> AuditLog:
         """The same audit, for a configuration that wants this to be left of requests and
         replies.
         """
@@ -178,7 +178,7 @@ class AuditLog:
             or state.free_percent >= RESERVE_PERCENT
         )
 
-    def unwritten(self) -> Awaitable[bool] | None:
+    def not_recorded(self) -> Awaitable[bool] | None:
         """What a call has to wait for whose line could not be made."""
         return NotRecorded() if self._required else None
 

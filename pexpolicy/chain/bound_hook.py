@@ -28,9 +28,9 @@ class StepCounter:
         self._of = plugin, outcome
         self.steps: list[Step | None] = [None] * QUICK
         """Their steps, by microseconds; ``None`` for one that was not needed yet."""
-        self.count_in(_NOWHERE, 0)
+        self.bind_counters(_NOWHERE, 0)
 
-    def count_in(self, cells: memoryview, at: int) -> None:
+    def bind_counters(self, cells: memoryview, at: int) -> None:
         """Count in ``QUICK`` other cells from now on, the first of which is ``cells[at]``."""
         self.cells, self.at = cells, at
 
@@ -57,8 +57,8 @@ class BoundHook:
     """Plugin and hook, for whoever watches the event loop."""
     may_wait: bool = True
     """False where ``ask`` never waits, whatever it is asked."""
-    abstentions: StepCounter = field(init=False)
-    decisions: StepCounter = field(init=False)
+    abstained_steps: StepCounter = field(init=False)
+    decided_steps: StepCounter = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "abstentions", StepCounter(self.plugin, ABSTAINED))

@@ -149,7 +149,7 @@ class _ChainRun:
                 self._skip_rest()
                 return
             breaker = link.breaker
-            if breaker is not None and not breaker.lets_through(began):
+            if breaker is not None and not breaker.allows_call(began):
                 self.fail(link, SKIPPED, "its circuit breaker is open")
                 if self.decision is not None:
                     return
@@ -159,7 +159,7 @@ class _ChainRun:
                 if abandoned != self.abandoned:
                     return
                 if answer is not None:
-                    answer = chain.endpoint.admit(answer, request)
+                    answer = chain.endpoint.check_answer(answer, request)
                     if not isinstance(answer, Decision):
                         answer = await answer
                     if chain.names is not None:
@@ -174,7 +174,7 @@ class _ChainRun:
                 if us >= QUICK and now - began > self.limit:
                     self.fail(link, TIMED_OUT, self.late())
                 else:
-                    kind = link.abstentions if answer is None else link.decisions
+                    kind = link.abstained_steps if answer is None else link.decided_steps
                     if us < QUICK:
                         steps.append(kind.steps[us] or kind.first(us))
                         kind.cells[kind.at + us] += 1
@@ -183,7 +183,7 @@ class _ChainRun:
                         steps.append(kind.step(us))
                     self.began = now
                     self.at += 1
-                    if breaker is not None and breaker.succeeded():
+                    if breaker is not None and breaker.record_success():
                         chain.complaints.breaker(link.plugin, "circuit breaker closed")
                     if answer is not None:
                         self.decision, self.decided_by = answer, link.plugin
@@ -218,7 +218,7 @@ class _ChainRun:
         self.at += 1
         self.chain.complaints.step(link.plugin, outcome, detail, now)
         breaker = link.breaker
-        if breaker is not None and outcome != SKIPPED and breaker.failed(now):
+        if breaker is not None and outcome != SKIPPED and breaker.record_failure(now):
             self.chain.complaints.breaker(
                 link.plugin, "circuit breaker opened", pause=breaker.pause
             )

@@ -30,7 +30,7 @@ class CircuitBreaker:
         """True while calls are kept away from the plugin."""
         return self._opened is not None
 
-    def lets_through(self, now: float) -> bool:
+    def allows_call(self, now: float) -> bool:
         """True when the plugin may be asked; while the breaker is open, once after each pause."""
         if self._opened is None:
             return True
@@ -39,7 +39,7 @@ class CircuitBreaker:
         self._opened = now
         return True
 
-    def succeeded(self) -> bool:
+    def record_success(self) -> bool:
         """Note an answer, or an abstention; true where that closes it."""
         closes = self._opened is not None
         if closes:
@@ -47,7 +47,7 @@ class CircuitBreaker:
             self._failed.clear()
         return closes
 
-    def failed(self, now: float) -> bool:
+    def record_failure(self, now: float) -> bool:
         """Note a failure; true where that opens it."""
         if self._opened is not None:
             self._opened = now

@@ -123,7 +123,7 @@ def render(plugin: NewPlugin) -> dict[str, str]:
     from jinja2 import Environment, PackageLoader, StrictUndefined  # noqa: PLC0415 - an extra
 
     environment = Environment(
-        loader=PackageLoader("pexpolicy", "template"),
+        loader=PackageLoader("pexpolicy.cli", "template"),
         undefined=StrictUndefined,
         keep_trailing_newline=True,
         trim_blocks=True,

@@ -24,7 +24,7 @@ class _Remark:
     text: str
 
     def __str__(self) -> str:
-        return f"{dotted(self.key)}: {self.text}" if self.key else self.text
+        return f"{dotted_key(self.key)}: {self.text}" if self.key else self.text
 
 
 class Problem(_Remark):
@@ -49,7 +49,7 @@ def _problem(item: Mapping[str, Any], model: type[BaseModel]) -> Problem:
     if item["type"] == "extra_forbidden":
         guess = _instead(key, model)
         if not guess and key[:1] == ("plugins",):
-            guess = f"; keys of the plugin itself stand under [{dotted(key[:2])}.settings]"
+            guess = f"; keys of the plugin itself stand under [{dotted_key(key[:2])}.settings]"
         return Problem(key, f"unknown key{guess}")
     if item["type"] == "missing":
         return Problem(key, f"is missing{_choice(key, model)}")
@@ -58,7 +58,7 @@ def _problem(item: Mapping[str, Any], model: type[BaseModel]) -> Problem:
         guess = did_you_mean(str(key[-2]), known) or f"; there are {', '.join(known)}"
         return Problem(key[:-1], f"unknown name{guess}")
     if item["type"] in _NO_TABLE:
-        text = f"must be a table, as in {dotted(key[-1:])} = {{ … }}"
+        text = f"must be a table, as in {dotted_key(key[-1:])} = {{ … }}"
         hidden = isinstance(item["input"], list) or _holds_secret(model, key)
         return Problem(key, text if hidden else f"{text}, not {brief(item['input'])}")
     text = item["msg"].removeprefix("Value error, ").removeprefix("Input ")
@@ -132,7 +132,7 @@ def _instead(key: Key, model: type[BaseModel]) -> str:
         return guess
     for inner, path in _below(_model_at(model, place), 2):
         if name in inner.model_fields:
-            return f"; it is a key of {dotted((*place, *path))}"
+            return f"; it is a key of {dotted_key((*place, *path))}"
     return ""
 
 
@@ -175,7 +175,7 @@ def _models_in(annotation: Any) -> list[type[BaseModel]]:
     return [model for part in getattr(annotation, "__args__", ()) for model in _models_in(part)]
 
 
-def dotted(key: Key) -> str:
+def dotted_key(key: Key) -> str:
     """A key as it is written in TOML, quoted where it has to be."""
     written = ""
     for part in key:

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from pexpolicy.config.problems import dotted
+from pexpolicy.config.problems import dotted_key
 from pexpolicy.config.settings import Settings
 
 FIXED: tuple[tuple[str, ...], ...] = (
@@ -30,7 +30,7 @@ FIXED: tuple[tuple[str, ...], ...] = (
 def awaiting_restart(serving: Settings, wanted: Settings) -> tuple[str, ...]:
     """The keys that have changed and will not count before the next start."""
     return tuple(
-        dotted(changed)
+        dotted_key(changed)
         for key in FIXED
         for changed in _changed(key, reduce(getattr, key, serving), reduce(getattr, key, wanted))
     )

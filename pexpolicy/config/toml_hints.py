@@ -6,7 +6,7 @@ import ast
 import re
 from collections.abc import Callable
 
-from pexpolicy.config.problems import dotted
+from pexpolicy.config.problems import dotted_key
 
 AT = re.compile(r"\s*\(at line (\d+), column (\d+)\)\Z")
 """The place that the parser names at the end of what it says."""
@@ -27,7 +27,7 @@ def clean_message(said: str) -> str:
         key = ast.literal_eval(found[0])
     except (ValueError, SyntaxError):
         return said
-    return said.replace(found[0], dotted(key))
+    return said.replace(found[0], dotted_key(key))
 
 
 def suggest_fix(said: str, text: str) -> str:

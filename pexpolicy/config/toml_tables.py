@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from pexpolicy.config.csv_tables import TableError, TableIssue
 from pexpolicy.config.encodings import EncodingError, decoded
 from pexpolicy.config.file_tracking import track_file
-from pexpolicy.config.problems import Key, Problem, dotted, problems_of
+from pexpolicy.config.problems import Key, Problem, dotted_key, problems_of
 from pexpolicy.config.toml_hints import AT, clean_message, suggest_fix
 from pexpolicy.text import brief, did_you_mean
 
@@ -96,7 +96,7 @@ class _SourceLocation:
     lines: Sequence[str]
 
     def fault(self, file: str, key: Key, text: str) -> TableIssue:
-        said = f"{dotted(key)}: {text}" if key else text
+        said = f"{dotted_key(key)}: {text}" if key else text
         if not self.line:
             return TableIssue(file, 0, f"{file}: {self.called}: {said}")
         return TableIssue(file, self.line + self._offset(key), said)

@@ -218,7 +218,7 @@ def _text_booleans(model: type[ModelBase], fields: Any, place: str) -> Iterator[
     for name, value in fields.items():
         if _is_text_boolean(model, name, value):
             yield f"{place}{name}", value
-        elif (inner := model.within.get(name)) is not None and isinstance(value, list):
+        elif (inner := model.nested_models.get(name)) is not None and isinstance(value, list):
             for number, item in enumerate(value):
                 yield from _text_booleans(inner, item, f"{place}{name}[{number}].")
         elif inner is not None:
@@ -230,7 +230,7 @@ def _with_booleans(model: type[ModelBase], fields: Any) -> Any:
         return fields
     made: dict[str, Any] = {}
     for name, value in fields.items():
-        inner = model.within.get(name)
+        inner = model.nested_models.get(name)
         if _is_text_boolean(model, name, value):
             made[name] = BOOLEANS[value.lower()]
         elif inner is None:

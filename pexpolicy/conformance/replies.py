@@ -79,8 +79,8 @@ def read(
 
     A 404 leaves the decision to others, and so does a ``status`` that is not ``success``, unless
     ``reject`` is the action next to it: that refuses the call, whatever the result. Booleans that
-    were written as text are repaired. Raises ``InvalidReplyError`` for no reply, for one with another
-    status or a coding, and for one that Infinity would drop.
+    were written as text are repaired. Raises ``InvalidReplyError`` for no reply, for one with
+    another status or a coding, and for one that Infinity would drop.
     """
     if name == "participant_avatar" and _plain_success(reply) and reply.media_type != JSON:
         return _picture(reply, by)
@@ -100,9 +100,9 @@ def read(
     decision: Decision = Continue(reason=reason)
     if reading.decision is not None:
         made = reading.decision
-        decision = made.noted() if reason is None else made.because(reason)
+        decision = made.with_warnings() if reason is None else made.with_reason(reason)
     return UpstreamDecision(
-        decision.noted(*reading.repairs), judged.decision, decision_id, reading.repairs
+        decision.with_warnings(*reading.repairs), judged.decision, decision_id, reading.repairs
     )
 
 

@@ -54,21 +54,21 @@ class Endpoint(Generic[R]):
     """
 
     admit_may_wait: ClassVar[bool] = False
-    """True where ``admit`` may return a coroutine."""
+    """True where ``check_answer`` may return a coroutine."""
     consequence: ClassVar[str] = "Infinity would drop the reply and use its own database"
 
     def parse(self, params: Params, alias: str = "") -> R:
         """The request; ``alias`` is the text in the path, decoded once, where the path has one."""
         return self.request(params)
 
-    def admit(self, answer: object, request: R) -> Decision | Coroutine[Any, Any, Decision]:
+    def check_answer(self, answer: object, request: R) -> Decision | Coroutine[Any, Any, Decision]:
         """The decision that an answer to this request stands for, or a coroutine that gives it.
 
         Raises ``DecisionError`` for anything that is not a decision of this endpoint.
         """
-        return self.decide(answer)
+        return self.to_decision(answer)
 
-    def decide(self, answer: Any) -> Decision:
+    def to_decision(self, answer: Any) -> Decision:
         """The decision that an answer stands for; a plain dictionary is taken for ``result``."""
         try:
             if type(answer) in self.decisions:
@@ -87,7 +87,7 @@ class Endpoint(Generic[R]):
             raise self.refuse(f"{name} was changed after it was checked: make a new one")
         reason = decision.reason
         if type(decision) is Reject and decision.result != EMPTY and not self.tells_reject_reason:
-            return Reject(reason=reason).noted(UNTOLD)
+            return Reject(reason=reason).with_warnings(UNTOLD)
         return decision
 
     def _taken(self, answer: object) -> Decision:
@@ -174,6 +174,6 @@ ENVELOPE: Mapping[str, str] = {
 """Keys that show that an answer is no result, and what to answer instead."""
 
 
-def handed_back(body: bytes, action: str = "continue") -> Reply:
+def not_found_reply(body: bytes, action: str = "continue") -> Reply:
     """A 404, which makes Infinity do what it would do without a policy server."""
     return Reply(404, JSON, body, action)

@@ -43,7 +43,7 @@ class DirectoryEntry(Model):
         "username": Field("user name, may be empty", privacy=Privacy.PERSONAL),
     }
 
-    fixed = {"username": ""}
+    constants = {"username": ""}
 
     alias: Text
     description: Text
@@ -91,7 +91,7 @@ class _DirectoryInformation(Endpoint[DirectoryInformationRequest]):
     def admit(self, answer: object, request: DirectoryInformationRequest) -> Decision:
         """A list is taken for the entries; entries behind the limit of the request are left out."""
         listed = issubclass(type(answer), list)
-        decision = self.decide({"entries": answer} if listed else answer)
+        decision = self.to_decision({"entries": answer} if listed else answer)
         limit = request.limit
         if limit is None or not isinstance(decision, Directory):
             return decision

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from msgspec import UNSET, Meta
 
-from pexpolicy.endpoints.base import Endpoint, Reply, handed_back
+from pexpolicy.endpoints.base import Endpoint, Reply, not_found_reply
 from pexpolicy.endpoints.service_rules import is_odd_name
 from pexpolicy.endpoints.shared_parameters import (
     CallRequest,
@@ -78,7 +78,7 @@ class _MediaLocation(Endpoint[MediaLocationRequest]):
     def reply(self, decision: Decision, decision_id: str, decided_by: str) -> Reply:
         """A location, or a 404 with which Infinity chooses it itself."""
         if isinstance(decision, Continue):
-            return handed_back(self.body(decision, decision_id, decided_by))
+            return not_found_reply(self.body(decision, decision_id, decided_by))
         return super().reply(decision, decision_id, decided_by)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from pexpolicy.endpoints.base import JPEG, Endpoint, Reply, handed_back
+from pexpolicy.endpoints.base import JPEG, Endpoint, Reply, not_found_reply
 from pexpolicy.endpoints.jpeg import NoPictureError, jpeg
 from pexpolicy.endpoints.shared_parameters import CallRequest, ProxyParameters, ServiceParameters
 from pexpolicy.models.alias import Alias
@@ -108,7 +108,7 @@ class _ParticipantAvatar(Endpoint[ParticipantAvatarRequest]):
         """Bytes are taken for a picture; a picture is made to fit in a thread."""
         if type(answer) is bytes:
             answer = Avatar(answer)
-        decision = self.decide(answer)
+        decision = self.to_decision(answer)
         return self._fitted(decision, request) if type(decision) is Avatar else decision
 
     def from_result(self, result: Mapping[str, Any], extras: Extras = NO_EXTRAS) -> Decision:
@@ -128,7 +128,7 @@ class _ParticipantAvatar(Endpoint[ParticipantAvatarRequest]):
         """The picture, or a 404: Infinity shows a placeholder."""
         if isinstance(decision, Avatar):
             return Reply(200, JPEG, decision.image, "continue")
-        return handed_back(self.body(decision, decision_id, decided_by))
+        return not_found_reply(self.body(decision, decision_id, decided_by))
 
     def envelope(self, decision: Decision) -> dict[str, Any]:
         """What stands in the body of a 404."""

@@ -210,7 +210,7 @@ class ParticipantProperties(Decision):
 class _ParticipantProperties(Endpoint[ParticipantPropertiesRequest]):
     def admit(self, answer: object, request: ParticipantPropertiesRequest) -> Decision:
         """As for each endpoint; nobody's name may be taken away (transcribed)."""
-        decision = self.decide(answer)
+        decision = self.to_decision(answer)
         if type(decision) is not ParticipantProperties:
             return decision
         if TELLING in decision.result and "reject_reason" in decision.set_fields():

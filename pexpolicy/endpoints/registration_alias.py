@@ -82,7 +82,7 @@ class _Open(Credentials):
     __slots__ = ()
 
     rules: ClassVar[tuple[RuleGroup, ...]] = ()
-    fixed = {"username": "", "password": ""}
+    constants = {"username": "", "password": ""}
 
 
 class _RegistrationAlias(Endpoint[RegistrationAliasRequest]):
@@ -98,7 +98,7 @@ class _RegistrationAlias(Endpoint[RegistrationAliasRequest]):
 
     def admit(self, answer: object, request: RegistrationAliasRequest) -> Decision:
         """As for each endpoint; single sign-on takes no credentials (transcribed)."""
-        decision = self.decide(answer)
+        decision = self.to_decision(answer)
         if request.auth_type == "sso" and isinstance(decision, Credentials):
             raise self.refuse(
                 "the device signs on by single sign-on, which takes an empty result: answer "

@@ -65,7 +65,7 @@ class ServiceConfigurationRequest(CallRequest, TransferParameters):
 TRANSCRIBED = f"[{Confidence.TRANSCRIBED}]"
 
 SERVICE_TYPES: Mapping[str, type[Service]] = {
-    service.fixed["service_type"]: service
+    service.constants["service_type"]: service
     for service in (Conference, Lecture, Gateway, VirtualReception, MediaPlayback, TestCall)
 }
 
@@ -94,7 +94,7 @@ class _ServiceConfiguration(Endpoint[ServiceConfigurationRequest]):
 
     def admit(self, answer: object, request: ServiceConfigurationRequest) -> Decision:
         """As for each endpoint; what does not fit the question is warned about."""
-        decision = self.decide(answer)
+        decision = self.to_decision(answer)
         params = request.params
         if (
             params.get("call_direction") == "dial_in"
@@ -103,7 +103,7 @@ class _ServiceConfiguration(Endpoint[ServiceConfigurationRequest]):
         ):
             return decision
         warnings = [*_unfit(decision, request)]
-        return decision.noted(*warnings) if warnings else decision
+        return decision.with_warnings(*warnings) if warnings else decision
 
 
 def _unfit(decision: Decision, request: ServiceConfigurationRequest) -> Iterator[str]:

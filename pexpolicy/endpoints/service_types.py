@@ -76,7 +76,7 @@ class Service(Decision):
     max_callrate_in: BitsPerSecond | Unset = UNSET
 
     @classmethod
-    def elsewhere(cls, name: str) -> str:
+    def field_hint(cls, name: str) -> str:
         """The kinds of service that have a field which this kind has not."""
         kinds = (Conference, Lecture, Gateway, VirtualReception, MediaPlayback, TestCall)
         owners = [kind.__name__ for kind in kinds if name in kind.names]
@@ -133,7 +133,7 @@ class Conference(Room):
 
     __slots__ = ()
 
-    fixed = {"service_type": "conference"}
+    constants = {"service_type": "conference"}
     rules = service_rules.CONFERENCE
 
     service_type: Literal["conference"] = "conference"
@@ -145,7 +145,7 @@ class Lecture(Room):
 
     __slots__ = ()
 
-    fixed = {"service_type": "lecture"}
+    constants = {"service_type": "lecture"}
     rules = service_rules.LECTURE
 
     service_type: Literal["lecture"] = "lecture"
@@ -160,7 +160,7 @@ class Gateway(Service):
 
     __slots__ = ()
 
-    fixed = {"service_type": "gateway"}
+    constants = {"service_type": "gateway"}
     rules = service_rules.GATEWAY
 
     service_type: Literal["gateway"] = "gateway"
@@ -213,7 +213,7 @@ class VirtualReception(Service):
 
     __slots__ = ()
 
-    fixed = {"service_type": "two_stage_dialing"}
+    constants = {"service_type": "two_stage_dialing"}
     rules = service_rules.RECEPTION
 
     service_type: Literal["two_stage_dialing"] = "two_stage_dialing"
@@ -238,7 +238,7 @@ class MediaPlayback(Service):
 
     __slots__ = ()
 
-    fixed = {"service_type": "media_playback"}
+    constants = {"service_type": "media_playback"}
     rules = (*service_rules.NAMES, *service_rules.PINS, *media_playback.RULES)
 
     service_type: Literal["media_playback"] = "media_playback"
@@ -259,7 +259,7 @@ class TestCall(Service):
     __slots__ = ()
 
     __test__: ClassVar[bool] = False
-    fixed = {"service_type": "test_call"}
+    constants = {"service_type": "test_call"}
     rules = service_rules.NAMES
 
     service_type: Literal["test_call"] = "test_call"

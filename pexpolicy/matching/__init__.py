@@ -30,8 +30,9 @@ suffixes.
 at.
 
 What a condition is made of, for code that analyses conditions: ``Clause`` is one operator on one
-``Subject``, ``All``, ``AnyOf`` and ``NoneOf`` hold the conditions in their ``parts``, ``TimeCondition`` is a
-time window, and ``required(condition)`` gives the clauses that each matching request satisfies.
+``Subject``, ``All``, ``AnyOf`` and ``NoneOf`` hold the conditions in their ``parts``,
+``TimeCondition`` is a time window, and ``required(condition)`` gives the clauses that each matching
+request satisfies.
 """
 
 from __future__ import annotations

@@ -61,11 +61,11 @@ class Decision(Model):
         decision._seal(None if reason is None else _shortened(reason))  # noqa: SLF001 - its own
         return decision
 
-    def because(self, reason: str) -> Self:
+    def with_reason(self, reason: str) -> Self:
         """The same with another reason; what was rendered and checked is shared."""
         return self._copied(_shortened(reason), self.warnings)
 
-    def noted(self, *warnings: str) -> Self:
+    def with_warnings(self, *warnings: str) -> Self:
         """The same with further warnings."""
         return self._copied(self.reason, (*self.warnings, *warnings))
 
@@ -119,7 +119,7 @@ class Reject(Decision):
     __slots__ = ()
 
     action = "reject"
-    exact = True
+    forbid_unknown = True
     fields = {
         "reject_reason": Field(
             "shown to a refused participant", Confidence.TRANSCRIBED, "oda, twofin"
@@ -135,7 +135,7 @@ class Redirect(Decision):
     __slots__ = ()
 
     action = "redirect"
-    exact = True
+    forbid_unknown = True
     fields = {"new_alias": Field("alias to go to, with its scheme, such as sip:sales@example.com")}
     rules = each(
         Rule(

@@ -34,7 +34,7 @@ class Extras:
         """
         made: dict[str, Any] = {}
         for name, value in fields.items():
-            inner = model.within.get(name)
+            inner = model.nested_models.get(name)
             if self._is_word(model, name, value):
                 if model.defaults[name] is ...:
                     made[name] = get_args(_words(model, name))[0]
@@ -54,7 +54,7 @@ class Extras:
     ) -> Iterator[str]:
         """What stands in fields only because it is listed here."""
         for name, value in fields.items():
-            inner = model.within.get(name)
+            inner = model.nested_models.get(name)
             if self._is_word(model, name, value):
                 yield f"{place}{name}: {brief(value)} is sent as [infinity] extra_values lists it"
             elif name not in model.names and name in self.fields:

@@ -48,7 +48,7 @@ class Model(ModelBase):
 
     __slots__ = ("logged", "warnings")
 
-    exact: ClassVar[bool] = False
+    forbid_unknown: ClassVar[bool] = False
     """True where a field that does not exist is refused in a plain dictionary too."""
     secret_marks: ClassVar[tuple[bytes, ...]] = ()
     _decode: ClassVar[Callable[[bytes], Any]]
@@ -79,10 +79,10 @@ class Model(ModelBase):
         cls.names = frozenset(cls.hints)
         cls.wire = strict(cls)
         cls._decode = msgspec.json.Decoder(cls.wire).decode
-        cls._fixed = tuple(cls.fixed.items())
+        cls._fixed = tuple(cls.constants.items())
         cls._sound = tuple(rules.sound for rules in cls.rules)
-        cls.within = {name: model for name in cls.hints for model in models_in(hints[name])}
-        cls.nested = tuple(dict.fromkeys(cls.within.values()))
+        cls.nested_models = {name: model for name in cls.hints for model in models_in(hints[name])}
+        cls.nested = tuple(dict.fromkeys(cls.nested_models.values()))
         cls.secrets = frozenset(n for n in cls.names & cls.fields.keys() if cls.fields[n].secret)
         secrets = {name for model in (cls, *cls.nested) for name in model.secrets}
         cls.secret_marks = tuple(f'"{name}"'.encode() for name in sorted(secrets))
@@ -99,11 +99,11 @@ class Model(ModelBase):
         Where ``strict`` is true, only those are kept that ``extras`` lists.
         """
         checked = cls.__new__(cls)
-        checked._check(dict(fields), extras, known_only=strict or cls.exact)  # noqa: SLF001 - its own
+        checked._check(dict(fields), extras, known_only=strict or cls.forbid_unknown)  # noqa: SLF001 - its own
         return checked
 
     @classmethod
-    def refusals(
+    def find_issues(
         cls, fields: Mapping[str, Any], extras: Extras = NO_EXTRAS
     ) -> list[ValidationIssue]:
         """All that these fields are refused for, where making the decision tells the first."""
@@ -126,7 +126,7 @@ class Model(ModelBase):
                 warnings += tuple(cls._warnings(sent))
                 break
         else:
-            for name in cls.within:
+            for name in cls.nested_models:
                 if getattr(sent, name):
                     warnings += tuple(cls._warnings(sent))
                     break

@@ -30,7 +30,7 @@ class Step(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 class Outcome(msgspec.Struct, frozen=True):
     """The decision for one call, who made it, and each step on the way.
 
-    ``eventful`` is true where a plugin was not quick, or was not heard.
+    ``has_slow_or_failed_steps`` is true where a plugin was not quick, or was not heard.
     """
 
     decision_id: str
@@ -39,4 +39,4 @@ class Outcome(msgspec.Struct, frozen=True):
     decision: Decision
     decided_by: str
     steps: list[Step]
-    eventful: bool = False
+    has_slow_or_failed_steps: bool = False

@@ -52,21 +52,21 @@ class Request:
     def __init__(self, params: Params) -> None:
         self.__dict__["params"] = params
 
-    def came_as(self, target: str, peer: str | None = None) -> None:
+    def set_origin(self, target: str, peer: str | None = None) -> None:
         """Keep the target of the HTTP request as it was written, and who sent it; for whoever
         received it.
         """
         self.__dict__["_written"] = target
         self.__dict__["peer"] = peer
 
-    def take_notes(self) -> list[str]:
+    def enable_notes(self) -> list[str]:
         """A list for notes, empty so far, that plugins find as ``notes``."""
         notes: list[str] = []
         self.__dict__["notes"] = notes
         return notes
 
     @property
-    def target(self) -> str:
+    def raw_target(self) -> str:
         """Path and query as they came, nothing decoded, from ``/policy/v1`` on.
 
         For whoever passes a request on. Empty for a request that came by no URL.

@@ -25,7 +25,7 @@ class ModelBase:
     fields: ClassVar[Mapping[str, Field]] = {}
     """What the contract says of each field."""
     rules: ClassVar[tuple[RuleGroup, ...]] = ()
-    fixed: ClassVar[Mapping[str, Any]] = {}
+    constants: ClassVar[Mapping[str, Any]] = {}
     """What is sent in any case."""
     consequence: ClassVar[str] = "Infinity would drop the whole result and use its own database"
     hints: ClassVar[Mapping[str, Any]] = {}
@@ -35,7 +35,7 @@ class ModelBase:
     names: ClassVar[frozenset[str]] = frozenset()
     wire: ClassVar[type[msgspec.Struct]]
     secrets: ClassVar[frozenset[str]] = frozenset()
-    within: ClassVar[Mapping[str, type[ModelBase]]] = {}
+    nested_models: ClassVar[Mapping[str, type[ModelBase]]] = {}
     """The model inside each field that has one."""
     nested: ClassVar[tuple[type[ModelBase], ...]] = ()
     _lenient: ClassVar[type[msgspec.Struct]]
@@ -43,7 +43,7 @@ class ModelBase:
     result: bytes
 
     @classmethod
-    def elsewhere(cls, name: str) -> str:  # noqa: ARG003 - classes below it need the name
+    def field_hint(cls, name: str) -> str:  # noqa: ARG003 - classes below it need the name
         """What to say of a field that this class does not have; may be empty."""
         return ""
 

@@ -86,7 +86,7 @@ def issues(
     A rule is held against fields that are right themselves only: what it says of others would
     follow from what is wrong with them.
     """
-    rest = extras.plain(cls, {**cls.fixed, **fields})
+    rest = extras.plain(cls, {**cls.constants, **fields})
     kind = partial(cls)
     while (found := _unreadable(cls, kind, rest)) is not None:
         yield found
@@ -137,7 +137,7 @@ def broken(model: type[ModelBase], item: Any, place: str = "") -> Iterator[tuple
                 value = getattr(item, rule.field)
                 if value is not msgspec.UNSET and rule.broken(item):
                     yield place, rule, value
-    for name, inner in model.within.items():
+    for name, inner in model.nested_models.items():
         with suppress(_InvalidFieldAccess):
             value = getattr(item, name)
             for number, part in enumerate(value) if isinstance(value, list) else ((None, value),):
@@ -265,7 +265,7 @@ def _field_at(cls: type[ModelBase], place: str) -> tuple[Field | None, bool]:
         field = model.fields.get(name)
         if name not in model.names or (field is not None and field.secret):
             return field, True
-        model = model.within.get(name, model)
+        model = model.nested_models.get(name, model)
     return field, False
 
 
@@ -276,7 +276,7 @@ def _unknown(
     for name, value in decoded.items():
         if name not in model.names:
             yield place, model, name, value
-        elif (inner := model.within.get(name)) is not None:
+        elif (inner := model.nested_models.get(name)) is not None:
             many = isinstance(value, list)
             for number, item in enumerate(value if many else [value]):
                 if isinstance(item, dict):
@@ -286,7 +286,7 @@ def _unknown(
 
 
 def _no_such_field(model: type[ModelBase], name: str) -> str:
-    said = misplaced(name) or model.elsewhere(name)
+    said = misplaced(name) or model.field_hint(name)
     said = said or did_you_mean(name, model.names).removeprefix("; ")
     field = repr(brief_name(name))
     return f"there is no field {field} in {model.__name__}" + (f"; {said}" if said else "")

@@ -105,8 +105,8 @@ class CallCounters:
         """Make the cells of the plugins of a policy. ``budget`` of a call in seconds."""
         for link in links:
             quick = self._plugin(link.plugin).quick
-            link.abstentions.count_in(self._cells, quick[ABSTAINED] + BUCKETS)
-            link.decisions.count_in(self._cells, quick[DECIDED] + BUCKETS)
+            link.abstained_steps.bind_counters(self._cells, quick[ABSTAINED] + BUCKETS)
+            link.decided_steps.bind_counters(self._cells, quick[DECIDED] + BUCKETS)
         for shadow in shadows:
             self._differing[shadow] = self._differing[shadow]
         self._budget = budget
@@ -127,7 +127,7 @@ class CallCounters:
         first = self._remaining
         cells[first] += int(left * NANO)
         cells[first + BUCKETS + bisect_left(LEFT_BOUNDS, left)] += 1
-        if outcome.eventful:
+        if outcome.has_slow_or_failed_steps:
             cause = self._steps(outcome)
             if cause:
                 cells[endpoint.causes[cause]] += 1
@@ -173,7 +173,7 @@ class CallCounters:
 
     def shadowed(self, shadow: Outcome, *, differs: bool | None) -> None:
         """Count what a shadow plugin would have decided."""
-        if shadow.eventful:
+        if shadow.has_slow_or_failed_steps:
             self._steps(shadow)
         self._cells[self._records] += 1
         if differs:

@@ -54,7 +54,9 @@ class GaugeSampler(AbstractContextManager["GaugeSampler"]):
         self.problem = ""
         """Why the last look failed, if it did."""
 
-    def follow(self, config_hash: str, breakers: Mapping[str, Iterable[CircuitBreaker]]) -> None:
+    def use_policy(
+        self, config_hash: str, breakers: Mapping[str, Iterable[CircuitBreaker]]
+    ) -> None:
         """Look at the policy that serves from now on, and not at the one before."""
         for plugin in self._breakers:
             self._set(metrics.BREAKER_OPEN, 0, plugin)

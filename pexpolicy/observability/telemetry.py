@@ -33,12 +33,12 @@ class Telemetry:
         self.sampler = GaugeSampler(slab, self.sources)
         self._beside: _CountingShadowLog | None = None
 
-    def follow(self, policy: Policy) -> None:
+    def use_policy(self, policy: Policy) -> None:
         """Count for a policy that serves from now on."""
         deciding = {link.plugin for chain in policy.chains.values() for link in chain.links}
         shadows = {p.name for p in policy.plugins if p.table.mode == "shadow"}
         self._counts.expect(policy.links(), shadows, policy.settings.server.budget)
-        self.sampler.follow(
+        self.sampler.use_policy(
             policy.config_hash,
             {
                 name: [
@@ -56,7 +56,7 @@ class Telemetry:
         self._counts.answered(answer.outcome, answer.reply.action, seconds)
         self._nodes.called(params.get("node_ip"), peer)
 
-    def fell_back(self, endpoint: str, cause: str) -> None:
+    def count_fallback(self, endpoint: str, cause: str) -> None:
         """Note a call whose answer is not that of its plugins, though each of them was heard."""
         self._counts.fell_back(endpoint, cause)
 
@@ -69,7 +69,7 @@ class Telemetry:
         """Note the record of refusals."""
         self._counts.recorded()
 
-    def beside(self, audit: ShadowLog) -> ShadowLog:
+    def counting(self, audit: ShadowLog) -> ShadowLog:
         """The audit of shadows, each of which is counted too."""
         beside = self._beside
         if beside is None or beside.audit is not audit:

@@ -59,8 +59,8 @@ def generation_of(
     ``before`` is the gate of the regime that it follows, which hands on what it has learned.
     """
     settings = policy.settings
-    gate = before.renewed(settings) if before is not None else AccessControl.of(settings)
-    return Generation(policy, gate, audit.under(redaction_of(settings)))
+    gate = before.for_settings(settings) if before is not None else AccessControl.of(settings)
+    return Generation(policy, gate, audit.with_redaction(redaction_of(settings)))
 
 
 LAST_CALL = 10.0
@@ -75,7 +75,7 @@ class GenerationRunner:
     """
 
     def __init__(self, regime: Generation) -> None:
-        self.regime = regime
+        self.generation = regime
         self._over = asyncio.Event()
         self._opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._task: asyncio.Task[None] | None = None
@@ -92,11 +92,11 @@ class GenerationRunner:
 
     async def _live(self) -> None:
         try:
-            async with self.regime.policy.serving():
+            async with self.generation.policy.serving():
                 self._opened.set_result(None)
                 await self._over.wait()
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self.regime.calls.finished(), LAST_CALL)
+                    await asyncio.wait_for(self.generation.calls.finished(), LAST_CALL)
         except BaseException as error:
             if self._opened.done():
                 raise
@@ -129,18 +129,18 @@ class GenerationSwitch:
     @property
     def policy(self) -> Policy:
         """The policy that is in force."""
-        return self._current.regime.policy
+        return self._current.generation.policy
 
     @property
     def gate(self) -> AccessControl:
         """The gate that is in force."""
-        return self._current.regime.gate
+        return self._current.generation.gate
 
-    def follow(self, successor: GenerationRunner) -> None:
+    def activate(self, successor: GenerationRunner) -> None:
         """Activate a regime that is open; the one before it is closed after its last call."""
         before, self._current = self._current, successor
         gc_tuning.freeze()
-        self._activate(successor.regime)
+        self._activate(successor.generation)
         task = asyncio.get_running_loop().create_task(self._close(before))
         hide(task)
         self._leaving[before] = task
@@ -161,4 +161,4 @@ class GenerationSwitch:
     def leftovers(self) -> list[str]:
         """Plugins and hooks that were given up, and have not come back."""
         lifetimes = (self._current, *self._leaving)
-        return sorted({name for life in lifetimes for name in life.regime.policy.leftovers})
+        return sorted({name for life in lifetimes for name in life.generation.policy.leftovers})

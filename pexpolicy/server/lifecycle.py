@@ -156,7 +156,7 @@ async def _answering(
     settings, operators = policy.settings, context.operators
     async with sending(settings.tracing) as spans:
         first = GenerationRunner(generation_of(policy, audit))
-        gate, written = first.regime.gate, settings.audit.path
+        gate, written = first.generation.gate, settings.audit.path
         if gate.verifies_slowly and written is not None:
             gate.remember(recent_peers(settings.resolve(written)))
         await first.open()
@@ -171,7 +171,7 @@ async def _answering(
         )
         telemetry = Telemetry(operators.board, operators.slot, sources)
         base_path = settings.server.base_path
-        service = PolicyApp(first.regime, context.log, base_path, readiness, telemetry, spans)
+        service = PolicyApp(first.generation, context.log, base_path, readiness, telemetry, spans)
         entrance = Listener(service, address)
         succession = GenerationSwitch(first, service.activate)
         reloader = Reloader(succession, audit, context.build, reloads)

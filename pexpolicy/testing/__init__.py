@@ -62,8 +62,9 @@ async def decide(plugins: Subject, request: Request, *, config: Config | None = 
     """How a request is decided, and each step on the way, without HTTP.
 
     The plugins are built and their ``lifespan`` is entered for this one request; to ask the same
-    ones several times, hand over a policy that is serving (``make_policy``). ``config`` is what else
-    would stand in the configuration file. Raises ``ConfigError`` where a server would not start::
+    ones several times, hand over a policy that is serving (``make_policy``). ``config`` is what
+    else would stand in the configuration file. Raises ``ConfigError`` where a server would not
+    start::
 
         outcome = await decide([Doors, Rooms], make_request("service_configuration"))
         assert (outcome.decided_by, outcome.decision.action) == ("doors", "reject")
@@ -72,7 +73,7 @@ async def decide(plugins: Subject, request: Request, *, config: Config | None = 
     async with opened(plugins, config) as policy:
         audit = capturing_audit_log()
         outcome = (await asked(policy, request, audit)).outcome
-        policy.conclude(outcome, audit)
+        policy.run_background(outcome, audit)
     return outcome
 
 

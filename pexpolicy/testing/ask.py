@@ -71,7 +71,7 @@ async def asked(policy: Policy, request: Request, audit: AuditLog) -> Answer:
     """What a policy that is serving answers to a request; the call leaves its audit line."""
     name, alias, decision_id = endpoint_of(request), alias_of(request), str(uuid7())
     began = time.perf_counter()
-    answer = await policy.answer(name, request.params, alias, decision_id, request.target)
+    answer = await policy.answer(name, request.params, alias, decision_id, request.raw_target)
     ms = (time.perf_counter() - began) * 1000
     audit.decision(request.params, alias, answer, ms, None, policy.config_hash)
     return answer

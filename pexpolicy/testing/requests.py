@@ -135,7 +135,7 @@ def composed(
     params.update({name: _written(name, value) for name, value in extra.items()})
     pairs = [(name, text) for name, texts in params.items() for text in texts]
     request: Request = ENDPOINTS[endpoint].parse(MultiDictProxy(MultiDict(pairs)), alias)
-    request.came_as(str(url_of(request)))
+    request.set_origin(str(url_of(request)))
     return request
 
 

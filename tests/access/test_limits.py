@@ -310,15 +310,15 @@ def test_the_counts_are_those_of_the_open_connections(
             new = Connection(f"10.0.0.{peer}", 0.0, lambda: None)
             new.close = partial(ended.append, new)
             try:
-                displaced = connections.enter(new)
+                displaced = connections.add(new)
             except ConnectionLimitError:
                 full = [one for one in held if one.peer == new.peer]
                 crowd = full if len(full) >= per_peer else held
-                assert not any(one.is_stranger for one in crowd)
+                assert not any(one.is_unauthenticated for one in crowd)
                 continue
             assert ended == ([displaced] if displaced is not None else [])
             if displaced is not None:
-                assert displaced.is_stranger
+                assert displaced.is_unauthenticated
                 held.remove(displaced)
             held.append(new)
         elif held:

@@ -146,7 +146,7 @@ async def test_the_credentials_of_a_connection_may_change(
 def test_another_configuration_takes_over_what_was_learned(settings: Settings) -> None:
     first = AccessControl.of(settings)
     first._kept.attempts.failed("192.0.2.1", 0.0)
-    renewed = first.renewed(settings)
+    renewed = first.for_settings(settings)
     assert renewed is not first
     assert renewed._kept.attempts.of("192.0.2.1", 0.0) == 1
     first.close()

@@ -66,7 +66,7 @@ async def test_what_stands_in_for_a_decision_decides_nothing(endpoint: str, reje
     made = policy({"toy": plugin(**{endpoint: always(None)})})
     async with made.serving():
         answer = await made.answer(endpoint, MultiDict(), "alice", "an id")
-        instead = made.unrecorded(answer.outcome, rejects=rejects)
+        instead = made.audit_failure_answer(answer.outcome, rejects=rejects)
     known = made.chains[endpoint].endpoint
     assert instead.outcome.decision == (known.refusal if rejects else known.default)
     assert instead.outcome.decision.reason == UNRECORDED

@@ -16,30 +16,30 @@ from tests.support.virtual_time import advance, clock, virtual
 def test_it_opens_after_so_many_failures_in_its_window() -> None:
     breaker = CircuitBreaker(failures=3, window=10.0, pause=5.0)
     for now in (0.0, 1.0):
-        breaker.failed(now)
-    assert breaker.lets_through(1.0)
-    breaker.failed(2.0)
-    assert not breaker.lets_through(2.0)
-    assert not breaker.lets_through(6.9)
+        breaker.record_failure(now)
+    assert breaker.allows_call(1.0)
+    breaker.record_failure(2.0)
+    assert not breaker.allows_call(2.0)
+    assert not breaker.allows_call(6.9)
 
 
 def test_failures_that_lie_far_apart_do_not_open_it() -> None:
     breaker = CircuitBreaker(failures=3, window=10.0, pause=5.0)
     for now in (0.0, 8.0, 16.0, 24.0):
-        breaker.failed(now)
-        assert breaker.lets_through(now)
+        breaker.record_failure(now)
+        assert breaker.allows_call(now)
 
 
 def test_behind_the_pause_one_call_tries_and_decides() -> None:
     breaker = CircuitBreaker(failures=1, window=10.0, pause=5.0)
-    breaker.failed(0.0)
-    assert breaker.lets_through(5.0)
-    assert not breaker.lets_through(5.0)
-    breaker.failed(5.5)
-    assert not breaker.lets_through(10.4)
-    assert breaker.lets_through(10.5)
-    breaker.succeeded()
-    assert breaker.lets_through(10.6)
+    breaker.record_failure(0.0)
+    assert breaker.allows_call(5.0)
+    assert not breaker.allows_call(5.0)
+    breaker.record_failure(5.5)
+    assert not breaker.allows_call(10.4)
+    assert breaker.allows_call(10.5)
+    breaker.record_success()
+    assert breaker.allows_call(10.6)
     assert not breaker.is_open
 
 
@@ -50,26 +50,26 @@ def test_open_it_lets_one_call_through_a_pause(calls: list[tuple[float, bool]]) 
     for wait, succeeds in calls:
         now += wait
         was_open = breaker.is_open
-        if not breaker.lets_through(now):
+        if not breaker.allows_call(now):
             assert was_open
             continue
         if was_open:
             assert now - tried >= 2.0
             tried = now
         if succeeds:
-            breaker.succeeded()
+            breaker.record_success()
             assert not breaker.is_open
         else:
-            breaker.failed(now)
+            breaker.record_failure(now)
             tried = now if breaker.is_open else tried
 
 
 def test_a_trial_without_an_outcome_is_followed_by_another_one_after_the_pause() -> None:
     breaker = CircuitBreaker(failures=1, window=10.0, pause=5.0)
-    breaker.failed(0.0)
-    assert breaker.lets_through(5.0)
-    assert not breaker.lets_through(9.9)
-    assert breaker.lets_through(10.0)
+    breaker.record_failure(0.0)
+    assert breaker.allows_call(5.0)
+    assert not breaker.allows_call(9.9)
+    assert breaker.allows_call(10.0)
 
 
 @virtual

@@ -280,7 +280,7 @@ def changed(decision: Decision) -> Hook:
     return hook
 
 
-@pytest.mark.parametrize("decision", [Reject(), ROOM.noted(), Continue()])
+@pytest.mark.parametrize("decision", [Reject(), ROOM.with_warnings(), Continue()])
 async def test_a_decision_that_was_changed_is_one_invalid_step(
     serving: Serve, decision: Decision
 ) -> None:

@@ -261,7 +261,10 @@ def test_the_program_tells_its_version_and_its_commands() -> None:
 
 
 def test_no_command_imports_what_only_another_one_needs() -> None:
-    looks = "import sys, pexpolicy.cli.main; print([m for m in ('PIL', 'aiohttp.web') if m in sys.modules])"
+    looks = (
+        "import sys, pexpolicy.cli.main; "
+        "print([m for m in ('PIL', 'aiohttp.web') if m in sys.modules])"
+    )
     done = subprocess.run(
         (sys.executable, "-c", looks), capture_output=True, text=True, check=True, timeout=30
     )

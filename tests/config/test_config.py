@@ -11,7 +11,7 @@ from pydantic import SecretStr
 
 from pexpolicy.builder import build_policy
 from pexpolicy.config.loader import from_document, load
-from pexpolicy.config.problems import dotted
+from pexpolicy.config.problems import dotted_key
 from pexpolicy.config.schema.base import EndpointName
 from pexpolicy.config.settings import ConfigError, Settings
 from pexpolicy.endpoints import ENDPOINTS
@@ -271,7 +271,7 @@ def test_a_password_file_without_a_password_is_an_error(tmp_path: Path, content:
     ],
 )
 def test_a_key_is_written_as_in_the_file(key: tuple[str | int, ...], written: str) -> None:
-    assert dotted(key) == written
+    assert dotted_key(key) == written
 
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text()

@@ -585,7 +585,7 @@ def test_all_refusals_of_fields_hold_the_first_and_none_where_there_is_none(
         Conference(**fields)
     except DecisionError as error:
         first = error.refusal.field
-    told = Conference.refusals(fields)
+    told = Conference.find_issues(fields)
     assert len({str(refusal) for refusal in told}) == len(told)
     assert (first is not None) == bool(told)
     assert first is None or first in [refusal.field for refusal in told]

@@ -79,7 +79,7 @@ def test_a_model_is_built_only_of_what_infinity_takes(
     build = data.draw(st.sampled_from([model.from_result, lambda given: model(**given)]))
     endpoint = MODELS[model]
     try:
-        decision = endpoint.decide(build(fields_of(chance, model, 0.0) | drawn))
+        decision = endpoint.to_decision(build(fields_of(chance, model, 0.0) | drawn))
     except DecisionError:
         return
     reply = endpoint.reply(decision, "id", "plugin")

@@ -97,7 +97,7 @@ def test_parts_of_an_alias_are_compared_each_in_its_form() -> None:
 
 def test_the_alias_of_a_path_and_the_peer_can_be_tested() -> None:
     request = RegistrationAliasRequest(MultiDict(), "sip:Desk@Example.com")
-    request.came_as("", "192.0.2.7")
+    request.set_origin("", "192.0.2.7")
     when = {"alias": {"host": "example.com"}, "peer": {"in_subnet": "192.0.2.0/24"}}
     assert compiled(when).matches(request)
     assert not compiled(when).matches(CALL)

@@ -172,7 +172,7 @@ def test_empty_credentials_have_to_be_asked_for_by_name() -> None:
 
 def test_a_decision_can_be_given_for_another_reason() -> None:
     first = conference(view="nine_equal", reason="a room")
-    second = first.because("x" * 300)
+    second = first.with_reason("x" * 300)
     assert (second, second.warnings, first.reason) == (first, first.warnings, "a room")
     assert second.result is first.result
     assert second.reason == "x" * 249 + "…"
@@ -272,7 +272,7 @@ def test_a_decision_that_was_changed_is_no_decision(
     for endpoint in ("service_configuration", "participant_properties"):
         if type(decision) in ENDPOINTS[endpoint].decisions:
             with pytest.raises(DecisionError, match="changed after it was checked"):
-                ENDPOINTS[endpoint].decide(changed)
+                ENDPOINTS[endpoint].to_decision(changed)
 
 
 @pytest.mark.parametrize("decision", [Reject(), Continue(), Redirect(new_alias="sip:a@b")])

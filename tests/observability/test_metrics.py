@@ -334,10 +334,10 @@ def test_the_configuration_of_a_reload_takes_the_place_of_the_old_one() -> None:
     slab = board.claim()
     sampler = GaugeSampler(slab, StateSources())
     opened = CircuitBreaker(1, 30.0, 30.0)
-    opened.failed(1.0)
-    sampler.follow("first", {"toy": [opened]})
+    opened.record_failure(1.0)
+    sampler.use_policy("first", {"toy": [opened]})
     assert admin_client.metrics_of(board).counted("plugin_breaker_open") == {("toy",): 1}
-    sampler.follow("second", {})
+    sampler.use_policy("second", {})
     told = admin_client.metrics_of(board)
     assert told.counted("config_info") == {("second",): 1}
     assert told.counted("plugin_breaker_open") == {}
@@ -349,7 +349,7 @@ def test_any_number_of_reloads_leaves_room_for_new_plugins() -> None:
         slab = board.claim(slot)
         for sampler in (GaugeSampler(slab, StateSources()), GaugeSampler(slab, StateSources())):
             for number in range(3000):
-                sampler.follow(f"{number:016x}", {})
+                sampler.use_policy(f"{number:016x}", {})
         CallCounters(slab).expect([BoundHook("new", nothing)], [], 4.0)
         slab.cells[slab.place(metrics.PLUGIN_CALLS, ("new", "decided"))] += 1
     told = admin_client.metrics_of(board)

@@ -76,13 +76,13 @@ async def begun(life: list[str], gate: Gate) -> tuple[PolicyApp, GenerationSwitc
     )
     await first.open()
     # A test program holds so much that looking through it takes longer than a call may.
-    service = PolicyApp(first.regime, fake_plugins.Log())
+    service = PolicyApp(first.generation, fake_plugins.Log())
     return service, GenerationSwitch(first, service.activate, lambda: None)
 
 
 async def asked(service: PolicyApp) -> str:
     """A call as the service makes it: with one regime from its beginning to its end."""
-    regime = service.regime
+    regime = service.generation
     regime.calls.under_way += 1
     try:
         name = "service_configuration"
@@ -111,7 +111,7 @@ def test_each_call_keeps_to_its_configuration_and_each_closes_behind_its_last(
                 policy = fake_plugins.policy({"toy": numbered(number, life, gate)})
                 successor = GenerationRunner(generation_of(policy, open_audit(Path("/dev/null"))))
                 await successor.open()
-                succession.follow(successor)
+                succession.activate(successor)
             else:
                 await gate.let_all_pass()
             await settled()
@@ -133,14 +133,14 @@ def test_each_call_keeps_to_its_configuration_and_each_closes_behind_its_last(
 async def test_a_configuration_that_does_not_open_changes_nothing() -> None:
     life: list[str] = []
     service, succession = await begun(life, Gate())
-    before = service.regime
+    before = service.generation
     made = fake_plugins.policy({"toy": numbered(1, life, Gate(), fails=True)})
     reloader = Reloader(succession, before.audit, lambda _: made)
     result = await reloader.reload()
     (problem,) = result.problems
     assert "plugins.toy" in problem
     assert "its lifespan failed: OSError: it does not open" in problem
-    assert service.regime is before
+    assert service.generation is before
     assert not reloader.state.last_successful
     assert reloader.state.problems == result.problems
     await succession.end()
@@ -153,7 +153,7 @@ async def test_a_fault_of_ours_is_a_refusal_too() -> None:
     def build(_: bytes | None) -> Any:
         raise ZeroDivisionError
 
-    result = await Reloader(succession, service.regime.audit, build).reload()
+    result = await Reloader(succession, service.generation.audit, build).reload()
     assert "ZeroDivisionError" in result.problems[0]
     await succession.end()
 

@@ -16,7 +16,7 @@ WATCHDOG_US = 400_000
 
 
 @pytest.fixture
-def systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
+def notifications(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
     """The end of systemd."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
         receiver.bind(str(tmp_path / "notify"))
@@ -26,10 +26,10 @@ def systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.
         yield receiver
 
 
-def told(systemd: socket.socket, wanted: str) -> str:
+def told(notifications: socket.socket, wanted: str) -> str:
     """The next message that begins so; signs of life may come before it."""
     while True:
-        message = systemd.recv(1024).decode()
+        message = notifications.recv(1024).decode()
         if message.startswith(wanted):
             return message
         assert message.startswith((systemd.ALIVE, systemd.READY)), message
@@ -37,19 +37,19 @@ def told(systemd: socket.socket, wanted: str) -> str:
 
 @pytest.mark.parametrize("arguments", [(), ("--workers", "2")], ids=["alone", "workers"])
 def test_systemd_is_told_of_start_reload_life_and_end(
-    tmp_path: Path, systemd: socket.socket, arguments: tuple[str, ...]
+    tmp_path: Path, notifications: socket.socket, arguments: tuple[str, ...]
 ) -> None:
     config = tmp_path / "config.toml"
     config.write_text(written("first"))
     with live_server.running(config, *arguments) as server:
-        told(systemd, systemd.READY)
-        told(systemd, systemd.ALIVE)
-        told(systemd, systemd.ALIVE)
+        told(notifications, systemd.READY)
+        told(notifications, systemd.ALIVE)
+        told(notifications, systemd.ALIVE)
         assert reloaded(config).done
-        assert "MONOTONIC_USEC=" in told(systemd, "RELOADING=1")
-        told(systemd, systemd.READY)
+        assert "MONOTONIC_USEC=" in told(notifications, "RELOADING=1")
+        told(notifications, systemd.READY)
         os.kill(server.pid, signal.SIGTERM)
-        told(systemd, systemd.STOPPING)
+        told(notifications, systemd.STOPPING)
 
 
 def test_without_systemd_nothing_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:

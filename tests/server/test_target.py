@@ -66,14 +66,14 @@ def test_whatever_stands_behind_the_path_stays_as_it_is(tail: str) -> None:
 @pytest.mark.parametrize("name", ENDPOINTS)
 def test_a_request_that_a_test_made_has_the_target_that_infinity_would_send(name: str) -> None:
     request = make_request(name)
-    assert request.target == str(url_of(request))
-    assert request.target.startswith(ENDPOINTS[name].path)
+    assert request.raw_target == str(url_of(request))
+    assert request.raw_target.startswith(ENDPOINTS[name].path)
 
 
 async def test_a_decision_without_http_sees_the_target_too() -> None:
     notes, request = _Notes(), make_request("media_location")
     await decide(notes.plugin(), request)
-    assert notes.seen == [request.target]
+    assert notes.seen == [request.raw_target]
 
 
 async def test_what_was_pasted_to_explain_is_passed_on_as_it_was() -> None:
@@ -86,8 +86,8 @@ async def test_what_was_pasted_to_explain_is_passed_on_as_it_was() -> None:
 
 def test_a_target_reaches_the_process_of_a_plugin(tmp_path: Path) -> None:
     request = make_request("registration_alias", alias="a/b@example.com")
-    assert isolation.request_of(isolation.ask("registration_alias", request)).target == (
-        request.target
+    assert isolation.request_of(isolation.ask("registration_alias", request)).raw_target == (
+        request.raw_target
     )
 
 

@@ -76,7 +76,7 @@ async def admitted(endpoint: str, ask: Callable[[Any], Any], asked: Request) -> 
     answer = await ask(asked)
     if answer is None:
         return None
-    made = ENDPOINTS[endpoint].admit(answer, asked)
+    made = ENDPOINTS[endpoint].check_answer(answer, asked)
     return made if isinstance(made, Decision) else await made
 
 

@@ -30,7 +30,7 @@ from pexpolicy.config.csv_tables import (
     read_table,
     write_table,
 )
-from pexpolicy.config.problems import Problem, dotted, problems_of
+from pexpolicy.config.problems import Problem, dotted_key, problems_of
 from pexpolicy.config.settings import SettingsError
 from pexpolicy.plugins.discovery import discover
 
@@ -241,6 +241,6 @@ def refused(rules: Sequence[Rule], folder: Path) -> list[tuple[int, str]]:
 
 def _numbered(problem: Problem) -> tuple[int, str]:
     number = problem.key[1] if len(problem.key) > 1 else 0
-    below = dotted(problem.key[2:])
+    below = dotted_key(problem.key[2:])
     text = f"{below}: {problem.text}" if below else problem.text
     return (number if isinstance(number, int) else 0), text

@@ -131,7 +131,7 @@ def _models() -> Schema:
     _, components = msgspec.json.schema_components(wires, ref_template="#/$defs/{name}")
     for model in models:
         schema = components[model.__name__]
-        schema["required"] = sorted({*schema.get("required", ()), *model.fixed})
+        schema["required"] = sorted({*schema.get("required", ()), *model.constants})
         schema["description"] = (model.__doc__ or "").partition("\n")[0]
         for name in model.hints:
             said = schema["properties"][name]

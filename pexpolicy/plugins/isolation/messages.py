@@ -221,7 +221,7 @@ def ask(endpoint: str, request: Request) -> DecideRequest:
     alias = request.__dict__.get("alias")
     called = alias.raw if alias is not None else ""
     return DecideRequest(
-        endpoint, list(request.params.items()), called, request.target, request.peer
+        endpoint, list(request.params.items()), called, request.raw_target, request.peer
     )
 
 
@@ -229,7 +229,7 @@ def request_of(message: DecideRequest) -> Request:
     """The request as the server had it."""
     params = MultiDictProxy(MultiDict(message.params))
     request: Request = ENDPOINTS[message.endpoint].parse(params, message.alias)
-    request.came_as(message.target, message.peer)
+    request.set_origin(message.target, message.peer)
     return request
 
 

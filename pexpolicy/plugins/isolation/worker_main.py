@@ -1,10 +1,10 @@
 """The worker: a process that builds one plugin, and answers what the server asks of it.
 
-Started as ``python -m pexpolicy.plugins.isolation.worker_main CONNECTION LIFELINE`` with two descriptors: the
-socket to the server, and a pipe that closes when the server ends. Plain ``def`` hooks run in a
-thread here too, so they may run event loops of their own and do not hold up what the plugin's
-lifespan has started; the server kills the whole process when they are late. What the plugin prints
-goes to the server's standard error.
+Started as ``python -m pexpolicy.plugins.isolation.worker_main CONNECTION LIFELINE`` with two
+descriptors: the socket to the server, and a pipe that closes when the server ends. Plain ``def``
+hooks run in a thread here too, so they may run event loops of their own and do not hold up what the
+plugin's lifespan has started; the server kills the whole process when they are late. What the
+plugin prints goes to the server's standard error.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def _first(connection: socket.socket) -> messages.BuildRequest:
     frames = messages.FrameDecoder(sys.maxsize)
     while piece := connection.recv(65536):
         for frame in frames.feed(piece):
-            return cast("wire.Build", messages.order(frame))
+            return cast("messages.BuildRequest", messages.order(frame))
     sys.exit(1)
 
 
@@ -177,7 +177,7 @@ class _RequestServer(asyncio.Protocol):
         answer = await self._links[order.endpoint](request)
         if answer is None:
             return messages.OkReply()
-        admitted = endpoint.admit(answer, request)
+        admitted = endpoint.check_answer(answer, request)
         return messages.decided(admitted if isinstance(admitted, Decision) else await admitted)
 
     async def _tell(self, order: messages.ObserveRequest) -> messages.Report:

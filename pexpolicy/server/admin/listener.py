@@ -93,7 +93,7 @@ async def watching(
         server = web.Server(admin)
         loop = asyncio.get_running_loop()
         gate = AccessControl()
-        outbox = ReplyBatcher(loop, service.log, service.regime.audit.flush)
+        outbox = ReplyBatcher(loop, service.log, service.generation.audit.flush)
 
         def protocol(connection: Connection) -> PolicyProtocol:
             return PolicyProtocol(

@@ -172,7 +172,7 @@ class Acceptor:
         loop = asyncio.get_running_loop()
         connection = Connection(peer, loop.time(), accepted.close)
         try:
-            displaced = self.connections.enter(connection, shared=gate.is_proxy(peer))
+            displaced = self.connections.add(connection, shared=gate.is_proxy(peer))
         except ConnectionLimitError:
             accepted.close()
             self._refusals.note(CROWDED, CLOSED, peer)

@@ -54,7 +54,7 @@ class PolicyApp:
         self.refusals = RefusalLog(
             self._write_refusal,
             self.telemetry.refused,
-            lambda: self.regime.audit.has_room_for_refusals,
+            lambda: self.generation.audit.has_room_for_refusals,
         )
         self._spans = spans
         paths = {base_path + endpoint.path: name for name, endpoint in ENDPOINTS.items()}
@@ -63,8 +63,8 @@ class PolicyApp:
 
     def activate(self, regime: Generation) -> None:
         """Decide the calls that begin from now on by a regime."""
-        self.regime = regime
-        self.telemetry.follow(regime.policy)
+        self.generation = regime
+        self.telemetry.use_policy(regime.policy)
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
         """The response to a request of any kind; the calls of nodes leave their audit line."""
@@ -78,14 +78,14 @@ class PolicyApp:
                 return self._leaving(self._elsewhere(request, path))
         if request.method not in READABLE:
             return self._leaving(self._not_allowed(request))
-        regime = self.regime
-        if (peer := regime.gate.known(request)) is None:
-            admitted = await regime.gate.examine(request)
+        regime = self.generation
+        if (peer := regime.gate.cached_peer(request)) is None:
+            admitted = await regime.gate.authenticate(request)
             if isinstance(admitted, Refusal):
                 return self._leaving(self._not_admitted(admitted, name))
             peer = admitted.peer
             # Meanwhile another regime may have come into force, and this one may be closed.
-            regime = self.regime
+            regime = self.generation
         params = url.query
         regime.calls.under_way += 1
         span: CallSpan | None = None
@@ -100,12 +100,12 @@ class PolicyApp:
                 )
             except Exception as error:  # noqa: BLE001 - a fault of ours must not cost the call
                 self._report(name, error)
-                self.telemetry.fell_back(name, INTERNAL)
-                answer = policy.last_resort(name, params, alias, decision_id)
+                self.telemetry.count_fallback(name, INTERNAL)
+                answer = policy.internal_error_answer(name, params, alias, decision_id)
             recorded = self._record(regime, params, alias, answer, began, peer)
             if recorded is not None and not await recorded:
-                self.telemetry.fell_back(name, UNRECORDED)
-                answer = policy.unrecorded(answer.outcome, rejects=regime.audit.rejects)
+                self.telemetry.count_fallback(name, UNRECORDED)
+                answer = policy.audit_failure_answer(answer.outcome, rejects=regime.audit.rejects)
             self._conclude(regime, params, answer, began, peer, span)
         finally:
             if span is not None:
@@ -143,7 +143,7 @@ class PolicyApp:
             return regime.audit.decision(params, alias, answer, ms, peer, config_hash)
         except Exception as error:  # noqa: BLE001 - a fault in writing about it must not cost the call
             self._report(answer.outcome.endpoint, error)
-            return regime.audit.unwritten()
+            return regime.audit.not_recorded()
 
     def _conclude(
         self,
@@ -159,9 +159,9 @@ class PolicyApp:
             self.telemetry.answered(answer, params, peer, time.perf_counter() - began)
             if span is not None:
                 span.tell(answer)
-            if regime.policy.has_aftermath:
-                beside = self.telemetry.beside(regime.audit)
-                regime.policy.conclude(answer.outcome, beside)
+            if regime.policy.has_background_work:
+                beside = self.telemetry.counting(regime.audit)
+                regime.policy.run_background(answer.outcome, beside)
         except Exception as error:  # noqa: BLE001 - a fault behind the decision must not cost the call
             self._report(answer.outcome.endpoint, error)
 
@@ -193,9 +193,9 @@ class PolicyApp:
         return PrerenderedResponse(404, "", b"")
 
     def _refused(self, why: str, status: int, request: web.BaseRequest, **facts: object) -> None:
-        self.refusals.note(why, status, self.regime.gate.peer(request), **facts)
+        self.refusals.note(why, status, self.generation.gate.peer(request), **facts)
 
     def _write_refusal(self, reason: str, status: int, peer: str | None, **facts: object) -> None:
-        regime = self.regime
+        regime = self.generation
         regime.audit.refused(reason, status, peer, regime.policy.config_hash, **facts)
         self.telemetry.recorded()

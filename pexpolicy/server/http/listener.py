@@ -48,7 +48,7 @@ def bound(host: str, port: int) -> list[socket.socket]:
 
 def url_of(listener: socket.socket, service: PolicyApp) -> str:
     """Where calls are answered."""
-    scheme = "http" if service.regime.policy.settings.tls is None else "https"
+    scheme = "http" if service.generation.policy.settings.tls is None else "https"
     host, port = listener.getsockname()[:2]
     name = f"[{host}]" if ":" in host else host
     return f"{scheme}://{name}:{port}{service.base_path}"
@@ -63,7 +63,7 @@ class Listener:
         self._service = service
         self._address = address
         self._door: Acceptor | None = None
-        self.memory = Watermark.of(service.regime.policy.settings, service.log)
+        self.memory = Watermark.of(service.generation.policy.settings, service.log)
 
     @property
     def connections(self) -> int:
@@ -84,9 +84,9 @@ class Listener:
         """
         loop = asyncio.get_running_loop()
         service, address = self._service, self._address
-        audit = service.regime.audit
+        audit = service.generation.audit
         server, outbox = web.Server(service), ReplyBatcher(loop, service.log, audit.flush)
-        settings = service.regime.policy.settings
+        settings = service.generation.policy.settings
 
         def protocol(connection: Connection) -> PolicyProtocol:
             return PolicyProtocol(
@@ -101,7 +101,7 @@ class Listener:
 
         self._door = Acceptor(
             protocol,
-            lambda: service.regime.gate,
+            lambda: service.generation.gate,
             service.refusals,
             settings.limits,
             certificates_of(settings, service.log),
@@ -114,7 +114,7 @@ class Listener:
                 async with self._door.open(sockets):
                     yield sockets
         finally:
-            service.regime.gate.close()
+            service.generation.gate.close()
             server.pre_shutdown()
             await server.shutdown(LAST_REPLIES)
             service.refusals.end()

@@ -116,7 +116,7 @@ class PolicyProtocol(BoundedHandler):
             if self._overdue is not None:
                 self._overdue.cancel()
                 self._overdue = None
-                if self.connection.is_stranger:
+                if self.connection.is_unauthenticated:
                     self._expect(self.event_loop.time() + self._limits.request_seconds)
 
     def eof_received(self) -> bool:  # type: ignore[override] # asyncio's own type, not aiohttp's
@@ -149,12 +149,12 @@ class PolicyProtocol(BoundedHandler):
             self._expect(now + self._limits.request_seconds)
         elif self._half_sent is not None:
             whole_at = self._half_sent + self._limits.request_seconds
-            if now < whole_at and not self.connection.is_stranger:
+            if now < whole_at and not self.connection.is_unauthenticated:
                 self._expect(whole_at)
                 return
             self._refusals.note(HALF_SENT, HTTPStatus.REQUEST_TIMEOUT, self.connection.peer)
             self.connection.close()
-        elif self.connection.is_stranger:
+        elif self.connection.is_unauthenticated:
             self.connection.close()
 
     def send(self, transport: asyncio.Transport, content: bytes, *, last: bool) -> None:

@@ -96,12 +96,12 @@ class Reloader:
 
     def commit(self, prepared: GenerationRunner) -> ReloadResult:
         """Activate a prepared regime; the one before it is closed after its last call."""
-        self._succession.follow(prepared)
+        self._succession.activate(prepared)
         self._suspects.clear()
         self.state.last_successful = True
         self.state.problems = ()
         self.state.last_success = time.time()
-        policy = prepared.regime.policy
+        policy = prepared.generation.policy
         waiting = awaiting_restart(self._started_with, policy.settings)
         self.state.awaiting_restart = waiting
         return ReloadResult(

@@ -50,7 +50,7 @@ class ReloadParticipant:
         except ConfigError as error:
             result = self._reloader.refuse(error)
             return Refused(result.problems, files=result.files)
-        return Prepared(self._prepared.regime.policy.config_hash)
+        return Prepared(self._prepared.generation.policy.config_hash)
 
     def _commit(self) -> Report:
         if self._prepared is None:

@@ -123,7 +123,7 @@ def test_an_explanation_goes_through_the_rules_up_to_the_one_that_matches() -> N
         )
     )
     request = make_request("service_configuration", local_alias="lobby", vendor="TANDBERG")
-    notes = request.take_notes()
+    notes = request.enable_notes()
     plugin_notes = list(plugin._chains["service_configuration"].explain(request))
     assert plugin_notes == [
         "rule 'first': local_alias.prefix = 'conf' fails on 'lobby'",

@@ -1,1 +1,1 @@
-"""A matrix of misbehaving plugins, each in a real server under load; `python -m tests.experiments.chaos`."""
+"""Misbehaving plugins, each in a real server under load: `python -m tests.experiments.chaos`."""

@@ -1,4 +1,5 @@
 """Generated replies of foreign servers through the three readers of them, against the contract.
 
-`python -m tests.experiments.foreign_replies --replies 1000000` reads as many replies three times each.
+`python -m tests.experiments.foreign_replies --replies 1000000` reads as many replies three times
+each.
 """

@@ -89,7 +89,7 @@ def _from_result(_: random.Random, model: type[Decision], fields: dict[str, Any]
 
 def _dictionary(rng: random.Random, model: type[Model], fields: dict[str, Any]) -> Any:
     if model in SERVICE_TYPES.values() and rng.random() < 0.95:
-        fields = {"service_type": model.fixed["service_type"], **fields}
+        fields = {"service_type": model.constants["service_type"], **fields}
     if model is Directory and rng.random() < 0.5:
         return fields.get("entries")
     return fields

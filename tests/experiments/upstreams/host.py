@@ -1,7 +1,7 @@
 """The broken targets, in a process of their own: what they send costs the caller's loop no time.
 
-``python -m tests.experiments.upstreams.host NUMBER...`` starts the targets of these kinds, prints their URLs as
-JSON, and ends when its standard input does.
+``python -m tests.experiments.upstreams.host NUMBER...`` starts the targets of these kinds, prints
+their URLs as JSON, and ends when its standard input does.
 """
 
 import asyncio

@@ -40,7 +40,7 @@ class Locations:
         if settings.default is not None and (
             decision := draft.rendered(("default",), settings.default)
         ):
-            self._default = decision.because("no listed subnet holds an address of the call")
+            self._default = decision.with_reason("no listed subnet holds an address of the call")
         if draft.problems:
             raise SettingsError(problems=draft.problems)
         subnets = draft.subnets()

@@ -88,7 +88,7 @@ class LocationTable:
                     for choice in found.value:
                         if choice.meets(request):
                             reason = f"{source} is in {found.subnet}{choice.calls}"
-                            return choice.decision.because(reason)
+                            return choice.decision.with_reason(reason)
                     found = self._around.get(found.subnet)
         return None
 

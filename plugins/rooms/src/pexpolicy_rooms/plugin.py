@@ -78,7 +78,7 @@ class Rooms:
         self, key: Key, alias: Alias, kind: type[Service], fields: dict[str, Any]
     ) -> Iterable[Problem]:
         given = {**fields, "service_tag": fields.get("service_tag", "")}
-        if kind.fixed.get("service_type") is not None:
+        if kind.constants.get("service_type") is not None:
             given.pop("service_type", None)
         if "reason" in given:
             # It is an argument of each decision, and nothing that Infinity is sent.
@@ -87,7 +87,7 @@ class Rooms:
         try:
             service = kind.from_result(given, extras=self._extras, strict=True)
         except DecisionError as error:
-            for refusal in kind.refusals(given, self._extras) or [error.refusal]:
+            for refusal in kind.find_issues(given, self._extras) or [error.refusal]:
                 yield Problem((*key, *_steps(refusal.field)), _said(refusal))
             return
         if not self._table.add(alias, service):

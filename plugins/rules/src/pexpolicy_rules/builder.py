@@ -11,10 +11,10 @@ from pexpolicy import (
     ConfigWarning,
     Key,
     Problem,
+    dotted_key,
     track_file,
 )
 from pexpolicy.config.csv_tables import TableError
-from pexpolicy.config.problems import dotted
 from pexpolicy.config.toml_tables import Table, read_tables
 from pexpolicy.matching import compile_when, group_names
 from pexpolicy_rules.decisions import Answer
@@ -81,7 +81,7 @@ class Draft:
         shown = f"{rule.name!r} ({_place(table)})" if table is not None else repr(rule.name)
         for below, text in literal_placeholders(written.get("when"), ("when",)):
             told = (
-                f"rule {shown}: {dotted(below)} = {text!r} is compared as it stands: there are "
+                f"rule {shown}: {dotted_key(below)} = {text!r} is compared as it stands: there are "
                 "placeholders below then, and none below when"
             )
             self.advice.append(ConfigWarning(key, told))

@@ -114,7 +114,7 @@ class Answer:
         name = self._fields.get("name")
         named = isinstance(decision, Gateway) and isinstance(name, Text)
         if named and name.lacks_value(request, captured):
-            return decision.noted(NOT_UNIQUE)
+            return decision.with_warnings(NOT_UNIQUE)
         return decision
 
 
@@ -202,7 +202,7 @@ def _service(fields: Mapping[str, Any], reason: str, *, extras: Extras) -> Decis
         )
     given = dict(fields)
     given.setdefault("service_tag", "")
-    if "service_type" in model.fixed:
+    if "service_type" in model.constants:
         given.pop("service_type", None)
     return model.from_result(given, reason=reason, extras=extras, strict=True)
 

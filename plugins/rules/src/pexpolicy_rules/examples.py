@@ -34,7 +34,7 @@ class Example:
     def request(self) -> Request:
         """The request itself."""
         request: Request = ENDPOINTS[self.endpoint].parse(MultiDict(self.params), self.alias)
-        request.came_as("", self.peer)
+        request.set_origin("", self.peer)
         return request
 
     def __str__(self) -> str:

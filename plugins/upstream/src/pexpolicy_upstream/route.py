@@ -75,4 +75,4 @@ class Route:
             return decision
         merged = {**decision.set_fields(), **self._override}
         made = type(decision).from_result(merged, reason=decision.reason, extras=self._extras)
-        return made.noted(*heard.repairs)
+        return made.with_warnings(*heard.repairs)

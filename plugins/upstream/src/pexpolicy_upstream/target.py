@@ -78,17 +78,17 @@ class Target:
         one bad room must not shut out the others.
         """
         assert self._wire is not None, "the target is not connected"
-        if _climbs(request.target):
+        if _climbs(request.raw_target):
             msg = f"{self.name} was not asked: the alias in the path leads to another path"
             raise TargetError(msg)
-        if not self._breaker.lets_through(self._clock()):
+        if not self._breaker.allows_call(self._clock()):
             self._left_alone += 1
             msg = f"{self.name} was not asked: its circuit breaker is open"
             raise TargetError(msg)
         self._asked += 1
         dead, wrong = True, GIVEN_UP
         try:
-            reply = await self._wire.get(request.target, min(self.timeout, left))
+            reply = await self._wire.get(request.raw_target, min(self.timeout, left))
             dead, wrong = _is_dead(reply), ""
             if len(reply.body) > LARGE:
                 heard = await asyncio.to_thread(self._read, endpoint, request, reply)
@@ -108,9 +108,9 @@ class Target:
 
     def _note(self, *, dead: bool, wrong: str) -> None:
         if dead:
-            self._breaker.failed(self._clock())
+            self._breaker.record_failure(self._clock())
         else:
-            self._breaker.succeeded()
+            self._breaker.record_success()
         if wrong:
             self._failed += 1
             self._last_error = wrong

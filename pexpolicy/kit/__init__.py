@@ -1,1 +1,0 @@
-"""What ``pexpolicy.testing`` and ``pexpolicy test`` are made of; nothing else imports it."""
