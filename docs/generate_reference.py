@@ -88,7 +88,7 @@ def _requests() -> Iterator[str]:
     yield (
         "## Requests\n\nThe attributes of a request are its parameters, typed. An empty parameter "
         "counts as absent, and so does\na malformed number; everything that came is in "
-        "`request.params`, and path and query as they were\nwritten in `request.target`. "
+        "`request.params`, and path and query as they were\nwritten in `request.raw_target`. "
         "*Since* is the first version that is known to send a parameter; blank where no\n"
         "source tells. "
         "*Absent* is the attribute without the parameter.\n"

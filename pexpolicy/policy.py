@@ -151,7 +151,7 @@ class Policy:
         asks.
         """
         request = self.chains[name].endpoint.parse(params, alias)
-        request.came_as(target, peer)
+        request.set_origin(target, peer)
         return self.answer_request(name, request, decision_id)
 
     async def answer_request(self, name: str, request: Request, decision_id: str) -> Answer:

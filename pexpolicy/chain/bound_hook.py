@@ -61,5 +61,5 @@ class BoundHook:
     decided_steps: StepCounter = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "abstentions", StepCounter(self.plugin, ABSTAINED))
-        object.__setattr__(self, "decisions", StepCounter(self.plugin, DECIDED))
+        object.__setattr__(self, "abstained_steps", StepCounter(self.plugin, ABSTAINED))
+        object.__setattr__(self, "decided_steps", StepCounter(self.plugin, DECIDED))

@@ -14,7 +14,7 @@ from yarl import URL
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.text import did_you_mean
 
-_FILE = Path(__file__).with_name("shapes.toml")
+_FILE = Path(__file__).with_name("request_templates.toml")
 
 
 class RequestError(ValueError):

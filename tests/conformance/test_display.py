@@ -2,7 +2,6 @@
 
 import io
 import itertools
-from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -17,8 +16,8 @@ from pexpolicy.conformance.strict_json import NotJSONError, strict_json
 from pexpolicy.models.rules import Confidence
 from tests.conformance.asking import found
 from tests.conformance.servers import go_on, serving
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 FINDINGS = (
     violation(Topic.JSON, "it is empty", Confidence.DOCUMENTED),
     warning(Topic.TIME, "rather late"),

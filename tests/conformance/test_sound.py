@@ -26,8 +26,7 @@ from tests.conformance.servers import (
     sound,
     success,
 )
-
-ROOT = Path(__file__).parents[2]
+from tests.support.paths import ROOT
 
 
 def official(question: Question) -> web.StreamResponse:

@@ -4,7 +4,6 @@ import asyncio
 import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,8 +11,9 @@ import pytest
 from pexpolicy import Continue
 from tests.support import wire
 from tests.support.fake_plugins import Hook, Serve, always, plugin, raises
+from tests.support.paths import ROOT
 
-DOC = Path(__file__).parent.parent / "docs" / "failures.md"
+DOC = ROOT / "docs" / "failures.md"
 
 
 def cells() -> Iterator[tuple[str, str, str, str]]:

@@ -44,7 +44,7 @@ def test_a_model_that_lost_its_rules_is_found_out(monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_reject_that_carries_a_result_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Reject, "exact", False)
+    monkeypatch.setattr(Reject, "forbid_unknown", False)
     assert Driver(1).run(3000, ("participant_properties",)).wrong
 
 

@@ -3,7 +3,6 @@
 import json
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -19,8 +18,8 @@ from pexpolicy.endpoints.schema import json_schema
 from pexpolicy.models.model import Model
 from pexpolicy.models.request import by_prefix, header_values
 from tests.support import live_server, wire
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).parent.parent
 SAMPLES = [
     json.loads(line) for line in (ROOT / "tests/data/samples.jsonl").read_text().splitlines()
 ]

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.support import wire
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).parent.parent
 SHIPPED = ROOT / "config.toml"
 START = 20.0
 """Seconds until a server that says nothing counts as failed."""

@@ -12,8 +12,8 @@ from typing import Any
 
 from tests.experiments.chaos.case import HEAD, Case
 from tests.experiments.chaos.load import Call
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).parent.parent.parent
 READY = f"""{HEAD}
 
 class Ready:

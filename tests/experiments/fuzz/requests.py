@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
-SAMPLES = Path(__file__).parent.parent / "data" / "samples.jsonl"
+from tests.support.paths import ROOT
+
+SAMPLES = ROOT / "tests" / "data" / "samples.jsonl"
 USER, PASSWORD = "pexip", "only-for-the-fuzz"
 CREDENTIALS = b"Authorization: Basic " + b64encode(f"{USER}:{PASSWORD}".encode()) + b"\r\n"
 HOST = b"Host: policy.example.com\r\n"

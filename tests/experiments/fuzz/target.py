@@ -12,8 +12,8 @@ from types import TracebackType
 from typing import Self
 
 from tests.experiments.fuzz.requests import PASSWORD, USER
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).parent.parent.parent
 PASSWORD_ENV = "PEXPOLICY_FUZZ_PASSWORD"
 CONFIG = f"""
 [auth]
