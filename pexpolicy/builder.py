@@ -156,7 +156,7 @@ def _default(endpoint: Endpoint[Any], settings: Settings) -> Decision:
 def _undeclared(plugins: Iterable[Plugin], names: ObjectNames) -> Iterable[Problem]:
     """Decisions that never change, and name an object that ``[infinity]`` does not list."""
     for plugin in plugins:
-        for key, decision in plugin.prepared():
+        for key, decision in plugin.static_decisions():
             try:
                 names.check(decision)
             except DecisionError as error:
@@ -168,7 +168,7 @@ def _undeclared(plugins: Iterable[Plugin], names: ObjectNames) -> Iterable[Probl
 def _short_pins(plugins: Iterable[Plugin], least: int) -> Iterable[ConfigWarning]:
     """PINs of decisions that never change, and that are shorter than Infinity may take."""
     for plugin in plugins:
-        for key, decision in plugin.prepared():
+        for key, decision in plugin.static_decisions():
             fields = decision.set_fields()
             for name in ("pin", "guest_pin"):
                 pin = fields.get(name) if name in decision.names else None

@@ -123,12 +123,12 @@ def lifespan() -> AbstractAsyncContextManager[None]:  # type: ignore[empty-body]
 
     An ``@asynccontextmanager`` method. Entered before the policy answers its first call and left
     after its last one. The place for everything that does I/O; building the class does none, but
-    for reading the files that ``watched`` names.
+    for reading the files that ``tracked_files`` names.
     """
 
 
 @hookspec
-def decided(outcome: Outcome) -> None:
+def on_decision(outcome: Outcome) -> None:
     """See what was decided: for counters, web hooks and messages.
 
     Called after the reply has left, for each call of each endpoint, with ``outcome.request``,
@@ -139,7 +139,7 @@ def decided(outcome: Outcome) -> None:
 
 
 @hookspec
-def prepared() -> Iterable[tuple[Key, Decision]]:  # type: ignore[empty-body]
+def static_decisions() -> Iterable[tuple[Key, Decision]]:  # type: ignore[empty-body]
     """The decisions that never change, with the keys of the settings that they come from.
 
     They are compared with the names that ``[infinity]`` of the configuration lists. Called once
@@ -148,7 +148,7 @@ def prepared() -> Iterable[tuple[Key, Decision]]:  # type: ignore[empty-body]
 
 
 @hookspec
-def check() -> Iterable[ConfigWarning]:  # type: ignore[empty-body]
+def config_warnings() -> Iterable[ConfigWarning]:  # type: ignore[empty-body]
     """What an administrator should know of the plugin's configuration, though it is valid.
 
     Shown by ``pexpolicy check`` and at the start. Called once when the policy is built; does no
@@ -166,7 +166,7 @@ def status() -> Mapping[str, object]:  # type: ignore[empty-body]
 
 
 @hookspec
-def watched() -> Iterable[Path]:  # type: ignore[empty-body]
+def tracked_files() -> Iterable[Path]:  # type: ignore[empty-body]
     """The files that the plugin was made of, besides its settings.
 
     A running server builds its policy anew when one of them changes, and ``config_hash`` of the

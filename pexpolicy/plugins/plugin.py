@@ -30,7 +30,7 @@ from pexpolicy.text import did_you_mean
 if TYPE_CHECKING:
     from pexpolicy.plugins.isolation.isolated_plugin import IsolatedPlugin
 
-NO_DECISION = ("lifespan", "check", "prepared", "decided", "status", "watched")
+NO_DECISION = ("lifespan", "config_warnings", "static_decisions", "on_decision", "status", "tracked_files")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +71,10 @@ class Plugin:
         opened = self.hooks.get("lifespan")
         return opened() if opened is not None else None
 
-    def prepared(self) -> Iterable[tuple[Key, Decision]]:
+    def static_decisions(self) -> Iterable[tuple[Key, Decision]]:
         """The decisions that never change, with the keys that they come from."""
-        told = self.hooks.get("prepared")
-        return told() if told is not None else ()
+        function = self.hooks.get("static_decisions")
+        return function() if function is not None else ()
 
     def close(self) -> None:
         """Let the threads and the processes of the plugin go."""
@@ -124,7 +124,7 @@ def _build_one(available: PluginSource, table: PluginTable, root: Path) -> Plugi
     if any(
         _blocks(implemented[name])
         for name in implemented
-        if name not in ("lifespan", "check", "prepared", "watched")
+        if name not in ("lifespan", "config_warnings", "static_decisions", "tracked_files")
     ):
         threads = PluginThreadPool(available.name, table.threads)
     return Plugin(available, _without_settings(table), instance, implemented, threads, deprecated)
@@ -138,8 +138,8 @@ def _build_apart(available: PluginSource, table: PluginTable, root: Path) -> Plu
     asked: dict[str, Callable[..., Any]] = {
         **isolated.hooks,
         "lifespan": isolated.lifespan,
-        "check": lambda: isolated.advice,
-        "watched": lambda: isolated.watched,
+        "config_warnings": lambda: isolated.advice,
+        "tracked_files": lambda: isolated.tracked_files,
     }
     table = _without_settings(table)
     return Plugin(available, table, isolated, asked, threads=None, isolated=isolated)
@@ -190,7 +190,7 @@ def bind_observer(plugin: Plugin) -> Observer | None:
     """The plugin as somebody who is told what was decided, or ``None`` where it does not ask for
     it.
     """
-    function = plugin.hooks.get("decided")
+    function = plugin.hooks.get("on_decision")
     if function is None:
         return None
     tell: Callable[[Any], Awaitable[Any]] = function
@@ -210,12 +210,12 @@ def plugin_warnings(plugins: Iterable[Plugin]) -> tuple[list[ConfigWarning], lis
     problems: list[Problem] = []
     for plugin in plugins:
         advice += [ConfigWarning(("plugins", plugin.name), text) for text in plugin.deprecated]
-        if (asked := plugin.hooks.get("check")) is None:
+        if (asked := plugin.hooks.get("config_warnings")) is None:
             continue
         try:
             told = list(asked())
         except BaseException as error:  # noqa: BLE001 - a plugin raises what it likes
-            text = f"{plugin.available}: its check failed: {describe_error(error).summary}"
+            text = f"{plugin.available}: its config_warnings failed: {describe_error(error).summary}"
             problems.append(Problem(("plugins", plugin.name), text))
         else:
             key = ("plugins", plugin.name, "settings")
@@ -229,11 +229,11 @@ def tracked_files(plugins: Iterable[Plugin], root: Path) -> tuple[list[Path], li
     problems: list[Problem] = []
     for plugin in plugins:
         files += plugin.available.files()
-        if (asked := plugin.hooks.get("watched")) is None:
+        if (asked := plugin.hooks.get("tracked_files")) is None:
             continue
         try:
             files += [root / path for path in asked()]
         except BaseException as error:  # noqa: BLE001 - a plugin raises what it likes
-            text = f"{plugin.available}: its watched failed: {describe_error(error).summary}"
+            text = f"{plugin.available}: its tracked_files failed: {describe_error(error).summary}"
             problems.append(Problem(("plugins", plugin.name), text))
     return files, problems

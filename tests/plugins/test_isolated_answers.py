@@ -192,7 +192,7 @@ BROKEN = {
                 model_config = {"extra": "allow"}
             def __init__(self, settings): pass
             @hookimpl
-            def check(self): raise KeyError("check")
+            def config_warnings(self): raise KeyError("check")
     """,
 }
 
@@ -216,7 +216,7 @@ def test_what_cannot_be_built_is_said_as_it_is_said_in_the_server(shelf: Shelf, 
 def test_what_check_advises_is_told(shelf: Shelf) -> None:
     source = """
     @hookimpl
-    def check(self): return [Advice(("rooms", "a b", 2), "nobody calls it"), Advice((), "old")]
+    def config_warnings(self): return [Advice(("rooms", "a b", 2), "nobody calls it"), Advice((), "old")]
     @hookimpl
     def registration_alias(self): return None
     """
@@ -285,7 +285,7 @@ async def test_a_plugin_out_of_a_directory_runs_there_too(tmp_path: Path) -> Non
 async def test_an_observer_is_told_what_was_decided(shelf: Shelf) -> None:
     source = """
     @hookimpl
-    def decided(self, outcome):
+    def on_decision(self, outcome):
         with open("{path}", "a") as file:
             print(outcome.decision_id, outcome.endpoint, outcome.request.local_alias,
                   outcome.decision, outcome.decision.reason, outcome.decided_by, outcome.steps,
@@ -296,7 +296,7 @@ async def test_an_observer_is_told_what_was_decided(shelf: Shelf) -> None:
     steps = [Step("rooms", "decided", 0.5)]
     outcome = Outcome("id-1", "service_configuration", asked, decision, "rooms", steps)
     async with shelf.serving(source) as isolated:
-        await isolated.hooks["decided"](outcome)
+        await isolated.hooks["on_decision"](outcome)
     told = (shelf.folder / "told").read_text()
     assert told == f"id-1 service_configuration a@b {decision} mine rooms {steps}\n"
 

@@ -48,7 +48,7 @@ class WithoutSelf(Fine):
 
 class WithoutAnything(Fine):
     @hookimpl
-    def check() -> list[Any]:  # type: ignore[misc]
+    def config_warnings() -> list[Any]:  # type: ignore[misc]
         return []
 
 
@@ -106,7 +106,7 @@ class Exits(Fine):
 
 class BadCheck(Fine):
     @hookimpl
-    def check(self) -> Any:
+    def config_warnings(self) -> Any:
         raise KeyError("advice")
 
 
@@ -122,7 +122,7 @@ def problems(found: Mapping[str, PluginSource]) -> list[str]:
         (Misspelt, "service_configuraton"),
         (WrongArgument, "call"),
         (WithoutSelf, "must take self first: write media_location(self, request)"),
-        (WithoutAnything, "must take self first: write check(self)"),
+        (WithoutAnything, "must take self first: write config_warnings(self)"),
         (
             SettingsOnly,
             "built: SettingsOnly does not take its settings: give it __init__(self, settings)",
@@ -136,7 +136,7 @@ def problems(found: Mapping[str, PluginSource]) -> list[str]:
         (Twice, "service_configuration is implemented twice"),
         (NoHooks, "implements no hook"),
         (Exits, "cannot be built: SystemExit"),
-        (BadCheck, "its check failed: KeyError"),
+        (BadCheck, "its config_warnings failed: KeyError"),
         (Fine(None), "names no class"),
         (len, "names no class"),
         (None, "names no class"),

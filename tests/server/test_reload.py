@@ -247,7 +247,7 @@ class Listed:
         self.name = self.file.read_text()
 
     @hookimpl
-    def watched(self):
+    def tracked_files(self):
         return [self.file]
 
     @hookimpl

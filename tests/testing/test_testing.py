@@ -427,7 +427,7 @@ class Recorder:
         self.events.append(f"asked about {request.remote_display_name}")
 
     @hookimpl
-    async def decided(self, outcome: Outcome) -> None:
+    async def on_decision(self, outcome: Outcome) -> None:
         self.events.append(f"told of {outcome.endpoint}")
 
 

@@ -45,10 +45,10 @@ class IsolatedPlugin:
     """
 
     advice: tuple[ConfigWarning, ...]
-    """What the plugin's ``check`` says; the keys are relative to its settings."""
+    """The plugin's ``config_warnings``; the keys are relative to its settings."""
     can_reject: bool
     """As of a plugin that is built here."""
-    watched: tuple[Path, ...]
+    tracked_files: tuple[Path, ...]
     """The files that it says it was made of."""
 
     def __init__(
@@ -63,12 +63,12 @@ class IsolatedPlugin:
         self._extras = table.extras
         self.advice = tuple(ConfigWarning(tuple(key), text) for key, text in ready.advice)
         self.can_reject = ready.can_reject
-        self.watched = tuple(map(Path, ready.watched))
+        self.tracked_files = tuple(map(Path, ready.tracked_files))
         self.hooks: Mapping[str, Callable[[Any], Awaitable[Any]]] = {
             name: partial(self._ask, ENDPOINTS[name]) for name in ready.hooks if name in ENDPOINTS
         } | {
             name: hook
-            for name, hook in (("decided", self._tell), ("status", self._inquire))
+            for name, hook in (("on_decision", self._tell), ("status", self._inquire))
             if name in ready.hooks
         }
 

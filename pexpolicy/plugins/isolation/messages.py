@@ -27,7 +27,7 @@ MAX_FRAME = 16 * 1024 * 1024
 LENGTH = 4
 """Bytes of the length before a frame, big-endian."""
 
-TOLD_HOOKS = ("decided", "status")
+TOLD_HOOKS = ("on_decision", "status")
 """Hooks of a worker beside those that decide."""
 Place = list[str | int]
 
@@ -97,7 +97,7 @@ class Ready(Message, frozen=True):
     hooks: list[str]
     advice: list[tuple[Place, str]]
     can_reject: bool
-    watched: list[str] = []
+    tracked_files: list[str] = []
 
 
 class BuildFailed(Message, frozen=True):

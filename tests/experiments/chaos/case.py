@@ -59,7 +59,7 @@ def hook(
     body: str, *, blocks: bool = False, also: str = "", name: str = "service_configuration"
 ) -> str:
     """A drop-in module with one hook, ``def`` where it ``blocks`` and else ``async def``."""
-    argument = "outcome" if name == "decided" else "request"
+    argument = "outcome" if name == "on_decision" else "request"
     kind = "def" if blocks else "async def"
     inner = textwrap.indent(textwrap.dedent(body).strip(), "    ")
     return module(f"{textwrap.dedent(also)}\n@hookimpl\n{kind} {name}(self, {argument}):\n{inner}")
