@@ -2,11 +2,11 @@
 
 Nothing here runs unless a test imports it; there is no pytest plugin, and any test runner will do::
 
-    from pexpolicy.testing import decide_now, make_request
+    from pexpolicy.testing import decide_sync, make_request
 
 
     def test_the_door_is_shut_at_night():
-        outcome = decide_now((Doors, {"opens": 8}), make_request("service_configuration"))
+        outcome = decide_sync((Doors, {"opens": 8}), make_request("service_configuration"))
         assert outcome.decision.action == "reject"
 
 Plugins are built, checked, ordered and asked as in a server. What to ask is a plugin class, a pair
@@ -83,9 +83,9 @@ def decide_sync(plugins: Subject, request: Request, *, config: Config | None = N
     Raises ``RuntimeError`` inside a running event loop, and ``TypeError`` for a policy that is
     serving, because that one lives on an event loop of its own::
 
-        assert decide_now(Doors, make_request("media_location")).decided_by == "default"
+        assert decide_sync(Doors, make_request("media_location")).decided_by == "default"
     """
-    _outside_of_a_loop("decide_now", plugins)
+    _outside_of_a_loop("decide_sync", plugins)
     return asyncio.run(decide(plugins, request, config=config))
 
 
@@ -116,10 +116,10 @@ def assert_case(plugins: Subject, case: Case, *, config: Config | None = None) -
 
         @pytest.mark.parametrize("case", load_cases("cases.toml"), ids=str)
         def test_case(case):
-            verify(Path("config.toml"), case)
+            assert_case(Path("config.toml"), case)
     """
     __tracebackhide__ = True
-    _outside_of_a_loop("verify", plugins)
+    _outside_of_a_loop("assert_case", plugins)
 
     async def told() -> str:
         async with opened(plugins, config) as policy:

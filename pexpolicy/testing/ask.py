@@ -50,8 +50,8 @@ def capture_audit() -> Iterator[list[Line]]:
 
     They are what a server would write, secrets removed::
 
-        with audit_lines() as lines:
-            decide_now(Doors, make_request("service_configuration"))
+        with capture_audit() as lines:
+            decide_sync(Doors, make_request("service_configuration"))
         assert lines[0]["decided_by"] == "doors"
     """
     lines: list[Line] = []

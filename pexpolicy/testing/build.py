@@ -62,7 +62,7 @@ def make_policy(plugins: Subject, *, config: Config | None = None) -> Policy:
     class, in lower case and with ``_`` between words, unless a mapping names it. Raises
     ``ConfigError`` with everything that is wrong, and ``TypeError`` for what is no plugin::
 
-        policy = policy_of([Doors, Rooms], config={"plugins": {"doors": {"timeout": 0.1}}})
+        policy = make_policy([Doors, Rooms], config={"plugins": {"doors": {"timeout": 0.1}}})
         async with policy.serving():
             outcome = await decide(policy, make_request("service_configuration"))
     """

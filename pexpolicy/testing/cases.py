@@ -80,7 +80,7 @@ def load_cases(path: Path | str) -> list[Case]:
     Raises ``CasesError`` with everything that is wrong::
 
         for case in load_cases("cases.toml"):
-            verify(Doors, case)
+            assert_case(Doors, case)
     """
     path = Path(path)
     document = _document(path)

@@ -127,7 +127,7 @@ async def test_hook_lifespan() -> None:
 
 
 @samples.covers(REFERENCE, "on_decision")
-async def test_hook_decided() -> None:
+async def test_hook_on_decision() -> None:
     plugin = only("on_decision")(None)
     for _ in range(2):
         await decide(plugin, make_request("media_location"))

@@ -216,7 +216,7 @@ def test_what_cannot_be_built_is_said_as_it_is_said_in_the_server(shelf: Shelf, 
 def test_what_check_advises_is_told(shelf: Shelf) -> None:
     source = """
     @hookimpl
-    def config_warnings(self): return [Advice(("rooms", "a b", 2), "nobody calls it"), Advice((), "old")]
+    def config_warnings(self): return [ConfigWarning(("rooms", "a b", 2), "nobody calls it"), ConfigWarning((), "old")]
     @hookimpl
     def registration_alias(self): return None
     """

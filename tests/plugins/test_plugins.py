@@ -229,7 +229,7 @@ def test_every_specification_of_a_decision_takes_the_request_and_the_first_answe
         "directory_information",
         "registration_alias",
         "lifespan",
-        "check",
+        "config_warnings",
     }
     for name in names:
         spec = getattr(pm.hook, name).spec
