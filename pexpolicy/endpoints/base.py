@@ -53,7 +53,7 @@ class Endpoint(Generic[R]):
     beside it.
     """
 
-    admit_may_wait: ClassVar[bool] = False
+    check_may_wait: ClassVar[bool] = False
     """True where ``check_answer`` may return a coroutine."""
     consequence: ClassVar[str] = "Infinity would drop the reply and use its own database"
 
@@ -72,15 +72,15 @@ class Endpoint(Generic[R]):
         """The decision that an answer stands for; a plain dictionary is taken for ``result``."""
         try:
             if type(answer) in self.decisions:
-                return self._whole(answer)
-            return self._taken(answer)
+                return self._normalize(answer)
+            return self._coerce(answer)
         except DecisionError:
             raise
         except Exception as error:  # noqa: BLE001 - an answer may raise anything when it is looked at
             name = type(error).__name__
             raise self.refuse(f"{brief(answer)} cannot be read: {name}") from None
 
-    def _whole(self, decision: Decision) -> Decision:
+    def _normalize(self, decision: Decision) -> Decision:
         """A decision as this endpoint sends it; ``AttributeError`` for one never put together."""
         if not decision.is_intact:
             name = type(decision).__name__
@@ -90,14 +90,14 @@ class Endpoint(Generic[R]):
             return Reject(reason=reason).with_warnings(UNTOLD)
         return decision
 
-    def _taken(self, answer: object) -> Decision:
+    def _coerce(self, answer: object) -> Decision:
         """The decision that something else stands for."""
         kind = type(answer)
         for known in self.decisions:
             if issubclass(kind, known):
                 decision = cast("Decision", answer)
                 same = known.from_result(Decision.set_fields(decision), reason=decision.reason)
-                return self._whole(same)
+                return self._normalize(same)
         if kind is CoroutineType:
             raise self.unexpected("a coroutine is no decision: something was not awaited")
         if issubclass(kind, type) and issubclass(cast("type", answer), Decision):

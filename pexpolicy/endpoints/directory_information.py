@@ -88,7 +88,7 @@ class Directory(Decision):
 class _DirectoryInformation(Endpoint[DirectoryInformationRequest]):
     consequence = Directory.consequence
 
-    def admit(self, answer: object, request: DirectoryInformationRequest) -> Decision:
+    def check_answer(self, answer: object, request: DirectoryInformationRequest) -> Decision:
         """A list is taken for the entries; entries behind the limit of the request are left out."""
         listed = issubclass(type(answer), list)
         decision = self.to_decision({"entries": answer} if listed else answer)

@@ -95,14 +95,14 @@ class Avatar(Decision):
 
 
 class _ParticipantAvatar(Endpoint[ParticipantAvatarRequest]):
-    admit_may_wait = True
+    check_may_wait = True
     consequence = Avatar.consequence
 
     def parse(self, params: Params, alias: str = "") -> ParticipantAvatarRequest:
         """The request with the alias of the path."""
         return ParticipantAvatarRequest(params, alias)
 
-    def admit(
+    def check_answer(
         self, answer: object, request: ParticipantAvatarRequest
     ) -> Decision | Coroutine[Any, Any, Decision]:
         """Bytes are taken for a picture; a picture is made to fit in a thread."""

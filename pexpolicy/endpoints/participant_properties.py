@@ -208,7 +208,7 @@ class ParticipantProperties(Decision):
 
 
 class _ParticipantProperties(Endpoint[ParticipantPropertiesRequest]):
-    def admit(self, answer: object, request: ParticipantPropertiesRequest) -> Decision:
+    def check_answer(self, answer: object, request: ParticipantPropertiesRequest) -> Decision:
         """As for each endpoint; nobody's name may be taken away (transcribed)."""
         decision = self.to_decision(answer)
         if type(decision) is not ParticipantProperties:

@@ -96,7 +96,7 @@ class _RegistrationAlias(Endpoint[RegistrationAliasRequest]):
         """Credentials; an empty ``result`` lets Infinity's own database decide (transcribed)."""
         return super().from_result(result, extras) if result else Continue()
 
-    def admit(self, answer: object, request: RegistrationAliasRequest) -> Decision:
+    def check_answer(self, answer: object, request: RegistrationAliasRequest) -> Decision:
         """As for each endpoint; single sign-on takes no credentials (transcribed)."""
         decision = self.to_decision(answer)
         if request.auth_type == "sso" and isinstance(decision, Credentials):

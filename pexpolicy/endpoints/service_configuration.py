@@ -92,7 +92,7 @@ class _ServiceConfiguration(Endpoint[ServiceConfigurationRequest]):
             raise self.refuse(f"service_type = {brief(named)} is none of {kinds}{guess}")
         return service.from_result(result, extras=extras)
 
-    def admit(self, answer: object, request: ServiceConfigurationRequest) -> Decision:
+    def check_answer(self, answer: object, request: ServiceConfigurationRequest) -> Decision:
         """As for each endpoint; what does not fit the question is warned about."""
         decision = self.to_decision(answer)
         params = request.params

@@ -26,12 +26,15 @@ class Extras:
 
     def has(self, name: str, value: object) -> bool:
         """True for a word that is listed for this field."""
-        return isinstance(value, str) and value in self.values.get(name, ())
+        # A subclass of a plugin may run its own code where it is hashed or compared.
+        return type(value) is str and value in self.values.get(name, ())
 
     def plain(self, model: type[ModelBase], fields: Mapping[str, Any]) -> dict[str, Any]:
         """The fields with words that the model knows in the place of those listed here, and without
         the fields listed here: what is left is checked as ever.
         """
+        if not self:
+            return dict(fields)
         made: dict[str, Any] = {}
         for name, value in fields.items():
             inner = model.nested_models.get(name)
@@ -45,9 +48,9 @@ class Extras:
     def _plain_inside(self, model: type[ModelBase] | None, value: Any) -> Any:
         if model is None:
             return value
-        if isinstance(value, list):
+        if type(value) is list:
             return [self._plain_inside(model, item) for item in value]
-        return self.plain(model, value) if isinstance(value, dict) else value
+        return self.plain(model, value) if type(value) is dict else value
 
     def warnings(
         self, model: type[ModelBase], fields: Mapping[str, Any], place: str = ""
