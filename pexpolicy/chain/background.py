@@ -97,7 +97,9 @@ class BackgroundTasks:
 
     def _warn(self, observer: Observer, error: str) -> None:
         if self._log is not None:
-            self._log.warning("plugin failed", plugin=observer.plugin, hook="on_decision", error=error)
+            self._log.warning(
+                "plugin failed", plugin=observer.plugin, hook="on_decision", error=error
+            )
 
     async def finish(self, limit: float = 2.0) -> None:
         """Give what is under way up to ``limit`` seconds, and cancel the rest."""

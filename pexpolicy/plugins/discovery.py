@@ -1,5 +1,6 @@
-"""Finding plugins: those that packages bring, and those that lie in a directory. Nothing is
-imported.
+"""Discovery of plugins: entry points of installed packages, and modules in directories.
+
+Nothing is imported.
 """
 
 from __future__ import annotations
@@ -23,12 +24,12 @@ GROUP = "pexpolicy"
 """The group of entry points that name plugins."""
 MODULE_PREFIX = "pexpolicy_dropin_"
 MARK = "pexpolicy_impl"
-"""The attribute that pluggy's marker leaves on a hook implementation."""
+"""Attribute that pluggy's marker sets on a hook implementation."""
 
 
 @dataclass(frozen=True, slots=True)
 class PluginSource:
-    """A plugin that can be built: its name, what brought it, and how to import its class."""
+    """A plugin that can be built: its name, its distribution, and how to import its class."""
 
     name: str
     distribution: str
@@ -36,10 +37,10 @@ class PluginSource:
     source: str
     load: Callable[[], Any]
     drop_in: Path | None = None
-    """The module or package in a directory of plugins that it is, if it is one."""
+    """Path of the module or package in a plugin directory; ``None`` for an installed package."""
 
     def files(self) -> list[Path]:
-        """The source of a drop-in plugin; that of a package changes with an installation only."""
+        """Return the source files of a drop-in plugin; those of a package change at installation only."""
         if self.drop_in is None or not self.drop_in.is_dir():
             return [self.drop_in] if self.drop_in is not None else []
         return sorted(self.drop_in.rglob("*.py"))
@@ -67,15 +68,15 @@ def discover(directories: Sequence[Path]) -> tuple[dict[str, PluginSource], list
     """
     found = installed()
     problems: list[Problem] = []
-    for place, directory in enumerate(directories):
+    for index, directory in enumerate(directories):
         if not directory.is_dir():
-            problems.append(Problem(("plugin_dirs", place), f"{directory} is no directory"))
+            problems.append(Problem(("plugin_dirs", index), f"{directory} is not a directory"))
             continue
         for path in _modules_in(directory):
             if path.stem in found:
                 other = found[path.stem].source
                 text = f"{path} and {other} bring a plugin of the same name {path.stem}"
-                problems.append(Problem(("plugin_dirs", place), text))
+                problems.append(Problem(("plugin_dirs", index), text))
             else:
                 found[path.stem] = PluginSource(
                     path.stem, directory.name, "drop-in", str(path), partial(_load, path), path
@@ -84,7 +85,7 @@ def discover(directories: Sequence[Path]) -> tuple[dict[str, PluginSource], list
 
 
 def _modules_in(directory: Path) -> list[Path]:
-    """Modules and packages that may hold a plugin, by name."""
+    """Return modules and packages that may contain a plugin, sorted by name."""
     return sorted(path for path in _python_in(directory) if _is_name(path.stem))
 
 
@@ -99,21 +100,24 @@ def _is_name(stem: str) -> bool:
 
 
 def filename_hint(name: str, directories: Sequence[Path]) -> str:
-    """What to say of a file that is meant to be the plugin ``name`` and cannot be, or nothing."""
+    """Return why a file that looks like the plugin ``name`` cannot be it; else an empty text."""
     for directory in filter(Path.is_dir, directories):
         for path in _python_in(directory):
-            better = re.sub(r"\W", "_", path.stem).lstrip("_")
-            if _is_name(path.stem) or name not in (path.stem, better):
+            suggestion = re.sub(r"\W", "_", path.stem).lstrip("_")
+            if _is_name(path.stem) or name not in (path.stem, suggestion):
                 continue
-            text = f"; {path} is not taken: its name must be letters, digits and _, a letter first"
-            if not _is_name(better):
+            text = f"; {path} is ignored: its name must be letters, digits and _, a letter first"
+            if not _is_name(suggestion):
                 return text
-            return f"{text}. Call it {better}{path.suffix}, and the table [plugins.{better}]"
+            return f"{text}. Rename it to {suggestion}{path.suffix} and the table to [plugins.{suggestion}]"
     return ""
 
 
 def _load(path: Path) -> type:
-    """Import a module or package, and give the one class in it that has hooks."""
+    """Import a module or package and return its one class with hooks.
+
+    Raises ``PluginBuildError`` unless it defines exactly one.
+    """
     file = path / "__init__.py" if path.is_dir() else path
     name = MODULE_PREFIX + path.stem
     spec = importlib.util.spec_from_file_location(
@@ -147,12 +151,12 @@ def _load(path: Path) -> type:
 
 
 def _names_below(name: str) -> list[str]:
-    """A module and its submodules, as far as they are imported."""
+    """Return the names of a module and its submodules in ``sys.modules``."""
     return [key for key in sys.modules if key == name or key.startswith(f"{name}.")]
 
 
 class _SourceLoader(SourceFileLoader):
-    """Compiles the source each time: the cache takes two edits within one second for the same."""
+    """Loader without a bytecode cache, which mistakes two edits within one second for one."""
 
     def get_code(self, fullname: str) -> CodeType:
         path = self.get_filename(fullname)

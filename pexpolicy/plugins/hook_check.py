@@ -1,4 +1,4 @@
-"""The hooks that a plugin implements; the only user of pluggy's PluginManager."""
+"""Collection and validation of a plugin's hooks; the only user of pluggy's PluginManager."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from pexpolicy.plugins.errors import PluginBuildError
 from pexpolicy.text import did_you_mean
 
 SPEC_MARK = "pexpolicy_spec"
-"""The attribute that pluggy's marker leaves on a specification."""
+"""Attribute that pluggy's marker sets on a specification."""
 
 
 def collect_hooks(
     available: PluginSource, instance: object
 ) -> tuple[dict[str, Callable[..., Any]], tuple[str, ...]]:
-    """The hooks of one plugin, by name, and what to say of those that will go.
+    """Return the hooks of one plugin by name, and the warnings about deprecated ones.
 
-    Misspelt, wrapping and doubled ones are refused by name. Raises ``PluginBuildError``.
+    Raises ``PluginBuildError`` for misspelt, wrapping and duplicate hooks.
     """
     pm = pluggy.PluginManager("pexpolicy")
     pm.add_hookspecs(hooks)
     _refuse_misspelt(available, instance)
     try:
-        with warnings.catch_warnings(record=True) as told:
+        with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             pm.register(instance, name=available.name)
             pm.check_pending()
     except (pluggy.PluginValidationError, ValueError, TypeError) as error:
-        raise PluginBuildError([Problem((), f"{available}: {_said(error)}")]) from None
+        raise PluginBuildError([Problem((), f"{available}: {_one_line(error)}")]) from None
     implemented: dict[str, Callable[..., Any]] = {}
     for caller in pm.get_hookcallers(instance) or ():
         mine = caller.get_hookimpls()
@@ -50,11 +50,11 @@ def collect_hooks(
         implemented[caller.name] = (
             impl.function if takes_request else _without_request(impl.function)
         )
-    return implemented, tuple(f"{available}: {_said(item.message)}" for item in told)
+    return implemented, tuple(f"{available}: {_one_line(item.message)}" for item in caught)
 
 
 def _refuse_misspelt(available: PluginSource, instance: object) -> None:
-    """Say of a hook or an argument that there is none of what there is, before pluggy does."""
+    """Refuse an unknown hook or argument with a suggestion; pluggy's own text has none."""
     for name in dir(type(instance)):
         function = getattr(type(instance), name, None)
         if not hasattr(function, MARK) or not callable(function):
@@ -66,28 +66,28 @@ def _refuse_misspelt(available: PluginSource, instance: object) -> None:
             known = [n for n in vars(hooks) if hasattr(getattr(hooks, n), SPEC_MARK)]
             text = f"{available}: there is no hook {name!r}{did_you_mean(name, known)}"
             raise PluginBuildError.because(text)
-        given = list(inspect.signature(spec).parameters)
+        expected = list(inspect.signature(spec).parameters)
         taken = list(inspect.signature(function).parameters)
         if method and taken[:1] != ["self"]:
-            said = f"must take self first: write {name}({', '.join(['self', *given])})"
-            raise PluginBuildError.because(f"{available}: {name} {said}")
+            rule = f"must take self first: write {name}({', '.join(['self', *expected])})"
+            raise PluginBuildError.because(f"{available}: {name} {rule}")
         taken = taken[1:] if method else taken
-        if wrong := [p for p in taken if p not in given]:
-            what = f"takes {given[0]!r}" if given else "takes nothing"
+        if wrong := [p for p in taken if p not in expected]:
+            what = f"takes {expected[0]!r}" if expected else "takes nothing"
             text = f"{available}: {name} {what}, and nothing called {wrong[0]!r}"
             raise PluginBuildError.because(text)
 
 
-def _said(error: Exception | Warning | str) -> str:
+def _one_line(error: Exception | Warning | str) -> str:
     return " ".join(str(error).split())
 
 
 def _without_request(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A hook that does not take the request, in the shape of one that does."""
+    """Wrap a hook that takes no argument into one that takes any."""
     if inspect.iscoroutinefunction(function):
 
-        async def asked(*_: Any) -> Any:
+        async def call(*_: Any) -> Any:
             return await function()
 
-        return asked
+        return call
     return lambda *_: function()

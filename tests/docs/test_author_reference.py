@@ -31,7 +31,12 @@ def signature(source: str) -> str:
 
 
 def test_the_hooks_are_found() -> None:
-    assert {"service_configuration", "lifespan", "config_warnings", "on_decision"} <= SPECIFIED.keys()
+    assert {
+        "service_configuration",
+        "lifespan",
+        "config_warnings",
+        "on_decision",
+    } <= SPECIFIED.keys()
 
 
 @pytest.mark.parametrize("hook", SPECIFIED)

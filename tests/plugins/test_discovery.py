@@ -83,8 +83,8 @@ def test_a_file_whose_name_cannot_be_a_plugin_is_told(folder: Path, name: str) -
     path.write_text(PLUGIN)
     (said,) = problems(folder, **{name: {}})
     assert said == (
-        f"plugins.{name}: no plugin of this name is installed; {path} is not taken: its name must "
-        "be letters, digits and _, a letter first. Call it my_own.py, and the table "
+        f"plugins.{name}: no plugin of this name is installed; {path} is ignored: its name must "
+        "be letters, digits and _, a letter first. Rename it to my_own.py and the table to "
         "[plugins.my_own]"
     )
 
@@ -92,10 +92,8 @@ def test_a_file_whose_name_cannot_be_a_plugin_is_told(folder: Path, name: str) -
 def test_a_name_that_begins_with_a_digit_is_told_and_nobody_asks_for_others(folder: Path) -> None:
     (folder / "dropins" / "2x.py").write_text(PLUGIN)
     (said,) = problems(folder, **{"2x": {}})
-    assert said.endswith(
-        "2x.py is not taken: its name must be letters, digits and _, a letter first"
-    )
-    assert "not taken" not in problems(folder, other={})[0]
+    assert said.endswith("2x.py is ignored: its name must be letters, digits and _, a letter first")
+    assert "is ignored" not in problems(folder, other={})[0]
 
 
 def test_settings_of_a_drop_in_are_checked_like_any_other(folder: Path) -> None:
@@ -139,7 +137,7 @@ def test_a_name_that_a_package_brings_too_is_refused(folder: Path) -> None:
 
 def test_a_directory_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     (text,) = problems(tmp_path)
-    assert text == f"plugin_dirs[0]: {tmp_path / 'dropins'} is no directory"
+    assert text == f"plugin_dirs[0]: {tmp_path / 'dropins'} is not a directory"
 
 
 def test_a_plugin_that_asks_for_newer_hooks_is_refused(folder: Path) -> None:

@@ -111,7 +111,7 @@ async def said(endpoint: str, ask: Any, case: str) -> object:
     try:
         decision = await admitted(endpoint, ask, asked)
     except DecisionError as error:
-        ours = str(Path(__file__).parent)
+        ours = str(Path(__file__).parents[1])
         return (
             "invalid",
             str(error),

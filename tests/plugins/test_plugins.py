@@ -137,9 +137,9 @@ def problems(found: Mapping[str, PluginSource]) -> list[str]:
         (NoHooks, "implements no hook"),
         (Exits, "cannot be built: SystemExit"),
         (BadCheck, "its config_warnings failed: KeyError"),
-        (Fine(None), "names no class"),
-        (len, "names no class"),
-        (None, "names no class"),
+        (Fine(None), "is not a class"),
+        (len, "is not a class"),
+        (None, "is not a class"),
     ],
 )
 def test_what_cannot_be_a_plugin_is_refused_by_name(found: Any, said: str) -> None:
