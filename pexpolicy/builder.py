@@ -15,7 +15,7 @@ from pexpolicy.chain.chain import Chain, Clock
 from pexpolicy.config.file_modes import advice_of as mode_advice
 from pexpolicy.config.file_tracking import hash_with, tracking_files
 from pexpolicy.config.loader import load
-from pexpolicy.config.problems import ConfigWarning, Problem
+from pexpolicy.config.problems import ConfigWarning, Key, Problem
 from pexpolicy.config.progress import Stage, silent
 from pexpolicy.config.settings import ConfigError, Settings
 from pexpolicy.endpoints import ENDPOINTS
@@ -31,9 +31,13 @@ from pexpolicy.plugins.plugin import (
     bind_observer,
     build,
     plugin_warnings,
+    static_decisions,
     tracked_files,
 )
 from pexpolicy.policy import Policy
+
+StaticDecisions = Mapping[str, Sequence[tuple[Key, Decision]]]
+"""Decisions that never change, with their keys, by plugin."""
 
 
 def build_policy(
@@ -56,9 +60,10 @@ def build_policy(
     plugins, unbuilt = build(settings.plugins, found, root, stage, directories)
     advice, failed = plugin_warnings(plugins)
     names = ObjectNames(settings.infinity) if settings.infinity else None
-    unknown = list(_undeclared(plugins, names)) if names is not None else []
+    decisions, unusable = static_decisions(plugins)
+    unknown = list(_undeclared(decisions, names)) if names is not None else []
     files, unnamed = tracked_files(plugins, root)
-    problems = [*problems, *unbuilt, *failed, *unknown, *unnamed]
+    problems = [*problems, *unbuilt, *failed, *unusable, *unknown, *unnamed]
     if problems:
         for plugin in plugins:
             plugin.close()
@@ -88,7 +93,12 @@ def build_policy(
         tuple(plugins),
         chains,
         BackgroundTasks(beside, told, log, settings.config_hash),
-        (*config_warnings(settings, plugins), *more_advice, *advice),
+        (
+            *config_warnings(settings, plugins),
+            *_short_pins(decisions, settings.min_pin_length),
+            *more_advice,
+            *advice,
+        ),
         log,
         files=(settings.path, *settings.secret_files, *files),
     )
@@ -153,22 +163,22 @@ def _default(endpoint: Endpoint[Any], settings: Settings) -> Decision:
     return endpoint.default
 
 
-def _undeclared(plugins: Iterable[Plugin], names: ObjectNames) -> Iterable[Problem]:
+def _undeclared(decisions: StaticDecisions, names: ObjectNames) -> Iterable[Problem]:
     """Decisions that never change, and name an object that ``[infinity]`` does not list."""
-    for plugin in plugins:
-        for key, decision in plugin.static_decisions():
+    for plugin, items in decisions.items():
+        for key, decision in items:
             try:
                 names.check(decision)
             except DecisionError as error:
                 refusal = error.refusal
-                where = ("plugins", plugin.name, "settings", *key, refusal.field)
+                where = ("plugins", plugin, "settings", *key, refusal.field)
                 yield Problem(where, refusal.rule)
 
 
-def _short_pins(plugins: Iterable[Plugin], least: int) -> Iterable[ConfigWarning]:
+def _short_pins(decisions: StaticDecisions, least: int) -> Iterable[ConfigWarning]:
     """PINs of decisions that never change, and that are shorter than Infinity may take."""
-    for plugin in plugins:
-        for key, decision in plugin.static_decisions():
+    for plugin, items in decisions.items():
+        for key, decision in items:
             fields = decision.set_fields()
             for name in ("pin", "guest_pin"):
                 pin = fields.get(name) if name in decision.names else None
@@ -178,7 +188,7 @@ def _short_pins(plugins: Iterable[Plugin], least: int) -> Iterable[ConfigWarning
                         "write a longer one, or set the key to what the global settings of "
                         "Infinity say"
                     )
-                    yield ConfigWarning(("plugins", plugin.name, "settings", *key, name), text)
+                    yield ConfigWarning(("plugins", plugin, "settings", *key, name), text)
 
 
 def _same_priority(plugins: Sequence[Plugin]) -> Iterator[ConfigWarning]:
@@ -203,7 +213,6 @@ def config_warnings(settings: Settings, plugins: Sequence[Plugin]) -> Iterable[C
         text = "anybody who reaches the port can ask for PINs; add [auth]"
         yield ConfigWarning(("server", "allow_anonymous"), text)
     yield from access_advice(settings)
-    yield from _short_pins(plugins, settings.min_pin_length)
     yield from _same_priority(plugins)
     if settings.audit.path is not None:
         folder = settings.resolve(settings.audit.path).parent

@@ -16,7 +16,7 @@ from keyword import iskeyword
 from pathlib import Path
 
 from pexpolicy import __version__, api
-from pexpolicy.plugins.discovery import installed
+from pexpolicy.plugins.discovery import RESERVED, installed
 
 MAX_NAME = 30
 """Characters; the lines of the templates are laid out for names up to this length."""
@@ -68,6 +68,9 @@ def plugin_name(written: str) -> str:
             f"{written!r} is no name for a plugin: it takes a letter and then letters, digits and "
             f"underscores, {MAX_NAME} at most, and no word of Python's own{_suggestion(name)}"
         )
+        raise ScaffoldError(text)
+    if name in RESERVED:
+        text = f"{name!r} is reserved: decided_by has it where no plugin decides; choose another"
         raise ScaffoldError(text)
     if (taken := installed().get(name)) is not None:
         text = f"{name!r} is taken: {taken.distribution} {taken.version} is installed"

@@ -33,7 +33,7 @@ def instantiate(available: PluginSource, table: PluginTable, root: Path) -> obje
             "upgrade pexpolicy, or install an older version of the plugin"
         )
         raise PluginBuildError.because(text)
-    settings = _settings(plugin_class, table, root)
+    settings = _settings(available, plugin_class, table, root)
     try:
         if "Settings" not in vars(plugin_class) and _has_default_constructor(plugin_class):
             return plugin_class()
@@ -67,8 +67,16 @@ def _refuse_without_settings(plugin_class: type, settings: BaseModel) -> None:
         raise PluginBuildError.because(text) from None
 
 
-def _settings(plugin_class: type, table: PluginTable, root: Path) -> BaseModel:
+def _settings(
+    available: PluginSource, plugin_class: type, table: PluginTable, root: Path
+) -> BaseModel:
     model = getattr(plugin_class, "Settings", PluginSettings)
+    if not (isinstance(model, type) and issubclass(model, PluginSettings)):
+        text = (
+            f"{available}: the Settings of {plugin_class.__name__} do not inherit PluginSettings: "
+            "write class Settings(PluginSettings)"
+        )
+        raise PluginBuildError.because(text)
     try:
         known = {"root": root, "timeout": table.timeout, "extras": table.extras}
         validated: BaseModel = model.model_validate(table.settings, context=known)

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 from pexpolicy.chain.background import Observer
@@ -21,11 +21,11 @@ from pexpolicy.config.schema.plugins import PluginTable
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.errors import describe_error
 from pexpolicy.models.decision import Decision, Reject
-from pexpolicy.plugins.discovery import PluginSource, filename_hint
+from pexpolicy.plugins.discovery import RESERVED, PluginSource, filename_hint
 from pexpolicy.plugins.errors import PluginBuildError
 from pexpolicy.plugins.hook_check import collect_hooks
 from pexpolicy.plugins.instantiate import instantiate
-from pexpolicy.text import did_you_mean
+from pexpolicy.text import brief, did_you_mean
 
 if TYPE_CHECKING:
     from pexpolicy.plugins.isolation.isolated_plugin import IsolatedPlugin
@@ -79,11 +79,6 @@ class Plugin:
         function = self.hooks.get("lifespan")
         return function() if function is not None else None
 
-    def static_decisions(self) -> Iterable[tuple[Key, Decision]]:
-        """Return the decisions that never change, with the keys that they come from."""
-        function = self.hooks.get("static_decisions")
-        return function() if function is not None else ()
-
     def close(self) -> None:
         """Release the plugin's threads and processes."""
         if self.threads is not None:
@@ -108,10 +103,17 @@ def build(
     problems: list[Problem] = []
     for name, table in sorted(tables.items(), key=lambda item: item[1].priority):
         key: Key = ("plugins", name)
+        if name in RESERVED:
+            text = "is a reserved name: decided_by has it where no plugin decides; choose another"
+            problems.append(Problem(key, text))
+            continue
         if (available := found.get(name)) is None:
             guess = filename_hint(name, directories) or did_you_mean(name, found)
             guess = guess or "; installed: " + (", ".join(found) or "none")
             problems.append(Problem(key, f"no plugin of this name is installed{guess}"))
+            continue
+        if available.conflict:
+            problems.append(Problem(key, available.conflict))
             continue
         stage(f"building the plugin {name}")
         try:
@@ -211,14 +213,65 @@ def bind_observer(plugin: Plugin) -> Observer | None:
     return Observer(plugin.name, tell, plugin.table.timeout)
 
 
-def _collect(plugin: Plugin, hook: str) -> tuple[list[Any], list[Problem]]:
-    """Call a hook that describes the plugin; return its items, and the problem if it failed."""
+def _collect(
+    plugin: Plugin, hook: str, usable: Callable[[Any], bool], what: str
+) -> tuple[list[Any], list[Problem]]:
+    """Call a hook that describes the plugin; return its items, and the problem if there is one.
+
+    ``usable`` checks one item, ``what`` names what the hook has to return.
+    """
     function = plugin.hooks.get(hook)
+    if function is None:
+        return [], []
     try:
-        return list(function() if function is not None else ()), []
+        returned = function()
+        if isinstance(returned, str | bytes) or not isinstance(returned, Iterable):
+            text = f"its {hook} must return an iterable of {what}, and returned {brief(returned)}"
+        else:
+            items = list(returned)
+            wrong = [item for item in items if not usable(item)]
+            if not wrong:
+                return items, []
+            text = f"its {hook} must return {what}, and one item is {brief(wrong[0])}"
     except BaseException as error:  # noqa: BLE001 - a plugin raises what it likes
-        text = f"{plugin.available}: its {hook} failed: {describe_error(error).summary}"
-        return [], [Problem(("plugins", plugin.name), text)]
+        text = f"its {hook} failed: {describe_error(error).summary}"
+    return [], [Problem(("plugins", plugin.name), f"{plugin.available}: {text}")]
+
+
+def _is_key(key: object) -> bool:
+    return isinstance(key, tuple) and all(isinstance(part, str | int) for part in key)
+
+
+def _is_path(item: object) -> bool:
+    return isinstance(item, str | PurePath)
+
+
+def _is_warning(item: object) -> bool:
+    return isinstance(item, ConfigWarning) and _is_key(item.key)
+
+
+def _is_keyed_decision(item: object) -> bool:
+    return (
+        isinstance(item, tuple)
+        and len(item) == 2  # noqa: PLR2004 - key and decision
+        and _is_key(item[0])
+        and isinstance(item[1], Decision)
+    )
+
+
+def static_decisions(
+    plugins: Iterable[Plugin],
+) -> tuple[dict[str, list[tuple[Key, Decision]]], list[Problem]]:
+    """Return the decisions that never change, by plugin, and the calls that failed."""
+    decisions: dict[str, list[tuple[Key, Decision]]] = {}
+    problems: list[Problem] = []
+    what = "pairs of a key and a decision, such as (('rooms', 'a'), Conference(...))"
+    for plugin in plugins:
+        decisions[plugin.name], found = _collect(
+            plugin, "static_decisions", _is_keyed_decision, what
+        )
+        problems += found
+    return decisions, problems
 
 
 def plugin_warnings(plugins: Iterable[Plugin]) -> tuple[list[ConfigWarning], list[Problem]]:
@@ -227,7 +280,9 @@ def plugin_warnings(plugins: Iterable[Plugin]) -> tuple[list[ConfigWarning], lis
     problems: list[Problem] = []
     for plugin in plugins:
         warnings += [ConfigWarning(("plugins", plugin.name), text) for text in plugin.deprecated]
-        found, problem = _collect(plugin, "config_warnings")
+        found, problem = _collect(
+            plugin, "config_warnings", _is_warning, "ConfigWarning(key, text)"
+        )
         problems += problem
         key = ("plugins", plugin.name, "settings")
         warnings += [ConfigWarning((*key, *item.key), item.text) for item in found]
@@ -242,7 +297,7 @@ def tracked_files(plugins: Iterable[Plugin], root: Path) -> tuple[list[Path], li
     files: list[Path] = []
     problems: list[Problem] = []
     for plugin in plugins:
-        found, problem = _collect(plugin, "tracked_files")
+        found, problem = _collect(plugin, "tracked_files", _is_path, "paths")
         problems += problem
         files += plugin.available.files() + [root / path for path in found]
     return files, problems

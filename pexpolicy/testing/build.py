@@ -14,7 +14,7 @@ from typing import Any
 from pexpolicy.builder import build_policy
 from pexpolicy.config.loader import from_document, load
 from pexpolicy.config.settings import ConfigError, Settings
-from pexpolicy.plugins.discovery import PluginSource, discover
+from pexpolicy.plugins.discovery import RESERVED, PluginSource, discover
 from pexpolicy.policy import Policy
 
 Config = Mapping[str, Any]
@@ -106,7 +106,8 @@ def _named(plugins: Subject) -> dict[str, _PluginUnderTest]:
     several = plugins if isinstance(plugins, list | tuple) and not _is_pair(plugins) else [plugins]
     named: dict[str, _PluginUnderTest] = {}
     for given in map(_one, several):
-        name = plain = _WORD.sub("_", given.plugin_class.__name__).lower()
+        plain = _WORD.sub("_", given.plugin_class.__name__).lower()
+        name = plain = f"{plain}_plugin" if plain in RESERVED else plain
         number = 1
         while name in named:
             number += 1

@@ -10,7 +10,8 @@ from pexpolicy import hooks
 from pexpolicy.builder import build_policy
 from pexpolicy.config.loader import from_document
 from pexpolicy.config.settings import ConfigError, Settings
-from pexpolicy.plugins.discovery import MODULE_PREFIX, discover
+from pexpolicy.plugins.discovery import discover
+from pexpolicy.plugins.drop_in import module_name
 from pexpolicy.policy import Policy
 from tests.support import wire
 from tests.support.fake_plugins import Serve
@@ -115,8 +116,11 @@ def test_a_file_that_is_not_configured_is_never_run(folder: Path) -> None:
         ("raise SystemExit(3)", "cannot be imported: SystemExit: 3"),
         ("import pexpolicy_does_not_exist", "No module named 'pexpolicy_does_not_exist'"),
         ("def (:", "cannot be imported: SyntaxError"),
-        ("x = 1", "must hold one class with @hookimpl methods, and holds 0 (none)"),
-        (PLUGIN + "class Second(Greeter):\n    other = Greeter.service_configuration\n", "holds 2"),
+        ("x = 1", "must define one class with @hookimpl methods, and defines 0 (none)"),
+        (
+            PLUGIN + "class Second(Greeter):\n    other = Greeter.service_configuration\n",
+            "defines 2",
+        ),
     ],
 )
 def test_what_cannot_be_imported_is_named_with_the_reason(
@@ -218,4 +222,4 @@ def test_a_drop_in_that_breaks_leaves_the_one_before_it(tmp_path: Path) -> None:
     path.write_text("raise ValueError('it is half done')")
     with pytest.raises(ValueError, match="half done"):
         discover([tmp_path])[0]["swapped"].load()
-    assert sys.modules[f"{MODULE_PREFIX}swapped"].Doors.size == 2
+    assert sys.modules[module_name(path)].Doors.size == 2

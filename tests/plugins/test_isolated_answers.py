@@ -12,6 +12,7 @@ from pexpolicy import Conference, ConfigWarning, DecisionError, Reject
 from pexpolicy.errors import describe_decision_error, describe_error
 from pexpolicy.models.outcome import Outcome, Step
 from pexpolicy.plugins.discovery import PluginSource, discover
+from pexpolicy.plugins.drop_in import module_name
 from pexpolicy.plugins.errors import PluginBuildError
 from pexpolicy.plugins.isolation.isolated_plugin import IsolatedPlugin
 from pexpolicy.plugins.isolation.messages import WorkerError
@@ -216,7 +217,9 @@ def test_what_cannot_be_built_is_said_as_it_is_said_in_the_server(shelf: Shelf, 
 def test_what_check_advises_is_told(shelf: Shelf) -> None:
     source = """
     @hookimpl
-    def config_warnings(self): return [ConfigWarning(("rooms", "a b", 2), "nobody calls it"), ConfigWarning((), "old")]
+    def config_warnings(self):
+        yield ConfigWarning(("rooms", "a b", 2), "nobody calls it")
+        yield ConfigWarning((), "old")
     @hookimpl
     def registration_alias(self): return None
     """
@@ -279,7 +282,7 @@ async def test_a_plugin_out_of_a_directory_runs_there_too(tmp_path: Path) -> Non
     found, problems = discover([tmp_path])
     assert problems == []
     async with (isolated := Shelf(tmp_path).start(found["dropped"])).lifespan():
-        assert (await service(isolated)).reason == "pexpolicy_dropin_dropped"
+        assert (await service(isolated)).reason == module_name(tmp_path / "dropped.py")
 
 
 async def test_an_observer_is_told_what_was_decided(shelf: Shelf) -> None:
