@@ -63,7 +63,9 @@ def collect_hooks(
         implemented[caller.name] = (
             impl.function if takes_request else _without_request(impl.function)
         )
-    return implemented, tuple(f"{available}: {_one_line(item.message)}" for item in caught)
+    return implemented, tuple(
+        f"{available}: {_one_line(item.message)} (deprecated)" for item in caught
+    )
 
 
 def _check_methods(available: PluginSource, instance: object) -> None:

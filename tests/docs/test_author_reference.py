@@ -160,7 +160,7 @@ def test_hook_config_warnings(pin: str, warned: bool) -> None:
     plugin = only("config_warnings")
     advice = [str(advice) for advice in make_policy((plugin, {"pin": pin})).advice]
     assert advice == warned * [
-        "plugins.welcome.settings.pin: is empty: whoever can dial in enters the room"
+        "plugins.welcome.settings.pin: is empty: anyone who can dial in enters the room"
     ]
     outcome = decide_sync((plugin, {"pin": pin}), make_request("service_configuration"))
     assert isinstance(outcome.decision, Conference)
@@ -180,7 +180,7 @@ async def test_hook_status() -> None:
 @samples.covers(REFERENCE, "tracked_files")
 def test_hook_tracked_files(tmp_path: Path) -> None:
     listed = tmp_path / "closed.txt"
-    listed.write_text("mallory@example.net\n")
+    listed.write_text("sip:Mallory@example.net\n")
     subject = (only("tracked_files"), {"file": str(listed)})
     before = make_policy(subject)
     assert listed in before.files

@@ -453,14 +453,14 @@ PARENT = """
 import asyncio, os, signal, sys
 from pathlib import Path
 from importlib.metadata import EntryPoint
-from pexpolicy.plugins.discovery import Available
+from pexpolicy.plugins.discovery import PluginSource
 from pexpolicy.config.schema.plugins import PluginTable
-from pexpolicy.plugins.isolation.isolated_plugin import Isolated
+from pexpolicy.plugins.isolation.isolated_plugin import IsolatedPlugin
 from tests.support.isolated import children, service
 
 entry = EntryPoint("toy", sys.argv[1], "pexpolicy")
-available = Available("toy", "toy-dist", "1.2", entry.value, entry.load)
-isolated = Isolated.start(available, PluginTable(processes=2), Path("."))
+available = PluginSource("toy", "toy-dist", "1.2", entry.value, entry.load)
+isolated = IsolatedPlugin.start(available, PluginTable(processes=2), Path("."))
 
 async def main():
     async with isolated.lifespan():
