@@ -51,7 +51,7 @@ async def explain(policy: Policy, pasted: str) -> Explanation:
     request: Request = ENDPOINTS[name].parse(url.query, alias)
     request.set_origin(url.raw_path_qs)
     notes = request.enable_notes()
-    answer = await policy.answer_request(name, request, str(uuid7()))
+    answer = await policy.answer(request, str(uuid7()))
     astray = "" if prefix == base_path else _astray(url.raw_path, prefix, base_path)
     return Explanation(name, alias, url, answer, notes, astray)
 

@@ -5,10 +5,9 @@ opened.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -61,6 +60,7 @@ class Policy:
         self.config_hash = settings.config_hash
         self.plugins = plugins
         self.chains = chains
+        self._chain_of = {chain.endpoint.request: chain for chain in chains.values()}
         self.advice = advice
         self.has_background_work = not aftermath.is_empty
         """True where ``run_background`` has anything to do."""
@@ -137,26 +137,9 @@ class Policy:
         for chain in (*self.chains.values(), *self._aftermath.shadows):
             yield from chain.links
 
-    def answer(
-        self,
-        name: str,
-        params: Params,
-        alias: str,
-        decision_id: str,
-        target: str = "",
-        peer: str | None = None,
-    ) -> Coroutine[Any, Any, Answer]:
-        """Answer one request of the endpoint ``name``; ``alias`` is the one in the path, decoded
-        once, ``target`` the path and query as they were written, ``peer`` the address of whoever
-        asks.
-        """
-        request = self.chains[name].endpoint.parse(params, alias)
-        request.set_origin(target, peer)
-        return self.answer_request(name, request, decision_id)
-
-    async def answer_request(self, name: str, request: Request, decision_id: str) -> Answer:
-        """Answer a request of the endpoint ``name`` that was parsed already."""
-        chain = self.chains[name]
+    async def answer(self, request: Request, decision_id: str) -> Answer:
+        """Answer one request; its class tells the endpoint."""
+        chain = self._chain_of[type(request)]
         assert self._tasks is not None, "the policy is not serving"
         outcome = await chain.ask(request, self._tasks, decision_id)
         reply = chain.endpoint.reply(outcome.decision, decision_id, outcome.decided_by)

@@ -4,10 +4,10 @@ import asyncio
 
 from hypothesis import given
 from hypothesis import strategies as st
-from multidict import MultiDict
 
 from pexpolicy import Conference
 from pexpolicy.chain.circuit_breaker import CircuitBreaker
+from pexpolicy.testing import make_request
 from tests.support import wire
 from tests.support.fake_plugins import Serve, plugin, policy
 from tests.support.virtual_time import advance, clock, virtual
@@ -86,7 +86,7 @@ async def test_a_trial_that_was_cancelled_does_not_keep_it_open() -> None:
     served = policy({"flaky": plugin(service_configuration=hook)}, tables, clock=clock)
 
     async def ask() -> str:
-        answer = await served.answer("service_configuration", MultiDict(), "", "id")
+        answer = await served.answer(make_request("service_configuration"), "id")
         return answer.outcome.steps[0].outcome
 
     async with served.serving():

@@ -10,7 +10,6 @@ from typing import Any
 import anyio
 import pytest
 import uvloop
-from multidict import MultiDict
 from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session, async_sessionmaker
 
 from pexpolicy import Conference, hookimpl
@@ -43,9 +42,8 @@ class Abstains:
 
 async def asked(served: Policy, alias: str) -> tuple[str, str]:
     """What came of the last plugin that was asked."""
-    answer = await served.answer(
-        "service_configuration", MultiDict({"local_alias": alias}), "", "id"
-    )
+    request = make_request("service_configuration", local_alias=alias)
+    answer = await served.answer(request, "id")
     step = answer.outcome.steps[-1]
     return step.outcome, step.detail
 
@@ -76,9 +74,8 @@ async def in_a_hook(scenario: Scenario, before: int) -> Seen:
     async with served.serving():
         for _ in range(before):
             assert await asked(served, "another") == ("decided", "")
-        answer = await served.answer(
-            "service_configuration", MultiDict({"local_alias": "scenario"}), "", "id"
-        )
+        request = make_request("service_configuration", local_alias="scenario")
+        answer = await served.answer(request, "id")
         _, step, *_ = answer.outcome.steps
         name = re.match(r"\w+", step.detail)
         seen.insert(0, "ended" if step.outcome == "decided" or name is None else name[0])

@@ -32,7 +32,9 @@ from pexpolicy import (
     ServiceConfigurationRequest,
     Transfer,
 )
+from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.policy import Answer
+from pexpolicy.testing import make_request
 from tests.experiments.generated_decisions.pictures import bomb, saved
 from tests.support import fake_plugins
 from tests.support.oracle import judge
@@ -62,7 +64,9 @@ async def answered(endpoint: str, make: Make, query: dict[str, str], **document:
 
     policy = fake_plugins.policy({"toy": fake_plugins.plugin(**{endpoint: hook})}, **document)
     async with policy.serving():
-        return await policy.answer(endpoint, MultiDict(query), "alice@example.com", "id")
+        return await policy.answer(
+            ENDPOINTS[endpoint].parse(MultiDict(query), "alice@example.com"), "id"
+        )
 
 
 async def refused(endpoint: str, make: Make, query: dict[str, str] | None = None) -> str:
@@ -506,7 +510,7 @@ class TestBreakouts:
         policy = fake_plugins.policy({"breakouts": fake_plugins.plugin(service_configuration=hook)})
         asked = {**CALL, "protocol": "api", "local_alias": "meet.bob", **query}
         async with policy.serving():
-            return await policy.answer(SERVICE, MultiDict(asked), "", "id")
+            return await policy.answer(make_request(SERVICE, **asked), "id")
 
     async def test_a_host_joins_the_main_room_and_then_each_breakout_room(self) -> None:
         main = (await self.ask()).outcome.decision
