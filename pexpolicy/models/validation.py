@@ -15,8 +15,7 @@ from pexpolicy.models.messages import advice, alternatives, wanted
 from pexpolicy.models.rules import Field, Rule
 from pexpolicy.models.serialization import ModelBase, render
 from pexpolicy.models.struct_types import lenient, models_in, partial
-from pexpolicy.synonyms import misplaced
-from pexpolicy.text import brief, brief_name, did_you_mean
+from pexpolicy.text import brief, brief_name, did_you_mean, misplaced
 
 MAX_TEXT = 250
 """Characters that Infinity takes in a text (transcribed)."""

@@ -1,6 +1,7 @@
 """The circuit breaker: closed, open, half open."""
 
 import asyncio
+import re
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -144,6 +145,7 @@ async def test_its_opening_and_its_closing_are_told_once(serving: Serve) -> None
             await server.ask(wire.SERVICE)
         told = [event for event in server.log.events if event["event"] != "plugin failed"]
         where = {"plugin": "flaky", "hook": "service_configuration"}
+        assert re.fullmatch(r"OSError: down \(test_circuit_breaker\.py:\d+\)", told[0].pop("error"))
         assert told == [
             {"event": "circuit breaker opened", **where, "pause": 0.05},
             {"event": "circuit breaker closed", **where},

@@ -81,7 +81,7 @@ async def in_a_hook(scenario: Scenario, before: int) -> Seen:
         seen.insert(0, "ended" if step.outcome == "decided" or name is None else name[0])
         assert await asked(served, "another") == ("decided", "")
         await asyncio.sleep(2 * SOON)
-        assert served.leftovers == []
+        assert served.abandoned == []
     return seen
 
 
@@ -183,11 +183,11 @@ async def test_what_is_abandoned_is_remembered_until_it_ends() -> None:
     served = policy(alone(stubborn), {"plugin_0": {"timeout": SOON}})
     async with served.serving():
         assert (await asked(served, "a"))[0] == "timed_out"
-        assert served.leftovers == ["plugin_0.service_configuration"]
+        assert served.abandoned == ["plugin_0.service_configuration"]
         go_on.set()
         await ended.wait()
         await asyncio.sleep(0)
-        assert served.leftovers == []
+        assert served.abandoned == []
 
 
 @pytest.mark.parametrize("turns", range(4))
@@ -212,7 +212,7 @@ async def test_a_call_that_is_cancelled_at_any_moment_leaves_nothing_behind(turn
         await asyncio.wait((call,))
         for _ in range(3):
             await asyncio.sleep(0)
-        assert (asking, served.leftovers, call.cancelled()) == (0, [], True)
+        assert (asking, served.abandoned, call.cancelled()) == (0, [], True)
         assert await asked(served, "another") == ("decided", "")
 
 

@@ -222,7 +222,7 @@ def test_the_audit_line_that_is_shown_is_one(tmp_path: Path) -> None:
 
 
 def test_every_outcome_of_a_step_is_explained() -> None:
-    outcomes = {outcome.DECIDED, outcome.ABSTAINED, outcome.SKIPPED, *chain._SAID}
+    outcomes = {outcome.DECIDED, outcome.ABSTAINED, outcome.SKIPPED, *chain.REJECT_REASONS}
     assert outcomes <= {row[0] for row in doc_pages.rows(doc_pages.OPERATIONS)}
 
 

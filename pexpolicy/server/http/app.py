@@ -168,7 +168,7 @@ class PolicyApp:
     def _report(self, name: str, error: Exception) -> None:
         fault = describe_error(error)
         self.log.warning(
-            "internal fault", endpoint=name, error=fault.summary, traceback=fault.lines
+            "internal fault", endpoint=name, error=fault.summary, traceback=fault.traceback
         )
 
     def _not_admitted(self, refusal: Refusal, name: str) -> PrerenderedResponse:
