@@ -147,14 +147,12 @@ def _trace(
             return
         if all(other is not one for one in seen):
             seen.append(other)
-            is_decision = isinstance(other, DecisionError)
-            headline = (
-                describe_decision_error(other, secrets).summary
-                if is_decision
-                else _headline(other, secrets)
-            )
+            if isinstance(other, DecisionError):
+                headline, has_sources = describe_decision_error(other, secrets).summary, False
+            else:
+                headline, has_sources = _headline(other, secrets), sources
             yield f"{relation} {headline}"
-            inner = _trace(other, secrets, seen, sources=sources and not is_decision)
+            inner = _trace(other, secrets, seen, sources=has_sources)
             yield from (f"  {line}" for line in inner)
 
 

@@ -69,7 +69,7 @@ class BackgroundTasks:
     def start(self, outcome: Outcome, tasks: HookTasks, audit: ShadowLog | None) -> None:
         """Start the background work of a call; it runs after the reply has left."""
         if len(self._pending) < MAX_PENDING:
-            start_background(self._run(outcome, tasks, audit), self._pending)
+            _ = start_background(self._run(outcome, tasks, audit), self._pending)
         elif not self._has_skipped:
             self._has_skipped = True
             if self._log is not None:

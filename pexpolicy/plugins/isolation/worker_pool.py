@@ -139,7 +139,7 @@ class WorkerPool:
     def _replace(self, worker: WorkerProcess) -> None:
         worker.kill()
         if worker in self.workers and not self._closed:
-            start_background(self._renew(worker), self._renewals)
+            _ = start_background(self._renew(worker), self._renewals)
 
     async def _renew(self, worker: WorkerProcess) -> None:
         """Put another worker in the place of one; slower each time when those do not last."""
