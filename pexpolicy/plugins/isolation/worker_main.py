@@ -168,9 +168,9 @@ class _RequestServer(asyncio.Protocol):
             else:
                 report = messages.StatusReply(await report_of(self._plugin))
         except DecisionError as error:
-            report = messages.invalid(error)
+            report = messages.invalid(error, messages.secrets_of(order))
         except BaseException as error:  # noqa: BLE001 - whatever a plugin raises is its failure
-            report = messages.failed(describe_error(error))
+            report = messages.failed(describe_error(error, messages.secrets_of(order)))
         self.send(report)
 
     async def _ask(self, order: messages.DecideRequest) -> messages.Report:
@@ -187,7 +187,7 @@ class _RequestServer(asyncio.Protocol):
         return messages.OkReply()
 
     def send(self, report: messages.Report) -> None:
-        """Send a report unless the connection is closing; one that is too long becomes a failure."""
+        """Send a report unless the connection is closing; one that is too long is a failure."""
         assert self._transport is not None
         if self.closing.is_set():
             return

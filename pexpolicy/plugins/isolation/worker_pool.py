@@ -16,7 +16,7 @@ from contextlib import suppress
 from pexpolicy.chain.thread_pool import PluginBusyError
 from pexpolicy.plugins.isolation.messages import Message, Report, WorkerError
 from pexpolicy.plugins.isolation.worker_process import WorkerProcess
-from pexpolicy.tasks import hide
+from pexpolicy.tasks import hide, start_background
 
 MAX_WAITING = 32
 """Calls that may wait for a worker; further ones fail at once."""
@@ -137,10 +137,7 @@ class WorkerPool:
     def _replace(self, worker: WorkerProcess) -> None:
         worker.kill()
         if worker in self.workers and not self._closed:
-            task = asyncio.create_task(self._renew(worker))
-            hide(task)
-            self._replacements.add(task)
-            task.add_done_callback(self._replacements.discard)
+            _ = start_background(self._renew(worker), self._replacements)
 
     async def _renew(self, worker: WorkerProcess) -> None:
         """Replace a worker; with a growing delay when workers end before a call."""
