@@ -134,6 +134,9 @@ def _plugin(
         "isolation": plugin.table.isolation,
         "hooks": list(plugin.hooks),
         "calls": _by_last_label(readings[metrics.PLUGIN_CALLS], plugin.name),
+        "observed": _by_last_label(readings[metrics.OBSERVER_CALLS], plugin.name)
+        if "on_decision" in plugin.hooks
+        else None,
         "breaker_open": bool(opened) if breakers else None,
         "has_calls_that_do_not_come_back": bool(plugin.threads and plugin.threads.stuck),
         **said.get(plugin.name, {}),

@@ -161,7 +161,7 @@ class PolicyApp:
                 span.tell(answer)
             if regime.policy.has_background_work:
                 beside = self.telemetry.counting(regime.audit)
-                regime.policy.run_background(answer.outcome, beside)
+                regime.policy.run_background(answer.outcome, beside, self.telemetry)
         except Exception as error:  # noqa: BLE001 - a fault behind the decision must not cost the call
             self._report(answer.outcome.endpoint, error)
 
