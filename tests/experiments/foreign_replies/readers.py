@@ -1,9 +1,10 @@
 """The three readers of foreign replies: the plugin ``upstream``, the probe, the import of rules."""
 
 import json
+from collections.abc import Collection
 from typing import Any
 
-from pexpolicy import Continue, Redirect, Reject
+from pexpolicy import SERVICE_TYPES, Continue, ParticipantProperties, Redirect, Reject
 from pexpolicy.cli.importers.static_replies import decision_in
 from pexpolicy.conformance.check_reply import judge
 from pexpolicy.conformance.findings import SentRequest
@@ -76,6 +77,12 @@ def disagreement(sample: Sample) -> str:
     return ""
 
 
+def _known_names(sample: Sample) -> Collection[str]:
+    """The fields that a rule may hold: the import leaves out what Infinity does not know."""
+    kinds = SERVICE_TYPES.values() if sample.endpoint == "service_configuration" else ()
+    return {"service_type", *ParticipantProperties.names}.union(*(kind.names for kind in kinds))
+
+
 def _of_import(sample: Sample, wanted: str) -> str:
     imported, fields = by_import(sample)
     known = "action" not in sample.body or sample.action in (None, "continue")
@@ -85,6 +92,7 @@ def _of_import(sample: Sample, wanted: str) -> str:
     if imported != wanted:
         return f"import: {imported}, not {wanted}: {sample}"
     if imported == "result" and sample.kind != "message":
-        meant = {name: value for name, value in sample.meant.items() if value is not None}
+        model = _known_names(sample)
+        meant = {n: value for n, value in sample.meant.items() if value is not None and n in model}
         return "" if fields == meant else f"import: {fields}: {sample}"
     return ""

@@ -11,11 +11,11 @@ from tests.support import live_server, wire
 
 
 @dataclass
-class Siege:
+class GuessingResult:
     """What was seen: the calls of nodes of both kinds, and how many guesses were answered."""
 
     elsewhere: Calls
-    beside: Calls
+    same_address: Calls
     guesses: int
     admitted: int
     seconds: float
@@ -23,7 +23,7 @@ class Siege:
 
     def wrong(self) -> list[str]:
         """What must not have happened."""
-        wrong = self.elsewhere.wrong() + self.beside.wrong()
+        wrong = self.elsewhere.wrong() + self.same_address.wrong()
         if self.admitted:
             wrong.append(f"{self.admitted} guesses were admitted")
         if self.on_record < self.guesses:
@@ -36,7 +36,7 @@ class Siege:
         return (
             f"{self.guesses} guesses answered in {self.seconds:.0f} s, "
             f"{self.guesses / self.seconds:.0f} a second from all attackers; nodes at the address "
-            f"of an attacker: {self.beside.sentence}; elsewhere: {self.elsewhere.sentence}"
+            f"of an attacker: {self.same_address.sentence}; elsewhere: {self.elsewhere.sentence}"
         )
 
 
@@ -61,16 +61,16 @@ async def _guess(port: int, address: str, ends: float, answered: list[int]) -> N
                 writer.close()
 
 
-async def besiege(
+async def guess_passwords(
     server: live_server.Running, seconds: float, connections: int, headers: dict[str, str]
-) -> Siege:
+) -> GuessingResult:
     """Guess from two addresses, one of them that of a node, on so many connections each."""
     answered: list[int] = []
-    beside = [
+    same_address = [
         Node(server.port, headers, address="127.0.0.7", keeps=keeps) for keeps in (True, False)
     ]
     elsewhere = [Node(server.port, headers) for _ in range(3)]
-    async with Calling(elsewhere) as far, Calling(beside) as near:
+    async with Calling(elsewhere) as far, Calling(same_address) as near:
         began = time.perf_counter()
         await asyncio.gather(
             *(
@@ -80,10 +80,10 @@ async def besiege(
             )
         )
         took = time.perf_counter() - began
-    return Siege(far, near, len(answered), answered.count(200), took)
+    return GuessingResult(far, near, len(answered), answered.count(200), took)
 
 
-def recorded(lines: list[dict[str, Any]]) -> int:
+def count_recorded(lines: list[dict[str, Any]]) -> int:
     """How many guesses are on record, once the server has ended."""
     reasons = ("unauthorised", "too many attempts")
     return sum(line.get("times", 1) for line in lines if line.get("reason") in reasons)

@@ -80,7 +80,7 @@ async def _awaited(port: int, leaf: trustme.LeafCert) -> float | None:
     return None
 
 
-async def again_and_again(
+async def renew_repeatedly(
     server: live_server.Running, folder: Path, count: int, headers: dict[str, str]
 ) -> Renewal:
     """Renew so often, each time until the new certificate is served."""

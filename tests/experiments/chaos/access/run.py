@@ -3,10 +3,14 @@
 from pathlib import Path
 
 from pexpolicy.config.password_hash import PasswordHash
-from tests.experiments.chaos.access.besiege import Siege, besiege, recorded
-from tests.experiments.chaos.access.flood import Flood, flooded
-from tests.experiments.chaos.access.renewal import Renewal, again_and_again
-from tests.experiments.chaos.access.slow import Slow, besides
+from tests.experiments.chaos.access.flood import Flood, measure_flood
+from tests.experiments.chaos.access.password_guessing import (
+    GuessingResult,
+    count_recorded,
+    guess_passwords,
+)
+from tests.experiments.chaos.access.renewal import Renewal, renew_repeatedly
+from tests.experiments.chaos.access.slow import Slow, measure_slow_clients
 from tests.support import certificates, live_server, wire
 
 GOOD = wire.basic("pexip", "s3cret")
@@ -33,7 +37,7 @@ async def run_slow(folder: Path, clients: int, patience: float = 10.0) -> Slow:
     """Slow clients, and a server that is patient for so many seconds."""
     limits = f"[limits]\nrequest_seconds = {patience}\n"
     with live_server.running(_configured(folder, limits)) as server:
-        return await besides(server, clients, patience, GOOD)
+        return await measure_slow_clients(server, clients, patience, GOOD)
 
 
 async def run_renewal(folder: Path, count: int) -> Renewal:
@@ -41,18 +45,18 @@ async def run_renewal(folder: Path, count: int) -> Renewal:
     certificates.write_pair(folder)
     tls = '[tls]\ncertificate = "server.pem"\nkey = "server.key"\n'
     with live_server.running(_configured(folder, tls)) as server:
-        return await again_and_again(server, folder, count, GOOD)
+        return await renew_repeatedly(server, folder, count, GOOD)
 
 
-async def run_besiege(folder: Path, seconds: float, connections: int) -> Siege:
+async def run_password_guessing(folder: Path, seconds: float, connections: int) -> GuessingResult:
     """Guesses."""
     with live_server.running(_configured(folder)) as server:
-        seen = await besiege(server, seconds, connections, GOOD)
-    seen.on_record = recorded(server.lines())
+        seen = await guess_passwords(server, seconds, connections, GOOD)
+    seen.on_record = count_recorded(server.lines())
     return seen
 
 
 async def run_flood(folder: Path, kind: str, attackers: int, seconds: float) -> Flood:
     """Requests with bodies, or with endless heads."""
     with live_server.running(_configured(folder)) as server:
-        return await flooded(server, kind, attackers, seconds, GOOD)
+        return await measure_flood(server, kind, attackers, seconds, GOOD)

@@ -75,7 +75,7 @@ async def _kept(port: int, kind: str, number: int) -> float:
     return took
 
 
-async def besides(
+async def measure_slow_clients(
     server: live_server.Running, count: int, patience: float, headers: dict[str, str]
 ) -> Slow:
     """So many slow clients of all kinds, until each of them was cut off, and four nodes."""

@@ -2,7 +2,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.experiments.chaos.access.run import run_besiege, run_flood, run_renewal, run_slow
+from tests.experiments.chaos.access.run import (
+    run_flood,
+    run_password_guessing,
+    run_renewal,
+    run_slow,
+)
 
 
 async def test_slow_clients_delay_no_call_and_are_cut_off(tmp_path: Path) -> None:
@@ -22,7 +27,7 @@ async def test_renewed_certificates_cost_no_handshake(tmp_path: Path) -> None:
 
 
 async def test_guesses_delay_no_call(tmp_path: Path) -> None:
-    seen = await run_besiege(tmp_path, 1.5, 10)
+    seen = await run_password_guessing(tmp_path, 1.5, 10)
     assert seen.wrong() == []
     assert seen.guesses > 1
 
