@@ -86,8 +86,8 @@ def _show(explained: Explanation, *, show_secrets: bool = False) -> None:
 
 def _show_request(console: Console, explained: Explanation) -> None:
     console.print(Text(explained.endpoint, style="bold cyan"), Text(printable(explained.alias)))
-    if explained.astray:
-        console.print(Text(printable(explained.astray), style="bold red"), soft_wrap=True)
+    if explained.path_problem:
+        console.print(Text(printable(explained.path_problem), style="bold red"), soft_wrap=True)
     facts, withheld = Redaction().request(explained.endpoint, explained.url.query, "")
     for name, value in facts.items():
         console.print(Text(f"  {name} = {printable(value)}", style="dim"))

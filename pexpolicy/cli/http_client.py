@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import click
 
 from pexpolicy.config.settings import Settings
-from pexpolicy.errors import SHUT, describe_network_error
+from pexpolicy.errors import CONNECTION_CLOSED, describe_network_error
 
 ANYWHERE = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - what is asked instead
 
@@ -70,7 +70,7 @@ def ask(url: str, seconds: float, token: str | None = None, *, own: bool = False
     except urllib.error.URLError as error:
         cause = error.reason
         if url.startswith("https:") and isinstance(cause, ConnectionResetError):
-            raise NotAnsweredError(SHUT) from None
+            raise NotAnsweredError(CONNECTION_CLOSED) from None
         raise NotAnsweredError(
             describe_network_error(cause) if isinstance(cause, BaseException) else str(cause)
         ) from None

@@ -10,8 +10,7 @@ from typing import Any, Literal, get_args, get_origin
 import pydantic
 from pydantic import BaseModel
 
-from pexpolicy.synonyms import remark
-from pexpolicy.text import brief, did_you_mean
+from pexpolicy.text import brief, did_you_mean, remark
 
 Key = tuple[str | int, ...]
 

@@ -116,7 +116,7 @@ def _rejected(endpoint: str, result: object) -> Reading:
     """A reject, with what the participant is told where that can be told."""
     told = result.get("reject_reason") if isinstance(result, Mapping) else None
     shown: dict[str, Any] = {}
-    if told is not None and ENDPOINTS[endpoint].tells_reject_reason:
+    if told is not None and ENDPOINTS[endpoint].shows_reject_reason:
         shown = {"reject_reason": told}
     try:
         decision = Reject.from_result(shown)

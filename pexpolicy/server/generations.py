@@ -161,4 +161,4 @@ class GenerationSwitch:
     def leftovers(self) -> list[str]:
         """Plugins and hooks that were given up, and have not come back."""
         lifetimes = (self._current, *self._leaving)
-        return sorted({name for life in lifetimes for name in life.generation.policy.leftovers})
+        return sorted({name for life in lifetimes for name in life.generation.policy.abandoned})

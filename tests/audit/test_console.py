@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pexpolicy.audit.console import parts, readable
-from pexpolicy.chain.chain import _SAID
+from pexpolicy.chain.chain import REJECT_REASONS
 from pexpolicy.models.outcome import Step
 from pexpolicy.text import printable
 
@@ -52,7 +52,7 @@ def test_what_went_wrong_is_told_apart_from_the_reason() -> None:
     assert text.endswith("it is known | bad failed: it ended | late timed_out | a doubt")
 
 
-@pytest.mark.parametrize("reason", _SAID.values())
+@pytest.mark.parametrize("reason", REJECT_REASONS.values())
 def test_a_reason_that_only_repeats_a_step_is_left_out(reason: str) -> None:
     steps = [Step("bad", "failed", 0.1, "it ended")]
     line = LINE | {"decided_by": "bad", "action": "reject", "reason": f"bad {reason}"}

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from multidict import MultiDict
 
+from pexpolicy import ServiceConfigurationRequest
 from pexpolicy.audit.factory import audit_of, open_audit
 from pexpolicy.audit.redaction import Redaction
 from pexpolicy.config.settings import ConfigError
@@ -134,7 +135,7 @@ async def test_a_line_is_written_even_where_taking_secrets_out_fails(tmp_path: P
     audit = open_audit(tmp_path / "audit.jsonl", Broken())
     async with policy.serving():
         params: MultiDict[str] = MultiDict(local_alias="somebody")
-        answer = await policy.answer("service_configuration", params, "", "an id")
+        answer = await policy.answer(ServiceConfigurationRequest(params), "an id")
         assert audit.decision(params, "", answer, 0.1, None, "") is None
         audit.shadow(answer.outcome, answer.outcome, "", differs=False)
     audit.close()

@@ -12,6 +12,7 @@ import pytest
 from multidict import MultiDict
 
 from pexpolicy.audit.reader import family
+from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.policy import UNRECORDED
 from tests.audit.places import faults, lines, wait_until
 from tests.support import live_server, wire
@@ -65,7 +66,7 @@ def test_no_decision_leaves_that_must_be_recorded_and_is_not(
 async def test_what_stands_in_for_a_decision_decides_nothing(endpoint: str, rejects: bool) -> None:
     made = policy({"toy": plugin(**{endpoint: always(None)})})
     async with made.serving():
-        answer = await made.answer(endpoint, MultiDict(), "alice", "an id")
+        answer = await made.answer(ENDPOINTS[endpoint].parse(MultiDict(), "alice"), "an id")
         instead = made.audit_failure_answer(answer.outcome, rejects=rejects)
     known = made.chains[endpoint].endpoint
     assert instead.outcome.decision == (known.refusal if rejects else known.default)

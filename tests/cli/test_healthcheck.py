@@ -17,7 +17,7 @@ def test_a_healthy_server_is_told_from_none(running_server: live_server.Running)
         nobody = f"http://127.0.0.1:{silent.getsockname()[1]}"
     gone = invoked("healthcheck", "--url", nobody)
     assert gone.exit_code == 1
-    assert gone.stderr == f"{nobody}: nobody listens there\n"
+    assert gone.stderr == f"{nobody}: nothing listens there\n"
     assert invoked("healthcheck", "--url", f"{running_server.url}/").exit_code == 0
     elsewhere = invoked("healthcheck", "--url", f"{running_server.url}/nowhere")
     assert elsewhere.exit_code == 1

@@ -452,4 +452,4 @@ def test_an_address_of_another_machine_is_told_as_one(tmp_path: Path) -> None:
     arguments = ["serve", "--config", str(tmp_path / "config.toml"), "--admin-port", "0"]
     said = CliRunner().invoke(main, arguments)
     assert said.exit_code == 1
-    assert "cannot listen on 192.0.2.7:8000: it is no address of this machine" in said.stderr
+    assert "cannot listen on 192.0.2.7:8000: it is not an address of this machine" in said.stderr

@@ -176,7 +176,7 @@ async def test_what_a_shadow_would_have_done_otherwise_is_counted(tmp_path: Path
     async with watched(made, tmp_path) as server:
         await server.ask(wire.SERVICE)
         await server.ask(wire.LOCATION)
-        await made._aftermath.finish()
+        await made._background.finish()
         told = await server.metrics()
     assert told("shadow_diff_total", plugin="differs") == 1
     assert told("shadow_diff_total", plugin="agrees") == 0

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from multidict import MultiDict
 
 from pexpolicy import Conference, hookimpl
 from pexpolicy.audit.factory import open_audit
@@ -20,6 +19,7 @@ from pexpolicy.server.generations import GenerationRunner, GenerationSwitch, gen
 from pexpolicy.server.http.app import PolicyApp
 from pexpolicy.server.reload.build_thread import run_in_build_thread
 from pexpolicy.server.reload.reloader import Reloader
+from pexpolicy.testing import make_request
 from tests.support import fake_plugins
 
 
@@ -85,8 +85,7 @@ async def asked(service: PolicyApp) -> str:
     regime = service.generation
     regime.calls.under_way += 1
     try:
-        name = "service_configuration"
-        answer = await regime.policy.answer(name, MultiDict(), "", "an id")
+        answer = await regime.policy.answer(make_request("service_configuration"), "an id")
     finally:
         regime.calls.end()
     return str(answer.outcome.decision.set_fields()["name"])

@@ -27,7 +27,7 @@ from pexpolicy.access.refusals import (
     RefusalLog,
 )
 from pexpolicy.config.schema.access import LimitsTable
-from pexpolicy.tasks import hide
+from pexpolicy.tasks import hide, start_background
 
 AT_ONCE = 64
 """Connections that are accepted before calls have their turn again."""
@@ -181,13 +181,10 @@ class Acceptor:
             self._refusals.note(DISPLACED, CLOSED, displaced.peer)
         self._spare_memory()
         accepted.settimeout(0)
-        greeting = loop.create_task(self._greet(connection, accepted))
+        greeting = start_background(self._greet(connection, accepted), self._greetings)
         connection.close = greeting.cancel
-        hide(greeting)
-        self._greetings.add(greeting)
 
         def greeted(task: asyncio.Task[None]) -> None:
-            self._greetings.discard(task)
             if task.cancelled():
                 accepted.close()
                 connection.ended()

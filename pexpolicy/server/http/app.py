@@ -95,9 +95,9 @@ class PolicyApp:
             if self._spans is not None:
                 span = self._spans.begin(name, request.headers, decision_id)
             try:
-                answer = await policy.answer(
-                    name, params, alias, decision_id, request.raw_path, peer
-                )
+                asked = policy.chains[name].endpoint.parse(params, alias)
+                asked.set_origin(request.raw_path, peer)
+                answer = await policy.answer(asked, decision_id)
             except Exception as error:  # noqa: BLE001 - a fault of ours must not cost the call
                 self._report(name, error)
                 self.telemetry.count_fallback(name, INTERNAL)
@@ -168,7 +168,7 @@ class PolicyApp:
     def _report(self, name: str, error: Exception) -> None:
         fault = describe_error(error)
         self.log.warning(
-            "internal fault", endpoint=name, error=fault.summary, traceback=fault.lines
+            "internal fault", endpoint=name, error=fault.summary, traceback=fault.traceback
         )
 
     def _not_admitted(self, refusal: Refusal, name: str) -> PrerenderedResponse:

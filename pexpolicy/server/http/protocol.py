@@ -245,7 +245,7 @@ class PolicyProtocol(BoundedHandler):
         elif status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             reason = FAULT
             fault = describe_error(exc or sys.exception() or RuntimeError("no reason is known"))
-            self._log.warning(FAULT, error=fault.summary, traceback=fault.lines)
+            self._log.warning(FAULT, error=fault.summary, traceback=fault.traceback)
         self._refusals.note(reason, status, self.connection.peer)
         response = PrerenderedResponse(status, "", b"")
         response.force_close()

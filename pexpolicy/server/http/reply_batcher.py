@@ -69,7 +69,9 @@ class ReplyBatcher:
 
     def _report(self, error: Exception) -> None:
         fault = describe_error(error)
-        self._log.warning("a reply could not be sent", error=fault.summary, traceback=fault.lines)
+        self._log.warning(
+            "a reply could not be sent", error=fault.summary, traceback=fault.traceback
+        )
 
 
 def _write(transport: asyncio.Transport, content: bytes) -> None:

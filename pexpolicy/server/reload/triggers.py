@@ -16,7 +16,7 @@ from pexpolicy.server.reload import control_socket
 from pexpolicy.server.reload.file_watcher import FileWatcher, Poll, poll_in_thread
 from pexpolicy.server.reload.result import ReloadResult
 from pexpolicy.server.shutdown import ShutdownSignal, Terminal
-from pexpolicy.tasks import hide
+from pexpolicy.tasks import hide, start_background
 
 Reload = Callable[[], Awaitable[ReloadResult]]
 
@@ -89,11 +89,7 @@ class ReloadTriggers:
 
     def _begin(self) -> asyncio.Task[ReloadResult]:
         """Reload in a task that no plugin finds, and that ends with the server."""
-        task = asyncio.get_running_loop().create_task(self._run())
-        hide(task)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
+        return start_background(self._run(), self._tasks)
 
     def _on_hangup(self) -> None:
         """Reload, or stop where SIGHUP says that the terminal of the server was closed."""

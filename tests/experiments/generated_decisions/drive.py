@@ -118,7 +118,7 @@ class Driver:
         """What is wrong with the answer to one call; nothing, if all is well."""
         params = MultiDictProxy(MultiDict(query))
         try:
-            got = await policy.answer(endpoint, params, "alice", "id")
+            got = await policy.answer(ENDPOINTS[endpoint].parse(params, "alice"), "id")
             audit.decision(params, "alice", got, 0.0, None, "0" * 16)
         except Exception as error:  # noqa: BLE001 - any is a fault to be shown
             return f"raised {type(error).__name__}: {error}"

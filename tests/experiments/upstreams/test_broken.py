@@ -80,7 +80,7 @@ async def test_nobody_listens_there(serving: fake_plugins.Serve) -> None:
     async with serving(policies.policy({"gone": gone.url})) as server:
         seconds, _ = await timed(server, _of("any"))
     assert seconds < TIMEOUT
-    assert ": nobody listens there" in server.details()
+    assert ": nothing listens there" in server.details()
     assert "gone: no connection to 127.0.0.1:" in server.details()
 
 
