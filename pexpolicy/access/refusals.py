@@ -13,11 +13,11 @@ UNAUTHORISED = "unauthorised"
 NOT_ALLOWED = "network not allowed"
 BUSY = "too many attempts"
 CROWDED = "too many connections"
-DISPLACED = "made room"
+EVICTED = "connection evicted"
 MEMORY = "memory limit"
-HALF_SENT = "half sent"
-NOT_READING = "reply not read"
-NO_TLS = "no tls"
+TIMED_OUT = "request timeout"
+WRITE_TIMEOUT = "write timeout"
+HANDSHAKE_FAILED = "tls handshake failed"
 MALFORMED = "malformed"
 TOO_LARGE = "header too large"
 BODY = "request body"
@@ -25,8 +25,8 @@ FAULT = "internal fault"
 WRONG_TOKEN = "wrong token"  # noqa: S105 - a reason
 FOREIGN_HOST = "foreign host"
 REASONS = (
-    *(UNAUTHORISED, NOT_ALLOWED, BUSY, CROWDED, DISPLACED, MEMORY),
-    *(HALF_SENT, NOT_READING, NO_TLS, MALFORMED, TOO_LARGE, BODY, FAULT),
+    *(UNAUTHORISED, NOT_ALLOWED, BUSY, CROWDED, EVICTED, MEMORY),
+    *(TIMED_OUT, WRITE_TIMEOUT, HANDSHAKE_FAILED, MALFORMED, TOO_LARGE, BODY, FAULT),
     *(WRONG_TOKEN, FOREIGN_HOST),
 )
 """Every reason that there is here."""

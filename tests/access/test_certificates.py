@@ -80,7 +80,7 @@ async def test_versions_below_the_configured_one_are_not_spoken(
         else:
             with pytest.raises((ssl.SSLError, ConnectionError)):
                 await ask(server, context)
-            assert await noted(server) == ["no tls"]
+            assert await noted(server) == ["tls handshake failed"]
 
 
 async def noted(server: fake_plugins.Serving) -> list[str]:
@@ -134,7 +134,7 @@ async def test_client_certificates(
             await ask(server, context)
         await noted(server)
         (line,) = server.lines()
-        assert (line["reason"], line["status"], line["detail"]) == ("no tls", 0, said)
+        assert (line["reason"], line["status"], line["detail"]) == ("tls handshake failed", 0, said)
 
 
 @pytest.mark.parametrize("mode", ["required", "optional"])
@@ -162,7 +162,7 @@ async def test_plain_http_on_the_tls_port_is_refused_with_a_line(
             await server.ask(wire.SERVICE)
         await noted(server)
         (line,) = server.lines()
-        assert (line["reason"], line["detail"]) == ("no tls", "http request")
+        assert (line["reason"], line["detail"]) == ("tls handshake failed", "http request")
 
 
 def source(folder: Path, **also: object) -> CertificateFiles:

@@ -18,7 +18,7 @@ class AuditTable(SecretTable):
 
     path: str | None = None
     level: Literal["file", "fsync", "required"] = "file"
-    on_fail: Literal["answer", "handback", "reject"] = "answer"
+    on_fail: Literal["answer", "fallback", "reject"] = "answer"
     spool: str | None = None
     spool_mb: int = Field(256, ge=1)
     buffer_mb: int = Field(16, ge=1)
@@ -31,20 +31,23 @@ class AuditTable(SecretTable):
     checkpoint_lines: int = Field(10_000, ge=1)
     checkpoint_seconds: float = Field(60.0, gt=0.0)
 
-    @field_validator("level", mode="before")
+    @field_validator("level", "on_fail", mode="before")
     @classmethod
-    def _memory_is_gone(cls, written: Any) -> Any:
-        if written == "memory":
+    def _refuse_old_value(cls, value: Any) -> Any:
+        if value == "memory":
             msg = 'the level "memory" was removed; write level = "file", or leave the key out'
             raise ValueError(msg)
-        return written
+        if value == "handback":
+            msg = '"handback" was renamed; write on_fail = "fallback"'
+            raise ValueError(msg)
+        return value
 
     @model_validator(mode="after")
     def _what_required_requires(self) -> Self:
         if self.level == "required" and self.on_fail == "answer":
             msg = (
                 'level = "required" lets no decision leave that is not recorded: say what leaves '
-                'instead, on_fail = "handback" or "reject"'
+                'instead, on_fail = "fallback" or "reject"'
             )
             raise ValueError(msg)
         return self

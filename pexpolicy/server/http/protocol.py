@@ -18,10 +18,10 @@ from pexpolicy.access.refusals import (
     BODY,
     CLOSED,
     FAULT,
-    HALF_SENT,
     MALFORMED,
-    NOT_READING,
+    TIMED_OUT,
     TOO_LARGE,
+    WRITE_TIMEOUT,
     RefusalLog,
 )
 from pexpolicy.config.schema.access import LimitsTable
@@ -152,7 +152,7 @@ class PolicyProtocol(BoundedHandler):
             if now < whole_at and not self.connection.is_unauthenticated:
                 self._expect(whole_at)
                 return
-            self._refusals.note(HALF_SENT, HTTPStatus.REQUEST_TIMEOUT, self.connection.peer)
+            self._refusals.note(TIMED_OUT, HTTPStatus.REQUEST_TIMEOUT, self.connection.peer)
             self.connection.close()
         elif self.connection.is_unauthenticated:
             self.connection.close()
@@ -220,7 +220,7 @@ class PolicyProtocol(BoundedHandler):
             self._taken.set_result(None)
 
     def _is_unread(self) -> None:
-        self._refusals.note(NOT_READING, CLOSED, self.connection.peer)
+        self._refusals.note(WRITE_TIMEOUT, CLOSED, self.connection.peer)
         self.connection.close()
 
     def handle_error(
