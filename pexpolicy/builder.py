@@ -9,10 +9,10 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from pexpolicy.access.warnings import access_warnings as access_advice
+from pexpolicy.access.warnings import access_warnings
 from pexpolicy.chain.background import BackgroundTasks, Observer
 from pexpolicy.chain.chain import Chain, Clock
-from pexpolicy.config.file_modes import advice_of as mode_advice
+from pexpolicy.config.file_modes import mode_warnings
 from pexpolicy.config.file_tracking import hash_with, tracking_files
 from pexpolicy.config.loader import load
 from pexpolicy.config.problems import ConfigWarning, Problem
@@ -136,7 +136,7 @@ def _policy_from(
         raise ConfigError(path, problems) from None
     problems = also(settings)
     try:
-        modes = mode_advice(settings)
+        modes = mode_warnings(settings)
         policy = build_policy(settings, log=log, stage=stage, more_advice=modes)
     except ConfigError as error:
         raise ConfigError(path, [*problems, *error.problems]) from None
@@ -202,7 +202,7 @@ def config_warnings(settings: Settings, plugins: Sequence[Plugin]) -> Iterable[C
     if not settings.credentials and settings.server.allow_anonymous:
         text = "anybody who reaches the port can ask for PINs; add [auth]"
         yield ConfigWarning(("server", "allow_anonymous"), text)
-    yield from access_advice(settings)
+    yield from access_warnings(settings)
     yield from _short_pins(plugins, settings.min_pin_length)
     yield from _same_priority(plugins)
     if settings.audit.path is not None:

@@ -1,7 +1,7 @@
-"""Whom a request comes from, where named proxies stand in between.
+"""Client addresses in the headers of trusted proxies.
 
-A header says it, and a client may write the same header. So only what a named proxy has added
-counts: the list is read from its end, and the first address that is no named proxy is the client.
+A client may send the same header, so only what a trusted proxy appended counts: the list is read
+from its end, and the first address that is not a trusted proxy is the client.
 """
 
 from __future__ import annotations
@@ -15,29 +15,28 @@ from pexpolicy.access.networks import Networks
 
 
 class ForwardedHeaders:
-    """The named proxies, and the one header that they write.
+    """The trusted proxies, and the one header that they write.
 
-    Only that header is read: a proxy that writes one of them passes the other on as the client sent
-    it.
+    Only that header is read: a proxy that writes one of the two forwards the other as the client
+    sent it.
     """
 
     def __init__(self, proxies: Networks, header: str = hdrs.X_FORWARDED_FOR) -> None:
         self._proxies = proxies
         self.header = header
 
-    def names(self, peer: str) -> bool:
-        """True for the address of a named proxy."""
+    def is_proxy(self, peer: str) -> bool:
+        """Return whether an address is a trusted proxy."""
         return bool(self._proxies) and self._proxies.holds(peer)
 
-    def written(self, request: web.BaseRequest) -> str:
-        """The header as it came; several lines of it are one list (RFC 9110, 5.3)."""
+    def header_value(self, request: web.BaseRequest) -> str:
+        """Return the header as received; several lines of it are one list (RFC 9110, 5.3)."""
         return ",".join(request.headers.getall(self.header, ()))
 
     def client(self, peer: str, request: web.BaseRequest) -> str | None:
-        """The address that a named proxy ``peer`` passes a request on for.
+        """Return the address of the client of a trusted proxy ``peer``.
 
-        That of the proxy where it forwards for nobody, and ``None`` where it does not say a valid
-        address.
+        That is the proxy itself where it names no client, and ``None`` for an invalid header.
         """
         client: str | None = peer
         for entry in reversed([*self._entries(request)]):
@@ -46,13 +45,13 @@ class ForwardedHeaders:
                 return client
         return client
 
-    def amiss(self, peer: str, client: str | None, written: str | None) -> str:
-        """Why a named proxy told of no client, or nothing. What it wrote is not shown: it may come
-        from anybody.
+    def describe_problem(self, peer: str, client: str | None, header: str | None) -> str:
+        """Describe why a trusted proxy named no client; empty if it did. The header itself is
+        untrusted and not repeated.
         """
-        if written is None or (client is not None and not self._proxies.holds(client)):
+        if header is None or (client is not None and not self._proxies.holds(client)):
             return ""
-        if not written:
+        if not header:
             return f"no {self.header} from the proxy {peer}"
         what = "no address" if client is None else "proxies only"
         return f"the {self.header} from the proxy {peer} holds {what}"
@@ -60,12 +59,12 @@ class ForwardedHeaders:
     def _entries(self, request: web.BaseRequest) -> Iterator[str]:
         if self.header == hdrs.FORWARDED:
             yield from (element.get("for", "") for element in request.forwarded)
-        elif written := self.written(request):
-            yield from written.split(",")
+        elif header := self.header_value(request):
+            yield from header.split(",")
 
 
 def _address(entry: str) -> str | None:
-    """An address as proxies write it: with a port or without, IPv6 in brackets or not."""
+    """Parse an address as proxies write it, with or without port and brackets."""
     text = entry.strip().strip('"')
     if text.startswith("["):
         text = text[1:].partition("]")[0]

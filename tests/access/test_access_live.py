@@ -26,7 +26,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[live_server.Run
     config = folder / "config.toml"
     config.write_text(f"""
 [auth]
-credentials = [{{ user = "pexip", password_hash = "{PasswordHash.made("s3cret")}" }}]
+credentials = [{{ user = "pexip", password_hash = "{PasswordHash.create("s3cret")}" }}]
 [access]
 networks = ["127.0.0.1", "127.0.0.2"]
 [tls]
@@ -151,7 +151,7 @@ def test_a_password_that_was_taken_out_is_no_longer_good_on_an_open_connection(
 ) -> None:
     config = tmp_path / "config.toml"
     old, new = (
-        f'{{ user = "pexip", password_hash = "{PasswordHash.made(password, ln=4)}" }}'
+        f'{{ user = "pexip", password_hash = "{PasswordHash.create(password, ln=4)}" }}'
         for password in ("s3cret", "another")
     )
     config.write_text(REPLACED.format(hashes=f"{old}, {new}"))

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from pexpolicy.access import certificates as served
 from pexpolicy.access.certificates import CertificateError, CertificateFiles, Certificates, load
-from pexpolicy.access.warnings import access_warnings, problems_of
+from pexpolicy.access.warnings import access_warnings, certificate_problems
 from pexpolicy.builder import build_policy
 from pexpolicy.cli.main import main
 from pexpolicy.config.schema.access import TlsTable
@@ -197,11 +197,11 @@ def test_a_changed_certificate_is_served_to_the_next_connection(folder: Path) ->
     log = fake_plugins.Log()
     certs = Certificates(source(folder), log)
     leaf = certificates.write_pair(folder, days=60)
-    certs.look()
+    certs.check_files()
     assert serial_served(certs) == serial(leaf)
     assert certs.not_after - datetime.now(UTC) > timedelta(days=59)
     assert (certs.problem, certs.renewals) == ("", 1)
-    certs.look()
+    certs.check_files()
     assert certs.renewals == 1
     assert [event["event"] for event in log.events] == ["certificate renewed"]
 
@@ -210,7 +210,7 @@ def test_a_renewed_certificate_that_expires_soon_is_served_with_a_warning(folder
     log = fake_plugins.Log()
     certs = Certificates(source(folder), log)
     leaf = certificates.write_pair(folder, days=3.1)
-    certs.look()
+    certs.check_files()
     assert serial_served(certs) == serial(leaf)
     (event,) = log.events
     assert event["event"] == "certificate renewed"
@@ -223,7 +223,7 @@ def test_an_expired_certificate_does_not_take_the_place_of_a_good_one(folder: Pa
     before = serial_served(certs)
     certificates.write_pair(folder, days=-2)
     for _ in range(3):
-        certs.look()
+        certs.check_files()
     assert (serial_served(certs), certs.renewals) == (before, 0)
     (event,) = log.events
     assert event["event"].startswith("certificate not renewed")
@@ -231,13 +231,13 @@ def test_an_expired_certificate_does_not_take_the_place_of_a_good_one(folder: Pa
     assert event["problem"] == certs.problem
     assert certs.problem.endswith(f"server.pem expired on {gone:%Y-%m-%d}")
     certificates.write_pair(folder)
-    certs.look()
+    certs.check_files()
     assert (certs.problem, certs.renewals) == ("", 1)
 
 
 def test_an_expired_certificate_is_served_from_the_start(folder: Path) -> None:
     certificates.write_pair(folder, days=-2)
-    assert problems_of(fake_plugins.settings(tls=certificates.tls(folder))) == []
+    assert certificate_problems(fake_plugins.settings(tls=certificates.tls(folder))) == []
     assert Certificates(source(folder), fake_plugins.Log()).not_after < datetime.now(UTC)
 
 
@@ -261,16 +261,16 @@ def test_a_bad_pair_is_not_served_and_is_an_alarm(
     certs = Certificates(source(folder), log)
     before = serial_served(certs)
     spoil(folder)
-    certs.look()
+    certs.check_files()
     assert log.events == []
     for _ in range(3):
-        certs.look()
+        certs.check_files()
     assert serial_served(certs) == before
     assert certs.problem.startswith("tls.")
     (event,) = log.events
     assert event["event"].startswith("certificate not renewed")
     leaf = certificates.write_pair(folder)
-    certs.look()
+    certs.check_files()
     assert (certs.problem, serial_served(certs)) == ("", serial(leaf))
 
 
@@ -291,14 +291,16 @@ def test_a_certificate_and_a_key_that_are_swapped_are_told(
     folder: Path, table: dict[str, str], said: str
 ) -> None:
     paths = {key: str(folder / name) for key, name in table.items()}
-    (problem,) = problems_of(fake_plugins.settings(tls=certificates.tls(folder, **paths)))
+    (problem,) = certificate_problems(fake_plugins.settings(tls=certificates.tls(folder, **paths)))
     assert str(problem) == f"{said.format(folder)}; are the two swapped?"
 
 
 def test_a_key_that_cannot_even_be_looked_at_is_told_like_any_other(folder: Path) -> None:
     # A folder that may not be entered is the same to the server, and none to the superuser.
     unnameable = str(folder / ("x" * 300))
-    (problem,) = problems_of(fake_plugins.settings(tls=certificates.tls(folder, key=unnameable)))
+    (problem,) = certificate_problems(
+        fake_plugins.settings(tls=certificates.tls(folder, key=unnameable))
+    )
     assert problem.key == ("tls", "key")
 
 
@@ -308,7 +310,7 @@ def test_a_server_does_not_start_with_a_bad_pair(
 ) -> None:
     spoil(folder)
     settings = fake_plugins.settings(tls=certificates.tls(folder))
-    (problem,) = problems_of(settings)
+    (problem,) = certificate_problems(settings)
     assert problem.key in (("tls", "certificate"), ("tls", "key"))
     with pytest.raises(CertificateError):
         load(source(folder))
@@ -330,9 +332,9 @@ def test_the_files_may_change_between_the_two_writes_without_an_alarm(folder: Pa
     certs = Certificates(source(folder), log)
     leaf = certificates.issued()
     (folder / "server.key").write_bytes(leaf.private_key_pem.bytes())
-    certs.look()
+    certs.check_files()
     (folder / "server.pem").write_bytes(leaf.cert_chain_pems[0].bytes())
-    certs.look()
+    certs.check_files()
     assert serial_served(certs) == serial(leaf)
     assert [event["event"] for event in log.events] == ["certificate renewed"]
 
@@ -350,7 +352,7 @@ def test_a_key_may_have_a_password(folder: Path, monkeypatch: pytest.MonkeyPatch
         settings = fake_plugins.settings(
             tls=certificates.tls(folder, key_password_env="TEST_KEY_PASSWORD")
         )
-        assert (problems_of(settings) == []) is right
+        assert (certificate_problems(settings) == []) is right
 
 
 @pytest.mark.parametrize(
@@ -366,7 +368,7 @@ def test_what_expires_is_told_in_time(tmp_path: Path, days: float, said: str | N
 async def test_a_renewed_certificate_reaches_new_connections_and_open_ones_stay(
     serving: fake_plugins.Serve, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(served, "POLL", 0.02)
+    monkeypatch.setattr(served, "POLL_INTERVAL_S", 0.02)
     request = wire.request_bytes(wire.SERVICE, "GET", {"Connection": "keep-alive"})
     async with (
         serving(policy(**certificates.tls(folder))) as server,

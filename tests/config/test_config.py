@@ -169,25 +169,25 @@ def test_what_is_no_toml_is_one_error(tmp_path: Path, content: bytes, said: str)
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("host = 127.0.0.1\n", '; text stands in quotes, as in host = "…"'),
-        ("host = ::1", '; text stands in quotes, as in host = "…"'),
-        ("host = localhost # here", '; text stands in quotes, as in host = "…"'),
-        ("names = [Oslo]", '; text stands in quotes, as in name = "…"'),
+        ("host = 127.0.0.1\n", '; write text in quotes, as in host = "…"'),
+        ("host = ::1", '; write text in quotes, as in host = "…"'),
+        ("host = localhost # here", '; write text in quotes, as in host = "…"'),
+        ("names = [Oslo]", '; write text in quotes, as in name = "…"'),
         (
             "pin = 0042\r\n",
-            '; text stands in quotes, as in pin = "…", and a number has no zeros in front',
+            '; write text in quotes, as in pin = "…", and a number has no leading zeros',
         ),
         ('host = "x\n', "; a closing quote is missing"),
         ("host = 'x\nport = 1", "; a closing quote is missing"),
         ('host = """x', "; a closing quote is missing"),
-        ("enabled = True", "; write true, in small letters and without quotes"),
-        ("all = [\n  False,\n]", "; write false, in small letters and without quotes"),
+        ("enabled = True", "; write true, in lower case and without quotes"),
+        ("all = [\n  False,\n]", "; write false, in lower case and without quotes"),
         (
             "audit = yes",
             "; or, where text is wanted, the word in quotes",
         ),
-        ("a = None", "; leave the key out to have its default"),
-        ("x = [", "; the file ends inside of a value"),
+        ("a = None", "; leave the key out to get its default"),
+        ("x = [", "; the file ends inside a value"),
         ("x = [\n[server]\nport = 1", "Invalid value (at line 2, column 2)"),
         ("x = [\nport = 1", "Invalid value (at line 2, column 1)"),
         ("port = 80ms", "after a statement (at line 1, column 10)"),
@@ -206,7 +206,7 @@ def test_what_is_no_toml_is_one_error(tmp_path: Path, content: bytes, said: str)
         ),
         ('a = "\\d"', "; write the text in single quotes, or each backslash twice"),
         ("[plugins.rooms\n", "at the end of a table declaration (at line 1, column 15)"),
-        ("[rooms.sip:a@b]", "; a name with such characters stands in quotes"),
+        ("[rooms.sip:a@b]", "; write a name with such characters in quotes"),
     ],
 )
 def test_what_is_no_toml_is_told_with_what_to_write_where_that_is_certain(

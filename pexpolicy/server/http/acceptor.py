@@ -120,7 +120,7 @@ class Acceptor:
         """Close strangers where the process holds more memory than it may."""
         if self._memory is not None and self._memory.is_exceeded:
             since = asyncio.get_running_loop().time() - SPARED_FOR
-            for displaced in self.connections.displace(SPARED, since):
+            for displaced in self.connections.evict(SPARED, since):
                 self._refusals.note(MEMORY, CLOSED, displaced.peer)
                 self._has_spared = True
 
