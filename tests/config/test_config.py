@@ -184,7 +184,7 @@ def test_what_is_no_toml_is_one_error(tmp_path: Path, content: bytes, said: str)
         ("all = [\n  False,\n]", "; write false, in lower case and without quotes"),
         (
             "audit = yes",
-            "; or, where text is wanted, the word in quotes",
+            "; or, if it is text, the word in quotes",
         ),
         ("a = None", "; leave the key out to get its default"),
         ("x = [", "; the file ends inside a value"),

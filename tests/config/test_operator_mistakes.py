@@ -236,7 +236,10 @@ def test_a_file_of_another_kind_is_recognised(
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"subnet\tlocation\n10.0.0.0/8\tOslo\n", ("line 1", "separates its columns by tabs", ", or ;")),
+        (
+            b"subnet\tlocation\n10.0.0.0/8\tOslo\n",
+            ("line 1", "separates its columns by tabs", ", or ;"),
+        ),
         (b"subnet,location\n10.0.0.0/8,\xd8st\n", ("line 2", "save the file as CSV UTF-8")),
         ("subnet,location\n".encode("utf-16"), ("line 1", "is UTF-16")),
         (b"subnet,location,overflow\n", ("did you mean 'overflow_locations'?",)),
