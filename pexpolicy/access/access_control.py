@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from http import HTTPStatus
 
@@ -18,7 +19,7 @@ from pexpolicy.access.connections import AuthenticatedRequest, Connection
 from pexpolicy.access.credentials import Credentials, VerifiedDigests, pair_of
 from pexpolicy.access.forwarded import ForwardedHeaders
 from pexpolicy.access.networks import Networks
-from pexpolicy.access.refusals import BUSY, NOT_ALLOWED, UNAUTHORISED, Refusal
+from pexpolicy.access.refusals import BUSY, CERTIFICATE_EXPIRED, NOT_ALLOWED, UNAUTHORISED, Refusal
 from pexpolicy.access.throttle import CancellableSleeps, KnownPeers, LoginThrottle
 from pexpolicy.access.verification_pool import VerificationQueueFull
 from pexpolicy.config.credentials import Credential
@@ -49,10 +50,12 @@ class AccessControl:
         forwarding: ForwardedHeaders | None = None,
         credentials: Iterable[Credential] = (),
         state: SharedAccessState | None = None,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._networks = networks or Networks()
         self._forwarding = forwarding or ForwardedHeaders(Networks())
         self._state = state or SharedAccessState()
+        self._clock = clock
         configured = tuple(credentials)
         self._credentials = Credentials(configured, self._state.verified) if configured else None
 
@@ -78,6 +81,7 @@ class AccessControl:
             ForwardedHeaders(Networks(access.trusted_proxies), access.forwarded_header),
             settings.credentials,
             self._state,
+            self._clock,
         )
 
     def may_connect(self, peer: str) -> bool:
@@ -97,6 +101,7 @@ class AccessControl:
             connection is None
             or (cached := connection.admission) is None
             or cached.access is not self
+            or connection.has_expired(self._clock())
         ):
             return None
         if self._credentials is not None and not hmac.compare_digest(
@@ -114,6 +119,9 @@ class AccessControl:
         Wrong credentials are refused after a delay that grows with their number.
         """
         peer, client, forwarded = self._origin(request)
+        connection: Connection | None = getattr(request.protocol, "connection", None)
+        if connection is not None and connection.has_expired(self._clock()):
+            return Refusal(CERTIFICATE_EXPIRED, HTTPStatus.FORBIDDEN, client or peer, closes=True)
         if self._networks and (client is None or not self._networks.holds(client)):
             detail = self._forwarding.describe_problem(peer, client, forwarded)
             return Refusal(NOT_ALLOWED, HTTPStatus.FORBIDDEN, client or peer, detail)
@@ -124,7 +132,6 @@ class AccessControl:
                 return refusal
             self.remember((origin,))
         admission = AuthenticatedRequest(self, _authorization(request), forwarded, origin)
-        connection: Connection | None = getattr(request.protocol, "connection", None)
         if connection is not None:
             connection.admit(admission)
         return admission

@@ -92,11 +92,22 @@ def load(source: CertificateFiles) -> LoadedCertificate:
     if source.client_ca is not None:
         required = source.client_certificate == "required"
         context.verify_mode = ssl.CERT_REQUIRED if required else ssl.CERT_OPTIONAL
+        # A resumed session does not verify the certificate of the client again.
+        context.options |= ssl.OP_NO_TICKET
+        context.num_tickets = 0
         try:
             context.load_verify_locations(source.client_ca)
         except (OSError, ValueError) as error:
             raise CertificateError("client_ca", _describe(source.client_ca, error)) from None
     return LoadedCertificate(context, not_after, versions)
+
+
+def client_not_after(transport: asyncio.BaseTransport) -> float | None:
+    """Return when the certificate of a client expires, in seconds since the epoch; ``None`` if it
+    presented none.
+    """
+    certificate = transport.get_extra_info("peercert")
+    return ssl.cert_time_to_seconds(certificate["notAfter"]) if certificate else None
 
 
 def _not_after(path: Path) -> datetime:

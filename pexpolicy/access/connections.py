@@ -18,16 +18,18 @@ class Connection:
     """One accepted connection.
 
     ``peer`` is the address that it comes from, ``since`` the time of the event loop at which it was
-    accepted, and ``admission`` the last request on it that was admitted.
+    accepted, and ``admission`` the last request on it that was admitted. ``not_after`` is when the
+    certificate of the client expires, in seconds since the epoch.
     """
 
-    __slots__ = ("_owner", "admission", "close", "peer", "since")
+    __slots__ = ("_owner", "admission", "close", "not_after", "peer", "since")
 
     def __init__(self, peer: str, since: float, close: Callable[[], object]) -> None:
         self.peer = peer
         self.since = since
         self.close = close
         self.admission: AuthenticatedRequest | None = None
+        self.not_after: float | None = None
         self._owner: Connections | None = None
 
     def admit(self, admission: AuthenticatedRequest) -> None:
@@ -40,6 +42,10 @@ class Connection:
         """Stop counting this connection: it was closed."""
         if self._owner is not None:
             self._owner.remove(self)
+
+    def has_expired(self, now: float) -> bool:
+        """Return whether the certificate of the client has expired, at seconds since the epoch."""
+        return self.not_after is not None and self.not_after < now
 
     @property
     def is_unauthenticated(self) -> bool:

@@ -33,10 +33,11 @@ BODY = "request body"
 FAULT = "internal fault"
 WRONG_TOKEN = "wrong token"  # noqa: S105 - a reason
 FOREIGN_HOST = "foreign host"
+CERTIFICATE_EXPIRED = "client certificate expired"
 REASONS = (
     *(UNAUTHORISED, NOT_ALLOWED, BUSY, CROWDED, EVICTED, MEMORY),
     *(TIMED_OUT, WRITE_TIMEOUT, HANDSHAKE_FAILED, MALFORMED, TOO_LARGE, BODY, FAULT),
-    *(WRONG_TOKEN, FOREIGN_HOST),
+    *(WRONG_TOKEN, FOREIGN_HOST, CERTIFICATE_EXPIRED),
 )
 """Every reason."""
 CLOSED = 0
@@ -59,12 +60,16 @@ LINE_BYTES = 400
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """The reason and HTTP status of a refused request; ``detail`` is for the audit only."""
+    """The reason and HTTP status of a refused request; ``detail`` is for the audit only.
+
+    ``closes``: the connection is closed after the reply.
+    """
 
     reason: str
     status: int
     peer: str
     detail: str = ""
+    closes: bool = False
 
 
 _Key = tuple[str, int, str | None]

@@ -1,7 +1,10 @@
 """TLS at the door: versions, client certificates, and certificates that are renewed."""
 
 import asyncio
+import re
+import socket
 import ssl
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
@@ -19,6 +22,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from pexpolicy.access import certificates as served
+from pexpolicy.access.access_control import AccessControl
 from pexpolicy.access.certificates import CertificateError, CertificateFiles, Certificates, load
 from pexpolicy.access.warnings import access_warnings, certificate_problems
 from pexpolicy.builder import build_policy
@@ -26,7 +30,7 @@ from pexpolicy.cli.main import main
 from pexpolicy.config.schema.access import TlsTable
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.policy import Policy
-from tests.support import certificates, fake_plugins, wire
+from tests.support import certificates, fake_plugins, live_server, wire
 
 Table = dict[str, object]
 
@@ -135,6 +139,83 @@ async def test_client_certificates(
         await noted(server)
         (line,) = server.lines()
         assert (line["reason"], line["status"], line["detail"]) == ("tls handshake failed", 0, said)
+
+
+async def test_an_expired_client_certificate_ends_a_kept_connection(
+    serving: fake_plugins.Serve, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [time.time()]
+    monkeypatch.setattr(
+        AccessControl.__init__, "__defaults__", (None, None, (), None, lambda: now[0])
+    )
+    table = certificates.tls(folder, client_ca=str(folder / "ca.pem"))
+    request = wire.request_bytes(wire.SERVICE, "GET", {"Connection": "keep-alive"})
+    async with (
+        serving(policy(**table)) as server,
+        connected(server, showing(certificates.issued(days=1))) as (reader, writer),
+    ):
+        for seconds in (0, 86_000):
+            now[0] += seconds
+            writer.write(request)
+            head = await reader.readuntil(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 200")
+            await reader.readexactly(int(re.findall(rb"Content-Length: (\d+)", head)[0]))
+        now[0] += 800
+        writer.write(request)
+        reply = await reader.read()
+        assert reply.startswith(b"HTTP/1.1 403")
+        assert b"Connection: close" in reply
+        line = server.lines()[-1]
+        assert (line["reason"], line["peer"]) == ("client certificate expired", "127.0.0.1")
+
+
+def visit(
+    port: int, context: ssl.SSLContext, session: ssl.SSLSession | None = None
+) -> tuple[ssl.SSLSession | None, bool | None]:
+    """Make one call; return its TLS session, and whether a saved one was resumed."""
+    with (
+        socket.create_connection(("127.0.0.1", port), 5) as plain,
+        context.wrap_socket(plain, server_hostname=certificates.NAME, session=session) as client,
+    ):
+        client.sendall(wire.request_bytes(wire.SERVICE, "GET", {"Connection": "close"}))
+        while client.recv(65536):
+            pass
+        return client.session, client.session_reused
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+@pytest.mark.parametrize("asks_for_certificate", [True, False])
+async def test_no_session_ticket_where_a_client_certificate_is_asked_for(
+    serving: fake_plugins.Serve,
+    folder: Path,
+    version: ssl.TLSVersion,
+    asks_for_certificate: bool,
+) -> None:
+    also = {"client_ca": str(folder / "ca.pem")} if asks_for_certificate else {}
+    context = showing(certificates.issued())
+    context.maximum_version = version
+    async with serving(policy(**certificates.tls(folder, **also))) as server:
+        session, _ = await asyncio.to_thread(visit, server.port, context)
+        assert bool(session is not None and session.has_ticket) is not asks_for_certificate
+        if not asks_for_certificate:
+            _, is_resumed = await asyncio.to_thread(visit, server.port, context, session)
+            assert is_resumed
+
+
+def test_a_session_is_resumed_after_a_reload(folder: Path) -> None:
+    text = '[tls]\ncertificate = "server.pem"\nkey = "server.key"\n[audit]\npath = "audit.jsonl"\n'
+    config = folder / "config.toml"
+    config.write_text(text)
+    context = certificates.trusting()
+    with live_server.running(config) as server:
+        session, _ = visit(server.port, context)
+        before = server.operator("/status").json["config"]["hash"]
+        config.write_text(f'{text}[endpoints.registration_alias]\ndefault = "reject"\n')
+        until = time.monotonic() + 10
+        while server.operator("/status").json["config"]["hash"] == before:
+            assert time.monotonic() < until
+            time.sleep(0.1)
+        assert visit(server.port, context, session)[1]
 
 
 @pytest.mark.parametrize("mode", ["required", "optional"])
@@ -389,10 +470,13 @@ async def test_a_renewed_certificate_reaches_new_connections_and_open_ones_stay(
 
 @asynccontextmanager
 async def connected(
-    server: fake_plugins.Serving,
+    server: fake_plugins.Serving, context: ssl.SSLContext | None = None
 ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
     reader, writer = await asyncio.open_connection(
-        "127.0.0.1", server.port, ssl=certificates.trusting(), server_hostname=certificates.NAME
+        "127.0.0.1",
+        server.port,
+        ssl=context or certificates.trusting(),
+        server_hostname=certificates.NAME,
     )
     try:
         yield reader, writer

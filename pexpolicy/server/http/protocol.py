@@ -13,6 +13,7 @@ from typing import cast
 from aiohttp import web
 from aiohttp.http_exceptions import LineTooLong
 
+from pexpolicy.access.certificates import client_not_after
 from pexpolicy.access.connections import Connection
 from pexpolicy.access.refusals import (
     BODY,
@@ -86,6 +87,7 @@ class PolicyProtocol(BoundedHandler):
         # (0 would mean, to asyncio's TLS, that even nothing is too much to wait.)
         written.set_write_buffer_limits(high=1)
         self.connection.close = written.abort
+        self.connection.not_after = client_not_after(transport)
         self._expect(self.connection.since + self._limits.request_seconds)
         hide(self.reading)
 
