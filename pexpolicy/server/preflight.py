@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pexpolicy.access.networks import is_loopback, overlap
-from pexpolicy.access.warnings import problems_of as certificate_problems
+from pexpolicy.access.warnings import certificate_problems
 from pexpolicy.config.problems import Problem
 from pexpolicy.config.schema.server import AdminTable
 from pexpolicy.config.settings import Settings

@@ -23,7 +23,7 @@ def configured(folder: Path) -> Path:
     config.write_text(f"""
 [[auth.credentials]]
 user = "pexip"
-password_hash = "{PasswordHash.made("s3cret")}"
+password_hash = "{PasswordHash.create("s3cret")}"
 
 [audit]
 path = "audit.jsonl"

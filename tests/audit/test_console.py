@@ -64,8 +64,8 @@ def test_a_reason_that_only_repeats_a_step_is_left_out(reason: str) -> None:
     ("facts", "said"), [({}, ""), ({"times": 1}, " (once)"), ({"times": 2}, " (2 times)")]
 )
 def test_what_was_closed_without_a_reply_has_no_status(facts: dict[str, Any], said: str) -> None:
-    line = {"event": "refused", "status": 0, "reason": "no tls", "peer": "192.0.2.7"}
-    assert told(line | facts).split(maxsplit=1)[1] == f"- no tls from 192.0.2.7{said}"
+    line = {"event": "refused", "status": 0, "reason": "tls handshake failed", "peer": "192.0.2.7"}
+    assert told(line | facts).split(maxsplit=1)[1] == f"- tls handshake failed from 192.0.2.7{said}"
 
 
 def test_a_refused_call_is_one_line() -> None:

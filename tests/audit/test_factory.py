@@ -71,6 +71,7 @@ def test_the_table_is_what_the_lines_show(tmp_path: Path) -> None:
     [
         ({"path": "a", "level": "required"}, "on_fail"),
         ({"path": "a", "level": "memory"}, 'write level = "file"'),
+        ({"path": "a", "on_fail": "handback"}, 'write on_fail = "fallback"'),
         ({"level": "fsync"}, "needs a path"),
         ({"rotate_mb": 5}, "standard output"),
         ({"path": "a", "keep": 5}, "keep is for"),
@@ -112,7 +113,7 @@ def test_a_named_pipe_holds_nobody_up(tmp_path: Path) -> None:
 def test_a_key_that_cannot_sign_is_an_error_of_the_configuration(tmp_path: Path) -> None:
     path = tmp_path / "sign.pem"
     path.write_text("no key")
-    with pytest.raises(ConfigError, match=r"audit\.sign_key_file: is no private key in PEM"):
+    with pytest.raises(ConfigError, match=r"audit\.sign_key_file: is not a private key in PEM"):
         fake_plugins.policy({}, audit={"path": "audit.jsonl", "sign_key_file": str(path)})
 
 

@@ -48,7 +48,7 @@ def ids(folder: Path) -> list[str]:
 
 
 @pytest.mark.skipif(not FULL.exists(), reason="there is no full device here")
-@pytest.mark.parametrize(("on_fail", "action"), [("handback", "continue"), ("reject", "reject")])
+@pytest.mark.parametrize(("on_fail", "action"), [("fallback", "continue"), ("reject", "reject")])
 def test_no_decision_leaves_that_must_be_recorded_and_is_not(
     tmp_path: Path, on_fail: str, action: str
 ) -> None:

@@ -223,7 +223,10 @@ def test_what_is_wrong_is_said(told: Any, capsys: pytest.CaptureFixture[str]) ->
     ("because", "hint"),
     [
         ("network not allowed", "is it missing in [access] networks?"),
-        ("no tls", "does its profile begin with https://, and does it trust the certificate?"),
+        (
+            "tls handshake failed",
+            "does its profile begin with https://, and does it trust the certificate?",
+        ),
         ("unauthorised", "compare user and password of its profile in Infinity"),
         ("too many attempts", "compare user and password of its profile in Infinity"),
         ("unknown path", "compare the URL of its profile in Infinity"),

@@ -142,7 +142,7 @@ async def test_who_does_not_read_a_reply_is_cut_off(
         reading = await slowly_read(server, encrypted, 1.5, "keep-alive")
         with suppress(OSError):
             assert not whole(await asyncio.wait_for(reading, 10.0))
-        assert [line["reason"] for line in server.lines()][1:] == ["reply not read"]
+        assert [line["reason"] for line in server.lines()][1:] == ["write timeout"]
 
 
 def connected_to(transport: Wire) -> PolicyProtocol:

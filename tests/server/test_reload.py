@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from pexpolicy.config.restart_keys import FIXED
+from pexpolicy.config.restart_keys import RESTART_KEYS
 from pexpolicy.server.reload import control_socket
 from pexpolicy.server.reload.control_socket import ask_for_reload
 from pexpolicy.server.reload.result import ReloadResult
@@ -140,7 +140,7 @@ def test_what_waits_for_a_restart_is_in_the_status(
 
 
 def test_each_key_that_needs_a_restart_is_named_once() -> None:
-    assert len(set(FIXED)) == len(FIXED)
+    assert len(set(RESTART_KEYS)) == len(RESTART_KEYS)
 
 
 def test_without_a_server_the_command_says_so(tmp_path: Path) -> None:

@@ -80,7 +80,7 @@ class AdminApp:
         self._refusals.note(WRONG_TOKEN, HTTPStatus.UNAUTHORIZED, peer, path=path)
         if given:
             now = asyncio.get_running_loop().time()
-            await self._delays.wait(self._attempts.failed(peer, now))
+            await self._delays.wait(self._attempts.record_failure(peer, now))
         return PrerenderedResponse(401, "", b"", extra=b"\r\nWWW-Authenticate: Bearer")
 
     async def _answer(self, path: str) -> web.StreamResponse:
@@ -96,7 +96,7 @@ class AdminApp:
 
     def close(self) -> None:
         """Answer no more."""
-        self._delays.end()
+        self._delays.cancel()
         self._status.close()
         self._renderer.shutdown(wait=False, cancel_futures=True)
 

@@ -20,9 +20,9 @@ from pexpolicy.access.memory import Watermark
 from pexpolicy.access.refusals import (
     CLOSED,
     CROWDED,
-    DISPLACED,
+    EVICTED,
+    HANDSHAKE_FAILED,
     MEMORY,
-    NO_TLS,
     NOT_ALLOWED,
     RefusalLog,
 )
@@ -120,7 +120,7 @@ class Acceptor:
         """Close strangers where the process holds more memory than it may."""
         if self._memory is not None and self._memory.is_exceeded:
             since = asyncio.get_running_loop().time() - SPARED_FOR
-            for displaced in self.connections.displace(SPARED, since):
+            for displaced in self.connections.evict(SPARED, since):
                 self._refusals.note(MEMORY, CLOSED, displaced.peer)
                 self._has_spared = True
 
@@ -178,7 +178,7 @@ class Acceptor:
             self._refusals.note(CROWDED, CLOSED, peer)
             return
         if displaced is not None:
-            self._refusals.note(DISPLACED, CLOSED, displaced.peer)
+            self._refusals.note(EVICTED, CLOSED, displaced.peer)
         self._spare_memory()
         accepted.settimeout(0)
         greeting = start_background(self._greet(connection, accepted), self._greetings)
@@ -212,7 +212,7 @@ class Acceptor:
         except OSError as error:
             connection.ended()
             if said := _said(error):
-                self._refusals.note(NO_TLS, CLOSED, connection.peer, detail=said)
+                self._refusals.note(HANDSHAKE_FAILED, CLOSED, connection.peer, detail=said)
 
 
 def _said(error: OSError) -> str:

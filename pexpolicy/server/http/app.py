@@ -175,7 +175,10 @@ class PolicyApp:
         facts = {"detail": refusal.detail} if refusal.detail else {}
         self.refusals.note(refusal.reason, refusal.status, refusal.peer, endpoint=name, **facts)
         challenge = _CHALLENGE if refusal.status == HTTPStatus.UNAUTHORIZED else b""
-        return PrerenderedResponse(refusal.status, "", b"", extra=challenge)
+        response = PrerenderedResponse(refusal.status, "", b"", extra=challenge)
+        if refusal.closes:
+            response.force_close()
+        return response
 
     def _not_allowed(self, request: web.BaseRequest) -> PrerenderedResponse:
         self._refused("method not allowed", 405, request)

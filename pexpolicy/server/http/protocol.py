@@ -13,15 +13,16 @@ from typing import cast
 from aiohttp import web
 from aiohttp.http_exceptions import LineTooLong
 
+from pexpolicy.access.certificates import client_not_after
 from pexpolicy.access.connections import Connection
 from pexpolicy.access.refusals import (
     BODY,
     CLOSED,
     FAULT,
-    HALF_SENT,
     MALFORMED,
-    NOT_READING,
+    TIMED_OUT,
     TOO_LARGE,
+    WRITE_TIMEOUT,
     RefusalLog,
 )
 from pexpolicy.config.schema.access import LimitsTable
@@ -86,6 +87,7 @@ class PolicyProtocol(BoundedHandler):
         # (0 would mean, to asyncio's TLS, that even nothing is too much to wait.)
         written.set_write_buffer_limits(high=1)
         self.connection.close = written.abort
+        self.connection.not_after = client_not_after(transport)
         self._expect(self.connection.since + self._limits.request_seconds)
         hide(self.reading)
 
@@ -152,7 +154,7 @@ class PolicyProtocol(BoundedHandler):
             if now < whole_at and not self.connection.is_unauthenticated:
                 self._expect(whole_at)
                 return
-            self._refusals.note(HALF_SENT, HTTPStatus.REQUEST_TIMEOUT, self.connection.peer)
+            self._refusals.note(TIMED_OUT, HTTPStatus.REQUEST_TIMEOUT, self.connection.peer)
             self.connection.close()
         elif self.connection.is_unauthenticated:
             self.connection.close()
@@ -220,7 +222,7 @@ class PolicyProtocol(BoundedHandler):
             self._taken.set_result(None)
 
     def _is_unread(self) -> None:
-        self._refusals.note(NOT_READING, CLOSED, self.connection.peer)
+        self._refusals.note(WRITE_TIMEOUT, CLOSED, self.connection.peer)
         self.connection.close()
 
     def handle_error(

@@ -19,7 +19,7 @@ GOOD = wire.basic("pexip", "s3cret")
 def _configured(folder: Path, also: str = "") -> Path:
     """A configuration with a hashed password, and rooms to ask for."""
     config = folder / "config.toml"
-    hashed = PasswordHash.made("s3cret")
+    hashed = PasswordHash.create("s3cret")
     config.write_text(f"""
 [[auth.credentials]]
 user = "pexip"

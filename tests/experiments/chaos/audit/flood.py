@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from pexpolicy.access.refusal_aggregator import RATE, SAVED
+from pexpolicy.access.refusals import BURST, RATE
 from tests.experiments.chaos.audit.load import load
 from tests.experiments.chaos.audit.server import Finding, Server, check, left
 
@@ -42,7 +42,7 @@ async def flooded(folder: Path, seconds: float, connections: int = 10) -> Findin
             on_record[line["reason"]] += line.get("times", 1)
     if on_record != refused:
         finding.wrong.append(f"refused: {dict(refused)}, on record: {dict(on_record)}")
-    if written > SAVED + RATE * seconds:
+    if written > BURST + RATE * seconds:
         finding.wrong.append(f"{written} bytes of refusals")
     finding.notes.append(
         f"{refused.total() / seconds:,.0f} refusals a second, "
