@@ -1,4 +1,4 @@
-"""The line of a decision, and how any line becomes JSON."""
+"""Audit records, and their serialization as JSON."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ encode = msgspec.json.Encoder().encode
 
 
 class DecisionRecord(msgspec.Struct, gc=False, omit_defaults=True):
-    """The line of a call that the policy answered. ``ms`` is how long that took."""
+    """The line of a call that the policy answered, in ``ms`` milliseconds."""
 
     timestamp: datetime
     event: str
@@ -36,7 +36,7 @@ class DecisionRecord(msgspec.Struct, gc=False, omit_defaults=True):
 
 
 def as_json(_: Any, __: str, line: object) -> bytes:
-    """A line as JSON. Text that is not valid Unicode must not lose the line: it is replaced."""
+    """Return a line as JSON; replace text that is not valid Unicode rather than lose the line."""
     try:
         return encode(line)
     except UnicodeEncodeError:

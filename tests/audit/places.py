@@ -32,14 +32,14 @@ class Clock:
         self.now += seconds
 
 
-class Said(AlertWriter):
-    """Keeps alarms."""
+class RecordedAlerts(AlertWriter):
+    """Keeps alerts."""
 
     def __init__(self) -> None:
         super().__init__()
         self.texts: list[str] = []
 
-    def say(self, text: str) -> None:
+    def alert(self, text: str) -> None:
         self.texts.append(text)
 
 
@@ -72,20 +72,20 @@ class Place:
     spool: int | None = None
     """Bytes of the spool; `None`: there is none."""
     clock: Clock = field(default_factory=Clock)
-    alarms: Said = field(default_factory=Said)
+    alerts: RecordedAlerts = field(default_factory=RecordedAlerts)
     options: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.path = self.folder / "audit.jsonl"
-        self.seal = HashChain()
-        self.file = Faulty(self.path, self.seal.mark)
-        kept = None if self.spool is None else Spool(self.folder, self.seal.boot_id, self.spool)
+        self.chain = HashChain()
+        self.file = Faulty(self.path, self.chain.mark)
+        kept = None if self.spool is None else Spool(self.folder, self.chain.boot_id, self.spool)
         self.backlog = Backlog(self.room, kept, AuditState())
         self.journal = Journal(
             self.file,
-            self.seal,
+            self.chain,
             self.backlog,
-            alarms=self.alarms,
+            alerts=self.alerts,
             clock=self.clock,
             **self.options,
         )
@@ -103,7 +103,7 @@ class Place:
         lost = self.state.lost
         least = self.journal.record(*map(body, numbers))
         lost = self.state.lost - lost
-        kept = WriteResult.HELD if lost else least
+        kept = WriteResult.BUFFERED if lost else least
         assert (least is WriteResult.LOST) == bool(lost)
         return [int(kept)] * (len(numbers) - lost) + [int(WriteResult.LOST)] * lost
 
@@ -135,6 +135,13 @@ def wait_until(condition: Callable[[], bool], patience: float = 10.0) -> None:
     while not condition():
         assert time.monotonic() < ends, "it did not come to that"
         time.sleep(0.005)
+
+
+def chained(chain: HashChain, *bodies: bytes) -> bytes:
+    """Append lines to a chain."""
+    lines, position = chain.chain_lines(*bodies)
+    chain.commit(position)
+    return lines
 
 
 def body(number: int, text: str = "") -> bytes:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pexpolicy.audit.append_file import AppendFile
-from pexpolicy.audit.journal import GONE
+from pexpolicy.audit.journal import FILE_DELETED
 from tests.audit.places import Place, body, faults, lines
 
 APART = multiprocessing.get_context("spawn")
@@ -28,10 +28,10 @@ for limit in limits:
     for number in range(0, 30, together):
         batch = range(number, number + together)
         place.journal.record(*(body(one, "x" * 150) for one in batch))
-    print(place.status, place.state.held_bytes > 0)
+    print(place.status, place.state.buffered_bytes > 0)
     resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     place.recover()
-    print(place.status, place.state.held_bytes)
+    print(place.status, place.state.buffered_bytes)
 """
 
 
@@ -80,7 +80,7 @@ def test_half_a_line_of_a_writer_that_died_spoils_no_other(tmp_path: Path) -> No
 def test_what_other_programs_wrote_to_the_same_output_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "output"
     path.write_bytes((b'{"timestamp":"2026' + b"x" * 512)[:512])
-    AppendFile(path, ours=False).close(0)
+    AppendFile(path, audit_only=False).close(0)
     assert path.read_bytes() == (b'{"timestamp":"2026' + b"x" * 512)[:512] + b"\n"
 
 
@@ -95,8 +95,7 @@ def test_a_deleted_file_is_noticed_within_a_second_and_costs_no_line(tmp_path: P
     place.clock.pass_by(1.0)
     place.fill([6])
     assert place.numbers == [3, 4, 5, 6]
-    assert place.state.rotations == 1
-    assert place.alarms.texts == [GONE]
+    assert place.alerts.texts == [FILE_DELETED]
 
 
 def test_an_empty_file_may_be_deleted_without_a_word(tmp_path: Path) -> None:
@@ -105,7 +104,7 @@ def test_an_empty_file_may_be_deleted_without_a_word(tmp_path: Path) -> None:
     place.clock.pass_by(1.0)
     place.fill([1])
     assert place.numbers == [1]
-    assert place.alarms.texts == []
+    assert place.alerts.texts == []
 
 
 def test_a_file_that_was_replaced_is_noticed_too(tmp_path: Path) -> None:
@@ -119,7 +118,7 @@ def test_a_file_that_was_replaced_is_noticed_too(tmp_path: Path) -> None:
     place.clock.pass_by(1.0)
     place.fill([3])
     assert place.numbers == [3]
-    assert place.alarms.texts == []
+    assert place.alerts.texts == []
     assert [line["n"] for line in lines(tmp_path / "kept")] == [1, 2]
     assert faults(tmp_path / "kept", place.path) == []
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pexpolicy.audit.console import parts, readable
+from pexpolicy.audit.console import parts, render
 from pexpolicy.chain.chain import _SAID
 from pexpolicy.models.outcome import Step
 from pexpolicy.text import printable
@@ -31,7 +31,7 @@ LINE: dict[str, Any] = {
 
 
 def shown(**other: Any) -> str:
-    return readable(None, "", {**LINE, **other}).decode()
+    return render(None, "", {**LINE, **other}).decode()
 
 
 def test_a_call_is_one_line_with_what_matters() -> None:
@@ -70,7 +70,7 @@ def test_what_was_closed_without_a_reply_has_no_status(facts: dict[str, Any], sa
 
 def test_a_refused_call_is_one_line() -> None:
     line = {"event": "refused", "status": 404, "reason": "unknown path", "peer": "192.0.2.7"}
-    text = readable(None, "", line | {"path": "/wrong"}).decode()
+    text = render(None, "", line | {"path": "/wrong"}).decode()
     assert text.count("\n") == 1
     for part in ("404", "unknown path", "/wrong", "from 192.0.2.7"):
         assert part in text

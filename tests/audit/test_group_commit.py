@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pexpolicy.audit.backlog import WriteResult
 from pexpolicy.audit.group_commit import Durability, GroupCommitSink
-from pexpolicy.audit.journal import TOO_SLOW
+from pexpolicy.audit.journal import DISK_TOO_SLOW
 from tests.audit.places import Faulty, Place, body, faults, lines, wait_until
 
 FSYNC = Durability()
@@ -112,8 +112,8 @@ async def test_a_decision_that_must_be_recorded_is_not_sent_when_the_file_hangs(
         assert not await answer(sink, 2)
         assert time.monotonic() - began < 1.0
         # No load balancer should send a call here, and somebody should come.
-        assert (place.status, place.state.error) == ("failed", TOO_SLOW)
-        assert place.alarms.texts[-1] == f"the audit loses lines: {TOO_SLOW}"
+        assert (place.status, place.state.error) == ("failed", DISK_TOO_SLOW)
+        assert place.alerts.texts[-1] == f"the audit loses lines: {DISK_TOO_SLOW}"
         hung.go_on()
         await until_written(place, 2)
         await asyncio.sleep(BRIEF)
@@ -123,7 +123,7 @@ async def test_a_decision_that_must_be_recorded_is_not_sent_when_the_file_hangs(
     written = lines(place.path)
     # The thread was in the middle of writing line 1 when its reply was given up.
     events = [line["event"] for line in written]
-    assert events.count("withdrawn") == 1
+    assert events.count("retracted") == 1
     assert 2 not in place.numbers
     assert place.numbers == [0, 1, 3]
     assert faults(place.path) == []
@@ -209,7 +209,7 @@ async def test_lines_beyond_the_room_are_counted_as_lost(tmp_path: Path) -> None
         sink.info(body(31))
     assert place.numbers == [*range(10, 21), 31]
     assert place.state.lost == 10
-    assert f"the audit loses lines: {TOO_SLOW}" in place.alarms.texts
+    assert f"the audit loses lines: {DISK_TOO_SLOW}" in place.alerts.texts
     assert sum(line.get("lost_count", 0) for line in lines(place.path)) == 10
 
 
@@ -219,10 +219,10 @@ async def test_a_fault_of_our_own_is_told_and_does_not_end_the_writing(tmp_path:
         assert await answer(sink, 0)
         tick, place.journal.tick = place.journal.tick, lambda: 1 / 0  # type: ignore[method-assign]
         assert await answer(sink, 1)
-        await asyncio.to_thread(wait_until, lambda: bool(place.alarms.texts))
+        await asyncio.to_thread(wait_until, lambda: bool(place.alerts.texts))
         place.journal.tick = tick  # type: ignore[method-assign]
         assert await answer(sink, 2)
-    assert "ZeroDivisionError" in place.alarms.texts[0]
+    assert "ZeroDivisionError" in place.alerts.texts[0]
     assert place.numbers == [0, 1, 2]
 
 

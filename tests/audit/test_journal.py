@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pexpolicy.audit.backlog import WriteResult
 from pexpolicy.audit.journal import Journal
-from pexpolicy.audit.spool import orphans
+from pexpolicy.audit.spool import orphaned_lines
 from tests.audit.places import Place, body, faults, lines
 
 LOST, HELD, SPOOLED, WRITTEN = (int(kept) for kept in WriteResult)
@@ -29,7 +29,7 @@ def test_lines_wait_and_come_home_in_order(tmp_path: Path, error: int, spool: in
     assert place.fill([6]) == [WRITTEN]
     assert place.numbers == list(range(7))
     assert faults(place.path) == []
-    assert place.alarms.texts == [
+    assert place.alerts.texts == [
         f"the audit cannot be written: {os.strerror(error)}",
         "the audit is written again; lines lost so far: 0",
     ]
@@ -51,7 +51,7 @@ def test_what_the_spool_does_not_take_is_held_and_what_memory_does_not_is_lost(
     assert place.numbers == [0, 1, 2, 3, 9, 10]
     assert [line.get("lost_count") for line in lines(place.path)] == [None] * 2 + [5] + [None] * 3
     assert faults(place.path) == []
-    assert len([text for text in place.alarms.texts if "loses" in text]) == 1
+    assert len([text for text in place.alerts.texts if "loses" in text]) == 1
 
 
 def test_while_lines_wait_new_ones_wait_behind_them(tmp_path: Path) -> None:
@@ -70,9 +70,9 @@ def test_a_writer_that_dies_leaves_its_spool_to_the_next_one(tmp_path: Path) -> 
     place.fill([1])
     place.break_down()
     place.fill([2, 3])
-    assert list(orphans(tmp_path)) == []
+    assert list(orphaned_lines(tmp_path)) == []
     place.journal.close()
-    (left,) = orphans(tmp_path)
+    (left,) = orphaned_lines(tmp_path)
     with place.path.open("ab") as file:
         file.write(left)
     assert place.numbers == [1, 2, 3]
@@ -136,7 +136,7 @@ def test_a_disk_that_fills_up_is_told_at_20_10_and_5_percent(tmp_path: Path) -> 
         place.clock.pass_by(1.0)
         place.journal.tick()
         assert place.state.free_bytes == 1000 * percent
-    assert place.alarms.texts == [
+    assert place.alerts.texts == [
         f"the disk of the audit has {percent} % left" for percent in (19, 8, 4)
     ]
 
@@ -221,12 +221,12 @@ def test_the_journal_of_a_reader_who_comes_back_says_nothing(tmp_path: Path) -> 
     assert isinstance(place.journal, Journal)
     place.break_down(errno.EAGAIN)
     place.fill([1])
-    assert place.alarms.texts == []
+    assert place.alerts.texts == []
     place.file.error = None
     place.clock.pass_by(0.6)
     place.fill([2])
     place.clock.pass_by(1.0)
     place.journal.tick()
-    assert place.alarms.texts == []
+    assert place.alerts.texts == []
     assert (place.status, place.state.error) == ("healthy", "")
     assert place.numbers == [1, 2]

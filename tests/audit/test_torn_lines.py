@@ -10,18 +10,14 @@ from hypothesis import strategies as st
 from pexpolicy.audit import torn_lines
 from pexpolicy.audit.hash_chain import HashChain
 from pexpolicy.audit.reader import CorruptLine, records
-from pexpolicy.audit.torn_lines import BEGINNING, BLOCK, mend_file, repair_torn_lines
-from tests.audit.places import body
+from pexpolicy.audit.torn_lines import BLOCK, LINE_START, repair_file, repair_torn_lines
+from tests.audit.places import body, chained
 
 
 def sealed(count: int, text: str = "x") -> list[bytes]:
     """Lines of one writer."""
-    seal = HashChain()
-    made = []
-    for number in range(count):
-        made.append(seal.line(body(number, text)))
-        seal.advance()
-    return made
+    chain = HashChain()
+    return [chained(chain, body(number, text)) for number in range(count)]
 
 
 def long(length: int) -> bytes:
@@ -59,18 +55,18 @@ def test_whatever_was_cut_off_where_every_whole_line_is_left_and_nothing_is_torn
     for number, (blocks, text, more) in enumerate(written):
         line = sealed(number + 1, text * (200 + more))[number]
         left = half(line, len(content), blocks)
-        if len(BEGINNING) < len(left) < len(line) - 80:
+        if len(LINE_START) < len(left) < len(line) - 80:
             content += left
         else:
             content += line
             whole.append(number)
     left = half(sealed(1, "x" * 2000)[0], len(content), last)
-    content += left if len(left) > len(BEGINNING) else b""
+    content += left if len(left) > len(LINE_START) else b""
     path.write_bytes(content)
-    mend_file(path)
+    repair_file(path)
     assert numbers(path) == (whole, [])
     size = path.stat().st_size
-    mend_file(path)
+    repair_file(path)
     assert size == path.stat().st_size
 
 
@@ -80,7 +76,7 @@ def test_a_half_of_a_few_bytes_is_one_too(tmp_path: Path, length: int) -> None:
     whole = sealed(1)[0]
     for behind in (b"", whole):
         path.write_bytes(long(2 * BLOCK - length) + whole[:length] + behind)
-        mend_file(path)
+        repair_file(path)
         assert numbers(path) == ([0, 0] if behind else [0], [])
 
 
@@ -93,7 +89,7 @@ def test_a_line_that_was_damaged_otherwise_is_left_for_whoever_looks_into_it(
     other = b'garbage\n[1]\n{\n  "pretty": 1\n}\n{"timestamp":"of another program\n'
     content = first + damaged + other + third
     path.write_bytes(content)
-    mend_file(path)
+    repair_file(path)
     assert path.read_bytes() == content
 
 
@@ -125,13 +121,13 @@ def test_what_lies_far_behind_is_not_looked_at(
     cut = long(900)[:BLOCK]
     line = long(4 * BLOCK - 1)
     path.write_bytes(cut + b"\n" + line + cut)
-    mend_file(path)
+    repair_file(path)
     assert path.read_bytes() == cut + b"\n" + line + b" " * BLOCK + b"\n"
 
 
 def test_a_file_that_is_not_there_or_empty_is_none_to_mend(tmp_path: Path) -> None:
-    mend_file(tmp_path / "nowhere")
+    repair_file(tmp_path / "nowhere")
     empty = tmp_path / "empty"
     empty.touch()
-    mend_file(empty)
+    repair_file(empty)
     assert empty.read_bytes() == b""

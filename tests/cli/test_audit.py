@@ -16,11 +16,11 @@ from pexpolicy.audit.redaction import redaction_of
 from pexpolicy.cli.audit.command import EVENTS, audit
 from pexpolicy.cli.audit.filters import moment
 from pexpolicy.config.schema.audit import AuditTable
-from tests.audit.places import body
+from tests.audit.places import body, chained
 from tests.support import wire
 from tests.support.fake_plugins import always, plugin, raises, serve, settings
 from tests.support.fake_plugins import policy as made
-from tests.support.live_server import ROOT
+from tests.support.paths import ROOT
 
 Run = Callable[..., Result]
 ROOM = {"name": "Room", "service_tag": "room", "service_type": "conference"}
@@ -170,7 +170,7 @@ def test_tail_names_the_place_of_damage(run: Run, tmp_path: Path, number: int) -
     path = tmp_path / "audit.jsonl"
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join([*lines[: number - 1], b"garb\rge\n", *lines[number - 1 :]]))
-    said = f"{path}:{number}: no line of an audit (7 bytes)"
+    said = f"{path}:{number}: not an audit line (7 bytes)"
     assert said in run("verify").stdout
     assert run("tail").stderr == f"{said}\n"
     path.write_bytes(path.read_bytes()[:-1])
@@ -211,11 +211,10 @@ def test_verify_says_what_is_wrong_and_where(run: Run, tmp_path: Path) -> None:
 
 def test_verify_says_where_a_chain_begins_whose_first_files_are_elsewhere(tmp_path: Path) -> None:
     path = tmp_path / "audit.jsonl"
-    seal = HashChain()
-    first, position = seal.lines([body(number) for number in range(10)])
-    seal.advance_to(position)
-    seal.introduce()
-    for written, is_told in ((first, False), (seal.line(body(10)), True)):
+    chain = HashChain()
+    first = chained(chain, *(body(number) for number in range(10)))
+    chain.start_new_file()
+    for written, is_told in ((first, False), (chained(chain, body(10)), True)):
         path.write_bytes(written)
         result = CliRunner().invoke(audit, ["verify", "--file", str(path)])
         assert result.exit_code == 0
@@ -229,7 +228,7 @@ def test_garbage_is_named_and_read_past(run: Run, tmp_path: Path) -> None:
     path.write_bytes(b"\x00\xff garbage\n" + path.read_bytes() + b'{"timestamp":"torn')
     result = run("grep", "--event", "decision", "--json")
     assert len(found(result)) == 3
-    assert f"{path}:1: no line of an audit" in result.stderr
+    assert f"{path}:1: not an audit line" in result.stderr
     assert f"{path}:6: a torn line" in result.stderr
     assert run("verify").exit_code == 1
     (figures,) = found(run("stats", "--json"))
@@ -274,7 +273,7 @@ def test_a_public_key_that_is_none_is_told_by_what_makes_one(run: Run, tmp_path:
     result = run("verify", "--public-key", str(path))
     assert result.exit_code == 2
     assert result.stderr == (
-        f"{path} is no public key in PEM; make it of the one that signs: "
+        f"{path} is not a public key in PEM; make it from the signing key: "
         "openssl pkey -in sign.pem -pubout -out public.pem\n"
     )
 

@@ -31,7 +31,7 @@ from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.models.outcome import ABSTAINED, BUSY, DECIDED, FAILED, INVALID, SKIPPED, TIMED_OUT
 
 NOTHING_FOUND = 1
-EVENTS = ("decision", "refused", "shadow", "checkpoint", "withdrawn", "end")
+EVENTS = ("decision", "refused", "shadow", "checkpoint", "retracted", "end")
 OUTCOMES = (DECIDED, ABSTAINED, FAILED, TIMED_OUT, INVALID, BUSY, SKIPPED)
 
 
@@ -62,7 +62,7 @@ def tail(config: Path, file: Path | None, lines: int, *, follow: bool, as_json: 
     if not path.is_file():
         refuse(f"there is no file {path}")
     shown = _Printer(as_json=as_json)
-    for raw in reader.last(path, lines):
+    for raw in reader.last_lines(path, lines):
         shown.each(reader.read(raw))
     if follow:
         try:

@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from pexpolicy.audit.console import BETWEEN, parts
+from pexpolicy.audit.console import SEPARATOR, parts
 from pexpolicy.audit.verify import ChainState
 from pexpolicy.cli.audit.stats import Stats
 from pexpolicy.text import printable
@@ -36,7 +36,7 @@ def short(event: Mapping[str, Any]) -> Text:
     """One line: what a terminal shows while it is written, with the date and the decision id."""
     told = [("dim", local_time(event)), *parts(event)]
     if event.get("decision_id"):
-        told += [BETWEEN, ("dim", printable(event["decision_id"]))]
+        told += [SEPARATOR, ("dim", printable(event["decision_id"]))]
     return Text(" ").join(Text(text, style) for style, text in told)
 
 

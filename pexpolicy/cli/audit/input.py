@@ -10,7 +10,7 @@ from typing import Any, NoReturn, TypeVar
 import click
 
 from pexpolicy.audit import reader
-from pexpolicy.audit.redaction import hashed
+from pexpolicy.audit.redaction import keyed_hash
 from pexpolicy.cli.common import config_option, fail
 from pexpolicy.config.loader import load
 from pexpolicy.config.settings import ConfigError, Settings
@@ -39,7 +39,7 @@ def paths_of(config: Path, files: tuple[Path, ...]) -> list[Path]:
         return list(files)
     settings = settings_of(config)
     path = configured(settings)
-    found = reader.family(path)
+    found = reader.file_and_rotated(path)
     if settings.audit.spool is not None:
         # What still waits there is younger than what was written.
         found += sorted(settings.resolve(settings.audit.spool).glob("*.spool"))
@@ -69,7 +69,7 @@ def configured(settings: Settings) -> Path:
 def personal_of(settings: Settings) -> Callable[[str], str | None] | None:
     """What stands in the place of an alias, where aliases are hashed."""
     key = settings.privacy_key
-    return None if key is None else hashed(key.get_secret_value().encode())
+    return None if key is None else keyed_hash(key.get_secret_value().encode())
 
 
 def refuse(text: str) -> NoReturn:

@@ -115,14 +115,14 @@ def _fill(ballast: Path) -> None:
                 continue
 
 
-def _compare(finding: Finding, server: Server, longest: float, alarms: int) -> None:
-    """The alarms on standard error, one each time, and no lost line."""
+def _compare(finding: Finding, server: Server, longest: float, alerts: int) -> None:
+    """The alerts on standard error, one each time, and no lost line."""
     finding.longest = longest
     said = server.log.decode()
     failures, recoveries = said.count("cannot be written"), said.count("is written again")
-    finding.notes.append(f"alarms {failures}, recoveries {recoveries}")
-    if failures < alarms or recoveries < alarms:
-        finding.wrong.append(f"{failures} alarms and {recoveries} recoveries of {alarms}")
+    finding.notes.append(f"alerts {failures}, recoveries {recoveries}")
+    if failures < alerts or recoveries < alerts:
+        finding.wrong.append(f"{failures} alerts and {recoveries} recoveries of {alerts}")
     if "loses lines" in said:
         finding.wrong.append("lines were lost")
 

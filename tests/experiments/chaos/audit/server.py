@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Self
 
-from pexpolicy.audit.reader import CorruptLine, family, raw_lines, records
+from pexpolicy.audit.reader import CorruptLine, file_and_rotated, raw_lines, records
 from pexpolicy.audit.verify import Verification
 from tests.audit.places import wait_until
 
@@ -99,4 +99,4 @@ def check(finding: Finding, ids: list[str], paths: list[Path], *, doubled: bool 
 
 def left(folder: Path) -> list[Path]:
     """The audit files in a folder."""
-    return family(folder / "audit.jsonl")
+    return file_and_rotated(folder / "audit.jsonl")

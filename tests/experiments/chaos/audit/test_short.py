@@ -27,8 +27,8 @@ def test_the_check_finds_what_it_is_there_for(tmp_path: Path) -> None:
     first, *rest = whole.splitlines(keepends=True)
     for content, said in (
         (whole, []),
-        (b"".join(rest), ["1 answers without a line", "what was before is gone"]),
-        (whole + rest[-1], ["lines are there twice", "stands behind line"]),
+        (b"".join(rest), ["1 answers without a line", "the lines before are missing"]),
+        (whole + rest[-1], ["lines are there twice", "follows line"]),
         (whole + first[:20], ["a torn line", "a torn line"]),
     ):
         place.path.write_bytes(content)
