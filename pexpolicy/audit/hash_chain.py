@@ -11,18 +11,14 @@ from __future__ import annotations
 
 import secrets
 from hashlib import sha256
-from typing import NamedTuple
 
 import msgspec
 
 
-class Position(NamedTuple):
-    """A position in a chain: the last line, and what the next one has to mention."""
-
-    seq: int
-    head: bytes
-    lost: int
-    starts_file: bool
+Position = tuple[int, bytes, int, bool]
+"""A position in a chain: ``seq`` and ``head`` of the last line, the lines lost since then, and
+whether the next line starts a file.
+"""
 
 
 class HashChain:
@@ -58,7 +54,7 @@ class HashChain:
             text = b"%b%b%d" % (body[:-1], tail, seq)
             head = sha256(head + text).hexdigest().encode()
             lines.append(b'%b,"hash":"%b"}\n' % (text, head))
-        return b"".join(lines), Position(seq, head, lost, starts_file)
+        return b"".join(lines), (seq, head, lost, starts_file)
 
     def commit(self, position: Position) -> None:
         """Record that the lines up to ``position`` are written."""
@@ -75,4 +71,4 @@ class NoHashChain(HashChain):
     def chain_lines(self, *bodies: bytes) -> tuple[bytes, Position]:
         """Return the lines with their line ends."""
         lines = b"".join(body.rstrip(b"\n") + b"\n" for body in bodies)
-        return lines, Position(0, b"", 0, starts_file=False)
+        return lines, (0, b"", 0, False)

@@ -266,7 +266,8 @@ class Journal:
             return
         self._chain.commit(position)
         if self._signer is not None:
-            self._alerts.alert(line.decode().rstrip())
+            text = f"audit checkpoint: line {self._chain.seq} is signed"
+            self._alerts.alert(text if self._alerts.is_terminal else line.decode().rstrip())
 
     def _measure_space(self) -> None:
         if (space := self._target.space()) is None:

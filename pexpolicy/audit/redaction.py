@@ -8,6 +8,7 @@ since it may hold anything. The configuration selects what is written for person
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import quote, unquote
@@ -27,6 +28,9 @@ from pexpolicy.models.rules import Privacy
 from pexpolicy.models.serialization import ModelBase
 
 REMOVED = "***"
+_STREAM_KEY = re.compile(r"(rtmp[a-z]*://)(?:[^/\s@]*@)?([^/?#\s]*)[/?#]\S*", re.IGNORECASE)
+"""The URL of a stream: its path holds the key with which anyone may publish to it."""
+_STREAM = re.compile(rb"rtmp[a-z]*://", re.IGNORECASE)
 IDP_ATTRIBUTE = "idp_attribute_"
 MAX_NAME_LENGTH = 100
 """Characters written of the name of an unknown parameter."""
@@ -134,6 +138,7 @@ class Redaction:
             and not decision.warnings
             and not any(mark in result for mark in cls.secret_marks)
             and not _shows_password(result)
+            and not (b"://" in result and _STREAM.search(result))
         ):
             return msgspec.Raw(result), []
         removed: list[str] = []
@@ -158,7 +163,11 @@ class Redaction:
                 else:
                     masked[name] = written
             else:
-                masked[name] = without_password(value) if isinstance(value, str) else value
+                masked[name] = value
+                if isinstance(value, str):
+                    masked[name] = without_password(without_stream_key(value))
+                    if _STREAM_KEY.search(value):
+                        removed.append(name)
         return masked
 
 
@@ -193,6 +202,10 @@ class _Parameters:
                 facts[name] = _more(facts[name], without_password(value))
             else:
                 facts[name] = without_password(value)
+        if facts.get("protocol") == "rtmp":
+            for name, value in facts.items():
+                if name.endswith("alias") and isinstance(value, str):
+                    facts[name] = without_stream_key(value)
         if self._personal is not None:
             self._mask(facts, withheld, self._personal)
         return facts, withheld
@@ -210,6 +223,11 @@ class _Parameters:
                 withheld.append(name[:MAX_NAME_LENGTH])
             else:
                 facts[name] = written if isinstance(facts[name], list) else written[0]
+
+
+def without_stream_key(text: str) -> str:
+    """Return a text with ``***`` for the path of each RTMP URL in it."""
+    return _STREAM_KEY.sub(r"\1\2/***", text)
 
 
 def _is_personal(cls: type[ModelBase], name: str) -> bool:

@@ -53,6 +53,7 @@ class AlertWriter:
 
     def __init__(self, descriptor: int = 2) -> None:
         self._descriptor = descriptor
+        self.is_terminal = os.isatty(descriptor)
         self._pending: list[str] = []
         self._lock = threading.Lock()
 

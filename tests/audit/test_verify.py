@@ -2,6 +2,8 @@
 
 import copy
 import json
+import os
+import pty
 import random
 from hashlib import sha256
 from pathlib import Path
@@ -13,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pexpolicy.audit.checkpoints import Signer, Verifier
 from pexpolicy.audit.hash_chain import HashChain
 from pexpolicy.audit.reader import RawLine
+from pexpolicy.audit.state import AlertWriter
 from pexpolicy.audit.verify import Anchor, Verification
 from pexpolicy.config.signing_key import InvalidKeyError, private_key
 from tests.audit.edits import EDITS, NEED_AN_ANCHOR, Edit, Segments
@@ -231,3 +234,22 @@ def test_a_start_without_a_call_is_no_fault(tmp_path: Path) -> None:
     before.journal.record(signs.line(before.chain, 0.0))
     assert lines(place.path)[0]["covers"] == 0
     assert faults(place.path, verifier=verifier) == []
+
+
+def test_a_checkpoint_on_a_terminal_is_a_sentence_and_elsewhere_an_anchor(tmp_path: Path) -> None:
+    signs, _ = signer()
+    place = Place(tmp_path, options={"signer": signs})
+    place.fill(range(3))
+    place.clock.pass_by(3600.0)
+    place.fill([3])
+    assert json.loads(place.alerts.texts[0])["covers"] == 3
+    place.alerts.is_terminal = True
+    place.journal.close()
+    assert place.alerts.texts[1:] == ["audit checkpoint: line 6 is signed"]
+
+
+def test_a_terminal_is_recognized() -> None:
+    controller, terminal = pty.openpty()
+    assert AlertWriter(terminal).is_terminal
+    for descriptor in (controller, terminal):
+        os.close(descriptor)
