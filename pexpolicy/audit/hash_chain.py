@@ -14,7 +14,6 @@ from hashlib import sha256
 
 import msgspec
 
-
 Position = tuple[int, bytes, int, bool]
 """A position in a chain: ``seq`` and ``head`` of the last line, the lines lost since then, and
 whether the next line starts a file.
