@@ -58,8 +58,8 @@ def test_several_processes_write_whole_lines_into_one_file(tmp_path: Path) -> No
 def test_lines_that_do_not_fit_leave_nothing_of_them(tmp_path: Path, together: int) -> None:
     limits = [str(limit) for limit in (1, *range(1000, 1010), 1500, 4096, 4100)]
     command = (sys.executable, "-c", LIMITED, str(together), str(tmp_path), *limits)
-    said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)
-    assert said.stdout == "degraded True\nhealthy 0\n" * len(limits)
+    output = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)
+    assert output.stdout == "degraded True\nhealthy 0\n" * len(limits)
     for limit in limits:
         path = tmp_path / limit / "audit.jsonl"
         assert [line["n"] for line in lines(path)] == list(range(30))
@@ -112,15 +112,15 @@ def test_a_file_that_was_replaced_is_noticed_too(tmp_path: Path) -> None:
     place.fill([1])
     other = tmp_path / "other"
     other.write_text("")
-    place.path.rename(tmp_path / "kept")
+    place.path.rename(tmp_path / "renamed")
     other.rename(place.path)
     place.fill([2])
     place.clock.pass_by(1.0)
     place.fill([3])
     assert place.numbers == [3]
     assert place.alerts.texts == []
-    assert [line["n"] for line in lines(tmp_path / "kept")] == [1, 2]
-    assert faults(tmp_path / "kept", place.path) == []
+    assert [line["n"] for line in lines(tmp_path / "renamed")] == [1, 2]
+    assert faults(tmp_path / "renamed", place.path) == []
 
 
 def test_a_deleted_folder_that_comes_back_costs_no_line(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The chain: numbers without a gap, and hashes that chain the lines."""
+"""The hash chain: numbers without a gap, and hashes that link the lines."""
 
 import hashlib
 import json
@@ -14,7 +14,7 @@ from pexpolicy.audit.verify import Verification
 from tests.audit.places import body, chained
 
 OWN = ("instance", "boot_id", "prev", "lost_count", "seq", "hash")
-"""What the chain itself writes."""
+"""Keys that the chain writes."""
 KEYS = st.text(max_size=9).filter(lambda key: key not in OWN)
 VALUES = st.none() | st.integers() | st.text(max_size=9)
 
@@ -43,10 +43,10 @@ def test_what_is_sealed_verifies_whatever_stands_in_it(
         if number in lost:
             chain.lost = number + 1
         lines.append(chained(chain, json.dumps(line).encode()))
-        sealed = json.loads(lines[-1])
-        assert sealed["seq"] == number + 1
-        assert ("prev" in sealed) == (number in moved and number > 0)
-        assert sealed.get("lost_count") == (number + 1 if number in lost else None)
+        event = json.loads(lines[-1])
+        assert event["seq"] == number + 1
+        assert ("prev" in event) == (number in moved and number > 0)
+        assert event.get("lost_count") == (number + 1 if number in lost else None)
     assert found(lines) == []
 
 

@@ -1,4 +1,4 @@
-"""What else may stand where the audit should be, and disks that are too small or do not answer."""
+"""Links, devices and pipes in place of the file, and disks that are too small or hang."""
 
 import asyncio
 import os

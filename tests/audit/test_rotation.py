@@ -77,7 +77,7 @@ def test_the_age_is_that_of_the_first_line(tmp_path: Path, hours: float, due: bo
 
 def test_a_line_of_another_program_at_the_head_tells_no_age(tmp_path: Path) -> None:
     path = tmp_path / "audit.jsonl"
-    path.write_text('{"timestamp":"2026-11-26T01:02:03","event":"of somebody who has no zone"}\n')
+    path.write_text('{"timestamp":"2026-11-26T01:02:03","event":"without a zone"}\n')
     ours = tmp_path / "audit.jsonl.1"
     ours.write_bytes(body(1))
     assert not Rotation(age=1.0).is_due(path, path.stat().st_size)
@@ -124,6 +124,6 @@ def test_what_was_rotated_while_the_clock_was_ahead_goes_first(tmp_path: Path, k
         place.clock.pass_by(1.0)
         place.fill([])
         place.journal.tick()
-        kept = [line["n"] for line in lines(*rotated(place.path))]
-        assert kept == list(range(number + 1))[-keep:]
+        numbers = [line["n"] for line in lines(*rotated(place.path))]
+        assert numbers == list(range(number + 1))[-keep:]
     assert all("T" in path.name and "2026" in path.name for path in rotated(place.path))

@@ -107,13 +107,13 @@ def test_the_configuration_for_logrotate_that_is_shipped_loses_nothing(tmp_path:
         for _ in range(3):
             asked += ask(running, 3)
             state = str(tmp_path / "state")
-            said = subprocess.run(
+            output = subprocess.run(
                 ("logrotate", "--force", "--state", state, str(config)),
                 capture_output=True,
                 text=True,
                 check=False,
             )
-            assert said.returncode == 0, said.stderr
+            assert output.returncode == 0, output.stderr
             wait_until((tmp_path / "audit.jsonl").exists)
         asked += ask(running, 3)
     paths = file_and_rotated(tmp_path / "audit.jsonl")
@@ -128,8 +128,8 @@ def test_the_configuration_for_logrotate_that_is_shipped_loses_nothing(tmp_path:
     ]
     assert found == asked
     command = (sys.executable, "-m", "pexpolicy", "audit", "verify", "-c", "config.toml")
-    said = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert said.returncode == 0, said.stdout
+    output = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert output.returncode == 0, output.stdout
 
 
 def test_the_file_is_looked_after_while_no_call_comes(tmp_path: Path) -> None:

@@ -93,7 +93,7 @@ async def test_a_fault_in_writing_holds_up_no_reply_and_is_told(place: Counting)
     sink.set_batching(asyncio.get_running_loop())
 
     def breaks(_: bytes) -> None:
-        raise RuntimeError("nobody thought of it")
+        raise RuntimeError("unexpected")
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(place.file, "write", breaks)
@@ -101,7 +101,7 @@ async def test_a_fault_in_writing_holds_up_no_reply_and_is_told(place: Counting)
         sink.flush()
     assert place.state.lost == 2
     first, *_, last = place.alerts.texts
-    assert first == "internal error in the audit: RuntimeError: nobody thought of it"
+    assert first == "internal error in the audit: RuntimeError: unexpected"
     assert last == "the audit loses lines: an internal error"
     take(sink, 2)
     sink.flush()

@@ -1,4 +1,4 @@
-"""The spool: what is left of it, and who takes that over."""
+"""The spool: what a writer leaves in it, and the next start writes."""
 
 import fcntl
 from pathlib import Path
@@ -10,8 +10,8 @@ from pexpolicy.audit.spool import Spool, orphaned_lines
 NAME = "a" * 16
 
 
-def begun(folder: Path) -> Spool:
-    """A spool of two lines, the first of which was brought home."""
+def spool_with_lines(folder: Path) -> Spool:
+    """A spool of two lines, the first of which was written elsewhere."""
     spool = Spool(folder, NAME, 1000)
     spool.append(b"one\n")
     spool.append(b"two\n")
@@ -20,17 +20,17 @@ def begun(folder: Path) -> Spool:
 
 
 def test_what_is_left_is_for_its_owner_alone(tmp_path: Path) -> None:
-    begun(tmp_path).close()
+    spool_with_lines(tmp_path).close()
     (left,) = tmp_path.iterdir()
     assert left.name == f"{NAME}.spool"
     assert left.stat().st_mode & 0o777 == 0o600
     assert list(orphaned_lines(tmp_path)) == [b"two\n"]
 
 
-def test_where_the_rest_cannot_be_written_anew_the_whole_stays(tmp_path: Path) -> None:
+def test_where_the_rest_cannot_be_written_again_the_whole_stays(tmp_path: Path) -> None:
     folder = tmp_path / "spool"
     folder.mkdir()
-    spool = begun(folder)
+    spool = spool_with_lines(folder)
     away = folder.rename(tmp_path / "away")
     spool.close()
     assert list(orphaned_lines(away)) == [b"one\ntwo\n"]
@@ -39,7 +39,7 @@ def test_where_the_rest_cannot_be_written_anew_the_whole_stays(tmp_path: Path) -
 def test_what_another_one_has_taken_over_meanwhile_is_not_taken_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    begun(tmp_path).close()
+    spool_with_lines(tmp_path).close()
 
     def lock_late(*_: object) -> None:
         (left,) = tmp_path.iterdir()

@@ -128,14 +128,14 @@ def test_an_end_gives_a_slow_reader_the_rest_of_its_line() -> None:
     assert numbers(received.splitlines()) == [0]
 
 
-def test_a_terminal_that_was_stopped_holds_nobody_up() -> None:
+def test_a_stopped_terminal_blocks_nothing() -> None:
     controller, terminal = pty.openpty()
-    shown = Listened(terminal, controller)
-    assert shown.record(0, 2000, "x" * 100) < 0.5
-    assert shown.journal.state.buffered_bytes > 0
+    terminal_output = Listened(terminal, controller)
+    assert terminal_output.record(0, 2000, "x" * 100) < 0.5
+    assert terminal_output.journal.state.buffered_bytes > 0
 
 
-def test_an_alarm_waits_for_nobody() -> None:
+def test_an_alert_does_not_block() -> None:
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     with suppress(BlockingIOError):

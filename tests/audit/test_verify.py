@@ -1,4 +1,4 @@
-"""Verifying: each change is found, and what cannot be found without an anchor is found with one."""
+"""Verification: each change is found, some of them only with an anchor."""
 
 import copy
 import json
@@ -47,8 +47,8 @@ def found(files: Segments, anchors: set[Anchor] | None = None) -> list[str]:
 
 
 def anchor(line: bytes) -> Anchor:
-    sealed = json.loads(line)
-    return Anchor.parse(f"{sealed['seq']}:{sealed['hash']}")
+    event = json.loads(line)
+    return Anchor.parse(f"{event['seq']}:{event['hash']}")
 
 
 def all_found(trials: int, edits: tuple[Edit, ...], *, anchored: bool) -> None:
@@ -116,8 +116,8 @@ def signer() -> tuple[Signer, Verifier]:
 def test_checkpoints_are_signed_after_lines_and_after_seconds_and_at_the_end(
     tmp_path: Path,
 ) -> None:
-    signs, verifier = signer()
-    place = Place(tmp_path, options={"signer": signs})
+    signing, verifier = signer()
+    place = Place(tmp_path, options={"signer": signing})
     for _ in range(4):
         place.fill(range(5))
         place.clock.pass_by(1.0)
@@ -128,24 +128,24 @@ def test_checkpoints_are_signed_after_lines_and_after_seconds_and_at_the_end(
     points = [line for line in lines(place.path) if line["event"] == "checkpoint"]
     assert [point["covers"] for point in points] == [5, 11, 17, 23, 25, 27]
     assert faults(place.path, verifier=verifier) == []
-    assert [json.loads(said) for said in place.alerts.texts] == points
+    assert [json.loads(texts) for texts in place.alerts.texts] == points
     anchors = {Anchor(point["covers"], point["head"]) for point in points}
     assert faults(place.path, verifier=verifier, anchors=anchors) == []
 
 
 def test_a_chain_that_was_written_anew_has_no_signature_that_fits(tmp_path: Path) -> None:
-    signs, verifier = signer()
+    signing, verifier = signer()
     others, _ = signer()
-    said: list[str] = []
-    for name, checkpoints in (("signed", signs), ("forged", others), ("plain", None)):
+    texts: list[str] = []
+    for name, checkpoints in (("signed", signing), ("forged", others), ("plain", None)):
         folder = tmp_path / name
         folder.mkdir()
         place = Place(folder, options={"signer": checkpoints})
         place.fill(range(9))
         place.journal.close()
-        said = faults(place.path, verifier=verifier)
-        assert bool(said) == (name != "signed"), said
-    assert "no signed checkpoint" in said[0]
+        texts = faults(place.path, verifier=verifier)
+        assert bool(texts) == (name != "signed"), texts
+    assert "no signed checkpoint" in texts[0]
 
 
 @pytest.mark.parametrize("pem", ["", "no key", "-----BEGIN PRIVATE KEY-----\nAAAA\n"])
@@ -170,8 +170,8 @@ def forged(body: bytes, head: bytes, boot_id: bytes, seq: int) -> bytes:
 
 @pytest.mark.parametrize("signed", [True, False])
 def test_lines_after_the_end_of_a_chain_are_found(tmp_path: Path, signed: bool) -> None:
-    signs, verifier = signer()
-    place = Place(tmp_path, options={"signer": signs} if signed else {})
+    signing, verifier = signer()
+    place = Place(tmp_path, options={"signer": signing} if signed else {})
     place.journal.writes_end = True
     place.fill(range(3))
     place.journal.close()
@@ -188,8 +188,8 @@ def test_lines_after_the_end_of_a_chain_are_found(tmp_path: Path, signed: bool) 
 
 
 def test_an_end_that_is_not_signed_is_no_end_of_a_signed_chain(tmp_path: Path) -> None:
-    signs, verifier = signer()
-    place = Place(tmp_path, options={"signer": signs})
+    signing, verifier = signer()
+    place = Place(tmp_path, options={"signer": signing})
     place.fill(range(3))
     place.journal.close()
     last = lines(place.path)[-1]
@@ -201,8 +201,8 @@ def test_an_end_that_is_not_signed_is_no_end_of_a_signed_chain(tmp_path: Path) -
 
 
 def test_a_checkpoint_cannot_be_made_an_end(tmp_path: Path) -> None:
-    signs, verifier = signer()
-    place = Place(tmp_path, options={"signer": signs})
+    signing, verifier = signer()
+    place = Place(tmp_path, options={"signer": signing})
     place.fill(range(3))
     place.journal.close()
     *before, last = place.path.read_bytes().splitlines(keepends=True)
@@ -210,8 +210,8 @@ def test_a_checkpoint_cannot_be_made_an_end(tmp_path: Path) -> None:
     claimed = last[: last.index(b',"boot_id"')].replace(b'"checkpoint"', b'"end"') + b"}"
     again = forged(claimed, head.encode(), boot_id, 4)
     place.path.write_bytes(b"".join([*before, again]))
-    said = faults(place.path, verifier=verifier)
-    assert "the signature of the checkpoint does not match the key" in said[0]
+    texts = faults(place.path, verifier=verifier)
+    assert "the signature of the checkpoint does not match the key" in texts[0]
 
 
 def test_with_anchors_a_chain_without_one_is_named(tmp_path: Path) -> None:
@@ -226,19 +226,19 @@ def test_with_anchors_a_chain_without_one_is_named(tmp_path: Path) -> None:
 
 
 def test_a_start_without_a_call_is_no_fault(tmp_path: Path) -> None:
-    signs, verifier = signer()
-    place = Place(tmp_path, options={"signer": signs})
+    signing, verifier = signer()
+    place = Place(tmp_path, options={"signer": signing})
     place.journal.close()
     assert place.path.read_bytes() == b""
     before = Place(tmp_path)
-    before.journal.record(signs.line(before.chain, 0.0))
+    before.journal.record(signing.line(before.chain, 0.0))
     assert lines(place.path)[0]["covers"] == 0
     assert faults(place.path, verifier=verifier) == []
 
 
 def test_a_checkpoint_on_a_terminal_is_a_sentence_and_elsewhere_an_anchor(tmp_path: Path) -> None:
-    signs, _ = signer()
-    place = Place(tmp_path, options={"signer": signs})
+    signing, _ = signer()
+    place = Place(tmp_path, options={"signer": signing})
     place.fill(range(3))
     place.clock.pass_by(3600.0)
     place.fill([3])

@@ -113,12 +113,12 @@ def test_a_line_says_what_went_wrong_and_from_where(run: Run) -> None:
 
 def test_show_has_all_of_a_call_by_the_beginning_of_its_id(run: Run) -> None:
     (line,) = found(run("grep", "--json", "--alias", "bob@example.com"))
-    for given in (line["decision_id"], line["decision_id"][:-4], line["decision_id"].upper()):
-        said = run("show", given).stdout
-        assert "bob@example.com" in said
-        assert "broken" in said
-        assert "ValueError: no" in said
-        assert line["hash"] in said
+    for prefix in (line["decision_id"], line["decision_id"][:-4], line["decision_id"].upper()):
+        output = run("show", prefix).stdout
+        assert "bob@example.com" in output
+        assert "broken" in output
+        assert "ValueError: no" in output
+        assert line["hash"] in output
     assert found(run("show", "--json", line["decision_id"])) == [line]
     assert run("show", "ffff").exit_code == 1
 
@@ -127,9 +127,9 @@ def test_several_calls_are_shown_with_a_line_between_them(run: Run) -> None:
     calls = found(run("grep", "--json", "--event", "decision"))
     prefix = calls[0]["decision_id"][:4]
     assert len(calls) == 3
-    shown = run("show", prefix).stdout
-    assert shown.count("\n\n") == 2
-    assert not shown.startswith("\n")
+    output = run("show", prefix).stdout
+    assert output.count("\n\n") == 2
+    assert not output.startswith("\n")
 
 
 def test_what_is_shown_is_not_folded_and_written_as_in_the_file(tmp_path: Path) -> None:
@@ -147,13 +147,13 @@ def test_what_is_shown_is_not_folded_and_written_as_in_the_file(tmp_path: Path) 
     path = tmp_path / "a.jsonl"
     path.write_text(json.dumps(event) + "\n")
     call = ["show", "01A2", "--file", str(path)]
-    shown = CliRunner(env={"COLUMNS": "80"}).invoke(audit, call).stdout.splitlines()
-    rows = {row.partition(" ")[0]: row.partition(" ")[2].strip() for row in shown}
+    rows_printed = CliRunner(env={"COLUMNS": "80"}).invoke(audit, call).stdout.splitlines()
+    rows = {row.partition(" ")[0]: row.partition(" ")[2].strip() for row in rows_printed}
     assert rows["reason"] == "null"
     assert rows["differs"] == "true"
     assert rows["anchor"] == f"7:{event['hash']}"
     assert rows["new"].endswith("word " * 40 + ".")
-    assert len(shown) == 10
+    assert len(rows_printed) == 10
 
 
 @pytest.mark.parametrize(
@@ -184,9 +184,9 @@ def test_tail_names_the_place_of_damage(run: Run, tmp_path: Path, number: int) -
     path = tmp_path / "audit.jsonl"
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join([*lines[: number - 1], b"garb\rge\n", *lines[number - 1 :]]))
-    said = f"{path}:{number}: not an audit line (7 bytes)"
-    assert said in run("verify").stdout
-    assert run("tail").stderr == f"{said}\n"
+    message = f"{path}:{number}: not an audit line (7 bytes)"
+    assert message in run("verify").stdout
+    assert run("tail").stderr == f"{message}\n"
     path.write_bytes(path.read_bytes()[:-1])
     assert f"{path}:5: " in run("tail", "-n", "1").stderr
 
@@ -230,15 +230,15 @@ def test_verify_says_where_a_chain_begins_whose_first_files_are_elsewhere(tmp_pa
     chain = HashChain()
     first = chained(chain, *(body(number) for number in range(10)))
     chain.start_new_file()
-    for written, is_told in ((first, False), (chained(chain, body(10)), True)):
+    for written, reported in ((first, False), (chained(chain, body(10)), True)):
         path.write_bytes(written)
         result = CliRunner().invoke(audit, ["verify", "--file", str(path)])
         assert result.exit_code == 0
-        told = (
+        text = (
             ", starts at line 11; lines 1 to 10 are not in these files (rotated away or removed)\n"
         )
-        assert (told in result.stdout) is is_told
-        assert ("starts at" in result.stdout) is is_told
+        assert (text in result.stdout) is reported
+        assert ("starts at" in result.stdout) is reported
 
 
 def test_garbage_is_named_and_read_past(run: Run, tmp_path: Path) -> None:
@@ -281,13 +281,13 @@ def test_a_hashed_alias_is_found_by_its_name(tmp_path: Path) -> None:
         ("stats", "--until", "noon"),
     ],
 )
-def test_what_is_not_understood_is_told(run: Run, arguments: tuple[str, ...]) -> None:
+def test_what_is_not_understood_reported(run: Run, arguments: tuple[str, ...]) -> None:
     result = run(*arguments)
     assert result.exit_code == 2
     assert "write " in result.stderr or "is not a" in result.stderr
 
 
-def test_a_public_key_that_is_none_is_told_by_what_makes_one(run: Run, tmp_path: Path) -> None:
+def test_a_public_key_that_is_none_reported_by_what_makes_one(run: Run, tmp_path: Path) -> None:
     path = tmp_path / "config.toml"
     result = run("verify", "--public-key", str(path))
     assert result.exit_code == 2
@@ -299,12 +299,12 @@ def test_a_public_key_that_is_none_is_told_by_what_makes_one(run: Run, tmp_path:
 
 def test_without_a_file_there_is_nothing_to_read(tmp_path: Path) -> None:
     config = tmp_path / "config.toml"
-    for text, said in (("", "standard output"), ('[audit]\npath = "a"', "there is no file")):
+    for text, message in (("", "standard output"), ('[audit]\npath = "a"', "there is no file")):
         config.write_text(text)
         for command in ("tail", "stats", "verify", "grep"):
             result = CliRunner().invoke(audit, [command, "-c", str(config)])
             assert result.exit_code == 2
-            assert said in result.stderr
+            assert message in result.stderr
 
 
 def test_a_time_may_be_so_long_ago_or_a_date() -> None:
