@@ -52,7 +52,8 @@ def explain(config: Path, request_path: str, *, show_secrets: bool) -> None:
 
 def _show(explained: Explanation, *, show_secrets: bool = False) -> None:
     """Print the request, each step, and the reply: byte for byte, but for the secrets in it."""
-    console = Console(highlight=False)
+    # Callers and plugins choose some of the text, so none of it is read as markup.
+    console = Console(highlight=False, markup=False, emoji=False)
     outcome, reply = explained.answer.outcome, explained.answer.reply
     _show_request(console, explained)
     console.print()

@@ -13,7 +13,7 @@ from pathlib import Path
 from pexpolicy import __version__
 from pexpolicy.audit.audit_log import AuditLog
 from pexpolicy.audit.factory import audit_of
-from pexpolicy.audit.peers import recent_peers
+from pexpolicy.audit.reader import recent_peers
 from pexpolicy.builder import policy_from
 from pexpolicy.config.problems import Problem
 from pexpolicy.config.schema.server import AdminTable
@@ -125,7 +125,7 @@ async def started(
     loop = asyncio.get_running_loop()
     stop.listen(loop)
     audit = _opened(policy.settings)
-    audit.begin(loop)
+    audit.start_timer(loop)
     loop.add_signal_handler(signal.SIGUSR1, audit.reopen)
     try:
         # Standard output is the audit's alone: what plugins print would stand between its lines.

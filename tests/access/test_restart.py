@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pexpolicy.audit.peers import recent_peers
+from pexpolicy.audit.reader import recent_peers
 from pexpolicy.config.password_hash import PasswordHash
 from tests.support import live_server, wire
 

@@ -110,7 +110,7 @@ class Listener:
         )
         sockets = bound(*address) if isinstance(address, tuple) else address
         try:
-            with audit.gathering(loop):
+            with audit.batching(loop):
                 async with self._door.open(sockets):
                     yield sockets
         finally:
