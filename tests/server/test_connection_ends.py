@@ -159,7 +159,7 @@ def connected_to(transport: Wire) -> PolicyProtocol:
         refusals=RefusalLog(lambda *_, **__: None),
         limits=LimitsTable(),
         log=log,
-        outbox=ReplyBatcher(loop, log, lambda: None),
+        batcher=ReplyBatcher(loop, log, lambda: None),
     )
     protocol.connection_made(transport)
     return protocol
