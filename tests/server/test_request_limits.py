@@ -258,8 +258,8 @@ def test_half_sent_requests_take_little_memory(tmp_path: Path, headers: int) -> 
 async def test_above_the_watermark_strangers_are_closed_and_nodes_stay(
     serving: fake_plugins.Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(acceptor, "SPARED", 3)
-    monkeypatch.setattr(acceptor, "SPARED_FOR", 0.5)
+    monkeypatch.setattr(acceptor, "MIN_UNAUTHENTICATED", 3)
+    monkeypatch.setattr(acceptor, "UNAUTHENTICATED_GRACE_S", 0.5)
     async with serving(policy(memory_mb=1, request_seconds=5.0)) as server, AsyncExitStack() as on:
         node = await on.enter_async_context(connected(server))
         assert await answered(node)
