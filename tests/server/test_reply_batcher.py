@@ -80,6 +80,20 @@ async def test_a_connection_that_breaks_costs_no_other() -> None:
     assert said["error"].startswith("RuntimeError: end of file was written (test_reply_batcher.py:")
 
 
+async def test_a_reply_that_ends_a_connection_waits_for_its_batch() -> None:
+    batcher, one = batcher_of(), Wire()
+    batch = batcher.put(one, b"1")
+    assert batch == batcher.batch
+    waiting, cancelled = (asyncio.ensure_future(batcher.flushed()) for _ in range(2))
+    await asyncio.sleep(0)
+    cancelled.cancel()
+    batcher.put(one, b"2")
+    batcher.flush()
+    await asyncio.wait_for(waiting, 5.0)
+    assert one.written == [b"1", b"2"]
+    assert batcher.batch > batch
+
+
 async def test_a_turn_that_takes_long_sends_in_between() -> None:
     now, one = 5.0, Wire()
     batcher = batcher_of(clock=lambda: now)

@@ -43,10 +43,8 @@ def bind(settings: Settings, log: Log, port: int | None = None) -> socket.socket
         listener = socket.create_server((host, number), family=family, backlog=BACKLOG)
     except OSError as error:
         problem = describe_network_error(error)
-        log.warning(
-            f"admin listener: cannot listen on {admin.host}:{number}: {problem}",
-            consequence="no status and no metrics; calls are answered",
-        )
+        text = f"admin listener: cannot listen on {admin.host}:{number}: {problem}"
+        log.warning(text, consequence="no status and no metrics; calls are answered")
         return None
     listener.settimeout(0)
     return listener

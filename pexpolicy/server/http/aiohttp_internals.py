@@ -46,6 +46,10 @@ def forbid(source: object, names: tuple[str, ...], version: str = aiohttp.__vers
         raise ImportError(msg)
 
 
+_logger = logging.getLogger("pexpolicy.http")
+"""The logger for aiohttp's own messages, which is disabled because they repeat client input."""
+_logger.disabled = True
+
 _HINT = f"Install the release that pexpolicy was tested with: pip install aiohttp=={TESTED_VERSION}"
 
 require(web.RequestHandler, PROTOCOL_ATTRIBUTES)
@@ -77,13 +81,13 @@ class BoundedHandler(web.RequestHandler):
         super().__init__(
             server,
             loop=loop,
-            access_log=_disabled_logger(),
+            access_log=_logger,
             keepalive_timeout=idle_seconds,
             max_line_size=header_bytes,
             max_field_size=header_bytes,
             max_headers=MAX_HEADERS,
             auto_decompress=False,
-            logger=_disabled_logger(),
+            logger=_logger,
         )
         self.event_loop = loop
         self.requests = BoundedParser(
@@ -106,10 +110,3 @@ class BoundedHandler(web.RequestHandler):
 
 
 forbid(web.RequestHandler, BoundedHandler.__slots__)
-
-
-def _disabled_logger() -> logging.Logger:
-    """Return a disabled logger: aiohttp's own messages repeat what clients sent."""
-    logger = logging.getLogger("pexpolicy.http")
-    logger.disabled = True
-    return logger

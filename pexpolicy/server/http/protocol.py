@@ -184,21 +184,26 @@ class PolicyProtocol(BatchingTransport, BoundedHandler):
         elif self.connection.is_unauthenticated:
             self.connection.close()
 
-    def send(self, transport: asyncio.Transport, content: bytes, *, last: bool) -> None:
-        """Queue a reply for the batch of this turn; ``last`` closes the connection after it.
+    def send(self, transport: asyncio.Transport, content: bytes) -> None:
+        """Queue a reply for the batch of this turn.
 
-        The last reply is sent at once, and so is the second one of a turn: a client that pipelines
-        requests and reads no reply must not fill the memory with queued replies.
+        The second one of a turn is sent at once: a client that pipelines requests and reads no
+        reply must not fill the memory with queued replies.
         """
         self._replies += 1
         batcher = self._batcher
-        batcher.put(transport, content)
-        if last or self._closes or self._batch == batcher.batch:
+        batch = batcher.put(transport, content)
+        if self._closes or self._batch == batch:
             batcher.flush()
             if self._has_eof and self._is_all_answered():
                 super().close()
         else:
-            self._batch = batcher.batch
+            self._batch = batch
+
+    async def sent(self) -> None:
+        """Wait until the queued replies are sent."""
+        if self._batch == self._batcher.batch:
+            await self._batcher.flushed()
 
     def close(self) -> None:
         """Close the connection after the reply that is being made, or now if there is none."""

@@ -44,10 +44,14 @@ class ReplyBatcher:
         self._context = Context()
         self._queue: list[tuple[asyncio.Transport, bytes]] = []
         self._oldest_at = 0.0
+        self._waiters: list[asyncio.Future[None]] = []
 
-    def put(self, transport: asyncio.Transport, content: bytes) -> None:
-        """Queue a reply for the next turn; send now if the oldest one has waited too long."""
-        now = self._clock()
+    def put(self, transport: asyncio.Transport, content: bytes) -> int:
+        """Queue a reply and return the number of its batch.
+
+        The batch is sent in the next turn, or now if its oldest reply has waited too long.
+        """
+        now, batch = self._clock(), self.batch
         self._queue.append((transport, content))
         if len(self._queue) == 1:
             self._oldest_at = now
@@ -55,6 +59,13 @@ class ReplyBatcher:
             self._loop.call_soon(self.flush, context=self._context)
         elif now - self._oldest_at > MAX_DELAY_S:
             self.flush()
+        return batch
+
+    async def flushed(self) -> None:
+        """Wait until the batch that is being filled is sent."""
+        waiter = self._loop.create_future()
+        self._waiters.append(waiter)
+        await waiter
 
     def flush(self) -> None:
         """Write the audit lines and send all replies; drop those of closed connections."""
@@ -68,6 +79,11 @@ class ReplyBatcher:
                 except Exception as error:  # noqa: BLE001 - the other replies must still be sent
                     transport.abort()
                     self._report(error)
+
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
 
     def _report(self, error: Exception) -> None:
         report = describe_error(error)

@@ -34,8 +34,12 @@ class BatchingTransport:
     __slots__ = ()
 
     @abstractmethod
-    def send(self, transport: Transport, content: bytes, *, last: bool) -> None:
-        """Queue a reply; ``last`` closes the connection after it."""
+    def send(self, transport: Transport, content: bytes) -> None:
+        """Queue a reply."""
+
+    @abstractmethod
+    async def sent(self) -> None:
+        """Wait until the queued replies are sent."""
 
 
 class PrerenderedResponse(web.StreamResponse):
@@ -108,7 +112,10 @@ class PrerenderedResponse(web.StreamResponse):
         date = _date_header.value()
         content = b"".join((head, length, connection, date, extra, b"\r\n\r\n", body))
         if isinstance(protocol, BatchingTransport):
-            protocol.send(transport, content, last=not keep)
+            protocol.send(transport, content)
+            if not keep:
+                # aiohttp closes the transport next.
+                await protocol.sent()
         else:
             transport.write(content)
         if protocol.writing_paused:
