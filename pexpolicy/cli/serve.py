@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import sys
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import click
@@ -65,15 +65,16 @@ def serve(
     )
     leftovers: Leftovers = list
     try:
-        with admin:
+        with admin, ExitStack() as stack:
+            # Before the audit is opened, so that a port in use leaves no line in it.
+            listeners = [stack.enter_context(listener) for listener in bind(address, number)]
             if count > 1:
                 from pexpolicy.server.workers.supervisor import Supervisor  # noqa: PLC0415 - it is large
 
                 policy.close()
-                listeners = bind(address, number)
                 Supervisor(count, config.read_bytes(), read_at, listeners, context).run()
             else:
-                server = run_server(policy, (address, number), read_at, context)
+                server = run_server(policy, listeners, read_at, context)
                 leftovers = run(server, serving=True)
     except ConfigError as error:
         fail(error)

@@ -57,6 +57,8 @@ class ServerContext:
     log: Log
     echo: Callable[[str], None]
     ports: Ports = (None, None)
+    shared: bool = False
+    """True if other processes accept connections on the same sockets."""
     admin_endpoint: AdminEndpoint = field(default_factory=AdminEndpoint)
 
     def build(self, content: bytes | None = None) -> Policy:
@@ -174,7 +176,7 @@ async def _answering(
         telemetry = Telemetry(admin.counters, admin.slot, sources)
         base_path = settings.server.base_path
         app = PolicyApp(first.generation, context.log, base_path, readiness, telemetry, spans)
-        listener = Listener(app, address)
+        listener = Listener(app, address, shared=context.shared)
         generations = GenerationSwitch(first, app.activate)
         reloader = Reloader(generations, audit, context.build, reloads)
         try:

@@ -221,6 +221,7 @@ def test_a_port_that_is_taken_is_told(tmp_path: Path) -> None:
     assert result.exit_code == 1
     assert f"cannot listen on 127.0.0.1:{port}" in result.stderr
     assert "choose another server.port or --port" in result.stderr
+    assert not (tmp_path / "audit.jsonl").exists()
 
 
 @pytest.mark.parametrize(

@@ -231,12 +231,10 @@ class TestReadiness:
         async with watched(fake_plugins.policy({}), tmp_path, sources=sources) as server:
             assert (await server.operator("/readyz")).status == 200
             audit.status, audit.error = "failed", "no space left on device"
-            for ask in (server.ask, server.operator):
+            reasons = b"the audit cannot be written: no space left on device\n"
+            for ask, body in ((server.ask, b"not ready\n"), (server.operator, reasons)):
                 reply = await ask("/readyz")
-                assert (reply.status, reply.body) == (
-                    503,
-                    b"the audit cannot be written: no space left on device\n",
-                )
+                assert (reply.status, reply.body) == (503, body)
                 assert (await ask("/livez")).status == 200
             assert (await server.metrics())("ready") == 0
             audit.status = "degraded"

@@ -183,6 +183,26 @@ def test_where_nothing_can_be_written_a_server_has_no_socket(
     assert control_socket.sockets_of(config) == []
 
 
+def test_a_folder_of_another_user_is_not_used_for_the_socket(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, folder = tmp_path / "config.toml", tmp_path / "foreign"
+    folder.mkdir(mode=0o755)
+    other = 65534
+    if os.getuid() == 0:
+        os.chown(folder, other, other)
+    else:
+        monkeypatch.setattr(os, "getuid", lambda: 0)
+    (folder / f"{control_socket.name_of(config)}-1.sock").touch()
+    monkeypatch.setattr(control_socket, "folders", lambda: iter((folder,)))
+    assert control_socket.sockets_of(config) == []
+    assert control_socket.bind(config) is None
+    # systemd creates the folder of a service, whose user is not root.
+    monkeypatch.setattr(control_socket, "SERVICE_FOLDER", folder)
+    assert len(control_socket.sockets_of(config)) == 1
+    assert control_socket.bind(config) is None
+
+
 def in_place(config: Path, text: str) -> None:
     config.write_text(text)
 

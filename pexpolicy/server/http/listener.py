@@ -21,13 +21,13 @@ DRAIN_TIMEOUT_S = 5.0
 """Seconds to answer the calls in flight after the listener was closed."""
 
 Address = tuple[str, int] | list[socket.socket]
-"""A host and a port to listen on, or listening sockets that other processes share."""
+"""A host and a port, or bound sockets."""
 
 
 def bind(host: str, port: int) -> list[socket.socket]:
-    """Return a listening socket for each address of a host; raise ``OSError``.
+    """Return a bound socket for each address of a host; raise ``OSError``.
 
-    With port 0 all of them listen on the same free port.
+    With port 0 all of them have the same free port. Clients are refused until they listen.
     """
     addresses = socket.getaddrinfo(
         host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE | socket.AI_NUMERICSERV
@@ -36,10 +36,12 @@ def bind(host: str, port: int) -> list[socket.socket]:
         sockets: list[socket.socket] = []
         for family, _, _, _, address in dict.fromkeys(addresses):
             number = sockets[0].getsockname()[1] if sockets else port
-            listener = socket.create_server(
-                (str(address[0]), number), family=family, backlog=BACKLOG
-            )
-            sockets.append(stack.enter_context(listener))
+            listener = stack.enter_context(socket.socket(family))
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            listener.bind((address[0], number))
+            sockets.append(listener)
         stack.pop_all()
     return sockets
 
@@ -53,10 +55,11 @@ def url_of(listener: socket.socket, app: PolicyApp) -> str:
 
 
 class Listener:
-    """Accepts the connections of nodes, on an address that it binds or on shared sockets."""
+    """Accepts the connections of nodes, on sockets that may be ``shared`` with other processes."""
 
-    def __init__(self, app: PolicyApp, address: Address) -> None:
+    def __init__(self, app: PolicyApp, address: Address, *, shared: bool = False) -> None:
         self._app = app
+        self._shared = shared
         self._address = address
         self._acceptor: Acceptor | None = None
         self.memory = Watermark.of(app.generation.policy.settings, app.log)
@@ -93,9 +96,11 @@ class Listener:
             settings.limits,
             certificates_of(settings, app.log),
             self.memory,
-            shared=not isinstance(address, tuple),
+            shared=self._shared,
         )
         sockets = bind(*address) if isinstance(address, tuple) else address
+        for listener in sockets:
+            listener.listen(BACKLOG)
         try:
             with audit.gathering(asyncio.get_running_loop()):
                 async with self._acceptor.open(sockets):

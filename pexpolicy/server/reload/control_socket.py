@@ -65,7 +65,8 @@ def sockets_of(config: Path) -> list[Path]:
     found: list[Path] = []
     for folder in dict.fromkeys(folders()):
         with suppress(OSError):
-            if _is_trusted(folder):
+            # systemd creates the folder of a service for the user of the service.
+            if _is_trusted(folder) or (folder == SERVICE_FOLDER and os.getuid() == 0):
                 found += sorted(folder.glob(f"{name_of(config)}-*.sock"))
     return found
 
@@ -98,10 +99,10 @@ def _remove_stale(folder: Path) -> None:
 
 
 def _is_trusted(folder: Path) -> bool:
-    """Check that only this user and root may put a socket into a folder."""
-    known = folder.lstat()
-    ours = known.st_uid in (os.getuid(), 0) or os.getuid() == 0
-    return stat.S_ISDIR(known.st_mode) and ours and not known.st_mode & 0o022
+    """Return whether a folder belongs to this user and no other user may write to it."""
+    status = folder.lstat()
+    is_own = status.st_uid == os.getuid()
+    return stat.S_ISDIR(status.st_mode) and is_own and not status.st_mode & 0o022
 
 
 def _listen(path: Path) -> socket.socket:

@@ -188,7 +188,7 @@ class Supervisor:
         admin = (
             replace(admin, counters=SharedCounters()) if slot is None else replace(admin, slot=slot)
         )
-        context = replace(self._context, admin_endpoint=admin)
+        context = replace(self._context, admin_endpoint=admin, shared=True)
         run_worker(self._coordinator.content, self._listeners, theirs, context)
 
     def _on_report(self, worker: _Worker, report: Report) -> None:
