@@ -44,7 +44,7 @@ endef
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run test lint fix lock reference bench soak fuzz chaos-upstreams chaos guards reloads \
-	chaos-access chaos-audit patterns prove-image clean
+	chaos-access chaos-audit patterns walks prove-image clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
@@ -134,6 +134,9 @@ chaos-audit: $(STAMP) ## kill, fill, delete, rotate and stall: does the audit lo
 
 patterns: $(STAMP) ## a thousand regular expressions that are known to be slow, against long aliases
 	@$(ISOLATED) $(BIN)/python -m pytest -q -m heavy tests/matching $(ARGS)
+
+walks: $(STAMP) ## count the parts of the package that a call, a reload, a plugin and explain pass
+	@$(ISOLATED) $(BIN)/python -m tests.experiments.walks $(ARGS)
 
 prove-image: ## carry out the Dockerfile's steps without Docker, then serve and check health
 	$(require_python)

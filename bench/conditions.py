@@ -4,13 +4,13 @@ import subprocess
 from pathlib import Path
 
 from bench import installed, launches
-from bench.company import beside_each_other
-from bench.duel import fight
-from bench.findings import Finding, at_least, goal
+from bench.company import beside_bare, beside_each_other
+from bench.duel import Duel, fight
+from bench.findings import Finding, aim, at_least, goal
 from bench.lab import Lab
 from bench.spread import Spread
 from bench.toml import Table
-from bench.traffic import PREPARED
+from bench.traffic import PREPARED, Traffic
 
 _INSTALLED = (1, 50)
 
@@ -32,18 +32,45 @@ def unconfigured(lab: Lab) -> list[Finding]:
 
 def tls(lab: Lab) -> list[Finding]:
     """Over TLS on connections that are kept: our speed in units of bare aiohttp's."""
-    pair = _certificate(lab.folder)
-    table: Table = {"certificate": str(pair[0]), "key": str(pair[1])}
-    ours = lab.ours("ours-tls", {**launches.shipped_config(), "tls": table})
-    with lab.serve(ours, PREPARED) as server:
-        reply = server.ask(PREPARED.targets[0], lab.authorization)
-    bare = launches.bare(reply.body, lab.folder, "bare-tls", pair)
-    entries = [(ours, PREPARED), (bare, PREPARED.with_constant_result())]
-    with beside_each_other(lab, entries) as contenders:
-        duel = fight(lab, contenders)
+    duel = _tls_duel(lab, PREPARED)
     detail = duel.described({"bare-tls": "bare", "ours-tls": "ours"})
     speed = duel.ratio("bare-tls", "ours-tls")
     return [Finding("tls", "speed over TLS, in bare's", speed, "x", at_least(0.35), detail)]
+
+
+def new_connections(lab: Lab) -> list[Finding]:
+    """A connection for each call, without TLS and with a full TLS handshake."""
+    traffic = PREPARED.on_new_connections()
+    with beside_bare(lab, [(lab.ours("ours", launches.shipped_config()), traffic)]) as contenders:
+        plain = fight(lab, contenders)
+    encrypted = _tls_duel(lab, traffic)
+    return [
+        Finding(
+            f"new-connections{suffix}",
+            f"a connection for each call{what}",
+            duel.ratio(f"ours{suffix}", f"bare{suffix}"),
+            "A",
+            aim(most),
+            duel.described({f"bare{suffix}": "bare", f"ours{suffix}": "ours"}),
+        )
+        for suffix, what, most, duel in (
+            ("", "", 1.35, plain),
+            ("-tls", ", with its TLS handshake", 1.15, encrypted),
+        )
+    ]
+
+
+def _tls_duel(lab: Lab, traffic: Traffic) -> Duel:
+    """Measure the shipped configuration and bare aiohttp with the same certificate."""
+    pair = _certificate(lab.folder)
+    table: Table = {"certificate": str(pair[0]), "key": str(pair[1])}
+    ours = lab.ours("ours-tls", {**launches.shipped_config(), "tls": table})
+    with lab.serve(ours, traffic) as server:
+        reply = server.ask(traffic.targets[0], lab.authorization)
+    bare = launches.bare(reply.body, lab.folder, "bare-tls", pair)
+    entries = [(ours, traffic), (bare, traffic.with_constant_result())]
+    with beside_each_other(lab, entries) as contenders:
+        return fight(lab, contenders)
 
 
 def fsync(lab: Lab) -> list[Finding]:

@@ -5,6 +5,7 @@ share a core in the same seconds share its noise; what is compared is the schedu
 each one's CPU time over the calls it answered, and only within a round.
 """
 
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from bench.load import Target
 from bench.spread import Spread
 
 _WARM_UP_SECONDS = 3
+_SETTLE_SECONDS = 1
+"""Seconds after the load in which calls are answered whose client has gone."""
 
 Costs = Mapping[str, Sequence[float]]
 
@@ -68,6 +71,7 @@ def fight(lab: Lab, contenders: Sequence[Contender]) -> Duel:
             answered[name] += requests
             costs[name].append(seconds / requests)
         lab.say(f"round {number}/{lab.terms.rounds}: {_latest(costs)}")
+    time.sleep(_SETTLE_SECONDS)
     hung_up = lab.terms.connections * (lab.terms.rounds + 1)
     for one in contenders:
         if (audit := audits[one.name]).present:

@@ -99,11 +99,12 @@ SCENARIOS: Mapping[str, Callable[[Lab], list[Finding]]] = {
     "latency": contests.latency,
     "unconfigured": conditions.unconfigured,
     "tls": conditions.tls,
+    "new-connections": conditions.new_connections,
     "fsync": conditions.fsync,
     "plain-query": plain_query,
     "self-check": self_check,
 }
-ON_REQUEST = ("million-rooms", "plain-query", "self-check")
+ON_REQUEST = ("million-rooms", "new-connections", "plain-query", "self-check")
 DEFAULT = tuple(name for name in SCENARIOS if name not in ON_REQUEST)
 
 

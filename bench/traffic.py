@@ -7,7 +7,7 @@ constant width, so that all targets and all replies of one scenario have the sam
 
 from base64 import b64encode
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import unquote, urlencode
 
@@ -23,22 +23,28 @@ class Traffic:
 
     targets: tuple[str, ...]
     result: Callable[[int], Result]
+    connection: str = ""
+    """The Connection header of the load; ``close`` opens a connection for each call."""
 
     def with_constant_result(self) -> "Traffic":
         """The same calls to a server that gives the first one's answer to all of them."""
         first = self.result(0)
-        return Traffic(self.targets, lambda _index: first)
+        return replace(self, result=lambda _index: first)
 
     def starting_with(self, index: int) -> "Traffic":
         """The same calls, another one first: it is the one that a server is waited for with."""
-        return Traffic((*self.targets[index:], *self.targets[:index]), self.result)
+        return replace(self, targets=(*self.targets[index:], *self.targets[:index]))
 
     def unescaped(self) -> "Traffic":
         """The same calls with ``:``, ``/`` and ``@`` of their values as they are.
 
         Infinity escapes them; Pexip's documentation prints them so, and so do many load tests.
         """
-        return Traffic(tuple(unquote(target) for target in self.targets), self.result)
+        return replace(self, targets=tuple(unquote(target) for target in self.targets))
+
+    def on_new_connections(self) -> "Traffic":
+        """Return the same calls, each on a connection of its own."""
+        return replace(self, connection="close")
 
 
 def calls(dialled: Callable[[int], str], result: Callable[[int], Result]) -> Traffic:
@@ -52,8 +58,9 @@ def authorization(password: str) -> str:
 
 
 def write_for_wrk(traffic: Traffic, password: str, path: Path) -> None:
-    """Write what ``wrk.lua`` reads: the Authorization header, then one target a line."""
-    path.write_text("\n".join((authorization(password), *traffic.targets)) + "\n")
+    """Write what ``wrk.lua`` reads: two header values, then one target a line."""
+    lines = (authorization(password), traffic.connection, *traffic.targets)
+    path.write_text("\n".join(lines) + "\n")
 
 
 def _target(n: int, local_alias: str) -> str:

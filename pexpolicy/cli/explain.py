@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pexpolicy.audit.redaction import Redaction
-from pexpolicy.cli.common import built, config_option, fail
+from pexpolicy.cli.common import build_or_exit, config_option, fail
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.endpoints.base import JSON
 from pexpolicy.explain import Explanation, InvalidRequestError, without_secrets
@@ -31,7 +31,7 @@ def explain(config: Path, request_path: str, *, show_secrets: bool) -> None:
     REQUEST is a request path with its query, a whole URL, or a line of Pexip's support log or of
     a proxy's. A path that the server would not answer, such as one without the base path, is told.
     """
-    policy = built(config)
+    policy = build_or_exit(config)
     answered: list[Explanation] = []
 
     async def ask() -> None:

@@ -11,8 +11,8 @@ from typing import Any
 import click
 
 from pexpolicy.cli import status_display
-from pexpolicy.cli.common import config_option, settings_of
-from pexpolicy.cli.http_client import NotAnsweredError, ServerUrl, ask, operators_url
+from pexpolicy.cli.common import config_option, load_or_exit
+from pexpolicy.cli.http_client import NotAnsweredError, ServerUrl, admin_url, ask
 from pexpolicy.config.loader import load
 from pexpolicy.config.settings import ConfigError, Settings
 from pexpolicy.text import printable
@@ -45,8 +45,8 @@ def status(config: Path, url: str | None, silent: float, *, as_json: bool) -> No
     """Show what runs, how it is, and which nodes have fallen silent. Exit with 1 when no server
     answers, or when it is not ready.
     """
-    settings = settings_of(config, INSTEAD) if url is None else _beside(config)
-    address = url or operators_url(settings or settings_of(config, INSTEAD))
+    settings = load_or_exit(config, INSTEAD) if url is None else _beside(config)
+    address = url or admin_url(settings or load_or_exit(config, INSTEAD))
     token = settings.admin_token if settings is not None else None
     try:
         told = _asked(address, token.get_secret_value() if token is not None else None)

@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from pexpolicy.server.shutdown import LINGERING, STOPPING
+from pexpolicy.server.shutdown import EXIT_TIMEOUT_S, SHUTDOWN_TIMEOUT_S
 from tests.support.live_server import ROOT
 
 IMAGE = (ROOT / "Dockerfile").read_text().splitlines()
@@ -41,7 +41,7 @@ def test_the_container_may_do_little() -> None:
 
 def test_it_is_given_the_time_that_it_needs_to_stop() -> None:
     seconds = int(service()["stop_grace_period"].removesuffix("s"))
-    assert seconds > STOPPING + LINGERING
+    assert seconds > SHUTDOWN_TIMEOUT_S + EXIT_TIMEOUT_S
 
 
 def test_the_installer_says_how_it_is_called() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pexpolicy.server.shutdown import LINGERING, STOPPING
+from pexpolicy.server.shutdown import EXIT_TIMEOUT_S, SHUTDOWN_TIMEOUT_S
 from tests.support import live_server
 from tests.support.live_server import ROOT
 
@@ -76,12 +76,12 @@ def test_the_server_tells_systemd_what_the_unit_waits_for(tmp_path: Path) -> Non
         said = []
         with live_server.running(live_server.SHIPPED, environment=told):
             said += [systemd.recv(100).decode() for _ in range(3)]
-        while said[-1] != "STOPPING=1":
+        while said[-1] != "SHUTDOWN_TIMEOUT_S=1":
             said.append(systemd.recv(100).decode())
-    assert set(said) == {"READY=1", "WATCHDOG=1", "STOPPING=1"}
+    assert set(said) == {"READY=1", "WATCHDOG=1", "SHUTDOWN_TIMEOUT_S=1"}
     assert said.count("READY=1") == 1
 
 
 def test_the_unit_gives_it_the_time_that_it_needs_to_stop() -> None:
     (seconds,) = re.findall(r"^TimeoutStopSec=(\d+)s$", UNIT.read_text(), re.MULTILINE)
-    assert int(seconds) > STOPPING + LINGERING
+    assert int(seconds) > SHUTDOWN_TIMEOUT_S + EXIT_TIMEOUT_S

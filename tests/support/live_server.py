@@ -104,7 +104,7 @@ def _announced(server: subprocess.Popen[str]) -> tuple[str, str]:
             said.append(line)
             if " answers on " in line:
                 url = line.partition(" answers on ")[2].split()[0]
-                return url, line.partition("; for operators: ")[2].partition(")")[0]
+                return url, line.partition("; admin listener: ")[2].partition(")")[0]
     finally:
         silence.cancel()
     raise AssertionError("the server did not start:\n" + "".join(said))
