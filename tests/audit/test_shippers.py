@@ -9,7 +9,7 @@ from typing import Any
 from pexpolicy.audit.records import DecisionRecord
 from pexpolicy.audit.rotation import Rotation, rotated
 from tests.audit.places import Place
-from tests.support.live_server import ROOT
+from tests.support.paths import ROOT
 
 VECTOR = ROOT / "deploy" / "vector.toml"
 FLUENT_BIT = ROOT / "deploy" / "fluent-bit.conf"

@@ -20,7 +20,7 @@ from tests.audit.places import body
 from tests.support import wire
 from tests.support.fake_plugins import always, plugin, raises, serve, settings
 from tests.support.fake_plugins import policy as made
-from tests.support.live_server import ROOT
+from tests.support.paths import ROOT
 
 Run = Callable[..., Result]
 ROOM = {"name": "Room", "service_tag": "room", "service_type": "conference"}

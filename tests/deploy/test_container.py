@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from pexpolicy.server.shutdown import LINGERING, STOPPING
-from tests.support.live_server import ROOT
+from tests.support.paths import ROOT
 
 IMAGE = (ROOT / "Dockerfile").read_text().splitlines()
 SETTINGS = tomllib.loads((ROOT / "deploy" / "config.toml").read_text())

@@ -17,7 +17,7 @@ import yaml
 
 from pexpolicy.config.schema.server import AdminTable
 from tests.support import certificates
-from tests.support.live_server import ROOT
+from tests.support.paths import ROOT
 
 FOLDER = ROOT / "deploy" / "kubernetes"
 WRITTEN = sorted(set(FOLDER.glob("*.yaml")) - {FOLDER / "kustomization.yaml"})

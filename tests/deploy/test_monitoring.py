@@ -26,11 +26,12 @@ from pexpolicy.observability.metrics import (
     MetricType,
 )
 from tests.support import doc_pages, live_server, wire
+from tests.support.paths import ROOT
 
-ALERTS = live_server.ROOT / "deploy" / "prometheus" / "alerts.yml"
+ALERTS = ROOT / "deploy" / "prometheus" / "alerts.yml"
 RULE_TESTS = [ALERTS.with_name("alerts_test.yml"), ALERTS.with_name("alerts_days_test.yml")]
-DASHBOARD = live_server.ROOT / "deploy" / "grafana" / "pexpolicy.json"
-OBSERVABILITY = live_server.ROOT / "docs" / "observability.md"
+DASHBOARD = ROOT / "deploy" / "grafana" / "pexpolicy.json"
+OBSERVABILITY = ROOT / "docs" / "observability.md"
 PROMETHEUS_LABELS = {"instance", "job", "le"}
 VALUES = {
     "endpoint": set(ENDPOINTS),

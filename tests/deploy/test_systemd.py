@@ -11,7 +11,7 @@ import pytest
 
 from pexpolicy.server.shutdown import LINGERING, STOPPING
 from tests.support import doc_pages, live_server
-from tests.support.live_server import ROOT
+from tests.support.paths import ROOT
 
 UNIT = ROOT / "deploy" / "systemd" / "pexpolicy.service"
 EXPOSURE = 15

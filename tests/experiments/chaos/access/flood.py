@@ -18,6 +18,7 @@ from pathlib import Path
 
 from tests.experiments.chaos.access.nodes import Calling, Calls, Node
 from tests.support import live_server, wire
+from tests.support.paths import ROOT
 
 KINDS = {"bodies": ("request body", 400), "heads": ("header too large", 431)}
 """Reason and status of the refusal, by kind of attack."""
@@ -102,7 +103,7 @@ async def measure_flood(
         *(sys.executable, "-m", __name__, kind),
         *(str(server.port), str(attackers), str(seconds)),
         stdout=asyncio.subprocess.PIPE,
-        cwd=live_server.ROOT,
+        cwd=ROOT,
     )
     attack = asyncio.create_task(process.communicate())
     async with Calling(nodes) as calls:
