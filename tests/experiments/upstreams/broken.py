@@ -168,8 +168,8 @@ def _statuses() -> Iterable[Broken]:
     yield Broken("answers 404 with a decision", sends(reply(SOUND, "404 None")), "404")
     yield Broken("answers 404", sends(reply(b"{}", "404 None"), then="keep"), "", silent=True)
     yield Broken("answers 429", sends(reply(b"", "429 Slow"), then="keep"), "", silent=True)
-    failed = reply({"status": "fail", "action": "reject"})
-    yield Broken("says that it failed", sends(failed, then="keep"), "", silent=True)
+    failed = reply({"status": "fail", "action": "continue"})
+    yield Broken("reports a failure", sends(failed, then="keep"), "", silent=True)
 
 
 def _contents() -> Iterable[Broken]:
@@ -197,7 +197,7 @@ def _decisions() -> Iterable[Broken]:
     misspelt = reply({"status": "Success", "action": "continue", "result": BAD})
     yield Broken("misspells success", sends(misspelt), "exactly")
     yield Broken("rejects with a room", sends(decided(BAD, "reject")), "usable")
-    yield Broken("knows another action", sends(decided(BAD, "allow")), "none of")
+    yield Broken("knows another action", sends(decided({}, "allow")), "none of")
     yield Broken("has a PIN of letters", sends(decided({**BAD, "pin": "abc"})), "pin")
     yield Broken("leaves out the name", sends(decided({"service_type": "conference"})), "name")
     yield Broken("knows another service", sends(decided({**BAD, "service_type": "vmr"})), "vmr")
