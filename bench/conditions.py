@@ -1,14 +1,12 @@
-"""The scenarios in which the same call is answered under other conditions."""
+"""Scenarios with the same call under other conditions."""
 
 import subprocess
 from pathlib import Path
 
 from bench import installed, launches
-from bench.company import beside_each_other
-from bench.duel import fight
-from bench.findings import Finding, at_least, goal
+from bench.comparison import compare, running_together
+from bench.findings import Finding, Spread, at_least, goal
 from bench.lab import Lab
-from bench.spread import Spread
 from bench.toml import Table
 from bench.traffic import PREPARED
 
@@ -16,22 +14,22 @@ _INSTALLED = (1, 50)
 
 
 def unconfigured(lab: Lab) -> list[Finding]:
-    """Fifty installed plugins that the configuration does not name, against one."""
+    """Compare 50 installed plugins without configuration with one."""
     config = launches.shipped_config()
     entries = [
         (lab.ours(f"installed-{count}", config, [installed.crowd(lab.folder, count)]), PREPARED)
         for count in _INSTALLED
     ]
-    with beside_each_other(lab, entries) as contenders:
-        duel = fight(lab, contenders)
+    with running_together(lab, entries) as contenders:
+        comparison = compare(lab, contenders)
     one, fifty = (contender.name for contender in contenders)
-    detail = duel.described({one: "1", fifty: "50"})
+    detail = comparison.describe({one: "1", fifty: "50"})
     what = "50 installed plugins over 1, none configured"
-    return [Finding("unconfigured", what, duel.ratio(fifty, one), "x", goal(1.10), detail)]
+    return [Finding("unconfigured", what, comparison.ratio(fifty, one), "x", goal(1.10), detail)]
 
 
 def tls(lab: Lab) -> list[Finding]:
-    """Over TLS on connections that are kept: our speed in units of bare aiohttp's."""
+    """Compare calls a second over TLS on reused connections with bare aiohttp's."""
     pair = _certificate(lab.folder)
     table: Table = {"certificate": str(pair[0]), "key": str(pair[1])}
     ours = lab.ours("ours-tls", {**launches.shipped_config(), "tls": table})
@@ -39,15 +37,15 @@ def tls(lab: Lab) -> list[Finding]:
         reply = server.ask(PREPARED.targets[0], lab.authorization)
     bare = launches.bare(reply.body, lab.folder, "bare-tls", pair)
     entries = [(ours, PREPARED), (bare, PREPARED.with_constant_result())]
-    with beside_each_other(lab, entries) as contenders:
-        duel = fight(lab, contenders)
-    detail = duel.described({"bare-tls": "bare", "ours-tls": "ours"})
-    speed = duel.ratio("bare-tls", "ours-tls")
+    with running_together(lab, entries) as contenders:
+        comparison = compare(lab, contenders)
+    detail = comparison.describe({"bare-tls": "bare", "ours-tls": "ours"})
+    speed = comparison.ratio("bare-tls", "ours-tls")
     return [Finding("tls", "speed over TLS, in bare's", speed, "x", at_least(0.35), detail)]
 
 
 def fsync(lab: Lab) -> list[Finding]:
-    """Calls a second with the audit on the disk before each reply, over those with it written.
+    """Compare calls a second with audit lines synced before each reply to those only written.
 
     By the clock: what this level costs is waiting. One server under load at a time, in turn.
     """
@@ -57,7 +55,7 @@ def fsync(lab: Lab) -> list[Finding]:
         for level in ("file", "fsync")
     ]
     answered: dict[str, list[int]] = {"file": [], "fsync": []}
-    with beside_each_other(lab, entries) as contenders:
+    with running_together(lab, entries) as contenders:
         targets = {one.name: lab.target(one.server, one.traffic) for one in contenders}
         for number in range(lab.terms.rounds + 1):
             for name, target in targets.items():
@@ -66,7 +64,7 @@ def fsync(lab: Lab) -> list[Finding]:
                     answered[name].append(totals.requests)
             if number:
                 latest = "  ".join(f"{name} {counts[-1]}" for name, counts in answered.items())
-                lab.say(f"round {number}/{lab.terms.rounds}: {latest} calls")
+                lab.log(f"round {number}/{lab.terms.rounds}: {latest} calls")
     pairs = zip(answered["fsync"], answered["file"], strict=True)
     figure = Spread.of([fsynced / written for fsynced, written in pairs])
     what = "level fsync over level file, calls a second"
@@ -76,7 +74,7 @@ def fsync(lab: Lab) -> list[Finding]:
 
 
 def _certificate(folder: Path) -> tuple[Path, Path]:
-    """A certificate that signs itself, and its key: P-256, as most are."""
+    """Create a self-signed certificate and its key, P-256 as most are."""
     certificate, key = folder / "certificate.pem", folder / "key.pem"
     command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
     options = ["-nodes", "-days", "2", "-subj", "/CN=localhost", "-keyout", str(key)]
