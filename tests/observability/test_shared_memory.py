@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pexpolicy.observability import metrics
 from pexpolicy.observability.aggregate import gathered
 from pexpolicy.observability.shared_memory import SERIES_CELLS, SharedCounters
-from tests.support.live_server import ROOT
+from tests.support.paths import ROOT
 
 WORKERS = """
 import json, os, signal, sys, time

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.support import wire
-from tests.support.paths import ROOT
+from tests.support import paths, wire
 
+ROOT = paths.ROOT
 SHIPPED = ROOT / "config.toml"
 START = 20.0
 """Seconds until a server that says nothing counts as failed."""

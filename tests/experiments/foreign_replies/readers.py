@@ -21,15 +21,15 @@ JSON = {"Content-Type": "application/json"}
 def by_upstream(sample: Sample, reply: Reply) -> tuple[str, Any]:
     """What the plugin ``upstream`` makes of a reply."""
     try:
-        heard = read(sample.endpoint, REQUESTS[sample.endpoint], reply)
+        reading = read(sample.endpoint, REQUESTS[sample.endpoint], reply)
     except InvalidReplyError:
         return "dropped", None
-    if heard.decision is None:
+    if reading.decision is None:
         return "fallback", None
-    for kind, said in ((Continue, "continue"), (Reject, "reject"), (Redirect, "redirect")):
-        if isinstance(heard.decision, kind):
-            return said, None
-    fields = heard.decision.set_fields()
+    for kind, action in ((Continue, "continue"), (Reject, "reject"), (Redirect, "redirect")):
+        if isinstance(reading.decision, kind):
+            return action, None
+    fields = reading.decision.set_fields()
     listed = sample.endpoint == "directory_information"
     return "result", fields["entries"] if listed else fields
 
@@ -39,15 +39,15 @@ def by_probe(sample: Sample, reply: Reply) -> str:
     judged = judge(SentRequest(sample.endpoint, {}), reply, 5.0)
     if judged.reading is None:
         return "unread"
-    said = judged.reading.disposition.value
-    if said == "dropped":
-        return said if judged.broken else "dropped without a violation"
-    if said == "reject" and not sample.succeeds:
-        told = any("Infinity refuses the call" in finding.text for finding in judged.findings)
-        return said if told else "a reject that is not told"
-    if said == "result" and judged.reading.decision is None:
+    disposition = judged.reading.disposition.value
+    if disposition == "dropped":
+        return disposition if judged.broken else "dropped without a violation"
+    if disposition == "reject" and not sample.succeeds:
+        reported = any("Infinity refuses the call" in finding.text for finding in judged.findings)
+        return disposition if reported else "a reject that is not reported"
+    if disposition == "result" and judged.reading.decision is None:
         return "open"
-    return "fallback" if said == "abstain" else said
+    return "fallback" if disposition == "abstain" else disposition
 
 
 def by_import(sample: Sample) -> tuple[str, Any]:

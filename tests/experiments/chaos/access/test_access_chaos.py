@@ -11,9 +11,9 @@ from tests.experiments.chaos.access.run import (
 
 
 async def test_slow_clients_delay_no_call_and_are_cut_off(tmp_path: Path) -> None:
-    seen = await run_slow(tmp_path, 60, patience=1.0)
+    seen = await run_slow(tmp_path, 60, timeout_s=1.0)
     assert seen.wrong() == []
-    assert {kind: len(times) for kind, times in seen.kept.items()} == {
+    assert {kind: len(times) for kind, times in seen.durations.items()} == {
         "half-sent": 20,
         "dripping": 20,
         "silent": 20,
