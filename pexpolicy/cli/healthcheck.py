@@ -29,7 +29,7 @@ def healthcheck(ctx: click.Context, config: Path, url: str | None) -> None:
     """Exit with 0 when a server is alive and ready, else with 1; with 78 where the configuration
     cannot be read.
 
-    Without --url the configured host and port are asked, or the listener for operators where [tls]
+    Without --url the configured host and port are asked, or the admin listener where [tls]
     or [access] may keep a check on this machine out.
     """
     named = ctx.get_parameter_source("config") is ParameterSource.COMMANDLINE

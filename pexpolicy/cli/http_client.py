@@ -1,4 +1,4 @@
-"""Asking a server that runs, and saying why it does not answer."""
+"""The HTTP client for a running server."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import http.client
 import ssl
 import urllib.error
 import urllib.request
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -17,8 +18,16 @@ from pexpolicy.errors import SHUT, describe_network_error
 ANYWHERE = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - what is asked instead
 
 
+cacert_option = click.option(
+    "--cacert",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    metavar="FILE",
+    help="PEM file with the CA certificates to trust, instead of those of the system.",
+)
+
+
 class NotAnsweredError(Exception):
-    """There is no answer, or none that says that all is well; ``status`` is that of HTTP."""
+    """There is no reply, or none with status 200; ``status`` is that of HTTP."""
 
     def __init__(self, text: str, status: int | None = None) -> None:
         super().__init__(text)
@@ -31,7 +40,7 @@ class ServerUrl(click.ParamType[str]):
     name = "url"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """The URL; what is none is told."""
+        """Return the URL; anything else is wrong usage."""
         text = str(value)
         try:
             parts = urlsplit(text)
@@ -43,18 +52,27 @@ class ServerUrl(click.ParamType[str]):
         return text.rstrip("/")
 
 
-def ask(url: str, seconds: float, token: str | None = None, *, own: bool = False) -> bytes:
-    """The answer with status 200; raises ``NotAnsweredError``.
+def ask(
+    url: str,
+    seconds: float,
+    token: str | None = None,
+    *,
+    own: bool = False,
+    cacert: Path | None = None,
+) -> bytes:
+    """Return the body of a reply with status 200. Raises ``NotAnsweredError``.
 
-    ``own``: it is the server of this machine, whose certificate bears another name than the address
-    that it is asked at.
+    ``own`` accepts any certificate: that of the server of this machine bears another name than the
+    loopback address. ``cacert`` names the CA certificates to trust instead of those of the system.
     """
     headers = {"Authorization": f"Bearer {token}"} if token is not None else {}
     request = urllib.request.Request(url, headers=headers)  # noqa: S310 - what the operator named
-    unverified = ssl._create_unverified_context() if own else None  # noqa: S323, SLF001 - see above
-    # A proxy of the environment is for the world outside, and would be told the token.
+    context = tls_context(cacert)
+    if own:
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    # A proxy of the environment is for other networks, and would receive the token.
     opener = urllib.request.build_opener(
-        urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=unverified)
+        urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context)
     )
     try:
         with opener.open(request, timeout=seconds) as response:
@@ -63,32 +81,44 @@ def ask(url: str, seconds: float, token: str | None = None, *, own: bool = False
     except urllib.error.HTTPError as error:
         with error:
             text = error.read(1000).decode("utf-8", "replace") if error.code == 503 else ""  # noqa: PLR2004 - HTTP
-        said = "; ".join(text.split("\n")).strip("; ")
+        reasons = "; ".join(text.split("\n")).strip("; ")
         raise NotAnsweredError(
-            f"it answers {error.code}" + (f": {said}" if said else ""), error.code
+            f"it answers {error.code}" + (f": {reasons}" if reasons else ""), error.code
         ) from None
     except urllib.error.URLError as error:
         cause = error.reason
         if url.startswith("https:") and isinstance(cause, ConnectionResetError):
             raise NotAnsweredError(SHUT) from None
-        raise NotAnsweredError(
-            describe_network_error(cause) if isinstance(cause, BaseException) else str(cause)
-        ) from None
+        reason = describe_network_error(cause) if isinstance(cause, BaseException) else str(cause)
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            reason += "; name its CA with --cacert"
+        raise NotAnsweredError(reason) from None
     except http.client.HTTPException:
         hint = "; with [tls] its address begins with https://" if url.startswith("http:") else ""
-        raise NotAnsweredError(f"it gives no answer of HTTP{hint}") from None
+        raise NotAnsweredError(f"its reply is not HTTP{hint}") from None
     except (OSError, ValueError) as error:
         raise NotAnsweredError(describe_network_error(error)) from None
 
 
+def tls_context(cacert: Path | None) -> ssl.SSLContext:
+    """Return a context that trusts the certificates of a file, by default those of the system.
+
+    Raises ``click.BadParameter`` for a file without certificates.
+    """
+    try:
+        return ssl.create_default_context(cafile=cacert)
+    except (OSError, ValueError):
+        raise click.BadParameter(f"{cacert} holds no PEM certificate") from None
+
+
 def calls_url(settings: Settings) -> str:
-    """Where this machine reaches the listener for calls."""
+    """Return the URL at which this machine reaches the listener for calls."""
     scheme = "http" if settings.tls is None else "https"
     return f"{scheme}://{_place(settings.server.host, settings.server.port)}"
 
 
 def operators_url(settings: Settings) -> str:
-    """Where this machine reaches the listener for operators."""
+    """Return the URL at which this machine reaches the admin listener."""
     return f"http://{_place(settings.admin.host, settings.admin.port)}"
 
 

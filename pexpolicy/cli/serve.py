@@ -35,7 +35,7 @@ from pexpolicy.server.shutdown import install_startup_signals
     type=click.IntRange(1, 64),
     help="Processes that answer calls, instead of the configured number.",
 )
-@click.option("--admin-port", type=Port(), help="Port for operators, the same way.")
+@click.option("--admin-port", type=Port(), help="Port of the admin listener, the same way.")
 def serve(
     config: Path,
     host: str | None,

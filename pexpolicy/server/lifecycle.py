@@ -41,7 +41,7 @@ Leftovers = Callable[[], list[str]]
 class ServerContext:
     """The place where a server serves, which does not change while it runs.
 
-    Its address and the table of the listener for operators are those of the start, ``ports`` the
+    Its address and the table of the admin listener are those of the start, ``ports`` the
     ones that the command line gave instead of the configured ones. ``say`` prints a line for the
     operator.
     """
@@ -192,5 +192,5 @@ async def _answering(
 def _announcement(policy: Policy, url: str, operators: AdminEndpoint) -> str:
     """Say what an operator reads once calls are answered."""
     names = ", ".join(plugin.name for plugin in policy.plugins) or "none"
-    admin = f"; for operators: {operators.url}" if operators.url else ""
+    admin = f"; admin: {operators.url}" if operators.url else ""
     return f"pexpolicy {__version__} answers on {url} (plugins: {names}{admin})"

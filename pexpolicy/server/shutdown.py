@@ -114,7 +114,7 @@ def force_exit(leftovers: Callable[[], list[str]]) -> None:
     """Name what is left behind, and end the process now: the interpreter would wait for it."""
     names = ", ".join(leftovers()) or "code of plugins that does not end"
     try:
-        sys.stderr.write(f"left behind: {names}\n")
+        sys.stderr.write(f"did not stop in time: {names}\n")
         sys.stderr.flush()
     finally:
         os._exit(0)

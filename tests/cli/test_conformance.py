@@ -18,7 +18,7 @@ BELL = "Room\x07\x1b[31m"
 
 
 async def run(*arguments: str, **environment: str) -> tuple[int, str, str]:
-    command = (sys.executable, "-m", "pexpolicy", "probe", *arguments)
+    command = (sys.executable, "-m", "pexpolicy", "conformance", *arguments)
     running = await asyncio.create_subprocess_exec(
         *command,
         stdout=asyncio.subprocess.PIPE,
@@ -163,7 +163,7 @@ def test_wrong_usage_ends_with_2(arguments: list[str], said: str) -> None:
 
     from pexpolicy.cli.main import main  # noqa: PLC0415
 
-    result = CliRunner().invoke(main, ["probe", *arguments])
+    result = CliRunner().invoke(main, ["conformance", *arguments])
     assert result.exit_code == 2
     assert said in result.output
     assert "secret" not in result.output

@@ -91,5 +91,5 @@ def test_json_that_readers_take_for_different_things_is_refused(body: bytes) -> 
 
 
 def test_the_documentation_names_every_topic() -> None:
-    text = (ROOT / "docs" / "probe.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "conformance.md").read_text(encoding="utf-8")
     assert [topic for topic in Topic if f"`{topic.value}`" not in text] == []

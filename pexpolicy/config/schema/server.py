@@ -35,7 +35,7 @@ class ServerTable(Table):
 
 
 class AdminTable(SecretTable):
-    """``[admin]``: the listener for operators, beside the one for nodes."""
+    """``[admin]``: the admin listener, beside the one for nodes."""
 
     optional = {"token": "the token"}
 

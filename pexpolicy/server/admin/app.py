@@ -1,4 +1,4 @@
-"""The four paths of the listener for operators."""
+"""The four paths of the admin listener."""
 
 from __future__ import annotations
 
@@ -85,10 +85,10 @@ class AdminApp:
 
     async def _answer(self, path: str) -> web.StreamResponse:
         if path in OPEN:
-            return health(path, self._telemetry.sources.unready())
+            return health(path, self._telemetry.sources.not_ready_reasons())
         self._telemetry.sampler.look()
         if path == "/status":
-            told = await self._status.tell()
+            told = await self._status.document()
             return PrerenderedResponse(200, JSON, orjson.dumps(told, option=orjson.OPT_INDENT_2))
         loop = asyncio.get_running_loop()
         kind, text = await loop.run_in_executor(self._renderer, _render, self._telemetry.board)

@@ -186,7 +186,7 @@ class PolicyApp:
         if path in ("/livez", "/readyz"):
             if request.method not in READABLE:
                 return self._not_allowed(request)
-            return health(path, self.telemetry.sources.unready())
+            return health(path, self.telemetry.sources.not_ready_reasons())
         if path in self._with_alias and request.method not in READABLE:
             return self._not_allowed(request)
         self._refused("unknown path", 404, request, path=path)

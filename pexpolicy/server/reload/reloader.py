@@ -103,7 +103,7 @@ class Reloader:
         self.state.last_success = time.time()
         policy = prepared.generation.policy
         waiting = awaiting_restart(self._started_with, policy.settings)
-        self.state.awaiting_restart = waiting
+        self.state.restart_required = waiting
         return ReloadResult(
             policy.config_hash,
             tuple(plugin.name for plugin in policy.plugins),

@@ -49,7 +49,7 @@ WAITING = (
         f"{SHORT}\nthreads = 1",
         STUCK,
         STUCK,
-        says="left behind: bad",
+        says="did not stop in time: bad",
     ),
     Case("swallows cancellation", hook(SWALLOWS), SHORT, LATE),
     Case("answers when it is cancelled", hook(ANSWERS_LATE), SHORT, LATE),

@@ -134,6 +134,6 @@ LIFE = (
         "threads = 1\ntimeout = 0.2",
         DECIDED,
         replies=(BAD,),
-        says="left behind: bad",
+        says="did not stop in time: bad",
     ),
 )
