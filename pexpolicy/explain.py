@@ -1,4 +1,4 @@
-"""Answering a request that somebody pasted, and showing how the answer came about."""
+"""The explanation of a request: the answer, and the steps that led to it."""
 
 from __future__ import annotations
 
@@ -18,62 +18,62 @@ from pexpolicy.text import printable
 
 _LOGGED_URL = re.compile(r'URL="([^"]*)"', re.IGNORECASE)
 _COMMON = "/policy/v1/"
-SHOWN = 120
-"""Characters of what is no request that are said again."""
+MAX_QUOTED = 120
+"""Characters of an invalid request that the error message repeats."""
 
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """A request as it was understood, and what the policy makes of it."""
+    """A parsed request and the answer of the policy."""
 
     endpoint: str
     alias: str
     url: URL
     answer: Answer
     notes: list[str]
-    """What plugins said of why they decided so."""
-    astray: str = ""
-    """What is wrong with the path of the request, below which a server would decide nothing."""
+    """The notes of plugins on their decisions."""
+    path_problem: str = ""
+    """Why the server would not answer the path of the request."""
 
 
 class InvalidRequestError(ValueError):
-    """What was pasted is no request of Infinity."""
+    """The text holds no request of Infinity."""
 
 
-async def explain(policy: Policy, pasted: str) -> Explanation:
-    """Answer a request path with its query, a whole URL, or a line of Pexip's support log.
+async def explain(policy: Policy, text: str) -> Explanation:
+    """Answer a request path with its query, a whole URL, or a line of a log.
 
     The policy must be serving. Raises ``InvalidRequestError``.
     """
-    url = _url(pasted)
+    url = _url(text)
     base_path = policy.settings.server.base_path
     name, alias, prefix = _endpoint(url.raw_path, base_path)
     request: Request = ENDPOINTS[name].parse(url.query, alias)
     request.set_origin(url.raw_path_qs)
     notes = request.enable_notes()
     answer = await policy.answer_request(name, request, str(uuid7()))
-    astray = "" if prefix == base_path else _astray(url.raw_path, prefix, base_path)
-    return Explanation(name, alias, url, answer, notes, astray)
+    problem = "" if prefix == base_path else _path_problem(url.raw_path, prefix, base_path)
+    return Explanation(name, alias, url, answer, notes, problem)
 
 
-def without_secrets(explained: Explanation) -> tuple[bytes, list[str]]:
-    """The body of the reply without its secrets, and the names of those that were in it."""
-    answer = explained.answer
-    shown, removed = Redaction().result(explained.endpoint, answer.outcome.decision)
+def without_secrets(explanation: Explanation) -> tuple[bytes, list[str]]:
+    """Return the body of the reply without its secrets, and the names of the secrets."""
+    answer = explanation.answer
+    result, removed = Redaction().result(explanation.endpoint, answer.outcome.decision)
     if not removed:
         return answer.reply.body, []
     envelope = orjson.loads(answer.reply.body)
-    envelope["result"] = shown
+    envelope["result"] = result
     return orjson.dumps(envelope), removed
 
 
-def _url(pasted: str) -> URL:
-    """The URL in what was pasted, which may be a whole line of somebody's log."""
-    if (logged := _LOGGED_URL.search(pasted)) is not None:
+def _url(text: str) -> URL:
+    """Return the URL in a text, which may be a line of a log."""
+    if (logged := _LOGGED_URL.search(text)) is not None:
         text = logged[1]
     else:
-        words = pasted.split()
-        text = next((word for word in words if _COMMON in word), pasted.strip())
+        words = text.split()
+        text = next((word for word in words if _COMMON in word), text.strip())
         if text not in words and words:
             raise _no_request(text)
         text = text.strip("'\"")
@@ -85,7 +85,7 @@ def _url(pasted: str) -> URL:
 
 
 def _endpoint(path: str, base_path: str) -> tuple[str, str, str]:
-    """The endpoint of a path below any prefix, the alias in it, decoded once, and the prefix."""
+    """Return the endpoint of a path, the alias in it, decoded once, and the prefix of the path."""
     prefix, found, rest = path.partition(_COMMON)
     below = found + rest
     for name, endpoint in ENDPOINTS.items():
@@ -107,21 +107,21 @@ def _endpoint(path: str, base_path: str) -> tuple[str, str, str]:
 
 
 def _no_request(text: str) -> InvalidRequestError:
-    shown = printable(text if len(text) <= SHOWN else f"{text[:SHOWN]}…")
+    quoted = printable(text if len(text) <= MAX_QUOTED else f"{text[:MAX_QUOTED]}…")
     paths = "\n".join(
         "  " + e.path + ("<alias>" if e.path.endswith("/") else "") for e in ENDPOINTS.values()
     )
     return InvalidRequestError(
-        f"{shown or '(nothing)'} is none of the paths that Infinity asks for:\n{paths}"
+        f"{quoted or '(nothing)'} is none of the paths that Infinity asks for:\n{paths}"
     )
 
 
-def _astray(path: str, prefix: str, base_path: str) -> str:
-    """What the server says to a path with this prefix, and which it should be."""
+def _path_problem(path: str, prefix: str, base_path: str) -> str:
+    """Return how the server replies to a path with this prefix, and the right path."""
     right = base_path + path[len(prefix) :]
-    because = f'server.base_path is "{base_path}"' if base_path else "there is no server.base_path"
+    reason = f'server.base_path is "{base_path}"' if base_path else "there is no server.base_path"
     return (
-        f"the server answers 404 (unknown path) to {path}: {because}, "
+        f"the server answers 404 (unknown path) to {path}: {reason}, "
         f"so nodes have to ask {right}. "
-        "What follows holds where a proxy before the server changes the path"
+        "The rest applies if a proxy in front of the server changes the path"
     )
