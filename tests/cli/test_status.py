@@ -211,7 +211,13 @@ def test_what_is_wrong_is_said(told: Any, capsys: pytest.CaptureFixture[str]) ->
     for said in (
         *("not ready: draining", "3 processes", "the last reload was refused plugins.rooms"),
         *("failed, 4 lost, 2.0 GiB free, no space left", "another name", "valid until 2027"),
-        *("circuit breaker open", "calls are stuck", "shadow", "targets: a, 1", "its status failed"),
+        *(
+            "circuit breaker open",
+            "calls are stuck",
+            "shadow",
+            "targets: a, 1",
+            "its status failed",
+        ),
         "10.0.0.1: no successful call (unauthorised): compare user and password of its profile in",
         "10.0.0.2: no call for 2 h 30 min: is its URL still this server?",
     ):
@@ -270,9 +276,7 @@ def test_the_report_of_a_plugin_is_shown_without_json(
     assert not set("{}") & set(out)
 
 
-def test_the_latency_of_each_plugin_is_shown(
-    told: Any, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_latency_of_each_plugin_is_shown(told: Any, capsys: pytest.CaptureFixture[str]) -> None:
     rooms = next(plugin for plugin in told["plugins"] if plugin["name"] == "rooms")
     assert 0 < rooms["latency"]["mean"] < rooms["latency"]["p99"]
     domains = next(plugin for plugin in told["plugins"] if plugin["name"] == "domains")

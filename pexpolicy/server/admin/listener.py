@@ -45,9 +45,7 @@ def bind(settings: Settings, log: Log, port: int | None = None) -> socket.socket
     try:
         bound = socket.create_server((host, number), family=family, backlog=BACKLOG)
     except OSError as error:
-        text = (
-            f"cannot listen on {admin.host}:{number} (admin): {describe_network_error(error)}"
-        )
+        text = f"cannot listen on {admin.host}:{number} (admin): {describe_network_error(error)}"
         log.warning(text, consequence="no status and no metrics; calls are answered")
         return None
     bound.settimeout(0)
