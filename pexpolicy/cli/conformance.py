@@ -144,7 +144,7 @@ def _authorization(user: str | None, password: str | None, password_env: str | N
     return basic(user, password)
 
 
-async def _run(  # noqa: PLR0913, PLR0917 - what the options say
+async def _run(
     url: str,
     authorization: str | None,
     alias: str,

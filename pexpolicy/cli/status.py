@@ -47,7 +47,7 @@ WITHOUT_CONFIG = "to ask a server without it: pexpolicy status --url http://127.
     help="Exit with 1 also when the last reload was refused or something is degraded.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def status(  # noqa: PLR0913 - one argument for each option
+def status(
     config: Path,
     url: str | None,
     cacert: Path | None,

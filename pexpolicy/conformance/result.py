@@ -59,7 +59,7 @@ def _empty(asked: SentRequest) -> list[Finding]:
 
 
 def _by_model(asked: SentRequest, result: Result) -> tuple[list[Finding], bool]:
-    """Return all findings of the model of an endpoint, and whether Infinity would use the result."""
+    """Return the findings of the model of an endpoint, and whether the result is usable."""
     try:
         decision = ENDPOINTS[asked.endpoint].from_result(result, asked.extras)
     except DecisionError as error:

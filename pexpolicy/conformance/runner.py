@@ -166,7 +166,7 @@ class ConformanceTest:
         ]
 
     async def _check_access(self, reply: Reply) -> None:
-        """Raise ``UnreachableError`` or ``UnauthorizedError`` for the reply to the first request."""
+        """Raise ``UnreachableError`` or ``UnauthorizedError`` for the first reply."""
         base = self._wire.base
         unclear = (reply.failure and not reply.late) or reply.status == HTTPStatus.BAD_REQUEST
         if unclear and base.startswith("http:") and await speaks_tls(base):
