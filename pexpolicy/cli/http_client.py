@@ -6,6 +6,7 @@ import http.client
 import ssl
 import urllib.error
 import urllib.request
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -15,6 +16,14 @@ from pexpolicy.config.settings import Settings
 from pexpolicy.errors import CONNECTION_CLOSED, describe_network_error
 
 LOOPBACK_OF = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - nothing is bound here
+
+
+cacert_option = click.option(
+    "--cacert",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    metavar="FILE",
+    help="PEM file with the CA certificates to trust, instead of those of the system.",
+)
 
 
 class NotAnsweredError(Exception):
@@ -45,18 +54,27 @@ class ServerUrl(click.ParamType[str]):
         return text.rstrip("/")
 
 
-def ask(url: str, seconds: float, token: str | None = None, *, own: bool = False) -> bytes:
-    """Return the body of a response with status 200; raise ``NotAnsweredError``.
+def ask(
+    url: str,
+    seconds: float,
+    token: str | None = None,
+    *,
+    own: bool = False,
+    cacert: Path | None = None,
+) -> bytes:
+    """Return the body of a reply with status 200. Raises ``NotAnsweredError``.
 
-    ``own``: the server runs on this machine, and its certificate does not contain the address in
-    the URL, so it is not verified.
+    ``own`` accepts any certificate: that of the server of this machine bears another name than the
+    loopback address. ``cacert`` names the CA certificates to trust instead of those of the system.
     """
     headers = {"Authorization": f"Bearer {token}"} if token is not None else {}
-    request = urllib.request.Request(url, headers=headers)  # noqa: S310 - the URL comes from the operator
-    unverified = ssl._create_unverified_context() if own else None  # noqa: S323, SLF001 - see above
-    # A proxy from the environment must not be used: it would see the token.
+    request = urllib.request.Request(url, headers=headers)  # noqa: S310 - what the operator named
+    context = tls_context(cacert)
+    if own:
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    # A proxy of the environment is for other networks, and would receive the token.
     opener = urllib.request.build_opener(
-        urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=unverified)
+        urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context)
     )
     try:
         with opener.open(request, timeout=seconds) as response:
@@ -73,14 +91,26 @@ def ask(url: str, seconds: float, token: str | None = None, *, own: bool = False
         cause = error.reason
         if url.startswith("https:") and isinstance(cause, ConnectionResetError):
             raise NotAnsweredError(CONNECTION_CLOSED) from None
-        raise NotAnsweredError(
-            describe_network_error(cause) if isinstance(cause, BaseException) else str(cause)
-        ) from None
+        reason = describe_network_error(cause) if isinstance(cause, BaseException) else str(cause)
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            reason += "; name its CA with --cacert"
+        raise NotAnsweredError(reason) from None
     except http.client.HTTPException:
-        hint = "; with [tls] the URL begins with https://" if url.startswith("http:") else ""
-        raise NotAnsweredError(f"the reply is not HTTP{hint}") from None
+        hint = "; with [tls] its address begins with https://" if url.startswith("http:") else ""
+        raise NotAnsweredError(f"its reply is not HTTP{hint}") from None
     except (OSError, ValueError) as error:
         raise NotAnsweredError(describe_network_error(error)) from None
+
+
+def tls_context(cacert: Path | None) -> ssl.SSLContext:
+    """Return a context that trusts the certificates of a file, by default those of the system.
+
+    Raises ``click.BadParameter`` for a file without certificates.
+    """
+    try:
+        return ssl.create_default_context(cafile=cacert)
+    except (OSError, ValueError):
+        raise click.BadParameter(f"{cacert} holds no PEM certificate") from None
 
 
 def calls_url(settings: Settings) -> str:

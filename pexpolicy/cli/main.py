@@ -16,6 +16,7 @@ from pexpolicy.server import gc_tuning
 COMMANDS = {
     "audit": "pexpolicy.cli.audit.command:audit",
     "check": "pexpolicy.cli.check:check",
+    "conformance": "pexpolicy.cli.conformance:conformance",
     "explain": "pexpolicy.cli.explain:explain",
     "export": "pexpolicy.cli.import_export:export",
     "hash-password": "pexpolicy.cli.hash_password:hash_password",
@@ -23,7 +24,6 @@ COMMANDS = {
     "import": "pexpolicy.cli.import_export:import_",
     "new-plugin": "pexpolicy.cli.new_plugin:new_plugin",
     "plugins": "pexpolicy.cli.plugins:plugins",
-    "probe": "pexpolicy.cli.conformance:probe",
     "reload": "pexpolicy.cli.reload:reload",
     "schema": "pexpolicy.cli.schema:schema",
     "serve": "pexpolicy.cli.serve:serve",
@@ -41,6 +41,7 @@ SYNONYMS = {
     "validate": "check",
     "verify": "audit verify",
     "lint": "check",
+    "probe": "conformance",
 }
 """Names of other programs for the same commands, for the hint in the error message."""
 

@@ -62,9 +62,9 @@ def _listed(policy: Policy) -> dict[str, Any]:
 def _show(listed: dict[str, Any]) -> None:
     """Print the listing as three tables."""
     console = Console()
-    order = Table("hook", "asked in this order", box=None, header_style="bold")
+    order = Table("hook", "order", box=None, header_style="bold")
     for hook, names in listed["order"].items():
-        order.add_row(hook, " → ".join(names) or Text("nobody: the default answers", style="dim"))
+        order.add_row(hook, " → ".join(names) or Text("(default)", style="dim"))
     console.print(order)
     console.print()
     table = Table(box=None, header_style="bold")

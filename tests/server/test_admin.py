@@ -1,4 +1,4 @@
-"""The listener for operators: health, status and metrics, and who may see them."""
+"""The admin listener: health, status and metrics, and who may see them."""
 
 import asyncio
 import socket
@@ -400,16 +400,16 @@ async def test_a_status_that_hangs_is_not_waited_for_and_holds_one_thread(
 ) -> None:
     hangs, asked, go_on = stuck
     made = fake_plugins.policy({"toy": hangs, "fine": SpeaksAtOnce})
-    statuses = PluginStatuses(limit=0.05)
+    statuses = PluginStatuses(timeout=0.05)
     async with made.serving():
         for _ in range(4):
-            told = await statuses.ask(made.plugins)
+            told = await statuses.collect(made.plugins)
             assert told["toy"] == {"problem": "its status gave no answer within 0.05 s"}
             assert told["fine"]["status"]["rooms"] == 7
         assert asked == [1]
         go_on.set()
         async with asyncio.timeout(5):
-            while (told := await statuses.ask(made.plugins))["toy"].get("problem"):
+            while (told := await statuses.collect(made.plugins))["toy"].get("problem"):
                 pass
         assert told["toy"]["status"]["asked"] >= 1
         statuses.close()
@@ -467,6 +467,6 @@ def test_a_plugin_in_processes_of_its_own_says_it_too(tmp_path: Path, hangs: boo
 def test_a_plugin_without_the_hook_is_not_asked() -> None:
     async def ask() -> dict[str, Any]:
         plugins: tuple[Plugin, ...] = fake_plugins.policy({"toy": Speaks}).plugins
-        return await PluginStatuses().ask(plugins)
+        return await PluginStatuses().collect(plugins)
 
     assert asyncio.run(ask()) == {}

@@ -124,19 +124,19 @@ def test_what_needs_a_restart_is_said_and_the_rest_counts(
 def test_what_waits_for_a_restart_is_in_the_status(
     config: Path, server: live_server.Running
 ) -> None:
-    assert server.operator("/status").json["config"]["awaiting_restart"] == []
+    assert server.operator("/status").json["config"]["restart_required"] == []
     moved = written("second", "[server]\nport = 1234\n[tracing]\n").replace("audit.", "b.")
     config.write_text(moved)
     assert reloaded(config).done
     told = server.operator("/status").json["config"]
     assert told["last_reload_successful"]
-    assert told["awaiting_restart"] == ["server.port", "tracing", "audit.path"]
+    assert told["restart_required"] == ["server.port", "tracing", "audit.path"]
     arguments = (sys.executable, "-m", "pexpolicy", "status", "--url", server.admin)
     shown = subprocess.run(arguments, capture_output=True, text=True, timeout=60, check=False)
-    assert "awaiting a restart: server.port, tracing, audit.path" in shown.stdout
+    assert "restart required: server.port, tracing, audit.path" in shown.stdout
     config.write_text(written("third"))
     assert reloaded(config).done
-    assert server.operator("/status").json["config"]["awaiting_restart"] == []
+    assert server.operator("/status").json["config"]["restart_required"] == []
 
 
 def test_each_key_that_needs_a_restart_is_named_once() -> None:

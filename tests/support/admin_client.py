@@ -61,7 +61,7 @@ def metrics_of(board: SharedCounters) -> Metrics:
 
 @dataclass(frozen=True)
 class Watched:
-    """A server, and its listener for operators."""
+    """A server, and its admin listener."""
 
     server: fake_plugins.Serving
     telemetry: Telemetry

@@ -43,7 +43,7 @@ class Running:
         return [json.loads(line) for line in self.audit.read_bytes().splitlines()]
 
     def operator(self, path: str, **options: Any) -> wire.Reply:
-        """One request to the listener for operators."""
+        """One request to the admin listener."""
         options["headers"] = {"Host": "127.0.0.1", **options.get("headers", {})}
         return wire.ask_blocking(int(self.admin.rpartition(":")[2]), path, **options)
 

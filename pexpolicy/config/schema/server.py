@@ -35,7 +35,7 @@ class ServerTable(Table):
 
 
 class AdminTable(SecretTable):
-    """``[admin]``: the listener for operators, in addition to the one for nodes."""
+    """``[admin]``: the admin listener, in addition to the one for nodes."""
 
     optional = {"token": "the token"}
 

@@ -87,10 +87,10 @@ class AdminApp:
 
     async def _answer(self, path: str) -> web.StreamResponse:
         if path in PUBLIC_PATHS:
-            return health(path, self._telemetry.sources.unready())
+            return health(path, self._telemetry.sources.not_ready_reasons())
         self._telemetry.sampler.look()
         if path == "/status":
-            status = await self._status.tell()
+            status = await self._status.document()
             return PrerenderedResponse(200, JSON, orjson.dumps(status, option=orjson.OPT_INDENT_2))
         loop = asyncio.get_running_loop()
         kind, text = await loop.run_in_executor(self._renderer, _render, self._telemetry.board)

@@ -210,7 +210,7 @@ class PolicyApp:
             if request.method not in READABLE:
                 return self._method_not_allowed(request)
             # The reasons may name errors and paths, which only the admin listener reveals.
-            reasons = self.telemetry.sources.unready() and [self._public_state]
+            reasons = self.telemetry.sources.not_ready_reasons() and [self._public_state]
             return health(path, reasons)
         if path in self._by_prefix and request.method not in READABLE:
             return self._method_not_allowed(request)

@@ -149,8 +149,8 @@ def not_allowed() -> PrerenderedResponse:
     return PrerenderedResponse(405, "", b"", extra=b"\r\nAllow: GET, HEAD")
 
 
-def health(path: str, unready: Sequence[str]) -> PrerenderedResponse:
-    """Return the response of ``/livez`` or ``/readyz``; ``unready`` are reasons not to be ready."""
-    if path == "/readyz" and unready:
-        return PrerenderedResponse(503, TEXT, ("\n".join(unready) + "\n").encode())
+def health(path: str, not_ready_reasons: Sequence[str]) -> PrerenderedResponse:
+    """Return the response of ``/livez`` or ``/readyz``."""
+    if path == "/readyz" and not_ready_reasons:
+        return PrerenderedResponse(503, TEXT, ("\n".join(not_ready_reasons) + "\n").encode())
     return PrerenderedResponse(200, TEXT, b"ok\n")

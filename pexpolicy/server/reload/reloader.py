@@ -102,7 +102,7 @@ class Reloader:
         self.state.last_success = time.time()
         policy = prepared.generation.policy
         restart_keys = awaiting_restart(self._started_with, policy.settings)
-        self.state.awaiting_restart = restart_keys
+        self.state.restart_required = restart_keys
         return ReloadResult(
             policy.config_hash,
             tuple(plugin.name for plugin in policy.plugins),

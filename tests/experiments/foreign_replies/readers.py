@@ -16,6 +16,8 @@ from tests.experiments.foreign_replies.samples import Sample
 
 REQUESTS = {name: make_request(name) for name in ENDPOINTS}
 JSON = {"Content-Type": "application/json"}
+UNKNOWN = "x_unknown"
+"""A field that only the import leaves out, as Infinity knows no such field."""
 
 
 def by_upstream(sample: Sample, reply: Reply) -> tuple[str, Any]:

@@ -100,7 +100,7 @@ async def test_a_text_boolean_is_relayed_as_a_boolean_and_the_audit_says_so(
     ):
         reply = await server.ask(f"{wire.SERVICE}?{SIP}")
     assert reply.result == {**servers.ROOM, "locked": True, "ivr_theme_name": "night"}
-    assert "the text 'true' stands for true" in str(server.lines()[-1]["warnings"])
+    assert "the text 'true' means true" in str(server.lines()[-1]["warnings"])
 
 
 _ID = "01a21043-6653-71f5-82a5-3ad9707745bd"
