@@ -12,7 +12,7 @@ ELSEWHERE: tuple[tuple[int, str, str, Confidence, str], ...] = (
     (9, "`breakout`", "a request with `breakout_uuid` is answered with that breakout room", Confidence.TRANSCRIBED, "is sent, with a warning"),
     (12, "`Redirect`", "the result is `new_alias` alone: the class has no other field; only SIP callers are redirected", Confidence.TRANSCRIBED, "is sent, with a warning"),
     (13, "`name`, `service_tag`", "the answer to a `dial_out` request must match the running service, which the request names", Confidence.TRANSCRIBED, "is sent, with a warning"),
-    (14, "every service", "the same service gets the same answer each time; `pin`, `guest_pin`, the identity provider groups and the rates may differ. `pexpolicy probe` sends each request twice", Confidence.TRANSCRIBED, "is found by the probe"),
+    (14, "every service", "the same service gets the same answer each time; `pin`, `guest_pin`, the identity provider groups and the rates may differ. `pexpolicy conformance` sends each request twice", Confidence.TRANSCRIBED, "is found by the conformance test"),
     (15, "names of Infinity's objects", "must exist in Infinity, spelled exactly: checked where `[infinity]` in the configuration lists them", Confidence.TRANSCRIBED, "is refused"),
     (16, "every decision", "a field that does not exist is an error in a class, and tolerated by Infinity in a plain dictionary", Confidence.REPORTED, "is sent, with a warning"),
     (17, "every decision", 'real booleans and numbers, no text such as "True": the types of the fields; `upstream` repairs booleans in replies that it relays', Confidence.REPORTED, "is refused"),

@@ -12,7 +12,7 @@ from typing import Any
 from pexpolicy.access.warnings import access_warnings
 from pexpolicy.chain.background import BackgroundTasks
 from pexpolicy.chain.chain import Chain, Clock
-from pexpolicy.config.file_modes import advice_of as mode_advice
+from pexpolicy.config.file_modes import mode_warnings
 from pexpolicy.config.file_tracking import hash_with, tracking_files
 from pexpolicy.config.loader import load
 from pexpolicy.config.problems import ConfigWarning, Key, Problem
@@ -145,7 +145,7 @@ def _policy_from(
         raise ConfigError(path, problems) from None
     problems = more_problems(settings)
     try:
-        modes = mode_advice(settings)
+        modes = mode_warnings(settings)
         policy = build_policy(settings, log=log, stage=stage, file_warnings=modes)
     except ConfigError as error:
         raise ConfigError(path, [*problems, *error.problems]) from None

@@ -40,12 +40,12 @@ class InvalidRequestError(ValueError):
     """The input is not a request of Infinity."""
 
 
-async def explain(policy: Policy, pasted: str) -> Explanation:
-    """Answer a request path with its query, a whole URL, or a line of Pexip's support log.
+async def explain(policy: Policy, text: str) -> Explanation:
+    """Answer a request path with its query, a whole URL, or a line of a log.
 
     The policy must be serving. Raise ``InvalidRequestError`` for other input.
     """
-    url = _url(pasted)
+    url = _url(text)
     base_path = policy.settings.server.base_path
     name, alias, prefix = _endpoint(url.raw_path, base_path)
     request: Request = ENDPOINTS[name].parse(url.query, alias)
@@ -67,18 +67,18 @@ def without_secrets(explained: Explanation) -> tuple[bytes, list[str]]:
     return orjson.dumps(envelope), removed
 
 
-def _url(pasted: str) -> URL:
+def _url(text: str) -> URL:
     """Return the URL in the input, which may be a whole log line."""
-    if (logged := _LOGGED_URL.search(pasted)) is not None:
-        text = logged[1]
+    if (logged := _LOGGED_URL.search(text)) is not None:
+        found = logged[1]
     else:
-        words = pasted.split()
-        text = next((word for word in words if _COMMON in word), pasted.strip())
-        if text not in words and words:
-            raise _no_request(text)
-        text = text.strip("'\"")
+        words = text.split()
+        found = next((word for word in words if _COMMON in word), text.strip())
+        if found not in words and words:
+            raise _no_request(found)
+        found = found.strip("'\"")
     try:
-        return URL(text, encoded=True)
+        return URL(found, encoded=True)
     except ValueError:
         msg = "this is not a URL"
         raise InvalidRequestError(msg) from None

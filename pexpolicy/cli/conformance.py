@@ -1,58 +1,59 @@
-"""The command ``pexpolicy probe``; it imports what it needs when it runs, so others pay nothing."""
+"""``pexpolicy conformance``; it imports what it needs when it runs, so other commands do not."""
 
 from __future__ import annotations
 
 import asyncio
 import math
 import os
+import ssl
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 from urllib.parse import urlsplit
 
 import click
 
-from pexpolicy.cli.http_client import ServerUrl
+from pexpolicy.cli.http_client import ServerUrl, cacert_option, tls_context
 
 if TYPE_CHECKING:
     from pexpolicy.conformance.report import Report
 
-EX_VIOLATION = 1
+EX_FAILED = 1
 EX_USAGE = 2
+UNAUTHORIZED = "the server refuses access (401): user or password is wrong or missing"
 
 
 def base_url(_: click.Context, __: click.Parameter, value: str) -> str:
-    """The URL as in a policy profile: what stands in front of ``/policy/v1``."""
+    """Return the URL of a policy profile: the part before ``/policy/v1``."""
     parts = urlsplit(value)
     if parts.username is not None:
         raise click.BadParameter("give the credentials with --user and --password-env")
     if parts.query or parts.fragment or "/policy/v1" in parts.path:
-        raise click.BadParameter(
-            "give the URL as in the policy profile: what stands before /policy/v1"
-        )
+        raise click.BadParameter("write the URL of the policy profile: the part before /policy/v1")
     return value
 
 
 def number(_: click.Context, __: click.Parameter, value: float) -> float:
-    """The number, which must be one: no range keeps NaN out."""
+    """Return the number; NaN, which no range excludes, is wrong usage."""
     if math.isnan(value):
-        raise click.BadParameter("this is no number")
+        raise click.BadParameter("this is not a number")
     return value
 
 
 @click.command()
 @click.argument("url", type=ServerUrl(), callback=base_url)
 @click.option("--user", help="User for HTTP Basic authentication.")
-@click.option("--password", help="Its password; others can see it while the probe runs.")
+@click.option("--password", help="Its password; other users of this machine can see it.")
 @click.option(
     "--password-env", metavar="NAME", help="Environment variable that holds the password."
 )
+@cacert_option
 @click.option("--alias", default="meet.bob", show_default=True, help="The alias that is dialed.")
 @click.option(
     "--caller",
     default="alice@example.com",
     show_default=True,
-    help="The alias that calls, registers, and whose avatar is asked for.",
+    help="The alias that calls, registers, and whose avatar is requested.",
 )
 @click.option(
     "--timeout",
@@ -60,7 +61,7 @@ def number(_: click.Context, __: click.Parameter, value: float) -> float:
     callback=number,
     default=5.0,
     show_default=True,
-    help="Seconds that a reply may take; Infinity gives up at 5.",
+    help="Time limit for a reply in seconds; that of Infinity is 5.",
 )
 @click.option(
     "--json", "json_path", metavar="FILE", help="Write the report as JSON; - is standard output."
@@ -71,37 +72,42 @@ def number(_: click.Context, __: click.Parameter, value: float) -> float:
     metavar="FILE",
     help="Write the report as JUnit XML.",
 )
-def probe(  # noqa: PLR0913, PLR0917 - one argument for each option
+def conformance(  # noqa: PLR0913, PLR0917 - one argument for each option
     url: str,
     user: str | None,
     password: str | None,
     password_env: str | None,
+    cacert: Path | None,
     alias: str,
     caller: str,
     timeout: float,
     json_path: str | None,
     junit: Path | None,
 ) -> None:
-    """Play a Conferencing Node against the policy server at URL, and judge each reply.
+    """Send the requests of a Conferencing Node to the policy server at URL, and check each reply.
 
-    URL is the one of the policy profile: what stands in front of /policy/v1. Any policy server will
-    do; to it the requests look like those of real calls, searches and registrations.
+    URL is that of the policy profile: the part before /policy/v1. It may be any policy server; the
+    requests look like those of real calls, searches and registrations.
 
-    Exit code 0: it keeps the contract. 1: it breaks it. 2: it cannot be reached, or wrong usage.
+    Exit code 0: the server keeps the contract. 1: it breaks the contract, or fails. 2: it cannot be
+    reached or refuses access, or wrong usage.
     """
     from rich.console import Console  # noqa: PLC0415 - for this command only
 
     from pexpolicy.conformance import display  # noqa: PLC0415
     from pexpolicy.conformance.report import as_json, as_junit  # noqa: PLC0415
-    from pexpolicy.conformance.runner import UnreachableError  # noqa: PLC0415
+    from pexpolicy.conformance.runner import UnauthorizedError, UnreachableError  # noqa: PLC0415
 
     authorization = _authorization(user, password, password_env)
+    tls = tls_context(cacert) if url.startswith("https:") else None
     out = Console(stderr=json_path == "-", highlight=False)
     try:
-        report = asyncio.run(_play(url, authorization, alias, caller, timeout))
+        report = asyncio.run(_run(url, authorization, alias, caller, timeout, tls))
+    except UnauthorizedError:
+        _fail(f"{url}: {UNAUTHORIZED}")
     except UnreachableError as error:
-        click.secho(f"{url} cannot be reached: {error}", fg="red", err=True)
-        sys.exit(EX_USAGE)
+        hint = "; name its CA with --cacert" if "not trusted" in str(error) else ""
+        _fail(f"{url} cannot be reached: {error}{hint}")
     display.show(out, report)
     try:
         if json_path == "-":
@@ -111,9 +117,13 @@ def probe(  # noqa: PLR0913, PLR0917 - one argument for each option
         if junit is not None:
             junit.write_text(as_junit(report), encoding="utf-8")
     except OSError as error:
-        click.secho(f"{error.filename} cannot be written: {error.strerror}", fg="red", err=True)
-        sys.exit(EX_USAGE)
-    sys.exit(0 if report.clean else EX_VIOLATION)
+        _fail(f"{error.filename} cannot be written: {error.strerror}")
+    sys.exit(0 if report.passes else EX_FAILED)
+
+
+def _fail(text: str) -> NoReturn:
+    click.secho(text, fg="red", err=True)
+    sys.exit(EX_USAGE)
 
 
 def _authorization(user: str | None, password: str | None, password_env: str | None) -> str | None:
@@ -130,26 +140,31 @@ def _authorization(user: str | None, password: str | None, password_env: str | N
     if user is None or password is None:
         return None
     if ":" in user:
-        raise click.UsageError("a user name cannot hold a colon")
+        raise click.UsageError("a user name cannot contain a colon")
     return basic(user, password)
 
 
-async def _play(
-    url: str, authorization: str | None, alias: str, caller: str, limit: float
+async def _run(
+    url: str,
+    authorization: str | None,
+    alias: str,
+    caller: str,
+    limit: float,
+    tls: ssl.SSLContext | None,
 ) -> Report:
     from rich.console import Console  # noqa: PLC0415 - for this command only
 
-    from pexpolicy.conformance.display import ticking  # noqa: PLC0415
+    from pexpolicy.conformance.display import progress_bar  # noqa: PLC0415
     from pexpolicy.conformance.http_client import connected  # noqa: PLC0415
     from pexpolicy.conformance.report import Report  # noqa: PLC0415
-    from pexpolicy.conformance.runner import Probe  # noqa: PLC0415
+    from pexpolicy.conformance.runner import ConformanceTest  # noqa: PLC0415
 
     report = Report(url)
-    async with connected(url, authorization=authorization, limit=limit) as wire:
-        probe = Probe(wire, alias=alias, caller=caller)
-        with ticking(Console(stderr=True), probe.length) as ticker:
-            async for played in probe.play():
-                report.played.append(played)
-                ticker.tick(played)
+    async with connected(url, authorization=authorization, limit=limit, tls=tls) as wire:
+        test = ConformanceTest(wire, alias=alias, caller=caller)
+        with progress_bar(Console(stderr=True), test.length) as bar:
+            async for result in test.run():
+                report.results.append(result)
+                bar.advance(result)
     report.conclude()
     return report

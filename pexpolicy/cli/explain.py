@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -11,11 +12,11 @@ from rich.table import Table
 from rich.text import Text
 
 from pexpolicy.audit.redaction import Redaction
-from pexpolicy.cli.common import built, config_option, fail
+from pexpolicy.cli.common import build_or_exit, config_option, fail
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.endpoints.base import JSON
 from pexpolicy.explain import Explanation, InvalidRequestError, without_secrets
-from pexpolicy.explain import explain as explained
+from pexpolicy.explain import explain as explain_request
 from pexpolicy.models.outcome import DECIDED, DEFAULT
 from pexpolicy.server.event_loop import run
 from pexpolicy.text import printable
@@ -24,41 +25,42 @@ from pexpolicy.text import printable
 @click.command()
 @config_option
 @click.argument("request_path", metavar="REQUEST")
-@click.option("--show-secrets", is_flag=True, help="Print PINs and passwords of the reply, too.")
+@click.option("--show-secrets", is_flag=True, help="Print PINs and passwords of the reply as well.")
 def explain(config: Path, request_path: str, *, show_secrets: bool) -> None:
-    """Show how REQUEST is decided, step by step, and the exact reply.
+    """Show each step of the decision on REQUEST, and the reply.
 
-    REQUEST is a request path with its query, a whole URL, or a line of Pexip's support log or of
-    a proxy's. A path that the server would not answer, such as one without the base path, is told.
+    REQUEST is a request path with its query, a whole URL, or a line of the log of Pexip or of a
+    proxy. Reports paths that the server would not answer, such as one without the base path.
+
+    The reply is indented on a terminal, and otherwise printed byte for byte.
     """
-    policy = built(config)
-    answered: list[Explanation] = []
+    policy = build_or_exit(config)
+    explanations: list[Explanation] = []
 
-    async def ask() -> None:
+    async def answer() -> None:
         async with policy.serving():
-            answered.append(await explained(policy, request_path))
+            explanations.append(await explain_request(policy, request_path))
 
     try:
-        run(ask())
+        run(answer())
     except InvalidRequestError as error:
         click.secho(str(error), fg="red", err=True)
         sys.exit(2)
     except ConfigError as error:
         fail(error)
-    # Not on the loop: loading what draws a table would be held against the plugin asked last.
-    for answer in answered:
-        _show(answer, show_secrets=show_secrets)
+    # After the event loop: the watchdog would blame the last plugin for the imports of rich.
+    for explanation in explanations:
+        _show(explanation, show_secrets=show_secrets)
 
 
-def _show(explained: Explanation, *, show_secrets: bool = False) -> None:
-    """Print the request, each step, and the reply: byte for byte, but for the secrets in it."""
-    console = Console(highlight=False)
-    outcome, reply = explained.answer.outcome, explained.answer.reply
-    _show_request(console, explained)
+def _show(explanation: Explanation, *, show_secrets: bool) -> None:
+    """Print the request, each step, and the reply without its secrets."""
+    # The caller, plugins and their errors choose some of the text, so none of it is markup.
+    console = Console(highlight=False, markup=False, emoji=False)
+    outcome, reply = explanation.answer.outcome, explanation.answer.reply
+    _show_request(console, explanation)
     console.print()
-    table = Table(box=None, header_style="bold")
-    for column in ("asked", "outcome", "ms", ""):
-        table.add_column(column)
+    table = Table("asked", "outcome", "ms", "", box=None, header_style="bold")
     for step in outcome.steps:
         style = {"decided": "green", "abstained": "dim"}.get(step.outcome, "red")
         table.add_row(
@@ -67,29 +69,35 @@ def _show(explained: Explanation, *, show_secrets: bool = False) -> None:
     if outcome.decided_by == DEFAULT:
         table.add_row(DEFAULT, Text(DECIDED, style="green"), "", "no plugin decided")
     console.print(table)
-    for note in explained.notes:
+    for note in explanation.notes:
         console.print(Text(f"note: {printable(note)}", style="dim"), soft_wrap=True)
     for warning in outcome.decision.warnings:
-        console.print(Text(f"warning: {warning}", style="yellow"))
+        console.print(Text(f"warning: {printable(warning)}", style="yellow"))
     console.print()
     console.print(Text(f"HTTP {reply.status} {reply.content_type}", style="bold"))
-    if reply.content_type == JSON:
-        body, removed = (reply.body, []) if show_secrets else without_secrets(explained)
-        print(body.decode())  # noqa: T201 - byte for byte, without wrapping
-        if removed:
-            names = ", ".join(removed)
-            hint = f"not shown: {names}; --show-secrets prints the reply as it leaves"
-            console.print(Text(hint, style="dim"))
-    else:
+    if reply.content_type != JSON:
         console.print(f"({len(reply.body)} bytes)")
+        return
+    body, removed = (reply.body, []) if show_secrets else without_secrets(explanation)
+    # Not by the console, which would wrap it.
+    click.echo(_indented(body) if sys.stdout.isatty() else body)
+    if removed:
+        names = ", ".join(removed)
+        hint = f"not shown: {names}; --show-secrets prints the complete reply"
+        console.print(Text(hint, style="dim"))
 
 
-def _show_request(console: Console, explained: Explanation) -> None:
-    console.print(Text(explained.endpoint, style="bold cyan"), Text(printable(explained.alias)))
-    if explained.path_problem:
-        console.print(Text(printable(explained.path_problem), style="bold red"), soft_wrap=True)
-    facts, withheld = Redaction().request(explained.endpoint, explained.url.query, "")
+def _indented(body: bytes) -> str:
+    text = json.dumps(json.loads(body), indent=2, ensure_ascii=False)
+    return "\n".join(map(printable, text.splitlines()))
+
+
+def _show_request(console: Console, explanation: Explanation) -> None:
+    console.print(Text(explanation.endpoint, style="bold cyan"), Text(printable(explanation.alias)))
+    if explanation.path_problem:
+        console.print(Text(printable(explanation.path_problem), style="bold red"), soft_wrap=True)
+    facts, withheld = Redaction().request(explanation.endpoint, explanation.url.query, "")
     for name, value in facts.items():
-        console.print(Text(f"  {name} = {printable(value)}", style="dim"))
+        console.print(Text(f"  {printable(name)} = {printable(value)}", style="dim"))
     for name in withheld:
         console.print(Text(f"  {printable(name)} = (not shown)", style="dim"))

@@ -1,4 +1,4 @@
-"""Asking a server that runs, and saying why it does not answer."""
+"""The HTTP client of the commands that query a running server."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import http.client
 import ssl
 import urllib.error
 import urllib.request
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -14,11 +15,19 @@ import click
 from pexpolicy.config.settings import Settings
 from pexpolicy.errors import CONNECTION_CLOSED, describe_network_error
 
-ANYWHERE = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - what is asked instead
+LOOPBACK_OF = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - nothing is bound here
+
+
+cacert_option = click.option(
+    "--cacert",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    metavar="FILE",
+    help="PEM file with the CA certificates to trust, instead of those of the system.",
+)
 
 
 class NotAnsweredError(Exception):
-    """There is no answer, or none that says that all is well; ``status`` is that of HTTP."""
+    """Raised without a response with status 200; ``status`` is the HTTP status, if any."""
 
     def __init__(self, text: str, status: int | None = None) -> None:
         super().__init__(text)
@@ -26,35 +35,46 @@ class NotAnsweredError(Exception):
 
 
 class ServerUrl(click.ParamType[str]):
-    """The URL of a server, without a slash at its end."""
+    """The base URL of a server, without a trailing slash."""
 
     name = "url"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """The URL; what is none is told."""
+        """Return the URL; fail for anything else."""
         text = str(value)
         try:
             parts = urlsplit(text)
-            sound = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+            valid = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
         except ValueError:
-            sound = False
-        if not sound or not text.isascii() or not text.isprintable() or " " in text:
-            self.fail(f"{text!r} is no URL of a server: write http://127.0.0.1:8000", param, ctx)
+            valid = False
+        if not valid or not text.isascii() or not text.isprintable() or " " in text:
+            self.fail(
+                f"{text!r} is not the URL of a server: write http://127.0.0.1:8000", param, ctx
+            )
         return text.rstrip("/")
 
 
-def ask(url: str, seconds: float, token: str | None = None, *, own: bool = False) -> bytes:
-    """The answer with status 200; raises ``NotAnsweredError``.
+def ask(
+    url: str,
+    seconds: float,
+    token: str | None = None,
+    *,
+    own: bool = False,
+    cacert: Path | None = None,
+) -> bytes:
+    """Return the body of a reply with status 200. Raises ``NotAnsweredError``.
 
-    ``own``: it is the server of this machine, whose certificate bears another name than the address
-    that it is asked at.
+    ``own`` accepts any certificate: that of the server of this machine bears another name than the
+    loopback address. ``cacert`` names the CA certificates to trust instead of those of the system.
     """
     headers = {"Authorization": f"Bearer {token}"} if token is not None else {}
     request = urllib.request.Request(url, headers=headers)  # noqa: S310 - what the operator named
-    unverified = ssl._create_unverified_context() if own else None  # noqa: S323, SLF001 - see above
-    # A proxy of the environment is for the world outside, and would be told the token.
+    context = tls_context(cacert)
+    if own:
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    # A proxy of the environment is for other networks, and would receive the token.
     opener = urllib.request.build_opener(
-        urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=unverified)
+        urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context)
     )
     try:
         with opener.open(request, timeout=seconds) as response:
@@ -63,35 +83,47 @@ def ask(url: str, seconds: float, token: str | None = None, *, own: bool = False
     except urllib.error.HTTPError as error:
         with error:
             text = error.read(1000).decode("utf-8", "replace") if error.code == 503 else ""  # noqa: PLR2004 - HTTP
-        said = "; ".join(text.split("\n")).strip("; ")
+        reasons = "; ".join(text.split("\n")).strip("; ")
         raise NotAnsweredError(
-            f"it answers {error.code}" + (f": {said}" if said else ""), error.code
+            f"it answers {error.code}" + (f": {reasons}" if reasons else ""), error.code
         ) from None
     except urllib.error.URLError as error:
         cause = error.reason
         if url.startswith("https:") and isinstance(cause, ConnectionResetError):
             raise NotAnsweredError(CONNECTION_CLOSED) from None
-        raise NotAnsweredError(
-            describe_network_error(cause) if isinstance(cause, BaseException) else str(cause)
-        ) from None
+        reason = describe_network_error(cause) if isinstance(cause, BaseException) else str(cause)
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            reason += "; name its CA with --cacert"
+        raise NotAnsweredError(reason) from None
     except http.client.HTTPException:
         hint = "; with [tls] its address begins with https://" if url.startswith("http:") else ""
-        raise NotAnsweredError(f"it gives no answer of HTTP{hint}") from None
+        raise NotAnsweredError(f"its reply is not HTTP{hint}") from None
     except (OSError, ValueError) as error:
         raise NotAnsweredError(describe_network_error(error)) from None
 
 
+def tls_context(cacert: Path | None) -> ssl.SSLContext:
+    """Return a context that trusts the certificates of a file, by default those of the system.
+
+    Raises ``click.BadParameter`` for a file without certificates.
+    """
+    try:
+        return ssl.create_default_context(cafile=cacert)
+    except (OSError, ValueError):
+        raise click.BadParameter(f"{cacert} holds no PEM certificate") from None
+
+
 def calls_url(settings: Settings) -> str:
-    """Where this machine reaches the listener for calls."""
+    """Return the URL of the listener for calls, from this machine."""
     scheme = "http" if settings.tls is None else "https"
-    return f"{scheme}://{_place(settings.server.host, settings.server.port)}"
+    return f"{scheme}://{_host_and_port(settings.server.host, settings.server.port)}"
 
 
-def operators_url(settings: Settings) -> str:
-    """Where this machine reaches the listener for operators."""
-    return f"http://{_place(settings.admin.host, settings.admin.port)}"
+def admin_url(settings: Settings) -> str:
+    """Return the URL of the admin listener, from this machine."""
+    return f"http://{_host_and_port(settings.admin.host, settings.admin.port)}"
 
 
-def _place(host: str, port: int) -> str:
-    host = ANYWHERE.get(host.strip("[]"), host.strip("[]"))
+def _host_and_port(host: str, port: int) -> str:
+    host = LOOPBACK_OF.get(host.strip("[]"), host.strip("[]"))
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -66,7 +66,8 @@ def plugin_name(written: str) -> str:
     if not _usable(name):
         text = (
             f"{written!r} is not a plugin name: write a letter, then letters, digits and "
-            f"underscores, {MAX_NAME} characters at most, and no keyword of Python{_suggestion(name)}"
+            f"underscores, {MAX_NAME} characters at most, and no keyword of Python"
+            f"{_suggestion(name)}"
         )
         raise ScaffoldError(text)
     if name in RESERVED:

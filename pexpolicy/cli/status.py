@@ -11,96 +11,120 @@ from typing import Any
 import click
 
 from pexpolicy.cli import status_display
-from pexpolicy.cli.common import config_option, settings_of
-from pexpolicy.cli.http_client import NotAnsweredError, ServerUrl, ask, operators_url
+from pexpolicy.cli.common import config_option, load_or_exit
+from pexpolicy.cli.http_client import (
+    NotAnsweredError,
+    ServerUrl,
+    admin_url,
+    ask,
+    cacert_option,
+)
 from pexpolicy.config.loader import load
 from pexpolicy.config.settings import ConfigError, Settings
 from pexpolicy.text import printable
 
-PATIENCE = 5.0
-"""Seconds for the server to answer."""
-SILENT = 3600.0
-"""Seconds without a call after which a node is named."""
-ELSEWHERE = "the listener for operators is at admin.port, 9107 where nothing else is configured"
-
-INSTEAD = "a server can be asked without it: pexpolicy status --url http://127.0.0.1:9107"
+TIMEOUT_S = 5.0
+SILENT_S = 3600.0
+ADMIN_PORT_HINT = "the admin listener is at admin.port, 9107 unless configured"
+OTHER_PORT_HINT = "if it was started with --admin-port, or runs elsewhere, name it with --url"
+WITHOUT_CONFIG = "to ask a server without it: pexpolicy status --url http://127.0.0.1:9107"
 
 
 @click.command()
 @config_option
-@click.option(
-    "--url",
-    type=ServerUrl(),
-    help="The server's listener for operators, instead of the configured one.",
-)
+@click.option("--url", type=ServerUrl(), help="The admin listener, instead of the configured one.")
+@cacert_option
 @click.option(
     "--silent",
     type=click.FloatRange(min=0),
-    default=SILENT,
+    default=SILENT_S,
     show_default=True,
-    help="Seconds without a call after which a node is named.",
+    help="Seconds without a call after which a node is listed as silent.",
+)
+@click.option(
+    "--strict",
+    is_flag=True,
+    help="Exit with 1 also when the last reload was refused or something is degraded.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def status(config: Path, url: str | None, silent: float, *, as_json: bool) -> None:
-    """Show what runs, how it is, and which nodes have fallen silent. Exit with 1 when no server
-    answers, or when it is not ready.
+def status(
+    config: Path,
+    url: str | None,
+    cacert: Path | None,
+    silent: float,
+    *,
+    strict: bool,
+    as_json: bool,
+) -> None:
+    """Show the state of a running server, and the nodes that have stopped calling.
+
+    Exit code 1 when no server answers or it is not ready.
     """
-    settings = settings_of(config, INSTEAD) if url is None else _beside(config)
-    address = url or operators_url(settings or settings_of(config, INSTEAD))
+    if url is None:
+        settings: Settings | None = load_or_exit(config, WITHOUT_CONFIG)
+    else:
+        settings = _settings_for_token(config)
+    address = url or admin_url(settings or load_or_exit(config, WITHOUT_CONFIG))
     token = settings.admin_token if settings is not None else None
     try:
-        told = _asked(address, token.get_secret_value() if token is not None else None)
+        document = _fetch(address, token.get_secret_value() if token is not None else None, cacert)
     except NotAnsweredError as error:
-        click.secho(f"{address}: {error}", fg="red", err=True)
+        hint = f"; {OTHER_PORT_HINT}" if url is None and error.status is None else ""
+        click.secho(f"{address}: {error}{hint}", fg="red", err=True)
         sys.exit(1)
-    if url is None and not _is_same(config, told["config"]["path"]):
-        theirs = printable(told["config"]["path"])
+    if url is None and not is_same_config(config, document["config"]["path"]):
+        theirs = printable(document["config"]["path"])
         text = f"note: {address} is a server with the configuration {theirs}, not with {config}"
         click.secho(f"{text}: give each an [admin] port of its own", fg="yellow", err=True)
     if as_json:
-        click.echo(json.dumps(told, indent=2))
+        click.echo(json.dumps(document, indent=2))
     else:
-        status_display.show_status(told, silent)
-    sys.exit(0 if told["ready"] else 1)
+        status_display.show_status(document, silent)
+    degraded = status_display.degradations(document) if strict else []
+    for text in degraded:
+        click.secho(f"degraded: {text}", fg="red", err=True)
+    sys.exit(0 if document["ready"] and not degraded else 1)
 
 
-def _beside(config: Path) -> Settings | None:
-    """The configuration that has the token for a server that was named; it may be broken."""
+def _settings_for_token(config: Path) -> Settings | None:
+    """Return the configuration that may hold the token; it may be missing or invalid."""
     if not config.exists():
         return None
     try:
         return load(config)
     except ConfigError as error:
         if error.salvaged is None:
-            text = f"note: {config} cannot be read, so that no token is sent"
+            text = f"note: {config} cannot be read, so no token is sent"
             click.secho(text, fg="yellow", err=True)
         return error.salvaged
 
 
-def _is_same(config: Path, theirs: str) -> bool:
-    """False where a server certainly has another configuration.
+def is_same_config(config: Path, server_path: str) -> bool:
+    """Return False if the server certainly has another configuration.
 
-    A path that it was given relative to its own folder is compared as far as it goes.
+    A relative path of the server is compared with the end of ours.
     """
-    if Path(theirs).is_absolute():
-        return Path(theirs).resolve() == config.resolve()
-    end = [part for part in Path(theirs).parts if part != ".."]
+    if Path(server_path).is_absolute():
+        return Path(server_path).resolve() == config.resolve()
+    end = [part for part in Path(server_path).parts if part != ".."]
     return list(config.absolute().parts[-len(end) :]) == end
 
 
-def _asked(address: str, token: str | None) -> dict[str, Any]:
-    """The status of the server at an address; raises ``NotAnsweredError``."""
-    told: object = None
+def _fetch(address: str, token: str | None, cacert: Path | None) -> dict[str, Any]:
+    """Return the status document of a server. Raises ``NotAnsweredError``."""
+    document: object = None
     try:
-        told = json.loads(ask(f"{address}/status", PATIENCE, token))
+        document = json.loads(ask(f"{address}/status", TIMEOUT_S, token, cacert=cacert))
     except NotAnsweredError as error:
         if error.status == HTTPStatus.UNAUTHORIZED:
-            raise NotAnsweredError(f"{error}: it wants the token of [admin]") from None
+            text = f"{error}: it requires the token of [admin]"
+            raise NotAnsweredError(text, error.status) from None
         if error.status == HTTPStatus.NOT_FOUND:
-            raise NotAnsweredError(f"{error}: {ELSEWHERE}") from None
+            raise NotAnsweredError(f"{error}: {ADMIN_PORT_HINT}", error.status) from None
         raise
     except ValueError:
         pass
-    if not isinstance(told, dict) or "ready" not in told:
-        raise NotAnsweredError(f"what answers is not the status of a server: {ELSEWHERE}")
-    return told
+    if not isinstance(document, dict) or "ready" not in document:
+        text = f"the reply is not the status of a server: {ADMIN_PORT_HINT}"
+        raise NotAnsweredError(text, HTTPStatus.OK)
+    return document

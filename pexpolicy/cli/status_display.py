@@ -2,152 +2,237 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, RenderableType
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from pexpolicy.access.refusals import BUSY, NO_TLS, NOT_ALLOWED, UNAUTHORISED
+from pexpolicy.access.refusals import BUSY, HANDSHAKE_FAILED, NOT_ALLOWED, UNAUTHORISED
 from pexpolicy.text import printable
 
 MINUTE, HOUR, DAY = 60, 3600, 86400
-Told = dict[str, Any]
+Document = Mapping[str, Any]
 
 _PROFILE = "compare its profile in Infinity"
 _HINTS = {
     NOT_ALLOWED: "is it missing in [access] networks?",
-    NO_TLS: "does its profile begin with https://, and does it trust the certificate?",
+    HANDSHAKE_FAILED: "does its profile begin with https://, and does it trust the certificate?",
     UNAUTHORISED: "compare user and password of its profile in Infinity",
     BUSY: "compare user and password of its profile in Infinity",
     "unknown path": "compare the URL of its profile in Infinity",
 }
-"""Where to look, by why a node was refused."""
+"""What to check, by the reason for which a node was refused."""
 
 
-def show_status(told: Told, silent: float) -> None:
-    """Print the document of ``/status``; nodes without a call for ``silent`` seconds are named."""
-    console = Console(highlight=False)
-    console.print(_head(told))
+def show_status(document: Document, silent: float) -> None:
+    """Print the document of ``/status``; nodes without a call for ``silent`` seconds are listed."""
+    # Callers and plugins choose some of the text, so none of it is read as markup.
+    console = Console(highlight=False, markup=False, emoji=False)
+    console.print(_head(document))
     console.print()
-    console.print(_parts(told))
+    console.print(_parts(document))
     console.print()
-    console.print(_calls(told))
-    if told["plugins"]:
+    console.print(_calls(document))
+    if document["plugins"]:
         console.print()
-        console.print(_plugins(told["plugins"]))
-    if told["nodes"]:
+        console.print(_plugins(document["plugins"]))
+        for plugin in document["plugins"]:
+            for part in _plugin_status(plugin):
+                console.print(part)
+    if document["nodes"]:
         console.print()
-        console.print(_nodes(told["nodes"], silent))
-        for line in _silent(told["nodes"], silent):
+        console.print(_nodes(document["nodes"], silent))
+        for line in _silent(document["nodes"], silent):
             console.print(Text(line, style="yellow"))
 
 
-def _head(told: Told) -> Text:
-    ready = "ready" if told["ready"] else "not ready: " + "; ".join(told["unready"])
-    workers = told["workers"]
-    line = Text(f"pexpolicy {told['version']} ", style="bold")
-    line.append(printable(ready), style="green" if told["ready"] else "red")
-    line.append(f", since {lasting(told['uptime'])}, {workers} process{'es' * (workers != 1)}")
+def degradations(document: Document) -> list[str]:
+    """Return what is wrong with a server that may be ready all the same."""
+    found = []
+    if not document["config"]["last_reload_successful"]:
+        found.append("the last reload was refused")
+    audit, certificate = document["audit"], document["certificate"]
+    if not _is_healthy(audit):
+        found.append(f"audit: {audit['status']}")
+    if certificate is not None and certificate["problem"]:
+        found.append(f"certificate: {printable(certificate['problem'])}")
+    if document["memory"] is not None and document["memory"]["is_exceeded"]:
+        found.append("memory: limits.memory_mb is exceeded")
+    for plugin in document["plugins"]:
+        found += [f"plugin {plugin['name']}: {text}" for text in _troubles(plugin)]
+    return found
+
+
+def _head(document: Document) -> Text:
+    reasons = document["not_ready_reasons"]
+    ready = "ready" if document["ready"] else "not ready: " + "; ".join(reasons)
+    workers = document["workers"]
+    line = Text(f"pexpolicy {document['version']} ", style="bold")
+    line.append(printable(ready), style="green" if document["ready"] else "red")
+    uptime = format_duration(document["uptime"])
+    line.append(f", up {uptime}, {workers} process{'es' * (workers != 1)}")
     return line
 
 
-def _parts(told: Told) -> Table:
-    config, audit, certificate = told["config"], told["audit"], told["certificate"]
+def _parts(document: Document) -> Table:
+    config, certificate = document["config"], document["certificate"]
     table = Table(box=None, show_header=False)
     table.add_row("configuration", f"{printable(config['path'])} ({config['hash']})")
-    table.add_row("", f"taken up {lasting(config['age'])} ago")
+    table.add_row("", f"activated {format_duration(config['age'])} ago")
     if not config["last_reload_successful"]:
         table.add_row("", Text("the last reload was refused", style="red"))
         for problem in config["problems"]:
             table.add_row("", Text(printable(problem), style="red"))
-    if waiting := config.get("awaiting_restart"):
-        keys = printable(", ".join(waiting))
-        table.add_row("", Text(f"awaiting a restart: {keys}", style="yellow"))
-    said = [f"{audit['records']} records"]
-    if "lost" in audit:
-        said += [str(audit["status"]), f"{audit['lost']} lost"]
-    if audit.get("free_bytes") is not None:
-        said.append(f"{audit['free_bytes'] / 2**30:.1f} GiB free")
-    if audit.get("problem"):
-        said.append(printable(audit["problem"]))
-    bad = audit.get("status", "healthy") != "healthy"
-    table.add_row("audit", Text(", ".join(said), style="red" if bad else ""))
+    if keys := config["restart_required"]:
+        text = f"restart required: {printable(', '.join(keys))}"
+        table.add_row("", Text(text, style="yellow"))
+    table.add_row("audit", _audit(document["audit"]))
     if certificate is not None:
         ends = datetime.fromtimestamp(certificate["not_after"]).astimezone()
         table.add_row("certificate", f"valid until {ends:%Y-%m-%d %H:%M %z}")
         if certificate["problem"]:
             table.add_row("", Text(printable(certificate["problem"]), style="red"))
-    table.add_row("event loop", f"late by {told['loop_lag'] * 1000:.0f} ms at most, of late")
+    table.add_row("event loop", f"max lag {document['loop_lag'] * 1000:.0f} ms (last 60 s)")
     return table
 
 
-def _calls(told: Told) -> Table:
+def _audit(audit: Document) -> Text:
+    parts = [f"{audit['records']} records"]
+    if "lost" in audit:
+        parts += [str(audit["status"]), f"{audit['lost']} lost"]
+    if audit.get("free_bytes") is not None:
+        parts.append(f"{audit['free_bytes'] / 2**30:.1f} GiB free")
+    if audit.get("problem"):
+        parts.append(printable(audit["problem"]))
+    return Text(", ".join(parts), style="" if _is_healthy(audit) else "red")
+
+
+def _is_healthy(audit: Document) -> bool:
+    return bool(audit.get("status", "healthy") == "healthy")
+
+
+def _calls(document: Document) -> Table:
     table = Table("endpoint", "calls", box=None, header_style="bold")
-    for endpoint, counts in told["endpoints"].items():
+    for endpoint, counts in document["endpoints"].items():
         table.add_row(endpoint, _counts(counts) or Text("none", style="dim"))
-    if told["refused"]:
-        table.add_row("refused", Text(_counts(told["refused"]), style="yellow"))
+    if document["refused"]:
+        table.add_row("refused", Text(_counts(document["refused"]), style="yellow"))
     return table
 
 
-def _plugins(plugins: list[Told]) -> Table:
-    table = Table("plugin", "version", "answers", "", box=None, header_style="bold")
+def _plugins(plugins: list[Document]) -> Table:
+    table = Table(box=None, header_style="bold")
+    for name in ("plugin", "version", "answers"):
+        table.add_column(name)
+    for name in ("mean ms", "p99 ms"):
+        table.add_column(name, justify="right")
+    table.add_column("")
     for plugin in plugins:
+        notes = ["shadow"] if plugin["mode"] == "shadow" else []
+        latency = plugin["latency"]
         table.add_row(
             plugin["name"],
             plugin["version"],
             _counts(plugin["calls"]) or Text("none", style="dim"),
-            Text("; ".join(_troubles(plugin)), style="red"),
+            *(_milliseconds(latency, key) for key in ("mean", "p99")),
+            Text("; ".join(notes + _troubles(plugin)), style="red"),
         )
-        for name, value in (plugin.get("status") or {}).items():
-            shown = value if isinstance(value, str) else json.dumps(value)
-            table.add_row(f"  {printable(name)}", "", printable(shown))
     return table
 
 
-def _troubles(plugin: Told) -> list[str]:
+def _milliseconds(latency: Document | None, key: str) -> str:
+    if latency is None:
+        return "-"
+    seconds = latency[key]
+    return "> 5000" if seconds is None else f"{seconds * 1000:.2f}"
+
+
+def _troubles(plugin: Document) -> list[str]:
     found = []
-    if plugin["mode"] == "shadow":
-        found.append("shadow")
     if plugin["breaker_open"]:
-        found.append("its circuit breaker is open")
-    if plugin["has_calls_that_do_not_come_back"]:
-        found.append("calls have not come back")
+        found.append("circuit breaker open")
+    if plugin["has_stuck_calls"]:
+        found.append("calls are stuck")
     if plugin.get("problem"):
         found.append(printable(plugin["problem"]))
     return found
 
 
-def _nodes(nodes: list[Told], silent: float) -> Table:
+def _plugin_status(plugin: Document) -> Iterator[RenderableType]:
+    """Yield what a plugin reports by its hook ``status``, as lines and small tables."""
+    status = plugin.get("status") or {}
+    if not status:
+        return
+    yield Text(f"\n {printable(plugin['name'])}:", style="bold")
+    if _is_table(status):
+        yield Padding(_small_table(status), (0, 0, 0, 2))
+        return
+    for key, value in status.items():
+        rows = dict(enumerate(value, 1)) if isinstance(value, list) else value
+        if isinstance(rows, Mapping) and _is_table(rows):
+            yield Text(f"   {printable(key)}:")
+            yield Padding(_small_table(rows), (0, 0, 0, 4))
+        else:
+            yield Text(f"   {printable(key)}: {_flat(value)}")
+
+
+def _is_table(rows: Mapping[Any, Any]) -> bool:
+    return bool(rows) and all(isinstance(row, Mapping) for row in rows.values())
+
+
+def _small_table(rows: Mapping[Any, Mapping[str, Any]]) -> Table:
+    columns = list(dict.fromkeys(key for row in rows.values() for key in row))
+    table = Table("", *map(printable, columns), box=None, header_style="dim")
+    for name, row in rows.items():
+        table.add_row(printable(name), *(_flat(row.get(key)) for key in columns))
+    return table
+
+
+def _flat(value: object) -> str:
+    """Return a value of JSON on one line, without brackets and quotes."""
+    if value is None or value in ({}, []):
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{printable(key)} {_flat(part)}" for key, part in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(_flat, value))
+    return printable(value)
+
+
+def _nodes(nodes: list[Document], silent: float) -> Table:
     columns = ("node", "last call", "calls", "last refused")
     table = Table(*columns, box=None, header_style="bold")
     for node in nodes:
         age = node["age"]
-        last = "never" if age is None else f"{lasting(age)} ago"
-        because = node["refused_because"]
+        last = "never" if age is None else f"{format_duration(age)} ago"
+        reason = node["refused_because"]
         table.add_row(
             printable(node["node"]),
             Text(last, style="yellow" if age is None or age > silent else ""),
             str(node["calls"]),
-            Text(f"{_clock(node['last_refused'])} {because}", style="red") if because else "",
+            Text(f"{_clock(node['last_refused'])} {reason}", style="red") if reason else "",
         )
     return table
 
 
-def _silent(nodes: list[Told], silent: float) -> list[str]:
-    """A sentence for each node that has fallen silent, or that was only ever refused."""
+def _silent(nodes: list[Document], silent: float) -> list[str]:
+    """Return a sentence for each node that is silent, or whose requests were all refused."""
     lines = []
     for node in nodes:
         name, age = printable(node["node"]), node["age"]
         if age is None:
-            because = node["refused_because"]
-            hint = _HINTS.get(because, _PROFILE)
-            lines.append(f"{name} was never answered ({because}): {hint}")
+            reason = node["refused_because"]
+            hint = _HINTS.get(reason, _PROFILE)
+            lines.append(f"{name}: no successful call ({reason}): {hint}")
         elif age > silent:
-            lines.append(f"{name} has not called for {lasting(age)}: is its URL still this server?")
+            duration = format_duration(age)
+            lines.append(f"{name}: no call for {duration}: is its URL still this server?")
     return lines
 
 
@@ -159,8 +244,8 @@ def _clock(seconds: float) -> str:
     return f"{datetime.fromtimestamp(seconds).astimezone():%H:%M:%S}"
 
 
-def lasting(seconds: float) -> str:
-    """A duration in one or two units, as people say it."""
+def format_duration(seconds: float) -> str:
+    """Return a duration in one or two units."""
     if seconds < MINUTE:
         return f"{seconds:.0f} s"
     if seconds < HOUR:

@@ -1,1 +1,1 @@
-"""The conformance test of any policy server: it plays a Conferencing Node and judges each reply."""
+"""The conformance test of policy servers: the requests of a Conferencing Node, and the checks."""

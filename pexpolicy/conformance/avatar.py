@@ -1,4 +1,4 @@
-"""Judging an avatar: a JPEG in RGB of exactly the width and height that were asked for."""
+"""The check of an avatar: an RGB JPEG of exactly the requested width and height."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ MAX_PIXELS = 25_000_000
 
 
 def judge_picture(asked: SentRequest, reply: Reply) -> CheckResult:
-    """The findings about a picture; pictures are compared by their pixels."""
+    """Return the findings about a picture; the decision is a hash of its pixels."""
     findings = []
     if reply.media_type != "image/jpeg":
         text = f"the content type is {reply.media_type[:60]!r}, not image/jpeg"
         findings.append(violation(Topic.CONTENT_TYPE, text, Confidence.DOCUMENTED))
-    found, pixels = _look(asked, reply.body)
+    found, pixels = _decode(asked, reply.body)
     return CheckResult(findings + found, ("picture", pixels) if pixels else None)
 
 
-def _look(asked: SentRequest, body: bytes) -> tuple[list[Finding], str]:
+def _decode(asked: SentRequest, body: bytes) -> tuple[list[Finding], str]:
     from PIL import Image, UnidentifiedImageError  # noqa: PLC0415 - for avatars only
 
     try:
@@ -54,11 +54,13 @@ def _format(picture: Image.Image) -> list[Finding]:
 
 
 def _size(asked: SentRequest, picture: Image.Image) -> list[Finding]:
-    wanted = (int(asked.get("width")), int(asked.get("height")))
-    if picture.size == wanted:
+    requested = (int(asked.get("width")), int(asked.get("height")))
+    if picture.size == requested:
         return []
     width, height = picture.size
-    return [_wrong(f"the picture is {width}x{height}, and {wanted[0]}x{wanted[1]} was asked for")]
+    return [
+        _wrong(f"the picture is {width}x{height}, not {requested[0]}x{requested[1]} as requested")
+    ]
 
 
 def _wrong(text: str) -> Finding:

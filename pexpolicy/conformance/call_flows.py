@@ -1,4 +1,4 @@
-"""The call flows that the probe plays, as a table: what a node asks, and in which order."""
+"""The call flows of the conformance test: requests of a node in their order."""
 
 from __future__ import annotations
 
@@ -23,29 +23,29 @@ CONTROL: Query = {"participant_type": "api", "preauthenticated_role": "chair"}
 
 
 def service(name: str, query: Query, same_as: str = "") -> Step:
-    """A step that asks for a service."""
+    """Return a service configuration step."""
     return Step(name=name, endpoint=SERVICE, query=query, same_as=same_as)
 
 
 def participant(name: str, query: Query, same_as: str = "") -> Step:
-    """A step that asks about a participant."""
+    """Return a participant properties step."""
     return Step(name=name, endpoint=PARTICIPANT, query=query, same_as=same_as)
 
 
 def location(name: str, query: Query, same_as: str = "") -> Step:
-    """A step that asks where media go."""
+    """Return a media location step."""
     return Step(name=name, endpoint=LOCATION, query=query, same_as=same_as)
 
 
 def avatar(
     name: str, query: Query, same_as: str = "", alias: str | Placeholder = Placeholder.CALLER
 ) -> Step:
-    """A step that asks for a picture."""
+    """Return an avatar step."""
     return Step(name=name, endpoint=AVATAR, query=query, same_as=same_as, alias=alias)
 
 
 def search(text: str, limit: int = 10, name: str = "", same_as: str = "") -> Step:
-    """A step that searches the directory."""
+    """Return a directory search step."""
     query = request_templates.directory("v39", text, limit)
     return Step(name=name or f"search {text!r}", endpoint=DIRECTORY, query=query, same_as=same_as)
 
@@ -57,7 +57,7 @@ def register(
     same_as: str = "",
     because: str = AGAIN,
 ) -> Step:
-    """A step that registers a device."""
+    """Return a device registration step."""
     return Step(
         name=name, endpoint=REGISTRATION, query=query, alias=alias, same_as=same_as, because=because
     )
@@ -67,7 +67,7 @@ def _web_join(version: str) -> tuple[Step, ...]:
     joined = request_templates.service(version, WEB)
     return (
         service("service", joined),
-        service("service again, behind the PIN", joined, same_as="service"),
+        service("service again, after the PIN", joined, same_as="service"),
         participant("control", request_templates.participant(version, WEB, CONTROL)),
         participant("media", request_templates.participant(version, WEB, MEDIA)),
         participant(
@@ -82,7 +82,7 @@ def _web_join(version: str) -> tuple[Step, ...]:
 
 
 def _sip(version: str) -> tuple[Step, ...]:
-    """SIP before the PIN: the role is not known yet."""
+    """Return the steps of a SIP call before the PIN, when the role is not known."""
     asked = request_templates.location(version, SIP)
     return (
         service("service", request_templates.service(version, SIP)),
@@ -93,7 +93,7 @@ def _sip(version: str) -> tuple[Step, ...]:
 
 
 def _old(version: str) -> tuple[Step, ...]:
-    """Before participant properties there were five requests."""
+    """Return the steps of a version without participant properties."""
     asserted: Query = {"P-Asserted-Identity": "<sip:alice@example.com>"}
     return (
         service("service", request_templates.service(version, SIP, asserted)),
@@ -186,7 +186,7 @@ _TRANSFER = (
 
 
 def breakout_room(main: Query, name: str, uuid: str) -> Query:
-    """The service request that a breakout room causes: the alias stays that of the main room."""
+    """Return the service request of a breakout room: its alias is that of the main room."""
     unique = f"{name}_breakout_{uuid}"
     return {**main, "service_name": unique, "unique_service_name": unique, "breakout_uuid": uuid}
 
@@ -226,7 +226,7 @@ _REGISTRATION = (
         "quoted auth_type",
         request_templates.registration("v39", "webrtc", '"credentials"'),
         same_as="web app",
-        because="the quotes around auth_type mean nothing",
+        because="quotes around auth_type have no meaning",
     ),
     register(
         "SIP device",
@@ -250,11 +250,11 @@ FLOWS: tuple[Flow, ...] = (
     Flow("old node, v16", _old("v16")),
     Flow("H.323 call", _H323),
     Flow("dial-out", _DIAL_OUT),
-    Flow("no call behind it", _NON_DIAL),
+    Flow("requests without a call", _NON_DIAL),
     Flow("transfer", _TRANSFER),
     Flow("breakout", _BREAKOUT),
     Flow("directory", _DIRECTORY),
     Flow("registration", _REGISTRATION),
     *ODDITIES,
 )
-"""All flows, in the order in which they are played."""
+"""All flows, in the order in which they are sent."""

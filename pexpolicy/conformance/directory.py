@@ -1,4 +1,4 @@
-"""Judging a phone book: a sorted list of whole entries, no longer than the request allows."""
+"""The check of directory entries: complete, sorted, no more than the request allows."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
-from pexpolicy.conformance.findings import Finding, Level, SentRequest, Topic, violation, warning
+from pexpolicy.conformance.findings import Finding, SentRequest, Topic, violation, warning
 from pexpolicy.endpoints.directory_information import DirectoryEntry
 from pexpolicy.models.errors import DecisionError
 from pexpolicy.models.rules import Confidence
 
 KEYS = ("alias", "description", "username")
 MAX_FINDINGS = 5
-"""A list of a thousand wrong entries says no more than its first ones."""
+"""Maximum number of findings about one list."""
 
 
 def judge_directory(asked: SentRequest, body: Mapping[str, Any]) -> list[Finding]:
-    """The findings about the entries of a reply and about ``ignore_local``."""
+    """Return the findings about the entries of a reply and about ``ignore_local``."""
     entries = body.get("result", [])
     findings: list[Finding] = []
     if entries == {}:
@@ -40,7 +40,7 @@ def judge_directory(asked: SentRequest, body: Mapping[str, Any]) -> list[Finding
         if len(findings) >= MAX_FINDINGS:
             return findings
     findings += _length(asked, entries)
-    sound = not any(finding.level is Level.VIOLATION for finding in findings)
+    sound = not any(finding.level.fails for finding in findings)
     if sound and not any(_sorted(entries, key) for key in KEYS):
         findings.append(
             violation(
@@ -82,7 +82,7 @@ def _length(asked: SentRequest, entries: list[Any]) -> list[Finding]:
 
 
 def _sorted(entries: list[dict[str, str]], key: str) -> bool:
-    """Sorted by this key, in one of the orders in which people and databases sort."""
+    """Return True if the entries are sorted by this key, in one of the usual collations."""
     values = [entry[key] for entry in entries]
     return any(values == sorted(values, key=order) for order in (str, str.casefold, _unaccented))
 

@@ -1,4 +1,4 @@
-"""What somebody sees who watches: the progress while it runs, and the findings at the end."""
+"""The report of a conformance test on a terminal, and the progress bar while it runs."""
 
 from __future__ import annotations
 
@@ -16,38 +16,41 @@ from pexpolicy.conformance.runner import StepResult
 from pexpolicy.text import printable
 
 RED, YELLOW, GREEN = "red", "yellow", "green"
+STYLES = {Level.CONTRACT: RED, Level.OPERATION: RED, Level.FALLBACK: YELLOW, Level.WARNING: YELLOW}
+MAX_TARGET = 160
+"""Characters of a target that are shown; the JSON report has all of them."""
 
 
 class ProgressBar:
-    """The line that moves while the probe runs; nothing where nobody watches."""
+    """The line that shows the progress on a terminal."""
 
     def __init__(self, progress: Progress, total: int) -> None:
         self._progress = progress
-        self._task = progress.add_task("", total=total, said="")
-        self._violations = self._warnings = 0
+        self._task = progress.add_task("", total=total, counts="")
+        self._failures = self._others = 0
 
-    def tick(self, played: StepResult) -> None:
+    def advance(self, result: StepResult) -> None:
         """Show one more step."""
-        self._violations += sum(f.level is Level.VIOLATION for f in played.findings)
-        self._warnings += sum(f.level is Level.WARNING for f in played.findings)
+        self._failures += sum(f.level.fails for f in result.findings)
+        self._others += sum(not f.level.fails for f in result.findings)
         self._progress.update(
             self._task,
             advance=1,
-            description=played.flow,
-            said=f"[{RED}]{self._violations}✗[/] [{YELLOW}]{self._warnings}![/] "
-            f"[dim]{played.seconds * 1000:.0f} ms[/]",
+            description=result.flow,
+            counts=f"[{RED}]{self._failures}✗[/] [{YELLOW}]{self._others}![/] "
+            f"[dim]{result.seconds * 1000:.0f} ms[/]",
         )
 
 
 @contextmanager
-def ticking(console: Console, total: int) -> Iterator[ProgressBar]:
-    """A ticker on a console; it is gone at the end, and never shows where there is no terminal."""
+def progress_bar(console: Console, total: int) -> Iterator[ProgressBar]:
+    """Show a progress bar until the block ends, on a terminal only."""
     progress = Progress(
         SpinnerColumn(),
         TextColumn("[bold cyan]{task.description:<26}"),
         BarColumn(bar_width=30),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[said]}"),
+        TextColumn("{task.fields[counts]}"),
         console=console,
         transient=True,
         disable=not console.is_terminal,
@@ -69,17 +72,19 @@ def show(console: Console, report: Report) -> None:
 def _flows(report: Report) -> Table:
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("flow")
-    for column in ("requests", "violations", "warnings", "slowest ms"):
+    for column in ("requests", *(level.value for level in Level), "slowest ms"):
         table.add_column(column, justify="right")
     for flow, steps in report.flows():
-        counts = [
-            sum(f.level is level for played in steps for f in played.findings) for level in Level
-        ]
+        counts = {
+            level: sum(f.level is level for result in steps for f in result.findings)
+            for level in Level
+        }
+        style = next((STYLES[level] for level, count in counts.items() if count), GREEN)
         table.add_row(
-            Text(flow, style=RED if counts[0] else YELLOW if counts[1] else GREEN),
+            Text(flow, style=style),
             str(len(steps)),
-            *(_count(n, style) for n, style in zip(counts, (RED, YELLOW), strict=True)),
-            Text(f"{max(played.seconds for played in steps) * 1000:.1f}", style="dim"),
+            *(_count(count, STYLES[level]) for level, count in counts.items()),
+            Text(f"{max(result.seconds for result in steps) * 1000:.1f}", style="dim"),
         )
     return table
 
@@ -89,9 +94,8 @@ def _count(number: int, style: str) -> Text:
 
 
 def _finding(finding: Finding, endpoint: str, times: int) -> Text:
-    wrong = finding.level is Level.VIOLATION
     text = Text("\n")
-    text.append(f"{finding.level.value} ", style=f"bold {RED if wrong else YELLOW}")
+    text.append(f"{finding.level.value} ", style=f"bold {STYLES[finding.level]}")
     text.append(f"{finding.topic.value}", style="bold")
     text.append(f" in {endpoint}" if endpoint else "", style="cyan")
     text.append(f", {times} times" if times > 1 else "", style="dim")
@@ -100,30 +104,32 @@ def _finding(finding: Finding, endpoint: str, times: int) -> Text:
     return text
 
 
-def _where(played: StepResult) -> Text:
-    text = Text(f"  {played.flow}: {played.step}", style="dim")
-    if played.target:
-        shown = (
-            played.target if len(played.target) <= MAX_TARGET else played.target[:MAX_TARGET] + "…"
-        )
-        text.append(f"\n  {played.method} {shown}")
+def _where(result: StepResult) -> Text:
+    text = Text(f"  {result.flow}: {result.step}", style="dim")
+    if result.target:
+        cut = len(result.target) > MAX_TARGET
+        target = result.target[:MAX_TARGET] + "…" if cut else result.target
+        text.append(f"\n  {result.method} {target}")
     return text
 
 
-MAX_TARGET = 2000
-"""Characters of a target that are shown; JSON has all of them."""
-
-
 def _verdict(report: Report) -> Text:
-    violations, warnings = report.count(Level.VIOLATION), report.count(Level.WARNING)
-    tail = f"{len(report.played)} requests, slowest {report.slowest * 1000:.0f} ms"
-    warned = f"{warnings} warning{'' if warnings == 1 else 's'}"
-    if report.clean and report.only_404:
-        text = f"{report.url}: {NOT_FOUND} {warned}; {tail}"
-        return Text(text, style=f"bold {YELLOW}")
-    if report.clean:
-        return Text(f"{report.url} keeps the contract: {warned}; {tail}", style=f"bold {GREEN}")
-    broken = f"{violations} violation{'' if violations == 1 else 's'}"
-    return Text(
-        f"{report.url} breaks the contract: {broken}, {warned}; {tail}", style=f"bold {RED}"
+    nouns = {
+        Level.CONTRACT: "contract violation",
+        Level.OPERATION: "operation fault",
+        Level.FALLBACK: "fallback",
+        Level.WARNING: "warning",
+    }
+    numbers = {level: report.count(level) for level in Level}
+    counted = ", ".join(
+        f"{numbers[level]} {noun}{'' if numbers[level] == 1 else 's'}"
+        for level, noun in nouns.items()
+        if numbers[level] or level is Level.WARNING
     )
+    tail = f"{counted}; {len(report.results)} requests, slowest {report.slowest * 1000:.0f} ms"
+    if report.passes and report.only_404:
+        return Text(f"{report.url}: {NOT_FOUND} {tail}", style=f"bold {YELLOW}")
+    if report.passes:
+        return Text(f"{report.url} keeps the contract: {tail}", style=f"bold {GREEN}")
+    verdict = "breaks the contract" if numbers[Level.CONTRACT] else "fails in operation"
+    return Text(f"{report.url} {verdict}: {tail}", style=f"bold {RED}")

@@ -1,7 +1,7 @@
-"""The disposition of a foreign reply: what Infinity makes of its status, action and result.
+"""The disposition of a foreign reply: the effect of its status, action and result on Infinity.
 
-The one reading of section 2 of the contract: for the probe, for plugins that relay the replies of
-other servers, and for the import of replies that another server kept.
+The conformance test, plugins that relay the replies of other servers, and the import of stored
+replies all use this one reading of section 2 of the contract.
 """
 
 from __future__ import annotations
@@ -28,47 +28,47 @@ ACTIONS: Mapping[str, tuple[str, ...]] = {
     "participant_properties": ("continue", "reject"),
     "registration_alias": ("continue", "reject"),
 }
-"""The actions of each request; the others know none."""
+"""The actions of each request type that has any."""
 UNTAGGED = (
-    "service_tag: is left out, which one server in live use does and a transcription of Pexip's "
-    f"text forbids; write an empty one [{Confidence.DISPUTED}]"
+    "service_tag: is missing, which a transcription of Pexip's text forbids; "
+    f"write an empty one [{Confidence.DISPUTED}]"
 )
 BOOLEANS: Mapping[str, bool] = {"true": True, "false": False}
 
 
 class Disposition(enum.StrEnum):
-    """What follows a reply."""
+    """The effect of a reply."""
 
     RESULT = "result"
     """The result is used, and the action is ignored."""
     CONTINUE = "continue"
-    """The server succeeded and has no result: Infinity goes on by itself."""
+    """Success without a result: Infinity uses its own database."""
     REJECT = "reject"
-    """The call is refused."""
+    """The call is rejected."""
     REDIRECT = "redirect"
-    """The caller is sent to another alias."""
+    """The caller is redirected to another alias."""
     ABSTAIN = "abstain"
-    """The server failed and refuses nothing: Infinity falls back to its own database."""
+    """The server failed and rejects nothing: Infinity uses its own database."""
     DROPPED = "dropped"
-    """The reply contradicts itself, or what it holds is lost."""
+    """The reply is contradictory, or its result is lost."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """A disposition, and the result that belongs to it, with text booleans repaired."""
+    """A disposition and its result, with text booleans repaired."""
 
     disposition: Disposition
     result: Any = None
     repairs: tuple[str, ...] = ()
-    """What was put right in the result, such as booleans that were text, as warnings."""
+    """Warnings about repairs of the result, such as booleans that were text."""
     text: str = ""
-    """Why a reply is dropped, or why nobody should relay its result."""
+    """Why the reply is dropped, or why its result must not be relayed."""
     decision: Decision | None = None
-    """What the result stands for, where it is used; without a reason."""
+    """The decision of a result that is used; without a reason."""
 
 
 def read_envelope(endpoint: str, body: Mapping[str, Any], extras: Extras = NO_EXTRAS) -> Reading:
-    """The disposition of a reply with status 200 to a request of this endpoint."""
+    """Return the disposition of a reply with status 200 to a request of this endpoint."""
     action, result = body.get("action"), body.get("result")
     rejects = action == "reject" and "reject" in ACTIONS.get(endpoint, ())
     if body.get("status") == "success":
@@ -76,8 +76,8 @@ def read_envelope(endpoint: str, body: Mapping[str, Any], extras: Extras = NO_EX
     if rejects:
         return _rejected(endpoint, result)
     if result:
-        said = brief(body.get("status"))
-        return _dropped(f"status = {said} is not exactly 'success', so the result is lost")
+        status = brief(body.get("status"))
+        return _dropped(f"status = {status} is not exactly 'success', so the result is lost")
     return Reading(Disposition.ABSTAIN)
 
 
@@ -86,9 +86,7 @@ def _succeeded(endpoint: str, body: Mapping[str, Any], extras: Extras, *, reject
     repaired, repairs = _repaired(endpoint, body)
     decision, wrong = _decision(endpoint, repaired, extras)
     if rejects and _is_used(endpoint, repaired.get("result"), decision):
-        return _dropped(
-            "a usable result stands next to the reject: Infinity would take it and not refuse"
-        )
+        return _dropped("the reject has a usable result: Infinity would use it and not reject")
     if rejects:
         return _rejected(endpoint, result)
     if action == "redirect" and "redirect" in ACTIONS.get(endpoint, ()):
@@ -96,15 +94,15 @@ def _succeeded(endpoint: str, body: Mapping[str, Any], extras: Extras, *, reject
     if decision is not None:
         return Reading(Disposition.RESULT, repaired.get("result"), repairs, decision=decision)
     if wrong and not _is_open(endpoint, result):
-        return _dropped(wrong)
+        return Reading(Disposition.DROPPED, repaired.get("result"), repairs, wrong)
     return Reading(Disposition.RESULT, result, text=wrong) if wrong else _without(endpoint, action)
 
 
 def _without(endpoint: str, action: object) -> Reading:
-    """What a success without a result stands for."""
-    known = ACTIONS.get(endpoint, ())
-    if known and action not in (None, "continue"):
-        return _dropped(f"action = {brief(action)} is none of {', '.join(known)}")
+    """Return the disposition of a success without a result."""
+    actions = ACTIONS.get(endpoint, ())
+    if actions and action not in (None, "continue"):
+        return _dropped(f"action = {brief(action)} is none of {', '.join(actions)}")
     return Reading(Disposition.CONTINUE)
 
 
@@ -113,22 +111,22 @@ def _dropped(text: str) -> Reading:
 
 
 def _rejected(endpoint: str, result: object) -> Reading:
-    """A reject, with what the participant is told where that can be told."""
-    told = result.get("reject_reason") if isinstance(result, Mapping) else None
-    shown: dict[str, Any] = {}
-    if told is not None and ENDPOINTS[endpoint].shows_reject_reason:
-        shown = {"reject_reason": told}
+    """Return a reject, with the reason for the participant if the endpoint sends one."""
+    reason = result.get("reject_reason") if isinstance(result, Mapping) else None
+    sent: dict[str, Any] = {}
+    if reason is not None and ENDPOINTS[endpoint].shows_reject_reason:
+        sent = {"reject_reason": reason}
     try:
-        decision = Reject.from_result(shown)
+        decision = Reject.from_result(sent)
     except DecisionError:
-        shown, decision = {}, Reject()
-    return Reading(Disposition.REJECT, shown, decision=decision)
+        sent, decision = {}, Reject()
+    return Reading(Disposition.REJECT, sent, decision=decision)
 
 
 def _redirected(result: object) -> Reading:
     if isinstance(result, Mapping) and "service_type" in result:
         return _dropped(
-            "a service stands next to the redirect: Infinity would take it and not redirect"
+            "the result of the redirect is a service: Infinity would use it and not redirect"
         )
     try:
         decision = Redirect.from_result(result if isinstance(result, Mapping) else {})
@@ -138,7 +136,7 @@ def _redirected(result: object) -> Reading:
 
 
 def _is_used(endpoint: str, result: Any, decision: Decision | None) -> bool:
-    """True where Infinity would use a result although an action stands next to it."""
+    """Return True if Infinity would use a result although there is an action."""
     if _is_open(endpoint, result):
         return True
     if isinstance(decision, ParticipantProperties):
@@ -147,14 +145,14 @@ def _is_used(endpoint: str, result: Any, decision: Decision | None) -> bool:
 
 
 def _is_open(endpoint: str, result: object) -> bool:
-    """True for credentials that let any device register, which no plugin gives by mistake."""
+    """Return True for credentials that let any device register."""
     return endpoint == "registration_alias" and result == {"username": "", "password": ""}
 
 
 def _decision(
     endpoint: str, body: Mapping[str, Any], extras: Extras
 ) -> tuple[Decision | None, str]:
-    """What the result stands for, or why Infinity would drop it; neither where there is none."""
+    """Return the decision of a result, or why Infinity would drop it; neither without a result."""
     result: Any = body.get("result")
     listed = endpoint == "directory_information"
     if result is None or result == {} or (listed and result == []):
@@ -165,30 +163,30 @@ def _decision(
         return None, wrong
     try:
         if listed:
-            told = {name: body[name] for name in ("ignore_local",) if name in body}
-            return Directory.from_result({"entries": result, **told}, extras=extras), ""
+            keys = {name: body[name] for name in ("ignore_local",) if name in body}
+            return Directory.from_result({"entries": result, **keys}, extras=extras), ""
         return ENDPOINTS[endpoint].from_result(result, extras), ""
     except DecisionError as error:
         return None, str(error)
 
 
 def _unusable(endpoint: str, action: object, result: Any) -> str:
-    """Why a result is none at all, before its fields are looked at."""
+    """Return why a result cannot be used, whatever its fields are."""
     listed = endpoint == "directory_information"
     if not isinstance(result, list if listed else Mapping):
         wanted = "a list of entries" if listed else "an object"
         return f"result is {brief(result)}, not {wanted}: the reply is dropped"
     if endpoint == "participant_avatar":
-        return "a JSON result is no picture; Infinity would show a placeholder"
+        return "a JSON result is not a picture; Infinity would show a placeholder"
     if endpoint == "service_configuration" and "new_alias" in result:
-        return "new_alias is no field of a service; it needs action = 'redirect'"
+        return "new_alias is not a field of a service; it needs action = 'redirect'"
     if endpoint == "participant_properties" and action != "reject" and "reject_reason" in result:
-        return "reject_reason refuses nobody; it needs action = 'reject'"
+        return "reject_reason alone rejects no call; it needs action = 'reject'"
     return ""
 
 
 def _repaired(endpoint: str, body: Mapping[str, Any]) -> tuple[Mapping[str, Any], tuple[str, ...]]:
-    """A reply with what may have been written otherwise, and what that was, as warnings."""
+    """Return a reply with text booleans and a missing tag repaired, and the warnings."""
     result = body.get("result")
     if not isinstance(result, dict):
         return body, ()
@@ -200,16 +198,16 @@ def _repaired(endpoint: str, body: Mapping[str, Any]) -> tuple[Mapping[str, Any]
         model = ParticipantProperties
     if model is None:
         return body, ()
-    made = _with_booleans(model, result)
+    repaired = _with_booleans(model, result)
     repairs = [
-        f"{place}: the text {value!r} stands for {value.lower()}; write it without quotes "
+        f"{place}: the text {value!r} means {value.lower()}; write it without quotes "
         f"[{Confidence.REPORTED}]"
         for place, value in _text_booleans(model, result, "")
     ]
     if endpoint == "service_configuration" and "service_tag" not in result:
-        made["service_tag"] = ""
+        repaired["service_tag"] = ""
         repairs.append(UNTAGGED)
-    return ({**body, "result": made}, tuple(repairs)) if repairs else (body, ())
+    return ({**body, "result": repaired}, tuple(repairs)) if repairs else (body, ())
 
 
 def _text_booleans(model: type[ModelBase], fields: Any, place: str) -> Iterator[tuple[str, str]]:
@@ -228,18 +226,18 @@ def _text_booleans(model: type[ModelBase], fields: Any, place: str) -> Iterator[
 def _with_booleans(model: type[ModelBase], fields: Any) -> Any:
     if not isinstance(fields, dict):
         return fields
-    made: dict[str, Any] = {}
+    repaired: dict[str, Any] = {}
     for name, value in fields.items():
         inner = model.nested_models.get(name)
         if _is_text_boolean(model, name, value):
-            made[name] = BOOLEANS[value.lower()]
+            repaired[name] = BOOLEANS[value.lower()]
         elif inner is None:
-            made[name] = value
+            repaired[name] = value
         elif isinstance(value, list):
-            made[name] = [_with_booleans(inner, item) for item in value]
+            repaired[name] = [_with_booleans(inner, item) for item in value]
         else:
-            made[name] = _with_booleans(inner, value)
-    return made
+            repaired[name] = _with_booleans(inner, value)
+    return repaired
 
 
 def _is_text_boolean(model: type[ModelBase], name: str, value: object) -> bool:

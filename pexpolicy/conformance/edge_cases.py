@@ -1,4 +1,4 @@
-"""Flows of odd requests: every one of them is a request that a node can send."""
+"""Flows of unusual requests, all of which a node can send."""
 
 from __future__ import annotations
 
@@ -8,11 +8,15 @@ from pexpolicy.conformance import request_templates
 from pexpolicy.conformance.flow_steps import DecodingMarker, Flow, Placeholder, Query, Step
 from pexpolicy.conformance.request_templates import SIP, WEB
 
-SERVICE, PARTICIPANT = "service_configuration", "participant_properties"
+SERVICE, PARTICIPANT, LOCATION = (
+    "service_configuration",
+    "participant_properties",
+    "media_location",
+)
 AVATAR, REGISTRATION = "participant_avatar", "registration_alias"
 
 MARKED = "sip:zq7k%23x+1@example.com"
-"""An alias with a percent sign and a plus of its own, which a second decoding would change."""
+"""An alias with a percent sign and a plus, which a second decoding would change."""
 TWICE, NEVER = "it was decoded twice", "it was not decoded"
 MARKED_TRACES = (
     DecodingMarker("zq7k%2523x", NEVER),
@@ -101,6 +105,7 @@ _EMPTY: Query = {
     name: value if name in ("call_direction", "node_ip", "version_id") else ""
     for name, value in request_templates.participant("v39", WEB).items()
 }
+_FEW: Query = {"call_direction": "dial_in", "node_ip": "10.44.155.21"}
 _VALUES = (
     _service("plain", request_templates.service("v39", WEB)),
     Step(
@@ -110,13 +115,13 @@ _VALUES = (
             "v39", WEB, {"future~setting": "1", "Call-ID": "x", "future_list": ("a", "b")}
         ),
         same_as="plain",
-        because="new parameters come with almost every release and are to be ignored",
+        because="almost every release adds parameters, which must be ignored",
     ),
     _service(
         "no alias, no vendor",
         request_templates.service("v39", WEB, {"local_alias": None, "vendor": None}),
     ),
-    _service("node and direction only", {"call_direction": "dial_in", "node_ip": "10.44.155.21"}),
+    _service("node and direction only", _FEW),
     _service(
         "numbers that are none",
         request_templates.service(
@@ -136,6 +141,11 @@ _VALUES = (
         ),
     ),
     Step(name="every value empty", endpoint=PARTICIPANT, query=_EMPTY),
+    *(
+        Step(name=f"{endpoint}: node and direction only", endpoint=endpoint, query=_FEW)
+        for endpoint in (PARTICIPANT, LOCATION)
+    ),
+    _participant("no service tag", {"service_tag": None, "service_name": None}),
     _participant("no name", {"remote_display_name": "", "remote_alias": Placeholder.CALLER}),
 )
 

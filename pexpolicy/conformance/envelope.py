@@ -1,4 +1,4 @@
-"""Judging the envelope of a JSON reply: status, action, and whether they fit the result."""
+"""The check of the envelope of a JSON reply: status, action, and whether they fit the result."""
 
 from __future__ import annotations
 
@@ -13,33 +13,34 @@ from pexpolicy.conformance.findings import (
     Finding,
     SentRequest,
     Topic,
+    fallback,
     violation,
     warning,
 )
-from pexpolicy.conformance.result import judge_result, refused, warned
+from pexpolicy.conformance.result import from_issue, from_warning, judge_result
 from pexpolicy.models.decision import Redirect, Reject
 from pexpolicy.models.errors import DecisionError
 from pexpolicy.models.rules import Confidence
 from pexpolicy.text import brief
 
 FAILED = ("fail", "failed", "failure", "error")
-"""Words by which a server says that it has no decision."""
+"""Values of ``status`` of a server that has no decision."""
 
 Envelope = Mapping[str, Any]
 
 
 def judge_envelope(asked: SentRequest, body: Envelope) -> CheckResult:
-    """The findings about a reply with status 200, and the decision that Infinity reads in it."""
+    """Return the findings about a reply with status 200, and how Infinity reads it."""
     reading = read_envelope(asked.endpoint, body, asked.extras)
-    judged = _judged(asked, body, reading)
+    judged = _status_and_result(asked, body, reading)
     found = _action(asked, body, reading) + judged.findings
     if reading.disposition is Disposition.DROPPED and not CheckResult(found).broken:
         found.append(violation(Topic.RESULT, reading.text, Confidence.TRANSCRIBED))
     return CheckResult(found, comparable(asked, body, reading), judged.service, reading)
 
 
-def _judged(asked: SentRequest, body: Envelope, reading: Reading) -> CheckResult:
-    """The findings about status and result, and the service in it."""
+def _status_and_result(asked: SentRequest, body: Envelope, reading: Reading) -> CheckResult:
+    """Return the findings about status and result, and the service."""
     if body.get("status") != "success":
         return CheckResult(_failed(body, reading))
     if (shape := _shape(asked, body)) is not None:
@@ -58,12 +59,12 @@ def _result(asked: SentRequest, body: Envelope, reading: Reading) -> CheckResult
     if not reading.repairs:
         return judge_result(asked, body)
     repaired = judge_result(asked, {**body, "result": reading.result})
-    repairs = [warned(text) for text in reading.repairs]
+    repairs = [from_warning(text) for text in reading.repairs]
     return CheckResult(repairs + repaired.findings, service=repaired.service)
 
 
 def comparable(asked: SentRequest, body: Envelope, reading: Reading) -> tuple[Any, ...]:
-    """What Infinity reads of a reply; keys of the server's own are left out."""
+    """Return what Infinity reads of a reply, without the keys of the server's own."""
     if reading.disposition in (Disposition.CONTINUE, Disposition.ABSTAIN):
         return ("continue",)
     action: Any = body.get("action")
@@ -82,13 +83,13 @@ def _action(asked: SentRequest, body: Envelope, reading: Reading) -> list[Findin
     if action is None or action in allowed or action == "continue":
         return []
     if not allowed and action in ("reject", "redirect"):
-        text = f"this request knows no {action}: Infinity would go on as if it were not there"
+        text = f"this request has no action {action}: Infinity would ignore it"
         return [violation(Topic.ACTION, text, Confidence.TRANSCRIBED)]
     if not allowed:
         return [
             warning(
                 Topic.ACTION,
-                f"this request knows no action; {brief(action)} is ignored",
+                f"this request has no action; {brief(action)} is ignored",
                 Confidence.REPORTED,
             )
         ]
@@ -101,32 +102,29 @@ def _action(asked: SentRequest, body: Envelope, reading: Reading) -> list[Findin
 
 def _failed(body: Envelope, reading: Reading) -> list[Finding]:
     status = body.get("status")
-    said = f"status = {brief(status)}" if "status" in body else "there is no status"
+    described = f"status = {brief(status)}" if "status" in body else "there is no status"
     refuses = reading.disposition is Disposition.REJECT
     if refuses and status in FAILED:
-        text = f"{said}, and action = 'reject' counts all the same: Infinity refuses the call"
+        text = f"{described}, and action = 'reject' still counts: Infinity refuses the call"
         return [warning(Topic.ENVELOPE, text, Confidence.DOCUMENTED)]
     if refuses:
         text = (
-            f"{said}; only the exact text 'success' counts, and action = 'reject' counts all the "
-            "same: Infinity refuses the call"
+            f"{described}; only the exact text 'success' counts, and action = 'reject' still "
+            "counts: Infinity refuses the call"
         )
         return [violation(Topic.ENVELOPE, text, Confidence.DOCUMENTED)]
     if body.get("result"):
         text = f"status = {brief(status)} is not exactly 'success', so the result is lost"
         return [violation(Topic.ENVELOPE, text, Confidence.DOCUMENTED)]
-    if status in FAILED:
-        text = f"status = {brief(status)}: the server failed; to have no decision, answer 404"
-        return [warning(Topic.ENVELOPE, text, Confidence.REPORTED)]
-    return [
-        violation(
-            Topic.ENVELOPE, f"{said}; only the exact text 'success' counts", Confidence.DOCUMENTED
-        )
-    ]
+    text = (
+        f"{described}; only the exact text 'success' counts, so Infinity uses its own database. "
+        "If that is meant, a 404 is clearer"
+    )
+    return [fallback(Topic.ENVELOPE, text, Confidence.DOCUMENTED)]
 
 
 def _shape(asked: SentRequest, body: Envelope) -> Finding | None:
-    """A finding for a result that is neither of its shape nor empty."""
+    """Return a finding for a result of the wrong type."""
     result = body.get("result")
     if "result" not in body or result is None:
         return None
@@ -148,21 +146,21 @@ def _no_picture(result: Any) -> list[Finding]:
         return [
             violation(
                 Topic.AVATAR,
-                "a JSON result is no picture; Infinity would show a placeholder",
+                "a JSON result is not a picture; Infinity would show a placeholder",
                 Confidence.TRANSCRIBED,
             )
         ]
-    return [warning(Topic.AVATAR, "where there is no picture, 404 says so", Confidence.DOCUMENTED)]
+    return [warning(Topic.AVATAR, "if there is no picture, answer 404", Confidence.DOCUMENTED)]
 
 
 def _reject(asked: SentRequest, body: Envelope, reading: Reading) -> list[Finding]:
-    """A reject refuses only if no result next to it can be used."""
+    """Check a reject: it refuses only if there is no usable result."""
     result = body.get("result") or {}
     if asked.endpoint == "registration_alias" and "result" not in body:
         return [
             violation(
                 Topic.REJECT,
-                "a reject of a registration needs an empty result beside it",
+                "a reject of a registration needs an empty result",
                 Confidence.TRANSCRIBED,
             )
         ]
@@ -175,7 +173,7 @@ def _reject(asked: SentRequest, body: Envelope, reading: Reading) -> list[Findin
     return [
         warning(
             Topic.REJECT,
-            "a result stands beside the reject; it is dropped, leave it out",
+            "the result of a reject is dropped; leave it out",
             Confidence.REPORTED,
         )
     ]
@@ -184,12 +182,14 @@ def _reject(asked: SentRequest, body: Envelope, reading: Reading) -> list[Findin
 def _participant_reject(result: Mapping[str, Any]) -> list[Finding]:
     others = sorted(result.keys() - {"reject_reason"})
     if others:
-        text = f"{brief(others[0])} stands beside the reject: nothing but reject_reason may"
+        text = (
+            f"{brief(others[0])} in the result of a reject: nothing but reject_reason may be there"
+        )
         return [violation(Topic.REJECT, text, Confidence.TRANSCRIBED)]
     try:
         Reject.from_result(result)
     except DecisionError as error:
-        return [refused(error, Topic.REJECT)]
+        return [from_issue(error.refusal, Topic.REJECT)]
     return []
 
 
@@ -203,25 +203,25 @@ def _redirect(asked: SentRequest, action: Any, result: Any) -> list[Finding]:
         return [
             violation(
                 Topic.REDIRECT,
-                "new_alias is no field of a service; it needs action = 'redirect'",
+                "new_alias is not a field of a service; it needs action = 'redirect'",
                 Confidence.TRANSCRIBED,
             )
         ]
     if "service_type" in result:
-        text = "a service stands beside the redirect: Infinity would take it and not redirect"
+        text = "the result of the redirect is a service: Infinity would use it and not redirect"
         return [violation(Topic.REDIRECT, text, Confidence.DOCUMENTED)]
     others = sorted(result.keys() - {"new_alias"})
     if others:
         text = (
-            f"the result of a redirect is new_alias alone, and {brief(others[0])} stands beside it"
+            f"the result of a redirect is new_alias only, and {brief(others[0])} is there as well"
         )
         return [violation(Topic.REDIRECT, text, Confidence.TRANSCRIBED)]
     try:
         redirect = Redirect.from_result(result)
     except DecisionError as error:
-        return [refused(error, Topic.REDIRECT)]
-    found = [replace(warned(text), topic=Topic.REDIRECT) for text in redirect.warnings]
+        return [from_issue(error.refusal, Topic.REDIRECT)]
+    found = [replace(from_warning(text), topic=Topic.REDIRECT) for text in redirect.warnings]
     if result["new_alias"].casefold() == asked.get("local_alias").casefold():
-        text = "the call is sent to the alias that it came to, and would loop"
+        text = "the call is redirected to its own alias, and would loop"
         found.append(warning(Topic.REDIRECT, text))
     return found

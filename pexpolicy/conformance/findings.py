@@ -1,4 +1,4 @@
-"""What the probe finds: a breach of the contract, or something that the sources do not agree on."""
+"""Findings about the replies of a policy server, with their level and topic."""
 
 from __future__ import annotations
 
@@ -13,118 +13,137 @@ from pexpolicy.models.extras import NO_EXTRAS, Extras
 
 
 class Level(enum.StrEnum):
-    """How much a finding weighs."""
+    """The severity of a finding, the most severe first."""
 
-    VIOLATION = "violation"
-    """Pexip documents the rule: Infinity would drop the reply, or read it as something else."""
+    CONTRACT = "contract"
+    """Breaks a rule that Pexip documents: Infinity drops the reply, or misreads it."""
+    OPERATION = "operation"
+    """The server failed, refused the request or was not reachable: it decided nothing."""
+    FALLBACK = "fallback"
+    """Infinity uses its own database. That is allowed; the server may not have meant it."""
     WARNING = "warning"
-    """Said by integrators only, contested, or advised against: Infinity may take the reply."""
+    """Breaks a rule that is reported by integrators, disputed, or advice."""
+
+    @property
+    def fails(self) -> bool:
+        """True if a server with such a finding does not pass."""
+        return self in (Level.CONTRACT, Level.OPERATION)
 
 
 class Topic(enum.StrEnum):
-    """What a finding is about; one word for each kind of fault."""
+    """The kind of fault."""
 
     CONNECTION = "connection"
-    """No reply came, or the connection ended within it."""
+    """No reply, or a connection that ended before the whole reply."""
     TIME = "time"
-    """The reply was late, or took most of the time there is."""
+    """The reply was late, or took more than half of the time limit."""
     STATUS = "status"
-    """The HTTP status is none that carries a decision or hands the call back."""
+    """The HTTP status is neither 200 nor 404."""
     FRAMING = "framing"
-    """The body is not as long as the reply says, or is coded in a way nobody asked for."""
+    """The body has another length than announced, or an unrequested content coding."""
     CONTENT_TYPE = "content-type"
-    """The content type is not the one of a decision."""
+    """The content type is wrong for a decision."""
     JSON = "json"
-    """The body is not JSON that every reader takes for the same."""
+    """The body is not JSON, or JSON that parsers read differently."""
     ENVELOPE = "envelope"
-    """``status`` is not exactly ``success``, or the result of a failed answer is lost."""
+    """``status`` is not exactly ``success``."""
     ACTION = "action"
-    """``action`` is no word of this request."""
+    """``action`` is not a value that this request knows."""
     REJECT = "reject"
-    """A reject that would admit the caller, or that Infinity would not read as one."""
+    """A reject that would admit the caller, or that Infinity would not read as a reject."""
     REDIRECT = "redirect"
-    """A redirect that is not exactly a new alias with its scheme."""
+    """A redirect that is not exactly a new alias with a scheme."""
     RESULT = "result"
-    """``result`` has another shape than this request knows, or a field breaks a rule."""
+    """``result`` has the wrong shape, or a field breaks a rule."""
     BREAKOUT = "breakout"
-    """A breakout room is not answered with its own breakout fields."""
+    """The answer for a breakout room lacks its breakout fields."""
     DIAL_OUT = "dial-out"
-    """The answer before dialing out is another service than the running one."""
+    """The answer before dialing out is not the running service."""
     NON_DIAL = "non-dial"
-    """A service was made for a request that no caller stands behind."""
+    """A service for a request without a caller."""
     DIRECTORY = "directory"
-    """The phone book is too long, not sorted, or an entry lacks a key."""
+    """The list of entries is too long, not sorted, or an entry lacks a key."""
     CREDENTIALS = "credentials"
-    """Credentials that open the registration to anybody, or that single sign-on cannot use."""
+    """Credentials that admit any device, or that single sign-on cannot use."""
     AVATAR = "avatar"
-    """The picture is no JPEG in RGB of exactly the size that was asked for."""
+    """The picture is not an RGB JPEG of exactly the requested size."""
     REPEATABLE = "repeatable"
-    """The same request did not get the same decision."""
+    """The same request got another decision."""
     CONSISTENT = "consistent"
-    """One service was described in two ways, or two ways of asking one thing got two answers."""
+    """Two descriptions of one service, or two answers to equivalent requests."""
     DECODING = "decoding"
-    """Text of the request was decoded twice, or not at all."""
+    """Text of the request was decoded twice, or not decoded."""
     AUTHENTICATION = "authentication"
-    """The server answers callers without credentials."""
+    """The server answers without credentials."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that is wrong, or doubtful, with one reply."""
+    """A fault or doubt about one reply."""
 
     level: Level
     topic: Topic
     text: str
     mark: str = ""
-    """How sure the rule is, and who says so."""
+    """The confidence of the rule."""
 
 
 def violation(topic: Topic, text: str, mark: str = "") -> Finding:
-    """A finding that fails the server."""
-    return Finding(Level.VIOLATION, topic, text, mark)
+    """Return a finding about a broken rule of the contract."""
+    return Finding(Level.CONTRACT, topic, text, mark)
+
+
+def operation(topic: Topic, text: str, mark: str = "") -> Finding:
+    """Return a finding about a server that failed or refused the request."""
+    return Finding(Level.OPERATION, topic, text, mark)
+
+
+def fallback(topic: Topic, text: str, mark: str = "") -> Finding:
+    """Return a finding about a reply that makes Infinity use its own database."""
+    return Finding(Level.FALLBACK, topic, text, mark)
 
 
 def warning(topic: Topic, text: str, mark: str = "") -> Finding:
-    """A finding that does not."""
+    """Return a finding about a doubtful reply."""
     return Finding(Level.WARNING, topic, text, mark)
 
 
 Comparable = tuple[Any, ...]
-"""A decision in a form in which two of them are equal when Infinity would do the same."""
+"""A form of a decision that is equal for decisions with the same effect."""
 
 
 @dataclass(frozen=True, slots=True)
 class SentRequest:
-    """What was asked: the request as the node knows it."""
+    """A request as it was sent."""
 
     endpoint: str
     query: Mapping[str, str]
     """The parameters, each with its first value."""
     strain: bool = False
-    """True for a request that a server may refuse to read."""
+    """True for a request that a server may refuse because of its size."""
     breakout: str = ""
-    """UUID of the breakout room, where an answer of the server announced it."""
+    """UUID of the breakout room, if an answer of the server announced it."""
     traces: tuple[DecodingMarker, ...] = ()
     extras: Extras = NO_EXTRAS
 
     def get(self, name: str) -> str:
-        """The value of a parameter, or nothing."""
+        """Return the value of a parameter, or an empty text."""
         return self.query.get(name, "")
 
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """The findings about a reply, and the decision in it."""
+    """The findings about a reply, and its decision."""
 
     findings: list[Finding]
     decision: Comparable | None = None
-    """None where there is no decision that could be compared with another."""
+    """``None`` if there is no decision to compare."""
     service: Mapping[str, Any] = field(default_factory=dict)
-    """The service that Infinity would use, where the reply holds one."""
+    """The service that Infinity would use, if there is one."""
     reading: Reading | None = None
-    """What Infinity makes of the envelope, where the reply is a 200 that holds one."""
+    """How Infinity reads the envelope, for a reply with status 200."""
 
     @property
     def broken(self) -> bool:
-        """True for a reply that breaks a rule by itself."""
-        return any(finding.level is Level.VIOLATION for finding in self.findings)
+        """True for a reply that has no usable decision."""
+        return any(finding.level.fails for finding in self.findings)

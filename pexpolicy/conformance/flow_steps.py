@@ -1,4 +1,4 @@
-"""A step of a call flow: one request, with the values that only the course of the flow tells."""
+"""Steps of call flows, with values that depend on earlier replies."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from pexpolicy.endpoints import ENDPOINTS
 
 
 class Placeholder(enum.Enum):
-    """A value that stands open until the step is played."""
+    """A value that is known when the step is sent."""
 
     ALIAS = "the alias that is dialed"
     SIP_ALIAS = "the same as a full SIP URI"
     CALLER = "the alias of the caller"
-    SERVICE_NAME = "the name in our service answer"
-    SERVICE_TAG = "the tag in our service answer"
+    SERVICE_NAME = "the name of the service"
+    SERVICE_TAG = "the tag of the service"
     PREVIOUS_NAME = "the name of the service before the transfer"
 
 
 Value = str | Placeholder | tuple[str, ...] | None
-"""A text, an open value, several values under one name, or nothing: the parameter is left out."""
+"""A text, a placeholder, several values of one name, or ``None`` to leave the parameter out."""
 Query = Mapping[str, Value]
 
 
@@ -32,7 +32,7 @@ AGAIN = "the same request must get the same decision"
 
 @dataclass(frozen=True, slots=True)
 class DecodingMarker:
-    """A text that stands in a reply only if the server decoded the request wrongly."""
+    """A text that is in a reply only if the server decoded the request wrongly."""
 
     text: str
     why: str
@@ -51,27 +51,27 @@ class Step:
     endpoint: str
     query: Query
     alias: str | Placeholder = ""
-    """What stands in the path: raw text as on the wire, or an open value."""
+    """The alias in the path: raw text as it is sent, or a placeholder."""
     escape: Callable[..., str] = quote_plus
     same_as: str = ""
     because: str = AGAIN
     certain: bool = True
     strain: bool = False
     breakout: str = ""
-    """UUID of a breakout room that an answer of the server announced."""
+    """UUID of a breakout room, if an answer of the server announced it."""
     traces: tuple[DecodingMarker, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """The requests that one call, search or registration makes, in their order."""
+    """The requests of one call, search or registration, in their order."""
 
     name: str
     steps: tuple[Step, ...]
 
 
 class CallState:
-    """What a node knows in the course of one flow."""
+    """The state of a node during one flow."""
 
     def __init__(self, alias: str, caller: str) -> None:
         self.alias = alias
@@ -81,7 +81,7 @@ class CallState:
         self._previous = ""
 
     def value(self, slot: Placeholder) -> str:
-        """The value of an open one, as far as the flow has come."""
+        """Return the value of a placeholder at this point of the flow."""
         match slot:
             case Placeholder.ALIAS:
                 return self.alias
@@ -97,9 +97,9 @@ class CallState:
                 return self._previous
 
     def learn(self, service: Mapping[str, Any], asked: Mapping[str, str]) -> None:
-        """Take over the service of an answer.
+        """Store the service of an answer.
 
-        Without one the node goes on with its own service of that alias.
+        Without one the node uses its own service of that alias.
         """
         if asked.get("previous_service_name"):
             self._previous = self._name
@@ -107,7 +107,7 @@ class CallState:
         self._name = str(service.get("name") or asked.get("local_alias") or self.alias)
 
     def pairs(self, query: Query) -> list[tuple[str, str]]:
-        """The parameters as they are sent."""
+        """Return the parameters as they are sent."""
         found: list[tuple[str, str]] = []
         for name, value in query.items():
             if isinstance(value, tuple):
@@ -117,7 +117,7 @@ class CallState:
         return found
 
     def target(self, step: Step, pairs: list[tuple[str, str]]) -> str:
-        """The path and query of a step, byte for byte as on the wire."""
+        """Return the path and query of a step, exactly as they are sent."""
         alias = (
             quote(self.value(step.alias), safe="")
             if isinstance(step.alias, Placeholder)
@@ -127,7 +127,7 @@ class CallState:
 
 
 def sip_uri(alias: str) -> str:
-    """The full SIP URI of an alias; a bare name is taken to be at example.com."""
+    """Return the full SIP URI of an alias; a bare name gets the host example.com."""
     if alias.partition(":")[0].lower() in ("sip", "sips"):
         return alias
     return f"sip:{alias}" if "@" in alias else f"sip:{alias}@example.com"

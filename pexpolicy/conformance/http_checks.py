@@ -1,4 +1,4 @@
-"""What HTTP clients do not show: whether a body has the length it says, and what comes after it."""
+"""Checks of HTTP on the connection: body length, keep-alive, HEAD, access without credentials."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from http import HTTPStatus
 
 from yarl import URL
 
-from pexpolicy.conformance.findings import Finding, Topic, violation, warning
+from pexpolicy.conformance.findings import Finding, Topic, operation, violation, warning
 from pexpolicy.conformance.http_client import CLOSED, MAX_BODY, NO_HTTP
 from pexpolicy.errors import describe_network_error
 from pexpolicy.models.rules import Confidence
 
 RFC = "RFC 9112"
 HEAD = "HEAD"
-"""The check that sends another method than GET first, by its name."""
+"""The name of the check that sends HEAD first."""
 MAX_HEAD = 64 * 1024
 Check = Callable[[str], Awaitable[list[Finding]]]
 
@@ -30,11 +30,11 @@ class _Answer:
 
 
 class BrokenReplyError(Exception):
-    """The bytes on the connection are no HTTP reply, or less than one."""
+    """The bytes on the connection are not a complete HTTP reply."""
 
 
 class Connection:
-    """One plain connection, read byte by byte."""
+    """One connection whose bytes are read as they are."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
@@ -54,7 +54,7 @@ class Connection:
             head = (await self._reader.readuntil(b"\r\n\r\n")).decode("latin-1")
         except asyncio.IncompleteReadError as error:
             raise BrokenReplyError(
-                "closed" if not error.partial else "the reply ends within its head"
+                "closed" if not error.partial else "the head of the reply is incomplete"
             ) from None
         except asyncio.LimitOverrunError:
             raise BrokenReplyError("the head of the reply has no end") from None
@@ -62,7 +62,7 @@ class Connection:
         version, _, rest = first.partition(" ")
         if not version.startswith("HTTP/1.") or not rest[:3].isdigit():
             raise BrokenReplyError(
-                "what follows the last reply is none: its body was longer than it said"
+                "no reply follows the last one: its body was longer than announced"
             )
         headers = {
             name.strip().lower(): value.strip()
@@ -86,9 +86,9 @@ class Connection:
                     min(int(headers["content-length"]), MAX_BODY)
                 ), False
         except asyncio.IncompleteReadError:
-            raise BrokenReplyError("the body is shorter than it says") from None
+            raise BrokenReplyError("the body is shorter than announced") from None
         except ValueError:
-            raise BrokenReplyError("the length of the body is no number") from None
+            raise BrokenReplyError("the length of the body is not a number") from None
         return await self._reader.read(MAX_BODY), True
 
     async def _chunks(self) -> bytes:
@@ -101,24 +101,30 @@ class Connection:
         return bytes(body)
 
 
-class Transport:
-    """Checks of a server's HTTP by plain connections; each takes ``limit`` seconds at most."""
+class HttpChecks:
+    """The checks of a server's HTTP; each takes ``limit`` seconds at most."""
 
-    def __init__(self, base: str, authorization: str | None, limit: float) -> None:
+    def __init__(
+        self, base: str, authorization: str | None, limit: float, tls: ssl.SSLContext | None = None
+    ) -> None:
         self._url = URL(base, encoded=True)
         self._authorization = authorization
         self._limit = limit
+        self._tls = tls
 
     @property
     def checks(self) -> dict[str, Check]:
-        """The checks by name; each takes the target to ask for."""
-        found: dict[str, Check] = {"two requests on one connection": self.kept, HEAD: self.head}
+        """Return the checks by name; each takes the target to request."""
+        found: dict[str, Check] = {
+            "two requests on one connection": self.keep_alive,
+            HEAD: self.head,
+        }
         if self._authorization is not None:
             found["no credentials"] = self.anonymous
         return found
 
-    async def kept(self, target: str) -> list[Finding]:
-        """Ask twice on one connection: the second reply shows whether the first had its length."""
+    async def keep_alive(self, target: str) -> list[Finding]:
+        """Send two requests on one connection: the second reply shows the length of the first."""
 
         async def twice(connection: Connection) -> list[Finding]:
             first = await self._ask(connection, "GET", target)
@@ -137,7 +143,7 @@ class Transport:
         return await self._on_connection(twice)
 
     async def head(self, target: str) -> list[Finding]:
-        """HEAD is what load balancers send, never a node: a fault there is a warning."""
+        """Send HEAD, as load balancers do; nodes never do, so a fault is a warning."""
 
         async def once(connection: Connection) -> list[Finding]:
             answer = await self._ask(connection, "HEAD", target)
@@ -160,13 +166,13 @@ class Transport:
         return await self._on_connection(once)
 
     async def anonymous(self, target: str) -> list[Finding]:
-        """Whoever asks without credentials should learn nothing."""
+        """Send a request without credentials, which should be refused."""
 
         async def once(connection: Connection) -> list[Finding]:
             answer = await connection.ask("GET", target, self._host, None)
             if answer.status != HTTPStatus.OK:
                 return []
-            return [warning(Topic.AUTHENTICATION, "the server answers without credentials too")]
+            return [warning(Topic.AUTHENTICATION, "the server also answers without credentials")]
 
         return await self._on_connection(once)
 
@@ -180,11 +186,12 @@ class Transport:
     async def _on_connection(
         self, check: Callable[[Connection], Awaitable[list[Finding]]]
     ) -> list[Finding]:
-        secure = ssl.create_default_context() if self._url.scheme == "https" else None
+        https = self._url.scheme == "https"
+        tls = (self._tls or ssl.create_default_context()) if https else None
         try:
             async with asyncio.timeout(self._limit):
                 reader, writer = await asyncio.open_connection(
-                    self._url.host, self._url.port, ssl=secure, limit=MAX_HEAD
+                    self._url.host, self._url.port, ssl=tls, limit=MAX_HEAD
                 )
                 try:
                     return await check(Connection(reader, writer))
@@ -192,7 +199,7 @@ class Transport:
                     writer.close()
         except BrokenReplyError as error:
             if str(error) == "closed":
-                return [violation(Topic.CONNECTION, f"no reply: {CLOSED}")]
+                return [operation(Topic.CONNECTION, f"no reply: {CLOSED}")]
             return [violation(Topic.FRAMING, str(error), RFC)]
         except TimeoutError:
             return [
@@ -201,17 +208,16 @@ class Transport:
                 )
             ]
         except OSError as error:
-            said = (
-                CLOSED if isinstance(error, ConnectionResetError) else describe_network_error(error)
-            )
-            return [violation(Topic.CONNECTION, f"no reply: {said}")]
+            reset = isinstance(error, ConnectionResetError)
+            reason = CLOSED if reset else describe_network_error(error)
+            return [operation(Topic.CONNECTION, f"no reply: {reason}")]
         except (ValueError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
-            return [violation(Topic.CONNECTION, f"no reply: {NO_HTTP}")]
+            return [violation(Topic.FRAMING, f"no reply: {NO_HTTP}")]
 
 
 def _unannounced() -> Finding:
     text = (
-        "the server closes the connection behind a reply without saying so (Connection: close): "
-        "a node that sends its next request there loses it"
+        "the server closes the connection after a reply without Connection: close; "
+        "a node loses the next request that it sends there"
     )
     return warning(Topic.CONNECTION, text, RFC)

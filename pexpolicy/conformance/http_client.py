@@ -1,12 +1,13 @@
-"""Sending what a node sends: raw targets, one connection, no redirects, five seconds."""
+"""The HTTP client: raw targets, one connection, no redirects, a time limit of five seconds."""
 
 from __future__ import annotations
 
 import asyncio
 import base64
+import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,39 +18,40 @@ from pexpolicy.errors import describe_network_error
 
 LIMIT = 5.0
 """Seconds after which Infinity gives up (observed in v16, transcribed)."""
+CONNECT_TIMEOUT_S = 1.0
 MAX_BODY = 4 * 1024 * 1024
-"""Bytes of a reply that the probe reads; no reply needs more."""
+"""Maximum size of a body in bytes; no reply needs more."""
 
 Clock = Callable[[], float]
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What came back, or why nothing did."""
+    """A reply, or the reason why there is none."""
 
     seconds: float
     status: int = 0
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
     failure: str = ""
-    """Why there is no whole reply; empty where there is one."""
+    """Why there is no whole reply, or an empty text."""
     late: bool = False
-    """True when the time was over before the reply was whole."""
+    """True if the reply was not complete in time."""
     torn: bool = False
-    """True when the body was not as long as it said, or longer than any reply needs to be."""
+    """True if the body has another length than announced, or is too long."""
     refused: bool = False
-    """True when there was nobody to connect to."""
+    """True if there was no connection."""
 
     @property
     def media_type(self) -> str:
-        """The content type without its parameters, in lower case."""
+        """Return the content type without its parameters, in lower case."""
         return self.headers.get("Content-Type", "").partition(";")[0].strip().lower()
 
 
 class Wire:
-    """The way to one policy server, by the keep-alive connections of a session.
+    """Requests to one policy server over the keep-alive connections of a session.
 
-    ``limit`` is the time for a whole reply in seconds, ``max_body`` its longest body in bytes.
+    ``limit`` is the time for a whole reply in seconds, ``max_body`` its maximum size in bytes.
     """
 
     def __init__(
@@ -61,26 +63,28 @@ class Wire:
         limit: float = LIMIT,
         max_body: int = MAX_BODY,
         clock: Clock = time.perf_counter,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self.base = base.rstrip("/")
         self.authorization = authorization
         self.limit = limit
         self.max_body = max_body
+        self.tls = tls
         self._session = session
         self._clock = clock
 
     @property
     def path(self) -> str:
-        """The path of the server in front of ``/policy/v1``, as on the wire."""
+        """Return the path before ``/policy/v1``, as it is sent."""
         return URL(self.base, encoded=True).raw_path.rstrip("/")
 
     async def get(self, target: str, limit: float | None = None) -> Reply:
-        """Ask for a path and query that are sent byte for byte as they stand.
+        """Return the reply for a path and query, which are sent unchanged.
 
-        ``limit`` stands instead of that of the wire, where less time is left.
+        ``limit`` replaces the time limit of the wire.
         """
         headers = {} if self.authorization is None else {"Authorization": self.authorization}
-        began = self._clock()
+        started = self._clock()
         try:
             async with (
                 asyncio.timeout(self.limit if limit is None else limit),
@@ -89,48 +93,82 @@ class Wire:
                 ) as response,
             ):
                 body = await _read(response.content, self.max_body)
-                return Reply(self._clock() - began, response.status, response.headers.copy(), body)
+                return Reply(
+                    self._clock() - started, response.status, response.headers.copy(), body
+                )
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-            return _failed(error, self._clock() - began)
+            return _failed(error, self._clock() - started)
 
 
 CLOSED = "the server closed the connection"
-NO_HTTP = "what came is no HTTP, or follows a body that was longer than it said"
+NO_HTTP = "the reply is not HTTP, or follows a body that was longer than announced"
 
 
 class TooLongError(aiohttp.ClientPayloadError):
-    """The body is longer than any reply needs to be."""
+    """The body is longer than the limit."""
 
     def __init__(self, limit: int) -> None:
         super().__init__(f"the body is longer than {limit} bytes")
 
 
 _FAILURES: tuple[tuple[type[Exception], dict[str, Any]], ...] = (
-    (aiohttp.ConnectionTimeoutError, {"failure": "nobody takes the connection", "refused": True}),
+    (
+        aiohttp.ConnectionTimeoutError,
+        {"failure": "the connection is not accepted", "refused": True},
+    ),
     (TimeoutError, {"failure": "no whole reply in time", "late": True}),
     (aiohttp.ClientConnectorError, {"failure": "there is no connection", "refused": True}),
     (aiohttp.ServerDisconnectedError, {"failure": CLOSED}),
     (aiohttp.ClientOSError, {"failure": CLOSED}),
     (ConnectionError, {"failure": CLOSED}),
     (TooLongError, {"torn": True}),
-    (aiohttp.ClientPayloadError, {"failure": "the body is shorter than it says", "torn": True}),
+    (aiohttp.ClientPayloadError, {"failure": "the body is shorter than announced", "torn": True}),
     (Exception, {"failure": NO_HTTP, "torn": True}),
 )
-"""What an error means, by the first class that it belongs to."""
+"""The meaning of an error, by its first matching class."""
 
 
 def _failed(error: Exception, seconds: float) -> Reply:
-    """Why there is no reply; the text of most errors repeats what came, which may hold a PIN."""
+    """Return why there is no reply, without the error text, which may contain a PIN."""
     meaning = next(meaning for kind, meaning in _FAILURES if isinstance(error, kind))
     if isinstance(error, aiohttp.ClientConnectorError):
         place = f"{error.host}:{error.port}"
-        meaning = {
-            **meaning,
-            "failure": f"no connection to {place}: {describe_network_error(error.os_error)}"[:200],
-        }
+        reason = f"no connection to {place}: {describe_network_error(_cause(error))}"[:200]
+        meaning = {**meaning, "failure": reason}
     elif isinstance(error, TooLongError):
         meaning = {**meaning, "failure": str(error)}
     return Reply(seconds, **meaning)
+
+
+def _cause(error: aiohttp.ClientConnectorError) -> BaseException:
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return error.certificate_error
+    return error.os_error
+
+
+async def accepts_connections(base: str) -> bool:
+    """Return True if the server at a URL accepts a connection."""
+    url = URL(base)
+    return await _connects(url, None)
+
+
+async def speaks_tls(base: str) -> bool:
+    """Return True if the port of a URL completes a TLS handshake."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return await _connects(URL(base), context)
+
+
+async def _connects(url: URL, tls: ssl.SSLContext | None) -> bool:
+    try:
+        async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            _, writer = await asyncio.open_connection(url.host, url.port, ssl=tls)
+            writer.transport.abort()
+            with suppress(OSError):
+                await writer.wait_closed()
+    except OSError:
+        return False
+    return True
 
 
 async def _read(content: aiohttp.StreamReader, limit: int) -> bytes:
@@ -143,7 +181,7 @@ async def _read(content: aiohttp.StreamReader, limit: int) -> bytes:
 
 
 def basic(user: str, password: str) -> str:
-    """The ``Authorization`` header of a user and password."""
+    """Return the ``Authorization`` header of a user and password."""
     return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
 
 
@@ -154,13 +192,17 @@ async def connected(
     authorization: str | None = None,
     limit: float = LIMIT,
     clock: Clock = time.perf_counter,
+    tls: ssl.SSLContext | None = None,
 ) -> AsyncIterator[Wire]:
-    """A wire to the server at ``base``, the URL in front of ``/policy/v1``; closed on leaving."""
+    """Yield a wire to the server at ``base``, the URL before ``/policy/v1``.
+
+    ``tls`` says which certificates to trust, by default those of the system.
+    """
     async with aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=1),
+        connector=aiohttp.TCPConnector(limit=1, ssl=tls or True),
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,
         skip_auto_headers=("Accept-Encoding", "User-Agent"),
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=limit * 0.9),
     ) as session:
-        yield Wire(session, base, authorization=authorization, limit=limit, clock=clock)
+        yield Wire(session, base, authorization=authorization, limit=limit, clock=clock, tls=tls)

@@ -1,4 +1,4 @@
-"""Comparing replies with each other: the same question must get the same decision."""
+"""The comparison of replies: the same request must get the same decision."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ PER_PARTICIPANT = frozenset(
     )
 )
 """Fields of a service that may differ from one participant to the next."""
-SHOWN = 4
-"""Names of fields that a finding lists."""
+MAX_NAMES = 4
+"""Maximum number of fields that a finding lists."""
 
 
 def compare(step: Step, judged: CheckResult, earlier: CheckResult | None) -> list[Finding]:
-    """A finding where a step did not get the decision of the earlier step that it must equal."""
+    """Return a finding if a step got another decision than its earlier equivalent."""
     if earlier is None or earlier.decision is None or judged.decision is None:
         return []
     if earlier.broken or judged.broken:
@@ -45,7 +45,7 @@ def compare(step: Step, judged: CheckResult, earlier: CheckResult | None) -> lis
     text = f"not the same decision as “{step.same_as}” ({what}): {step.because}"
     again = step.because == AGAIN
     if again and _is_gateway(earlier, judged) and what == "name differs":
-        return [warning(Topic.REPEATABLE, text, "a gateway's name is to be unique per call")]
+        return [warning(Topic.REPEATABLE, text, "a gateway's name must be unique for each call")]
     topic = Topic.REPEATABLE if again else Topic.CONSISTENT
     return [
         violation(topic, text, Confidence.TRANSCRIBED)
@@ -59,7 +59,7 @@ def _is_gateway(*both: CheckResult) -> bool:
 
 
 def difference(one: Comparable, other: Comparable) -> str:
-    """What differs between two decisions, by name: values may be secret."""
+    """Return the names of what differs between two decisions: values may be secret."""
     if one[0] != other[0]:
         return f"{one[0]} and then {other[0]}"
     if one[0] == "picture":
@@ -79,36 +79,36 @@ def _differing(before: Any, after: Any) -> str:
     names = [
         n for n in sorted({*before, *after}) if before.get(n, missing) != after.get(n, missing)
     ]
-    shown = ", ".join(names[:SHOWN]) + (" and more" if len(names) > SHOWN else "")
+    shown = ", ".join(names[:MAX_NAMES]) + (" and more" if len(names) > MAX_NAMES else "")
     return f"{shown} differ{'s' if len(names) == 1 else ''}"
 
 
 class ServiceConsistency:
-    """Every service that the server named so far: one name must mean one service (rule 14)."""
+    """The services that the server has named: one name must mean one service (rule 14)."""
 
     def __init__(self) -> None:
-        self._known: dict[str, tuple[Mapping[str, Any], str]] = {}
+        self._services: dict[str, tuple[Mapping[str, Any], str]] = {}
 
     def compare(self, asked: SentRequest, judged: CheckResult, where: str) -> list[Finding]:
-        """A finding where a service has the name of an earlier one and is another."""
+        """Return a finding if a service differs from an earlier one of the same name."""
         service = judged.service
-        if not service or service.get("breakout") is True:
+        if not service or service.get("breakout") is True or asked.get("breakout_uuid"):
             return []
         # Before dialing out only the name counts, and prefer_ipv6.
         if asked.get("call_direction") == "dial_out":
             return []
-        kept = {n: v for n, v in service.items() if n not in PER_PARTICIPANT}
-        before, first = self._known.setdefault(str(service["name"]), (kept, where))
-        if before == kept:
+        stable = {n: v for n, v in service.items() if n not in PER_PARTICIPANT}
+        before, first = self._services.setdefault(str(service["name"]), (stable, where))
+        if before == stable:
             return []
-        what = _differing(before, kept)
+        what = _differing(before, stable)
         if service["service_type"] == before["service_type"] == "gateway":
             text = (
-                f"two calls share the name of a gateway ({what}, first in {first}); "
-                "it is to be unique per call"
+                f"two calls have the same gateway name ({what}, first in {first}); "
+                "it must be unique for each call"
             )
             return [warning(Topic.CONSISTENT, text, Confidence.TRANSCRIBED)]
         text = (
-            f"the service has the name of an earlier one and is another ({what}, first in {first})"
+            f"the service differs from an earlier one of the same name ({what}, first in {first})"
         )
         return [violation(Topic.CONSISTENT, text, Confidence.TRANSCRIBED)]

@@ -1,4 +1,4 @@
-"""What was found, added up: for programs as JSON, and for CI as JUnit XML."""
+"""The report of a conformance test, also as JSON and as JUnit XML."""
 
 from __future__ import annotations
 
@@ -11,134 +11,137 @@ from xml.etree import ElementTree as ET
 
 from pexpolicy.conformance.check_reply import UNREADABLE
 from pexpolicy.conformance.findings import Finding, Level, Topic, warning
-from pexpolicy.conformance.runner import TRANSPORT, StepResult
+from pexpolicy.conformance.runner import HTTP_FLOW, StepResult
 from pexpolicy.text import printable
 
-NOT_FOUND = (
-    "every request got 404: is this the URL of a policy server, and does it hold the base path?"
-)
+NOT_FOUND = "every request got 404: is this the URL of a policy server, with its base path?"
+
+
+SEVERITY = tuple(Level)
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """All steps that were played against one server."""
+    """The results of all steps against one server."""
 
     url: str
-    played: list[StepResult] = field(default_factory=list)
+    results: list[StepResult] = field(default_factory=list)
 
     @property
-    def clean(self) -> bool:
-        """True without a violation; warnings do not count."""
-        return not any(played.violated for played in self.played)
+    def passes(self) -> bool:
+        """True if no finding fails the server."""
+        return not any(result.fails for result in self.results)
 
     @property
     def only_404(self) -> bool:
-        """True where nothing shows that a policy server stands behind the URL.
+        """True if no reply shows that the URL is that of a policy server.
 
-        The query of 20 KB may be refused before anybody looks where it goes.
+        The query of 20 KB may be refused before its path is read.
         """
-        statuses = {played.status for played in self.played if played.flow != TRANSPORT}
+        statuses = {result.status for result in self.results if result.flow != HTTP_FLOW}
         return HTTPStatus.NOT_FOUND in statuses and statuses <= {HTTPStatus.NOT_FOUND, *UNREADABLE}
 
     def conclude(self) -> None:
-        """Warn at the first request where all of them together say what none says by itself."""
+        """Add a warning to the first step if every request got 404."""
         if self.only_404:
-            first = self.played[0]
+            first = self.results[0]
             doubt = warning(Topic.STATUS, NOT_FOUND)
-            self.played[0] = replace(first, findings=(*first.findings, doubt))
+            self.results[0] = replace(first, findings=(*first.findings, doubt))
 
     @property
     def slowest(self) -> float:
-        """Seconds that the slowest reply took."""
-        return max((played.seconds for played in self.played), default=0.0)
+        """The duration of the slowest reply in seconds."""
+        return max((result.seconds for result in self.results), default=0.0)
 
     def count(self, level: Level) -> int:
-        """How many findings of a level there are."""
-        return sum(f.level is level for played in self.played for f in played.findings)
+        """Return the number of findings of a level."""
+        return sum(f.level is level for result in self.results for f in result.findings)
 
     def flows(self) -> Iterator[tuple[str, list[StepResult]]]:
-        """The steps by flow, in the order in which they were played."""
+        """Yield the results by flow, in the order in which they were sent."""
         flows: dict[str, list[StepResult]] = {}
-        for played in self.played:
-            flows.setdefault(played.flow, []).append(played)
+        for result in self.results:
+            flows.setdefault(result.flow, []).append(result)
         yield from flows.items()
 
     def grouped(self) -> list[tuple[Finding, str, list[StepResult]]]:
-        """Each finding once per endpoint, with the steps it was made in; violations first."""
+        """Return each finding once for each endpoint, with its steps, the most severe first."""
         groups: dict[tuple[Finding, str], list[StepResult]] = {}
-        for played in self.played:
-            for finding in played.findings:
-                groups.setdefault((finding, played.endpoint), []).append(played)
+        for result in self.results:
+            for finding in result.findings:
+                groups.setdefault((finding, result.endpoint), []).append(result)
         found = [(finding, endpoint, steps) for (finding, endpoint), steps in groups.items()]
-        return sorted(found, key=lambda group: group[0].level is not Level.VIOLATION)
+        return sorted(found, key=lambda group: SEVERITY.index(group[0].level))
 
 
 def as_json(report: Report) -> str:
-    """The report as JSON."""
+    """Return the report as JSON."""
     return json.dumps(
         {
             "url": report.url,
-            "clean": report.clean,
-            "violations": report.count(Level.VIOLATION),
-            "warnings": report.count(Level.WARNING),
+            "passes": report.passes,
+            "findings": {level.value: report.count(level) for level in Level},
             "slowest_ms": round(report.slowest * 1000, 1),
-            "steps": [_step(played) for played in report.played],
+            "steps": [_step(result) for result in report.results],
         },
         indent=2,
     )
 
 
-def _step(played: StepResult) -> dict[str, Any]:
+def _step(result: StepResult) -> dict[str, Any]:
     return {
-        "flow": played.flow,
-        "step": played.step,
-        "endpoint": played.endpoint,
-        "method": played.method,
-        "target": played.target,
-        "status": played.status,
-        "ms": round(played.seconds * 1000, 1),
+        "flow": result.flow,
+        "step": result.step,
+        "endpoint": result.endpoint,
+        "method": result.method,
+        "target": result.target,
+        "status": result.status,
+        "ms": round(result.seconds * 1000, 1),
         "findings": [
             {"level": f.level.value, "topic": f.topic.value, "text": f.text, "mark": f.mark}
-            for f in played.findings
+            for f in result.findings
         ],
     }
 
 
 def as_junit(report: Report) -> str:
-    """The report as JUnit XML: a suite per flow, a case per step; warnings go to its output."""
-    root = ET.Element("testsuites", name="pexpolicy probe", tests=str(len(report.played)))
+    """Return the report as JUnit XML: a suite for each flow, a case for each step."""
+    root = ET.Element("testsuites", name="pexpolicy conformance", tests=str(len(report.results)))
     for flow, steps in report.flows():
         suite = ET.SubElement(
             root,
             "testsuite",
             name=flow,
             tests=str(len(steps)),
-            failures=str(sum(played.violated for played in steps)),
+            failures=str(sum(result.fails for result in steps)),
             errors="0",
-            time=f"{sum(played.seconds for played in steps):.3f}",
+            time=f"{sum(result.seconds for result in steps):.3f}",
         )
-        for played in steps:
-            _case(suite, played)
+        for result in steps:
+            _case(suite, result)
     ET.indent(root)
     return ET.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
 
 
-def _case(suite: ET.Element, played: StepResult) -> None:
+def _case(suite: ET.Element, result: StepResult) -> None:
     case = ET.SubElement(
         suite,
         "testcase",
-        name=played.step,
-        classname=f"{played.flow}.{played.endpoint}",
-        time=f"{played.seconds:.3f}",
+        name=result.step,
+        classname=f"{result.flow}.{result.endpoint}",
+        time=f"{result.seconds:.3f}",
     )
-    violations = [f for f in played.findings if f.level is Level.VIOLATION]
-    if violations:
+    failures = [f for f in result.findings if f.level.fails]
+    if failures:
         failure = ET.SubElement(
-            case, "failure", type=violations[0].topic.value, message=printable(violations[0].text)
+            case, "failure", type=failures[0].topic.value, message=printable(failures[0].text)
         )
-        lines = [f"{f.topic.value}: {printable(f.text)} [{f.mark}]" for f in violations]
-        failure.text = "\n".join([*lines, f"{played.method} {played.target}"])
-    warnings = [f for f in played.findings if f.level is Level.WARNING]
-    if warnings:
-        lines = [f"warning: {f.topic.value}: {printable(f.text)} [{f.mark}]" for f in warnings]
-        ET.SubElement(case, "system-out").text = "\n".join(lines)
+        failure.text = "\n".join([*map(_line, failures), f"{result.method} {result.target}"])
+    others = [f for f in result.findings if not f.level.fails]
+    if others:
+        ET.SubElement(case, "system-out").text = "\n".join(map(_line, others))
+
+
+def _line(finding: Finding) -> str:
+    text = printable(finding.text)
+    return f"{finding.level.value}: {finding.topic.value}: {text} [{finding.mark}]"

@@ -1,4 +1,4 @@
-"""The shapes of Infinity's requests: which parameters each version sends, in its order."""
+"""The parameters of Infinity's requests by version, in their order."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _VERSION = {
     "v39": {"version_id": "39", "pseudo_version_id": "82559.0.0"},
 }
 
-# What differs by caller; a shape takes from it the names that it has.
+# The values of a caller; a template uses the names that it has.
 WEB: Query = {
     "protocol": "api",
     "vendor": BROWSER,
@@ -129,8 +129,8 @@ def _call(version: str) -> dict[str, Value]:
     return {**_CALL, **since, **_NODE, **_VERSION[version]}
 
 
-def _shaped(base: Mapping[str, Value], version: str, caller: Query, changes: Query) -> Query:
-    """``base`` with what is known of the caller, and whatever the step asks for by itself."""
+def _filled(base: Mapping[str, Value], version: str, caller: Query, changes: Query) -> Query:
+    """Return ``base`` with the values of the caller and the changes of the step."""
     shape = dict(base)
     shape.setdefault("local_alias", "")
     shape.update({name: value for name, value in caller.items() if name in shape})
@@ -140,51 +140,51 @@ def _shaped(base: Mapping[str, Value], version: str, caller: Query, changes: Que
 
 
 def service(version: str, caller: Query, changes: Query | None = None) -> Query:
-    """A service configuration request."""
-    return _shaped(_call(version), version, caller, changes or {})
+    """Return a service configuration request."""
+    return _filled(_call(version), version, caller, changes or {})
 
 
 def participant(version: str, caller: Query, changes: Query | None = None) -> Query:
-    """A participant properties request; the versions before v33 make none."""
+    """Return a participant properties request; versions before v33 make none."""
     newest = _SINCE_39 if version == "v39" else {}
     base = {**_call(version), **_PARTICIPANT, **newest, **_SERVICE}
-    return _shaped(base, version, caller, changes or {})
+    return _filled(base, version, caller, changes or {})
 
 
 def location(version: str, caller: Query, changes: Query | None = None) -> Query:
-    """A media location request."""
+    """Return a media location request."""
     base = {**_call(version), **_PROXY, **_SERVICE}
     for name in _SINCE_38:
         base.pop(name, None)
-    return _shaped(base, version, caller, changes or {})
+    return _filled(base, version, caller, changes or {})
 
 
 def avatar(
     version: str, caller: Query, size: tuple[int, int], changes: Query | None = None
 ) -> Query:
-    """An avatar request about a participant; ``size`` is width and height in pixels."""
+    """Return an avatar request for a participant; ``size`` is width and height in pixels."""
     width, height = size
     sides = {"width": str(width), "height": str(height), "role": "chair"}
     base = {**_call(version), **_SERVICE, **sides}
     for name in (*_SINCE_38, "encryption", "call_tag", "teams_tenant_id"):
         base.pop(name, None)
-    return _shaped(base, version, caller, changes or {})
+    return _filled(base, version, caller, changes or {})
 
 
 def directory_avatar(version: str, size: tuple[int, int]) -> Query:
-    """An avatar request about an entry of the directory: node and size only."""
+    """Return an avatar request for an entry of the directory: node and size only."""
     width, height = size
     sides = {"registered": "True", "height": str(height), "width": str(width)}
     return {**sides, **_NODE, **_VERSION[version]}
 
 
 def directory(version: str, text: str, limit: int = 10) -> Query:
-    """A search in the directory."""
+    """Return a directory search."""
     search: Query = {"q": text, "registration_alias": Placeholder.CALLER, "limit": str(limit)}
     return {**search, **_NODE, **_VERSION[version]}
 
 
 def registration(version: str, protocol: str, auth_type: str) -> Query:
-    """A registration."""
+    """Return a registration request."""
     device = {"protocol": protocol, "auth_type": auth_type, "remote_address": "10.44.151.5"}
     return {**device, **_NODE, **_VERSION[version]}

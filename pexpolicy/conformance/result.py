@@ -1,7 +1,8 @@
-"""Judging the result of each request by the models that the server itself answers with."""
+"""The check of a result by the models that the server itself answers with."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -16,14 +17,17 @@ from pexpolicy.conformance.findings import (
     warning,
 )
 from pexpolicy.endpoints import ENDPOINTS
-from pexpolicy.models.errors import DecisionError
+from pexpolicy.endpoints.service_configuration import service_class
+from pexpolicy.models.errors import DecisionError, ValidationIssue
+from pexpolicy.models.model import Model
 from pexpolicy.models.rules import Confidence
+from pexpolicy.models.serialization import ModelBase
 
 Result = dict[str, Any]
 
 
 def judge_result(asked: SentRequest, body: Mapping[str, Any]) -> CheckResult:
-    """The findings about the result of a reply that succeeded and refuses nothing."""
+    """Return the findings about the result of a reply with ``status`` success, and no reject."""
     result = body.get("result")
     if "result" in body and result is None:
         return CheckResult(
@@ -36,11 +40,15 @@ def judge_result(asked: SentRequest, body: Mapping[str, Any]) -> CheckResult:
     return _JUDGES[asked.endpoint](asked, result)
 
 
-def refused(error: DecisionError, topic: Topic) -> Finding:
-    """The finding for a result that a model refuses."""
-    refusal = error.refusal
-    text = str(replace(refusal, mark=""))
-    return violation(topic, text, refusal.mark)
+def from_issue(issue: ValidationIssue, topic: Topic) -> Finding:
+    """Return the finding for a field that a model refuses."""
+    return violation(topic, str(replace(issue, mark="")), issue.mark)
+
+
+def from_warning(text: str) -> Finding:
+    """Return the finding for a warning of a model, which ends with its mark in brackets."""
+    plain, bracket, mark = text.rpartition(" [")
+    return warning(Topic.RESULT, plain if bracket else text, mark.rstrip("]") if bracket else "")
 
 
 def _empty(asked: SentRequest) -> list[Finding]:
@@ -51,37 +59,62 @@ def _empty(asked: SentRequest) -> list[Finding]:
 
 
 def _by_model(asked: SentRequest, result: Result) -> tuple[list[Finding], bool]:
-    """What the model of an endpoint says of a result, and whether Infinity would take it."""
+    """Return the findings of the model of an endpoint, and whether the result is usable."""
     try:
         decision = ENDPOINTS[asked.endpoint].from_result(result, asked.extras)
     except DecisionError as error:
-        return [refused(error, Topic.RESULT)], False
-    return [warned(text) for text in decision.warnings], True
+        issues = _issues(asked, result) or [error.refusal]
+        return [from_issue(issue, Topic.RESULT) for issue in issues], False
+    return [from_warning(text) for text in decision.warnings], True
 
 
-def warned(text: str) -> Finding:
-    """A model's warning carries its mark at the end, in brackets."""
-    said, bracket, mark = text.rpartition(" [")
-    return warning(Topic.RESULT, said if bracket else text, mark.rstrip("]") if bracket else "")
+def _issues(asked: SentRequest, result: Result) -> list[ValidationIssue]:
+    """Return every issue of a result but unknown fields, which Infinity appears to ignore."""
+    model: type[Model] | None
+    if asked.endpoint == "service_configuration":
+        model = service_class(result.get("service_type"), asked.extras)
+    else:
+        model = ENDPOINTS[asked.endpoint].decisions[0]
+    if model is None:
+        return []
+    issues = model.find_issues(result, asked.extras)
+    return [issue for issue in issues if not _is_unknown(model, issue.field)]
+
+
+def _is_unknown(model: type[ModelBase] | None, field: str) -> bool:
+    """Return True for the place of a field that its model does not have."""
+    for name in re.findall(r"[^.\[\]]+", field):
+        if model is None:
+            return False
+        if name.isdecimal():
+            continue
+        if name not in model.names and name not in model.constants:
+            return True
+        model = model.nested_models.get(name)
+    return False
 
 
 def _service(asked: SentRequest, result: Result) -> CheckResult:
     found, taken = _by_model(asked, result)
     if not taken:
         return CheckResult(found)
-    found += _breakout(asked, result) + _dial_out(asked, result) + _nobody_calls(asked)
+    found += _breakout(asked, result) + _dial_out(asked, result) + _without_caller(asked)
     return CheckResult(found, service=result)
 
 
 def _breakout(asked: SentRequest, result: Result) -> list[Finding]:
-    """An announced room needs its own block; no room may be answered with that of another."""
-    wanted = asked.get("breakout_uuid")
-    if asked.breakout and result.get("breakout") is not True:
-        text = "a breakout room that breakout_uuids announced is answered without breakout = true"
-        return [violation(Topic.BREAKOUT, text, Confidence.TRANSCRIBED)]
-    if result.get("breakout") is True and wanted:
-        given = str(result.get("breakout_uuid", ""))
-        if given.casefold() != wanted.casefold():
+    """Check the breakout fields: a breakout room needs its own, not those of another room."""
+    requested = asked.get("breakout_uuid")
+    if requested and result.get("breakout") is not True:
+        room = (
+            "a breakout room that breakout_uuids announced" if asked.breakout else "breakout_uuid"
+        )
+        text = f"{room} is answered without breakout = true"
+        make = violation if asked.breakout else warning
+        return [make(Topic.BREAKOUT, text, Confidence.TRANSCRIBED)]
+    if requested:
+        uuid = str(result.get("breakout_uuid", ""))
+        if uuid.casefold() != requested.casefold():
             text = "breakout_uuid is not that of the room that was asked for"
             return [violation(Topic.BREAKOUT, text, Confidence.TRANSCRIBED)]
     return []
@@ -89,13 +122,13 @@ def _breakout(asked: SentRequest, result: Result) -> list[Finding]:
 
 def _dial_out(asked: SentRequest, result: Result) -> list[Finding]:
     running = asked.get("service_name")
-    if asked.get("call_direction") != "dial_out" or result["name"] == running:
+    if asked.get("call_direction") != "dial_out" or running in ("", result["name"]):
         return []
     text = "the running service that dials out has another name; the answer must match it"
     return [violation(Topic.DIAL_OUT, text, Confidence.TRANSCRIBED)]
 
 
-def _nobody_calls(asked: SentRequest) -> list[Finding]:
+def _without_caller(asked: SentRequest) -> list[Finding]:
     if asked.get("call_direction") == "non_dial":
         text = (
             "a probe (OPTIONS, SUBSCRIBE, LRQ) is answered with a service; continue creates nothing"

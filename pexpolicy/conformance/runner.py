@@ -1,39 +1,41 @@
-"""Playing the flows: asking, learning from each answer, and judging it."""
+"""The runner of call flows: it sends each request, checks the reply and learns from it."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
+from http import HTTPStatus
 
 from pexpolicy.conformance.call_flows import FLOWS, breakout_room
 from pexpolicy.conformance.check_reply import judge
-from pexpolicy.conformance.findings import (
-    CheckResult,
-    Finding,
-    Level,
-    SentRequest,
-    Topic,
-    violation,
-)
+from pexpolicy.conformance.findings import CheckResult, Finding, SentRequest, Topic, operation
 from pexpolicy.conformance.flow_steps import CallState, Flow, Step
-from pexpolicy.conformance.http_checks import HEAD, Transport
-from pexpolicy.conformance.http_client import Reply, Wire
+from pexpolicy.conformance.http_checks import HEAD, HttpChecks
+from pexpolicy.conformance.http_client import Reply, Wire, accepts_connections, speaks_tls
 from pexpolicy.conformance.repeatability import ServiceConsistency, compare
 
 MAX_BREAKOUTS = 5
-"""Breakout rooms of one main room that are followed."""
-PATIENCE = 5
-"""Requests in a row without a reply after which the probe gives up."""
-TRANSPORT = "HTTP itself"
+"""Breakout rooms of one main room that are visited."""
+MAX_FAILURES = 5
+"""Requests in a row without a reply after which the rest is not sent."""
+RESTART_TIMEOUT_S = 2.0
+"""Time for a server that ended to accept connections again."""
+RETRY_INTERVAL_S = 0.1
+HTTP_FLOW = "HTTP itself"
 
 
 class UnreachableError(Exception):
-    """Nobody answers at the address, so there is nothing to judge."""
+    """The first request found no HTTP server at the address."""
+
+
+class UnauthorizedError(Exception):
+    """The first request was answered with 401."""
 
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
-    """One step that was played, and what was found."""
+    """One step that was sent, with its findings."""
 
     flow: str
     step: str
@@ -45,13 +47,13 @@ class StepResult:
     method: str = "GET"
 
     @property
-    def violated(self) -> bool:
-        """True when a rule was broken that Pexip documents."""
-        return any(finding.level is Level.VIOLATION for finding in self.findings)
+    def fails(self) -> bool:
+        """True if a finding fails the server."""
+        return any(finding.level.fails for finding in self.findings)
 
 
-class Probe:
-    """Plays flows over a wire: ``alias`` is dialed; ``caller`` calls, registers and is pictured."""
+class ConformanceTest:
+    """Sends the requests of flows: ``alias`` is dialed; ``caller`` calls and registers."""
 
     def __init__(
         self,
@@ -66,83 +68,92 @@ class Probe:
         self._alias = alias
         self._caller = caller
         self._services = ServiceConsistency()
-        self._transport = Transport(wire.base, wire.authorization, wire.limit)
-        self._followed: set[str] = set()
-        self._wavering: set[tuple[str, str]] = set()
-        self._silent = 0
-        self._answered = False
-        self._late = False
+        self._http_checks = HttpChecks(wire.base, wire.authorization, wire.limit, wire.tls)
+        self._visited_breakouts: set[str] = set()
+        self._unrepeatable: set[tuple[str, str]] = set()
+        self._failures = 0
+        self._answered = self._late = self._ended = False
 
     @property
     def length(self) -> int:
-        """How many steps there are; breakout rooms that a server announces come on top."""
-        return sum(len(flow.steps) for flow in self.flows) + len(self._transport.checks)
+        """The number of steps, without the breakout rooms that a server announces."""
+        return sum(len(flow.steps) for flow in self.flows) + len(self._http_checks.checks)
 
-    async def play(self) -> AsyncIterator[StepResult]:
-        """Each step as it was played. Raises ``UnreachableError``."""
+    async def run(self) -> AsyncIterator[StepResult]:
+        """Yield the result of each step. Raises ``UnreachableError`` and ``UnauthorizedError``."""
         for flow in self.flows:
-            async for played in self._flow(flow):
-                yield played
-                if self._silent >= PATIENCE:
-                    yield _gave_up(flow)
-                    if self._late:
+            async for result in self._flow(flow):
+                yield result
+                if self._gives_up:
+                    yield _gave_up(flow, ended=self._ended)
+                    if self._late or self._ended:
                         return
                     break
-            if self._silent >= PATIENCE:
+            if self._gives_up:
                 break
-        async for played in self._http():
-            yield played
+        async for result in self._http():
+            yield result
+
+    @property
+    def _gives_up(self) -> bool:
+        return self._ended or self._failures >= MAX_FAILURES
 
     async def _flow(self, flow: Flow) -> AsyncIterator[StepResult]:
-        known = CallState(self._alias, self._caller)
+        state = CallState(self._alias, self._caller)
         judged: dict[str, CheckResult] = {}
         steps = list(flow.steps)
         while steps:
             step = steps.pop(0)
-            played, judged[step.name] = await self._step(flow, step, known, judged)
-            yield played
+            result, judged[step.name] = await self._step(flow, step, state, judged)
+            yield result
             steps[:0] = self._breakouts(step, judged[step.name])
 
     async def _step(
-        self, flow: Flow, step: Step, known: CallState, earlier: dict[str, CheckResult]
+        self, flow: Flow, step: Step, state: CallState, earlier: dict[str, CheckResult]
     ) -> tuple[StepResult, CheckResult]:
-        pairs = known.pairs(step.query)
-        target = known.target(step, pairs)
+        pairs = state.pairs(step.query)
+        target = state.target(step, pairs)
         asked = SentRequest(
             step.endpoint, dict(reversed(pairs)), step.strain, step.breakout, step.traces
         )
         reply = await self._wire.get(target)
-        self._note(reply)
+        if not self._answered:
+            await self._check_access(reply)
         judged = judge(asked, reply, self._wire.limit)
         findings = [
             *judged.findings,
             *self._compared(flow, step, judged, earlier),
             *self._services.compare(asked, judged, f"{flow.name}: {step.name}"),
+            *await self._check_alive(reply),
         ]
         if step.endpoint == "service_configuration" and _is_call(asked):
-            known.learn(judged.service, asked.query)
-        return _played(flow, step, target, reply, findings), judged
+            state.learn(judged.service, asked.query)
+        result = StepResult(
+            *(flow.name, step.name, step.endpoint, target),
+            *(reply.status, reply.seconds, tuple(findings)),
+        )
+        return result, judged
 
     def _compared(
         self, flow: Flow, step: Step, judged: CheckResult, earlier: dict[str, CheckResult]
     ) -> list[Finding]:
-        """What the comparison with an earlier step shows; one that wavers is no measure."""
-        like = (flow.name, step.same_as)
-        if like in self._wavering:
+        """Compare with an earlier step, unless an earlier comparison with it has failed already."""
+        key = (flow.name, step.same_as)
+        if key in self._unrepeatable:
             return []
         findings = compare(step, judged, earlier.get(step.same_as))
         if any(finding.topic is Topic.REPEATABLE for finding in findings):
-            self._wavering.add(like)
+            self._unrepeatable.add(key)
         return findings
 
     def _breakouts(self, step: Step, judged: CheckResult) -> list[Step]:
-        """The requests that a main room's ``breakout_uuids`` cause; each room is visited once."""
+        """Return the requests for the ``breakout_uuids`` of a main room, each room once."""
         uuids = judged.service.get("breakout_uuids") or ()
         if step.breakout or not uuids:
             return []
         name = str(judged.service["name"])
-        fresh = [uuid for uuid in uuids[:MAX_BREAKOUTS] if uuid not in self._followed]
-        self._followed.update(fresh)
+        fresh = [uuid for uuid in uuids[:MAX_BREAKOUTS] if uuid not in self._visited_breakouts]
+        self._visited_breakouts.update(fresh)
         return [
             replace(
                 step,
@@ -154,38 +165,50 @@ class Probe:
             for number, uuid in enumerate(fresh, 1)
         ]
 
-    def _note(self, reply: Reply) -> None:
-        if reply.refused and not self._answered:
+    async def _check_access(self, reply: Reply) -> None:
+        """Raise ``UnreachableError`` or ``UnauthorizedError`` for the first reply."""
+        base = self._wire.base
+        unclear = (reply.failure and not reply.late) or reply.status == HTTPStatus.BAD_REQUEST
+        if unclear and base.startswith("http:") and await speaks_tls(base):
+            raise UnreachableError(f"this port speaks TLS; write https:{base[len('http:') :]}")
+        if reply.refused:
             raise UnreachableError(reply.failure)
+        if reply.status == HTTPStatus.UNAUTHORIZED:
+            raise UnauthorizedError
         self._answered = True
-        self._silent = self._silent + 1 if reply.failure else 0
+
+    async def _check_alive(self, reply: Reply) -> list[Finding]:
+        """Count failures in a row, and return a finding if the server has ended."""
+        self._failures = self._failures + 1 if reply.failure else 0
         self._late = reply.late
+        if not reply.failure or reply.late:
+            return []
+        for _ in range(round(RESTART_TIMEOUT_S / RETRY_INTERVAL_S)):
+            if await accepts_connections(self._wire.base):
+                return []
+            await asyncio.sleep(RETRY_INTERVAL_S)
+        self._ended = True
+        # The client repeats a request whose connection was closed, so the two look alike.
+        text = "the server ended during this request or after the previous one: its port is closed"
+        return [operation(Topic.CONNECTION, text)]
 
     async def _http(self) -> AsyncIterator[StepResult]:
-        known = CallState(self._alias, self._caller)
+        state = CallState(self._alias, self._caller)
         step = self.flows[0].steps[0]
-        target = known.target(step, known.pairs(step.query))
+        target = state.target(step, state.pairs(step.query))
         path = self._wire.path + target
-        for name, check in self._transport.checks.items():
+        for name, check in self._http_checks.checks.items():
             findings = tuple(await check(path))
             method = HEAD if name == HEAD else "GET"
-            yield StepResult(TRANSPORT, name, step.endpoint, target, 0, 0.0, findings, method)
-
-
-def _played(
-    flow: Flow, step: Step, target: str, reply: Reply, findings: list[Finding]
-) -> StepResult:
-    return StepResult(
-        flow.name, step.name, step.endpoint, target, reply.status, reply.seconds, tuple(findings)
-    )
+            yield StepResult(HTTP_FLOW, name, step.endpoint, target, 0, 0.0, findings, method)
 
 
 def _is_call(asked: SentRequest) -> bool:
-    """True for a request whose answer becomes the service of the call."""
+    """Return True for a request whose answer becomes the service of the call."""
     return asked.get("call_direction") == "dial_in" and not asked.get("breakout_uuid")
 
 
-def _gave_up(flow: Flow) -> StepResult:
-    text = f"no reply to {PATIENCE} requests in a row: the rest was not played"
-    finding = violation(Topic.CONNECTION, text)
+def _gave_up(flow: Flow, *, ended: bool) -> StepResult:
+    reason = "the server ended" if ended else f"no reply to {MAX_FAILURES} requests in a row"
+    finding = operation(Topic.CONNECTION, f"{reason}: the rest was not sent")
     return StepResult(flow.name, "gave up", "", "", 0, 0.0, (finding,))

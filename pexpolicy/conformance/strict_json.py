@@ -1,4 +1,4 @@
-"""JSON read so strictly that every reader takes it for the same."""
+"""Strict JSON: only texts that every parser reads alike."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any, NoReturn
 
 
 class NotJSONError(ValueError):
-    """The body is no JSON, or JSON that readers take for different things."""
+    """The body is not JSON, or JSON that parsers read differently."""
 
 
 def strict_json(body: bytes) -> Any:
-    """The value of a JSON text in UTF-8.
+    """Return the value of a JSON text in UTF-8.
 
-    Raises ``NotJSONError`` for anything else: a byte order mark, a key that comes twice, NaN and
-    infinity, half a surrogate pair, nesting without end.
+    Raises ``NotJSONError`` for anything else: a byte order mark, a duplicate key, NaN and infinity,
+    half a surrogate pair, excessive nesting.
     """
     if body.startswith((codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise NotJSONError("it begins with a byte order mark")
@@ -26,16 +26,16 @@ def strict_json(body: bytes) -> Any:
         value = json.loads(
             body.decode("utf-8"),
             object_pairs_hook=_unique,
-            parse_constant=_no_number,
+            parse_constant=_reject_constant,
             parse_float=_finite,
         )
         json.dumps(value, ensure_ascii=False).encode("utf-8")
     except UnicodeDecodeError:
         raise NotJSONError("it is not UTF-8") from None
     except UnicodeEncodeError:
-        raise NotJSONError("it holds half a surrogate pair") from None
+        raise NotJSONError("it contains half a surrogate pair") from None
     except RecursionError:
-        raise NotJSONError("it is nested without end") from None
+        raise NotJSONError("it is nested too deeply") from None
     except json.JSONDecodeError as error:
         raise NotJSONError(f"{error.msg} at character {error.pos}") from None
     except NotJSONError:
@@ -49,13 +49,13 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, value in pairs:
         if key in found:
-            raise NotJSONError(f"the key {key[:60]!r} comes twice")
+            raise NotJSONError(f"the key {key[:60]!r} occurs twice")
         found[key] = value
     return found
 
 
-def _no_number(text: str) -> NoReturn:
-    raise NotJSONError(f"{text} is no JSON number")
+def _reject_constant(text: str) -> NoReturn:
+    raise NotJSONError(f"{text} is not a JSON number")
 
 
 def _finite(text: str) -> float:

@@ -56,11 +56,13 @@ class Clause:
     def why(self, request: Request) -> str:
         """Why the request does not match: the clause and the values; empty where it does."""
         values = self.subject.read(request)
-        return "" if self.admits(values) else f"{self} fails on {self._shown(values)}"
+        if self.admits(values):
+            return ""
+        if not values:
+            return f"{self}: no match, the request has no {self.subject.key}"
+        return f"{self} fails on {self._shown(values)}"
 
     def _shown(self, values: Sequence[Any]) -> str:
-        if not values:
-            return "nothing"
         if self.subject.secret or not self.subject.shown:
             return "a value that is not shown"
         return _listed(values)

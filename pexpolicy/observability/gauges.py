@@ -105,7 +105,7 @@ class GaugeSampler(AbstractContextManager["GaugeSampler"]):
         if self._info:
             self._slab.cells[self._info] = 1
         sources = self._sources
-        self._set(metrics.READY, int(not sources.unready()))
+        self._set(metrics.READY, int(not sources.not_ready_reasons()))
         reload = sources.reload()
         self._set(metrics.RELOAD_SUCCESSFUL, int(reload.last_successful))
         self._set(metrics.RELOADED, reload.last_success)

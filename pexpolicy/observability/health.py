@@ -22,7 +22,7 @@ class ReloadState:
     """When the active configuration was activated, in seconds since the epoch."""
     problems: tuple[str, ...] = ()
     """Why the last configuration was refused, where it was."""
-    awaiting_restart: tuple[str, ...] = ()
+    restart_required: tuple[str, ...] = ()
     """Keys of the active configuration that do not count before the next start."""
 
 
@@ -72,7 +72,7 @@ class StateSources:
     connections: Callable[[], int | None] = lambda: None
     memory: Callable[[], MemoryState | None] = lambda: None
 
-    def unready(self) -> list[str]:
+    def not_ready_reasons(self) -> list[str]:
         """Why no calls should come here; empty for a server that is ready.
 
         A plugin that fails is no reason: it fails everywhere, and every server would leave at once.

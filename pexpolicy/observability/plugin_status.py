@@ -1,4 +1,4 @@
-"""What plugins say of themselves: their hook ``status``, asked within limits."""
+"""Status reports of plugins: their hook ``status``, called within limits."""
 
 from __future__ import annotations
 
@@ -13,56 +13,56 @@ from pexpolicy.plugins.plugin import Plugin
 from pexpolicy.plugins.status import report_of
 from pexpolicy.tasks import hide
 
-LIMIT = 1.0
-"""Seconds for all plugins together."""
+TIMEOUT_S = 1.0
+"""For all plugins together."""
 
-Asked = asyncio.Task[dict[str, Any]]
+ReportTask = asyncio.Task[dict[str, Any]]
 
 
 class PluginStatuses:
-    """Asks the plugins, each for one status at a time: a stuck one holds one thread, and no more.
+    """Calls the status hooks, each plugin's once at a time: a stuck one holds one thread only.
 
-    ``limit`` in seconds.
+    ``timeout`` in seconds.
     """
 
-    def __init__(self, limit: float = LIMIT) -> None:
-        self._limit = limit
-        self._under_way: dict[str, Asked] = {}
+    def __init__(self, timeout: float = TIMEOUT_S) -> None:
+        self._timeout = timeout
+        self._running: dict[str, ReportTask] = {}
 
-    async def ask(self, plugins: Iterable[Plugin]) -> dict[str, dict[str, Any]]:
-        """What each plugin that has the hook says, as ``status``, or as ``problem`` why not."""
-        having = [plugin for plugin in plugins if "status" in plugin.hooks]
-        for plugin in having:
-            before = self._under_way.get(plugin.name)
-            if before is None or before.done():
-                task = asyncio.get_running_loop().create_task(_told(plugin))
+    async def collect(self, plugins: Iterable[Plugin]) -> dict[str, dict[str, Any]]:
+        """Return for each plugin with the hook its ``status``, or the ``problem`` of getting it."""
+        reporting = [plugin for plugin in plugins if "status" in plugin.hooks]
+        for plugin in reporting:
+            previous = self._running.get(plugin.name)
+            if previous is None or previous.done():
+                task = asyncio.get_running_loop().create_task(_report(plugin))
                 hide(task)
-                self._under_way[plugin.name] = task
-        asked = {plugin.name: self._under_way[plugin.name] for plugin in having}
-        if asked:
-            await asyncio.wait(asked.values(), timeout=self._limit)
-        for plugin in having:
+                self._running[plugin.name] = task
+        tasks = {plugin.name: self._running[plugin.name] for plugin in reporting}
+        if tasks:
+            await asyncio.wait(tasks.values(), timeout=self._timeout)
+        for plugin in reporting:
             if plugin.isolated is not None:
-                # Its worker is killed for being late, and another one takes calls in its place.
-                asked[plugin.name].cancel()
-        return {name: self._result(name, task) for name, task in asked.items()}
+                # A late worker is killed and replaced, so no task of it stays.
+                tasks[plugin.name].cancel()
+        return {name: self._result(name, task) for name, task in tasks.items()}
 
-    def _result(self, name: str, task: Asked) -> dict[str, Any]:
+    def _result(self, name: str, task: ReportTask) -> dict[str, Any]:
         if not task.done():
-            return {"problem": f"its status gave no answer within {self._limit:.3g} s"}
-        self._under_way.pop(name, None)
+            return {"problem": f"its status gave no answer within {self._timeout:.3g} s"}
+        self._running.pop(name, None)
         if task.cancelled():
             return {"problem": "its status was cancelled"}
         return task.result()
 
     def close(self) -> None:
-        """Give up what is under way."""
-        for task in self._under_way.values():
+        """Cancel the hooks that are running."""
+        for task in self._running.values():
             task.cancel()
 
 
-async def _told(plugin: Plugin) -> dict[str, Any]:
-    """An exception as a value: the event loop would end by SystemExit in a task."""
+async def _report(plugin: Plugin) -> dict[str, Any]:
+    """Return the report or the failure: SystemExit raised in a task would end the event loop."""
     try:
         return {"status": orjson.loads(await report_of(plugin))}
     except BaseException as error:  # noqa: BLE001 - whatever a plugin raises is its failure

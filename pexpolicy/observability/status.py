@@ -1,4 +1,4 @@
-"""What runs and how it is, in one document: the answer of ``/status``."""
+"""The status document: the body of ``/status``."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pexpolicy import __version__
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.observability import metrics, nodes
 from pexpolicy.observability.aggregate import Readings, read
+from pexpolicy.observability.metrics import BUCKETS, CALL_BOUNDS, NANO
 from pexpolicy.observability.plugin_status import PluginStatuses
 from pexpolicy.observability.shared_memory import Labels
 from pexpolicy.observability.telemetry import Telemetry
@@ -19,33 +20,33 @@ from pexpolicy.policy import Policy
 
 
 class Status:
-    """Tells of one worker, and of what all workers of its server have counted.
+    """The state of one worker, and the counters of all workers of its server.
 
-    ``policy`` gives the policy that is in force.
+    ``policy`` returns the active policy.
     """
 
     def __init__(self, policy: Callable[[], Policy], telemetry: Telemetry) -> None:
         self._policy = policy
         self._telemetry = telemetry
-        self._began = time.time()
+        self._started = time.time()
         self._statuses = PluginStatuses()
 
-    async def tell(self) -> dict[str, Any]:
-        """The document; times are seconds of the Unix epoch, ages and durations seconds."""
+    async def document(self) -> dict[str, Any]:
+        """Return the document; times are seconds of the Unix epoch, durations seconds."""
         policy = self._policy()
-        said = await self._statuses.ask(policy.plugins)
+        statuses = await self._statuses.collect(policy.plugins)
         readings = read(self._telemetry.board)
         now = time.time()
         sources = self._telemetry.sources
-        unready = sources.unready()
+        reasons = sources.not_ready_reasons()
         return {
             "version": __version__,
             "pid": os.getpid(),
             "workers": readings[metrics.WORKERS][()][0],
-            "started": self._began,
-            "uptime": now - self._began,
-            "ready": not unready,
-            "unready": unready,
+            "started": self._started,
+            "uptime": now - self._started,
+            "ready": not reasons,
+            "not_ready_reasons": reasons,
             "draining": sources.readiness.is_draining,
             "connections": readings[metrics.CONNECTIONS].get((), [None])[0],
             "loop_lag": readings[metrics.LOOP_LAG][()][0] / metrics.LOOP_LAG.scale,
@@ -57,7 +58,7 @@ class Status:
                 name: _by_last_label(readings[metrics.REQUESTS], name) for name in ENDPOINTS
             },
             "refused": _by_last_label(readings[metrics.REFUSED]),
-            "plugins": [_plugin(plugin, policy, readings, said) for plugin in policy.plugins],
+            "plugins": [_plugin(plugin, policy, readings, statuses) for plugin in policy.plugins],
             "nodes": [
                 {
                     "node": node.address,
@@ -76,18 +77,18 @@ class Status:
         return {
             "path": str(policy.settings.path),
             "hash": policy.config_hash,
-            "taken_up": reload.last_success,
+            "activated_at": reload.last_success,
             "age": now - reload.last_success,
             "last_reload_successful": reload.last_successful,
             "problems": list(reload.problems),
-            "awaiting_restart": list(reload.awaiting_restart),
+            "restart_required": list(reload.restart_required),
         }
 
     def _audit(self, readings: Readings) -> dict[str, Any]:
         state = self._telemetry.sources.audit()
-        told: dict[str, Any] = {"records": readings[metrics.AUDIT_RECORDS][()][0]}
+        document: dict[str, Any] = {"records": readings[metrics.AUDIT_RECORDS][()][0]}
         if state is not None:
-            told |= {
+            document |= {
                 "status": state.status,
                 "problem": state.error or None,
                 "lost": readings[metrics.AUDIT_LOST].get((), [state.lost])[0],
@@ -95,7 +96,7 @@ class Status:
                 "free_bytes": state.free_bytes,
                 "synced_at": state.synced_at,
             }
-        return told
+        return document
 
     def _memory(self) -> dict[str, Any] | None:
         state = self._telemetry.sources.memory()
@@ -114,12 +115,12 @@ class Status:
         return {"not_after": state.not_after.timestamp(), "problem": state.problem or None}
 
     def close(self) -> None:
-        """Ask no more."""
+        """Cancel the status hooks that are running."""
         self._statuses.close()
 
 
 def _plugin(
-    plugin: Plugin, policy: Policy, readings: Readings, said: dict[str, dict[str, Any]]
+    plugin: Plugin, policy: Policy, readings: Readings, statuses: dict[str, dict[str, Any]]
 ) -> dict[str, Any]:
     links = [link for chain in policy.chains.values() for link in chain.links]
     breakers = [
@@ -134,15 +135,33 @@ def _plugin(
         "isolation": plugin.table.isolation,
         "hooks": list(plugin.hooks),
         "calls": _by_last_label(readings[metrics.PLUGIN_CALLS], plugin.name),
+        "latency": _latency(readings[metrics.PLUGIN_DURATION].get((plugin.name,))),
         "observed": _by_last_label(readings[metrics.OBSERVER_CALLS], plugin.name)
         if "on_decision" in plugin.hooks
         else None,
         "breaker_open": bool(opened) if breakers else None,
-        "has_calls_that_do_not_come_back": bool(plugin.threads and plugin.threads.stuck),
-        **said.get(plugin.name, {}),
+        "has_stuck_calls": bool(plugin.threads and plugin.threads.stuck),
+        **statuses.get(plugin.name, {}),
     }
 
 
+def _latency(cells: list[int] | None) -> dict[str, float | None] | None:
+    """Return mean and 99th percentile in seconds, or ``None`` without calls.
+
+    The percentile is the upper bound of its bucket, and ``None`` above the last bound.
+    """
+    if cells is None or not (count := sum(cells[BUCKETS:])):
+        return None
+    total, rank = 0, count - count // 100
+    p99: float | None = None
+    for bound, calls in zip(CALL_BOUNDS, cells[BUCKETS:], strict=False):
+        total += calls
+        if total >= rank:
+            p99 = bound
+            break
+    return {"mean": cells[0] / NANO / count, "p99": p99}
+
+
 def _by_last_label(series: dict[Labels, list[int]], *before: str) -> dict[str, int]:
-    """The counters whose first labels are these, by the last one; those that are 0 left out."""
+    """Return the non-zero counters with these first labels, by their last label."""
     return {labels[-1]: n for labels, (n,) in series.items() if labels[:-1] == before and n}

@@ -103,7 +103,7 @@ class CallSpan:
             below = self._spans.tracer.start_span(
                 step.plugin,
                 context=self._context,
-                attributes={"pexpolicy.models.outcome": step.outcome},
+                attributes={"pexpolicy.outcome": step.outcome},
                 start_time=began,
             )
             if step.outcome not in (DECIDED, ABSTAINED):

@@ -13,12 +13,13 @@ from aiohttp import web
 
 from pexpolicy.conformance.http_client import basic
 from tests.conformance.servers import Question, go_on, not_found, room, serving, sound, success
+from tests.support import tls_server
 
 BELL = "Room\x07\x1b[31m"
 
 
 async def run(*arguments: str, **environment: str) -> tuple[int, str, str]:
-    command = (sys.executable, "-m", "pexpolicy", "probe", *arguments)
+    command = (sys.executable, "-m", "pexpolicy", "conformance", *arguments)
     running = await asyncio.create_subprocess_exec(
         *command,
         stdout=asyncio.subprocess.PIPE,
@@ -57,7 +58,7 @@ async def test_a_violation_ends_with_1_and_says_where() -> None:
     async with serving(faulty) as url:
         code, out, _ = await run(url)
     assert code == 1
-    assert "violation result in service_configuration" in out
+    assert "contract result in service_configuration" in out
     assert "Conference.allow_guests = 'yes'" in out
     assert "GET /policy/v1/service/configuration?call_direction=dial_in" in out
     assert f"{url} breaks the contract" in out
@@ -71,12 +72,12 @@ async def test_json_goes_to_standard_output_alone() -> None:
     report = json.loads(out)
     assert code == 1
     assert report["url"] == url
-    assert not report["clean"]
-    assert report["violations"] > 0
+    assert not report["passes"]
+    assert report["findings"]["contract"] > 0
     first = report["steps"][0]
     assert first["flow"] == "web join, v39"
     assert first["status"] == 200
-    assert first["findings"][0]["level"] == "violation"
+    assert first["findings"][0]["level"] == "contract"
     assert first["findings"][0]["topic"] == "result"
     assert "breaks the contract" in err
 
@@ -85,7 +86,7 @@ async def test_files_hold_json_and_junit(tmp_path: Path) -> None:
     report, junit = tmp_path / "report.json", tmp_path / "junit.xml"
     async with serving(faulty) as url:
         await run(url, "--json", str(report), "--junit", str(junit))
-    assert json.loads(report.read_text())["violations"] > 0
+    assert json.loads(report.read_text())["findings"]["contract"] > 0
     root = ET.fromstring(junit.read_text())  # noqa: S314 - our own
     suites = {suite.get("name"): suite for suite in root}
     join = suites["web join, v39"]
@@ -136,10 +137,10 @@ async def test_the_password_comes_from_the_environment() -> None:
     async with serving(guarded) as url:
         code, _, _ = await run(url, "--user", "pexip", "--password-env", "SECRET", SECRET="sesame")
         assert code == 0
-        code, out, _ = await run(url, "--user", "pexip", "--password", "wrong")
-    assert code == 1
-    assert "turns the node away" in out
-    assert "wrong" not in out
+        code, out, err = await run(url, "--user", "pexip", "--password", "amiss")
+    assert code == 2
+    assert out == ""
+    assert err == f"{url}: the server refuses access (401): user or password is wrong or missing\n"
 
 
 @pytest.mark.parametrize(
@@ -163,14 +164,17 @@ def test_wrong_usage_ends_with_2(arguments: list[str], said: str) -> None:
 
     from pexpolicy.cli.main import main  # noqa: PLC0415
 
-    result = CliRunner().invoke(main, ["probe", *arguments])
+    result = CliRunner().invoke(main, ["conformance", *arguments])
     assert result.exit_code == 2
     assert said in result.output
     assert "secret" not in result.output
 
 
-async def test_other_commands_do_not_import_the_probe() -> None:
-    asked = "import sys, pexpolicy.cli.main; print(sorted(m for m in sys.modules if 'probe' in m))"
+async def test_other_commands_do_not_import_the_conformance_test() -> None:
+    asked = (
+        "import sys, pexpolicy.cli.main; "
+        "print(sorted(m for m in sys.modules if 'conformance' in m))"
+    )
     running = await asyncio.create_subprocess_exec(
         sys.executable, "-c", asked, stdout=asyncio.subprocess.PIPE
     )
@@ -210,7 +214,7 @@ async def test_a_server_that_answers_404_to_everything_is_asked_about(max_line: 
     assert last.startswith(f"{url}/forgotten: every request got 404: is this the URL of a policy")
     assert "keeps the contract" not in out
     report = json.loads(told)
-    assert report["clean"]
+    assert report["passes"]
     assert "every request got 404" in report["steps"][0]["findings"][0]["text"]
 
 
@@ -219,3 +223,47 @@ async def test_a_server_that_answers_404_to_nearly_everything_keeps_the_contract
         code, out, _ = await run(url)
     assert code == 0
     assert f"{url} keeps the contract: 0 warnings" in out
+
+
+def test_the_old_name_of_the_command_leads_to_the_new_one() -> None:
+    from click.testing import CliRunner  # noqa: PLC0415 - for this test only
+
+    from pexpolicy.cli.main import main  # noqa: PLC0415
+
+    result = CliRunner().invoke(main, ["probe", "http://127.0.0.1"])
+    assert result.exit_code == 2
+    assert "Did you mean 'conformance'?" in result.output
+
+
+async def test_a_certificate_is_trusted_by_its_ca(tmp_path: Path) -> None:
+    body = json.dumps({"status": "success", "action": "continue"}).encode()
+    with tls_server.serving(tmp_path, body) as (url, cacert):
+        code, _, err = await run(url)
+        assert code == 2
+        assert "its certificate is not trusted" in err
+        assert "name its CA with --cacert" in err
+        code, out, _ = await run(url, "--cacert", str(cacert), "--timeout", "2")
+        assert code == 1
+        assert "content-type" in out
+        assert "no connection" not in out
+        code, _, err = await run(url.replace("https", "http"))
+    assert code == 2
+    assert f"this port speaks TLS; write {url}" in err
+
+
+async def test_a_long_request_is_cut_on_the_screen_and_whole_in_the_report() -> None:
+    async with serving(faulty) as url:
+        code, out, _ = await run(url)
+        _, report, _ = await run(url, "--json", "-")
+    assert code == 1
+    lines = [line for line in out.splitlines() if line.startswith("  GET ")]
+    assert max(map(len, lines)) <= 170
+    assert any(line.endswith("…") for line in lines)
+    assert max(len(step["target"]) for step in json.loads(report)["steps"]) > 10_000
+
+
+async def test_a_server_that_only_fails_does_not_break_the_contract() -> None:
+    async with serving(lambda q: web.Response(status=500 if q.number == 3 else 404)) as url:
+        code, out, _ = await run(url)
+    assert code == 1
+    assert f"{url} fails in operation: 1 operation fault" in out

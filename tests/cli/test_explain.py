@@ -1,6 +1,10 @@
 """`pexpolicy explain`, as an operator pastes what a log shows."""
 
 import json
+import os
+import pty
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -111,6 +115,23 @@ def test_a_sentence_that_is_no_request_is_told_whole() -> None:
     assert "\x1b" not in shown.stderr
 
 
+def test_text_of_a_plugin_is_no_markup(tmp_path: Path) -> None:
+    source = (
+        "import pexpolicy\n\n"
+        "class Loud:\n"
+        "    @pexpolicy.hookimpl\n"
+        "    def service_configuration(self, request):\n"
+        "        raise ValueError('[/] [link=http://evil.example]x[/link]')\n"
+    )
+    (tmp_path / "plugins").mkdir()
+    (tmp_path / "plugins" / "loud.py").write_text(source)
+    config = tmp_path / "config.toml"
+    config.write_text('plugin_dirs = ["plugins"]\n[plugins.loud]\n')
+    shown = invoked("explain", "--config", str(config), f"{wire.SERVICE}?local_alias=a")
+    assert shown.exit_code == 0
+    assert "[/] [link=http://evil.example]x[/link]" in shown.stdout.replace("\n", "")
+
+
 def test_a_secret_in_a_pasted_request_is_not_shown() -> None:
     target = f"{wire.SERVICE}?local_alias=a&third_party_passcode=48151623"
     shown = invoked("explain", "--config", str(live_server.SHIPPED), target)
@@ -121,3 +142,44 @@ def test_a_secret_in_a_pasted_request_is_not_shown() -> None:
 def test_a_pasted_request_cannot_command_the_terminal() -> None:
     target = f"{wire.SERVICE}?local_alias=%1B%5B2J%07"
     assert "\x1b[2J" not in invoked("explain", "--config", str(live_server.SHIPPED), target).stdout
+
+
+BRACKETS = """
+from pexpolicy import hookimpl
+
+class Plugin:
+    @hookimpl
+    async def service_configuration(self, request):
+        raise ValueError("[/x] [conceal]text")
+"""
+
+
+def test_text_with_brackets_is_never_read_as_markup(tmp_path: Path) -> None:
+    (tmp_path / "drop").mkdir()
+    (tmp_path / "drop" / "bracket.py").write_text(BRACKETS)
+    config = written(tmp_path, 'plugin_dirs = ["drop"]\n[plugins.bracket]\n')
+    target = f"{wire.SERVICE}?local_alias=%5B/%5D&%5B/x%5D=%5B/y%5D"
+    shown = invoked("explain", "--config", config, target)
+    assert shown.exit_code == 0, shown.output
+    assert "local_alias = [/]" in shown.stdout
+    assert "[/x] [conceal]text" in " ".join(shown.stdout.split())
+    assert "\x1b" not in shown.stdout
+
+
+def test_the_reply_is_indented_on_a_terminal() -> None:
+    command = [sys.executable, "-m", "pexpolicy", "explain", "-c", str(live_server.SHIPPED)]
+    ours, theirs = pty.openpty()
+    try:
+        done = subprocess.run(
+            [*command, f"{wire.SERVICE}?local_alias=engineering"],
+            stdout=theirs,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "TERM": "dumb", "NO_COLOR": "1"},
+            check=False,
+        )
+        os.close(theirs)
+        out = os.read(ours, 100_000).decode().replace("\r\n", "\n")
+    finally:
+        os.close(ours)
+    assert done.returncode == 0, done.stderr
+    assert '\n{\n  "status": "success",\n  "action": "continue",\n  "result": {\n    "name"' in out

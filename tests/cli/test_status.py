@@ -10,9 +10,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from pexpolicy.cli.main import main
-from pexpolicy.cli.status import _is_same
-from pexpolicy.cli.status_display import lasting, show_status
-from tests.support import doc_pages, live_server, wire
+from pexpolicy.cli.status import is_same_config
+from pexpolicy.cli.status_display import degradations, format_duration, show_status
+from tests.support import doc_pages, live_server, tls_server, wire
 
 TOKEN = "TEST_STATUS_TOKEN"
 
@@ -33,13 +33,13 @@ def test_the_status_of_a_server_that_runs(running_server: live_server.Running) -
     running_server.ask("/policy/v1/policy/v1/service/configuration")
     shown = invoked("--url", running_server.admin)
     assert shown.exit_code == 0, shown.output
-    for said in ("ready, since", "10.44.7.5", "unknown path", "rooms", "(", "late by"):
+    for said in ("ready, up ", "10.44.7.5", "unknown path", "rooms", "(", "max lag "):
         assert said in shown.stdout
-    assert "has not called for" not in shown.stdout
+    assert "no call for" not in shown.stdout
     told = json.loads(invoked("--url", running_server.admin, "--json").stdout)
     assert told["config"]["hash"] in shown.stdout
     silent = invoked("--url", running_server.admin, "--silent", "0")
-    assert "10.44.7.5 has not called for" in silent.stdout
+    assert "10.44.7.5: no call for" in silent.stdout
 
 
 def settled(text: str) -> str:
@@ -108,7 +108,7 @@ def test_no_proxy_of_the_environment_is_told_the_token(
 def test_the_wrong_port_is_told(running_server: live_server.Running) -> None:
     shown = invoked("--url", running_server.url)
     assert shown.exit_code == 1
-    assert "it answers 404: the listener for operators is at admin.port" in shown.stderr
+    assert "it answers 404: the admin listener is at admin.port" in shown.stderr
 
 
 def test_another_server_at_the_same_address_is_told(tmp_path: Path) -> None:
@@ -142,7 +142,7 @@ def test_another_server_at_the_same_address_is_told(tmp_path: Path) -> None:
 def test_a_relative_path_of_a_server_is_compared_as_far_as_it_goes(
     theirs: str, *, same: bool, tmp_path: Path
 ) -> None:
-    assert _is_same(tmp_path / "here" / "config.toml", theirs) is same
+    assert is_same_config(tmp_path / "here" / "config.toml", theirs) is same
 
 
 def test_no_server_and_no_configuration_are_told_apart(tmp_path: Path) -> None:
@@ -160,11 +160,11 @@ def test_a_broken_configuration_says_how_to_ask_without_it(
     refused = invoked("--config", config)
     assert refused.exit_code == 78
     assert refused.stderr.endswith(
-        "\na server can be asked without it: pexpolicy status --url http://127.0.0.1:9107\n"
+        "\nto ask a server without it: pexpolicy status --url http://127.0.0.1:9107\n"
     )
     asked = invoked("--config", config, "--url", running_server.admin)
     assert asked.exit_code == 0, asked.output
-    assert asked.stderr == f"note: {config} cannot be read, so that no token is sent\n"
+    assert asked.stderr == f"note: {config} cannot be read, so no token is sent\n"
     others = {"healthcheck": "--url http://127.0.0.1:8000", "audit tail": "--file"}
     for command, instead in others.items():
         said = CliRunner().invoke(main, [*command.split(), "--config", str(config)])
@@ -174,7 +174,7 @@ def test_a_broken_configuration_says_how_to_ask_without_it(
 
 
 def test_what_is_wrong_is_said(told: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    told |= {"ready": False, "unready": ["draining"], "workers": 3}
+    told |= {"ready": False, "not_ready_reasons": ["draining"], "workers": 3}
     told["config"] |= {"last_reload_successful": False, "problems": ["plugins.rooms: \x1b[31m"]}
     told["audit"] |= {
         "status": "failed",
@@ -186,7 +186,7 @@ def test_what_is_wrong_is_said(told: Any, capsys: pytest.CaptureFixture[str]) ->
     told["plugins"][0] |= {
         "mode": "shadow",
         "breaker_open": True,
-        "has_calls_that_do_not_come_back": True,
+        "has_stuck_calls": True,
         "problem": "its status failed",
         "status": {"targets": ["a", 1], "text": "\x1b[2J"},
     }
@@ -211,19 +211,142 @@ def test_what_is_wrong_is_said(told: Any, capsys: pytest.CaptureFixture[str]) ->
     for said in (
         *("not ready: draining", "3 processes", "the last reload was refused plugins.rooms"),
         *("failed, 4 lost, 2.0 GiB free, no space left", "another name", "valid until 2027"),
-        *("its circuit breaker is open", "shadow", '["a", 1]', "its status failed"),
-        "10.0.0.1 was never answered (unauthorised): compare user and password of its profile in",
-        "10.0.0.2 has not called for 2 h 30 min: is its URL still this server?",
+        *(
+            "circuit breaker open",
+            "calls are stuck",
+            "shadow",
+            "targets: a, 1",
+            "its status failed",
+        ),
+        "10.0.0.1: no successful call (unauthorised): compare user and password of its profile in",
+        "10.0.0.2: no call for 2 h 30 min: is its URL still this server?",
     ):
         assert said in shown
     assert "\x1b" not in shown
+
+
+HIDDEN = "[link=http://192.0.2.1]x[/link] [/] [conceal]y"
+
+
+def test_text_of_callers_and_plugins_is_never_read_as_markup(
+    told: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seen = {"age": 1.0, "calls": 1, "last_refused": None, "refused_because": None}
+    told["nodes"] = [{"node": "[/]", **seen}, {"node": "[link=http://192.0.2.1]x[/link]", **seen}]
+    told["plugins"][0] |= {
+        "problem": HIDDEN,
+        "status": {HIDDEN: HIDDEN, "table": {HIDDEN: {HIDDEN: HIDDEN}}},
+    }
+    show_status(told, 0.0)
+    out = capsys.readouterr().out
+    assert "[/]: no call for 1 s" in out
+    assert "[conceal]y" in out
+    assert "[link=http://192.0.2.1]x[/link]" in out
+    assert "\x1b" not in out
+
+
+def test_a_node_with_brackets_in_its_name_does_not_break_the_command(tmp_path: Path) -> None:
+    with live_server.running(live_server.with_audit(live_server.SHIPPED, tmp_path)) as server:
+        server.ask(f"{wire.SERVICE}?local_alias=x&node_ip=%5B/%5D")
+        shown = invoked("--url", server.admin)
+    assert shown.exit_code == 0, shown.output
+    assert "[/]" in shown.stdout
+
+
+def test_the_report_of_a_plugin_is_shown_without_json(
+    told: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rules = {
+        "Scanner": {"hits": 3, "last_hit": None},
+        "Lobby": {"hits": 0, "last_hit": "2026-01-01T00:00:00+00:00"},
+    }
+    target = {"old": {"asked": 4, "breaker": "closed"}}
+    compared = [{"same": 7, "differing": {"pin": 2}, "waits": False}]
+    told["plugins"][0] |= {"name": "rules", "status": rules}
+    told["plugins"][1] |= {
+        "name": "upstream",
+        "status": {"targets": target, "compared": compared, "subnets": 5, "hits": {"Oslo": 2}},
+    }
+    show_status(told, 3600.0)
+    out = capsys.readouterr().out
+    lines = {" ".join(line.split()) for line in out.splitlines()}
+    assert {"rules:", "hits last_hit", "Scanner 3 -", "Lobby 0 2026-01-01T00:00:00+00:00"} <= lines
+    assert {"upstream:", "targets:", "old 4 closed", "1 7 pin 2 no", "subnets: 5"} <= lines
+    assert "hits: Oslo 2" in lines
+    assert not set("{}") & set(out)
+
+
+def test_the_latency_of_each_plugin_is_shown(told: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    rooms = next(plugin for plugin in told["plugins"] if plugin["name"] == "rooms")
+    assert 0 < rooms["latency"]["mean"] < rooms["latency"]["p99"]
+    domains = next(plugin for plugin in told["plugins"] if plugin["name"] == "domains")
+    domains["latency"] = {"mean": 1.5, "p99": None}
+    show_status(told, 3600.0)
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["plugin", "version", "answers", "mean", "ms", "p99", "ms"] in lines
+    assert any(line[:1] == ["domains"] and line[-3:] == ["1500.00", ">", "5000"] for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("part", "change", "said"),
+    [
+        ("config", {"last_reload_successful": False}, "the last reload was refused"),
+        ("audit", {"status": "failed"}, "audit: failed"),
+        ("plugins", {"breaker_open": True}, "circuit breaker open"),
+        ("plugins", {"has_stuck_calls": True}, "calls are stuck"),
+        ("plugins", {"problem": "its status failed"}, "its status failed"),
+        ("memory", {"is_exceeded": True}, "limits.memory_mb is exceeded"),
+    ],
+)
+def test_what_is_degraded_is_named(told: Any, part: str, change: Any, said: str) -> None:
+    assert degradations(told) == []
+    place = told[part]
+    (place[0] if isinstance(place, list) else place).update(change)
+    assert [said in text for text in degradations(told)] == [True]
+
+
+def test_a_refused_reload_counts_only_if_strict(tmp_path: Path) -> None:
+    config = live_server.with_audit(live_server.SHIPPED, tmp_path)
+    with live_server.running(config) as server:
+        assert invoked("--url", server.admin, "--strict").exit_code == 0
+        config.write_text("[server\n")
+        assert CliRunner().invoke(main, ["reload", "--config", str(config)]).exit_code == 78
+        assert invoked("--url", server.admin).exit_code == 0
+        strict = invoked("--url", server.admin, "--strict")
+    assert strict.exit_code == 1
+    assert "degraded: the last reload was refused" in strict.stderr
+
+
+def test_a_server_at_another_admin_port_is_found_by_the_hint(tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text("[admin]\nport = 1\n")
+    shown = invoked("--config", config)
+    assert shown.exit_code == 1
+    assert "if it was started with --admin-port, or runs elsewhere, name it with --url" in (
+        shown.stderr
+    )
+
+
+def test_the_status_behind_tls_is_asked_with_its_ca(tmp_path: Path, told: Any) -> None:
+    with tls_server.serving(tmp_path, json.dumps(told).encode()) as (url, cacert):
+        untrusted = invoked("--url", url)
+        assert untrusted.exit_code == 1
+        assert "its certificate is not trusted" in untrusted.stderr
+        assert "name its CA with --cacert" in untrusted.stderr
+        assert invoked("--url", url, "--cacert", cacert).exit_code == 0
+        no_ca = tmp_path / "none.pem"
+        no_ca.write_text("")
+        assert invoked("--url", url, "--cacert", no_ca).exit_code == 2
 
 
 @pytest.mark.parametrize(
     ("because", "hint"),
     [
         ("network not allowed", "is it missing in [access] networks?"),
-        ("no tls", "does its profile begin with https://, and does it trust the certificate?"),
+        (
+            "tls handshake failed",
+            "does its profile begin with https://, and does it trust the certificate?",
+        ),
         ("unauthorised", "compare user and password of its profile in Infinity"),
         ("too many attempts", "compare user and password of its profile in Infinity"),
         ("unknown path", "compare the URL of its profile in Infinity"),
@@ -237,7 +360,7 @@ def test_a_node_that_is_only_refused_comes_with_the_place_to_look_at(
     told["nodes"] = [node | {"refused_because": because}]
     show_status(told, 3600.0)
     shown = " ".join(capsys.readouterr().out.split())
-    assert f"10.0.0.1 was never answered ({because}): {hint}" in shown
+    assert f"10.0.0.1: no successful call ({because}): {hint}" in shown
 
 
 @pytest.mark.parametrize(
@@ -245,4 +368,4 @@ def test_a_node_that_is_only_refused_comes_with_the_place_to_look_at(
     [(0.4, "0 s"), (59, "59 s"), (61, "1 min"), (7260, "2 h 1 min"), (90_000, "1 d 1 h")],
 )
 def test_a_duration_is_said_in_the_units_that_count(seconds: float, said: str) -> None:
-    assert lasting(seconds) == said
+    assert format_duration(seconds) == said

@@ -1,9 +1,9 @@
-"""Playing the probe against a server, and sorting what it found."""
+"""Runs of the conformance test against a server, and its findings by level."""
 
 from pexpolicy.conformance.call_flows import FLOWS
 from pexpolicy.conformance.findings import Finding, Level
 from pexpolicy.conformance.http_client import connected
-from pexpolicy.conformance.runner import Probe, StepResult
+from pexpolicy.conformance.runner import ConformanceTest, StepResult
 
 
 async def play(
@@ -15,8 +15,12 @@ async def play(
 ) -> list[StepResult]:
     chosen = [flow for flow in FLOWS if not flows or flow.name in flows]
     async with connected(url, limit=limit, authorization=authorization) as wire:
-        return [played async for played in Probe(wire, flows=chosen).play()]
+        return [played async for played in ConformanceTest(wire, flows=chosen).run()]
 
 
-def found(steps: list[StepResult], level: Level = Level.VIOLATION) -> list[Finding]:
-    return [f for played in steps for f in played.findings if f.level is level]
+FAULTS = (Level.CONTRACT, Level.OPERATION, Level.FALLBACK)
+
+
+def found(steps: list[StepResult], *levels: Level) -> list[Finding]:
+    """Return the findings of some levels, by default all but warnings."""
+    return [f for played in steps for f in played.findings if f.level in (levels or FAULTS)]

@@ -100,7 +100,8 @@ def entries(question: Question) -> list[dict[str, str]]:
 
 
 def sound_service(question: Question) -> web.StreamResponse:
-    if question.get("call_direction") == "non_dial" or not question.get("local_alias"):
+    caller = question.get("call_direction") != "non_dial" and question.get("local_alias")
+    if not caller or question.get("breakout_uuid"):
         return go_on()
     return success(room(question), "continue", reason=str(question.number))
 

@@ -11,7 +11,7 @@ from pexpolicy.conformance.call_flows import FLOWS
 from pexpolicy.conformance.findings import Level, Topic, violation, warning
 from pexpolicy.conformance.http_client import connected
 from pexpolicy.conformance.report import Report
-from pexpolicy.conformance.runner import Probe, StepResult
+from pexpolicy.conformance.runner import ConformanceTest, StepResult
 from pexpolicy.conformance.strict_json import NotJSONError, strict_json
 from pexpolicy.models.rules import Confidence
 from tests.conformance.asking import found
@@ -37,9 +37,9 @@ def shown(report: Report) -> str:
 
 def test_a_terminal_shows_how_far_the_probe_is() -> None:
     console = Console(file=io.StringIO(), width=100, force_terminal=True)
-    with display.ticking(console, 2) as ticker:
-        ticker.tick(played(*FINDINGS))
-        ticker.tick(played())
+    with display.progress_bar(console, 2) as ticker:
+        ticker.advance(played(*FINDINGS))
+        ticker.advance(played())
     assert isinstance(console.file, io.StringIO)
     frames = console.file.getvalue()
     assert "web join" in frames
@@ -52,21 +52,21 @@ def test_the_same_finding_is_shown_once_with_its_number_of_times() -> None:
     assert text.count("it is empty") == 1
     assert "2 times" in text
     assert "/x?y=[z]" in text
-    assert "2 violations, 1 warning;" in text
+    assert "2 contract violations, 1 warning;" in text
     assert text.index("it is empty") < text.index("rather late")
 
 
 @pytest.mark.parametrize(
     ("seconds", "levels"),
-    [(1.0, set()), (3.0, {Level.WARNING}), (6.0, {Level.VIOLATION})],
+    [(1.0, set()), (3.0, {Level.WARNING}), (6.0, {Level.CONTRACT})],
 )
 async def test_a_slow_reply_is_doubtful_and_a_late_one_is_wrong(
     seconds: float, levels: set[Level]
 ) -> None:
     ticks = itertools.count(0.0, seconds)
-    flows = [flow for flow in FLOWS if flow.name == "no call behind it"]
+    flows = [flow for flow in FLOWS if flow.name == "requests without a call"]
     async with serving(go_on) as url, connected(url, clock=lambda: next(ticks)) as wire:
-        steps = [step async for step in Probe(wire, flows=flows).play()]
+        steps = [step async for step in ConformanceTest(wire, flows=flows).run()]
     assert {level for level in Level if found(steps, level)} == levels
 
 
@@ -91,5 +91,5 @@ def test_json_that_readers_take_for_different_things_is_refused(body: bytes) -> 
 
 
 def test_the_documentation_names_every_topic() -> None:
-    text = (ROOT / "docs" / "probe.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "conformance.md").read_text(encoding="utf-8")
     assert [topic for topic in Topic if f"`{topic.value}`" not in text] == []

@@ -14,12 +14,12 @@ from pexpolicy.conformance import display
 from pexpolicy.conformance.findings import Level, Topic
 from pexpolicy.conformance.http_client import MAX_BODY
 from pexpolicy.conformance.report import Report, as_json, as_junit
-from pexpolicy.conformance.runner import PATIENCE, StepResult
+from pexpolicy.conformance.runner import MAX_FAILURES, StepResult
 from tests.conformance.asking import found, play
 from tests.conformance.servers import Question, serving, speaking, success
 
 WEB = ("web join, v39",)
-PLAIN = ("no call behind it",)
+PLAIN = ("requests without a call",)
 CONTENT = b'{"status": "success", "action": "continue"}'
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 
@@ -43,8 +43,8 @@ async def test_a_server_that_hangs_is_late_and_the_probe_gives_up() -> None:
         steps = await play(url, WEB, limit=0.05)
         over.set()
     assert {f.topic for f in found(judged(steps))} == {Topic.TIME}
-    assert len(steps) == PATIENCE + 1
-    assert "the rest was not played" in found(steps[-1:])[0].text
+    assert len(steps) == MAX_FAILURES + 1
+    assert "the rest was not sent" in found(steps[-1:])[0].text
 
 
 async def test_a_body_that_never_ends_is_late() -> None:
@@ -78,7 +78,7 @@ async def test_a_body_that_is_longer_than_it_says_is_seen_behind_the_reply() -> 
         steps = await play(url, WEB)
     kept = next(played for played in steps if played.step == "two requests on one connection")
     assert [f.topic for f in found([kept])] == [Topic.FRAMING]
-    assert "longer than it said" in found([kept])[0].text
+    assert "longer than announced" in found([kept])[0].text
 
 
 async def test_a_body_without_end_is_not_read_to_its_end() -> None:
@@ -91,7 +91,7 @@ async def test_a_connection_that_is_closed_unannounced_is_doubtful() -> None:
     async with speaking(lambda _: whole(), closes=True) as url:
         steps = await play(url, PLAIN)
     assert not found(steps)
-    assert "without saying so" in found(steps, Level.WARNING)[0].text
+    assert "without Connection: close" in found(steps, Level.WARNING)[0].text
 
 
 @pytest.mark.parametrize("said", [b"Connection: close\r\n", b"Connection: Close\r\n"])

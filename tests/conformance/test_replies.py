@@ -22,9 +22,10 @@ from pexpolicy.conformance.replies import (
 )
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.testing import make_request
-from tests.support import live_server, secret_canaries
+from tests.support import secret_canaries
+from tests.support.paths import ROOT
 
-TABLE = live_server.ROOT / "plugins" / "upstream" / "README.md"
+TABLE = ROOT / "plugins" / "upstream" / "README.md"
 ROOM = {"name": "Room", "service_type": "conference", "service_tag": "room"}
 JSON = {"Content-Type": "application/json"}
 
@@ -124,8 +125,8 @@ def test_a_text_boolean_is_repaired_and_the_decision_warns_of_it() -> None:
     }
     hint = "write it without quotes [reported]"
     told = (
-        f"locked: the text 'True' stands for true; {hint}",
-        f"automatic_participants[0].streaming: the text 'false' stands for false; {hint}",
+        f"locked: the text 'True' means true; {hint}",
+        f"automatic_participants[0].streaming: the text 'false' means false; {hint}",
     )
     assert found.repairs == told
     assert found.decision.warnings == told
@@ -188,7 +189,7 @@ def test_only_the_id_of_a_call_is_passed_on(told: object) -> None:
 def test_a_coding_that_nobody_asked_for_is_not_undone(coding: str) -> None:
     headers = {**JSON, "Content-Encoding": coding}
     request = make_request("service_configuration")
-    with pytest.raises(InvalidReplyError, match="nobody asked"):
+    with pytest.raises(InvalidReplyError, match="was not requested"):
         read("service_configuration", request, Reply(0.1, 200, headers, b"{}"))
 
 

@@ -78,4 +78,4 @@ async def test_a_service_without_a_tag_is_a_warning() -> None:
     async with serving(answer) as url:
         steps = await play(url, ("web join, v39",))
     assert found(steps) == []
-    assert any("service_tag: is left out" in f.text for f in found(steps, Level.WARNING))
+    assert any("service_tag: is missing" in f.text for f in found(steps, Level.WARNING))

@@ -112,7 +112,7 @@ def test_a_command_prints_what_is_shown(tmp_path: Path, example: doc_pages.Examp
 def test_a_configuration_that_is_shown_passes_check(blocklist: Path, text: str) -> None:
     (blocklist / "password.txt").write_text("a password\n")
     for name in ("first", "second"):
-        (blocklist / f"{name}.hash").write_text(f"{PasswordHash.made(name, ln=2)}\n")
+        (blocklist / f"{name}.hash").write_text(f"{PasswordHash.create(name, ln=2)}\n")
     certificates.write_pair(blocklist)
     certificates.write_authority(blocklist)
     here = re.sub(r'(?<=\npassword_file = )".*?"', '"password.txt"', text)

@@ -171,7 +171,7 @@ def test_what_rules_refuse(
 
 def test_the_probe_finds_nothing_wrong(company: live_server.Running) -> None:
     said = subprocess.run(
-        [sys.executable, "-m", "pexpolicy", "probe", company.url],
+        [sys.executable, "-m", "pexpolicy", "conformance", company.url],
         capture_output=True,
         text=True,
         check=False,

@@ -51,7 +51,10 @@ CALL = ServiceConfigurationRequest(
             {"vendor": {"regex": [r"x\d+\.y", r"\d" * 40]}},
             r"vendor.regex = 'x\d+\.y' or '" + r"\d" * 30 + "'… (80 long) fails on",
         ),
-        ({"service_name": "x"}, "service_name.equals = 'x' fails on nothing"),
+        (
+            {"service_name": "x"},
+            "service_name.equals = 'x': no match, the request has no service_name",
+        ),
         (
             {"third_party_passcode": "1111"},
             "third_party_passcode.equals fails on a value that is not shown",

@@ -11,41 +11,41 @@ from hypothesis import strategies as st
 from pexpolicy.observability import metrics
 from pexpolicy.observability.aggregate import gathered
 from pexpolicy.observability.shared_memory import SERIES_CELLS, SharedCounters
-from tests.support.live_server import ROOT
+from tests.support.paths import ROOT
 
 WORKERS = """
 import json, os, signal, sys, time
-from pexpolicy.observability import families
-from pexpolicy.observability.shared_memory import Board
+from pexpolicy.observability import metrics
+from pexpolicy.observability.shared_memory import SharedCounters
 from pexpolicy.observability.aggregate import gathered
 
-board = Board(8)
+board = SharedCounters(8)
 children = []
 for number in range(4):
     slot = board.reserve()
     child = os.fork()
     if not child:
         slab = board.claim(slot)
-        cell = slab.place(families.SHADOW_DIFF, (f"plugin-{number % 2}",))
-        lag = slab.place(families.LOOP_LAG)
-        slab.cells[lag] = number * families.LOOP_LAG.scale
+        cell = slab.place(metrics.SHADOW_DIFF, (f"plugin-{number % 2}",))
+        lag = slab.place(metrics.LOOP_LAG)
+        slab.cells[lag] = number * metrics.LOOP_LAG.scale
         for _ in range(10_000):
             slab.cells[cell] += 1
         slab.beat()
-        slab.cells[slab.place(families.CONNECTIONS)] = 1
+        slab.cells[slab.place(metrics.CONNECTIONS)] = 1
         time.sleep(60)
     children.append((slot, child))
 
 def told():
     found = gathered(board)
     return {
-        "diffs": {labels[0]: cells[0] for labels, cells in found[families.SHADOW_DIFF].items()},
-        "workers": found[families.WORKERS][()][0],
-        "lag": round(found[families.LOOP_LAG][()][0] / families.LOOP_LAG.scale),
+        "diffs": {labels[0]: cells[0] for labels, cells in found[metrics.SHADOW_DIFF].items()},
+        "workers": found[metrics.WORKERS][()][0],
+        "lag": round(found[metrics.LOOP_LAG][()][0] / metrics.LOOP_LAG.scale),
     }
 
 deadline = time.monotonic() + 20
-while gathered(board)[families.CONNECTIONS].get((), [0])[0] < 4 and time.monotonic() < deadline:
+while gathered(board)[metrics.CONNECTIONS].get((), [0])[0] < 4 and time.monotonic() < deadline:
     time.sleep(0.01)
 running = told()
 slot, worst = children.pop()
@@ -55,7 +55,7 @@ board.release(slot, worst)
 lost = told()
 again = board.reserve()
 successor = board.claim(again)
-successor.cells[successor.place(families.SHADOW_DIFF, ("plugin-1",))] += 1
+successor.cells[successor.place(metrics.SHADOW_DIFF, ("plugin-1",))] += 1
 replaced = told()
 for _, child in children:
     os.kill(child, signal.SIGKILL)

@@ -104,7 +104,7 @@ def test_a_collector_receives_a_span_for_a_call_and_one_for_each_plugin(
         "pexpolicy.action": "continue",
         "http.response.status_code": 200,
     }
-    assert attributes(below) == {"pexpolicy.models.outcome": "decided"}
+    assert attributes(below) == {"pexpolicy.outcome": "decided"}
     assert above.start_time_unix_nano <= below.start_time_unix_nano
     assert below.start_time_unix_nano < below.end_time_unix_nano <= above.end_time_unix_nano
     _, other = spans["registration_alias"]

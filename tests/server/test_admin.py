@@ -1,4 +1,4 @@
-"""The listener for operators: health, status and metrics, and who may see them."""
+"""The admin listener: health, status and metrics, and who may see them."""
 
 import asyncio
 import socket
@@ -179,8 +179,8 @@ def test_operators_and_nodes_cannot_have_the_same_port(
 ) -> None:
     settings = fake_plugins.settings(server={"allow_anonymous": True, **server}, admin=admin)
     found = [str(problem) for problem in preflight_problems(settings, ports=ports)]
-    said = f"admin.port: is server.port too, {ports[0] or settings.server.port}: "
-    assert found == [f"{said}write another number for one of the two"] * same
+    number = ports[0] or settings.server.port
+    assert found == [f"admin.port: {number} is already server.port; choose another"] * same
 
 
 @pytest.mark.parametrize("wanted", [{}, {"enabled": False}, {"host": "::1"}])
@@ -192,7 +192,7 @@ def test_a_reload_does_not_take_the_token_from_a_listener_that_others_reach(
     started = fake_plugins.settings(admin={"host": "0.0.0.0", **token}).admin  # noqa: S104 - with a token
     (problem,) = preflight_problems(fake_plugins.settings(admin=wanted), None, started)
     assert problem.key == ("admin", "host")
-    assert "0.0.0.0 can be reached" in problem.text
+    assert "0.0.0.0 is reachable from other machines" in problem.text
     assert preflight_problems(fake_plugins.settings(admin={**wanted, **token}), None, started) == []
 
 
@@ -231,12 +231,10 @@ class TestReadiness:
         async with watched(fake_plugins.policy({}), tmp_path, sources=sources) as server:
             assert (await server.operator("/readyz")).status == 200
             audit.status, audit.error = "failed", "no space left on device"
-            for ask in (server.ask, server.operator):
+            reasons = b"the audit cannot be written: no space left on device\n"
+            for ask, body in ((server.ask, b"not ready\n"), (server.operator, reasons)):
                 reply = await ask("/readyz")
-                assert (reply.status, reply.body) == (
-                    503,
-                    b"the audit cannot be written: no space left on device\n",
-                )
+                assert (reply.status, reply.body) == (503, body)
                 assert (await ask("/livez")).status == 200
             assert (await server.metrics())("ready") == 0
             audit.status = "degraded"
@@ -402,16 +400,16 @@ async def test_a_status_that_hangs_is_not_waited_for_and_holds_one_thread(
 ) -> None:
     hangs, asked, go_on = stuck
     made = fake_plugins.policy({"toy": hangs, "fine": SpeaksAtOnce})
-    statuses = PluginStatuses(limit=0.05)
+    statuses = PluginStatuses(timeout=0.05)
     async with made.serving():
         for _ in range(4):
-            told = await statuses.ask(made.plugins)
+            told = await statuses.collect(made.plugins)
             assert told["toy"] == {"problem": "its status gave no answer within 0.05 s"}
             assert told["fine"]["status"]["rooms"] == 7
         assert asked == [1]
         go_on.set()
         async with asyncio.timeout(5):
-            while (told := await statuses.ask(made.plugins))["toy"].get("problem"):
+            while (told := await statuses.collect(made.plugins))["toy"].get("problem"):
                 pass
         assert told["toy"]["status"]["asked"] >= 1
         statuses.close()
@@ -469,6 +467,6 @@ def test_a_plugin_in_processes_of_its_own_says_it_too(tmp_path: Path, hangs: boo
 def test_a_plugin_without_the_hook_is_not_asked() -> None:
     async def ask() -> dict[str, Any]:
         plugins: tuple[Plugin, ...] = fake_plugins.policy({"toy": Speaks}).plugins
-        return await PluginStatuses().ask(plugins)
+        return await PluginStatuses().collect(plugins)
 
     assert asyncio.run(ask()) == {}

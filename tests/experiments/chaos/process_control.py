@@ -49,7 +49,7 @@ ON_THE_LOOP = (
         loses=True,
     ),
     Case(
-        "cancels all tasks of the loop behind a wait",
+        "cancels all tasks of the loop after a wait",
         hook(f"await asyncio.sleep(0.01)\n{CANCELS_ALL}"),
         outcomes=("decided",),
         replies=(BAD,),
@@ -60,14 +60,14 @@ ON_THE_LOOP = (
         hook("await asyncio.to_thread(threading.Event().wait)"),
         "timeout = 0.2",
         ("timed_out",),
-        says="left behind",
+        says="did not stop in time",
     ),
     Case(
         "leaves a thread that never ends",
         hook(f"threading.Thread(target=threading.Event().wait).start()\nreturn {MINE}"),
         outcomes=DECIDED,
         replies=(BAD,),
-        says="left behind",
+        says="did not stop in time",
     ),
     Case(
         "stops the loop",

@@ -1,0 +1,150 @@
+"""The levels of findings, and faults that one reply has in addition to its first."""
+
+import asyncio
+import contextlib
+
+import pytest
+from aiohttp import web
+
+from pexpolicy.conformance.findings import Level, Topic
+from pexpolicy.conformance.runner import UnauthorizedError, UnreachableError
+from tests.conformance.answers import status
+from tests.conformance.asking import found, play
+from tests.conformance.servers import (
+    AVATAR,
+    PARTICIPANT,
+    SERVICE,
+    Answer,
+    Question,
+    room,
+    says,
+    serving,
+    sound,
+    success,
+)
+
+WEB = ("web join, v39",)
+VALUES = ("odd values",)
+
+
+def at(endpoint: str, answer: Answer) -> Answer:
+    return lambda question: (answer if question.endpoint == endpoint else sound)(question)
+
+
+@pytest.mark.parametrize(
+    ("answer", "level"),
+    [
+        (status(500), Level.OPERATION),
+        (status(400), Level.OPERATION),
+        (status(403), Level.OPERATION),
+        (status(301), Level.CONTRACT),
+        (lambda _: says({"status": "no-match", "action": "continue"}), Level.FALLBACK),
+        (lambda _: says({"status": "fail"}), Level.FALLBACK),
+        (lambda _: says({"action": "continue"}), Level.FALLBACK),
+        (lambda q: says({"status": "fail", "result": room(q)}), Level.CONTRACT),
+        (lambda _: says({"status": "fail", "action": "reject"}), Level.WARNING),
+    ],
+)
+async def test_a_fault_has_the_level_of_its_consequence(answer: Answer, level: Level) -> None:
+    async with serving(at(SERVICE, answer)) as url:
+        steps = await play(url, WEB)
+    asked = [step for step in steps if step.flow in WEB]
+    levels = {f.level for f in found(asked, *Level) if f.topic in (Topic.STATUS, Topic.ENVELOPE)}
+    assert levels == {level}
+
+
+async def test_a_page_of_an_error_is_told_once() -> None:
+    def fail(_: Question) -> web.Response:
+        return web.Response(status=500, text="<html>", content_type="text/html")
+
+    async with serving(at(AVATAR, fail)) as url:
+        steps = await play(url, WEB)
+    assert [f.level for f in found(steps, *Level)] == [Level.OPERATION]
+
+
+async def test_every_fault_of_a_reply_is_told_and_unknown_fields_are_none() -> None:
+    def answer(question: Question) -> web.StreamResponse:
+        fields = {"pin": 1234, "max_callrate_in": 2048, "allow_guests": "True", "unheard_of": 1}
+        return success(room(question, **fields))
+
+    async with serving(at(SERVICE, answer)) as url:
+        steps = await play(url, WEB)
+    texts = {f.text.partition(":")[0] for f in found(steps)}
+    assert texts == {"Conference.pin", "Conference.max_callrate_in = 2048"}
+
+
+async def test_a_breakout_room_without_breakout_is_doubtful_though_nothing_announced_it() -> None:
+    async with serving(at(SERVICE, lambda q: success(room(q)))) as url:
+        steps = await play(url, ("breakout",))
+    assert found(steps) == []
+    assert "breakout_uuid is answered without breakout = true" in [
+        f.text for f in found(steps, Level.WARNING)
+    ]
+
+
+async def test_dialing_out_without_a_service_name_needs_no_certain_name() -> None:
+    def answer(question: Question) -> web.StreamResponse:
+        return success(room(question, name="Room"))
+
+    async with serving(at(SERVICE, answer)) as url:
+        steps = await play(url, ("dial-out",))
+    assert found(steps) == []
+
+
+async def test_a_wrong_password_ends_the_test_at_the_first_request() -> None:
+    asked: list[Question] = []
+
+    def refuse(question: Question) -> web.StreamResponse:
+        asked.append(question)
+        return web.Response(status=401)
+
+    async with serving(refuse) as url:
+        with pytest.raises(UnauthorizedError):
+            await play(url)
+    assert len(asked) == 1
+
+
+class Mortal:
+    """A server that closes its port at the first participant request without a service tag."""
+
+    def __init__(self) -> None:
+        self.stack = contextlib.AsyncExitStack()
+        self.ended = asyncio.Event()
+
+    async def __call__(self, question: Question) -> web.StreamResponse:
+        if question.endpoint == PARTICIPANT and "service_tag" not in question.query:
+            self.ended.set()
+            assert question.request.transport is not None
+            question.request.transport.abort()
+        reply = sound(question)
+        assert isinstance(reply, web.StreamResponse)
+        return reply
+
+
+async def test_a_server_that_dies_of_an_absent_parameter_is_found(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("pexpolicy.conformance.runner.RESTART_TIMEOUT_S", 0.2)
+    mortal = Mortal()
+    url = await mortal.stack.enter_async_context(serving(mortal))
+
+    async def bury() -> None:
+        await mortal.ended.wait()
+        await mortal.stack.aclose()
+
+    burial = asyncio.create_task(bury())
+    steps = await play(url)
+    await burial
+    last, gave_up = steps[-2:]
+    assert last.step == "participant_properties: node and direction only"
+    assert "the server ended during this request or after the previous one: its port is closed" in [
+        f.text for f in found([last], Level.OPERATION)
+    ]
+    assert found([gave_up], Level.OPERATION)[0].text == "the server ended: the rest was not sent"
+    assert not found(steps[:-2])
+
+
+async def test_plain_http_at_a_port_of_tls_is_told(tls_url: str) -> None:
+    plain = tls_url.replace("https:", "http:")
+    with pytest.raises(UnreachableError, match=f"this port speaks TLS; write {tls_url}"):
+        await play(plain)
