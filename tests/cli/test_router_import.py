@@ -157,7 +157,7 @@ def test_what_can_be_taken_is_taken_and_the_rest_is_said(tmp_path: Path) -> None
 def test_what_python_refuses_never_matched_and_is_left_out(tmp_path: Path) -> None:
     said = brought(tmp_path, export([reject("broken", "a("), reject("good")]))
     assert said.exit_code == 0
-    assert "note: line 2: broken is left out: 'a(' is no regular expression" in said.stderr
+    assert "note: line 2: broken is left out: 'a(' is not a regular expression" in said.stderr
     assert [rule["name"] for rule in rules_of(tmp_path)] == ["good"]
 
 
@@ -165,7 +165,9 @@ def test_a_cell_that_is_no_list_says_what_to_write(tmp_path: Path) -> None:
     text = export([reject("a"), reject("b")]).replace("True,[],[]", "True,sip|h323,[]", 1)
     said = brought(tmp_path, text)
     assert said.exit_code == 65
-    assert 'line 2: protocols: is no JSON list; write one such as ["sip", "webrtc"]' in said.stderr
+    assert (
+        'line 2: protocols: is not a JSON list; write one such as ["sip", "webrtc"]' in said.stderr
+    )
     assert [rule["name"] for rule in rules_of(tmp_path)] == ["b"]
 
 
@@ -244,7 +246,7 @@ def test_rules_of_one_name_stay_two(tmp_path: Path) -> None:
 def test_an_order_that_is_not_the_routers_is_told(tmp_path: Path) -> None:
     assert brought(tmp_path, export([reject("b", priority=2)])).exit_code == 0
     said = brought(tmp_path, export([reject("b", priority=2), reject("a", "^a", priority=1)]))
-    assert "the order of the rules is not that of the router any more, from 'a' on" in said.stderr
+    assert "the order of the rules differs from the router's, from 'a' on" in said.stderr
 
 
 def test_columns_of_later_versions_are_said(tmp_path: Path) -> None:

@@ -111,7 +111,7 @@ def test_a_second_time_changes_nothing(moved: tuple[Path, list[tuple[str, str]]]
 
 def test_what_is_printed_for_the_plugin_upstream_is_toml() -> None:
     printed: Any = tomllib.loads(
-        policy_router.advice(policy_router.read_router(SAMPLES / "router.csv"))
+        policy_router.upstream_tables(policy_router.read_router(SAMPLES / "router.csv"))
     )
     settings = printed["plugins"]["upstream"]["settings"]
     assert settings["targets"] == {"server1": {"url": "https://scheduling.example.com"}}

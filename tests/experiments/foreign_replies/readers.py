@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from pexpolicy import Continue, Redirect, Reject
-from pexpolicy.cli.importers.static_replies import decision_in
+from pexpolicy.cli.importers.policy_router import convert_reply
 from pexpolicy.conformance.check_reply import judge
 from pexpolicy.conformance.findings import SentRequest
 from pexpolicy.conformance.replies import InvalidReplyError, Reply, read
@@ -52,7 +52,7 @@ def by_probe(sample: Sample, reply: Reply) -> str:
 def by_import(sample: Sample) -> tuple[str, Any]:
     """What the import of rules makes of a reply that it finds."""
     try:
-        then = decision_in(json.dumps(sample.body), sample.endpoint, [])
+        then = convert_reply(json.dumps(sample.body), sample.endpoint, [])
     except ValueError:
         return "dropped", None
     return ("result", then["result"]) if "result" in then else (then["action"], None)
