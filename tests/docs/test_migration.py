@@ -22,7 +22,7 @@ from pexpolicy.cli.importers.python_patterns import searched
 from pexpolicy.cli.main import main
 from pexpolicy.matching import Pattern
 from tests.support import doc_pages
-from tests.support.live_server import ROOT
+from tests.support.paths import ROOT
 
 PAGE = ROOT / "docs" / "migration.md"
 SAMPLES = ROOT / "examples" / "migration"
