@@ -23,7 +23,7 @@ def rule(then: Any = "reject", endpoint: Any = "service_configuration", **more: 
     ("settings", "says"),
     [
         (rule("refuse"), "rules[0].then: should be 'continue', 'reject', 'redirect' or 'abst"),
-        (rule({}), 'rules[0].then: says nothing yet; write then = "reject"'),
+        (rule({}), 'rules[0].then: is empty; write then = "reject"'),
         (rule({"action": "reject", **ROOM}), "a reject has no result: Infinity would take the"),
         (rule({"action": "redirect"}), 'new_alias and action = "redirect" belong together'),
         (rule({"action": "redirect", "new_alias": "desk"}), "must begin with a scheme such as"),
