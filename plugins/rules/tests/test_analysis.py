@@ -38,7 +38,7 @@ def test_a_rule_behind_a_more_general_one_never_decides(advice: Advice) -> None:
         ]
     )
     assert said == (
-        "rules[1]: rule 'one' never decides: rule 'all' before it matches all that it would match, "
+        "rules[1]: rule 'one' never decides: rule 'all' before it matches all of its requests, "
         "such as /policy/v1/service/configuration?local_alias=conf.secret@example.com"
     )
 
@@ -59,7 +59,7 @@ def test_an_overlap_is_named_with_a_call_that_both_match(advice: Advice) -> None
     assert said == (
         "rules[1]: rules 'ours' and 'numbers' overlap: both match "
         "/policy/v1/service/configuration?local_alias=000@example.com, and the first of them "
-        "decides; if that is meant, nothing is to be done"
+        "decides; ignore this if it is intended"
     )
 
 
@@ -81,9 +81,9 @@ def test_rules_of_different_hours_do_not_overlap(advice: Advice) -> None:
     ("when", "why"),
     [
         ({"idp_attributes": {"group": "x"}}, "requests of this endpoint have no idp_attributes.g"),
-        ({"local_alias": {"equals": "a@b.com", "host": "c.com"}}, "never hold together"),
+        ({"local_alias": {"equals": "a@b.com", "host": "c.com"}}, "never match together"),
         ({"time": {"zone": "UTC", "until": "2020-01-01"}}, "its last day is over"),
-        ({"vendor": "x", "none": [{"vendor": {"prefix": "x"}}]}, "what none of them may be"),
+        ({"vendor": "x", "none": [{"vendor": {"prefix": "x"}}]}, "a condition of none is required"),
     ],
 )
 def test_a_rule_that_can_never_match_is_named(advice: Advice, when: Any, why: str) -> None:
@@ -101,7 +101,7 @@ def test_a_rule_is_looked_at_for_each_of_its_endpoints(advice: Advice) -> None:
 def test_many_findings_are_cut_short(advice: Advice) -> None:
     told = advice([rule("all"), *(rule(f"r{n}", "reject", vendor=f"v{n}") for n in range(100))])
     assert len(told) == 21
-    assert told[-1].endswith("there is more like this among the rules of service_configuration")
+    assert told[-1].endswith("there are more such warnings for the rules of service_configuration")
 
 
 def test_what_infinity_may_not_like_is_said_of_the_rule(advice: Advice) -> None:
@@ -126,8 +126,8 @@ def test_an_explanation_goes_through_the_rules_up_to_the_one_that_matches() -> N
     notes = request.enable_notes()
     plugin_notes = list(plugin._chains["service_configuration"].explain(request))
     assert plugin_notes == [
-        "rule 'first': local_alias.prefix = 'conf' fails on 'lobby'",
-        "rule 'second': vendor.equals = 'x' fails on 'TANDBERG'",
+        "rule 'first': local_alias.prefix = 'conf': no match for 'lobby'",
+        "rule 'second': vendor.equals = 'x': no match for 'TANDBERG'",
         "rule 'third': matches",
     ]
     assert decide_sync(plugin, request).decision.action == "reject"

@@ -68,14 +68,14 @@ def test_a_value_that_makes_the_decision_unsound_is_an_invalid_step() -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("{1}", "{1} is nothing that was captured: the patterns of this rule have no groups"),
+        ("{1}", "{1} is not a group: the patterns of this rule have no groups"),
         ("{local_alais}", "there is no 'local_alais'; did you mean 'local_alias'?"),
         ("{local_alias.port}", "local_alias has no part 'port'; an alias has user, host, scheme"),
         ("{idp_attributes}", "name one, as in idp_attributes.department"),
-        ("{third_party_passcode}", "is a secret, and is not passed on"),
+        ("{third_party_passcode}", "is a secret, which a decision cannot use"),
         ("{}", "there is no ''"),
-        ("a { b", "a single { stands for nothing; write {{ for the brace itself"),
-        ("a } b", "a single } stands for nothing; write }}"),
+        ("a { b", "a single { has no meaning; write {{ for the brace itself"),
+        ("a } b", "a single } has no meaning; write }}"),
         ("{{x}", "a single }"),
         ("{a{b}}", "a single {"),
     ],
@@ -98,7 +98,7 @@ def test_each_placeholder_that_means_nothing_is_named(complaints: Complaints) ->
     rule = {"name": "x", "endpoint": "service_configuration", "then": then}
     told = complaints({"rules": [rule]})
     assert [line.split(": ")[1] for line in told[:1] + told[2:]] == ["{foo}", "{bar}"]
-    assert "{1} is nothing" in told[1]
+    assert "{1} is not a group" in told[1]
 
 
 def test_a_group_beyond_the_last_is_named(complaints: Complaints) -> None:
@@ -141,7 +141,7 @@ def test_an_empty_fill_in_takes_no_protection_away(endpoint: str, result: dict[s
     outcome = decided(endpoint, result, BOARD if called else {}, **request)
     assert outcome.decided_by == "default"
     assert outcome.steps[0].outcome == "invalid"
-    assert "comes out empty" in outcome.steps[0].detail
+    assert "is empty, as its placeholder has no value" in outcome.steps[0].detail
 
 
 def test_a_protection_that_is_filled_in_is_sent() -> None:

@@ -24,11 +24,11 @@ def rule(then: Any = "reject", endpoint: Any = "service_configuration", **more: 
     [
         (rule("refuse"), "rules[0].then: should be 'continue', 'reject', 'redirect' or 'abst"),
         (rule({}), 'rules[0].then: is empty; write then = "reject"'),
-        (rule({"action": "reject", **ROOM}), "a reject has no result: Infinity would take the"),
+        (rule({"action": "reject", **ROOM}), "a reject has no result: Infinity would use the"),
         (rule({"action": "redirect"}), 'new_alias and action = "redirect" belong together'),
         (rule({"action": "redirect", "new_alias": "desk"}), "must begin with a scheme such as"),
         (rule({"new_alias": "sip:x@y", **ROOM}), 'new_alias and action = "redirect" belong'),
-        (rule({"action": "reject", "reject_reason": "no"}), "nobody is told it at service_conf"),
+        (rule({"action": "reject", "reject_reason": "no"}), "is not shown at service_conf"),
         (rule({"action": "continue", "reject_reason": "no"}), 'belongs to action = "reject"'),
         (rule("reject", "media_location"), "Infinity knows no reject at media_location; write c"),
         (rule("reject", "media_locations"), "rules[0].endpoint: should be 'service_conf"),
@@ -42,12 +42,12 @@ def rule(then: Any = "reject", endpoint: Any = "service_configuration", **more: 
         (rule({"result": {"name": "X", "service_type": "room"}}), "'room' is none of conference"),
         (rule({"result": {"location": 3}}, "media_location"), "rules[0].then.result.location: "),
         (rule({"result": {"name": "X", "pin": "{remote_alias}x"}}), "rules[0].then.result.pin"),
-        (rule({"image": "x.png"}), "service_configuration shows no picture"),
+        (rule({"image": "x.png"}), "service_configuration has no picture"),
         (rule({"image": "x.png"}, "participant_avatar"), "x.png cannot be read: No such file"),
         (rule({"result": {"x": 1}}, "participant_avatar"), "an avatar is a picture; write image"),
         (
             rule({"result": {"name": "X", "reason": "y"}}),
-            "rules[0].then.result.reason: is no field of a result; write it beside result",
+            "rules[0].then.result.reason: is not a field of a result; write it next to result",
         ),
         (rule(when={"local_alias": {"regex": "("}}), "rules[0].when.local_alias.regex: '(' is no"),
         (rule(whne={}), "rules[0].whne: unknown key; did you mean 'when'?"),
@@ -209,8 +209,14 @@ def test_a_rule_that_refuses_is_known_to(then: Any, *, refuses: bool) -> None:
 @pytest.mark.parametrize(
     ("then", "says"),
     [
-        ({"new_alias": "sip:a@b"}, 'new_alias does nothing alone; write action = "redirect"'),
-        ({"reject_reason": "no"}, 'reject_reason does nothing alone; write action = "reject"'),
+        (
+            {"new_alias": "sip:a@b"},
+            'new_alias has no effect without an action; write action = "redirect"',
+        ),
+        (
+            {"reject_reason": "no"},
+            'reject_reason has no effect without an action; write action = "reject"',
+        ),
     ],
 )
 def test_what_needs_an_action_says_which(
