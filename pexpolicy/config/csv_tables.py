@@ -2,13 +2,15 @@
 
 The header names the fields of the model, in any order. ``,`` or ``;`` parts the cells, whichever
 the header has more of; text that holds it stands in double quotes. An empty cell is the default of
-its field; a field that is a list takes several values with ``|`` between them.
+its field; a field that is a list takes several values with ``|`` between them. A ``'`` before
+``=``, ``+``, ``-`` or ``@`` is not part of the text: it prevents a formula in a spreadsheet.
 """
 
 from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +28,9 @@ from pexpolicy.text import brief, did_you_mean
 
 BETWEEN = "|"
 """What stands between the values of a list in one cell."""
+_FORMULA = re.compile(r"'*[=+\-@]").match
+"""Text that a spreadsheet executes as a formula, or that would become one when unescaped."""
+_ESCAPED = re.compile(r"'+[=+\-@]").match
 
 
 class TableRow(BaseModel):
@@ -133,7 +138,7 @@ def write_table(rows: Iterable[R], model: type[R], delimiter: str = ",") -> str:
     quoting = csv.writer(written, delimiter=delimiter, lineterminator="\n", quoting=csv.QUOTE_ALL)
     writer.writerow(columns)
     for row in rows:
-        cells = [_cell(getattr(row, field.attribute)) for field in columns.values()]
+        cells = [_escaped_cell(getattr(row, field.attribute)) for field in columns.values()]
         _refuse_lossy(row, model, _given(list(columns), [c.strip() for c in cells], columns))
         (quoting if any("\r" in cell for cell in cells) else writer).writerow(cells)
     return written.getvalue()
@@ -224,12 +229,19 @@ def _given(
 ) -> dict[str, Any]:
     """The cells that are not empty, by the names that the model validates."""
     given: dict[str, Any] = {}
-    for name, cell in zip(names, cells, strict=False):
-        if cell:
+    for name, escaped in zip(names, cells, strict=False):
+        if escaped:
+            cell = escaped[1:] if _ESCAPED(escaped) else escaped
             column = columns[name]
             key = column.info.alias or column.attribute
             given[key] = [item.strip() for item in cell.split(BETWEEN)] if column.is_list else cell
     return given
+
+
+def _escaped_cell(value: Any) -> str:
+    """Return a cell with ``'`` before a text that a spreadsheet would execute."""
+    cell = _cell(value)
+    return f"'{cell}" if not isinstance(value, int | float) and _FORMULA(cell) else cell
 
 
 def _cell(value: Any) -> str:

@@ -1,5 +1,7 @@
-"""CSV in and out, updates that keep what stands round them, and files that cannot be brought in."""
+"""Import and export: CSV, updates in place, Python files, and files that cannot be imported."""
 
+import io
+from csv import reader
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +92,7 @@ def test_a_rule_that_the_csv_does_not_have_is_kept(file: Path, tmp_path: Path) -
     assert "# Ask Ada" not in RULES or "Ask Ada before" in file.read_text()
 
 
-TEXTS = st.text("ab\"'\\,;|\n #{}æ", min_size=1, max_size=6).filter(lambda t: t == t.strip())
+TEXTS = st.text("ab\"'\\,;|\n #{}æ=+-@", min_size=1, max_size=6).filter(lambda t: t == t.strip())
 WHENS = st.fixed_dictionaries(
     {},
     optional={
@@ -137,6 +139,31 @@ def test_any_rules_survive_the_way_through_csv(
         assert into.read_text() == before
 
 
+@given(DRAWN)
+@settings(max_examples=40, phases=[Phase.generate])
+def test_no_exported_cell_is_a_formula(rules: list[dict[str, Any]]) -> None:
+    for cells in reader(io.StringIO(rules_csv.to_csv(rules), newline="")):
+        assert not any(cell.startswith(("=", "+", "-", "@")) for cell in cells)
+
+
+@pytest.mark.parametrize(
+    ("name", "cell"),
+    [
+        ('=HYPERLINK("http://x")', '\'=HYPERLINK("http://x")'),
+        ("@SUM(A1)", "'@SUM(A1)"),
+        ("-1+2", "'-1+2"),
+        ("'=1", "''=1"),
+        ("'quoted'", "'quoted'"),
+    ],
+)
+def test_a_formula_is_exported_as_text_and_read_back(tmp_path: Path, name: str, cell: str) -> None:
+    rule = rules_csv.normal({"name": name, "endpoint": "media_location", "then": "continue"})
+    file = tmp_path / "rules.csv"
+    file.write_text(rules_csv.to_csv([rule]), newline="")
+    assert list(reader(file.read_text().splitlines()))[1][0] == cell
+    assert rules_csv.read_csv(file)[0] == [rule]
+
+
 @given(DRAWN, DRAWN)
 @settings(max_examples=40, phases=[Phase.generate])
 def test_an_update_leaves_what_was_meant(
@@ -164,6 +191,10 @@ def test_an_update_leaves_what_was_meant(
         (
             "name,endpoint,than\n",
             "rules.csv line 1: there is no column 'than'; did you mean 'then'",
+        ),
+        (
+            f"name,endpoint,then\nx,media_location,x={'[' * 5000}\n",
+            "rules.csv line 2: then is not TOML (it is nested too deeply)",
         ),
         ("name,endpoint\n", "rules.csv line 1: the column then is missing"),
         ("name,endpoint,then\nx,media_location,reject\n", "rules.csv line 2: then is not TOML"),
@@ -272,6 +303,9 @@ def test_a_python_file_is_never_executed(source: Path, tmp_path: Path) -> None:
         ("a = {'x': {'name': 'X', 'service_type': 'room'}}", "x: 'room' is none of conference"),
         ("a = {'x': {'name': 'X', 'pin': '12'}}", "x: pin: must be 4 to 20 characters"),
         ("a" * 5 + " = " + "(" * 500, "cannot be read as Python"),
+        ("rooms = " + "-" * 50_000 + "1", "cannot be read as Python: it is nested too deeply"),
+        ("rooms = " + "[" * 150 + "]" * 150, "holds nothing that looks like rooms"),
+        ("a = 1\0", "cannot be read as Python"),
     ],
 )
 def test_a_python_file_without_rooms_says_so(source: Path, text: str, says: str) -> None:

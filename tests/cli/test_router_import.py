@@ -178,6 +178,14 @@ def test_a_part_of_an_address_is_searched_for(tmp_path: Path) -> None:
     assert "10.0.0.1 is in 10.0.0.10" in said.stderr
 
 
+def test_json_that_is_nested_too_deeply_is_refused_with_its_line(tmp_path: Path) -> None:
+    text = export([row("deep", always_continue_service=True), reject("good")])
+    said = brought(tmp_path, text.replace("True,{},", f"True,{'[' * 60_000},", 1))
+    assert said.exit_code == 65
+    assert "line 2: override_service_response is not JSON: it is nested too deeply" in said.stderr
+    assert [rule["name"] for rule in rules_of(tmp_path)] == ["good"]
+
+
 def test_passwords_are_not_printed_and_the_user_is(tmp_path: Path) -> None:
     target = "https://old.example.com"
     rows = [

@@ -75,8 +75,11 @@ def _literals(path: Path) -> list[ImportedValues]:
         return sorted(_assignments(tree), key=lambda values: values.line)
     except OSError as error:
         raise ImportFailed(f"{path} cannot be read: {error.strerror}") from None
-    except (SyntaxError, ValueError, RecursionError) as error:
+    except (SyntaxError, ValueError) as error:
         raise ImportFailed(f"{path} cannot be read as Python: {error}") from None
+    except (MemoryError, RecursionError):
+        text = "it is nested too deeply"
+        raise ImportFailed(f"{path} cannot be read as Python: {text}") from None
 
 
 def _assignments(tree: ast.AST) -> Iterator[ImportedValues]:

@@ -229,12 +229,7 @@ def convert_reply(reply_text: str, endpoint: str, remarks: list[str]) -> Then:
     What Infinity ignores is left out and added to ``remarks``. Raise ``ValueError`` for a reply
     that no rule can give.
     """
-    try:
-        reply = json.loads(reply_text) if reply_text else {}
-    except ValueError as error:
-        raise ValueError(f" is not JSON: {error}") from None
-    if not isinstance(reply, dict):
-        raise ValueError(" is not a JSON object")  # noqa: TRY004 - of a file
+    reply = _json_object(reply_text)
     result = reply.get("result")
     reading = read_envelope(endpoint, reply)
     if reading.disposition is Disposition.DROPPED and isinstance(result, dict):
@@ -256,6 +251,17 @@ def convert_reply(reply_text: str, endpoint: str, remarks: list[str]) -> Then:
     if result:
         remarks.append("its status is not success, so Infinity ignores its result")
     return {"action": "continue"}
+
+
+def _json_object(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text) if text else {}
+    except (ValueError, RecursionError) as error:
+        why = "it is nested too deeply" if isinstance(error, RecursionError) else error
+        raise ValueError(f" is not JSON: {why}") from None
+    if not isinstance(value, dict):
+        raise ValueError(" is not a JSON object")  # noqa: TRY004 - of a file
+    return value
 
 
 def _known_fields(fields: Mapping[str, Any], endpoint: str, remarks: list[str]) -> dict[str, Any]:

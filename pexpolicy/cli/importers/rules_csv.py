@@ -60,9 +60,11 @@ def read_csv(path: Path) -> tuple[list[Rule], list[Row[RuleRow]]]:
         for column in ("when", "then"):
             try:
                 rule[column] = tomllib.loads(getattr(row.values, column))
-            except tomllib.TOMLDecodeError as error:
+            except (tomllib.TOMLDecodeError, RecursionError) as error:
+                deep = isinstance(error, RecursionError)
+                why = "it is nested too deeply" if deep else error
                 hint = 'write lines of TOML, such as local_alias.prefix = "conf"'
-                faults.append(row.fault(f"{column} is not TOML ({error}); {hint}"))
+                faults.append(row.fault(f"{column} is not TOML ({why}); {hint}"))
         rules.append(normal(rule))
     if faults:
         raise TableError(faults)
