@@ -9,8 +9,8 @@ from pexpolicy.matching import subject
 from pexpolicy.matching.patterns import MAX_PROGRAM, MAX_WORK
 from pexpolicy.matching.settings import (
     FlagOperators,
-    NumberOperators,
     MultiValueOperators,
+    NumberOperators,
     TextOperators,
 )
 from pexpolicy.matching.time_window import TimeOperators
