@@ -28,6 +28,7 @@ from pexpolicy.text import brief, did_you_mean
 
 BETWEEN = "|"
 """What stands between the values of a list in one cell."""
+_TABS = "has tabs between its columns; save it with , or ; between them"
 _FORMULA = re.compile(r"'*[=+\-@]").match
 """Text that a spreadsheet executes as a formula, or that would become one when unescaped."""
 _ESCAPED = re.compile(r"'+[=+\-@]").match
@@ -115,9 +116,9 @@ def parse_table(text: str, model: type[R], file: str) -> list[Row[R]]:
         try:
             values = model.model_validate(_given(names, cells, columns))
         except pydantic.ValidationError as error:
-            faults += [
-                TableIssue(file, line, str(problem)) for problem in problems_of(error, model)
-            ]
+            has_tabs = len(cells) == 1 and "\t" in cells[0]
+            problems = [_TABS] if has_tabs else map(str, problems_of(error, model))
+            faults += [TableIssue(file, line, text) for text in problems]
         else:
             rows.append(Row(file, line, values))
     if faults:
@@ -206,7 +207,7 @@ def _names(
 
 def _header_faults(names: Sequence[str], columns: Mapping[str, _Column]) -> Iterator[str]:
     if len(names) == 1 and "\t" in names[0]:
-        yield "has tabs between its columns; save it with , or ; between them"
+        yield _TABS
         return
     if not names:
         yield f"is empty; the first line names the columns, such as {','.join(columns)}"
