@@ -13,8 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from pexpolicy.cli.importers.python_patterns import (
     ANYTHING,
     UncompilableError,
@@ -22,10 +20,9 @@ from pexpolicy.cli.importers.python_patterns import (
     searched,
 )
 from pexpolicy.cli.importers.router_export import RouterRow, read_export, row_issue
-from pexpolicy.cli.importers.rules_csv import Rule, plugin_class, validation_issues
+from pexpolicy.cli.importers.rules_csv import Rule, plugin_problems, validation_issues
 from pexpolicy.cli.importers.toml_merge import block
 from pexpolicy.config.csv_tables import TableIssue
-from pexpolicy.config.problems import problems_of
 from pexpolicy.conformance.replies import Disposition, read_envelope
 from pexpolicy.endpoints.participant_properties import ParticipantProperties
 from pexpolicy.endpoints.service_configuration import SERVICE_TYPES
@@ -167,23 +164,12 @@ def _then(row: RouterRow, kind: str, remarks: list[str]) -> tuple[Then, str] | N
         except ValueError as error:
             raise ValueError(f"{override}{error}") from None
     if url := getattr(row, f"{kind}_target_url"):
-        if row.is_active and (text := _url_issue(url)):
-            raise ValueError(f"{kind}_target_url: {text}")
+        problems = plugin_problems("upstream", {"targets": {"t": {"url": url}}})
+        texts = [problem.text for problem in problems if problem.key[-1:] == ("url",)]
+        if row.is_active and texts:
+            raise ValueError(f"{kind}_target_url: {'; '.join(texts)}")
         return {"action": "abstain"}, url
     return None
-
-
-def _url_issue(url: str) -> str:
-    """Return why the plugin upstream rejects a URL, or an empty text."""
-    plugin = plugin_class("upstream")
-    if plugin is None:
-        return ""
-    try:
-        plugin.Settings.model_validate({"targets": {"t": {"url": url}}})
-    except ValidationError as error:
-        problems = problems_of(error, plugin.Settings)
-        return "; ".join(problem.text for problem in problems if problem.key[-1:] == ("url",))
-    return ""
 
 
 def _when(row: RouterRow) -> dict[str, Any]:

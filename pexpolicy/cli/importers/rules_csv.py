@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from pexpolicy.config.csv_tables import (
     read_table,
     write_table,
 )
-from pexpolicy.config.problems import Problem, dotted_key, problems_of
+from pexpolicy.config.problems import Problem, problems_of
 from pexpolicy.config.settings import SettingsError
 from pexpolicy.plugins.discovery import discover
 
@@ -222,26 +223,23 @@ def _verify(text: str, rules: Sequence[Rule]) -> None:
 
 def validation_issues(rules: Sequence[Rule], folder: Path) -> list[tuple[int, str]]:
     """Return what the plugin rules would reject, each with the number of the rule."""
-    plugin = plugin_class("rules")
-    if plugin is None:
-        return []
-    try:
-        plugin(plugin.Settings.model_validate({"rules": list(rules)}, context={"root": folder}))
-    except pydantic.ValidationError as error:
-        return [_numbered(problem) for problem in problems_of(error, plugin.Settings)]
-    except SettingsError as error:
-        return [_numbered(problem) for problem in error.problems]
-    return []
+    return [
+        (number if isinstance(number, int) else 0, str(replace(problem, key=problem.key[2:])))
+        for problem in plugin_problems("rules", {"rules": list(rules)}, folder)
+        for number in problem.key[1:2] or (0,)
+    ]
 
 
-def plugin_class(name: str) -> Any:
-    """Return the class of an installed plugin, or ``None``."""
+def plugin_problems(name: str, settings: Rule, folder: Path = Path()) -> list[Problem]:
+    """Return the problems of settings for a plugin; none if it is not installed."""
     available = discover(())[0].get(name)
-    return None if available is None else available.load()
-
-
-def _numbered(problem: Problem) -> tuple[int, str]:
-    number = problem.key[1] if len(problem.key) > 1 else 0
-    below = dotted_key(problem.key[2:])
-    text = f"{below}: {problem.text}" if below else problem.text
-    return (number if isinstance(number, int) else 0), text
+    if available is None:
+        return []
+    plugin: Any = available.load()
+    try:
+        plugin(plugin.Settings.model_validate(settings, context={"root": folder}))
+    except pydantic.ValidationError as error:
+        return problems_of(error, plugin.Settings)
+    except SettingsError as error:
+        return list(error.problems)
+    return []
