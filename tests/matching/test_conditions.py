@@ -20,7 +20,7 @@ from pexpolicy.matching import (
     group_names,
     subject,
 )
-from tests.matching.drawn import compiled
+from tests.matching.strategies import compiled
 
 CALL = ServiceConfigurationRequest(
     MultiDict(

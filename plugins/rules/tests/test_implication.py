@@ -1,4 +1,4 @@
-"""What is said of conditions without a request holds for every request."""
+"""Implication and contradiction: true for every request."""
 
 from collections import Counter
 from datetime import UTC, datetime
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pexpolicy import ParticipantPropertiesRequest
 from pexpolicy_rules.examples import example
 from pexpolicy_rules.implication import contradiction, implies
-from tests.matching.drawn import FLAT, PAIRS, WHENS, Pairs, Written, asked, compiled
+from tests.matching.strategies import FLAT, PAIRS, WHENS, Pairs, Written, asked, compiled
 
 REQUESTS = st.lists(PAIRS, min_size=1, max_size=4)
 
@@ -59,7 +59,7 @@ def test_most_conditions_of_one_key_have_an_example() -> None:
     assert found[True] > 3 * found[False], found
 
 
-def test_a_narrower_condition_is_covered() -> None:
+def test_a_narrower_condition_implies_a_wider_one() -> None:
     pairs: list[tuple[Written, Written]] = [
         ({"local_alias": {"prefix": "a"}}, {"local_alias": "abc@example.com"}),
         ({"local_alias": {"host": "example.com"}}, {"local_alias": "abc@example.com"}),
@@ -82,7 +82,7 @@ def test_a_narrower_condition_is_covered() -> None:
         assert not implies(compiled(outer), compiled(inner)), (outer, inner)
 
 
-def test_one_of_several_values_says_nothing_of_the_others() -> None:
+def test_one_of_several_values_implies_nothing_about_the_others() -> None:
     one = {"idp_attributes": {"group": "a"}}
     for outer in [
         {"idp_attributes": {"group": {"not_equals": "b"}}},
@@ -95,7 +95,7 @@ def test_one_of_several_values_says_nothing_of_the_others() -> None:
     assert contradiction(compiled({"all": [one, {"idp_attributes": {"group": "b"}}]})) is None
 
 
-def test_what_can_never_hold_is_found() -> None:
+def test_contradictions_are_found() -> None:
     never: list[Written] = [
         {"local_alias": {"equals": "a@b", "host": "c"}},
         {"vendor": {"equals": "a", "prefix": "b"}},
