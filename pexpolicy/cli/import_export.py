@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import click
@@ -16,18 +17,11 @@ from pexpolicy.config.csv_tables import TableError
 EX_DATAERR = 65
 """Exit code for a file that cannot be imported (sysexits.h)."""
 _FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
-_TARGET = click.Path(path_type=Path, dir_okay=False)
-
-rule_file = click.option(
-    "--into", type=_TARGET, default=Path("rules.toml"), show_default=True, help="The rule file."
+_into = partial(
+    click.option, "--into", type=click.Path(path_type=Path, dir_okay=False), show_default=True
 )
-config_file = click.option(
-    "--into",
-    type=_TARGET,
-    default=Path("config.toml"),
-    show_default=True,
-    help="The configuration.",
-)
+rule_file = _into(default=Path("rules.toml"), help="The rule file.")
+config_file = _into(default=Path("config.toml"), help="The configuration.")
 variable = click.option("--name", default="", help="The variable to read, if several fit.")
 
 

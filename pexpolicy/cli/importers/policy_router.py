@@ -37,14 +37,6 @@ _PART_OF_ADDRESS = re.compile(r"[0-9.]+|[0-9a-f.]*:[0-9a-f:.]*")
 Then = dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
-    """A policy server to which the router passed requests."""
-
-    url: str
-    user: str = ""
-
-
 @dataclass(slots=True)
 class RouterImport:
     """The rules of an export in their order, and the servers to which it passed requests."""
@@ -52,8 +44,8 @@ class RouterImport:
     rules: list[Rule] = field(default_factory=list)
     comments: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """By rule name: the comments to write above it."""
-    targets: dict[Target, list[Mapping[str, Any]]] = field(default_factory=dict)
-    """By server: the endpoints and conditions of the requests it was sent."""
+    targets: dict[tuple[str, str], list[Rule]] = field(default_factory=dict)
+    """By URL and user of a server: endpoints and conditions of the requests that it was sent."""
     remarks: list[str] = field(default_factory=list)
     faults: list[TableIssue] = field(default_factory=list)
     """The rows that cannot be imported, and why."""
@@ -87,9 +79,14 @@ def read_router(path: Path, into: Path = Path()) -> RouterImport:
         rule = converted[number]
         routed.faults.append(row_issue(path.name, rule.line, text, rule.row.name))
     failed = {fault.line for fault in routed.faults}
-    for rule in converted:
-        if rule.line not in failed:
-            _add(rule, routed)
+    for rule in (rule for rule in converted if rule.line not in failed):
+        routed.rules.append(rule.table)
+        if rule.url:
+            comment = f"Went to {rule.url}: the plugin upstream is asked next."
+            routed.comments[rule.table["name"]] = (comment,)
+        if rule.url and rule.row.is_active:
+            user = rule.row.basic_auth_username if rule.row.basic_auth_password else ""
+            routed.targets.setdefault((rule.url, user), []).append(rule.table)
     routed.faults.sort(key=lambda fault: fault.line)
     if any(row.source_match for _, row in rows):
         text = "a source_match is searched for in the address, as there: 10.0.0.1 is in 10.0.0.10"
@@ -133,26 +130,12 @@ def _convert(
 
 def _unique(name: str, suffix: str, names: set[str]) -> str:
     """Return a name that no other rule has: names in the router need not be unique."""
-    number = 1
-    while True:
-        end = suffix if number == 1 else f"{suffix} ({number})"
-        unique = name[: MAX_NAME - len(end)] + end
-        if unique not in names:
-            names.add(unique)
-            return unique
+    number, end = 1, suffix
+    while (unique := name[: MAX_NAME - len(end)] + end) in names:
         number += 1
-
-
-def _add(converted: _ConvertedRule, routed: RouterImport) -> None:
-    row, rule, url = converted.row, converted.table, converted.url
-    routed.rules.append(rule)
-    if not url:
-        return
-    routed.comments[rule["name"]] = (f"Went to {url}: the plugin upstream is asked next.",)
-    if row.is_active:
-        user = row.basic_auth_username if row.basic_auth_password else ""
-        route = {name: value for name, value in rule.items() if name in ("endpoint", "when")}
-        routed.targets.setdefault(Target(url, user), []).append(route)
+        end = f"{suffix} ({number})"
+    names.add(unique)
+    return unique
 
 
 def _then(row: RouterRow, kind: str, remarks: list[str]) -> tuple[Then, str] | None:
@@ -279,16 +262,14 @@ def _escaped(value: Any) -> Any:
 def upstream_tables(routed: RouterImport) -> str:
     """Return tables for the plugin upstream, as a draft for the administrator."""
     targets, routes = [], []
-    for number, (target, conditions) in enumerate(routed.targets.items(), 1):
+    for number, ((url, user), rules) in enumerate(routed.targets.items(), 1):
         name = f"server{number}"
-        table = {"url": target.url}
-        if target.user:
-            table |= {"user": target.user, "password_file": f"{name}.password"}
-        targets.append(block(f"[{UPSTREAM}.targets.{name}]", table))
-        for condition in conditions:
-            route = {"targets": [name], "endpoints": condition["endpoint"]}
-            if "when" in condition:
-                route["when"] = condition["when"]
+        login = {"user": user, "password_file": f"{name}.password"} if user else {}
+        targets.append(block(f"[{UPSTREAM}.targets.{name}]", {"url": url, **login}))
+        for rule in rules:
+            route = {"targets": [name], "endpoints": rule["endpoint"]}
+            if "when" in rule:
+                route["when"] = rule["when"]
             routes.append(block(f"[[{UPSTREAM}.routes]]", route))
     return "\n".join([*targets, *routes])
 
