@@ -28,7 +28,7 @@ from pexpolicy.text import brief, did_you_mean
 
 BETWEEN = "|"
 """What stands between the values of a list in one cell."""
-_TABS = "separates its columns by tabs; save it with , or ;"
+_TABS = "has tabs between its columns; save it with , or ; between them"
 _FORMULA = re.compile(r"'*[=+\-@]").match
 """Text that a spreadsheet executes as a formula, or that would become one when unescaped."""
 _ESCAPED = re.compile(r"'+[=+\-@]").match

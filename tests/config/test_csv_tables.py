@@ -89,7 +89,7 @@ def test_every_fault_of_the_header_is_named_at_once() -> None:
 
 
 def test_tabs_between_cells_are_reported_with_the_line() -> None:
-    hint = "separates its columns by tabs; save it with , or ;"
+    hint = "has tabs between its columns; save it with , or ; between them"
     assert faults("subnet\tfloor\na\t1\n") == [f"places.csv line 1: {hint}"]
 
     class Pair(TableRow):
