@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 from pexpolicy.access.refusals import REASONS as AT_THE_DOOR
 from pexpolicy.access.refusals import UNAUTHORISED, WRONG_TOKEN
+from pexpolicy.chain.background import OBSERVER_OUTCOMES
 from pexpolicy.chain.bound_hook import QUICK, BoundHook
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.models.outcome import (
@@ -99,9 +100,16 @@ class CallCounters:
         self._reasons = _CounterIndex(slab, metrics.REFUSED, (), REASONS)
         self._unauthorised = slab.place(metrics.AUTH_FAILURES)
         self._differing = _CounterIndex(slab, metrics.SHADOW_DIFF, (), ())
+        self._observers: dict[str, _CounterIndex] = {}
         self._budget = 0.0
 
-    def expect(self, links: Iterable[BoundHook], shadows: Iterable[str], budget: float) -> None:
+    def expect(
+        self,
+        links: Iterable[BoundHook],
+        shadows: Iterable[str],
+        budget: float,
+        observers: Iterable[str] = (),
+    ) -> None:
         """Make the cells of the plugins of a policy. ``budget`` of a call in seconds."""
         for link in links:
             quick = self._plugin(link.plugin).quick
@@ -109,6 +117,11 @@ class CallCounters:
             link.decided_steps.bind_counters(self._cells, quick[DECIDED] + BUCKETS)
         for shadow in shadows:
             self._differing[shadow] = self._differing[shadow]
+        for observer in observers:
+            if observer not in self._observers:
+                self._observers[observer] = _CounterIndex(
+                    self._slab, metrics.OBSERVER_CALLS, (observer,), OBSERVER_OUTCOMES
+                )
         self._budget = budget
 
     def answered(self, outcome: Outcome, action: str, seconds: float) -> None:
@@ -170,6 +183,10 @@ class CallCounters:
     def recorded(self) -> None:
         """Count a record that is not that of a call."""
         self._cells[self._records] += 1
+
+    def observed(self, plugin: str, outcome: str) -> None:
+        """Count what became of notifying an observer."""
+        self._cells[self._observers[plugin][outcome]] += 1
 
     def shadowed(self, shadow: Outcome, *, differs: bool | None) -> None:
         """Count what a shadow plugin would have decided."""

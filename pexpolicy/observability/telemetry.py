@@ -37,7 +37,9 @@ class Telemetry:
         """Count for a policy that serves from now on."""
         deciding = {link.plugin for chain in policy.chains.values() for link in chain.links}
         shadows = {p.name for p in policy.plugins if p.table.mode == "shadow"}
-        self._counts.expect(policy.links(), shadows, policy.settings.server.budget)
+        observers = [p.name for p in policy.plugins if "on_decision" in p.hooks]
+        budget = policy.settings.server.budget
+        self._counts.expect(policy.links(), shadows, budget, observers)
         self.sampler.use_policy(
             policy.config_hash,
             {
@@ -68,6 +70,10 @@ class Telemetry:
     def recorded(self) -> None:
         """Note the record of refusals."""
         self._counts.recorded()
+
+    def observed(self, plugin: str, outcome: str) -> None:
+        """Count what became of notifying an observer."""
+        self._counts.observed(plugin, outcome)
 
     def counting(self, audit: ShadowLog) -> ShadowLog:
         """The audit of shadows, each of which is counted too."""

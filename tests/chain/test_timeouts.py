@@ -69,13 +69,13 @@ async def test_a_plugin_that_is_not_asked_for_lack_of_time_may_still_refuse(
     classes = {
         "late": plugin(registration_alias=sleeps),
         "careless": plugin(registration_alias=always(None)),
-        "guard": plugin(registration_alias=always(None)),
+        "registrar": plugin(registration_alias=always(None)),
     }
-    tables = {"late": {"timeout": 2.0}, "guard": {"on_error": "reject"}}
+    tables = {"late": {"timeout": 2.0}, "registrar": {"on_error": "reject"}}
     async with serving(classes, tables, clock=clock, server={"budget": 1.0}) as server:
         reply = await server.ask(wire.REGISTRATION + "a@example.com")
         assert reply.action == "reject"
-        assert reply.json["decided_by"] == "guard"
+        assert reply.json["decided_by"] == "registrar"
         assert [outcome for _, outcome in server.steps()] == ["timed_out", "skipped", "skipped"]
 
 

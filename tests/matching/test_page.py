@@ -57,7 +57,7 @@ def test_every_key_besides_parameters_is_explained() -> None:
 @pytest.mark.parametrize("text", [t for lang, t in doc_pages.blocks(PAGE) if lang == "toml"])
 def test_a_rule_that_is_shown_can_be_used(text: str) -> None:
     rules = Rules(Rules.Settings.model_validate(tomllib.loads(text)))
-    assert list(rules.check()) == []
+    assert list(rules.config_warnings()) == []
 
 
 def test_the_limits_of_patterns_are_those_of_the_page() -> None:

@@ -12,6 +12,7 @@ from pexpolicy import Conference, ConfigWarning, DecisionError, Reject
 from pexpolicy.errors import describe_decision_error, describe_error
 from pexpolicy.models.outcome import Outcome, Step
 from pexpolicy.plugins.discovery import PluginSource, discover
+from pexpolicy.plugins.drop_in import module_name
 from pexpolicy.plugins.errors import PluginBuildError
 from pexpolicy.plugins.isolation.isolated_plugin import IsolatedPlugin
 from pexpolicy.plugins.isolation.messages import WorkerError
@@ -111,7 +112,7 @@ async def said(endpoint: str, ask: Any, case: str) -> object:
     try:
         decision = await admitted(endpoint, ask, asked)
     except DecisionError as error:
-        ours = str(Path(__file__).parent)
+        ours = str(Path(__file__).parents[1])
         return (
             "invalid",
             str(error),
@@ -192,7 +193,7 @@ BROKEN = {
                 model_config = {"extra": "allow"}
             def __init__(self, settings): pass
             @hookimpl
-            def check(self): raise KeyError("check")
+            def config_warnings(self): raise KeyError("check")
     """,
 }
 
@@ -216,7 +217,9 @@ def test_what_cannot_be_built_is_said_as_it_is_said_in_the_server(shelf: Shelf, 
 def test_what_check_advises_is_told(shelf: Shelf) -> None:
     source = """
     @hookimpl
-    def check(self): return [Advice(("rooms", "a b", 2), "nobody calls it"), Advice((), "old")]
+    def config_warnings(self):
+        yield ConfigWarning(("rooms", "a b", 2), "nobody calls it")
+        yield ConfigWarning((), "old")
     @hookimpl
     def registration_alias(self): return None
     """
@@ -279,13 +282,13 @@ async def test_a_plugin_out_of_a_directory_runs_there_too(tmp_path: Path) -> Non
     found, problems = discover([tmp_path])
     assert problems == []
     async with (isolated := Shelf(tmp_path).start(found["dropped"])).lifespan():
-        assert (await service(isolated)).reason == "pexpolicy_dropin_dropped"
+        assert (await service(isolated)).reason == module_name(tmp_path / "dropped.py")
 
 
 async def test_an_observer_is_told_what_was_decided(shelf: Shelf) -> None:
     source = """
     @hookimpl
-    def decided(self, outcome):
+    def on_decision(self, outcome):
         with open("{path}", "a") as file:
             print(outcome.decision_id, outcome.endpoint, outcome.request.local_alias,
                   outcome.decision, outcome.decision.reason, outcome.decided_by, outcome.steps,
@@ -296,7 +299,7 @@ async def test_an_observer_is_told_what_was_decided(shelf: Shelf) -> None:
     steps = [Step("rooms", "decided", 0.5)]
     outcome = Outcome("id-1", "service_configuration", asked, decision, "rooms", steps)
     async with shelf.serving(source) as isolated:
-        await isolated.hooks["decided"](outcome)
+        await isolated.hooks["on_decision"](outcome)
     told = (shelf.folder / "told").read_text()
     assert told == f"id-1 service_configuration a@b {decision} mine rooms {steps}\n"
 

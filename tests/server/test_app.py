@@ -189,7 +189,8 @@ async def test_a_fault_of_the_server_itself_costs_no_call(
     serving: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     guarded = policy(
-        {"guard": plugin(registration_alias=always(None))}, {"guard": {"on_error": "reject"}}
+        {"registrar": plugin(registration_alias=always(None))},
+        {"registrar": {"on_error": "reject"}},
     )
 
     async def breaks(*_: object) -> object:

@@ -267,7 +267,7 @@ class Listed:
         self.name = self.file.read_text()
 
     @hookimpl
-    def watched(self):
+    def tracked_files(self):
         return [self.file]
 
     @hookimpl

@@ -188,7 +188,7 @@ def test_the_folder_of_the_files_may_have_any_name(tmp_path: Path) -> None:
         "[[rules]]\nname='x'\nendpoint='media_location'\nthen='continue'\n"
     )
     settings = Rules.Settings.model_validate({"files": ["*.toml"]}, context={"root": folder})
-    assert list(Rules(settings).watched()) == [folder / "a.toml"]
+    assert list(Rules(settings).tracked_files()) == [folder / "a.toml"]
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,7 @@ class Domains:
         self._rejects = settings.otherwise == "reject"
 
     @hookimpl
-    def check(self) -> Iterable[ConfigWarning]:
+    def config_warnings(self) -> Iterable[ConfigWarning]:
         """Settings that let nobody register, or half the world."""
         key = ("allowed",)
         if not self._domains and not self._parents and self._rejects:

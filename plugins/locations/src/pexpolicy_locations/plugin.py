@@ -58,19 +58,19 @@ class Locations:
         return decision
 
     @hookimpl
-    def prepared(self) -> Iterable[tuple[Key, MediaLocation]]:
+    def static_decisions(self) -> Iterable[tuple[Key, MediaLocation]]:
         """Each decision that there is, with the entry that it comes from."""
         return self._prepared
 
     @hookimpl
-    def check(self) -> Iterable[ConfigWarning]:
+    def config_warnings(self) -> Iterable[ConfigWarning]:
         """Subnets in one another, overflow that nobody meets, and a table that never answers."""
         if not self._prepared:
             yield ConfigWarning((), "lists no subnet and no default: it never answers")
         yield from self._advice
 
     @hookimpl
-    def watched(self) -> Iterable[Path]:
+    def tracked_files(self) -> Iterable[Path]:
         """The CSV file."""
         return self._files
 

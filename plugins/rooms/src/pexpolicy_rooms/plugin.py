@@ -132,13 +132,13 @@ class Rooms:
         return Conference(name=name, service_tag=DEFAULT_TAG, reason="no room has this alias")
 
     @hookimpl
-    def prepared(self) -> Iterable[tuple[tuple[str, str], Service]]:
+    def static_decisions(self) -> Iterable[tuple[tuple[str, str], Service]]:
         """Each room, with its key; the decision was made when the policy was built."""
         for alias, service in self._table.rooms():
             yield ("rooms", self._spelled.get(alias, alias)), service
 
     @hookimpl
-    def check(self) -> Iterable[ConfigWarning]:
+    def config_warnings(self) -> Iterable[ConfigWarning]:
         """Rooms that cannot be told apart, open doors, and fields that Infinity may not like."""
         if self._default is not None:
             room = "a room of its own" if _PLACEHOLDER in self._default else "one room"

@@ -94,7 +94,7 @@ class Rules:
         return self._decide("registration_alias", request)
 
     @hookimpl
-    def prepared(self) -> Iterable[tuple[Key, Decision]]:
+    def static_decisions(self) -> Iterable[tuple[Key, Decision]]:
         """Yield the decisions without placeholders, with the keys of their rules."""
         for rule in self._rules:
             for answer in rule.answers.values():
@@ -103,7 +103,7 @@ class Rules:
                     yield (*rule.key, *place, "then", "result"), answer.fixed
 
     @hookimpl
-    def check(self) -> Iterable[ConfigWarning]:
+    def config_warnings(self) -> Iterable[ConfigWarning]:
         """Yield warnings about unreachable or overlapping rules and about doubtful decisions."""
         yield from self._warnings
         for endpoint, chain in self._chains.items():
@@ -111,7 +111,7 @@ class Rules:
                 yield ConfigWarning(rule.key, text)
 
     @hookimpl
-    def watched(self) -> Iterable[Path]:
+    def tracked_files(self) -> Iterable[Path]:
         """Return the rule files and the pictures."""
         return self._files
 

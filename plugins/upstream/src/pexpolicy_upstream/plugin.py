@@ -56,7 +56,7 @@ class Upstream:
             yield
 
     @hookimpl
-    def check(self) -> Iterable[ConfigWarning]:
+    def config_warnings(self) -> Iterable[ConfigWarning]:
         """Open doors, times that do not fit, and targets that nobody asks."""
         return self._advice
 
@@ -107,7 +107,7 @@ class Upstream:
         return None
 
     @hookimpl
-    def watched(self) -> Iterable[Path]:
+    def tracked_files(self) -> Iterable[Path]:
         """The files of passwords and certificates."""
         return self._files
 
