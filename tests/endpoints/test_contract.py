@@ -106,7 +106,7 @@ MISTAKES: list[tuple[str, Make, tuple[str, ...]]] = [
     ),
     (SERVICE, lambda: room(max_callrate_in="9"), ("write numbers without quotes",)),
     (SERVICE, lambda: room(participant_limit=None), ("leave the field out",)),
-    (SERVICE, lambda: built(Conference, nmae="x", service_tag=""), ("'nmae' is no field",)),
+    (SERVICE, lambda: built(Conference, nmae="x", service_tag=""), ("'nmae' is not a field",)),
     (SERVICE, lambda: built(Conference, name="x"), ("Conference.service_tag: is required",)),
     (SERVICE, lambda: room(host_view="x"), ("no field 'host_view'", "a field of Lecture")),
     (SERVICE, lambda: room(guest_pn="1234"), ("did you mean 'guest_pin'? Infinity would",)),
