@@ -284,5 +284,5 @@ class OtherService(Service):
             text = "is no kind of service; list it below [infinity.extra_values] to send it"
             raise DecisionError(refusal(type(self), "service_type", kind, text))
         super()._check(fields, extras, known_only=known_only)
-        told = f"service_type: {brief(kind)} is sent as [infinity] extra_values lists it [reported]"
-        assign(self, "warnings", (*self.warnings, told))
+        text = f"service_type: {brief(kind)} is sent as [infinity] extra_values lists it [reported]"
+        assign(self, "warnings", (*self.warnings, text))
