@@ -15,7 +15,7 @@ from pexpolicy.audit.audit_log import AuditLog
 from pexpolicy.audit.sinks import Sink
 from pexpolicy.models.request import Request
 from pexpolicy.policy import Answer, Policy
-from pexpolicy.testing.requests import alias_of
+from pexpolicy.testing.requests import alias_of, endpoint_of
 
 Line = dict[str, Any]
 
@@ -69,6 +69,7 @@ def capturing_audit_log() -> AuditLog:
 
 async def asked(policy: Policy, request: Request, audit: AuditLog) -> Answer:
     """Return the answer of a serving policy to a request, and write its audit line."""
+    endpoint_of(request)  # refuses anything but a request
     began = time.perf_counter()
     answer = await policy.answer(request, str(uuid7()))
     ms = (time.perf_counter() - began) * 1000
