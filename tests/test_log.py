@@ -1,0 +1,23 @@
+"""The log on standard error."""
+
+import json
+import sys
+import unicodedata
+from io import StringIO
+
+import pytest
+
+from pexpolicy.log import console_log
+
+
+def test_no_control_character_or_mark_of_direction_is_in_the_json_log(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    text = "".join(map(chr, range(0x2100)))
+    monkeypatch.setattr(sys, "stderr", StringIO())
+    console_log().warning("plugin failed", detail=text)
+    (line,) = sys.stderr.getvalue().splitlines()  # type: ignore[attr-defined] # see above
+    assert json.loads(line)["detail"] == text
+    assert not [c for c in line if unicodedata.category(c) in ("Cc", "Zl", "Zp")]
+    marks = ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
+    assert not [c for c in line if unicodedata.bidirectional(c) in marks]
