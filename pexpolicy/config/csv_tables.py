@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict
 from pydantic.fields import FieldInfo
 
 from pexpolicy.config.encodings import EncodingError, decode_text
-from pexpolicy.config.file_tracking import track_file
+from pexpolicy.config.file_tracking import read_file, track_file
 from pexpolicy.config.problems import Key, Problem, problems_of
 from pexpolicy.config.settings import ConfigPath
 from pexpolicy.text import brief, did_you_mean
@@ -90,7 +90,7 @@ def read_table(path: Path, model: type[R]) -> list[Row[R]]:
     """
     track_file(path)
     try:
-        content = path.read_bytes()
+        content = read_file(path)
     except OSError as error:
         text = f"{path} cannot be read: {error.strerror}"
         raise TableError([TableIssue(path.name, 0, text)]) from None

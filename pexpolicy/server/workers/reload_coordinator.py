@@ -8,6 +8,7 @@ from typing import Protocol
 
 from msgspec.structs import replace
 
+from pexpolicy.config.file_tracking import read_file
 from pexpolicy.server.reload.result import ReloadResult
 from pexpolicy.server.workers.reload_transaction import Participant, ReloadTransaction
 
@@ -47,7 +48,7 @@ class ReloadCoordinator:
 
     async def _reload(self) -> ReloadResult:
         try:
-            content = self._config.read_bytes()
+            content = read_file(self._config)
         except OSError as error:
             problem = f"cannot be read: {error.strerror}"
             return ReloadResult(self.active_hash, problems=(problem,), files=self.files)
