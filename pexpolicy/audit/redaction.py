@@ -87,9 +87,11 @@ class Redaction:
         """
         facts, withheld = self._parameters[endpoint].of(params)
         if called:
-            written: str | None = without_stream_key(without_password(called))
-            if self._personal is not None:
-                written = self._personal(Alias(without_password(called)))
+            called = without_password(called)
+            if self._personal is None:
+                written: str | None = without_stream_key(called)
+            else:
+                written = self._personal(Alias(called))
             if written is None:
                 withheld.append("alias")
             else:
@@ -205,15 +207,15 @@ class _Parameters:
                 facts[name] = _more(facts[name], without_password(value))
             else:
                 facts[name] = without_password(value)
-        if facts.get("protocol") == "rtmp":
+        if self._personal is not None:
+            self._mask(facts, withheld, self._personal)
+        elif facts.get("protocol") == "rtmp":
             for name, value in facts.items():
                 if name.endswith("alias"):
                     is_list = isinstance(value, list)
                     facts[name] = (
                         [*map(without_stream_key, value)] if is_list else without_stream_key(value)
                     )
-        if self._personal is not None:
-            self._mask(facts, withheld, self._personal)
         return facts, withheld
 
     def _mask(self, facts: dict[str, Any], withheld: list[str], personal: Personal) -> None:

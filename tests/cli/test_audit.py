@@ -407,7 +407,7 @@ def test_stats_align_numbers_and_show_shares(run: Run) -> None:
 
 def test_stats_of_nothing_are_a_sentence(run: Run) -> None:
     result = run("stats", "--until", "2020-01-01")
-    assert result.stdout == "There are no lines of this period; damaged: 0\n"
+    assert result.stdout == "There are no lines to count; damaged: 0\n"
 
 
 def test_verify_prints_counts_and_heads_as_json(run: Run, tmp_path: Path) -> None:

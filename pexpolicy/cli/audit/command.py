@@ -121,9 +121,11 @@ def show(
     "part before the @.",
 )
 @time_options
-@click.option("--endpoint", type=click.Choice(list(ENDPOINTS)))
+@click.option("--endpoint", type=click.Choice(list(ENDPOINTS)), help="Request type.")
 @click.option("--decided-by", help="The plugin that decided, or default.")
-@click.option("--action", type=click.Choice(["continue", "reject", "redirect"]))
+@click.option(
+    "--action", type=click.Choice(["continue", "reject", "redirect"]), help="Action sent."
+)
 @click.option("--outcome", type=click.Choice(OUTCOMES), help="The outcome of a step.")
 @click.option("--plugin", help="A plugin that was asked.")
 @click.option("--node", help="The node_ip of the request: the Conferencing Node.")

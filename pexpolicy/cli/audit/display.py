@@ -82,7 +82,7 @@ def _as_text(value: Any) -> str:
 def show_stats(console: Console, stats: Stats, *, utc: bool) -> None:
     """Print the figures as tables."""
     if not stats.lines:
-        console.print(f"There are no lines of this period; damaged: {stats.damaged}")
+        console.print(f"There are no lines to count; damaged: {stats.damaged}")
         return
     console.print(
         f"{_count(stats.lines, 'line')} from {format_time(stats.first, utc=utc)} "
