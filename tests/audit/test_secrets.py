@@ -1,4 +1,4 @@
-"""What the audit names and does not write down."""
+"""Redaction: names of removed values are written, the values are not."""
 
 from typing import Any
 from urllib.parse import quote

@@ -26,7 +26,7 @@ TRIALS = {True: 12_000, False: 900}
 
 
 def segments(files: int = 4, length: int = 9) -> Segments:
-    """Files of one writer, as rotation leaves them."""
+    """Return the rotated files of one writer."""
     chain = HashChain()
     made: Segments = []
     for file in range(files):

@@ -1,4 +1,4 @@
-"""`pexpolicy audit`, on what a server has written."""
+"""`pexpolicy audit`, on the audit file of a server."""
 
 import json
 import re
@@ -31,7 +31,7 @@ ROOM = {"name": "Room", "service_tag": "room", "service_type": "conference"}
 
 @pytest.fixture
 async def run(tmp_path: Path) -> Run:
-    """The command, in a folder whose audit has a few calls."""
+    """Return a function that runs the command in a folder with an audit of a few calls."""
     classes = {
         "rooms": plugin(service_configuration=always(ROOM)),
         "broken": plugin(registration_alias=raises(ValueError("no"))),

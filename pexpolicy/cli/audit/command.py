@@ -238,12 +238,7 @@ def verify(
     if as_json:
         _echo_json(verification.as_json(faults))
     else:
-        display.show_chains(
-            display.screen(), verification.chains.values(), signed=verifier is not None
-        )
-        chains = f"{len(verification.chains)} chain{'s' * (len(verification.chains) != 1)}"
-        count = f"{verification.lines:,} line{'s' * (verification.lines != 1)}"
-        click.secho(f"{count}, {chains}, faults: {faults}", fg="red" if faults else "green")
+        display.show_verification(display.screen(), verification, faults)
     sys.exit(1 if faults else 0)
 
 
