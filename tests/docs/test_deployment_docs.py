@@ -1,4 +1,4 @@
-"""What the page about deployment tells to type, as far as a machine without a cluster can."""
+"""The commands of the deployment page, as far as a machine without a cluster can run them."""
 
 import shlex
 import shutil
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import doc_pages
-from tests.support.live_server import ROOT
+from tests.support.paths import ROOT
 
 TRIED = ("haproxy", "systemd-analyze")
 COMMANDS = [
