@@ -76,9 +76,9 @@ def test_the_server_tells_systemd_what_the_unit_waits_for(tmp_path: Path) -> Non
         said = []
         with live_server.running(live_server.SHIPPED, environment=told):
             said += [systemd.recv(100).decode() for _ in range(3)]
-        while said[-1] != "SHUTDOWN_TIMEOUT_S=1":
+        while said[-1] != "STOPPING=1":
             said.append(systemd.recv(100).decode())
-    assert set(said) == {"READY=1", "WATCHDOG=1", "SHUTDOWN_TIMEOUT_S=1"}
+    assert set(said) == {"READY=1", "WATCHDOG=1", "STOPPING=1"}
     assert said.count("READY=1") == 1
 
 
