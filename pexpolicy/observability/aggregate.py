@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pexpolicy.observability.gauges import BEAT
+from pexpolicy.observability.gauges import SAMPLE_INTERVAL_S
 from pexpolicy.observability.metrics import (
     AUDIT_RECORDS,
     BUCKETS,
     LOOP_LAG,
     MICRO,
     NANO,
-    PLACED,
+    STORED_METRICS,
     PLUGIN_CALLS,
     PLUGIN_DURATION,
     PLUGIN_QUICK,
@@ -31,7 +31,7 @@ Readings = dict[MetricDefinition, dict[Labels, list[int]]]
 
 def read(board: SharedCounters) -> Readings:
     """What is shown: the cells of each series of each family, what was counted apart included."""
-    found = gathered(board)
+    found = aggregate(board)
     _add_quick(found)
     # Each call has its record; the cell of the records holds those of everything else.
     if calls := found[REQUESTS].values():
@@ -39,23 +39,25 @@ def read(board: SharedCounters) -> Readings:
     return found
 
 
-def gathered(board: SharedCounters) -> Readings:
+def aggregate(board: SharedCounters) -> Readings:
     """The cells of each series of each family, those of all workers in one.
 
     A counter goes on when its worker has ended; a gauge is that of the workers that live.
     """
-    found: Readings = {family: {} for family in PLACED.values()}
+    found: Readings = {family: {} for family in STORED_METRICS.values()}
     alive = 0
-    for slab in board:
-        lives = slab.is_alive
+    for counters in board:
+        lives = counters.is_alive
         alive += lives
-        for family, labels, first in slab.series():
+        for family, labels, first in counters.series():
             if family.kind is not MetricType.GAUGE or lives:
-                cells = list(slab.cells[first : first + family.cells])
+                cells = list(counters.cells[first : first + family.cells])
                 _put(found[family], family, labels, cells)
         if lives:
             # A loop that is held right now cannot say so itself.
-            held = int(max(slab.silent - BEAT, 0.0) * LOOP_LAG.scale)
+            held = int(
+                max(counters.seconds_since_heartbeat - SAMPLE_INTERVAL_S, 0.0) * LOOP_LAG.scale
+            )
             _put(found[LOOP_LAG], LOOP_LAG, (), [held])
     found[WORKERS][()] = [alive]
     return found
@@ -77,8 +79,8 @@ def _put(
     before = series.get(labels)
     if before is None:
         series[labels] = cells
-    elif family.together is Aggregation.SUM:
+    elif family.aggregation is Aggregation.SUM:
         series[labels] = [a + b for a, b in zip(before, cells, strict=True)]
     else:
-        better = max if family.together is Aggregation.GREATEST else min
+        better = max if family.aggregation is Aggregation.GREATEST else min
         series[labels] = [better(a, b) for a, b in zip(before, cells, strict=True)]

@@ -8,7 +8,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterable
 
-from pexpolicy.access.refusals import REASONS as AT_THE_DOOR
+from pexpolicy.access.refusals import REASONS as ACCESS_REASONS
 from pexpolicy.access.refusals import UNAUTHORISED, WRONG_TOKEN
 from pexpolicy.chain.bound_hook import QUICK, BoundHook
 from pexpolicy.endpoints import ENDPOINTS
@@ -34,9 +34,9 @@ from pexpolicy.observability.metrics import (
 from pexpolicy.observability.shared_memory import Labels, WorkerCounters
 
 STEP_OUTCOMES = (DECIDED, ABSTAINED, FAILED, TIMED_OUT, INVALID, BUSY, SKIPPED)
-HEARD = (ABSTAINED, DECIDED)
+ANSWERED = (ABSTAINED, DECIDED)
 """Outcomes of a plugin that answered."""
-UNHEARD = (FAILED, TIMED_OUT, INVALID, BUSY, SKIPPED)
+NOT_ANSWERED = (FAILED, TIMED_OUT, INVALID, BUSY, SKIPPED)
 """Outcomes of a plugin that should have been heard, and was not."""
 INTERNAL = "internal"
 """The cause of a fallback that was a fault of the server's own."""
@@ -44,7 +44,7 @@ UNRECORDED = "audit"
 """The cause of one that came because the audit could not be written."""
 CALL_OUTCOMES = ("continue", "reject", "redirect", "default", "default_reject")
 """What a reply asks of Infinity by the word of a plugin; the last two where no plugin decided."""
-REASONS = (*AT_THE_DOOR, "unknown path", "method not allowed")
+REASONS = (*ACCESS_REASONS, "unknown path", "method not allowed")
 """Why a request is refused; a further reason is counted under its own word once it comes."""
 _QUICK_MS = QUICK / 1000
 _BY_DEFAULT = {"continue": "default", "reject": "default_reject"}
@@ -54,54 +54,60 @@ class _CounterIndex(dict[str, int]):
     """The cell of each value of the last label; that of a further value is made when it comes."""
 
     def __init__(
-        self, slab: WorkerCounters, family: MetricDefinition, labels: Labels, known: Iterable[str]
+        self,
+        counters: WorkerCounters,
+        family: MetricDefinition,
+        labels: Labels,
+        known: Iterable[str],
     ) -> None:
         super().__init__()
-        self._slab, self._family, self._labels = slab, family, labels
+        self._counters, self._family, self._labels = counters, family, labels
         for value in known:
             self[value] = self[value]
 
     def __missing__(self, value: str) -> int:
-        cell = self[value] = self._slab.place(self._family, (*self._labels, value))
+        cell = self[value] = self._counters.allocate(self._family, (*self._labels, value))
         return cell
 
 
 class _EndpointCells:
     __slots__ = ("causes", "duration", "outcomes")
 
-    def __init__(self, slab: WorkerCounters, endpoint: str) -> None:
-        self.outcomes = _CounterIndex(slab, metrics.REQUESTS, (endpoint,), CALL_OUTCOMES)
+    def __init__(self, counters: WorkerCounters, endpoint: str) -> None:
+        self.outcomes = _CounterIndex(counters, metrics.REQUESTS, (endpoint,), CALL_OUTCOMES)
         self.causes = _CounterIndex(
-            slab, metrics.FALLBACK, (endpoint,), (*UNHEARD, INTERNAL, UNRECORDED)
+            counters, metrics.FALLBACK, (endpoint,), (*NOT_ANSWERED, INTERNAL, UNRECORDED)
         )
-        self.duration = slab.place(metrics.DURATION, (endpoint,))
+        self.duration = counters.allocate(metrics.DURATION, (endpoint,))
 
 
 class _PluginCells:
     __slots__ = ("duration", "outcomes", "quick")
 
-    def __init__(self, slab: WorkerCounters, plugin: str) -> None:
-        self.outcomes = _CounterIndex(slab, metrics.PLUGIN_CALLS, (plugin,), STEP_OUTCOMES)
-        self.duration = slab.place(metrics.PLUGIN_DURATION, (plugin,))
-        self.quick = _CounterIndex(slab, metrics.PLUGIN_QUICK, (plugin,), HEARD)
+    def __init__(self, counters: WorkerCounters, plugin: str) -> None:
+        self.outcomes = _CounterIndex(counters, metrics.PLUGIN_CALLS, (plugin,), STEP_OUTCOMES)
+        self.duration = counters.allocate(metrics.PLUGIN_DURATION, (plugin,))
+        self.quick = _CounterIndex(counters, metrics.PLUGIN_QUICK, (plugin,), ANSWERED)
 
 
 class CallCounters:
     """The counters of one worker."""
 
-    def __init__(self, slab: WorkerCounters) -> None:
-        self._slab = slab
-        self._cells = slab.cells
-        self._endpoints = {name: _EndpointCells(slab, name) for name in ENDPOINTS}
+    def __init__(self, counters: WorkerCounters) -> None:
+        self._counters = counters
+        self._cells = counters.cells
+        self._endpoints = {name: _EndpointCells(counters, name) for name in ENDPOINTS}
         self._plugins: dict[str, _PluginCells] = {}
-        self._remaining = slab.place(metrics.REMAINING)
-        self._records = slab.place(metrics.AUDIT_RECORDS)
-        self._reasons = _CounterIndex(slab, metrics.REFUSED, (), REASONS)
-        self._unauthorised = slab.place(metrics.AUTH_FAILURES)
-        self._differing = _CounterIndex(slab, metrics.SHADOW_DIFF, (), ())
+        self._remaining = counters.allocate(metrics.REMAINING)
+        self._records = counters.allocate(metrics.AUDIT_RECORDS)
+        self._reasons = _CounterIndex(counters, metrics.REFUSED, (), REASONS)
+        self._unauthorised = counters.allocate(metrics.AUTH_FAILURES)
+        self._differing = _CounterIndex(counters, metrics.SHADOW_DIFF, (), ())
         self._budget = 0.0
 
-    def expect(self, links: Iterable[BoundHook], shadows: Iterable[str], budget: float) -> None:
+    def allocate_for_policy(
+        self, links: Iterable[BoundHook], shadows: Iterable[str], budget: float
+    ) -> None:
         """Make the cells of the plugins of a policy. ``budget`` of a call in seconds."""
         for link in links:
             quick = self._plugin(link.plugin).quick
@@ -135,7 +141,7 @@ class CallCounters:
     def _plugin(self, name: str) -> _PluginCells:
         cells = self._plugins.get(name)
         if cells is None:
-            cells = self._plugins[name] = _PluginCells(self._slab, name)
+            cells = self._plugins[name] = _PluginCells(self._counters, name)
         return cells
 
     def _steps(self, outcome: Outcome) -> str:
@@ -147,17 +153,17 @@ class CallCounters:
         cause = ""
         for step in outcome.steps:
             came, ms = step.outcome, step.ms
-            if ms < _QUICK_MS and came in HEARD:
+            if ms < _QUICK_MS and came in ANSWERED:
                 continue
             plugin = self._plugin(step.plugin)
             cells[plugin.outcomes[came]] += 1
             if came != SKIPPED:
                 _observe(cells, plugin.duration, CALL_BOUNDS, ms / 1000)
-            if not cause and came in UNHEARD:
+            if not cause and came in NOT_ANSWERED:
                 cause = came
         return cause
 
-    def fell_back(self, endpoint: str, cause: str) -> None:
+    def count_fallback(self, endpoint: str, cause: str) -> None:
         """Count a call whose answer is not that of its plugins, though each of them was heard."""
         self._cells[self._endpoints[endpoint].causes[cause]] += 1
 

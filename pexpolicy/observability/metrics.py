@@ -54,10 +54,10 @@ class MetricDefinition:
     doc: str
     labels: tuple[str, ...] = ()
     kind: MetricType = MetricType.COUNTER
-    together: Aggregation = Aggregation.SUM
+    aggregation: Aggregation = Aggregation.SUM
     scale: int = 1
     bounds: tuple[float, ...] = ()
-    shows_zero: bool = True
+    includes_zero: bool = True
 
     @property
     def cells(self) -> int:
@@ -162,7 +162,7 @@ CONFIG_INFO = MetricDefinition(
     ("hash",),
     MetricType.GAUGE,
     Aggregation.GREATEST,
-    shows_zero=False,
+    includes_zero=False,
 )
 RELOAD_SUCCESSFUL = MetricDefinition(
     "pexpolicy_config_last_reload_successful",
@@ -214,7 +214,7 @@ WORKERS = MetricDefinition(
     MetricType.GAUGE,
 )
 
-FAMILIES = {
+METRICS = {
     family.name: family
     for family in (
         *(REQUESTS, DURATION, REMAINING, FALLBACK),
@@ -226,5 +226,5 @@ FAMILIES = {
     )
 }
 """Every metric by its name."""
-PLACED = {**FAMILIES, PLUGIN_QUICK.name: PLUGIN_QUICK}
+STORED_METRICS = {**METRICS, PLUGIN_QUICK.name: PLUGIN_QUICK}
 """Everything that a board holds, by its name."""

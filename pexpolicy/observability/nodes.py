@@ -36,12 +36,12 @@ class Node:
 class Nodes:
     """The nodes of one worker, the latest ``NODES`` of them, in its slab."""
 
-    def __init__(self, slab: WorkerCounters) -> None:
-        self._raw = slab.nodes_raw
-        self._cells = slab.nodes_raw.cast("q")
+    def __init__(self, counters: WorkerCounters) -> None:
+        self._raw = counters.nodes_raw
+        self._cells = counters.nodes_raw.cast("q")
         self._places: OrderedDict[str, int] = OrderedDict(
             sorted(
-                ((name, at) for name, at in _named(slab)),
+                ((name, at) for name, at in _named(counters)),
                 key=lambda item: max(
                     self._cells[item[1] + _CALLED], self._cells[item[1] + _REFUSED]
                 ),
@@ -89,9 +89,9 @@ class Nodes:
 def seen(board: SharedCounters) -> list[Node]:
     """The nodes that any worker has seen, those that are silent for the longest time first."""
     found: dict[str, Node] = {}
-    for slab in board:
-        cells = slab.nodes_raw.cast("q")
-        for address, at in _named(slab):
+    for counters in board:
+        cells = counters.nodes_raw.cast("q")
+        for address, at in _named(counters):
             called, calls, refused, why = cells[at + _CALLED : at + NODE_CELLS]
             because = (*REASONS, "another reason")[why] if refused else ""
             node = Node(address, called / 1000, calls, refused / 1000, because)
@@ -113,10 +113,10 @@ def _one(node: Node, other: Node | None) -> Node:
     )
 
 
-def _named(slab: WorkerCounters) -> Iterable[tuple[str, int]]:
+def _named(counters: WorkerCounters) -> Iterable[tuple[str, int]]:
     """The nodes in a slab, each with its first cell. They lie behind each other."""
     for at in range(0, NODES * NODE_CELLS, NODE_CELLS):
-        name = bytes(slab.nodes_raw[at * CELL : at * CELL + NAME]).rstrip(b"\0")
+        name = bytes(counters.nodes_raw[at * CELL : at * CELL + NAME]).rstrip(b"\0")
         if not name:
             return
         yield name.decode("utf-8", "replace"), at

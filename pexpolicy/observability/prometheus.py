@@ -23,7 +23,7 @@ CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 """The format that each version of Prometheus reads."""
 
 
-class BoardCollector(Collector):
+class SharedCountersCollector(Collector):
     """Hands the numbers of a board to ``prometheus_client`` when it is asked for them."""
 
     def __init__(self, board: SharedCounters) -> None:
@@ -41,7 +41,7 @@ class BoardCollector(Collector):
 def expose(board: SharedCounters) -> bytes:
     """The text that Prometheus scrapes."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(BoardCollector(board))
+    registry.register(SharedCountersCollector(board))
     return generate_latest(registry)
 
 
@@ -49,7 +49,7 @@ def _plain(family: MetricDefinition, series: Series) -> Metric:
     kind = CounterMetricFamily if family.kind is MetricType.COUNTER else GaugeMetricFamily
     metric = kind(family.name, family.doc, labels=family.labels)
     for labels, (cell,) in sorted(series.items()):
-        if cell or family.shows_zero:
+        if cell or family.includes_zero:
             metric.add_metric(labels, cell / family.scale if family.scale != 1 else cell)
     return metric
 

@@ -13,7 +13,12 @@ import os
 import time
 from collections.abc import Iterator
 
-from pexpolicy.observability.metrics import PLACED, Aggregation, MetricDefinition, MetricType
+from pexpolicy.observability.metrics import (
+    STORED_METRICS,
+    Aggregation,
+    MetricDefinition,
+    MetricType,
+)
 
 CELL = 8
 """Bytes of a cell: a whole number with a sign. One is written in one piece on 64-bit machines."""
@@ -23,8 +28,8 @@ NODES = 1000
 """Nodes that a slab has room for."""
 NODE_CELLS = 10
 _SLAB_CELLS = SERIES_CELLS + NODES * NODE_CELLS
-_OWNER, _BEAT, _USED, _HEADER = 0, 1, 2, 3
-_SCRATCH = max(family.cells for family in PLACED.values())
+_OWNER, _HEARTBEAT, _USED, _HEADER = 0, 1, 2, 3
+_SCRATCH = max(family.cells for family in STORED_METRICS.values())
 """Cells at the end that anything may be written to, and nobody reads."""
 _BETWEEN = "\x1f"
 
@@ -42,27 +47,27 @@ class SharedCounters:
 
     def claim(self, slot: int = 0) -> WorkerCounters:
         """The slab of a slot for this process; what an earlier one counted is counted on."""
-        slab = self._slabs[slot]
-        slab.take()
-        return slab
+        counters = self._slabs[slot]
+        counters.claim()
+        return counters
 
     def reserve(self) -> int | None:
         """A free slot for a worker that is about to be forked, or ``None`` where there is none.
         Called by the one process that forks.
         """
-        for slot, slab in enumerate(self._slabs):
-            if not slab.is_taken:
-                slab.release()
+        for slot, counters in enumerate(self._slabs):
+            if not counters.is_taken:
+                counters.release()
                 # The process that forks stands in for the worker that is not there yet.
-                slab.owner = -os.getpid()
+                counters.owner = -os.getpid()
                 return slot
         return None
 
     def release(self, slot: int, worker: int) -> None:
         """Give back the slot of a worker that has ended; ``worker`` is its process id."""
-        slab = self._slabs[slot]
-        if slab.owner in (worker, -os.getpid()):
-            slab.release()
+        counters = self._slabs[slot]
+        if counters.owner in (worker, -os.getpid()):
+            counters.release()
 
     def __iter__(self) -> Iterator[WorkerCounters]:
         return iter(self._slabs)
@@ -78,18 +83,18 @@ class WorkerCounters:
         self.nodes_raw = memory[SERIES_CELLS * CELL :]
         self._placed: dict[tuple[str, Labels], int] = {}
 
-    def take(self) -> None:
+    def claim(self) -> None:
         """Make the slab that of this process."""
         self.release()
         self.owner = os.getpid()
-        self.beat()
+        self.heartbeat()
 
     def release(self) -> None:
         """Make it nobody's. What was counted stays: a counter never goes back."""
         self.owner = 0
         self._placed = {(family.name, labels): at for family, labels, at in self.series()}
         for family, _, at in self.series():
-            if family.kind is MetricType.GAUGE and family.together is not Aggregation.LEAST:
+            if family.kind is MetricType.GAUGE and family.aggregation is not Aggregation.LEAST:
                 self.cells[at] = 0
 
     @property
@@ -122,16 +127,16 @@ class WorkerCounters:
             return True
         return True
 
-    def beat(self) -> None:
+    def heartbeat(self) -> None:
         """Say that the event loop of the worker runs."""
-        self.cells[_BEAT] = time.monotonic_ns()
+        self.cells[_HEARTBEAT] = time.monotonic_ns()
 
     @property
-    def silent(self) -> float:
+    def seconds_since_heartbeat(self) -> float:
         """Seconds since it last said so. The clock is that of the machine, the same for all."""
-        return (time.monotonic_ns() - self.cells[_BEAT]) / 1e9
+        return (time.monotonic_ns() - self.cells[_HEARTBEAT]) / 1e9
 
-    def place(self, family: MetricDefinition, labels: Labels = ()) -> int:
+    def allocate(self, family: MetricDefinition, labels: Labels = ()) -> int:
         """The index of the first cell of a series, which is made where it is not there yet."""
         known = self._placed.get((family.name, labels))
         if known is not None:
@@ -162,7 +167,7 @@ class WorkerCounters:
                 del self._placed[name, before]
                 self._placed[name, labels] = first
                 return first
-        return self.place(family, labels)
+        return self.allocate(family, labels)
 
     def series(self) -> Iterator[tuple[MetricDefinition, Labels, int]]:
         """Each series of the slab, with the index of its first cell."""
@@ -172,7 +177,7 @@ class WorkerCounters:
             key = bytes(self._raw[(at + 2) * CELL : (at + 2) * CELL + length])
             first = at + 2 + -(-length // CELL)
             name, *labels = key.decode().split(_BETWEEN)
-            yield PLACED[name], tuple(labels), first
+            yield STORED_METRICS[name], tuple(labels), first
             at = first + cells
 
 

@@ -27,17 +27,17 @@ class Telemetry:
     ) -> None:
         self.board = board or SharedCounters()
         self.sources = sources or StateSources()
-        slab = self.board.claim(slot)
-        self._counts = CallCounters(slab)
-        self._nodes = Nodes(slab)
-        self.sampler = GaugeSampler(slab, self.sources)
-        self._beside: _CountingShadowLog | None = None
+        counters = self.board.claim(slot)
+        self._counts = CallCounters(counters)
+        self._nodes = Nodes(counters)
+        self.sampler = GaugeSampler(counters, self.sources)
+        self._shadow_log: _CountingShadowLog | None = None
 
     def use_policy(self, policy: Policy) -> None:
         """Count for a policy that serves from now on."""
         deciding = {link.plugin for chain in policy.chains.values() for link in chain.links}
         shadows = {p.name for p in policy.plugins if p.table.mode == "shadow"}
-        self._counts.expect(policy.links(), shadows, policy.settings.server.budget)
+        self._counts.allocate_for_policy(policy.links(), shadows, policy.settings.server.budget)
         self.sampler.use_policy(
             policy.config_hash,
             {
@@ -58,7 +58,7 @@ class Telemetry:
 
     def count_fallback(self, endpoint: str, cause: str) -> None:
         """Note a call whose answer is not that of its plugins, though each of them was heard."""
-        self._counts.fell_back(endpoint, cause)
+        self._counts.count_fallback(endpoint, cause)
 
     def refused(self, reason: str, peer: str | None) -> None:
         """Note a request that did not get as far as the plugins."""
@@ -71,9 +71,9 @@ class Telemetry:
 
     def counting(self, audit: ShadowLog) -> ShadowLog:
         """The audit of shadows, each of which is counted too."""
-        beside = self._beside
+        beside = self._shadow_log
         if beside is None or beside.audit is not audit:
-            beside = self._beside = _CountingShadowLog(audit, self._counts)
+            beside = self._shadow_log = _CountingShadowLog(audit, self._counts)
         return beside
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from pexpolicy.policy import Answer
 
-LAST_SPANS = 2.0
+SHUTDOWN_TIMEOUT_S = 2.0
 """Seconds for the last spans to leave when the server ends."""
 _NEEDED = ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http")
 
@@ -85,7 +85,7 @@ class CallSpan:
         self._context = spans.trace.set_span_in_context(self._span)
         self._token = spans.context.attach(self._context)
 
-    def tell(self, answer: Answer) -> None:
+    def record_answer(self, answer: Answer) -> None:
         """Say what became of the call."""
         span, outcome = self._span, answer.outcome
         if not span.is_recording():
@@ -118,7 +118,7 @@ class CallSpan:
 
 
 @asynccontextmanager
-async def sending(table: TracingTable | None) -> AsyncIterator[Spans | None]:
+async def exporter(table: TracingTable | None) -> AsyncIterator[Spans | None]:
     """The spans that a configuration asks for, or ``None``; on leaving, the last ones are sent."""
     if table is None:
         yield None
@@ -138,7 +138,7 @@ async def sending(table: TracingTable | None) -> AsyncIterator[Spans | None]:
 
         threading.Thread(target=end, name="pexpolicy-tracing", daemon=True).start()
         with suppress(TimeoutError):
-            await asyncio.wait_for(ended.wait(), LAST_SPANS)
+            await asyncio.wait_for(ended.wait(), SHUTDOWN_TIMEOUT_S)
 
 
 def _provider(table: TracingTable) -> TracerProvider:

@@ -21,7 +21,7 @@ from pexpolicy.config.settings import ConfigError, Settings
 from pexpolicy.errors import Log
 from pexpolicy.observability.health import Readiness, ReadinessState, ReloadState, StateSources
 from pexpolicy.observability.telemetry import Telemetry
-from pexpolicy.observability.tracing import sending
+from pexpolicy.observability.tracing import exporter
 from pexpolicy.policy import Policy
 from pexpolicy.server import gc_tuning, systemd
 from pexpolicy.server.admin.listener import AdminEndpoint, watching
@@ -154,7 +154,7 @@ async def _answering(
 ) -> AsyncIterator[Server]:
     """Open the plugins, then the sockets; close both in the other order."""
     settings, operators = policy.settings, context.operators
-    async with sending(settings.tracing) as spans:
+    async with exporter(settings.tracing) as spans:
         first = GenerationRunner(generation_of(policy, audit))
         gate, written = first.generation.gate, settings.audit.path
         if gate.verifies_slowly and written is not None:

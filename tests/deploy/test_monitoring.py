@@ -20,7 +20,7 @@ from pexpolicy.observability.counters import (
 )
 from pexpolicy.observability.metrics import (
     CALL_BOUNDS,
-    FAMILIES,
+    METRICS,
     LEFT_BOUNDS,
     MetricDefinition,
     MetricType,
@@ -66,7 +66,7 @@ def alerts(text: str) -> dict[str, str]:
 def selectors(query: str) -> Iterator[tuple[MetricDefinition, dict[str, str]]]:
     """The metrics that a query asks for, each with what it wants of labels."""
     for name, within in re.findall(r"\b(pexpolicy_\w+)(?:\{([^}]*)\})?", query):
-        family = FAMILIES.get(name) or FAMILIES.get(re.sub(r"_(bucket|sum|count)$", "", name))
+        family = METRICS.get(name) or METRICS.get(re.sub(r"_(bucket|sum|count)$", "", name))
         assert family is not None, f"there is no metric {name}"
         if family.name != name:
             assert family.kind is MetricType.HISTOGRAM, name
@@ -130,7 +130,7 @@ def test_a_query_for_what_there_is_not_is_noticed() -> None:
 
 def test_the_dashboard_shows_every_metric() -> None:
     shown = {family.name for query in queries() for family, _ in selectors(query)}
-    assert shown == FAMILIES.keys()
+    assert shown == METRICS.keys()
 
 
 def test_the_dashboard_has_its_panels_side_by_side() -> None:
@@ -208,8 +208,8 @@ def test_the_scrape_configuration_that_is_shown_is_one(tmp_path: Path) -> None:
 
 
 def test_the_page_explains_each_metric_and_each_label_value() -> None:
-    explained = {row[0]: row[1] for row in doc_pages.rows(OBSERVABILITY) if row[0] in FAMILIES}
-    assert explained == {name: ", ".join(family.labels) or "-" for name, family in FAMILIES.items()}
+    explained = {row[0]: row[1] for row in doc_pages.rows(OBSERVABILITY) if row[0] in METRICS}
+    assert explained == {name: ", ".join(family.labels) or "-" for name, family in METRICS.items()}
     page = OBSERVABILITY.read_text()
     for values in (CALL_OUTCOMES, STEP_OUTCOMES, REASONS, (INTERNAL, UNRECORDED)):
         for value in values:

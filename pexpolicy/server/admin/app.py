@@ -86,7 +86,7 @@ class AdminApp:
     async def _answer(self, path: str) -> web.StreamResponse:
         if path in OPEN:
             return health(path, self._telemetry.sources.not_ready_reasons())
-        self._telemetry.sampler.look()
+        self._telemetry.sampler.sample()
         if path == "/status":
             told = await self._status.document()
             return PrerenderedResponse(200, JSON, orjson.dumps(told, option=orjson.OPT_INDENT_2))

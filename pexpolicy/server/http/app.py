@@ -158,7 +158,7 @@ class PolicyApp:
         try:
             self.telemetry.answered(answer, params, peer, time.perf_counter() - began)
             if span is not None:
-                span.tell(answer)
+                span.record_answer(answer)
             if regime.policy.has_background_work:
                 beside = self.telemetry.counting(regime.audit)
                 regime.policy.run_background(answer.outcome, beside)
