@@ -1,6 +1,6 @@
-"""Counting calls. It is on the path of each call, so it finds its cells by a look-up and adds one.
+"""The counters of calls. They are on the path of each call: a look-up of a cell, and an addition.
 
-Nothing is formatted, allocated or locked here; what the numbers mean is said when somebody asks.
+Nothing is formatted, allocated or locked here; a scrape interprets the numbers.
 """
 
 from __future__ import annotations
@@ -35,23 +35,23 @@ from pexpolicy.observability.shared_memory import Labels, WorkerCounters
 
 STEP_OUTCOMES = (DECIDED, ABSTAINED, FAILED, TIMED_OUT, INVALID, BUSY, SKIPPED)
 ANSWERED = (ABSTAINED, DECIDED)
-"""Outcomes of a plugin that answered."""
+"""Outcomes with an answer."""
 NOT_ANSWERED = (FAILED, TIMED_OUT, INVALID, BUSY, SKIPPED)
-"""Outcomes of a plugin that should have been heard, and was not."""
+"""Outcomes without a usable answer."""
 INTERNAL = "internal"
-"""The cause of a fallback that was a fault of the server's own."""
+"""The cause of a fallback by a fault of the server itself."""
 UNRECORDED = "audit"
-"""The cause of one that came because the audit could not be written."""
+"""The cause of a fallback because the audit could not be written."""
 CALL_OUTCOMES = ("continue", "reject", "redirect", "default", "default_reject")
-"""What a reply asks of Infinity by the word of a plugin; the last two where no plugin decided."""
+"""Actions of replies; the last two are those without a decision of a plugin."""
 REASONS = (*ACCESS_REASONS, "unknown path", "method not allowed")
-"""Why a request is refused; a further reason is counted under its own word once it comes."""
+"""Reasons for a refusal that have cells from the start; others get theirs when they occur."""
 _QUICK_MS = QUICK / 1000
 _BY_DEFAULT = {"continue": "default", "reject": "default_reject"}
 
 
 class _CounterIndex(dict[str, int]):
-    """The cell of each value of the last label; that of a further value is made when it comes."""
+    """The cell of each value of the last label; unknown values are allocated on first use."""
 
     def __init__(
         self,
@@ -108,7 +108,7 @@ class CallCounters:
     def allocate_for_policy(
         self, links: Iterable[BoundHook], shadows: Iterable[str], budget: float
     ) -> None:
-        """Make the cells of the plugins of a policy. ``budget`` of a call in seconds."""
+        """Allocate the cells of the plugins of a policy; ``budget`` of a call in seconds."""
         for link in links:
             quick = self._plugin(link.plugin).quick
             link.abstained_steps.bind_counters(self._cells, quick[ABSTAINED] + BUCKETS)
@@ -118,7 +118,7 @@ class CallCounters:
         self._budget = budget
 
     def answered(self, outcome: Outcome, action: str, seconds: float) -> None:
-        """Count one call. ``action`` is what its reply asks of Infinity."""
+        """Count one call. ``action`` is that of its reply."""
         cells = self._cells
         endpoint = self._endpoints[outcome.endpoint]
         if outcome.decided_by == DEFAULT:
@@ -126,7 +126,7 @@ class CallCounters:
         cells[endpoint.outcomes[action]] += 1
         left = self._budget - seconds
         left = max(left, 0.0)
-        # What ``_observe`` does, twice in each call.
+        # ``_observe`` inlined, as it would be called twice for each call.
         first = endpoint.duration
         cells[first] += int(seconds * NANO)
         cells[first + BUCKETS + bisect_left(CALL_BOUNDS, seconds)] += 1
@@ -145,40 +145,40 @@ class CallCounters:
         return cells
 
     def _steps(self, outcome: Outcome) -> str:
-        """Count each step but the quick ones, which count themselves.
+        """Count each step except quick ones, which ``StepCounter`` has counted.
 
-        Gives the outcome of the first plugin that was not heard, or nothing.
+        Return the outcome of the first plugin without a usable answer, or an empty text.
         """
         cells = self._cells
         cause = ""
         for step in outcome.steps:
-            came, ms = step.outcome, step.ms
-            if ms < _QUICK_MS and came in ANSWERED:
+            result, ms = step.outcome, step.ms
+            if ms < _QUICK_MS and result in ANSWERED:
                 continue
             plugin = self._plugin(step.plugin)
-            cells[plugin.outcomes[came]] += 1
-            if came != SKIPPED:
+            cells[plugin.outcomes[result]] += 1
+            if result != SKIPPED:
                 _observe(cells, plugin.duration, CALL_BOUNDS, ms / 1000)
-            if not cause and came in NOT_ANSWERED:
-                cause = came
+            if not cause and result in NOT_ANSWERED:
+                cause = result
         return cause
 
     def count_fallback(self, endpoint: str, cause: str) -> None:
-        """Count a call whose answer is not that of its plugins, though each of them was heard."""
+        """Count a call with a fallback that no plugin caused."""
         self._cells[self._endpoints[endpoint].causes[cause]] += 1
 
     def refused(self, reason: str) -> None:
-        """Count a request that did not get as far as the plugins."""
+        """Count a request that was refused before any plugin was asked."""
         self._cells[self._reasons[reason]] += 1
         if reason in (UNAUTHORISED, WRONG_TOKEN):
             self._cells[self._unauthorised] += 1
 
     def recorded(self) -> None:
-        """Count a record that is not that of a call."""
+        """Count an audit record other than that of a call."""
         self._cells[self._records] += 1
 
     def shadowed(self, shadow: Outcome, *, differs: bool | None) -> None:
-        """Count what a shadow plugin would have decided."""
+        """Count the decision of a shadow plugin."""
         if shadow.has_slow_or_failed_steps:
             self._steps(shadow)
         self._cells[self._records] += 1
@@ -188,6 +188,6 @@ class CallCounters:
 
 
 def _observe(cells: memoryview, first: int, bounds: tuple[float, ...], seconds: float) -> None:
-    """Put one observation into a histogram."""
+    """Add one observation to a histogram."""
     cells[first] += int(seconds * NANO)
     cells[first + BUCKETS + bisect_left(bounds, seconds)] += 1

@@ -1,7 +1,4 @@
-"""Looking at what has no event of its own: how late the event loop is, and the state of the rest.
-
-A timer on the loop does it, some times a second, so that a call pays for none of it.
-"""
+"""Gauges that a timer samples: event loop lag, circuit breakers, and the state of other parts."""
 
 from __future__ import annotations
 
@@ -18,29 +15,28 @@ from pexpolicy.observability.metrics import MetricDefinition
 from pexpolicy.observability.shared_memory import WorkerCounters
 
 SAMPLE_INTERVAL_S = 0.25
-"""Seconds between two looks."""
 LAG_WINDOW_S = 30.0
-"""Seconds in which the longest lag counts at least; at most it counts twice as long."""
+"""Minimum time for which a maximum is kept; it is kept at most twice as long."""
 
 
 class LoopLag:
-    """How late the event loop was at worst, of late."""
+    """Maximum event loop lag over the last 30 to 60 s."""
 
     def __init__(self) -> None:
         self._since = 0.0
         self._worst = self._before = 0.0
 
-    def note(self, now: float, late: float) -> float:
-        """Note that something ran ``late`` seconds after it was due; gives the worst."""
+    def record(self, now: float, lag: float) -> float:
+        """Record a lag in seconds, and return the maximum."""
         if now - self._since >= LAG_WINDOW_S:
             self._before = self._worst if now - self._since < 2 * LAG_WINDOW_S else 0.0
             self._since, self._worst = now, 0.0
-        self._worst = max(self._worst, late)
+        self._worst = max(self._worst, lag)
         return max(self._worst, self._before)
 
 
 class GaugeSampler(AbstractContextManager["GaugeSampler"]):
-    """Writes gauges into a slab while it is entered, on the event loop."""
+    """Writes gauges into the counters of a worker while it is entered, on the event loop."""
 
     def __init__(self, counters: WorkerCounters, sources: StateSources) -> None:
         self._counters = counters
@@ -52,18 +48,18 @@ class GaugeSampler(AbstractContextManager["GaugeSampler"]):
         self._info = 0
         self._timer: asyncio.TimerHandle | None = None
         self.problem = ""
-        """Why the last look failed, if it did."""
+        """Why the last sample failed, or an empty text."""
 
     def use_policy(
         self, config_hash: str, breakers: Mapping[str, Iterable[CircuitBreaker]]
     ) -> None:
-        """Look at the policy that serves from now on, and not at the one before."""
+        """Sample the circuit breakers of another policy from now on."""
         for plugin in self._breakers:
             self._set(metrics.BREAKER_OPEN, 0, plugin)
         self._breakers = {plugin: tuple(found) for plugin, found in breakers.items()}
         if self._info:
             self._counters.cells[self._info] = 0
-        self._info = self._counters.replace(metrics.CONFIG_INFO, (config_hash,))
+        self._info = self._counters.rename_series(metrics.CONFIG_INFO, (config_hash,))
         self.sample()
 
     def __enter__(self) -> Self:
@@ -83,18 +79,16 @@ class GaugeSampler(AbstractContextManager["GaugeSampler"]):
 
     def _beat(self) -> None:
         now = self._loop.time()
-        worst = self._lag.note(now, max(now - self._due, 0.0))
+        worst = self._lag.record(now, max(now - self._due, 0.0))
         self._counters.cells[self._lag_cell] = int(worst * metrics.LOOP_LAG.scale)
         self.sample()
         self._next(self._loop.time())
 
     def sample(self) -> None:
-        """Write what there is to know now; ``problem`` has the source that fails, and it is asked
-        again.
-        """
+        """Write all gauges; ``problem`` is set if a source fails, which is read again next time."""
         try:
             self._sample()
-        except Exception as error:  # noqa: BLE001 - a look must not end all later ones
+        except Exception as error:  # noqa: BLE001 - a failed sample must not end the timer
             self.problem = describe_error(error).summary
         else:
             self.problem = ""
@@ -120,7 +114,7 @@ class GaugeSampler(AbstractContextManager["GaugeSampler"]):
         self._set(metrics.CONNECTIONS, sources.connections())
 
     def _set(self, family: MetricDefinition, value: float | None, *labels: str) -> None:
-        """Write a value; one that is not known is left out, and has no series."""
+        """Write a value; an unknown value has no series."""
         if value is not None:
             self._counters.cells[self._counters.allocate(family, labels)] = int(
                 value * family.scale

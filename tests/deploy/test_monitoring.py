@@ -20,8 +20,8 @@ from pexpolicy.observability.counters import (
 )
 from pexpolicy.observability.metrics import (
     CALL_BOUNDS,
-    METRICS,
     LEFT_BOUNDS,
+    METRICS,
     MetricDefinition,
     MetricType,
 )

@@ -412,11 +412,11 @@ def test_a_source_that_fails_is_named_and_asked_again() -> None:
 
 def test_the_worst_lag_is_remembered_for_a_while_and_no_longer() -> None:
     lag = LoopLag()
-    assert lag.note(100.0, 0.4) == 0.4
-    assert lag.note(100.0 + LAG_WINDOW_S - 1, 0.1) == 0.4
-    assert lag.note(100.0 + LAG_WINDOW_S + 1, 0.1) == 0.4
-    assert lag.note(100.0 + 2 * LAG_WINDOW_S + 2, 0.2) == 0.2
-    assert lag.note(100.0 + 9 * LAG_WINDOW_S, 0.0) == 0.0
+    assert lag.record(100.0, 0.4) == 0.4
+    assert lag.record(100.0 + LAG_WINDOW_S - 1, 0.1) == 0.4
+    assert lag.record(100.0 + LAG_WINDOW_S + 1, 0.1) == 0.4
+    assert lag.record(100.0 + 2 * LAG_WINDOW_S + 2, 0.2) == 0.2
+    assert lag.record(100.0 + 9 * LAG_WINDOW_S, 0.0) == 0.0
 
 
 async def test_a_loop_that_is_held_shows_its_lag(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The board: what several processes count, in one sum."""
+"""The counters of several processes in shared memory."""
 
 import json
 import subprocess

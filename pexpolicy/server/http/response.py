@@ -134,7 +134,7 @@ def not_allowed() -> PrerenderedResponse:
 
 
 def health(path: str, unready: Sequence[str]) -> PrerenderedResponse:
-    """Return the response of ``/livez`` or ``/readyz``; ``not_ready_reasons`` are reasons not to be ready."""
+    """Return the response of ``/livez`` or ``/readyz``; ``unready`` are reasons not to be ready."""
     if path == "/readyz" and unready:
         return PrerenderedResponse(503, TEXT, ("\n".join(unready) + "\n").encode())
     return PrerenderedResponse(200, TEXT, b"ok\n")
