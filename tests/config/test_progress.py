@@ -9,7 +9,7 @@ from tests.support.live_server import SHIPPED
 
 def test_what_is_quick_is_not_spoken_of() -> None:
     said: list[str] = []
-    with told(said.append) as stage:
+    with progress_lines(said.append) as stage:
         stage("reading config.toml")
     assert said == []
 
