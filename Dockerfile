@@ -1,16 +1,18 @@
-ARG PYTHON_VERSION=3.13
+# To pin the base image, append the digest that `docker buildx imagetools inspect python:3.13-slim`
+# prints: --build-arg BASE=python:3.13-slim@sha256:...
+ARG BASE=python:3.13-slim
 
-FROM python:${PYTHON_VERSION}-slim AS build
+FROM ${BASE} AS build
 WORKDIR /src
 COPY deploy ./deploy
 RUN deploy/install dependencies /opt/pexpolicy
 COPY . .
 RUN deploy/install packages /opt/pexpolicy
 
-FROM python:${PYTHON_VERSION}-slim
+FROM ${BASE}
 RUN useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin pexpolicy
 COPY --from=build /opt/pexpolicy /opt/pexpolicy
-# The root file system may be read-only, so nothing is compiled when the server starts.
+# The root file system may be read-only, so Python must not write bytecode.
 ENV PATH=/opt/pexpolicy/bin:/usr/local/bin:/usr/bin:/bin
 ENV PEXPOLICY_CONFIG=/etc/pexpolicy/config.toml
 ENV PYTHONDONTWRITEBYTECODE=1

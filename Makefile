@@ -1,7 +1,7 @@
-# What one does in this repository; `make` alone lists it.
+# The tasks of this repository; `make` without a target lists them.
 #
 #   make test PYTHON=python3.13 VENV=.venv-3.13    another interpreter, in an environment of its own
-#   make run ARGS="--port 8001"                    ARGS goes to the command behind a target
+#   make run ARGS="--port 8001"                    ARGS is passed to the command of the target
 
 PYTHON  ?= python3
 VENV    ?= .venv
@@ -11,30 +11,46 @@ UPGRADE ?= --upgrade
 UV      := uv==0.13.9
 
 BIN     := $(VENV)/bin
+NEWEST  := .venv-aiohttp
 PLUGINS := $(patsubst %/pyproject.toml,%,$(sort $(wildcard plugins/*/pyproject.toml)))
 SOURCES := $(wildcard $(addsuffix /src,$(PLUGINS) bench/plugins))
 CHECKED := $(wildcard pexpolicy tests bench deploy docs $(addsuffix /src,$(PLUGINS)) $(addsuffix /tests,$(PLUGINS)))
 
-# The stamp is named after all that makes an environment useless when it changes: the interpreter,
-# the place of the clone, the set of plugins. A change of contents is seen by its time.
+# The name of the stamp changes with whatever makes an environment unusable: the interpreter, the
+# path of the clone, the set of plugins. Changed contents are detected by the modification time.
 FINGERPRINT := $(shell $(PYTHON) -c 'import os, sys, zlib; print(zlib.crc32(repr((sys.version, sys.base_prefix, os.getcwd(), sys.argv[1:])).encode()))' $(PLUGINS) 2>/dev/null || echo none)
 STAMP   := $(VENV)/.installed-$(FINGERPRINT)
 
-# Where packages come from (index, proxy, certificates) is the user's business. What is installed,
-# and to which place, is decided here alone. /dev/null also overrules a constraint of pip's
-# configuration files, which an empty value would not.
+# The user decides where packages come from (index, proxy, certificates). Only this file decides
+# what is installed, and where. /dev/null also overrides a constraint in pip's configuration files,
+# an empty value does not.
 unexport PYTHONDONTWRITEBYTECODE PYTHONHOME PYTHONPATH PIP_BUILD_CONSTRAINT PIP_DRY_RUN PIP_IGNORE_INSTALLED PIP_NO_DEPS
 unexport PIP_PREFIX PIP_PYTHON PIP_REQUIREMENT PIP_ROOT PIP_TARGET
 export PIP_CONSTRAINT := /dev/null
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_USER := 0
 
-# Tests see none of the settings that happen to surround them, and no package index.
-SURROUNDINGS := $(filter PEXPOLICY_% PIP_% PYTEST_% UV_%,$(.VARIABLES))
-ISOLATED     := env $(addprefix -u ,$(SURROUNDINGS)) PIP_CONFIG_FILE=/dev/null PIP_NO_INDEX=1
+# Tests inherit no settings from the environment, and reach no package index.
+INHERITED := $(filter PEXPOLICY_% PIP_% PYTEST_% UV_%,$(.VARIABLES))
+ISOLATED  := env $(addprefix -u ,$(INHERITED)) PIP_CONFIG_FILE=/dev/null PIP_NO_INDEX=1
 
 empty :=
 space := $(empty) $(empty)
+
+# pip installs with one line of progress. On a terminal the line is updated for each package;
+# otherwise only the result is printed. Messages other than progress, such as errors, are passed on.
+define install
+@{ $(BIN)/python -m pip install --progress-bar off $(1) 2>&1; echo "exit $$?"; } | { \
+	count=0; [ -t 1 ] && live=1 || live=; \
+	while IFS= read -r line; do case $$line in \
+		"exit "*) exit "$${line#exit }" ;; \
+		Collecting*) count=$$((count + 1)); [ -z "$$live" ] || printf '\r  %d packages fetched' $$count ;; \
+		Installing*) printf "$${live:+\r}  %d packages fetched, installing\n" $$count ;; \
+		Looking*|Obtaining*|Processing*|Preparing*|Building*|Created*|Stored*|Success*|" "*|"") ;; \
+		Requirement*|Using*|Downloading*|Found*|Attempting*|Uninstalling*|Ignoring*) ;; \
+		*) printf '%s\n' "$$line" ;; \
+	esac; done; }
+endef
 
 define require_python
 @$(PYTHON) -c '' 2>/dev/null || { echo "'$(PYTHON)' does not start: install Python 3.11 or newer, or name one, as in: make PYTHON=python3.13" >&2; exit 1; }
@@ -43,20 +59,21 @@ define require_python
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint fix lock reference bench soak fuzz chaos-upstreams chaos guards reloads \
-	chaos-access chaos-audit patterns prove-image clean
+.PHONY: help setup run test pytest test-aiohttp lint fix lock reference bench soak fuzz chaos-upstreams chaos \
+	guards reloads chaos-access chaos-audit patterns walks prove-image clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
 
-setup: $(STAMP) ## install everything into .venv, as the lock says
+setup: $(STAMP) ## install everything into .venv, in the locked versions
 
 $(STAMP): requirements.lock pyproject.toml $(addsuffix /pyproject.toml,$(PLUGINS))
 	$(require_python)
 	@test -e $@ || $(PYTHON) -m venv --clear $(VENV)
 	@rm -f $@
-	@echo "Installing into $(VENV) ..."
-	@$(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock
+	@echo "Installing $$(grep -c '==' requirements.lock) packages into $(VENV) (about a minute) ..."
+	$(call install,--require-hashes -r requirements.lock)
+	@echo "Installing pexpolicy and $(words $(PLUGINS)) plugins ..."
 	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation $(addprefix -e ./,. $(PLUGINS))
 	@$(BIN)/python -m pip check >$(VENV)/check.log || { cat $(VENV)/check.log; echo "requirements.lock does not fit the dependencies in pyproject.toml: run make lock UPGRADE=" >&2; exit 1; }
 	@touch $@
@@ -64,12 +81,24 @@ $(STAMP): requirements.lock pyproject.toml $(addsuffix /pyproject.toml,$(PLUGINS
 run: $(STAMP) ## serve config.toml, by default on http://127.0.0.1:8000
 	@exec $(BIN)/pexpolicy serve --config $(CONFIG) $(ARGS)
 
-# A failed check does not hide what the checks after it have to say.
+# The tests run even if the linter fails.
 test: $(STAMP) ## every check: format, lint, types, all tests of core and plugins
 	@failed=0; \
 	$(MAKE) --no-print-directory lint || failed=1; \
-	$(ISOLATED) $(BIN)/python -m pytest -n $(JOBS) $(ARGS) || failed=1; \
+	$(MAKE) --no-print-directory pytest || failed=1; \
 	exit $$failed
+
+pytest: $(STAMP) ## tests only, such as ARGS=tests/chain; skipped tests with their reasons
+	@$(ISOLATED) $(BIN)/python -m pytest -n $(JOBS) -rs $(ARGS)
+
+# The environment is separate, as it does not match the lock.
+test-aiohttp: ## the server's tests with the newest aiohttp, and with its pre-release
+	@$(MAKE) --no-print-directory setup VENV=$(NEWEST)
+	@failed=0; for pre in "" --pre; do \
+		$(NEWEST)/bin/python -m pip install --quiet --upgrade $$pre 'aiohttp<4' || exit 1; \
+		echo "aiohttp $$($(NEWEST)/bin/python -c 'import aiohttp; print(aiohttp.__version__)'):"; \
+		$(ISOLATED) $(NEWEST)/bin/python -m pytest -n $(JOBS) tests/server $(ARGS) || failed=1; \
+	done; exit $$failed
 
 lint: $(STAMP) ## format, lint and types only
 	@failed=0; \
@@ -78,13 +107,13 @@ lint: $(STAMP) ## format, lint and types only
 	MYPYPATH=$(subst $(space),:,$(strip $(SOURCES))) $(BIN)/mypy $(CHECKED) || failed=1; \
 	exit $$failed
 
-fix: $(STAMP) ## format the code and repair what the linter can
+fix: $(STAMP) ## format the code and apply the linter's fixes
 	@$(BIN)/ruff check --fix-only .
 	@$(BIN)/ruff format .
 
-# Plugins depend on pexpolicy, which is here and not on an index: the override says so, and the
-# locks do not name it. The locks in deploy/ are the parts of the first that an installation and
-# its build need.
+# Plugins depend on pexpolicy, which is not on an index: the override names this folder, and the
+# locks omit it. The locks in deploy/ are the subsets of the first one that an installation and its
+# build need.
 lock: ## renew the locks to the newest versions (UPGRADE= adds only what is missing)
 	$(require_python)
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -103,10 +132,10 @@ INSTALLED = pyproject.toml $(addsuffix /pyproject.toml,$(PLUGINS)) --extra speed
 reference: $(STAMP) ## write docs/reference.md from the models
 	@$(BIN)/python -m docs.generate_reference
 
-bench: $(STAMP) ## measure the server beside a bare aiohttp program (Linux, needs wrk)
+bench: $(STAMP) ## measure the server against a bare aiohttp program (Linux, needs wrk)
 	@$(BIN)/python -m bench $(ARGS)
 
-soak: $(STAMP) ## two million mixed calls, and the slopes of memory, descriptors, threads, p99
+soak: $(STAMP) ## two million mixed calls: growth of memory, descriptors, threads, p99
 	@$(BIN)/python -m bench.soak $(ARGS)
 
 fuzz: $(STAMP) ## a million malformed requests, generated decisions, and foreign replies
@@ -114,28 +143,31 @@ fuzz: $(STAMP) ## a million malformed requests, generated decisions, and foreign
 	@$(ISOLATED) $(BIN)/python -m tests.experiments.generated_decisions
 	@$(ISOLATED) $(BIN)/python -m tests.experiments.foreign_replies
 
-chaos-upstreams: $(STAMP) ## policy servers that are broken in every way, behind a server under load
+chaos-upstreams: $(STAMP) ## broken policy servers as upstreams of a server under load
 	@$(ISOLATED) $(BIN)/python -m tests.experiments.upstreams $(ARGS)
 
-chaos: $(STAMP) ## a hundred plugins that misbehave, each in a server under load
+chaos: $(STAMP) ## a hundred misbehaving plugins, each in a server under load
 	@$(ISOLATED) $(BIN)/python -m tests.experiments.chaos $(ARGS)
 
-guards: $(STAMP) ## restart, kill and freeze servers behind the real HAProxy and NGINX
+guards: $(STAMP) ## restart, kill and freeze servers behind HAProxy and NGINX
 	@$(ISOLATED) $(BIN)/python -m tests.experiments.load_balancers $(ARGS)
 
-reloads: $(STAMP) ## a thousand reloads under load, broken files, workers that are killed
+reloads: $(STAMP) ## a thousand reloads under load, broken files, killed workers
 	@$(ISOLATED) $(BIN)/python -m tests.experiments.reloads $(ARGS)
 
-chaos-access: $(STAMP) ## floods, slow clients, renewed certificates and guessed passwords, while nodes call
+chaos-access: $(STAMP) ## floods, slow clients, certificate renewals, guessed passwords while nodes call
 	@$(ISOLATED) $(BIN)/python -m tests.experiments.chaos.access $(ARGS)
 
-chaos-audit: $(STAMP) ## kill, fill, delete, rotate and stall: does the audit lose a line?
+chaos-audit: $(STAMP) ## kill, full disk, delete, rotate, stall: no audit line may be lost
 	@$(ISOLATED) $(BIN)/python -m tests.experiments.chaos.audit $(ARGS)
 
-patterns: $(STAMP) ## a thousand regular expressions that are known to be slow, against long aliases
+patterns: $(STAMP) ## a thousand regular expressions known to be slow, against long aliases
 	@$(ISOLATED) $(BIN)/python -m pytest -q -m heavy tests/matching $(ARGS)
 
-prove-image: ## carry out the Dockerfile's steps without Docker, then serve and check health
+walks: $(STAMP) ## count the parts of the package that a call, a reload, a plugin and explain pass
+	@$(ISOLATED) $(BIN)/python -m tests.experiments.walks $(ARGS)
+
+prove-image: ## run the Dockerfile's steps without Docker, then serve and check health
 	$(require_python)
 	@PYTHON=$(PYTHON) $(PYTHON) deploy/prove_image.py
 

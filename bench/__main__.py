@@ -1,4 +1,4 @@
-"""``python -m bench [SCENARIO ...]``: measure, print a table, exit 1 when a goal is missed."""
+"""Command ``python -m bench [SCENARIO ...]``; the exit code is 1 if a goal is missed."""
 
 import secrets
 import signal
@@ -17,12 +17,12 @@ from bench.findings import Finding
 from bench.lab import Lab, Terms
 from bench.load import LoadFailed, WrkMissing, require_wrk
 from bench.peers.launches import PeersMissing
-from bench.proof import ProofFailed
 from bench.scenarios import DEFAULT, SCENARIOS
 from bench.servers import NotServing
+from bench.verification import VerificationError
 
 _PAGE = 150
-_FAILURES = (NotServing, ProofFailed, LoadFailed, ThreadEnded, PeersMissing, OSError)
+_FAILURES = (NotServing, VerificationError, LoadFailed, ThreadEnded, PeersMissing, OSError)
 
 
 @click.command()
@@ -30,11 +30,13 @@ _FAILURES = (NotServing, ProofFailed, LoadFailed, ThreadEnded, PeersMissing, OSE
 @click.option("--rounds", default=12, show_default=True, type=click.IntRange(1, 100))
 @click.option("--seconds", default=2, show_default=True, type=click.IntRange(1, 10))
 @click.option("--connections", default=64, show_default=True, type=click.IntRange(1, 256))
-@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write JSON here too.")
+@click.option(
+    "--json", "json_path", type=click.Path(path_type=Path), help="Write the figures as JSON."
+)
 def main(
     scenario: tuple[str, ...], rounds: int, seconds: int, connections: int, json_path: Path | None
 ) -> None:
-    """Measure what a policy call costs. Without a SCENARIO: those that take seconds."""
+    """Measure the cost of a policy call. The default is every SCENARIO that takes seconds."""
     signal.signal(signal.SIGTERM, _leave)
     try:
         require_wrk()
@@ -69,7 +71,7 @@ def _measure(
 
 
 def _leave(_signal: int, _frame: FrameType | None) -> None:
-    # SystemExit lets every block that started a server end it.
+    # SystemExit lets every context manager stop its server.
     sys.exit(143)
 
 

@@ -1,4 +1,4 @@
-"""The unit of measure: an aiohttp application that answers constant bytes and does nothing else.
+"""Bare aiohttp application with a constant reply, the unit of measurement.
 
 Run as ``python -m bench.bare PORT REPLY [CERTIFICATE KEY]``. REPLY names a file; its content is
 sent as the JSON body of every ``GET /policy/v1/service/configuration``. It keeps no access log, and
@@ -16,7 +16,7 @@ ROUTE = "/policy/v1/service/configuration"
 
 
 def application(reply: bytes) -> web.Application:
-    """An application of one route that answers every call with ``reply``."""
+    """Return an application with one route that answers every call with ``reply``."""
 
     async def answer(_request: web.Request) -> web.Response:
         return web.Response(body=reply, content_type="application/json")
@@ -27,7 +27,7 @@ def application(reply: bytes) -> web.Application:
 
 
 def new_loop() -> asyncio.AbstractEventLoop:
-    """A uvloop event loop where uvloop is installed, else asyncio's own."""
+    """Return a uvloop event loop if uvloop is installed, else asyncio's."""
     try:
         import uvloop
     except ImportError:

@@ -1,53 +1,80 @@
-"""The scenarios in which the same call is answered under other conditions."""
+"""Scenarios with the same call under other conditions."""
 
 import subprocess
 from pathlib import Path
 
 from bench import installed, launches
-from bench.company import beside_each_other
-from bench.duel import fight
-from bench.findings import Finding, at_least, goal
+from bench.comparison import Comparison, compare, running_together, running_with_bare
+from bench.findings import Finding, Spread, aim, at_least, goal
 from bench.lab import Lab
-from bench.spread import Spread
 from bench.toml import Table
-from bench.traffic import PREPARED
+from bench.traffic import PREPARED, Traffic
 
 _INSTALLED = (1, 50)
 
 
 def unconfigured(lab: Lab) -> list[Finding]:
-    """Fifty installed plugins that the configuration does not name, against one."""
+    """Compare 50 installed plugins without configuration with one."""
     config = launches.shipped_config()
     entries = [
         (lab.ours(f"installed-{count}", config, [installed.crowd(lab.folder, count)]), PREPARED)
         for count in _INSTALLED
     ]
-    with beside_each_other(lab, entries) as contenders:
-        duel = fight(lab, contenders)
+    with running_together(lab, entries) as contenders:
+        comparison = compare(lab, contenders)
     one, fifty = (contender.name for contender in contenders)
-    detail = duel.described({one: "1", fifty: "50"})
+    detail = comparison.describe({one: "1", fifty: "50"})
     what = "50 installed plugins over 1, none configured"
-    return [Finding("unconfigured", what, duel.ratio(fifty, one), "x", goal(1.10), detail)]
+    return [Finding("unconfigured", what, comparison.ratio(fifty, one), "x", goal(1.10), detail)]
 
 
 def tls(lab: Lab) -> list[Finding]:
-    """Over TLS on connections that are kept: our speed in units of bare aiohttp's."""
-    pair = _certificate(lab.folder)
-    table: Table = {"certificate": str(pair[0]), "key": str(pair[1])}
-    ours = lab.ours("ours-tls", {**launches.shipped_config(), "tls": table})
-    with lab.serve(ours, PREPARED) as server:
-        reply = server.ask(PREPARED.targets[0], lab.authorization)
-    bare = launches.bare(reply.body, lab.folder, "bare-tls", pair)
-    entries = [(ours, PREPARED), (bare, PREPARED.with_constant_result())]
-    with beside_each_other(lab, entries) as contenders:
-        duel = fight(lab, contenders)
-    detail = duel.described({"bare-tls": "bare", "ours-tls": "ours"})
-    speed = duel.ratio("bare-tls", "ours-tls")
+    """Compare calls a second over TLS on reused connections with bare aiohttp's."""
+    comparison = _compare_tls(lab, PREPARED)
+    detail = comparison.describe({"bare-tls": "bare", "ours-tls": "ours"})
+    speed = comparison.ratio("bare-tls", "ours-tls")
     return [Finding("tls", "speed over TLS, in bare's", speed, "x", at_least(0.35), detail)]
 
 
+def new_connections(lab: Lab) -> list[Finding]:
+    """Compare calls on new connections, without TLS and with a full TLS handshake."""
+    traffic = PREPARED.on_new_connections()
+    with running_with_bare(
+        lab, [(lab.ours("ours", launches.shipped_config()), traffic)]
+    ) as contenders:
+        plain = compare(lab, contenders)
+    encrypted = _compare_tls(lab, traffic)
+    return [
+        Finding(
+            f"new-connections{suffix}",
+            f"a connection for each call{what}",
+            comparison.ratio(f"ours{suffix}", f"bare{suffix}"),
+            "A",
+            aim(most),
+            comparison.describe({f"bare{suffix}": "bare", f"ours{suffix}": "ours"}),
+        )
+        for suffix, what, most, comparison in (
+            ("", "", 1.35, plain),
+            ("-tls", ", with its TLS handshake", 1.15, encrypted),
+        )
+    ]
+
+
+def _compare_tls(lab: Lab, traffic: Traffic) -> Comparison:
+    """Measure the shipped configuration and bare aiohttp with the same certificate."""
+    pair = _certificate(lab.folder)
+    table: Table = {"certificate": str(pair[0]), "key": str(pair[1])}
+    ours = lab.ours("ours-tls", {**launches.shipped_config(), "tls": table})
+    with lab.serve(ours, traffic) as server:
+        reply = server.ask(traffic.targets[0], lab.authorization)
+    bare = launches.bare(reply.body, lab.folder, "bare-tls", pair)
+    entries = [(ours, traffic), (bare, traffic.with_constant_result())]
+    with running_together(lab, entries) as contenders:
+        return compare(lab, contenders)
+
+
 def fsync(lab: Lab) -> list[Finding]:
-    """Calls a second with the audit on the disk before each reply, over those with it written.
+    """Compare calls a second with audit lines synced before each reply to those only written.
 
     By the clock: what this level costs is waiting. One server under load at a time, in turn.
     """
@@ -57,7 +84,7 @@ def fsync(lab: Lab) -> list[Finding]:
         for level in ("file", "fsync")
     ]
     answered: dict[str, list[int]] = {"file": [], "fsync": []}
-    with beside_each_other(lab, entries) as contenders:
+    with running_together(lab, entries) as contenders:
         targets = {one.name: lab.target(one.server, one.traffic) for one in contenders}
         for number in range(lab.terms.rounds + 1):
             for name, target in targets.items():
@@ -66,7 +93,7 @@ def fsync(lab: Lab) -> list[Finding]:
                     answered[name].append(totals.requests)
             if number:
                 latest = "  ".join(f"{name} {counts[-1]}" for name, counts in answered.items())
-                lab.say(f"round {number}/{lab.terms.rounds}: {latest} calls")
+                lab.log(f"round {number}/{lab.terms.rounds}: {latest} calls")
     pairs = zip(answered["fsync"], answered["file"], strict=True)
     figure = Spread.of([fsynced / written for fsynced, written in pairs])
     what = "level fsync over level file, calls a second"
@@ -76,7 +103,7 @@ def fsync(lab: Lab) -> list[Finding]:
 
 
 def _certificate(folder: Path) -> tuple[Path, Path]:
-    """A certificate that signs itself, and its key: P-256, as most are."""
+    """Create a self-signed certificate and its key, P-256 as most are."""
     certificate, key = folder / "certificate.pem", folder / "key.pem"
     command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
     options = ["-nodes", "-days", "2", "-subj", "/CN=localhost", "-keyout", str(key)]

@@ -1,4 +1,4 @@
-"""Which core serves and which one makes the load.
+"""CPU cores for the servers and for the load.
 
 Server and load generator must not share a core: the generator would then be part of the figure.
 Everything that serves shares one core, so that whatever disturbs it disturbs all alike.
@@ -10,11 +10,11 @@ from contextlib import contextmanager
 
 
 class TooFewCores(RuntimeError):
-    """The machine gives this program fewer than two cores."""
+    """This process may use fewer than two cores."""
 
 
 def serving_and_loading() -> tuple[int, int]:
-    """The numbers of the serving and of the loading core.
+    """Return the numbers of the serving and of the loading core.
 
     :raises TooFewCores: when fewer than two cores may be used.
     """
@@ -26,7 +26,7 @@ def serving_and_loading() -> tuple[int, int]:
 
 @contextmanager
 def pinned(core: int | None) -> Iterator[None]:
-    """Whatever is started inside the block runs on ``core`` alone, with all its children; for
+    """Pin the processes that are started inside the block, and their children, to ``core``; for
     ``None`` on any.
     """
     if core is None:

@@ -1,4 +1,4 @@
-"""CPU time and memory of a running server, its whole tree of children and threads included.
+"""CPU time and memory of a server, including all its child processes and threads.
 
 The figures are Linux's: ``/proc/PID/task/TID/schedstat`` (nanoseconds on a core, by the scheduler's
 own clock) and ``/proc/PID/smaps_rollup`` (kilobytes). Both: see proc(5).
@@ -16,7 +16,7 @@ class ThreadEnded(RuntimeError):
 
 
 def tree(pid: int) -> Iterator[int]:
-    """``pid`` and everything descended from it."""
+    """Return ``pid`` and all its descendants."""
     yield pid
     for children in _PROC.glob(f"{pid}/task/*/children"):
         for child in children.read_text().split():
@@ -24,7 +24,7 @@ def tree(pid: int) -> Iterator[int]:
 
 
 def reading(pid: int) -> Mapping[int, int]:
-    """Nanoseconds spent so far by each thread of the tree under ``pid``."""
+    """Return the nanoseconds used so far by each thread of the tree under ``pid``."""
     return {
         int(stat.parent.name): int(stat.read_text().split()[0])
         for member in tree(pid)
@@ -33,7 +33,7 @@ def reading(pid: int) -> Mapping[int, int]:
 
 
 def spent(before: Mapping[int, int], after: Mapping[int, int]) -> int:
-    """Nanoseconds between two readings of one tree; new threads count from their start.
+    """Return the nanoseconds between two readings of a tree; new threads count from their start.
 
     :raises ThreadEnded: when a thread of the first reading is missing in the second.
     """
@@ -44,7 +44,7 @@ def spent(before: Mapping[int, int], after: Mapping[int, int]) -> int:
 
 @dataclass(frozen=True)
 class Memory:
-    """What a tree holds, in bytes: resident, and resident with shared pages split among sharers."""
+    """Memory of a tree in bytes: resident (RSS), and with shared pages split (PSS)."""
 
     rss: int
     pss: int
@@ -54,7 +54,7 @@ class Memory:
 
 
 def memory(pid: int) -> Memory:
-    """The memory of the tree under ``pid`` at this moment."""
+    """Return the current memory of the tree under ``pid``."""
     totals = {"Rss": 0, "Pss": 0}
     for member in tree(pid):
         for line in (_PROC / str(member) / "smaps_rollup").read_text().splitlines():

@@ -1,13 +1,30 @@
-"""A measured figure beside the figure to reach."""
+"""Findings: measured figures and their limits."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
+from statistics import median, quantiles
 
-from bench.spread import Spread
+
+@dataclass(frozen=True)
+class Spread:
+    """Median of the measurements and their quartiles."""
+
+    median: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> "Spread":
+        """Compute the spread of at least one value."""
+        if len(values) == 1:
+            return cls(values[0], values[0], values[0])
+        low, _, high = quantiles(values, n=4, method="inclusive")
+        return cls(median(values), low, high)
 
 
 class Verdict(Enum):
-    """How a figure stands to its limit."""
+    """The relation of a figure to its limit."""
 
     MET = "met"
     MISSED = "missed"
@@ -18,9 +35,7 @@ class Verdict(Enum):
 
 @dataclass(frozen=True)
 class Limit:
-    """The largest figure allowed, or the smallest. An aim is shown; only a goal makes the
-    benchmark fail.
-    """
+    """The largest or the smallest figure allowed. Only a missed goal fails the benchmark."""
 
     bound: float
     goal: bool = True
@@ -30,25 +45,25 @@ class Limit:
         return f"{'at least' if self.smallest else 'at most'} {self.bound:g}"
 
     def verdict(self, figure: float) -> Verdict:
-        """Whether ``figure`` keeps it."""
-        kept = figure >= self.bound if self.smallest else figure <= self.bound
+        """Return whether ``figure`` is within the limit."""
+        met = figure >= self.bound if self.smallest else figure <= self.bound
         if self.goal:
-            return Verdict.MET if kept else Verdict.MISSED
-        return Verdict.AIM_MET if kept else Verdict.AIM_MISSED
+            return Verdict.MET if met else Verdict.MISSED
+        return Verdict.AIM_MET if met else Verdict.AIM_MISSED
 
 
 def goal(most: float) -> Limit:
-    """A figure that has to be reached."""
+    """Return an upper limit that must be met."""
     return Limit(most)
 
 
 def at_least(bound: float) -> Limit:
-    """A figure that has to be reached from below."""
+    """Return a lower limit that must be met."""
     return Limit(bound, smallest=True)
 
 
 def aim(most: float) -> Limit:
-    """A figure that is wished for."""
+    """Return an upper limit that should be met."""
     return Limit(most, goal=False)
 
 
@@ -65,10 +80,10 @@ class Finding:
 
     @property
     def verdict(self) -> Verdict:
-        """The median against the limit."""
+        """Compare the median with the limit."""
         return self.limit.verdict(self.figure.median) if self.limit else Verdict.NONE
 
 
 def single(figure: float) -> Spread:
-    """A figure that was taken once."""
+    """Return the spread of a figure measured once."""
     return Spread.of([figure])

@@ -1,4 +1,4 @@
-"""Makes the benchmark's plugins look installed, without installing anything.
+"""Plugin distributions on PYTHONPATH, which need no installation.
 
 A directory on PYTHONPATH with the package and its metadata is what an installed distribution is:
 the server finds the entry points as it finds those of any other plugin.
@@ -11,7 +11,7 @@ _DISTRIBUTION = Path(__file__).with_name("plugins")
 
 
 def site(folder: Path) -> Path:
-    """The directory to put on PYTHONPATH; made below ``folder`` at first use."""
+    """Return the directory for PYTHONPATH, created below ``folder`` at first use."""
     directory = folder / "site"
     if directory.exists():
         return directory
@@ -29,7 +29,7 @@ def site(folder: Path) -> Path:
 
 
 def crowd(folder: Path, count: int) -> Path:
-    """A directory for PYTHONPATH with ``count`` more distributions, each with one plugin."""
+    """Create a directory for PYTHONPATH with ``count`` distributions of one plugin each."""
     directory = folder / f"crowd-{count}"
     for number in range(count):
         info = directory / f"bench_idle_{number}-1.0.dist-info"

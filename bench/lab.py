@@ -1,4 +1,4 @@
-"""What every scenario needs: cores, credentials, a folder to work in, and a voice."""
+"""The lab: cores, credentials, a working folder and a log for a scenario."""
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -13,7 +13,7 @@ from bench.traffic import Traffic, authorization, write_for_wrk
 
 @dataclass(frozen=True)
 class Terms:
-    """Length and strength of a duel: rounds, seconds each, connections per contender."""
+    """Size of a comparison: rounds, seconds each, connections per contender."""
 
     rounds: int = 12
     seconds: int = 2
@@ -22,26 +22,26 @@ class Terms:
 
 @dataclass(frozen=True)
 class Lab:
-    """The bench on which one scenario is measured; ``folder`` is empty at first."""
+    """The setup for one scenario; ``folder`` is empty at first."""
 
     folder: Path
     terms: Terms
     serving_core: int
     loading_core: int
     password: str
-    say: Callable[[str], None]
+    log: Callable[[str], None]
 
     @property
     def authorization(self) -> str:
-        """The Authorization header of every call."""
+        """Return the Authorization header of every call."""
         return authorization(self.password)
 
     def ours(self, name: str, config: Table, sites: Sequence[Path] = ()) -> Launch:
-        """Our server with ``config``, credentials and audit file added; ``sites`` as installed."""
+        """Return pexpolicy with ``config``, credentials, an audit file and ``sites`` installed."""
         return launches.ours(name, config, self.password, self.folder, sites)
 
     def serve(self, launch: Launch, traffic: Traffic) -> AbstractContextManager[Server]:
-        """A running server, ready for ``traffic``."""
+        """Start a server and wait until it is ready for ``traffic``."""
         return running(
             launch,
             target=traffic.targets[0],
@@ -51,13 +51,13 @@ class Lab:
         )
 
     def target(self, server: Server, traffic: Traffic) -> load.Target:
-        """``server`` as a target of wrk, its calls written down."""
+        """Write the calls for ``server`` and return it as a target of wrk."""
         path = self.folder / f"{server.launch.name}.calls"
         write_for_wrk(traffic, self.password, path)
         return load.Target(server.launch.name, server.port, path, tls=server.launch.tls)
 
     def load(self, targets: list[load.Target], seconds: int) -> dict[str, load.Totals]:
-        """All ``targets`` under load at once; totals by name."""
+        """Load all ``targets`` at once and return totals by name."""
         return load.run(
             targets, seconds=seconds, connections=self.terms.connections, core=self.loading_core
         )

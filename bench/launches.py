@@ -1,4 +1,4 @@
-"""How the servers of the benchmark are started: ours as its users start it, and the bare one."""
+"""Launches of the benchmarked servers: pexpolicy as users start it, and the bare one."""
 
 import os
 import sys
@@ -15,12 +15,12 @@ _PASSWORD_VARIABLE = "PEXPOLICY_PASSWORD"
 
 
 def shipped_config() -> dict[str, object]:
-    """The config.toml that the project ships."""
+    """Return the shipped config.toml."""
     return tomllib.loads((ROOT / "config.toml").read_text())
 
 
 def with_plugins(config: Table, plugins: Mapping[str, Table]) -> dict[str, object]:
-    """``config`` with the tables of ``plugins`` added to, or in the place of, its own."""
+    """Return ``config`` with the tables of ``plugins`` added or replaced."""
     own = config.get("plugins", {})
     assert isinstance(own, Mapping)
     return {**config, "plugins": {**own, **plugins}}
@@ -29,7 +29,7 @@ def with_plugins(config: Table, plugins: Mapping[str, Table]) -> dict[str, objec
 def ours(
     name: str, config: Table, password: str, folder: Path, sites: Sequence[Path] = ()
 ) -> Launch:
-    """Our server by its command line, credentials required, audit to a file.
+    """Return pexpolicy started by its command line, with credentials and an audit file.
 
     ``sites`` are folders with further installed distributions.
     """
@@ -39,14 +39,14 @@ def ours(
 def ours_watched(
     name: str, config: Table, password: str, folder: Path, collections: Path
 ) -> Launch:
-    """The same, with garbage collections written to ``collections`` when it ends."""
-    return _ours(name, config, password, folder, ["-m", "bench.gcwatch", str(collections)])
+    """Return the same, with garbage collections written to ``collections`` at the end."""
+    return _ours(name, config, password, folder, ["-m", "bench.gc_monitor", str(collections)])
 
 
 def bare(
     reply: bytes, folder: Path, name: str = "bare", pair: tuple[Path, Path] | None = None
 ) -> Launch:
-    """The bare aiohttp program, answering ``reply``; over TLS with a certificate and its key."""
+    """Return the bare aiohttp program answering ``reply``, over TLS if given a certificate."""
     body = folder / f"{name}.json"
     body.write_bytes(reply)
     tls = [str(path) for path in pair or ()]

@@ -1,4 +1,4 @@
-"""The load: one wrk per server, pinned to the loading core, bounded in time and connections."""
+"""Load by one wrk per server, pinned to the loading core."""
 
 import json
 import shutil
@@ -23,7 +23,7 @@ class LoadFailed(RuntimeError):
 
 @dataclass(frozen=True)
 class Totals:
-    """What wrk counted in one run; latencies are in microseconds, of a closed loop."""
+    """Counts of one run of wrk; closed-loop latencies in microseconds."""
 
     requests: int
     bad_status: int
@@ -34,7 +34,7 @@ class Totals:
 
 @dataclass(frozen=True)
 class Target:
-    """Where one wrk sends its calls: a port on loopback and the file of calls."""
+    """A port on loopback and the file of calls for one wrk."""
 
     name: str
     port: int
@@ -43,7 +43,7 @@ class Target:
 
 
 def require_wrk() -> str:
-    """The path of wrk.
+    """Return the path of wrk.
 
     :raises WrkMissing: with what to do about it.
     """
@@ -60,7 +60,7 @@ def run(
     core: int | None,
     any_status: bool = False,
 ) -> dict[str, Totals]:
-    """Load every target at the same time for ``seconds``; totals by target name.
+    """Load every target at the same time for ``seconds``; return totals by target name.
 
     :raises LoadFailed: when any call failed: a figure with failures in it means nothing. With
         ``any_status`` a call fails only when it gets no reply.

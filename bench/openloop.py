@@ -15,13 +15,13 @@ from typing import cast
 
 from bench.bare import new_loop
 
-TIMER = 0.002
-"""Seconds by which a timer may be late."""
+TIMER_LATENESS_S = 0.002
+"""Maximum lateness of a timer in seconds."""
 _LENGTH = b"content-length:"
 
 
 class _Client(asyncio.Protocol):
-    """One kept-alive connection; calls wait in it for their turn, which counts as waiting."""
+    """One keep-alive connection with a queue of calls; time in the queue counts as latency."""
 
     def __init__(self, taken: list[float]) -> None:
         self._taken = taken
@@ -63,12 +63,12 @@ def _requests(calls: Path) -> list[bytes]:
 
 
 async def _reach(due: float) -> None:
-    """Wait until then; the end of it is spent looking at the clock, and at what has come.
+    """Wait until ``due``; poll the clock at the end, and process what has arrived.
 
     A timer of the event loop is late by up to a millisecond, which is as much as a call takes.
     """
     while (ahead := due - time.perf_counter()) > 0:  # noqa: ASYNC110 - see above
-        await asyncio.sleep(max(ahead - TIMER, 0))
+        await asyncio.sleep(max(ahead - TIMER_LATENESS_S, 0))
 
 
 async def _run(
@@ -99,7 +99,7 @@ async def _run(
 
 
 def main() -> None:
-    """Run once and print."""
+    """Run once and print the latencies."""
     port, rate, seconds, connections = (int(sys.argv[n]) for n in (1, 3, 4, 5))
     with asyncio.Runner(loop_factory=new_loop) as runner:
         calls = _requests(Path(sys.argv[2]))

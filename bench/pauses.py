@@ -1,4 +1,4 @@
-"""Garbage collection pauses of our server while it serves with many rooms."""
+"""Garbage collection pauses of a server with many rooms."""
 
 import json
 import os
@@ -7,8 +7,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench import launches, proof
-from bench.gcwatch import FORCE
+from bench import launches, verification
+from bench.gc_monitor import FORCE
 from bench.lab import Lab
 from bench.toml import Table
 from bench.traffic import Traffic
@@ -18,7 +18,7 @@ _FORCE_AFTER = (1.0, 2.0, 3.0)
 
 @dataclass(frozen=True)
 class Longest:
-    """The longest of ``count`` pauses, in seconds of CPU time and by the clock."""
+    """The longest of ``count`` pauses in seconds of CPU time and of wall-clock time."""
 
     count: int
     cpu: float
@@ -27,18 +27,18 @@ class Longest:
 
 @dataclass(frozen=True)
 class Pauses:
-    """The pauses since the first answer: those that came by themselves, and full collections."""
+    """The pauses since the first reply: natural ones, and forced full collections."""
 
     natural: Longest
     forced: Longest
 
 
 def measure(lab: Lab, config: Table, traffic: Traffic, seconds: int) -> Pauses:
-    """Serve under load for ``seconds``, then under load with full collections forced."""
+    """Serve under load for ``seconds``, then under load with forced full collections."""
     report = lab.folder / "collections.json"
     launch = launches.ours_watched("watched", config, lab.password, lab.folder, report)
     with lab.serve(launch, traffic) as server:
-        proof.check_sample(server, traffic, lab.authorization)
+        verification.check_sample(server, traffic, lab.authorization)
         target = lab.target(server, traffic)
         lab.load([target], seconds)
         timers = [threading.Timer(after, os.kill, (server.pid, FORCE)) for after in _FORCE_AFTER]
@@ -58,7 +58,9 @@ def _read(report: Path, since: float, until: float) -> Pauses:
         for kind in ("natural", "forced")
     )
     if forced.count != len(_FORCE_AFTER):
-        raise proof.ProofFailed(f"{forced.count} of {len(_FORCE_AFTER)} full collections were made")
+        raise verification.VerificationError(
+            f"{forced.count} of {len(_FORCE_AFTER)} full collections were made"
+        )
     return Pauses(natural, forced)
 
 

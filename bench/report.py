@@ -1,4 +1,4 @@
-"""The report: a table for people, JSON for machines."""
+"""Report of the findings as a table and as JSON."""
 
 import json
 import os
@@ -33,7 +33,7 @@ _STYLES = {
 
 
 def versions() -> dict[str, str]:
-    """Versions of the interpreter and of the libraries that the figures depend on."""
+    """Return the versions of the interpreter and of the libraries that affect the figures."""
     found = {"python": f"{platform.python_implementation()} {platform.python_version()}"}
     for library in _LIBRARIES:
         try:
@@ -44,7 +44,7 @@ def versions() -> dict[str, str]:
 
 
 def method(terms: Terms) -> str:
-    """How the figures were come by, in two lines."""
+    """Describe the method in two lines."""
     return (
         f"All servers under load at once on one core ({terms.rounds} rounds of {terms.seconds} s,"
         f" {terms.connections} connections each, 4,096 URLs), a wrk each on another core.\n"
@@ -73,7 +73,7 @@ def show(console: Console, findings: Sequence[Finding], terms: Terms) -> None:
 
 
 def write(path: Path, findings: Sequence[Finding], terms: Terms) -> None:
-    """Write the same as JSON."""
+    """Write the report as JSON."""
     content = {
         "method": method(terms),
         "versions": versions(),
@@ -84,7 +84,7 @@ def write(path: Path, findings: Sequence[Finding], terms: Terms) -> None:
 
 
 def missed(findings: Sequence[Finding]) -> bool:
-    """Whether a goal was missed."""
+    """Return whether a goal was missed."""
     return any(one.verdict is Verdict.MISSED for one in findings)
 
 

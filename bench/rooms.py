@@ -1,8 +1,7 @@
-"""The scenarios with many rooms: the cost of a call, memory, and pauses of the collector."""
+"""Scenarios with many rooms: cost of a call, memory, and garbage collection pauses."""
 
 from bench import cpu, launches, pauses
-from bench.company import Contender, beside_bare
-from bench.duel import fight
+from bench.comparison import Contender, compare, running_with_bare
 from bench.findings import Finding, Limit, goal, single
 from bench.lab import Lab
 from bench.toml import Table
@@ -14,12 +13,12 @@ _MB = 1e6
 
 
 def hundred_thousand(lab: Lab) -> list[Finding]:
-    """Cost per call and memory with 100,000 rooms against 10."""
+    """Compare cost per call and memory of 100,000 rooms and of 10."""
     return _many(lab, "rooms", MANY, goal(80))
 
 
 def million(lab: Lab) -> list[Finding]:
-    """The same with 1,000,000 rooms, and the pauses of the collector."""
+    """Measure the same with 1,000,000 rooms, and the garbage collection pauses."""
     return [
         *_many(lab, "million-rooms", MILLION, None),
         *_pauses(lab, "million-rooms", MILLION, 10),
@@ -27,7 +26,7 @@ def million(lab: Lab) -> list[Finding]:
 
 
 def gc_pause(lab: Lab) -> list[Finding]:
-    """The longest garbage collection pause while serving with 100,000 rooms."""
+    """Measure the longest garbage collection pause with 100,000 rooms."""
     return _pauses(lab, "gc-pause", MANY, 5)
 
 
@@ -36,13 +35,13 @@ def _many(lab: Lab, scenario: str, count: int, most: Limit | None) -> list[Findi
         (lab.ours(f"rooms-{number}", with_rooms(number)), room_calls(number))
         for number in (FEW, count)
     )
-    with beside_bare(lab, [few, many]) as contenders:
+    with running_with_bare(lab, [few, many]) as contenders:
         first = _memory(contenders)
-        duel = fight(lab, contenders)
+        comparison = compare(lab, contenders)
         then = _memory(contenders)
     names = [one.name for one in contenders[:2]]
-    detail = duel.described({names[0]: "10 rooms", names[1]: f"{count:,} rooms"})
-    flat = duel.ratio(names[1], names[0])
+    detail = comparison.describe({names[0]: "10 rooms", names[1]: f"{count:,} rooms"})
+    flat = comparison.ratio(names[1], names[0])
     surplus = max(first[1].pss - first[0].pss, then[1].pss - then[0].pss) / _MB
     whole = max(first[1].pss, then[1].pss) / _MB
     what = f"memory of {count:,} rooms"
@@ -72,7 +71,7 @@ def _pauses(lab: Lab, scenario: str, count: int, most: float) -> list[Finding]:
 
 
 def with_rooms(count: int) -> Table:
-    """The shipped configuration with ``count`` rooms."""
+    """Return the shipped configuration with ``count`` rooms."""
     tables = {
         f"sip:room{n:07}@example.com": {"name": f"Room {n:07}", "service_tag": f"tag-{n:07}"}
         for n in range(count)
@@ -82,7 +81,7 @@ def with_rooms(count: int) -> Table:
 
 
 def room_calls(count: int) -> Traffic:
-    """Calls spread over all the rooms."""
+    """Return calls spread over all rooms."""
     stride = max(1, count // 4096)
 
     def number(n: int) -> str:

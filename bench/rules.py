@@ -1,4 +1,4 @@
-"""The scenario with many rules: the cost of a call, and of finding the rule alone."""
+"""Scenario with many rules: cost of a call, and of the search for the rule."""
 
 import time
 from collections.abc import Callable
@@ -6,11 +6,9 @@ from collections.abc import Callable
 from multidict import MultiDict
 
 from bench import launches
-from bench.company import beside_each_other
-from bench.duel import fight
-from bench.findings import Finding, goal
+from bench.comparison import compare, running_together
+from bench.findings import Finding, Spread, goal
 from bench.lab import Lab
-from bench.spread import Spread
 from bench.toml import Table
 from bench.traffic import TARGETS, Traffic, calls
 from pexpolicy import ServiceConfigurationRequest
@@ -29,16 +27,16 @@ _SHAPES: tuple[Callable[[int], Table], ...] = (
 
 
 def ten_thousand(lab: Lab) -> list[Finding]:
-    """A call with 10,000 rules against one with 100, over HTTP and without."""
+    """Compare a call with 10,000 rules to one with 100, over HTTP and without."""
     few, many = (
         (lab.ours(f"rules-{count}", _with_rules(count)), _rule_calls(count))
         for count in (FEW, MANY)
     )
-    with beside_each_other(lab, [few, many]) as contenders:
-        duel = fight(lab, contenders)
+    with running_together(lab, [few, many]) as contenders:
+        comparison = compare(lab, contenders)
     names = [one.name for one in contenders]
-    detail = duel.described({names[0]: "100 rules", names[1]: "10,000 rules"})
-    flat = duel.ratio(names[1], names[0])
+    detail = comparison.describe({names[0]: "100 rules", names[1]: "10,000 rules"})
+    flat = comparison.ratio(names[1], names[0])
     return [
         Finding(
             "rules", "a call with 10,000 rules over one with 100", flat, "x", goal(1.5), detail
@@ -49,22 +47,22 @@ def ten_thousand(lab: Lab) -> list[Finding]:
 
 
 def _search(count: int) -> Spread:
-    """Microseconds of CPU time to find the rule of each alias, the parsing of it included."""
+    """Measure microseconds of CPU time to parse an alias and find its rule."""
     index = Index((compile_when(When.model_validate(_SHAPES[n % 4](n))), n) for n in range(count))
     aliases = [_alias(n * max(1, count // _ASKED) % count) for n in range(_ASKED)]
     others = {"remote_alias": "a@example.com", "registered": "False"}
     queries = [MultiDict({"local_alias": alias, **others}) for alias in aliases]
     found = []
     for _ in range(_REPEATS):
-        begun = time.thread_time()
+        started = time.thread_time()
         for query in queries:
             index.first(ServiceConfigurationRequest(query))
-        found.append((time.thread_time() - begun) / len(queries) * 1e6)
+        found.append((time.thread_time() - started) / len(queries) * 1e6)
     return Spread.of(found)
 
 
 def _alias(number: int) -> str:
-    """An alias that the rule of this number matches."""
+    """Return an alias that the rule with this number matches."""
     user = _USERS[number % 4].format(number)
     return f"{user}@example.com"
 
@@ -84,7 +82,7 @@ def _with_rules(count: int) -> Table:
 
 
 def _rule_calls(count: int) -> Traffic:
-    """Calls spread over all the rules."""
+    """Return calls spread over all rules."""
     stride = max(1, count // TARGETS)
 
     def number(n: int) -> int:

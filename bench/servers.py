@@ -1,4 +1,4 @@
-"""Starting a server the way its users do, and ending it by its own pid."""
+"""Server processes: start by command line, requests, and stop by their own pid."""
 
 import http.client
 import os
@@ -15,30 +15,30 @@ from bench.cores import pinned
 
 ROOT = Path(__file__).resolve().parent.parent
 _START_LIMIT = 300.0
-"""Seconds: a million rooms are read in one or two minutes."""
+"""Seconds; a million rooms take one or two minutes."""
 _STOP_LIMIT = 10.0
 _POLL = 0.001
 
 
 class NotServing(RuntimeError):
-    """A server ended, or gave no 200, before the time allowed for its start was over."""
+    """A server ended, or sent no 200, within the time limit of its start."""
 
 
 @dataclass(frozen=True)
 class Launch:
-    """How a server is started and what can be checked about it."""
+    """A server to start, and what can be verified about it."""
 
     name: str
     command: Callable[[int], Sequence[str]]
-    """The command line for a given port."""
+    """The command line for a port."""
     environment: Mapping[str, str] = field(default_factory=dict)
-    """Variables on top of the present environment."""
+    """Variables in addition to the current environment."""
     audit: Path | None = None
-    """The file it appends one line per call to, if it does."""
+    """The file to which it appends one line per call, if any."""
     authenticates: bool = False
     """Whether a call without credentials must get 401."""
     tls: bool = False
-    """Whether it speaks HTTPS, with a certificate that nobody vouches for."""
+    """Whether it uses HTTPS, with a self-signed certificate."""
 
 
 @dataclass(frozen=True)
@@ -62,12 +62,12 @@ class Server:
     """The monotonic clock at the first 200."""
 
     def ask(self, target: str, authorization: str | None = None) -> Reply:
-        """GET ``target`` on a connection of its own."""
+        """Send a GET for ``target`` on a new connection."""
         return _ask(self.port, target, authorization, tls=self.launch.tls)
 
 
 def _surroundings() -> dict[str, str]:
-    """The present environment, with compiled modules kept as they are for every user."""
+    """Return the current environment with cached bytecode enabled, as in production."""
     return {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
 
 
@@ -75,7 +75,7 @@ def _surroundings() -> dict[str, str]:
 def asking(
     port: int, authorization: str | None, *, tls: bool = False
 ) -> Iterator[Callable[[str], Reply]]:
-    """One kept-alive connection to a server on loopback; call it with a request target."""
+    """Open a keep-alive connection to a server on loopback; yield a function of the target."""
     connection = _connection(port, tls=tls)
     headers = {"Authorization": authorization} if authorization else {}
 
@@ -94,13 +94,13 @@ def asking(
 def running(
     launch: Launch, *, target: str, authorization: str, core: int | None, log: Path
 ) -> Iterator[Server]:
-    """The server of ``launch``, pinned to ``core``, from its first 200 to ``target`` on.
+    """Run the server of ``launch`` on ``core``, ready after its first 200 to ``target``.
 
     :raises NotServing: with the end of what the server printed.
     """
     port = _free_port()
     with log.open("ab") as output:
-        begun = time.monotonic()
+        started = time.monotonic()
         with pinned(core):
             child = subprocess.Popen(
                 launch.command(port),
@@ -118,7 +118,7 @@ def running(
                 log,
             )
             now = time.monotonic()
-            yield Server(launch, child.pid, port, now - begun, now)
+            yield Server(launch, child.pid, port, now - started, now)
         finally:
             _end(child)
 

@@ -1,7 +1,7 @@
-"""``python -m bench.soak``: millions of mixed calls, and the slopes of what must not grow.
+"""Soak test: the growth of memory, descriptors, threads and p99 over millions of mixed calls.
 
 The calls are the recorded ones of ``tests/data/samples.jsonl``, each with a tag of its own, so all
-six endpoints, and paths that nobody knows. Between slices of the load the server's memory,
+six endpoints, and unknown paths. Between slices of the load the server's memory,
 descriptors and threads are read, and each slice tells its 99th percentile. What counts is the slope
 after the first half: start-up, caches that fill and pools that grow to their size lie before it.
 """
@@ -32,12 +32,12 @@ _SLICE_SECONDS = 10
 _MIB = 1 << 20
 MOST_MIB_PER_MILLION = 1.0
 MOST_P99_GROWTH = 1.5
-"""The 99th percentile of the last quarter over that of the quarter before the middle."""
+"""Maximum ratio of the 99th percentile in the last quarter to that in the third."""
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What the server holds after so many calls."""
+    """Resources of the server after ``calls`` calls."""
 
     calls: int
     rss: int
@@ -48,16 +48,16 @@ class Reading:
 
 @dataclass(frozen=True)
 class Verdict:
-    """One slope, and whether it is allowed."""
+    """One quantity, and whether it is within its limit."""
 
     what: str
     figure: str
     limit: str
-    kept: bool
+    met: bool
 
 
 def mixed() -> Traffic:
-    """Calls of every kind that a server gets, each with an alias of its own."""
+    """Return calls of every kind, each with its own alias."""
     samples = [json.loads(line) for line in _SAMPLES.read_text().splitlines()]
 
     def target(n: int) -> str:
@@ -70,14 +70,14 @@ def mixed() -> Traffic:
 
 
 def slices(lab: Lab, server: Server, traffic: Traffic, requests: int) -> Iterator[Reading]:
-    """Load in slices until so many calls were answered."""
+    """Load in slices until ``requests`` calls were answered."""
     target = lab.target(server, traffic)
     calls = 0
     while calls < requests:
         totals = _load(lab, target)
         calls += totals.requests
         reading = _read(server.pid, calls, totals.p99_us)
-        lab.say(
+        lab.log(
             f"{calls:>9,} calls  {reading.rss / _MIB:6.1f} MiB  {reading.descriptors} descriptors"
             f"  {reading.threads} threads  p99 {reading.p99_us / 1000:.1f} ms"
         )
@@ -85,7 +85,7 @@ def slices(lab: Lab, server: Server, traffic: Traffic, requests: int) -> Iterato
 
 
 def judge(readings: Sequence[Reading]) -> list[Verdict]:
-    """The slopes after the first half."""
+    """Compare the growth in the second half with the limits."""
     half = [one for one in readings if one.calls >= readings[-1].calls / 2]
     growth = _slope([(one.calls / 1e6, one.rss / _MIB) for one in half])
     quarter = max(1, len(half) // 2)
@@ -102,7 +102,7 @@ def judge(readings: Sequence[Reading]) -> list[Verdict]:
         _flat("descriptors", [one.descriptors for one in half]),
         _flat("threads", [one.threads for one in half]),
         Verdict(
-            "p99, last quarter over the one before",
+            "p99, last quarter over third quarter",
             f"{last / before:.2f} x",
             f"at most {MOST_P99_GROWTH:g} x",
             last / before <= MOST_P99_GROWTH,
@@ -111,14 +111,14 @@ def judge(readings: Sequence[Reading]) -> list[Verdict]:
 
 
 def _flat(what: str, held: Sequence[int]) -> Verdict:
-    """The least that was held, early and late: connections come and go in between."""
+    """Compare the early and the late minimum, because connections vary in between."""
     middle = max(1, len(held) // 2)
     early, late = min(held[:middle]), min(held[-middle:])
     return Verdict(what, f"{early}, then {late}", "no growth", late <= early)
 
 
 def _slope(points: Sequence[tuple[float, float]]) -> float:
-    """The least-squares slope."""
+    """Return the least-squares slope."""
     x0, y0 = fmean(x for x, _ in points), fmean(y for _, y in points)
     spread = sum((x - x0) ** 2 for x, _ in points)
     return sum((x - x0) * (y - y0) for x, y in points) / spread if spread else 0.0
@@ -148,7 +148,7 @@ def _read(pid: int, calls: int, p99_us: int) -> Reading:
 @click.command()
 @click.option("--requests", default=2_000_000, show_default=True, type=click.IntRange(10_000))
 def main(requests: int) -> None:
-    """Serve REQUESTS mixed calls, print the slopes, exit 1 when one is too steep."""
+    """Serve REQUESTS mixed calls and print the growth; exit code 1 if a limit is exceeded."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         require_wrk()
@@ -168,9 +168,9 @@ def main(requests: int) -> None:
             raise click.ClickException(str(error)) from error
     table = Table("what", "figure", "goal", "")
     for one in verdicts:
-        table.add_row(one.what, one.figure, one.limit, "met" if one.kept else "[bold red]missed")
+        table.add_row(one.what, one.figure, one.limit, "met" if one.met else "[bold red]missed")
     console.print(table)
-    sys.exit(not all(one.kept for one in verdicts))
+    sys.exit(not all(one.met for one in verdicts))
 
 
 if __name__ == "__main__":

@@ -1,29 +1,29 @@
-"""Time from being spawned to the first 200, against a bare aiohttp program."""
+"""Start-up time to the first 200, compared with a bare aiohttp program."""
 
+from bench.findings import Spread
 from bench.lab import Lab
 from bench.servers import Launch
-from bench.spread import Spread
 from bench.traffic import Traffic
 
 
-def first_answers(
+def startup_times(
     lab: Lab, launches: tuple[Launch, Launch], traffic: Traffic, times: int
 ) -> tuple[list[float], list[float]]:
-    """Seconds to the first answer of two programs started in turn, ``times`` each.
+    """Measure seconds to the first reply of two programs started in turn, ``times`` each.
 
-    Each is started once more beforehand, so that no run pays for compiling modules.
+    Each is started once before, so that no measured start compiles modules.
     """
-    taken: tuple[list[float], list[float]] = ([], [])
+    durations: tuple[list[float], list[float]] = ([], [])
     for attempt in range(times + 1):
-        for launch, seconds in zip(launches, taken, strict=True):
+        for launch, seconds in zip(launches, durations, strict=True):
             with lab.serve(launch, traffic) as server:
                 seconds.append(server.first_answer)
         if attempt == 0:
-            for seconds in taken:
+            for seconds in durations:
                 seconds.clear()
-    return taken
+    return durations
 
 
 def ratio(ours: list[float], bare: list[float]) -> Spread:
-    """Ours over the bare one, paired by turn."""
+    """Return the ratio of ours to the bare one, paired by turn."""
     return Spread.of([a / b for a, b in zip(ours, bare, strict=True)])

@@ -1,4 +1,4 @@
-"""Latency at a steady rate: calls leave when they are due, whether or not earlier ones are back.
+"""Open-loop latency: calls are sent when due, whether or not earlier ones were answered.
 
 A load that waits for each reply before the next call slows down with the server, and so hides what
 callers would wait. Here the time of a call counts from when it was due.
@@ -11,36 +11,36 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from bench.company import Contender
+from bench.comparison import Contender
 from bench.cores import pinned
+from bench.findings import Spread
 from bench.lab import Lab
 from bench.load import LoadFailed
 from bench.servers import ROOT
-from bench.spread import Spread
 
 RATE, SECONDS, CONNECTIONS = 1000, 6, 32
 
 
 @dataclass(frozen=True)
 class Latency:
-    """Percentiles in milliseconds, a figure for each round."""
+    """Percentiles in milliseconds for each round."""
 
     p50s: tuple[float, ...]
     p99s: tuple[float, ...]
 
     @property
     def p50(self) -> float:
-        """The median of the rounds."""
+        """Return the median of the rounds."""
         return median(self.p50s)
 
     @property
     def p99(self) -> float:
-        """The median of the rounds."""
+        """Return the median of the rounds."""
         return median(self.p99s)
 
 
 def percentiles(lab: Lab, contenders: Sequence[Contender], rounds: int = 5) -> dict[str, Latency]:
-    """Each server alone at the steady rate, in turn, after a warm-up; by name."""
+    """Measure each server alone at the steady rate, in turn, after a warm-up."""
     taken: dict[str, list[tuple[float, float]]] = {one.name: [] for one in contenders}
     for number in range(rounds + 1):
         for one in contenders:
@@ -49,7 +49,7 @@ def percentiles(lab: Lab, contenders: Sequence[Contender], rounds: int = 5) -> d
                 taken[one.name].append(figures)
         if number:
             latest = "  ".join(f"{name} p99 {all_[-1][1]:.2f} ms" for name, all_ in taken.items())
-            lab.say(f"round {number}/{rounds}: {latest}")
+            lab.log(f"round {number}/{rounds}: {latest}")
     return {
         name: Latency(*(tuple(each) for each in zip(*figures, strict=True)))
         for name, figures in taken.items()
@@ -57,7 +57,7 @@ def percentiles(lab: Lab, contenders: Sequence[Contender], rounds: int = 5) -> d
 
 
 def ratio(ours: Latency, theirs: Latency) -> Spread:
-    """Our 99th percentile over theirs, paired by round."""
+    """Return the ratio of our 99th percentile to theirs, paired by round."""
     return Spread.of([a / b for a, b in zip(ours.p99s, theirs.p99s, strict=True)])
 
 

@@ -1,4 +1,4 @@
-"""The scenario with many subnets: one look-up, and the cost of a call that makes one."""
+"""Scenario with many subnets: cost of a lookup, and of a call with one."""
 
 import random
 import time
@@ -7,11 +7,9 @@ from ipaddress import IPv4Address, IPv6Address
 from urllib.parse import urlencode
 
 from bench import launches
-from bench.company import beside_each_other
-from bench.duel import fight
-from bench.findings import Finding, goal
+from bench.comparison import compare, running_together
+from bench.findings import Finding, Spread, goal
 from bench.lab import Lab
-from bench.spread import Spread
 from bench.toml import Table
 from bench.traffic import TARGETS, Traffic
 from pexpolicy.subnets import Subnets
@@ -23,16 +21,16 @@ _LOCATIONS = 50
 
 
 def hundred_thousand(lab: Lab) -> list[Finding]:
-    """One look-up among 100,000 prefixes, and a call with them against one with 10."""
+    """Measure a lookup among 100,000 prefixes, and compare a call with them to one with 10."""
     few, many = (
         (lab.ours(f"subnets-{count}", _with_subnets(lab, count)), _location_calls(count))
         for count in (FEW, MANY)
     )
-    with beside_each_other(lab, [few, many]) as contenders:
-        duel = fight(lab, contenders)
+    with running_together(lab, [few, many]) as contenders:
+        comparison = compare(lab, contenders)
     names = [one.name for one in contenders]
-    detail = duel.described({names[0]: "10 prefixes", names[1]: "100,000 prefixes"})
-    flat = duel.ratio(names[1], names[0])
+    detail = comparison.describe({names[0]: "10 prefixes", names[1]: "100,000 prefixes"})
+    flat = comparison.ratio(names[1], names[0])
     return [
         Finding("subnets", "a look-up among 100,000", _look_up(MANY), "us", goal(5), "CPU time"),
         Finding("subnets", "100,000 prefixes over 10", flat, "x", goal(1.10), detail),
@@ -40,7 +38,7 @@ def hundred_thousand(lab: Lab) -> list[Finding]:
 
 
 def _look_up(count: int) -> Spread:
-    """Microseconds of CPU time for each address, whether it is in a subnet or not."""
+    """Measure microseconds of CPU time per address, in a subnet or not."""
     prefixes = list(_prefixes(count))
     subnets = Subnets((prefix, number) for number, prefix in enumerate(prefixes))
     seeded = random.Random(2)
@@ -48,15 +46,15 @@ def _look_up(count: int) -> Spread:
     asked += [str(IPv4Address(seeded.getrandbits(32))) for _ in range(_LOOKED_UP // 2)]
     found = []
     for _ in range(_REPEATS):
-        begun = time.thread_time()
+        started = time.thread_time()
         for address in asked:
             subnets.find(address)
-        found.append((time.thread_time() - begun) / len(asked) * 1e6)
+        found.append((time.thread_time() - started) / len(asked) * 1e6)
     return Spread.of(found)
 
 
 def _prefixes(count: int) -> Iterator[str]:
-    """Different prefixes, of which each third is IPv6."""
+    """Yield different prefixes, every third IPv6."""
     for number in range(count):
         if number % 3 == 0:
             yield f"{IPv6Address(0x20010DB8 << 96 | number << 72)}/56"
@@ -65,7 +63,7 @@ def _prefixes(count: int) -> Iterator[str]:
 
 
 def _address_in(prefix: str) -> str:
-    """One address in a prefix of ``_prefixes``."""
+    """Return an address in a prefix of ``_prefixes``."""
     first = prefix.partition("/")[0]
     return f"{first}9" if ":" in first else str(IPv4Address(first) + 62)
 
@@ -83,7 +81,7 @@ def _location(number: int) -> str:
 
 
 def _location_calls(count: int) -> Traffic:
-    """Calls spread over all the prefixes."""
+    """Return calls spread over all prefixes."""
     prefixes = list(_prefixes(count))
     stride = max(1, count // TARGETS)
 

@@ -1,4 +1,4 @@
-"""Writes the few kinds of TOML that a config.toml of ours is made of.
+"""Writer for the subset of TOML that our config.toml uses.
 
 The standard library reads TOML and does not write it.
 """

@@ -1,4 +1,4 @@
-"""The calls that are made: 4,096 different request targets, as a Conferencing Node writes them.
+"""Traffic of 4,096 different request targets, as a Conferencing Node writes them.
 
 One fixed URL would flatter every aiohttp server: yarl keeps the last 128 URLs with their parsed
 query. So each call has its own ``remote_port``, ``remote_alias`` and ``call_tag``. Numbers have a
@@ -7,7 +7,7 @@ constant width, so that all targets and all replies of one scenario have the sam
 
 from base64 import b64encode
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import unquote, urlencode
 
@@ -23,37 +23,44 @@ class Traffic:
 
     targets: tuple[str, ...]
     result: Callable[[int], Result]
+    connection: str = ""
+    """The Connection header of the load; ``close`` opens a connection for each call."""
 
     def with_constant_result(self) -> "Traffic":
-        """The same calls to a server that gives the first one's answer to all of them."""
+        """Return the same calls for a server that answers all of them like the first one."""
         first = self.result(0)
-        return Traffic(self.targets, lambda _index: first)
+        return replace(self, result=lambda _index: first)
 
     def starting_with(self, index: int) -> "Traffic":
-        """The same calls, another one first: it is the one that a server is waited for with."""
-        return Traffic((*self.targets[index:], *self.targets[:index]), self.result)
+        """Return the same calls with another one first, which is the one sent at start-up."""
+        return replace(self, targets=(*self.targets[index:], *self.targets[:index]))
 
     def unescaped(self) -> "Traffic":
-        """The same calls with ``:``, ``/`` and ``@`` of their values as they are.
+        """Return the same calls with ``:``, ``/`` and ``@`` of their values unescaped.
 
         Infinity escapes them; Pexip's documentation prints them so, and so do many load tests.
         """
-        return Traffic(tuple(unquote(target) for target in self.targets), self.result)
+        return replace(self, targets=tuple(unquote(target) for target in self.targets))
+
+    def on_new_connections(self) -> "Traffic":
+        """Return the same calls, each on a connection of its own."""
+        return replace(self, connection="close")
 
 
 def calls(dialled: Callable[[int], str], result: Callable[[int], Result]) -> Traffic:
-    """Service configuration calls of 21 parameters; ``dialled`` gives call n's ``local_alias``."""
+    """Return service calls with 21 parameters; ``dialled`` returns call n's ``local_alias``."""
     return Traffic(tuple(_target(n, dialled(n)) for n in range(TARGETS)), result)
 
 
 def authorization(password: str) -> str:
-    """The value of the Authorization header (HTTP Basic) of every call."""
+    """Return the value of the Authorization header (HTTP Basic)."""
     return "Basic " + b64encode(f"{USER}:{password}".encode()).decode()
 
 
 def write_for_wrk(traffic: Traffic, password: str, path: Path) -> None:
-    """Write what ``wrk.lua`` reads: the Authorization header, then one target a line."""
-    path.write_text("\n".join((authorization(password), *traffic.targets)) + "\n")
+    """Write the input of ``wrk.lua``: two header values, then one target per line."""
+    lines = (authorization(password), traffic.connection, *traffic.targets)
+    path.write_text("\n".join(lines) + "\n")
 
 
 def _target(n: int, local_alias: str) -> str:

@@ -1,9 +1,8 @@
-"""``python -m bench.workers``: what two workers answer against what one does, on two cores.
+"""Comparison of two workers with one on two cores; ``python -m bench.workers``.
 
-Rounds alternate between a server of one worker and one of two, so that both meet the same minutes.
-The load is not pinned: on a machine of two cores it takes its share of those that serve, and the
-figure is lower by that share. CPU time for each call tells whether workers stand in each other's
-way.
+Rounds alternate between a server with one worker and one with two, so that noise affects both. The
+load is not pinned: on two cores it takes CPU time from the servers, which lowers the figure. CPU
+time per call shows whether workers slow each other down.
 """
 
 import secrets
@@ -18,27 +17,27 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from bench import cpu, launches, proof
+from bench import cpu, launches, verification
 from bench.cores import TooFewCores, serving_and_loading
+from bench.findings import Spread
 from bench.lab import Lab, Terms
 from bench.load import LoadFailed, Target, Totals, WrkMissing, require_wrk, run
 from bench.servers import NotServing, Server, running
-from bench.spread import Spread
 from bench.traffic import PREPARED
 
 GOAL = 1.7
-_FAILURES = (NotServing, proof.ProofFailed, LoadFailed, cpu.ThreadEnded)
+_FAILURES = (NotServing, verification.VerificationError, LoadFailed, cpu.ThreadEnded)
 
 
 def measure(lab: Lab, rounds: int, seconds: int) -> tuple[Spread, Mapping[int, Spread]]:
-    """Calls a second of two workers over those of one, and microseconds of CPU for each call."""
+    """Measure calls a second of two workers over those of one, and CPU microseconds per call."""
     rates: dict[int, list[float]] = {1: [], 2: []}
     costs: dict[int, list[float]] = {1: [], 2: []}
     with ExitStack() as stack:
         servers = {count: stack.enter_context(_served(lab, count)) for count in rates}
         targets = {count: lab.target(server, PREPARED) for count, server in servers.items()}
         for server in servers.values():
-            proof.check_sample(server, PREPARED, lab.authorization)
+            verification.check_sample(server, PREPARED, lab.authorization)
         for number in range(-1, rounds):
             for count, server in servers.items():
                 before = cpu.reading(server.pid)
@@ -49,7 +48,7 @@ def measure(lab: Lab, rounds: int, seconds: int) -> tuple[Spread, Mapping[int, S
                     costs[count].append(spent / totals.requests / 1e3)
     ratios = [two / one for one, two in zip(rates[1], rates[2], strict=True)]
     for count, values in rates.items():
-        lab.say(f"{count}: {Spread.of(values).median:,.0f} calls a second")
+        lab.log(f"{count}: {Spread.of(values).median:,.0f} calls a second")
     return Spread.of(ratios), {count: Spread.of(values) for count, values in costs.items()}
 
 
@@ -75,7 +74,7 @@ def _load(target: Target, seconds: int) -> Totals:
 @click.option("--rounds", default=8, show_default=True, type=click.IntRange(1, 100))
 @click.option("--seconds", default=3, show_default=True, type=click.IntRange(1, 60))
 def main(rounds: int, seconds: int) -> None:
-    """Measure, print the figures, exit 1 when two workers do not answer enough."""
+    """Measure and print the figures; exit code 1 if two workers answer too few calls."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         require_wrk()

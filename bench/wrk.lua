@@ -1,6 +1,7 @@
 -- Sends the request targets of a file in turn, and prints the run's totals as one JSON line.
 -- Usage: wrk ... -s wrk.lua http://127.0.0.1:PORT -- FILE
--- FILE: the Authorization header's value on the first line, then one request target a line.
+-- FILE: the values of the Authorization and the Connection header, then one request target a line.
+-- An empty Connection value leaves that header out.
 
 local prepared = {}
 local position = 0
@@ -8,6 +9,10 @@ local position = 0
 function init(args)
   local lines = assert(io.open(args[1])):lines()
   local headers = { ["Authorization"] = lines() }
+  local connection = lines()
+  if connection ~= "" then
+    headers["Connection"] = connection
+  end
   for target in lines do
     prepared[#prepared + 1] = wrk.format("GET", target, headers)
   end

@@ -1,4 +1,4 @@
-"""The generator of reference.md, which is made from the models that check the replies."""
+"""The generator of reference.md from the models that check the replies."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 from docs.extra_rules import ELSEWHERE
-from pexpolicy.endpoints import ENDPOINTS, layouts
+from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.base import Endpoint
 from pexpolicy.endpoints.directory_information import Directory, DirectoryEntry
 from pexpolicy.endpoints.media_location import MediaLocation
@@ -17,6 +17,7 @@ from pexpolicy.endpoints.participant_avatar import Avatar, ParticipantAvatarRequ
 from pexpolicy.endpoints.participant_properties import AudioMix, ParticipantProperties
 from pexpolicy.endpoints.registration_alias import Credentials
 from pexpolicy.endpoints.service_configuration import SERVICE_TYPES
+from pexpolicy.endpoints.service_rules import CORE_LAYOUTS, OTHER_LAYOUTS
 from pexpolicy.endpoints.service_types import AutomaticParticipant, Service
 from pexpolicy.models import request as read
 from pexpolicy.models.decision import Redirect, Reject
@@ -38,7 +39,7 @@ OTHERS: tuple[type[Model], ...] = (
     DirectoryEntry,
     Credentials,
 )
-"""The models beside the kinds of service."""
+"""The models in addition to the kinds of service."""
 TYPES: Mapping[Any, str] = {
     read.text: "text",
     read.typed: "text",
@@ -51,15 +52,15 @@ TYPES: Mapping[Any, str] = {
     read.header_values: "texts",
     read.by_prefix: "texts by name",
 }
-"""What each reader of a parameter gives."""
+"""The type that each parser of a parameter returns."""
 
 INTRODUCTION = """# Reference of the contract
 
-Every parameter that Infinity sends, every field that it takes, and every rule between them. This
-page is made from the models that check the replies. `pexpolicy schema` prints the same as JSON
+Every parameter that Infinity sends, every field that it accepts, and every rule between them. This
+page is generated from the models that check the replies. `pexpolicy schema` prints the same as JSON
 Schema.
 
-## How sure a statement is
+## Confidence in a statement
 
 | word | meaning | a decision that breaks it |
 |---|---|---|
@@ -68,7 +69,7 @@ BREACHES = {True: "is refused", False: "is sent, with a warning"}
 
 
 def page() -> str:
-    """The whole page."""
+    """Return the whole page."""
     marks = [(mark, _mark_doc(mark), BREACHES[mark.binding]) for mark in Confidence]
     parts = [INTRODUCTION + _rows(marks), *_requests(), *_decisions(), _rules()]
     return "\n".join(parts)
@@ -79,7 +80,7 @@ def _mark_doc(mark: Confidence) -> str:
         Confidence.DOCUMENTED: "read in Pexip's own text",
         Confidence.TRANSCRIBED: "copied from Pexip's text by integrators",
         Confidence.OBSERVED: "seen in the traffic of a Conferencing Node",
-        Confidence.REPORTED: "said by integrators only",
+        Confidence.REPORTED: "reported by integrators only",
         Confidence.DISPUTED: "the sources disagree",
     }[mark]
 
@@ -87,10 +88,9 @@ def _mark_doc(mark: Confidence) -> str:
 def _requests() -> Iterator[str]:
     yield (
         "## Requests\n\nThe attributes of a request are its parameters, typed. An empty parameter "
-        "counts as absent, and so does\na malformed number; everything that came is in "
-        "`request.params`, and path and query as they were\nwritten in `request.raw_target`. "
-        "*Since* is the first version that is known to send a parameter; blank where no\n"
-        "source tells. "
+        "counts as absent, and so does\na malformed number. All parameters are in "
+        "`request.params`, and the path and query, not\ndecoded, in `request.raw_target`. "
+        "*Since* is the first version that is known to send a parameter; blank\nif unknown. "
         "*Absent* is the attribute without the parameter.\n"
     )
     for endpoint in ENDPOINTS.values():
@@ -123,23 +123,23 @@ def _request(endpoint: Endpoint[Any]) -> Iterator[str]:
         "known values",
         "since",
         "absent",
-        "how sure",
+        "confidence",
         "meaning",
     )
     yield _table(heads, rows)
     if request is ParticipantAvatarRequest:
         names = _words(ParticipantAvatarRequest.directory)
-        yield f"About an entry of the directory, only these come: {names}.\n"
+        yield f"A request about an entry of the directory has only these: {names}.\n"
 
 
 def _decisions() -> Iterator[str]:
     yield (
-        "## Decisions\n\nOnly fields that were set are sent. *Default* is what Infinity assumes "
-        "for a field that is not sent.\n\n### Services\n"
+        "## Decisions\n\nOnly fields that were set are sent. *Default* is the value that Infinity "
+        "assumes for a field that is not sent.\n\n### Services\n"
     )
     kinds = ", ".join(f"{k} `{m.__name__}` ({_kind(m)})" for k, m in LETTERS.items())
     yield f"{kinds}. Fields in bold are required.\n"
-    heads = ("field", "of", "value", "default", "how sure", "meaning")
+    heads = ("field", "of", "value", "default", "confidence", "meaning")
     yield _table(heads, _service_rows())
     yield _layouts()
     for model in OTHERS:
@@ -147,18 +147,18 @@ def _decisions() -> Iterator[str]:
         rows = [(_name(model, n), *_field(h, model.fields[n])) for n, h in model.hints.items()]
         yield _table(heads[:1] + heads[2:], rows)
     yield f"### Avatar\n\n{_first(Avatar)}\n"
-    yield "The one value is `image`, as bytes; without a picture, the answer is a 404.\n"
+    yield "The only value is `image`, as bytes; without a picture, the reply is a 404.\n"
 
 
 def _service_rows() -> Iterator[tuple[str, ...]]:
-    """A row for each field, or several where its type differs between kinds of service."""
+    """Yield a row for each field, or several where its type differs between kinds of service."""
     for name, field in {n: f for m in LETTERS.values() for n, f in m.fields.items()}.items():
         kinds: dict[tuple[str, ...], str] = {}
         for letter, model in LETTERS.items():
             if name in model.hints:
                 row = (_name(model, name), *_field(model.hints[name], field))
                 if name == "service_type":
-                    row = (row[0], "as the kind says, by itself", *row[2:])
+                    row = (row[0], "set by the kind", *row[2:])
                 kinds[row] = kinds.get(row, "") + letter
         for row, letters in kinds.items():
             yield row[0], letters, *row[1:]
@@ -178,7 +178,7 @@ _KEPT = {
 
 
 def _value(hint: Any) -> str:
-    """What a field may hold, with words as they are written."""
+    """Describe the values of a field, with words as they are written."""
     words = [get_args(k) for k in alternatives(hint) if get_origin(k) is Literal]
     if len(words) == 1 and len(alternatives(hint)) <= 2:  # noqa: PLR2004 - the words, and perhaps null
         null = " or null" if len(alternatives(hint)) > 1 else ""
@@ -187,7 +187,7 @@ def _value(hint: Any) -> str:
 
 
 def _layouts() -> str:
-    core, others = _words(sorted(layouts.CORE_LAYOUTS)), _words(layouts.OTHER_LAYOUTS)
+    core, others = _words(sorted(CORE_LAYOUTS)), _words(OTHER_LAYOUTS)
     return (
         f"Layouts on which at least three sources agree: {core}.\n\n"
         f"Layouts that one or two sources list, sent with a warning as any other: {others}.\n"
@@ -195,10 +195,10 @@ def _layouts() -> str:
 
 
 def _rules() -> str:
-    heads = ("row", "looked at for", "rule", "how sure", "a breach")
+    heads = ("row", "evaluated for", "rule", "confidence", "a breach")
     intro = (
-        "## Rules\n\n*Row* is the number in the contract's table of cross-field rules, where the "
-        "rule stands\nin it. What is refused cannot be built; a warning stands in the audit line, "
+        "## Rules\n\n*Row* is the number in the contract's table of cross-field rules, for rules "
+        "of that table.\nA refused decision cannot be built; a warning is in the audit line, "
         "in `pexpolicy explain`\nand in `pexpolicy check`.\n\n"
     )
     return intro + _table(heads, sorted(_rule_rows(), key=lambda row: int(row[0] or 99)))

@@ -27,7 +27,7 @@ else:
         if name not in getattr(api, "__all__", ()) and name != "__all__":
             msg = f"module {__name__!r} has no attribute {name!r}"
             raise AttributeError(msg)
-        return getattr(api, name)
+        return globals().setdefault(name, getattr(api, name))
 
     def __dir__() -> list[str]:
         """Return the names of the API, for completion."""

@@ -1,4 +1,4 @@
-"""From settings to a policy: the one door through which every plugin comes in."""
+"""The builder of a policy from settings, used by serve, check, explain and tests."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from pexpolicy.access.warnings import access_warnings as access_advice
-from pexpolicy.chain.background import BackgroundTasks, Observer
+from pexpolicy.access.warnings import access_warnings
+from pexpolicy.chain.background import BackgroundTasks
 from pexpolicy.chain.chain import Chain, Clock
-from pexpolicy.config.file_modes import advice_of as mode_advice
+from pexpolicy.config.file_modes import mode_warnings
 from pexpolicy.config.file_tracking import hash_with, tracking_files
 from pexpolicy.config.loader import load
 from pexpolicy.config.problems import ConfigWarning, Problem
@@ -43,18 +43,17 @@ def build_policy(
     log: Log | None = None,
     clock: Clock = time.perf_counter,
     stage: Stage = silent,
-    more_advice: Iterable[ConfigWarning] = (),
+    file_warnings: Iterable[ConfigWarning] = (),
 ) -> Policy:
-    """Build all that a configuration asks for; raises ``ConfigError`` with everything that is
-    wrong.
+    """Build the policy of a configuration; raise ``ConfigError`` with every problem.
 
     ``available`` are the plugins to choose from, by default the installed ones and those of
-    ``plugin_dirs``. ``more_advice`` is what to say of the files that the settings came from.
+    ``plugin_dirs``. ``file_warnings`` are about the files that the settings were read from.
     """
     found, problems = discover(settings.plugin_dirs) if available is None else (available, [])
     root, directories = settings.path.parent, settings.plugin_dirs
     plugins, unbuilt = build(settings.plugins, found, root, stage, directories)
-    advice, failed = plugin_warnings(plugins)
+    warnings, failed = plugin_warnings(plugins)
     names = ObjectNames(settings.infinity) if settings.infinity else None
     unknown = list(_undeclared(plugins, names)) if names is not None else []
     files, unnamed = tracked_files(plugins, root)
@@ -78,17 +77,17 @@ def build_policy(
     deciding = [plugin for plugin in plugins if plugin.table.mode == "decide"]
     shadows = [plugin for plugin in plugins if plugin.table.mode == "shadow"]
     chains = {name: chain(e, deciding, settings.server.budget) for name, e in ENDPOINTS.items()}
-    beside = {
+    shadow_chains = {
         name: [c for p in shadows if (c := chain(e, [p], p.table.timeout)).links]
         for name, e in ENDPOINTS.items()
     }
-    told: list[Observer] = [o for plugin in plugins if (o := bind_observer(plugin)) is not None]
+    observers = [o for plugin in plugins if (o := bind_observer(plugin)) is not None]
     return Policy(
         settings,
         tuple(plugins),
         chains,
-        BackgroundTasks(beside, told, log, settings.config_hash),
-        (*config_warnings(settings, plugins), *more_advice, *advice),
+        BackgroundTasks(shadow_chains, observers, log, settings.config_hash),
+        (*config_warnings(settings, plugins), *file_warnings, *warnings),
         log,
         files=(settings.path, *settings.secret_files, *files),
     )
@@ -96,29 +95,29 @@ def build_policy(
 
 def policy_from(
     path: Path,
-    also: Callable[[Settings], list[Problem]] = lambda _: [],
+    more_problems: Callable[[Settings], list[Problem]] = lambda _: [],
     *,
     log: Log | None = None,
     stage: Stage = silent,
     content: bytes | None = None,
 ) -> Policy:
-    """The policy of a configuration file; raises ``ConfigError`` with everything that is wrong.
+    """Build the policy of a configuration file; raise ``ConfigError`` with every problem.
 
-    ``also`` finds further errors, such as those of the place where the policy is to serve. What can
-    be used of a broken file is built too, so that the errors of plugins are told with it.
-    ``content`` is what the file holds, for somebody who has read it already.
+    ``more_problems`` finds further ones, such as a port that is in use. The usable part of a broken
+    file is built as well, so that the problems of its plugins are reported too. ``content`` is the
+    content of the file where the caller has read it already.
     """
-    with tracking_files() as noted:
+    with tracking_files() as files:
         try:
-            return _policy_from(path, also, log, stage, content)
+            return _policy_from(path, more_problems, log, stage, content)
         except ConfigError as error:
-            error.files = tuple(dict.fromkeys((path, *noted)))
+            error.files = tuple(dict.fromkeys((path, *files)))
             raise
 
 
 def _policy_from(
     path: Path,
-    also: Callable[[Settings], list[Problem]],
+    more_problems: Callable[[Settings], list[Problem]],
     log: Log | None,
     stage: Stage,
     content: bytes | None,
@@ -128,16 +127,16 @@ def _policy_from(
     except ConfigError as error:
         if error.salvaged is None:
             raise
-        problems = [*error.problems, *also(error.salvaged)]
+        problems = [*error.problems, *more_problems(error.salvaged)]
         try:
             build_policy(error.salvaged).close()
         except ConfigError as more:
             problems += more.problems
         raise ConfigError(path, problems) from None
-    problems = also(settings)
+    problems = more_problems(settings)
     try:
-        modes = mode_advice(settings)
-        policy = build_policy(settings, log=log, stage=stage, more_advice=modes)
+        modes = mode_warnings(settings)
+        policy = build_policy(settings, log=log, stage=stage, file_warnings=modes)
     except ConfigError as error:
         raise ConfigError(path, [*problems, *error.problems]) from None
     if problems:
@@ -154,7 +153,7 @@ def _default(endpoint: Endpoint[Any], settings: Settings) -> Decision:
 
 
 def _undeclared(plugins: Iterable[Plugin], names: ObjectNames) -> Iterable[Problem]:
-    """Decisions that never change, and name an object that ``[infinity]`` does not list."""
+    """Yield a problem for each static decision that names an object missing in ``[infinity]``."""
     for plugin in plugins:
         for key, decision in plugin.prepared():
             try:
@@ -166,7 +165,7 @@ def _undeclared(plugins: Iterable[Plugin], names: ObjectNames) -> Iterable[Probl
 
 
 def _short_pins(plugins: Iterable[Plugin], least: int) -> Iterable[ConfigWarning]:
-    """PINs of decisions that never change, and that are shorter than Infinity may take."""
+    """Yield a warning for each PIN of a static decision shorter than Infinity may accept."""
     for plugin in plugins:
         for key, decision in plugin.prepared():
             fields = decision.set_fields()
@@ -175,21 +174,21 @@ def _short_pins(plugins: Iterable[Plugin], least: int) -> Iterable[ConfigWarning
                 if isinstance(pin, str) and 0 < len(pin) < least:
                     text = (
                         f"has {len(pin)} characters, and [infinity] min_pin_length is {least}: "
-                        "write a longer one, or set the key to what the global settings of "
-                        "Infinity say"
+                        "write a longer one, or set the key to the value in the global settings "
+                        "of Infinity"
                     )
                     yield ConfigWarning(("plugins", plugin.name, "settings", *key, name), text)
 
 
 def _same_priority(plugins: Sequence[Plugin]) -> Iterator[ConfigWarning]:
-    """Yield plugins that are asked for the same in the order of the file only."""
+    """Yield a warning for plugins of one hook that only their order in the file ranks."""
     deciding = [plugin for plugin in plugins if plugin.table.mode == "decide"]
-    told: set[str] = set()
+    reported: set[str] = set()
     for first, second in combinations(deciding, 2):
         shared = ENDPOINTS.keys() & first.hooks.keys() & second.hooks.keys()
         equal = first.table.priority == second.table.priority
-        if shared and equal and second.name not in told:
-            told.add(second.name)
+        if shared and equal and second.name not in reported:
+            reported.add(second.name)
             text = (
                 f"{first.name} has priority {first.table.priority} too: {first.name} is asked "
                 "first, as it is first in the file; give each a priority of its own"
@@ -198,19 +197,17 @@ def _same_priority(plugins: Sequence[Plugin]) -> Iterator[ConfigWarning]:
 
 
 def config_warnings(settings: Settings, plugins: Sequence[Plugin]) -> Iterable[ConfigWarning]:
-    """Yield what an administrator should know of a configuration and its plugins."""
+    """Yield the warnings about a configuration and its plugins."""
     if not settings.credentials and settings.server.allow_anonymous:
-        text = "anybody who reaches the port can ask for PINs; add [auth]"
+        text = "any client that reaches the port can ask for PINs; add [auth]"
         yield ConfigWarning(("server", "allow_anonymous"), text)
-    yield from access_advice(settings)
+    yield from access_warnings(settings)
     yield from _short_pins(plugins, settings.min_pin_length)
     yield from _same_priority(plugins)
     if settings.audit.path is not None:
         folder = settings.resolve(settings.audit.path).parent
         if not folder.is_dir():
-            text = (
-                f"there is no folder {folder} here; where it is missing the server does not start"
-            )
+            text = f"there is no folder {folder} here; the server does not start without it"
             yield ConfigWarning(("audit", "path"), text)
     if settings.audit.spool is not None:
         folder = settings.resolve(settings.audit.spool)
@@ -221,6 +218,6 @@ def config_warnings(settings: Settings, plugins: Sequence[Plugin]) -> Iterable[C
         if plugin.can_reject and plugin.table.on_error == "skip" and plugin.table.mode == "decide":
             text = (
                 "this plugin can reject, but when it fails the next one is asked: write "
-                'on_error = "reject" if nobody may pass while it is down'
+                'on_error = "reject" if no call may pass while it is down'
             )
             yield ConfigWarning(("plugins", plugin.name, "on_error"), text)

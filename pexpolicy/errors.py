@@ -1,14 +1,17 @@
-"""What can be said of an exception in a plugin without telling secrets."""
+"""Reports of exceptions in plugins, without secrets, and descriptions of network errors."""
 
 from __future__ import annotations
 
 import errno
 import os
+import re
 import socket
 import ssl
+import sysconfig
 import traceback
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from types import TracebackType
 from typing import Protocol
 
 from pexpolicy.models.errors import DecisionError
@@ -16,13 +19,19 @@ from pexpolicy.text import brief
 
 MAX_MESSAGE = 200
 MAX_REFUSAL = 1000
-"""For a refused decision: its text is ours, holds no secret, and says at its end what follows."""
+"""For a refused decision: its text is ours, holds no secret, and ends with the consequence."""
+MAX_FRAMES = 20
+"""Frames of one exception in a traceback; the innermost are kept."""
+MAX_EXCEPTIONS = 8
+"""Exceptions in a traceback, with causes and members of groups."""
 PACKAGE_ROOT = os.path.dirname(__file__) + os.sep  # noqa: PTH120 - compared with names, no file is touched
-"""How the names of our own files begin: this module lies at the top of the package."""
+"""The beginning of the names of our own files: this module lies at the top of the package."""
+_STANDARD_LIBRARY = sysconfig.get_path("stdlib") + os.sep
+_SITE_PACKAGES = (f"{os.sep}site-packages", f"{os.sep}dist-packages")
 
 
 class Log(Protocol):
-    """Where the faults of plugins are written, beside the audit line."""
+    """The log of plugin and server failures, in addition to the audit line."""
 
     def warning(self, event: str, **fields: object) -> object:
         """Write one warning."""
@@ -30,71 +39,161 @@ class Log(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ErrorReport:
-    """An exception in one line, and its traceback: files, lines and functions, never local
-    variables.
+    """An exception in one line, and its traceback with source lines, causes and members of a group.
+
+    It never holds local variables.
     """
 
     summary: str
     lines: list[str]
     place: str = ""
-    """The file and line of the plugin where it was raised, such as ``doors.py:12``."""
+    """The file and line of the plugin where it was raised, such as ``rooms.py:12``."""
+    kind: str = ""
+    """The class of the exception."""
+
+    @property
+    def traceback(self) -> str:
+        """The traceback as one text."""
+        return "\n".join(self.lines)
+
+
+def describe_error(error: BaseException, secrets: Iterable[str] = ()) -> ErrorReport:
+    """Report what was raised and where. Local variables stay out: they hold PINs.
+
+    The ``secrets`` of the call are removed from messages. Where an exception carries the report of
+    another process, that report is returned.
+    """
+    secrets = tuple(secrets)
+    if (attached := _attached_report(error)) is not None:
+        summary = redact(attached.summary, secrets)
+        return replace(attached, summary=summary, lines=_redact_all(attached.lines, secrets))
+    limit = MAX_REFUSAL if type(error) is DecisionError else MAX_MESSAGE
+    return _report(error, _headline(error, secrets, limit), secrets)
+
+
+def describe_decision_error(error: DecisionError, secrets: Iterable[str] = ()) -> ErrorReport:
+    """Report a decision that Infinity would drop: field, rule and place, no value of the decision.
+
+    Source lines are left out, as they may hold such values.
+    """
+    secrets = tuple(secrets)
+    try:
+        issue = error.refusal
+        # After the semicolon follows what to write instead, which may repeat the value.
+        rule = issue.rule.partition(";")[0]
+        if isinstance(issue.value, str):
+            rule = rule.replace(brief(issue.value), "the value")
+        text = redact(f"{issue.model}.{issue.field}: {rule}" if issue.field else rule, secrets)
+    except Exception:  # noqa: BLE001 - a plugin may have made the exception itself
+        text = type(error).__name__
+    text = text[:MAX_MESSAGE]
+    if (attached := _attached_report(error)) is None:
+        return _report(error, text, secrets, sources=False)
+    lines, place = _redact_all(attached.lines, secrets), attached.place
+    return ErrorReport(f"{text} ({place})" if place else text, lines, place, "DecisionError")
+
+
+def redact(text: str, secrets: Iterable[str]) -> str:
+    """Return a text with ``***`` for each of the secrets, in any case."""
+    for secret in secrets:
+        text = re.sub(re.escape(secret), "***", text, flags=re.IGNORECASE)
+    return text
+
+
+def _redact_all(lines: Iterable[str], secrets: tuple[str, ...]) -> list[str]:
+    return [redact(line, secrets) for line in lines]
+
+
+def _report(
+    error: BaseException, text: str, secrets: tuple[str, ...], *, sources: bool = True
+) -> ErrorReport:
+    place = _place(error.__traceback__)
+    try:
+        lines = list(_trace(error, secrets, [error], sources=sources))
+    except BaseException:  # noqa: BLE001 - a plugin may have broken its exception
+        lines = []
+    return ErrorReport(f"{text} ({place})" if place else text, lines, place, type(error).__name__)
+
+
+def _headline(error: BaseException, secrets: tuple[str, ...], limit: int = MAX_MESSAGE) -> str:
+    """Return the class and message of an exception, shortened and without secrets."""
+    name = type(error).__name__
+    try:
+        message = _truncate(redact(str(error), secrets), limit)
+    except BaseException:  # noqa: BLE001 - a broken __str__ must not hide the failure
+        return name
+    return f"{name}: {message}" if message else name
+
+
+def _trace(
+    error: BaseException, secrets: tuple[str, ...], seen: list[BaseException], *, sources: bool
+) -> Iterator[str]:
+    """Yield the frames of plugins and libraries, then the members of a group, then the cause."""
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not _is_ours(f.filename)]
+    for frame in frames[-MAX_FRAMES:]:
+        yield f"{frame.filename}:{frame.lineno} in {frame.name}"
+        if sources and frame.line:
+            yield f"    {redact(frame.line, secrets)}"
+    related: list[tuple[str, BaseException]] = []
+    if isinstance(error, BaseExceptionGroup):
+        related += [("with", member) for member in error.exceptions]
+    if error.__cause__ is not None:
+        related.append(("caused by", error.__cause__))
+    elif error.__context__ is not None and not error.__suppress_context__:
+        related.append(("while handling", error.__context__))
+    for relation, other in related:
+        if len(seen) >= MAX_EXCEPTIONS:
+            yield "further exceptions are left out"
+            return
+        if all(other is not one for one in seen):
+            seen.append(other)
+            if isinstance(other, DecisionError):
+                headline, has_sources = describe_decision_error(other, secrets).summary, False
+            else:
+                headline, has_sources = _headline(other, secrets), sources
+            yield f"{relation} {headline}"
+            inner = _trace(other, secrets, seen, sources=has_sources)
+            yield from (f"  {line}" for line in inner)
 
 
 def _is_ours(filename: str) -> bool:
     return filename.startswith((PACKAGE_ROOT, "<frozen importlib"))
 
 
-def describe_error(error: BaseException, secrets: Iterable[str] = ()) -> ErrorReport:
-    """Say what was raised and where. Local variables stay out: they hold PINs.
+def _place(innermost: TracebackType | None) -> str:
+    """Return the innermost file and line of the plugin's own code.
 
-    The ``secrets`` of the call are taken out of the message. An exception that carries the fault of
-    another process says that one.
+    The plugin is the first code after ours and the standard library; what lies in another package
+    and another directory is a library that it calls.
     """
-    if (carried := _attached_report(error)) is not None:
-        return carried
-    lines, place = _way(error)
-    try:
-        message = str(error)
-        for secret in secrets:
-            message = message.replace(secret, "***")
-        message = _cut(message, MAX_REFUSAL if type(error) is DecisionError else MAX_MESSAGE)
-    except BaseException:  # noqa: BLE001 - a broken __str__ must not hide the fault
-        message = ""
-    said = f"{type(error).__name__}: {message}" if message else type(error).__name__
-    return ErrorReport(f"{said} ({place})" if place else said, lines, place)
-
-
-def describe_decision_error(error: DecisionError, secrets: Iterable[str] = ()) -> ErrorReport:
-    """A decision that Infinity would drop: field, rule and place, and no value of the decision."""
-    carried = _attached_report(error)
-    lines, place = (carried.lines, carried.place) if carried else _way(error)
-    try:
-        refusal = error.refusal
-        # Behind the semicolon stands what to write instead, which may repeat the value.
-        rule = refusal.rule.partition(";")[0]
-        if isinstance(refusal.value, str):
-            rule = rule.replace(brief(refusal.value), "the value")
-        said = f"{refusal.model}.{refusal.field}: {rule}" if refusal.field else rule
-        for secret in secrets:
-            said = said.replace(secret, "***")
-    except Exception:  # noqa: BLE001 - a plugin may have made the exception itself
-        said = type(error).__name__
-    said = said[:MAX_MESSAGE]
-    return ErrorReport(f"{said} ({place})" if place else said, lines, place)
-
-
-def _way(error: BaseException) -> tuple[list[str], str]:
-    """The lines of the plugin that an exception came through, and the last of them in short."""
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if not _is_ours(f.filename)]
-    lines = [f"{frame.filename}:{frame.lineno} in {frame.name}" for frame in frames]
+    frames: list[tuple[str, int, str]] = []
+    for frame, line in traceback.walk_tb(innermost):
+        filename = frame.f_code.co_filename
+        if not _is_ours(filename):
+            frames.append((filename, line, str(frame.f_globals.get("__name__", ""))))
     if not frames:
-        return lines, ""
-    last = frames[-1]
-    return lines, f"{os.path.basename(last.filename)}:{last.lineno}"  # noqa: PTH119 - no file is touched
+        return ""
+    named = [frame for frame in frames if not _is_standard(frame[0])] or frames
+    first, _, module = named[0]
+    package, directory = module.partition(".")[0], os.path.dirname(first)  # noqa: PTH120 - as above
+    own = [
+        (filename, line)
+        for filename, line, name in named
+        if (package and name.partition(".")[0] == package)
+        or (os.path.dirname(filename) == directory and not directory.endswith(_SITE_PACKAGES))  # noqa: PTH120 - as above
+    ]
+    filename, line = own[-1] if own else named[0][:2]
+    return f"{os.path.basename(filename)}:{line}"  # noqa: PTH119 - as above
 
 
-def _cut(message: str, limit: int) -> str:
-    """A message that is too long ends behind a whole word."""
+def _is_standard(filename: str) -> bool:
+    return filename.startswith((_STANDARD_LIBRARY, "<frozen")) and not filename.startswith(
+        tuple(_STANDARD_LIBRARY.rstrip(os.sep) + site for site in _SITE_PACKAGES)
+    )
+
+
+def _truncate(message: str, limit: int) -> str:
+    """Return a message that ends after a whole word if it is too long."""
     if len(message) <= limit:
         return message
     head, blank, _ = message[:limit].rpartition(" ")
@@ -103,35 +202,35 @@ def _cut(message: str, limit: int) -> str:
 
 def _attached_report(error: BaseException) -> ErrorReport | None:
     try:
-        carried = getattr(error, "fault", None)
+        report = getattr(error, "fault", None)
     except BaseException:  # noqa: BLE001 - its attributes may be as broken as its text
         return None
-    return carried if isinstance(carried, ErrorReport) else None
+    return report if isinstance(report, ErrorReport) else None
 
 
-SHUT = (
+CONNECTION_CLOSED = (
     "it closed the connection: there is no TLS, it wants a client certificate, "
     "or this address is not in its [access] networks"
 )
-"""What it means when a peer closes before TLS is spoken."""
+"""The meaning of a connection that the peer closes before the TLS handshake."""
 _MEANINGS: tuple[tuple[type[BaseException], str], ...] = (
     (socket.gaierror, "the name is not known"),
     (ssl.SSLCertVerificationError, "its certificate is not trusted"),
-    (ssl.SSLEOFError, SHUT),
+    (ssl.SSLEOFError, CONNECTION_CLOSED),
     (ssl.SSLError, "it does not speak TLS, or not with this client"),
     (TimeoutError, "no answer in time"),
-    (ConnectionRefusedError, "nobody listens there"),
+    (ConnectionRefusedError, "nothing listens there"),
     (ConnectionError, "it closed the connection"),
 )
-"""By the first class that an error belongs to."""
+"""By the first class that an error is an instance of."""
 _LISTENING = {
-    errno.EADDRNOTAVAIL: "it is no address of this machine",
+    errno.EADDRNOTAVAIL: "it is not an address of this machine",
     errno.EACCES: "this user may not; ports below 1024 need CAP_NET_BIND_SERVICE",
 }
 
 
 def describe_network_error(error: BaseException) -> str:
-    """What an error of the network means for whoever chose the address."""
+    """Explain a network error to the operator who chose the address."""
     if isinstance(error, socket.gaierror) and error.errno == socket.EAI_AGAIN:
         return "the name cannot be looked up at the moment"
     for kind, meaning in _MEANINGS:

@@ -1,4 +1,4 @@
-"""The explanation of a request: the answer, and the steps that led to it."""
+"""The explanation of one request: the answer, and each step on the way."""
 
 from __future__ import annotations
 
@@ -19,31 +19,31 @@ from pexpolicy.text import printable
 _LOGGED_URL = re.compile(r'URL="([^"]*)"', re.IGNORECASE)
 _COMMON = "/policy/v1/"
 MAX_QUOTED = 120
-"""Characters of an invalid request that the error message repeats."""
+"""Characters of an invalid request that its error message repeats."""
 
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """A parsed request and the answer of the policy."""
+    """A parsed request, and the answer of the policy."""
 
     endpoint: str
     alias: str
     url: URL
     answer: Answer
     notes: list[str]
-    """The notes of plugins on their decisions."""
+    """The reasons that plugins gave for their answers."""
     path_problem: str = ""
-    """Why the server would not answer the path of the request."""
+    """Why the server would not answer this path."""
 
 
 class InvalidRequestError(ValueError):
-    """The text holds no request of Infinity."""
+    """The input is not a request of Infinity."""
 
 
 async def explain(policy: Policy, text: str) -> Explanation:
     """Answer a request path with its query, a whole URL, or a line of a log.
 
-    The policy must be serving. Raises ``InvalidRequestError``.
+    The policy must be serving. Raise ``InvalidRequestError`` for other input.
     """
     url = _url(text)
     base_path = policy.settings.server.base_path
@@ -51,15 +51,15 @@ async def explain(policy: Policy, text: str) -> Explanation:
     request: Request = ENDPOINTS[name].parse(url.query, alias)
     request.set_origin(url.raw_path_qs)
     notes = request.enable_notes()
-    answer = await policy.answer_request(name, request, str(uuid7()))
-    problem = "" if prefix == base_path else _path_problem(url.raw_path, prefix, base_path)
-    return Explanation(name, alias, url, answer, notes, problem)
+    answer = await policy.answer(request, str(uuid7()))
+    path_problem = "" if prefix == base_path else _path_problem(url.raw_path, prefix, base_path)
+    return Explanation(name, alias, url, answer, notes, path_problem)
 
 
-def without_secrets(explanation: Explanation) -> tuple[bytes, list[str]]:
-    """Return the body of the reply without its secrets, and the names of the secrets."""
-    answer = explanation.answer
-    result, removed = Redaction().result(explanation.endpoint, answer.outcome.decision)
+def without_secrets(explained: Explanation) -> tuple[bytes, list[str]]:
+    """Return the body of the reply without its secrets, and the names of the removed fields."""
+    answer = explained.answer
+    result, removed = Redaction().result(explained.endpoint, answer.outcome.decision)
     if not removed:
         return answer.reply.body, []
     envelope = orjson.loads(answer.reply.body)
@@ -68,24 +68,24 @@ def without_secrets(explanation: Explanation) -> tuple[bytes, list[str]]:
 
 
 def _url(text: str) -> URL:
-    """Return the URL in a text, which may be a line of a log."""
+    """Return the URL in the input, which may be a whole log line."""
     if (logged := _LOGGED_URL.search(text)) is not None:
-        text = logged[1]
+        found = logged[1]
     else:
         words = text.split()
-        text = next((word for word in words if _COMMON in word), text.strip())
-        if text not in words and words:
-            raise _no_request(text)
-        text = text.strip("'\"")
+        found = next((word for word in words if _COMMON in word), text.strip())
+        if found not in words and words:
+            raise _no_request(found)
+        found = found.strip("'\"")
     try:
-        return URL(text, encoded=True)
+        return URL(found, encoded=True)
     except ValueError:
-        msg = "this is no URL"
+        msg = "this is not a URL"
         raise InvalidRequestError(msg) from None
 
 
 def _endpoint(path: str, base_path: str) -> tuple[str, str, str]:
-    """Return the endpoint of a path, the alias in it, decoded once, and the prefix of the path."""
+    """Return the endpoint of a path below any prefix, its alias decoded once, and the prefix."""
     prefix, found, rest = path.partition(_COMMON)
     below = found + rest
     for name, endpoint in ENDPOINTS.items():
@@ -112,16 +112,16 @@ def _no_request(text: str) -> InvalidRequestError:
         "  " + e.path + ("<alias>" if e.path.endswith("/") else "") for e in ENDPOINTS.values()
     )
     return InvalidRequestError(
-        f"{quoted or '(nothing)'} is none of the paths that Infinity asks for:\n{paths}"
+        f"{quoted or '(nothing)'} is not one of the paths that Infinity asks for:\n{paths}"
     )
 
 
 def _path_problem(path: str, prefix: str, base_path: str) -> str:
-    """Return how the server replies to a path with this prefix, and the right path."""
+    """Describe the reply of the server to a path with this prefix, and the right path."""
     right = base_path + path[len(prefix) :]
     reason = f'server.base_path is "{base_path}"' if base_path else "there is no server.base_path"
     return (
         f"the server answers 404 (unknown path) to {path}: {reason}, "
         f"so nodes have to ask {right}. "
-        "The rest applies if a proxy in front of the server changes the path"
+        "The explanation holds if a proxy in front of the server changes the path"
     )

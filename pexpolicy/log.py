@@ -1,8 +1,9 @@
-"""The log beside the audit: faults of plugins and of the server, on standard error."""
+"""The log of plugin and server failures, on standard error."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping, MutableMapping
 from typing import Any
 
 import orjson
@@ -12,21 +13,41 @@ from pexpolicy.errors import Log
 
 
 def console_log() -> Log:
-    """Colours on a terminal, JSON elsewhere."""
-    processors: list[Any] = [
-        structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-    ]
+    """Return a log with colours and local time on a terminal, and with JSON elsewhere."""
+    processors: list[Any] = [structlog.processors.add_log_level]
     if sys.stderr.isatty():
-        processors.append(structlog.dev.ConsoleRenderer())
+        processors += [
+            structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False),
+            plain_values,
+            structlog.dev.ConsoleRenderer(),
+        ]
     else:
-        processors.append(structlog.processors.JSONRenderer(serializer=_dumps))
+        processors += [
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.JSONRenderer(serializer=_dumps),
+        ]
     log: Log = structlog.wrap_logger(
         structlog.PrintLogger(sys.stderr),
         processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger("info"),
     ).bind()
     return log
+
+
+def plain_values(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Replace lists and tables by text, and show the traceback on lines of its own."""
+    plain = {key: _plain(value) for key, value in event.items()}
+    if "traceback" in plain:
+        plain["exception"] = plain.pop("traceback")
+    return plain
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key}={_plain(inner)}" for key, inner in value.items())
+    if isinstance(value, list | tuple | set | frozenset):
+        return ", ".join(str(_plain(inner)) for inner in value)
+    return value
 
 
 def _dumps(event: Any, **_: Any) -> str:

@@ -1,6 +1,6 @@
-"""Subnets with a value each: longest-prefix look-up of an address.
+"""A table of subnets with a value each, and the longest-prefix look-up of an address.
 
-There is one dict for each prefix length, and a look-up asks them from the longest to the shortest.
+There is one dict for each prefix length; a look-up tries them from the longest to the shortest.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pexpolicy.text import brief
 
 T = TypeVar("T")
 Written = str | IPv4Network | IPv6Network
-"""A subnet as somebody wrote it, or as ``read_subnet`` read it."""
+"""A subnet as text, or as ``read_subnet`` returns it."""
 
 _MAPPED = bytes(10) + b"\xff\xff"
 _MAPPED_BITS = 96
@@ -29,7 +29,7 @@ class SubnetError(ValueError):
 
 
 class DuplicateSubnetError(SubnetError):
-    """The same subnet is there already; ``earlier`` is what was added first."""
+    """The subnet was added before; ``earlier`` is the first entry."""
 
     def __init__(self, text: str, earlier: Match[Any]) -> None:
         super().__init__(text)
@@ -46,7 +46,7 @@ class Match(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Overlap(Generic[T]):
-    """One subnet inside another one; ``outer`` is the smallest that holds ``inner``."""
+    """One subnet inside another one; ``outer`` is the smallest that contains ``inner``."""
 
     inner: Match[T]
     outer: Match[T]
@@ -59,7 +59,7 @@ class Subnets(Generic[T]):
     """
 
     def __init__(self, entries: Iterable[tuple[Written, T]] = ()) -> None:
-        """Of no subnets, or of those given; raises ``SubnetError`` at the first that is wrong."""
+        """Add the entries; raise ``SubnetError`` for the first that is wrong."""
         self._ipv4: _Family[T] = _Family()
         self._ipv6: _Family[T] = _Family()
         self._size = 0
@@ -69,7 +69,7 @@ class Subnets(Generic[T]):
     def add(self, subnet: Written, value: T) -> Match[T]:
         """Add a subnet such as ``10.0.0.0/8`` or ``2001:db8::/32``, or a single address.
 
-        Raises ``SubnetError`` for what is no subnet or has bits after its prefix, and
+        Raise ``SubnetError`` for text that is not a subnet or has host bits set, and
         ``DuplicateSubnetError``.
         """
         network = read_subnet(subnet) if isinstance(subnet, str) else subnet
@@ -85,9 +85,9 @@ class Subnets(Generic[T]):
         return match
 
     def find(self, address: str | None) -> Match[T] | None:
-        """The longest prefix that holds an address, or ``None``; never raises.
+        """Return the match with the longest prefix, or ``None``; never raise.
 
-        The zone of an IPv6 address (``%eth0``) is left out. What is no address is in no subnet.
+        The zone of an IPv6 address (``%eth0``) is ignored. Other text has no match.
         """
         packed = _packed(address) if address else None
         if packed is None:
@@ -100,7 +100,7 @@ class Subnets(Generic[T]):
         return None
 
     def overlaps(self) -> Iterator[Overlap[T]]:
-        """Each subnet that lies in another one, the outer ones first."""
+        """Yield each subnet inside another one, outer ones first."""
         for family in (self._ipv4, self._ipv6):
             around: list[tuple[int, int, Match[T]]] = []
             for first, host_bits, match in family.ordered():
@@ -111,7 +111,7 @@ class Subnets(Generic[T]):
                 around.append((first, host_bits, match))
 
     def __iter__(self) -> Iterator[Match[T]]:
-        """Each subnet: IPv4, then IPv6, by address, the outer ones first."""
+        """Yield each subnet: IPv4, then IPv6, by address, outer ones first."""
         for family in (self._ipv4, self._ipv6):
             yield from (match for _, _, match in family.ordered())
 
@@ -147,38 +147,42 @@ class _Family(Generic[T]):
 
 
 def read_subnet(written: str) -> IPv4Network | IPv6Network:
-    """A subnet or a single address as a network; IPv4-mapped IPv6 becomes IPv4.
+    """Parse a subnet or a single address; IPv4-mapped IPv6 becomes IPv4.
 
-    Raises ``SubnetError`` with what to write instead.
+    Raise ``SubnetError`` with what to write instead.
     """
     text = written.strip()
     try:
         network = ip_network(text)
     except ValueError:
-        raise SubnetError(_amiss(text)) from None
+        raise SubnetError(_subnet_problem(text)) from None
     if network.version == 4:  # noqa: PLR2004 - IPv4
         return network
     address, bits = network.network_address, network.prefixlen
     if address.scope_id is not None:
-        msg = f"{brief(text)} has a zone, which a subnet has not; leave out what stands behind %"
+        msg = f"{brief(text)} has a zone, which a subnet cannot have; remove the part after %"
         raise SubnetError(msg)
     if bits >= _MAPPED_BITS and (inner := address.ipv4_mapped) is not None:
         return IPv4Network((inner, bits - _MAPPED_BITS))
     return network
 
 
-def _amiss(text: str) -> str:
-    """What is wrong with a subnet, and what to write."""
+def _subnet_problem(text: str) -> str:
+    """Return what is wrong with a subnet, and what to write."""
     try:
         network = ip_network(text, strict=False)
     except ValueError:
-        shown = brief(text)
-        return f"{shown} is no subnet; write 10.0.0.0/8, 2001:db8::/32 or a single address"
-    return f"{brief(text)} has bits behind its prefix; write {network}, or a longer prefix"
+        return f"{brief(text)} is not a subnet; write 10.0.0.0/8, 2001:db8::/32 or a single address"
+    address = text.partition("/")[0]
+    bits = network.max_prefixlen
+    return (
+        f"{brief(text)} has host bits set; write {network} for the network "
+        f"or {address}/{bits} for this address"
+    )
 
 
 def _packed(address: str) -> bytes | None:
-    """An address as its bytes, or ``None`` for what is no address."""
+    """Return an address as its bytes, or ``None`` for other text."""
     try:
         if ":" not in address:
             return inet_pton(AF_INET, address)

@@ -1,16 +1,30 @@
-"""Keeping the server's own tasks from plugins that cancel whatever they find."""
+"""Background tasks of the server, hidden from plugins that cancel every task they find."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+def start_background(
+    coroutine: Coroutine[Any, Any, T], running: set[asyncio.Task[T]]
+) -> asyncio.Task[T]:
+    """Run a coroutine in a hidden task of its own; ``running`` holds the task until it is done."""
+    task = asyncio.get_running_loop().create_task(coroutine)
+    hide(task)
+    running.add(task)
+    task.add_done_callback(running.discard)
+    return task
 
 
 def hide(task: asyncio.Task[Any] | None) -> None:
-    """Take a task off the list of ``asyncio.all_tasks()``; it runs on as before.
+    """Remove a task from ``asyncio.all_tasks()``; it runs on as before.
 
-    Whoever hides a task ends it: the event loop does not cancel it when it closes. The function
-    that asyncio offers for this is documented ("Extending: Task lifetime support").
+    The caller has to end it: the event loop does not cancel it on closing. The function that
+    asyncio offers for this is documented ("Extending: Task lifetime support").
     """
     if task is not None:
         asyncio._unregister_task(task)  # noqa: SLF001 - documented

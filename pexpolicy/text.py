@@ -1,25 +1,114 @@
-"""Short and safe forms of values and names for messages."""
+"""Short and safe forms of values and names, and suggestions for misspelt names."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection
-
-from pexpolicy.synonyms import synonym
+from collections.abc import Collection, Mapping
 
 MAX_BITS = 200
 MAX_GUESSED = 64
-"""Longer words than this are no slips of the pen; comparing them would take long."""
+"""Longer words are not compared: it would take long, and they are not typing errors."""
+_SYNONYMS: Mapping[str, tuple[str, ...]] = {
+    "allow": ("allowed", "networks"),
+    "allow_guest": ("allow_guests",),
+    "bandwidth": ("max_callrate_in", "max_callrate_out"),
+    "bind": ("host",),
+    "ca": ("client_ca", "ca_file"),
+    "ca_cert": ("client_ca", "ca_file"),
+    "cafile": ("client_ca", "ca_file"),
+    "cert": ("certificate", "client_cert"),
+    "cert_file": ("certificate", "client_cert"),
+    "certfile": ("certificate", "client_cert"),
+    "cidr": ("subnet", "in_subnet"),
+    "conference_name": ("name",),
+    "contain": ("contains",),
+    "csv_file": ("csv",),
+    "directory": ("plugin_dirs", "path"),
+    "domains": ("allowed",),
+    "ends_with": ("suffix",),
+    "endswith": ("suffix",),
+    "eq": ("equals",),
+    "file": ("csv", "files", "path"),
+    "filename": ("csv", "files", "path"),
+    "gt": ("greater",),
+    "guest_password": ("guest_pin",),
+    "guests_allowed": ("allow_guests",),
+    "host_name": ("host",),
+    "host_password": ("pin",),
+    "host_pin": ("pin",),
+    "hostpin": ("pin",),
+    "in": ("one_of",),
+    "include": ("files",),
+    "ip": ("subnet", "host"),
+    "key_file": ("key", "client_key"),
+    "keyfile": ("key", "client_key"),
+    "layout": ("view",),
+    "listen": ("host",),
+    "log": ("audit",),
+    "logging": ("audit",),
+    "lt": ("less",),
+    "match": ("regex",),
+    "matches": ("regex",),
+    "max_backups": ("keep",),
+    "max_participants": ("participant_limit",),
+    "network": ("subnet", "networks", "in_subnet"),
+    "overflow": ("overflow_locations",),
+    "participants": ("participant_limit", "automatic_participants"),
+    "passcode": ("pin",),
+    "password": ("pin",),
+    "pattern": ("regex", "glob"),
+    "private_key": ("key", "client_key"),
+    "proxies": ("trusted_proxies",),
+    "retention": ("keep",),
+    "rotate": ("rotate_hours", "rotate_mb"),
+    "rotation": ("rotate_hours", "rotate_mb"),
+    "ssl": ("tls",),
+    "starts_with": ("prefix",),
+    "startswith": ("prefix",),
+    "tag": ("service_tag",),
+    "theme": ("ivr_theme_name",),
+    "theme_name": ("ivr_theme_name",),
+    "timezone": ("zone",),
+    "tz": ("zone",),
+    "type": ("service_type",),
+    "username": ("user",),
+}
+"""By a wrong name: the names that it may mean. Letters alone point the wrong way: ``host_pin``
+looks like ``guest_pin``, and means ``pin``.
+"""
+_FIRST = "it is a top-level key: write it before the first [table]"
+_HASHED = "it is never in this file: write password_hash, password_env or password_file"
+_REMARKS: Mapping[tuple[str, ...], str] = {
+    ("plugin_dirs",): _FIRST,
+    ("password",): "it is never in this file: write password_env or password_file",
+    ("auth", "password"): _HASHED,
+    ("credentials", "password"): _HASHED,
+    ("audit", "chain"): "lines are always chained by their hashes; leave the key out",
+    ("audit", "hash_chain"): "lines are always chained by their hashes; leave the key out",
+    ("audit", "rotate"): "write rotate_hours = 24 or rotate_mb = 100",
+    ("audit", "rotate_days"): "write hours, as in rotate_hours = 24",
+    ("audit", "max_size"): "write a number of megabytes, as in rotate_mb = 10",
+    ("audit", "max_bytes"): "write a number of megabytes, as in rotate_mb = 10",
+    ("audit", "rotate_size"): "write a number of megabytes, as in rotate_mb = 10",
+}
+"""By the end of a key: what to write instead. The longest end decides."""
+_TOP_LEVEL: Mapping[str, str] = {
+    "metrics": "metrics are on by default, at the port of [admin]",
+    "prometheus": "metrics are on by default, at the port of [admin]",
+    "rooms": "rooms belong below [plugins.rooms.settings.rooms.ALIAS]",
+    "rules": "rules belong below [[plugins.rules.settings.rules]]",
+    "domains": "domains belong in [plugins.domains.settings], as allowed = [...]",
+}
 
 
 def brief(value: object, limit: int = 60) -> str:
-    """A value on one short line, whatever it is; no method of its own is called."""
+    """Return any value on one short line, without calling its methods."""
     kind = type(value)
     if kind is str or kind is bytes:
-        written: str | bytes = value  # type: ignore[assignment]
-        if len(written) > limit:
-            return f"{written[:limit]!r}… ({len(written)} long)"
-        return repr(written)
+        text: str | bytes = value  # type: ignore[assignment]
+        if len(text) > limit:
+            return f"{text[:limit]!r}… ({len(text)} long)"
+        return repr(text)
     if kind is int and value.bit_length() > MAX_BITS:  # type: ignore[attr-defined]
         return f"a number of more than {MAX_BITS} bits"
     if value is None or kind in (bool, int, float):
@@ -28,19 +117,19 @@ def brief(value: object, limit: int = 60) -> str:
 
 
 def article(noun: str) -> str:
-    """A noun behind the article that it takes."""
+    """Return a noun with its indefinite article."""
     return f"an {noun}" if noun[:1].lower() in "aeiou" else f"a {noun}"
 
 
 def brief_name(name: str, limit: int = 80) -> str:
-    """The name of a field, cut where it is absurdly long."""
+    """Return the name of a field, cut to ``limit`` characters."""
     return name if len(name) <= limit else f"{name[:limit]}…"
 
 
 def did_you_mean(name: str, known: Collection[str]) -> str:
-    """Return ``; did you mean 'x'?`` where a known name is meant or close, else nothing.
+    """Return ``; did you mean 'x'?`` where a known name is meant or similar, else nothing.
 
-    What people are known to write for another name comes first, and then the letters.
+    Known synonyms come first, then similar letters.
     """
     if len(name) > MAX_GUESSED:
         return ""
@@ -51,5 +140,33 @@ def did_you_mean(name: str, known: Collection[str]) -> str:
 
 
 def printable(text: object) -> str:
-    """Text without control characters: a caller chooses it, and must not command the terminal."""
+    """Return text without control characters, which would command the terminal."""
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(text))
+
+
+def synonym(name: str, known: Collection[str]) -> str | None:
+    """Return the known name that ``name`` is a synonym of.
+
+    It is empty where none of them is meant, so that no similar name is suggested, and ``None`` for
+    a name without synonyms.
+    """
+    meant = _SYNONYMS.get(name.lower().replace("-", "_"))
+    if meant is None:
+        return None
+    return next((candidate for candidate in meant if candidate in known), "")
+
+
+def misplaced(name: str) -> str:
+    """Return what to write for a top-level key in a table of a plugin, or nothing."""
+    return _FIRST if name == "plugin_dirs" else ""
+
+
+def remark(key: tuple[str | int, ...], *, whole: bool = False) -> str:
+    """Return what to write instead of a key that does not exist, or nothing.
+
+    ``whole`` is true for a key that begins at the top of the configuration.
+    """
+    names = tuple(part for part in key if isinstance(part, str))
+    if whole and len(names) == 1 and names[0] in _TOP_LEVEL:
+        return _TOP_LEVEL[names[0]]
+    return _REMARKS.get(names[-2:]) or _REMARKS.get(names[-1:], "")

@@ -14,7 +14,6 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "pexpolicy"
 LEVELS = (
-    ("synonyms",),
     ("text", "tasks"),
     ("models", "subnets"),
     ("endpoints", "errors"),

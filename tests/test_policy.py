@@ -9,7 +9,9 @@ from multidict import MultiDict
 from pexpolicy import Conference, hookimpl
 from pexpolicy.builder import build_policy
 from pexpolicy.config.settings import ConfigError
+from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.policy import Policy
+from pexpolicy.testing import make_request
 from tests.support import wire
 from tests.support.fake_plugins import Serve, available, policy, settings
 
@@ -115,7 +117,7 @@ def empty() -> Policy:
 
 async def test_a_policy_that_is_not_serving_answers_nothing() -> None:
     with pytest.raises(AssertionError, match="not serving"):
-        await empty().answer("service_configuration", MultiDict(), "", "id")
+        await empty().answer(make_request("service_configuration"), "id")
 
 
 async def test_a_policy_has_a_chain_for_each_endpoint() -> None:
@@ -123,6 +125,6 @@ async def test_a_policy_has_a_chain_for_each_endpoint() -> None:
     assert set(made.chains) == set(wire.TARGETS)
     async with made.serving():
         for name in wire.TARGETS:
-            answer = await made.answer(name, MultiDict(), "a", "some-id")
+            answer = await made.answer(ENDPOINTS[name].parse(MultiDict(), "a"), "some-id")
             assert answer.outcome.decided_by == "default"
             assert b'"decision_id":"some-id"' in answer.reply.body

@@ -50,7 +50,7 @@ class Answer(BaseModel):
 
 
 def who(credentials: Annotated[HTTPBasicCredentials, Depends(_security)]) -> str:
-    """The user, or 401."""
+    """Return the user or raise 401."""
     user = secrets.compare_digest(credentials.username.encode(), b"pexip")
     expected = os.environ["PEER_PASSWORD"].encode()
     if not (user and secrets.compare_digest(credentials.password.encode(), expected)):
@@ -70,7 +70,7 @@ def configuration(
 
 
 async def quick(request: Request) -> None:
-    """401 for anybody else."""
+    """Answer 401 for other credentials."""
     if not policy.authorised(request.headers.get("authorization")):
         raise HTTPException(401)
 

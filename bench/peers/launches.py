@@ -1,4 +1,4 @@
-"""How the peers are started. What they are made of is installed when it is first asked for."""
+"""Launches of the peers, whose dependencies are installed at first use."""
 
 import os
 import shutil
@@ -18,7 +18,7 @@ UVICORN = ["-m", "uvicorn", "--no-access-log", "--log-level", "warning"]
 
 
 class PeersMissing(RuntimeError):
-    """What the peers need cannot be installed here."""
+    """The dependencies of the peers cannot be installed."""
 
 
 def django(folder: Path, password: str, *, rows: bool = False) -> Launch:
@@ -93,7 +93,7 @@ def _python(
 
 
 def _interpreter() -> str:
-    """The Python of the peers' own environment, which is made when there is none."""
+    """Return the Python of the peers' environment, which is created if missing."""
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     environment = ROOT / f".venv-peers-{version}"
     python = environment / "bin" / "python"

@@ -1,4 +1,4 @@
-"""The policy that the Python peers share: what a team writes that has two rooms and no server.
+"""Policy that the Python peers share, as a team with two rooms would write it.
 
 Rooms by alias, a default room, one set of credentials, and a JSON line for each call through the
 standard library's logging: the facts that our own audit line holds.
@@ -52,14 +52,14 @@ def local_part(alias: str) -> str:
 
 
 def decide(alias: str) -> dict[str, object]:
-    """The reply for a dialled alias."""
+    """Return the reply for a dialled alias."""
     name = local_part(alias)
     room = ROOMS.get(name) or {"name": f"Default Room - {name}", "service_tag": "default-room"}
     return reply(room)
 
 
 def reply(room: Mapping[str, str]) -> dict[str, object]:
-    """The envelope around a room."""
+    """Wrap a room in the envelope."""
     return {
         "status": "success",
         "action": "continue",
@@ -69,7 +69,7 @@ def reply(room: Mapping[str, str]) -> dict[str, object]:
 
 
 def authorised(header: str | None) -> bool:
-    """Whether an Authorization header holds the one user and password."""
+    """Return whether an Authorization header holds the user and the password."""
     if header is None or not header.startswith("Basic "):
         return False
     user, _, password = base64.b64decode(header[6:]).decode().partition(":")
@@ -80,7 +80,7 @@ def authorised(header: str | None) -> bool:
 def note(
     query: Mapping[str, str], answer: Mapping[str, object], peer: str | None, began: float
 ) -> None:
-    """Leave the line of a call: what came, what was decided, and what was sent."""
+    """Log a call: the request, the decision and the reply."""
     call = {
         "decision_id": answer["decision_id"],
         "endpoint": "service_configuration",

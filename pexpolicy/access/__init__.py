@@ -1,1 +1,1 @@
-"""Who may ask: connections, networks, certificates, credentials, and what is refused."""
+"""Access control: connections, networks, certificates, credentials and refusals."""

@@ -1,6 +1,6 @@
-"""The certificate of the server: loaded, renewed when its files change, and kept when they are bad.
+"""TLS certificates: loading, and renewal when their files change.
 
-A new connection takes the newest certificate; those that are open keep theirs.
+A new connection gets the newest usable certificate. Open connections are not changed.
 """
 
 from __future__ import annotations
@@ -23,15 +23,14 @@ from pexpolicy.config.secrets import SecretError
 from pexpolicy.config.settings import ConfigError, Settings
 from pexpolicy.errors import Log
 
-POLL = 1.0
-"""Seconds between two looks at the files."""
-SOON = 21.0
-"""Days before a certificate expires from which on that is said."""
+POLL_INTERVAL_S = 1.0
+WARNING_DAYS = 21.0
+"""Days before expiry from which warnings are given."""
 _VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 
 
 class CertificateError(Exception):
-    """A certificate cannot be used; ``key`` is the key of ``[tls]`` that says where it is."""
+    """A certificate cannot be used; ``key`` is the key of ``[tls]`` that names it."""
 
     def __init__(self, key: str, text: str) -> None:
         super().__init__(text)
@@ -40,7 +39,7 @@ class CertificateError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class CertificateFiles:
-    """Where the files are, and what a handshake asks for."""
+    """Paths of the files, and the settings of a handshake."""
 
     certificate: Path
     key: Path
@@ -51,7 +50,9 @@ class CertificateFiles:
 
     @classmethod
     def of(cls, table: TlsTable, folder: Path) -> CertificateFiles:
-        """What a table says; its paths are relative to ``folder``. Raises ``SecretError``."""
+        """Return what a table configures, with paths relative to ``folder``. Raises
+        ``SecretError``.
+        """
         source = table.secret("key_password")
         password = SecretStr(source.read(folder)) if source.places else None
         return cls(
@@ -63,39 +64,50 @@ class CertificateFiles:
             table.min_version,
         )
 
-    def look(self) -> Look:
-        """See which versions of the files are there."""
+    def versions(self) -> Look:
+        """Return the present versions of the files, without reading them."""
         files = (self.certificate, self.key, self.client_ca)
         return stat_files(path for path in files if path is not None)
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedCertificate:
-    """A certificate that can be served, and until when."""
+    """A usable certificate and its expiry."""
 
     context: ssl.SSLContext
     not_after: datetime
-    seen: Look
+    versions: Look
 
 
 def load(source: CertificateFiles) -> LoadedCertificate:
     """Read all files; raises ``CertificateError``."""
-    seen = source.look()
+    versions = source.versions()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = _VERSIONS[source.min_version]
     context.set_alpn_protocols(["http/1.1"])
-    # A client that asks for a new handshake again and again costs nothing but our time.
+    # Renegotiation costs CPU time and has no use here.
     context.options |= ssl.OP_NO_RENEGOTIATION
     not_after = _not_after(source.certificate)
     _load_pair(context, source)
     if source.client_ca is not None:
         required = source.client_certificate == "required"
         context.verify_mode = ssl.CERT_REQUIRED if required else ssl.CERT_OPTIONAL
+        # A resumed session does not verify the certificate of the client again.
+        context.options |= ssl.OP_NO_TICKET
+        context.num_tickets = 0
         try:
             context.load_verify_locations(source.client_ca)
         except (OSError, ValueError) as error:
-            raise CertificateError("client_ca", _said(source.client_ca, error)) from None
-    return LoadedCertificate(context, not_after, seen)
+            raise CertificateError("client_ca", _describe(source.client_ca, error)) from None
+    return LoadedCertificate(context, not_after, versions)
+
+
+def client_not_after(transport: asyncio.BaseTransport) -> float | None:
+    """Return when the certificate of a client expires, in seconds since the epoch; ``None`` if it
+    presented none.
+    """
+    certificate = transport.get_extra_info("peercert")
+    return ssl.cert_time_to_seconds(certificate["notAfter"]) if certificate else None
 
 
 def _not_after(path: Path) -> datetime:
@@ -104,7 +116,7 @@ def _not_after(path: Path) -> datetime:
     try:
         return x509.load_pem_x509_certificates(path.read_bytes())[0].not_valid_after_utc
     except (OSError, ValueError) as error:
-        text = _swapped(path, "certificate", "private key") or _said(path, error)
+        text = _swapped(path, "certificate", "private key") or _describe(path, error)
         raise CertificateError("certificate", text) from None
 
 
@@ -112,7 +124,7 @@ def _load_pair(context: ssl.SSLContext, source: CertificateFiles) -> None:
     try:
         is_there = source.key.is_file()
     except OSError as error:
-        raise CertificateError("key", _said(source.key, error)) from None
+        raise CertificateError("key", _describe(source.key, error)) from None
     if not is_there:
         raise CertificateError("key", f"{source.key} is not there")
     # Without a password OpenSSL would ask for one on the terminal.
@@ -126,19 +138,19 @@ def _load_pair(context: ssl.SSLContext, source: CertificateFiles) -> None:
         text = (
             _swapped(source.key, "private key", "certificate")
             or _locked(source)
-            or _said(source.key, error)
+            or _describe(source.key, error)
         )
         raise CertificateError("key", text) from None
 
 
-def _said(path: Path, error: OSError | ValueError) -> str:
+def _describe(path: Path, error: OSError | ValueError) -> str:
     why = getattr(error, "strerror", None) or "it is no PEM file, or needs another password"
     reason = getattr(error, "reason", None)
     return f"{path} cannot be used: {reason.replace('_', ' ').lower() if reason else why}"
 
 
 def _locked(source: CertificateFiles) -> str:
-    """Return what to write for a key that needs a password, or nothing."""
+    """Describe what is wrong with the password of a key; empty if that is not the problem."""
     try:
         content = source.key.read_bytes()
     except OSError:
@@ -152,7 +164,7 @@ def _locked(source: CertificateFiles) -> str:
 
 
 def _swapped(path: Path, wanted: str, other: str) -> str:
-    """What is wrong with a PEM file that holds the other half of a pair, or nothing."""
+    """Describe a PEM file that holds the other half of a pair; empty if it does not."""
     try:
         content = path.read_bytes().decode("latin-1")
     except OSError:
@@ -162,19 +174,18 @@ def _swapped(path: Path, wanted: str, other: str) -> str:
     return f"{path} holds a {other} and no {wanted}; are the two swapped?"
 
 
-def expiry(not_after: datetime, now: datetime) -> str:
-    """What is worth knowing of when a certificate expires, or nothing."""
+def expiry_warning(not_after: datetime, now: datetime) -> str:
+    """Return a warning about the expiry of a certificate, or nothing."""
     days = (not_after - now).total_seconds() / 86400
     if days < 0:
         return f"expired on {not_after:%Y-%m-%d}: nodes refuse it, and use their own database"
-    return f"expires in {days:.0f} days, on {not_after:%Y-%m-%d}" if days < SOON else ""
+    return f"expires in {days:.0f} days, on {not_after:%Y-%m-%d}" if days < WARNING_DAYS else ""
 
 
 class Certificates:
-    """The certificate that is served now.
+    """The certificate for new connections.
 
-    ``problem`` says why the files that are there now are not the ones that are served, or is empty.
-    ``on_change`` is called with ``LoadedCertificate`` for a renewed certificate.
+    ``problem`` says why the present files are not used; it is empty if they are.
     """
 
     def __init__(
@@ -188,54 +199,57 @@ class Certificates:
         self._log = log
         self._load = load
         self._loaded = load(source)
-        self._tried = self._loaded.seen
+        self._tried = self._loaded.versions
         self._failed: str | None = None
         self.problem = ""
         self.renewals = 0
 
     @property
     def context(self) -> ssl.SSLContext:
-        """For the next connection."""
+        """The TLS context of the next connection."""
         return self._loaded.context
 
     @property
     def not_after(self) -> datetime:
-        """When the certificate that is served expires."""
+        """The expiry of the certificate in use."""
         return self._loaded.not_after
 
     async def watch(self) -> None:
-        """Look at the files again and again, in a thread of its own; ends when it is cancelled."""
+        """Poll the files in a thread of its own until this is cancelled."""
         loop = asyncio.get_running_loop()
         with ThreadPoolExecutor(1, thread_name_prefix="pexpolicy-tls") as thread:
             while True:
-                await asyncio.sleep(POLL)
-                await loop.run_in_executor(thread, self.look)
+                await asyncio.sleep(POLL_INTERVAL_S)
+                await loop.run_in_executor(thread, self.check_files)
 
-    def look(self) -> None:
-        """Take a changed certificate. One that is bad is an alarm at the second look: the first may
-        have come between the two files of a renewal.
+    def check_files(self) -> None:
+        """Load changed files. Unusable ones are reported at the second check, because the first may
+        fall between the two writes of a renewal.
         """
-        seen = self._source.look()
-        if seen == self._tried:
+        versions = self._source.versions()
+        if versions == self._tried:
             if self._failed is not None:
                 self._alarm(self._failed)
             return
-        self._tried = seen
+        self._tried = versions
         try:
-            self._loaded = self._good()
+            self._loaded = self._load_valid()
         except CertificateError as error:
             self._failed = f"tls.{error.key}: {error}"
             return
-        self._tried = self._loaded.seen
+        self._tried = self._loaded.versions
         self._failed = None
         self.problem = ""
         self.renewals += 1
-        warning = expiry(self.not_after, datetime.now(UTC))
+        warning = expiry_warning(self.not_after, datetime.now(UTC))
         also = {"problem": f"tls.certificate: {warning}"} if warning else {}
         self._log.warning("certificate renewed", not_after=self.not_after.isoformat(), **also)
 
-    def _good(self) -> LoadedCertificate:
-        """What is there now. It may be expired at the start only, where there is no better one."""
+    def _load_valid(self) -> LoadedCertificate:
+        """Load the files; raises ``CertificateError`` for an expired certificate too.
+
+        At the start one is accepted, as there is no better one.
+        """
         loaded = self._load(self._source)
         if loaded.not_after < datetime.now(UTC):
             text = f"{self._source.certificate} expired on {loaded.not_after:%Y-%m-%d}"
@@ -254,7 +268,7 @@ class Certificates:
 
 
 def certificates_of(settings: Settings, log: Log) -> Certificates | None:
-    """What ``[tls]`` asks for; raises ``ConfigError``."""
+    """Return the certificates of ``[tls]``, if it is there; raises ``ConfigError``."""
     if settings.tls is None:
         return None
     try:

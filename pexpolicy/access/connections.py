@@ -1,7 +1,7 @@
-"""The connections that are open: how many there may be, and which one makes room.
+"""Connection limits, in total and for each peer, and eviction.
 
-A *stranger* is a connection that no call was admitted on yet. Whoever floods a server holds
-strangers, so the oldest of them makes room for a new connection, and those of nodes stay.
+A connection is *unauthenticated* until a call on it was admitted. A flood consists of such
+connections, so the oldest of them is evicted for a new one. Connections of nodes stay.
 """
 
 from __future__ import annotations
@@ -11,102 +11,108 @@ from dataclasses import dataclass, field
 
 
 class ConnectionLimitError(Exception):
-    """No connection can be made room for: all that there may be belong to nodes."""
+    """The limit is reached and no connection can be evicted: all of them are authenticated."""
 
 
 class Connection:
     """One accepted connection.
 
     ``peer`` is the address that it comes from, ``since`` the time of the event loop at which it was
-    accepted, and ``admission`` the last request on it that was admitted.
+    accepted, and ``admission`` the last request on it that was admitted. ``not_after`` is when the
+    certificate of the client expires, in seconds since the epoch.
     """
 
-    __slots__ = ("_among", "admission", "close", "peer", "since")
+    __slots__ = ("_owner", "admission", "close", "not_after", "peer", "since")
 
     def __init__(self, peer: str, since: float, close: Callable[[], object]) -> None:
         self.peer = peer
         self.since = since
         self.close = close
         self.admission: AuthenticatedRequest | None = None
-        self._among: Connections | None = None
+        self.not_after: float | None = None
+        self._owner: Connections | None = None
 
     def admit(self, admission: AuthenticatedRequest) -> None:
-        """Remember an admitted request; from now on the connection is no stranger."""
-        if self.admission is None and self._among is not None:
-            self._among.mark_authenticated(self)
+        """Cache an admitted request; from now on the connection is authenticated."""
+        if self.admission is None and self._owner is not None:
+            self._owner.mark_authenticated(self)
         self.admission = admission
 
     def ended(self) -> None:
-        """It is closed; count it no longer."""
-        if self._among is not None:
-            self._among.remove(self)
+        """Stop counting this connection: it was closed."""
+        if self._owner is not None:
+            self._owner.remove(self)
+
+    def has_expired(self, now: float) -> bool:
+        """Return whether the certificate of the client has expired, at seconds since the epoch."""
+        return self.not_after is not None and self.not_after < now
 
     @property
     def is_unauthenticated(self) -> bool:
         """True until a request on it was admitted."""
         return self.admission is None
 
-    def belong(self, among: Connections | None) -> None:
-        """Belong to the connections that are counted, or no longer."""
-        self._among = among
+    def set_owner(self, owner: Connections | None) -> None:
+        """Set where this connection is counted; ``None`` for nowhere."""
+        self._owner = owner
 
-    def belongs(self, among: Connections) -> bool:
-        """True while it is counted there."""
-        return self._among is among
+    def is_owned_by(self, owner: Connections) -> bool:
+        """Return whether it is counted there."""
+        return self._owner is owner
 
 
 @dataclass(slots=True)
 class _PeerConnections:
     count: int = 0
-    strangers: dict[Connection, None] = field(default_factory=dict)
+    unauthenticated: dict[Connection, None] = field(default_factory=dict)
 
 
 class Connections:
-    """Counts them, in total and for each peer."""
+    """Counts connections, in total and for each peer."""
 
     def __init__(self, total: int, per_peer: int) -> None:
         self._total = total
         self._per_peer = per_peer
         self._count = 0
-        self._strangers: dict[Connection, None] = {}
+        self._unauthenticated: dict[Connection, None] = {}
         self._peers: dict[str, _PeerConnections] = {}
 
     def __len__(self) -> int:
         return self._count
 
     def add(self, connection: Connection, *, shared: bool = False) -> Connection | None:
-        """Count a new connection; gives the one that was closed to make room for it.
+        """Count a new connection; return the one that was evicted for it, if any.
 
-        ``shared``: the peer is a named proxy and stands for many, so only the total counts. Raises
+        ``shared``: the peer is a trusted proxy with many clients, so only the total counts. Raises
         ``ConnectionLimitError``.
         """
-        displaced = None
+        evicted = None
         peer = self._peers.get(connection.peer)
         if peer is not None and peer.count >= self._per_peer and not shared:
-            displaced = self._displace(peer.strangers)
+            evicted = self._evict(peer.unauthenticated)
         elif self._count >= self._total:
-            displaced = self._displace(self._strangers)
+            evicted = self._evict(self._unauthenticated)
         of_peer = self._peers.setdefault(connection.peer, _PeerConnections())
         of_peer.count += 1
-        of_peer.strangers[connection] = None
-        self._strangers[connection] = None
+        of_peer.unauthenticated[connection] = None
+        self._unauthenticated[connection] = None
         self._count += 1
-        connection.belong(self)
-        return displaced
+        connection.set_owner(self)
+        return evicted
 
-    def displace(self, keep: int, since: float) -> list[Connection]:
-        """Close strangers, the oldest first: all that were accepted before ``since``, and as many
-        more as there are above ``keep``.
+    def evict(self, keep: int, since: float) -> list[Connection]:
+        """Close unauthenticated connections, the oldest first: all that were accepted before
+        ``since``, and further ones until ``keep`` remain. Return those that were closed.
         """
-        displaced = []
-        while (oldest := next(iter(self._strangers), None)) is not None and (
-            len(self._strangers) > keep or oldest.since < since
+        evicted = []
+        while (oldest := next(iter(self._unauthenticated), None)) is not None and (
+            len(self._unauthenticated) > keep or oldest.since < since
         ):
-            displaced.append(self._displace(self._strangers))
-        return displaced
+            evicted.append(self._evict(self._unauthenticated))
+        return evicted
 
-    def _displace(self, strangers: dict[Connection, None]) -> Connection:
-        oldest = next(iter(strangers), None)
+    def _evict(self, unauthenticated: dict[Connection, None]) -> Connection:
+        oldest = next(iter(unauthenticated), None)
         if oldest is None:
             raise ConnectionLimitError
         self.remove(oldest)
@@ -115,21 +121,21 @@ class Connections:
 
     @property
     def count(self) -> int:
-        """How many there are."""
+        """Number of connections."""
         return self._count
 
     def mark_authenticated(self, connection: Connection) -> None:
-        """Take a connection off the strangers."""
-        self._strangers.pop(connection, None)
+        """Exempt a connection from eviction."""
+        self._unauthenticated.pop(connection, None)
         if (peer := self._peers.get(connection.peer)) is not None:
-            peer.strangers.pop(connection, None)
+            peer.unauthenticated.pop(connection, None)
 
     def remove(self, connection: Connection) -> None:
-        """Count a connection no longer; a second time does nothing."""
-        if not connection.belongs(self):
+        """Stop counting a connection; a second time does nothing."""
+        if not connection.is_owned_by(self):
             return
         self.mark_authenticated(connection)
-        connection.belong(None)
+        connection.set_owner(None)
         self._count -= 1
         peer = self._peers[connection.peer]
         peer.count -= 1
@@ -139,12 +145,12 @@ class Connections:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AuthenticatedRequest:
-    """An admitted request: by which gate, with which headers, and whom it came from.
+    """An admitted request: the access control that admitted it, its headers and its client.
 
-    ``forwarded`` is unset for a connection that is not from a named proxy.
+    ``forwarded`` is unset for a connection that is not from a trusted proxy.
     """
 
-    gate: object
+    access: object
     authorization: bytes
     forwarded: str | None
     peer: str

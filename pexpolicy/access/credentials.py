@@ -1,8 +1,8 @@
-"""The credentials of the nodes, several at once, so that a password can be changed without a gap.
+"""Verification of the credentials of nodes. Several are valid at once, for password rotation.
 
-A password that is hashed is verified by its slow hash once. From then on it is compared by a fast
-digest under a key that this process made up, as is a password that is not hashed. Each attempt
-does the same work whatever user it names: it is held against all credentials.
+A hashed password is verified by its slow hash once. After that it is compared by a fast digest
+under a random key of this process, as is a password that is not hashed. Each attempt is compared
+with all credentials, so it takes the same time whatever user it names.
 """
 
 from __future__ import annotations
@@ -21,100 +21,102 @@ from pexpolicy.config.credentials import Credential
 from pexpolicy.config.password_hash import PasswordHash
 
 MAX_PAIRS = 4096
-"""Pairs that are remembered, wrong ones and those that wait; the oldest are forgotten."""
+"""Wrong pairs that are cached, and pairs whose attempts are counted; the oldest are removed."""
 
 
 class VerifiedDigests:
-    """What a server found out about credentials: the digests of those that were verified.
+    """The digests of verified credentials.
 
-    It outlives a configuration: a credential that the next one still holds needs no slow hash
-    again.
+    They are kept across a reload: a credential that is still configured needs no second slow
+    hash.
     """
 
     def __init__(self) -> None:
         self._key = secrets.token_bytes(32)
         self.digests: dict[Credential, bytes] = {}
-        self.turnstile = VerificationPool()
+        self.pool = VerificationPool()
 
     def digest(self, pair: bytes) -> bytes:
-        """The fast digest of a user and password; without the key it tells nothing."""
+        """Return the fast digest of a user and password; it is useless without the key."""
         return hashlib.blake2b(pair, key=self._key).digest()
 
 
 class Credentials:
-    """All that are valid at the same time."""
+    """All credentials that are valid at the same time."""
 
-    def __init__(self, given: Iterable[Credential], learned: VerifiedDigests | None = None) -> None:
-        self._learned = learned or VerifiedDigests()
+    def __init__(
+        self, configured: Iterable[Credential], cache: VerifiedDigests | None = None
+    ) -> None:
+        self._cache = cache or VerifiedDigests()
         self._hashed: list[Credential] = []
         self._digests: list[bytes] = []
-        self._sightings: OrderedDict[bytes, int] = OrderedDict()
-        """How often each pair was seen that is not verified yet."""
+        self._attempts: OrderedDict[bytes, int] = OrderedDict()
+        """Attempts with each pair that is not verified yet."""
         self._wrong: OrderedDict[bytes, None] = OrderedDict()
-        for credential in given:
+        for credential in configured:
             secret = credential.secret
             if isinstance(secret, PasswordHash):
                 self._hashed.append(credential)
             else:
                 pair = f"{credential.user}:{secret.get_secret_value()}".encode()
-                self._digests.append(self._learned.digest(pair))
+                self._digests.append(self._cache.digest(pair))
 
     @property
     def has_hashes(self) -> bool:
-        """True where a password is hashed."""
+        """True if a password is hashed."""
         return bool(self._hashed)
 
-    def recognises(self, pair: bytes) -> bool:
-        """True for a user and password that are known without a slow hash."""
-        digest = self._learned.digest(pair)
+    def is_verified(self, pair: bytes) -> bool:
+        """Return whether a user and password are right, without a slow hash."""
+        digest = self._cache.digest(pair)
         known = [*self._digests, *self._verified()]
         return any(hmac.compare_digest(digest, one) for one in known)
 
     async def verify(self, pair: bytes, attempts: int, *, is_known: bool = False) -> bool:
-        """As ``recognises``, and else by the slow hashes of credentials that nobody used yet.
+        """Return whether a user and password are right, by slow hashes where that is needed.
 
-        Guesses must not keep a node out, even where they come from more addresses than there is
-        time for, and name its user. So a peer that was admitted before (``is_known``) is first, and
-        then the one with the fewest ``attempts`` that are verified now or were wrong. Among equals
-        it is the pair that was seen most often: nodes send the same one again and again, and a
-        wrong one is never verified twice. Raises ``BusyError``.
+        Guesses from many addresses must not lock out a node, even if they name its user. So a peer
+        that was admitted before (``is_known``) is first, and then the one with the fewest
+        ``attempts`` that are being verified or were wrong. Among equals the pair that was sent most
+        often is first: nodes repeat the same one, and a wrong one is verified once. Raises
+        ``VerificationQueueFull``.
         """
-        if self.recognises(pair):
+        if self.is_verified(pair):
             return True
-        digest = self._learned.digest(pair)
-        if not self._unseen() or digest in self._wrong:
+        digest = self._cache.digest(pair)
+        if not self._unverified() or digest in self._wrong:
             return False
-        seen = self._sightings[digest] = self._sightings.pop(digest, 0) + 1
-        _bound(self._sightings)
-        rank = (not is_known, attempts, -seen)
-        found = await self._learned.turnstile.run(rank, lambda: self._found(pair))
-        self._sightings.pop(digest, None)
-        if not found:
+        count = self._attempts[digest] = self._attempts.pop(digest, 0) + 1
+        _bound(self._attempts)
+        rank = (not is_known, attempts, -count)
+        is_right = await self._cache.pool.run(rank, lambda: self._verify_slowly(pair))
+        self._attempts.pop(digest, None)
+        if not is_right:
             self._wrong[digest] = None
             _bound(self._wrong)
-        return found
+        return is_right
 
     def _verified(self) -> list[bytes]:
-        digests = self._learned.digests
+        digests = self._cache.digests
         return [digests[one] for one in self._hashed if one in digests]
 
-    def _unseen(self) -> list[Credential]:
-        return [one for one in self._hashed if one not in self._learned.digests]
+    def _unverified(self) -> list[Credential]:
+        return [one for one in self._hashed if one not in self._cache.digests]
 
-    def _found(self, pair: bytes) -> bool:
-        """Verify against each, whatever its user is: who times it learns nothing of the users.
+    def _verify_slowly(self, pair: bytes) -> bool:
+        """Verify against each credential, whatever its user, so that timing reveals no user names.
 
-        What was verified while this one waited for its turn needs no slow hash any more.
+        A pair that was verified while this one was queued needs no slow hash.
         """
-        if self.recognises(pair):
+        if self.is_verified(pair):
             return True
         user, _, password = pair.partition(b":")
-        for credential in self._unseen():
+        for credential in self._unverified():
             secret = credential.secret
             assert isinstance(secret, PasswordHash)
             right = secret.matches(password)
             if right & hmac.compare_digest(credential.user.encode(), user):
-                self._learned.digests[credential] = self._learned.digest(pair)
+                self._cache.digests[credential] = self._cache.digest(pair)
                 return True
         return False
 
@@ -125,9 +127,9 @@ def _bound(pairs: OrderedDict[bytes, Any]) -> None:
 
 
 def pair_of(header: str) -> bytes:
-    """The user and password of an ``Authorization`` header, or nothing (RFC 7617)."""
-    given = header.encode("utf-8", "surrogateescape").strip()
-    scheme, _, encoded = given.partition(b" ")
+    """Return the user and password of an ``Authorization`` header, or nothing (RFC 7617)."""
+    value = header.encode("utf-8", "surrogateescape").strip()
+    scheme, _, encoded = value.partition(b" ")
     if scheme.lower() != b"basic":
         return b""
     try:

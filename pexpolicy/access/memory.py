@@ -1,4 +1,4 @@
-"""Memory of this process, and the watermark above which connections without a call are closed."""
+"""Memory watermark of this process, above which unauthenticated connections are closed."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from pexpolicy.errors import Log
 
 MIB = 1024 * 1024
 SHARE = 0.75
-"""Part of the memory of a control group at which its server begins to close connections."""
+"""Fraction of the memory limit of a control group that is the default watermark."""
 RELIEF = 0.9
-"""Part of the watermark below which it counts as no longer exceeded."""
+"""Fraction of the watermark below which it is no longer exceeded."""
 _UNLIMITED = 1 << 60
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 class Watermark:
-    """Compares the memory of this process with what it may hold.
+    """Compares the resident memory of this process with a limit in bytes.
 
-    ``limit`` is in bytes; without one it only measures. ``measure`` gives the bytes that are
-    resident, or ``None`` where that is not known.
+    Without a limit it only measures. ``measure`` returns the resident bytes, or ``None`` where the
+    system does not report them.
     """
 
     def __init__(
@@ -31,20 +31,19 @@ class Watermark:
     ) -> None:
         self.limit = limit
         self.resident: int | None = None
-        """Bytes at the last look."""
+        """Bytes at the last measurement."""
         self.is_exceeded = False
         self._log = log
         self._measure = measure or resident_bytes
-        self._trim: Callable[[int], object] | None = None
 
     @classmethod
     def of(cls, settings: Settings, log: Log) -> Watermark:
-        """Make the watermark of a configuration: ``limits.memory_mb``, or a part of what the
-        control group may hold. The workers of a server share that.
+        """Return the watermark of a configuration: ``limits.memory_mb``, or a fraction of the
+        limit of the control group divided by the number of workers.
         """
-        written = settings.limits.memory_mb
-        if written is not None:
-            return cls(written * MIB or None, log)
+        configured = settings.limits.memory_mb
+        if configured is not None:
+            return cls(configured * MIB or None, log)
         limit = group_limit()
         if limit is None:
             return cls(None, log)
@@ -66,21 +65,17 @@ class Watermark:
             )
 
     def give_back(self) -> None:
-        """Return freed memory to the system, where the C library keeps it and can do that."""
-        if self._trim is None:
-            # Loaded once it is needed: a start does not wait for it.
-            import ctypes  # noqa: PLC0415
+        """Return freed memory to the system if the C library supports it."""
+        # Imported on demand, to keep it out of the start.
+        import ctypes  # noqa: PLC0415
 
-            self._trim = getattr(ctypes.CDLL(None), "malloc_trim", _nothing)
-        self._trim(0)
-
-
-def _nothing(_: int) -> None:
-    """Do nothing: this C library returns memory by itself, or not at all."""
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)
 
 
 def resident_bytes() -> int | None:
-    """Give the resident memory of this process; ``None`` where the system does not tell."""
+    """Return the resident memory of this process; ``None`` if the system does not report it."""
     try:
         content = Path("/proc/self/statm").read_bytes()
     except OSError:
@@ -89,13 +84,13 @@ def resident_bytes() -> int | None:
 
 
 def group_limit(proc: Path = Path("/proc"), groups: Path = Path("/sys/fs/cgroup")) -> int | None:
-    """Give the least memory limit of the control groups of this process, of either version."""
+    """Return the smallest memory limit of the control groups (v1 or v2) of this process."""
     limits = [limit for file in _limit_files(proc, groups) if (limit := _number(file)) is not None]
     return min(limits, default=None)
 
 
 def _limit_files(proc: Path, groups: Path) -> Iterator[Path]:
-    """Every file that may hold a limit: those of the groups, and of the groups that hold these."""
+    """Yield the limit files of the control groups and of their parents."""
     try:
         lines = (proc / "self/cgroup").read_text("utf-8").splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""Networks that may connect, or whose forwarded headers are believed."""
+"""Lists of IP networks, and comparison of listening addresses."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from pexpolicy.subnets import Subnets, read_subnet
 
 
 class Networks:
-    """A list of networks. One without any entry holds no address, and is false."""
+    """A list of networks. An empty one holds no address and is false."""
 
-    def __init__(self, written: Iterable[str] = ()) -> None:
-        """Of texts such as ``10.0.0.0/8``; raises ``SubnetError`` at the first that is none."""
-        entries = dict.fromkeys(str(read_subnet(text)) for text in written)
+    def __init__(self, texts: Iterable[str] = ()) -> None:
+        """Parse texts such as ``10.0.0.0/8``; raises ``SubnetError`` for an invalid one."""
+        entries = dict.fromkeys(str(read_subnet(text)) for text in texts)
         self._subnets = Subnets((text, None) for text in entries)
 
     def holds(self, address: str) -> bool:
-        """True for an address in one of them; an IPv4-mapped address counts as IPv4."""
+        """Return whether an address is in one of them; an IPv4-mapped one counts as IPv4."""
         return self._subnets.find(address) is not None
 
     def __bool__(self) -> bool:
@@ -25,25 +25,24 @@ class Networks:
 
 
 def overlap(one: str, other: str) -> bool:
-    """True for two hosts to listen on that cannot have the same port. Other names than
-    ``localhost`` are not looked up.
+    """Return whether two hosts to listen on cannot use the same port. Host names other than
+    ``localhost`` are not resolved.
     """
-    mine, others = _listening(one), _listening(other)
+    mine, others = _addresses(one), _addresses(other)
     if mine & others:
         return True
     return any(
-        everywhere in ours and any((":" in address) is (":" in everywhere) for address in theirs)
-        for everywhere in _EVERYWHERE
+        wildcard in ours and any((":" in address) is (":" in wildcard) for address in theirs)
+        for wildcard in _WILDCARDS
         for ours, theirs in ((mine, others), (others, mine))
     )
 
 
-_EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104 - nothing listens here
+_WILDCARDS = ("0.0.0.0", "::")  # noqa: S104 - nothing listens here
 
 
-def _listening(host: str) -> set[str]:
-    """The addresses that a host to listen on stands for."""
-    named = {"": {*_EVERYWHERE}, "localhost": {"127.0.0.1", "::1"}}
+def _addresses(host: str) -> set[str]:
+    named = {"": {*_WILDCARDS}, "localhost": {"127.0.0.1", "::1"}}
     try:
         return {str(ipaddress.ip_address(host.strip("[]")))}
     except ValueError:
@@ -51,7 +50,7 @@ def _listening(host: str) -> set[str]:
 
 
 def is_loopback(host: str) -> bool:
-    """True for an address to listen on that nobody else reaches."""
+    """Return whether a host to listen on is reachable from this machine only."""
     if host == "localhost":
         return True
     try:

@@ -1,59 +1,244 @@
-"""What is refused before the policy is asked: each counts, and is on record."""
+"""Refusals: requests and connections rejected before the policy is asked, counted and logged.
+
+A client without credentials can be refused thousands of times a second. It must not fill the disk
+or evict decisions from the rotated files. So the first refusals of a peer and reason get a line
+each, further ones share a line with their number (``times``), and all of these lines together have
+a budget of bytes.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from contextvars import Context
+from dataclasses import dataclass, field
 from typing import Protocol
 
-from pexpolicy.access.refusal_aggregator import RefusalAggregator, Write
+from pexpolicy.access.throttle import network_of, origin
 
 UNAUTHORISED = "unauthorised"
 NOT_ALLOWED = "network not allowed"
 BUSY = "too many attempts"
 CROWDED = "too many connections"
-DISPLACED = "made room"
+EVICTED = "connection evicted"
 MEMORY = "memory limit"
-HALF_SENT = "half sent"
-NOT_READING = "reply not read"
-NO_TLS = "no tls"
+TIMED_OUT = "request timeout"
+WRITE_TIMEOUT = "write timeout"
+HANDSHAKE_FAILED = "tls handshake failed"
 MALFORMED = "malformed"
 TOO_LARGE = "header too large"
 BODY = "request body"
 FAULT = "internal fault"
 WRONG_TOKEN = "wrong token"  # noqa: S105 - a reason
 FOREIGN_HOST = "foreign host"
+CERTIFICATE_EXPIRED = "client certificate expired"
 REASONS = (
-    *(UNAUTHORISED, NOT_ALLOWED, BUSY, CROWDED, DISPLACED, MEMORY),
-    *(HALF_SENT, NOT_READING, NO_TLS, MALFORMED, TOO_LARGE, BODY, FAULT),
-    *(WRONG_TOKEN, FOREIGN_HOST),
+    *(UNAUTHORISED, NOT_ALLOWED, BUSY, CROWDED, EVICTED, MEMORY),
+    *(TIMED_OUT, WRITE_TIMEOUT, HANDSHAKE_FAILED, MALFORMED, TOO_LARGE, BODY, FAULT),
+    *(WRONG_TOKEN, FOREIGN_HOST, CERTIFICATE_EXPIRED),
 )
-"""Every reason that there is here."""
+"""Every reason."""
 CLOSED = 0
-"""Status of what was closed without a reply."""
+"""Status of a connection that was closed without a reply."""
+SINGLE_LINES = 5
+"""Refusals of one peer and reason that get a line each."""
+FIRST_INTERVAL_S = 1.0
+"""Time until the first shared line; each further interval is twice as long."""
+MAX_INTERVAL_S = 10.0
+"""Longest time between two shared lines. A peer without refusals for this time is removed."""
+MAX_PEERS = 1024
+"""(Reason, peer) pairs that are counted separately; further ones are logged without a peer."""
+RATE = 2048
+"""Bytes a second for the lines of refusals: 177 MB a day at most."""
+BURST = 1 << 17
+"""Bytes of the budget that accumulate while there are few refusals."""
+LINE_BYTES = 400
+"""Bytes of a line without optional facts, chain included."""
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why a request is refused, and the HTTP status that says so; ``detail`` is for the audit."""
+    """The reason and HTTP status of a refused request; ``detail`` is for the audit only.
+
+    ``closes``: the connection is closed after the reply.
+    """
 
     reason: str
     status: int
     peer: str
     detail: str = ""
+    closes: bool = False
+
+
+_Key = tuple[str, int, str | None]
+"""Reason, status and peer."""
+
+
+class Write(Protocol):
+    """Writes an audit line about refusals."""
+
+    def __call__(self, reason: str, status: int, peer: str | None, **facts: object) -> None:
+        """Write one line."""
+
+
+class Budget:
+    """A token bucket of bytes: ``rate`` a second, and at most ``burst`` at once."""
+
+    def __init__(
+        self, rate: float = RATE, burst: float = BURST, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._rate = rate
+        self._burst = burst
+        self._clock = clock
+        self._left = burst
+        self._at = clock()
+
+    def take(self, size: int) -> bool:
+        """Take bytes and return true, or take none and return false if there are too few."""
+        now = self._clock()
+        self._left = min(self._left + (now - self._at) * self._rate, self._burst)
+        self._at = now
+        if self._left < size:
+            return False
+        self._left -= size
+        return True
+
+
+@dataclass(slots=True)
+class _Group:
+    """The refusals of one key that share the next line."""
+
+    peer: str | None = None
+    singles: int = 0
+    times: int = 0
+    facts: dict[str, object] = field(default_factory=dict)
+    """Facts that all of them have in common."""
+    interval: float = FIRST_INTERVAL_S
+    timer: asyncio.TimerHandle | None = None
+
+    def add(self, peer: str | None, facts: Mapping[str, object]) -> None:
+        if not self.times:
+            self.peer, self.facts = peer, dict(facts)
+        if peer is not None and peer != self.peer:
+            self.peer = network_of(peer)
+        if self.facts and self.facts != facts:
+            self.facts = {k: v for k, v in self.facts.items() if facts.get(k) == v}
+        self.times += 1
+
+
+class RefusalAggregator:
+    """Aggregates refusals by reason, status and peer. Each is logged, alone or within ``times``.
+
+    ``has_room`` returns whether a line may be written now; if not, refusals are only counted.
+    """
+
+    def __init__(
+        self,
+        write: Write,
+        has_room: Callable[[], bool] = lambda: True,
+        budget: Budget | None = None,
+    ) -> None:
+        self._write = write
+        self._has_room = has_room
+        self._budget = budget or Budget()
+        self._groups: dict[_Key, _Group] = {}
+
+    def note(self, reason: str, status: int, peer: str | None, facts: Mapping[str, object]) -> None:
+        """Write a line about a refusal, now or later together with others."""
+        key: _Key = (reason, status, None if peer is None else origin(peer))
+        group = self._groups.get(key)
+        if group is None and key[2] is not None and not self._has_capacity(facts):
+            key, peer, facts = (reason, status, None), None, {}
+            group = self._groups.get(key)
+        if group is None:
+            group = self._groups[key] = _Group()
+            self._schedule(key, group)
+        if group.times or not self._may_be_single(key, group, facts):
+            group.add(peer, facts)
+            return
+        group.singles += 1
+        self._write_line(key, peer, 1, facts)
+
+    def _has_capacity(self, facts: Mapping[str, object]) -> bool:
+        """Return whether a further peer can be counted separately."""
+        return len(self._groups) < MAX_PEERS and self._budget.take(_size(facts))
+
+    def _may_be_single(self, key: _Key, group: _Group, facts: Mapping[str, object]) -> bool:
+        if not self._has_room():
+            return False
+        if not group.singles:
+            return (
+                True  # its bytes were taken by _has_capacity; without a peer there are few groups
+            )
+        return (
+            key[2] is not None and group.singles < SINGLE_LINES and self._budget.take(_size(facts))
+        )
+
+    def _schedule(self, key: _Key, group: _Group) -> None:
+        # In a new context, as the timer would keep that of the refused request alive.
+        group.timer = asyncio.get_running_loop().call_later(
+            group.interval, self._on_timer, key, group, context=Context()
+        )
+
+    def _on_timer(self, key: _Key, group: _Group) -> None:
+        if group.times:
+            has_budget = key[2] is None or self._budget.take(_size(group.facts))
+            if self._has_room() and has_budget:
+                self._write_shared(key, group)
+            group.interval = min(group.interval * 2, MAX_INTERVAL_S)
+        elif group.interval < MAX_INTERVAL_S:
+            group.interval = MAX_INTERVAL_S
+        else:
+            del self._groups[key]
+            return
+        self._schedule(key, group)
+
+    def _write_shared(self, key: _Key, group: _Group) -> None:
+        times, group.times = group.times, 0
+        self._write_line(key, group.peer, times, group.facts)
+
+    def _write_line(
+        self, key: _Key, peer: str | None, times: int, facts: Mapping[str, object]
+    ) -> None:
+        extra = {"times": times} if times > 1 else {}
+        self._write(key[0], key[1], peer, **facts, **extra)
+
+    def flush(self) -> None:
+        """Write the remaining lines, even without room: one for each peer within the budget, and
+        one for each reason.
+        """
+        without_peer: dict[tuple[str, int], int] = {}
+        for key, group in self._groups.items():
+            if group.timer is not None:
+                group.timer.cancel()
+            if group.times and key[2] is not None and self._budget.take(_size(group.facts)):
+                self._write_shared(key, group)
+            elif group.times:
+                without_peer[key[:2]] = without_peer.get(key[:2], 0) + group.times
+        self._groups.clear()
+        for (reason, status), times in without_peer.items():
+            self._write_line((reason, status, None), None, times, {})
+
+
+def _size(facts: Mapping[str, object]) -> int:
+    """Estimate the bytes of a line."""
+    return LINE_BYTES + sum(
+        min(len(value), LINE_BYTES) for value in facts.values() if isinstance(value, str)
+    )
 
 
 class Count(Protocol):
     """Counts refusals."""
 
     def __call__(self, reason: str, peer: str | None) -> None:
-        """Count one more."""
+        """Count one refusal."""
 
 
 class RefusalLog:
-    """Counts what is refused, each at once, and has the lines about it written, folded where there
-    are many. ``counts`` has how many there were by reason.
+    """Counts each refusal at once, and writes aggregated lines about them. ``counts`` has the
+    number by reason.
     """
 
     def __init__(
@@ -64,14 +249,14 @@ class RefusalLog:
     ) -> None:
         self.counts: Counter[str] = Counter()
         self._count = count
-        self._bursts = RefusalAggregator(write, has_room)
+        self._aggregator = RefusalAggregator(write, has_room)
 
     def note(self, reason: str, status: int, peer: str | None, **facts: object) -> None:
-        """Note one refusal."""
+        """Count and log one refusal."""
         self.counts[reason] += 1
         self._count(reason, peer)
-        self._bursts.note(reason, status, peer, facts)
+        self._aggregator.note(reason, status, peer, facts)
 
     def end(self) -> None:
-        """Write the lines that wait for others."""
-        self._bursts.end()
+        """Write the lines that are pending."""
+        self._aggregator.flush()

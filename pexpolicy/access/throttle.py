@@ -1,4 +1,4 @@
-"""Wrong credentials, counted for each peer: the more of them, the later the answer."""
+"""Login throttle: delays for wrong credentials, and the peers that sent right ones."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-FIRST_DELAY = 0.1
-"""Seconds before the answer to the first wrong attempt; each further one doubles it."""
-LONGEST_DELAY = 4.0
-"""Seconds; a node with an old password hears of it before it gives up at 5."""
-FORGOTTEN = 600.0
-"""Seconds without a wrong attempt behind which a peer begins anew."""
+FIRST_DELAY_S = 0.1
+"""Delay of the reply to the first wrong attempt; each further attempt doubles it."""
+MAX_DELAY_S = 4.0
+"""Less than the 5 s after which a node gives up, so that it gets the 401."""
+RESET_AFTER_S = 600.0
+"""Time without a wrong attempt after which the count of a peer is reset."""
 MAX_PEERS = 4096
-"""Peers that are remembered; beyond these the one that was quiet for longest is forgotten."""
+"""Peers that are stored; the least recently used one is removed first."""
 
 
 @dataclass(slots=True)
@@ -26,55 +26,77 @@ class _PeerState:
 
 
 class LoginThrottle:
-    """How often each peer was wrong. It delays answers to wrong credentials, and no others: a node
-    behind the same address as somebody who guesses is not slowed.
+    """Counts the wrong attempts of each peer.
+
+    Only replies to wrong credentials are delayed, so a node that shares an address with a guessing
+    client is not slowed down.
     """
 
-    def __init__(self, peers: int = MAX_PEERS) -> None:
+    def __init__(self, max_peers: int = MAX_PEERS) -> None:
         self._records: OrderedDict[str, _PeerState] = OrderedDict()
-        self._trying: Counter[str] = Counter()
-        self._peers = peers
+        self._running: Counter[str] = Counter()
+        self._max_peers = max_peers
 
     def __len__(self) -> int:
         return len(self._records)
 
-    def of(self, peer: str, now: float) -> int:
-        """How many wrong attempts of a peer count at the time ``now`` (seconds)."""
+    def failures(self, peer: str, now: float) -> int:
+        """Return the number of wrong attempts of a peer that count at ``now`` (seconds)."""
         record = self._records.get(origin(peer))
-        return record.count if record is not None and now - record.last < FORGOTTEN else 0
+        return record.count if record is not None and now - record.last < RESET_AFTER_S else 0
 
     @contextmanager
-    def trying(self, peer: str, now: float) -> Iterator[int]:
-        """While a peer is verified; gives how many others of its attempts are, or were wrong."""
+    def attempt(self, peer: str, now: float) -> Iterator[int]:
+        """Count an attempt while it is verified; yield how many others of the peer are being
+        verified or were wrong.
+        """
         key = origin(peer)
-        rank = self.of(peer, now) + self._trying[key]
-        self._trying[key] += 1
+        rank = self.failures(peer, now) + self._running[key]
+        self._running[key] += 1
         try:
             yield rank
         finally:
-            self._trying[key] -= 1
-            if not self._trying[key]:
-                del self._trying[key]
+            self._running[key] -= 1
+            if not self._running[key]:
+                del self._running[key]
 
-    def failed(self, peer: str, now: float) -> float:
-        """Count a wrong attempt; gives the seconds that its answer has to wait."""
-        count = self.of(peer, now)
+    def record_failure(self, peer: str, now: float) -> float:
+        """Count a wrong attempt; return the delay of its reply in seconds."""
+        count = self.failures(peer, now)
         key = origin(peer)
         self._records[key] = _PeerState(count + 1, now)
         self._records.move_to_end(key)
-        if len(self._records) > self._peers:
+        if len(self._records) > self._max_peers:
             self._records.popitem(last=False)
-        return float(min(FIRST_DELAY * 2 ** min(count, 32), LONGEST_DELAY))
+        return float(min(FIRST_DELAY_S * 2 ** min(count, 32), MAX_DELAY_S))
+
+
+class KnownPeers:
+    """Addresses of right credentials; credentials from them are verified first."""
+
+    def __init__(self) -> None:
+        self._peers: OrderedDict[str, None] = OrderedDict()
+
+    def __contains__(self, peer: str) -> bool:
+        return origin(peer) in self._peers
+
+    def add(self, *peers: str) -> None:
+        """Store addresses."""
+        for key in map(origin, peers):
+            self._peers[key] = None
+            self._peers.move_to_end(key)
+            if len(self._peers) > MAX_PEERS:
+                self._peers.popitem(last=False)
 
 
 def origin(peer: str) -> str:
-    """What counts as one peer: an IPv4 address, or the /64 that one IPv6 host may choose from."""
+    """Return the key of a peer: its IPv4 address, or the /64 of its IPv6 address."""
     packed = _packed(peer)
     return peer if packed is None else packed[:8].hex()
 
 
 def network_of(peer: str) -> str:
-    """The same, as it is written."""
+    """Return the IPv4 address of a peer, or its IPv6 /64, as text."""
     packed = _packed(peer)
     return peer if packed is None else str(ipaddress.IPv6Network((packed[:8] + bytes(8), 64)))
 
@@ -89,36 +111,36 @@ def _packed(peer: str) -> bytes | None:
 
 
 class CancellableSleeps:
-    """Waits that can be ended together. Each costs a timer, and no thread."""
+    """Delays that can be cancelled together. Each takes a timer and no thread."""
 
     def __init__(self) -> None:
         self._waiting: set[asyncio.Future[None]] = set()
-        self._ended = False
+        self._cancelled = False
 
     def __len__(self) -> int:
         return len(self._waiting)
 
     async def wait(self, seconds: float) -> None:
-        """Wait for so long, or until ``end``."""
-        if self._ended:
+        """Sleep for that time, or until ``cancel``."""
+        if self._cancelled:
             return
         loop = asyncio.get_running_loop()
-        over = loop.create_future()
-        timer = loop.call_later(seconds, _finish, over)
-        self._waiting.add(over)
+        done = loop.create_future()
+        timer = loop.call_later(seconds, _finish, done)
+        self._waiting.add(done)
         try:
-            await over
+            await done
         finally:
             timer.cancel()
-            self._waiting.discard(over)
+            self._waiting.discard(done)
 
-    def end(self) -> None:
-        """Let all go on, and nobody wait any more."""
-        self._ended = True
-        for over in self._waiting:
-            _finish(over)
+    def cancel(self) -> None:
+        """End all delays, now and later."""
+        self._cancelled = True
+        for done in self._waiting:
+            _finish(done)
 
 
-def _finish(over: asyncio.Future[None]) -> None:
-    if not over.done():
-        over.set_result(None)
+def _finish(done: asyncio.Future[None]) -> None:
+    if not done.done():
+        done.set_result(None)

@@ -1,7 +1,6 @@
-"""The audit: one JSON line for each call that was answered, written before the answer leaves.
+"""The audit log: one JSON line for each call, written before its reply is sent.
 
-``Audit`` makes the lines and ``open_audit`` opens the place where they go. Behind it a ``Journal``
-numbers and chains them (``seal``), writes them to a file or a stream, and keeps those that cannot
-be written in a spool and in memory until they can. The commands read them again (``reading``,
-``verify``).
+``AuditLog`` makes the lines and ``factory`` opens the place where they are stored. A ``Journal``
+numbers and chains them (``hash_chain``), writes them to a file or a stream, and stores those that
+cannot be written in a spool and in memory until they can. ``reader`` and ``verify`` read them.
 """

@@ -1,4 +1,4 @@
-"""A file that lines are appended to, by several writers at once."""
+"""Append-only files, written by several writers at once."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
-from pexpolicy.audit.torn_lines import end_last_line, overwrite, repair_torn_lines
+from pexpolicy.audit.torn_lines import overwrite, repair_torn_lines, terminate_last_line
 
 FLAGS = os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
 MODE = 0o600
@@ -16,48 +16,48 @@ BLOCK = 1 << 16
 
 
 class AppendFile:
-    """A regular file, or a device. Whole lines in each ``write`` system call: those of several
-    writers never mix.
+    """A regular file, or a device. Each ``write`` system call has whole lines, so the lines of
+    several writers never mix.
 
-    Raises ``OSError`` when it cannot be opened.
+    Raises ``OSError`` if it cannot be opened.
     """
 
     retry = 0.5
-    """Seconds between two attempts after a write that failed."""
+    """Seconds between attempts after a failed write."""
 
-    def __init__(self, path: Path, mark: bytes = b"", *, ours: bool = True) -> None:
-        """``mark`` is in each line of this writer, and of no other. ``ours``: nothing but lines of
-        this kind stands in the file.
+    def __init__(self, path: Path, mark: bytes = b"", *, audit_only: bool = True) -> None:
+        """``mark`` occurs in each line of this writer, and of no other. ``audit_only``: the file
+        has no lines of another kind.
         """
         self.path = path
         self._mark = mark
-        self._ours = ours
+        self._audit_only = audit_only
         self._follows = path.is_symlink()
-        """A link that was there at the start is the operator's; a later one is not followed."""
+        """A link that exists at the start is the operator's; a later one is not followed."""
         self._open()
 
     def _open(self, *, must_be_regular: bool = False) -> None:
-        """Open what is at the path. ``must_be_regular``: nothing else may have taken the place of
-        a file, where lines would vanish or be read by others.
+        """Open the path. ``must_be_regular``: fail if a device or pipe has replaced the file, where
+        lines would vanish or be read by others.
         """
-        descriptor = self._opened()
+        descriptor = self._open_descriptor()
         known = os.fstat(descriptor)
         regular = stat.S_ISREG(known.st_mode)
         if must_be_regular and not regular:
             os.close(descriptor)
-            raise OSError(errno.EINVAL, "a device or a pipe is in its place", str(self.path))
+            raise OSError(errno.EINVAL, "a device or a pipe has replaced it", str(self.path))
         self._descriptor = descriptor
         self._identity = known.st_dev, known.st_ino
         self._regular = regular
         self.size = known.st_size
-        """Bytes at the last look, and what was written since."""
-        self._looked_at = known.st_size
+        """Bytes at the last check, and those written since."""
+        self._checked_size = known.st_size
         if self._regular and self.size:
             with suppress(OSError):
-                (repair_torn_lines if self._ours else end_last_line)(self._descriptor)
+                (repair_torn_lines if self._audit_only else terminate_last_line)(self._descriptor)
 
-    def _opened(self) -> int:
-        # A pipe without a reader must not keep the server waiting.
+    def _open_descriptor(self) -> int:
+        # Opening a pipe without a reader must not block.
         flags = FLAGS | os.O_NONBLOCK | (0 if self._follows else os.O_NOFOLLOW)
         try:
             return os.open(self.path, os.O_RDWR | flags, MODE)
@@ -66,10 +66,10 @@ class AppendFile:
         except OSError as error:
             if error.errno != errno.ELOOP or self._follows:
                 raise
-            raise OSError(errno.ELOOP, "a link is in its place", str(self.path)) from None
+            raise OSError(errno.ELOOP, "a link has replaced it", str(self.path)) from None
 
     def write(self, lines: bytes) -> None:
-        """Append whole lines. Raises ``OSError``, and then nothing of them stands in the file."""
+        """Append whole lines. Raises ``OSError``, and then none of them is in the file."""
         written = os.write(self._descriptor, lines)
         if written != len(lines):
             self._blank(written)
@@ -77,10 +77,10 @@ class AppendFile:
         self.size += written
 
     def _blank(self, count: int) -> None:
-        """Overwrite the bytes that were appended last: half a line would be torn.
+        """Overwrite the last ``count`` bytes, part of a line, with blanks.
 
-        Their blocks exist, so this needs no space. Cutting them off could take the line of another
-        writer with it.
+        Their blocks exist, so this needs no space. Truncating could remove the line of another
+        writer.
         """
         if not self._regular:
             return
@@ -89,34 +89,34 @@ class AppendFile:
             overwrite(self._descriptor, end - count, b" " * (count - 1) + b"\n")
 
     def sync(self) -> None:
-        """Wait until all that was written is on the disk; raises ``OSError``."""
+        """Wait until all written lines are on the disk; raises ``OSError``."""
         if self._regular:
             os.fdatasync(self._descriptor)
 
     def is_current(self) -> bool:
-        """True while the path leads to the file that is open; brings ``size`` up to date."""
+        """Return whether the path leads to the open file; update ``size``."""
         try:
             known = self.path.stat(follow_symlinks=self._follows)
         except OSError:
             return False
         if (known.st_dev, known.st_ino) != self._identity:
             return False
-        self.size = self._looked_at = known.st_size
+        self.size = self._checked_size = known.st_size
         return True
 
-    def renew(self) -> bool:
-        """Open what the path leads to now; raises ``OSError``, and then the old one stays open.
+    def reopen(self) -> bool:
+        """Open the path again; raises ``OSError``, and then the old file stays open.
 
-        When the old file was deleted, this writer's lines since the last look are copied over.
-        True when lines of it were there before: they are gone.
+        If the old file was deleted, copy this writer's lines since the last check. Return true if
+        it was deleted and not empty: earlier lines are gone.
         """
-        old, looked_at = self._descriptor, self._looked_at
+        old, checked_size = self._descriptor, self._checked_size
         self._open(must_be_regular=self._regular)
         try:
             known = os.fstat(old)
             deleted = stat.S_ISREG(known.st_mode) and known.st_nlink == 0
             if deleted and self._regular:
-                self._rescue(old, looked_at)
+                self._rescue(old, checked_size)
             return deleted and known.st_size > 0
         finally:
             os.close(old)
@@ -132,7 +132,7 @@ class AppendFile:
                         self.write(line + b"\n")
 
     def space(self) -> tuple[int, int] | None:
-        """Free bytes on its disk and how many percent that is; ``None`` where it has none."""
+        """Return the free bytes of its disk, and percent; ``None`` for a device."""
         if not self._regular:
             return None
         with suppress(OSError):
@@ -140,6 +140,6 @@ class AppendFile:
             return disk.f_bavail * disk.f_frsize, 100 * disk.f_bavail // max(disk.f_blocks, 1)
         return None
 
-    def close(self, patience: float) -> None:
+    def close(self, timeout: float) -> None:
         """Close it."""
         os.close(self._descriptor)

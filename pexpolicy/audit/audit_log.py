@@ -1,4 +1,4 @@
-"""Making the lines: what is written down of a call, and when it leaves."""
+"""The audit log: makes the line of each call and hands it to a sink."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from pexpolicy.models.request import Params
 from pexpolicy.policy import Answer
 
 RESERVE = 64 << 20
-"""Free bytes of the disk that are left to decisions, or ``RESERVE_PERCENT`` of a small one."""
+"""Free bytes of the disk reserved for decisions, or ``RESERVE_PERCENT`` of a small one."""
 RESERVE_PERCENT = 10
 Render = Callable[[Any, str, Any], bytes]
 
 
 class _Logger(structlog.BoundLoggerBase):
-    """structlog's logger for lines that are whole: they pass the processors and nothing else."""
+    """A logger of structlog for complete lines: only the processors are applied."""
 
     def info(self, line: Any) -> Awaitable[bool] | None:
-        """Render a line, and write it."""
+        """Render and write a line."""
         for render in self._processors:
             line = render(self._logger, "info", line)
         recorded: Awaitable[bool] | None = self._logger.info(line)
@@ -39,9 +39,9 @@ class _Logger(structlog.BoundLoggerBase):
 class AuditLog:
     """Writes the lines.
 
-    Each method gives ``None`` when nothing stands in the way of the reply, or what to wait for;
-    where that gives false, the line is not recorded and its decision must not leave: a reject is
-    sent where ``rejects`` is true, and else the call is handed back to Infinity.
+    Each method returns ``None`` when the reply may be sent, or an awaitable. If that gives false,
+    the line is not recorded and its decision must not be sent: the reply is a reject if ``rejects``
+    is true, otherwise Infinity continues by itself.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class AuditLog:
         required: bool = False,
     ) -> None:
         self.redaction = redaction or Redaction()
-        """What may be written down."""
+        """Removes secrets and personal values."""
         self.state = state or AuditState()
         self.rejects = rejects
         self._required = required
@@ -70,9 +70,7 @@ class AuditLog:
         self._write: Callable[[object], Awaitable[bool] | None] = logger.bind().info
 
     def with_redaction(self, redaction: Redaction) -> AuditLog:
-        """The same audit, for a configuration that wants this to be left of requests and
-        replies.
-        """
+        """Return the same audit log with another redaction, for a reloaded configuration."""
         other = copy(self)
         other.redaction = redaction
         return other
@@ -86,7 +84,7 @@ class AuditLog:
         peer: str | None,
         config_hash: str,
     ) -> Awaitable[bool] | None:
-        """Write the line of a call that the policy answered."""
+        """Write the line of a call that the policy answered in ``ms`` milliseconds."""
         outcome, reply = answer.outcome, answer.reply
         decision = outcome.decision
         redaction_error = None
@@ -121,7 +119,7 @@ class AuditLog:
     def shadow(
         self, actual: Outcome, shadow: Outcome, config_hash: str, *, differs: bool | None
     ) -> None:
-        """Write what a shadow plugin would have decided, and whether that differs from what was."""
+        """Write what a shadow plugin would have decided, and whether it differs from ``actual``."""
         redaction_error = None
         try:
             result, removed = self.redaction.result(shadow.endpoint, shadow.decision)
@@ -150,7 +148,7 @@ class AuditLog:
     def refused(
         self, why: str, status: int, peer: str | None, config_hash: str, **facts: object
     ) -> Awaitable[bool] | None:
-        """Write the line of a call that did not get as far as the policy."""
+        """Write the line of a call that was refused before it reached the policy."""
         if isinstance(path := facts.get("path"), str):
             facts["path"] = self.redaction.path(path)
         line = {
@@ -166,8 +164,8 @@ class AuditLog:
 
     @property
     def has_room_for_refusals(self) -> bool:
-        """False while lines cannot be written, or the disk is nearly full: what is left of it, and
-        of the places where lines wait, is for decisions.
+        """False while lines cannot be written, or the disk is nearly full: the remaining space, in
+        spool and memory too, is reserved for decisions.
         """
         state = self.state
         if state.status != "healthy":
@@ -179,34 +177,34 @@ class AuditLog:
         )
 
     def not_recorded(self) -> Awaitable[bool] | None:
-        """What a call has to wait for whose line could not be made."""
+        """Return what a call waits for if its line could not be made."""
         return NotRecorded() if self._required else None
 
     @contextmanager
-    def gathering(self, loop: asyncio.AbstractEventLoop) -> Iterator[None]:
-        """Let lines wait for others of the same turn of ``loop``: whoever sends a reply calls
-        ``flush`` before.
+    def batching(self, loop: asyncio.AbstractEventLoop) -> Iterator[None]:
+        """Write the lines of one turn of ``loop`` together; call ``flush`` before each reply is
+        sent.
         """
-        self._sink.gather(loop)
+        self._sink.set_batching(loop)
         try:
             yield
         finally:
-            self._sink.gather(None)
+            self._sink.set_batching(None)
 
     def flush(self) -> None:
-        """Write what was gathered."""
+        """Write batched lines."""
         self._sink.flush()
 
-    def begin(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Look after the file on this loop, also while no call comes."""
-        self._timer = loop.call_later(self._sink.tick(), self.begin, loop)
+    def start_timer(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Check the file on this loop, also while there are no calls."""
+        self._timer = loop.call_later(self._sink.tick(), self.start_timer, loop)
 
     def reopen(self) -> None:
-        """Open the file anew: something else has renamed it."""
+        """Open the file again, after it was renamed."""
         self._sink.reopen()
 
     def close(self) -> None:
-        """Write what waits, and close the file."""
+        """Write waiting lines, and close the file."""
         if self._timer is not None:
             self._timer.cancel()
         self._sink.close()

@@ -1,4 +1,4 @@
-"""Lines that wait until they can be written: in the spool first, then in memory."""
+"""The backlog: lines that wait in the spool, then in memory, until they can be written."""
 
 from __future__ import annotations
 
@@ -10,86 +10,85 @@ from pexpolicy.audit.hash_chain import HashChain
 from pexpolicy.audit.spool import Spool
 from pexpolicy.audit.state import AuditState
 
-SLICE = 8
-"""Blocks of the spool that are brought home at once: calls are answered in between."""
+DRAIN_BLOCKS = 8
+"""Blocks of the spool that are written at a time: calls are answered in between."""
 
 
 class WriteResult(IntEnum):
-    """What became of a line."""
+    """Where a line is stored, the least durable first."""
 
     LOST = 0
-    HELD = 1
-    """It waits in memory, and is lost if the process dies."""
+    BUFFERED = 1
+    """In memory: lost if the process dies."""
     SPOOLED = 2
     WRITTEN = 3
 
 
 class Backlog:
-    """What waits. ``room`` is the most bytes that are held in memory.
+    """Lines that wait; at most ``capacity`` bytes of them in memory.
 
-    Lines in the spool are sealed already, lines in memory are not: they are behind those of the
-    spool, and what is written of them once there is space again is for then.
+    Lines in the spool are chained already. Lines in memory are not: they follow those of the spool
+    and are chained when they are written.
     """
 
-    def __init__(self, room: int, spool: Spool | None, state: AuditState) -> None:
-        self._room = room
+    def __init__(self, capacity: int, spool: Spool | None, state: AuditState) -> None:
+        self._capacity = capacity
         self._spool = spool
         self.state = state
-        self._held: deque[bytes] = deque()
-
-    def __len__(self) -> int:
-        return self._spooled + self.state.held_bytes
+        self._buffer: deque[bytes] = deque()
 
     @property
     def _spooled(self) -> int:
-        return self._spool.waiting if self._spool is not None else 0
+        return self._spool.pending if self._spool is not None else 0
 
     @property
-    def held(self) -> int:
-        """Lines that are held in memory."""
-        return len(self._held)
+    def buffered(self) -> int:
+        """Number of lines in memory."""
+        return len(self._buffer)
 
-    def add(self, body: bytes, seal: HashChain) -> WriteResult:
-        """Let a line wait; a lost one is counted."""
+    def add(self, body: bytes, chain: HashChain) -> WriteResult:
+        """Store a line; count it if it is lost."""
         state = self.state
-        if self._spool is not None and not self._held:
+        if self._spool is not None and not self._buffer:
+            line, position = chain.chain_lines(body)
             try:
-                self._spool.append(seal.line(body))
+                self._spool.append(line)
             except OSError:
                 pass  # memory is next
             else:
-                seal.advance()
-                state.spooled_bytes = self._spool.waiting
+                chain.commit(position)
+                state.spooled_bytes = self._spool.pending
                 state.records += 1
                 return WriteResult.SPOOLED
-        if state.held_bytes + len(body) <= self._room:
-            self._held.append(body)
-            state.held_bytes += len(body)
+        if state.buffered_bytes + len(body) <= self._capacity:
+            self._buffer.append(body)
+            state.buffered_bytes += len(body)
             state.records += 1
-            return WriteResult.HELD
-        seal.lost += 1
+            return WriteResult.BUFFERED
+        chain.lost += 1
         state.lost += 1
         return WriteResult.LOST
 
-    def bring_home(self, write: Callable[[bytes], None], seal: HashChain) -> bool:
-        """Write lines that wait, in their order; true when none is left. Raises ``OSError``."""
-        self._empty_spool(write)
-        while self._held and not self._spooled:
-            write(seal.line(self._held[0]))
-            seal.advance()
-            self.state.held_bytes -= len(self._held.popleft())
-        return not self
+    def drain(self, write: Callable[[bytes], None], chain: HashChain) -> bool:
+        """Write waiting lines in order; return true when none is left. Raises ``OSError``."""
+        self._drain_spool(write)
+        while self._buffer and not self._spooled:
+            line, position = chain.chain_lines(self._buffer[0])
+            write(line)
+            chain.commit(position)
+            self.state.buffered_bytes -= len(self._buffer.popleft())
+        return not self._buffer and not self._spooled
 
-    def _empty_spool(self, write: Callable[[bytes], None]) -> None:
+    def _drain_spool(self, write: Callable[[bytes], None]) -> None:
         if self._spool is None:
             return
-        for _ in range(SLICE):
-            if not self._spool.waiting:
+        for _ in range(DRAIN_BLOCKS):
+            if not self._spool.pending:
                 break
             lines = self._spool.first()
             write(lines)
             self._spool.remove(len(lines))
-            self.state.spooled_bytes = self._spool.waiting
+            self.state.spooled_bytes = self._spool.pending
 
     def sync(self) -> None:
         """Wait until the spool is on the disk; raises ``OSError``."""
@@ -97,6 +96,6 @@ class Backlog:
             self._spool.sync()
 
     def close(self) -> None:
-        """Let go of the spool; what waits in it stays there for the next start."""
+        """Close the spool; lines in it stay for the next start."""
         if self._spool is not None:
             self._spool.close()

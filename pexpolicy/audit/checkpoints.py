@@ -1,7 +1,7 @@
-"""Signed checkpoints: where a chain stands, in words that only the holder of the key can write.
+"""Signed checkpoints: the position of a chain, signed with a private key.
 
-Whoever may write the file can write a whole new chain. A checkpoint that was copied elsewhere (it
-is on standard error, too) shows that, and that lines behind it were cut off.
+A process that may write the file can replace the whole chain. A checkpoint that was copied to
+another machine (it is on standard error too) proves that, and that lines after it were removed.
 """
 
 from __future__ import annotations
@@ -19,14 +19,12 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 CHECKPOINT, END = "checkpoint", "end"
-"""Events: lines will follow, or the writer has ended and none will."""
-MAKE_PUBLIC = "make it of the one that signs: openssl pkey -in sign.pem -pubout -out public.pem"
+"""Events: further lines may follow, or the writer has ended and none may."""
+MAKE_PUBLIC = "make it from the signing key: openssl pkey -in sign.pem -pubout -out public.pem"
 
 
 class Checkpoint(msgspec.Struct):
-    """The line of a checkpoint: the line ``covers`` of its writer has the hash ``head``. Its
-    ``boot_id`` is in the seal.
-    """
+    """The line of a checkpoint: line ``covers`` of the chain ``boot_id`` has the hash ``head``."""
 
     timestamp: datetime
     event: str
@@ -37,7 +35,7 @@ class Checkpoint(msgspec.Struct):
 
 
 class Signer:
-    """Signs after so many lines, or after so many seconds when there were any."""
+    """Signs after ``lines`` new lines, or ``seconds`` after the last time if there is one."""
 
     def __init__(self, key: Ed25519PrivateKey, lines: int, seconds: float) -> None:
         self._key = key
@@ -46,20 +44,20 @@ class Signer:
         self._covered = 0
         self._signed_at = 0.0
 
-    def is_due(self, seal: HashChain, now: float) -> bool:
-        """True when it is time for one."""
-        new = seal.seq - self._covered
+    def is_due(self, chain: HashChain, now: float) -> bool:
+        """Return whether a checkpoint is due."""
+        new = chain.seq - self._covered
         return new >= self._lines or (new > 0 and now - self._signed_at >= self._seconds)
 
-    def line(self, seal: HashChain, now: float, event: str = CHECKPOINT) -> bytes:
-        """A checkpoint over the lines so far, or the end; its own line follows."""
-        head = seal.head.decode()
-        signature = self._key.sign(statement(event, seal.boot_id, seal.seq, head))
-        self._covered, self._signed_at = seal.seq + 1, now
+    def line(self, chain: HashChain, now: float, event: str = CHECKPOINT) -> bytes:
+        """Return a checkpoint, or the end, for the lines so far; write it as the next line."""
+        head = chain.head.decode()
+        signature = self._key.sign(statement(event, chain.boot_id, chain.seq, head))
+        self._covered, self._signed_at = chain.seq + 1, now
         line = {
             "timestamp": datetime.now(UTC),
             "event": event,
-            "covers": seal.seq,
+            "covers": chain.seq,
             "head": head,
             "signature": base64.b64encode(signature).decode(),
         }
@@ -67,23 +65,23 @@ class Signer:
 
 
 def unsigned_end() -> bytes:
-    """The last line of a writer that has no key."""
+    """Return the last line of a writer without a key."""
     return msgspec.json.encode({"timestamp": datetime.now(UTC), "event": END})
 
 
 def statement(event: str, boot_id: str, covers: int, head: str) -> bytes:
-    """The bytes that are signed."""
+    """Return the signed bytes."""
     return f"pexpolicy audit {event}\n{boot_id}\n{covers}\n{head}\n".encode()
 
 
 class Verifier:
-    """Tells whether a checkpoint was signed with the key that belongs to a public key in PEM.
+    """Verifies the signatures of checkpoints with a public key in PEM.
 
     Raises ``InvalidKeyError``.
     """
 
     def __init__(self, pem: bytes) -> None:
-        from cryptography.exceptions import (  # noqa: PLC0415 - for who verifies
+        from cryptography.exceptions import (  # noqa: PLC0415 - only verify needs it
             InvalidSignature,
             UnsupportedAlgorithm,
         )
@@ -97,16 +95,16 @@ class Verifier:
         try:
             key = load_pem_public_key(pem)
         except (ValueError, TypeError, UnsupportedAlgorithm):
-            msg = f"is no public key in PEM; {MAKE_PUBLIC}"
+            msg = f"is not a public key in PEM; {MAKE_PUBLIC}"
             raise InvalidKeyError(msg) from None
         if not isinstance(key, Ed25519PublicKey):
-            msg = f"is no Ed25519 key; {MAKE_PUBLIC}"
+            msg = f"is not an Ed25519 key; {MAKE_PUBLIC}"
             raise InvalidKeyError(msg)
         self._key = key
         self._invalid = InvalidSignature
 
-    def holds(self, checkpoint: Checkpoint) -> bool:
-        """True for a checkpoint whose signature fits."""
+    def is_valid(self, checkpoint: Checkpoint) -> bool:
+        """Return whether the signature of a checkpoint is valid."""
         signed = statement(checkpoint.event, checkpoint.boot_id, checkpoint.covers, checkpoint.head)
         try:
             self._key.verify(base64.b64decode(checkpoint.signature), signed)

@@ -1,4 +1,4 @@
-"""Audit lines for the eyes of somebody at a terminal: while they are written, and read again."""
+"""The console renderer: audit lines as short coloured text."""
 
 from __future__ import annotations
 
@@ -13,21 +13,20 @@ from pexpolicy.text import printable
 
 CODES = {"dim": "2", "bold": "1", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
 STYLES = {"reject": "red", "continue": "green", "redirect": "yellow"}
-FAULTS = ("failed", "timed_out", "invalid", "busy", "skipped")
+FAILURES = ("failed", "timed_out", "invalid", "busy", "skipped")
 WIDTH = 22
-"""Of the first column, which holds the longest name of a request."""
-
+"""Of the first column: the longest name of a request type."""
 REPEATS = ", and its on_error is reject"
-"""How the reason ends that the server gives by itself, where a step says the same and more."""
+"""End of a reason made by the server, which repeats what a step says."""
 
 Part = tuple[str, str]
-"""A style of ``CODES``, or none, and a text that commands no terminal."""
-BETWEEN: Part = ("dim", "|")
+"""A style of ``CODES``, or none, and a text without control characters."""
+SEPARATOR: Part = ("dim", "|")
 """Between texts that would run into each other."""
 
 
-def readable(_: Any, __: str, line: Any) -> bytes:
-    """One short line in colours, with the time of day."""
+def render(_: Any, __: str, line: Any) -> bytes:
+    """Render one line in colours, with the local time."""
     event = msgspec.structs.asdict(line) if isinstance(line, msgspec.Struct) else line
     now = datetime.now().astimezone().strftime("%H:%M:%S")
     texts = [
@@ -38,17 +37,18 @@ def readable(_: Any, __: str, line: Any) -> bytes:
 
 
 def parts(event: Mapping[str, Any]) -> list[Part]:
-    """What a line says, but for its time: what, whom it was about, what came of it, who decided,
-    and what went wrong. The line may be from a file, and hold anything.
+    """Return a line without its time: request type, subject, action, plugin and failures.
+
+    The line may come from a file and hold anything.
     """
     kinds = {"decision": _decision, "shadow": _shadow, "checkpoint": _checkpoint}
     kind = kinds.get(str(event.get("event")), _refused)
-    found, remarks = [*kind(event)], [*_faults(event)]
+    found, remarks = [*kind(event)], [*_failures(event)]
     warnings = event.get("warnings")
     if isinstance(warnings, list | tuple):
         remarks += [("yellow", warning) for warning in warnings]
     for number, remark in enumerate(remarks):
-        found += [remark] if number == 0 and kind is _shadow else [BETWEEN, remark]
+        found += [remark] if number == 0 and kind is _shadow else [SEPARATOR, remark]
     return [(style, printable(text)) for style, text in found if text is not None and text != ""]
 
 
@@ -63,12 +63,14 @@ def _decision(event: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     yield "", f"by {event.get('decided_by')}"
     yield "dim", f"{ms:.1f} ms" if isinstance(ms, int | float) else ""
     reason, decided_by = str(event.get("reason") or ""), event.get("decided_by")
-    faulty = any(plugin == decided_by and outcome in FAULTS for plugin, outcome, _ in _steps(event))
+    faulty = any(
+        plugin == decided_by and outcome in FAILURES for plugin, outcome, _ in _steps(event)
+    )
     yield "", "" if faulty and reason.endswith(REPEATS) else reason
 
 
 def _refused(event: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """What did not get as far as the policy; and each line of another kind."""
+    """Yield the parts of a refusal, or of a line of another kind."""
     yield "yellow", f"{event.get('event')!s:<{WIDTH}}"
     yield "red", None if event.get("status") is None else str(event["status"] or "-")
     yield "", event.get("reason")
@@ -82,9 +84,11 @@ def _refused(event: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def _shadow(event: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """What a shadow plugin would have decided, where that is something else."""
+    """Yield the parts of a shadow decision; what it would have sent only if it differs."""
     yield "dim", f"{event.get('endpoint')!s:<{WIDTH}}"
-    asked = [f"{plugin} {outcome}" for plugin, outcome, _ in _steps(event) if outcome not in FAULTS]
+    asked = [
+        f"{plugin} {outcome}" for plugin, outcome, _ in _steps(event) if outcome not in FAILURES
+    ]
     yield "dim", f"shadow: {', '.join(asked)}{':' * bool(asked)}".rstrip()
     if event.get("differs") is False:
         yield "dim", "agrees"
@@ -100,14 +104,14 @@ def _checkpoint(event: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     yield "dim", f"{event.get('covers')}:{event.get('head')}"
 
 
-def _faults(event: Mapping[str, Any]) -> Iterator[Part]:
+def _failures(event: Mapping[str, Any]) -> Iterator[Part]:
     for plugin, outcome, detail in _steps(event):
-        if outcome in FAULTS:
+        if outcome in FAILURES:
             yield "red", f"{plugin} {outcome}" + (f": {detail}" if detail else "")
 
 
 def _steps(event: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
-    """Plugin, outcome and detail of each step."""
+    """Yield plugin, outcome and detail of each step."""
     steps = event.get("steps")
     for given in steps if isinstance(steps, list | tuple) else ():
         step = msgspec.structs.asdict(given) if isinstance(given, msgspec.Struct) else _table(given)
@@ -115,7 +119,7 @@ def _steps(event: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
 
 
 def _subject(event: Mapping[str, Any]) -> str:
-    """Whom or what a call was about."""
+    """Return the called alias, and the calling one if there is one."""
     request = _table(event.get("request"))
     about = request.get("alias") or request.get("local_alias") or request.get("q") or "-"
     caller = request.get("remote_alias") or request.get("registration_alias")

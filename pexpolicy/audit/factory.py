@@ -1,4 +1,4 @@
-"""From the configuration to an audit that writes."""
+"""The factory of the audit log: builds it from the configuration."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from pexpolicy.audit.append_file import AppendFile
 from pexpolicy.audit.audit_log import AuditLog
 from pexpolicy.audit.backlog import Backlog, WriteResult
 from pexpolicy.audit.checkpoints import Signer
-from pexpolicy.audit.console import readable
+from pexpolicy.audit.console import render
 from pexpolicy.audit.group_commit import Durability, GroupCommitSink
 from pexpolicy.audit.hash_chain import HashChain, NoHashChain
 from pexpolicy.audit.journal import Journal
 from pexpolicy.audit.redaction import Redaction, redaction_of
 from pexpolicy.audit.rotation import Rotation, rotated
 from pexpolicy.audit.sinks import BatchingSink, DirectSink, Sink
-from pexpolicy.audit.spool import Spool, orphans
+from pexpolicy.audit.spool import Spool, orphaned_lines
 from pexpolicy.audit.state import AlertWriter, AuditState
 from pexpolicy.audit.stream import Stream
-from pexpolicy.audit.torn_lines import mend_file
+from pexpolicy.audit.torn_lines import repair_file
 from pexpolicy.config.schema.audit import AuditTable
 from pexpolicy.config.signing_key import private_key
 
@@ -33,12 +33,12 @@ if TYPE_CHECKING:
 
 MEGABYTE = 1 << 20
 PAGE = 1 << 16
-"""Bytes that a file may take in addition to what is written: the largest page of memory."""
+"""Bytes that a file may use in addition to its content: the largest memory page."""
 HOUR = 3600
 
 
 def audit_of(settings: Settings) -> AuditLog:
-    """The audit that a configuration asks for; raises ``OSError`` when it cannot be opened."""
+    """Return the audit log of a configuration; raises ``OSError`` if it cannot be opened."""
     table = settings.audit
     path = settings.resolve(table.path) if table.path else None
     return open_audit(
@@ -47,7 +47,7 @@ def audit_of(settings: Settings) -> AuditLog:
         table,
         spool=settings.resolve(table.spool) if table.spool else None,
         sign_key=settings.sign_key.get_secret_value() if settings.sign_key else None,
-        says_end=True,
+        writes_end=True,
     )
 
 
@@ -58,40 +58,40 @@ def open_audit(
     *,
     spool: Path | None = None,
     sign_key: str | None = None,
-    says_end: bool = False,
-    alarms: AlertWriter | None = None,
+    writes_end: bool = False,
+    alerts: AlertWriter | None = None,
 ) -> AuditLog:
-    """The audit to a file, or to standard output; readable colours instead of JSON on a terminal.
+    """Return an audit log to a file or standard output; on a terminal, coloured text not JSON.
 
-    Raises ``OSError`` when the file cannot be opened, and ``KeyUnusableError``.
+    Raises ``OSError`` if the file cannot be opened, and ``InvalidKeyError``.
     """
     table = table or AuditTable()
-    watched = path is None and sys.stdout.isatty()
-    seal = NoHashChain() if watched else HashChain(table.instance)
+    on_terminal = path is None and sys.stdout.isatty()
+    chain = NoHashChain() if on_terminal else HashChain(table.instance)
     signer = None
-    if sign_key is not None and not watched:
+    if sign_key is not None and not on_terminal:
         key = private_key(sign_key)
         signer = Signer(key, table.checkpoint_lines, table.checkpoint_seconds)
-    target, rotate = _target(path, seal, table)
+    target, rotate = _target(path, chain, table)
     state = AuditState()
     required = table.level == "required"
-    waits = None if spool is None else Spool(spool, seal.boot_id, table.spool_mb * MEGABYTE)
-    # What is held in memory is no record, and a call that waits for one is handed back.
-    room = 0 if required else table.buffer_mb * MEGABYTE
+    spool_file = None if spool is None else Spool(spool, chain.boot_id, table.spool_mb * MEGABYTE)
+    # A line in memory does not count as recorded at this level.
+    capacity = 0 if required else table.buffer_mb * MEGABYTE
     journal = Journal(
         target,
-        seal,
-        Backlog(room, waits, state),
-        alarms=alarms,
+        chain,
+        Backlog(capacity, spool_file, state),
+        alerts=alerts,
         rotate=rotate,
-        checkpoints=signer,
+        signer=signer,
     )
-    journal.says_end = says_end and not watched
+    journal.writes_end = writes_end and not on_terminal
     if spool is not None and isinstance(target, AppendFile):
-        _take_over(spool, target)
+        _write_orphaned(spool, target)
     return AuditLog(
-        _sink(table, journal, gathers=isinstance(target, AppendFile)),
-        readable if watched else None,
+        _sink(table, journal, batches=isinstance(target, AppendFile)),
+        render if on_terminal else None,
         redaction,
         state=state,
         rejects=table.on_fail == "reject",
@@ -100,25 +100,25 @@ def open_audit(
 
 
 def _target(
-    path: Path | None, seal: HashChain, table: AuditTable
+    path: Path | None, chain: HashChain, table: AuditTable
 ) -> tuple[AppendFile | Stream, Callable[[bool], bool] | None]:
-    """Where lines go, and what rotates it."""
+    """Return the file or stream that lines go to, and the function that rotates it."""
     if path is None:
-        return _standard_output(seal), None
+        return _standard_output(chain), None
     if path.is_fifo():
         return _pipe(path), None
-    file = AppendFile(path, seal.mark)
-    # A server that was killed may have left half a line there, if others went on writing. They
-    # rotate once a second at most.
-    for before in rotated(path)[-2:]:
-        mend_file(before)
+    file = AppendFile(path, chain.mark)
+    # A killed server may have left a torn line in a file that another one rotated since. Two files
+    # suffice, as a server rotates at most once a second.
+    for previous in rotated(path)[-2:]:
+        repair_file(previous)
     rotation = Rotation(
         None if table.rotate_mb is None else table.rotate_mb * MEGABYTE,
         None if table.rotate_hours is None else table.rotate_hours * HOUR,
         table.keep,
     )
 
-    def rotate(anyway: bool) -> bool:  # noqa: FBT001 - the one thing that is said
+    def rotate(anyway: bool) -> bool:  # noqa: FBT001 - its only argument
         if not anyway and not rotation.is_due(path, file.size):
             return False
         return rotation.rotate(path, file.is_current)
@@ -126,17 +126,17 @@ def _target(
     return file, rotate
 
 
-def _standard_output(seal: HashChain) -> AppendFile | Stream:
+def _standard_output(chain: HashChain) -> AppendFile | Stream:
     descriptor = sys.stdout.fileno()
     if stat.S_ISREG(os.fstat(descriptor).st_mode):
-        # Somebody else opened it, who may do what this program may not.
+        # Another user opened it; this process may lack permission to reopen it.
         with suppress(PermissionError):
-            return AppendFile(Path(f"/dev/fd/{descriptor}"), seal.mark, ours=False)
+            return AppendFile(Path(f"/dev/fd/{descriptor}"), chain.mark, audit_only=False)
     return Stream(descriptor)
 
 
 def _pipe(path: Path) -> Stream:
-    """A named pipe; a reader who comes later finds what fits into it."""
+    """Open a named pipe; a reader that connects later gets what fits into it."""
     descriptor = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         return Stream(descriptor)
@@ -144,27 +144,27 @@ def _pipe(path: Path) -> Stream:
         os.close(descriptor)
 
 
-def _take_over(spool: Path, file: AppendFile) -> None:
-    """Write the lines that writers left in the spool when they died.
+def _write_orphaned(spool: Path, file: AppendFile) -> None:
+    """Write the spooled lines of processes that have died.
 
-    What the disk has no room for waits on, for the next start: a write that is cut off would leave
+    Lines for which the disk has no space stay for the next start: a partial write would leave
     nothing but blanks.
     """
     with suppress(OSError):
-        for lines in orphans(spool):
+        for lines in orphaned_lines(spool):
             space = file.space()
             if space is not None and space[0] < len(lines) + PAGE:
                 return
             file.write(lines)
 
 
-def _sink(table: AuditTable, journal: Journal, *, gathers: bool) -> Sink:
+def _sink(table: AuditTable, journal: Journal, *, batches: bool) -> Sink:
     """``gathers``: several lines can be written in one piece, also beside other writers."""
     answers = table.on_fail == "answer"
-    room = table.buffer_mb * MEGABYTE
+    capacity = table.buffer_mb * MEGABYTE
     if table.level == "file":
         return (
-            BatchingSink(journal) if gathers and answers else DirectSink(journal, answers=answers)
+            BatchingSink(journal) if batches and answers else DirectSink(journal, answers=answers)
         )
-    least = WriteResult.SPOOLED if table.level == "required" else WriteResult.HELD
-    return GroupCommitSink(journal, Durability(answers=answers, least=least), room)
+    least = WriteResult.SPOOLED if table.level == "required" else WriteResult.BUFFERED
+    return GroupCommitSink(journal, Durability(answers=answers, least=least), capacity)

@@ -1,7 +1,7 @@
-"""A thread that writes: for the levels at which a reply waits for the disk.
+"""Group commit: a writer thread for the levels at which a reply waits for the disk.
 
-All lines that came while the disk was busy are written and brought to the disk together, so one
-``fdatasync`` serves many calls, and a line waits for the one that is under way and for its own.
+All lines that arrive while the disk is busy are written and synced together, so one ``fdatasync``
+serves many calls. A line waits for the ``fdatasync`` in progress and for its own.
 """
 
 from __future__ import annotations
@@ -16,58 +16,58 @@ from datetime import UTC, datetime
 import msgspec
 
 from pexpolicy.audit.backlog import WriteResult
-from pexpolicy.audit.journal import LOOK, TOO_SLOW, Journal
+from pexpolicy.audit.journal import CHECK_INTERVAL_S, DISK_TOO_SLOW, Journal
 from pexpolicy.audit.sinks import NotRecorded, Sink
 from pexpolicy.audit.state import AuditState
 
-LIMIT = 0.25
-"""Seconds that a reply waits for its line."""
-ENDING = 2.0
-"""Seconds for the thread to end."""
+RECORD_TIMEOUT_S = 0.25
+"""How long a reply waits for its line."""
+JOIN_TIMEOUT_S = 2.0
+"""How long ``close`` waits for the thread."""
 
 
 @dataclass(frozen=True)
 class Durability:
-    """What holds when a reply leaves, whose line is on the disk by then."""
+    """What holds when a reply is sent."""
 
     answers: bool = True
-    """It leaves even where its line is not recorded."""
-    least: WriteResult = WriteResult.HELD
-    """The least that counts as recorded."""
+    """It is sent even if its line is not recorded."""
+    least: WriteResult = WriteResult.BUFFERED
+    """The least durable result that counts as recorded."""
 
 
 class _PendingRecord:
-    """A line on its way to the thread, and the reply that waits for it, if one does."""
+    """A line on its way to the thread, and the future that its reply waits for, if any."""
 
-    __slots__ = ("body", "given_up", "loop", "recorded", "timer")
+    __slots__ = ("body", "loop", "recorded", "timed_out", "timer")
 
     def __init__(self, body: bytes) -> None:
         self.body = body
         self.recorded: asyncio.Future[bool] | None = None
         self.loop: asyncio.AbstractEventLoop | None = None
         self.timer: asyncio.TimerHandle | None = None
-        self.given_up = False
+        self.timed_out = False
 
 
 class GroupCommitSink(Sink):
-    """Takes lines on the event loop, and writes them in a thread. ``room`` in bytes."""
+    """Takes lines on the event loop, and writes them in a thread. ``capacity`` in bytes."""
 
     def __init__(
         self,
         journal: Journal,
-        promise: Durability,
-        room: int,
-        limit: float = LIMIT,
+        durability: Durability,
+        capacity: int,
+        timeout: float = RECORD_TIMEOUT_S,
     ) -> None:
         self._journal = journal
-        self._promise = promise
-        self._room = room
-        self._limit = limit
+        self._durability = durability
+        self._capacity = capacity
+        self._timeout = timeout
         self._queue: list[_PendingRecord] = []
-        self._queued = 0
+        self._queued_bytes = 0
         """Bytes of lines that the thread has not taken yet."""
         self._lost = 0
-        """Lines that were given up since the thread looked last."""
+        """Lines lost since the thread last took the queue."""
         self._writing_since: float | None = None
         self._changed = threading.Condition()
         self._closed = False
@@ -76,123 +76,123 @@ class GroupCommitSink(Sink):
 
     @property
     def state(self) -> AuditState:
-        """How the audit is doing."""
+        """The state of the journal."""
         return self._journal.state
 
     def info(self, line: bytes) -> Awaitable[bool] | None:
-        """Take a line."""
-        answers = self._promise.answers
+        """Queue a line."""
+        answers = self._durability.answers
         since = self._writing_since
-        stuck = since is not None and time.monotonic() - since > self._limit
-        if self._queued + len(line) > self._room or (stuck and not answers):
-            self._journal.fail(TOO_SLOW)
+        stuck = since is not None and time.monotonic() - since > self._timeout
+        if self._queued_bytes + len(line) > self._capacity or (stuck and not answers):
+            self._journal.mark_failed(DISK_TOO_SLOW)
             with self._changed:
                 self._lost += 1
             return None if answers else NotRecorded()
         entry = _PendingRecord(line)
         if not stuck:
-            self._await(entry)
-        self._take(entry)
+            self._start_timeout(entry)
+        self._enqueue(entry)
         return entry.recorded
 
-    def _take(self, entry: _PendingRecord) -> None:
+    def _enqueue(self, entry: _PendingRecord) -> None:
         with self._changed:
             self._queue.append(entry)
-            self._queued += len(entry.body)
+            self._queued_bytes += len(entry.body)
             self._changed.notify()
 
-    def _await(self, entry: _PendingRecord) -> None:
+    def _start_timeout(self, entry: _PendingRecord) -> None:
         entry.loop = loop = asyncio.get_running_loop()
         entry.recorded = loop.create_future()
-        entry.timer = loop.call_later(self._limit, self._give_up, entry)
+        entry.timer = loop.call_later(self._timeout, self._time_out, entry)
 
-    def _give_up(self, entry: _PendingRecord) -> None:
+    def _time_out(self, entry: _PendingRecord) -> None:
         assert entry.recorded is not None
         if not entry.recorded.done():
-            entry.given_up = not self._promise.answers
-            entry.recorded.set_result(self._promise.answers)
+            entry.timed_out = not self._durability.answers
+            entry.recorded.set_result(self._durability.answers)
 
     def tick(self) -> float:
-        """The thread does by itself what is due."""
-        return LOOK
+        """Do nothing: the thread calls ``Journal.tick``."""
+        return CHECK_INTERVAL_S
 
     def reopen(self) -> None:
-        """Open the file anew."""
+        """Open the file again."""
         self._journal.reopen()
         with self._changed:
             self._changed.notify()
 
     def close(self) -> None:
-        """Write what was taken, and close the file; a thread that is stuck is left behind."""
+        """Write queued lines, and close the file; do not wait for a thread that hangs."""
         with self._changed:
             self._closed = True
             self._changed.notify()
-        self._thread.join(ENDING)
+        self._thread.join(JOIN_TIMEOUT_S)
 
     def _run(self) -> None:
-        pause = LOOK
+        pause = CHECK_INTERVAL_S
         while True:
             with self._changed:
                 if not self._queue and not self._closed:
                     self._changed.wait(pause)
-                group, self._queue, self._queued = self._queue, [], 0
+                group, self._queue, self._queued_bytes = self._queue, [], 0
                 lost, self._lost = self._lost, 0
                 closed = self._closed
             self._writing_since = time.monotonic()
             try:
-                self._journal.lose(lost)
+                self._journal.count_lost(lost)
                 self._write(group)
                 pause = self._journal.tick()
             except Exception as error:  # noqa: BLE001 - without this thread nothing is recorded
-                self._journal.fault(error)
+                self._journal.report_error(error)
             if closed and not group:
                 self._journal.close()
                 return
             self._writing_since = None
 
     def _write(self, group: list[_PendingRecord]) -> None:
-        kept: list[tuple[_PendingRecord, WriteResult]] = []
+        results: list[tuple[_PendingRecord, WriteResult]] = []
         for entry in group:
-            # While one line is being written the next ones may be given up.
-            if entry.given_up:
-                self._journal.lose(1)
+            # Entries may time out while an earlier one is being written.
+            if entry.timed_out:
+                self._journal.count_lost(1)
             else:
-                kept.append((entry, self._journal.record(entry.body)))
-        least: int = self._promise.least
-        if kept:
+                results.append((entry, self._journal.record(entry.body)))
+        least: int = self._durability.least
+        if results:
             try:
                 self._journal.sync()
             except OSError:
                 least = WriteResult.WRITTEN + 1
-        waiting = [(entry, found >= least) for entry, found in kept if entry.loop is not None]
-        if waiting:
-            loop = waiting[0][0].loop
+        awaited = [(entry, result >= least) for entry, result in results if entry.loop is not None]
+        if awaited:
+            loop = awaited[0][0].loop
             assert loop is not None
             try:
-                loop.call_soon_threadsafe(self._tell, waiting)
+                loop.call_soon_threadsafe(self._resolve, awaited)
             except RuntimeError:
                 return  # the loop has ended
 
-    def _tell(self, waiting: list[tuple[_PendingRecord, bool]]) -> None:
-        """Let the replies go whose lines are recorded, and take back lines that came too late."""
-        for entry, recorded in waiting:
+    def _resolve(self, awaited: list[tuple[_PendingRecord, bool]]) -> None:
+        """Release the replies, and retract lines that were recorded too late."""
+        for entry, recorded in awaited:
             assert entry.recorded is not None
             assert entry.timer is not None
             entry.timer.cancel()
             if not entry.recorded.done():
-                entry.recorded.set_result(recorded or self._promise.answers)
-            if entry.given_up and recorded:
-                self._take(_PendingRecord(retraction_record(entry.body)))
+                entry.recorded.set_result(recorded or self._durability.answers)
+            if entry.timed_out and recorded:
+                self._enqueue(_PendingRecord(retraction_record(entry.body)))
 
 
 def retraction_record(line: bytes) -> bytes:
-    """The line that takes another one back: its decision was not sent."""
-    said = msgspec.json.decode(line)
-    back = {
+    """Return the line that retracts ``line``, whose decision was not sent."""
+    event = msgspec.json.decode(line)
+    retraction = {
         "timestamp": datetime.now(UTC),
-        "event": "withdrawn",
-        "decision_id": said.get("decision_id"),
-        "reason": "it was recorded too late: the audit was unavailable when the reply left",
-        "config_hash": said.get("config_hash"),
+        "event": "retracted",
+        "decision_id": event.get("decision_id"),
+        "reason": "it was recorded too late: the audit was unavailable when the reply was sent",
+        "config_hash": event.get("config_hash"),
     }
-    return msgspec.json.encode(back)
+    return msgspec.json.encode(retraction)

@@ -1,92 +1,73 @@
-"""The seal on each line: its number, whose line it is, and the hash that chains it.
+"""The hash chain: the number and the hash at the end of each line.
 
-A sealed line ends in ``"boot_id":"…","seq":N,"hash":"…"``. The hash is SHA-256 over the hash of the
-line before it by the same writer (in hexadecimal digits; nothing for the first one) and over the
-bytes of this line up to the hash. Each start of each writer is a chain of its own, named by its
-``boot_id``, so several of them share a file. The first line that a writer adds to a further file
-also has ``prev``, the hash before it: what is in one file can be verified without the others.
+A chained line ends in ``"boot_id":"…","seq":N,"hash":"…"``. The hash is SHA-256 over the hash of
+the previous line of the same writer (hexadecimal digits; empty for the first line) and over the
+bytes of this line up to the hash. Each start of each writer is a chain of its own, identified by
+its ``boot_id``, so several chains share a file. The first line that a writer adds to a further file
+also has ``prev``, the hash of the line before it, so that one file can be verified alone.
 """
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable
 from hashlib import sha256
 
 import msgspec
 
 Position = tuple[int, bytes, int, bool]
-"""Where a chain stands."""
+"""A position in a chain: ``seq`` and ``head`` of the last line, the lines lost since then, and
+whether the next line starts a file.
+"""
 
 
 class HashChain:
-    """Seals the lines of one writer, in the order in which they are written.
+    """Chains the lines of one writer, in the order in which they are written.
 
-    ``line`` gives the sealed line and changes nothing; ``advance`` is called once it is written. So
-    do ``lines`` and ``advance_to``.
+    ``chain_lines`` changes nothing; pass its position to ``commit`` after the lines are written.
     """
 
     def __init__(self, instance: str | None = None, boot_id: str | None = None) -> None:
         self.boot_id = boot_id or secrets.token_hex(8)
         self.seq = 0
         self.head = b""
-        """The hash of the last line, in hexadecimal digits."""
+        """Hash of the last line, in hexadecimal digits."""
         self.lost = 0
-        """Lines that were given up since the last one; the next one says so."""
+        """Lines lost since the last one; the next line has the number."""
         self.mark = b',"boot_id":"%b","seq":' % self.boot_id.encode()
-        """What is in each line of this writer, and of no other."""
+        """Bytes that occur in each line of this writer, and of no other."""
         named = b'"instance":%b,' % msgspec.json.encode(instance) if instance else b""
         self._tail = b",%b%b" % (named, self.mark[1:])
-        self._introduces = True
-        self._next = b""
+        self._starts_file = True
 
-    def line(self, body: bytes) -> bytes:
-        """A JSON object as the next line, with its line end."""
-        tail = self._tail
-        if self._introduces or self.lost:
-            tail = self._remarks() + tail
-        text = b"%b%b%d" % (body[:-1], tail, self.seq + 1)
-        self._next = digest = sha256(self.head + text).hexdigest().encode()
-        return b'%b,"hash":"%b"}\n' % (text, digest)
+    def chain_lines(self, *bodies: bytes) -> tuple[bytes, Position]:
+        """Return JSON objects as the next lines, with their line ends, and the position after."""
+        seq, head, lost, starts_file = self.seq, self.head, self.lost, self._starts_file
+        lines = []
+        for body in bodies:
+            tail = self._tail
+            if starts_file or lost:
+                prev = b',"prev":"%b"' % head if starts_file and head else b""
+                tail = prev + (b',"lost_count":%d' % lost if lost else b"") + tail
+                starts_file, lost = False, 0
+            seq += 1
+            text = b"%b%b%d" % (body[:-1], tail, seq)
+            head = sha256(head + text).hexdigest().encode()
+            lines.append(b'%b,"hash":"%b"}\n' % (text, head))
+        return b"".join(lines), (seq, head, lost, starts_file)
 
-    def _remarks(self) -> bytes:
-        prev = b',"prev":"%b"' % self.head if self._introduces and self.head else b""
-        return prev + (b',"lost_count":%d' % self.lost if self.lost else b"")
+    def commit(self, position: Position) -> None:
+        """Record that the lines up to ``position`` are written."""
+        self.seq, self.head, self.lost, self._starts_file = position
 
-    def advance(self) -> None:
-        """The line that was made last stands where it belongs."""
-        self.seq += 1
-        self.head = self._next
-        self.lost = 0
-        self._introduces = False
-
-    def lines(self, bodies: Iterable[bytes]) -> tuple[bytes, Position]:
-        """JSON objects as the next lines, and where the chain stands behind them."""
-        before = self._position()
-        sealed = []
-        try:
-            for body in bodies:
-                sealed.append(self.line(body))
-                self.advance()
-            return b"".join(sealed), self._position()
-        finally:
-            self.advance_to(before)
-
-    def _position(self) -> Position:
-        return self.seq, self.head, self.lost, self._introduces
-
-    def advance_to(self, position: Position) -> None:
-        """The lines up to there stand where they belong."""
-        self.seq, self.head, self.lost, self._introduces = position
-
-    def introduce(self) -> None:
-        """The next line is the first one in another file."""
-        self._introduces = True
+    def start_new_file(self) -> None:
+        """Record that the next line is the first one in another file."""
+        self._starts_file = True
 
 
 class NoHashChain(HashChain):
-    """For lines that somebody watches on a terminal: they are no record."""
+    """Lines for a terminal: they are no record and have no chain."""
 
-    def line(self, body: bytes) -> bytes:
-        """The line with its line end."""
-        return body.rstrip(b"\n") + b"\n"
+    def chain_lines(self, *bodies: bytes) -> tuple[bytes, Position]:
+        """Return the lines with their line ends."""
+        lines = b"".join(body.rstrip(b"\n") + b"\n" for body in bodies)
+        return lines, (0, b"", 0, False)

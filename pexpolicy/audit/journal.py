@@ -1,32 +1,59 @@
-"""The journal: lines in their order to where they belong, or to where they wait meanwhile.
+"""The journal: writes lines in order, or stores them while they cannot be written.
 
-As long as lines wait, new ones wait behind them: the order of the chain is the order of the file.
-Everything that may fail is tried again by itself.
+While lines wait, new ones wait after them: the order of the chain is the order of the file. Each
+operation that may fail is retried.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from pexpolicy.audit.backlog import Backlog, WriteResult
-from pexpolicy.audit.checkpoints import CHECKPOINT, END, unsigned_end
+from pexpolicy.audit.checkpoints import CHECKPOINT, END, Signer, unsigned_end
 from pexpolicy.audit.hash_chain import HashChain
-from pexpolicy.audit.interfaces import Checkpoints, Rotate, Target
 from pexpolicy.audit.state import WATERMARKS, AlertWriter, AuditState
 
-LOOK = 1.0
-"""Seconds between two looks at the path, the disk and the age of the file."""
-FLUSH = 1.0
-"""Seconds for what waits, when the audit is closed."""
-ATTEMPTS = 20
-"""How often it is tried in that time."""
-TOO_SLOW = "its disk does not answer in time"
-"""Why lines are lost though no write has failed."""
-GONE = (
-    "the file of the audit was deleted, and another one is begun: "
-    "of the old one it holds no more than the last lines of this server"
+CHECK_INTERVAL_S = 1.0
+"""Between two checks of the path, the disk and the age of the file."""
+CLOSE_TIMEOUT_S = 1.0
+"""For writing waiting lines when the journal is closed."""
+CLOSE_ATTEMPTS = 20
+"""Attempts within that time."""
+DISK_TOO_SLOW = "its disk does not answer in time"
+"""Why lines are lost although no write has failed."""
+FILE_DELETED = (
+    "the audit file was deleted and a new one was created; "
+    "it contains only the last lines of this server"
 )
+
+Rotate = Callable[[bool], bool]
+"""Rotates the file if it is due, or in any case; true when it did. Raises ``OSError``."""
+
+
+class Target(Protocol):
+    """A file or a stream that lines are written to. ``retry`` is the seconds between attempts."""
+
+    retry: float
+
+    def write(self, lines: bytes) -> None:
+        """Write whole lines; raises ``OSError``, and then none of them was written."""
+
+    def sync(self) -> None:
+        """Wait for the disk; raises ``OSError``."""
+
+    def is_current(self) -> bool:
+        """Return false when the path leads to another file than the open one."""
+
+    def reopen(self) -> bool:
+        """Open the path again; return true when the old content is gone. Raises ``OSError``."""
+
+    def space(self) -> tuple[int, int] | None:
+        """Return the free bytes of its disk, and percent."""
+
+    def close(self, timeout: float) -> None:
+        """Close it, within ``timeout`` seconds."""
 
 
 class Journal:
@@ -35,123 +62,122 @@ class Journal:
     def __init__(
         self,
         target: Target,
-        seal: HashChain,
+        chain: HashChain,
         backlog: Backlog,
         *,
-        alarms: AlertWriter | None = None,
+        alerts: AlertWriter | None = None,
         rotate: Rotate | None = None,
-        checkpoints: Checkpoints | None = None,
+        signer: Signer | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.state: AuditState = backlog.state
         self._target = target
-        self._seal = seal
+        self._chain = chain
         self._backlog = backlog
-        self._alarms = alarms or AlertWriter()
+        self._alerts = alerts or AlertWriter()
         self._rotate = rotate
-        self._checkpoints = checkpoints
-        self.says_end = False
-        """Whether the last line says that none follows."""
+        self._signer = signer
+        self.writes_end = False
+        """Whether ``close`` writes a line of the event ``end``."""
         self._clock = clock
-        self._waiting = False
+        self._buffering = False
         """True while lines wait, or would have to."""
-        self._astray = False
-        """True while the path leads to nothing that can be opened."""
-        self._reopens = False
-        self._passed = 0
-        self._look_at = clock() + LOOK
+        self._unreachable = False
+        """True while the path cannot be opened."""
+        self._reopen_requested = False
+        self._watermarks_passed = 0
+        self._check_at = clock() + CHECK_INTERVAL_S
         self._retry_at = 0.0
-        self._measure()
+        self._measure_space()
 
     def record(self, *bodies: bytes) -> WriteResult:
-        """Take lines, JSON objects; several are written in one piece, or wait together. Gives the
-        least of what became of them.
-        """
+        """Write JSON objects in one piece, or store them; return the least durable result."""
         now = self._clock()
-        if now >= self._look_at:
-            self._look(now)
-        if self._waiting and not self._bring_home(now):
-            return self._wait(bodies)
-        lines, position = self._seal.lines(bodies)
+        if now >= self._check_at:
+            self._check(now)
+        if self._buffering and not self._drain(now):
+            return self._store(bodies)
+        lines, position = self._chain.chain_lines(*bodies)
         try:
             self._target.write(lines)
         except OSError as error:
-            self._hold(error, now)
-            return self._wait(bodies)
-        self._seal.advance_to(position)
+            self._start_buffering(error, now)
+            return self._store(bodies)
+        self._chain.commit(position)
         self.state.records += len(bodies)
         return WriteResult.WRITTEN
 
-    def lose(self, count: int, why: str = TOO_SLOW) -> None:
-        """Count lines that were given up before they came here; the next line says so."""
+    def count_lost(self, count: int, why: str = DISK_TOO_SLOW) -> None:
+        """Count lines that were dropped before they were recorded; the next line mentions them."""
         if count:
-            self._seal.lost += count
+            self._chain.lost += count
             self.state.lost += count
-            self.fail(why)
+            self.mark_failed(why)
 
-    def fail(self, error: str) -> None:
-        """Note that lines are lost, and why. Whoever waits for a write that does not come back may
-        call it beside; a look behind that write finds all well again.
+    def mark_failed(self, error: str) -> None:
+        """Record that lines are lost, and why.
+
+        Another thread may call this while a write hangs: the next check resets the state once that
+        write has returned.
         """
         if self.state.status != "failed":
             self.state.error = self.state.error or error
             self._degrade()
             self.state.status = "failed"
-            self._alarms.say(f"the audit loses lines: {self.state.error}")
+            self._alerts.alert(f"the audit loses lines: {self.state.error}")
 
-    def fault(self, error: Exception) -> None:
-        """Say that writing failed in a way that nobody thought of."""
-        self._alarms.say(f"a fault in writing the audit: {type(error).__name__}: {error}")
+    def report_error(self, error: Exception) -> None:
+        """Alert about an unexpected exception."""
+        self._alerts.alert(f"internal error in the audit: {type(error).__name__}: {error}")
 
     def reopen(self) -> None:
-        """Open the file anew at the next line or ``tick``. May be called by any thread."""
-        self._reopens = True
-        self._look_at = 0.0
+        """Open the file again at the next line or ``tick``. Thread-safe."""
+        self._reopen_requested = True
+        self._check_at = 0.0
 
     def tick(self) -> float:
-        """Do what is due without a line; gives the seconds until it should be called again."""
+        """Do what is due without a line; return the seconds until the next call."""
         now = self._clock()
-        if now >= self._look_at:
-            self._look(now)
-        if self._waiting and not self._bring_home(now):
+        if now >= self._check_at:
+            self._check(now)
+        if self._buffering and not self._drain(now):
             return self._target.retry
-        return max(self._look_at - now, 0.0)
+        return max(self._check_at - now, 0.0)
 
     def sync(self) -> None:
-        """Wait until the lines that were written are on the disk; raises ``OSError``.
+        """Wait until the written lines are on the disk; raises ``OSError``.
 
         After a failure the pages count as lost: a second attempt may succeed without having written
-        them. The file is put aside, and another one is begun.
+        them. The file is rotated away and a new one is opened.
         """
         try:
             self._target.sync()
             self._backlog.sync()
         except OSError as error:
-            self._alarms.say(f"the audit cannot be brought to the disk: {error.strerror}")
-            self._put_aside(self._clock(), anyway=True)
+            self._alerts.alert(f"the audit cannot be synced to the disk: {error.strerror}")
+            self._rotate_away(self._clock(), anyway=True)
             raise
         self.state.synced_at = time.time()
 
     def close(self) -> None:
-        """Write what waits, as far as possible, and close everything."""
-        for _ in range(ATTEMPTS):
-            if not self._waiting or self._bring_home(self._retry_at):
+        """Write waiting lines as far as possible, and close everything."""
+        for _ in range(CLOSE_ATTEMPTS):
+            if not self._buffering or self._drain(self._retry_at):
                 break
-            time.sleep(FLUSH / ATTEMPTS)
-        if not self._waiting and self._seal.seq:
-            self._conclude(self._clock())
-        if self._backlog.held:
-            text = f"the audit ends with {self._backlog.held} lines that could not be written"
-            self._alarms.say(text)
+            time.sleep(CLOSE_TIMEOUT_S / CLOSE_ATTEMPTS)
+        if not self._buffering and self._chain.seq:
+            self._write_end(self._clock())
+        if self._backlog.buffered:
+            text = f"the audit ends with {self._backlog.buffered} lines that were not written"
+            self._alerts.alert(text)
         self._backlog.close()
-        self._target.close(FLUSH)
+        self._target.close(CLOSE_TIMEOUT_S)
 
-    def _hold(self, error: OSError, now: float) -> None:
-        """From now on lines wait."""
-        self._waiting = True
+    def _start_buffering(self, error: OSError, now: float) -> None:
+        self._buffering = True
         self._retry_at = now + self._target.retry
         if isinstance(error, BlockingIOError):
-            # For a moment only, perhaps: what has not passed at the next look is worth an alarm.
+            # This may last a moment only: an alert is raised if it lasts until the next check.
             self.state.error = "its reader has stalled"
         else:
             self.state.error = error.strerror or type(error).__name__
@@ -160,98 +186,94 @@ class Journal:
     def _degrade(self) -> None:
         if self.state.status == "healthy":
             self.state.status = "degraded"
-            self._alarms.say(f"the audit cannot be written: {self.state.error}")
+            self._alerts.alert(f"the audit cannot be written: {self.state.error}")
 
-    def _wait(self, bodies: Sequence[bytes]) -> WriteResult:
-        """Let lines wait."""
-        least = min(self._backlog.add(body, self._seal) for body in bodies)
+    def _store(self, bodies: Sequence[bytes]) -> WriteResult:
+        least = min(self._backlog.add(body, self._chain) for body in bodies)
         if least is WriteResult.LOST:
-            self.fail(self.state.error)
+            self.mark_failed(self.state.error)
         return least
 
-    def _bring_home(self, now: float) -> bool:
-        """Write lines that wait; true when none is left."""
-        if now < self._retry_at or self._astray:
+    def _drain(self, now: float) -> bool:
+        """Write waiting lines; return true when none is left."""
+        if now < self._retry_at or self._unreachable:
             return False
         try:
-            if not self._backlog.bring_home(self._target.write, self._seal):
+            if not self._backlog.drain(self._target.write, self._chain):
                 return False
         except OSError as error:
-            self._hold(error, now)
+            self._start_buffering(error, now)
             return False
-        self._waiting = False
+        self._buffering = False
         if self.state.status == "healthy":
             self.state.error = ""
         return True
 
-    def _look(self, now: float) -> None:
-        """See whether the path still leads to the file, and how much is left of the disk."""
-        self._look_at = now + LOOK
-        reopens, self._reopens = self._reopens, False
-        if reopens or self._astray or not self._target.is_current():
-            self._renew(now)
+    def _check(self, now: float) -> None:
+        """Check whether the path still leads to the open file, and the free space of the disk."""
+        self._check_at = now + CHECK_INTERVAL_S
+        requested, self._reopen_requested = self._reopen_requested, False
+        if requested or self._unreachable or not self._target.is_current():
+            self._reopen_target(now)
         else:
-            self._put_aside(now, anyway=False)
-        if self._waiting:
+            self._rotate_away(now, anyway=False)
+        if self._buffering:
             self._degrade()
         elif self.state.status != "healthy":
-            self._recovered()
-        signs = self._checkpoints
-        if signs is not None and not self._waiting and signs.is_due(self._seal, now):
-            self._mark(signs.line(self._seal, now), now)
-        self._measure()
-        self._alarms.repeat()
+            self.state.status, self.state.error = "healthy", ""
+            self._alerts.alert(f"the audit is written again; lines lost so far: {self.state.lost}")
+        signer = self._signer
+        if signer is not None and not self._buffering and signer.is_due(self._chain, now):
+            self._write_mark(signer.line(self._chain, now), now)
+        self._measure_space()
+        self._alerts.flush()
 
-    def _recovered(self) -> None:
-        self.state.status, self.state.error = "healthy", ""
-        self._alarms.say(f"the audit is written again; lines lost so far: {self.state.lost}")
-
-    def _renew(self, now: float) -> None:
+    def _reopen_target(self, now: float) -> None:
         try:
-            gone = self._target.renew()
+            deleted = self._target.reopen()
         except OSError as error:
-            self._astray = True
-            self._hold(error, now)
+            self._unreachable = True
+            self._start_buffering(error, now)
             return
-        self._astray = False
-        if gone:
-            self._alarms.say(GONE)
-        self._seal.introduce()
-        self.state.rotations += 1
+        self._unreachable = False
+        if deleted:
+            self._alerts.alert(FILE_DELETED)
+        self._chain.start_new_file()
 
-    def _put_aside(self, now: float, *, anyway: bool) -> None:
+    def _rotate_away(self, now: float, *, anyway: bool) -> None:
         if self._rotate is None:
             return
         try:
             if self._rotate(anyway):
-                self._renew(now)
+                self._reopen_target(now)
         except OSError as error:
-            self._alarms.say(f"the audit cannot be rotated: {error.strerror}")
+            self._alerts.alert(f"the audit cannot be rotated: {error.strerror}")
 
-    def _conclude(self, now: float) -> None:
-        signs = self._checkpoints
-        if signs is not None:
-            self._mark(signs.line(self._seal, now, END if self.says_end else CHECKPOINT), now)
-        elif self.says_end:
-            self._mark(unsigned_end(), now)
+    def _write_end(self, now: float) -> None:
+        if self._signer is not None:
+            event = END if self.writes_end else CHECKPOINT
+            self._write_mark(self._signer.line(self._chain, now, event), now)
+        elif self.writes_end:
+            self._write_mark(unsigned_end(), now)
 
-    def _mark(self, body: bytes, now: float) -> None:
-        """Write a checkpoint or the end; a signed one is said, too, to be an anchor elsewhere."""
-        line = self._seal.line(body)
+    def _write_mark(self, body: bytes, now: float) -> None:
+        """Write a checkpoint or the end; a signed one goes to standard error too, as an anchor."""
+        line, position = self._chain.chain_lines(body)
         try:
             self._target.write(line)
         except OSError as error:
-            self._hold(error, now)
-        else:
-            self._seal.advance()
-            if self._checkpoints is not None:
-                self._alarms.say(line.decode().rstrip())
+            self._start_buffering(error, now)
+            return
+        self._chain.commit(position)
+        if self._signer is not None:
+            text = f"audit checkpoint: line {self._chain.seq} is signed"
+            self._alerts.alert(text if self._alerts.is_terminal else line.decode().rstrip())
 
-    def _measure(self) -> None:
+    def _measure_space(self) -> None:
         if (space := self._target.space()) is None:
             return
         self.state.free_bytes, self.state.free_percent = space
         passed = sum(space[1] < mark for mark in WATERMARKS)
-        if passed > self._passed:
-            self._alarms.say(f"the disk of the audit has {space[1]} % left")
-        self._passed = passed
+        if passed > self._watermarks_passed:
+            self._alerts.alert(f"the disk of the audit has {space[1]} % left")
+        self._watermarks_passed = passed

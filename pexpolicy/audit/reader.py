@@ -1,4 +1,4 @@
-"""Reading the lines again: from the file, from rotated ones, and while they are written."""
+"""The reader: lines of the audit file, of rotated files, and of a file while it is written."""
 
 from __future__ import annotations
 
@@ -15,39 +15,45 @@ from typing import IO, Any, NamedTuple
 import msgspec
 
 from pexpolicy.audit.append_file import BLOCK
-from pexpolicy.audit.torn_lines import BEGINNING
+from pexpolicy.audit.rotation import rotated
+from pexpolicy.audit.torn_lines import LINE_START
 
-PAUSE = 0.2
-"""Seconds between two looks at a file that is followed."""
-READ = 1 << 20
-"""Bytes that are counted through at once."""
-_FOREIGN = re.compile(r"\.(lock|spool|new)$")
+POLL_INTERVAL_S = 0.2
+"""Between two reads of a file that is followed."""
+COUNT_BLOCK = 1 << 20
+"""Bytes read at a time to count lines."""
+PEERS_WINDOW = 1 << 23
+"""Bytes at the end of the file that ``recent_peers`` searches, which takes some 20 ms."""
+_NOT_AUDIT = re.compile(r"\.(lock|spool|new)$")
+_PEER = re.compile(
+    rb'"event":"decision","decision_id":"[0-9a-f-]{36}","endpoint":"[a-z_]+","peer":"([^"\\]{2,64})"'
+)
 _OLDEST = datetime.min.replace(tzinfo=UTC)
 
 
 class RawLine(NamedTuple):
-    """A line as it stands in a file, without its end; ``ended`` where it had one."""
+    """A line of a file, without its line end; ``terminated`` if it had one."""
 
     path: Path
     number: int
     content: bytes
-    ended: bool = True
+    terminated: bool = True
 
     @property
     def place(self) -> str:
-        """Where it stands, for people."""
+        """File and line number, for people."""
         return f"{self.path}:{self.number}"
 
 
 class Record(NamedTuple):
-    """A line that could be read."""
+    """A line that was parsed."""
 
     raw: RawLine
     event: dict[str, Any]
 
 
 class CorruptLine(NamedTuple):
-    """What stands in a file and is no line of the audit."""
+    """Text in a file that is not an audit line."""
 
     raw: RawLine
     text: str
@@ -56,13 +62,13 @@ class CorruptLine(NamedTuple):
         return f"{self.raw.place}: {self.text}"
 
 
-def family(path: Path) -> list[Path]:
-    """A file and what was rotated away from it, by us or by logrotate, the oldest lines first."""
+def file_and_rotated(path: Path) -> list[Path]:
+    """Return a file and those rotated from it by us or by logrotate, the oldest lines first."""
     found = [
-        beside
+        other
         for mark in (".", "-")
-        for beside in path.parent.glob(f"{path.name}{mark}*")
-        if not _FOREIGN.search(beside.name) and beside.is_file()
+        for other in path.parent.glob(f"{path.name}{mark}*")
+        if not _NOT_AUDIT.search(other.name) and other.is_file()
     ]
     if path.is_file():
         found.append(path)
@@ -70,7 +76,7 @@ def family(path: Path) -> list[Path]:
 
 
 def _first_time(path: Path) -> datetime:
-    """The time of the first line that can be read; a file without one comes first."""
+    """Return the time of the first line that has one; a file without any sorts first."""
     with suppress(OSError):
         for raw in raw_lines([path]):
             if (match := re.search(rb'\{"timestamp":"([^"]{10,40})"', raw.content)) is not None:
@@ -80,47 +86,47 @@ def _first_time(path: Path) -> datetime:
     return _OLDEST
 
 
-def _opened(path: Path) -> IO[bytes]:
+def _open(path: Path) -> IO[bytes]:
     if path.suffix == ".gz":
-        return gzip.open(path)  # type: ignore[return-value]  # it reads bytes like any other
+        return gzip.open(path)  # type: ignore[return-value]  # it reads bytes like any file
     return path.open("rb")
 
 
 def raw_lines(paths: Iterable[Path]) -> Iterator[RawLine]:
-    """The lines of files, one after the other."""
+    """Yield the lines of files, in order."""
     for path in paths:
-        with _opened(path) as file:
+        with _open(path) as file:
             for number, line in enumerate(file, 1):
-                ended = line.endswith(b"\n")
-                yield RawLine(path, number, line[:-1] if ended else line, ended)
+                terminated = line.endswith(b"\n")
+                yield RawLine(path, number, line[:-1] if terminated else line, terminated)
 
 
 def read(raw: RawLine) -> Iterator[Record | CorruptLine]:
-    """What stands in a line: a record, damage, or both: half a line that another one follows.
+    """Yield the record in a line, the damage, or both where another line follows a torn one.
 
-    Blanks alone are neither; a writer leaves them where it took back half a line of its own.
+    A line of blanks is neither: a writer overwrites its torn lines with them.
     """
     content = raw.content
     if not content.strip(b" "):
         return
-    event = _decoded(content)
-    if event is None and (start := content.rfind(BEGINNING)) > 0:
+    event = _decode(content)
+    if event is None and (start := content.rfind(LINE_START)) > 0:
         whole = raw._replace(content=content[start:])
-        event = _decoded(whole.content)
+        event = _decode(whole.content)
         if event is not None:
             yield CorruptLine(raw, f"{start} bytes of a torn line before another line")
             yield Record(whole, event)
             return
     if event is None:
-        torn = "a torn line" if content.startswith(BEGINNING[:8]) else "no line of an audit"
+        torn = "a torn line" if content.startswith(LINE_START[:8]) else "not an audit line"
         yield CorruptLine(raw, f"{torn} ({len(content)} bytes)")
         return
-    if not raw.ended:
-        yield CorruptLine(raw, "the last line has no end")
+    if not raw.terminated:
+        yield CorruptLine(raw, "the last line has no line end")
     yield Record(raw, event)
 
 
-def _decoded(content: bytes) -> dict[str, Any] | None:
+def _decode(content: bytes) -> dict[str, Any] | None:
     try:
         event = msgspec.json.decode(content)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -129,13 +135,13 @@ def _decoded(content: bytes) -> dict[str, Any] | None:
 
 
 def records(paths: Iterable[Path]) -> Iterator[Record | CorruptLine]:
-    """The records of files, with what is damaged between them."""
+    """Yield the records of files, and the damage between them."""
     for raw in raw_lines(paths):
         yield from read(raw)
 
 
-def last(path: Path, count: int) -> list[RawLine]:
-    """The last lines of a file, read from its end."""
+def last_lines(path: Path, count: int) -> list[RawLine]:
+    """Return the last ``count`` lines of a file, read from its end."""
     if count < 1:
         return []
     with path.open("rb") as file:
@@ -146,61 +152,62 @@ def last(path: Path, count: int) -> list[RawLine]:
             file.seek(start)
             content = file.read(end - start)
         *lines, rest = content.split(b"\n")
-        found = list(_placed(path, file, start, lines))
+        found = list(_numbered(path, file, start, lines))
         if rest:
-            found += _placed(path, file, end - len(rest), [rest], ended=False)
+            found += _numbered(path, file, end - len(rest), [rest], terminated=False)
     return found[-count:]
 
 
-def follow(path: Path, goes_on: Callable[[], bool] = lambda: True) -> Iterator[RawLine]:
-    """The lines that are added to a file from now on, across its rotations."""
+def follow(path: Path, should_continue: Callable[[], bool] = lambda: True) -> Iterator[RawLine]:
+    """Yield the lines that are appended to a file from now on, across rotations."""
     file: IO[bytes] = path.open("rb")
     at = file.seek(0, 2)
     rest = b""
     try:
-        while goes_on():
+        while should_continue():
             rest += file.read()
             *lines, rest = rest.split(b"\n")
-            yield from _placed(path, file, at, lines)
+            yield from _numbered(path, file, at, lines)
             at += sum(len(line) + 1 for line in lines)
             if lines:
                 continue
             if (newer := _replaced(file, path)) is not None:
-                # What was written between the last look and the change is still to come.
+                # Lines may have been written between the last read and the replacement.
                 rest += file.read()
                 *lines, _ = rest.split(b"\n")
-                yield from _placed(path, file, at, lines)
+                yield from _numbered(path, file, at, lines)
                 file.close()
                 file, rest, at = newer, b"", 0
             else:
-                time.sleep(PAUSE)
+                time.sleep(POLL_INTERVAL_S)
     finally:
         file.close()
 
 
-def _placed(
-    path: Path, file: IO[bytes], start: int, lines: Iterable[bytes], *, ended: bool = True
+def _numbered(
+    path: Path, file: IO[bytes], start: int, lines: Iterable[bytes], *, terminated: bool = True
 ) -> Iterator[RawLine]:
-    """Lines of a file that was not read from its beginning. Their numbers are found by reading all
-    that is before them: only where something is wrong, and the number will be said.
+    """Yield lines of a file that was not read from its beginning.
+
+    Only damaged lines get their number, for messages: all bytes before them are read to count it.
     """
     for line in lines:
-        sound = ended and _decoded(line) is not None
-        yield RawLine(path, 0 if sound else 1 + _ends(file, start), line, ended)
+        valid = terminated and _decode(line) is not None
+        yield RawLine(path, 0 if valid else 1 + _count_lines(file, start), line, terminated)
         start += len(line) + 1
 
 
-def _ends(file: IO[bytes], before: int) -> int:
-    """How many lines end before a place."""
+def _count_lines(file: IO[bytes], before: int) -> int:
+    """Return the number of line ends before an offset."""
     count = at = 0
-    while at < before and (block := os.pread(file.fileno(), min(READ, before - at), at)):
+    while at < before and (block := os.pread(file.fileno(), min(COUNT_BLOCK, before - at), at)):
         count += block.count(b"\n")
         at += len(block)
     return count
 
 
 def _replaced(file: IO[bytes], path: Path) -> IO[bytes] | None:
-    """The file that the path leads to, where it is another one."""
+    """Return the file at the path if it is another one."""
     try:
         newer = path.open("rb")
     except OSError:
@@ -215,3 +222,24 @@ def _replaced(file: IO[bytes], path: Path) -> IO[bytes] | None:
 def _identity(file: IO[bytes]) -> tuple[int, int]:
     known = os.fstat(file.fileno())
     return known.st_dev, known.st_ino
+
+
+def recent_peers(path: Path) -> set[str]:
+    """Return the peers of the last decisions; empty if the file cannot be read."""
+    return {peer.decode("ascii", "replace") for peer in _recent_peers(path)}
+
+
+def _recent_peers(path: Path) -> Iterator[bytes]:
+    left = PEERS_WINDOW
+    for file in (path, *rotated(path)[-1:]):
+        with suppress(OSError):
+            descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            try:
+                start = max(os.fstat(descriptor).st_size - left, 0)
+                content = os.pread(descriptor, left, start)
+            finally:
+                os.close(descriptor)
+            left -= len(content)
+            yield from _PEER.findall(content)
+        if left <= 0:
+            return

@@ -1,7 +1,8 @@
-"""The line of a decision, and how any line becomes JSON."""
+"""Audit records, and their serialization as JSON."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
@@ -11,10 +12,12 @@ import msgspec
 from pexpolicy.models.outcome import Step
 
 encode = msgspec.json.Encoder().encode
+_CONTROLS = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+"""C1 controls, and marks that change the direction or the end of a line of text."""
 
 
 class DecisionRecord(msgspec.Struct, gc=False, omit_defaults=True):
-    """The line of a call that the policy answered. ``ms`` is how long that took."""
+    """The line of a call that the policy answered, in ``ms`` milliseconds."""
 
     timestamp: datetime
     event: str
@@ -36,11 +39,18 @@ class DecisionRecord(msgspec.Struct, gc=False, omit_defaults=True):
 
 
 def as_json(_: Any, __: str, line: object) -> bytes:
-    """A line as JSON. Text that is not valid Unicode must not lose the line: it is replaced."""
+    """Return a line as JSON; replace text that is not valid Unicode rather than lose the line."""
     try:
-        return encode(line)
+        encoded = encode(line)
     except UnicodeEncodeError:
-        return encode(_valid(line))
+        encoded = encode(_valid(line))
+    return encoded if encoded.isascii() else escape_controls(encoded)
+
+
+def escape_controls(encoded: bytes) -> bytes:
+    """Return JSON with control characters escaped, which would command a terminal."""
+    text = encoded.decode("utf-8", "replace")
+    return _CONTROLS.sub(lambda match: f"\\u{ord(match[0]):04x}", text).encode()
 
 
 def _valid(value: Any) -> Any:

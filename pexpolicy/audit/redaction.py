@@ -1,13 +1,14 @@
-"""What may be written down of a request and of a reply.
+"""Redaction of requests and replies for the audit log.
 
-Each parameter and each field is typed: plain, personal or secret (``Privacy``). Secrets go, in any
-case; what is not typed counts as one, for it may hold anything. What becomes of personal values
-is for the administrator to say.
+Each parameter and each field is declared plain, personal or secret (``Privacy``), where it is
+defined: in ``endpoints``. Secrets are always removed; a name that is not declared counts as secret,
+since it may hold anything. The configuration selects what is written for personal values.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import quote, unquote
@@ -27,23 +28,27 @@ from pexpolicy.models.rules import Privacy
 from pexpolicy.models.serialization import ModelBase
 
 REMOVED = "***"
-ATTRIBUTE = "idp_attribute_"
-LONGEST_NAME = 100
-"""Characters of the name of a parameter that we do not know: it is somebody else's text."""
-LONGEST_PATH = 200
-"""Characters of a path that we do not know."""
+_STREAM_KEY = re.compile(r"(rtmp[a-z]*://)(?:[^/\s@]*@)?([^/?#\s]*)[/?#]\S*", re.IGNORECASE)
+"""The URL of a stream: its path holds the key with which anyone may publish to it."""
+_STREAM = re.compile(rb"rtmp[a-z]*://", re.IGNORECASE)
+IDP_ATTRIBUTE = "idp_attribute_"
+MAX_NAME_LENGTH = 100
+"""Characters written of the name of an unknown parameter."""
+MAX_PATH_LENGTH = 200
+"""Characters written of an unknown path."""
 _SHAPED = (Continue, Reject, Avatar, Directory)
-"""Decisions of which the endpoint says what their result is."""
+"""Decisions whose result is made by the endpoint."""
 _BEFORE_ALIAS = tuple(e.path for e in ENDPOINTS.values() if e.path.endswith("/"))
 
 Personal = Callable[[str], str | None]
-"""What is written for a personal value; ``None`` for nothing."""
+"""Returns what is written for a personal value; ``None`` to leave it out."""
 
 
-def hashed(key: bytes) -> Personal:
-    """Writes a keyed hash, so that one can still ask whether two lines speak of the same person.
+def keyed_hash(key: bytes) -> Personal:
+    """Return a function that hashes a value with a key, so that lines of one person still match.
 
-    16 hexadecimal digits of BLAKE2b: without the key nobody can try names until one fits.
+    The hash has 16 hexadecimal digits of BLAKE2b. Without the key, names cannot be guessed by
+    trying.
     """
     short = hashlib.blake2b(key, digest_size=32).digest()
 
@@ -54,19 +59,19 @@ def hashed(key: bytes) -> Personal:
     return of
 
 
-def dropped(_: str) -> None:
-    """Writes nothing."""
+def drop(_: str) -> None:
+    """Leave a value out."""
 
 
 def redaction_of(settings: Settings) -> Redaction:
-    """What a configuration wants to be written down."""
+    """Return the redaction of a configuration."""
     if settings.privacy_key is not None:
-        return Redaction(hashed(settings.privacy_key.get_secret_value().encode()))
-    return Redaction(dropped if settings.privacy.personal == "dropped" else None)
+        return Redaction(keyed_hash(settings.privacy_key.get_secret_value().encode()))
+    return Redaction(drop if settings.privacy.personal == "dropped" else None)
 
 
 class Redaction:
-    """What is left of requests and replies; ``personal`` is ``None`` where names stay in clear."""
+    """Removes secrets, and applies ``personal`` to personal values; ``None`` keeps them."""
 
     def __init__(self, personal: Personal | None = None) -> None:
         self._personal = personal
@@ -75,7 +80,7 @@ class Redaction:
     def request(
         self, endpoint: str, params: Params, called: str
     ) -> tuple[dict[str, Any], list[str]]:
-        """What came and may be written down, and the names of what came and may not.
+        """Return the parameters that may be written, and the names of those that may not.
 
         Empty values are left out; a repeated parameter keeps all its values. ``called`` is the
         alias in the path, or empty.
@@ -91,22 +96,22 @@ class Redaction:
         return facts, withheld
 
     def path(self, path: str) -> str:
-        """What may be written down of a path that is not answered, percent-encoded as it came.
+        """Return what may be written of a path that is not answered, percent-encoded as received.
 
-        Below a wrong prefix, such as that of another ``base_path``, there may be an alias in it.
+        It may contain an alias after a wrong prefix, such as that of another ``base_path``.
         """
         if self._personal is not None:
             for known in _BEFORE_ALIAS:
                 before, found, called = path.rpartition(known)
                 if found and called:
                     path = f"{before}{found}{self._personal(Alias(unquote(called))) or REMOVED}"
-        return "/".join(map(_segment, path.split("/")))[:LONGEST_PATH]
+        return "/".join(map(_segment, path.split("/")))[:MAX_PATH_LENGTH]
 
     def result(self, endpoint: str, decision: Decision) -> tuple[object, list[str]]:
-        """What of the ``result`` of a reply may be written down, and the names of what may not.
+        """Return the ``result`` of a reply without its secrets, and the names of removed fields.
 
-        ``None`` where the reply has no ``result``. It is worked out once for each decision: most
-        were made when the policy was built, and are sent again and again.
+        ``None`` if the reply has no ``result``. It is cached in the decision: most decisions are
+        made when the policy is built, and sent many times.
         """
         known = decision.logged
         if known is None or known[0] is not self:
@@ -117,7 +122,6 @@ class Redaction:
         return known[1], known[2]
 
     def _shaped(self, endpoint: str, decision: Decision) -> tuple[object, list[str]]:
-        """The result of a decision whose endpoint says what stands in it, if anything."""
         shaped = ENDPOINTS[endpoint].envelope(decision).get("result")
         if isinstance(shaped, Fragment):
             return msgspec.Raw(decision.result), []
@@ -134,6 +138,7 @@ class Redaction:
             and not decision.warnings
             and not any(mark in result for mark in cls.secret_marks)
             and not _shows_password(result)
+            and not (b"://" in result and _STREAM.search(result))
         ):
             return msgspec.Raw(result), []
         removed: list[str] = []
@@ -158,12 +163,16 @@ class Redaction:
                 else:
                     masked[name] = written
             else:
-                masked[name] = without_password(value) if isinstance(value, str) else value
+                masked[name] = value
+                if isinstance(value, str):
+                    masked[name] = without_password(without_stream_key(value))
+                    if _STREAM_KEY.search(value):
+                        removed.append(name)
         return masked
 
 
 class _Parameters:
-    """The parameters of one kind of request that may be written down."""
+    """The parameters of one request type that may be written."""
 
     def __init__(self, request: type[Request], personal: Personal | None) -> None:
         known = request.parameters().values()
@@ -185,31 +194,40 @@ class _Parameters:
                 continue
             if (
                 name not in shown
-                and not name.startswith(ATTRIBUTE)
+                and not name.startswith(IDP_ATTRIBUTE)
                 and header_name(name) not in shown
             ):
-                withheld.append(name[:LONGEST_NAME])
+                withheld.append(name[:MAX_NAME_LENGTH])
             elif name in facts:
                 facts[name] = _more(facts[name], without_password(value))
             else:
                 facts[name] = without_password(value)
+        if facts.get("protocol") == "rtmp":
+            for name, value in facts.items():
+                if name.endswith("alias") and isinstance(value, str):
+                    facts[name] = without_stream_key(value)
         if self._personal is not None:
             self._mask(facts, withheld, self._personal)
         return facts, withheld
 
     def _mask(self, facts: dict[str, Any], withheld: list[str], personal: Personal) -> None:
-        """Put what the configuration wants in the place of the personal ones."""
+        """Apply ``personal`` to the personal values."""
         for name in list(facts):
             is_alias = self._people.get(name, self._people.get(header_name(name)))
-            if is_alias is None and not name.startswith(ATTRIBUTE):
+            if is_alias is None and not name.startswith(IDP_ATTRIBUTE):
                 continue
             given = facts[name] if isinstance(facts[name], list) else [facts[name]]
             written = [personal(Alias(value) if is_alias else value) for value in given]
             if None in written:
                 del facts[name]
-                withheld.append(name[:LONGEST_NAME])
+                withheld.append(name[:MAX_NAME_LENGTH])
             else:
                 facts[name] = written if isinstance(facts[name], list) else written[0]
+
+
+def without_stream_key(text: str) -> str:
+    """Return a text with ``***`` for the path of each RTMP URL in it."""
+    return _STREAM_KEY.sub(r"\1\2/***", text)
 
 
 def _is_personal(cls: type[ModelBase], name: str) -> bool:
@@ -218,14 +236,14 @@ def _is_personal(cls: type[ModelBase], name: str) -> bool:
 
 
 def _segment(written: str) -> str:
-    """Return a segment of a path as it came, or encoded again without the password in it."""
+    """Return a segment of a path as received, or encoded again without the password in it."""
     plain = unquote(written)
     shown = without_password(plain)
     return written if shown == plain else quote(shown, safe="@:;*")
 
 
 def _shows_password(result: bytes) -> bool:
-    """Tell whether a text of a result is a URI with a password."""
+    """Return whether a result contains a URI with a password."""
     if b"@" not in result or b":" not in result:
         return False
     written = result.decode("utf-8", "replace")

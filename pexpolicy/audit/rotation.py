@@ -1,4 +1,4 @@
-"""Rotation: the file is renamed when it is large or old enough, and the oldest ones go."""
+"""Rotation: renames the file when it is large or old enough, and removes the oldest ones."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ HEAD = 64
 
 
 def now() -> datetime:
-    """The time of day, UTC."""
+    """Return the time in UTC."""
     return datetime.now(UTC)
 
 
 @dataclass(frozen=True)
 class Rotation:
-    """When a file is rotated, and how many rotated ones are kept; ``None`` is without limit.
+    """When a file is rotated, and how many rotated files are kept; ``None`` means no limit.
 
-    A rotated file is called like the file, with the time of its rotation after it:
+    A rotated file is named after the file and the time of the rotation:
     ``audit.jsonl.20261126T010203123456Z``.
     """
 
@@ -39,7 +39,7 @@ class Rotation:
     clock: Callable[[], datetime] = now
 
     def is_due(self, path: Path, size: int) -> bool:
-        """True when a file of ``size`` bytes is large or old enough."""
+        """Return whether a file of ``size`` bytes is large or old enough."""
         if self.size is not None and size >= self.size:
             return True
         if self.age is None or not size:
@@ -47,26 +47,26 @@ class Rotation:
         began = first_time(path)
         return began is not None and (self.clock() - began).total_seconds() >= self.age
 
-    def rotate(self, path: Path, identity: Callable[[], bool]) -> bool:
+    def rotate(self, path: Path, is_current: Callable[[], bool]) -> bool:
         """Rename the file, and remove the oldest rotated ones.
 
-        Several writers may find that it is time: one of them does it, under a lock that nobody
-        waits for. ``identity`` says whether the path still leads to the file that was found large
-        or old enough. False when another writer was faster; raises ``OSError``.
+        If several writers try at once, one of them gets the lock and the others do not wait.
+        ``is_current`` returns whether the path still leads to the file that is due. Return false
+        when another writer was faster; raises ``OSError``.
         """
         lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, MODE)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if not identity():
+            if not is_current():
                 return False
             when = self.clock()
-            aside = _named(path, when)
-            if aside.exists():
+            target = _named(path, when)
+            if target.exists():
                 return False
             _rename_from_future(path, when)
-            path.rename(aside)
+            path.rename(target)
             _sync_folder(path.parent)
-            self._remove_oldest(path, aside)
+            self._remove_oldest(path, target)
         except BlockingIOError:
             return False
         finally:
@@ -74,8 +74,8 @@ class Rotation:
         return True
 
     def _remove_oldest(self, path: Path, newest: Path) -> None:
-        """Keep ``newest`` and those before it; what claims to be younger is no reason to remove
-        anything.
+        """Remove the oldest files; do not count files named later than ``newest``, since a wrong
+        clock must not remove others.
         """
         if self.keep is not None:
             until_now = [found for found in rotated(path) if found <= newest]
@@ -89,8 +89,8 @@ def _named(path: Path, when: datetime) -> Path:
 
 
 def _rename_from_future(path: Path, when: datetime) -> None:
-    """Give files that were rotated while the clock was ahead the latest names before ``when``, in
-    their order: by name they would stay the youngest until that time has come.
+    """Rename files that were rotated while the clock was ahead to the last names before ``when``,
+    in their order. By name they would otherwise stay the newest until that time.
     """
     ahead = [found for found in rotated(path) if found > _named(path, when)]
     for file in reversed(ahead):
@@ -100,7 +100,7 @@ def _rename_from_future(path: Path, when: datetime) -> None:
 
 
 def rotated(path: Path) -> list[Path]:
-    """The files that were rotated here, oldest first."""
+    """Return the files that this server rotated, oldest first."""
     before = f"{path.name}."
     return sorted(
         found
@@ -110,7 +110,7 @@ def rotated(path: Path) -> list[Path]:
 
 
 def first_time(path: Path) -> datetime | None:
-    """The time of the first line of a file; ``None`` where there is none, or none of ours."""
+    """Return the time of the first line of a file; ``None`` if it has none."""
     with suppress(OSError, ValueError, IndexError), path.open("rb") as file:
         found = datetime.fromisoformat(file.read(HEAD).split(b'"', 4)[3].decode())
         return found if found.tzinfo is not None else None

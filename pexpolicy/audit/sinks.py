@@ -1,4 +1,4 @@
-"""The end of structlog's chain: where a rendered line is handed to the journal."""
+"""Sinks: the end of structlog's chain, which hand rendered lines to the journal."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Protocol
 
 from pexpolicy.audit.journal import Journal
 
-MOST = 64
+MAX_BATCH = 64
 """Lines that are written together."""
 
 
@@ -19,32 +19,32 @@ class Sink(Protocol):
     def info(self, line: bytes) -> Awaitable[bool] | None:
         """Take a line, a JSON object without a line end.
 
-        ``None`` once nothing stands in the way of the reply; else what to wait for, which gives
-        false when the reply must not leave, because the line is not recorded.
+        Return ``None`` when the reply may be sent, or an awaitable of whether it may: false when
+        the line is not recorded.
         """
 
-    def gather(self, loop: asyncio.AbstractEventLoop | None) -> None:
-        """From now on lines may wait for the next turn of ``loop``, or for ``flush``, which is
-        called before a reply leaves; without a loop, no longer. By default none ever waits.
+    def set_batching(self, loop: asyncio.AbstractEventLoop | None) -> None:
+        """Let lines wait for the next turn of ``loop`` or for ``flush``, which is called before a
+        reply is sent; write them at once without a loop. By default no line waits.
         """
         return
 
     def flush(self) -> None:
-        """Write what was gathered."""
+        """Write batched lines."""
         return
 
     def tick(self) -> float:
-        """Do what is due without a line; gives the seconds until it should be called again."""
+        """Do what is due without a line; return the seconds until the next call."""
 
     def reopen(self) -> None:
-        """Open the file anew."""
+        """Open the file again."""
 
     def close(self) -> None:
-        """Write what waits, and close the file."""
+        """Write waiting lines, and close the file."""
 
 
 class NotRecorded(Awaitable[bool]):
-    """What to wait for where a line is lost already: false, at once."""
+    """An awaitable for a line that is lost already: false, at once."""
 
     def __await__(self) -> Generator[None, None, bool]:
         return False
@@ -52,15 +52,15 @@ class NotRecorded(Awaitable[bool]):
 
 
 class DirectSink(Sink):
-    """Writes at once: for the level ``file`` where a reply depends on its line, and for streams."""
+    """Writes at once: for level ``file`` where a reply depends on its line, and for streams."""
 
     def __init__(self, journal: Journal, *, answers: bool) -> None:
-        """``answers``: the reply leaves even where its line is lost."""
+        """``answers``: a reply is sent even if its line is lost."""
         self._journal = journal
         self._answers = answers
 
     def info(self, line: bytes) -> Awaitable[bool] | None:
-        """Write a line, or let it wait."""
+        """Write or store a line."""
         if self._journal.record(line) or self._answers:
             return None
         return NotRecorded()
@@ -70,20 +70,20 @@ class DirectSink(Sink):
         return self._journal.tick()
 
     def reopen(self) -> None:
-        """Open the file anew, now."""
+        """Open the file again, now."""
         self._journal.reopen()
         self._journal.tick()
 
     def close(self) -> None:
-        """Write what waits, and close the file."""
+        """Write waiting lines, and close the file."""
         self._journal.close()
 
 
 class BatchingSink(DirectSink):
-    """Writes the lines of one turn of the event loop together, before the replies to them leave:
-    for a file at the level ``file``, where the reply leaves even if its line is lost.
+    """Writes the lines of one turn of the event loop together, before their replies are sent: for a
+    file at level ``file``, where a reply is sent even if its line is lost.
 
-    One write for many lines takes half the processor time of as many writes.
+    One write for n lines takes half the processor time of n writes.
     """
 
     def __init__(self, journal: Journal) -> None:
@@ -93,7 +93,7 @@ class BatchingSink(DirectSink):
         self._lines: list[bytes] = []
 
     def info(self, line: bytes) -> None:
-        """Take a line; it is written with others of this turn where lines are gathered."""
+        """Take a line; write it with others of this turn while batching is on."""
         if self._loop is None:
             self._journal.record(line)
             return
@@ -101,31 +101,31 @@ class BatchingSink(DirectSink):
         count = len(self._lines)
         if count == 1:
             self._loop.call_soon(self.flush, context=self._context)
-        elif count == MOST:
+        elif count == MAX_BATCH:
             self.flush()
 
-    def gather(self, loop: asyncio.AbstractEventLoop | None) -> None:
-        """Gather lines until ``flush`` or the next turn of ``loop``, or no longer."""
+    def set_batching(self, loop: asyncio.AbstractEventLoop | None) -> None:
+        """Batch lines until ``flush`` or the next turn of ``loop``, or stop batching."""
         self.flush()
         self._loop = loop
 
     def flush(self) -> None:
-        """Write what was gathered. Nothing is raised: replies wait for this, and have to leave."""
+        """Write batched lines. Raises nothing: the replies that wait for this have to be sent."""
         if not self._lines:
             return
         lines, self._lines = self._lines, []
         try:
             self._journal.record(*lines)
         except Exception as error:  # noqa: BLE001 - see above
-            self._journal.fault(error)
-            self._journal.lose(len(lines), "a fault of its own")
+            self._journal.report_error(error)
+            self._journal.count_lost(len(lines), "an internal error")
 
     def reopen(self) -> None:
-        """Open the file anew, now; what was gathered belongs to the old one."""
+        """Open the file again, now; batched lines belong to the old one."""
         self.flush()
         super().reopen()
 
     def close(self) -> None:
-        """Write what was gathered and what waits, and close the file."""
+        """Write batched and waiting lines, and close the file."""
         self.flush()
         super().close()

@@ -1,4 +1,4 @@
-"""The spool: where lines wait that cannot be written where they belong."""
+"""The spool: a folder for lines that cannot be written to the audit file."""
 
 from __future__ import annotations
 
@@ -15,29 +15,28 @@ SUFFIX = ".spool"
 
 
 class Spool:
-    """One file of a writer in the folder of the spool. It exists while lines wait.
+    """The file of one writer in the spool folder. It exists while lines wait.
 
-    The lines are sealed already. A writer that dies leaves its file behind, and the lock on it ends
-    with the writer: whoever starts next takes it over (``orphans``).
+    The lines are chained already. When a writer dies its file stays and its lock is released: the
+    next start writes the lines (``orphaned_lines``).
     """
 
-    def __init__(self, folder: Path, boot_id: str, bound: int) -> None:
-        """``bound`` is the most bytes that may wait."""
+    def __init__(self, folder: Path, boot_id: str, max_bytes: int) -> None:
         self._folder = folder
         self._path = folder / f"{boot_id}{SUFFIX}"
-        self._bound = bound
+        self._max_bytes = max_bytes
         self._descriptor = -1
         self._start = 0
         self._size = 0
 
     @property
-    def waiting(self) -> int:
+    def pending(self) -> int:
         """Bytes that wait."""
         return self._size - self._start
 
     def append(self, line: bytes) -> None:
-        """Take one line; raises ``OSError``, and then nothing of it is there."""
-        if self.waiting + len(line) > self._bound:
+        """Append one line; raises ``OSError``, and then nothing of it is stored."""
+        if self.pending + len(line) > self._max_bytes:
             raise OSError(errno.EDQUOT, "the spool is full")
         if self._descriptor < 0:
             self._open()
@@ -58,7 +57,7 @@ class Spool:
         self._descriptor, self._start, self._size = descriptor, 0, 0
 
     def first(self) -> bytes:
-        """The lines that wait longest, as many as fit in a block, and one at least."""
+        """Return the oldest lines, as many as fit in a block, and at least one."""
         length = BLOCK
         while True:
             lines = os.pread(self._descriptor, length, self._start)
@@ -68,18 +67,18 @@ class Spool:
             length *= 2
 
     def remove(self, count: int) -> None:
-        """Let go of so many bytes at the front; they stand where they belong now."""
+        """Remove ``count`` bytes at the front, which have been written."""
         self._start += count
         if self._start == self._size:
             self.close()
 
     def sync(self) -> None:
-        """Wait until the lines that wait are on the disk; raises ``OSError``."""
+        """Wait until the lines are on the disk; raises ``OSError``."""
         if self._descriptor >= 0:
             os.fdatasync(self._descriptor)
 
     def close(self) -> None:
-        """Let go of the file; what waits stays in it for the next start."""
+        """Close the file; pending lines stay in it for the next start."""
         if self._descriptor < 0:
             return
         if self._start == self._size:
@@ -90,38 +89,40 @@ class Spool:
         self._descriptor, self._start, self._size = -1, 0, 0
 
     def _keep_rest(self) -> None:
-        """Leave only what waits in the file, so that nothing is written twice."""
-        rest = os.pread(self._descriptor, self.waiting, self._start)
-        beside = self._path.with_name(f"{self._path.name}.new")
+        """Remove written lines from the file, so that nothing is written twice."""
+        rest = os.pread(self._descriptor, self.pending, self._start)
+        new = self._path.with_name(f"{self._path.name}.new")
         try:
-            with open(beside, "wb", opener=_private) as file:
+            with open(new, "wb", opener=_private) as file:
                 file.write(rest)
-            beside.replace(self._path)
+            new.replace(self._path)
         except OSError:
-            # The whole file is left: lines that are there twice can be told, lost ones cannot.
+            # The whole file stays: duplicate lines can be recognized, lost ones cannot.
             with suppress(OSError):
-                beside.unlink(missing_ok=True)
+                new.unlink(missing_ok=True)
 
 
 def _private(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_CLOEXEC, MODE)
 
 
-def orphans(folder: Path) -> Iterator[bytes]:
-    """The lines of writers that are gone, in blocks. What was taken is blanked in its file, which
-    needs no space and leaves the rest for the next start; once all is taken the file is removed.
+def orphaned_lines(folder: Path) -> Iterator[bytes]:
+    """Yield the lines of writers that have died, in blocks.
+
+    Each block is blanked in its file after it was processed, which needs no space and leaves the
+    rest for the next start. An empty file is removed.
     """
     for path in sorted(folder.glob(f"*{SUFFIX}")):
         with suppress(OSError), path.open("r+b", buffering=0) as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if not os.fstat(file.fileno()).st_nlink:
-                continue  # another one was faster
+                continue  # another process was faster
             yield from _blocks(file.fileno())
             path.unlink()
 
 
 def _blocks(descriptor: int) -> Iterator[bytes]:
-    """Whole lines, as many as fit in a block and one at least; half a line at the end is left."""
+    """Yield whole lines, as many as fit in a block and at least one; skip a torn last line."""
     at, length = 0, BLOCK
     while content := os.pread(descriptor, length, at):
         end = content.rfind(b"\n") + 1

@@ -1,4 +1,4 @@
-"""A pipe, a socket or a terminal that lines are written to without ever waiting for its reader."""
+"""Streams: pipes, sockets and terminals that are written to without blocking."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from contextlib import suppress
 
 
 class Stream:
-    """The other end of a descriptor, such as standard output. A reader that has stalled makes
-    ``write`` raise ``BlockingIOError``.
+    """A non-blocking writer for a descriptor, such as standard output. ``write`` raises
+    ``BlockingIOError`` when the reader has stalled.
 
-    It is opened a second time, or sent to with a flag, because whether a write waits is a property
-    that the programs share which share the descriptor. A line of up to ``PIPE_BUF`` bytes (4,096)
-    is written whole; of a longer one the rest is kept and goes first.
+    The descriptor is opened again, or written with a flag, because ``O_NONBLOCK`` would apply to
+    all processes that share it. A line of up to ``PIPE_BUF`` bytes (4,096) is written whole; the
+    rest of a longer one is stored and written first.
     """
 
     retry = 0.02
-    """Seconds between two attempts after a write that failed."""
+    """Seconds between attempts after a failed write."""
     size = 0
 
     def __init__(self, descriptor: int) -> None:
         self._socket: socket.socket | None = None
-        self._rest = b""
-        self._may_wait = False
+        self._unsent = b""
+        self._may_block = False
         if stat.S_ISSOCK(os.fstat(descriptor).st_mode):
             self._socket = socket.socket(fileno=os.dup(descriptor))
             self._descriptor = self._socket.fileno()
@@ -36,52 +36,52 @@ class Stream:
             self._descriptor = os.open(f"/dev/fd/{descriptor}", flags)
         except OSError:
             self._descriptor = os.dup(descriptor)
-            self._may_wait = True
+            self._may_block = True
 
     def write(self, lines: bytes) -> None:
-        """Write, or keep what is left of lines that were begun; raises ``OSError``."""
-        self._send_rest()
-        if self._rest:
+        """Write lines, or store the rest of lines that were begun; raises ``OSError``."""
+        self._send_unsent()
+        if self._unsent:
             raise BlockingIOError
-        self._rest = lines[self._send(lines) :]
-        self._send_rest()
+        self._unsent = lines[self._send(lines) :]
+        self._send_unsent()
 
-    def _send_rest(self) -> None:
+    def _send_unsent(self) -> None:
         with suppress(BlockingIOError):
-            while self._rest:
-                self._rest = self._rest[self._send(self._rest) :]
+            while self._unsent:
+                self._unsent = self._unsent[self._send(self._unsent) :]
 
     def _send(self, content: bytes) -> int:
         if self._socket is not None:
             return self._socket.send(content, socket.MSG_DONTWAIT)
-        if self._may_wait:
+        if self._may_block:
             if not select.select((), (self._descriptor,), (), 0)[1]:
                 raise BlockingIOError
             content = content[: select.PIPE_BUF]
         return os.write(self._descriptor, content)
 
     def sync(self) -> None:
-        """A stream has no disk."""
+        """Do nothing: a stream has no disk."""
 
     def is_current(self) -> bool:
-        """A stream has no path that could lead elsewhere."""
+        """Return true: a stream has no path."""
         return True
 
-    def renew(self) -> bool:
-        """A stream cannot be opened anew."""
+    def reopen(self) -> bool:
+        """Return false: a stream cannot be reopened."""
         return False
 
     def space(self) -> tuple[int, int] | None:
-        """A stream has no disk."""
+        """Return ``None``: a stream has no disk."""
         return None
 
-    def close(self, patience: float) -> None:
-        """Write what is left of a line for so many seconds, and close it."""
-        ends = time.monotonic() + patience
+    def close(self, timeout: float) -> None:
+        """Write the rest of a line within ``timeout`` seconds, and close it."""
+        deadline = time.monotonic() + timeout
         with suppress(OSError):
-            while self._rest and (left := ends - time.monotonic()) > 0:
+            while self._unsent and (left := deadline - time.monotonic()) > 0:
                 select.select((), (self._descriptor,), (), left)
-                self._send_rest()
+                self._send_unsent()
         if self._socket is not None:
             self._socket.close()
         else:

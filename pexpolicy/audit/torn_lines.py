@@ -1,9 +1,9 @@
-"""Taking back half lines: a server that is killed while it writes may leave one.
+"""Repair of torn lines, which a server leaves when it is killed while it writes.
 
 Linux ends the write of a process that gets SIGKILL between two pages of the file. The reply of such
-a call has not left, so nothing is missing from the record; but half a line is no JSON, and the line
-of another writer may stand right behind it. Half a line is overwritten with blanks, which readers
-of JSON lines skip, also before a line.
+a call has not been sent, so nothing is missing from the record. But a torn line is not JSON, and
+the line of another writer may follow it immediately. A torn line is overwritten with blanks, which
+readers of JSON lines skip, also before a line.
 """
 
 from __future__ import annotations
@@ -16,49 +16,48 @@ from pathlib import Path
 
 import msgspec
 
-BEGINNING = b'{"timestamp":"'
-"""How each line begins."""
-SEALED = re.compile(rb',"hash":"[0-9a-f]{64}"\}\Z')
-SEAL = b',"hash":"'
-SEAL_SIZE = len(SEAL) + 64 + len('"}')
-"""How each line ends. One that ends so and cannot be read was damaged otherwise, and is left as it
-is for whoever looks into it.
+LINE_START = b'{"timestamp":"'
+"""The start of each line."""
+CHAINED = re.compile(rb',"hash":"[0-9a-f]{64}"\}\Z')
+HASH_KEY = b',"hash":"'
+HASH_SIZE = len(HASH_KEY) + 64 + len('"}')
+"""The end of each line. A line that ends so and is not JSON has other damage and is not changed, so
+that it can be examined.
 """
 WINDOW = 1 << 24
-"""Bytes at the end of a file that are looked at: what other writers write in two seconds under the
-highest load. To look takes 40 ms.
+"""Bytes at the end of a file that are searched: what other writers write in two seconds under the
+highest load. The search takes 40 ms.
 """
 BLOCK = 512
-"""Where a write may have been ended: the least block of any file system. A page is a multiple of
-it. What ends elsewhere is somebody else's text.
+"""The smallest block of any file system. A killed write ends at a multiple of a page, and so of
+this; text that ends elsewhere was not torn by us.
 """
 
 
-def end_last_line(descriptor: int) -> None:
-    """See to it that the next line does not stand behind half a one; raises ``OSError``."""
+def terminate_last_line(descriptor: int) -> None:
+    """Append a line end if the last line has none; raises ``OSError``."""
     size = os.fstat(descriptor).st_size
     if size and os.pread(descriptor, 1, size - 1) != b"\n":
         os.write(descriptor, b"\n")
 
 
 def repair_torn_lines(descriptor: int) -> None:
-    """Blank the half lines at the end of a file that is open for reading and appending.
+    """Overwrite torn lines near the end of a file that is open for reading and appending.
 
-    Raises ``OSError``; what was blanked by then stays so.
+    Raises ``OSError``; lines blanked before that stay blanked.
     """
-    # The line end stands behind every write that is under way: what is before it is finished,
-    # whoever wrote it.
-    end_last_line(descriptor)
+    # A line end that is appended now follows every write in progress: all before it is complete.
+    terminate_last_line(descriptor)
     size = os.fstat(descriptor).st_size
     start = max(0, size - WINDOW)
     content = os.pread(descriptor, size - start, start)
-    for first, end in _halves(content, inside=start > 0):
+    for first, end in _torn_ranges(content, inside=start > 0):
         if (start + end) % BLOCK == 0:
             overwrite(descriptor, start + first, b" " * (end - first))
 
 
-def mend_file(path: Path) -> None:
-    """The same for a file that is not open; one that cannot be opened is left alone."""
+def repair_file(path: Path) -> None:
+    """Do the same for a file that is not open; skip one that cannot be opened."""
     with suppress(OSError):
         descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
         try:
@@ -68,8 +67,8 @@ def mend_file(path: Path) -> None:
 
 
 def overwrite(descriptor: int, at: int, content: bytes) -> None:
-    """Write at a place in a file that is open for appending; raises ``OSError``."""
-    # Of its own: what is written through a descriptor that appends goes to the end.
+    """Write at an offset of a file that is open for appending; raises ``OSError``."""
+    # A descriptor with O_APPEND always writes at the end, so this needs another one.
     other = os.open(f"/proc/self/fd/{descriptor}", os.O_WRONLY | os.O_CLOEXEC)
     try:
         os.pwrite(other, content, at)
@@ -77,33 +76,34 @@ def overwrite(descriptor: int, at: int, content: bytes) -> None:
         os.close(other)
 
 
-def _halves(content: bytes, *, inside: bool) -> Iterator[tuple[int, int]]:
-    """Where half lines begin and end, the ends of lines left out.
+def _torn_ranges(content: bytes, *, inside: bool) -> Iterator[tuple[int, int]]:
+    """Yield the offsets at which torn lines begin and end, without their line ends.
 
-    ``inside``: the content begins somewhere in a line. What has no end yet is being written.
+    ``inside``: the content may begin within a line. Text after the last line end is still being
+    written.
     """
     first = content.find(b"\n") + 1 if inside else 0
     for line in content[first:].split(b"\n")[:-1]:
         if line:
-            yield from ((first, first + end) for end in _end_of_half(line))
+            yield from ((first, first + end) for end in _torn_end(line))
         first += len(line) + 1
 
 
-def _end_of_half(line: bytes) -> Iterator[int]:
-    """Where the half ends that a line begins with, if it does."""
-    behind = line.startswith(SEAL, max(len(line) - SEAL_SIZE, 0)) and line.endswith(b'"}')
-    if behind and line.startswith(BEGINNING) and line.find(BEGINNING, 1) < 0:
-        return  # nearly all are such, and there are many of them
-    other = line.rfind(BEGINNING)
-    if SEALED.search(line):
+def _torn_end(line: bytes) -> Iterator[int]:
+    """Yield the end of the torn line at the start of ``line``, if there is one."""
+    is_chained = line.startswith(HASH_KEY, max(len(line) - HASH_SIZE, 0)) and line.endswith(b'"}')
+    if is_chained and line.startswith(LINE_START) and line.find(LINE_START, 1) < 0:
+        return  # fast path for nearly all lines
+    other = line.rfind(LINE_START)
+    if CHAINED.search(line):
         if other > 0 and _begins(line[:other]) and _is_whole(line[other:]) and not _is_whole(line):
             yield other
     elif _begins(line) and not _is_whole(line):
         yield len(line)
 
 
-def _begins(half: bytes) -> bool:
-    return half.startswith(BEGINNING) or BEGINNING.startswith(half)
+def _begins(text: bytes) -> bool:
+    return text.startswith(LINE_START) or LINE_START.startswith(text)
 
 
 def _is_whole(line: bytes) -> bool:

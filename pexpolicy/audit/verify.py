@@ -1,8 +1,8 @@
-"""Verifying the chains: which lines are missing, changed, moved or added, and where.
+"""Verification of hash chains: finds lines that are missing, changed, moved or added.
 
-What a chain cannot show by itself: that lines at its end are missing, that whole chains are, or
-that somebody who may write the file has written it anew. For that it is compared with something
-that was kept elsewhere: an anchor (number and hash of a line), or signed checkpoints.
+A chain alone cannot show that lines at its end are missing, that a whole chain is missing, or that
+the file was rewritten. This takes data that was stored elsewhere: an anchor (number and hash of a
+line), or signed checkpoints.
 """
 
 from __future__ import annotations
@@ -11,39 +11,48 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
 from pexpolicy.audit.checkpoints import CHECKPOINT, END, Checkpoint, Verifier
 from pexpolicy.audit.reader import CorruptLine, RawLine, Record, read
+from pexpolicy.audit.torn_lines import LINE_START
 
-_SEAL = re.compile(
+_TAIL = re.compile(rb',"boot_id":"([0-9a-f]{16})","seq":(\d{1,18}),"hash":"([0-9a-f]{64})"\}\Z')
+_CHAINED = re.compile(
     rb'(?:,"prev":"([0-9a-f]{64})")?(?:,"lost_count":(\d{1,18}))?(?:,"instance":"(?:[^"\\]|\\.)*")?'
-    rb',"boot_id":"([0-9a-f]{16})","seq":(\d{1,18}),"hash":"([0-9a-f]{64})"\}\Z'
+    + _TAIL.pattern
 )
-_HASH = len(b',"hash":""}') + 64
+_HASH_SIZE = len(b',"hash":""}') + 64
+
+
+class _Kind(msgspec.Struct, gc=False):
+    event: str
+
+
+_decode_kind = msgspec.json.Decoder(_Kind).decode
 
 
 class Anchor(NamedTuple):
-    """A line that must be there: its number and its hash."""
+    """The number and hash of a line that must be in the file."""
 
     seq: int
     hash: str
 
     @classmethod
     def parse(cls, text: str) -> Anchor:
-        """From ``SEQ:HASH``; raises ``ValueError``."""
+        """Parse ``SEQ:HASH``; raises ``ValueError``."""
         seq, _, digest = text.partition(":")
         if not re.fullmatch(r"[0-9]{1,18}:[0-9a-f]{64}", text):
-            msg = f"{text!r} is no anchor: write SEQ:HASH, as a line or a checkpoint has them"
+            msg = f"{text!r} is not an anchor: write SEQ:HASH, as in a line or a checkpoint"
             raise ValueError(msg)
         return cls(int(seq), digest)
 
 
 @dataclass
 class ChainState:
-    """What was found of the lines of one writer."""
+    """The state of one chain after the lines read so far."""
 
     boot_id: str
     first: int
@@ -51,16 +60,16 @@ class ChainState:
     head: bytes
     lines: int = 0
     lost: int = 0
-    """Lines that the writer itself said were lost."""
+    """Lines lost according to the writer."""
     checkpoints: int = 0
     signed_up_to: int | None = None
     has_ended: bool = False
-    """Its writer said that no line follows."""
+    """Its last line is an end: no line may follow."""
     is_anchored: bool = False
 
 
 class ChainFinding(NamedTuple):
-    """What is wrong, and at which line."""
+    """A fault, and its place."""
 
     place: str
     text: str
@@ -71,18 +80,21 @@ class ChainFinding(NamedTuple):
 
 @dataclass
 class Verification:
-    """The chains in a sequence of lines, and all that is wrong with them."""
+    """The chains in a sequence of lines, and their faults."""
 
     verifier: Verifier | None = None
     anchors: set[Anchor] = field(default_factory=set)
-    """Lines that must be there; each chain has to have one, unless its signature is verified."""
+    """Lines that must exist; without a verifier each chain must have one if there are any."""
     found: set[Anchor] = field(default_factory=set)
     chains: dict[str, ChainState] = field(default_factory=dict)
     lines: int = 0
 
     def verify(self, lines: Iterable[RawLine]) -> Iterator[ChainFinding]:
-        """Each fault as soon as it is found; those of the whole at the end."""
+        """Yield each fault when it is found; those of whole chains at the end."""
         for raw in lines:
+            if self._continues(raw):
+                self.lines += 1
+                continue
             if not raw.content.strip(b" "):
                 continue
             self.lines += 1
@@ -91,15 +103,45 @@ class Verification:
                     yield ChainFinding(found.raw.place, found.text)
                 else:
                     yield from self._record(found)
-        yield from self._at_the_end()
+        yield from self._faults_of_chains()
+
+    def _continues(self, raw: RawLine) -> bool:
+        """Return whether a line is the ordinary next one of a known chain, and count it.
+
+        This decides nearly every line, in a fraction of the time that finding a fault takes.
+        Returns false without effect where there is anything else to do.
+        """
+        content = raw.content
+        start = content.rfind(b',"boot_id":"')
+        if (
+            start < 0
+            or not raw.terminated
+            or not content.startswith(LINE_START)
+            or (match := _TAIL.match(content, start)) is None
+        ):
+            return False
+        boot_id, number, digest = match.groups()
+        chain = self.chains.get(boot_id.decode())
+        if chain is None or chain.has_ended or int(number) != chain.last + 1:
+            return False
+        if sha256(chain.head + content[:-_HASH_SIZE]).hexdigest().encode() != digest:
+            return False
+        if b'"lost_count":' in content or _kind_of(content) in (None, CHECKPOINT, END):
+            return False
+        chain.lines += 1
+        chain.last += 1
+        chain.head = digest
+        if self.anchors:
+            self._find_anchor(chain)
+        return True
 
     def _record(self, record: Record) -> Iterator[ChainFinding]:
         raw = record.raw
-        seal = _SEAL.search(raw.content)
-        if seal is None:
-            yield ChainFinding(raw.place, "a line without a seal: nobody knows who added it")
+        match = _CHAINED.search(raw.content)
+        if match is None:
+            yield ChainFinding(raw.place, "a line without a hash: its origin cannot be proved")
             return
-        prev, lost, boot, number, digest = seal.groups()
+        prev, lost, boot, number, digest = match.groups()
         boot_id, seq = boot.decode(), int(number)
         chain = self.chains.get(boot_id)
         before: bytes | None = prev
@@ -109,80 +151,108 @@ class Verification:
                 before = b""
             elif prev is None:
                 yield ChainFinding(
-                    raw.place, f"chain {boot_id} begins at {seq}: what was before is gone"
+                    raw.place, f"chain {boot_id} starts at line {seq}: the lines before are missing"
                 )
         elif seq == chain.last + 1 and not chain.has_ended:
             before = chain.head
         else:
-            yield ChainFinding(raw.place, _gap(chain, seq))
+            yield ChainFinding(raw.place, _out_of_order(chain, seq))
             if seq <= chain.last or chain.has_ended:
                 return
-        if before is not None and not _fits(raw.content, before, digest):
+        if before is not None and not _matches(raw.content, before, digest):
             yield ChainFinding(
                 raw.place, f"line {seq} of chain {boot_id} or the one before was changed"
             )
         chain.lines += 1
         chain.last, chain.head = seq, digest
         chain.lost += int(lost or 0)
-        self._look_for_anchor(chain)
+        self._find_anchor(chain)
         event = record.event["event"]
         chain.has_ended = event == END
-        if event == CHECKPOINT or (event == END and self._is_signed(record)):
+        is_signed = self.verifier is not None or "signature" in record.event
+        if event == CHECKPOINT or (event == END and is_signed):
             yield from self._checkpoint(record, chain, before)
 
-    def _look_for_anchor(self, chain: ChainState) -> None:
+    def _find_anchor(self, chain: ChainState) -> None:
         anchor = Anchor(chain.last, chain.head.decode())
         if anchor in self.anchors:
             chain.is_anchored = True
             self.found.add(anchor)
-
-    def _is_signed(self, record: Record) -> bool:
-        return self.verifier is not None or "signature" in record.event
 
     def _checkpoint(
         self, record: Record, chain: ChainState, before: bytes | None
     ) -> Iterator[ChainFinding]:
         place = record.raw.place
         try:
-            said = msgspec.convert(record.event, Checkpoint)
+            checkpoint = msgspec.convert(record.event, Checkpoint)
         except msgspec.ValidationError as error:
             yield ChainFinding(place, f"the {record.event['event']} is not signed: {error}")
             return
         chain.checkpoints += 1
         head = (before or b"").decode()
-        if (said.boot_id, said.covers) != (chain.boot_id, chain.last - 1):
-            yield ChainFinding(place, "a checkpoint of another place")
-        elif before is not None and said.head != head:
-            yield ChainFinding(place, f"the checkpoint signed another line {said.covers}")
-        elif self.verifier is not None and not self.verifier.holds(said):
-            yield ChainFinding(place, "the signature of the checkpoint does not fit the key")
+        if (checkpoint.boot_id, checkpoint.covers) != (chain.boot_id, chain.last - 1):
+            yield ChainFinding(place, "a checkpoint of another position")
+        elif before is not None and checkpoint.head != head:
+            yield ChainFinding(place, f"the checkpoint signed another line {checkpoint.covers}")
+        elif self.verifier is not None and not self.verifier.is_valid(checkpoint):
+            yield ChainFinding(place, "the signature of the checkpoint does not match the key")
         else:
-            chain.signed_up_to = said.covers
+            chain.signed_up_to = checkpoint.covers
 
-    def _at_the_end(self) -> Iterator[ChainFinding]:
+    def _faults_of_chains(self) -> Iterator[ChainFinding]:
         for anchor in sorted(self.anchors - self.found):
             yield ChainFinding(
                 "anchor", f"there is no line {anchor.seq} with the hash {anchor.hash}"
             )
         for chain in self.chains.values():
+            place = f"chain {chain.boot_id}"
             if chain.signed_up_to is None and self.verifier is not None:
-                yield ChainFinding(f"chain {chain.boot_id}", "it has no signed checkpoint")
-            elif self.verifier is None and self.anchors and not chain.is_anchored:
                 yield ChainFinding(
-                    f"chain {chain.boot_id}", "no anchor is in it: it may have been added"
+                    place, "no signed checkpoint: nothing proves who wrote this chain"
                 )
+            elif self.verifier is None and self.anchors and not chain.is_anchored:
+                yield ChainFinding(place, "it has no anchor: it may have been added")
+
+    def as_json(self, faults: int) -> dict[str, Any]:
+        """Return the number of lines and ``faults``, and each chain with its last line."""
+        return {
+            "lines": self.lines,
+            "faults": faults,
+            "chains": [
+                {
+                    "boot_id": chain.boot_id,
+                    "lines": chain.lines,
+                    "first": chain.first,
+                    "head": f"{chain.last}:{chain.head.decode()}",
+                    "lost": chain.lost,
+                    "ended": chain.has_ended,
+                    "signed_up_to": chain.signed_up_to,
+                }
+                for chain in self.chains.values()
+            ],
+        }
 
 
-def _fits(content: bytes, before: bytes, digest: bytes) -> bool:
-    # Half a line of another writer that stood before this one was blanked by the server itself.
+def _kind_of(content: bytes) -> str | None:
+    """Return the event of a line; ``None`` where it is not a JSON object with one."""
+    try:
+        if not content.isascii():
+            content.decode()  # msgspec does not check the encoding of values that it skips
+        return _decode_kind(content).event
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def _matches(content: bytes, before: bytes, digest: bytes) -> bool:
+    # The server may have overwritten a torn line before this one with blanks.
     content = content.lstrip(b" ")
-    return sha256(before + content[:-_HASH]).hexdigest().encode() == digest
+    return sha256(before + content[:-_HASH_SIZE]).hexdigest().encode() == digest
 
 
-def _gap(chain: ChainState, seq: int) -> str:
+def _out_of_order(chain: ChainState, seq: int) -> str:
     if chain.has_ended:
-        return f"line {seq} of chain {chain.boot_id} stands after its end, line {chain.last}"
+        return f"line {seq} of chain {chain.boot_id} follows its end, line {chain.last}"
     if seq <= chain.last:
-        return f"line {seq} of chain {chain.boot_id} stands behind line {chain.last}"
+        return f"line {seq} of chain {chain.boot_id} follows line {chain.last}"
     missing = f"{chain.last + 1}" if seq == chain.last + 2 else f"{chain.last + 1} to {seq - 1}"
     return f"chain {chain.boot_id}: missing before this line: {missing}"

@@ -1,1 +1,1 @@
-"""Asking the plugins of one hook in order, within the budget of the call."""
+"""The chain: the plugins of one hook, asked in order within the budget of the call."""

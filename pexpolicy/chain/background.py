@@ -1,7 +1,7 @@
-"""What happens after the reply has left: shadow plugins are asked, and observers are told.
+"""Background work after the reply: shadow plugins and observers.
 
-Nothing here can change or delay a reply. It runs in tasks of its own, a bounded number of them:
-when plugins do not keep up, calls are left out and counted, rather than queued without end.
+Nothing here can change or delay a reply. The work runs in tasks of its own, a bounded number of
+them: when plugins do not keep up, calls are skipped and counted instead of queued without end.
 """
 
 from __future__ import annotations
@@ -12,17 +12,19 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from pexpolicy.chain.chain import Chain
+from pexpolicy.chain.failure_log import PluginFailureLog
 from pexpolicy.chain.hook_tasks import HookTasks
 from pexpolicy.errors import Log, describe_error
 from pexpolicy.models.outcome import ABSTAINED, DECIDED, DEFAULT, Outcome
-from pexpolicy.tasks import hide
+from pexpolicy.tasks import start_background
 
-MOST_PENDING = 256
-"""Calls whose aftermath may be under way at once."""
+MAX_PENDING = 256
+"""Calls whose background work may be pending at once."""
+SHUTDOWN_TIMEOUT_S = 2.0
 
 
 class ShadowLog(Protocol):
-    """Where it is written what a shadow plugin would have decided."""
+    """The log of what shadow plugins would have decided."""
 
     def shadow(
         self, actual: Outcome, shadow: Outcome, config_hash: str, *, differs: bool | None
@@ -32,7 +34,7 @@ class ShadowLog(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Observer:
-    """A plugin that is told what was decided. ``timeout`` in seconds."""
+    """A plugin that is notified of each decision. ``timeout`` in seconds."""
 
     plugin: str
     tell: Callable[[Outcome], Awaitable[None]]
@@ -54,29 +56,27 @@ class BackgroundTasks:
         """All shadow chains."""
         self._observers = observers
         self._log = log
+        self._failure_log = PluginFailureLog(log, "decided")
         self._config_hash = config_hash
         self._pending: set[asyncio.Task[None]] = set()
-        self.left_out = 0
+        self._has_skipped = False
 
     @property
     def is_empty(self) -> bool:
         """True where no plugin has anything to do after a reply."""
         return not self._observers and not self.shadows
 
-    def begin(self, outcome: Outcome, tasks: HookTasks, audit: ShadowLog | None) -> None:
-        """Start what follows a call; it runs once the reply has left."""
-        if len(self._pending) >= MOST_PENDING:
-            self.left_out += 1
-            if self.left_out == 1 and self._log is not None:
+    def start(self, outcome: Outcome, tasks: HookTasks, audit: ShadowLog | None) -> None:
+        """Start the background work of a call; it runs after the reply has left."""
+        if len(self._pending) < MAX_PENDING:
+            _ = start_background(self._run(outcome, tasks, audit), self._pending)
+        elif not self._has_skipped:
+            self._has_skipped = True
+            if self._log is not None:
                 self._log.warning("shadow plugins and observers do not keep up: calls are left out")
-            return
-        task = asyncio.get_running_loop().create_task(self._run(outcome, tasks, audit))
-        hide(task)
-        self._pending.add(task)
-        task.add_done_callback(self._pending.discard)
 
     async def _run(self, outcome: Outcome, tasks: HookTasks, audit: ShadowLog | None) -> None:
-        # The reply leaves at the beginning of the next turn: the one behind that comes after it.
+        # The reply leaves at the start of the next turn of the event loop.
         await asyncio.sleep(0)
         for chain in self._shadows.get(outcome.endpoint, ()):
             shadow = await chain.ask(outcome.request, tasks, outcome.decision_id)
@@ -84,31 +84,31 @@ class BackgroundTasks:
                 differs = _differ(outcome, shadow)
                 audit.shadow(outcome, shadow, self._config_hash, differs=differs)
         for observer in self._observers:
-            await self._tell(observer, outcome)
+            await self._notify(observer, outcome)
 
-    async def _tell(self, observer: Observer, outcome: Outcome) -> None:
-        task = asyncio.create_task(_told(observer, outcome))
+    async def _notify(self, observer: Observer, outcome: Outcome) -> None:
+        task = asyncio.create_task(_observe(observer, outcome))
         done, _ = await asyncio.wait((task,), timeout=observer.timeout)
+        now = asyncio.get_running_loop().time()
         if not done:
             task.cancel()
-            self._warn(observer, f"no answer within {observer.timeout:.3g} s")
-        elif (error := task.result()) is not None:
-            self._warn(observer, describe_error(error).summary)
+            error: BaseException | None = TimeoutError(f"no answer within {observer.timeout:.3g} s")
+        else:
+            error = task.result()
+        if error is not None:
+            report = describe_error(error, outcome.request.secrets())
+            self._failure_log.failed("plugin failed", observer.plugin, report, now)
 
-    def _warn(self, observer: Observer, error: str) -> None:
-        if self._log is not None:
-            self._log.warning("plugin failed", plugin=observer.plugin, hook="decided", error=error)
-
-    async def finish(self, limit: float = 2.0) -> None:
-        """Give what is under way up to ``limit`` seconds, and cancel the rest."""
+    async def finish(self) -> None:
+        """Wait up to ``SHUTDOWN_TIMEOUT_S`` for pending work, and cancel the rest."""
         if self._pending:
-            _, late = await asyncio.wait(self._pending, timeout=limit)
+            _, late = await asyncio.wait(self._pending, timeout=SHUTDOWN_TIMEOUT_S)
             for task in late:
                 task.cancel()
 
 
-async def _told(observer: Observer, outcome: Outcome) -> BaseException | None:
-    """An exception as a value: the event loop would end by SystemExit in a task."""
+async def _observe(observer: Observer, outcome: Outcome) -> BaseException | None:
+    """Return an exception as a value: SystemExit in a task would end the event loop."""
     try:
         await observer.tell(outcome)
     except BaseException as error:  # noqa: BLE001 - whatever a plugin raises is its failure
@@ -117,7 +117,7 @@ async def _told(observer: Observer, outcome: Outcome) -> BaseException | None:
 
 
 def _differ(actual: Outcome, shadow: Outcome) -> bool | None:
-    """True when the shadow decides something else, and ``None`` when it failed.
+    """Return true when the shadow decides differently, and ``None`` when it failed.
 
     A shadow that abstains changes nothing.
     """

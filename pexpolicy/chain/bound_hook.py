@@ -1,4 +1,4 @@
-"""One plugin's place in a chain, and its answers that come at once."""
+"""One plugin's place in a chain, and the counters of its quick answers."""
 
 from __future__ import annotations
 
@@ -11,15 +11,14 @@ from pexpolicy.models.outcome import ABSTAINED, DECIDED, Step
 
 OnError = Literal["skip", "reject"]
 QUICK = 100
-"""Microseconds in which an answer is a quick one, as nearly all are."""
-_NOWHERE = memoryview(bytearray(8 * QUICK)).cast("q")
+"""Microseconds below which an answer is quick, as nearly all are."""
+_UNUSED_CELLS = memoryview(bytearray(8 * QUICK)).cast("q")
 
 
 class StepCounter:
-    """The quick answers of one kind that one plugin gives.
+    """The quick answers of one kind from one plugin, counted in a cell for each microsecond.
 
-    There are few that differ, so the step of each is made once. They are counted as they come, in
-    a cell for each microsecond.
+    Few of their steps differ, so the step of each microsecond is made once.
     """
 
     __slots__ = ("_of", "at", "cells", "steps")
@@ -27,26 +26,26 @@ class StepCounter:
     def __init__(self, plugin: str, outcome: str) -> None:
         self._of = plugin, outcome
         self.steps: list[Step | None] = [None] * QUICK
-        """Their steps, by microseconds; ``None`` for one that was not needed yet."""
-        self.bind_counters(_NOWHERE, 0)
+        """Steps by microseconds; ``None`` for one that was not needed yet."""
+        self.bind_counters(_UNUSED_CELLS, 0)
 
     def bind_counters(self, cells: memoryview, at: int) -> None:
-        """Count in ``QUICK`` other cells from now on, the first of which is ``cells[at]``."""
+        """Count in the ``QUICK`` cells from ``cells[at]`` on."""
         self.cells, self.at = cells, at
 
     def first(self, us: int) -> Step:
-        """The step of so many microseconds, which was not needed yet."""
+        """Make and keep the step of ``us`` microseconds."""
         step = self.steps[us] = self.step(us)
         return step
 
     def step(self, us: int) -> Step:
-        """A step of so many microseconds."""
+        """Return a step of ``us`` microseconds."""
         return Step(*self._of, us / 1000)
 
 
 @dataclass(frozen=True, slots=True)
 class BoundHook:
-    """One plugin in a chain; ``ask`` gives its answer to a request. ``timeout`` in seconds."""
+    """One plugin in a chain; ``ask`` returns its answer to a request. ``timeout`` in seconds."""
 
     plugin: str
     ask: Callable[[Any], Awaitable[Any]]
@@ -54,9 +53,9 @@ class BoundHook:
     on_error: OnError = "skip"
     breaker: CircuitBreaker | None = None
     names: tuple[str, str] = ("", "")
-    """Plugin and hook, for whoever watches the event loop."""
+    """Plugin and hook, for the watchdog of the event loop."""
     may_wait: bool = True
-    """False where ``ask`` never waits, whatever it is asked."""
+    """False where ``ask`` never waits, whatever the request."""
     abstained_steps: StepCounter = field(init=False)
     decided_steps: StepCounter = field(init=False)
 

@@ -1,4 +1,4 @@
-"""Asking the plugins of one hook in order, inside the budget of the call."""
+"""The chain of one hook: its plugins, asked in order within the budget of the call."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pexpolicy.chain.hook_tasks import EAGER, HookTasks
 from pexpolicy.chain.thread_pool import PluginBusyError
 from pexpolicy.endpoints.base import Endpoint
 from pexpolicy.endpoints.object_names import ObjectNames
-from pexpolicy.errors import Log, describe_decision_error, describe_error
+from pexpolicy.errors import Log, describe_decision_error, describe_error, redact
 from pexpolicy.models.decision import Decision
 from pexpolicy.models.errors import DecisionError
 from pexpolicy.models.outcome import (
@@ -31,16 +31,16 @@ from pexpolicy.models.request import Request
 
 Clock = Callable[[], float]
 
-LEAST = 0.001
-"""Seconds of budget that are worth asking a plugin for."""
+MIN_BUDGET_S = 0.001
+"""Remaining budget below which no further plugin is asked."""
 
 
 @dataclass(frozen=True, slots=True)
 class Chain:
     """The plugins of one hook, in the order in which they are asked. ``budget`` in seconds.
 
-    A hook that may wait runs in a task of its own. Those that never do have nothing that another
-    one could interrupt: the ones that follow each other share a task.
+    A hook that may wait runs in a task of its own. Consecutive hooks that never wait cannot be
+    interrupted, so they share a task.
     """
 
     endpoint: Endpoint[Any]
@@ -50,56 +50,59 @@ class Chain:
     clock: Clock = time.perf_counter
     log: Log | None = None
     names: ObjectNames | None = None
-    complaints: PluginFailureLog = field(init=False)
-    until: tuple[int, ...] = field(init=False)
-    """For each plugin the number of the first one after it that is asked in another task."""
+    failure_log: PluginFailureLog = field(init=False)
+    group_ends: tuple[int, ...] = field(init=False)
+    """For each plugin, the index of the first one after it that runs in another task."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "until", _until(self.links))
-        object.__setattr__(self, "complaints", PluginFailureLog(self.log, self.endpoint.name))
+        object.__setattr__(self, "group_ends", _group_ends(self.links))
+        object.__setattr__(self, "failure_log", PluginFailureLog(self.log, self.endpoint.name))
 
     async def ask(self, request: Request, tasks: HookTasks, decision_id: str = "") -> Outcome:
         """Ask until a plugin decides, all have been asked, or the budget is gone. Never raises."""
-        walk = _ChainRun(self, request)
+        run = _ChainRun(self, request)
         last = len(self.links)
-        while walk.decision is None and walk.at < last:
-            task = tasks.start(walk)
-            if not task.done():
-                await self._wait(walk, task, tasks)
+        has_waited = True
+        while run.decision is None and run.at < last:
+            task = tasks.start(run)
+            has_waited = not task.done()
+            if has_waited:
+                await self._wait(run, task, tasks)
             if task.done() and not task.cancelled():
                 task.result()
-        decision, decided_by = walk.decision, walk.decided_by
+        decision, decided_by = run.decision, run.decided_by
         if decision is None:
-            decision = self.default
-        if not decision.is_intact:
+            decision, has_waited = self.default, True
+        # A decision of a hook that did not wait was checked a moment ago, and nothing ran since.
+        if has_waited and not decision.is_intact:
             decision = self.refusal(f"the decision of {decided_by} was changed meanwhile")
         name = self.endpoint.name
-        return Outcome(decision_id, name, request, decision, decided_by, walk.steps, walk.eventful)
+        return Outcome(decision_id, name, request, decision, decided_by, run.steps, run.eventful)
 
     def refusal(self, reason: str) -> Decision:
-        """The most careful decision of the endpoint."""
+        """Return the most restrictive decision of the endpoint."""
         refusal = self.endpoint.refusal
         return type(refusal).from_result(refusal.set_fields(), reason=reason)
 
-    async def _wait(self, walk: _ChainRun, task: asyncio.Task[None], tasks: HookTasks) -> None:
-        """Wait for a hook that waits, until its time is over; then abandon it."""
+    async def _wait(self, run: _ChainRun, task: asyncio.Task[None], tasks: HookTasks) -> None:
+        """Wait for a hook until its time is over; then abandon it."""
         try:
             if not EAGER:
                 await tasks.first_step(task)
                 if task.done():
                     return
-            left = walk.limit - (self.clock() - walk.began)
+            left = run.limit - (self.clock() - run.began)
             await asyncio.wait((task,), timeout=max(left, 0.0))
         finally:
             if not task.done():
-                walk.abandoned += 1
-                tasks.abandon(task, walk.names)
+                run.abandoned += 1
+                tasks.abandon(task, run.names)
         if not task.done():
-            walk.fail(self.links[walk.at], TIMED_OUT, walk.late())
+            run.fail(self.links[run.at], TIMED_OUT, run.timeout_text())
 
 
 class _ChainRun:
-    """How far the asking has come for one call; ``at`` is the next plugin to be asked."""
+    """The state of one call; ``at`` is the index of the next plugin to ask."""
 
     __slots__ = (
         "abandoned",
@@ -131,19 +134,19 @@ class _ChainRun:
 
     @property
     def names(self) -> tuple[str, str]:
-        """The plugin that is asked now, and its hook."""
+        """The plugin that is being asked, and its hook."""
         links = self.chain.links
         return links[min(self.at, len(links) - 1)].names
 
-    # One function in one piece: what it called, each plugin of each call would pay for.
+    # One long function: each plugin of each call would pay for further function calls.
     async def run(self) -> None:  # noqa: C901, PLR0912
-        """Ask the plugins that share the next task, and book what came of it.
+        """Ask the plugins that share the next task, and record their steps.
 
-        A hook that was abandoned meanwhile books nothing.
+        A hook that was abandoned meanwhile records nothing.
         """
         chain, request, steps, abandoned = self.chain, self.request, self.steps, self.abandoned
-        last = self.deadline - LEAST
-        for link in chain.links[self.at : chain.until[self.at]]:
+        last = self.deadline - MIN_BUDGET_S
+        for link in chain.links[self.at : chain.group_ends[self.at]]:
             began = self.began
             if began > last:
                 self._skip_rest()
@@ -167,12 +170,12 @@ class _ChainRun:
             except BaseException as error:  # noqa: BLE001 - whatever a plugin raises is its failure
                 if abandoned != self.abandoned:
                     return
-                self._fault(link, error)
+                self._fail_with(link, error)
             else:
                 now = chain.clock()
                 us = int((now - began) * 1e6)
                 if us >= QUICK and now - began > self.limit:
-                    self.fail(link, TIMED_OUT, self.late())
+                    self.fail(link, TIMED_OUT, self.timeout_text())
                 else:
                     kind = link.abstained_steps if answer is None else link.decided_steps
                     if us < QUICK:
@@ -184,7 +187,7 @@ class _ChainRun:
                     self.began = now
                     self.at += 1
                     if breaker is not None and breaker.record_success():
-                        chain.complaints.breaker(link.plugin, "circuit breaker closed")
+                        chain.failure_log.breaker(link.plugin, "circuit breaker closed")
                     if answer is not None:
                         self.decision, self.decided_by = answer, link.plugin
             if self.decision is not None:
@@ -192,41 +195,44 @@ class _ChainRun:
 
     @property
     def limit(self) -> float:
-        """Seconds that the plugin has that is asked now."""
+        """Seconds that the plugin being asked may take."""
         return min(self.chain.links[self.at].timeout, self.deadline - self.began)
 
-    def _fault(self, link: BoundHook, error: BaseException) -> None:
-        if isinstance(error, DecisionError):
-            fault = describe_decision_error(error, self.request.secrets())
-            detail = f"{error} ({fault.place})" if fault.place else str(error)
-            self.fail(link, INVALID, detail)
-            self.chain.complaints.fault("plugin gave an invalid answer", link.plugin, fault)
-        elif isinstance(error, PluginBusyError):
+    def _fail_with(self, link: BoundHook, error: BaseException) -> None:
+        if isinstance(error, PluginBusyError):
             self.fail(link, BUSY, str(error))
+            return
+        secrets = self.request.secrets()
+        if isinstance(error, DecisionError):
+            report = describe_decision_error(error, secrets)
+            detail = redact(str(error), secrets)
+            self.fail(link, INVALID, f"{detail} ({report.place})" if report.place else detail)
+            event = "plugin gave an invalid answer"
         else:
-            fault = describe_error(error, self.request.secrets())
-            self.fail(link, FAILED, fault.summary)
-            self.chain.complaints.fault("plugin failed", link.plugin, fault)
+            report = describe_error(error, secrets)
+            self.fail(link, FAILED, report.summary)
+            event = "plugin failed"
+        self.chain.failure_log.failed(event, link.plugin, report, self.began)
 
     def fail(self, link: BoundHook, outcome: str, detail: str) -> None:
-        """Book a failed step, which ends now; its ``on_error`` says whether the next is asked."""
+        """Record a failed step that ends now, and decide by its ``on_error``."""
         now = self.chain.clock()
         ms = int((now - self.began) * 1e6) / 1000
         self.steps.append(Step(link.plugin, outcome, ms, detail))
         self.eventful = True
         self.began = now
         self.at += 1
-        self.chain.complaints.step(link.plugin, outcome, detail, now)
+        self.chain.failure_log.step(link.plugin, outcome, detail, now)
         breaker = link.breaker
         if breaker is not None and outcome != SKIPPED and breaker.record_failure(now):
-            self.chain.complaints.breaker(
-                link.plugin, "circuit breaker opened", pause=breaker.pause
+            self.chain.failure_log.breaker(
+                link.plugin, "circuit breaker opened", pause=breaker.pause, error=detail
             )
         if link.on_error == "reject":
-            self._refuse(link, f"{link.plugin} {_SAID[outcome]}")
+            self._refuse(link, f"{link.plugin} {REJECT_REASONS[outcome]}")
 
-    def late(self) -> str:
-        """What to say of a hook that did not answer in time."""
+    def timeout_text(self) -> str:
+        """Describe a hook that did not answer in time."""
         return f"no answer within {self.limit:.3g} s"
 
     def _skip_rest(self) -> None:
@@ -236,7 +242,7 @@ class _ChainRun:
         self.steps += [Step(link.plugin, SKIPPED, 0.0, "the budget was gone") for link in rest]
         for link in rest:
             if link.on_error == "reject":
-                self._refuse(link, f"{link.plugin} {_SAID[SKIPPED]}")
+                self._refuse(link, f"{link.plugin} {REJECT_REASONS[SKIPPED]}")
                 return
 
     def _refuse(self, link: BoundHook, reason: str) -> None:
@@ -244,18 +250,19 @@ class _ChainRun:
         self.decided_by = link.plugin
 
 
-def _until(links: tuple[BoundHook, ...]) -> tuple[int, ...]:
-    until = list(range(1, len(links) + 1))
+def _group_ends(links: tuple[BoundHook, ...]) -> tuple[int, ...]:
+    ends = list(range(1, len(links) + 1))
     for at in reversed(range(len(links) - 1)):
         if not links[at].may_wait and not links[at + 1].may_wait:
-            until[at] = until[at + 1]
-    return tuple(until)
+            ends[at] = ends[at + 1]
+    return tuple(ends)
 
 
-_SAID = {
+REJECT_REASONS = {
     FAILED: "failed, and its on_error is reject",
     TIMED_OUT: "was late, and its on_error is reject",
     INVALID: "gave an invalid answer, and its on_error is reject",
     BUSY: "was busy, and its on_error is reject",
     SKIPPED: "was not asked, and its on_error is reject",
 }
+"""The end of the reason of a reject that follows a failed step, after the name of the plugin."""

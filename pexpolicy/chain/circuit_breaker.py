@@ -1,4 +1,4 @@
-"""A circuit breaker: a plugin that fails again and again is left alone for a while."""
+"""The circuit breaker: a plugin that fails repeatedly is not asked for a while."""
 
 from __future__ import annotations
 
@@ -8,39 +8,35 @@ from collections import deque
 class CircuitBreaker:
     """Opens after ``failures`` failures within ``window`` seconds, for ``pause`` seconds.
 
-    Then one call tries the plugin: the breaker closes when that succeeds, and else another call
-    tries after another pause. A call that tries may be cancelled without an outcome, so nothing
-    waits for one. Times are those of the clock that the caller reads.
+    Then one call tries the plugin. If it succeeds, the breaker closes; otherwise another call tries
+    after another pause. That call may be cancelled without an outcome, so nothing waits for it.
+    Times are those of the caller's clock.
     """
 
     def __init__(self, failures: int, window: float, pause: float) -> None:
         self._limit = failures
         self._window = window
-        self._pause = pause
+        self.pause = pause
+        """Seconds between two calls that try the plugin while the breaker is open."""
         self._failed: deque[float] = deque(maxlen=failures)
         self._opened: float | None = None
 
     @property
-    def pause(self) -> float:
-        """Seconds for which the plugin is left alone."""
-        return self._pause
-
-    @property
     def is_open(self) -> bool:
-        """True while calls are kept away from the plugin."""
+        """True while the plugin is not asked."""
         return self._opened is not None
 
     def allows_call(self, now: float) -> bool:
-        """True when the plugin may be asked; while the breaker is open, once after each pause."""
+        """Return true when the plugin may be asked; while open, once after each pause."""
         if self._opened is None:
             return True
-        if now - self._opened < self._pause:
+        if now - self._opened < self.pause:
             return False
         self._opened = now
         return True
 
     def record_success(self) -> bool:
-        """Note an answer, or an abstention; true where that closes it."""
+        """Record an answer or an abstention; return true where that closes the breaker."""
         closes = self._opened is not None
         if closes:
             self._opened = None
@@ -48,7 +44,7 @@ class CircuitBreaker:
         return closes
 
     def record_failure(self, now: float) -> bool:
-        """Note a failure; true where that opens it."""
+        """Record a failure; return true where that opens the breaker."""
         if self._opened is not None:
             self._opened = now
             return False

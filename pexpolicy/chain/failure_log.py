@@ -1,4 +1,4 @@
-"""What standard error says of plugins that were not heard; the audit line has each step."""
+"""The log of failing plugins on standard error; the audit line has each step."""
 
 from __future__ import annotations
 
@@ -9,44 +9,47 @@ from pexpolicy.models.outcome import BUSY, TIMED_OUT
 if TYPE_CHECKING:
     from pexpolicy.errors import ErrorReport, Log
 
-AT_MOST_EACH = 60.0
-"""Seconds between two lines about a plugin that is late or busy; the calls between are counted."""
-_SAID = {TIMED_OUT: "plugin was late", BUSY: "plugin was busy"}
+LOG_INTERVAL_S = 60.0
+"""Between two lines about the same failure of a plugin; the calls in between are counted."""
+MAX_KINDS = 256
+"""Pairs of plugin and kind of failure that are counted apart."""
+_EVENTS = {TIMED_OUT: "plugin was late", BUSY: "plugin was busy"}
 
 
 class PluginFailureLog:
-    """Tells the log of the plugins of one hook. Without a log it says nothing."""
+    """Logs the failures of the plugins of one hook; does nothing without a log."""
 
     def __init__(self, log: Log | None, hook: str) -> None:
         self._log = log
         self._hook = hook
-        self._last: dict[tuple[str, str], tuple[float, int]] = {}
+        self._last: dict[tuple[str, str, str], tuple[float, int]] = {}
 
-    def fault(self, event: str, plugin: str, fault: ErrorReport) -> None:
-        """A plugin raised, or made a decision that Infinity would drop."""
-        if self._log is not None:
-            self._log.warning(
-                event,
-                plugin=plugin,
-                hook=self._hook,
-                error=fault.summary,
-                traceback=fault.lines,
-            )
+    def failed(self, event: str, plugin: str, report: ErrorReport, now: float) -> None:
+        """Log an exception or an invalid decision, once an interval for each kind."""
+        fields = {"traceback": report.traceback} if report.lines else {}
+        self._warn(event, plugin, report.kind, now, error=report.summary, **fields)
 
     def step(self, plugin: str, outcome: str, detail: str, now: float) -> None:
-        """A plugin was late or busy: under load that is every call, and one line a minute."""
-        event = _SAID.get(outcome)
-        if event is None or self._log is None:
-            return
-        before, more = self._last.get((plugin, event), (None, 0))
-        if before is not None and now - before < AT_MOST_EACH:
-            self._last[plugin, event] = before, more + 1
-            return
-        self._last[plugin, event] = now, 0
-        counted = {"times": more + 1} if more else {}
-        self._log.warning(event, plugin=plugin, hook=self._hook, error=detail, **counted)
+        """Log a plugin that was late or busy, once an interval: under load every call is."""
+        event = _EVENTS.get(outcome)
+        if event is not None:
+            self._warn(event, plugin, "", now, error=detail)
 
     def breaker(self, plugin: str, event: str, **fields: object) -> None:
-        """The circuit breaker of a plugin has opened or closed."""
+        """Log that the circuit breaker of a plugin opened or closed."""
         if self._log is not None:
             self._log.warning(event, plugin=plugin, hook=self._hook, **fields)
+
+    def _warn(self, event: str, plugin: str, kind: str, now: float, **fields: object) -> None:
+        if self._log is None:
+            return
+        key = plugin, event, kind
+        logged_at, skipped = self._last.get(key, (None, 0))
+        if logged_at is not None and now - logged_at < LOG_INTERVAL_S:
+            self._last[key] = logged_at, skipped + 1
+            return
+        if len(self._last) >= MAX_KINDS:
+            self._last.clear()
+        self._last[key] = now, 0
+        counted = {"times": skipped + 1} if skipped else {}
+        self._log.warning(event, plugin=plugin, hook=self._hook, **fields, **counted)

@@ -1,4 +1,4 @@
-"""The asyncio tasks in which hooks run."""
+"""The asyncio tasks that hooks run in."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Any, Protocol
 from pexpolicy.tasks import hide
 
 EAGER = sys.version_info >= (3, 12)
-"""True where a task can take its first step while it is created. A hook that never waits has ended
-then before the event loop hears of its task.
+"""True where a task takes its first step while it is created. A hook that never waits has ended
+before the event loop schedules its task.
 """
 SERVER = ("the server", "")
 
 
 class Work(Protocol):
-    """What runs in a task, and whose code it is."""
+    """Something to run in a task, and the owner of its code."""
 
     @property
     def names(self) -> tuple[str, str]:
@@ -28,7 +28,7 @@ class Work(Protocol):
 
 
 class HookTasks:
-    """The tasks of one policy. Build it on its event loop; ``close`` ends what was abandoned."""
+    """The tasks of one policy. Build it on its event loop; ``close`` ends abandoned tasks."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -38,7 +38,7 @@ class HookTasks:
 
     @property
     def running(self) -> tuple[str, str]:
-        """The plugin and the hook whose code runs now. Any thread may ask."""
+        """The plugin and the hook whose code is running. Safe in any thread."""
         work = self._starting
         if work is None:
             task: Any = asyncio.current_task(self._loop)
@@ -48,13 +48,15 @@ class HookTasks:
         return SERVER if work is None else work.names
 
     @property
-    def leftovers(self) -> list[str]:
+    def abandoned(self) -> list[str]:
         """The hooks that were abandoned and have not ended yet."""
         return sorted(f"{plugin}.{hook}" for plugin, hook in self._abandoned.values())
 
     def start(self, work: Work) -> asyncio.Task[None]:
-        """Run in a new task. It has taken its first step on return where tasks are eager; elsewhere
-        it takes that in ``first_step``, which has to be awaited next.
+        """Run ``work`` in a new task.
+
+        Where tasks are eager, the task has taken its first step on return. Elsewhere it takes that
+        step in ``first_step``, which has to be awaited next.
         """
         if sys.version_info >= (3, 12):
             self._starting = work
@@ -71,7 +73,7 @@ class HookTasks:
         return task
 
     async def first_step(self, task: asyncio.Task[None]) -> None:
-        """Let a task that is not eager take its first step, which is the last one of most."""
+        """Wait until a task that is not eager has taken its first step, the only one of most."""
         try:
             await asyncio.sleep(0)
         finally:
@@ -85,14 +87,14 @@ class HookTasks:
         self._abandoned.pop(task, None)
 
     def abandon(self, task: asyncio.Task[None], names: tuple[str, str]) -> None:
-        """Cancel a task and wait for it no longer; remember plugin and hook until it has ended."""
+        """Cancel a task without waiting for it; remember plugin and hook until it has ended."""
         self._abandoned[task] = names
-        # The event loop would wait for it when it closes, and it may never end.
+        # On closing, the event loop would wait for it, and it may never end.
         hide(task)
         task.cancel()
 
     async def close(self) -> None:
-        """Cancel what was abandoned once more, and give it a moment to end."""
+        """Cancel the abandoned tasks again, and wait up to 0.2 s for them."""
         tasks = tuple(self._abandoned)
         for task in tasks:
             task.cancel()

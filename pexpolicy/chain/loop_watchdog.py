@@ -1,8 +1,8 @@
-"""Watching the event loop: who holds it, and on which line.
+"""The watchdog of the event loop: it names the plugin and the line that block it.
 
 Code that blocks in an ``async def`` stops every call of the process, and nothing in the process can
-stop it. What can be done is to name it: a thread sees that the loop no longer beats, and looks
-where it stands.
+interrupt it. It can be named: a thread notices that the heartbeat of the loop is missing, and
+reads the current line of the loop's thread.
 """
 
 from __future__ import annotations
@@ -20,22 +20,21 @@ if TYPE_CHECKING:
     from pexpolicy.chain.hook_tasks import HookTasks
     from pexpolicy.errors import Log
 
-BEAT = 0.05
-"""Seconds between two signs of life."""
-TOO_LONG = 0.1
-"""Seconds without one that are reported."""
-STILL_HELD = 1.0
-"""Seconds after which a loop that is still held is reported, rather than when it is let go."""
+HEARTBEAT_S = 0.05
+REPORT_AFTER_S = 0.1
+"""Delay of a heartbeat that is reported."""
+STILL_HELD_AFTER_S = 1.0
+"""Delay after which a loop that is still held is reported before it is released."""
 
 
 class Watchdog:
-    """Reports plugins that hold the loop for more than ``TOO_LONG``. Enter it on that loop."""
+    """Reports plugins that hold the loop longer than ``REPORT_AFTER_S``. Enter it on that loop."""
 
     def __init__(self, tasks: HookTasks, log: Log) -> None:
         self._tasks = tasks
         self._log = log
         self._stopped = threading.Event()
-        self._beaten = time.monotonic()
+        self._last_beat = time.monotonic()
         self._timer: asyncio.TimerHandle | None = None
         self._loop_thread = threading.get_ident()
         self._thread = threading.Thread(target=self._watch, name="pexpolicy-watchdog", daemon=True)
@@ -53,36 +52,38 @@ class Watchdog:
         self._thread.join()
 
     def _beat(self) -> None:
-        self._beaten = time.monotonic()
-        self._timer = self._loop.call_later(BEAT, self._beat)
+        self._last_beat = time.monotonic()
+        self._timer = self._loop.call_later(HEARTBEAT_S, self._beat)
 
     def _watch(self) -> None:
-        while not self._stopped.wait(BEAT):
-            beaten = self._beaten
-            if time.monotonic() - beaten > BEAT + TOO_LONG:
-                self._report(beaten)
+        while not self._stopped.wait(HEARTBEAT_S):
+            last_beat = self._last_beat
+            if time.monotonic() - last_beat > HEARTBEAT_S + REPORT_AFTER_S:
+                self._report(last_beat)
 
-    def _report(self, beaten: float) -> None:
-        """See where the loop stands, wait until it is let go, and say so."""
+    def _report(self, last_beat: float) -> None:
+        """Read the current line of the loop, wait until it is released, and log both."""
         running, line = self._tasks.running, self._line()
         held = 0.0
-        said = False
-        while self._beaten == beaten and not self._stopped.wait(BEAT / 5):
-            held = time.monotonic() - beaten
-            if held > STILL_HELD and not said:
-                said = True
-                self._say(running, line, held, "holds the event loop, and has not let it go yet")
-        held = max(held, self._beaten - beaten)
-        self._say(running, line, held, "held the event loop")
+        is_logged = False
+        while self._last_beat == last_beat and not self._stopped.wait(HEARTBEAT_S / 5):
+            held = time.monotonic() - last_beat
+            if held > STILL_HELD_AFTER_S and not is_logged:
+                is_logged = True
+                self._log_hold(
+                    running, line, held, "holds the event loop, and has not released it yet"
+                )
+        held = max(held, self._last_beat - last_beat)
+        self._log_hold(running, line, held, "held the event loop")
 
-    def _say(self, running: tuple[str, str], line: str, held: float, what: str) -> None:
+    def _log_hold(self, running: tuple[str, str], line: str, held: float, what: str) -> None:
         plugin, hook = running
         self._log.warning(
             f"{plugin} {what}", plugin=plugin, hook=hook, ms=round(held * 1000), line=line
         )
 
     def _line(self) -> str:
-        """The innermost line that belongs neither to the server nor to the loop."""
+        """Return the innermost line that belongs neither to the server nor to asyncio."""
         frame: FrameType | None = sys._current_frames().get(self._loop_thread)  # noqa: SLF001 - documented
         while frame is not None:
             name = frame.f_code.co_filename

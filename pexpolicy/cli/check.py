@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from pexpolicy.cli.common import advise, built, config_option
+from pexpolicy.cli.common import build_or_exit, config_option, print_warnings
 from pexpolicy.server.preflight import preflight_problems
 
 
@@ -19,8 +19,8 @@ def check(config: Path, file: Path | None) -> None:
     Exit code 78 if it cannot be used.
     """
     config = file or config
-    policy = built(config, preflight_problems)
-    advise(policy)
+    policy = build_or_exit(config, preflight_problems)
+    print_warnings(policy)
     names = ", ".join(plugin.name for plugin in policy.plugins) or "no plugins"
     count = len(policy.advice)
     warnings = f", {count} warning{'s' if count > 1 else ''}" if count else ""

@@ -1,4 +1,4 @@
-"""The configuration and the policy made of it, for all commands."""
+"""Common parts of the commands: options, exit codes, loading and building."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from pexpolicy.log import console_log
 from pexpolicy.policy import Policy
 
 EX_CONFIG = 78
-"""Exit code of a configuration that cannot be used (sysexits.h)."""
+"""Exit code for an invalid configuration (sysexits.h)."""
 EX_TEMPFAIL = 75
-"""Exit code where a plugin does not open what it needs: try again (sysexits.h)."""
+"""Exit code for a failed lifespan, which may succeed later (sysexits.h)."""
 
 config_option = click.option(
     "--config",
@@ -35,7 +35,7 @@ config_option = click.option(
 
 
 class Port(click.IntRange):
-    """A number of a port."""
+    """A port number."""
 
     name = "port"
 
@@ -43,47 +43,47 @@ class Port(click.IntRange):
         super().__init__(0, 65535)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """The number; what is none is told."""
+        """Return the number; fail for anything else."""
         try:
             return int(super().convert(value, param, ctx))
         except click.BadParameter:
-            self.fail(f"{value!r} is no port: write a number from 0 to 65535", param, ctx)
+            self.fail(f"{value!r} is not a port: write a number from 0 to 65535", param, ctx)
 
 
-def built(path: Path, also: Callable[[Settings], list[Problem]] = lambda _: []) -> Policy:
-    """The policy of a configuration, or every error on standard error and exit code 78."""
+def build_or_exit(path: Path, check: Callable[[Settings], list[Problem]] = lambda _: []) -> Policy:
+    """Build the policy of a configuration; on errors print all of them and exit with 78 or 75."""
     try:
         with progress_lines(lambda line: click.echo(line, err=True)) as stage:
-            return policy_from(path, also, log=console_log(), stage=stage)
+            return policy_from(path, check, log=console_log(), stage=stage)
     except ConfigError as error:
         fail(error)
 
 
-def settings_of(path: Path, instead: str) -> Settings:
-    """The configuration, for whoever asks a server that runs: as far as it can be read here, where
-    passwords may be the server's alone; or every error, what can be done ``instead``, and exit
-    code 78.
+def load_or_exit(path: Path, hint: str) -> Settings:
+    """Load the configuration of a running server, without secrets that this user cannot read.
+
+    On errors print all of them and ``hint``, and exit with 78.
     """
     try:
         return load(path)
     except ConfigError as error:
         if error.salvaged is None:
-            fail(error, instead)
+            fail(error, hint)
         return error.salvaged
 
 
-def fail(error: ConfigError, instead: str = "") -> NoReturn:
-    """Print every error, and exit with 78; with 75 where that is worth another attempt."""
+def fail(error: ConfigError, hint: str = "") -> NoReturn:
+    """Print all errors and exit with 78, or with 75 if another attempt may succeed."""
     count = len(error.problems)
     click.secho(f"{error.path}: {count} error{'s' if count > 1 else ''}", fg="red", err=True)
     for problem in error.problems:
         click.echo(f"  {problem}", err=True)
-    if instead:
-        click.echo(instead, err=True)
+    if hint:
+        click.echo(hint, err=True)
     sys.exit(EX_TEMPFAIL if isinstance(error, PluginStartupError) else EX_CONFIG)
 
 
-def advise(policy: Policy) -> None:
-    """Print what an administrator should know."""
-    for advice in policy.advice:
-        click.secho(f"warning: {advice}", fg="yellow", err=True)
+def print_warnings(policy: Policy) -> None:
+    """Print the warnings about a configuration."""
+    for warning in policy.advice:
+        click.secho(f"warning: {warning}", fg="yellow", err=True)

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pexpolicy.audit.redaction import Redaction
-from pexpolicy.cli.common import built, config_option, fail
+from pexpolicy.cli.common import build_or_exit, config_option, fail
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.endpoints.base import JSON
 from pexpolicy.explain import Explanation, InvalidRequestError, without_secrets
@@ -34,7 +34,7 @@ def explain(config: Path, request_path: str, *, show_secrets: bool) -> None:
 
     The reply is indented on a terminal, and otherwise printed byte for byte.
     """
-    policy = built(config)
+    policy = build_or_exit(config)
     explanations: list[Explanation] = []
 
     async def answer() -> None:

@@ -26,4 +26,4 @@ def hash_password() -> None:
         raise click.UsageError("there is no password on standard input")
     if "\n" in password or "\r" in password:
         raise click.UsageError("there are several lines on standard input; a password is one line")
-    click.echo(str(PasswordHash.made(password)))
+    click.echo(str(PasswordHash.create(password)))

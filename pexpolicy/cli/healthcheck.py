@@ -8,13 +8,13 @@ from pathlib import Path
 import click
 from click.core import ParameterSource
 
-from pexpolicy.cli.common import config_option, settings_of
-from pexpolicy.cli.http_client import NotAnsweredError, ServerUrl, ask, calls_url, operators_url
+from pexpolicy.cli.common import config_option, load_or_exit
+from pexpolicy.cli.http_client import NotAnsweredError, ServerUrl, admin_url, ask, calls_url
 
-PATIENCE = 3.0
+TIMEOUT_S = 3.0
 """Seconds for the server to answer."""
-USUAL = "http://127.0.0.1:8000"
-INSTEAD = f"a server can be asked without it: pexpolicy healthcheck --url {USUAL}"
+DEFAULT_URL = "http://127.0.0.1:8000"
+HINT = f"to check a server without its configuration: pexpolicy healthcheck --url {DEFAULT_URL}"
 
 
 @click.command()
@@ -22,28 +22,27 @@ INSTEAD = f"a server can be asked without it: pexpolicy healthcheck --url {USUAL
 @click.option(
     "--url",
     type=ServerUrl(),
-    help=f"The server, instead of the configured one; {USUAL} where there is no configuration.",
+    help=f"The server, instead of the configured one; {DEFAULT_URL} without a configuration.",
 )
 @click.pass_context
 def healthcheck(ctx: click.Context, config: Path, url: str | None) -> None:
-    """Exit with 0 when a server is alive and ready, else with 1; with 78 where the configuration
-    cannot be read.
+    """Exit with 0 if a server is ready, with 1 if not, with 78 for an invalid configuration.
 
-    Without --url the configured host and port are asked, or the admin listener where [tls]
-    or [access] may keep a check on this machine out.
+    Without --url the check uses the configured host and port, or the admin listener if [tls] or
+    [access] is configured and may reject a check from this machine.
     """
-    named = ctx.get_parameter_source("config") is ParameterSource.COMMANDLINE
-    address = url or (_configured(config) if named or config.exists() else USUAL)
+    explicit = ctx.get_parameter_source("config") is ParameterSource.COMMANDLINE
+    address = url or (_configured_url(config) if explicit or config.exists() else DEFAULT_URL)
     try:
-        ask(f"{address}/readyz", PATIENCE, own=url is None)
+        ask(f"{address}/readyz", TIMEOUT_S, own=url is None)
     except NotAnsweredError as error:
         click.secho(f"{address}: {error}", fg="red", err=True)
         sys.exit(1)
 
 
-def _configured(config: Path) -> str:
-    settings = settings_of(config, INSTEAD)
-    guarded = settings.tls is not None or bool(settings.access.networks)
-    if guarded and settings.admin.enabled:
-        return operators_url(settings)
+def _configured_url(config: Path) -> str:
+    settings = load_or_exit(config, HINT)
+    restricted = settings.tls is not None or bool(settings.access.networks)
+    if restricted and settings.admin.enabled:
+        return admin_url(settings)
     return calls_url(settings)

@@ -1,4 +1,4 @@
-"""The HTTP client for a running server."""
+"""The HTTP client of the commands that query a running server."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from urllib.parse import urlsplit
 import click
 
 from pexpolicy.config.settings import Settings
-from pexpolicy.errors import SHUT, describe_network_error
+from pexpolicy.errors import CONNECTION_CLOSED, describe_network_error
 
-ANYWHERE = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - what is asked instead
+LOOPBACK_OF = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - nothing is bound here
 
 
 cacert_option = click.option(
@@ -27,7 +27,7 @@ cacert_option = click.option(
 
 
 class NotAnsweredError(Exception):
-    """There is no reply, or none with status 200; ``status`` is that of HTTP."""
+    """Raised without a response with status 200; ``status`` is the HTTP status, if any."""
 
     def __init__(self, text: str, status: int | None = None) -> None:
         super().__init__(text)
@@ -35,20 +35,22 @@ class NotAnsweredError(Exception):
 
 
 class ServerUrl(click.ParamType[str]):
-    """The URL of a server, without a slash at its end."""
+    """The base URL of a server, without a trailing slash."""
 
     name = "url"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Return the URL; anything else is wrong usage."""
+        """Return the URL; fail for anything else."""
         text = str(value)
         try:
             parts = urlsplit(text)
-            sound = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+            valid = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
         except ValueError:
-            sound = False
-        if not sound or not text.isascii() or not text.isprintable() or " " in text:
-            self.fail(f"{text!r} is no URL of a server: write http://127.0.0.1:8000", param, ctx)
+            valid = False
+        if not valid or not text.isascii() or not text.isprintable() or " " in text:
+            self.fail(
+                f"{text!r} is not the URL of a server: write http://127.0.0.1:8000", param, ctx
+            )
         return text.rstrip("/")
 
 
@@ -88,7 +90,7 @@ def ask(
     except urllib.error.URLError as error:
         cause = error.reason
         if url.startswith("https:") and isinstance(cause, ConnectionResetError):
-            raise NotAnsweredError(SHUT) from None
+            raise NotAnsweredError(CONNECTION_CLOSED) from None
         reason = describe_network_error(cause) if isinstance(cause, BaseException) else str(cause)
         if isinstance(cause, ssl.SSLCertVerificationError):
             reason += "; name its CA with --cacert"
@@ -112,16 +114,16 @@ def tls_context(cacert: Path | None) -> ssl.SSLContext:
 
 
 def calls_url(settings: Settings) -> str:
-    """Return the URL at which this machine reaches the listener for calls."""
+    """Return the URL of the listener for calls, from this machine."""
     scheme = "http" if settings.tls is None else "https"
-    return f"{scheme}://{_place(settings.server.host, settings.server.port)}"
+    return f"{scheme}://{_host_and_port(settings.server.host, settings.server.port)}"
 
 
-def operators_url(settings: Settings) -> str:
-    """Return the URL at which this machine reaches the admin listener."""
-    return f"http://{_place(settings.admin.host, settings.admin.port)}"
+def admin_url(settings: Settings) -> str:
+    """Return the URL of the admin listener, from this machine."""
+    return f"http://{_host_and_port(settings.admin.host, settings.admin.port)}"
 
 
-def _place(host: str, port: int) -> str:
-    host = ANYWHERE.get(host.strip("[]"), host.strip("[]"))
+def _host_and_port(host: str, port: int) -> str:
+    host = LOOPBACK_OF.get(host.strip("[]"), host.strip("[]"))
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

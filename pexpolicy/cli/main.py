@@ -1,4 +1,4 @@
-"""The command line; every command works on the same policy that serves."""
+"""The command line; each command is imported when it is used."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ COMMANDS = {
     "status": "pexpolicy.cli.status:status",
     "test": "pexpolicy.cli.test:test",
 }
-"""Where each command is. It is imported when it is asked for: a start pays for no other."""
+"""The module and name of each command."""
 
 
-MEANT = {
+SYNONYMS = {
     "help": "--help",
     "version": "--version",
     "run": "serve",
@@ -43,18 +43,18 @@ MEANT = {
     "lint": "check",
     "probe": "conformance",
 }
-"""Names that people try, and what they look for."""
+"""Names of other programs for the same commands, for the hint in the error message."""
 
 
 class Commands(click.Group):
     """The commands of ``COMMANDS``."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """The names, in the order of the alphabet."""
+        """Return the names in alphabetical order."""
         return sorted(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command of a name, or ``None``."""
+        """Return a command by its name, or ``None``."""
         module, _, attribute = COMMANDS.get(cmd_name, "").partition(":")
         if not module:
             return None
@@ -65,21 +65,23 @@ class Commands(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """The command that is asked for; an unknown one is told with what was meant."""
+        """Return the command; raise ``UsageError`` with a suggestion for an unknown one."""
         name = args[0]
         if name in COMMANDS or name.startswith("-"):
             return super().resolve_command(ctx, args)
-        meant = MEANT.get(name) or next(iter(get_close_matches(name, COMMANDS, n=1)), "")
-        hint = f" Did you mean {meant!r}?" if meant else f" There are {', '.join(COMMANDS)}."
+        suggestion = SYNONYMS.get(name) or next(iter(get_close_matches(name, COMMANDS, n=1)), "")
+        hint = (
+            f" Did you mean {suggestion!r}?" if suggestion else f" Commands: {', '.join(COMMANDS)}."
+        )
         raise click.UsageError(f"No such command {name!r}.{hint}", ctx)
 
 
 def _import_structlog() -> None:
     """Import structlog without rich.
 
-    structlog imports rich, where it is installed, for coloured tracebacks that are never shown, and
-    that is a third of the start-up time. ``None`` in ``sys.modules`` is the documented way to mark
-    a module as missing.
+    structlog imports rich, if it is installed, for tracebacks that are never printed. That is a
+    third of the start-up time. ``None`` in ``sys.modules`` is the documented way to mark a module
+    as missing.
     """
     if "rich" in sys.modules:
         return

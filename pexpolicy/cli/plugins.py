@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from pexpolicy.cli.common import built, config_option
+from pexpolicy.cli.common import build_or_exit, config_option
 from pexpolicy.plugins.discovery import discover
 from pexpolicy.plugins.plugin import NO_DECISION
 from pexpolicy.policy import Policy
@@ -21,8 +21,8 @@ from pexpolicy.policy import Policy
 @config_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def plugins(config: Path, *, as_json: bool) -> None:
-    """List the plugins in the order in which they are asked, and those that are installed."""
-    listed = _listed(built(config))
+    """List the plugins: the order in which they are asked, and what is installed."""
+    listed = _listed(build_or_exit(config))
     if as_json:
         click.echo(json.dumps(listed, indent=2))
     else:

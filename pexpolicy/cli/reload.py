@@ -16,17 +16,17 @@ from pexpolicy.server.reload.control_socket import ask_for_reload
 def reload(config: Path) -> None:
     """Reload the configuration of a running server.
 
-    Exit code 0 when it is active; 78 when it cannot be used, and the server stays with what it
-    has; 1 when no server with this configuration was found.
+    Exit code 0 if the new configuration is active, 78 if it is invalid and the server keeps the
+    active one, 1 if no running server with this configuration was found.
     """
     try:
         results = ask_for_reload(config)
     except (OSError, ValueError) as error:
-        click.secho(f"{config}: the server cannot be asked: {error}", fg="red", err=True)
+        click.secho(f"{config}: cannot reach the server: {error}", fg="red", err=True)
         sys.exit(1)
     if not results or None in results:
-        found = "ended while it was asked" if results else "with this configuration was found"
-        click.secho(f"{config}: no server {found}", fg="red", err=True)
+        text = "the server ended during the reload" if results else "no running server found"
+        click.secho(f"{config}: {text}", fg="red", err=True)
         sys.exit(1)
     for result in results:
         assert result is not None

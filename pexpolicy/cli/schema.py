@@ -6,7 +6,7 @@ import json
 
 import click
 
-from pexpolicy.endpoints.schema import json_schema as documents
+from pexpolicy.endpoints import schema as documents
 
 
 @click.command()

@@ -5,25 +5,25 @@ from __future__ import annotations
 import errno
 import sys
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import click
 
-from pexpolicy.cli.common import Port, advise, built, config_option, fail
+from pexpolicy.cli.common import Port, build_or_exit, config_option, fail, print_warnings
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.errors import describe_network_error
 from pexpolicy.log import console_log
 from pexpolicy.observability.shared_memory import SharedCounters
-from pexpolicy.server import gc_tuning, shutdown
-from pexpolicy.server.admin import listener
+from pexpolicy.server import gc_tuning
 from pexpolicy.server.admin.listener import AdminEndpoint
+from pexpolicy.server.admin.listener import bind as bind_admin
 from pexpolicy.server.event_loop import run
-from pexpolicy.server.http.listener import bound
+from pexpolicy.server.http.listener import bind
 from pexpolicy.server.lifecycle import Leftovers, ServerContext
-from pexpolicy.server.lifecycle import serve as serving
-from pexpolicy.server.preflight import preflight_problems as exposed
-from pexpolicy.server.shutdown import install_startup_signals
+from pexpolicy.server.lifecycle import serve as run_server
+from pexpolicy.server.preflight import preflight_problems
+from pexpolicy.server.shutdown import force_exit, install_startup_signals
 
 
 @click.command()
@@ -33,9 +33,11 @@ from pexpolicy.server.shutdown import install_startup_signals
 @click.option(
     "--workers",
     type=click.IntRange(1, 64),
-    help="Processes that answer calls, instead of the configured number.",
+    help="Number of worker processes, instead of the configured one.",
 )
-@click.option("--admin-port", type=Port(), help="Port of the admin listener, the same way.")
+@click.option(
+    "--admin-port", type=Port(), help="Port of the admin listener, instead of the configured one."
+)
 def serve(
     config: Path,
     host: str | None,
@@ -48,36 +50,37 @@ def serve(
     install_startup_signals()
     read_at = time.time()
     ports = port, admin_port
-    policy = built(config, lambda settings: exposed(settings, host, ports=ports))
-    advise(policy)
+    policy = build_or_exit(config, lambda settings: preflight_problems(settings, host, ports=ports))
+    print_warnings(policy)
     address = host or policy.settings.server.host
     number = policy.settings.server.port if port is None else port
     count = workers or policy.settings.server.workers
     log = console_log()
 
-    # A worker that ends, and the one that takes its place, are there at the same time.
-    board = SharedCounters(2 * count if count > 1 else 1)
-    operators = AdminEndpoint(listener.bind(policy.settings, log, admin_port), board)
+    # A worker and its replacement may exist at the same time.
+    counters = SharedCounters(2 * count if count > 1 else 1)
+    admin = AdminEndpoint(bind_admin(policy.settings, log, admin_port), counters)
     context = ServerContext(
-        config, address, policy.settings.admin, log, say, ports=ports, operators=operators
+        config, address, policy.settings.admin, log, echo, ports=ports, admin_endpoint=admin
     )
     leftovers: Leftovers = list
     try:
-        with operators:
+        with admin, ExitStack() as stack:
+            # Before the audit is opened, so that a port in use leaves no line in it.
+            listeners = [stack.enter_context(listener) for listener in bind(address, number)]
             if count > 1:
                 from pexpolicy.server.workers.supervisor import Supervisor  # noqa: PLC0415 - it is large
 
                 policy.close()
-                listeners = bound(address, number)
                 Supervisor(count, config.read_bytes(), read_at, listeners, context).run()
             else:
-                main = serving(policy, (address, number), read_at, context)
-                leftovers = run(main, serving=True)
+                server = run_server(policy, listeners, read_at, context)
+                leftovers = run(server, serving=True)
     except ConfigError as error:
         fail(error)
     except OSError as error:
-        taken = error.errno == errno.EADDRINUSE
-        hint = "; take another server.port or --port" if taken else ""
+        in_use = error.errno == errno.EADDRINUSE
+        hint = "; choose another server.port or --port" if in_use else ""
         click.secho(
             f"cannot listen on {address}:{number}: {describe_network_error(error)}{hint}",
             fg="red",
@@ -86,11 +89,11 @@ def serve(
         sys.exit(1)
     # A plugin may have closed standard error.
     with suppress(OSError, ValueError):
-        say("stopped")
+        echo("stopped")
     if leftovers():
-        shutdown.force_exit(leftovers)
+        force_exit(leftovers)
 
 
-def say(line: str) -> None:
+def echo(line: str) -> None:
     """Print a line for the operator."""
     click.echo(line, err=True)

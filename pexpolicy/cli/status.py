@@ -11,13 +11,13 @@ from typing import Any
 import click
 
 from pexpolicy.cli import status_display
-from pexpolicy.cli.common import config_option, settings_of
+from pexpolicy.cli.common import config_option, load_or_exit
 from pexpolicy.cli.http_client import (
     NotAnsweredError,
     ServerUrl,
+    admin_url,
     ask,
     cacert_option,
-    operators_url,
 )
 from pexpolicy.config.loader import load
 from pexpolicy.config.settings import ConfigError, Settings
@@ -61,10 +61,10 @@ def status(
     Exit code 1 when no server answers or it is not ready.
     """
     if url is None:
-        settings: Settings | None = settings_of(config, WITHOUT_CONFIG)
+        settings: Settings | None = load_or_exit(config, WITHOUT_CONFIG)
     else:
         settings = _settings_for_token(config)
-    address = url or operators_url(settings or settings_of(config, WITHOUT_CONFIG))
+    address = url or admin_url(settings or load_or_exit(config, WITHOUT_CONFIG))
     token = settings.admin_token if settings is not None else None
     try:
         document = _fetch(address, token.get_secret_value() if token is not None else None, cacert)

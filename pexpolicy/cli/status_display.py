@@ -11,7 +11,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from pexpolicy.access.refusals import BUSY, NO_TLS, NOT_ALLOWED, UNAUTHORISED
+from pexpolicy.access.refusals import BUSY, HANDSHAKE_FAILED, NOT_ALLOWED, UNAUTHORISED
 from pexpolicy.text import printable
 
 MINUTE, HOUR, DAY = 60, 3600, 86400
@@ -20,7 +20,7 @@ Document = Mapping[str, Any]
 _PROFILE = "compare its profile in Infinity"
 _HINTS = {
     NOT_ALLOWED: "is it missing in [access] networks?",
-    NO_TLS: "does its profile begin with https://, and does it trust the certificate?",
+    HANDSHAKE_FAILED: "does its profile begin with https://, and does it trust the certificate?",
     UNAUTHORISED: "compare user and password of its profile in Infinity",
     BUSY: "compare user and password of its profile in Infinity",
     "unknown path": "compare the URL of its profile in Infinity",

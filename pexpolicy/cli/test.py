@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from pexpolicy.cli.common import built, config_option, fail
+from pexpolicy.cli.common import build_or_exit, config_option, fail
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.policy import Policy
 from pexpolicy.testing.cases import Case, CasesError, load_cases
@@ -41,7 +41,7 @@ def test(
     open what it needs. 78: the configuration cannot be used.
     """
     try:
-        code = _run_files(built(config), cases, only, junit, print_json=as_json)
+        code = _run_files(build_or_exit(config), cases, only, junit, print_json=as_json)
     except ConfigError as error:
         fail(error)
     sys.exit(code)

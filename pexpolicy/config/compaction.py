@@ -1,4 +1,4 @@
-"""Copying a large document into memory of its own."""
+"""Compaction of a large parsed document in memory."""
 
 from __future__ import annotations
 
@@ -8,44 +8,44 @@ from typing import Any
 
 Table = dict[str, Any]
 Packed = list[bytes] | dict[str, "bytes | Packed"]
-"""A table in pieces, or key by key."""
-AT_ONCE = 500
-"""Entries of a table that are copied in one piece."""
+"""A pickled table: in batches, or key by key."""
+BATCH = 500
+"""Entries of a table that are pickled at a time."""
 
 
 def compact_copy(document: Table) -> Table:
-    """A copy that shares nothing with a document.
+    """Return a deep copy of a document in contiguous memory.
 
-    Where nobody else holds the document, it is gone before the copy is made: then that lies close
-    together, and not between holes. It is made piece by piece, so that other threads, which answer
-    calls, need not wait for the whole. Each piece is packed for itself: what all of them remembered
-    would be let go at the end, and leave a hole everywhere.
+    If the caller keeps no reference, the document is freed before the copy is made, so that the
+    copy does not lie between the holes that parsing leaves. It is made in batches, so that other
+    threads, which answer calls, run in between. Each batch is pickled separately: a common memo
+    would leave a hole everywhere when it is freed.
     """
-    packed = _packed(document)
+    packed = _pack(document)
     del document
-    return _unpacked(packed)
+    return _unpack(packed)
 
 
-def _packed(table: Table) -> Packed:
-    if len(table) <= AT_ONCE:
+def _pack(table: Table) -> Packed:
+    if len(table) <= BATCH:
         return {
-            key: _packed(value) if isinstance(value, dict) else pickle.dumps(value)
+            key: _pack(value) if isinstance(value, dict) else pickle.dumps(value)
             for key, value in table.items()
         }
     entries = iter(table.items())
-    pieces: list[bytes] = []
-    while piece := dict(itertools.islice(entries, AT_ONCE)):
-        pieces.append(pickle.dumps(piece))
-    return pieces
+    batches: list[bytes] = []
+    while batch := dict(itertools.islice(entries, BATCH)):
+        batches.append(pickle.dumps(batch))
+    return batches
 
 
-def _unpacked(packed: Packed) -> Table:
+def _unpack(packed: Packed) -> Table:
     if isinstance(packed, dict):
         return {
-            key: pickle.loads(part) if isinstance(part, bytes) else _unpacked(part)  # noqa: S301 - packed above
+            key: pickle.loads(part) if isinstance(part, bytes) else _unpack(part)  # noqa: S301 - packed above
             for key, part in packed.items()
         }
     table: Table = {}
-    for piece in packed:
-        table |= pickle.loads(piece)  # noqa: S301 - packed above
+    for batch in packed:
+        table |= pickle.loads(batch)  # noqa: S301 - packed above
     return table

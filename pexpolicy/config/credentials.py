@@ -1,4 +1,4 @@
-"""Credentials and passwords, read from where the configuration says that they are."""
+"""Credentials of ``[auth]``, with passwords and hashes read from their sources."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pexpolicy.config.secrets import SecretError, read_secret
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """A user with a password, or with the hash of one."""
+    """A user with a password or a password hash."""
 
     user: str
     secret: SecretStr | PasswordHash = field(repr=False)
@@ -25,29 +25,29 @@ class Credential:
 def credentials_of(
     auth: AuthTable | None, folder: Path
 ) -> tuple[tuple[Credential, ...], list[Problem]]:
-    """All credentials of ``[auth]``, and what is wrong with those that cannot be read.
+    """Return all credentials of ``[auth]``, and a problem for each that cannot be read.
 
     Files are relative to ``folder``.
     """
-    found: list[Credential] = []
+    credentials: list[Credential] = []
     problems: list[Problem] = []
-    for key, table in _written(auth):
+    for key, table in _credential_tables(auth):
         try:
-            found.append(Credential(table.user, _secret(table, folder)))
+            credentials.append(Credential(table.user, _secret(table, folder)))
         except SecretError as error:
             problems.append(Problem((*key, error.key), str(error)))
-    return tuple(found), problems
+    return tuple(credentials), problems
 
 
 def secret_files_of(auth: AuthTable | None) -> Iterator[str]:
-    """The files that ``credentials_of`` reads."""
-    for _, table in _written(auth):
+    """Yield the files that ``credentials_of`` reads."""
+    for _, table in _credential_tables(auth):
         for file in (table.password_file, table.password_hash_file):
             if file is not None:
                 yield file
 
 
-def _written(auth: AuthTable | None) -> Iterator[tuple[Key, CredentialTable]]:
+def _credential_tables(auth: AuthTable | None) -> Iterator[tuple[Key, CredentialTable]]:
     if auth is None:
         return
     if auth.user is not None:
@@ -66,15 +66,15 @@ def _written(auth: AuthTable | None) -> Iterator[tuple[Key, CredentialTable]]:
 
 
 def _secret(table: CredentialTable, folder: Path) -> SecretStr | PasswordHash:
-    """The password or the hash of a credential; raises ``SecretError``."""
+    """Return the password or the hash of a credential; raises ``SecretError``."""
     if table.password_hash is None and table.password_hash_file is None:
         return SecretStr(table.secret("password").read(folder))
     key = "password_hash"
-    written = table.password_hash
-    if written is None:
+    text = table.password_hash
+    if text is None:
         key = "password_hash_file"
-        written = read_secret("password_hash", None, table.password_hash_file, folder)
+        text = read_secret("password_hash", None, table.password_hash_file, folder)
     try:
-        return PasswordHash.read(written)
+        return PasswordHash.parse(text)
     except PasswordHashError as error:
         raise SecretError(key, str(error)) from None

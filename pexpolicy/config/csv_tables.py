@@ -1,8 +1,8 @@
-"""Tables in CSV files: rows that a pydantic model describes, read and written in one way for all.
+"""CSV tables: reading and writing rows that a pydantic model describes.
 
-The header names the fields of the model, in any order. ``,`` or ``;`` parts the cells, whichever
-the header has more of; text that holds it stands in double quotes. An empty cell is the default of
-its field; a field that is a list takes several values with ``|`` between them.
+The header names the fields of the model, in any order. The delimiter is ``,`` or ``;``, whichever
+is more frequent in the header; text that contains it is in double quotes. An empty cell means the
+default of its field. A field that is a list takes several values, separated by ``|``.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ import pydantic
 from pydantic import BaseModel, ConfigDict
 from pydantic.fields import FieldInfo
 
-from pexpolicy.config.encodings import EncodingError, decoded
+from pexpolicy.config.encodings import EncodingError, decode_text
 from pexpolicy.config.file_tracking import track_file
 from pexpolicy.config.problems import Key, Problem, problems_of
 from pexpolicy.config.settings import ConfigPath
 from pexpolicy.text import brief, did_you_mean
 
-BETWEEN = "|"
-"""What stands between the values of a list in one cell."""
+LIST_SEPARATOR = "|"
+"""The separator of the values of a list in one cell."""
 
 
 class TableRow(BaseModel):
-    """The base of a row. It is not strict: all that a CSV file holds is text."""
+    """The base of a row. It is not strict, because every cell of a CSV file is text."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -41,7 +41,7 @@ R = TypeVar("R", bound=BaseModel)
 
 @dataclass(frozen=True, slots=True)
 class TableIssue:
-    """One thing that is wrong with a table: the line, counted from 1 as editors do, and why."""
+    """One error in a table, with its line, counted from 1; 0 stands for the whole file."""
 
     file: str
     line: int
@@ -53,33 +53,33 @@ class TableIssue:
 
 @dataclass(frozen=True, slots=True)
 class Row(Generic[R]):
-    """One row that is right, and where it stands."""
+    """One valid row and its place."""
 
     file: str
     line: int
     values: R
 
     def fault(self, text: str) -> TableIssue:
-        """Something that is wrong with this row though each of its cells is right."""
+        """Return an issue of this row as a whole, whose cells are valid."""
         return TableIssue(self.file, self.line, text)
 
 
 class TableError(ValueError):
-    """A table cannot be used; ``faults`` holds every reason that was found."""
+    """A table is invalid; ``faults`` holds every issue that was found."""
 
     def __init__(self, faults: Sequence[TableIssue]) -> None:
         super().__init__("\n".join(str(fault) for fault in faults))
         self.faults = tuple(faults)
 
     def under(self, key: Key) -> list[Problem]:
-        """The faults as problems of the setting that names the file."""
+        """Return the issues as problems of the setting that names the file."""
         return [Problem(key, str(fault)) for fault in self.faults]
 
 
 def read_table(path: Path, model: type[R]) -> list[Row[R]]:
     """Read a CSV file in UTF-8, with or without a byte order mark.
 
-    Blocks; for the building of a policy. Raises ``TableError``, for an unreadable file too.
+    Blocks; for use while a policy is built. Raises ``TableError``, for an unreadable file too.
     """
     track_file(path)
     try:
@@ -88,15 +88,15 @@ def read_table(path: Path, model: type[R]) -> list[Row[R]]:
         text = f"{path} cannot be read: {error.strerror}"
         raise TableError([TableIssue(path.name, 0, text)]) from None
     try:
-        text = decoded(content)
+        text = decode_text(content)
     except EncodingError as error:
-        said = error.text.replace("save the file as UTF-8", "save the file as CSV UTF-8")
-        raise TableError([TableIssue(path.name, error.line or 1, said)]) from None
+        text = error.text.replace("save the file as UTF-8", "save the file as CSV UTF-8")
+        raise TableError([TableIssue(path.name, error.line or 1, text)]) from None
     return parse_table(text, model, path.name)
 
 
 def parse_table(text: str, model: type[R], file: str) -> list[Row[R]]:
-    """Read a table from text; ``file`` is what its faults call it. Raises ``TableError``."""
+    """Parse a table; ``file`` is its name in issues. Raises ``TableError``."""
     faults: list[TableIssue] = []
     records = _records(text, file, faults)
     columns = _columns(model)
@@ -104,11 +104,11 @@ def parse_table(text: str, model: type[R], file: str) -> list[Row[R]]:
     rows: list[Row[R]] = []
     for line, cells in records:
         if (excess := len(cells) - len(names)) > 0:
-            said = f"has {excess} cells more than columns; put text with , or ; in quotes"
-            faults.append(TableIssue(file, line, said))
+            message = f"has {excess} cells more than columns; put text with , or ; in quotes"
+            faults.append(TableIssue(file, line, message))
             continue
         try:
-            values = model.model_validate(_given(names, cells, columns))
+            values = model.model_validate(_cell_values(names, cells, columns))
         except pydantic.ValidationError as error:
             faults += [
                 TableIssue(file, line, str(problem)) for problem in problems_of(error, model)
@@ -121,22 +121,22 @@ def parse_table(text: str, model: type[R], file: str) -> list[Row[R]]:
 
 
 def write_table(rows: Iterable[R], model: type[R], delimiter: str = ",") -> str:
-    """Rows as the text of a CSV file, with a header; reading it gives the same rows.
+    """Return rows as the text of a CSV file with a header.
 
-    Raises ``ValueError`` for a row that would not read back as it is, such as one with an empty
-    text where the field has another default.
+    Raises ``ValueError`` for a row that would be read back differently, such as one with an empty
+    text in a field with another default.
     """
     columns = _columns(model)
-    written = io.StringIO()
-    writer = csv.writer(written, delimiter=delimiter, lineterminator="\n")
-    # Before Python 3.13 the library leaves a carriage return without quotes.
-    quoting = csv.writer(written, delimiter=delimiter, lineterminator="\n", quoting=csv.QUOTE_ALL)
+    output = io.StringIO()
+    writer = csv.writer(output, delimiter=delimiter, lineterminator="\n")
+    # Before Python 3.13 the csv module does not quote a carriage return.
+    quoting = csv.writer(output, delimiter=delimiter, lineterminator="\n", quoting=csv.QUOTE_ALL)
     writer.writerow(columns)
     for row in rows:
         cells = [_cell(getattr(row, field.attribute)) for field in columns.values()]
-        _refuse_lossy(row, model, _given(list(columns), [c.strip() for c in cells], columns))
+        _refuse_lossy(row, model, _cell_values(list(columns), [c.strip() for c in cells], columns))
         (quoting if any("\r" in cell for cell in cells) else writer).writerow(cells)
-    return written.getvalue()
+    return output.getvalue()
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +147,7 @@ class _Column:
 
 
 def _columns(model: type[BaseModel]) -> dict[str, _Column]:
-    """The columns of a model by their names in the header, which are in lower case."""
+    """Return the columns of a model by their lower-case names in the header."""
     return {
         (info.alias or name).lower(): _Column(name, info, _is_list(info.annotation))
         for name, info in model.model_fields.items()
@@ -155,7 +155,7 @@ def _columns(model: type[BaseModel]) -> dict[str, _Column]:
 
 
 def _is_list(annotation: Any) -> bool:
-    """True for a list, a tuple or a set, and for one of them or ``None``."""
+    """Return whether it is a list, a tuple or a set, or one of them or ``None``."""
     origin = get_origin(annotation) or annotation
     if origin in (list, tuple, set, frozenset):
         return True
@@ -163,7 +163,7 @@ def _is_list(annotation: Any) -> bool:
 
 
 def _records(text: str, file: str, faults: list[TableIssue]) -> Iterator[tuple[int, list[str]]]:
-    """The lines that are not blank, each with its number, without blanks round the cells."""
+    """Yield the cells of each line that is not blank, stripped, with the number of the line."""
     header = next((line for line in text.splitlines() if line.strip()), "")
     delimiter = ";" if header.count(";") > header.count(",") else ","
     reader = csv.reader(
@@ -179,8 +179,8 @@ def _records(text: str, file: str, faults: list[TableIssue]) -> Iterator[tuple[i
                 yield line, stripped
             line = reader.line_num + 1
     except csv.Error as error:
-        said = f"cannot be read ({error}); write a quote inside of quoted text twice"
-        faults.append(TableIssue(file, line, said))
+        message = f"cannot be read ({error}); write a quote inside quoted text twice"
+        faults.append(TableIssue(file, line, message))
 
 
 def _names(
@@ -189,11 +189,11 @@ def _names(
     file: str,
     faults: list[TableIssue],
 ) -> list[str]:
-    """The names in the header, in lower case; raises ``TableError`` for a header that is wrong."""
+    """Return the lower-case names in the header; raises ``TableError`` for an invalid header."""
     line, header = next(records, (1, []))
     names = [name.lower() for name in header]
     if not faults:
-        faults += [TableIssue(file, line, said) for said in _header_faults(names, columns)]
+        faults += [TableIssue(file, line, text) for text in _header_faults(names, columns)]
     if faults:
         raise TableError(faults)
     return names
@@ -201,7 +201,7 @@ def _names(
 
 def _header_faults(names: Sequence[str], columns: Mapping[str, _Column]) -> Iterator[str]:
     if len(names) == 1 and "\t" in names[0]:
-        yield "has tabs between its columns; save it with , or ; between them"
+        yield "separates its columns by tabs; save it with , or ;"
         return
     if not names:
         yield f"is empty; the first line names the columns, such as {','.join(columns)}"
@@ -213,23 +213,25 @@ def _header_faults(names: Sequence[str], columns: Mapping[str, _Column]) -> Iter
             guess = did_you_mean(name, columns) or f"; there are {', '.join(columns)}"
             yield f"there is no column {brief(name)}{guess}"
         elif name in names[: number - 1]:
-            yield f"the column {name} is there twice"
+            yield f"the column {name} appears twice"
     for name, column in columns.items():
         if column.info.is_required() and name not in names:
             yield f"the column {name} is missing"
 
 
-def _given(
+def _cell_values(
     names: Sequence[str], cells: Sequence[str], columns: Mapping[str, _Column]
 ) -> dict[str, Any]:
-    """The cells that are not empty, by the names that the model validates."""
-    given: dict[str, Any] = {}
+    """Return the cells that are not empty, by the names that the model validates."""
+    values: dict[str, Any] = {}
     for name, cell in zip(names, cells, strict=False):
         if cell:
             column = columns[name]
             key = column.info.alias or column.attribute
-            given[key] = [item.strip() for item in cell.split(BETWEEN)] if column.is_list else cell
-    return given
+            values[key] = (
+                [item.strip() for item in cell.split(LIST_SEPARATOR)] if column.is_list else cell
+            )
+    return values
 
 
 def _cell(value: Any) -> str:
@@ -238,15 +240,15 @@ def _cell(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, list | tuple | set | frozenset):
-        return BETWEEN.join(_cell(item) for item in value)
+        return LIST_SEPARATOR.join(_cell(item) for item in value)
     return str(value)
 
 
-def _refuse_lossy(row: BaseModel, model: type[BaseModel], given: Mapping[str, Any]) -> None:
+def _refuse_lossy(row: BaseModel, model: type[BaseModel], cells: Mapping[str, Any]) -> None:
     try:
-        same = model.model_validate(given) == row
+        same = model.model_validate(cells) == row
     except pydantic.ValidationError:
         same = False
     if not same:
-        msg = f"a table cannot hold {brief(str(row), 200)}: it would not read back as it is"
+        msg = f"a table cannot hold {brief(str(row), 200)}: it would be read back differently"
         raise ValueError(msg)

@@ -1,16 +1,16 @@
-"""Text of files that people write: UTF-8, and what to do about anything else."""
+"""Decoding of UTF-8 text files, with hints for other encodings."""
 
 from __future__ import annotations
 
 import codecs
 
-_SHORTEST = 4
-"""Bytes by which UTF-16 is recognised at least."""
+_MIN_SAMPLE = 4
+"""Bytes from which on UTF-16 is detected."""
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 class EncodingError(ValueError):
-    """The bytes are not UTF-8 text; ``line`` is counted from 1, or 0 for the whole file."""
+    """The bytes are not UTF-8 text; ``line`` is counted from 1, and 0 for the whole file."""
 
     def __init__(self, text: str, line: int = 0) -> None:
         super().__init__(f"line {line} {text}" if line else text)
@@ -18,10 +18,8 @@ class EncodingError(ValueError):
         self.line = line
 
 
-def decoded(content: bytes) -> str:
-    """Return the text of UTF-8 bytes, with or without a byte order mark; raises
-    ``EncodingError``.
-    """
+def decode_text(content: bytes) -> str:
+    """Decode UTF-8 with or without a byte order mark; raises ``EncodingError``."""
     if content.startswith(_UTF_16) or _looks_like_utf_16(content):
         raise EncodingError("is UTF-16, not UTF-8 text; save the file as UTF-8")
     if b"\x00" in content:
@@ -34,8 +32,8 @@ def decoded(content: bytes) -> str:
 
 
 def _looks_like_utf_16(content: bytes) -> bool:
-    """Recognise UTF-16 without a byte order mark: each second byte of Latin text is NUL."""
+    """Detect UTF-16 without a byte order mark: each second byte of Latin text is NUL."""
     begin = content[:200]
-    return len(begin) >= _SHORTEST and any(
+    return len(begin) >= _MIN_SAMPLE and any(
         set(begin[at::2]) == {0} and 0 not in begin[1 - at :: 2] for at in (0, 1)
     )

@@ -1,4 +1,4 @@
-"""Modes of files: secrets that others can read, and code and settings that others can change."""
+"""Warnings about file modes: secrets that others can read, files that others can change."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ _SECRET_FILE = re.compile(r"(?:password|passwd|secret|token|key)_file|client_key
 _SECRET = re.compile(r"(?:\w+_)?(?:pin|password|passcode|secret|token|api_?key)", re.IGNORECASE)
 
 
-def advice_of(settings: Settings) -> Iterator[ConfigWarning]:
-    """Yield what to say of the modes of the files that a configuration names, and of its own."""
+def mode_warnings(settings: Settings) -> Iterator[ConfigWarning]:
+    """Yield warnings about the modes of a configuration file and of the files that it names."""
     if os.name != "posix":
         return
-    written = [
+    texts = [
         (place, key, value)
         for place, key, value in _texts(settings)
         if _SECRET.fullmatch(key) or _SECRET_FILE.search(key)
     ]
-    secrets = dict(_secret_files(settings, written))
-    if any(_SECRET.fullmatch(key) for _, key, _ in written):
+    secrets = dict(_secret_files(settings, texts))
+    if any(_SECRET.fullmatch(key) for _, key, _ in texts):
         yield from _readable((), settings.path)
     for key, path in secrets.items():
         yield from _readable(key, path)
@@ -45,7 +45,7 @@ def advice_of(settings: Settings) -> Iterator[ConfigWarning]:
 
 
 def _secret_files(
-    settings: Settings, written: Iterable[tuple[Key, str, str]]
+    settings: Settings, texts: Iterable[tuple[Key, str, str]]
 ) -> Iterator[tuple[Key, Path]]:
     root = settings.path.parent
     named: list[tuple[Key, str | None]] = [
@@ -56,26 +56,26 @@ def _secret_files(
     if settings.tls is not None:
         named.append((("tls", "key"), settings.tls.key))
         named.append((("tls", "key_password_file"), settings.tls.key_password_file))
-    named += [((*place, key), file) for place, key, file in written if _SECRET_FILE.search(key)]
-    found = {key: root / file for key, file in named if file is not None}
-    yield from found.items()
+    named += [((*place, key), file) for place, key, file in texts if _SECRET_FILE.search(key)]
+    files = {key: root / file for key, file in named if file is not None}
+    yield from files.items()
     for number, path in enumerate(settings.secret_files):
-        if path not in found.values():
+        if path not in files.values():
             yield ("auth", number), path
 
 
 def _texts(settings: Settings) -> Iterator[tuple[Key, str, str]]:
-    """Yield each text in the settings of the plugins: its place, key and value."""
-    waiting: list[tuple[Key, Any]] = [
+    """Yield each text in the settings of the plugins, as place, key and value."""
+    pending: list[tuple[Key, Any]] = [
         (("plugins", name, "settings"), table.settings) for name, table in settings.plugins.items()
     ]
-    while waiting:
-        place, here = waiting.pop()
-        for key, value in here.items() if isinstance(here, Mapping) else enumerate(here):
+    while pending:
+        place, table = pending.pop()
+        for key, value in table.items() if isinstance(table, Mapping) else enumerate(table):
             if isinstance(value, str):
                 yield place, str(key), value
             elif isinstance(value, Mapping | list):
-                waiting.append(((*place, key), value))
+                pending.append(((*place, key), value))
 
 
 def _readable(key: Key, path: Path) -> Iterator[ConfigWarning]:
@@ -94,7 +94,7 @@ def _writable(key: Key, path: Path) -> Iterator[ConfigWarning]:
 
 
 def _mode(path: Path) -> int:
-    """Return the mode of a file or folder; 0 for anything else, and for what is not there."""
+    """Return the mode of a file or folder; 0 for anything else and for a missing file."""
     try:
         mode = path.stat().st_mode
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""The files that a policy is made of: what they hold, and how one sees that they have changed."""
+"""Tracking of the files that a policy is built from, their versions and their hash."""
 
 from __future__ import annotations
 
@@ -10,72 +10,74 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import NamedTuple
 
-_NOTED: ContextVar[list[Path] | None] = ContextVar("noted", default=None)
+_TRACKED: ContextVar[list[Path] | None] = ContextVar("tracked", default=None)
 CLOCK_STEP = 0.02
-"""Seconds by which the time of a file may lie behind the clock."""
+"""Seconds by which the timestamp of a file may be older than the clock."""
 
 
 @contextmanager
 def tracking_files() -> Iterator[list[Path]]:
-    """Gives a list, to which every file is added that is read inside and noted."""
-    noted: list[Path] = []
-    token = _NOTED.set(noted)
+    """Yield a list to which every file is added that is tracked inside."""
+    tracked: list[Path] = []
+    token = _TRACKED.set(tracked)
     try:
-        yield noted
+        yield tracked
     finally:
-        _NOTED.reset(token)
+        _TRACKED.reset(token)
 
 
 def track_file(file: Path) -> None:
-    """Track a file that is about to be read, or would be if it were there: when it changes, the
-    policy is built again.
+    """Track a file that is about to be read, even if it is missing. When it changes, the policy
+    is built again.
     """
-    noted = _NOTED.get()
-    if noted is not None:
-        noted.append(file)
+    tracked = _TRACKED.get()
+    if tracked is not None:
+        tracked.append(file)
 
 
 class FileVersion(NamedTuple):
     """One version of a file.
 
-    An editor that writes in place changes time or size; one that renames, and a symbolic link on
-    the way that leads elsewhere, change the file's number.
+    An editor that writes in place changes time or size. One that renames, and a symbolic link with
+    another target, change the inode number.
     """
 
     device: int
-    number: int
+    inode: int
     modified_ns: int
     changed_ns: int
     size: int
 
     def is_older_than(self, moment: float) -> bool:
-        """True when it was there before a moment, in seconds since the epoch."""
+        """Return whether it existed before a moment, in seconds since the epoch."""
         return self.changed_ns < (moment - CLOCK_STEP) * 1e9
 
 
 Look = Mapping[Path, FileVersion | None]
-"""What was seen of some files; ``None`` for one that is not there."""
+"""The versions of some files; ``None`` for a missing one."""
 
 
 def stat_files(files: Iterable[Path]) -> Look:
-    """See which version of each file is there, without reading it."""
+    """Return the present version of each file, without reading it."""
     return {file: _version(file) for file in files}
 
 
 def _version(file: Path) -> FileVersion | None:
     try:
-        seen = os.stat(file)  # noqa: PTH116 - Path.stat is the same, and slower
+        result = os.stat(file)  # noqa: PTH116 - Path.stat is the same, and slower
     except (OSError, ValueError):
-        # A name with a NUL in it is a ValueError, and no file either.
+        # A name with a NUL raises ValueError.
         return None
-    return FileVersion(seen.st_dev, seen.st_ino, seen.st_mtime_ns, seen.st_ctime_ns, seen.st_size)
+    return FileVersion(
+        result.st_dev, result.st_ino, result.st_mtime_ns, result.st_ctime_ns, result.st_size
+    )
 
 
 def hash_with(config_hash: str, files: Sequence[Path]) -> str:
-    """The hash of a configuration and of the files that its plugins were made of.
+    """Return the hash of a configuration and of the files of its plugins, 16 hexadecimal digits.
 
-    16 hexadecimal digits, like that of the configuration alone. Names count by their order only:
-    the same files in another folder are the same configuration.
+    Only the order of the files counts, not their names: the same files in another folder have the
+    same hash.
     """
     if not files:
         return config_hash

@@ -1,4 +1,4 @@
-"""The configuration file: TOML to frozen settings; strict, and with all errors at once."""
+"""Configuration loader: TOML to frozen settings, strict, with all errors at once."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pydantic import SecretStr
 
 from pexpolicy.config.compaction import compact_copy
 from pexpolicy.config.credentials import credentials_of, secret_files_of
-from pexpolicy.config.encodings import EncodingError, decoded
+from pexpolicy.config.encodings import EncodingError, decode_text
 from pexpolicy.config.problems import Key, Problem, problems_of
 from pexpolicy.config.progress import Stage, silent
 from pexpolicy.config.schema.access import TlsTable
@@ -26,19 +26,19 @@ from pexpolicy.config.settings import ConfigError, Settings
 from pexpolicy.config.signing_key import InvalidKeyError, private_key
 from pexpolicy.endpoints import ENDPOINTS
 
-LARGE = 1_000_000
-"""Characters of a configuration that is worth packing anew."""
+COMPACT_FROM = 1_000_000
+"""Characters from which on a configuration is compacted after parsing."""
 
 
 def load(path: Path, stage: Stage = silent, *, content: bytes | None = None) -> Settings:
-    """Read and check a configuration file; raises ``ConfigError`` with everything that is wrong.
+    """Read and check a configuration file; raises ``ConfigError`` with all problems.
 
-    ``content`` is what it holds, for somebody who has read it already.
+    ``content`` are its bytes if the caller has read it already.
     """
     try:
         content = path.read_bytes() if content is None else content
         stage(f"reading {path.name}, {len(content) / 1e6:.1f} MB")
-        document = _parsed(decoded(content), path)
+        document = _parse(decode_text(content), path)
     except OSError as error:
         raise ConfigError(path, [Problem((), f"cannot be read: {error.strerror}")]) from None
     except EncodingError as error:
@@ -47,13 +47,14 @@ def load(path: Path, stage: Stage = silent, *, content: bytes | None = None) -> 
     return from_document(document, path, hashlib.sha256(content).hexdigest()[:16])
 
 
-def _parsed(content: str, path: Path) -> dict[str, Any]:
-    """The document; a large one without the holes that parsing leaves in memory.
+def _parse(content: str, path: Path) -> dict[str, Any]:
+    """Parse TOML, and compact a large document.
 
-    What is built of 100,000 rooms would be strewn over the holes, and pin three times its size.
+    Otherwise the objects built from 100,000 rooms would lie in the holes that parsing leaves, and
+    pin three times their size.
     """
     try:
-        if len(content) < LARGE:
+        if len(content) < COMPACT_FROM:
             return tomllib.loads(content)
         return compact_copy(tomllib.loads(content))
     except (tomllib.TOMLDecodeError, RecursionError) as error:
@@ -64,23 +65,23 @@ def _parsed(content: str, path: Path) -> dict[str, Any]:
 
 
 def from_document(document: Mapping[str, Any], path: Path, config_hash: str) -> Settings:
-    """Check a parsed configuration; raises ``ConfigError`` with everything that is wrong."""
+    """Check a parsed configuration; raises ``ConfigError`` with all problems."""
     tables, problems = _salvage(document)
-    problems += [*_unrejectable(tables.endpoints), *_unsigned(tables.tls, problems)]
+    problems += [*_default_problems(tables.endpoints), *_client_ca_problems(tables.tls, problems)]
     privacy, admin, audit = tables.privacy, tables.admin, tables.audit
-    credentials, unread = credentials_of(tables.auth, path.parent)
-    problems += unread
+    credentials, unreadable = credentials_of(tables.auth, path.parent)
+    problems += unreadable
 
-    def read(table: str, source: SecretSource) -> SecretStr | None:
+    def read_optional(table: str, source: SecretSource) -> SecretStr | None:
         try:
             return SecretStr(source.read(path.parent)) if source.places else None
         except SecretError as error:
             problems.append(Problem((table, error.key), str(error)))
             return None
 
-    key = read("privacy", privacy.secret("key"))
-    token = read("admin", admin.secret("token"))
-    sign_key = read("audit", audit.secret("sign_key"))
+    key = read_optional("privacy", privacy.secret("key"))
+    token = read_optional("admin", admin.secret("token"))
+    sign_key = read_optional("audit", audit.secret("sign_key"))
     if sign_key is not None:
         try:
             private_key(sign_key.get_secret_value())
@@ -96,7 +97,8 @@ def from_document(document: Mapping[str, Any], path: Path, config_hash: str) -> 
         extras=tables.infinity.extras,
         min_pin_length=tables.infinity.min_pin_length,
         plugins={
-            name: table.admitting(tables.infinity.extras) for name, table in tables.plugins.items()
+            name: table.with_extras(tables.infinity.extras)
+            for name, table in tables.plugins.items()
         },
         plugin_dirs=tuple(path.parent / directory for directory in tables.plugin_dirs),
         credentials=credentials,
@@ -122,14 +124,14 @@ def from_document(document: Mapping[str, Any], path: Path, config_hash: str) -> 
 
 
 def _salvage(document: Mapping[str, Any]) -> tuple[Document, list[Problem]]:
-    """The tables of a document without the keys that are wrong, and what is wrong with those."""
+    """Return the tables of a document without the invalid keys, and the problems of those."""
     problems: list[Problem] = []
     rest: dict[str, Any] = dict(document)
     while True:
         try:
             return Document.model_validate(rest), problems
         except pydantic.ValidationError as error:
-            # What is wrong with the rest follows from what was taken out.
+            # Further errors follow from the removal of keys.
             problems = problems or problems_of(error, Document)
             rest = copy.deepcopy(rest)
             for item in error.errors(include_url=False, include_context=False):
@@ -137,27 +139,27 @@ def _salvage(document: Mapping[str, Any]) -> tuple[Document, list[Problem]]:
 
 
 def _drop(document: dict[str, Any], key: Key) -> None:
-    """Take out the innermost table or key on the way to a place that holds it."""
-    here: Any = document
+    """Remove the key at a place, or the innermost table on the way to it."""
+    table: Any = document
     for number, part in enumerate(key):
-        inner = here.get(part) if isinstance(here, dict) else None
+        inner = table.get(part) if isinstance(table, dict) else None
         if number == len(key) - 1 or not isinstance(inner, dict) or key[number + 1] not in inner:
-            if isinstance(here, dict):
-                here.pop(part, None)
+            if isinstance(table, dict):
+                table.pop(part, None)
             return
-        here = inner
+        table = inner
 
 
-def _unrejectable(endpoints: Mapping[EndpointName, EndpointTable]) -> list[Problem]:
+def _default_problems(endpoints: Mapping[EndpointName, EndpointTable]) -> list[Problem]:
     return [
-        Problem(("endpoints", name, "default"), "Infinity knows no reject here; leave it out")
+        Problem(("endpoints", name, "default"), "Infinity has no reject here; leave it out")
         for name, table in endpoints.items()
         if table.default == "reject" and not ENDPOINTS[name].can_reject
     ]
 
 
-def _unsigned(tls: TlsTable | None, problems: Sequence[Problem]) -> Iterator[Problem]:
-    """Who writes that clients show certificates must not believe so without an authority."""
+def _client_ca_problems(tls: TlsTable | None, problems: Sequence[Problem]) -> Iterator[Problem]:
+    """Refuse ``client_certificate`` without ``client_ca``, which would verify nothing."""
     key = ("tls", "client_ca")
     if tls is None or tls.client_ca is not None or any(problem.key == key for problem in problems):
         return

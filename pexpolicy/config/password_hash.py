@@ -1,4 +1,4 @@
-"""Hashed passwords as they are written down: scrypt, in the PHC string format.
+"""Password hashes: scrypt in the PHC string format.
 
 ``$scrypt$ln=15,r=8,p=1$SALT$DIGEST``, salt and digest in base64 without its padding. The format is
 that of the password hashing competition (github.com/P-H-C/phc-string-format); ``ln`` is the
@@ -15,21 +15,21 @@ import secrets
 from dataclasses import dataclass
 
 COST = 15
-"""``ln`` of what is made here: 32 MB and about 0.1 s a verification."""
+"""``ln`` of new hashes: 32 MB and about 0.1 s for each verification."""
 MAX_MEMORY = 256 * 1024 * 1024
-"""Bytes that one verification may take; a written hash that asks for more is refused."""
-_WRITTEN = re.compile(
+"""Bytes that one verification may take; a hash that needs more is refused."""
+_PATTERN = re.compile(
     r"\$scrypt\$ln=([1-9]\d?),r=([1-9]\d?),p=([1-9]\d?)\$([A-Za-z0-9+/]{11,86})\$([A-Za-z0-9+/]{43,86})"
 )
 
 
 class PasswordHashError(ValueError):
-    """A text is no password hash; it does not show the text."""
+    """A text is not a password hash; the message does not repeat the text."""
 
 
 @dataclass(frozen=True, slots=True)
 class PasswordHash:
-    """One hashed password: the costs, the salt and the digest."""
+    """A password hash: costs, salt and digest."""
 
     ln: int
     r: int
@@ -38,52 +38,52 @@ class PasswordHash:
     digest: bytes
 
     @classmethod
-    def made(cls, password: str, ln: int = COST) -> PasswordHash:
-        """Hash a password with a salt of its own."""
+    def create(cls, password: str, ln: int = COST) -> PasswordHash:
+        """Hash a password with a random salt."""
         salt = secrets.token_bytes(16)
         return cls(ln, 8, 1, salt, _scrypt(password.encode(), salt, ln, 8, 1, 32))
 
     @classmethod
-    def read(cls, written: str) -> PasswordHash:
-        """The hash in a text; raises ``PasswordHashError``."""
-        found = _WRITTEN.fullmatch(written.strip())
+    def parse(cls, text: str) -> PasswordHash:
+        """Parse a hash; raises ``PasswordHashError``."""
+        found = _PATTERN.fullmatch(text.strip())
         if found is None:
-            msg = "is no password hash; pexpolicy hash-password makes one"
+            msg = "is not a password hash; make one with pexpolicy hash-password"
             raise PasswordHashError(msg)
         ln, r, p = (int(number) for number in found.groups()[:3])
         if _memory(ln, r, p) > MAX_MEMORY:
-            msg = f"takes more than {MAX_MEMORY // 1024**2} MB to verify; take a smaller ln or r"
+            msg = f"takes more than {MAX_MEMORY // 1024**2} MB to verify; use a smaller ln or r"
             raise PasswordHashError(msg)
-        return cls(ln, r, p, _decoded(found[4]), _decoded(found[5]))
+        return cls(ln, r, p, _decode(found[4]), _decode(found[5]))
 
     def matches(self, password: bytes) -> bool:
-        """True for the password that was hashed. Takes the time and the memory of scrypt."""
+        """Return whether this is the hashed password. Takes the time and the memory of scrypt."""
         size = len(self.digest)
-        found = _scrypt(password, self.salt, self.ln, self.r, self.p, size)
-        return hmac.compare_digest(found, self.digest)
+        digest = _scrypt(password, self.salt, self.ln, self.r, self.p, size)
+        return hmac.compare_digest(digest, self.digest)
 
     def __str__(self) -> str:
         costs = f"ln={self.ln},r={self.r},p={self.p}"
-        return f"$scrypt${costs}${_encoded(self.salt)}${_encoded(self.digest)}"
+        return f"$scrypt${costs}${_encode(self.salt)}${_encode(self.digest)}"
 
 
 def _scrypt(password: bytes, salt: bytes, ln: int, r: int, p: int, size: int) -> bytes:
-    room = _memory(ln, r, p)
-    return hashlib.scrypt(password, salt=salt, n=1 << ln, r=r, p=p, dklen=size, maxmem=room)
+    memory = _memory(ln, r, p)
+    return hashlib.scrypt(password, salt=salt, n=1 << ln, r=r, p=p, dklen=size, maxmem=memory)
 
 
 def _memory(ln: int, r: int, p: int) -> int:
-    """Bytes that OpenSSL reckons with (EVP_PBE_scrypt), and some to spare."""
+    """Return the bytes that OpenSSL needs (EVP_PBE_scrypt), with a margin."""
     return 128 * r * ((1 << ln) + p + 2) + 4096
 
 
-def _encoded(content: bytes) -> str:
+def _encode(content: bytes) -> str:
     return base64.b64encode(content).decode().rstrip("=")
 
 
-def _decoded(text: str) -> bytes:
+def _decode(text: str) -> bytes:
     try:
         return base64.b64decode(text + "=" * (-len(text) % 4))
     except ValueError:
-        msg = "is no password hash: its salt or digest is cut off"
+        msg = "is not a password hash: its salt or digest is cut off"
         raise PasswordHashError(msg) from None

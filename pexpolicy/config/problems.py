@@ -1,4 +1,4 @@
-"""What is wrong with a configuration, or worth knowing of it, in words for an administrator."""
+"""Problems and warnings of a configuration, with messages for an administrator."""
 
 from __future__ import annotations
 
@@ -10,15 +10,14 @@ from typing import Any, Literal, get_args, get_origin
 import pydantic
 from pydantic import BaseModel
 
-from pexpolicy.synonyms import remark
-from pexpolicy.text import brief, did_you_mean
+from pexpolicy.text import brief, did_you_mean, remark
 
 Key = tuple[str | int, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class _Remark:
-    """A sentence about a key of the configuration."""
+    """A message about a key of the configuration."""
 
     key: Key
     text: str
@@ -28,19 +27,19 @@ class _Remark:
 
 
 class Problem(_Remark):
-    """One error in the configuration: where it stands, what is wrong and what to write instead."""
+    """One error in the configuration: its key, what is wrong and what to write instead."""
 
     __slots__ = ()
 
 
 class ConfigWarning(_Remark):
-    """One thing that is valid and that an administrator should know of all the same."""
+    """One valid but questionable setting."""
 
     __slots__ = ()
 
 
 def problems_of(error: pydantic.ValidationError, model: type[BaseModel]) -> list[Problem]:
-    """What pydantic complains of, in words for an administrator."""
+    """Convert the errors of pydantic to problems."""
     return [_problem(dict(item), model) for item in error.errors(include_url=False)]
 
 
@@ -49,7 +48,7 @@ def _problem(item: Mapping[str, Any], model: type[BaseModel]) -> Problem:
     if item["type"] == "extra_forbidden":
         guess = _instead(key, model)
         if not guess and key[:1] == ("plugins",):
-            guess = f"; keys of the plugin itself stand under [{dotted_key(key[:2])}.settings]"
+            guess = f"; keys of the plugin itself belong under [{dotted_key(key[:2])}.settings]"
         return Problem(key, f"unknown key{guess}")
     if item["type"] == "missing":
         return Problem(key, f"is missing{_choice(key, model)}")
@@ -69,23 +68,23 @@ def _problem(item: Mapping[str, Any], model: type[BaseModel]) -> Problem:
     return Problem(key, text + _quoting(item["type"], item["input"]))
 
 
-def _quoting(kind: str, given: Any) -> str:
-    """What to write where quotes are the mistake; no value is repeated, as it may be a secret."""
-    if kind == "string_type" and type(given) in (int, float):
+def _quoting(kind: str, value: Any) -> str:
+    """Return what to write if quotes are the mistake; the value may be secret and is not shown."""
+    if kind == "string_type" and type(value) in (int, float):
         return "; write it in quotes"
-    if not isinstance(given, str):
+    if not isinstance(value, str):
         return ""
     if kind == "bool_type":
         logical = {"true": "true", "yes": "true", "false": "false", "no": "false"}
-        found = logical.get(given.lower())
-        return f"; write {found} without quotes" if found else ""
+        literal = logical.get(value.lower())
+        return f"; write {literal} without quotes" if literal else ""
     pattern = {"int_type": r"[+-]?\d+", "float_type": r"[+-]?\d+(\.\d+)?"}.get(kind)
     if pattern is None:
         return ""
-    if re.fullmatch(pattern, given):
+    if re.fullmatch(pattern, value):
         return "; write it without quotes"
-    measured = re.fullmatch(r"\d+(\.\d+)?\s*[A-Za-z%]+", given)
-    return "; write a number, without quotes and without a unit" if measured else ""
+    has_unit = re.fullmatch(r"\d+(\.\d+)?\s*[A-Za-z%]+", value)
+    return "; write a number, without quotes and without a unit" if has_unit else ""
 
 
 _NO_TABLE = ("model_type", "model_attributes_type", "dataclass_type")
@@ -93,23 +92,23 @@ _SECRET = re.compile(r"token|secret|passw|passcode|credential|pin$|^key$|api_?ke
 
 
 def _holds_secret(model: type[BaseModel], key: Key) -> bool:
-    """True for a value that must not be shown: by its type, or by what its key is called."""
+    """Return whether a value must not be shown, by its type or by the name of its key."""
     if any(isinstance(part, str) and _SECRET.search(part) for part in key):
         return True
-    here: Any = model
+    table: Any = model
     for part in key:
-        fields = getattr(here, "model_fields", {})
+        fields = getattr(table, "model_fields", {})
         if part not in fields:
             return False
         annotation = fields[part].annotation
         if "SecretStr" in str(annotation) or "SecretBytes" in str(annotation):
             return True
-        here = next(iter(_models_in(annotation)), None)
+        table = next(iter(_models_in(annotation)), None)
     return False
 
 
 def _choice(key: Key, model: type[BaseModel]) -> str:
-    """Return the words that a missing key takes, after a semicolon, if there are few."""
+    """Return the literal values of a missing key, after a semicolon, if it has any."""
     fields = getattr(_model_at(model, key[:-1]), "model_fields", {})
     info = fields.get(key[-1])
     words = _words_in(info.annotation) if info is not None else []
@@ -126,8 +125,8 @@ def _words_in(annotation: Any) -> list[str]:
 def _instead(key: Key, model: type[BaseModel]) -> str:
     """Return what to write instead of a key that does not exist, after a semicolon, or nothing."""
     name, place = str(key[-1]), key[:-1]
-    if said := remark(key, whole="plugin_dirs" in model.model_fields):
-        return f"; {said}"
+    if hint := remark(key, whole="plugin_dirs" in model.model_fields):
+        return f"; {hint}"
     if guess := did_you_mean(name, _known_keys(model, place)):
         return guess
     for inner, path in _below(_model_at(model, place), 2):
@@ -154,19 +153,19 @@ def _expected(item: Mapping[str, Any]) -> list[str]:
 
 
 def _known_keys(model: type[BaseModel], key: Key) -> list[str]:
-    """The keys that the table at this place may hold."""
+    """Return the keys that the table at this place may hold."""
     return list(getattr(_model_at(model, key), "model_fields", {}))
 
 
 def _model_at(model: type[BaseModel], key: Key) -> type[BaseModel] | None:
-    """The model of the table at this place."""
-    here: Any = model
+    """Return the model of the table at this place."""
+    table: Any = model
     for part in key:
-        fields = getattr(here, "model_fields", None)
+        fields = getattr(table, "model_fields", None)
         if fields is None or part not in fields:
             continue
-        here = next((t for t in _models_in(fields[part].annotation)), None)
-    return here  # type: ignore[no-any-return]
+        table = next((t for t in _models_in(fields[part].annotation)), None)
+    return table  # type: ignore[no-any-return]
 
 
 def _models_in(annotation: Any) -> list[type[BaseModel]]:
@@ -176,12 +175,12 @@ def _models_in(annotation: Any) -> list[type[BaseModel]]:
 
 
 def dotted_key(key: Key) -> str:
-    """A key as it is written in TOML, quoted where it has to be."""
-    written = ""
+    """Return a key in TOML syntax, quoted where necessary."""
+    text = ""
     for part in key:
         if isinstance(part, int):
-            written += f"[{part}]"
+            text += f"[{part}]"
         else:
             bare = re.fullmatch(r"[A-Za-z0-9_-]+", part)
-            written += ("." if written else "") + (part if bare else f'"{part}"')
-    return written
+            text += ("." if text else "") + (part if bare else f'"{part}"')
+    return text

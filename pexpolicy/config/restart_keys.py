@@ -1,4 +1,4 @@
-"""What a running server keeps from its start, whatever a later configuration says."""
+"""Keys of the configuration that take effect at a restart only."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from pexpolicy.config.problems import dotted_key
 from pexpolicy.config.settings import Settings
 
-FIXED: tuple[tuple[str, ...], ...] = (
+RESTART_KEYS: tuple[tuple[str, ...], ...] = (
     ("server", "host"),
     ("server", "port"),
     ("server", "base_path"),
@@ -24,20 +24,20 @@ FIXED: tuple[tuple[str, ...], ...] = (
     ("tracing",),
     ("audit",),
 )
-"""Keys and tables of the configuration that are read at the start only."""
+"""Keys and tables that are read at the start only."""
 
 
 def awaiting_restart(serving: Settings, wanted: Settings) -> tuple[str, ...]:
-    """The keys that have changed and will not count before the next start."""
+    """Return the changed keys that need a restart."""
     return tuple(
         dotted_key(changed)
-        for key in FIXED
+        for key in RESTART_KEYS
         for changed in _changed(key, reduce(getattr, key, serving), reduce(getattr, key, wanted))
     )
 
 
 def _changed(key: tuple[str, ...], before: Any, after: Any) -> Iterator[tuple[str, ...]]:
-    """The keys of a table that differ, or the key itself where the whole table came or went."""
+    """Yield the keys of a table that differ, or the key of a table that was added or removed."""
     if before == after:
         return
     if not (isinstance(before, BaseModel) and isinstance(after, BaseModel)):

@@ -1,4 +1,4 @@
-"""Reading secrets from where a configuration says that they are: variables and files."""
+"""Secrets from environment variables and files."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from pexpolicy.config.encodings import EncodingError, decoded
+from pexpolicy.config.encodings import EncodingError, decode_text
 from pexpolicy.config.file_tracking import track_file
 
 
 class SecretError(Exception):
-    """A secret could not be read; ``key`` is the configuration key that says where it should be."""
+    """A secret could not be read; ``key`` is the configuration key that names its source."""
 
     def __init__(self, key: str, text: str) -> None:
         super().__init__(text)
@@ -20,7 +20,7 @@ class SecretError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class SecretSource:
-    """Where a secret is: the keys ``NAME_env``, a variable, and ``NAME_file``, a path."""
+    """The source of a secret: the key ``NAME_env`` (a variable) or ``NAME_file`` (a path)."""
 
     name: str
     variable: str | None
@@ -28,17 +28,17 @@ class SecretSource:
 
     @property
     def places(self) -> int:
-        """How many of the two keys are there."""
+        """Number of the two keys that are set."""
         return (self.variable is not None) + (self.file is not None)
 
     @property
     def key(self) -> str:
-        """The key that is there."""
+        """The key that is set."""
         return f"{self.name}_{'env' if self.variable is not None else 'file'}"
 
     @property
     def keys(self) -> str:
-        """Both keys, for a message that asks for one of them."""
+        """Both keys, for messages."""
         return f"{self.name}_env (a variable) or {self.name}_file (a path)"
 
     def read(self, folder: Path) -> str:
@@ -47,9 +47,9 @@ class SecretSource:
 
 
 def read_secret(name: str, variable: str | None, file: str | None, folder: Path) -> str:
-    """The secret ``name`` from an environment variable, else from a file relative to ``folder``.
+    """Return a secret from an environment variable, else from a file relative to ``folder``.
 
-    A line end behind it is cut off. Raises ``SecretError``, also for an empty one.
+    A line end after it is removed. Raises ``SecretError``, also for an empty one.
     """
     if variable is not None:
         value = os.environ.get(variable)
@@ -61,7 +61,7 @@ def read_secret(name: str, variable: str | None, file: str | None, folder: Path)
     assert file is not None
     track_file(folder / file)
     try:
-        value = decoded((folder / file).read_bytes()).rstrip("\r\n")
+        value = decode_text((folder / file).read_bytes()).rstrip("\r\n")
     except OSError as error:
         text = f"{folder / file} cannot be read: {error.strerror}"
         raise SecretError(f"{name}_file", text) from None

@@ -1,4 +1,4 @@
-"""The settings of a server, and the errors of a configuration."""
+"""Settings of a server, and errors of a configuration."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from pexpolicy.models.extras import NO_EXTRAS, Extras
 
 
 class ConfigError(Exception):
-    """The configuration cannot be used; ``problems`` holds every reason that was found.
+    """A configuration is invalid; ``problems`` holds every problem that was found.
 
-    ``salvaged`` is what is left of it without the keys that are wrong, to look for further reasons.
-    ``files`` are those that were read for it, by whoever noted them.
+    ``salvaged`` are its settings without the invalid keys, for finding further problems. ``files``
+    are the files that were read for it, set by the caller that tracked them.
     """
 
     def __init__(
@@ -44,14 +44,14 @@ class ConfigError(Exception):
 
 
 class PluginStartupError(ConfigError):
-    """What a plugin needs does not open, such as a database that is down; later it may."""
+    """A plugin could not open a resource, such as a database; a later attempt may succeed."""
 
 
 class SettingsError(ValueError):
-    """Raised by a plugin that is being built: its settings are of the right types and still wrong.
+    """Raised by the constructor of a plugin for settings of the right types with invalid values.
 
     ``problems`` are relative to the plugin's settings; ``SettingsError("text", key=("rooms",
-    "x"))`` is one of them.
+    "x"))`` makes a single one.
     """
 
     def __init__(self, *texts: str, key: Key = (), problems: Sequence[Problem] = ()) -> None:
@@ -67,30 +67,28 @@ class PluginSettings(BaseModel):
     _extras: Extras = PrivateAttr(NO_EXTRAS)
 
     @model_validator(mode="after")
-    def _admits(self, info: ValidationInfo) -> Self:
+    def _set_extras(self, info: ValidationInfo) -> Self:
         self._extras = (info.context or {}).get("extras", NO_EXTRAS)
         return self
 
     @property
     def extras(self) -> Extras:
-        """What ``[infinity]`` admits beyond the contract, for decisions that a plugin makes of its
-        settings.
-        """
+        """Extra fields and values of ``[infinity]``, for decisions made from these settings."""
         return self._extras
 
 
-def _beside_the_configuration(written: Any, info: ValidationInfo) -> Any:
+def _relative_to_config(value: Any, info: ValidationInfo) -> Any:
     root: Path = (info.context or {}).get("root", Path())
-    return root / written if isinstance(written, str) else written
+    return root / value if isinstance(value, str) else value
 
 
-ConfigPath = Annotated[Path, BeforeValidator(_beside_the_configuration)]
+ConfigPath = Annotated[Path, BeforeValidator(_relative_to_config)]
 """A setting of a plugin that names a file, relative to the configuration file."""
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The whole configuration, checked; passwords are read, paths are absolute."""
+    """The checked configuration, with secrets read and paths resolved."""
 
     path: Path
     config_hash: str
@@ -114,8 +112,8 @@ class Settings:
     secret_files: tuple[Path, ...] = ()
     sign_key: SecretStr | None = field(default=None, repr=False)
     wrong: frozenset[str | int] = frozenset()
-    """Tables with errors, where these settings are what is left of a broken file."""
+    """Tables with errors, if these settings were salvaged from an invalid file."""
 
     def resolve(self, path: str) -> Path:
-        """A path in the configuration, relative to the file that it stands in."""
+        """Resolve a path relative to the configuration file."""
         return self.path.parent / path

@@ -1,4 +1,4 @@
-"""Arrays of tables in TOML files of their own, read with the line of each: ``[[rules]]``."""
+"""Arrays of tables in TOML files, such as ``[[rules]]``, with line numbers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pydantic
 from pydantic import BaseModel
 
 from pexpolicy.config.csv_tables import TableError, TableIssue
-from pexpolicy.config.encodings import EncodingError, decoded
+from pexpolicy.config.encodings import EncodingError, decode_text
 from pexpolicy.config.file_tracking import track_file
 from pexpolicy.config.problems import Key, Problem, dotted_key, problems_of
 from pexpolicy.config.toml_hints import AT, clean_message, suggest_fix
@@ -23,14 +23,14 @@ M = TypeVar("M", bound=BaseModel)
 
 
 def read_tables(path: Path, name: str) -> tuple[list[Table], list[TableIssue]]:
-    """The tables ``[[name]]`` of a file as they are written, and faults for what else it holds.
+    """Return the tables ``[[name]]`` of a file, and an issue for each other key of it.
 
-    Blocks; for the building of a policy. Raises ``TableError`` for a file in which no table can be
-    found, an unreadable one too.
+    Blocks; for use while a policy is built. Raises ``TableError`` for a file that cannot be read or
+    parsed.
     """
     track_file(path)
     try:
-        text = decoded(path.read_bytes()).replace("\r\n", "\n")
+        text = decode_text(path.read_bytes()).replace("\r\n", "\n")
     except OSError as error:
         raise TableError(
             [TableIssue(path.name, 0, f"{path} cannot be read: {error.strerror}")]
@@ -43,9 +43,9 @@ def read_tables(path: Path, name: str) -> tuple[list[Table], list[TableIssue]]:
 def validated(
     values: Mapping[str, Any], model: type[M], context: Mapping[str, object]
 ) -> tuple[M | None, list[Problem]]:
-    """A table as a model has it, or all that is wrong with it.
+    """Validate a table; return the model, or ``None`` and all problems.
 
-    ``context`` is what the validators of the model are told, such as ``{"root": ...}``.
+    ``context`` is passed to the validators of the model, such as ``{"root": ...}``.
     """
     try:
         return model.model_validate(values, context=context), []
@@ -71,7 +71,7 @@ def _tables(text: str, name: str, file: str) -> tuple[list[Table], list[TableIss
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """One table of a file, as it is written."""
+    """One table of a file, not validated."""
 
     file: str
     values: dict[str, Any]
@@ -79,40 +79,40 @@ class Table:
 
     @property
     def line(self) -> int:
-        """Where it begins, counted from 1; 0 if that cannot be told."""
+        """Line where it begins, counted from 1; 0 if unknown."""
         return self._place.line
 
     def fault(self, key: Key, text: str) -> TableIssue:
-        """Something that is wrong with it, on the line of the key."""
+        """Return an issue on the line of a key."""
         return self._place.fault(self.file, key, text)
 
 
 @dataclass(frozen=True, slots=True)
 class _SourceLocation:
-    """Where a table stands: its first line, counted from 1, and all of its lines."""
+    """The place of a table: its first line, counted from 1, and all of its lines."""
 
     called: str
     line: int
     lines: Sequence[str]
 
     def fault(self, file: str, key: Key, text: str) -> TableIssue:
-        said = f"{dotted_key(key)}: {text}" if key else text
+        message = f"{dotted_key(key)}: {text}" if key else text
         if not self.line:
-            return TableIssue(file, 0, f"{file}: {self.called}: {said}")
-        return TableIssue(file, self.line + self._offset(key), said)
+            return TableIssue(file, 0, f"{file}: {self.called}: {message}")
+        return TableIssue(file, self.line + self._offset(key), message)
 
     def _offset(self, key: Key) -> int:
-        """How many lines below its header a key of the table stands; 0 if that cannot be told."""
+        """Return the offset in lines of a key from the header of its table; 0 if unknown."""
         for part in reversed([part for part in key if isinstance(part, str)]):
-            written = re.compile(rf'(?:^|[\s.\[{{,"\']){re.escape(part)}["\']?\s*[.=\]]')
+            pattern = re.compile(rf'(?:^|[\s.\[{{,"\']){re.escape(part)}["\']?\s*[.=\]]')
             for number, line in enumerate(self.lines):
-                if written.search(line.partition("#")[0]):
+                if pattern.search(line.partition("#")[0]):
                     return number
         return 0
 
 
 def _places(text: str, name: str, count: int) -> list[_SourceLocation]:
-    """Where each table stands; line 0 where the file has them in another form than is usual."""
+    """Return the place of each table; line 0 if the headers are not written as usual."""
     header = re.compile(rf"[ \t]*\[\[[ \t]*{re.escape(name)}[ \t]*\]\]")
     lines = text.split("\n")
     starts = [number for number, line in enumerate(lines) if header.match(line)]
@@ -128,11 +128,11 @@ def _places(text: str, name: str, count: int) -> list[_SourceLocation]:
 def _misplaced(key: str, name: str, text: str, file: str) -> TableIssue:
     found = re.search(rf"^[ \t]*\[*[ \t]*[\"']?{re.escape(key)}\b", text, re.MULTILINE)
     line = text.count("\n", 0, found.end()) + 1 if found else 1
-    guess = did_you_mean(key, [name]) or f"; each table of it stands below a line [[{name}]]"
+    guess = did_you_mean(key, [name]) or f"; each table is written below a line [[{name}]]"
     return TableIssue(file, line, f"{brief(key)} has no meaning in this file{guess}")
 
 
-def _not_toml(said: str, text: str, file: str) -> TableIssue:
-    found = AT.search(said)
-    why = AT.sub("", clean_message(said)) + suggest_fix(said, text)
+def _not_toml(message: str, text: str, file: str) -> TableIssue:
+    found = AT.search(message)
+    why = AT.sub("", clean_message(message)) + suggest_fix(message, text)
     return TableIssue(file, int(found[1]) if found else 1, f"is not valid TOML: {why}")

@@ -114,7 +114,7 @@ def _rejected(endpoint: str, result: object) -> Reading:
     """Return a reject, with the reason for the participant if the endpoint sends one."""
     reason = result.get("reject_reason") if isinstance(result, Mapping) else None
     sent: dict[str, Any] = {}
-    if reason is not None and ENDPOINTS[endpoint].tells_reject_reason:
+    if reason is not None and ENDPOINTS[endpoint].shows_reject_reason:
         sent = {"reject_reason": reason}
     try:
         decision = Reject.from_result(sent)

@@ -1,4 +1,4 @@
-"""What an endpoint is: one question of Infinity, from the request to the reply."""
+"""The endpoint: one request type of Infinity, from its parameters to the reply."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ JPEG = "image/jpeg"
 
 
 class Reply(msgspec.Struct, frozen=True, gc=False):
-    """What leaves: HTTP status, content type and bytes; ``action`` is what it asks of Infinity."""
+    """An HTTP status, content type and body; ``action`` is the action that Infinity reads."""
 
     status: int
     content_type: str
@@ -35,71 +35,69 @@ class Reply(msgspec.Struct, frozen=True, gc=False):
 class Endpoint(Generic[R]):
     """One of the six request types; ``name`` is used for it everywhere.
 
-    ``default`` answers when no plugin does. ``refusal`` answers for a failed plugin whose
-    ``on_error`` is ``reject``; where Infinity knows no reject (``can_reject`` is false) it is the
-    most careful reply there is.
+    ``default`` is the decision when no plugin decides. ``refusal`` is the decision when a plugin
+    fails whose ``on_error`` is ``reject``. Where Infinity knows no reject (``can_reject`` is
+    false), it is the most restrictive reply.
     """
 
     name: str
     path: str
-    """The path behind the base path; a trailing slash means that an alias follows."""
+    """The path after the base path; an alias follows a trailing slash."""
     request: type[R]
     decisions: tuple[type[Decision], ...]
     default: Decision = field(default_factory=Continue)
     refusal: Decision = field(default_factory=Reject)
     can_reject: bool = True
-    tells_reject_reason: bool = False
-    """True where a reject may say why to the person who is refused; elsewhere nothing stands
-    beside it.
-    """
+    shows_reject_reason: bool = False
+    """True where a reject may carry a reason for the participant; elsewhere it carries nothing."""
 
-    admit_may_wait: ClassVar[bool] = False
+    check_may_wait: ClassVar[bool] = False
     """True where ``check_answer`` may return a coroutine."""
     consequence: ClassVar[str] = "Infinity would drop the reply and use its own database"
 
     def parse(self, params: Params, alias: str = "") -> R:
-        """The request; ``alias`` is the text in the path, decoded once, where the path has one."""
+        """Return the request; ``alias`` is the one in the path, decoded once."""
         return self.request(params)
 
     def check_answer(self, answer: object, request: R) -> Decision | Coroutine[Any, Any, Decision]:
-        """The decision that an answer to this request stands for, or a coroutine that gives it.
+        """Return the decision of an answer to this request, or a coroutine that returns it.
 
-        Raises ``DecisionError`` for anything that is not a decision of this endpoint.
+        Raise ``DecisionError`` for anything that is not a decision of this endpoint.
         """
         return self.to_decision(answer)
 
     def to_decision(self, answer: Any) -> Decision:
-        """The decision that an answer stands for; a plain dictionary is taken for ``result``."""
+        """Return the decision of an answer; a plain dictionary is a ``result``."""
         try:
             if type(answer) in self.decisions:
-                return self._whole(answer)
-            return self._taken(answer)
+                return self._normalize(answer)
+            return self._coerce(answer)
         except DecisionError:
             raise
         except Exception as error:  # noqa: BLE001 - an answer may raise anything when it is looked at
             name = type(error).__name__
             raise self.refuse(f"{brief(answer)} cannot be read: {name}") from None
 
-    def _whole(self, decision: Decision) -> Decision:
-        """A decision as this endpoint sends it; ``AttributeError`` for one never put together."""
+    def _normalize(self, decision: Decision) -> Decision:
+        """Return a decision as this endpoint sends it; ``AttributeError`` for an empty one."""
         if not decision.is_intact:
             name = type(decision).__name__
             raise self.refuse(f"{name} was changed after it was checked: make a new one")
         reason = decision.reason
-        if type(decision) is Reject and decision.result != EMPTY and not self.tells_reject_reason:
-            return Reject(reason=reason).with_warnings(UNTOLD)
+        if type(decision) is Reject and decision.result != EMPTY and not self.shows_reject_reason:
+            return Reject(reason=reason).with_warnings(REASON_NOT_SENT)
         return decision
 
-    def _taken(self, answer: object) -> Decision:
-        """The decision that something else stands for."""
+    def _coerce(self, answer: object) -> Decision:
+        """Return the decision of an answer that is no instance of the endpoint's own classes."""
         kind = type(answer)
         for known in self.decisions:
             if issubclass(kind, known):
                 decision = cast("Decision", answer)
                 same = known.from_result(Decision.set_fields(decision), reason=decision.reason)
-                return self._whole(same)
+                return self._normalize(same)
         if kind is CoroutineType:
-            raise self.unexpected("a coroutine is no decision: something was not awaited")
+            raise self.unexpected("a coroutine is not a decision: an await is missing")
         if issubclass(kind, type) and issubclass(cast("type", answer), Decision):
             name = cast("type", answer).__name__
             raise self.unexpected(f"{name} is a class, not a decision: answer {name}(...)")
@@ -107,20 +105,20 @@ class Endpoint(Generic[R]):
             raise self.unexpected(f"{brief(answer)} is not a decision of {self.name}")
         for name in ENVELOPE:
             if name in answer:
-                raise self.refuse(f"{name!r} is no field of a result: {ENVELOPE[name]}")
+                raise self.refuse(f"{name!r} is not a field of a result: {ENVELOPE[name]}")
         return self.from_result(answer)
 
     def from_result(self, result: Mapping[str, Any], extras: Extras = NO_EXTRAS) -> Decision:
-        """The decision that a plain ``result`` stands for; raises ``DecisionError``."""
+        """Return the decision of a plain ``result``; raise ``DecisionError``."""
         return self.decisions[0].from_result(result, extras=extras)
 
     def unexpected(self, rule: str) -> DecisionError:
-        """The error for an answer that is no decision of this endpoint."""
+        """Return the error for an answer that is not a decision of this endpoint."""
         names = ", ".join(sorted(d.__name__ for d in self.decisions if d.__name__[0] != "_"))
         return self.refuse(rule, f"expected None, a result as a dictionary, or one of {names}")
 
     def refuse(self, rule: str, doc: str = "", mark: str = "", source: str = "") -> DecisionError:
-        """The error for an answer that breaks a rule of this endpoint."""
+        """Return the error for an answer that breaks a rule of this endpoint."""
         return DecisionError(
             ValidationIssue(
                 model=self.name,
@@ -136,11 +134,11 @@ class Endpoint(Generic[R]):
         )
 
     def reply(self, decision: Decision, decision_id: str, decided_by: str) -> Reply:
-        """The reply that carries a decision, with who decided it and why as keys of our own."""
+        """Return the reply of a decision, with ``decided_by`` and ``reason`` as extra keys."""
         return Reply(200, JSON, self.body(decision, decision_id, decided_by), decision.action)
 
     def body(self, decision: Decision, decision_id: str, decided_by: str) -> bytes:
-        """The envelope with ``status``, ``action`` and ``result``, and our keys behind them."""
+        """Return the envelope: ``status``, ``action`` and ``result``, then our extra keys."""
         envelope = self.envelope(decision)
         envelope["decision_id"] = decision_id
         envelope["decided_by"] = decided_by
@@ -149,31 +147,31 @@ class Endpoint(Generic[R]):
         return orjson.dumps(envelope)
 
     def envelope(self, decision: Decision) -> dict[str, Any]:
-        """The keys that Infinity reads."""
+        """Return the keys that Infinity reads."""
         envelope: dict[str, Any] = {"status": "success", "action": decision.action}
         if (
             decision.sends_result
             and decision.result != EMPTY
-            and (decision.action != "reject" or self.tells_reject_reason)
+            and (decision.action != "reject" or self.shows_reject_reason)
         ):
             envelope["result"] = orjson.Fragment(decision.result)
         return envelope
 
 
 EMPTY = b"{}"
-UNTOLD = (
+REASON_NOT_SENT = (
     "reject_reason: shown to participants by participant properties only; it is not sent here "
     "[documented]"
 )
 ENVELOPE: Mapping[str, str] = {
     "status": "answer the result alone; the envelope around it is made here",
     "action": "answer the result alone, or Reject(), Continue() or Redirect(new_alias=...)",
-    "result": "answer what stands in it; the envelope around it is made here",
-    "reject": "Infinity knows no such field and would go on; answer Reject()",
+    "result": "answer its value; the envelope around it is made here",
+    "reject": "Infinity has no such field and would admit the call; answer Reject()",
 }
-"""Keys that show that an answer is no result, and what to answer instead."""
+"""Keys that no result has, and what to answer instead."""
 
 
 def not_found_reply(body: bytes, action: str = "continue") -> Reply:
-    """A 404, which makes Infinity do what it would do without a policy server."""
+    """Return a 404, on which Infinity continues as without a policy server."""
     return Reply(404, JSON, body, action)

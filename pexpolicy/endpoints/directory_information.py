@@ -1,4 +1,4 @@
-"""Directory information: the phone book that a registered app searches."""
+"""Directory information: the phone book that registered apps search."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pexpolicy.models.rules import Field, Privacy
 
 
 class DirectoryInformationRequest(NodeRequest):
-    """Whom does the phone book hold for the search text ``q``?"""
+    """Which entries of the phone book match the search text ``q``?"""
 
     since = "v13"
 
@@ -25,7 +25,7 @@ class DirectoryInformationRequest(NodeRequest):
     registration_alias = Parameter(
         alias, "The alias that searches.", absent="the empty alias", privacy=Privacy.PERSONAL
     )
-    limit = Parameter(integer, "How many entries to return at most; 10 so far.")
+    limit = Parameter(integer, "Maximum number of entries; 10 in every capture.")
     call_tag = Parameter(
         typed, "Tag of the call, free text.", since=BEFORE_V29, privacy=Privacy.PERSONAL
     )
@@ -39,7 +39,7 @@ class DirectoryEntry(Model):
     consequence = "Infinity would drop the whole list and show its own entries only"
     fields = {
         "alias": Field("alias to call", privacy=Privacy.PERSONAL),
-        "description": Field("what is shown", privacy=Privacy.PERSONAL),
+        "description": Field("text that is shown", privacy=Privacy.PERSONAL),
         "username": Field("user name, may be empty", privacy=Privacy.PERSONAL),
     }
 
@@ -53,8 +53,8 @@ class DirectoryEntry(Model):
         username: Text
 
 
-def _named(entry: Any) -> Any:
-    """A plain entry with the user name that it must have."""
+def _with_username(entry: Any) -> Any:
+    """Return a plain entry with the user name that it must have."""
     if type(entry) is not dict or "username" in entry:
         return entry
     return {**entry, "username": ""}
@@ -79,17 +79,17 @@ class Directory(Decision):
     ) -> None:
         entries: Any = fields.get("entries")
         if type(entries) in (list, tuple):
-            # What cannot even be copied is named by the check below.
+            # An entry that cannot be copied is reported by the check below.
             with suppress(Exception):
-                fields["entries"] = [_named(entry) for entry in entries]
+                fields["entries"] = [_with_username(entry) for entry in entries]
         super()._check(fields, extras, known_only=known_only)
 
 
 class _DirectoryInformation(Endpoint[DirectoryInformationRequest]):
     consequence = Directory.consequence
 
-    def admit(self, answer: object, request: DirectoryInformationRequest) -> Decision:
-        """A list is taken for the entries; entries behind the limit of the request are left out."""
+    def check_answer(self, answer: object, request: DirectoryInformationRequest) -> Decision:
+        """Accept a list as the entries, and leave out those after the limit of the request."""
         listed = issubclass(type(answer), list)
         decision = self.to_decision({"entries": answer} if listed else answer)
         limit = request.limit
@@ -102,7 +102,7 @@ class _DirectoryInformation(Endpoint[DirectoryInformationRequest]):
         return Directory.from_result(fields, reason=decision.reason)
 
     def envelope(self, decision: Decision) -> dict[str, Any]:
-        """``result`` is the list itself; the endpoint knows no action (documented, v13)."""
+        """Return an envelope whose ``result`` is the list, without an action (documented, v13)."""
         if not isinstance(decision, Directory):
             return {"status": "success", "result": []}
         fields = decision.set_fields()

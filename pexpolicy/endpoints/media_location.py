@@ -1,4 +1,4 @@
-"""Media location: where the media of a participant goes. Asked for each participant with media."""
+"""Media location: the system location for the media of a participant."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class MediaLocationRequest(CallRequest, ServiceParameters, TransferParameters, P
 
 
 class MediaLocation(Decision):
-    """A system location, and where to go when it is full."""
+    """A system location, and the ones to use when it is full."""
 
     __slots__ = ()
 
@@ -51,7 +51,7 @@ class MediaLocation(Decision):
         *(
             Rule(
                 name,
-                "the old form; whether it is still read is open, so send overflow_locations",
+                "the old form; it is unknown whether it is still read, so send overflow_locations",
                 Confidence.DISPUTED,
                 "lorist; oda",
                 lambda _: True,
@@ -70,13 +70,13 @@ class _MediaLocation(Endpoint[MediaLocationRequest]):
     consequence = MediaLocation.consequence
 
     def envelope(self, decision: Decision) -> dict[str, Any]:
-        """No success without a location: an empty result may count as invalid (oda)."""
+        """Return no success without a location: an empty result may be invalid (oda)."""
         if isinstance(decision, Continue):
             return {"status": "fail", "action": "continue"}
         return super().envelope(decision)
 
     def reply(self, decision: Decision, decision_id: str, decided_by: str) -> Reply:
-        """A location, or a 404 with which Infinity chooses it itself."""
+        """Return a location, or a 404, on which Infinity chooses it."""
         if isinstance(decision, Continue):
             return not_found_reply(self.body(decision, decision_id, decided_by))
         return super().reply(decision, decision_id, decided_by)

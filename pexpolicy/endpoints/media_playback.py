@@ -1,4 +1,4 @@
-"""What follows a playlist: the end of the call, or a transfer."""
+"""The end of a playlist: disconnect or transfer."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from pexpolicy.models.rules import Confidence, Field, Rule, each
 
 
 class Transfer(Model):
-    """Where the caller goes when the playlist is over."""
+    """The service that the caller is transferred to after the playlist."""
 
     __slots__ = ()
 
     fields = {
-        "conference": Field("alias of the service that the caller goes to"),
+        "conference": Field("alias of the service that the caller is transferred to"),
         "role": Field(
             "role in which the caller arrives",
             Confidence.DISPUTED,
@@ -40,13 +40,13 @@ class Transfer(Model):
 
 
 class OnCompletion(Model):
-    """What follows a playlist: either ``disconnect=True`` or ``transfer=Transfer(...)``."""
+    """The action after a playlist: ``disconnect=True`` or ``transfer=Transfer(...)``."""
 
     __slots__ = ()
 
     fields = {
-        "disconnect": Field("true: the call ends"),
-        "transfer": Field("the caller goes on to another service"),
+        "disconnect": Field("true ends the call"),
+        "transfer": Field("the caller is transferred to another service"),
     }
 
     disconnect: bool | Unset = UNSET
@@ -54,14 +54,14 @@ class OnCompletion(Model):
 
 
 def is_no_completion(value: Any) -> bool:
-    """True for anything but one of the two forms, as an object or as JSON text."""
+    """Return true for anything but one of the two forms, as an object or as JSON text."""
     if isinstance(value, str):
         try:
             value = msgspec.json.decode(value, type=OnCompletion.wire)
         except (msgspec.MsgspecError, RecursionError, UnicodeError):
             return True
-    ends, goes_on = value.disconnect is not UNSET, value.transfer is not UNSET
-    return ends == goes_on or (ends and value.disconnect is not True)
+    ends, transfers = value.disconnect is not UNSET, value.transfer is not UNSET
+    return ends == transfers or (ends and value.disconnect is not True)
 
 
 RULES = each(

@@ -1,4 +1,4 @@
-"""Names of Infinity's own objects: one that it does not know voids the answer."""
+"""Names of objects in Infinity: an unknown one invalidates the answer."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from pexpolicy.models.errors import DecisionError, ValidationIssue
 from pexpolicy.models.rules import Confidence
 from pexpolicy.text import brief, did_you_mean
 
-MAX_SOUND = 1024
-"""Results that are remembered as sound: most decisions are made once and given to many calls."""
+MAX_VALIDATED = 1024
+"""Validated results that are remembered: most decisions are made once for many calls."""
 
 
 class ObjectNames:
@@ -21,24 +21,24 @@ class ObjectNames:
 
     def __init__(self, declared: Mapping[str, frozenset[str]]) -> None:
         self._declared = declared
-        self._sound: set[bytes] = set()
+        self._validated: set[bytes] = set()
 
     def check(self, decision: Decision) -> None:
         """Raise ``DecisionError`` for a name of a declared kind that is not listed."""
-        if decision.result in self._sound:
+        if decision.result in self._validated:
             return
         for field, value in _named(decision.set_fields(), decision.names):
             kind = NAMED_OBJECTS[field]
             known = self._declared.get(kind)
             if known is not None and value and value not in known:
                 raise DecisionError(_refusal(decision, field, value, kind, known))
-        if len(self._sound) >= MAX_SOUND:
-            self._sound.clear()
-        self._sound.add(decision.result)
+        if len(self._validated) >= MAX_VALIDATED:
+            self._validated.clear()
+        self._validated.add(decision.result)
 
 
 def _named(fields: Mapping[str, Any], known: frozenset[str]) -> Iterable[tuple[str, str]]:
-    """The names in fields, each with its field; a field that does not exist names nothing."""
+    """Yield the names in fields, each with its field; skip unknown fields."""
     for field in NAMED_OBJECTS.keys() & fields.keys() & known:
         value = fields[field]
         for name in value if isinstance(value, list) else [value]:

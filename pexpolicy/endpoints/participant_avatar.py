@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pexpolicy.endpoints.base import JPEG, Endpoint, Reply, not_found_reply
-from pexpolicy.endpoints.jpeg import NoPictureError, jpeg
+from pexpolicy.endpoints.jpeg import InvalidImageError, jpeg
 from pexpolicy.endpoints.shared_parameters import CallRequest, ProxyParameters, ServiceParameters
 from pexpolicy.models.alias import Alias
 from pexpolicy.models.decision import Continue, Decision
@@ -19,17 +19,17 @@ from pexpolicy.text import brief
 
 MAX_SIDE = 4096
 """Pixels of the longer side of an avatar; ``MAX_PIXELS`` bounds both together."""
-ONE_AT_A_TIME = ThreadPoolExecutor(1, thread_name_prefix="pexpolicy-picture")
-"""Pictures are decoded one after the other: each takes memory and processor time. A call whose time
-is over while it waits is taken off the queue.
+IMAGE_THREAD = ThreadPoolExecutor(1, thread_name_prefix="pexpolicy-picture")
+"""Pictures are converted one at a time: each takes memory and processor time. A call that times out
+in the queue is removed from it.
 """
 
 
 class ParticipantAvatarRequest(CallRequest, ServiceParameters, ProxyParameters):
     """Which picture belongs to ``alias``?
 
-    Comes in two shapes: about a participant with all that is known of the call, and about an entry
-    of the directory with node, size and ``registered`` only.
+    There are two forms: about a participant, with the parameters of the call, and about an entry of
+    the directory, with node, size and ``registered`` only.
     """
 
     since = "v11"
@@ -42,10 +42,10 @@ class ParticipantAvatarRequest(CallRequest, ServiceParameters, ProxyParameters):
         "version_id",
         "width",
     )
-    """What comes about an entry of the directory."""
+    """The parameters of a request about an entry of the directory."""
 
     alias: Alias
-    """Whose picture is asked for, from the path."""
+    """The alias of the participant or entry, from the path."""
 
     width = Parameter(integer, "Width in pixels.")
     height = Parameter(integer, "Height in pixels.")
@@ -59,9 +59,8 @@ class ParticipantAvatarRequest(CallRequest, ServiceParameters, ProxyParameters):
 class Avatar(Decision):
     """A picture: the bytes of a JPEG, or of a PNG, GIF, WebP or BMP.
 
-    What leaves is a JPEG in RGB of exactly the width and height that were asked for (transcribed);
-    a picture that is another is converted, scaled and cut around its middle, outside the event
-    loop.
+    The reply is a JPEG in RGB of exactly the requested width and height (transcribed). Other
+    pictures are converted, scaled and cropped around their centre, outside the event loop.
     """
 
     __slots__ = ("image",)
@@ -74,7 +73,7 @@ class Avatar(Decision):
     def __init__(self, image: bytes, *, reason: str | None = None) -> None:
         super().__init__(reason=reason)
         if type(image) is not bytes:
-            raise ENDPOINT.refuse(f"an avatar is the bytes of a picture, not {brief(image)}")
+            raise ENDPOINT.refuse(f"an avatar takes the bytes of a picture, not {brief(image)}")
         assign(self, "image", image)
 
     def __eq__(self, other: object) -> bool:
@@ -86,52 +85,50 @@ class Avatar(Decision):
     def __repr__(self) -> str:
         return f"Avatar({len(self.image)} bytes)"
 
-    def fitted(self, width: int | None, height: int | None) -> Self:
-        """The same as a JPEG in RGB of this size; raises ``DecisionError``."""
+    def resized(self, width: int | None, height: int | None) -> Self:
+        """Return the same as a JPEG in RGB of this size; raise ``DecisionError``."""
         try:
             return type(self)(jpeg(self.image, width, height), reason=self.reason)
-        except NoPictureError as error:
+        except InvalidImageError as error:
             raise ENDPOINT.refuse(str(error)) from None
 
 
 class _ParticipantAvatar(Endpoint[ParticipantAvatarRequest]):
-    admit_may_wait = True
+    check_may_wait = True
     consequence = Avatar.consequence
 
     def parse(self, params: Params, alias: str = "") -> ParticipantAvatarRequest:
-        """The request with the alias of the path."""
+        """Return the request with the alias of the path."""
         return ParticipantAvatarRequest(params, alias)
 
-    def admit(
+    def check_answer(
         self, answer: object, request: ParticipantAvatarRequest
     ) -> Decision | Coroutine[Any, Any, Decision]:
-        """Bytes are taken for a picture; a picture is made to fit in a thread."""
+        """Accept bytes as a picture; resize pictures in a thread."""
         if type(answer) is bytes:
             answer = Avatar(answer)
         decision = self.to_decision(answer)
-        return self._fitted(decision, request) if type(decision) is Avatar else decision
+        return self._resized(decision, request) if type(decision) is Avatar else decision
 
     def from_result(self, result: Mapping[str, Any], extras: Extras = NO_EXTRAS) -> Decision:
-        """No dictionary stands for a picture."""
-        raise self.refuse("a dictionary is no picture")
+        """Raise ``DecisionError``: no dictionary is a picture."""
+        raise self.refuse("a dictionary is not a picture")
 
-    async def _fitted(self, avatar: Avatar, request: ParticipantAvatarRequest) -> Decision:
+    async def _resized(self, avatar: Avatar, request: ParticipantAvatarRequest) -> Decision:
         width, height = request.width, request.height
         if not all(side is None or 0 < side <= MAX_SIDE for side in (width, height)):
-            raise self.refuse(
-                f"no picture of {width} by {height} pixels is made, which was asked for"
-            )
+            raise self.refuse(f"a picture of {width} by {height} pixels cannot be made")
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(ONE_AT_A_TIME, avatar.fitted, width, height)
+        return await loop.run_in_executor(IMAGE_THREAD, avatar.resized, width, height)
 
     def reply(self, decision: Decision, decision_id: str, decided_by: str) -> Reply:
-        """The picture, or a 404: Infinity shows a placeholder."""
+        """Return the picture, or a 404, on which Infinity shows a placeholder."""
         if isinstance(decision, Avatar):
             return Reply(200, JPEG, decision.image, "continue")
         return not_found_reply(self.body(decision, decision_id, decided_by))
 
     def envelope(self, decision: Decision) -> dict[str, Any]:
-        """What stands in the body of a 404."""
+        """Return the body of a 404."""
         return {"status": "fail", "action": "continue"}
 
 

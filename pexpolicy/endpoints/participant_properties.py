@@ -1,4 +1,4 @@
-"""Participant properties: what a participant may do; asked behind the service."""
+"""Participant properties: role, name and rights of a participant, after the service."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ OBSERVED = Confidence.OBSERVED
 
 
 class ParticipantPropertiesRequest(CallRequest, ServiceParameters, TransferParameters):
-    """Who may join, as what, under which name?
+    """May this participant join, in which role, and under which name?
 
-    WebRTC: asked after the PIN or single sign-on, so role and attributes are known, and twice: for
-    the ``api`` participant and for the ``standard`` one. SIP and H.323: asked before the PIN,
+    WebRTC: sent after the PIN or single sign-on, so role and attributes are known, and twice: for
+    the ``api`` participant and for the ``standard`` one. SIP and H.323: sent before the PIN,
     without a role.
     """
 
@@ -38,8 +38,8 @@ class ParticipantPropertiesRequest(CallRequest, ServiceParameters, TransferParam
     call_uuid = Parameter(text, "Id of the call; equal to participant_uuid in every capture.")
     preauthenticated_role = Parameter(
         known_role,
-        "Role by PIN or single sign-on. SIP and H.323 are asked about before the PIN: unset. Unset "
-        "comes as nothing, as an empty text or as the words None and null.",
+        "Role by PIN or single sign-on. Unset for SIP and H.323, which "
+        "are sent before the PIN: absent, empty, None or null.",
         values=("chair", "guest"),
     )
     idp_attributes = Parameter(
@@ -50,8 +50,10 @@ class ParticipantPropertiesRequest(CallRequest, ServiceParameters, TransferParam
         privacy=Privacy.PERSONAL,
     )
     display_count = Parameter(integer, "Number of displays.", since="v38")
-    receive_from_audio_mix = Parameter(text, "Audio mix that is heard, such as main.")
-    send_to_audio_mixes_mix_name = Parameter(text, "Audio mix that is spoken to, such as main.")
+    receive_from_audio_mix = Parameter(text, "Audio mix that the participant hears, such as main.")
+    send_to_audio_mixes_mix_name = Parameter(
+        text, "Audio mix that the participant is heard in, such as main."
+    )
     send_to_audio_mixes_prominent = Parameter(flag, "True when prominent in that mix.")
     breakout_uuid = Parameter(text, "UUID of the breakout room.", since="v38", mark=OBSERVED)
     bypass_lock = Parameter(
@@ -70,7 +72,7 @@ class ParticipantPropertiesRequest(CallRequest, ServiceParameters, TransferParam
     )
     receive_from_video_mix_mix_name = Parameter(
         text,
-        "Video mix that is seen; the name on the wire has a tilde.",
+        "Video mix that the participant sees; the name on the wire has a tilde.",
         wire="receive_from_video_mix~mix_name",
         since="v39",
         mark=OBSERVED,
@@ -102,7 +104,7 @@ MixName = Annotated[str, Meta(min_length=1, max_length=250)]
 
 
 class AudioMix(Model):
-    """One audio mix that a participant speaks to."""
+    """One audio mix that the participant is heard in."""
 
     __slots__ = ()
 
@@ -143,8 +145,8 @@ class ParticipantProperties(Decision):
         ),
         "prefers_multiscreen_mix": Field("prefer a multiscreen mix"),
         "wants_presentation_in_mix": Field("show presentation in the mix"),
-        "receive_from_audio_mix": Field("audio mix that is heard"),
-        "send_to_audio_mixes": Field("audio mixes that are spoken to"),
+        "receive_from_audio_mix": Field("audio mix that the participant hears"),
+        "send_to_audio_mixes": Field("audio mixes that the participant is heard in"),
         "remote_alias": Field("alias of the participant", privacy=Privacy.PERSONAL),
         "remote_display_name": Field(
             "name of the participant; null only where it was null", privacy=Privacy.PERSONAL
@@ -175,14 +177,14 @@ class ParticipantProperties(Decision):
         ),
         Rule(
             "display_count",
-            "is less than nothing",
+            "is negative",
             Confidence.REPORTED,
             "",
             lambda sent: sent.display_count < 0,
         ),
         Rule(
             "spotlight",
-            "is no time that a spotlight could have: 0 is none, the lower comes first",
+            "is not a time that a spotlight can have: 0 is none, the lower comes first",
             Confidence.REPORTED,
             "",
             lambda sent: not 0 <= sent.spotlight < MAX_SPOTLIGHT,
@@ -208,15 +210,17 @@ class ParticipantProperties(Decision):
 
 
 class _ParticipantProperties(Endpoint[ParticipantPropertiesRequest]):
-    def admit(self, answer: object, request: ParticipantPropertiesRequest) -> Decision:
-        """As for each endpoint; nobody's name may be taken away (transcribed)."""
+    def check_answer(self, answer: object, request: ParticipantPropertiesRequest) -> Decision:
+        """Check the answer; a name must not be replaced by null (transcribed)."""
         decision = self.to_decision(answer)
         if type(decision) is not ParticipantProperties:
             return decision
-        if TELLING in decision.result and "reject_reason" in decision.set_fields():
-            raise self.refuse("reject_reason refuses nobody: answer Reject(reject_reason=...)")
+        if REASON_KEY in decision.result and "reject_reason" in decision.set_fields():
+            raise self.refuse(
+                "reject_reason alone does not reject: answer Reject(reject_reason=...)"
+            )
         if (
-            UNNAMED in decision.result
+            NULL_NAME in decision.result
             and request.params.get("remote_display_name")
             and decision.set_fields().get("remote_display_name", "") is None
         ):
@@ -229,12 +233,12 @@ class _ParticipantProperties(Endpoint[ParticipantPropertiesRequest]):
         return decision
 
 
-TELLING, UNNAMED = b'"reject_reason":', b'"remote_display_name":null'
+REASON_KEY, NULL_NAME = b'"reject_reason":', b'"remote_display_name":null'
 
 ENDPOINT = _ParticipantProperties(
     name="participant_properties",
     path="/policy/v1/participant/properties",
     request=ParticipantPropertiesRequest,
     decisions=(ParticipantProperties, Continue, Reject),
-    tells_reject_reason=True,
+    shows_reject_reason=True,
 )

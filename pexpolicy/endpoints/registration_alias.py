@@ -1,4 +1,4 @@
-"""Registration alias: may this device register under this alias, and with which credentials?"""
+"""Registration alias: the registration of a device, and its credentials."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pexpolicy.models.rules import Confidence, Field, Privacy, Rule, RuleGroup, 
 
 
 class RegistrationAliasRequest(NodeRequest):
-    """May a device register as ``alias``?"""
+    """May a device register as ``alias``, and with which credentials?"""
 
     since = "v13"
 
@@ -25,7 +25,7 @@ class RegistrationAliasRequest(NodeRequest):
     protocol = Parameter(word, "Protocol of the device.", values=("webrtc", "sip", "h323"))
     auth_type = Parameter(
         word,
-        "How the device proves itself; quotes around it are taken off.",
+        "How the device authenticates; surrounding quotes are removed.",
         values=("credentials", "sso"),
     )
     remote_address = Parameter(text, "Address of the device.", privacy=Privacy.PERSONAL)
@@ -36,9 +36,9 @@ class RegistrationAliasRequest(NodeRequest):
 
 
 class Credentials(Decision):
-    """The user name and password that the device must prove; the password goes in clear text.
+    """The user name and password that the device must present; the password is sent in clear text.
 
-    Both empty would let anybody register, so that must be asked for by name: see
+    With both empty, any device could register, so that needs an explicit call of
     ``Credentials.without_authentication()``.
     """
 
@@ -59,8 +59,8 @@ class Credentials(Decision):
         ),
         Rule(
             "username",
-            "user name and password are both empty: anybody could register; if that is "
-            "meant, answer Credentials.without_authentication()",
+            "user name and password are both empty: any device could register; if that is "
+            "intended, answer Credentials.without_authentication()",
             Confidence.TRANSCRIBED,
             "oda",
             lambda sent: not sent.username and not sent.password,
@@ -72,12 +72,12 @@ class Credentials(Decision):
 
     @classmethod
     def without_authentication(cls, *, reason: str | None = None) -> Self:
-        """Let the device register without any proof; Pexip advises against it."""
-        return cast("Self", _Open.from_result({}, reason=reason))
+        """Return a decision to register without authentication; Pexip advises against it."""
+        return cast("Self", _NoAuthentication.from_result({}, reason=reason))
 
 
-class _Open(Credentials):
-    """Registration without authentication, asked for by name."""
+class _NoAuthentication(Credentials):
+    """Registration without authentication."""
 
     __slots__ = ()
 
@@ -89,19 +89,19 @@ class _RegistrationAlias(Endpoint[RegistrationAliasRequest]):
     consequence = Credentials.consequence
 
     def parse(self, params: Params, alias: str = "") -> RegistrationAliasRequest:
-        """The request with the alias of the path."""
+        """Return the request with the alias of the path."""
         return RegistrationAliasRequest(params, alias)
 
     def from_result(self, result: Mapping[str, Any], extras: Extras = NO_EXTRAS) -> Decision:
-        """Credentials; an empty ``result`` lets Infinity's own database decide (transcribed)."""
+        """Return credentials; with an empty ``result`` Infinity itself decides (transcribed)."""
         return super().from_result(result, extras) if result else Continue()
 
-    def admit(self, answer: object, request: RegistrationAliasRequest) -> Decision:
-        """As for each endpoint; single sign-on takes no credentials (transcribed)."""
+    def check_answer(self, answer: object, request: RegistrationAliasRequest) -> Decision:
+        """Check the answer; single sign-on accepts no credentials (transcribed)."""
         decision = self.to_decision(answer)
         if request.auth_type == "sso" and isinstance(decision, Credentials):
             raise self.refuse(
-                "the device signs on by single sign-on, which takes an empty result: answer "
+                "the device uses single sign-on, which accepts only an empty result: answer "
                 "Continue() or Reject()",
                 mark=Confidence.TRANSCRIBED,
                 source="oda",
@@ -109,7 +109,7 @@ class _RegistrationAlias(Endpoint[RegistrationAliasRequest]):
         return decision
 
     def envelope(self, decision: Decision) -> dict[str, Any]:
-        """``result`` must be there even when it is empty (transcribed)."""
+        """Return an envelope with a ``result``, required even when empty (transcribed)."""
         envelope = super().envelope(decision)
         envelope.setdefault("result", {})
         return envelope
@@ -119,5 +119,5 @@ ENDPOINT = _RegistrationAlias(
     name="registration_alias",
     path="/policy/v1/registrations/",
     request=RegistrationAliasRequest,
-    decisions=(Credentials, _Open, Continue, Reject),
+    decisions=(Credentials, _NoAuthentication, Continue, Reject),
 )

@@ -1,4 +1,4 @@
-"""Service configuration: which service an alias leads to."""
+"""Service configuration: the service of an alias."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from pexpolicy.text import brief, did_you_mean
 class ServiceConfigurationRequest(CallRequest, TransferParameters):
     """Which service does ``local_alias`` lead to?
 
-    A web app asks twice for one join, the second time after the PIN or single sign-on: the same
-    call must get the same answer. ``service_name`` and ``service_tag`` come on outbound calls and
-    for breakouts only.
+    A web app sends it twice for one join, the second time after the PIN or single sign-on: the same
+    call must get the same answer. ``service_name`` and ``service_tag`` are sent for outbound calls
+    and breakouts only.
     """
 
     since = "v11"
 
-    breakout_uuid = Parameter(text, "UUID of the breakout room that is asked for.")
+    breakout_uuid = Parameter(text, "UUID of the requested breakout room.")
     third_party_passcode = Parameter(
         text, "Passcode from the invitation of a Teams Room.", since="v38", privacy=Privacy.SECRET
     )
@@ -71,7 +71,7 @@ SERVICE_TYPES: Mapping[str, type[Service]] = {
 
 
 def service_class(kind: object, extras: Extras = NO_EXTRAS) -> type[Service] | None:
-    """The class of a ``service_type``, where there is one or the operator has listed it."""
+    """Return the class of a ``service_type`` that Pexip documents or the operator lists."""
     if extras.has("service_type", kind):
         return OtherService
     return SERVICE_TYPES.get(kind) if isinstance(kind, str) else None
@@ -79,7 +79,7 @@ def service_class(kind: object, extras: Extras = NO_EXTRAS) -> type[Service] | N
 
 class _ServiceConfiguration(Endpoint[ServiceConfigurationRequest]):
     def from_result(self, result: Mapping[str, Any], extras: Extras = NO_EXTRAS) -> Decision:
-        """A service by its ``service_type``, or a redirect by its ``new_alias``."""
+        """Return a service by its ``service_type``, or a redirect by its ``new_alias``."""
         if result.keys() == {"new_alias"}:
             return Redirect.from_result(result)
         named = result.get("service_type")
@@ -92,8 +92,8 @@ class _ServiceConfiguration(Endpoint[ServiceConfigurationRequest]):
             raise self.refuse(f"service_type = {brief(named)} is none of {kinds}{guess}")
         return service.from_result(result, extras=extras)
 
-    def admit(self, answer: object, request: ServiceConfigurationRequest) -> Decision:
-        """As for each endpoint; what does not fit the question is warned about."""
+    def check_answer(self, answer: object, request: ServiceConfigurationRequest) -> Decision:
+        """Check the answer, with warnings where it does not fit the request."""
         decision = self.to_decision(answer)
         params = request.params
         if (
@@ -107,14 +107,14 @@ class _ServiceConfiguration(Endpoint[ServiceConfigurationRequest]):
 
 
 def _unfit(decision: Decision, request: ServiceConfigurationRequest) -> Iterator[str]:
-    """What makes a decision a doubtful answer to this request."""
+    """Yield the warnings of a decision that does not fit this request."""
     if isinstance(decision, Redirect) and request.protocol not in (None, "sip"):
         text = f"a redirect reaches SIP callers only, and this is {request.protocol}"
         yield f"new_alias: {text} {TRANSCRIBED}"
     if not isinstance(decision, Service):
         return
     if request.call_direction == "non_dial":
-        yield "name: a probe such as OPTIONS asks; nothing should be created for it [reported]"
+        yield "name: the request is a probe such as OPTIONS, which should create nothing [reported]"
     if request.call_direction == "dial_out":
         yield from _other_service(decision, request)
     if request.breakout_uuid is not None:
@@ -122,7 +122,7 @@ def _unfit(decision: Decision, request: ServiceConfigurationRequest) -> Iterator
 
 
 def _other_service(service: Service, request: ServiceConfigurationRequest) -> Iterator[str]:
-    """Where an answer differs from the running service that dials out (rule 13)."""
+    """Yield the differences from the running service that dials out (rule 13)."""
     for name in ("name", "service_tag"):
         running = getattr(request, name if name == "service_tag" else "service_name")
         if running is not None and running != getattr(service, name):
@@ -133,12 +133,12 @@ def _other_service(service: Service, request: ServiceConfigurationRequest) -> It
 
 
 def _other_room(service: Service, asked: str) -> Iterator[str]:
-    """Where an answer is not that of the breakout room that is asked for."""
+    """Yield the differences from the requested breakout room."""
     fields = service.set_fields()
     if fields.get("breakout") is not True:
-        yield f"breakout: a breakout room is asked for, and needs breakout = true {TRANSCRIBED}"
+        yield f"breakout: a breakout room is requested, which needs breakout = true {TRANSCRIBED}"
     elif str(fields.get("breakout_uuid")).lower() != asked.lower():
-        yield f"breakout_uuid: another breakout room is asked for {TRANSCRIBED}"
+        yield f"breakout_uuid: another breakout room is requested {TRANSCRIBED}"
 
 
 ENDPOINT = _ServiceConfiguration(

@@ -1,7 +1,7 @@
-"""What the contract says of each field of a service (sections 5.1 to 5.3), as a table.
+"""The fields of a service in the contract (sections 5.1 to 5.3), as a table.
 
-Each row: the field, what it is, what Infinity assumes without it, how sure that is, and who says
-so. Types and ranges stand on the classes in ``service_types``.
+Each row: the field, its meaning, the default of Infinity, the confidence, and the source. Types
+and ranges are on the classes in ``service_types``.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ ROLES = {"host": "a Host is 'chair'", "Host": "a Host is 'chair'"}
 # ruff: noqa: E501 - a table is read by its rows
 SERVICE: dict[str, Field] = {
     "name": Field("unique name of the service; of a breakout: the name of its main room; of a gateway: unique per call"),
-    "service_tag": Field("text for tracking; comes back in later requests; may be empty"),
+    "service_tag": Field("text for tracking; returned in later requests; may be empty"),
     "service_type": Field("kind of service"),
     "description": Field("text", TRANSCRIBED, "oda, pexip-tf"),
     "allow_guests": Field("guests may join", default="false"),
@@ -26,8 +26,8 @@ SERVICE: dict[str, Field] = {
     "guest_pin": Field("guest PIN", DOC, "v11, pexip-tf", privacy=SECRET),
     "host_identity_provider_group": Field("identity providers for hosts; empty means no single sign-on", TRANSCRIBED, "oda, twofin"),
     "guest_identity_provider_group": Field("identity providers for guests; empty means no single sign-on", TRANSCRIBED, "oda, twofin"),
-    "non_idp_participants": Field("what becomes of callers who cannot sign on", DOC, "pexip-tf", "disallow_all", slips=NOT_ALLOW),
-    "automatic_participants": Field("whom the conference calls when it starts", default="nobody"),
+    "non_idp_participants": Field("treatment of callers who cannot sign on", DOC, "pexip-tf", "disallow_all", slips=NOT_ALLOW),
+    "automatic_participants": Field("participants that the conference calls when it starts", default="nobody"),
     "breakout_rooms": Field("the room may have breakout rooms", default="false"),
     "bypass_proxy": Field("media go straight to the transcoding node", default="false"),
     "call_type": Field("media of the call", default="video"),
@@ -50,19 +50,19 @@ SERVICE: dict[str, Field] = {
     "live_captions_language": Field("language of the captions"),
     "source_language": Field("language that is spoken"),
     "local_display_name": Field("name shown to the other side", privacy=PERSONAL),
-    "locked": Field("locked; looked at only when the conference starts", default="false"),
+    "locked": Field("locked; read only when the conference starts", default="false"),
     "max_callrate_in": Field("highest rate from a participant; the management API has the same in kbit/s"),
     "max_callrate_out": Field("highest rate to a participant; the management API has the same in kbit/s"),
     "max_pixels_per_second": Field("highest resolution; null is the global setting", default="null"),
     "mute_all_guests": Field("guests join muted", default="false"),
-    "participant_limit": Field("how many may join", DOC, "pexip-tf"),
+    "participant_limit": Field("maximum number of participants", DOC, "pexip-tf"),
     "pinning_config": Field("name of a pinning configuration of the theme"),
     "prefer_ipv6": Field("IPv6 for outgoing media", default="default"),
     "primary_owner_email_address": Field("mail address of the owner", DOC, "pexip-tf", privacy=PERSONAL),
-    "local_alias": Field("alias to call from, which a call back would reach", privacy=PERSONAL),
+    "local_alias": Field("alias to call from, which a return call would reach", privacy=PERSONAL),
     "remote_alias": Field("alias to call", privacy=PERSONAL),
     "outgoing_protocol": Field("protocol of the outgoing call", DOC, "pexip-tf"),
-    "called_device_type": Field("what is called", DOC, "pexip-tf", "external"),
+    "called_device_type": Field("kind of device that is called", DOC, "pexip-tf", "external"),
     "denoise_audio": Field("noise is removed; Google Meet", default="true"),
     "dtmf_sequence": Field("tones sent when the call is answered; a comma is a pause of 2 s", TRANSCRIBED, "oda, pexip-tf", privacy=SECRET),
     "external_participant_avatar_lookup": Field("avatars from Teams", default="default"),
@@ -77,20 +77,20 @@ SERVICE: dict[str, Field] = {
     "teams_fit_to_frame": Field("pictures from Teams fill the frame", default="no"),
     "transcoding_enabled": Field("media are transcoded (preview)", default="true"),
     "treat_as_trusted": Field("the caller counts as trusted", default="false"),
-    "match_string": Field("regular expression for the number that was typed; blank is any", DOC, "pexip-tf"),
-    "replace_string": Field("what the match becomes", DOC, "pexip-tf"),
-    "post_match_string": Field("regular expression for the alias that was found; blank is any", DOC, "pexip-tf"),
-    "post_replace_string": Field("what that match becomes", DOC, "pexip-tf"),
+    "match_string": Field("regular expression for the typed number; blank matches any", DOC, "pexip-tf"),
+    "replace_string": Field("replacement of the match", DOC, "pexip-tf"),
+    "post_match_string": Field("regular expression for the alias found; blank matches any", DOC, "pexip-tf"),
+    "post_replace_string": Field("replacement of that match", DOC, "pexip-tf"),
     "system_location_name": Field("name of the system location that looks up codes"),
     "two_stage_dial_type": Field("kind of reception", default="regular"),
     "media_playlist_name": Field("name of a playlist in Infinity; some scripts send media_playlist with a number instead (reported)"),
-    "on_completion": Field("what follows the playlist"),
+    "on_completion": Field("action after the playlist"),
     "breakout": Field("this is a breakout room"),
     "breakout_uuid": Field("UUID of the breakout room"),
     "breakout_name": Field("name of the breakout room, shown to participants"),
     "breakout_description": Field("text about the breakout room"),
     "breakout_guests_allowed_to_leave": Field("guests may leave the breakout room", default="false"),
-    "end_action": Field("what happens at the end of the breakout", default="transfer"),
+    "end_action": Field("action at the end of the breakout", default="transfer"),
     "end_time": Field("end of the breakout in seconds since 1970, 0 is open", default="0"),
     "breakout_uuids": Field("main room only: its breakout rooms; a Host joins each as control-only"),
 }

@@ -1,7 +1,7 @@
 """The rules between the fields of a service (section 6 of the contract), as a table.
 
-Each row: the field that the rule is looked at for, the rule, how sure it is, who says so, and when
-it is broken. Rules that Pexip documents refuse the decision; the others are warnings on it.
+Each row: the field that the rule is evaluated for, the rule, the confidence, the source, and the
+predicate of a breach. Rules that Pexip documents refuse the decision; others are warnings on it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from typing import Any
 
 from msgspec import UNSET
 
-from pexpolicy.endpoints.layouts import CORE_LAYOUTS
 from pexpolicy.models.rules import Confidence, Rule, RuleGroup, each
 
 DOC, TRANSCRIBED, REPORTED, DISPUTED = (
@@ -42,8 +41,37 @@ ONLY_WITH = {
     "treat_as_trusted": ("teams", "gms"),
     "live_captions_enabled": ("teams", "gms"),
 }
-"""Fields of a gateway that only these outgoing protocols have a use for."""
+"""Fields of a gateway that only these outgoing protocols use."""
 UNUSED = (False, "", "no", "default")
+CORE_LAYOUTS = frozenset(
+    (
+        "one_main_zero_pips",
+        "one_main_seven_pips",
+        "one_main_twentyone_pips",
+        "two_mains_twentyone_pips",
+        "four_mains_zero_pips",
+        "nine_mains_zero_pips",
+        "sixteen_mains_zero_pips",
+        "twentyfive_mains_zero_pips",
+        "five_mains_seven_pips",
+        "one_main_thirtythree_pips",
+    )
+)
+"""Layouts on which at least three sources agree."""
+OTHER_LAYOUTS = (
+    "one_main_one_pip",
+    "one_main_nine_around",
+    "one_main_twelve_around",
+    "two_mains_eight_around",
+    "teams",
+    "teams_focus",
+    "one_main_twentyone_around",
+    "one_main_twelve_pips",
+    "four_mains_eight_pips",
+    "two_mains_zero_pips",
+    "three_mains_zero_pips",
+)
+"""Layouts that one or two sources list: sent, with a warning."""
 
 EARLIEST, LATEST = 946_684_800, 4_102_444_800
 """The years 2000 and 2100 in seconds since 1970."""
@@ -53,16 +81,16 @@ _uuid = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}").full
 _pin = re.compile(r"(?:[0-9]{3,19}#|[0-9]{4,20})?").fullmatch
 
 
-def _is_no_pin(pin: str) -> bool:
+def _is_invalid_pin(pin: str) -> bool:
     return _pin(pin) is None
 
 
 def is_odd_name(name: str) -> bool:
-    """True for a name that nobody can read: with control characters, or without any other."""
+    """Return true for an unreadable name: with control characters, or with blanks only."""
     return name.isspace() or (not name.isprintable() and _CONTROL.search(name) is not None)
 
 
-def _is_no_pattern(written: str) -> bool:
+def _is_invalid_pattern(written: str) -> bool:
     try:
         re.compile(written)
     except (re.error, OverflowError, RecursionError):
@@ -71,7 +99,7 @@ def _is_no_pattern(written: str) -> bool:
 
 
 def _is_plain(pin: str) -> bool:
-    """True for a PIN of digits alone, as most are."""
+    """Return true for a PIN of digits only, as most are."""
     return len(pin) >= MIN_PIN and pin.isdigit() and pin.isascii()
 
 
@@ -83,14 +111,14 @@ def _pins_end_differently(pin: str, guest: str) -> bool:
     return len(pin) != len(guest)
 
 
-def _useless(name: str) -> Rule:
-    """The rule that a field of a gateway means something for some protocols only."""
+def _unused_field(name: str) -> Rule:
+    """Return the rule that only some protocols use a field of a gateway."""
     protocols = ONLY_WITH[name]
 
     def broken(sent: Any) -> bool:
         return getattr(sent, name) not in UNUSED and sent.outgoing_protocol not in protocols
 
-    text = f"means something for outgoing_protocol = {' or '.join(protocols)} only"
+    text = f"is used for outgoing_protocol = {' or '.join(protocols)} only"
     return Rule(name, text, TRANSCRIBED, "oda", broken, row=20, advice=True)
 
 
@@ -101,14 +129,14 @@ _CAPTIONS = Rule(
     lambda s: s.source_language and s.live_captions_language != s.source_language)
 _PINS = (
     Rule("pin", "must be 4 to 20 characters, digits with a # at the end or without", DOC, "v11, pexip-tf",
-         lambda s: _is_no_pin(s.pin), row=1),
+         lambda s: _is_invalid_pin(s.pin), row=1),
     Rule("guest_pin", "must be 4 to 20 characters, digits with a # at the end or without", DOC, "v11, pexip-tf",
-         lambda s: _is_no_pin(s.guest_pin), row=1),
+         lambda s: _is_invalid_pin(s.guest_pin), row=1),
     Rule("allow_guests", "guests are allowed without a Host PIN", DISPUTED, "pexip-tf, ps, dbg; oda sends it",
          lambda s: s.allow_guests is True and not s.pin, row=3),
     Rule("guest_pin", "a guest PIN without allow_guests = true is said to void the answer", REPORTED, "ps, dbg",
          lambda s: s.allow_guests is not True and s.guest_pin, row=4),
-    Rule("guest_pin", "an empty guest PIN is taken by some versions at least; leave it out", DISPUTED, "ps, dbg; lorist sends it",
+    Rule("guest_pin", "an empty guest PIN is accepted by some versions at least; leave it out", DISPUTED, "ps, dbg; lorist sends it",
          lambda s: not s.guest_pin, row=4),
     Rule("guest_pin", "PIN and guest PIN must have one length, or both end in #", REPORTED, "ps, dbg",
          lambda s: _pins_end_differently(s.pin, s.guest_pin), row=5),
@@ -120,9 +148,9 @@ _PINS = (
 _BREAKOUT = (
     Rule("breakout", "a breakout room cannot have breakout rooms: breakout_rooms must be false", TRANSCRIBED, "oda, oda-local",
          lambda s: s.breakout is True and s.breakout_rooms is True, row=9),
-    Rule("breakout", "breakout_uuid and breakout_name must stand beside it", TRANSCRIBED, "oda",
+    Rule("breakout", "breakout_uuid and breakout_name are required with it", TRANSCRIBED, "oda",
          lambda s: s.breakout is True and not (s.breakout_uuid and s.breakout_name), row=9),
-    *(Rule(name, "belongs to a breakout room: breakout = true must stand beside it", TRANSCRIBED, "oda",
+    *(Rule(name, "belongs to a breakout room: breakout = true is required with it", TRANSCRIBED, "oda",
            lambda s: s.breakout is not True, row=9) for name in BREAKOUT_BLOCK),
     Rule("breakout_uuid", "must be a UUID, written 8-4-4-4-12", TRANSCRIBED, "oda",
          lambda s: _uuid(s.breakout_uuid) is None),
@@ -136,7 +164,7 @@ _BREAKOUT = (
          lambda s: s.breakout_rooms is True and s.direct_media != "never", row=11),
 )
 _ROOM = (
-    Rule("breakout", "allow_guests is said to be in the way of a breakout room", DISPUTED, "ps; oda sends it",
+    Rule("breakout", "allow_guests is said to conflict with a breakout room", DISPUTED, "ps; oda sends it",
          lambda s: s.breakout is True and s.allow_guests is True, row=10),
     _CAPTIONS,
 )
@@ -155,16 +183,16 @@ _NAMES = (
          lambda s: is_odd_name(s.name), advice=True),
 )
 _END = (
-    Rule("end_time", "is a time of the last century, or of one to come: write seconds since 1970, or 0", REPORTED, "",
+    Rule("end_time", "is before the year 2000 or after 2100: write seconds since 1970, or 0", REPORTED, "",
          lambda s: s.end_time and not EARLIEST < s.end_time < LATEST, advice=True),
 )
 _PATTERNS = (
-    Rule("match_string", "is no regular expression", REPORTED, "oda, pexip-tf", lambda s: _is_no_pattern(s.match_string)),
-    Rule("post_match_string", "is no regular expression", REPORTED, "oda, pexip-tf",
-         lambda s: _is_no_pattern(s.post_match_string)),
+    Rule("match_string", "is not a regular expression", REPORTED, "oda, pexip-tf", lambda s: _is_invalid_pattern(s.match_string)),
+    Rule("post_match_string", "is not a regular expression", REPORTED, "oda, pexip-tf",
+         lambda s: _is_invalid_pattern(s.post_match_string)),
 )
 _PROTOCOL = (
-    Rule("protocol", "teams and gms are known to the management API only", DISPUTED, "oda; pexip-tf differs",
+    Rule("protocol", "only the management API knows teams and gms", DISPUTED, "oda; pexip-tf differs",
          lambda s: s.protocol in ("teams", "gms")),
 )
 # fmt: on
@@ -185,7 +213,7 @@ def _plain_pins(sent: Any) -> bool:
 
 
 def _plain_breakout(sent: Any) -> bool:
-    """True for no breakout room, and for one that breaks no rule."""
+    """Return true for no breakout room, and for one that breaks no rule."""
     if sent.breakout_rooms is True and sent.direct_media is not UNSET:
         return False
     if sent.breakout is True:
@@ -216,7 +244,7 @@ def _plain_room(sent: Any) -> bool:
 
 
 def _layout(field: str) -> RuleGroup:
-    """The rule for a field that names a layout: the published lists differ, so it only warns."""
+    """Return the rule of a layout field; it only warns, as the published lists differ."""
     usual = CORE_LAYOUTS | {UNSET}
     value = attrgetter(field)
     text = "not a layout on which at least three sources agree"
@@ -243,5 +271,5 @@ ROOM = (
 RECEPTION = (*NAMES, *each(*_PATTERNS))
 CONFERENCE = (*ROOM, _layout("view"))
 LECTURE = (*ROOM, _layout("host_view"), _layout("guest_view"), *each(*_LECTURE))
-GATEWAY = (*NAMES, *each(*_ALIASES, _CAPTIONS, *map(_useless, ONLY_WITH)), _layout("view"))
+GATEWAY = (*NAMES, *each(*_ALIASES, _CAPTIONS, *map(_unused_field, ONLY_WITH)), _layout("view"))
 AUTOMATIC_PARTICIPANT = each(*_ALIASES, *_PROTOCOL)

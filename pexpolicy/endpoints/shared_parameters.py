@@ -1,4 +1,4 @@
-"""The parameters that several requests share, in the groups in which Infinity sends them."""
+"""The parameters that several requests share, grouped as Infinity sends them."""
 
 from __future__ import annotations
 
@@ -35,27 +35,27 @@ TRIGGERS = (
 
 
 class NodeRequest(Request):
-    """What each of the six requests says of the node that asks."""
+    """The parameters of all six requests: the node that sends them."""
 
-    location = Parameter(text, "System location of the asking node; may contain blanks.")
-    node_ip = Parameter(text, "Address of the asking node.")
+    location = Parameter(text, "System location of the node; may contain blanks.")
+    node_ip = Parameter(text, "Address of the node.")
     version_id = Parameter(text, "Version of Infinity: text, such as 39 or 21.1.")
     pseudo_version_id = Parameter(text, "Build of Infinity, such as 82559.0.0.")
 
 
 class CallRequest(NodeRequest):
-    """What the requests about a call say of it: service, participant, location and avatar."""
+    """The parameters of a call: service, participant, location and avatar requests."""
 
     local_alias = Parameter(
         alias,
         "The dialed alias, the key of most decisions. Web: as typed; SIP: the full URI; H.323: may "
-        "have a scheme. Of a call that Infinity dials out: the alias it calls from.",
+        "have a scheme. For an outbound call: the alias it calls from.",
         absent="the empty alias",
         privacy=Privacy.PERSONAL,
     )
     remote_alias = Parameter(
         alias,
-        "The caller, or who is called; equal to the display name for web guests.",
+        "The caller, or the called party; equal to the display name for web guests.",
         absent="the empty alias",
         privacy=Privacy.PERSONAL,
     )
@@ -72,9 +72,9 @@ class CallRequest(NodeRequest):
         values=("dial_in", "dial_out", "non_dial"),
     )
     protocol = Parameter(word, "Protocol of the call; web apps start as api.", values=PROTOCOLS)
-    trigger = Parameter(word, "What made the node ask.", values=TRIGGERS)
+    trigger = Parameter(word, "What made the node send the request.", values=TRIGGERS)
     vendor = Parameter(text, "SIP User-Agent or browser; web apps append Webapp3/version+hash.")
-    registered = Parameter(flag, "True for a caller that is registered to Infinity.")
+    registered = Parameter(flag, "True for a caller that is registered with Infinity.")
     bandwidth = Parameter(integer, "Bandwidth of an inbound call; 0 in every capture.")
     call_tag = Parameter(
         typed, "Tag of the call, free text.", since=BEFORE_V29, privacy=Privacy.PERSONAL
@@ -105,7 +105,7 @@ class CallRequest(NodeRequest):
 
 
 class ServiceParameters(Request):
-    """The service that a call belongs to, as our service answer named it."""
+    """The service of the call, as our service answer named it."""
 
     service_name = Parameter(text, "Equal to name of our service answer.")
     service_tag = Parameter(text, "Equal to service_tag of our service answer.")
@@ -117,9 +117,9 @@ class ServiceParameters(Request):
 
 
 class TransferParameters(Request):
-    """What is known of an earlier service of the same caller."""
+    """An earlier service of the same caller."""
 
-    previous_service_name = Parameter(text, "Service before a transfer; the guard against loops.")
+    previous_service_name = Parameter(text, "Service before a transfer; use it to avoid loops.")
     telehealth_request_id = Parameter(
         text, "Id of the request, Epic telehealth calls only.", since=BEFORE_V29
     )

@@ -1,4 +1,4 @@
-"""The alias: what was dialed, who calls, what registers, in one normal form."""
+"""The alias of a called, calling or registering party, in one normal form."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Self, cast
 _SCHEMES = frozenset(("sip", "sips", "h323", "tel"))
 _PORT = re.compile(r":\d{0,5}\Z")
 _UNSETTLED = re.compile(r"[:;?@\s]|\.\Z").search
-"""Finds in a user, or in an alias without a host, what another look may take away."""
+"""Finds text in a user, or in an alias without a host, that another pass may remove."""
 _PASSWORD = re.compile(
     r"""((?:\A|[\s<"',\[])(?:(?:sips?|h323|tel):\s*)*+[^\s<>"@:]*:)[^\s<>"@]+(?=@)""",
     re.IGNORECASE,
@@ -24,18 +24,18 @@ class Alias(str):
     It is a string, so it compares, formats and serves as a dictionary key like one. The empty
     alias is false; a request without an alias has the empty one, never ``None``.
 
-    The scheme (``sip``, ``sips``, ``h323``, ``tel``, any case), URI parameters, headers, the port
-    of a host, a host that is an IP address, the password of a SIP URI and surrounding blanks go;
-    letters become lower case, because Infinity matches aliases without regard to case. A leading
-    ``+`` stays, and so do angle brackets: they belong to header values, not to aliases. The normal
-    form of a normal form is itself. Percent-encoding is not touched: whoever reads the URL decodes
-    it, once.
+    Removed are the scheme (``sip``, ``sips``, ``h323``, ``tel``, any case), parameters, headers,
+    the port of a host, a host that is an IP address, the password of a SIP URI and surrounding
+    blanks. Letters become lower case, because Infinity matches aliases without regard to case. A
+    leading ``+`` is kept, and so are angle brackets: they belong to header values, not to aliases.
+    The normal form of a normal form is itself. Percent-encoding is not changed: the reader of the
+    URL decodes it, once.
     """
 
     __slots__ = ("host", "raw", "scheme", "user")
 
     raw: str
-    """The text as it came, decoded from the URL and otherwise untouched."""
+    """The original text, decoded from the URL and otherwise unchanged."""
     scheme: str
     """``sip``, ``sips``, ``h323``, ``tel`` or empty."""
     user: str
@@ -46,7 +46,7 @@ class Alias(str):
     """
 
     def __new__(cls, raw: str = "") -> Self:
-        """The alias that a text stands for; an alias stands for itself."""
+        """Return the alias of a text, or the alias itself."""
         if isinstance(raw, Alias):
             return cast("Self", raw)
         normal, scheme, user, host = _split(raw)
@@ -83,7 +83,7 @@ def _split(raw: str) -> tuple[str, str, str, str]:
     normal = _joined(user, host)
     settled = not _UNSETTLED(user)
     while not settled:
-        # Taking something away may uncover more of the same, as in sip:sip:bob.
+        # Removing one part may uncover another of its kind, as in sip:sip:bob.
         inner, *parts = _parts(normal)
         again = _joined(*parts)
         settled = again == normal
@@ -132,7 +132,7 @@ def _without_parameters(text: str) -> str:
 
 
 def _without_port(text: str) -> str:
-    """``host:5060`` and ``[::1]:5060`` lose the port; a bare IPv6 address is left whole."""
+    """Remove the port of ``host:5060`` and ``[::1]:5060``, but no part of a bare IPv6 address."""
     if ":" in text and (text.count(":") == 1 or "]:" in text):
         return _PORT.sub("", text)
     return text

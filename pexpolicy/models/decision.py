@@ -1,4 +1,4 @@
-"""What every endpoint shares: the decision of a plugin, and the envelope in which it leaves."""
+"""The decision of a plugin, and the decisions that several endpoints share."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from pexpolicy.models.rules import Confidence, Field, Rule, each
 from pexpolicy.models.validation import MAX_TEXT
 
 Text = Annotated[str, Meta(max_length=MAX_TEXT)]
-"""Text of at most 250 characters, which is what Infinity takes (transcribed)."""
+"""Text of at most 250 characters, the limit of Infinity (transcribed)."""
 Action = Literal["continue", "reject", "redirect"]
 
 SCHEMES = ("sip", "sips", "h323", "tel")
-"""Schemes of aliases that calls lead to."""
+"""Schemes of aliases that can be called."""
 _KEY = secrets.randbits(64)
 _REASONS = (str, type(None))
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:.")
@@ -27,10 +27,10 @@ _BROKEN_LINE = re.compile(r"[\s\x00-\x1f\x7f-\x9f]")
 
 
 class Decision(Model):
-    """The answer of a plugin. ``reason`` says why; it is audited and shown in Pexip's support log.
+    """The answer of a plugin. ``reason`` is audited and shown in Pexip's support log.
 
-    Only the fields that were set are sent. A reason of more than 250 characters is shortened: it is
-    ours and not Infinity's, and no decision is to be lost to a long explanation.
+    Only the fields that were set are sent. A reason of more than 250 characters is shortened:
+    Infinity does not read it, and no decision must be lost to a long explanation.
     """
 
     __slots__ = ("reason", "seal")
@@ -56,17 +56,17 @@ class Decision(Model):
         extras: Extras = NO_EXTRAS,
         strict: bool = False,
     ) -> Self:
-        """The decision that a plain dictionary stands for."""
+        """Return the decision of a plain dictionary."""
         decision = super().from_result(fields, extras=extras, strict=strict)
         decision._seal(None if reason is None else _shortened(reason))  # noqa: SLF001 - its own
         return decision
 
     def with_reason(self, reason: str) -> Self:
-        """The same with another reason; what was rendered and checked is shared."""
+        """Return the same with another reason; the checked result is shared."""
         return self._copied(_shortened(reason), self.warnings)
 
     def with_warnings(self, *warnings: str) -> Self:
-        """The same with further warnings."""
+        """Return the same with further warnings."""
         return self._copied(self.reason, (*self.warnings, *warnings))
 
     def _copied(self, reason: str | None, warnings: tuple[str, ...]) -> Self:
@@ -82,14 +82,14 @@ class Decision(Model):
         assign(self, "seal", self._digest())
 
     def _digest(self) -> int:
-        """A hash that costs nothing for bytes and text that were hashed before."""
+        """Return a hash; bytes and text keep theirs, so that it is cheap to repeat."""
         return hash((type(self), self.result, self.reason, self.warnings, _KEY))
 
     @property
     def is_intact(self) -> bool:
-        """True where nothing was changed since the decision was checked.
+        """True where nothing was changed after the decision was checked.
 
-        The classes are frozen; ``object.__setattr__`` passes by that.
+        The classes are frozen; ``object.__setattr__`` bypasses that.
         """
         result, reason, warnings, seal = self.result, self.reason, self.warnings, self.seal
         return (
@@ -102,7 +102,7 @@ class Decision(Model):
 
 
 class Continue(Decision):
-    """Ask no further plugin; Infinity goes on by itself, with its own database and settings."""
+    """Ask no further plugin; Infinity continues with its own database and settings."""
 
     __slots__ = ()
 
@@ -112,8 +112,8 @@ class Continue(Decision):
 class Reject(Decision):
     """Refuse the call, the participant or the registration.
 
-    ``reject_reason`` is shown to the participant, by the requests about participant properties
-    only. A reject never carries a usable result: Infinity would take the result and admit the call.
+    ``reject_reason`` is shown to the participant, for participant properties only. A reject never
+    carries a usable result: Infinity would use the result and admit the call.
     """
 
     __slots__ = ()
@@ -130,13 +130,13 @@ class Reject(Decision):
 
 
 class Redirect(Decision):
-    """Send a SIP caller elsewhere, by a 302 to ``new_alias``: a full alias with its scheme."""
+    """Redirect a SIP caller, by a 302 to ``new_alias``: a full alias with its scheme."""
 
     __slots__ = ()
 
     action = "redirect"
     forbid_unknown = True
-    fields = {"new_alias": Field("alias to go to, with its scheme, such as sip:sales@example.com")}
+    fields = {"new_alias": Field("target alias with its scheme, such as sip:sales@example.com")}
     rules = each(
         Rule(
             "new_alias",
@@ -148,14 +148,14 @@ class Redirect(Decision):
         ),
         Rule(
             "new_alias",
-            "must hold neither blanks nor control characters: a SIP 302 is made of it",
+            "must hold neither blanks nor control characters: a SIP 302 contains it",
             Confidence.TRANSCRIBED,
             "oda",
             lambda sent: _BROKEN_LINE.search(sent.new_alias) is not None,
         ),
         Rule(
             "new_alias",
-            "other schemes than sip, sips, h323 and tel lead no caller anywhere",
+            "no call reaches schemes other than sip, sips, h323 and tel",
             Confidence.REPORTED,
             "oda",
             lambda sent: sent.new_alias.partition(":")[0].lower() not in SCHEMES,
@@ -173,10 +173,9 @@ class Redirect(Decision):
 
 
 def _shortened(reason: object) -> str:
-    """A reason as text that can be written, whatever it is."""
+    """Return a reason of any type as text that can be written."""
     try:
-        said = str(reason)[: MAX_TEXT + 1]
-        text = said.encode("utf-8", "replace").decode()
+        text = str(reason)[: MAX_TEXT + 1].encode("utf-8", "replace").decode()
     except Exception:  # noqa: BLE001 - no decision is lost to its reason
         return "(unreadable)"
     return text if len(text) <= MAX_TEXT else text[: MAX_TEXT - 1] + "…"

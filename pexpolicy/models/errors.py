@@ -1,4 +1,4 @@
-"""Why something a plugin answered cannot be sent, in words for the person who wrote it."""
+"""Errors of decisions that Infinity would drop, in words for the author of the plugin."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pexpolicy.text import brief, brief_name
 
 @dataclass(frozen=True, slots=True)
 class ValidationIssue:
-    """One breach of the contract: where it is, the rule, and what would follow."""
+    """One breach of the contract: its place, the rule, and the consequence."""
 
     model: str
     field: str
@@ -28,12 +28,12 @@ class ValidationIssue:
         value = f" = {brief(self.value)}" if self.shown else ""
         mark = f" [{self.mark}]" if self.mark else ""
         doc = f" ({self.doc})" if self.doc else ""
-        said = f"{where}{value}: {self.rule}{doc}{mark}"
-        return f"{said}{'' if said.endswith('?') else '.'} {self.consequence}."
+        text = f"{where}{value}: {self.rule}{doc}{mark}"
+        return f"{text}{'' if text.endswith('?') else '.'} {self.consequence}."
 
 
 class DecisionError(ValueError):
-    """A decision that Infinity would drop; ``refusal`` says which field, rule and consequence."""
+    """A decision that Infinity would drop; ``refusal`` has field, rule and consequence."""
 
     def __init__(self, refusal: ValidationIssue) -> None:
         super().__init__(str(refusal))

@@ -1,4 +1,4 @@
-"""Fields and words of Infinity that this release does not know yet, and that an operator lists."""
+"""Extra fields and values of Infinity that this release does not know and an operator lists."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from pexpolicy.text import brief
 
 @dataclass(frozen=True, slots=True)
 class Extras:
-    """What ``[infinity]`` of the configuration admits beyond the contract, always with a warning.
+    """The extras that ``[infinity]`` of the configuration allows, always with a warning.
 
-    ``fields`` are names at any depth, ``values`` further words of a field that takes only some.
+    ``fields`` are names at any depth, ``values`` further words of an enumerated field.
     """
 
     fields: frozenset[str] = frozenset()
@@ -26,12 +26,16 @@ class Extras:
 
     def has(self, name: str, value: object) -> bool:
         """True for a word that is listed for this field."""
-        return isinstance(value, str) and value in self.values.get(name, ())
+        # A subclass of a plugin may run its own code where it is hashed or compared.
+        return type(value) is str and value in self.values.get(name, ())
 
     def plain(self, model: type[ModelBase], fields: Mapping[str, Any]) -> dict[str, Any]:
-        """The fields with words that the model knows in the place of those listed here, and without
-        the fields listed here: what is left is checked as ever.
+        """Return the fields without extra fields, and with known words instead of extra ones.
+
+        The rest is checked as usual.
         """
+        if not self:
+            return dict(fields)
         made: dict[str, Any] = {}
         for name, value in fields.items():
             inner = model.nested_models.get(name)
@@ -45,14 +49,14 @@ class Extras:
     def _plain_inside(self, model: type[ModelBase] | None, value: Any) -> Any:
         if model is None:
             return value
-        if isinstance(value, list):
+        if type(value) is list:
             return [self._plain_inside(model, item) for item in value]
-        return self.plain(model, value) if isinstance(value, dict) else value
+        return self.plain(model, value) if type(value) is dict else value
 
     def warnings(
         self, model: type[ModelBase], fields: Mapping[str, Any], place: str = ""
     ) -> Iterator[str]:
-        """What stands in fields only because it is listed here."""
+        """Yield a warning for each extra field and value."""
         for name, value in fields.items():
             inner = model.nested_models.get(name)
             if self._is_word(model, name, value):
@@ -75,7 +79,7 @@ NO_EXTRAS = Extras()
 
 
 def _words(model: type[ModelBase], name: str) -> Any:
-    """The type of a field that takes only some words, or ``None``."""
+    """Return the type of an enumerated field, or ``None``."""
     for kind in alternatives(model.hints.get(name)):
         if get_origin(kind) is Literal:
             return kind

@@ -1,4 +1,4 @@
-"""What a type asks for, in words: for refusals and for the reference."""
+"""Descriptions of types in words, for error messages and the reference."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ KILOBITS = range(128, 8193)
 
 
 def alternatives(hint: Any) -> tuple[Any, ...]:
-    """The types that a field may have, without the one that stands for not being set."""
+    """Return the types that a field may have, without the one of an unset field."""
     if get_origin(hint) in (Union, types.UnionType):
         return tuple(arg for arg in get_args(hint) if arg is not UnsetType)
     return (hint,)
 
 
 def wanted(hint: Any) -> str:
-    """What a value of this type is, such as ``a whole number from 0 to 30``."""
+    """Describe a value of this type, such as ``a whole number from 0 to 30``."""
     return " or ".join(_wanted(kind) for kind in alternatives(hint))
 
 
@@ -59,16 +59,16 @@ def _measured(base: Any, meta: Meta) -> str:
 
 
 def advice(hint: Any, value: Any, slips: Mapping[str, str]) -> str:
-    """What the writer of a wrong value is likely to need, behind a semicolon, or nothing."""
-    said = slips.get(value) if isinstance(value, str) else None
+    """Return a suggestion for a wrong value, after a semicolon, or nothing."""
+    text = slips.get(value) if isinstance(value, str) else None
     for kind in alternatives(hint):
-        said = said or _advice(kind, value)
-    return f"; {said}" if said else ""
+        text = text or _advice(kind, value)
+    return f"; {text}" if text else ""
 
 
 def _advice(kind: Any, value: Any) -> str:
     if value is None:
-        return "leave the field out to have what Infinity assumes"
+        return "leave the field out for the default of Infinity"
     origin = get_origin(kind)
     if origin is Literal:
         return _of_words(get_args(kind), value)
@@ -108,7 +108,7 @@ def _of_number_in_quotes(meta: Meta, value: int) -> str:
         return f"write {value} without quotes"
     if (meta.extra or {}).get("unit") == BIT_RATE and value in KILOBITS:
         return f"{value} looks like kbit/s, in bit/s and without quotes it is {value * 1000}"
-    return "numbers stand without quotes"
+    return "write numbers without quotes"
 
 
 def _of_number(base: Any, meta: Meta, value: int) -> str:

@@ -1,9 +1,8 @@
-"""What is sent to Infinity: fields that are rendered, and checked as rendered.
+"""The base class of results: fields that are rendered, and validated as rendered.
 
 A class lists its fields with their types. When an instance is made, the fields are written as JSON,
-and that JSON is checked against the types and against the rules of the class. The instance keeps
-the JSON and nothing else: what was checked is what is sent, whatever the fields were made of and
-whatever happens to them afterwards.
+and that JSON is checked against the types and the rules of the class. The instance keeps the JSON
+only. So the checked bytes are the bytes that are sent, whatever happens to the fields later.
 """
 
 from __future__ import annotations
@@ -27,23 +26,21 @@ from msgspec import UNSET, UnsetType
 
 from pexpolicy.models.errors import DecisionError, ValidationIssue
 from pexpolicy.models.extras import NO_EXTRAS, Extras
-from pexpolicy.models.serialization import OPTIONS, ModelBase, plain
-from pexpolicy.models.struct_types import lenient, models_in, strict
-from pexpolicy.models.validation import broken, issues, look_closer, refusal
+from pexpolicy.models.serialization import OPTIONS, ModelBase, lenient, models_in, plain, strict
+from pexpolicy.models.validation import broken_rules, check_in_detail, find_issues, refusal
 
 Unset = UnsetType
 
 assign = object.__setattr__
-"""Sets what the frozen classes here keep; for their own constructors only."""
+"""Sets an attribute of a frozen class; for its own constructors only."""
 
 
 @dataclass_transform(kw_only_default=True, frozen_default=True)
 class Model(ModelBase):
     """Fields under their names on the wire, rendered and checked when the instance is made.
 
-    Raises ``DecisionError`` for a field that does not exist, is missing or has a wrong type, and
-    for a broken rule that Pexip documents. Rules that are only said by integrators become
-    ``warnings``.
+    Raise ``DecisionError`` for a field that does not exist, is missing or has a wrong type, and for
+    a broken rule that Pexip documents. Other broken rules become ``warnings``.
     """
 
     __slots__ = ("logged", "warnings")
@@ -52,15 +49,15 @@ class Model(ModelBase):
     """True where a field that does not exist is refused in a plain dictionary too."""
     secret_marks: ClassVar[tuple[bytes, ...]] = ()
     _decode: ClassVar[Callable[[bytes], Any]]
-    _fixed: ClassVar[tuple[tuple[str, Any], ...]] = ()
-    _sound: ClassVar[tuple[Callable[[Any], object], ...]] = ()
+    _constant_items: ClassVar[tuple[tuple[str, Any], ...]] = ()
+    _quick_checks: ClassVar[tuple[Callable[[Any], object], ...]] = ()
 
     result: bytes
-    """The fields as they are sent, in JSON."""
+    """The fields in JSON, as they are sent."""
     warnings: tuple[str, ...]
-    """Rules that may void the answer, and that the sources do not agree on."""
+    """Broken rules that may invalidate the answer; the sources disagree on them."""
     logged: tuple[object, object, list[str]] | None
-    """What may be written down of it: kept here by the ``Redaction`` that worked it out."""
+    """The redacted form, kept here by the ``Redaction`` that made it."""
 
     def __init__(self, /, **fields: Any) -> None:
         self._check(fields)
@@ -73,14 +70,14 @@ class Model(ModelBase):
         cls.defaults = {
             name: default
             for name, default in {**cls.defaults, **own}.items()
-            if get_origin(hints[name]) is not ClassVar and name not in _KEPT
+            if get_origin(hints[name]) is not ClassVar and name not in _OWN_ATTRIBUTES
         }
         cls.hints = {name: hints[name] for name in cls.defaults}
         cls.names = frozenset(cls.hints)
         cls.wire = strict(cls)
         cls._decode = msgspec.json.Decoder(cls.wire).decode
-        cls._fixed = tuple(cls.constants.items())
-        cls._sound = tuple(rules.sound for rules in cls.rules)
+        cls._constant_items = tuple(cls.constants.items())
+        cls._quick_checks = tuple(rules.quick_check for rules in cls.rules)
         cls.nested_models = {name: model for name in cls.hints for model in models_in(hints[name])}
         cls.nested = tuple(dict.fromkeys(cls.nested_models.values()))
         cls.secrets = frozenset(n for n in cls.names & cls.fields.keys() if cls.fields[n].secret)
@@ -93,10 +90,10 @@ class Model(ModelBase):
     def from_result(
         cls, fields: Mapping[str, Any], *, extras: Extras = NO_EXTRAS, strict: bool = False
     ) -> Self:
-        """The same from a plain dictionary; fields that do not exist are kept, with a warning.
+        """Make an instance from a dictionary; keep unknown fields, with a warning.
 
-        Infinity appears to tolerate unknown fields (reported), and new ones come with its releases.
-        Where ``strict`` is true, only those are kept that ``extras`` lists.
+        Infinity appears to tolerate unknown fields (reported), and its releases add new ones. Where
+        ``strict`` is true, only those are accepted that ``extras`` lists.
         """
         checked = cls.__new__(cls)
         checked._check(dict(fields), extras, known_only=strict or cls.forbid_unknown)  # noqa: SLF001 - its own
@@ -106,23 +103,23 @@ class Model(ModelBase):
     def find_issues(
         cls, fields: Mapping[str, Any], extras: Extras = NO_EXTRAS
     ) -> list[ValidationIssue]:
-        """All that these fields are refused for, where making the decision tells the first."""
-        return list(issues(cls, fields, extras))
+        """Return every issue of these fields; making an instance raises the first."""
+        return list(find_issues(cls, fields, extras))
 
     def _check(
         self, fields: dict[str, Any], extras: Extras = NO_EXTRAS, *, known_only: bool = True
     ) -> None:
         cls = type(self)
-        for name, value in cls._fixed:
+        for name, value in cls._constant_items:
             fields.setdefault(name, value)
         warnings: tuple[str, ...] = ()
         try:
             result = orjson.dumps(fields, plain, OPTIONS)
             sent = cls._decode(result)
-        except Exception:  # noqa: BLE001 - what a plugin hands over may raise anything when it is read
-            result, sent, warnings = look_closer(cls, fields, extras, known_only=known_only)
-        for sound in cls._sound:
-            if not sound(sent):
+        except Exception:  # noqa: BLE001 - values of a plugin may raise anything
+            result, sent, warnings = check_in_detail(cls, fields, extras, known_only=known_only)
+        for passes in cls._quick_checks:
+            if not passes(sent):
                 warnings += tuple(cls._warnings(sent))
                 break
         else:
@@ -130,16 +127,16 @@ class Model(ModelBase):
                 if getattr(sent, name):
                     warnings += tuple(cls._warnings(sent))
                     break
-        # orjson gives the first part of a larger block, which would stay as large for as long as a
-        # room is kept: 4 KB each. A join of two is a copy of just the size.
+        # orjson returns part of a larger block, which would stay allocated for the life of a room:
+        # 4 KB each. Joining makes a copy of the exact size.
         assign(self, "result", b"".join((result, b"")))
         assign(self, "warnings", warnings)
         assign(self, "logged", None)
 
     @classmethod
     def _warnings(cls, sent: Any) -> Iterator[str]:
-        """The warnings of the broken rules; ``DecisionError`` for one that Pexip documents."""
-        for place, rule, value in broken(cls, sent):
+        """Yield warnings of broken rules; raise ``DecisionError`` for a documented one."""
+        for place, rule, value in broken_rules(cls, sent):
             if rule.refused:
                 where = place + rule.field
                 raise DecisionError(refusal(cls, where, value, rule.text, rule.mark, rule.source))
@@ -153,7 +150,7 @@ class Model(ModelBase):
                 raise AttributeError(msg)
             try:
                 sent = msgspec.json.decode(self.result, type=lenient(type(self)))
-            except msgspec.ValidationError:  # a word that an operator has listed
+            except msgspec.ValidationError:  # an extra value that the operator lists
                 return self.set_fields().get(name, UNSET)
             return getattr(sent, name)
 
@@ -178,27 +175,27 @@ class Model(ModelBase):
         return hash((type(self), self.result))
 
     def __repr__(self) -> str:
-        shown = {
+        fields = {
             name: value if name in self.names - self.secrets else "***"
             for name, value in self.set_fields().items()
         }
-        inside = ", ".join(f"{name}={value!r}" for name, value in shown.items())
+        inside = ", ".join(f"{name}={value!r}" for name, value in fields.items())
         return f"{type(self).__name__}({inside})"
 
     def set_fields(self) -> dict[str, Any]:
-        """The fields that were set, as plain values."""
+        """Return the fields that were set, as plain values."""
         decoded = msgspec.json.decode(self.result)
         return decoded if isinstance(decoded, dict) else {}
 
 
 def _own_hints(cls: type) -> dict[str, Any]:
-    """The types of what a class itself declares.
+    """Return the types that a class itself declares.
 
-    Those of its bases are known already, and to evaluate them again for each of the classes below
-    would be a tenth of what a start takes.
+    Those of its bases are known already; evaluating them again for each subclass takes 10 % of the
+    start-up.
     """
     bare = type("", (), {"__annotations__": cls.__annotations__, "__module__": cls.__module__})
     return get_type_hints(bare, include_extras=True)
 
 
-_KEPT = frozenset({*ModelBase.__annotations__, *Model.__annotations__})
+_OWN_ATTRIBUTES = frozenset({*ModelBase.__annotations__, *Model.__annotations__})

@@ -1,4 +1,4 @@
-"""What became of a call: the decision, who made it, and what each plugin that was asked said."""
+"""The outcome of a call: the decision, the plugin that made it, and the step of each plugin."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ INVALID = "invalid"
 BUSY = "busy"
 SKIPPED = "skipped"
 DEFAULT = "default"
-"""Who decides where no plugin does."""
+"""``decided_by`` where no plugin decides."""
 
 
 class Step(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """One plugin asked: what came of it, how many milliseconds it took, and what was wrong."""
+    """One plugin asked: the outcome, the time in milliseconds, and the error."""
 
     plugin: str
     outcome: str
@@ -28,9 +28,9 @@ class Step(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """The decision for one call, who made it, and each step on the way.
+    """The decision for one call, the plugin that made it, and each step.
 
-    ``has_slow_or_failed_steps`` is true where a plugin was not quick, or was not heard.
+    ``has_slow_or_failed_steps`` is true where a plugin was not quick, or failed.
     """
 
     decision_id: str

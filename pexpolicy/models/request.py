@@ -1,11 +1,9 @@
-"""Typed views of the parameters that Infinity sends.
+"""The request: typed views of the parameters that Infinity sends.
 
 A request never fails to parse: Infinity adds parameters with almost every release, and a call must
-not be lost to one that we cannot read. So a request keeps every parameter as it came, and each
-typed attribute is read from them when a plugin asks for it: malformed, empty and absent values are
-unset. Nothing is validated, so there is nothing for a validation library to do; and a plugin looks
-at two or three of some forty parameters, so reading them all for each call would be most of the
-work of a call.
+not be lost to one that cannot be read. So a request keeps every parameter in its original form, and
+parses a typed attribute at first use: malformed, empty and absent values are unset. A plugin reads
+two or three of some forty parameters; parsing all of them would be most of the work of a call.
 """
 
 from __future__ import annotations
@@ -23,56 +21,54 @@ T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 Role = Literal["chair", "guest", "unknown"]
 UNSET_WORDS = ("", "none", "null")
-TARGET_BEGINS = "/policy/v1/"
-"""Where the part of a target begins that every policy server knows; no base path holds it."""
+POLICY_PREFIX = "/policy/v1/"
+"""The beginning of the path after the base path; no base path contains it."""
 MAX_DIGITS = 20
-"""Digits of a number; longer ones are malformed."""
+"""Maximum length of a number; longer ones are malformed."""
 
 Params = MultiMapping[str]
 """All parameters of a request, by their names on the wire; one name may have several values."""
 
 
 class Request:
-    """One question of a Conferencing Node; frozen. Its attributes are its parameters, typed."""
+    """A request of a Conferencing Node; frozen. Its attributes are its typed parameters."""
 
     since: ClassVar[str] = ""
     """The first version of Infinity that is known to make this request."""
 
     params: Params
-    """Everything that came, by the names on the wire, unknown parameters included."""
+    """All parameters by their names on the wire, unknown ones included."""
 
     peer: str | None = None
-    """Address of whoever asked us: the Conferencing Node, or the proxy before us."""
+    """Address of the client: the Conferencing Node, or the proxy in front of the server."""
 
     notes: list[str] | None = None
-    """Where a plugin may say why it decides as it does, when somebody asked for an explanation;
-    ``None`` in every other call, so that nobody pays for it.
+    """A list for the reasons of a plugin during ``pexpolicy explain``; otherwise ``None``, so that
+    other calls cost nothing.
     """
 
     def __init__(self, params: Params) -> None:
         self.__dict__["params"] = params
 
     def set_origin(self, target: str, peer: str | None = None) -> None:
-        """Keep the target of the HTTP request as it was written, and who sent it; for whoever
-        received it.
-        """
-        self.__dict__["_written"] = target
+        """Store the raw target of the HTTP request and the address of its client."""
+        self.__dict__["_target"] = target
         self.__dict__["peer"] = peer
 
     def enable_notes(self) -> list[str]:
-        """A list for notes, empty so far, that plugins find as ``notes``."""
+        """Return a new list that plugins find as ``notes``."""
         notes: list[str] = []
         self.__dict__["notes"] = notes
         return notes
 
     @property
     def raw_target(self) -> str:
-        """Path and query as they came, nothing decoded, from ``/policy/v1`` on.
+        """Path and query, not decoded, from ``/policy/v1`` on.
 
-        For whoever passes a request on. Empty for a request that came by no URL.
+        For plugins that forward a request. Empty for a request without a URL.
         """
-        written: str = self.__dict__.get("_written", "")
-        return written[max(written.find(TARGET_BEGINS), 0) :]
+        target: str = self.__dict__.get("_target", "")
+        return target[max(target.find(POLICY_PREFIX), 0) :]
 
     def __setattr__(self, name: str, value: object) -> NoReturn:
         msg = f"a request is frozen: {type(self).__name__}.{name} cannot be set"
@@ -87,13 +83,13 @@ class Request:
         return f"{type(self).__name__}({named})"
 
     def secrets(self) -> list[str]:
-        """The secrets that came with the request, to be kept out of what is written down."""
+        """Return the secrets in the request, to keep them out of logs."""
         found = [self.params.get(p.wire) for p in self.parameters().values() if p.secret]
         return [value for value in found if value]
 
     @classmethod
     def parameters(cls) -> dict[str, Parameter[Any]]:
-        """Every typed parameter of this request, by attribute name."""
+        """Return every typed parameter of this request, by attribute name."""
         return {
             name: value
             for base in reversed(cls.__mro__)
@@ -103,18 +99,18 @@ class Request:
 
 
 class ParameterParser(Protocol[T_co]):
-    """Reads one typed value from the parameters; never raises on what may be sent."""
+    """Parses one typed value of the parameters; never raises on what may be sent."""
 
     def __call__(self, params: Params, name: str, /) -> T_co:
-        """The value, or what stands for unset."""
+        """Return the value, or the one of an unset parameter."""
 
 
 class Parameter(Generic[T]):
-    """One parameter as a typed attribute of a request, read at first use and then kept.
+    """One parameter as a typed attribute of a request, parsed at first use.
 
-    ``wire`` is the name on the wire where it differs from the attribute; ``values`` what Infinity
-    is known to send; ``since`` the first version of Infinity that is known to send it, where the
-    request is older; ``absent`` what the attribute is when nothing or something malformed came.
+    ``wire`` is the name on the wire where it differs from the attribute; ``values`` are the known
+    values; ``since`` is the first version of Infinity that is known to send it, where the request
+    is older; ``absent`` describes the attribute for absent and malformed values.
     """
 
     def __init__(  # noqa: PLR0913 - each is a column of the reference
@@ -158,24 +154,24 @@ class Parameter(Generic[T]):
 
 
 def text(params: Params, name: str) -> str | None:
-    """The text, or ``None`` for empty and absent ones and for the word ``None``."""
+    """Return the text, or ``None`` for an empty or absent one and for the word ``None``."""
     value = params.get(name)
     return value if value and value != "None" else None
 
 
 def typed(params: Params, name: str) -> str | None:
-    """The text that somebody typed, or ``None`` for an empty or absent one."""
+    """Return text typed by a person, or ``None`` for an empty or absent one."""
     return params.get(name) or None
 
 
 def flag(params: Params, name: str) -> bool | None:
-    """``True`` and ``False`` in any case; all else is unset."""
+    """Parse ``True`` and ``False`` in any case; other text is unset."""
     word = (params.get(name) or "").strip().lower()
     return True if word == "true" else False if word == "false" else None
 
 
 def integer(params: Params, name: str) -> int | None:
-    """A whole number in ASCII digits; all else is unset."""
+    """Parse a whole number in ASCII digits; other text is unset."""
     digits = (params.get(name) or "").strip()
     if len(digits) > MAX_DIGITS or not digits.removeprefix("-").isdigit() or not digits.isascii():
         return None
@@ -183,33 +179,33 @@ def integer(params: Params, name: str) -> int | None:
 
 
 def alias(params: Params, name: str) -> Alias:
-    """The alias in its normal form; the empty alias where none came."""
+    """Return the alias in its normal form; the empty alias where it is absent."""
     return Alias(params.get(name) or "")
 
 
 def word(params: Params, name: str) -> str | None:
-    """A keyword in lower case, without quotes: the documented ``auth_type`` has them."""
+    """Return a keyword in lower case, without quotes: the documented ``auth_type`` has them."""
     found = (params.get(name) or "").strip().strip('"').lower()
     return None if found in UNSET_WORDS else found
 
 
 def role(params: Params, name: str) -> Role | None:
-    """A role; empty, ``None``, ``null``, absent and unknown words are all ``None``."""
+    """Return a role, or ``None`` for empty, ``None``, ``null``, absent and unknown words."""
     value = word(params, name)
     return cast("Role", value) if value in ("chair", "guest", "unknown") else None
 
 
 def known_role(params: Params, name: str) -> Literal["chair", "guest"] | None:
-    """The same where a role that is not known is none."""
+    """Return a role, or ``None`` where it is ``unknown`` as well."""
     value = role(params, name)
     return None if value == "unknown" else value
 
 
 def header_values(params: Params, name: str) -> tuple[str, ...]:
-    """The values of a parameter that Infinity derives from a SIP header.
+    """Return the values of a parameter that Infinity derives from a SIP header.
 
-    Its name is matched without case and with ``_`` equal to ``-``; its value is one text, several
-    of them, or a JSON list of texts, as different versions of Infinity send it.
+    Its name is matched without case and with ``_`` equal to ``-``. Depending on the version of
+    Infinity, its value is one text, several texts, or a JSON list of texts.
     """
     wanted = header_name(name)
     values: list[str] = []
@@ -220,7 +216,7 @@ def header_values(params: Params, name: str) -> tuple[str, ...]:
 
 
 def header_name(name: str) -> str:
-    """Return a parameter's name as one name of a SIP header, whatever its case and ``_``."""
+    """Return the name of a parameter in lower case, with ``-`` for ``_``."""
     return name.lower().replace("_", "-")
 
 
@@ -236,7 +232,7 @@ def _listed(value: str) -> list[str]:
 
 
 def by_prefix(params: Params, prefix: str) -> Mapping[str, tuple[str, ...]]:
-    """The parameters whose names begin with a prefix, without it; every value of a repeated one."""
+    """Return the values of parameters by their names without the prefix that they begin with."""
     found: dict[str, tuple[str, ...]] = {}
     for key, value in params.items():
         if key.startswith(prefix):

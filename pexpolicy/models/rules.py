@@ -1,4 +1,4 @@
-"""The words in which Pexip's contract is written down: how sure a statement is, fields, rules."""
+"""The vocabulary of Pexip's contract: confidence, privacy, fields and rules."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pexpolicy.text import did_you_mean
 
 
 class Confidence(enum.StrEnum):
-    """How sure a statement of the contract is."""
+    """The confidence in a statement of the contract."""
 
     DOCUMENTED = "documented"
     """Read in Pexip's own text."""
@@ -23,7 +23,7 @@ class Confidence(enum.StrEnum):
     OBSERVED = "observed"
     """Seen in the traffic of a Conferencing Node."""
     REPORTED = "reported"
-    """Said by integrators only."""
+    """Reported by integrators only."""
     DISPUTED = "disputed"
     """The sources disagree."""
 
@@ -34,17 +34,17 @@ class Confidence(enum.StrEnum):
 
 
 class Privacy(enum.StrEnum):
-    """What may be written down of a value. Whatever is not typed counts as secret."""
+    """The privacy of a value in logs. Values without a type count as secret."""
 
     PLAIN = "plain"
-    """Says nothing of a person."""
+    """Not about a person."""
     PERSONAL = "personal"
-    """Names a person or leads to one; ``[audit] personal`` says what becomes of it."""
+    """Identifies a person; ``[privacy] personal`` decides how it is logged."""
     SECRET = "secret"  # noqa: S105 - a kind of value, not one
-    """Opens something: PINs, passwords, passcodes, dial tones. Never stored and never shown."""
+    """PINs, passwords, passcodes, dial tones. Never stored and never shown."""
 
 
-# The short names of sources, which are for those who change this contract:
+# The short names of sources:
 #   docs: Pexip's documentation
 #   v11: Pexip's documentation of that version; v12 to v14 likewise
 #   pexip-ex: Pexip's example of a policy server
@@ -59,16 +59,16 @@ class Privacy(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """What the contract says of one field, in words; its type stands on the class."""
+    """The description of one field; its type is on the class."""
 
     doc: str
     mark: Confidence = Confidence.TRANSCRIBED
     source: str = "oda"
     default: str = ""
-    """What Infinity assumes when the field is not sent."""
+    """The default of Infinity when the field is not sent."""
     privacy: Privacy = Privacy.PLAIN
     slips: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    """Values that are often written by mistake, and what to say of them."""
+    """Frequent mistakes, and the hint for each."""
 
     @property
     def secret(self) -> bool:
@@ -78,10 +78,10 @@ class Field:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A rule between fields: looked at where ``field`` was set, broken where ``broken`` says so.
+    """A rule between fields: evaluated where ``field`` is set, by the predicate ``broken``.
 
-    ``broken`` is given the fields as they are sent, as attributes; one that was not set is
-    ``UNSET``, which is false.
+    ``broken`` takes the fields as attributes, as they are sent; an unset one is ``UNSET``, which is
+    false.
     """
 
     field: str
@@ -90,46 +90,45 @@ class Rule:
     source: str
     broken: Callable[[Any], object]
     row: int = 0
-    """The number of the rule in the table of cross-field rules, 0 for a rule of one field alone."""
+    """The number in the table of cross-field rules, 0 for a rule of a single field."""
     advice: bool = False
-    """True where Infinity takes the answer all the same: the breach is a warning, whatever the
-    mark.
-    """
+    """True where Infinity accepts the answer: a breach is a warning, whatever the confidence."""
     known: frozenset[str] = frozenset()
     """The values that do not break the rule, where they can be listed."""
-    said: str = dataclasses.field(init=False, repr=False)
+    warning_text: str = dataclasses.field(init=False, repr=False)
     """The rule as a warning on a decision."""
     refused: bool = dataclasses.field(init=False, repr=False)
     """True where a decision that breaks the rule cannot be built."""
 
     def __post_init__(self) -> None:
-        said = f"{self.field}: {self.text} [{self.mark}]"
-        object.__setattr__(self, "said", said)
+        text = f"{self.field}: {self.text} [{self.mark}]"
+        object.__setattr__(self, "warning_text", text)
         object.__setattr__(self, "refused", self.mark.binding and not self.advice)
 
     def warning(self, value: object) -> str:
-        """The same, with the value that was probably meant instead of this one."""
+        """Return the warning, with the value that was probably meant."""
         guess = did_you_mean(value, self.known) if self.known and isinstance(value, str) else ""
-        return self.said.replace(" [", f"{guess} [", 1) if guess else self.said
+        text = self.warning_text
+        return text.replace(" [", f"{guess} [", 1) if guess else text
 
 
 @dataclass(frozen=True, slots=True)
 class RuleGroup:
-    """Rules that are looked at one by one only where ``sound`` does not clear them all.
+    """A group of rules with a quick check; single rules are evaluated only if it fails.
 
-    ``sound`` is a quick look that decisions without anything unusual pass. It may say no to fields
-    that break no rule, and never yes to fields that break one.
+    Usual decisions pass ``quick_check``. It may be false for fields that break no rule, and is
+    never true for fields that break one.
     """
 
     rules: tuple[Rule, ...]
-    sound: Callable[[Any], object]
+    quick_check: Callable[[Any], object]
 
 
 def each(*rules: Rule) -> tuple[RuleGroup, ...]:
-    """Rules that are looked at one by one, each where its field was set."""
-    return tuple(RuleGroup((rule,), _kept(rule)) for rule in rules)
+    """Return a group for each rule, evaluated where its field is set."""
+    return tuple(RuleGroup((rule,), _is_kept(rule)) for rule in rules)
 
 
-def _kept(rule: Rule) -> Callable[[Any], object]:
+def _is_kept(rule: Rule) -> Callable[[Any], object]:
     name, broken = rule.field, rule.broken
     return lambda sent: getattr(sent, name) is UNSET or not broken(sent)

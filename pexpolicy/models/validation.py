@@ -1,4 +1,4 @@
-"""A closer look at fields that could not be written or checked: what is wrong, and where."""
+"""The detailed validation of fields: every issue, with its place."""
 
 from __future__ import annotations
 
@@ -13,30 +13,28 @@ from pexpolicy.models.errors import DecisionError, ValidationIssue
 from pexpolicy.models.extras import NO_EXTRAS, Extras
 from pexpolicy.models.messages import advice, alternatives, wanted
 from pexpolicy.models.rules import Field, Rule
-from pexpolicy.models.serialization import ModelBase, render
-from pexpolicy.models.struct_types import lenient, models_in, partial
-from pexpolicy.synonyms import misplaced
-from pexpolicy.text import brief, brief_name, did_you_mean
+from pexpolicy.models.serialization import ModelBase, lenient, models_in, partial, render
+from pexpolicy.text import brief, brief_name, did_you_mean, misplaced
 
 MAX_TEXT = 250
-"""Characters that Infinity takes in a text (transcribed)."""
-MAX_UNKNOWN = 5
-"""Fields that do not exist, of which each is named."""
-MOST_UNKNOWN = 100
-"""Fields that do not exist, and are sent all the same."""
-MOST_UNKNOWN_BYTES = 16 * 1024
-"""Bytes of them in JSON."""
+"""Maximum length of a text in Infinity (transcribed)."""
+MAX_NAMED = 5
+"""Unknown fields that have a warning each."""
+MAX_UNKNOWN = 100
+"""Unknown fields of a dictionary."""
+MAX_UNKNOWN_BYTES = 16 * 1024
+"""Size of the unknown fields in JSON."""
 NOT_SHOWN = object()
 
 _STEP = re.compile(r"\.(\w+)|\[(\d+)\]")
 
 
-def look_closer(
+def check_in_detail(
     cls: type[ModelBase], fields: dict[str, Any], extras: Extras, *, known_only: bool
 ) -> tuple[bytes, Any, tuple[str, ...]]:
-    """The JSON of fields, the same as checked, and warnings; raises ``DecisionError``.
+    """Return the JSON of fields, the decoded fields, and warnings; raise ``DecisionError``.
 
-    Fields that do not exist are refused where only known ones may be, else they are warned about.
+    Unknown fields are refused where ``known_only`` is true; otherwise they have a warning.
     """
     warnings: list[str] = []
     try:
@@ -47,13 +45,15 @@ def look_closer(
             decoded = extras.plain(cls, decoded)
         sent = msgspec.json.decode(render(decoded) if extras else result, type=lenient(cls))
     except Exception as error:  # noqa: BLE001 - what is read may raise anything
-        first = next(issues(cls, fields, extras), None) or refusal(cls, "", NOT_SHOWN, _why(error))
+        first = next(find_issues(cls, fields, extras), None) or refusal(
+            cls, "", NOT_SHOWN, _why(error)
+        )
         raise DecisionError(first) from None
     if not known_only and (text := _too_much(cls, decoded)):
         raise DecisionError(refusal(cls, "", NOT_SHOWN, text))
     listed = len(warnings)
     for place, model, name, value in _unknown(cls, decoded, ""):
-        if len(warnings) == listed + MAX_UNKNOWN:
+        if len(warnings) == listed + MAX_NAMED:
             warnings.append("there are more fields that do not exist [reported]")
             break
         text = _no_such_field(model, name)
@@ -62,29 +62,28 @@ def look_closer(
         if isinstance(value, str) and len(value) > MAX_TEXT:
             rule = f"text of more than {MAX_TEXT} characters"
             raise DecisionError(refusal(cls, place + name, NOT_SHOWN, rule))
-        said = f"{place}{brief_name(name)}: {text}"
-        warnings.append(f"{said}; Infinity appears to ignore it [reported]")
+        text = f"{place}{brief_name(name)}: {text}"
+        warnings.append(f"{text}; Infinity appears to ignore it [reported]")
     return result, sent, tuple(warnings)
 
 
 def _too_much(cls: type[ModelBase], decoded: Mapping[str, Any]) -> str:
-    """What to say where fields that do not exist are many or long."""
+    """Return an error text where unknown fields are too many or too long."""
     sizes = [len(render({name: value})) for _, _, name, value in _unknown(cls, decoded, "")]
-    if len(sizes) > MOST_UNKNOWN:
-        return f"{len(sizes)} fields do not exist, and {MOST_UNKNOWN} are taken at most"
-    if sum(sizes) > MOST_UNKNOWN_BYTES:
-        most = f"{MOST_UNKNOWN_BYTES} are taken at most"
+    if len(sizes) > MAX_UNKNOWN:
+        return f"{len(sizes)} fields do not exist, and {MAX_UNKNOWN} are accepted at most"
+    if sum(sizes) > MAX_UNKNOWN_BYTES:
+        most = f"{MAX_UNKNOWN_BYTES} are accepted at most"
         return f"fields that do not exist have {sum(sizes)} bytes, and {most}"
     return ""
 
 
-def issues(
+def find_issues(
     cls: type[ModelBase], fields: Mapping[str, Any], extras: Extras = NO_EXTRAS
 ) -> Iterator[ValidationIssue]:
-    """Every reason to refuse fields.
+    """Yield every reason to refuse fields.
 
-    A rule is held against fields that are right themselves only: what it says of others would
-    follow from what is wrong with them.
+    Rules are evaluated for valid fields only, so that no issue follows from another one.
     """
     rest = extras.plain(cls, {**cls.constants, **fields})
     kind = partial(cls)
@@ -104,7 +103,7 @@ def issues(
         if place or not did_you_mean(name, needed):
             yield refusal(cls, place + name, NOT_SHOWN, _no_such_field(model, name))
     gone = frozenset({*extras.plain(cls, fields), *needed} - rest.keys())
-    for place, rule, value in broken(
+    for place, rule, value in broken_rules(
         cls, _ValidFields(msgspec.json.decode(result, type=kind), gone)
     ):
         if rule.refused:
@@ -114,7 +113,7 @@ def issues(
 def _unreadable(
     cls: type[ModelBase], kind: type[msgspec.Struct], fields: dict[str, Any]
 ) -> ValidationIssue | None:
-    """The first field that has no JSON, or not the type that it should have."""
+    """Return the issue of the first field that has no JSON, or a wrong type."""
     try:
         result = render(fields)
     except Exception as error:  # noqa: BLE001 - what is read may raise anything
@@ -126,11 +125,13 @@ def _unreadable(
     return None
 
 
-def broken(model: type[ModelBase], item: Any, place: str = "") -> Iterator[tuple[str, Rule, Any]]:
-    """Every broken rule of a model and of the models inside it: its place, and the value."""
+def broken_rules(
+    model: type[ModelBase], item: Any, place: str = ""
+) -> Iterator[tuple[str, Rule, Any]]:
+    """Yield place, rule and value of each broken rule of a model and its nested models."""
     for rules in model.rules:
         with suppress(_InvalidFieldAccess):
-            if rules.sound(item):
+            if rules.quick_check(item):
                 continue
         for rule in rules.rules:
             with suppress(_InvalidFieldAccess):
@@ -143,22 +144,22 @@ def broken(model: type[ModelBase], item: Any, place: str = "") -> Iterator[tuple
             for number, part in enumerate(value) if isinstance(value, list) else ((None, value),):
                 if isinstance(part, msgspec.Struct):
                     at = "" if number is None else f"[{number}]"
-                    yield from broken(inner, part, f"{place}{name}{at}.")
+                    yield from broken_rules(inner, part, f"{place}{name}{at}.")
 
 
 class _InvalidFieldAccess(Exception):
-    """A rule asked for a field that is wrong or missing, which is told already."""
+    """A rule read a field that is wrong or missing, which is reported already."""
 
 
 class _ValidFields:
-    """Fields of which some are gone."""
+    """Fields without the invalid ones."""
 
-    def __init__(self, sent: Any, gone: Collection[str]) -> None:
+    def __init__(self, sent: Any, invalid: Collection[str]) -> None:
         self._sent = sent
-        self._gone = gone
+        self._invalid = invalid
 
     def __getattr__(self, name: str) -> Any:
-        if name in self._gone:
+        if name in self._invalid:
             raise _InvalidFieldAccess
         return getattr(self._sent, name)
 
@@ -166,7 +167,7 @@ class _ValidFields:
 def refusal(
     cls: type[ModelBase], place: str, value: Any, rule: str, mark: str = "", source: str = ""
 ) -> ValidationIssue:
-    """The refusal of the field at a place such as ``automatic_participants[0].role``."""
+    """Return the issue of the field at a place such as ``automatic_participants[0].role``."""
     field, secret = _field_at(cls, place)
     return ValidationIssue(
         model=cls.__name__,
@@ -184,7 +185,7 @@ def refusal(
 def _unwritable(
     cls: type[ModelBase], fields: Mapping[str, Any], error: Exception
 ) -> ValidationIssue:
-    """The refusal of the first field that has no JSON."""
+    """Return the issue of the first field that has no JSON."""
     for name, value in fields.items():
         try:
             render({name: value})
@@ -199,15 +200,17 @@ def _safe(value: Any) -> Any:
 
 
 def _why(error: Exception) -> str:
-    said = str(error.__cause__ or error)
+    message = str(error.__cause__ or error)
     for known, text in _REASONS.items():
-        if known in said:
+        if known in message:
             return text
-    return said[:200] if isinstance(error, TypeError) else f"cannot be read: {type(error).__name__}"
+    return (
+        message[:200] if isinstance(error, TypeError) else f"cannot be read: {type(error).__name__}"
+    )
 
 
 _REASONS = {
-    "surrogates not allowed": "is no valid text: it holds half of a character (a lone surrogate)",
+    "surrogates not allowed": "is not valid text: it holds half of a character (a lone surrogate)",
     "Recursion limit": "is nested too deeply, or contains itself",
     "Dict key must be str": "holds a dictionary whose keys are not plain text",
     "Integer exceeds 64-bit": "is a number of more than 64 bits",
@@ -215,7 +218,7 @@ _REASONS = {
 
 
 def _unfit(cls: type[ModelBase], decoded: Mapping[str, Any], message: str) -> ValidationIssue:
-    """The refusal of the field that msgspec complains of."""
+    """Return the issue of the field that an error message of msgspec names."""
     complaint, _, path = (
         message.rpartition(" - at `$") if message.endswith("`") else (message, "", "")
     )
@@ -237,7 +240,7 @@ def _unfit(cls: type[ModelBase], decoded: Mapping[str, Any], message: str) -> Va
 
 
 def _declared(cls: type[ModelBase], steps: Collection[str | int]) -> tuple[Any, Field | None]:
-    """The type of what stands at a place, and the field that it belongs to."""
+    """Return the type at a place, and its field."""
     hint: Any = cls
     field: Field | None = None
     for step in steps:
@@ -257,7 +260,7 @@ def _model_at(cls: type[ModelBase], steps: Collection[str | int]) -> type[ModelB
 
 
 def _field_at(cls: type[ModelBase], place: str) -> tuple[Field | None, bool]:
-    """The field at a place, and whether its value is a secret; what is not known may be one."""
+    """Return the field at a place, and whether it is secret; unknown fields count as secret."""
     model, field = cls, None
     for name, _ in _STEP.findall(f".{place}"):
         if not name:
@@ -272,7 +275,7 @@ def _field_at(cls: type[ModelBase], place: str) -> tuple[Field | None, bool]:
 def _unknown(
     model: type[ModelBase], decoded: Mapping[str, Any], place: str
 ) -> Iterator[tuple[str, type[ModelBase], str, Any]]:
-    """The fields that do not exist, at any depth: place, model, name and value."""
+    """Yield place, model, name and value of unknown fields, at any depth."""
     for name, value in decoded.items():
         if name not in model.names:
             yield place, model, name, value
@@ -286,15 +289,15 @@ def _unknown(
 
 
 def _no_such_field(model: type[ModelBase], name: str) -> str:
-    said = misplaced(name) or model.field_hint(name)
-    said = said or did_you_mean(name, model.names).removeprefix("; ")
+    hint = misplaced(name) or model.field_hint(name)
+    hint = hint or did_you_mean(name, model.names).removeprefix("; ")
     field = repr(brief_name(name))
-    return f"there is no field {field} in {model.__name__}" + (f"; {said}" if said else "")
+    return f"there is no field {field} in {model.__name__}" + (f"; {hint}" if hint else "")
 
 
 def _misspelt(missing: str, decoded: Mapping[str, Any], known: Collection[str]) -> str:
-    """The field that was probably meant to be the missing one."""
+    """Return a hint at the field that was probably meant to be the missing one."""
     for name in decoded:
         if name not in known and did_you_mean(name, [missing]):
-            return f"; {brief(name)} is no field, was it meant?"
+            return f"; {brief(name)} is not a field, was it meant?"
     return ""

@@ -78,7 +78,7 @@ DURATION = MetricDefinition(
     bounds=CALL_BOUNDS,
 )
 REMAINING = MetricDefinition(
-    "pexpolicy_deadline_remaining_seconds",
+    "pexpolicy_budget_remaining_seconds",
     "Part of the budget that was left when the reply was ready.",
     (),
     MetricType.HISTOGRAM,

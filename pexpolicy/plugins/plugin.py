@@ -182,7 +182,7 @@ def bind_hook(plugin: Plugin, hook: str) -> BoundHook | None:
     if table.breaker is not None:
         breaker = CircuitBreaker(table.breaker.failures, table.breaker.window, table.breaker.pause)
     names = (plugin.name, hook)
-    may_wait = ENDPOINTS[hook].admit_may_wait or _may_wait(function)
+    may_wait = ENDPOINTS[hook].check_may_wait or _may_wait(function)
     return BoundHook(plugin.name, ask, table.timeout, table.on_error, breaker, names, may_wait)
 
 

@@ -15,13 +15,15 @@ T = TypeVar("T")
 
 
 def run(main_coroutine: Coroutine[Any, Any, T], *, serving: bool = False) -> T:
-    """Run on an event loop. A server runs on uvloop where that is installed, and goes on whatever
-    the tasks raise that plugins left behind.
+    """Run a coroutine on a new event loop.
+
+    A server uses uvloop if it is installed, and survives ``SystemExit`` and ``KeyboardInterrupt``
+    in tasks of plugins.
     """
     factory: Callable[[], asyncio.AbstractEventLoop] | None = None
     if serving:
         try:
-            from uvloop import new_event_loop as factory  # noqa: PLC0415 - an extra
+            from uvloop import new_event_loop as factory  # noqa: PLC0415 - an optional dependency
         except ImportError:
             factory = None
     with asyncio.Runner(loop_factory=factory) as runner:
@@ -37,31 +39,31 @@ def run(main_coroutine: Coroutine[Any, Any, T], *, serving: bool = False) -> T:
 
 
 def _run_server(loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any]) -> None:
-    """Run the event loop until a hidden task has ended, whatever plugins do to the loop."""
+    """Run the event loop until a hidden task has ended, even if a plugin stops the loop."""
     root: asyncio.Task[None] | None = None
     while not task.done():
         if root is None or root.done():
-            root = loop.create_task(_ended(task))
+            root = loop.create_task(_wait_for(task))
         try:
             loop.run_until_complete(root)
         except asyncio.CancelledError:
-            continue  # a plugin cancelled every task that it found
+            continue  # a plugin cancelled all tasks that it found
         except RuntimeError:
-            if root.done():  # else a plugin stopped the loop
+            if root.done():  # otherwise a plugin stopped the loop
                 raise
         except (SystemExit, KeyboardInterrupt) as error:
             if task.done():
                 return
             console_log().warning(
-                "a task or callback that a plugin left behind failed",
+                "a task or callback of a plugin failed",
                 error=describe_error(error).summary,
             )
 
 
-async def _ended(task: asyncio.Task[Any]) -> None:
-    """Wait for a task that is hidden, in its place among all tasks.
+async def _wait_for(task: asyncio.Task[Any]) -> None:
+    """Wait for a hidden task, in a task that libraries can find.
 
-    Libraries look there for the task that lasts as long as the event loop: anyio keeps its threads
-    for as long.
+    Some search all tasks for the one that lasts as long as the event loop: anyio ties its worker
+    threads to it.
     """
     await asyncio.wait((task,))

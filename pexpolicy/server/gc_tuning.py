@@ -1,7 +1,7 @@
 """Garbage collector tuning of the server process.
 
-What is imported, and what is built of a configuration, lives as long as it is used. The collector
-would search it in vain: at start-up, and later in pauses that calls have to wait for.
+Imported modules and the objects of a configuration are long-lived. Collections would traverse them
+without freeing anything, which slows the start and delays calls.
 """
 
 from __future__ import annotations
@@ -10,16 +10,16 @@ import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-YOUNG = 20_000
-"""Young objects that start a collection.
+YOUNG_THRESHOLD = 20_000
+"""Number of young objects that starts a collection.
 
-A hundred calls under way hold half as many, and none of that is garbage.
+A hundred calls in flight hold half as many, and none of them is garbage.
 """
 
 
 @contextmanager
 def importing() -> Iterator[None]:
-    """Disable the collector for a block that imports, and exempt what it imported."""
+    """Disable the collector while a block imports modules, and exempt these from collections."""
     with paused():
         yield
         freeze()
@@ -27,13 +27,13 @@ def importing() -> Iterator[None]:
 
 @contextmanager
 def paused() -> Iterator[None]:
-    """Disable the collector for a block that builds."""
-    collecting = gc.isenabled()
+    """Disable the collector while a block builds long-lived objects."""
+    was_enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        if collecting:
+        if was_enabled:
             gc.enable()
 
 
@@ -43,19 +43,19 @@ def pause_until_serving() -> None:
 
 
 def start_serving() -> None:
-    """Exempt everything that start-up made from collections, and enable the collector."""
+    """Exempt all objects of the start-up from collections, and enable the collector."""
     freeze()
-    gc.set_threshold(YOUNG, *gc.get_threshold()[1:])
+    gc.set_threshold(YOUNG_THRESHOLD, *gc.get_threshold()[1:])
     gc.enable()
 
 
 def freeze() -> None:
-    """Exempt all present objects from collections, such as those of a new configuration."""
+    """Exempt all present objects from collections."""
     gc.freeze()
 
 
 def collect_frozen() -> None:
-    """Free the cycles of a configuration that is no longer used, and freeze the rest again."""
+    """Free the reference cycles of a closed configuration, and freeze the rest again."""
     gc.unfreeze()
     gc.collect()
     gc.freeze()

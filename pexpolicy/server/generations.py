@@ -1,4 +1,4 @@
-"""All that one configuration amounts to while it serves, in one object that is swapped whole."""
+"""Configuration generations: active, draining, closed."""
 
 from __future__ import annotations
 
@@ -16,73 +16,72 @@ from pexpolicy.tasks import hide
 
 
 class InFlightCalls:
-    """Counts the calls that a regime has under way."""
+    """Counts the calls in flight of a generation."""
 
-    __slots__ = ("_none_left", "under_way")
+    __slots__ = ("_drained", "in_flight")
 
     def __init__(self) -> None:
-        self.under_way = 0
-        self._none_left: asyncio.Event | None = None
+        self.in_flight = 0
+        self._drained: asyncio.Event | None = None
 
     def end(self) -> None:
-        """One call is answered."""
-        self.under_way -= 1
-        if self._none_left is not None and not self.under_way:
-            self._none_left.set()
+        """Count a call as answered."""
+        self.in_flight -= 1
+        if self._drained is not None and not self.in_flight:
+            self._drained.set()
 
-    async def finished(self) -> None:
-        """Wait for the last one. No further call may begin: the regime is no longer in force."""
-        if self.under_way:
-            self._none_left = asyncio.Event()
-            await self._none_left.wait()
+    async def drained(self) -> None:
+        """Wait for the last call. No call may start any more: another generation is active."""
+        if self.in_flight:
+            self._drained = asyncio.Event()
+            await self._drained.wait()
 
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """The rules in force: who may ask, how it is decided, and what is written down of it.
+    """The access control, policy and audit log of one configuration.
 
-    A call takes the regime once, when it begins, and keeps to it until it is answered. So no reply
-    is made of two configurations, and its audit line names the one that it was made of.
+    A call uses the same generation from its start to its reply, so no reply mixes two
+    configurations, and its audit line names the one that was used.
     """
 
     policy: Policy
-    gate: AccessControl
+    access: AccessControl
     audit: AuditLog
     calls: InFlightCalls = field(default_factory=InFlightCalls)
 
 
 def generation_of(
-    policy: Policy, audit: AuditLog, before: AccessControl | None = None
+    policy: Policy, audit: AuditLog, previous: AccessControl | None = None
 ) -> Generation:
-    """What the configuration of a policy amounts to; its lines go where those of ``audit`` go.
+    """Return the generation of a policy, which writes to the files of ``audit``.
 
-    ``before`` is the gate of the regime that it follows, which hands on what it has learned.
+    The access control keeps the verified credentials of the ``previous`` one.
     """
     settings = policy.settings
-    gate = before.for_settings(settings) if before is not None else AccessControl.of(settings)
-    return Generation(policy, gate, audit.with_redaction(redaction_of(settings)))
+    access = AccessControl.of(settings) if previous is None else previous.for_settings(settings)
+    return Generation(policy, access, audit.with_redaction(redaction_of(settings)))
 
 
-LAST_CALL = 10.0
-"""Seconds for the last calls of a regime. Their budget is shorter: it is for faults of ours."""
+DRAIN_TIMEOUT_S = 10.0
+"""Seconds for the last calls of a generation; more than any budget."""
 
 
 class GenerationRunner:
-    """The life of one regime, in a task of its own.
+    """Runs one generation in a task of its own.
 
-    What a plugin opens has to be closed by the task that opened it: task groups and cancel scopes
-    insist on that.
+    Task groups and cancel scopes of plugins must be closed by the task that opened them.
     """
 
-    def __init__(self, regime: Generation) -> None:
-        self.generation = regime
-        self._over = asyncio.Event()
+    def __init__(self, generation: Generation) -> None:
+        self.generation = generation
+        self._closing = asyncio.Event()
         self._opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._task: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
-        """Open what the plugins need; raises ``ConfigError`` for what does not open."""
-        self._task = asyncio.get_running_loop().create_task(self._live())
+        """Enter the lifespans of the plugins; raise ``ConfigError`` if one fails."""
+        self._task = asyncio.get_running_loop().create_task(self._run())
         hide(self._task)
         try:
             await self._opened
@@ -90,75 +89,75 @@ class GenerationRunner:
             self._task.cancel()
             raise
 
-    async def _live(self) -> None:
+    async def _run(self) -> None:
         try:
             async with self.generation.policy.serving():
                 self._opened.set_result(None)
-                await self._over.wait()
+                await self._closing.wait()
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self.generation.calls.finished(), LAST_CALL)
+                    await asyncio.wait_for(self.generation.calls.drained(), DRAIN_TIMEOUT_S)
         except BaseException as error:
             if self._opened.done():
                 raise
             self._opened.set_exception(error)
 
     async def close(self) -> None:
-        """Wait for the last call under way, and close what the plugins opened."""
-        self._over.set()
+        """Wait for the last call in flight and leave the lifespans of the plugins."""
+        self._closing.set()
         if self._task is not None:
             await asyncio.wait((self._task,))
 
 
 class GenerationSwitch:
-    """The regimes of one server, the first of which is open already.
+    """The active generation of a server, and those that drain.
 
-    ``activate`` is called with each that follows, ``cleared`` after the end of each.
+    ``activate`` is called with each new generation, ``collect`` after each one was closed.
     """
 
     def __init__(
         self,
         first: GenerationRunner,
         activate: Callable[[Generation], None],
-        cleared: Callable[[], None] = gc_tuning.collect_frozen,
+        collect: Callable[[], None] = gc_tuning.collect_frozen,
     ) -> None:
         self._activate = activate
-        self._cleared = cleared
+        self._collect = collect
         self._current = first
-        self._leaving: dict[GenerationRunner, asyncio.Task[None]] = {}
+        self._draining: dict[GenerationRunner, asyncio.Task[None]] = {}
 
     @property
     def policy(self) -> Policy:
-        """The policy that is in force."""
+        """The active policy."""
         return self._current.generation.policy
 
     @property
-    def gate(self) -> AccessControl:
-        """The gate that is in force."""
-        return self._current.generation.gate
+    def access(self) -> AccessControl:
+        """The active access control."""
+        return self._current.generation.access
 
     def activate(self, successor: GenerationRunner) -> None:
-        """Activate a regime that is open; the one before it is closed after its last call."""
-        before, self._current = self._current, successor
+        """Activate an open generation; the previous one is closed after its last call."""
+        previous, self._current = self._current, successor
         gc_tuning.freeze()
         self._activate(successor.generation)
-        task = asyncio.get_running_loop().create_task(self._close(before))
+        task = asyncio.get_running_loop().create_task(self._close(previous))
         hide(task)
-        self._leaving[before] = task
+        self._draining[previous] = task
 
-    async def _close(self, lifetime: GenerationRunner) -> None:
-        await lifetime.close()
-        del self._leaving[lifetime]
-        self._cleared()
+    async def _close(self, runner: GenerationRunner) -> None:
+        await runner.close()
+        del self._draining[runner]
+        self._collect()
 
-    async def end(self) -> None:
-        """Close every regime."""
-        leaving = list(self._leaving.values())
+    async def close(self) -> None:
+        """Close every generation."""
+        draining = list(self._draining.values())
         await self._current.close()
-        if leaving:
-            await asyncio.wait(leaving)
+        if draining:
+            await asyncio.wait(draining)
 
     @property
     def leftovers(self) -> list[str]:
-        """Plugins and hooks that were given up, and have not come back."""
-        lifetimes = (self._current, *self._leaving)
-        return sorted({name for life in lifetimes for name in life.generation.policy.leftovers})
+        """Plugins and hooks that were abandoned and have not ended."""
+        runners = (self._current, *self._draining)
+        return sorted({name for runner in runners for name in runner.generation.policy.abandoned})

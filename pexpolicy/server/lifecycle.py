@@ -1,4 +1,4 @@
-"""From a policy to a server that listens, and to its orderly end."""
+"""The lifecycle of a server process: start, run, stop."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from pexpolicy import __version__
 from pexpolicy.audit.audit_log import AuditLog
 from pexpolicy.audit.factory import audit_of
-from pexpolicy.audit.peers import recent_peers
+from pexpolicy.audit.reader import recent_peers
 from pexpolicy.builder import policy_from
 from pexpolicy.config.problems import Problem
 from pexpolicy.config.schema.server import AdminTable
@@ -24,40 +24,47 @@ from pexpolicy.observability.telemetry import Telemetry
 from pexpolicy.observability.tracing import exporter
 from pexpolicy.policy import Policy
 from pexpolicy.server import gc_tuning, systemd
-from pexpolicy.server.admin.listener import AdminEndpoint, watching
+from pexpolicy.server.admin.listener import AdminEndpoint, admin_listener
 from pexpolicy.server.generations import GenerationRunner, GenerationSwitch, generation_of
 from pexpolicy.server.http.app import PolicyApp
 from pexpolicy.server.http.listener import Address, Listener, url_of
 from pexpolicy.server.preflight import Ports, preflight_problems
 from pexpolicy.server.reload.reloader import Reloader
 from pexpolicy.server.reload.triggers import ReloadTriggers
-from pexpolicy.server.shutdown import LINGERING, STOPPING, ShutdownSignal, drain, force_exit_after
+from pexpolicy.server.shutdown import (
+    EXIT_TIMEOUT_S,
+    SHUTDOWN_TIMEOUT_S,
+    ShutdownSignal,
+    drain,
+    force_exit_after,
+)
 
 Leftovers = Callable[[], list[str]]
-"""Names plugins and hooks that were given up, and have not come back."""
+"""Returns the names of plugins and hooks that were abandoned and have not ended."""
 
 
 @dataclass(frozen=True, slots=True)
 class ServerContext:
-    """The place where a server serves, which does not change while it runs.
+    """The facts of a server that do not change while it runs.
 
-    Its address and the table of the admin listener are those of the start, ``ports`` the
-    ones that the command line gave instead of the configured ones. ``say`` prints a line for the
-    operator.
+    ``address`` and ``admin`` are those of the start, ``ports`` those of the command line, which
+    override the configured ones. ``echo`` prints a line for the operator.
     """
 
     config: Path
     address: str
     admin: AdminTable
     log: Log
-    say: Callable[[str], None]
+    echo: Callable[[str], None]
     ports: Ports = (None, None)
-    operators: AdminEndpoint = field(default_factory=AdminEndpoint)
+    shared: bool = False
+    """True if other processes accept connections on the same sockets."""
+    admin_endpoint: AdminEndpoint = field(default_factory=AdminEndpoint)
 
     def build(self, content: bytes | None = None) -> Policy:
-        """Build the policy of a later configuration: of ``content``, or of the file as it is now.
+        """Build the policy of ``content``, or of the present configuration file.
 
-        Raises ``ConfigError``.
+        Raise ``ConfigError``.
         """
         return policy_from(self.config, self._preflight, log=self.log, content=content)
 
@@ -67,48 +74,48 @@ class ServerContext:
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A server that answers calls; ``announcement`` says where."""
+    """A running server; ``announcement`` is the line for the operator with its address."""
 
     reloader: Reloader
     announcement: str
     _readiness: Readiness
-    _succession: GenerationSwitch
+    _generations: GenerationSwitch
 
     def leftovers(self) -> list[str]:
-        """Name plugins and hooks that were given up, and have not come back."""
-        return self._succession.leftovers
+        """Return the names of plugins and hooks that were abandoned and have not ended."""
+        return self._generations.leftovers
 
-    def leave_in_time(self) -> None:
-        """Begin the time after which the process ends, whatever plugins do."""
-        force_exit_after(STOPPING + self._drain_delay, self.leftovers)
+    def limit_shutdown(self) -> None:
+        """Start the timer that ends the process even if a plugin does not stop."""
+        force_exit_after(SHUTDOWN_TIMEOUT_S + self._drain_delay, self.leftovers)
 
     async def drain(self, stop: ShutdownSignal) -> None:
-        """Answer for ``drain_delay`` more, and then end in time."""
-        self.leave_in_time()
+        """Keep answering calls for ``drain_delay``, and limit the time of the shutdown."""
+        self.limit_shutdown()
         await drain(self._readiness, stop, self._drain_delay)
 
     @property
     def _drain_delay(self) -> float:
-        return self._succession.policy.settings.server.drain_delay
+        return self._generations.policy.settings.server.drain_delay
 
 
 async def serve(
     policy: Policy, address: Address, read_at: float, context: ServerContext
 ) -> Leftovers:
-    """Serve in this one process until a signal ends it; gives what names the leftovers.
+    """Serve in one process until a signal; return the function that names the leftovers.
 
-    ``read_at`` is when the configuration was read, in seconds since the epoch. Raises
-    ``ConfigError`` for plugins and files that do not open, ``OSError`` for an address.
+    ``read_at`` is when the configuration was read, in seconds since the epoch. Raise
+    ``ConfigError`` if a plugin or file cannot be opened, ``OSError`` if an address cannot be bound.
     """
     stop = ShutdownSignal()
-    async with started(policy, address, stop, context) as server, systemd.alive():
+    async with started(policy, address, stop, context) as server, systemd.heartbeat():
         triggers = ReloadTriggers(
-            context.config, server.reloader.reload, stop, context.log, context.say
+            context.config, server.reloader.reload, stop, context.log, context.echo
         )
         async with triggers.active(policy.files, read_at):
-            context.say(server.announcement)
+            context.echo(server.announcement)
             systemd.notify(systemd.READY)
-            await stop.asked.wait()
+            await stop.requested.wait()
         systemd.notify(systemd.STOPPING)
         await server.drain(stop)
     return server.leftovers
@@ -118,29 +125,26 @@ async def serve(
 async def started(
     policy: Policy, address: Address, stop: ShutdownSignal, context: ServerContext
 ) -> AsyncIterator[Server]:
-    """Answer calls while inside, and at its end those that are under way then.
-
-    Raises the same as ``serve``.
-    """
+    """Answer calls until exit, and then the calls in flight; raise the same errors as ``serve``."""
     loop = asyncio.get_running_loop()
-    stop.listen(loop)
-    audit = _opened(policy.settings)
-    audit.begin(loop)
+    stop.install(loop)
+    audit = _open_audit(policy.settings)
+    audit.start_timer(loop)
     loop.add_signal_handler(signal.SIGUSR1, audit.reopen)
     try:
-        # Standard output is the audit's alone: what plugins print would stand between its lines.
+        # Standard output belongs to the audit: output of plugins would mix with its lines.
         with redirect_stdout(sys.stderr):
             async with _answering(policy, address, audit, context) as server:
-                stop.heard = server.leave_in_time
+                stop.on_signal = server.limit_shutdown
                 yield server
-        force_exit_after(LINGERING, server.leftovers)
+        force_exit_after(EXIT_TIMEOUT_S, server.leftovers)
     finally:
         loop.remove_signal_handler(signal.SIGUSR1)
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
         audit.close()
 
 
-def _opened(settings: Settings) -> AuditLog:
+def _open_audit(settings: Settings) -> AuditLog:
     try:
         return audit_of(settings)
     except OSError as error:
@@ -152,45 +156,44 @@ def _opened(settings: Settings) -> AuditLog:
 async def _answering(
     policy: Policy, address: Address, audit: AuditLog, context: ServerContext
 ) -> AsyncIterator[Server]:
-    """Open the plugins, then the sockets; close both in the other order."""
-    settings, operators = policy.settings, context.operators
+    """Open the plugins, then the sockets; close them in reverse order."""
+    settings, admin = policy.settings, context.admin_endpoint
     async with exporter(settings.tracing) as spans:
         first = GenerationRunner(generation_of(policy, audit))
-        gate, written = first.generation.gate, settings.audit.path
-        if gate.verifies_slowly and written is not None:
-            gate.remember(recent_peers(settings.resolve(written)))
+        access, audit_path = first.generation.access, settings.audit.path
+        if access.verifies_slowly and audit_path is not None:
+            access.remember(recent_peers(settings.resolve(audit_path)))
         await first.open()
         readiness, reloads = Readiness(), ReloadState()
         sources = StateSources(
             readiness=readiness,
             audit=lambda: audit.state,
             reload=lambda: reloads,
-            certificate=lambda: entrance.certificate,
-            connections=lambda: entrance.connections,
-            memory=lambda: entrance.memory,
+            certificate=lambda: listener.certificate,
+            connections=lambda: listener.connections,
+            memory=lambda: listener.memory,
         )
-        telemetry = Telemetry(operators.board, operators.slot, sources)
+        telemetry = Telemetry(admin.counters, admin.slot, sources)
         base_path = settings.server.base_path
-        service = PolicyApp(first.generation, context.log, base_path, readiness, telemetry, spans)
-        entrance = Listener(service, address)
-        succession = GenerationSwitch(first, service.activate)
-        reloader = Reloader(succession, audit, context.build, reloads)
+        app = PolicyApp(first.generation, context.log, base_path, readiness, telemetry, spans)
+        listener = Listener(app, address, shared=context.shared)
+        generations = GenerationSwitch(first, app.activate)
+        reloader = Reloader(generations, audit, context.build, reloads)
         try:
             async with (
-                watching(lambda: succession.policy, service, operators.bound),
-                entrance.open() as sockets,
+                admin_listener(lambda: generations.policy, app, admin.listener),
+                listener.open() as sockets,
             ):
                 gc_tuning.start_serving()
                 readiness.state = ReadinessState.READY
-                told = _announcement(policy, url_of(sockets[0], service), operators)
-                yield Server(reloader, told, readiness, succession)
+                announcement = _announcement(policy, url_of(sockets[0], app), admin)
+                yield Server(reloader, announcement, readiness, generations)
         finally:
-            await succession.end()
-            service.refusals.end()
+            await generations.close()
+            app.refusals.end()
 
 
-def _announcement(policy: Policy, url: str, operators: AdminEndpoint) -> str:
-    """Say what an operator reads once calls are answered."""
+def _announcement(policy: Policy, url: str, admin: AdminEndpoint) -> str:
     names = ", ".join(plugin.name for plugin in policy.plugins) or "none"
-    admin = f"; admin: {operators.url}" if operators.url else ""
-    return f"pexpolicy {__version__} answers on {url} (plugins: {names}{admin})"
+    suffix = f"; admin listener: {admin.url}" if admin.url else ""
+    return f"pexpolicy {__version__} answers on {url} (plugins: {names}{suffix})"

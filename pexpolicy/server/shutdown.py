@@ -1,4 +1,4 @@
-"""The signals that end a server: one asks for an orderly end, the next for a quick one."""
+"""Shutdown: signals, draining and the forced exit."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from pexpolicy.observability.health import Readiness, ReadinessState
 
 
 def install_startup_signals() -> None:
-    """End by SIGTERM with exit code 0 until the server listens, and take no notice of SIGHUP and
-    SIGUSR1, at which other programs end: there is nothing to reload or to open anew yet.
+    """Exit with 0 at SIGTERM and ignore SIGHUP and SIGUSR1 until the server listens.
 
-    The first program of a container ignores signals that it says nothing about.
+    The first process of a container ignores SIGTERM unless it installs a handler. SIGHUP and
+    SIGUSR1 would end the process, and there is nothing to reload or reopen yet.
     """
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     for number in (signal.SIGHUP, signal.SIGUSR1):
@@ -25,52 +25,52 @@ def install_startup_signals() -> None:
 
 
 class ShutdownSignal:
-    """What was asked of a server so far.
+    """The shutdown requests that a process has received.
 
-    SIGTERM asks once. SIGINT and SIGQUIT, the keys of a terminal, ask for an end without delay.
+    SIGTERM requests a shutdown after ``drain_delay``. A second one, SIGINT and SIGQUIT skip it.
     """
 
     def __init__(self) -> None:
-        self.asked = asyncio.Event()
-        self.hurried = asyncio.Event()
-        self.heard: Callable[[], None] = lambda: None
-        """Called when a signal comes, even while a system call holds the event loop."""
+        self.requested = asyncio.Event()
+        self.immediate = asyncio.Event()
+        self.on_signal: Callable[[], None] = lambda: None
+        """Called at each signal, even while a system call blocks the event loop."""
 
-    def listen(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Take the signals of the process."""
-        loop.add_signal_handler(signal.SIGTERM, self.ask)
+    def install(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Install the signal handlers."""
+        loop.add_signal_handler(signal.SIGTERM, self.request)
         for number in (signal.SIGINT, signal.SIGQUIT):
-            loop.add_signal_handler(number, self.hurry)
+            loop.add_signal_handler(number, self.request_immediate)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
-            # The loop hears of a signal by its own pipe, when it turns. A write to a disk that does
-            # not answer is only interrupted, to call this.
-            signal.signal(number, lambda *_: self.heard())
-            signal.siginterrupt(number, True)  # noqa: FBT003 - the standard library's
+            # The event loop learns of a signal only in its next turn. This handler interrupts a
+            # write to a disk that hangs.
+            signal.signal(number, lambda *_: self.on_signal())
+            signal.siginterrupt(number, True)  # noqa: FBT003 - positional only
 
-    def ask(self) -> None:
-        """Ask for the end; the second time, for one without delay."""
-        if self.asked.is_set():
-            self.hurried.set()
-        self.asked.set()
+    def request(self) -> None:
+        """Request a shutdown; the second time, one without delay."""
+        if self.requested.is_set():
+            self.immediate.set()
+        self.requested.set()
 
-    def hurry(self) -> None:
-        """Ask for the end, and for one without delay."""
-        self.hurried.set()
-        self.asked.set()
+    def request_immediate(self) -> None:
+        """Request a shutdown without delay."""
+        self.immediate.set()
+        self.requested.set()
 
 
 class Terminal:
-    """The terminal that a program was started on, if any.
+    """The terminal that the server was started on, if any.
 
-    SIGHUP comes from the kernel when it is closed, and asks for a reload otherwise; a handler in
-    Python is not told which. A descriptor of a closed terminal is none any more.
+    SIGHUP means that the terminal was closed, or it requests a reload. A handler in Python cannot
+    see which, but ``isatty`` is false for a descriptor of a closed terminal.
     """
 
     def __init__(self, descriptors: Iterable[int] = range(3)) -> None:
         self._descriptors = [number for number in descriptors if os.isatty(number)]
 
-    async def forget(self) -> None:
-        """Forget a terminal that was closed without SIGHUP: the server was detached from it."""
+    async def watch(self) -> None:
+        """Forget a terminal that was closed without SIGHUP, because the server was detached."""
         while self._descriptors:
             await asyncio.sleep(1.0)
             if self.is_closed:
@@ -79,31 +79,31 @@ class Terminal:
 
     @property
     def is_closed(self) -> bool:
-        """True once it was closed."""
+        """True after the terminal was closed."""
         return not all(map(os.isatty, self._descriptors))
 
 
 async def drain(readiness: Readiness, stop: ShutdownSignal, delay: float) -> None:
-    """Say at ``/readyz`` that no more calls should come, and go on answering for ``delay`` seconds.
+    """Report "draining" at ``/readyz`` and keep answering calls for ``delay`` seconds.
 
-    Each reply closes its connection meanwhile. A second signal cuts the delay short.
+    Each reply closes its connection. A second signal ends the delay.
     """
     readiness.state = ReadinessState.DRAINING
     with suppress(TimeoutError):
-        await asyncio.wait_for(stop.hurried.wait(), delay)
+        await asyncio.wait_for(stop.immediate.wait(), delay)
 
 
-STOPPING = 9.0
-"""Seconds from the signal to the end, with all calls under way and all lifespans."""
-LINGERING = 2.0
-"""Seconds for the tasks and threads that are left once the last call is answered."""
+SHUTDOWN_TIMEOUT_S = 9.0
+"""Seconds from the end of ``drain_delay`` to the exit, including calls and lifespans."""
+EXIT_TIMEOUT_S = 2.0
+"""Seconds for remaining tasks and threads after the last call was answered."""
 
 
 def force_exit_after(seconds: float, leftovers: Callable[[], list[str]]) -> None:
-    """End the process with exit code 0 after ``seconds``, unless it has ended by itself.
+    """Exit with 0 after ``seconds``, unless the process has ended before.
 
-    A task that swallows its cancellation, a thread that never returns or a lifespan that hangs
-    would each keep it for ever. ``leftovers`` names what was left behind, as far as it is known.
+    A task that suppresses its cancellation, a thread that never returns or a lifespan that hangs
+    would keep the process running. ``leftovers`` returns the names of plugins and hooks to report.
     """
     timer = threading.Timer(seconds, force_exit, (leftovers,))
     timer.daemon = True
@@ -111,8 +111,8 @@ def force_exit_after(seconds: float, leftovers: Callable[[], list[str]]) -> None
 
 
 def force_exit(leftovers: Callable[[], list[str]]) -> None:
-    """Name what is left behind, and end the process now: the interpreter would wait for it."""
-    names = ", ".join(leftovers()) or "code of plugins that does not end"
+    """Report what did not stop and exit now; the interpreter would wait for threads."""
+    names = ", ".join(leftovers()) or "unknown plugin code"
     try:
         sys.stderr.write(f"did not stop in time: {names}\n")
         sys.stderr.flush()

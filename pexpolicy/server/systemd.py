@@ -1,4 +1,4 @@
-"""Telling systemd what a server is doing, by the protocol of ``sd_notify``.
+"""Notifications to systemd by the ``sd_notify`` protocol.
 
 Without ``NOTIFY_SOCKET`` in the environment nothing is sent.
 """
@@ -20,27 +20,25 @@ ALIVE = "WATCHDOG=1"
 
 
 def reloading() -> str:
-    """That a reload begins now; ``READY`` ends it."""
+    """Return the message that announces a reload; ``READY`` ends it."""
     return f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}"
 
 
 def notify(message: str) -> None:
-    """Send one message; without a receiver it is lost, which is no reason to stop."""
+    """Send a message; ignore a missing receiver."""
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address.startswith(("/", "@")):
         return
     if address.startswith("@"):
         address = "\0" + address[1:]
     with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
-        sender.setblocking(False)  # noqa: FBT003 - it takes no keyword
+        sender.setblocking(False)  # noqa: FBT003 - positional only
         sender.connect(address)
         sender.send(message.encode())
 
 
-def watchdog_pause() -> float | None:
-    """Seconds between two signs of life: half of what systemd allows; ``None`` where it asks for
-    none.
-    """
+def heartbeat_interval() -> float | None:
+    """Return the seconds between heartbeats, half of what systemd allows; ``None``: send none."""
     if os.environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
         return None
     try:
@@ -50,18 +48,18 @@ def watchdog_pause() -> float | None:
 
 
 @asynccontextmanager
-async def alive() -> AsyncIterator[None]:
-    """Give signs of life from the event loop while inside, for as long as it turns."""
-    beating = asyncio.get_running_loop().create_task(_beat())
-    hide(beating)
+async def heartbeat() -> AsyncIterator[None]:
+    """Send heartbeats from the event loop until exit."""
+    task = asyncio.get_running_loop().create_task(_send_heartbeats())
+    hide(task)
     try:
         yield
     finally:
-        beating.cancel()
+        task.cancel()
 
 
-async def _beat() -> None:
-    pause = watchdog_pause()
-    while pause:
+async def _send_heartbeats() -> None:
+    interval = heartbeat_interval()
+    while interval:
         notify(ALIVE)
-        await asyncio.sleep(pause)
+        await asyncio.sleep(interval)

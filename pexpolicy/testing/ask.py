@@ -15,7 +15,7 @@ from pexpolicy.audit.audit_log import AuditLog
 from pexpolicy.audit.sinks import Sink
 from pexpolicy.models.request import Request
 from pexpolicy.policy import Answer, Policy
-from pexpolicy.testing.requests import alias_of, endpoint_of
+from pexpolicy.testing.requests import alias_of
 
 Line = dict[str, Any]
 
@@ -69,9 +69,8 @@ def capturing_audit_log() -> AuditLog:
 
 async def asked(policy: Policy, request: Request, audit: AuditLog) -> Answer:
     """What a policy that is serving answers to a request; the call leaves its audit line."""
-    name, alias, decision_id = endpoint_of(request), alias_of(request), str(uuid7())
     began = time.perf_counter()
-    answer = await policy.answer(name, request.params, alias, decision_id, request.raw_target)
+    answer = await policy.answer(request, str(uuid7()))
     ms = (time.perf_counter() - began) * 1000
-    audit.decision(request.params, alias, answer, ms, None, policy.config_hash)
+    audit.decision(request.params, alias_of(request), answer, ms, None, policy.config_hash)
     return answer

@@ -26,7 +26,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[live_server.Run
     config = folder / "config.toml"
     config.write_text(f"""
 [auth]
-credentials = [{{ user = "pexip", password_hash = "{PasswordHash.made("s3cret")}" }}]
+credentials = [{{ user = "pexip", password_hash = "{PasswordHash.create("s3cret")}" }}]
 [access]
 networks = ["127.0.0.1", "127.0.0.2"]
 [tls]
@@ -93,13 +93,13 @@ def test_a_wrong_password_is_refused(server: live_server.Running) -> None:
 def test_without_a_certificate_nothing_is_answered(server: live_server.Running) -> None:
     with pytest.raises((OSError, IndexError, ValueError)):
         ask(server, GOOD, client(leaf=False))
-    assert noted(server, "no tls", detail="peer did not return a certificate")
+    assert noted(server, "tls handshake failed", detail="peer did not return a certificate")
 
 
 def test_plain_http_is_no_tls(server: live_server.Running) -> None:
     with suppress(OSError, IndexError, ValueError):
         server.ask(wire.SERVICE)
-    assert noted(server, "no tls", detail="http request")
+    assert noted(server, "tls handshake failed", detail="http request")
 
 
 def test_another_network_is_closed(server: live_server.Running) -> None:
@@ -114,7 +114,7 @@ def test_a_handshake_that_does_not_go_on_is_closed(server: live_server.Running) 
         began = time.monotonic()
         assert connection.recv(1) == b""
         assert 0.4 < time.monotonic() - began < 2
-    assert noted(server, "no tls", detail="the handshake took too long")
+    assert noted(server, "tls handshake failed", detail="the handshake took too long")
 
 
 def test_what_is_half_sent_is_closed(server: live_server.Running) -> None:
@@ -125,14 +125,14 @@ def test_what_is_half_sent_is_closed(server: live_server.Running) -> None:
         with suppress(OSError):
             assert connection.recv(1) == b""
         assert time.monotonic() - began < 2
-    assert noted(server, "half sent", status=408)
+    assert noted(server, "request timeout", status=408)
 
 
 def test_a_flood_of_strangers_does_not_keep_a_node_out(server: live_server.Running) -> None:
     strangers = [connect(server, "127.0.0.2") for _ in range(100)]
     try:
         assert ask(server, GOOD, client()).status == 200
-        assert noted(server, "made room", peer="127.0.0.2")
+        assert noted(server, "connection evicted", peer="127.0.0.2")
     finally:
         for stranger in strangers:
             stranger.close()
@@ -151,7 +151,7 @@ def test_a_password_that_was_taken_out_is_no_longer_good_on_an_open_connection(
 ) -> None:
     config = tmp_path / "config.toml"
     old, new = (
-        f'{{ user = "pexip", password_hash = "{PasswordHash.made(password, ln=4)}" }}'
+        f'{{ user = "pexip", password_hash = "{PasswordHash.create(password, ln=4)}" }}'
         for password in ("s3cret", "another")
     )
     config.write_text(REPLACED.format(hashes=f"{old}, {new}"))

@@ -1,7 +1,10 @@
 """TLS at the door: versions, client certificates, and certificates that are renewed."""
 
 import asyncio
+import re
+import socket
 import ssl
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
@@ -19,14 +22,15 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from pexpolicy.access import certificates as served
+from pexpolicy.access.access_control import AccessControl
 from pexpolicy.access.certificates import CertificateError, CertificateFiles, Certificates, load
-from pexpolicy.access.warnings import access_warnings, problems_of
+from pexpolicy.access.warnings import access_warnings, certificate_problems
 from pexpolicy.builder import build_policy
 from pexpolicy.cli.main import main
 from pexpolicy.config.schema.access import TlsTable
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.policy import Policy
-from tests.support import certificates, fake_plugins, wire
+from tests.support import certificates, fake_plugins, live_server, wire
 
 Table = dict[str, object]
 
@@ -80,7 +84,7 @@ async def test_versions_below_the_configured_one_are_not_spoken(
         else:
             with pytest.raises((ssl.SSLError, ConnectionError)):
                 await ask(server, context)
-            assert await noted(server) == ["no tls"]
+            assert await noted(server) == ["tls handshake failed"]
 
 
 async def noted(server: fake_plugins.Serving) -> list[str]:
@@ -134,7 +138,84 @@ async def test_client_certificates(
             await ask(server, context)
         await noted(server)
         (line,) = server.lines()
-        assert (line["reason"], line["status"], line["detail"]) == ("no tls", 0, said)
+        assert (line["reason"], line["status"], line["detail"]) == ("tls handshake failed", 0, said)
+
+
+async def test_an_expired_client_certificate_ends_a_kept_connection(
+    serving: fake_plugins.Serve, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [time.time()]
+    monkeypatch.setattr(
+        AccessControl.__init__, "__defaults__", (None, None, (), None, lambda: now[0])
+    )
+    table = certificates.tls(folder, client_ca=str(folder / "ca.pem"))
+    request = wire.request_bytes(wire.SERVICE, "GET", {"Connection": "keep-alive"})
+    async with (
+        serving(policy(**table)) as server,
+        connected(server, showing(certificates.issued(days=1))) as (reader, writer),
+    ):
+        for seconds in (0, 86_000):
+            now[0] += seconds
+            writer.write(request)
+            head = await reader.readuntil(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 200")
+            await reader.readexactly(int(re.findall(rb"Content-Length: (\d+)", head)[0]))
+        now[0] += 800
+        writer.write(request)
+        reply = await reader.read()
+        assert reply.startswith(b"HTTP/1.1 403")
+        assert b"Connection: close" in reply
+        line = server.lines()[-1]
+        assert (line["reason"], line["peer"]) == ("client certificate expired", "127.0.0.1")
+
+
+def visit(
+    port: int, context: ssl.SSLContext, session: ssl.SSLSession | None = None
+) -> tuple[ssl.SSLSession | None, bool | None]:
+    """Make one call; return its TLS session, and whether a saved one was resumed."""
+    with (
+        socket.create_connection(("127.0.0.1", port), 5) as plain,
+        context.wrap_socket(plain, server_hostname=certificates.NAME, session=session) as client,
+    ):
+        client.sendall(wire.request_bytes(wire.SERVICE, "GET", {"Connection": "close"}))
+        while client.recv(65536):
+            pass
+        return client.session, client.session_reused
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+@pytest.mark.parametrize("asks_for_certificate", [True, False])
+async def test_no_session_ticket_where_a_client_certificate_is_asked_for(
+    serving: fake_plugins.Serve,
+    folder: Path,
+    version: ssl.TLSVersion,
+    asks_for_certificate: bool,
+) -> None:
+    also = {"client_ca": str(folder / "ca.pem")} if asks_for_certificate else {}
+    context = showing(certificates.issued())
+    context.maximum_version = version
+    async with serving(policy(**certificates.tls(folder, **also))) as server:
+        session, _ = await asyncio.to_thread(visit, server.port, context)
+        assert bool(session is not None and session.has_ticket) is not asks_for_certificate
+        if not asks_for_certificate:
+            _, is_resumed = await asyncio.to_thread(visit, server.port, context, session)
+            assert is_resumed
+
+
+def test_a_session_is_resumed_after_a_reload(folder: Path) -> None:
+    text = '[tls]\ncertificate = "server.pem"\nkey = "server.key"\n[audit]\npath = "audit.jsonl"\n'
+    config = folder / "config.toml"
+    config.write_text(text)
+    context = certificates.trusting()
+    with live_server.running(config) as server:
+        session, _ = visit(server.port, context)
+        before = server.operator("/status").json["config"]["hash"]
+        config.write_text(f'{text}[endpoints.registration_alias]\ndefault = "reject"\n')
+        until = time.monotonic() + 10
+        while server.operator("/status").json["config"]["hash"] == before:
+            assert time.monotonic() < until
+            time.sleep(0.1)
+        assert visit(server.port, context, session)[1]
 
 
 @pytest.mark.parametrize("mode", ["required", "optional"])
@@ -162,7 +243,7 @@ async def test_plain_http_on_the_tls_port_is_refused_with_a_line(
             await server.ask(wire.SERVICE)
         await noted(server)
         (line,) = server.lines()
-        assert (line["reason"], line["detail"]) == ("no tls", "http request")
+        assert (line["reason"], line["detail"]) == ("tls handshake failed", "http request")
 
 
 def source(folder: Path, **also: object) -> CertificateFiles:
@@ -197,11 +278,11 @@ def test_a_changed_certificate_is_served_to_the_next_connection(folder: Path) ->
     log = fake_plugins.Log()
     certs = Certificates(source(folder), log)
     leaf = certificates.write_pair(folder, days=60)
-    certs.look()
+    certs.check_files()
     assert serial_served(certs) == serial(leaf)
     assert certs.not_after - datetime.now(UTC) > timedelta(days=59)
     assert (certs.problem, certs.renewals) == ("", 1)
-    certs.look()
+    certs.check_files()
     assert certs.renewals == 1
     assert [event["event"] for event in log.events] == ["certificate renewed"]
 
@@ -210,7 +291,7 @@ def test_a_renewed_certificate_that_expires_soon_is_served_with_a_warning(folder
     log = fake_plugins.Log()
     certs = Certificates(source(folder), log)
     leaf = certificates.write_pair(folder, days=3.1)
-    certs.look()
+    certs.check_files()
     assert serial_served(certs) == serial(leaf)
     (event,) = log.events
     assert event["event"] == "certificate renewed"
@@ -223,7 +304,7 @@ def test_an_expired_certificate_does_not_take_the_place_of_a_good_one(folder: Pa
     before = serial_served(certs)
     certificates.write_pair(folder, days=-2)
     for _ in range(3):
-        certs.look()
+        certs.check_files()
     assert (serial_served(certs), certs.renewals) == (before, 0)
     (event,) = log.events
     assert event["event"].startswith("certificate not renewed")
@@ -231,13 +312,13 @@ def test_an_expired_certificate_does_not_take_the_place_of_a_good_one(folder: Pa
     assert event["problem"] == certs.problem
     assert certs.problem.endswith(f"server.pem expired on {gone:%Y-%m-%d}")
     certificates.write_pair(folder)
-    certs.look()
+    certs.check_files()
     assert (certs.problem, certs.renewals) == ("", 1)
 
 
 def test_an_expired_certificate_is_served_from_the_start(folder: Path) -> None:
     certificates.write_pair(folder, days=-2)
-    assert problems_of(fake_plugins.settings(tls=certificates.tls(folder))) == []
+    assert certificate_problems(fake_plugins.settings(tls=certificates.tls(folder))) == []
     assert Certificates(source(folder), fake_plugins.Log()).not_after < datetime.now(UTC)
 
 
@@ -261,16 +342,16 @@ def test_a_bad_pair_is_not_served_and_is_an_alarm(
     certs = Certificates(source(folder), log)
     before = serial_served(certs)
     spoil(folder)
-    certs.look()
+    certs.check_files()
     assert log.events == []
     for _ in range(3):
-        certs.look()
+        certs.check_files()
     assert serial_served(certs) == before
     assert certs.problem.startswith("tls.")
     (event,) = log.events
     assert event["event"].startswith("certificate not renewed")
     leaf = certificates.write_pair(folder)
-    certs.look()
+    certs.check_files()
     assert (certs.problem, serial_served(certs)) == ("", serial(leaf))
 
 
@@ -291,14 +372,16 @@ def test_a_certificate_and_a_key_that_are_swapped_are_told(
     folder: Path, table: dict[str, str], said: str
 ) -> None:
     paths = {key: str(folder / name) for key, name in table.items()}
-    (problem,) = problems_of(fake_plugins.settings(tls=certificates.tls(folder, **paths)))
+    (problem,) = certificate_problems(fake_plugins.settings(tls=certificates.tls(folder, **paths)))
     assert str(problem) == f"{said.format(folder)}; are the two swapped?"
 
 
 def test_a_key_that_cannot_even_be_looked_at_is_told_like_any_other(folder: Path) -> None:
     # A folder that may not be entered is the same to the server, and none to the superuser.
     unnameable = str(folder / ("x" * 300))
-    (problem,) = problems_of(fake_plugins.settings(tls=certificates.tls(folder, key=unnameable)))
+    (problem,) = certificate_problems(
+        fake_plugins.settings(tls=certificates.tls(folder, key=unnameable))
+    )
     assert problem.key == ("tls", "key")
 
 
@@ -308,7 +391,7 @@ def test_a_server_does_not_start_with_a_bad_pair(
 ) -> None:
     spoil(folder)
     settings = fake_plugins.settings(tls=certificates.tls(folder))
-    (problem,) = problems_of(settings)
+    (problem,) = certificate_problems(settings)
     assert problem.key in (("tls", "certificate"), ("tls", "key"))
     with pytest.raises(CertificateError):
         load(source(folder))
@@ -330,9 +413,9 @@ def test_the_files_may_change_between_the_two_writes_without_an_alarm(folder: Pa
     certs = Certificates(source(folder), log)
     leaf = certificates.issued()
     (folder / "server.key").write_bytes(leaf.private_key_pem.bytes())
-    certs.look()
+    certs.check_files()
     (folder / "server.pem").write_bytes(leaf.cert_chain_pems[0].bytes())
-    certs.look()
+    certs.check_files()
     assert serial_served(certs) == serial(leaf)
     assert [event["event"] for event in log.events] == ["certificate renewed"]
 
@@ -350,7 +433,7 @@ def test_a_key_may_have_a_password(folder: Path, monkeypatch: pytest.MonkeyPatch
         settings = fake_plugins.settings(
             tls=certificates.tls(folder, key_password_env="TEST_KEY_PASSWORD")
         )
-        assert (problems_of(settings) == []) is right
+        assert (certificate_problems(settings) == []) is right
 
 
 @pytest.mark.parametrize(
@@ -366,7 +449,7 @@ def test_what_expires_is_told_in_time(tmp_path: Path, days: float, said: str | N
 async def test_a_renewed_certificate_reaches_new_connections_and_open_ones_stay(
     serving: fake_plugins.Serve, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(served, "POLL", 0.02)
+    monkeypatch.setattr(served, "POLL_INTERVAL_S", 0.02)
     request = wire.request_bytes(wire.SERVICE, "GET", {"Connection": "keep-alive"})
     async with (
         serving(policy(**certificates.tls(folder))) as server,
@@ -387,10 +470,13 @@ async def test_a_renewed_certificate_reaches_new_connections_and_open_ones_stay(
 
 @asynccontextmanager
 async def connected(
-    server: fake_plugins.Serving,
+    server: fake_plugins.Serving, context: ssl.SSLContext | None = None
 ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
     reader, writer = await asyncio.open_connection(
-        "127.0.0.1", server.port, ssl=certificates.trusting(), server_hostname=certificates.NAME
+        "127.0.0.1",
+        server.port,
+        ssl=context or certificates.trusting(),
+        server_hostname=certificates.NAME,
     )
     try:
         yield reader, writer

@@ -23,10 +23,10 @@ from pexpolicy.config.settings import ConfigError
 from tests.support import fake_plugins, secret_canaries, wire
 
 # Written out: with a salt of chance, each worker of the test run would collect other names.
-OLD = PasswordHash.read(
+OLD = PasswordHash.parse(
     "$scrypt$ln=4,r=8,p=1$YSBzYWx0IG9mIGEgdGVzdA$Wgc5zRwfiHduhtr4rR5C9/3JGkLEV+Lbedvnr2DBs0o"
 )
-NEW = PasswordHash.made("new password", ln=4)
+NEW = PasswordHash.create("new password", ln=4)
 
 
 @pytest.fixture
@@ -48,8 +48,8 @@ def hashes(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
 @settings(max_examples=50)
 def test_a_hash_is_read_as_it_was_written_and_matches_its_password_alone(password: str) -> None:
     encoded = password.encode("utf-8", "surrogatepass")
-    made = PasswordHash.made(encoded.decode("utf-8", "replace"), ln=2)
-    read = PasswordHash.read(str(made))
+    made = PasswordHash.create(encoded.decode("utf-8", "replace"), ln=2)
+    read = PasswordHash.parse(str(made))
     assert read == made
     assert read.matches(encoded.decode("utf-8", "replace").encode())
     assert not read.matches(encoded + b"x")
@@ -63,7 +63,7 @@ def test_a_hash_of_a_known_password_has_the_known_digest() -> None:
     )
     parts = (base64.b64encode(part).decode().rstrip("=") for part in (b"SodiumChloride", digest))
     written = "$scrypt$ln=14,r=8,p=1$" + "$".join(parts)
-    assert PasswordHash.read(written).matches(b"pleaseletmein")
+    assert PasswordHash.parse(written).matches(b"pleaseletmein")
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_what_is_no_hash_is_refused_without_being_shown(text: str) -> None:
     if "ln=30" in text or "r=99" in text:
         text = text.replace("ln=4", "ln=20")
     with pytest.raises(PasswordHashError) as error:
-        PasswordHash.read(text)
+        PasswordHash.parse(text)
     assert not text or text not in str(error.value)
 
 
@@ -94,7 +94,7 @@ async def test_a_password_is_hashed_once_and_then_compared_by_a_digest(hashes: l
     for _ in range(5):
         assert await known.verify(b"pexip:old password", 0)
     assert len(hashes) == 1
-    assert known.recognises(b"pexip:old password")
+    assert known.is_verified(b"pexip:old password")
 
 
 async def test_a_wrong_attempt_costs_the_same_whatever_user_it_names(hashes: list[bytes]) -> None:
@@ -124,7 +124,7 @@ async def test_what_is_verified_while_others_wait_spares_them_the_slow_hash(
     pairs = [b"pexip:old password"] * 5 + [b"pexip:guess"] * 5
     found = await asyncio.gather(*(known.verify(pair, 0) for pair in pairs))
     assert found == [True] * 5 + [False] * 5
-    assert len(hashes) <= verification_pool.AT_ONCE
+    assert len(hashes) <= verification_pool.MAX_RUNNING
 
 
 async def test_a_password_belongs_to_its_user() -> None:
@@ -138,14 +138,14 @@ async def test_what_was_learned_outlives_a_configuration(hashes: list[bytes]) ->
     learned = VerifiedDigests()
     assert await Credentials([Credential("pexip", OLD)], learned).verify(b"pexip:old password", 0)
     both = Credentials([Credential("pexip", NEW), Credential("pexip", OLD)], learned)
-    assert both.recognises(b"pexip:old password")
+    assert both.is_verified(b"pexip:old password")
     assert len(hashes) == 1
-    assert not Credentials([Credential("pexip", NEW)], learned).recognises(b"pexip:old password")
+    assert not Credentials([Credential("pexip", NEW)], learned).is_verified(b"pexip:old password")
 
 
 async def test_who_was_wrong_least_is_verified_first() -> None:
     held, order = threading.Event(), []
-    gate = VerificationPool(at_once=1, waiting=10)
+    gate = VerificationPool(max_running=1, max_queued=10)
 
     def work(number: int) -> bool:
         order.append(number)
@@ -163,7 +163,7 @@ async def test_who_was_wrong_least_is_verified_first() -> None:
 
 async def test_a_flood_of_guesses_makes_room_for_a_node_that_asks_for_the_first_time() -> None:
     held = threading.Event()
-    gate = VerificationPool(at_once=1, waiting=2)
+    gate = VerificationPool(max_running=1, max_queued=2)
     tasks = [asyncio.create_task(gate.run((50,), lambda: held.wait(5))) for _ in range(3)]
     await asyncio.sleep(0.01)
     with pytest.raises(VerificationQueueFull):
@@ -179,7 +179,7 @@ async def test_a_flood_of_guesses_makes_room_for_a_node_that_asks_for_the_first_
 
 async def test_a_turn_that_was_given_up_is_the_next_ones() -> None:
     held = threading.Event()
-    gate = VerificationPool(at_once=1)
+    gate = VerificationPool(max_running=1)
     first = asyncio.create_task(gate.run((0,), lambda: held.wait(5)))
     await asyncio.sleep(0.01)
     gone = asyncio.create_task(gate.run((0,), lambda: True))
@@ -208,7 +208,7 @@ async def _are_admitted(*nodes: bool) -> list[bool]:
         except VerificationQueueFull:
             admitted.append(False)
         await asyncio.gather(*guesses, return_exceptions=True)
-    learned.turnstile.close()
+    learned.pool.close()
     return admitted
 
 
@@ -228,7 +228,7 @@ async def test_a_wrong_pair_is_verified_once(hashes: list[bytes]) -> None:
 
 
 def test_the_bounds_are_those_of_the_documentation() -> None:
-    assert (verification_pool.AT_ONCE, verification_pool.MAX_WAITING) == (2, 64)
+    assert (verification_pool.MAX_RUNNING, verification_pool.MAX_QUEUED) == (2, 64)
 
 
 async def test_old_and_new_password_are_both_good_during_a_change(
@@ -265,7 +265,7 @@ BROKEN: list[tuple[dict[str, object], str]] = [
     ),
     (
         {"credentials": [{"user": "a", "password_hash": secret_canaries.WORD}]},
-        "auth.credentials[0].password_hash: is no password hash",
+        "auth.credentials[0].password_hash: is not a password hash",
     ),
     (
         {"credentials": [{"user": "a", "password_hash_file": "gone"}]},
@@ -289,13 +289,13 @@ def test_broken_credentials_are_told_by_their_key(table: dict[str, object], said
 def test_the_command_prints_a_hash_of_what_it_reads() -> None:
     said = CliRunner().invoke(main, ["hash-password"], input="s3cret\n")
     assert said.exit_code == 0
-    assert PasswordHash.read(said.stdout).matches(b"s3cret")
+    assert PasswordHash.parse(said.stdout).matches(b"s3cret")
     assert "s3cret" not in said.output
 
 
 def test_a_line_end_of_windows_does_not_count_either() -> None:
     said = CliRunner().invoke(main, ["hash-password"], input="s3cret\r\n")
-    assert PasswordHash.read(said.stdout).matches(b"s3cret")
+    assert PasswordHash.parse(said.stdout).matches(b"s3cret")
 
 
 @pytest.mark.parametrize("given", ["s3cret\ns3cret\n", "s3cret\r\ns3cret\r\n", "\ns3cret"])

@@ -16,15 +16,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pexpolicy.access.refusal_aggregator import (
-    LONGEST_PAUSE,
+from pexpolicy.access.refusals import (
+    BURST,
+    MAX_INTERVAL_S,
     RATE,
-    SAVED,
-    SINGLE,
+    SINGLE_LINES,
     Budget,
     RefusalAggregator,
+    RefusalLog,
 )
-from pexpolicy.access.refusals import RefusalLog
 from tests.support import live_server, wire
 from tests.support.virtual_time import virtual
 
@@ -112,13 +112,13 @@ def test_a_flood_of_every_kind_is_counted_and_leaves_the_evidence_on_record(
     lines = server.lines()
     assert first.json["decision_id"] == lines[0]["decision_id"]
     assert recorded(lines) == sent
-    assert grown < SAVED + RATE * (took + 1)
+    assert grown < BURST + RATE * (took + 1)
     for reason, count in sent.items():
         found = re.search(rf'refused_requests_total{{reason="{reason}"}} (\d+)', text)
         assert found is not None
         assert int(found[1]) == count
     of_first = [line for line in lines if line.get("reason") == "unknown path"]
-    assert len(of_first) <= SINGLE + 4
+    assert len(of_first) <= SINGLE_LINES + 4
     assert "times" not in of_first[0]
     assert of_first[-1]["times"] > 100
 
@@ -164,14 +164,14 @@ async def _goes_on(lines: Lines) -> None:
             refusals.note("unknown path", 404, "192.0.2.1", path="/a")
         await asyncio.sleep(2)
     assert refusals.counts["unknown path"] == 1000
-    await asyncio.sleep(LONGEST_PAUSE)
+    await asyncio.sleep(MAX_INTERVAL_S)
     assert lines.times == 1000
 
 
 def test_a_flood_that_goes_on_leaves_a_line_now_and_then() -> None:
     lines = Lines()
     _goes_on(lines)
-    assert SINGLE + 8 <= len(lines.lines) <= SINGLE + 20
+    assert SINGLE_LINES + 8 <= len(lines.lines) <= SINGLE_LINES + 20
     assert {facts["path"] for *_, facts in lines.lines} == {"/a"}
 
 
@@ -183,7 +183,7 @@ async def _from_many(lines: Lines, rounds: int, each: int) -> None:
             peer = f"10.{number % 256}.{other // 256}.{other % 256}"
             bursts.note("unauthorised", 401, peer, {"endpoint": "media_location"})
         await asyncio.sleep(1)
-    bursts.end()
+    bursts.flush()
 
 
 def test_many_addresses_have_one_budget() -> None:
@@ -191,7 +191,7 @@ def test_many_addresses_have_one_budget() -> None:
     _from_many(lines, 60, 1500)
     assert lines.times == 90_000
     written = 300 * (len(lines.lines) - 2)
-    assert written < SAVED + RATE * 61
+    assert written < BURST + RATE * 61
     assert any(peer is None for _, peer, *_ in lines.lines)
 
 
@@ -200,21 +200,21 @@ async def test_addresses_that_one_host_may_choose_from_share_a_line() -> None:
     bursts = RefusalAggregator(lines)
     for number in range(100):
         bursts.note("unauthorised", 401, f"2001:db8:1:2::{number + 1:x}", {})
-    bursts.end()
+    bursts.flush()
     assert lines.lines[0][1] == "2001:db8:1:2::1"
-    assert lines.lines[-1][1:3] == ("2001:db8:1:2::/64", 100 - SINGLE)
+    assert lines.lines[-1][1:3] == ("2001:db8:1:2::/64", 100 - SINGLE_LINES)
 
 
 async def test_a_shared_line_has_the_facts_that_are_true_of_all() -> None:
     lines = Lines()
     bursts = RefusalAggregator(lines)
-    for number in range(SINGLE + 1):
+    for number in range(SINGLE_LINES + 1):
         bursts.note("unknown path", 404, "192.0.2.1", {"path": f"/{number}"})
     bursts.note("unknown path", 404, "192.0.2.1", {"path": "/other"})
     bursts.note("malformed", 400, "192.0.2.1", {})
-    bursts.end()
-    assert [facts for *_, facts in lines.lines][:SINGLE] == [
-        {"path": f"/{number}"} for number in range(SINGLE)
+    bursts.flush()
+    assert [facts for *_, facts in lines.lines][:SINGLE_LINES] == [
+        {"path": f"/{number}"} for number in range(SINGLE_LINES)
     ]
     assert lines.lines[-1] == ("unknown path", "192.0.2.1", 2, {})
 
@@ -228,7 +228,7 @@ async def _without_room(lines: Lines) -> None:
     await asyncio.sleep(30)
     assert lines.lines == []
     lines.has_room = True
-    await asyncio.sleep(LONGEST_PAUSE)
+    await asyncio.sleep(MAX_INTERVAL_S)
     assert [(peer, times) for _, peer, times, _ in lines.lines] == [
         ("192.0.2.0", 25),
         ("192.0.2.1", 25),
@@ -242,7 +242,7 @@ def test_what_could_not_be_written_is_on_record_once_there_is_room() -> None:
 async def test_refused_peers_are_counted_apart_only_up_to_a_bound(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("pexpolicy.access.refusal_aggregator.MAX_PEERS", 3)
+    monkeypatch.setattr("pexpolicy.access.refusals.MAX_PEERS", 3)
     lines = Lines()
     refusals = RefusalLog(lines)
     for number in range(20):
@@ -284,7 +284,7 @@ def test_each_refusal_is_on_record_once(
             bursts.note(reason, 401, peer, facts)
             if pause:
                 await asyncio.sleep(pause)
-        bursts.end()
+        bursts.flush()
 
     run()
     counted: Counter[str] = Counter()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pexpolicy.audit.peers import recent_peers
+from pexpolicy.audit.reader import recent_peers
 from pexpolicy.config.password_hash import PasswordHash
 from tests.support import live_server, wire
 
@@ -23,7 +23,7 @@ def configured(folder: Path) -> Path:
     config.write_text(f"""
 [[auth.credentials]]
 user = "pexip"
-password_hash = "{PasswordHash.made("s3cret")}"
+password_hash = "{PasswordHash.create("s3cret")}"
 
 [audit]
 path = "audit.jsonl"

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pexpolicy.access import access_control, verification_pool
 from pexpolicy.access.access_control import AccessControl
-from pexpolicy.access.throttle import FORGOTTEN, LONGEST_DELAY, LoginThrottle
+from pexpolicy.access.throttle import MAX_DELAY_S, RESET_AFTER_S, LoginThrottle
 from pexpolicy.builder import build_policy
 from pexpolicy.config.password_hash import PasswordHash
 from pexpolicy.config.settings import Settings
@@ -35,52 +35,52 @@ def guarded(settings: Settings) -> Policy:
 
 def test_each_wrong_attempt_waits_longer_up_to_a_bound() -> None:
     attempts = LoginThrottle()
-    delays = [attempts.failed("192.0.2.1", now) for now in range(100)]
+    delays = [attempts.record_failure("192.0.2.1", now) for now in range(100)]
     assert all(earlier <= later for earlier, later in pairwise(delays))
     assert 0 < delays[0] < 0.5
-    assert delays[-1] == LONGEST_DELAY
+    assert delays[-1] == MAX_DELAY_S
 
 
 def test_attempts_that_are_verified_at_once_wait_for_each_other_and_not_for_another_peer() -> None:
     attempts = LoginThrottle()
     with (
-        attempts.trying("192.0.2.1", 0.0) as first,
-        attempts.trying("192.0.2.1", 0.0) as second,
-        attempts.trying("192.0.2.2", 0.0) as other,
+        attempts.attempt("192.0.2.1", 0.0) as first,
+        attempts.attempt("192.0.2.1", 0.0) as second,
+        attempts.attempt("192.0.2.2", 0.0) as other,
     ):
         assert (first, second, other) == (0, 1, 0)
-    with attempts.trying("192.0.2.1", 0.0) as again:
+    with attempts.attempt("192.0.2.1", 0.0) as again:
         assert again == 0
 
 
 def test_peers_do_not_slow_each_other() -> None:
     attempts = LoginThrottle()
     for _ in range(20):
-        attempts.failed("192.0.2.1", 0.0)
-    assert attempts.of("192.0.2.2", 0.0) == 0
+        attempts.record_failure("192.0.2.1", 0.0)
+    assert attempts.failures("192.0.2.2", 0.0) == 0
 
 
 def test_addresses_that_one_host_may_choose_from_are_one_peer() -> None:
     attempts = LoginThrottle()
-    attempts.failed("2001:db8:1:2::1", 0.0)
-    assert attempts.of("2001:db8:1:2:ffff::9", 0.0) == 1
-    assert attempts.of("2001:db8:1:3::1", 0.0) == 0
+    attempts.record_failure("2001:db8:1:2::1", 0.0)
+    assert attempts.failures("2001:db8:1:2:ffff::9", 0.0) == 1
+    assert attempts.failures("2001:db8:1:3::1", 0.0) == 0
 
 
 def test_what_was_wrong_is_forgotten_after_a_while() -> None:
     attempts = LoginThrottle()
-    first = attempts.failed("192.0.2.1", 0.0)
-    attempts.failed("192.0.2.1", 1.0)
-    assert attempts.of("192.0.2.1", FORGOTTEN + 2) == 0
-    assert attempts.failed("192.0.2.1", FORGOTTEN + 2) == first
+    first = attempts.record_failure("192.0.2.1", 0.0)
+    attempts.record_failure("192.0.2.1", 1.0)
+    assert attempts.failures("192.0.2.1", RESET_AFTER_S + 2) == 0
+    assert attempts.record_failure("192.0.2.1", RESET_AFTER_S + 2) == first
 
 
 @given(st.lists(st.ip_addresses(), max_size=200))
 def test_the_memory_is_bounded_and_the_newest_are_kept(peers: list[object]) -> None:
-    attempts = LoginThrottle(peers=10)
+    attempts = LoginThrottle(max_peers=10)
     for peer in peers:
-        attempts.failed(str(peer), 0.0)
-        assert attempts.of(str(peer), 0.0) > 0
+        attempts.record_failure(str(peer), 0.0)
+        assert attempts.failures(str(peer), 0.0) > 0
         assert len(attempts) <= 10
 
 
@@ -94,7 +94,7 @@ async def _guesses(guarded: Policy, serving: fake_plugins.Serve) -> None:
             assert (await server.ask(wire.SERVICE, headers=BAD)).status == 401
             took.append(loop.time() - began)
     assert took[0] >= 0.1
-    assert took[-1] >= LONGEST_DELAY
+    assert took[-1] >= MAX_DELAY_S
     assert all(earlier <= later + 0.1 for earlier, later in pairwise(took))
 
 
@@ -145,10 +145,10 @@ async def test_the_credentials_of_a_connection_may_change(
 
 def test_another_configuration_takes_over_what_was_learned(settings: Settings) -> None:
     first = AccessControl.of(settings)
-    first._kept.attempts.failed("192.0.2.1", 0.0)
+    first._state.throttle.record_failure("192.0.2.1", 0.0)
     renewed = first.for_settings(settings)
     assert renewed is not first
-    assert renewed._kept.attempts.of("192.0.2.1", 0.0) == 1
+    assert renewed._state.throttle.failures("192.0.2.1", 0.0) == 1
     first.close()
 
 
@@ -169,14 +169,14 @@ async def test_a_server_that_ends_waits_for_no_guess(
 async def test_credentials_that_there_is_no_time_for_are_told_so_and_on_record(
     serving: fake_plugins.Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(access_control, "BUSY_DELAY", 0.05)
+    monkeypatch.setattr(access_control, "BUSY_DELAY_S", 0.05)
     monkeypatch.setattr(verification_pool.VerificationPool.__init__, "__defaults__", (1, 2))
     held = threading.Event()
     matches = PasswordHash.matches
     monkeypatch.setattr(
         PasswordHash, "matches", lambda self, given: held.wait(5) and matches(self, given)
     )
-    hashed = {"user": "pexip", "password_hash": str(PasswordHash.made("s3cret", ln=2))}
+    hashed = {"user": "pexip", "password_hash": str(PasswordHash.create("s3cret", ln=2))}
     slow = build_policy(fake_plugins.settings(auth={"credentials": [hashed]}), available={})
     async with serving(slow) as server:
         tasks = [asyncio.create_task(server.ask(wire.SERVICE, headers=GOOD)) for _ in range(6)]

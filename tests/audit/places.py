@@ -1,4 +1,4 @@
-"""Places to write to whose faults a test decides about, and what stands in them."""
+"""Journals over files that fail on request, and readers of what they wrote."""
 
 import errno
 import json
@@ -32,19 +32,19 @@ class Clock:
         self.now += seconds
 
 
-class Said(AlertWriter):
-    """Keeps alarms."""
+class RecordedAlerts(AlertWriter):
+    """Records alerts."""
 
     def __init__(self) -> None:
         super().__init__()
         self.texts: list[str] = []
 
-    def say(self, text: str) -> None:
+    def alert(self, text: str) -> None:
         self.texts.append(text)
 
 
 class Faulty(AppendFile):
-    """A file whose writes fail as long as `error` is set."""
+    """A file whose writes fail while `error` is set."""
 
     error: int | None = None
     free: tuple[int, int] | None = None
@@ -65,27 +65,27 @@ class Faulty(AppendFile):
 
 @dataclass
 class Place:
-    """A journal over such a file, and all around it."""
+    """A journal over such a file, with its backlog and clock."""
 
     folder: Path
-    room: int = 1 << 20
+    capacity: int = 1 << 20
     spool: int | None = None
-    """Bytes of the spool; `None`: there is none."""
+    """Bytes of the spool; `None` for no spool."""
     clock: Clock = field(default_factory=Clock)
-    alarms: Said = field(default_factory=Said)
+    alerts: RecordedAlerts = field(default_factory=RecordedAlerts)
     options: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.path = self.folder / "audit.jsonl"
-        self.seal = HashChain()
-        self.file = Faulty(self.path, self.seal.mark)
-        kept = None if self.spool is None else Spool(self.folder, self.seal.boot_id, self.spool)
-        self.backlog = Backlog(self.room, kept, AuditState())
+        self.chain = HashChain()
+        self.file = Faulty(self.path, self.chain.mark)
+        spool = None if self.spool is None else Spool(self.folder, self.chain.boot_id, self.spool)
+        self.backlog = Backlog(self.capacity, spool, AuditState())
         self.journal = Journal(
             self.file,
-            self.seal,
+            self.chain,
             self.backlog,
-            alarms=self.alarms,
+            alerts=self.alerts,
             clock=self.clock,
             **self.options,
         )
@@ -95,23 +95,23 @@ class Place:
         return self.journal.state
 
     def fill(self, numbers: Iterable[int]) -> list[int]:
-        """Record numbered lines; gives what became of each."""
+        """Record numbered lines; return the result of each."""
         return [int(self.journal.record(body(number))) for number in numbers]
 
     def fill_together(self, numbers: Sequence[int]) -> list[int]:
-        """The same for lines that come together; as all are of one size, the first ones fit."""
+        """Record lines together; as all have the same size, the first ones fit."""
         lost = self.state.lost
         least = self.journal.record(*map(body, numbers))
         lost = self.state.lost - lost
-        kept = WriteResult.HELD if lost else least
+        result = WriteResult.BUFFERED if lost else least
         assert (least is WriteResult.LOST) == bool(lost)
-        return [int(kept)] * (len(numbers) - lost) + [int(WriteResult.LOST)] * lost
+        return [int(result)] * (len(numbers) - lost) + [int(WriteResult.LOST)] * lost
 
     def break_down(self, error: int = errno.ENOSPC) -> None:
         self.file.error = error
 
     def recover(self) -> None:
-        """The file can be written again, and some time passes."""
+        """Make the file writable again, and let time pass."""
         self.file.error = None
         self.clock.pass_by(2.0)
         self.journal.tick()
@@ -129,22 +129,29 @@ class Place:
         return [line["n"] for line in lines(self.path) if "n" in line]
 
 
-def wait_until(condition: Callable[[], bool], patience: float = 10.0) -> None:
-    """Return as soon as it is so."""
-    ends = time.monotonic() + patience
+def wait_until(condition: Callable[[], bool], timeout: float = 10.0) -> None:
+    """Return as soon as `condition` holds."""
+    deadline = time.monotonic() + timeout
     while not condition():
-        assert time.monotonic() < ends, "it did not come to that"
+        assert time.monotonic() < deadline, "the condition did not hold in time"
         time.sleep(0.005)
 
 
+def chained(chain: HashChain, *bodies: bytes) -> bytes:
+    """Append lines to a chain."""
+    lines, position = chain.chain_lines(*bodies)
+    chain.commit(position)
+    return lines
+
+
 def body(number: int, text: str = "") -> bytes:
-    """A line that can be told from all others."""
+    """Return a line with a number that identifies it."""
     line = {"timestamp": "2026-11-26T01:02:03.000004Z", "event": "decision", "n": number}
     return json.dumps({**line, "text": text} if text else line, separators=(",", ":")).encode()
 
 
 def lines(*paths: Path) -> list[dict[str, Any]]:
-    """The lines of files; each must be JSON."""
+    """Return the lines of files; each must be JSON."""
     return [
         json.loads(line)
         for path in paths
@@ -154,7 +161,7 @@ def lines(*paths: Path) -> list[dict[str, Any]]:
 
 
 def faults(*paths: Path, **options: Any) -> list[str]:
-    """What a verification finds in files."""
+    """Return the faults that a verification finds in files."""
     raws = (
         RawLine(path, number, line)
         for path in paths

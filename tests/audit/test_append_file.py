@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pexpolicy.audit.append_file import AppendFile
-from pexpolicy.audit.journal import GONE
+from pexpolicy.audit.journal import FILE_DELETED
 from tests.audit.places import Place, body, faults, lines
 
 APART = multiprocessing.get_context("spawn")
@@ -28,10 +28,10 @@ for limit in limits:
     for number in range(0, 30, together):
         batch = range(number, number + together)
         place.journal.record(*(body(one, "x" * 150) for one in batch))
-    print(place.status, place.state.held_bytes > 0)
+    print(place.status, place.state.buffered_bytes > 0)
     resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     place.recover()
-    print(place.status, place.state.held_bytes)
+    print(place.status, place.state.buffered_bytes)
 """
 
 
@@ -58,8 +58,8 @@ def test_several_processes_write_whole_lines_into_one_file(tmp_path: Path) -> No
 def test_lines_that_do_not_fit_leave_nothing_of_them(tmp_path: Path, together: int) -> None:
     limits = [str(limit) for limit in (1, *range(1000, 1010), 1500, 4096, 4100)]
     command = (sys.executable, "-c", LIMITED, str(together), str(tmp_path), *limits)
-    said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)
-    assert said.stdout == "degraded True\nhealthy 0\n" * len(limits)
+    output = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)
+    assert output.stdout == "degraded True\nhealthy 0\n" * len(limits)
     for limit in limits:
         path = tmp_path / limit / "audit.jsonl"
         assert [line["n"] for line in lines(path)] == list(range(30))
@@ -80,7 +80,7 @@ def test_half_a_line_of_a_writer_that_died_spoils_no_other(tmp_path: Path) -> No
 def test_what_other_programs_wrote_to_the_same_output_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "output"
     path.write_bytes((b'{"timestamp":"2026' + b"x" * 512)[:512])
-    AppendFile(path, ours=False).close(0)
+    AppendFile(path, audit_only=False).close(0)
     assert path.read_bytes() == (b'{"timestamp":"2026' + b"x" * 512)[:512] + b"\n"
 
 
@@ -95,8 +95,7 @@ def test_a_deleted_file_is_noticed_within_a_second_and_costs_no_line(tmp_path: P
     place.clock.pass_by(1.0)
     place.fill([6])
     assert place.numbers == [3, 4, 5, 6]
-    assert place.state.rotations == 1
-    assert place.alarms.texts == [GONE]
+    assert place.alerts.texts == [FILE_DELETED]
 
 
 def test_an_empty_file_may_be_deleted_without_a_word(tmp_path: Path) -> None:
@@ -105,7 +104,7 @@ def test_an_empty_file_may_be_deleted_without_a_word(tmp_path: Path) -> None:
     place.clock.pass_by(1.0)
     place.fill([1])
     assert place.numbers == [1]
-    assert place.alarms.texts == []
+    assert place.alerts.texts == []
 
 
 def test_a_file_that_was_replaced_is_noticed_too(tmp_path: Path) -> None:
@@ -113,15 +112,15 @@ def test_a_file_that_was_replaced_is_noticed_too(tmp_path: Path) -> None:
     place.fill([1])
     other = tmp_path / "other"
     other.write_text("")
-    place.path.rename(tmp_path / "kept")
+    place.path.rename(tmp_path / "renamed")
     other.rename(place.path)
     place.fill([2])
     place.clock.pass_by(1.0)
     place.fill([3])
     assert place.numbers == [3]
-    assert place.alarms.texts == []
-    assert [line["n"] for line in lines(tmp_path / "kept")] == [1, 2]
-    assert faults(tmp_path / "kept", place.path) == []
+    assert place.alerts.texts == []
+    assert [line["n"] for line in lines(tmp_path / "renamed")] == [1, 2]
+    assert faults(tmp_path / "renamed", place.path) == []
 
 
 def test_a_deleted_folder_that_comes_back_costs_no_line(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Audit lines for somebody who watches a terminal."""
+"""Audit lines on a terminal."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pexpolicy.audit.console import parts, readable
-from pexpolicy.chain.chain import _SAID
+from pexpolicy.audit.console import parts, render
+from pexpolicy.chain.chain import REJECT_REASONS
 from pexpolicy.models.outcome import Step
 from pexpolicy.text import printable
 
@@ -30,54 +30,59 @@ LINE: dict[str, Any] = {
 }
 
 
-def shown(**other: Any) -> str:
-    return readable(None, "", {**LINE, **other}).decode()
+def rendered(**other: Any) -> str:
+    return render(None, "", {**LINE, **other}).decode()
 
 
 def test_a_call_is_one_line_with_what_matters() -> None:
-    text = shown()
+    text = rendered()
     assert text.count("\n") == 1
     for part in ("service_configuration", "engineering", "alice", "continue", "rooms", "0.2 ms"):
         assert part in text
     assert "it is known" in text
 
 
-def told(event: dict[str, Any]) -> str:
+def formatted(event: dict[str, Any]) -> str:
     return " ".join(text for _, text in parts(event))
 
 
 def test_what_went_wrong_is_told_apart_from_the_reason() -> None:
     steps = [Step("bad", "failed", 0.1, "it ended"), Step("late", "timed_out", 1.0)]
-    text = told(LINE | {"steps": steps, "warnings": ["a doubt"]})
+    text = formatted(LINE | {"steps": steps, "warnings": ["a doubt"]})
     assert text.endswith("it is known | bad failed: it ended | late timed_out | a doubt")
 
 
-@pytest.mark.parametrize("reason", _SAID.values())
+@pytest.mark.parametrize("reason", REJECT_REASONS.values())
 def test_a_reason_that_only_repeats_a_step_is_left_out(reason: str) -> None:
     steps = [Step("bad", "failed", 0.1, "it ended")]
     line = LINE | {"decided_by": "bad", "action": "reject", "reason": f"bad {reason}"}
-    assert told(line | {"steps": steps}).endswith("reject by bad 0.2 ms | bad failed: it ended")
-    assert told(line).endswith(reason)
+    assert formatted(line | {"steps": steps}).endswith(
+        "reject by bad 0.2 ms | bad failed: it ended"
+    )
+    assert formatted(line).endswith(reason)
 
 
 @pytest.mark.parametrize(
-    ("facts", "said"), [({}, ""), ({"times": 1}, " (once)"), ({"times": 2}, " (2 times)")]
+    ("facts", "expected"), [({}, ""), ({"times": 1}, " (once)"), ({"times": 2}, " (2 times)")]
 )
-def test_what_was_closed_without_a_reply_has_no_status(facts: dict[str, Any], said: str) -> None:
-    line = {"event": "refused", "status": 0, "reason": "no tls", "peer": "192.0.2.7"}
-    assert told(line | facts).split(maxsplit=1)[1] == f"- no tls from 192.0.2.7{said}"
+def test_what_was_closed_without_a_reply_has_no_status(
+    facts: dict[str, Any], expected: str
+) -> None:
+    line = {"event": "refused", "status": 0, "reason": "tls handshake failed", "peer": "192.0.2.7"}
+    shown = formatted(line | facts).split(maxsplit=1)[1]
+    assert shown == f"- tls handshake failed from 192.0.2.7{expected}"
 
 
 def test_a_refused_call_is_one_line() -> None:
     line = {"event": "refused", "status": 404, "reason": "unknown path", "peer": "192.0.2.7"}
-    text = readable(None, "", line | {"path": "/wrong"}).decode()
+    text = render(None, "", line | {"path": "/wrong"}).decode()
     assert text.count("\n") == 1
     for part in ("404", "unknown path", "/wrong", "from 192.0.2.7"):
         assert part in text
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "expected"),
     [
         ({"differs": False}, "shadow: new decided: agrees"),
         ({"differs": True, "action": "reject", "reason": "no"}, "differs, would reject: no"),
@@ -91,12 +96,12 @@ def test_a_refused_call_is_one_line() -> None:
         ),
     ],
 )
-def test_what_a_shadow_would_have_decided_is_said(line: dict[str, Any], said: str) -> None:
+def test_what_a_shadow_would_have_decided_is_said(line: dict[str, Any], expected: str) -> None:
     event: dict[str, Any] = {"event": "shadow", "endpoint": "media_location"}
     event |= {"steps": [Step("new", "decided", 0.1)]}
-    text = told({**event, **line})
+    text = formatted({**event, **line})
     assert text.startswith("media_location")
-    assert said in text
+    assert expected in text
 
 
 def test_a_line_of_a_file_may_hold_anything() -> None:
@@ -108,9 +113,9 @@ def test_a_line_of_a_file_may_hold_anything() -> None:
 
 @given(st.text())
 def test_a_caller_cannot_command_the_terminal(text: str) -> None:
-    shown_text = shown(request={"local_alias": text, "remote_alias": text}, reason=text)
-    assert shown_text.count("\n") == 1
-    assert "\x1b[2J" not in shown(request={"local_alias": "\x1b[2J" + text})
+    text_rendered = rendered(request={"local_alias": text, "remote_alias": text}, reason=text)
+    assert text_rendered.count("\n") == 1
+    assert "\x1b[2J" not in rendered(request={"local_alias": "\x1b[2J" + text})
 
 
 @pytest.mark.parametrize("text", ["\x1b[31m", "a\nb", "\x07", "\u202e", "\x9b", "\x00"])

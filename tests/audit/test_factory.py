@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from multidict import MultiDict
 
+from pexpolicy import ServiceConfigurationRequest
 from pexpolicy.audit.factory import audit_of, open_audit
 from pexpolicy.audit.redaction import Redaction
 from pexpolicy.config.settings import ConfigError
@@ -66,10 +67,11 @@ def test_the_table_is_what_the_lines_show(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("table", "said"),
+    ("table", "message"),
     [
         ({"path": "a", "level": "required"}, "on_fail"),
         ({"path": "a", "level": "memory"}, 'write level = "file"'),
+        ({"path": "a", "on_fail": "handback"}, 'write on_fail = "fallback"'),
         ({"level": "fsync"}, "needs a path"),
         ({"rotate_mb": 5}, "standard output"),
         ({"path": "a", "keep": 5}, "keep is for"),
@@ -77,8 +79,8 @@ def test_the_table_is_what_the_lines_show(tmp_path: Path) -> None:
         ({"path": "a", "sign_key_file": "missing"}, "cannot be read"),
     ],
 )
-def test_what_cannot_be_meant_is_refused(table: dict[str, Any], said: str) -> None:
-    with pytest.raises(ConfigError, match=said):
+def test_what_cannot_be_meant_is_refused(table: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
         fake_plugins.settings(audit=table)
 
 
@@ -88,10 +90,10 @@ def test_standard_output_may_be_a_file_or_a_pipe(tmp_path: Path, regular: bool) 
     if regular:
         with (tmp_path / "out").open("wb") as out:
             subprocess.run(command, stdout=out, check=True)
-        said = (tmp_path / "out").read_bytes()
+        output = (tmp_path / "out").read_bytes()
     else:
-        said = subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout
-    assert json.loads(said)["seq"] == 1
+        output = subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout
+    assert json.loads(output)["seq"] == 1
 
 
 def test_a_named_pipe_holds_nobody_up(tmp_path: Path) -> None:
@@ -101,7 +103,7 @@ def test_a_named_pipe_holds_nobody_up(tmp_path: Path) -> None:
     audit = open_audit(path)
     for _ in range(1000):
         audit.refused("unknown path", 404, None, "", path="x" * 200)
-    assert audit.state.held_bytes > 0
+    assert audit.state.buffered_bytes > 0
     first = os.read(reader, 1 << 16).splitlines()[0]
     assert json.loads(first)["seq"] == 1
     audit.close()
@@ -111,7 +113,7 @@ def test_a_named_pipe_holds_nobody_up(tmp_path: Path) -> None:
 def test_a_key_that_cannot_sign_is_an_error_of_the_configuration(tmp_path: Path) -> None:
     path = tmp_path / "sign.pem"
     path.write_text("no key")
-    with pytest.raises(ConfigError, match=r"audit\.sign_key_file: is no private key in PEM"):
+    with pytest.raises(ConfigError, match=r"audit\.sign_key_file: is not a private key in PEM"):
         fake_plugins.policy({}, audit={"path": "audit.jsonl", "sign_key_file": str(path)})
 
 
@@ -125,16 +127,16 @@ def test_a_spool_that_is_not_there_is_told(tmp_path: Path) -> None:
 async def test_a_line_is_written_even_where_taking_secrets_out_fails(tmp_path: Path) -> None:
     class Broken(Redaction):
         def request(self, *_: Any) -> Any:
-            raise KeyError("a secret of somebody")
+            raise KeyError("the secret of alice")
 
         def result(self, *_: Any) -> Any:
-            raise KeyError("a secret of somebody")
+            raise KeyError("the secret of alice")
 
     policy = fake_plugins.policy({})
     audit = open_audit(tmp_path / "audit.jsonl", Broken())
     async with policy.serving():
-        params: MultiDict[str] = MultiDict(local_alias="somebody")
-        answer = await policy.answer("service_configuration", params, "", "an id")
+        params: MultiDict[str] = MultiDict(local_alias="alice")
+        answer = await policy.answer(ServiceConfigurationRequest(params), "an id")
         assert audit.decision(params, "", answer, 0.1, None, "") is None
         audit.shadow(answer.outcome, answer.outcome, "", differs=False)
     audit.close()
@@ -142,4 +144,4 @@ async def test_a_line_is_written_even_where_taking_secrets_out_fails(tmp_path: P
     assert (shadow["would_send"], shadow["redaction_error"]) == (None, "KeyError")
     assert line["redaction_error"] == "KeyError"
     assert (line["decision_id"], line["request"], line["sent"]) == ("an id", {}, None)
-    assert "somebody" not in (tmp_path / "audit.jsonl").read_text()
+    assert "alice" not in (tmp_path / "audit.jsonl").read_text()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pexpolicy.audit.backlog import WriteResult
 from pexpolicy.audit.group_commit import Durability, GroupCommitSink
-from pexpolicy.audit.journal import TOO_SLOW
+from pexpolicy.audit.journal import DISK_TOO_SLOW
 from tests.audit.places import Faulty, Place, body, faults, lines, wait_until
 
 FSYNC = Durability()
@@ -24,30 +24,30 @@ class Hung:
     """Lets the writes of a file hang, as on a network share that is gone."""
 
     def __init__(self, file: Faulty) -> None:
-        self._goes_on = threading.Event()
-        self._goes_on.set()
+        self._resumed = threading.Event()
+        self._resumed.set()
         self._write = file.write
         self.writing = threading.Event()
         file.write = self.write  # type: ignore[method-assign]
 
     def write(self, lines: bytes) -> None:
         self.writing.set()
-        self._goes_on.wait()
+        self._resumed.wait()
         self._write(lines)
 
     def hang(self) -> None:
-        self._goes_on.clear()
+        self._resumed.clear()
 
-    def go_on(self) -> None:
-        self._goes_on.set()
+    def resume(self) -> None:
+        self._resumed.set()
 
 
 @contextmanager
 def grouped(
-    place: Place, promise: Durability, room: int = 1 << 20, limit: float = 10.0
+    place: Place, durability: Durability, capacity: int = 1 << 20, timeout: float = 10.0
 ) -> Iterator[GroupCommitSink]:
 
-    sink = GroupCommitSink(place.journal, promise, room, limit)
+    sink = GroupCommitSink(place.journal, durability, capacity, timeout)
     try:
         yield sink
     finally:
@@ -86,24 +86,24 @@ async def test_replies_that_wait_together_share_a_sync(tmp_path: Path) -> None:
 async def test_no_reply_waits_for_a_file_that_hangs_and_no_line_is_lost(tmp_path: Path) -> None:
     place = Place(tmp_path)
     hung = Hung(place.file)
-    with grouped(place, FSYNC, limit=BRIEF) as sink:
+    with grouped(place, FSYNC, timeout=BRIEF) as sink:
         hung.hang()
         began = time.monotonic()
         assert all(await asyncio.gather(*(answer(sink, n) for n in range(5))))
         assert all([await answer(sink, n) for n in range(5, 9)])
         assert time.monotonic() - began < 1.0
-        hung.go_on()
+        hung.resume()
     assert place.numbers == list(range(9))
 
 
 async def test_a_decision_that_must_be_recorded_is_not_sent_when_the_file_hangs(
     tmp_path: Path,
 ) -> None:
-    place = Place(tmp_path, room=0)
+    place = Place(tmp_path, capacity=0)
     hung = Hung(place.file)
     # How long the disk of this machine takes is not the question.
     place.file.sync = lambda: None  # type: ignore[method-assign]
-    with grouped(place, REQUIRED, limit=BRIEF) as sink:
+    with grouped(place, REQUIRED, timeout=BRIEF) as sink:
         assert await answer(sink, 0)
         hung.hang()
         began = time.monotonic()
@@ -111,19 +111,19 @@ async def test_a_decision_that_must_be_recorded_is_not_sent_when_the_file_hangs(
         assert not await answer(sink, 2)
         assert not await answer(sink, 2)
         assert time.monotonic() - began < 1.0
-        # No load balancer should send a call here, and somebody should come.
-        assert (place.status, place.state.error) == ("failed", TOO_SLOW)
-        assert place.alarms.texts[-1] == f"the audit loses lines: {TOO_SLOW}"
-        hung.go_on()
+        # The load balancer must stop sending calls, and an operator must be alerted.
+        assert (place.status, place.state.error) == ("failed", DISK_TOO_SLOW)
+        assert place.alerts.texts[-1] == f"the audit loses lines: {DISK_TOO_SLOW}"
+        hung.resume()
         await until_written(place, 2)
         await asyncio.sleep(BRIEF)
         place.clock.pass_by(2.0)
         assert await answer(sink, 3)
         await asyncio.to_thread(wait_until, lambda: place.status == "healthy")
     written = lines(place.path)
-    # The thread was in the middle of writing line 1 when its reply was given up.
+    # The thread was in the middle of writing line 1 when its reply timed out.
     events = [line["event"] for line in written]
-    assert events.count("withdrawn") == 1
+    assert events.count("retracted") == 1
     assert 2 not in place.numbers
     assert place.numbers == [0, 1, 3]
     assert faults(place.path) == []
@@ -131,7 +131,7 @@ async def test_a_decision_that_must_be_recorded_is_not_sent_when_the_file_hangs(
 
 
 async def test_lines_that_are_given_up_behind_one_that_hangs_are_counted(tmp_path: Path) -> None:
-    place = Place(tmp_path, room=0)
+    place = Place(tmp_path, capacity=0)
     hung = Hung(place.file)
     syncing, synced = threading.Event(), threading.Event()
 
@@ -140,7 +140,7 @@ async def test_lines_that_are_given_up_behind_one_that_hangs_are_counted(tmp_pat
         synced.wait()
 
     place.file.sync = sync  # type: ignore[method-assign]
-    with grouped(place, REQUIRED, limit=BRIEF) as sink:
+    with grouped(place, REQUIRED, timeout=BRIEF) as sink:
         first = asyncio.create_task(answer(sink, 0))
         assert await asyncio.to_thread(syncing.wait, 5)
         others = [asyncio.create_task(answer(sink, number)) for number in (1, 2, 3)]
@@ -149,7 +149,7 @@ async def test_lines_that_are_given_up_behind_one_that_hangs_are_counted(tmp_pat
         synced.set()
         assert await asyncio.gather(*others) == [False] * 3
         await first
-        hung.go_on()
+        hung.resume()
         await asyncio.to_thread(wait_until, lambda: place.state.lost == 2)
         await asyncio.sleep(BRIEF)
         place.clock.pass_by(2.0)
@@ -164,11 +164,11 @@ async def test_a_required_line_may_be_in_the_spool_but_not_in_memory(tmp_path: P
     for spool, sent in ((None, False), (1 << 20, True)):
         folder = tmp_path / str(sent)
         folder.mkdir()
-        place = Place(folder, room=0, spool=spool)
+        place = Place(folder, capacity=0, spool=spool)
         with grouped(place, REQUIRED) as sink:
             assert await answer(sink, 0)
             place.file.error = errno.ENOSPC
-            # The sync of the file fails too, but that of what stands in the spool counts.
+            # The sync of the file fails too, but that of the spool counts.
             place.file.sync = lambda: None  # type: ignore[method-assign]
             assert await answer(sink, 1) is sent
             place.file.error = None
@@ -177,7 +177,7 @@ async def test_a_required_line_may_be_in_the_spool_but_not_in_memory(tmp_path: P
 
 
 async def test_a_disk_that_cannot_be_synced_keeps_a_required_decision_back(tmp_path: Path) -> None:
-    place = Place(tmp_path, room=0)
+    place = Place(tmp_path, capacity=0)
 
     def broken() -> None:
         raise OSError(errno.EIO, "broken")
@@ -197,32 +197,32 @@ async def test_an_end_writes_all_that_was_taken(tmp_path: Path) -> None:
 async def test_lines_beyond_the_room_are_counted_as_lost(tmp_path: Path) -> None:
     place = Place(tmp_path)
     hung = Hung(place.file)
-    with grouped(place, FSYNC, room=10 * len(body(10))) as sink:
+    with grouped(place, FSYNC, capacity=10 * len(body(10))) as sink:
         hung.hang()
         hung.writing.clear()
         sink.info(body(10))
         assert await asyncio.to_thread(hung.writing.wait, 5)
         taken = [sink.info(body(number)) is not None for number in range(11, 31)]
         assert taken == [True] * 10 + [False] * 10
-        hung.go_on()
+        hung.resume()
         await until_written(place, 11)
         sink.info(body(31))
     assert place.numbers == [*range(10, 21), 31]
     assert place.state.lost == 10
-    assert f"the audit loses lines: {TOO_SLOW}" in place.alarms.texts
+    assert f"the audit loses lines: {DISK_TOO_SLOW}" in place.alerts.texts
     assert sum(line.get("lost_count", 0) for line in lines(place.path)) == 10
 
 
 async def test_a_fault_of_our_own_is_told_and_does_not_end_the_writing(tmp_path: Path) -> None:
-    place = Place(tmp_path, room=0)
+    place = Place(tmp_path, capacity=0)
     with grouped(place, REQUIRED) as sink:
         assert await answer(sink, 0)
         tick, place.journal.tick = place.journal.tick, lambda: 1 / 0  # type: ignore[method-assign]
         assert await answer(sink, 1)
-        await asyncio.to_thread(wait_until, lambda: bool(place.alarms.texts))
+        await asyncio.to_thread(wait_until, lambda: bool(place.alerts.texts))
         place.journal.tick = tick  # type: ignore[method-assign]
         assert await answer(sink, 2)
-    assert "ZeroDivisionError" in place.alarms.texts[0]
+    assert "ZeroDivisionError" in place.alerts.texts[0]
     assert place.numbers == [0, 1, 2]
 
 

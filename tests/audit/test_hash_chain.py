@@ -1,4 +1,4 @@
-"""The seal: numbers without a gap, and hashes that chain the lines."""
+"""The hash chain: numbers without a gap, and hashes that link the lines."""
 
 import hashlib
 import json
@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from pexpolicy.audit.hash_chain import HashChain
 from pexpolicy.audit.reader import RawLine
 from pexpolicy.audit.verify import Verification
-from tests.audit.places import body
+from tests.audit.places import body, chained
 
 OWN = ("instance", "boot_id", "prev", "lost_count", "seq", "hash")
-"""What the seal itself writes."""
+"""Keys that the chain writes."""
 KEYS = st.text(max_size=9).filter(lambda key: key not in OWN)
 VALUES = st.none() | st.integers() | st.text(max_size=9)
 
@@ -34,44 +34,41 @@ def found(lines: list[bytes]) -> list[str]:
 def test_what_is_sealed_verifies_whatever_stands_in_it(
     facts: list[dict[str, object]], instance: str | None, moved: set[int], lost: set[int]
 ) -> None:
-    seal = HashChain(instance and instance.encode("utf-8", "replace").decode())
+    chain = HashChain(instance and instance.encode("utf-8", "replace").decode())
     lines = []
     for number, fact in enumerate(facts):
         line = {**fact, "timestamp": "t", "event": "decision"}
         if number in moved:
-            seal.introduce()
+            chain.start_new_file()
         if number in lost:
-            seal.lost = number + 1
-        lines.append(seal.line(json.dumps(line).encode()))
-        seal.advance()
-        sealed = json.loads(lines[-1])
-        assert sealed["seq"] == number + 1
-        assert ("prev" in sealed) == (number in moved and number > 0)
-        assert sealed.get("lost_count") == (number + 1 if number in lost else None)
+            chain.lost = number + 1
+        lines.append(chained(chain, json.dumps(line).encode()))
+        event = json.loads(lines[-1])
+        assert event["seq"] == number + 1
+        assert ("prev" in event) == (number in moved and number > 0)
+        assert event.get("lost_count") == (number + 1 if number in lost else None)
     assert found(lines) == []
 
 
 def test_the_hash_is_what_the_page_says() -> None:
-    seal = HashChain()
-    first = seal.line(body(1))
-    seal.advance()
-    second = seal.line(body(2))
+    chain = HashChain()
+    first = chained(chain, body(1))
+    second = chained(chain, body(2))
     text, _, digest = second.removesuffix(b'"}\n').rpartition(b',"hash":"')
     before = json.loads(first)["hash"].encode()
     assert hashlib.sha256(before + text).hexdigest().encode() == digest
 
 
 def test_a_line_that_was_not_written_takes_no_number() -> None:
-    seal = HashChain()
-    assert json.loads(seal.line(body(1)))["seq"] == 1
-    assert json.loads(seal.line(body(2)))["seq"] == 1
-    seal.advance()
-    assert json.loads(seal.line(body(3)))["seq"] == 2
+    chain = HashChain()
+    chain.chain_lines(body(1))
+    assert json.loads(chained(chain, body(2)))["seq"] == 1
+    assert json.loads(chained(chain, body(3)))["seq"] == 2
 
 
 @pytest.mark.parametrize("instance", ['a"b', "ä\\", "{}"])
 def test_a_name_of_the_server_may_be_any_text(instance: str) -> None:
-    seal = HashChain(instance)
-    line = seal.line(body(1))
+    chain = HashChain(instance)
+    line = chained(chain, body(1))
     assert json.loads(line)["instance"] == instance
     assert found([line]) == []

@@ -10,26 +10,26 @@ from hypothesis import strategies as st
 
 from pexpolicy.audit.backlog import WriteResult
 from pexpolicy.audit.journal import Journal
-from pexpolicy.audit.spool import orphans
+from pexpolicy.audit.spool import orphaned_lines
 from tests.audit.places import Place, body, faults, lines
 
-LOST, HELD, SPOOLED, WRITTEN = (int(kept) for kept in WriteResult)
+LOST, BUFFERED, SPOOLED, WRITTEN = (int(results) for results in WriteResult)
 
 
 @pytest.mark.parametrize("error", [errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EIO])
 @pytest.mark.parametrize("spool", [None, 1 << 20])
-def test_lines_wait_and_come_home_in_order(tmp_path: Path, error: int, spool: int | None) -> None:
+def test_lines_wait_and_are_written_in_order(tmp_path: Path, error: int, spool: int | None) -> None:
     place = Place(tmp_path, spool=spool)
     assert place.fill(range(3)) == [WRITTEN] * 3
     place.break_down(error)
-    assert place.fill(range(3, 6)) == [HELD if spool is None else SPOOLED] * 3
+    assert place.fill(range(3, 6)) == [BUFFERED if spool is None else SPOOLED] * 3
     assert place.status == "degraded"
     assert place.state.error == os.strerror(error)
     place.recover()
     assert place.fill([6]) == [WRITTEN]
     assert place.numbers == list(range(7))
     assert faults(place.path) == []
-    assert place.alarms.texts == [
+    assert place.alerts.texts == [
         f"the audit cannot be written: {os.strerror(error)}",
         "the audit is written again; lines lost so far: 0",
     ]
@@ -37,29 +37,29 @@ def test_lines_wait_and_come_home_in_order(tmp_path: Path, error: int, spool: in
     assert not list(tmp_path.glob("*.spool"))
 
 
-def test_what_the_spool_does_not_take_is_held_and_what_memory_does_not_is_lost(
+def test_lines_go_to_the_spool_then_to_memory_and_are_lost_when_both_are_full(
     tmp_path: Path,
 ) -> None:
-    room = 2 * len(body(1))
-    place = Place(tmp_path, spool=500, room=room)
+    capacity = 2 * len(body(1))
+    place = Place(tmp_path, spool=500, capacity=capacity)
     place.break_down()
-    kept = place.fill(range(9))
-    assert kept == [SPOOLED] * 2 + [HELD] * 2 + [LOST] * 5
+    results = place.fill(range(9))
+    assert results == [SPOOLED] * 2 + [BUFFERED] * 2 + [LOST] * 5
     assert (place.status, place.state.lost) == ("failed", 5)
     place.recover()
     place.fill([9, 10])
     assert place.numbers == [0, 1, 2, 3, 9, 10]
     assert [line.get("lost_count") for line in lines(place.path)] == [None] * 2 + [5] + [None] * 3
     assert faults(place.path) == []
-    assert len([text for text in place.alarms.texts if "loses" in text]) == 1
+    assert len([text for text in place.alerts.texts if "loses" in text]) == 1
 
 
-def test_while_lines_wait_new_ones_wait_behind_them(tmp_path: Path) -> None:
+def test_while_lines_wait_new_ones_wait_after_them(tmp_path: Path) -> None:
     place = Place(tmp_path)
     place.break_down()
     place.fill([1])
     place.file.error = None
-    assert place.fill([2]) == [HELD]
+    assert place.fill([2]) == [BUFFERED]
     place.clock.pass_by(0.6)
     assert place.fill([3]) == [WRITTEN]
     assert place.numbers == [1, 2, 3]
@@ -70,9 +70,9 @@ def test_a_writer_that_dies_leaves_its_spool_to_the_next_one(tmp_path: Path) -> 
     place.fill([1])
     place.break_down()
     place.fill([2, 3])
-    assert list(orphans(tmp_path)) == []
+    assert list(orphaned_lines(tmp_path)) == []
     place.journal.close()
-    (left,) = orphans(tmp_path)
+    (left,) = orphaned_lines(tmp_path)
     with place.path.open("ab") as file:
         file.write(left)
     assert place.numbers == [1, 2, 3]
@@ -85,7 +85,7 @@ def test_lines_that_are_written_together_wait_together_and_come_home(
     tmp_path: Path, spool: int | None
 ) -> None:
     place = Place(tmp_path, spool=spool)
-    waits = HELD if spool is None else SPOOLED
+    waits = BUFFERED if spool is None else SPOOLED
     assert place.fill_together(range(3)) == [WRITTEN] * 3
     place.break_down()
     assert place.fill_together(range(3, 6)) == [waits] * 3
@@ -98,9 +98,9 @@ def test_lines_that_are_written_together_wait_together_and_come_home(
 
 
 def test_of_lines_that_came_together_only_those_are_lost_that_do_not_fit(tmp_path: Path) -> None:
-    place = Place(tmp_path, room=2 * len(body(1)))
+    place = Place(tmp_path, capacity=2 * len(body(1)))
     place.break_down()
-    assert place.fill_together(range(3)) == [HELD, HELD, LOST]
+    assert place.fill_together(range(3)) == [BUFFERED, BUFFERED, LOST]
     assert (place.status, place.state.lost) == ("failed", 1)
     place.recover()
     place.fill([3])
@@ -136,7 +136,7 @@ def test_a_disk_that_fills_up_is_told_at_20_10_and_5_percent(tmp_path: Path) -> 
         place.clock.pass_by(1.0)
         place.journal.tick()
         assert place.state.free_bytes == 1000 * percent
-    assert place.alarms.texts == [
+    assert place.alerts.texts == [
         f"the disk of the audit has {percent} % left" for percent in (19, 8, 4)
     ]
 
@@ -177,23 +177,23 @@ STEPS = st.lists(
 
 
 @settings(max_examples=60)
-@given(steps=STEPS, spool=st.sampled_from([None, 600, 1 << 20]), room=st.sampled_from([0, 300]))
+@given(steps=STEPS, spool=st.sampled_from([None, 600, 1 << 20]), capacity=st.sampled_from([0, 300]))
 def test_whatever_happens_each_line_is_there_once_and_in_order_or_counted_as_lost(
     tmp_path_factory: pytest.TempPathFactory,
     steps: list[tuple[str, float]],
     spool: int | None,
-    room: int,
+    capacity: int,
 ) -> None:
     folder = tmp_path_factory.mktemp("journal")
-    place = Place(folder, spool=spool, room=room)
-    kept: list[int] = []
+    place = Place(folder, spool=spool, capacity=capacity)
+    results: list[int] = []
     files = 0
     for what, amount in steps:
         if what == "record":
             for _ in range(int(amount)):
-                kept += place.fill([len(kept)])
+                results += place.fill([len(results)])
         elif what == "together":
-            kept += place.fill_together(range(len(kept), len(kept) + int(amount)))
+            results += place.fill_together(range(len(results), len(results) + int(amount)))
         elif what == "fail":
             place.break_down(int(amount))
         elif what == "mend":
@@ -207,12 +207,12 @@ def test_whatever_happens_each_line_is_there_once_and_in_order_or_counted_as_los
         elif what == "reopen":
             place.journal.reopen()
     place.recover()
-    place.fill([len(kept)])
+    place.fill([len(results)])
     place.journal.close()
     paths = [*sorted(folder.glob("audit.0*")), place.path]
     there = [line["n"] for line in lines(*paths)]
-    assert there == [n for n, found in enumerate(kept) if found != LOST] + [len(kept)]
-    assert sum(line.get("lost_count", 0) for line in lines(*paths)) == kept.count(LOST)
+    assert there == [n for n, found in enumerate(results) if found != LOST] + [len(results)]
+    assert sum(line.get("lost_count", 0) for line in lines(*paths)) == results.count(LOST)
     assert faults(*paths) == []
 
 
@@ -221,12 +221,12 @@ def test_the_journal_of_a_reader_who_comes_back_says_nothing(tmp_path: Path) -> 
     assert isinstance(place.journal, Journal)
     place.break_down(errno.EAGAIN)
     place.fill([1])
-    assert place.alarms.texts == []
+    assert place.alerts.texts == []
     place.file.error = None
     place.clock.pass_by(0.6)
     place.fill([2])
     place.clock.pass_by(1.0)
     place.journal.tick()
-    assert place.alarms.texts == []
+    assert place.alerts.texts == []
     assert (place.status, place.state.error) == ("healthy", "")
     assert place.numbers == [1, 2]

@@ -1,4 +1,4 @@
-"""What else may stand where the audit should be, and disks that are too small or do not answer."""
+"""Links, devices and pipes in place of the file, and disks that are too small or hang."""
 
 import asyncio
 import os
@@ -64,7 +64,7 @@ def test_what_is_no_file_is_said_and_not_written_to(
     place.clock.pass_by(2.0)
     place.journal.tick()
     assert place.status == "degraded"
-    assert len(place.alarms.texts) == 1
+    assert len(place.alerts.texts) == 1
     if (tmp_path / "elsewhere").exists():
         assert (tmp_path / "elsewhere").read_bytes() == b""
     place.path.rename(tmp_path / "gone")
@@ -84,7 +84,7 @@ async def test_no_decision_leaves_while_a_pipe_is_in_the_place_of_a_required_aud
         server.audit.rename(tmp_path / "moved")
         server.audit.symlink_to("/dev/null")
         wait_until(lambda: server.ask(wire.SERVICE).json["action"] == "reject", 4)
-        assert server.operator("/status").json["audit"]["problem"] == "a link is in its place"
+        assert server.operator("/status").json["audit"]["problem"] == "a link has replaced it"
         server.audit.unlink()
         os.mkfifo(server.audit)
         await asyncio.sleep(1.2)

@@ -9,7 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pexpolicy.audit.reader import CorruptLine, RawLine, Record, family, follow, last, read, records
+from pexpolicy.audit.reader import (
+    CorruptLine,
+    RawLine,
+    Record,
+    file_and_rotated,
+    follow,
+    last_lines,
+    read,
+    records,
+)
 from tests.audit.places import Place, body, wait_until
 
 
@@ -29,10 +38,10 @@ def test_damage_is_named_and_what_is_whole_is_read(tmp_path: Path) -> None:
         "30 bytes of a torn line before another line",
         2,
         "a torn line (30 bytes)",
-        "no line of an audit (9 bytes)",
-        "no line of an audit (3 bytes)",
+        "not an audit line (9 bytes)",
+        "not an audit line (3 bytes)",
         3,
-        "the last line has no end",
+        "the last line has no line end",
         4,
     ]
 
@@ -51,7 +60,7 @@ def test_rotated_files_are_read_the_oldest_lines_first(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(written)
     for name in ("audit.jsonl.lock", "0123456789abcdef.spool", "other.jsonl"):
         (tmp_path / name).write_bytes(body(9))
-    paths = family(tmp_path / "audit.jsonl")
+    paths = file_and_rotated(tmp_path / "audit.jsonl")
     assert [path.name for path in paths] == names
     assert numbers(records(paths)) == [0, 1, 2, 3]
 
@@ -60,7 +69,7 @@ def test_rotated_files_are_read_the_oldest_lines_first(tmp_path: Path) -> None:
 def test_the_last_lines_are_read_from_the_end(tmp_path: Path, count: int) -> None:
     path = tmp_path / "audit.jsonl"
     path.write_bytes(b"".join(body(number, "x" * 99) + b"\n" for number in range(1500)))
-    found = [one for raw in last(path, count) for one in read(raw)]
+    found = [one for raw in last_lines(path, count) for one in read(raw)]
     first = max(0, 1500 - count)
     assert numbers(iter(found)) == list(range(first, 1500))
 
@@ -112,4 +121,4 @@ def test_damage_in_a_file_that_is_followed_is_named_by_its_line(tmp_path: Path) 
         for one in read(raw)
         if isinstance(one, CorruptLine)
     ]
-    assert places == [f"{path}:{n}: no line of an audit (1 bytes)" for n in (4, 6)]
+    assert places == [f"{path}:{n}: not an audit line (1 bytes)" for n in (4, 6)]

@@ -6,6 +6,7 @@ import uuid
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -216,3 +217,14 @@ async def test_the_passcode_of_a_call_is_taken_out_of_what_a_plugin_says(serving
         assert "bad passcode ***" in server.details()
         assert "918273" not in str(server.log.events)
         assert b"918273" not in server.audit.read_bytes()
+
+
+async def test_control_characters_are_escaped_in_the_file(serving: Serve) -> None:
+    text = "a\x9b31m\u202eb\u2028\N{LATIN SMALL LETTER AE}"
+    async with serving({}) as server:
+        await server.ask(f"{wire.SERVICE}?local_alias={quote(text)}")
+        (line,) = server.lines()
+        written = server.audit.read_text()
+    assert line["request"]["local_alias"] == text
+    assert not set("\x9b\u202e\u2028") & set(written)
+    assert "\N{LATIN SMALL LETTER AE}" in written

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pexpolicy.audit.reader import family
+from pexpolicy.audit.reader import file_and_rotated
 from pexpolicy.audit.rotation import Rotation, first_time, rotated
 from tests.audit.places import Place, body, faults, lines
 
@@ -45,7 +45,7 @@ def test_several_writers_rotate_one_file_and_lose_nothing(tmp_path: Path) -> Non
         place.fill([number])
         if number % 5 == 0:
             place.clock.pass_by(1.0)
-    paths = family(tmp_path / "audit.jsonl")
+    paths = file_and_rotated(tmp_path / "audit.jsonl")
     assert len(paths) > 20
     assert sorted(line["n"] for line in lines(*paths)) == list(range(600))
     assert faults(*paths) == []
@@ -77,11 +77,11 @@ def test_the_age_is_that_of_the_first_line(tmp_path: Path, hours: float, due: bo
 
 def test_a_line_of_another_program_at_the_head_tells_no_age(tmp_path: Path) -> None:
     path = tmp_path / "audit.jsonl"
-    path.write_text('{"timestamp":"2026-11-26T01:02:03","event":"of somebody who has no zone"}\n')
+    path.write_text('{"timestamp":"2026-11-26T01:02:03","event":"without a zone"}\n')
     ours = tmp_path / "audit.jsonl.1"
     ours.write_bytes(body(1))
     assert not Rotation(age=1.0).is_due(path, path.stat().st_size)
-    assert family(path) == [path, ours]
+    assert file_and_rotated(path) == [path, ours]
 
 
 def test_a_rotation_that_another_writer_is_at_is_left_to_it(tmp_path: Path) -> None:
@@ -106,7 +106,7 @@ def test_a_folder_that_cannot_be_written_is_told_once_a_second_at_most(tmp_path:
     for number in range(10):
         place.fill([number])
         place.clock.pass_by(0.25)
-    assert 1 <= len(place.alarms.texts) <= 3
+    assert 1 <= len(place.alerts.texts) <= 3
     assert place.numbers == list(range(10))
 
 
@@ -124,6 +124,6 @@ def test_what_was_rotated_while_the_clock_was_ahead_goes_first(tmp_path: Path, k
         place.clock.pass_by(1.0)
         place.fill([])
         place.journal.tick()
-        kept = [line["n"] for line in lines(*rotated(place.path))]
-        assert kept == list(range(number + 1))[-keep:]
+        numbers = [line["n"] for line in lines(*rotated(place.path))]
+        assert numbers == list(range(number + 1))[-keep:]
     assert all("T" in path.name and "2026" in path.name for path in rotated(place.path))

@@ -96,7 +96,7 @@ def folder(tmp_path: Path) -> Path:
 
 def command(folder: Path, *arguments: str) -> str:
     """What a command prints, on either channel."""
-    said = subprocess.run(
+    output = subprocess.run(
         [sys.executable, "-m", "pexpolicy", *arguments],
         cwd=folder,
         env={**os.environ, "CANARY": WORD},
@@ -105,7 +105,7 @@ def command(folder: Path, *arguments: str) -> str:
         check=False,
         timeout=60,
     )
-    return said.stdout + said.stderr
+    return output.stdout + output.stderr
 
 
 ASKED = f"/policy/v1/service/configuration?local_alias=board&third_party_passcode={WORD}&pin={PIN}"
@@ -120,18 +120,18 @@ def test_no_command_shows_a_secret(folder: Path, arguments: list[str]) -> None:
 
 
 def test_explain_says_what_it_does_not_show_and_shows_it_when_asked_to(folder: Path) -> None:
-    said = command(folder, "explain", ASKED)
-    assert '"pin":"***"' in said
-    assert "not shown: pin, guest_pin; --show-secrets prints the reply as it leaves" in said
+    output = command(folder, "explain", ASKED)
+    assert '"pin":"***"' in output
+    assert "not shown: pin, guest_pin; --show-secrets prints the reply as it leaves" in output
     assert f'"pin":"{PIN}"' in command(folder, "explain", "--show-secrets", ASKED)
 
 
 def test_a_configuration_that_is_refused_is_refused_without_its_secrets(folder: Path) -> None:
     config = folder / "config.toml"
     config.write_text(config.read_text().replace(f'pin = "{PIN}"', f'pin = "{PIN}x"'))
-    said = command(folder, "check")
-    assert 'rooms."board@example.com".pin' in said
-    assert not secret_canaries.found_in(said)
+    output = command(folder, "check")
+    assert 'rooms."board@example.com".pin' in output
+    assert not secret_canaries.found_in(output)
 
 
 def test_a_server_at_work_writes_no_secret(folder: Path) -> None:
@@ -216,7 +216,7 @@ async def test_people_are_left_out_where_that_is_asked_for(serving: Serve) -> No
 
 
 def test_every_value_is_typed_and_what_opens_something_is_a_secret() -> None:
-    """A name that sounds like a secret is one: whoever adds a field has to think about it."""
+    """A name that sounds like a secret is one: a new field must be declared."""
     telling = re.compile("pin$|password|passcode|dtmf|secret|token$|private")
     for endpoint in ENDPOINTS.values():
         for name, parameter in endpoint.request.parameters().items():

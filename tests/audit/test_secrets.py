@@ -177,3 +177,30 @@ def test_no_password_of_a_uri_is_in_what_is_written(
     assert password not in str(written)
     segment = quote(uri, safe="")
     assert quote(password, safe="") not in Redaction().path(f"/elsewhere/{segment}")
+
+
+STREAM_KEY = "a-key-7GQ2"
+
+
+@pytest.mark.parametrize("scheme", ["rtmp", "rtmps", "RTMPS"])
+async def test_the_key_of_a_stream_is_not_written(serving: Serve, scheme: str) -> None:
+    alias = f"{scheme}://live.example/app/{STREAM_KEY}"
+    participant = {
+        "local_alias": "a",
+        "remote_alias": alias,
+        "protocol": "rtmp",
+        "role": "guest",
+        "streaming": True,
+    }
+    room = {"name": "R", "service_tag": "", "service_type": "conference"}
+    room_with_stream = {**room, "automatic_participants": [participant]}
+    async with serving({"toy": plugin(service_configuration=always(room_with_stream))}) as server:
+        reply = await server.ask(f"{wire.SERVICE}?local_alias=a")
+        assert reply.result["automatic_participants"][0]["remote_alias"] == alias
+        await server.ask(f"{wire.PARTICIPANT}?protocol=rtmp&remote_alias={quote(alias, safe='')}")
+        replied, asked = server.lines()
+    assert STREAM_KEY not in str((replied, asked))
+    masked = f"{scheme}://live.example/***"
+    assert replied["sent"]["automatic_participants"][0]["remote_alias"] == masked
+    assert replied["removed"] == ["remote_alias"]
+    assert asked["request"]["remote_alias"] == masked

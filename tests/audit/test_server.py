@@ -11,11 +11,13 @@ from pathlib import Path
 import pytest
 from multidict import MultiDict
 
-from pexpolicy.audit.reader import family
+from pexpolicy.audit.reader import file_and_rotated
+from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.policy import UNRECORDED
 from tests.audit.places import faults, lines, wait_until
 from tests.support import live_server, wire
 from tests.support.fake_plugins import always, plugin, policy
+from tests.support.paths import ROOT
 
 FULL = Path("/dev/full")
 PLUGINS = """
@@ -42,12 +44,12 @@ def ask(running: live_server.Running, count: int) -> list[str]:
 
 
 def ids(folder: Path) -> list[str]:
-    found = lines(*family(folder / "audit.jsonl"))
+    found = lines(*file_and_rotated(folder / "audit.jsonl"))
     return [line["decision_id"] for line in found if line["event"] != "end"]
 
 
 @pytest.mark.skipif(not FULL.exists(), reason="there is no full device here")
-@pytest.mark.parametrize(("on_fail", "action"), [("handback", "continue"), ("reject", "reject")])
+@pytest.mark.parametrize(("on_fail", "action"), [("fallback", "continue"), ("reject", "reject")])
 def test_no_decision_leaves_that_must_be_recorded_and_is_not(
     tmp_path: Path, on_fail: str, action: str
 ) -> None:
@@ -65,7 +67,7 @@ def test_no_decision_leaves_that_must_be_recorded_and_is_not(
 async def test_what_stands_in_for_a_decision_decides_nothing(endpoint: str, rejects: bool) -> None:
     made = policy({"toy": plugin(**{endpoint: always(None)})})
     async with made.serving():
-        answer = await made.answer(endpoint, MultiDict(), "alice", "an id")
+        answer = await made.answer(ENDPOINTS[endpoint].parse(MultiDict(), "alice"), "an id")
         instead = made.audit_failure_answer(answer.outcome, rejects=rejects)
     known = made.chains[endpoint].endpoint
     assert instead.outcome.decision == (known.refusal if rejects else known.default)
@@ -83,7 +85,7 @@ def test_each_answer_has_its_line_at_each_level(tmp_path: Path, level: str) -> N
     # A busy disk may take longer than a reply waits; what was not sent may be there, taken back.
     sent = [one["decision_id"] for one in replies if one.get("reason") != UNRECORDED]
     events = lines(tmp_path / "audit.jsonl")
-    back = {line["decision_id"] for line in events if line["event"] == "withdrawn"}
+    back = {line["decision_id"] for line in events if line["event"] == "retracted"}
     written = [line["decision_id"] for line in events if line["event"] == "decision"]
     assert [one for one in written if one not in back] == sent
     assert faults(tmp_path / "audit.jsonl") == []
@@ -91,7 +93,7 @@ def test_each_answer_has_its_line_at_each_level(tmp_path: Path, level: str) -> N
 
 @pytest.mark.skipif(shutil.which("logrotate") is None, reason="there is no logrotate here")
 def test_the_configuration_for_logrotate_that_is_shipped_loses_nothing(tmp_path: Path) -> None:
-    shipped = (live_server.ROOT / "deploy" / "logrotate.conf").read_text()
+    shipped = (ROOT / "deploy" / "logrotate.conf").read_text()
     with server(tmp_path, "") as running:
         here = shipped.replace("/var/log/pexpolicy/", f"{tmp_path}/").replace(
             "systemctl kill --signal=SIGUSR1 --kill-whom=main pexpolicy.service",
@@ -106,16 +108,16 @@ def test_the_configuration_for_logrotate_that_is_shipped_loses_nothing(tmp_path:
         for _ in range(3):
             asked += ask(running, 3)
             state = str(tmp_path / "state")
-            said = subprocess.run(
+            output = subprocess.run(
                 ("logrotate", "--force", "--state", state, str(config)),
                 capture_output=True,
                 text=True,
                 check=False,
             )
-            assert said.returncode == 0, said.stderr
+            assert output.returncode == 0, output.stderr
             wait_until((tmp_path / "audit.jsonl").exists)
         asked += ask(running, 3)
-    paths = family(tmp_path / "audit.jsonl")
+    paths = file_and_rotated(tmp_path / "audit.jsonl")
     assert len(paths) == 4
     found = [
         json.loads(line)["decision_id"]
@@ -127,15 +129,15 @@ def test_the_configuration_for_logrotate_that_is_shipped_loses_nothing(tmp_path:
     ]
     assert found == asked
     command = (sys.executable, "-m", "pexpolicy", "audit", "verify", "-c", "config.toml")
-    said = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert said.returncode == 0, said.stdout
+    output = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert output.returncode == 0, output.stdout
 
 
 def test_the_file_is_looked_after_while_no_call_comes(tmp_path: Path) -> None:
     path = tmp_path / "audit.jsonl"
     with server(tmp_path, "rotate_hours = 0.0002") as running:
         asked = ask(running, 1)
-        wait_until(lambda: len(family(path)) > 1)
+        wait_until(lambda: len(file_and_rotated(path)) > 1)
         asked += ask(running, 1)
         path.unlink()
         wait_until(path.exists)

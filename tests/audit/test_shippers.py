@@ -9,7 +9,7 @@ from typing import Any
 from pexpolicy.audit.records import DecisionRecord
 from pexpolicy.audit.rotation import Rotation, rotated
 from tests.audit.places import Place
-from tests.support.live_server import ROOT
+from tests.support.paths import ROOT
 
 VECTOR = ROOT / "deploy" / "vector.toml"
 FLUENT_BIT = ROOT / "deploy" / "fluent-bit.conf"
@@ -42,7 +42,7 @@ def files(tmp_path: Path) -> list[str]:
     place.fill([1])
     assert Rotation().rotate(place.path, lambda: True)
     assert len(rotated(place.path)) == 1
-    place.file.renew()
+    place.file.reopen()
     (tmp_path / "audit.jsonl.1").touch()
     (tmp_path / "audit.jsonl.2.gz").touch()
     return [FOLDER + path.name for path in tmp_path.iterdir()]

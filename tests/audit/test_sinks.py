@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pexpolicy.audit.sinks import MOST, BatchingSink
+from pexpolicy.audit.sinks import MAX_BATCH, BatchingSink
 from tests.audit.places import Place, body, faults, lines
 
 
@@ -40,7 +40,7 @@ def take(sink: BatchingSink, *numbers: int) -> None:
 
 async def test_lines_of_a_turn_are_one_write_in_the_next_one(place: Counting) -> None:
     sink = BatchingSink(place.journal)
-    sink.gather(asyncio.get_running_loop())
+    sink.set_batching(asyncio.get_running_loop())
     take(sink, 0, 1, 2)
     assert place.numbers == []
     await asyncio.sleep(0)
@@ -52,7 +52,7 @@ async def test_lines_of_a_turn_are_one_write_in_the_next_one(place: Counting) ->
 
 async def test_what_is_flushed_is_written_and_not_written_again(place: Counting) -> None:
     sink = BatchingSink(place.journal)
-    sink.gather(asyncio.get_running_loop())
+    sink.set_batching(asyncio.get_running_loop())
     take(sink, 0, 1)
     sink.flush()
     assert (place.numbers, place.writes) == ([0, 1], 1)
@@ -62,9 +62,9 @@ async def test_what_is_flushed_is_written_and_not_written_again(place: Counting)
 
 async def test_a_turn_without_an_end_writes_in_between(place: Counting) -> None:
     sink = BatchingSink(place.journal)
-    sink.gather(asyncio.get_running_loop())
-    take(sink, *range(MOST + 1))
-    assert place.numbers == list(range(MOST))
+    sink.set_batching(asyncio.get_running_loop())
+    take(sink, *range(MAX_BATCH + 1))
+    assert place.numbers == list(range(MAX_BATCH))
 
 
 def test_without_a_loop_each_line_is_written_at_once(place: Counting) -> None:
@@ -75,7 +75,7 @@ def test_without_a_loop_each_line_is_written_at_once(place: Counting) -> None:
 @pytest.mark.parametrize("end", ["gather", "reopen", "close"])
 async def test_what_was_gathered_is_written_before_anything_ends(place: Counting, end: str) -> None:
     sink = BatchingSink(place.journal)
-    sink.gather(asyncio.get_running_loop())
+    sink.set_batching(asyncio.get_running_loop())
     take(sink, 0, 1)
     aside = place.path.with_suffix(".1")
     if end == "reopen":
@@ -84,25 +84,25 @@ async def test_what_was_gathered_is_written_before_anything_ends(place: Counting
         assert place.numbers == []
         assert aside.read_bytes().count(b"\n") == 2
         return
-    sink.gather(None) if end == "gather" else sink.close()
+    sink.set_batching(None) if end == "gather" else sink.close()
     assert place.numbers == [0, 1]
 
 
 async def test_a_fault_in_writing_holds_up_no_reply_and_is_told(place: Counting) -> None:
     sink = BatchingSink(place.journal)
-    sink.gather(asyncio.get_running_loop())
+    sink.set_batching(asyncio.get_running_loop())
 
     def breaks(_: bytes) -> None:
-        raise RuntimeError("nobody thought of it")
+        raise RuntimeError("unexpected")
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(place.file, "write", breaks)
         take(sink, 0, 1)
         sink.flush()
     assert place.state.lost == 2
-    first, *_, last = place.alarms.texts
-    assert first == "a fault in writing the audit: RuntimeError: nobody thought of it"
-    assert last == "the audit loses lines: a fault of its own"
+    first, *_, last = place.alerts.texts
+    assert first == "internal error in the audit: RuntimeError: unexpected"
+    assert last == "the audit loses lines: an internal error"
     take(sink, 2)
     sink.flush()
     (line,) = lines(place.path)

@@ -1,17 +1,17 @@
-"""The spool: what is left of it, and who takes that over."""
+"""The spool: what a writer leaves in it, and the next start writes."""
 
 import fcntl
 from pathlib import Path
 
 import pytest
 
-from pexpolicy.audit.spool import Spool, orphans
+from pexpolicy.audit.spool import Spool, orphaned_lines
 
 NAME = "a" * 16
 
 
-def begun(folder: Path) -> Spool:
-    """A spool of two lines, the first of which was brought home."""
+def spool_with_lines(folder: Path) -> Spool:
+    """A spool of two lines, the first of which was written elsewhere."""
     spool = Spool(folder, NAME, 1000)
     spool.append(b"one\n")
     spool.append(b"two\n")
@@ -20,33 +20,33 @@ def begun(folder: Path) -> Spool:
 
 
 def test_what_is_left_is_for_its_owner_alone(tmp_path: Path) -> None:
-    begun(tmp_path).close()
+    spool_with_lines(tmp_path).close()
     (left,) = tmp_path.iterdir()
     assert left.name == f"{NAME}.spool"
     assert left.stat().st_mode & 0o777 == 0o600
-    assert list(orphans(tmp_path)) == [b"two\n"]
+    assert list(orphaned_lines(tmp_path)) == [b"two\n"]
 
 
-def test_where_the_rest_cannot_be_written_anew_the_whole_stays(tmp_path: Path) -> None:
+def test_where_the_rest_cannot_be_written_again_the_whole_stays(tmp_path: Path) -> None:
     folder = tmp_path / "spool"
     folder.mkdir()
-    spool = begun(folder)
+    spool = spool_with_lines(folder)
     away = folder.rename(tmp_path / "away")
     spool.close()
-    assert list(orphans(away)) == [b"one\ntwo\n"]
+    assert list(orphaned_lines(away)) == [b"one\ntwo\n"]
 
 
 def test_what_another_one_has_taken_over_meanwhile_is_not_taken_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    begun(tmp_path).close()
+    spool_with_lines(tmp_path).close()
 
     def lock_late(*_: object) -> None:
         (left,) = tmp_path.iterdir()
         left.unlink()
 
     monkeypatch.setattr(fcntl, "flock", lock_late)
-    assert list(orphans(tmp_path)) == []
+    assert list(orphaned_lines(tmp_path)) == []
 
 
 def test_what_was_taken_over_of_a_large_spool_is_not_taken_again(tmp_path: Path) -> None:
@@ -58,10 +58,10 @@ def test_what_was_taken_over_of_a_large_spool_is_not_taken_again(tmp_path: Path)
     spool.close()
     taken = b""
     while len(taken) < len(b"".join(lines)):
-        for number, block in enumerate(orphans(tmp_path)):
+        for number, block in enumerate(orphaned_lines(tmp_path)):
             if number == 2:
                 break  # the disk is full; the block waits for the next start
             taken += block
     assert taken == b"".join(lines)
-    assert list(orphans(tmp_path)) == []
+    assert list(orphaned_lines(tmp_path)) == []
     assert list(tmp_path.iterdir()) == []

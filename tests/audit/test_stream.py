@@ -19,20 +19,20 @@ from pexpolicy.audit.reader import RawLine
 from pexpolicy.audit.state import AlertWriter, AuditState
 from pexpolicy.audit.stream import Stream
 from pexpolicy.audit.verify import Verification
-from tests.audit.places import Clock, Said, body
+from tests.audit.places import Clock, RecordedAlerts, body
 
 
 class Listened:
     """A journal into one end of something, and its reader."""
 
     def __init__(self, written: int, read: int) -> None:
-        self.clock, self.alarms = Clock(), Said()
+        self.clock, self.alerts = Clock(), RecordedAlerts()
         self.read = read
         self.journal = Journal(
             Stream(written),
             HashChain(),
             Backlog(1 << 24, None, AuditState()),
-            alarms=self.alarms,
+            alerts=self.alerts,
             clock=self.clock,
         )
 
@@ -91,11 +91,11 @@ def test_a_reader_that_has_stalled_holds_nobody_up_and_gets_all_in_the_end(
 ) -> None:
     count = 3_000_000 // (length + 300)
     assert listened.record(0, count, "x" * length) < 0.5
-    assert listened.journal.state.held_bytes > 0
+    assert listened.journal.state.buffered_bytes > 0
     listened.clock.pass_by(1.0)
     listened.journal.tick()
     assert listened.status == "degraded"
-    assert listened.alarms.texts == ["the audit cannot be written: its reader has stalled"]
+    assert listened.alerts.texts == ["the audit cannot be written: its reader has stalled"]
     received = listened.lines(count)
     assert numbers(received) == list(range(count))
     listened.clock.pass_by(2.0)
@@ -128,27 +128,27 @@ def test_an_end_gives_a_slow_reader_the_rest_of_its_line() -> None:
     assert numbers(received.splitlines()) == [0]
 
 
-def test_a_terminal_that_was_stopped_holds_nobody_up() -> None:
+def test_a_stopped_terminal_blocks_nothing() -> None:
     controller, terminal = pty.openpty()
-    shown = Listened(terminal, controller)
-    assert shown.record(0, 2000, "x" * 100) < 0.5
-    assert shown.journal.state.held_bytes > 0
+    terminal_output = Listened(terminal, controller)
+    assert terminal_output.record(0, 2000, "x" * 100) < 0.5
+    assert terminal_output.journal.state.buffered_bytes > 0
 
 
-def test_an_alarm_waits_for_nobody() -> None:
+def test_an_alert_does_not_block() -> None:
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     with suppress(BlockingIOError):
         while os.write(writer, b"x" * 4096):
             pass
     os.set_blocking(writer, True)
-    alarms = AlertWriter(writer)
+    alerts = AlertWriter(writer)
     began = time.perf_counter()
-    alarms.say("the first")
-    alarms.say("the second")
+    alerts.alert("the first")
+    alerts.alert("the second")
     assert time.perf_counter() - began < 0.5
     received = b""
     while not received.endswith(b"second\n"):
         received += os.read(reader, 1 << 16)
-        alarms.repeat()
+        alerts.flush()
     assert received.lstrip(b"x") == b"the first\nthe second\n"

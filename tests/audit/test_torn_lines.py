@@ -10,24 +10,20 @@ from hypothesis import strategies as st
 from pexpolicy.audit import torn_lines
 from pexpolicy.audit.hash_chain import HashChain
 from pexpolicy.audit.reader import CorruptLine, records
-from pexpolicy.audit.torn_lines import BEGINNING, BLOCK, mend_file, repair_torn_lines
-from tests.audit.places import body
+from pexpolicy.audit.torn_lines import BLOCK, LINE_START, repair_file, repair_torn_lines
+from tests.audit.places import body, chained
 
 
-def sealed(count: int, text: str = "x") -> list[bytes]:
+def chained_lines(count: int, text: str = "x") -> list[bytes]:
     """Lines of one writer."""
-    seal = HashChain()
-    made = []
-    for number in range(count):
-        made.append(seal.line(body(number, text)))
-        seal.advance()
-    return made
+    chain = HashChain()
+    return [chained(chain, body(number, text)) for number in range(count)]
 
 
 def long(length: int) -> bytes:
-    """A line of so many bytes."""
-    rest = length - len(sealed(1, "x")[0])
-    line = sealed(1, "x" * (rest + 1))[0]
+    """Return a line of `length` bytes."""
+    rest = length - len(chained_lines(1, "x")[0])
+    line = chained_lines(1, "x" * (rest + 1))[0]
     assert len(line) == length
     return line
 
@@ -40,7 +36,7 @@ def numbers(path: Path) -> tuple[list[int], list[str]]:
 
 
 def half(line: bytes, at: int, blocks: int) -> bytes:
-    """What is left of a line behind so many bytes where its write was ended at a later block."""
+    """Return the rest of a line after `before` bytes whose write ended at a later block."""
     end = (at // BLOCK + blocks) * BLOCK
     return line[: max(end - at, 0)]
 
@@ -57,49 +53,49 @@ def test_whatever_was_cut_off_where_every_whole_line_is_left_and_nothing_is_torn
     whole: list[int] = []
     content = b""
     for number, (blocks, text, more) in enumerate(written):
-        line = sealed(number + 1, text * (200 + more))[number]
+        line = chained_lines(number + 1, text * (200 + more))[number]
         left = half(line, len(content), blocks)
-        if len(BEGINNING) < len(left) < len(line) - 80:
+        if len(LINE_START) < len(left) < len(line) - 80:
             content += left
         else:
             content += line
             whole.append(number)
-    left = half(sealed(1, "x" * 2000)[0], len(content), last)
-    content += left if len(left) > len(BEGINNING) else b""
+    left = half(chained_lines(1, "x" * 2000)[0], len(content), last)
+    content += left if len(left) > len(LINE_START) else b""
     path.write_bytes(content)
-    mend_file(path)
+    repair_file(path)
     assert numbers(path) == (whole, [])
     size = path.stat().st_size
-    mend_file(path)
+    repair_file(path)
     assert size == path.stat().st_size
 
 
 @pytest.mark.parametrize("length", range(1, 20))
 def test_a_half_of_a_few_bytes_is_one_too(tmp_path: Path, length: int) -> None:
     path = tmp_path / "audit.jsonl"
-    whole = sealed(1)[0]
-    for behind in (b"", whole):
-        path.write_bytes(long(2 * BLOCK - length) + whole[:length] + behind)
-        mend_file(path)
-        assert numbers(path) == ([0, 0] if behind else [0], [])
+    whole = chained_lines(1)[0]
+    for following in (b"", whole):
+        path.write_bytes(long(2 * BLOCK - length) + whole[:length] + following)
+        repair_file(path)
+        assert numbers(path) == ([0, 0] if following else [0], [])
 
 
 def test_a_line_that_was_damaged_otherwise_is_left_for_whoever_looks_into_it(
     tmp_path: Path,
 ) -> None:
     path = tmp_path / "audit.jsonl"
-    first, second, third = sealed(3)
+    first, second, third = chained_lines(3)
     damaged = second[:40] + b"\x00" + second[41:]
     other = b'garbage\n[1]\n{\n  "pretty": 1\n}\n{"timestamp":"of another program\n'
     content = first + damaged + other + third
     path.write_bytes(content)
-    mend_file(path)
+    repair_file(path)
     assert path.read_bytes() == content
 
 
 def test_a_line_that_is_being_written_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "audit.jsonl"
-    first, second = long(2 * BLOCK - 50), sealed(1)[0]
+    first, second = long(2 * BLOCK - 50), chained_lines(1)[0]
     path.write_bytes(first)
     descriptor = os.open(path, os.O_RDWR | os.O_APPEND)
     looked = os.pread
@@ -125,13 +121,13 @@ def test_what_lies_far_behind_is_not_looked_at(
     cut = long(900)[:BLOCK]
     line = long(4 * BLOCK - 1)
     path.write_bytes(cut + b"\n" + line + cut)
-    mend_file(path)
+    repair_file(path)
     assert path.read_bytes() == cut + b"\n" + line + b" " * BLOCK + b"\n"
 
 
 def test_a_file_that_is_not_there_or_empty_is_none_to_mend(tmp_path: Path) -> None:
-    mend_file(tmp_path / "nowhere")
+    repair_file(tmp_path / "nowhere")
     empty = tmp_path / "empty"
     empty.touch()
-    mend_file(empty)
+    repair_file(empty)
     assert empty.read_bytes() == b""

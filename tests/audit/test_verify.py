@@ -1,7 +1,9 @@
-"""Verifying: each change is found, and what cannot be found without an anchor is found with one."""
+"""Verification: each change is found, some of them only with an anchor."""
 
 import copy
 import json
+import os
+import pty
 import random
 from hashlib import sha256
 from pathlib import Path
@@ -13,10 +15,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pexpolicy.audit.checkpoints import Signer, Verifier
 from pexpolicy.audit.hash_chain import HashChain
 from pexpolicy.audit.reader import RawLine
+from pexpolicy.audit.state import AlertWriter
 from pexpolicy.audit.verify import Anchor, Verification
 from pexpolicy.config.signing_key import InvalidKeyError, private_key
 from tests.audit.edits import EDITS, NEED_AN_ANCHOR, Edit, Segments
-from tests.audit.places import Place, body, faults, lines
+from tests.audit.places import Place, body, chained, faults, lines
 
 SEED = 20261126
 TRIALS = {True: 12_000, False: 900}
@@ -24,14 +27,13 @@ TRIALS = {True: 12_000, False: 900}
 
 def segments(files: int = 4, length: int = 9) -> Segments:
     """Files of one writer, as rotation leaves them."""
-    seal = HashChain()
+    chain = HashChain()
     made: Segments = []
     for file in range(files):
-        seal.introduce()
+        chain.start_new_file()
         made.append([])
         for number in range(length):
-            made[-1].append(seal.line(body(file * length + number)))
-            seal.advance()
+            made[-1].append(chained(chain, body(file * length + number)))
     return made
 
 
@@ -45,8 +47,8 @@ def found(files: Segments, anchors: set[Anchor] | None = None) -> list[str]:
 
 
 def anchor(line: bytes) -> Anchor:
-    sealed = json.loads(line)
-    return Anchor.parse(f"{sealed['seq']}:{sealed['hash']}")
+    event = json.loads(line)
+    return Anchor.parse(f"{event['seq']}:{event['hash']}")
 
 
 def all_found(trials: int, edits: tuple[Edit, ...], *, anchored: bool) -> None:
@@ -114,8 +116,8 @@ def signer() -> tuple[Signer, Verifier]:
 def test_checkpoints_are_signed_after_lines_and_after_seconds_and_at_the_end(
     tmp_path: Path,
 ) -> None:
-    signs, verifier = signer()
-    place = Place(tmp_path, options={"checkpoints": signs})
+    signing, verifier = signer()
+    place = Place(tmp_path, options={"signer": signing})
     for _ in range(4):
         place.fill(range(5))
         place.clock.pass_by(1.0)
@@ -126,24 +128,24 @@ def test_checkpoints_are_signed_after_lines_and_after_seconds_and_at_the_end(
     points = [line for line in lines(place.path) if line["event"] == "checkpoint"]
     assert [point["covers"] for point in points] == [5, 11, 17, 23, 25, 27]
     assert faults(place.path, verifier=verifier) == []
-    assert [json.loads(said) for said in place.alarms.texts] == points
+    assert [json.loads(texts) for texts in place.alerts.texts] == points
     anchors = {Anchor(point["covers"], point["head"]) for point in points}
     assert faults(place.path, verifier=verifier, anchors=anchors) == []
 
 
 def test_a_chain_that_was_written_anew_has_no_signature_that_fits(tmp_path: Path) -> None:
-    signs, verifier = signer()
+    signing, verifier = signer()
     others, _ = signer()
-    said: list[str] = []
-    for name, checkpoints in (("signed", signs), ("forged", others), ("plain", None)):
+    texts: list[str] = []
+    for name, checkpoints in (("signed", signing), ("forged", others), ("plain", None)):
         folder = tmp_path / name
         folder.mkdir()
-        place = Place(folder, options={"checkpoints": checkpoints})
+        place = Place(folder, options={"signer": checkpoints})
         place.fill(range(9))
         place.journal.close()
-        said = faults(place.path, verifier=verifier)
-        assert bool(said) == (name != "signed"), said
-    assert "has no signed checkpoint" in said[0]
+        texts = faults(place.path, verifier=verifier)
+        assert bool(texts) == (name != "signed"), texts
+    assert "no signed checkpoint" in texts[0]
 
 
 @pytest.mark.parametrize("pem", ["", "no key", "-----BEGIN PRIVATE KEY-----\nAAAA\n"])
@@ -156,21 +158,21 @@ def test_what_is_no_key_is_told(pem: str) -> None:
 
 @pytest.mark.parametrize("text", ["", "5", "5:abc", f"x:{'0' * 64}", f"5:{'g' * 64}"])
 def test_what_is_no_anchor_is_told(text: str) -> None:
-    with pytest.raises(ValueError, match="is no anchor"):
+    with pytest.raises(ValueError, match="is not an anchor"):
         Anchor.parse(text)
 
 
-def chained(body: bytes, head: bytes, boot_id: bytes, seq: int) -> bytes:
-    """A line that fits a chain, as anybody can make it."""
+def forged(body: bytes, head: bytes, boot_id: bytes, seq: int) -> bytes:
+    """Return a line that fits a chain, made without the key."""
     text = body[:-1] + b',"boot_id":"%b","seq":%d' % (boot_id, seq)
     return b'%b,"hash":"%b"}\n' % (text, sha256(head + text).hexdigest().encode())
 
 
 @pytest.mark.parametrize("signed", [True, False])
 def test_lines_after_the_end_of_a_chain_are_found(tmp_path: Path, signed: bool) -> None:
-    signs, verifier = signer()
-    place = Place(tmp_path, options={"checkpoints": signs} if signed else {})
-    place.journal.says_end = True
+    signing, verifier = signer()
+    place = Place(tmp_path, options={"signer": signing} if signed else {})
+    place.journal.writes_end = True
     place.fill(range(3))
     place.journal.close()
     options = {"verifier": verifier} if signed else {}
@@ -179,37 +181,37 @@ def test_lines_after_the_end_of_a_chain_are_found(tmp_path: Path, signed: bool) 
     assert (end["event"], end.get("covers")) == ("end", 3 if signed else None)
     whole = place.path.read_bytes()
     for number in (5, 9):
-        added = chained(body(9), end["hash"].encode(), end["boot_id"].encode(), number)
+        added = forged(body(9), end["hash"].encode(), end["boot_id"].encode(), number)
         place.path.write_bytes(whole + added)
         (fault,) = faults(place.path, **options)
-        assert "stands after its end, line 4" in fault
+        assert "follows its end, line 4" in fault
 
 
 def test_an_end_that_is_not_signed_is_no_end_of_a_signed_chain(tmp_path: Path) -> None:
-    signs, verifier = signer()
-    place = Place(tmp_path, options={"checkpoints": signs})
+    signing, verifier = signer()
+    place = Place(tmp_path, options={"signer": signing})
     place.fill(range(3))
     place.journal.close()
     last = lines(place.path)[-1]
     end = b'{"timestamp":"2026-11-26T01:02:03Z","event":"end"}'
     with place.path.open("ab") as file:
-        file.write(chained(end, last["hash"].encode(), last["boot_id"].encode(), 5))
+        file.write(forged(end, last["hash"].encode(), last["boot_id"].encode(), 5))
     (fault,) = faults(place.path, verifier=verifier)
     assert "the end is not signed" in fault
 
 
 def test_a_checkpoint_cannot_be_made_an_end(tmp_path: Path) -> None:
-    signs, verifier = signer()
-    place = Place(tmp_path, options={"checkpoints": signs})
+    signing, verifier = signer()
+    place = Place(tmp_path, options={"signer": signing})
     place.fill(range(3))
     place.journal.close()
     *before, last = place.path.read_bytes().splitlines(keepends=True)
     head, boot_id = json.loads(before[-1])["hash"], json.loads(last)["boot_id"].encode()
-    forged = last[: last.index(b',"boot_id"')].replace(b'"checkpoint"', b'"end"') + b"}"
-    again = chained(forged, head.encode(), boot_id, 4)
+    claimed = last[: last.index(b',"boot_id"')].replace(b'"checkpoint"', b'"end"') + b"}"
+    again = forged(claimed, head.encode(), boot_id, 4)
     place.path.write_bytes(b"".join([*before, again]))
-    said = faults(place.path, verifier=verifier)
-    assert "the signature of the checkpoint does not fit the key" in said[0]
+    texts = faults(place.path, verifier=verifier)
+    assert "the signature of the checkpoint does not match the key" in texts[0]
 
 
 def test_with_anchors_a_chain_without_one_is_named(tmp_path: Path) -> None:
@@ -219,16 +221,35 @@ def test_with_anchors_a_chain_without_one_is_named(tmp_path: Path) -> None:
     written = first.path.read_bytes().splitlines(keepends=True)
     anchors = {anchor(written[1])}
     (fault,) = faults(first.path, anchors=set(anchors))
-    assert fault == f"chain {second.seal.boot_id}: no anchor is in it: it may have been added"
+    assert fault == f"chain {second.chain.boot_id}: it has no anchor: it may have been added"
     assert faults(first.path, anchors={*anchors, anchor(written[4])}) == []
 
 
 def test_a_start_without_a_call_is_no_fault(tmp_path: Path) -> None:
-    signs, verifier = signer()
-    place = Place(tmp_path, options={"checkpoints": signs})
+    signing, verifier = signer()
+    place = Place(tmp_path, options={"signer": signing})
     place.journal.close()
     assert place.path.read_bytes() == b""
     before = Place(tmp_path)
-    before.journal.record(signs.line(before.seal, 0.0))
+    before.journal.record(signing.line(before.chain, 0.0))
     assert lines(place.path)[0]["covers"] == 0
     assert faults(place.path, verifier=verifier) == []
+
+
+def test_a_checkpoint_on_a_terminal_is_a_sentence_and_elsewhere_an_anchor(tmp_path: Path) -> None:
+    signing, _ = signer()
+    place = Place(tmp_path, options={"signer": signing})
+    place.fill(range(3))
+    place.clock.pass_by(3600.0)
+    place.fill([3])
+    assert json.loads(place.alerts.texts[0])["covers"] == 3
+    place.alerts.is_terminal = True
+    place.journal.close()
+    assert place.alerts.texts[1:] == ["audit checkpoint: line 6 is signed"]
+
+
+def test_a_terminal_is_recognized() -> None:
+    controller, terminal = pty.openpty()
+    assert AlertWriter(terminal).is_terminal
+    for descriptor in (controller, terminal):
+        os.close(descriptor)

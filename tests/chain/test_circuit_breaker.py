@@ -1,13 +1,14 @@
 """The circuit breaker: closed, open, half open."""
 
 import asyncio
+import re
 
 from hypothesis import given
 from hypothesis import strategies as st
-from multidict import MultiDict
 
 from pexpolicy import Conference
 from pexpolicy.chain.circuit_breaker import CircuitBreaker
+from pexpolicy.testing import make_request
 from tests.support import wire
 from tests.support.fake_plugins import Serve, plugin, policy
 from tests.support.virtual_time import advance, clock, virtual
@@ -86,7 +87,7 @@ async def test_a_trial_that_was_cancelled_does_not_keep_it_open() -> None:
     served = policy({"flaky": plugin(service_configuration=hook)}, tables, clock=clock)
 
     async def ask() -> str:
-        answer = await served.answer("service_configuration", MultiDict(), "", "id")
+        answer = await served.answer(make_request("service_configuration"), "id")
         return answer.outcome.steps[0].outcome
 
     async with served.serving():
@@ -144,6 +145,7 @@ async def test_its_opening_and_its_closing_are_told_once(serving: Serve) -> None
             await server.ask(wire.SERVICE)
         told = [event for event in server.log.events if event["event"] != "plugin failed"]
         where = {"plugin": "flaky", "hook": "service_configuration"}
+        assert re.fullmatch(r"OSError: down \(test_circuit_breaker\.py:\d+\)", told[0].pop("error"))
         assert told == [
             {"event": "circuit breaker opened", **where, "pause": 0.05},
             {"event": "circuit breaker closed", **where},

@@ -10,7 +10,6 @@ from typing import Any
 import anyio
 import pytest
 import uvloop
-from multidict import MultiDict
 from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session, async_sessionmaker
 
 from pexpolicy import Conference, hookimpl
@@ -43,9 +42,8 @@ class Abstains:
 
 async def asked(served: Policy, alias: str) -> tuple[str, str]:
     """What came of the last plugin that was asked."""
-    answer = await served.answer(
-        "service_configuration", MultiDict({"local_alias": alias}), "", "id"
-    )
+    request = make_request("service_configuration", local_alias=alias)
+    answer = await served.answer(request, "id")
     step = answer.outcome.steps[-1]
     return step.outcome, step.detail
 
@@ -76,15 +74,14 @@ async def in_a_hook(scenario: Scenario, before: int) -> Seen:
     async with served.serving():
         for _ in range(before):
             assert await asked(served, "another") == ("decided", "")
-        answer = await served.answer(
-            "service_configuration", MultiDict({"local_alias": "scenario"}), "", "id"
-        )
+        request = make_request("service_configuration", local_alias="scenario")
+        answer = await served.answer(request, "id")
         _, step, *_ = answer.outcome.steps
         name = re.match(r"\w+", step.detail)
         seen.insert(0, "ended" if step.outcome == "decided" or name is None else name[0])
         assert await asked(served, "another") == ("decided", "")
         await asyncio.sleep(2 * SOON)
-        assert served.leftovers == []
+        assert served.abandoned == []
     return seen
 
 
@@ -186,11 +183,11 @@ async def test_what_is_abandoned_is_remembered_until_it_ends() -> None:
     served = policy(alone(stubborn), {"plugin_0": {"timeout": SOON}})
     async with served.serving():
         assert (await asked(served, "a"))[0] == "timed_out"
-        assert served.leftovers == ["plugin_0.service_configuration"]
+        assert served.abandoned == ["plugin_0.service_configuration"]
         go_on.set()
         await ended.wait()
         await asyncio.sleep(0)
-        assert served.leftovers == []
+        assert served.abandoned == []
 
 
 @pytest.mark.parametrize("turns", range(4))
@@ -215,7 +212,7 @@ async def test_a_call_that_is_cancelled_at_any_moment_leaves_nothing_behind(turn
         await asyncio.wait((call,))
         for _ in range(3):
             await asyncio.sleep(0)
-        assert (asking, served.leftovers, call.cancelled()) == (0, [], True)
+        assert (asking, served.abandoned, call.cancelled()) == (0, [], True)
         assert await asked(served, "another") == ("decided", "")
 
 

@@ -6,10 +6,20 @@ from typing import Any
 
 import pytest
 
-from pexpolicy import ENDPOINTS, Alias, Conference, Continue, Credentials, Decision, Reject
+from pexpolicy import (
+    ENDPOINTS,
+    Alias,
+    Conference,
+    Continue,
+    Credentials,
+    Decision,
+    Reject,
+    ServiceConfigurationRequest,
+)
 from pexpolicy.chain.chain import Chain
 from pexpolicy.chain.failure_log import PluginFailureLog
 from pexpolicy.chain.hook_tasks import HookTasks
+from pexpolicy.errors import describe_error
 from pexpolicy.testing import make_request
 from tests.support import wire
 from tests.support.fake_plugins import Hook, Log, Serve, always, plugin, raises
@@ -181,9 +191,45 @@ async def test_a_fault_is_logged_without_the_variables_of_the_plugin(serving: Se
         await server.ask(wire.SERVICE)
         (event,) = server.log.events
         assert event["hook"] == "service_configuration"
-        assert event["error"].startswith("ValueError: 8 digits (test_chain_faults.py:")
-        assert any("test_chain_faults.py" in line for line in event["traceback"])
+        assert event["error"].startswith("ValueError: 8 digits (test_plugin_failures.py:")
+        assert "test_plugin_failures.py" in event["traceback"]
         assert "4711" not in str(event)
+
+
+async def test_a_plugin_that_fails_is_logged_once_a_minute_for_each_kind(serving: Serve) -> None:
+    errors = [ValueError("one"), ValueError("two"), KeyError("three"), ValueError("four")]
+    left = list(errors)
+
+    async def fails(_: object) -> object:
+        raise left.pop(0)
+
+    async with serving({"toy": plugin(service_configuration=fails)}) as server:
+        for _ in errors:
+            await server.ask(wire.SERVICE)
+            assert server.steps()[0][1] == "failed"
+        assert [event["error"].partition(" (")[0] for event in server.log.events] == [
+            "ValueError: one",
+            "KeyError: 'three'",
+        ]
+
+
+def test_a_line_about_a_failing_plugin_counts_the_calls_since_the_last_one() -> None:
+    log = Log()
+    failures = PluginFailureLog(log, "media_location")
+    report = describe_error(ValueError("down"))
+    for second in (0.0, 1.0, 59.0, 60.0, 61.0):
+        failures.failed("plugin failed", "toy", report, second)
+    assert [event.get("times") for event in log.events] == [None, 3]
+
+
+async def test_the_passcode_in_an_invalid_answer_is_in_no_detail(serving: Serve) -> None:
+    def hook(request: ServiceConfigurationRequest) -> object:
+        return {"service_type": request.params["third_party_passcode"]}
+
+    async with serving({"toy": plugin(service_configuration=hook)}) as server:
+        await server.ask(f"{wire.SERVICE}?third_party_passcode=hunter2")
+        assert server.steps() == [("toy", "invalid")]
+        assert "hunter2" not in server.details() + str(server.log.events)
 
 
 def makes(**fields: Any) -> Hook:
@@ -198,15 +244,15 @@ async def test_a_decision_that_is_none_is_blamed_on_its_line(serving: Serve) -> 
     async with serving({"toy": plugin(service_configuration=made)}) as server:
         await server.ask(wire.SERVICE)
         assert server.steps() == [("toy", "invalid")]
-        assert re.search(r"\. \(test_chain_faults\.py:[0-9]+\)$", server.details())
+        assert re.search(r"\. \(test_plugin_failures\.py:[0-9]+\)$", server.details())
         (event,) = server.log.events
         assert (event["event"], event["plugin"]) == ("plugin gave an invalid answer", "toy")
         assert event["hook"] == "service_configuration"
         assert re.fullmatch(
-            r"Conference\.pin: must be 4 to 20 [^;]* \(test_chain_faults\.py:[0-9]+\)",
+            r"Conference\.pin: must be 4 to 20 [^;]* \(test_plugin_failures\.py:[0-9]+\)",
             event["error"],
         )
-        assert any("in hook" in line for line in event["traceback"])
+        assert "in hook" in event["traceback"]
         assert "918x73" not in str(event) + server.details()
 
 
@@ -227,7 +273,9 @@ async def test_no_value_of_a_decision_is_on_standard_error(
     async with serving(classes, infinity={"themes": ["Company"]}) as server:
         await server.ask(wire.SERVICE)
         (event,) = server.log.events
-        assert "test_chain_faults.py" in str(event) or "the value is not listed" in event["error"]
+        assert (
+            "test_plugin_failures.py" in str(event) or "the value is not listed" in event["error"]
+        )
         assert "Jane" not in str(event)
         assert "918273" not in str(event)
 
@@ -236,7 +284,7 @@ async def test_a_plain_dictionary_has_no_line(serving: Serve) -> None:
     async with serving({"toy": plugin(service_configuration=always({}))}) as server:
         await server.ask(wire.SERVICE)
         (event,) = server.log.events
-        assert event["traceback"] == []
+        assert "traceback" not in event
         assert not server.details().endswith(")")
 
 

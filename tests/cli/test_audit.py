@@ -2,7 +2,8 @@
 
 import json
 import re
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, get_args
@@ -12,15 +13,17 @@ from click.testing import CliRunner, Result
 from multidict import MultiDict
 
 from pexpolicy.audit.hash_chain import HashChain
+from pexpolicy.audit.reader import RawLine
 from pexpolicy.audit.redaction import redaction_of
 from pexpolicy.cli.audit.command import EVENTS, audit
-from pexpolicy.cli.audit.filters import moment
+from pexpolicy.cli.audit.filters import parse_time
+from pexpolicy.cli.audit.input import PROGRESS_LINES, with_progress
 from pexpolicy.config.schema.audit import AuditTable
-from tests.audit.places import body
+from tests.audit.places import body, chained
 from tests.support import wire
 from tests.support.fake_plugins import always, plugin, raises, serve, settings
 from tests.support.fake_plugins import policy as made
-from tests.support.live_server import ROOT
+from tests.support.paths import ROOT
 
 Run = Callable[..., Result]
 ROOM = {"name": "Room", "service_tag": "room", "service_type": "conference"}
@@ -37,7 +40,9 @@ async def run(tmp_path: Path) -> Run:
         await server.ask(
             f"{wire.SERVICE}?local_alias=sip:Engineering%40Example.com%3B%74ransport=tls"
         )
-        await server.ask(f"{wire.SERVICE}?local_alias=sales&remote_alias=alice%40example.com")
+        await server.ask(
+            f"{wire.SERVICE}?local_alias=sales&remote_alias=alice%40example.com&node_ip=10.44.7.5"
+        )
         await server.ask(f"{wire.REGISTRATION}bob%40example.com")
         await server.ask("/nowhere")
     config = tmp_path / "config.toml"
@@ -65,6 +70,15 @@ def found(result: Result) -> list[dict[str, Any]]:
         (["--alias", "alice@example.com"], ["sales"]),
         (["--alias", "bob@example.com"], ["bob@example.com"]),
         (["--alias", "nobody"], []),
+        (["--alias", "Engineering"], ["sip:Engineering@Example.com;transport=tls"]),
+        (["--alias", "alice"], ["sales"]),
+        (["--alias", "sales@example.com"], []),
+        (["--node", "10.44.7.5"], ["sales"]),
+        (["--node", "10.44.7"], []),
+        (["--peer", "127.0.0.1", "--event", "refused"], [None]),
+        (["--peer", "10.44.7.5"], []),
+        (["--since", "yesterday", "--decided-by", "default"], ["bob@example.com"]),
+        (["--until", "yesterday", "--utc"], []),
         (["--endpoint", "registration_alias"], ["bob@example.com"]),
         (["--outcome", "failed"], ["bob@example.com"]),
         (["--outcome", "failed", "--plugin", "rooms"], []),
@@ -99,12 +113,12 @@ def test_a_line_says_what_went_wrong_and_from_where(run: Run) -> None:
 
 def test_show_has_all_of_a_call_by_the_beginning_of_its_id(run: Run) -> None:
     (line,) = found(run("grep", "--json", "--alias", "bob@example.com"))
-    for given in (line["decision_id"], line["decision_id"][:-4], line["decision_id"].upper()):
-        said = run("show", given).stdout
-        assert "bob@example.com" in said
-        assert "broken" in said
-        assert "ValueError: no" in said
-        assert line["hash"] in said
+    for prefix in (line["decision_id"], line["decision_id"][:-4], line["decision_id"].upper()):
+        output = run("show", prefix).stdout
+        assert "bob@example.com" in output
+        assert "broken" in output
+        assert "ValueError: no" in output
+        assert line["hash"] in output
     assert found(run("show", "--json", line["decision_id"])) == [line]
     assert run("show", "ffff").exit_code == 1
 
@@ -113,9 +127,9 @@ def test_several_calls_are_shown_with_a_line_between_them(run: Run) -> None:
     calls = found(run("grep", "--json", "--event", "decision"))
     prefix = calls[0]["decision_id"][:4]
     assert len(calls) == 3
-    shown = run("show", prefix).stdout
-    assert shown.count("\n\n") == 2
-    assert not shown.startswith("\n")
+    output = run("show", prefix).stdout
+    assert output.count("\n\n") == 2
+    assert not output.startswith("\n")
 
 
 def test_what_is_shown_is_not_folded_and_written_as_in_the_file(tmp_path: Path) -> None:
@@ -133,13 +147,13 @@ def test_what_is_shown_is_not_folded_and_written_as_in_the_file(tmp_path: Path) 
     path = tmp_path / "a.jsonl"
     path.write_text(json.dumps(event) + "\n")
     call = ["show", "01A2", "--file", str(path)]
-    shown = CliRunner(env={"COLUMNS": "80"}).invoke(audit, call).stdout.splitlines()
-    rows = {row.partition(" ")[0]: row.partition(" ")[2].strip() for row in shown}
+    rows_printed = CliRunner(env={"COLUMNS": "80"}).invoke(audit, call).stdout.splitlines()
+    rows = {row.partition(" ")[0]: row.partition(" ")[2].strip() for row in rows_printed}
     assert rows["reason"] == "null"
     assert rows["differs"] == "true"
     assert rows["anchor"] == f"7:{event['hash']}"
     assert rows["new"].endswith("word " * 40 + ".")
-    assert len(shown) == 10
+    assert len(rows_printed) == 10
 
 
 @pytest.mark.parametrize(
@@ -170,9 +184,9 @@ def test_tail_names_the_place_of_damage(run: Run, tmp_path: Path, number: int) -
     path = tmp_path / "audit.jsonl"
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join([*lines[: number - 1], b"garb\rge\n", *lines[number - 1 :]]))
-    said = f"{path}:{number}: no line of an audit (7 bytes)"
-    assert said in run("verify").stdout
-    assert run("tail").stderr == f"{said}\n"
+    message = f"{path}:{number}: not an audit line (7 bytes)"
+    assert message in run("verify").stdout
+    assert run("tail").stderr == f"{message}\n"
     path.write_bytes(path.read_bytes()[:-1])
     assert f"{path}:5: " in run("tail", "-n", "1").stderr
 
@@ -206,22 +220,25 @@ def test_verify_says_what_is_wrong_and_where(run: Run, tmp_path: Path) -> None:
     assert (
         f"{path}:2: chain {end['boot_id']}: missing before this line: 2\n" in run("verify").stdout
     )
-    assert len(found(run("verify", "--json"))) == 1
+    fault, summary = found(run("verify", "--json"))
+    assert fault["text"].endswith("missing before this line: 2")
+    assert summary["faults"] == 1
 
 
 def test_verify_says_where_a_chain_begins_whose_first_files_are_elsewhere(tmp_path: Path) -> None:
     path = tmp_path / "audit.jsonl"
-    seal = HashChain()
-    first, position = seal.lines([body(number) for number in range(10)])
-    seal.advance_to(position)
-    seal.introduce()
-    for written, is_told in ((first, False), (seal.line(body(10)), True)):
+    chain = HashChain()
+    first = chained(chain, *(body(number) for number in range(10)))
+    chain.start_new_file()
+    for written, reported in ((first, False), (chained(chain, body(10)), True)):
         path.write_bytes(written)
         result = CliRunner().invoke(audit, ["verify", "--file", str(path)])
         assert result.exit_code == 0
-        told = ", begins at 11: the lines up to 10 are elsewhere\n"
-        assert (told in result.stdout) is is_told
-        assert ("begins at" in result.stdout) is is_told
+        text = (
+            ", starts at line 11; lines 1 to 10 are not in these files (rotated away or removed)\n"
+        )
+        assert (text in result.stdout) is reported
+        assert ("starts at" in result.stdout) is reported
 
 
 def test_garbage_is_named_and_read_past(run: Run, tmp_path: Path) -> None:
@@ -229,7 +246,7 @@ def test_garbage_is_named_and_read_past(run: Run, tmp_path: Path) -> None:
     path.write_bytes(b"\x00\xff garbage\n" + path.read_bytes() + b'{"timestamp":"torn')
     result = run("grep", "--event", "decision", "--json")
     assert len(found(result)) == 3
-    assert f"{path}:1: no line of an audit" in result.stderr
+    assert f"{path}:1: not an audit line" in result.stderr
     assert f"{path}:6: a torn line" in result.stderr
     assert run("verify").exit_code == 1
     (figures,) = found(run("stats", "--json"))
@@ -255,7 +272,8 @@ def test_a_hashed_alias_is_found_by_its_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "arguments",
     [
-        ("grep", "--since", "yesterday"),
+        ("grep", "--since", "tomorrow"),
+        ("grep", "--since", "25:00"),
         ("grep", "--since", "99999999999d"),
         ("grep", "--since", "999999999999999999999999999d"),
         ("grep", "--until", "0001-01-01T00:00+14:00"),
@@ -263,39 +281,150 @@ def test_a_hashed_alias_is_found_by_its_name(tmp_path: Path) -> None:
         ("stats", "--until", "noon"),
     ],
 )
-def test_what_is_not_understood_is_told(run: Run, arguments: tuple[str, ...]) -> None:
+def test_what_is_not_understood_reported(run: Run, arguments: tuple[str, ...]) -> None:
     result = run(*arguments)
     assert result.exit_code == 2
-    assert "write " in result.stderr or "is no " in result.stderr
+    assert "write " in result.stderr or "is not a" in result.stderr
 
 
-def test_a_public_key_that_is_none_is_told_by_what_makes_one(run: Run, tmp_path: Path) -> None:
+def test_a_public_key_that_is_none_reported_by_what_makes_one(run: Run, tmp_path: Path) -> None:
     path = tmp_path / "config.toml"
     result = run("verify", "--public-key", str(path))
     assert result.exit_code == 2
     assert result.stderr == (
-        f"{path} is no public key in PEM; make it of the one that signs: "
+        f"{path} is not a public key in PEM; make it from the signing key: "
         "openssl pkey -in sign.pem -pubout -out public.pem\n"
     )
 
 
 def test_without_a_file_there_is_nothing_to_read(tmp_path: Path) -> None:
     config = tmp_path / "config.toml"
-    for text, said in (("", "standard output"), ('[audit]\npath = "a"', "there is no file")):
+    for text, message in (("", "standard output"), ('[audit]\npath = "a"', "there is no file")):
         config.write_text(text)
         for command in ("tail", "stats", "verify", "grep"):
             result = CliRunner().invoke(audit, [command, "-c", str(config)])
             assert result.exit_code == 2
-            assert said in result.stderr
+            assert message in result.stderr
 
 
 def test_a_time_may_be_so_long_ago_or_a_date() -> None:
     now = datetime(2026, 11, 26, 12, tzinfo=UTC)
-    assert moment("90s", now) == now - timedelta(seconds=90)
-    assert moment("1.5h", now) == now - timedelta(minutes=90)
-    assert moment("2d", now) == now - timedelta(days=2)
-    assert moment("2026-11-26T09:00+02:00", now) == now.replace(hour=7)
-    assert moment("2026-11-26", now).astimezone().hour == 0
+    assert parse_time("90s", now) == now - timedelta(seconds=90)
+    assert parse_time("1.5h", now) == now - timedelta(minutes=90)
+    assert parse_time("2d", now) == now - timedelta(days=2)
+    assert parse_time("2026-11-26T09:00+02:00", now) == now.replace(hour=7)
+    assert parse_time("2026-11-26", now).astimezone().hour == 0
+
+
+def test_a_name_of_a_day_or_a_time_of_day_is_a_time() -> None:
+    now = datetime(2026, 11, 26, 12, tzinfo=UTC)
+    assert parse_time("today", now, utc=True) == now.replace(hour=0)
+    assert parse_time("yesterday", now, utc=True) == now.replace(day=25, hour=0)
+    assert parse_time("09:00", now, utc=True) == now.replace(hour=9)
+    assert parse_time("2026-11-26T09:00", now, utc=True) == now.replace(hour=9)
+    assert parse_time("2026-11-26T09:00+02:00", now, utc=True) == now.replace(hour=7)
+    assert parse_time("09:30", now).astimezone().strftime("%H:%M") == "09:30"
+    assert parse_time("today", now).astimezone().date() == now.astimezone().date()
+
+
+@pytest.fixture
+def oslo(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", "CET-1")
+        time.tzset()
+        yield
+    time.tzset()
+
+
+def one_line(folder: Path, **fields: object) -> str:
+    """Write a file of one line, and return its path."""
+    line = {"timestamp": "2026-11-25T23:30:01.5Z", "event": "decision", "decision_id": "01a2"}
+    path = folder / "one.jsonl"
+    path.write_text(json.dumps({**line, **fields}, ensure_ascii=False) + "\n", encoding="utf-8")
+    return str(path)
+
+
+@pytest.mark.usefixtures("oslo")
+def test_local_times_have_their_offset_and_utc_is_an_option(tmp_path: Path) -> None:
+    call = ("--file", one_line(tmp_path, endpoint="media_location", event="shadow", steps=[]))
+    for command in (("tail",), ("grep",), ("show", "01a2"), ("stats",)):
+        local = CliRunner().invoke(audit, [*command, *call]).stdout
+        utc = CliRunner().invoke(audit, [*command, *call, "--utc"]).stdout
+        assert "2026-11-26 00:30:01+0100" in local, command
+        assert "2026-11-25 23:30:01Z" in utc, command
+
+
+def test_where_nothing_matches_grep_says_what_it_searched(run: Run, tmp_path: Path) -> None:
+    call = ("grep", "--alias", "x", "--utc", "--file", one_line(tmp_path))
+    at = "2026-11-25 23:30:01Z"
+    assert run(*call).stderr == f"no line matches (1 searched, {at} to {at})\n"
+    assert run(*call).exit_code == 1
+    (tmp_path / "one.jsonl").write_bytes(b"")
+    assert run(*call).stderr == "no line matches (0 searched)\n"
+
+
+MARKUP = "[/] [link=http://evil.example]x[/link] [conceal]y :smile:"
+
+
+@pytest.mark.parametrize("command", ["tail", "grep", "show", "stats"])
+def test_text_of_callers_and_plugins_is_no_markup(tmp_path: Path, command: str) -> None:
+    fields = {
+        "endpoint": MARKUP,
+        "request": {"local_alias": MARKUP, MARKUP: MARKUP},
+        "steps": [{"plugin": MARKUP, "outcome": "failed", "ms": 0.1, "detail": MARKUP}],
+        "decided_by": MARKUP,
+        "action": MARKUP,
+        "status": 200,
+        "ms": 0.1,
+        "reason": MARKUP,
+    }
+    path = one_line(tmp_path, **fields)
+    arguments = [command, *(["01a2"] if command == "show" else []), "--file", path]
+    result = CliRunner().invoke(audit, arguments)
+    assert result.exit_code == 0
+    assert result.stdout.count(MARKUP) >= 2
+
+
+def test_json_on_a_terminal_has_no_control_characters(tmp_path: Path) -> None:
+    text = "a\x9b31m\u202eb\u2028"
+    result = CliRunner().invoke(
+        audit, ["tail", "--json", "--file", one_line(tmp_path, reason=text)]
+    )
+    assert not set("\x9b\u202e\u2028") & set(result.stdout)
+    assert found(result)[0]["reason"] == text
+
+
+def test_stats_align_numbers_and_show_shares(run: Run) -> None:
+    rows = [line.split() for line in run("stats").stdout.splitlines()]
+    assert ["endpoint", "decided", "by", "action", "calls", "share"] in rows
+    assert ["service_configuration", "rooms", "continue", "2", "66.7%"] in rows
+    lines = run("stats").stdout.splitlines()
+    (head,) = (line for line in lines if line.startswith("endpoint"))
+    (row,) = (line for line in lines if line.startswith("service_configuration"))
+    assert head.index("calls") + len("calls") == row.index("2") + 1
+    assert "; 0 lines lost, according to the servers" in lines[0]
+
+
+def test_stats_of_nothing_are_a_sentence(run: Run) -> None:
+    result = run("stats", "--until", "2020-01-01")
+    assert result.stdout == "There are no lines of this period; damaged: 0\n"
+
+
+def test_verify_prints_counts_and_heads_as_json(run: Run, tmp_path: Path) -> None:
+    last = json.loads((tmp_path / "audit.jsonl").read_bytes().splitlines()[-1])
+    (summary,) = found(run("verify", "--json"))
+    (chain,) = summary.pop("chains")
+    assert summary == {"lines": 4, "faults": 0}
+    assert (chain["boot_id"], chain["lines"]) == (last["boot_id"], 4)
+    assert run("verify", "--anchor", chain["head"]).exit_code == 0
+
+
+def test_progress_is_printed_while_lines_are_read(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = [RawLine(Path("a.jsonl"), 1, b"{}")] * (PROGRESS_LINES + 1)
+    assert list(with_progress(lines, enabled=True, interval=0.0)) == lines
+    assert f"\r{PROGRESS_LINES:,} lines read, now in a.jsonl" in capsys.readouterr().err
+    assert list(with_progress(lines, enabled=False)) == lines
+    assert capsys.readouterr().err == ""
 
 
 def test_every_command_and_each_option_of_the_page_exists() -> None:

@@ -17,7 +17,7 @@ def test_a_healthy_server_is_told_from_none(running_server: live_server.Running)
         nobody = f"http://127.0.0.1:{silent.getsockname()[1]}"
     gone = invoked("healthcheck", "--url", nobody)
     assert gone.exit_code == 1
-    assert gone.stderr == f"{nobody}: nobody listens there\n"
+    assert gone.stderr == f"{nobody}: nothing listens there\n"
     assert invoked("healthcheck", "--url", f"{running_server.url}/").exit_code == 0
     elsewhere = invoked("healthcheck", "--url", f"{running_server.url}/nowhere")
     assert elsewhere.exit_code == 1
@@ -29,7 +29,7 @@ def test_a_healthy_server_is_told_from_none(running_server: live_server.Running)
 def test_what_is_no_url_is_wrong_usage(command: str, url: str) -> None:
     result = invoked(command, "--url", url)
     assert result.exit_code == 2
-    assert "is no URL of a server" in result.stderr
+    assert "is not the URL of a server" in result.stderr
 
 
 def test_health_is_asked_where_the_configuration_says(
@@ -68,7 +68,7 @@ def test_health_is_asked_by_tls_where_operators_have_no_listener(tmp_path: Path)
         stranger = invoked("healthcheck", "--url", f"https://127.0.0.1:{server.port}")
         plain = invoked("healthcheck", "--url", f"http://127.0.0.1:{server.port}")
     assert "its certificate is not trusted: " in stranger.stderr
-    assert "with [tls] its address begins with https://" in plain.stderr
+    assert "with [tls] the URL begins with https://" in plain.stderr
 
 
 @pytest.mark.parametrize("is_reset", [False, True])
@@ -95,8 +95,8 @@ def test_a_door_that_is_shut_before_tls_is_told(*, is_reset: bool) -> None:
 
 def test_what_answers_with_something_else_is_told(tmp_path: Path) -> None:
     for said, text in (
-        (b"SSH-2.0-x\r\n", "it gives no answer of HTTP"),
-        (b"", "it gives no answer of HTTP; with [tls] its address begins with https:"),
+        (b"SSH-2.0-x\r\n", "the reply is not HTTP"),
+        (b"", "the reply is not HTTP; with [tls] the URL begins with https:"),
         (b"HTTP/1.1 503 x\r\nContent-Length: 9\r\n\r\ndraining\n", "it answers 503: draining"),
     ):
         with socket.create_server(("127.0.0.1", 0)) as listener:

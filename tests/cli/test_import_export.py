@@ -17,7 +17,7 @@ from pexpolicy.cli.importers.django_policy import (
 )
 from pexpolicy.cli.importers.toml_merge import ImportFailed
 from pexpolicy.cli.main import main
-from tests.support.live_server import ROOT
+from tests.support.paths import ROOT
 
 RULES = """\
 # Rules of the desk. Ask Ada before changing one.

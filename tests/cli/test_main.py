@@ -220,7 +220,8 @@ def test_a_port_that_is_taken_is_told(tmp_path: Path) -> None:
         result = invoked("serve", "--config", config, "--port", port)
     assert result.exit_code == 1
     assert f"cannot listen on 127.0.0.1:{port}" in result.stderr
-    assert "take another server.port or --port" in result.stderr
+    assert "choose another server.port or --port" in result.stderr
+    assert not (tmp_path / "audit.jsonl").exists()
 
 
 @pytest.mark.parametrize(
@@ -229,7 +230,7 @@ def test_a_port_that_is_taken_is_told(tmp_path: Path) -> None:
 def test_one_port_for_nodes_and_operators_is_told(tmp_path: Path, options: tuple[str, ...]) -> None:
     result = invoked("serve", "--config", written(tmp_path, '[audit]\npath = "a"\n'), *options)
     assert result.exit_code == 78
-    assert "admin.port: is server.port too" in result.stderr
+    assert "is already server.port; choose another" in result.stderr
 
 
 def test_a_host_that_nobody_knows_is_told(tmp_path: Path) -> None:
@@ -243,7 +244,7 @@ def test_a_host_that_nobody_knows_is_told(tmp_path: Path) -> None:
 def test_what_is_no_port_is_told(port: str) -> None:
     result = invoked("serve", f"--port={port}")
     assert result.exit_code == 2
-    assert f"'{port}' is no port: write a number from 0 to 65535" in result.stderr
+    assert f"'{port}' is not a port: write a number from 0 to 65535" in result.stderr
 
 
 def test_an_audit_that_cannot_be_opened_is_told(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from pexpolicy.builder import policy_from
 from pexpolicy.cli.importers.policy_router import read_router
 from pexpolicy.cli.importers.python_patterns import UncompilableError, searched
 from pexpolicy.cli.main import main
+from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.matching import Pattern, PatternError
 
 COLUMNS = (
@@ -398,8 +399,9 @@ async def test_the_imported_policy_decides_as_the_router_does(
                 ("service", "service_configuration"),
                 ("participant", "participant_properties"),
             ):
-                params = MultiDict(query)
-                answer = await policy.answer(endpoint, params, "", "id", peer=peer)
+                request = ENDPOINTS[endpoint].parse(MultiDict(query))
+                request.set_origin("", peer)
+                answer = await policy.answer(request, "id")
                 assert took(answer) == as_documented(rows, kind, query, peer), (kind, query, peer)
 
 

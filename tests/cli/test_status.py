@@ -148,7 +148,7 @@ def test_a_relative_path_of_a_server_is_compared_as_far_as_it_goes(
 def test_no_server_and_no_configuration_are_told_apart(tmp_path: Path) -> None:
     nobody = invoked("--url", "http://127.0.0.1:1")
     assert nobody.exit_code == 1
-    assert nobody.stderr == "http://127.0.0.1:1: nobody listens there\n"
+    assert nobody.stderr == "http://127.0.0.1:1: nothing listens there\n"
     assert invoked("--config", tmp_path / "none.toml").exit_code == 78
 
 
@@ -343,7 +343,10 @@ def test_the_status_behind_tls_is_asked_with_its_ca(tmp_path: Path, told: Any) -
     ("because", "hint"),
     [
         ("network not allowed", "is it missing in [access] networks?"),
-        ("no tls", "does its profile begin with https://, and does it trust the certificate?"),
+        (
+            "tls handshake failed",
+            "does its profile begin with https://, and does it trust the certificate?",
+        ),
         ("unauthorised", "compare user and password of its profile in Infinity"),
         ("too many attempts", "compare user and password of its profile in Infinity"),
         ("unknown path", "compare the URL of its profile in Infinity"),

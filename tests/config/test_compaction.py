@@ -5,7 +5,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pexpolicy.config.compaction import AT_ONCE, compact_copy
+from pexpolicy.config.compaction import BATCH, compact_copy
 
 LEAVES = st.none() | st.booleans() | st.integers() | st.text(max_size=5) | st.dates()
 VALUES = st.recursive(
@@ -31,7 +31,7 @@ def test_a_copy_is_equal_and_shares_nothing(document: dict[str, Any]) -> None:
 
 
 def test_the_tables_of_a_piece_share_their_keys() -> None:
-    rooms = {str(place): {"service_tag": str(place)} for place in range(3 * AT_ONCE)}
+    rooms = {str(place): {"service_tag": str(place)} for place in range(3 * BATCH)}
     copy = compact_copy({"plugins": {"rooms": rooms}})
     assert copy == {"plugins": {"rooms": rooms}}
     tables = copy["plugins"]["rooms"].values()

@@ -109,7 +109,7 @@ MISTAKES: list[tuple[str, str, tuple[str, ...]]] = [
     (
         "[plugins.rooms]\ndefault_room = 'x'",
         "plugins.rooms.default_room",
-        ("stand under [plugins.rooms.settings]",),
+        ("belong under [plugins.rooms.settings]",),
     ),
     # A key in the wrong place.
     (ROOM + "plugin_dirs = ['plug']", "plugin_dirs", ("top-level key", "before the first [table]")),
@@ -212,13 +212,13 @@ FILES: list[tuple[bytes, tuple[str, ...]]] = [
     (b"<config/>", ("looks like XML",)),
     (
         "[server]\nhost = \u201c127.0.0.1\u201d\n".encode(),
-        ("line 2", "\u201c is no quote of TOML", 'a straight one, "'),
+        ("line 2", "\u201c is not a TOML quote", 'a straight one, "'),
     ),
     (b"[server]\nport = 1\n# x\nport = 2\n", ("port is in line 2 already",)),
     (b"[server\nport = 1\n", ("Expected ']'", "line 1")),
     (b"[server]\nport = 1\n[server]\n", ("it is in line 1 already",)),
-    (b"[server]\nhost = 10.0.0.1\n", ('text stands in quotes, as in host = "',)),
-    (b"[server]\nallow_anonymous = True\n", ("write true, in small letters",)),
+    (b"[server]\nhost = 10.0.0.1\n", ('write text in quotes, as in host = "',)),
+    (b"[server]\nallow_anonymous = True\n", ("write true, in lower case",)),
 ]
 
 
@@ -236,7 +236,10 @@ def test_a_file_of_another_kind_is_recognised(
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"subnet\tlocation\n10.0.0.0/8\tOslo\n", ("line 1", "tabs between its columns", ", or ;")),
+        (
+            b"subnet\tlocation\n10.0.0.0/8\tOslo\n",
+            ("line 1", "separates its columns by tabs", ", or ;"),
+        ),
         (b"subnet,location\n10.0.0.0/8,\xd8st\n", ("line 2", "save the file as CSV UTF-8")),
         ("subnet,location\n".encode("utf-16"), ("line 1", "is UTF-16")),
         (b"subnet,location,overflow\n", ("did you mean 'overflow_locations'?",)),
@@ -452,4 +455,4 @@ def test_an_address_of_another_machine_is_told_as_one(tmp_path: Path) -> None:
     arguments = ["serve", "--config", str(tmp_path / "config.toml"), "--admin-port", "0"]
     said = CliRunner().invoke(main, arguments)
     assert said.exit_code == 1
-    assert "cannot listen on 192.0.2.7:8000: it is no address of this machine" in said.stderr
+    assert "cannot listen on 192.0.2.7:8000: it is not an address of this machine" in said.stderr

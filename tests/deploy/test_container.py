@@ -1,4 +1,4 @@
-"""The container: image, compose file and first configuration are in step."""
+"""The container: consistency of image, compose file and first configuration."""
 
 import subprocess
 import tomllib
@@ -6,8 +6,8 @@ from typing import Any
 
 import yaml
 
-from pexpolicy.server.shutdown import LINGERING, STOPPING
-from tests.support.live_server import ROOT
+from pexpolicy.server.shutdown import EXIT_TIMEOUT_S, SHUTDOWN_TIMEOUT_S
+from tests.support.paths import ROOT
 
 IMAGE = (ROOT / "Dockerfile").read_text().splitlines()
 SETTINGS = tomllib.loads((ROOT / "deploy" / "config.toml").read_text())
@@ -19,11 +19,11 @@ def service() -> Any:
 
 
 def test_compose_mounts_the_configuration_where_the_image_looks_for_it() -> None:
-    (place,) = (line.partition("PEXPOLICY_CONFIG=")[2] for line in IMAGE if "_CONFIG=" in line)
-    assert service()["volumes"] == [f"./deploy/config.toml:{place}:ro"]
+    (path,) = (line.partition("PEXPOLICY_CONFIG=")[2] for line in IMAGE if "_CONFIG=" in line)
+    assert service()["volumes"] == [f"./deploy/config.toml:{path}:ro"]
 
 
-def test_compose_hands_over_the_password_that_the_configuration_asks_for() -> None:
+def test_compose_passes_the_password_that_the_configuration_names() -> None:
     assert list(service()["environment"]) == [SETTINGS["auth"]["password_env"]]
 
 
@@ -32,21 +32,33 @@ def test_the_port_is_that_of_the_image() -> None:
     assert [port.partition(":")[2] for port in service()["ports"]] == [exposed]
 
 
-def test_the_container_may_do_little() -> None:
+def test_the_container_has_few_privileges() -> None:
     assert service()["read_only"] is True
-    assert service()["tmpfs"] == ["/tmp"]  # noqa: S108 - the only place that can be written to
+    assert service()["tmpfs"] == ["/tmp:size=16m"]  # noqa: S108 - the only writable path
     assert service()["cap_drop"] == ["ALL"]
     assert "no-new-privileges:true" in service()["security_opt"]
 
 
-def test_it_is_given_the_time_that_it_needs_to_stop() -> None:
+def test_a_runaway_server_cannot_exhaust_the_machine() -> None:
+    assert service()["mem_limit"] == service()["memswap_limit"] == "512m"
+    assert service()["pids_limit"] == 512
+    assert service()["ulimits"] == {"core": 0}
+    assert service()["logging"]["options"].keys() == {"max-size", "max-file"}
+
+
+def test_the_base_image_can_be_pinned_by_digest() -> None:
+    assert "ARG BASE=python:3.13-slim" in IMAGE
+    assert {line.split()[1] for line in IMAGE if line.startswith("FROM")} == {"${BASE}"}
+
+
+def test_it_gets_the_time_that_it_needs_to_stop() -> None:
     seconds = int(service()["stop_grace_period"].removesuffix("s"))
-    assert seconds > STOPPING + LINGERING
+    assert seconds > SHUTDOWN_TIMEOUT_S + EXIT_TIMEOUT_S
 
 
-def test_the_installer_says_how_it_is_called() -> None:
+def test_the_installer_prints_its_usage() -> None:
     for arguments in ((), ("packages",), ("packages", "a", "b")):
         command = (ROOT / "deploy" / "install", *arguments)
-        said = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
-        assert said.returncode == 2
-        assert said.stderr == "usage: deploy/install dependencies|packages DIRECTORY\n"
+        result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+        assert result.returncode == 2
+        assert result.stderr == "usage: deploy/install dependencies|packages DIRECTORY\n"

@@ -1,7 +1,8 @@
-"""The manifests for Kubernetes: valid as they stand and as they are built, and in step."""
+"""The Kubernetes manifests: valid as files and as built, and consistent."""
 
 import copy
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -15,12 +16,13 @@ import pytest
 import yaml
 
 from pexpolicy.config.schema.server import AdminTable
-from tests.support.live_server import ROOT
+from tests.support import certificates
+from tests.support.paths import ROOT
 
 FOLDER = ROOT / "deploy" / "kubernetes"
 WRITTEN = sorted(set(FOLDER.glob("*.yaml")) - {FOLDER / "kustomization.yaml"})
 OLDEST = "1.30"
-"""The first version that knows all that the manifests say."""
+"""The first version with every field that the manifests use."""
 VERSIONS = (OLDEST, kubernetes_validate.latest_version())
 SECRETS = ("password", "token")
 """Files that an administrator writes."""
@@ -29,6 +31,7 @@ KINDS = {
     "Deployment",
     "HorizontalPodAutoscaler",
     "Namespace",
+    "NetworkPolicy",
     "PodDisruptionBudget",
     "Secret",
     "Service",
@@ -41,15 +44,15 @@ def manifest(name: str) -> Any:
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What an administrator gets who has written the two secrets, by kind."""
+    """The manifests that kustomize builds from the folder with both secrets, by kind."""
     if shutil.which("kustomize") is None:
         pytest.skip("kustomize is not installed")
     folder = tmp_path_factory.mktemp("cluster") / "base"
     shutil.copytree(FOLDER, folder, ignore=shutil.ignore_patterns(*SECRETS))
     for name in SECRETS:
         (folder / name).write_text("a long one")
-    said = subprocess.run(["kustomize", "build", str(folder)], stdout=subprocess.PIPE, check=True)
-    return {document["kind"]: document for document in yaml.safe_load_all(said.stdout)}
+    result = subprocess.run(["kustomize", "build", str(folder)], stdout=subprocess.PIPE, check=True)
+    return {document["kind"]: document for document in yaml.safe_load_all(result.stdout)}
 
 
 def pod(deployment: Mapping[str, Any]) -> Any:
@@ -63,22 +66,22 @@ def container(deployment: Mapping[str, Any]) -> Any:
 
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("path", WRITTEN, ids=lambda path: path.stem)
-def test_each_file_is_what_the_schema_of_kubernetes_allows(path: Path, version: str) -> None:
+def test_each_file_matches_the_schema_of_kubernetes(path: Path, version: str) -> None:
     kubernetes_validate.validate(yaml.safe_load(path.read_text()), version, strict=True)
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_so_is_all_that_is_built(built: dict[str, Any], version: str) -> None:
+def test_everything_built_matches_it_too(built: dict[str, Any], version: str) -> None:
     assert built.keys() == KINDS
     for document in built.values():
         kubernetes_validate.validate(document, version, strict=True)
 
 
-def test_the_schema_would_see_a_slip() -> None:
-    slip = copy.deepcopy(manifest("deployment"))
-    container(slip)["readynessProbe"] = container(slip).pop("readinessProbe")
+def test_the_schema_rejects_a_misspelt_key() -> None:
+    misspelt = copy.deepcopy(manifest("deployment"))
+    container(misspelt)["readynessProbe"] = container(misspelt).pop("readinessProbe")
     with pytest.raises(kubernetes_validate.ValidationError):
-        kubernetes_validate.validate(slip, OLDEST, strict=True)
+        kubernetes_validate.validate(misspelt, OLDEST, strict=True)
 
 
 @pytest.mark.parametrize("name", SECRETS)
@@ -111,6 +114,7 @@ def test_everything_selects_the_same_pods() -> None:
         manifest("deployment")["spec"]["selector"]["matchLabels"],
         manifest("service")["spec"]["selector"],
         manifest("poddisruptionbudget")["spec"]["selector"]["matchLabels"],
+        manifest("networkpolicy")["spec"]["podSelector"]["matchLabels"],
         pod(manifest("deployment"))["topologySpreadConstraints"][0]["labelSelector"]["matchLabels"],
     ]
     assert all(selector == labels for selector in selected)
@@ -138,19 +142,20 @@ def test_probes_and_service_name_ports_that_the_server_has() -> None:
     assert {probe["port"] for probe in paths.values()} <= ports.keys()
 
 
-def test_the_deployment_is_in_step_with_the_image() -> None:
+def test_the_deployment_matches_the_image() -> None:
     image = (ROOT / "Dockerfile").read_text().splitlines()
-    said = {word: rest for word, _, rest in (line.partition(" ") for line in image)}
+    instructions = {word: rest for word, _, rest in (line.partition(" ") for line in image)}
     context = pod(manifest("deployment"))["securityContext"]
-    assert said["USER"] == f"{context['runAsUser']}:{context['runAsGroup']}"
+    assert instructions["USER"] == f"{context['runAsUser']}:{context['runAsGroup']}"
     it = container(manifest("deployment"))
-    assert it["args"] == json.loads(said["CMD"])
+    assert it["args"] == json.loads(instructions["CMD"])
     mounted = {volume["mountPath"] for volume in it["volumeMounts"]}
     assert "ENV PEXPOLICY_CONFIG=/etc/pexpolicy/config.toml" in image
     assert "/etc/pexpolicy" in mounted
     settings = tomllib.loads((FOLDER / "config.toml").read_text())
     files = {Path(settings["auth"]["password_file"]), Path(settings["admin"]["token_file"])}
     assert {file.name for file in files} == set(SECRETS)
+    files |= {Path(settings["tls"]["certificate"]), Path(settings["tls"]["key"])}
     assert {str(file.parent) for file in files} <= mounted
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     assert manifest("kustomization")["images"][0]["newTag"] == version
@@ -159,17 +164,37 @@ def test_the_deployment_is_in_step_with_the_image() -> None:
 def test_the_configuration_of_the_pods_is_valid(tmp_path: Path) -> None:
     for name in SECRETS:
         (tmp_path / name).write_text("a secret of some length\n")
-    written = (FOLDER / "config.toml").read_text()
+    certificates.write_pair(tmp_path)
+    (tmp_path / "server.pem").rename(tmp_path / "tls.crt")
+    (tmp_path / "server.key").rename(tmp_path / "tls.key")
+    shipped = (FOLDER / "config.toml").read_text()
     config = tmp_path / "config.toml"
-    config.write_text(written.replace("/run/secrets/pexpolicy/", ""))
-    said = subprocess.run(
+    config.write_text(re.sub(r"/run/secrets/[a-z-]+/", "", shipped))
+    result = subprocess.run(
         [sys.executable, "-m", "pexpolicy", "check", "--config", str(config)],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         check=False,
     )
-    assert said.returncode == 0, said.stdout
+    assert result.returncode == 0, result.stdout
     it = container(manifest("deployment"))
     ports = {port["name"]: port["containerPort"] for port in it["ports"]}
     assert ports["admin"] == AdminTable().port
+
+
+def test_the_network_policy_admits_the_nodes_of_the_configuration_and_prometheus() -> None:
+    spec = manifest("networkpolicy")["spec"]
+    assert spec["policyTypes"] == ["Ingress", "Egress"]
+    assert spec["egress"] == []
+    calls, metrics = spec["ingress"]
+    settings = tomllib.loads((FOLDER / "config.toml").read_text())
+    assert [source["ipBlock"]["cidr"] for source in calls["from"]] == settings["access"]["networks"]
+    ports = {port["name"] for port in container(manifest("deployment"))["ports"]}
+    assert [port["port"] for port in calls["ports"] + metrics["ports"]] == ["policy", "admin"]
+    assert ports == {"policy", "admin"}
+
+
+def test_credentials_are_never_sent_in_clear() -> None:
+    settings = tomllib.loads((FOLDER / "config.toml").read_text())
+    assert {"auth", "tls", "access"} <= settings.keys()

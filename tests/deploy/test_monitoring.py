@@ -1,4 +1,4 @@
-"""The alerts and the board that are shipped: they fire, and ask for nothing that is not there."""
+"""The shipped alerts and dashboard: alerts fire, and queries use existing metrics only."""
 
 import json
 import re
@@ -26,12 +26,13 @@ from pexpolicy.observability.metrics import (
     MetricType,
 )
 from tests.support import doc_pages, live_server, wire
+from tests.support.paths import ROOT
 
-ALERTS = live_server.ROOT / "deploy" / "prometheus" / "alerts.yml"
-TRIALS = [ALERTS.with_name("alerts_test.yml"), ALERTS.with_name("alerts_days_test.yml")]
-DASHBOARD = live_server.ROOT / "deploy" / "grafana" / "pexpolicy.json"
-OBSERVABILITY = live_server.ROOT / "docs" / "observability.md"
-OF_PROMETHEUS = {"instance", "job", "le"}
+ALERTS = ROOT / "deploy" / "prometheus" / "alerts.yml"
+RULE_TESTS = [ALERTS.with_name("alerts_test.yml"), ALERTS.with_name("alerts_days_test.yml")]
+DASHBOARD = ROOT / "deploy" / "grafana" / "pexpolicy.json"
+OBSERVABILITY = ROOT / "docs" / "observability.md"
+PROMETHEUS_LABELS = {"instance", "job", "le"}
 VALUES = {
     "endpoint": set(ENDPOINTS),
     "outcome": {*CALL_OUTCOMES, *STEP_OUTCOMES},
@@ -40,48 +41,48 @@ VALUES = {
     "le": {repr(bound) for bound in (*CALL_BOUNDS, *LEFT_BOUNDS)},
 }
 needs_promtool = pytest.mark.skipif(
-    shutil.which("promtool") is None, reason="there is no promtool here"
+    shutil.which("promtool") is None, reason="promtool is not installed"
 )
 
 
-def promtool(*arguments: str, given: str = "", folder: Path | None = None) -> tuple[int, str]:
-    """What Prometheus' own tool says."""
-    ran = subprocess.run(
+def promtool(*arguments: str, text: str = "", folder: Path | None = None) -> tuple[int, str]:
+    """Run Prometheus' own tool; return its exit code and output."""
+    result = subprocess.run(
         ["promtool", *arguments],
-        input=given,
+        input=text,
         capture_output=True,
         text=True,
         cwd=folder,
         check=False,
     )
-    return ran.returncode, ran.stdout + ran.stderr
+    return result.returncode, result.stdout + result.stderr
 
 
 def alerts(text: str) -> dict[str, str]:
-    """The rules by their names."""
+    """Return the rules by name."""
     _, *rules = re.split(r"^ +- alert: ", text, flags=re.MULTILINE)
     return {rule.partition("\n")[0]: rule for rule in rules}
 
 
 def selectors(query: str) -> Iterator[tuple[MetricDefinition, dict[str, str]]]:
-    """The metrics that a query asks for, each with what it wants of labels."""
-    for name, within in re.findall(r"\b(pexpolicy_\w+)(?:\{([^}]*)\})?", query):
+    """Yield each metric of a query with its label matchers."""
+    for name, matchers in re.findall(r"\b(pexpolicy_\w+)(?:\{([^}]*)\})?", query):
         family = METRICS.get(name) or METRICS.get(re.sub(r"_(bucket|sum|count)$", "", name))
         assert family is not None, f"there is no metric {name}"
         if family.name != name:
             assert family.kind is MetricType.HISTOGRAM, name
-        yield family, dict(re.findall(r'(\w+)=~?"([^"]*)"', within))
+        yield family, dict(re.findall(r'(\w+)=~?"([^"]*)"', matchers))
 
 
 def known_labels(query: str) -> set[str]:
-    return OF_PROMETHEUS.union(*(family.labels for family, _ in selectors(query)))
+    return PROMETHEUS_LABELS.union(*(family.labels for family, _ in selectors(query)))
 
 
-def judge(query: str) -> None:
+def check_query(query: str) -> None:
     """Fail for a metric, a label or a value that the server does not have."""
-    for family, wanted in selectors(query):
-        assert wanted.keys() <= {*family.labels, *OF_PROMETHEUS}, query
-        for label, value in wanted.items():
+    for family, labels in selectors(query):
+        assert labels.keys() <= {*family.labels, *PROMETHEUS_LABELS}, query
+        for label, value in labels.items():
             if label in VALUES:
                 assert set(value.split("|")) <= VALUES[label], f"{label} is never {value}"
     for grouped in re.findall(r"\b(?:by|on|group_left) \(([^)]*)\)", query):
@@ -92,17 +93,17 @@ RULES = alerts(ALERTS.read_text())
 
 
 def queries() -> list[str]:
-    """Every query of the dashboard."""
-    board = json.loads(DASHBOARD.read_text())
-    panels: list[Any] = board["panels"]
-    asked = [target["expr"] for panel in panels for target in panel.get("targets", ())]
-    return [*asked, *(a["expr"] for a in board["annotations"]["list"])]
+    """Return every query of the dashboard."""
+    dashboard = json.loads(DASHBOARD.read_text())
+    panels: list[Any] = dashboard["panels"]
+    expressions = [target["expr"] for panel in panels for target in panel.get("targets", ())]
+    return [*expressions, *(a["expr"] for a in dashboard["annotations"]["list"])]
 
 
 @pytest.mark.parametrize("name", RULES)
-def test_an_alert_asks_for_what_there_is_and_says_what_to_do(name: str) -> None:
+def test_an_alert_uses_existing_metrics_and_has_a_runbook(name: str) -> None:
     rule = RULES[name]
-    judge(rule.partition("labels:\n")[0])
+    check_query(rule.partition("labels:\n")[0])
     assert re.search(r"severity: (page|ticket|note)\n", rule)
     for annotation in ("summary", "runbook"):
         sentence = re.search(rf'{annotation}: "(.*)"\n', rule)
@@ -111,12 +112,12 @@ def test_an_alert_asks_for_what_there_is_and_says_what_to_do(name: str) -> None:
 
 
 @pytest.mark.parametrize("query", queries())
-def test_a_panel_asks_for_what_there_is(query: str) -> None:
+def test_a_panel_uses_existing_metrics(query: str) -> None:
     assert "pexpolicy_" in query
-    judge(query)
+    check_query(query)
 
 
-def test_a_query_for_what_there_is_not_is_noticed() -> None:
+def test_a_query_with_an_unknown_metric_label_or_value_fails() -> None:
     for query in (
         "pexpolicy_request_total",
         'pexpolicy_requests_total{plugin="rooms"}',
@@ -125,86 +126,90 @@ def test_a_query_for_what_there_is_not_is_noticed() -> None:
         "sum by (plugin) (pexpolicy_requests_total)",
     ):
         with pytest.raises(AssertionError):
-            judge(query)
+            check_query(query)
 
 
 def test_the_dashboard_shows_every_metric() -> None:
-    shown = {family.name for query in queries() for family, _ in selectors(query)}
-    assert shown == METRICS.keys()
+    documented = {family.name for query in queries() for family, _ in selectors(query)}
+    assert documented == METRICS.keys()
 
 
-def test_the_dashboard_has_its_panels_side_by_side() -> None:
-    board = json.loads(DASHBOARD.read_text())
-    taken: set[tuple[int, int]] = set()
-    for panel in board["panels"]:
-        at = panel["gridPos"]
+def test_no_panels_of_the_dashboard_overlap() -> None:
+    dashboard = json.loads(DASHBOARD.read_text())
+    occupied: set[tuple[int, int]] = set()
+    for panel in dashboard["panels"]:
+        position = panel["gridPos"]
         cells = {
             (x, y)
-            for x in range(at["x"], at["x"] + at["w"])
-            for y in range(at["y"], at["y"] + at["h"])
+            for x in range(position["x"], position["x"] + position["w"])
+            for y in range(position["y"], position["y"] + position["h"])
         }
         assert max(x for x, _ in cells) < 24
-        assert not cells & taken, panel["title"]
-        taken |= cells
-    identities = [panel["id"] for panel in board["panels"]]
+        assert not cells & occupied, panel["title"]
+        occupied |= cells
+    identities = [panel["id"] for panel in dashboard["panels"]]
     assert len(set(identities)) == len(identities)
 
 
 @needs_promtool
 def test_each_alert_fires_when_it_should_and_not_before() -> None:
-    code, said = promtool("test", "rules", *(t.name for t in TRIALS), folder=ALERTS.parent)
-    assert code == 0, said
-    tried = "".join(trial.read_text() for trial in TRIALS)
+    code, output = promtool(
+        "test", "rules", *(test.name for test in RULE_TESTS), folder=ALERTS.parent
+    )
+    assert code == 0, output
+    text = "".join(rule_test.read_text() for rule_test in RULE_TESTS)
     for name in RULES:
         expected = re.findall(
             rf'{name}".*\n +eval_time: .*\n +exp_samples:(.*)\n'
             r"(?: +- labels: '\{\}'\n +value: (.*))?",
-            tried,
+            text,
         )
         assert sorted(expected) == [("", "1"), (" []", "")], name
 
 
 @needs_promtool
-def test_the_trials_notice_each_alert_that_never_fires(tmp_path: Path) -> None:
+def test_the_rule_tests_detect_each_alert_that_never_fires(tmp_path: Path) -> None:
     expression = r"expr: (?:>-\n(?: {10}.*\n)+|.*\n)"
     dead = re.sub(expression, "expr: vector(0) > 1\n", ALERTS.read_text())
     (tmp_path / "alerts.yml").write_text(dead)
-    for trial in TRIALS:
-        (tmp_path / trial.name).write_text(trial.read_text())
-    code, said = promtool("test", "rules", *(t.name for t in TRIALS), folder=tmp_path)
+    for rule_test in RULE_TESTS:
+        (tmp_path / rule_test.name).write_text(rule_test.read_text())
+    code, output = promtool("test", "rules", *(test.name for test in RULE_TESTS), folder=tmp_path)
     assert code != 0
-    assert {name for name in RULES if f'"{name}"' in said.replace("\\", "")} == RULES.keys()
+    assert {name for name in RULES if f'"{name}"' in output.replace("\\", "")} == RULES.keys()
 
 
 @needs_promtool
-def test_prometheus_finds_no_fault_with_the_queries_of_the_dashboard() -> None:
-    asked = [q.replace("$__rate_interval", "5m").replace("$instance", ".*") for q in queries()]
-    code, said = promtool(
-        "--experimental", "promql", "format", " or ".join(f"({q})" for q in asked)
+def test_prometheus_accepts_the_queries_of_the_dashboard() -> None:
+    expressions = [
+        q.replace("$__rate_interval", "5m").replace("$instance", ".*") for q in queries()
+    ]
+    code, output = promtool(
+        "--experimental", "promql", "format", " or ".join(f"({q})" for q in expressions)
     )
-    assert code == 0, said
+    assert code == 0, output
 
 
 @needs_promtool
-def test_prometheus_finds_no_fault_with_the_metrics(running_server: live_server.Running) -> None:
+def test_prometheus_accepts_the_metrics(running_server: live_server.Running) -> None:
     running_server.ask(wire.SERVICE)
     reply = running_server.operator("/metrics")
     assert reply.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
-    code, said = promtool("check", "metrics", given=reply.body.decode())
-    assert (code, said) == (0, "")
+    code, output = promtool("check", "metrics", text=reply.body.decode())
+    assert (code, output) == (0, "")
 
 
 @needs_promtool
-def test_the_scrape_configuration_that_is_shown_is_one(tmp_path: Path) -> None:
-    shown = doc_pages.block(OBSERVABILITY, "yaml")
-    assert "job_name: pexpolicy\n" in shown
+def test_the_scrape_configuration_on_the_page_is_valid(tmp_path: Path) -> None:
+    documented = doc_pages.block(OBSERVABILITY, "yaml")
+    assert "job_name: pexpolicy\n" in documented
     (tmp_path / "token").write_text("a token")
     rules = f"rule_files:\n  - {ALERTS}\n"
     (tmp_path / "prometheus.yml").write_text(
-        rules + shown.replace("/etc/prometheus/", f"{tmp_path}/")
+        rules + documented.replace("/etc/prometheus/", f"{tmp_path}/")
     )
-    code, said = promtool("check", "config", "prometheus.yml", folder=tmp_path)
-    assert code == 0, said
+    code, output = promtool("check", "config", "prometheus.yml", folder=tmp_path)
+    assert code == 0, output
 
 
 def test_the_page_explains_each_metric_and_each_label_value() -> None:

@@ -1,4 +1,4 @@
-"""The unit for systemd, as its own tools judge it."""
+"""The systemd unit, checked by systemd's own tools."""
 
 import re
 import shutil
@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from pexpolicy.server.shutdown import LINGERING, STOPPING
-from tests.support import live_server
-from tests.support.live_server import ROOT
+from pexpolicy.server.shutdown import EXIT_TIMEOUT_S, SHUTDOWN_TIMEOUT_S
+from tests.support import doc_pages, live_server
+from tests.support.paths import ROOT
 
 UNIT = ROOT / "deploy" / "systemd" / "pexpolicy.service"
 EXPOSURE = 15
-"""Tenths of what `systemd-analyze security` gives to a service that may do all: 100."""
+"""Maximum exposure in tenths; `systemd-analyze security` rates an unrestricted service 100."""
 
 
 def analyze(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -31,29 +31,29 @@ def analyze(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture
-def here(tmp_path: Path) -> Path:
-    """The unit with the program where it is on this machine: its command is looked for."""
-    unit = tmp_path / "pexpolicy.service"
+def unit(tmp_path: Path) -> Path:
+    """The unit with the path of the program on this machine, because systemd looks it up."""
+    path = tmp_path / "pexpolicy.service"
     command = Path(sys.executable).with_name("pexpolicy")
-    unit.write_text(UNIT.read_text().replace("/opt/pexpolicy/bin/pexpolicy", str(command)))
-    return unit
+    path.write_text(UNIT.read_text().replace("/opt/pexpolicy/bin/pexpolicy", str(command)))
+    return path
 
 
-def test_systemd_understands_every_line(here: Path) -> None:
-    said = analyze("verify", str(here))
-    # Of units that the machine has besides, nothing is asked here.
-    ours = [line for line in said.stdout.splitlines() if "pexpolicy" in line]
-    assert (said.returncode, ours) == (0, [])
+def test_systemd_understands_every_line(unit: Path) -> None:
+    result = analyze("verify", str(unit))
+    # Other units of the machine may have faults of their own.
+    faults = [line for line in result.stdout.splitlines() if "pexpolicy" in line]
+    assert (result.returncode, faults) == (0, [])
 
 
-def test_systemd_would_see_a_slip(here: Path) -> None:
-    here.write_text(here.read_text().replace("ProtectClock", "ProtectClocks"))
-    assert "ProtectClocks" in analyze("verify", str(here)).stdout
+def test_systemd_reports_a_misspelt_key(unit: Path) -> None:
+    unit.write_text(unit.read_text().replace("ProtectClock", "ProtectClocks"))
+    assert "ProtectClocks" in analyze("verify", str(unit)).stdout
 
 
-def test_the_service_may_do_little(here: Path) -> None:
-    said = analyze("security", "--offline=true", f"--threshold={EXPOSURE}", str(here))
-    assert said.returncode == 0, said.stdout
+def test_the_service_has_few_privileges(unit: Path) -> None:
+    result = analyze("security", "--offline=true", f"--threshold={EXPOSURE}", str(unit))
+    assert result.returncode == 0, result.stdout
 
 
 def test_the_commands_of_the_unit_are_ours() -> None:
@@ -62,26 +62,51 @@ def test_the_commands_of_the_unit_are_ours() -> None:
     )
     assert commands == ["serve", "reload"]
     for command in commands:
-        said = subprocess.run(
+        result = subprocess.run(
             [sys.executable, "-m", "pexpolicy", command, "--help"], capture_output=True, check=False
         )
-        assert said.returncode == 0, command
+        assert result.returncode == 0, command
 
 
-def test_the_server_tells_systemd_what_the_unit_waits_for(tmp_path: Path) -> None:
+def test_the_server_sends_the_notifications_that_the_unit_waits_for(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
         systemd.settimeout(live_server.START)
         systemd.bind(str(tmp_path / "notify"))
-        told = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "100000"}
-        said = []
-        with live_server.running(live_server.SHIPPED, environment=told):
-            said += [systemd.recv(100).decode() for _ in range(3)]
-        while said[-1] != "STOPPING=1":
-            said.append(systemd.recv(100).decode())
-    assert set(said) == {"READY=1", "WATCHDOG=1", "STOPPING=1"}
-    assert said.count("READY=1") == 1
+        variables = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "100000"}
+        messages = []
+        with live_server.running(live_server.SHIPPED, environment=variables):
+            messages += [systemd.recv(100).decode() for _ in range(3)]
+        while messages[-1] != "STOPPING=1":
+            messages.append(systemd.recv(100).decode())
+    assert set(messages) == {"READY=1", "WATCHDOG=1", "STOPPING=1"}
+    assert messages.count("READY=1") == 1
+
+
+def test_a_runaway_server_cannot_exhaust_the_machine() -> None:
+    limits = dict(
+        re.findall(r"^(MemoryMax|TasksMax|LimitCORE)=(\w+)$", UNIT.read_text(), re.MULTILINE)
+    )
+    assert limits == {"MemoryMax": "1G", "TasksMax": "512", "LimitCORE": "0"}
+
+
+def test_the_page_about_keys_uses_paths_and_options_of_the_unit() -> None:
+    page = UNIT.with_name("README.md").read_text()
+    assert "/run/credentials/pexpolicy.service/" in page
+    assert re.search(r"^ConfigurationDirectory=pexpolicy$", UNIT.read_text(), re.MULTILINE)
+    assert "LoadCredential=" in UNIT.read_text()
+
+
+def test_a_drop_in_for_keys_leaves_the_unit_valid(unit: Path) -> None:
+    page = UNIT.with_name("README.md")
+    drop_ins = [text for language, text in doc_pages.blocks(page) if language == "ini"]
+    assert len(drop_ins) == 2
+    for drop_in in drop_ins:
+        unit.write_text(unit.read_text() + drop_in)
+    result = analyze("verify", str(unit))
+    faults = [line for line in result.stdout.splitlines() if "pexpolicy" in line]
+    assert (result.returncode, faults) == (0, [])
 
 
 def test_the_unit_gives_it_the_time_that_it_needs_to_stop() -> None:
     (seconds,) = re.findall(r"^TimeoutStopSec=(\d+)s$", UNIT.read_text(), re.MULTILINE)
-    assert int(seconds) > STOPPING + LINGERING
+    assert int(seconds) > SHUTDOWN_TIMEOUT_S + EXIT_TIMEOUT_S

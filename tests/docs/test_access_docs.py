@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pexpolicy.access import certificates, refusals, throttle, verification_pool
-from pexpolicy.access.certificates import SOON
+from pexpolicy.access.certificates import WARNING_DAYS
 from pexpolicy.config import password_hash
 from pexpolicy.server.http import acceptor
 from tests.support import certificates as made
@@ -49,7 +49,7 @@ def test_both_passwords_of_a_change_are_good_as_the_page_says(tmp_path: Path) ->
         assert shell(command, tmp_path).stderr == ""
     for name, password in (("first", b"the old one"), ("second", b"the new one")):
         written = (tmp_path / f"{name}.hash").read_text()
-        assert password_hash.PasswordHash.read(written).matches(password)
+        assert password_hash.PasswordHash.parse(written).matches(password)
 
 
 def test_the_server_of_the_page_answers_as_the_page_asks(tmp_path: Path) -> None:
@@ -70,18 +70,18 @@ def test_the_server_of_the_page_answers_as_the_page_asks(tmp_path: Path) -> None
 def test_the_figures_of_the_page_are_those_of_the_code() -> None:
     assert f"ln={password_hash.COST},r=8,p=1" in PAGE
     for said in (
-        f"{throttle.FIRST_DELAY} s at first",
-        f"{throttle.LONGEST_DELAY:.0f} s at most",
+        f"{throttle.FIRST_DELAY_S} s at first",
+        f"{throttle.MAX_DELAY_S:.0f} s at most",
         "anew after ten\nminutes",
         "looks at them once a second",
-        f"From {SOON:.0f}\ndays before",
+        f"From {WARNING_DAYS:.0f}\ndays before",
         "waits half a second",
     ):
         assert said in PAGE
-    assert throttle.FORGOTTEN == 600
-    assert certificates.POLL == 1.0
-    assert acceptor.EXHAUSTED_PAUSE == 0.5
-    assert verification_pool.AT_ONCE * 128 * 8 * 2**password_hash.COST == 64 * 2**20
+    assert throttle.RESET_AFTER_S == 600
+    assert certificates.POLL_INTERVAL_S == 1.0
+    assert acceptor.EXHAUSTED_PAUSE_S == 0.5
+    assert verification_pool.MAX_RUNNING * 128 * 8 * 2**password_hash.COST == 64 * 2**20
 
 
 def test_every_reason_of_a_refusal_is_explained() -> None:

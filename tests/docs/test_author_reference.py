@@ -167,7 +167,7 @@ async def test_hook_status() -> None:
     async with policy.serving():
         for alias in ("sip:board@example.com", "sip:lobby@example.com", "elsewhere"):
             request = make_request("service_configuration", local_alias=alias)
-            await policy.answer("service_configuration", request.params, "", "an id")
+            await policy.answer(request, "an id")
         told = await PluginStatuses().collect(policy.plugins)
     assert told == {"counter": {"status": {"rooms": 2, "calls": 2}}}
 

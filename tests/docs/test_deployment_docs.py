@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import doc_pages
-from tests.support.live_server import ROOT
+from tests.support.paths import ROOT
 
 TRIED = ("haproxy", "systemd-analyze")
 COMMANDS = [

@@ -112,7 +112,7 @@ def test_a_command_prints_what_is_shown(tmp_path: Path, example: doc_pages.Examp
 def test_a_configuration_that_is_shown_passes_check(blocklist: Path, text: str) -> None:
     (blocklist / "password.txt").write_text("a password\n")
     for name in ("first", "second"):
-        (blocklist / f"{name}.hash").write_text(f"{PasswordHash.made(name, ln=2)}\n")
+        (blocklist / f"{name}.hash").write_text(f"{PasswordHash.create(name, ln=2)}\n")
     certificates.write_pair(blocklist)
     certificates.write_authority(blocklist)
     here = re.sub(r'(?<=\npassword_file = )".*?"', '"password.txt"', text)
@@ -196,7 +196,8 @@ async def test_the_replies_without_a_decision_are_those_of_the_two_tables(
     toy = {"toy": fake_plugins.plugin(**{name: hook})}
     made = fake_plugins.policy(toy, {"toy": {"on_error": "reject"}})
     async with made.serving():
-        reply = (await made.answer(name, MultiDict(), "alice", "an id")).reply
+        request = ENDPOINTS[name].parse(MultiDict(), "alice")
+        reply = (await made.answer(request, "an id")).reply
     if shown.isdigit():
         assert reply.status == int(shown)
     else:
@@ -221,7 +222,7 @@ def test_the_audit_line_that_is_shown_is_one(tmp_path: Path) -> None:
 
 
 def test_every_outcome_of_a_step_is_explained() -> None:
-    outcomes = {outcome.DECIDED, outcome.ABSTAINED, outcome.SKIPPED, *chain._SAID}
+    outcomes = {outcome.DECIDED, outcome.ABSTAINED, outcome.SKIPPED, *chain.REJECT_REASONS}
     assert outcomes <= {row[0] for row in doc_pages.rows(doc_pages.OPERATIONS)}
 
 

@@ -16,13 +16,14 @@ import pytest
 from click.testing import CliRunner, Result
 from multidict import MultiDict
 
+from pexpolicy import ServiceConfigurationRequest
 from pexpolicy.builder import policy_from
 from pexpolicy.cli.importers import policy_router
 from pexpolicy.cli.importers.python_patterns import searched
 from pexpolicy.cli.main import main
 from pexpolicy.matching import Pattern
 from tests.support import doc_pages
-from tests.support.live_server import ROOT
+from tests.support.paths import ROOT
 
 PAGE = ROOT / "docs" / "migration.md"
 SAMPLES = ROOT / "examples" / "migration"
@@ -90,8 +91,8 @@ async def test_what_was_moved_decides_as_it_did(
 ) -> None:
     policy = policy_from(moved[0] / "config.toml")
     async with policy.serving():
-        params = MultiDict(parse_qsl(query))
-        answer = await policy.answer("service_configuration", params, "", "id")
+        request = ServiceConfigurationRequest(MultiDict(parse_qsl(query)))
+        answer = await policy.answer(request, "id")
     assert expected in answer.reply.body.decode()
 
 

@@ -11,7 +11,7 @@ from pexpolicy.builder import policy_from
 from pexpolicy.config.loader import load
 from pexpolicy.testing import assert_case, decide_sync, load_cases, make_request
 from pexpolicy_rules import Rules
-from tests.support.live_server import ROOT
+from tests.support.paths import ROOT
 
 EXAMPLES = ROOT / "examples" / "rules"
 FILES = sorted((EXAMPLES / "rules").glob("*.toml"))

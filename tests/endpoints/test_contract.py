@@ -32,6 +32,7 @@ from pexpolicy import (
     ServiceConfigurationRequest,
     Transfer,
 )
+from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.policy import Answer
 from tests.experiments.generated_decisions.pictures import bomb, saved
 from tests.support import fake_plugins
@@ -62,7 +63,9 @@ async def answered(endpoint: str, make: Make, query: dict[str, str], **document:
 
     policy = fake_plugins.policy({"toy": fake_plugins.plugin(**{endpoint: hook})}, **document)
     async with policy.serving():
-        return await policy.answer(endpoint, MultiDict(query), "alice@example.com", "id")
+        return await policy.answer(
+            ENDPOINTS[endpoint].parse(MultiDict(query), "alice@example.com"), "id"
+        )
 
 
 async def refused(endpoint: str, make: Make, query: dict[str, str] | None = None) -> str:
@@ -101,7 +104,7 @@ MISTAKES: list[tuple[str, Make, tuple[str, ...]]] = [
         lambda: room(max_callrate_in="1000"),
         ("1000 looks like kbit/s, in bit/s and without quotes it is 1000000",),
     ),
-    (SERVICE, lambda: room(max_callrate_in="9"), ("numbers stand without quotes",)),
+    (SERVICE, lambda: room(max_callrate_in="9"), ("write numbers without quotes",)),
     (SERVICE, lambda: room(participant_limit=None), ("leave the field out",)),
     (SERVICE, lambda: built(Conference, nmae="x", service_tag=""), ("'nmae' is no field",)),
     (SERVICE, lambda: built(Conference, name="x"), ("Conference.service_tag: is required",)),
@@ -145,7 +148,7 @@ MISTAKES: list[tuple[str, Make, tuple[str, ...]]] = [
     (DIRECTORY, lambda: [{"alias": "a", "username": "b"}], ("entries[0].description: is req",)),
     (REGISTRATION, lambda: {"username": "", "password": ""}, ("without_authentication()",)),
     (AVATAR, lambda: "http://example.com/a.jpg", ("is not a decision", "placeholder")),
-    (AVATAR, lambda: b"<html>", ("are no picture", "b'<html>'")),
+    (AVATAR, lambda: b"<html>", ("are not a picture", "b'<html>'")),
 ]
 
 
@@ -292,7 +295,7 @@ class TestAvatar:
     @pytest.mark.parametrize("width", ["0", "-5", "99999"])
     async def test_a_size_that_nobody_wants_is_not_made(self, width: str) -> None:
         picture = saved("JPEG", "RGB", (40, 40))
-        assert "no picture of" in await refused(AVATAR, lambda: picture, {"width": width})
+        assert "a picture of" in await refused(AVATAR, lambda: picture, {"width": width})
 
 
 class TestWhatIsSent:
@@ -461,7 +464,7 @@ class TestTheQuestion:
                 denoise_audio=False,
             )
 
-        assert "treat_as_trusted: means something for outgoing_protocol = teams or gms" in (
+        assert "treat_as_trusted: is used for outgoing_protocol = teams or gms" in (
             await warned(SERVICE, make)
         )
 
@@ -506,7 +509,7 @@ class TestBreakouts:
         policy = fake_plugins.policy({"breakouts": fake_plugins.plugin(service_configuration=hook)})
         asked = {**CALL, "protocol": "api", "local_alias": "meet.bob", **query}
         async with policy.serving():
-            return await policy.answer(SERVICE, MultiDict(asked), "", "id")
+            return await policy.answer(ENDPOINTS[SERVICE].parse(MultiDict(asked)), "id")
 
     async def test_a_host_joins_the_main_room_and_then_each_breakout_room(self) -> None:
         main = (await self.ask()).outcome.decision
@@ -528,21 +531,21 @@ class TestBreakouts:
 
     async def test_the_main_room_in_the_place_of_a_breakout_room_is_warned_about(self) -> None:
         said = await warned(SERVICE, lambda: room(breakout_rooms=True), breakout_uuid=UUID)
-        assert "a breakout room is asked for" in said
+        assert "a breakout room is requested" in said
 
     async def test_another_breakout_room_is_warned_about(self) -> None:
         def make() -> Decision:
             return room(breakout=True, breakout_uuid=OTHER_UUID, breakout_name="Sales")
 
         said = await warned(SERVICE, make, breakout_uuid=UUID)
-        assert "another breakout room is asked for" in said
+        assert "another breakout room is requested" in said
 
     @pytest.mark.parametrize(
         ("fields", "says"),
         [
             ({"breakout": True}, "breakout_uuid and breakout_name"),
-            ({"breakout_name": "Design"}, "breakout = true must stand beside it"),
-            ({"end_time": 0}, "breakout = true must stand beside it"),
+            ({"breakout_name": "Design"}, "breakout = true is required with it"),
+            ({"end_time": 0}, "breakout = true is required with it"),
             ({"breakout_rooms": True, "direct_media": "always"}, "excludes breakout rooms"),
             (
                 {

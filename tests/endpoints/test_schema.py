@@ -13,8 +13,7 @@ from jsonschema import Draft202012Validator
 from docs import generate_reference
 from pexpolicy import SERVICE_TYPES
 from pexpolicy.cli.main import main
-from pexpolicy.endpoints import ENDPOINTS
-from pexpolicy.endpoints.schema import json_schema
+from pexpolicy.endpoints import ENDPOINTS, schema
 from pexpolicy.models.model import Model
 from pexpolicy.models.request import by_prefix, header_values
 from tests.support import live_server, wire
@@ -28,12 +27,12 @@ MODELS: list[type[Model]] = [*SERVICE_TYPES.values(), *generate_reference.OTHERS
 
 
 def validator(name: str) -> Draft202012Validator:
-    return Draft202012Validator(json_schema.document(name))
+    return Draft202012Validator(schema.document(name))
 
 
-@pytest.mark.parametrize("name", ["", *ENDPOINTS, *json_schema.names()])
+@pytest.mark.parametrize("name", ["", *ENDPOINTS, *schema.names()])
 def test_each_document_is_a_schema(name: str) -> None:
-    Draft202012Validator.check_schema(json_schema.document(name))
+    Draft202012Validator.check_schema(schema.document(name))
 
 
 def references(value: Any) -> Iterator[str]:
@@ -47,15 +46,15 @@ def references(value: Any) -> Iterator[str]:
             yield from references(item)
 
 
-@pytest.mark.parametrize("name", ["", *json_schema.names()])
+@pytest.mark.parametrize("name", ["", *schema.names()])
 def test_each_document_holds_what_it_refers_to(name: str) -> None:
-    document = json_schema.document(name)
+    document = schema.document(name)
     assert {ref.rpartition("/")[2] for ref in references(document)} <= document["$defs"].keys()
 
 
 def test_one_document_has_every_request_and_every_reply() -> None:
-    assert set(json_schema.names()) <= json_schema.document()["$defs"].keys()
-    assert len(json_schema.names()) == 2 * len(ENDPOINTS)
+    assert set(schema.names()) <= schema.document()["$defs"].keys()
+    assert len(schema.names()) == 2 * len(ENDPOINTS)
 
 
 def asked(query: str) -> dict[str, str | list[str]]:
@@ -125,9 +124,9 @@ def test_a_reply_that_infinity_would_drop_is_not_valid(endpoint: str, reply: Any
 
 def test_the_command_prints_what_is_asked_for() -> None:
     run = CliRunner().invoke(main, ["schema", "media_location.reply"])
-    assert json.loads(run.output) == json_schema.document("media_location.reply")
+    assert json.loads(run.output) == schema.document("media_location.reply")
     whole = CliRunner().invoke(main, ["schema"])
-    assert json.loads(whole.output) == json_schema.document()
+    assert json.loads(whole.output) == schema.document()
     unknown = CliRunner().invoke(main, ["schema", "media_locations"])
     assert unknown.exit_code == 2
     assert "media_location.reply" in unknown.output
@@ -181,7 +180,7 @@ def test_no_table_of_fields_speaks_of_a_field_that_does_not_exist() -> None:
 
 
 def test_headers_and_attributes_of_any_name_are_described() -> None:
-    patterns = json_schema.document("participant_properties.request")["patternProperties"]
+    patterns = schema.document("participant_properties.request")["patternProperties"]
     readers = [p.read for p in ENDPOINTS["participant_properties"].request.parameters().values()]
     assert len(patterns) == readers.count(header_values) + readers.count(by_prefix)
     names = ("P-Asserted-Identity", "p_Asserted-Identity", "ms-subnet", "idp_attribute_a b")
@@ -190,7 +189,7 @@ def test_headers_and_attributes_of_any_name_are_described() -> None:
 
 def test_a_recorded_path_is_the_one_that_is_described() -> None:
     for sample in SAMPLES:
-        said = json_schema.document(f"{sample['endpoint']}.request")["description"]
+        said = schema.document(f"{sample['endpoint']}.request")["description"]
         path = urlsplit(sample["path"]).path
         assert path.startswith(ENDPOINTS[sample["endpoint"]].path)
         assert ENDPOINTS[sample["endpoint"]].path in said

@@ -152,7 +152,7 @@ def test_a_negated_pattern_captures_nothing() -> None:
         ({"bandwidth": {"greater": math.inf}}, "bandwidth.greater"),
         ({"vendor": {"less": math.nan}}, "vendor.less"),
         ({"vendor": {"less": 10**400}}, "vendor.less"),
-        ({"remote_address": {"in_subnet": "10.0.0.1/8"}}, "has bits behind its prefix; write 10"),
+        ({"remote_address": {"in_subnet": "10.0.0.1/8"}}, "has host bits set; write 10"),
         ({"any": []}, "any: list should have at least 1 item"),
         ({"any": [{"vendor": {"prefx": "x"}}]}, "any[0].vendor.prefx: unknown key; did you mean"),
         ({"idp_attributes": {"a": {"values": "most", "equals": "x"}}}, "idp_attributes.a.values"),

@@ -11,7 +11,7 @@ from pexpolicy.matching.settings import OnFlag, OnNumber, OnValues, TextOperator
 from pexpolicy.matching.time_window import OnTime
 from pexpolicy_rules import Rules
 from tests.support import doc_pages
-from tests.support.live_server import ROOT
+from tests.support.paths import ROOT
 
 PAGE = ROOT / "docs" / "conditions.md"
 ROWS = list(doc_pages.rows(PAGE))

@@ -287,7 +287,7 @@ RECEPTION: dict[str, Any] = {"name": "Lobby", "service_tag": ""}
 @pytest.mark.parametrize(
     ("build", "says"),
     [
-        (lambda: VirtualReception(**RECEPTION, match_string="("), "match_string: is no regular"),
+        (lambda: VirtualReception(**RECEPTION, match_string="("), "match_string: is not a regular"),
         (lambda: VirtualReception(**RECEPTION, post_match_string="a{2,1}"), "post_match_string"),
         (lambda: conference(name="a\0b"), "name: holds control characters"),
         (lambda: conference(name="   "), "name: holds control characters"),

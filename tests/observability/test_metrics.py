@@ -34,7 +34,7 @@ from tests.support.admin_client import watched
 NAMES = [
     "pexpolicy_requests_total",
     "pexpolicy_request_duration_seconds",
-    "pexpolicy_deadline_remaining_seconds",
+    "pexpolicy_budget_remaining_seconds",
     "pexpolicy_fallback_total",
     "pexpolicy_plugin_calls_total",
     "pexpolicy_plugin_duration_seconds",
@@ -88,8 +88,8 @@ async def test_a_call_is_counted_by_what_its_reply_asks_for(
     assert told.counted("plugin_calls_total") == {(step, "toy"): 3}
     assert told("request_duration_seconds_count", endpoint="service_configuration") == 3
     assert told("plugin_duration_seconds_count", plugin="toy") == 3
-    assert told("deadline_remaining_seconds_count") == 3
-    assert 11 < told("deadline_remaining_seconds_sum") < 12
+    assert told("budget_remaining_seconds_count") == 3
+    assert 11 < told("budget_remaining_seconds_sum") < 12
     assert told("audit_records_total") == 3
     assert told.counted("fallback_total") == {}
 
@@ -176,7 +176,7 @@ async def test_what_a_shadow_would_have_done_otherwise_is_counted(tmp_path: Path
     async with watched(made, tmp_path) as server:
         await server.ask(wire.SERVICE)
         await server.ask(wire.LOCATION)
-        await made._aftermath.finish()
+        await made._background.finish()
         told = await server.metrics()
     assert told("shadow_diff_total", plugin="differs") == 1
     assert told("shadow_diff_total", plugin="agrees") == 0
@@ -290,7 +290,7 @@ def test_a_bucket_holds_all_that_took_no_longer(spent: list[float]) -> None:
     for name, bounds, observed, labels in (
         ("request_duration_seconds", metrics.CALL_BOUNDS, spent, {"endpoint": endpoint.name}),
         ("plugin_duration_seconds", metrics.CALL_BOUNDS, asked, {"plugin": "toy"}),
-        ("deadline_remaining_seconds", metrics.LEFT_BOUNDS, [max(4 - s, 0) for s in spent], {}),
+        ("budget_remaining_seconds", metrics.LEFT_BOUNDS, [max(4 - s, 0) for s in spent], {}),
     ):
         for bound in bounds:
             no_longer = sum(value <= bound for value in observed)

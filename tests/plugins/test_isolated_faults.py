@@ -262,7 +262,7 @@ async def test_a_chain_books_what_happens_in_a_worker_as_what_happens_here(shelf
             outcome = await chain.ask(request("service_configuration", do=do), tasks)
             booked[do] = [(step.plugin, step.outcome) for step in outcome.steps]
             await asyncio.sleep(0)
-        assert tasks.leftovers == []
+        assert tasks.abandoned == []
     await tasks.close()
     after = ("next", "decided")
     assert booked == {

@@ -179,8 +179,8 @@ def test_operators_and_nodes_cannot_have_the_same_port(
 ) -> None:
     settings = fake_plugins.settings(server={"allow_anonymous": True, **server}, admin=admin)
     found = [str(problem) for problem in preflight_problems(settings, ports=ports)]
-    said = f"admin.port: is server.port too, {ports[0] or settings.server.port}: "
-    assert found == [f"{said}write another number for one of the two"] * same
+    number = ports[0] or settings.server.port
+    assert found == [f"admin.port: {number} is already server.port; choose another"] * same
 
 
 @pytest.mark.parametrize("wanted", [{}, {"enabled": False}, {"host": "::1"}])
@@ -192,7 +192,7 @@ def test_a_reload_does_not_take_the_token_from_a_listener_that_others_reach(
     started = fake_plugins.settings(admin={"host": "0.0.0.0", **token}).admin  # noqa: S104 - with a token
     (problem,) = preflight_problems(fake_plugins.settings(admin=wanted), None, started)
     assert problem.key == ("admin", "host")
-    assert "0.0.0.0 can be reached" in problem.text
+    assert "0.0.0.0 is reachable from other machines" in problem.text
     assert preflight_problems(fake_plugins.settings(admin={**wanted, **token}), None, started) == []
 
 
@@ -231,12 +231,10 @@ class TestReadiness:
         async with watched(fake_plugins.policy({}), tmp_path, sources=sources) as server:
             assert (await server.operator("/readyz")).status == 200
             audit.status, audit.error = "failed", "no space left on device"
-            for ask in (server.ask, server.operator):
+            reasons = b"the audit cannot be written: no space left on device\n"
+            for ask, body in ((server.ask, b"not ready\n"), (server.operator, reasons)):
                 reply = await ask("/readyz")
-                assert (reply.status, reply.body) == (
-                    503,
-                    b"the audit cannot be written: no space left on device\n",
-                )
+                assert (reply.status, reply.body) == (503, body)
                 assert (await ask("/livez")).status == 200
             assert (await server.metrics())("ready") == 0
             audit.status = "degraded"

@@ -210,13 +210,13 @@ async def test_a_fault_where_nobody_expects_one_is_called_by_its_name(
         raise RuntimeError("unforeseen")
 
     async with serving({}) as server:
-        monkeypatch.setattr(PolicyApp, "_leaving", breaks)
+        monkeypatch.setattr(PolicyApp, "_finish", breaks)
         reply = await server.ask(wire.SERVICE)
         assert (reply.status, reply.body) == (500, b"")
         assert server.lines()[-1]["reason"] == "internal fault"
         (event,) = server.log.events
         assert "unforeseen" in event["error"]
-        assert any("test_server.py" in line for line in event["traceback"])
+        assert any("test_app.py" in line for line in event["traceback"])
 
 
 async def test_a_connection_is_kept_for_the_next_call(serving: Serve) -> None:

@@ -142,7 +142,7 @@ async def test_who_does_not_read_a_reply_is_cut_off(
         reading = await slowly_read(server, encrypted, 1.5, "keep-alive")
         with suppress(OSError):
             assert not whole(await asyncio.wait_for(reading, 10.0))
-        assert [line["reason"] for line in server.lines()][1:] == ["reply not read"]
+        assert [line["reason"] for line in server.lines()][1:] == ["write timeout"]
 
 
 def connected_to(transport: Wire) -> PolicyProtocol:
@@ -159,7 +159,7 @@ def connected_to(transport: Wire) -> PolicyProtocol:
         refusals=RefusalLog(lambda *_, **__: None),
         limits=LimitsTable(),
         log=log,
-        outbox=ReplyBatcher(loop, log, lambda: None),
+        batcher=ReplyBatcher(loop, log, lambda: None),
     )
     protocol.connection_made(transport)
     return protocol
@@ -171,7 +171,7 @@ async def test_what_waits_is_sent_before_its_connection_ends(
 ) -> None:
     transport = Wire()
     protocol = connected_to(transport)
-    protocol.send(transport, b"reply", last=False)
+    protocol.send(transport, b"reply")
     assert transport.written == []
     end(protocol)
     assert transport.written == [b"reply"]
@@ -181,7 +181,7 @@ async def test_what_waits_is_sent_before_its_connection_ends(
 async def test_who_does_not_read_holds_up_the_end_of_the_server_once() -> None:
     transport = Wire()
     protocol = connected_to(transport)
-    protocol.send(transport, b"reply", last=False)
+    protocol.send(transport, b"reply")
     protocol.pause_writing()
     began = time.monotonic()
     await protocol.shutdown(0.2)

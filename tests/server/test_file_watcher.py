@@ -23,32 +23,32 @@ VERSIONS = st.lists(st.none() | st.integers(0, 3), max_size=30)
 @given(st.integers(0, 3), VERSIONS)
 def test_what_comes_to_rest_is_told_once(first: int, versions: list[int | None]) -> None:
     changes = ChangeDetector()
-    changes.expect(seen_as(first), {}, LATER)
+    changes.start(seen_as(first), {}, LATER)
     told: list[int | None] = [first]
     for before, version in zip([object(), *versions], versions, strict=False):
-        if changes.seen(seen_as(version)):
+        if changes.is_changed(seen_as(version)):
             assert version == before, "it was still being written"
             assert version != told[-1], "it was told before"
             told.append(version)
     last = versions[-1] if versions else first
-    changes.seen(seen_as(last))
-    changes.seen(seen_as(last))
-    assert not changes.seen(seen_as(last))
+    changes.is_changed(seen_as(last))
+    changes.is_changed(seen_as(last))
+    assert not changes.is_changed(seen_as(last))
 
 
 @given(VERSIONS, st.integers(4, 6))
 def test_a_new_version_at_rest_is_never_missed(versions: list[int | None], last: int) -> None:
     changes = ChangeDetector()
-    changes.expect(seen_as(0), {}, LATER)
+    changes.start(seen_as(0), {}, LATER)
     for version in versions:
-        changes.seen(seen_as(version))
-    assert [changes.seen(seen_as(last)) for _ in range(3)] == [False, True, False]
+        changes.is_changed(seen_as(version))
+    assert [changes.is_changed(seen_as(last)) for _ in range(3)] == [False, True, False]
 
 
 def test_a_version_that_came_while_it_was_read_counts_as_a_change() -> None:
     changes = ChangeDetector()
-    changes.expect(seen_as(2), seen_as(1), LATER)
-    assert [changes.seen(seen_as(2)) for _ in range(3)] == [False, True, False]
+    changes.start(seen_as(2), seen_as(1), LATER)
+    assert [changes.is_changed(seen_as(2)) for _ in range(3)] == [False, True, False]
 
 
 def test_a_new_file_that_is_younger_than_the_reading_counts_as_a_change(tmp_path: Path) -> None:
@@ -57,14 +57,14 @@ def test_a_new_file_that_is_younger_than_the_reading_counts_as_a_change(tmp_path
     changed = path.stat().st_ctime
     for read_at, expected in ((changed - 1, True), (changed + 1, False)):
         changes = ChangeDetector()
-        changes.expect(stat_files([path]), {}, read_at)
-        assert any(changes.seen(stat_files([path])) for _ in range(3)) is expected
+        changes.start(stat_files([path]), {}, read_at)
+        assert any(changes.is_changed(stat_files([path])) for _ in range(3)) is expected
 
 
 def test_a_look_at_files_that_are_no_longer_watched_is_nothing() -> None:
     changes = ChangeDetector()
-    changes.expect({Path("other"): None}, {}, LATER)
-    assert not any(changes.seen(seen_as(1)) for _ in range(3))
+    changes.start({Path("other"): None}, {}, LATER)
+    assert not any(changes.is_changed(seen_as(1)) for _ in range(3))
 
 
 def test_the_hash_covers_what_the_files_hold_and_nothing_else(tmp_path: Path) -> None:

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from multidict import MultiDict
 
 from pexpolicy import Conference, hookimpl
 from pexpolicy.audit.factory import open_audit
@@ -20,10 +19,11 @@ from pexpolicy.server.generations import GenerationRunner, GenerationSwitch, gen
 from pexpolicy.server.http.app import PolicyApp
 from pexpolicy.server.reload.build_thread import run_in_build_thread
 from pexpolicy.server.reload.reloader import Reloader
+from pexpolicy.testing import make_request
 from tests.support import fake_plugins
 
 
-class Gate:
+class Barrier:
     """Keeps calls waiting until it is opened."""
 
     def __init__(self) -> None:
@@ -44,8 +44,8 @@ async def settled() -> None:
         await asyncio.sleep(0)
 
 
-def numbered(number: int, life: list[str], gate: Gate, fails: bool = False) -> type:
-    """A plugin that answers with its number once the gate is open, and notes its life."""
+def numbered(number: int, life: list[str], barrier: Barrier, fails: bool = False) -> type:
+    """A plugin that answers with its number once the barrier is open, and notes its life."""
 
     class Numbered:
         def __init__(self, settings: object) -> None:
@@ -62,16 +62,16 @@ def numbered(number: int, life: list[str], gate: Gate, fails: bool = False) -> t
 
         @hookimpl
         async def service_configuration(self, request: object) -> Conference:
-            await gate.passed()
+            await barrier.passed()
             return Conference(name=str(number), service_tag="x")
 
     return Numbered
 
 
-async def begun(life: list[str], gate: Gate) -> tuple[PolicyApp, GenerationSwitch]:
+async def begun(life: list[str], barrier: Barrier) -> tuple[PolicyApp, GenerationSwitch]:
     first = GenerationRunner(
         generation_of(
-            fake_plugins.policy({"toy": numbered(0, life, gate)}), open_audit(Path("/dev/null"))
+            fake_plugins.policy({"toy": numbered(0, life, barrier)}), open_audit(Path("/dev/null"))
         )
     )
     await first.open()
@@ -81,14 +81,13 @@ async def begun(life: list[str], gate: Gate) -> tuple[PolicyApp, GenerationSwitc
 
 
 async def asked(service: PolicyApp) -> str:
-    """A call as the service makes it: with one regime from its beginning to its end."""
-    regime = service.generation
-    regime.calls.under_way += 1
+    """A call as the service makes it: with one generation from its beginning to its end."""
+    generation = service.generation
+    generation.calls.in_flight += 1
     try:
-        name = "service_configuration"
-        answer = await regime.policy.answer(name, MultiDict(), "", "an id")
+        answer = await generation.policy.answer(make_request("service_configuration"), "an id")
     finally:
-        regime.calls.end()
+        generation.calls.end()
     return str(answer.outcome.decision.set_fields()["name"])
 
 
@@ -99,8 +98,8 @@ def test_each_call_keeps_to_its_configuration_and_each_closes_behind_its_last(
 ) -> None:
     async def live() -> None:
         life: list[str] = []
-        gate = Gate()
-        service, succession = await begun(life, gate)
+        barrier = Barrier()
+        service, generations = await begun(life, barrier)
         number = 0
         calls: list[tuple[int, asyncio.Task[str]]] = []
         for event in events:
@@ -108,21 +107,21 @@ def test_each_call_keeps_to_its_configuration_and_each_closes_behind_its_last(
                 calls.append((number, asyncio.create_task(asked(service))))
             elif event == "swap":
                 number += 1
-                policy = fake_plugins.policy({"toy": numbered(number, life, gate)})
+                policy = fake_plugins.policy({"toy": numbered(number, life, barrier)})
                 successor = GenerationRunner(generation_of(policy, open_audit(Path("/dev/null"))))
                 await successor.open()
-                succession.activate(successor)
+                generations.activate(successor)
             else:
-                await gate.let_all_pass()
+                await barrier.let_all_pass()
             await settled()
             busy = {begun for begun, task in calls if not task.done()}
             closed = {int(line.split()[1]) for line in life if line.startswith("close")}
             assert not busy & closed
             assert number not in closed
-        await gate.let_all_pass()
+        await barrier.let_all_pass()
         for begun_with, call in calls:
             assert await call == str(begun_with)
-        await succession.end()
+        await generations.close()
         assert sorted(life) == sorted(
             f"{w} {n}" for w in ("open", "close") for n in range(number + 1)
         )
@@ -132,10 +131,10 @@ def test_each_call_keeps_to_its_configuration_and_each_closes_behind_its_last(
 
 async def test_a_configuration_that_does_not_open_changes_nothing() -> None:
     life: list[str] = []
-    service, succession = await begun(life, Gate())
+    service, generations = await begun(life, Barrier())
     before = service.generation
-    made = fake_plugins.policy({"toy": numbered(1, life, Gate(), fails=True)})
-    reloader = Reloader(succession, before.audit, lambda _: made)
+    made = fake_plugins.policy({"toy": numbered(1, life, Barrier(), fails=True)})
+    reloader = Reloader(generations, before.audit, lambda _: made)
     result = await reloader.reload()
     (problem,) = result.problems
     assert "plugins.toy" in problem
@@ -143,19 +142,19 @@ async def test_a_configuration_that_does_not_open_changes_nothing() -> None:
     assert service.generation is before
     assert not reloader.state.last_successful
     assert reloader.state.problems == result.problems
-    await succession.end()
+    await generations.close()
     assert life == ["open 0", "close 0"]
 
 
 async def test_a_fault_of_ours_is_a_refusal_too() -> None:
-    service, succession = await begun([], Gate())
+    service, generations = await begun([], Barrier())
 
     def build(_: bytes | None) -> Any:
         raise ZeroDivisionError
 
-    result = await Reloader(succession, service.generation.audit, build).reload()
+    result = await Reloader(generations, service.generation.audit, build).reload()
     assert "ZeroDivisionError" in result.problems[0]
-    await succession.end()
+    await generations.close()
 
 
 async def test_work_aside_leaves_the_interpreter_as_it_was() -> None:

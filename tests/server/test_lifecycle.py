@@ -197,7 +197,7 @@ def test_a_closed_terminal_ends_the_server_and_sighup_reloads_it(
 async def test_a_terminal_that_was_closed_without_sighup_is_forgotten() -> None:
     ours, theirs = os.openpty()
     terminal = Terminal([theirs])
-    forgetting = asyncio.create_task(terminal.forget())
+    forgetting = asyncio.create_task(terminal.watch())
     await asyncio.sleep(100)
     assert not terminal.is_closed
     os.close(ours)

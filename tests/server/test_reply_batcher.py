@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from contextvars import ContextVar
 
-from pexpolicy.server.http.reply_batcher import PATIENCE, ReplyBatcher
+from pexpolicy.server.http.reply_batcher import MAX_DELAY_S, ReplyBatcher
 from tests.support import wire
 from tests.support.fake_plugins import Log, Serve, always, plugin
 
@@ -39,29 +39,29 @@ class Wire(asyncio.Transport):
         self.aborted = True
 
 
-def outbox_of(log: Log | None = None, clock: Callable[[], float] = time.monotonic) -> ReplyBatcher:
+def batcher_of(log: Log | None = None, clock: Callable[[], float] = time.monotonic) -> ReplyBatcher:
     return ReplyBatcher(asyncio.get_running_loop(), log or Log(), lambda: None, clock)
 
 
 async def test_all_of_a_turn_leaves_in_the_next_one() -> None:
-    outbox, one, other = outbox_of(), Wire(), Wire()
+    batcher, one, other = batcher_of(), Wire(), Wire()
     for content in (b"1", b"2"):
-        outbox.put(one, content)
-        outbox.put(other, content)
+        batcher.put(one, content)
+        batcher.put(other, content)
     assert one.written == other.written == []
     await asyncio.sleep(0)
     assert one.written == other.written == [b"1", b"2"]
-    outbox.put(one, b"3")
+    batcher.put(one, b"3")
     await asyncio.sleep(0)
     assert one.written == [b"1", b"2", b"3"]
 
 
 async def test_what_is_sent_at_once_is_not_sent_again() -> None:
-    outbox, one = outbox_of(), Wire()
-    outbox.put(one, b"1")
-    outbox.flush()
+    batcher, one = batcher_of(), Wire()
+    batcher.put(one, b"1")
+    batcher.flush()
     assert one.written == [b"1"]
-    outbox.put(one, b"2")
+    batcher.put(one, b"2")
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     assert one.written == [b"1", b"2"]
@@ -69,25 +69,39 @@ async def test_what_is_sent_at_once_is_not_sent_again() -> None:
 
 async def test_a_connection_that_breaks_costs_no_other() -> None:
     log = Log()
-    outbox = outbox_of(log)
+    batcher = batcher_of(log)
     gone, broken, well = Wire(closing=True), Wire(broken=True), Wire()
     for transport in (gone, broken, well):
-        outbox.put(transport, b"reply")
+        batcher.put(transport, b"reply")
     await asyncio.sleep(0)
     assert (gone.written, broken.aborted, well.written) == ([], True, [b"reply"])
     (said,) = log.events
     assert said["event"] == "a reply could not be sent"
-    assert said["error"].startswith("RuntimeError: end of file was written (test_outbox.py:")
+    assert said["error"].startswith("RuntimeError: end of file was written (test_reply_batcher.py:")
+
+
+async def test_a_reply_that_ends_a_connection_waits_for_its_batch() -> None:
+    batcher, one = batcher_of(), Wire()
+    batch = batcher.put(one, b"1")
+    assert batch == batcher.batch
+    waiting, cancelled = (asyncio.ensure_future(batcher.flushed()) for _ in range(2))
+    await asyncio.sleep(0)
+    cancelled.cancel()
+    batcher.put(one, b"2")
+    batcher.flush()
+    await asyncio.wait_for(waiting, 5.0)
+    assert one.written == [b"1", b"2"]
+    assert batcher.batch > batch
 
 
 async def test_a_turn_that_takes_long_sends_in_between() -> None:
     now, one = 5.0, Wire()
-    outbox = outbox_of(clock=lambda: now)
-    for passed, written in ((0.0, []), (PATIENCE / 2, []), (PATIENCE, [b"", b"", b""])):
+    batcher = batcher_of(clock=lambda: now)
+    for passed, written in ((0.0, []), (MAX_DELAY_S / 2, []), (MAX_DELAY_S, [b"", b"", b""])):
         now += passed
-        outbox.put(one, b"")
+        batcher.put(one, b"")
         assert one.written == written
-    outbox.put(one, b"")
+    batcher.put(one, b"")
     assert len(one.written) == 3
     await asyncio.sleep(0)
     assert len(one.written) == 4
@@ -102,7 +116,7 @@ async def test_a_reply_is_sent_outside_of_what_a_call_noted() -> None:
             seen.append(noted.get())
 
     noted.set("of one call")
-    outbox_of().put(Looks(), b"reply")
+    batcher_of().put(Looks(), b"reply")
     await asyncio.sleep(0)
     assert seen == ["nothing"]
 

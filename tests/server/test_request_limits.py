@@ -21,7 +21,12 @@ from hypothesis import strategies as st
 from pexpolicy.access import memory
 from pexpolicy.access.memory import MIB, Watermark, group_limit, resident_bytes
 from pexpolicy.server.http import acceptor
-from pexpolicy.server.http.request_parser import FIRST, MAX_HEADERS, BoundedParser, RequestBodyError
+from pexpolicy.server.http.request_parser import (
+    EARLY_BYTES,
+    MAX_HEADERS,
+    BoundedParser,
+    RequestBodyError,
+)
 from tests.access.test_limits import answered, closed, connected, policy, reasons
 from tests.support import fake_plugins, live_server, wire
 from tests.support.admin_client import watched
@@ -113,7 +118,7 @@ async def test_no_byte_of_a_body_reaches_the_parser(again: bool) -> None:
             return self._parser.feed_data(data)
 
     head = wire.request_bytes(wire.SERVICE, "GET", {"Transfer-Encoding": "chunked"})
-    bounded = BoundedParser(Noting(_parser()), limit=65536, queued=[], queue=32)  # type: ignore[arg-type]
+    bounded = BoundedParser(Noting(_parser()), limit=65536, queued=[], max_queued=32)  # type: ignore[arg-type]
     with pytest.raises(RequestBodyError):
         bounded.feed_data((GET if again else b"") + head + b"1\r\na\r\n" * 100)
     assert bounded.feed_data(b"1\r\na\r\n") == ((), False, b"")
@@ -139,7 +144,7 @@ def test_requests_are_the_same_however_they_are_cut(
         half = wire.request_bytes("/half", "GET", {"X": "y" * 9000})[:left_over]
         content = wired + half
         queued: deque[Any] = deque()
-        bounded = BoundedParser(_parser(), limit=16384, queued=queued, queue=4)
+        bounded = BoundedParser(_parser(), limit=16384, queued=queued, max_queued=4)
         paths: list[str] = []
         places = sorted({0, len(content), *(min(cut, len(content)) for cut in cuts)})
         for start, end in pairwise(places):
@@ -154,7 +159,7 @@ def test_requests_are_the_same_however_they_are_cut(
                     queued.extend(bounded.feed_data(b"")[0])
             expected = content[:end].count(b"\r\n\r\n")
             assert len(paths) == expected == bounded.parsed
-            assert bounded.is_half_sent == (not content[:end].endswith(b"\r\n\r\n") and end > 0)
+            assert bounded.is_incomplete == (not content[:end].endswith(b"\r\n\r\n") and end > 0)
         assert paths == targets
 
     asyncio.run(run())
@@ -193,7 +198,7 @@ async def test_what_is_no_http_is_refused_before_it_ends(
     serving: fake_plugins.Serve, content: bytes
 ) -> None:
     async with serving(policy(request_seconds=5.0)) as server:
-        assert len(b"GET ") < FIRST
+        assert len(b"GET ") < EARLY_BYTES
         assert await asyncio.wait_for(sent(server.port, content), 2) == (400, b"")
         assert reasons(server) == ["malformed"]
 
@@ -253,8 +258,8 @@ def test_half_sent_requests_take_little_memory(tmp_path: Path, headers: int) -> 
 async def test_above_the_watermark_strangers_are_closed_and_nodes_stay(
     serving: fake_plugins.Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(acceptor, "SPARED", 3)
-    monkeypatch.setattr(acceptor, "SPARED_FOR", 0.5)
+    monkeypatch.setattr(acceptor, "MIN_UNAUTHENTICATED", 3)
+    monkeypatch.setattr(acceptor, "UNAUTHENTICATED_GRACE_S", 0.5)
     async with serving(policy(memory_mb=1, request_seconds=5.0)) as server, AsyncExitStack() as on:
         node = await on.enter_async_context(connected(server))
         assert await answered(node)

@@ -18,7 +18,7 @@ def test_it_has_a_status_a_reason_and_headers(status: int, kind: str, reason: st
     expected = {"Server": SERVER, "Content-Length": "4", "Allow": "GET, HEAD"}
     assert dict(response.headers) == expected | ({"Content-Type": kind} if kind else {})
     assert response.headers[hdrs.CONTENT_LENGTH] == "4"
-    assert repr(response) == f"<WholeResponse {status} {response.reason}, 4 bytes>"
+    assert repr(response) == f"<PrerenderedResponse {status} {response.reason}, 4 bytes>"
 
 
 def test_it_keeps_the_connection_unless_told_otherwise() -> None:

@@ -75,4 +75,4 @@ def test_signs_of_life_come_twice_as_often_as_they_must(
             monkeypatch.delenv(name, raising=False)
         else:
             monkeypatch.setenv(name, value)
-    assert systemd.watchdog_pause() == expected
+    assert systemd.heartbeat_interval() == expected

@@ -92,4 +92,4 @@ def test_a_target_reaches_the_process_of_a_plugin(tmp_path: Path) -> None:
 
 
 def test_a_request_that_came_by_no_url_has_no_target() -> None:
-    assert ENDPOINTS["media_location"].parse(MultiDict()).target == ""
+    assert ENDPOINTS["media_location"].parse(MultiDict()).raw_target == ""

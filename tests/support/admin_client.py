@@ -15,7 +15,7 @@ from pexpolicy.observability.shared_memory import SharedCounters
 from pexpolicy.observability.telemetry import Telemetry
 from pexpolicy.observability.tracing import Spans
 from pexpolicy.policy import Policy
-from pexpolicy.server.admin.listener import bind, watching
+from pexpolicy.server.admin.listener import admin_listener, bind
 from pexpolicy.server.generations import generation_of
 from pexpolicy.server.http.app import PolicyApp
 from pexpolicy.server.http.listener import Listener
@@ -108,7 +108,7 @@ async def watched(
     try:
         async with (
             policy.serving(),
-            watching(lambda: policy, service, bound),
+            admin_listener(lambda: policy, service, bound),
             Listener(service, ("127.0.0.1", 0)).open() as sockets,
         ):
             server = fake_plugins.Serving(sockets[0].getsockname()[1], folder / "audit.jsonl", log)

@@ -7,7 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.support.live_server import ROOT
+from tests.support.paths import ROOT
 
 README = ROOT / "README.md"
 DOCS = ROOT / "docs"
@@ -20,7 +20,7 @@ WRITTEN = [
     *sorted(ROOT.glob("plugins/*/README.md")),
 ]
 """The pages for administrators and operators: what they show is tried."""
-ALL = sorted({*WRITTEN, *DOCS.glob("**/*.md")})
+ALL = sorted({*WRITTEN, *DOCS.glob("**/*.md"), ROOT / "SECURITY.md", *ROOT.glob("deploy/**/*.md")})
 TABLES = {
     *("server", "auth", "access", "tls", "limits", "admin", "tracing"),
     *("audit", "infinity", "endpoints", "plugin_dirs", "plugins"),

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.support import wire
-from tests.support.paths import ROOT
+from tests.support import paths, wire
 
+ROOT = paths.ROOT
 SHIPPED = ROOT / "config.toml"
 START = 20.0
 """Seconds until a server that says nothing counts as failed."""
@@ -104,7 +104,7 @@ def _announced(server: subprocess.Popen[str]) -> tuple[str, str]:
             said.append(line)
             if " answers on " in line:
                 url = line.partition(" answers on ")[2].split()[0]
-                return url, line.partition("; admin: ")[2].partition(")")[0]
+                return url, line.partition("; admin listener: ")[2].partition(")")[0]
     finally:
         silence.cancel()
     raise AssertionError("the server did not start:\n" + "".join(said))

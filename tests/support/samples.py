@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from tests.support.live_server import ROOT
+from tests.support.paths import ROOT
 
 FOLDER = ROOT / "docs" / "plugins"
 PAGES = sorted(path.name for path in FOLDER.glob("*.md"))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import click
 import msgspec
@@ -13,16 +13,21 @@ import msgspec
 from pexpolicy.audit import reader
 from pexpolicy.audit.checkpoints import Verifier
 from pexpolicy.audit.reader import CorruptLine, Record
+from pexpolicy.audit.records import escape_controls
 from pexpolicy.audit.verify import Anchor, Verification
 from pexpolicy.cli.audit import display
-from pexpolicy.cli.audit.filters import Filters, moment
+from pexpolicy.cli.audit.filters import Filters
 from pexpolicy.cli.audit.input import (
     configured,
     files_option,
+    hash_of,
     paths_of,
-    personal_of,
+    period,
     refuse,
     settings_of,
+    time_options,
+    utc_option,
+    with_progress,
 )
 from pexpolicy.cli.audit.stats import Stats
 from pexpolicy.cli.common import config_option
@@ -31,13 +36,13 @@ from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.models.outcome import ABSTAINED, BUSY, DECIDED, FAILED, INVALID, SKIPPED, TIMED_OUT
 
 NOTHING_FOUND = 1
-EVENTS = ("decision", "refused", "shadow", "checkpoint", "withdrawn", "end")
+EVENTS = ("decision", "refused", "shadow", "checkpoint", "retracted", "end")
 OUTCOMES = (DECIDED, ABSTAINED, FAILED, TIMED_OUT, INVALID, BUSY, SKIPPED)
 
 
 @click.group()
 def audit() -> None:
-    """Look into the audit: follow it, find calls, count, and verify the chain."""
+    """Read the audit file: follow it, find calls, count, and verify the chain."""
 
 
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, one line each.")
@@ -45,29 +50,37 @@ _json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON,
 
 @audit.command()
 @config_option
-@click.option("--file", "file", type=click.Path(path_type=Path, dir_okay=False, exists=True))
-@click.option("--follow", "-f", is_flag=True, help="Go on with what is written from now on.")
+@click.option(
+    "--file",
+    "file",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    help="Read this file instead of the configured one.",
+)
+@click.option("--follow", "-f", is_flag=True, help="Then print new lines as they are written.")
 @click.option(
     "--lines",
     "-n",
     type=click.IntRange(min=0),
     default=10,
     show_default=True,
-    help="How many lines at first.",
+    help="Number of lines to print first.",
 )
+@utc_option
 @_json_option
-def tail(config: Path, file: Path | None, lines: int, *, follow: bool, as_json: bool) -> None:
-    """Show the last lines, and with -f those to come, across rotations."""
+def tail(
+    config: Path, file: Path | None, lines: int, *, follow: bool, utc: bool, as_json: bool
+) -> None:
+    """Print the last lines, and with -f new ones, across rotations."""
     path = file or configured(settings_of(config))
     if not path.is_file():
         refuse(f"there is no file {path}")
-    shown = _Printer(as_json=as_json)
-    for raw in reader.last(path, lines):
-        shown.each(reader.read(raw))
+    printer = _Printer(as_json=as_json, utc=utc)
+    for raw in reader.last_lines(path, lines):
+        printer.print_all(reader.read(raw))
     if follow:
         try:
             for raw in reader.follow(path):
-                shown.each(reader.read(raw))
+                printer.print_all(reader.read(raw))
         except KeyboardInterrupt:
             return
 
@@ -75,23 +88,26 @@ def tail(config: Path, file: Path | None, lines: int, *, follow: bool, as_json: 
 @audit.command()
 @files_option
 @click.argument("decision_id", metavar="ID")
+@utc_option
 @_json_option
-def show(config: Path, files: tuple[Path, ...], decision_id: str, *, as_json: bool) -> None:
-    """Show all that was written of the call with the decision id ID, or one that begins so."""
+def show(
+    config: Path, files: tuple[Path, ...], decision_id: str, *, utc: bool, as_json: bool
+) -> None:
+    """Print all lines of the call with the decision id ID, or with one that starts with it."""
     if not decision_id.strip():
-        refuse("write the decision id, or how it begins")
+        refuse("write the decision id, or its beginning")
     console = display.screen()
-    found = 0
+    count = 0
     for record in _records(paths_of(config, files)):
         if str(record.event.get("decision_id", "")).startswith(decision_id.strip().lower()):
-            found += 1
+            count += 1
             if as_json:
                 _print_json(record)
             else:
-                if found > 1:
+                if count > 1:
                     console.print()
-                display.show_whole(console, record.event)
-    if not found:
+                display.show_whole(console, record.event, utc=utc)
+    if not count:
         click.secho(f"no line has a decision id that begins with {decision_id}", err=True)
         sys.exit(NOTHING_FOUND)
 
@@ -99,16 +115,21 @@ def show(config: Path, files: tuple[Path, ...], decision_id: str, *, as_json: bo
 @audit.command()
 @files_option
 @click.argument("text", required=False)
-@click.option("--alias", help="Called, calling or registering alias, compared in its normal form.")
-@click.option("--since", help="From this time on: 2026-11-26T09:00, or 15m, 2h, 3d ago.")
-@click.option("--until", help="Before this time.")
+@click.option(
+    "--alias",
+    help="Called, calling or registering alias in any spelling; a name without a host matches the "
+    "part before the @.",
+)
+@time_options
 @click.option("--endpoint", type=click.Choice(list(ENDPOINTS)))
 @click.option("--decided-by", help="The plugin that decided, or default.")
 @click.option("--action", type=click.Choice(["continue", "reject", "redirect"]))
-@click.option("--outcome", type=click.Choice(OUTCOMES), help="What came of a step.")
+@click.option("--outcome", type=click.Choice(OUTCOMES), help="The outcome of a step.")
 @click.option("--plugin", help="A plugin that was asked.")
+@click.option("--node", help="The node_ip of the request: the Conferencing Node.")
+@click.option("--peer", help="The address that the request came from.")
 @click.option("--event", type=click.Choice(EVENTS), help="Kind of line.")
-@click.option("--count", is_flag=True, help="Print only how many there are.")
+@click.option("--count", is_flag=True, help="Print only the number of lines.")
 @_json_option
 def grep(
     config: Path,
@@ -116,52 +137,58 @@ def grep(
     since: str | None,
     until: str | None,
     *,
+    utc: bool,
     count: bool,
     as_json: bool,
-    **wanted: str | None,
+    **criteria: str | None,
 ) -> None:
-    """Find lines: all that is given must fit. TEXT stands anywhere in the line, in any case."""
-    now = datetime.now(UTC)
-    try:
-        times = [None if text is None else moment(text, now) for text in (since, until)]
-    except ValueError as error:
-        refuse(str(error))
-    personal = None if files or wanted["alias"] is None else personal_of(settings_of(config))
-    criteria = Filters(since=times[0], until=times[1], personal=personal, **wanted)
-    shown = _Printer(as_json=as_json, silent=count)
+    """Find lines that match all filters. TEXT may be anywhere in the line; case does not matter."""
+    times = period(since, until, utc=utc)
+    hashing = None if files or criteria["alias"] is None else hash_of(settings_of(config))
+    filters = Filters(hash_personal=hashing, **times, **criteria)  # type: ignore[arg-type]
+    printer = _Printer(as_json=as_json, utc=utc, silent=count)
+    searched, first, last = 0, None, None
     for record in _records(paths_of(config, files)):
-        if criteria.fit(record.event, record.raw.content):
-            shown.one(record)
+        last = record.event.get("timestamp")
+        first = first or last
+        searched += 1
+        if filters.match(record.event, record.raw.content):
+            printer.print(record)
     if count:
-        click.echo(shown.count)
-    sys.exit(0 if shown.count else NOTHING_FOUND)
+        click.echo(printer.count)
+    if not printer.count:
+        between = " to ".join(display.format_time(at, utc=utc) for at in (first, last) if at)
+        click.echo(
+            f"no line matches ({searched:,} searched{', ' * bool(between)}{between})", err=True
+        )
+        sys.exit(NOTHING_FOUND)
 
 
 @audit.command()
 @files_option
-@click.option("--since", help="From this time on: 2026-11-26T09:00, or 15m, 2h, 3d ago.")
-@click.option("--until", help="Before this time.")
+@time_options
 @_json_option
 def stats(
-    config: Path, files: tuple[Path, ...], since: str | None, until: str | None, *, as_json: bool
+    config: Path,
+    files: tuple[Path, ...],
+    since: str | None,
+    until: str | None,
+    *,
+    utc: bool,
+    as_json: bool,
 ) -> None:
     """Count calls, decisions, outcomes and refusals."""
-    now = datetime.now(UTC)
-    try:
-        times = [None if text is None else moment(text, now) for text in (since, until)]
-    except ValueError as error:
-        refuse(str(error))
-    criteria = Filters(since=times[0], until=times[1])
-    counted = Stats()
+    filters = Filters(**period(since, until, utc=utc))  # type: ignore[arg-type]
+    figures = Stats()
     for found in reader.records(paths_of(config, files)):
         if isinstance(found, CorruptLine):
-            counted.damaged += 1
-        elif criteria.fit(found.event, found.raw.content):
-            counted.add(found.event)
+            figures.damaged += 1
+        elif filters.match(found.event, found.raw.content):
+            figures.add(found.event)
     if as_json:
-        click.echo(msgspec.json.encode(counted.as_json()).decode())
+        click.echo(msgspec.json.encode(figures.as_json()).decode())
     else:
-        display.show_stats(display.screen(), counted)
+        display.show_stats(display.screen(), figures, utc=utc)
 
 
 @audit.command()
@@ -171,13 +198,12 @@ def stats(
     "anchors",
     multiple=True,
     metavar="SEQ:HASH",
-    help="A line that must be there, as it was noted elsewhere. May be given several times.",
+    help="A line that must exist, as noted elsewhere. May be given several times.",
 )
 @click.option(
     "--public-key",
     type=click.Path(path_type=Path, dir_okay=False, exists=True),
-    help="Ed25519 key in PEM: each chain must have checkpoints that were signed with its "
-    "private one.",
+    help="Ed25519 key in PEM: each chain must have checkpoints signed with its private key.",
 )
 @_json_option
 def verify(
@@ -198,57 +224,67 @@ def verify(
         refuse(f"{public_key} cannot be read: {error.strerror}")
     except ValueError as error:
         refuse(str(error))
-    found = Verification(verifier, required)
+    verification = Verification(verifier, required)
+    lines = with_progress(reader.raw_lines(paths_of(config, files)), enabled=sys.stderr.isatty())
     faults = 0
-    for fault in found.verify(reader.raw_lines(paths_of(config, files))):
+    for fault in verification.verify(lines):
         faults += 1
         if as_json:
-            click.echo(msgspec.json.encode(fault._asdict()).decode())
+            _echo_json(fault._asdict())
         else:
             click.secho(str(fault), fg="red")
-    if not as_json:
-        console = display.screen()
-        display.show_chains(console, found.chains.values(), signed=verifier is not None)
-        chains = f"{len(found.chains)} chain{'s' * (len(found.chains) != 1)}"
-        lines = f"{found.lines:,} line{'s' * (found.lines != 1)}"
-        click.secho(f"{lines}, {chains}, faults: {faults}", fg="red" if faults else "green")
+    if as_json:
+        _echo_json(verification.as_json(faults))
+    else:
+        display.show_chains(
+            display.screen(), verification.chains.values(), signed=verifier is not None
+        )
+        chains = f"{len(verification.chains)} chain{'s' * (len(verification.chains) != 1)}"
+        count = f"{verification.lines:,} line{'s' * (verification.lines != 1)}"
+        click.secho(f"{count}, {chains}, faults: {faults}", fg="red" if faults else "green")
     sys.exit(1 if faults else 0)
 
 
 class _Printer:
     """Prints lines, and damage on standard error."""
 
-    def __init__(self, *, as_json: bool, silent: bool = False) -> None:
+    def __init__(self, *, as_json: bool, utc: bool, silent: bool = False) -> None:
         self._as_json = as_json
+        self._utc = utc
         self._silent = silent
         self._console = display.screen()
         self.count = 0
 
-    def each(self, found: Iterable[Record | CorruptLine]) -> None:
-        for one in found:
-            if isinstance(one, CorruptLine):
-                click.secho(str(one), fg="red", err=True)
-            else:
-                self.one(one)
+    def print_all(self, found: Iterable[Record | CorruptLine]) -> None:
+        for record in _without_damage(found):
+            self.print(record)
 
-    def one(self, record: Record) -> None:
+    def print(self, record: Record) -> None:
         self.count += 1
         if self._silent:
             return
         if self._as_json:
             _print_json(record)
         else:
-            self._console.print(display.short(record.event))
+            self._console.print(display.short(record.event, utc=self._utc))
 
 
 def _print_json(record: Record) -> None:
-    click.echo(record.raw.content.decode("utf-8", "replace"))
+    click.echo(escape_controls(record.raw.content))
+
+
+def _echo_json(value: Any) -> None:
+    click.echo(msgspec.json.encode(value).decode())
 
 
 def _records(paths: Iterable[Path]) -> Iterator[Record]:
-    """The records; damage is named on standard error."""
-    for found in reader.records(paths):
-        if isinstance(found, CorruptLine):
-            click.secho(str(found), fg="red", err=True)
+    return _without_damage(reader.records(paths))
+
+
+def _without_damage(found: Iterable[Record | CorruptLine]) -> Iterator[Record]:
+    """Yield the records; print damage on standard error."""
+    for item in found:
+        if isinstance(item, CorruptLine):
+            click.secho(str(item), fg="red", err=True)
         else:
-            yield found
+            yield item

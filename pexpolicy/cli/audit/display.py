@@ -1,89 +1,95 @@
-"""Audit lines on a terminal: one line for each call, and all of one call."""
+"""Audit lines, statistics and chains on a terminal."""
 
 from __future__ import annotations
 
 import json
 import sys
 from collections.abc import Iterable, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from pexpolicy.audit.console import BETWEEN, parts
+from pexpolicy.audit.console import SEPARATOR, parts
 from pexpolicy.audit.verify import ChainState
 from pexpolicy.cli.audit.stats import Stats
 from pexpolicy.text import printable
 
 STEP = ("plugin", "outcome", "ms", "detail")
 UNBOUNDED = 10_000
-"""Columns of a screen that nobody looks at."""
-SEAL = ("instance", "prev", "lost_count", "boot_id", "seq", "hash")
+"""Columns where standard output is not a terminal."""
+CHAIN_FIELDS = ("instance", "prev", "lost_count", "boot_id", "seq", "hash")
 
 
-def local_time(event: Mapping[str, Any]) -> str:
-    """When a line was written, in the time of this machine."""
+def format_time(timestamp: object, *, utc: bool) -> str:
+    """Return a timestamp of a line in local time with its offset, or in UTC."""
     try:
-        return f"{datetime.fromisoformat(event['timestamp']).astimezone():%Y-%m-%d %H:%M:%S}"
-    except (KeyError, TypeError, ValueError):
+        at = datetime.fromisoformat(str(timestamp)).astimezone(UTC if utc else None)
+    except (ValueError, OverflowError):
         return "?"
+    text = at.replace(tzinfo=None).isoformat(" ", "seconds")
+    return f"{text}Z" if utc else f"{text}{at:%z}"
 
 
-def short(event: Mapping[str, Any]) -> Text:
-    """One line: what a terminal shows while it is written, with the date and the decision id."""
-    told = [("dim", local_time(event)), *parts(event)]
+def short(event: Mapping[str, Any], *, utc: bool) -> Text:
+    """Return a line as on the terminal of a server, with the date and the decision id."""
+    texts = [("dim", format_time(event.get("timestamp"), utc=utc)), *parts(event)]
     if event.get("decision_id"):
-        told += [BETWEEN, ("dim", printable(event["decision_id"]))]
-    return Text(" ").join(Text(text, style) for style, text in told)
+        texts += [SEPARATOR, ("dim", printable(event["decision_id"]))]
+    return Text(" ").join(Text(text, style) for style, text in texts)
 
 
 def screen() -> Console:
-    """Where lines are shown: as wide as they are, where programs read them."""
-    return Console(
-        highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else UNBOUNDED
-    )
+    """Return a console that does not fold lines, nor read markup in text of callers."""
+    width = None if sys.stdout.isatty() else UNBOUNDED
+    return Console(highlight=False, markup=False, emoji=False, soft_wrap=True, width=width)
 
 
-def show_whole(console: Console, event: Mapping[str, Any]) -> None:
-    """Everything that a line says, a row for each field, and a table of the steps.
-
-    Nothing is folded, on a terminal either: a hash is there to be copied.
-    """
-    console.print(short(event))
-    rows = [(name, value) for name, value in event.items() if name not in ("steps", "event", *SEAL)]
-    rows.append(("seal", " ".join(f"{name}={event[name]}" for name in SEAL if name in event)))
+def show_whole(console: Console, event: Mapping[str, Any], *, utc: bool) -> None:
+    """Print a row for each field, and a table of the steps, without folding hashes."""
+    console.print(short(event, utc=utc))
+    rows = [
+        (name, value)
+        for name, value in event.items()
+        if name not in ("steps", "event", *CHAIN_FIELDS)
+    ]
+    chain = " ".join(f"{name}={event[name]}" for name in CHAIN_FIELDS if name in event)
+    rows.append(("chain", chain))
     if "seq" in event and "hash" in event:
         rows.append(("anchor", f"{event['seq']}:{event['hash']}"))
     width = max(len(printable(name)) for name, _ in rows)
     for name, value in rows:
-        console.print(Text.assemble((f"{printable(name):<{width}}  ", "dim"), _written(value)))
+        console.print(Text.assemble((f"{printable(name):<{width}}  ", "dim"), _as_text(value)))
     if steps := [step for step in event.get("steps") or () if isinstance(step, dict)]:
         _show_steps(console, steps)
 
 
 def _show_steps(console: Console, steps: list[dict[str, Any]]) -> None:
-    rows = [STEP, *(tuple(_written(step.get(name, "")) for name in STEP) for step in steps)]
+    rows = [STEP, *(tuple(_as_text(step.get(name, "")) for name in STEP) for step in steps)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for number, row in enumerate(rows):
         cells = [f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)]
         console.print(Text("  ".join(cells).rstrip(), "" if number else "bold"))
 
 
-def _written(value: Any) -> str:
-    """A value as the file has it; text without its quotes."""
+def _as_text(value: Any) -> str:
+    """Return a value as in the file; text without its quotes."""
     return printable(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
 
 
-def show_stats(console: Console, stats: Stats) -> None:
-    """The figures as tables."""
+def show_stats(console: Console, stats: Stats, *, utc: bool) -> None:
+    """Print the figures as tables."""
+    if not stats.lines:
+        console.print(f"There are no lines of this period; damaged: {stats.damaged}")
+        return
     console.print(
-        f"{stats.lines:,} lines from {_clean(stats.first)} to {_clean(stats.last)}; "
-        f"damaged: {stats.damaged}; lost, as the writers say: {stats.lost}"
+        f"{_count(stats.lines, 'line')} from {format_time(stats.first, utc=utc)} "
+        f"to {format_time(stats.last, utc=utc)}; damaged: {stats.damaged}; "
+        f"{_count(stats.lost, 'line')} lost, according to the servers"
     )
-    tables: list[tuple[tuple[str, ...], Iterable[tuple[Any, ...]]]] = [
+    tables: list[tuple[tuple[str, ...], list[tuple[Any, ...]]]] = [
         (
             ("endpoint", "decided by", "action", "calls"),
             [(*key, count) for key, count in stats.decisions.most_common()],
@@ -94,34 +100,59 @@ def show_stats(console: Console, stats: Stats) -> None:
         ),
         (("refused", "calls"), stats.refusals.most_common()),
     ]
-    for heads, rows in tables:
-        if found := list(rows):
-            table = Table(*heads, box=None, pad_edge=False)
-            for row in found:
-                table.add_row(*(_clean(cell) for cell in row))
-            console.print(table)
-    times = ", ".join(f"p{p} {stats.percentile(p):.3f}" for p in (50, 95, 99))
-    console.print(f"milliseconds in the server: {times}")
+    for names, rows in tables:
+        if rows:
+            console.print()
+            console.print(_figures(names, rows))
+    if stats.times:
+        times = ", ".join(f"p{p} {stats.percentile(p):.3f}" for p in (50, 95, 99))
+        console.print(f"\nmilliseconds in the server: {times}")
+
+
+def _figures(names: tuple[str, ...], rows: list[tuple[Any, ...]]) -> Table:
+    """Return a table whose last column is a number, with its share of the sum."""
+    total = sum(row[-1] for row in rows)
+    table = Table(box=None, pad_edge=False)
+    for name in names[:-1]:
+        table.add_column(name)
+    table.add_column(names[-1], justify="right")
+    table.add_column("share", justify="right")
+    for row in rows:
+        share = f"{row[-1] / total:.1%}"
+        table.add_row(*(printable(cell) for cell in row[:-1]), f"{row[-1]:,}", share)
+    return table
 
 
 def show_chains(console: Console, chains: Iterable[ChainState], *, signed: bool) -> None:
-    """A line for each chain; the number and hash at its end are what ``--anchor`` takes."""
+    """Print a line for each chain, with the anchor of its last line."""
     for chain in chains:
         end = f"{chain.last}:{chain.head.decode()}"
-        lines = f"{chain.lines:,} line{'s' * (chain.lines != 1)}"
-        said = [f"chain {chain.boot_id}: {lines} from {chain.first} to {end}"]
+        texts = [
+            f"chain {chain.boot_id}: {_count(chain.lines, 'line')} from {chain.first} to {end}"
+        ]
         if not chain.has_ended:
-            said.append("without an end: still writing, or killed")
+            texts.append("no end: its server is running, or was killed")
         if chain.first > 1:
-            said.append(f"begins at {chain.first}: the lines up to {chain.first - 1} are elsewhere")
+            missing = "line 1 is" if chain.first == 2 else f"lines 1 to {chain.first - 1} are"  # noqa: PLR2004 - the second line
+            texts.append(
+                f"starts at line {chain.first}; {missing} not in these files "
+                "(rotated away or removed)"
+            )
         if chain.lost:
-            said.append(f"{chain.lost} lost, as it says")
+            texts.append(f"{_count(chain.lost, 'line')} lost, according to the server")
         if signed:
-            unsigned = chain.last - (chain.signed_up_to or 0)
-            said.append(f"{unsigned} after the last line that is signed")
-        console.print(", ".join(said), soft_wrap=True)
+            texts.append(_unsigned(chain))
+        console.print(", ".join(texts))
 
 
-def _clean(value: object) -> str:
-    """Text that commands neither the terminal nor rich."""
-    return escape(printable(value))
+def _unsigned(chain: ChainState) -> str:
+    # A checkpoint covers all lines before its own.
+    unsigned = chain.last - (-1 if chain.signed_up_to is None else chain.signed_up_to) - 1
+    if not unsigned:
+        return "signed up to its last line"
+    lines = "the last line is" if unsigned == 1 else f"the last {unsigned:,} lines are"
+    return f"{lines} not covered by a signature yet"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'s' * (number != 1)}"

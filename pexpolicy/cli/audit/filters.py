@@ -3,62 +3,80 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 from typing import Any
 
 from pexpolicy.models.alias import Alias
 
 _SPAN = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+_DAYS = {"today": 0, "yesterday": 1}
 
 
-def moment(text: str, now: datetime) -> datetime:
-    """A time: ``2026-11-26T09:00``, local unless it says otherwise, or ``15m``, ``2h``, ``3d`` ago.
+def parse_time(text: str, now: datetime, *, utc: bool = False) -> datetime:
+    """Parse ``2026-11-26T09:00``, ``09:00`` (today), ``today``, ``yesterday``, or ``2h`` ago.
 
-    Raises ``ValueError``.
+    Times without a zone are local, or UTC with ``utc``. Raises ``ValueError``.
     """
     try:
         if (span := _SPAN.fullmatch(text)) is not None:
             return now - timedelta(**{_UNITS[span[2]]: float(span[1])})
-        return datetime.fromisoformat(text).astimezone(UTC)
+        today = now.astimezone(UTC if utc else None).date()
+        if text in _DAYS:
+            parsed = datetime.combine(today - timedelta(days=_DAYS[text]), time())
+        elif re.fullmatch(r"\d\d:\d\d(:\d\d)?", text):
+            parsed = datetime.combine(today, time.fromisoformat(text))
+        else:
+            parsed = datetime.fromisoformat(text)
+        if utc and parsed.tzinfo is None:
+            parsed = parsed.replace(tzinfo=UTC)
+        return parsed.astimezone(UTC)
     except (ValueError, OverflowError):
-        msg = f"{text!r} is no time: write 2026-11-26T09:00, or 15m, 2h or 3d for so long ago"
+        msg = (
+            f"{text!r} is not a time: write 2026-11-26T09:00, 09:00, today, yesterday, or 15m, 2h "
+            "or 3d for that long ago"
+        )
         raise ValueError(msg) from None
 
 
 @dataclass(frozen=True)
 class Filters:
-    """What a line must be like; what is ``None`` does not matter."""
+    """What a line must match; ``None`` matches any line."""
 
     alias: str | None = None
+    """An alias of the request in any spelling. A name without a host also matches the user part."""
     since: datetime | None = None
     until: datetime | None = None
     endpoint: str | None = None
     decided_by: str | None = None
     action: str | None = None
     event: str | None = None
+    peer: str | None = None
+    node: str | None = None
+    """The ``node_ip`` of the request."""
     outcome: str | None = None
-    """What came of a step, such as ``failed``."""
+    """The outcome of a step, such as ``failed``."""
     plugin: str | None = None
-    """A plugin that was asked."""
+    """The plugin of a step."""
     text: str | None = None
-    """Text that stands anywhere in the line, in any case."""
-    personal: Callable[[str], str | None] | None = None
-    """What stands in the place of an alias, where aliases are hashed."""
+    """Text anywhere in the line, in any case."""
+    hash_personal: Callable[[str], str | None] | None = None
+    """Returns what is written for an alias, if aliases are hashed."""
 
-    def fit(self, event: Mapping[str, Any], content: bytes) -> bool:
-        """True for a line that is wanted."""
+    def match(self, event: Mapping[str, Any], content: bytes) -> bool:
+        """Return whether a line matches all filters."""
         return (
-            self._fits_time(event)
-            and self._fits_fields(event)
-            and self._fits_steps(event)
+            self._matches_time(event)
+            and self._matches_fields(event)
+            and self._matches_steps(event)
             and (self.text is None or self.text.casefold() in content.decode().casefold())
-            and (self.alias is None or self._fits_alias(event, self.alias))
+            and (self.node is None or self.node in _values(event, "node_ip"))
+            and (self.alias is None or self._matches_alias(event, self.alias))
         )
 
-    def _fits_time(self, event: Mapping[str, Any]) -> bool:
+    def _matches_time(self, event: Mapping[str, Any]) -> bool:
         if self.since is None and self.until is None:
             return True
         try:
@@ -67,16 +85,19 @@ class Filters:
             return False
         return (self.since is None or at >= self.since) and (self.until is None or at < self.until)
 
-    def _fits_fields(self, event: Mapping[str, Any]) -> bool:
-        wanted = {
+    def _matches_fields(self, event: Mapping[str, Any]) -> bool:
+        required = {
             "endpoint": self.endpoint,
             "decided_by": self.decided_by,
             "action": self.action,
             "event": self.event,
+            "peer": self.peer,
         }
-        return all(event.get(name) == value for name, value in wanted.items() if value is not None)
+        return all(
+            event.get(name) == value for name, value in required.items() if value is not None
+        )
 
-    def _fits_steps(self, event: Mapping[str, Any]) -> bool:
+    def _matches_steps(self, event: Mapping[str, Any]) -> bool:
         if self.outcome is None and self.plugin is None:
             return True
         return any(
@@ -85,14 +106,23 @@ class Filters:
             for step in event.get("steps") or ()
         )
 
-    def _fits_alias(self, event: Mapping[str, Any], alias: str) -> bool:
-        wanted = {Alias(alias), alias}
-        if self.personal is not None and (written := self.personal(Alias(alias))) is not None:
-            wanted.add(written)
+    def _matches_alias(self, event: Mapping[str, Any], text: str) -> bool:
+        alias = Alias(text)
+        required = {alias, text}
+        if self.hash_personal is not None and (hashed := self.hash_personal(alias)) is not None:
+            required.add(hashed)
         return any(
-            given in wanted or Alias(given) in wanted
-            for name, value in (event.get("request") or {}).items()
-            if name.lower().replace("-", "_").endswith("alias")
-            for given in (value if isinstance(value, list) else [value])
-            if isinstance(given, str)
+            value in required
+            or (found := Alias(value)) in required
+            or (alias.bare and found.user == alias.user)
+            for value in _values(event, "alias")
         )
+
+
+def _values(event: Mapping[str, Any], suffix: str) -> Iterator[str]:
+    """Yield the texts of request parameters whose name ends in ``suffix``."""
+    for name, value in (event.get("request") or {}).items():
+        if name.lower().replace("-", "_").endswith(suffix):
+            for item in value if isinstance(value, list) else [value]:
+                if isinstance(item, str):
+                    yield item

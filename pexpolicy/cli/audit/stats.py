@@ -8,20 +8,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+OK = 200
+
 
 @dataclass
 class Stats:
-    """How many lines there are of each kind, and how long the calls took."""
+    """The number of lines of each kind, and the duration of calls."""
 
     lines: int = 0
     damaged: int = 0
     first: str = ""
     last: str = ""
     lost: int = 0
-    """Lines that the writers said were lost."""
+    """Lines lost according to the servers."""
     events: Counter[str] = field(default_factory=Counter)
     decisions: Counter[tuple[str, str, str]] = field(default_factory=Counter)
-    """By endpoint, who decided, and action; where the status is not 200, the status."""
+    """By endpoint, plugin, and action; the status instead of the action unless it is 200."""
     outcomes: Counter[tuple[str, str]] = field(default_factory=Counter)
     """Steps by plugin and outcome."""
     refusals: Counter[str] = field(default_factory=Counter)
@@ -41,19 +43,19 @@ class Stats:
             self.refusals[str(event.get("reason"))] += 1
         if kind != "decision":
             return
-        done = event["action"] if event["status"] == 200 else str(event["status"])  # noqa: PLR2004 - HTTP
-        self.decisions[event["endpoint"], event["decided_by"], done] += 1
+        action = event["action"] if event["status"] == OK else str(event["status"])
+        self.decisions[event["endpoint"], event["decided_by"], action] += 1
         for step in event["steps"]:
             self.outcomes[step["plugin"], step["outcome"]] += 1
         self.times.append(event["ms"])
 
     def percentile(self, percent: float) -> float:
-        """The milliseconds that so many percent of the decisions did not exceed."""
+        """Return the milliseconds that ``percent`` of the decisions did not exceed."""
         ordered = sorted(self.times)
         return ordered[min(int(len(ordered) * percent / 100), len(ordered) - 1)] if ordered else 0.0
 
     def as_json(self) -> dict[str, Any]:
-        """All figures, for programs."""
+        """Return all figures."""
         return {
             "lines": self.lines,
             "damaged": self.damaged,

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, ConfigDict, ValidationError
 
 from pexpolicy.config.csv_tables import TableError, TableIssue, TableRow
-from pexpolicy.config.encodings import EncodingError, decoded
+from pexpolicy.config.encodings import EncodingError, decode_text
 from pexpolicy.config.problems import problems_of
 from pexpolicy.text import brief
 
@@ -60,7 +60,7 @@ def read_export(
     left out for. Raises ``TableError`` for a file without such rows.
     """
     try:
-        text = decoded(path.read_bytes())
+        text = decode_text(path.read_bytes())
     except OSError as error:
         raise TableError([TableIssue(path.name, 0, f"{path}: {error.strerror}")]) from None
     except EncodingError as error:

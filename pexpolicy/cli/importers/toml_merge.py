@@ -14,7 +14,7 @@ from typing import Any
 import tomlkit
 from tomlkit.exceptions import TOMLKitError
 
-from pexpolicy.config.encodings import EncodingError, decoded
+from pexpolicy.config.encodings import EncodingError, decode_text
 
 
 class ImportFailed(ValueError):
@@ -45,7 +45,9 @@ class MergeSummary:
 def read_document(path: Path) -> tomlkit.TOMLDocument:
     """The file with its comments, or an empty one; raises ``ImportFailed``."""
     try:
-        return tomlkit.parse(decoded(path.read_bytes())) if path.exists() else tomlkit.document()
+        return (
+            tomlkit.parse(decode_text(path.read_bytes())) if path.exists() else tomlkit.document()
+        )
     except OSError as error:
         raise ImportFailed(f"{path} cannot be read: {error.strerror}") from None
     except (EncodingError, TOMLKitError) as error:

@@ -1,4 +1,4 @@
-"""``[auth]``, ``[access]``, ``[tls]`` and ``[limits]``: who may ask, and how much of anything."""
+"""Schema of ``[auth]``, ``[access]``, ``[tls]`` and ``[limits]``."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from pexpolicy.config.schema.base import SecretTable, Table
 from pexpolicy.subnets import read_subnet
 
 
-def _user(written: str) -> str:
-    if re.search(r"[:\x00-\x1f]", written):
+def _user(name: str) -> str:
+    if re.search(r"[:\x00-\x1f]", name):
         msg = "must not contain a colon or control characters"
         raise ValueError(msg)
-    return written
+    return name
 
 
 User = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_user)]
 
 
-def _network(written: str) -> str:
-    read_subnet(written)
-    return written
+def _network(text: str) -> str:
+    read_subnet(text)
+    return text
 
 
 Network = Annotated[str, AfterValidator(_network)]
 
 
 class _PasswordTable(SecretTable):
-    """Where the password of a user is, or its hash."""
+    """The source of the password of a user, or of its hash."""
 
     password_hash: str | None = None
     password_hash_file: str | None = None
@@ -39,12 +39,12 @@ class _PasswordTable(SecretTable):
 
     @property
     def places(self) -> int:
-        """How many of the four keys are there."""
+        """Number of the four keys that are set."""
         hashes = (self.password_hash, self.password_hash_file)
         return sum(place is not None for place in hashes) + self.secret("password").places
 
     def require_one_place(self) -> None:
-        """Raise ``ValueError`` unless one of the four keys is there."""
+        """Raise ``ValueError`` unless exactly one of the four keys is set."""
         if self.places != 1:
             msg = (
                 "write one of password_hash, password_hash_file (a path), password_env (a "
@@ -54,7 +54,7 @@ class _PasswordTable(SecretTable):
 
 
 class CredentialTable(_PasswordTable):
-    """``[[auth.credentials]]``: one user, and where the password or its hash is."""
+    """``[[auth.credentials]]``: one user, and the source of the password or its hash."""
 
     user: User
 
@@ -84,7 +84,7 @@ class AuthTable(_PasswordTable):
 
 
 class AccessTable(Table):
-    """``[access]``: the networks that may connect, and the proxies that are believed."""
+    """``[access]``: the networks that may connect, and the trusted proxies."""
 
     networks: list[Network] = Field(default_factory=list)
     trusted_proxies: list[Network] = Field(default_factory=list)
@@ -92,7 +92,7 @@ class AccessTable(Table):
 
 
 class TlsTable(SecretTable):
-    """``[tls]``: the certificate of the server, and whether clients show one."""
+    """``[tls]``: the certificate of the server, and the verification of clients."""
 
     optional = {"key_password": "the key's password"}
 
@@ -106,7 +106,7 @@ class TlsTable(SecretTable):
 
 
 class LimitsTable(Table):
-    """``[limits]``: how much of anything one server takes."""
+    """``[limits]``: limits of connections, requests and memory."""
 
     memory_mb: int | None = Field(None, ge=0)
     header_bytes: int = Field(64 * 1024, ge=8 * 1024, le=1024 * 1024)

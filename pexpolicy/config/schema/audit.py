@@ -1,4 +1,4 @@
-"""``[audit]`` and ``[privacy]``: where the lines go, and what stands in them of people."""
+"""Schema of ``[audit]`` and ``[privacy]``."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from pexpolicy.config.schema.base import SecretTable
 
 
 class AuditTable(SecretTable):
-    """``[audit]``: where the lines go (standard output without a path), how surely, and what
-    follows when they cannot be written.
+    """``[audit]``: destination of the lines (standard output without a path), durability, and the
+    reply when they cannot be written.
     """
 
     optional = {"sign_key": "the key"}
 
     path: str | None = None
     level: Literal["file", "fsync", "required"] = "file"
-    on_fail: Literal["answer", "handback", "reject"] = "answer"
+    on_fail: Literal["answer", "fallback", "reject"] = "answer"
     spool: str | None = None
     spool_mb: int = Field(256, ge=1)
     buffer_mb: int = Field(16, ge=1)
@@ -31,41 +31,44 @@ class AuditTable(SecretTable):
     checkpoint_lines: int = Field(10_000, ge=1)
     checkpoint_seconds: float = Field(60.0, gt=0.0)
 
-    @field_validator("level", mode="before")
+    @field_validator("level", "on_fail", mode="before")
     @classmethod
-    def _memory_is_gone(cls, written: Any) -> Any:
-        if written == "memory":
+    def _refuse_old_value(cls, value: Any) -> Any:
+        if value == "memory":
             msg = 'the level "memory" was removed; write level = "file", or leave the key out'
             raise ValueError(msg)
-        return written
+        if value == "handback":
+            msg = '"handback" was renamed; write on_fail = "fallback"'
+            raise ValueError(msg)
+        return value
 
     @model_validator(mode="after")
-    def _what_required_requires(self) -> Self:
+    def _require_on_fail(self) -> Self:
         if self.level == "required" and self.on_fail == "answer":
             msg = (
-                'level = "required" lets no decision leave that is not recorded: say what leaves '
-                'instead, on_fail = "handback" or "reject"'
+                'level = "required" sends no decision that is not recorded: choose what is sent '
+                'instead, on_fail = "fallback" or "reject"'
             )
             raise ValueError(msg)
         return self
 
     @model_validator(mode="after")
-    def _what_needs_a_file(self) -> Self:
+    def _require_path(self) -> Self:
         if self.path is None and self.level in ("fsync", "required"):
             msg = f'level = "{self.level}" needs a path: standard output has no disk'
             raise ValueError(msg)
         limits = (self.rotate_mb, self.rotate_hours)
         if self.path is None and any(limit is not None for limit in (*limits, self.keep)):
-            msg = "standard output is not rotated here: give a path, or leave rotate_* and keep out"
+            msg = "standard output is not rotated: write a path, or leave rotate_* and keep out"
             raise ValueError(msg)
         if self.keep is not None and limits == (None, None):
-            msg = "keep is for rotate_mb and rotate_hours: without them nothing is rotated here"
+            msg = "keep is for rotate_mb and rotate_hours: without them nothing is rotated"
             raise ValueError(msg)
         return self
 
 
 class PrivacyTable(SecretTable):
-    """``[privacy]``: what becomes of names, aliases and addresses of people in the audit."""
+    """``[privacy]``: form of names, aliases and addresses of people in the audit."""
 
     personal: Literal["clear", "hashed", "dropped"] = "clear"
     key_env: str | None = None

@@ -1,4 +1,4 @@
-"""What all tables of the configuration have in common."""
+"""Base classes of the tables of the configuration."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, model_validator
 from pexpolicy.config.secrets import SecretSource
 
 MAX_BUDGET = 4.5
-"""Seconds; the node gives up at 5, and the reply has to travel."""
+"""Seconds; a node gives up after 5, and the reply takes time to arrive."""
 
 EndpointName = Literal[
     "service_configuration",
@@ -29,13 +29,13 @@ class Table(BaseModel):
 
 
 class SecretTable(Table):
-    """The base of the tables with secrets, which a variable or a file holds."""
+    """The base of the tables with secrets, which are in a variable or a file."""
 
     optional: ClassVar[Mapping[str, str]] = {}
-    """The secrets that may be left out, and what a message calls each."""
+    """The optional secrets, and what a message calls each."""
 
     def secret(self, name: str) -> SecretSource:
-        """Return where a secret is."""
+        """Return the source of a secret."""
         return SecretSource(name, getattr(self, f"{name}_env"), getattr(self, f"{name}_file"))
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""A whole configuration file, table by table."""
+"""Schema of the configuration file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pexpolicy.config.schema.server import AdminTable, ServerTable, TracingTable
 
 
 class Document(Table):
-    """A whole configuration file."""
+    """A configuration file."""
 
     server: ServerTable = ServerTable()
     auth: AuthTable | None = None

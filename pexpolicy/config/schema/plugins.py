@@ -1,4 +1,4 @@
-"""``[plugins.NAME]``: which plugins are asked, and how."""
+"""Schema of ``[plugins.NAME]``, ``[endpoints.NAME]`` and ``[infinity]``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pexpolicy.models.extras import NO_EXTRAS, Extras
 
 
 class BreakerTable(Table):
-    """``[plugins.NAME.breaker]``: when a failing plugin is left alone. Times in seconds."""
+    """``[plugins.NAME.breaker]``: the circuit breaker of a plugin. Times in seconds."""
 
     failures: int = Field(5, ge=1, le=10_000)
     window: float = Field(30.0, gt=0.0)
@@ -19,9 +19,7 @@ class BreakerTable(Table):
 
 
 class PluginTable(Table):
-    """``[plugins.NAME]``: how a plugin is asked; ``settings`` belongs to the plugin. Times in
-    seconds.
-    """
+    """``[plugins.NAME]``: how a plugin is called, and its own ``settings``. Times in seconds."""
 
     priority: int = 100
     mode: Literal["decide", "shadow"] = "decide"
@@ -38,33 +36,31 @@ class PluginTable(Table):
 
     @property
     def extras(self) -> Extras:
-        """What ``[infinity]`` admits beyond the contract."""
+        """Extra fields and values of ``[infinity]``."""
         return self._extras
 
-    def admitting(self, extras: Extras) -> Self:
-        """The same for a configuration that admits these."""
+    def with_extras(self, extras: Extras) -> Self:
+        """Return a copy with these extra fields and values."""
         table = self.model_copy()
-        table._extras = extras  # noqa: SLF001 - its own
+        table._extras = extras  # noqa: SLF001 - of the same class
         return table
 
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=100)]
 Word = Annotated[str, Field(min_length=1, max_length=250)]
 
-OTHERS = ("min_pin_length", "extra_fields", "extra_values")
-"""Keys of ``[infinity]`` that list no names of objects."""
+NOT_OBJECTS = ("min_pin_length", "extra_fields", "extra_values")
+"""Keys of ``[infinity]`` that are not lists of object names."""
 
 
 class EndpointTable(Table):
-    """``[endpoints.NAME]``: what answers when no plugin decides."""
+    """``[endpoints.NAME]``: the default when no plugin decides."""
 
     default: Literal["continue", "reject"] = "continue"
 
 
 class InfinityTable(Table):
-    """``[infinity]``: names of objects of Infinity. Where they are listed, an unlisted name is
-    refused.
-    """
+    """``[infinity]``: object names of Infinity; an unlisted name of a listed kind is invalid."""
 
     locations: list[str] | None = None
     themes: list[str] | None = None
@@ -83,15 +79,15 @@ class InfinityTable(Table):
 
     @property
     def names(self) -> dict[str, frozenset[str]]:
-        """The names of objects, by kind, where they are listed."""
+        """The names of objects, by listed kind."""
         return {
             kind: frozenset(names)
             for kind, names in self
-            if names is not None and kind not in OTHERS
+            if names is not None and kind not in NOT_OBJECTS
         }
 
     @property
     def extras(self) -> Extras:
-        """What is sent although this release does not know it."""
+        """Fields and values that this release does not know and sends."""
         values = {name: frozenset(words) for name, words in self.extra_values.items()}
         return Extras(frozenset(self.extra_fields), values)

@@ -1,4 +1,4 @@
-"""``[server]``: where it listens, and how long a call may take."""
+"""Schema of ``[server]``, ``[admin]`` and ``[tracing]``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pexpolicy.config.schema.base import MAX_BUDGET, SecretTable, Table
 
 
 class ServerTable(Table):
-    """``[server]``: where it listens, and how long a call may take."""
+    """``[server]``: listening address, processes and time limits."""
 
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65535)
@@ -22,7 +22,7 @@ class ServerTable(Table):
 
     @field_validator("base_path")
     @classmethod
-    def _base_path_is_a_prefix(cls, path: str) -> str:
+    def _check_base_path(cls, path: str) -> str:
         if path and (
             not path.startswith("/") or path.endswith("/") or re.search(r"[?#%\s{}]", path)
         ):
@@ -35,7 +35,7 @@ class ServerTable(Table):
 
 
 class AdminTable(SecretTable):
-    """``[admin]``: the admin listener, beside the one for nodes."""
+    """``[admin]``: the admin listener, in addition to the one for nodes."""
 
     optional = {"token": "the token"}
 
@@ -47,7 +47,7 @@ class AdminTable(SecretTable):
 
 
 class TracingTable(Table):
-    """``[tracing]``: where spans go, by OTLP over HTTP. ``sample`` is the part that is sent."""
+    """``[tracing]``: spans by OTLP over HTTP. ``sample`` is the fraction that is sent."""
 
     endpoint: str = Field("http://127.0.0.1:4318/v1/traces", pattern=r"^https?://[^\s]+$")
     service_name: str = Field("pexpolicy", min_length=1)

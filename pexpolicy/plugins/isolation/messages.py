@@ -6,7 +6,7 @@ never unpickled, and a decision is made anew from its bytes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -15,7 +15,7 @@ from multidict import MultiDict, MultiDictProxy
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.base import Endpoint
 from pexpolicy.endpoints.participant_avatar import Avatar
-from pexpolicy.errors import ErrorReport, describe_decision_error
+from pexpolicy.errors import ErrorReport, describe_decision_error, redact
 from pexpolicy.models.decision import Decision
 from pexpolicy.models.errors import DecisionError, ValidationIssue
 from pexpolicy.models.extras import NO_EXTRAS, Extras
@@ -272,11 +272,18 @@ def outcome_of(message: ObserveRequest) -> Outcome:
     )
 
 
-def invalid(error: DecisionError) -> InvalidReply:
+def secrets_of(message: Message) -> list[str]:
+    """Return the secrets of the request that a message to a worker carries."""
+    if isinstance(message, ObserveRequest):
+        message = message.request
+    return request_of(message).secrets() if isinstance(message, DecideRequest) else []
+
+
+def invalid(error: DecisionError, secrets: Sequence[str] = ()) -> InvalidReply:
     """A refused answer on its way back."""
-    r, fault = error.refusal, describe_decision_error(error)
+    r, fault = error.refusal, describe_decision_error(error, secrets)
     lines, place = [readable(line) for line in fault.lines], readable(fault.place)
-    text = readable(str(error))
+    text = readable(redact(str(error), secrets))
     return InvalidReply(
         text, r.model, r.field, r.rule, r.doc, r.mark, r.source, r.consequence, lines, place
     )

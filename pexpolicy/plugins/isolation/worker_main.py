@@ -167,9 +167,9 @@ class _RequestServer(asyncio.Protocol):
             else:
                 told = messages.StatusReply(await report_of(self._plugin))
         except DecisionError as error:
-            told = messages.invalid(error)
+            told = messages.invalid(error, messages.secrets_of(order))
         except BaseException as error:  # noqa: BLE001 - whatever a plugin raises is its failure
-            told = messages.failed(describe_error(error))
+            told = messages.failed(describe_error(error, messages.secrets_of(order)))
         self.send(told)
 
     async def _ask(self, order: messages.DecideRequest) -> messages.Report:

@@ -16,7 +16,7 @@ from contextlib import suppress
 from pexpolicy.chain.thread_pool import PluginBusyError
 from pexpolicy.plugins.isolation.messages import Message, Report, WorkerError
 from pexpolicy.plugins.isolation.worker_process import WorkerProcess
-from pexpolicy.tasks import hide
+from pexpolicy.tasks import hide, start_background
 
 MOST_WAITING = 32
 """Calls that may wait for a worker; further ones are refused at once."""
@@ -139,10 +139,7 @@ class WorkerPool:
     def _replace(self, worker: WorkerProcess) -> None:
         worker.kill()
         if worker in self.workers and not self._closed:
-            task = asyncio.create_task(self._renew(worker))
-            hide(task)
-            self._renewals.add(task)
-            task.add_done_callback(self._renewals.discard)
+            _ = start_background(self._renew(worker), self._renewals)
 
     async def _renew(self, worker: WorkerProcess) -> None:
         """Put another worker in the place of one; slower each time when those do not last."""

@@ -1,1 +1,1 @@
-"""The admin listener: health, status and metrics, beside the one that nodes call."""
+"""The admin listener: health, status and metrics."""

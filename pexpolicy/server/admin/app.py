@@ -1,4 +1,4 @@
-"""The four paths of the admin listener."""
+"""The admin application: the four paths of the admin listener."""
 
 from __future__ import annotations
 
@@ -23,47 +23,49 @@ from pexpolicy.observability.telemetry import Telemetry
 from pexpolicy.policy import Policy
 from pexpolicy.server.http.response import READABLE, TEXT, PrerenderedResponse, health, not_allowed
 
-OPEN = ("/livez", "/readyz")
-"""Paths that tell no more than yes or no, and that need no token."""
-GUARDED = ("/status", "/metrics")
-WITHOUT_TOKEN = b"without a token ask by an address, or by localhost\n"
+PUBLIC_PATHS = ("/livez", "/readyz")
+"""Health checks, which need no token."""
+PROTECTED_PATHS = ("/status", "/metrics")
+FOREIGN_HOST_TEXT = b"without a token use an IP address or localhost in the URL\n"
 
 
 class AdminApp:
-    """Answers operators. Call it with a request; ``policy`` gives the policy that is in force."""
+    """The aiohttp request handler of the admin listener; ``policy`` returns the active policy."""
 
     def __init__(
         self, policy: Callable[[], Policy], telemetry: Telemetry, refusals: RefusalLog, log: Log
     ) -> None:
         self._policy = policy
         self._refusals = refusals
-        self._attempts = LoginThrottle()
+        self._throttle = LoginThrottle()
         self._delays = CancellableSleeps()
         self._status = Status(policy, telemetry)
         self._telemetry = telemetry
         self._log = log
-        # Rendering is some milliseconds that no call has to wait for.
+        # Rendering takes milliseconds and must not delay calls.
         self._renderer = ThreadPoolExecutor(1, thread_name_prefix="pexpolicy-metrics")
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
-        """The response to a request of any kind."""
+        """Answer a request."""
         path = request.rel_url.raw_path
-        if path not in (*OPEN, *GUARDED):
-            paths = "\n".join((*OPEN, *GUARDED))
-            return PrerenderedResponse(404, TEXT, f"here are\n{paths}\n".encode())
+        if path not in (*PUBLIC_PATHS, *PROTECTED_PATHS):
+            paths = "\n".join((*PUBLIC_PATHS, *PROTECTED_PATHS))
+            return PrerenderedResponse(
+                404, TEXT, f"the paths of this listener:\n{paths}\n".encode()
+            )
         if request.method not in READABLE:
             return not_allowed()
-        if path in GUARDED and (refused := await self._refused(request, path)) is not None:
+        if path in PROTECTED_PATHS and (refused := await self._refused(request, path)) is not None:
             return refused
         try:
             return await self._answer(path)
-        except Exception as error:  # noqa: BLE001 - whoever watches must hear of it
-            fault = describe_error(error)
-            self._log.warning("internal fault", path=path, error=fault.summary)
-            return PrerenderedResponse(500, TEXT, f"{fault.summary}\n".encode())
+        except Exception as error:  # noqa: BLE001 - operators must see it
+            summary = describe_error(error).summary
+            self._log.warning("internal fault", path=path, error=summary)
+            return PrerenderedResponse(500, TEXT, f"{summary}\n".encode())
 
     async def _refused(self, request: web.BaseRequest, path: str) -> PrerenderedResponse | None:
-        """Refuse who may not see a page; a wrong token ever later, as it may be a guess."""
+        """Return the response to an unauthorized request; delay each wrong token longer."""
         settings = self._policy().settings
         connection: Connection | None = getattr(request.protocol, "connection", None)
         peer = connection.peer if connection is not None else request.remote or ""
@@ -73,59 +75,59 @@ class AdminApp:
             if is_own_host(host, settings.admin.host):
                 return None
             self._refusals.note(FOREIGN_HOST, HTTPStatus.MISDIRECTED_REQUEST, peer, path=path)
-            return PrerenderedResponse(HTTPStatus.MISDIRECTED_REQUEST, TEXT, WITHOUT_TOKEN)
-        given = request.headers.get(hdrs.AUTHORIZATION)
-        if admits(token.get_secret_value(), given):
+            return PrerenderedResponse(HTTPStatus.MISDIRECTED_REQUEST, TEXT, FOREIGN_HOST_TEXT)
+        authorization = request.headers.get(hdrs.AUTHORIZATION)
+        if is_authorized(token.get_secret_value(), authorization):
             return None
         self._refusals.note(WRONG_TOKEN, HTTPStatus.UNAUTHORIZED, peer, path=path)
-        if given:
+        if authorization:
             now = asyncio.get_running_loop().time()
-            await self._delays.wait(self._attempts.failed(peer, now))
+            await self._delays.wait(self._throttle.record_failure(peer, now))
         return PrerenderedResponse(401, "", b"", extra=b"\r\nWWW-Authenticate: Bearer")
 
     async def _answer(self, path: str) -> web.StreamResponse:
-        if path in OPEN:
+        if path in PUBLIC_PATHS:
             return health(path, self._telemetry.sources.not_ready_reasons())
         self._telemetry.sampler.sample()
         if path == "/status":
-            told = await self._status.document()
-            return PrerenderedResponse(200, JSON, orjson.dumps(told, option=orjson.OPT_INDENT_2))
+            status = await self._status.document()
+            return PrerenderedResponse(200, JSON, orjson.dumps(status, option=orjson.OPT_INDENT_2))
         loop = asyncio.get_running_loop()
         kind, text = await loop.run_in_executor(self._renderer, _render, self._telemetry.board)
         return PrerenderedResponse(200, kind, text)
 
     def close(self) -> None:
-        """Answer no more."""
-        self._delays.end()
+        """Stop rendering, and release delayed replies."""
+        self._delays.cancel()
         self._status.close()
         self._renderer.shutdown(wait=False, cancel_futures=True)
 
 
 def _render(board: SharedCounters) -> tuple[str, bytes]:
-    # What renders is imported for the first scrape: a start does not wait for it.
+    # Imported at the first scrape, to keep start-up fast.
     from pexpolicy.observability.prometheus import CONTENT_TYPE, expose  # noqa: PLC0415
 
     return CONTENT_TYPE, expose(board)
 
 
-def admits(token: str, header: str | None) -> bool:
-    """True when an ``Authorization`` header holds the token, as RFC 6750 sends it.
+def is_authorized(token: str, header: str | None) -> bool:
+    """Return whether an ``Authorization`` header holds the bearer token (RFC 6750).
 
-    The comparison takes as long for any token of its length.
+    The comparison takes constant time for tokens of the same length.
     """
-    scheme, _, given = (header or "").partition(" ")
-    sent = given.strip().encode("utf-8", "surrogateescape")
+    scheme, _, credentials = (header or "").partition(" ")
+    sent = credentials.strip().encode("utf-8", "surrogateescape")
     return scheme.lower() == "bearer" and hmac.compare_digest(sent, token.encode())
 
 
 def is_own_host(header: str | None, configured: str) -> bool:
-    """True for a ``Host`` header that no page of another site can have a browser send.
+    """Return whether a ``Host`` header excludes DNS rebinding.
 
-    Such a page may have its own name lead to this address (DNS rebinding), but the browser still
-    sends that name. Addresses, ``localhost`` and the configured name are nobody else's.
+    A page of another site can resolve its own name to this address, but the browser still sends
+    that name. It cannot send an IP address, ``localhost`` or the configured name.
     """
     if not header:
-        return True  # no browser leaves it out
+        return True  # every browser sends it
     name = header.rpartition("]")[0].removeprefix("[") or header.partition(":")[0]
     if name.lower() in ("localhost", configured.lower()):
         return True

@@ -1,8 +1,7 @@
-"""The socket for operators, and what watches a server while it serves."""
+"""The admin listener: its socket, and the sampling of the server that it reports on."""
 
 from __future__ import annotations
 
-import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager, asynccontextmanager
@@ -11,7 +10,6 @@ from dataclasses import dataclass, field
 from aiohttp import web
 
 from pexpolicy.access.access_control import AccessControl
-from pexpolicy.access.connections import Connection
 from pexpolicy.config.schema.access import LimitsTable
 from pexpolicy.config.settings import Settings
 from pexpolicy.errors import Log, describe_network_error
@@ -20,21 +18,20 @@ from pexpolicy.policy import Policy
 from pexpolicy.server.admin.app import AdminApp
 from pexpolicy.server.http.acceptor import Acceptor
 from pexpolicy.server.http.app import PolicyApp
-from pexpolicy.server.http.protocol import PolicyProtocol
-from pexpolicy.server.http.reply_batcher import ReplyBatcher
+from pexpolicy.server.http.protocol import protocol_factory
 
 BACKLOG = 64
 LIMITS = LimitsTable(connections=64, connections_per_peer=64)
-"""Limits of this listener: a connection here is never one of a node, so few of them are enough."""
-LAST_REPLIES = 1.0
-"""Seconds for what is under way when the server ends."""
+"""Limits of this listener, which nodes never call."""
+DRAIN_TIMEOUT_S = 1.0
+"""Seconds to answer the requests in flight on shutdown."""
 
 
 def bind(settings: Settings, log: Log, port: int | None = None) -> socket.socket | None:
-    """The socket of ``[admin]``, or ``None`` where it is switched off or cannot be had.
+    """Return the socket of ``[admin]``; ``None`` if it is disabled or cannot be bound.
 
-    A port that is taken costs the metrics, and not the calls. ``port`` stands in for the configured
-    one. Workers share the socket: it is bound before they are forked.
+    If the port is in use, the server logs a warning and runs without metrics. ``port`` overrides
+    the configured one. Workers share the socket, so it is bound before they are forked.
     """
     admin = settings.admin
     if not admin.enabled:
@@ -43,72 +40,67 @@ def bind(settings: Settings, log: Log, port: int | None = None) -> socket.socket
     host = admin.host.strip("[]")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        bound = socket.create_server((host, number), family=family, backlog=BACKLOG)
+        listener = socket.create_server((host, number), family=family, backlog=BACKLOG)
     except OSError as error:
-        text = f"cannot listen on {admin.host}:{number} (admin): {describe_network_error(error)}"
+        problem = describe_network_error(error)
+        text = f"admin listener: cannot listen on {admin.host}:{number}: {problem}"
         log.warning(text, consequence="no status and no metrics; calls are answered")
         return None
-    bound.settimeout(0)
-    return bound
+    listener.settimeout(0)
+    return listener
 
 
 @dataclass(frozen=True, slots=True)
 class AdminEndpoint(AbstractContextManager["AdminEndpoint"]):
-    """How a server is seen by operators: the socket that they ask, if any, and the place of this
-    process on the board of all its workers. On leaving it the socket is closed.
+    """The admin socket, if any, and the slot of this process in the counters of all workers.
+
+    Leaving it closes the socket.
     """
 
-    bound: socket.socket | None = None
-    board: SharedCounters = field(default_factory=SharedCounters)
+    listener: socket.socket | None = None
+    counters: SharedCounters = field(default_factory=SharedCounters)
     slot: int = 0
 
     def __exit__(self, *_: object) -> None:
-        if self.bound is not None:
-            self.bound.close()
+        if self.listener is not None:
+            self.listener.close()
 
     @property
     def url(self) -> str:
-        """Where they reach it, or nothing."""
-        if self.bound is None:
+        """The base URL of the admin listener; empty without one."""
+        if self.listener is None:
             return ""
-        host, port = self.bound.getsockname()[:2]
+        host, port = self.listener.getsockname()[:2]
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 @asynccontextmanager
-async def watching(
-    policy: Callable[[], Policy], service: PolicyApp, bound: socket.socket | None
+async def admin_listener(
+    policy: Callable[[], Policy], app: PolicyApp, listener: socket.socket | None
 ) -> AsyncIterator[None]:
-    """Look at the event loop and at all that has a state, and answer operators on a socket.
+    """Sample the gauges, and answer operators on a socket if there is one.
 
-    ``policy`` gives the policy that is in force.
+    ``policy`` returns the active policy.
     """
-    with service.telemetry.sampler:
-        if bound is None:
+    with app.telemetry.sampler:
+        if listener is None:
             yield
             return
-        admin = AdminApp(policy, service.telemetry, service.refusals, service.log)
+        admin = AdminApp(policy, app.telemetry, app.refusals, app.log)
         server = web.Server(admin)
-        loop = asyncio.get_running_loop()
-        gate = AccessControl()
-        outbox = ReplyBatcher(loop, service.log, service.generation.audit.flush)
-
-        def protocol(connection: Connection) -> PolicyProtocol:
-            return PolicyProtocol(
-                server,
-                loop=loop,
-                connection=connection,
-                refusals=service.refusals,
-                limits=LIMITS,
-                log=service.log,
-                outbox=outbox,
-            )
-
-        door = Acceptor(protocol, lambda: gate, service.refusals, LIMITS, shares=True)
+        access = AccessControl()
+        protocol = protocol_factory(
+            server,
+            refusals=app.refusals,
+            limits=LIMITS,
+            log=app.log,
+            flush_audit=app.generation.audit.flush,
+        )
+        acceptor = Acceptor(protocol, lambda: access, app.refusals, LIMITS, shared=True)
         try:
-            async with door.open([bound]):
+            async with acceptor.open([listener]):
                 yield
         finally:
             admin.close()
             server.pre_shutdown()
-            await server.shutdown(LAST_REPLIES)
+            await server.shutdown(DRAIN_TIMEOUT_S)

@@ -1,7 +1,7 @@
-"""Where connections come in: each is looked at before a byte of it is read.
+"""The acceptor: accepts connections, filters them by address and limits their number.
 
-The server accepts them itself instead of leaving that to the event loop, so that an address that
-is not allowed costs no TLS handshake, and one that has not shaken hands yet counts as well.
+The event loop does not accept them, because an address that is not allowed must not cost a TLS
+handshake, and a connection must count before its handshake is done.
 """
 
 from __future__ import annotations
@@ -20,139 +20,141 @@ from pexpolicy.access.memory import Watermark
 from pexpolicy.access.refusals import (
     CLOSED,
     CROWDED,
-    DISPLACED,
+    EVICTED,
+    HANDSHAKE_FAILED,
     MEMORY,
-    NO_TLS,
     NOT_ALLOWED,
     RefusalLog,
 )
 from pexpolicy.config.schema.access import LimitsTable
-from pexpolicy.tasks import hide
+from pexpolicy.tasks import hide, start_background
 
-AT_ONCE = 64
-"""Connections that are accepted before calls have their turn again."""
-EXHAUSTED_PAUSE = 0.5
-"""Seconds without accepting while the process or the machine has no descriptor or memory left."""
-LAST_GREETINGS = 1.0
-"""Seconds for handshakes that have begun when no more connections are accepted."""
-GOODBYE = 1.0
-"""Seconds in which a client may answer the end of a TLS connection."""
-LOOK = 0.25
-"""Seconds between two looks at the memory of the process."""
-SPARED = 32
-"""The newest strangers, which stay open though the memory is short: a node is one of them until
-its first call is admitted, and it has to be able to make that call.
+ACCEPT_BATCH = 64
+"""Connections that are accepted in one turn of the event loop."""
+EXHAUSTED_PAUSE_S = 0.5
+"""Seconds without accepting after the process or the machine ran out of descriptors or memory."""
+HANDSHAKE_DRAIN_S = 1.0
+"""Seconds to finish pending TLS handshakes on shutdown."""
+TLS_SHUTDOWN_S = 1.0
+"""Seconds for a client to complete the closing of a TLS connection."""
+MEMORY_POLL_S = 0.25
+"""Seconds between two measurements of the memory of the process."""
+MIN_UNAUTHENTICATED = 32
+"""Newest unauthenticated connections that stay open when the memory is short: the connection of a
+node is unauthenticated until its first call is admitted, and must be able to make that call.
 """
-SPARED_FOR = 1.0
-"""Seconds that they have for it."""
+UNAUTHENTICATED_GRACE_S = 1.0
+"""Seconds that they stay open."""
 _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 Protocol = Callable[[Connection], asyncio.Protocol]
 
 
 class Acceptor:
-    """Accepts connections on listening sockets, and gives each allowed one a protocol.
+    """Accepts connections on listening sockets and creates a protocol for each allowed one.
 
-    ``gate`` gives the gate that counts now. Without ``certificates`` it speaks plain HTTP. A door
-    that ``shares`` its sockets with other processes takes one connection at a time, so that each of
-    them gets its part. While ``memory`` is exceeded, strangers are closed.
+    ``access`` returns the active access control. Without ``certificates`` it accepts plain HTTP.
+    On sockets that are ``shared`` with other processes it accepts one connection per turn, so that
+    the connections are distributed. While ``memory`` is exceeded, it closes unauthenticated
+    connections.
     """
 
     def __init__(
         self,
         protocol: Protocol,
-        gate: Callable[[], AccessControl],
+        access: Callable[[], AccessControl],
         refusals: RefusalLog,
         limits: LimitsTable,
         certificates: Certificates | None = None,
         memory: Watermark | None = None,
         *,
-        shares: bool = False,
+        shared: bool = False,
     ) -> None:
         self.connections = Connections(limits.connections, limits.connections_per_peer)
         self.certificates = certificates
         self._protocol = protocol
-        self._gate = gate
+        self._access = access
         self._refusals = refusals
         self._limits = limits
-        self._at_once = 1 if shares else AT_ONCE
-        self._greetings: set[asyncio.Task[None]] = set()
+        self._accept_batch = 1 if shared else ACCEPT_BATCH
+        self._handshakes: set[asyncio.Task[None]] = set()
         self._memory = memory
-        self._look: asyncio.TimerHandle | None = None
-        self._has_spared = False
+        self._memory_timer: asyncio.TimerHandle | None = None
+        self._has_evicted = False
         self._pauses: dict[socket.socket, asyncio.TimerHandle] = {}
 
     @asynccontextmanager
     async def open(self, sockets: Sequence[socket.socket]) -> AsyncIterator[None]:
-        """Accept connections, until it is left; those that are open stay. Closes the sockets."""
+        """Accept connections until exit; then close the sockets, but not the open connections."""
         loop = asyncio.get_running_loop()
-        watching = None
+        certificate_watch = None
         if self.certificates is not None:
-            watching = loop.create_task(self.certificates.watch())
-            hide(watching)
+            certificate_watch = loop.create_task(self.certificates.watch())
+            hide(certificate_watch)
         for listener in sockets:
             listener.settimeout(0)
-            # Connections inherit it: the system keeps no more of what nothing has read yet.
+            # Accepted sockets inherit the limit on unread data in the kernel.
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._limits.header_bytes)
             loop.add_reader(listener, self._accept, listener)
-        self._look_at_memory()
+        self._poll_memory()
         try:
             yield
         finally:
-            if self._look is not None:
-                self._look.cancel()
+            if self._memory_timer is not None:
+                self._memory_timer.cancel()
             for listener in sockets:
-                self._shut(listener)
-            if watching is not None:
-                watching.cancel()
-            await self._greeted()
+                self._close_listener(listener)
+            if certificate_watch is not None:
+                certificate_watch.cancel()
+            await self._finish_handshakes()
 
-    def _look_at_memory(self) -> None:
+    def _poll_memory(self) -> None:
         if self._memory is not None:
-            if self._has_spared:
+            if self._has_evicted:
                 self._memory.give_back()
-                self._has_spared = False
+                self._has_evicted = False
             self._memory.look()
-            self._spare_memory()
-            self._look = asyncio.get_running_loop().call_later(LOOK, self._look_at_memory)
+            self._relieve_memory()
+            self._memory_timer = asyncio.get_running_loop().call_later(
+                MEMORY_POLL_S, self._poll_memory
+            )
 
-    def _spare_memory(self) -> None:
-        """Close strangers where the process holds more memory than it may."""
+    def _relieve_memory(self) -> None:
+        """Close unauthenticated connections while the process exceeds its memory limit."""
         if self._memory is not None and self._memory.is_exceeded:
-            since = asyncio.get_running_loop().time() - SPARED_FOR
-            for displaced in self.connections.displace(SPARED, since):
-                self._refusals.note(MEMORY, CLOSED, displaced.peer)
-                self._has_spared = True
+            since = asyncio.get_running_loop().time() - UNAUTHENTICATED_GRACE_S
+            for evicted in self.connections.evict(MIN_UNAUTHENTICATED, since):
+                self._refusals.note(MEMORY, CLOSED, evicted.peer)
+                self._has_evicted = True
 
-    async def _greeted(self) -> None:
-        """Let those in who were accepted already: their calls are under way."""
-        if self._greetings:
-            await asyncio.wait(self._greetings, timeout=LAST_GREETINGS)
-        for greeting in self._greetings:
-            greeting.cancel()
-        await asyncio.gather(*self._greetings, return_exceptions=True)
+    async def _finish_handshakes(self) -> None:
+        if self._handshakes:
+            await asyncio.wait(self._handshakes, timeout=HANDSHAKE_DRAIN_S)
+        for handshake in self._handshakes:
+            handshake.cancel()
+        await asyncio.gather(*self._handshakes, return_exceptions=True)
 
-    def _shut(self, listener: socket.socket) -> None:
+    def _close_listener(self, listener: socket.socket) -> None:
         asyncio.get_running_loop().remove_reader(listener)
         if (pause := self._pauses.pop(listener, None)) is not None:
             pause.cancel()
         listener.close()
 
     def _accept(self, listener: socket.socket) -> None:
-        for _ in range(self._at_once):
+        for _ in range(self._accept_batch):
             try:
                 accepted, address = listener.accept()
             except (BlockingIOError, InterruptedError):
                 return
             except OSError as error:
                 if error.errno in _EXHAUSTED:
-                    self._rest(listener)
+                    self._pause_accepting(listener)
                     return
-                continue  # the client is gone already
-            self._receive(accepted, _plain(address[0]))
+                continue  # the client has closed the connection
+            self._receive(accepted, _unmapped(address[0]))
 
-    def _rest(self, listener: socket.socket) -> None:
-        """Stop accepting for a moment: the socket would be ready again at once."""
+    def _pause_accepting(self, listener: socket.socket) -> None:
+        """Stop accepting for a moment; the ready socket would keep the event loop busy."""
         loop = asyncio.get_running_loop()
         loop.remove_reader(listener)
 
@@ -160,42 +162,39 @@ class Acceptor:
             del self._pauses[listener]
             loop.add_reader(listener, self._accept, listener)
 
-        self._pauses[listener] = loop.call_later(EXHAUSTED_PAUSE, resume)
+        self._pauses[listener] = loop.call_later(EXHAUSTED_PAUSE_S, resume)
 
     def _receive(self, accepted: socket.socket, peer: str) -> None:
-        """Let a connection in, or close it without a byte."""
-        gate = self._gate()
-        if not gate.may_connect(peer):
+        """Start the protocol of a connection, or close it without reading from it."""
+        access = self._access()
+        if not access.may_connect(peer):
             accepted.close()
             self._refusals.note(NOT_ALLOWED, CLOSED, peer)
             return
         loop = asyncio.get_running_loop()
         connection = Connection(peer, loop.time(), accepted.close)
         try:
-            displaced = self.connections.add(connection, shared=gate.is_proxy(peer))
+            evicted = self.connections.add(connection, shared=access.is_proxy(peer))
         except ConnectionLimitError:
             accepted.close()
             self._refusals.note(CROWDED, CLOSED, peer)
             return
-        if displaced is not None:
-            self._refusals.note(DISPLACED, CLOSED, displaced.peer)
-        self._spare_memory()
+        if evicted is not None:
+            self._refusals.note(EVICTED, CLOSED, evicted.peer)
+        self._relieve_memory()
         accepted.settimeout(0)
-        greeting = loop.create_task(self._greet(connection, accepted))
-        connection.close = greeting.cancel
-        hide(greeting)
-        self._greetings.add(greeting)
+        handshake = start_background(self._handshake(connection, accepted), self._handshakes)
+        connection.close = handshake.cancel
 
-        def greeted(task: asyncio.Task[None]) -> None:
-            self._greetings.discard(task)
+        def on_done(task: asyncio.Task[None]) -> None:
             if task.cancelled():
                 accepted.close()
                 connection.ended()
 
-        greeting.add_done_callback(greeted)
+        handshake.add_done_callback(on_done)
 
-    async def _greet(self, connection: Connection, accepted: socket.socket) -> None:
-        """Hand a connection to a protocol of its own, behind the TLS handshake if there is one."""
+    async def _handshake(self, connection: Connection, accepted: socket.socket) -> None:
+        """Create the transport and the protocol, after the TLS handshake if there is one."""
         loop = asyncio.get_running_loop()
 
         def protocol() -> asyncio.Protocol:
@@ -210,16 +209,16 @@ class Acceptor:
                     accepted,
                     ssl=self.certificates.context,
                     ssl_handshake_timeout=self._limits.request_seconds,
-                    ssl_shutdown_timeout=GOODBYE,
+                    ssl_shutdown_timeout=TLS_SHUTDOWN_S,
                 )
         except OSError as error:
             connection.ended()
-            if said := _said(error):
-                self._refusals.note(NO_TLS, CLOSED, connection.peer, detail=said)
+            if reason := _handshake_failure(error):
+                self._refusals.note(HANDSHAKE_FAILED, CLOSED, connection.peer, detail=reason)
 
 
-def _said(error: OSError) -> str:
-    """What kept a handshake from its end; nothing for a client that just went away."""
+def _handshake_failure(error: OSError) -> str:
+    """Return why a handshake failed; empty if the client just closed the connection."""
     if isinstance(error, ssl.SSLError):
         return (error.reason or "unknown").replace("_", " ").lower()
     if isinstance(error, ConnectionAbortedError):
@@ -227,6 +226,6 @@ def _said(error: OSError) -> str:
     return ""
 
 
-def _plain(address: str) -> str:
-    """An address as IPv4 where it is IPv4 that came to an IPv6 socket."""
+def _unmapped(address: str) -> str:
+    """Return an IPv4-mapped IPv6 address as an IPv4 address, and any other one unchanged."""
     return address.removeprefix("::ffff:") if "." in address else address

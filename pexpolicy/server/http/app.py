@@ -1,14 +1,14 @@
-"""The HTTP service: paths, credentials and health. It knows a policy, and no plugins.
+"""The HTTP application: the six policy paths, authentication and health checks.
 
-It is called by aiohttp's low-level server. An application with its router would look each path up
-among patterns, and answer by itself, without an audit line, what it finds no pattern for; here are
-six fixed paths.
+aiohttp's low-level server calls it. An aiohttp application with a router would match each path
+against patterns and answer unknown paths without an audit line; the six paths here are fixed.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Awaitable
+from dataclasses import dataclass
 from http import HTTPStatus
 from urllib.parse import unquote
 
@@ -30,16 +30,30 @@ from pexpolicy.server.http.response import READABLE, PrerenderedResponse, health
 _CHALLENGE = b'\r\nWWW-Authenticate: Basic realm="pexpolicy", charset="UTF-8"'
 
 
-class PolicyApp:
-    """What answers, by the regime that is in force.
+@dataclass(slots=True)
+class _Call:
+    """The facts of one call."""
 
-    Call it with a request. ``base_path`` stands in front of the six endpoints, and not of
-    ``/livez`` and ``/readyz``.
+    endpoint: str
+    params: Params
+    alias: str
+    peer: str
+    generation: Generation
+    decision_id: str
+    began: float
+    """``time.perf_counter()`` when the call came."""
+    span: CallSpan | None = None
+
+
+class PolicyApp:
+    """The aiohttp request handler of the server.
+
+    ``base_path`` precedes the paths of the six endpoints, but not ``/livez`` and ``/readyz``.
     """
 
     def __init__(
         self,
-        regime: Generation,
+        generation: Generation,
         log: Log,
         base_path: str = "",
         readiness: Readiness | None = None,
@@ -50,7 +64,7 @@ class PolicyApp:
         self.base_path = base_path
         self.readiness = readiness or Readiness(ReadinessState.READY)
         self.telemetry = telemetry or Telemetry(sources=StateSources(readiness=self.readiness))
-        self.activate(regime)
+        self.activate(generation)
         self.refusals = RefusalLog(
             self._write_refusal,
             self.telemetry.refused,
@@ -58,144 +72,162 @@ class PolicyApp:
         )
         self._spans = spans
         paths = {base_path + endpoint.path: name for name, endpoint in ENDPOINTS.items()}
-        self._named = {path: name for path, name in paths.items() if not path.endswith("/")}
-        self._with_alias = {path: name for path, name in paths.items() if path.endswith("/")}
+        self._by_path = {path: name for path, name in paths.items() if not path.endswith("/")}
+        self._by_prefix = {path: name for path, name in paths.items() if path.endswith("/")}
 
-    def activate(self, regime: Generation) -> None:
-        """Decide the calls that begin from now on by a regime."""
-        self.generation = regime
-        self.telemetry.use_policy(regime.policy)
+    def activate(self, generation: Generation) -> None:
+        """Answer new calls from this generation."""
+        self.generation = generation
+        self.telemetry.use_policy(generation.policy)
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
-        """The response to a request of any kind; the calls of nodes leave their audit line."""
+        """Answer a request; docs/architecture.md describes the eight steps of a call."""
         began = time.perf_counter()
+        # 1. Look up the path and admit the request.
         url = request.rel_url
         path = url.raw_path
-        name, alias = self._named.get(path), ""
-        if name is None:
-            name, alias = self._aliased(path)
-            if name is None:
-                return self._leaving(self._elsewhere(request, path))
+        endpoint, alias = self._by_path.get(path), ""
+        if endpoint is None:
+            endpoint, alias = self._with_alias(path)
+            if endpoint is None:
+                return self._finish(self._other_path(request, path))
         if request.method not in READABLE:
-            return self._leaving(self._not_allowed(request))
-        regime = self.generation
-        if (peer := regime.gate.cached_peer(request)) is None:
-            admitted = await regime.gate.authenticate(request)
+            return self._finish(self._method_not_allowed(request))
+        generation = self.generation
+        peer = generation.access.cached_peer(request)
+        if peer is None:
+            admitted = await self._authenticate(request)
             if isinstance(admitted, Refusal):
-                return self._leaving(self._not_admitted(admitted, name))
-            peer = admitted.peer
-            # Meanwhile another regime may have come into force, and this one may be closed.
-            regime = self.generation
-        params = url.query
-        regime.calls.under_way += 1
-        span: CallSpan | None = None
+                return self._finish(self._refused_response(admitted, endpoint))
+            peer, generation = admitted
+        call = _Call(endpoint, url.query, alias, peer, generation, str(uuid7()), began)
+        generation.calls.in_flight += 1
         try:
-            policy = regime.policy
-            decision_id = str(uuid7())
             if self._spans is not None:
-                span = self._spans.begin(name, request.headers, decision_id)
-            try:
-                answer = await policy.answer(
-                    name, params, alias, decision_id, request.raw_path, peer
-                )
-            except Exception as error:  # noqa: BLE001 - a fault of ours must not cost the call
-                self._report(name, error)
-                self.telemetry.count_fallback(name, INTERNAL)
-                answer = policy.internal_error_answer(name, params, alias, decision_id)
-            recorded = self._record(regime, params, alias, answer, began, peer)
+                call.span = self._spans.begin(endpoint, request.headers, call.decision_id)
+            # 2. Parse path and query. 3. Ask the plugins of the chain. 4. Take the first decision,
+            #    or the default of the endpoint. 5. Render the reply.
+            answer = await self._decide(call, request.raw_path)
+            # 6. Write the audit line. A line that is not awaited here may still be buffered: the
+            #    reply batcher writes the buffered lines before it sends any reply.
+            recorded = self._record(call, answer)
             if recorded is not None and not await recorded:
-                self.telemetry.count_fallback(name, UNRECORDED)
-                answer = policy.audit_failure_answer(answer.outcome, rejects=regime.audit.rejects)
-            self._conclude(regime, params, answer, began, peer, span)
+                self.telemetry.count_fallback(endpoint, UNRECORDED)
+                rejects = generation.audit.rejects
+                answer = generation.policy.audit_failure_answer(answer.outcome, rejects=rejects)
+            # 7. Send the reply: aiohttp prepares the returned response, which enters the batcher.
+            reply = answer.reply
+            response = PrerenderedResponse(reply.status, reply.content_type, reply.body)
+            # 8. Count the call and schedule shadow plugins and observers, which run after it.
+            self._run_after_reply(call, answer)
+            return self._finish(response)
         finally:
-            if span is not None:
-                span.close()
-            regime.calls.end()
-        reply = answer.reply
-        return self._leaving(PrerenderedResponse(reply.status, reply.content_type, reply.body))
+            if call.span is not None:
+                call.span.close()
+            generation.calls.end()
 
-    def _leaving(self, response: PrerenderedResponse) -> PrerenderedResponse:
-        """A response that leaves now; while the server drains, the last one on its connection."""
+    async def _authenticate(self, request: web.BaseRequest) -> tuple[str, Generation] | Refusal:
+        """Return the peer of a request and the generation that answers it, or a refusal.
+
+        That is the generation active afterwards: the one that verified the credentials may have
+        been closed meanwhile.
+        """
+        admitted = await self.generation.access.authenticate(request)
+        return admitted if isinstance(admitted, Refusal) else (admitted.peer, self.generation)
+
+    async def _decide(self, call: _Call, target: str) -> Answer:
+        policy = call.generation.policy
+        try:
+            request = policy.chains[call.endpoint].endpoint.parse(call.params, call.alias)
+            request.set_origin(target, call.peer)
+            return await policy.answer(request, call.decision_id)
+        except Exception as error:  # noqa: BLE001 - an internal error must not leave a call unanswered
+            self._report(call.endpoint, error)
+            self.telemetry.count_fallback(call.endpoint, INTERNAL)
+            return policy.internal_error_answer(
+                call.endpoint, call.params, call.alias, call.decision_id
+            )
+
+    def _record(self, call: _Call, answer: Answer) -> Awaitable[bool] | None:
+        """Write the audit line; return what to await before the reply may be sent, if anything."""
+        audit = call.generation.audit
+        try:
+            ms = (time.perf_counter() - call.began) * 1000
+            config_hash = call.generation.policy.config_hash
+            return audit.decision(call.params, call.alias, answer, ms, call.peer, config_hash)
+        except Exception as error:  # noqa: BLE001 - nor must an internal error in the audit
+            self._report(call.endpoint, error)
+            return audit.not_recorded()
+
+    def _run_after_reply(self, call: _Call, answer: Answer) -> None:
+        generation = call.generation
+        try:
+            seconds = time.perf_counter() - call.began
+            self.telemetry.answered(answer, call.params, call.peer, seconds)
+            if call.span is not None:
+                call.span.record_answer(answer)
+            if generation.policy.has_background_work:
+                shadow_log = self.telemetry.counting(generation.audit)
+                generation.policy.run_background(answer.outcome, shadow_log)
+        except Exception as error:  # noqa: BLE001 - nor must one after the decision
+            self._report(call.endpoint, error)
+
+    def _finish(self, response: PrerenderedResponse) -> PrerenderedResponse:
+        """Close the connection after this response while the server drains."""
         if self.readiness.is_draining:
             response.force_close()
         return response
 
-    def _aliased(self, path: str) -> tuple[str | None, str]:
-        """The endpoint whose path ends in an alias, and the alias, decoded once."""
-        for prefix, endpoint in self._with_alias.items():
+    def _with_alias(self, path: str) -> tuple[str | None, str]:
+        """Return the endpoint whose path ends in an alias, and the alias, percent-decoded once."""
+        for prefix, endpoint in self._by_prefix.items():
             if path.startswith(prefix) and len(path) > len(prefix):
                 return endpoint, unquote(path[len(prefix) :])
         return None, ""
 
-    def _record(
-        self,
-        regime: Generation,
-        params: Params,
-        alias: str,
-        answer: Answer,
-        began: float,
-        peer: str | None,
-    ) -> Awaitable[bool] | None:
-        """Write the audit line; gives something to wait for where it is not written at once."""
-        try:
-            ms = (time.perf_counter() - began) * 1000
-            config_hash = regime.policy.config_hash
-            return regime.audit.decision(params, alias, answer, ms, peer, config_hash)
-        except Exception as error:  # noqa: BLE001 - a fault in writing about it must not cost the call
-            self._report(answer.outcome.endpoint, error)
-            return regime.audit.not_recorded()
-
-    def _conclude(
-        self,
-        regime: Generation,
-        params: Params,
-        answer: Answer,
-        began: float,
-        peer: str | None,
-        span: CallSpan | None,
-    ) -> None:
-        """Count the call, and begin what follows it."""
-        try:
-            self.telemetry.answered(answer, params, peer, time.perf_counter() - began)
-            if span is not None:
-                span.record_answer(answer)
-            if regime.policy.has_background_work:
-                beside = self.telemetry.counting(regime.audit)
-                regime.policy.run_background(answer.outcome, beside)
-        except Exception as error:  # noqa: BLE001 - a fault behind the decision must not cost the call
-            self._report(answer.outcome.endpoint, error)
-
-    def _report(self, name: str, error: Exception) -> None:
-        fault = describe_error(error)
+    def _report(self, endpoint: str, error: Exception) -> None:
+        report = describe_error(error)
         self.log.warning(
-            "internal fault", endpoint=name, error=fault.summary, traceback=fault.lines
+            "internal fault", endpoint=endpoint, error=report.summary, traceback=report.traceback
         )
 
-    def _not_admitted(self, refusal: Refusal, name: str) -> PrerenderedResponse:
+    def _refused_response(self, refusal: Refusal, endpoint: str) -> PrerenderedResponse:
         facts = {"detail": refusal.detail} if refusal.detail else {}
-        self.refusals.note(refusal.reason, refusal.status, refusal.peer, endpoint=name, **facts)
+        self.refusals.note(refusal.reason, refusal.status, refusal.peer, endpoint=endpoint, **facts)
         challenge = _CHALLENGE if refusal.status == HTTPStatus.UNAUTHORIZED else b""
-        return PrerenderedResponse(refusal.status, "", b"", extra=challenge)
+        response = PrerenderedResponse(refusal.status, "", b"", extra=challenge)
+        if refusal.closes:
+            response.force_close()
+        return response
 
-    def _not_allowed(self, request: web.BaseRequest) -> PrerenderedResponse:
-        self._refused("method not allowed", 405, request)
+    def _method_not_allowed(self, request: web.BaseRequest) -> PrerenderedResponse:
+        self._note_refusal("method not allowed", 405, request)
         return not_allowed()
 
-    def _elsewhere(self, request: web.BaseRequest, path: str) -> PrerenderedResponse:
-        """The response below every other path."""
+    def _other_path(self, request: web.BaseRequest, path: str) -> PrerenderedResponse:
+        """Return the response for a path that is not one of the six endpoints."""
         if path in ("/livez", "/readyz"):
             if request.method not in READABLE:
-                return self._not_allowed(request)
-            return health(path, self.telemetry.sources.not_ready_reasons())
-        if path in self._with_alias and request.method not in READABLE:
-            return self._not_allowed(request)
-        self._refused("unknown path", 404, request, path=path)
+                return self._method_not_allowed(request)
+            # The reasons may name errors and paths, which only the admin listener reveals.
+            reasons = self.telemetry.sources.not_ready_reasons() and [self._public_state]
+            return health(path, reasons)
+        if path in self._by_prefix and request.method not in READABLE:
+            return self._method_not_allowed(request)
+        self._note_refusal("unknown path", 404, request, path=path)
         return PrerenderedResponse(404, "", b"")
 
-    def _refused(self, why: str, status: int, request: web.BaseRequest, **facts: object) -> None:
-        self.refusals.note(why, status, self.generation.gate.peer(request), **facts)
+    @property
+    def _public_state(self) -> str:
+        return "not ready" if self.readiness.is_ready else self.readiness.state.value
+
+    def _note_refusal(
+        self, reason: str, status: int, request: web.BaseRequest, **facts: object
+    ) -> None:
+        self.refusals.note(reason, status, self.generation.access.peer(request), **facts)
 
     def _write_refusal(self, reason: str, status: int, peer: str | None, **facts: object) -> None:
-        regime = self.generation
-        regime.audit.refused(reason, status, peer, regime.policy.config_hash, **facts)
+        generation = self.generation
+        config_hash = generation.policy.config_hash
+        generation.audit.refused(reason, status, peer, config_hash, **facts)
         self.telemetry.recorded()

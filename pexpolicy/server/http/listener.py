@@ -1,4 +1,4 @@
-"""The sockets that calls come in by."""
+"""The listener: the sockets on which nodes call."""
 
 from __future__ import annotations
 
@@ -10,111 +10,103 @@ from contextlib import ExitStack, asynccontextmanager
 from aiohttp import web
 
 from pexpolicy.access.certificates import Certificates, certificates_of
-from pexpolicy.access.connections import Connection
 from pexpolicy.access.memory import Watermark
 from pexpolicy.server.http.acceptor import Acceptor
 from pexpolicy.server.http.app import PolicyApp
-from pexpolicy.server.http.protocol import PolicyProtocol
-from pexpolicy.server.http.reply_batcher import ReplyBatcher
+from pexpolicy.server.http.protocol import protocol_factory
 
 BACKLOG = 1024
-"""Connections that the kernel keeps until they are accepted."""
-LAST_REPLIES = 5.0
-"""Seconds that calls have to be answered in once no more are accepted."""
+"""Connections that the kernel queues until they are accepted."""
+DRAIN_TIMEOUT_S = 5.0
+"""Seconds to answer the calls in flight after the listener was closed."""
 
 Address = tuple[str, int] | list[socket.socket]
-"""A host and a port to listen on, or sockets that somebody has bound already."""
+"""A host and a port, or bound sockets."""
 
 
-def bound(host: str, port: int) -> list[socket.socket]:
-    """Sockets that listen, for several processes to share; raises ``OSError``.
+def bind(host: str, port: int) -> list[socket.socket]:
+    """Return a bound socket for each address of a host; raise ``OSError``.
 
-    Where the port is 0, all of them listen on the same free one.
+    With port 0 all of them have the same free port. Clients are refused until they listen.
     """
     addresses = socket.getaddrinfo(
         host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE | socket.AI_NUMERICSERV
     )
-    with ExitStack() as unwound:
+    with ExitStack() as stack:
         sockets: list[socket.socket] = []
         for family, _, _, _, address in dict.fromkeys(addresses):
             number = sockets[0].getsockname()[1] if sockets else port
-            listener = socket.create_server(
-                (str(address[0]), number), family=family, backlog=BACKLOG
-            )
-            sockets.append(unwound.enter_context(listener))
-        unwound.pop_all()
+            listener = stack.enter_context(socket.socket(family))
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            listener.bind((address[0], number))
+            sockets.append(listener)
+        stack.pop_all()
     return sockets
 
 
-def url_of(listener: socket.socket, service: PolicyApp) -> str:
-    """Where calls are answered."""
-    scheme = "http" if service.generation.policy.settings.tls is None else "https"
+def url_of(listener: socket.socket, app: PolicyApp) -> str:
+    """Return the base URL of the policy calls."""
+    scheme = "http" if app.generation.policy.settings.tls is None else "https"
     host, port = listener.getsockname()[:2]
     name = f"[{host}]" if ":" in host else host
-    return f"{scheme}://{name}:{port}{service.base_path}"
+    return f"{scheme}://{name}:{port}{app.base_path}"
 
 
 class Listener:
-    """Where calls come in. With an address it binds the sockets itself; sockets that are given are
-    shared with other processes.
-    """
+    """Accepts the connections of nodes, on sockets that may be ``shared`` with other processes."""
 
-    def __init__(self, service: PolicyApp, address: Address) -> None:
-        self._service = service
+    def __init__(self, app: PolicyApp, address: Address, *, shared: bool = False) -> None:
+        self._app = app
+        self._shared = shared
         self._address = address
-        self._door: Acceptor | None = None
-        self.memory = Watermark.of(service.generation.policy.settings, service.log)
+        self._acceptor: Acceptor | None = None
+        self.memory = Watermark.of(app.generation.policy.settings, app.log)
 
     @property
     def connections(self) -> int:
-        """How many are open."""
-        return self._door.connections.count if self._door is not None else 0
+        """The number of open connections."""
+        return self._acceptor.connections.count if self._acceptor is not None else 0
 
     @property
     def certificate(self) -> Certificates | None:
-        """The certificate that is shown, where there is one."""
-        return self._door.certificates if self._door is not None else None
+        """The certificate of the listener, if it uses TLS."""
+        return self._acceptor.certificates if self._acceptor is not None else None
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[list[socket.socket]]:
-        """Answer; gives the sockets. On leaving no more connections are accepted, and the calls
-        under way are answered.
+        """Accept connections and yield the sockets; on exit, answer the calls in flight.
 
-        Raises ``OSError`` for an address that cannot be had, ``ConfigError`` for a certificate.
+        Raise ``OSError`` if the address cannot be bound, ``ConfigError`` for a bad certificate.
         """
-        loop = asyncio.get_running_loop()
-        service, address = self._service, self._address
-        audit = service.generation.audit
-        server, outbox = web.Server(service), ReplyBatcher(loop, service.log, audit.flush)
-        settings = service.generation.policy.settings
-
-        def protocol(connection: Connection) -> PolicyProtocol:
-            return PolicyProtocol(
+        app, address = self._app, self._address
+        audit, settings = app.generation.audit, app.generation.policy.settings
+        server = web.Server(app)
+        self._acceptor = Acceptor(
+            protocol_factory(
                 server,
-                loop=loop,
-                connection=connection,
-                refusals=service.refusals,
+                refusals=app.refusals,
                 limits=settings.limits,
-                log=service.log,
-                outbox=outbox,
-            )
-
-        self._door = Acceptor(
-            protocol,
-            lambda: service.generation.gate,
-            service.refusals,
+                log=app.log,
+                flush_audit=audit.flush,
+            ),
+            lambda: app.generation.access,
+            app.refusals,
             settings.limits,
-            certificates_of(settings, service.log),
+            certificates_of(settings, app.log),
             self.memory,
-            shares=not isinstance(address, tuple),
+            shared=self._shared,
         )
-        sockets = bound(*address) if isinstance(address, tuple) else address
+        sockets = bind(*address) if isinstance(address, tuple) else address
+        for listener in sockets:
+            listener.listen(BACKLOG)
         try:
-            with audit.gathering(loop):
-                async with self._door.open(sockets):
+            with audit.batching(asyncio.get_running_loop()):
+                async with self._acceptor.open(sockets):
                     yield sockets
         finally:
-            service.generation.gate.close()
+            app.generation.access.close()
             server.pre_shutdown()
-            await server.shutdown(LAST_REPLIES)
-            service.refusals.end()
+            await server.shutdown(DRAIN_TIMEOUT_S)
+            app.refusals.end()

@@ -1,11 +1,10 @@
-"""The HTTP protocol at its edge: what cannot even be parsed gets a short answer and an audit line,
-and who keeps the server waiting is cut off.
-"""
+"""The HTTP protocol of one connection: time limits, and responses to malformed requests."""
 
 from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from http import HTTPStatus
 from typing import cast
@@ -13,15 +12,16 @@ from typing import cast
 from aiohttp import web
 from aiohttp.http_exceptions import LineTooLong
 
+from pexpolicy.access.certificates import client_not_after
 from pexpolicy.access.connections import Connection
 from pexpolicy.access.refusals import (
     BODY,
     CLOSED,
     FAULT,
-    HALF_SENT,
     MALFORMED,
-    NOT_READING,
+    TIMED_OUT,
     TOO_LARGE,
+    WRITE_TIMEOUT,
     RefusalLog,
 )
 from pexpolicy.config.schema.access import LimitsTable
@@ -29,22 +29,47 @@ from pexpolicy.errors import Log, describe_error
 from pexpolicy.server.http.aiohttp_internals import BoundedHandler
 from pexpolicy.server.http.reply_batcher import ReplyBatcher
 from pexpolicy.server.http.request_parser import HeadTooLargeError, RequestBodyError
-from pexpolicy.server.http.response import PrerenderedResponse
+from pexpolicy.server.http.response import BatchingTransport, PrerenderedResponse
 from pexpolicy.tasks import hide
 
 
-class PolicyProtocol(BoundedHandler):
-    """aiohttp's protocol, less everything that repeats what a client sent: replies and log
-    lines.
+def protocol_factory(
+    server: web.Server,
+    *,
+    refusals: RefusalLog,
+    limits: LimitsTable,
+    log: Log,
+    flush_audit: Callable[[], None],
+) -> Callable[[Connection], PolicyProtocol]:
+    """Return a factory of protocols that send their replies together, after ``flush_audit``."""
+    loop = asyncio.get_running_loop()
+    batcher = ReplyBatcher(loop, log, flush_audit)
 
-    A request has to be whole ``request_seconds`` after its first byte; on the connection of a
-    stranger so long after the connection began, or after the last request. A reply has to be taken
-    in the same time.
+    def protocol(connection: Connection) -> PolicyProtocol:
+        return PolicyProtocol(
+            server,
+            loop=loop,
+            connection=connection,
+            refusals=refusals,
+            limits=limits,
+            log=log,
+            batcher=batcher,
+        )
+
+    return protocol
+
+
+class PolicyProtocol(BatchingTransport, BoundedHandler):
+    """aiohttp's protocol with time limits, and without responses or logs that repeat client input.
+
+    A request must be complete ``request_seconds`` after its first byte. On an unauthenticated
+    connection the time counts from the accept, or from the previous request. The client must read
+    a reply within the same time.
     """
 
     __slots__ = (
-        *("_ends", "_half_sent", "_limits", "_log", "_outbox", "_overdue", "_put_in", "_refusals"),
-        *("_answered", "_asked_all", "_taken", "_unread", "connection"),
+        *("_batch", "_batcher", "_closes", "_drained", "_has_eof", "_incomplete_since", "_limits"),
+        *("_log", "_refusals", "_replies", "_request_timer", "_write_timer", "connection"),
     )
 
     def __init__(
@@ -56,7 +81,7 @@ class PolicyProtocol(BoundedHandler):
         refusals: RefusalLog,
         limits: LimitsTable,
         log: Log,
-        outbox: ReplyBatcher,
+        batcher: ReplyBatcher,
     ) -> None:
         super().__init__(
             server,
@@ -68,159 +93,169 @@ class PolicyProtocol(BoundedHandler):
         self._refusals = refusals
         self._limits = limits
         self._log = log
-        self._outbox = outbox
-        self._put_in = -1
-        self._ends = False
-        self._asked_all = False
-        self._answered = 0
-        self._half_sent: float | None = None
-        self._overdue: asyncio.TimerHandle | None = None
-        self._unread: asyncio.TimerHandle | None = None
-        self._taken: asyncio.Future[None] | None = None
+        self._batcher = batcher
+        self._batch = -1
+        self._closes = False
+        self._has_eof = False
+        self._replies = 0
+        self._incomplete_since: float | None = None
+        self._request_timer: asyncio.TimerHandle | None = None
+        self._write_timer: asyncio.TimerHandle | None = None
+        self._drained: asyncio.Future[None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin to read requests, in a task that no plugin finds."""
+        """Start reading requests, in a task that is hidden from plugins."""
         super().connection_made(transport)
-        written = cast("asyncio.Transport", transport)
-        # What is written is sent, and not kept for the end of a turn in which others are answered.
-        # (0 would mean, to asyncio's TLS, that even nothing is too much to wait.)
-        written.set_write_buffer_limits(high=1)
-        self.connection.close = written.abort
-        self._expect(self.connection.since + self._limits.request_seconds)
+        writable = cast("asyncio.Transport", transport)
+        # Any unsent byte pauses writing, so a client that does not read is detected. With a limit
+        # of 0 asyncio's TLS would pause on an empty buffer.
+        writable.set_write_buffer_limits(high=1)
+        self.connection.close = writable.abort
+        self.connection.not_after = client_not_after(transport)
+        self._start_request_timer(self.connection.since + self._limits.request_seconds)
         hide(self.reading)
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """Stop waiting."""
-        for timer in (self._overdue, self._unread):
+        """Cancel the timers and stop counting the connection."""
+        for timer in (self._request_timer, self._write_timer):
             if timer is not None:
                 timer.cancel()
-        self._note_taken()
+        self._set_drained()
         self.connection.ended()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Take what came, and see whether a request is still to be finished."""
+        """Parse the data and update the deadline of an incomplete request."""
         requests = self.requests
         count = requests.parsed
         super().data_received(data)
         if requests.failure is not None:
-            # Its traceback has all that came in its frames, and these have the failure again.
+            # The frames of its traceback refer to the received data and to the error itself.
             requests.failure.__traceback__ = None
-        if requests.is_half_sent:
-            if self._half_sent is None or requests.parsed != count:
-                self._half_sent = self.event_loop.time()
-                if self._overdue is None:
-                    self._expect(self._half_sent + self._limits.request_seconds)
+        if requests.is_incomplete:
+            if self._incomplete_since is None or requests.parsed != count:
+                self._incomplete_since = self.event_loop.time()
+                if self._request_timer is None:
+                    self._start_request_timer(self._incomplete_since + self._limits.request_seconds)
         elif requests.parsed != count:
-            self._half_sent = None
-            if self._overdue is not None:
-                self._overdue.cancel()
-                self._overdue = None
+            self._incomplete_since = None
+            if self._request_timer is not None:
+                self._request_timer.cancel()
+                self._request_timer = None
                 if self.connection.is_unauthenticated:
-                    self._expect(self.event_loop.time() + self._limits.request_seconds)
+                    self._start_request_timer(self.event_loop.time() + self._limits.request_seconds)
 
     def eof_received(self) -> bool:  # type: ignore[override] # asyncio's own type, not aiohttp's
-        """Answer what was asked before the client ended its side, and close behind that (RFC 9112,
-        9.6); true where something is still to be answered.
+        """Answer the requests sent before the client closed its side, then close (RFC 9112, 9.6).
 
-        With TLS both sides end together: what is answered already leaves.
+        Return true to keep the connection open while requests are unanswered. With TLS both sides
+        close together, and only replies that are ready are sent.
         """
-        self._outbox.flush()
+        self._batcher.flush()
         if self._is_all_answered() or self._is_encrypted():
             return False
-        self._asked_all = self._ends = True
+        self._has_eof = self._closes = True
         return True
 
     def _is_all_answered(self) -> bool:
-        return self._answered == self.requests.parsed
+        return self._replies == self.requests.parsed
 
     def _is_encrypted(self) -> bool:
         transport = self.transport
         return transport is not None and transport.get_extra_info("sslcontext") is not None
 
-    def _expect(self, when: float) -> None:
-        self._overdue = self.event_loop.call_at(when, self._is_overdue)
+    def _start_request_timer(self, when: float) -> None:
+        self._request_timer = self.event_loop.call_at(when, self._on_request_timeout)
 
-    def _is_overdue(self) -> None:
-        """Cut off who is late. What is half sent is refused; silence is no request."""
-        self._overdue = None
+    def _on_request_timeout(self) -> None:
+        """Close the connection if a request is incomplete, or if it is idle and unauthenticated.
+
+        Only an incomplete request is logged as a refusal.
+        """
+        self._request_timer = None
         now = self.event_loop.time()
         if not self._is_all_answered():
-            self._expect(now + self._limits.request_seconds)
-        elif self._half_sent is not None:
-            whole_at = self._half_sent + self._limits.request_seconds
-            if now < whole_at and not self.connection.is_unauthenticated:
-                self._expect(whole_at)
+            self._start_request_timer(now + self._limits.request_seconds)
+        elif self._incomplete_since is not None:
+            deadline = self._incomplete_since + self._limits.request_seconds
+            if now < deadline and not self.connection.is_unauthenticated:
+                self._start_request_timer(deadline)
                 return
-            self._refusals.note(HALF_SENT, HTTPStatus.REQUEST_TIMEOUT, self.connection.peer)
+            self._refusals.note(TIMED_OUT, HTTPStatus.REQUEST_TIMEOUT, self.connection.peer)
             self.connection.close()
         elif self.connection.is_unauthenticated:
             self.connection.close()
 
-    def send(self, transport: asyncio.Transport, content: bytes, *, last: bool) -> None:
-        """Send a reply with the others of this turn; at once, behind those, where the connection
-        ends with it.
+    def send(self, transport: asyncio.Transport, content: bytes) -> None:
+        """Queue a reply for the batch of this turn.
 
-        So is the second one of a turn: who sends many requests and reads no reply must not fill the
-        memory with them.
+        The second one of a turn is sent at once: a client that pipelines requests and reads no
+        reply must not fill the memory with queued replies.
         """
-        self._answered += 1
-        outbox = self._outbox
-        outbox.put(transport, content)
-        if last or self._ends or self._put_in == outbox.turn:
-            outbox.flush()
-            if self._asked_all and self._is_all_answered():
+        self._replies += 1
+        batcher = self._batcher
+        batch = batcher.put(transport, content)
+        if self._closes or self._batch == batch:
+            batcher.flush()
+            if self._has_eof and self._is_all_answered():
                 super().close()
         else:
-            self._put_in = outbox.turn
+            self._batch = batch
+
+    async def sent(self) -> None:
+        """Wait until the queued replies are sent."""
+        if self._batch == self._batcher.batch:
+            await self._batcher.flushed()
 
     def close(self) -> None:
-        """End the connection behind the reply that is being made, or now."""
-        self._ends = True
-        self._outbox.flush()
+        """Close the connection after the reply that is being made, or now if there is none."""
+        self._closes = True
+        self._batcher.flush()
         super().close()
 
     def force_close(self) -> None:
-        """End the connection now; what was answered leaves."""
-        self._ends = True
-        self._outbox.flush()
+        """Send the queued replies and close the connection now."""
+        self._closes = True
+        self._batcher.flush()
         super().force_close()
 
     async def shutdown(self, timeout: float | None = 15.0) -> None:  # noqa: ASYNC109 - aiohttp's
-        """End the connection once what was answered is taken and the call under way is answered;
-        each for at most ``timeout`` seconds, the first of which goes off the second.
+        """Close the connection after the client has read its replies and the call in flight is
+        answered; both together take at most ``timeout`` seconds.
         """
-        self._outbox.flush()
+        self._batcher.flush()
         began = self.event_loop.time()
         if self.writing_paused and self.transport is not None:
             with suppress(TimeoutError, ConnectionError):
                 async with asyncio.timeout(timeout):
-                    self._taken = self.event_loop.create_future()
-                    await self._taken
+                    self._drained = self.event_loop.create_future()
+                    await self._drained
         if timeout is not None:
-            # None at all would be a wait without an end, to aiohttp.
+            # aiohttp treats 0 as no timeout.
             timeout = max(timeout - (self.event_loop.time() - began), 0.001)
         await super().shutdown(timeout)
 
     def pause_writing(self) -> None:
-        """Cut off who does not read a reply."""
+        """Start the time limit for reading a reply."""
         super().pause_writing()
-        self._unread = self.event_loop.call_later(self._limits.request_seconds, self._is_unread)
+        self._write_timer = self.event_loop.call_later(
+            self._limits.request_seconds, self._on_write_timeout
+        )
 
     def resume_writing(self) -> None:
-        """Go on: what was written was read."""
+        """Cancel the time limit for reading a reply."""
         super().resume_writing()
-        if self._unread is not None:
-            self._unread.cancel()
-            self._unread = None
-        self._note_taken()
+        if self._write_timer is not None:
+            self._write_timer.cancel()
+            self._write_timer = None
+        self._set_drained()
 
-    def _note_taken(self) -> None:
-        if self._taken is not None and not self._taken.done():
-            self._taken.set_result(None)
+    def _set_drained(self) -> None:
+        if self._drained is not None and not self._drained.done():
+            self._drained.set_result(None)
 
-    def _is_unread(self) -> None:
-        self._refusals.note(NOT_READING, CLOSED, self.connection.peer)
+    def _on_write_timeout(self) -> None:
+        self._refusals.note(WRITE_TIMEOUT, CLOSED, self.connection.peer)
         self.connection.close()
 
     def handle_error(
@@ -230,12 +265,12 @@ class PolicyProtocol(BoundedHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """Answer what is no HTTP, and note it; the default would repeat the offending line.
+        """Return and log the response to a malformed request or an internal error.
 
-        It also comes here what our own code raises outside of where that is caught.
+        aiohttp's default response would repeat the offending line.
         """
         if request.writer.output_size > 0:
-            msg = "a part of the reply has left already"
+            msg = "part of the reply has been sent already"
             raise ConnectionError(msg)
         reason = MALFORMED
         if isinstance(exc, RequestBodyError):
@@ -244,8 +279,8 @@ class PolicyProtocol(BoundedHandler):
             reason, status = TOO_LARGE, HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
         elif status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             reason = FAULT
-            fault = describe_error(exc or sys.exception() or RuntimeError("no reason is known"))
-            self._log.warning(FAULT, error=fault.summary, traceback=fault.lines)
+            report = describe_error(exc or sys.exception() or RuntimeError("unknown error"))
+            self._log.warning(FAULT, error=report.summary, traceback=report.traceback)
         self._refusals.note(reason, status, self.connection.peer)
         response = PrerenderedResponse(status, "", b"")
         response.force_close()

@@ -1,10 +1,9 @@
-"""Replies that leave together.
+"""The reply batcher: sends the replies of one turn of the event loop together.
 
-What is answered in one turn of the event loop is sent at the beginning of the next one. Sending
-goes through code of the kernel that is large and used by nothing else here: done for many replies
-in a row it stays in the caches of the processor, and whoever waits on the same machine is woken up
-once rather than for each. Under load that is a quarter of the processor time of a call; without
-load a turn takes some microseconds. A turn that takes long sends in between.
+Replies that are made in one turn are sent at the beginning of the next turn. Sending in a row keeps
+the network code of the kernel in the processor caches, and wakes up a client on the same machine
+once instead of for each reply. Under load this saves 25 % of the processor time of a call. Without
+load a turn takes a few microseconds. In a long turn replies are sent before its end.
 """
 
 from __future__ import annotations
@@ -16,69 +15,90 @@ from contextvars import Context
 
 from pexpolicy.errors import Log, describe_error
 
-PATIENCE = 0.005
-"""Seconds after which a reply waits no longer for those that are put in behind it."""
-LARGE = 65536
-"""Bytes that may not be taken at once."""
+MAX_DELAY_S = 0.005
+"""Age of the oldest queued reply at which the next one is sent at once with all before it."""
+LARGE_REPLY = 65536
+"""Size in bytes above which the socket may not accept a reply in one write."""
 
 
 class ReplyBatcher:
-    """What waits to be sent, in its order; for the connections of one event loop."""
+    """Queues the replies of all connections of one event loop and sends them in order.
+
+    ``flush_audit`` is called before anything is sent and must not raise: it writes the buffered
+    audit lines, so the audit line of a call is written before its reply is sent.
+    """
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
         log: Log,
-        before: Callable[[], None],
+        flush_audit: Callable[[], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``before`` is called each time before something is sent, and raises nothing."""
-        self.turn = 0
-        """How often it was emptied: what was put in at the same number still waits."""
+        self.batch = 0
+        """Number of the batch that is being filled; a reply of an earlier one has been sent."""
         self._loop = loop
         self._log = log
-        self._before = before
+        self._flush_audit = flush_audit
         self._clock = clock
         self._context = Context()
-        self._waiting: list[tuple[asyncio.Transport, bytes]] = []
-        self._since = 0.0
+        self._queue: list[tuple[asyncio.Transport, bytes]] = []
+        self._oldest_at = 0.0
+        self._waiters: list[asyncio.Future[None]] = []
 
-    def put(self, transport: asyncio.Transport, content: bytes) -> None:
-        """Send something in the next turn, or now where the oldest has waited long enough."""
-        now = self._clock()
-        self._waiting.append((transport, content))
-        if len(self._waiting) == 1:
-            self._since = now
-            # What a call noted in its context is nothing to the others that are sent with it.
+    def put(self, transport: asyncio.Transport, content: bytes) -> int:
+        """Queue a reply and return the number of its batch.
+
+        The batch is sent in the next turn, or now if its oldest reply has waited too long.
+        """
+        now, batch = self._clock(), self.batch
+        self._queue.append((transport, content))
+        if len(self._queue) == 1:
+            self._oldest_at = now
+            # The context variables of one call must not be visible while others are sent.
             self._loop.call_soon(self.flush, context=self._context)
-        elif now - self._since > PATIENCE:
+        elif now - self._oldest_at > MAX_DELAY_S:
             self.flush()
+        return batch
+
+    async def flushed(self) -> None:
+        """Wait until the batch that is being filled is sent."""
+        waiter = self._loop.create_future()
+        self._waiters.append(waiter)
+        await waiter
 
     def flush(self) -> None:
-        """Send all of it now; what can no longer be sent is dropped."""
-        self.turn += 1
-        self._before()
-        waiting, self._waiting = self._waiting, []
-        for transport, content in waiting:
+        """Write the audit lines and send all replies; drop those of closed connections."""
+        self.batch += 1
+        self._flush_audit()
+        queue, self._queue = self._queue, []
+        for transport, content in queue:
             if not transport.is_closing():
                 try:
                     _write(transport, content)
-                except Exception as error:  # noqa: BLE001 - one that breaks must not cost the others
+                except Exception as error:  # noqa: BLE001 - the other replies must still be sent
                     transport.abort()
                     self._report(error)
 
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
     def _report(self, error: Exception) -> None:
-        fault = describe_error(error)
-        self._log.warning("a reply could not be sent", error=fault.summary, traceback=fault.lines)
+        report = describe_error(error)
+        self._log.warning(
+            "a reply could not be sent", error=report.summary, traceback=report.traceback
+        )
 
 
 def _write(transport: asyncio.Transport, content: bytes) -> None:
-    """Write, so that whoever does not read a large reply is noticed.
+    """Write a reply so that a client that does not read a large one is detected.
 
-    asyncio's TLS hands all that it has to the socket, whatever waits there already, and looks
-    behind that whether anything is left. The last byte is what is left.
+    asyncio's TLS passes all pending data to the socket and checks only afterwards whether to pause
+    the writer. Writing the last byte separately triggers that check.
     """
-    if len(content) > LARGE:
+    if len(content) > LARGE_REPLY:
         transport.write(content[:-1])
         content = content[-1:]
     transport.write(content)

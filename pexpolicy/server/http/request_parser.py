@@ -1,4 +1,4 @@
-"""Limits of requests, in front of aiohttp's parser."""
+"""The request parser: aiohttp's parser with limits on what it is fed."""
 
 from __future__ import annotations
 
@@ -14,111 +14,118 @@ if TYPE_CHECKING:
     Parsed = tuple[list[Any] | tuple[()], bool, bytes]
 
 MAX_HEADERS = 100
-"""Headers of one request."""
-FIRST = 16
-"""Bytes of a head that the parser gets before the head is whole, so that TLS on a plain port is
-refused at once.
-"""
+"""Maximum number of headers of a request."""
+EARLY_BYTES = 16
+"""Bytes of an incomplete head that are parsed at once, so TLS on a plain port is rejected early."""
 _END = b"\r\n\r\n"
 _CONTENT_LENGTH = hdrs.CONTENT_LENGTH
 _TRANSFER_ENCODING = hdrs.TRANSFER_ENCODING
-_NOTHING: Parsed = ((), False, b"")
+_NO_REQUESTS: Parsed = ((), False, b"")
 
 
 class HeadTooLargeError(HttpProcessingError):
-    """The head of a request is longer than it may be, or has more headers."""
+    """Raised for a request head that is too long or has too many headers."""
 
 
 class RequestBodyError(HttpProcessingError):
-    """A request has a body, or announces one."""
+    """Raised for a request that has or announces a body."""
 
 
 class BoundedParser:
-    """Hands whole heads to a parser, one at a time, and no byte of a body.
+    """Feeds complete request heads to a parser, one at a time, and never a body.
 
-    ``limit`` is the longest head, from the request line to the empty line after the last header;
-    ``queue`` how many requests may wait in ``queued`` to be answered. A head that is not whole yet
-    is kept as it came, so it costs no more than its bytes. aiohttp calls this in the place of its
-    own parser.
+    ``limit`` is the maximum size of a head in bytes, from the request line to the empty line after
+    the last header. ``max_queued`` is the maximum number of requests in ``queued``. An incomplete
+    head is stored unparsed, so it costs only its bytes. aiohttp uses this instead of its parser.
     """
 
     __slots__ = (
-        *("_feed", "_given", "_held", "_limit", "_queue", "_queued", "_searched", "_set_upgraded"),
-        *("failure", "is_half_sent", "message_consumed", "parsed"),
+        *(
+            "_buffer",
+            "_feed",
+            "_fed",
+            "_limit",
+            "_max_queued",
+            "_queued",
+            "_searched",
+            "_set_upgraded",
+        ),
+        *("failure", "is_incomplete", "message_consumed", "parsed"),
     )
 
-    def __init__(self, parser: HttpRequestParser, *, limit: int, queued: Sized, queue: int) -> None:
+    def __init__(
+        self, parser: HttpRequestParser, *, limit: int, queued: Sized, max_queued: int
+    ) -> None:
         self.parsed = 0
-        """How many requests there were; one that is refused here counts as well."""
-        self.is_half_sent = False
-        """True while the head of a request is not whole."""
+        """Number of requests so far, including a rejected one."""
+        self.is_incomplete = False
+        """True while a request head has been received in part."""
         self.failure: HttpProcessingError | None = None
-        """Why nothing is read any more, once that is so."""
+        """The error after which nothing more is read."""
         self.message_consumed = parser.message_consumed
         self._feed = parser.feed_data
         self._set_upgraded = parser.set_upgraded
         self._limit = limit
         self._queued = queued
-        self._queue = queue
-        self._held = bytearray()
-        self._given = 0
+        self._max_queued = max_queued
+        self._buffer = bytearray()
+        self._fed = 0
         self._searched = 0
 
     def feed_data(self, data: bytes) -> Parsed:
-        """Take what came; gives the requests that are whole, as aiohttp's parser does.
+        """Return the requests that are complete, in the form of aiohttp's parser.
 
-        Raises ``HeadTooLargeError``, ``RequestBodyError``, or what the parser raises; afterwards
-        everything that comes is dropped.
+        Raise ``HeadTooLargeError``, ``RequestBodyError`` or an error of the parser; all later data
+        is discarded.
         """
         size = len(data)
         if (
             data.find(_END) == size - len(_END) >= 0
-            and not self._held
+            and not self._buffer
             and size <= self._limit
             and self.failure is None
         ):
-            # One whole request, as nearly always.
+            # The usual case: exactly one complete request.
             return self._parse(data), False, b""
-        return self._in_pieces(data) if self.failure is None else _NOTHING
+        return self._feed_fragment(data) if self.failure is None else _NO_REQUESTS
 
-    def _in_pieces(self, data: bytes) -> Parsed:
-        held = self._held
-        held += data
-        self.is_half_sent = False
+    def _feed_fragment(self, data: bytes) -> Parsed:
+        buffer = self._buffer
+        buffer += data
+        self.is_incomplete = False
         messages: list[Any] = []
-        while len(self._queued) + len(messages) < self._queue:
-            end = held.find(_END, self._searched)
+        while len(self._queued) + len(messages) < self._max_queued:
+            end = buffer.find(_END, self._searched)
             if end < 0:
-                if held:
-                    self._keep()
+                if buffer:
+                    self._store_incomplete()
                 break
             end += len(_END)
-            self._check(end)
-            # Only what the parser does not have yet; a head is whole where it ends with this.
-            piece = bytes(held[self._given : end])
-            del held[:end]
-            self._given = self._searched = 0
+            self._check_size(end)
+            # The part of a complete head that the parser has not been fed yet.
+            piece = bytes(buffer[self._fed : end])
+            del buffer[:end]
+            self._fed = self._searched = 0
             messages += self._parse(piece)
         return messages, False, b""
 
-    def _keep(self) -> None:
-        """Wait for the rest of a head."""
-        size = len(self._held)
-        self._check(size)
+    def _store_incomplete(self) -> None:
+        size = len(self._buffer)
+        self._check_size(size)
         self._searched = max(size - len(_END) + 1, 0)
-        if self._given < FIRST and size > self._given:
-            first = bytes(self._held[self._given : FIRST])
-            self._given += len(first)
+        if self._fed < EARLY_BYTES and size > self._fed:
+            first = bytes(self._buffer[self._fed : EARLY_BYTES])
+            self._fed += len(first)
             try:
                 self._feed(first)
             except HttpProcessingError as error:
-                self._failed(error)
+                self._fail(error)
                 raise
-        self.is_half_sent = True
+        self.is_incomplete = True
 
-    def _check(self, size: int) -> None:
+    def _check_size(self, size: int) -> None:
         if size > self._limit:
-            raise self._failed(HeadTooLargeError())
+            raise self._fail(HeadTooLargeError())
 
     def _parse(self, piece: bytes) -> list[Any]:
         """Parse the request whose head ends with ``piece``."""
@@ -128,8 +135,8 @@ class BoundedParser:
             failure = error
         else:
             if upgraded:
-                # No other protocol is spoken here: the next bytes are a request again.
-                self._set_upgraded(False)  # noqa: FBT003 - aiohttp calls it so
+                # Protocol upgrades are ignored: the next bytes are an HTTP request.
+                self._set_upgraded(False)  # noqa: FBT003 - aiohttp's signature
             for message, payload in messages:
                 if payload is EMPTY_PAYLOAD or payload.is_eof():
                     headers = message.headers
@@ -137,22 +144,22 @@ class BoundedParser:
                     if (length is None or not int(length)) and _TRANSFER_ENCODING not in headers:
                         self.parsed += 1
                         return messages
-                raise self._failed(RequestBodyError())
-            # Several empty lines, or the preface of HTTP/2.
+                raise self._fail(RequestBodyError())
+            # The parser found no request: several empty lines, or the preface of HTTP/2.
             failure = BadHttpMessage("no request")
         if piece.count(b"\n") > MAX_HEADERS + 1:
             failure = HeadTooLargeError()
-        raise self._failed(failure)
+        raise self._fail(failure)
 
-    def _failed(self, error: HttpProcessingError) -> HttpProcessingError:
+    def _fail(self, error: HttpProcessingError) -> HttpProcessingError:
         self.parsed += 1
         self.failure = error
-        self.is_half_sent = False
-        self._held = bytearray()
+        self.is_incomplete = False
+        self._buffer = bytearray()
         return error
 
     def close(self) -> None:
-        """Drop what is held, and the parser, which holds the connection."""
-        self.is_half_sent = False
-        self._held = bytearray()
+        """Discard the buffer and the references to the parser, which refers to the connection."""
+        self.is_incomplete = False
+        self._buffer = bytearray()
         del self._feed, self._set_upgraded, self.message_consumed

@@ -1,8 +1,10 @@
-"""A response that is known whole when it is made, and leaves in one piece."""
+"""Prerendered HTTP responses, which are sent in one piece."""
 
 from __future__ import annotations
 
 import time
+from abc import abstractmethod
+from asyncio import Transport
 from collections.abc import Sequence
 from email.utils import formatdate
 from http import HTTPStatus
@@ -26,24 +28,38 @@ def _head(status: int, content_type: str) -> bytes:
 _HEADS = {(status, kind): _head(status, kind) for status in (200, 404) for kind in (JSON, JPEG)}
 
 
+class BatchingTransport:
+    """An HTTP protocol that sends the replies of several connections together."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def send(self, transport: Transport, content: bytes) -> None:
+        """Queue a reply."""
+
+    @abstractmethod
+    async def sent(self) -> None:
+        """Wait until the queued replies are sent."""
+
+
 class PrerenderedResponse(web.StreamResponse):
-    """Status, content type and body; what HTTP wants besides is rendered here.
+    """A response made of status, content type and body.
 
-    A ``PolicyProtocol`` sends it with those of other connections; any other one sends it at once.
+    A ``BatchingTransport`` queues it for its next batch; any other protocol sends it at once.
 
-    aiohttp's own ``Response`` keeps a dictionary of headers that a program may still change, and
-    renders it for each reply: a tenth of what a call costs. A reply to a node has no such header.
+    aiohttp's own ``Response`` renders a mutable dictionary of headers for each reply, which is 10 %
+    of the cost of a call. Replies to nodes have no variable headers but the date.
     """
 
     def __init__(self, status: int, content_type: str, body: bytes, *, extra: bytes = b"") -> None:
-        # What the constructor of the base class sets up, this one never uses.
+        # The attributes that the base class sets in its constructor are not used here.
         self._code = status
-        self._keeps: bool | None = None
+        self._keeps_alive: bool | None = None
         self._parts = (_HEADS.get((status, content_type)) or _head(status, content_type), extra)
-        self._whole = body
+        self._content = body
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.status} {self.reason}, {len(self._whole)} bytes>"
+        return f"<{type(self).__name__} {self.status} {self.reason}, {len(self._content)} bytes>"
 
     @property
     def status(self) -> int:
@@ -52,36 +68,36 @@ class PrerenderedResponse(web.StreamResponse):
 
     @property
     def reason(self) -> str:
-        """The words that belong to the status code."""
+        """The reason phrase of the status code."""
         return HTTPStatus(self._code).phrase
 
     @property
     def headers(self) -> CIMultiDict[str]:
-        """A copy of the headers, without those that say when and over which connection."""
+        """A copy of the headers, without ``Date`` and ``Connection``."""
         head, extra = self._parts
-        lines = b"".join((head, b"%d" % len(self._whole), extra)).decode("latin-1").split("\r\n")
+        lines = b"".join((head, b"%d" % len(self._content), extra)).decode("latin-1").split("\r\n")
         pairs = (line.partition(": ") for line in lines[1:])
         return CIMultiDict((name, value) for name, _, value in pairs)
 
     @property
     def keep_alive(self) -> bool | None:
-        """True where the connection stays open; ``None`` where the request decides."""
-        return self._keeps
+        """True to keep the connection open, false to close it; ``None``: the request decides."""
+        return self._keeps_alive
 
     def force_close(self) -> None:
-        """End the connection with this response."""
-        self._keeps = False
+        """Close the connection after this response."""
+        self._keeps_alive = False
 
     async def prepare(self, request: web.BaseRequest) -> None:
-        """Write the response; raises ``ConnectionResetError`` where nobody is there to read it."""
+        """Send the response; raise ``ConnectionResetError`` if the connection is closed."""
         protocol: Any = request.protocol
         transport = protocol.transport
         if transport is None or transport.is_closing():
             msg = "the connection was closed"
             raise ConnectionResetError(msg)
-        keep = self._keeps
+        keep = self._keeps_alive
         if keep is None:
-            keep = self._keeps = request.keep_alive
+            keep = self._keeps_alive = request.keep_alive
         if not keep:
             connection = b"\r\nConnection: close\r\nDate: "
         elif request.version is HttpVersion11:
@@ -89,32 +105,34 @@ class PrerenderedResponse(web.StreamResponse):
         else:
             connection = b"\r\nConnection: keep-alive\r\nDate: "
         head, extra = self._parts
-        body = self._whole
+        body = self._content
         length = b"%d" % len(body)
         if request.method == hdrs.METH_HEAD:
             body = b""
-        date = _clock.date()
+        date = _date_header.value()
         content = b"".join((head, length, connection, date, extra, b"\r\n\r\n", body))
-        send = getattr(protocol, "send", None)
-        if send is None:
-            transport.write(content)
+        if isinstance(protocol, BatchingTransport):
+            protocol.send(transport, content)
+            if not keep:
+                # aiohttp closes the transport next.
+                await protocol.sent()
         else:
-            send(transport, content, last=not keep)
+            transport.write(content)
         if protocol.writing_paused:
             await request.writer.drain()
 
     async def write_eof(self, data: bytes = b"") -> None:
-        """Nothing: the response has left already."""
+        """Do nothing: ``prepare`` has sent the whole response."""
 
 
 class _DateHeader:
-    """The Date header, rendered once a second."""
+    """The value of the ``Date`` header, rendered once a second."""
 
     def __init__(self) -> None:
         self._second = 0
         self._date = b""
 
-    def date(self) -> bytes:
+    def value(self) -> bytes:
         now = int(time.time())
         if now != self._second:
             self._second = now
@@ -122,19 +140,17 @@ class _DateHeader:
         return self._date
 
 
-_clock = _DateHeader()
-
-
+_date_header = _DateHeader()
 READABLE = (hdrs.METH_GET, hdrs.METH_HEAD)
 
 
 def not_allowed() -> PrerenderedResponse:
-    """Return the response to a method that is not in ``READABLE``."""
+    """Return the response to a request whose method is not in ``READABLE``."""
     return PrerenderedResponse(405, "", b"", extra=b"\r\nAllow: GET, HEAD")
 
 
-def health(path: str, unready: Sequence[str]) -> PrerenderedResponse:
-    """Return the response of ``/livez`` or ``/readyz``; ``unready`` are reasons not to be ready."""
-    if path == "/readyz" and unready:
-        return PrerenderedResponse(503, TEXT, ("\n".join(unready) + "\n").encode())
+def health(path: str, not_ready_reasons: Sequence[str]) -> PrerenderedResponse:
+    """Return the response of ``/livez`` or ``/readyz``."""
+    if path == "/readyz" and not_ready_reasons:
+        return PrerenderedResponse(503, TEXT, ("\n".join(not_ready_reasons) + "\n").encode())
     return PrerenderedResponse(200, TEXT, b"ok\n")

@@ -1,1 +1,1 @@
-"""Reloads of a running server: what triggers them, how they are made, and their results."""
+"""Configuration reloads: triggers, file watcher, control socket, result."""

@@ -1,4 +1,4 @@
-"""Threads for work that would block the event loop, such as building a policy."""
+"""The build thread, in which a policy is built while calls are answered."""
 
 from __future__ import annotations
 
@@ -13,43 +13,44 @@ from typing import TypeVar
 from pexpolicy.server import gc_tuning
 
 T = TypeVar("T")
-SHORT_TURN = 0.0005
-"""Seconds that a build may keep the interpreter while a call waits for it; 0.005 is usual."""
+SWITCH_INTERVAL_S = 0.0005
+"""Thread switch interval during a build, so that calls wait less; Python's default is 0.005."""
 
 
 async def run_in_thread(work: Callable[[], T], name: str) -> T:
-    """Run in a thread of its own; raises what the work raises.
+    """Run ``work`` in a new thread and return its result, or raise its exception.
 
-    The thread is not waited for when the caller is cancelled, nor when the program ends.
+    The thread is a daemon and is not waited for if the caller is cancelled.
     """
-    outcome: Future[T] = Future()
-    outcome.set_running_or_notify_cancel()
+    future: Future[T] = Future()
+    future.set_running_or_notify_cancel()
 
     def run() -> None:
         try:
-            outcome.set_result(work())
-        except BaseException as error:  # noqa: BLE001 - it is raised where it is waited for
-            outcome.set_exception(error)
+            future.set_result(work())
+        except BaseException as error:  # noqa: BLE001 - raised in the waiting task
+            future.set_exception(error)
 
     threading.Thread(target=run, name=name, daemon=True).start()
-    return await asyncio.wrap_future(outcome)
+    return await asyncio.wrap_future(future)
 
 
 async def run_in_build_thread(build: Callable[[], T]) -> T:
-    """Build something while calls are answered; otherwise like ``run_in_thread``."""
-    with _gentle():
+    """Run ``build`` as ``run_in_thread`` does, with little delay for calls."""
+    with _low_priority():
         return await run_in_thread(build, "pexpolicy-build")
 
 
 @contextmanager
-def _gentle() -> Iterator[None]:
-    """Shorten turns and stop the collector: what is being built is no garbage, and one look at
-    100,000 rooms would hold up every call.
+def _low_priority() -> Iterator[None]:
+    """Shorten the thread switch interval and disable the garbage collector.
+
+    A collection that traverses 100,000 new rooms would delay every call.
     """
-    turn = sys.getswitchinterval()
-    sys.setswitchinterval(SHORT_TURN)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
     try:
         with gc_tuning.paused():
             yield
     finally:
-        sys.setswitchinterval(turn)
+        sys.setswitchinterval(interval)

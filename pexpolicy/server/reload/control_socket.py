@@ -1,8 +1,7 @@
-"""The control socket, by which ``pexpolicy reload`` reaches a running server.
+"""The control socket, through which ``pexpolicy reload`` reaches a running server.
 
-Only the user of the server can reach it. Its name says which configuration the server has, and
-which process it is: so the command needs to know the configuration only, and may find several
-servers.
+Only the user of the server can connect to it. Its name contains a hash of the path of the
+configuration and the process number, so the command finds all servers with a configuration.
 """
 
 from __future__ import annotations
@@ -23,15 +22,15 @@ from pexpolicy.server.reload.result import ReloadResult
 from pexpolicy.tasks import hide
 
 RELOAD = b"reload\n"
-"""What a client sends. The answer is a line of JSON, a ``ReloadResult``."""
-PATIENCE = 180.0
-"""Seconds for the answer: longer than a server builds a configuration."""
+"""The request. The reply is a line of JSON, a ``ReloadResult``."""
+RELOAD_TIMEOUT_S = 180.0
+"""Seconds to wait for the reply: more than the build and the lifespans may take."""
 SERVICE_FOLDER = Path("/run/pexpolicy")
-"""Where a unit of systemd with ``RuntimeDirectory=pexpolicy`` has its sockets."""
+"""The folder of a systemd unit with ``RuntimeDirectory=pexpolicy``."""
 
 
 def folders() -> Iterator[Path]:
-    """List the folders for sockets of the user, the best one first."""
+    """Yield the folders for control sockets of this user, in order of preference."""
     for variable in ("RUNTIME_DIRECTORY", "XDG_RUNTIME_DIR"):
         for name in os.environ.get(variable, "").split(":"):
             if name:
@@ -42,8 +41,9 @@ def folders() -> Iterator[Path]:
 
 
 def _own_folder() -> Path | None:
-    """Name the user's folder among temporary files; ``None`` where nothing can be written, as in a
-    container whose root is read-only.
+    """Return the folder of this user among the temporary files.
+
+    Return ``None`` if there is no writable one, as in a container with a read-only root.
     """
     try:
         return Path(tempfile.gettempdir()) / f"pexpolicy-{os.getuid()}"
@@ -52,26 +52,27 @@ def _own_folder() -> Path | None:
 
 
 def name_of(config: Path) -> str:
-    """Give the beginning of the names of sockets of servers with a configuration.
+    """Return the common prefix of the socket names of all servers with a configuration.
 
-    Symbolic links are not followed: that they lead elsewhere is how some configurations change.
+    Symbolic links are not resolved, because some deployments change the configuration through them.
     """
-    path = os.path.abspath(config)  # noqa: PTH100 - Path.absolute keeps the dots
+    path = os.path.abspath(config)  # noqa: PTH100 - Path.absolute keeps ".."
     return f"pexpolicy-{hashlib.sha256(path.encode()).hexdigest()[:16]}"
 
 
 def sockets_of(config: Path) -> list[Path]:
-    """Find the sockets of servers with a configuration, living or dead."""
+    """Return the sockets of all servers with a configuration, also of killed ones."""
     found: list[Path] = []
     for folder in dict.fromkeys(folders()):
         with suppress(OSError):
-            if _is_trusted(folder):
+            # systemd creates the folder of a service for the user of the service.
+            if _is_trusted(folder) or (folder == SERVICE_FOLDER and os.getuid() == 0):
                 found += sorted(folder.glob(f"{name_of(config)}-*.sock"))
     return found
 
 
 def bind(config: Path) -> tuple[socket.socket, Path] | None:
-    """Bind a socket for commands; gives it and its path, or ``None`` where there is no folder."""
+    """Bind the control socket; return it and its path, or ``None`` if no folder can be used."""
     name = f"{name_of(config)}-{os.getpid()}.sock"
     for folder in folders():
         try:
@@ -79,35 +80,35 @@ def bind(config: Path) -> tuple[socket.socket, Path] | None:
                 folder.mkdir(mode=0o700, exist_ok=True)
             if not _is_trusted(folder):
                 continue
-            _clear_away(folder)
-            return _bound(folder / name), folder / name
+            _remove_stale(folder)
+            return _listen(folder / name), folder / name
         except OSError:
             continue
     return None
 
 
-def _clear_away(folder: Path) -> None:
+def _remove_stale(folder: Path) -> None:
     """Remove the sockets of servers that were killed."""
     for path in folder.glob("pexpolicy-*.sock"):
-        with socket.socket(socket.AF_UNIX) as visitor, suppress(OSError):
-            visitor.setblocking(False)  # noqa: FBT003 - it takes no keyword
+        with socket.socket(socket.AF_UNIX) as client, suppress(OSError):
+            client.setblocking(False)  # noqa: FBT003 - positional only
             try:
-                visitor.connect(str(path))
+                client.connect(str(path))
             except ConnectionRefusedError:
                 path.unlink(missing_ok=True)
 
 
 def _is_trusted(folder: Path) -> bool:
-    """Check that only this user and root may put a socket into a folder."""
-    known = folder.lstat()
-    ours = known.st_uid in (os.getuid(), 0) or os.getuid() == 0
-    return stat.S_ISDIR(known.st_mode) and ours and not known.st_mode & 0o022
+    """Return whether a folder belongs to this user and no other user may write to it."""
+    status = folder.lstat()
+    is_own = status.st_uid == os.getuid()
+    return stat.S_ISDIR(status.st_mode) and is_own and not status.st_mode & 0o022
 
 
-def _bound(path: Path) -> socket.socket:
+def _listen(path: Path) -> socket.socket:
     listener = socket.socket(socket.AF_UNIX)
     try:
-        # A server that was killed may have had the same number.
+        # A killed server may have had the same process number.
         path.unlink(missing_ok=True)
         listener.bind(str(path))
         path.chmod(0o600)
@@ -119,10 +120,10 @@ def _bound(path: Path) -> socket.socket:
 
 
 @asynccontextmanager
-async def answering(
+async def control_socket(
     config: Path, reload: Callable[[], Awaitable[ReloadResult]]
 ) -> AsyncIterator[socket.socket | None]:
-    """Answer commands while inside; gives the socket, or ``None`` where there is no folder."""
+    """Answer commands until exit; yield the socket, or ``None`` if no folder can be used."""
     if (bound := bind(config)) is None:
         yield None
         return
@@ -145,24 +146,24 @@ async def answering(
 
 
 def ask_for_reload(config: Path) -> list[ReloadResult | None]:
-    """Ask each server with this configuration; gives ``None`` for one that ended meanwhile."""
+    """Reload all servers with this configuration; the result is ``None`` for one that has ended."""
     results: list[ReloadResult | None] = []
     for path in sockets_of(config):
         with socket.socket(socket.AF_UNIX) as connection:
-            connection.settimeout(PATIENCE)
+            connection.settimeout(RELOAD_TIMEOUT_S)
             try:
                 connection.connect(str(path))
             except (ConnectionRefusedError, FileNotFoundError):
-                # The socket of a server that was killed is still there.
+                # The server was killed and its socket remained.
                 path.unlink(missing_ok=True)
                 continue
-            line = _answer(connection)
+            line = _exchange(connection)
             results.append(msgspec.json.decode(line, type=ReloadResult) if line else None)
     return results
 
 
-def _answer(connection: socket.socket) -> bytes:
-    """Read the line that answers the command; empty from a server that ends instead."""
+def _exchange(connection: socket.socket) -> bytes:
+    """Send the command and return the reply; empty if the server ends before."""
     try:
         connection.sendall(RELOAD)
         with connection.makefile("rb") as replies:

@@ -1,8 +1,7 @@
-"""The file watcher: notices that a file of the configuration has changed.
+"""The file watcher: detects changes of the configuration files by polling twice a second.
 
-The files themselves are polled, twice a second. Notifications of the kernel would mean watching
-their folders: it tells of each audit line that is written next to the configuration, and nothing
-of what a symbolic link or a file server hides.
+Kernel notifications would require watching the folders. They fire for each audit line that is
+written there, and miss changes on file servers and of the targets of symbolic links.
 """
 
 from __future__ import annotations
@@ -14,30 +13,30 @@ from pathlib import Path
 from pexpolicy.config.file_tracking import Look, stat_files
 from pexpolicy.server.reload.build_thread import run_in_thread
 
-PAUSE = 0.5
-"""Seconds between two polls. A file counts as changed once two polls saw the same new version, so
-that one which is being written is left alone."""
+POLL_INTERVAL_S = 0.5
+"""Seconds between two polls. A file counts as changed after two polls saw the same new version, so
+a file that is being written is not read."""
 
 Poll = Callable[[tuple[Path, ...]], Awaitable[Look]]
-"""Sees which version of each file is there."""
+"""Returns the present version of each file."""
 
 
 async def poll_in_thread(files: tuple[Path, ...]) -> Look:
-    """See which versions are there, without blocking: a file server may not answer."""
+    """Return the present versions without blocking; a file server may hang."""
     try:
         return await run_in_thread(lambda: stat_files(files), "pexpolicy-watch")
     except RuntimeError:
-        # Plugins have used up all threads.
+        # No thread can be started: plugins have used them all up.
         return stat_files(files)
 
 
 async def poll_directly(files: tuple[Path, ...]) -> Look:
-    """See which versions are there, for a process that forks and must have no threads."""
+    """Return the present versions, in a process that forks and therefore must not use threads."""
     return stat_files(files)
 
 
 class ChangeDetector:
-    """Tells from one poll to the next whether files have changed and come to rest."""
+    """Detects files that have changed and are no longer being written."""
 
     def __init__(self) -> None:
         self._known: Look = {}
@@ -48,11 +47,12 @@ class ChangeDetector:
         """The files to poll."""
         return tuple(self._known)
 
-    def expect(self, now: Look, before: Look, read_at: float) -> None:
-        """Begin with files that were read since ``read_at``, in seconds since the epoch.
+    def start(self, now: Look, before: Look, read_at: float) -> None:
+        """Start with files that were read at ``read_at`` or later, in seconds since the epoch.
 
-        ``before`` is what was seen of some of them then, ``now`` is what is seen of all. A version
-        that came later may not be the one that was read: it counts as a change.
+        ``before`` holds the versions of some of them at that time, ``now`` the versions of all. A
+        version that is newer than ``read_at`` may not be the one that was read, so it counts as a
+        change.
         """
         self._known = {
             file: before[file]
@@ -64,36 +64,36 @@ class ChangeDetector:
         }
         self._latest = {}
 
-    def seen(self, look: Look) -> bool:
-        """Note what a poll saw; true when it shows a change that the one before showed too."""
-        at_rest = look == self._latest
-        self._latest = look
-        # Which files are watched may have changed during the poll.
-        if not at_rest or look == self._known or look.keys() != self._known.keys():
+    def is_changed(self, versions: Look) -> bool:
+        """Return whether a poll and the one before it saw the same change."""
+        settled = versions == self._latest
+        self._latest = versions
+        # The set of watched files may have changed during the poll.
+        if not settled or versions == self._known or versions.keys() != self._known.keys():
             return False
-        self._known = look
+        self._known = versions
         return True
 
 
 class FileWatcher:
-    """Polls files, and calls ``changed`` when they have changed and come to rest."""
+    """Polls files and calls ``changed`` after a change."""
 
     def __init__(self, changed: Callable[[], None], poll: Poll = poll_in_thread) -> None:
         self._changed = changed
         self._poll = poll
         self._changes = ChangeDetector()
 
-    async def look(self) -> Look:
-        """See which versions of the watched files are there now."""
+    async def sample(self) -> Look:
+        """Return the present versions of the watched files."""
         return await self._poll(self._changes.files)
 
-    async def expect(self, files: Iterable[Path], before: Look, read_at: float) -> None:
-        """Watch these files from now on; see ``ChangeDetector.expect``."""
-        self._changes.expect(await self._poll(tuple(files)), before, read_at)
+    async def watch(self, files: Iterable[Path], before: Look, read_at: float) -> None:
+        """Watch these files instead; see ``ChangeDetector.start``."""
+        self._changes.start(await self._poll(tuple(files)), before, read_at)
 
     async def run(self) -> None:
-        """Poll until it is cancelled."""
+        """Poll until cancelled."""
         while True:
-            await asyncio.sleep(PAUSE)
-            if self._changes.seen(await self.look()):
+            await asyncio.sleep(POLL_INTERVAL_S)
+            if self._changes.is_changed(await self.sample()):
                 self._changed()

@@ -1,4 +1,4 @@
-"""Reloads of one process: a policy is built, opened and swapped in; a bad one changes nothing."""
+"""The reloader of one process: builds, opens and activates the generation of a configuration."""
 
 from __future__ import annotations
 
@@ -19,40 +19,40 @@ from pexpolicy.server.generations import GenerationRunner, GenerationSwitch, gen
 from pexpolicy.server.reload.build_thread import run_in_build_thread
 from pexpolicy.server.reload.result import ReloadResult
 
-LONGEST_BUILD = 120.0
-"""Seconds until a configuration that is still being built counts as one that cannot be."""
+BUILD_TIMEOUT_S = 120.0
+"""Seconds until the building of a configuration is given up."""
 
 Build = Callable[[bytes | None], Policy]
-"""Makes the policy of what a configuration file holds, or of the file as it is for ``None``;
+"""Builds a policy from the content of a configuration file, or from the present file for ``None``;
 raises ``ConfigError``."""
 
 
 class Reloader:
     """Reloads the configuration of one process.
 
-    A reload has two halves, so that several workers can agree: ``prepare`` opens a regime that
-    answers no calls yet, ``commit`` activates it.
+    A reload has two phases, so that several workers can reload together: ``prepare`` opens a
+    generation that answers no calls yet, ``commit`` activates it.
     """
 
     def __init__(
         self,
-        succession: GenerationSwitch,
+        generations: GenerationSwitch,
         audit: AuditLog,
         build: Build,
         state: ReloadState | None = None,
     ) -> None:
         self.state = state or ReloadState()
-        self._succession = succession
+        self._generations = generations
         self._audit = audit
         self._build = build
-        self._started_with = succession.policy.settings
+        self._started_with = generations.policy.settings
         self._suspects: set[Path] = set()
-        """What was read for the configurations that were refused since one was activated: the fault
-        may be in one of these files.
+        """Files of the configurations that were refused since the last activation. One of them may
+        hold the error, so they are watched as well.
         """
 
     async def reload(self) -> ReloadResult:
-        """Activate the configuration as the file holds it now."""
+        """Activate the configuration of the present file."""
         try:
             prepared = await self.prepare()
         except ConfigError as error:
@@ -60,62 +60,61 @@ class Reloader:
         return self.commit(prepared)
 
     async def prepare(self, content: bytes | None = None) -> GenerationRunner:
-        """Build and open the regime of a configuration; raises ``ConfigError``."""
-        given_up = threading.Event()
+        """Build and open the generation of a configuration; raise ``ConfigError``."""
+        timed_out = threading.Event()
 
         def build() -> Policy:
             policy = self._build(content)
-            if given_up.is_set():
+            if timed_out.is_set():
                 policy.close()
             return policy
 
         try:
-            async with asyncio.timeout(LONGEST_BUILD):
+            async with asyncio.timeout(BUILD_TIMEOUT_S):
                 policy = await run_in_build_thread(build)
         except TimeoutError:
-            given_up.set()
-            raise self._because(f"it was not built within {LONGEST_BUILD:.0f} s") from None
+            timed_out.set()
+            raise self._config_error(f"could not be built within {BUILD_TIMEOUT_S:.0f} s") from None
         except ConfigError:
             raise
-        except Exception as error:  # noqa: BLE001 - a fault of ours must not end a server either
-            raise self._because(describe_error(error).summary) from None
-        return await self._opened(policy)
+        except Exception as error:  # noqa: BLE001 - an internal error must not end the server
+            raise self._config_error(describe_error(error).summary) from None
+        return await self._open(policy)
 
-    async def _opened(self, policy: Policy) -> GenerationRunner:
-        """The regime of a policy, open; raises ``ConfigError``."""
+    async def _open(self, policy: Policy) -> GenerationRunner:
         try:
-            lifetime = GenerationRunner(generation_of(policy, self._audit, self._succession.gate))
-            await lifetime.open()
+            runner = GenerationRunner(generation_of(policy, self._audit, self._generations.access))
+            await runner.open()
         except ConfigError as error:
             error.files = policy.files
             raise
-        except Exception as error:  # noqa: BLE001 - as above; whoever asked waits for a verdict
+        except Exception as error:  # noqa: BLE001 - as above
             policy.close()
-            raise self._because(describe_error(error).summary) from None
-        return lifetime
+            raise self._config_error(describe_error(error).summary) from None
+        return runner
 
     def commit(self, prepared: GenerationRunner) -> ReloadResult:
-        """Activate a prepared regime; the one before it is closed after its last call."""
-        self._succession.activate(prepared)
+        """Activate a prepared generation; the previous one is closed after its last call."""
+        self._generations.activate(prepared)
         self._suspects.clear()
         self.state.last_successful = True
         self.state.problems = ()
         self.state.last_success = time.time()
         policy = prepared.generation.policy
-        waiting = awaiting_restart(self._started_with, policy.settings)
-        self.state.restart_required = waiting
+        restart_keys = awaiting_restart(self._started_with, policy.settings)
+        self.state.restart_required = restart_keys
         return ReloadResult(
             policy.config_hash,
             tuple(plugin.name for plugin in policy.plugins),
             files=tuple(map(str, policy.files)),
             notes=(
-                *(f"{key}: the change needs a restart" for key in waiting),
+                *(f"{key}: the change needs a restart" for key in restart_keys),
                 *map(str, policy.advice),
             ),
         )
 
     async def abandon(self, prepared: GenerationRunner) -> None:
-        """Close a prepared regime, which others could not prepare."""
+        """Close a prepared generation that another worker could not prepare."""
         self._note_refusal("another worker refused it")
         await prepared.close()
 
@@ -124,7 +123,7 @@ class Reloader:
         problems = tuple(str(problem) for problem in error.problems)
         self._note_refusal(*problems)
         self._suspects.update(error.files)
-        policy = self._succession.policy
+        policy = self._generations.policy
         files = tuple(map(str, {*policy.files, *self._suspects}))
         return ReloadResult(policy.config_hash, problems=problems, files=files)
 
@@ -132,6 +131,6 @@ class Reloader:
         self.state.last_successful = False
         self.state.problems = problems
 
-    def _because(self, text: str) -> ConfigError:
-        path = self._succession.policy.settings.path
+    def _config_error(self, text: str) -> ConfigError:
+        path = self._generations.policy.settings.path
         return ConfigError(path, [Problem((), text)])

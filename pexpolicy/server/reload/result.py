@@ -1,4 +1,4 @@
-"""The result of a reload, in a form that can be sent to the client that asked for it."""
+"""The result of a reload, which is sent to the client that requested it."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import msgspec
 
 
 class ReloadResult(msgspec.Struct, frozen=True):
-    """``problems`` is empty where the new configuration is active.
+    """The result of a reload; ``problems`` is empty if the new configuration is active.
 
-    ``config_hash`` is that of the active configuration, ``notes`` are what an administrator should
-    know: advice, and what needs a restart. ``files`` are those to watch for the next change.
+    ``config_hash`` is that of the active configuration. ``notes`` are warnings for the operator and
+    keys that need a restart. ``files`` are those to watch for the next change.
     """
 
     config_hash: str
@@ -29,5 +29,6 @@ class ReloadResult(msgspec.Struct, frozen=True):
             return f"reloaded ({names}; {self.config_hash})"
         count = len(self.problems)
         return (
-            f"not reloaded: {count} error{'s' if count > 1 else ''}; {self.config_hash} serves on"
+            f"not reloaded: {count} error{'s' if count > 1 else ''}; "
+            f"{self.config_hash} stays active"
         )

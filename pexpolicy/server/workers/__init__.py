@@ -1,1 +1,1 @@
-"""Several processes that answer calls on one port, and reload together or not at all."""
+"""Worker processes that share one port and reload together or not at all."""

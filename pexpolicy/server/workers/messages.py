@@ -1,4 +1,4 @@
-"""Messages between the supervisor and its workers, over one socket for each worker."""
+"""Messages between the supervisor and its workers, over one socket per worker."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ import msgspec
 
 from pexpolicy.server.reload.result import ReloadResult
 
-LENGTH = 8
-"""Bytes before each message that hold its length."""
+LENGTH_BYTES = 8
+"""Size of the length that precedes each message."""
 
 
 class Prepare(msgspec.Struct, tag=True, frozen=True):
-    """To a worker: build and open the policy of this content of the configuration file."""
+    """To a worker: build and open the generation of this content of the configuration file."""
 
     content: bytes
 
 
 class Commit(msgspec.Struct, tag=True, frozen=True):
-    """To a worker: activate what was prepared."""
+    """To a worker: activate the prepared generation."""
 
 
 class Abandon(msgspec.Struct, tag=True, frozen=True):
-    """To a worker: close what was prepared."""
+    """To a worker: close the prepared generation."""
 
 
 class Alive(msgspec.Struct, tag=True, frozen=True):
-    """From a worker: its event loop turns."""
+    """From a worker: its event loop is running."""
 
 
 class Serving(msgspec.Struct, tag=True, frozen=True):
-    """From a worker: it answers calls. ``files`` are those that its policy was made of."""
+    """From a worker: it answers calls. ``files`` are those of its configuration."""
 
     announcement: str
     config_hash: str
@@ -42,7 +42,7 @@ class Serving(msgspec.Struct, tag=True, frozen=True):
 
 
 class Prepared(msgspec.Struct, tag=True, frozen=True):
-    """From a worker: a policy is open and waits."""
+    """From a worker: the generation is open and not active yet."""
 
     config_hash: str
 
@@ -52,13 +52,13 @@ class Refused(msgspec.Struct, tag=True, frozen=True):
 
     problems: tuple[str, ...]
     temporary: bool = False
-    """True where a plugin did not open what it needs: another attempt may succeed."""
+    """True if a lifespan failed, so another attempt may succeed."""
     files: tuple[str, ...] = ()
-    """Those that were read for it."""
+    """The files that were read."""
 
 
 class Committed(msgspec.Struct, tag=True, frozen=True):
-    """From a worker: what was prepared is active."""
+    """From a worker: the prepared generation is active."""
 
     result: ReloadResult
 
@@ -73,17 +73,17 @@ REPORTS: msgspec.msgpack.Decoder[Report] = msgspec.msgpack.Decoder(Report)
 
 
 def framed(message: Order | Report) -> bytes:
-    """Encode a message, with its length before it."""
+    """Encode a message with its length prefix."""
     content = _encode(message)
-    return len(content).to_bytes(LENGTH, "big") + content
+    return len(content).to_bytes(LENGTH_BYTES, "big") + content
 
 
 async def next_message(
     reader: asyncio.StreamReader, decoder: msgspec.msgpack.Decoder[M]
 ) -> M | None:
-    """Read the next message; gives ``None`` when the other end is gone, or makes no sense."""
+    """Read the next message; return ``None`` if the connection is closed or the data invalid."""
     try:
-        length = int.from_bytes(await reader.readexactly(LENGTH), "big")
+        length = int.from_bytes(await reader.readexactly(LENGTH_BYTES), "big")
         return decoder.decode(await reader.readexactly(length))
     except (asyncio.IncompleteReadError, OSError, msgspec.MsgspecError):
         return None
@@ -92,8 +92,8 @@ async def next_message(
 class WorkerConnection:
     """The supervisor's end of the socket to one worker.
 
-    ``on_report`` is called with each report. ``config_hash`` is that of the configuration that the
-    worker serves, empty before it serves one.
+    ``on_report`` is called with each report. ``config_hash`` is that of the active configuration of
+    the worker, empty before it answers calls.
     """
 
     def __init__(self, end: socket.socket, on_report: Callable[[Report], None]) -> None:
@@ -104,11 +104,11 @@ class WorkerConnection:
         self.config_hash = ""
 
     async def listen(self) -> None:
-        """Take the reports of the worker until it is gone."""
+        """Read the reports of the worker until it ends."""
         reader, self._writer = await asyncio.open_connection(sock=self._end)
         try:
             while (report := await next_message(reader, REPORTS)) is not None:
-                self._take(report)
+                self._on_message(report)
         finally:
             self._writer.transport.abort()
             self._writer = None
@@ -116,7 +116,7 @@ class WorkerConnection:
             self._reply(None)
 
     async def ask(self, order: Order) -> Report | None:
-        """Give an order and wait for its report; gives ``None`` for a worker that is gone."""
+        """Send an order and return its report; ``None`` if the worker has ended."""
         if self._writer is None:
             return None
         self._answer = asyncio.get_running_loop().create_future()
@@ -124,15 +124,15 @@ class WorkerConnection:
         return await self._answer
 
     def send(self, order: Order) -> None:
-        """Give an order that has no report."""
+        """Send an order that has no report."""
         if self._writer is not None:
             self._writer.write(framed(order))
 
     def close(self) -> None:
-        """Close the copy of a forked process."""
+        """Close the copy of the socket in a forked process."""
         self._end.close()
 
-    def _take(self, report: Report) -> None:
+    def _on_message(self, report: Report) -> None:
         if isinstance(report, Serving):
             self.config_hash = report.config_hash
         elif isinstance(report, Committed):

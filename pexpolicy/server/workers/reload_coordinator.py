@@ -1,4 +1,4 @@
-"""Reloads of all workers together."""
+"""The reload coordinator: reloads all workers together."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from pexpolicy.server.workers.reload_transaction import Participant, ReloadTrans
 
 
 class ServingWorker(Participant, Protocol):
-    """A worker that answers calls by the configuration with this hash."""
+    """A worker that answers calls from the configuration with this hash."""
 
     config_hash: str
 
 
 class ReloadCoordinator:
-    """Reloads all workers; ``workers`` gives those that serve.
+    """Reloads all workers; ``workers`` returns those that answer calls.
 
-    ``content`` is what the configuration file held when the active configuration was made of it: a
-    worker that takes the place of another begins with that. Set ``active_hash`` and ``files`` once
-    the first one serves it.
+    ``content`` is that of the configuration file when the active configuration was read: a worker
+    that replaces another one starts with it. Set ``active_hash`` and ``files`` when the first
+    worker answers calls.
     """
 
     def __init__(
@@ -36,9 +36,9 @@ class ReloadCoordinator:
         self.files: tuple[str, ...] = ()
 
     async def reload(self) -> ReloadResult:
-        """Reload all workers to what the file holds now.
+        """Reload all workers from the present file.
 
-        Reloads again for a worker that began to serve meanwhile what was active before.
+        Reload again for a worker that has started meanwhile with the previous configuration.
         """
         result = await self._reload()
         while result.done and any(w.config_hash != self.active_hash for w in self._workers()):

@@ -1,4 +1,4 @@
-"""A worker's side of a reload: prepare, then commit or abandon, as the supervisor says."""
+"""The worker's side of a reload: prepare, then commit or abandon."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from pexpolicy.server.workers.messages import (
 
 
 class ReloadParticipant:
-    """Carries out the orders of the supervisor."""
+    """Executes the orders of the supervisor."""
 
     def __init__(
         self, reloader: Reloader, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
@@ -33,7 +33,7 @@ class ReloadParticipant:
         self._prepared: GenerationRunner | None = None
 
     async def run(self) -> None:
-        """Carry out one order after the other, until the supervisor is gone."""
+        """Execute the orders one by one until the supervisor has ended."""
         while (order := await next_message(self._reader, ORDERS)) is not None:
             match order:
                 case Prepare():
@@ -54,7 +54,7 @@ class ReloadParticipant:
 
     def _commit(self) -> Report:
         if self._prepared is None:
-            return Refused(("nothing was prepared",))
+            return Refused(("nothing is prepared",))
         prepared, self._prepared = self._prepared, None
         return Committed(self._reloader.commit(prepared))
 

@@ -1,4 +1,4 @@
-"""One reload of all workers, in two phases: each prepares it, then all commit it, or none."""
+"""The reload transaction: a two-phase commit of a configuration on all workers."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from pexpolicy.server.workers.messages import (
 
 
 class Participant(Protocol):
-    """A worker, as a transaction sees it."""
+    """A worker that takes part in a transaction."""
 
     async def ask(self, order: Order) -> Report | None:
-        """Give an order and wait for its report; gives ``None`` for a worker that is gone."""
+        """Send an order and return its report; ``None`` if the worker has ended."""
 
     def send(self, order: Order) -> None:
-        """Give an order that has no report."""
+        """Send an order that has no report."""
 
 
 class ReloadTransaction:
     """A reload of ``workers`` to the ``content`` of the configuration file.
 
-    A worker that dies meanwhile is not waited for. ``active_hash`` is that of the configuration
-    that stays active if one of them refuses.
+    A worker that ends meanwhile is ignored. ``active_hash`` is that of the configuration that stays
+    active if a worker refuses the new one.
     """
 
     def __init__(self, workers: Collection[Participant], content: bytes, active_hash: str) -> None:
@@ -52,10 +52,10 @@ class ReloadTransaction:
         for _, report in await _all(prepared, Commit()):
             if isinstance(report, Committed):
                 return report.result
-        return self._refused("every worker died of it")
+        return self._refused("all workers ended during the reload")
 
     def _refusal(self, reports: list[Report | None]) -> ReloadResult | None:
-        """Say why there is nothing to commit, if so."""
+        """Return the result of a reload that cannot be committed, or ``None``."""
         hashes = {report.config_hash for report in reports if isinstance(report, Prepared)}
         refusals = [report for report in reports if isinstance(report, Refused)]
         if refusals:
@@ -64,7 +64,7 @@ class ReloadTransaction:
                 files=tuple(dict.fromkeys(file for report in refusals for file in report.files)),
             )
         if not hashes:
-            return self._refused("no worker is there to serve it")
+            return self._refused("no worker is running")
         if len(hashes) > 1:
             return self._refused("a file changed while the workers read it")
         return None
@@ -76,6 +76,6 @@ class ReloadTransaction:
 async def _all(
     workers: Collection[Participant], order: Order
 ) -> list[tuple[Participant, Report | None]]:
-    """Give an order to all workers at the same time, and wait for all reports."""
+    """Send an order to all workers and return their reports."""
     reports = await asyncio.gather(*(worker.ask(order) for worker in workers))
     return list(zip(workers, reports, strict=True))

@@ -1,4 +1,4 @@
-"""The supervisor: starts the workers, replaces those that die or hang, and ends them."""
+"""The supervisor: starts workers, replaces those that end or hang, and stops them."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ from pexpolicy.server import gc_tuning, systemd
 from pexpolicy.server.lifecycle import ServerContext
 from pexpolicy.server.reload.file_watcher import poll_directly
 from pexpolicy.server.reload.triggers import ReloadTriggers
-from pexpolicy.server.shutdown import STOPPING, ShutdownSignal
+from pexpolicy.server.shutdown import SHUTDOWN_TIMEOUT_S, ShutdownSignal
 from pexpolicy.server.workers.messages import Refused, Report, Serving, WorkerConnection
 from pexpolicy.server.workers.reload_coordinator import ReloadCoordinator
-from pexpolicy.server.workers.worker import BEAT, run_worker
+from pexpolicy.server.workers.worker import HEARTBEAT_S, run_worker
 
-HUNG = 30
-"""Seconds without a sign of life until a worker is replaced."""
-LONGEST_END = 60.0 + STOPPING + 1.0
-"""Seconds until a worker is killed that was told to stop: more than the longest ``drain_delay``."""
-RETRY = 1.0
-"""Seconds until a worker is started in the place of one that could not serve."""
-LAST_WORDS = 1.0
-"""Seconds to read what a worker reported before it died."""
-_HELD = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1)
+HANG_TIMEOUT_S = 30
+"""Seconds without a heartbeat until a worker is killed."""
+KILL_TIMEOUT_S = 60.0 + SHUTDOWN_TIMEOUT_S + 1.0
+"""Seconds from the request to stop until a worker is killed: more than ``drain_delay`` may be."""
+RESTART_DELAY_S = 1.0
+"""Seconds until a worker that could not answer calls is replaced."""
+LAST_REPORT_S = 1.0
+"""Seconds to read the last reports of a worker that has ended."""
+_BLOCKED = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1)
 _fork = multiprocessing.get_context("fork")
 
 
 @dataclass(eq=False)
 class _Worker:
-    """A worker process; ``silent`` counts the beats that it has missed."""
+    """A worker process; ``missed`` counts the heartbeats that it has missed."""
 
     process: ForkProcess
     connection: WorkerConnection
@@ -47,7 +47,7 @@ class _Worker:
     slot: int | None
     refusal: Refused | None = None
     has_served: bool = False
-    silent: int = 0
+    missed: int = 0
 
     def signal(self, number: int) -> None:
         """Send a signal, unless the process has ended."""
@@ -56,9 +56,9 @@ class _Worker:
 
 
 class Supervisor:
-    """Serves by ``count`` processes, on sockets that they share.
+    """Serves in ``count`` processes that share the listening sockets.
 
-    ``content`` is what the configuration file held at ``read_at``, in seconds since the epoch.
+    ``content`` is that of the configuration file at ``read_at``, in seconds since the epoch.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class Supervisor:
         self._stop = ShutdownSignal()
         self._wake = asyncio.Event()
         self._workers: list[_Worker] = []
-        self._refusal: Refused | None = None
+        self._startup_refusal: Refused | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._announced = False
         self._start_at = 0.0
@@ -87,42 +87,42 @@ class Supervisor:
             self._coordinator.reload,
             self._stop,
             context.log,
-            context.say,
+            context.echo,
             poll_directly,
         )
 
     def run(self) -> None:
-        """Serve until a signal ends it; raises ``ConfigError`` where that is impossible."""
+        """Serve until a signal; raise ``ConfigError`` if the workers cannot start."""
         loop = self._loop
         loop.add_signal_handler(signal.SIGCHLD, self._wake.set)
         loop.add_signal_handler(signal.SIGUSR1, self._signal_all, signal.SIGUSR1)
-        self._stop.listen(loop)
-        # A fork shares what is frozen, as long as no collector touches it.
+        self._stop.install(loop)
+        # Forked processes share frozen memory as long as no collection touches it.
         gc_tuning.start_serving()
-        self._begin(self._shut_down())
-        self._begin(self._kill_hung())
+        self._start_task(self._shut_down())
+        self._start_task(self._kill_hung())
         try:
-            while self._workers or not self._stop.asked.is_set():
-                # Forked while the event loop is at rest, as the new process has a loop of its own.
+            while self._workers or not self._stop.requested.is_set():
+                # Fork while the event loop is not running: the new process runs a loop of its own.
                 self._start_missing()
-                loop.run_until_complete(self._next_end())
-            loop.run_until_complete(self._end())
+                loop.run_until_complete(self._collect_ended())
+            loop.run_until_complete(self._cancel_tasks())
         finally:
-            # After a fault of ours there may be some, and the interpreter would wait for them.
+            # Only after an internal error: the interpreter would wait for running workers.
             self._signal_all(signal.SIGKILL)
         loop.close()
-        if self._refusal is not None:
-            kind = PluginStartupError if self._refusal.temporary else ConfigError
-            problems = [Problem((), text) for text in self._refusal.problems]
+        if self._startup_refusal is not None:
+            kind = PluginStartupError if self._startup_refusal.temporary else ConfigError
+            problems = [Problem((), text) for text in self._startup_refusal.problems]
             raise kind(self._context.config, problems)
 
-    def _begin(self, work: Coroutine[None, None, None]) -> None:
+    def _start_task(self, work: Coroutine[None, None, None]) -> None:
         task = self._loop.create_task(work)
         self._tasks.append(task)
-        # None ends before the server but by a fault of ours.
-        task.add_done_callback(lambda _: self._stop.asked.set())
+        # A task ends before the server only because of an internal error.
+        task.add_done_callback(lambda _: self._stop.requested.set())
 
-    async def _end(self) -> None:
+    async def _cancel_tasks(self) -> None:
         for task in self._tasks:
             task.cancel()
         for outcome in await asyncio.gather(*self._tasks, return_exceptions=True):
@@ -137,62 +137,62 @@ class Supervisor:
             worker.signal(number)
 
     def _start_missing(self) -> None:
-        if self._stop.asked.is_set() or self._loop.time() < self._start_at:
+        if self._stop.requested.is_set() or self._loop.time() < self._start_at:
             return
         try:
             while len(self._workers) < self._count:
                 self._workers.append(self._start())
         except OSError as error:
-            self._on_failed_start(Refused((f"no process: {error.strerror}",), temporary=True))
+            self._on_failed_start(
+                Refused((f"cannot start a process: {error.strerror}",), temporary=True)
+            )
 
     def _start(self) -> _Worker:
-        board = self._context.operators.board
+        counters = self._context.admin_endpoint.counters
         ours, theirs = socket.socketpair()
-        slot = board.reserve()
-        process = _fork.Process(target=self._be_worker, args=(ours, theirs, slot))
-        # A signal that reached the new process before it lets go of the handlers would be noted by
-        # the supervisor as one of its own.
-        signal.pthread_sigmask(signal.SIG_BLOCK, _HELD)
+        slot = counters.reserve()
+        process = _fork.Process(target=self._run_worker, args=(ours, theirs, slot))
+        # Until the new process has reset its handlers, a signal to it would be delivered to the
+        # supervisor through the shared wakeup pipe.
+        signal.pthread_sigmask(signal.SIG_BLOCK, _BLOCKED)
         try:
             process.start()
         except OSError:
             ours.close()
             if slot is not None:
-                board.release(slot, os.getpid())
+                counters.release(slot, os.getpid())
             raise
         finally:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, _HELD)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _BLOCKED)
             theirs.close()
         connection = WorkerConnection(ours, lambda report: self._on_report(worker, report))
         worker = _Worker(process, connection, self._loop.create_task(connection.listen()), slot)
         return worker
 
-    def _be_worker(self, ours: socket.socket, theirs: socket.socket, slot: int | None) -> None:
-        """Serve in the new process, which shares nothing with the supervisor but sockets."""
+    def _run_worker(self, ours: socket.socket, theirs: socket.socket, slot: int | None) -> None:
+        """Serve in the new process, which shares only sockets with the supervisor."""
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
             signal.signal(number, signal.SIG_DFL)
         for number in (signal.SIGHUP, signal.SIGUSR1):
             signal.signal(number, signal.SIG_IGN)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _HELD)
-        # The supervisor tells systemd, and it alone is asked to reload.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _BLOCKED)
+        # Only the supervisor notifies systemd and answers reload requests.
         os.environ.pop("NOTIFY_SOCKET", None)
         self._triggers.close()
         ours.close()
         for worker in self._workers:
             worker.connection.close()
-        operators = self._context.operators
-        # Without a slot on the board a worker is not counted with the others, and answers calls.
-        place = (
-            replace(operators, board=SharedCounters())
-            if slot is None
-            else replace(operators, slot=slot)
+        admin = self._context.admin_endpoint
+        # A worker without a slot answers calls, but its counters are not in the metrics.
+        admin = (
+            replace(admin, counters=SharedCounters()) if slot is None else replace(admin, slot=slot)
         )
-        context = replace(self._context, operators=place)
+        context = replace(self._context, admin_endpoint=admin, shared=True)
         run_worker(self._coordinator.content, self._listeners, theirs, context)
 
     def _on_report(self, worker: _Worker, report: Report) -> None:
-        worker.silent = 0
+        worker.missed = 0
         if isinstance(report, Refused) and not worker.has_served:
             worker.refusal = report
         if isinstance(report, Serving):
@@ -202,75 +202,74 @@ class Supervisor:
                 self._coordinator.files = report.files
                 self._announce(report.announcement)
             elif report.config_hash != self._coordinator.active_hash:
-                # It was started with what was active then, or read a file that has changed.
+                # It started with the previous configuration, or read a file that has changed.
                 self._triggers.request()
 
     def _announce(self, announcement: str) -> None:
-        """Begin to reload, and tell the operator, once all workers serve."""
+        """Start the reload triggers and announce the server when all workers answer calls."""
         if len(self._serving()) < self._count:
             return
         self._announced = True
-        self._begin(self._reload_until_stopped(announcement))
+        self._start_task(self._reload_until_stopped(announcement))
 
     async def _reload_until_stopped(self, announcement: str) -> None:
         files = map(Path, self._coordinator.files)
         async with self._triggers.active(files, self._read_at):
-            self._context.say(f"{announcement}; {self._count} workers")
+            self._context.echo(f"{announcement}; {self._count} workers")
             systemd.notify(systemd.READY)
-            await self._stop.asked.wait()
+            await self._stop.requested.wait()
 
-    async def _next_end(self) -> None:
-        """Wait a beat, or until a worker has ended, and note which have."""
+    async def _collect_ended(self) -> None:
+        """Wait for a heartbeat or the end of a worker, and remove the workers that have ended."""
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._wake.wait(), BEAT)
+            await asyncio.wait_for(self._wake.wait(), HEARTBEAT_S)
         self._wake.clear()
         for worker in [w for w in self._workers if w.process.exitcode is not None]:
-            await asyncio.wait((worker.listening,), timeout=LAST_WORDS)
+            await asyncio.wait((worker.listening,), timeout=LAST_REPORT_S)
             worker.listening.cancel()
             self._workers.remove(worker)
             if worker.slot is not None and worker.process.pid is not None:
-                self._context.operators.board.release(worker.slot, worker.process.pid)
-            if not self._stop.asked.is_set():
-                self._on_end(worker)
+                self._context.admin_endpoint.counters.release(worker.slot, worker.process.pid)
+            if not self._stop.requested.is_set():
+                self._on_worker_lost(worker)
 
-    def _on_end(self, worker: _Worker) -> None:
-        """Replace a worker that has ended."""
+    def _on_worker_lost(self, worker: _Worker) -> None:
         code = worker.process.exitcode
         if self._announced and worker.has_served:
             self._context.log.warning("a worker ended and is replaced", exit_code=code)
         else:
-            early = (f"a worker ended at its start, with exit code {code}",)
-            self._on_failed_start(worker.refusal or Refused(early, temporary=True))
+            problem = f"a worker ended during start-up with exit code {code}"
+            self._on_failed_start(worker.refusal or Refused((problem,), temporary=True))
 
     def _on_failed_start(self, refused: Refused) -> None:
-        """Try again later; before the server is announced, end it."""
+        """Retry later; stop the server if it was not announced yet."""
         if self._announced:
-            self._context.log.warning("a worker cannot serve yet", problems=refused.problems)
-            self._start_at = self._loop.time() + RETRY
+            self._context.log.warning("a worker cannot start yet", problems=refused.problems)
+            self._start_at = self._loop.time() + RESTART_DELAY_S
         else:
-            self._refusal = refused
-            self._stop.hurry()
+            self._startup_refusal = refused
+            self._stop.request_immediate()
 
     async def _kill_hung(self) -> None:
         while True:
-            await asyncio.sleep(BEAT)
+            await asyncio.sleep(HEARTBEAT_S)
             for worker in self._workers:
-                worker.silent += 1
-                if worker.silent == HUNG / BEAT:
-                    text = f"a worker gave no sign of life for {HUNG} s and is killed"
+                worker.missed += 1
+                if worker.missed == HANG_TIMEOUT_S / HEARTBEAT_S:
+                    text = f"a worker sent no heartbeat for {HANG_TIMEOUT_S} s and is killed"
                     self._context.log.warning(text, pid=worker.process.pid)
                     worker.signal(signal.SIGKILL)
 
     async def _shut_down(self) -> None:
-        """Stop the workers when that is asked for; at the second time, without delay."""
-        async with systemd.alive():
-            await self._stop.asked.wait()
+        """Stop the workers on request; on a second request, without delay."""
+        async with systemd.heartbeat():
+            await self._stop.requested.wait()
             systemd.notify(systemd.STOPPING)
             for listener in self._listeners:
                 listener.close()
-            self._loop.call_later(LONGEST_END, self._signal_all, signal.SIGKILL)
+            self._loop.call_later(KILL_TIMEOUT_S, self._signal_all, signal.SIGKILL)
             self._signal_all(signal.SIGTERM)
-            await self._stop.hurried.wait()
-            # Another signal than the first: two of the same kind may be delivered as one.
+            await self._stop.immediate.wait()
+            # Not SIGTERM again: two pending signals of the same kind are delivered as one.
             self._signal_all(signal.SIGINT)
             await asyncio.Event().wait()

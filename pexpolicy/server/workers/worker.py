@@ -1,4 +1,4 @@
-"""One worker: a server like any other, that reloads when the supervisor says so."""
+"""A worker process: a server that reloads on the order of the supervisor."""
 
 from __future__ import annotations
 
@@ -15,27 +15,33 @@ from pexpolicy.server.workers.messages import Alive, Refused, Serving, framed
 from pexpolicy.server.workers.reload_participant import ReloadParticipant
 from pexpolicy.tasks import hide
 
-BEAT = 1.0
-"""Seconds between two signs of life for the supervisor."""
+HEARTBEAT_S = 1.0
+"""Seconds between two heartbeats to the supervisor."""
 
 
 def run_worker(
-    content: bytes, listeners: list[socket.socket], link: socket.socket, context: ServerContext
+    content: bytes,
+    listeners: list[socket.socket],
+    connection: socket.socket,
+    context: ServerContext,
 ) -> None:
-    """Serve the configuration of this content until a signal, or the supervisor's end, ends it.
+    """Serve the configuration of this content until a signal or the end of the supervisor.
 
-    ``link`` is the worker's end of the socket to the supervisor.
+    ``connection`` is the worker's end of the socket to the supervisor.
     """
-    leftovers = run(_serve(content, listeners, link, context), serving=True)
+    leftovers = run(_serve(content, listeners, connection, context), serving=True)
     if leftovers():
         shutdown.force_exit(leftovers)
 
 
 async def _serve(
-    content: bytes, listeners: list[socket.socket], link: socket.socket, context: ServerContext
+    content: bytes,
+    listeners: list[socket.socket],
+    connection: socket.socket,
+    context: ServerContext,
 ) -> Leftovers:
-    reader, writer = await asyncio.open_connection(sock=link)
-    tasks = [asyncio.create_task(_beat(writer))]
+    reader, writer = await asyncio.open_connection(sock=connection)
+    tasks = [asyncio.create_task(_send_heartbeats(writer))]
     hide(tasks[0])
     stop = ShutdownSignal()
     try:
@@ -47,9 +53,9 @@ async def _serve(
                 asyncio.create_task(ReloadParticipant(server.reloader, reader, writer).run())
             )
             hide(tasks[1])
-            # Without a supervisor nothing reloads a worker, and nothing stops it.
-            tasks[1].add_done_callback(lambda _: stop.ask())
-            await stop.asked.wait()
+            # A worker without a supervisor must stop: nothing else would reload or stop it.
+            tasks[1].add_done_callback(lambda _: stop.request())
+            await stop.requested.wait()
             await server.drain(stop)
     except ConfigError as error:
         problems = tuple(map(str, error.problems))
@@ -63,8 +69,7 @@ async def _serve(
     return server.leftovers
 
 
-async def _beat(writer: asyncio.StreamWriter) -> None:
-    """Give signs of life, as long as the event loop turns."""
+async def _send_heartbeats(writer: asyncio.StreamWriter) -> None:
     while True:
         writer.write(framed(Alive()))
-        await asyncio.sleep(BEAT)
+        await asyncio.sleep(HEARTBEAT_S)

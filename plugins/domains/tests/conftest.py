@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from multidict import MultiDict
 
+from pexpolicy import RegistrationAliasRequest
 from pexpolicy.builder import build_policy
 from pexpolicy.config.loader import from_document
 from pexpolicy.config.settings import ConfigError
@@ -54,7 +55,8 @@ class Domains:
 
         async def answer() -> Answer:
             async with self.policy.serving():
-                return await self.policy.answer("registration_alias", MultiDict(), alias, "an id")
+                request = RegistrationAliasRequest(MultiDict(), alias)
+                return await self.policy.answer(request, "an id")
 
         return _asked(asyncio.run(answer()))
 

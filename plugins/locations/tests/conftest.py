@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from multidict import MultiDict
 
+from pexpolicy import MediaLocationRequest
 from pexpolicy.builder import build_policy
 from pexpolicy.config.loader import from_document
 from pexpolicy.config.settings import ConfigError
@@ -60,7 +61,7 @@ class Locations:
         async def answers() -> list[Answer]:
             async with self.policy.serving():
                 return [
-                    await self.policy.answer("media_location", MultiDict(call), "", "an id")
+                    await self.policy.answer(MediaLocationRequest(MultiDict(call)), "an id")
                     for call in calls
                 ]
 

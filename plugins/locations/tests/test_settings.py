@@ -8,10 +8,10 @@ import pytest
 Complaints = Callable[..., list[str]]
 Build = Callable[..., Any]
 
-NO_SUBNET = "is no subnet; write 10.0.0.0/8, 2001:db8::/32 or a single address"
+NO_SUBNET = "is not a subnet; write 10.0.0.0/8, 2001:db8::/32 or a single address"
 NOT_LISTED = "is not listed under [infinity] locations"
 PROTOCOLS = "'api', 'webrtc', 'sip', 'rtmp', 'h323', 'teams' or 'mssip'"
-HOST_BITS = "has bits behind its prefix; write 10.1.0.0/16, or a longer prefix"
+HOST_BITS = "has host bits set; write 10.1.0.0/16 for the network or 10.1.2.3/32 for this address"
 HEADER = "subnet,location,overflow_locations,protocols,node_locations\n"
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from multidict import MultiDict
 
+from pexpolicy import ServiceConfigurationRequest
 from pexpolicy.builder import build_policy
 from pexpolicy.config.loader import from_document
 from pexpolicy.config.settings import ConfigError
@@ -62,7 +63,7 @@ class Rooms:
 
         async def answer() -> Answer:
             async with self.policy.serving():
-                return await self.policy.answer("service_configuration", params, "", "an id")
+                return await self.policy.answer(ServiceConfigurationRequest(params), "an id")
 
         return _asked(asyncio.run(answer()))
 

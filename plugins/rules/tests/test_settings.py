@@ -175,7 +175,7 @@ def test_a_name_that_infinity_does_not_know_is_refused_with_the_rule(tmp_path: P
 def test_a_file_that_is_no_picture_is_refused(complaints: Complaints, tmp_path: Path) -> None:
     (tmp_path / "x.png").write_text("no picture")
     (said,) = complaints(rule({"image": "x.png"}, "participant_avatar"), tmp_path)
-    assert said.startswith("rules[0].then.image: x.png: the bytes are no picture")
+    assert said.startswith("rules[0].then.image: x.png: the bytes are not a picture")
 
 
 def test_a_path_that_is_no_text_is_named_with_its_key(complaints: Complaints) -> None:

@@ -1,4 +1,4 @@
-"""Run the matrix of misbehaving plugins; exit 1 when anything was wrong."""
+"""Command that runs the misbehaving plugins; exit code 1 if anything was wrong."""
 
 import argparse
 import json
@@ -18,7 +18,7 @@ from tests.experiments.chaos.verdict import Verdict
 
 
 def main() -> int:
-    """Read the options, run, print one table."""
+    """Parse the options, run, print a table."""
     options = argparse.ArgumentParser(prog="python -m tests.experiments.chaos", description=__doc__)
     options.add_argument("--only", default="", metavar="NAME", help="cases with NAME in theirs")
     options.add_argument(

@@ -1,6 +1,6 @@
-"""What calls pay for a plugin that blocks on every call of others: p99 beside a server without it.
+"""Comparison of p99 with and without a plugin that blocks on each of its calls.
 
-Two servers run side by side and are asked in turn, so that both see the same machine.
+Two servers run at the same time and are called in turn, so that both share the same conditions.
 """
 
 import tempfile
@@ -28,7 +28,7 @@ BLOCKED = (
 
 @dataclass(frozen=True)
 class Ratio:
-    """The p99 of calls that do not need the plugin, in milliseconds, beside it and without it."""
+    """p99 in milliseconds of calls that do not need the plugin, with and without it."""
 
     name: str
     calls: int
@@ -50,21 +50,21 @@ class Ratio:
 
 
 def compare(rounds: int) -> list[Ratio]:
-    """Each plugin that blocks, in so many rounds."""
+    """Compare for each blocking plugin, in ``rounds`` rounds."""
     return [_compare(case, rounds) for case in BLOCKED] if rounds else []
 
 
 def _compare(case: Case, rounds: int) -> Ratio:
     with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
         without = Target(None, Path(folder) / "without")
-        beside = Target(case, Path(folder) / "beside")
-        targets = (without, beside)
+        with_plugin = Target(case, Path(folder) / "with_plugin")
+        targets = (without, with_plugin)
         started: list[Target] = []
         seen: dict[Target, list[float]] = {target: [] for target in targets}
         try:
             for target in targets:
                 started.append(target)
-                assert target.start(), target.said
+                assert target.start(), target.output
             for number in range(rounds):
                 for target in targets if number % 2 else targets[::-1]:
                     calls = target.under_load(ROUND, needing=4, others=4, pause=0.01)
@@ -74,13 +74,13 @@ def _compare(case: Case, rounds: int) -> Ratio:
                 target.stop()
         return Ratio(
             case.name,
-            len(seen[beside]),
+            len(seen[with_plugin]),
             p99(seen[without]),
-            p99(seen[beside]),
-            max(seen[beside]),
+            p99(seen[with_plugin]),
+            max(seen[with_plugin]),
         )
 
 
 def p99(values: Sequence[float]) -> float:
-    """The value that one in a hundred exceeds."""
+    """Return the value that 1 % of the values exceed."""
     return sorted(values)[int(len(values) * 0.99)]

@@ -1,4 +1,4 @@
-"""One misbehaving plugin: its module, its table, and what has to come of it."""
+"""One misbehaving plugin: its module, its table, and the expected result."""
 
 import os
 import textwrap
@@ -13,18 +13,18 @@ MINE = 'Conference(name="bad", service_tag="bad")'
 """A valid decision of a misbehaving plugin."""
 
 NEXT, REJECT, BAD, DEFAULT = "next", "reject", "bad", "default"
-"""Who answers: the plugin behind it, a refusal, the misbehaving plugin itself, or nobody since the
-budget is gone."""
+"""The reply: from the next plugin, a reject, from the misbehaving plugin, or the default because
+the budget is used up."""
 
 
 @dataclass(frozen=True)
 class Case:
     """A plugin called ``bad`` that answers for services, or fails to.
 
-    ``outcomes`` are those that its step may have, ``must`` those that have to occur, ``replies``
-    are those who may answer instead, ``detail`` is a text that some step has to say, ``says`` one
-    that has to be on standard error. ``starts`` is false where the server has to refuse to start,
-    ``loses`` is true where calls may go without an answer, as the documentation says.
+    ``outcomes`` are the allowed outcomes of its step, ``must`` those that have to occur,
+    ``replies`` the allowed replies. ``detail`` has to occur in a step, ``says`` on standard error.
+    ``starts`` is false if the server has to refuse to start, ``loses`` is true if calls may get no
+    reply, as documented.
     """
 
     name: str
@@ -37,7 +37,7 @@ class Case:
     says: str = ""
     starts: bool = True
     code: int = os.EX_CONFIG
-    """Exit code where it does not start."""
+    """Exit code if it does not start."""
     loses: bool = False
 
     @property
@@ -51,14 +51,14 @@ class Case:
 
 
 def module(body: str) -> str:
-    """A drop-in module whose class has these members."""
+    """Return a drop-in module whose class has these members."""
     return f"{HEAD}\n\nclass Bad:\n{textwrap.indent(textwrap.dedent(body).strip(), '    ')}\n"
 
 
 def hook(
     body: str, *, blocks: bool = False, also: str = "", name: str = "service_configuration"
 ) -> str:
-    """A drop-in module with one hook, ``def`` where it ``blocks`` and else ``async def``."""
+    """Return a drop-in module with one hook: ``def`` if it ``blocks``, else ``async def``."""
     argument = "outcome" if name == "decided" else "request"
     kind = "def" if blocks else "async def"
     inner = textwrap.indent(textwrap.dedent(body).strip(), "    ")
@@ -66,5 +66,5 @@ def hook(
 
 
 def good(also: str) -> str:
-    """A module whose hook answers well, with further members of the class."""
+    """Return a module whose hook answers correctly, with further members of the class."""
     return hook(f"return {MINE}", also=also)

@@ -1,4 +1,4 @@
-"""The load, in a process of its own: keep-alive connections, each of which asks one at a time.
+"""Load from a separate process: keep-alive connections with one call at a time each.
 
 `python -m tests.experiments.chaos.load PORT SECONDS NEEDING OTHERS PAUSE` prints the calls as JSON.
 """
@@ -12,10 +12,10 @@ from dataclasses import asdict, dataclass
 
 from tests.support import wire
 
-PATIENCE = 8.0
+CALL_TIMEOUT_S = 8.0
 """Seconds until a call counts as unanswered."""
 NEEDS = "service_configuration needs"
-"""The calls that the misbehaving plugin is asked for."""
+"""The calls that the misbehaving plugin gets."""
 TARGETS = {
     "service_configuration ready": f"{wire.SERVICE}?local_alias=ready",
     "participant_properties": f"{wire.PARTICIPANT}?service_tag=good",
@@ -26,7 +26,7 @@ TARGETS = {
 
 @dataclass(frozen=True)
 class Call:
-    """One call: which, its status (0 without an answer), its body, and the seconds it took."""
+    """One call: its kind, status (0 without a reply), body, and duration in seconds."""
 
     kind: str
     status: int
@@ -35,7 +35,7 @@ class Call:
 
 
 class Connection:
-    """A connection that is opened again when the server has closed it."""
+    """A connection that is reopened after the server has closed it."""
 
     def __init__(self, port: int) -> None:
         self._port = port
@@ -44,7 +44,7 @@ class Connection:
     async def ask(self, kind: str, target: str) -> Call:
         began = time.perf_counter()
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(CALL_TIMEOUT_S):
                 status, body = await self._exchange(target)
         except (OSError, EOFError, ValueError) as error:
             self.close()
@@ -66,7 +66,7 @@ class Connection:
         return reply.status, body.decode()
 
     def close(self) -> None:
-        """Let go of it; the next call opens another."""
+        """Close the connection; the next call opens another."""
         if self._streams is not None:
             self._streams[1].close()
             self._streams = None
@@ -91,7 +91,7 @@ async def _others(port: int, ends: float, pause: float, calls: list[Call], first
 
 
 async def load(port: int, seconds: float, needing: int, others: int, pause: float) -> list[Call]:
-    """Ask for so long, on so many connections of both kinds, with a pause behind each reply."""
+    """Call for ``seconds`` on both kinds of connections, and pause after each reply."""
     ends = time.perf_counter() + seconds
     calls: list[Call] = []
     await asyncio.gather(

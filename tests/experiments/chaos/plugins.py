@@ -1,7 +1,7 @@
 """The matrix: what waits, what raises, what answers nonsense, and what the other tables hold."""
 
 from tests.experiments.chaos.case import BAD, DEFAULT, MINE, REJECT, Case, hook
-from tests.experiments.chaos.isolated_plugins import APART
+from tests.experiments.chaos.isolated_plugins import ISOLATED
 from tests.experiments.chaos.process_control import ON_THE_LOOP
 from tests.experiments.chaos.server_process import LIFE
 
@@ -107,7 +107,7 @@ NO_WAITING = {**ODD, "its own TimeoutError": "raise TimeoutError"}
 RAISING = (
     *(Case(f"raises {name}", hook(body)) for name, body in ODD.items()),
     *(
-        Case(f"raises {name} behind a wait", hook(f"await asyncio.sleep(0.01)\n{body}"))
+        Case(f"raises {name} after a wait", hook(f"await asyncio.sleep(0.01)\n{body}"))
         for name, body in ODD.items()
     ),
     *(
@@ -161,4 +161,4 @@ ANSWERING = (
     Case("answers lone surrogates", hook(f"return {SURROGATE}"), outcomes=INVALID),
 )
 
-CASES = (*WAITING, *RAISING, *ANSWERING, *LIFE, *ON_THE_LOOP, *APART)
+CASES = (*WAITING, *RAISING, *ANSWERING, *LIFE, *ON_THE_LOOP, *ISOLATED)

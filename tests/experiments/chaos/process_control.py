@@ -49,7 +49,7 @@ ON_THE_LOOP = (
         loses=True,
     ),
     Case(
-        "cancels all tasks of the loop behind a wait",
+        "cancels all tasks of the loop after a wait",
         hook(f"await asyncio.sleep(0.01)\n{CANCELS_ALL}"),
         outcomes=("decided",),
         replies=(BAD,),

@@ -1,4 +1,4 @@
-"""One case from its start to its verdict."""
+"""The run of one case, from the start of the server to the verdict."""
 
 import tempfile
 from pathlib import Path
@@ -10,7 +10,7 @@ from tests.experiments.chaos.verdict import Verdict
 
 
 def run(case: Case, seconds: float) -> Verdict:
-    """Start a server with the plugin, ask it for so long, end it, and judge."""
+    """Start a server with the plugin, load it for ``seconds``, stop it, and return the verdict."""
     with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
         target = Target(case, Path(folder) / "served")
         started = target.start()
@@ -18,7 +18,7 @@ def run(case: Case, seconds: float) -> Verdict:
             ended = target.stop()
             if not case.starts:
                 return verdict.refused_start(case, ended)
-            wrong = [f"it did not start: {ended.said[-300:]}"]
+            wrong = [f"it did not start: {ended.output[-300:]}"]
             return Verdict(case.name, wrong=wrong)
         try:
             calls = target.under_load(seconds)

@@ -1,4 +1,4 @@
-"""Plugins that fail as they are imported, built, opened, told or closed."""
+"""Plugins that fail during import, construction, lifespan, observation or shutdown."""
 
 import os
 
@@ -20,12 +20,12 @@ SHADOW = 'mode = "shadow"\ntimeout = 0.3'
 
 
 def lifespan(entering: str = "pass", leaving: str = "pass") -> str:
-    """A module whose hook answers well, and whose lifespan does this."""
+    """Return a module whose hook answers correctly, and whose lifespan does this."""
     return good(LIFESPAN.format(entering=entering, leaving=leaving))
 
 
-def told(body: str, *, blocks: bool = False) -> str:
-    """A module that observes decisions, and answers well."""
+def observing(body: str, *, blocks: bool = False) -> str:
+    """Return a module that observes decisions and answers correctly."""
     return hook(
         body,
         blocks=blocks,
@@ -97,7 +97,7 @@ LIFE = (
     ),
     Case(
         "observer hangs",
-        told("await asyncio.sleep(10)"),
+        observing("await asyncio.sleep(10)"),
         "timeout = 0.2",
         DECIDED,
         replies=(BAD,),
@@ -105,7 +105,7 @@ LIFE = (
     ),
     Case(
         "observer swallows cancellation",
-        told(
+        observing(
             "while True:\n    try:\n        await asyncio.sleep(10)\n"
             "    except asyncio.CancelledError:\n        pass"
         ),
@@ -116,21 +116,21 @@ LIFE = (
     ),
     Case(
         "observer raises",
-        told("raise SystemExit(0)"),
+        observing("raise SystemExit(0)"),
         outcomes=DECIDED,
         replies=(BAD,),
         says="SystemExit",
     ),
     Case(
-        "observer raises behind a wait",
-        told("await asyncio.sleep(0.01)\nraise KeyboardInterrupt"),
+        "observer raises after a wait",
+        observing("await asyncio.sleep(0.01)\nraise KeyboardInterrupt"),
         outcomes=DECIDED,
         replies=(BAD,),
         says="KeyboardInterrupt",
     ),
     Case(
         "observer blocks its threads",
-        told("time.sleep(10)", blocks=True),
+        observing("time.sleep(10)", blocks=True),
         "threads = 1\ntimeout = 0.2",
         DECIDED,
         replies=(BAD,),

@@ -1,4 +1,4 @@
-"""The server under test: its own process, well-behaved plugins, and perhaps the misbehaving one."""
+"""The server under test: a process with well-behaved plugins and at most one misbehaving."""
 
 import json
 import signal
@@ -64,11 +64,11 @@ STOP_TIME = 10.0
 
 @dataclass(frozen=True)
 class Ended:
-    """How a server ended: its exit code, seconds until then, and what it said."""
+    """The end of a server: exit code, seconds until then, and its output."""
 
     code: int | None
     seconds: float
-    said: str
+    output: str
 
 
 class Target:
@@ -89,7 +89,7 @@ class Target:
         self._log = folder / "server.log"
 
     def start(self) -> bool:
-        """Start the server; false when it ended instead of answering."""
+        """Start the server; return false if it ended instead of answering."""
         ports = ("--port", str(self.port), "--admin-port", "0")
         command = (sys.executable, "-m", "pexpolicy", "serve", *ports)
         with self._log.open("wb") as log:
@@ -102,7 +102,7 @@ class Target:
             )
         deadline = time.monotonic() + START_TIME
         while time.monotonic() < deadline and self.is_alive:
-            if " answers on " in self.said:
+            if " answers on " in self.output:
                 return True
             time.sleep(0.02)
         return False
@@ -112,13 +112,13 @@ class Target:
         return self._server.poll() is None
 
     @property
-    def said(self) -> str:
+    def output(self) -> str:
         return self._log.read_text(errors="replace")
 
     def under_load(
         self, seconds: float, needing: int = 4, others: int = 4, pause: float = 0.08
     ) -> list[Call]:
-        """The calls of another process."""
+        """Run the load in another process and return its calls."""
         amounts = (self.port, seconds, needing, others, pause)
         load = subprocess.run(
             (sys.executable, "-m", "tests.experiments.chaos.load", *map(str, amounts)),
@@ -130,12 +130,12 @@ class Target:
         return [Call(**call) for call in json.loads(load.stdout)]
 
     def audit(self) -> list[dict[str, Any]]:
-        """The lines written so far."""
+        """Return the audit lines written so far."""
         path = self.folder / "audit.jsonl"
         return [json.loads(line) for line in path.read_bytes().splitlines()]
 
     def stop(self) -> Ended:
-        """SIGTERM, and how it ends; it is killed when it does not."""
+        """Send SIGTERM and wait; kill the server if it does not end in time."""
         began = time.monotonic()
         if self.is_alive:
             self._server.send_signal(signal.SIGTERM)
@@ -145,7 +145,7 @@ class Target:
             self._server.kill()
             self._server.wait()
             code = None
-        return Ended(code, time.monotonic() - began, self.said)
+        return Ended(code, time.monotonic() - began, self.output)
 
 
 def _free_port() -> int:

@@ -8,7 +8,7 @@ TELLING = (
     "swallows cancellation",
     "observer raises",
     "leaks tasks that exit",
-    "apart: os._exit",
+    "isolated: os._exit",
 )
 BY_NAME = {case.name: case for case in CASES}
 

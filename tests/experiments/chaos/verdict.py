@@ -1,4 +1,4 @@
-"""What is wrong with what a server did while one of its plugins misbehaved."""
+"""The verdict on a server while one of its plugins misbehaved."""
 
 import json
 from collections import Counter
@@ -10,7 +10,7 @@ from tests.experiments.chaos.case import BAD, DEFAULT, NEXT, REJECT, Case
 from tests.experiments.chaos.load import NEEDS, Call
 from tests.experiments.chaos.target import STOP_TIME, Ended
 
-LIMIT = 5.0
+CALL_TIMEOUT_S = 5.0
 """Seconds that Infinity waits."""
 RIGHT = {
     "service_configuration ready": ("continue", "ready"),
@@ -30,7 +30,7 @@ WELL = ("decided", "abstained")
 
 @dataclass
 class Verdict:
-    """One case: its calls in numbers, and what was wrong."""
+    """One case: figures of its calls, and descriptions of the failures."""
 
     name: str
     calls: int = 0
@@ -43,17 +43,17 @@ class Verdict:
 
 
 def refused_start(case: Case, ended: Ended) -> Verdict:
-    """Of a server that should not have started."""
+    """Return the verdict on a server that should not have started."""
     verdict = Verdict(case.name, stopping=ended.seconds)
     if ended.code != case.code:
         verdict.wrong.append(f"exit code {ended.code} instead of {case.code}")
-    if case.says not in ended.said:
-        verdict.wrong.append(f"nothing of {case.says!r} in: {ended.said[-200:]}")
+    if case.says not in ended.output:
+        verdict.wrong.append(f"nothing of {case.says!r} in: {ended.output[-200:]}")
     return verdict
 
 
 def of(case: Case, calls: Sequence[Call], audit: Sequence[dict[str, Any]], ended: Ended) -> Verdict:
-    """Of a server that ran under load."""
+    """Return the verdict on a server that ran under load."""
     needing = [call for call in calls if call.kind == NEEDS]
     others = [call for call in calls if call.kind != NEEDS]
     verdict = Verdict(case.name, len(calls), len(needing), stopping=ended.seconds)
@@ -65,9 +65,9 @@ def of(case: Case, calls: Sequence[Call], audit: Sequence[dict[str, Any]], ended
     wrong += _silence(needing, others)
     if ended.code != 0:
         wrong.append(f"SIGTERM: exit code {ended.code} (None: not within {STOP_TIME:.0f} s)")
-    if case.says not in ended.said:
+    if case.says not in ended.output:
         wrong.append(f"nothing of {case.says!r} on standard error")
-    if "internal fault" in ended.said:
+    if "internal fault" in ended.output:
         wrong.append("an internal fault on standard error")
     verdict.wrong = [f"{count} x {text}" for text, count in Counter(wrong).items()]
     return verdict
@@ -82,14 +82,14 @@ def _replies(case: Case, calls: Iterable[Call]) -> Iterable[str]:
     needing = {_REPLIES[who] for who in case.replies}
     for call in calls:
         right = needing if call.kind == NEEDS else {RIGHT[call.kind]}
-        if _told(call) not in right and not (case.loses and call.status == 0):
+        if _action_and_name(call) not in right and not (case.loses and call.status == 0):
             yield f"{call.kind}: {call.status} {call.body[:80]}"
-        if call.seconds > LIMIT:
-            yield f"{call.kind}: not within {LIMIT:.0f} s"
+        if call.seconds > CALL_TIMEOUT_S:
+            yield f"{call.kind}: not within {CALL_TIMEOUT_S:.0f} s"
 
 
-def _told(call: Call) -> tuple[str, str] | None:
-    """Action and name of a reply, ``None`` for one that is none."""
+def _action_and_name(call: Call) -> tuple[str, str] | None:
+    """Return action and name of a reply, ``None`` for an invalid one."""
     try:
         reply = json.loads(call.body)
         result = reply.get("result") or {}
@@ -109,7 +109,7 @@ def _outcomes(lines: Iterable[dict[str, Any]]) -> Counter[str]:
 def _blame(
     case: Case, lines: Sequence[dict[str, Any]], outcomes: dict[str, int], calls: Sequence[Call]
 ) -> Iterable[str]:
-    """One line for each call, and faults with the name of exactly that plugin."""
+    """Check for one line per call, and for failures of this plugin only."""
     answered = sum(call.status != 0 for call in calls)
     if not answered <= len(lines) <= (len(calls) if case.loses else answered):
         yield f"{len(lines)} audit lines of {answered} calls that were answered"

@@ -18,11 +18,11 @@ def main() -> int:
     parser.add_argument("--replies", type=int, default=1_000_000)
     parser.add_argument("--seed", type=int, default=int(time.time()), help="of the first batch")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
-    given = parser.parse_args()
-    seeds = range(given.seed, given.seed + -(-given.replies // BATCH))
+    arguments = parser.parse_args()
+    seeds = range(arguments.seed, arguments.seed + -(-arguments.replies // BATCH))
     total, began = Tally(), time.monotonic()
     fresh = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(given.processes, mp_context=fresh) as pool:
+    with ProcessPoolExecutor(arguments.processes, mp_context=fresh) as pool:
         for tally in pool.map(batch, seeds):
             total.outcomes += tally.outcomes
             total.rows |= tally.rows
@@ -32,8 +32,8 @@ def main() -> int:
         f"{len(total.rows)} combinations, {time.monotonic() - began:.0f} s\n"
         f"outcomes: {dict(total.outcomes)}\nread wrongly: {len(total.wrong)}\n"
     )
-    for said in total.wrong[:20]:
-        sys.stdout.write(said.encode("ascii", "backslashreplace").decode() + "\n")
+    for text in total.wrong[:20]:
+        sys.stdout.write(text.encode("ascii", "backslashreplace").decode() + "\n")
     return 1 if total.wrong else 0
 
 

@@ -1,9 +1,10 @@
 """The three readers of foreign replies: the plugin ``upstream``, the probe, the import of rules."""
 
 import json
+from collections.abc import Collection
 from typing import Any
 
-from pexpolicy import Continue, Redirect, Reject
+from pexpolicy import SERVICE_TYPES, Continue, ParticipantProperties, Redirect, Reject
 from pexpolicy.cli.importers.static_replies import decision_in
 from pexpolicy.conformance.check_reply import judge
 from pexpolicy.conformance.findings import SentRequest
@@ -22,15 +23,15 @@ UNKNOWN = "x_unknown"
 def by_upstream(sample: Sample, reply: Reply) -> tuple[str, Any]:
     """What the plugin ``upstream`` makes of a reply."""
     try:
-        heard = read(sample.endpoint, REQUESTS[sample.endpoint], reply)
+        reading = read(sample.endpoint, REQUESTS[sample.endpoint], reply)
     except InvalidReplyError:
         return "dropped", None
-    if heard.decision is None:
+    if reading.decision is None:
         return "fallback", None
-    for kind, said in ((Continue, "continue"), (Reject, "reject"), (Redirect, "redirect")):
-        if isinstance(heard.decision, kind):
-            return said, None
-    fields = heard.decision.set_fields()
+    for kind, action in ((Continue, "continue"), (Reject, "reject"), (Redirect, "redirect")):
+        if isinstance(reading.decision, kind):
+            return action, None
+    fields = reading.decision.set_fields()
     listed = sample.endpoint == "directory_information"
     return "result", fields["entries"] if listed else fields
 
@@ -40,15 +41,15 @@ def by_probe(sample: Sample, reply: Reply) -> str:
     judged = judge(SentRequest(sample.endpoint, {}), reply, 5.0)
     if judged.reading is None:
         return "unread"
-    said = judged.reading.disposition.value
-    if said == "dropped":
-        return said if judged.broken else "dropped without a violation"
-    if said == "reject" and not sample.succeeds:
-        told = any("Infinity refuses the call" in finding.text for finding in judged.findings)
-        return said if told else "a reject that is not told"
-    if said == "result" and judged.reading.decision is None:
+    disposition = judged.reading.disposition.value
+    if disposition == "dropped":
+        return disposition if judged.broken else "dropped without a violation"
+    if disposition == "reject" and not sample.succeeds:
+        reported = any("Infinity refuses the call" in finding.text for finding in judged.findings)
+        return disposition if reported else "a reject that is not reported"
+    if disposition == "result" and judged.reading.decision is None:
         return "open"
-    return "fallback" if said == "abstain" else said
+    return "fallback" if disposition == "abstain" else disposition
 
 
 def by_import(sample: Sample) -> tuple[str, Any]:
@@ -78,6 +79,12 @@ def disagreement(sample: Sample) -> str:
     return ""
 
 
+def _known_names(sample: Sample) -> Collection[str]:
+    """The fields that a rule may hold: the import leaves out what Infinity does not know."""
+    kinds = SERVICE_TYPES.values() if sample.endpoint == "service_configuration" else ()
+    return {"service_type", *ParticipantProperties.names}.union(*(kind.names for kind in kinds))
+
+
 def _of_import(sample: Sample, wanted: str) -> str:
     imported, fields = by_import(sample)
     known = "action" not in sample.body or sample.action in (None, "continue")
@@ -87,10 +94,7 @@ def _of_import(sample: Sample, wanted: str) -> str:
     if imported != wanted:
         return f"import: {imported}, not {wanted}: {sample}"
     if imported == "result" and sample.kind != "message":
-        meant = {
-            name: value
-            for name, value in sample.meant.items()
-            if value is not None and name != UNKNOWN
-        }
+        model = _known_names(sample)
+        meant = {n: value for n, value in sample.meant.items() if value is not None and n in model}
         return "" if fields == meant else f"import: {fields}: {sample}"
     return ""

@@ -28,6 +28,6 @@ def batch(seed: int, size: int = BATCH) -> Tally:
         made = sample(rng)
         tally.outcomes[expected(made)] += 1
         tally.rows.add((made.endpoint, made.succeeds, str(made.action), made.kind))
-        if said := disagreement(made):
-            tally.wrong.append(said)
+        if text := disagreement(made):
+            tally.wrong.append(text)
     return tally

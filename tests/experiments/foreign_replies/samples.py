@@ -61,14 +61,14 @@ _WRITTEN: dict[str, tuple[Any, ...]] = {
         {"new_alias": alias}
         for alias in ("a@b.example", "", 7, None, "sip:a\r\nb", "sip:a b", "sip:" + "a" * 250)
     ),
-    "reason": tuple({"reject_reason": said} for said in ("closed", "", "no" * 200, 7, None)),
+    "reason": tuple({"reject_reason": text} for text in ("closed", "", "no" * 200, 7, None)),
     "reason and more": ({"reject_reason": "closed", "remote_display_name": "X"},),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One reply; ``meant`` is what stands in its result, with booleans as booleans."""
+    """One reply; ``meant`` is its result, with booleans as booleans."""
 
     endpoint: str
     succeeds: bool

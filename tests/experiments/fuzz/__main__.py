@@ -1,4 +1,4 @@
-"""Fuzz the server over raw sockets; exit 1 when anything was found."""
+"""Command that fuzzes the server over raw sockets; exit code 1 if anything was found."""
 
 import argparse
 import sys
@@ -9,7 +9,7 @@ from tests.experiments.fuzz.run import Plan, Result, run
 
 
 def main() -> int:
-    """Read the options, run, print one summary."""
+    """Parse the options, run, print a summary."""
     plan = Plan()
     options = argparse.ArgumentParser(prog="python -m tests.experiments.fuzz", description=__doc__)
     options.add_argument("--requests", type=int, default=plan.requests, metavar="N")
@@ -17,15 +17,15 @@ def main() -> int:
     options.add_argument("--seconds", type=float, default=plan.seconds, help="bound of the run")
     options.add_argument("--connections", type=int, default=plan.connections)
     options.add_argument("--config", type=Path, help="another configuration for the server")
-    options.add_argument("--only", type=int, metavar="N", help="print the bytes of shot N")
+    options.add_argument("--only", type=int, metavar="N", help="print the bytes of case N")
     chosen = options.parse_args()
     if chosen.only is not None:
-        shot = Grammar(chosen.seed).shot(chosen.only)
-        report(f"shot {shot.number} ({shot.kind})\n{shot.wire!r}")
+        case = Grammar(chosen.seed).case(chosen.only)
+        report(f"case {case.number} ({case.kind})\n{case.wire!r}")
         return 0
-    given = vars(chosen)
-    del given["only"]
-    plan = Plan(**given)
+    options_of_plan = vars(chosen)
+    del options_of_plan["only"]
+    plan = Plan(**options_of_plan)
     result = run(plan, report)
     for line in summary(plan, result):
         report(line)

@@ -1,7 +1,7 @@
 """Requests with something broken in the request line or in the headers."""
 
 from tests.experiments.fuzz.clean import VALUES
-from tests.experiments.fuzz.requests import CREDENTIALS, HOST, Dice, Shot, request
+from tests.experiments.fuzz.requests import CREDENTIALS, HOST, Dice, FuzzCase, request
 
 LINE_LIMIT = 32 * 1024
 FIELD_LIMIT = 8 * 1024
@@ -59,67 +59,67 @@ def with_token(form: bytes, dice: Dice) -> bytes:
     return form.replace(b"%b", dice.token)
 
 
-def version(target: bytes, dice: Dice) -> Shot:
+def version(target: bytes, dice: Dice) -> FuzzCase:
     word = dice.rng.choice((*VERSIONS, b"HTTP/1.1 x", b"\xff", dice.token))
-    return Shot(b"GET %b %b\r\n%b%b\r\n" % (target, word, HOST, CREDENTIALS), "version")
+    return FuzzCase(b"GET %b %b\r\n%b%b\r\n" % (target, word, HOST, CREDENTIALS), "version")
 
 
-def no_version(target: bytes, dice: Dice) -> Shot:
+def no_version(target: bytes, dice: Dice) -> FuzzCase:
     method = dice.rng.choice((b"GET", b"get", b"POST"))
-    return Shot(b"%b %b\r\n\r\n" % (method, target), "no version", waits=True)
+    return FuzzCase(b"%b %b\r\n\r\n" % (method, target), "no version", waits=True)
 
 
-def method(target: bytes, dice: Dice) -> Shot:
-    return Shot(request(target, with_token(dice.rng.choice(METHODS), dice)), "method")
+def method(target: bytes, dice: Dice) -> FuzzCase:
+    return FuzzCase(request(target, with_token(dice.rng.choice(METHODS), dice)), "method")
 
 
-def header(target: bytes, dice: Dice) -> Shot:
+def header(target: bytes, dice: Dice) -> FuzzCase:
     long = b"A: " + b"v" * (FIELD_LIMIT + dice.rng.randrange(-40, 41))
     line = with_token(dice.rng.choice((*HEADER_LINES, long)), dice)
-    return Shot(request(target, headers=line + b"\r\n"), "header")
+    return FuzzCase(request(target, headers=line + b"\r\n"), "header")
 
 
-def host(target: bytes, dice: Dice) -> Shot:
+def host(target: bytes, dice: Dice) -> FuzzCase:
     line = with_token(dice.rng.choice(HOST_LINES), dice)
-    return Shot(b"GET %b HTTP/1.1\r\n%b%b\r\n" % (target, line, CREDENTIALS), "host")
+    return FuzzCase(b"GET %b HTTP/1.1\r\n%b%b\r\n" % (target, line, CREDENTIALS), "host")
 
 
-def target_bytes(target: bytes, dice: Dice) -> Shot:
+def target_bytes(target: bytes, dice: Dice) -> FuzzCase:
     odd = with_token(dice.rng.choice(TARGET_BYTES), dice)
     cut = dice.rng.randrange(1, len(target) + 1)
-    return Shot(request(target[:cut] + odd + target[cut:]), "target bytes")
+    return FuzzCase(request(target[:cut] + odd + target[cut:]), "target bytes")
 
 
-def target_form(target: bytes, dice: Dice) -> Shot:
+def target_form(target: bytes, dice: Dice) -> FuzzCase:
     form = with_token(
         dice.rng.choice((*TARGETS, b"http://[::1" + target, b"ftp://x" + target)), dice
     )
     verb = dice.rng.choice((b"GET", b"GET", b"OPTIONS", b"CONNECT"))
-    return Shot(request(form, verb), "target form", waits=True)
+    return FuzzCase(request(form, verb), "target form", waits=True)
 
 
-def long_line(target: bytes, dice: Dice) -> Shot:
+def long_line(target: bytes, dice: Dice) -> FuzzCase:
     limits = (LINE_LIMIT, LINE_LIMIT, LINE_LIMIT, FIELD_LIMIT, 65_536, 200_000)
     length = dice.rng.choice(limits) + dice.rng.randrange(-40, 41)
     filling = dice.rng.choice((b"a", b"%41", b"&", b"%", b"idp_attribute_a=b&", b"+", b"/"))
     line = target + b"&x=" + filling * (length // len(filling) + 1)
-    return Shot(request(line[:length]), "long line")
+    return FuzzCase(request(line[:length]), "long line")
 
 
-def many_headers(target: bytes, dice: Dice) -> Shot:
+def many_headers(target: bytes, dice: Dice) -> FuzzCase:
     count = dice.rng.choice((50, 99, 100, 101, 127, 128, 129, 500, 3000))
     lines = b"".join(b"X-%d: %b\r\n" % (n, dice.token) for n in range(count))
-    return Shot(request(target, headers=lines), "many headers")
+    return FuzzCase(request(target, headers=lines), "many headers")
 
 
-def bitten(target: bytes, dice: Dice) -> Shot:
+def bitten(target: bytes, dice: Dice) -> FuzzCase:
     rng = dice.rng
     wire = bytearray(request(target, headers=b"X-A: %b\r\nContent-Length: 0\r\n" % dice.token))
     pieces = (b"\r\n", b"\x00", b" ", b":", b"\r\n\r\n", b"%", rng.randbytes(1), rng.choice(VALUES))
     for _ in range(rng.randrange(1, 6)):
         at = rng.randrange(len(wire))
         wire[at : at + rng.randrange(4)] = rng.choice(pieces)
-    return Shot(bytes(wire), "bitten", waits=True, replies=heads(bytes(wire)))
+    return FuzzCase(bytes(wire), "bitten", waits=True, replies=heads(bytes(wire)))
 
 
 def heads(wire: bytes) -> int:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from tests.experiments.fuzz.requests import CREDENTIALS, HOST, Dice, Sample, Shot
+from tests.experiments.fuzz.requests import CREDENTIALS, HOST, Dice, FuzzCase, Sample
 
 Parameters = list[bytes]
 Mutation = Callable[[Parameters, Dice], None]
@@ -167,7 +167,7 @@ def strange_headers(dice: Dice) -> bytes:
     return b"\r\n".join([*lines, b"X-A: " + dice.token, b"X-%b: a\r\n" % dice.token])
 
 
-def clean_shot(sample: Sample, dice: Dice) -> Shot:
+def clean_shot(sample: Sample, dice: Dice) -> FuzzCase:
     """A request that is well framed and may be strange in every other way."""
     rng = dice.rng
     parameters = list(sample.parameters)
@@ -186,7 +186,7 @@ def clean_shot(sample: Sample, dice: Dice) -> Shot:
     query = b"&".join(parameters)
     lines = (method, path, query, HOST, credentials, headers)
     plain = path is sample.path and method == b"GET" and credentials is CREDENTIALS
-    return Shot(
+    return FuzzCase(
         b"%b %b?%b HTTP/1.1\r\n%b%b%b\r\n" % lines,
         "clean",
         clean=True,

@@ -1,7 +1,7 @@
 """Requests that are cut off, or framed so that a careless server reads two out of one."""
 
 from tests.experiments.fuzz.broken import heads, with_token
-from tests.experiments.fuzz.requests import Dice, Shot, request
+from tests.experiments.fuzz.requests import Dice, FuzzCase, request
 
 INNER = b"GET /policy/v1/registrations?q=b HTTP/1.1\r\nHost: b\r\n\r\n"
 CHUNKED = b"Transfer-Encoding: chunked\r\n"
@@ -52,63 +52,65 @@ LINE_ENDS = (b"\n", b"\n", b"\r", b"\r\r\n", b"\n\r")
 NOISES = (b"\r\n", b"\r\n" * 50, b"\n", b" ", b"\x00", b"\xef\xbb\xbf", b"\r", b"%b\r\n")
 
 
-def loose(wire: bytes, kind: str) -> Shot:
-    """A shot of which it is open where a server sees its end."""
-    return Shot(wire, kind, waits=True, replies=heads(wire))
+def loose(wire: bytes, kind: str) -> FuzzCase:
+    """Make a case whose end depends on how the server reads it."""
+    return FuzzCase(wire, kind, waits=True, replies=heads(wire))
 
 
-def chunked(target: bytes, dice: Dice) -> Shot:
+def chunked(target: bytes, dice: Dice) -> FuzzCase:
     rng = dice.rng
     extension = with_token(rng.choice((b"", b";a=b", b";%b")), dice)
     chunk = b"%x%b\r\n%b\r\n" % (len(INNER), extension, INNER)
     trailer = with_token(rng.choice((b"", b"X-Trailer: %b\r\n")), dice)
     body = chunk * rng.randrange(1, 4) + b"0\r\n" + trailer + b"\r\n"
-    return Shot(request(target, rng.choice((b"GET", b"GET", b"POST")), CHUNKED, body), "chunked")
+    return FuzzCase(
+        request(target, rng.choice((b"GET", b"GET", b"POST")), CHUNKED, body), "chunked"
+    )
 
 
-def bad_chunks(target: bytes, dice: Dice) -> Shot:
+def bad_chunks(target: bytes, dice: Dice) -> FuzzCase:
     body = with_token(dice.rng.choice(CHUNK_BODIES), dice)
     return loose(request(target, b"GET", CHUNKED, body), "bad chunks")
 
 
-def length(target: bytes, dice: Dice) -> Shot:
+def length(target: bytes, dice: Dice) -> FuzzCase:
     method = dice.rng.choice((b"GET", b"GET", b"POST", b"PUT"))
     line = b"Content-Length: %d\r\n" % len(INNER)
-    return Shot(request(target, method, line, INNER), "length")
+    return FuzzCase(request(target, method, line, INNER), "length")
 
 
-def bad_length(target: bytes, dice: Dice) -> Shot:
+def bad_length(target: bytes, dice: Dice) -> FuzzCase:
     lines = with_token(dice.rng.choice(LENGTH_LINES), dice) + b"\r\n"
     return loose(request(target, b"GET", lines, b"0\r\n\r\n" + INNER), "bad length")
 
 
-def expect(target: bytes, dice: Dice) -> Shot:
+def expect(target: bytes, dice: Dice) -> FuzzCase:
     line = b"Expect: " + with_token(dice.rng.choice(EXPECTATIONS), dice) + b"\r\n"
     if dice.rng.random() < 0.5:
-        return Shot(request(target, headers=line), "expect")
-    return Shot(request(target, b"GET", line + b"Content-Length: 2\r\n", b"ab"), "expect")
+        return FuzzCase(request(target, headers=line), "expect")
+    return FuzzCase(request(target, b"GET", line + b"Content-Length: 2\r\n", b"ab"), "expect")
 
 
-def upgrade(target: bytes, dice: Dice) -> Shot:
+def upgrade(target: bytes, dice: Dice) -> FuzzCase:
     lines = with_token(dice.rng.choice(UPGRADES), dice) + b"\r\n"
     more = dice.rng.choice((b"", b"\x81\x05hello"))
-    return Shot(request(target, headers=lines) + more, "upgrade", waits=True, replies=2)
+    return FuzzCase(request(target, headers=lines) + more, "upgrade", waits=True, replies=2)
 
 
-def line_ends(target: bytes, dice: Dice) -> Shot:
+def line_ends(target: bytes, dice: Dice) -> FuzzCase:
     return loose(request(target).replace(b"\r\n", dice.rng.choice(LINE_ENDS)), "line ends")
 
 
-def half_sent(target: bytes, dice: Dice) -> Shot:
+def half_sent(target: bytes, dice: Dice) -> FuzzCase:
     wire = request(target, headers=b"X-A: %b\r\n" % dice.token)
-    return Shot(wire[: dice.rng.randrange(1, len(wire) - 1)], "half sent", waits=True)
+    return FuzzCase(wire[: dice.rng.randrange(1, len(wire) - 1)], "half sent", waits=True)
 
 
-def leading_noise(target: bytes, dice: Dice) -> Shot:
+def leading_noise(target: bytes, dice: Dice) -> FuzzCase:
     return loose(with_token(dice.rng.choice(NOISES), dice) + request(target), "leading noise")
 
 
-def other_protocol(_target: bytes, dice: Dice) -> Shot:
+def other_protocol(_target: bytes, dice: Dice) -> FuzzCase:
     noise = dice.rng.randbytes(dice.rng.randrange(1, 400))
     wire = with_token(dice.rng.choice((*OTHER_PROTOCOLS, noise)), dice)
     return loose(wire, "other protocol")

@@ -1,4 +1,4 @@
-"""Shot after shot, each made from the seed and its own number alone."""
+"""Grammar of fuzz cases, each generated from the seed and its number only."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -6,11 +6,11 @@ from random import Random
 
 from tests.experiments.fuzz import broken, framing
 from tests.experiments.fuzz.clean import MUTATIONS, clean_shot
-from tests.experiments.fuzz.requests import Dice, Sample, Shot, make_token, read_samples
+from tests.experiments.fuzz.requests import Dice, FuzzCase, Sample, make_token, read_samples
 
 ROUGH_SHARE = 0.15
 HEAVY_SHARE = 0.05
-Maker = Callable[[bytes, Dice], Shot]
+Maker = Callable[[bytes, Dice], FuzzCase]
 MAKERS: tuple[Maker, ...] = (
     *(broken.version, broken.no_version, broken.method, broken.host, broken.target_form),
     *(broken.header, broken.header, broken.target_bytes, broken.target_bytes),
@@ -23,7 +23,7 @@ HEAVY_MAKERS: tuple[Maker, ...] = (broken.long_line, broken.many_headers)
 
 
 class Grammar:
-    """Makes the shots of one seed; `token` is what no reply may hold."""
+    """Makes the cases of one seed; `token` is what no reply may hold."""
 
     def __init__(self, seed: int, samples: tuple[Sample, ...] | None = None) -> None:
         self.seed = seed
@@ -31,16 +31,16 @@ class Grammar:
         self._samples = samples or read_samples()
         self._dice = Dice(Random(), self.token)
 
-    def shot(self, number: int) -> Shot:
-        """Make shot `number`; the same number gives the same bytes each time."""
+    def case(self, number: int) -> FuzzCase:
+        """Make case `number`; the same number gives the same bytes each time."""
         rng = self._dice.rng
         rng.seed((self.seed << 40) + number)
         sample = rng.choice(self._samples)
         rough = rng.random() < ROUGH_SHARE
-        shot = self._rough(sample) if rough else clean_shot(sample, self._dice)
-        return replace(shot, number=number)
+        case = self._rough(sample) if rough else clean_shot(sample, self._dice)
+        return replace(case, number=number)
 
-    def _rough(self, sample: Sample) -> Shot:
+    def _rough(self, sample: Sample) -> FuzzCase:
         rng = self._dice.rng
         parameters = list(sample.parameters)
         if rng.random() < 0.5:

@@ -1,4 +1,4 @@
-"""What is shot: the bytes, what a server may do about them, and what they are made from."""
+"""Fuzz cases (bytes, and the replies that a server may send) and the samples they are made from."""
 
 import json
 from base64 import b64encode
@@ -15,12 +15,12 @@ HOST = b"Host: policy.example.com\r\n"
 
 
 @dataclass(frozen=True, slots=True)
-class Shot:
+class FuzzCase:
     """One request as it goes on the wire.
 
-    `replies` is how many replies the bytes may bring. `clean` shots are well framed: they are
+    `replies` is how many replies the bytes may bring. `clean` cases are well framed: they are
     pipelined and each brings one reply. Others end their connection; of those, `waits` tells that a
-    server may rightly wait for more bytes. `asked` is the query string where the shot is a policy
+    server may rightly wait for more bytes. `asked` is the query string where the case is a policy
     request whose reply the contract's oracle can judge, under the name of its `endpoint`.
     """
 

@@ -1,4 +1,4 @@
-"""One run: a server, a volley, and what was seen of both."""
+"""A fuzz run: a server, a sender, and the findings."""
 
 import asyncio
 import time
@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.experiments.fuzz.batch import Volley
+from tests.experiments.fuzz.batch import Sender
 from tests.experiments.fuzz.grammar import Grammar
 from tests.experiments.fuzz.replies import Replies
-from tests.experiments.fuzz.requests import Shot, request
+from tests.experiments.fuzz.requests import FuzzCase, request
 from tests.experiments.fuzz.tally import Tally
 from tests.experiments.fuzz.target import Target
 
@@ -21,7 +21,7 @@ LAST = request(
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How much to shoot: requests, seed, bound in seconds, connections at a time, whose config."""
+    """The size of a run: requests, seed, time limit in seconds, connections, configuration."""
 
     requests: int = 1_000_000
     seed: int = 1
@@ -32,7 +32,7 @@ class Plan:
 
 @dataclass(slots=True)
 class Result:
-    """What a run found. Memory is in MiB, its growth in MiB for a million requests."""
+    """The findings of a run. Memory is in MiB, its growth in MiB per million requests."""
 
     tally: Tally
     elapsed: float
@@ -41,12 +41,12 @@ class Result:
 
     @property
     def rate(self) -> float:
-        """Requests a second."""
+        """Return requests per second."""
         return self.tally.done / self.elapsed if self.elapsed else 0.0
 
     @property
     def growth(self) -> float:
-        """The slope of resident memory over the second half of the run, by least squares."""
+        """Return the slope of resident memory in the second half of the run, by least squares."""
         points = self.memory[len(self.memory) // 2 :]
         if len(points) < 3:
             return 0.0
@@ -58,7 +58,7 @@ class Result:
 
 
 def run(plan: Plan, report: Callable[[str], None]) -> Result:
-    """Start a server, shoot, and look whether it still stands; `report` gets lines of progress."""
+    """Start a server, send all cases, check that it still serves; pass progress to `report`."""
     grammar = Grammar(plan.seed)
     tally = Tally(grammar.token)
     with Target(plan.config) as target:
@@ -71,15 +71,15 @@ async def _run(
     began = time.monotonic()
     files = target.open_files()
     result = Result(tally, 0.0, [(0, target.memory())], (files, files))
-    volley = Volley(grammar, target.port, plan.requests, began + plan.seconds, tally)
+    sender = Sender(grammar, target.port, plan.requests, began + plan.seconds, tally)
     watch = asyncio.create_task(_watch(result, target, plan.requests, report))
     try:
-        await volley.fire(plan.connections)
+        await sender.send_all(plan.connections)
     finally:
         watch.cancel()
     result.elapsed = time.monotonic() - began
     result.memory.append((tally.done, target.memory()))
-    await _aftermath(target, tally)
+    await _check_after_run(target, tally)
     result.open_files = (files, target.open_files())
     return result
 
@@ -98,10 +98,10 @@ async def _watch(
             report(f"{done:>9,} of {requests:,}  {rate:,.0f}/s  {size:.0f} MiB  findings {found}")
 
 
-async def _aftermath(target: Target, tally: Tally) -> None:
-    """See that the same process still answers, and that it has not printed a traceback."""
+async def _check_after_run(target: Target, tally: Tally) -> None:
+    """Check that the same process still answers, and that it printed no traceback."""
     if not target.alive:
-        tally.finding("server died", seen=target.words())
+        tally.finding("server died", seen=target.log_tail())
         return
     try:
         async with asyncio.timeout(10.0):
@@ -112,7 +112,9 @@ async def _aftermath(target: Target, tally: Tally) -> None:
     except (OSError, TimeoutError):
         reply = None
     if reply is None or reply.status != 200:
-        tally.finding("no good answer at the end", Shot(LAST, "last"), reply.head if reply else b"")
-    words = target.words()
-    if b"Traceback" in words or tally.token in words:
-        tally.finding("traceback or input in the server's own log", seen=words[-300:])
+        tally.finding(
+            "no good answer at the end", FuzzCase(LAST, "last"), reply.head if reply else b""
+        )
+    log = target.log_tail()
+    if b"Traceback" in log or tally.token in log:
+        tally.finding("traceback or input in the server's own log", seen=log[-300:])

@@ -1,10 +1,10 @@
-"""What was seen: counts, and the findings that make a run fail."""
+"""The tally of a run: counts, and the findings that make it fail."""
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
 from tests.experiments.fuzz.replies import Reply
-from tests.experiments.fuzz.requests import Shot
+from tests.experiments.fuzz.requests import FuzzCase
 from tests.support.oracle import judge
 
 TRACES = (b"Traceback", b'File "', b".py", b"Error:", b"Exception")
@@ -13,7 +13,7 @@ EXAMPLES = 3
 
 @dataclass(slots=True)
 class Tally:
-    """The counts of a run. `token` is what no reply may hold."""
+    """The counts of a run. No reply may contain `token`."""
 
     token: bytes
     done: int = 0
@@ -25,41 +25,41 @@ class Tally:
     findings: Counter[str] = field(default_factory=Counter)
     examples: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
 
-    def finding(self, what: str, shot: Shot | None = None, seen: bytes = b"") -> None:
-        """Note a finding, with the shot that brought it about; the first few are kept in full."""
+    def finding(self, what: str, case: FuzzCase | None = None, seen: bytes = b"") -> None:
+        """Record a finding with the case that caused it; store the first few in full."""
         self.findings[what] += 1
         if len(self.examples[what]) < EXAMPLES:
-            sent = f"shot {shot.number} ({shot.kind}) {shot.wire[:300]!r}" if shot else "no shot"
+            sent = f"case {case.number} ({case.kind}) {case.wire[:300]!r}" if case else "no case"
             self.examples[what].append(f"{sent} -> {seen[:300]!r}")
 
-    def answered(self, shot: Shot, reply: Reply) -> None:
-        """Judge a reply to a shot."""
+    def answered(self, case: FuzzCase, reply: Reply) -> None:
+        """Check the reply to a case."""
         self.statuses[reply.status] += 1
         seen = reply.head + reply.body
         if reply.status >= 500:
-            self.finding("5xx", shot, seen)
+            self.finding("5xx", case, seen)
         elif 300 <= reply.status < 400:
-            self.finding("redirect", shot, seen)
+            self.finding("redirect", case, seen)
         elif reply.status == 101:
-            self.finding("protocol switched", shot, seen)
+            self.finding("protocol switched", case, seen)
         if self.token in seen:
-            self.finding(f"input echoed ({shot.kind})", shot, seen)
+            self.finding(f"input echoed ({case.kind})", case, seen)
         if any(trace in seen for trace in TRACES):
-            self.finding("traceback", shot, seen)
-        if shot.endpoint and shot.number % 4 == 0:
+            self.finding("traceback", case, seen)
+        if case.endpoint and case.number % 4 == 0:
             self.judged += 1
             violations = judge(
-                shot.endpoint, shot.asked, reply.status, reply.content_type, reply.body
+                case.endpoint, case.asked, reply.status, reply.content_type, reply.body
             )
             for violation in violations:
                 if violation.fatal:
-                    self.finding(f"contract: {violation.field} {violation.rule}", shot, seen)
+                    self.finding(f"contract: {violation.field} {violation.rule}", case, seen)
 
-    def concluded(self, shot: Shot, *, closed: bool = False) -> None:
-        """Count a shot that has had its reply, or a closed connection in place of one."""
+    def finish(self, case: FuzzCase, *, closed: bool = False) -> None:
+        """Count a case that was answered, or whose connection was closed instead."""
         self.done += 1
-        self.kinds[shot.kind] += 1
+        self.kinds[case.kind] += 1
         if closed:
-            self.closed[shot.kind] += 1
-            if shot.clean:
-                self.finding("well-framed request closed without a reply", shot)
+            self.closed[case.kind] += 1
+            if case.clean:
+                self.finding("well-framed request closed without a reply", case)

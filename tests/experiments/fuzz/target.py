@@ -1,4 +1,4 @@
-"""The server under fire: started by its command line, watched, and ended by its own pid."""
+"""The fuzzed server: started by its command line, monitored, and ended by its own pid."""
 
 import os
 import signal
@@ -47,7 +47,7 @@ STOP_TIME = 15.0
 class Target:
     """A server process on a free port of 127.0.0.1; a context manager.
 
-    Entering raises RuntimeError with the server's own words when it does not start.
+    Entering raises RuntimeError with the server's output if it does not start.
     """
 
     def __init__(self, config: Path | None = None) -> None:
@@ -94,7 +94,7 @@ class Target:
         return self._server.poll() is None
 
     def memory(self) -> float:
-        """Resident memory in MiB; 0 when the process is gone or the system does not tell."""
+        """Return resident memory in MiB; 0 if the process is gone or the system has no /proc."""
         try:
             pages = int(Path(f"/proc/{self.pid}/statm").read_text("ascii").split()[1])
         except (OSError, IndexError):
@@ -102,18 +102,18 @@ class Target:
         return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
     def open_files(self) -> int:
-        """How many file descriptors the server holds; 0 when the system does not tell."""
+        """Return the number of open file descriptors; 0 if the system has no /proc."""
         try:
             return sum(1 for _ in Path(f"/proc/{self.pid}/fd").iterdir())
         except OSError:
             return 0
 
-    def words(self) -> bytes:
-        """The end of what the server has printed."""
+    def log_tail(self) -> bytes:
+        """Return the end of the server's output."""
         return self.log.read_bytes()[-20_000:] if self.log.exists() else b""
 
     def stop(self) -> int:
-        """End the server and return its exit code; a second call changes nothing."""
+        """End the server and return its exit code; may be called twice."""
         if self.alive:
             self._server.send_signal(signal.SIGTERM)
             try:
@@ -134,11 +134,13 @@ class Target:
                 if probe.connect_ex(("127.0.0.1", self.port)) == 0:
                     return
             time.sleep(0.05)
-        raise RuntimeError("the server does not start: " + self.words().decode("utf-8", "replace"))
+        raise RuntimeError(
+            "the server does not start: " + self.log_tail().decode("utf-8", "replace")
+        )
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that was free a moment ago."""
+    """Return a port of 127.0.0.1 that is free at this moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

@@ -1,4 +1,4 @@
-"""The server stands a short fuzz, and the fuzz finds what is wrong with faulty servers."""
+"""Short fuzz runs: the server passes, and faulty servers are detected."""
 
 import asyncio
 import time
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from tests.experiments.fuzz.batch import Volley
+from tests.experiments.fuzz.batch import Sender
 from tests.experiments.fuzz.grammar import Grammar
 from tests.experiments.fuzz.run import Plan, run
 from tests.experiments.fuzz.tally import Tally
@@ -28,16 +28,16 @@ def test_the_server_stands_a_short_fuzz() -> None:
 
 
 def test_a_shot_is_made_from_seed_and_number_alone() -> None:
-    forward = [Grammar(7).shot(number) for number in range(500)]
+    forward = [Grammar(7).case(number) for number in range(500)]
     grammar = Grammar(7)
-    backward = [grammar.shot(number) for number in reversed(range(500))]
+    backward = [grammar.case(number) for number in reversed(range(500))]
     assert forward == backward[::-1]
-    assert forward != [Grammar(8).shot(number) for number in range(500)]
+    assert forward != [Grammar(8).case(number) for number in range(500)]
 
 
 def test_the_grammar_makes_every_kind_of_shot() -> None:
     grammar = Grammar(1)
-    kinds = {grammar.shot(number).kind for number in range(10_000)}
+    kinds = {grammar.case(number).kind for number in range(10_000)}
     assert kinds == {
         *("clean", "version", "no version", "method", "header", "host", "target bytes", "bitten"),
         *("target form", "long line", "many headers", "chunked", "bad chunks", "length"),
@@ -49,19 +49,19 @@ def test_the_grammar_makes_every_kind_of_shot() -> None:
 def test_clean_shots_never_put_the_token_into_the_dialed_alias() -> None:
     grammar = Grammar(1)
     for number in range(20_000):
-        shot = grammar.shot(number)
-        if not shot.clean:
+        case = grammar.case(number)
+        if not case.clean:
             continue
-        query = shot.wire.partition(b"?")[2].partition(b" HTTP/")[0]
+        query = case.wire.partition(b"?")[2].partition(b" HTTP/")[0]
         marked = [parameter for parameter in query.split(b"&") if grammar.token in parameter]
         assert not any(b"local_alias=" in parameter for parameter in marked)
 
 
-async def fired(port: int, count: int = SHOTS, patience: float = 10.0) -> Tally:
+async def fired(port: int, count: int = SHOTS, timeout_s: float = 10.0) -> Tally:
     """Fire at a port and return what was seen."""
     grammar = Grammar(3)
     tally = Tally(grammar.token)
-    await Volley(grammar, port, count, time.monotonic() + 60, tally, patience).fire(8)
+    await Sender(grammar, port, count, time.monotonic() + 60, tally, timeout_s).send_all(8)
     return tally
 
 
@@ -177,7 +177,7 @@ async def talk_nonsense(reader: asyncio.StreamReader, writer: asyncio.StreamWrit
 )
 async def test_a_faulty_connection_is_found(connected: Connected, finding: str) -> None:
     async with raw_server(connected) as port:
-        tally = await fired(port, 100, patience=0.1)
+        tally = await fired(port, 100, timeout_s=0.1)
     assert finding in tally.findings
 
 

@@ -11,7 +11,7 @@ from concurrent.futures import ProcessPoolExecutor
 from tests.experiments.generated_decisions.drive import BATCH, Tally, batch
 
 
-def shown(tallies: Iterable[Tally]) -> Iterator[Tally]:
+def with_progress(tallies: Iterable[Tally]) -> Iterator[Tally]:
     """The same, with the progress on standard error."""
     began = time.monotonic()
     for number, tally in enumerate(tallies, 1):
@@ -29,12 +29,12 @@ def main() -> int:
     parser.add_argument("--decisions", type=int, default=1_000_000)
     parser.add_argument("--seed", type=int, default=int(time.time()), help="of the first batch")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
-    given = parser.parse_args()
-    seeds = range(given.seed, given.seed + -(-given.decisions // BATCH))
+    arguments = parser.parse_args()
+    seeds = range(arguments.seed, arguments.seed + -(-arguments.decisions // BATCH))
     total = Tally()
     fresh = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(given.processes, mp_context=fresh) as pool:
-        for tally in shown(pool.map(batch, seeds)):
+    with ProcessPoolExecutor(arguments.processes, mp_context=fresh) as pool:
+        for tally in with_progress(pool.map(batch, seeds)):
             total.steps += tally.steps
             total.replies += tally.replies
             total.wrong += tally.wrong
@@ -43,8 +43,8 @@ def main() -> int:
         f"steps: {dict(total.steps)}\nreplies: {dict(total.replies)}\n"
         f"wrong: {len(total.wrong)}\n"
     )
-    for said in total.wrong[:20]:
-        sys.stdout.write(said.encode("ascii", "backslashreplace").decode() + "\n")
+    for text in total.wrong[:20]:
+        sys.stdout.write(text.encode("ascii", "backslashreplace").decode() + "\n")
     return 1 if total.wrong else 0
 
 

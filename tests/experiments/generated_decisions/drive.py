@@ -93,9 +93,9 @@ class Driver:
             for number, rng in self._seeds(count):
                 endpoint = endpoints[number % len(endpoints)]
                 self._next = rng
-                said = await self._call(policy, endpoint, rng.choice(QUERIES[endpoint]), audit)
-                if said:
-                    self.tally.wrong.append(f"seed {self.seed} number {number} {endpoint}: {said}")
+                text = await self._call(policy, endpoint, rng.choice(QUERIES[endpoint]), audit)
+                if text:
+                    self.tally.wrong.append(f"seed {self.seed} number {number} {endpoint}: {text}")
 
     def _seeds(self, count: int) -> Iterator[tuple[int, random.Random]]:
         """A source of chance for each decision, so that each can be made again alone."""
@@ -118,9 +118,9 @@ class Driver:
         """What is wrong with the answer to one call; nothing, if all is well."""
         params = MultiDictProxy(MultiDict(query))
         try:
-            got = await policy.answer(endpoint, params, "alice", "id")
+            got = await policy.answer(ENDPOINTS[endpoint].parse(params, "alice"), "id")
             audit.decision(params, "alice", got, 0.0, None, "0" * 16)
-        except Exception as error:  # noqa: BLE001 - any is a fault to be shown
+        except Exception as error:  # noqa: BLE001 - every exception is a finding
             return f"raised {type(error).__name__}: {error}"
         (step,) = got.outcome.steps
         self.tally.steps[step.outcome] += 1

@@ -9,12 +9,12 @@ from typing import Any, NoReturn, Self
 import msgspec
 
 
-class EvilError(Exception):
+class HostileError(Exception):
     """What the objects here raise."""
 
 
 def refuse(*_: Any, **__: Any) -> NoReturn:
-    raise EvilError("\ud800 evil")
+    raise HostileError("\ud800 hostile")
 
 
 class Bomb:
@@ -25,7 +25,7 @@ class Bomb:
     __class__ = property(refuse)
 
     def __getattr__(self, name: str) -> NoReturn:
-        raise EvilError(name)
+        raise HostileError(name)
 
 
 class Liar:

@@ -1,4 +1,7 @@
-"""Restart, kill and freeze the servers behind each guard; exit 1 when a call was lost or late."""
+"""Command that restarts, kills and freezes servers behind HAProxy and NGINX.
+
+The exit code is 1 if a call was lost or late.
+"""
 
 import argparse
 import asyncio

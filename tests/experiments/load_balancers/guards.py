@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from tests.experiments.load_balancers.servers import free_port
-from tests.support.live_server import ROOT
+from tests.support.paths import ROOT
 
 HAPROXY = ROOT / "deploy" / "haproxy" / "guard.cfg"
 NGINX = ROOT / "deploy" / "nginx" / "guard.conf"
@@ -60,7 +60,7 @@ def nginx(folder: Path, servers: Sequence[int], action: str = "continue") -> Ite
         f"events {{ worker_connections 2048; }}\n"
         f"http {{ include {folder}/guard.conf; }}\n"
     )
-    # The folder of a test is its user's alone, and nobody else's worker could write there.
+    # Only its user can write to the folder of a test, so workers must not run as another user.
     options = ["-e", "stderr", *(["-g", "user root;"] if os.geteuid() == 0 else [])]
     with _listening(["nginx", "-c", str(whole), *options], folder, port, {}):
         yield port

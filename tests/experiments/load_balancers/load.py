@@ -37,7 +37,7 @@ class Tally:
 
     @property
     def all_in_time(self) -> bool:
-        """Whether each call had an answer before Infinity would have given up."""
+        """Return whether each call was answered before Infinity times out."""
         return self.unanswered == 0 and self.late == 0
 
     @property
@@ -86,7 +86,7 @@ class Callers:
         return self._calls
 
     async def further(self, number: int) -> tuple[list[Call], list[Call]]:
-        """Begin so many calls more and stop; gives those that are under way now, and these."""
+        """Start ``count`` more calls; return the calls in progress now, and these."""
         before, ended = self._calls, len(self._calls)
         self._calls, self._left = [], number
         await asyncio.gather(*self._tasks)

@@ -26,13 +26,13 @@ allowed = ["@example.com"]
 """
 """Rooms for everybody, and registration for one domain."""
 PORTS = range(20000, 32000)
-"""Below those that the system gives to outgoing connections: nobody takes the port of a server
+"""Below the ports of outgoing connections, so that no other process gets the port of a server
 that is being restarted.
 """
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
+    """Return a port without a listener."""
     while True:
         port = random.choice(PORTS)
         with socket.socket() as tried:
@@ -46,7 +46,7 @@ def free_port() -> int:
 SOME = 10
 """Calls after which a guard surely knows that a server is back."""
 SEEN = 30.0
-"""Seconds until a server that was started has to be given calls."""
+"""Seconds until a started server has to receive calls."""
 
 
 class Server:

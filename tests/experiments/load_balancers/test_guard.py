@@ -22,7 +22,7 @@ HARD = (
     "/policy/v1/participant/avatar/a+b%20c%C3%A9;d@example.com?width=1&&q=%2B'\"",
     "/policy/v1/participant/properties?idp_attribute_groups=" + 30_000 * "x",
 )
-"""Targets that a guard has to pass on as they stand."""
+"""Targets that must be forwarded unchanged."""
 
 
 @pytest.fixture(params=GUARDS)

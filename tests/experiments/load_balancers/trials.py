@@ -18,7 +18,7 @@ CROWD = 100
 
 
 async def restarts(guard: Guard, rounds: int, drain: float = 0.0) -> Tally:
-    """Restart both servers in turn, so many times, under load; gives all calls.
+    """Restart both servers in turn, repeatedly, under load; return all calls.
 
     ``drain`` is their ``drain_delay`` in seconds.
     """
@@ -43,7 +43,7 @@ async def struck(
 ) -> tuple[Tally, Tally]:
     """Strike one or both servers under load.
 
-    Gives the calls that were under way, and so many that began afterwards.
+    Return the calls in progress, and ``further`` calls started afterwards.
     """
     with (
         tempfile.TemporaryDirectory(prefix="guard-") as folder,
@@ -60,7 +60,7 @@ async def struck(
 
 
 async def silence(guard: Guard, calls: int) -> Tally:
-    """Ask before servers that say that they are well and answer no call: the longest way."""
+    """Call servers that report ready and answer no call, which takes longest."""
     with tempfile.TemporaryDirectory(prefix="guard-") as folder:
         async with silent() as one, silent() as two:
             with guard(Path(folder), [one, two], "reject") as port:

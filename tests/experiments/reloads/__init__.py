@@ -1,1 +1,1 @@
-"""Experiments with a server that changes while it answers: reloads, broken files, dead workers."""
+"""Experiments with reloads, broken files and killed workers under load."""

@@ -1,4 +1,4 @@
-"""Run the experiments; exit 1 when anything was wrong."""
+"""Command that runs the reload experiments; exit code 1 if anything was wrong."""
 
 import argparse
 import asyncio
@@ -16,7 +16,7 @@ from tests.experiments.reloads.swaps import swap
 
 
 def main() -> int:
-    """Read the options, run, print a line for each experiment."""
+    """Parse the options, run the experiments, print a line for each."""
     options = argparse.ArgumentParser(
         prog="python -m tests.experiments.reloads", description=__doc__
     )

@@ -1,4 +1,4 @@
-"""Broken files offered for reload: each is refused or valid, and something serves all the time."""
+"""Reloads of broken files: each is refused or valid, and the server always answers."""
 
 import random
 from collections import Counter
@@ -41,7 +41,7 @@ PASSWORD = "canary-8f0c"
 
 @dataclass
 class Broken:
-    """What came of the files; ``wrong`` says what should not have been."""
+    """Counts of refused and valid files; ``wrong`` describes each failure."""
 
     refused: int = 0
     valid: int = 0
@@ -56,7 +56,7 @@ class Broken:
 
 
 def broken(seed: int) -> Iterator[bytes]:
-    """Files without end: cut off at each byte first, then changed at random."""
+    """Yield files without end: first truncated at each byte, then changed at random."""
     for length in range(len(SOUND)):
         yield SOUND[:length]
     chance = random.Random(seed)
@@ -83,13 +83,13 @@ def _change(content: bytearray, chance: random.Random) -> None:
 
 
 def offer(folder: Path, files: int, seed: int) -> Broken:
-    """Offer so many broken files, every third of the truncations when there are few."""
+    """Reload ``files`` broken files, with fewer truncations if there are few."""
     found = Broken()
     config = folder / "config.toml"
     config.write_bytes(SOUND)
     (folder / "password.txt").write_text(PASSWORD)
     with live_server.running(config) as server:
-        in_force = _hash_in_force(server)
+        active = _active_hash(server)
         for number, content in enumerate(_chosen(files, seed)):
             config.write_bytes(content)
             (result,) = ask_for_reload(config)
@@ -98,33 +98,33 @@ def offer(folder: Path, files: int, seed: int) -> Broken:
                 break
             if result.done:
                 found.valid += 1
-                in_force = result.config_hash
-                # Whatever it was, the calls that follow need what they are asked with.
+                active = result.config_hash
+                # The following calls need the credentials of the sound configuration.
                 config.write_bytes(SOUND)
                 (again,) = ask_for_reload(config)
-                in_force = again.config_hash if again is not None else ""
+                active = again.config_hash if again is not None else ""
             else:
                 found.refused += 1
                 found.reasons[result.problems[0].partition(":")[0][:40]] += 1
-            if (serving := _hash_in_force(server)) != in_force:
-                found.wrong.append(f"{number}: {serving} serves instead of {in_force}")
+            if (serving := _active_hash(server)) != active:
+                found.wrong.append(f"{number}: {serving} serves instead of {active}")
     return found
 
 
 def _chosen(files: int, seed: int) -> Iterator[bytes]:
     every = max(1, 2 * len(SOUND) // files)
     endless = enumerate(broken(seed))
-    taken = 0
-    while taken < files:
+    count = 0
+    while count < files:
         number, content = next(endless)
         if number < len(SOUND) and number % every:
             continue
-        taken += 1
+        count += 1
         yield content
 
 
-def _hash_in_force(server: live_server.Running) -> str:
-    """The configuration by which a call is answered, as its audit line has it."""
+def _active_hash(server: live_server.Running) -> str:
+    """Return the hash of the configuration that answers a call, from its audit line."""
     headers = wire.basic("pexip", PASSWORD)
     reply = server.ask(f"{wire.SERVICE}?local_alias=room@example.com", headers=headers)
     if reply.status != 200 or reply.result["name"] != "Engineering Room":

@@ -1,4 +1,4 @@
-"""A steady load while something else happens, and what was wrong with the replies."""
+"""A steady load in the background, and its failed and late replies."""
 
 import asyncio
 import json
@@ -10,15 +10,15 @@ from tests.experiments.chaos.load import Call, Connection
 from tests.support import wire
 
 CONNECTIONS = 16
-PAUSE = 0.02
+CALL_PAUSE_S = 0.02
 """Seconds between a reply and the next call on the same connection."""
-LIMIT = 5.0
+CALL_TIMEOUT_S = 5.0
 """Seconds that Infinity waits."""
 
 
 @dataclass
-class Heard:
-    """The calls so far, and how long it took to make them."""
+class LoadResult:
+    """The calls so far, and their total duration."""
 
     calls: list[Call] = field(default_factory=list)
     seconds: float = 0.0
@@ -33,10 +33,10 @@ class Heard:
 
     @property
     def late(self) -> int:
-        return sum(call.seconds > LIMIT for call in self.calls)
+        return sum(call.seconds > CALL_TIMEOUT_S for call in self.calls)
 
-    def within(self, share: float) -> float:
-        """Milliseconds that this share of the calls did not exceed."""
+    def percentile(self, share: float) -> float:
+        """Return the milliseconds that this share of the calls did not exceed."""
         times = sorted(call.seconds for call in self.calls)
         return times[min(int(len(times) * share), len(times) - 1)] * 1000
 
@@ -44,15 +44,15 @@ class Heard:
     def summary(self) -> str:
         return (
             f"{len(self.calls):,} calls at {self.rate:.0f} a second: {len(self.failed)} failed, "
-            f"{self.late} late, p50 {self.within(0.5):.1f} ms, p99 {self.within(0.99):.1f} ms, "
-            f"longest {self.within(1.0):.0f} ms"
+            f"{self.late} late, p50 {self.percentile(0.5):.1f} ms, "
+            f"p99 {self.percentile(0.99):.1f} ms, longest {self.percentile(1.0):.0f} ms"
         )
 
 
 @asynccontextmanager
-async def asked(port: int) -> AsyncIterator[Heard]:
-    """Ask all the time while inside."""
-    heard = Heard()
+async def steady_load(port: int) -> AsyncIterator[LoadResult]:
+    """Send calls while the context is open."""
+    load = LoadResult()
     loop = asyncio.get_running_loop()
     over = asyncio.Event()
 
@@ -60,21 +60,21 @@ async def asked(port: int) -> AsyncIterator[Heard]:
         connection = Connection(port)
         while not over.is_set():
             target = f"{wire.SERVICE}?local_alias=room"
-            heard.calls.append(await connection.ask("", target))
-            await asyncio.sleep(PAUSE)
+            load.calls.append(await connection.ask("", target))
+            await asyncio.sleep(CALL_PAUSE_S)
         connection.close()
 
     began = loop.time()
     asking = [asyncio.create_task(ask()) for _ in range(CONNECTIONS)]
     try:
-        yield heard
+        yield load
     finally:
         over.set()
         await asyncio.gather(*asking)
-        heard.seconds = loop.time() - began
+        load.seconds = loop.time() - began
 
 
 def decision_of(call: Call) -> tuple[str, str]:
-    """The id of a decision, and the name of the room in it, empty where there is none."""
+    """Return the id of a decision and the name of its room, empty if there is none."""
     reply = json.loads(call.body)
     return reply["decision_id"], reply.get("result", {}).get("name", "")

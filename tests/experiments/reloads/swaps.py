@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pexpolicy.server.reload.control_socket import ask_for_reload
-from tests.experiments.reloads.steady import Heard, asked, decision_of
+from tests.experiments.reloads.steady import LoadResult, decision_of, steady_load
 from tests.support import live_server
 
 CONFIG = """
@@ -42,7 +42,7 @@ class Numbered:
 """Odd numbers are answered by the one plugin and even ones by the other: a call that asked the one
 of one configuration and the other of the next would get an answer that neither gives.
 """
-PAUSE = 0.05
+CALL_PAUSE_S = 0.05
 """Seconds between two reloads."""
 
 
@@ -51,15 +51,15 @@ class Swapped:
     """What came of it. ``mixed`` holds the replies that are of no one configuration."""
 
     reloads: int
-    heard: Heard
+    load: LoadResult
     mixed: list[str]
 
     @property
     def wrong(self) -> bool:
-        return bool(self.heard.failed or self.heard.late or self.mixed)
+        return bool(self.load.failed or self.load.late or self.mixed)
 
     def __str__(self) -> str:
-        return f"{self.reloads:,} reloads, {self.heard.summary}, {len(self.mixed)} mixed"
+        return f"{self.reloads:,} reloads, {self.load.summary}, {len(self.mixed)} mixed"
 
 
 async def swap(folder: Path, reloads: int, *arguments: str) -> Swapped:
@@ -70,25 +70,25 @@ async def swap(folder: Path, reloads: int, *arguments: str) -> Swapped:
     put(folder, 0)
     hashes: dict[str, str] = {}
     with live_server.running(folder / "config.toml", *arguments) as server:
-        async with asked(server.port) as heard:
+        async with steady_load(server.port) as load:
             for number in range(1, reloads + 1):
                 put(folder, number)
                 (result,) = await asyncio.to_thread(ask_for_reload, folder / "config.toml")
                 assert result is not None, "the server is gone"
                 assert result.done, result.problems
                 hashes[result.config_hash] = str(number)
-                await asyncio.sleep(PAUSE)
+                await asyncio.sleep(CALL_PAUSE_S)
         lines = {line["decision_id"]: line for line in server.lines()}
     mixed: list[str] = []
-    for call in heard.calls:
+    for call in load.calls:
         decision_id, name = decision_of(call)
         line = lines[decision_id]
-        # The first configuration was not reloaded, so its hash is told by nobody.
+        # The first configuration was not reloaded, so its hash is in no reply.
         known = hashes.get(line["config_hash"], "0")
         by = "odd" if int(known) % 2 else "even"
         if known != name or line["decided_by"] != by:
             mixed.append(f"{name!r} of configuration {known}, {line['steps']}")
-    return Swapped(reloads, heard, mixed)
+    return Swapped(reloads, load, mixed)
 
 
 def put(folder: Path, number: int) -> None:

@@ -9,8 +9,8 @@ from tests.experiments.reloads.swaps import swap
 
 async def test_no_call_is_lost_and_none_is_mixed(tmp_path: Path) -> None:
     swapped = await swap(tmp_path, 20)
-    assert not swapped.wrong, (str(swapped), swapped.mixed[:5], swapped.heard.failed[:5])
-    assert len(swapped.heard.calls) > 20
+    assert not swapped.wrong, (str(swapped), swapped.mixed[:5], swapped.load.failed[:5])
+    assert len(swapped.load.calls) > 20
 
 
 def test_broken_files_change_nothing(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Load on a server whose targets are broken in every way; exit 1 when anything was wrong."""
+"""Command that loads a server with broken targets; exit code 1 if anything was wrong."""
 
 import argparse
 import asyncio
@@ -11,38 +11,38 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.experiments.upstreams.broken import KINDS
-from tests.experiments.upstreams.chaos import TIMEOUT, Figures, standing
+from tests.experiments.upstreams.chaos import TIMEOUT, Figures, server_with_targets
 
 PAUSE = 0.3
-"""Seconds between two calls to one target when all are broken at once: two cores have to send what
-all of them send.
+"""Seconds between two calls to one target when all are broken at once, because two cores have to
+send what all targets send.
 """
 SATURATED = 1.0
-"""Seconds that a call to the sound target may take then."""
+"""Maximum seconds of a call to the sound target in that case."""
 
 
 async def measure(seconds: float, together: float, folder: Path) -> tuple[list[Figures], str]:
-    """The figures without broken targets, with each of them, and with all at once."""
-    async with standing(KINDS, folder) as stand:
-        found = [await stand.load("none, before", [], seconds=seconds * 2)]
-        descriptors, memory = stand.descriptors, stand.memory
-        found += [await stand.load(kind.name, [kind], seconds=seconds) for kind in KINDS]
-        all_of_them = stand.load(
+    """Measure without broken targets, with each of them, and with all at once."""
+    async with server_with_targets(KINDS, folder) as server:
+        found = [await server.load("none, before", [], seconds=seconds * 2)]
+        descriptors, memory = server.descriptors, server.memory
+        found += [await server.load(kind.name, [kind], seconds=seconds) for kind in KINDS]
+        all_of_them = server.load(
             "all at once", KINDS, each=1, seconds=together, pause=PAUSE, limit=SATURATED
         )
         found.append(await all_of_them)
-        # Connections that nobody waits for any longer close within their time.
+        # Connections whose callers have timed out close within their own timeout.
         await asyncio.sleep(1.0)
-        found.append(await stand.load("none, behind", [], seconds=seconds * 2))
-        kept = (
-            f"descriptors {descriptors} before and {stand.descriptors} behind, "
-            f"memory {memory} and {stand.memory} MiB"
+        found.append(await server.load("none, after", [], seconds=seconds * 2))
+        resources = (
+            f"descriptors {descriptors} before and {server.descriptors} after, "
+            f"memory {memory} and {server.memory} MiB"
         )
-    return found, kept
+    return found, resources
 
 
 def main() -> int:
-    """Read the options, run, print one table."""
+    """Parse the options, run, print a table."""
     options = argparse.ArgumentParser(
         prog="python -m tests.experiments.upstreams", description=__doc__
     )
@@ -52,7 +52,7 @@ def main() -> int:
     console = Console()
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="upstreams-") as folder:
-        found, kept = asyncio.run(measure(chosen.seconds, chosen.together, Path(folder)))
+        found, resources = asyncio.run(measure(chosen.seconds, chosen.together, Path(folder)))
     table = Table("target that", "calls", "max ms", "others", "p99 ms", "max ms", "")
     for f in found:
         table.add_row(
@@ -73,7 +73,7 @@ def main() -> int:
     console.print(
         f"{len(KINDS)} broken targets, {calls:,} calls in {time.monotonic() - began:.0f} s; "
         f"longest call to one {longest:.2f} s (timeout {TIMEOUT:g} s), to a sound one "
-        f"{max(f.others_longest for f in found):.2f} s; {kept}; "
+        f"{max(f.others_longest for f in found):.2f} s; {resources}; "
         f"wrong: {sum(bool(f.wrong) for f in found)}"
     )
     return 1 if any(f.wrong for f in found) else 0

@@ -1,4 +1,4 @@
-"""Targets that are broken, each in its own way."""
+"""Broken targets, each with a different fault."""
 
 import asyncio
 import gzip
@@ -14,21 +14,21 @@ from typing import Any
 from tests.experiments.upstreams.servers import ROOM, Behave, decided, reply
 
 BAD = {**ROOM, "name": "Bad"}
-"""What must reach nobody."""
+"""A decision that must reach no caller."""
 SOUND = json.dumps({"status": "success", "action": "continue", "result": BAD}).encode()
 
 
 @dataclass(frozen=True)
 class Broken:
-    """One way to be broken; ``says`` is a part of what the step of a call has to say of it."""
+    """One fault; ``says`` must occur in the detail of the step."""
 
     name: str
     behave: Behave
     says: str
     slow: bool = False
-    """True for a target that is noticed by its timeout."""
+    """True if the fault is detected by the timeout."""
     silent: bool = False
-    """True for a reply that leaves the decision to others, and is no failure."""
+    """True for a reply that counts as abstaining, not as a failure."""
 
     def __str__(self) -> str:
         return self.name
@@ -39,7 +39,7 @@ async def _request(reader: Reader) -> bytes:
 
 
 def sends(*parts: bytes, then: str = "close", pause: float = 0.0) -> Behave:
-    """Sends these bytes to each request, and then closes, resets, hangs, or goes on."""
+    """Return a target that sends these bytes, then closes, resets, hangs, or continues."""
 
     async def behave(reader: Reader, writer: Writer) -> None:
         while True:
@@ -65,7 +65,7 @@ def _reset(writer: Writer) -> None:
 
 
 def drips(content: bytes, at_once: int = 0, pause: float = 1.0) -> Behave:
-    """Sends a byte a second, behind a first part that comes at once."""
+    """Return a target that sends the first ``at_once`` bytes, then one byte per ``pause``."""
 
     async def behave(reader: Reader, writer: Writer) -> None:
         await _request(reader)
@@ -79,7 +79,7 @@ def drips(content: bytes, at_once: int = 0, pause: float = 1.0) -> Behave:
 
 
 def endless(head: bytes, part: bytes) -> Behave:
-    """Sends a head, and then the same without end."""
+    """Return a target that sends a head, then the same part without end."""
 
     async def behave(reader: Reader, writer: Writer) -> None:
         await _request(reader)
@@ -118,7 +118,7 @@ BOMB = gzip.compress(b" " * 20_000_000 + SOUND)
 
 
 def sized(length: object, body: bytes = SOUND) -> bytes:
-    """A reply that says its body has this length."""
+    """Return a reply whose Content-Length is ``length``."""
     return HEAD + f"Content-Length: {length}\r\n\r\n".encode() + body
 
 
@@ -126,8 +126,8 @@ def _connections() -> Iterable[Broken]:
     yield Broken("never answers", _never_answers, LATE, slow=True)
     yield Broken("closes at once", _closes_at_once, CLOSED)
     yield Broken("resets at once", _resets_at_once, CLOSED)
-    yield Broken("closes behind the request", sends(), CLOSED)
-    yield Broken("resets behind the request", sends(then="reset"), CLOSED)
+    yield Broken("closes after the request", sends(), CLOSED)
+    yield Broken("resets after the request", sends(then="reset"), CLOSED)
     yield Broken("speaks another protocol", _speaks_first, NO_HTTP)
     yield Broken("sends noise", sends(bytes(range(256)) * 4), NO_HTTP)
     yield Broken("answers in HTTP 0.9", sends(SOUND), NO_HTTP)
@@ -168,8 +168,8 @@ def _statuses() -> Iterable[Broken]:
     yield Broken("answers 404 with a decision", sends(reply(SOUND, "404 None")), "404")
     yield Broken("answers 404", sends(reply(b"{}", "404 None"), then="keep"), "", silent=True)
     yield Broken("answers 429", sends(reply(b"", "429 Slow"), then="keep"), "", silent=True)
-    failed = reply({"status": "fail", "action": "reject"})
-    yield Broken("says that it failed", sends(failed, then="keep"), "", silent=True)
+    failed = reply({"status": "fail", "action": "continue"})
+    yield Broken("reports a failure", sends(failed, then="keep"), "", silent=True)
 
 
 def _contents() -> Iterable[Broken]:
@@ -197,7 +197,7 @@ def _decisions() -> Iterable[Broken]:
     misspelt = reply({"status": "Success", "action": "continue", "result": BAD})
     yield Broken("misspells success", sends(misspelt), "exactly")
     yield Broken("rejects with a room", sends(decided(BAD, "reject")), "usable")
-    yield Broken("knows another action", sends(decided(BAD, "allow")), "none of")
+    yield Broken("knows another action", sends(decided({}, "allow")), "none of")
     yield Broken("has a PIN of letters", sends(decided({**BAD, "pin": "abc"})), "pin")
     yield Broken("leaves out the name", sends(decided({"service_type": "conference"})), "name")
     yield Broken("knows another service", sends(decided({**BAD, "service_type": "vmr"})), "vmr")

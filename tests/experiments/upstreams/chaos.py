@@ -1,4 +1,4 @@
-"""A server under load whose targets are broken, each in its own way, one by one and all at once."""
+"""A server under load with broken targets, one by one and all at once."""
 
 import asyncio
 import json
@@ -17,15 +17,15 @@ from tests.experiments.upstreams.host import hosted
 from tests.support import live_server, wire
 
 TIMEOUT = 0.4
-"""Seconds that each target has."""
+"""Timeout of each target in seconds."""
 SLACK = 0.6
-"""Seconds more that a call may take where load and server share two cores with others."""
+"""Additional seconds for a call, because load and server share two cores with others."""
 GOOD = "good"
 
 
 @dataclass(frozen=True)
 class Figures:
-    """What calls came to while one target, or all of them, were broken. Times in seconds."""
+    """Figures of the calls while one target, or all, were broken. Times in seconds."""
 
     name: str
     needing: int
@@ -37,7 +37,7 @@ class Figures:
 
 
 @dataclass(frozen=True)
-class Stand:
+class ServerWithTargets:
     """A server with a target of each kind, and a sound one."""
 
     server: live_server.Running
@@ -92,7 +92,9 @@ def alias_of(kind: Broken) -> str:
 
 
 @asynccontextmanager
-async def standing(kinds: Sequence[Broken], folder: Path) -> AsyncIterator[Stand]:
+async def server_with_targets(
+    kinds: Sequence[Broken], folder: Path
+) -> AsyncIterator[ServerWithTargets]:
     """Start the broken targets and the server, each in a process of its own."""
     sound = servers.always(servers.decided(servers.ROOM))
     async with (
@@ -104,7 +106,7 @@ async def standing(kinds: Sequence[Broken], folder: Path) -> AsyncIterator[Stand
         running = live_server.running(folder / "config.toml")
         server = await asyncio.to_thread(running.__enter__)
         try:
-            yield Stand(server)
+            yield ServerWithTargets(server)
         finally:
             await asyncio.to_thread(running.__exit__, None, None, None)
 

@@ -37,7 +37,7 @@ async def serve(numbers: Sequence[int]) -> None:
     async with AsyncExitStack() as stack:
         kinds = [KINDS[number] for number in numbers]
         started = [await stack.enter_async_context(servers.behaving(k.behave)) for k in kinds]
-        print(json.dumps([server.url for server in started]), flush=True)  # noqa: T201 - for whoever started it
+        print(json.dumps([server.url for server in started]), flush=True)  # noqa: T201 - read by the parent process
         await asyncio.to_thread(sys.stdin.read)
 
 

@@ -46,15 +46,15 @@ ANSWERS: list[tuple[str, dict[str, Any]]] = [
 async def test_each_decision_passes_unchanged_and_the_reason_says_who_made_it(
     serving: fake_plugins.Serve, asked: str, answer: dict[str, Any]
 ) -> None:
-    told = {"decided_by": "theirs", "reason": secret_canaries.WORD, "decision_id": _ID}
-    content = servers.reply({"status": "success", **answer, **told})
+    extras = {"decided_by": "theirs", "reason": secret_canaries.WORD, "decision_id": _ID}
+    content = servers.reply({"status": "success", **answer, **extras})
     async with (
         servers.answering(servers.always(content)) as target,
         serving(policies.policy({"bookings": target.url})) as server,
     ):
         reply = await server.ask(asked)
     assert reply.status == 200
-    body = {k: v for k, v in reply.json.items() if k not in ("status", *told)}
+    body = {k: v for k, v in reply.json.items() if k not in ("status", *extras)}
     assert body == answer
     assert reply.json["decided_by"] == "upstream"
     assert reply.json["reason"] == f"answered by bookings, there {_ID}"

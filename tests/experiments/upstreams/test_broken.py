@@ -80,7 +80,7 @@ async def test_nobody_listens_there(serving: fake_plugins.Serve) -> None:
     async with serving(policies.policy({"gone": gone.url})) as server:
         seconds, _ = await timed(server, _of("any"))
     assert seconds < TIMEOUT
-    assert ": nobody listens there" in server.details()
+    assert ": nothing listens there" in server.details()
     assert "gone: no connection to 127.0.0.1:" in server.details()
 
 
@@ -100,7 +100,7 @@ async def test_a_redirect_is_not_followed(serving: fake_plugins.Serve) -> None:
 async def test_a_reply_that_nobody_asked_for_is_not_taken_for_the_next_one(
     serving: fake_plugins.Serve, pause: float
 ) -> None:
-    """A target that replies twice: nobody gets the decision of somebody else."""
+    """A target that replies twice: no caller gets the decision of another call."""
 
     async def twice(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while True:
@@ -127,10 +127,10 @@ async def test_a_connection_is_used_again_and_one_that_was_closed_costs_no_call(
     serving: fake_plugins.Serve,
 ) -> None:
     async with (
-        servers.answering(servers.always(servers.decided(servers.ROOM))) as kept,
+        servers.answering(servers.always(servers.decided(servers.ROOM))) as reusing,
         servers.behaving(broken.sends(servers.decided(servers.ROOM))) as closing,
     ):
-        for target, connections in ((kept, 1), (closing, 5)):
+        for target, connections in ((reusing, 1), (closing, 5)):
             async with serving(policies.policy({"target": target.url})) as server:
                 for _ in range(5):
                     assert (await server.ask(_of("any"))).result == servers.ROOM

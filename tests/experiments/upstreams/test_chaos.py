@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from tests.experiments.upstreams.broken import KINDS
-from tests.experiments.upstreams.chaos import TIMEOUT, standing
+from tests.experiments.upstreams.chaos import TIMEOUT, server_with_targets
 
 NAMES = ("never answers", "answers five megabytes", "sends a gzip bomb", "calls HTML JSON")
 
@@ -11,13 +11,13 @@ NAMES = ("never answers", "answers five megabytes", "sends a gzip bomb", "calls 
 async def test_a_server_under_load_stays_sound_beside_broken_targets(tmp_path: Path) -> None:
     kinds = [kind for kind in KINDS if kind.name in NAMES]
     assert len(kinds) == len(NAMES)
-    async with standing(kinds, tmp_path) as stand:
-        before = stand.descriptors
-        found = await stand.load("a few", kinds, each=2, others=3, seconds=0.6, pause=0.02)
-        behind = stand.descriptors
+    async with server_with_targets(kinds, tmp_path) as server:
+        before = server.descriptors
+        found = await server.load("a few", kinds, each=2, others=3, seconds=0.6, pause=0.02)
+        after = server.descriptors
     assert found.wrong == []
     assert found.needing > len(kinds)
     assert found.others > 20
     assert found.needing_longest > TIMEOUT
-    # The connections of the load, and those to targets that are kept.
-    assert behind - before < 20
+    # The connections of the load, and the reused ones to targets.
+    assert after - before < 20

@@ -1,4 +1,4 @@
-"""Two targets compared: one answers, the other is asked behind the reply."""
+"""Comparison of two targets: one answers, the other is called after the reply."""
 
 import asyncio
 import logging
@@ -16,7 +16,7 @@ ROUTES = [{"targets": ["old"], "compare_with": "new"}]
 
 
 async def settled(made: Policy, count: int = 1) -> Any:
-    """What the comparison says, once it has seen so many calls."""
+    """Wait for this number of compared calls and return the comparison."""
     while True:
         (found,) = policies.status_of(made)["compared"]
         if found["same"] + sum(found["differing"].values()) + found["failed"] >= count:
@@ -68,11 +68,13 @@ async def test_the_first_answers_and_what_differs_is_counted_and_logged_by_name(
     assert found["differing"] == ({differs: 1} if differs else {})
     assert found["same"] == (0 if differs else 1)
     assert first.targets == second.targets == [ASKED.encode()]
-    said = [record.getMessage() for record in caplog.records if record.name.startswith("pexpol")]
+    messages = [
+        record.getMessage() for record in caplog.records if record.name.startswith("pexpol")
+    ]
     if differs:
         expected = f"service_configuration: old and new differ: {differs} (call abcd1234)"
-        assert said == [expected]
-    assert secret_canaries.found_in(str(said)) == []
+        assert messages == [expected]
+    assert secret_canaries.found_in(str(messages)) == []
 
 
 async def _alone(serving: fake_plugins.Serve, answer: bytes) -> wire.Reply:

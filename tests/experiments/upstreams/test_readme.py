@@ -25,8 +25,8 @@ def test_the_first_example_gives_the_reply_that_is_shown(tmp_path: Path) -> None
     with live_server.running(tmp_path / "bookings.toml") as first:
         (tmp_path / "config.toml").write_text(ours.replace("http://127.0.0.1:8001", first.url))
         with live_server.running(tmp_path / "config.toml") as second:
-            said = second.ask(target).body.decode()
-    assert doc_pages.settled(said) == doc_pages.settled(doc_pages.block(README, "json"))
+            reply = second.ask(target).body.decode()
+    assert doc_pages.settled(reply) == doc_pages.settled(doc_pages.block(README, "json"))
 
 
 @pytest.mark.parametrize("model", [TargetSettings, TargetBreaker, RouteSettings])
@@ -43,5 +43,7 @@ def test_every_key_is_explained_with_its_default(model: type[BaseModel]) -> None
 
 
 def test_the_log_line_that_is_shown_has_the_form_of_one() -> None:
-    shown = doc_pages.block(README, "text").strip()
-    assert re.fullmatch(r"service_configuration: old and new differ: .+ \(call [0-9a-f]+\)", shown)
+    documented = doc_pages.block(README, "text").strip()
+    assert re.fullmatch(
+        r"service_configuration: old and new differ: .+ \(call [0-9a-f]+\)", documented
+    )

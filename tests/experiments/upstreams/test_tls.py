@@ -85,8 +85,8 @@ async def test_we_show_the_certificate_that_a_target_asks_for(
     ours = authority.issue_cert("policy.example.com")
     ours.private_key_and_cert_chain_pem.write_to_path(tmp_path / "ours.pem")
     secure = server_side(authority, clients=True)
-    shown = {"ca_file": "ca.pem", "client_cert": "ours.pem"}
-    reply, _ = await asked(serving, secure, tmp_path, **shown)
+    options = {"ca_file": "ca.pem", "client_cert": "ours.pem"}
+    reply, _ = await asked(serving, secure, tmp_path, **options)
     assert reply.result == servers.ROOM
     reply, details = await asked(serving, secure, tmp_path, ca_file="ca.pem")
     assert reply.result is None

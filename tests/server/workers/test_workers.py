@@ -203,7 +203,7 @@ def test_a_worker_that_dies_at_the_start_ends_the_server_with_the_reason(tmp_pat
     )
     said = command("serve", config)
     assert said.returncode == os.EX_TEMPFAIL, said.stderr
-    assert "a worker ended at its start, with exit code 3" in said.stderr
+    assert "a worker ended during start-up with exit code 3" in said.stderr
     assert "Traceback" not in said.stderr
 
 

@@ -1,10 +1,10 @@
-"""A plugin that is asked and has no opinion."""
+"""Plugin that always abstains."""
 
 from pexpolicy import ServiceConfigurationRequest, hookimpl
 
 
 class Abstain:
-    """Abstains from every service configuration call, without ever suspending."""
+    """Plugin that abstains from every service configuration call without suspending."""
 
     def __init__(self, settings: object) -> None:
         self._settings = settings

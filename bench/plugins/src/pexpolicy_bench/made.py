@@ -1,4 +1,4 @@
-"""A plugin that decides every call with a conference of eight fields, or a lecture of 46."""
+"""Plugin that decides every call with a conference of eight fields, or a lecture of 46."""
 
 from typing import Literal
 
@@ -8,10 +8,10 @@ _UUID = "3e4e1bd9-7439-4c53-8ca2-6ef1a8e34cfc"
 
 
 class Made:
-    """Answers with a decision built beforehand, or with one built for the call."""
+    """Plugin with a decision built at start-up, or one for each call."""
 
     class Settings(PluginSettings):
-        """How many fields, and whether the decision is made once or for each call."""
+        """Number of fields, and whether the decision is built once or for each call."""
 
         fields: Literal["eight", "full"]
         prepared: bool
@@ -45,7 +45,7 @@ def eight(tag: str) -> Conference:
 def full(tag: str) -> Lecture:
     """A lecture of every field that one can have together, those of a breakout room included.
 
-    Guests and a breakout are said to be in each other's way, so it has none, and no guest PIN.
+    Guests and breakouts are said to exclude each other, so it has no guests and no guest PIN.
     """
     return Lecture(
         name=f"Engineering Room {tag}",

@@ -175,7 +175,7 @@ def _picture(endpoint: str, path: Path) -> Make:
     except OSError as error:
         raise AnswerError(f"{path.name} cannot be read: {error.strerror}", "image") from None
     try:
-        Avatar(image).fitted(None, None)
+        Avatar(image).resized(None, None)
     except DecisionError as error:
         raise AnswerError(f"{path.name}: {error.refusal.rule}", "image") from None
     return lambda _, reason: Avatar(image, reason=reason)

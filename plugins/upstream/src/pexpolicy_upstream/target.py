@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -24,6 +25,7 @@ LARGE = 16 * 1024
 GIVEN_UP = "no whole reply before the time for all targets was over"
 
 Clock = Callable[[], float]
+_LOG = logging.getLogger(__name__)
 
 
 class TargetError(Exception):
@@ -108,9 +110,11 @@ class Target:
 
     def _note(self, *, dead: bool, wrong: str) -> None:
         if dead:
-            self._breaker.record_failure(self._clock())
-        else:
-            self._breaker.record_success()
+            if self._breaker.record_failure(self._clock()):
+                pause = self._breaker.pause
+                _LOG.warning("%s: %s; not asked for %g s", self.name, wrong or GIVEN_UP, pause)
+        elif self._breaker.record_success():
+            _LOG.warning("%s: it answers again, its circuit breaker closed", self.name)
         if wrong:
             self._failed += 1
             self._last_error = wrong

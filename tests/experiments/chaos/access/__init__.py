@@ -1,1 +1,1 @@
-"""Experiments with the door: slow clients, renewed certificates, guesses. See ``__main__``."""
+"""Experiments with access control under attack: floods, slow clients, renewals, guessing."""

@@ -1,8 +1,8 @@
-"""The door under fire; exit 1 when anything was wrong.
+"""Command that runs the access control experiments; exit code 1 if anything was wrong.
 
 ``bodies``: compressed bodies on 400 connections. ``heads``: heads that do not end, on 600.
-``slow``: hundreds of half-sent, dripping and silent connections. ``renewal``: certificates that are
-replaced under load, some of them by bad ones at first. ``besiege``: passwords that are guessed.
+``slow``: hundreds of half-sent, dripping and silent connections. ``renewal``: certificates renewed
+under load, some of them invalid at first. ``guessing``: password guessing.
 """
 
 import argparse
@@ -14,31 +14,36 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
-from tests.experiments.chaos.access.besiege import Siege
 from tests.experiments.chaos.access.flood import Flood
+from tests.experiments.chaos.access.password_guessing import GuessingResult
 from tests.experiments.chaos.access.renewal import Renewal
-from tests.experiments.chaos.access.run import run_besiege, run_flood, run_renewal, run_slow
+from tests.experiments.chaos.access.run import (
+    run_flood,
+    run_password_guessing,
+    run_renewal,
+    run_slow,
+)
 from tests.experiments.chaos.access.slow import Slow
 
 
 def main() -> int:
-    """Read the options, run, print a line for each experiment."""
+    """Parse the options, run the experiments, print a line for each."""
     options = argparse.ArgumentParser(
         prog="python -m tests.experiments.chaos.access", description=__doc__
     )
     options.add_argument("--clients", type=int, default=500, help="slow clients")
     options.add_argument("--renewals", type=int, default=100)
     options.add_argument("--seconds", type=float, default=30.0, help="of each attack")
-    options.add_argument("--only", choices=("bodies", "heads", "slow", "renewal", "besiege"))
+    options.add_argument("--only", choices=("bodies", "heads", "slow", "renewal", "guessing"))
     chosen = options.parse_args()
     experiments: dict[
-        str, Callable[[Path], Coroutine[Any, Any, Slow | Renewal | Siege | Flood]]
+        str, Callable[[Path], Coroutine[Any, Any, Slow | Renewal | GuessingResult | Flood]]
     ] = {
         "bodies": lambda folder: run_flood(folder, "bodies", 400, chosen.seconds),
         "heads": lambda folder: run_flood(folder, "heads", 600, chosen.seconds),
         "slow": lambda folder: run_slow(folder, chosen.clients),
         "renewal": lambda folder: run_renewal(folder, chosen.renewals),
-        "besiege": lambda folder: run_besiege(folder, chosen.seconds, 100),
+        "guessing": lambda folder: run_password_guessing(folder, chosen.seconds, 100),
     }
     failed = False
     for name, experiment in experiments.items():

@@ -1,6 +1,6 @@
 """Requests with compressed bodies and endless heads, from many connections, while nodes call.
 
-As a program it is the attackers, in a process of their own: what they cost is not measured.
+Run as a program, the module is the attackers: their CPU time is not that of the nodes.
 """
 
 import argparse
@@ -18,41 +18,42 @@ from pathlib import Path
 
 from tests.experiments.chaos.access.nodes import Calling, Calls, Node
 from tests.support import live_server, wire
+from tests.support.paths import ROOT
 
 KINDS = {"bodies": ("request body", 400), "heads": ("header too large", 431)}
-"""What is sent, and how it is refused."""
-SLOWER = 3.0
-"""How much longer the 99th percentile of the calls may be than without an attack."""
-SHORTEST = 0.005
-"""Seconds below which a percentile says more about the machine than about the server."""
-GROWTH = 100.0
-"""MiB that the server may grow by."""
-UNPACKED = 200_000_000
+"""Reason and status of the refusal, by kind of attack."""
+MAX_SLOWDOWN = 3.0
+"""Maximum ratio of the 99th percentile under attack to that without."""
+MIN_PERCENTILE_S = 0.005
+"""A shorter percentile without an attack counts as this: it is noise of the machine."""
+MAX_GROWTH_MIB = 100.0
+"""Maximum growth of the server's memory."""
+UNPACKED_BYTES = 200_000_000
 ADDRESSES = 200
-PAUSE = 0.2
+RECONNECT_PAUSE_S = 0.2
 
 
 @dataclass
 class Flood:
-    """What was seen: the calls of nodes before and meanwhile, the replies, and the memory."""
+    """Calls of nodes before and during the attack, replies to attackers, and memory."""
 
     kind: str
     attackers: int
     quiet: Calls
     calls: Calls
     replies: dict[str, int]
-    on_record: int
     memory: tuple[float, float, float]
     """MiB before, at most, and afterwards."""
+    on_record: int = 0
 
-    def wrong(self, shortest: float = SHORTEST) -> list[str]:
-        """What must not have happened."""
+    def wrong(self, shortest: float = MIN_PERCENTILE_S) -> list[str]:
+        """Return a description of each failure."""
         wrong = self.calls.wrong()
         before, highest, _ = self.memory
-        if highest > before + GROWTH:
+        if highest > before + MAX_GROWTH_MIB:
             wrong.append(f"the server grew from {before:.0f} to {highest:.0f} MiB")
         least = max(self.quiet.percentile(0.99), shortest)
-        if self.calls.percentile(0.99) > SLOWER * least:
+        if self.calls.percentile(0.99) > MAX_SLOWDOWN * least:
             wrong.append(f"calls were slow: {self.calls.sentence}; without: {self.quiet.sentence}")
         status = str(KINDS[self.kind][1])
         answered = self.replies.get(status, 0)
@@ -66,7 +67,7 @@ class Flood:
 
     @property
     def sentence(self) -> str:
-        """All figures in one line."""
+        """Return all figures in one line."""
         before, highest, after = self.memory
         return (
             f"{self.attackers} attackers, {self.replies}, {self.on_record} refusals on record; "
@@ -80,18 +81,20 @@ def _memory(pid: int) -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
-def _refused(server: live_server.Running, reason: str) -> int:
+def count_refusals(server: live_server.Running, kind: str) -> int:
+    """Count the refusals in the audit once the server has ended, as it may delay their lines."""
+    reason, _ = KINDS[kind]
     return sum(line.get("times", 1) for line in server.lines() if line.get("reason") == reason)
 
 
-async def flooded(
+async def measure_flood(
     server: live_server.Running,
     kind: str,
     attackers: int,
     seconds: float,
     headers: Mapping[str, str],
 ) -> Flood:
-    """Let nodes call for some seconds, and for as many again while there are attackers."""
+    """Let nodes call without attackers, then with attackers, for the same number of seconds."""
     nodes = [Node(server.port, headers) for _ in range(4)]
     async with Calling(nodes) as quiet:
         await asyncio.sleep(seconds)
@@ -100,7 +103,7 @@ async def flooded(
         *(sys.executable, "-m", __name__, kind),
         *(str(server.port), str(attackers), str(seconds)),
         stdout=asyncio.subprocess.PIPE,
-        cwd=live_server.ROOT,
+        cwd=ROOT,
     )
     attack = asyncio.create_task(process.communicate())
     async with Calling(nodes) as calls:
@@ -109,15 +112,14 @@ async def flooded(
             await asyncio.sleep(0.05)
     replies: dict[str, int] = json.loads((await attack)[0])
     await asyncio.sleep(2.0)
-    on_record = _refused(server, KINDS[kind][0])
     memory = (before, highest, _memory(server.pid))
-    return Flood(kind, attackers, quiet, calls, replies, on_record, memory)
+    return Flood(kind, attackers, quiet, calls, replies, memory)
 
 
 def _sent(kind: str, number: int) -> bytes:
-    """What one attacker sends on each connection."""
+    """Return the bytes that one attacker sends on each connection."""
     if kind == "bodies":
-        body = gzip.compress(bytes(UNPACKED), 9)
+        body = gzip.compress(bytes(UNPACKED_BYTES), 9)
         headers = {"Content-Encoding": "gzip", "Content-Length": str(len(body))}
         return wire.request_bytes("/x", "GET", headers) + body
     fields, size = (125, 32_700) if number % 2 else (4, 16_000)
@@ -126,7 +128,7 @@ def _sent(kind: str, number: int) -> bytes:
 
 
 async def _attack(port: int, number: int, content: bytes, ends: float, seen: Counter[str]) -> None:
-    """Send it on one connection after the other, each until the server closes it."""
+    """Send the content on one connection after another, each until the server closes it."""
     address = f"127.0.2.{number % ADDRESSES + 1}"
     while time.perf_counter() < ends:
         with suppress(OSError):
@@ -145,7 +147,7 @@ async def _attack(port: int, number: int, content: bytes, ends: float, seen: Cou
                 seen[str(wire.parsed(received).status) if received else "closed"] += 1
             finally:
                 writer.transport.abort()
-        await asyncio.sleep(PAUSE)
+        await asyncio.sleep(RECONNECT_PAUSE_S)
 
 
 async def _attack_all(kind: str, port: int, attackers: int, seconds: float) -> Counter[str]:
@@ -159,14 +161,14 @@ async def _attack_all(kind: str, port: int, attackers: int, seconds: float) -> C
 
 
 def main() -> None:
-    """Attack, and print how many connections ended in which way."""
+    """Attack, and print the number of connections by the way they ended."""
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("kind", choices=KINDS)
     options.add_argument("port", type=int)
     options.add_argument("attackers", type=int)
     options.add_argument("seconds", type=float)
     chosen = options.parse_args()
-    # Attackers are on other machines: they must not take this one's time from the server.
+    # Real attackers are on other machines: leave the CPU time to the server.
     os.nice(10)
     seen = asyncio.run(_attack_all(chosen.kind, chosen.port, chosen.attackers, chosen.seconds))
     sys.stdout.write(json.dumps(seen))

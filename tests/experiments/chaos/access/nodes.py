@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 
 from tests.support import certificates, wire
 
-LATE = 5.0
-"""Seconds behind which a node does not wait for an answer any more."""
+CALL_TIMEOUT_S = 5.0
+"""Seconds after which a node stops waiting for a reply."""
 
 
 @dataclass
 class Calls:
-    """What came of the calls."""
+    """Durations of answered calls, and errors of the others."""
 
     seconds: list[float] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
@@ -25,13 +25,13 @@ class Calls:
         return max(self.seconds, default=0.0)
 
     def percentile(self, share: float) -> float:
-        """The seconds within which such a share of the calls was answered."""
+        """Return the seconds within which this share of the calls was answered."""
         ordered = sorted(self.seconds)
         return ordered[int(share * (len(ordered) - 1))] if ordered else 0.0
 
     @property
     def sentence(self) -> str:
-        """All figures in one line."""
+        """Return all figures in one line."""
         return (
             f"{len(self.seconds)} calls answered, p50 {self.percentile(0.5) * 1000:.1f} ms, "
             f"p99 {self.percentile(0.99) * 1000:.1f} ms, longest {self.longest * 1000:.0f} ms; "
@@ -39,28 +39,28 @@ class Calls:
         )
 
     def wrong(self) -> list[str]:
-        """What must not have happened."""
-        late = [f"a call took {one:.1f} s" for one in self.seconds if one > LATE]
+        """Return a description of each failure."""
+        late = [f"a call took {one:.1f} s" for one in self.seconds if one > CALL_TIMEOUT_S]
         return late + self.failed + ([] if self.seconds else ["no call was answered"])
 
 
 @dataclass(frozen=True)
 class Node:
-    """One node: where it asks, what it sends, and whether it keeps its connection."""
+    """One node: the server's port, the headers, and whether it reuses its connection."""
 
     port: int
     headers: Mapping[str, str] = field(default_factory=dict)
     context: ssl.SSLContext | None = None
     address: str = "127.0.0.1"
-    keeps: bool = True
+    reuses: bool = True
 
     async def call_until(self, done: asyncio.Event, pause: float, calls: Calls) -> None:
-        """Call, wait for so long, call again."""
+        """Call repeatedly, with ``pause`` seconds in between."""
         streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
         while not done.is_set():
             began = time.perf_counter()
             try:
-                async with asyncio.timeout(2 * LATE):
+                async with asyncio.timeout(2 * CALL_TIMEOUT_S):
                     streams = streams or await self._connected()
                     await self._exchange(*streams)
                 calls.seconds.append(time.perf_counter() - began)
@@ -68,7 +68,7 @@ class Node:
                 calls.failed.append(f"{type(error).__name__}: {error}")
                 self._close(streams)
                 streams = None
-            if not self.keeps:
+            if not self.reuses:
                 self._close(streams)
                 streams = None
             await asyncio.sleep(pause)
@@ -85,8 +85,8 @@ class Node:
 
     async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         target = f"{wire.SERVICE}?local_alias=engineering"
-        kept = {"Connection": "keep-alive", **self.headers}
-        writer.write(wire.request_bytes(target, "GET", kept))
+        headers = {"Connection": "keep-alive", **self.headers}
+        writer.write(wire.request_bytes(target, "GET", headers))
         reply = wire.parsed(await reader.readuntil(b"\r\n\r\n"))
         await reader.readexactly(int(reply.headers["content-length"]))
         if reply.status != 200:
@@ -100,9 +100,7 @@ class Node:
 
 
 class Calling:
-    """Several nodes that call while something else goes on: a context manager that gives the
-    ``Calls``.
-    """
+    """Context manager for nodes that call in the background; entering returns the ``Calls``."""
 
     def __init__(self, nodes: list[Node], pause: float = 0.01) -> None:
         self._nodes = nodes

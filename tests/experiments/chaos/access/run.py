@@ -1,21 +1,25 @@
-"""One experiment from the start of its server to the end of it."""
+"""Runs of single experiments, each with a server of its own."""
 
 from pathlib import Path
 
 from pexpolicy.config.password_hash import PasswordHash
-from tests.experiments.chaos.access.besiege import Siege, besiege, recorded
-from tests.experiments.chaos.access.flood import Flood, flooded
-from tests.experiments.chaos.access.renewal import Renewal, again_and_again
-from tests.experiments.chaos.access.slow import Slow, besides
+from tests.experiments.chaos.access.flood import Flood, count_refusals, measure_flood
+from tests.experiments.chaos.access.password_guessing import (
+    GuessingResult,
+    count_recorded,
+    guess_passwords,
+)
+from tests.experiments.chaos.access.renewal import Renewal, renew_repeatedly
+from tests.experiments.chaos.access.slow import Slow, measure_slow_clients
 from tests.support import certificates, live_server, wire
 
 GOOD = wire.basic("pexip", "s3cret")
 
 
-def _configured(folder: Path, also: str = "") -> Path:
-    """A configuration with a hashed password, and rooms to ask for."""
+def _write_config(folder: Path, also: str = "") -> Path:
+    """Write a configuration with a hashed password and a room."""
     config = folder / "config.toml"
-    hashed = PasswordHash.made("s3cret")
+    hashed = PasswordHash.create("s3cret")
     config.write_text(f"""
 [[auth.credentials]]
 user = "pexip"
@@ -29,30 +33,32 @@ name = "Engineering"
     return config
 
 
-async def run_slow(folder: Path, clients: int, patience: float = 10.0) -> Slow:
-    """Slow clients, and a server that is patient for so many seconds."""
-    limits = f"[limits]\nrequest_seconds = {patience}\n"
-    with live_server.running(_configured(folder, limits)) as server:
-        return await besides(server, clients, patience, GOOD)
+async def run_slow(folder: Path, clients: int, timeout_s: float = 10.0) -> Slow:
+    """Run slow clients against a server with ``timeout_s`` seconds per request."""
+    limits = f"[limits]\nrequest_seconds = {timeout_s}\n"
+    with live_server.running(_write_config(folder, limits)) as server:
+        return await measure_slow_clients(server, clients, timeout_s, GOOD)
 
 
 async def run_renewal(folder: Path, count: int) -> Renewal:
-    """Renewed certificates."""
+    """Run certificate renewals."""
     certificates.write_pair(folder)
     tls = '[tls]\ncertificate = "server.pem"\nkey = "server.key"\n'
-    with live_server.running(_configured(folder, tls)) as server:
-        return await again_and_again(server, folder, count, GOOD)
+    with live_server.running(_write_config(folder, tls)) as server:
+        return await renew_repeatedly(server, folder, count, GOOD)
 
 
-async def run_besiege(folder: Path, seconds: float, connections: int) -> Siege:
-    """Guesses."""
-    with live_server.running(_configured(folder)) as server:
-        seen = await besiege(server, seconds, connections, GOOD)
-    seen.on_record = recorded(server.lines())
+async def run_password_guessing(folder: Path, seconds: float, connections: int) -> GuessingResult:
+    """Run password guessing."""
+    with live_server.running(_write_config(folder)) as server:
+        seen = await guess_passwords(server, seconds, connections, GOOD)
+    seen.on_record = count_recorded(server.lines())
     return seen
 
 
 async def run_flood(folder: Path, kind: str, attackers: int, seconds: float) -> Flood:
-    """Requests with bodies, or with endless heads."""
-    with live_server.running(_configured(folder)) as server:
-        return await flooded(server, kind, attackers, seconds, GOOD)
+    """Run a flood of requests with bodies, or with endless heads."""
+    with live_server.running(_write_config(folder)) as server:
+        flood = await measure_flood(server, kind, attackers, seconds, GOOD)
+    flood.on_record = count_refusals(server, kind)
+    return flood

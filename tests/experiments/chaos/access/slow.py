@@ -1,4 +1,4 @@
-"""Clients that send half a request, a byte at a time, or nothing, while nodes call."""
+"""Slow clients (half a request, a byte at a time, nothing) while nodes call."""
 
 import asyncio
 import itertools
@@ -14,30 +14,30 @@ WHOLE = wire.request_bytes(wire.SERVICE, "GET", {"X-Fill": "x" * 4000})
 
 @dataclass
 class Slow:
-    """What was seen: the nodes' calls, and how long each slow client was kept."""
+    """Calls of nodes, and the seconds that slow clients stayed connected, by kind."""
 
-    patience: float
+    timeout_s: float
     calls: Calls
-    kept: dict[str, list[float]]
+    durations: dict[str, list[float]]
 
     def wrong(self) -> list[str]:
-        """What must not have happened."""
+        """Return a description of each failure."""
         long = [
-            f"a {kind} connection was kept for {one:.1f} s"
-            for kind, times in self.kept.items()
+            f"a {kind} connection stayed open for {one:.1f} s"
+            for kind, times in self.durations.items()
             for one in times
-            if one > self.patience + 0.5
+            if one > self.timeout_s + 0.5
         ]
         return self.calls.wrong() + long
 
     @property
     def sentence(self) -> str:
-        """All figures in one line."""
+        """Return all figures in one line."""
         longest = ", ".join(
-            f"{len(times)} {kind} (kept {max(times):.1f} s at most)"
-            for kind, times in self.kept.items()
+            f"{len(times)} {kind} (open {max(times):.1f} s at most)"
+            for kind, times in self.durations.items()
         )
-        return f"slow clients: {longest}; beside them {self.calls.sentence}"
+        return f"slow clients: {longest}; nodes: {self.calls.sentence}"
 
 
 async def _half_sent(writer: asyncio.StreamWriter) -> None:
@@ -58,8 +58,8 @@ async def _silent(_: asyncio.StreamWriter) -> None:
 KINDS = {"half-sent": _half_sent, "dripping": _dripping, "silent": _silent}
 
 
-async def _kept(port: int, kind: str, number: int) -> float:
-    """The seconds that a slow client was kept; 0 for one that was not even let in."""
+async def _connection_duration(port: int, kind: str, number: int) -> float:
+    """Return the seconds until the server closed a slow client's connection."""
     address = f"127.0.1.{number % 200 + 1}"
     reader, writer = await asyncio.open_connection("127.0.0.1", port, local_addr=(address, 0))
     began = time.perf_counter()
@@ -75,17 +75,17 @@ async def _kept(port: int, kind: str, number: int) -> float:
     return took
 
 
-async def besides(
-    server: live_server.Running, count: int, patience: float, headers: dict[str, str]
+async def measure_slow_clients(
+    server: live_server.Running, count: int, timeout_s: float, headers: dict[str, str]
 ) -> Slow:
-    """So many slow clients of all kinds, until each of them was cut off, and four nodes."""
+    """Run ``count`` slow clients of all kinds until each is disconnected, and four nodes."""
     kinds = list(itertools.islice(itertools.cycle(KINDS), count))
     nodes = [Node(server.port, headers) for _ in range(4)]
     async with Calling(nodes) as calls:
         times = await asyncio.gather(
-            *(_kept(server.port, kind, number) for number, kind in enumerate(kinds))
+            *(_connection_duration(server.port, kind, number) for number, kind in enumerate(kinds))
         )
-    kept: dict[str, list[float]] = {kind: [] for kind in KINDS}
+    durations: dict[str, list[float]] = {kind: [] for kind in KINDS}
     for kind, took in zip(kinds, times, strict=True):
-        kept[kind].append(took)
-    return Slow(patience, calls, kept)
+        durations[kind].append(took)
+    return Slow(timeout_s, calls, durations)

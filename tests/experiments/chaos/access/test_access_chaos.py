@@ -2,13 +2,18 @@ from pathlib import Path
 
 import pytest
 
-from tests.experiments.chaos.access.run import run_besiege, run_flood, run_renewal, run_slow
+from tests.experiments.chaos.access.run import (
+    run_flood,
+    run_password_guessing,
+    run_renewal,
+    run_slow,
+)
 
 
 async def test_slow_clients_delay_no_call_and_are_cut_off(tmp_path: Path) -> None:
-    seen = await run_slow(tmp_path, 60, patience=1.0)
+    seen = await run_slow(tmp_path, 60, timeout_s=1.0)
     assert seen.wrong() == []
-    assert {kind: len(times) for kind, times in seen.kept.items()} == {
+    assert {kind: len(times) for kind, times in seen.durations.items()} == {
         "half-sent": 20,
         "dripping": 20,
         "silent": 20,
@@ -22,7 +27,7 @@ async def test_renewed_certificates_cost_no_handshake(tmp_path: Path) -> None:
 
 
 async def test_guesses_delay_no_call(tmp_path: Path) -> None:
-    seen = await run_besiege(tmp_path, 1.5, 10)
+    seen = await run_password_guessing(tmp_path, 1.5, 10)
     assert seen.wrong() == []
     assert seen.guesses > 1
 

@@ -20,7 +20,7 @@ Experiment = Callable[[Path], Awaitable[Finding]]
 
 
 def chosen(options: argparse.Namespace) -> dict[str, Experiment]:
-    """The experiments, as large as the options say."""
+    """Return the experiments, of the size that the options select."""
     n, s = options.rounds, options.seconds
     return {
         "killed": lambda folder: experiments.killed(folder, options.kills, options.calls),
@@ -46,12 +46,12 @@ def main() -> int:
     options.add_argument("--rounds", type=int, default=20, help="of each other fault")
     options.add_argument("--seconds", type=float, default=60.0, help="of a stopped reader, a flood")
     options.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
-    given = options.parse_args()
+    arguments = options.parse_args()
     console = Console()
     findings: list[Finding] = []
     table = Table("experiment", "trials", "answered", "longest call", "seconds", "")
-    for name, experiment in chosen(given).items():
-        if given.only and name not in given.only:
+    for name, experiment in chosen(arguments).items():
+        if arguments.only and name not in arguments.only:
             continue
         began = time.monotonic()
         with tempfile.TemporaryDirectory() as folder:
@@ -68,8 +68,8 @@ def main() -> int:
             "; ".join(["[red]wrong" if finding.wrong else "[green]ok", *finding.notes]),
         )
     console.print(table)
-    if given.json is not None:
-        given.json.write_text(json.dumps([asdict(finding) for finding in findings], indent=2))
+    if arguments.json is not None:
+        arguments.json.write_text(json.dumps([asdict(finding) for finding in findings], indent=2))
     return 1 if any(finding.wrong for finding in findings) else 0
 
 

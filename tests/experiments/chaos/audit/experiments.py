@@ -14,7 +14,7 @@ from pathlib import Path
 from pexpolicy.audit.reader import raw_lines
 from tests.audit.places import wait_until
 from tests.experiments.chaos.audit.load import Answers, load
-from tests.experiments.chaos.audit.server import Finding, Server, check, left, started
+from tests.experiments.chaos.audit.server import Finding, Server, audit_files, check, start_process
 
 CONNECTIONS = 8
 SEED = 20261126
@@ -39,7 +39,7 @@ def _mounted(folder: Path, options: str) -> Iterator[None]:
 
 
 async def killed(folder: Path, kills: int, calls: int) -> Finding:
-    """SIGKILL under load, again and again, after so many calls each: is each answer recorded?"""
+    """SIGKILL under load, again and again, after `calls` each: is each answer recorded?"""
     finding = Finding("killed under load", f"{kills} SIGKILL")
     rng = random.Random(SEED)
     ids: list[str] = []
@@ -52,7 +52,7 @@ async def killed(folder: Path, kills: int, calls: int) -> Finding:
             await server.stop(signal.SIGKILL)
         ids += answers.ids
         finding.longest = max(finding.longest, answers.longest)
-    await asyncio.to_thread(check, finding, ids, left(folder))
+    await asyncio.to_thread(check, finding, ids, audit_files(folder))
     return finding
 
 
@@ -73,7 +73,7 @@ async def shared(folder: Path, kills: int, calls: int) -> Finding:
             ids += of_other.ids
     await staying.stop()
     finding.longest = answers.longest
-    paths = left(folder)
+    paths = audit_files(folder)
     finding.notes.append(f"{len(paths) - 1} rotations")
     await asyncio.to_thread(check, finding, ids + answers.ids, paths)
     return finding
@@ -101,7 +101,7 @@ async def disk_full(folder: Path, rounds: int, seconds: float) -> Finding:
         await asyncio.sleep(1.2)
         await server.stop()
         _compare(finding, server, answers.longest, rounds)
-        check(finding, answers.ids, left(disk))
+        check(finding, answers.ids, audit_files(disk))
     return finding
 
 
@@ -115,15 +115,15 @@ def _fill(ballast: Path) -> None:
                 continue
 
 
-def _compare(finding: Finding, server: Server, longest: float, alarms: int) -> None:
-    """The alarms on standard error, one each time, and no lost line."""
+def _compare(finding: Finding, server: Server, longest: float, alerts: int) -> None:
+    """The alerts on standard error, one each time, and no lost line."""
     finding.longest = longest
-    said = server.log.decode()
-    failures, recoveries = said.count("cannot be written"), said.count("is written again")
-    finding.notes.append(f"alarms {failures}, recoveries {recoveries}")
-    if failures < alarms or recoveries < alarms:
-        finding.wrong.append(f"{failures} alarms and {recoveries} recoveries of {alarms}")
-    if "loses lines" in said:
+    log = server.log.decode()
+    failures, recoveries = log.count("cannot be written"), log.count("is written again")
+    finding.notes.append(f"alerts {failures}, recoveries {recoveries}")
+    if failures < alerts or recoveries < alerts:
+        finding.wrong.append(f"{failures} alerts and {recoveries} recoveries of {alerts}")
+    if "loses lines" in log:
         finding.wrong.append("lines were lost")
 
 
@@ -145,7 +145,7 @@ async def read_only(folder: Path, rounds: int, seconds: float) -> Finding:
         await asyncio.sleep(1.2)
         await server.stop()
         _compare(finding, server, answers.longest, rounds)
-        check(finding, answers.ids, left(disk))
+        check(finding, answers.ids, audit_files(disk))
     return finding
 
 
@@ -153,13 +153,13 @@ async def deleted(folder: Path, rounds: int) -> Finding:
     """The file is deleted under load: is each line in what was read before, or in the new file?"""
     finding = Finding("deleted under load", f"{rounds} deletions")
     server = await Server(folder).start()
-    kept = folder / "kept"
-    kept.mkdir()
+    copies = folder / "copies"
+    copies.mkdir()
     slowest = 0.0
     async with load(server.port, CONNECTIONS, 0.002) as answers:
         for number in range(rounds):
             await asyncio.sleep(0.3 + 0.05 * (number % 20))
-            (kept / f"{number:04}").write_bytes(server.path.read_bytes())
+            (copies / f"{number:04}").write_bytes(server.path.read_bytes())
             server.path.unlink()
             began = time.monotonic()
             await asyncio.to_thread(wait_until, server.path.exists)
@@ -169,7 +169,7 @@ async def deleted(folder: Path, rounds: int) -> Finding:
     finding.notes.append(f"noticed after {slowest:.2f} s at most")
     if slowest > 1.5:
         finding.wrong.append("it was noticed late")
-    check(finding, answers.ids, [*sorted(kept.iterdir()), server.path], doubled=True)
+    check(finding, answers.ids, [*sorted(copies.iterdir()), server.path], doubled=True)
     return finding
 
 
@@ -185,7 +185,7 @@ async def rotated(folder: Path, rounds: int, pause: float) -> Finding:
             await asyncio.to_thread(wait_until, server.path.exists)
     await server.stop()
     finding.longest = answers.longest
-    await asyncio.to_thread(check, finding, answers.ids, left(folder))
+    await asyncio.to_thread(check, finding, answers.ids, audit_files(folder))
     return finding
 
 
@@ -207,7 +207,7 @@ async def logrotate(folder: Path, rounds: int) -> Finding:
             await asyncio.to_thread(wait_until, server.path.exists)
     await server.stop()
     finding.longest = answers.longest
-    await asyncio.to_thread(check, finding, answers.ids, left(folder))
+    await asyncio.to_thread(check, finding, answers.ids, audit_files(folder))
     return finding
 
 
@@ -215,7 +215,7 @@ async def stalled(folder: Path, seconds: float, pause: float = 0.05) -> Finding:
     """Standard output is a pipe, and its reader stops for a while."""
     finding = Finding("stopped reader of standard output", f"{seconds:g} s")
     copy = (folder / "audit.jsonl").open("wb")
-    reader = started(("cat",), stdin=subprocess.PIPE, stdout=copy)
+    reader = start_process(("cat",), stdin=subprocess.PIPE, stdout=copy)
     assert reader.stdin is not None
     server = await Server(folder, "").start(stdout=reader.stdin)
     reader.stdin.close()
@@ -232,5 +232,5 @@ async def stalled(folder: Path, seconds: float, pause: float = 0.05) -> Finding:
     if answers.longest > 4.0:
         finding.wrong.append("a call was answered late")
     check(finding, answers.ids, [folder / "audit.jsonl"])
-    finding.notes.append(f"{sum(1 for _ in raw_lines(left(folder)))} lines in the end")
+    finding.notes.append(f"{sum(1 for _ in raw_lines(audit_files(folder)))} lines in the end")
     return finding

@@ -6,9 +6,9 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from pexpolicy.access.refusal_aggregator import RATE, SAVED
+from pexpolicy.access.refusals import BURST, RATE
 from tests.experiments.chaos.audit.load import load
-from tests.experiments.chaos.audit.server import Finding, Server, check, left
+from tests.experiments.chaos.audit.server import Finding, Server, audit_files, check
 
 KINDS = {
     "unknown path": (b"404", b"GET /%b HTTP/1.1\r\nHost: x\r\n\r\n" % (b"a" * 190)),
@@ -33,7 +33,9 @@ async def flooded(folder: Path, seconds: float, connections: int = 10) -> Findin
         )
     await server.stop()
     finding.longest = answers.longest
-    lines = [json.loads(line) for path in left(folder) for line in path.read_bytes().splitlines()]
+    lines = [
+        json.loads(line) for path in audit_files(folder) for line in path.read_bytes().splitlines()
+    ]
     on_record: Counter[str] = Counter()
     written = 0
     for line in lines:
@@ -42,13 +44,13 @@ async def flooded(folder: Path, seconds: float, connections: int = 10) -> Findin
             on_record[line["reason"]] += line.get("times", 1)
     if on_record != refused:
         finding.wrong.append(f"refused: {dict(refused)}, on record: {dict(on_record)}")
-    if written > SAVED + RATE * seconds:
+    if written > BURST + RATE * seconds:
         finding.wrong.append(f"{written} bytes of refusals")
     finding.notes.append(
         f"{refused.total() / seconds:,.0f} refusals a second, "
         f"{written / seconds:,.0f} bytes of audit a second about them"
     )
-    await asyncio.to_thread(check, finding, answers.ids, left(folder))
+    await asyncio.to_thread(check, finding, answers.ids, audit_files(folder))
     return finding
 
 

@@ -59,7 +59,7 @@ async def _connection(
 
 @asynccontextmanager
 async def load(port: int, connections: int, pause: float = 0.0) -> AsyncIterator[Answers]:
-    """Ask on so many connections as long as the block runs, with a pause behind each reply."""
+    """Ask on a number of connections while the block runs, with a pause after each reply."""
     answers = Answers()
     stopped = asyncio.Event()
     tasks = [

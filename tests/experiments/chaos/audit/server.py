@@ -1,4 +1,4 @@
-"""The server under test, its folder, and the check of what it left there."""
+"""The server under test, its folder, and checks of its audit files."""
 
 import asyncio
 import re
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Self
 
-from pexpolicy.audit.reader import CorruptLine, family, raw_lines, records
+from pexpolicy.audit.reader import CorruptLine, file_and_rotated, raw_lines, records
 from pexpolicy.audit.verify import Verification
 from tests.audit.places import wait_until
 
@@ -20,13 +20,13 @@ default_room = "Room {local_alias}"
 [plugins.domains.settings]
 allowed = ["@example.com"]
 """
-PATIENCE = 60.0
-"""Seconds for a start and for an end."""
+TIMEOUT_S = 60.0
+"""For a start and for an end."""
 
 
 @dataclass
 class Finding:
-    """What one experiment saw. It held when `wrong` is empty."""
+    """The result of one experiment, which succeeded if `wrong` is empty."""
 
     name: str
     trials: str
@@ -37,8 +37,8 @@ class Finding:
     notes: list[str] = field(default_factory=list)
 
 
-def started(command: tuple[str, ...], **options: Any) -> subprocess.Popen[bytes]:
-    """A program of its own."""
+def start_process(command: tuple[str, ...], **options: Any) -> subprocess.Popen[bytes]:
+    """Start a process."""
     return subprocess.Popen(command, **options)
 
 
@@ -49,13 +49,13 @@ class Server:
         self.folder = folder
         self.path = folder / "audit.jsonl"
         (folder / "config.toml").write_text(f"[audit]\n{audit}\n{PLUGINS}")
-        self.said = folder / "server.log"
+        self.log_path = folder / "server.log"
 
     async def start(self, stdout: int | IO[bytes] = subprocess.DEVNULL) -> Self:
         command = (sys.executable, "-m", "pexpolicy", "serve", "--port", "0")
-        with self.said.open("wb") as said:
-            self.process = started(command, cwd=self.folder, stdout=stdout, stderr=said)
-        await asyncio.to_thread(wait_until, lambda: self._announced is not None, PATIENCE)
+        with self.log_path.open("wb") as log:
+            self.process = start_process(command, cwd=self.folder, stdout=stdout, stderr=log)
+        await asyncio.to_thread(wait_until, lambda: self._announced is not None, TIMEOUT_S)
         assert self._announced is not None
         self.port = int(self._announced[1])
         return self
@@ -68,18 +68,18 @@ class Server:
 
     @property
     def log(self) -> bytes:
-        return self.said.read_bytes()
+        return self.log_path.read_bytes()
 
     async def stop(self, number: int = signal.SIGTERM) -> int:
-        """End it; gives its exit code."""
+        """Send a signal; return the exit code."""
         self.process.send_signal(number)
-        return await asyncio.to_thread(self.process.wait, PATIENCE)
+        return await asyncio.to_thread(self.process.wait, TIMEOUT_S)
 
 
 def check(finding: Finding, ids: list[str], paths: list[Path], *, doubled: bool = False) -> None:
-    """Hold what was answered against what was recorded, and verify the chains.
+    """Compare the answered calls with the recorded ones, and verify the chains.
 
-    `doubled`: some lines may stand in two of the files.
+    `doubled`: some lines may be in two of the files.
     """
     recorded: list[str] = []
     for found in records(paths):
@@ -97,6 +97,6 @@ def check(finding: Finding, ids: list[str], paths: list[Path], *, doubled: bool 
         finding.wrong += [str(fault) for fault in Verification().verify(raw_lines(paths))]
 
 
-def left(folder: Path) -> list[Path]:
-    """The audit files in a folder."""
-    return family(folder / "audit.jsonl")
+def audit_files(folder: Path) -> list[Path]:
+    """Return the audit files in a folder."""
+    return file_and_rotated(folder / "audit.jsonl")

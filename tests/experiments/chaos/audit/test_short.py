@@ -25,17 +25,17 @@ def test_the_check_finds_what_it_is_there_for(tmp_path: Path) -> None:
         place.journal.record(body(1)[:-1] + b',"decision_id":"%b"}' % one.encode())
     whole = place.path.read_bytes()
     first, *rest = whole.splitlines(keepends=True)
-    for content, said in (
+    for content, expected_texts in (
         (whole, []),
-        (b"".join(rest), ["1 answers without a line", "what was before is gone"]),
-        (whole + rest[-1], ["lines are there twice", "stands behind line"]),
+        (b"".join(rest), ["1 answers without a line", "the lines before are missing"]),
+        (whole + rest[-1], ["lines are there twice", "follows line"]),
         (whole + first[:20], ["a torn line", "a torn line"]),
     ):
         place.path.write_bytes(content)
         finding = Finding("check", "")
         check(finding, ids, [place.path])
-        assert len(finding.wrong) == len(said)
-        for text, expected in zip(finding.wrong, said, strict=True):
+        assert len(finding.wrong) == len(expected_texts)
+        for text, expected in zip(finding.wrong, expected_texts, strict=True):
             assert expected in text
 
 

@@ -1,8 +1,8 @@
-"""Runs the command line of pexpolicy in this interpreter and notes every garbage collection.
+"""Command line of pexpolicy with a record of every garbage collection.
 
-Run as ``python -m bench.gcwatch REPORT serve ...``. At the end REPORT holds JSON: ``natural`` and
-``forced``, each a list of ``[when, seconds, cpu seconds]``, ``when`` by the monotonic clock. On a
-shared machine the seconds hold what other programs took of the core; the CPU seconds do not. The
+Run as ``python -m bench.gc_monitor REPORT serve ...``. At the end REPORT holds JSON: ``natural``
+and ``forced``, each a list of ``[when, seconds, cpu seconds]``, ``when`` by the monotonic clock. On
+a shared machine the seconds include the time of other programs; the CPU seconds do not. The
 signal ``FORCE`` makes one full collection: in a short run none may come by itself, in a server
 that runs for weeks it does.
 """
@@ -22,7 +22,7 @@ FORCE = signal.SIGRTMIN
 
 
 class Watch:
-    """Notes collections without making objects that the collector would have to look at."""
+    """Recorder of collections that allocates no objects tracked by the collector."""
 
     def __init__(self) -> None:
         self._natural = array("d")
@@ -31,7 +31,7 @@ class Watch:
         self._begun = self._spent = 0.0
 
     def note(self, phase: Literal["start", "stop"], _info: dict[str, int]) -> None:
-        """The callback of :data:`gc.callbacks`."""
+        """Record a phase of a collection; a callback for :data:`gc.callbacks`."""
         if phase == "start":
             self._begun, self._spent = time.monotonic(), time.thread_time()
             return
@@ -40,7 +40,7 @@ class Watch:
             self._notes.append(figure)
 
     def force(self, _signal: int, _frame: FrameType | None) -> None:
-        """Make one full collection now."""
+        """Run a full collection."""
         self._notes = self._forced
         gc.collect()
         self._notes = self._natural
@@ -56,7 +56,7 @@ def _triples(flat: "array[float]") -> list[tuple[float, float, float]]:
 
 
 def main() -> None:
-    """Become pexpolicy, with the collector watched."""
+    """Run pexpolicy with the recorder installed."""
     watch = Watch()
     report = Path(sys.argv.pop(1))
     gc.callbacks.append(watch.note)

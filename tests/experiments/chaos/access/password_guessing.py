@@ -1,4 +1,4 @@
-"""Passwords that are guessed on many connections, while nodes call."""
+"""Password guessing on many connections while nodes call."""
 
 import asyncio
 import time
@@ -11,19 +11,19 @@ from tests.support import live_server, wire
 
 
 @dataclass
-class Siege:
-    """What was seen: the calls of nodes of both kinds, and how many guesses were answered."""
+class GuessingResult:
+    """Calls of nodes at other addresses and at an attacker's, and the answered guesses."""
 
     elsewhere: Calls
-    beside: Calls
+    same_address: Calls
     guesses: int
     admitted: int
     seconds: float
     on_record: int = 0
 
     def wrong(self) -> list[str]:
-        """What must not have happened."""
-        wrong = self.elsewhere.wrong() + self.beside.wrong()
+        """Return a description of each failure."""
+        wrong = self.elsewhere.wrong() + self.same_address.wrong()
         if self.admitted:
             wrong.append(f"{self.admitted} guesses were admitted")
         if self.on_record < self.guesses:
@@ -32,16 +32,16 @@ class Siege:
 
     @property
     def sentence(self) -> str:
-        """All figures in one line."""
+        """Return all figures in one line."""
         return (
             f"{self.guesses} guesses answered in {self.seconds:.0f} s, "
             f"{self.guesses / self.seconds:.0f} a second from all attackers; nodes at the address "
-            f"of an attacker: {self.beside.sentence}; elsewhere: {self.elsewhere.sentence}"
+            f"of an attacker: {self.same_address.sentence}; elsewhere: {self.elsewhere.sentence}"
         )
 
 
 async def _guess(port: int, address: str, ends: float, answered: list[int]) -> None:
-    """Guess on one connection after the other, as fast as it is answered."""
+    """Guess on one connection after another, as fast as replies arrive."""
     number = 0
     while time.perf_counter() < ends:
         with suppress(OSError, EOFError, ValueError, TimeoutError):
@@ -51,9 +51,9 @@ async def _guess(port: int, address: str, ends: float, answered: list[int]) -> N
             try:
                 while (left := ends - time.perf_counter()) > 0:
                     number += 1
-                    headers = wire.basic("pexip", f"guess {number}")
-                    kept = {"Connection": "keep-alive", **headers}
-                    writer.write(wire.request_bytes(wire.SERVICE, "GET", kept))
+                    credentials = wire.basic("pexip", f"guess {number}")
+                    headers = {"Connection": "keep-alive", **credentials}
+                    writer.write(wire.request_bytes(wire.SERVICE, "GET", headers))
                     async with asyncio.timeout(left):
                         head = await reader.readuntil(b"\r\n\r\n")
                     answered.append(wire.parsed(head).status)
@@ -61,16 +61,16 @@ async def _guess(port: int, address: str, ends: float, answered: list[int]) -> N
                 writer.close()
 
 
-async def besiege(
+async def guess_passwords(
     server: live_server.Running, seconds: float, connections: int, headers: dict[str, str]
-) -> Siege:
-    """Guess from two addresses, one of them that of a node, on so many connections each."""
+) -> GuessingResult:
+    """Guess from two addresses, one of them a node's, on ``connections`` connections each."""
     answered: list[int] = []
-    beside = [
-        Node(server.port, headers, address="127.0.0.7", keeps=keeps) for keeps in (True, False)
+    same_address = [
+        Node(server.port, headers, address="127.0.0.7", reuses=reuses) for reuses in (True, False)
     ]
     elsewhere = [Node(server.port, headers) for _ in range(3)]
-    async with Calling(elsewhere) as far, Calling(beside) as near:
+    async with Calling(elsewhere) as far, Calling(same_address) as near:
         began = time.perf_counter()
         await asyncio.gather(
             *(
@@ -80,10 +80,10 @@ async def besiege(
             )
         )
         took = time.perf_counter() - began
-    return Siege(far, near, len(answered), answered.count(200), took)
+    return GuessingResult(far, near, len(answered), answered.count(200), took)
 
 
-def recorded(lines: list[dict[str, Any]]) -> int:
-    """How many guesses are on record, once the server has ended."""
+def count_recorded(lines: list[dict[str, Any]]) -> int:
+    """Count the guesses in the audit lines."""
     reasons = ("unauthorised", "too many attempts")
     return sum(line.get("times", 1) for line in lines if line.get("reason") in reasons)

@@ -1,0 +1,252 @@
+"""The JSON Schema (draft 2020-12) of each request and reply, made from the models."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import msgspec
+
+from pexpolicy.endpoints import ENDPOINTS
+from pexpolicy.endpoints.base import Endpoint
+from pexpolicy.endpoints.directory_information import Directory, DirectoryEntry
+from pexpolicy.endpoints.media_location import MediaLocation
+from pexpolicy.endpoints.participant_properties import ParticipantProperties
+from pexpolicy.endpoints.registration_alias import Credentials
+from pexpolicy.endpoints.service_configuration import SERVICE_TYPES
+from pexpolicy.models.decision import Redirect
+from pexpolicy.models.model import Model
+from pexpolicy.models.request import Parameter, Request, by_prefix, flag, header_values, integer
+from pexpolicy.models.rules import Field
+from pexpolicy.models.serialization import ModelBase, lenient
+from pexpolicy.models.validation import MAX_TEXT
+
+Schema = dict[str, Any]
+
+DRAFT = "https://json-schema.org/draft/2020-12/schema"
+RESULTS: tuple[type[ModelBase], ...] = (
+    *SERVICE_TYPES.values(),
+    Redirect,
+    ParticipantProperties,
+    MediaLocation,
+    DirectoryEntry,
+    Credentials,
+)
+"""The models of results; nested models are added to them."""
+VALUES: Mapping[str, Any] = {"false": False, "true": True, "null": None, "0": 0}
+BEHAVIOURS = ("DNS", "automatic", "nobody")
+"""Defaults that are no value of their field."""
+
+
+class UnknownSchemaError(LookupError):
+    """There is no schema of this name."""
+
+
+def names() -> list[str]:
+    """Return the names of all schemas."""
+    return [f"{name}.{part}" for name in ENDPOINTS for part in ("request", "reply")]
+
+
+def document(name: str = "") -> Schema:
+    """Return one schema by name, or all of them; raise ``UnknownSchemaError``.
+
+    ``name`` is ``media_location.reply``, or ``media_location`` for both schemas of that request.
+    """
+    chosen = [known for known in names() if name in ("", known, known.partition(".")[0])]
+    if not chosen:
+        raise UnknownSchemaError(name)
+    parts = {
+        known: _request(ENDPOINTS[known.partition(".")[0]])
+        if known.endswith(".request")
+        else REPLIES[known.partition(".")[0]]
+        for known in chosen
+    }
+    models = _named_in(parts, _models())
+    if len(parts) == 1:
+        ((title, only),) = parts.items()
+        return {"$schema": DRAFT, "title": title, **only, "$defs": models}
+    return {"$schema": DRAFT, "title": name or "pexpolicy", "$defs": parts | models}
+
+
+def _named_in(schema: Any, models: Schema) -> Schema:
+    """Return the models that a schema refers to, directly or through others."""
+    if isinstance(schema, list):
+        return {k: v for item in schema for k, v in _named_in(item, models).items()}
+    if not isinstance(schema, dict):
+        return {}
+    found = _named_in(list(schema.values()), models)
+    if (ref := schema.get("$ref")) is not None:
+        model = ref.rpartition("/")[2]
+        found |= {model: models[model], **_named_in(models[model], models)}
+    return found
+
+
+def _request(endpoint: Endpoint[Any]) -> Schema:
+    """Return the schema of the query parameters; others are allowed, as versions add new ones."""
+    request: type[Request] = endpoint.request
+    patterns: Schema = {}
+    properties: Schema = {}
+    for parameter in request.parameters().values():
+        if parameter.read is header_values:
+            patterns[_header_pattern(parameter.wire)] = _parameter(parameter)
+        elif parameter.read is by_prefix:
+            patterns[f"^{parameter.wire}"] = _parameter(parameter)
+        else:
+            properties[parameter.wire] = _parameter(parameter)
+    path = endpoint.path + ("<alias>" if endpoint.path.endswith("/") else "")
+    return {
+        "description": f"The query parameters of GET {path}; a list where one is repeated.",
+        "type": "object",
+        "properties": properties,
+        "patternProperties": patterns,
+        "additionalProperties": True,
+    }
+
+
+def _parameter(parameter: Parameter[Any]) -> Schema:
+    schema: Schema = {
+        "description": parameter.doc,
+        "type": ["string", "array"],
+        "items": {"type": "string"},
+        "$comment": " ".join(filter(None, (parameter.mark, parameter.since))),
+    }
+    if parameter.read is integer:
+        schema["pattern"] = "^-?[0-9]*$"
+    elif parameter.read is flag:
+        schema["pattern"] = "^([Tt]rue|[Ff]alse)?$"
+    if parameter.values:
+        schema["examples"] = list(parameter.values)
+    return schema
+
+
+def _header_pattern(name: str) -> str:
+    letters = (f"[{c.lower()}{c.upper()}]" if c.isalpha() else "[-_]" for c in name)
+    return f"^{''.join(letters)}$"
+
+
+def _models() -> Schema:
+    """Return the schema of each model, with the descriptions of its fields."""
+    models = dict.fromkeys(RESULTS)
+    for model in RESULTS:
+        models |= dict.fromkeys(_inside(model))
+    wires = [lenient(model) for model in models]
+    _, components = msgspec.json.schema_components(wires, ref_template="#/$defs/{name}")
+    for model in models:
+        schema = components[model.__name__]
+        schema["required"] = sorted({*schema.get("required", ()), *model.constants})
+        schema["description"] = (model.__doc__ or "").partition("\n")[0]
+        for name in model.hints:
+            properties = schema["properties"][name]
+            properties.pop("default", None)
+            properties.update(_annotations(model.fields[name]))
+    return components
+
+
+def _inside(model: type[ModelBase]) -> Iterable[type[ModelBase]]:
+    for inner in model.nested:
+        yield inner
+        yield from _inside(inner)
+
+
+def _annotations(field: Field) -> Schema:
+    found: Schema = {"description": field.doc, "$comment": str(field.mark)}
+    if field.default in BEHAVIOURS:
+        found["description"] += f"; default: {field.default}"
+    elif field.default:
+        found["default"] = VALUES.get(field.default, field.default)
+    return found
+
+
+def _ref(*models: type[Model]) -> Schema:
+    refs = [{"$ref": f"#/$defs/{model.__name__}"} for model in models]
+    return refs[0] if len(refs) == 1 else {"anyOf": refs}
+
+
+def _reply(description: str, *forms: Schema, **properties: Schema) -> Schema:
+    """Return the schema of an envelope: ``status``, one of the forms, and our extra keys."""
+    return {
+        "description": description,
+        "type": "object",
+        "required": ["status"],
+        "properties": {
+            "status": {"const": "success"},
+            "decision_id": {"type": "string"},
+            "decided_by": {"type": "string"},
+            "reason": {"type": "string", "maxLength": MAX_TEXT},
+            **properties,
+        },
+        "anyOf": list(forms),
+    }
+
+
+def _form(description: str, action: str, result: Schema | None, *, required: bool = True) -> Schema:
+    """Return one form of a reply; without a schema for its result, it has no result."""
+    form: Schema = {
+        "description": description,
+        "properties": {"action": {"const": action}},
+        "required": ["action"],
+    }
+    if result is None:
+        form["not"] = {"required": ["result"]}
+        return form
+    form["properties"]["result"] = result
+    if required:
+        form["required"].append("result")
+    return form
+
+
+_EMPTY: Schema = {"type": "object", "maxProperties": 0}
+_REJECT_REASON: Schema = {
+    "type": "object",
+    "properties": {"reject_reason": {"type": "string", "maxLength": MAX_TEXT}},
+    "additionalProperties": False,
+}
+_NOT_FOUND: Schema = {
+    "properties": {"status": {"const": "fail"}, "action": {"const": "continue"}},
+    "not": {"required": ["result"]},
+}
+_ANY_STATUS: Schema = {"enum": ["success", "fail"]}
+_ENTRIES: Schema = {"type": "array", "items": _ref(DirectoryEntry)}
+
+REPLIES: Mapping[str, Schema] = {
+    "service_configuration": _reply(
+        "The reply to a request about a service.",
+        _form("A service.", "continue", _ref(*SERVICE_TYPES.values())),
+        _form("Infinity's own database decides.", "continue", None),
+        _form("The call is rejected.", "reject", None),
+        _form("A SIP caller is redirected.", "redirect", _ref(Redirect) | {"maxProperties": 1}),
+    ),
+    "participant_properties": _reply(
+        "The reply to a request about a participant.",
+        _form("Properties that are changed.", "continue", _ref(ParticipantProperties)),
+        _form("Nothing is changed.", "continue", None),
+        _form("The participant is rejected.", "reject", _REJECT_REASON, required=False),
+    ),
+    "media_location": _reply(
+        "The reply to a request for a location; with status 404, Infinity chooses it itself.",
+        _form("A location.", "continue", _ref(MediaLocation)),
+        _NOT_FOUND,
+        status=_ANY_STATUS,
+    ),
+    "participant_avatar": _reply(
+        "The body of a 404: no picture. A picture is a 200 with a JPEG (image/jpeg).",
+        _NOT_FOUND,
+        status={"const": "fail"},
+    ),
+    "directory_information": _reply(
+        "The reply to a search in the phone book.",
+        {"properties": {"result": _ENTRIES}, "required": ["result"]},
+        ignore_local={
+            "type": "boolean",
+            "description": Directory.fields["ignore_local"].doc,
+            "default": False,
+        },
+    ),
+    "registration_alias": _reply(
+        "The reply to a request about a device that registers.",
+        _form("The device must present these.", "continue", _ref(Credentials)),
+        _form("Infinity's own database decides.", "continue", _EMPTY),
+        _form("The registration is rejected.", "reject", _EMPTY),
+    ),
+}
+"""The schema of each reply, its envelope included."""

@@ -1,0 +1,38 @@
+"""The log on standard error, on a terminal and elsewhere."""
+
+import io
+import re
+import sys
+
+import orjson
+import pytest
+
+from pexpolicy.log import console_log
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_line_on_a_terminal_holds_no_python_literals(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    console_log().warning(
+        "plugin failed", rooms=["a", ("b", 1)], table={"k": [1, 2]}, traceback="x.py:1\n    raise X"
+    )
+    text = re.sub(r"\x1b\[[0-9;]*m", "", terminal.getvalue())
+    assert re.match(r"\d\d:\d\d:\d\d \[", text)
+    assert not set("[](){}") & set(text.replace("[warning  ]", ""))
+    assert "a, b, 1" in text
+    assert "k=1, 2" in text
+    assert text.endswith("\nx.py:1\n    raise X\n")
+
+
+def test_a_line_elsewhere_is_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
+    console_log().warning("plugin failed", traceback="x.py:1\n    raise X")
+    line = orjson.loads(stream.getvalue())
+    assert line["traceback"] == "x.py:1\n    raise X"
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z", line["timestamp"])
