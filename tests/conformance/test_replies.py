@@ -151,7 +151,7 @@ def test_a_result_that_is_lost_is_no_abstention() -> None:
 
 def test_credentials_that_are_both_empty_let_nobody_in() -> None:
     result = {"username": "", "password": ""}
-    with pytest.raises(InvalidReplyError, match="anybody could register"):
+    with pytest.raises(InvalidReplyError, match="any device could register"):
         heard("registration_alias", success(result=result))
     found = heard("registration_alias", success(result={"username": "a", "password": "b"}))
     assert isinstance(found.decision, Credentials)

@@ -23,7 +23,7 @@ from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.models.outcome import Outcome
 from pexpolicy.observability import metrics
 from pexpolicy.observability.counters import CallCounters
-from pexpolicy.observability.gauges import WINDOW, GaugeSampler, LoopLag
+from pexpolicy.observability.gauges import LAG_WINDOW_S, GaugeSampler, LoopLag
 from pexpolicy.observability.health import ReloadState, StateSources
 from pexpolicy.observability.nodes import Nodes, address_of, seen
 from pexpolicy.observability.prometheus import expose
@@ -56,9 +56,9 @@ ROOM = Conference(name="Room", service_tag="room")
 
 
 def test_every_metric_has_the_name_that_operators_were_promised() -> None:
-    assert set(NAMES) <= metrics.FAMILIES.keys()
+    assert set(NAMES) <= metrics.METRICS.keys()
     text = expose(SharedCounters()).decode()
-    for name, family in metrics.FAMILIES.items():
+    for name, family in metrics.METRICS.items():
         assert f"# TYPE {name} {family.kind.value}\n" in text
         assert name.endswith("_total") == (family.kind is metrics.MetricType.COUNTER)
         assert family.doc.endswith(".")
@@ -308,7 +308,7 @@ def test_a_bucket_holds_all_that_took_no_longer(spent: list[float]) -> None:
     board = SharedCounters()
     counts = CallCounters(board.claim())
     toy = BoundHook("toy", nothing, timeout=10.0)
-    counts.expect([toy], [], 4.0)
+    counts.allocate_for_policy([toy], [], 4.0)
     endpoint = ENDPOINTS["media_location"]
     request = endpoint.parse(MultiDict())
 
@@ -343,8 +343,8 @@ def test_a_bucket_holds_all_that_took_no_longer(spent: list[float]) -> None:
 def test_a_plugin_that_a_reload_brings_is_counted_and_the_old_one_stays() -> None:
     board = SharedCounters()
     counts = CallCounters(board.claim())
-    counts.expect([BoundHook("old", nothing)], [], 4.0)
-    counts.expect([BoundHook("new", nothing)], ["beside"], 4.0)
+    counts.allocate_for_policy([BoundHook("old", nothing)], [], 4.0)
+    counts.allocate_for_policy([BoundHook("new", nothing)], ["beside"], 4.0)
     told = admin_client.metrics_of(board)
     for plugin in ("old", "new"):
         assert told("plugin_calls_total", plugin=plugin, outcome="decided") == 0
@@ -355,7 +355,7 @@ async def test_plugins_that_find_no_room_on_the_board_are_asked_all_the_same() -
     board = SharedCounters()
     counts = CallCounters(board.claim())
     links = tuple(BoundHook(f"plugin_{number}", nothing) for number in range(400))
-    counts.expect(links, [], 4.0)
+    counts.allocate_for_policy(links, [], 4.0)
     endpoint = ENDPOINTS["media_location"]
     request = endpoint.parse(MultiDict())
     tasks = HookTasks(asyncio.get_running_loop())
@@ -371,8 +371,8 @@ async def test_plugins_that_find_no_room_on_the_board_are_asked_all_the_same() -
 
 def test_the_configuration_of_a_reload_takes_the_place_of_the_old_one() -> None:
     board = SharedCounters()
-    slab = board.claim()
-    sampler = GaugeSampler(slab, StateSources())
+    counters = board.claim()
+    sampler = GaugeSampler(counters, StateSources())
     opened = CircuitBreaker(1, 30.0, 30.0)
     opened.record_failure(1.0)
     sampler.use_policy("first", {"toy": [opened]})
@@ -386,12 +386,15 @@ def test_the_configuration_of_a_reload_takes_the_place_of_the_old_one() -> None:
 def test_any_number_of_reloads_leaves_room_for_new_plugins() -> None:
     board = SharedCounters(2)
     for slot in (0, 1):
-        slab = board.claim(slot)
-        for sampler in (GaugeSampler(slab, StateSources()), GaugeSampler(slab, StateSources())):
+        counters = board.claim(slot)
+        for sampler in (
+            GaugeSampler(counters, StateSources()),
+            GaugeSampler(counters, StateSources()),
+        ):
             for number in range(3000):
                 sampler.use_policy(f"{number:016x}", {})
-        CallCounters(slab).expect([BoundHook("new", nothing)], [], 4.0)
-        slab.cells[slab.place(metrics.PLUGIN_CALLS, ("new", "decided"))] += 1
+        CallCounters(counters).allocate_for_policy([BoundHook("new", nothing)], [], 4.0)
+        counters.cells[counters.allocate(metrics.PLUGIN_CALLS, ("new", "decided"))] += 1
     told = admin_client.metrics_of(board)
     assert told.counted("config_info") == {(f"{2999:016x}",): 1}
     assert told("plugin_calls_total", plugin="new", outcome="decided") == 2
@@ -411,7 +414,7 @@ def test_what_other_parts_know_is_sampled() -> None:
         connections=lambda: 12,
     )
     board = SharedCounters()
-    GaugeSampler(board.claim(), sources).look()
+    GaugeSampler(board.claim(), sources).sample()
     told = admin_client.metrics_of(board)
     assert told("audit_lost_total") == 2
     assert told("audit_free_bytes") == 5_000_000_000_000
@@ -423,7 +426,7 @@ def test_what_other_parts_know_is_sampled() -> None:
     assert told("ready") == 1
     # A successor in the same place begins to count anew, and what was lost before stays lost.
     audit.status, audit.lost = "failed", 1
-    GaugeSampler(board.claim(), sources).look()
+    GaugeSampler(board.claim(), sources).sample()
     told = admin_client.metrics_of(board)
     assert told("audit_lost_total") == 3
     assert told("ready") == 0
@@ -440,20 +443,20 @@ def test_a_source_that_fails_is_named_and_asked_again() -> None:
 
     board = SharedCounters()
     sampler = GaugeSampler(board.claim(), StateSources(connections=connections))
-    sampler.look()
+    sampler.sample()
     assert "gone" in sampler.problem
-    sampler.look()
+    sampler.sample()
     assert sampler.problem == ""
     assert admin_client.metrics_of(board)("connections") == 3
 
 
 def test_the_worst_lag_is_remembered_for_a_while_and_no_longer() -> None:
     lag = LoopLag()
-    assert lag.note(100.0, 0.4) == 0.4
-    assert lag.note(100.0 + WINDOW - 1, 0.1) == 0.4
-    assert lag.note(100.0 + WINDOW + 1, 0.1) == 0.4
-    assert lag.note(100.0 + 2 * WINDOW + 2, 0.2) == 0.2
-    assert lag.note(100.0 + 9 * WINDOW, 0.0) == 0.0
+    assert lag.record(100.0, 0.4) == 0.4
+    assert lag.record(100.0 + LAG_WINDOW_S - 1, 0.1) == 0.4
+    assert lag.record(100.0 + LAG_WINDOW_S + 1, 0.1) == 0.4
+    assert lag.record(100.0 + 2 * LAG_WINDOW_S + 2, 0.2) == 0.2
+    assert lag.record(100.0 + 9 * LAG_WINDOW_S, 0.0) == 0.0
 
 
 async def test_a_loop_that_is_held_shows_its_lag(tmp_path: Path) -> None:
