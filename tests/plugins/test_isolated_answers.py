@@ -121,11 +121,19 @@ async def said(endpoint: str, ask: Any, case: str) -> object:
     except WorkerError as error:
         return "failed", where_it_was(error.fault.summary)
     except BaseException as error:  # noqa: BLE001 - each of them must come out alike
-        return "failed", where_it_was(describe_error(error).summary)
+        return "failed", where_it_was(describe_error(without_tests(error)).summary)
     if decision is None:
         return None
     picture = getattr(decision, "image", None) if endpoint == "participant_avatar" else None
     return type(decision), decision.result, decision.reason, decision.warnings, picture
+
+
+def without_tests(error: BaseException) -> BaseException:
+    """The same without the frames of the tests, which a server does not have."""
+    trace = error.__traceback__
+    while trace and trace.tb_frame.f_code.co_filename.startswith(str(Path(__file__).parents[1])):
+        trace = trace.tb_next
+    return error.with_traceback(trace)
 
 
 def where_it_was(summary: str) -> str:
@@ -235,7 +243,7 @@ def test_what_check_advises_is_told(shelf: Shelf) -> None:
 def test_a_plugin_that_exists_in_this_program_only_is_refused(shelf: Shelf) -> None:
     available = PluginSource("toy", "toy-dist", "1.2", "toys:toy", lambda: Reject)
     with pytest.raises(
-        PluginBuildError, match=r"toy \(toy-dist 1.2\) cannot be handed to a process"
+        PluginBuildError, match=r"toy \(toy-dist 1.2\) cannot be sent to a worker process"
     ):
         shelf.start(available)
 
