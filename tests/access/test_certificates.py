@@ -50,7 +50,7 @@ async def test_a_node_that_trusts_the_authority_is_answered(
     serving: fake_plugins.Serve, folder: Path
 ) -> None:
     async with serving(policy(**certificates.tls(folder))) as server:
-        reply = await ask(server, certificates.trusting())
+        reply = await ask(server, certificates.client_context())
         assert reply.status == 200
         (line,) = server.lines()
         assert (line["event"], line["peer"]) == ("decision", "127.0.0.1")
@@ -70,7 +70,7 @@ async def test_a_node_that_trusts_the_authority_is_answered(
 async def test_versions_below_the_configured_one_are_not_spoken(
     serving: fake_plugins.Serve, folder: Path, least: str, most: ssl.TLSVersion, answered: bool
 ) -> None:
-    context = certificates.trusting()
+    context = certificates.client_context()
     context.set_ciphers("ALL:@SECLEVEL=0")
     context.minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED
     context.maximum_version = most
@@ -93,7 +93,7 @@ async def noted(server: fake_plugins.Serving) -> list[str]:
 
 
 def showing(leaf: trustme.LeafCert | None) -> ssl.SSLContext:
-    context = certificates.trusting()
+    context = certificates.client_context()
     if leaf is not None:
         leaf.configure_cert(context)
     return context
@@ -101,9 +101,9 @@ def showing(leaf: trustme.LeafCert | None) -> ssl.SSLContext:
 
 CLIENTS: dict[str, Callable[[], trustme.LeafCert | None]] = {
     "none": lambda: None,
-    "expired": lambda: certificates.issued(days=-1),
-    "wrong CA": lambda: certificates.issued(of="nobody trusts it"),
-    "right": certificates.issued,
+    "expired": lambda: certificates.issue(days=-1),
+    "wrong CA": lambda: certificates.issue(of="nobody trusts it"),
+    "right": certificates.issue,
 }
 
 
@@ -172,7 +172,7 @@ def source(folder: Path, **also: object) -> CertificateFiles:
 def serial_served(certs: Certificates) -> int:
     """The serial number that is served, by a handshake in memory."""
     client_in, client_out, server_in, server_out = (ssl.MemoryBIO() for _ in range(4))
-    client = certificates.trusting().wrap_bio(
+    client = certificates.client_context().wrap_bio(
         client_in, client_out, server_hostname=certificates.NAME
     )
     server = certs.context.wrap_bio(server_in, server_out, server_side=True)
@@ -248,7 +248,7 @@ BAD: dict[str, Callable[[Path], object]] = {
     "a missing key": lambda folder: (folder / "server.key").unlink(),
     "no key": lambda folder: (folder / "server.key").write_text("nothing"),
     "another key": lambda folder: (folder / "server.key").write_bytes(
-        certificates.issued().private_key_pem.bytes()
+        certificates.issue().private_key_pem.bytes()
     ),
 }
 
@@ -328,7 +328,7 @@ def test_check_tells_a_bad_pair_with_everything_else(folder: Path) -> None:
 def test_the_files_may_change_between_the_two_writes_without_an_alarm(folder: Path) -> None:
     log = fake_plugins.Log()
     certs = Certificates(source(folder), log)
-    leaf = certificates.issued()
+    leaf = certificates.issue()
     (folder / "server.key").write_bytes(leaf.private_key_pem.bytes())
     certs.look()
     (folder / "server.pem").write_bytes(leaf.cert_chain_pems[0].bytes())
@@ -390,7 +390,10 @@ async def connected(
     server: fake_plugins.Serving,
 ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
     reader, writer = await asyncio.open_connection(
-        "127.0.0.1", server.port, ssl=certificates.trusting(), server_hostname=certificates.NAME
+        "127.0.0.1",
+        server.port,
+        ssl=certificates.client_context(),
+        server_hostname=certificates.NAME,
     )
     try:
         yield reader, writer

@@ -62,8 +62,8 @@ def moved(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[tuple[st
 def test_each_command_prints_what_is_shown(moved: tuple[Path, list[tuple[str, str]]]) -> None:
     assert len(moved[1]) == 4
     for printed, shown in moved[1]:
-        lines = doc_pages.settled(printed).splitlines()
-        assert sorted(lines) == sorted(doc_pages.settled(shown).splitlines())
+        lines = doc_pages.normalize(printed).splitlines()
+        assert sorted(lines) == sorted(doc_pages.normalize(shown).splitlines())
 
 
 def test_who_follows_the_guide_has_the_configuration_whose_hash_is_shown(
