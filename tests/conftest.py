@@ -27,11 +27,11 @@ def pytest_runtest_makereport(
     out = [
         f"{name} holds {token}"
         for name, text in report.sections
-        for token in secret_canaries.found_in(text)
+        for token in secret_canaries.find_canaries(text)
     ]
     folder = getattr(item, "funcargs", {}).get("tmp_path")
     if report.when == "teardown" and folder is not None:
-        out += secret_canaries.escaped(folder)
+        out += secret_canaries.find_leaks(folder)
     if out:
         report.outcome = "failed"
         report.longrepr = "a secret got out: " + "; ".join(out)
@@ -44,7 +44,7 @@ def running_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[live_se
     folder = tmp_path_factory.mktemp("server")
     with live_server.running(live_server.with_audit(live_server.SHIPPED, folder)) as server:
         yield server
-    assert not list(secret_canaries.escaped(folder))
+    assert not list(secret_canaries.find_leaks(folder))
 
 
 @pytest.fixture

@@ -45,9 +45,9 @@ path = "audit.jsonl"
 
 
 def client(leaf: bool = True) -> ssl.SSLContext:
-    context = certificates.trusting()
+    context = certificates.client_context()
     if leaf:
-        certificates.issued().configure_cert(context)
+        certificates.issue().configure_cert(context)
     return context
 
 
@@ -64,7 +64,7 @@ def ask(
         received = b""
         while more := connection.recv(65536):
             received += more
-    return wire.parsed(received)
+    return wire.parse(received)
 
 
 def noted(server: live_server.Running, reason: str, **facts: object) -> bool:

@@ -54,7 +54,7 @@ async def answered(streams: Streams) -> bool:
     writer.write(KEPT)
     with suppress(ConnectionError):
         head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
-        length = int(wire.parsed(head).headers["content-length"])
+        length = int(wire.parse(head).headers["content-length"])
         await reader.readexactly(length)
         return head.startswith(b"HTTP/1.1 200")
     return False

@@ -44,7 +44,7 @@ def test_the_status_of_a_server_that_runs(running_server: live_server.Running) -
 
 def settled(text: str) -> str:
     """Text without numbers, and without the width of its tables."""
-    return re.sub(r"[ \n]+", " ", re.sub(r"\d+", "0", doc_pages.settled(text))).strip()
+    return re.sub(r"[ \n]+", " ", re.sub(r"\d+", "0", doc_pages.normalize(text))).strip()
 
 
 def test_the_page_shows_what_is_printed(tmp_path: Path) -> None:

@@ -172,7 +172,7 @@ def test_the_text_of_a_refusal_holds_no_pin() -> None:
     with pytest.raises(InvalidReplyError) as refused:
         heard("service_configuration", success(result={**ROOM, "pin": pin}))
     assert "pin" in str(refused.value)
-    assert secret_canaries.found_in(str(refused.value)) == []
+    assert secret_canaries.find_canaries(str(refused.value)) == []
 
 
 @pytest.mark.parametrize(

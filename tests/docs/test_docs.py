@@ -80,7 +80,7 @@ def test_a_curl_line_gets_the_reply_that_is_shown(
         # Whoever followed the README has its plugin installed, and rows that the page has not.
         ours = {line.split()[0] for line in example.output.splitlines() if line.strip()}
         printed = [line for line in printed if not line.strip() or line.split()[0] in ours]
-    assert doc_pages.settled("\n".join(printed)) == doc_pages.settled(example.output)
+    assert doc_pages.normalize("\n".join(printed)) == doc_pages.normalize(example.output)
 
 
 def test_there_is_a_curl_line_for_each_endpoint() -> None:
@@ -97,7 +97,7 @@ def test_a_command_prints_what_is_shown(tmp_path: Path, example: doc_pages.Examp
         written = doc_pages.configurations(example.page)[0]
     (tmp_path / "config.toml").write_text(written)
     said = pexpolicy(tmp_path, *shlex.split(example.command)[1:])
-    assert doc_pages.settled(said.stdout) == doc_pages.settled(example.output)
+    assert doc_pages.normalize(said.stdout) == doc_pages.normalize(example.output)
     assert doc_pages.config_hashes(said.stdout) == doc_pages.config_hashes(example.output)
 
 
@@ -105,7 +105,7 @@ def test_a_command_prints_what_is_shown(tmp_path: Path, example: doc_pages.Examp
     "text",
     [
         pytest.param(text, id=f"{page.relative_to(live_server.ROOT)}-{number}")
-        for page in doc_pages.WRITTEN
+        for page in doc_pages.OPERATOR_PAGES
         for number, text in enumerate(doc_pages.configurations(page))
     ],
 )
@@ -217,7 +217,7 @@ def test_the_audit_line_that_is_shown_is_one(tmp_path: Path) -> None:
     with live_server.running(live_server.with_audit(source, tmp_path)) as server:
         server.ask(f"/policy/v1/service/configuration?{query}")
         (line,) = server.audit.read_text().splitlines()
-    assert json.loads(doc_pages.settled(line)) == json.loads(doc_pages.settled(sample))
+    assert json.loads(doc_pages.normalize(line)) == json.loads(doc_pages.normalize(sample))
     assert {*shown, "warnings"} <= {row[0] for row in doc_pages.rows(doc_pages.OPERATIONS)}
 
 

@@ -65,8 +65,8 @@ def test_each_command_prints_the_documented_output(
 ) -> None:
     assert len(migrated[1]) == 4
     for printed, expected_output in migrated[1]:
-        lines = doc_pages.settled(printed).splitlines()
-        assert sorted(lines) == sorted(doc_pages.settled(expected_output).splitlines())
+        lines = doc_pages.normalize(printed).splitlines()
+        assert sorted(lines) == sorted(doc_pages.normalize(expected_output).splitlines())
 
 
 def test_the_guide_leads_to_the_configuration_with_the_documented_hash(

@@ -40,7 +40,7 @@ async def _connection(
             began = time.perf_counter()
             writer.write(wire.request_bytes(target, "GET", {"Connection": "keep-alive"}))
             head = await reader.readuntil(b"\r\n\r\n")
-            length = int(wire.parsed(head).headers["content-length"])
+            length = int(wire.parse(head).headers["content-length"])
             body = await reader.readexactly(length)
             answers.longest = max(answers.longest, time.perf_counter() - began)
             if (found := ID.search(body)) is not None:
