@@ -22,7 +22,7 @@ from pexpolicy.config.schema.document import Document
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.models import outcome
 from pexpolicy.plugins.discovery import installed
-from tests.support import certificates, doc_pages, fake_plugins, live_server
+from tests.support import certificates, doc_pages, fake_plugins, live_server, paths
 
 OWN = ("decision_id", "decided_by", "reason")
 """The keys of a reply that are ours, and that Infinity only logs."""
@@ -104,7 +104,7 @@ def test_a_command_prints_what_is_shown(tmp_path: Path, example: doc_pages.Examp
 @pytest.mark.parametrize(
     "text",
     [
-        pytest.param(text, id=f"{page.relative_to(live_server.ROOT)}-{number}")
+        pytest.param(text, id=f"{page.relative_to(paths.ROOT)}-{number}")
         for page in doc_pages.OPERATOR_PAGES
         for number, text in enumerate(doc_pages.configurations(page))
     ],
@@ -179,9 +179,7 @@ def test_every_key_of_the_configuration_is_explained_with_its_default() -> None:
 
 @pytest.mark.parametrize("name", ["rooms", "domains", "rules", "locations", "upstream"])
 def test_every_setting_of_a_plugin_is_explained_in_its_readme(name: str) -> None:
-    explained = {
-        row[0] for row in doc_pages.rows(live_server.ROOT / "plugins" / name / "README.md")
-    }
+    explained = {row[0] for row in doc_pages.rows(paths.ROOT / "plugins" / name / "README.md")}
     assert explained >= set(installed()[name].load().Settings.model_fields)
 
 
@@ -226,9 +224,7 @@ def test_every_outcome_of_a_step_is_explained() -> None:
     assert outcomes <= {row[0] for row in doc_pages.rows(doc_pages.OPERATIONS)}
 
 
-@pytest.mark.parametrize(
-    "page", doc_pages.ALL, ids=lambda page: str(page.relative_to(live_server.ROOT))
-)
+@pytest.mark.parametrize("page", doc_pages.ALL, ids=lambda page: str(page.relative_to(paths.ROOT)))
 def test_a_link_leads_somewhere(page: Path) -> None:
     for target, anchor in doc_pages.links(page):
         aim = page.parent / target if target else page

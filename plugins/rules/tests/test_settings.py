@@ -126,7 +126,10 @@ def test_a_mistake_in_a_file_is_named_with_its_line(problems: Problems, tmp_path
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[[rules]]\nname = first\n", "floor.toml line 2: is not valid TOML: Invalid value; text"),
+        (
+            "[[rules]]\nname = first\n",
+            "floor.toml line 2: is not valid TOML: Invalid value; write text",
+        ),
         ("[[rule]]\nname = 'x'\n", "floor.toml line 1: 'rule' has no meaning in this file; did"),
         ("rules = 3\n", "floor.toml line 1: rules must be tables, each below a line [[rules]]"),
         ("[[rules]]\n", "floor.toml line 1: name: is missing"),
