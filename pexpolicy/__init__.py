@@ -1,9 +1,8 @@
 """pexpolicy: a policy server for Pexip Infinity whose decisions come from plugins.
 
-Plugin authors need this module; ``pexpolicy.matching``, ``pexpolicy.subnets``,
+Plugins import from this module. ``pexpolicy.matching``, ``pexpolicy.subnets``,
 ``pexpolicy.config.csv_tables``, ``pexpolicy.config.toml_tables``, ``pexpolicy.conformance.replies``
-and ``pexpolicy.hooks.HOOK_API`` are for those who have use for them, and ``pexpolicy.testing`` is
-for tests.
+and ``pexpolicy.hooks.HOOK_API`` are public too. ``pexpolicy.testing`` is for tests.
 """
 
 from __future__ import annotations
@@ -19,9 +18,9 @@ if TYPE_CHECKING:
 else:
 
     def __getattr__(name: str) -> Any:
-        """Import the API with the first name of it, so that a command can tune the process before.
+        """Import the API when its first name is used, so that a command can tune the process first.
 
-        A module of the package is imported for itself.
+        Submodules are imported without it.
         """
         api = None if find_spec(f"{__name__}.{name}") else import_module("pexpolicy.api")
         if name not in getattr(api, "__all__", ()) and name != "__all__":

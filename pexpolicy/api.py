@@ -1,4 +1,4 @@
-"""API for plugins: each name that ``from pexpolicy import`` takes."""
+"""Public API for plugins: the names of ``from pexpolicy import``."""
 
 from __future__ import annotations
 

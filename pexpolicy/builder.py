@@ -15,7 +15,7 @@ from pexpolicy.chain.chain import Chain, Clock
 from pexpolicy.config.file_modes import mode_warnings
 from pexpolicy.config.file_tracking import hash_with, tracking_files
 from pexpolicy.config.loader import load
-from pexpolicy.config.problems import ConfigWarning, Problem
+from pexpolicy.config.problems import ConfigWarning, Key, Problem
 from pexpolicy.config.progress import Stage, silent
 from pexpolicy.config.settings import ConfigError, Settings
 from pexpolicy.endpoints import ENDPOINTS
@@ -31,9 +31,13 @@ from pexpolicy.plugins.plugin import (
     bind_observer,
     build,
     plugin_warnings,
+    static_decisions,
     tracked_files,
 )
 from pexpolicy.policy import Policy
+
+StaticDecisions = Mapping[str, Sequence[tuple[Key, Decision]]]
+"""Decisions that never change, with their keys, by plugin."""
 
 
 def build_policy(
@@ -55,9 +59,10 @@ def build_policy(
     plugins, unbuilt = build(settings.plugins, found, root, stage, directories)
     warnings, failed = plugin_warnings(plugins)
     names = ObjectNames(settings.infinity) if settings.infinity else None
-    unknown = list(_undeclared(plugins, names)) if names is not None else []
+    decisions, unusable = static_decisions(plugins)
+    unknown = list(_undeclared(decisions, names)) if names is not None else []
     files, unnamed = tracked_files(plugins, root)
-    problems = [*problems, *unbuilt, *failed, *unknown, *unnamed]
+    problems = [*problems, *unbuilt, *failed, *unusable, *unknown, *unnamed]
     if problems:
         for plugin in plugins:
             plugin.close()
@@ -87,7 +92,12 @@ def build_policy(
         tuple(plugins),
         chains,
         BackgroundTasks(shadow_chains, observers, log, settings.config_hash),
-        (*config_warnings(settings, plugins), *file_warnings, *warnings),
+        (
+            *config_warnings(settings, plugins),
+            *_short_pins(decisions, settings.min_pin_length),
+            *file_warnings,
+            *warnings,
+        ),
         log,
         files=(settings.path, *settings.secret_files, *files),
     )
@@ -152,22 +162,22 @@ def _default(endpoint: Endpoint[Any], settings: Settings) -> Decision:
     return endpoint.default
 
 
-def _undeclared(plugins: Iterable[Plugin], names: ObjectNames) -> Iterable[Problem]:
+def _undeclared(decisions: StaticDecisions, names: ObjectNames) -> Iterable[Problem]:
     """Yield a problem for each static decision that names an object missing in ``[infinity]``."""
-    for plugin in plugins:
-        for key, decision in plugin.prepared():
+    for plugin, items in decisions.items():
+        for key, decision in items:
             try:
                 names.check(decision)
             except DecisionError as error:
                 refusal = error.refusal
-                where = ("plugins", plugin.name, "settings", *key, refusal.field)
+                where = ("plugins", plugin, "settings", *key, refusal.field)
                 yield Problem(where, refusal.rule)
 
 
-def _short_pins(plugins: Iterable[Plugin], least: int) -> Iterable[ConfigWarning]:
+def _short_pins(decisions: StaticDecisions, least: int) -> Iterable[ConfigWarning]:
     """Yield a warning for each PIN of a static decision shorter than Infinity may accept."""
-    for plugin in plugins:
-        for key, decision in plugin.prepared():
+    for plugin, items in decisions.items():
+        for key, decision in items:
             fields = decision.set_fields()
             for name in ("pin", "guest_pin"):
                 pin = fields.get(name) if name in decision.names else None
@@ -177,7 +187,7 @@ def _short_pins(plugins: Iterable[Plugin], least: int) -> Iterable[ConfigWarning
                         "write a longer one, or set the key to the value in the global settings "
                         "of Infinity"
                     )
-                    yield ConfigWarning(("plugins", plugin.name, "settings", *key, name), text)
+                    yield ConfigWarning(("plugins", plugin, "settings", *key, name), text)
 
 
 def _same_priority(plugins: Sequence[Plugin]) -> Iterator[ConfigWarning]:
@@ -202,7 +212,6 @@ def config_warnings(settings: Settings, plugins: Sequence[Plugin]) -> Iterable[C
         text = "any client that reaches the port can ask for PINs; add [auth]"
         yield ConfigWarning(("server", "allow_anonymous"), text)
     yield from access_warnings(settings)
-    yield from _short_pins(plugins, settings.min_pin_length)
     yield from _same_priority(plugins)
     if settings.audit.path is not None:
         folder = settings.resolve(settings.audit.path).parent

@@ -1,18 +1,18 @@
-"""The hooks: everything that a plugin can do, on one page.
+"""Hook specifications: the whole contract of a plugin on one page.
 
 A plugin is a class that an entry point of the group ``pexpolicy`` names. It is built with its
 validated settings, and its methods that carry ``@hookimpl`` are asked. ``async def`` is for code
-that awaits, or that answers at once; plain ``def`` is for code that blocks, and runs in threads of
-that plugin's own.
+that awaits, or that answers at once; plain ``def`` is for code that blocks, and runs in the
+plugin's own threads.
 
 For each request the plugins are asked one after the other, the lowest ``priority`` first. ``None``
-means *not mine, ask the next*; anything else is the decision, and nobody else is asked. A decision
-is one of the classes named here, or a dictionary that is taken for ``result``. ``Continue`` ends
-the asking too: Infinity then does what it would do without a policy server.
+means *not mine, ask the next*; anything else is the decision, and no further plugin is asked. A
+decision is one of the classes named here, or a dictionary that is used as ``result``. ``Continue``
+is a decision too: Infinity then does what it would do without a policy server.
 
 A hook has the plugin's ``timeout`` (1 s unless configured), inside the budget of the whole call (4
 s). When it raises, is late or answers something that Infinity would drop, the plugin's ``on_error``
-says what follows.
+decides what follows.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 Result = Mapping[str, Any]
 
 HOOK_API = 1
-"""The version of the hooks. A plugin whose class says ``pexpolicy_api = 2`` needs a newer
+"""The version of the hooks. A plugin whose class has ``pexpolicy_api = 2`` needs a newer
 pexpolicy.
 """
 
@@ -61,7 +61,7 @@ def service_configuration(
     """Which service does the dialed alias lead to?
 
     Asked for each incoming call, twice for a web join, before Infinity dials out, and for each
-    breakout room. Everybody who sets up a call waits for the answer, so a look-up in memory is
+    breakout room. The call is not set up before the answer arrives, so a look-up in memory is
     better than one over the network. The same call must get the same answer each time.
     """
 
@@ -92,7 +92,7 @@ def media_location(
 def participant_avatar(request: ParticipantAvatarRequest) -> Avatar | Continue | bytes | None:
     """Which picture belongs to ``request.alias``?
 
-    The picture may have any size, and may be a JPEG, PNG, GIF, WebP or BMP; it is made to fit.
+    The picture may be a JPEG, PNG, GIF, WebP or BMP of any size; it is scaled to fit.
     """
 
 
@@ -100,10 +100,10 @@ def participant_avatar(request: ParticipantAvatarRequest) -> Avatar | Continue |
 def directory_information(
     request: DirectoryInformationRequest,
 ) -> Directory | Continue | list[DirectoryEntry] | Result | None:
-    """Whom does the phone book hold for the search text ``request.q``?
+    """Which phone book entries match the search text ``request.q``?
 
-    Asked while somebody types, with one letter and with none too. Entries behind ``limit`` are left
-    out.
+    Asked while the user types, with a single letter or an empty text too. Entries after ``limit``
+    are removed.
     """
 
 
@@ -122,25 +122,27 @@ def lifespan() -> AbstractAsyncContextManager[None]:  # type: ignore[empty-body]
     """Open what the plugin needs: files, sockets, pools.
 
     An ``@asynccontextmanager`` method. Entered before the policy answers its first call and left
-    after its last one. The place for everything that does I/O; building the class does none, but
-    for reading the files that ``watched`` names.
+    after its last one. All I/O belongs here; building the class does none, except for reading the
+    files that ``tracked_files`` names. At a reload the new instance is opened while the old one
+    still answers, and each worker process has its own: do not bind a port, lock a file or assume
+    to be alone.
     """
 
 
 @hookspec
-def decided(outcome: Outcome) -> None:
-    """See what was decided: for counters, web hooks and messages.
+def on_decision(outcome: Outcome) -> None:
+    """Observe each decision: for counters, web hooks and messages.
 
     Called after the reply has left, for each call of each endpoint, with ``outcome.request``,
     ``outcome.decision``, ``outcome.decided_by``, ``outcome.steps`` and ``outcome.decision_id``. It
-    cannot change or delay a reply; it has the plugin's timeout, and when too many calls wait for
-    it, some are left out.
+    cannot change or delay a reply. It has the plugin's timeout. When too many calls wait for it,
+    further ones are skipped and counted.
     """
 
 
 @hookspec
-def prepared() -> Iterable[tuple[Key, Decision]]:  # type: ignore[empty-body]
-    """The decisions that never change, with the keys of the settings that they come from.
+def static_decisions() -> Iterable[tuple[Key, Decision]]:  # type: ignore[empty-body]
+    """Return the decisions that never change, each with the settings key that it comes from.
 
     They are compared with the names that ``[infinity]`` of the configuration lists. Called once
     when the policy is built; does no I/O.
@@ -148,28 +150,28 @@ def prepared() -> Iterable[tuple[Key, Decision]]:  # type: ignore[empty-body]
 
 
 @hookspec
-def check() -> Iterable[ConfigWarning]:  # type: ignore[empty-body]
-    """What an administrator should know of the plugin's configuration, though it is valid.
+def config_warnings() -> Iterable[ConfigWarning]:  # type: ignore[empty-body]
+    """Return warnings about a configuration that is valid but doubtful.
 
-    Shown by ``pexpolicy check`` and at the start. Called once when the policy is built; does no
+    Shown by ``pexpolicy check`` and at startup. Called once when the policy is built; does no
     I/O.
     """
 
 
 @hookspec
 def status() -> Mapping[str, object]:  # type: ignore[empty-body]
-    """What operators should see of the plugin while it runs: what it holds, reaches and counts.
+    """Return what operators should see of the running plugin: sizes, connections, counters.
 
-    Shown by ``/status`` and ``pexpolicy status``, and asked only then: never for a call. It has one
-    second. Names of people and secrets do not belong there.
+    Shown by ``/status`` and ``pexpolicy status``, and called only then, never for a call. It has
+    one second. Do not include names of people or secrets.
     """
 
 
 @hookspec
-def watched() -> Iterable[Path]:  # type: ignore[empty-body]
-    """The files that the plugin was made of, besides its settings.
+def tracked_files() -> Iterable[Path]:  # type: ignore[empty-body]
+    """Return the files that the plugin was built from, in addition to its settings.
 
-    A running server builds its policy anew when one of them changes, and ``config_hash`` of the
-    audit covers what they hold. Relative paths are relative to the configuration file. Called once
-    when the policy is built, behind ``__init__``, which has read them.
+    A running server reloads when one of them changes, and ``config_hash`` of the audit covers
+    their content. Relative paths are relative to the configuration file. Called once when the
+    policy is built, after ``__init__``, which has read them.
     """

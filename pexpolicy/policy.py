@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from pexpolicy.chain.background import BackgroundTasks, ShadowLog
+from pexpolicy.chain.background import BackgroundTasks, ObserverCounts, ShadowLog
 from pexpolicy.chain.bound_hook import BoundHook
 from pexpolicy.chain.chain import Chain
 from pexpolicy.chain.failure_log import PluginFailureLog
@@ -130,17 +130,22 @@ class Policy:
             yield from chain.links
 
     async def answer(self, request: Request, decision_id: str) -> Answer:
-        """Answer one request; its class tells the endpoint."""
+        """Answer one request; its class determines the endpoint."""
         chain = self._chain_of[type(request)]
         assert self._tasks is not None, "the policy is not serving"
         outcome = await chain.ask(request, self._tasks, decision_id)
         reply = chain.endpoint.reply(outcome.decision, decision_id, outcome.decided_by)
         return Answer(outcome, reply)
 
-    def run_background(self, outcome: Outcome, audit: ShadowLog | None = None) -> None:
+    def run_background(
+        self,
+        outcome: Outcome,
+        audit: ShadowLog | None = None,
+        counts: ObserverCounts | None = None,
+    ) -> None:
         """Ask the shadow plugins and notify the observers, after the reply has left."""
         if self.has_background_work and self._tasks is not None:
-            self._background.start(outcome, self._tasks, audit)
+            self._background.start(outcome, self._tasks, audit, counts)
 
     def internal_error_answer(
         self, name: str, params: Params, alias: str, decision_id: str

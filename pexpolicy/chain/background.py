@@ -15,12 +15,23 @@ from pexpolicy.chain.chain import Chain
 from pexpolicy.chain.failure_log import PluginFailureLog
 from pexpolicy.chain.hook_tasks import HookTasks
 from pexpolicy.errors import Log, describe_error
-from pexpolicy.models.outcome import ABSTAINED, DECIDED, DEFAULT, Outcome
+from pexpolicy.models.outcome import (
+    ABSTAINED,
+    DECIDED,
+    DEFAULT,
+    FAILED,
+    SKIPPED,
+    TIMED_OUT,
+    Outcome,
+)
 from pexpolicy.tasks import start_background
 
 MAX_PENDING = 256
 """Calls whose background work may be pending at once."""
 SHUTDOWN_TIMEOUT_S = 2.0
+DELIVERED = "delivered"
+OBSERVER_OUTCOMES = (DELIVERED, FAILED, TIMED_OUT, SKIPPED)
+"""What may become of notifying an observer."""
 
 
 class ShadowLog(Protocol):
@@ -32,12 +43,19 @@ class ShadowLog(Protocol):
         """Write one line; ``differs`` is ``None`` for a shadow that failed."""
 
 
+class ObserverCounts(Protocol):
+    """Counters of what became of notifying observers."""
+
+    def observed(self, plugin: str, outcome: str) -> None:
+        """Count one notification: delivered, failed, timed out or skipped."""
+
+
 @dataclass(frozen=True, slots=True)
 class Observer:
     """A plugin that is notified of each decision. ``timeout`` in seconds."""
 
     plugin: str
-    tell: Callable[[Outcome], Awaitable[None]]
+    notify: Callable[[Outcome], Awaitable[None]]
     timeout: float
 
 
@@ -56,7 +74,7 @@ class BackgroundTasks:
         """All shadow chains."""
         self._observers = observers
         self._log = log
-        self._failure_log = PluginFailureLog(log, "decided")
+        self._failure_log = PluginFailureLog(log, "on_decision")
         self._config_hash = config_hash
         self._pending: set[asyncio.Task[None]] = set()
         self._has_skipped = False
@@ -66,16 +84,35 @@ class BackgroundTasks:
         """True where no plugin has anything to do after a reply."""
         return not self._observers and not self.shadows
 
-    def start(self, outcome: Outcome, tasks: HookTasks, audit: ShadowLog | None) -> None:
+    def start(
+        self,
+        outcome: Outcome,
+        tasks: HookTasks,
+        audit: ShadowLog | None,
+        counts: ObserverCounts | None = None,
+    ) -> None:
         """Start the background work of a call; it runs after the reply has left."""
         if len(self._pending) < MAX_PENDING:
-            _ = start_background(self._run(outcome, tasks, audit), self._pending)
-        elif not self._has_skipped:
+            _ = start_background(self._run(outcome, tasks, audit, counts), self._pending)
+            return
+        if counts is not None:
+            for observer in self._observers:
+                counts.observed(observer.plugin, SKIPPED)
+        if not self._has_skipped:
             self._has_skipped = True
             if self._log is not None:
-                self._log.warning("shadow plugins and observers do not keep up: calls are left out")
+                self._log.warning(
+                    "shadow plugins and observers do not keep up: calls are left out",
+                    decision_id=outcome.decision_id,
+                )
 
-    async def _run(self, outcome: Outcome, tasks: HookTasks, audit: ShadowLog | None) -> None:
+    async def _run(
+        self,
+        outcome: Outcome,
+        tasks: HookTasks,
+        audit: ShadowLog | None,
+        counts: ObserverCounts | None,
+    ) -> None:
         # The reply leaves at the start of the next turn of the event loop.
         await asyncio.sleep(0)
         for chain in self._shadows.get(outcome.endpoint, ()):
@@ -84,9 +121,12 @@ class BackgroundTasks:
                 differs = _differ(outcome, shadow)
                 audit.shadow(outcome, shadow, self._config_hash, differs=differs)
         for observer in self._observers:
-            await self._notify(observer, outcome)
+            result = await self._notify(observer, outcome)
+            if counts is not None:
+                counts.observed(observer.plugin, result)
 
-    async def _notify(self, observer: Observer, outcome: Outcome) -> None:
+    async def _notify(self, observer: Observer, outcome: Outcome) -> str:
+        """Notify one observer; log a failure, and return what became of it."""
         task = asyncio.create_task(_observe(observer, outcome))
         done, _ = await asyncio.wait((task,), timeout=observer.timeout)
         now = asyncio.get_running_loop().time()
@@ -97,7 +137,11 @@ class BackgroundTasks:
             error = task.result()
         if error is not None:
             report = describe_error(error, outcome.request.secrets())
-            self._failure_log.failed("plugin failed", observer.plugin, report, now)
+            self._failure_log.failed(
+                "plugin failed", observer.plugin, report, now, decision_id=outcome.decision_id
+            )
+            return FAILED if done else TIMED_OUT
+        return DELIVERED
 
     async def finish(self) -> None:
         """Wait up to ``SHUTDOWN_TIMEOUT_S`` for pending work, and cancel the rest."""
@@ -110,7 +154,7 @@ class BackgroundTasks:
 async def _observe(observer: Observer, outcome: Outcome) -> BaseException | None:
     """Return an exception as a value: SystemExit in a task would end the event loop."""
     try:
-        await observer.tell(outcome)
+        await observer.notify(outcome)
     except BaseException as error:  # noqa: BLE001 - whatever a plugin raises is its failure
         return error
     return None

@@ -24,10 +24,12 @@ class PluginFailureLog:
         self._hook = hook
         self._last: dict[tuple[str, str, str], tuple[float, int]] = {}
 
-    def failed(self, event: str, plugin: str, report: ErrorReport, now: float) -> None:
+    def failed(
+        self, event: str, plugin: str, report: ErrorReport, now: float, **more: object
+    ) -> None:
         """Log an exception or an invalid decision, once an interval for each kind."""
         fields = {"traceback": report.traceback} if report.lines else {}
-        self._warn(event, plugin, report.kind, now, error=report.summary, **fields)
+        self._warn(event, plugin, report.kind, now, error=report.summary, **fields, **more)
 
     def step(self, plugin: str, outcome: str, detail: str, now: float) -> None:
         """Log a plugin that was late or busy, once an interval: under load every call is."""

@@ -1,4 +1,4 @@
-"""``pexpolicy new-plugin``."""
+"""Command ``pexpolicy new-plugin``."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from pexpolicy.endpoints import ENDPOINTS
     type=click.Path(path_type=Path, file_okay=False),
     default=Path(),
     show_default=True,
-    help="Where the folder of the package is put.",
+    help="Parent folder of the package.",
 )
 @click.option(
     "--hook",
     type=click.Choice(list(ENDPOINTS)),
     default="service_configuration",
     show_default=True,
-    help="The question that the plugin answers.",
+    help="The request that the plugin answers.",
 )
 def new_plugin(name: str, directory: Path, hook: str) -> None:
-    """Write a package with a new plugin NAME: it decides calls as it is, and is tested."""
+    """Write a package with a working, tested plugin NAME."""
     try:
         plugin = scaffold.NewPlugin(scaffold.plugin_name(name), hook)
         folder = scaffold.write(plugin, directory)
     except scaffold.ScaffoldError as error:
         click.secho(str(error), fg="red", err=True)
         sys.exit(2)
-    click.echo(f"{folder} holds the plugin {plugin.name}. To try it:\n")
+    click.echo(f"{folder} contains the plugin {plugin.name}. To try it:\n")
     for command in scaffold.next_steps(folder):
         click.echo(f"  {command}")

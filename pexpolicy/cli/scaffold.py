@@ -1,7 +1,7 @@
-"""A package for a new plugin, written from the templates beside this module.
+"""Scaffold of a plugin package, rendered from Jinja templates.
 
-The templates are text that Jinja fills in: ``template/package`` holds one file for each file of the
-package, ``template/hooks`` what differs from hook to hook.
+``template/package`` has one template for each file of the package, ``template/hooks`` the parts
+that differ between hooks.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from keyword import iskeyword
 from pathlib import Path
 
 from pexpolicy import __version__, api
-from pexpolicy.plugins.discovery import installed
+from pexpolicy.plugins.discovery import RESERVED, installed
 
 MAX_NAME = 30
 """Characters; the lines of the templates are laid out for names up to this length."""
@@ -27,12 +27,12 @@ _NAME = re.compile(rf"[a-z][a-z0-9_]{{0,{MAX_NAME - 1}}}")
 
 
 class ScaffoldError(Exception):
-    """Nothing was written; the text says why, and what to do instead."""
+    """Raised when nothing was written; the text has the reason and a remedy."""
 
 
 @dataclass(frozen=True, slots=True)
 class NewPlugin:
-    """What the files of a new plugin are named after: its name, and the hook that it implements."""
+    """Name and hook of a new plugin, from which the names of its files derive."""
 
     name: str
     """As in the configuration: ``[plugins.NAME]``."""
@@ -40,24 +40,24 @@ class NewPlugin:
 
     @property
     def distribution(self) -> str:
-        """The name that it is installed by, and that of its folder."""
+        """Return the name of the distribution and of its folder."""
         return f"pexpolicy-{self.name.replace('_', '-')}"
 
     @property
     def package(self) -> str:
-        """The name that it is imported by."""
+        """Return the name of the import package."""
         return f"pexpolicy_{self.name}"
 
     @property
     def class_name(self) -> str:
-        """The class behind the entry point; a name that nothing else in the package has."""
+        """Return the name of the plugin class, distinct from all names that the package uses."""
         name = "".join(word.capitalize() for word in self.name.split("_"))
         taken = name in api.__all__ or name in _USED or hasattr(builtins, name)
         return f"{name}Plugin" if taken else name
 
 
 def plugin_name(written: str) -> str:
-    """The name in the form in which it is used everywhere; raises ``ScaffoldError`` for a bad one.
+    """Return a plugin name in its normal form; raises ``ScaffoldError`` for an invalid one.
 
     ``Front-Desk``, ``front.desk`` and ``pexpolicy-front-desk`` are all ``front_desk``.
     """
@@ -65,9 +65,13 @@ def plugin_name(written: str) -> str:
     name = _SEPARATORS.sub("_", lowered).strip("_")
     if not _usable(name):
         text = (
-            f"{written!r} is no name for a plugin: it takes a letter and then letters, digits and "
-            f"underscores, {MAX_NAME} at most, and no word of Python's own{_suggestion(name)}"
+            f"{written!r} is not a plugin name: write a letter, then letters, digits and "
+            f"underscores, {MAX_NAME} characters at most, and no keyword of Python"
+            f"{_suggestion(name)}"
         )
+        raise ScaffoldError(text)
+    if name in RESERVED:
+        text = f"{name!r} is reserved: decided_by has it where no plugin decides; choose another"
         raise ScaffoldError(text)
     if (taken := installed().get(name)) is not None:
         text = f"{name!r} is taken: {taken.distribution} {taken.version} is installed"
@@ -88,9 +92,9 @@ def _suggestion(name: str) -> str:
 
 
 def write(plugin: NewPlugin, parent: Path) -> Path:
-    """Write the package into a folder of its own below ``parent``, and give that folder.
+    """Write the package into a new folder in ``parent``, and return that folder.
 
-    Raises ``ScaffoldError`` where something of that name exists or nothing can be written.
+    Raises ``ScaffoldError`` if it exists or cannot be written.
     """
     files = render(plugin)
     folder = parent / plugin.distribution
@@ -102,7 +106,7 @@ def write(plugin: NewPlugin, parent: Path) -> Path:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(content, encoding="utf-8", newline="\n")
     except FileExistsError as error:
-        text = f"{error.filename} exists already: remove it, or choose another --directory or name"
+        text = f"{error.filename} already exists: remove it, or choose another --directory or name"
         raise ScaffoldError(text) from None
     except OSError as error:
         text = f"{error.filename} cannot be written: {error.strerror}"
@@ -111,11 +115,11 @@ def write(plugin: NewPlugin, parent: Path) -> Path:
 
 
 def render(plugin: NewPlugin) -> dict[str, str]:
-    """The files of the package by their paths in it; raises ``ScaffoldError`` without Jinja."""
+    """Return the files of the package by path; raises ``ScaffoldError`` without Jinja."""
     if find_spec("jinja2") is None:
         text = (
-            "new-plugin writes files from templates and needs Jinja for it. In a virtual "
-            "environment for plugins, which that of a server is not:\n"
+            "new-plugin needs Jinja for its templates. In a virtual environment for plugins, "
+            "not that of a server, run:\n"
             "  python -m pip install '.[author]'            in a clone of pexpolicy\n"
             "  python -m pip install 'pexpolicy[author]'    from a package index of your own"
         )
@@ -142,7 +146,7 @@ def _path(template: str, plugin: NewPlugin) -> str:
 
 
 def next_steps(folder: Path) -> tuple[str, str, str]:
-    """The commands that install the package, test it, and serve with it; as one pastes them."""
+    """Return the shell commands that install the package, test it, and serve with it."""
     return (
         f"cd {shlex.quote(str(folder))} && python -m pip install -e '.[dev]'",
         "python -m pytest",

@@ -1,4 +1,4 @@
-"""``pexpolicy test``."""
+"""Command ``pexpolicy test``."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def test(
 ) -> None:
     """Run files of requests and expected decisions against the configured policy.
 
-    Exit code 0: all as expected. 1: not all. 2: no case ran, or wrong usage. 75: a plugin does not
-    open what it needs. 78: the configuration cannot be used.
+    Exit code 0: all cases passed. 1: a case failed. 2: no case ran, or wrong usage. 75: a plugin
+    cannot open what it needs. 78: the configuration cannot be used.
     """
     try:
         code = _run_files(build_or_exit(config), cases, only, junit, print_json=as_json)
@@ -50,16 +50,13 @@ def test(
 def _run_files(
     policy: Policy, paths: Sequence[Path], only: str, junit: Path | None, *, print_json: bool
 ) -> int:
-    """Run the cases of these files whose names contain ``only``; returns the exit code.
-
-    0: all passed. 1: at least one failed. 2: a file cannot be used, or no case ran.
-    """
+    """Run the cases whose names contain ``only``; return the exit code of the command."""
     cases = _cases(paths)
     if cases is None:
         return EX_USAGE
     chosen = [case for case in cases if only.casefold() in case.name.casefold()]
     if not chosen:
-        why = f"none of {len(cases)} has {only!r} in its name" if cases else "there is none"
+        why = f"none of {len(cases)} has {only!r} in its name" if cases else "the files have none"
         click.secho(f"no case ran: {why}", fg="red", err=True)
         return EX_USAGE
     run = asyncio.run(run_cases(policy, chosen))
@@ -77,14 +74,14 @@ def _run_files(
 
 
 def _cases(paths: Sequence[Path]) -> list[Case] | None:
-    """The cases of all files; what is wrong with any of them goes to standard error."""
+    """Return the cases of all files; ``None`` after printing the problems of any file."""
     cases: list[Case] = []
-    sound = True
+    valid = True
     for path in paths:
         try:
             cases += load_cases(path)
         except CasesError as error:
-            sound = False
+            valid = False
             for problem in error.problems:
                 click.secho(f"{path}: {problem}", fg="red", err=True)
-    return cases if sound else None
+    return cases if valid else None

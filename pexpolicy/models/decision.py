@@ -42,7 +42,8 @@ class Decision(Model):
         reason: str | None = None
         seal: ClassVar[int]
 
-    def __init__(self, /, **fields: Any) -> None:
+    def __init__(self, /, *unnamed: Any, **fields: Any) -> None:
+        self._refuse_unnamed(unnamed)
         reason = fields.pop("reason", None)
         self._check(fields)
         self._seal(None if reason is None else _shortened(reason))

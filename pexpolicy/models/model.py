@@ -59,8 +59,17 @@ class Model(ModelBase):
     logged: tuple[object, object, list[str]] | None
     """The redacted form, kept here by the ``Redaction`` that made it."""
 
-    def __init__(self, /, **fields: Any) -> None:
+    def __init__(self, /, *unnamed: Any, **fields: Any) -> None:
+        self._refuse_unnamed(unnamed)
         self._check(fields)
+
+    @classmethod
+    def _refuse_unnamed(cls, unnamed: tuple[Any, ...]) -> None:
+        """Raise ``TypeError`` for positional arguments, with the keyword form."""
+        if unnamed:
+            first = next((name for name in cls.hints if cls.defaults[name] is ...), "reason")
+            msg = f"{cls.__name__} takes keyword arguments only: write {cls.__name__}({first}=...)"
+            raise TypeError(msg)
 
     def __init_subclass__(cls) -> None:
         """Turn the annotations of the class into the type that its fields are checked against."""
@@ -169,10 +178,16 @@ class Model(ModelBase):
         return self
 
     def __eq__(self, other: object) -> bool:
-        return type(self) is type(other) and self.result == cast("Self", other).result
+        if type(self) is not type(other):
+            return False
+        mine, theirs = self.result, cast("Self", other).result
+        # The order of the fields counts neither for Infinity nor here.
+        return mine == theirs or (
+            len(mine) == len(theirs) and orjson.loads(mine) == orjson.loads(theirs)
+        )
 
     def __hash__(self) -> int:
-        return hash((type(self), self.result))
+        return hash((type(self), sum(self.result)))
 
     def __repr__(self) -> str:
         fields = {

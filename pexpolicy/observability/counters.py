@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 from pexpolicy.access.refusals import REASONS as ACCESS_REASONS
 from pexpolicy.access.refusals import UNAUTHORISED, WRONG_TOKEN
+from pexpolicy.chain.background import OBSERVER_OUTCOMES
 from pexpolicy.chain.bound_hook import QUICK, BoundHook
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.models.outcome import (
@@ -103,10 +104,15 @@ class CallCounters:
         self._reasons = _CounterIndex(counters, metrics.REFUSED, (), REASONS)
         self._unauthorised = counters.allocate(metrics.AUTH_FAILURES)
         self._differing = _CounterIndex(counters, metrics.SHADOW_DIFF, (), ())
+        self._observers: dict[str, _CounterIndex] = {}
         self._budget = 0.0
 
     def allocate_for_policy(
-        self, links: Iterable[BoundHook], shadows: Iterable[str], budget: float
+        self,
+        links: Iterable[BoundHook],
+        shadows: Iterable[str],
+        budget: float,
+        observers: Iterable[str] = (),
     ) -> None:
         """Allocate the cells of the plugins of a policy; ``budget`` of a call in seconds."""
         for link in links:
@@ -115,6 +121,11 @@ class CallCounters:
             link.decided_steps.bind_counters(self._cells, quick[DECIDED] + BUCKETS)
         for shadow in shadows:
             self._differing[shadow] = self._differing[shadow]
+        for observer in observers:
+            if observer not in self._observers:
+                self._observers[observer] = _CounterIndex(
+                    self._counters, metrics.OBSERVER_CALLS, (observer,), OBSERVER_OUTCOMES
+                )
         self._budget = budget
 
     def answered(self, outcome: Outcome, action: str, seconds: float) -> None:
@@ -176,6 +187,10 @@ class CallCounters:
     def recorded(self) -> None:
         """Count an audit record other than that of a call."""
         self._cells[self._records] += 1
+
+    def observed(self, plugin: str, outcome: str) -> None:
+        """Count what became of notifying an observer."""
+        self._cells[self._observers[plugin][outcome]] += 1
 
     def shadowed(self, shadow: Outcome, *, differs: bool | None) -> None:
         """Count the decision of a shadow plugin."""

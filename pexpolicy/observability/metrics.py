@@ -118,6 +118,11 @@ BREAKER_OPEN = MetricDefinition(
     MetricType.GAUGE,
     Aggregation.GREATEST,
 )
+OBSERVER_CALLS = MetricDefinition(
+    "pexpolicy_observer_calls_total",
+    "Decisions that an observer (on_decision) was to be notified of, by what became of it.",
+    ("plugin", "outcome"),
+)
 SHADOW_DIFF = MetricDefinition(
     "pexpolicy_shadow_diff_total",
     "Calls that a shadow plugin would have answered differently.",
@@ -217,7 +222,7 @@ METRICS = {
     family.name: family
     for family in (
         *(REQUESTS, DURATION, REMAINING, FALLBACK),
-        *(PLUGIN_CALLS, PLUGIN_DURATION, BREAKER_OPEN, SHADOW_DIFF),
+        *(PLUGIN_CALLS, PLUGIN_DURATION, BREAKER_OPEN, OBSERVER_CALLS, SHADOW_DIFF),
         *(REFUSED, AUTH_FAILURES),
         *(AUDIT_RECORDS, AUDIT_LOST, AUDIT_LAST_FSYNC, AUDIT_FREE),
         *(CONFIG_INFO, RELOAD_SUCCESSFUL, RELOADED, CERTIFICATE),

@@ -136,6 +136,9 @@ def _plugin(
         "hooks": list(plugin.hooks),
         "calls": _by_last_label(readings[metrics.PLUGIN_CALLS], plugin.name),
         "latency": _latency(readings[metrics.PLUGIN_DURATION].get((plugin.name,))),
+        "observed": _by_last_label(readings[metrics.OBSERVER_CALLS], plugin.name)
+        if "on_decision" in plugin.hooks
+        else None,
         "breaker_open": bool(opened) if breakers else None,
         "has_stuck_calls": bool(plugin.threads and plugin.threads.stuck),
         **statuses.get(plugin.name, {}),

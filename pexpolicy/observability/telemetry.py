@@ -37,7 +37,9 @@ class Telemetry:
         """Count for another policy from now on."""
         deciding = {link.plugin for chain in policy.chains.values() for link in chain.links}
         shadows = {p.name for p in policy.plugins if p.table.mode == "shadow"}
-        self._counts.allocate_for_policy(policy.links(), shadows, policy.settings.server.budget)
+        observers = [p.name for p in policy.plugins if "on_decision" in p.hooks]
+        budget = policy.settings.server.budget
+        self._counts.allocate_for_policy(policy.links(), shadows, budget, observers)
         self.sampler.use_policy(
             policy.config_hash,
             {
@@ -68,6 +70,10 @@ class Telemetry:
     def recorded(self) -> None:
         """Count an audit record of refusals."""
         self._counts.recorded()
+
+    def observed(self, plugin: str, outcome: str) -> None:
+        """Count what became of notifying an observer."""
+        self._counts.observed(plugin, outcome)
 
     def counting(self, audit: ShadowLog) -> ShadowLog:
         """Return an audit of shadow decisions that also counts them."""

@@ -1,34 +1,30 @@
-"""Finding plugins: those that packages bring, and those that lie in a directory. Nothing is
-imported.
+"""Discovery of plugins: entry points of installed packages, and modules in directories.
+
+Nothing is imported.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import re
-import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib import metadata
-from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from types import CodeType
 from typing import Any
 
 from pexpolicy.config.problems import Problem
-from pexpolicy.plugins.errors import PluginBuildError
+from pexpolicy.plugins import drop_in
 
 GROUP = "pexpolicy"
 """The group of entry points that name plugins."""
-MODULE_PREFIX = "pexpolicy_dropin_"
-MARK = "pexpolicy_impl"
-"""The attribute that pluggy's marker leaves on a hook implementation."""
+RESERVED = ("default", "guard")
+"""Names that ``decided_by`` of a reply uses without a plugin."""
 
 
 @dataclass(frozen=True, slots=True)
 class PluginSource:
-    """A plugin that can be built: its name, what brought it, and how to import its class."""
+    """A plugin that can be built: its name, its distribution, and how to import its class."""
 
     name: str
     distribution: str
@@ -36,55 +32,63 @@ class PluginSource:
     source: str
     load: Callable[[], Any]
     drop_in: Path | None = None
-    """The module or package in a directory of plugins that it is, if it is one."""
+    """Path of the module or package in a plugin directory; ``None`` for an installed package."""
+    conflict: str = ""
+    """Why the plugin cannot be used: another distribution has one of the same name."""
 
     def files(self) -> list[Path]:
-        """The source of a drop-in plugin; that of a package changes with an installation only."""
-        if self.drop_in is None or not self.drop_in.is_dir():
-            return [self.drop_in] if self.drop_in is not None else []
-        return sorted(self.drop_in.rglob("*.py"))
+        """Return the source of a drop-in plugin; that of a package changes at installation only."""
+        return drop_in.source_files(self.drop_in) if self.drop_in is not None else []
 
     def __str__(self) -> str:
         return f"{self.name} ({self.distribution} {self.version})"
 
 
 def installed() -> dict[str, PluginSource]:
-    """The plugins that packages bring, by name."""
+    """Return the plugins of installed packages by name."""
     found: dict[str, PluginSource] = {}
     for entry in metadata.entry_points(group=GROUP):
         distribution = entry.dist
         name = distribution.name if distribution else "unknown"
         version = distribution.version if distribution else "unknown"
-        found.setdefault(
-            entry.name, PluginSource(entry.name, name, version, entry.value, entry.load)
-        )
+        source = PluginSource(entry.name, name, version, entry.value, entry.load)
+        if (other := found.get(entry.name)) is not None and other.distribution != name:
+            text = (
+                f"{other.distribution} {other.version} and {name} {version} both have a plugin of "
+                "this name: uninstall one of them"
+            )
+            source = replace(other, conflict=other.conflict or text)
+        found[entry.name] = source
     return found
 
 
 def discover(directories: Sequence[Path]) -> tuple[dict[str, PluginSource], list[Problem]]:
-    """Every plugin by name: entry points first, then the directories; and what is wrong with
-    those.
-    """
+    """Return every plugin by name, and the problems of the directories."""
     found = installed()
     problems: list[Problem] = []
-    for place, directory in enumerate(directories):
+    for index, directory in enumerate(directories):
         if not directory.is_dir():
-            problems.append(Problem(("plugin_dirs", place), f"{directory} is no directory"))
+            problems.append(Problem(("plugin_dirs", index), f"{directory} is not a directory"))
             continue
         for path in _modules_in(directory):
             if path.stem in found:
                 other = found[path.stem].source
                 text = f"{path} and {other} bring a plugin of the same name {path.stem}"
-                problems.append(Problem(("plugin_dirs", place), text))
+                problems.append(Problem(("plugin_dirs", index), text))
             else:
                 found[path.stem] = PluginSource(
-                    path.stem, directory.name, "drop-in", str(path), partial(_load, path), path
+                    path.stem,
+                    directory.name,
+                    "drop-in",
+                    str(path),
+                    partial(drop_in.load, path),
+                    path,
                 )
     return found, problems
 
 
 def _modules_in(directory: Path) -> list[Path]:
-    """Modules and packages that may hold a plugin, by name."""
+    """Return modules and packages that may contain a plugin, sorted by name."""
     return sorted(path for path in _python_in(directory) if _is_name(path.stem))
 
 
@@ -99,66 +103,15 @@ def _is_name(stem: str) -> bool:
 
 
 def filename_hint(name: str, directories: Sequence[Path]) -> str:
-    """What to say of a file that is meant to be the plugin ``name`` and cannot be, or nothing."""
+    """Return why a file that looks like the plugin ``name`` cannot be it; else an empty text."""
     for directory in filter(Path.is_dir, directories):
         for path in _python_in(directory):
-            better = re.sub(r"\W", "_", path.stem).lstrip("_")
-            if _is_name(path.stem) or name not in (path.stem, better):
+            suggestion = re.sub(r"\W", "_", path.stem).lstrip("_")
+            if _is_name(path.stem) or name not in (path.stem, suggestion):
                 continue
-            text = f"; {path} is not taken: its name must be letters, digits and _, a letter first"
-            if not _is_name(better):
+            text = f"; {path} is ignored: its name must be letters, digits and _, a letter first"
+            if not _is_name(suggestion):
                 return text
-            return f"{text}. Call it {better}{path.suffix}, and the table [plugins.{better}]"
+            table = f"[plugins.{suggestion}]"
+            return f"{text}. Rename it to {suggestion}{path.suffix} and the table to {table}"
     return ""
-
-
-def _load(path: Path) -> type:
-    """Import a module or package, and give the one class in it that has hooks."""
-    file = path / "__init__.py" if path.is_dir() else path
-    name = MODULE_PREFIX + path.stem
-    spec = importlib.util.spec_from_file_location(
-        name,
-        file,
-        loader=_SourceLoader(name, str(file)),
-        submodule_search_locations=[str(path)] if path.is_dir() else None,
-    )
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    before = {key: sys.modules.pop(key) for key in _names_below(name)}
-    sys.modules[name] = module
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        for key in _names_below(name):
-            del sys.modules[key]
-        sys.modules.update(before)
-        raise
-    classes = [
-        value for value in vars(module).values() if isinstance(value, type) and _has_hooks(value)
-    ]
-    if len(classes) != 1:
-        names = ", ".join(c.__name__ for c in classes) or "none"
-        text = (
-            f"{file} must hold one class with @hookimpl methods, and holds {len(classes)} ({names})"
-        )
-        raise PluginBuildError.because(text)
-    return classes[0]
-
-
-def _names_below(name: str) -> list[str]:
-    """A module and its submodules, as far as they are imported."""
-    return [key for key in sys.modules if key == name or key.startswith(f"{name}.")]
-
-
-class _SourceLoader(SourceFileLoader):
-    """Compiles the source each time: the cache takes two edits within one second for the same."""
-
-    def get_code(self, fullname: str) -> CodeType:
-        path = self.get_filename(fullname)
-        code: CodeType = self.source_to_code(self.get_data(path), path)
-        return code
-
-
-def _has_hooks(candidate: type) -> bool:
-    return any(hasattr(value, MARK) for value in vars(candidate).values())

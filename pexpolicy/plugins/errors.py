@@ -1,4 +1,4 @@
-"""The reason why a plugin that is configured cannot be built."""
+"""Exception for a plugin that cannot be built."""
 
 from __future__ import annotations
 
@@ -16,5 +16,5 @@ class PluginBuildError(Exception):
 
     @classmethod
     def because(cls, text: str) -> PluginBuildError:
-        """For one reason that is not about a certain key."""
+        """Return an error with one reason that concerns no particular key."""
         return cls([Problem((), text)])

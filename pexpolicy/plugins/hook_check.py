@@ -1,41 +1,54 @@
-"""The hooks that a plugin implements; the only user of pluggy's PluginManager."""
+"""Collection and validation of a plugin's hooks; the only user of pluggy's PluginManager."""
 
 from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pluggy
 
 from pexpolicy import hooks
 from pexpolicy.config.problems import Problem
-from pexpolicy.plugins.discovery import MARK, PluginSource
+from pexpolicy.plugins.discovery import PluginSource
+from pexpolicy.plugins.drop_in import MARK
 from pexpolicy.plugins.errors import PluginBuildError
 from pexpolicy.text import did_you_mean
 
 SPEC_MARK = "pexpolicy_spec"
-"""The attribute that pluggy's marker leaves on a specification."""
+"""Attribute that pluggy's marker sets on a specification."""
+HOOKS: Mapping[str, Any] = {
+    name: spec for name, spec in vars(hooks).items() if hasattr(spec, SPEC_MARK)
+}
+DESCRIBING = ("config_warnings", "static_decisions", "tracked_files")
+"""Hooks that describe a plugin; they are called once, while the policy is built."""
+RENAMED = {
+    "check": "config_warnings",
+    "decided": "on_decision",
+    "prepared": "static_decisions",
+    "watched": "tracked_files",
+}
+"""Hooks by the names that they had before the first release."""
 
 
 def collect_hooks(
     available: PluginSource, instance: object
 ) -> tuple[dict[str, Callable[..., Any]], tuple[str, ...]]:
-    """The hooks of one plugin, by name, and what to say of those that will go.
+    """Return the hooks of one plugin by name, and the warnings about deprecated ones.
 
-    Misspelt, wrapping and doubled ones are refused by name. Raises ``PluginBuildError``.
+    Raises ``PluginBuildError`` for misspelt, wrapping and duplicate hooks.
     """
     pm = pluggy.PluginManager("pexpolicy")
     pm.add_hookspecs(hooks)
-    _refuse_misspelt(available, instance)
+    _check_methods(available, instance)
     try:
-        with warnings.catch_warnings(record=True) as told:
+        with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             pm.register(instance, name=available.name)
             pm.check_pending()
     except (pluggy.PluginValidationError, ValueError, TypeError) as error:
-        raise PluginBuildError([Problem((), f"{available}: {_said(error)}")]) from None
+        raise PluginBuildError([Problem((), f"{available}: {_one_line(error)}")]) from None
     implemented: dict[str, Callable[..., Any]] = {}
     for caller in pm.get_hookcallers(instance) or ():
         mine = caller.get_hookimpls()
@@ -50,44 +63,89 @@ def collect_hooks(
         implemented[caller.name] = (
             impl.function if takes_request else _without_request(impl.function)
         )
-    return implemented, tuple(f"{available}: {_said(item.message)}" for item in told)
+    return implemented, tuple(
+        f"{available}: {_one_line(item.message)} (deprecated)" for item in caught
+    )
 
 
-def _refuse_misspelt(available: PluginSource, instance: object) -> None:
-    """Say of a hook or an argument that there is none of what there is, before pluggy does."""
+def _check_methods(available: PluginSource, instance: object) -> None:
+    """Refuse methods that pluggy would ignore, or refuse without a suggestion."""
     for name in dir(type(instance)):
         function = getattr(type(instance), name, None)
-        if not hasattr(function, MARK) or not callable(function):
+        if not callable(function):
             continue
-        method = inspect.isfunction(inspect.getattr_static(type(instance), name))
-        name = getattr(function, MARK).get("specname") or name  # noqa: PLW2901 - the name that counts
-        spec: Any = getattr(hooks, name, None)
-        if not hasattr(spec, SPEC_MARK):
-            known = [n for n in vars(hooks) if hasattr(getattr(hooks, n), SPEC_MARK)]
-            text = f"{available}: there is no hook {name!r}{did_you_mean(name, known)}"
-            raise PluginBuildError.because(text)
-        given = list(inspect.signature(spec).parameters)
-        taken = list(inspect.signature(function).parameters)
-        if method and taken[:1] != ["self"]:
-            said = f"must take self first: write {name}({', '.join(['self', *given])})"
-            raise PluginBuildError.because(f"{available}: {name} {said}")
-        taken = taken[1:] if method else taken
-        if wrong := [p for p in taken if p not in given]:
-            what = f"takes {given[0]!r}" if given else "takes nothing"
-            text = f"{available}: {name} {what}, and nothing called {wrong[0]!r}"
+        if hasattr(function, MARK):
+            _check_marked(available, type(instance), name, function)
+        elif name in HOOKS and inspect.isroutine(function):
+            text = (
+                f"{available}: {name} is the name of a hook, but the method has no @hookimpl and "
+                "would never be called: write @hookimpl above it, or rename it"
+            )
             raise PluginBuildError.because(text)
 
 
-def _said(error: Exception | Warning | str) -> str:
+def _check_marked(
+    available: PluginSource, plugin_class: type, attribute: str, function: Callable[..., Any]
+) -> None:
+    """Refuse an unknown hook or argument, pluggy's own order, and a wrong kind of function."""
+    options = getattr(function, MARK)
+    name = options.get("specname") or attribute
+    if name not in HOOKS:
+        hint = f"; it is called {RENAMED[name]!r}" if name in RENAMED else did_you_mean(name, HOOKS)
+        raise PluginBuildError.because(f"{available}: there is no hook {name!r}{hint}")
+    method = inspect.isfunction(inspect.getattr_static(plugin_class, attribute))
+    expected = list(inspect.signature(HOOKS[name]).parameters)
+    taken = list(inspect.signature(function).parameters)
+    if method and taken[:1] != ["self"]:
+        rule = f"must take self first: write {name}({', '.join(['self', *expected])})"
+        raise PluginBuildError.because(f"{available}: {name} {rule}")
+    taken = taken[1:] if method else taken
+    if wrong := [p for p in taken if p not in expected]:
+        what = f"takes {expected[0]!r}" if expected else "takes nothing"
+        text = f"{available}: {name} {what}, and nothing called {wrong[0]!r}"
+        raise PluginBuildError.because(text)
+    for order in ("tryfirst", "trylast"):
+        if options.get(order):
+            text = (
+                f"{available}: {name} has {order}=True, which has no effect: remove it, and write "
+                f"priority in [plugins.{available.name}] (lower is asked first)"
+            )
+            raise PluginBuildError.because(text)
+    if not (options.get("wrapper") or options.get("hookwrapper")) and (
+        problem := _shape_problem(name, function)
+    ):
+        raise PluginBuildError.because(f"{available}: {name} {problem}")
+
+
+def _shape_problem(name: str, function: Callable[..., Any]) -> str:
+    """Return what is wrong with the kind of function for this hook; an empty text if nothing."""
+    generator = inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
+    if name == "lifespan":
+        if inspect.isgeneratorfunction(inspect.unwrap(function)):
+            return "is not asynchronous: write async def, and @asynccontextmanager below @hookimpl"
+        if generator or inspect.iscoroutinefunction(function):
+            return (
+                "is no asynchronous context manager: write @asynccontextmanager below @hookimpl, "
+                "and yield once"
+            )
+    elif name in DESCRIBING:
+        if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+            return "is called while the policy is built: write a plain def"
+    elif generator:
+        return "contains yield, so its answer would be a generator: write return"
+    return ""
+
+
+def _one_line(error: Exception | Warning | str) -> str:
     return " ".join(str(error).split())
 
 
 def _without_request(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A hook that does not take the request, in the shape of one that does."""
+    """Wrap a hook that takes no argument into one that takes any."""
     if inspect.iscoroutinefunction(function):
 
-        async def asked(*_: Any) -> Any:
+        async def call(*_: Any) -> Any:
             return await function()
 
-        return asked
+        return call
     return lambda *_: function()

@@ -1,4 +1,4 @@
-"""From a plugin class and its table in the configuration to an object."""
+"""Instantiation of a plugin class with its validated settings."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from pexpolicy.plugins.errors import PluginBuildError
 
 
 def instantiate(available: PluginSource, table: PluginTable, root: Path) -> object:
-    """The object of a plugin class, made with its settings. Raises ``PluginBuildError``."""
+    """Import a plugin class and build it with its settings. Raises ``PluginBuildError``."""
     try:
         plugin_class = available.load()
     except BaseException as error:  # noqa: BLE001 - importing runs whatever the package holds
-        raise _unbuildable(f"{available} cannot be imported", error) from None
+        raise _build_error(f"{available} cannot be imported", error) from None
     if not isinstance(plugin_class, type):
-        text = f"{available}: its entry point {available.source} names no class"
+        text = f"{available}: its entry point {available.source} is not a class"
         raise PluginBuildError([Problem((), text)])
     wanted = getattr(plugin_class, "pexpolicy_api", hooks.HOOK_API)
     if not isinstance(wanted, int) or wanted > hooks.HOOK_API:
@@ -33,9 +33,9 @@ def instantiate(available: PluginSource, table: PluginTable, root: Path) -> obje
             "upgrade pexpolicy, or install an older version of the plugin"
         )
         raise PluginBuildError.because(text)
-    settings = _settings(plugin_class, table, root)
+    settings = _settings(available, plugin_class, table, root)
     try:
-        if "Settings" not in vars(plugin_class) and _takes_nothing(plugin_class):
+        if "Settings" not in vars(plugin_class) and _has_default_constructor(plugin_class):
             return plugin_class()
         _refuse_without_settings(plugin_class, settings)
         return plugin_class(settings)
@@ -44,21 +44,21 @@ def instantiate(available: PluginSource, table: PluginTable, root: Path) -> obje
             Problem(("settings", *problem.key), problem.text) for problem in error.problems
         ) from None
     except BaseException as error:  # noqa: BLE001 - a constructor raises what it likes
-        raise _unbuildable(f"{available} cannot be built", error) from None
+        raise _build_error(f"{available} cannot be built", error) from None
 
 
-def _takes_nothing(plugin_class: type) -> bool:
-    """True for a class with neither a constructor of its own nor an inherited one."""
+def _has_default_constructor(plugin_class: type) -> bool:
+    """Return whether the class neither defines nor inherits a constructor."""
     own = {name: getattr(plugin_class, name) for name in ("__init__", "__new__")}
     return own == {"__init__": object.__init__, "__new__": object.__new__}
 
 
 def _refuse_without_settings(plugin_class: type, settings: BaseModel) -> None:
-    """Say of a constructor that cannot take the settings what to write, before Python does."""
+    """Refuse a constructor that cannot take the settings; Python's own text is no help."""
     try:
         signature = inspect.signature(plugin_class)
     except (ValueError, TypeError):
-        return  # it has none that can be told, and may be called all the same
+        return  # some callables have no signature and work all the same
     try:
         signature.bind(settings)
     except TypeError:
@@ -67,8 +67,16 @@ def _refuse_without_settings(plugin_class: type, settings: BaseModel) -> None:
         raise PluginBuildError.because(text) from None
 
 
-def _settings(plugin_class: type, table: PluginTable, root: Path) -> BaseModel:
+def _settings(
+    available: PluginSource, plugin_class: type, table: PluginTable, root: Path
+) -> BaseModel:
     model = getattr(plugin_class, "Settings", PluginSettings)
+    if not (isinstance(model, type) and issubclass(model, PluginSettings)):
+        text = (
+            f"{available}: the Settings of {plugin_class.__name__} do not inherit PluginSettings: "
+            "write class Settings(PluginSettings)"
+        )
+        raise PluginBuildError.because(text)
     try:
         known = {"root": root, "timeout": table.timeout, "extras": table.extras}
         validated: BaseModel = model.model_validate(table.settings, context=known)
@@ -80,7 +88,7 @@ def _settings(plugin_class: type, table: PluginTable, root: Path) -> BaseModel:
     return validated
 
 
-def _unbuildable(text: str, error: BaseException) -> PluginBuildError:
+def _build_error(text: str, error: BaseException) -> PluginBuildError:
     if isinstance(error, PluginBuildError):
         return PluginBuildError.because(f"{text}: {error}")
     return PluginBuildError.because(f"{text}: {describe_error(error).summary}")

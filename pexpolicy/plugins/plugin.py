@@ -1,4 +1,4 @@
-"""Building and ordering plugins, and what they are for a policy."""
+"""Plugins of a policy: building, ordering, and binding their hooks."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 from pexpolicy.chain.background import Observer
@@ -21,21 +21,28 @@ from pexpolicy.config.schema.plugins import PluginTable
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.errors import describe_error
 from pexpolicy.models.decision import Decision, Reject
-from pexpolicy.plugins.discovery import PluginSource, filename_hint
+from pexpolicy.plugins.discovery import RESERVED, PluginSource, filename_hint
 from pexpolicy.plugins.errors import PluginBuildError
 from pexpolicy.plugins.hook_check import collect_hooks
 from pexpolicy.plugins.instantiate import instantiate
-from pexpolicy.text import did_you_mean
+from pexpolicy.text import brief, did_you_mean
 
 if TYPE_CHECKING:
     from pexpolicy.plugins.isolation.isolated_plugin import IsolatedPlugin
 
-NO_DECISION = ("lifespan", "check", "prepared", "decided", "status", "watched")
+NO_DECISION = (
+    "lifespan",
+    "config_warnings",
+    "static_decisions",
+    "on_decision",
+    "status",
+    "tracked_files",
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Plugin:
-    """A plugin that was built: what it was made of, and its hooks by name."""
+    """A built plugin: its source, its table in the configuration, and its hooks by name."""
 
     available: PluginSource
     table: PluginTable
@@ -43,41 +50,37 @@ class Plugin:
     hooks: Mapping[str, Callable[..., Any]]
     threads: PluginThreadPool | None
     deprecated: tuple[str, ...] = ()
-    """What to say of hooks that will go."""
+    """Warnings about deprecated hooks."""
     isolated: IsolatedPlugin | None = None
-    """The processes that the plugin lives in, where it has its own."""
+    """The plugin's worker processes, with ``isolation = "process"``."""
 
     @property
     def name(self) -> str:
-        """Its name in the configuration, in the audit line and everywhere else."""
+        """Return the name used in the configuration, the audit line and everywhere else."""
         return self.available.name
 
     @property
     def can_reject(self) -> bool:
-        """What it says itself; else true when its module knows ``Reject`` and it is asked where a
-        reject exists: a good guess.
+        """Return the plugin's own ``can_reject``; without one, guess.
+
+        The guess is true when its module imports ``Reject`` and it has a hook that may reject.
         """
         if self.isolated is not None:
             return self.isolated.can_reject
-        told = getattr(self.instance, "can_reject", None)
-        if isinstance(told, bool):
-            return told
-        asked = any(name in ENDPOINTS and ENDPOINTS[name].can_reject for name in self.hooks)
+        declared = getattr(self.instance, "can_reject", None)
+        if isinstance(declared, bool):
+            return declared
+        may_reject = any(name in ENDPOINTS and ENDPOINTS[name].can_reject for name in self.hooks)
         module = sys.modules.get(type(self.instance).__module__)
-        return asked and any(value is Reject for value in vars(module or object).values())
+        return may_reject and any(value is Reject for value in vars(module or object).values())
 
     def lifespan(self) -> AbstractAsyncContextManager[Any] | None:
-        """What the plugin opens while its policy serves, if anything."""
-        opened = self.hooks.get("lifespan")
-        return opened() if opened is not None else None
-
-    def prepared(self) -> Iterable[tuple[Key, Decision]]:
-        """The decisions that never change, with the keys that they come from."""
-        told = self.hooks.get("prepared")
-        return told() if told is not None else ()
+        """Return the context manager to enter while the policy serves, if any."""
+        function = self.hooks.get("lifespan")
+        return function() if function is not None else None
 
     def close(self) -> None:
-        """Let the threads and the processes of the plugin go."""
+        """Release the plugin's threads and processes."""
         if self.threads is not None:
             self.threads.close()
         if self.isolated is not None:
@@ -91,19 +94,26 @@ def build(
     stage: Stage = silent,
     directories: Sequence[Path] = (),
 ) -> tuple[list[Plugin], list[Problem]]:
-    """Build each configured plugin, in the order in which they are asked; all errors at once.
+    """Build the configured plugins in the order in which they are asked; return all problems too.
 
-    ``root`` is what relative paths in the settings are relative to. In ``directories`` is looked
-    for files that are no plugins for their names.
+    Relative paths in the settings are relative to ``root``. Misnamed files in ``directories`` are
+    mentioned in the problem of a plugin that was not found.
     """
     plugins: list[Plugin] = []
     problems: list[Problem] = []
     for name, table in sorted(tables.items(), key=lambda item: item[1].priority):
         key: Key = ("plugins", name)
+        if name in RESERVED:
+            text = "is a reserved name: decided_by has it where no plugin decides; choose another"
+            problems.append(Problem(key, text))
+            continue
         if (available := found.get(name)) is None:
             guess = filename_hint(name, directories) or did_you_mean(name, found)
             guess = guess or "; installed: " + (", ".join(found) or "none")
             problems.append(Problem(key, f"no plugin of this name is installed{guess}"))
+            continue
+        if available.conflict:
+            problems.append(Problem(key, available.conflict))
             continue
         stage(f"building the plugin {name}")
         try:
@@ -115,7 +125,7 @@ def build(
 
 def _build_one(available: PluginSource, table: PluginTable, root: Path) -> Plugin:
     if table.isolation == "process":
-        return _build_apart(available, table, root)
+        return _build_isolated(available, table, root)
     instance = instantiate(available, table, root)
     implemented, deprecated = collect_hooks(available, instance)
     if not implemented:
@@ -124,29 +134,29 @@ def _build_one(available: PluginSource, table: PluginTable, root: Path) -> Plugi
     if any(
         _blocks(implemented[name])
         for name in implemented
-        if name not in ("lifespan", "check", "prepared", "watched")
+        if name not in ("lifespan", "config_warnings", "static_decisions", "tracked_files")
     ):
         threads = PluginThreadPool(available.name, table.threads)
     return Plugin(available, _without_settings(table), instance, implemented, threads, deprecated)
 
 
-def _build_apart(available: PluginSource, table: PluginTable, root: Path) -> Plugin:
-    """A plugin in processes of its own; they build it, and its hooks ask them."""
-    from pexpolicy.plugins.isolation.isolated_plugin import IsolatedPlugin  # noqa: PLC0415 - for those who ask for it only
+def _build_isolated(available: PluginSource, table: PluginTable, root: Path) -> Plugin:
+    """Start worker processes that build the plugin; its hooks call them."""
+    from pexpolicy.plugins.isolation.isolated_plugin import IsolatedPlugin  # noqa: PLC0415 - only when configured
 
     isolated = IsolatedPlugin.start(available, table, root)
-    asked: dict[str, Callable[..., Any]] = {
+    calls: dict[str, Callable[..., Any]] = {
         **isolated.hooks,
         "lifespan": isolated.lifespan,
-        "check": lambda: isolated.advice,
-        "watched": lambda: isolated.watched,
+        "config_warnings": lambda: isolated.advice,
+        "tracked_files": lambda: isolated.tracked_files,
     }
     table = _without_settings(table)
-    return Plugin(available, table, isolated, asked, threads=None, isolated=isolated)
+    return Plugin(available, table, isolated, calls, threads=None, isolated=isolated)
 
 
 def _without_settings(table: PluginTable) -> PluginTable:
-    """What a table of 100,000 rooms was read from is not kept beside what was made of it."""
+    """Drop the raw settings: a table of 100,000 rooms is not needed after building."""
     return table.model_copy(update={"settings": {}})
 
 
@@ -155,8 +165,9 @@ def _blocks(function: Callable[..., Any]) -> bool:
 
 
 def _may_wait(function: Callable[..., Any]) -> bool:
-    """False for an ``async def`` without ``await``, ``async for`` and ``async with``: a coroutine
-    waits by yielding, and its code has no instruction for that.
+    """Return false for an ``async def`` without ``await``, ``async for`` and ``async with``.
+
+    A coroutine waits by yielding, and the code of such a function has no instruction for that.
     """
     code = getattr(function, "__code__", None)
     if code is None or not code.co_flags & inspect.CO_COROUTINE:
@@ -165,7 +176,7 @@ def _may_wait(function: Callable[..., Any]) -> bool:
 
 
 def bind_hook(plugin: Plugin, hook: str) -> BoundHook | None:
-    """One plugin's place in the chain of a hook, or ``None`` where it does not implement it."""
+    """Return the plugin's entry in the chain of a hook; ``None`` if it does not implement it."""
     function = plugin.hooks.get(hook)
     if function is None:
         return None
@@ -187,10 +198,8 @@ def bind_hook(plugin: Plugin, hook: str) -> BoundHook | None:
 
 
 def bind_observer(plugin: Plugin) -> Observer | None:
-    """The plugin as somebody who is told what was decided, or ``None`` where it does not ask for
-    it.
-    """
-    function = plugin.hooks.get("decided")
+    """Return the plugin's observer; ``None`` if it does not implement ``on_decision``."""
+    function = plugin.hooks.get("on_decision")
     if function is None:
         return None
     tell: Callable[[Any], Awaitable[Any]] = function
@@ -204,36 +213,91 @@ def bind_observer(plugin: Plugin) -> Observer | None:
     return Observer(plugin.name, tell, plugin.table.timeout)
 
 
+def _collect(
+    plugin: Plugin, hook: str, usable: Callable[[Any], bool], what: str
+) -> tuple[list[Any], list[Problem]]:
+    """Call a hook that describes the plugin; return its items, and the problem if there is one.
+
+    ``usable`` checks one item, ``what`` names what the hook has to return.
+    """
+    function = plugin.hooks.get(hook)
+    if function is None:
+        return [], []
+    try:
+        returned = function()
+        if isinstance(returned, str | bytes) or not isinstance(returned, Iterable):
+            text = f"its {hook} must return an iterable of {what}, and returned {brief(returned)}"
+        else:
+            items = list(returned)
+            wrong = [item for item in items if not usable(item)]
+            if not wrong:
+                return items, []
+            text = f"its {hook} must return {what}, and one item is {brief(wrong[0])}"
+    except BaseException as error:  # noqa: BLE001 - a plugin raises what it likes
+        text = f"its {hook} failed: {describe_error(error).summary}"
+    return [], [Problem(("plugins", plugin.name), f"{plugin.available}: {text}")]
+
+
+def _is_key(key: object) -> bool:
+    return isinstance(key, tuple) and all(isinstance(part, str | int) for part in key)
+
+
+def _is_path(item: object) -> bool:
+    return isinstance(item, str | PurePath)
+
+
+def _is_warning(item: object) -> bool:
+    return isinstance(item, ConfigWarning) and _is_key(item.key)
+
+
+def _is_keyed_decision(item: object) -> bool:
+    return (
+        isinstance(item, tuple)
+        and len(item) == 2  # noqa: PLR2004 - key and decision
+        and _is_key(item[0])
+        and isinstance(item[1], Decision)
+    )
+
+
+def static_decisions(
+    plugins: Iterable[Plugin],
+) -> tuple[dict[str, list[tuple[Key, Decision]]], list[Problem]]:
+    """Return the decisions that never change, by plugin, and the calls that failed."""
+    decisions: dict[str, list[tuple[Key, Decision]]] = {}
+    problems: list[Problem] = []
+    what = "pairs of a key and a decision, such as (('rooms', 'a'), Conference(...))"
+    for plugin in plugins:
+        decisions[plugin.name], found = _collect(
+            plugin, "static_decisions", _is_keyed_decision, what
+        )
+        problems += found
+    return decisions, problems
+
+
 def plugin_warnings(plugins: Iterable[Plugin]) -> tuple[list[ConfigWarning], list[Problem]]:
-    """What the plugins want administrators to know of their configuration."""
-    advice: list[ConfigWarning] = []
+    """Return the plugins' warnings about their configuration, and the calls that failed."""
+    warnings: list[ConfigWarning] = []
     problems: list[Problem] = []
     for plugin in plugins:
-        advice += [ConfigWarning(("plugins", plugin.name), text) for text in plugin.deprecated]
-        if (asked := plugin.hooks.get("check")) is None:
-            continue
-        try:
-            told = list(asked())
-        except BaseException as error:  # noqa: BLE001 - a plugin raises what it likes
-            text = f"{plugin.available}: its check failed: {describe_error(error).summary}"
-            problems.append(Problem(("plugins", plugin.name), text))
-        else:
-            key = ("plugins", plugin.name, "settings")
-            advice += [ConfigWarning((*key, *item.key), item.text) for item in told]
-    return advice, problems
+        warnings += [ConfigWarning(("plugins", plugin.name), text) for text in plugin.deprecated]
+        found, problem = _collect(
+            plugin, "config_warnings", _is_warning, "ConfigWarning(key, text)"
+        )
+        problems += problem
+        key = ("plugins", plugin.name, "settings")
+        warnings += [ConfigWarning((*key, *item.key), item.text) for item in found]
+    return warnings, problems
 
 
 def tracked_files(plugins: Iterable[Plugin], root: Path) -> tuple[list[Path], list[Problem]]:
-    """The files that the plugins were made of; ``root`` is what relative paths are relative to."""
+    """Return the files that the plugins were built from, and the calls that failed.
+
+    Relative paths are relative to ``root``.
+    """
     files: list[Path] = []
     problems: list[Problem] = []
     for plugin in plugins:
-        files += plugin.available.files()
-        if (asked := plugin.hooks.get("watched")) is None:
-            continue
-        try:
-            files += [root / path for path in asked()]
-        except BaseException as error:  # noqa: BLE001 - a plugin raises what it likes
-            text = f"{plugin.available}: its watched failed: {describe_error(error).summary}"
-            problems.append(Problem(("plugins", plugin.name), text))
+        found, problem = _collect(plugin, "tracked_files", _is_path, "paths")
+        problems += problem
+        files += plugin.available.files() + [root / path for path in found]
     return files, problems

@@ -1,4 +1,4 @@
-"""What a plugin says of itself by its hook ``status``, as JSON."""
+"""Status report of a plugin as JSON, from its hook ``status``."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ import orjson
 
 from pexpolicy.plugins.plugin import Plugin
 
-LARGEST = 64 * 1024
-"""Bytes of JSON that one plugin may say."""
+MAX_REPORT = 64 * 1024
+"""Bytes of JSON for one plugin."""
 
 
 async def report_of(plugin: Plugin) -> bytes:
-    """What a plugin that has the hook says; what JSON does not know stands there as text.
+    """Call the hook and encode its mapping as JSON; values unknown to JSON become text.
 
-    Raises what the plugin raises, ``TypeError`` for what is no mapping, and ``ValueError`` for too
-    much of it.
+    Raises what the plugin raises, ``TypeError`` for anything but a mapping, and ``ValueError`` for
+    more than ``MAX_REPORT`` bytes.
     """
     hook: Callable[..., Any] = plugin.hooks["status"]
     if inspect.iscoroutinefunction(hook):
-        said = await hook(None)
+        report = await hook(None)
     else:
         assert plugin.threads is not None
-        said = await plugin.threads.run(hook, None)
-    if not isinstance(said, Mapping):
-        msg = f"it gave {type(said).__name__}, and not a mapping"
+        report = await plugin.threads.run(hook, None)
+    if not isinstance(report, Mapping):
+        msg = f"it gave {type(report).__name__}, and not a mapping"
         raise TypeError(msg)
-    encoded = orjson.dumps(dict(said), default=str, option=orjson.OPT_NON_STR_KEYS)
-    if len(encoded) > LARGEST:
-        msg = f"it gave {len(encoded)} bytes of JSON, and {LARGEST} are allowed"
+    encoded = orjson.dumps(dict(report), default=str, option=orjson.OPT_NON_STR_KEYS)
+    if len(encoded) > MAX_REPORT:
+        msg = f"it gave {len(encoded)} bytes of JSON, and {MAX_REPORT} are allowed"
         raise ValueError(msg)
     return encoded

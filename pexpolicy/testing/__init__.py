@@ -1,18 +1,18 @@
-"""The kit for authors of plugins: requests as Infinity sends them, and decisions without a server.
+"""Testing kit for plugin authors: requests as Infinity sends them, and decisions without a server.
 
-Nothing here runs unless a test imports it; there is no pytest plugin, and any test runner will do::
+There is no pytest plugin, and any test runner will do::
 
-    from pexpolicy.testing import decide_now, make_request
+    from pexpolicy.testing import decide_sync, make_request
 
 
-    def test_the_door_is_shut_at_night():
-        outcome = decide_now((Doors, {"opens": 8}), make_request("service_configuration"))
+    def test_the_doors_are_shut_at_night():
+        outcome = decide_sync((Doors, {"opens": 8}), make_request("service_configuration"))
         assert outcome.decision.action == "reject"
 
-Plugins are built, checked, ordered and asked as in a server. What to ask is a plugin class, a pair
+Plugins are built, checked, ordered and asked as in a server. The subject is a plugin class, a pair
 of a class and its settings, an instance, several of them in a list or in a mapping by name, or the
-``Path`` of a configuration file. A plugin that fails does not raise: its step of the outcome says
-what was wrong.
+``Path`` of a configuration file. A plugin that fails does not raise: its step of the outcome has
+the error.
 """
 
 from __future__ import annotations
@@ -59,12 +59,11 @@ __all__ = [
 
 
 async def decide(plugins: Subject, request: Request, *, config: Config | None = None) -> Outcome:
-    """How a request is decided, and each step on the way, without HTTP.
+    """Decide a request without HTTP, and return the outcome with each step.
 
-    The plugins are built and their ``lifespan`` is entered for this one request; to ask the same
-    ones several times, hand over a policy that is serving (``make_policy``). ``config`` is what
-    else would stand in the configuration file. Raises ``ConfigError`` where a server would not
-    start::
+    The plugins are built and their ``lifespan`` is entered for this one request; for several
+    requests, pass a serving policy (``make_policy``). ``config`` is the rest of the configuration
+    file. Raises ``ConfigError`` where a server would not start::
 
         outcome = await decide([Doors, Rooms], make_request("service_configuration"))
         assert (outcome.decided_by, outcome.decision.action) == ("doors", "reject")
@@ -78,14 +77,14 @@ async def decide(plugins: Subject, request: Request, *, config: Config | None = 
 
 
 def decide_sync(plugins: Subject, request: Request, *, config: Config | None = None) -> Outcome:
-    """As ``decide``, for tests that are plain functions.
+    """Decide a request in a test that is a plain function; otherwise like ``decide``.
 
-    Raises ``RuntimeError`` inside a running event loop, and ``TypeError`` for a policy that is
-    serving, because that one lives on an event loop of its own::
+    Raises ``RuntimeError`` inside a running event loop, and ``TypeError`` for a serving policy,
+    which belongs to an event loop of its own::
 
-        assert decide_now(Doors, make_request("media_location")).decided_by == "default"
+        assert decide_sync(Doors, make_request("media_location")).decided_by == "default"
     """
-    _outside_of_a_loop("decide_now", plugins)
+    _require_no_event_loop("decide_sync", plugins)
     return asyncio.run(decide(plugins, request, config=config))
 
 
@@ -93,7 +92,7 @@ def decide_sync(plugins: Subject, request: Request, *, config: Config | None = N
 async def client(
     plugins: Subject, *, config: Config | None = None
 ) -> AsyncIterator[TestClient[web.BaseRequest, None]]:
-    """The test client of aiohttp on the real service with these plugins.
+    """Yield the test client of aiohttp on the real service with these plugins.
 
     It listens on a free port of 127.0.0.1. Raises ``ConfigError`` where a server would not start::
 
@@ -102,37 +101,37 @@ async def client(
             assert (await reply.json())["action"] == "reject"
     """
     async with opened(plugins, config) as policy:
-        regime = generation_of(policy, capturing_audit_log())
-        service = PolicyApp(regime, Log(), policy.settings.server.base_path)
+        generation = generation_of(policy, capturing_audit_log())
+        service = PolicyApp(generation, Log(), policy.settings.server.base_path)
         http: TestClient[web.BaseRequest, None] = TestClient(RawTestServer(service))
         async with http:
             yield http
 
 
 def assert_case(plugins: Subject, case: Case, *, config: Config | None = None) -> None:
-    """Ask one case of a file; raises ``AssertionError`` with the difference and the steps.
+    """Decide one case of a file; raise ``AssertionError`` with the differences and the steps.
 
-    For pytest's parametrisation::
+    For parametrised tests::
 
         @pytest.mark.parametrize("case", load_cases("cases.toml"), ids=str)
         def test_case(case):
-            verify(Path("config.toml"), case)
+            assert_case(Path("config.toml"), case)
     """
     __tracebackhide__ = True
-    _outside_of_a_loop("verify", plugins)
+    _require_no_event_loop("assert_case", plugins)
 
-    async def told() -> str:
+    async def difference() -> str:
         async with opened(plugins, config) as policy:
-            verdict = await judge(policy, case)
-            return "" if verdict.passed else str(verdict)
+            result = await judge(policy, case)
+            return "" if result.passed else str(result)
 
-    if difference := asyncio.run(told()):
-        raise AssertionError(difference)
+    if text := asyncio.run(difference()):
+        raise AssertionError(text)
 
 
-def _outside_of_a_loop(name: str, plugins: Subject) -> None:
+def _require_no_event_loop(name: str, plugins: Subject) -> None:
     if isinstance(plugins, Policy):
-        msg = f"a policy that is serving lives on its own event loop: give {name} the plugins"
+        msg = f"a serving policy belongs to its own event loop: pass {name} the plugins"
         raise TypeError(msg)
     try:
         asyncio.get_running_loop()

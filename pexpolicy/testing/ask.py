@@ -1,4 +1,4 @@
-"""Asking a policy without HTTP, and catching the audit lines of the calls that tests make."""
+"""Calls to a policy without HTTP, and capture of their audit lines."""
 
 from __future__ import annotations
 
@@ -15,60 +15,61 @@ from pexpolicy.audit.audit_log import AuditLog
 from pexpolicy.audit.sinks import Sink
 from pexpolicy.models.request import Request
 from pexpolicy.policy import Answer, Policy
-from pexpolicy.testing.requests import alias_of
+from pexpolicy.testing.requests import alias_of, endpoint_of
 
 Line = dict[str, Any]
 
-# Not a context variable: the tasks of a server that is open already would not see the change.
-_catching: list[list[Line]] = []
+# Not a context variable: the tasks of a server that is already open would not see the change.
+_listeners: list[list[Line]] = []
 
 
 class _CapturingSink(Sink):
-    """The end of an audit that goes to whoever is listening, and nowhere else."""
+    """Audit sink that passes each line to the active ``capture_audit`` blocks."""
 
     def info(self, line: bytes) -> None:
         """Hand one line to every listener."""
-        if _catching:
+        if _listeners:
             event = json.loads(line)
-            for lines in _catching:
+            for lines in _listeners:
                 lines.append(copy.deepcopy(event))
 
     def tick(self) -> float:
-        """There is nothing to look after."""
+        """Return an interval; there is nothing to do."""
         return 3600.0
 
     def reopen(self) -> None:
-        """There is no file."""
+        """Do nothing: there is no file."""
 
     def close(self) -> None:
-        """There is no file."""
+        """Do nothing: there is no file."""
 
 
 @contextmanager
 def capture_audit() -> Iterator[list[Line]]:
-    """The audit lines of the calls that ``decide`` and ``client`` make meanwhile, as dictionaries.
+    """Collect the audit lines of the calls that ``decide`` and ``client`` make, as dictionaries.
 
-    They are what a server would write, secrets removed::
+    They are those of a server, with secrets removed::
 
-        with audit_lines() as lines:
-            decide_now(Doors, make_request("service_configuration"))
+        with capture_audit() as lines:
+            decide_sync(Doors, make_request("service_configuration"))
         assert lines[0]["decided_by"] == "doors"
     """
     lines: list[Line] = []
-    _catching.append(lines)
+    _listeners.append(lines)
     try:
         yield lines
     finally:
-        _catching[:] = [others for others in _catching if others is not lines]
+        _listeners[:] = [others for others in _listeners if others is not lines]
 
 
 def capturing_audit_log() -> AuditLog:
-    """An audit whose lines ``capture_audit`` catches."""
+    """Return an audit log whose lines ``capture_audit`` collects."""
     return AuditLog(_CapturingSink())
 
 
 async def asked(policy: Policy, request: Request, audit: AuditLog) -> Answer:
-    """What a policy that is serving answers to a request; the call leaves its audit line."""
+    """Return the answer of a serving policy to a request, and write its audit line."""
+    endpoint_of(request)  # refuses anything but a request
     began = time.perf_counter()
     answer = await policy.answer(request, str(uuid7()))
     ms = (time.perf_counter() - began) * 1000

@@ -1,4 +1,4 @@
-"""From plugins in the hand of a test to a policy, through the door that installed plugins take."""
+"""Policies of plugin classes and instances, built as those of installed plugins are."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from typing import Any
 from pexpolicy.builder import build_policy
 from pexpolicy.config.loader import from_document, load
 from pexpolicy.config.settings import ConfigError, Settings
-from pexpolicy.plugins.discovery import PluginSource, discover
+from pexpolicy.plugins.discovery import RESERVED, PluginSource, discover
 from pexpolicy.policy import Policy
 
 Config = Mapping[str, Any]
 Subject = object
-"""Whom to ask: a plugin class; a pair of a class and its settings; an instance; several of them in
+"""What to test: a plugin class; a pair of a class and its settings; an instance; several of them in
 a list, or in a mapping by name; the ``Path`` of a configuration file; or a serving ``Policy``."""
 
 _HASH = "0" * 16
@@ -28,14 +28,14 @@ _WORD = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
 @dataclass(frozen=True, slots=True)
 class _PluginUnderTest:
-    """One plugin as it was handed over: its class, and its settings where there are some."""
+    """A plugin class, and its settings if there are any."""
 
     plugin_class: type
     settings: Mapping[str, Any] | None = None
 
 
 class Log:
-    """Faults of plugins, for the standard logging: pytest shows it where a test fails."""
+    """Log of plugin failures to the standard ``logging``, which pytest shows for a failed test."""
 
     def warning(self, event: str, **fields: object) -> None:
         """Write one warning, each field on a line of its own."""
@@ -45,7 +45,7 @@ class Log:
 
 @asynccontextmanager
 async def opened(subject: Subject, config: Config | None = None) -> AsyncIterator[Policy]:
-    """A policy that serves; one that was built here is closed on leaving."""
+    """Yield a serving policy; one that was built here is closed at the end."""
     if isinstance(subject, Policy):
         _no_config(config, "a policy")
         yield subject
@@ -55,23 +55,23 @@ async def opened(subject: Subject, config: Config | None = None) -> AsyncIterato
 
 
 def make_policy(plugins: Subject, *, config: Config | None = None) -> Policy:
-    """The policy that these plugins make, asked in the order in which they are given.
+    """Build the policy of these plugins, which are asked in the given order.
 
-    ``config`` is what else would stand in the configuration file: other tables, and the
+    ``config`` is the rest of the configuration file: other tables, and the
     ``priority``, ``timeout`` (seconds) or ``on_error`` of a plugin. A plugin is named after its
     class, in lower case and with ``_`` between words, unless a mapping names it. Raises
-    ``ConfigError`` with everything that is wrong, and ``TypeError`` for what is no plugin::
+    ``ConfigError`` with all problems, and ``TypeError`` for anything but a plugin::
 
-        policy = policy_of([Doors, Rooms], config={"plugins": {"doors": {"timeout": 0.1}}})
+        policy = make_policy([Doors, Rooms], config={"plugins": {"doors": {"timeout": 0.1}}})
         async with policy.serving():
             outcome = await decide(policy, make_request("service_configuration"))
     """
     if isinstance(plugins, Path):
         _no_config(config, "a configuration file")
         return build_policy(load(plugins), log=Log())
-    given = _named(plugins)
-    available = {name: _available(name, one) for name, one in given.items()}
-    settings = _settings(given, config or {})
+    under_test = _named(plugins)
+    available = {name: _available(name, one) for name, one in under_test.items()}
+    settings = _settings(under_test, config or {})
     if not settings.plugins.keys() <= available.keys():
         found, problems = discover(settings.plugin_dirs)
         if problems:
@@ -86,15 +86,15 @@ def _no_config(config: Config | None, what: str) -> None:
         raise TypeError(msg)
 
 
-def _settings(given: Mapping[str, _PluginUnderTest], config: Config) -> Settings:
+def _settings(under_test: Mapping[str, _PluginUnderTest], config: Config) -> Settings:
     tables = {
         name: {} if one.settings is None else {"settings": dict(one.settings)}
-        for name, one in given.items()
+        for name, one in under_test.items()
     }
     for name, table in config.get("plugins", {}).items():
         before = tables.get(name, {})
         if "settings" in before and "settings" in table:
-            msg = f"the settings of {name} are given twice: beside the class, and in config"
+            msg = f"the settings of {name} are given twice: with the class, and in config"
             raise TypeError(msg)
         tables[name] = {**before, **table}
     return from_document({**config, "plugins": tables}, Path("config.toml"), _HASH)
@@ -105,13 +105,14 @@ def _named(plugins: Subject) -> dict[str, _PluginUnderTest]:
         return {str(name): _one(plugin) for name, plugin in plugins.items()}
     several = plugins if isinstance(plugins, list | tuple) and not _is_pair(plugins) else [plugins]
     named: dict[str, _PluginUnderTest] = {}
-    for given in map(_one, several):
-        name = plain = _WORD.sub("_", given.plugin_class.__name__).lower()
+    for plugin in map(_one, several):
+        plain = _WORD.sub("_", plugin.plugin_class.__name__).lower()
+        name = plain = f"{plain}_plugin" if plain in RESERVED else plain
         number = 1
         while name in named:
             number += 1
             name = f"{plain}_{number}"
-        named[name] = given
+        named[name] = plugin
     return named
 
 
@@ -133,18 +134,17 @@ def _one(plugin: object) -> _PluginUnderTest:
         plugin is None
     ):
         msg = (
-            f"a {type(plugin).__name__} is no plugin: give a class, a class with its settings, an "
-            "instance, several of them, or the Path of a configuration file"
+            f"a {type(plugin).__name__} is not a plugin: pass a class, a class with its settings, "
+            "an instance, several of them, or the Path of a configuration file"
         )
         raise TypeError(msg)
-    return _PluginUnderTest(_class_that_gives(plugin))
+    return _PluginUnderTest(_class_returning(plugin))
 
 
-def _class_that_gives(instance: object) -> type:
-    """A class that is built as each plugin's class is, and gives what exists already.
+def _class_returning(instance: object) -> type:
+    """Return a class whose construction returns the instance.
 
-    It bears the names of the real class, so that messages blame that one, and asks for
-    the same version of the hooks.
+    It has the names of the real class, for messages, and its hook API.
     """
     real = type(instance)
 
@@ -156,8 +156,8 @@ def _class_that_gives(instance: object) -> type:
     return type(real.__name__, (), {"__new__": give, **same})
 
 
-def _available(name: str, given: _PluginUnderTest) -> PluginSource:
-    plugin_class = given.plugin_class
+def _available(name: str, plugin: _PluginUnderTest) -> PluginSource:
+    plugin_class = plugin.plugin_class
     module = plugin_class.__module__
     return PluginSource(
         name=name,

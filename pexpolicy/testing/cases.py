@@ -1,4 +1,4 @@
-"""A file of cases: requests, and what is expected to become of each of them."""
+"""Case files: requests and their expected outcomes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pexpolicy.text import brief, did_you_mean
 
 
 class CasesError(Exception):
-    """A file of cases that cannot be used; ``problems`` names case and key of each error."""
+    """A case file that cannot be used; ``problems`` has case and key of each error."""
 
     def __init__(self, path: Path, problems: list[str]) -> None:
         super().__init__("\n".join(f"{path}: {problem}" for problem in problems))
@@ -32,10 +32,10 @@ class _Table(BaseModel):
 
 
 class Expected(_Table):
-    """What is expected of a decision; a key that is left out is expected to be that of the default.
+    """Expected outcome; a key that is left out is expected to be that of the default.
 
-    Without any key, nobody is expected to decide. Where a plugin is expected to, ``result`` and
-    ``status`` are only looked at when they are written.
+    Without any key, no plugin is expected to decide. If one is, ``result`` and ``status`` are
+    compared only where they are set.
     """
 
     action: Literal["continue", "reject", "redirect"] | None = None
@@ -44,10 +44,10 @@ class Expected(_Table):
     status: int | None = None
     """The HTTP status."""
     result: dict[str, Any] | list[Any] | None = None
-    """Fields of the result; those that are not listed may be anything."""
+    """Fields of the result; others may have any value."""
     reason: str | None = None
     steps: dict[str, str] | None = None
-    """What is to come of asking a plugin, by its name."""
+    """Outcome of the step of a plugin, by its name."""
 
 
 class _CaseTable(_Table):
@@ -61,7 +61,7 @@ class _CaseTable(_Table):
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One request and what is expected of it: a ``request``, or a ``url`` as it stands."""
+    """One request and its expected outcome: a ``request``, or a ``url`` as written."""
 
     name: str
     path: Path
@@ -75,12 +75,12 @@ class Case:
 
 
 def load_cases(path: Path | str) -> list[Case]:
-    """The cases of a TOML file, in their order.
+    """Return the cases of a TOML file, in their order.
 
-    Raises ``CasesError`` with everything that is wrong::
+    Raises ``CasesError`` with all problems::
 
         for case in load_cases("cases.toml"):
-            verify(Doors, case)
+            assert_case(Doors, case)
     """
     path = Path(path)
     document = _document(path)
@@ -150,7 +150,7 @@ def _contradictions(table: _CaseTable) -> Iterator[Problem]:
         return
     for key in ("endpoint", "shape", "request"):
         if getattr(table, key) is not None:
-            yield Problem((key,), "leave it out: the url says everything")
+            yield Problem((key,), "leave it out: the url contains it")
 
 
 def _repeated(cases: list[Case]) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Holding what a policy answers against what a case expects."""
+"""Comparison of a policy's answer with the expected outcome of a case."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from pexpolicy.testing.cases import Case, Expected
 from pexpolicy.text import did_you_mean
 
 MISSING = "nothing"
-MAX_SHOWN = 300
-"""Characters of a value that are shown."""
+MAX_VALUE = 300
+"""Characters of a value in a report."""
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One thing that is not as expected, in words."""
+    """One value that is not as expected, as text."""
 
     key: str
     expected: str
@@ -33,7 +33,7 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class CaseResult:
-    """A case, what was answered, and how that differs from what was expected."""
+    """A case, its outcome, and the differences from the expected one."""
 
     case: Case
     endpoint: str
@@ -47,14 +47,16 @@ class CaseResult:
         return not self.differences
 
     def lines(self) -> Iterator[str]:
-        """The differences, and each step on the way."""
+        """Return the differences and each step as lines."""
         width = max((len(difference.key) for difference in self.differences), default=0)
         for difference in self.differences:
             yield f"{difference.key:<{width}}  expected {difference.expected}"
             yield f"{'':<{width}}  got      {difference.got}"
         if self.outcome is None:
             return
-        yield f"steps ({self.endpoint}):" if self.outcome.steps else f"{self.endpoint} asks nobody"
+        yield (
+            f"steps ({self.endpoint}):" if self.outcome.steps else f"{self.endpoint} asks no plugin"
+        )
         for step in self.outcome.steps:
             yield f"  {_step(step)}"
         for warning in self.outcome.decision.warnings:
@@ -65,12 +67,12 @@ class CaseResult:
 
 
 def _step(step: Step) -> str:
-    told = f"{step.plugin} {step.outcome} after {step.ms:.1f} ms"
-    return f"{told}: {step.detail}" if step.detail else told
+    text = f"{step.plugin} {step.outcome} after {step.ms:.1f} ms"
+    return f"{text}: {step.detail}" if step.detail else text
 
 
 async def judge(policy: Policy, case: Case) -> CaseResult:
-    """Ask a policy that is serving, and compare; neither observers nor shadow plugins are told."""
+    """Ask a serving policy and compare; neither observers nor shadow plugins are called."""
     began = time.perf_counter()
     try:
         endpoint, answer = await _answer(policy, case)
@@ -102,8 +104,8 @@ def _differences(
     if decided_by not in (None, outcome.decided_by):
         names = [DEFAULT, *(plugin.name for plugin in policy.plugins)]
         unknown = f" (no plugin of that name{did_you_mean(decided_by, names)})"
-        said = decided_by + ("" if decided_by in names else unknown)
-        yield Difference("decided_by", said, _told_by(outcome))
+        text = decided_by + ("" if decided_by in names else unknown)
+        yield Difference("decided_by", text, _decided_by(outcome))
     yield from _unequal("action", expected.action or usual.action, reply.action)
     yield from _unequal("status", expected.status, reply.status)
     yield from _unequal("reason", expected.reason, outcome.decision.reason)
@@ -117,7 +119,7 @@ def _differences(
 
 
 def _is_a_decision(expected: Expected, usual: Reply) -> bool:
-    """True where more is expected than what the default answers, so that somebody has to decide."""
+    """Return whether the expectation differs from the default, so that a plugin must decide."""
     return bool(
         expected.result
         or expected.reason
@@ -126,7 +128,7 @@ def _is_a_decision(expected: Expected, usual: Reply) -> bool:
     )
 
 
-def _told_by(outcome: Outcome) -> str:
+def _decided_by(outcome: Outcome) -> str:
     reason = outcome.decision.reason
     return f"{outcome.decided_by} ({reason})" if reason else outcome.decided_by
 
@@ -137,7 +139,7 @@ def _unequal(key: str, expected: object, got: object) -> Iterator[Difference]:
 
 
 def _result(reply: Reply) -> Any:
-    """What Infinity would take for the result; of a picture, its type and size."""
+    """Return the result that Infinity would read; for a picture, its type and size."""
     if reply.content_type == JPEG:
         return _picture(reply.body)
     return json.loads(reply.body).get("result")
@@ -153,28 +155,28 @@ def _picture(image: bytes) -> dict[str, Any]:
 
 
 def _below(key: str, expected: Any, got: Any, removed: list[str]) -> Iterator[Difference]:
-    """The differences between a value and what is expected; fields that are not listed are free."""
+    """Yield the differences between a value and the expected one; other fields are ignored."""
     if isinstance(expected, Mapping) and isinstance(got, Mapping):
         for name, value in expected.items():
             if name in got:
                 yield from _below(f"{key}.{name}", value, got[name], removed)
             else:
                 guess = did_you_mean(name, list(got))
-                yield Difference(f"{key}.{name}", _shown(value), MISSING + guess)
+                yield Difference(f"{key}.{name}", _format(value), MISSING + guess)
     elif isinstance(expected, list) and isinstance(got, list) and len(expected) == len(got):
         for index, value in enumerate(expected):
             yield from _below(f"{key}[{index}]", value, got[index], removed)
     elif type(expected) is not type(got) or expected != got:
         secret = key.rpartition(".")[2] in removed
-        yield Difference(key, _shown(expected), REMOVED if secret else _shown(got, removed))
+        yield Difference(key, _format(expected), REMOVED if secret else _format(got, removed))
 
 
-def _shown(value: Any, removed: list[str] | None = None) -> str:
-    """A value on one line, without the secrets in it."""
+def _format(value: Any, removed: list[str] | None = None) -> str:
+    """Return a value on one line, without its secrets."""
     if value is None:
         return MISSING
     text = json.dumps(_without(value, removed or []), ensure_ascii=False)
-    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}… ({len(text)} characters)"
+    return text if len(text) <= MAX_VALUE else f"{text[:MAX_VALUE]}… ({len(text)} characters)"
 
 
 def _without(value: Any, removed: list[str]) -> Any:

@@ -1,4 +1,4 @@
-"""What became of cases: for people, for programs as JSON, and for CI as JUnit XML."""
+"""Reports of a run of cases: text, JSON, and JUnit XML."""
 
 from __future__ import annotations
 
@@ -17,35 +17,35 @@ from pexpolicy.text import printable
 
 
 def show(run: Run) -> None:
-    """Print each case, what is wrong with those that failed, and what the cases reach."""
-    for path, verdicts in _by_file(run):
+    """Print each case, the differences of failed ones, and the coverage."""
+    for path, results in _by_file(run):
         click.secho(str(path), bold=True)
-        width = max(len(verdict.case.name) for verdict in verdicts)
-        for verdict in verdicts:
-            _show_case(verdict, width)
+        width = max(len(result.case.name) for result in results)
+        for result in results:
+            _show_case(result, width)
         click.echo()
-    for line in _table(run.reached):
+    for line in _table(run.coverage):
         click.echo(line)
     failed = len(run.failed)
-    text = f"{len(run.verdicts) - failed} passed, {failed} failed in {run.seconds * 1000:.0f} ms"
+    text = f"{len(run.results) - failed} passed, {failed} failed in {run.seconds * 1000:.0f} ms"
     click.secho(text, fg="red" if failed else "green", bold=True)
 
 
 def _by_file(run: Run) -> Iterator[tuple[Path, list[CaseResult]]]:
-    for path, verdicts in groupby(run.verdicts, lambda verdict: verdict.case.path):
-        yield path, list(verdicts)
+    for path, results in groupby(run.results, lambda result: result.case.path):
+        yield path, list(results)
 
 
-def _show_case(verdict: CaseResult, width: int) -> None:
-    name = printable(verdict.case.name)
-    if verdict.passed:
-        by = verdict.outcome.decided_by if verdict.outcome else ""
+def _show_case(result: CaseResult, width: int) -> None:
+    name = printable(result.case.name)
+    if result.passed:
+        by = result.outcome.decided_by if result.outcome else ""
         click.echo(
             f"  {click.style('ok', fg='green')}    {name:<{width}}  {click.style(by, dim=True)}"
         )
         return
     click.echo(f"  {click.style('FAIL', fg='red', bold=True)}  {name}")
-    for line in verdict.lines():
+    for line in result.lines():
         click.echo(f"        {printable(line)}")
 
 
@@ -67,10 +67,10 @@ def as_json(run: Run) -> str:
     """The run as JSON."""
     return json.dumps(
         {
-            "passed": len(run.verdicts) - len(run.failed),
+            "passed": len(run.results) - len(run.failed),
             "failed": len(run.failed),
             "seconds": round(run.seconds, 3),
-            "cases": [_case(verdict) for verdict in run.verdicts],
+            "cases": [_case(result) for result in run.results],
             "coverage": [
                 {
                     "plugin": hook.plugin,
@@ -80,24 +80,24 @@ def as_json(run: Run) -> str:
                     "failed": hook.failed,
                     "reasons": sorted(hook.reasons),
                 }
-                for hook in run.reached
+                for hook in run.coverage
             ],
         },
         indent=2,
     )
 
 
-def _case(verdict: CaseResult) -> dict[str, Any]:
-    outcome = verdict.outcome
+def _case(result: CaseResult) -> dict[str, Any]:
+    outcome = result.outcome
     return {
-        "file": str(verdict.case.path),
-        "name": verdict.case.name,
-        "endpoint": verdict.endpoint,
-        "passed": verdict.passed,
+        "file": str(result.case.path),
+        "name": result.case.name,
+        "endpoint": result.endpoint,
+        "passed": result.passed,
         "decided_by": outcome.decided_by if outcome else None,
-        "ms": round(verdict.seconds * 1000, 3),
+        "ms": round(result.seconds * 1000, 3),
         "differences": [
-            {"key": d.key, "expected": d.expected, "got": d.got} for d in verdict.differences
+            {"key": d.key, "expected": d.expected, "got": d.got} for d in result.differences
         ],
         "steps": [
             {
@@ -113,24 +113,24 @@ def _case(verdict: CaseResult) -> dict[str, Any]:
 
 def as_junit(run: Run) -> str:
     """The run as JUnit XML, a suite for each file."""
-    root = ET.Element("testsuites", name="pexpolicy test", tests=str(len(run.verdicts)))
+    root = ET.Element("testsuites", name="pexpolicy test", tests=str(len(run.results)))
     root.set("failures", str(len(run.failed)))
-    for path, verdicts in _by_file(run):
-        suite = ET.SubElement(root, "testsuite", name=str(path), tests=str(len(verdicts)))
-        suite.set("failures", str(sum(not verdict.passed for verdict in verdicts)))
+    for path, results in _by_file(run):
+        suite = ET.SubElement(root, "testsuite", name=str(path), tests=str(len(results)))
+        suite.set("failures", str(sum(not result.passed for result in results)))
         suite.set("errors", "0")
-        suite.set("time", f"{sum(verdict.seconds for verdict in verdicts):.3f}")
-        for verdict in verdicts:
-            _junit_case(suite, verdict)
+        suite.set("time", f"{sum(result.seconds for result in results):.3f}")
+        for result in results:
+            _junit_case(suite, result)
     ET.indent(root)
     return ET.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
 
 
-def _junit_case(suite: ET.Element, verdict: CaseResult) -> None:
-    case = ET.SubElement(suite, "testcase", name=printable(verdict.case.name))
-    case.set("classname", verdict.endpoint or "url")
-    case.set("time", f"{verdict.seconds:.3f}")
-    if not verdict.passed:
-        keys = ", ".join(difference.key for difference in verdict.differences)
+def _junit_case(suite: ET.Element, result: CaseResult) -> None:
+    case = ET.SubElement(suite, "testcase", name=printable(result.case.name))
+    case.set("classname", result.endpoint or "url")
+    case.set("time", f"{result.seconds:.3f}")
+    if not result.passed:
+        keys = ", ".join(difference.key for difference in result.differences)
         failure = ET.SubElement(case, "failure", message=printable(f"not as expected: {keys}"))
-        failure.text = "\n".join(printable(line) for line in verdict.lines())
+        failure.text = "\n".join(printable(line) for line in result.lines())

@@ -1,4 +1,4 @@
-"""Shapes: which parameters a Conferencing Node sends for which kind of call."""
+"""Request templates: the parameters that a Conferencing Node sends for each kind of call."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _FILE = Path(__file__).with_name("request_templates.toml")
 
 
 class RequestError(ValueError):
-    """A request that cannot be made; ``key`` names what is at fault: endpoint, shape or field."""
+    """A request that cannot be made; ``key`` is the faulty endpoint, shape or field."""
 
     def __init__(self, key: tuple[str, ...], text: str) -> None:
         super().__init__(f"{key[-1]}: {text}")
@@ -28,14 +28,14 @@ class RequestError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class RequestTemplate:
-    """The values of one request by their names on the wire, and the alias in its path, decoded."""
+    """Parameters of one request by their names on the wire, and the decoded alias of its path."""
 
     params: Mapping[str, tuple[str, ...]]
     alias: str
 
 
 def shape_of(endpoint: str, name: str | None) -> RequestTemplate:
-    """A shape by name, or the usual one of the endpoint; raises ``RequestError``."""
+    """Return a shape by name, or the default one of the endpoint; raises ``RequestError``."""
     if endpoint not in ENDPOINTS:
         guess = did_you_mean(endpoint, ENDPOINTS) or f"; write one of {', '.join(ENDPOINTS)}"
         raise RequestError(("endpoint",), f"there is no endpoint {endpoint!r}{guess}")
@@ -49,7 +49,7 @@ def shape_of(endpoint: str, name: str | None) -> RequestTemplate:
 
 
 def shape_names_of(endpoint: str) -> tuple[str, ...]:
-    """The names of all shapes of an endpoint, the usual one first."""
+    """Return the names of all shapes of an endpoint, the default first."""
     return tuple(_shapes()[endpoint])
 
 

@@ -1,4 +1,4 @@
-"""Making requests as Infinity sends them, out of a shape and the fields that a test is about."""
+"""Requests as Infinity sends them, made from a template and the fields of a test."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Absent(Enum):
 
 
 ABSENT = Absent.ABSENT
-"""The value of a parameter that is not sent at all; ``None`` is sent, as an empty text."""
+"""Value of a parameter that is not sent at all; ``None`` is sent as an empty text."""
 
 Single = str | int | None
 Several = Single | Sequence[Single]
@@ -104,13 +104,13 @@ def make_request(
 def make_request(
     endpoint: str, /, *, shape: str | None = None, extra: Extra = NOTHING, **fields: Value
 ) -> Request:
-    """A request of an endpoint, as a node sends it, with these fields instead of the usual values.
+    """Make a request as a node sends it, with these fields instead of the default values.
 
-    ``shape`` names the kind of call: ``web`` or ``sip`` for instance. Fields go by the names of the
-    request's attributes or by those on the wire. ``None`` is sent as an empty text, which is how
-    Infinity writes what is not set, ``True`` and ``False`` as these words, a list as a repeated
+    ``shape`` is the kind of call, such as ``web`` or ``sip``. Fields have the names of the
+    request's attributes or those on the wire. ``None`` is sent as an empty text, which is how
+    Infinity writes unset values, ``True`` and ``False`` as these words, a list as a repeated
     parameter; ``ABSENT`` leaves the parameter out. ``alias`` is the alias in the path of the
-    requests that have one; ``extra`` holds parameters that pexpolicy does not know. Raises
+    requests that have one; ``extra`` has parameters that pexpolicy does not know. Raises
     ``RequestError`` for a name that does not exist and for a value that Infinity could not send::
 
         make_request("service_configuration", local_alias="meet.alice", registered=True)
@@ -123,7 +123,7 @@ def make_request(
 def composed(
     endpoint: str, shape: str | None, fields: Mapping[str, Value], extra: Extra = NOTHING
 ) -> Request:
-    """As ``make_request``, with the fields as a mapping."""
+    """Make a request from a mapping of fields; otherwise like ``make_request``."""
     usual = shape_of(endpoint, shape)
     alias = usual.alias
     params = dict(usual.params)
@@ -131,8 +131,8 @@ def composed(
         if name == "alias" and _has_alias(endpoint):
             alias = _path_alias(value)
         else:
-            _put(params, endpoint, name, value)
-    params.update({name: _written(name, value) for name, value in extra.items()})
+            _replace(params, endpoint, name, value)
+    params.update({name: _texts(name, value) for name, value in extra.items()})
     pairs = [(name, text) for name, texts in params.items() for text in texts]
     request: Request = ENDPOINTS[endpoint].parse(MultiDictProxy(MultiDict(pairs)), alias)
     request.set_origin(str(url_of(request)))
@@ -140,24 +140,24 @@ def composed(
 
 
 def endpoint_of(request: Request) -> str:
-    """The name of the endpoint that a request belongs to; ``TypeError`` for anything else."""
+    """Return the name of a request's endpoint; raises ``TypeError`` for anything else."""
     for name, endpoint in ENDPOINTS.items():
         if type(request) is endpoint.request:
             return name
-    msg = f"{type(request).__name__} is no request: make one with make_request(…)"
+    msg = f"{type(request).__name__} is not a request: make one with make_request(…)"
     raise TypeError(msg)
 
 
 def alias_of(request: Request) -> str:
-    """The alias in the path of a request as it was written; empty where there is none."""
+    """Return the alias in the path of a request as written; empty if there is none."""
     alias = getattr(request, "alias", "")
     return alias.raw if isinstance(alias, Alias) else ""
 
 
 def url_of(request: Request, base_path: str = "") -> URL:
-    """The path and query with which Infinity would send a request, escaped as it does it.
+    """Return the path and query of a request, escaped as Infinity does.
 
-    ``base_path`` is the one of the configuration. Raises ``TypeError`` for what is no request::
+    ``base_path`` is that of the configuration. Raises ``TypeError`` for anything but a request::
 
         reply = await client.get(url_of(make_request("media_location")))
     """
@@ -178,22 +178,22 @@ def _path_alias(value: Value) -> str:
     return value.raw if isinstance(value, Alias) else value
 
 
-def _put(params: dict[str, Texts], endpoint: str, name: str, value: Value) -> None:
-    """Write one field in the place of its usual value."""
+def _replace(params: dict[str, Texts], endpoint: str, name: str, value: Value) -> None:
+    """Replace the default value of one field."""
     wire, is_prefix = _on_the_wire(endpoint, name)
     if not is_prefix:
-        params[wire] = _written(name, value)
+        params[wire] = _texts(name, value)
         return
     for known in [known for known in params if known.startswith(wire)]:
         del params[known]
     if isinstance(value, Mapping):
-        params.update({wire + str(key): _written(name, item) for key, item in value.items()})
+        params.update({wire + str(key): _texts(name, item) for key, item in value.items()})
     elif value is not ABSENT:
         raise RequestError((name,), "write a table: its keys are the names, its values the values")
 
 
 def _on_the_wire(endpoint: str, name: str) -> tuple[str, bool]:
-    """The name on the wire, and whether it is the beginning of several names."""
+    """Return the name on the wire, and whether it is the prefix of several names."""
     known = ENDPOINTS[endpoint].request.parameters()
     if (parameter := known.get(name)) is not None:
         return parameter.wire, parameter.read is by_prefix
@@ -209,8 +209,8 @@ def _on_the_wire(endpoint: str, name: str) -> tuple[str, bool]:
     raise RequestError((name,), text)
 
 
-def _written(name: str, value: object) -> Texts:
-    """A value as Infinity writes it: one text, or one for each value of a repeated parameter."""
+def _texts(name: str, value: object) -> Texts:
+    """Return the texts that Infinity sends for a value: several for a repeated parameter."""
     if value is ABSENT:
         return ()
     if isinstance(value, list | tuple):

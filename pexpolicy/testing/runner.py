@@ -1,4 +1,4 @@
-"""Running files of cases, and adding up which plugins they reach."""
+"""Runner of case files, with the coverage of plugins and hooks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pexpolicy.testing.compare import CaseResult, judge
 
 @dataclass(slots=True)
 class HookCoverage:
-    """How often the cases reached one hook of one plugin, and what came of it."""
+    """How often the cases coverage one hook of one plugin, with which outcomes."""
 
     plugin: str
     hook: str
@@ -27,34 +27,34 @@ class HookCoverage:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """The verdicts on all cases, in their order, and what they reached."""
+    """The results of all cases, in their order, and the coverage."""
 
-    verdicts: list[CaseResult]
-    reached: list[HookCoverage]
+    results: list[CaseResult]
+    coverage: list[HookCoverage]
     seconds: float
 
     @property
     def failed(self) -> list[CaseResult]:
-        """The verdicts on cases that did not pass."""
-        return [verdict for verdict in self.verdicts if not verdict.passed]
+        """Return the results of cases that did not pass."""
+        return [result for result in self.results if not result.passed]
 
 
 async def run_cases(policy: Policy, cases: Iterable[Case]) -> Run:
-    """Ask every case, one after the other, of a policy that is opened for it."""
+    """Open a policy and ask it all cases, one after the other."""
     began = time.perf_counter()
     async with policy.serving():
-        verdicts = [await judge(policy, case) for case in cases]
-    return Run(verdicts, reached_by(policy, verdicts), time.perf_counter() - began)
+        results = [await judge(policy, case) for case in cases]
+    return Run(results, coverage_of(policy, results), time.perf_counter() - began)
 
 
-def reached_by(policy: Policy, verdicts: Iterable[CaseResult]) -> list[HookCoverage]:
-    """What these cases reached, by endpoint and in the order in which the plugins are asked."""
+def coverage_of(policy: Policy, results: Iterable[CaseResult]) -> list[HookCoverage]:
+    """Return the coverage of these results, by endpoint and in the order of the plugins."""
     found = {
         (link.plugin, name): HookCoverage(link.plugin, name)
         for name, chain in policy.chains.items()
         for link in chain.links
     }
-    for outcome in (verdict.outcome for verdict in verdicts):
+    for outcome in (result.outcome for result in results):
         if outcome is None:
             continue
         for step in outcome.steps:

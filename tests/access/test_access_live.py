@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import ssl
@@ -199,3 +200,8 @@ def test_a_call_whose_connection_was_just_accepted_is_answered_before_the_end(
                 answered.append(connection.recv(65536).startswith(b"HTTP/1.1 200"))
         assert all(answered)
         assert len(answered) == 50
+
+
+def test_a_crash_writes_no_core_dump(server: live_server.Running) -> None:
+    limits = Path(f"/proc/{server.pid}/limits").read_text("ascii")
+    assert re.search(r"Max core file size +0 +0 ", limits)

@@ -267,7 +267,7 @@ async def test_a_named_proxy_stands_for_many(serving: fake_plugins.Serve) -> Non
 async def test_without_descriptors_the_server_waits_and_goes_on(
     serving: fake_plugins.Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(acceptor, "EXHAUSTED_PAUSE", 0.05)
+    monkeypatch.setattr(acceptor, "EXHAUSTED_PAUSE_S", 0.05)
     async with serving(policy(request_seconds=5.0)) as server, AsyncExitStack() as stack:
         streams = await stack.enter_async_context(connected(server))
         assert await answered(streams)

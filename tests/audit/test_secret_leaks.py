@@ -1,4 +1,4 @@
-"""Canaries in each place for a secret, in a server that does everything that it can with them."""
+"""Canaries in place of each secret, and every output of a server that uses them."""
 
 import json
 import os
@@ -95,7 +95,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def command(folder: Path, *arguments: str) -> str:
-    """What a command prints, on either channel."""
+    """Return what a command prints on standard output and standard error."""
     output = subprocess.run(
         [sys.executable, "-m", "pexpolicy", *arguments],
         cwd=folder,
@@ -216,7 +216,7 @@ async def test_people_are_left_out_where_that_is_asked_for(serving: Serve) -> No
 
 
 def test_every_value_is_typed_and_what_opens_something_is_a_secret() -> None:
-    """A name that sounds like a secret is one: a new field must be declared."""
+    """Require names that sound like secrets to be declared as secrets."""
     telling = re.compile("pin$|password|passcode|dtmf|secret|token$|private")
     for endpoint in ENDPOINTS.values():
         for name, parameter in endpoint.request.parameters().items():

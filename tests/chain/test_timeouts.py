@@ -19,7 +19,7 @@ async def sleeps(_: object) -> object:
 
 
 @virtual
-async def test_a_late_plugin_is_left_behind_at_its_timeout(serving: Serve) -> None:
+async def test_a_late_plugin_is_abandoned_at_its_timeout(serving: Serve) -> None:
     classes = {
         "late": plugin(service_configuration=sleeps),
         "next": plugin(service_configuration=always(ROOM)),
@@ -69,13 +69,13 @@ async def test_a_plugin_that_is_not_asked_for_lack_of_time_may_still_refuse(
     classes = {
         "late": plugin(registration_alias=sleeps),
         "careless": plugin(registration_alias=always(None)),
-        "guard": plugin(registration_alias=always(None)),
+        "registrar": plugin(registration_alias=always(None)),
     }
-    tables = {"late": {"timeout": 2.0}, "guard": {"on_error": "reject"}}
+    tables = {"late": {"timeout": 2.0}, "registrar": {"on_error": "reject"}}
     async with serving(classes, tables, clock=clock, server={"budget": 1.0}) as server:
         reply = await server.ask(wire.REGISTRATION + "a@example.com")
         assert reply.action == "reject"
-        assert reply.json["decided_by"] == "guard"
+        assert reply.json["decided_by"] == "registrar"
         assert [outcome for _, outcome in server.steps()] == ["timed_out", "skipped", "skipped"]
 
 
@@ -107,7 +107,7 @@ async def test_an_abstention_that_comes_late_is_a_fault_all_the_same(serving: Se
 
 
 @virtual
-async def test_a_blocking_hook_is_left_behind_at_its_timeout(serving: Serve) -> None:
+async def test_a_blocking_hook_is_abandoned_at_its_timeout(serving: Serve) -> None:
     release = threading.Event()
 
     def blocks(_: object) -> object:

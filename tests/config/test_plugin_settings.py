@@ -38,7 +38,7 @@ class Strict:
         """Abstain."""
 
     @hookimpl
-    def check(self) -> list[ConfigWarning]:
+    def config_warnings(self) -> list[ConfigWarning]:
         return [ConfigWarning(("room",), "is rather small")]
 
 

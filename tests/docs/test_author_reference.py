@@ -31,7 +31,12 @@ def signature(source: str) -> str:
 
 
 def test_the_hooks_are_found() -> None:
-    assert {"service_configuration", "lifespan", "check", "decided"} <= SPECIFIED.keys()
+    assert {
+        "service_configuration",
+        "lifespan",
+        "config_warnings",
+        "on_decision",
+    } <= SPECIFIED.keys()
 
 
 @pytest.mark.parametrize("hook", SPECIFIED)
@@ -126,18 +131,18 @@ async def test_hook_lifespan() -> None:
     assert plugin._name == ""
 
 
-@samples.covers(REFERENCE, "decided")
-async def test_hook_decided() -> None:
-    plugin = only("decided")(None)
+@samples.covers(REFERENCE, "on_decision")
+async def test_hook_on_decision() -> None:
+    plugin = only("on_decision")(None)
     for _ in range(2):
         await decide(plugin, make_request("media_location"))
     await decide(plugin, make_request("participant_avatar"))
     assert plugin.counts == {("media_location", "default"): 2, ("participant_avatar", "default"): 1}
 
 
-@samples.covers(REFERENCE, "prepared")
-def test_hook_prepared() -> None:
-    plugin = only("prepared")
+@samples.covers(REFERENCE, "static_decisions")
+def test_hook_static_decisions() -> None:
+    plugin = only("static_decisions")
     known: Any = {"infinity": {"themes": ["Summer"]}}
     tables: Any = {"lobby": {"settings": {"theme": "Summer"}}}
     found = available({"lobby": plugin})
@@ -149,13 +154,13 @@ def test_hook_prepared() -> None:
     assert problem.key == ("plugins", "lobby", "settings", "ivr_theme_name")
 
 
-@samples.covers(REFERENCE, "check")
+@samples.covers(REFERENCE, "config_warnings")
 @pytest.mark.parametrize(("pin", "warned"), [("", True), ("4711", False)])
-def test_hook_check(pin: str, warned: bool) -> None:
-    plugin = only("check")
+def test_hook_config_warnings(pin: str, warned: bool) -> None:
+    plugin = only("config_warnings")
     advice = [str(advice) for advice in make_policy((plugin, {"pin": pin})).advice]
     assert advice == warned * [
-        "plugins.welcome.settings.pin: is empty: whoever can dial in enters the room"
+        "plugins.welcome.settings.pin: is empty: anyone who can dial in enters the room"
     ]
     outcome = decide_sync((plugin, {"pin": pin}), make_request("service_configuration"))
     assert isinstance(outcome.decision, Conference)
@@ -172,11 +177,11 @@ async def test_hook_status() -> None:
     assert told == {"counter": {"status": {"rooms": 2, "calls": 2}}}
 
 
-@samples.covers(REFERENCE, "watched")
-def test_hook_watched(tmp_path: Path) -> None:
+@samples.covers(REFERENCE, "tracked_files")
+def test_hook_tracked_files(tmp_path: Path) -> None:
     listed = tmp_path / "closed.txt"
-    listed.write_text("mallory@example.net\n")
-    subject = (only("watched"), {"file": str(listed)})
+    listed.write_text("sip:Mallory@example.net\n")
+    subject = (only("tracked_files"), {"file": str(listed)})
     before = make_policy(subject)
     assert listed in before.files
     for caller, action in (

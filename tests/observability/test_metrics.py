@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import MultiDict
 
-from pexpolicy import Conference, Continue, Redirect, Reject
+from pexpolicy import Conference, Continue, Redirect, Reject, hookimpl
 from pexpolicy.audit.state import AuditState
 from pexpolicy.chain.bound_hook import BoundHook
 from pexpolicy.chain.chain import Chain
@@ -47,6 +47,7 @@ NAMES = [
     "pexpolicy_config_last_reload_successful",
     "pexpolicy_config_last_reload_success_timestamp_seconds",
     "pexpolicy_auth_failures_total",
+    "pexpolicy_observer_calls_total",
     "pexpolicy_shadow_diff_total",
     "pexpolicy_loop_lag_seconds",
     "pexpolicy_tls_cert_not_after_timestamp_seconds",
@@ -182,6 +183,45 @@ async def test_what_a_shadow_would_have_done_otherwise_is_counted(tmp_path: Path
     assert told("shadow_diff_total", plugin="agrees") == 0
     assert told("plugin_calls_total", plugin="differs", outcome="decided") == 1
     assert told("audit_records_total") == 4
+
+
+async def test_what_becomes_of_notifying_observers_is_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pexpolicy.chain.background.MAX_PENDING", 5)
+
+    async def works(outcome: object) -> None:
+        """See the outcome."""
+
+    async def fails(outcome: object) -> None:
+        raise ValueError("of the observer")
+
+    async def hangs(outcome: object) -> None:
+        await asyncio.Event().wait()
+
+    made = fake_plugins.policy(
+        {
+            function.__name__: type(
+                "Observer", (), {"on_decision": staticmethod(hookimpl(function))}
+            )
+            for function in (works, fails, hangs)
+        },
+        {"hangs": {"timeout": 0.5}},
+    )
+    async with watched(made, tmp_path) as server:
+        for _ in range(20):
+            await server.ask(wire.LOCATION)
+        await made._background.finish()
+        told = await server.metrics()
+        status = await server.status()
+    plugins = {plugin["name"]: plugin["observed"] for plugin in status["plugins"]}
+    skipped = told("observer_calls_total", plugin="works", outcome="skipped")
+    for plugin, outcome in (("works", "delivered"), ("fails", "failed"), ("hangs", "timed_out")):
+        counted = told("observer_calls_total", plugin=plugin, outcome=outcome)
+        assert counted + skipped == 20
+        expected = {outcome: counted, "skipped": skipped} if skipped else {outcome: counted}
+        assert plugins[plugin] == expected
+    assert skipped > 0
 
 
 async def test_refusals_are_counted_by_their_reason(

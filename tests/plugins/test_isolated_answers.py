@@ -12,6 +12,7 @@ from pexpolicy import Conference, ConfigWarning, DecisionError, Reject
 from pexpolicy.errors import describe_decision_error, describe_error
 from pexpolicy.models.outcome import Outcome, Step
 from pexpolicy.plugins.discovery import PluginSource, discover
+from pexpolicy.plugins.drop_in import module_name
 from pexpolicy.plugins.errors import PluginBuildError
 from pexpolicy.plugins.isolation.isolated_plugin import IsolatedPlugin
 from pexpolicy.plugins.isolation.messages import WorkerError
@@ -111,7 +112,7 @@ async def said(endpoint: str, ask: Any, case: str) -> object:
     try:
         decision = await admitted(endpoint, ask, asked)
     except DecisionError as error:
-        ours = str(Path(__file__).parent)
+        ours = str(Path(__file__).parents[1])
         return (
             "invalid",
             str(error),
@@ -120,11 +121,19 @@ async def said(endpoint: str, ask: Any, case: str) -> object:
     except WorkerError as error:
         return "failed", where_it_was(error.fault.summary)
     except BaseException as error:  # noqa: BLE001 - each of them must come out alike
-        return "failed", where_it_was(describe_error(error).summary)
+        return "failed", where_it_was(describe_error(without_tests(error)).summary)
     if decision is None:
         return None
     picture = getattr(decision, "image", None) if endpoint == "participant_avatar" else None
     return type(decision), decision.result, decision.reason, decision.warnings, picture
+
+
+def without_tests(error: BaseException) -> BaseException:
+    """The same without the frames of the tests, which a server does not have."""
+    trace = error.__traceback__
+    while trace and trace.tb_frame.f_code.co_filename.startswith(str(Path(__file__).parents[1])):
+        trace = trace.tb_next
+    return error.with_traceback(trace)
 
 
 def where_it_was(summary: str) -> str:
@@ -192,7 +201,7 @@ BROKEN = {
                 model_config = {"extra": "allow"}
             def __init__(self, settings): pass
             @hookimpl
-            def check(self): raise KeyError("check")
+            def config_warnings(self): raise KeyError("check")
     """,
 }
 
@@ -216,7 +225,9 @@ def test_what_cannot_be_built_is_said_as_it_is_said_in_the_server(shelf: Shelf, 
 def test_what_check_advises_is_told(shelf: Shelf) -> None:
     source = """
     @hookimpl
-    def check(self): return [Advice(("rooms", "a b", 2), "nobody calls it"), Advice((), "old")]
+    def config_warnings(self):
+        yield ConfigWarning(("rooms", "a b", 2), "nobody calls it")
+        yield ConfigWarning((), "old")
     @hookimpl
     def registration_alias(self): return None
     """
@@ -232,7 +243,7 @@ def test_what_check_advises_is_told(shelf: Shelf) -> None:
 def test_a_plugin_that_exists_in_this_program_only_is_refused(shelf: Shelf) -> None:
     available = PluginSource("toy", "toy-dist", "1.2", "toys:toy", lambda: Reject)
     with pytest.raises(
-        PluginBuildError, match=r"toy \(toy-dist 1.2\) cannot be handed to a process"
+        PluginBuildError, match=r"toy \(toy-dist 1.2\) cannot be sent to a worker process"
     ):
         shelf.start(available)
 
@@ -279,13 +290,13 @@ async def test_a_plugin_out_of_a_directory_runs_there_too(tmp_path: Path) -> Non
     found, problems = discover([tmp_path])
     assert problems == []
     async with (isolated := Shelf(tmp_path).start(found["dropped"])).lifespan():
-        assert (await service(isolated)).reason == "pexpolicy_dropin_dropped"
+        assert (await service(isolated)).reason == module_name(tmp_path / "dropped.py")
 
 
 async def test_an_observer_is_told_what_was_decided(shelf: Shelf) -> None:
     source = """
     @hookimpl
-    def decided(self, outcome):
+    def on_decision(self, outcome):
         with open("{path}", "a") as file:
             print(outcome.decision_id, outcome.endpoint, outcome.request.local_alias,
                   outcome.decision, outcome.decision.reason, outcome.decided_by, outcome.steps,
@@ -296,7 +307,7 @@ async def test_an_observer_is_told_what_was_decided(shelf: Shelf) -> None:
     steps = [Step("rooms", "decided", 0.5)]
     outcome = Outcome("id-1", "service_configuration", asked, decision, "rooms", steps)
     async with shelf.serving(source) as isolated:
-        await isolated.hooks["decided"](outcome)
+        await isolated.hooks["on_decision"](outcome)
     told = (shelf.folder / "told").read_text()
     assert told == f"id-1 service_configuration a@b {decision} mine rooms {steps}\n"
 

@@ -106,7 +106,7 @@ async def test_a_signal_that_is_for_the_server_ends_no_worker(
 async def test_a_worker_that_is_killed_before_it_was_asked_is_replaced_at_once(
     shelf: Shelf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(isolation_pool, "FIRST_PAUSE", 60.0)
+    monkeypatch.setattr(isolation_pool, "MIN_RESTART_DELAY_S", 60.0)
     async with shelf.serving(doing(""), processes=2) as isolated:
         killed = children()
         for pid in killed:
@@ -302,7 +302,7 @@ async def test_a_call_that_is_given_up_while_it_waits_costs_no_worker(shelf: She
 async def test_a_worker_that_ends_again_and_again_is_started_ever_more_slowly(
     shelf: Shelf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(isolation_pool, "FIRST_PAUSE", 0.2)
+    monkeypatch.setattr(isolation_pool, "MIN_RESTART_DELAY_S", 0.2)
     source = f"""
     import pathlib
     FOLDER = pathlib.Path({str(shelf.folder)!r})
@@ -441,7 +441,7 @@ def test_nothing_is_left_of_a_policy_that_never_served(shelf: Shelf) -> None:
 def test_a_plugin_that_does_not_get_built_is_not_waited_for_without_end(
     shelf: Shelf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pexpolicy.plugins.isolation.isolated_plugin.START_LIMIT", 0.5)
+    monkeypatch.setattr("pexpolicy.plugins.isolation.isolated_plugin.START_TIMEOUT_S", 0.5)
     with pytest.raises(PluginBuildError, match=r"toy \(toy-dist 1.2\).* did not get ready in time"):
         shelf.start(shelf.write("time.sleep(60)"))
     with pytest.raises(PluginBuildError, match=r"toy \(toy-dist 1.2\).* ended with exit code 9"):
@@ -453,14 +453,14 @@ PARENT = """
 import asyncio, os, signal, sys
 from pathlib import Path
 from importlib.metadata import EntryPoint
-from pexpolicy.plugins.discovery import Available
+from pexpolicy.plugins.discovery import PluginSource
 from pexpolicy.config.schema.plugins import PluginTable
-from pexpolicy.plugins.isolation.isolated_plugin import Isolated
+from pexpolicy.plugins.isolation.isolated_plugin import IsolatedPlugin
 from tests.support.isolated import children, service
 
 entry = EntryPoint("toy", sys.argv[1], "pexpolicy")
-available = Available("toy", "toy-dist", "1.2", entry.value, entry.load)
-isolated = Isolated.start(available, PluginTable(processes=2), Path("."))
+available = PluginSource("toy", "toy-dist", "1.2", entry.value, entry.load)
+isolated = IsolatedPlugin.start(available, PluginTable(processes=2), Path("."))
 
 async def main():
     async with isolated.lifespan():

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import clean_install, live_server, wire
+from tests.support.paths import ROOT
 
 PYPROJECT = """
 [build-system]
@@ -91,7 +92,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
     environment = clean_install.environment(folder / "environment")
     environment.install(
         clean_install.wheel(environment, package.parent, folder / "plugin"),
-        clean_install.wheel(environment, live_server.ROOT, folder / "core"),
+        clean_install.wheel(environment, ROOT, folder / "core"),
     )
     return Installed(environment, config)
 

@@ -1,14 +1,16 @@
 """Building plugins: what cannot be a plugin is refused by name, before anything is served."""
 
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pluggy
 import pytest
+from pydantic import BaseModel
 
-from pexpolicy import PluginSettings, hookimpl, hooks
+from pexpolicy import Continue, PluginSettings, hookimpl, hooks
 from pexpolicy.builder import build_policy
 from pexpolicy.config.loader import from_document
 from pexpolicy.config.settings import ConfigError
@@ -48,7 +50,7 @@ class WithoutSelf(Fine):
 
 class WithoutAnything(Fine):
     @hookimpl
-    def check() -> list[Any]:  # type: ignore[misc]
+    def config_warnings() -> list[Any]:  # type: ignore[misc]
         return []
 
 
@@ -95,8 +97,98 @@ class NoHooks:
     def __init__(self, settings: object) -> None:
         self.settings = settings
 
-    async def service_configuration(self, request: object) -> None:
+
+class NoMark(Fine):
+    async def participant_properties(self, request: object) -> None:
         """Carries no mark."""
+
+
+class TryFirst(Fine):
+    @hookimpl(tryfirst=True)
+    async def media_location(self, request: object) -> None:
+        """Ask to be first in a way that has no effect."""
+
+
+class OldName(Fine):
+    @hookimpl
+    async def decided(self, outcome: object) -> None:
+        """Use the name of a hook that was renamed."""
+
+
+class PlainLifespan(Fine):
+    @hookimpl
+    async def lifespan(self) -> None:
+        """Open nothing, and yield never."""
+
+
+class GeneratorLifespan(Fine):
+    @hookimpl
+    async def lifespan(self) -> AsyncIterator[None]:
+        yield
+
+
+class SyncLifespan(Fine):
+    @hookimpl
+    @contextmanager
+    def lifespan(self) -> Iterator[None]:
+        yield
+
+
+class Yields(Fine):
+    @hookimpl
+    async def participant_properties(self, request: object) -> AsyncIterator[None]:
+        yield None
+
+
+class AsyncWarnings(Fine):
+    @hookimpl
+    async def config_warnings(self) -> list[Any]:
+        return []
+
+
+class DataclassSettings(Fine):
+    @dataclass
+    class Settings:
+        text: str = ""
+
+
+class DictSettings(Fine):
+    Settings: ClassVar = {"text": ""}
+
+
+class ModelSettings(Fine):
+    class Settings(BaseModel):
+        text: str = ""
+
+
+class TextWarnings(Fine):
+    @hookimpl
+    def config_warnings(self) -> Any:
+        yield "open"
+
+
+class NoWarnings(Fine):
+    @hookimpl
+    def config_warnings(self) -> Any:
+        return None
+
+
+class TextFiles(Fine):
+    @hookimpl
+    def tracked_files(self) -> Any:
+        return "rooms.csv"
+
+
+class BareDecisions(Fine):
+    @hookimpl
+    def static_decisions(self) -> Any:
+        yield Continue()
+
+
+class BadDecisions(Fine):
+    @hookimpl
+    def static_decisions(self) -> Any:
+        yield 1 / 0
 
 
 class Exits(Fine):
@@ -106,7 +198,7 @@ class Exits(Fine):
 
 class BadCheck(Fine):
     @hookimpl
-    def check(self) -> Any:
+    def config_warnings(self) -> Any:
         raise KeyError("advice")
 
 
@@ -122,7 +214,7 @@ def problems(found: Mapping[str, PluginSource]) -> list[str]:
         (Misspelt, "service_configuraton"),
         (WrongArgument, "call"),
         (WithoutSelf, "must take self first: write media_location(self, request)"),
-        (WithoutAnything, "must take self first: write check(self)"),
+        (WithoutAnything, "must take self first: write config_warnings(self)"),
         (
             SettingsOnly,
             "built: SettingsOnly does not take its settings: give it __init__(self, settings)",
@@ -135,11 +227,36 @@ def problems(found: Mapping[str, PluginSource]) -> list[str]:
         (OldWrapper, "media_location is a wrapper"),
         (Twice, "service_configuration is implemented twice"),
         (NoHooks, "implements no hook"),
+        (NoMark, "participant_properties is the name of a hook, but the method has no @hookimpl"),
+        (
+            TryFirst,
+            "media_location has tryfirst=True, which has no effect: remove it, and write pr",
+        ),
+        (OldName, "there is no hook 'decided'; it is called 'on_decision'"),
+        (PlainLifespan, "write @asynccontextmanager below @hookimpl, and yield once"),
+        (GeneratorLifespan, "write @asynccontextmanager below @hookimpl, and yield once"),
+        (SyncLifespan, "lifespan is not asynchronous: write async def"),
+        (Yields, "participant_properties contains yield"),
+        (AsyncWarnings, "config_warnings is called while the policy is built: write a plain def"),
+        (DataclassSettings, "the Settings of DataclassSettings do not inherit PluginSettings"),
+        (DictSettings, "the Settings of DictSettings do not inherit PluginSettings"),
+        (ModelSettings, "the Settings of ModelSettings do not inherit PluginSettings"),
+        (
+            TextWarnings,
+            "config_warnings must return ConfigWarning(key, text), and one item is 'open'",
+        ),
+        (
+            NoWarnings,
+            "config_warnings must return an iterable of ConfigWarning(key, text), and ret",
+        ),
+        (TextFiles, "tracked_files must return an iterable of paths, and returned 'rooms.csv'"),
+        (BareDecisions, "static_decisions must return pairs of a key and a decision"),
+        (BadDecisions, "its static_decisions failed: ZeroDivisionError"),
         (Exits, "cannot be built: SystemExit"),
-        (BadCheck, "its check failed: KeyError"),
-        (Fine(None), "names no class"),
-        (len, "names no class"),
-        (None, "names no class"),
+        (BadCheck, "its config_warnings failed: KeyError"),
+        (Fine(None), "is not a class"),
+        (len, "is not a class"),
+        (None, "is not a class"),
     ],
 )
 def test_what_cannot_be_a_plugin_is_refused_by_name(found: Any, said: str) -> None:
@@ -195,14 +312,14 @@ def test_two_plugins_of_one_class_are_two_plugins() -> None:
 
 
 def test_relative_paths_in_settings_are_relative_to_the_configuration(tmp_path: Path) -> None:
-    from pydantic import BaseModel, ValidationInfo, field_validator  # noqa: PLC0415
+    from pydantic import ValidationInfo, field_validator  # noqa: PLC0415
 
-    class Table(BaseModel):
+    class Table(PluginSettings):
         file: Path
 
-        @field_validator("file")
+        @field_validator("file", mode="before")
         @classmethod
-        def _below(cls, file: Path, info: ValidationInfo) -> Path:
+        def _below(cls, file: str, info: ValidationInfo) -> Path:
             assert info.context is not None
             root: Path = info.context["root"]
             return root / file
@@ -229,7 +346,7 @@ def test_every_specification_of_a_decision_takes_the_request_and_the_first_answe
         "directory_information",
         "registration_alias",
         "lifespan",
-        "check",
+        "config_warnings",
     }
     for name in names:
         spec = getattr(pm.hook, name).spec

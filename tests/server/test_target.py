@@ -86,9 +86,9 @@ async def test_what_was_pasted_to_explain_is_passed_on_as_it_was() -> None:
 
 def test_a_target_reaches_the_process_of_a_plugin(tmp_path: Path) -> None:
     request = make_request("registration_alias", alias="a/b@example.com")
-    assert isolation.request_of(isolation.ask("registration_alias", request)).raw_target == (
-        request.raw_target
-    )
+    assert isolation.request_of(
+        isolation.decide_request("registration_alias", request)
+    ).raw_target == (request.raw_target)
 
 
 def test_a_request_that_came_by_no_url_has_no_target() -> None:

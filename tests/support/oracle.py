@@ -137,7 +137,7 @@ def judge_failed(status: object, result: object) -> Iterator[Violation]:
 
 
 def judge_reject(endpoint: str, reply: dict[str, object]) -> Iterator[Violation]:
-    """Judge a reject: with a usable result beside it, the call would be let in."""
+    """Judge a reject: with a usable result, the call would be admitted."""
     result = reply.get("result", {})
     if endpoint == "registration_alias" and "result" not in reply:
         yield Violation("a reject must have an empty result", DOCUMENTED_STAR, "result")

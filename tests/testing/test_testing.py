@@ -380,7 +380,7 @@ def test_what_a_server_would_not_start_with_is_refused_here_too(
     "plugins", ["config.toml", None, ModuleType("m"), lambda: None, [None], [[FrontDoor]]]
 )
 def test_what_is_no_plugin_is_refused(plugins: object) -> None:
-    with pytest.raises(TypeError, match="is no plugin: give a class"):
+    with pytest.raises(TypeError, match="is not a plugin: pass a class"):
         decide_sync(plugins, service())
 
 
@@ -396,7 +396,7 @@ def test_config_beside_a_configuration_file_is_refused() -> None:
 
 
 def test_something_else_than_a_request_is_refused() -> None:
-    with pytest.raises(TypeError, match="str is no request"):
+    with pytest.raises(TypeError, match="str is not a request"):
         decide_sync(FrontDoor, "service_configuration")  # type: ignore[arg-type]
 
 
@@ -427,7 +427,7 @@ class Recorder:
         self.events.append(f"asked about {request.remote_display_name}")
 
     @hookimpl
-    async def decided(self, outcome: Outcome) -> None:
+    async def on_decision(self, outcome: Outcome) -> None:
         self.events.append(f"told of {outcome.endpoint}")
 
 

@@ -1,1 +1,1 @@
-"""Plugins in processes of their own: ``isolated`` is our end of one, ``worker`` is the other."""
+"""Plugins in worker processes: the server's side, and the worker's in ``worker_main``."""

@@ -1,7 +1,7 @@
-"""What the server and a plugin's worker say to each other: MessagePack, its length before it.
+"""Messages between the server and a worker: MessagePack with a length prefix.
 
-What comes from a worker is the word of a plugin: it is read into these few types and checked again,
-never unpickled, and a decision is made anew from its bytes.
+A worker is not trusted: its messages are decoded into these few types and validated, never
+unpickled, and a decision is made again from its bytes.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ from pexpolicy.models.outcome import Outcome, Step
 from pexpolicy.models.request import Request
 
 MAX_FRAME = 16 * 1024 * 1024
-"""Bytes; more than the largest picture that is ever sent."""
+"""Bytes; more than the largest picture."""
 LENGTH = 4
 """Bytes of the length before a frame, big-endian."""
 
-TOLD_HOOKS = ("decided", "status")
-"""Hooks of a worker beside those that decide."""
+OTHER_HOOKS = ("on_decision", "status")
+"""Hooks that a worker runs in addition to those that decide."""
 Place = list[str | int]
 
 
 class Message(msgspec.Struct, frozen=True, tag=True, array_like=True):
-    """One message, in either direction."""
+    """A message in either direction."""
 
 
 class BuildRequest(Message, frozen=True):
-    """To a worker, first: the plugin to build, pickled, as a TOML file may hold dates and times.
+    """First message to a worker: the plugin to build, pickled, since TOML has dates and times.
 
-    ``python_path`` is the environment variable as the server found it.
+    ``python_path`` is the value of ``PYTHONPATH`` in the server.
     """
 
     plugin: bytes
@@ -51,8 +51,9 @@ class StartRequest(Message, frozen=True):
 
 
 class DecideRequest(Message, frozen=True):
-    """To a worker: one request, by endpoint, parameters in their order, alias of the path, target
-    as it was written, and who sent it.
+    """To a worker: one request to decide.
+
+    ``params`` are in their original order, ``target`` is the raw path and query.
     """
 
     endpoint: str
@@ -63,7 +64,7 @@ class DecideRequest(Message, frozen=True):
 
 
 class Decided(Message, frozen=True):
-    """A decision: its class, its fields in JSON, its reason; and the picture where it is one."""
+    """A decision: its class, its fields as JSON, its reason, and the bytes of an avatar."""
 
     decision: str
     result: bytes
@@ -72,7 +73,7 @@ class Decided(Message, frozen=True):
 
 
 class ObserveRequest(Message, frozen=True):
-    """To a worker: what was decided, for a plugin that observes."""
+    """To a worker: an outcome for a plugin with ``on_decision``."""
 
     request: DecideRequest
     decision_id: str
@@ -82,11 +83,11 @@ class ObserveRequest(Message, frozen=True):
 
 
 class StatusRequest(Message, frozen=True):
-    """To a worker: what the plugin says of itself."""
+    """To a worker: a request for the plugin's status."""
 
 
 class StatusReply(Message, frozen=True):
-    """From a worker: what the plugin says of itself, in JSON."""
+    """From a worker: the plugin's status as JSON."""
 
     status: bytes
 
@@ -97,7 +98,7 @@ class Ready(Message, frozen=True):
     hooks: list[str]
     advice: list[tuple[Place, str]]
     can_reject: bool
-    watched: list[str] = []
+    tracked_files: list[str] = []
 
 
 class BuildFailed(Message, frozen=True):
@@ -107,11 +108,11 @@ class BuildFailed(Message, frozen=True):
 
 
 class OkReply(Message, frozen=True):
-    """From a worker: the lifespan was entered, the observer was told, or the hook abstained."""
+    """From a worker: the lifespan was entered, the observer was called, or the hook abstained."""
 
 
 class InvalidReply(Message, frozen=True):
-    """From a worker: the hook answered something that is no decision; ``text`` says why not."""
+    """From a worker: the hook's answer was invalid; ``text`` has the reason."""
 
     text: str
     model: str
@@ -137,7 +138,7 @@ Report = Ready | BuildFailed | OkReply | Decided | InvalidReply | HookFailed | S
 
 
 class WorkerError(Exception):
-    """What went wrong in a worker, or with it; ``fault`` has the plugin's own traceback."""
+    """A failure in or of a worker; ``fault`` has the plugin's own traceback."""
 
     def __init__(self, summary: str, lines: Iterable[str] = ()) -> None:
         super().__init__(summary)
@@ -145,24 +146,24 @@ class WorkerError(Exception):
 
 
 class RemoteDecisionError(DecisionError):
-    """A worker's word that the plugin's answer is no decision."""
+    """Raised when a worker reports an invalid decision."""
 
-    def __init__(self, told: InvalidReply) -> None:
+    def __init__(self, reply: InvalidReply) -> None:
         super().__init__(
             ValidationIssue(
-                told.model,
-                told.field,
+                reply.model,
+                reply.field,
                 value=None,
                 shown=False,
-                rule=told.rule,
-                doc=told.doc,
-                mark=told.mark,
-                source=told.source,
-                consequence=told.consequence,
+                rule=reply.rule,
+                doc=reply.doc,
+                mark=reply.mark,
+                source=reply.source,
+                consequence=reply.consequence,
             )
         )
-        self.args = (told.text,)
-        self.fault = ErrorReport(told.text, told.lines, told.place)
+        self.args = (reply.text,)
+        self.fault = ErrorReport(reply.text, reply.lines, reply.place)
 
 
 T = TypeVar("T", bound=Message)
@@ -173,7 +174,7 @@ order = _order.decode
 
 
 def report(frame: bytes) -> Report:
-    """What a worker said; raises ``WorkerError`` for what is no report."""
+    """Decode a worker's report; raises ``WorkerError`` for an invalid one."""
     try:
         return _report.decode(frame)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -182,26 +183,26 @@ def report(frame: bytes) -> Report:
 
 
 def framed(message: Message) -> bytes:
-    """A message with its length before it; raises ``WorkerError`` for one that is too long.
+    """Encode a message with its length prefix; raises ``WorkerError`` for one that is too long.
 
-    Settings may be as long as they like.
+    A ``BuildRequest`` has no limit.
     """
     frame = encode(message)
     if len(frame) > MAX_FRAME and not isinstance(message, BuildRequest):
-        msg = f"{len(frame)} bytes are more than can be handed over ({MAX_FRAME})"
+        msg = f"{len(frame)} bytes exceed the limit of a message ({MAX_FRAME})"
         raise WorkerError(msg)
     return len(frame).to_bytes(LENGTH, "big") + frame
 
 
 class FrameDecoder:
-    """Puts the frames, of ``limit`` bytes at most, together again out of the pieces that arrive."""
+    """Decoder of frames, of ``limit`` bytes at most, from the chunks that arrive."""
 
     def __init__(self, limit: int = MAX_FRAME) -> None:
         self._rest = bytearray()
         self._limit = limit
 
     def feed(self, piece: bytes) -> Iterator[bytes]:
-        """The frames that are whole now; raises ``WorkerError`` for one that is too long."""
+        """Yield the complete frames; raises ``WorkerError`` for one that is too long."""
         rest = self._rest
         rest += piece
         while len(rest) >= LENGTH:
@@ -216,17 +217,17 @@ class FrameDecoder:
             yield frame
 
 
-def ask(endpoint: str, request: Request) -> DecideRequest:
-    """A request on its way to a worker."""
+def decide_request(endpoint: str, request: Request) -> DecideRequest:
+    """Return the message for a request."""
     alias = request.__dict__.get("alias")
-    called = alias.raw if alias is not None else ""
+    raw_alias = alias.raw if alias is not None else ""
     return DecideRequest(
-        endpoint, list(request.params.items()), called, request.raw_target, request.peer
+        endpoint, list(request.params.items()), raw_alias, request.raw_target, request.peer
     )
 
 
 def request_of(message: DecideRequest) -> Request:
-    """The request as the server had it."""
+    """Return the request of a message."""
     params = MultiDictProxy(MultiDict(message.params))
     request: Request = ENDPOINTS[message.endpoint].parse(params, message.alias)
     request.set_origin(message.target, message.peer)
@@ -234,13 +235,13 @@ def request_of(message: DecideRequest) -> Request:
 
 
 def decided(decision: Decision) -> Decided:
-    """A decision on its way."""
+    """Return the message for a decision."""
     image = decision.image if isinstance(decision, Avatar) else None
     return Decided(type(decision).__name__, decision.result, decision.reason, image)
 
 
 def decision_of(endpoint: Endpoint[Any], message: Decided, extras: Extras = NO_EXTRAS) -> Decision:
-    """The decision, checked as if it were made here; raises ``DecisionError``."""
+    """Return the decision of a message, validated again; raises ``DecisionError``."""
     made = next((d for d in endpoint.decisions if d.__name__ == message.decision), None)
     if made is None:
         raise endpoint.refuse(f"{message.decision} is not a decision of {endpoint.name}")
@@ -255,15 +256,15 @@ def decision_of(endpoint: Endpoint[Any], message: Decided, extras: Extras = NO_E
     return made.from_result(fields, reason=message.reason, extras=extras)
 
 
-def tell(outcome: Outcome) -> ObserveRequest:
-    """An outcome on its way to a worker."""
-    request = ask(outcome.endpoint, outcome.request)
+def observe_request(outcome: Outcome) -> ObserveRequest:
+    """Return the message for an outcome."""
+    request = decide_request(outcome.endpoint, outcome.request)
     decision = decided(outcome.decision)
     return ObserveRequest(request, outcome.decision_id, decision, outcome.decided_by, outcome.steps)
 
 
 def outcome_of(message: ObserveRequest) -> Outcome:
-    """The outcome as the server had it."""
+    """Return the outcome of a message."""
     asked = message.request
     decision = decision_of(ENDPOINTS[asked.endpoint], message.decision)
     request = request_of(asked)
@@ -280,7 +281,7 @@ def secrets_of(message: Message) -> list[str]:
 
 
 def invalid(error: DecisionError, secrets: Sequence[str] = ()) -> InvalidReply:
-    """A refused answer on its way back."""
+    """Return the message for an invalid answer."""
     r, fault = error.refusal, describe_decision_error(error, secrets)
     lines, place = [readable(line) for line in fault.lines], readable(fault.place)
     text = readable(redact(str(error), secrets))
@@ -290,10 +291,10 @@ def invalid(error: DecisionError, secrets: Sequence[str] = ()) -> InvalidReply:
 
 
 def failed(fault: ErrorReport) -> HookFailed:
-    """A fault on its way back."""
+    """Return the message for a failed hook."""
     return HookFailed(readable(fault.summary), [readable(line) for line in fault.lines])
 
 
 def readable(text: str) -> str:
-    """A text that UTF-8 can hold."""
+    """Return the text without characters that UTF-8 cannot encode."""
     return text.encode("utf-8", "replace").decode()

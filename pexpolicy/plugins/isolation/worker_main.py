@@ -1,10 +1,10 @@
-"""The worker: a process that builds one plugin, and answers what the server asks of it.
+"""Worker process: it builds one plugin and answers the server's requests.
 
-Started as ``python -m pexpolicy.plugins.isolation.worker_main CONNECTION LIFELINE`` with two
+Started as ``python -m pexpolicy.plugins.isolation.worker_main CONNECTION PIPE`` with two
 descriptors: the socket to the server, and a pipe that closes when the server ends. Plain ``def``
-hooks run in a thread here too, so they may run event loops of their own and do not hold up what the
-plugin's lifespan has started; the server kills the whole process when they are late. What the
-plugin prints goes to the server's standard error.
+hooks run in a thread here too, so they may run event loops of their own and do not block tasks of
+the plugin's lifespan; the server kills the whole process when they are late. The plugin's output
+goes to the server's standard error.
 """
 
 from __future__ import annotations
@@ -40,47 +40,48 @@ from pexpolicy.plugins.status import report_of
 
 
 def main() -> int:
-    """Build the plugin, and serve until the server says otherwise or is gone."""
-    # What a terminal or a service sends to the whole group is for the server.
+    """Build the plugin, and serve until the server ends the connection."""
+    # Signals that a terminal or a service sends to the whole group are for the server.
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
     # A core dump would hold PINs.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    connection, lifeline = (int(number) for number in sys.argv[1:])
-    _end_with(lifeline)
-    link_up = socket.socket(fileno=connection)
-    for descriptor in (connection, lifeline):
+    connection, pipe = (int(number) for number in sys.argv[1:])
+    _exit_with_parent(pipe)
+    server = socket.socket(fileno=connection)
+    for descriptor in (connection, pipe):
         os.set_inheritable(descriptor, False)  # noqa: FBT003 - its own signature
-    told, plugin = _build(_first(link_up))
-    link_up.sendall(messages.framed(told))
+    report, plugin = _build(_receive_build_request(server))
+    server.sendall(messages.framed(report))
     if plugin is None:
         return 1
     runner = asyncio.Runner()
     try:
-        runner.run(_serve(link_up, plugin))
+        runner.run(_serve(server, plugin))
     except BaseException as error:  # noqa: BLE001 - a plugin can end the event loop as it likes
-        # What is under way is not told that it was cancelled: it would be reported as a failure.
+        # Pending tasks are not cancelled: their cancellation would be reported as a failure.
         _print(f"{plugin.available}: its worker ends: {describe_error(error).summary}")
         os._exit(error.code if isinstance(error, SystemExit) and type(error.code) is int else 1)
     runner.close()
     return 0
 
 
-def _end_with(lifeline: int) -> None:
-    """Be killed by the kernel when the pipe closes, even inside code that never comes back.
+def _exit_with_parent(pipe: int) -> None:
+    """Have the kernel kill this process when the pipe closes, even inside code that blocks.
 
-    Without that, as on macOS, the end of the socket is noticed once the plugin's code came back.
+    Where that is not possible, as on macOS, the end of the socket is noticed once the plugin's
+    code returns.
     """
     if hasattr(fcntl, "F_SETSIG"):
-        fcntl.fcntl(lifeline, fcntl.F_SETOWN, os.getpid())
-        fcntl.fcntl(lifeline, fcntl.F_SETSIG, signal.SIGKILL)
-        flags = fcntl.fcntl(lifeline, fcntl.F_GETFL)
-        fcntl.fcntl(lifeline, fcntl.F_SETFL, flags | os.O_ASYNC)
-    if select.select((lifeline,), (), (), 0)[0]:
+        fcntl.fcntl(pipe, fcntl.F_SETOWN, os.getpid())
+        fcntl.fcntl(pipe, fcntl.F_SETSIG, signal.SIGKILL)
+        flags = fcntl.fcntl(pipe, fcntl.F_GETFL)
+        fcntl.fcntl(pipe, fcntl.F_SETFL, flags | os.O_ASYNC)
+    if select.select((pipe,), (), (), 0)[0]:
         sys.exit(1)
 
 
-def _first(connection: socket.socket) -> messages.BuildRequest:
+def _receive_build_request(connection: socket.socket) -> messages.BuildRequest:
     frames = messages.FrameDecoder(sys.maxsize)
     while piece := connection.recv(65536):
         for frame in frames.feed(piece):
@@ -89,29 +90,29 @@ def _first(connection: socket.socket) -> messages.BuildRequest:
 
 
 def _build(message: messages.BuildRequest) -> tuple[messages.Report, Plugin | None]:
-    """Build the plugin by the same door as everywhere; what is wrong with it is told."""
+    """Build the plugin as the server would; return the report, and the plugin if it was built."""
     if message.python_path is None:
         os.environ.pop("PYTHONPATH", None)
     else:
         os.environ["PYTHONPATH"] = message.python_path
-    # It comes from the server, which started us.
+    # It comes from the server, which started this process.
     available, table, root = pickle.loads(message.plugin)  # noqa: S301
     plugins, problems = build({available.name: table}, {available.name: available}, root)
     advice, failed = plugin_warnings(plugins)
     files, unknown = tracked_files(plugins, root)
     problems = [*problems, *failed, *unknown]
     if problems:
-        # Keys begin with plugins.NAME here, and are relative on the way.
-        return messages.BuildFailed(_told(problems, 2)), None
+        # Keys start with plugins.NAME here, and are relative in a message.
+        return messages.BuildFailed(_encode(problems, 2)), None
     plugin = plugins[0]
-    hooks = [name for name in plugin.hooks if name in ENDPOINTS or name in messages.TOLD_HOOKS]
-    return messages.Ready(hooks, _told(advice, 3), plugin.can_reject, [*map(str, files)]), plugin
+    hooks = [name for name in plugin.hooks if name in ENDPOINTS or name in messages.OTHER_HOOKS]
+    return messages.Ready(hooks, _encode(advice, 3), plugin.can_reject, [*map(str, files)]), plugin
 
 
-def _told(
-    items: Iterable[Problem | ConfigWarning], behind: int
+def _encode(
+    items: Iterable[Problem | ConfigWarning], prefix: int
 ) -> list[tuple[messages.Place, str]]:
-    return [(_place(item.key[behind:]), messages.readable(str(item.text))) for item in items]
+    return [(_place(item.key[prefix:]), messages.readable(str(item.text))) for item in items]
 
 
 def _place(key: Key) -> messages.Place:
@@ -119,7 +120,7 @@ def _place(key: Key) -> messages.Place:
 
 
 class _RequestServer(asyncio.Protocol):
-    """Takes the server's orders, one at a time, and reports."""
+    """Protocol that answers the server's requests, one at a time."""
 
     def __init__(self, plugin: Plugin) -> None:
         self.opening = asyncio.Event()
@@ -139,7 +140,7 @@ class _RequestServer(asyncio.Protocol):
         self.close()
 
     def close(self) -> None:
-        """Let the lifespan end."""
+        """Leave the lifespan."""
         self.closing.set()
         self.opening.set()
 
@@ -149,28 +150,28 @@ class _RequestServer(asyncio.Protocol):
             if isinstance(
                 order, messages.DecideRequest | messages.ObserveRequest | messages.StatusRequest
             ):
-                # A task of its own: what a hook does to its task or context ends with the call.
-                task = asyncio.create_task(self._obey(order))
+                # In a task of its own: what a hook does to its task or context ends with the call.
+                task = asyncio.create_task(self._answer(order))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
             else:
                 self.opening.set()
 
-    async def _obey(
+    async def _answer(
         self, order: messages.DecideRequest | messages.ObserveRequest | messages.StatusRequest
     ) -> None:
         try:
             if isinstance(order, messages.DecideRequest):
-                told = await self._ask(order)
+                report = await self._ask(order)
             elif isinstance(order, messages.ObserveRequest):
-                told = await self._tell(order)
+                report = await self._observe(order)
             else:
-                told = messages.StatusReply(await report_of(self._plugin))
+                report = messages.StatusReply(await report_of(self._plugin))
         except DecisionError as error:
-            told = messages.invalid(error, messages.secrets_of(order))
+            report = messages.invalid(error, messages.secrets_of(order))
         except BaseException as error:  # noqa: BLE001 - whatever a plugin raises is its failure
-            told = messages.failed(describe_error(error, messages.secrets_of(order)))
-        self.send(told)
+            report = messages.failed(describe_error(error, messages.secrets_of(order)))
+        self.send(report)
 
     async def _ask(self, order: messages.DecideRequest) -> messages.Report:
         endpoint, request = ENDPOINTS[order.endpoint], messages.request_of(order)
@@ -180,18 +181,18 @@ class _RequestServer(asyncio.Protocol):
         admitted = endpoint.check_answer(answer, request)
         return messages.decided(admitted if isinstance(admitted, Decision) else await admitted)
 
-    async def _tell(self, order: messages.ObserveRequest) -> messages.Report:
+    async def _observe(self, order: messages.ObserveRequest) -> messages.Report:
         assert self._observer is not None
-        await self._observer.tell(messages.outcome_of(order))
+        await self._observer.notify(messages.outcome_of(order))
         return messages.OkReply()
 
-    def send(self, told: messages.Report) -> None:
-        """Report, while there is somebody to hear; what is too long for that is a failure."""
+    def send(self, report: messages.Report) -> None:
+        """Send a report unless the connection is closing; one that is too long is a failure."""
         assert self._transport is not None
         if self.closing.is_set():
             return
         try:
-            frame = messages.framed(told)
+            frame = messages.framed(report)
         except messages.WorkerError as error:
             frame = messages.framed(messages.failed(error.fault))
         self._transport.write(frame)
@@ -199,25 +200,25 @@ class _RequestServer(asyncio.Protocol):
 
 async def _serve(connection: socket.socket, plugin: Plugin) -> None:
     loop = asyncio.get_running_loop()
-    desk = _RequestServer(plugin)
-    loop.add_signal_handler(signal.SIGTERM, desk.close)
+    requests = _RequestServer(plugin)
+    loop.add_signal_handler(signal.SIGTERM, requests.close)
     connection.setblocking(False)  # noqa: FBT003 - its own signature
-    await loop.create_unix_connection(lambda: desk, sock=connection)
-    await desk.opening.wait()
-    if desk.closing.is_set():
+    await loop.create_unix_connection(lambda: requests, sock=connection)
+    await requests.opening.wait()
+    if requests.closing.is_set():
         return
     entered = False
     try:
         async with plugin.lifespan() or nullcontext():
             entered = True
-            desk.send(messages.OkReply())
-            await desk.closing.wait()
+            requests.send(messages.OkReply())
+            await requests.closing.wait()
     except BaseException as error:  # noqa: BLE001 - a plugin raises what it likes
         fault = describe_error(error)
         if entered:
             _print(f"{plugin.available}: its lifespan failed: {fault.summary}")
         else:
-            desk.send(messages.failed(fault))
+            requests.send(messages.failed(fault))
 
 
 def _print(line: str) -> None:

@@ -1,9 +1,9 @@
-"""The workers of one plugin: who is free, who waits for one, and replacing those that end.
+"""Worker pool of one plugin: idle workers, waiting calls, and restarts.
 
-Memory is measured as what is resident, during a call and at its end. A limit on addresses
-(RLIMIT_AS) would need no watching, but it counts what threads, mapped files and allocators only
-reserve, so that no value of it means anything to an administrator, and any allocation may be what
-fails then, in our own code too. Where there is no /proc, memory is not limited.
+Memory is limited by resident size, measured during a call and at its end. A limit on the address
+space (RLIMIT_AS) would need no polling, but it counts what threads, mapped files and allocators
+only reserve, so no value of it is meaningful to an administrator, and any allocation may fail, in
+our own code too. Without /proc, memory is not limited.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from pexpolicy.plugins.isolation.messages import Message, Report, WorkerError
 from pexpolicy.plugins.isolation.worker_process import WorkerProcess
 from pexpolicy.tasks import hide, start_background
 
-MOST_WAITING = 32
-"""Calls that may wait for a worker; further ones are refused at once."""
-START_LIMIT = 15.0
-"""Seconds that a worker has to build the plugin in."""
-FIRST_PAUSE = 0.1
-LONGEST_PAUSE = 30.0
-"""Seconds before the next start after two workers that were never asked; doubled each time."""
-WATCH = 0.1
-"""Seconds between two looks at the memory."""
+MAX_WAITING = 32
+"""Calls that may wait for a worker; further ones fail at once."""
+START_TIMEOUT_S = 15.0
+"""Time for a worker to build the plugin."""
+MIN_RESTART_DELAY_S = 0.1
+MAX_RESTART_DELAY_S = 30.0
+"""Delay of the next start after two workers that ended before a call; doubled each time."""
+MEMORY_INTERVAL_S = 0.1
+"""Interval between two memory checks."""
 MIB = 1024 * 1024
 
 
 class WorkerPool:
-    """The workers of one plugin, ``workers``; each answers one call at a time. ``memory`` in bytes.
+    """The workers of one plugin; each answers one call at a time. ``memory`` in bytes.
 
-    ``start`` makes a worker ready once it is adopted; it raises what an operator is to read.
+    ``start`` prepares a worker after ``adopt``; its exceptions are shown to the operator.
     """
 
     def __init__(
@@ -50,15 +50,15 @@ class WorkerPool:
         self._start = start
         self._idle: list[WorkerProcess] = []
         self._waiting: deque[asyncio.Future[WorkerProcess]] = deque()
-        self._renewals: set[asyncio.Task[None]] = set()
+        self._replacements: set[asyncio.Task[None]] = set()
         self._pausing: list[WorkerError] = []
         self._closed = True
         self._watch: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
-        """Go on with the workers on the running event loop; raises ``WorkerError``."""
+        """Attach the workers to the running event loop; raises ``WorkerError``."""
         self._closed = False
-        self._watch = asyncio.create_task(self._keep_watch())
+        self._watch = asyncio.create_task(self._check_workers())
         hide(self._watch)
         await asyncio.gather(*(self._open(worker) for worker in list(self.workers)))
 
@@ -68,10 +68,10 @@ class WorkerPool:
         self._release(worker)
 
     async def close(self) -> None:
-        """End all workers; afterwards nothing of them is left."""
+        """End all workers and wait for them."""
         self._closed = True
         self._idle.clear()
-        tasks = [task for task in (*self._renewals, self._watch) if task is not None]
+        tasks = [task for task in (*self._replacements, self._watch) if task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -80,31 +80,29 @@ class WorkerPool:
         self.workers.clear()
 
     async def ask(self, message: Message) -> Report:
-        """What a free worker answers.
+        """Return the reply of an idle worker.
 
-        One that fails to, or that is not waited for any more, is replaced. Raises ``WorkerError``,
-        and ``PluginBusyError`` when too many calls wait.
+        A worker that fails, or whose call is cancelled, is replaced. Raises ``WorkerError``, and
+        ``PluginBusyError`` when too many calls wait.
         """
         worker = await self._take()
-        worker.begun += 1
+        worker.calls += 1
         try:
-            told = await worker.call(message)
+            reply = await worker.call(message)
             self._check_memory(worker)
         except BaseException:
             self._replace(worker)
             raise
         self._release(worker)
-        return told
+        return reply
 
     async def _take(self) -> WorkerProcess:
         if self._idle:
             return self._idle.pop()
         if len(self._pausing) == self._size:
             raise WorkerError(str(self._pausing[-1]))
-        if len(self._waiting) >= MOST_WAITING:
-            msg = (
-                f"all {self._size} workers are taken, and {MOST_WAITING} calls wait for one already"
-            )
+        if len(self._waiting) >= MAX_WAITING:
+            msg = f"all {self._size} workers are busy, and {MAX_WAITING} calls are waiting"
             raise PluginBusyError(msg)
         turn: asyncio.Future[WorkerProcess] = asyncio.get_running_loop().create_future()
         self._waiting.append(turn)
@@ -119,7 +117,7 @@ class WorkerPool:
                 self._waiting.remove(turn)
 
     def _release(self, worker: WorkerProcess) -> None:
-        """Give a worker to the call that waits longest, if any."""
+        """Pass a worker to the call that has waited longest, or make it idle."""
         if worker.lost:
             self._replace(worker)
             return
@@ -139,32 +137,32 @@ class WorkerPool:
     def _replace(self, worker: WorkerProcess) -> None:
         worker.kill()
         if worker in self.workers and not self._closed:
-            _ = start_background(self._renew(worker), self._renewals)
+            _ = start_background(self._renew(worker), self._replacements)
 
     async def _renew(self, worker: WorkerProcess) -> None:
-        """Put another worker in the place of one; slower each time when those do not last."""
+        """Replace a worker; with a growing delay when workers end before a call."""
         await self._end(worker)
-        barren = 0 if worker.begun else worker.barren + 1
-        fault = WorkerError(worker.obituary)
+        idle_failures = 0 if worker.calls else worker.idle_failures + 1
+        fault = WorkerError(worker.exit_reason)
         while True:
-            if barren > 1:
-                await self._pause(FIRST_PAUSE * 2 ** min(barren - 2, 20), fault)
+            if idle_failures > 1:
+                await self._pause(MIN_RESTART_DELAY_S * 2 ** min(idle_failures - 2, 20), fault)
             try:
-                fresh = await self._fresh(barren)
+                fresh = await self._fresh(idle_failures)
             except (WorkerError, OSError) as error:
                 fault = WorkerError(f"{self._name} cannot be started again: {error}")
-                barren += 1
+                idle_failures += 1
             else:
                 self._release(fresh)
                 return
 
     async def _pause(self, seconds: float, fault: WorkerError) -> None:
-        """Wait before the next start; calls fail at once while each worker is in such a pause."""
+        """Wait before the next start; calls fail at once while all workers wait."""
         self._pausing.append(fault)
         try:
             if len(self._pausing) == self._size:
                 self._refuse_waiting(str(fault))
-            await asyncio.sleep(min(seconds, LONGEST_PAUSE))
+            await asyncio.sleep(min(seconds, MAX_RESTART_DELAY_S))
         finally:
             self._pausing.remove(fault)
 
@@ -173,27 +171,27 @@ class WorkerPool:
             if not turn.done():
                 turn.set_exception(WorkerError(text))
 
-    async def _fresh(self, barren: int) -> WorkerProcess:
-        worker = WorkerProcess(self._name, barren)
+    async def _fresh(self, idle_failures: int) -> WorkerProcess:
+        worker = WorkerProcess(self._name, idle_failures)
         self.workers.add(worker)
         try:
-            async with asyncio.timeout(START_LIMIT):
+            async with asyncio.timeout(START_TIMEOUT_S):
                 await worker.adopt()
                 await self._start(worker)
                 await worker.open()
-        except Exception as error:  # noqa: BLE001 - it is tried again, whatever it was
+        except Exception as error:  # noqa: BLE001 - every failure is retried
             await self._end(worker)
-            msg = str(error) or f"it did not get ready within {START_LIMIT:.3g} s"
+            msg = str(error) or f"it was not ready within {START_TIMEOUT_S:.3g} s"
             raise WorkerError(msg) from None
         return worker
 
     async def _end(self, worker: WorkerProcess) -> None:
-        await worker.end(patience=0.0)
+        await worker.end(grace=0.0)
         self.workers.discard(worker)
 
-    async def _keep_watch(self) -> None:
+    async def _check_workers(self) -> None:
         while True:
-            await asyncio.sleep(WATCH)
+            await asyncio.sleep(MEMORY_INTERVAL_S)
             for worker in list(self.workers):
                 try:
                     self._check_memory(worker)
@@ -212,6 +210,6 @@ class WorkerPool:
 
 
 def end_now(workers: set[WorkerProcess]) -> None:
-    """End workers where there is no event loop."""
+    """Kill workers without an event loop."""
     while workers:
         workers.pop().end_now()

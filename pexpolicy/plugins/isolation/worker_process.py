@@ -1,4 +1,4 @@
-"""The server's end of one worker: a process that runs one plugin, and the socket to it."""
+"""Worker process on the server's side: the process of one plugin, and the socket to it."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ from pexpolicy.plugins.isolation.messages import (
     report,
 )
 
-ENDING_LIMIT = 1.0
-"""Seconds that a worker has to end in by itself."""
+EXIT_TIMEOUT_S = 1.0
+"""Time for a worker to exit after SIGTERM."""
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 class WorkerProcess(asyncio.Protocol):
-    """One process with one plugin in it; it answers one call at a time.
+    """A process with one plugin; it answers one call at a time.
 
-    ``begun`` counts the calls that it was given, ``barren`` the workers before it that ended
-    without one. ``on_loss`` is called when it ends while nothing is asked of it.
+    ``calls`` counts its calls, ``idle_failures`` the workers before it that ended without one.
+    ``on_loss`` is called when it ends between calls.
     """
 
-    def __init__(self, name: str, barren: int = 0) -> None:
+    def __init__(self, name: str, idle_failures: int = 0) -> None:
         self.name = name
-        self.begun = 0
-        self.barren = barren
+        self.calls = 0
+        self.idle_failures = idle_failures
         self.lost = False
         self.on_loss: Callable[[WorkerProcess], None] | None = None
         self._frames = FrameDecoder()
@@ -48,17 +48,17 @@ class WorkerProcess(asyncio.Protocol):
         self._transport: asyncio.WriteTransport | None = None
         self._memory: int | None = None
         self._socket, theirs = socket.socketpair()
-        # Nobody writes to this pipe: that its end closes is how a worker learns of our death.
-        watched, self._lifeline = os.pipe()
+        # Nothing is written to this pipe: it closes when this process ends.
+        read_end, self._parent_alive_pipe = os.pipe()
         try:
-            self._started = _start(theirs.fileno(), watched)
+            self._started = _start(theirs.fileno(), read_end)
         except BaseException:
             self._socket.close()
-            os.close(self._lifeline)
+            os.close(self._parent_alive_pipe)
             raise
         finally:
             theirs.close()
-            os.close(watched)
+            os.close(read_end)
         try:
             self._memory = os.open(f"/proc/{self._started.pid}/statm", os.O_RDONLY)
         except OSError:
@@ -66,36 +66,36 @@ class WorkerProcess(asyncio.Protocol):
 
     @property
     def pid(self) -> int:
-        """The number of the process."""
+        """Return the process ID."""
         return self._started.pid
 
     def post(self, message: Message, deadline: float) -> None:
-        """Send, before there is an event loop; what it answers is told by ``await_report``."""
+        """Send a message before there is an event loop; see ``await_report`` for the reply."""
         with suppress(ConnectionError):
             self._within(deadline).sendall(framed(message))
 
     def await_report(self, deadline: float) -> Report:
-        """The first answer, before there is an event loop; raises ``WorkerError``."""
+        """Return the first report before there is an event loop; raises ``WorkerError``."""
         try:
             while piece := self._within(deadline).recv(65536):
                 for frame in self._frames.feed(piece):
                     return report(frame)
         except TimeoutError:
-            msg = f"the worker process of {self.name} did not get ready in time"
+            msg = f"the worker process of {self.name} was not ready in time"
             raise WorkerError(msg) from None
         except ConnectionError:
             pass
-        deadline = time.monotonic() + ENDING_LIMIT
+        deadline = time.monotonic() + EXIT_TIMEOUT_S
         while not self._has_ended() and time.monotonic() < deadline:
             time.sleep(0.001)
-        raise WorkerError(self.obituary)
+        raise WorkerError(self.exit_reason)
 
     def _within(self, deadline: float) -> socket.socket:
         self._socket.settimeout(max(deadline - time.monotonic(), 0.001))
         return self._socket
 
     async def adopt(self) -> None:
-        """Go on with the socket on the running event loop."""
+        """Attach the socket to the running event loop."""
         loop = asyncio.get_running_loop()
         self._socket.setblocking(False)  # noqa: FBT003 - its own signature
         await loop.create_unix_connection(lambda: self, sock=self._socket)
@@ -105,12 +105,12 @@ class WorkerProcess(asyncio.Protocol):
         self._transport = cast("asyncio.WriteTransport", transport)
 
     def data_received(self, data: bytes) -> None:
-        """Hand an answer to whoever waits for it; a worker that speaks unasked is ended."""
+        """Complete the pending call; a worker that sends anything else is ended."""
         try:
             for frame in self._frames.feed(data):
                 if self._answer is None or self._answer.done():
-                    msg = f"the worker of {self.name} spoke without being asked"
-                    raise WorkerError(msg)  # noqa: TRY301 - one place says what follows
+                    msg = f"the worker of {self.name} sent a message without a request"
+                    raise WorkerError(msg)  # noqa: TRY301 - one place handles all of them
                 self._answer.set_result(report(frame))
         except WorkerError as fault:
             self.fail(fault)
@@ -118,7 +118,7 @@ class WorkerProcess(asyncio.Protocol):
             self._transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Whoever waits learns that there is no answer."""
+        """Fail the pending call, or report the loss of an idle worker."""
         self.lost = True
         if self._answer is not None:
             self.fail(ConnectionResetError())
@@ -126,14 +126,14 @@ class WorkerProcess(asyncio.Protocol):
             self.on_loss(self)
 
     def fail(self, error: Exception) -> None:
-        """Let the call that is under way fail."""
+        """Fail the pending call."""
         if self._answer is not None and not self._answer.done():
             self._answer.set_exception(error)
 
     async def call(self, message: Message) -> Report:
-        """Ask the worker; raises ``WorkerError`` when it ends instead of answering.
+        """Return the worker's reply; raises ``WorkerError`` when it ends instead.
 
-        Whatever this raises, the worker is good for nothing any more.
+        After any exception the worker cannot be used again.
         """
         frame = framed(message)
         answer: asyncio.Future[Report] = asyncio.get_running_loop().create_future()
@@ -145,25 +145,25 @@ class WorkerProcess(asyncio.Protocol):
                 self._transport.write(frame)
             return await answer
         except ConnectionResetError:
-            if not await self._ended(ENDING_LIMIT):
+            if not await self._ended(EXIT_TIMEOUT_S):
                 self.kill()
-                await self._ended(ENDING_LIMIT)
-            raise WorkerError(self.obituary) from None
+                await self._ended(EXIT_TIMEOUT_S)
+            raise WorkerError(self.exit_reason) from None
         finally:
             self._answer = None
 
     async def open(self) -> None:
         """Enter the plugin's lifespan; raises ``WorkerError``."""
-        told = await self.call(StartRequest())
-        if isinstance(told, HookFailed):
-            raise WorkerError(told.summary, told.lines)
-        if not isinstance(told, OkReply):
-            msg = f"the worker of {self.name} gave a strange answer"
+        reply = await self.call(StartRequest())
+        if isinstance(reply, HookFailed):
+            raise WorkerError(reply.summary, reply.lines)
+        if not isinstance(reply, OkReply):
+            msg = f"the worker of {self.name} sent a reply of another type"
             raise WorkerError(msg)
 
     @property
     def memory(self) -> int:
-        """Resident memory in bytes; 0 where the system does not tell."""
+        """Return the resident memory in bytes; 0 if the system does not report it."""
         if self._memory is None:
             return 0
         try:
@@ -172,17 +172,17 @@ class WorkerProcess(asyncio.Protocol):
             return 0
 
     @property
-    def obituary(self) -> str:
-        """How it ended, in words."""
+    def exit_reason(self) -> str:
+        """Return a sentence on how the process ended."""
         code = self._started.returncode
         if code is None:
-            return f"the worker process of {self.name} does not answer any more"
+            return f"the worker process of {self.name} does not answer"
         if code < 0:
             return f"the worker process of {self.name} ended with {signal.Signals(-code).name}"
         return f"the worker process of {self.name} ended with exit code {code}"
 
     def _has_ended(self) -> bool:
-        """True once the process has ended, and is waited for; what it has started ends with it."""
+        """Return whether the process has ended and was reaped; its children are killed then."""
         started = self._started
         if started.returncode is None and _is_over(started):
             self.kill()
@@ -190,14 +190,14 @@ class WorkerProcess(asyncio.Protocol):
         return started.returncode is not None
 
     def kill(self) -> None:
-        """End it, and what it has started, at once."""
-        # Until it has been waited for, nobody else can have its number.
+        """Kill the process and its children."""
+        # Until it is reaped, no other process can have its ID.
         if self._started.returncode is None:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._started.pid, signal.SIGKILL)
 
     async def _ended(self, limit: float) -> bool:
-        """Wait until the process has ended; false when it has not after ``limit`` seconds."""
+        """Wait for the end of the process; false if it has not ended after ``limit`` seconds."""
         deadline = time.monotonic() + limit
         pause = 0.001
         while not self._has_ended():
@@ -207,63 +207,63 @@ class WorkerProcess(asyncio.Protocol):
             pause = min(pause * 2, 0.05)
         return True
 
-    async def end(self, patience: float = ENDING_LIMIT) -> None:
-        """End it: SIGTERM, ``patience`` seconds, SIGKILL. Afterwards nothing of it is left."""
+    async def end(self, grace: float = EXIT_TIMEOUT_S) -> None:
+        """End the process: SIGTERM, ``grace`` seconds, SIGKILL; wait until it is gone."""
         try:
-            if patience and not self._has_ended():
+            if grace and not self._has_ended():
                 self._started.terminate()
-                await self._ended(patience)
+                await self._ended(grace)
         finally:
             self.kill()
             self.close()
-        while not await self._ended(ENDING_LIMIT):
+        while not await self._ended(EXIT_TIMEOUT_S):
             self.kill()
 
     def close(self) -> None:
-        """Let the socket and the pipe go."""
+        """Close the socket and the pipe."""
         self.on_loss = None
         if self._transport is not None:
-            # Its loop may be closed when this is the last resort of a program that ends.
+            # Its loop may already be closed when the program ends.
             with suppress(RuntimeError):
                 self._transport.abort()
         self._socket.close()
-        for fd in (self._lifeline, self._memory):
+        for fd in (self._parent_alive_pipe, self._memory):
             if fd is not None and fd >= 0:
                 os.close(fd)
-        self._lifeline, self._memory = -1, None
+        self._parent_alive_pipe, self._memory = -1, None
 
     def end_now(self) -> None:
-        """End it where there is no event loop."""
+        """Kill the process without an event loop."""
         self.kill()
         self.close()
         self._started.wait()
 
 
 def _is_over(started: subprocess.Popen[bytes]) -> bool:
-    """True when a process has ended; where the system can tell, without waiting for it yet."""
+    """Return whether a process has ended; without reaping it where the system can do that."""
     if hasattr(os, "waitid"):
         flags = os.WEXITED | os.WNOHANG | os.WNOWAIT
         try:
             return os.waitid(os.P_PID, started.pid, flags) is not None
         except ChildProcessError:
-            # Somebody else in this program has waited for it.
+            # Other code of this program has reaped it.
             return True
     return started.poll() is not None
 
 
-def _start(connection: int, lifeline: int) -> subprocess.Popen[bytes]:
-    """A worker with the same modules in reach as here, in a group of its own.
+def _start(connection: int, pipe: int) -> subprocess.Popen[bytes]:
+    """Start a worker with the same module path, in a process group of its own.
 
-    The path is given by the environment because the interpreter needs it before it can import any
-    of this; the worker puts the variable back.
+    The path is passed in the environment because the interpreter needs it before its first import;
+    the worker restores the variable.
     """
     path = os.pathsep.join(os.path.abspath(p) for p in sys.path)  # noqa: PTH100 - as text
-    module = ("-m", "pexpolicy.plugins.isolation.worker_main", str(connection), str(lifeline))
+    module = ("-m", "pexpolicy.plugins.isolation.worker_main", str(connection), str(pipe))
     return subprocess.Popen(  # noqa: S603 - our own interpreter and module
         (sys.executable, "-P", "-u", *module),
         stdin=subprocess.DEVNULL,
         stdout=2,
-        pass_fds=(connection, lifeline),
+        pass_fds=(connection, pipe),
         env={**os.environ, "PYTHONPATH": path},
         process_group=0,
     )

@@ -168,7 +168,7 @@ class PolicyApp:
                 call.span.record_answer(answer)
             if generation.policy.has_background_work:
                 shadow_log = self.telemetry.counting(generation.audit)
-                generation.policy.run_background(answer.outcome, shadow_log)
+                generation.policy.run_background(answer.outcome, shadow_log, self.telemetry)
         except Exception as error:  # noqa: BLE001 - nor must one after the decision
             self._report(call.endpoint, error)
 

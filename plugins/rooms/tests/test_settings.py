@@ -118,7 +118,7 @@ def test_every_field_of_one_room_is_named_at_once(complaints: Complaints) -> Non
         "rooms.x.pin",
         "rooms.x.reason",
     ]
-    assert "rooms.x.name: is required; 'nmae' is no field, was it meant?" in said[3]
+    assert "rooms.x.name: is required; 'nmae' is not a field, was it meant?" in said[3]
 
 
 def test_every_field_that_a_gateway_needs_is_named(complaints: Complaints) -> None:

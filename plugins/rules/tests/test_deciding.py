@@ -107,7 +107,7 @@ def test_a_picture_is_read_when_the_plugin_is_built(tmp_path: Path) -> None:
     (tmp_path / "red.png").unlink()
     outcome = decide_sync(plugin, make_request("participant_avatar", width=8, height=8))
     assert outcome.decided_by == "rules"
-    assert list(plugin.watched()) == [tmp_path / "red.png"]
+    assert list(plugin.tracked_files()) == [tmp_path / "red.png"]
 
 
 def test_the_first_rule_that_matches_decides(rules: Build) -> None:
@@ -157,7 +157,7 @@ def test_the_reason_that_is_written_follows_the_name(rules: Build) -> None:
 def test_what_is_always_the_same_is_made_once(rules: Build) -> None:
     plugin = rules(rule("one", "service_configuration", room(), **LOBBY))
     assert decide_sync(plugin, CALL).decision is decide_sync(plugin, CALL).decision
-    (prepared,) = plugin.prepared()
+    (prepared,) = plugin.static_decisions()
     assert prepared[1] is decide_sync(plugin, CALL).decision
 
 

@@ -59,7 +59,7 @@ def hook(
     body: str, *, blocks: bool = False, also: str = "", name: str = "service_configuration"
 ) -> str:
     """Return a drop-in module with one hook: ``def`` if it ``blocks``, else ``async def``."""
-    argument = "outcome" if name == "decided" else "request"
+    argument = "outcome" if name == "on_decision" else "request"
     kind = "def" if blocks else "async def"
     inner = textwrap.indent(textwrap.dedent(body).strip(), "    ")
     return module(f"{textwrap.dedent(also)}\n@hookimpl\n{kind} {name}(self, {argument}):\n{inner}")

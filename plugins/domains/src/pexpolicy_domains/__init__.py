@@ -1,4 +1,4 @@
-"""Registration by domain: who may register is told by the host of the alias."""
+"""Plugin ``domains``: registration by the domain of the alias."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from pexpolicy import (
 _LABEL = r"[^\s@*/:.\[\]]+"
 _DOMAIN = re.compile(rf"@?(?:\*\.)?{_LABEL}(?:\.{_LABEL})*\.?")
 MAX_DOMAIN = 253
-"""Characters of the longest name in DNS; what is longer is below no domain."""
+"""Characters of the longest name in DNS; longer hosts match no parent domain."""
 
 
 def _domain(entry: str) -> str:
-    """A domain in the form in which the host of an alias stands."""
+    """Return a domain in the normal form of an alias's host."""
     if not _DOMAIN.fullmatch(entry.strip()):
         msg = f"{entry!r} is no domain; write example.com, @example.com or *.example.com"
         raise ValueError(msg)
@@ -36,16 +36,16 @@ Domain = Annotated[str, AfterValidator(_domain)]
 
 
 class Domains:
-    """Lets devices register whose alias is in one of the allowed domains."""
+    """Allows devices with an alias in one of the allowed domains to register."""
 
     class Settings(PluginSettings):
         """``[plugins.domains.settings]``."""
 
         allowed: list[Domain]
-        """``example.com`` or ``@example.com`` for itself, ``*.example.com`` for what is below."""
+        """``example.com`` or ``@example.com`` for itself, ``*.example.com`` for its subdomains."""
 
         otherwise: Literal["reject", "abstain"] = "reject"
-        """What becomes of all other aliases: refused, or left to the next plugin."""
+        """Reject all other aliases, or leave them to the next plugin."""
 
     def __init__(self, settings: Settings) -> None:
         self._domains = frozenset(d for d in settings.allowed if not d.startswith("*."))
@@ -53,8 +53,8 @@ class Domains:
         self._rejects = settings.otherwise == "reject"
 
     @hookimpl
-    def check(self) -> Iterable[ConfigWarning]:
-        """Settings that let nobody register, or half the world."""
+    def config_warnings(self) -> Iterable[ConfigWarning]:
+        """Warn of settings that allow no device, or very many."""
         key = ("allowed",)
         if not self._domains and not self._parents and self._rejects:
             yield ConfigWarning(key, "is empty: no device can register")
@@ -67,14 +67,14 @@ class Domains:
     async def registration_alias(
         self, request: RegistrationAliasRequest
     ) -> Continue | Reject | None:
-        """Allow the alias, refuse it, or leave it to others."""
+        """Allow the alias, reject it, or abstain."""
         if self._allows(request.alias):
             return _ALLOWED
         return _REFUSED if self._rejects else None
 
     def _allows(self, alias: Alias) -> bool:
         if not alias.user or "@" in alias.user:
-            # Two domains in one alias: which of them the device belongs to is anybody's guess.
+            # Two domains in one alias: the domain of the device is ambiguous.
             return False
         host = alias.host
         if host in self._domains:

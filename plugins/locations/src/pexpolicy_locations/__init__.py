@@ -1,4 +1,4 @@
-"""Media locations by subnet: where a participant's media goes, told by its address."""
+"""Plugin ``locations``: media location by the subnet of the participant."""
 
 from pexpolicy_locations.plugin import Locations
 

@@ -1,4 +1,4 @@
-"""The parser of location tables, with all problems at once."""
+"""Parser of location tables that collects all problems."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from pexpolicy_locations.settings import Entry
 from pexpolicy_locations.table import Choice, Choices
 
 MAX_NAMED = 20
-"""Overlaps that are named one by one; of a larger table, the rest is counted."""
+"""Overlaps listed one by one; further ones are counted."""
 
 
 class Draft:
-    """A table that is being written: entries come in; problems, subnets and advice come out."""
+    """Builder of a location table: collects entries, problems, subnets and warnings."""
 
     def __init__(self, overflow: Mapping[str, Sequence[str]]) -> None:
         self._overflow = overflow
@@ -33,7 +33,7 @@ class Draft:
         self.problems: list[Problem] = []
 
     def add(self, key: Key, entry: Entry) -> None:
-        """One entry, and where it stands."""
+        """Add one entry with its key."""
         decision = self.rendered(key, entry.location, entry.overflow_locations)
         if decision is None:
             return
@@ -55,7 +55,7 @@ class Draft:
     def rendered(
         self, key: Key, location: str, overflow: Sequence[str] | None = None
     ) -> MediaLocation | None:
-        """The decision for a location, rendered once; ``None`` where it is refused."""
+        """Return the decision for a location, rendered once; ``None`` if it is invalid."""
         then = tuple(self._overflow.get(location, ()) if overflow is None else overflow)
         if (known := self._rendered.get((location, then))) is not None:
             return known[1]
@@ -69,18 +69,18 @@ class Draft:
         return decision
 
     def prepared(self) -> list[tuple[Key, MediaLocation]]:
-        """Each decision once, with the place where it is written first."""
+        """Return each decision once, with its first key."""
         return list(self._rendered.values())
 
     def subnets(self) -> Subnets[Choices]:
-        """The subnets, each with its choices."""
+        """Return the subnets, each with its choices."""
         subnets: Subnets[Choices] = Subnets()
         for network, choices in self._choices.items():
             subnets.add(network, choices)
         return subnets
 
     def advice(self, subnets: Subnets[Choices]) -> list[ConfigWarning]:
-        """What one should know of the entries though they are valid."""
+        """Return warnings about valid entries."""
         overlaps = list(self._overlaps(subnets))
         more = len(overlaps) - MAX_NAMED
         rest = (
@@ -91,7 +91,7 @@ class Draft:
         return [*overlaps[:MAX_NAMED], *rest, *self._odd_overflow()]
 
     def _overlaps(self, subnets: Subnets[Choices]) -> Iterator[ConfigWarning]:
-        """Subnets in others. One in a subnet of all addresses is in its place there."""
+        """Return subnets inside others, except inside a subnet of all addresses."""
         for overlap in subnets.overlaps():
             inner, outer = overlap.inner, overlap.outer
             if outer.subnet.endswith("/0"):

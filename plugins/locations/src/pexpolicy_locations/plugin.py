@@ -1,4 +1,4 @@
-"""The plugin: its entries are read and rendered when the policy is built, and then looked up."""
+"""Plugin class of ``locations``; entries are rendered when the policy is built."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from pexpolicy_locations.table import LocationTable
 
 
 class Locations:
-    """Answers with the location of the longest prefix that holds an address of the call."""
+    """Answers with the location of the longest prefix that contains an address of the call."""
 
     Settings = written.Settings
 
     def __init__(self, settings: written.Settings) -> None:
-        """Read the entries, those of the CSV file too: it is a part of the settings.
+        """Read the entries of the settings and of the CSV file.
 
         Raises ``SettingsError`` with all that is wrong with them.
         """
@@ -51,32 +51,32 @@ class Locations:
 
     @hookimpl
     async def media_location(self, request: MediaLocationRequest) -> MediaLocation | None:
-        """The location of the subnet, else the default one, else abstain."""
+        """Return the location of the subnet, else the default one, else abstain."""
         decision = self._table.find(request) or self._default
         if decision is not None:
             self._hits[decision.result] += 1
         return decision
 
     @hookimpl
-    def prepared(self) -> Iterable[tuple[Key, MediaLocation]]:
-        """Each decision that there is, with the entry that it comes from."""
+    def static_decisions(self) -> Iterable[tuple[Key, MediaLocation]]:
+        """Return each decision with the key of its entry."""
         return self._prepared
 
     @hookimpl
-    def check(self) -> Iterable[ConfigWarning]:
-        """Subnets in one another, overflow that nobody meets, and a table that never answers."""
+    def config_warnings(self) -> Iterable[ConfigWarning]:
+        """Warn of nested subnets, unused overflow, and a table that never answers."""
         if not self._prepared:
             yield ConfigWarning((), "lists no subnet and no default: it never answers")
         yield from self._advice
 
     @hookimpl
-    def watched(self) -> Iterable[Path]:
-        """The CSV file."""
+    def tracked_files(self) -> Iterable[Path]:
+        """Return the CSV file."""
         return self._files
 
     @hookimpl
     def status(self) -> Mapping[str, object]:
-        """How many subnets there are, and how many calls were sent to each location."""
+        """Return the number of subnets, and of calls for each location."""
         hits: Counter[str] = Counter()
         for _, decision in self._prepared:
             hits[decision.location] += self._hits[decision.result]
@@ -84,7 +84,7 @@ class Locations:
 
 
 def _entries(settings: written.Settings, problems: list[Problem]) -> Iterable[tuple[Key, Entry]]:
-    """The entries of the configuration, then those of the file, each with its place."""
+    """Yield the entries of the configuration, then those of the file, each with its key."""
     for number, entry in enumerate(settings.subnets):
         yield ("subnets", number), entry
     if settings.csv is None:

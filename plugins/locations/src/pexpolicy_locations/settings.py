@@ -1,4 +1,4 @@
-"""What an administrator writes: one entry for each subnet, in TOML or as a line of a CSV file."""
+"""Settings of ``locations``: one entry for each subnet, in TOML or as a line of a CSV file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Source = Literal["remote_address", "ms_subnet", "proxy_node_address"]
 
 
 class Entry(TableRow):
-    """Where the media of one subnet goes; optionally for some calls only."""
+    """Media location of one subnet, optionally for some calls only."""
 
     subnet: str
     """``10.0.0.0/8``, ``2001:db8::/32`` or a single address."""
@@ -37,10 +37,10 @@ class Settings(PluginSettings):
     """``[plugins.locations.settings]``."""
 
     default: LocationName | None = None
-    """The location of all others; without it they are left to the next plugin."""
+    """Location of all other addresses; unset: abstain."""
 
     addresses: list[Source] = Field(default=["remote_address"], min_length=1)
-    """Where to look for an address, in this order; the first that is in a subnet decides."""
+    """Sources of an address, in this order; the first address in a subnet decides."""
 
     subnets: list[Entry] = Field(default_factory=list)
 
@@ -48,4 +48,4 @@ class Settings(PluginSettings):
     """A file with further entries, relative to the configuration file."""
 
     overflow: dict[LocationName, list[LocationName]] = Field(default_factory=dict)
-    """Where to go when a location is full, by location."""
+    """Overflow locations by location."""

@@ -1,4 +1,4 @@
-"""The table of subnets: which entry a call meets, and the decision that was rendered for it."""
+"""Location table: look-up of the rendered decision for a call."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from pexpolicy_locations.settings import Source
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What entries answer, and for which calls; those of many subnets share it."""
+    """A decision and the calls that it is for; subnets share equal choices."""
 
     protocols: frozenset[str]
     node_locations: frozenset[str]
     decision: MediaLocation
     calls: str = field(init=False, repr=False)
-    """For which calls, as it follows a subnet in a reason; nothing for all of them."""
+    """Suffix of a reason that names the calls; empty for all calls."""
 
     def __post_init__(self) -> None:
         protocols, nodes = sorted(self.protocols), sorted(self.node_locations)
@@ -28,16 +28,16 @@ class Choice:
 
     @property
     def plain(self) -> bool:
-        """True for one that is for all calls."""
+        """Return whether it is for all calls."""
         return not self.protocols and not self.node_locations
 
     @property
     def rank(self) -> tuple[bool, bool]:
-        """Sorts the choices of one subnet: a narrower one is asked first."""
+        """Return the sort key of the choices of one subnet: narrower ones first."""
         return not self.node_locations, not self.protocols
 
     def meets(self, request: MediaLocationRequest) -> bool:
-        """True for a call that it is for."""
+        """Return whether it is for this call."""
         return (not self.protocols or request.protocol in self.protocols) and (
             not self.node_locations or request.location in self.node_locations
         )
@@ -56,7 +56,7 @@ class Choice:
 
 
 Choices = tuple[Choice, ...]
-"""Those of one subnet, the narrow ones first."""
+"""The choices of one subnet, narrow ones first."""
 
 
 class LocationTable:
@@ -74,13 +74,13 @@ class LocationTable:
             for overlap in subnets.overlaps()
             if not overlap.inner.value[-1].plain
         }
-        """What to ask when nothing that a subnet lists is for the call."""
+        """Return what to look up when no choice of a subnet is for the call."""
 
     def __len__(self) -> int:
         return len(self._subnets)
 
     def find(self, request: MediaLocationRequest) -> MediaLocation | None:
-        """The decision of the longest prefix with an entry for this call, or ``None``."""
+        """Return the decision of the longest prefix with an entry for this call, or ``None``."""
         for source, addresses in self._looks:
             for address in addresses(request):
                 found = self._subnets.find(address)

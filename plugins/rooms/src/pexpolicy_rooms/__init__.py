@@ -1,4 +1,4 @@
-"""Rooms from the configuration: which service an alias leads to, told by a table."""
+"""Plugin ``rooms``: services by dialed alias, from a table in the configuration."""
 
 from pexpolicy_rooms.plugin import Rooms
 

@@ -1,4 +1,4 @@
-"""The plugin: settings, and the hook that looks an alias up."""
+"""Plugin class of ``rooms``, and its settings."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Rooms:
         """``[plugins.rooms.settings]``."""
 
         default_room: str | None = None
-        """Name of a room for any other alias, which ``{local_alias}`` stands for; else abstain."""
+        """Name of a room for any other alias, inserted for ``{local_alias}``; unset: abstain."""
 
         rooms: dict[str, Any] = Field(default_factory=dict)
         """A table for each alias: any field of any service type, by default of a ``conference``."""
@@ -99,7 +99,7 @@ class Rooms:
             self._advice += self._of_name(key, given["name"], service)
 
     def _of_name(self, key: Key, name: str, service: Service) -> Iterable[ConfigWarning]:
-        """Two aliases of one room are in order; two rooms of one name are not."""
+        """Warn of two rooms with one name and other settings; aliases of one room are fine."""
         written = str(key[-1])
         other = self._named.setdefault(name, written)
         if other is written or (first := self._table.find(Alias(other))) is None:
@@ -113,7 +113,7 @@ class Rooms:
 
     @hookimpl
     async def service_configuration(self, request: ServiceConfigurationRequest) -> Service | None:
-        """The room of the dialed alias; probes and breakout rooms are none of ours."""
+        """Return the room of the dialed alias; abstain for probes and breakout rooms."""
         alias = request.local_alias
         direction = request.call_direction
         if not alias.user or direction == "non_dial" or request.breakout_uuid is not None:
@@ -132,14 +132,14 @@ class Rooms:
         return Conference(name=name, service_tag=DEFAULT_TAG, reason="no room has this alias")
 
     @hookimpl
-    def prepared(self) -> Iterable[tuple[tuple[str, str], Service]]:
-        """Each room, with its key; the decision was made when the policy was built."""
+    def static_decisions(self) -> Iterable[tuple[tuple[str, str], Service]]:
+        """Return each room with its key; the decisions were made when the policy was built."""
         for alias, service in self._table.rooms():
             yield ("rooms", self._spelled.get(alias, alias)), service
 
     @hookimpl
-    def check(self) -> Iterable[ConfigWarning]:
-        """Rooms that cannot be told apart, open doors, and fields that Infinity may not like."""
+    def config_warnings(self) -> Iterable[ConfigWarning]:
+        """Warn of ambiguous rooms, rooms without a PIN, and fields that Infinity may reject."""
         if self._default is not None:
             room = "a room of its own" if _PLACEHOLDER in self._default else "one room"
             yield ConfigWarning(
@@ -164,7 +164,7 @@ def _kind(fields: dict[str, Any]) -> Any:
 
 
 def _steps(field: str) -> Key:
-    """Where in the table of a room a field stands: ``members[0].role`` is three steps down."""
+    """Return the key of a field in a room's table; ``members[0].role`` has three parts."""
     steps = _INDEX_OR_NAME.findall(field)
     return tuple(int(index) if index else name for index, name in steps)
 

@@ -1,4 +1,4 @@
-"""The table of rooms: which room an alias meets."""
+"""Room table: look-up of a room by alias."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pexpolicy import Alias, Service
 
 
 class Room(NamedTuple):
-    """One room: the host of its alias, empty for a bare one, and the service that it leads to."""
+    """A room: the host of its alias, empty for a bare one, and its service."""
 
     host: str
     service: Service
@@ -33,7 +33,7 @@ class RoomTable:
         self._rooms: dict[str, Room | dict[str, Service]] = {}
 
     def add(self, alias: Alias, service: Service) -> bool:
-        """Add a room; false when there is one of the same alias already."""
+        """Add a room; return false if its alias already has one."""
         user, host = alias.user, _host(alias)
         before = self._rooms.get(user)
         if before is None:
@@ -48,7 +48,7 @@ class RoomTable:
         return True
 
     def find(self, alias: Alias) -> Service | None:
-        """The service of the room that an alias meets, or ``None``."""
+        """Return the service of the room for an alias, or ``None``."""
         found = self._rooms.get(alias.user)
         if found is None:
             return None
@@ -58,7 +58,7 @@ class RoomTable:
         return found.get(host) or found.get("")
 
     def is_ambiguous(self, alias: Alias) -> bool:
-        """True for a bare alias that meets no room because several have it as their user part."""
+        """Return whether a bare alias is the user part of several rooms, so that none is found."""
         return (
             alias.bare
             and isinstance(found := self._rooms.get(alias.user), dict)
@@ -66,13 +66,13 @@ class RoomTable:
         )
 
     def rooms(self) -> Iterable[tuple[str, Service]]:
-        """Each alias in its normal form, with its service."""
+        """Return each alias in its normal form, with its service."""
         for user, found in self._rooms.items():
             for host, service in (found,) if isinstance(found, Room) else found.items():
                 yield f"{user}@{host}" if host else user, service
 
     def ambiguities(self) -> Iterable[tuple[str, list[str]]]:
-        """Each bare name that meets no room because several share it, with their hosts."""
+        """Return each ambiguous bare name with the hosts of its rooms."""
         for user, rooms in self._rooms.items():
             if isinstance(rooms, dict) and "" not in rooms:
                 yield user, list(rooms)

@@ -1,4 +1,4 @@
-"""Other policy servers: which of them is asked for a call, and what becomes of its reply."""
+"""Plugin ``upstream``: forwards calls to other policy servers."""
 
 from pexpolicy_upstream.plugin import Upstream
 

@@ -1,4 +1,4 @@
-"""The builder of targets and routes from settings, with all problems at once."""
+"""Builder of targets and routes from settings that collects all problems."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ Routes = Mapping[str, tuple[Route, ...]]
 
 
 def built(settings: UpstreamSettings) -> tuple[Mapping[str, Target], Routes]:
-    """The targets by name, and the routes of each endpoint; raises ``SettingsError``.
+    """Return the targets by name and the routes of each endpoint; raises ``SettingsError``.
 
     Reads the passwords and the certificates.
     """
@@ -134,7 +134,7 @@ def _override_problems(key: Key, route: RouteSettings, extras: Extras) -> Iterat
 
 
 def _complaint(value: object, kind: Any) -> str:
-    """What is wrong with a value of a field, or nothing."""
+    """Return what is wrong with a value of a field, or ``None``."""
     try:
         msgspec.convert(value, kind)
     except msgspec.ValidationError as error:

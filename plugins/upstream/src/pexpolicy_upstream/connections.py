@@ -1,4 +1,4 @@
-"""Connections to a target: opened once, shared by the calls, and never trusted to be clean."""
+"""Connections to a target, shared by calls and checked for unexpected data."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ connections full of "100 Continue" took 50 to 90 ms of one turn of the loop, and
 
 
 class CleanConnector(aiohttp.TCPConnector):
-    """Hands out no connection on which something came that nobody asked for.
+    """Connector that closes idle connections with unexpected data.
 
     A server that replies twice, or more than it announced, leaves bytes on a kept connection.
     aiohttp would take them for the reply to the next request, and somebody would get the decision
@@ -41,7 +41,7 @@ class CleanConnector(aiohttp.TCPConnector):
         traces: list[Trace],
         timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - the signature is aiohttp's
     ) -> Connection:
-        """As in aiohttp, with unclean connections closed."""
+        """Return a connection as in aiohttp, after closing unclean ones."""
         while True:
             connection = await super().connect(req, traces, timeout)
             protocol = connection.protocol
@@ -52,7 +52,7 @@ class CleanConnector(aiohttp.TCPConnector):
 
 @asynccontextmanager
 async def opened(limit: int, secure: ssl.SSLContext | None) -> AsyncIterator[aiohttp.ClientSession]:
-    """A session for one target with at most ``limit`` connections, closed on leaving.
+    """Yield a session for one target with at most ``limit`` connections.
 
     It keeps no cookies, knows no proxies, asks for no compression and unpacks none.
     """
@@ -80,7 +80,7 @@ def _narrow(address: aiohttp.AddrInfoType) -> socket.socket:
 
 
 class TLSError(Exception):
-    """Certificates that cannot be used; ``problem`` says which key is wrong."""
+    """Certificates that cannot be used; ``problem`` names the key."""
 
     def __init__(self, key: str, text: str) -> None:
         super().__init__(text)
@@ -88,7 +88,7 @@ class TLSError(Exception):
 
 
 def tls(settings: TargetSettings) -> ssl.SSLContext | None:
-    """How a target is recognised, and how we are; ``None`` for plain HTTP. Raises ``TLSError``."""
+    """Return the TLS context of a target; ``None`` for plain HTTP. Raises ``TLSError``."""
     if not settings.url.startswith("https://"):
         return None
     context = ssl.create_default_context()
@@ -112,7 +112,7 @@ def tls(settings: TargetSettings) -> ssl.SSLContext | None:
 
 
 def _no_password() -> str:
-    """No password: a key that needs one is an error, and not a question on the terminal."""
+    """Raise an error for an encrypted key instead of asking on the terminal."""
     msg = "the key is encrypted; store it without a password, readable for the server only"
     raise ValueError(msg)
 

@@ -1,4 +1,4 @@
-"""The plugin: six hooks that ask the targets of the routes that a call meets."""
+"""Plugin class of ``upstream``: six hooks that ask the targets of the matching routes."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from pexpolicy_upstream.settings import UpstreamSettings
 from pexpolicy_upstream.warnings import advice
 
 MARGIN = 0.02
-"""Seconds that the plugin leaves of its own timeout, to say itself which target was late."""
+"""Seconds kept of the plugin's timeout to report which target was late."""
 
 Answer = Decision | Reject | None
 """``Reject`` is named, though it is a decision: pexpolicy advises those whose plugin can refuse."""
 
 
 class Upstream:
-    """Passes calls on to other policy servers, and answers with what they decide."""
+    """Forwards calls to other policy servers and answers with their decisions."""
 
     Settings = UpstreamSettings
 
@@ -46,7 +46,7 @@ class Upstream:
     @hookimpl
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
-        """The connections to the targets."""
+        """Open the connections to the targets."""
         async with AsyncExitStack() as stack:
             for target in self._targets.values():
                 await stack.enter_async_context(target.connected())
@@ -56,42 +56,42 @@ class Upstream:
             yield
 
     @hookimpl
-    def check(self) -> Iterable[ConfigWarning]:
-        """Open doors, times that do not fit, and targets that nobody asks."""
+    def config_warnings(self) -> Iterable[ConfigWarning]:
+        """Warn of unverified targets, timeouts that do not fit, and unused targets."""
         return self._advice
 
     @hookimpl
     async def service_configuration(self, request: ServiceConfigurationRequest) -> Answer:
-        """What the targets say."""
+        """Ask the targets."""
         return await self._ask("service_configuration", request)
 
     @hookimpl
     async def participant_properties(self, request: ParticipantPropertiesRequest) -> Answer:
-        """What the targets say."""
+        """Ask the targets."""
         return await self._ask("participant_properties", request)
 
     @hookimpl
     async def media_location(self, request: MediaLocationRequest) -> Answer:
-        """What the targets say."""
+        """Ask the targets."""
         return await self._ask("media_location", request)
 
     @hookimpl
     async def participant_avatar(self, request: ParticipantAvatarRequest) -> Answer:
-        """What the targets say."""
+        """Ask the targets."""
         return await self._ask("participant_avatar", request)
 
     @hookimpl
     async def directory_information(self, request: DirectoryInformationRequest) -> Answer:
-        """What the targets say."""
+        """Ask the targets."""
         return await self._ask("directory_information", request)
 
     @hookimpl
     async def registration_alias(self, request: RegistrationAliasRequest) -> Answer:
-        """What the targets say."""
+        """Ask the targets."""
         return await self._ask("registration_alias", request)
 
     async def _ask(self, endpoint: str, request: Request) -> Decision | None:
-        """The decision of the first route that has one; a route that abstains asks the next."""
+        """Return the decision of the first route that has one."""
         deadline = time.monotonic() + self._time
         notes = request.notes
         for route in self._routes[endpoint]:
@@ -107,13 +107,13 @@ class Upstream:
         return None
 
     @hookimpl
-    def watched(self) -> Iterable[Path]:
-        """The files of passwords and certificates."""
+    def tracked_files(self) -> Iterable[Path]:
+        """Return the files of passwords and certificates."""
         return self._files
 
     @hookimpl
     def status(self) -> Mapping[str, object]:
-        """What each target did so far, and how targets that are compared differ."""
+        """Return the counters of each target, and the differences of compared ones."""
         compared = [r.comparison.status() for r in self._each_route if r.comparison is not None]
         targets = {name: target.status() for name, target in self._targets.items()}
         return {"targets": targets, "compared": compared}

@@ -1,4 +1,4 @@
-"""A route: which calls it is for, which targets it asks, and what it makes of their answer."""
+"""Route: the calls that it is for, its targets, and the override of their answer."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from pexpolicy_upstream.shadow_comparison import Comparison
 from pexpolicy_upstream.target import Target, TargetError
 
 WITHOUT_RESULT = (Continue, Reject, Redirect)
-"""Decisions that no field is put over."""
+"""Decisions without an override."""
 LEAST = 0.005
-"""Seconds that are worth asking a target for."""
+"""Minimum seconds left for asking a target."""
 
 Clock = Callable[[], float]
 
 
 class Route:
-    """Asks its targets one after the other, until one of them gives a reply that counts."""
+    """Asks its targets one after the other until one gives a usable reply."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""What may stand below ``[plugins.upstream.settings]``."""
+"""Settings of ``upstream``."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from pexpolicy import (
 from pexpolicy.matching import When
 
 ADDED = "/policy/v1"
-"""What Infinity, and this plugin, put behind the URL of a policy server."""
+"""Path that Infinity and this plugin append to the URL of a policy server."""
 PLUGIN_TIMEOUT = 1.0
-"""Seconds that a plugin has whose table does not say otherwise."""
+"""Default timeout of a plugin in seconds."""
 
 
 def _base_url(written: str) -> str:
-    """The URL in front of ``/policy/v1``; credentials in it would be secrets in this file."""
+    """Return the URL before ``/policy/v1``; credentials in it are refused."""
     try:
         url = URL(written, encoded=True)
         host = url.raw_host
@@ -57,7 +57,7 @@ BaseURL = Annotated[str, AfterValidator(_base_url)]
 
 
 class TargetBreaker(BreakerTable):
-    """``breaker`` of a target: when it is left alone. Times in seconds."""
+    """``breaker`` of a target. Times in seconds."""
 
     pause: float = Field(10.0, gt=0.0)
 
@@ -73,15 +73,15 @@ class TargetSettings(PluginSettings):
     timeout: float = Field(1.5, gt=0.0, le=MAX_BUDGET)
     """For the whole reply, the connection included."""
     connections: int = Field(64, ge=1, le=1024)
-    """Calls that may be under way there at once; more wait within their timeout."""
+    """Concurrent calls; further ones wait within their timeout."""
     ca_file: ConfigPath | None = None
     """Certificates to trust instead of those of the system."""
     client_cert: ConfigPath | None = None
     client_key: ConfigPath | None = None
     verify: bool = True
-    """False takes any certificate, of anybody."""
+    """False accepts any certificate."""
     breaker: TargetBreaker = TargetBreaker()
-    """When a target that fails is left alone."""
+    """Circuit breaker of the target."""
 
     @model_validator(mode="after")
     def _whole_credentials(self) -> Self:
@@ -117,13 +117,13 @@ class RouteSettings(PluginSettings):
     endpoints: list[EndpointName] = Field(default_factory=list)
     """The requests that the route is for; all six when none is named."""
     when: When = Field(default_factory=When)
-    """What the request must be like."""
+    """Condition on the request."""
     override: dict[str, Any] = Field(default_factory=dict)
     """Fields that replace those of the result."""
     on_continue: Literal["decide", "abstain"] = "decide"
-    """What a reply without a result means: Infinity goes on, or the next one is asked."""
+    """Meaning of a reply without a result: Infinity continues, or the next target is asked."""
     compare_with: str | None = None
-    """A target that is asked behind the reply, to compare its answer."""
+    """Target that is asked after the reply, to compare its answer."""
 
 
 class UpstreamSettings(PluginSettings):
@@ -151,11 +151,11 @@ class UpstreamSettings(PluginSettings):
 
     @property
     def root(self) -> Path:
-        """What relative paths are relative to."""
+        """Return the folder for relative paths."""
         return self._root
 
     def files(self) -> Iterable[Path]:
-        """The files that the targets name."""
+        """Return the files of the targets."""
         for target in self.targets.values():
             if target.password_file is not None:
                 yield self._root / target.password_file

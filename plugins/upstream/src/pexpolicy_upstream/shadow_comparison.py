@@ -1,4 +1,4 @@
-"""The comparison of the replies of two targets, made after the reply was sent."""
+"""Comparison of the replies of two targets after the reply was sent."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from pexpolicy.conformance.replies import UpstreamDecision, difference
 from pexpolicy_upstream.target import Target, TargetError
 
 MOST_PENDING = 64
-"""Comparisons of one route that may be under way; further calls are left out and counted."""
+"""Pending comparisons of one route; further calls are skipped and counted."""
 MOST_KINDS = 50
-"""Kinds of differences that are counted apart."""
+"""Kinds of differences with a counter of their own."""
 
 
 class Comparison:
@@ -32,7 +32,7 @@ class Comparison:
     def begin(
         self, endpoint: str, request: Request, answered: Target, heard: UpstreamDecision
     ) -> None:
-        """Start comparing with what was heard."""
+        """Start a comparison with a decision."""
         if len(self._pending) >= MOST_PENDING:
             self._left_out += 1
             return
@@ -41,7 +41,7 @@ class Comparison:
         task.add_done_callback(self._pending.discard)
 
     async def finish(self) -> None:
-        """Give up what is under way."""
+        """Cancel pending comparisons."""
         for task in self._pending:
             task.cancel()
         await asyncio.gather(*self._pending, return_exceptions=True)
@@ -73,7 +73,7 @@ class Comparison:
         logging.getLogger(__name__).warning("%s", text)
 
     def status(self) -> Mapping[str, object]:
-        """How often the two said the same, and what differed how often."""
+        """Return how often the two agreed, and the counts of differences."""
         return {
             "compare_with": self._target.name,
             "same": self._same,

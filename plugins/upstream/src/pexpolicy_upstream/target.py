@@ -1,4 +1,4 @@
-"""One policy server that is asked: the way to it, its circuit breaker and what it did so far."""
+"""Target: one policy server with its connections, circuit breaker and counters."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from pexpolicy_upstream.connections import opened
 from pexpolicy_upstream.settings import TargetSettings
 
 MAX_REPLY = 1024 * 1024
-"""Bytes of a reply; a longer one does not count."""
+"""Maximum bytes of a reply."""
 LARGE = 16 * 1024
-"""Bytes of a reply that is read in a thread, not to hold up other calls."""
+"""Bytes above which a reply is parsed in a thread, so as not to block other calls."""
 GIVEN_UP = "no whole reply before the time for all targets was over"
 
 Clock = Callable[[], float]
@@ -29,11 +29,11 @@ _LOG = logging.getLogger(__name__)
 
 
 class TargetError(Exception):
-    """A target gave no reply that counts; says which and why."""
+    """Raised when a target gave no usable reply; names target and reason."""
 
 
 class Target:
-    """Asks one policy server, between entering and leaving ``connected()``."""
+    """One policy server; works while ``connected()`` is entered."""
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class Target:
 
     @asynccontextmanager
     async def connected(self) -> AsyncIterator[None]:
-        """Open what calls share, and close it."""
+        """Open the shared connections, and close them."""
         async with opened(self._settings.connections, self._secure) as session:
             self._wire = Wire(
                 session,
@@ -74,7 +74,7 @@ class Target:
             yield
 
     async def ask(self, endpoint: str, request: Request, left: float) -> UpstreamDecision:
-        """What the target decides; it has its timeout, and no more than ``left`` seconds.
+        """Return the target's decision within its timeout and ``left`` seconds.
 
         Raises ``TargetError``. A reply that breaks the contract came in time and opens no breaker:
         one bad room must not shut out the others.
@@ -121,7 +121,7 @@ class Target:
             self._last_error_at = datetime.now(UTC)
 
     def status(self) -> Mapping[str, object]:
-        """What the target did so far, and what was wrong last."""
+        """Return the counters, and the last error."""
         error_at = self._last_error_at
         return {
             "asked": self._asked,
@@ -136,7 +136,7 @@ class Target:
 
 
 def _climbs(target: str) -> bool:
-    """True for a path with the segment ``.`` or ``..``, in any spelling.
+    """Return whether a path has the segment ``.`` or ``..``, in any encoding.
 
     A device may want to register as ``..``, and many servers would make another path of it.
     """
@@ -145,10 +145,10 @@ def _climbs(target: str) -> bool:
 
 
 def _is_dead(reply: Reply) -> bool:
-    """True for a target that gives no reply, or says that it cannot."""
+    """Return whether a target gave no reply, or reported that it cannot."""
     return bool(reply.failure) or reply.status >= HTTPStatus.INTERNAL_SERVER_ERROR
 
 
 def _said(error: InvalidReplyError) -> str:
-    """What was wrong; of no reply, the reason alone."""
+    """Return what was wrong."""
     return error.reply.failure or str(error)

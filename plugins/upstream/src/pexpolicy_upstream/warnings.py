@@ -12,7 +12,7 @@ from pexpolicy_upstream.settings import RouteSettings, TargetSettings, UpstreamS
 
 
 def advice(settings: UpstreamSettings) -> Iterator[ConfigWarning]:
-    """Open doors, times that do not fit, and targets that nobody asks."""
+    """Yield warnings of unverified targets, timeouts that do not fit, and unused targets."""
     for name, target in settings.targets.items():
         yield from _of_target(("targets", name), target)
     routes = settings.routes or [RouteSettings(targets=list(settings.targets))]
@@ -46,7 +46,7 @@ def _is_here(host: str) -> bool:
 def _of_times(
     key: tuple[str | int, ...], route: RouteSettings, settings: UpstreamSettings
 ) -> Iterator[ConfigWarning]:
-    """A timeout of the plugin that cuts its targets short."""
+    """Warn of a plugin timeout shorter than those of its targets."""
     wanted = sum(settings.targets[name].timeout for name in route.targets)
     if wanted > settings.plugin_timeout:
         text = (

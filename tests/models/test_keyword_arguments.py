@@ -1,0 +1,45 @@
+"""Keyword arguments of decisions: their order does not count, and positional ones are refused."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pexpolicy import AudioMix, Conference, MediaLocation, Reject
+
+FIELDS: dict[str, Any] = {
+    "name": "Board",
+    "service_tag": "board",
+    "pin": "471100",
+    "view": "one_main_zero_pips",
+    "crypto_mode": "on",
+}
+
+
+@given(st.permutations(list(FIELDS)))
+def test_the_order_of_keyword_arguments_does_not_count(names: list[str]) -> None:
+    made = Conference(**{name: FIELDS[name] for name in names})
+    assert made == Conference(**FIELDS)
+    assert hash(made) == hash(Conference(**FIELDS))
+
+
+@given(st.sampled_from(["pin", "name"]), st.permutations(list(FIELDS)))
+def test_another_value_of_the_same_length_counts(changed: str, names: list[str]) -> None:
+    other = {**FIELDS, changed: FIELDS[changed][::-1]}
+    assert Conference(**{name: other[name] for name in names}) != Conference(**FIELDS)
+
+
+@pytest.mark.parametrize(
+    ("made", "form"),
+    [
+        (Reject, "Reject(reason=...)"),
+        (MediaLocation, "MediaLocation(location=...)"),
+        (Conference, "Conference(name=...)"),
+        (AudioMix, "AudioMix(mix_name=...)"),
+    ],
+)
+def test_a_positional_argument_is_refused_with_the_keyword_form(made: Any, form: str) -> None:
+    with pytest.raises(TypeError) as raised:
+        made("text")
+    assert str(raised.value).endswith(f"takes keyword arguments only: write {form}")
