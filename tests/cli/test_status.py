@@ -165,13 +165,13 @@ def test_a_broken_configuration_says_how_to_ask_without_it(
     refused = invoked("--config", config)
     assert refused.exit_code == 78
     assert refused.stderr.endswith(
-        "\nto ask a server without its configuration: pexpolicy status --url http://127.0.0.1:9107\n"
+        "\na server can be asked without it: pexpolicy status --url http://127.0.0.1:9107\n"
     )
     asked = invoked("--config", config, "--url", running_server.admin)
     assert asked.exit_code == 0, asked.output
     assert asked.stderr == f"note: {config} cannot be read, so no token is sent\n"
     others = {
-        "healthcheck": "without its configuration: pexpolicy healthcheck --url http://127.0.0.1:8000",
+        "healthcheck": "without it: pexpolicy healthcheck --url http://127.0.0.1:8000",
         "audit tail": "without it: --file",
     }
     for command, instead in others.items():
