@@ -1,8 +1,8 @@
-"""Carry out the Dockerfile without Docker: build as it says, then serve, check health and stop.
+"""Test of the Dockerfile without Docker: build, serve, check health and stop.
 
-What is replaced: the base image by this machine's Python, the absolute paths by a temporary folder,
-the address by loopback, the port by a free one. The instructions are read from the Dockerfile, so a
-command that is wrong there fails here. What stays unproved: the base image itself and ``useradd``.
+The base image is replaced by this machine's Python, absolute paths by a temporary folder, the
+address by loopback, and the port by a free one. The instructions are read from the Dockerfile, so a
+wrong command fails here. The base image itself and ``useradd`` are not tested.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-PASSWORD = "a password for a minute"  # noqa: S105 - it opens a server that nobody else sees
-START_LIMIT = 15.0
-STOP_LIMIT = 10.0
+PASSWORD = "a password for a minute"  # noqa: S105 - it protects a server on loopback only
+START_TIMEOUT_S = 15.0
+STOP_TIMEOUT_S = 10.0
 
 
 @dataclass
 class Stage:
-    """What one stage of the Dockerfile amounts to."""
+    """One stage of the Dockerfile."""
 
     steps: list[tuple[str, str]] = field(default_factory=list)
     """The WORKDIR, COPY and RUN instructions, in order."""
     environment: dict[str, str] = field(default_factory=dict)
     commands: dict[str, list[str]] = field(default_factory=dict)
-    """ENTRYPOINT, CMD and HEALTHCHECK, each in its exec form."""
+    """ENTRYPOINT, CMD and HEALTHCHECK in exec form."""
     user: int | None = None
 
 
 def read_stages(dockerfile: str) -> list[Stage]:
-    """The stages of a Dockerfile; raises ``ValueError`` for an instruction that is unknown here."""
+    """Parse the stages of a Dockerfile; raise ``ValueError`` for an unknown instruction."""
     lines = (line for line in dockerfile.splitlines() if not line.lstrip().startswith("#"))
     stages: list[Stage] = []
     for instruction in "\n".join(lines).replace("\\\n", " ").splitlines():
@@ -57,13 +57,13 @@ def read_stages(dockerfile: str) -> list[Stage]:
         elif keyword == "USER":
             stages[-1].user = int(rest.partition(":")[0])
         elif keyword not in {"", "ARG", "EXPOSE"}:
-            message = f"{keyword}: this proof does not know the instruction"
+            message = f"{keyword}: this test does not support the instruction"
             raise ValueError(message)
     return stages
 
 
-class Stand:
-    """A temporary folder that stands for the root of the image, and what is replaced for it."""
+class ImageRoot:
+    """A temporary folder used as the root of the image, and the replacements for it."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -72,45 +72,45 @@ class Stand:
             self.port = free.getsockname()[1]
 
     def path(self, absolute: str) -> Path:
-        """Where a path of the image lies here."""
+        """Return the local path of a path in the image."""
         return self.root / absolute.lstrip("/")
 
     def local(self, text: str) -> str:
-        """A command or a value of the image, as it reads here."""
+        """Replace paths, address and port of the image in a command or a value."""
         for place in ("/opt/pexpolicy", "/etc/pexpolicy"):
             text = text.replace(place, str(self.path(place)))
         return text.replace("0.0.0.0", "127.0.0.1").replace("8000", str(self.port))  # noqa: S104
 
     def environment(self, stage: Stage) -> dict[str, str]:
-        """The variables of the image, and nothing of this machine's."""
+        """Return the variables of the image, without those of this machine."""
         own = {name: self.local(value) for name, value in stage.environment.items()}
         return {**own, "PEXPOLICY_PASSWORD": PASSWORD}
 
 
-def build(stage: Stage, stand: Stand) -> None:
-    """Carry out the building stage."""
-    folder = stand.root
+def build(stage: Stage, image: ImageRoot) -> None:
+    """Run the build stage."""
+    folder = image.root
     for keyword, rest in stage.steps:
         print(f"  {keyword} {rest}", flush=True)
         if keyword == "WORKDIR":
-            folder = stand.path(rest)
+            folder = image.path(rest)
             folder.mkdir(parents=True)
         elif keyword == "COPY":
             source, target = rest.split()
             copy_context(source, folder / target)
         else:
             environment = {**os.environ, "PYTHON": os.environ.get("PYTHON", sys.executable)}
-            subprocess.run(stand.local(rest), shell=True, check=True, cwd=folder, env=environment)  # noqa: S602
+            subprocess.run(image.local(rest), shell=True, check=True, cwd=folder, env=environment)  # noqa: S602
 
 
 def copy_context(source: str, target: Path) -> None:
-    """Copy what .dockerignore lets through: the names after an exclamation mark, without caches."""
+    """Copy what .dockerignore allows: the names after an exclamation mark, without caches."""
     rules = (ROOT / ".dockerignore").read_text().splitlines()
     allowed = [rule[1:] for rule in rules if rule.startswith("!")]
     ignore = shutil.ignore_patterns("__pycache__", "tests")
     for name in allowed if source == "." else [source]:
         if name not in allowed:
-            message = f"COPY {source}: .dockerignore keeps it out"
+            message = f"COPY {source}: excluded by .dockerignore"
             raise ValueError(message)
         inner = target / name if source == "." else target
         if (ROOT / name).is_dir():
@@ -119,10 +119,10 @@ def copy_context(source: str, target: Path) -> None:
             shutil.copy2(ROOT / name, inner)
 
 
-def run(stage: Stage, stand: Stand, *command: str) -> subprocess.Popen[str]:
-    """Start a command as the image would: its environment, its user, its PATH."""
-    environment = stand.environment(stage)
-    arguments = [stand.local(argument) for argument in command]
+def run(stage: Stage, image: ImageRoot, *command: str) -> subprocess.Popen[str]:
+    """Start a command with the environment, user and PATH of the image."""
+    environment = image.environment(stage)
+    arguments = [image.local(argument) for argument in command]
     program = shutil.which(arguments[0], path=environment["PATH"])
     return subprocess.Popen(
         [program or arguments[0], *arguments[1:]],
@@ -130,43 +130,43 @@ def run(stage: Stage, stand: Stand, *command: str) -> subprocess.Popen[str]:
         env=environment,
         text=True,
         stdout=subprocess.PIPE,
-        user=stand.user,
+        user=image.user,
     )
 
 
-def take_user(stage: Stage, stand: Stand) -> None:
-    """Become the image's user from here on, where this machine allows it."""
-    stand.user = stage.user if os.geteuid() == 0 else None
+def switch_user(stage: Stage, image: ImageRoot) -> None:
+    """Run further commands as the image's user, if this machine allows it."""
+    image.user = stage.user if os.geteuid() == 0 else None
     try:
-        output(stage, stand, "python", "-c", "")
+        output(stage, image, "python", "-c", "")
     except PermissionError:
-        print(f"  user {stand.user} may not start this Python (it lies in a private folder)")
-        stand.user = None
-    print(f"running as {'yourself' if stand.user is None else f'user {stand.user}'}:", flush=True)
+        print(f"  user {image.user} may not start this Python (it lies in a private folder)")
+        image.user = None
+    print(f"running as {'yourself' if image.user is None else f'user {image.user}'}:", flush=True)
 
 
-def output(stage: Stage, stand: Stand, *command: str) -> str:
-    """What a command prints; raises ``CalledProcessError`` when it fails."""
-    with run(stage, stand, *command) as started:
+def output(stage: Stage, image: ImageRoot, *command: str) -> str:
+    """Return the output of a command; raise ``CalledProcessError`` if it fails."""
+    with run(stage, image, *command) as started:
         text, _ = started.communicate(timeout=30)
     if started.returncode:
         raise subprocess.CalledProcessError(started.returncode, command)
     return text
 
 
-def healthy(stage: Stage, stand: Stand) -> bool:
-    """Whether the image's own health check passes."""
-    with run(stage, stand, *stage.commands["HEALTHCHECK"]) as check:
+def healthy(stage: Stage, image: ImageRoot) -> bool:
+    """Return whether the image's own health check passes."""
+    with run(stage, image, *stage.commands["HEALTHCHECK"]) as check:
         return check.wait(timeout=10) == 0
 
 
-def status(stand: Stand, *, password: str | None) -> int:
-    """The status of one policy call."""
+def status(image: ImageRoot, *, password: str | None) -> int:
+    """Return the status of one policy call."""
     headers = {}
     if password is not None:
         token = base64.b64encode(f"pexip:{password}".encode()).decode()
         headers["Authorization"] = f"Basic {token}"
-    connection = http.client.HTTPConnection("127.0.0.1", stand.port, timeout=5)
+    connection = http.client.HTTPConnection("127.0.0.1", image.port, timeout=5)
     try:
         connection.request("GET", "/policy/v1/registrations/bob@example.com", headers=headers)
         return connection.getresponse().status
@@ -175,27 +175,27 @@ def status(stand: Stand, *, password: str | None) -> int:
 
 
 def expect(what: str, *, holds: bool) -> None:
-    """Print one finding; leave with exit code 1 when it does not hold."""
+    """Print one result; exit with code 1 if it does not hold."""
     print(f"  {'ok' if holds else 'FAILED'}: {what}", flush=True)
     if not holds:
         sys.exit(1)
 
 
-def serve(stage: Stage, stand: Stand) -> None:
-    """Start the image's command, ask it, and stop it as an engine would."""
-    expect("the health check fails while nothing serves", holds=not healthy(stage, stand))
-    server = run(stage, stand, *stage.commands["ENTRYPOINT"], *stage.commands["CMD"])
+def serve(stage: Stage, image: ImageRoot) -> None:
+    """Start the image's command, send calls, and stop it as an engine would."""
+    expect("the health check fails while nothing serves", holds=not healthy(stage, image))
+    server = run(stage, image, *stage.commands["ENTRYPOINT"], *stage.commands["CMD"])
     try:
-        deadline = time.monotonic() + START_LIMIT
-        passed = healthy(stage, stand)
+        deadline = time.monotonic() + START_TIMEOUT_S
+        passed = healthy(stage, image)
         while not passed and server.poll() is None and time.monotonic() < deadline:
             time.sleep(0.2)
-            passed = healthy(stage, stand)
+            passed = healthy(stage, image)
         expect("the health check passes once it serves", holds=passed)
-        expect("a call with credentials gets 200", holds=status(stand, password=PASSWORD) == 200)
-        expect("a call without credentials gets 401", holds=status(stand, password=None) == 401)
+        expect("a call with credentials gets 200", holds=status(image, password=PASSWORD) == 200)
+        expect("a call without credentials gets 401", holds=status(image, password=None) == 401)
         server.send_signal(signal.SIGTERM)
-        lines, _ = server.communicate(timeout=STOP_LIMIT)
+        lines, _ = server.communicate(timeout=STOP_TIMEOUT_S)
         expect("SIGTERM ends it with exit code 0", holds=server.returncode == 0)
         expect(
             "each call left a line of JSON",
@@ -207,23 +207,23 @@ def serve(stage: Stage, stand: Stand) -> None:
 
 
 def main() -> None:
-    """Prove the Dockerfile of this repository."""
+    """Test the Dockerfile of this repository."""
     building, final = read_stages((ROOT / "Dockerfile").read_text())
     with tempfile.TemporaryDirectory() as folder:
-        stand = Stand(Path(folder))
-        stand.root.chmod(0o755)
+        image = ImageRoot(Path(folder))
+        image.root.chmod(0o755)
         print("building:")
-        build(building, stand)
-        config = stand.path("/etc/pexpolicy/config.toml")
+        build(building, image)
+        config = image.path("/etc/pexpolicy/config.toml")
         config.parent.mkdir(parents=True)
         shutil.copy2(ROOT / "deploy/config.toml", config)
-        take_user(final, stand)
-        listed = output(final, stand, "pexpolicy", "plugins", "--json")
+        switch_user(final, image)
+        listed = output(final, image, "pexpolicy", "plugins", "--json")
         for plugin in sorted(path.parent.name for path in ROOT.glob("plugins/*/pyproject.toml")):
             expect(f"the plugin {plugin} is in", holds=f'"{plugin}"' in listed)
-        output(final, stand, "python", "-c", "import uvloop")
+        output(final, image, "python", "-c", "import uvloop")
         expect("uvloop is in", holds=True)
-        serve(final, stand)
+        serve(final, image)
     print("the image's recipe works")
 
 

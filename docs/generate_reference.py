@@ -112,7 +112,7 @@ def _request(endpoint: Endpoint[Any]) -> Iterator[str]:
             p.since,
             p.absent,
             p.mark,
-            p.doc.replace("<", "&lt;") + _KEPT[p.privacy],
+            p.doc.replace("<", "&lt;") + _PRIVACY[p.privacy],
         )
         for name, p in sorted(request.parameters().items())
     ]
@@ -165,12 +165,12 @@ def _service_rows() -> Iterator[tuple[str, ...]]:
 
 
 def _field(hint: Any, field: Field) -> tuple[str, ...]:
-    kept = _KEPT[field.privacy]
-    doc = f"{field.doc}.{kept}" if kept else field.doc
+    note = _PRIVACY[field.privacy]
+    doc = f"{field.doc}.{note}" if note else field.doc
     return _value(hint), _code(field.default), field.mark, doc
 
 
-_KEPT = {
+_PRIVACY = {
     Privacy.PLAIN: "",
     Privacy.PERSONAL: " Personal.",
     Privacy.SECRET: " Never stored or shown.",

@@ -163,7 +163,7 @@ def _is_ours(filename: str) -> bool:
 def _place(innermost: TracebackType | None) -> str:
     """Return the innermost file and line of the plugin's own code.
 
-    The plugin is the first code after ours and the standard library; what lies in another package
+    The plugin is the first code after ours and the standard library; code in another package
     and another directory is a library that it calls.
     """
     frames: list[tuple[str, int, str]] = []

@@ -51,4 +51,16 @@ def _plain(value: object) -> object:
 
 
 def _dumps(event: Any, **_: Any) -> str:
-    return orjson.dumps(event, default=repr).decode()
+    return orjson.dumps(event, default=repr).decode().translate(_ESCAPES)
+
+
+_ESCAPES = {
+    code: f"\\u{code:04x}"
+    for code in (
+        *range(0x7F, 0xA0),
+        *(0x061C, 0x200E, 0x200F),
+        *range(0x2028, 0x202F),
+        *range(0x2066, 0x206A),
+    )
+}
+"""Control characters and marks of text direction, which would command a terminal."""

@@ -130,7 +130,7 @@ class Policy:
             yield from chain.links
 
     async def answer(self, request: Request, decision_id: str) -> Answer:
-        """Answer one request; its class tells the endpoint."""
+        """Answer one request; its class determines the endpoint."""
         chain = self._chain_of[type(request)]
         assert self._tasks is not None, "the policy is not serving"
         outcome = await chain.ask(request, self._tasks, decision_id)

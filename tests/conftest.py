@@ -1,4 +1,4 @@
-"""Fixtures that several modules share."""
+"""Shared fixtures."""
 
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
@@ -11,7 +11,7 @@ import pytest
 from pexpolicy.policy import Policy
 from tests.support import fake_plugins, live_server, secret_canaries
 
-# The machine may be busy: how long an example takes says nothing.
+# The machine may be busy, so the duration of an example is no criterion.
 hypothesis.settings.register_profile(
     "suite", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
@@ -22,34 +22,34 @@ hypothesis.settings.load_profile("suite")
 def pytest_runtest_makereport(
     item: pytest.Item,
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Fail a test that let a secret out: into what was printed, or into a file."""
+    """Fail a test that leaked a secret into its output or a file."""
     report = yield
-    out = [
-        f"{name} holds {token}"
+    leaks = [
+        f"{name} contains {token}"
         for name, text in report.sections
-        for token in secret_canaries.found_in(text)
+        for token in secret_canaries.find_canaries(text)
     ]
     folder = getattr(item, "funcargs", {}).get("tmp_path")
     if report.when == "teardown" and folder is not None:
-        out += secret_canaries.escaped(folder)
-    if out:
+        leaks += secret_canaries.find_leaks(folder)
+    if leaks:
         report.outcome = "failed"
-        report.longrepr = "a secret got out: " + "; ".join(out)
+        report.longrepr = "a secret leaked: " + "; ".join(leaks)
     return report
 
 
 @pytest.fixture(scope="session")
 def running_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[live_server.Running]:
-    """The server with the shipped configuration, started by its command line."""
+    """Start the server with the shipped configuration by its command line."""
     folder = tmp_path_factory.mktemp("server")
     with live_server.running(live_server.with_audit(live_server.SHIPPED, folder)) as server:
         yield server
-    assert not list(secret_canaries.escaped(folder))
+    assert not list(secret_canaries.find_leaks(folder))
 
 
 @pytest.fixture
 def serving(tmp_path: Path) -> fake_plugins.Serve:
-    """Serves a policy made of plugin classes, or a policy that exists already."""
+    """Return a function that serves a policy, or plugin classes."""
 
     def serve(
         classes: Policy | Mapping[str, type],
@@ -59,7 +59,7 @@ def serving(tmp_path: Path) -> fake_plugins.Serve:
         log = fake_plugins.Log()
         if isinstance(classes, Policy):
             return fake_plugins.serve(classes, tmp_path / "audit.jsonl", log)
-        # On a clock of the test's own nobody watches the loop: it would wake it all the time.
+        # No watchdog on a test's own clock, because it would wake the loop continuously.
         made = fake_plugins.policy(
             classes, tables, log=None if "clock" in options else log, **options
         )

@@ -1,8 +1,10 @@
 """The log on standard error, on a terminal and elsewhere."""
 
 import io
+import json
 import re
 import sys
+import unicodedata
 
 import orjson
 import pytest
@@ -36,3 +38,17 @@ def test_a_line_elsewhere_is_json(monkeypatch: pytest.MonkeyPatch) -> None:
     line = orjson.loads(stream.getvalue())
     assert line["traceback"] == "x.py:1\n    raise X"
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z", line["timestamp"])
+
+
+def test_no_control_character_or_mark_of_direction_is_in_the_json_log(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    text = "".join(map(chr, range(0x2100)))
+    stderr = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stderr)
+    console_log().warning("plugin failed", detail=text)
+    (line,) = stderr.getvalue().splitlines()
+    assert json.loads(line)["detail"] == text
+    assert not [c for c in line if unicodedata.category(c) in ("Cc", "Zl", "Zp")]
+    marks = ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
+    assert not [c for c in line if unicodedata.bidirectional(c) in marks]

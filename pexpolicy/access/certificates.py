@@ -16,7 +16,7 @@ from typing import Literal
 
 from pydantic import SecretStr
 
-from pexpolicy.config.file_tracking import Look, stat_files
+from pexpolicy.config.file_tracking import Look, read_file, stat_files
 from pexpolicy.config.problems import Problem
 from pexpolicy.config.schema.access import TlsTable
 from pexpolicy.config.secrets import SecretError
@@ -96,6 +96,7 @@ def load(source: CertificateFiles) -> LoadedCertificate:
         context.options |= ssl.OP_NO_TICKET
         context.num_tickets = 0
         try:
+            read_file(source.client_ca)  # OpenSSL would wait for a pipe
             context.load_verify_locations(source.client_ca)
         except (OSError, ValueError) as error:
             raise CertificateError("client_ca", _describe(source.client_ca, error)) from None
@@ -114,7 +115,7 @@ def _not_after(path: Path) -> datetime:
     from cryptography import x509  # noqa: PLC0415 - only where there is [tls]: it is large
 
     try:
-        return x509.load_pem_x509_certificates(path.read_bytes())[0].not_valid_after_utc
+        return x509.load_pem_x509_certificates(read_file(path))[0].not_valid_after_utc
     except (OSError, ValueError) as error:
         text = _swapped(path, "certificate", "private key") or _describe(path, error)
         raise CertificateError("certificate", text) from None
@@ -152,7 +153,7 @@ def _describe(path: Path, error: OSError | ValueError) -> str:
 def _locked(source: CertificateFiles) -> str:
     """Describe what is wrong with the password of a key; empty if that is not the problem."""
     try:
-        content = source.key.read_bytes()
+        content = read_file(source.key)
     except OSError:
         return ""
     if b"ENCRYPTED" not in content:
@@ -166,7 +167,7 @@ def _locked(source: CertificateFiles) -> str:
 def _swapped(path: Path, wanted: str, other: str) -> str:
     """Describe a PEM file that holds the other half of a pair; empty if it does not."""
     try:
-        content = path.read_bytes().decode("latin-1")
+        content = read_file(path).decode("latin-1")
     except OSError:
         return ""
     if f"{wanted.upper()}-----" in content or f"{other.upper()}-----" not in content:

@@ -159,12 +159,12 @@ def _write_orphaned(spool: Path, file: AppendFile) -> None:
 
 
 def _sink(table: AuditTable, journal: Journal, *, batches: bool) -> Sink:
-    """``gathers``: several lines can be written in one piece, also beside other writers."""
+    """``batches``: several lines can be written in one piece, with other writers too."""
     answers = table.on_fail == "answer"
     capacity = table.buffer_mb * MEGABYTE
+    if table.level == "file" and batches and answers:
+        return BatchingSink(journal)
     if table.level == "file":
-        return (
-            BatchingSink(journal) if batches and answers else DirectSink(journal, answers=answers)
-        )
+        return DirectSink(journal, answers=answers)
     least = WriteResult.SPOOLED if table.level == "required" else WriteResult.BUFFERED
     return GroupCommitSink(journal, Durability(answers=answers, least=least), capacity)

@@ -18,7 +18,6 @@ import msgspec
 from pexpolicy.audit.backlog import WriteResult
 from pexpolicy.audit.journal import CHECK_INTERVAL_S, DISK_TOO_SLOW, Journal
 from pexpolicy.audit.sinks import NotRecorded, Sink
-from pexpolicy.audit.state import AuditState
 
 RECORD_TIMEOUT_S = 0.25
 """How long a reply waits for its line."""
@@ -73,11 +72,6 @@ class GroupCommitSink(Sink):
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="pexpolicy-audit", daemon=True)
         self._thread.start()
-
-    @property
-    def state(self) -> AuditState:
-        """The state of the journal."""
-        return self._journal.state
 
     def info(self, line: bytes) -> Awaitable[bool] | None:
         """Queue a line."""

@@ -87,8 +87,11 @@ class Redaction:
         """
         facts, withheld = self._parameters[endpoint].of(params)
         if called:
-            shown = without_password(called)
-            written = shown if self._personal is None else self._personal(Alias(shown))
+            called = without_password(called)
+            if self._personal is None:
+                written: str | None = without_stream_key(called)
+            else:
+                written = self._personal(Alias(called))
             if written is None:
                 withheld.append("alias")
             else:
@@ -129,7 +132,7 @@ class Redaction:
             return shaped, []
         removed: list[str] = []
         (entry,) = Directory.nested
-        return [self._masked(item, entry, removed) for item in shaped], _once(removed)
+        return [self._masked(item, entry, removed) for item in shaped], list(dict.fromkeys(removed))
 
     def _written(self, decision: Decision) -> tuple[object, list[str]]:
         cls, result = type(decision), decision.result
@@ -177,37 +180,42 @@ class _Parameters:
     def __init__(self, request: type[Request], personal: Personal | None) -> None:
         known = request.parameters().values()
         wires = {p.wire for p in known if not p.secret}
-        self._shown = frozenset(wires | {header_name(wire) for wire in wires})
+        self._allowed = frozenset(wires | {header_name(wire) for wire in wires})
         self._personal = personal
-        named = [p for p in known if p.privacy is Privacy.PERSONAL]
         self._people = {
-            spelt: p.read is alias for p in named for spelt in (p.wire, header_name(p.wire))
+            name: p.read is alias
+            for p in known
+            if p.privacy is Privacy.PERSONAL
+            for name in (p.wire, header_name(p.wire))
         }
         """Personal parameters, and whether each is an alias."""
 
     def of(self, params: Params) -> tuple[dict[str, Any], list[str]]:
-        shown = self._shown
+        allowed = self._allowed
         facts: dict[str, Any] = {}
         withheld: list[str] = []
         for name, value in params.items():
             if not value:
                 continue
             if (
-                name not in shown
+                name not in allowed
                 and not name.startswith(IDP_ATTRIBUTE)
-                and header_name(name) not in shown
+                and header_name(name) not in allowed
             ):
                 withheld.append(name[:MAX_NAME_LENGTH])
             elif name in facts:
                 facts[name] = _more(facts[name], without_password(value))
             else:
                 facts[name] = without_password(value)
-        if facts.get("protocol") == "rtmp":
-            for name, value in facts.items():
-                if name.endswith("alias") and isinstance(value, str):
-                    facts[name] = without_stream_key(value)
         if self._personal is not None:
             self._mask(facts, withheld, self._personal)
+        elif facts.get("protocol") == "rtmp":
+            for name, value in facts.items():
+                if name.endswith("alias"):
+                    is_list = isinstance(value, list)
+                    facts[name] = (
+                        [*map(without_stream_key, value)] if is_list else without_stream_key(value)
+                    )
         return facts, withheld
 
     def _mask(self, facts: dict[str, Any], withheld: list[str], personal: Personal) -> None:
@@ -216,13 +224,13 @@ class _Parameters:
             is_alias = self._people.get(name, self._people.get(header_name(name)))
             if is_alias is None and not name.startswith(IDP_ATTRIBUTE):
                 continue
-            given = facts[name] if isinstance(facts[name], list) else [facts[name]]
-            written = [personal(Alias(value) if is_alias else value) for value in given]
-            if None in written:
+            values = facts[name] if isinstance(facts[name], list) else [facts[name]]
+            replaced = [personal(Alias(value) if is_alias else value) for value in values]
+            if None in replaced:
                 del facts[name]
                 withheld.append(name[:MAX_NAME_LENGTH])
             else:
-                facts[name] = written if isinstance(facts[name], list) else written[0]
+                facts[name] = replaced if isinstance(facts[name], list) else replaced[0]
 
 
 def without_stream_key(text: str) -> str:
@@ -235,23 +243,19 @@ def _is_personal(cls: type[ModelBase], name: str) -> bool:
     return field is not None and field.privacy is Privacy.PERSONAL
 
 
-def _segment(written: str) -> str:
+def _segment(encoded: str) -> str:
     """Return a segment of a path as received, or encoded again without the password in it."""
-    plain = unquote(written)
-    shown = without_password(plain)
-    return written if shown == plain else quote(shown, safe="@:;*")
+    text = unquote(encoded)
+    redacted = without_password(text)
+    return encoded if redacted == text else quote(redacted, safe="@:;*")
 
 
 def _shows_password(result: bytes) -> bool:
     """Return whether a result contains a URI with a password."""
     if b"@" not in result or b":" not in result:
         return False
-    written = result.decode("utf-8", "replace")
-    return without_password(written) != written
-
-
-def _once(names: list[str]) -> list[str]:
-    return list(dict.fromkeys(names))
+    text = result.decode("utf-8", "replace")
+    return without_password(text) != text
 
 
 def _more(before: Any, value: str) -> list[str]:

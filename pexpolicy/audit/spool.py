@@ -58,13 +58,7 @@ class Spool:
 
     def first(self) -> bytes:
         """Return the oldest lines, as many as fit in a block, and at least one."""
-        length = BLOCK
-        while True:
-            lines = os.pread(self._descriptor, length, self._start)
-            end = lines.rfind(b"\n") + 1
-            if end or len(lines) < length:
-                return lines[:end]
-            length *= 2
+        return _read_lines(self._descriptor, self._start)
 
     def remove(self, count: int) -> None:
         """Remove ``count`` bytes at the front, which have been written."""
@@ -117,21 +111,21 @@ def orphaned_lines(folder: Path) -> Iterator[bytes]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if not os.fstat(file.fileno()).st_nlink:
                 continue  # another process was faster
-            yield from _blocks(file.fileno())
+            start = 0
+            while block := _read_lines(file.fileno(), start):
+                if lines := block.lstrip(b" \n"):
+                    yield lines
+                    os.pwrite(file.fileno(), b" " * (len(block) - 1) + b"\n", start)
+                start += len(block)
             path.unlink()
 
 
-def _blocks(descriptor: int) -> Iterator[bytes]:
-    """Yield whole lines, as many as fit in a block and at least one; skip a torn last line."""
-    at, length = 0, BLOCK
-    while content := os.pread(descriptor, length, at):
+def _read_lines(descriptor: int, start: int) -> bytes:
+    """Return whole lines, as many as fit in a block and at least one; skip a torn last line."""
+    length = BLOCK
+    while True:
+        content = os.pread(descriptor, length, start)
         end = content.rfind(b"\n") + 1
-        if end:
-            if lines := content[:end].lstrip(b" \n"):
-                yield lines
-                os.pwrite(descriptor, b" " * (end - 1) + b"\n", at)
-            at, length = at + end, BLOCK
-        elif len(content) < length:
-            return
-        else:
-            length *= 2
+        if end or len(content) < length:
+            return content[:end]
+        length *= 2

@@ -55,7 +55,7 @@ class Observer:
     """A plugin that is notified of each decision. ``timeout`` in seconds."""
 
     plugin: str
-    tell: Callable[[Outcome], Awaitable[None]]
+    notify: Callable[[Outcome], Awaitable[None]]
     timeout: float
 
 
@@ -154,7 +154,7 @@ class BackgroundTasks:
 async def _observe(observer: Observer, outcome: Outcome) -> BaseException | None:
     """Return an exception as a value: SystemExit in a task would end the event loop."""
     try:
-        await observer.tell(outcome)
+        await observer.notify(outcome)
     except BaseException as error:  # noqa: BLE001 - whatever a plugin raises is its failure
         return error
     return None

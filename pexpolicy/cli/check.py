@@ -14,8 +14,9 @@ from pexpolicy.server.preflight import preflight_problems
 @click.argument("file", required=False, type=click.Path(path_type=Path, readable=False))
 @config_option
 def check(config: Path, file: Path | None) -> None:
-    """Check the configuration, FILE or that of --config; all errors and warnings at once. Exit code
-    78 when it cannot be used.
+    """Check the configuration FILE, or that of --config, and print all errors and warnings.
+
+    Exit code 78 if it cannot be used.
     """
     config = file or config
     policy = build_or_exit(config, preflight_problems)

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 import click
 
 from pexpolicy.builder import policy_from
-from pexpolicy.cli.progress import told
+from pexpolicy.cli.progress import progress_lines
 from pexpolicy.config.loader import load
 from pexpolicy.config.problems import Problem
 from pexpolicy.config.settings import ConfigError, PluginStartupError, Settings
@@ -53,7 +53,7 @@ class Port(click.IntRange):
 def build_or_exit(path: Path, check: Callable[[Settings], list[Problem]] = lambda _: []) -> Policy:
     """Build the policy of a configuration; on errors print all of them and exit with 78 or 75."""
     try:
-        with told(lambda line: click.echo(line, err=True)) as stage:
+        with progress_lines(lambda line: click.echo(line, err=True)) as stage:
             return policy_from(path, check, log=console_log(), stage=stage)
     except ConfigError as error:
         fail(error)

@@ -11,10 +11,10 @@ from pexpolicy.config.password_hash import PasswordHash
 
 @click.command("hash-password")
 def hash_password() -> None:
-    """Print the hash of a password, for password_hash of the configuration.
+    """Print the hash of a password, for password_hash in [auth] or [[auth.credentials]].
 
-    The password is asked for twice on a terminal, and else read from standard input, as one line;
-    line ends behind it do not count.
+    On a terminal it prompts for the password twice. Otherwise it reads one line from standard
+    input; line ends after it are ignored.
     """
     if sys.stdin.isatty():
         password = str(

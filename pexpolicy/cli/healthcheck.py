@@ -14,7 +14,7 @@ from pexpolicy.cli.http_client import NotAnsweredError, ServerUrl, admin_url, as
 TIMEOUT_S = 3.0
 """Seconds for the server to answer."""
 DEFAULT_URL = "http://127.0.0.1:8000"
-HINT = f"to check a server without its configuration: pexpolicy healthcheck --url {DEFAULT_URL}"
+HINT = f"a server can be checked without it: pexpolicy healthcheck --url {DEFAULT_URL}"
 
 
 @click.command()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import click
@@ -14,26 +15,19 @@ from pexpolicy.cli.importers.toml_merge import ImportFailed, MergeSummary
 from pexpolicy.config.csv_tables import TableError
 
 EX_DATAERR = 65
-"""Exit code of a file that cannot be brought in (sysexits.h)."""
+"""Exit code for a file that cannot be imported (sysexits.h)."""
 _FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
-_TARGET = click.Path(path_type=Path, dir_okay=False)
-
-rule_file = click.option(
-    "--into", type=_TARGET, default=Path("rules.toml"), show_default=True, help="The rule file."
+_into = partial(
+    click.option, "--into", type=click.Path(path_type=Path, dir_okay=False), show_default=True
 )
-config_file = click.option(
-    "--into",
-    type=_TARGET,
-    default=Path("config.toml"),
-    show_default=True,
-    help="The configuration.",
-)
-variable = click.option("--name", default="", help="The variable, where there are several.")
+rule_file = _into(default=Path("rules.toml"), help="The rule file.")
+config_file = _into(default=Path("config.toml"), help="The configuration.")
+variable = click.option("--name", default="", help="The variable to read, if several fit.")
 
 
 @click.group("import")
 def import_() -> None:
-    """Bring rules, rooms or domains in; what is there already is updated, and comments stay."""
+    """Import rules, rooms or domains; existing entries are updated, and comments stay."""
 
 
 @import_.command()
@@ -41,12 +35,11 @@ def import_() -> None:
 @rule_file
 def rules(file: Path, into: Path) -> None:
     """Rules from a CSV FILE, such as ``pexpolicy export rules`` writes."""
-    with _told():
-        brought, rows = rules_csv.read_csv(file)
-        wrong = rules_csv.refused(brought, into.parent)
-        if wrong:
-            raise TableError([rows[number].fault(text) for number, text in wrong])
-        _report(into, rules_csv.merge(into, brought))
+    with _errors_reported():
+        imported, rows = rules_csv.read_csv(file)
+        if issues := rules_csv.validation_issues(imported, into.parent):
+            raise TableError([rows[number].fault(text) for number, text in issues])
+        _report(into, rules_csv.merge(into, imported))
 
 
 @import_.command()
@@ -54,8 +47,8 @@ def rules(file: Path, into: Path) -> None:
 @config_file
 @variable
 def rooms(file: Path, into: Path, name: str) -> None:
-    """Rooms from a dictionary in a Python FILE, which is read and not executed."""
-    with _told():
+    """Rooms from a dictionary in a Python FILE, which is parsed and not executed."""
+    with _errors_reported():
         found = django_policy.find_rooms(file, name)
         _report(into, django_policy.merge_rooms(into, found.values), found.remarks)
 
@@ -65,8 +58,8 @@ def rooms(file: Path, into: Path, name: str) -> None:
 @config_file
 @variable
 def domains(file: Path, into: Path, name: str) -> None:
-    """Domains that may register from a list in a Python FILE, which is read and not executed."""
-    with _told():
+    """Domains that may register, from a list in a Python FILE, which is parsed and not executed."""
+    with _errors_reported():
         found = django_policy.find_domains(file, name)
         _report(into, django_policy.merge_domains(into, found.values), found.remarks)
 
@@ -76,61 +69,53 @@ def domains(file: Path, into: Path, name: str) -> None:
 @rule_file
 def from_router(file: Path, into: Path) -> None:
     """Rules from the CSV FILE of a server that routed requests by regular expressions."""
-    with _told():
+    with _errors_reported():
         routed = policy_router.read_router(file, into.parent)
-        _remark(routed.remarks)
+        _notes(routed.remarks)
         if routed.rules:
             _report(into, rules_csv.merge(into, routed.rules, routed.comments))
             names = [str(rule.get("name")) for rule in rules_csv.rules_in(into)]
-            if first := policy_router.misplaced(routed, names):
-                text = "the order of the rules is not that of the router any more, from "
-                _remark(
-                    [f"{into}: {text}{first!r} on: move them, as the first that matches decides"]
-                )
+            if first := policy_router.first_misplaced(routed, names):
+                text = f"the order of the rules differs from the router's, from {first!r} on"
+                _notes([f"{into}: {text}: move them, as the first that matches decides"])
         if routed.targets:
             click.echo("requests went on to other servers; for the plugin upstream:\n")
-            click.echo(policy_router.advice(routed), nl=False)
+            click.echo(policy_router.upstream_tables(routed), nl=False)
         if routed.faults:
             raise TableError(routed.faults)
 
 
 @click.group("export")
 def export() -> None:
-    """Write what is configured in another form."""
+    """Write parts of the configuration in another format."""
 
 
 @export.command("rules")
 @click.argument("file", type=_FILE)
 def export_rules(file: Path) -> None:
     """The rules of a rule FILE, or of a configuration, as CSV on standard output."""
-    with _told():
+    with _errors_reported():
         found, remarks = rules_csv.rules_to_export(file)
         click.echo(rules_csv.to_csv(found), nl=False)
-        _remark(remarks)
+        _notes(remarks)
 
 
 @contextmanager
-def _told() -> Iterator[None]:
-    """Say what is wrong, all of it, and leave."""
+def _errors_reported() -> Iterator[None]:
+    """Print all errors and exit with ``EX_DATAERR``."""
     try:
         yield
-    except TableError as error:
-        _fail(str(fault) for fault in error.faults)
-    except ImportFailed as error:
-        _fail([str(error)])
-
-
-def _fail(lines: Iterable[str]) -> None:
-    for line in lines:
-        click.secho(line, fg="red", err=True)
-    sys.exit(EX_DATAERR)
+    except (TableError, ImportFailed) as error:
+        for line in error.faults if isinstance(error, TableError) else [error]:
+            click.secho(str(line), fg="red", err=True)
+        sys.exit(EX_DATAERR)
 
 
 def _report(into: Path, changes: MergeSummary, remarks: Iterable[str] = ()) -> None:
-    _remark(remarks)
+    _notes(remarks)
     click.echo(f"{into}: {changes}")
 
 
-def _remark(remarks: Iterable[str]) -> None:
+def _notes(remarks: Iterable[str]) -> None:
     for remark in remarks:
         click.secho(f"note: {remark}", fg="yellow", err=True)

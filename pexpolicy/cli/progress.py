@@ -1,4 +1,4 @@
-"""Progress lines on a terminal while a policy is built."""
+"""Progress lines while a policy is built."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ from contextlib import contextmanager
 
 from pexpolicy.config.progress import Stage
 
-PATIENCE = 2.0
-"""Seconds without a line: most builds have ended by then."""
+DELAY_S = 2.0
+"""Time without a line; most builds take less."""
 
 
 @contextmanager
-def told(say: Callable[[str], None], *, patience: float = PATIENCE) -> Iterator[Stage]:
-    """Say which stage is under way after ``patience``, and each later one when it begins."""
-    begun = time.monotonic()
+def progress_lines(say: Callable[[str], None], *, delay: float = DELAY_S) -> Iterator[Stage]:
+    """Report the current stage after ``delay`` seconds, and each later stage at its start."""
+    started = time.monotonic()
     stage = "starting"
 
-    def speak() -> None:
-        say(f"{stage} ({time.monotonic() - begun:.0f} s)")
+    def report() -> None:
+        say(f"{stage} ({time.monotonic() - started:.0f} s)")
 
     def enter(name: str) -> None:
         nonlocal stage
         stage = name
-        if not first.is_alive():
-            speak()
+        if not timer.is_alive():
+            report()
 
-    first = threading.Timer(patience, speak)
-    first.daemon = True
-    first.start()
+    timer = threading.Timer(delay, report)
+    timer.daemon = True
+    timer.start()
     try:
         yield enter
     finally:
-        first.cancel()
+        timer.cancel()

@@ -12,9 +12,9 @@ from pexpolicy.endpoints import schema as documents
 @click.command()
 @click.argument("name", required=False, default="")
 def schema(name: str) -> None:
-    """Print JSON Schema for each request and each reply, or for the one called NAME.
+    """Print JSON Schema of all requests and replies, or of NAME only.
 
-    NAME is a request such as media_location, or one part of it: media_location.reply.
+    NAME is a request type such as media_location, or a part of it: media_location.reply.
     """
     try:
         document = documents.document(name)

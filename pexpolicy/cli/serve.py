@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import resource
 import sys
 import time
 from contextlib import ExitStack, suppress
@@ -46,6 +47,8 @@ def serve(
     admin_port: int | None,
 ) -> None:
     """Answer calls until SIGTERM or Ctrl-C."""
+    # A core dump would hold passwords and PINs.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     gc_tuning.pause_until_serving()
     install_startup_signals()
     read_at = time.time()

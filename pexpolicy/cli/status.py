@@ -27,7 +27,7 @@ TIMEOUT_S = 5.0
 SILENT_S = 3600.0
 ADMIN_PORT_HINT = "the admin listener is at admin.port, 9107 unless configured"
 OTHER_PORT_HINT = "if it was started with --admin-port, or runs elsewhere, name it with --url"
-WITHOUT_CONFIG = "to ask a server without it: pexpolicy status --url http://127.0.0.1:9107"
+WITHOUT_CONFIG = "a server can be asked without it: pexpolicy status --url http://127.0.0.1:9107"
 
 
 @click.command()

@@ -3,12 +3,15 @@
 The header names the fields of the model, in any order. The delimiter is ``,`` or ``;``, whichever
 is more frequent in the header; text that contains it is in double quotes. An empty cell means the
 default of its field. A field that is a list takes several values, separated by ``|``.
+A ``'`` before ``=``, ``+``, ``-`` or ``@`` is not part of the text: it prevents a formula in a
+spreadsheet.
 """
 
 from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,13 +22,17 @@ from pydantic import BaseModel, ConfigDict
 from pydantic.fields import FieldInfo
 
 from pexpolicy.config.encodings import EncodingError, decode_text
-from pexpolicy.config.file_tracking import track_file
+from pexpolicy.config.file_tracking import read_file, track_file
 from pexpolicy.config.problems import Key, Problem, problems_of
 from pexpolicy.config.settings import ConfigPath
 from pexpolicy.text import brief, did_you_mean
 
 LIST_SEPARATOR = "|"
 """The separator of the values of a list in one cell."""
+_TABS = "has tabs between its columns; save it with , or ; between them"
+_FORMULA = re.compile(r"'*[=+\-@]").match
+"""Text that a spreadsheet executes as a formula, or that would become one when unescaped."""
+_ESCAPED = re.compile(r"'+[=+\-@]").match
 
 
 class TableRow(BaseModel):
@@ -83,7 +90,7 @@ def read_table(path: Path, model: type[R]) -> list[Row[R]]:
     """
     track_file(path)
     try:
-        content = path.read_bytes()
+        content = read_file(path)
     except OSError as error:
         text = f"{path} cannot be read: {error.strerror}"
         raise TableError([TableIssue(path.name, 0, text)]) from None
@@ -110,9 +117,9 @@ def parse_table(text: str, model: type[R], file: str) -> list[Row[R]]:
         try:
             values = model.model_validate(_cell_values(names, cells, columns))
         except pydantic.ValidationError as error:
-            faults += [
-                TableIssue(file, line, str(problem)) for problem in problems_of(error, model)
-            ]
+            has_tabs = len(cells) == 1 and "\t" in cells[0]
+            problems = [_TABS] if has_tabs else map(str, problems_of(error, model))
+            faults += [TableIssue(file, line, text) for text in problems]
         else:
             rows.append(Row(file, line, values))
     if faults:
@@ -133,7 +140,7 @@ def write_table(rows: Iterable[R], model: type[R], delimiter: str = ",") -> str:
     quoting = csv.writer(output, delimiter=delimiter, lineterminator="\n", quoting=csv.QUOTE_ALL)
     writer.writerow(columns)
     for row in rows:
-        cells = [_cell(getattr(row, field.attribute)) for field in columns.values()]
+        cells = [_escaped_cell(getattr(row, field.attribute)) for field in columns.values()]
         _refuse_lossy(row, model, _cell_values(list(columns), [c.strip() for c in cells], columns))
         (quoting if any("\r" in cell for cell in cells) else writer).writerow(cells)
     return output.getvalue()
@@ -201,7 +208,7 @@ def _names(
 
 def _header_faults(names: Sequence[str], columns: Mapping[str, _Column]) -> Iterator[str]:
     if len(names) == 1 and "\t" in names[0]:
-        yield "separates its columns by tabs; save it with , or ;"
+        yield _TABS
         return
     if not names:
         yield f"is empty; the first line names the columns, such as {','.join(columns)}"
@@ -224,14 +231,21 @@ def _cell_values(
 ) -> dict[str, Any]:
     """Return the cells that are not empty, by the names that the model validates."""
     values: dict[str, Any] = {}
-    for name, cell in zip(names, cells, strict=False):
-        if cell:
+    for name, escaped in zip(names, cells, strict=False):
+        if escaped:
+            cell = escaped[1:] if _ESCAPED(escaped) else escaped
             column = columns[name]
             key = column.info.alias or column.attribute
             values[key] = (
                 [item.strip() for item in cell.split(LIST_SEPARATOR)] if column.is_list else cell
             )
     return values
+
+
+def _escaped_cell(value: Any) -> str:
+    """Return a cell with ``'`` before a text that a spreadsheet would execute."""
+    cell = _cell(value)
+    return f"'{cell}" if not isinstance(value, int | float) and _FORMULA(cell) else cell
 
 
 def _cell(value: Any) -> str:

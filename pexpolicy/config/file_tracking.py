@@ -1,9 +1,12 @@
-"""Tracking of the files that a policy is built from, their versions and their hash."""
+"""Reading and tracking of the files that a policy is built from, with versions and hash."""
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import stat
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -11,6 +14,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 _TRACKED: ContextVar[list[Path] | None] = ContextVar("tracked", default=None)
+READ_TIMEOUT_S = 10.0
+"""Time for reading one file; a file server that is down may never answer."""
 CLOCK_STEP = 0.02
 """Seconds by which the timestamp of a file may be older than the clock."""
 
@@ -33,6 +38,46 @@ def track_file(file: Path) -> None:
     tracked = _TRACKED.get()
     if tracked is not None:
         tracked.append(file)
+
+
+def read_file(path: Path, timeout: float = READ_TIMEOUT_S) -> bytes:
+    """Read a regular file within ``timeout`` seconds.
+
+    Raises ``OSError`` if that is not possible, and for a pipe or device, which may have no end. A
+    read that takes longer is left to a thread that does not keep the process alive.
+    """
+    content: list[bytes] = []
+    errors: list[OSError | ValueError] = []
+
+    def read() -> None:
+        try:
+            content.append(_read_regular(path))
+        except (OSError, ValueError) as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=read, name="pexpolicy-read", daemon=True)
+    thread.start()
+    thread.join(timeout)
+    if errors:
+        raise errors[0]
+    if not content:
+        raise TimeoutError(errno.ETIMEDOUT, f"no answer within {timeout:g} s", str(path))
+    return content[0]
+
+
+def _read_regular(path: Path) -> bytes:
+    # Opening a pipe would wait for a writer.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        mode = os.fstat(descriptor).st_mode
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        if not stat.S_ISREG(mode):
+            raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+        with open(descriptor, "rb", closefd=False) as file:
+            return file.read()
+    finally:
+        os.close(descriptor)
 
 
 class FileVersion(NamedTuple):
@@ -84,7 +129,7 @@ def hash_with(config_hash: str, files: Sequence[Path]) -> str:
     digest = hashlib.sha256(config_hash.encode())
     for file in files:
         try:
-            digest.update(hashlib.sha256(file.read_bytes()).digest())
+            digest.update(hashlib.sha256(read_file(file)).digest())
         except OSError:
             digest.update(b"unreadable")
     return digest.hexdigest()[:16]

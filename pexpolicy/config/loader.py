@@ -15,6 +15,7 @@ from pydantic import SecretStr
 from pexpolicy.config.compaction import compact_copy
 from pexpolicy.config.credentials import credentials_of, secret_files_of
 from pexpolicy.config.encodings import EncodingError, decode_text
+from pexpolicy.config.file_tracking import read_file
 from pexpolicy.config.problems import Key, Problem, problems_of
 from pexpolicy.config.progress import Stage, silent
 from pexpolicy.config.schema.access import TlsTable
@@ -36,7 +37,7 @@ def load(path: Path, stage: Stage = silent, *, content: bytes | None = None) -> 
     ``content`` are its bytes if the caller has read it already.
     """
     try:
-        content = path.read_bytes() if content is None else content
+        content = read_file(path) if content is None else content
         stage(f"reading {path.name}, {len(content) / 1e6:.1f} MB")
         document = _parse(decode_text(content), path)
     except OSError as error:

@@ -63,7 +63,7 @@ def _problem(item: Mapping[str, Any], model: type[BaseModel]) -> Problem:
     text = item["msg"].removeprefix("Value error, ").removeprefix("Input ")
     text = text[:1].lower() + text[1:]
     shown = item["type"] != "value_error" and not isinstance(item["input"], Mapping | list)
-    if shown and not _holds_secret(model, key):
+    if shown and not _holds_secret(model, key) and not _may_hold_secret(key, item["input"]):
         text += f", not {brief(item['input'])}"
     return Problem(key, text + _quoting(item["type"], item["input"]))
 
@@ -89,6 +89,8 @@ def _quoting(kind: str, value: Any) -> str:
 
 _NO_TABLE = ("model_type", "model_attributes_type", "dataclass_type")
 _SECRET = re.compile(r"token|secret|passw|passcode|credential|pin$|^key$|api_?key", re.IGNORECASE)
+_USER_OR_URL = re.compile(r"^user(name)?$|endpoint$|url$")
+"""Keys whose malformed value may hold a password or a query, as in ``user:password``."""
 
 
 def _holds_secret(model: type[BaseModel], key: Key) -> bool:
@@ -105,6 +107,11 @@ def _holds_secret(model: type[BaseModel], key: Key) -> bool:
             return True
         table = next(iter(_models_in(annotation)), None)
     return False
+
+
+def _may_hold_secret(key: Key, value: Any) -> bool:
+    is_named_so = bool(key) and _USER_OR_URL.search(str(key[-1])) is not None
+    return is_named_so and re.search("[:?@]", str(value)) is not None
 
 
 def _choice(key: Key, model: type[BaseModel]) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pexpolicy.config.encodings import EncodingError, decode_text
-from pexpolicy.config.file_tracking import track_file
+from pexpolicy.config.file_tracking import read_file, track_file
 
 
 class SecretError(Exception):
@@ -61,7 +61,7 @@ def read_secret(name: str, variable: str | None, file: str | None, folder: Path)
     assert file is not None
     track_file(folder / file)
     try:
-        value = decode_text((folder / file).read_bytes()).rstrip("\r\n")
+        value = decode_text(read_file(folder / file)).rstrip("\r\n")
     except OSError as error:
         text = f"{folder / file} cannot be read: {error.strerror}"
         raise SecretError(f"{name}_file", text) from None

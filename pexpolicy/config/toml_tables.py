@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from pexpolicy.config.csv_tables import TableError, TableIssue
 from pexpolicy.config.encodings import EncodingError, decode_text
-from pexpolicy.config.file_tracking import track_file
+from pexpolicy.config.file_tracking import read_file, track_file
 from pexpolicy.config.problems import Key, Problem, dotted_key, problems_of
 from pexpolicy.config.toml_hints import AT, clean_message, suggest_fix
 from pexpolicy.text import brief, did_you_mean
@@ -30,7 +30,7 @@ def read_tables(path: Path, name: str) -> tuple[list[Table], list[TableIssue]]:
     """
     track_file(path)
     try:
-        text = decode_text(path.read_bytes()).replace("\r\n", "\n")
+        text = decode_text(read_file(path)).replace("\r\n", "\n")
     except OSError as error:
         raise TableError(
             [TableIssue(path.name, 0, f"{path} cannot be read: {error.strerror}")]

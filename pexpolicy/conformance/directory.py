@@ -21,13 +21,8 @@ def judge_directory(asked: SentRequest, body: Mapping[str, Any]) -> list[Finding
     entries = body.get("result", [])
     findings: list[Finding] = []
     if entries == {}:
-        findings.append(
-            warning(
-                Topic.RESULT,
-                "the result of a search is a list, and this is {}",
-                Confidence.TRANSCRIBED,
-            )
-        )
+        text = "the result of a search is a list, and this is {}"
+        findings.append(warning(Topic.RESULT, text, Confidence.TRANSCRIBED))
         entries = []
     if "ignore_local" in body and not isinstance(body["ignore_local"], bool):
         findings.append(
@@ -42,13 +37,8 @@ def judge_directory(asked: SentRequest, body: Mapping[str, Any]) -> list[Finding
     findings += _length(asked, entries)
     sound = not any(finding.level.fails for finding in findings)
     if sound and not any(_sorted(entries, key) for key in KEYS):
-        findings.append(
-            violation(
-                Topic.DIRECTORY,
-                "the entries are not sorted by any of their keys",
-                Confidence.TRANSCRIBED,
-            )
-        )
+        text = "the entries are not sorted by any of their keys"
+        findings.append(violation(Topic.DIRECTORY, text, Confidence.TRANSCRIBED))
     return findings
 
 
@@ -72,13 +62,8 @@ def _length(asked: SentRequest, entries: list[Any]) -> list[Finding]:
     limit = asked.get("limit")
     if not limit or len(entries) <= int(limit):
         return []
-    return [
-        violation(
-            Topic.DIRECTORY,
-            f"{len(entries)} entries, and the limit is {limit}",
-            Confidence.TRANSCRIBED,
-        )
-    ]
+    text = f"{len(entries)} entries, and the limit is {limit}"
+    return [violation(Topic.DIRECTORY, text, Confidence.TRANSCRIBED)]
 
 
 def _sorted(entries: list[dict[str, str]], key: str) -> bool:

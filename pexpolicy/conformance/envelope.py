@@ -86,13 +86,8 @@ def _action(asked: SentRequest, body: Envelope, reading: Reading) -> list[Findin
         text = f"this request has no action {action}: Infinity would ignore it"
         return [violation(Topic.ACTION, text, Confidence.TRANSCRIBED)]
     if not allowed:
-        return [
-            warning(
-                Topic.ACTION,
-                f"this request has no action; {brief(action)} is ignored",
-                Confidence.REPORTED,
-            )
-        ]
+        text = f"this request has no action; {brief(action)} is ignored"
+        return [warning(Topic.ACTION, text, Confidence.REPORTED)]
     text = f"action = {brief(action)} is none of {', '.join(allowed)}"
     if reading.disposition is Disposition.RESULT:
         text += "; it is ignored next to a valid result"
@@ -143,13 +138,8 @@ def _shape(asked: SentRequest, body: Envelope) -> Finding | None:
 
 def _no_picture(result: Any) -> list[Finding]:
     if result:
-        return [
-            violation(
-                Topic.AVATAR,
-                "a JSON result is not a picture; Infinity would show a placeholder",
-                Confidence.TRANSCRIBED,
-            )
-        ]
+        text = "a JSON result is not a picture; Infinity would show a placeholder"
+        return [violation(Topic.AVATAR, text, Confidence.TRANSCRIBED)]
     return [warning(Topic.AVATAR, "if there is no picture, answer 404", Confidence.DOCUMENTED)]
 
 
@@ -157,26 +147,16 @@ def _reject(asked: SentRequest, body: Envelope, reading: Reading) -> list[Findin
     """Check a reject: it refuses only if there is no usable result."""
     result = body.get("result") or {}
     if asked.endpoint == "registration_alias" and "result" not in body:
-        return [
-            violation(
-                Topic.REJECT,
-                "a reject of a registration needs an empty result",
-                Confidence.TRANSCRIBED,
-            )
-        ]
+        text = "a reject of a registration needs an empty result"
+        return [violation(Topic.REJECT, text, Confidence.TRANSCRIBED)]
     if asked.endpoint == "participant_properties":
         return _participant_reject(result)
     if not result:
         return []
     if reading.disposition is Disposition.DROPPED:
         return [violation(Topic.REJECT, reading.text, Confidence.DOCUMENTED)]
-    return [
-        warning(
-            Topic.REJECT,
-            "the result of a reject is dropped; leave it out",
-            Confidence.REPORTED,
-        )
-    ]
+    text = "the result of a reject is dropped; leave it out"
+    return [warning(Topic.REJECT, text, Confidence.REPORTED)]
 
 
 def _participant_reject(result: Mapping[str, Any]) -> list[Finding]:
@@ -200,13 +180,8 @@ def _redirects(action: Any, result: Any) -> bool:
 def _redirect(asked: SentRequest, action: Any, result: Any) -> list[Finding]:
     result = result or {}
     if action != "redirect":
-        return [
-            violation(
-                Topic.REDIRECT,
-                "new_alias is not a field of a service; it needs action = 'redirect'",
-                Confidence.TRANSCRIBED,
-            )
-        ]
+        text = "new_alias is not a field of a service; it needs action = 'redirect'"
+        return [violation(Topic.REDIRECT, text, Confidence.TRANSCRIBED)]
     if "service_type" in result:
         text = "the result of the redirect is a service: Infinity would use it and not redirect"
         return [violation(Topic.REDIRECT, text, Confidence.DOCUMENTED)]

@@ -135,13 +135,8 @@ def _without_caller(asked: SentRequest) -> list[Finding]:
         )
         return [warning(Topic.NON_DIAL, text, Confidence.REPORTED)]
     if not asked.get("local_alias") and not asked.get("breakout_uuid"):
-        return [
-            warning(
-                Topic.NON_DIAL,
-                "a request without an alias is answered with a service",
-                Confidence.REPORTED,
-            )
-        ]
+        text = "a request without an alias is answered with a service"
+        return [warning(Topic.NON_DIAL, text, Confidence.REPORTED)]
     return []
 
 

@@ -74,7 +74,7 @@ class Endpoint(Generic[R]):
             return self._coerce(answer)
         except DecisionError:
             raise
-        except Exception as error:  # noqa: BLE001 - an answer may raise anything when it is looked at
+        except Exception as error:  # noqa: BLE001 - an answer may raise anything when it is read
             name = type(error).__name__
             raise self.refuse(f"{brief(answer)} cannot be read: {name}") from None
 

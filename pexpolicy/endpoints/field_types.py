@@ -1,4 +1,4 @@
-"""The types of which the fields of a service are made."""
+"""The types of the fields of a service."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ RESULTS: tuple[type[ModelBase], ...] = (
 )
 """The models of results; nested models are added to them."""
 VALUES: Mapping[str, Any] = {"false": False, "true": True, "null": None, "0": 0}
-BEHAVIOURS = ("DNS", "automatic", "nobody")
+BEHAVIOURS = ("DNS", "automatic", "none")
 """Defaults that are no value of their field."""
 
 

@@ -27,7 +27,7 @@ SERVICE: dict[str, Field] = {
     "host_identity_provider_group": Field("identity providers for hosts; empty means no single sign-on", TRANSCRIBED, "oda, twofin"),
     "guest_identity_provider_group": Field("identity providers for guests; empty means no single sign-on", TRANSCRIBED, "oda, twofin"),
     "non_idp_participants": Field("treatment of callers who cannot sign on", DOC, "pexip-tf", "disallow_all", slips=NOT_ALLOW),
-    "automatic_participants": Field("participants that the conference calls when it starts", default="nobody"),
+    "automatic_participants": Field("participants that the conference calls when it starts", default="none"),
     "breakout_rooms": Field("the room may have breakout rooms", default="false"),
     "bypass_proxy": Field("media go straight to the transcoding node", default="false"),
     "call_type": Field("media of the call", default="video"),

@@ -1,4 +1,4 @@
-"""The six kinds of service that an alias can lead to, with every field of their results."""
+"""The six kinds of service, with every field of their results."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from pexpolicy.text import brief
 
 
 class AutomaticParticipant(Model):
-    """Somebody whom a conference calls when it starts."""
+    """A participant that a conference calls when it starts."""
 
     __slots__ = ()
 
@@ -62,7 +62,7 @@ class AutomaticParticipant(Model):
 
 
 class Service(Decision):
-    """What all six kinds of service have in common."""
+    """The fields that all six kinds of service have."""
 
     __slots__ = ()
 
@@ -77,14 +77,14 @@ class Service(Decision):
 
     @classmethod
     def field_hint(cls, name: str) -> str:
-        """The kinds of service that have a field which this kind has not."""
+        """Return the kinds of service that have a field which this kind lacks."""
         kinds = (Conference, Lecture, Gateway, VirtualReception, MediaPlayback, TestCall)
         owners = [kind.__name__ for kind in kinds if name in kind.names]
         return f"it is a field of {' and '.join(owners)}" if owners else ""
 
 
 class Room(Service):
-    """What conferences and lectures have in common: virtual meeting rooms and auditoriums."""
+    """The fields that conferences and lectures have: virtual meeting rooms and auditoriums."""
 
     __slots__ = ()
 
@@ -270,7 +270,7 @@ class TestCall(Service):
 
 
 class OtherService(Service):
-    """A kind of service that this release does not know, and that the operator has listed."""
+    """A kind of service that this release does not know, and the operator lists."""
 
     __slots__ = ()
 
@@ -284,5 +284,5 @@ class OtherService(Service):
             text = "is no kind of service; list it below [infinity.extra_values] to send it"
             raise DecisionError(refusal(type(self), "service_type", kind, text))
         super()._check(fields, extras, known_only=known_only)
-        told = f"service_type: {brief(kind)} is sent as [infinity] extra_values lists it [reported]"
-        assign(self, "warnings", (*self.warnings, told))
+        text = f"service_type: {brief(kind)} is sent as [infinity] extra_values lists it [reported]"
+        assign(self, "warnings", (*self.warnings, text))

@@ -1,6 +1,6 @@
-"""Matching requests: one language of conditions for every plugin.
+"""Conditions on requests: one language for every plugin.
 
-For the authors of plugins; this module is public, and what lies below it is not::
+This module is public, for authors of plugins; its submodules are not::
 
     from pexpolicy import PluginSettings
     from pexpolicy.matching import When, compile_when
@@ -12,27 +12,25 @@ For the authors of plugins; this module is public, and what lies below it is not
 
     condition = compile_when(settings.when)  # once, when the plugin is built
     condition.matches(request)  # for each call
-    condition.why(request)  # 'local_alias.prefix = "conf" fails on "lobby@example.com"', or ""
+    condition.why(request)  # "local_alias.prefix = 'conf': no match for 'lobby'", or ""
 
-``When`` is a pydantic model for a table of the configuration: everything that can be wrong with it
-is named with its key when it is validated, patterns and networks too. ``compile_when`` raises
-nothing. A condition never raises, whatever a request holds, and does no I/O; one of the wall clock
-is handed in: ``compile_when(when, clock=lambda: 1_800_000_000.0)``.
+``When`` is a pydantic model for a table of the configuration. Its validation names every error with
+its key, those of patterns and networks too, so ``compile_when`` raises nothing. A condition never
+raises, whatever a request holds, and does no I/O. Tests pass a clock:
+``compile_when(when, clock=lambda: 1_800_000_000.0)``.
 
-What patterns captured: ``captured(condition, request)`` is a mapping from ``"1"``, ``"2"`` and
-names to texts, for a request that matches; ``group_names(condition)`` is what there may be in it.
+``captures(condition, request)`` maps ``"1"``, ``"2"`` and the names of groups to the texts that
+patterns captured from a request that matches. ``group_names(condition)`` is the set of its keys.
 
-Many conditions of which the first counts: ``Index([(condition, value), ...]).first(request)`` is
-the value or ``None``, and costs no linear scan where conditions demand exact values, prefixes or
-suffixes.
+``Index([(condition, value), ...]).first(request)`` returns the value of the first condition that
+matches, or ``None``. It does not scan conditions that require exact values, prefixes or suffixes.
 
-``subject("local_alias.user").read(request)`` gives the values that a condition of that name looks
-at.
+``subject("local_alias.user").read(request)`` returns the values that a condition of that name
+tests.
 
-What a condition is made of, for code that analyses conditions: ``Clause`` is one operator on one
-``Subject``, ``All``, ``AnyOf`` and ``NoneOf`` hold the conditions in their ``parts``,
-``TimeCondition`` is a time window, and ``required(condition)`` gives the clauses that each matching
-request satisfies.
+Code that analyses conditions finds ``Clause``, one operator on one ``Subject``; ``All``, ``AnyOf``
+and ``NoneOf`` with their ``parts``; and ``TimeCondition``. ``required(condition)`` yields the
+clauses that every matching request satisfies.
 """
 
 from __future__ import annotations
@@ -45,7 +43,7 @@ from pexpolicy.matching.conditions import (
     Condition,
     NoneOf,
     TimeCondition,
-    captured,
+    captures,
     group_names,
     required,
 )
@@ -67,7 +65,7 @@ __all__ = [
     "TimeCondition",
     "UnknownSubjectError",
     "When",
-    "captured",
+    "captures",
     "compile_when",
     "group_names",
     "required",

@@ -1,4 +1,4 @@
-"""One operator on one subject, ready to be asked."""
+"""Clauses: one compiled operator on one subject."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from pexpolicy.models.request import Request
 from pexpolicy.subnets import Subnets, read_subnet
 from pexpolicy.text import brief
 
-Holds = Callable[[Any], bool]
+ValueTest = Callable[[Any], bool]
 _NUMBER = re.compile(r"\s*[+-]?[0-9]{1,20}(?:\.[0-9]{1,20})?\s*").fullmatch
-MAX_PATTERN = 60
-"""Characters of a pattern that are shown."""
-MAX_SHOWN = 3
-"""Values that are shown of a subject that has many."""
+MAX_PATTERN_LENGTH = 60
+"""Maximum length of a pattern in an explanation, in characters."""
+MAX_VALUES = 3
+"""Maximum number of values in an explanation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,43 +32,39 @@ class Clause:
     operands: tuple[Any, ...]
     negated: bool = False
     every: bool = False
-    """True where all values must do, and not only one."""
+    """True if all values must pass, and not only one."""
     case_sensitive: bool = False
-    holds: Holds = field(default=bool, compare=False, repr=False)
-    """Whether one value does; negation stands outside of it."""
+    test: ValueTest = field(default=bool, compare=False, repr=False)
+    """Test of one value, without the negation."""
     patterns: tuple[Pattern, ...] = field(default=(), compare=False, repr=False)
-    """What captures groups, for ``regex`` and ``glob``."""
+    """The patterns of ``regex`` and ``glob``."""
 
     def matches(self, request: Request) -> bool:
-        """True when the request does what the clause asks for."""
+        """Return whether the request satisfies the clause."""
         return self.admits(self.subject.read(request))
 
     def admits(self, values: Sequence[Any]) -> bool:
-        """The same of values that were read already."""
+        """Return whether values that were read from a request satisfy the clause."""
         if self.operator == "exists":
             return bool(values) is self.operands[0]
         if self.every:
-            held = bool(values) and all(map(self.holds, values))
+            passed = bool(values) and all(map(self.test, values))
         else:
-            held = any(map(self.holds, values))
-        return held is not self.negated
+            passed = any(map(self.test, values))
+        return passed is not self.negated
 
     def why(self, request: Request) -> str:
-        """Why the request does not match: the clause and the values; empty where it does."""
+        """Return the clause and the values if the request does not match, or an empty text."""
         values = self.subject.read(request)
         if self.admits(values):
             return ""
         if not values:
             return f"{self}: no match, the request has no {self.subject.key}"
-        return f"{self} fails on {self._shown(values)}"
-
-    def _shown(self, values: Sequence[Any]) -> str:
-        if self.subject.secret or not self.subject.shown:
-            return "a value that is not shown"
-        return _listed(values)
+        hidden = self.subject.secret or not self.subject.shown
+        return f"{self}: no match for {'a hidden value' if hidden else _format(values)}"
 
     def groups(self, request: Request) -> list[tuple[str, str]]:
-        """What the first pattern that matches has captured: name, or nothing, and text."""
+        """Return the groups of the first pattern that matches, as names (or "") and texts."""
         if self.negated:
             return []
         for value in self.subject.read(request):
@@ -81,8 +77,8 @@ class Clause:
         operator = "not_" * self.negated + self.operator
         if self.subject.secret:
             return f"{self.subject.key}.{operator}"
-        wanted = _listed(self.operands, _quoted if self.patterns else brief)
-        return f"{self.subject.key}.{operator} = {wanted}"
+        operands = _format(self.operands, _format_pattern if self.patterns else brief)
+        return f"{self.subject.key}.{operator} = {operands}"
 
 
 def clause(
@@ -94,40 +90,40 @@ def clause(
     every: bool = False,
     case_sensitive: bool = False,
 ) -> Clause:
-    """A clause with everything compiled that can be."""
+    """Return a compiled clause; raise ``PatternError`` for an invalid pattern."""
     patterns: tuple[Pattern, ...] = ()
     if operator in ("regex", "glob"):
         compiled = glob if operator == "glob" else Pattern
         patterns = tuple(compiled(o, case_sensitive=case_sensitive) for o in operands)
     if operator == "equals" and subject.kind == "alias":
         operands = tuple(Alias(operand) for operand in operands)
-    holds = _holds(subject, operator, operands, patterns, case_sensitive=case_sensitive)
-    return Clause(subject, operator, operands, negated, every, case_sensitive, holds, patterns)
+    test = _value_test(subject, operator, operands, patterns, case_sensitive=case_sensitive)
+    return Clause(subject, operator, operands, negated, every, case_sensitive, test, patterns)
 
 
-def _holds(
+def _value_test(
     subject: Subject,
     operator: str,
     operands: tuple[Any, ...],
     patterns: tuple[Pattern, ...],
     *,
     case_sensitive: bool,
-) -> Holds:
+) -> ValueTest:
     if patterns:
-        return _one_of_patterns(patterns)
+        return _any_pattern(patterns)
     if operator in ("greater", "less"):
-        return _compared(operator, operands[0])
+        return _comparison(operator, operands[0])
     if operator == "in_subnet":
         return _in_subnet(operands)
     if operator == "exists" or subject.kind in ("number", "flag"):
         return frozenset(operands).__contains__
     if case_sensitive:
-        return _texts(operator, operands)
-    folded = _texts(operator, tuple(operand.casefold() for operand in operands))
+        return _text_test(operator, operands)
+    folded = _text_test(operator, tuple(operand.casefold() for operand in operands))
     return lambda value: folded(value.casefold())
 
 
-def _texts(operator: str, operands: tuple[str, ...]) -> Holds:
+def _text_test(operator: str, operands: tuple[str, ...]) -> ValueTest:
     match operator:
         case "equals":
             return frozenset(operands).__contains__
@@ -142,20 +138,20 @@ def _texts(operator: str, operands: tuple[str, ...]) -> Holds:
             raise ValueError(msg)
 
 
-def _one_of_patterns(patterns: tuple[Pattern, ...]) -> Holds:
+def _any_pattern(patterns: tuple[Pattern, ...]) -> ValueTest:
     if len(patterns) == 1:
         return patterns[0].matches
     return lambda value: any(pattern.matches(value) for pattern in patterns)
 
 
-def _compared(operator: str, bound: float) -> Holds:
+def _comparison(operator: str, bound: float) -> ValueTest:
     sign = 1 if operator == "greater" else -1
 
-    def holds(value: Any) -> bool:
+    def test(value: Any) -> bool:
         number = _number(value)
         return number is not None and (number - bound) * sign > 0
 
-    return holds
+    return test
 
 
 def _number(value: Any) -> float | None:
@@ -164,21 +160,20 @@ def _number(value: Any) -> float | None:
     return float(value) if _NUMBER(value) is not None else None
 
 
-def _in_subnet(networks: tuple[str, ...]) -> Holds:
-    # A network that is written twice, in two ways, is one.
+def _in_subnet(networks: tuple[str, ...]) -> ValueTest:
+    # Two spellings of one network are a single entry.
     subnets = Subnets((str(network), True) for network in {read_subnet(n) for n in networks})
     return lambda value: subnets.find(value) is not None
 
 
-def _listed(values: Sequence[Any], shown_as: Callable[[Any], str] = brief) -> str:
-    """Some values on a short line; an alias is shown in its normal form."""
-    shown = [shown_as(str(v) if isinstance(v, str) else v) for v in values[:MAX_SHOWN]]
-    more = f" and {len(values) - MAX_SHOWN} more" if len(values) > MAX_SHOWN else ""
-    return " or ".join(shown) + more
+def _format(values: Sequence[Any], format_one: Callable[[Any], str] = brief) -> str:
+    """Return the first values on a short line, aliases in their normal form."""
+    texts = [format_one(str(v) if isinstance(v, str) else v) for v in values[:MAX_VALUES]]
+    more = f" and {len(values) - MAX_VALUES} more" if len(values) > MAX_VALUES else ""
+    return " or ".join(texts) + more
 
 
-def _quoted(pattern: str) -> str:
-    """A pattern as it is written, cut where it is too long for a line."""
-    if len(pattern) <= MAX_PATTERN:
+def _format_pattern(pattern: str) -> str:
+    if len(pattern) <= MAX_PATTERN_LENGTH:
         return quoted(pattern)
-    return f"{quoted(pattern[:MAX_PATTERN])}… ({len(pattern)} long)"
+    return f"{quoted(pattern[:MAX_PATTERN_LENGTH])}… ({len(pattern)} characters)"

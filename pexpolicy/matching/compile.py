@@ -1,4 +1,4 @@
-"""From a ``when`` as it was written to a condition that can be asked."""
+"""Compilation of a ``when`` to a condition."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pexpolicy.matching.conditions import All, AnyOf, Condition, NoneOf, TimeCon
 from pexpolicy.matching.settings import (
     NEGATION,
     AliasOperators,
-    OnFlag,
-    OnNumber,
+    FlagOperators,
+    NumberOperators,
     TextOperators,
     When,
 )
@@ -38,16 +38,16 @@ _PARAMETERS = known_parameters()
 
 
 def compile_when(when: When, clock: WallClock = time.time) -> Condition:
-    """The condition of a ``when``; everything that can be prepared is.
+    """Return the condition of a ``when``; an empty one matches every request.
 
-    ``clock`` gives seconds since 1970. An empty ``when`` matches each request.
+    ``clock`` returns seconds since 1970.
     """
-    parts = tuple(part for key in _written(when) for part in _parts(when, key, clock))
+    parts = tuple(part for key in _set_keys(when) for part in _parts(when, key, clock))
     return parts[0] if len(parts) == 1 else All(parts)
 
 
-def _written(tables: Any) -> list[str]:
-    """The keys that were written, in the order in which they stand in the model."""
+def _set_keys(tables: Any) -> list[str]:
+    """Return the keys that are set, in the order of the model."""
     return [key for key in type(tables).model_fields if getattr(tables, key) is not None]
 
 
@@ -69,18 +69,20 @@ def _parts(when: When, key: str, clock: WallClock) -> Iterator[Condition]:
         yield from _clauses(of_parameter(key, _PARAMETERS.get(key)), table)
 
 
-def _clauses(subject: Subject, table: TextOperators | OnNumber | OnFlag) -> Iterator[Clause]:
+def _clauses(
+    subject: Subject, table: TextOperators | NumberOperators | FlagOperators
+) -> Iterator[Clause]:
     every = getattr(table, "values", "any") == "all"
     case_sensitive = getattr(table, "case_sensitive", False)
-    for key in _written(table):
+    for key in _set_keys(table):
         if key in _OPTIONS:
             continue
-        written = getattr(table, key)
+        operands = getattr(table, key)
         operator = key.removeprefix(NEGATION)
         yield clause(
             subject,
             "equals" if operator == "one_of" else operator,
-            tuple(written) if isinstance(written, list) else (written,),
+            tuple(operands) if isinstance(operands, list) else (operands,),
             negated=key.startswith(NEGATION),
             every=every,
             case_sensitive=case_sensitive,

@@ -1,4 +1,4 @@
-"""A ``when``, compiled: whether a request matches, why not, and what was captured."""
+"""Conditions: compiled ``when`` tables that match requests, explain and capture."""
 
 from __future__ import annotations
 
@@ -17,112 +17,123 @@ WallClock = Callable[[], float]
 
 
 class Condition(Protocol):
-    """What a request may satisfy; immutable, and safe to ask from any thread."""
+    """A test of requests; immutable and thread-safe."""
 
     def matches(self, request: Request) -> bool:
-        """True when the request satisfies it. Never raises, whatever was sent."""
+        """Return whether the request satisfies the condition; never raises."""
 
     def why(self, request: Request) -> str:
-        """Which part fails on which value; empty when the request matches."""
+        """Return the part that does not match and the value, or an empty text."""
 
     def groups(self, request: Request) -> list[tuple[str, str]]:
-        """What patterns captured: the name of each group, or nothing, and its text."""
+        """Return what patterns captured: the name of each group, or an empty text, and its text."""
 
 
 @dataclass(frozen=True, slots=True)
 class All:
-    """Holds when each part does; with no part, always."""
+    """A condition that matches if every part does, and always without parts."""
 
     parts: tuple[Condition, ...]
 
+    def __str__(self) -> str:
+        return " and ".join(map(str, self.parts))
+
     def matches(self, request: Request) -> bool:
-        """True when each part matches."""
+        """Return whether every part matches."""
         for part in self.parts:  # noqa: SIM110 - a generator would cost more than the parts
             if not part.matches(request):
                 return False
         return True
 
     def why(self, request: Request) -> str:
-        """The first part that fails."""
+        """Return why the first part does not match."""
         return next((why for part in self.parts if (why := part.why(request))), "")
 
     def groups(self, request: Request) -> list[tuple[str, str]]:
-        """The groups of all parts, one behind the other."""
+        """Return the groups of all parts in order."""
         return [group for part in self.parts for group in part.groups(request)]
 
 
 @dataclass(frozen=True, slots=True)
 class AnyOf:
-    """Holds when one part does."""
+    """A condition that matches if any part does."""
 
     parts: tuple[Condition, ...]
 
+    def __str__(self) -> str:
+        return f"any of ({'; '.join(map(str, self.parts))})"
+
     def matches(self, request: Request) -> bool:
-        """True when a part matches."""
+        """Return whether any part matches."""
         return any(part.matches(request) for part in self.parts)
 
     def why(self, request: Request) -> str:
-        """Why each part fails."""
+        """Return why each part does not match."""
         if self.matches(request):
             return ""
-        return "none of any holds: " + "; ".join(part.why(request) for part in self.parts)
+        return "no condition of any matches: " + "; ".join(part.why(request) for part in self.parts)
 
     def groups(self, request: Request) -> list[tuple[str, str]]:
-        """The groups of the first part that matches."""
+        """Return the groups of the first part that matches."""
         return next((p.groups(request) for p in self.parts if p.matches(request)), [])
 
 
 @dataclass(frozen=True, slots=True)
 class NoneOf:
-    """Holds when no part does."""
+    """A condition that matches if no part does."""
 
     parts: tuple[Condition, ...]
 
+    def __str__(self) -> str:
+        return f"none of ({'; '.join(map(str, self.parts))})"
+
     def matches(self, request: Request) -> bool:
-        """True when no part matches."""
+        """Return whether no part matches."""
         return not any(part.matches(request) for part in self.parts)
 
     def why(self, request: Request) -> str:
-        """The part that holds and should not."""
+        """Return the part that matches."""
         for number, part in enumerate(self.parts):
             if part.matches(request):
-                return f"none[{number}] holds: {_said(part)}"
+                return f"none[{number}] matches: {part}"
         return ""
 
     def groups(self, request: Request) -> list[tuple[str, str]]:
-        """Nothing: what does not hold has captured nothing."""
+        """Return no groups, as no part matched."""
         return []
 
 
 @dataclass(frozen=True, slots=True)
 class TimeCondition:
-    """Holds at certain times."""
+    """A condition that matches during a time window."""
 
     window: TimeWindow
     clock: WallClock = field(default=time.time, compare=False)
 
     def matches(self, request: Request) -> bool:
-        """True when it is time."""
-        return self.window.holds(self.clock())
+        """Return whether the current time is in the window."""
+        return self.window.contains(self.clock())
 
     def why(self, request: Request) -> str:
-        """What time it is."""
-        if self.matches(request):
+        """Return the window and the current time in its zone if that is outside."""
+        now = self.clock()
+        if self.window.contains(now):
             return ""
-        here = self.window.local(self.clock())
-        return f"time fails on {here:%A %Y-%m-%d %H:%M} in {self.window.settings.zone}"
+        return f"{self}: no match, it is {self.window.local(now):%A %Y-%m-%d %H:%M}"
 
     def groups(self, request: Request) -> list[tuple[str, str]]:
-        """Nothing."""
+        """Return no groups."""
         return []
 
+    def __str__(self) -> str:
+        return f"time = {self.window}"
 
-def captured(condition: Condition, request: Request) -> Mapping[str, str]:
-    """What the patterns of a condition captured from a request that matches it, by the number of
-    the group, from ``1`` on, and by its name.
 
-    Groups are counted through all patterns in the order in which they stand; the first of several
-    groups of one name counts.
+def captures(condition: Condition, request: Request) -> Mapping[str, str]:
+    """Return what patterns captured from a matching request, by number from ``"1"`` and by name.
+
+    Groups are numbered through all patterns in their order; of several groups with one name, the
+    first counts.
     """
     found: dict[str, str] = {}
     for number, (name, text) in enumerate(condition.groups(request), 1):
@@ -133,13 +144,13 @@ def captured(condition: Condition, request: Request) -> Mapping[str, str]:
 
 
 def group_names(condition: Condition) -> frozenset[str]:
-    """The numbers and names that ``captured`` may give for this condition."""
+    """Return the keys that ``captures`` may return for this condition."""
     count, names = _capturing(condition)
     return frozenset(map(str, range(1, count + 1))) | names
 
 
 def _capturing(condition: Condition) -> tuple[int, frozenset[str]]:
-    """How many groups there are at most, and the names of those that have one."""
+    """Return the maximum number of groups, and their names."""
     if isinstance(condition, Clause):
         if condition.negated:
             return 0, frozenset()
@@ -148,12 +159,12 @@ def _capturing(condition: Condition) -> tuple[int, frozenset[str]]:
     if not isinstance(condition, All | AnyOf):
         return 0, frozenset()
     inner = [_capturing(part) for part in condition.parts]
-    together = sum if isinstance(condition, All) else max
-    return together(count for count, _ in inner), frozenset(chain(*(names for _, names in inner)))
+    combine = sum if isinstance(condition, All) else max
+    return combine(count for count, _ in inner), frozenset(chain(*(names for _, names in inner)))
 
 
 def required(condition: Condition) -> Iterator[Clause]:
-    """The clauses that each request must satisfy that matches the condition."""
+    """Yield the clauses that every matching request satisfies."""
     if isinstance(condition, Clause):
         yield condition
     elif isinstance(condition, All):
@@ -161,9 +172,3 @@ def required(condition: Condition) -> Iterator[Clause]:
             yield from required(part)
     elif isinstance(condition, AnyOf) and len(condition.parts) == 1:
         yield from required(condition.parts[0])
-
-
-def _said(condition: Condition) -> str:
-    if isinstance(condition, All):
-        return " and ".join(_said(part) for part in condition.parts)
-    return str(condition) if isinstance(condition, Clause) else type(condition).__name__

@@ -1,7 +1,7 @@
-"""Patterns whose cost is bounded: regular expressions by RE2, and globs made of them.
+"""Patterns with bounded cost: regular expressions of RE2, and globs.
 
-RE2 never backtracks: its time is the size of the compiled pattern times the length of the text, at
-most. Both are bounded here, so that no alias that a stranger dials can hold up a call.
+RE2 never backtracks: its time is at most proportional to the size of the compiled pattern times the
+length of the text. Both are limited, so that no dialed alias can delay a call.
 """
 
 from __future__ import annotations
@@ -10,51 +10,52 @@ import re
 from typing import Any
 
 MAX_PROGRAM = 1_800
-"""Instructions of a compiled pattern; a larger one is refused."""
+"""Maximum size of a compiled pattern, in instructions."""
+_INSTRUCTIONS = f"{MAX_PROGRAM:,} instructions"
 MAX_WORK = 450_000
-"""Instructions times bytes that one match may cost, at most about 4 ms. Even the largest pattern
-takes 250 bytes, and Infinity sends no more characters than that.
+"""Maximum instructions times bytes of one match, about 4 ms. Even the largest pattern matches texts
+of 250 bytes, and Infinity sends at most that many characters.
 """
 MAX_MEMORY = 1 << 18
-"""Bytes that RE2 may use for one pattern."""
+"""Maximum memory of RE2 for one pattern, in bytes."""
 _PYTHON_ONLY = re.compile(r"\(\?(?:[=!]|<[=!])|\(\?\(|\(\?>|\(\?P=|\\[1-9]|[*+?}]\+")
 
 
 class PatternError(ValueError):
-    """A pattern that is not taken; the text says why."""
+    """A pattern that cannot be used; the text gives the reason."""
 
 
 class Pattern:
     """A compiled pattern that the whole of a text must match.
 
-    Letters are compared without regard to case unless ``case_sensitive``; a dot stands for any
-    character. Raises ``PatternError`` for a pattern that RE2 does not know or that is too large.
+    It ignores case unless ``case_sensitive``; a dot matches any character. Raises ``PatternError``
+    for a pattern that RE2 does not support or that is too large.
     """
 
-    def __init__(self, written: str, *, case_sensitive: bool = False) -> None:
-        self.written = written
+    def __init__(self, source: str, *, case_sensitive: bool = False) -> None:
+        self.source = source
         self._case_sensitive = case_sensitive
-        # One that captures is slower, so it is asked only for what was captured.
+        # A pattern that captures is slower, so it is used only for the groups.
         self._test = self._compiled(never_capture=True)
         self._capturing = self._compiled(never_capture=False)
         sizes = (_size(self._test), _size(self._capturing))
         if max(sizes) > MAX_PROGRAM:
-            raise PatternError(_TOO_LARGE)
-        self.longest = MAX_WORK // max(sizes)
-        """Bytes of the longest text that can match."""
+            raise PatternError(_too_large(_INSTRUCTIONS))
+        self.max_bytes = MAX_WORK // max(sizes)
+        """Maximum length of a text that can match, in UTF-8 bytes."""
         named = {number: name.decode() for name, number in self._capturing.groupindex.items()}
         self.names = tuple(named.get(n + 1, "") for n in range(self._capturing.groups))
-        """The names of the groups in order, empty for one without a name."""
+        """The names of the groups in order, or an empty text."""
 
     def matches(self, text: str) -> bool:
-        """True when the whole text matches. A text that would cost too much does not."""
+        """Return whether the whole text matches; a text that is too long does not."""
         encoded = text.encode("utf-8", "replace")
-        return len(encoded) <= self.longest and self._test.fullmatch(encoded) is not None
+        return len(encoded) <= self.max_bytes and self._test.fullmatch(encoded) is not None
 
     def groups(self, text: str) -> tuple[str, ...] | None:
-        """What each group holds, empty for one that took no part; ``None`` without a match."""
+        """Return the text of each group, empty if it took no part; ``None`` without a match."""
         encoded = text.encode("utf-8", "replace")
-        if len(encoded) > self.longest or (match := self._capturing.fullmatch(encoded)) is None:
+        if len(encoded) > self.max_bytes or (match := self._capturing.fullmatch(encoded)) is None:
             return None
         return tuple((group or b"").decode("utf-8", "replace") for group in match.groups())
 
@@ -68,19 +69,19 @@ class Pattern:
         options.dot_nl = True
         options.never_capture = never_capture
         try:
-            compiled = re2.compile(self.written.encode(), options)
+            compiled = re2.compile(self.source.encode(), options)
         except re2.error as error:
-            raise PatternError(_refusal(self.written, error)) from None
+            raise PatternError(_error_text(self.source, error)) from None
         except UnicodeEncodeError:
-            msg = "is no text that can be encoded as UTF-8"
+            msg = "cannot be encoded as UTF-8"
             raise PatternError(msg) from None
         return compiled
 
 
-def quoted(written: str) -> str:
-    """A pattern as it stands in a file, without a second backslash before each."""
-    plain = written.isprintable() and "'" not in written
-    return f"'{written}'" if plain else repr(written)
+def quoted(source: str) -> str:
+    """Return a pattern as it is written in TOML, with single backslashes."""
+    plain = source.isprintable() and "'" not in source
+    return f"'{source}'" if plain else repr(source)
 
 
 def _size(compiled: Any) -> int:
@@ -88,33 +89,34 @@ def _size(compiled: Any) -> int:
     return size
 
 
-_TOO_LARGE = (
-    "is too large: matching it could hold up a call; write smaller repetitions, or one_of, "
-    "prefix or suffix"
-)
+def _too_large(limit: str) -> str:
+    hint = "write smaller repetitions, or use one_of, prefix or suffix"
+    return f"is too large: it has more than {limit}, so a match could delay a call; {hint}"
 
 
-def _refusal(written: str, error: Exception) -> str:
-    said = error.args[0]
-    text = said.decode("utf-8", "replace") if isinstance(said, bytes) else str(said)
-    if "too large" in text or "repetition size" in text:
-        return _TOO_LARGE
+def _error_text(source: str, error: Exception) -> str:
+    message = error.args[0]
+    text = message.decode("utf-8", "replace") if isinstance(message, bytes) else str(message)
+    if "repetition size" in text:
+        return _too_large("1,000 repetitions")
+    if "too large" in text:
+        return _too_large(_INSTRUCTIONS)
     hint = ""
-    if _PYTHON_ONLY.search(written):
+    if _PYTHON_ONLY.search(source):
         hint = (
             "; RE2 has no look-around, back-references, conditions or possessive quantifiers: use "
             "a second condition, such as not_regex"
         )
-    return f"is no regular expression of RE2: {text}{hint}"
+    return f"is not a regular expression of RE2: {text}{hint}"
 
 
-def glob(written: str, *, case_sensitive: bool = False) -> Pattern:
-    """``*`` stands for any characters and ``?`` for one; each ``*`` is a group.
+def glob(source: str, *, case_sensitive: bool = False) -> Pattern:
+    """Return a pattern in which ``*`` is any text and a group, and ``?`` one character.
 
-    Raises ``PatternError``.
+    Raise ``PatternError``.
     """
     import re2  # noqa: PLC0415 - as above
 
     pieces = {"*": "(.*)", "?": "."}
-    translated = "".join(pieces.get(letter) or re2.escape(letter) for letter in written)
+    translated = "".join(pieces.get(letter) or re2.escape(letter) for letter in source)
     return Pattern(translated, case_sensitive=case_sensitive)

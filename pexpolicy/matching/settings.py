@@ -1,4 +1,4 @@
-"""Conditions as they are written: the tables of a ``when``, checked when they are read."""
+"""Settings of conditions: the tables of a ``when``."""
 
 from __future__ import annotations
 
@@ -21,55 +21,55 @@ from pexpolicy.matching.subjects import (
     named_values,
     several_values,
 )
-from pexpolicy.matching.time_window import OnTime
+from pexpolicy.matching.time_window import TimeOperators
 from pexpolicy.subnets import read_subnet
 
 NEGATION = "not_"
-"""Before an operator: it holds where the operator itself does not."""
+"""Prefix of an operator that matches where the operator itself does not."""
 PATTERN_KEYS = ("regex", "not_regex", "glob", "not_glob")
 
 Word = Annotated[str, Field(min_length=1)]
 Words = Annotated[
     list[Word],
     Field(min_length=1),
-    BeforeValidator(lambda written: [written] if isinstance(written, str) else written),
+    BeforeValidator(lambda value: [value] if isinstance(value, str) else value),
 ]
-"""One operand, or several of which one is enough."""
+"""One operand, or several of which one must match."""
 Whole = Annotated[int, Field(ge=-(2**63), lt=2**63)]
-"""A whole number as TOML has it; a longer one cannot be compared with a fraction."""
+"""An integer of TOML; a larger one cannot be compared with a float."""
 Number = Whole | Annotated[float, Field(allow_inf_nan=False)]
 
 
 class _Operators(PluginSettings):
-    """What every table of operators has in common; each operator that is given must hold."""
+    """The base of all tables of operators; each operator that is set must match."""
 
     exists: bool | None = None
-    """True where there is a value at all, false where there is none."""
+    """True if there is any value, false if there is none."""
 
     @model_validator(mode="before")
     @classmethod
-    def _value_alone(cls, written: Any) -> Any:
-        """A value alone stands for ``equals``, a list alone for ``one_of``."""
-        if isinstance(written, list):
-            return {"one_of": written}
-        return written if isinstance(written, dict | PluginSettings) else {"equals": written}
+    def _expand_short_form(cls, value: Any) -> Any:
+        """Turn a single value into ``equals`` and a list into ``one_of``."""
+        if isinstance(value, list):
+            return {"one_of": value}
+        return value if isinstance(value, dict | PluginSettings) else {"equals": value}
 
     @model_validator(mode="after")
-    def _says_something(self) -> Any:
+    def _is_not_empty(self) -> Any:
         if not self.model_fields_set - {"case_sensitive", "values"}:
-            msg = 'says nothing yet; write a value, or an operator as in { prefix = "..." }'
+            msg = 'is empty; write a value, or an operator as in { prefix = "..." }'
             raise ValueError(msg)
         return self
 
 
-class OnFlag(_Operators):
+class FlagOperators(_Operators):
     """Operators on a parameter that is true or false."""
 
     equals: bool | None = None
     not_equals: bool | None = None
 
 
-class OnNumber(_Operators):
+class NumberOperators(_Operators):
     """Operators on a parameter that is a whole number."""
 
     equals: int | None = None
@@ -83,7 +83,7 @@ class OnNumber(_Operators):
 
 
 class TextOperators(_Operators):
-    """Operators on a text; letters are compared without regard to case."""
+    """Operators on a text; case is ignored."""
 
     equals: Word | None = None
     not_equals: Word | None = None
@@ -96,16 +96,16 @@ class TextOperators(_Operators):
     contains: Words | None = None
     not_contains: Words | None = None
     glob: Words | None = None
-    """``*`` is any characters, ``?`` is one; the whole text must fit."""
+    """``*`` is any text, ``?`` is one character; the whole text must match."""
     not_glob: Words | None = None
     regex: Words | None = None
-    """In the syntax of RE2; the whole text must match."""
+    """Patterns in the syntax of RE2; the whole text must match."""
     not_regex: Words | None = None
     in_subnet: Words | None = None
-    """Networks in CIDR notation; a text that is no address is in none."""
+    """Networks in CIDR notation; a text that is not an address is in none."""
     not_in_subnet: Words | None = None
     greater: Number | None = None
-    """A text that is a number and greater; one that is no number is neither greater nor less."""
+    """A text that is not a number is neither greater nor less."""
     not_greater: Number | None = None
     less: Number | None = None
     not_less: Number | None = None
@@ -115,27 +115,27 @@ class TextOperators(_Operators):
     @classmethod
     def _patterns_compile(cls, patterns: Words | None, info: ValidationInfo) -> Words | None:
         compiled = glob if str(info.field_name).endswith("glob") else Pattern
-        for written in patterns or ():
+        for source in patterns or ():
             try:
-                compiled(written)
+                compiled(source)
             except PatternError as error:
-                msg = f"{quoted(written)} {error}"
+                msg = f"{quoted(source)} {error}"
                 raise ValueError(msg) from None
         return patterns
 
     @field_validator("in_subnet", "not_in_subnet")
     @classmethod
     def _networks_are_known(cls, networks: Words | None) -> Words | None:
-        for written in networks or ():
-            read_subnet(written)
+        for network in networks or ():
+            read_subnet(network)
         return networks
 
 
-class OnValues(TextOperators):
-    """Operators on a name that may have several values."""
+class MultiValueOperators(TextOperators):
+    """Operators on a name that may have several values in a request."""
 
     values: Literal["any", "all"] = "any"
-    """Whether one value is enough, or all of them must do; no value at all is never enough."""
+    """Whether any value or all values must match; without a value nothing matches."""
 
 
 class AliasOperators(TextOperators):
@@ -145,7 +145,7 @@ class AliasOperators(TextOperators):
     host: TextOperators | None = None
     scheme: TextOperators | None = None
     raw: TextOperators | None = None
-    """The text as it came, with scheme, port and parameters."""
+    """The original text, with scheme, port and parameters."""
 
     @field_validator("case_sensitive")
     @classmethod
@@ -158,11 +158,11 @@ class AliasOperators(TextOperators):
     @field_validator("prefix", "not_prefix", "glob", "not_glob")
     @classmethod
     def _normal_form_has_no_scheme(cls, operands: Words | None) -> Words | None:
-        for written in operands or ():
-            scheme, colon, _ = written.lower().partition(":")
+        for operand in operands or ():
+            scheme, colon, _ = operand.lower().partition(":")
             if colon and scheme in ("sip", "sips", "h323", "tel"):
                 msg = (
-                    f"{written!r} never fits: the normal form of an alias has no scheme; leave "
+                    f"{operand!r} never matches: the normal form of an alias has no scheme; leave "
                     "it out, or write it below raw"
                 )
                 raise ValueError(msg)
@@ -170,42 +170,47 @@ class AliasOperators(TextOperators):
 
 
 class Conditions(PluginSettings):
-    """The part of a ``when`` that is no parameter; everything that is given must hold."""
+    """The keys of a ``when`` that are not parameters; every key that is set must match."""
 
     all: Annotated[list[When], Field(min_length=1)] | None = None
-    """Each of these must hold."""
+    """All of these must match."""
     any: Annotated[list[When], Field(min_length=1)] | None = None
-    """One of these must hold."""
+    """One of these must match."""
     none: Annotated[list[When], Field(min_length=1)] | None = None
-    """None of these may hold."""
-    time: OnTime | None = None
-    """When the call comes."""
+    """None of these may match."""
+    time: TimeOperators | None = None
+    """The time of the call."""
     peer: TextOperators | None = None
-    """Address of whoever asked us: the Conferencing Node, or the proxy before us."""
-    params: Annotated[dict[Word, OnValues], Field(min_length=1)] | None = None
-    """Parameters by their names on the wire, documented or not."""
+    """Address of the client: the Conferencing Node, or the proxy in front of this server."""
+    params: Annotated[dict[Word, MultiValueOperators], Field(min_length=1)] | None = None
+    """Parameters by their names in the query, documented or not."""
 
 
 if TYPE_CHECKING:
 
     class When(Conditions):
-        """What a request must be like. Each key is a parameter of a request, and all must hold."""
+        """Conditions on a request. Each key is a parameter of a request, and all must match."""
 
 else:
-    _TABLES = {"alias": AliasOperators, "number": OnNumber, "flag": OnFlag, "text": TextOperators}
+    _TABLES = {
+        "alias": AliasOperators,
+        "number": NumberOperators,
+        "flag": FlagOperators,
+        "text": TextOperators,
+    }
 
     def _table_of(read: Any) -> Any:
         if named_values(read):
-            return Annotated[dict[Word, OnValues], Field(min_length=1)]
-        return OnValues if several_values(read) else _TABLES[kind_of(read)]
+            return Annotated[dict[Word, MultiValueOperators], Field(min_length=1)]
+        return MultiValueOperators if several_values(read) else _TABLES[kind_of(read)]
 
     When = create_model(
         "When",
         __base__=Conditions,
         __module__=__name__,
-        __doc__="What a request must be like. Each key is a parameter of a request.",
+        __doc__="Conditions on a request. Each key is a parameter of a request.",
         alias=(AliasOperators | None, None),
         **{n: (_table_of(p.read) | None, None) for n, p in known_parameters().items()},
     )
-    Conditions.model_rebuild(_types_namespace={"When": When, "OnTime": OnTime})
+    Conditions.model_rebuild(_types_namespace={"When": When, "TimeOperators": TimeOperators})
     When.model_rebuild(force=True)

@@ -1,4 +1,4 @@
-"""What a condition looks at: one value of a request, or several of one name."""
+"""Subjects of conditions: the values of a request under one name."""
 
 from __future__ import annotations
 
@@ -14,43 +14,43 @@ from pexpolicy.text import did_you_mean
 Kind = Literal["text", "alias", "number", "flag"]
 Values = tuple[Any, ...]
 ALIAS_PARTS = ("user", "host", "scheme", "raw")
-"""Parts of an alias that have tests of their own; ``raw`` is the text as it came."""
+"""Parts of an alias with conditions of their own; ``raw`` is the original text."""
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """One thing that conditions look at. ``read`` gives all its values, none for what is unset."""
+    """A name that conditions test. ``read`` returns all its values, and none if it is unset."""
 
     key: str
-    """How it is written in a ``when``, such as ``local_alias.user``."""
+    """The key in a ``when``, such as ``local_alias.user``."""
     kind: Kind
     read: Callable[[Request], Values] = field(compare=False, repr=False)
     attribute: str = ""
-    """The attribute of the request that it is read from."""
+    """The attribute of the request that holds the values."""
     secret: bool = False
-    """True for a secret, which is neither shown nor passed on."""
+    """True for a secret, which is neither shown nor used in placeholders."""
     shown: bool = True
-    """False for a parameter that nobody knows: it may be a secret, so explanations leave it out."""
+    """False for an unknown parameter: it may be a secret, so explanations omit its values."""
     several: bool = False
-    """True for what may have more than one value in a request."""
+    """True if a request may have more than one value."""
 
     def is_of(self, request: type[Request]) -> bool:
-        """True where requests of this type can have it."""
+        """Return whether requests of this type can have it."""
         return self.attribute in ("params", "peer") or hasattr(request, self.attribute)
 
 
 def named_values(read: request.ParameterParser[Any]) -> bool:
-    """True for a parameter that is a whole table of attributes by name."""
+    """Return whether a parameter is a table of attributes by name."""
     return read is request.by_prefix
 
 
 def several_values(read: request.ParameterParser[Any]) -> bool:
-    """True for a parameter that may come with several values."""
+    """Return whether a parameter may have several values."""
     return read is request.header_values
 
 
 def kind_of(read: request.ParameterParser[Any]) -> Kind:
-    """What the values of a parameter are."""
+    """Return the kind of a parameter's values."""
     if read is request.alias:
         return "alias"
     if read is request.integer:
@@ -59,7 +59,7 @@ def kind_of(read: request.ParameterParser[Any]) -> Kind:
 
 
 def known_parameters() -> dict[str, request.Parameter[Any]]:
-    """Every parameter of the six requests, by attribute name."""
+    """Return every parameter of the six requests, by attribute name."""
     found: dict[str, request.Parameter[Any]] = {}
     for endpoint in ENDPOINTS.values():
         found |= endpoint.request.parameters()
@@ -67,7 +67,7 @@ def known_parameters() -> dict[str, request.Parameter[Any]]:
 
 
 def of_parameter(name: str, parameter: request.Parameter[Any] | None) -> Subject:
-    """A parameter by its attribute name; the alias of a path has no parameter."""
+    """Return the subject of an attribute; the alias of a path has no parameter."""
     if parameter is None:
         return Subject(name, "alias", _single(name), name)
     several = several_values(parameter.read)
@@ -77,7 +77,7 @@ def of_parameter(name: str, parameter: request.Parameter[Any] | None) -> Subject
 
 
 def of_alias_part(name: str, part: str) -> Subject:
-    """One part of an alias, as text."""
+    """Return the subject of one part of an alias."""
 
     def read(request: Request) -> Values:
         alias = getattr(request, name, None)
@@ -88,7 +88,7 @@ def of_alias_part(name: str, part: str) -> Subject:
 
 
 def of_attribute(name: str, attribute: str) -> Subject:
-    """All values of one named attribute; its name is compared without regard to case."""
+    """Return the subject of a named attribute; the case of its name is ignored."""
     wanted = attribute.lower()
 
     def read(request: Request) -> Values:
@@ -105,7 +105,7 @@ def of_attribute(name: str, attribute: str) -> Subject:
 
 
 def of_wire_name(name: str) -> Subject:
-    """All values of a parameter by its name on the wire, documented or not."""
+    """Return the subject of a parameter by its name in the query, documented or not."""
 
     def read(request: Request) -> Values:
         return tuple(value for value in request.params.getall(name, ()) if value)
@@ -116,14 +116,14 @@ def of_wire_name(name: str) -> Subject:
 
 
 def of_peer() -> Subject:
-    """The address of whoever asked us."""
+    """Return the subject of the client's address."""
     return Subject("peer", "text", _single("peer"), "peer")
 
 
 def subject(key: str) -> Subject:
-    """What a key such as ``local_alias.user`` or ``idp_attributes.group`` stands for.
+    """Return the subject of a key such as ``local_alias.user`` or ``idp_attributes.group``.
 
-    Raises ``UnknownSubjectError``.
+    Raise ``UnknownSubjectError``.
     """
     name, _, part = key.partition(".")
     parameter = _KNOWN.get(name)
@@ -134,7 +134,7 @@ def subject(key: str) -> Subject:
     if parameter is not None and named_values(parameter.read):
         if part:
             return of_attribute(name, part)
-        raise UnknownSubjectError(f"{key!r} is many; name one, as in {name}.department")
+        raise UnknownSubjectError(f"{key!r} has many attributes; name one, as in {name}.department")
     if parameter is None and name != "alias":
         raise UnknownSubjectError(f"there is no {key!r}{did_you_mean(name, [*_KNOWN, 'alias'])}")
     whole = of_parameter(name, parameter)
@@ -147,7 +147,7 @@ def subject(key: str) -> Subject:
 
 
 class UnknownSubjectError(ValueError):
-    """There is nothing of this name in any request; the text says what there is."""
+    """A key that no request has; the text suggests another one."""
 
 
 def _single(name: str) -> Callable[[Request], Values]:

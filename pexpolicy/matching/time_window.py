@@ -1,4 +1,4 @@
-"""Hours, weekdays and dates in a named time zone."""
+"""Time windows: hours, weekdays and dates in a named time zone."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ Day = Annotated[date, Field(strict=False)]
 Hour = Annotated[time, Field(strict=False)]
 
 
-class OnTime(PluginSettings):
-    """When a call comes, by the clock of a time zone; every key that is given must hold."""
+class TimeOperators(PluginSettings):
+    """The time of a call in a time zone; every key that is set must match."""
 
     zone: str
     """A name of the IANA time zone database, such as ``Europe/Oslo``."""
     between: list[Hour] | None = None
-    """From the first time up to and without the second; past midnight if the second is earlier."""
+    """From the first time up to, excluding, the second; past midnight if the second is earlier."""
     weekdays: Annotated[list[Weekday], Field(min_length=1)] | None = None
-    """The weekday of the moment: after midnight it is the next one."""
+    """Weekdays of the current time: after midnight it is the next one."""
     dates: Annotated[list[Day], Field(min_length=1)] | None = None
     """Single days, such as holidays."""
     since: Day | None = None
@@ -60,19 +60,19 @@ class OnTime(PluginSettings):
                 'is a table: write time = { zone = "Europe/Oslo", between = ["18:00", "08:00"] }, '
                 "with the zone of your clock"
             )
-            raise ValueError(msg)  # noqa: TRY004 - pydantic takes it for a problem of the setting
+            raise ValueError(msg)  # noqa: TRY004 - pydantic reports a ValueError only
         return written
 
     @field_validator("between", mode="before")
     @classmethod
-    def _from_and_to(cls, between: Any) -> Any:
+    def _are_two_times(cls, between: Any) -> Any:
         if isinstance(between, str):
             msg = f"takes two times: write between = [{', '.join(map(repr, _times(between)))}]"
             raise ValueError(msg)  # noqa: TRY004 - as above
         if isinstance(between, list):
             for hour in between:
                 if isinstance(hour, str) and hour.startswith("24:"):
-                    msg = f"{hour!r} is no time of a day; midnight is '00:00'"
+                    msg = f"{hour!r} is not a time of day; midnight is '00:00'"
                     raise ValueError(msg)
         if isinstance(between, list) and len(between) != 2:  # noqa: PLR2004 - a from and a to
             msg = 'takes two times, as in ["08:00", "17:00"]'
@@ -81,22 +81,22 @@ class OnTime(PluginSettings):
 
     @field_validator("between")
     @classmethod
-    def _two_local_times(cls, between: list[time] | None) -> list[time] | None:
+    def _are_local_times(cls, between: list[time] | None) -> list[time] | None:
         if between is not None and between[0] == between[1]:
             msg = "the two times are equal; leave it out for the whole day"
             raise ValueError(msg)
         if between is not None and any(hour.tzinfo for hour in between):
-            msg = "write local times, as in 18:00; the zone stands beside them"
+            msg = "write local times, as in 18:00; zone is a key of its own"
             raise ValueError(msg)
         return between
 
     @model_validator(mode="after")
-    def _says_something(self) -> Self:
+    def _is_not_empty(self) -> Self:
         if not self.model_fields_set - {"zone"}:
-            msg = "says nothing yet; add between, weekdays, dates, since or until"
+            msg = "is empty; add between, weekdays, dates, since or until"
             raise ValueError(msg)
         if self.since is not None and self.until is not None and self.until < self.since:
-            msg = "until lies before since, so that no day is left"
+            msg = "until is before since, so no day matches"
             raise ValueError(msg)
         return self
 
@@ -108,9 +108,9 @@ def _times(written: str) -> list[str]:
 
 
 class TimeWindow:
-    """The times of an ``OnTime``, ready to be asked; equal to another one of the same settings."""
+    """A compiled ``TimeOperators``; equal to any other one of the same settings."""
 
-    def __init__(self, settings: OnTime) -> None:
+    def __init__(self, settings: TimeOperators) -> None:
         self.settings = settings
         self._zone = ZoneInfo(settings.zone)
         self._weekdays = frozenset(WEEKDAYS.index(day) for day in settings.weekdays or WEEKDAYS)
@@ -122,22 +122,33 @@ class TimeWindow:
     def __hash__(self) -> int:
         return hash(self.settings.zone)
 
+    def __str__(self) -> str:
+        settings = self.settings
+        parts = [*(settings.weekdays or ()), *map(str, settings.dates or ())]
+        if settings.between is not None:
+            parts.insert(0, "{:%H:%M} to {:%H:%M}".format(*settings.between))
+        if settings.since is not None:
+            parts.append(f"since {settings.since}")
+        if settings.until is not None:
+            parts.append(f"until {settings.until}")
+        return f"{', '.join(parts)} {settings.zone}"
+
     def local(self, now: float) -> datetime:
-        """A moment, in seconds since 1970, by the clock of the zone."""
+        """Return a time, in seconds since 1970, in the zone of the window."""
         return datetime.fromtimestamp(now, self._zone)
 
-    def holds(self, now: float) -> bool:
-        """True when the moment, in seconds since 1970, lies in it."""
-        here, settings = self.local(now), self.settings
-        day = here.date()
+    def contains(self, now: float) -> bool:
+        """Return whether a time, in seconds since 1970, is in the window."""
+        local, settings = self.local(now), self.settings
+        day = local.date()
         return (
-            here.weekday() in self._weekdays
+            local.weekday() in self._weekdays
             and (not self._dates or day in self._dates)
             and (settings.since is None or day >= settings.since)
             and (settings.until is None or day <= settings.until)
-            and (settings.between is None or _lies(here.time(), *settings.between))
+            and (settings.between is None or _is_between(local.time(), *settings.between))
         )
 
 
-def _lies(now: time, start: time, end: time) -> bool:
+def _is_between(now: time, start: time, end: time) -> bool:
     return start <= now < end if start < end else now >= start or now < end

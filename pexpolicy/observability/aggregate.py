@@ -1,21 +1,21 @@
-"""What all slabs of a board say together."""
+"""The aggregate of the counters of all workers."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pexpolicy.observability.gauges import BEAT
+from pexpolicy.observability.gauges import SAMPLE_INTERVAL_S
 from pexpolicy.observability.metrics import (
     AUDIT_RECORDS,
     BUCKETS,
     LOOP_LAG,
     MICRO,
     NANO,
-    PLACED,
     PLUGIN_CALLS,
     PLUGIN_DURATION,
     PLUGIN_QUICK,
     REQUESTS,
+    STORED_METRICS,
     WORKERS,
     Aggregation,
     MetricDefinition,
@@ -24,51 +24,51 @@ from pexpolicy.observability.metrics import (
 from pexpolicy.observability.shared_memory import Labels, SharedCounters
 
 Series = Mapping[Labels, list[int]]
-
-
 Readings = dict[MetricDefinition, dict[Labels, list[int]]]
 
 
 def read(board: SharedCounters) -> Readings:
-    """What is shown: the cells of each series of each family, what was counted apart included."""
-    found = gathered(board)
+    """Return the cells of each series of each metric, including quick answers of plugins."""
+    found = aggregate(board)
     _add_quick(found)
-    # Each call has its record; the cell of the records holds those of everything else.
+    # A call is not counted as a record, to save an addition; other records are.
     if calls := found[REQUESTS].values():
         _put(found[AUDIT_RECORDS], AUDIT_RECORDS, (), [sum(count for (count,) in calls)])
     return found
 
 
-def gathered(board: SharedCounters) -> Readings:
-    """The cells of each series of each family, those of all workers in one.
+def aggregate(board: SharedCounters) -> Readings:
+    """Return the cells of each series of each metric, aggregated over all workers.
 
-    A counter goes on when its worker has ended; a gauge is that of the workers that live.
+    Counters include workers that have ended; gauges are those of running workers.
     """
-    found: Readings = {family: {} for family in PLACED.values()}
-    alive = 0
-    for slab in board:
-        lives = slab.is_alive
-        alive += lives
-        for family, labels, first in slab.series():
-            if family.kind is not MetricType.GAUGE or lives:
-                cells = list(slab.cells[first : first + family.cells])
+    found: Readings = {family: {} for family in STORED_METRICS.values()}
+    running = 0
+    for counters in board:
+        is_running = counters.is_running
+        running += is_running
+        for family, labels, first in counters.series():
+            if family.kind is not MetricType.GAUGE or is_running:
+                cells = list(counters.cells[first : first + family.cells])
                 _put(found[family], family, labels, cells)
-        if lives:
-            # A loop that is held right now cannot say so itself.
-            held = int(max(slab.silent - BEAT, 0.0) * LOOP_LAG.scale)
-            _put(found[LOOP_LAG], LOOP_LAG, (), [held])
-    found[WORKERS][()] = [alive]
+        if is_running:
+            # A blocked event loop cannot report its own lag.
+            lag = int(
+                max(counters.seconds_since_heartbeat - SAMPLE_INTERVAL_S, 0.0) * LOOP_LAG.scale
+            )
+            _put(found[LOOP_LAG], LOOP_LAG, (), [lag])
+    found[WORKERS][()] = [running]
     return found
 
 
 def _add_quick(found: Readings) -> None:
-    """Add the quick answers of plugins, which are counted apart, to all their answers."""
+    """Add the quick answers of plugins, which have separate cells, to all their answers."""
     for (plugin, outcome), (_, *counts) in found.pop(PLUGIN_QUICK).items():
         count = sum(counts)
         found[PLUGIN_CALLS][plugin, outcome][0] += count
-        took = found[PLUGIN_DURATION][plugin,]
-        took[0] += sum(us * n for us, n in enumerate(counts)) * (NANO // MICRO)
-        took[BUCKETS] += count
+        duration = found[PLUGIN_DURATION][plugin,]
+        duration[0] += sum(us * n for us, n in enumerate(counts)) * (NANO // MICRO)
+        duration[BUCKETS] += count
 
 
 def _put(
@@ -77,8 +77,8 @@ def _put(
     before = series.get(labels)
     if before is None:
         series[labels] = cells
-    elif family.together is Aggregation.SUM:
+    elif family.aggregation is Aggregation.SUM:
         series[labels] = [a + b for a, b in zip(before, cells, strict=True)]
     else:
-        better = max if family.together is Aggregation.GREATEST else min
+        better = max if family.aggregation is Aggregation.GREATEST else min
         series[labels] = [better(a, b) for a, b in zip(before, cells, strict=True)]

@@ -1,6 +1,6 @@
-"""Counting calls. It is on the path of each call, so it finds its cells by a look-up and adds one.
+"""The counters of calls. They are on the path of each call: a look-up of a cell, and an addition.
 
-Nothing is formatted, allocated or locked here; what the numbers mean is said when somebody asks.
+Nothing is formatted, allocated or locked here; a scrape interprets the numbers.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterable
 
-from pexpolicy.access.refusals import REASONS as AT_THE_DOOR
+from pexpolicy.access.refusals import REASONS as ACCESS_REASONS
 from pexpolicy.access.refusals import UNAUTHORISED, WRONG_TOKEN
 from pexpolicy.chain.background import OBSERVER_OUTCOMES
 from pexpolicy.chain.bound_hook import QUICK, BoundHook
@@ -35,82 +35,86 @@ from pexpolicy.observability.metrics import (
 from pexpolicy.observability.shared_memory import Labels, WorkerCounters
 
 STEP_OUTCOMES = (DECIDED, ABSTAINED, FAILED, TIMED_OUT, INVALID, BUSY, SKIPPED)
-HEARD = (ABSTAINED, DECIDED)
-"""Outcomes of a plugin that answered."""
-UNHEARD = (FAILED, TIMED_OUT, INVALID, BUSY, SKIPPED)
-"""Outcomes of a plugin that should have been heard, and was not."""
+ANSWERED = (ABSTAINED, DECIDED)
+"""Outcomes with an answer."""
+NOT_ANSWERED = (FAILED, TIMED_OUT, INVALID, BUSY, SKIPPED)
+"""Outcomes without a usable answer."""
 INTERNAL = "internal"
-"""The cause of a fallback that was a fault of the server's own."""
+"""The cause of a fallback by a fault of the server itself."""
 UNRECORDED = "audit"
-"""The cause of one that came because the audit could not be written."""
+"""The cause of a fallback because the audit could not be written."""
 CALL_OUTCOMES = ("continue", "reject", "redirect", "default", "default_reject")
-"""What a reply asks of Infinity by the word of a plugin; the last two where no plugin decided."""
-REASONS = (*AT_THE_DOOR, "unknown path", "method not allowed")
-"""Why a request is refused; a further reason is counted under its own word once it comes."""
+"""Actions of replies; the last two are those without a decision of a plugin."""
+REASONS = (*ACCESS_REASONS, "unknown path", "method not allowed")
+"""Reasons for a refusal that have cells from the start; others get theirs when they occur."""
 _QUICK_MS = QUICK / 1000
 _BY_DEFAULT = {"continue": "default", "reject": "default_reject"}
 
 
 class _CounterIndex(dict[str, int]):
-    """The cell of each value of the last label; that of a further value is made when it comes."""
+    """The cell of each value of the last label; unknown values are allocated on first use."""
 
     def __init__(
-        self, slab: WorkerCounters, family: MetricDefinition, labels: Labels, known: Iterable[str]
+        self,
+        counters: WorkerCounters,
+        family: MetricDefinition,
+        labels: Labels,
+        known: Iterable[str],
     ) -> None:
         super().__init__()
-        self._slab, self._family, self._labels = slab, family, labels
+        self._counters, self._family, self._labels = counters, family, labels
         for value in known:
             self[value] = self[value]
 
     def __missing__(self, value: str) -> int:
-        cell = self[value] = self._slab.place(self._family, (*self._labels, value))
+        cell = self[value] = self._counters.allocate(self._family, (*self._labels, value))
         return cell
 
 
 class _EndpointCells:
     __slots__ = ("causes", "duration", "outcomes")
 
-    def __init__(self, slab: WorkerCounters, endpoint: str) -> None:
-        self.outcomes = _CounterIndex(slab, metrics.REQUESTS, (endpoint,), CALL_OUTCOMES)
+    def __init__(self, counters: WorkerCounters, endpoint: str) -> None:
+        self.outcomes = _CounterIndex(counters, metrics.REQUESTS, (endpoint,), CALL_OUTCOMES)
         self.causes = _CounterIndex(
-            slab, metrics.FALLBACK, (endpoint,), (*UNHEARD, INTERNAL, UNRECORDED)
+            counters, metrics.FALLBACK, (endpoint,), (*NOT_ANSWERED, INTERNAL, UNRECORDED)
         )
-        self.duration = slab.place(metrics.DURATION, (endpoint,))
+        self.duration = counters.allocate(metrics.DURATION, (endpoint,))
 
 
 class _PluginCells:
     __slots__ = ("duration", "outcomes", "quick")
 
-    def __init__(self, slab: WorkerCounters, plugin: str) -> None:
-        self.outcomes = _CounterIndex(slab, metrics.PLUGIN_CALLS, (plugin,), STEP_OUTCOMES)
-        self.duration = slab.place(metrics.PLUGIN_DURATION, (plugin,))
-        self.quick = _CounterIndex(slab, metrics.PLUGIN_QUICK, (plugin,), HEARD)
+    def __init__(self, counters: WorkerCounters, plugin: str) -> None:
+        self.outcomes = _CounterIndex(counters, metrics.PLUGIN_CALLS, (plugin,), STEP_OUTCOMES)
+        self.duration = counters.allocate(metrics.PLUGIN_DURATION, (plugin,))
+        self.quick = _CounterIndex(counters, metrics.PLUGIN_QUICK, (plugin,), ANSWERED)
 
 
 class CallCounters:
     """The counters of one worker."""
 
-    def __init__(self, slab: WorkerCounters) -> None:
-        self._slab = slab
-        self._cells = slab.cells
-        self._endpoints = {name: _EndpointCells(slab, name) for name in ENDPOINTS}
+    def __init__(self, counters: WorkerCounters) -> None:
+        self._counters = counters
+        self._cells = counters.cells
+        self._endpoints = {name: _EndpointCells(counters, name) for name in ENDPOINTS}
         self._plugins: dict[str, _PluginCells] = {}
-        self._remaining = slab.place(metrics.REMAINING)
-        self._records = slab.place(metrics.AUDIT_RECORDS)
-        self._reasons = _CounterIndex(slab, metrics.REFUSED, (), REASONS)
-        self._unauthorised = slab.place(metrics.AUTH_FAILURES)
-        self._differing = _CounterIndex(slab, metrics.SHADOW_DIFF, (), ())
+        self._remaining = counters.allocate(metrics.REMAINING)
+        self._records = counters.allocate(metrics.AUDIT_RECORDS)
+        self._reasons = _CounterIndex(counters, metrics.REFUSED, (), REASONS)
+        self._unauthorised = counters.allocate(metrics.AUTH_FAILURES)
+        self._differing = _CounterIndex(counters, metrics.SHADOW_DIFF, (), ())
         self._observers: dict[str, _CounterIndex] = {}
         self._budget = 0.0
 
-    def expect(
+    def allocate_for_policy(
         self,
         links: Iterable[BoundHook],
         shadows: Iterable[str],
         budget: float,
         observers: Iterable[str] = (),
     ) -> None:
-        """Make the cells of the plugins of a policy. ``budget`` of a call in seconds."""
+        """Allocate the cells of the plugins of a policy; ``budget`` of a call in seconds."""
         for link in links:
             quick = self._plugin(link.plugin).quick
             link.abstained_steps.bind_counters(self._cells, quick[ABSTAINED] + BUCKETS)
@@ -120,12 +124,12 @@ class CallCounters:
         for observer in observers:
             if observer not in self._observers:
                 self._observers[observer] = _CounterIndex(
-                    self._slab, metrics.OBSERVER_CALLS, (observer,), OBSERVER_OUTCOMES
+                    self._counters, metrics.OBSERVER_CALLS, (observer,), OBSERVER_OUTCOMES
                 )
         self._budget = budget
 
     def answered(self, outcome: Outcome, action: str, seconds: float) -> None:
-        """Count one call. ``action`` is what its reply asks of Infinity."""
+        """Count one call. ``action`` is that of its reply."""
         cells = self._cells
         endpoint = self._endpoints[outcome.endpoint]
         if outcome.decided_by == DEFAULT:
@@ -133,7 +137,7 @@ class CallCounters:
         cells[endpoint.outcomes[action]] += 1
         left = self._budget - seconds
         left = max(left, 0.0)
-        # What ``_observe`` does, twice in each call.
+        # ``_observe`` inlined, as it would be called twice for each call.
         first = endpoint.duration
         cells[first] += int(seconds * NANO)
         cells[first + BUCKETS + bisect_left(CALL_BOUNDS, seconds)] += 1
@@ -148,40 +152,40 @@ class CallCounters:
     def _plugin(self, name: str) -> _PluginCells:
         cells = self._plugins.get(name)
         if cells is None:
-            cells = self._plugins[name] = _PluginCells(self._slab, name)
+            cells = self._plugins[name] = _PluginCells(self._counters, name)
         return cells
 
     def _steps(self, outcome: Outcome) -> str:
-        """Count each step but the quick ones, which count themselves.
+        """Count each step except quick ones, which ``StepCounter`` has counted.
 
-        Gives the outcome of the first plugin that was not heard, or nothing.
+        Return the outcome of the first plugin without a usable answer, or an empty text.
         """
         cells = self._cells
         cause = ""
         for step in outcome.steps:
-            came, ms = step.outcome, step.ms
-            if ms < _QUICK_MS and came in HEARD:
+            result, ms = step.outcome, step.ms
+            if ms < _QUICK_MS and result in ANSWERED:
                 continue
             plugin = self._plugin(step.plugin)
-            cells[plugin.outcomes[came]] += 1
-            if came != SKIPPED:
+            cells[plugin.outcomes[result]] += 1
+            if result != SKIPPED:
                 _observe(cells, plugin.duration, CALL_BOUNDS, ms / 1000)
-            if not cause and came in UNHEARD:
-                cause = came
+            if not cause and result in NOT_ANSWERED:
+                cause = result
         return cause
 
-    def fell_back(self, endpoint: str, cause: str) -> None:
-        """Count a call whose answer is not that of its plugins, though each of them was heard."""
+    def count_fallback(self, endpoint: str, cause: str) -> None:
+        """Count a call with a fallback that no plugin caused."""
         self._cells[self._endpoints[endpoint].causes[cause]] += 1
 
     def refused(self, reason: str) -> None:
-        """Count a request that did not get as far as the plugins."""
+        """Count a request that was refused before any plugin was asked."""
         self._cells[self._reasons[reason]] += 1
         if reason in (UNAUTHORISED, WRONG_TOKEN):
             self._cells[self._unauthorised] += 1
 
     def recorded(self) -> None:
-        """Count a record that is not that of a call."""
+        """Count an audit record other than that of a call."""
         self._cells[self._records] += 1
 
     def observed(self, plugin: str, outcome: str) -> None:
@@ -189,7 +193,7 @@ class CallCounters:
         self._cells[self._observers[plugin][outcome]] += 1
 
     def shadowed(self, shadow: Outcome, *, differs: bool | None) -> None:
-        """Count what a shadow plugin would have decided."""
+        """Count the decision of a shadow plugin."""
         if shadow.has_slow_or_failed_steps:
             self._steps(shadow)
         self._cells[self._records] += 1
@@ -199,6 +203,6 @@ class CallCounters:
 
 
 def _observe(cells: memoryview, first: int, bounds: tuple[float, ...], seconds: float) -> None:
-    """Put one observation into a histogram."""
+    """Add one observation to a histogram."""
     cells[first] += int(seconds * NANO)
     cells[first + BUCKETS + bisect_left(bounds, seconds)] += 1

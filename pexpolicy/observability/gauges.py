@@ -1,7 +1,4 @@
-"""Looking at what has no event of its own: how late the event loop is, and the state of the rest.
-
-A timer on the loop does it, some times a second, so that a call pays for none of it.
-"""
+"""Gauges that a timer samples: event loop lag, circuit breakers, and the state of other parts."""
 
 from __future__ import annotations
 
@@ -17,54 +14,53 @@ from pexpolicy.observability.health import StateSources
 from pexpolicy.observability.metrics import MetricDefinition
 from pexpolicy.observability.shared_memory import WorkerCounters
 
-BEAT = 0.25
-"""Seconds between two looks."""
-WINDOW = 30.0
-"""Seconds in which the longest lag counts at least; at most it counts twice as long."""
+SAMPLE_INTERVAL_S = 0.25
+LAG_WINDOW_S = 30.0
+"""Minimum time for which a maximum is kept; it is kept at most twice as long."""
 
 
 class LoopLag:
-    """How late the event loop was at worst, of late."""
+    """Maximum event loop lag over the last 30 to 60 s."""
 
     def __init__(self) -> None:
         self._since = 0.0
         self._worst = self._before = 0.0
 
-    def note(self, now: float, late: float) -> float:
-        """Note that something ran ``late`` seconds after it was due; gives the worst."""
-        if now - self._since >= WINDOW:
-            self._before = self._worst if now - self._since < 2 * WINDOW else 0.0
+    def record(self, now: float, lag: float) -> float:
+        """Record a lag in seconds, and return the maximum."""
+        if now - self._since >= LAG_WINDOW_S:
+            self._before = self._worst if now - self._since < 2 * LAG_WINDOW_S else 0.0
             self._since, self._worst = now, 0.0
-        self._worst = max(self._worst, late)
+        self._worst = max(self._worst, lag)
         return max(self._worst, self._before)
 
 
 class GaugeSampler(AbstractContextManager["GaugeSampler"]):
-    """Writes gauges into a slab while it is entered, on the event loop."""
+    """Writes gauges into the counters of a worker while it is entered, on the event loop."""
 
-    def __init__(self, slab: WorkerCounters, sources: StateSources) -> None:
-        self._slab = slab
+    def __init__(self, counters: WorkerCounters, sources: StateSources) -> None:
+        self._counters = counters
         self._sources = sources
         self._lag = LoopLag()
-        self._lag_cell = slab.place(metrics.LOOP_LAG)
-        self._lost_before = slab.cells[slab.place(metrics.AUDIT_LOST)]
+        self._lag_cell = counters.allocate(metrics.LOOP_LAG)
+        self._lost_before = counters.cells[counters.allocate(metrics.AUDIT_LOST)]
         self._breakers: Mapping[str, tuple[CircuitBreaker, ...]] = {}
         self._info = 0
         self._timer: asyncio.TimerHandle | None = None
         self.problem = ""
-        """Why the last look failed, if it did."""
+        """Why the last sample failed, or an empty text."""
 
     def use_policy(
         self, config_hash: str, breakers: Mapping[str, Iterable[CircuitBreaker]]
     ) -> None:
-        """Look at the policy that serves from now on, and not at the one before."""
+        """Sample the circuit breakers of another policy from now on."""
         for plugin in self._breakers:
             self._set(metrics.BREAKER_OPEN, 0, plugin)
         self._breakers = {plugin: tuple(found) for plugin, found in breakers.items()}
         if self._info:
-            self._slab.cells[self._info] = 0
-        self._info = self._slab.replace(metrics.CONFIG_INFO, (config_hash,))
-        self.look()
+            self._counters.cells[self._info] = 0
+        self._info = self._counters.rename_series(metrics.CONFIG_INFO, (config_hash,))
+        self.sample()
 
     def __enter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
@@ -74,36 +70,34 @@ class GaugeSampler(AbstractContextManager["GaugeSampler"]):
     def __exit__(self, *_: object) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._slab.release()
+        self._counters.release()
 
     def _next(self, now: float) -> None:
-        self._slab.beat()
-        self._due = now + BEAT
+        self._counters.heartbeat()
+        self._due = now + SAMPLE_INTERVAL_S
         self._timer = self._loop.call_at(self._due, self._beat)
 
     def _beat(self) -> None:
         now = self._loop.time()
-        worst = self._lag.note(now, max(now - self._due, 0.0))
-        self._slab.cells[self._lag_cell] = int(worst * metrics.LOOP_LAG.scale)
-        self.look()
+        worst = self._lag.record(now, max(now - self._due, 0.0))
+        self._counters.cells[self._lag_cell] = int(worst * metrics.LOOP_LAG.scale)
+        self.sample()
         self._next(self._loop.time())
 
-    def look(self) -> None:
-        """Write what there is to know now; ``problem`` has the source that fails, and it is asked
-        again.
-        """
+    def sample(self) -> None:
+        """Write all gauges; ``problem`` is set if a source fails, which is read again next time."""
         try:
-            self._look()
-        except Exception as error:  # noqa: BLE001 - a look must not end all later ones
+            self._sample()
+        except Exception as error:  # noqa: BLE001 - a failed sample must not end the timer
             self.problem = describe_error(error).summary
         else:
             self.problem = ""
 
-    def _look(self) -> None:
+    def _sample(self) -> None:
         for plugin, breakers in self._breakers.items():
             self._set(metrics.BREAKER_OPEN, int(any(b.is_open for b in breakers)), plugin)
         if self._info:
-            self._slab.cells[self._info] = 1
+            self._counters.cells[self._info] = 1
         sources = self._sources
         self._set(metrics.READY, int(not sources.not_ready_reasons()))
         reload = sources.reload()
@@ -120,6 +114,8 @@ class GaugeSampler(AbstractContextManager["GaugeSampler"]):
         self._set(metrics.CONNECTIONS, sources.connections())
 
     def _set(self, family: MetricDefinition, value: float | None, *labels: str) -> None:
-        """Write a value; one that is not known is left out, and has no series."""
+        """Write a value; an unknown value has no series."""
         if value is not None:
-            self._slab.cells[self._slab.place(family, labels)] = int(value * family.scale)
+            self._counters.cells[self._counters.allocate(family, labels)] = int(
+                value * family.scale
+            )

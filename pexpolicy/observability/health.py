@@ -1,4 +1,4 @@
-"""What the metrics and the status ask other parts of the server."""
+"""Readiness, and the sources of state for metrics and status."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from pexpolicy.audit.state import AuditState
 
 @dataclass
 class ReloadState:
-    """The outcome of reloads: by default that of a server that has made none."""
+    """The outcome of reloads; the default is that of a server without any."""
 
     last_successful: bool = True
-    """False once a configuration was refused, until one is activated."""
+    """False after a refused reload, until a configuration is activated."""
     last_success: float = field(default_factory=time.time)
-    """When the active configuration was activated, in seconds since the epoch."""
+    """The time of the last activation in seconds since the epoch."""
     problems: tuple[str, ...] = ()
-    """Why the last configuration was refused, where it was."""
+    """The errors of the last configuration, if it was refused."""
     restart_required: tuple[str, ...] = ()
-    """Keys of the active configuration that do not count before the next start."""
+    """Changed keys that take effect at the next start."""
 
 
 class CertificateState(Protocol):
@@ -31,11 +31,11 @@ class CertificateState(Protocol):
 
     @property
     def not_after(self) -> datetime:
-        """When it ends."""
+        """The end of its validity."""
 
     @property
     def problem(self) -> str:
-        """Why the files that are there now are not the ones that are served, where that is so."""
+        """Why the current files are not served, or an empty text."""
 
 
 class MemoryState(Protocol):
@@ -43,15 +43,15 @@ class MemoryState(Protocol):
 
     @property
     def resident(self) -> int | None:
-        """What it holds, where that is known."""
+        """The resident set size, or ``None`` if unknown."""
 
     @property
     def limit(self) -> int | None:
-        """The watermark above which connections are closed, where there is one."""
+        """The watermark above which connections are closed, or ``None``."""
 
     @property
     def is_exceeded(self) -> bool:
-        """True while they are closed."""
+        """True while connections are closed because of it."""
 
 
 def _no_reloads() -> Callable[[], ReloadState]:
@@ -61,8 +61,8 @@ def _no_reloads() -> Callable[[], ReloadState]:
 
 @dataclass(frozen=True, slots=True)
 class StateSources:
-    """The parts of a server that have a state of their own. They are asked some times a second, on
-    the event loop: an answer is what is known already, never a look at the disk.
+    """The parts of a server with a state. They are read four times a second on the event loop, so
+    they return what they know and do no I/O.
     """
 
     readiness: Readiness = field(default_factory=lambda: Readiness(ReadinessState.READY))
@@ -73,19 +73,19 @@ class StateSources:
     memory: Callable[[], MemoryState | None] = lambda: None
 
     def not_ready_reasons(self) -> list[str]:
-        """Why no calls should come here; empty for a server that is ready.
+        """Return why no calls should be sent here; empty for a server that is ready.
 
-        A plugin that fails is no reason: it fails everywhere, and every server would leave at once.
+        A failing plugin is not a reason: it fails on every server, and all would become unready.
         """
         reasons = [] if self.readiness.is_ready else [self.readiness.state.value]
         audit = self.audit()
         if audit is not None and audit.status == "failed":
-            reasons.append(f"the audit cannot be written: {audit.error or 'no reason is known'}")
+            reasons.append(f"the audit cannot be written: {audit.error or 'unknown reason'}")
         return reasons
 
 
 class ReadinessState(Enum):
-    """Where a server is between its start and its end. The value is the body of ``/readyz``."""
+    """The phase of a server. The value is the body of ``/readyz``."""
 
     STARTING = "starting"
     READY = "ok"
@@ -93,25 +93,23 @@ class ReadinessState(Enum):
 
 
 class Readiness:
-    """The state of a server. Plugins that fail do not change it: all servers of an installation
-    would leave together.
-    """
+    """The phase of a server; failing plugins do not change it."""
 
     def __init__(self, state: ReadinessState = ReadinessState.STARTING) -> None:
         self.state = state
 
     @property
     def state(self) -> ReadinessState:
-        """Where the server is now."""
+        """The current phase."""
         return self._state
 
     @state.setter
     def state(self, state: ReadinessState) -> None:
         self._state = state
         self.is_draining = state is ReadinessState.DRAINING
-        """True once the server was told to stop: it answers, and asks to be left alone."""
+        """True after the signal to stop: the server answers, and asks for no new calls."""
 
     @property
     def is_ready(self) -> bool:
-        """True while new calls should come here."""
+        """True while new calls should be sent here."""
         return self.state is ReadinessState.READY

@@ -1,8 +1,7 @@
-"""Every metric that there is: its name, what it says, its labels, and how workers add up.
+"""The metrics: name, description, labels, and aggregation over workers.
 
-Names follow Prometheus: a prefix, base units, ``_total`` behind a counter. The values of a label
-are endpoints, plugins of the configuration and words of this program: there is a known number of
-them, whatever callers send.
+Names follow Prometheus: a prefix, base units, ``_total`` after a counter. The values of labels are
+endpoints, configured plugins and words of this program, so their number does not depend on callers.
 """
 
 from __future__ import annotations
@@ -20,15 +19,15 @@ CALL_BOUNDS = (
     *(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05),
     *(0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 4.0, 5.0),
 )
-"""Seconds. A call from a table takes a tenth of a millisecond; Infinity gives up at 5 seconds."""
+"""Seconds. A table look-up takes a tenth of a millisecond; Infinity gives up after 5 seconds."""
 LEFT_BOUNDS = (0.0, 0.25, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5)
-"""Seconds; the first bucket holds the calls whose budget was gone."""
+"""Seconds; the first bucket has the calls that used up their budget."""
 BUCKETS = 1
-"""The cell of the first bucket of a histogram, behind that of the sum."""
+"""The position of the first bucket of a histogram, after the cell of the sum."""
 
 
 class MetricType(Enum):
-    """The type of a metric, as Prometheus calls it."""
+    """The type of a metric in Prometheus."""
 
     COUNTER = "counter"
     GAUGE = "gauge"
@@ -36,7 +35,7 @@ class MetricType(Enum):
 
 
 class Aggregation(Enum):
-    """What becomes of the values of several workers."""
+    """How the values of several workers are combined."""
 
     SUM = "sum"
     GREATEST = "greatest"
@@ -45,29 +44,29 @@ class Aggregation(Enum):
 
 @dataclass(frozen=True, slots=True)
 class MetricDefinition:
-    """One metric. A cell of the board holds ``scale`` times its value, as a whole number.
+    """One metric. A cell holds its value times ``scale``, as an integer.
 
-    A histogram has a cell for the sum, one for each of ``bounds``, and one for all beyond.
+    A histogram has a cell for the sum, one for each of ``bounds``, and one for larger values.
     """
 
     name: str
     doc: str
     labels: tuple[str, ...] = ()
     kind: MetricType = MetricType.COUNTER
-    together: Aggregation = Aggregation.SUM
+    aggregation: Aggregation = Aggregation.SUM
     scale: int = 1
     bounds: tuple[float, ...] = ()
-    shows_zero: bool = True
+    includes_zero: bool = True
 
     @property
     def cells(self) -> int:
-        """How many cells a series of it takes."""
+        """The number of cells of a series."""
         return len(self.bounds) + 2 if self.kind is MetricType.HISTOGRAM else 1
 
 
 REQUESTS = MetricDefinition(
     "pexpolicy_requests_total",
-    "Calls that were answered, by what the answer asks of Infinity and whether a plugin decided.",
+    "Calls that were answered, by the action of the reply and whether a plugin decided.",
     ("endpoint", "outcome"),
 )
 DURATION = MetricDefinition(
@@ -88,12 +87,12 @@ REMAINING = MetricDefinition(
 )
 FALLBACK = MetricDefinition(
     "pexpolicy_fallback_total",
-    "Calls that were answered without a plugin that should have been heard, by what kept it.",
+    "Calls answered although a plugin gave no usable answer, by its outcome.",
     ("endpoint", "cause"),
 )
 PLUGIN_CALLS = MetricDefinition(
     "pexpolicy_plugin_calls_total",
-    "Times that a plugin was asked, or skipped, by what came of it.",
+    "Steps of plugins, by outcome.",
     ("plugin", "outcome"),
 )
 PLUGIN_DURATION = MetricDefinition(
@@ -106,7 +105,7 @@ PLUGIN_DURATION = MetricDefinition(
 )
 PLUGIN_QUICK = MetricDefinition(
     "pexpolicy_plugin_quick_seconds",
-    "Quick answers of a plugin, by what came of it: a part of the two above, shown in them.",
+    "Quick answers of a plugin, by outcome; they are added to the two metrics above.",
     ("plugin", "outcome"),
     MetricType.HISTOGRAM,
     scale=MICRO,
@@ -114,7 +113,7 @@ PLUGIN_QUICK = MetricDefinition(
 )
 BREAKER_OPEN = MetricDefinition(
     "pexpolicy_plugin_breaker_open",
-    "1 while the circuit breaker of a plugin keeps calls away from it, in any worker.",
+    "1 while the circuit breaker of a plugin is open in any worker.",
     ("plugin",),
     MetricType.GAUGE,
     Aggregation.GREATEST,
@@ -126,12 +125,12 @@ OBSERVER_CALLS = MetricDefinition(
 )
 SHADOW_DIFF = MetricDefinition(
     "pexpolicy_shadow_diff_total",
-    "Calls that a shadow plugin would have answered in another way.",
+    "Calls that a shadow plugin would have answered differently.",
     ("plugin",),
 )
 REFUSED = MetricDefinition(
     "pexpolicy_refused_requests_total",
-    "Requests that did not get as far as the plugins, by the reason in the audit line.",
+    "Requests refused before any plugin was asked, by the reason in the audit line.",
     ("reason",),
 )
 AUTH_FAILURES = MetricDefinition(
@@ -140,15 +139,15 @@ AUTH_FAILURES = MetricDefinition(
 )
 AUDIT_RECORDS = MetricDefinition(
     "pexpolicy_audit_records_total",
-    "Records that were handed to the audit: calls, refusals and shadows.",
+    "Audit records: calls, refusals and shadow decisions.",
 )
 AUDIT_LOST = MetricDefinition(
     "pexpolicy_audit_lost_total",
-    "Records of the audit that were not written anywhere.",
+    "Audit records that could not be written.",
 )
 AUDIT_LAST_FSYNC = MetricDefinition(
     "pexpolicy_audit_last_fsync_timestamp_seconds",
-    "When the audit was last forced onto the disk.",
+    "Time of the last fsync of the audit.",
     (),
     MetricType.GAUGE,
     Aggregation.GREATEST,
@@ -156,29 +155,29 @@ AUDIT_LAST_FSYNC = MetricDefinition(
 )
 AUDIT_FREE = MetricDefinition(
     "pexpolicy_audit_free_bytes",
-    "Free space of the file system that the audit is on.",
+    "Free space on the file system of the audit.",
     (),
     MetricType.GAUGE,
     Aggregation.LEAST,
 )
 CONFIG_INFO = MetricDefinition(
     "pexpolicy_config_info",
-    "1 for the configuration that answers; two of them mean that the workers differ.",
+    "1 for the active configuration; two series mean that workers differ.",
     ("hash",),
     MetricType.GAUGE,
     Aggregation.GREATEST,
-    shows_zero=False,
+    includes_zero=False,
 )
 RELOAD_SUCCESSFUL = MetricDefinition(
     "pexpolicy_config_last_reload_successful",
-    "0 when the last configuration that was offered was refused, and the one before it serves.",
+    "0 after a refused reload, until a configuration is activated.",
     (),
     MetricType.GAUGE,
     Aggregation.LEAST,
 )
 RELOADED = MetricDefinition(
     "pexpolicy_config_last_reload_success_timestamp_seconds",
-    "When the configuration that answers was taken up.",
+    "Time at which the active configuration was activated.",
     (),
     MetricType.GAUGE,
     Aggregation.LEAST,
@@ -186,14 +185,14 @@ RELOADED = MetricDefinition(
 )
 CERTIFICATE = MetricDefinition(
     "pexpolicy_tls_cert_not_after_timestamp_seconds",
-    "When the certificate of the server ends.",
+    "End of validity of the certificate of the server.",
     (),
     MetricType.GAUGE,
     Aggregation.LEAST,
 )
 LOOP_LAG = MetricDefinition(
     "pexpolicy_loop_lag_seconds",
-    "The longest time in the last 30 to 60 s that the event loop was late, of the worst worker.",
+    "Maximum event loop lag over the last 30 to 60 s, of the worst worker.",
     (),
     MetricType.GAUGE,
     Aggregation.GREATEST,
@@ -201,25 +200,25 @@ LOOP_LAG = MetricDefinition(
 )
 READY = MetricDefinition(
     "pexpolicy_ready",
-    "1 while every worker is ready: configured, able to write its audit, not told to stop.",
+    "1 while every worker is ready: configured, able to write its audit, not stopping.",
     (),
     MetricType.GAUGE,
     Aggregation.LEAST,
 )
 CONNECTIONS = MetricDefinition(
     "pexpolicy_connections",
-    "Connections that are open now.",
+    "Open connections.",
     (),
     MetricType.GAUGE,
 )
 WORKERS = MetricDefinition(
     "pexpolicy_workers",
-    "Processes that serve.",
+    "Running worker processes.",
     (),
     MetricType.GAUGE,
 )
 
-FAMILIES = {
+METRICS = {
     family.name: family
     for family in (
         *(REQUESTS, DURATION, REMAINING, FALLBACK),
@@ -230,6 +229,6 @@ FAMILIES = {
         *(LOOP_LAG, READY, CONNECTIONS, WORKERS),
     )
 }
-"""Every metric by its name."""
-PLACED = {**FAMILIES, PLUGIN_QUICK.name: PLUGIN_QUICK}
-"""Everything that a board holds, by its name."""
+"""The exported metrics by name."""
+STORED_METRICS = {**METRICS, PLUGIN_QUICK.name: PLUGIN_QUICK}
+"""The metrics in shared memory by name."""

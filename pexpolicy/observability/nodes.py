@@ -1,4 +1,4 @@
-"""When each Conferencing Node called last: a URL that is wrong in Infinity shows by its silence."""
+"""The last call of each Conferencing Node; the symptom of a wrong URL is that none arrives."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from pexpolicy.observability.shared_memory import (
     WorkerCounters,
 )
 
-NAME = 48
-"""Bytes of an address; the longest IPv6 one has 45."""
-_NAME_CELLS = NAME // CELL
+NAME_BYTES = 48
+"""Maximum length of an address; the longest IPv6 address has 45."""
+_NAME_CELLS = NAME_BYTES // CELL
 _CALLED, _CALLS, _REFUSED, _WHY = range(_NAME_CELLS, NODE_CELLS)
 
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One node. Times are seconds of the Unix epoch; 0 stands for never."""
+    """One node. Times are seconds of the Unix epoch; 0 means never."""
 
     address: str
     last_call: float
@@ -34,14 +34,14 @@ class Node:
 
 
 class Nodes:
-    """The nodes of one worker, the latest ``NODES`` of them, in its slab."""
+    """The last ``NODES`` nodes of one worker, in its counters."""
 
-    def __init__(self, slab: WorkerCounters) -> None:
-        self._raw = slab.nodes_raw
-        self._cells = slab.nodes_raw.cast("q")
+    def __init__(self, counters: WorkerCounters) -> None:
+        self._raw = counters.nodes_raw
+        self._cells = counters.nodes_raw.cast("q")
         self._places: OrderedDict[str, int] = OrderedDict(
             sorted(
-                ((name, at) for name, at in _named(slab)),
+                ((name, at) for name, at in _named(counters)),
                 key=lambda item: max(
                     self._cells[item[1] + _CALLED], self._cells[item[1] + _REFUSED]
                 ),
@@ -49,7 +49,7 @@ class Nodes:
         )
 
     def called(self, node_ip: str | None, peer: str | None = None) -> None:
-        """Note a call that was answered: the node that it names, and the address it came from."""
+        """Record an answered call of a node, which it names or else is its peer."""
         address = node_ip or ""
         place = self._places.get(address)
         if place is None:
@@ -60,16 +60,14 @@ class Nodes:
         self._cells[place + _CALLS] += 1
 
     def refused(self, address: str, why: str) -> None:
-        """Note a request that was refused."""
+        """Record a refused request."""
         place = self._place(address)
         self._places.move_to_end(address)
         self._cells[place + _REFUSED] = int(time.time() * 1000)
         self._cells[place + _WHY] = REASONS.index(why) if why in REASONS else len(REASONS)
 
     def _place(self, address: str) -> int:
-        """The place of a node. One that was not seen before gets a free one, or that of the most
-        silent.
-        """
+        """Return the cell of a node. A new node gets a free cell, or that of the longest silent."""
         known = self._places.get(address)
         if known is not None:
             return known
@@ -79,28 +77,28 @@ class Nodes:
             _, place = self._places.popitem(last=False)
         for cell in (_CALLED, _CALLS, _REFUSED, _WHY):
             self._cells[place + cell] = 0
-        # In one piece: whoever reads meanwhile stops at a place without a name.
-        name = address.encode("utf-8", "replace")[:NAME]
-        self._raw[place * CELL : place * CELL + NAME] = name.ljust(NAME, b"\0")
+        # In one piece: a concurrent reader stops at a cell without a name.
+        name = address.encode("utf-8", "replace")[:NAME_BYTES]
+        self._raw[place * CELL : place * CELL + NAME_BYTES] = name.ljust(NAME_BYTES, b"\0")
         self._places[address] = place
         return place
 
 
 def seen(board: SharedCounters) -> list[Node]:
-    """The nodes that any worker has seen, those that are silent for the longest time first."""
+    """Return the nodes of all workers, the longest silent first."""
     found: dict[str, Node] = {}
-    for slab in board:
-        cells = slab.nodes_raw.cast("q")
-        for address, at in _named(slab):
+    for counters in board:
+        cells = counters.nodes_raw.cast("q")
+        for address, at in _named(counters):
             called, calls, refused, why = cells[at + _CALLED : at + NODE_CELLS]
             because = (*REASONS, "another reason")[why] if refused else ""
             node = Node(address, called / 1000, calls, refused / 1000, because)
-            found[address] = _one(node, found.get(address))
+            found[address] = _merged(node, found.get(address))
     return sorted(found.values(), key=lambda node: (node.last_call, node.address))
 
 
-def _one(node: Node, other: Node | None) -> Node:
-    """What two workers know of a node."""
+def _merged(node: Node, other: Node | None) -> Node:
+    """Return one node from the records of two workers."""
     if other is None:
         return node
     refusal = max(node, other, key=lambda seen: seen.last_refused)
@@ -113,17 +111,17 @@ def _one(node: Node, other: Node | None) -> Node:
     )
 
 
-def _named(slab: WorkerCounters) -> Iterable[tuple[str, int]]:
-    """The nodes in a slab, each with its first cell. They lie behind each other."""
+def _named(counters: WorkerCounters) -> Iterable[tuple[str, int]]:
+    """Yield the nodes of a worker, each with its first cell; they are contiguous."""
     for at in range(0, NODES * NODE_CELLS, NODE_CELLS):
-        name = bytes(slab.nodes_raw[at * CELL : at * CELL + NAME]).rstrip(b"\0")
+        name = bytes(counters.nodes_raw[at * CELL : at * CELL + NAME_BYTES]).rstrip(b"\0")
         if not name:
             return
         yield name.decode("utf-8", "replace"), at
 
 
 def address_of(node_ip: str | None, peer: str | None) -> str:
-    """Who asks: the node that a request names, which may come through a proxy, else the peer."""
-    if node_ip and len(node_ip) <= NAME and node_ip.isascii() and node_ip.isprintable():
+    """Return the node that a request names, as it may come through a proxy, else the peer."""
+    if node_ip and len(node_ip) <= NAME_BYTES and node_ip.isascii() and node_ip.isprintable():
         return node_ip
     return peer or "unknown"

@@ -1,4 +1,4 @@
-"""The metrics in the format of Prometheus."""
+"""The metrics in the text format of Prometheus."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from pexpolicy.observability.metrics import MetricDefinition, MetricType
 from pexpolicy.observability.shared_memory import SharedCounters
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
-"""The format that each version of Prometheus reads."""
+"""The format that every version of Prometheus reads."""
 
 
-class BoardCollector(Collector):
-    """Hands the numbers of a board to ``prometheus_client`` when it is asked for them."""
+class SharedCountersCollector(Collector):
+    """Passes the counters to ``prometheus_client`` when they are scraped."""
 
     def __init__(self, board: SharedCounters) -> None:
         self._board = board
 
     def collect(self) -> Iterator[Metric]:
-        """Each family, those included of which nothing was counted yet."""
+        """Yield each metric, including those without a value."""
         for family, series in read(self._board).items():
             if family.kind is MetricType.HISTOGRAM:
                 yield _histogram(family, series)
@@ -39,9 +39,9 @@ class BoardCollector(Collector):
 
 
 def expose(board: SharedCounters) -> bytes:
-    """The text that Prometheus scrapes."""
+    """Return the text that Prometheus scrapes."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(BoardCollector(board))
+    registry.register(SharedCountersCollector(board))
     return generate_latest(registry)
 
 
@@ -49,7 +49,7 @@ def _plain(family: MetricDefinition, series: Series) -> Metric:
     kind = CounterMetricFamily if family.kind is MetricType.COUNTER else GaugeMetricFamily
     metric = kind(family.name, family.doc, labels=family.labels)
     for labels, (cell,) in sorted(series.items()):
-        if cell or family.shows_zero:
+        if cell or family.includes_zero:
             metric.add_metric(labels, cell / family.scale if family.scale != 1 else cell)
     return metric
 

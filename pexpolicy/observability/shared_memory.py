@@ -1,9 +1,8 @@
-"""The counters of all processes of a server, in memory that they share.
+"""The counters of all processes of a server, in shared memory.
 
-The board is made before the server forks. Each worker writes into a slab of its own, from one
-thread, so nothing is locked; whoever is asked for the metrics reads all slabs. A slab names what it
-holds, so that workers need not agree on what there is to count: after a reload the plugins may be
-others.
+The memory is allocated before the server forks. Each worker writes into its own part, from one
+thread, so nothing is locked; a scrape reads all parts. A part contains the names of its series, so
+workers need not have the same ones: after a reload the plugins may be others.
 """
 
 from __future__ import annotations
@@ -13,90 +12,94 @@ import os
 import time
 from collections.abc import Iterator
 
-from pexpolicy.observability.metrics import PLACED, Aggregation, MetricDefinition, MetricType
+from pexpolicy.observability.metrics import (
+    STORED_METRICS,
+    Aggregation,
+    MetricDefinition,
+    MetricType,
+)
 
 CELL = 8
-"""Bytes of a cell: a whole number with a sign. One is written in one piece on 64-bit machines."""
+"""Bytes of a cell: a signed integer, which 64-bit machines write atomically."""
 SERIES_CELLS = 49_152
-"""Cells of a slab for series: some 140 plugins. What does not fit any more is not counted."""
+"""Cells of a worker for series, enough for some 140 plugins. Further series are not counted."""
 NODES = 1000
-"""Nodes that a slab has room for."""
+"""Maximum number of nodes of a worker."""
 NODE_CELLS = 10
-_SLAB_CELLS = SERIES_CELLS + NODES * NODE_CELLS
-_OWNER, _BEAT, _USED, _HEADER = 0, 1, 2, 3
-_SCRATCH = max(family.cells for family in PLACED.values())
-"""Cells at the end that anything may be written to, and nobody reads."""
+_WORKER_CELLS = SERIES_CELLS + NODES * NODE_CELLS
+_OWNER, _HEARTBEAT, _USED, _HEADER = 0, 1, 2, 3
+_SCRATCH = max(family.cells for family in STORED_METRICS.values())
+"""Cells at the end that are written for series without room, and never read."""
 _BETWEEN = "\x1f"
 
 Labels = tuple[str, ...]
 
 
 class SharedCounters:
-    """Room for ``slots`` workers; by default for a server that is one process."""
+    """The counters of up to ``slots`` workers; by default of a single process."""
 
     def __init__(self, slots: int = 1) -> None:
-        # Anonymous memory is given by the page, when it is first written to.
-        memory = memoryview(mmap.mmap(-1, slots * _SLAB_CELLS * CELL))
-        size = _SLAB_CELLS * CELL
-        self._slabs = [WorkerCounters(memory[at * size : (at + 1) * size]) for at in range(slots)]
+        # The system allocates anonymous memory by the page, on first write.
+        memory = memoryview(mmap.mmap(-1, slots * _WORKER_CELLS * CELL))
+        size = _WORKER_CELLS * CELL
+        self._workers = [WorkerCounters(memory[at * size : (at + 1) * size]) for at in range(slots)]
 
     def claim(self, slot: int = 0) -> WorkerCounters:
-        """The slab of a slot for this process; what an earlier one counted is counted on."""
-        slab = self._slabs[slot]
-        slab.take()
-        return slab
+        """Return the counters of a slot for this process; they continue those of an earlier one."""
+        counters = self._workers[slot]
+        counters.claim()
+        return counters
 
     def reserve(self) -> int | None:
-        """A free slot for a worker that is about to be forked, or ``None`` where there is none.
-        Called by the one process that forks.
+        """Return a free slot for a worker that is about to be forked, or ``None``.
+
+        Only the process that forks calls it.
         """
-        for slot, slab in enumerate(self._slabs):
-            if not slab.is_taken:
-                slab.release()
-                # The process that forks stands in for the worker that is not there yet.
-                slab.owner = -os.getpid()
+        for slot, counters in enumerate(self._workers):
+            if not counters.is_owned:
+                counters.release()
+                # Negative: reserved by the process that forks.
+                counters.owner = -os.getpid()
                 return slot
         return None
 
     def release(self, slot: int, worker: int) -> None:
-        """Give back the slot of a worker that has ended; ``worker`` is its process id."""
-        slab = self._slabs[slot]
-        if slab.owner in (worker, -os.getpid()):
-            slab.release()
+        """Release the slot of a worker that has ended; ``worker`` is its process id."""
+        counters = self._workers[slot]
+        if counters.owner in (worker, -os.getpid()):
+            counters.release()
 
     def __iter__(self) -> Iterator[WorkerCounters]:
-        return iter(self._slabs)
+        return iter(self._workers)
 
 
 class WorkerCounters:
-    """The counters of one worker: cells, and what each of them is."""
+    """The counters of one worker: cells, and the series that they belong to."""
 
     def __init__(self, memory: memoryview) -> None:
         self._raw = memory[: SERIES_CELLS * CELL]
         self.cells = self._raw.cast("q")
-        """All cells, by the index that ``place`` gives."""
+        """All cells, by the index that ``allocate`` returns."""
         self.nodes_raw = memory[SERIES_CELLS * CELL :]
-        self._placed: dict[tuple[str, Labels], int] = {}
+        self._allocated: dict[tuple[str, Labels], int] = {}
 
-    def take(self) -> None:
-        """Make the slab that of this process."""
+    def claim(self) -> None:
+        """Make this process the owner."""
         self.release()
         self.owner = os.getpid()
-        self.beat()
+        self.heartbeat()
 
     def release(self) -> None:
-        """Make it nobody's. What was counted stays: a counter never goes back."""
+        """Remove the owner. Counters keep their values, as a counter never decreases."""
         self.owner = 0
-        self._placed = {(family.name, labels): at for family, labels, at in self.series()}
+        self._allocated = {(family.name, labels): at for family, labels, at in self.series()}
         for family, _, at in self.series():
-            if family.kind is MetricType.GAUGE and family.together is not Aggregation.LEAST:
+            if family.kind is MetricType.GAUGE and family.aggregation is not Aggregation.LEAST:
                 self.cells[at] = 0
 
     @property
     def owner(self) -> int:
-        """The id of the process that writes here; 0 for none, negative for one that keeps the
-        place for it.
-        """
+        """The id of the process that writes here; 0 for none, negative for a reservation."""
         return self.cells[_OWNER]
 
     @owner.setter
@@ -104,13 +107,13 @@ class WorkerCounters:
         self.cells[_OWNER] = pid
 
     @property
-    def is_alive(self) -> bool:
-        """True while the process that writes here runs."""
-        return self.owner > 0 and self.is_taken
+    def is_running(self) -> bool:
+        """True while the process that writes here is running."""
+        return self.owner > 0 and self.is_owned
 
     @property
-    def is_taken(self) -> bool:
-        """True while it belongs to a process that runs, or is kept by one."""
+    def is_owned(self) -> bool:
+        """True while a running process owns or reserves it."""
         owner = self.owner
         if owner == 0:
             return False
@@ -122,18 +125,18 @@ class WorkerCounters:
             return True
         return True
 
-    def beat(self) -> None:
-        """Say that the event loop of the worker runs."""
-        self.cells[_BEAT] = time.monotonic_ns()
+    def heartbeat(self) -> None:
+        """Record that the event loop of the worker is running."""
+        self.cells[_HEARTBEAT] = time.monotonic_ns()
 
     @property
-    def silent(self) -> float:
-        """Seconds since it last said so. The clock is that of the machine, the same for all."""
-        return (time.monotonic_ns() - self.cells[_BEAT]) / 1e9
+    def seconds_since_heartbeat(self) -> float:
+        """Seconds since the last heartbeat, by the clock that all processes share."""
+        return (time.monotonic_ns() - self.cells[_HEARTBEAT]) / 1e9
 
-    def place(self, family: MetricDefinition, labels: Labels = ()) -> int:
-        """The index of the first cell of a series, which is made where it is not there yet."""
-        known = self._placed.get((family.name, labels))
+    def allocate(self, family: MetricDefinition, labels: Labels = ()) -> int:
+        """Return the index of the first cell of a series, which is added if it is new."""
+        known = self._allocated.get((family.name, labels))
         if known is not None:
             return known
         key = _key(family, labels)
@@ -144,35 +147,36 @@ class WorkerCounters:
             return SERIES_CELLS - _SCRATCH
         self.cells[at], self.cells[at + 1] = len(key), family.cells
         self._raw[(at + 2) * CELL : (at + 2) * CELL + len(key)] = key
-        # Whoever reads meanwhile sees the series once it is whole.
+        # Last: a concurrent reader must not see an incomplete series.
         self.cells[_USED] = end - _HEADER
-        self._placed[family.name, labels] = first
+        self._allocated[family.name, labels] = first
         return first
 
-    def replace(self, family: MetricDefinition, labels: Labels) -> int:
-        """The same for a family of which there is one series at a time: the one before is renamed,
-        as a slab has no room for every configuration that ever was. It begins at 0.
+    def rename_series(self, family: MetricDefinition, labels: Labels) -> int:
+        """Return the same for a metric with one series at a time, which is renamed and set to 0.
+
+        There is no room for a series of each configuration that was ever active.
         """
         key = _key(family, labels)
-        for (name, before), first in self._placed.items():
+        for (name, before), first in self._allocated.items():
             if name == family.name and len(_key(family, before)) == len(key):
                 self.cells[first] = 0
                 begin = (first - -(-len(key) // CELL)) * CELL
                 self._raw[begin : begin + len(key)] = key
-                del self._placed[name, before]
-                self._placed[name, labels] = first
+                del self._allocated[name, before]
+                self._allocated[name, labels] = first
                 return first
-        return self.place(family, labels)
+        return self.allocate(family, labels)
 
     def series(self) -> Iterator[tuple[MetricDefinition, Labels, int]]:
-        """Each series of the slab, with the index of its first cell."""
+        """Yield each series with the index of its first cell."""
         at, end = _HEADER, _HEADER + self.cells[_USED]
         while at < end:
             length, cells = self.cells[at], self.cells[at + 1]
             key = bytes(self._raw[(at + 2) * CELL : (at + 2) * CELL + length])
             first = at + 2 + -(-length // CELL)
             name, *labels = key.decode().split(_BETWEEN)
-            yield PLACED[name], tuple(labels), first
+            yield STORED_METRICS[name], tuple(labels), first
             at = first + cells
 
 

@@ -1,4 +1,4 @@
-"""All that one worker counts and knows of itself."""
+"""The telemetry of one worker: counters, nodes and gauges."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from pexpolicy.policy import Answer, Policy
 
 
 class Telemetry:
-    """The counters, the nodes and the gauges of a worker, on the board of its server.
+    """The counters, nodes and gauges of a worker, in the shared memory of its server.
 
-    By default the server is this one process. Enter ``sampler`` while the worker serves.
+    By default the server is a single process. Enter ``sampler`` while the worker serves.
     """
 
     def __init__(
@@ -27,19 +27,19 @@ class Telemetry:
     ) -> None:
         self.board = board or SharedCounters()
         self.sources = sources or StateSources()
-        slab = self.board.claim(slot)
-        self._counts = CallCounters(slab)
-        self._nodes = Nodes(slab)
-        self.sampler = GaugeSampler(slab, self.sources)
-        self._beside: _CountingShadowLog | None = None
+        counters = self.board.claim(slot)
+        self._counts = CallCounters(counters)
+        self._nodes = Nodes(counters)
+        self.sampler = GaugeSampler(counters, self.sources)
+        self._shadow_log: _CountingShadowLog | None = None
 
     def use_policy(self, policy: Policy) -> None:
-        """Count for a policy that serves from now on."""
+        """Count for another policy from now on."""
         deciding = {link.plugin for chain in policy.chains.values() for link in chain.links}
         shadows = {p.name for p in policy.plugins if p.table.mode == "shadow"}
         observers = [p.name for p in policy.plugins if "on_decision" in p.hooks]
         budget = policy.settings.server.budget
-        self._counts.expect(policy.links(), shadows, budget, observers)
+        self._counts.allocate_for_policy(policy.links(), shadows, budget, observers)
         self.sampler.use_policy(
             policy.config_hash,
             {
@@ -54,21 +54,21 @@ class Telemetry:
         )
 
     def answered(self, answer: Answer, params: Params, peer: str | None, seconds: float) -> None:
-        """Note a call; ``seconds`` is how long it took."""
+        """Count a call; ``seconds`` is its duration."""
         self._counts.answered(answer.outcome, answer.reply.action, seconds)
         self._nodes.called(params.get("node_ip"), peer)
 
     def count_fallback(self, endpoint: str, cause: str) -> None:
-        """Note a call whose answer is not that of its plugins, though each of them was heard."""
-        self._counts.fell_back(endpoint, cause)
+        """Count a call with a fallback that no plugin caused."""
+        self._counts.count_fallback(endpoint, cause)
 
     def refused(self, reason: str, peer: str | None) -> None:
-        """Note a request that did not get as far as the plugins."""
+        """Count a request that was refused before any plugin was asked."""
         self._counts.refused(reason)
         self._nodes.refused(address_of(None, peer), reason)
 
     def recorded(self) -> None:
-        """Note the record of refusals."""
+        """Count an audit record of refusals."""
         self._counts.recorded()
 
     def observed(self, plugin: str, outcome: str) -> None:
@@ -76,11 +76,11 @@ class Telemetry:
         self._counts.observed(plugin, outcome)
 
     def counting(self, audit: ShadowLog) -> ShadowLog:
-        """The audit of shadows, each of which is counted too."""
-        beside = self._beside
-        if beside is None or beside.audit is not audit:
-            beside = self._beside = _CountingShadowLog(audit, self._counts)
-        return beside
+        """Return an audit of shadow decisions that also counts them."""
+        log = self._shadow_log
+        if log is None or log.audit is not audit:
+            log = self._shadow_log = _CountingShadowLog(audit, self._counts)
+        return log
 
 
 class _CountingShadowLog:
@@ -91,6 +91,6 @@ class _CountingShadowLog:
     def shadow(
         self, actual: Outcome, shadow: Outcome, config_hash: str, *, differs: bool | None
     ) -> None:
-        """Count the shadow, and write its line."""
+        """Count a shadow decision, and write its line."""
         self._counts.shadowed(shadow, differs=differs)
         self.audit.shadow(actual, shadow, config_hash, differs=differs)

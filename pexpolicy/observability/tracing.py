@@ -1,7 +1,7 @@
-"""Spans of OpenTelemetry: one for each call, with one below it for each plugin that was asked.
+"""Spans of OpenTelemetry: one for each call, with a child for each plugin that was asked.
 
-Nothing of OpenTelemetry is imported unless ``[tracing]`` of the configuration asks for it; it is
-the extra ``tracing``. A span names endpoint, plugins and outcomes, and nobody who calls.
+OpenTelemetry, the extra ``tracing``, is imported only with the table ``[tracing]``. A span names
+the endpoint, plugins and outcomes, never the caller.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 
     from pexpolicy.policy import Answer
 
-LAST_SPANS = 2.0
-"""Seconds for the last spans to leave when the server ends."""
+SHUTDOWN_TIMEOUT_S = 2.0
+"""Time to send the last spans when the server stops."""
 _NEEDED = ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http")
 
 
 def missing() -> list[Problem]:
-    """What keeps spans from being sent here: the extra is not installed."""
+    """Return a problem if the extra is not installed."""
     if all(_is_there(module) for module in _NEEDED):
         return []
     text = "needs the extra: install pexpolicy[tracing], or leave the table out"
@@ -46,7 +46,7 @@ def _is_there(module: str) -> bool:
 
 
 class Spans:
-    """Makes the spans of calls; ``provider`` says what becomes of them."""
+    """Creates the spans of calls, which ``provider`` exports."""
 
     def __init__(self, provider: TracerProvider) -> None:
         from opentelemetry import context, trace  # noqa: PLC0415 - an extra
@@ -59,34 +59,35 @@ class Spans:
         self._propagator = TraceContextTextMapPropagator()
 
     def begin(self, endpoint: str, headers: Mapping[str, str], decision_id: str) -> CallSpan:
-        """Begin the span of a call, below the one that a ``traceparent`` header names (W3C Trace
-        Context). Until it is closed it is the current one, for plugins that ask others.
+        """Start the span of a call, as a child of a ``traceparent`` header (W3C Trace Context).
+
+        It is the current span until it is closed, so that plugins can propagate it.
         """
-        given = {name: headers[name] for name in ("traceparent", "tracestate") if name in headers}
-        above = self._propagator.extract(given) if given else None
-        return CallSpan(self, endpoint, above, decision_id)
+        context = {name: headers[name] for name in ("traceparent", "tracestate") if name in headers}
+        parent = self._propagator.extract(context) if context else None
+        return CallSpan(self, endpoint, parent, decision_id)
 
 
 class CallSpan:
     """The span of one call."""
 
     def __init__(
-        self, spans: Spans, endpoint: str, above: Context | None, decision_id: str
+        self, spans: Spans, endpoint: str, parent: Context | None, decision_id: str
     ) -> None:
         self._spans = spans
-        self._began = time.time_ns()
+        self._started = time.time_ns()
         self._span = spans.tracer.start_span(
             endpoint,
-            context=above,
+            context=parent,
             kind=spans.trace.SpanKind.SERVER,
             attributes={"pexpolicy.decision_id": decision_id},
-            start_time=self._began,
+            start_time=self._started,
         )
         self._context = spans.trace.set_span_in_context(self._span)
         self._token = spans.context.attach(self._context)
 
-    def tell(self, answer: Answer) -> None:
-        """Say what became of the call."""
+    def record_answer(self, answer: Answer) -> None:
+        """Record the answer of the call."""
         span, outcome = self._span, answer.outcome
         if not span.is_recording():
             return
@@ -97,29 +98,29 @@ class CallSpan:
                 "http.response.status_code": answer.reply.status,
             }
         )
-        began = self._began
+        started = self._started
         for step in outcome.steps:
-            ended = began + int(step.ms * 1e6)
-            below = self._spans.tracer.start_span(
+            ended = started + int(step.ms * 1e6)
+            child = self._spans.tracer.start_span(
                 step.plugin,
                 context=self._context,
                 attributes={"pexpolicy.outcome": step.outcome},
-                start_time=began,
+                start_time=started,
             )
             if step.outcome not in (DECIDED, ABSTAINED):
-                below.set_status(self._spans.trace.StatusCode.ERROR, step.outcome)
-            below.end(ended)
-            began = ended
+                child.set_status(self._spans.trace.StatusCode.ERROR, step.outcome)
+            child.end(ended)
+            started = ended
 
     def close(self) -> None:
-        """End the span, whatever became of the call."""
+        """End the span."""
         self._spans.context.detach(self._token)
         self._span.end()
 
 
 @asynccontextmanager
-async def sending(table: TracingTable | None) -> AsyncIterator[Spans | None]:
-    """The spans that a configuration asks for, or ``None``; on leaving, the last ones are sent."""
+async def exporter(table: TracingTable | None) -> AsyncIterator[Spans | None]:
+    """Yield the spans of a configuration, or ``None``; send the last ones at the end."""
     if table is None:
         yield None
         return
@@ -127,7 +128,7 @@ async def sending(table: TracingTable | None) -> AsyncIterator[Spans | None]:
     try:
         yield Spans(provider)
     finally:
-        # A collector that does not answer must not keep the server from its end.
+        # In a thread, as an unreachable collector must not delay the shutdown.
         ended = asyncio.Event()
         loop = asyncio.get_running_loop()
 
@@ -138,7 +139,7 @@ async def sending(table: TracingTable | None) -> AsyncIterator[Spans | None]:
 
         threading.Thread(target=end, name="pexpolicy-tracing", daemon=True).start()
         with suppress(TimeoutError):
-            await asyncio.wait_for(ended.wait(), LAST_SPANS)
+            await asyncio.wait_for(ended.wait(), SHUTDOWN_TIMEOUT_S)
 
 
 def _provider(table: TracingTable) -> TracerProvider:

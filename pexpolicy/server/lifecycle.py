@@ -21,7 +21,7 @@ from pexpolicy.config.settings import ConfigError, Settings
 from pexpolicy.errors import Log
 from pexpolicy.observability.health import Readiness, ReadinessState, ReloadState, StateSources
 from pexpolicy.observability.telemetry import Telemetry
-from pexpolicy.observability.tracing import sending
+from pexpolicy.observability.tracing import exporter
 from pexpolicy.policy import Policy
 from pexpolicy.server import gc_tuning, systemd
 from pexpolicy.server.admin.listener import AdminEndpoint, admin_listener
@@ -158,7 +158,7 @@ async def _answering(
 ) -> AsyncIterator[Server]:
     """Open the plugins, then the sockets; close them in reverse order."""
     settings, admin = policy.settings, context.admin_endpoint
-    async with sending(settings.tracing) as spans:
+    async with exporter(settings.tracing) as spans:
         first = GenerationRunner(generation_of(policy, audit))
         access, audit_path = first.generation.access, settings.audit.path
         if access.verifies_slowly and audit_path is not None:

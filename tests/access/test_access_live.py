@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import ssl
@@ -44,9 +45,9 @@ path = "audit.jsonl"
 
 
 def client(leaf: bool = True) -> ssl.SSLContext:
-    context = certificates.trusting()
+    context = certificates.client_context()
     if leaf:
-        certificates.issued().configure_cert(context)
+        certificates.issue().configure_cert(context)
     return context
 
 
@@ -63,7 +64,7 @@ def ask(
         received = b""
         while more := connection.recv(65536):
             received += more
-    return wire.parsed(received)
+    return wire.parse(received)
 
 
 def noted(server: live_server.Running, reason: str, **facts: object) -> bool:
@@ -199,3 +200,8 @@ def test_a_call_whose_connection_was_just_accepted_is_answered_before_the_end(
                 answered.append(connection.recv(65536).startswith(b"HTTP/1.1 200"))
         assert all(answered)
         assert len(answered) == 50
+
+
+def test_a_crash_writes_no_core_dump(server: live_server.Running) -> None:
+    limits = Path(f"/proc/{server.pid}/limits").read_text("ascii")
+    assert re.search(r"Max core file size +0 +0 ", limits)

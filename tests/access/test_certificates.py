@@ -54,7 +54,7 @@ async def test_a_node_that_trusts_the_authority_is_answered(
     serving: fake_plugins.Serve, folder: Path
 ) -> None:
     async with serving(policy(**certificates.tls(folder))) as server:
-        reply = await ask(server, certificates.trusting())
+        reply = await ask(server, certificates.client_context())
         assert reply.status == 200
         (line,) = server.lines()
         assert (line["event"], line["peer"]) == ("decision", "127.0.0.1")
@@ -74,7 +74,7 @@ async def test_a_node_that_trusts_the_authority_is_answered(
 async def test_versions_below_the_configured_one_are_not_spoken(
     serving: fake_plugins.Serve, folder: Path, least: str, most: ssl.TLSVersion, answered: bool
 ) -> None:
-    context = certificates.trusting()
+    context = certificates.client_context()
     context.set_ciphers("ALL:@SECLEVEL=0")
     context.minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED
     context.maximum_version = most
@@ -97,7 +97,7 @@ async def noted(server: fake_plugins.Serving) -> list[str]:
 
 
 def showing(leaf: trustme.LeafCert | None) -> ssl.SSLContext:
-    context = certificates.trusting()
+    context = certificates.client_context()
     if leaf is not None:
         leaf.configure_cert(context)
     return context
@@ -105,9 +105,9 @@ def showing(leaf: trustme.LeafCert | None) -> ssl.SSLContext:
 
 CLIENTS: dict[str, Callable[[], trustme.LeafCert | None]] = {
     "none": lambda: None,
-    "expired": lambda: certificates.issued(days=-1),
-    "wrong CA": lambda: certificates.issued(of="nobody trusts it"),
-    "right": certificates.issued,
+    "expired": lambda: certificates.issue(days=-1),
+    "wrong CA": lambda: certificates.issue(of="nobody trusts it"),
+    "right": certificates.issue,
 }
 
 
@@ -152,7 +152,7 @@ async def test_an_expired_client_certificate_ends_a_kept_connection(
     request = wire.request_bytes(wire.SERVICE, "GET", {"Connection": "keep-alive"})
     async with (
         serving(policy(**table)) as server,
-        connected(server, showing(certificates.issued(days=1))) as (reader, writer),
+        connected(server, showing(certificates.issue(days=1))) as (reader, writer),
     ):
         for seconds in (0, 86_000):
             now[0] += seconds
@@ -192,7 +192,7 @@ async def test_no_session_ticket_where_a_client_certificate_is_asked_for(
     asks_for_certificate: bool,
 ) -> None:
     also = {"client_ca": str(folder / "ca.pem")} if asks_for_certificate else {}
-    context = showing(certificates.issued())
+    context = showing(certificates.issue())
     context.maximum_version = version
     async with serving(policy(**certificates.tls(folder, **also))) as server:
         session, _ = await asyncio.to_thread(visit, server.port, context)
@@ -206,7 +206,7 @@ def test_a_session_is_resumed_after_a_reload(folder: Path) -> None:
     text = '[tls]\ncertificate = "server.pem"\nkey = "server.key"\n[audit]\npath = "audit.jsonl"\n'
     config = folder / "config.toml"
     config.write_text(text)
-    context = certificates.trusting()
+    context = certificates.client_context()
     with live_server.running(config) as server:
         session, _ = visit(server.port, context)
         before = server.operator("/status").json["config"]["hash"]
@@ -253,7 +253,7 @@ def source(folder: Path, **also: object) -> CertificateFiles:
 def serial_served(certs: Certificates) -> int:
     """The serial number that is served, by a handshake in memory."""
     client_in, client_out, server_in, server_out = (ssl.MemoryBIO() for _ in range(4))
-    client = certificates.trusting().wrap_bio(
+    client = certificates.client_context().wrap_bio(
         client_in, client_out, server_hostname=certificates.NAME
     )
     server = certs.context.wrap_bio(server_in, server_out, server_side=True)
@@ -329,7 +329,7 @@ BAD: dict[str, Callable[[Path], object]] = {
     "a missing key": lambda folder: (folder / "server.key").unlink(),
     "no key": lambda folder: (folder / "server.key").write_text("nothing"),
     "another key": lambda folder: (folder / "server.key").write_bytes(
-        certificates.issued().private_key_pem.bytes()
+        certificates.issue().private_key_pem.bytes()
     ),
 }
 
@@ -411,7 +411,7 @@ def test_check_tells_a_bad_pair_with_everything_else(folder: Path) -> None:
 def test_the_files_may_change_between_the_two_writes_without_an_alarm(folder: Path) -> None:
     log = fake_plugins.Log()
     certs = Certificates(source(folder), log)
-    leaf = certificates.issued()
+    leaf = certificates.issue()
     (folder / "server.key").write_bytes(leaf.private_key_pem.bytes())
     certs.check_files()
     (folder / "server.pem").write_bytes(leaf.cert_chain_pems[0].bytes())
@@ -475,7 +475,7 @@ async def connected(
     reader, writer = await asyncio.open_connection(
         "127.0.0.1",
         server.port,
-        ssl=context or certificates.trusting(),
+        ssl=context or certificates.client_context(),
         server_hostname=certificates.NAME,
     )
     try:

@@ -54,7 +54,7 @@ async def answered(streams: Streams) -> bool:
     writer.write(KEPT)
     with suppress(ConnectionError):
         head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
-        length = int(wire.parsed(head).headers["content-length"])
+        length = int(wire.parse(head).headers["content-length"])
         await reader.readexactly(length)
         return head.startswith(b"HTTP/1.1 200")
     return False
@@ -267,7 +267,7 @@ async def test_a_named_proxy_stands_for_many(serving: fake_plugins.Serve) -> Non
 async def test_without_descriptors_the_server_waits_and_goes_on(
     serving: fake_plugins.Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(acceptor, "EXHAUSTED_PAUSE", 0.05)
+    monkeypatch.setattr(acceptor, "EXHAUSTED_PAUSE_S", 0.05)
     async with serving(policy(request_seconds=5.0)) as server, AsyncExitStack() as stack:
         streams = await stack.enter_async_context(connected(server))
         assert await answered(streams)

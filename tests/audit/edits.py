@@ -18,7 +18,7 @@ def flip(segments: Segments, rng: random.Random) -> str:
 
 
 def delete(segments: Segments, rng: random.Random) -> str:
-    """Take out a line that is not the last of its chain."""
+    """Remove a line that is not the last of its chain."""
     line, lines = _pick(segments, rng, ends=False)
     del lines[line]
     return f"line {line} taken out"
@@ -32,7 +32,7 @@ def swap(segments: Segments, rng: random.Random) -> str:
 
 
 def repeat(segments: Segments, rng: random.Random) -> str:
-    """Put a line in a second time, anywhere."""
+    """Insert a line a second time, anywhere."""
     line, lines = _pick(segments, rng)
     other = rng.choice(segments)
     other.insert(rng.randrange(len(other) + 1), lines[line])
@@ -40,7 +40,7 @@ def repeat(segments: Segments, rng: random.Random) -> str:
 
 
 def insert(segments: Segments, rng: random.Random) -> str:
-    """Put in a line that looks like its neighbours."""
+    """Insert a line that looks like its neighbours."""
     line, lines = _pick(segments, rng)
     forged = lines[line].replace(b'"n":', b'"n":9', 1)
     lines.insert(rng.randrange(len(lines) + 1), forged)
@@ -48,7 +48,7 @@ def insert(segments: Segments, rng: random.Random) -> str:
 
 
 def cut_head(segments: Segments, rng: random.Random) -> str:
-    """Cut off the beginning, not at the border of two files."""
+    """Remove the beginning, not up to the end of a file."""
     lines = segments[0]
     whole = b"".join(lines)
     at = rng.randrange(1, len(whole))
@@ -57,7 +57,7 @@ def cut_head(segments: Segments, rng: random.Random) -> str:
 
 
 def cut_tail(segments: Segments, rng: random.Random) -> str:
-    """Cut off the end in the middle of a line."""
+    """Truncate the end within a line."""
     lines = segments[-1]
     at = rng.randrange(1, len(lines[-1]))
     lines[-1] = lines[-1][:-at]
@@ -97,11 +97,11 @@ EDITS: Sequence[Edit] = (
     drop_segment,
     rewrite_value,
 )
-"""What a chain shows by itself."""
+"""Edits that a chain detects by itself."""
 
 
 def cut_whole_lines(segments: Segments, rng: random.Random) -> str:
-    """Cut lines off the end, whole ones."""
+    """Remove whole lines at the end."""
     lines = segments[-1]
     count = rng.randrange(1, len(lines) + 1)
     del lines[-count:]
@@ -122,10 +122,10 @@ def drop_first(segments: Segments, rng: random.Random) -> str:
 
 
 NEED_AN_ANCHOR: Sequence[Edit] = (cut_whole_lines, drop_last, drop_first)
-"""What only something that was noted elsewhere shows: the first line, the last one."""
+"""Edits that only an anchor detects: of the first line, or of the last one."""
 
 
 def _pick(segments: Segments, rng: random.Random, *, ends: bool = True) -> tuple[int, list[bytes]]:
-    """A line of a file; without ``ends`` not the last one of the file."""
+    """Return a line of a file; without ``ends`` not the last one."""
     lines = rng.choice(segments)
     return rng.randrange(len(lines) - (not ends)), lines

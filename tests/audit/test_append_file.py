@@ -1,4 +1,4 @@
-"""The file: whole lines by several writers, whatever is done to it meanwhile."""
+"""The append-only file: whole lines by several writers, while it is renamed, deleted or full."""
 
 import multiprocessing
 import shutil

@@ -1,4 +1,4 @@
-"""From the configuration to an audit: what is opened, what is taken over, what is refused."""
+"""The factory: files, spools and invalid configurations."""
 
 import json
 import os

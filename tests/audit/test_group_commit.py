@@ -1,4 +1,4 @@
-"""The levels at which a thread writes: replies wait for the disk, and never for long."""
+"""Group commit: replies wait for the disk, with a time limit."""
 
 import asyncio
 import errno
@@ -17,11 +17,11 @@ from tests.audit.places import Faulty, Place, body, faults, lines, wait_until
 FSYNC = Durability()
 REQUIRED = Durability(answers=False, least=WriteResult.SPOOLED)
 BRIEF = 0.2
-"""Seconds that a reply waits where it is to wait in vain."""
+"""Timeout in seconds for replies whose line is never written."""
 
 
 class Hung:
-    """Lets the writes of a file hang, as on a network share that is gone."""
+    """A file whose writes hang, as on a network share that is gone."""
 
     def __init__(self, file: Faulty) -> None:
         self._resumed = threading.Event()
@@ -55,7 +55,7 @@ def grouped(
 
 
 async def answer(sink: GroupCommitSink, number: int) -> bool:
-    """Whether the reply may leave."""
+    """Return whether the reply may be sent."""
     recorded = sink.info(body(number))
     return True if recorded is None else await recorded
 
@@ -101,7 +101,7 @@ async def test_a_decision_that_must_be_recorded_is_not_sent_when_the_file_hangs(
 ) -> None:
     place = Place(tmp_path, capacity=0)
     hung = Hung(place.file)
-    # How long the disk of this machine takes is not the question.
+    # The speed of the disk of this machine must not matter.
     place.file.sync = lambda: None  # type: ignore[method-assign]
     with grouped(place, REQUIRED, timeout=BRIEF) as sink:
         assert await answer(sink, 0)

@@ -1,4 +1,4 @@
-"""The journal: nothing is lost that fits anywhere, the order stays, and it recovers by itself."""
+"""The journal: it loses no line that fits anywhere, keeps the order, and recovers by itself."""
 
 import errno
 import os

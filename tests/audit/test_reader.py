@@ -1,4 +1,4 @@
-"""Reading lines again, whatever became of the files meanwhile."""
+"""The reader: damaged, rotated and growing files."""
 
 import gzip
 import threading
@@ -87,7 +87,7 @@ def test_a_file_is_followed_across_its_rotations(tmp_path: Path) -> None:
     watching = threading.Thread(target=watch)
     watching.start()
     try:
-        # It begins at the end of the file, wherever that is when the thread has come so far.
+        # It starts at the end of the file at the time when the thread opens it.
         wait_until(lambda: bool(place.fill([500]) and seen))
         for number in range(1, 7):
             place.fill([number])

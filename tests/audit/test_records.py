@@ -1,4 +1,4 @@
-"""The audit: a line for each call that was answered, with all that is needed and no secret."""
+"""Audit records: a line for each answered call, complete and without secrets."""
 
 import errno
 import os

@@ -1,4 +1,4 @@
-"""Rotation by us: under several writers, and without a line lost or doubled."""
+"""Rotation by the server: with several writers, and without a line lost or duplicated."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,7 +11,7 @@ from tests.audit.places import Place, body, faults, lines
 
 
 class Watch:
-    """The time of day, moved by a test."""
+    """A clock that a test moves."""
 
     def __init__(self) -> None:
         self.now = datetime(2026, 11, 26, 1, 2, 3, tzinfo=UTC)

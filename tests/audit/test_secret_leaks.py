@@ -1,4 +1,4 @@
-"""Canaries in each place for a secret, in a server that does everything that it can with them."""
+"""Canaries in place of each secret, and every output of a server that uses them."""
 
 import json
 import os
@@ -31,12 +31,12 @@ async def test_secrets_that_are_decided_leave_for_the_node_alone(
     toys = {"toy": plugin(**{endpoint: always(decision)})}
     async with serving(toys, {"toy": {"mode": mode}}) as server:
         reply = await server.ask(target(endpoint))
-        assert bool(secret_canaries.found_in(reply.body.decode())) == (mode == "decide")
+        assert bool(secret_canaries.find_canaries(reply.body.decode())) == (mode == "decide")
     assert [line["event"] for line in server.lines()] == ["decision", "shadow"][
         : 1 + (mode == "shadow")
     ]
     assert server.lines()[-1]["removed"]
-    assert not secret_canaries.found_in(server.audit.read_text())
+    assert not secret_canaries.find_canaries(server.audit.read_text())
 
 
 WITH_SECRETS = [
@@ -68,7 +68,7 @@ async def test_secrets_of_an_answer_that_is_refused_are_not_named(
     fields = {**decision.set_fields(), "name": 5, "username": 5, "spotlight": "none"}
     async with serving({"toy": plugin(**{endpoint: always(fields)})}) as server:
         reply = await server.ask(target(endpoint))
-        assert not secret_canaries.found_in(reply.body.decode())
+        assert not secret_canaries.find_canaries(reply.body.decode())
     assert server.steps() == [("toy", "invalid")]
 
 
@@ -95,7 +95,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def command(folder: Path, *arguments: str) -> str:
-    """What a command prints, on either channel."""
+    """Return what a command prints on standard output and standard error."""
     output = subprocess.run(
         [sys.executable, "-m", "pexpolicy", *arguments],
         cwd=folder,
@@ -116,7 +116,7 @@ ASKED = f"/policy/v1/service/configuration?local_alias=board&third_party_passcod
     [["check"], ["plugins"], ["plugins", "--json"], ["explain", ASKED], ["explain", "nothing"]],
 )
 def test_no_command_shows_a_secret(folder: Path, arguments: list[str]) -> None:
-    assert not secret_canaries.found_in(command(folder, *arguments))
+    assert not secret_canaries.find_canaries(command(folder, *arguments))
 
 
 def test_explain_says_what_it_does_not_show_and_shows_it_when_asked_to(folder: Path) -> None:
@@ -131,7 +131,7 @@ def test_a_configuration_that_is_refused_is_refused_without_its_secrets(folder: 
     config.write_text(config.read_text().replace(f'pin = "{PIN}"', f'pin = "{PIN}x"'))
     output = command(folder, "check")
     assert 'rooms."board@example.com".pin' in output
-    assert not secret_canaries.found_in(output)
+    assert not secret_canaries.find_canaries(output)
 
 
 def test_a_server_at_work_writes_no_secret(folder: Path) -> None:
@@ -144,7 +144,7 @@ def test_a_server_at_work_writes_no_secret(folder: Path) -> None:
             server.ask(ASKED.encode() + b" \x00", headers=wire.basic("pexip", WORD)).status == 400
         )
         assert [line["status"] for line in server.lines()] == [200, 401, 404, 400]
-    assert not list(secret_canaries.escaped(folder))
+    assert not list(secret_canaries.find_leaks(folder))
 
 
 PEOPLE = (
@@ -216,7 +216,7 @@ async def test_people_are_left_out_where_that_is_asked_for(serving: Serve) -> No
 
 
 def test_every_value_is_typed_and_what_opens_something_is_a_secret() -> None:
-    """A name that sounds like a secret is one: a new field must be declared."""
+    """Require names that sound like secrets to be declared as secrets."""
     telling = re.compile("pin$|password|passcode|dtmf|secret|token$|private")
     for endpoint in ENDPOINTS.values():
         for name, parameter in endpoint.request.parameters().items():

@@ -1,4 +1,4 @@
-"""What the audit names and does not write down."""
+"""Redaction: names of removed values are written, the values are not."""
 
 from typing import Any
 from urllib.parse import quote
@@ -198,9 +198,13 @@ async def test_the_key_of_a_stream_is_not_written(serving: Serve, scheme: str) -
         reply = await server.ask(f"{wire.SERVICE}?local_alias=a")
         assert reply.result["automatic_participants"][0]["remote_alias"] == alias
         await server.ask(f"{wire.PARTICIPANT}?protocol=rtmp&remote_alias={quote(alias, safe='')}")
-        replied, asked = server.lines()
-    assert STREAM_KEY not in str((replied, asked))
+        await server.ask(f"{wire.PARTICIPANT}?protocol=rtmp&remote_alias=a&remote_alias={alias}")
+        await server.ask(f"{wire.AVATAR}{quote(alias, safe='')}")
+        replied, asked, twice, avatar = server.lines()
+    assert STREAM_KEY not in str((replied, asked, twice, avatar))
     masked = f"{scheme}://live.example/***"
     assert replied["sent"]["automatic_participants"][0]["remote_alias"] == masked
     assert replied["removed"] == ["remote_alias"]
     assert asked["request"]["remote_alias"] == masked
+    assert twice["request"]["remote_alias"] == ["a", masked]
+    assert avatar["request"]["alias"] == masked

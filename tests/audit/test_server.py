@@ -1,4 +1,4 @@
-"""A server by its command line: what leaves when its audit cannot be written, and rotation."""
+"""A server process: replies when its audit cannot be written, and rotation."""
 
 import json
 import shutil
@@ -36,7 +36,7 @@ def server(folder: Path, audit: str, path: str = "audit.jsonl") -> Iterator[live
 
 
 def ask(running: live_server.Running, count: int) -> list[str]:
-    """Ask; gives the ids of the replies."""
+    """Send calls; return the decision ids of the replies."""
     return [
         running.ask(f"{wire.SERVICE}?local_alias=room{number}").json["decision_id"]
         for number in range(count)
@@ -82,7 +82,7 @@ def test_each_answer_has_its_line_at_each_level(tmp_path: Path, level: str) -> N
     on_fail = '\non_fail = "reject"' if level == "required" else ""
     with server(tmp_path, f'level = "{level}"{on_fail}') as running:
         replies = [running.ask(wire.SERVICE).json for _ in range(10)]
-    # A busy disk may take longer than a reply waits; what was not sent may be there, taken back.
+        # On a busy disk an unsent decision may be recorded and retracted.
     sent = [one["decision_id"] for one in replies if one.get("reason") != UNRECORDED]
     events = lines(tmp_path / "audit.jsonl")
     back = {line["decision_id"] for line in events if line["event"] == "retracted"}

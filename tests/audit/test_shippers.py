@@ -1,4 +1,4 @@
-"""The configurations for programs that ship the audit: as far as they can be tried without them."""
+"""Configurations of log shippers, as far as they can be tested without these programs."""
 
 import fnmatch
 import re
@@ -37,7 +37,7 @@ def fluent_bit() -> dict[str, dict[str, str]]:
 
 
 def files(tmp_path: Path) -> list[str]:
-    """All that a server and logrotate leave, named as if they were installed."""
+    """Return the files of a server and of logrotate, under the installed paths."""
     place = Place(tmp_path)
     place.fill([1])
     assert Rotation().rotate(place.path, lambda: True)

@@ -1,4 +1,4 @@
-"""Lines of one turn are written together, and always before a reply leaves."""
+"""Sinks: lines of one turn are written together, before a reply is sent."""
 
 import asyncio
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Standard output: whatever its reader does, the server never waits for it."""
+"""Streams: the server never waits for the reader of its standard output."""
 
 import json
 import os
@@ -23,7 +23,7 @@ from tests.audit.places import Clock, RecordedAlerts, body
 
 
 class Listened:
-    """A journal into one end of something, and its reader."""
+    """A journal that writes to a descriptor, and the descriptor of its reader."""
 
     def __init__(self, written: int, read: int) -> None:
         self.clock, self.alerts = Clock(), RecordedAlerts()
@@ -37,7 +37,7 @@ class Listened:
         )
 
     def record(self, first: int, count: int, text: str = "") -> float:
-        """Record numbered lines; gives the seconds that the slowest one took."""
+        """Record numbered lines; return the seconds that the slowest one took."""
         longest = 0.0
         for number in range(first, first + count):
             began = time.perf_counter()
@@ -50,7 +50,7 @@ class Listened:
         return self.journal.state.status
 
     def lines(self, count: int) -> list[bytes]:
-        """So many lines, while the journal brings home what waits."""
+        """Return `count` lines, while the journal writes waiting ones."""
         os.set_blocking(self.read, False)
         received = b""
         for _ in range(100_000):

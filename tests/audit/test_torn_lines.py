@@ -1,4 +1,4 @@
-"""Half lines, which killed writers leave, are taken back; all else stays as it is."""
+"""Torn lines of killed writers are overwritten; everything else stays."""
 
 import os
 from pathlib import Path
@@ -29,7 +29,7 @@ def long(length: int) -> bytes:
 
 
 def numbers(path: Path) -> tuple[list[int], list[str]]:
-    """The numbers of the lines that can be read, and what is damaged."""
+    """Return the numbers of the lines that can be read, and the damage."""
     found = list(records([path]))
     damaged = [one.text for one in found if isinstance(one, CorruptLine)]
     return [one.event["n"] for one in found if not isinstance(one, CorruptLine)], damaged
@@ -101,7 +101,7 @@ def test_a_line_that_is_being_written_is_left_alone(tmp_path: Path) -> None:
     looked = os.pread
 
     def meanwhile(*arguments: int) -> bytes:
-        # Another writer has come half way between the look at the end and the look at the rest.
+        # Another writer has written half a line between the two reads.
         if arguments[1] == 1:
             os.write(descriptor, second[:50])
         return looked(*arguments)

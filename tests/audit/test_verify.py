@@ -26,7 +26,7 @@ TRIALS = {True: 12_000, False: 900}
 
 
 def segments(files: int = 4, length: int = 9) -> Segments:
-    """Files of one writer, as rotation leaves them."""
+    """Return the rotated files of one writer."""
     chain = HashChain()
     made: Segments = []
     for file in range(files):
@@ -253,3 +253,12 @@ def test_a_terminal_is_recognized() -> None:
     assert AlertWriter(terminal).is_terminal
     for descriptor in (controller, terminal):
         os.close(descriptor)
+
+
+@pytest.mark.parametrize(
+    "bad", [b'{"timestamp":"t","event":}', b'{"timestamp":"\xff","event":"decision"}']
+)
+def test_a_line_that_is_not_json_is_found_though_its_hash_matches(bad: bytes) -> None:
+    chain = HashChain()
+    written = [chained(chain, line) for line in (body(1), bad, body(2))]
+    assert found([written])[0].startswith("file 0:2: a torn line")

@@ -1,4 +1,4 @@
-"""A hook that does not end, or ends itself, holds up nobody else."""
+"""A hook that does not end, or ends itself, delays no other plugin and no other call."""
 
 import asyncio
 import threading
@@ -85,7 +85,7 @@ async def cancels_itself_and_waits(request: object) -> object:
     [(cancels_itself, "abstained"), (cancels_itself_and_waits, "failed")],
 )
 @virtual
-async def test_a_hook_that_cancels_its_task_harms_nobody_else(
+async def test_a_hook_that_cancels_its_task_harms_no_other_call(
     serving: Serve, cancels: Hook, outcome: str
 ) -> None:
     async def waits(_: object) -> object:
@@ -126,7 +126,7 @@ async def test_a_stuck_plugin_does_not_hold_up_calls_of_other_plugins(serving: S
 
 
 @virtual
-async def test_a_node_that_hangs_up_leaves_nothing_behind(serving: Serve) -> None:
+async def test_a_node_that_closes_its_connection_leaves_no_task(serving: Serve) -> None:
     ended: list[str] = []
 
     async def waits(_: object) -> None:

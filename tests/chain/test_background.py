@@ -1,4 +1,4 @@
-"""Behind the reply: shadow plugins and observers change and delay nothing."""
+"""Background work: shadow plugins and observers change and delay nothing."""
 
 import asyncio
 import threading
@@ -81,7 +81,7 @@ async def test_the_secrets_of_a_shadow_are_not_written(serving: Serve) -> None:
         assert b"918273" not in server.audit.read_bytes()
 
 
-async def test_observers_are_told_of_every_call(serving: Serve) -> None:
+async def test_observers_are_notified_of_every_call(serving: Serve) -> None:
     told: list[Any] = []
 
     async def waits(outcome: Any) -> None:

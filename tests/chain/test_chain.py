@@ -54,7 +54,7 @@ async def test_lower_priorities_are_asked_first_and_equal_ones_as_they_are_writt
         assert server.steps() == [(name, "abstained") for name in order]
 
 
-async def test_the_first_answer_wins_and_nobody_else_is_asked(serving: Serve) -> None:
+async def test_the_first_answer_wins_and_no_other_plugin_is_asked(serving: Serve) -> None:
     asked: list[str] = []
 
     async def late_to_the_party(_: object) -> object:

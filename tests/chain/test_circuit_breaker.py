@@ -14,7 +14,7 @@ from tests.support.fake_plugins import Serve, plugin, policy
 from tests.support.virtual_time import advance, clock, virtual
 
 
-def test_it_opens_after_so_many_failures_in_its_window() -> None:
+def test_it_opens_after_its_number_of_failures_in_its_window() -> None:
     breaker = CircuitBreaker(failures=3, window=10.0, pause=5.0)
     for now in (0.0, 1.0):
         breaker.record_failure(now)
@@ -31,7 +31,7 @@ def test_failures_that_lie_far_apart_do_not_open_it() -> None:
         assert breaker.allows_call(now)
 
 
-def test_behind_the_pause_one_call_tries_and_decides() -> None:
+def test_after_the_pause_one_call_tries_and_decides() -> None:
     breaker = CircuitBreaker(failures=1, window=10.0, pause=5.0)
     breaker.record_failure(0.0)
     assert breaker.allows_call(5.0)
@@ -125,7 +125,7 @@ async def test_the_audit_shows_it_and_the_plugin_comes_back(serving: Serve) -> N
             assert server.steps() == [("flaky", "decided")]
 
 
-async def test_its_opening_and_its_closing_are_told_once(serving: Serve) -> None:
+async def test_its_opening_and_its_closing_are_logged_once(serving: Serve) -> None:
     answers: list[object] = []
 
     async def hook(_: object) -> object:

@@ -191,7 +191,7 @@ async def test_what_is_abandoned_is_remembered_until_it_ends() -> None:
 
 
 @pytest.mark.parametrize("turns", range(4))
-async def test_a_call_that_is_cancelled_at_any_moment_leaves_nothing_behind(turns: int) -> None:
+async def test_a_call_that_is_cancelled_at_any_moment_leaves_no_task(turns: int) -> None:
     asking = 0
 
     async def waits(self: object, request: Any) -> Conference:

@@ -1,4 +1,4 @@
-"""Who holds the event loop is named, with the line that it stands on."""
+"""The plugin that blocks the event loop is named, with its current line."""
 
 import asyncio
 import inspect
@@ -38,7 +38,7 @@ async def at_once(_: object) -> object:
     return ROOM
 
 
-async def behind_a_wait(_: object) -> object:
+async def after_a_wait(_: object) -> object:
     await asyncio.sleep(0.01)
     holds()
     return ROOM
@@ -48,7 +48,7 @@ LINE = inspect.getsourcelines(holds)[1] + 1
 
 
 async def test_a_hook_that_blocks_the_loop_is_named_with_its_line(serving: Serve) -> None:
-    for hook in (at_once, behind_a_wait):
+    for hook in (at_once, after_a_wait):
         classes = {"before": plugin(service_configuration=always(None))}
         classes["blocking"] = plugin(service_configuration=hook)
         async with serving(classes) as server:

@@ -60,7 +60,7 @@ def blocking(error: BaseException) -> Hook:
     return hook
 
 
-def behind_a_wait(error: BaseException) -> Hook:
+def after_a_wait(error: BaseException) -> Hook:
     async def hook(_: object) -> object:
         await asyncio.sleep(0)
         raise error
@@ -68,7 +68,7 @@ def behind_a_wait(error: BaseException) -> Hook:
     return hook
 
 
-@pytest.mark.parametrize("raising", [raises, blocking, behind_a_wait])
+@pytest.mark.parametrize("raising", [raises, blocking, after_a_wait])
 @pytest.mark.parametrize("error", FAULTS, ids=lambda error: type(error).__name__)
 async def test_whatever_a_plugin_raises_is_one_failed_step_of_its_own(
     serving: Serve, raising: Any, error: BaseException
@@ -288,7 +288,7 @@ async def test_a_plain_dictionary_has_no_line(serving: Serve) -> None:
         assert not server.details().endswith(")")
 
 
-async def test_a_plugin_that_is_late_is_told_once_a_minute(serving: Serve) -> None:
+async def test_a_plugin_that_is_late_is_logged_once_a_minute(serving: Serve) -> None:
     async def late(_: object) -> None:
         await asyncio.Event().wait()
 

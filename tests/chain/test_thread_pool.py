@@ -1,4 +1,4 @@
-"""Threads of a plugin: so many and no more, and none of them shared."""
+"""The threads of a plugin: limited in number, and not shared."""
 
 import asyncio
 import threading

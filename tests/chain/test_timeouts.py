@@ -19,7 +19,7 @@ async def sleeps(_: object) -> object:
 
 
 @virtual
-async def test_a_late_plugin_is_left_behind_at_its_timeout(serving: Serve) -> None:
+async def test_a_late_plugin_is_abandoned_at_its_timeout(serving: Serve) -> None:
     classes = {
         "late": plugin(service_configuration=sleeps),
         "next": plugin(service_configuration=always(ROOM)),
@@ -107,7 +107,7 @@ async def test_an_abstention_that_comes_late_is_a_fault_all_the_same(serving: Se
 
 
 @virtual
-async def test_a_blocking_hook_is_left_behind_at_its_timeout(serving: Serve) -> None:
+async def test_a_blocking_hook_is_abandoned_at_its_timeout(serving: Serve) -> None:
     release = threading.Event()
 
     def blocks(_: object) -> object:

@@ -1,4 +1,4 @@
-"""`pexpolicy audit`, on what a server has written."""
+"""`pexpolicy audit`, on the audit file of a server."""
 
 import json
 import re
@@ -31,7 +31,7 @@ ROOM = {"name": "Room", "service_tag": "room", "service_type": "conference"}
 
 @pytest.fixture
 async def run(tmp_path: Path) -> Run:
-    """The command, in a folder whose audit has a few calls."""
+    """Return a function that runs the command in a folder with an audit of a few calls."""
     classes = {
         "rooms": plugin(service_configuration=always(ROOM)),
         "broken": plugin(registration_alias=raises(ValueError("no"))),
@@ -407,7 +407,7 @@ def test_stats_align_numbers_and_show_shares(run: Run) -> None:
 
 def test_stats_of_nothing_are_a_sentence(run: Run) -> None:
     result = run("stats", "--until", "2020-01-01")
-    assert result.stdout == "There are no lines of this period; damaged: 0\n"
+    assert result.stdout == "There are no lines to count; damaged: 0\n"
 
 
 def test_verify_prints_counts_and_heads_as_json(run: Run, tmp_path: Path) -> None:

@@ -146,9 +146,9 @@ async def test_the_password_comes_from_the_environment() -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["ftp://127.0.0.1/"], "no URL"),
-        (["127.0.0.1:8000"], "no URL"),
-        (["http://127.0.0.1:99999"], "no URL"),
+        (["ftp://127.0.0.1/"], "is not the URL of a server"),
+        (["127.0.0.1:8000"], "is not the URL of a server"),
+        (["http://127.0.0.1:99999"], "is not the URL of a server"),
         (["http://user:secret@127.0.0.1/"], "--password-env"),
         (["http://127.0.0.1/policy/v1"], "before /policy/v1"),
         (["http://127.0.0.1/", "--user", "a"], "belong together"),

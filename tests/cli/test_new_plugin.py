@@ -39,8 +39,8 @@ class Written:
 def written(tmp_path_factory: pytest.TempPathFactory) -> Written:
     """The core is installed from its wheel, so that a template which is not in there is missed."""
     folder = tmp_path_factory.mktemp("author")
-    builder = clean_install.environment(folder / "builder")
-    core = clean_install.wheel(builder, live_server.ROOT, folder / "wheels")
+    builder = clean_install.create_environment(folder / "builder")
+    core = clean_install.build_wheel(builder, live_server.ROOT, folder / "wheels")
     author = with_core(core, folder / "venv")
     said = author.run("pexpolicy new-plugin Front-Desk", folder)
     return Written(core, folder / "pexpolicy-front-desk", said)
@@ -48,15 +48,15 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Written:
 
 def with_core(core: Path, folder: Path) -> clean_install.Environment:
     """A fresh environment into which pexpolicy was installed, as an author does it first."""
-    made = clean_install.environment(folder)
+    made = clean_install.create_environment(folder)
     install = ["pip", "install", "-q", "--ignore-installed", "--no-deps", str(core)]
     made.run([made.python, "-m", *install], folder)
     return made
 
 
 def test_a_wheel_of_it_decides_a_call_over_http(written: Written, tmp_path: Path) -> None:
-    other = clean_install.environment(tmp_path / "venv")
-    other.install(clean_install.wheel(other, written.folder, tmp_path / "wheels"))
+    other = clean_install.create_environment(tmp_path / "venv")
+    other.install(clean_install.build_wheel(other, written.folder, tmp_path / "wheels"))
     config = live_server.with_audit(written.folder / "config.toml", tmp_path)
     with live_server.running(config, python=other.python) as server:
         reply = server.ask(CALL)
@@ -100,7 +100,7 @@ def test_what_to_do_next_works_as_pasted(written: Written, tmp_path: Path) -> No
 
 
 def test_its_dockerfile_adds_it_to_the_image(written: Written, tmp_path: Path) -> None:
-    image = clean_install.environment(tmp_path / "image")
+    image = clean_install.create_environment(tmp_path / "image")
     copied = tmp_path / "copied"
     copied.mkdir()
     for name in re.findall(

@@ -1,4 +1,4 @@
-"""The CSV export of a routing server: read as it is written, and deciding as the router did."""
+"""Import of a router's CSV export: rows, notes, faults, and the same decisions as the router."""
 
 import csv
 import io
@@ -35,7 +35,7 @@ Row = dict[str, Any]
 
 
 def row(name: str = "rule", regex: str = "^bad", **cells: Any) -> Row:
-    """One rule of the router as its database has it."""
+    """Return one rule of the router as in its database."""
     return {
         "name": name,
         "regex": regex,
@@ -61,7 +61,7 @@ def reject(name: str = "rule", regex: str = "^bad", **cells: Any) -> Row:
 
 
 def export(rows: list[Row]) -> str:
-    """The file that the router writes: JSON in some cells, and priority 0 as nothing."""
+    """Return the file that the router writes: JSON in some cells, priority 0 as an empty cell."""
     file = io.StringIO(newline="")
     writer = csv.writer(file)
     writer.writerow(COLUMNS)
@@ -77,7 +77,7 @@ def export(rows: list[Row]) -> str:
     return file.getvalue()
 
 
-def brought(folder: Path, text: str) -> Result:
+def import_router(folder: Path, text: str) -> Result:
     (folder / "router.csv").write_text(text, newline="")
     arguments = ["import", "router", str(folder / "router.csv")]
     return CliRunner().invoke(main, [*arguments, "--into", str(folder / "rules.toml")])
@@ -89,8 +89,8 @@ def rules_of(folder: Path) -> list[dict[str, Any]]:
 
 
 def test_the_export_is_read_as_it_is(tmp_path: Path) -> None:
-    said = brought(tmp_path, export([reject("rej", priority=3)]))
-    assert (said.exit_code, said.stderr) == (0, "")
+    result = import_router(tmp_path, export([reject("rej", priority=3)]))
+    assert (result.exit_code, result.stderr) == (0, "")
     assert rules_of(tmp_path) == [
         {
             "name": "rej",
@@ -102,8 +102,8 @@ def test_the_export_is_read_as_it_is(tmp_path: Path) -> None:
 
 
 def test_lists_are_json(tmp_path: Path) -> None:
-    said = brought(tmp_path, export([reject(protocols=["sip", "webrtc"])]))
-    assert said.exit_code == 0
+    result = import_router(tmp_path, export([reject(protocols=["sip", "webrtc"])]))
+    assert result.exit_code == 0
     (rule,) = rules_of(tmp_path)
     assert rule["when"]["any"] == [{"protocol": ["sip", "webrtc"]}, {"protocol": {"exists": False}}]
 
@@ -113,19 +113,22 @@ def test_an_export_of_the_first_days_has_six_columns(tmp_path: Path) -> None:
         "name,regex,priority,is_active,service_target_url,participant_target_url\n"
         "a,^a,5,True,https://old.example.com,\n"
     )
-    said = brought(tmp_path, text)
-    assert said.exit_code == 0
-    assert 'url = "https://old.example.com"' in said.stdout
+    result = import_router(tmp_path, text)
+    assert result.exit_code == 0
+    assert 'url = "https://old.example.com"' in result.stdout
 
 
 def test_a_priority_of_0_is_written_as_nothing_and_comes_first(tmp_path: Path) -> None:
     assert (
-        brought(tmp_path, export([reject("b", priority=1), reject("a", priority=0)])).exit_code == 0
+        import_router(
+            tmp_path, export([reject("b", priority=1), reject("a", priority=0)])
+        ).exit_code
+        == 0
     )
     assert [rule["name"] for rule in rules_of(tmp_path)] == ["a", "b"]
 
 
-def test_what_can_be_taken_is_taken_and_the_rest_is_said(tmp_path: Path) -> None:
+def test_rows_are_imported_one_by_one_and_faults_are_reported(tmp_path: Path) -> None:
     rows = [
         reject("good"),
         reject("ahead", "^a(?!b)"),
@@ -139,10 +142,10 @@ def test_what_can_be_taken_is_taken_and_the_rest_is_said(tmp_path: Path) -> None
         row("nowhere", service_target_url="ftp://h/x"),
         reject("last"),
     ]
-    said = brought(tmp_path, export(rows))
-    assert said.exit_code == 65
+    result = import_router(tmp_path, export(rows))
+    assert result.exit_code == 65
     assert [rule["name"] for rule in rules_of(tmp_path)] == ["good", "last"]
-    assert f"{tmp_path / 'rules.toml'}: 2 added" in said.stdout
+    assert f"{tmp_path / 'rules.toml'}: 2 added" in result.stdout
     for line, name, text in (
         (3, "ahead", "look-around"),
         (4, "named", "write addresses of nodes"),
@@ -150,31 +153,42 @@ def test_what_can_be_taken_is_taken_and_the_rest_is_said(tmp_path: Path) -> None
         (6, "untyped", "service_type is required"),
         (7, "nowhere", "service_target_url: write a whole URL"),
     ):
-        (told,) = [t for t in said.stderr.splitlines() if f"csv line {line}: " in t]
-        assert text in told
-        assert told.endswith(f"; rule {name!r} is left out")
+        (message,) = [t for t in result.stderr.splitlines() if f"csv line {line}: " in t]
+        assert text in message
+        assert message.endswith(f"; rule {name!r} is left out")
 
 
 def test_what_python_refuses_never_matched_and_is_left_out(tmp_path: Path) -> None:
-    said = brought(tmp_path, export([reject("broken", "a("), reject("good")]))
-    assert said.exit_code == 0
-    assert "note: line 2: broken is left out: 'a(' is no regular expression" in said.stderr
+    result = import_router(tmp_path, export([reject("broken", "a("), reject("good")]))
+    assert result.exit_code == 0
+    assert "note: line 2: broken is left out: 'a(' is not a regular expression" in result.stderr
     assert [rule["name"] for rule in rules_of(tmp_path)] == ["good"]
 
 
 def test_a_cell_that_is_no_list_says_what_to_write(tmp_path: Path) -> None:
     text = export([reject("a"), reject("b")]).replace("True,[],[]", "True,sip|h323,[]", 1)
-    said = brought(tmp_path, text)
-    assert said.exit_code == 65
-    assert 'line 2: protocols: is no JSON list; write one such as ["sip", "webrtc"]' in said.stderr
+    result = import_router(tmp_path, text)
+    assert result.exit_code == 65
+    assert (
+        'line 2: protocols: is not a JSON list; write one such as ["sip", "webrtc"]'
+        in result.stderr
+    )
     assert [rule["name"] for rule in rules_of(tmp_path)] == ["b"]
 
 
 def test_a_part_of_an_address_is_searched_for(tmp_path: Path) -> None:
-    said = brought(tmp_path, export([reject(source_match="10.0.0.1")]))
-    assert said.exit_code == 0
+    result = import_router(tmp_path, export([reject(source_match="10.0.0.1")]))
+    assert result.exit_code == 0
     assert rules_of(tmp_path)[0]["when"]["peer"] == {"contains": "10.0.0.1"}
-    assert "10.0.0.1 is in 10.0.0.10" in said.stderr
+    assert "10.0.0.1 is in 10.0.0.10" in result.stderr
+
+
+def test_json_that_is_nested_too_deeply_is_refused_with_its_line(tmp_path: Path) -> None:
+    text = export([row("deep", always_continue_service=True), reject("good")])
+    result = import_router(tmp_path, text.replace("True,{},", f"True,{'[' * 60_000},", 1))
+    assert result.exit_code == 65
+    assert "line 2: override_service_response is not JSON: it is nested too deeply" in result.stderr
+    assert [rule["name"] for rule in rules_of(tmp_path)] == ["good"]
 
 
 def test_passwords_are_not_printed_and_the_user_is(tmp_path: Path) -> None:
@@ -183,10 +197,10 @@ def test_passwords_are_not_printed_and_the_user_is(tmp_path: Path) -> None:
         row("a", service_target_url=target, basic_auth_username="u", basic_auth_password="hunter2"),
         row("b", "^b", service_target_url=target),
     ]
-    said = brought(tmp_path, export(rows))
-    assert said.exit_code == 0
-    assert "hunter2" not in said.output
-    printed = tomllib.loads(said.stdout.partition("upstream:\n")[2])
+    result = import_router(tmp_path, export(rows))
+    assert result.exit_code == 0
+    assert "hunter2" not in result.output
+    printed = tomllib.loads(result.stdout.partition("upstream:\n")[2])
     assert printed["plugins"]["upstream"]["settings"]["targets"] == {
         "server1": {"url": target, "user": "u", "password_file": "server1.password"},
         "server2": {"url": target},
@@ -195,7 +209,7 @@ def test_passwords_are_not_printed_and_the_user_is(tmp_path: Path) -> None:
 
 
 def test_a_static_reply_keeps_its_braces_and_loses_what_infinity_ignores(tmp_path: Path) -> None:
-    result = {
+    static_result = {
         "name": "Room {x}",
         "service_type": "conference",
         "service_tag": "t",
@@ -204,11 +218,14 @@ def test_a_static_reply_keeps_its_braces_and_loses_what_infinity_ignores(tmp_pat
         "pin": None,
     }
     rows = [
-        row(always_continue_service=True, override_service_response={**CONTINUE, "result": result})
+        row(
+            always_continue_service=True,
+            override_service_response={**CONTINUE, "result": static_result},
+        )
     ]
-    said = brought(tmp_path, export(rows))
-    assert said.exit_code == 0
-    assert "aliases is left out: Infinity knows no such field" in said.stderr
+    result = import_router(tmp_path, export(rows))
+    assert result.exit_code == 0
+    assert "aliases is left out: Infinity knows no such field" in result.stderr
     assert rules_of(tmp_path)[0]["then"]["result"] == {
         "name": "Room {{x}}",
         "service_type": "conference",
@@ -228,37 +245,39 @@ def test_a_static_reply_keeps_its_braces_and_loses_what_infinity_ignores(tmp_pat
 )
 def test_a_reject_stays_one_whatever_is_next_to_it(tmp_path: Path, reply: Row) -> None:
     rows = [row(always_continue_service=True, override_service_response=reply)]
-    assert brought(tmp_path, export(rows)).exit_code == 0
+    assert import_router(tmp_path, export(rows)).exit_code == 0
     assert rules_of(tmp_path)[0]["then"] == {"action": "reject"}
 
 
 def test_rules_of_one_name_stay_two(tmp_path: Path) -> None:
     long = "x" * 100
     text = export([reject("a"), reject("a", "^b"), reject(long), reject(long, "^c")])
-    assert brought(tmp_path, text).exit_code == 0
+    assert import_router(tmp_path, text).exit_code == 0
     names = [rule["name"] for rule in rules_of(tmp_path)]
     assert names == ["a", "a (2)", long, f"{long[:96]} (2)"]
-    again = brought(tmp_path, text)
+    again = import_router(tmp_path, text)
     assert "4 unchanged" in again.stdout
 
 
-def test_an_order_that_is_not_the_routers_is_told(tmp_path: Path) -> None:
-    assert brought(tmp_path, export([reject("b", priority=2)])).exit_code == 0
-    said = brought(tmp_path, export([reject("b", priority=2), reject("a", "^a", priority=1)]))
-    assert "the order of the rules is not that of the router any more, from 'a' on" in said.stderr
+def test_an_order_that_differs_from_the_routers_is_reported(tmp_path: Path) -> None:
+    assert import_router(tmp_path, export([reject("b", priority=2)])).exit_code == 0
+    result = import_router(
+        tmp_path, export([reject("b", priority=2), reject("a", "^a", priority=1)])
+    )
+    assert "the order of the rules differs from the router's, from 'a' on" in result.stderr
 
 
-def test_columns_of_later_versions_are_said(tmp_path: Path) -> None:
+def test_unknown_columns_are_reported(tmp_path: Path) -> None:
     text = export([reject()]).replace("priority", "colour,priority").replace("^bad,", "^bad,red,")
-    said = brought(tmp_path, text)
-    assert said.exit_code == 0
-    assert "the column 'colour' is not read" in said.stderr
+    result = import_router(tmp_path, text)
+    assert result.exit_code == 0
+    assert "the column 'colour' is not read" in result.stderr
 
 
 def test_a_file_of_something_else_says_which_columns_are_missing(tmp_path: Path) -> None:
-    said = brought(tmp_path, "subnet,location\n10.0.0.0/8,Oslo\n")
-    assert said.exit_code == 65
-    assert "line 1: the column name is missing" in said.stderr
+    result = import_router(tmp_path, "subnet,location\n10.0.0.0/8,Oslo\n")
+    assert result.exit_code == 65
+    assert "line 1: the column name is missing" in result.stderr
     assert not (tmp_path / "rules.toml").exists()
 
 
@@ -324,7 +343,7 @@ def rows_of(draw: st.DrawFn) -> Row:
 
 
 def as_documented(rows: list[Row], kind: str, query: dict[str, str], peer: str) -> str:
-    """What the router says to a request: an independent reading of its matching.
+    """Return the router's decision for a request, by an independent implementation.
 
     Rules by ascending priority, inactive ones left out. Its expression is searched for in the
     alias; protocols and directions limit it where the request names one; a source is the address
@@ -349,7 +368,7 @@ def as_documented(rows: list[Row], kind: str, query: dict[str, str], peer: str) 
             continue
         if rule[f"always_continue_{kind}"]:
             reply = rule[f"override_{kind}_response"]
-            return next(says for known, says in REPLIES + ROOMS if known == reply)
+            return next(decision for known, decision in REPLIES + ROOMS if known == reply)
         if rule[f"{kind}_target_url"]:
             return "passed on"
     return "passed on"  # a 404: the next plugin, in the end Infinity itself
@@ -365,8 +384,8 @@ QUERIES = st.fixed_dictionaries(
 )
 
 
-def took(answer: Any) -> str:
-    """What was decided, in the words of ``as_documented``."""
+def decided(answer: Any) -> str:
+    """Return the decision in the terms of ``as_documented``."""
     reply = json.loads(answer.reply.body)
     if reply["decided_by"] != "rules":
         return "passed on"
@@ -386,9 +405,9 @@ async def test_the_imported_policy_decides_as_the_router_does(
     requests: list[tuple[dict[str, str], str]],
 ) -> None:
     folder = tmp_path_factory.mktemp("router")
-    said = brought(folder, export(rows))
-    skipped = {int(n) for n in re.findall(r"^router.csv line (\d+)", said.stderr, re.MULTILINE)}
-    assert said.exit_code == (65 if skipped else 0)
+    result = import_router(folder, export(rows))
+    skipped = {int(n) for n in re.findall(r"^router.csv line (\d+)", result.stderr, re.MULTILINE)}
+    assert result.exit_code == (65 if skipped else 0)
     rows = [rule for number, rule in enumerate(rows, 2) if number not in skipped]
     (folder / "rules.toml").touch()
     (folder / "config.toml").write_text('[plugins.rules.settings]\nfiles = ["rules.toml"]\n')
@@ -402,7 +421,11 @@ async def test_the_imported_policy_decides_as_the_router_does(
                 request = ENDPOINTS[endpoint].parse(MultiDict(query))
                 request.set_origin("", peer)
                 answer = await policy.answer(request, "id")
-                assert took(answer) == as_documented(rows, kind, query, peer), (kind, query, peer)
+                assert decided(answer) == as_documented(rows, kind, query, peer), (
+                    kind,
+                    query,
+                    peer,
+                )
 
 
 @given(st.text(r"ab1.^$|()[]{},?*+\dwZbB", max_size=8), st.text(LETTERS + "${,", max_size=6))
@@ -411,7 +434,7 @@ async def test_the_imported_policy_decides_as_the_router_does(
 @example(r"a\Z", "ba")
 @example("[[:alpha:]]", "a")
 @settings(max_examples=400, deadline=None)
-def test_an_expression_that_is_taken_finds_what_python_finds(regex: str, text: str) -> None:
+def test_a_translated_expression_finds_what_python_finds(regex: str, text: str) -> None:
     try:
         pattern = Pattern(searched(regex), case_sensitive=True)
     except (UncompilableError, PatternError):

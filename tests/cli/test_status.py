@@ -22,7 +22,7 @@ def invoked(*arguments: object) -> Result:
 
 
 @pytest.fixture
-def told(running_server: live_server.Running) -> Any:
+def document(running_server: live_server.Running) -> Any:
     running_server.ask(wire.SERVICE)
     document: dict[str, Any] = running_server.operator("/status").json
     return document
@@ -36,15 +36,15 @@ def test_the_status_of_a_server_that_runs(running_server: live_server.Running) -
     for said in ("ready, up ", "10.44.7.5", "unknown path", "rooms", "(", "max lag "):
         assert said in shown.stdout
     assert "no call for" not in shown.stdout
-    told = json.loads(invoked("--url", running_server.admin, "--json").stdout)
-    assert told["config"]["hash"] in shown.stdout
+    document = json.loads(invoked("--url", running_server.admin, "--json").stdout)
+    assert document["config"]["hash"] in shown.stdout
     silent = invoked("--url", running_server.admin, "--silent", "0")
     assert "10.44.7.5: no call for" in silent.stdout
 
 
 def settled(text: str) -> str:
     """Text without numbers, and without the width of its tables."""
-    return re.sub(r"[ \n]+", " ", re.sub(r"\d+", "0", doc_pages.settled(text))).strip()
+    return re.sub(r"[ \n]+", " ", re.sub(r"\d+", "0", doc_pages.normalize(text))).strip()
 
 
 def test_the_page_shows_what_is_printed(tmp_path: Path) -> None:
@@ -60,16 +60,21 @@ def test_the_page_shows_what_is_printed(tmp_path: Path) -> None:
     assert settled(doc_pages.block(page, "text")) == settled(shown)
 
 
-def test_the_page_explains_each_key_of_the_document(told: Any) -> None:
+def test_the_page_explains_each_key_of_the_document(document: Any) -> None:
     cells = [
         row
         for row in doc_pages.rows(live_server.ROOT / "docs" / "observability.md")
         if len(row) == 2
     ]
     explained = {key for row in cells for key in row[0].split(", ")}
-    assert told.keys() == explained & told.keys()
+    assert document.keys() == explained & document.keys()
     text = " ".join(row[1] for row in cells)
-    for part in (told["config"], told["audit"], told["plugins"][0], told["nodes"][0]):
+    for part in (
+        document["config"],
+        document["audit"],
+        document["plugins"][0],
+        document["nodes"][0],
+    ):
         assert all(key in text for key in part)
 
 
@@ -160,37 +165,39 @@ def test_a_broken_configuration_says_how_to_ask_without_it(
     refused = invoked("--config", config)
     assert refused.exit_code == 78
     assert refused.stderr.endswith(
-        "\nto ask a server without it: pexpolicy status --url http://127.0.0.1:9107\n"
+        "\na server can be asked without it: pexpolicy status --url http://127.0.0.1:9107\n"
     )
     asked = invoked("--config", config, "--url", running_server.admin)
     assert asked.exit_code == 0, asked.output
     assert asked.stderr == f"note: {config} cannot be read, so no token is sent\n"
-    others = {"healthcheck": "--url http://127.0.0.1:8000", "audit tail": "--file"}
+    others = {
+        "healthcheck": "without it: pexpolicy healthcheck --url http://127.0.0.1:8000",
+        "audit tail": "without it: --file",
+    }
     for command, instead in others.items():
         said = CliRunner().invoke(main, [*command.split(), "--config", str(config)])
         assert said.exit_code == 78
-        assert " without it: " in said.stderr.splitlines()[-1]
-        assert instead in said.stderr
+        assert instead in said.stderr.splitlines()[-1]
 
 
-def test_what_is_wrong_is_said(told: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    told |= {"ready": False, "not_ready_reasons": ["draining"], "workers": 3}
-    told["config"] |= {"last_reload_successful": False, "problems": ["plugins.rooms: \x1b[31m"]}
-    told["audit"] |= {
+def test_what_is_wrong_is_said(document: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    document |= {"ready": False, "not_ready_reasons": ["draining"], "workers": 3}
+    document["config"] |= {"last_reload_successful": False, "problems": ["plugins.rooms: \x1b[31m"]}
+    document["audit"] |= {
         "status": "failed",
         "problem": "no space left",
         "lost": 4,
         "free_bytes": 2**31,
     }
-    told["certificate"] = {"not_after": 1_800_000_000.0, "problem": "another name"}
-    told["plugins"][0] |= {
+    document["certificate"] = {"not_after": 1_800_000_000.0, "problem": "another name"}
+    document["plugins"][0] |= {
         "mode": "shadow",
         "breaker_open": True,
         "has_stuck_calls": True,
         "problem": "its status failed",
         "status": {"targets": ["a", 1], "text": "\x1b[2J"},
     }
-    told["nodes"] = [
+    document["nodes"] = [
         {
             "node": "10.0.0.1",
             "age": None,
@@ -206,7 +213,7 @@ def test_what_is_wrong_is_said(told: Any, capsys: pytest.CaptureFixture[str]) ->
             "refused_because": None,
         },
     ]
-    show_status(told, 3600.0)
+    show_status(document, 3600.0)
     shown = " ".join(capsys.readouterr().out.split())
     for said in (
         *("not ready: draining", "3 processes", "the last reload was refused plugins.rooms"),
@@ -229,15 +236,18 @@ HIDDEN = "[link=http://192.0.2.1]x[/link] [/] [conceal]y"
 
 
 def test_text_of_callers_and_plugins_is_never_read_as_markup(
-    told: Any, capsys: pytest.CaptureFixture[str]
+    document: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     seen = {"age": 1.0, "calls": 1, "last_refused": None, "refused_because": None}
-    told["nodes"] = [{"node": "[/]", **seen}, {"node": "[link=http://192.0.2.1]x[/link]", **seen}]
-    told["plugins"][0] |= {
+    document["nodes"] = [
+        {"node": "[/]", **seen},
+        {"node": "[link=http://192.0.2.1]x[/link]", **seen},
+    ]
+    document["plugins"][0] |= {
         "problem": HIDDEN,
         "status": {HIDDEN: HIDDEN, "table": {HIDDEN: {HIDDEN: HIDDEN}}},
     }
-    show_status(told, 0.0)
+    show_status(document, 0.0)
     out = capsys.readouterr().out
     assert "[/]: no call for 1 s" in out
     assert "[conceal]y" in out
@@ -254,7 +264,7 @@ def test_a_node_with_brackets_in_its_name_does_not_break_the_command(tmp_path: P
 
 
 def test_the_report_of_a_plugin_is_shown_without_json(
-    told: Any, capsys: pytest.CaptureFixture[str]
+    document: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rules = {
         "Scanner": {"hits": 3, "last_hit": None},
@@ -262,12 +272,12 @@ def test_the_report_of_a_plugin_is_shown_without_json(
     }
     target = {"old": {"asked": 4, "breaker": "closed"}}
     compared = [{"same": 7, "differing": {"pin": 2}, "waits": False}]
-    told["plugins"][0] |= {"name": "rules", "status": rules}
-    told["plugins"][1] |= {
+    document["plugins"][0] |= {"name": "rules", "status": rules}
+    document["plugins"][1] |= {
         "name": "upstream",
         "status": {"targets": target, "compared": compared, "subnets": 5, "hits": {"Oslo": 2}},
     }
-    show_status(told, 3600.0)
+    show_status(document, 3600.0)
     out = capsys.readouterr().out
     lines = {" ".join(line.split()) for line in out.splitlines()}
     assert {"rules:", "hits last_hit", "Scanner 3 -", "Lobby 0 2026-01-01T00:00:00+00:00"} <= lines
@@ -276,12 +286,14 @@ def test_the_report_of_a_plugin_is_shown_without_json(
     assert not set("{}") & set(out)
 
 
-def test_the_latency_of_each_plugin_is_shown(told: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    rooms = next(plugin for plugin in told["plugins"] if plugin["name"] == "rooms")
+def test_the_latency_of_each_plugin_is_shown(
+    document: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rooms = next(plugin for plugin in document["plugins"] if plugin["name"] == "rooms")
     assert 0 < rooms["latency"]["mean"] < rooms["latency"]["p99"]
-    domains = next(plugin for plugin in told["plugins"] if plugin["name"] == "domains")
+    domains = next(plugin for plugin in document["plugins"] if plugin["name"] == "domains")
     domains["latency"] = {"mean": 1.5, "p99": None}
-    show_status(told, 3600.0)
+    show_status(document, 3600.0)
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert ["plugin", "version", "answers", "mean", "ms", "p99", "ms"] in lines
     assert any(line[:1] == ["domains"] and line[-3:] == ["1500.00", ">", "5000"] for line in lines)
@@ -298,11 +310,11 @@ def test_the_latency_of_each_plugin_is_shown(told: Any, capsys: pytest.CaptureFi
         ("memory", {"is_exceeded": True}, "limits.memory_mb is exceeded"),
     ],
 )
-def test_what_is_degraded_is_named(told: Any, part: str, change: Any, said: str) -> None:
-    assert degradations(told) == []
-    place = told[part]
+def test_what_is_degraded_is_named(document: Any, part: str, change: Any, said: str) -> None:
+    assert degradations(document) == []
+    place = document[part]
     (place[0] if isinstance(place, list) else place).update(change)
-    assert [said in text for text in degradations(told)] == [True]
+    assert [said in text for text in degradations(document)] == [True]
 
 
 def test_a_refused_reload_counts_only_if_strict(tmp_path: Path) -> None:
@@ -327,8 +339,8 @@ def test_a_server_at_another_admin_port_is_found_by_the_hint(tmp_path: Path) -> 
     )
 
 
-def test_the_status_behind_tls_is_asked_with_its_ca(tmp_path: Path, told: Any) -> None:
-    with tls_server.serving(tmp_path, json.dumps(told).encode()) as (url, cacert):
+def test_the_status_behind_tls_is_asked_with_its_ca(tmp_path: Path, document: Any) -> None:
+    with tls_server.serving(tmp_path, json.dumps(document).encode()) as (url, cacert):
         untrusted = invoked("--url", url)
         assert untrusted.exit_code == 1
         assert "its certificate is not trusted" in untrusted.stderr
@@ -354,11 +366,11 @@ def test_the_status_behind_tls_is_asked_with_its_ca(tmp_path: Path, told: Any) -
     ],
 )
 def test_a_node_that_is_only_refused_comes_with_the_place_to_look_at(
-    told: Any, capsys: pytest.CaptureFixture[str], because: str, hint: str
+    document: Any, capsys: pytest.CaptureFixture[str], because: str, hint: str
 ) -> None:
     node = {"node": "10.0.0.1", "age": None, "calls": 0, "last_refused": 1.7e9}
-    told["nodes"] = [node | {"refused_because": because}]
-    show_status(told, 3600.0)
+    document["nodes"] = [node | {"refused_because": because}]
+    show_status(document, 3600.0)
     shown = " ".join(capsys.readouterr().out.split())
     assert f"10.0.0.1: no successful call ({because}): {hint}" in shown
 

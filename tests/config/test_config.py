@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from pexpolicy.builder import build_policy
+from pexpolicy.builder import build_policy, policy_from
 from pexpolicy.config.loader import from_document, load
 from pexpolicy.config.problems import dotted_key
 from pexpolicy.config.schema.base import EndpointName
@@ -58,6 +58,26 @@ def test_the_shipped_file_is_valid_and_asks_domains_before_rooms() -> None:
     policy = build_policy(load(live_server.SHIPPED))
     assert [plugin.name for plugin in policy.plugins] == ["domains", "rooms"]
     assert policy.settings.plugins["domains"].on_error == "reject"
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("[tracing]\nendpoint = 'collector/v1?key=hunter2'", "tracing.endpoint"),
+        ("[tracing]\nendpoint = 'https//me:hunter2@collector'", "tracing.endpoint"),
+        (
+            "[plugins.upstream.settings.targets.t]\nurl = 'http://a'\nuser = 'me:hunter2'",
+            "targets.t.user",
+        ),
+    ],
+)
+def test_a_malformed_user_or_url_is_not_repeated(tmp_path: Path, text: str, key: str) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as error:
+        policy_from(path)
+    assert f"{key}: " in str(error.value)
+    assert "hunter2" not in str(error.value)
 
 
 TYPOS = [

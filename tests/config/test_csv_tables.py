@@ -88,6 +88,17 @@ def test_every_fault_of_the_header_is_named_at_once() -> None:
     ]
 
 
+def test_tabs_between_cells_are_reported_with_the_line() -> None:
+    hint = "has tabs between its columns; save it with , or ; between them"
+    assert faults("subnet\tfloor\na\t1\n") == [f"places.csv line 1: {hint}"]
+
+    class Pair(TableRow):
+        subnet: str
+        location: str
+
+    assert faults("subnet,location\na,x\nb\tx\n", Pair) == [f"places.csv line 3: {hint}"]
+
+
 @pytest.mark.parametrize("empty", ["", "\n\n", " \n", ",,\n"])
 def test_an_empty_file_is_told_what_to_begin_with(empty: str) -> None:
     said = f"is empty; the first line names the columns, such as {','.join(COLUMNS)}"

@@ -3,20 +3,20 @@
 import queue
 
 from pexpolicy.builder import policy_from
-from pexpolicy.cli.progress import told
+from pexpolicy.cli.progress import progress_lines
 from tests.support.live_server import SHIPPED
 
 
 def test_what_is_quick_is_not_spoken_of() -> None:
     said: list[str] = []
-    with told(said.append) as stage:
+    with progress_lines(said.append) as stage:
         stage("reading config.toml")
     assert said == []
 
 
 def test_the_stage_under_way_and_each_later_one_is_named_with_the_time_it_began() -> None:
     said: queue.Queue[str] = queue.Queue()
-    with told(said.put, patience=0.0) as stage:
+    with progress_lines(said.put, delay=0.0) as stage:
         assert said.get(timeout=5) == "starting (0 s)"
         while said.empty():
             stage("building the plugin rooms")

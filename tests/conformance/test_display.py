@@ -14,7 +14,7 @@ from pexpolicy.conformance.report import Report
 from pexpolicy.conformance.runner import ConformanceTest, StepResult
 from pexpolicy.conformance.strict_json import NotJSONError, strict_json
 from pexpolicy.models.rules import Confidence
-from tests.conformance.asking import found
+from tests.conformance.run_flows import found
 from tests.conformance.servers import go_on, serving
 from tests.support.paths import ROOT
 

@@ -15,7 +15,7 @@ from pexpolicy.conformance.findings import Level, Topic
 from pexpolicy.conformance.http_client import MAX_BODY
 from pexpolicy.conformance.report import Report, as_json, as_junit
 from pexpolicy.conformance.runner import MAX_FAILURES, StepResult
-from tests.conformance.asking import found, play
+from tests.conformance.run_flows import found, run_flows
 from tests.conformance.servers import Question, serving, speaking, success
 
 WEB = ("web join, v39",)
@@ -40,7 +40,7 @@ async def test_a_server_that_hangs_is_late_and_the_probe_gives_up() -> None:
         return success()
 
     async with serving(hang) as url:
-        steps = await play(url, WEB, limit=0.05)
+        steps = await run_flows(url, WEB, limit=0.05)
         over.set()
     assert {f.topic for f in found(judged(steps))} == {Topic.TIME}
     assert len(steps) == MAX_FAILURES + 1
@@ -49,33 +49,33 @@ async def test_a_server_that_hangs_is_late_and_the_probe_gives_up() -> None:
 
 async def test_a_body_that_never_ends_is_late() -> None:
     async with speaking(lambda _: whole(length=1000), hangs=True) as url:
-        steps = await play(url, WEB, limit=0.05)
+        steps = await run_flows(url, WEB, limit=0.05)
     assert {f.topic for f in found(judged(steps))} == {Topic.TIME}
 
 
 async def test_a_connection_that_ends_without_a_reply_is_none() -> None:
     async with speaking(lambda _: b"", closes=True) as url:
-        steps = await play(url, WEB)
+        steps = await run_flows(url, WEB)
     assert {f.topic for f in found(steps)} == {Topic.CONNECTION}
 
 
 async def test_what_is_no_http_is_no_reply() -> None:
     async with speaking(lambda _: b"220 mail.example.com ESMTP\r\n\r\n", closes=True) as url:
-        steps = await play(url, WEB)
+        steps = await run_flows(url, WEB)
     assert {f.topic for f in found(judged(steps))} == {Topic.FRAMING}
     assert not any("ESMTP" in f.text for f in found(steps))
 
 
 async def test_a_body_that_is_shorter_than_it_says_is_torn() -> None:
     async with speaking(lambda _: whole(length=1000), closes=True) as url:
-        steps = await play(url, WEB)
+        steps = await run_flows(url, WEB)
     assert {f.topic for f in found(judged(steps))} == {Topic.FRAMING}
 
 
 async def test_a_body_that_is_longer_than_it_says_is_seen_behind_the_reply() -> None:
     content = CONTENT + b" and more"
     async with speaking(lambda _: whole(content)) as url:
-        steps = await play(url, WEB)
+        steps = await run_flows(url, WEB)
     kept = next(played for played in steps if played.step == "two requests on one connection")
     assert [f.topic for f in found([kept])] == [Topic.FRAMING]
     assert "longer than announced" in found([kept])[0].text
@@ -83,13 +83,13 @@ async def test_a_body_that_is_longer_than_it_says_is_seen_behind_the_reply() -> 
 
 async def test_a_body_without_end_is_not_read_to_its_end() -> None:
     async with serving(lambda _: web.Response(body=b" " * (MAX_BODY + 1))) as url:
-        steps = await play(url, WEB)
+        steps = await run_flows(url, WEB)
     assert {f.topic for f in found(judged(steps))} == {Topic.FRAMING}
 
 
 async def test_a_connection_that_is_closed_unannounced_is_doubtful() -> None:
     async with speaking(lambda _: whole(), closes=True) as url:
-        steps = await play(url, PLAIN)
+        steps = await run_flows(url, PLAIN)
     assert not found(steps)
     assert "without Connection: close" in found(steps, Level.WARNING)[0].text
 
@@ -97,7 +97,7 @@ async def test_a_connection_that_is_closed_unannounced_is_doubtful() -> None:
 @pytest.mark.parametrize("said", [b"Connection: close\r\n", b"Connection: Close\r\n"])
 async def test_a_connection_that_is_closed_as_announced_is_fine(said: bytes) -> None:
     async with speaking(lambda _: whole(extra=said), closes=True) as url:
-        steps = await play(url, PLAIN)
+        steps = await run_flows(url, PLAIN)
     assert not found(steps)
     assert not found(steps, Level.WARNING)
 
@@ -105,7 +105,7 @@ async def test_a_connection_that_is_closed_as_announced_is_fine(said: bytes) -> 
 async def test_http_1_0_without_a_length_is_fine() -> None:
     reply = whole().replace(b"HTTP/1.1", b"HTTP/1.0").replace(b"Content-Length", b"X-Length")
     async with speaking(lambda _: reply, closes=True) as url:
-        steps = await play(url, PLAIN)
+        steps = await run_flows(url, PLAIN)
     assert not found(steps)
     assert not found(steps, Level.WARNING)
 
@@ -114,14 +114,14 @@ async def test_chunks_are_fine() -> None:
     size = f"{len(CONTENT):x}\r\n".encode()
     reply = HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + size + CONTENT + b"\r\n0\r\n\r\n"
     async with speaking(lambda head: reply if head.startswith(b"GET") else whole(b"")) as url:
-        steps = await play(url, PLAIN)
+        steps = await run_flows(url, PLAIN)
     assert not found(steps)
     assert not found(steps, Level.WARNING)
 
 
 async def test_a_reply_to_head_has_no_body() -> None:
     async with speaking(lambda _: whole()) as url:
-        steps = await play(url, PLAIN)
+        steps = await run_flows(url, PLAIN)
     assert not found(steps)
     assert [f.text for f in found(steps, Level.WARNING)] == ["the reply to HEAD has a body"]
 
@@ -134,7 +134,7 @@ async def test_a_server_that_dies_midway_is_a_violation_and_not_unreachable() ->
         return success(action="continue")
 
     async with serving(die) as url:
-        steps = await play(url, WEB)
+        steps = await run_flows(url, WEB)
     assert not found(steps[:3])
     assert {f.topic for f in found(steps)} == {Topic.CONNECTION}
 
@@ -152,7 +152,7 @@ async def test_a_connection_that_is_reset_is_told_in_words_and_with_the_method()
         return success(action="continue")
 
     async with serving(reset) as url:
-        steps = await play(url, PLAIN)
+        steps = await run_flows(url, PLAIN)
         report = Report(url, steps)
     assert [f.text for f in found(steps)] == ["no reply: the server closed the connection"]
     console = Console(file=io.StringIO(), width=100)

@@ -2,8 +2,8 @@
 
 from aiohttp import web
 
-from tests.conformance.asking import play
 from tests.conformance.reference_server import lived_in
+from tests.conformance.run_flows import run_flows
 from tests.conformance.servers import (
     AVATAR,
     LOCATION,
@@ -26,7 +26,7 @@ async def test_breakout_rooms_are_followed_once() -> None:
         return lived_in(question)
 
     async with serving(note) as url:
-        steps = await play(url)
+        steps = await run_flows(url)
     assert asked.count(ROOM_UUID) == 1
     assert any(played.step == "service: breakout room 1" for played in steps)
 
@@ -44,7 +44,7 @@ async def test_later_requests_carry_the_name_and_tag_of_the_service() -> None:
         )
 
     async with serving(note) as url:
-        await play(url, ("web join, v39",))
+        await run_flows(url, ("web join, v39",))
     for endpoint in (PARTICIPANT, LOCATION, AVATAR):
         assert seen[endpoint] == {("The Room", "a tag")}
 
@@ -57,7 +57,7 @@ async def test_a_transfer_names_the_service_before_it() -> None:
         return sound(question)
 
     async with serving(note) as url:
-        await play(url, ("transfer",))
+        await run_flows(url, ("transfer",))
     assert asked[:5] == [
         ("meet.bob", ""),
         ("lobby", "meet.bob"),

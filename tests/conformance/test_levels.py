@@ -9,7 +9,7 @@ from aiohttp import web
 from pexpolicy.conformance.findings import Level, Topic
 from pexpolicy.conformance.runner import UnauthorizedError, UnreachableError
 from tests.conformance.answers import status
-from tests.conformance.asking import found, play
+from tests.conformance.run_flows import found, run_flows
 from tests.conformance.servers import (
     AVATAR,
     PARTICIPANT,
@@ -47,7 +47,7 @@ def at(endpoint: str, answer: Answer) -> Answer:
 )
 async def test_a_fault_has_the_level_of_its_consequence(answer: Answer, level: Level) -> None:
     async with serving(at(SERVICE, answer)) as url:
-        steps = await play(url, WEB)
+        steps = await run_flows(url, WEB)
     asked = [step for step in steps if step.flow in WEB]
     levels = {f.level for f in found(asked, *Level) if f.topic in (Topic.STATUS, Topic.ENVELOPE)}
     assert levels == {level}
@@ -58,7 +58,7 @@ async def test_a_page_of_an_error_is_told_once() -> None:
         return web.Response(status=500, text="<html>", content_type="text/html")
 
     async with serving(at(AVATAR, fail)) as url:
-        steps = await play(url, WEB)
+        steps = await run_flows(url, WEB)
     assert [f.level for f in found(steps, *Level)] == [Level.OPERATION]
 
 
@@ -68,14 +68,14 @@ async def test_every_fault_of_a_reply_is_told_and_unknown_fields_are_none() -> N
         return success(room(question, **fields))
 
     async with serving(at(SERVICE, answer)) as url:
-        steps = await play(url, WEB)
+        steps = await run_flows(url, WEB)
     texts = {f.text.partition(":")[0] for f in found(steps)}
     assert texts == {"Conference.pin", "Conference.max_callrate_in = 2048"}
 
 
 async def test_a_breakout_room_without_breakout_is_doubtful_though_nothing_announced_it() -> None:
     async with serving(at(SERVICE, lambda q: success(room(q)))) as url:
-        steps = await play(url, ("breakout",))
+        steps = await run_flows(url, ("breakout",))
     assert found(steps) == []
     assert "breakout_uuid is answered without breakout = true" in [
         f.text for f in found(steps, Level.WARNING)
@@ -87,7 +87,7 @@ async def test_dialing_out_without_a_service_name_needs_no_certain_name() -> Non
         return success(room(question, name="Room"))
 
     async with serving(at(SERVICE, answer)) as url:
-        steps = await play(url, ("dial-out",))
+        steps = await run_flows(url, ("dial-out",))
     assert found(steps) == []
 
 
@@ -100,7 +100,7 @@ async def test_a_wrong_password_ends_the_test_at_the_first_request() -> None:
 
     async with serving(refuse) as url:
         with pytest.raises(UnauthorizedError):
-            await play(url)
+            await run_flows(url)
     assert len(asked) == 1
 
 
@@ -133,7 +133,7 @@ async def test_a_server_that_dies_of_an_absent_parameter_is_found(
         await mortal.stack.aclose()
 
     burial = asyncio.create_task(bury())
-    steps = await play(url)
+    steps = await run_flows(url)
     await burial
     last, gave_up = steps[-2:]
     assert last.step == "participant_properties: node and direction only"
@@ -147,4 +147,4 @@ async def test_a_server_that_dies_of_an_absent_parameter_is_found(
 async def test_plain_http_at_a_port_of_tls_is_told(tls_url: str) -> None:
     plain = tls_url.replace("https:", "http:")
     with pytest.raises(UnreachableError, match=f"this port speaks TLS; write {tls_url}"):
-        await play(plain)
+        await run_flows(plain)

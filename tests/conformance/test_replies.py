@@ -151,7 +151,7 @@ def test_a_result_that_is_lost_is_no_abstention() -> None:
 
 def test_credentials_that_are_both_empty_let_nobody_in() -> None:
     result = {"username": "", "password": ""}
-    with pytest.raises(InvalidReplyError, match="anybody could register"):
+    with pytest.raises(InvalidReplyError, match="any device could register"):
         heard("registration_alias", success(result=result))
     found = heard("registration_alias", success(result={"username": "a", "password": "b"}))
     assert isinstance(found.decision, Credentials)
@@ -172,7 +172,7 @@ def test_the_text_of_a_refusal_holds_no_pin() -> None:
     with pytest.raises(InvalidReplyError) as refused:
         heard("service_configuration", success(result={**ROOM, "pin": pin}))
     assert "pin" in str(refused.value)
-    assert secret_canaries.found_in(str(refused.value)) == []
+    assert secret_canaries.find_canaries(str(refused.value)) == []
 
 
 @pytest.mark.parametrize(

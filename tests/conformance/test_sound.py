@@ -11,8 +11,8 @@ from aiohttp import web
 
 from pexpolicy.conformance.findings import Level, Topic
 from pexpolicy.conformance.http_client import basic
-from tests.conformance.asking import found, play
 from tests.conformance.reference_server import lived_in
+from tests.conformance.run_flows import found, run_flows
 from tests.conformance.servers import (
     DIRECTORY,
     SERVICE,
@@ -62,7 +62,7 @@ SERVERS: dict[str, Answer] = {
 @pytest.mark.parametrize("name", SERVERS)
 async def test_a_server_with(name: str) -> None:
     async with serving(SERVERS[name]) as url:
-        steps = await play(url)
+        steps = await run_flows(url)
     assert found(steps) == []
 
 
@@ -71,13 +71,13 @@ async def test_a_server_with(name: str) -> None:
 )
 async def test_nothing_is_doubtful_of_a_server_with(name: str) -> None:
     async with serving(SERVERS[name]) as url:
-        steps = await play(url)
+        steps = await run_flows(url)
     assert found(steps, Level.WARNING) == []
 
 
 async def test_a_server_that_reads_no_long_queries_is_doubtful_only() -> None:
     async with serving(not_found, max_line=8190) as url:
-        steps = await play(url)
+        steps = await run_flows(url)
     assert found(steps) == []
     assert [f.topic for f in found(steps, Level.WARNING)] == [Topic.STATUS]
 
@@ -93,14 +93,14 @@ def guarded(password: str) -> Answer:
 
 async def test_credentials_are_sent_and_whoever_has_none_is_turned_away() -> None:
     async with serving(guarded("sésame")) as url:
-        steps = await play(url, authorization=basic("pexip", "sésame"))
+        steps = await run_flows(url, authorization=basic("pexip", "sésame"))
     assert found(steps) == found(steps, Level.WARNING) == []
     assert any(played.step == "no credentials" for played in steps)
 
 
 async def test_a_server_that_answers_without_credentials_is_doubtful() -> None:
     async with serving(sound) as url:
-        steps = await play(url, ("web join, v39",), authorization=basic("pexip", "sesame"))
+        steps = await run_flows(url, ("web join, v39",), authorization=basic("pexip", "sesame"))
     assert [f.topic for f in found(steps, Level.WARNING)] == [Topic.AUTHENTICATION]
 
 
@@ -119,7 +119,7 @@ async def test_a_directory_may_be_sorted_by_any_of_its_keys(order: str) -> None:
         return success(people[: int(question.get("limit"))])
 
     async with serving(answer) as url:
-        assert found(await play(url, ("directory",))) == []
+        assert found(await run_flows(url, ("directory",))) == []
 
 
 @pytest.fixture
@@ -152,6 +152,6 @@ def ours(tmp_path: Path) -> Iterator[str]:
 
 
 async def test_our_own_server_passes_without_a_doubt(ours: str) -> None:
-    steps = await play(ours)
+    steps = await run_flows(ours)
     assert len(steps) > 90
     assert found(steps) == found(steps, Level.WARNING) == []

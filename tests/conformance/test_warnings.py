@@ -6,7 +6,7 @@ import pytest
 from aiohttp import web
 
 from pexpolicy.conformance.findings import Level, Topic
-from tests.conformance.asking import found, play
+from tests.conformance.run_flows import found, run_flows
 from tests.conformance.servers import (
     LOCATION,
     PARTICIPANT,
@@ -52,7 +52,7 @@ async def test_what_the_sources_do_not_agree_on_is_a_warning(
         return success(room(question, **fields) if endpoint == SERVICE else fields)
 
     async with serving(answer) as url:
-        steps = await play(url, ("web join, v39", "registration"))
+        steps = await run_flows(url, ("web join, v39", "registration"))
     alike = {Topic.CREDENTIALS} if endpoint == REGISTRATION else set()
     assert {f.topic for f in found(steps)} <= alike
     assert found(steps, Level.WARNING)
@@ -65,7 +65,7 @@ async def test_a_gateway_may_have_another_name_for_the_same_question() -> None:
         return success(named) if question.endpoint == SERVICE else sound(question)
 
     async with serving(answer) as url:
-        steps = await play(url, ("web join, v39",))
+        steps = await run_flows(url, ("web join, v39",))
     assert found(steps) == []
     assert [f.topic for f in found(steps, Level.WARNING)] == [Topic.REPEATABLE]
 
@@ -76,6 +76,6 @@ async def test_a_service_without_a_tag_is_a_warning() -> None:
         return success(untagged) if question.endpoint == SERVICE else sound(question)
 
     async with serving(answer) as url:
-        steps = await play(url, ("web join, v39",))
+        steps = await run_flows(url, ("web join, v39",))
     assert found(steps) == []
     assert any("service_tag: is missing" in f.text for f in found(steps, Level.WARNING))

@@ -20,8 +20,8 @@ from pexpolicy.observability.counters import (
 )
 from pexpolicy.observability.metrics import (
     CALL_BOUNDS,
-    FAMILIES,
     LEFT_BOUNDS,
+    METRICS,
     MetricDefinition,
     MetricType,
 )
@@ -67,7 +67,7 @@ def alerts(text: str) -> dict[str, str]:
 def selectors(query: str) -> Iterator[tuple[MetricDefinition, dict[str, str]]]:
     """Yield each metric of a query with its label matchers."""
     for name, matchers in re.findall(r"\b(pexpolicy_\w+)(?:\{([^}]*)\})?", query):
-        family = FAMILIES.get(name) or FAMILIES.get(re.sub(r"_(bucket|sum|count)$", "", name))
+        family = METRICS.get(name) or METRICS.get(re.sub(r"_(bucket|sum|count)$", "", name))
         assert family is not None, f"there is no metric {name}"
         if family.name != name:
             assert family.kind is MetricType.HISTOGRAM, name
@@ -131,7 +131,7 @@ def test_a_query_with_an_unknown_metric_label_or_value_fails() -> None:
 
 def test_the_dashboard_shows_every_metric() -> None:
     documented = {family.name for query in queries() for family, _ in selectors(query)}
-    assert documented == FAMILIES.keys()
+    assert documented == METRICS.keys()
 
 
 def test_no_panels_of_the_dashboard_overlap() -> None:
@@ -213,8 +213,8 @@ def test_the_scrape_configuration_on_the_page_is_valid(tmp_path: Path) -> None:
 
 
 def test_the_page_explains_each_metric_and_each_label_value() -> None:
-    explained = {row[0]: row[1] for row in doc_pages.rows(OBSERVABILITY) if row[0] in FAMILIES}
-    assert explained == {name: ", ".join(family.labels) or "-" for name, family in FAMILIES.items()}
+    explained = {row[0]: row[1] for row in doc_pages.rows(OBSERVABILITY) if row[0] in METRICS}
+    assert explained == {name: ", ".join(family.labels) or "-" for name, family in METRICS.items()}
     page = OBSERVABILITY.read_text()
     for values in (CALL_OUTCOMES, STEP_OUTCOMES, REASONS, (INTERNAL, UNRECORDED)):
         for value in values:

@@ -70,7 +70,7 @@ def test_the_commands_of_the_unit_are_ours() -> None:
 
 def test_the_server_sends_the_notifications_that_the_unit_waits_for(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
-        systemd.settimeout(live_server.START)
+        systemd.settimeout(live_server.START_TIMEOUT_S)
         systemd.bind(str(tmp_path / "notify"))
         variables = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "100000"}
         messages = []

@@ -72,10 +72,10 @@ def test_the_figures_of_the_page_are_those_of_the_code() -> None:
     for said in (
         f"{throttle.FIRST_DELAY_S} s at first",
         f"{throttle.MAX_DELAY_S:.0f} s at most",
-        "anew after ten\nminutes",
-        "looks at them once a second",
-        f"From {WARNING_DAYS:.0f}\ndays before",
-        "waits half a second",
+        "reset after ten\nminutes",
+        "checks them once a second",
+        f"From {WARNING_DAYS:.0f} days before",
+        "stops accepting for half a second",
     ):
         assert said in PAGE
     assert throttle.RESET_AFTER_S == 600

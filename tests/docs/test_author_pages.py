@@ -50,13 +50,13 @@ class Session:
         if self.said.startswith("answers on "):
             assert self.said in shown
         else:
-            assert doc_pages.settled(self.said) == doc_pages.settled(shown)
+            assert doc_pages.normalize(self.said) == doc_pages.normalize(shown)
 
 
 @pytest.fixture
 def session(tmp_path: Path) -> Iterator[Session]:
-    environment = clean_install.environment(tmp_path / "venv")
-    core = clean_install.wheel(environment, live_server.ROOT, tmp_path / "wheels")
+    environment = clean_install.create_environment(tmp_path / "venv")
+    core = clean_install.build_wheel(environment, live_server.ROOT, tmp_path / "wheels")
     install = ["pip", "install", "-q", "--ignore-installed", "--no-deps", str(core)]
     environment.run([environment.python, "-m", *install], tmp_path)
     with ExitStack() as servers:

@@ -1,4 +1,4 @@
-"""What the page about deployment tells to type, as far as a machine without a cluster can."""
+"""The commands of the deployment page, as far as a machine without a cluster can run them."""
 
 import shlex
 import shutil

@@ -22,7 +22,7 @@ from pexpolicy.config.schema.document import Document
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.models import outcome
 from pexpolicy.plugins.discovery import installed
-from tests.support import certificates, doc_pages, fake_plugins, live_server
+from tests.support import certificates, doc_pages, fake_plugins, live_server, paths
 
 OWN = ("decision_id", "decided_by", "reason")
 """The keys of a reply that are ours, and that Infinity only logs."""
@@ -80,7 +80,7 @@ def test_a_curl_line_gets_the_reply_that_is_shown(
         # Whoever followed the README has its plugin installed, and rows that the page has not.
         ours = {line.split()[0] for line in example.output.splitlines() if line.strip()}
         printed = [line for line in printed if not line.strip() or line.split()[0] in ours]
-    assert doc_pages.settled("\n".join(printed)) == doc_pages.settled(example.output)
+    assert doc_pages.normalize("\n".join(printed)) == doc_pages.normalize(example.output)
 
 
 def test_there_is_a_curl_line_for_each_endpoint() -> None:
@@ -97,15 +97,15 @@ def test_a_command_prints_what_is_shown(tmp_path: Path, example: doc_pages.Examp
         written = doc_pages.configurations(example.page)[0]
     (tmp_path / "config.toml").write_text(written)
     said = pexpolicy(tmp_path, *shlex.split(example.command)[1:])
-    assert doc_pages.settled(said.stdout) == doc_pages.settled(example.output)
+    assert doc_pages.normalize(said.stdout) == doc_pages.normalize(example.output)
     assert doc_pages.config_hashes(said.stdout) == doc_pages.config_hashes(example.output)
 
 
 @pytest.mark.parametrize(
     "text",
     [
-        pytest.param(text, id=f"{page.relative_to(live_server.ROOT)}-{number}")
-        for page in doc_pages.WRITTEN
+        pytest.param(text, id=f"{page.relative_to(paths.ROOT)}-{number}")
+        for page in doc_pages.OPERATOR_PAGES
         for number, text in enumerate(doc_pages.configurations(page))
     ],
 )
@@ -179,9 +179,7 @@ def test_every_key_of_the_configuration_is_explained_with_its_default() -> None:
 
 @pytest.mark.parametrize("name", ["rooms", "domains", "rules", "locations", "upstream"])
 def test_every_setting_of_a_plugin_is_explained_in_its_readme(name: str) -> None:
-    explained = {
-        row[0] for row in doc_pages.rows(live_server.ROOT / "plugins" / name / "README.md")
-    }
+    explained = {row[0] for row in doc_pages.rows(paths.ROOT / "plugins" / name / "README.md")}
     assert explained >= set(installed()[name].load().Settings.model_fields)
 
 
@@ -217,7 +215,7 @@ def test_the_audit_line_that_is_shown_is_one(tmp_path: Path) -> None:
     with live_server.running(live_server.with_audit(source, tmp_path)) as server:
         server.ask(f"/policy/v1/service/configuration?{query}")
         (line,) = server.audit.read_text().splitlines()
-    assert json.loads(doc_pages.settled(line)) == json.loads(doc_pages.settled(sample))
+    assert json.loads(doc_pages.normalize(line)) == json.loads(doc_pages.normalize(sample))
     assert {*shown, "warnings"} <= {row[0] for row in doc_pages.rows(doc_pages.OPERATIONS)}
 
 
@@ -226,9 +224,7 @@ def test_every_outcome_of_a_step_is_explained() -> None:
     assert outcomes <= {row[0] for row in doc_pages.rows(doc_pages.OPERATIONS)}
 
 
-@pytest.mark.parametrize(
-    "page", doc_pages.ALL, ids=lambda page: str(page.relative_to(live_server.ROOT))
-)
+@pytest.mark.parametrize("page", doc_pages.ALL, ids=lambda page: str(page.relative_to(paths.ROOT)))
 def test_a_link_leads_somewhere(page: Path) -> None:
     for target, anchor in doc_pages.links(page):
         aim = page.parent / target if target else page

@@ -1,4 +1,4 @@
-"""The guide for users of other policy servers, followed on the samples from top to bottom."""
+"""The page docs/migration.md, followed on the samples from top to bottom."""
 
 import os
 import re
@@ -44,34 +44,36 @@ def command(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture(scope="module")
-def moved(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[tuple[str, str]]]:
-    """A folder in which the guide was followed, and what each command printed and should have."""
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[tuple[str, str]]]:
+    """Follow the guide; return the folder, and the actual and expected output of each command."""
     folder = tmp_path_factory.mktemp("moved")
     for sample in SAMPLES.iterdir():
         shutil.copy(sample, folder)
-    said = []
+    outputs = []
     for (language, text), (_, output) in pairwise([*doc_pages.blocks(PAGE), ("", "")]):
         if language == "sh":
             printed = command(folder, *shlex.split(text)[1:]).stdout
-            said.append((printed, output))
+            outputs.append((printed, output))
         elif language == "toml":
             with (folder / "config.toml").open("a") as file:
                 file.write(f"\n{text}")
-    return folder, said
+    return folder, outputs
 
 
-def test_each_command_prints_what_is_shown(moved: tuple[Path, list[tuple[str, str]]]) -> None:
-    assert len(moved[1]) == 4
-    for printed, shown in moved[1]:
-        lines = doc_pages.settled(printed).splitlines()
-        assert sorted(lines) == sorted(doc_pages.settled(shown).splitlines())
-
-
-def test_who_follows_the_guide_has_the_configuration_whose_hash_is_shown(
-    moved: tuple[Path, list[tuple[str, str]]],
+def test_each_command_prints_the_documented_output(
+    migrated: tuple[Path, list[tuple[str, str]]],
 ) -> None:
-    printed, shown = moved[1][-1]
-    assert doc_pages.config_hashes(printed) == doc_pages.config_hashes(shown) != []
+    assert len(migrated[1]) == 4
+    for printed, expected_output in migrated[1]:
+        lines = doc_pages.normalize(printed).splitlines()
+        assert sorted(lines) == sorted(doc_pages.normalize(expected_output).splitlines())
+
+
+def test_the_guide_leads_to_the_configuration_with_the_documented_hash(
+    migrated: tuple[Path, list[tuple[str, str]]],
+) -> None:
+    printed, expected_output = migrated[1][-1]
+    assert doc_pages.config_hashes(printed) == doc_pages.config_hashes(expected_output) != []
 
 
 @pytest.mark.parametrize(
@@ -86,33 +88,33 @@ def test_who_follows_the_guide_has_the_configuration_whose_hash_is_shown(
         ("local_alias=old-1", '"decided_by":"default"'),
     ],
 )
-async def test_what_was_moved_decides_as_it_did(
-    moved: tuple[Path, list[tuple[str, str]]], query: str, expected: str
+async def test_the_imported_policy_decides_as_the_old_server(
+    migrated: tuple[Path, list[tuple[str, str]]], query: str, expected: str
 ) -> None:
-    policy = policy_from(moved[0] / "config.toml")
+    policy = policy_from(migrated[0] / "config.toml")
     async with policy.serving():
         request = ServiceConfigurationRequest(MultiDict(parse_qsl(query)))
         answer = await policy.answer(request, "id")
     assert expected in answer.reply.body.decode()
 
 
-def test_a_second_time_changes_nothing(moved: tuple[Path, list[tuple[str, str]]]) -> None:
-    folder = moved[0]
+def test_a_second_time_changes_nothing(migrated: tuple[Path, list[tuple[str, str]]]) -> None:
+    folder = migrated[0]
     before = {name: (folder / name).read_bytes() for name in ("config.toml", "rules.toml")}
     for what, sample in (
         ("rooms", "policy_settings.py"),
         ("domains", "policy_settings.py"),
         ("router", "router.csv"),
     ):
-        said = command(folder, "import", what, sample)
-        assert said.returncode == 0
-        assert " unchanged" in said.stdout
+        result = command(folder, "import", what, sample)
+        assert result.returncode == 0
+        assert " unchanged" in result.stdout
     assert before == {name: (folder / name).read_bytes() for name in before}
 
 
 def test_what_is_printed_for_the_plugin_upstream_is_toml() -> None:
     printed: Any = tomllib.loads(
-        policy_router.advice(policy_router.read_router(SAMPLES / "router.csv"))
+        policy_router.upstream_tables(policy_router.read_router(SAMPLES / "router.csv"))
     )
     settings = printed["plugins"]["upstream"]["settings"]
     assert settings["targets"] == {"server1": {"url": "https://scheduling.example.com"}}
@@ -122,13 +124,13 @@ def test_what_is_printed_for_the_plugin_upstream_is_toml() -> None:
 HEAD = "name,regex,is_active,service_target_url,always_continue_service,override_service_response"
 
 
-def brought(folder: Path) -> Result:
+def import_router(folder: Path) -> Result:
     arguments = ["import", "router", str(folder / "r.csv"), "--into", str(folder / "rules.toml")]
     return CliRunner().invoke(main, arguments)
 
 
 @pytest.mark.parametrize(
-    ("cells", "said"),
+    ("cells", "expected"),
     [
         ("true,ftp://h/x,,", "service_target_url: write a whole URL"),
         ("true,not a url,,", "service_target_url: write a whole URL"),
@@ -141,25 +143,27 @@ def brought(folder: Path) -> Result:
         ("true,https://hunter2@h,,", "service_target_url: credentials are never in this"),
     ],
 )
-def test_what_cannot_work_is_refused_with_its_line(tmp_path: Path, cells: str, said: str) -> None:
+def test_what_cannot_work_is_refused_with_its_line(
+    tmp_path: Path, cells: str, expected: str
+) -> None:
     (tmp_path / "r.csv").write_text(f"{HEAD}\na,^a$,{cells}\n")
-    refused = brought(tmp_path)
+    refused = import_router(tmp_path)
     assert refused.exit_code == 65
-    assert f"r.csv line 2: {said}" in refused.stderr
+    assert f"r.csv line 2: {expected}" in refused.stderr
     assert "hunter2" not in refused.stderr
     assert not (tmp_path / "rules.toml").exists()
 
 
 def test_what_was_switched_off_may_lead_anywhere(tmp_path: Path) -> None:
     (tmp_path / "r.csv").write_text(f"{HEAD}\na,^a$,false,ftp://h/x,,\n")
-    assert brought(tmp_path).exit_code == 0
+    assert import_router(tmp_path).exit_code == 0
 
 
 def test_a_redirect_stays_a_redirect(tmp_path: Path) -> None:
     sent = '{"status": "success", "action": "redirect", "result": {"new_alias": "sip:a@b.example"}}'
     reply = sent.replace('"', '""')
     (tmp_path / "r.csv").write_text(f'{HEAD}\na,^a$,true,,true,"{reply}"\n')
-    assert brought(tmp_path).exit_code == 0
+    assert import_router(tmp_path).exit_code == 0
     (rule,) = tomllib.loads((tmp_path / "rules.toml").read_text())["rules"]
     assert rule["then"] == {"action": "redirect", "new_alias": "sip:a@b.example"}
 

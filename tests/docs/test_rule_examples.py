@@ -1,4 +1,4 @@
-"""The rule files that are shipped: each passes check, and its example requests are decided so."""
+"""The shipped rule files: each passes check and decides its example requests as documented."""
 
 from datetime import datetime
 from pathlib import Path
@@ -48,7 +48,7 @@ def test_each_rule_of_an_example_decides_a_request(file: Path) -> None:
     for request in requests:
         assert request is not None
         decide_sync(plugin, request)
-    idle = [name for name, told in plugin.status().items() if told["hits"] == 0]  # type: ignore[index]
+    idle = [name for name, counts in plugin.status().items() if counts["hits"] == 0]  # type: ignore[index]
     assert idle in ([], ["Reception after hours"])
 
 

@@ -106,7 +106,7 @@ MISTAKES: list[tuple[str, Make, tuple[str, ...]]] = [
     ),
     (SERVICE, lambda: room(max_callrate_in="9"), ("write numbers without quotes",)),
     (SERVICE, lambda: room(participant_limit=None), ("leave the field out",)),
-    (SERVICE, lambda: built(Conference, nmae="x", service_tag=""), ("'nmae' is no field",)),
+    (SERVICE, lambda: built(Conference, nmae="x", service_tag=""), ("'nmae' is not a field",)),
     (SERVICE, lambda: built(Conference, name="x"), ("Conference.service_tag: is required",)),
     (SERVICE, lambda: room(host_view="x"), ("no field 'host_view'", "a field of Lecture")),
     (SERVICE, lambda: room(guest_pn="1234"), ("did you mean 'guest_pin'? Infinity would",)),
@@ -192,7 +192,7 @@ class TestReject:
             got.outcome.decision.warnings
         )
 
-    async def test_a_participant_is_told_why(self) -> None:
+    async def test_a_participant_sees_the_reason(self) -> None:
         body = await sent(PARTICIPANT, lambda: Reject(reject_reason="no entry"))
         assert b'"action":"reject","result":{"reject_reason":"no entry"}' in body
 
@@ -293,7 +293,7 @@ class TestAvatar:
         assert "pixel" in await refused(AVATAR, bomb, {"width": "40"})
 
     @pytest.mark.parametrize("width", ["0", "-5", "99999"])
-    async def test_a_size_that_nobody_wants_is_not_made(self, width: str) -> None:
+    async def test_an_absurd_size_is_not_made(self, width: str) -> None:
         picture = saved("JPEG", "RGB", (40, 40))
         assert "a picture of" in await refused(AVATAR, lambda: picture, {"width": width})
 
@@ -303,7 +303,7 @@ class TestWhatIsSent:
         assert b'"pin":"0012"' in await sent(SERVICE, lambda: room(pin="0012"))
 
     @pytest.mark.parametrize("rate", [128, 2048, 8192])
-    def test_kilobits_are_told_from_bits(self, rate: int) -> None:
+    def test_kilobits_are_distinguished_from_bits(self, rate: int) -> None:
         with pytest.raises(DecisionError, match=f"in bit/s it is {rate}000"):
             room(max_callrate_out=rate)
 
@@ -367,7 +367,7 @@ class TestWhatIsSent:
             got = await answered(DIRECTORY, make, {"limit": "3"})
             assert got.reply.body.count(b'"username":""') == 3
 
-    async def test_a_name_can_be_taken_from_nobody_but_from_who_has_none(self) -> None:
+    async def test_a_name_can_be_null_only_where_there_is_none(self) -> None:
         nameless = ParticipantProperties(remote_display_name=None)
         said = await refused(PARTICIPANT, lambda: nameless, {"remote_display_name": "Alice"})
         assert "only where it was null" in said

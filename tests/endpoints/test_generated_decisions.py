@@ -18,7 +18,7 @@ from tests.support.oracle import judge
 
 EACH = 850
 EXAMPLES = 20
-"""Six endpoints, so many examples of so many decisions each: 102,000 in all."""
+"""Examples for each decision of six endpoints: 102,000 in all."""
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -69,7 +69,7 @@ async def test_declared_names_are_sent(serving: Serve, endpoint: str, decision: 
         assert (await server.ask(wire.TARGETS[endpoint])).json["decided_by"] == "toy"
 
 
-async def test_names_of_a_kind_that_is_not_declared_are_nobodys_business(
+async def test_names_of_a_kind_that_is_not_declared_are_not_checked(
     serving: Serve,
 ) -> None:
     classes = {"toy": plugin(media_location=always(MediaLocation(location="Anywhere")))}

@@ -1,4 +1,4 @@
-"""What a ``when`` means, read word by word from the table and the raw parameters."""
+"""Naive implementation of conditions on tables and raw parameters."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import re
 from typing import Any
 
 from pexpolicy import Alias
-from tests.matching.drawn import Pairs, Written
+from tests.matching.strategies import Pairs, Written
 
 
 def matches(when: Written, pairs: Pairs) -> bool:
-    """Whether the parameters are as the table says."""
+    """Return whether the parameters match the table."""
     return all(_holds(key, table, pairs) for key, table in when.items())
 
 

@@ -1,7 +1,7 @@
-"""Explanations, captures, parts of aliases, times, and mistakes in what is written."""
+"""Conditions: explanations, captures, parts of aliases, times, and invalid settings."""
 
 import math
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -15,12 +15,12 @@ from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.matching import (
     UnknownSubjectError,
     When,
-    captured,
+    captures,
     compile_when,
     group_names,
     subject,
 )
-from tests.matching.drawn import compiled
+from tests.matching.strategies import compiled
 
 CALL = ServiceConfigurationRequest(
     MultiDict(
@@ -39,17 +39,20 @@ CALL = ServiceConfigurationRequest(
     [
         (
             {"local_alias": {"prefix": "conf"}},
-            "local_alias.prefix = 'conf' fails on 'team.blue@example.com'",
+            "local_alias.prefix = 'conf': no match for 'team.blue@example.com'",
         ),
         ({"local_alias.host": "x"}, None),
         (
             {"local_alias": {"host": {"one_of": ["a.com", "b.com"]}}},
-            "local_alias.host.equals = 'a.com' or 'b.com' fails on 'example.com'",
+            "local_alias.host.equals = 'a.com' or 'b.com': no match for 'example.com'",
         ),
-        ({"vendor": {"not_contains": "tandberg"}}, "vendor.not_contains = 'tandberg' fails on"),
+        (
+            {"vendor": {"not_contains": "tandberg"}},
+            "vendor.not_contains = 'tandberg': no match for",
+        ),
         (
             {"vendor": {"regex": [r"x\d+\.y", r"\d" * 40]}},
-            r"vendor.regex = 'x\d+\.y' or '" + r"\d" * 30 + "'… (80 long) fails on",
+            r"vendor.regex = 'x\d+\.y' or '" + r"\d" * 30 + "'… (80 characters): no match for",
         ),
         (
             {"service_name": "x"},
@@ -57,18 +60,18 @@ CALL = ServiceConfigurationRequest(
         ),
         (
             {"third_party_passcode": "1111"},
-            "third_party_passcode.equals fails on a value that is not shown",
+            "third_party_passcode.equals: no match for a hidden value",
         ),
         (
             {"params": {"third_party_passcode": "1111"}},
-            "params.third_party_passcode.equals fails on a value that is not shown",
+            "params.third_party_passcode.equals: no match for a hidden value",
         ),
-        ({"params": {"new": "x"}}, "params.new.equals = 'x' fails on a value that is not shown"),
+        ({"params": {"new": "x"}}, "params.new.equals = 'x': no match for a hidden value"),
         (
             {"any": [{"vendor": "x"}, {"protocol": "sip"}]},
-            "none of any holds: vendor.equals = 'x' fails on 'TANDBERG/520'; protocol.equals",
+            "no condition of any matches: vendor.equals = 'x': no match for 'TANDBERG/520'; protoc",
         ),
-        ({"none": [{"vendor": {"prefix": "tand"}}]}, "none[0] holds: vendor.prefix = 'tand'"),
+        ({"none": [{"vendor": {"prefix": "tand"}}]}, "none[0] matches: vendor.prefix = 'tand'"),
         ({"all": [{"vendor": {"prefix": "tand"}}, {"registered": True}]}, "registered.equals = "),
     ],
 )
@@ -115,7 +118,7 @@ def test_groups_are_counted_through_all_patterns() -> None:
         }
     )
     assert condition.matches(CALL)
-    assert captured(condition, CALL) == {
+    assert captures(condition, CALL) == {
         "1": "TANDBERG",
         "make": "TANDBERG",
         "2": "520",
@@ -129,7 +132,7 @@ def test_groups_are_counted_through_all_patterns() -> None:
 
 def test_a_negated_pattern_captures_nothing() -> None:
     condition = compiled({"vendor": {"not_regex": "(x).*"}, "none": [{"vendor": {"glob": "x*"}}]})
-    assert captured(condition, CALL) == {}
+    assert captures(condition, CALL) == {}
     assert group_names(condition) == frozenset()
 
 
@@ -138,13 +141,13 @@ def test_a_negated_pattern_captures_nothing() -> None:
     [
         ({"local_alais": "x"}, "local_alais: unknown key; did you mean 'local_alias'?"),
         ({"local_alias": {"prefux": "x"}}, "local_alias.prefux: unknown key; did you mean 'pre"),
-        ({"local_alias": {}}, "local_alias: says nothing yet; write a value"),
+        ({"local_alias": {}}, "local_alias: is empty; write a value"),
         ({"local_alias": {"prefix": "sip:conf"}}, "the normal form of an alias has no scheme"),
         (
             {"local_alias": {"prefix": "x", "case_sensitive": True}},
             "lower case; write it below raw",
         ),
-        ({"local_alias": {"regex": "a(?=b)"}}, "local_alias.regex: 'a(?=b)' is no regular exp"),
+        ({"local_alias": {"regex": "a(?=b)"}}, "local_alias.regex: 'a(?=b)' is not a regular"),
         ({"vendor": {"prefix": ["a", ""]}}, "vendor.prefix[1]: string should have at least 1"),
         ({"vendor": 3}, "vendor.equals: should be a valid string, not 3"),
         ({"registered": "yes"}, "registered.equals: should be a valid boolean, not 'yes'"),
@@ -157,13 +160,13 @@ def test_a_negated_pattern_captures_nothing() -> None:
         ({"any": [{"vendor": {"prefx": "x"}}]}, "any[0].vendor.prefx: unknown key; did you mean"),
         ({"idp_attributes": {"a": {"values": "most", "equals": "x"}}}, "idp_attributes.a.values"),
         ({"time": {"zone": "Europe/Olso"}}, "did you mean 'Europe/Oslo'?"),
-        ({"time": {"zone": "UTC"}}, "time: says nothing yet; add between"),
+        ({"time": {"zone": "UTC"}}, "time: is empty; add between"),
         ({"time": {"zone": "UTC", "between": ["8:00", "17"]}}, "time.between[0]"),
         ({"time": {"zone": "UTC", "between": ["08:00", "08:00"]}}, "the two times are equal"),
         ({"time": {"zone": "UTC", "weekdays": ["mon"]}}, "time.weekdays[0]"),
         (
             {"time": {"zone": "UTC", "since": "2026-02-01", "until": "2026-01-01"}},
-            "until lies before since",
+            "until is before since",
         ),
     ],
 )
@@ -175,7 +178,7 @@ def test_a_mistake_is_named_with_its_key(when: dict[str, Any], says: str) -> Non
 
 
 @pytest.mark.parametrize(
-    ("table", "moment", "holds"),
+    ("table", "moment", "inside"),
     [
         ({"between": ["18:00", "07:00"]}, "2026-01-15 18:00", True),
         ({"between": ["18:00", "07:00"]}, "2026-01-15 06:59", True),
@@ -192,12 +195,12 @@ def test_a_mistake_is_named_with_its_key(when: dict[str, Any], says: str) -> Non
         ({"between": ["02:00", "03:00"]}, "2026-10-25 02:30", True),
     ],
 )
-def test_times_are_those_of_the_zone(table: dict[str, Any], moment: str, *, holds: bool) -> None:
+def test_times_are_those_of_the_zone(table: dict[str, Any], moment: str, *, inside: bool) -> None:
     now = datetime.fromisoformat(moment).replace(tzinfo=ZoneInfo("Europe/Oslo")).timestamp()
     when = When.model_validate({"time": {"zone": "Europe/Oslo", **table}})
     condition = compile_when(when, clock=lambda: now)
-    assert condition.matches(CALL) is holds
-    assert bool(condition.why(CALL)) is not holds
+    assert condition.matches(CALL) is inside
+    assert bool(condition.why(CALL)) is not inside
 
 
 def test_the_clock_goes_on_and_the_condition_with_it() -> None:
@@ -207,7 +210,32 @@ def test_the_clock_goes_on_and_the_condition_with_it() -> None:
     assert condition.matches(CALL)
     now = 3600.0
     assert not condition.matches(CALL)
-    assert condition.why(CALL) == "time fails on Thursday 1970-01-01 01:00 in UTC"
+    assert condition.why(CALL) == (
+        "time = 00:00 to 01:00 UTC: no match, it is Thursday 1970-01-01 01:00"
+    )
+
+
+def test_an_explanation_of_a_time_shows_the_window_and_the_clock() -> None:
+    night = {"zone": "Europe/Oslo", "between": ["20:00", "06:00"]}
+    days = {"zone": "UTC", "weekdays": ["saturday", "sunday"], "since": "2026-01-01"}
+    dates = {"zone": "UTC", "dates": ["2026-12-24"], "until": "2026-12-31"}
+    any_time = [{"time": night}, {"all": [{"time": days}]}, {"none": [{"vendor": "x"}]}]
+    when = When.model_validate({"any": any_time, "none": [{"time": dates, "vendor": "y"}]})
+    now = datetime(2026, 1, 15, 12, tzinfo=UTC).timestamp()
+    condition = compile_when(when, clock=lambda: now)
+    assert condition.why(CALL) == ""
+    when = When.model_validate({"any": any_time[:2]})
+    assert compile_when(when, clock=lambda: now).why(CALL) == (
+        "no condition of any matches: time = 20:00 to 06:00 Europe/Oslo: no match, it is Thursday "
+        "2026-01-15 13:00; time = saturday, sunday, since 2026-01-01 UTC: no match, it is Thursday "
+        "2026-01-15 12:00"
+    )
+    now = datetime(2026, 12, 24, 1, tzinfo=UTC).timestamp()
+    nested = [{"any": [{"time": dates}, {"vendor": "y"}]}]
+    condition = compile_when(When.model_validate({"none": nested}), clock=lambda: now)
+    assert condition.why(CALL) == (
+        "none[0] matches: any of (time = 2026-12-24, until 2026-12-31 UTC; vendor.equals = 'y')"
+    )
 
 
 def test_every_parameter_of_every_request_can_be_tested() -> None:

@@ -1,4 +1,4 @@
-"""The index finds what a scan from the top finds."""
+"""The index: the same results as a linear scan, from few candidates."""
 
 from collections.abc import Callable
 
@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pexpolicy.matching import Index
-from tests.matching.drawn import PAIRS, WHENS, Pairs, Written, asked, compiled
+from tests.matching.strategies import PAIRS, WHENS, Pairs, Written, asked, compiled
 
 
 @given(st.lists(WHENS, max_size=12), st.lists(PAIRS, min_size=1, max_size=3))
@@ -20,7 +20,7 @@ def test_the_first_match_is_that_of_a_linear_scan(whens: list[Written], calls: l
         assert index.first(request) == next(scan, None)
 
 
-def test_ten_thousand_rules_leave_only_those_that_the_alias_points_to() -> None:
+def test_ten_thousand_rules_leave_at_most_one_candidate() -> None:
     shapes: list[Callable[[int], Written]] = [
         lambda n: {"local_alias": f"room{n}@example.com"},
         lambda n: {"local_alias": {"prefix": f"team{n}."}, "registered": True},
@@ -40,7 +40,7 @@ def test_ten_thousand_rules_leave_only_those_that_the_alias_points_to() -> None:
         assert index.first(request) == expected
 
 
-def test_what_everybody_demands_is_no_key() -> None:
+def test_a_value_that_all_conditions_require_is_not_indexed() -> None:
     whens: list[Written] = [
         {"local_alias": {"host": "example.com"}, "remote_alias": f"user{n}@example.com"}
         for n in range(500)

@@ -1,4 +1,4 @@
-"""Every operator, alone and nested, against the naive reading."""
+"""Every operator, alone and nested, against a naive implementation."""
 
 from collections import Counter
 
@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.matching import naive
-from tests.matching.drawn import (
+from tests.matching.strategies import (
     ON_NUMBER,
     ON_TEXT,
     PAIRS,
@@ -29,14 +29,14 @@ def test_an_operator_on_text_is_what_its_name_says(operator: str) -> None:
 
     @settings(max_examples=60)
     @given(operand=ON_TEXT[operator], values=st.lists(TEXT_VALUES, max_size=2), cased=st.booleans())
-    def held_against_the_naive_reading(operand: object, values: list[str], *, cased: bool) -> None:
+    def compare(operand: object, values: list[str], *, cased: bool) -> None:
         when = {"params": {"odd-name": {operator: operand, "case_sensitive": cased}}}
         pairs = [("odd-name", value) for value in values]
         got = compiled(when).matches(asked(pairs))
         seen[got] += 1
         assert got is naive.matches(when, pairs)
 
-    held_against_the_naive_reading()
+    compare()
     assert seen.keys() == {True, False}
 
 
@@ -61,6 +61,6 @@ def test_any_condition_is_what_is_written(when: Written, pairs: Pairs) -> None:
 
 @pytest.mark.parametrize("value", ["1_0", "\u0661", "", "nan", "inf", "0x10", "1e3", "9" * 5000])
 @pytest.mark.parametrize("operator", ["greater", "less"])
-def test_what_is_no_plain_number_is_neither_greater_nor_less(operator: str, value: str) -> None:
+def test_a_text_that_is_not_a_number_is_neither_greater_nor_less(operator: str, value: str) -> None:
     when = {"params": {"level": {operator: 5}}}
     assert not compiled(when).matches(asked([("level", value)]))

@@ -1,4 +1,4 @@
-"""The page of the conditions: its tables name what there is, and its rules can be used."""
+"""The page docs/conditions.md: complete tables, valid rules, true limits."""
 
 import tomllib
 from pathlib import Path
@@ -7,8 +7,13 @@ import pytest
 
 from pexpolicy.matching import subject
 from pexpolicy.matching.patterns import MAX_PROGRAM, MAX_WORK
-from pexpolicy.matching.settings import OnFlag, OnNumber, OnValues, TextOperators
-from pexpolicy.matching.time_window import OnTime
+from pexpolicy.matching.settings import (
+    FlagOperators,
+    MultiValueOperators,
+    NumberOperators,
+    TextOperators,
+)
+from pexpolicy.matching.time_window import TimeOperators
 from pexpolicy_rules import Rules
 from tests.support import doc_pages
 from tests.support.paths import ROOT
@@ -18,7 +23,7 @@ ROWS = list(doc_pages.rows(PAGE))
 OPTIONS = {"case_sensitive", "values"}
 
 
-def operators(table: type[TextOperators | OnNumber | OnFlag]) -> set[str]:
+def operators(table: type[TextOperators | NumberOperators | FlagOperators]) -> set[str]:
     return {name for name in table.model_fields if not name.startswith("not_")} - OPTIONS
 
 
@@ -26,26 +31,26 @@ def test_every_operator_is_explained_with_what_it_is_for() -> None:
     explained = {row[0]: row[2] for row in ROWS if len(row) == 3}
     assert explained.keys() == operators(TextOperators)
     for name, text in explained.items():
-        kinds: dict[str, type[TextOperators | OnNumber | OnFlag]] = {
+        kinds: dict[str, type[TextOperators | NumberOperators | FlagOperators]] = {
             "text": TextOperators,
-            "numbers": OnNumber,
-            "true and false": OnFlag,
+            "numbers": NumberOperators,
+            "true and false": FlagOperators,
         }
         there = {kind for kind, table in kinds.items() if name in operators(table)}
         assert there == (set(kinds) if text == "all" else {k for k in kinds if k in text})
 
 
 def test_each_operator_but_one_has_a_negation() -> None:
-    for table in (TextOperators, OnNumber, OnFlag, OnValues):
+    for table in (TextOperators, NumberOperators, FlagOperators, MultiValueOperators):
         negated = {name[4:] for name in table.model_fields if name.startswith("not_")}
         assert negated == operators(table) - {"exists"}
 
 
-def test_every_key_beside_the_parameters_is_explained() -> None:
+def test_every_key_besides_parameters_is_explained() -> None:
     explained = {key.strip() for row in ROWS if len(row) == 2 for key in row[0].split(",")}
     assert {"all", "any", "none", "time", "peer", "params.NAME"} <= explained
-    assert set(OnTime.model_fields) <= explained
-    for key in explained - {"all", "any", "none", "time", *OnTime.model_fields}:
+    assert set(TimeOperators.model_fields) <= explained
+    for key in explained - {"all", "any", "none", "time", *TimeOperators.model_fields}:
         assert subject(key).key == key
 
 

@@ -1,4 +1,4 @@
-"""No pattern and no alias can hold up a call."""
+"""Patterns: limits of time for any pattern and any alias, groups, globs."""
 
 import random
 import time
@@ -9,9 +9,9 @@ import pytest
 from pexpolicy.matching import Pattern, PatternError
 from pexpolicy.matching.patterns import MAX_PROGRAM, glob
 
-LIMIT = 0.005
-"""Seconds that one match may take."""
-LONG = 8192
+MAX_MATCH_S = 0.005
+"""Maximum duration of one match, in seconds."""
+TEXT_BYTES = 8192
 _PIECES = ("a", "[ab]", "(a|b)", "(a|a)", ".", "\\w", "(a*)", "(a+)", "(a?)", "(.*)", "[^b]", "\\d")
 _REPEATS = ("*", "+", "?", "{1,100}", "{50}", "{0,500}", "{1000}", "*?", "+?", "")
 KNOWN_BAD = (
@@ -63,12 +63,12 @@ def aliases() -> list[str]:
     """Texts of 8 KB that patterns of this kind find hard."""
     dice = random.Random(2)
     return [
-        "a" * LONG,
-        "ab" * (LONG // 2),
-        "a" * (LONG - 1) + "!",
-        "".join(dice.choice("ab") for _ in range(LONG)),
-        "".join(dice.choice("abxy @.0") for _ in range(LONG)),
-        "\u00e6" * (LONG // 2),
+        "a" * TEXT_BYTES,
+        "ab" * (TEXT_BYTES // 2),
+        "a" * (TEXT_BYTES - 1) + "!",
+        "".join(dice.choice("ab") for _ in range(TEXT_BYTES)),
+        "".join(dice.choice("abxy @.0") for _ in range(TEXT_BYTES)),
+        "\u00e6" * (TEXT_BYTES // 2),
     ]
 
 
@@ -99,7 +99,7 @@ def worst(count: int) -> tuple[float, int, int]:
 
 def test_a_hundred_bad_patterns_are_refused_or_quick() -> None:
     slowest, refused, taken = worst(100)
-    assert slowest < LIMIT
+    assert slowest < MAX_MATCH_S
     assert refused > 10
     assert taken > 10
 
@@ -107,7 +107,9 @@ def test_a_hundred_bad_patterns_are_refused_or_quick() -> None:
 @pytest.mark.heavy
 def test_a_thousand_bad_patterns_are_refused_or_quick() -> None:
     slowest, refused, taken = worst(1000)
-    assert slowest < LIMIT, f"{refused} refused, {taken} taken, slowest {slowest * 1e3:.2f} ms"
+    assert slowest < MAX_MATCH_S, (
+        f"{refused} refused, {taken} taken, slowest {slowest * 1e3:.2f} ms"
+    )
     assert refused + taken == 1000
 
 
@@ -119,7 +121,7 @@ def test_even_the_largest_pattern_takes_what_infinity_sends() -> None:
 
 
 def test_a_small_pattern_takes_eight_kilobytes() -> None:
-    assert Pattern("(a|b)*@example.com").matches("ab" * (LONG // 2) + "@example.com")
+    assert Pattern("(a|b)*@example.com").matches("ab" * (TEXT_BYTES // 2) + "@example.com")
 
 
 @pytest.mark.parametrize(
@@ -129,9 +131,12 @@ def test_a_small_pattern_takes_eight_kilobytes() -> None:
         ("(a)\\1", "look-around"),
         ("a++", "possessive"),
         ("(", "missing"),
-        ("a{1001}", "too large"),
+        ("a{1001}", "too large: it has more than 1,000 repetitions"),
         ("(a{500}){500}", "too large"),
-        ("a{900}b{900}c{900}", "too large"),
+        (
+            "a{900}b{900}c{900}",
+            "more than 1,800 instructions, so a match could delay a call; write sm",
+        ),
         ("\ud800", "UTF-8"),
     ],
 )

@@ -23,13 +23,13 @@ from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.models.outcome import Outcome
 from pexpolicy.observability import metrics
 from pexpolicy.observability.counters import CallCounters
-from pexpolicy.observability.gauges import WINDOW, GaugeSampler, LoopLag
+from pexpolicy.observability.gauges import LAG_WINDOW_S, GaugeSampler, LoopLag
 from pexpolicy.observability.health import ReloadState, StateSources
 from pexpolicy.observability.nodes import Nodes, address_of, seen
 from pexpolicy.observability.prometheus import expose
 from pexpolicy.observability.shared_memory import NODES, SharedCounters
 from tests.support import admin_client, fake_plugins, wire
-from tests.support.admin_client import watched
+from tests.support.admin_client import serve_with_admin
 
 NAMES = [
     "pexpolicy_requests_total",
@@ -56,9 +56,9 @@ ROOM = Conference(name="Room", service_tag="room")
 
 
 def test_every_metric_has_the_name_that_operators_were_promised() -> None:
-    assert set(NAMES) <= metrics.FAMILIES.keys()
+    assert set(NAMES) <= metrics.METRICS.keys()
     text = expose(SharedCounters()).decode()
-    for name, family in metrics.FAMILIES.items():
+    for name, family in metrics.METRICS.items():
         assert f"# TYPE {name} {family.kind.value}\n" in text
         assert name.endswith("_total") == (family.kind is metrics.MetricType.COUNTER)
         assert family.doc.endswith(".")
@@ -80,29 +80,29 @@ async def test_a_call_is_counted_by_what_its_reply_asks_for(
     made = fake_plugins.policy(
         {"toy": fake_plugins.plugin(service_configuration=fake_plugins.always(answer))}
     )
-    async with watched(made, tmp_path) as server:
+    async with serve_with_admin(made, tmp_path) as server:
         for _ in range(3):
             await server.ask(wire.SERVICE)
         told = await server.metrics()
-    assert told.counted("requests_total") == {("service_configuration", outcome): 3}
+    assert told.nonzero("requests_total") == {("service_configuration", outcome): 3}
     step = "abstained" if answer is None else "decided"
-    assert told.counted("plugin_calls_total") == {(step, "toy"): 3}
+    assert told.nonzero("plugin_calls_total") == {(step, "toy"): 3}
     assert told("request_duration_seconds_count", endpoint="service_configuration") == 3
     assert told("plugin_duration_seconds_count", plugin="toy") == 3
     assert told("budget_remaining_seconds_count") == 3
     assert 11 < told("budget_remaining_seconds_sum") < 12
     assert told("audit_records_total") == 3
-    assert told.counted("fallback_total") == {}
+    assert told.nonzero("fallback_total") == {}
 
 
 async def test_each_endpoint_is_counted_by_itself(tmp_path: Path) -> None:
     made = fake_plugins.policy({}, endpoints={"registration_alias": {"default": "reject"}})
-    async with watched(made, tmp_path) as server:
+    async with serve_with_admin(made, tmp_path) as server:
         for target in wire.TARGETS.values():
             await server.ask(target)
         told = await server.metrics()
     expected = {(name, "default"): 1.0 for name in ENDPOINTS if name != "registration_alias"}
-    assert told.counted("requests_total") == {
+    assert told.nonzero("requests_total") == {
         **expected,
         ("registration_alias", "default_reject"): 1,
     }
@@ -128,13 +128,13 @@ async def test_a_plugin_that_was_not_heard_is_the_cause_of_a_fallback(
         {"toy": fake_plugins.plugin(service_configuration=hook)},
         {"toy": {"on_error": on_error, "timeout": 0.02}},
     )
-    async with watched(made, tmp_path) as server:
+    async with serve_with_admin(made, tmp_path) as server:
         await server.ask(wire.SERVICE)
         told = await server.metrics()
-    assert told.counted("fallback_total") == {(cause, "service_configuration"): 1}
-    assert told.counted("plugin_calls_total") == {(cause, "toy"): 1}
+    assert told.nonzero("fallback_total") == {(cause, "service_configuration"): 1}
+    assert told.nonzero("plugin_calls_total") == {(cause, "toy"): 1}
     outcome = "default" if on_error == "skip" else "reject"
-    assert told.counted("requests_total") == {("service_configuration", outcome): 1}
+    assert told.nonzero("requests_total") == {("service_configuration", outcome): 1}
 
 
 async def test_an_open_breaker_shows_and_closes_again(tmp_path: Path) -> None:
@@ -149,12 +149,12 @@ async def test_an_open_breaker_shows_and_closes_again(tmp_path: Path) -> None:
         {"toy": fake_plugins.plugin(service_configuration=hook)},
         {"toy": {"breaker": {"failures": 2, "pause": 0.05}}},
     )
-    async with watched(made, tmp_path) as server:
+    async with serve_with_admin(made, tmp_path) as server:
         for _ in range(3):
             await server.ask(wire.SERVICE)
         told = await server.metrics()
         assert told("plugin_breaker_open", plugin="toy") == 1
-        assert told.counted("plugin_calls_total") == {("failed", "toy"): 2, ("skipped", "toy"): 1}
+        assert told.nonzero("plugin_calls_total") == {("failed", "toy"): 2, ("skipped", "toy"): 1}
         assert told("plugin_duration_seconds_count", plugin="toy") == 2
         answers.append(ROOM)
         await asyncio.sleep(0.06)
@@ -174,7 +174,7 @@ async def test_what_a_shadow_would_have_done_otherwise_is_counted(tmp_path: Path
         },
         {"differs": {"mode": "shadow"}, "agrees": {"mode": "shadow"}},
     )
-    async with watched(made, tmp_path) as server:
+    async with serve_with_admin(made, tmp_path) as server:
         await server.ask(wire.SERVICE)
         await server.ask(wire.LOCATION)
         await made._background.finish()
@@ -208,7 +208,7 @@ async def test_what_becomes_of_notifying_observers_is_counted(
         },
         {"hangs": {"timeout": 0.5}},
     )
-    async with watched(made, tmp_path) as server:
+    async with serve_with_admin(made, tmp_path) as server:
         for _ in range(20):
             await server.ask(wire.LOCATION)
         await made._background.finish()
@@ -230,7 +230,7 @@ async def test_refusals_are_counted_by_their_reason(
     monkeypatch.setenv("TEST_METRICS_PASSWORD", "a password")
     made = fake_plugins.policy({}, auth={"user": "pexip", "password_env": "TEST_METRICS_PASSWORD"})
     right = wire.basic("pexip", "a password")
-    async with watched(made, tmp_path) as server:
+    async with serve_with_admin(made, tmp_path) as server:
         await server.ask(wire.SERVICE)
         await server.ask(wire.SERVICE, headers=wire.basic("pexip", "another"))
         await server.ask(wire.SERVICE, headers=right)
@@ -239,13 +239,13 @@ async def test_refusals_are_counted_by_their_reason(
         await wire.send(server.server.port, b"nonsense\r\n\r\n")
         told = await server.metrics()
     assert told("auth_failures_total") == 2
-    assert told.counted("refused_requests_total") == {
+    assert told.nonzero("refused_requests_total") == {
         ("unauthorised",): 2,
         ("method not allowed",): 1,
         ("unknown path",): 1,
         ("malformed",): 1,
     }
-    assert told.counted("requests_total") == {("service_configuration", "default"): 1}
+    assert told.nonzero("requests_total") == {("service_configuration", "default"): 1}
     assert told("audit_records_total") == 6
 
 
@@ -258,16 +258,16 @@ async def test_a_fault_of_the_server_itself_is_a_fallback_too(
         raise ZeroDivisionError
 
     monkeypatch.setattr(made, "answer", broken)
-    async with watched(made, tmp_path) as server:
+    async with serve_with_admin(made, tmp_path) as server:
         assert (await server.ask(wire.SERVICE)).status == 200
         told = await server.metrics()
-    assert told.counted("fallback_total") == {("internal", "service_configuration"): 1}
+    assert told.nonzero("fallback_total") == {("internal", "service_configuration"): 1}
 
 
 async def test_a_fault_in_counting_costs_no_call(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with watched(fake_plugins.policy({}), tmp_path) as server:
+    async with serve_with_admin(fake_plugins.policy({}), tmp_path) as server:
         monkeypatch.setattr(server.telemetry, "answered", None)
         assert (await server.ask(wire.SERVICE)).status == 200
         assert server.server.log.events[0]["event"] == "internal fault"
@@ -282,7 +282,7 @@ async def test_nothing_that_a_caller_sends_makes_a_new_series(tmp_path: Path) ->
     def word() -> str:
         return "".join(chance.choices(string.ascii_letters + string.digits + "/%.:", k=9))
 
-    async with watched(made, tmp_path) as server:
+    async with serve_with_admin(made, tmp_path) as server:
         before = (await server.metrics()).samples.keys()
         for _ in range(40):
             await server.ask(
@@ -308,7 +308,7 @@ def test_a_bucket_holds_all_that_took_no_longer(spent: list[float]) -> None:
     board = SharedCounters()
     counts = CallCounters(board.claim())
     toy = BoundHook("toy", nothing, timeout=10.0)
-    counts.expect([toy], [], 4.0)
+    counts.allocate_for_policy([toy], [], 4.0)
     endpoint = ENDPOINTS["media_location"]
     request = endpoint.parse(MultiDict())
 
@@ -343,8 +343,8 @@ def test_a_bucket_holds_all_that_took_no_longer(spent: list[float]) -> None:
 def test_a_plugin_that_a_reload_brings_is_counted_and_the_old_one_stays() -> None:
     board = SharedCounters()
     counts = CallCounters(board.claim())
-    counts.expect([BoundHook("old", nothing)], [], 4.0)
-    counts.expect([BoundHook("new", nothing)], ["beside"], 4.0)
+    counts.allocate_for_policy([BoundHook("old", nothing)], [], 4.0)
+    counts.allocate_for_policy([BoundHook("new", nothing)], ["beside"], 4.0)
     told = admin_client.metrics_of(board)
     for plugin in ("old", "new"):
         assert told("plugin_calls_total", plugin=plugin, outcome="decided") == 0
@@ -355,7 +355,7 @@ async def test_plugins_that_find_no_room_on_the_board_are_asked_all_the_same() -
     board = SharedCounters()
     counts = CallCounters(board.claim())
     links = tuple(BoundHook(f"plugin_{number}", nothing) for number in range(400))
-    counts.expect(links, [], 4.0)
+    counts.allocate_for_policy(links, [], 4.0)
     endpoint = ENDPOINTS["media_location"]
     request = endpoint.parse(MultiDict())
     tasks = HookTasks(asyncio.get_running_loop())
@@ -366,34 +366,37 @@ async def test_plugins_that_find_no_room_on_the_board_are_asked_all_the_same() -
     told = admin_client.metrics_of(board)
     assert told("requests_total", endpoint="media_location", outcome="default") == 1
     assert told("plugin_calls_total", plugin="plugin_0", outcome="abstained") == 1
-    assert len(told.counted("plugin_calls_total")) < 400
+    assert len(told.nonzero("plugin_calls_total")) < 400
 
 
 def test_the_configuration_of_a_reload_takes_the_place_of_the_old_one() -> None:
     board = SharedCounters()
-    slab = board.claim()
-    sampler = GaugeSampler(slab, StateSources())
+    counters = board.claim()
+    sampler = GaugeSampler(counters, StateSources())
     opened = CircuitBreaker(1, 30.0, 30.0)
     opened.record_failure(1.0)
     sampler.use_policy("first", {"toy": [opened]})
-    assert admin_client.metrics_of(board).counted("plugin_breaker_open") == {("toy",): 1}
+    assert admin_client.metrics_of(board).nonzero("plugin_breaker_open") == {("toy",): 1}
     sampler.use_policy("second", {})
     told = admin_client.metrics_of(board)
-    assert told.counted("config_info") == {("second",): 1}
-    assert told.counted("plugin_breaker_open") == {}
+    assert told.nonzero("config_info") == {("second",): 1}
+    assert told.nonzero("plugin_breaker_open") == {}
 
 
 def test_any_number_of_reloads_leaves_room_for_new_plugins() -> None:
     board = SharedCounters(2)
     for slot in (0, 1):
-        slab = board.claim(slot)
-        for sampler in (GaugeSampler(slab, StateSources()), GaugeSampler(slab, StateSources())):
+        counters = board.claim(slot)
+        for sampler in (
+            GaugeSampler(counters, StateSources()),
+            GaugeSampler(counters, StateSources()),
+        ):
             for number in range(3000):
                 sampler.use_policy(f"{number:016x}", {})
-        CallCounters(slab).expect([BoundHook("new", nothing)], [], 4.0)
-        slab.cells[slab.place(metrics.PLUGIN_CALLS, ("new", "decided"))] += 1
+        CallCounters(counters).allocate_for_policy([BoundHook("new", nothing)], [], 4.0)
+        counters.cells[counters.allocate(metrics.PLUGIN_CALLS, ("new", "decided"))] += 1
     told = admin_client.metrics_of(board)
-    assert told.counted("config_info") == {(f"{2999:016x}",): 1}
+    assert told.nonzero("config_info") == {(f"{2999:016x}",): 1}
     assert told("plugin_calls_total", plugin="new", outcome="decided") == 2
 
 
@@ -411,7 +414,7 @@ def test_what_other_parts_know_is_sampled() -> None:
         connections=lambda: 12,
     )
     board = SharedCounters()
-    GaugeSampler(board.claim(), sources).look()
+    GaugeSampler(board.claim(), sources).sample()
     told = admin_client.metrics_of(board)
     assert told("audit_lost_total") == 2
     assert told("audit_free_bytes") == 5_000_000_000_000
@@ -423,7 +426,7 @@ def test_what_other_parts_know_is_sampled() -> None:
     assert told("ready") == 1
     # A successor in the same place begins to count anew, and what was lost before stays lost.
     audit.status, audit.lost = "failed", 1
-    GaugeSampler(board.claim(), sources).look()
+    GaugeSampler(board.claim(), sources).sample()
     told = admin_client.metrics_of(board)
     assert told("audit_lost_total") == 3
     assert told("ready") == 0
@@ -440,20 +443,20 @@ def test_a_source_that_fails_is_named_and_asked_again() -> None:
 
     board = SharedCounters()
     sampler = GaugeSampler(board.claim(), StateSources(connections=connections))
-    sampler.look()
+    sampler.sample()
     assert "gone" in sampler.problem
-    sampler.look()
+    sampler.sample()
     assert sampler.problem == ""
     assert admin_client.metrics_of(board)("connections") == 3
 
 
 def test_the_worst_lag_is_remembered_for_a_while_and_no_longer() -> None:
     lag = LoopLag()
-    assert lag.note(100.0, 0.4) == 0.4
-    assert lag.note(100.0 + WINDOW - 1, 0.1) == 0.4
-    assert lag.note(100.0 + WINDOW + 1, 0.1) == 0.4
-    assert lag.note(100.0 + 2 * WINDOW + 2, 0.2) == 0.2
-    assert lag.note(100.0 + 9 * WINDOW, 0.0) == 0.0
+    assert lag.record(100.0, 0.4) == 0.4
+    assert lag.record(100.0 + LAG_WINDOW_S - 1, 0.1) == 0.4
+    assert lag.record(100.0 + LAG_WINDOW_S + 1, 0.1) == 0.4
+    assert lag.record(100.0 + 2 * LAG_WINDOW_S + 2, 0.2) == 0.2
+    assert lag.record(100.0 + 9 * LAG_WINDOW_S, 0.0) == 0.0
 
 
 async def test_a_loop_that_is_held_shows_its_lag(tmp_path: Path) -> None:
@@ -461,7 +464,7 @@ async def test_a_loop_that_is_held_shows_its_lag(tmp_path: Path) -> None:
         time.sleep(0.5)  # noqa: ASYNC251 - it is what the test is about
 
     made = fake_plugins.policy({"toy": fake_plugins.plugin(service_configuration=holds)})
-    async with watched(made, tmp_path) as server:
+    async with serve_with_admin(made, tmp_path) as server:
         await server.ask(wire.SERVICE)
         assert 0.2 < (await server.metrics())("loop_lag_seconds") < 5
 

@@ -1,4 +1,4 @@
-"""The board: what several processes count, in one sum."""
+"""The counters of several processes in shared memory."""
 
 import json
 import subprocess
@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pexpolicy.observability import metrics
-from pexpolicy.observability.aggregate import gathered
+from pexpolicy.observability.aggregate import aggregate
 from pexpolicy.observability.shared_memory import SERIES_CELLS, SharedCounters
 from tests.support.paths import ROOT
 
@@ -17,7 +17,7 @@ WORKERS = """
 import json, os, signal, sys, time
 from pexpolicy.observability import metrics
 from pexpolicy.observability.shared_memory import SharedCounters
-from pexpolicy.observability.aggregate import gathered
+from pexpolicy.observability.aggregate import aggregate
 
 board = SharedCounters(8)
 children = []
@@ -25,19 +25,19 @@ for number in range(4):
     slot = board.reserve()
     child = os.fork()
     if not child:
-        slab = board.claim(slot)
-        cell = slab.place(metrics.SHADOW_DIFF, (f"plugin-{number % 2}",))
-        lag = slab.place(metrics.LOOP_LAG)
-        slab.cells[lag] = number * metrics.LOOP_LAG.scale
+        counters = board.claim(slot)
+        cell = counters.allocate(metrics.SHADOW_DIFF, (f"plugin-{number % 2}",))
+        lag = counters.allocate(metrics.LOOP_LAG)
+        counters.cells[lag] = number * metrics.LOOP_LAG.scale
         for _ in range(10_000):
-            slab.cells[cell] += 1
-        slab.beat()
-        slab.cells[slab.place(metrics.CONNECTIONS)] = 1
+            counters.cells[cell] += 1
+        counters.heartbeat()
+        counters.cells[counters.allocate(metrics.CONNECTIONS)] = 1
         time.sleep(60)
     children.append((slot, child))
 
 def told():
-    found = gathered(board)
+    found = aggregate(board)
     return {
         "diffs": {labels[0]: cells[0] for labels, cells in found[metrics.SHADOW_DIFF].items()},
         "workers": found[metrics.WORKERS][()][0],
@@ -45,7 +45,7 @@ def told():
     }
 
 deadline = time.monotonic() + 20
-while gathered(board)[metrics.CONNECTIONS].get((), [0])[0] < 4 and time.monotonic() < deadline:
+while aggregate(board)[metrics.CONNECTIONS].get((), [0])[0] < 4 and time.monotonic() < deadline:
     time.sleep(0.01)
 running = told()
 slot, worst = children.pop()
@@ -55,7 +55,7 @@ board.release(slot, worst)
 lost = told()
 again = board.reserve()
 successor = board.claim(again)
-successor.cells[successor.place(metrics.SHADOW_DIFF, ("plugin-1",))] += 1
+successor.cells[successor.allocate(metrics.SHADOW_DIFF, ("plugin-1",))] += 1
 replaced = told()
 for _, child in children:
     os.kill(child, signal.SIGKILL)
@@ -95,19 +95,19 @@ counting = st.lists(
 
 
 @given(counting)
-def test_the_sum_is_that_of_all_slabs_whatever_the_labels(
+def test_the_sum_is_that_of_all_counterss_whatever_the_labels(
     done: list[tuple[int, metrics.MetricDefinition, tuple[str, str], int]],
 ) -> None:
     board = SharedCounters(4)
-    slabs = [board.claim(slot) for slot in range(4)]
+    counterss = [board.claim(slot) for slot in range(4)]
     expected: Counter[tuple[str, tuple[str, ...]]] = Counter()
     for slot, family, labels, amount in done:
         known = tuple(
             text.replace("\x1f", "").encode("utf-8", "replace").decode() for text in labels
         )
-        slabs[slot].cells[slabs[slot].place(family, known)] += amount
+        counterss[slot].cells[counterss[slot].allocate(family, known)] += amount
         expected[family.name, known] += amount
-    found = gathered(board)
+    found = aggregate(board)
     told = {
         (family.name, labels): cells[0]
         for family, series in found.items()
@@ -117,14 +117,14 @@ def test_the_sum_is_that_of_all_slabs_whatever_the_labels(
     assert told == dict(expected)
 
 
-def test_a_slab_that_is_full_counts_no_further_series_and_breaks_nothing() -> None:
+def test_a_counters_that_is_full_counts_no_further_series_and_breaks_nothing() -> None:
     board = SharedCounters()
-    slab = board.claim()
-    known = slab.place(metrics.SHADOW_DIFF, ("first",))
+    counters = board.claim()
+    known = counters.allocate(metrics.SHADOW_DIFF, ("first",))
     for number in range(SERIES_CELLS):
-        slab.cells[slab.place(metrics.PLUGIN_DURATION, (f"plugin-{number}",)) + 5] += 1
-    slab.cells[known] += 3
-    found = gathered(board)
+        counters.cells[counters.allocate(metrics.PLUGIN_DURATION, (f"plugin-{number}",)) + 5] += 1
+    counters.cells[known] += 3
+    found = aggregate(board)
     assert found[metrics.SHADOW_DIFF] == {("first",): [3]}
     assert 100 < len(found[metrics.PLUGIN_DURATION]) < SERIES_CELLS / 20
     assert all(sum(cells) == 1 for cells in found[metrics.PLUGIN_DURATION].values())

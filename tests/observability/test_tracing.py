@@ -21,7 +21,7 @@ from pexpolicy.observability import tracing
 from pexpolicy.observability.tracing import Spans
 from pexpolicy.server.preflight import preflight_problems
 from tests.support import fake_plugins, live_server, secret_canaries, wire
-from tests.support.admin_client import watched
+from tests.support.admin_client import serve_with_admin
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 
@@ -110,7 +110,7 @@ def test_a_collector_receives_a_span_for_a_call_and_one_for_each_plugin(
     _, other = spans["registration_alias"]
     assert other.trace_id != above.trace_id
     sent = b"".join(collector.received)
-    assert not secret_canaries.found_in(sent.decode("latin-1"))
+    assert not secret_canaries.find_canaries(sent.decode("latin-1"))
     assert b"mallory" not in sent
 
 
@@ -146,7 +146,7 @@ async def test_a_plugin_sees_the_span_and_one_that_fails_marks_its_own(tmp_path:
     exporter, provider = InMemorySpanExporter(), TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     made = fake_plugins.policy({"toy": fake_plugins.plugin(service_configuration=asks)})
-    async with watched(made, tmp_path, spans=Spans(provider)) as server:
+    async with serve_with_admin(made, tmp_path, spans=Spans(provider)) as server:
         await server.ask(wire.SERVICE)
     below, above = exporter.get_finished_spans()
     assert above.context is not None
@@ -161,7 +161,7 @@ async def test_a_plugin_sees_the_span_and_one_that_fails_marks_its_own(tmp_path:
 async def test_a_parent_that_is_nonsense_is_none(tmp_path: Path, header: str) -> None:
     exporter, provider = InMemorySpanExporter(), TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
-    async with watched(fake_plugins.policy({}), tmp_path, spans=Spans(provider)) as server:
+    async with serve_with_admin(fake_plugins.policy({}), tmp_path, spans=Spans(provider)) as server:
         assert (await server.ask(wire.SERVICE, headers={"traceparent": header})).status == 200
     (span,) = exporter.get_finished_spans()
     assert span.parent is None

@@ -17,13 +17,13 @@ from pexpolicy.plugins.errors import PluginBuildError
 from pexpolicy.plugins.isolation.isolated_plugin import IsolatedPlugin
 from pexpolicy.plugins.isolation.messages import WorkerError
 from pexpolicy.plugins.plugin import bind_hook, build, plugin_warnings
-from tests.support.isolated import Shelf, admitted, request, service, table_of
+from tests.support.isolated import PluginFolder, admitted, request, service, table_of
 
 
 @pytest.fixture
-def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shelf:
+def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PluginFolder:
     monkeypatch.syspath_prepend(tmp_path)
-    return Shelf(tmp_path)
+    return PluginFolder(tmp_path)
 
 
 CASES = {
@@ -143,7 +143,7 @@ def where_it_was(summary: str) -> str:
 
 @pytest.mark.parametrize("kind", ["async def", "def"])
 async def test_each_answer_is_the_one_that_the_plugin_gives_in_the_server(
-    shelf: Shelf, kind: str
+    shelf: PluginFolder, kind: str
 ) -> None:
     available = shelf.write(everything(kind))
     plugins, problems = build({"toy": table_of()}, {"toy": available}, shelf.folder)
@@ -157,7 +157,7 @@ async def test_each_answer_is_the_one_that_the_plugin_gives_in_the_server(
     plugins[0].close()
 
 
-async def test_a_request_arrives_as_it_came(shelf: Shelf) -> None:
+async def test_a_request_arrives_as_it_came(shelf: PluginFolder) -> None:
     source = """
     @hookimpl
     async def registration_alias(self, request):
@@ -207,7 +207,9 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("case", BROKEN)
-def test_what_cannot_be_built_is_said_as_it_is_said_in_the_server(shelf: Shelf, case: str) -> None:
+def test_what_cannot_be_built_is_said_as_it_is_said_in_the_server(
+    shelf: PluginFolder, case: str
+) -> None:
     available = shelf.write(BROKEN[case])
     settings = {"rooms": {"x y": "text"}, "roms": 1}
     plugins, problems = build(
@@ -222,7 +224,7 @@ def test_what_cannot_be_built_is_said_as_it_is_said_in_the_server(shelf: Shelf, 
     assert problems
 
 
-def test_what_check_advises_is_told(shelf: Shelf) -> None:
+def test_what_check_advises_is_told(shelf: PluginFolder) -> None:
     source = """
     @hookimpl
     def config_warnings(self):
@@ -240,7 +242,7 @@ def test_what_check_advises_is_told(shelf: Shelf) -> None:
     assert isolated.can_reject
 
 
-def test_a_plugin_that_exists_in_this_program_only_is_refused(shelf: Shelf) -> None:
+def test_a_plugin_that_exists_in_this_program_only_is_refused(shelf: PluginFolder) -> None:
     available = PluginSource("toy", "toy-dist", "1.2", "toys:toy", lambda: Reject)
     with pytest.raises(
         PluginBuildError, match=r"toy \(toy-dist 1.2\) cannot be sent to a worker process"
@@ -248,7 +250,7 @@ def test_a_plugin_that_exists_in_this_program_only_is_refused(shelf: Shelf) -> N
         shelf.start(available)
 
 
-async def test_dates_and_times_of_toml_arrive_in_the_settings(shelf: Shelf) -> None:
+async def test_dates_and_times_of_toml_arrive_in_the_settings(shelf: PluginFolder) -> None:
     source = """
     import datetime
     class Toy:
@@ -265,7 +267,7 @@ async def test_dates_and_times_of_toml_arrive_in_the_settings(shelf: Shelf) -> N
         assert (await service(isolated)).reason == repr(settings)
 
 
-async def test_long_settings_arrive(shelf: Shelf) -> None:
+async def test_long_settings_arrive(shelf: PluginFolder) -> None:
     source = """
     class Toy:
         class Settings(PluginSettings):
@@ -289,11 +291,11 @@ async def test_a_plugin_out_of_a_directory_runs_there_too(tmp_path: Path) -> Non
     )
     found, problems = discover([tmp_path])
     assert problems == []
-    async with (isolated := Shelf(tmp_path).start(found["dropped"])).lifespan():
+    async with (isolated := PluginFolder(tmp_path).start(found["dropped"])).lifespan():
         assert (await service(isolated)).reason == module_name(tmp_path / "dropped.py")
 
 
-async def test_an_observer_is_told_what_was_decided(shelf: Shelf) -> None:
+async def test_an_observer_is_told_what_was_decided(shelf: PluginFolder) -> None:
     source = """
     @hookimpl
     def on_decision(self, outcome):
@@ -322,7 +324,7 @@ def service_configuration(self):
 
 @pytest.mark.parametrize("path", [None, "/nowhere"])
 async def test_a_plain_hook_may_run_a_loop_and_finds_the_surroundings_of_the_server(
-    shelf: Shelf, monkeypatch: pytest.MonkeyPatch, path: str | None
+    shelf: PluginFolder, monkeypatch: pytest.MonkeyPatch, path: str | None
 ) -> None:
     monkeypatch.delenv("PYTHONPATH", raising=False)
     if path is not None:
@@ -331,7 +333,7 @@ async def test_a_plain_hook_may_run_a_loop_and_finds_the_surroundings_of_the_ser
         assert (await service(isolated)).reason == f"{path}|{Path.cwd()}"
 
 
-async def test_what_a_call_binds_and_cancels_ends_with_the_call(shelf: Shelf) -> None:
+async def test_what_a_call_binds_and_cancels_ends_with_the_call(shelf: PluginFolder) -> None:
     source = """
     from contextvars import ContextVar
     CALLER = ContextVar("CALLER", default="nobody")
@@ -349,7 +351,7 @@ async def test_what_a_call_binds_and_cancels_ends_with_the_call(shelf: Shelf) ->
     assert reasons == ["nobody"] * 3
 
 
-def test_it_works_on_uvloop(shelf: Shelf) -> None:
+def test_it_works_on_uvloop(shelf: PluginFolder) -> None:
     uvloop = pytest.importorskip("uvloop")
 
     async def calls(isolated: IsolatedPlugin) -> None:

@@ -26,15 +26,23 @@ from pexpolicy.plugins.errors import PluginBuildError
 from pexpolicy.plugins.isolation import worker_pool as isolation_pool
 from pexpolicy.plugins.isolation.isolated_plugin import IsolatedPlugin
 from pexpolicy.plugins.isolation.messages import WorkerError
-from tests.support.isolated import Shelf, alive, children, descriptors, gone, request, service
+from tests.support.isolated import (
+    PluginFolder,
+    alive,
+    children,
+    descriptors,
+    request,
+    service,
+    wait_until_gone,
+)
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks into /proc")
 
 
 @pytest.fixture
-def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shelf:
+def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PluginFolder:
     monkeypatch.syspath_prepend(tmp_path)
-    return Shelf(tmp_path)
+    return PluginFolder(tmp_path)
 
 
 ANSWERS = """
@@ -72,7 +80,7 @@ ENDS = {
 
 @pytest.mark.parametrize("end", ENDS)
 async def test_a_worker_that_ends_fails_its_call_by_name_and_is_replaced(
-    shelf: Shelf, end: str
+    shelf: PluginFolder, end: str
 ) -> None:
     body, said = ENDS[end]
     async with shelf.serving(doing(f"if do == 'end': {body}")) as isolated:
@@ -83,11 +91,11 @@ async def test_a_worker_that_ends_fails_its_call_by_name_and_is_replaced(
         assert await pid_of(isolated) != before
 
 
-async def test_a_worker_that_is_killed_while_nobody_asks_is_replaced(shelf: Shelf) -> None:
+async def test_a_worker_that_is_killed_while_nobody_asks_is_replaced(shelf: PluginFolder) -> None:
     async with shelf.serving(doing("")) as isolated:
         before = await pid_of(isolated)
         os.kill(before, signal.SIGKILL)
-        assert await asyncio.to_thread(gone, [before])
+        assert await asyncio.to_thread(wait_until_gone, [before])
         await asyncio.sleep(0.05)
         after = await pid_of(isolated)
         assert after != before
@@ -95,7 +103,7 @@ async def test_a_worker_that_is_killed_while_nobody_asks_is_replaced(shelf: Shel
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGUSR1])
 async def test_a_signal_that_is_for_the_server_ends_no_worker(
-    shelf: Shelf, number: signal.Signals
+    shelf: PluginFolder, number: signal.Signals
 ) -> None:
     async with shelf.serving(doing("")) as isolated:
         before = await pid_of(isolated)
@@ -104,14 +112,14 @@ async def test_a_signal_that_is_for_the_server_ends_no_worker(
 
 
 async def test_a_worker_that_is_killed_before_it_was_asked_is_replaced_at_once(
-    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+    shelf: PluginFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(isolation_pool, "MIN_RESTART_DELAY_S", 60.0)
     async with shelf.serving(doing(""), processes=2) as isolated:
         killed = children()
         for pid in killed:
             os.kill(pid, signal.SIGKILL)
-        await asyncio.to_thread(gone, list(killed))
+        await asyncio.to_thread(wait_until_gone, list(killed))
         await asyncio.sleep(0.05)
         assert await pid_of(isolated) not in killed
 
@@ -138,7 +146,7 @@ HANGS = {
 
 @pytest.mark.parametrize("hang", HANGS)
 async def test_a_worker_that_is_late_is_killed_and_others_answer_meanwhile(
-    shelf: Shelf, hang: str
+    shelf: PluginFolder, hang: str
 ) -> None:
     kind, body = HANGS[hang]
     branch = textwrap.indent(textwrap.dedent(body).strip(), "    ")
@@ -152,13 +160,13 @@ async def test_a_worker_that_is_late_is_killed_and_others_answer_meanwhile(
         hanging.cancel()
         await asyncio.wait((hanging,))
         assert hanging.cancelled()
-        assert await asyncio.to_thread(gone, [stuck])
+        assert await asyncio.to_thread(wait_until_gone, [stuck])
         assert alive(other)
         assert await pid_of(isolated) == other
 
 
 async def test_after_a_timeout_of_the_only_worker_the_next_call_waits_for_the_new_one(
-    shelf: Shelf,
+    shelf: PluginFolder,
 ) -> None:
     async with shelf.serving(doing("while do == 'hang': pass", "def")) as isolated:
         before = await pid_of(isolated)
@@ -179,7 +187,7 @@ async def test_after_a_timeout_of_the_only_worker_the_next_call_waits_for_the_ne
     ],
 )
 async def test_a_worker_that_takes_too_much_memory_fails_by_name_and_is_replaced(
-    shelf: Shelf, leak: str
+    shelf: PluginFolder, leak: str
 ) -> None:
     source = "KEPT = []\nclass Toy:\n    def __init__(self, settings): pass\n" + textwrap.indent(
         doing(f"if do == 'leak':\n    {leak}", "def"), "    "
@@ -194,13 +202,13 @@ async def test_a_worker_that_takes_too_much_memory_fails_by_name_and_is_replaced
 
 
 async def test_a_worker_that_leaks_between_two_calls_is_replaced_without_losing_one(
-    shelf: Shelf,
+    shelf: PluginFolder,
 ) -> None:
     body = "if do == 'leak': self.task = asyncio.get_running_loop().call_later(0.05, self.leak)"
     source = doing(body) + "def leak(self): self.kept = b'x' * 200_000_000\n"
     async with shelf.serving(source, memory_mb=150) as isolated:
         before = int((await service(isolated, "leak")).reason)
-        assert await asyncio.to_thread(gone, [before])
+        assert await asyncio.to_thread(wait_until_gone, [before])
         assert await pid_of(isolated) != before
 
 
@@ -214,7 +222,7 @@ JUNK = {
 
 @pytest.mark.parametrize("junk", JUNK)
 async def test_what_a_plugin_writes_to_the_socket_itself_ends_its_worker_only(
-    shelf: Shelf, junk: str
+    shelf: PluginFolder, junk: str
 ) -> None:
     body = f"""
     if do == 'junk':
@@ -230,11 +238,13 @@ async def test_what_a_plugin_writes_to_the_socket_itself_ends_its_worker_only(
         before = await pid_of(isolated)
         with suppress(WorkerError):
             await service(isolated, "junk")
-        assert await asyncio.to_thread(gone, [before])
+        assert await asyncio.to_thread(wait_until_gone, [before])
         assert await pid_of(isolated) != before
 
 
-async def test_a_chain_books_what_happens_in_a_worker_as_what_happens_here(shelf: Shelf) -> None:
+async def test_a_chain_books_what_happens_in_a_worker_as_what_happens_here(
+    shelf: PluginFolder,
+) -> None:
     body = """
     match do:
         case 'none': return None
@@ -275,7 +285,7 @@ async def test_a_chain_books_what_happens_in_a_worker_as_what_happens_here(shelf
     }
 
 
-async def test_more_than_32_waiting_calls_are_refused_at_once(shelf: Shelf) -> None:
+async def test_more_than_32_waiting_calls_are_refused_at_once(shelf: PluginFolder) -> None:
     async with shelf.serving(doing("if do == 'wait': await asyncio.sleep(0.3)")) as isolated:
         calls = [asyncio.create_task(service(isolated, "wait")) for _ in range(33)]
         await asyncio.sleep(0.05)
@@ -289,7 +299,7 @@ async def test_more_than_32_waiting_calls_are_refused_at_once(shelf: Shelf) -> N
         assert not calls[1].cancelled()
 
 
-async def test_a_call_that_is_given_up_while_it_waits_costs_no_worker(shelf: Shelf) -> None:
+async def test_a_call_that_is_given_up_while_it_waits_costs_no_worker(shelf: PluginFolder) -> None:
     async with shelf.serving(doing("if do == 'wait': await asyncio.sleep(0.2)")) as isolated:
         first = asyncio.create_task(service(isolated, "wait"))
         await asyncio.sleep(0.05)
@@ -300,7 +310,7 @@ async def test_a_call_that_is_given_up_while_it_waits_costs_no_worker(shelf: She
 
 
 async def test_a_worker_that_ends_again_and_again_is_started_ever_more_slowly(
-    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+    shelf: PluginFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(isolation_pool, "MIN_RESTART_DELAY_S", 0.2)
     source = f"""
@@ -359,7 +369,9 @@ def service_configuration(self, request):
 """
 
 
-async def test_the_lifespan_is_entered_in_each_worker_and_left_at_the_end(shelf: Shelf) -> None:
+async def test_the_lifespan_is_entered_in_each_worker_and_left_at_the_end(
+    shelf: PluginFolder,
+) -> None:
     source = LIFESPAN.format(folder=str(shelf.folder), end="await asyncio.sleep(0)")
     async with shelf.serving(source, processes=2) as isolated:
         assert len(list(shelf.folder.glob("*.open"))) == 2
@@ -375,7 +387,7 @@ async def test_the_lifespan_is_entered_in_each_worker_and_left_at_the_end(shelf:
     assert children() == set()
 
 
-async def test_a_lifespan_that_does_not_end_is_ended_after_a_second(shelf: Shelf) -> None:
+async def test_a_lifespan_that_does_not_end_is_ended_after_a_second(shelf: PluginFolder) -> None:
     source = LIFESPAN.format(folder=str(shelf.folder), end="time.sleep(60)")
     async with shelf.serving(source, processes=2) as isolated:
         assert await pid_of(isolated)
@@ -384,7 +396,7 @@ async def test_a_lifespan_that_does_not_end_is_ended_after_a_second(shelf: Shelf
     assert children() == set()
 
 
-async def test_a_lifespan_that_cannot_begin_is_said_by_name(shelf: Shelf) -> None:
+async def test_a_lifespan_that_cannot_begin_is_said_by_name(shelf: PluginFolder) -> None:
     source = """
     @hookimpl
     @asynccontextmanager
@@ -402,7 +414,7 @@ async def test_a_lifespan_that_cannot_begin_is_said_by_name(shelf: Shelf) -> Non
     assert descriptors() == before
 
 
-async def test_nothing_is_left_of_workers_that_did_what_they_liked(shelf: Shelf) -> None:
+async def test_nothing_is_left_of_workers_that_did_what_they_liked(shelf: PluginFolder) -> None:
     body = """
     if do == 'exit': os._exit(3)
     if do == 'children':
@@ -420,12 +432,12 @@ async def test_nothing_is_left_of_workers_that_did_what_they_liked(shelf: Shelf)
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(0.1):
                     await service(isolated, "hang")
-        assert await asyncio.to_thread(gone, begotten)
+        assert await asyncio.to_thread(wait_until_gone, begotten)
     assert children() == set()
     assert descriptors() == before
 
 
-def test_nothing_is_left_of_a_policy_that_never_served(shelf: Shelf) -> None:
+def test_nothing_is_left_of_a_policy_that_never_served(shelf: PluginFolder) -> None:
     before = descriptors()
     shelf.start(shelf.hooks(doing("")), processes=2).close()
     with pytest.raises(PluginBuildError):
@@ -439,7 +451,7 @@ def test_nothing_is_left_of_a_policy_that_never_served(shelf: Shelf) -> None:
 
 
 def test_a_plugin_that_does_not_get_built_is_not_waited_for_without_end(
-    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+    shelf: PluginFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pexpolicy.plugins.isolation.isolated_plugin.START_TIMEOUT_S", 0.5)
     with pytest.raises(PluginBuildError, match=r"toy \(toy-dist 1.2\).* was not ready in time"):
@@ -477,7 +489,7 @@ asyncio.run(main())
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
 def test_workers_end_when_the_server_dies_even_inside_a_busy_loop(
-    shelf: Shelf, number: signal.Signals
+    shelf: PluginFolder, number: signal.Signals
 ) -> None:
     hang = "if do == 'hang': re.match('(a|a)*b', 'a' * 60)"
     available = shelf.hooks(doing(hang, "def"))
@@ -495,13 +507,13 @@ def test_workers_end_when_the_server_dies_even_inside_a_busy_loop(
         assert all(alive(pid) for pid in workers)
         try:
             parent.send_signal(number)
-            assert gone([parent.pid])
-            assert gone(workers)
+            assert wait_until_gone([parent.pid])
+            assert wait_until_gone(workers)
         finally:
             parent.kill()
 
 
-async def test_ctrl_c_does_not_reach_a_worker(shelf: Shelf) -> None:
+async def test_ctrl_c_does_not_reach_a_worker(shelf: PluginFolder) -> None:
     async with shelf.serving(doing("")) as isolated:
         pid = await pid_of(isolated)
         os.kill(pid, signal.SIGINT)
@@ -509,7 +521,7 @@ async def test_ctrl_c_does_not_reach_a_worker(shelf: Shelf) -> None:
         assert os.getpgid(pid) != os.getpgid(0)
 
 
-async def test_a_worker_inherits_no_sockets_of_the_server(shelf: Shelf) -> None:
+async def test_a_worker_inherits_no_sockets_of_the_server(shelf: PluginFolder) -> None:
     body = """
     links = [os.path.realpath(e.path) for e in os.scandir('/proc/self/fd')]
     return Reject(reason=' '.join(link.rpartition('/')[2] for link in links))
@@ -524,7 +536,7 @@ async def test_a_worker_inherits_no_sockets_of_the_server(shelf: Shelf) -> None:
 
 
 async def test_what_a_plugin_prints_is_seen_on_standard_error(
-    shelf: Shelf, capfd: pytest.CaptureFixture[str]
+    shelf: PluginFolder, capfd: pytest.CaptureFixture[str]
 ) -> None:
     body = "print('to stdout'); print('to stderr', file=sys.stderr)\nif do == 'exit': os._exit(3)"
     async with shelf.serving(doing(body)) as isolated:
@@ -535,7 +547,7 @@ async def test_what_a_plugin_prints_is_seen_on_standard_error(
     assert re.search("to stdout\nto stderr", err)
 
 
-async def test_a_call_costs_a_worker_nothing_that_stays(shelf: Shelf) -> None:
+async def test_a_call_costs_a_worker_nothing_that_stays(shelf: PluginFolder) -> None:
     body = "if do == 'fds': return Continue(reason=str(os.listdir('/proc/self/fd')))"
     async with shelf.serving(doing(body)) as isolated:
         first = (await service(isolated, "fds")).reason
@@ -546,7 +558,7 @@ async def test_a_call_costs_a_worker_nothing_that_stays(shelf: Shelf) -> None:
         assert descriptors() == before
 
 
-async def test_an_answer_that_is_too_long_for_the_way_is_a_failure(shelf: Shelf) -> None:
+async def test_an_answer_that_is_too_long_for_the_way_is_a_failure(shelf: PluginFolder) -> None:
     source = """
     @hookimpl
     async def directory_information(self):

@@ -8,7 +8,7 @@ from pexpolicy.errors import describe_error
 from pexpolicy.models.errors import DecisionError
 from pexpolicy.plugins.isolation.messages import WorkerError
 from pexpolicy.testing import make_request
-from tests.support.isolated import Shelf
+from tests.support.isolated import PluginFolder
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks into /proc")
 
@@ -20,7 +20,7 @@ async def test_the_passcode_of_a_request_leaves_no_worker(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str
 ) -> None:
     monkeypatch.syspath_prepend(tmp_path)
-    shelf = Shelf(tmp_path)
+    shelf = PluginFolder(tmp_path)
     source = (
         "@hookimpl\n"
         "async def service_configuration(self, request):\n"

@@ -89,10 +89,10 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
     config = folder / "place" / "config.toml"
     config.parent.mkdir()
     config.write_text(CONFIG)
-    environment = clean_install.environment(folder / "environment")
+    environment = clean_install.create_environment(folder / "environment")
     environment.install(
-        clean_install.wheel(environment, package.parent, folder / "plugin"),
-        clean_install.wheel(environment, ROOT, folder / "core"),
+        clean_install.build_wheel(environment, package.parent, folder / "plugin"),
+        clean_install.build_wheel(environment, ROOT, folder / "core"),
     )
     return Installed(environment, config)
 

@@ -20,7 +20,7 @@ from pexpolicy.server.preflight import preflight_problems
 from tests.observability.test_metrics import ROOM
 from tests.server.test_reload import comes_true
 from tests.support import fake_plugins, live_server, secret_canaries, wire
-from tests.support.admin_client import watched
+from tests.support.admin_client import serve_with_admin
 
 GUARDED = ["/status", "/metrics"]
 TOKEN = "TEST_ADMIN_TOKEN"
@@ -28,7 +28,7 @@ TOKEN = "TEST_ADMIN_TOKEN"
 
 @pytest.mark.parametrize("path", ["/livez", "/readyz", *GUARDED])
 async def test_each_page_is_read_and_not_written(tmp_path: Path, path: str) -> None:
-    async with watched(fake_plugins.policy({}), tmp_path) as server:
+    async with serve_with_admin(fake_plugins.policy({}), tmp_path) as server:
         assert (await server.operator(path)).status == 200
         headed = await server.operator(path, method="HEAD")
         assert (headed.status, headed.body) == (200, b"")
@@ -38,7 +38,7 @@ async def test_each_page_is_read_and_not_written(tmp_path: Path, path: str) -> N
 
 @pytest.mark.parametrize("path", ["/", wire.SERVICE, "/metrics/", "/../livez"])
 async def test_there_is_nothing_else_to_see_and_no_policy(tmp_path: Path, path: str) -> None:
-    async with watched(fake_plugins.policy({}), tmp_path) as server:
+    async with serve_with_admin(fake_plugins.policy({}), tmp_path) as server:
         reply = await server.operator(path)
         assert reply.status == 404
         assert b"/status" in reply.body
@@ -47,7 +47,7 @@ async def test_there_is_nothing_else_to_see_and_no_policy(tmp_path: Path, path: 
 
 @pytest.mark.parametrize("path", GUARDED)
 async def test_nodes_do_not_find_the_pages_of_operators(tmp_path: Path, path: str) -> None:
-    async with watched(fake_plugins.policy({}), tmp_path) as server:
+    async with serve_with_admin(fake_plugins.policy({}), tmp_path) as server:
         assert (await server.ask(path)).status == 404
 
 
@@ -56,7 +56,7 @@ async def test_with_a_token_status_and_metrics_want_it_and_health_does_not(
 ) -> None:
     monkeypatch.setenv(TOKEN, secret_canaries.WORD)
     made = fake_plugins.policy({}, admin={"token_env": TOKEN})
-    async with watched(made, tmp_path) as server:
+    async with serve_with_admin(made, tmp_path) as server:
         for path in GUARDED:
             for given in (
                 "",
@@ -81,7 +81,9 @@ async def test_wrong_tokens_are_answered_ever_later_and_are_on_record(
     monkeypatch.setenv(TOKEN, secret_canaries.WORD)
     right = {"Authorization": f"Bearer {secret_canaries.WORD}"}
     loop = asyncio.get_running_loop()
-    async with watched(fake_plugins.policy({}, admin={"token_env": TOKEN}), tmp_path) as server:
+    async with serve_with_admin(
+        fake_plugins.policy({}, admin={"token_env": TOKEN}), tmp_path
+    ) as server:
         took = []
         for number in range(4):
             began = loop.time()
@@ -125,7 +127,7 @@ async def test_wrong_tokens_are_answered_ever_later_and_are_on_record(
 async def test_without_a_token_no_name_of_another_site_is_answered(
     tmp_path: Path, path: str, host: str, status: int
 ) -> None:
-    async with watched(fake_plugins.policy({}), tmp_path) as server:
+    async with serve_with_admin(fake_plugins.policy({}), tmp_path) as server:
         assert (await server.operator(path, headers={"Host": host})).status == status
         assert (await server.operator("/livez", headers={"Host": host})).status == 200
         reasons = [line["reason"] for line in server.server.lines()]
@@ -137,7 +139,9 @@ async def test_with_a_token_any_name_is_answered(
 ) -> None:
     monkeypatch.setenv(TOKEN, secret_canaries.WORD)
     headers = {"Authorization": f"Bearer {secret_canaries.WORD}", "Host": "policy.example.com"}
-    async with watched(fake_plugins.policy({}, admin={"token_env": TOKEN}), tmp_path) as server:
+    async with serve_with_admin(
+        fake_plugins.policy({}, admin={"token_env": TOKEN}), tmp_path
+    ) as server:
         assert (await server.operator("/status", headers=headers)).status == 200
 
 
@@ -228,7 +232,7 @@ class TestReadiness:
     ) -> None:
         audit, readiness = AuditState(), Readiness(ReadinessState.READY)
         sources = StateSources(audit=lambda: audit, readiness=readiness)
-        async with watched(fake_plugins.policy({}), tmp_path, sources=sources) as server:
+        async with serve_with_admin(fake_plugins.policy({}), tmp_path, sources=sources) as server:
             assert (await server.operator("/readyz")).status == 200
             audit.status, audit.error = "failed", "no space left on device"
             reasons = b"the audit cannot be written: no space left on device\n"
@@ -249,7 +253,7 @@ class TestReadiness:
         made = fake_plugins.policy(
             {"toy": fake_plugins.plugin(**hooks)}, {"toy": {"breaker": {"failures": 1}}}
         )
-        async with watched(made, tmp_path) as server:
+        async with serve_with_admin(made, tmp_path) as server:
             for _ in range(10):
                 await server.ask(wire.SERVICE)
             assert (await server.operator("/readyz")).status == 200
@@ -262,7 +266,7 @@ async def test_the_status_says_what_runs_and_who_called(tmp_path: Path) -> None:
     made = fake_plugins.policy(
         {"toy": fake_plugins.plugin(service_configuration=fake_plugins.always(ROOM))}
     )
-    async with watched(made, tmp_path) as server:
+    async with serve_with_admin(made, tmp_path) as server:
         await server.ask(f"{wire.SERVICE}?node_ip=10.44.7.5&local_alias=a")
         await server.ask("/policy/v1/policy/v1/service/configuration")
         told = await server.status()
@@ -284,7 +288,7 @@ async def test_the_status_says_what_runs_and_who_called(tmp_path: Path) -> None:
 
 async def test_the_status_says_why_a_node_is_kept_out(tmp_path: Path) -> None:
     made = fake_plugins.policy({}, access={"networks": ["10.44.0.0/16"]})
-    async with watched(made, tmp_path) as server:
+    async with serve_with_admin(made, tmp_path) as server:
         reader, writer = await asyncio.open_connection("127.0.0.1", server.server.port)
         assert await reader.read() == b""
         writer.close()
@@ -299,11 +303,11 @@ async def test_no_page_holds_a_secret_or_a_name_of_somebody(tmp_path: Path) -> N
         {"toy": fake_plugins.plugin(service_configuration=fake_plugins.always(ROOM))}
     )
     query = secret_canaries.query("service_configuration")
-    async with watched(made, tmp_path) as server:
+    async with serve_with_admin(made, tmp_path) as server:
         await server.ask(f"{wire.SERVICE}?{query}&remote_alias=alice@example.com")
         for path in GUARDED:
             page = (await server.operator(path)).body.decode()
-            assert not secret_canaries.found_in(page)
+            assert not secret_canaries.find_canaries(page)
             assert "alice" not in page
 
 
@@ -351,7 +355,9 @@ class Leaves(Speaks):
 
 @pytest.mark.parametrize("spoken", [SpeaksAtOnce, SpeaksInAThread])
 async def test_the_status_holds_what_a_plugin_says_of_itself(tmp_path: Path, spoken: type) -> None:
-    async with watched(fake_plugins.policy({"toy": spoken, "silent": Speaks}), tmp_path) as server:
+    async with serve_with_admin(
+        fake_plugins.policy({"toy": spoken, "silent": Speaks}), tmp_path
+    ) as server:
         speaking, silent = (await server.status())["plugins"]
     assert speaking["status"] == {"rooms": 7, "since": None, "3": {"a": [1]}, "odd": "{1}"}
     assert "problem" not in speaking
@@ -369,7 +375,7 @@ async def test_the_status_holds_what_a_plugin_says_of_itself(tmp_path: Path, spo
 async def test_a_status_that_cannot_be_shown_is_a_problem_of_its_plugin_alone(
     tmp_path: Path, spoken: type, problem: str
 ) -> None:
-    async with watched(
+    async with serve_with_admin(
         fake_plugins.policy({"toy": spoken, "fine": SpeaksAtOnce}), tmp_path
     ) as server:
         wrong, fine = (await server.status())["plugins"]

@@ -92,7 +92,7 @@ async def slowly_read(
 ) -> asyncio.Task[bytes]:
     """The same, in a thread; it has begun to read."""
     began = threading.Event()
-    context = certificates.trusting() if encrypted else None
+    context = certificates.client_context() if encrypted else None
     reading = asyncio.to_thread(read_slowly, server.port, began, context, pause, keep)
     task = asyncio.create_task(reading)
     await asyncio.to_thread(began.wait, 10.0)
@@ -100,7 +100,7 @@ async def slowly_read(
 
 
 def whole(content: bytes) -> bool:
-    reply = wire.parsed(content)
+    reply = wire.parse(content)
     return len(reply.body) == int(reply.headers["content-length"]) > 3_000_000
 
 
@@ -193,7 +193,7 @@ async def test_who_does_not_read_holds_up_the_end_of_the_server_once() -> None:
 async def test_pipelined_replies_leave_over_tls_too(serving: Serve, tmp_path: Path) -> None:
     certificates.write_pair(tmp_path)
     tls = build_policy(fake_plugins.settings(tls=certificates.tls(tmp_path)), available={})
-    context: ssl.SSLContext = certificates.trusting()
+    context: ssl.SSLContext = certificates.client_context()
     async with serving(tls) as server:
         reader, writer = await asyncio.open_connection(
             "127.0.0.1", server.port, ssl=context, server_hostname=certificates.NAME

@@ -103,7 +103,7 @@ def test_a_server_that_is_told_to_stop_ends_in_order(tmp_path: Path, number: int
         assert wire.ask_blocking(port, wire.SERVICE).status == 200
         began = time.monotonic()
         server.send_signal(number)
-        out, err = server.communicate(timeout=live_server.START)
+        out, err = server.communicate(timeout=live_server.START_TIMEOUT_S)
         assert server.returncode == 0
         assert time.monotonic() - began < 5
     assert "Traceback" not in err
@@ -155,7 +155,7 @@ def test_the_server_prints_no_query_and_no_access_log(tmp_path: Path) -> None:
         wire.ask_blocking(port, "/nowhere?a=48151623")
         wire.ask_blocking(port, b"/\xff?48151623")
         server.terminate()
-        out, err = server.communicate(timeout=live_server.START)
+        out, err = server.communicate(timeout=live_server.START_TIMEOUT_S)
     assert out == ""
     assert "48151623" not in err
     assert "48151623" not in (tmp_path / "audit.jsonl").read_text()
@@ -187,7 +187,7 @@ def test_a_closed_terminal_ends_the_server_and_sighup_reloads_it(
             server.send_signal(signal.SIGHUP)
             assert next(line for line in terminal if line.startswith("reloaded "))
             assert server.poll() is None
-        assert server.wait(live_server.START) == 0
+        assert server.wait(live_server.START_TIMEOUT_S) == 0
     finally:
         server.kill()
         server.wait()

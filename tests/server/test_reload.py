@@ -21,7 +21,7 @@ from pexpolicy.server.reload.result import ReloadResult
 from tests.support import live_server, wire
 
 ROOM = f"{wire.SERVICE}?local_alias=room"
-PATIENCE = 30.0
+TIMEOUT_S = 30.0
 
 
 def written(name: str, also: str = "") -> str:
@@ -74,7 +74,7 @@ def served(server: live_server.Running) -> str:
 
 
 def comes_true(condition: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + TIMEOUT_S
     while time.monotonic() < deadline:
         if condition():
             return True

@@ -29,7 +29,7 @@ from pexpolicy.server.http.request_parser import (
 )
 from tests.access.test_limits import answered, closed, connected, policy, reasons
 from tests.support import fake_plugins, live_server, wire
-from tests.support.admin_client import watched
+from tests.support.admin_client import serve_with_admin
 
 KEEP = {"Connection": "keep-alive"}
 GET = wire.request_bytes(wire.SERVICE, "GET", KEEP)
@@ -57,7 +57,7 @@ async def sent(port: int, content: bytes) -> tuple[int, bytes]:
         rest = b""
         with suppress(ConnectionError):
             rest = await asyncio.wait_for(reader.read(), 5)
-        return wire.parsed(head).status, rest
+        return wire.parse(head).status, rest
     finally:
         writer.transport.abort()
 
@@ -80,7 +80,7 @@ async def test_a_request_with_a_body_is_refused_and_ends_the_connection(
 async def test_operators_send_no_body_either(
     tmp_path: Path, headers: Mapping[str, str], body: bytes
 ) -> None:
-    async with watched(fake_plugins.policy({}), tmp_path) as server:
+    async with serve_with_admin(fake_plugins.policy({}), tmp_path) as server:
         content = wire.request_bytes("/livez", "GET", {**KEEP, **headers})
         assert await sent(server.admin, content + body) == (400, b"")
         assert reasons(server.server) == ["request body"]
@@ -175,7 +175,7 @@ async def test_a_head_is_bounded_while_it_arrives(serving: fake_plugins.Serve) -
                 writer.write(b"X-Attribute: " + b"x" * 85 + b"\r\n")
                 await asyncio.sleep(0)
             head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 2)
-        assert wire.parsed(head).status == 431
+        assert wire.parse(head).status == 431
         (line,) = server.lines()
         assert (line["reason"], line["status"]) == ("header too large", 431)
 
@@ -224,7 +224,7 @@ async def test_a_request_after_one_that_offers_an_upgrade_is_not_half_sent(
             writer.write(GET)
         for _ in range(2):
             head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 2)
-            reply = wire.parsed(head)
+            reply = wire.parse(head)
             assert reply.status == 200
             await reader.readexactly(int(reply.headers["content-length"]))
         with pytest.raises(TimeoutError):

@@ -81,7 +81,7 @@ def test_a_second_signal_and_ctrl_c_skip_the_delay(
             server.send_signal(number)
             assert comes_true(lambda: wire.ask_blocking(port, "/readyz").status == 503)
         server.send_signal(number)
-        _, said = server.communicate(timeout=live_server.START)
+        _, said = server.communicate(timeout=live_server.START_TIMEOUT_S)
         assert time.monotonic() - began < 10
         assert server.returncode == 0
         assert said.endswith("stopped\n")

@@ -1,4 +1,4 @@
-"""A server inside the test program that also answers operators, and its metrics as numbers."""
+"""Server in the test process with an admin listener, and its metrics as numbers."""
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -31,11 +31,11 @@ class Metrics:
     samples: Mapping[tuple[str, Labels], float]
 
     def __call__(self, name: str, **labels: str) -> float:
-        """One sample; what is not there is an error."""
+        """Return one sample; raise ``KeyError`` if there is none."""
         return self.samples[f"pexpolicy_{name}", frozenset(labels.items())]
 
-    def counted(self, name: str) -> dict[tuple[str, ...], float]:
-        """The samples of a name that are not 0, by the values of their labels."""
+    def nonzero(self, name: str) -> dict[tuple[str, ...], float]:
+        """Return the nonzero samples of a name by their label values."""
         return {
             tuple(value for _, value in sorted(labels)): number
             for (found, labels), number in self.samples.items()
@@ -43,8 +43,8 @@ class Metrics:
         }
 
 
-def parsed(text: str) -> Metrics:
-    """What a scrape says, read by Prometheus' own parser."""
+def parse(text: str) -> Metrics:
+    """Parse a scrape with Prometheus' own parser."""
     return Metrics(
         {
             (sample.name, frozenset(sample.labels.items())): sample.value
@@ -54,14 +54,14 @@ def parsed(text: str) -> Metrics:
     )
 
 
-def metrics_of(board: SharedCounters) -> Metrics:
-    """What a board says."""
-    return parsed(expose(board).decode())
+def metrics_of(counters: SharedCounters) -> Metrics:
+    """Return the metrics of shared counters."""
+    return parse(expose(counters).decode())
 
 
 @dataclass(frozen=True)
-class Watched:
-    """A server, and its admin listener."""
+class ServerWithAdmin:
+    """A server and its admin listener."""
 
     server: fake_plugins.Serving
     telemetry: Telemetry
@@ -69,40 +69,40 @@ class Watched:
     admin: int
 
     async def ask(self, target: str | bytes, **options: Any) -> wire.Reply:
-        """One request of a node."""
+        """Send one request of a node."""
         return await self.server.ask(target, **options)
 
     async def operator(self, path: str, **options: Any) -> wire.Reply:
-        """One request of an operator."""
+        """Send one request to the admin listener."""
         options["headers"] = {"Host": "127.0.0.1", **options.get("headers", {})}
         return await wire.ask(self.admin, path, **options)
 
     async def metrics(self) -> Metrics:
-        """A scrape."""
-        return parsed((await self.operator("/metrics")).body.decode())
+        """Scrape the metrics."""
+        return parse((await self.operator("/metrics")).body.decode())
 
     async def status(self) -> Any:
-        """The document of `/status`."""
+        """Return the document of `/status`."""
         return (await self.operator("/status")).json
 
 
 @asynccontextmanager
-async def watched(
+async def serve_with_admin(
     policy: Policy,
     folder: Path,
     *,
     sources: StateSources | None = None,
     spans: Spans | None = None,
-) -> AsyncIterator[Watched]:
-    """Serve a policy, for nodes and for operators."""
+) -> AsyncIterator[ServerWithAdmin]:
+    """Serve a policy with an admin listener."""
     log = fake_plugins.Log()
     audit = open_audit(folder / "audit.jsonl")
     telemetry = Telemetry(sources=sources)
-    regime = generation_of(policy, audit)
+    generation = generation_of(policy, audit)
     if sources is not None:
-        service = PolicyApp(regime, log, "", sources.readiness, telemetry, spans)
+        service = PolicyApp(generation, log, "", sources.readiness, telemetry, spans)
     else:
-        service = PolicyApp(regime, log, "", None, telemetry, spans)
+        service = PolicyApp(generation, log, "", None, telemetry, spans)
     bound = bind(policy.settings, log, 0)
     assert bound is not None
     try:
@@ -112,6 +112,6 @@ async def watched(
             Listener(service, ("127.0.0.1", 0)).open() as sockets,
         ):
             server = fake_plugins.Serving(sockets[0].getsockname()[1], folder / "audit.jsonl", log)
-            yield Watched(server, telemetry, service, bound.getsockname()[1])
+            yield ServerWithAdmin(server, telemetry, service, bound.getsockname()[1])
     finally:
         audit.close()

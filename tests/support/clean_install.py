@@ -1,4 +1,4 @@
-"""An environment that somebody else has just made, without a network to fetch anything from."""
+"""Virtual environment without own packages and without a network, like a fresh install."""
 
 import os
 import subprocess
@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-PATIENCE = 180.0
-"""Seconds until a command counts as stuck."""
+COMMAND_TIMEOUT_S = 180.0
+"""Seconds until a command counts as hanging."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Environment:
         return str(self.bin / "python")
 
     def variables(self) -> dict[str, str]:
-        """What a shell has in which the environment is active; its own programs come first."""
+        """Return the variables of a shell with the environment activated."""
         own = {n: v for n, v in os.environ.items() if not n.startswith(("PIP_", "PYTHON"))}
         tools = Path(sys.executable).parent
         return {
@@ -38,7 +38,7 @@ class Environment:
             "PIP_NO_INDEX": "1",
             "PIP_NO_BUILD_ISOLATION": "0",  # pip reads this as: without isolation
             "PIP_DISABLE_PIP_VERSION_CHECK": "1",
-            "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",  # an author has none of ours, but for one
+            "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",  # an author has none of our plugins except one
             "PYTEST_PLUGINS": "pytest_asyncio.plugin",
             "MYPY_CACHE_DIR": str(self.folder / "mypy-cache"),
         }
@@ -46,8 +46,8 @@ class Environment:
     def run(
         self, command: str | Sequence[str], folder: Path, more: Mapping[str, str] | None = None
     ) -> str:
-        """Run a command line or a program; gives what it printed, and shows it where it fails."""
-        done = subprocess.run(
+        """Run a command line or a program and return its output; fail with the output."""
+        result = subprocess.run(
             command,
             shell=isinstance(command, str),
             cwd=folder,
@@ -55,32 +55,32 @@ class Environment:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
-            timeout=PATIENCE,
+            timeout=COMMAND_TIMEOUT_S,
             text=True,
             check=False,
         )
-        assert done.returncode == 0, f"{command} in {folder}:\n{done.stdout}"
-        return done.stdout
+        assert result.returncode == 0, f"{command} in {folder}:\n{result.stdout}"
+        return result.stdout
 
     def install(self, *wheels: Path) -> None:
-        """Install wheels whose dependencies are there already."""
+        """Install wheels whose dependencies are installed already."""
         self.run([self.python, "-m", "pip", "install", "-q", *map(str, wheels)], self.folder)
 
 
-def environment(folder: Path) -> Environment:
-    """An environment that sees what is installed beside the tests, and has nothing of its own."""
+def create_environment(folder: Path) -> Environment:
+    """Create an environment that sees the packages of the tests and has none of its own."""
     venv.EnvBuilder(symlinks=True).create(folder)
-    made = Environment(folder)
+    created = Environment(folder)
     found = {sysconfig.get_path(kind) for kind in ("purelib", "platlib")}
     lines = [f"import site; site.addsitedir({place!r})" for place in sorted(found)]
     scheme = sysconfig.get_path("purelib", "venv", {"base": str(folder), "platbase": str(folder)})
-    (Path(scheme) / "beside.pth").write_text("\n".join(lines) + "\n")
-    return made
+    (Path(scheme) / "tests.pth").write_text("\n".join(lines) + "\n")
+    return created
 
 
-def wheel(made: Environment, source: Path, target: Path) -> Path:
+def build_wheel(created: Environment, source: Path, target: Path) -> Path:
     """Build the wheel of a source folder."""
     command = ["pip", "wheel", "-q", "--no-deps", "--wheel-dir", str(target), str(source)]
-    made.run([made.python, "-m", *command], source)
+    created.run([created.python, "-m", *command], source)
     (built,) = target.glob("*.whl")
     return built

@@ -1,4 +1,4 @@
-"""The pages of the documentation, taken apart: blocks, commands with output, tables, links."""
+"""Parser for documentation pages: code blocks, commands with output, tables, links."""
 
 import re
 import tomllib
@@ -15,21 +15,23 @@ CONFIGURATION = DOCS / "configuration.md"
 DEPLOYMENT = DOCS / "deployment.md"
 OPERATIONS = DOCS / "operations.md"
 ACCESS = DOCS / "access.md"
-WRITTEN = [
+OPERATOR_PAGES = [
     *(README, CONFIGURATION, DEPLOYMENT, OPERATIONS, ACCESS),
     *sorted(ROOT.glob("plugins/*/README.md")),
 ]
-"""The pages for administrators and operators: what they show is tried."""
-ALL = sorted({*WRITTEN, *DOCS.glob("**/*.md"), ROOT / "SECURITY.md", *ROOT.glob("deploy/**/*.md")})
+"""The pages for administrators and operators, whose examples are tested."""
+ALL = sorted(
+    {*OPERATOR_PAGES, *DOCS.glob("**/*.md"), ROOT / "SECURITY.md", *ROOT.glob("deploy/**/*.md")}
+)
 TABLES = {
     *("server", "auth", "access", "tls", "limits", "admin", "tracing"),
     *("audit", "infinity", "endpoints", "plugin_dirs", "plugins"),
 }
 PLUGINS = {"rooms", "domains", "rules", "locations", "upstream", "blocklist"}
-"""Those of this repository, and the one that the README writes."""
+"""The plugins of this repository, and the one in the README."""
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\]\(([^)\s#:]*)(?:#([^)\s]+))?\)")
-_CHANGING = [
+_VOLATILE = [
     (re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"), "an id"),
     (re.compile(r"\b([0-9a-f]{16}|[0-9a-f]{64})\b"), "a hash"),
     (re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+Z"), "a time"),
@@ -42,7 +44,7 @@ _IDLE = re.compile(r"^ (\S+) +available\b", re.MULTILINE)
 
 
 class Example(NamedTuple):
-    """A command that a page shows with its output."""
+    """A command on a page with its output."""
 
     page: Path
     command: str
@@ -53,17 +55,17 @@ class Example(NamedTuple):
 
 
 def blocks(page: Path) -> list[tuple[str, str]]:
-    """The blocks of code with their languages."""
+    """Return the code blocks with their languages."""
     return _BLOCK.findall(page.read_text())
 
 
 def block(page: Path, language: str) -> str:
-    """The first block in a language."""
-    return next(text for written, text in blocks(page) if written == language)
+    """Return the first code block in a language."""
+    return next(text for found, text in blocks(page) if found == language)
 
 
 def configurations(page: Path) -> list[str]:
-    """Whole configurations: the blocks of TOML with our tables and no plugins from elsewhere."""
+    """Return complete configurations: TOML blocks with known tables and plugins only."""
     return [text for language, text in blocks(page) if language == "toml" and _whole(text)]
 
 
@@ -73,31 +75,31 @@ def _whole(text: str) -> bool:
 
 
 def examples(*programs: str) -> list[Example]:
-    """The commands that begin so, wherever one stands before its output."""
+    """Return the commands of these programs that are followed by their output."""
     return [
         Example(page, command, output)
-        for page in WRITTEN
+        for page in OPERATOR_PAGES
         for (language, command), (next_language, output) in pairwise(blocks(page))
         if language == "sh" and next_language == "text" and command.startswith(programs)
     ]
 
 
-def settled(text: str) -> str:
-    """Text without what differs from call to call, idle plugins, and the width of tables."""
+def normalize(text: str) -> str:
+    """Remove what differs between calls, idle plugins, and the width of tables."""
     for name in _IDLE.findall(text):
         text = re.sub(rf"^ {re.escape(name)} .*\n?", "", text, flags=re.MULTILINE)
-    for pattern, instead in _CHANGING:
-        text = pattern.sub(instead, text)
+    for pattern, replacement in _VOLATILE:
+        text = pattern.sub(replacement, text)
     return text.strip()
 
 
 def config_hashes(text: str) -> list[str]:
-    """What ``check`` shows of a configuration at the end of its line."""
+    """Return the hashes that ``check`` prints at the end of a line."""
     return re.findall(r"; ([0-9a-f]{16})\)$", text, re.MULTILINE)
 
 
 def rows(page: Path) -> Iterator[list[str]]:
-    """The rows of tables whose first cell is code, as plain cells."""
+    """Yield the cells of table rows whose first cell is code."""
     for line in page.read_text().splitlines():
         if line.startswith("| `"):
             cells = line.removeprefix("|").removesuffix("|").split("|")
@@ -105,11 +107,11 @@ def rows(page: Path) -> Iterator[list[str]]:
 
 
 def links(page: Path) -> list[tuple[str, str]]:
-    """The links to places in this repository, each with its anchor."""
+    """Return the links within this repository, each with its anchor."""
     return _LINK.findall(_BLOCK.sub("", page.read_text()))
 
 
 def anchors(page: Path) -> set[str]:
-    """What the headings of a page are called in a link."""
+    """Return the anchors of the headings of a page."""
     titles = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}

@@ -1,4 +1,4 @@
-"""Plugins and policies made up on the spot."""
+"""Fake plugins, and policies and servers built from them."""
 
 import inspect
 import json
@@ -24,17 +24,17 @@ Hook = Callable[..., Any]
 
 
 def plugin(**hooks: Hook) -> type:
-    """A plugin class with these functions, which take the request, as its hooks."""
+    """Build a plugin class with these functions of the request as its hooks."""
 
     def build(self: object, settings: object) -> None:
         assert self is not settings
 
-    made = {name: staticmethod(hookimpl(_hook(function))) for name, function in hooks.items()}
-    return type("Toy", (), {"__init__": build, **made})
+    members = {name: staticmethod(hookimpl(_hook(function))) for name, function in hooks.items()}
+    return type("FakePlugin", (), {"__init__": build, **members})
 
 
 def _hook(function: Hook) -> Hook:
-    """A function in the shape that the hook specifications ask for."""
+    """Wrap a function as a hook implementation."""
     if inspect.iscoroutinefunction(function):
 
         async def waits(request: Any) -> Any:
@@ -49,7 +49,7 @@ def _hook(function: Hook) -> Hook:
 
 
 def always(answer: object) -> Hook:
-    """A hook that answers the same each time."""
+    """Return a hook that gives the same answer each time."""
 
     async def hook(_: object) -> object:
         return answer
@@ -58,7 +58,7 @@ def always(answer: object) -> Hook:
 
 
 def raises(error: BaseException) -> Hook:
-    """A hook that raises."""
+    """Return a hook that raises."""
 
     async def hook(_: object) -> object:
         raise error
@@ -67,23 +67,23 @@ def raises(error: BaseException) -> Hook:
 
 
 def available(classes: Mapping[str, Any]) -> dict[str, PluginSource]:
-    """Plugins to choose from, as if they were installed."""
-    return {name: one_available(name, found) for name, found in classes.items()}
+    """Return plugin sources as if the classes were installed."""
+    return {name: plugin_source(name, found) for name, found in classes.items()}
 
 
-def one_available(name: str, found: Any) -> PluginSource:
-    """One plugin, as if it were installed."""
+def plugin_source(name: str, found: Any) -> PluginSource:
+    """Return a plugin source as if the class were installed."""
     return PluginSource(name, f"toy-{name}", "1.0", f"toys:{name}", lambda: found)
 
 
 def settings(tables: Mapping[str, Mapping[str, Any]] | None = None, **document: Any) -> Settings:
-    """Settings with these tables of plugins, and any other table by name."""
+    """Return settings with these plugin tables, and other tables by name."""
     return from_document({"plugins": dict(tables or {}), **document}, Path("config.toml"), "0" * 16)
 
 
 @dataclass
 class Log:
-    """Keeps what is logged."""
+    """Log that records its events."""
 
     events: list[dict[str, Any]] = field(default_factory=list)
 
@@ -99,52 +99,52 @@ def policy(
     log: Log | None = None,
     **document: Any,
 ) -> Policy:
-    """A policy of these plugins, asked in the order in which they are given."""
-    written = {name: dict((tables or {}).get(name, {})) for name in classes}
+    """Build a policy of these plugins, called in this order."""
+    merged = {name: dict((tables or {}).get(name, {})) for name in classes}
     timed: dict[str, Any] = {} if clock is None else {"clock": clock}
     return build_policy(
-        settings(written, **document), available=available(classes), log=log, **timed
+        settings(merged, **document), available=available(classes), log=log, **timed
     )
 
 
 @dataclass(frozen=True)
 class Serving:
-    """A policy that answers on a port of this machine."""
+    """A policy that answers on a loopback port."""
 
     port: int
     audit: Path
     log: Log
 
     async def ask(self, target: str | bytes, **options: Any) -> wire.Reply:
-        """One request."""
+        """Send one request."""
         return await wire.ask(self.port, target, **options)
 
     def lines(self) -> list[dict[str, Any]]:
-        """The audit so far."""
+        """Return the audit lines so far."""
         return [json.loads(line) for line in self.audit.read_bytes().splitlines()]
 
     def steps(self) -> list[tuple[str, str]]:
-        """Who was asked by the last call, and what came of it."""
+        """Return plugin and outcome of each step of the last call."""
         return [(step["plugin"], step["outcome"]) for step in self.lines()[-1]["steps"]]
 
     def details(self) -> str:
-        """What the last call has to say of its steps."""
+        """Return the details of the steps of the last call."""
         steps = self.lines()[-1]["steps"]
         return " ".join(step["detail"] for step in steps if "detail" in step)
 
 
 @asynccontextmanager
 async def serve(served: Policy, audit: Path, log: Log | None = None) -> AsyncIterator[Serving]:
-    """Serve a policy inside this program, with an audit in a file."""
-    noted = log or Log()
-    written = open_audit(audit)
-    service = PolicyApp(generation_of(served, written), noted, served.settings.server.base_path)
+    """Serve a policy in this process, with an audit file."""
+    used_log = log or Log()
+    opened = open_audit(audit)
+    service = PolicyApp(generation_of(served, opened), used_log, served.settings.server.base_path)
     try:
         async with served.serving(), Listener(service, ("127.0.0.1", 0)).open() as sockets:
-            yield Serving(sockets[0].getsockname()[1], audit, noted)
+            yield Serving(sockets[0].getsockname()[1], audit, used_log)
     finally:
-        written.close()
-    assert not secret_canaries.found_in(str(noted.events))
+        opened.close()
+    assert not secret_canaries.find_canaries(str(used_log.events))
 
 
 Serve = Callable[..., AbstractAsyncContextManager[Serving]]

@@ -1,4 +1,4 @@
-"""Plugins that are written to a directory, built here and in workers of their own."""
+"""Plugins written to a directory and run in isolated worker processes."""
 
 import itertools
 import os
@@ -29,29 +29,29 @@ from pexpolicy import *
 
 
 @dataclass(frozen=True)
-class Shelf:
-    """Where plugins are written to, and found by import."""
+class PluginFolder:
+    """Importable folder for plugin modules."""
 
     folder: Path
 
     def write(self, source: str) -> PluginSource:
-        """A plugin whose module holds this source with a class ``Toy``."""
+        """Write a plugin whose module has this source, with a class ``Toy``."""
         module = f"toy_{os.getpid()}_{next(NUMBERS)}"
         (self.folder / f"{module}.py").write_text(HEAD + textwrap.dedent(source))
         entry = EntryPoint("toy", f"{module}:Toy", "pexpolicy")
         return PluginSource("toy", "toy-dist", "1.2", entry.value, entry.load)
 
     def hooks(self, source: str) -> PluginSource:
-        """A plugin whose class holds these hooks, and nothing else."""
+        """Write a plugin whose class has only these hooks."""
         return self.write("class Toy:\n    def __init__(self, settings): pass\n" + indented(source))
 
     def start(self, available: PluginSource, **table: Any) -> IsolatedPlugin:
-        """Its workers, one unless told otherwise."""
+        """Start the workers of a plugin, one by default."""
         return IsolatedPlugin.start(available, table_of(**{"processes": 1, **table}), self.folder)
 
     @asynccontextmanager
     async def serving(self, source: str, **table: Any) -> AsyncIterator[IsolatedPlugin]:
-        """A plugin of these hooks, in workers that answer."""
+        """Run a plugin with these hooks in workers."""
         isolated = self.start(self.hooks(source), **table)
         async with isolated.lifespan():
             yield isolated
@@ -66,13 +66,13 @@ def table_of(**table: Any) -> PluginTable:
 
 
 def request(endpoint: str, alias: str = "", *pairs: tuple[str, str], **params: str) -> Request:
-    """A request with these parameters."""
+    """Return a request with these parameters."""
     made: Request = ENDPOINTS[endpoint].parse(MultiDict([*pairs, *params.items()]), alias)
     return made
 
 
 async def admitted(endpoint: str, ask: Callable[[Any], Any], asked: Request) -> Decision | None:
-    """What a chain would make of the answer of a hook."""
+    """Return the decision that a chain derives from the answer of a hook."""
     answer = await ask(asked)
     if answer is None:
         return None
@@ -81,12 +81,12 @@ async def admitted(endpoint: str, ask: Callable[[Any], Any], asked: Request) -> 
 
 
 async def service(isolated: IsolatedPlugin, do: str = "answer") -> Any:
-    """Ask for a service; ``do`` tells the plugin what to do."""
+    """Request a service; ``do`` selects the plugin's behaviour."""
     return await isolated.hooks["service_configuration"](request("service_configuration", do=do))
 
 
 def alive(pid: int) -> bool:
-    """False once a process has ended, waited for or not."""
+    """Return false once a process has ended, reaped or not."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
@@ -95,7 +95,7 @@ def alive(pid: int) -> bool:
 
 
 def children() -> set[int]:
-    """The workers that this process has started and not waited for, dead ones included."""
+    """Return the unreaped workers of this process, including dead ones."""
     found = set()
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -103,7 +103,7 @@ def children() -> set[int]:
             command = (stat.parent / "cmdline").read_bytes()
         except OSError:
             continue
-        # A dead one has no command line; a server that other tests share has another.
+        # A dead worker has no command line; a server shared with other tests has another one.
         if int(fields[1]) == os.getpid() and (
             not command or b"pexpolicy.plugins.isolation.worker_main" in command
         ):
@@ -112,12 +112,12 @@ def children() -> set[int]:
 
 
 def descriptors() -> int:
-    """How many are open."""
+    """Return the number of open file descriptors."""
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
-def gone(pids: list[int], limit: float = 3.0) -> bool:
-    """True when these processes end within ``limit`` seconds."""
+def wait_until_gone(pids: list[int], limit: float = 3.0) -> bool:
+    """Return true if these processes end within ``limit`` seconds."""
     deadline = time.monotonic() + limit
     while any(alive(pid) for pid in pids):
         if time.monotonic() > deadline:

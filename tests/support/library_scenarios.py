@@ -1,4 +1,4 @@
-"""What code in a task does with libraries that look at the current task."""
+"""Scenarios with libraries that depend on the current task."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -23,7 +23,7 @@ ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok"
 
 @asynccontextmanager
 async def upstream() -> AsyncIterator[str]:
-    """A server on loopback that answers, or never does under ``/slow``."""
+    """Run a server on loopback that answers, but never under ``/slow``."""
     writers: list[asyncio.StreamWriter] = []
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -78,13 +78,13 @@ async def anyio_shielded_scope(seen: Seen) -> None:
 
 
 async def anyio_task_group(seen: Seen) -> None:
-    async def tells(name: str) -> None:
+    async def reports(name: str) -> None:
         await checkpoint()
         seen.append(name)
 
     async with anyio.create_task_group() as group:
-        group.start_soon(tells, "a")
-        group.start_soon(tells, "b")
+        group.start_soon(reports, "a")
+        group.start_soon(reports, "b")
 
 
 async def anyio_task_group_that_is_cancelled(seen: Seen) -> None:

@@ -1,9 +1,9 @@
-"""An oracle of the wire contract: every way in which Infinity would drop or misread a reply.
+"""Oracle of the wire contract: every reason why Infinity would drop or misread a reply.
 
-Written from the contract's text alone and sharing nothing with the server, so the two can be held
-against each other. Rules marked DOCUMENTED or DOCUMENTED* are fatal, FIELD and CONTESTED ones are
-warnings. Answers to several requests are not compared, and names of Infinity's own objects
-(locations, themes) are not looked up: the oracle sees one request and one reply.
+Written from the contract's text only, without code of the server, so that the two can be compared.
+Rules marked DOCUMENTED or DOCUMENTED* are fatal, FIELD and CONTESTED ones are warnings. The oracle
+sees one request and one reply: it neither compares replies to several requests nor looks up names
+of Infinity's own objects (locations, themes).
 """
 
 from collections.abc import Iterator, Mapping
@@ -46,10 +46,10 @@ def judge(
     *,
     alias: str | None = None,
 ) -> list[Violation]:
-    """List the rules that a reply breaks; an empty list is a reply that Infinity takes as meant.
+    """List the rules that a reply breaks; none means that Infinity uses the reply as intended.
 
     `query` is the raw query string of the request. `alias` is the alias in the path of avatar and
-    registration requests; no rule looks at it so far. Raises ValueError for an unknown endpoint.
+    registration requests; no rule uses it so far. Raises ValueError for an unknown endpoint.
     """
     del alias
     if endpoint not in ENDPOINTS:
@@ -75,7 +75,7 @@ def judge(
 def judge_hand_back(
     endpoint: str, status: int, media_type: str, body: bytes
 ) -> Iterator[Violation]:
-    """Judge a reply that is not a 200: the node goes on by itself and reads no decision in it."""
+    """Judge a reply that is not a 200: the node uses its own database and ignores any decision."""
     if 300 <= status < 400:
         yield Violation("redirects are not followed", DOCUMENTED_STAR, "status")
     elif not 400 <= status < 600:
@@ -137,7 +137,7 @@ def judge_failed(status: object, result: object) -> Iterator[Violation]:
 
 
 def judge_reject(endpoint: str, reply: dict[str, object]) -> Iterator[Violation]:
-    """Judge a reject: with a usable result beside it, the call would be let in."""
+    """Judge a reject: with a usable result the call would be admitted."""
     result = reply.get("result", {})
     if endpoint == "registration_alias" and "result" not in reply:
         yield Violation("a reject must have an empty result", DOCUMENTED_STAR, "result")

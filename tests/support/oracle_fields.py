@@ -1,4 +1,4 @@
-"""What each field of a policy result may hold: the oracle's own table.
+"""Allowed values of each field of a policy result, for the oracle.
 
 Written from the wire contract alone (its section 5); shares no code with the server, so that a
 mistake in the server's models cannot hide here. A check takes a JSON value and its dotted path and
@@ -21,7 +21,7 @@ CONTESTED: Final = "CONTESTED"
 class Violation:
     """One broken rule: its text, how sure the contract is of it (mark), and the field's path.
 
-    `advisory` is set where an official rule tells what makes sense, yet nothing is dropped.
+    `advisory` is set if an official rule recommends something and nothing is dropped.
     """
 
     rule: str

@@ -1,4 +1,4 @@
-"""A look at a JPEG's header by hand, so that the oracle needs no image library."""
+"""Parser for JPEG headers, so that the oracle needs no image library."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""JSON read as strictly as a careful client may read it."""
+"""Strict JSON parser, as a careful client may use."""
 
 import json
 import math

@@ -1,6 +1,6 @@
-"""Service configuration as the oracle reads it: fields by service type, and cross-field rules.
+"""Oracle of service configuration: fields by service type, and cross-field rules.
 
-Written from sections 5.1, 5.3 and 6 of the wire contract alone.
+Written from sections 5.1, 5.3 and 6 of the wire contract only.
 """
 
 import re

@@ -1,4 +1,4 @@
-"""The code in the pages for authors of plugins, taken out so that it can be run."""
+"""Code samples of the pages for plugin authors, extracted to be run."""
 
 import re
 import sys
@@ -19,12 +19,12 @@ _FILE = re.compile(r"# (\S+\.(?:py|toml))\n")
 
 Test = TypeVar("Test", bound=Callable[..., Any])
 covered: set[tuple[str, str]] = set()
-"""Pages and headings whose code some test runs; a heading of ``*`` is the whole page."""
+"""Pages and headings whose code is tested; the heading ``*`` is the whole page."""
 
 
 @dataclass(frozen=True)
 class Block:
-    """One block of code, under the heading that it stands below."""
+    """One code block and its heading."""
 
     heading: str
     language: str
@@ -32,30 +32,30 @@ class Block:
 
     @property
     def file(self) -> str:
-        """The file that the block says it is from, or nothing."""
+        """Return the file name in the first line of the block, or an empty string."""
         named = _FILE.match(self.text)
         return named[1] if named else ""
 
 
 @dataclass(frozen=True)
 class Section:
-    """What stands below one heading: the names that its code defines, and its configuration."""
+    """The content of one section: the names that its code defines, and its configuration."""
 
     names: Mapping[str, Any]
     config: Mapping[str, Any]
     blocks: list[Block]
 
     def plugin(self, name: str) -> Any:
-        """The class with this name, under the name that a configuration calls it by."""
+        """Return the class with this name, by its name in a configuration."""
         return {name.lower(): self.names[name]}
 
     def shown(self, language: str) -> str:
-        """The first block in a language."""
+        """Return the first block in a language."""
         return next(block.text for block in self.blocks if block.language == language)
 
 
 def blocks(page: str) -> Iterator[Block]:
-    """Every block of a page, in order."""
+    """Yield every block of a page, in order."""
     heading = ""
     for part in _PART.finditer((FOLDER / page).read_text()):
         if part["heading"] is not None:
@@ -65,7 +65,7 @@ def blocks(page: str) -> Iterator[Block]:
 
 
 def section(page: str, heading: str) -> Section:
-    """Run the files of one section, and read its configuration."""
+    """Run the files of one section, and parse its configuration."""
     found = [block for block in blocks(page) if block.heading == heading]
     assert found, f"{page} has no code below {heading!r}"
     names: dict[str, Any] = {}
@@ -79,7 +79,7 @@ def section(page: str, heading: str) -> Section:
 
 
 def _run(block: Block, page: str) -> dict[str, Any]:
-    # A module that is found by its name, because pydantic looks up annotations there.
+    # The module has to be importable, because pydantic resolves annotations in it.
     module = types.ModuleType(f"sample_{block.file.removesuffix('.py').replace('/', '_')}")
     sys.modules[module.__name__] = module
     exec(compile(block.text, f"{page}: {block.file}", "exec"), vars(module))  # noqa: S102 - our own page
@@ -87,10 +87,10 @@ def _run(block: Block, page: str) -> dict[str, Any]:
 
 
 def covers(page: str, heading: str = "*") -> Callable[[Test], Test]:
-    """Say of a test that it runs the code below a heading."""
+    """Mark a test that runs the code of a section."""
 
-    def note(test: Test) -> Test:
+    def mark(test: Test) -> Test:
         covered.add((page, heading))
         return test
 
-    return note
+    return mark

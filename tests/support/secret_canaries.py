@@ -1,8 +1,7 @@
-"""Secrets that can be told from everything else, and the search for those that got out.
+"""Secret canaries, and the search for leaked ones.
 
-Tests put them where a secret may stand. Behind each test, what it printed and each file that it
-left behind are searched for them (``conftest``), so a leak fails the test that made it, whatever
-that test was about.
+Tests use them as secrets. After each test, its output and its files are searched for them
+(``conftest``), so a leak fails the test that caused it, whatever its subject.
 """
 
 from collections.abc import Iterable, Iterator
@@ -12,24 +11,24 @@ from pexpolicy import Conference, Credentials, Decision, Gateway, ParticipantPro
 from pexpolicy.endpoints import ENDPOINTS
 
 PIN = "90731846205518"
-"""Digits, for what may hold nothing else: PINs and dial tones."""
+"""Digits only, for PINs and dial tones."""
 WORD = "canary-5e1f8b0c"
-"""For everything else."""
+"""For all other secrets."""
 TOKENS = (PIN, PIN[::-1], WORD)
 
 SOURCES = (".toml", ".py", ".pyc", ".password", ".csv")
-"""Files that tests write for the server to read; secrets belong there."""
+"""Files that tests write for the server to read, which may contain secrets."""
 
 
 def query(endpoint: str) -> str:
-    """A query with a canary in each parameter that holds a secret, and in one that nobody knows."""
+    """Return a query with a canary in each secret parameter, and in an unknown one."""
     known = ENDPOINTS[endpoint].request.parameters().values()
     names = [*(p.wire for p in known if p.secret), "new_in_a_later_version", "pin"]
     return "&".join(f"{name}={WORD}" for name in names)
 
 
 def decisions() -> Iterator[tuple[str, Decision]]:
-    """Decisions with a canary in each field that holds a secret, by endpoint."""
+    """Yield decisions with a canary in each secret field, by endpoint."""
     room = {"name": "Room", "service_tag": "room"}
     called = {"local_alias": "a@example.com", "remote_alias": "b@example.com", "role": "guest"}
     yield (
@@ -67,15 +66,15 @@ def decisions() -> Iterator[tuple[str, Decision]]:
     yield "participant_properties", ParticipantProperties(private_custom_properties={"k": WORD})
 
 
-def found_in(text: str) -> list[str]:
-    """The canaries in a text."""
+def find_canaries(text: str) -> list[str]:
+    """Return the canaries in a text."""
     return [token for token in TOKENS if token in text]
 
 
-def escaped(folder: Path) -> Iterable[str]:
-    """What is wrong with the files that a test left: each that holds a canary."""
+def find_leaks(folder: Path) -> Iterable[str]:
+    """Yield a description of each file of a test that contains a canary."""
     for path in folder.rglob("*"):
         if path.is_file() and not path.is_symlink() and path.suffix not in SOURCES:
             content = path.read_bytes().decode("utf-8", "replace")
-            if tokens := found_in(content):
-                yield f"{path.name} holds {', '.join(tokens)}"
+            if tokens := find_canaries(content):
+                yield f"{path.name} contains {', '.join(tokens)}"

@@ -1,4 +1,4 @@
-"""What code in a task may do with asyncio alone. Each scenario writes down what it sees."""
+"""Scenarios of code in a task with asyncio only. Each records its observations."""
 
 import asyncio
 import sys
@@ -11,7 +11,7 @@ SOON = 0.01
 NEVER = 60.0
 VARIABLE: ContextVar[str] = ContextVar("VARIABLE", default="unset")
 OPEN: list[object] = []
-"""Generators that nothing closes before the event loop does."""
+"""Generators that are closed only with the event loop."""
 
 Seen = list[object]
 
@@ -145,7 +145,7 @@ async def a_task_group_whose_child_fails_at_once(seen: Seen) -> None:
 def _eager(
     loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, Any], **options: Any
 ) -> asyncio.Task[Any]:
-    """As ``asyncio.eager_task_factory``, also on an event loop that hands over more options."""
+    """As ``asyncio.eager_task_factory``, but accepting further options of other event loops."""
     return asyncio.Task(work, loop=loop, **{**options, "eager_start": True})
 
 
@@ -312,7 +312,7 @@ async def the_context_of_the_task(seen: Seen) -> None:
 async def the_place_where_the_task_waits(seen: Seen) -> None:
     task = me()
 
-    def look() -> None:
+    def inspect_stack() -> None:
         seen.append(len(task.get_stack()))
         awaited: Any = task.get_coro()
         names = []
@@ -321,7 +321,7 @@ async def the_place_where_the_task_waits(seen: Seen) -> None:
             awaited = awaited.cr_await
         seen.append(names[-1])
 
-    asyncio.get_running_loop().call_later(SOON / 2, look)
+    asyncio.get_running_loop().call_later(SOON / 2, inspect_stack)
     await asyncio.sleep(SOON)
 
 

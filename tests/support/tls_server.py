@@ -10,6 +10,13 @@ from pathlib import Path
 import trustme
 
 
+class Server(HTTPServer):
+    """A server that expects clients to abort connections."""
+
+    def handle_error(self, *_: object) -> None:
+        """Print nothing."""
+
+
 @contextmanager
 def serving(folder: Path, body: bytes) -> Iterator[tuple[str, Path]]:
     """Serve ``body``; gives the URL and the file with the certificate of the CA."""
@@ -29,7 +36,7 @@ def serving(folder: Path, body: bytes) -> Iterator[tuple[str, Path]]:
     ca.cert_pem.write_to_path(str(cacert))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     ca.issue_cert("127.0.0.1").configure_cert(context)
-    server = HTTPServer(("127.0.0.1", 0), Handler)
+    server = Server(("127.0.0.1", 0), Handler)
     server.socket = context.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()

@@ -1,7 +1,7 @@
-"""An event loop whose time passes at once when there is nothing to do.
+"""Event loop with virtual time, which jumps to the next timer when the loop is idle.
 
-A test of a plugin that sleeps for ten seconds takes as long as the work in it. Sockets and threads
-keep working: time jumps only when neither has anything to say for a moment.
+A test of a plugin that sleeps for ten seconds takes no longer than its work. Sockets and threads
+work: time jumps only after both were idle for a moment.
 """
 
 import asyncio
@@ -10,11 +10,11 @@ import selectors
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-GRACE = 0.02
-"""Real seconds that a socket or a thread gets before time jumps."""
+IDLE_S = 0.02
+"""Real seconds without an event before time jumps."""
 
 
-class _Jumping:
+class _JumpingSelector:
     """A selector that moves the clock of its loop instead of waiting."""
 
     def __init__(self, advance: Callable[[float], None]) -> None:
@@ -27,7 +27,7 @@ class _Jumping:
             return events
         if timeout is None:
             return self._selector.select(None)
-        events = self._selector.select(min(timeout, GRACE))
+        events = self._selector.select(min(timeout, IDLE_S))
         if not events:
             self._advance(timeout)
         return events
@@ -37,17 +37,17 @@ class _Jumping:
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """The loop; its `time` is the clock to hand over."""
+    """Event loop whose `time` is the clock for tests."""
 
     def __init__(self) -> None:
         self._now = 1000.0
-        super().__init__(_Jumping(self.advance))  # type: ignore[arg-type]
+        super().__init__(_JumpingSelector(self.advance))  # type: ignore[arg-type]
 
     def time(self) -> float:
         return self._now
 
     def advance(self, seconds: float) -> None:
-        """Let time pass without waiting."""
+        """Advance the clock."""
         self._now += seconds
 
 
@@ -63,12 +63,12 @@ def virtual(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., Non
 
 
 def clock() -> float:
-    """The time of the loop that runs."""
+    """Return the time of the running loop."""
     return asyncio.get_running_loop().time()
 
 
 def advance(seconds: float) -> None:
-    """Let time pass on the loop that runs, as work that never awaits does."""
+    """Advance the clock of the running loop, like blocking work."""
     loop = asyncio.get_running_loop()
     assert isinstance(loop, VirtualLoop)
     loop.advance(seconds)

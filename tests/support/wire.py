@@ -1,4 +1,4 @@
-"""Requests and replies as bytes on a socket, so that a test decides about each one."""
+"""Requests and replies as bytes on a socket."""
 
 import asyncio
 import base64
@@ -25,13 +25,13 @@ TARGETS = {
     "registration_alias": REGISTRATION + "alice@example.com",
 }
 """A target for each endpoint."""
-PATIENCE = 10.0
+REPLY_TIMEOUT_S = 10.0
 """Seconds until a reply counts as missing."""
 
 
 @dataclass(frozen=True)
 class Reply:
-    """What came back: the status, the headers by lower-case name, and the body."""
+    """Status, headers by lower-case name, and body of a reply."""
 
     status: int
     headers: Mapping[str, str]
@@ -50,8 +50,8 @@ class Reply:
         return self.json.get("result")
 
 
-def parsed(content: bytes) -> Reply:
-    """The one reply in all that a connection brought."""
+def parse(content: bytes) -> Reply:
+    """Parse the only reply on a connection."""
     head, _, body = content.partition(b"\r\n\r\n")
     first, *rest = head.decode("latin-1").split("\r\n")
     pairs = (line.partition(":") for line in rest)
@@ -60,7 +60,7 @@ def parsed(content: bytes) -> Reply:
 
 
 def request_bytes(target: str | bytes, method: str, headers: Mapping[str, str]) -> bytes:
-    """A request whose target is sent as it stands."""
+    """Return a request with the target unchanged."""
     raw = target if isinstance(target, bytes) else target.encode()
     lines = {"Host": "policy.example.com", "Connection": "close", **headers}
     head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
@@ -68,7 +68,7 @@ def request_bytes(target: str | bytes, method: str, headers: Mapping[str, str]) 
 
 
 def basic(user: str, password: str) -> dict[str, str]:
-    """The header of HTTP Basic authentication."""
+    """Return the header of HTTP Basic authentication."""
     pair = base64.b64encode(f"{user}:{password}".encode()).decode()
     return {"Authorization": f"Basic {pair}"}
 
@@ -81,16 +81,16 @@ async def ask(
     headers: Mapping[str, str] | None = None,
     **connecting: Any,
 ) -> Reply:
-    """One request over a connection of its own; ``connecting`` says more about that one."""
+    """Send one request on a new connection, opened with the options ``connecting``."""
     return await send(port, request_bytes(target, method, headers or {}), **connecting)
 
 
 async def send(port: int, content: bytes, **connecting: Any) -> Reply:
-    """Bytes of any kind, and the reply to them."""
+    """Send raw bytes and return the reply."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port, **connecting)
     try:
         writer.write(content)
-        return parsed(await reader.read())
+        return parse(await reader.read())
     finally:
         writer.close()
         with suppress(ConnectionError):
@@ -104,10 +104,10 @@ def ask_blocking(
     method: str = "GET",
     headers: Mapping[str, str] | None = None,
 ) -> Reply:
-    """The same from a program without an event loop."""
+    """Send one request without an event loop."""
     received = b""
-    with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=REPLY_TIMEOUT_S) as connection:
         connection.sendall(request_bytes(target, method, headers or {}))
         while more := connection.recv(65536):
             received += more
-    return parsed(received)
+    return parse(received)

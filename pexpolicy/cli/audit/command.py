@@ -121,9 +121,11 @@ def show(
     "part before the @.",
 )
 @time_options
-@click.option("--endpoint", type=click.Choice(list(ENDPOINTS)))
+@click.option("--endpoint", type=click.Choice(list(ENDPOINTS)), help="Request type.")
 @click.option("--decided-by", help="The plugin that decided, or default.")
-@click.option("--action", type=click.Choice(["continue", "reject", "redirect"]))
+@click.option(
+    "--action", type=click.Choice(["continue", "reject", "redirect"]), help="Action sent."
+)
 @click.option("--outcome", type=click.Choice(OUTCOMES), help="The outcome of a step.")
 @click.option("--plugin", help="A plugin that was asked.")
 @click.option("--node", help="The node_ip of the request: the Conferencing Node.")
@@ -236,12 +238,7 @@ def verify(
     if as_json:
         _echo_json(verification.as_json(faults))
     else:
-        display.show_chains(
-            display.screen(), verification.chains.values(), signed=verifier is not None
-        )
-        chains = f"{len(verification.chains)} chain{'s' * (len(verification.chains) != 1)}"
-        count = f"{verification.lines:,} line{'s' * (verification.lines != 1)}"
-        click.secho(f"{count}, {chains}, faults: {faults}", fg="red" if faults else "green")
+        display.show_verification(display.screen(), verification, faults)
     sys.exit(1 if faults else 0)
 
 

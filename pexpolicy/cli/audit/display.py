@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pexpolicy.audit.console import SEPARATOR, parts
-from pexpolicy.audit.verify import ChainState
+from pexpolicy.audit.verify import ChainState, Verification
 from pexpolicy.cli.audit.stats import Stats
 from pexpolicy.text import printable
 
@@ -82,7 +82,7 @@ def _as_text(value: Any) -> str:
 def show_stats(console: Console, stats: Stats, *, utc: bool) -> None:
     """Print the figures as tables."""
     if not stats.lines:
-        console.print(f"There are no lines of this period; damaged: {stats.damaged}")
+        console.print(f"There are no lines to count; damaged: {stats.damaged}")
         return
     console.print(
         f"{_count(stats.lines, 'line')} from {format_time(stats.first, utc=utc)} "
@@ -123,9 +123,9 @@ def _figures(names: tuple[str, ...], rows: list[tuple[Any, ...]]) -> Table:
     return table
 
 
-def show_chains(console: Console, chains: Iterable[ChainState], *, signed: bool) -> None:
-    """Print a line for each chain, with the anchor of its last line."""
-    for chain in chains:
+def show_verification(console: Console, verification: Verification, faults: int) -> None:
+    """Print a line for each chain, with the anchor of its last line, and the number of faults."""
+    for chain in verification.chains.values():
         end = f"{chain.last}:{chain.head.decode()}"
         texts = [
             f"chain {chain.boot_id}: {_count(chain.lines, 'line')} from {chain.first} to {end}"
@@ -140,9 +140,11 @@ def show_chains(console: Console, chains: Iterable[ChainState], *, signed: bool)
             )
         if chain.lost:
             texts.append(f"{_count(chain.lost, 'line')} lost, according to the server")
-        if signed:
+        if verification.verifier is not None:
             texts.append(_unsigned(chain))
         console.print(", ".join(texts))
+    counts = f"{_count(verification.lines, 'line')}, {_count(len(verification.chains), 'chain')}"
+    console.print(f"{counts}, faults: {faults}", style="red" if faults else "green")
 
 
 def _unsigned(chain: ChainState) -> str:

@@ -1,24 +1,25 @@
-"""Rooms and domains out of the Python files of a Django policy server."""
+"""Importer of rooms and domains from the Python files of a Django policy server."""
 
 from __future__ import annotations
 
+import ast
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import tomlkit
 
-from pexpolicy.cli.importers.python_literals import Literal, literals
-from pexpolicy.cli.importers.toml_format import block, quoted
 from pexpolicy.cli.importers.toml_merge import (
     ImportFailed,
     MergeSummary,
-    plain,
+    append_blocks,
+    block,
     read_document,
+    toml_key,
+    unwrap,
     update,
-    with_blocks,
     write_document,
 )
 from pexpolicy.endpoints.service_configuration import SERVICE_TYPES
@@ -27,42 +28,75 @@ from pexpolicy.models.errors import DecisionError
 
 ROOMS = "plugins.rooms.settings.rooms"
 DOMAINS = "plugins.domains.settings"
-_WORDS = {"true": True, "false": False}
+_BOOLEANS = {"true": True, "false": False}
 
 
 @dataclass(frozen=True, slots=True)
 class ImportedValues:
-    """What was taken out of a file, where it stood, and what was left behind."""
+    """A literal that a Python file assigns to a name, and remarks on its conversion."""
 
-    source: Literal
+    name: str
+    line: int
     values: Any
     remarks: list[str] = field(default_factory=list)
 
 
 def find_rooms(path: Path, name: str = "") -> ImportedValues:
-    """The dictionary of rooms by alias; raises ``ImportFailed``."""
-    source = _chosen(path, name, _are_rooms, "rooms: a dictionary of dictionaries with a name each")
+    """Return the dictionary of rooms by alias; raise ``ImportFailed``."""
+    found = _find(path, name, _are_rooms, "rooms: a dictionary of dictionaries with a name each")
     remarks: list[str] = []
-    rooms = _rooms(source.value, remarks)
-    return ImportedValues(source, rooms, remarks)
+    return ImportedValues(found.name, found.line, _rooms(found.values, remarks), remarks)
 
 
 def find_domains(path: Path, name: str = "") -> ImportedValues:
-    """The list of domains that may register; raises ``ImportFailed``."""
-    source = _chosen(path, name, _are_domains, "domains: a list of texts such as '@example.com'")
-    return ImportedValues(source, [str(domain) for domain in source.value])
+    """Return the list of domains that may register; raise ``ImportFailed``."""
+    found = _find(path, name, _are_domains, "domains: a list of texts such as '@example.com'")
+    return ImportedValues(found.name, found.line, list(found.values))
 
 
-def _chosen(path: Path, name: str, fits: Callable[[Any], bool], what: str) -> Literal:
-    fitting = [literal for literal in literals(path) if fits(literal.value)]
-    named = [literal for literal in fitting if literal.name == name] if name else fitting
-    if not named:
+def _find(path: Path, name: str, fits: Callable[[Any], bool], kind: str) -> ImportedValues:
+    found = [v for v in _literals(path) if fits(v.values) and name in ("", v.name)]
+    if not found:
         called = f" called {name}" if name else ""
-        raise ImportFailed(f"{path} holds nothing{called} that looks like {what}")
-    if len(named) > 1 and not name:
-        names = ", ".join(f"{literal.name} (line {literal.line})" for literal in named)
-        raise ImportFailed(f"{path} holds several that could be meant: {names}; choose by --name")
-    return named[-1]
+        raise ImportFailed(f"{path} holds nothing{called} that looks like {kind}")
+    if len(found) > 1 and not name:
+        names = ", ".join(f"{values.name} (line {values.line})" for values in found)
+        raise ImportFailed(f"{path} holds several candidates: {names}; choose by --name")
+    return found[-1]
+
+
+def _literals(path: Path) -> list[ImportedValues]:
+    """Return every assignment of a literal, in the order of the lines; raise ``ImportFailed``.
+
+    The file is parsed and never executed.
+    """
+    try:
+        tree = ast.parse(path.read_text("utf-8-sig"), path.name)
+        return sorted(_assignments(tree), key=lambda values: values.line)
+    except OSError as error:
+        raise ImportFailed(f"{path} cannot be read: {error.strerror}") from None
+    except (SyntaxError, ValueError) as error:
+        raise ImportFailed(f"{path} cannot be read as Python: {error}") from None
+    except (MemoryError, RecursionError):
+        text = "it is nested too deeply"
+        raise ImportFailed(f"{path} cannot be read as Python: {text}") from None
+
+
+def _assignments(tree: ast.AST) -> Iterator[ImportedValues]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assign):
+            targets, literal = node.targets, node.value
+        elif isinstance(node, ast.AnnAssign) and node.value is not None:
+            targets, literal = [node.target], node.value
+        else:
+            continue
+        try:
+            value = ast.literal_eval(literal)
+        except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+            continue
+        for target in targets:
+            if isinstance(target, ast.Name):
+                yield ImportedValues(target.id, node.lineno, value)
 
 
 def _are_rooms(value: Any) -> bool:
@@ -84,22 +118,22 @@ def _are_domains(value: Any) -> bool:
     )
 
 
-def _rooms(written: Mapping[str, Any], remarks: list[str]) -> dict[str, dict[str, Any]]:
-    """Each room once, under the first spelling of its alias."""
+def _rooms(source: Mapping[str, Any], remarks: list[str]) -> dict[str, dict[str, Any]]:
+    """Return each room once, under the first spelling of its alias."""
     rooms: dict[str, dict[str, Any]] = {}
-    spelled: dict[Alias, str] = {}
-    for alias, fields in written.items():
+    spellings: dict[Alias, str] = {}
+    for alias, fields in source.items():
         room = _room(alias, fields, remarks)
-        first = spelled.setdefault(Alias(alias), alias)
+        first = spellings.setdefault(Alias(alias), alias)
         if rooms.setdefault(first, room) != room:
-            raise ImportFailed(f"{first} and {alias} are one alias, and lead to two rooms")
+            raise ImportFailed(f"{first} and {alias} are the same alias, but lead to two rooms")
         if first != alias:
             remarks.append(f"{alias}: is {first} in another spelling")
     return rooms
 
 
 def _room(alias: str, fields: Mapping[str, Any], remarks: list[str]) -> dict[str, Any]:
-    """The fields that Infinity knows, each in the type that it wants."""
+    """Return the fields that Infinity knows, with the types that it requires."""
     kind = fields.get("service_type") or "conference"
     service = SERVICE_TYPES.get(kind) if isinstance(kind, str) else None
     if service is None:
@@ -110,105 +144,99 @@ def _room(alias: str, fields: Mapping[str, Any], remarks: list[str]) -> dict[str
             continue
         if name not in service.names:
             remarks.append(f"{alias}: {name} is left out: Infinity knows no such field")
-        elif (right := corrected(service.hints[name], value)) is None:
+        elif (converted := _converted(str(service.hints[name]), value)) is None:
             remarks.append(f"{alias}: {name} is left out: it is empty")
         else:
-            room[name] = right
-    if kind != "conference":
-        room["service_type"] = kind
+            room[name] = converted
     try:
-        made = service(
-            **{"service_tag": "", **{k: v for k, v in room.items() if k != "service_type"}}
-        )
+        decision = service(**{"service_tag": "", **room})
     except DecisionError as error:
         raise ImportFailed(f"{alias}: {error.refusal.field}: {error.refusal.rule}") from None
-    remarks += [f"{alias}: {warning}" for warning in made.warnings]
-    return room
+    remarks += [f"{alias}: {warning}" for warning in decision.warnings]
+    return room if kind == "conference" else {**room, "service_type": kind}
 
 
-def corrected(hint: Any, value: Any) -> Any:
-    """Return text that stands for a boolean or a number as what it is; ``None`` for empty text."""
+def _converted(hint: str, value: Any) -> Any:
+    """Return the value in the type of the field; ``None`` for an empty text."""
     if not isinstance(value, str):
-        return str(value) if "str" in str(hint) and isinstance(value, int) else value
-    if "bool" in str(hint) and value.lower() in _WORDS:
-        return _WORDS[value.lower()]
-    if "int" in str(hint) and value.isascii() and value.isdigit():
+        return str(value) if "str" in hint and isinstance(value, int) else value
+    if "bool" in hint and value.lower() in _BOOLEANS:
+        return _BOOLEANS[value.lower()]
+    if "int" in hint and value.isascii() and value.isdigit():
         return int(value)
     return value or None
 
 
 def merge_rooms(path: Path, rooms: Mapping[str, Mapping[str, Any]]) -> MergeSummary:
-    """Bring rooms into a configuration; one with the same alias in another spelling is updated.
+    """Add rooms to a configuration and update those whose alias it has, in any spelling.
 
-    Raises ``ImportFailed``.
+    Raise ``ImportFailed``.
     """
     document = read_document(path)
-    there = {Alias(key): table for key, table in _table(document, ROOMS).items()}
-    brought = {Alias(alias) for alias in rooms}
-    changes = MergeSummary(kept=[alias for alias in there if alias not in brought])
+    tables = {Alias(key): table for key, table in _table(document, ROOMS).items()}
+    imported = {Alias(alias) for alias in rooms}
+    changes = MergeSummary(kept=[alias for alias in tables if alias not in imported])
     blocks: list[str] = []
     for alias, fields in rooms.items():
-        table = there.get(Alias(alias))
+        table = tables.get(Alias(alias))
         if table is None:
-            blocks.append(block(f"[{ROOMS}.{quoted(alias)}]", fields))
+            blocks.append(block(f"[{ROOMS}.{toml_key(alias)}]", fields))
             changes.added.append(alias)
-        elif plain(table) == fields:
+        elif unwrap(table) == fields:
             changes.unchanged.append(alias)
         else:
             update(table, fields)
             changes.changed.append(alias)
     if blocks or changes.changed:
-        text = with_blocks(tomlkit.dumps(document), blocks)
+        text = append_blocks(tomlkit.dumps(document), blocks)
         _verify(path, text, rooms)
         write_document(path, text, private=True)
     return changes
 
 
 def _verify(path: Path, text: str, rooms: Mapping[str, Mapping[str, Any]]) -> None:
-    """What is to be written says what was meant; raises ``ImportFailed``."""
+    """Raise ``ImportFailed`` unless the text, read again, holds the rooms."""
     try:
         tables = _table(tomllib.loads(text), ROOMS)
     except tomllib.TOMLDecodeError:
-        msg = f"{path}: the rooms stand in one line: write each below a line [{ROOMS}.ALIAS]"
+        msg = f"{path}: the rooms are on one line: write each below a line [{ROOMS}.ALIAS]"
         raise ImportFailed(msg) from None
     written = {Alias(key): room for key, room in tables.items()}
     for alias, fields in rooms.items():
         if written.get(Alias(alias)) != fields:
-            raise ImportFailed(f"{path}: {alias} cannot be updated where it stands: delete it")
+            raise ImportFailed(f"{path}: {alias} cannot be updated in place: delete it first")
 
 
 def merge_domains(path: Path, domains: list[str]) -> MergeSummary:
-    """Bring domains into a configuration beside those that are there; raises
-    ``ImportFailed``.
-    """
+    """Add the domains that a configuration does not list yet; raise ``ImportFailed``."""
     document = read_document(path)
     allowed = _table(document, DOMAINS).get("allowed")
-    there = {_domain(entry) for entry in allowed or ()}
-    missing = list(dict.fromkeys(entry for entry in domains if _domain(entry) not in there))
-    brought = {_domain(entry) for entry in domains}
+    listed = {_domain(entry) for entry in allowed or ()}
+    imported = {_domain(entry) for entry in domains}
+    missing = list(dict.fromkeys(entry for entry in domains if _domain(entry) not in listed))
+    blocks: list[str] = []
     changes = MergeSummary(
         added=missing,
-        unchanged=[entry for entry in domains if _domain(entry) in there],
-        kept=[entry for entry in allowed or () if _domain(entry) not in brought],
+        unchanged=[entry for entry in domains if _domain(entry) in listed],
+        kept=[entry for entry in allowed or () if _domain(entry) not in imported],
     )
-    blocks: list[str] = []
     if allowed is None:
         blocks.append(block(f"[{DOMAINS}]", {"allowed": missing}))
     else:
         allowed.extend(missing)
     if missing:
-        write_document(path, with_blocks(tomlkit.dumps(document), blocks))
+        write_document(path, append_blocks(tomlkit.dumps(document), blocks))
     return changes
 
 
 def _table(document: Any, dotted: str) -> Any:
-    """The table of a document below a dotted key, or an empty one."""
-    here = document
+    """Return the table below a dotted key, or an empty one; raise ``ImportFailed``."""
+    table = document
     for part in dotted.split("."):
-        here = here.get(part, {})
-        if not isinstance(here, Mapping):
-            raise ImportFailed(f"{dotted} is no table")
-    return here
+        table = table.get(part, {})
+        if not isinstance(table, Mapping):
+            raise ImportFailed(f"{dotted} is not a table")
+    return table
 
 
 def _domain(entry: str) -> str:

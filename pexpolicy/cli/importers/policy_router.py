@@ -1,7 +1,7 @@
-"""Rules out of the CSV export of a server that routes policy requests by regular expressions.
+"""Importer of the CSV export of a server that routes policy requests by regular expressions.
 
-It searches its expressions in the dialed alias as it came, with case, in order of priority. The
-first rule that matches either answers by itself or passes the request on to another policy server.
+That server searches each expression in the dialed alias as it arrived, case-sensitively, in order
+of priority. The first rule that matches either answers or passes the request to another server.
 """
 
 from __future__ import annotations
@@ -13,86 +13,47 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from pexpolicy.cli.importers.python_patterns import (
     ANYTHING,
     UncompilableError,
     matches_empty,
     searched,
 )
-from pexpolicy.cli.importers.router_export import RouterRow, left_out, read_export
-from pexpolicy.cli.importers.rules_csv import Rule, refused
-from pexpolicy.cli.importers.static_replies import Then, decision_in
-from pexpolicy.cli.importers.toml_format import block
+from pexpolicy.cli.importers.router_export import RouterRow, read_export, row_issue
+from pexpolicy.cli.importers.rules_csv import Rule, plugin_problems, validation_issues
+from pexpolicy.cli.importers.toml_merge import block
 from pexpolicy.config.csv_tables import TableIssue
-from pexpolicy.config.problems import problems_of
+from pexpolicy.conformance.replies import Disposition, read_envelope
+from pexpolicy.endpoints.participant_properties import ParticipantProperties
+from pexpolicy.endpoints.service_configuration import SERVICE_TYPES
 from pexpolicy.matching import PatternError
-from pexpolicy.plugins.discovery import discover
 from pexpolicy.text import brief
 
 UPSTREAM = "plugins.upstream.settings"
 ENDPOINTS = {"service": "service_configuration", "participant": "participant_properties"}
 MAX_NAME = 100
-"""Characters that the name of a rule may have."""
+"""Maximum length of a rule's name, in characters."""
 _PART_OF_ADDRESS = re.compile(r"[0-9.]+|[0-9a-f.]*:[0-9a-f:.]*")
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """A policy server that requests were passed on to."""
-
-    url: str
-    user: str = ""
+Then = dict[str, Any]
 
 
 @dataclass(slots=True)
 class RouterImport:
-    """What the rows amount to: rules in their order, and where requests were passed on to."""
+    """The rules of an export in their order, and the servers to which it passed requests."""
 
     rules: list[Rule] = field(default_factory=list)
     comments: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    """By rule: what stands above it."""
-    targets: dict[Target, list[Mapping[str, Any]]] = field(default_factory=dict)
-    """Which endpoints went there, and when."""
+    """By rule name: the comments to write above it."""
+    targets: dict[tuple[str, str], list[Rule]] = field(default_factory=dict)
+    """By URL and user of a server: endpoints and conditions of the requests that it was sent."""
     remarks: list[str] = field(default_factory=list)
     faults: list[TableIssue] = field(default_factory=list)
-    """The rows that could not be taken, and why."""
-
-
-def read_router(path: Path, into: Path = Path()) -> RouterImport:
-    """Return the rules of a CSV file in the order in which they were tried, and the rows that
-    cannot be taken.
-
-    ``into`` is the folder of the rule file. Raises ``TableError`` for a file without such rows.
-    """
-    routed = RouterImport()
-    rows = sorted(read_export(path, routed.faults, routed.remarks), key=lambda row: row[1].priority)
-    names: set[str] = set()
-    found: list[_Made] = []
-    for line, row in rows:
-        try:
-            found += _convert(line, row, names, routed.remarks)
-        except (PatternError, ValueError) as error:
-            routed.faults.append(left_out(path.name, line, str(error), row.name))
-    wrong = refused([made.table for made in found], into)
-    for number, text in wrong:
-        made = found[number]
-        routed.faults.append(left_out(path.name, made.line, text, made.row.name))
-    lines = {fault.line for fault in routed.faults}
-    for made in found:
-        if made.line not in lines:
-            _keep(made, routed)
-    routed.faults.sort(key=lambda fault: fault.line)
-    if any(row.source_match for _, row in rows):
-        text = "a source_match is searched for in the address, as there: 10.0.0.1 is in 10.0.0.10"
-        routed.remarks.append(f'{text}; write when.peer = "10.0.0.1" for that address only')
-    return routed
+    """The rows that cannot be imported, and why."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Made:
-    """A rule made of the row on a line, and the URL that it passes requests on to."""
+class _ConvertedRule:
+    """A rule, the row it was made from, and the URL to which that row passed requests."""
 
     line: int
     row: RouterRow
@@ -100,122 +61,126 @@ class _Made:
     url: str
 
 
-def _convert(line: int, row: RouterRow, names: set[str], remarks: list[str]) -> list[_Made]:
-    """Return the rules that a row amounts to: one, or one for each endpoint."""
+def read_router(path: Path, into: Path = Path()) -> RouterImport:
+    """Return the rules of an export in the router's order, and the rows that cannot be imported.
+
+    ``into`` is the folder of the rule file. Raise ``TableError`` for a file that is not an export.
+    """
+    routed = RouterImport()
+    rows = sorted(read_export(path, routed.faults, routed.remarks), key=lambda row: row[1].priority)
+    names: set[str] = set()
+    converted: list[_ConvertedRule] = []
+    for line, row in rows:
+        try:
+            converted += _convert(line, row, names, routed.remarks)
+        except (PatternError, ValueError) as error:
+            routed.faults.append(row_issue(path.name, line, str(error), row.name))
+    for number, text in validation_issues([rule.table for rule in converted], into):
+        rule = converted[number]
+        routed.faults.append(row_issue(path.name, rule.line, text, rule.row.name))
+    failed = {fault.line for fault in routed.faults}
+    for rule in (rule for rule in converted if rule.line not in failed):
+        routed.rules.append(rule.table)
+        if rule.url:
+            comment = f"Went to {rule.url}: the plugin upstream is asked next."
+            routed.comments[rule.table["name"]] = (comment,)
+        if rule.url and rule.row.is_active:
+            user = rule.row.basic_auth_username if rule.row.basic_auth_password else ""
+            routed.targets.setdefault((rule.url, user), []).append(rule.table)
+    routed.faults.sort(key=lambda fault: fault.line)
+    if any(row.source_match for _, row in rows):
+        text = "a source_match is searched for in the address, as there: 10.0.0.1 is in 10.0.0.10"
+        routed.remarks.append(f'{text}; write when.peer = "10.0.0.1" for that address only')
+    return routed
+
+
+def _convert(
+    line: int, row: RouterRow, names: set[str], remarks: list[str]
+) -> list[_ConvertedRule]:
+    """Return one rule for the row, or one for each endpoint where the decisions differ."""
     try:
         when = _when(row)
     except UncompilableError as error:
-        text = f"{brief(row.regex)} is no regular expression ({error}), so it never matched"
+        text = f"{brief(row.regex)} is not a regular expression ({error}), so it never matched"
         remarks.append(f"line {line}: {row.name} is left out: {text}")
         return []
     thens: dict[str, tuple[Then, str]] = {}
     for kind, endpoint in ENDPOINTS.items():
-        said: list[str] = []
-        if (decided := _then(row, kind, said)) is not None:
+        notes: list[str] = []
+        if (decided := _then(row, kind, notes)) is not None:
             thens[endpoint] = decided
-        remarks += [f"line {line}: {row.name}: override_{kind}_response: {s}" for s in said]
+        remarks += [f"line {line}: {row.name}: override_{kind}_response: {n}" for n in notes]
     if not thens:
-        remarks.append(f"line {line}: {row.name} decided nothing, and is left out")
+        remarks.append(f"line {line}: {row.name} is left out: it decided nothing")
         return []
     same = len({json.dumps(decided, sort_keys=True) for decided in thens.values()}) == 1
     groups = [list(thens)] if same else [[endpoint] for endpoint in thens]
-    made = []
+    rules = []
     for endpoints in groups:
         name = _unique(row.name, "" if len(groups) == 1 else f" ({endpoints[0]})", names)
-        rule: Rule = {"name": name, "endpoint": endpoints}
-        if when:
-            rule["when"] = when
-        rule["then"] = dict(thens[endpoints[0]][0])
+        then, url = thens[endpoints[0]]
+        rule: Rule = {"name": name, "endpoint": endpoints, "when": when, "then": dict(then)}
+        if not when:
+            del rule["when"]
         if not row.is_active:
             rule["enabled"] = False
-        made.append(_Made(line, row, rule, thens[endpoints[0]][1]))
-    return made
+        rules.append(_ConvertedRule(line, row, rule, url))
+    return rules
 
 
-def _unique(name: str, ending: str, names: set[str]) -> str:
-    """Return a name that no other rule has: the router allowed several rules of one name."""
-    number = 1
-    while True:
-        whole = ending if number == 1 else f"{ending} ({number})"
-        found = name[: MAX_NAME - len(whole)] + whole
-        if found not in names:
-            names.add(found)
-            return found
+def _unique(name: str, suffix: str, names: set[str]) -> str:
+    """Return a name that no other rule has: names in the router need not be unique."""
+    number, end = 1, suffix
+    while (unique := name[: MAX_NAME - len(end)] + end) in names:
         number += 1
-
-
-def _keep(made: _Made, routed: RouterImport) -> None:
-    row, rule = made.row, made.table
-    routed.rules.append(rule)
-    if not made.url:
-        return
-    routed.comments[rule["name"]] = (f"Went to {made.url}: the plugin upstream is asked next.",)
-    if row.is_active:
-        both = row.basic_auth_username and row.basic_auth_password
-        target = Target(made.url, row.basic_auth_username if both else "")
-        route = {name: value for name, value in rule.items() if name in ("endpoint", "when")}
-        routed.targets.setdefault(target, []).append(route)
+        end = f"{suffix} ({number})"
+    names.add(unique)
+    return unique
 
 
 def _then(row: RouterRow, kind: str, remarks: list[str]) -> tuple[Then, str] | None:
-    """Return what a rule decides at one endpoint, and the URL that it passes requests on to."""
+    """Return the decision at one endpoint, and the URL to which the row passes requests."""
     if getattr(row, f"always_continue_{kind}"):
-        written = getattr(row, f"override_{kind}_response")
+        override = f"override_{kind}_response"
         try:
-            return decision_in(written, ENDPOINTS[kind], remarks), ""
+            return convert_reply(getattr(row, override), ENDPOINTS[kind], remarks), ""
         except ValueError as error:
-            raise ValueError(f"override_{kind}_response{error}") from None
+            raise ValueError(f"{override}{error}") from None
     if url := getattr(row, f"{kind}_target_url"):
-        if row.is_active and (complaint := _complaint(url)):
-            raise ValueError(f"{kind}_target_url: {complaint}")
+        problems = plugin_problems("upstream", {"targets": {"t": {"url": url}}})
+        texts = [problem.text for problem in problems if problem.key[-1:] == ("url",)]
+        if row.is_active and texts:
+            raise ValueError(f"{kind}_target_url: {'; '.join(texts)}")
         return {"action": "abstain"}, url
     return None
 
 
-def _complaint(url: str) -> str:
-    """Return why the plugin that passes requests on would refuse a URL; empty if it would not."""
-    found, _ = discover(())
-    available = found.get("upstream")
-    if available is None:
-        return ""
-    settings: Any = available.load().Settings
-    try:
-        settings.model_validate({"targets": {"t": {"url": url}}})
-    except ValidationError as error:
-        return "; ".join(p.text for p in problems_of(error, settings) if p.key[-1:] == ("url",))
-    return ""
-
-
 def _when(row: RouterRow) -> dict[str, Any]:
-    """Return the condition; what a request does not say is no reason for a rule not to match."""
-    alternatives = list(_alternatives(row))
+    """Return the condition; a parameter that a request lacks does not prevent a match."""
     when: dict[str, Any] = {}
-    for one in alternatives:
-        if len(one) == 1:
-            when |= one[0]
-    several = [{"any": one} for one in alternatives if len(one) > 1]
-    if len(several) == 1:
-        when |= several[0]
-    elif several:
-        when["all"] = several
+    groups: list[dict[str, Any]] = []
+    for alternatives in _alternatives(row):
+        if len(alternatives) == 1:
+            when |= alternatives[0]
+        else:
+            groups.append({"any": alternatives})
+    if len(groups) == 1:
+        when |= groups[0]
+    elif groups:
+        when["all"] = groups
     return when
 
 
 def _alternatives(row: RouterRow) -> Iterator[list[dict[str, Any]]]:
-    """Yield what must hold; of each list one condition is enough."""
+    """Yield lists of conditions; one of each list must hold."""
     pattern = searched(row.regex)
     if pattern != ANYTHING:
-        found = {"local_alias": {"raw": {"regex": pattern, "case_sensitive": True}}}
-        if matches_empty(row.regex):
-            yield [found, {"local_alias": {"exists": False}}]
-        else:
-            yield [found]
-    for parameter, allowed in (
-        ("protocol", row.protocols),
-        ("call_direction", row.call_directions),
-    ):
+        raw = {"local_alias": {"raw": {"regex": pattern, "case_sensitive": True}}}
+        unset = {"local_alias": {"exists": False}}
+        yield [raw, unset] if matches_empty(row.regex) else [raw]
+    for name, allowed in (("protocol", row.protocols), ("call_direction", row.call_directions)):
         if allowed:
-            yield [{parameter: allowed}, {parameter: {"exists": False}}]
+            yield [{name: allowed}, {name: {"exists": False}}]
     source = row.source_match.strip().lower()
     if source not in ("", "none", "null"):
         if _PART_OF_ADDRESS.fullmatch(source) is None:
@@ -227,25 +192,90 @@ def _alternatives(row: RouterRow) -> Iterator[list[dict[str, Any]]]:
         yield [{"peer": {"contains": source}}]
 
 
-def advice(routed: RouterImport) -> str:
-    """Return tables for the plugin that passes requests on, to be looked through by hand."""
+def convert_reply(reply_text: str, endpoint: str, remarks: list[str]) -> Then:
+    """Return a static reply in JSON as the ``then`` of a rule; an empty one is ``continue``.
+
+    What Infinity ignores is left out and added to ``remarks``. Raise ``ValueError`` for a reply
+    that no rule can give.
+    """
+    reply = _json_object(reply_text)
+    result = reply.get("result")
+    reading = read_envelope(endpoint, reply)
+    if reading.disposition is Disposition.DROPPED and isinstance(result, dict):
+        # TOML has no null, and a field that is not there means the same.
+        whole = read_envelope(endpoint, {**reply, "result": _without_null(result)})
+        reading = whole if whole.disposition is Disposition.RESULT else reading
+    if reading.disposition is Disposition.REJECT:
+        return {"action": "reject", **{n: _escaped(v) for n, v in reading.result.items() if v}}
+    if reading.disposition is Disposition.REDIRECT:
+        return {"action": "redirect", "new_alias": _escaped(reading.result["new_alias"])}
+    if reading.disposition is Disposition.RESULT:
+        remarks += reading.repairs
+        return {"result": _known_fields(reading.result, endpoint, remarks)}
+    if (action := reply.get("action", "continue")) not in ("continue", None):
+        hint = "write continue, reject, or redirect with a new_alias in its result"
+        raise ValueError(f" has the action {brief(action)}: {hint}")
+    if reading.disposition is Disposition.DROPPED:
+        raise ValueError(f": {reading.text}")
+    if result:
+        remarks.append("its status is not success, so Infinity ignores its result")
+    return {"action": "continue"}
+
+
+def _json_object(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text) if text else {}
+    except (ValueError, RecursionError) as error:
+        why = "it is nested too deeply" if isinstance(error, RecursionError) else error
+        raise ValueError(f" is not JSON: {why}") from None
+    if not isinstance(value, dict):
+        raise ValueError(" is not a JSON object")  # noqa: TRY004 - of a file
+    return value
+
+
+def _known_fields(fields: Mapping[str, Any], endpoint: str, remarks: list[str]) -> dict[str, Any]:
+    is_service = endpoint == "service_configuration"
+    model = SERVICE_TYPES[fields["service_type"]] if is_service else ParticipantProperties
+    known = {"service_type", *model.names}
+    given = _without_null(fields)
+    remarks += [
+        f"{name} is left out: Infinity knows no such field" for name in given if name not in known
+    ]
+    return {name: _escaped(value) for name, value in given.items() if name in known}
+
+
+def _without_null(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_null(part) for key, part in value.items() if part is not None}
+    return [_without_null(part) for part in value] if isinstance(value, list) else value
+
+
+def _escaped(value: Any) -> Any:
+    """Return a value with each brace doubled, so that a rule reads no placeholder in it."""
+    if isinstance(value, dict):
+        return {key: _escaped(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_escaped(part) for part in value]
+    return value.replace("{", "{{").replace("}", "}}") if isinstance(value, str) else value
+
+
+def upstream_tables(routed: RouterImport) -> str:
+    """Return tables for the plugin upstream, as a draft for the administrator."""
     targets, routes = [], []
-    for number, (target, routed_there) in enumerate(routed.targets.items(), 1):
+    for number, ((url, user), rules) in enumerate(routed.targets.items(), 1):
         name = f"server{number}"
-        table = {"url": target.url}
-        if target.user:
-            table |= {"user": target.user, "password_file": f"{name}.password"}
-        targets.append(block(f"[{UPSTREAM}.targets.{name}]", table))
-        for there in routed_there:
-            route = {"targets": [name], "endpoints": there["endpoint"]}
-            if "when" in there:
-                route["when"] = there["when"]
+        login = {"user": user, "password_file": f"{name}.password"} if user else {}
+        targets.append(block(f"[{UPSTREAM}.targets.{name}]", {"url": url, **login}))
+        for rule in rules:
+            route = {"targets": [name], "endpoints": rule["endpoint"]}
+            if "when" in rule:
+                route["when"] = rule["when"]
             routes.append(block(f"[[{UPSTREAM}.routes]]", route))
     return "\n".join([*targets, *routes])
 
 
-def misplaced(routed: RouterImport, names: Sequence[str]) -> str:
-    """Return the first rule that stands in the wrong order in a rule file of these names."""
-    wanted = [rule["name"] for rule in routed.rules]
-    there = [name for name in names if name in set(wanted)]
-    return next((mine for mine, found in zip(wanted, there, strict=False) if mine != found), "")
+def first_misplaced(routed: RouterImport, names: Sequence[str]) -> str:
+    """Return the first rule whose position in a rule file is not the router's, or an empty text."""
+    expected = [rule["name"] for rule in routed.rules]
+    actual = [name for name in names if name in set(expected)]
+    return next((e for e, a in zip(expected, actual, strict=False) if e != a), "")

@@ -1,11 +1,10 @@
-"""The CSV export of a server that routes policy requests by regular expressions, row by row."""
+"""Reader of the CSV export of a server that routes policy requests by regular expressions."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,13 +18,13 @@ from pexpolicy.text import brief
 
 def _json_list(cell: Any) -> Any:
     try:
-        read = json.loads(cell)
-    except ValueError:
-        read = None
-    if not isinstance(read, list):
-        msg = 'is no JSON list; write one such as ["sip", "webrtc"]'
+        value = json.loads(cell)
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, list):
+        msg = 'is not a JSON list; write one such as ["sip", "webrtc"]'
         raise ValueError(msg)  # noqa: TRY004 - of a file
-    return read
+    return value
 
 
 JsonList = Annotated[list[str], BeforeValidator(_json_list)]
@@ -56,54 +55,47 @@ class RouterRow(TableRow):
 def read_export(
     path: Path, faults: list[TableIssue], remarks: list[str]
 ) -> list[tuple[int, RouterRow]]:
-    """Return the rows that can be read, each with its line; ``faults`` takes what the others are
-    left out for. Raises ``TableError`` for a file without such rows.
+    """Return the readable rows, each with its line; what is wrong with others goes to ``faults``.
+
+    Raise ``TableError`` for a file that is not an export.
     """
+    file = path.name
     try:
         text = decode_text(path.read_bytes())
     except OSError as error:
-        raise TableError([TableIssue(path.name, 0, f"{path}: {error.strerror}")]) from None
+        raise TableError([TableIssue(file, 0, f"{path}: {error.strerror}")]) from None
     except EncodingError as error:
-        raise TableError([TableIssue(path.name, error.line, error.text)]) from None
+        raise TableError([TableIssue(file, error.line, error.text)]) from None
     header = text.partition("\n")[0]
     delimiter = ";" if header.count(";") > header.count(",") else ","
     reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
     columns = [column.strip() for column in reader.fieldnames or ()]
     reader.fieldnames = columns
-    missing = [name for name in ("name", "regex") if name not in columns]
-    if missing:
-        known = ",".join(RouterRow.model_fields)
-        said = [f"the column {name} is missing; an export has {known}" for name in missing]
-        raise TableError([TableIssue(path.name, 1, text) for text in said])
-    others = [column for column in columns if column not in RouterRow.model_fields]
-    remarks += [f"the column {brief(column)} is not read" for column in others]
+    known = RouterRow.model_fields
+    if missing := [name for name in ("name", "regex") if name not in columns]:
+        end = f"is missing; an export has {','.join(known)}"
+        raise TableError([TableIssue(file, 1, f"the column {name} {end}") for name in missing])
+    remarks += [f"the column {brief(name)} is not read" for name in columns if name not in known]
     rows: list[tuple[int, RouterRow]] = []
     line = reader.line_num + 1
     try:
         for cells in reader:
-            if (made := _row(cells, path.name, line, faults)) is not None:
-                rows.append((line, made))
+            try:
+                if None in cells:
+                    faults.append(TableIssue(file, line, "has more cells than columns"))
+                else:
+                    given = {name: cell for name, cell in cells.items() if cell}
+                    rows.append((line, RouterRow.model_validate(given)))
+            except ValidationError as error:
+                name = cells.get("name") or ""
+                problems = problems_of(error, RouterRow)
+                faults += [row_issue(file, line, str(problem), name) for problem in problems]
             line = reader.line_num + 1
     except csv.Error as error:
-        faults.append(TableIssue(path.name, line, f"cannot be read ({error})"))
+        faults.append(TableIssue(file, line, f"cannot be read ({error})"))
     return rows
 
 
-def _row(
-    cells: Mapping[str | None, Any], file: str, line: int, faults: list[TableIssue]
-) -> RouterRow | None:
-    if None in cells:
-        faults.append(TableIssue(file, line, "has more cells than columns"))
-        return None
-    try:
-        return RouterRow.model_validate({name: cell for name, cell in cells.items() if cell})
-    except ValidationError as error:
-        name = cells.get("name") or ""
-        told = problems_of(error, RouterRow)
-        faults += [left_out(file, line, str(problem), name) for problem in told]
-        return None
-
-
-def left_out(file: str, line: int, text: str, name: str) -> TableIssue:
-    """Return what is wrong with a row, and that its rule is left out."""
+def row_issue(file: str, line: int, text: str, name: str) -> TableIssue:
+    """Return the reason for which the rule of a row is left out."""
     return TableIssue(file, line, f"{text}; rule {brief(name)} is left out")

@@ -1,25 +1,27 @@
-"""Rules as plain tables, in a file of their own and in CSV."""
+"""Rules in rule files and in CSV files."""
 
 from __future__ import annotations
 
 import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pydantic
 import tomlkit
 
-from pexpolicy.cli.importers.toml_format import block, dotted_lines
 from pexpolicy.cli.importers.toml_merge import (
     ImportFailed,
     MergeSummary,
-    plain,
+    append_blocks,
+    block,
+    dotted_lines,
     read_document,
     same_shape,
+    unwrap,
     update,
-    with_blocks,
     write_document,
 )
 from pexpolicy.config.csv_tables import (
@@ -30,7 +32,7 @@ from pexpolicy.config.csv_tables import (
     read_table,
     write_table,
 )
-from pexpolicy.config.problems import Problem, dotted_key, problems_of
+from pexpolicy.config.problems import Problem, problems_of
 from pexpolicy.config.settings import SettingsError
 from pexpolicy.plugins.discovery import discover
 
@@ -50,21 +52,20 @@ class RuleRow(TableRow):
 
 
 def read_csv(path: Path) -> tuple[list[Rule], list[Row[RuleRow]]]:
-    """The rules of a CSV file with their rows; raises ``TableError``."""
+    """Return the rules of a CSV file with their rows; raise ``TableError``."""
     rows = read_table(path, RuleRow)
     rules: list[Rule] = []
     faults: list[TableIssue] = []
     for row in rows:
-        values = row.values
-        rule: Rule = {"name": values.name, "endpoint": values.endpoint}
+        rule: Rule = row.values.model_dump(include={"name", "endpoint", "enabled"})
         for column in ("when", "then"):
             try:
-                rule[column] = tomllib.loads(getattr(values, column))
-            except tomllib.TOMLDecodeError as error:
+                rule[column] = tomllib.loads(getattr(row.values, column))
+            except (tomllib.TOMLDecodeError, RecursionError) as error:
+                deep = isinstance(error, RecursionError)
+                why = "it is nested too deeply" if deep else error
                 hint = 'write lines of TOML, such as local_alias.prefix = "conf"'
-                faults.append(row.fault(f"{column} is no TOML ({error}); {hint}"))
-        if not values.enabled:
-            rule["enabled"] = False
+                faults.append(row.fault(f"{column} is not TOML ({why}); {hint}"))
         rules.append(normal(rule))
     if faults:
         raise TableError(faults)
@@ -72,21 +73,21 @@ def read_csv(path: Path) -> tuple[list[Rule], list[Row[RuleRow]]]:
 
 
 def to_csv(rules: Iterable[Mapping[str, Any]]) -> str:
-    """Rules as the text of a CSV file, which ``read_csv`` reads back.
+    """Return rules as the text of a CSV file, which ``read_csv`` reads back.
 
-    Raises ``ImportFailed`` for what is no rule, and for one that no CSV file can hold.
+    Raise ``ImportFailed`` for an invalid rule, and for one that no CSV file can hold.
     """
     try:
         return write_table(map(_row, rules), RuleRow)
     except pydantic.ValidationError as error:
-        told = "; ".join(map(str, problems_of(error, RuleRow)))
-        raise ImportFailed(f"what is no rule cannot be exported: {told}") from None
+        problems = "; ".join(map(str, problems_of(error, RuleRow)))
+        raise ImportFailed(f"an invalid rule cannot be exported: {problems}") from None
     except ValueError as error:
         raise ImportFailed(str(error)) from None
 
 
-def _row(written: Mapping[str, Any]) -> RuleRow:
-    rule = normal(written)
+def _row(table: Mapping[str, Any]) -> RuleRow:
+    rule = normal(table)
     return RuleRow(
         name=rule.get("name", ""),
         endpoint=rule["endpoint"],
@@ -96,32 +97,33 @@ def _row(written: Mapping[str, Any]) -> RuleRow:
     )
 
 
-def normal(rule: Mapping[str, Any]) -> Rule:
-    """A rule without the short forms, so that equal rules are equal tables."""
-    given = dict(rule)
-    endpoint, then = given.get("endpoint", []), given.get("then", {})
-    given["endpoint"] = [endpoint] if isinstance(endpoint, str) else list(endpoint)
-    given["then"] = {"action": then} if isinstance(then, str) else dict(then)
-    if given.get("enabled") is True:
-        del given["enabled"]
-    if not given.get("when"):
-        given.pop("when", None)
-    return given
+def normal(table: Mapping[str, Any]) -> Rule:
+    """Return a rule without short forms, so that equal rules are equal tables."""
+    rule = dict(table)
+    endpoint, then = rule.get("endpoint", []), rule.get("then", {})
+    rule["endpoint"] = [endpoint] if isinstance(endpoint, str) else list(endpoint)
+    rule["then"] = {"action": then} if isinstance(then, str) else dict(then)
+    if rule.get("enabled") is True:
+        del rule["enabled"]
+    if not rule.get("when"):
+        rule.pop("when", None)
+    return rule
 
 
 def rules_in(path: Path) -> list[Rule]:
-    """The rules of a rule file as plain tables; raises ``ImportFailed``."""
-    document = plain(read_document(path))
+    """Return the rules of a rule file as plain tables; raise ``ImportFailed``."""
+    document = unwrap(read_document(path))
     if others := [key for key in document if key != "rules"]:
-        raise ImportFailed(f"{path} is no file of rules: it holds {', '.join(others)}")
+        raise ImportFailed(f"{path} is not a rule file: it holds {', '.join(others)}")
     return _tables(document.get("rules", []), path, HEADER)
 
 
 def rules_to_export(path: Path) -> tuple[list[Rule], list[str]]:
-    """The rules of a rule file, or those that stand in a configuration, and which of its files are
-    not among them; raises ``ImportFailed``.
+    """Return the rules of a rule file or of a configuration, and remarks on those not included.
+
+    Raise ``ImportFailed``.
     """
-    settings: Any = plain(read_document(path))
+    settings: Any = unwrap(read_document(path))
     for key in ("plugins", "rules", "settings"):
         if not isinstance(settings, dict) or key not in settings:
             return rules_in(path), []
@@ -129,90 +131,86 @@ def rules_to_export(path: Path) -> tuple[list[Rule], list[str]]:
     settings = settings if isinstance(settings, dict) else {}
     files = ", ".join(map(str, settings.get("files", [])))
     if "rules" not in settings:
-        has = f"has its rules in {files}: export each of these" if files else "has no rules"
-        raise ImportFailed(f"{path} is a configuration that {has}")
+        end = f"has its rules in {files}: export each of these" if files else "has no rules"
+        raise ImportFailed(f"{path} is a configuration that {end}")
     rules = _tables(settings["rules"], path, "[[plugins.rules.settings.rules]]")
     return rules, [f"the rules in {files} are not among these"] if files else []
 
 
 def _tables(found: Any, path: Path, header: str) -> list[Rule]:
     if not isinstance(found, list) or not all(isinstance(table, dict) for table in found):
-        raise ImportFailed(f"{path} is no file of rules: each stands below a line {header}")
+        raise ImportFailed(f"{path} is not a rule file: write each rule below a line {header}")
     return found
 
 
 def merge(
     path: Path, rules: Sequence[Rule], comments: Mapping[str, tuple[str, ...]] | None = None
 ) -> MergeSummary:
-    """Bring rules into a rule file: those it has by the same name are updated where they stand,
-    others are appended. ``comments`` go above new rules. Raises ``ImportFailed``.
+    """Update the rules of a rule file that have the same name, and append the others.
+
+    ``comments`` go above new rules. Raise ``ImportFailed``.
     """
     rules_in(path)
     document = read_document(path)
     tables = list(document.get("rules", []))
-    there = {str(table.get("name")): number for number, table in enumerate(tables)}
-    changes = MergeSummary(kept=[name for name in there if name not in {r["name"] for r in rules}])
+    numbers = {str(table.get("name")): number for number, table in enumerate(tables)}
+    imported = {rule["name"] for rule in rules}
+    changes = MergeSummary(kept=[name for name in numbers if name not in imported])
     blocks: list[str] = []
     rewritten: dict[int, Rule] = {}
     for rule in rules:
         name = rule["name"]
-        number = there.get(name)
-        if number is None:
+        if (number := numbers.get(name)) is None:
             blocks.append(block(HEADER, rule, (comments or {}).get(name, ())))
             changes.added.append(name)
-        elif normal(plain(tables[number])) == rule:
+            continue
+        current = unwrap(tables[number])
+        if normal(current) == rule:
             changes.unchanged.append(name)
+            continue
+        changes.changed.append(name)
+        wanted = _with_short_forms(rule, current)
+        if same_shape(current, wanted):
+            update(tables[number], wanted)
         else:
-            wanted = _in_the_form_of(rule, plain(tables[number]))
-            if same_shape(plain(tables[number]), wanted):
-                update(tables[number], wanted)
-            else:
-                rewritten[number] = wanted
-            changes.changed.append(name)
-    text = _rewritten(tomlkit.dumps(document), rewritten)
+            rewritten[number] = wanted
     if blocks or changes.changed:
-        text = with_blocks(text, blocks)
+        text = append_blocks(_rewrite(tomlkit.dumps(document), rewritten), blocks)
         _verify(text, rules)
         write_document(path, text)
     return changes
 
 
-def _rewritten(text: str, rules: Mapping[int, Rule]) -> str:
-    """The text with some of its rules written anew, by their numbers; their header lines and the
-    comments on lines of their own stay.
-    """
+def _rewrite(text: str, rules: Mapping[int, Rule]) -> str:
+    """Replace the keys of some rules, by number; headers and comments on their own lines stay."""
     lines = text.split("\n")
     starts = [n for n, line in enumerate(lines) if _HEADER_LINE.match(line)]
+    ends = [*starts[1:], len(lines)]
     for number in sorted(rules, reverse=True):
         if number >= len(starts):
             break
-        start = starts[number]
-        end = starts[number + 1] if number + 1 < len(starts) else len(lines)
-        while end > start + 1 and _is_aside(lines[end - 1]):
+        start, end = starts[number] + 1, ends[number]
+        # Comments and blank lines before the next header belong to that one.
+        while end > start and lines[end - 1].lstrip()[:1] in ("", "#"):
             end -= 1
-        kept = [line for line in lines[start + 1 : end] if line.lstrip().startswith("#")]
-        lines[start + 1 : end] = [*kept, *dotted_lines(rules[number])]
+        comments = [line for line in lines[start:end] if line.lstrip().startswith("#")]
+        lines[start:end] = [*comments, *dotted_lines(rules[number])]
     return "\n".join(lines)
 
 
-def _is_aside(line: str) -> bool:
-    """True for a line that belongs to what follows it: a comment, or nothing."""
-    return not line.strip() or line.lstrip().startswith("#")
-
-
-def _in_the_form_of(rule: Rule, table: Mapping[str, Any]) -> Rule:
-    """A rule with the short forms that stand in the file, where they say the same."""
-    told = dict(rule)
+def _with_short_forms(rule: Rule, table: Mapping[str, Any]) -> Rule:
+    """Return a rule with the short forms of the current table where they mean the same."""
+    wanted = dict(rule)
     for name in ("endpoint", "then"):
         if name in table and normal({name: table[name]})[name] == rule[name]:
-            told[name] = table[name]
+            wanted[name] = table[name]
     if table.get("enabled") is True and "enabled" not in rule:
-        told["enabled"] = True
-    return told
+        wanted["enabled"] = True
+    return wanted
 
 
 def _verify(text: str, rules: Sequence[Rule]) -> None:
-    """What is to be written says what was meant; raises ``ImportFailed``."""
+    """Raise ``ImportFailed`` unless the text, read again, holds the rules."""
     try:
         tables = tomllib.loads(text).get("rules", [])
     except tomllib.TOMLDecodeError:
@@ -220,27 +218,28 @@ def _verify(text: str, rules: Sequence[Rule]) -> None:
     written = {rule.get("name"): normal(rule) for rule in tables}
     wrong = [rule["name"] for rule in rules if written.get(rule["name"]) != rule]
     if wrong:
-        raise ImportFailed(f"the rule {wrong[0]!r} cannot be updated where it stands: delete it")
+        raise ImportFailed(f"the rule {wrong[0]!r} cannot be updated in place: delete it first")
 
 
-def refused(rules: Sequence[Rule], folder: Path) -> list[tuple[int, str]]:
-    """What the plugin that reads the rules would refuse, each with the number of the rule."""
-    found, _ = discover(())
-    available = found.get("rules")
+def validation_issues(rules: Sequence[Rule], folder: Path) -> list[tuple[int, str]]:
+    """Return what the plugin rules would reject, each with the number of the rule."""
+    return [
+        (number if isinstance(number, int) else 0, str(replace(problem, key=problem.key[2:])))
+        for problem in plugin_problems("rules", {"rules": list(rules)}, folder)
+        for number in problem.key[1:2] or (0,)
+    ]
+
+
+def plugin_problems(name: str, settings: Rule, folder: Path = Path()) -> list[Problem]:
+    """Return the problems of settings for a plugin; none if it is not installed."""
+    available = discover(())[0].get(name)
     if available is None:
         return []
     plugin: Any = available.load()
     try:
-        plugin(plugin.Settings.model_validate({"rules": list(rules)}, context={"root": folder}))
+        plugin(plugin.Settings.model_validate(settings, context={"root": folder}))
     except pydantic.ValidationError as error:
-        return [_numbered(problem) for problem in problems_of(error, plugin.Settings)]
+        return problems_of(error, plugin.Settings)
     except SettingsError as error:
-        return [_numbered(problem) for problem in error.problems]
+        return list(error.problems)
     return []
-
-
-def _numbered(problem: Problem) -> tuple[int, str]:
-    number = problem.key[1] if len(problem.key) > 1 else 0
-    below = dotted_key(problem.key[2:])
-    text = f"{below}: {problem.text}" if below else problem.text
-    return (number if isinstance(number, int) else 0), text

@@ -1,11 +1,12 @@
-"""Updating a TOML file: what is the same stays as it stands, comments included."""
+"""Updates of TOML files that keep comments and everything else that did not change."""
 
 from __future__ import annotations
 
 import os
+import re
 import stat
 import tomllib
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,20 +17,22 @@ from tomlkit.exceptions import TOMLKitError
 
 from pexpolicy.config.encodings import EncodingError, decode_text
 
+_BARE_KEY = re.compile(r"[A-Za-z0-9_-]+").fullmatch
+
 
 class ImportFailed(ValueError):
-    """Something cannot be brought in; the text says what and where."""
+    """A file that cannot be imported; the text names it and says why."""
 
 
 @dataclass(slots=True)
 class MergeSummary:
-    """What became of everything that was brought in, by name."""
+    """The names of all entries, by what the import did with them."""
 
     added: list[str] = field(default_factory=list)
     changed: list[str] = field(default_factory=list)
     unchanged: list[str] = field(default_factory=list)
     kept: list[str] = field(default_factory=list)
-    """What was there and was not brought in."""
+    """Entries of the target that the imported file does not have."""
 
     def __str__(self) -> str:
         counts = {
@@ -38,12 +41,12 @@ class MergeSummary:
             "unchanged": self.unchanged,
             "kept though not in the file": self.kept,
         }
-        told = [f"{len(names)} {what}" for what, names in counts.items() if names]
-        return ", ".join(told) or "nothing to do"
+        parts = [f"{len(names)} {action}" for action, names in counts.items() if names]
+        return ", ".join(parts) or "nothing to do"
 
 
 def read_document(path: Path) -> tomlkit.TOMLDocument:
-    """The file with its comments, or an empty one; raises ``ImportFailed``."""
+    """Return the file with its comments, or an empty document; raise ``ImportFailed``."""
     try:
         return (
             tomlkit.parse(decode_text(path.read_bytes())) if path.exists() else tomlkit.document()
@@ -52,73 +55,93 @@ def read_document(path: Path) -> tomlkit.TOMLDocument:
         raise ImportFailed(f"{path} cannot be read: {error.strerror}") from None
     except (EncodingError, TOMLKitError) as error:
         raise ImportFailed(f"{path} cannot be read: {error}") from None
+    except RecursionError:
+        raise ImportFailed(f"{path} cannot be read: it is nested too deeply") from None
 
 
 def write_document(path: Path, text: str, *, private: bool = False) -> None:
-    """Replace the file in one step, with the rights that it has; a symbolic link stays one.
+    """Replace the file atomically, with its owner and mode; a symbolic link stays one.
 
-    Only its owner can read a new file that is ``private``.
-
-    Raises ``ImportFailed``, and then the file is as it was.
+    A new file that is ``private`` gets mode 0600. Raise ``ImportFailed``, with the file unchanged.
     """
     try:
         tomllib.loads(text)
-        place = path.resolve()
-        beside = place.with_name(f".{place.name}.new")
-        beside.unlink(missing_ok=True)
-        if place.exists():
-            beside.touch(0o600, exist_ok=False)
-            _share_rights(place, beside)
-        elif private:
-            beside.touch(0o600, exist_ok=False)
-        beside.write_text(text, "utf-8")
-        os.replace(beside, place)  # noqa: PTH105 - it replaces on each system
+        target = path.resolve()
+        temporary = target.with_name(f".{target.name}.new")
+        temporary.unlink(missing_ok=True)
+        if private or target.exists():
+            temporary.touch(0o600, exist_ok=False)
+        if target.exists():
+            status = target.stat()
+            with suppress(PermissionError):
+                os.chown(temporary, status.st_uid, status.st_gid)
+            temporary.chmod(stat.S_IMODE(status.st_mode))
+        temporary.write_text(text, "utf-8")
+        temporary.replace(target)
     except (OSError, tomllib.TOMLDecodeError) as error:
         raise ImportFailed(f"{path} cannot be written: {error}") from None
 
 
-def _share_rights(old: Path, new: Path) -> None:
-    """Let those read the new file who may read the old one, and nobody else: it may hold PINs."""
-    seen = old.stat()
-    with suppress(PermissionError):
-        os.chown(new, seen.st_uid, seen.st_gid)
-    new.chmod(stat.S_IMODE(seen.st_mode))
-
-
 def update(old: MutableMapping[str, Any], new: Mapping[str, Any]) -> None:
-    """Make a table of a document equal to another one, touching only what differs."""
+    """Make a table of a document equal to ``new`` without touching equal values."""
     for name in [name for name in old if name not in new]:
         del old[name]
     for name, value in new.items():
-        here = old.get(name)
-        if isinstance(here, MutableMapping) and isinstance(value, Mapping):
-            update(here, value)
-        elif here is None or plain(here) != value:
+        current = old.get(name)
+        if isinstance(current, MutableMapping) and isinstance(value, Mapping):
+            update(current, value)
+        elif current is None or unwrap(current) != value:
             old[name] = value
 
 
 def same_shape(old: Any, new: Any) -> bool:
-    """True where two values differ in single values only, and in no key and no list of tables."""
+    """Return whether two values differ in scalars only, not in keys or lists of tables."""
     if isinstance(old, dict) and isinstance(new, dict):
         return old.keys() == new.keys() and all(same_shape(old[key], new[key]) for key in old)
-    if isinstance(old, dict | list) or isinstance(new, dict | list):
-        tables = [*(old if isinstance(old, list) else ()), *(new if isinstance(new, list) else ())]
-        return type(old) is type(new) and (
-            old == new or not any(isinstance(item, dict) for item in tables)
-        )
-    return True
+    if isinstance(old, list) and isinstance(new, list):
+        return old == new or not any(isinstance(item, dict) for item in (*old, *new))
+    return not isinstance(old, dict | list) and not isinstance(new, dict | list)
 
 
-def plain(value: Any) -> Any:
-    """A value of a document without what only its writing needs."""
+def unwrap(value: Any) -> Any:
+    """Return a value of a document as plain Python."""
     return value.unwrap() if hasattr(value, "unwrap") else value
 
 
-def with_blocks(text: str, blocks: list[str]) -> str:
-    """The text of a file with further tables behind it."""
+def append_blocks(text: str, blocks: list[str]) -> str:
+    """Return the text with blocks appended, each after a blank line."""
     if not blocks:
         return text
-    return (
-        "\n\n".join(filter(None, [text.rstrip("\n"), *(part.rstrip("\n") for part in blocks)]))
-        + "\n"
-    )
+    return "\n\n".join(filter(None, (part.rstrip("\n") for part in (text, *blocks)))) + "\n"
+
+
+def block(header: str, table: Mapping[str, Any], comments: tuple[str, ...] = ()) -> str:
+    """Return a table as text, with its header, such as ``[[rules]]``, and comments above it."""
+    return "\n".join([*(f"# {text}" for text in comments), header, *dotted_lines(table), ""])
+
+
+def dotted_lines(table: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """Yield one ``dotted.key = value`` for each value of a table."""
+    for name, value in table.items():
+        key = f"{prefix}{toml_key(name)}"
+        if isinstance(value, Mapping) and value:
+            yield from dotted_lines(value, f"{key}.")
+        else:
+            yield f"{key} = {_toml_value(value)}"
+
+
+def toml_key(name: str) -> str:
+    """Return a key with quotes where TOML requires them."""
+    return name if _BARE_KEY(name) else tomlkit.item(name).as_string()
+
+
+def _toml_value(value: Any) -> str:
+    if isinstance(value, Mapping):
+        inside = ", ".join(dotted_lines(value))
+        return f"{{ {inside} }}" if inside else "{}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_toml_value, value))}]"
+    if isinstance(value, str) and "\\" in value and "'" not in value and value.isprintable():
+        return f"'{value}'"
+    text: str = tomlkit.item(value).as_string()
+    return text

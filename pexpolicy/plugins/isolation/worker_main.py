@@ -183,7 +183,7 @@ class _RequestServer(asyncio.Protocol):
 
     async def _observe(self, order: messages.ObserveRequest) -> messages.Report:
         assert self._observer is not None
-        await self._observer.tell(messages.outcome_of(order))
+        await self._observer.notify(messages.outcome_of(order))
         return messages.OkReply()
 
     def send(self, report: messages.Report) -> None:

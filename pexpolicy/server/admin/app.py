@@ -88,7 +88,7 @@ class AdminApp:
     async def _answer(self, path: str) -> web.StreamResponse:
         if path in PUBLIC_PATHS:
             return health(path, self._telemetry.sources.not_ready_reasons())
-        self._telemetry.sampler.look()
+        self._telemetry.sampler.sample()
         if path == "/status":
             status = await self._status.document()
             return PrerenderedResponse(200, JSON, orjson.dumps(status, option=orjson.OPT_INDENT_2))

@@ -165,7 +165,7 @@ class PolicyApp:
             seconds = time.perf_counter() - call.began
             self.telemetry.answered(answer, call.params, call.peer, seconds)
             if call.span is not None:
-                call.span.tell(answer)
+                call.span.record_answer(answer)
             if generation.policy.has_background_work:
                 shadow_log = self.telemetry.counting(generation.audit)
                 generation.policy.run_background(answer.outcome, shadow_log, self.telemetry)

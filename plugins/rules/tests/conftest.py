@@ -1,4 +1,4 @@
-"""Building the plugin from rules, and asking it through the whole chain, as a server does."""
+"""Fixtures that build the plugin from rules, alone or in a policy."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,7 +19,7 @@ NOON = 1_768_478_400.0
 
 @pytest.fixture
 def rules() -> Callable[..., Rules]:
-    """Builds the plugin from rules; ``now`` is what its clock says."""
+    """Return a builder of the plugin from rules; ``now`` is its clock."""
 
     def build(*written: Table, now: Callable[[], float] = lambda: NOON) -> Rules:
         settings = Rules.Settings.model_validate({"rules": list(written)})
@@ -29,34 +29,34 @@ def rules() -> Callable[..., Rules]:
 
 
 def policy(settings: Table, folder: Path = Path()) -> Policy:
-    """The policy of the plugin alone, as a configuration in a folder makes it."""
+    """Return the policy of a configuration in a folder with this plugin only."""
     document = {"plugins": {"rules": {"settings": settings}}}
     return build_policy(from_document(document, folder / "config.toml", "0" * 16))
 
 
 @pytest.fixture
-def complaints() -> Callable[..., list[str]]:
-    """What is said of settings that cannot be used, without the table that all of it is in."""
+def problems() -> Callable[..., list[str]]:
+    """Return the problems of invalid settings, with keys relative to the settings."""
 
-    def complain(settings: Table, folder: Path = Path()) -> list[str]:
+    def collect(settings: Table, folder: Path = Path()) -> list[str]:
         with pytest.raises(ConfigError) as refused:
             policy(settings, folder)
-        told = [str(problem) for problem in refused.value.problems]
-        return [line.removeprefix("plugins.rules.settings.") for line in told]
+        messages = [str(problem) for problem in refused.value.problems]
+        return [line.removeprefix("plugins.rules.settings.") for line in messages]
 
-    return complain
+    return collect
 
 
 @pytest.fixture
-def advice() -> Callable[..., list[str]]:
-    """What `check` says of rules that can be used."""
+def warnings() -> Callable[..., list[str]]:
+    """Return the warnings of `check` about valid rules."""
 
-    def advised(rules: Sequence[Table]) -> list[str]:
-        made = policy({"rules": list(rules)})
+    def collect(rules: Sequence[Table]) -> list[str]:
+        built = policy({"rules": list(rules)})
         return [
             str(item).removeprefix("plugins.rules.settings.")
-            for item in made.advice
+            for item in built.advice
             if "on_error" not in item.key
         ]
 
-    return advised
+    return collect

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-Complaints = Callable[..., list[str]]
+Problems = Callable[..., list[str]]
 
 
-def told_of(*rules: Any) -> list[dict[str, Any]]:
+def rules_with_names(*rules: Any) -> list[dict[str, Any]]:
     shape = {"endpoint": "service_configuration", "then": "reject"}
     return [{"name": f"r{number}", **shape, **each} for number, each in enumerate(rules)]
 
@@ -32,21 +32,19 @@ def told_of(*rules: Any) -> list[dict[str, Any]]:
     ],
 )
 def test_all_mistakes_of_a_decision_are_named_at_once(
-    complaints: Complaints, written: Any, keys: list[str]
+    problems: Problems, written: Any, keys: list[str]
 ) -> None:
-    told = complaints({"rules": told_of({"then": written})})
-    assert sorted(line.split(": ")[0] for line in told) == sorted(
+    messages = problems({"rules": rules_with_names({"then": written})})
+    assert sorted(line.split(": ")[0] for line in messages) == sorted(
         f"rules[0].then.{key}" for key in keys
-    ), told
+    ), messages
 
 
-def test_a_mistake_of_one_kind_hides_none_of_another(
-    complaints: Complaints, tmp_path: Path
-) -> None:
+def test_a_mistake_of_one_kind_hides_none_of_another(problems: Problems, tmp_path: Path) -> None:
     (tmp_path / "a.toml").write_text("[[rules]]\nname = 'r0'\nrule = 1\n[[rules]]\nname = ''\n")
-    told = complaints(
+    messages = problems(
         {
-            "rules": told_of(
+            "rules": rules_with_names(
                 {"when": {"local_alias": {"regexx": "x"}}, "then": {"result": {"name": "{foo}"}}},
                 {"name": "r0", "endpont": "x", "then": "reject"},
                 {"when": {"vendor": 3}, "then": {"result": {"name": "X", "pin": 1234}}},
@@ -55,33 +53,33 @@ def test_a_mistake_of_one_kind_hides_none_of_another(
         },
         tmp_path,
     )
-    assert [line.split(": ")[0] for line in told[:5]] == [
+    assert [line.split(": ")[0] for line in messages[:5]] == [
         "rules[0].when.local_alias.regexx",
         "rules[0].then.result.name",
         "rules[1].endpont",
         "rules[1].name",
         "rules[2].when.vendor",
     ]
-    assert told[5].startswith("rules[2].then.result.pin: ")
-    assert [line.split(": ")[2] for line in told[6:-1]].count("name") == 2
-    assert told[-1] == "files: there is no file b.toml"
+    assert messages[5].startswith("rules[2].then.result.pin: ")
+    assert [line.split(": ")[2] for line in messages[6:-1]].count("name") == 2
+    assert messages[-1] == "files: there is no file b.toml"
 
 
 @pytest.mark.parametrize("regex", ["vmr-(?P<room>[0-9]+)(x)(", "(?<room>)(((((x))))"])
-def test_what_a_condition_may_capture_is_not_complained_of(
-    complaints: Complaints, regex: str
-) -> None:
+def test_what_a_condition_may_capture_is_not_complained_of(problems: Problems, regex: str) -> None:
     then = {"result": {"name": "{1} {room}"}}
-    (said,) = complaints({"rules": told_of({"when": {"vendor": {"regex": regex}}, "then": then})})
-    assert said.startswith("rules[0].when.vendor.regex: ")
+    (text,) = problems(
+        {"rules": rules_with_names({"when": {"vendor": {"regex": regex}}, "then": then})}
+    )
+    assert text.startswith("rules[0].when.vendor.regex: ")
 
 
 @pytest.mark.parametrize(
-    ("when", "says"),
+    ("when", "message"),
     [
         (
             {"local_alias": {"regex": r"vmr-(\d+"}},
-            r"rules[0].when.local_alias.regex: 'vmr-(\d+' is no regular expression of RE2: ",
+            r"rules[0].when.local_alias.regex: 'vmr-(\d+' is not a regular expression of RE2: ",
         ),
         ({"vendor": {"prefix": 3}}, "rules[0].when.vendor.prefix: should be a valid list, not 3"),
         ({"vendor": {"prefix": ""}}, "rules[0].when.vendor.prefix: string should have at least 1"),
@@ -95,8 +93,6 @@ def test_what_a_condition_may_capture_is_not_complained_of(
         ),
     ],
 )
-def test_a_condition_is_shown_as_it_is_written(
-    complaints: Complaints, when: Any, says: str
-) -> None:
-    (said,) = complaints({"rules": told_of({"when": when})})
-    assert says in said
+def test_a_condition_is_shown_as_it_is_written(problems: Problems, when: Any, message: str) -> None:
+    (text,) = problems({"rules": rules_with_names({"when": when})})
+    assert message in text

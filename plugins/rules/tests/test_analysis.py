@@ -1,4 +1,4 @@
-"""What `check` says of rules that can be used and that one should look at."""
+"""Warnings of `check` about valid rules."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,7 +8,7 @@ import pytest
 from pexpolicy.testing import decide_sync, make_request
 from pexpolicy_rules import Rules
 
-Advice = Callable[..., list[str]]
+Warnings = Callable[..., list[str]]
 
 
 def rule(
@@ -17,9 +17,9 @@ def rule(
     return {"name": name, "endpoint": endpoint, "then": then, "when": when}
 
 
-def test_a_special_case_before_the_general_one_is_nothing_to_warn_of(advice: Advice) -> None:
+def test_a_special_case_before_the_general_one_is_nothing_to_warn_of(warnings: Warnings) -> None:
     assert (
-        advice(
+        warnings(
             [
                 rule("one", "reject", local_alias="conf.secret@example.com"),
                 rule("all", local_alias={"prefix": "conf."}),
@@ -30,83 +30,87 @@ def test_a_special_case_before_the_general_one_is_nothing_to_warn_of(advice: Adv
     )
 
 
-def test_a_rule_behind_a_more_general_one_never_decides(advice: Advice) -> None:
-    (said,) = advice(
+def test_a_rule_after_a_more_general_one_never_decides(warnings: Warnings) -> None:
+    (text,) = warnings(
         [
             rule("all", local_alias={"prefix": "conf."}),
             rule("one", "reject", local_alias="conf.secret@example.com"),
         ]
     )
-    assert said == (
-        "rules[1]: rule 'one' never decides: rule 'all' before it matches all that it would match, "
+    assert text == (
+        "rules[1]: rule 'one' never decides: rule 'all' before it matches all of its requests, "
         "such as /policy/v1/service/configuration?local_alias=conf.secret@example.com"
     )
 
 
-def test_a_duplicate_is_named(advice: Advice) -> None:
-    (said,) = advice([rule("a", vendor="x"), rule("b", "reject", vendor="x")])
-    assert said.startswith("rules[1]: rule 'b' is a duplicate: rule 'a' before it has the same")
-    assert said.endswith("/policy/v1/service/configuration?vendor=x")
+def test_a_duplicate_is_named(warnings: Warnings) -> None:
+    (text,) = warnings([rule("a", vendor="x"), rule("b", "reject", vendor="x")])
+    assert text.startswith("rules[1]: rule 'b' is a duplicate: rule 'a' before it has the same")
+    assert text.endswith("/policy/v1/service/configuration?vendor=x")
 
 
-def test_an_overlap_is_named_with_a_call_that_both_match(advice: Advice) -> None:
-    (said,) = advice(
+def test_an_overlap_is_named_with_a_call_that_both_match(warnings: Warnings) -> None:
+    (text,) = warnings(
         [
             rule("ours", local_alias={"suffix": "@example.com"}),
             rule("numbers", "reject", local_alias={"regex": "[0-9]{3}@example\\.(com|org)"}),
         ]
     )
-    assert said == (
+    assert text == (
         "rules[1]: rules 'ours' and 'numbers' overlap: both match "
         "/policy/v1/service/configuration?local_alias=000@example.com, and the first of them "
-        "decides; if that is meant, nothing is to be done"
+        "decides; ignore this if it is intended"
     )
 
 
-def test_rules_that_decide_the_same_may_overlap(advice: Advice) -> None:
+def test_rules_that_decide_the_same_may_overlap(warnings: Warnings) -> None:
     rules = [
         rule("numbers", "abstain", local_alias={"regex": "[0-9]{3}@[a-z.]+"}),
         rule("ours", "abstain", local_alias={"prefix": "111@", "suffix": "example.com"}),
     ]
-    assert advice(rules) == []
+    assert warnings(rules) == []
 
 
-def test_rules_of_different_hours_do_not_overlap(advice: Advice) -> None:
+def test_rules_of_different_hours_do_not_overlap(warnings: Warnings) -> None:
     night = {"zone": "UTC", "between": ["18:00", "06:00"]}
     day = {"zone": "UTC", "between": ["06:00", "18:00"]}
-    assert advice([rule("n", "reject", time=night), rule("d", time=day)]) == []
+    assert warnings([rule("n", "reject", time=night), rule("d", time=day)]) == []
 
 
 @pytest.mark.parametrize(
     ("when", "why"),
     [
         ({"idp_attributes": {"group": "x"}}, "requests of this endpoint have no idp_attributes.g"),
-        ({"local_alias": {"equals": "a@b.com", "host": "c.com"}}, "never hold together"),
+        ({"local_alias": {"equals": "a@b.com", "host": "c.com"}}, "never match together"),
         ({"time": {"zone": "UTC", "until": "2020-01-01"}}, "its last day is over"),
-        ({"vendor": "x", "none": [{"vendor": {"prefix": "x"}}]}, "what none of them may be"),
+        ({"vendor": "x", "none": [{"vendor": {"prefix": "x"}}]}, "a condition of none is required"),
     ],
 )
-def test_a_rule_that_can_never_match_is_named(advice: Advice, when: Any, why: str) -> None:
-    (said,) = advice([rule("odd", **when)])
-    assert said.startswith("rules[0]: rule 'odd' can never match at service_configuration: ")
-    assert why in said
+def test_a_rule_that_can_never_match_is_named(warnings: Warnings, when: Any, why: str) -> None:
+    (text,) = warnings([rule("odd", **when)])
+    assert text.startswith("rules[0]: rule 'odd' can never match at service_configuration: ")
+    assert why in text
 
 
-def test_a_rule_is_looked_at_for_each_of_its_endpoints(advice: Advice) -> None:
+def test_a_rule_is_analysed_for_each_of_its_endpoints(warnings: Warnings) -> None:
     both = ["service_configuration", "participant_properties"]
-    (said,) = advice([rule("x", endpoint=both, participant_type="api")])
-    assert "at service_configuration" in said
+    (text,) = warnings([rule("x", endpoint=both, participant_type="api")])
+    assert "at service_configuration" in text
 
 
-def test_many_findings_are_cut_short(advice: Advice) -> None:
-    told = advice([rule("all"), *(rule(f"r{n}", "reject", vendor=f"v{n}") for n in range(100))])
-    assert len(told) == 21
-    assert told[-1].endswith("there is more like this among the rules of service_configuration")
+def test_many_findings_are_cut_short(warnings: Warnings) -> None:
+    messages = warnings(
+        [rule("all"), *(rule(f"r{n}", "reject", vendor=f"v{n}") for n in range(100))]
+    )
+    assert len(messages) == 21
+    assert messages[-1].endswith(
+        "there are more such warnings for the rules of service_configuration"
+    )
 
 
-def test_what_infinity_may_not_like_is_said_of_the_rule(advice: Advice) -> None:
-    (said,) = advice([rule("open", {"result": {"name": "X", "allow_guests": True}})])
-    assert said.startswith("rules[0]: rule 'open': allow_guests")
+def test_warnings_of_a_decision_name_the_rule(warnings: Warnings) -> None:
+    (text,) = warnings([rule("open", {"result": {"name": "X", "allow_guests": True}})])
+    assert text.startswith("rules[0]: rule 'open': allow_guests")
 
 
 def test_an_explanation_goes_through_the_rules_up_to_the_one_that_matches() -> None:
@@ -126,21 +130,21 @@ def test_an_explanation_goes_through_the_rules_up_to_the_one_that_matches() -> N
     notes = request.enable_notes()
     plugin_notes = list(plugin._chains["service_configuration"].explain(request))
     assert plugin_notes == [
-        "rule 'first': local_alias.prefix = 'conf' fails on 'lobby'",
-        "rule 'second': vendor.equals = 'x' fails on 'TANDBERG'",
+        "rule 'first': local_alias.prefix = 'conf': no match for 'lobby'",
+        "rule 'second': vendor.equals = 'x': no match for 'TANDBERG'",
         "rule 'third': matches",
     ]
     assert decide_sync(plugin, request).decision.action == "reject"
     assert notes == []
 
 
-def test_a_duplicate_at_the_same_hours_is_named(advice: Advice) -> None:
+def test_a_duplicate_at_the_same_hours_is_named(warnings: Warnings) -> None:
     night = {"zone": "UTC", "between": ["18:00", "06:00"]}
-    (said,) = advice([rule("a", time=night), rule("b", "reject", time=night)])
-    assert said.startswith("rules[1]: rule 'b' is a duplicate: rule 'a' before it has the same")
+    (text,) = warnings([rule("a", time=night), rule("b", "reject", time=night)])
+    assert text.startswith("rules[1]: rule 'b' is a duplicate: rule 'a' before it has the same")
 
 
-def test_a_value_that_looks_like_a_placeholder_is_told(advice: Advice) -> None:
+def test_a_value_that_looks_like_a_placeholder_is_reported(warnings: Warnings) -> None:
     rule = {
         "name": "other department",
         "endpoint": "participant_properties",
@@ -150,5 +154,5 @@ def test_a_value_that_looks_like_a_placeholder_is_told(advice: Advice) -> None:
         },
         "then": "reject",
     }
-    (told,) = [said for said in advice([rule]) if "placeholders" in said]
-    assert "when.idp_attributes.department = '{service_tag}'" in told
+    (messages,) = [text for text in warnings([rule]) if "placeholders" in text]
+    assert "when.idp_attributes.department = '{service_tag}'" in messages

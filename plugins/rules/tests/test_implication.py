@@ -1,16 +1,16 @@
-"""What is said of conditions without a request holds for every request."""
+"""Implication and contradiction: true for every request."""
 
 from collections import Counter
 from datetime import UTC, datetime
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from pexpolicy import ParticipantPropertiesRequest
 from pexpolicy_rules.examples import example
-from pexpolicy_rules.implication import contradiction, covers
-from tests.matching.drawn import FLAT, PAIRS, WHENS, Pairs, Written, asked, compiled
+from pexpolicy_rules.implication import contradiction, implies
+from tests.matching.strategies import FLAT, PAIRS, WHENS, Pairs, Written, asked, compiled
 
 REQUESTS = st.lists(PAIRS, min_size=1, max_size=4)
 
@@ -21,7 +21,7 @@ def test_whatever_the_inner_one_matches_the_outer_one_does(
     outer: Written, inner: Written, calls: list[Pairs]
 ) -> None:
     one, other = compiled(outer), compiled(inner)
-    if covers(one, other):
+    if implies(other, one):
         found = example(other, "participant_properties")
         requests = [asked(pairs) for pairs in calls] + ([found.request()] if found else [])
         assert all(one.matches(r) for r in requests if other.matches(r))
@@ -49,16 +49,17 @@ def test_an_example_matches_and_can_be_read_back(when: Written) -> None:
 def test_most_conditions_of_one_key_have_an_example() -> None:
     found: Counter[bool] = Counter()
 
-    @settings(max_examples=100)
+    @settings(max_examples=300, derandomize=True, database=None, phases=[Phase.generate])
     @given(FLAT)
-    def looked_for(when: Written) -> None:
+    def count(when: Written) -> None:
         found[example(compiled(when), "participant_properties") is not None] += 1
 
-    looked_for()
-    assert found[True] > 3 * found[False]
+    count()
+    assert found.total() >= 300
+    assert found[True] > 3 * found[False], found
 
 
-def test_a_narrower_condition_is_covered() -> None:
+def test_a_narrower_condition_implies_a_wider_one() -> None:
     pairs: list[tuple[Written, Written]] = [
         ({"local_alias": {"prefix": "a"}}, {"local_alias": "abc@example.com"}),
         ({"local_alias": {"host": "example.com"}}, {"local_alias": "abc@example.com"}),
@@ -77,24 +78,24 @@ def test_a_narrower_condition_is_covered() -> None:
         ({}, {"any": [{"vendor": "a"}, {"registered": True}]}),
     ]
     for outer, inner in pairs:
-        assert covers(compiled(outer), compiled(inner)), (outer, inner)
-        assert not covers(compiled(inner), compiled(outer)), (outer, inner)
+        assert implies(compiled(inner), compiled(outer)), (outer, inner)
+        assert not implies(compiled(outer), compiled(inner)), (outer, inner)
 
 
-def test_one_of_several_values_says_nothing_of_the_others() -> None:
+def test_one_of_several_values_implies_nothing_about_the_others() -> None:
     one = {"idp_attributes": {"group": "a"}}
     for outer in [
         {"idp_attributes": {"group": {"not_equals": "b"}}},
         {"idp_attributes": {"group": {"equals": "a", "values": "all"}}},
     ]:
-        assert not covers(compiled(outer), compiled(one))
+        assert not implies(compiled(one), compiled(outer))
         both = [("idp_attribute_group", "a"), ("idp_attribute_group", "b")]
         assert compiled(one).matches(asked(both))
         assert not compiled(outer).matches(asked(both))
     assert contradiction(compiled({"all": [one, {"idp_attributes": {"group": "b"}}]})) is None
 
 
-def test_what_can_never_hold_is_found() -> None:
+def test_contradictions_are_found() -> None:
     never: list[Written] = [
         {"local_alias": {"equals": "a@b", "host": "c"}},
         {"vendor": {"equals": "a", "prefix": "b"}},
@@ -121,8 +122,8 @@ def test_equal_times_are_equal() -> None:
     assert compiled(night) == compiled(night)
     assert hash(compiled(night)) == hash(compiled(night))
     assert compiled(night) != compiled(day)
-    assert covers(compiled(night), compiled({**night, "vendor": "x"}))
-    assert not covers(compiled(night), compiled({**day, "vendor": "x"}))
+    assert implies(compiled({**night, "vendor": "x"}), compiled(night))
+    assert not implies(compiled({**day, "vendor": "x"}), compiled(night))
 
 
 @pytest.mark.parametrize(("zone", "over"), [("Pacific/Honolulu", False), ("Europe/Oslo", True)])

@@ -28,7 +28,7 @@ async def asked(plugin: Rules, query: str) -> dict[str, Any]:
         return answer
 
 
-async def test_the_peer_is_who_connected(rules: Build) -> None:
+async def test_the_peer_is_the_client_address(rules: Build) -> None:
     plugin = rules(
         rule("elsewhere", peer="192.0.2.1"), rule("here", peer={"in_subnet": "127.0.0.0/8"})
     )

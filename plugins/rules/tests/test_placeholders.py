@@ -12,7 +12,7 @@ from pexpolicy.testing import decide_sync, make_request
 from pexpolicy_rules import Rules
 
 Build = Callable[..., Rules]
-Complaints = Callable[..., list[str]]
+Problems = Callable[..., list[str]]
 
 
 def asked(name: str, when: dict[str, Any], **request: Any) -> Outcome:
@@ -66,50 +66,50 @@ def test_a_value_that_makes_the_decision_unsound_is_an_invalid_step() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "message"),
     [
-        ("{1}", "{1} is nothing that was captured: the patterns of this rule have no groups"),
+        ("{1}", "{1} is not a group: the patterns of this rule have no groups"),
         ("{local_alais}", "there is no 'local_alais'; did you mean 'local_alias'?"),
         ("{local_alias.port}", "local_alias has no part 'port'; an alias has user, host, scheme"),
         ("{idp_attributes}", "name one, as in idp_attributes.department"),
-        ("{third_party_passcode}", "is a secret, and is not passed on"),
+        ("{third_party_passcode}", "is a secret, which a decision cannot use"),
         ("{}", "there is no ''"),
-        ("a { b", "a single { stands for nothing; write {{ for the brace itself"),
-        ("a } b", "a single } stands for nothing; write }}"),
+        ("a { b", "a single { has no meaning; write {{ for the brace itself"),
+        ("a } b", "a single } has no meaning; write }}"),
         ("{{x}", "a single }"),
         ("{a{b}}", "a single {"),
     ],
 )
 def test_a_placeholder_that_means_nothing_is_refused(
-    complaints: Complaints, text: str, says: str
+    problems: Problems, text: str, message: str
 ) -> None:
     rule = {
         "name": "x",
         "endpoint": "service_configuration",
         "then": {"result": {"name": text}},
     }
-    (said,) = complaints({"rules": [rule]})
-    assert said.startswith("rules[0].then.result.name: ")
-    assert says in said
+    (text,) = problems({"rules": [rule]})
+    assert text.startswith("rules[0].then.result.name: ")
+    assert message in text
 
 
-def test_each_placeholder_that_means_nothing_is_named(complaints: Complaints) -> None:
+def test_each_placeholder_that_means_nothing_is_named(problems: Problems) -> None:
     then = {"result": {"name": "{foo} {1} {local_alias}", "service_tag": "{bar}"}}
     rule = {"name": "x", "endpoint": "service_configuration", "then": then}
-    told = complaints({"rules": [rule]})
-    assert [line.split(": ")[1] for line in told[:1] + told[2:]] == ["{foo}", "{bar}"]
-    assert "{1} is nothing" in told[1]
+    messages = problems({"rules": [rule]})
+    assert [line.split(": ")[1] for line in messages[:1] + messages[2:]] == ["{foo}", "{bar}"]
+    assert "{1} is not a group" in messages[1]
 
 
-def test_a_group_beyond_the_last_is_named(complaints: Complaints) -> None:
+def test_a_group_beyond_the_last_is_named(problems: Problems) -> None:
     rule = {
         "name": "x",
         "endpoint": "service_configuration",
         "when": {"local_alias": {"glob": "a*b*"}},
         "then": {"result": {"name": "{3}"}},
     }
-    (said,) = complaints({"rules": [rule]})
-    assert "have groups up to {2}" in said
+    (text,) = problems({"rules": [rule]})
+    assert "have groups up to {2}" in text
 
 
 def decided(endpoint: str, result: dict[str, Any], when: dict[str, Any], **request: Any) -> Outcome:
@@ -141,7 +141,7 @@ def test_an_empty_fill_in_takes_no_protection_away(endpoint: str, result: dict[s
     outcome = decided(endpoint, result, BOARD if called else {}, **request)
     assert outcome.decided_by == "default"
     assert outcome.steps[0].outcome == "invalid"
-    assert "comes out empty" in outcome.steps[0].detail
+    assert "is empty, as its placeholder has no value" in outcome.steps[0].detail
 
 
 def test_a_protection_that_is_filled_in_is_sent() -> None:
@@ -161,4 +161,4 @@ def test_the_name_of_a_gateway_that_is_not_unique_is_warned_of(asked: str, warne
     }
     outcome = decided("service_configuration", gateway, {}, request_id=asked)
     assert outcome.decided_by != "default"
-    assert any("unique" in said for said in outcome.decision.warnings) is warned
+    assert any("unique" in text for text in outcome.decision.warnings) is warned

@@ -11,7 +11,7 @@ from pexpolicy.config.loader import from_document
 from pexpolicy.config.settings import ConfigError
 from pexpolicy_rules import Rules
 
-Complaints = Callable[..., list[str]]
+Problems = Callable[..., list[str]]
 ROOM = {"result": {"name": "X"}}
 
 
@@ -20,15 +20,15 @@ def rule(then: Any = "reject", endpoint: Any = "service_configuration", **more: 
 
 
 @pytest.mark.parametrize(
-    ("settings", "says"),
+    ("settings", "message"),
     [
         (rule("refuse"), "rules[0].then: should be 'continue', 'reject', 'redirect' or 'abst"),
-        (rule({}), 'rules[0].then: says nothing yet; write then = "reject"'),
-        (rule({"action": "reject", **ROOM}), "a reject has no result: Infinity would take the"),
+        (rule({}), 'rules[0].then: is empty; write then = "reject"'),
+        (rule({"action": "reject", **ROOM}), "a reject has no result: Infinity would use the"),
         (rule({"action": "redirect"}), 'new_alias and action = "redirect" belong together'),
         (rule({"action": "redirect", "new_alias": "desk"}), "must begin with a scheme such as"),
         (rule({"new_alias": "sip:x@y", **ROOM}), 'new_alias and action = "redirect" belong'),
-        (rule({"action": "reject", "reject_reason": "no"}), "nobody is told it at service_conf"),
+        (rule({"action": "reject", "reject_reason": "no"}), "is not shown at service_conf"),
         (rule({"action": "continue", "reject_reason": "no"}), 'belongs to action = "reject"'),
         (rule("reject", "media_location"), "Infinity knows no reject at media_location; write c"),
         (rule("reject", "media_locations"), "rules[0].endpoint: should be 'service_conf"),
@@ -42,12 +42,12 @@ def rule(then: Any = "reject", endpoint: Any = "service_configuration", **more: 
         (rule({"result": {"name": "X", "service_type": "room"}}), "'room' is none of conference"),
         (rule({"result": {"location": 3}}, "media_location"), "rules[0].then.result.location: "),
         (rule({"result": {"name": "X", "pin": "{remote_alias}x"}}), "rules[0].then.result.pin"),
-        (rule({"image": "x.png"}), "service_configuration shows no picture"),
+        (rule({"image": "x.png"}), "service_configuration has no picture"),
         (rule({"image": "x.png"}, "participant_avatar"), "x.png cannot be read: No such file"),
         (rule({"result": {"x": 1}}, "participant_avatar"), "an avatar is a picture; write image"),
         (
             rule({"result": {"name": "X", "reason": "y"}}),
-            "rules[0].then.result.reason: is no field of a result; write it beside result",
+            "rules[0].then.result.reason: is not a field of a result; write it next to result",
         ),
         (rule(when={"local_alias": {"regex": "("}}), "rules[0].when.local_alias.regex: '(' is no"),
         (rule(whne={}), "rules[0].whne: unknown key; did you mean 'when'?"),
@@ -58,14 +58,14 @@ def rule(then: Any = "reject", endpoint: Any = "service_configuration", **more: 
     ],
 )
 def test_a_mistake_is_named_with_its_key(
-    complaints: Complaints, settings: Any, says: str, tmp_path: Path
+    problems: Problems, settings: Any, message: str, tmp_path: Path
 ) -> None:
-    told = complaints(settings, tmp_path)
-    assert any(says in line for line in told), told
+    messages = problems(settings, tmp_path)
+    assert any(message in line for line in messages), messages
 
 
-def test_all_mistakes_are_named_at_once(complaints: Complaints) -> None:
-    told = complaints(
+def test_all_mistakes_are_named_at_once(problems: Problems) -> None:
+    messages = problems(
         {
             "rules": [
                 {"name": "a", "endpoint": "media_location", "then": "reject"},
@@ -75,7 +75,7 @@ def test_all_mistakes_are_named_at_once(complaints: Complaints) -> None:
             "files": ["nothing.toml"],
         }
     )
-    assert [line.split(":")[0] for line in told] == [
+    assert [line.split(":")[0] for line in messages] == [
         "rules[0].then",
         "rules[1].then.result.name",
         "rules[2].name",
@@ -83,9 +83,9 @@ def test_all_mistakes_are_named_at_once(complaints: Complaints) -> None:
     ]
 
 
-def test_a_secret_is_not_repeated(complaints: Complaints) -> None:
-    told = complaints(rule({"result": {"name": "X", "pin": "49x7"}}))
-    assert "49x7" not in "".join(told)
+def test_a_secret_is_not_repeated(problems: Problems) -> None:
+    messages = problems(rule({"result": {"name": "X", "pin": "49x7"}}))
+    assert "49x7" not in "".join(messages)
 
 
 FILE = """\
@@ -112,21 +112,24 @@ then = "continue"
 """
 
 
-def test_a_mistake_in_a_file_is_named_with_its_line(complaints: Complaints, tmp_path: Path) -> None:
+def test_a_mistake_in_a_file_is_named_with_its_line(problems: Problems, tmp_path: Path) -> None:
     (tmp_path / "floor.toml").write_text(FILE)
-    told = complaints({"files": ["floor.toml"]}, tmp_path)
-    assert [line.split(": ", 2)[:2] for line in told] == [
+    messages = problems({"files": ["floor.toml"]}, tmp_path)
+    assert [line.split(": ", 2)[:2] for line in messages] == [
         ["files", "floor.toml line 5"],
         ["files", "floor.toml line 11"],
         ["files", "floor.toml line 16"],
     ]
-    assert "leave it out, or write it below raw" in told[0]
+    assert "leave it out, or write it below raw" in messages[0]
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "message"),
     [
-        ("[[rules]]\nname = first\n", "floor.toml line 2: is not valid TOML: Invalid value; text"),
+        (
+            "[[rules]]\nname = first\n",
+            "floor.toml line 2: is not valid TOML: Invalid value; write text",
+        ),
         ("[[rule]]\nname = 'x'\n", "floor.toml line 1: 'rule' has no meaning in this file; did"),
         ("rules = 3\n", "floor.toml line 1: rules must be tables, each below a line [[rules]]"),
         ("[[rules]]\n", "floor.toml line 1: name: is missing"),
@@ -139,21 +142,19 @@ def test_a_mistake_in_a_file_is_named_with_its_line(complaints: Complaints, tmp_
     ],
 )
 def test_a_file_that_cannot_be_used_says_why(
-    complaints: Complaints, tmp_path: Path, text: str, says: str
+    problems: Problems, tmp_path: Path, text: str, message: str
 ) -> None:
     (tmp_path / "floor.toml").write_bytes(text.encode("utf-8", "surrogateescape"))
-    told = complaints({"files": ["floor.toml"]}, tmp_path)
-    assert any(says in line for line in told), told
+    messages = problems({"files": ["floor.toml"]}, tmp_path)
+    assert any(message in line for line in messages), messages
 
 
-def test_a_name_that_two_files_use_is_named_with_both(
-    complaints: Complaints, tmp_path: Path
-) -> None:
+def test_a_name_that_two_files_use_is_named_with_both(problems: Problems, tmp_path: Path) -> None:
     text = "[[rules]]\nname='x'\nendpoint='media_location'\nthen='continue'\n"
     for name in ("a.toml", "b.toml"):
         (tmp_path / name).write_text(text)
-    (said,) = complaints({"files": ["*.toml"]}, tmp_path)
-    assert said.startswith("files: b.toml line 2: name: there is a rule called 'x' already in a.t")
+    (text,) = problems({"files": ["*.toml"]}, tmp_path)
+    assert text.startswith("files: b.toml line 2: name: there is a rule called 'x' already in a.t")
 
 
 def test_a_name_that_infinity_does_not_know_is_refused_with_the_rule(tmp_path: Path) -> None:
@@ -167,20 +168,20 @@ def test_a_name_that_infinity_does_not_know_is_refused_with_the_rule(tmp_path: P
     }
     with pytest.raises(ConfigError) as refused:
         build_policy(from_document(document, tmp_path / "config.toml", "0" * 16))
-    (said,) = map(str, refused.value.problems)
-    assert 'files."floor.toml line 2".then.result.ivr_theme_name' in said
-    assert "did you mean 'Night'?" in said
+    (text,) = map(str, refused.value.problems)
+    assert 'files."floor.toml line 2".then.result.ivr_theme_name' in text
+    assert "did you mean 'Night'?" in text
 
 
-def test_a_file_that_is_no_picture_is_refused(complaints: Complaints, tmp_path: Path) -> None:
+def test_a_file_that_is_no_picture_is_refused(problems: Problems, tmp_path: Path) -> None:
     (tmp_path / "x.png").write_text("no picture")
-    (said,) = complaints(rule({"image": "x.png"}, "participant_avatar"), tmp_path)
-    assert said.startswith("rules[0].then.image: x.png: the bytes are not a picture")
+    (text,) = problems(rule({"image": "x.png"}, "participant_avatar"), tmp_path)
+    assert text.startswith("rules[0].then.image: x.png: the bytes are not a picture")
 
 
-def test_a_path_that_is_no_text_is_named_with_its_key(complaints: Complaints) -> None:
-    (said,) = complaints(rule({"image": 5}, "participant_avatar"))
-    assert said.startswith("rules[0].then.image: ")
+def test_a_path_that_is_no_text_is_named_with_its_key(problems: Problems) -> None:
+    (text,) = problems(rule({"image": 5}, "participant_avatar"))
+    assert text.startswith("rules[0].then.image: ")
 
 
 def test_the_folder_of_the_files_may_have_any_name(tmp_path: Path) -> None:
@@ -207,15 +208,21 @@ def test_a_rule_that_refuses_is_known_to(then: Any, *, refuses: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("then", "says"),
+    ("then", "message"),
     [
-        ({"new_alias": "sip:a@b"}, 'new_alias does nothing alone; write action = "redirect"'),
-        ({"reject_reason": "no"}, 'reject_reason does nothing alone; write action = "reject"'),
+        (
+            {"new_alias": "sip:a@b"},
+            'new_alias has no effect without an action; write action = "redirect"',
+        ),
+        (
+            {"reject_reason": "no"},
+            'reject_reason has no effect without an action; write action = "reject"',
+        ),
     ],
 )
 def test_what_needs_an_action_says_which(
-    complaints: Callable[..., list[str]], then: dict[str, str], says: str
+    problems: Callable[..., list[str]], then: dict[str, str], message: str
 ) -> None:
     rule = {"name": "r", "endpoint": "service_configuration", "then": then}
-    (told,) = complaints({"rules": [rule]})
-    assert says in told
+    (messages,) = problems({"rules": [rule]})
+    assert message in messages

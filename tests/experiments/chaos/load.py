@@ -59,7 +59,7 @@ class Connection:
         reader, writer = self._streams
         writer.write(wire.request_bytes(target, "GET", {"Connection": "keep-alive"}))
         head = await reader.readuntil(b"\r\n\r\n")
-        reply = wire.parsed(head)
+        reply = wire.parse(head)
         body = await reader.readexactly(int(reply.headers.get("content-length", "0")))
         if reply.headers.get("connection") == "close":
             self.close()

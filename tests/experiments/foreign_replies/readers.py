@@ -5,7 +5,7 @@ from collections.abc import Collection
 from typing import Any
 
 from pexpolicy import SERVICE_TYPES, Continue, ParticipantProperties, Redirect, Reject
-from pexpolicy.cli.importers.static_replies import decision_in
+from pexpolicy.cli.importers.policy_router import convert_reply
 from pexpolicy.conformance.check_reply import judge
 from pexpolicy.conformance.findings import SentRequest
 from pexpolicy.conformance.replies import InvalidReplyError, Reply, read
@@ -55,7 +55,7 @@ def by_probe(sample: Sample, reply: Reply) -> str:
 def by_import(sample: Sample) -> tuple[str, Any]:
     """What the import of rules makes of a reply that it finds."""
     try:
-        then = decision_in(json.dumps(sample.body), sample.endpoint, [])
+        then = convert_reply(json.dumps(sample.body), sample.endpoint, [])
     except ValueError:
         return "dropped", None
     return ("result", then["result"]) if "result" in then else (then["action"], None)

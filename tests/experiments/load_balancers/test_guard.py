@@ -144,7 +144,7 @@ async def test_a_guard_writes_no_query_down_whatever_goes_wrong(
     with guard(tmp_path, [free_port(), free_port()], "continue") as port:
         assert (await wire.ask(port, target)).json["decided_by"] == "guard"
     assert wire.SERVICE in written_in(tmp_path)
-    assert not secret_canaries.found_in(written_in(tmp_path))
+    assert not secret_canaries.find_canaries(written_in(tmp_path))
 
 
 def test_a_base_path_stands_before_the_six(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -74,7 +74,7 @@ async def test_the_first_answers_and_what_differs_is_counted_and_logged_by_name(
     if differs:
         expected = f"service_configuration: old and new differ: {differs} (call abcd1234)"
         assert messages == [expected]
-    assert secret_canaries.found_in(str(messages)) == []
+    assert secret_canaries.find_canaries(str(messages)) == []
 
 
 async def _alone(serving: fake_plugins.Serve, answer: bytes) -> wire.Reply:

@@ -85,7 +85,7 @@ async def test_credentials_and_headers_of_the_caller_stay_here(
     (head,) = target.heads
     names = {line.partition(b":")[0].lower() for line in head.split(b"\r\n")[1:] if line}
     assert names == {b"host", b"accept"}
-    assert secret_canaries.found_in(head.decode()) == []
+    assert secret_canaries.find_canaries(head.decode()) == []
 
 
 @pytest.mark.parametrize("source", ["password_env", "password_file"])

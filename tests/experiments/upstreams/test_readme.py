@@ -26,7 +26,7 @@ def test_the_first_example_gives_the_reply_that_is_shown(tmp_path: Path) -> None
         (tmp_path / "config.toml").write_text(ours.replace("http://127.0.0.1:8001", first.url))
         with live_server.running(tmp_path / "config.toml") as second:
             reply = second.ask(target).body.decode()
-    assert doc_pages.settled(reply) == doc_pages.settled(doc_pages.block(README, "json"))
+    assert doc_pages.normalize(reply) == doc_pages.normalize(doc_pages.block(README, "json"))
 
 
 @pytest.mark.parametrize("model", [TargetSettings, TargetBreaker, RouteSettings])

@@ -16,7 +16,7 @@ from pexpolicy.server.workers.messages import (
     Refused,
     Report,
 )
-from pexpolicy.server.workers.reload_transaction import ReloadTransaction
+from pexpolicy.server.workers.reload_coordinator import reload_all
 
 NEW, OLD = "new", "old"
 FATES = ["prepares", "refuses", "dies preparing", "dies committing", "read something else"]
@@ -54,7 +54,7 @@ class Worker:
 
 def reloaded(*workers: Worker) -> ReloadResult:
     """The result of a transaction of these workers."""
-    return asyncio.run(ReloadTransaction(workers, b"content", OLD).run())
+    return asyncio.run(reload_all(workers, b"content", OLD))
 
 
 @given(st.lists(st.sampled_from(FATES), max_size=5), st.data())

@@ -146,12 +146,12 @@ def test_a_worker_is_replaced_with_whatever_code_a_plugin_ends_it(
         assert server.ask(wire.LOCATION).action == "continue"
 
 
-STARTED_WITH_LITTLE_PATIENCE = f"""#!{sys.executable}
+STARTED_WITH_SHORT_HANG_TIMEOUT = f"""#!{sys.executable}
 import sys
 from pexpolicy.cli.main import main
 from pexpolicy.server.workers import supervisor
 
-supervisor.HUNG = 5
+supervisor.HANG_TIMEOUT_S = 5
 sys.argv = ["pexpolicy", *sys.argv[3:]]
 main()
 """
@@ -161,7 +161,7 @@ def test_a_worker_that_hangs_is_replaced(tmp_path: Path) -> None:
     config = tmp_path / "config.toml"
     config.write_text(written("first"))
     program = tmp_path / "python"
-    program.write_text(STARTED_WITH_LITTLE_PATIENCE)
+    program.write_text(STARTED_WITH_SHORT_HANG_TIMEOUT)
     program.chmod(0o700)
     with live_server.running(config, "--workers", "2", python=str(program)) as server:
         before = children(server.pid)

@@ -1,4 +1,4 @@
-"""Rules from the configuration: what a request must be like, and what is decided then."""
+"""Plugin that decides by rules of the configuration."""
 
 from pexpolicy_rules.plugin import Rules
 

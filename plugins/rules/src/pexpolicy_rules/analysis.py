@@ -7,26 +7,26 @@ from collections.abc import Iterator, Sequence
 from pexpolicy import Request
 from pexpolicy.matching import Condition, Index
 from pexpolicy_rules.examples import Example, example
-from pexpolicy_rules.implication import contradiction, covers, timeless, times
+from pexpolicy_rules.implication import contradiction, implies, time_windows, without_time
 from pexpolicy_rules.rule_set import ReadyRule
 
-MAX_TOLD = 20
-"""Findings that are told of one endpoint; whoever has more begins with these."""
+MAX_FINDINGS = 20
+"""Maximum number of findings for one endpoint."""
 
 
 def findings(
     endpoint: str, rules: Sequence[ReadyRule], request: type[Request], now: float
 ) -> Iterator[tuple[ReadyRule, str]]:
-    """What is odd about the rules of one endpoint, each with the rule that it is about."""
-    for told, found in enumerate(_Comparison(endpoint, rules, request, now).findings()):
-        if told == MAX_TOLD:
-            yield found[0], f"there is more like this among the rules of {endpoint}"
+    """Yield warnings about the rules of one endpoint, each with its rule."""
+    for number, found in enumerate(_Comparison(endpoint, rules, request, now).findings()):
+        if number == MAX_FINDINGS:
+            yield found[0], f"there are more such warnings for the rules of {endpoint}"
             return
         yield found
 
 
 class _Comparison:
-    """The rules of one endpoint without their times, indexed."""
+    """The rules of one endpoint, indexed without their time conditions."""
 
     def __init__(
         self, endpoint: str, rules: Sequence[ReadyRule], request: type[Request], now: float
@@ -35,7 +35,7 @@ class _Comparison:
         self._rules = rules
         self._request = request
         self._now = now
-        self._conditions: Sequence[Condition] = [timeless(rule.condition) for rule in rules]
+        self._conditions: Sequence[Condition] = [without_time(rule.condition) for rule in rules]
         self._index = Index(zip(self._conditions, range(len(rules)), strict=True))
 
     def findings(self) -> Iterator[tuple[ReadyRule, str]]:
@@ -43,15 +43,15 @@ class _Comparison:
             impossible = contradiction(rule.condition, self._request, self._now)
             if impossible is not None:
                 yield rule, f"rule {rule} can never match at {self._endpoint}: {impossible}"
-            elif (text := self._taken(position, rule)) is not None:
+            elif (text := self._earlier(position, rule)) is not None:
                 yield rule, text
 
-    def _taken(self, position: int, rule: ReadyRule) -> str | None:
-        """What an earlier rule takes from this one."""
-        shown = example(self._conditions[position], self._endpoint)
-        if shown is None:
+    def _earlier(self, position: int, rule: ReadyRule) -> str | None:
+        """Return a warning about an earlier rule that matches some or all of the requests."""
+        sample = example(self._conditions[position], self._endpoint)
+        if sample is None:
             return None
-        request = shown.request()
+        request = sample.request()
         overlap: ReadyRule | None = None
         for at in self._index.candidates(request):
             if at >= position:
@@ -59,40 +59,37 @@ class _Comparison:
             if not self._conditions[at].matches(request):
                 continue
             earlier = self._rules[at]
-            if covers(earlier.condition, rule.condition):
-                return _hidden(rule, earlier, shown)
+            if implies(rule.condition, earlier.condition):
+                return _unreachable(rule, earlier, sample)
             overlap = overlap or self._overlapping(at, position)
-        return None if overlap is None else _overlapped(rule, overlap, shown)
+        return None if overlap is None else _overlap_text(rule, overlap, sample)
 
     def _overlapping(self, at: int, position: int) -> ReadyRule | None:
-        """The earlier rule, where the two differ in what they decide and neither is a special case
-        of the other.
-        """
+        """Return the earlier rule if the two decide differently and it is not a special case."""
         earlier, rule = self._rules[at], self._rules[position]
-        exception = covers(self._conditions[position], self._conditions[at])
-        if exception or times(earlier.condition) != times(rule.condition):
+        is_special_case = implies(self._conditions[at], self._conditions[position])
+        if is_special_case or time_windows(earlier.condition) != time_windows(rule.condition):
             return None
         return None if _agree(earlier, rule, self._endpoint) else earlier
 
 
 def _agree(one: ReadyRule, other: ReadyRule, endpoint: str) -> bool:
     first, second = one.answers[endpoint], other.answers[endpoint]
-    return not first.fills and not second.fills and first.fixed == second.fixed
+    return not first.is_dynamic and not second.is_dynamic and first.fixed == second.fixed
 
 
-def _hidden(rule: ReadyRule, earlier: ReadyRule, shown: Example) -> str:
-    if covers(rule.condition, earlier.condition):
-        return (
-            f"rule {rule} is a duplicate: rule {earlier} before it has the same conditions; {shown}"
-        )
+def _unreachable(rule: ReadyRule, earlier: ReadyRule, sample: Example) -> str:
+    if implies(earlier.condition, rule.condition):
+        text = f"rule {rule} is a duplicate: rule {earlier} before it has the same conditions"
+        return f"{text}; {sample}"
     return (
-        f"rule {rule} never decides: rule {earlier} before it matches all that it would match, "
-        f"such as {shown}"
+        f"rule {rule} never decides: rule {earlier} before it matches all of its requests, such as "
+        f"{sample}"
     )
 
 
-def _overlapped(rule: ReadyRule, earlier: ReadyRule, shown: Example) -> str:
+def _overlap_text(rule: ReadyRule, earlier: ReadyRule, sample: Example) -> str:
     return (
-        f"rules {earlier} and {rule} overlap: both match {shown}, and the first of them decides; "
-        "if that is meant, nothing is to be done"
+        f"rules {earlier} and {rule} overlap: both match {sample}, and the first of them decides; "
+        "ignore this if it is intended"
     )

@@ -1,4 +1,4 @@
-"""The builder of rules from settings and files, with all problems at once."""
+"""Builder of rules from settings and files that reports all problems at once."""
 
 from __future__ import annotations
 
@@ -7,156 +7,150 @@ from glob import escape, glob, has_magic
 from pathlib import Path
 from typing import Any
 
-from pexpolicy import (
-    ConfigWarning,
-    Key,
-    Problem,
-    dotted_key,
-    track_file,
-)
+from pexpolicy import ConfigWarning, Key, Problem, dotted_key, track_file
 from pexpolicy.config.csv_tables import TableError
 from pexpolicy.config.toml_tables import Table, read_tables
 from pexpolicy.matching import compile_when, group_names
 from pexpolicy_rules.decisions import Answer
-from pexpolicy_rules.parser import as_written, literal_placeholders, possible_groups, read
+from pexpolicy_rules.parser import as_written, literal_placeholders, parse, possible_groups
 from pexpolicy_rules.rule_set import ReadyRule
 from pexpolicy_rules.settings import Rule, Settings
 from pexpolicy_rules.validation import AnswerError
 
 
-class Draft:
-    """The rules of the settings and of their files, as far as they are sound."""
+class RuleBuilder:
+    """The valid rules of the settings and of their files, with problems and warnings."""
 
     def __init__(self, settings: Settings, clock: Callable[[], float]) -> None:
         self.rules: list[ReadyRule] = []
         self.problems: list[Problem] = []
-        self.advice: list[ConfigWarning] = []
+        self.warnings: list[ConfigWarning] = []
         self.files: list[Path] = []
-        """What was read: files of rules, and pictures."""
+        """Rule files and pictures."""
         self._clock = clock
         self._extras = settings.extras
-        self._named: dict[str, str] = {}
+        self._places: dict[str, str] = {}
         for number, table in enumerate(settings.rules):
             self._add(table, ("rules", number), None, settings.root)
-        for written in settings.files:
-            self._add_files(written, settings.root)
+        for pattern in settings.files:
+            self._add_files(pattern, settings.root)
 
-    def _add_files(self, written: str, root: Path) -> None:
-        pattern = str(Path(escape(str(root)), written))
+    def _add_files(self, relative: str, root: Path) -> None:
+        pattern = str(Path(escape(str(root)), relative))
         paths = sorted(glob(pattern))  # noqa: PTH207 - the pattern may be absolute
         if not paths:
-            track_file(_before_wildcards(root / written))
-            self.problems.append(Problem(("files",), f"there is no file {written}"))
+            track_file(_before_wildcards(root / relative))
+            self.problems.append(Problem(("files",), f"there is no file {relative}"))
         for path in map(Path, paths):
             self.files.append(path)
             try:
-                tables, faults = read_tables(path, "rules")
+                tables, issues = read_tables(path, "rules")
             except TableError as error:
                 self.problems += error.under(("files",))
                 continue
-            self.problems += TableError(faults).under(("files",))
+            self.problems += TableError(issues).under(("files",))
             for table in tables:
                 self._add(table.values, ("files",), table, root)
 
     def _add(self, written: dict[str, Any], key: Key, table: Table | None, root: Path) -> None:
-        rule, faults = read(written, root)
-        if (told := self._namesake(written.get("name"), table)) is not None:
-            faults.append((("name",), told))
+        rule, issues = parse(written, root)
+        if (duplicate := self._register_name(written.get("name"), table)) is not None:
+            issues.append((("name",), duplicate))
         if rule is not None:
-            unread = any(below[:1] == ("when",) for below, _ in faults)
-            possible = possible_groups(written.get("when")) if unread else None
-            faults += self._ready(rule, key, table, possible, sound=not faults)
+            is_unclear = any(below[:1] == ("when",) for below, _ in issues)
+            groups = possible_groups(written.get("when")) if is_unclear else None
+            issues += self._compile(rule, key, table, groups, valid=not issues)
             if rule.enabled:
                 self._warn_of_literals(rule, key, table, written)
-        for below, text in dict.fromkeys(faults):
+        for below, text in dict.fromkeys(issues):
             place = as_written(below, written)
             if table is not None:
                 self.problems.append(Problem(key, str(table.fault(place, text))))
             else:
-                self.problems.append(Problem((*key, *place), f"{text}{_whose(written)}"))
+                self.problems.append(Problem((*key, *place), f"{text}{_rule_suffix(written)}"))
 
     def _warn_of_literals(
         self, rule: Rule, key: Key, table: Table | None, written: Mapping[str, Any]
     ) -> None:
-        shown = f"{rule.name!r} ({_place(table)})" if table is not None else repr(rule.name)
+        label = f"{rule.name!r} ({_place(table)})" if table is not None else repr(rule.name)
         for below, text in literal_placeholders(written.get("when"), ("when",)):
-            told = (
-                f"rule {shown}: {dotted_key(below)} = {text!r} is compared as it stands: there are "
-                "placeholders below then, and none below when"
+            warning = (
+                f"rule {label}: {dotted_key(below)} = {text!r} is compared literally: "
+                "placeholders work below then, not below when"
             )
-            self.advice.append(ConfigWarning(key, told))
+            self.warnings.append(ConfigWarning(key, warning))
 
-    def _namesake(self, name: object, table: Table | None) -> str | None:
-        """What to say of a name that an earlier rule has, and take note of it."""
+    def _register_name(self, name: object, table: Table | None) -> str | None:
+        """Store the place of a name; return the problem if an earlier rule has it."""
         if not isinstance(name, str) or not name:
             return None
-        if (before := self._named.get(name)) is not None:
-            return f"there is a rule called {name!r} already{before}; give it a name of its own"
-        self._named[name] = f" in {_place(table)}" if table is not None else ""
+        if (earlier := self._places.get(name)) is not None:
+            return f"there is a rule called {name!r} already{earlier}; choose another name"
+        self._places[name] = f" in {_place(table)}" if table is not None else ""
         return None
 
-    def _ready(
+    def _compile(
         self,
         rule: Rule,
         key: Key,
         table: Table | None,
-        possible: Collection[str] | None,
+        groups: Collection[str] | None,
         *,
-        sound: bool,
+        valid: bool,
     ) -> list[tuple[Key, str]]:
-        """What is wrong with the answers of a rule; it is kept where nothing is.
+        """Compile a rule and add it if it is ``valid``; return the problems of its answers.
 
-        ``possible`` is what its conditions may capture where they cannot be read.
+        ``groups`` is what its conditions may capture if they cannot be compiled.
         """
         if rule.then.image is not None:
             self.files.append(rule.then.image)
         condition = compile_when(rule.when, self._clock)
-        groups = group_names(condition) if possible is None else possible
-        wrong: list[tuple[Key, str]] = []
+        groups = group_names(condition) if groups is None else groups
+        issues: list[tuple[Key, str]] = []
         answers: dict[str, Answer] = {}
         for endpoint in rule.endpoint:
             try:
                 answers[endpoint] = Answer(endpoint, rule.then, _reason(rule), groups, self._extras)
             except AnswerError as error:
-                wrong += [(("then", *below), text) for below, text in error.faults]
-        if sound and not wrong and rule.enabled:
+                issues += [(("then", *below), text) for below, text in error.issues]
+        if valid and not issues and rule.enabled:
             place = _place(table) if table is not None else ""
             ready = ReadyRule(rule.name, place, key, condition, answers)
             self.rules.append(ready)
-            self.advice += [ConfigWarning(key, text) for text in _warnings(ready)]
-        return wrong
+            self.warnings += [ConfigWarning(key, text) for text in _warnings(ready)]
+        return issues
 
 
 def _place(table: Table) -> str:
     return f"{table.file} line {table.line}"
 
 
-def _whose(written: Mapping[str, Any]) -> str:
-    """Which rule of the configuration is meant: its number there counts from zero."""
+def _rule_suffix(written: Mapping[str, Any]) -> str:
+    """Return the name of a rule, as its number in the key is not enough."""
     name = written.get("name")
     return f" (rule {name!r})" if isinstance(name, str) and name else ""
 
 
 def _reason(rule: Rule) -> str:
-    """What the audit and Pexip's support log say: which rule it was, and why."""
-    said = f": {rule.then.reason}" if rule.then.reason is not None else ""
-    return f"rule {rule.name}{said}"
+    """Return the reason for the audit log and Pexip's support log."""
+    suffix = f": {rule.then.reason}" if rule.then.reason is not None else ""
+    return f"rule {rule.name}{suffix}"
 
 
 def _warnings(rule: ReadyRule) -> Iterator[str]:
-    """What Infinity may not like of a decision that is always the same."""
-    told = {
+    """Yield the warnings of decisions without placeholders, each once."""
+    warnings = {
         warning: None
         for answer in rule.answers.values()
         if answer.fixed is not None
         for warning in answer.fixed.warnings
     }
-    for warning in told:
+    for warning in warnings:
         yield f"rule {rule}: {warning}"
 
 
 def _before_wildcards(pattern: Path) -> Path:
-    """The file, or the folder in which a file would have to appear for a pattern to match."""
+    """Return the file, or the folder in which a file must appear for a pattern to match."""
     for folder in (*reversed(pattern.parents), pattern):
         if has_magic(folder.name):
             return folder.parent

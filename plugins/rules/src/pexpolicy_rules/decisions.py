@@ -1,4 +1,4 @@
-"""The decisions of a rule, rendered once where they are always the same."""
+"""Decisions of a rule, built once if they have no placeholders."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ from pexpolicy import (
     track_file,
 )
 from pexpolicy_rules.placeholders import (
-    Captured,
+    Captures,
     Text,
-    filled,
+    compile_texts,
     has_placeholders,
-    prepared,
-    unfillable,
+    placeholder_issues,
+    render,
 )
 from pexpolicy_rules.settings import Then
-from pexpolicy_rules.validation import AnswerError, unsound
+from pexpolicy_rules.validation import AnswerError, decision_issues
 
-Make = Callable[[Mapping[str, Any], str], Decision]
+Factory = Callable[[Mapping[str, Any], str], Decision]
 _RESULTS: Mapping[str, type[Decision]] = {
     "participant_properties": ParticipantProperties,
     "media_location": MediaLocation,
@@ -55,9 +55,9 @@ PROTECTIONS = (
     "username",
     "password",
 )
-"""Fields of a result that are no protection where they are empty."""
+"""Fields of a result that protect nothing if they are empty."""
 NOT_UNIQUE = (
-    "name: a placeholder in it came out empty, and the name of a gateway must be unique per call "
+    "name: a placeholder in it is empty, and the name of a gateway must be unique per call "
     "[transcribed]"
 )
 
@@ -65,7 +65,7 @@ NOT_UNIQUE = (
 class Answer:
     """The decision of one rule at one endpoint.
 
-    ``fixed`` is the decision where no placeholder stands in it, ``None`` for a rule that abstains.
+    ``fixed`` is the decision if it has no placeholder, and ``None`` for a rule that abstains.
     Raises ``AnswerError``.
     """
 
@@ -79,96 +79,98 @@ class Answer:
         groups: Collection[str],
         extras: Extras = NO_EXTRAS,
     ) -> None:
-        self._make, fields = _maker(endpoint, then, extras)
+        self._factory, fields = _factory(endpoint, then, extras)
         self._reason = reason
-        self.fills = has_placeholders(fields)
-        """True where the decision is made anew for each request."""
-        self.refuses = then.action == "reject"
+        self.is_dynamic = has_placeholders(fields)
+        """True if the decision is built for each request."""
+        self.rejects = then.action == "reject"
         self.fixed = None
         if then.action == "abstain":
             return
-        if not self.fills:
+        if not self.is_dynamic:
             with suppress(DecisionError):
-                self.fixed = self._make(fields, reason)
+                self.fixed = self._factory(fields, reason)
                 return
         place = () if then.result is None else ("result",)
-        faults = [((*place, *key), text) for key, text in unfillable(fields, groups)]
-        faults += unsound(self._make, fields, place)
-        if faults:
-            raise AnswerError.of(faults)
-        self._fields = prepared(fields, groups)
+        issues = [((*place, *key), text) for key, text in placeholder_issues(fields, groups)]
+        issues += decision_issues(self._factory, fields, place)
+        if issues:
+            raise AnswerError.of(issues)
+        self._fields = compile_texts(fields, groups)
         self._protections = [n for n in PROTECTIONS if isinstance(self._fields.get(n), Text)]
 
-    def give(self, request: Request, captured: Captured) -> Decision | None:
-        """The decision for a request; raises ``DecisionError`` where what was put in does not fit.
+    def render(self, request: Request, captures: Captures) -> Decision | None:
+        """Return the decision for a request.
 
-        The chain takes that for an invalid answer, and says which field is wrong.
+        Raise ``DecisionError`` if the values of placeholders make it invalid; the chain reports an
+        invalid answer with the field.
         """
-        if not self.fills:
+        if not self.is_dynamic:
             return self.fixed
-        fields = filled(self._fields, request, captured)
+        fields = render(self._fields, request, captures)
         for name in self._protections:
             if not fields[name].strip():
-                raise _unprotected(name)
-        decision = self._make(fields, self._reason)
+                raise _empty_protection(name)
+        decision = self._factory(fields, self._reason)
         name = self._fields.get("name")
         named = isinstance(decision, Gateway) and isinstance(name, Text)
-        if named and name.lacks_value(request, captured):
+        if named and name.lacks_value(request, captures):
             return decision.with_warnings(NOT_UNIQUE)
         return decision
 
 
-def _unprotected(name: str) -> DecisionError:
-    """The error for a protection that an empty fill-in would take away."""
+def _empty_protection(name: str) -> DecisionError:
     return DecisionError(
         ValidationIssue(
             model="then",
             field=name,
             value=None,
             shown=False,
-            rule="comes out empty, as nothing was there to be filled in",
+            rule="is empty, as its placeholder has no value",
             doc="",
             mark="",
             source="",
-            consequence="An empty one would let anybody in",
+            consequence="An empty one would admit every caller",
         )
     )
 
 
-def _maker(endpoint: str, then: Then, extras: Extras) -> tuple[Make, Mapping[str, Any]]:
-    """What makes the decision, and the fields that it is made of."""
+def _factory(endpoint: str, then: Then, extras: Extras) -> tuple[Factory, Mapping[str, Any]]:
+    """Return the factory of the decision, and the fields that it takes."""
     if then.image is not None:
         return _picture(endpoint, then.image), {}
     if then.result is not None:
         if "reason" in then.result:
-            raise AnswerError("is no field of a result; write it beside result", "result", "reason")
+            raise AnswerError(
+                "is not a field of a result; write it next to result", "result", "reason"
+            )
         return _result(endpoint, extras), then.result
     if then.action == "reject":
         return _reject(endpoint, then)
     if then.action == "redirect":
         if endpoint != "service_configuration":
-            raise AnswerError(f"{endpoint} knows no redirect", "action")
+            raise AnswerError(f"Infinity knows no redirect at {endpoint}", "action")
         return lambda fields, reason: Redirect(**fields, reason=reason), {
             "new_alias": then.new_alias
         }
     return lambda _, reason: Continue(reason=reason), {}
 
 
-def _reject(endpoint: str, then: Then) -> tuple[Make, Mapping[str, Any]]:
+def _reject(endpoint: str, then: Then) -> tuple[Factory, Mapping[str, Any]]:
     if endpoint not in CAN_REJECT:
         raise AnswerError(f"Infinity knows no reject at {endpoint}; write continue", "action")
     if then.reject_reason is None:
         return lambda _, reason: Reject(reason=reason), {}
     if endpoint != "participant_properties":
-        text = f"nobody is told it at {endpoint}; write reason, which is logged"
+        text = f"is not shown at {endpoint}; write reason, which is logged"
         raise AnswerError(text, "reject_reason")
     fields = {"reject_reason": then.reject_reason}
     return lambda fields, reason: Reject(**fields, reason=reason), fields
 
 
-def _picture(endpoint: str, path: Path) -> Make:
+def _picture(endpoint: str, path: Path) -> Factory:
     if endpoint != "participant_avatar":
-        raise AnswerError(f"{endpoint} shows no picture", "image")
+        raise AnswerError(f"{endpoint} has no picture", "image")
     track_file(path)
     try:
         image = path.read_bytes()
@@ -181,34 +183,33 @@ def _picture(endpoint: str, path: Path) -> Make:
     return lambda _, reason: Avatar(image, reason=reason)
 
 
-def _result(endpoint: str, extras: Extras) -> Make:
+def _result(endpoint: str, extras: Extras) -> Factory:
     if endpoint in _SPECIAL:
         return partial(_SPECIAL[endpoint], extras=extras)
     model = _RESULTS.get(endpoint)
     if model is None:
-        raise AnswerError("an avatar is a picture; write image = its path", "result")
+        raise AnswerError("an avatar is a picture; write image with its path", "result")
     return lambda fields, reason: model.from_result(
         fields, reason=reason, extras=extras, strict=True
     )
 
 
 def _service(fields: Mapping[str, Any], reason: str, *, extras: Extras) -> Decision:
-    """A service by its ``service_type``, which is ``conference`` unless it says another."""
+    """Return a service of its ``service_type``, by default ``conference``."""
     kind = fields.get("service_type", "conference")
     model = service_class(kind, extras)
     if model is None:
         raise AnswerError(
             f"{kind!r} is none of {', '.join(SERVICE_TYPES)}", "result", "service_type"
         )
-    given = dict(fields)
-    given.setdefault("service_tag", "")
+    values = dict(fields)
+    values.setdefault("service_tag", "")
     if "service_type" in model.constants:
-        given.pop("service_type", None)
-    return model.from_result(given, reason=reason, extras=extras, strict=True)
+        values.pop("service_type", None)
+    return model.from_result(values, reason=reason, extras=extras, strict=True)
 
 
 def _directory(fields: Mapping[str, Any], reason: str, *, extras: Extras) -> Decision:
-    """Entries without a user name have an empty one."""
     return Directory.from_result(fields, reason=reason, extras=extras, strict=True)
 
 

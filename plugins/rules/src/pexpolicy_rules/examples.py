@@ -16,7 +16,7 @@ from pexpolicy.subnets import read_subnet
 from pexpolicy_rules.regex_sample import ANY, sample
 
 MAX_TRIES = 300
-"""Combinations of values that are tried for one example."""
+"""Maximum number of combinations of values to try for one example."""
 _PER_SUBJECT = 12
 _ALTERNATIVES = 8
 _FILLERS = (ANY, "example", "1", "a@example.com", "other@example.org")
@@ -24,7 +24,7 @@ _FILLERS = (ANY, "example", "1", "a@example.com", "other@example.org")
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One request of an endpoint: parameters by their names on the wire, and alias of the path."""
+    """A request of an endpoint: its query parameters, and the alias of its path."""
 
     endpoint: str
     params: Mapping[str, str]
@@ -32,34 +32,31 @@ class Example:
     peer: str | None = None
 
     def request(self) -> Request:
-        """The request itself."""
+        """Return the request."""
         request: Request = ENDPOINTS[self.endpoint].parse(MultiDict(self.params), self.alias)
         request.set_origin("", self.peer)
         return request
 
     def __str__(self) -> str:
-        """The path with its query, as ``pexpolicy explain`` takes it."""
+        """Return the path with its query, for ``pexpolicy explain``."""
         path = ENDPOINTS[self.endpoint].path + quote(self.alias, safe="@:+.")
         query = urlencode(self.params, safe="@:+./~")
         return f"{path}?{query}" if query else path
 
 
 def example(condition: Condition, endpoint: str) -> Example | None:
-    """A request of this endpoint that matches, or ``None`` where none was found.
-
-    The condition is asked: what is given does match it.
-    """
+    """Return a request of this endpoint that matches, or ``None`` if none is found."""
     takes_alias = ENDPOINTS[endpoint].path.endswith("/")
     for clauses in islice(_choices(condition), _ALTERNATIVES):
         for values in islice(_assignments(clauses), MAX_TRIES):
-            found = _composed(endpoint, values, takes_alias=takes_alias)
+            found = _build(endpoint, values, takes_alias=takes_alias)
             if condition.matches(found.request()):
                 return found
     return None
 
 
 def _choices(condition: Condition) -> Iterator[list[Clause]]:
-    """The clauses to satisfy, once for each way through the alternatives."""
+    """Yield the clauses to satisfy, for each combination of alternatives."""
     if isinstance(condition, Clause):
         yield [condition]
     elif isinstance(condition, AnyOf):
@@ -74,24 +71,24 @@ def _choices(condition: Condition) -> Iterator[list[Clause]]:
 
 
 def _assignments(clauses: Iterable[Clause]) -> Iterator[dict[str, Any]]:
-    """Values by the key of what has them, in all combinations that may do."""
-    about: dict[str, list[Clause]] = {}
+    """Yield combinations of values by key that may satisfy the clauses."""
+    by_key: dict[str, list[Clause]] = {}
     for clause in clauses:
-        about.setdefault(_whole(clause.subject), []).append(clause)
-    candidates = {key: list(islice(_values(c), _PER_SUBJECT)) for key, c in about.items()}
+        by_key.setdefault(_group_key(clause.subject), []).append(clause)
+    candidates = {key: list(islice(_values(c), _PER_SUBJECT)) for key, c in by_key.items()}
     for values in product(*candidates.values()):
         yield {k: v for k, v in zip(candidates, values, strict=True) if v is not None}
 
 
-def _whole(subject: Subject) -> str:
-    """The parts of an alias are found together, with the alias."""
+def _group_key(subject: Subject) -> str:
+    """Return one key for an alias and its parts, which are chosen together."""
     return (
         subject.attribute if subject.attribute not in ("params", "idp_attributes") else subject.key
     )
 
 
 def _values(clauses: list[Clause]) -> Iterator[Any]:
-    """Values that satisfy all clauses on one subject."""
+    """Yield values that satisfy all clauses on one subject; ``None`` leaves it unset."""
     if any(clause.operator == "exists" and clause.operands[0] is False for clause in clauses):
         yield None
         return
@@ -105,13 +102,13 @@ def _values(clauses: list[Clause]) -> Iterator[Any]:
 
 
 def _admitted(value: Any, clauses: list[Clause]) -> bool:
-    """True for a value of the right type that each clause admits."""
+    """Return whether a value has the right type and satisfies each clause."""
     is_text = clauses[0].subject.kind in ("text", "alias")
     return isinstance(value, str) is is_text and all(c.admits((value,)) for c in clauses)
 
 
 def _aliases(clauses: list[Clause]) -> Iterator[str]:
-    """Aliases whose parts satisfy their clauses."""
+    """Yield aliases whose parts satisfy their clauses."""
     by_part: dict[str, list[Clause]] = {}
     for clause in clauses:
         by_part.setdefault(clause.subject.key.partition(".")[2], []).append(clause)
@@ -126,7 +123,7 @@ def _aliases(clauses: list[Clause]) -> Iterator[str]:
 
 
 def _texts(clauses: list[Clause]) -> list[Any]:
-    """Values that one or two of the clauses suggest."""
+    """Return values that one or two of the clauses suggest."""
     found = [value for clause in clauses if not clause.negated for value in _suggested(clause)]
     begins = [o for c in clauses if c.operator == "prefix" and not c.negated for o in c.operands]
     ends = [o for c in clauses if c.operator == "suffix" and not c.negated for o in c.operands]
@@ -168,10 +165,10 @@ _SUGGESTIONS: Mapping[str, Callable[[Any], Iterable[Any]]] = {
     "greater": lambda operand: (int(operand // 1) + 1, str(int(operand // 1) + 1)),
     "less": lambda operand: (-int(-operand // 1) - 1, str(-int(-operand // 1) - 1)),
 }
-"""Values that an operand of each operator may be satisfied by."""
+"""By operator: values that may satisfy it, from one operand."""
 
 
-def _composed(endpoint: str, values: Mapping[str, Any], *, takes_alias: bool) -> Example:
+def _build(endpoint: str, values: Mapping[str, Any], *, takes_alias: bool) -> Example:
     known = ENDPOINTS[endpoint].request.parameters()
     params: dict[str, str] = {}
     for key, value in values.items():

@@ -1,6 +1,6 @@
 """Implication and contradiction between conditions, without a request.
 
-Everything here errs on one side: what is claimed is true, and not everything that is true is found.
+The analysis is sound and incomplete: every result is true, but not every truth is found.
 """
 
 from __future__ import annotations
@@ -17,34 +17,33 @@ from pexpolicy.matching import All, AnyOf, Clause, Condition, NoneOf, TimeCondit
 from pexpolicy.subnets import read_subnet
 
 
-def covers(outer: Condition, inner: Condition) -> bool:
-    """True when each request that matches ``inner`` is known to match ``outer`` too."""
+def implies(inner: Condition, outer: Condition) -> bool:
+    """Return whether every request that matches ``inner`` is known to match ``outer`` too."""
     if outer == inner:
         return True
     if isinstance(outer, All):
-        return all(covers(part, inner) for part in outer.parts)
+        return all(implies(inner, part) for part in outer.parts)
     if isinstance(inner, AnyOf):
-        return all(covers(outer, part) for part in inner.parts)
-    return _covers_one(outer, inner) or (
-        isinstance(inner, All) and any(covers(outer, part) for part in inner.parts)
+        return all(implies(part, outer) for part in inner.parts)
+    return _implies_simple(inner, outer) or (
+        isinstance(inner, All) and any(implies(part, outer) for part in inner.parts)
     )
 
 
-def _covers_one(outer: Condition, inner: Condition) -> bool:
-    """The same for what is no conjunction on the outside and no alternative on the inside."""
+def _implies_simple(inner: Condition, outer: Condition) -> bool:
+    """Return the same if ``outer`` is not ``All`` and ``inner`` is not ``AnyOf``."""
     match outer:
         case AnyOf(parts):
-            return any(covers(part, inner) for part in parts)
+            return any(implies(inner, part) for part in parts)
         case NoneOf(parts):
             return all(contradiction(All((inner, part))) is not None for part in parts)
         case Clause():
-            return any(implies(clause, outer) for clause in required(inner))
+            return any(_clause_implies(clause, outer) for clause in required(inner))
         case _:
             return False
 
 
-def implies(clause: Clause, other: Clause) -> bool:
-    """True when the first clause is known to hold only where the other one does."""
+def _clause_implies(clause: Clause, other: Clause) -> bool:
     if clause == other:
         return True
     if "exists" in (clause.operator, other.operator):
@@ -53,16 +52,16 @@ def implies(clause: Clause, other: Clause) -> bool:
         return False
     if clause.negated:
         positive = replace(clause, negated=False), replace(other, negated=False)
-        return other.negated and implies(positive[1], positive[0])
-    return _implied_by_values(clause, other)
+        return other.negated and _clause_implies(positive[1], positive[0])
+    return _positive_implies(clause, other)
 
 
-def _implied_by_values(clause: Clause, other: Clause) -> bool:
-    """The same for a clause that says what values are, and not what they are not."""
+def _positive_implies(clause: Clause, other: Clause) -> bool:
+    """Return the same for a clause without negation."""
     if clause.subject.several and (clause.every or other.negated):
         return False
     if clause.operator == "equals":
-        values = [_as(other, clause, operand) for operand in clause.operands]
+        values = [_projected(other, clause, operand) for operand in clause.operands]
         return all(value is not None and other.admits((value,)) for value in values)
     return clause.subject == other.subject and not other.negated and _narrower(clause, other)
 
@@ -75,8 +74,8 @@ def _implies_existence(clause: Clause, other: Clause) -> bool:
     return bool(other.operands[0]) and not clause.negated
 
 
-def _as(wanted: Clause, clause: Clause, operand: object) -> object | None:
-    """The value of the subject of one clause where that of the other is known."""
+def _projected(wanted: Clause, clause: Clause, operand: object) -> object | None:
+    """Return the value of one clause's subject if the subject of the other has this value."""
     if wanted.subject == clause.subject:
         return operand
     key, _, part = wanted.subject.key.partition(".")
@@ -86,13 +85,13 @@ def _as(wanted: Clause, clause: Clause, operand: object) -> object | None:
 
 
 def _narrower(clause: Clause, other: Clause) -> bool:
-    """The same operators, or two that are related, on one subject."""
+    """Return whether an operator implies the same or a related one on one subject."""
     pair = clause.operator, other.operator
     if pair in _BY_TEXT:
         return _each(clause, other, _BY_TEXT[pair])
     match pair:
         case "in_subnet", "in_subnet":
-            return all(any(_inside(n, m) for m in other.operands) for n in clause.operands)
+            return all(any(_is_subnet(n, m) for m in other.operands) for n in clause.operands)
         case "greater", "greater":
             return bool(clause.operands[0] >= other.operands[0])
         case "less", "less":
@@ -108,16 +107,16 @@ _BY_TEXT: Mapping[tuple[str, str], Callable[[str, str], bool]] = {
     ("suffix", "contains"): str.__contains__,
     ("contains", "contains"): str.__contains__,
 }
-"""How an operand of the first operator has to hold one of the second."""
+"""Relations between an operand of the first operator and one of the second."""
 
 
-def _each(clause: Clause, other: Clause, holds: Callable[[str, str], bool]) -> bool:
+def _each(clause: Clause, other: Clause, relation: Callable[[str, str], bool]) -> bool:
     fold = str if other.case_sensitive else str.casefold
     theirs = [fold(operand) for operand in other.operands]
-    return all(any(holds(fold(mine), o) for o in theirs) for mine in clause.operands)
+    return all(any(relation(fold(mine), o) for o in theirs) for mine in clause.operands)
 
 
-def _inside(network: str, other: str) -> bool:
+def _is_subnet(network: str, other: str) -> bool:
     inner, outer = read_subnet(network), read_subnet(other)
     if inner.version != outer.version:
         return False
@@ -127,10 +126,10 @@ def _inside(network: str, other: str) -> bool:
 def contradiction(
     condition: Condition, request: type[Request] | None = None, now: float | None = None
 ) -> str | None:
-    """Why no request can match, as far as that is known, or ``None``.
+    """Return why no request can match, or ``None`` if no reason is known.
 
-    ``request`` is the type of the requests that come; ``now``, in seconds since 1970, tells what is
-    over.
+    ``request`` is the request type of the endpoint. ``now``, in seconds since 1970, is compared
+    with the last day of time windows.
     """
     if isinstance(condition, AnyOf):
         reasons = [contradiction(part, request, now) for part in condition.parts]
@@ -141,33 +140,33 @@ def contradiction(
             return f"requests of this endpoint have no {clause.subject.key}"
     for one, other in combinations(clauses, 2):
         if _impossible(one, other) or _impossible(other, one):
-            return f"{one} and {other} never hold together"
-    wrong = (_part_fails(part, clauses, request, now) for part in _parts(condition))
-    return next((reason for reason in wrong if reason is not None), None)
+            return f"{one} and {other} never match together"
+    found = (_part_contradiction(part, clauses, request, now) for part in _parts(condition))
+    return next((reason for reason in found if reason is not None), None)
 
 
-def _part_fails(
+def _part_contradiction(
     part: Condition, clauses: list[Clause], request: type[Request] | None, now: float | None
 ) -> str | None:
-    """Why one part can never hold beside the clauses that are demanded."""
+    """Return why one part can never match together with the required clauses."""
     match part:
         case TimeCondition() if now is not None and _is_over(part, now):
             return "its last day is over"
         case AnyOf():
             return contradiction(part, request, now)
-        case NoneOf(parts) if clauses and any(covers(p, All(tuple(clauses))) for p in parts):
-            return "what none of them may be is demanded elsewhere"
+        case NoneOf(parts) if clauses and any(implies(All(tuple(clauses)), p) for p in parts):
+            return "a condition of none is required elsewhere"
         case _:
             return None
 
 
 def _needs(clause: Clause) -> bool:
-    """True for a clause that does not hold where there is no value."""
+    """Return whether a clause requires a value."""
     return clause.operands[0] is True if clause.operator == "exists" else not clause.negated
 
 
 def _impossible(clause: Clause, other: Clause) -> bool:
-    """True when the two are known never to hold together."""
+    """Return whether the two are known never to match together."""
     if clause.operator == "exists":
         return clause.operands[0] is False and clause.subject == other.subject and _needs(other)
     if clause.negated or clause.subject.several or other.operator == "exists":
@@ -175,7 +174,7 @@ def _impossible(clause: Clause, other: Clause) -> bool:
     if clause.operator == "equals":
         if other.case_sensitive and not clause.case_sensitive:
             return False
-        values = [_as(other, clause, operand) for operand in clause.operands]
+        values = [_projected(other, clause, operand) for operand in clause.operands]
         return all(value is not None and not other.admits((value,)) for value in values)
     same = clause.subject == other.subject and not other.negated
     opposed = (clause.operator, other.operator) == ("greater", "less")
@@ -196,25 +195,25 @@ def _is_over(at: TimeCondition, now: float) -> bool:
     return min([*last, settings.until or date.max]) < at.window.local(now).date()
 
 
-def timeless(condition: Condition) -> Condition:
-    """The condition at the right time: without what depends on the clock."""
+def without_time(condition: Condition) -> Condition:
+    """Return a condition that matches whenever the given one does at some time."""
     match condition:
         case All(parts) | AnyOf(parts) if any(isinstance(part, TimeCondition) for part in parts):
             if isinstance(condition, AnyOf):
                 return All(())
             return All(
-                tuple(timeless(part) for part in parts if not isinstance(part, TimeCondition))
+                tuple(without_time(part) for part in parts if not isinstance(part, TimeCondition))
             )
         case All(parts) | AnyOf(parts):
-            return type(condition)(tuple(map(timeless, parts)))
+            return type(condition)(tuple(map(without_time, parts)))
         case NoneOf(parts):
-            return NoneOf(tuple(part for part in parts if timeless(part) == part))
+            return NoneOf(tuple(part for part in parts if without_time(part) == part))
         case TimeCondition():
             return All(())
         case _:
             return condition
 
 
-def times(condition: Condition) -> tuple[TimeCondition, ...]:
-    """When a condition may hold; empty for one that any time will do."""
+def time_windows(condition: Condition) -> tuple[TimeCondition, ...]:
+    """Return the time conditions that must match; none if the condition matches at any time."""
     return tuple(part for part in _parts(condition) if isinstance(part, TimeCondition))

@@ -1,4 +1,4 @@
-"""The parser of one rule, with all problems at once."""
+"""Parser of one rule that reports all problems at once."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ _PLACEHOLDER = re.compile(r"\{\s*[A-Za-z_][\w.~-]*\s*\}")
 _NAMED = re.compile(r"\(\?P?<(\w+)>")
 
 
-def read(written: Table, root: Path) -> tuple[Rule | None, list[tuple[Key, str]]]:
-    """The rule, and what is wrong with its table.
+def parse(written: Table, root: Path) -> tuple[Rule | None, list[tuple[Key, str]]]:
+    """Return the rule of a table, and the problems of the table.
 
-    A table that is wrong gives the rule that it would be without what is wrong, for what else can
-    be said of it; ``None`` where too little is left.
+    If there are problems, the rule is that of the valid keys, so that it can be checked further, or
+    ``None`` if they are too few.
     """
     context = {"root": root}
     rule, problems = validated(written, Rule, context)
-    faults = [(problem.key, problem.text) for problem in problems]
+    issues = [(problem.key, problem.text) for problem in problems]
     if problems:
         rest = _without(written, [problem.key for problem in problems])
         rule, _ = validated(rest, Rule, context)
-    return rule, faults
+    return rule, issues
 
 
 def as_written(key: Key, written: Any) -> Key:
-    """The key without the steps that stand for a short form: ``then = "x"`` has no ``action``."""
+    """Return the key without the steps of a short form: ``then = "x"`` has no ``action``."""
     kept: list[str | int] = []
     for number, step in enumerate(key):
         if isinstance(written, dict):
@@ -51,16 +51,16 @@ def as_written(key: Key, written: Any) -> Key:
 
 
 def possible_groups(when: Any) -> Collection[str]:
-    """What conditions may capture that cannot be read yet: too many rather than too few."""
+    """Return all groups that an invalid condition might capture; some may not exist."""
     text = str(when)
     captures = "(" in text or "*" in text
     return {*_NAMED.findall(text), *(map(str, range(1, 100)) if captures else ())}
 
 
 def literal_placeholders(when: Any, key: Key = ()) -> Iterator[tuple[Key, str]]:
-    """The operands that look like placeholders, each with its key: in ``when`` they are text.
+    """Yield operands that look like placeholders, each with its key: in ``when`` they are text.
 
-    Patterns are left out: there, braces repeat what stands before them.
+    Patterns are skipped, as braces are repetitions there.
     """
     if isinstance(when, dict):
         for name, value in when.items():

@@ -1,4 +1,4 @@
-"""Text with placeholders for values of a request."""
+"""Placeholders for values of a request in texts."""
 
 from __future__ import annotations
 
@@ -10,125 +10,120 @@ from pexpolicy import Request
 from pexpolicy.matching import UnknownSubjectError, subject
 
 _PIECE = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
-Captured = Mapping[str, str]
-Fill = Callable[[Request, Captured], str]
+Captures = Mapping[str, str]
+Fill = Callable[[Request, Captures], str]
+Key = tuple[str | int, ...]
 
 
 class PlaceholderError(ValueError):
-    """A placeholder that nothing is known for; the text says what to write."""
+    """A placeholder without a meaning; the text says what to write."""
 
 
 def has_placeholders(value: Any) -> bool:
-    """True for text with a brace in it, anywhere in a value."""
-    if isinstance(value, dict):
-        return any(has_placeholders(part) for part in value.values())
-    if isinstance(value, list):
-        return any(has_placeholders(part) for part in value)
-    return isinstance(value, str) and ("{" in value or "}" in value)
+    """Return whether any text of a value has a brace."""
+    return any("{" in text or "}" in text for _, text in _texts(value, ()))
 
 
-def filled(value: Any, request: Request, captured: Captured) -> Any:
-    """A value as ``prepared`` made it, with every text filled in."""
-    if isinstance(value, dict):
-        return {key: filled(part, request, captured) for key, part in value.items()}
-    if isinstance(value, list):
-        return [filled(part, request, captured) for part in value]
-    return value.fill(request, captured) if isinstance(value, Text) else value
+def render(value: Any, request: Request, captures: Captures) -> Any:
+    """Return a value of ``compile_texts`` with every text rendered."""
+    return _map(value, lambda v: v.fill(request, captures) if isinstance(v, Text) else v)
 
 
-def unfillable(
-    value: Any, groups: Collection[str], key: tuple[str | int, ...] = ()
-) -> Iterator[tuple[tuple[str | int, ...], str]]:
-    """Each placeholder that nothing is known for: its key, and what to write."""
-    if isinstance(value, dict):
-        for name, part in value.items():
-            yield from unfillable(part, groups, (*key, name))
-    elif isinstance(value, list):
-        for number, part in enumerate(value):
-            yield from unfillable(part, groups, (*key, number))
-    elif isinstance(value, str):
-        pieces = list(_PIECE.finditer(value))
-        # Behind a brace without its partner, none of the others is what it seems.
-        single = [piece for piece in pieces if len(piece[0]) == 1]
-        for piece in single[:1] or pieces:
+def placeholder_issues(value: Any, groups: Collection[str]) -> Iterator[tuple[Key, str]]:
+    """Yield each placeholder without a meaning: its key, and what to write."""
+    for key, text in _texts(value, ()):
+        pieces = list(_PIECE.finditer(text))
+        # After an unpaired brace, the other pieces cannot be trusted.
+        unpaired = [piece for piece in pieces if len(piece[0]) == 1]
+        for piece in unpaired[:1] or pieces:
             try:
-                _piece(piece, groups)
+                _compile_piece(piece, groups)
             except PlaceholderError as error:
                 yield key, str(error)
 
 
-def prepared(value: Any, groups: Collection[str]) -> Any:
-    """A value with its texts taken apart; ``unfillable`` says what cannot be.
+def compile_texts(value: Any, groups: Collection[str]) -> Any:
+    """Return a value with its texts compiled; raise ``PlaceholderError``.
 
-    ``groups`` are the numbers and names of what the conditions capture.
+    ``groups`` are the numbers and names of the groups that the conditions capture.
     """
-    if isinstance(value, dict):
-        return {key: prepared(part, groups) for key, part in value.items()}
-    if isinstance(value, list):
-        return [prepared(part, groups) for part in value]
-    return Text(value, groups) if has_placeholders(value) else value
+    return _map(value, lambda v: Text(v, groups) if has_placeholders(v) else v)
 
 
-def sampled(value: Any, sample: str) -> Any:
-    """A value with the same text in the place of each placeholder."""
+def with_sample(value: Any, sample: str) -> Any:
+    """Return a value with the same text instead of each placeholder."""
+
+    def replaced(found: re.Match[str]) -> str:
+        return found[0][0] if found[1] is None else sample
+
+    return _map(value, lambda v: _PIECE.sub(replaced, v) if isinstance(v, str) else v)
+
+
+def _map(value: Any, function: Callable[[Any], Any]) -> Any:
+    """Return a nested value with a function applied to each scalar."""
     if isinstance(value, dict):
-        return {key: sampled(part, sample) for key, part in value.items()}
-    if isinstance(value, list):
-        return [sampled(part, sample) for part in value]
-    if not isinstance(value, str):
-        return value
-    return _PIECE.sub(lambda found: found[0][0] if found[1] is None else sample, value)
+        return {key: _map(part, function) for key, part in value.items()}
+    return [_map(part, function) for part in value] if isinstance(value, list) else function(value)
+
+
+def _texts(value: Any, key: Key) -> Iterator[tuple[Key, str]]:
+    """Yield each text of a nested value with its key."""
+    if isinstance(value, dict | list):
+        for name, part in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _texts(part, (*key, name))
+    elif isinstance(value, str):
+        yield key, value
 
 
 class Text:
-    """A text with placeholders: ``{1}`` or ``{name}`` for what was captured, and the name of
-    anything that a condition may look at, such as ``{remote_alias.user}``. ``{{`` is a brace.
+    """A text with placeholders: ``{1}`` or ``{name}`` for groups, and the key of any subject of a
+    condition, such as ``{remote_alias.user}``. ``{{`` is a brace.
     """
 
-    def __init__(self, written: str, groups: Collection[str]) -> None:
+    def __init__(self, source: str, groups: Collection[str]) -> None:
         self._pieces: list[str | Fill] = []
         at = 0
-        for found in _PIECE.finditer(written):
-            self._pieces.append(written[at : found.start()])
-            self._pieces.append(_piece(found, groups))
+        for found in _PIECE.finditer(source):
+            self._pieces.append(source[at : found.start()])
+            self._pieces.append(_compile_piece(found, groups))
             at = found.end()
-        self._pieces.append(written[at:])
+        self._pieces.append(source[at:])
 
-    def fill(self, request: Request, captured: Captured) -> str:
-        """The text with the values of one request; what is unset is empty."""
-        return "".join(p if isinstance(p, str) else p(request, captured) for p in self._pieces)
+    def fill(self, request: Request, captures: Captures) -> str:
+        """Return the text with the values of a request; an unset value is empty."""
+        return "".join(p if isinstance(p, str) else p(request, captures) for p in self._pieces)
 
-    def lacks_value(self, request: Request, captured: Captured) -> bool:
-        """True where one of the placeholders has no value."""
-        return any(not p(request, captured) for p in self._pieces if not isinstance(p, str))
+    def lacks_value(self, request: Request, captures: Captures) -> bool:
+        """Return whether any placeholder has no value."""
+        return any(not p(request, captures) for p in self._pieces if not isinstance(p, str))
 
 
-def _piece(found: re.Match[str], groups: Collection[str]) -> str | Fill:
-    written = found[0]
-    if written in ("{{", "}}"):
-        return written[0]
-    if len(written) == 1:
-        msg = f"a single {written} stands for nothing; write {written * 2} for the brace itself"
+def _compile_piece(found: re.Match[str], groups: Collection[str]) -> str | Fill:
+    piece = found[0]
+    if piece in ("{{", "}}"):
+        return piece[0]
+    if len(piece) == 1:
+        msg = f"a single {piece} has no meaning; write {piece * 2} for the brace itself"
         raise PlaceholderError(msg)
     name = found[1].strip()
     if name in groups:
-        return lambda _, captured: captured.get(name, "")
+        return lambda _, captures: captures.get(name, "")
     if name.isdigit():
-        there = f"groups up to {{{_last(groups)}}}" if groups else "no groups"
-        msg = f"{written} is nothing that was captured: the patterns of this rule have {there}"
+        available = f"groups up to {{{_last(groups)}}}" if groups else "no groups"
+        msg = f"{piece} is not a group: the patterns of this rule have {available}"
         raise PlaceholderError(msg)
     try:
-        sought = subject(name)
+        value = subject(name)
     except UnknownSubjectError as error:
-        raise PlaceholderError(f"{written}: {error}") from None
-    if sought.secret:
-        msg = f"{written} is a secret, and is not passed on"
+        raise PlaceholderError(f"{piece}: {error}") from None
+    if value.secret:
+        msg = f"{piece} is a secret, which a decision cannot use"
         raise PlaceholderError(msg)
-    return lambda request, _: _first(sought.read(request))
+    return lambda request, _: _first(value.read(request))
 
 
 def _first(values: tuple[Any, ...]) -> str:
-    """The first value as Infinity writes it."""
+    """Return the first value in the spelling of Infinity."""
     return str(values[0]) if values else ""
 
 

@@ -1,4 +1,4 @@
-"""The plugin: one hook for each endpoint, all of them asking the rules."""
+"""Plugin class with one hook for each endpoint."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from pexpolicy import (
     SettingsError,
     hookimpl,
 )
-from pexpolicy_rules import settings as written
 from pexpolicy_rules.analysis import findings
-from pexpolicy_rules.builder import Draft
+from pexpolicy_rules.builder import RuleBuilder
 from pexpolicy_rules.rule_set import RuleChain
+from pexpolicy_rules.settings import Settings as RulesSettings
 
 REQUESTS: Mapping[str, type[Request]] = {
     "service_configuration": ServiceConfigurationRequest,
@@ -38,24 +38,24 @@ REQUESTS: Mapping[str, type[Request]] = {
 
 
 class Rules:
-    """Decides by the first rule that a request matches; without one it abstains."""
+    """Plugin that decides by the first rule that a request matches, and else abstains."""
 
-    Settings = written.Settings
+    Settings = RulesSettings
 
-    def __init__(self, settings: written.Settings, clock: Callable[[], float] = time.time) -> None:
-        draft = Draft(settings, clock)
-        if draft.problems:
-            raise SettingsError(problems=draft.problems)
-        self._rules = tuple(draft.rules)
-        self._advice = tuple(draft.advice)
-        self._files = tuple(draft.files)
+    def __init__(self, settings: RulesSettings, clock: Callable[[], float] = time.time) -> None:
+        builder = RuleBuilder(settings, clock)
+        if builder.problems:
+            raise SettingsError(problems=builder.problems)
+        self._rules = tuple(builder.rules)
+        self._warnings = tuple(builder.warnings)
+        self._files = tuple(builder.files)
         self._chains = {name: RuleChain(name, self._rules) for name in REQUESTS}
         self._clock = clock
 
     @property
     def can_reject(self) -> bool:
-        """True when a rule refuses, so that nobody may pass while the rules cannot be asked."""
-        return any(answer.refuses for rule in self._rules for answer in rule.answers.values())
+        """Return whether a rule rejects, so that calls must not pass if the plugin fails."""
+        return any(answer.rejects for rule in self._rules for answer in rule.answers.values())
 
     def _decide(self, endpoint: str, request: Request) -> Any:
         chain = self._chains[endpoint]
@@ -65,37 +65,37 @@ class Rules:
 
     @hookimpl
     async def service_configuration(self, request: ServiceConfigurationRequest) -> Any:
-        """The service of the first rule that matches."""
+        """Return the service of the first rule that matches."""
         return self._decide("service_configuration", request)
 
     @hookimpl
     async def participant_properties(self, request: ParticipantPropertiesRequest) -> Any:
-        """The properties of the first rule that matches."""
+        """Return the properties of the first rule that matches."""
         return self._decide("participant_properties", request)
 
     @hookimpl
     async def media_location(self, request: MediaLocationRequest) -> Any:
-        """The location of the first rule that matches."""
+        """Return the location of the first rule that matches."""
         return self._decide("media_location", request)
 
     @hookimpl
     async def participant_avatar(self, request: ParticipantAvatarRequest) -> Any:
-        """The picture of the first rule that matches."""
+        """Return the picture of the first rule that matches."""
         return self._decide("participant_avatar", request)
 
     @hookimpl
     async def directory_information(self, request: DirectoryInformationRequest) -> Any:
-        """The entries of the first rule that matches."""
+        """Return the entries of the first rule that matches."""
         return self._decide("directory_information", request)
 
     @hookimpl
     async def registration_alias(self, request: RegistrationAliasRequest) -> Any:
-        """The credentials of the first rule that matches."""
+        """Return the credentials of the first rule that matches."""
         return self._decide("registration_alias", request)
 
     @hookimpl
     def static_decisions(self) -> Iterable[tuple[Key, Decision]]:
-        """The decisions that hold no placeholder, with the keys of their rules."""
+        """Yield the decisions without placeholders, with the keys of their rules."""
         for rule in self._rules:
             for answer in rule.answers.values():
                 if answer.fixed is not None:
@@ -104,27 +104,27 @@ class Rules:
 
     @hookimpl
     def config_warnings(self) -> Iterable[ConfigWarning]:
-        """Rules that never decide, that hide one another, or that Infinity may not like."""
-        yield from self._advice
+        """Yield warnings about unreachable or overlapping rules and about doubtful decisions."""
+        yield from self._warnings
         for endpoint, chain in self._chains.items():
             for rule, text in findings(endpoint, chain.rules, REQUESTS[endpoint], self._clock()):
                 yield ConfigWarning(rule.key, text)
 
     @hookimpl
     def tracked_files(self) -> Iterable[Path]:
-        """The files of rules, and the pictures."""
+        """Return the rule files and the pictures."""
         return self._files
 
     @hookimpl
     def status(self) -> Mapping[str, object]:
-        """How often each rule has decided since the start, and when it did last, in UTC."""
+        """Return the number of decisions of each rule, and the time of the last one in UTC."""
         return {
-            rule.name: {"hits": rule.hits.count, "last_hit": _moment(rule.hits.last)}
+            rule.name: {"hits": rule.hits.count, "last_hit": _timestamp(rule.hits.last)}
             for rule in self._rules
         }
 
 
-def _moment(seconds: float | None) -> str | None:
+def _timestamp(seconds: float | None) -> str | None:
     if seconds is None:
         return None
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")

@@ -4,29 +4,29 @@ from __future__ import annotations
 
 _CLASSES = {"d": "1", "D": "x", "w": "a", "W": "-", "s": " ", "S": "x"}
 _CONTROLS = {"n": "\n", "t": "\t", "r": "\r"}
-_NOTHING = frozenset("AzbBZ")
+_ZERO_WIDTH = frozenset("AzbBZ")
 ANY = "x"
-MOST = 300
-"""Characters; no example is longer."""
+MAX_LENGTH = 300
+"""Maximum length of a sample, in characters."""
 
 
 def sample(pattern: str) -> str:
-    """Return a text that the pattern probably matches; a caller that needs certainty tries it."""
+    """Return a text that the pattern probably matches; the caller must verify it."""
     try:
-        return _RegexSampler(pattern).alternatives()[:MOST]
+        return _RegexSampler(pattern).alternatives()[:MAX_LENGTH]
     except RecursionError:
         return ""
 
 
 class _RegexSampler:
-    """Reads a pattern once from left to right."""
+    """A parser that reads a pattern once from left to right."""
 
     def __init__(self, pattern: str) -> None:
         self._pattern = pattern
         self._at = 0
 
     def alternatives(self) -> str:
-        """The first alternative up to the end of the group."""
+        """Return a text for the first alternative, and read up to the end of the group."""
         first: str | None = None
         while True:
             branch = self._branch()
@@ -107,7 +107,7 @@ class _RegexSampler:
             quoted = self._pattern[self._at : end if end >= 0 else None]
             self._at = end + 2 if end >= 0 else len(self._pattern)
             return quoted
-        if letter in _NOTHING:
+        if letter in _ZERO_WIDTH:
             return ""
         return _CLASSES.get(letter) or _CONTROLS.get(letter) or letter
 
@@ -121,7 +121,7 @@ class _RegexSampler:
             end = self._pattern.find("}", self._at)
             digits = self._pattern[self._at + 1 : end].partition(",")[0]
             if end > 0 and digits.isdigit():
-                least = min(int(digits), MOST)
+                least = min(int(digits), MAX_LENGTH)
                 self._at = end + 1
         self._take("?")
         return text * least

@@ -1,25 +1,21 @@
-"""The rules of each endpoint in their order, with their decisions and hits."""
+"""Rules of one endpoint in their order, with their decisions and hit counts."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from pexpolicy import (
-    Decision,
-    Key,
-    Request,
-)
-from pexpolicy.matching import Condition, Index, captured
+from pexpolicy import Decision, Key, Request
+from pexpolicy.matching import Condition, Index, captures
 from pexpolicy_rules.decisions import Answer
 
 MAX_NOTES = 200
-"""Rules that an explanation goes through; nobody reads more."""
+"""Maximum number of rules in an explanation."""
 
 
 @dataclass(slots=True)
 class Hits:
-    """How often a rule has decided, and when it did last, in seconds since 1970."""
+    """Number of decisions of a rule, and the time of the last one in seconds since 1970."""
 
     count: int = 0
     last: float | None = None
@@ -27,14 +23,14 @@ class Hits:
 
 @dataclass(frozen=True, slots=True)
 class ReadyRule:
-    """One rule. ``place`` says where it stands, ``key`` is its key in the settings."""
+    """A compiled rule. ``place`` is its file and line, ``key`` its key in the settings."""
 
     name: str
     place: str
     key: Key
     condition: Condition
     answers: Mapping[str, Answer]
-    """By endpoint."""
+    """The decisions by endpoint."""
     hits: Hits = field(default_factory=Hits, compare=False)
 
     def __str__(self) -> str:
@@ -42,7 +38,7 @@ class ReadyRule:
 
 
 class RuleChain:
-    """The rules of one endpoint in their order."""
+    """The rules of one endpoint in their order, indexed."""
 
     def __init__(self, endpoint: str, rules: Sequence[ReadyRule]) -> None:
         self.endpoint = endpoint
@@ -50,9 +46,9 @@ class RuleChain:
         self._index = Index((rule.condition, rule) for rule in self.rules)
 
     def decide(self, request: Request, now: float) -> Decision | None:
-        """What the first rule that matches decides; ``None`` without one, and for an abstention.
+        """Return the decision of the first rule that matches; ``None`` to abstain.
 
-        Raises ``DecisionError`` where what was put into placeholders does not fit.
+        Raise ``DecisionError`` if the values of placeholders make the decision invalid.
         """
         rule = self._index.first(request)
         if rule is None:
@@ -60,15 +56,15 @@ class RuleChain:
         rule.hits.count += 1
         rule.hits.last = now
         answer = rule.answers[self.endpoint]
-        if not answer.fills:
+        if not answer.is_dynamic:
             return answer.fixed
-        return answer.give(request, captured(rule.condition, request))
+        return answer.render(request, captures(rule.condition, request))
 
     def explain(self, request: Request) -> Iterator[str]:
-        """For each rule up to the one that decides: which condition fails on which value."""
+        """Yield why each rule does not match, up to the one that decides."""
         for number, rule in enumerate(self.rules):
             if number == MAX_NOTES:
-                yield f"and {len(self.rules) - MAX_NOTES} rules more"
+                yield f"and {len(self.rules) - MAX_NOTES} more rules"
                 decides = self._index.first(request)
                 yield f"the rule that matches: {decides}" if decides else "none of them matches"
                 return

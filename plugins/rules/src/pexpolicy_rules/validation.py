@@ -1,4 +1,4 @@
-"""Validation of decisions before any call, with every problem and not only the first."""
+"""Validation of decisions at start-up that reports every problem."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from pexpolicy import DecisionError, Key
-from pexpolicy_rules.placeholders import sampled
+from pexpolicy_rules.placeholders import with_sample
 
 SAMPLES = (
     "1234",
@@ -17,40 +17,41 @@ SAMPLES = (
     "guest",
     "1",
 )
-"""Texts of which one has to fit where a placeholder stands."""
+"""Sample values for placeholders; one of them must make the decision valid."""
 MAX_MISSING = 5
-"""Fields that are required, of which each is named."""
+"""Maximum number of missing fields to report."""
 
 
 class AnswerError(ValueError):
-    """A rule cannot decide so at an endpoint; ``faults`` holds each reason with its key below
-    ``then``.
-    """
+    """A decision that is invalid at an endpoint, with all ``issues`` and their keys in ``then``."""
 
     def __init__(self, text: str, *key: str | int) -> None:
         super().__init__(text)
-        self.faults: list[tuple[Key, str]] = [(key, text)]
+        self.issues: list[tuple[Key, str]] = [(key, text)]
 
     @classmethod
-    def of(cls, faults: list[tuple[Key, str]]) -> AnswerError:
-        """One for several reasons."""
-        error = cls("; ".join(text for _, text in faults))
-        error.faults = faults
+    def of(cls, issues: list[tuple[Key, str]]) -> AnswerError:
+        """Return one error for several issues."""
+        error = cls("; ".join(text for _, text in issues))
+        error.issues = issues
         return error
 
 
-def unsound(
+def decision_issues(
     make: Callable[[Mapping[str, Any], str], object], fields: Mapping[str, Any], place: Key
 ) -> list[tuple[Key, str]]:
-    """What no value of a placeholder could make sound, with the keys below ``then``; ``place`` is
-    that of the fields.
+    """Return the issues that remain with every sample value, with their keys in ``then``.
+
+    ``place`` is the key of the fields.
     """
     fewest: list[tuple[Key, str]] | None = None
     for sample in SAMPLES:
         try:
-            found = [((*place, *key), text) for key, text in _each(make, sampled(fields, sample))]
+            found = [
+                ((*place, *key), text) for key, text in _each(make, with_sample(fields, sample))
+            ]
         except AnswerError as error:
-            found = error.faults
+            found = error.issues
         if not found:
             return []
         if fewest is None or len(found) < len(fewest):
@@ -61,44 +62,44 @@ def unsound(
 def _each(
     make: Callable[[Mapping[str, Any], str], object], fields: Mapping[str, Any]
 ) -> Iterator[tuple[Key, str]]:
-    """Each fault of the fields. A decision names one: that field is left out for the next look."""
-    left, moved, said = dict(fields), set[str](), ""
+    """Yield each issue. A decision reports one, so the next attempt is without that field."""
+    remaining, changed, rules = dict(fields), set[str](), ""
     for _ in range(len(fields) + MAX_MISSING):
         try:
-            make(left, "")
+            make(remaining, "")
         except DecisionError as error:
             refused = error
         else:
             return
-        key = _steps(refused.refusal.field)
+        key = _key(refused.refusal.field)
         if not key or not isinstance(root := key[0], str):
-            yield key, _told(refused)
+            yield key, _issue_text(refused)
             return
-        if root not in moved and not _follows(refused, root, moved, said):
-            yield key, _told(refused)
-            said += refused.refusal.rule
-        if root in left:
-            del left[root]
+        if root not in changed and not _is_consequence(refused, root, changed, rules):
+            yield key, _issue_text(refused)
+            rules += refused.refusal.rule
+        if root in remaining:
+            del remaining[root]
         else:
-            left[root] = SAMPLES[0]
-        moved.add(root)
+            remaining[root] = SAMPLES[0]
+        changed.add(root)
 
 
-def _follows(refused: DecisionError, root: str, moved: set[str], said: str) -> bool:
-    """True for what may be wrong only because another field was left out, or was said before."""
+def _is_consequence(refused: DecisionError, root: str, changed: set[str], rules: str) -> bool:
+    """Return whether an issue was reported before, or may come from a field that was changed."""
     rule = refused.refusal.rule
-    if repr(root) in said:
+    if repr(root) in rules:
         return True
-    named = (name for name in moved if re.search(rf"\b{re.escape(name)}\b", rule))
+    named = (name for name in changed if re.search(rf"\b{re.escape(name)}\b", rule))
     return not rule.startswith("there is no field ") and any(named)
 
 
-def _told(refused: DecisionError) -> str:
+def _issue_text(refused: DecisionError) -> str:
     refusal = refused.refusal
     return f"{refusal.rule} ({refusal.doc})" if refusal.doc else refusal.rule
 
 
-def _steps(field: str) -> Key:
-    """``members[0].role`` is three steps down."""
+def _key(field: str) -> Key:
+    """Return the key of a path such as ``members[0].role``, which has three parts."""
     parts = field.replace("]", "").replace("[", ".").split(".")
     return tuple(int(part) if part.isdigit() else part for part in parts if part)

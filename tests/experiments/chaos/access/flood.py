@@ -144,7 +144,7 @@ async def _attack(port: int, number: int, content: bytes, ends: float, seen: Cou
             except TimeoutError:
                 seen["held"] += 1
             else:
-                seen[str(wire.parsed(received).status) if received else "closed"] += 1
+                seen[str(wire.parse(received).status) if received else "closed"] += 1
             finally:
                 writer.transport.abort()
         await asyncio.sleep(RECONNECT_PAUSE_S)

@@ -87,7 +87,7 @@ class Node:
         target = f"{wire.SERVICE}?local_alias=engineering"
         headers = {"Connection": "keep-alive", **self.headers}
         writer.write(wire.request_bytes(target, "GET", headers))
-        reply = wire.parsed(await reader.readuntil(b"\r\n\r\n"))
+        reply = wire.parse(await reader.readuntil(b"\r\n\r\n"))
         await reader.readexactly(int(reply.headers["content-length"]))
         if reply.status != 200:
             raise ValueError(f"status {reply.status}")

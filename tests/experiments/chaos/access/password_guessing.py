@@ -56,7 +56,7 @@ async def _guess(port: int, address: str, ends: float, answered: list[int]) -> N
                     writer.write(wire.request_bytes(wire.SERVICE, "GET", headers))
                     async with asyncio.timeout(left):
                         head = await reader.readuntil(b"\r\n\r\n")
-                    answered.append(wire.parsed(head).status)
+                    answered.append(wire.parse(head).status)
             finally:
                 writer.close()
 

@@ -62,7 +62,7 @@ def _write(folder: Path, leaf: trustme.LeafCert, number: int) -> None:
 async def _served_serial(port: int) -> int:
     """Return the serial number of the certificate that a new connection gets."""
     _, writer = await asyncio.open_connection(
-        "127.0.0.1", port, ssl=certificates.trusting(), server_hostname=certificates.NAME
+        "127.0.0.1", port, ssl=certificates.client_context(), server_hostname=certificates.NAME
     )
     certificate = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
     writer.close()
@@ -84,14 +84,14 @@ async def renew_repeatedly(
     server: live_server.Running, folder: Path, count: int, headers: dict[str, str]
 ) -> Renewal:
     """Renew ``count`` times, each time until the new certificate is served."""
-    context = certificates.trusting()
+    context = certificates.client_context()
     fresh = [Node(server.port, headers, context, reuses=False) for _ in range(3)]
     reusing = [Node(server.port, headers, context) for _ in range(3)]
     waits: list[float] = []
     lost = 0
     async with Calling(fresh) as handshakes, Calling(reusing) as reused:
         for number in range(count):
-            leaf = certificates.issued(days=30 + number % 50)
+            leaf = certificates.issue(days=30 + number % 50)
             await asyncio.to_thread(_write, folder, leaf, number)
             waited = await _wait_until_served(server.port, leaf)
             if waited is None:

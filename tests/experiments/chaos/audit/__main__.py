@@ -1,4 +1,4 @@
-"""Try to make the audit lose a line; exit 1 when it did."""
+"""Try to make the audit lose a line; exit with 1 if it does."""
 
 import argparse
 import asyncio

@@ -1,4 +1,4 @@
-"""The experiments. Each gives what it saw, with the number of trials."""
+"""The experiments; each returns a finding with the number of trials."""
 
 import asyncio
 import os
@@ -22,7 +22,7 @@ SEED = 20261126
 
 @contextmanager
 def _disk(megabytes: int) -> Iterator[Path]:
-    """A small disk in memory; `PermissionError` where this program may not mount one."""
+    """A small disk in memory; raises `PermissionError` if it may not be mounted."""
     with tempfile.TemporaryDirectory() as folder, _mounted(Path(folder), f"size={megabytes}m"):
         yield Path(folder)
 
@@ -116,7 +116,7 @@ def _fill(ballast: Path) -> None:
 
 
 def _compare(finding: Finding, server: Server, longest: float, alerts: int) -> None:
-    """The alerts on standard error, one each time, and no lost line."""
+    """Expect one alert for each failure on standard error, and no lost line."""
     finding.longest = longest
     log = server.log.decode()
     failures, recoveries = log.count("cannot be written"), log.count("is written again")
@@ -128,7 +128,7 @@ def _compare(finding: Finding, server: Server, longest: float, alerts: int) -> N
 
 
 async def read_only(folder: Path, rounds: int, seconds: float) -> Finding:
-    """The place of the file is read-only for a while, with no spool: lines wait in memory.
+    """Make the folder read-only for a while, without a spool: lines wait in memory.
 
     A disk with a file that is open for writing does not become read-only by a command, so another
     one that is read-only covers it.
@@ -174,7 +174,7 @@ async def deleted(folder: Path, rounds: int) -> Finding:
 
 
 async def rotated(folder: Path, rounds: int, pause: float) -> Finding:
-    """Renamed and signalled under load, as logrotate does, in quick succession."""
+    """Rename and signal under load, as logrotate does, in quick succession."""
     finding = Finding("rename and SIGUSR1", f"{rounds} rotations")
     server = await Server(folder).start()
     async with load(server.port, CONNECTIONS) as answers:

@@ -18,7 +18,7 @@ PIPELINED = 50
 
 
 async def flooded(folder: Path, seconds: float, connections: int = 10) -> Finding:
-    """A flood of refusals on an audit that keeps little: are the decisions still there?"""
+    """Flood an audit with few files with refusals: are the decisions still there?"""
     finding = Finding("flood of refusals", f"{connections} connections, {seconds:g} s")
     server = await Server(folder, 'path = "audit.jsonl"\nrotate_mb = 1\nkeep = 3').start()
     refused: Counter[str] = Counter()

@@ -1,4 +1,4 @@
-"""A load that remembers each answer: keep-alive connections, each of which asks one at a time."""
+"""A load generator that records each answer, with one call at a time on each connection."""
 
 import asyncio
 import re
@@ -19,13 +19,13 @@ TARGETS = (
 
 @dataclass
 class Answers:
-    """What was answered, the longest time that took, and the calls that broke off."""
+    """The answered calls, the longest duration, and the aborted calls."""
 
     ids: list[str] = field(default_factory=list)
     longest: float = 0.0
     broken: int = 0
     unusable: list[str] = field(default_factory=list)
-    """Replies that were no answer."""
+    """Replies other than an answer."""
 
 
 async def _connection(
@@ -40,7 +40,7 @@ async def _connection(
             began = time.perf_counter()
             writer.write(wire.request_bytes(target, "GET", {"Connection": "keep-alive"}))
             head = await reader.readuntil(b"\r\n\r\n")
-            length = int(wire.parsed(head).headers["content-length"])
+            length = int(wire.parse(head).headers["content-length"])
             body = await reader.readexactly(length)
             answers.longest = max(answers.longest, time.perf_counter() - began)
             if (found := ID.search(body)) is not None:

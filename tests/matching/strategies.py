@@ -1,4 +1,4 @@
-"""Conditions and requests that often meet: short texts of few letters."""
+"""Hypothesis strategies for conditions and requests that often match."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ ON_TEXT = {**OPERANDS, **NEGATED, "exists": st.booleans()}
 
 
 def operators(known: dict[str, st.SearchStrategy[Any]], **more: Any) -> st.SearchStrategy[Written]:
-    """A table of one or two operators."""
+    """Return a strategy for a table of one or two operators."""
     one = st.sampled_from(sorted(known)).flatmap(
         lambda name: known[name].map(lambda operand: {name: operand})
     )
@@ -98,10 +98,10 @@ PAIRS: st.SearchStrategy[Pairs] = st.builds(
 
 
 def compiled(when: Written) -> Condition:
-    """The condition of a table as TOML would give it."""
+    """Return the condition of a table."""
     return compile_when(When.model_validate(when), clock=lambda: 0.0)
 
 
 def asked(pairs: Pairs) -> ParticipantPropertiesRequest:
-    """A request with these parameters."""
+    """Return a request with these parameters."""
     return ParticipantPropertiesRequest(MultiDict(pairs))

@@ -6,7 +6,7 @@ from pexpolicy.conformance.http_client import connected
 from pexpolicy.conformance.runner import ConformanceTest, StepResult
 
 
-async def play(
+async def run_flows(
     url: str,
     flows: tuple[str, ...] = (),
     *,
@@ -15,7 +15,7 @@ async def play(
 ) -> list[StepResult]:
     chosen = [flow for flow in FLOWS if not flows or flow.name in flows]
     async with connected(url, limit=limit, authorization=authorization) as wire:
-        return [played async for played in ConformanceTest(wire, flows=chosen).run()]
+        return [result async for result in ConformanceTest(wire, flows=chosen).run()]
 
 
 FAULTS = (Level.CONTRACT, Level.OPERATION, Level.FALLBACK)
@@ -23,4 +23,4 @@ FAULTS = (Level.CONTRACT, Level.OPERATION, Level.FALLBACK)
 
 def found(steps: list[StepResult], *levels: Level) -> list[Finding]:
     """Return the findings of some levels, by default all but warnings."""
-    return [f for played in steps for f in played.findings if f.level in (levels or FAULTS)]
+    return [f for result in steps for f in result.findings if f.level in (levels or FAULTS)]

@@ -1,0 +1,50 @@
+"""The circuit breaker of a target logs that it opens and closes."""
+
+import asyncio
+import logging
+import socket
+
+import pytest
+from aiohttp import web
+
+from pexpolicy.testing import make_request
+from pexpolicy_upstream.settings import TargetSettings
+from pexpolicy_upstream.target import Target, TargetError
+
+REPLY = {"status": "success", "action": "continue"}
+
+
+async def test_the_log_tells_when_the_breaker_of_a_target_opens_and_closes(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    now = 0.0
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+    breaker = {"failures": 2, "window": 30.0, "pause": 10.0}
+    settings = TargetSettings.model_validate(
+        {"url": f"http://127.0.0.1:{port}", "breaker": breaker}
+    )
+    target = Target("bookings", settings, None, None, lambda: now)
+    request = make_request("service_configuration", local_alias="a")
+    request.set_origin("/policy/v1/service/configuration?local_alias=a")
+    async with target.connected():
+        for _ in range(5):
+            with pytest.raises(TargetError):
+                await target.ask("service_configuration", request, 1.0)
+        (opened,) = caplog.messages
+        assert opened.startswith("bookings: ")
+        assert opened.endswith("; not asked for 10 s")
+
+        async def answer(_: web.BaseRequest) -> web.Response:
+            return web.json_response(REPLY)
+
+        runner = web.ServerRunner(web.Server(answer))
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", port).start()
+        now = 10.0
+        await target.ask("service_configuration", request, 1.0)
+        await runner.cleanup()
+        await asyncio.sleep(0)
+    assert caplog.messages[1:] == ["bookings: it answers again, its circuit breaker closed"]
+    assert {record.levelno for record in caplog.records} == {logging.WARNING}

@@ -1,0 +1,75 @@
+"""Reading of configuration files: regular files only, within a time limit."""
+
+import errno
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pexpolicy.config import file_tracking
+from pexpolicy.config.csv_tables import TableError, TableRow, read_table
+from pexpolicy.config.file_tracking import hash_with, read_file
+from pexpolicy.config.loader import load
+from pexpolicy.config.secrets import SecretError, read_secret
+from pexpolicy.config.settings import ConfigError
+from pexpolicy.config.toml_tables import read_tables
+
+IRREGULAR: list[Callable[[Path], object]] = [
+    os.mkfifo,
+    lambda path: path.symlink_to("/dev/zero"),
+    lambda path: path.symlink_to("/dev/null"),
+]
+READERS: list[Callable[[Path], object]] = [
+    load,
+    lambda path: read_table(path, TableRow),
+    lambda path: read_tables(path, "rules"),
+    lambda path: read_secret("token", None, path.name, path.parent),
+]
+
+
+@pytest.mark.parametrize("make", IRREGULAR)
+@pytest.mark.parametrize("read", READERS)
+def test_a_pipe_or_device_is_refused_at_once(
+    tmp_path: Path, make: Callable[[Path], object], read: Callable[[Path], object]
+) -> None:
+    make(tmp_path / "file")
+    with pytest.raises((ConfigError, TableError, SecretError)) as error:
+        read(tmp_path / "file")
+    assert "cannot be read: it is not a regular file" in str(error.value)
+
+
+def test_a_pipe_among_the_files_of_a_plugin_does_not_block_the_hash(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "file")
+    assert hash_with("0", [tmp_path / "file"]) != hash_with("0", [])
+
+
+def test_a_read_that_takes_too_long_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = threading.Event()
+
+    def read(_: Path) -> bytes:
+        answers.wait()
+        return b""
+
+    monkeypatch.setattr(file_tracking, "_read_regular", read)
+    try:
+        with pytest.raises(TimeoutError) as error:
+            read_file(tmp_path / "file", timeout=0.01)
+        assert error.value.strerror == "no answer within 0.01 s"
+    finally:
+        answers.set()
+
+
+def test_no_descriptor_is_left_open(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"content")
+    (tmp_path / "folder").mkdir()
+    before = sorted(Path("/proc/self/fd").iterdir())
+    assert read_file(tmp_path / "file") == b"content"
+    for name, code in (("folder", errno.EISDIR), ("missing", errno.ENOENT)):
+        with pytest.raises(OSError, match=name) as error:
+            read_file(tmp_path / name)
+        assert error.value.errno == code
+    assert sorted(Path("/proc/self/fd").iterdir()) == before
