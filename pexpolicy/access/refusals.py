@@ -76,7 +76,7 @@ _Key = tuple[str, int, str | None]
 """Reason, status and peer."""
 
 
-class Write(Protocol):
+class RefusalWriter(Protocol):
     """Writes an audit line about refusals."""
 
     def __call__(self, reason: str, status: int, peer: str | None, **facts: object) -> None:
@@ -136,7 +136,7 @@ class RefusalAggregator:
 
     def __init__(
         self,
-        write: Write,
+        write: RefusalWriter,
         has_room: Callable[[], bool] = lambda: True,
         budget: Budget | None = None,
     ) -> None:
@@ -243,7 +243,7 @@ class RefusalLog:
 
     def __init__(
         self,
-        write: Write,
+        write: RefusalWriter,
         count: Count = lambda *_: None,
         has_room: Callable[[], bool] = lambda: True,
     ) -> None:
