@@ -18,9 +18,9 @@ from aiohttp import hdrs, web
 from pexpolicy.access.connections import AuthenticatedRequest, Connection
 from pexpolicy.access.credentials import Credentials, VerifiedDigests, pair_of
 from pexpolicy.access.forwarded import ForwardedHeaders
+from pexpolicy.access.login_throttle import CancellableSleeps, KnownPeers, LoginThrottle
 from pexpolicy.access.networks import Networks
 from pexpolicy.access.refusals import BUSY, CERTIFICATE_EXPIRED, NOT_ALLOWED, UNAUTHORISED, Refusal
-from pexpolicy.access.throttle import CancellableSleeps, KnownPeers, LoginThrottle
 from pexpolicy.access.verification_pool import VerificationQueueFull
 from pexpolicy.config.credentials import Credential
 from pexpolicy.config.settings import Settings

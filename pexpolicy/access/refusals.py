@@ -16,7 +16,7 @@ from contextvars import Context
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from pexpolicy.access.throttle import network_of, origin
+from pexpolicy.access.login_throttle import network_of, origin
 
 UNAUTHORISED = "unauthorised"
 NOT_ALLOWED = "network not allowed"

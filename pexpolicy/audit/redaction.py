@@ -1,8 +1,9 @@
 """Redaction of requests and replies for the audit log.
 
 Each parameter and each field is declared plain, personal or secret (``Privacy``), where it is
-defined: in ``endpoints``. Secrets are always removed; a name that is not declared counts as secret,
-since it may hold anything. The configuration selects what is written for personal values.
+defined: ``privacy=`` in ``endpoints/shared_parameters.py`` or in the module of the endpoint.
+Secrets are always removed; a name that is not declared counts as secret, since it may hold
+anything. The configuration selects what is written for personal values.
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""``pexpolicy check``."""
+"""``pexpolicy check``.
+
+Its errors come from ``config/loader.py``, its warnings from ``builder.py`` (``config_warnings``),
+``access/warnings.py``, ``config/file_modes.py`` and the plugins.
+"""
 
 from __future__ import annotations
 

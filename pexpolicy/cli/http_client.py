@@ -96,8 +96,8 @@ def ask(
             reason += "; name its CA with --cacert"
         raise NotAnsweredError(reason) from None
     except http.client.HTTPException:
-        hint = "; with [tls] its address begins with https://" if url.startswith("http:") else ""
-        raise NotAnsweredError(f"its reply is not HTTP{hint}") from None
+        hint = "; with [tls] the URL begins with https://" if url.startswith("http:") else ""
+        raise NotAnsweredError(f"the reply is not HTTP{hint}") from None
     except (OSError, ValueError) as error:
         raise NotAnsweredError(describe_network_error(error)) from None
 

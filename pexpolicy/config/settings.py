@@ -19,8 +19,9 @@ from pydantic import (
 
 from pexpolicy.config.credentials import Credential
 from pexpolicy.config.problems import Key, Problem
-from pexpolicy.config.schema.access import AccessTable, LimitsTable, TlsTable
+from pexpolicy.config.schema.access import AccessTable, TlsTable
 from pexpolicy.config.schema.audit import AuditTable, PrivacyTable
+from pexpolicy.config.schema.limits import LimitsTable
 from pexpolicy.config.schema.plugins import EndpointTable, PluginTable
 from pexpolicy.config.schema.server import AdminTable, ServerTable, TracingTable
 from pexpolicy.models.extras import NO_EXTRAS, Extras

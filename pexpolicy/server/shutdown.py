@@ -1,4 +1,7 @@
-"""Shutdown: signals, draining and the forced exit."""
+"""Shutdown: signals, draining and the forced exit.
+
+The order of the steps is that of the context managers in ``lifecycle.py``.
+"""
 
 from __future__ import annotations
 

@@ -219,8 +219,8 @@ async def test_a_connection_of_a_proxy_carries_the_calls_of_many(
 
 BROKEN = [
     ({"networks": ["10.0.0.1/8"]}, "access.networks[0]", "host bits set"),
-    ({"networks": ["ten"]}, "access.networks[0]", "no subnet"),
-    ({"trusted_proxies": ["10.0.0.0/33"]}, "access.trusted_proxies[0]", "no subnet"),
+    ({"networks": ["ten"]}, "access.networks[0]", "not a subnet"),
+    ({"trusted_proxies": ["10.0.0.0/33"]}, "access.trusted_proxies[0]", "not a subnet"),
     ({"network": []}, "access.network", "did you mean 'networks'?"),
     ({"forwarded_header": "X-Real-IP"}, "access.forwarded_header", "'X-Forwarded-For'"),
 ]

@@ -122,7 +122,7 @@ def test_no_command_shows_a_secret(folder: Path, arguments: list[str]) -> None:
 def test_explain_says_what_it_does_not_show_and_shows_it_when_asked_to(folder: Path) -> None:
     output = command(folder, "explain", ASKED)
     assert '"pin":"***"' in output
-    assert "not shown: pin, guest_pin; --show-secrets prints the reply as it leaves" in output
+    assert "not shown: pin, guest_pin; --show-secrets prints the complete reply" in output
     assert f'"pin":"{PIN}"' in command(folder, "explain", "--show-secrets", ASKED)
 
 

@@ -168,7 +168,7 @@ MISTAKES: list[tuple[str, str, tuple[str, ...]]] = [
     ("server = 'x'", "server", ("must be a table, as in server = { … }",)),
     ("[server]\nbase_path = '/policy/v1'", "server.base_path", ("leave out /policy/v1",)),
     ("[access]\nnetworks = ['10.1.2.3/16']", "access.networks", ("10.1.0.0/16",)),
-    ("[server]\nport = 9107", "admin.port", ("server.port too, 9107", "write another number")),
+    ("[server]\nport = 9107", "admin.port", ("9107 is already server.port", "choose another")),
     ("[admin]\ntoken_env = 'UNSET_4711'", "admin.token_env", ("UNSET_4711 is not set",)),
     (ROOM + "pin = 1234", "board.pin", ("in quotes",)),
     (ROOM + "allow_guests = 'true'", "board.allow_guests", ("without quotes",)),
@@ -238,7 +238,7 @@ def test_a_file_of_another_kind_is_recognised(
     [
         (
             b"subnet\tlocation\n10.0.0.0/8\tOslo\n",
-            ("line 1", "separates its columns by tabs", ", or ;"),
+            ("line 1", "has tabs between its columns", ", or ;"),
         ),
         (b"subnet,location\n10.0.0.0/8,\xd8st\n", ("line 2", "save the file as CSV UTF-8")),
         ("subnet,location\n".encode("utf-16"), ("line 1", "is UTF-16")),

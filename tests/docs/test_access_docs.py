@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pexpolicy.access import certificates, refusals, throttle, verification_pool
+from pexpolicy.access import certificates, login_throttle, refusals, verification_pool
 from pexpolicy.access.certificates import WARNING_DAYS
 from pexpolicy.config import password_hash
 from pexpolicy.server.http import acceptor
@@ -70,15 +70,15 @@ def test_the_server_of_the_page_answers_as_the_page_asks(tmp_path: Path) -> None
 def test_the_figures_of_the_page_are_those_of_the_code() -> None:
     assert f"ln={password_hash.COST},r=8,p=1" in PAGE
     for said in (
-        f"{throttle.FIRST_DELAY_S} s at first",
-        f"{throttle.MAX_DELAY_S:.0f} s at most",
+        f"{login_throttle.FIRST_DELAY_S} s at first",
+        f"{login_throttle.MAX_DELAY_S:.0f} s at most",
         "reset after ten\nminutes",
         "checks them once a second",
         f"From {WARNING_DAYS:.0f} days before",
         "stops accepting for half a second",
     ):
         assert said in PAGE
-    assert throttle.RESET_AFTER_S == 600
+    assert login_throttle.RESET_AFTER_S == 600
     assert certificates.POLL_INTERVAL_S == 1.0
     assert acceptor.EXHAUSTED_PAUSE_S == 0.5
     assert verification_pool.MAX_RUNNING * 128 * 8 * 2**password_hash.COST == 64 * 2**20

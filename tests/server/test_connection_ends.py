@@ -17,7 +17,7 @@ from pexpolicy import Directory, DirectoryEntry
 from pexpolicy.access.connections import Connection
 from pexpolicy.access.refusals import RefusalLog
 from pexpolicy.builder import build_policy
-from pexpolicy.config.schema.access import LimitsTable
+from pexpolicy.config.schema.limits import LimitsTable
 from pexpolicy.policy import Policy
 from pexpolicy.server.http.protocol import PolicyProtocol
 from pexpolicy.server.http.reply_batcher import ReplyBatcher

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from pexpolicy.config.schema.access import AccessTable, AuthTable, LimitsTable, TlsTable
+from pexpolicy.config.schema.access import AccessTable, AuthTable, TlsTable
 from pexpolicy.config.schema.audit import AuditTable, PrivacyTable
 from pexpolicy.config.schema.base import EndpointName, Table
+from pexpolicy.config.schema.limits import LimitsTable
 from pexpolicy.config.schema.plugins import EndpointTable, InfinityTable, PluginTable
 from pexpolicy.config.schema.server import AdminTable, ServerTable, TracingTable
 

@@ -13,8 +13,8 @@ import orjson
 from aiohttp import hdrs, web
 
 from pexpolicy.access.connections import Connection
+from pexpolicy.access.login_throttle import CancellableSleeps, LoginThrottle
 from pexpolicy.access.refusals import FOREIGN_HOST, WRONG_TOKEN, RefusalLog
-from pexpolicy.access.throttle import CancellableSleeps, LoginThrottle
 from pexpolicy.endpoints.base import JSON
 from pexpolicy.errors import Log, describe_error
 from pexpolicy.observability.shared_memory import SharedCounters

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from aiohttp import web
 
 from pexpolicy.access.access_control import AccessControl
-from pexpolicy.config.schema.access import LimitsTable
+from pexpolicy.config.schema.limits import LimitsTable
 from pexpolicy.config.settings import Settings
 from pexpolicy.errors import Log, describe_network_error
 from pexpolicy.observability.shared_memory import SharedCounters

@@ -26,7 +26,7 @@ from pexpolicy.access.refusals import (
     NOT_ALLOWED,
     RefusalLog,
 )
-from pexpolicy.config.schema.access import LimitsTable
+from pexpolicy.config.schema.limits import LimitsTable
 from pexpolicy.tasks import hide, start_background
 
 ACCEPT_BATCH = 64

@@ -24,7 +24,7 @@ from pexpolicy.access.refusals import (
     WRITE_TIMEOUT,
     RefusalLog,
 )
-from pexpolicy.config.schema.access import LimitsTable
+from pexpolicy.config.schema.limits import LimitsTable
 from pexpolicy.errors import Log, describe_error
 from pexpolicy.server.http.aiohttp_internals import BoundedHandler
 from pexpolicy.server.http.reply_batcher import ReplyBatcher

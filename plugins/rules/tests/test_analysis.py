@@ -135,7 +135,7 @@ def test_an_explanation_goes_through_the_rules_up_to_the_one_that_matches() -> N
         "rule 'third': matches",
     ]
     assert decide_sync(plugin, request).decision.action == "reject"
-    assert notes == []
+    assert notes == plugin_notes
 
 
 def test_a_duplicate_at_the_same_hours_is_named(warnings: Warnings) -> None:

@@ -31,7 +31,7 @@ def observing(body: str, *, blocks: bool = False) -> str:
         blocks=blocks,
         also="@hookimpl\nasync def service_configuration(self, request):\n"
         '    return Conference(name="bad", service_tag="bad")\n',
-        name="decided",
+        name="on_decision",
     )
 
 

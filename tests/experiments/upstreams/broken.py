@@ -113,7 +113,7 @@ async def _speaks_first(reader: Reader, writer: Writer) -> None:
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
-LATE, CLOSED, TORN, NO_HTTP = "in time", "closed the connection", "shorter", "no HTTP"
+LATE, CLOSED, TORN, NO_HTTP = "in time", "closed the connection", "shorter", "not HTTP"
 BOMB = gzip.compress(b" " * 20_000_000 + SOUND)
 
 
@@ -157,7 +157,7 @@ def _bodies() -> Iterable[Broken]:
     yield Broken("answers without end", endless(CHUNKED, b"1000\r\n" + b" " * 4096 + b"\r\n"), "")
     yield Broken("sends a gzip bomb", sends(reply(BOMB, extra="Content-Encoding: gzip\r\n")), "cod")
     bomb = reply(BOMB, extra="Content-Encoding: deflate, gzip\r\n")
-    yield Broken("sends a bomb in two codings", sends(bomb), "coded")
+    yield Broken("sends a bomb in two codings", sends(bomb), "coding")
 
 
 def _statuses() -> Iterable[Broken]:

@@ -125,8 +125,8 @@ async def test_a_jpeg_passes_as_it_is_and_one_of_another_size_is_made_to_fit(
 @pytest.mark.parametrize(
     ("kind", "body", "says"),
     [
-        ("image/jpeg", b"<html>", "no JPEG"),
-        ("image/jpeg", picture("PNG"), "no JPEG"),
+        ("image/jpeg", b"<html>", "not a JPEG"),
+        ("image/jpeg", picture("PNG"), "not a JPEG"),
         ("image/jpeg", picture("JPEG")[:200], "cannot be decoded"),
         ("image/png", picture("PNG"), "content type"),
     ],

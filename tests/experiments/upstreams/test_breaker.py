@@ -60,7 +60,7 @@ async def test_it_opens_behind_failures_and_one_call_tries_again_behind_the_paus
         "failed": 4,
         "left_alone": 2,
         "breaker": "closed",
-        "last_error": "503: the server failed, and Infinity goes on without it",
+        "last_error": "503: the server failed; Infinity uses its own database",
         "last_error_at": "",
     }
 
