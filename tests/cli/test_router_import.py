@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from hypothesis import example, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from multidict import MultiDict
 
@@ -435,6 +435,8 @@ async def test_the_imported_policy_decides_as_the_router_does(
 @example("[[:alpha:]]", "a")
 @settings(max_examples=400, deadline=None)
 def test_a_translated_expression_finds_what_python_finds(regex: str, text: str) -> None:
+    # \B in an empty text: RE2 finds it, and so does Python, but only from 3.14 on.
+    assume(text or r"\B" not in regex)
     try:
         pattern = Pattern(searched(regex), case_sensitive=True)
     except (UncompilableError, PatternError):
