@@ -302,11 +302,13 @@ async def the_current_task_among_all(seen: Seen) -> None:
 async def the_context_of_the_task(seen: Seen) -> None:
     VARIABLE.set("mine")
     if sys.version_info >= (3, 12):
-        seen.append(me().get_context().get(VARIABLE))
+        before: str | None = me().get_context().get(VARIABLE)
+        seen.append(before)
     await asyncio.sleep(0)
     seen.append(VARIABLE.get())
     if sys.version_info >= (3, 12):
-        seen.append(me().get_context().get(VARIABLE))
+        after: str | None = me().get_context().get(VARIABLE)
+        seen.append(after)
 
 
 async def the_place_where_the_task_waits(seen: Seen) -> None:
