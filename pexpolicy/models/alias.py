@@ -14,6 +14,11 @@ _PASSWORD = re.compile(
     r"""((?:\A|[\s<"',\[])(?:(?:sips?|h323|tel):\s*)*+[^\s<>"@:]*:)[^\s<>"@]+(?=@)""",
     re.IGNORECASE,
 )
+_USUAL = re.compile(
+    r"(?:(sips?|h323):)?([a-z0-9_+-]+(?:\.[a-z0-9_+-]+)*)@((?:[a-z0-9-]+\.)+[a-z]+)"
+).fullmatch
+"""A user, a host name and nothing to remove but a scheme: nearly every alias of a call."""
+_SCHEME_PREFIXES = tuple(f"{scheme}:" for scheme in _SCHEMES)
 _VISUAL_SEPARATORS = str.maketrans("", "", "-.() ")
 
 
@@ -71,7 +76,13 @@ class Alias(str):
 
 def without_password(text: str) -> str:
     """Return a text with ``***`` for the password of each URI in it, such as ``sip:a:b@c``."""
-    return _PASSWORD.sub(r"\1***", text) if "@" in text and ":" in text else text
+    before, at, after = text.partition("@")
+    if not at or ":" not in text:
+        return text
+    # One colon, that of the scheme, before the only @: the usual alias has no password.
+    if before.count(":") == 1 and before.startswith(_SCHEME_PREFIXES) and "@" not in after:
+        return text
+    return _PASSWORD.sub(r"\1***", text)
 
 
 def _split(raw: str) -> tuple[str, str, str, str]:
@@ -79,6 +90,9 @@ def _split(raw: str) -> tuple[str, str, str, str]:
     text = raw.strip().lower()
     if text.isalnum():
         return text, "", text, ""
+    if (usual := _USUAL(text)) is not None:
+        scheme, user, host = usual.groups("")
+        return f"{user}@{host}", scheme, user, host
     scheme, user, host = _parts(text)
     normal = _joined(user, host)
     settled = not _UNSETTLED(user)
