@@ -1,4 +1,8 @@
-"""The log of plugin and server failures, on standard error."""
+"""The log of plugin and server failures, on standard error.
+
+What is logged of plugins is in ``chain/failure_log.py``, alerts of the audit are in
+``audit/journal.py``.
+"""
 
 from __future__ import annotations
 

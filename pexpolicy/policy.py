@@ -45,7 +45,7 @@ class Policy:
         plugins: tuple[Plugin, ...],
         chains: Mapping[str, Chain],
         background: BackgroundTasks,
-        advice: tuple[ConfigWarning, ...] = (),
+        warnings: tuple[ConfigWarning, ...] = (),
         log: Log | None = None,
         files: tuple[Path, ...] = (),
     ) -> None:
@@ -56,7 +56,7 @@ class Policy:
         self.plugins = plugins
         self.chains = chains
         self._chain_of = {chain.endpoint.request: chain for chain in chains.values()}
-        self.advice = advice
+        self.warnings = warnings
         self.has_background_work = not background.is_empty
         """True where ``run_background`` has something to do."""
         self._background = background

@@ -23,7 +23,7 @@ from pexpolicy.config.secrets import SecretError
 from pexpolicy.config.settings import ConfigError, Settings
 from pexpolicy.errors import Log
 
-POLL_INTERVAL_S = 1.0
+CERTIFICATE_POLL_INTERVAL_S = 1.0
 WARNING_DAYS = 21.0
 """Days before expiry from which warnings are given."""
 _VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
@@ -220,7 +220,7 @@ class Certificates:
         loop = asyncio.get_running_loop()
         with ThreadPoolExecutor(1, thread_name_prefix="pexpolicy-tls") as thread:
             while True:
-                await asyncio.sleep(POLL_INTERVAL_S)
+                await asyncio.sleep(CERTIFICATE_POLL_INTERVAL_S)
                 await loop.run_in_executor(thread, self.check_files)
 
     def check_files(self) -> None:

@@ -18,7 +18,7 @@ from pexpolicy.audit.append_file import BLOCK
 from pexpolicy.audit.rotation import rotated
 from pexpolicy.audit.torn_lines import LINE_START
 
-POLL_INTERVAL_S = 0.2
+FOLLOW_INTERVAL_S = 0.2
 """Between two reads of a file that is followed."""
 COUNT_BLOCK = 1 << 20
 """Bytes read at a time to count lines."""
@@ -179,7 +179,7 @@ def follow(path: Path, should_continue: Callable[[], bool] = lambda: True) -> It
                 file.close()
                 file, rest, at = newer, b"", 0
             else:
-                time.sleep(POLL_INTERVAL_S)
+                time.sleep(FOLLOW_INTERVAL_S)
     finally:
         file.close()
 

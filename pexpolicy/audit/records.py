@@ -1,4 +1,4 @@
-"""Audit records, and their serialization as JSON."""
+"""Audit records, and their serialization as JSON. ``audit_log.py`` fills them."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ from pexpolicy.tasks import start_background
 
 MAX_PENDING = 256
 """Calls whose background work may be pending at once."""
-SHUTDOWN_TIMEOUT_S = 2.0
+BACKGROUND_TIMEOUT_S = 2.0
 DELIVERED = "delivered"
 OBSERVER_OUTCOMES = (DELIVERED, FAILED, TIMED_OUT, SKIPPED)
 """What may become of notifying an observer."""
@@ -144,9 +144,9 @@ class BackgroundTasks:
         return DELIVERED
 
     async def finish(self) -> None:
-        """Wait up to ``SHUTDOWN_TIMEOUT_S`` for pending work, and cancel the rest."""
+        """Wait up to ``BACKGROUND_TIMEOUT_S`` for pending work, and cancel the rest."""
         if self._pending:
-            _, late = await asyncio.wait(self._pending, timeout=SHUTDOWN_TIMEOUT_S)
+            _, late = await asyncio.wait(self._pending, timeout=BACKGROUND_TIMEOUT_S)
             for task in late:
                 task.cancel()
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pexpolicy.chain.hook_tasks import HookTasks
     from pexpolicy.errors import Log
 
-HEARTBEAT_S = 0.05
+LOOP_BEAT_S = 0.05
 REPORT_AFTER_S = 0.1
 """Delay of a heartbeat that is reported."""
 STILL_HELD_AFTER_S = 1.0
@@ -53,12 +53,12 @@ class Watchdog:
 
     def _beat(self) -> None:
         self._last_beat = time.monotonic()
-        self._timer = self._loop.call_later(HEARTBEAT_S, self._beat)
+        self._timer = self._loop.call_later(LOOP_BEAT_S, self._beat)
 
     def _watch(self) -> None:
-        while not self._stopped.wait(HEARTBEAT_S):
+        while not self._stopped.wait(LOOP_BEAT_S):
             last_beat = self._last_beat
-            if time.monotonic() - last_beat > HEARTBEAT_S + REPORT_AFTER_S:
+            if time.monotonic() - last_beat > LOOP_BEAT_S + REPORT_AFTER_S:
                 self._report(last_beat)
 
     def _report(self, last_beat: float) -> None:
@@ -66,7 +66,7 @@ class Watchdog:
         running, line = self._tasks.running, self._line()
         held = 0.0
         is_logged = False
-        while self._last_beat == last_beat and not self._stopped.wait(HEARTBEAT_S / 5):
+        while self._last_beat == last_beat and not self._stopped.wait(LOOP_BEAT_S / 5):
             held = time.monotonic() - last_beat
             if held > STILL_HELD_AFTER_S and not is_logged:
                 is_logged = True

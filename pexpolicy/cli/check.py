@@ -26,6 +26,6 @@ def check(config: Path, file: Path | None) -> None:
     policy = build_or_exit(config, preflight_problems)
     print_warnings(policy)
     names = ", ".join(plugin.name for plugin in policy.plugins) or "no plugins"
-    count = len(policy.advice)
+    count = len(policy.warnings)
     warnings = f", {count} warning{'s' if count > 1 else ''}" if count else ""
     click.secho(f"{config}: valid{warnings} ({names}; {policy.config_hash})", fg="green")

@@ -85,5 +85,5 @@ def fail(error: ConfigError, hint: str = "") -> NoReturn:
 
 def print_warnings(policy: Policy) -> None:
     """Print the warnings about a configuration."""
-    for warning in policy.advice:
+    for warning in policy.warnings:
         click.secho(f"warning: {warning}", fg="yellow", err=True)

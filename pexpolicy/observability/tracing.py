@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from pexpolicy.policy import Answer
 
-SHUTDOWN_TIMEOUT_S = 2.0
+SPAN_FLUSH_TIMEOUT_S = 2.0
 """Time to send the last spans when the server stops."""
 _NEEDED = ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http")
 
@@ -139,7 +139,7 @@ async def exporter(table: TracingTable | None) -> AsyncIterator[Spans | None]:
 
         threading.Thread(target=end, name="pexpolicy-tracing", daemon=True).start()
         with suppress(TimeoutError):
-            await asyncio.wait_for(ended.wait(), SHUTDOWN_TIMEOUT_S)
+            await asyncio.wait_for(ended.wait(), SPAN_FLUSH_TIMEOUT_S)
 
 
 def _provider(table: TracingTable) -> TracerProvider:

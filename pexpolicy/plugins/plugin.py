@@ -148,7 +148,7 @@ def _build_isolated(available: PluginSource, table: PluginTable, root: Path) -> 
     calls: dict[str, Callable[..., Any]] = {
         **isolated.hooks,
         "lifespan": isolated.lifespan,
-        "config_warnings": lambda: isolated.advice,
+        "config_warnings": lambda: isolated.warnings,
         "tracked_files": lambda: isolated.tracked_files,
     }
     table = _without_settings(table)

@@ -63,7 +63,7 @@ def generation_of(
     return Generation(policy, access, audit.with_redaction(redaction_of(settings)))
 
 
-DRAIN_TIMEOUT_S = 10.0
+GENERATION_DRAIN_TIMEOUT_S = 10.0
 """Seconds for the last calls of a generation; more than any budget."""
 
 
@@ -95,7 +95,9 @@ class GenerationRunner:
                 self._opened.set_result(None)
                 await self._closing.wait()
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self.generation.calls.drained(), DRAIN_TIMEOUT_S)
+                    await asyncio.wait_for(
+                        self.generation.calls.drained(), GENERATION_DRAIN_TIMEOUT_S
+                    )
         except BaseException as error:
             if self._opened.done():
                 raise

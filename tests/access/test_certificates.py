@@ -449,7 +449,7 @@ def test_what_expires_is_told_in_time(tmp_path: Path, days: float, said: str | N
 async def test_a_renewed_certificate_reaches_new_connections_and_open_ones_stay(
     serving: fake_plugins.Serve, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(served, "POLL_INTERVAL_S", 0.02)
+    monkeypatch.setattr(served, "CERTIFICATE_POLL_INTERVAL_S", 0.02)
     request = wire.request_bytes(wire.SERVICE, "GET", {"Connection": "keep-alive"})
     async with (
         serving(policy(**certificates.tls(folder))) as server,

@@ -278,7 +278,7 @@ def test_secrets_that_are_found_by_trying_are_told_and_not_repeated(
     keys = ["privacy.key_file", "admin.token_env", "auth"]
     assert advised(**tables) == keys[:told]
     assert not any(
-        "kkk" in str(advice) for advice in access_warnings(fake_plugins.settings(**tables))
+        "kkk" in str(warning) for warning in access_warnings(fake_plugins.settings(**tables))
     )
 
 

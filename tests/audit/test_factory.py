@@ -121,7 +121,9 @@ def test_a_spool_that_is_not_there_is_told(tmp_path: Path) -> None:
     built = fake_plugins.policy(
         {}, audit={"path": "audit.jsonl", "spool": str(tmp_path / "missing")}
     )
-    assert ["audit.spool: there is no folder" in str(advice) for advice in built.advice] == [True]
+    assert ["audit.spool: there is no folder" in str(warning) for warning in built.warnings] == [
+        True
+    ]
 
 
 async def test_a_line_is_written_even_where_taking_secrets_out_fails(tmp_path: Path) -> None:

@@ -113,10 +113,10 @@ def test_a_message_that_is_cut_ends_behind_a_whole_word() -> None:
     assert len(problem) < 400
 
 
-def test_advice_of_a_plugin_stands_under_its_settings() -> None:
+def test_warnings_of_a_plugin_have_keys_under_its_settings() -> None:
     document = {"plugins": {"strict": {"settings": {"room": "a"}}}}
     settings = from_document(document, Path("config.toml"), "")
     policy = build_policy(settings, available=available({"strict": Strict}))
-    assert [str(advice) for advice in policy.advice] == [
+    assert [str(warning) for warning in policy.warnings] == [
         "plugins.strict.settings.room: is rather small"
     ]

@@ -79,7 +79,7 @@ def test_the_figures_of_the_page_are_those_of_the_code() -> None:
     ):
         assert said in PAGE
     assert login_throttle.RESET_AFTER_S == 600
-    assert certificates.POLL_INTERVAL_S == 1.0
+    assert certificates.CERTIFICATE_POLL_INTERVAL_S == 1.0
     assert acceptor.EXHAUSTED_PAUSE_S == 0.5
     assert verification_pool.MAX_RUNNING * 128 * 8 * 2**password_hash.COST == 64 * 2**20
 

@@ -146,7 +146,7 @@ def test_hook_static_decisions() -> None:
     known: Any = {"infinity": {"themes": ["Summer"]}}
     tables: Any = {"lobby": {"settings": {"theme": "Summer"}}}
     found = available({"lobby": plugin})
-    assert build_policy(settings(tables, **known), available=found).advice == ()
+    assert build_policy(settings(tables, **known), available=found).warnings == ()
     tables["lobby"]["settings"]["theme"] = "Sumer"
     with pytest.raises(ConfigError, match="did you mean 'Summer'") as caught:
         build_policy(settings(tables, **known), available=found)
@@ -158,8 +158,8 @@ def test_hook_static_decisions() -> None:
 @pytest.mark.parametrize(("pin", "warned"), [("", True), ("4711", False)])
 def test_hook_config_warnings(pin: str, warned: bool) -> None:
     plugin = only("config_warnings")
-    advice = [str(advice) for advice in make_policy((plugin, {"pin": pin})).advice]
-    assert advice == warned * [
+    warnings = [str(warning) for warning in make_policy((plugin, {"pin": pin})).warnings]
+    assert warnings == warned * [
         "plugins.welcome.settings.pin: is empty: anyone who can dial in enters the room"
     ]
     outcome = decide_sync((plugin, {"pin": pin}), make_request("service_configuration"))

@@ -100,5 +100,5 @@ def test_no_rule_lets_in_whom_another_refuses(together: Rules, request_: Request
 
 def test_all_examples_together_are_a_configuration_without_findings() -> None:
     policy = policy_from(EXAMPLES / "config.toml")
-    assert [str(item) for item in policy.advice] == []
+    assert [str(item) for item in policy.warnings] == []
     policy.close()

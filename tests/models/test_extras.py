@@ -54,7 +54,7 @@ async def test_what_is_listed_is_sent_with_a_warning(
     serving: fake_plugins.Serve, name: str, result: dict[str, Any]
 ) -> None:
     made = policy(plugin(name, result))
-    assert any("[infinity] extra_" in str(advice) for advice in made.advice)
+    assert any("[infinity] extra_" in str(warning) for warning in made.warnings)
     async with serving(made) as server:
         assert (await server.ask(ASKED)).result == result
     assert "[infinity] extra_" in str(server.lines()[-1]["warnings"])
@@ -135,4 +135,4 @@ def test_a_pin_that_infinity_may_find_too_short_is_warned_of(
     infinity: dict[str, Any], pin: str, warned: bool
 ) -> None:
     made = policy(plugin("rooms", {**servers.ROOM, "pin": pin}), infinity)
-    assert any("min_pin_length" in str(advice) for advice in made.advice) is warned
+    assert any("min_pin_length" in str(warning) for warning in made.warnings) is warned

@@ -155,10 +155,10 @@ def test_a_hook_that_will_go_is_told_with_what_to_write_instead(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (folder / "dropins" / "greeter.py").write_text(PLUGIN)
-    advice = DeprecationWarning("service_configuration goes with 2.0: write room instead")
-    options = {**hooks.service_configuration.pexpolicy_spec, "warn_on_impl": advice}  # type: ignore[attr-defined]
+    deprecation = DeprecationWarning("service_configuration goes with 2.0: write room instead")
+    options = {**hooks.service_configuration.pexpolicy_spec, "warn_on_impl": deprecation}  # type: ignore[attr-defined]
     monkeypatch.setattr(hooks.service_configuration, "pexpolicy_spec", options)
-    (told,) = policy(folder).advice
+    (told,) = policy(folder).warnings
     assert str(told).startswith("plugins.greeter: greeter (dropins drop-in): service_configuration")
     assert str(told).endswith("write room instead (deprecated)")
 

@@ -235,7 +235,7 @@ def test_what_check_advises_is_told(shelf: PluginFolder) -> None:
     """
     isolated = shelf.start(shelf.hooks(source))
     isolated.close()
-    assert isolated.advice == (
+    assert isolated.warnings == (
         ConfigWarning(("rooms", "a b", 2), "nobody calls it"),
         ConfigWarning((), "old"),
     )

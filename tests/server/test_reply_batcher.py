@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from contextvars import ContextVar
 
-from pexpolicy.server.http.reply_batcher import MAX_DELAY_S, ReplyBatcher
+from pexpolicy.server.http.reply_batcher import MAX_REPLY_DELAY_S, ReplyBatcher
 from tests.support import wire
 from tests.support.fake_plugins import Log, Serve, always, plugin
 
@@ -97,7 +97,11 @@ async def test_a_reply_that_ends_a_connection_waits_for_its_batch() -> None:
 async def test_a_turn_that_takes_long_sends_in_between() -> None:
     now, one = 5.0, Wire()
     batcher = batcher_of(clock=lambda: now)
-    for passed, written in ((0.0, []), (MAX_DELAY_S / 2, []), (MAX_DELAY_S, [b"", b"", b""])):
+    for passed, written in (
+        (0.0, []),
+        (MAX_REPLY_DELAY_S / 2, []),
+        (MAX_REPLY_DELAY_S, [b"", b"", b""]),
+    ):
         now += passed
         batcher.put(one, b"")
         assert one.written == written

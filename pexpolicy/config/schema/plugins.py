@@ -1,4 +1,8 @@
-"""Schema of ``[plugins.NAME]``, ``[endpoints.NAME]`` and ``[infinity]``."""
+"""Schema of ``[plugins.NAME]``, ``[endpoints.NAME]`` and ``[infinity]``.
+
+The types for a plugin's own settings (``PluginSettings``, ``ConfigPath``) are in
+``config/settings.py``.
+"""
 
 from __future__ import annotations
 

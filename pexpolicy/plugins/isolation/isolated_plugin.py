@@ -43,7 +43,7 @@ class IsolatedPlugin:
     ``DecisionError`` for an invalid answer, and ``PluginBusyError`` when too many calls wait.
     """
 
-    advice: tuple[ConfigWarning, ...]
+    warnings: tuple[ConfigWarning, ...]
     """The plugin's ``config_warnings``; the keys are relative to its settings."""
     can_reject: bool
     """As in ``Plugin.can_reject``."""
@@ -60,7 +60,7 @@ class IsolatedPlugin:
     ) -> None:
         self.available = available
         self._extras = table.extras
-        self.advice = tuple(ConfigWarning(tuple(key), text) for key, text in ready.advice)
+        self.warnings = tuple(ConfigWarning(tuple(key), text) for key, text in ready.warnings)
         self.can_reject = ready.can_reject
         self.tracked_files = tuple(map(Path, ready.tracked_files))
         self.hooks: Mapping[str, Callable[[Any], Awaitable[Any]]] = {

@@ -96,7 +96,7 @@ class Ready(Message, frozen=True):
     """From a worker: the plugin was built."""
 
     hooks: list[str]
-    advice: list[tuple[Place, str]]
+    warnings: list[tuple[Place, str]]
     can_reject: bool
     tracked_files: list[str] = []
 

@@ -98,7 +98,7 @@ def _build(message: messages.BuildRequest) -> tuple[messages.Report, Plugin | No
     # It comes from the server, which started this process.
     available, table, root = pickle.loads(message.plugin)  # noqa: S301
     plugins, problems = build({available.name: table}, {available.name: available}, root)
-    advice, failed = plugin_warnings(plugins)
+    warnings, failed = plugin_warnings(plugins)
     files, unknown = tracked_files(plugins, root)
     problems = [*problems, *failed, *unknown]
     if problems:
@@ -106,7 +106,9 @@ def _build(message: messages.BuildRequest) -> tuple[messages.Report, Plugin | No
         return messages.BuildFailed(_encode(problems, 2)), None
     plugin = plugins[0]
     hooks = [name for name in plugin.hooks if name in ENDPOINTS or name in messages.OTHER_HOOKS]
-    return messages.Ready(hooks, _encode(advice, 3), plugin.can_reject, [*map(str, files)]), plugin
+    return messages.Ready(
+        hooks, _encode(warnings, 3), plugin.can_reject, [*map(str, files)]
+    ), plugin
 
 
 def _encode(

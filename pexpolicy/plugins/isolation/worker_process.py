@@ -25,7 +25,7 @@ from pexpolicy.plugins.isolation.messages import (
     report,
 )
 
-EXIT_TIMEOUT_S = 1.0
+WORKER_EXIT_TIMEOUT_S = 1.0
 """Time for a worker to exit after SIGTERM."""
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
@@ -85,7 +85,7 @@ class WorkerProcess(asyncio.Protocol):
             raise WorkerError(msg) from None
         except ConnectionError:
             pass
-        deadline = time.monotonic() + EXIT_TIMEOUT_S
+        deadline = time.monotonic() + WORKER_EXIT_TIMEOUT_S
         while not self._has_ended() and time.monotonic() < deadline:
             time.sleep(0.001)
         raise WorkerError(self.exit_reason)
@@ -145,9 +145,9 @@ class WorkerProcess(asyncio.Protocol):
                 self._transport.write(frame)
             return await answer
         except ConnectionResetError:
-            if not await self._ended(EXIT_TIMEOUT_S):
+            if not await self._ended(WORKER_EXIT_TIMEOUT_S):
                 self.kill()
-                await self._ended(EXIT_TIMEOUT_S)
+                await self._ended(WORKER_EXIT_TIMEOUT_S)
             raise WorkerError(self.exit_reason) from None
         finally:
             self._answer = None
@@ -207,7 +207,7 @@ class WorkerProcess(asyncio.Protocol):
             pause = min(pause * 2, 0.05)
         return True
 
-    async def end(self, grace: float = EXIT_TIMEOUT_S) -> None:
+    async def end(self, grace: float = WORKER_EXIT_TIMEOUT_S) -> None:
         """End the process: SIGTERM, ``grace`` seconds, SIGKILL; wait until it is gone."""
         try:
             if grace and not self._has_ended():
@@ -216,7 +216,7 @@ class WorkerProcess(asyncio.Protocol):
         finally:
             self.kill()
             self.close()
-        while not await self._ended(EXIT_TIMEOUT_S):
+        while not await self._ended(WORKER_EXIT_TIMEOUT_S):
             self.kill()
 
     def close(self) -> None:

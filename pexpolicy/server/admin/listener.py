@@ -23,7 +23,7 @@ from pexpolicy.server.http.protocol import protocol_factory
 BACKLOG = 64
 LIMITS = LimitsTable(connections=64, connections_per_peer=64)
 """Limits of this listener, which nodes never call."""
-DRAIN_TIMEOUT_S = 1.0
+ADMIN_DRAIN_TIMEOUT_S = 1.0
 """Seconds to answer the requests in flight on shutdown."""
 
 
@@ -103,4 +103,4 @@ async def admin_listener(
         finally:
             admin.close()
             server.pre_shutdown()
-            await server.shutdown(DRAIN_TIMEOUT_S)
+            await server.shutdown(ADMIN_DRAIN_TIMEOUT_S)

@@ -17,7 +17,7 @@ from pexpolicy.server.http.protocol import protocol_factory
 
 BACKLOG = 1024
 """Connections that the kernel queues until they are accepted."""
-DRAIN_TIMEOUT_S = 5.0
+CALLS_DRAIN_TIMEOUT_S = 5.0
 """Seconds to answer the calls in flight after the listener was closed."""
 
 Address = tuple[str, int] | list[socket.socket]
@@ -108,5 +108,5 @@ class Listener:
         finally:
             app.generation.access.close()
             server.pre_shutdown()
-            await server.shutdown(DRAIN_TIMEOUT_S)
+            await server.shutdown(CALLS_DRAIN_TIMEOUT_S)
             app.refusals.end()

@@ -15,7 +15,7 @@ from contextvars import Context
 
 from pexpolicy.errors import Log, describe_error
 
-MAX_DELAY_S = 0.005
+MAX_REPLY_DELAY_S = 0.005
 """Age of the oldest queued reply at which the next one is sent at once with all before it."""
 LARGE_REPLY = 65536
 """Size in bytes above which the socket may not accept a reply in one write."""
@@ -57,7 +57,7 @@ class ReplyBatcher:
             self._oldest_at = now
             # The context variables of one call must not be visible while others are sent.
             self._loop.call_soon(self.flush, context=self._context)
-        elif now - self._oldest_at > MAX_DELAY_S:
+        elif now - self._oldest_at > MAX_REPLY_DELAY_S:
             self.flush()
         return batch
 

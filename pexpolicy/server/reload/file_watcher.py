@@ -13,7 +13,7 @@ from pathlib import Path
 from pexpolicy.config.file_tracking import Look, stat_files
 from pexpolicy.server.reload.build_thread import run_in_thread
 
-POLL_INTERVAL_S = 0.5
+FILE_POLL_INTERVAL_S = 0.5
 """Seconds between two polls. A file counts as changed after two polls saw the same new version, so
 a file that is being written is not read."""
 
@@ -94,6 +94,6 @@ class FileWatcher:
     async def run(self) -> None:
         """Poll until cancelled."""
         while True:
-            await asyncio.sleep(POLL_INTERVAL_S)
+            await asyncio.sleep(FILE_POLL_INTERVAL_S)
             if self._changes.is_changed(await self.sample()):
                 self._changed()

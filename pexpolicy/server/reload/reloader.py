@@ -109,7 +109,7 @@ class Reloader:
             files=tuple(map(str, policy.files)),
             notes=(
                 *(f"{key}: the change needs a restart" for key in restart_keys),
-                *map(str, policy.advice),
+                *map(str, policy.warnings),
             ),
         )
 

@@ -64,9 +64,11 @@ class Domains:
         """True when the alias may register."""
         return self.ask(alias).action == "continue"
 
-    def advice(self) -> list[str]:
+    def warnings(self) -> list[str]:
         """What `pexpolicy check` warns of, without the table that all of it is in."""
-        return [str(item).removeprefix("plugins.domains.settings.") for item in self.policy.advice]
+        return [
+            str(item).removeprefix("plugins.domains.settings.") for item in self.policy.warnings
+        ]
 
 
 @pytest.fixture(scope="session")

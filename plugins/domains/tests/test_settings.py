@@ -59,15 +59,15 @@ def test_one_domain_is_still_a_list(complaints: Complaints) -> None:
 
 
 def test_plain_domains_are_nothing_to_warn_of(build: Build) -> None:
-    assert build("example.com", "*.example.org").advice() == []
+    assert build("example.com", "*.example.org").warnings() == []
 
 
 def test_no_domain_at_all_means_that_nobody_registers(build: Build) -> None:
-    assert build().advice() == ["allowed: is empty: no device can register"]
+    assert build().warnings() == ["allowed: is empty: no device can register"]
     assert not build().allows("alice@example.com")
-    assert build(otherwise="abstain").advice() == []
+    assert build(otherwise="abstain").warnings() == []
 
 
 def test_half_the_world_is_warned_of(build: Build) -> None:
-    (said,) = build("*.com", "example.com").advice()
+    (said,) = build("*.com", "example.com").warnings()
     assert said.startswith("allowed: *.com lets every device register")

@@ -67,11 +67,11 @@ class Locations:
 
         return [_asked(answer) for answer in asyncio.run(answers())]
 
-    def advice(self) -> list[str]:
+    def warnings(self) -> list[str]:
         """What `pexpolicy check` warns of, without the table that all of it is in."""
         return [
             str(item).removeprefix("plugins.locations.settings").removeprefix(".")
-            for item in self.policy.advice
+            for item in self.policy.warnings
         ]
 
     def status(self) -> Mapping[str, object]:

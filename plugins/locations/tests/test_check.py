@@ -6,36 +6,36 @@ from typing import Any
 Build = Callable[..., Any]
 
 
-def advice(build: Build, *entries: tuple[str, str], **more: Any) -> list[str]:
+def warnings(build: Build, *entries: tuple[str, str], **more: Any) -> list[str]:
     subnets = [{"subnet": subnet, "location": location} for subnet, location in entries]
-    said: list[str] = build({"subnets": subnets, **more}).advice()
+    said: list[str] = build({"subnets": subnets, **more}).warnings()
     return said
 
 
 def test_subnets_beside_one_another_are_nothing_to_warn_of(build: Build) -> None:
-    assert advice(build, ("10.1.0.0/16", "Oslo"), ("10.2.0.0/16", "Bergen")) == []
+    assert warnings(build, ("10.1.0.0/16", "Oslo"), ("10.2.0.0/16", "Bergen")) == []
 
 
 def test_a_subnet_in_another_one_is_named_with_it(build: Build) -> None:
-    assert advice(build, ("10.1.2.0/24", "Oslo"), ("10.0.0.0/8", "A"), ("10.1.0.0/16", "A")) == [
+    assert warnings(build, ("10.1.2.0/24", "Oslo"), ("10.0.0.0/8", "A"), ("10.1.0.0/16", "A")) == [
         "subnets[2].subnet: 10.1.0.0/16 lies in 10.0.0.0/8; leads to the same: it is needless",
         "subnets[0].subnet: 10.1.2.0/24 lies in 10.1.0.0/16; the longer prefix decides",
     ]
 
 
 def test_a_subnet_of_all_addresses_is_a_default_and_no_overlap(build: Build) -> None:
-    assert advice(build, ("0.0.0.0/0", "Oslo"), ("10.1.0.0/16", "Oslo"), ("::/0", "B")) == []
+    assert warnings(build, ("0.0.0.0/0", "Oslo"), ("10.1.0.0/16", "Oslo"), ("::/0", "B")) == []
 
 
 def test_many_overlaps_are_counted_and_not_listed(build: Build) -> None:
     inner = [(f"10.{n}.0.0/16", f"Location {n}") for n in range(50)]
-    said = advice(build, ("10.0.0.0/8", "Oslo"), *inner)
+    said = warnings(build, ("10.0.0.0/8", "Oslo"), *inner)
     assert len(said) == 21
     assert said[-1] == "subnets: 30 further subnets lie in others"
 
 
 def test_overflow_that_nobody_meets_is_named(build: Build) -> None:
-    said = advice(
+    said = warnings(
         build,
         ("10.1.0.0/16", "Oslo"),
         default="Frankfurt",
@@ -48,6 +48,6 @@ def test_overflow_that_nobody_meets_is_named(build: Build) -> None:
 
 
 def test_a_table_that_never_answers_is_named(build: Build) -> None:
-    assert [line.removeprefix(": ") for line in advice(build)] == [
+    assert [line.removeprefix(": ") for line in warnings(build)] == [
         "lists no subnet and no default: it never answers"
     ]

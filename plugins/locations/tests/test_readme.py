@@ -18,7 +18,7 @@ def shown() -> str:
 
 def test_the_file_that_is_shown_is_read(build: Callable[..., Any]) -> None:
     locations = build({}, csv=shown())
-    assert locations.advice() == []
+    assert locations.warnings() == []
     assert locations.ask("10.1.0.1").result == {
         "location": "Oslo",
         "overflow_locations": ["Bergen", "Frankfurt"],

@@ -67,9 +67,9 @@ class Rooms:
 
         return _asked(asyncio.run(answer()))
 
-    def advice(self) -> list[str]:
+    def warnings(self) -> list[str]:
         """What `pexpolicy check` warns of, without the table that all of it is in."""
-        return [str(item).removeprefix("plugins.rooms.settings.") for item in self.policy.advice]
+        return [str(item).removeprefix("plugins.rooms.settings.") for item in self.policy.warnings]
 
 
 @pytest.fixture(scope="session")

@@ -8,18 +8,18 @@ import pytest
 Build = Callable[..., Any]
 
 
-def advice(build: Build, **fields: Any) -> list[str]:
-    said: list[str] = build({"rooms": {"x@example.com": {"name": "X", **fields}}}).advice()
+def warnings(build: Build, **fields: Any) -> list[str]:
+    said: list[str] = build({"rooms": {"x@example.com": {"name": "X", **fields}}}).warnings()
     return said
 
 
 def test_a_plain_room_is_nothing_to_warn_of(build: Build) -> None:
-    assert advice(build) == []
+    assert warnings(build) == []
 
 
 def test_a_room_with_pins_that_fit_is_nothing_to_warn_of(build: Build) -> None:
-    assert advice(build, pin="123456", guest_pin="567890", allow_guests=True) == []
-    assert advice(build, pin="12345#", guest_pin="567890#", allow_guests=True) == []
+    assert warnings(build, pin="123456", guest_pin="567890", allow_guests=True) == []
+    assert warnings(build, pin="12345#", guest_pin="567890#", allow_guests=True) == []
 
 
 @pytest.mark.parametrize(
@@ -38,33 +38,33 @@ def test_a_room_with_pins_that_fit_is_nothing_to_warn_of(build: Build) -> None:
 def test_what_may_void_the_answer_is_said_of_the_room(
     build: Build, fields: dict[str, Any], says: str
 ) -> None:
-    said = advice(build, **fields)
+    said = warnings(build, **fields)
     assert any(line.startswith('rooms."x@example.com": ') and says in line for line in said)
 
 
 def test_a_default_room_is_an_open_door(build: Build) -> None:
-    (said,) = build({"default_room": "Default Room - {local_alias}"}).advice()
+    (said,) = build({"default_room": "Default Room - {local_alias}"}).warnings()
     assert said.startswith("default_room: ")
     assert "anybody who can dial in" in said
     assert "a room of its own" in said
 
 
 def test_one_default_room_for_all_is_not_called_a_room_of_its_own(build: Build) -> None:
-    (said,) = build({"default_room": "Lobby"}).advice()
+    (said,) = build({"default_room": "Lobby"}).warnings()
     assert "one room" in said
 
 
 def test_a_bare_name_that_meets_no_room_is_said_with_the_rooms_that_share_it(build: Build) -> None:
     (said,) = build(
         {"rooms": {"board@example.com": {"name": "A"}, "sip:Board@example.org": {"name": "B"}}}
-    ).advice()
+    ).warnings()
     assert said.startswith("rooms: ")
     assert "board@example.com, board@example.org" in said
 
 
 def test_a_bare_name_with_a_room_of_its_own_is_not_ambiguous(build: Build) -> None:
     names = ("board@example.com", "board@example.org", "board")
-    assert build({"rooms": {name: {"name": name} for name in names}}).advice() == []
+    assert build({"rooms": {name: {"name": name} for name in names}}).warnings() == []
 
 
 def test_every_warning_comes_with_all_others(build: Build) -> None:
@@ -76,13 +76,13 @@ def test_every_warning_comes_with_all_others(build: Build) -> None:
                 "board@example.org": {"name": "B", "pin": ""},
             },
         }
-    ).advice()
+    ).warnings()
     assert len(said) == 4
 
 
 def test_two_rooms_of_one_name_and_other_settings_are_told(build: Build) -> None:
     rooms = {"a@example.com": {"name": "A", "pin": "123456"}, "b@example.com": {"name": "A"}}
-    (said,) = build({"rooms": rooms}).advice()
+    (said,) = build({"rooms": rooms}).warnings()
     assert said.startswith('rooms."b@example.com".name: a@example.com has the same name')
     assert "123456" not in said
 
@@ -92,7 +92,7 @@ def test_two_aliases_of_one_room_are_nothing_to_warn_of(build: Build) -> None:
         "a@example.com": {"name": "A", "pin": "123456", "service_tag": ""},
         "b@example.com": {"pin": "123456", "name": "A"},
     }
-    assert build({"rooms": rooms}).advice() == []
+    assert build({"rooms": rooms}).warnings() == []
 
 
 def test_a_breakout_room_has_the_name_of_its_main_room(build: Build) -> None:
@@ -102,4 +102,4 @@ def test_a_breakout_room_has_the_name_of_its_main_room(build: Build) -> None:
         "breakout_name": "One",
     }
     rooms = {"a": {"name": "A", "breakout_rooms": True}, "b": {"name": "A", **breakout}}
-    assert not any("same name" in said for said in build({"rooms": rooms}).advice())
+    assert not any("same name" in said for said in build({"rooms": rooms}).warnings())

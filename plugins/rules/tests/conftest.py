@@ -55,7 +55,7 @@ def warnings() -> Callable[..., list[str]]:
         built = policy({"rules": list(rules)})
         return [
             str(item).removeprefix("plugins.rules.settings.")
-            for item in built.advice
+            for item in built.warnings
             if "on_error" not in item.key
         ]
 

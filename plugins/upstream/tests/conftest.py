@@ -40,11 +40,11 @@ def complaints() -> Callable[[Settings], list[str]]:
 
 
 @pytest.fixture(scope="session")
-def advice(build: Callable[..., Policy]) -> Callable[..., list[str]]:
+def warnings(build: Callable[..., Policy]) -> Callable[..., list[str]]:
     """What `pexpolicy check` warns of, without the table that all of it is in."""
 
     def advise(settings: Settings, timeout: float = 4.0) -> list[str]:
-        told = [str(item) for item in build(settings, timeout).advice]
+        told = [str(item) for item in build(settings, timeout).warnings]
         ours = [text for text in told if text.startswith("plugins.upstream.settings.")]
         return [text.removeprefix("plugins.upstream.settings.") for text in ours]
 

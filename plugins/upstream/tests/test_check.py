@@ -5,17 +5,17 @@ from typing import Any
 
 import pytest
 
-Advise = Callable[..., list[str]]
+Warnings = Callable[..., list[str]]
 HERE = {"url": "http://127.0.0.1:8001"}
 AWAY = {"url": "https://policy.example.com"}
 
 
-def test_what_is_plain_is_nothing_to_warn_of(advice: Advise) -> None:
-    assert advice({"targets": {"a": HERE, "b": AWAY}}) == []
+def test_what_is_plain_is_nothing_to_warn_of(warnings: Warnings) -> None:
+    assert warnings({"targets": {"a": HERE, "b": AWAY}}) == []
 
 
-def test_a_target_that_anybody_may_be_is_an_open_door(advice: Advise) -> None:
-    (said,) = advice({"targets": {"a": {**AWAY, "verify": False}}})
+def test_a_target_that_anybody_may_be_is_an_open_door(warnings: Warnings) -> None:
+    (said,) = warnings({"targets": {"a": {**AWAY, "verify": False}}})
     assert said.startswith("targets.a.verify: whoever stands between")
 
 
@@ -31,10 +31,10 @@ def test_a_target_that_anybody_may_be_is_an_open_door(advice: Advise) -> None:
     ],
 )
 def test_a_password_in_clear_on_the_network_is_warned_of(
-    advice: Advise, monkeypatch: pytest.MonkeyPatch, url: str, warned: bool
+    warnings: Warnings, monkeypatch: pytest.MonkeyPatch, url: str, warned: bool
 ) -> None:
     monkeypatch.setenv("OUTBOUND", "secret")
-    said = advice({"targets": {"a": {"url": url, "user": "us", "password_env": "OUTBOUND"}}})
+    said = warnings({"targets": {"a": {"url": url, "user": "us", "password_env": "OUTBOUND"}}})
     assert [line.split(": ")[0] for line in said] == (["targets.a.url"] if warned else [])
 
 
@@ -56,14 +56,14 @@ def test_a_password_in_clear_on_the_network_is_warned_of(
     ],
 )
 def test_targets_that_have_more_time_than_the_plugin_are_warned_of(
-    advice: Advise, timeout: float, settings: dict[str, Any], where: list[str]
+    warnings: Warnings, timeout: float, settings: dict[str, Any], where: list[str]
 ) -> None:
-    said = advice(settings, timeout)
+    said = warnings(settings, timeout)
     assert [line.split(": ")[0] for line in said] == where
     assert all(f"the plugin has {timeout:g} s" in line for line in said)
 
 
-def test_a_target_that_nobody_asks_is_warned_of(advice: Advise) -> None:
+def test_a_target_that_nobody_asks_is_warned_of(warnings: Warnings) -> None:
     targets = {"a": HERE, "b": AWAY, "c": AWAY}
-    said = advice({"targets": targets, "routes": [{"targets": ["a"], "compare_with": "b"}]})
+    said = warnings({"targets": targets, "routes": [{"targets": ["a"], "compare_with": "b"}]})
     assert said == ["targets.c: no route asks this target"]

@@ -79,7 +79,7 @@ class Draft:
             subnets.add(network, choices)
         return subnets
 
-    def advice(self, subnets: Subnets[Choices]) -> list[ConfigWarning]:
+    def warnings(self, subnets: Subnets[Choices]) -> list[ConfigWarning]:
         """Return warnings about valid entries."""
         overlaps = list(self._overlaps(subnets))
         more = len(overlaps) - MAX_NAMED

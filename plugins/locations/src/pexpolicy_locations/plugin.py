@@ -44,7 +44,7 @@ class Locations:
         if draft.problems:
             raise SettingsError(problems=draft.problems)
         subnets = draft.subnets()
-        self._advice = draft.advice(subnets)
+        self._warnings = draft.warnings(subnets)
         self._prepared = draft.prepared()
         self._table = LocationTable(settings.addresses, subnets)
         self._hits: Counter[bytes] = Counter()
@@ -67,7 +67,7 @@ class Locations:
         """Warn of nested subnets, unused overflow, and a table that never answers."""
         if not self._prepared:
             yield ConfigWarning((), "lists no subnet and no default: it never answers")
-        yield from self._advice
+        yield from self._warnings
 
     @hookimpl
     def tracked_files(self) -> Iterable[Path]:

@@ -48,7 +48,7 @@ class Rooms:
         self._table = RoomTable()
         self._default = settings.default_room
         self._extras = settings.extras
-        self._advice: list[ConfigWarning] = []
+        self._warnings: list[ConfigWarning] = []
         self._named: dict[str, str] = {}
         self._spelled: dict[str, str] = {}
         problems = [
@@ -94,9 +94,9 @@ class Rooms:
             yield Problem(key, f"there is a room with the alias {alias} already")
         elif alias != key[-1]:
             self._spelled[str(alias)] = str(key[-1])
-        self._advice += [ConfigWarning(key, warning) for warning in service.warnings]
+        self._warnings += [ConfigWarning(key, warning) for warning in service.warnings]
         if not given.get("breakout"):
-            self._advice += self._of_name(key, given["name"], service)
+            self._warnings += self._of_name(key, given["name"], service)
 
     def _of_name(self, key: Key, name: str, service: Service) -> Iterable[ConfigWarning]:
         """Warn of two rooms with one name and other settings; aliases of one room are fine."""
@@ -152,7 +152,7 @@ class Rooms:
             yield ConfigWarning(
                 ("rooms",), f"a call to the bare name {user} meets none of {shared}: add {user}"
             )
-        yield from self._advice
+        yield from self._warnings
 
 
 # A list: what stands in a TOML file may be no key of a dictionary.

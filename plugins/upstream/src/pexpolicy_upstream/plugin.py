@@ -22,7 +22,7 @@ from pexpolicy import (
 )
 from pexpolicy_upstream.builder import built
 from pexpolicy_upstream.settings import UpstreamSettings
-from pexpolicy_upstream.warnings import advice
+from pexpolicy_upstream.warnings import config_warnings
 
 MARGIN = 0.02
 """Seconds kept of the plugin's timeout to report which target was late."""
@@ -40,7 +40,7 @@ class Upstream:
         self._targets, self._routes = built(settings)
         self._each_route = tuple(dict.fromkeys(r for found in self._routes.values() for r in found))
         self._time = max(settings.plugin_timeout - MARGIN, settings.plugin_timeout / 2)
-        self._advice = tuple(advice(settings))
+        self._warnings = tuple(config_warnings(settings))
         self._files = tuple(settings.files())
 
     @hookimpl
@@ -58,7 +58,7 @@ class Upstream:
     @hookimpl
     def config_warnings(self) -> Iterable[ConfigWarning]:
         """Warn of unverified targets, timeouts that do not fit, and unused targets."""
-        return self._advice
+        return self._warnings
 
     @hookimpl
     async def service_configuration(self, request: ServiceConfigurationRequest) -> Answer:

@@ -11,7 +11,7 @@ from pexpolicy import ConfigWarning
 from pexpolicy_upstream.settings import RouteSettings, TargetSettings, UpstreamSettings
 
 
-def advice(settings: UpstreamSettings) -> Iterator[ConfigWarning]:
+def config_warnings(settings: UpstreamSettings) -> Iterator[ConfigWarning]:
     """Yield warnings of unverified targets, timeouts that do not fit, and unused targets."""
     for name, target in settings.targets.items():
         yield from _of_target(("targets", name), target)
