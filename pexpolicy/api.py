@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from msgspec import UNSET
+
 from pexpolicy.chain.circuit_breaker import CircuitBreaker
 from pexpolicy.config.file_tracking import track_file
 from pexpolicy.config.problems import ConfigWarning, Key, Problem, dotted_key
@@ -44,6 +46,7 @@ from pexpolicy.models.alias import Alias
 from pexpolicy.models.decision import Continue, Decision, Redirect, Reject
 from pexpolicy.models.errors import DecisionError, ValidationIssue
 from pexpolicy.models.extras import NO_EXTRAS, Extras
+from pexpolicy.models.model import Unset
 from pexpolicy.models.outcome import Outcome
 from pexpolicy.models.request import Params, Request
 from pexpolicy.text import did_you_mean
@@ -53,6 +56,7 @@ __all__ = [
     "MAX_BUDGET",
     "NO_EXTRAS",
     "SERVICE_TYPES",
+    "UNSET",
     "Alias",
     "AudioMix",
     "AutomaticParticipant",
@@ -95,6 +99,7 @@ __all__ = [
     "SettingsError",
     "TestCall",
     "Transfer",
+    "Unset",
     "ValidationIssue",
     "VirtualReception",
     "did_you_mean",

@@ -7,6 +7,8 @@ from collections.abc import Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
+from msgspec import UNSET
+
 from pexpolicy.endpoints.base import JPEG, Endpoint, Reply, not_found_reply
 from pexpolicy.endpoints.jpeg import InvalidImageError, jpeg
 from pexpolicy.endpoints.shared_parameters import CallRequest, ProxyParameters, ServiceParameters
@@ -84,6 +86,14 @@ class Avatar(Decision):
 
     def __repr__(self) -> str:
         return f"Avatar({len(self.image)} bytes)"
+
+    def replace(self, /, **fields: Any) -> Self:
+        """Return the same with another ``image`` or ``reason``; raise ``DecisionError``."""
+        kept = {"image": self.image, "reason": self.reason, **fields}
+        if kept.keys() != {"image", "reason"}:
+            raise ENDPOINT.refuse("an avatar has an image and a reason, and no other fields")
+        reason = kept["reason"]
+        return type(self)(kept["image"], reason=None if reason is UNSET else reason)
 
     def resized(self, width: int | None, height: int | None) -> Self:
         """Return the same as a JPEG in RGB of this size; raise ``DecisionError``."""

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from msgspec import UNSET, Meta
 
+from pexpolicy.models.errors import DecisionError
 from pexpolicy.models.extras import NO_EXTRAS, Extras
 from pexpolicy.models.model import Model, Unset, assign
 from pexpolicy.models.rules import Confidence, Field, Rule, each
-from pexpolicy.models.validation import MAX_TEXT
+from pexpolicy.models.validation import MAX_TEXT, unknown_field
 
 Text = Annotated[str, Meta(max_length=MAX_TEXT)]
 """Text of at most 250 characters, the limit of Infinity (transcribed)."""
@@ -23,6 +24,7 @@ SCHEMES = ("sip", "sips", "h323", "tel")
 _KEY = secrets.randbits(64)
 _REASONS = (str, type(None))
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:.")
+_AFTER_FIELD = re.compile(r"[.\[:]")
 _BROKEN_LINE = re.compile(r"[\s\x00-\x1f\x7f-\x9f]")
 
 
@@ -33,13 +35,14 @@ class Decision(Model):
     Infinity does not read it, and no decision must be lost to a long explanation.
     """
 
-    __slots__ = ("reason", "seal")
+    __slots__ = ("extras", "reason", "seal")
 
     action: ClassVar[Action] = "continue"
     sends_result: ClassVar[bool] = True
 
     if TYPE_CHECKING:
         reason: str | None = None
+        extras: ClassVar[Extras]
         seal: ClassVar[int]
 
     def __init__(self, /, *unnamed: Any, **fields: Any) -> None:
@@ -59,8 +62,39 @@ class Decision(Model):
     ) -> Self:
         """Return the decision of a plain dictionary."""
         decision = super().from_result(fields, extras=extras, strict=strict)
-        decision._seal(None if reason is None else _shortened(reason))  # noqa: SLF001 - its own
+        decision._seal(None if reason is None else _shortened(reason), extras)  # noqa: SLF001 - its own
         return decision
+
+    def replace(self, /, **fields: Any) -> Self:
+        """Return the same with other fields, or another ``reason``; ``UNSET`` removes one.
+
+        The fields that stay keep their order. The result is checked as a new decision is: raises
+        ``DecisionError``::
+
+            decision.replace(ivr_theme_name="Oslo", description=UNSET)
+        """
+        reason = fields.pop("reason", self.reason)
+        replaced = self.set_fields()
+        known = self.names | replaced.keys() | self.extras.fields
+        for name, value in fields.items():
+            if name not in known:
+                raise DecisionError(unknown_field(type(self), name))
+            if value is UNSET:
+                replaced.pop(name, None)
+            else:
+                replaced[name] = value
+        reason = None if reason is UNSET else reason
+        made = self.from_result(replaced, reason=reason, extras=self.extras)
+        return made.with_warnings(*self._added_warnings(fields)) if self.warnings else made
+
+    def _added_warnings(self, replaced: Mapping[str, Any]) -> tuple[str, ...]:
+        """Return the warnings that no check made, without those about replaced fields."""
+        made = self.from_result(self.set_fields(), extras=self.extras).warnings
+        return tuple(
+            warning
+            for warning in self.warnings
+            if warning not in made and _AFTER_FIELD.split(warning, 1)[0] not in replaced
+        )
 
     def with_reason(self, reason: str) -> Self:
         """Return the same with another reason; the checked result is shared."""
@@ -75,10 +109,11 @@ class Decision(Model):
         assign(copied, "result", self.result)
         assign(copied, "logged", None)
         assign(copied, "warnings", warnings)
-        copied._seal(reason)  # noqa: SLF001 - its own
+        copied._seal(reason, self.extras)  # noqa: SLF001 - its own
         return copied
 
-    def _seal(self, reason: str | None) -> None:
+    def _seal(self, reason: str | None, extras: Extras = NO_EXTRAS) -> None:
+        assign(self, "extras", extras)
         assign(self, "reason", reason)
         assign(self, "seal", self._digest())
 

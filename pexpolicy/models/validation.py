@@ -288,6 +288,11 @@ def _unknown(
                     )
 
 
+def unknown_field(cls: type[ModelBase], name: str) -> ValidationIssue:
+    """Return the issue of a field that a model does not have."""
+    return refusal(cls, name, NOT_SHOWN, _no_such_field(cls, name))
+
+
 def _no_such_field(model: type[ModelBase], name: str) -> str:
     hint = misplaced(name) or model.field_hint(name)
     hint = hint or did_you_mean(name, model.names).removeprefix("; ")

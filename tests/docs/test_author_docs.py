@@ -201,6 +201,26 @@ def test_continue_keeps_an_alias_from_plugins_behind_it() -> None:
     assert [decided_by("meet.alice"), decided_by("bob")] == ["own", "rooms"]
 
 
+@samples.covers(HOW_TO, "The same decision with other fields")
+@pytest.mark.parametrize(
+    ("caller", "sent"),
+    [
+        ("dana@elsewhere.example", {"pin": "471100", "ivr_theme_name": "Oslo"}),
+        ("dana@example.com", {"ivr_theme_name": "Silent"}),
+    ],
+)
+def test_a_decision_is_replaced_in_part(caller: str, sent: dict[str, str]) -> None:
+    outcome = asked(
+        "The same decision with other fields",
+        "Quiet",
+        "service_configuration",
+        local_alias="board@example.com",
+        remote_alias=caller,
+    )
+    room = Conference(name="Board", service_tag="board").set_fields()
+    assert outcome.decision.set_fields() == {**room, **sent}
+
+
 @samples.covers(HOW_TO, "Several hooks")
 def test_several_hooks_are_joined_by_the_service_tag() -> None:
     def clinic(endpoint: str, **fields: Any) -> Outcome:
