@@ -41,7 +41,7 @@ from pexpolicy.endpoints.service_types import (
     TestCall,
     VirtualReception,
 )
-from pexpolicy.hooks import hookimpl
+from pexpolicy.hooks import Plugin, hookimpl
 from pexpolicy.models.alias import Alias
 from pexpolicy.models.decision import Continue, Decision, Redirect, Reject
 from pexpolicy.models.errors import DecisionError, ValidationIssue
@@ -87,6 +87,7 @@ __all__ = [
     "ParticipantAvatarRequest",
     "ParticipantProperties",
     "ParticipantPropertiesRequest",
+    "Plugin",
     "PluginSettings",
     "Problem",
     "Redirect",

@@ -1,9 +1,10 @@
 """Hook specifications: the whole contract of a plugin on one page.
 
 A plugin is a class that an entry point of the group ``pexpolicy`` names. It is built with its
-validated settings, and its methods that carry ``@hookimpl`` are asked. ``async def`` is for code
-that awaits, or that answers at once; plain ``def`` is for code that blocks, and runs in the
-plugin's own threads.
+validated settings. The hooks that it has are the methods of ``Plugin`` that a subclass overrides;
+in a class of any other kind, the methods that carry ``@hookimpl``. ``async def`` is for code that
+awaits, or that answers at once; plain ``def`` is for code that blocks, and runs in the plugin's
+own threads.
 
 For each request the plugins are asked one after the other, the lowest ``priority`` first. ``None``
 means *not mine, ask the next*; anything else is the decision, and no further plugin is asked. A
@@ -17,12 +18,16 @@ decides what follows.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import inspect
+from collections.abc import Awaitable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeAlias, get_args, get_origin
 
 import pluggy
+from typing_extensions import TypeVar
+
+from pexpolicy.config.settings import PluginSettings
 
 if TYPE_CHECKING:
     from pexpolicy.config.problems import ConfigWarning, Key
@@ -43,7 +48,11 @@ if TYPE_CHECKING:
     from pexpolicy.models.decision import Continue, Decision, Redirect, Reject
     from pexpolicy.models.outcome import Outcome
 
+T = TypeVar("T")
+S = TypeVar("S", bound=PluginSettings, default=PluginSettings)
 Result = Mapping[str, Any]
+MaybeAwaitable: TypeAlias = T | Awaitable[T]
+"""What a plain ``def`` returns, or an ``async def``."""
 
 HOOK_API = 1
 """The version of the hooks. A plugin whose class has ``pexpolicy_api = 2`` needs a newer
@@ -52,126 +61,172 @@ pexpolicy.
 
 hookspec = pluggy.HookspecMarker("pexpolicy")
 hookimpl = pluggy.HookimplMarker("pexpolicy")
+SPEC_MARK = "pexpolicy_spec"
+"""Attribute of a hook specification."""
+IMPL_MARK = "pexpolicy_impl"
+"""Attribute of an implementation."""
 
 
-@hookspec(firstresult=True)
-def service_configuration(
-    request: ServiceConfigurationRequest,
-) -> Service | Continue | Reject | Redirect | Result | None:
-    """Which service does the dialed alias lead to?
+class Plugin(Generic[S]):
+    """The base of a plugin with these settings; each hook is a method to override.
 
-    Asked for each incoming call, twice for a web join, before Infinity dials out, and for each
-    breakout room. The call is not set up before the answer arrives, so a look-up in memory is
-    better than one over the network. The same call must get the same answer each time.
+    A hook that a subclass does not override costs nothing. With ``@override`` (of ``typing``, or
+    of ``typing_extensions`` before Python 3.12) a type checker finds a hook that does not exist::
+
+        class Settings(PluginSettings):
+            location: str
+
+
+        class Nearest(Plugin[Settings]):
+            @override
+            async def media_location(self, request: MediaLocationRequest) -> MediaLocation | None:
+                return MediaLocation(location=self.settings.location)
     """
 
+    Settings: ClassVar[type[PluginSettings]] = PluginSettings
+    """The class of the settings, taken from ``Plugin[...]``."""
+    if TYPE_CHECKING:
+        pexpolicy_api: ClassVar[int]
+        """The version of the hooks that the plugin needs, ``HOOK_API`` at most."""
+        can_reject: ClassVar[bool]
+        """Whether the plugin rejects calls; by default, whether its module imports ``Reject``."""
 
-@hookspec(firstresult=True)
-def participant_properties(
-    request: ParticipantPropertiesRequest,
-) -> ParticipantProperties | Continue | Reject | Result | None:
-    """Who may join, as what, and under which name?
+    settings: S
 
-    Asked for each participant, after the service is known. Web apps: after PIN or single sign-on,
-    with role and ``idp_attributes``. SIP and H.323: before the PIN, with ``preauthenticated_role``
-    unset.
-    """
+    def __init__(self, settings: S) -> None:
+        """Keep the settings. A subclass may prepare more here; it does no I/O."""
+        self.settings = settings
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Take the settings from ``Plugin[...]``, and mark the overridden hooks."""
+        super().__init_subclass__(**kwargs)
+        if "Settings" not in vars(cls):
+            for base in vars(cls).get("__orig_bases__", ()):
+                model = next(iter(get_args(base)), None)
+                if issubclass(get_origin(base) or object, Plugin) and isinstance(model, type):
+                    cls.Settings = model
+        for name, specification in HOOKS.items():
+            method = getattr(cls, name)
+            if method is not specification and inspect.isroutine(method):
+                function = getattr(method, "__func__", method)
+                if not hasattr(function, IMPL_MARK):
+                    hookimpl(function)
+
+    @hookspec(firstresult=True)
+    def service_configuration(
+        self, request: ServiceConfigurationRequest
+    ) -> MaybeAwaitable[Service | Continue | Reject | Redirect | Result | None]:
+        """Which service does the dialed alias lead to?
+
+        Asked for each incoming call, twice for a web join, before Infinity dials out, and for each
+        breakout room. The call is not set up before the answer arrives, so a look-up in memory is
+        better than one over the network. The same call must get the same answer each time.
+        """
+
+    @hookspec(firstresult=True)
+    def participant_properties(
+        self, request: ParticipantPropertiesRequest
+    ) -> MaybeAwaitable[ParticipantProperties | Continue | Reject | Result | None]:
+        """Who may join, as what, and under which name?
+
+        Asked for each participant, after the service is known. Web apps: after PIN or single
+        sign-on, with role and ``idp_attributes``. SIP and H.323: before the PIN, with
+        ``preauthenticated_role`` unset.
+        """
+
+    @hookspec(firstresult=True)
+    def media_location(
+        self, request: MediaLocationRequest
+    ) -> MaybeAwaitable[MediaLocation | Continue | Result | None]:
+        """Which system location handles the media of this participant?
+
+        A location name that Infinity does not know voids the whole answer.
+        """
+
+    @hookspec(firstresult=True)
+    def participant_avatar(
+        self, request: ParticipantAvatarRequest
+    ) -> MaybeAwaitable[Avatar | Continue | bytes | None]:
+        """Which picture belongs to ``request.alias``?
+
+        The picture may be a JPEG, PNG, GIF, WebP or BMP of any size; it is scaled to fit.
+        """
+
+    @hookspec(firstresult=True)
+    def directory_information(
+        self, request: DirectoryInformationRequest
+    ) -> MaybeAwaitable[Directory | Continue | list[DirectoryEntry] | Result | None]:
+        """Which phone book entries match the search text ``request.q``?
+
+        Asked while the user types, with a single letter or an empty text too. Entries after
+        ``limit`` are removed.
+        """
+
+    @hookspec(firstresult=True)
+    def registration_alias(
+        self, request: RegistrationAliasRequest
+    ) -> MaybeAwaitable[Credentials | Continue | Reject | Result | None]:
+        """May a device register as ``request.alias``, and with which credentials?
+
+        ``Continue`` lets Infinity's own database decide.
+        """
+
+    @hookspec
+    def lifespan(self) -> AbstractAsyncContextManager[None]:  # type: ignore[empty-body]
+        """Open what the plugin needs: files, sockets, pools.
+
+        An ``@asynccontextmanager`` method. Entered before the policy answers its first call and
+        left after its last one. All I/O belongs here; building the class does none, except for
+        reading the files that ``tracked_files`` names. At a reload the new instance is opened while
+        the old one still answers, and each worker process has its own: do not bind a port, lock a
+        file or assume to be alone.
+        """
+
+    @hookspec
+    def on_decision(self, outcome: Outcome) -> MaybeAwaitable[None]:
+        """Observe each decision: for counters, web hooks and messages.
+
+        Called after the reply has left, for each call of each endpoint, with ``outcome.request``,
+        ``outcome.decision``, ``outcome.decided_by``, ``outcome.steps`` and ``outcome.decision_id``.
+        It cannot change or delay a reply. It has the plugin's timeout. When too many calls wait for
+        it, further ones are skipped and counted.
+        """
+
+    @hookspec
+    def static_decisions(self) -> Iterable[tuple[Key, Decision]]:  # type: ignore[empty-body]
+        """Return the decisions that never change, each with the settings key that it comes from.
+
+        They are compared with the names that ``[infinity]`` of the configuration lists. Called once
+        when the policy is built; does no I/O.
+        """
+
+    @hookspec
+    def config_warnings(self) -> Iterable[ConfigWarning]:  # type: ignore[empty-body]
+        """Return warnings about a configuration that is valid but doubtful.
+
+        Shown by ``pexpolicy check`` and at startup. Called once when the policy is built; does no
+        I/O.
+        """
+
+    @hookspec
+    def status(self) -> MaybeAwaitable[Mapping[str, object]]:  # type: ignore[empty-body]
+        """Return what operators should see of the running plugin: sizes, connections, counters.
+
+        Shown by ``/status`` and ``pexpolicy status``, and called only then, never for a call. It
+        has one second. Do not include names of people or secrets.
+        """
+
+    @hookspec
+    def tracked_files(self) -> Iterable[Path]:  # type: ignore[empty-body]
+        """Return the files that the plugin was built from, in addition to its settings.
+
+        A running server reloads when one of them changes, and ``config_hash`` of the audit covers
+        their content. Relative paths are relative to the configuration file. Called once when the
+        policy is built, after ``__init__``, which has read them.
+        """
 
 
-@hookspec(firstresult=True)
-def media_location(
-    request: MediaLocationRequest,
-) -> MediaLocation | Continue | Result | None:
-    """Which system location handles the media of this participant?
-
-    A location name that Infinity does not know voids the whole answer.
-    """
-
-
-@hookspec(firstresult=True)
-def participant_avatar(request: ParticipantAvatarRequest) -> Avatar | Continue | bytes | None:
-    """Which picture belongs to ``request.alias``?
-
-    The picture may be a JPEG, PNG, GIF, WebP or BMP of any size; it is scaled to fit.
-    """
-
-
-@hookspec(firstresult=True)
-def directory_information(
-    request: DirectoryInformationRequest,
-) -> Directory | Continue | list[DirectoryEntry] | Result | None:
-    """Which phone book entries match the search text ``request.q``?
-
-    Asked while the user types, with a single letter or an empty text too. Entries after ``limit``
-    are removed.
-    """
-
-
-@hookspec(firstresult=True)
-def registration_alias(
-    request: RegistrationAliasRequest,
-) -> Credentials | Continue | Reject | Result | None:
-    """May a device register as ``request.alias``, and with which credentials?
-
-    ``Continue`` lets Infinity's own database decide.
-    """
-
-
-@hookspec
-def lifespan() -> AbstractAsyncContextManager[None]:  # type: ignore[empty-body]
-    """Open what the plugin needs: files, sockets, pools.
-
-    An ``@asynccontextmanager`` method. Entered before the policy answers its first call and left
-    after its last one. All I/O belongs here; building the class does none, except for reading the
-    files that ``tracked_files`` names. At a reload the new instance is opened while the old one
-    still answers, and each worker process has its own: do not bind a port, lock a file or assume
-    to be alone.
-    """
-
-
-@hookspec
-def on_decision(outcome: Outcome) -> None:
-    """Observe each decision: for counters, web hooks and messages.
-
-    Called after the reply has left, for each call of each endpoint, with ``outcome.request``,
-    ``outcome.decision``, ``outcome.decided_by``, ``outcome.steps`` and ``outcome.decision_id``. It
-    cannot change or delay a reply. It has the plugin's timeout. When too many calls wait for it,
-    further ones are skipped and counted.
-    """
-
-
-@hookspec
-def static_decisions() -> Iterable[tuple[Key, Decision]]:  # type: ignore[empty-body]
-    """Return the decisions that never change, each with the settings key that it comes from.
-
-    They are compared with the names that ``[infinity]`` of the configuration lists. Called once
-    when the policy is built; does no I/O.
-    """
-
-
-@hookspec
-def config_warnings() -> Iterable[ConfigWarning]:  # type: ignore[empty-body]
-    """Return warnings about a configuration that is valid but doubtful.
-
-    Shown by ``pexpolicy check`` and at startup. Called once when the policy is built; does no
-    I/O.
-    """
-
-
-@hookspec
-def status() -> Mapping[str, object]:  # type: ignore[empty-body]
-    """Return what operators should see of the running plugin: sizes, connections, counters.
-
-    Shown by ``/status`` and ``pexpolicy status``, and called only then, never for a call. It has
-    one second. Do not include names of people or secrets.
-    """
-
-
-@hookspec
-def tracked_files() -> Iterable[Path]:  # type: ignore[empty-body]
-    """Return the files that the plugin was built from, in addition to its settings.
-
-    A running server reloads when one of them changes, and ``config_hash`` of the audit covers
-    their content. Relative paths are relative to the configuration file. Called once when the
-    policy is built, after ``__init__``, which has read them.
-    """
+HOOKS: Mapping[str, Any] = {
+    name: method for name, method in vars(Plugin).items() if hasattr(method, SPEC_MARK)
+}
+"""The specification of each hook, by name."""

@@ -18,10 +18,9 @@ from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
 
+from pexpolicy.hooks import IMPL_MARK
 from pexpolicy.plugins.errors import PluginBuildError
 
-MARK = "pexpolicy_impl"
-"""Attribute that pluggy's marker sets on a hook implementation."""
 _DIGEST = "__pexpolicy_digest__"
 """Attribute of a module: the hash of the source files that it was made of."""
 
@@ -140,7 +139,7 @@ def _is_plugin(value: object, name: str) -> bool:
     if not isinstance(value, type) or not _is_below(value.__module__, name):
         return False
     bases = [base for base in value.__mro__ if not _is_below(base.__module__, name)]
-    return any(hasattr(item, MARK) for base in (value, *bases) for item in vars(base).values())
+    return any(hasattr(item, IMPL_MARK) for base in (value, *bases) for item in vars(base).values())
 
 
 def _unregister_metrics(modules: Iterable[ModuleType]) -> list[Any]:

@@ -4,23 +4,18 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from difflib import get_close_matches
 from typing import Any
 
 import pluggy
 
-from pexpolicy import hooks
 from pexpolicy.config.problems import Problem
+from pexpolicy.hooks import HOOKS, IMPL_MARK, SPEC_MARK, Plugin
 from pexpolicy.plugins.discovery import PluginSource
-from pexpolicy.plugins.drop_in import MARK
 from pexpolicy.plugins.errors import PluginBuildError
 from pexpolicy.text import did_you_mean
 
-SPEC_MARK = "pexpolicy_spec"
-"""Attribute that pluggy's marker sets on a specification."""
-HOOKS: Mapping[str, Any] = {
-    name: spec for name, spec in vars(hooks).items() if hasattr(spec, SPEC_MARK)
-}
 DESCRIBING = ("config_warnings", "static_decisions", "tracked_files")
 """Hooks that describe a plugin; they are called once, while the policy is built."""
 RENAMED = {
@@ -30,6 +25,8 @@ RENAMED = {
     "watched": "tracked_files",
 }
 """Hooks by the names that they had before the first release."""
+SIMILAR = 0.87
+"""Similarity from which on a public method of a ``Plugin`` is taken for a misspelt hook."""
 
 
 def collect_hooks(
@@ -40,7 +37,7 @@ def collect_hooks(
     Raises ``PluginBuildError`` for misspelt, wrapping and duplicate hooks.
     """
     pm = pluggy.PluginManager("pexpolicy")
-    pm.add_hookspecs(hooks)
+    pm.add_hookspecs(Plugin)
     _check_methods(available, instance)
     try:
         with warnings.catch_warnings(record=True) as caught:
@@ -70,16 +67,27 @@ def collect_hooks(
 
 def _check_methods(available: PluginSource, instance: object) -> None:
     """Refuse methods that pluggy would ignore, or refuse without a suggestion."""
-    for name in dir(type(instance)):
-        function = getattr(type(instance), name, None)
-        if not callable(function):
+    plugin_class = type(instance)
+    for name in dir(plugin_class):
+        function = getattr(plugin_class, name, None)
+        if not callable(function) or hasattr(function, SPEC_MARK):
             continue
-        if hasattr(function, MARK):
-            _check_marked(available, type(instance), name, function)
-        elif name in HOOKS and inspect.isroutine(function):
+        if hasattr(function, IMPL_MARK):
+            _check_marked(available, plugin_class, name, function)
+        elif not inspect.isroutine(function) or name.startswith("_"):
+            continue
+        elif name in HOOKS:
             text = (
                 f"{available}: {name} is the name of a hook, but the method has no @hookimpl and "
                 "would never be called: write @hookimpl above it, or rename it"
+            )
+            raise PluginBuildError.because(text)
+        elif issubclass(plugin_class, Plugin) and (
+            close := get_close_matches(name, HOOKS, n=1, cutoff=SIMILAR)
+        ):
+            text = (
+                f"{available}: the method {name} is no hook, and would never be called; did you "
+                f"mean {close[0]!r}? Begin the name of a method of your own with _"
             )
             raise PluginBuildError.because(text)
 
@@ -88,13 +96,13 @@ def _check_marked(
     available: PluginSource, plugin_class: type, attribute: str, function: Callable[..., Any]
 ) -> None:
     """Refuse an unknown hook or argument, pluggy's own order, and a wrong kind of function."""
-    options = getattr(function, MARK)
+    options = getattr(function, IMPL_MARK)
     name = options.get("specname") or attribute
     if name not in HOOKS:
         hint = f"; it is called {RENAMED[name]!r}" if name in RENAMED else did_you_mean(name, HOOKS)
         raise PluginBuildError.because(f"{available}: there is no hook {name!r}{hint}")
     method = inspect.isfunction(inspect.getattr_static(plugin_class, attribute))
-    expected = list(inspect.signature(HOOKS[name]).parameters)
+    expected = list(inspect.signature(HOOKS[name]).parameters)[1:]
     taken = list(inspect.signature(function).parameters)
     if method and taken[:1] != ["self"]:
         rule = f"must take self first: write {name}({', '.join(['self', *expected])})"

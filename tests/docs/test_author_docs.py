@@ -52,6 +52,12 @@ def test_settings_are_a_model_with_paths_beside_the_configuration(
     assert outcome.decision == Conference(name=room, service_tag="desk", view=view)
 
 
+@samples.covers(HOW_TO, "A typed base class")
+def test_a_subclass_of_plugin_has_the_hooks_that_it_overrides() -> None:
+    outcome = asked("A typed base class", "Nearest", "media_location")
+    assert outcome.decision == MediaLocation(location="Oslo")
+
+
 @samples.covers(HOW_TO, "Mistakes that types do not find")
 def test_mistakes_are_named_as_shown() -> None:
     told = samples.section(HOW_TO, "Mistakes that types do not find")

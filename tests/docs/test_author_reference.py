@@ -2,31 +2,33 @@
 
 import ast
 import inspect
+import textwrap
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pexpolicy import Avatar, Conference, Directory, Gateway, MediaLocation, Reject, hooks
+from pexpolicy import Avatar, Conference, Directory, Gateway, MediaLocation, Reject
 from pexpolicy.builder import build_policy
 from pexpolicy.config.settings import ConfigError
+from pexpolicy.hooks import HOOKS as SPECIFIED
 from pexpolicy.observability.plugin_status import PluginStatuses
 from pexpolicy.testing import Outcome, decide, decide_sync, make_policy, make_request
 from tests.support import samples
 from tests.support.fake_plugins import available, settings
 
 REFERENCE = "hooks.md"
-SPECIFIED = {
-    name: function
-    for name, function in inspect.getmembers(hooks, inspect.isfunction)
-    if hasattr(function, "pexpolicy_spec")
-}
 
 
 def signature(source: str) -> str:
-    """The one function that is defined in a source, without body and decorators."""
-    (function,) = [node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef)]
-    gives = ast.unparse(function.returns) if function.returns else ""
+    """The one function of a source, without body, decorators, self and what an await gives."""
+    tree = ast.parse(textwrap.dedent(source))
+    (function,) = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
+    function.args.args = [a for a in function.args.args if a.arg != "self"]
+    returned = function.returns
+    if isinstance(returned, ast.Subscript) and ast.unparse(returned.value) == "MaybeAwaitable":
+        returned = returned.slice
+    gives = ast.unparse(returned) if returned else ""
     return f"{function.name}({ast.unparse(function.args)}) -> {gives}"
 
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from pexpolicy import hooks
 from pexpolicy.builder import build_policy
 from pexpolicy.config.loader import from_document
 from pexpolicy.config.settings import ConfigError, Settings
+from pexpolicy.hooks import HOOKS
 from pexpolicy.plugins.discovery import discover
 from pexpolicy.plugins.drop_in import module_name
 from pexpolicy.policy import Policy
@@ -156,8 +156,9 @@ def test_a_hook_that_will_go_is_told_with_what_to_write_instead(
 ) -> None:
     (folder / "dropins" / "greeter.py").write_text(PLUGIN)
     deprecation = DeprecationWarning("service_configuration goes with 2.0: write room instead")
-    options = {**hooks.service_configuration.pexpolicy_spec, "warn_on_impl": deprecation}  # type: ignore[attr-defined]
-    monkeypatch.setattr(hooks.service_configuration, "pexpolicy_spec", options)
+    specification = HOOKS["service_configuration"]
+    options = {**specification.pexpolicy_spec, "warn_on_impl": deprecation}
+    monkeypatch.setattr(specification, "pexpolicy_spec", options)
     (told,) = policy(folder).warnings
     assert str(told).startswith("plugins.greeter: greeter (dropins drop-in): service_configuration")
     assert str(told).endswith("write room instead (deprecated)")

@@ -10,10 +10,11 @@ import pluggy
 import pytest
 from pydantic import BaseModel
 
-from pexpolicy import Continue, PluginSettings, hookimpl, hooks
+from pexpolicy import Continue, Plugin, PluginSettings, hookimpl
 from pexpolicy.builder import build_policy
 from pexpolicy.config.loader import from_document
 from pexpolicy.config.settings import ConfigError
+from pexpolicy.hooks import HOOKS
 from pexpolicy.plugins.discovery import PluginSource
 from pexpolicy.plugins.plugin import NO_DECISION
 from tests.support.fake_plugins import available, settings
@@ -336,9 +337,8 @@ def test_relative_paths_in_settings_are_relative_to_the_configuration(tmp_path: 
 
 def test_every_specification_of_a_decision_takes_the_request_and_the_first_answer() -> None:
     pm = pluggy.PluginManager("pexpolicy")
-    pm.add_hookspecs(hooks)
-    names = {name for name in vars(hooks) if hasattr(getattr(hooks, name), "pexpolicy_spec")}
-    assert names >= {
+    pm.add_hookspecs(Plugin)
+    assert HOOKS.keys() >= {
         "service_configuration",
         "participant_properties",
         "media_location",
@@ -348,7 +348,7 @@ def test_every_specification_of_a_decision_takes_the_request_and_the_first_answe
         "lifespan",
         "config_warnings",
     }
-    for name in names:
+    for name in HOOKS:
         spec = getattr(pm.hook, name).spec
         assert spec is not None
         assert spec.function.__doc__
