@@ -49,6 +49,7 @@ from pexpolicy.models.extras import NO_EXTRAS, Extras
 from pexpolicy.models.model import Unset
 from pexpolicy.models.outcome import Outcome
 from pexpolicy.models.request import Params, Request
+from pexpolicy.models.rules import Privacy
 from pexpolicy.text import did_you_mean
 
 __all__ = [
@@ -89,6 +90,7 @@ __all__ = [
     "ParticipantPropertiesRequest",
     "Plugin",
     "PluginSettings",
+    "Privacy",
     "Problem",
     "Redirect",
     "RegistrationAliasRequest",

@@ -11,6 +11,7 @@ from typing import Any
 
 import structlog
 
+from pexpolicy.audit.annotations import redact_annotations
 from pexpolicy.audit.records import DecisionRecord, as_json
 from pexpolicy.audit.redaction import Redaction
 from pexpolicy.audit.sinks import NotRecorded, Sink
@@ -88,9 +89,13 @@ class AuditLog:
         outcome, reply = answer.outcome, answer.reply
         decision = outcome.decision
         redaction_error = None
+        annotations: dict[str, dict[str, Any]] = {}
         try:
             facts, withheld = self.redaction.request(outcome.endpoint, params, alias)
             result, removed = self.redaction.result(outcome.endpoint, decision)
+            if outcome.request.annotations is not None:
+                annotations, dropped = redact_annotations(outcome.request, self.redaction)
+                removed = [*removed, *dropped]
         except Exception as error:  # noqa: BLE001 - better a line without its values than none
             facts, withheld, result, removed = {}, ["request"], None, ["sent"]
             redaction_error = type(error).__name__
@@ -110,6 +115,7 @@ class AuditLog:
             int(ms * 1000) / 1000,
             config_hash,
             decision.warnings,
+            annotations,
         )
         if removed or withheld:
             line.removed = [*withheld, *removed]
@@ -121,8 +127,13 @@ class AuditLog:
     ) -> None:
         """Write what a shadow plugin would have decided, and whether it differs from ``actual``."""
         redaction_error = None
+        annotations: dict[str, dict[str, Any]] = {}
         try:
             result, removed = self.redaction.result(shadow.endpoint, shadow.decision)
+            if shadow.request.annotations is not None:
+                shadows = [step.plugin for step in shadow.steps]
+                annotations, dropped = redact_annotations(shadow.request, self.redaction, shadows)
+                removed = [*removed, *dropped]
         except Exception as error:  # noqa: BLE001 - as for a decision
             result, removed = None, ["would_send"]
             redaction_error = type(error).__name__
@@ -139,6 +150,8 @@ class AuditLog:
             "differs": differs,
             "config_hash": config_hash,
         }
+        if annotations:
+            line["annotations"] = annotations
         if removed:
             line["removed"] = removed
         if redaction_error is not None:

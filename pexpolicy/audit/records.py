@@ -34,6 +34,7 @@ class DecisionRecord(msgspec.Struct, gc=False, omit_defaults=True):
     ms: float
     config_hash: str
     warnings: tuple[str, ...] = ()
+    annotations: dict[str, dict[str, Any]] = {}
     removed: list[str] = []
     redaction_error: str | None = None
 

@@ -75,7 +75,7 @@ class Redaction:
     """Removes secrets, and applies ``personal`` to personal values; ``None`` keeps them."""
 
     def __init__(self, personal: Personal | None = None) -> None:
-        self._personal = personal
+        self.personal = personal
         self._parameters = {n: _Parameters(e.request, personal) for n, e in ENDPOINTS.items()}
 
     def request(
@@ -89,10 +89,10 @@ class Redaction:
         facts, withheld = self._parameters[endpoint].of(params)
         if called:
             called = without_password(called)
-            if self._personal is None:
+            if self.personal is None:
                 written: str | None = without_stream_key(called)
             else:
-                written = self._personal(Alias(called))
+                written = self.personal(Alias(called))
             if written is None:
                 withheld.append("alias")
             else:
@@ -104,11 +104,11 @@ class Redaction:
 
         It may contain an alias after a wrong prefix, such as that of another ``base_path``.
         """
-        if self._personal is not None:
+        if self.personal is not None:
             for known in _BEFORE_ALIAS:
                 before, found, called = path.rpartition(known)
                 if found and called:
-                    path = f"{before}{found}{self._personal(Alias(unquote(called))) or REMOVED}"
+                    path = f"{before}{found}{self.personal(Alias(unquote(called))) or REMOVED}"
         return "/".join(map(_segment, path.split("/")))[:MAX_PATH_LENGTH]
 
     def result(self, endpoint: str, decision: Decision) -> tuple[object, list[str]]:
@@ -129,7 +129,7 @@ class Redaction:
         shaped = ENDPOINTS[endpoint].envelope(decision).get("result")
         if isinstance(shaped, Fragment):
             return msgspec.Raw(decision.result), []
-        if not shaped or (self._personal is None and not _shows_password(decision.result)):
+        if not shaped or (self.personal is None and not _shows_password(decision.result)):
             return shaped, []
         removed: list[str] = []
         (entry,) = Directory.nested
@@ -138,7 +138,7 @@ class Redaction:
     def _written(self, decision: Decision) -> tuple[object, list[str]]:
         cls, result = type(decision), decision.result
         if (
-            self._personal is None
+            self.personal is None
             and not decision.warnings
             and not any(mark in result for mark in cls.secret_marks)
             and not _shows_password(result)
@@ -161,8 +161,8 @@ class Redaction:
                     self._masked(item, cls.nested[0], removed) if isinstance(item, dict) else item
                     for item in value
                 ]
-            elif self._personal is not None and isinstance(value, str) and _is_personal(cls, name):
-                if (written := self._personal(value)) is None:
+            elif self.personal is not None and isinstance(value, str) and _is_personal(cls, name):
+                if (written := self.personal(value)) is None:
                     removed.append(name)
                 else:
                     masked[name] = written

@@ -17,6 +17,7 @@ from pexpolicy.endpoints.object_names import ObjectNames
 from pexpolicy.errors import Log, describe_decision_error, describe_error, redact
 from pexpolicy.models.decision import Decision
 from pexpolicy.models.errors import DecisionError
+from pexpolicy.models.hook_context import HOOK_CONTEXT
 from pexpolicy.models.outcome import (
     BUSY,
     DEFAULT,
@@ -157,6 +158,7 @@ class _ChainRun:
                 if self.decision is not None:
                     return
                 continue
+            HOOK_CONTEXT.set((link.names, request))
             try:
                 answer = await link.ask(request)
                 if abandoned != self.abandoned:

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from pexpolicy.audit.annotations import redact_annotations
 from pexpolicy.audit.redaction import Redaction
 from pexpolicy.cli.common import build_or_exit, config_option, fail
 from pexpolicy.config.settings import ConfigError
@@ -69,6 +70,11 @@ def _show(explanation: Explanation, *, show_secrets: bool) -> None:
     if outcome.decided_by == DEFAULT:
         table.add_row(DEFAULT, Text(DECIDED, style="green"), "", "no plugin decided")
     console.print(table)
+    annotations, _ = redact_annotations(outcome.request, Redaction())
+    for plugin, values in annotations.items():
+        for name, value in values.items():
+            text = f"annotation: {plugin}.{name} = {printable(value)}"
+            console.print(Text(text, style="dim"), soft_wrap=True)
     for note in explanation.notes:
         console.print(Text(f"note: {printable(note)}", style="dim"), soft_wrap=True)
     for warning in outcome.decision.warnings:

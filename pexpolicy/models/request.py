@@ -15,6 +15,8 @@ from typing import Any, ClassVar, Generic, Literal, NoReturn, Protocol, TypeVar,
 from multidict import MultiMapping
 
 from pexpolicy.models.alias import Alias
+from pexpolicy.models.annotations import Annotations, AnnotationValue
+from pexpolicy.models.hook_context import HOOK_CONTEXT
 from pexpolicy.models.rules import Confidence, Privacy
 
 T = TypeVar("T")
@@ -47,6 +49,9 @@ class Request:
     other calls cost nothing.
     """
 
+    annotations: Annotations | None = None
+    """What plugins added to the audit line by ``annotate``; ``None`` where none did."""
+
     def __init__(self, params: Params) -> None:
         self.__dict__["params"] = params
 
@@ -60,6 +65,23 @@ class Request:
         notes: list[str] = []
         self.__dict__["notes"] = notes
         return notes
+
+    def annotate(self, privacy: Privacy = Privacy.PLAIN, /, **values: AnnotationValue) -> None:
+        """Add values to the audit line of the call, below ``annotations`` and the plugin's name.
+
+        ``request.annotate(Privacy.PERSONAL, caller="Anna")`` marks what ``[privacy] personal``
+        applies to; an ``Alias``, and a text that equals a personal parameter of the request, need
+        no mark. A plugin has 16 annotations for a call; further ones are left out, and text is
+        shortened to 250 characters. Without effect after the reply, as in ``on_decision``.
+
+        Raises ``TypeError`` for a value that is not text, a number, a boolean or ``None``.
+        """
+        if self.annotations is None:
+            self.__dict__["annotations"] = Annotations()
+        assert self.annotations is not None
+        (plugin, _), _ = HOOK_CONTEXT.get()
+        for name, value in values.items():
+            self.annotations.add(plugin, name, value, privacy)
 
     @property
     def raw_target(self) -> str:

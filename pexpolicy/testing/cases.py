@@ -48,6 +48,8 @@ class Expected(_Table):
     reason: str | None = None
     steps: dict[str, str] | None = None
     """Outcome of the step of a plugin, by its name."""
+    annotations: dict[str, dict[str, Any]] | None = None
+    """Values that a plugin adds to the audit line, by its name; others may have any value."""
 
 
 class _CaseTable(_Table):

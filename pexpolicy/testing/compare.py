@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pexpolicy.audit.annotations import redact_annotations
 from pexpolicy.audit.redaction import REMOVED, Redaction
 from pexpolicy.endpoints.base import JPEG, Reply
 from pexpolicy.explain import InvalidRequestError, explain
@@ -116,6 +117,9 @@ def _differences(
     steps = {step.plugin: step.outcome for step in outcome.steps}
     for plugin, what in (expected.steps or {}).items():
         yield from _unequal(f"steps.{plugin}", what, steps.get(plugin, "not asked"))
+    if expected.annotations:
+        annotations, _ = redact_annotations(outcome.request, Redaction())
+        yield from _below("annotations", expected.annotations, annotations, [])
 
 
 def _is_a_decision(expected: Expected, usual: Reply) -> bool:

@@ -123,6 +123,10 @@ class IsolatedPlugin:
 
     async def _ask(self, endpoint: Endpoint[Any], request: Request) -> Decision | None:
         reply = await self._pool.ask(messages.decide_request(endpoint.name, request))
+        if isinstance(reply, messages.Annotated):
+            for name, value, privacy in reply.annotations:
+                request.annotate(privacy, **{name: value})
+            reply = reply.report
         if isinstance(reply, messages.OkReply):
             return None
         if isinstance(reply, messages.Decided):

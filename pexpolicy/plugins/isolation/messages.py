@@ -21,6 +21,7 @@ from pexpolicy.models.errors import DecisionError, ValidationIssue
 from pexpolicy.models.extras import NO_EXTRAS, Extras
 from pexpolicy.models.outcome import Outcome, Step
 from pexpolicy.models.request import Request
+from pexpolicy.models.rules import Privacy
 
 MAX_FRAME = 16 * 1024 * 1024
 """Bytes; more than the largest picture."""
@@ -30,6 +31,8 @@ LENGTH = 4
 OTHER_HOOKS = ("on_decision", "status")
 """Hooks that a worker runs in addition to those that decide."""
 Place = list[str | int]
+EncodedAnnotation = tuple[str, str | int | float | bool | None, Privacy]
+"""Name, value and privacy."""
 
 
 class Message(msgspec.Struct, frozen=True, tag=True, array_like=True):
@@ -133,8 +136,18 @@ class HookFailed(Message, frozen=True):
     lines: list[str]
 
 
+HookReport = OkReply | Decided | InvalidReply | HookFailed | StatusReply
+
+
+class Annotated(Message, frozen=True):
+    """From a worker: another report, and the annotations that the hook made."""
+
+    report: HookReport
+    annotations: list[EncodedAnnotation]
+
+
 Order = BuildRequest | StartRequest | DecideRequest | ObserveRequest | StatusRequest
-Report = Ready | BuildFailed | OkReply | Decided | InvalidReply | HookFailed | StatusReply
+Report = Ready | BuildFailed | HookReport | Annotated
 
 
 class WorkerError(Exception):

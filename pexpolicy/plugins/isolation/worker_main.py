@@ -25,8 +25,10 @@ from typing import cast
 from pexpolicy.config.problems import ConfigWarning, Key, Problem
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.errors import describe_error
+from pexpolicy.models.annotations import Annotations
 from pexpolicy.models.decision import Decision
 from pexpolicy.models.errors import DecisionError
+from pexpolicy.models.request import Request
 from pexpolicy.plugins.isolation import messages
 from pexpolicy.plugins.plugin import (
     Plugin,
@@ -121,6 +123,14 @@ def _place(key: Key) -> messages.Place:
     return [part if isinstance(part, int) else messages.readable(str(part)) for part in key]
 
 
+def _encode_annotations(annotations: Annotations) -> list[messages.EncodedAnnotation]:
+    return [
+        (name, messages.readable(value) if isinstance(value, str) else value, privacy)
+        for values in annotations.by_plugin.values()
+        for name, (value, privacy) in values.items()
+    ]
+
+
 class _RequestServer(asyncio.Protocol):
     """Protocol that answers the server's requests, one at a time."""
 
@@ -162,9 +172,11 @@ class _RequestServer(asyncio.Protocol):
     async def _answer(
         self, order: messages.DecideRequest | messages.ObserveRequest | messages.StatusRequest
     ) -> None:
+        request = messages.request_of(order) if isinstance(order, messages.DecideRequest) else None
+        report: messages.HookReport
         try:
             if isinstance(order, messages.DecideRequest):
-                report = await self._ask(order)
+                report = await self._ask(order.endpoint, cast("Request", request))
             elif isinstance(order, messages.ObserveRequest):
                 report = await self._observe(order)
             else:
@@ -173,17 +185,19 @@ class _RequestServer(asyncio.Protocol):
             report = messages.invalid(error, messages.secrets_of(order))
         except BaseException as error:  # noqa: BLE001 - whatever a plugin raises is its failure
             report = messages.failed(describe_error(error, messages.secrets_of(order)))
-        self.send(report)
+        if request is None or request.annotations is None:
+            self.send(report)
+        else:
+            self.send(messages.Annotated(report, _encode_annotations(request.annotations)))
 
-    async def _ask(self, order: messages.DecideRequest) -> messages.Report:
-        endpoint, request = ENDPOINTS[order.endpoint], messages.request_of(order)
-        answer = await self._links[order.endpoint](request)
+    async def _ask(self, endpoint: str, request: Request) -> messages.OkReply | messages.Decided:
+        answer = await self._links[endpoint](request)
         if answer is None:
             return messages.OkReply()
-        admitted = endpoint.check_answer(answer, request)
+        admitted = ENDPOINTS[endpoint].check_answer(answer, request)
         return messages.decided(admitted if isinstance(admitted, Decision) else await admitted)
 
-    async def _observe(self, order: messages.ObserveRequest) -> messages.Report:
+    async def _observe(self, order: messages.ObserveRequest) -> messages.OkReply:
         assert self._observer is not None
         await self._observer.notify(messages.outcome_of(order))
         return messages.OkReply()
