@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pexpolicy.access.warnings import access_warnings
 from pexpolicy.chain.background import BackgroundTasks
@@ -36,6 +36,9 @@ from pexpolicy.plugins.plugin import (
 )
 from pexpolicy.policy import Policy
 
+if TYPE_CHECKING:
+    from pexpolicy.plugins.routes import PluginRoutes
+
 StaticDecisions = Mapping[str, Sequence[tuple[Key, Decision]]]
 """Decisions that never change, with their keys, by plugin."""
 
@@ -62,7 +65,8 @@ def build_policy(
     decisions, unusable = static_decisions(plugins)
     unknown = list(_undeclared(decisions, names)) if names is not None else []
     files, unnamed = tracked_files(plugins, root)
-    problems = [*problems, *unbuilt, *failed, *unusable, *unknown, *unnamed]
+    routes, unroutable = _routes(plugins)
+    problems = [*problems, *unbuilt, *failed, *unusable, *unknown, *unnamed, *unroutable]
     if problems:
         for plugin in plugins:
             plugin.close()
@@ -92,14 +96,15 @@ def build_policy(
         tuple(plugins),
         chains,
         BackgroundTasks(shadow_chains, observers, log, settings.config_hash),
-        (
+        warnings=(
             *config_warnings(settings, plugins),
             *_short_pins(decisions, settings.min_pin_length),
             *file_warnings,
             *warnings,
         ),
-        log,
+        log=log,
         files=(settings.path, *settings.secret_files, *files),
+        routes=routes,
     )
 
 
@@ -153,6 +158,14 @@ def _policy_from(
         policy.close()
         raise ConfigError(path, problems)
     return policy
+
+
+def _routes(plugins: Sequence[Plugin]) -> tuple[Mapping[str, PluginRoutes], list[Problem]]:
+    if not any("routes" in plugin.hooks for plugin in plugins):
+        return {}, []
+    from pexpolicy.plugins.routes import routes_of  # noqa: PLC0415 - it imports aiohttp
+
+    return routes_of(plugins)
 
 
 def _default(endpoint: Endpoint[Any], settings: Settings) -> Decision:
@@ -224,6 +237,9 @@ def config_warnings(settings: Settings, plugins: Sequence[Plugin]) -> Iterable[C
             text = f"there is no folder {folder} here; without it lines can only wait in memory"
             yield ConfigWarning(("audit", "spool"), text)
     for plugin in plugins:
+        if "routes" in plugin.hooks and not settings.admin.enabled:
+            text = "its routes are not served, as admin.enabled is false"
+            yield ConfigWarning(("plugins", plugin.name), text)
         if plugin.can_reject and plugin.table.on_error == "skip" and plugin.table.mode == "decide":
             text = (
                 "this plugin can reject, but when it fails the next one is asked: write "

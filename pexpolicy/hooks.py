@@ -30,6 +30,8 @@ from typing_extensions import TypeVar
 from pexpolicy.config.settings import PluginSettings
 
 if TYPE_CHECKING:
+    from aiohttp import web
+
     from pexpolicy.config.problems import ConfigWarning, Key
     from pexpolicy.endpoints.directory_information import (
         Directory,
@@ -214,6 +216,16 @@ class Plugin(Generic[S]):
 
         Shown by ``/status`` and ``pexpolicy status``, and called only then, never for a call. It
         has one second. Do not include names of people or secrets.
+        """
+
+    @hookspec
+    def routes(self) -> Iterable[web.RouteDef]:  # type: ignore[empty-body]
+        """Return HTTP routes to serve on the admin listener, below ``/plugins/NAME/``.
+
+        ``aiohttp.web.get("/rooms/{id}", self.show)`` serves ``/plugins/NAME/rooms/{id}`` to clients
+        with a token of ``[admin]``. The handlers are ``async def``. A request has 9 seconds and a
+        body of at most 64 KiB, and one worker process answers it. Called once when the policy is
+        built; does no I/O.
         """
 
     @hookspec

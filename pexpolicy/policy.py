@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -13,7 +15,7 @@ from pexpolicy.chain.background import BackgroundTasks, ObserverCounts, ShadowLo
 from pexpolicy.chain.bound_hook import BoundHook
 from pexpolicy.chain.chain import Chain
 from pexpolicy.chain.failure_log import PluginFailureLog
-from pexpolicy.chain.hook_tasks import HookTasks
+from pexpolicy.chain.hook_tasks import HookTasks, Work
 from pexpolicy.chain.loop_watchdog import Watchdog
 from pexpolicy.config.problems import ConfigWarning, Problem
 from pexpolicy.config.settings import PluginStartupError, Settings
@@ -22,6 +24,9 @@ from pexpolicy.errors import ErrorReport, Log, describe_error
 from pexpolicy.models.outcome import DEFAULT, Outcome
 from pexpolicy.models.request import Params, Request
 from pexpolicy.plugins.plugin import Plugin
+
+if TYPE_CHECKING:
+    from pexpolicy.plugins.routes import PluginRoutes
 
 LIFESPAN_START_TIMEOUT_S = 20.0
 LIFESPAN_STOP_TIMEOUT_S = 2.0
@@ -39,19 +44,23 @@ class Answer(msgspec.Struct, frozen=True):
 class Policy:
     """The policy of one configuration; immutable. It answers inside ``serving()``."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the parts of a configuration
         self,
         settings: Settings,
         plugins: tuple[Plugin, ...],
         chains: Mapping[str, Chain],
         background: BackgroundTasks,
+        *,
         warnings: tuple[ConfigWarning, ...] = (),
         log: Log | None = None,
         files: tuple[Path, ...] = (),
+        routes: Mapping[str, PluginRoutes] = MappingProxyType({}),
     ) -> None:
         self.settings = settings
         self.files = files
         """All files that it was built from; when one of them changes, it is out of date."""
+        self.routes = routes
+        """The HTTP routes of each plugin that has any."""
         self.config_hash = settings.config_hash
         self.plugins = plugins
         self.chains = chains
@@ -146,6 +155,11 @@ class Policy:
         """Ask the shadow plugins and notify the observers, after the reply has left."""
         if self.has_background_work and self._tasks is not None:
             self._background.start(outcome, self._tasks, audit, counts)
+
+    async def run(self, work: Work, timeout: float) -> bool:  # noqa: ASYNC109 - work never raises
+        """Run work of a plugin in a task of its own; false if it was abandoned as late."""
+        assert self._tasks is not None, "the policy is not serving"
+        return await self._tasks.run(work, timeout)
 
     def internal_error_answer(
         self, name: str, params: Params, alias: str, decision_id: str

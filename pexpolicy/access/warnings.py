@@ -48,13 +48,15 @@ def access_warnings(settings: Settings, now: datetime | None = None) -> Iterator
 def _secret_warnings(settings: Settings) -> Iterator[ConfigWarning]:
     """Yield a warning for each secret that is easy to guess, without its length."""
     text = f"is shorter than {MIN_KEY_LENGTH} characters: make one with openssl rand -hex 32"
-    key, token = settings.privacy_key, settings.admin_token
-    if key is not None and len(key) < MIN_KEY_LENGTH:
-        name = settings.privacy.secret("key").key
-        yield ConfigWarning(("privacy", name), f"the key {text}")
-    if token is not None and len(token) < MIN_KEY_LENGTH:
-        name = settings.admin.secret("token").key
-        yield ConfigWarning(("admin", name), f"the token {text}")
+    admin = settings.admin
+    for table, source, secret in (
+        ("privacy", settings.privacy.secret("key"), settings.privacy_key),
+        ("admin", admin.secret("token"), settings.admin_token),
+        ("admin", admin.secret("plugin_token"), settings.admin_plugin_token),
+    ):
+        if secret is not None and len(secret) < MIN_KEY_LENGTH:
+            what = "key" if table == "privacy" else "token"
+            yield ConfigWarning((table, source.key), f"the {what} {text}")
     for credential in settings.credentials:
         if (
             isinstance(credential.secret, SecretStr)

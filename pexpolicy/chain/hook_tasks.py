@@ -86,6 +86,19 @@ class HookTasks:
         del self._waiting[task]
         self._abandoned.pop(task, None)
 
+    async def run(self, work: Work, timeout: float) -> bool:  # noqa: ASYNC109 - work never raises
+        """Run ``work`` in a new task; false if it was abandoned after ``timeout`` seconds."""
+        task = self.start(work)
+        try:
+            if not task.done() and not EAGER:
+                await self.first_step(task)
+            if not task.done():
+                await asyncio.wait((task,), timeout=timeout)
+            return task.done()
+        finally:
+            if not task.done():
+                self.abandon(task, work.names)
+
     def abandon(self, task: asyncio.Task[None], names: tuple[str, str]) -> None:
         """Cancel a task without waiting for it; remember plugin and hook until it has ended."""
         self._abandoned[task] = names

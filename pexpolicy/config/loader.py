@@ -82,6 +82,7 @@ def from_document(document: Mapping[str, Any], path: Path, config_hash: str) -> 
 
     key = read_optional("privacy", privacy.secret("key"))
     token = read_optional("admin", admin.secret("token"))
+    plugin_token = read_optional("admin", admin.secret("plugin_token"))
     sign_key = read_optional("audit", audit.secret("sign_key"))
     if sign_key is not None:
         try:
@@ -110,10 +111,16 @@ def from_document(document: Mapping[str, Any], path: Path, config_hash: str) -> 
         privacy_key=key,
         admin=admin,
         admin_token=token,
+        admin_plugin_token=plugin_token,
         tracing=tables.tracing,
         secret_files=tuple(
             path.parent / file
-            for file in (*secret_files_of(tables.auth), privacy.key_file, admin.token_file)
+            for file in (
+                *secret_files_of(tables.auth),
+                privacy.key_file,
+                admin.token_file,
+                admin.plugin_token_file,
+            )
             if file is not None
         ),
         sign_key=sign_key,

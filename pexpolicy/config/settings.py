@@ -109,6 +109,7 @@ class Settings:
     privacy_key: SecretStr | None = field(default=None, repr=False)
     admin: AdminTable = field(default_factory=AdminTable)
     admin_token: SecretStr | None = field(default=None, repr=False)
+    admin_plugin_token: SecretStr | None = field(default=None, repr=False)
     tracing: TracingTable | None = None
     secret_files: tuple[Path, ...] = ()
     sign_key: SecretStr | None = field(default=None, repr=False)

@@ -23,7 +23,7 @@ from pexpolicy.errors import describe_error
 from pexpolicy.models.decision import Decision, Reject
 from pexpolicy.plugins.discovery import RESERVED, PluginSource, filename_hint
 from pexpolicy.plugins.errors import PluginBuildError
-from pexpolicy.plugins.hook_check import collect_hooks
+from pexpolicy.plugins.hook_check import DESCRIBING, collect_hooks
 from pexpolicy.plugins.instantiate import instantiate
 from pexpolicy.text import brief, did_you_mean
 
@@ -35,6 +35,7 @@ NO_DECISION = (
     "config_warnings",
     "static_decisions",
     "on_decision",
+    "routes",
     "status",
     "tracked_files",
 )
@@ -134,7 +135,7 @@ def _build_one(available: PluginSource, table: PluginTable, root: Path) -> Plugi
     if any(
         _blocks(implemented[name])
         for name in implemented
-        if name not in ("lifespan", "config_warnings", "static_decisions", "tracked_files")
+        if name != "lifespan" and name not in DESCRIBING
     ):
         threads = PluginThreadPool(available.name, table.threads)
     return Plugin(available, _without_settings(table), instance, implemented, threads, deprecated)
@@ -213,7 +214,7 @@ def bind_observer(plugin: Plugin) -> Observer | None:
     return Observer(plugin.name, tell, plugin.table.timeout)
 
 
-def _collect(
+def collect(
     plugin: Plugin, hook: str, usable: Callable[[Any], bool], what: str
 ) -> tuple[list[Any], list[Problem]]:
     """Call a hook that describes the plugin; return its items, and the problem if there is one.
@@ -267,7 +268,7 @@ def static_decisions(
     problems: list[Problem] = []
     what = "pairs of a key and a decision, such as (('rooms', 'a'), Conference(...))"
     for plugin in plugins:
-        decisions[plugin.name], found = _collect(
+        decisions[plugin.name], found = collect(
             plugin, "static_decisions", _is_keyed_decision, what
         )
         problems += found
@@ -280,9 +281,7 @@ def plugin_warnings(plugins: Iterable[Plugin]) -> tuple[list[ConfigWarning], lis
     problems: list[Problem] = []
     for plugin in plugins:
         warnings += [ConfigWarning(("plugins", plugin.name), text) for text in plugin.deprecated]
-        found, problem = _collect(
-            plugin, "config_warnings", _is_warning, "ConfigWarning(key, text)"
-        )
+        found, problem = collect(plugin, "config_warnings", _is_warning, "ConfigWarning(key, text)")
         problems += problem
         key = ("plugins", plugin.name, "settings")
         warnings += [ConfigWarning((*key, *item.key), item.text) for item in found]
@@ -297,7 +296,7 @@ def tracked_files(plugins: Iterable[Plugin], root: Path) -> tuple[list[Path], li
     files: list[Path] = []
     problems: list[Problem] = []
     for plugin in plugins:
-        found, problem = _collect(plugin, "tracked_files", _is_path, "paths")
+        found, problem = collect(plugin, "tracked_files", _is_path, "paths")
         problems += problem
         files += plugin.available.files() + [root / path for path in found]
     return files, problems

@@ -181,7 +181,7 @@ async def _answering(
         reloader = Reloader(generations, audit, context.build, reloads)
         try:
             async with (
-                admin_listener(lambda: generations.policy, app, admin.listener),
+                admin_listener(app, admin.listener),
                 listener.open() as sockets,
             ):
                 gc_tuning.start_serving()

@@ -14,7 +14,8 @@ from pexpolicy.config.settings import ConfigError
 from pexpolicy.hooks import HOOKS as SPECIFIED
 from pexpolicy.observability.plugin_status import PluginStatuses
 from pexpolicy.testing import Outcome, decide, decide_sync, make_policy, make_request
-from tests.support import samples
+from tests.support import samples, wire
+from tests.support.admin_client import serve_with_admin
 from tests.support.fake_plugins import available, settings
 
 REFERENCE = "hooks.md"
@@ -177,6 +178,17 @@ async def test_hook_status() -> None:
             await policy.answer(request, "an id")
         told = await PluginStatuses().collect(policy.plugins)
     assert told == {"counter": {"status": {"rooms": 2, "calls": 2}}}
+
+
+@samples.covers(REFERENCE, "routes")
+async def test_hook_routes(tmp_path: Path) -> None:
+    policy = make_policy(only("routes"))
+    async with serve_with_admin(policy, tmp_path) as server:
+        closed = await server.operator("/plugins/closing/closed/board", method="PUT")
+        assert closed.status == 204
+        assert (await server.operator("/plugins/closing/closed")).json == ["board"]
+        reply = await server.ask(f"{wire.SERVICE}?local_alias=sip:board%40example.com")
+        assert reply.action == "reject"
 
 
 @samples.covers(REFERENCE, "tracked_files")

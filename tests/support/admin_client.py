@@ -108,7 +108,7 @@ async def serve_with_admin(
     try:
         async with (
             policy.serving(),
-            admin_listener(lambda: policy, service, bound),
+            admin_listener(service, bound),
             Listener(service, ("127.0.0.1", 0)).open() as sockets,
         ):
             server = fake_plugins.Serving(sockets[0].getsockname()[1], folder / "audit.jsonl", log)

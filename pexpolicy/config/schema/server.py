@@ -37,13 +37,15 @@ class ServerTable(Table):
 class AdminTable(SecretTable):
     """``[admin]``: the admin listener, in addition to the one for nodes."""
 
-    optional = {"token": "the token"}
+    optional = {"token": "the token", "plugin_token": "the token for plugins"}
 
     enabled: bool = True
     host: str = "127.0.0.1"
     port: int = Field(9107, ge=0, le=65535)
     token_env: str | None = None
     token_file: str | None = None
+    plugin_token_env: str | None = None
+    plugin_token_file: str | None = None
 
 
 class TracingTable(Table):

@@ -40,6 +40,8 @@ from pexpolicy.plugins.plugin import (
 )
 from pexpolicy.plugins.status import report_of
 
+ROUTES_TEXT = 'its routes need isolation = "none": the listener is in the server process'
+
 
 def main() -> int:
     """Build the plugin, and serve until the server ends the connection."""
@@ -103,6 +105,11 @@ def _build(message: messages.BuildRequest) -> tuple[messages.Report, Plugin | No
     warnings, failed = plugin_warnings(plugins)
     files, unknown = tracked_files(plugins, root)
     problems = [*problems, *failed, *unknown]
+    problems += [
+        Problem(("plugins", plugin.name), f"{plugin.available}: {ROUTES_TEXT}")
+        for plugin in plugins
+        if "routes" in plugin.hooks
+    ]
     if problems:
         # Keys start with plugins.NAME here, and are relative in a message.
         return messages.BuildFailed(_encode(problems, 2)), None

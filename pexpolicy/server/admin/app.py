@@ -1,4 +1,4 @@
-"""The admin application: the four paths of the admin listener."""
+"""The admin application: health, status, metrics, and the routes of plugins."""
 
 from __future__ import annotations
 
@@ -20,36 +20,51 @@ from pexpolicy.errors import Log, describe_error
 from pexpolicy.observability.shared_memory import SharedCounters
 from pexpolicy.observability.status import Status
 from pexpolicy.observability.telemetry import Telemetry
-from pexpolicy.policy import Policy
+from pexpolicy.plugins.routes import PREFIX
+from pexpolicy.server.admin.plugin_requests import PluginRequests
+from pexpolicy.server.generations import Generation
 from pexpolicy.server.http.response import READABLE, TEXT, PrerenderedResponse, health, not_allowed
 
 PUBLIC_PATHS = ("/livez", "/readyz")
 """Health checks, which need no token."""
 PROTECTED_PATHS = ("/status", "/metrics")
-FOREIGN_HOST_TEXT = b"without a token use an IP address or localhost in the URL\n"
+FOREIGN_HOST_TEXT = (
+    b"without a token use an IP address or localhost in the URL, and no page of a browser\n"
+)
 
 
 class AdminApp:
-    """The aiohttp request handler of the admin listener; ``policy`` returns the active policy."""
+    """The aiohttp request handler of the admin listener.
+
+    ``generation`` returns the active generation.
+    """
 
     def __init__(
-        self, policy: Callable[[], Policy], telemetry: Telemetry, refusals: RefusalLog, log: Log
+        self,
+        generation: Callable[[], Generation],
+        telemetry: Telemetry,
+        refusals: RefusalLog,
+        log: Log,
     ) -> None:
-        self._policy = policy
+        self._generation = generation
         self._refusals = refusals
         self._throttle = LoginThrottle()
         self._delays = CancellableSleeps()
-        self._status = Status(policy, telemetry)
+        self._status = Status(lambda: generation().policy, telemetry)
+        self._plugin_requests = PluginRequests(log)
         self._telemetry = telemetry
         self._log = log
         # Rendering takes milliseconds and must not delay calls.
         self._renderer = ThreadPoolExecutor(1, thread_name_prefix="pexpolicy-metrics")
 
-    async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def __call__(self, request: web.Request) -> web.StreamResponse:
         """Answer a request."""
         path = request.rel_url.raw_path
+        if path.startswith(PREFIX):
+            refused = await self._refused(request, path)
+            return refused or await self._plugin_requests.answer(request, self._generation())
         if path not in (*PUBLIC_PATHS, *PROTECTED_PATHS):
-            paths = "\n".join((*PUBLIC_PATHS, *PROTECTED_PATHS))
+            paths = "\n".join((*PUBLIC_PATHS, *PROTECTED_PATHS, f"{PREFIX}NAME/"))
             return PrerenderedResponse(
                 404, TEXT, f"the paths of this listener:\n{paths}\n".encode()
             )
@@ -66,18 +81,22 @@ class AdminApp:
 
     async def _refused(self, request: web.BaseRequest, path: str) -> PrerenderedResponse | None:
         """Return the response to an unauthorized request; delay each wrong token longer."""
-        settings = self._policy().settings
+        settings = self._generation().policy.settings
         connection: Connection | None = getattr(request.protocol, "connection", None)
         peer = connection.peer if connection is not None else request.remote or ""
-        token = settings.admin_token
-        if token is None:
+        tokens = [settings.admin_token]
+        if path.startswith(PREFIX):
+            tokens.append(settings.admin_plugin_token)
+        accepted = [token.get_secret_value() for token in tokens if token is not None]
+        if not accepted:
             host = request.headers.get(hdrs.HOST)
-            if is_own_host(host, settings.admin.host):
+            # A page of another site could send a form to a plugin; browsers add Origin to that.
+            if is_own_host(host, settings.admin.host) and hdrs.ORIGIN not in request.headers:
                 return None
             self._refusals.note(FOREIGN_HOST, HTTPStatus.MISDIRECTED_REQUEST, peer, path=path)
             return PrerenderedResponse(HTTPStatus.MISDIRECTED_REQUEST, TEXT, FOREIGN_HOST_TEXT)
         authorization = request.headers.get(hdrs.AUTHORIZATION)
-        if is_authorized(token.get_secret_value(), authorization):
+        if any(is_authorized(token, authorization) for token in accepted):
             return None
         self._refusals.note(WRONG_TOKEN, HTTPStatus.UNAUTHORIZED, peer, path=path)
         if authorization:

@@ -3,28 +3,38 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass, field
-
-from aiohttp import web
 
 from pexpolicy.access.access_control import AccessControl
 from pexpolicy.config.schema.limits import LimitsTable
 from pexpolicy.config.settings import Settings
 from pexpolicy.errors import Log, describe_network_error
 from pexpolicy.observability.shared_memory import SharedCounters
-from pexpolicy.policy import Policy
+from pexpolicy.plugins.routes import PREFIX
 from pexpolicy.server.admin.app import AdminApp
 from pexpolicy.server.http.acceptor import Acceptor
+from pexpolicy.server.http.aiohttp_internals import routed_server
 from pexpolicy.server.http.app import PolicyApp
-from pexpolicy.server.http.protocol import protocol_factory
+from pexpolicy.server.http.body_parser import BodyLimit
+from pexpolicy.server.http.protocol import PolicyProtocol, protocol_factory
 
 BACKLOG = 64
 LIMITS = LimitsTable(connections=64, connections_per_peer=64)
 """Limits of this listener, which nodes never call."""
 ADMIN_DRAIN_TIMEOUT_S = 1.0
 """Seconds to answer the requests in flight on shutdown."""
+
+
+BODIES = BodyLimit(PREFIX, 1 << 16)
+"""The bodies of requests to plugins."""
+
+
+class _AdminProtocol(PolicyProtocol):
+    __slots__ = ()
+
+    bodies = BODIES
 
 
 def bind(settings: Settings, log: Log, port: int | None = None) -> socket.socket | None:
@@ -75,19 +85,14 @@ class AdminEndpoint(AbstractContextManager["AdminEndpoint"]):
 
 
 @asynccontextmanager
-async def admin_listener(
-    policy: Callable[[], Policy], app: PolicyApp, listener: socket.socket | None
-) -> AsyncIterator[None]:
-    """Sample the gauges, and answer operators on a socket if there is one.
-
-    ``policy`` returns the active policy.
-    """
+async def admin_listener(app: PolicyApp, listener: socket.socket | None) -> AsyncIterator[None]:
+    """Sample the gauges, and answer operators on a socket if there is one."""
     with app.telemetry.sampler:
         if listener is None:
             yield
             return
-        admin = AdminApp(policy, app.telemetry, app.refusals, app.log)
-        server = web.Server(admin)
+        admin = AdminApp(lambda: app.generation, app.telemetry, app.refusals, app.log)
+        server = routed_server(admin, BODIES.size)
         access = AccessControl()
         protocol = protocol_factory(
             server,
@@ -95,6 +100,7 @@ async def admin_listener(
             limits=LIMITS,
             log=app.log,
             flush_audit=app.generation.audit.flush,
+            kind=_AdminProtocol,
         )
         acceptor = Acceptor(protocol, lambda: access, app.refusals, LIMITS, shared=True)
         try:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Any, cast
+from collections.abc import Awaitable, Callable
+from typing import Any, ClassVar, cast
 
 import aiohttp
 from aiohttp import web, web_protocol
 from aiohttp.http import HttpRequestParser
 
+from pexpolicy.server.http.body_parser import BodyLimit, BodyParser
 from pexpolicy.server.http.request_parser import MAX_HEADERS, BoundedParser
 
 TESTED_VERSION = "3.14.5"
@@ -55,15 +57,19 @@ _HINT = f"Install the release that pexpolicy was tested with: pip install aiohtt
 require(web.RequestHandler, PROTOCOL_ATTRIBUTES)
 require(HttpRequestParser, PARSER_ATTRIBUTES)
 require(web_protocol, ("MAX_MSG_QUEUE_SIZE",))
+require(web.Application, ("_handle",))
 
 
 class BoundedHandler(web.RequestHandler):
-    """aiohttp's protocol, limited to requests of a bounded length without a body.
+    """aiohttp's protocol, limited to requests of a bounded length, without a body by default.
 
     ``requests`` is the parser and ``event_loop`` the loop of the connection.
     """
 
     __slots__ = ("event_loop", "requests")
+
+    bodies: ClassVar[BodyLimit | None] = None
+    """The bodies that requests may have."""
 
     def __init_subclass__(cls) -> None:
         """Check that a subclass overrides no attribute of aiohttp by accident."""
@@ -90,11 +96,12 @@ class BoundedHandler(web.RequestHandler):
             logger=_logger,
         )
         self.event_loop = loop
-        self.requests = BoundedParser(
-            cast("HttpRequestParser", self._parser),
-            limit=header_bytes,
-            queued=self._messages,
-            max_queued=web_protocol.MAX_MSG_QUEUE_SIZE,
+        parser = cast("HttpRequestParser", self._parser)
+        limits = {"limit": header_bytes, "max_queued": web_protocol.MAX_MSG_QUEUE_SIZE}
+        self.requests = (
+            BoundedParser(parser, queued=self._messages, **limits)
+            if self.bodies is None
+            else BodyParser(parser, queued=self._messages, bodies=self.bodies, **limits)
         )
         self._parser = cast("Any", self.requests)
 
@@ -109,4 +116,26 @@ class BoundedHandler(web.RequestHandler):
         super().connection_lost(exc)
 
 
-forbid(web.RequestHandler, BoundedHandler.__slots__)
+forbid(web.RequestHandler, (*BoundedHandler.__slots__, "bodies"))
+
+
+def routed_server(
+    handler: Callable[[web.Request], Awaitable[web.StreamResponse]], body_bytes: int
+) -> web.Server:
+    """Return a server whose requests an application can route; call it with a running loop."""
+    loop = asyncio.get_running_loop()
+
+    def request(message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> web.Request:
+        return web.Request(
+            message, payload, protocol, writer, task, loop, client_max_size=body_bytes
+        )
+
+    return web.Server(cast("Any", handler), request_factory=request)
+
+
+async def route(app: web.Application, request: web.Request) -> web.StreamResponse:
+    """Return the response of the handler that the application has for a request.
+
+    Raise ``web.HTTPException`` if there is none, and whatever the handler raises.
+    """
+    return await app._handle(request)  # noqa: SLF001 - checked above

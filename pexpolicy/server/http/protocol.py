@@ -27,6 +27,7 @@ from pexpolicy.access.refusals import (
 from pexpolicy.config.schema.limits import LimitsTable
 from pexpolicy.errors import Log, describe_error
 from pexpolicy.server.http.aiohttp_internals import BoundedHandler
+from pexpolicy.server.http.body_parser import BodyTooLargeError
 from pexpolicy.server.http.reply_batcher import ReplyBatcher
 from pexpolicy.server.http.request_parser import HeadTooLargeError, RequestBodyError
 from pexpolicy.server.http.response import BatchingTransport, PrerenderedResponse
@@ -40,13 +41,15 @@ def protocol_factory(
     limits: LimitsTable,
     log: Log,
     flush_audit: Callable[[], None],
+    kind: type[PolicyProtocol] | None = None,
 ) -> Callable[[Connection], PolicyProtocol]:
     """Return a factory of protocols that send their replies together, after ``flush_audit``."""
     loop = asyncio.get_running_loop()
+    kind = kind or PolicyProtocol
     batcher = ReplyBatcher(loop, log, flush_audit)
 
     def protocol(connection: Connection) -> PolicyProtocol:
-        return PolicyProtocol(
+        return kind(
             server,
             loop=loop,
             connection=connection,
@@ -202,6 +205,12 @@ class PolicyProtocol(BatchingTransport, BoundedHandler):
         else:
             self._batch = batch
 
+    def count_reply(self) -> None:
+        """Count a reply that was written to the transport and not queued."""
+        self._replies += 1
+        if self._has_eof and self._is_all_answered():
+            super().close()
+
     async def sent(self) -> None:
         """Wait until the queued replies are sent."""
         if self._batch == self._batcher.batch:
@@ -275,6 +284,8 @@ class PolicyProtocol(BatchingTransport, BoundedHandler):
         reason = MALFORMED
         if isinstance(exc, RequestBodyError):
             reason = BODY
+            if isinstance(exc, BodyTooLargeError):
+                status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
         elif isinstance(exc, (HeadTooLargeError, LineTooLong)):
             reason, status = TOO_LARGE, HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
         elif status >= HTTPStatus.INTERNAL_SERVER_ERROR:

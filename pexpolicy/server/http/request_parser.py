@@ -11,7 +11,8 @@ from aiohttp.http_exceptions import BadHttpMessage, HttpProcessingError
 if TYPE_CHECKING:
     from aiohttp.http import HttpRequestParser
 
-    Parsed = tuple[list[Any] | tuple[()], bool, bytes]
+Parsed = tuple[list[Any] | tuple[()], bool, bytes]
+"""Requests, and what else aiohttp's parser returns."""
 
 MAX_HEADERS = 100
 """Maximum number of headers of a request."""
@@ -95,6 +96,10 @@ class BoundedParser:
         self.is_incomplete = False
         messages: list[Any] = []
         while len(self._queued) + len(messages) < self._max_queued:
+            with_body = self._take_body(buffer)
+            if with_body is None:
+                break
+            messages += with_body
             end = buffer.find(_END, self._searched)
             if end < 0:
                 if buffer:
@@ -144,12 +149,22 @@ class BoundedParser:
                     if (length is None or not int(length)) and _TRANSFER_ENCODING not in headers:
                         self.parsed += 1
                         return messages
+                if self._expects_body(messages):
+                    return []
                 raise self._fail(RequestBodyError())
             # The parser found no request: several empty lines, or the preface of HTTP/2.
             failure = BadHttpMessage("no request")
         if piece.count(b"\n") > MAX_HEADERS + 1:
             failure = HeadTooLargeError()
         raise self._fail(failure)
+
+    def _expects_body(self, messages: list[Any]) -> bool:
+        """Return whether the body of a request is accepted, and arrives next."""
+        return False
+
+    def _take_body(self, buffer: bytearray) -> list[Any] | None:
+        """Remove a body from the buffer; ``None`` if a part of it is missing."""
+        return []
 
     def _fail(self, error: HttpProcessingError) -> HttpProcessingError:
         self.parsed += 1

@@ -1,0 +1,67 @@
+"""HTTP routes of plugins, served on the admin listener.
+
+Imported only when a plugin has routes.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable
+from urllib.parse import quote
+
+from aiohttp import web
+from aiohttp.abc import AbstractView
+
+from pexpolicy.config.problems import Problem
+from pexpolicy.plugins.plugin import Plugin, collect
+from pexpolicy.text import brief
+
+PREFIX = "/plugins/"
+"""The path below which each plugin has a folder of its own."""
+
+
+class PluginRoutes:
+    """The routes of one plugin, below ``/plugins/NAME``; ``in_flight`` counts its requests."""
+
+    def __init__(self, plugin: str) -> None:
+        self.plugin = plugin
+        self.app = web.Application()
+        self.in_flight = 0
+        self._root = f"{PREFIX}{quote(plugin, safe='')}"
+
+    def add(self, route: web.RouteDef) -> None:
+        """Add a route; raise ``ValueError`` if it cannot be served."""
+        if not route.path.startswith("/"):
+            raise ValueError(f"its path must begin with a slash and continue {self._root}")
+        if not _is_asynchronous(route.handler):
+            raise ValueError(f"its handler is {brief(route.handler)}: write an async def")
+        path = self._root + route.path
+        try:
+            web.RouteDef(route.method, path, route.handler, route.kwargs).register(self.app.router)
+        except (ValueError, RuntimeError, TypeError, AttributeError, AssertionError) as error:
+            raise ValueError(str(error) or type(error).__name__) from None
+
+
+def _is_asynchronous(handler: object) -> bool:
+    if isinstance(handler, type):
+        return issubclass(handler, AbstractView)
+    return inspect.iscoroutinefunction(handler)
+
+
+def routes_of(plugins: Iterable[Plugin]) -> tuple[dict[str, PluginRoutes], list[Problem]]:
+    """Return the routes by plugin, and the problems of those that cannot be served."""
+    found: dict[str, PluginRoutes] = {}
+    problems: list[Problem] = []
+    for plugin in plugins:
+        what = "aiohttp.web.RouteDef, as aiohttp.web.get(...) returns"
+        routes, wrong = collect(plugin, "routes", lambda item: isinstance(item, web.RouteDef), what)
+        problems += wrong
+        if routes:
+            found[plugin.name] = PluginRoutes(plugin.name)
+        for route in routes:
+            try:
+                found[plugin.name].add(route)
+            except ValueError as error:
+                text = f"{plugin.available}: its route {route.method} {route.path}: {error}"
+                problems.append(Problem(("plugins", plugin.name), text))
+    return found, problems
