@@ -96,10 +96,15 @@ class Policy:
             if problems:
                 raise PluginStartupError(self.settings.path, problems)
             if self._log is not None:
-                stack.enter_context(Watchdog(tasks, self._log))
+                stack.enter_context(self._watchdog(tasks, self._log))
             stack.push_async_callback(self._background.finish)
             self._tasks = tasks
             yield self
+
+    def _watchdog(self, tasks: HookTasks, log: Log) -> Watchdog:
+        modules = {type(p.instance).__module__: p.name for p in self.plugins if not p.isolated}
+        pools = {p.name: p.threads for p in self.plugins if p.threads is not None}
+        return Watchdog(tasks, log, modules, pools)
 
     async def _open(self, plugin: Plugin, stack: AsyncExitStack) -> None:
         if (opened := plugin.lifespan()) is None:

@@ -7,13 +7,13 @@ import sys
 from collections.abc import Coroutine
 from typing import Any, Protocol
 
+from pexpolicy.chain.stack_inspection import SERVER
 from pexpolicy.tasks import hide
 
 EAGER = sys.version_info >= (3, 12)
 """True where a task takes its first step while it is created. A hook that never waits has ended
 before the event loop schedules its task.
 """
-SERVER = ("the server", "")
 
 
 class Work(Protocol):

@@ -2,41 +2,81 @@
 
 Code that blocks in an ``async def`` stops every call of the process, and nothing in the process can
 interrupt it. It can be named: a thread notices that the heartbeat of the loop is missing, and
-reads the current line of the loop's thread.
+reads the stack of the loop's thread.
+
+A call into C code that keeps the interpreter lock, such as ``re`` with a slow pattern, stops all
+threads, this one included, whatever thread it runs in. Afterwards the thread that used the
+processor meanwhile is named. Until then only the stacks of all threads can be printed.
 """
 
 from __future__ import annotations
 
 import asyncio
+import faulthandler
+import os
 import sys
 import threading
 import time
-from types import FrameType
-from typing import TYPE_CHECKING, Self
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, Self
 
-from pexpolicy.errors import PACKAGE_ROOT
+from pexpolicy.chain.stack_inspection import SERVER, Names, StackInspector, current_line
 
 if TYPE_CHECKING:
     from pexpolicy.chain.hook_tasks import HookTasks
+    from pexpolicy.chain.thread_pool import PluginThreadPool, ThreadCall
     from pexpolicy.errors import Log
 
-LOOP_BEAT_S = 0.05
+HEARTBEAT_S = 0.05
 REPORT_AFTER_S = 0.1
 """Delay of a heartbeat that is reported."""
 STILL_HELD_AFTER_S = 1.0
 """Delay after which a loop that is still held is reported before it is released."""
+STACKS_AFTER_S = 5.0
+"""Time without this thread after which the stacks of all threads are printed. A node waits as long
+for a reply.
+"""
+STACKS_INTERVAL_S = 1.0
+"""Between two postponements of that."""
+UNKNOWN = ("unknown", "")
+TICKS = os.sysconf("SC_CLK_TCK")
+
+
+class _Beat(NamedTuple):
+    """A heartbeat of the loop: its time, and the processor time of the loop's thread."""
+
+    at: float
+    cpu: float
 
 
 class Watchdog:
-    """Reports plugins that hold the loop longer than ``REPORT_AFTER_S``. Enter it on that loop."""
+    """Reports plugins that hold the loop longer than ``REPORT_AFTER_S``. Enter it on that loop.
 
-    def __init__(self, tasks: HookTasks, log: Log) -> None:
+    ``modules`` maps the modules of plugin classes to plugin names, ``pools`` plugin names to their
+    threads.
+    """
+
+    def __init__(
+        self,
+        tasks: HookTasks,
+        log: Log,
+        modules: Mapping[str, str] | None = None,
+        pools: Mapping[str, PluginThreadPool] | None = None,
+    ) -> None:
         self._tasks = tasks
         self._log = log
+        self._stacks = StackInspector(modules or {})
+        self._pools = pools or {}
         self._stopped = threading.Event()
-        self._last_beat = time.monotonic()
+        self._beats = (_Beat(time.monotonic(), 0.0),) * 2
+        self._samples: dict[ThreadCall, float] = {}
+        """Processor time of the threads in running calls, at the last look."""
         self._timer: asyncio.TimerHandle | None = None
         self._loop_thread = threading.get_ident()
+        self._loop_native_id = threading.get_native_id()
         self._thread = threading.Thread(target=self._watch, name="pexpolicy-watchdog", daemon=True)
 
     def __enter__(self) -> Self:
@@ -52,42 +92,98 @@ class Watchdog:
         self._thread.join()
 
     def _beat(self) -> None:
-        self._last_beat = time.monotonic()
-        self._timer = self._loop.call_later(LOOP_BEAT_S, self._beat)
+        self._beats = self._beats[1], _Beat(time.monotonic(), time.thread_time())
+        self._timer = self._loop.call_later(HEARTBEAT_S, self._beat)
 
     def _watch(self) -> None:
-        while not self._stopped.wait(LOOP_BEAT_S):
-            last_beat = self._last_beat
-            if time.monotonic() - last_beat > LOOP_BEAT_S + REPORT_AFTER_S:
-                self._report(last_beat)
+        woke, postpone_at = time.monotonic(), 0.0
+        while not self._stopped.wait(HEARTBEAT_S):
+            slept, woke = woke, time.monotonic()
+            if woke >= postpone_at:
+                postpone_at = woke + STACKS_INTERVAL_S
+                _print_stacks_later()
+            last_beat = self._beats[1].at
+            if woke - slept > HEARTBEAT_S + REPORT_AFTER_S:
+                self._report_interpreter(slept + HEARTBEAT_S, woke - slept - HEARTBEAT_S)
+            elif woke - last_beat > HEARTBEAT_S + REPORT_AFTER_S:
+                self._report_loop(last_beat)
+            else:
+                self._samples = {call: _processor_time(call.native_id) for _, call in self._calls()}
+                continue
+            woke = time.monotonic()
+        faulthandler.cancel_dump_traceback_later()
 
-    def _report(self, last_beat: float) -> None:
-        """Read the current line of the loop, wait until it is released, and log both."""
-        running, line = self._tasks.running, self._line()
+    def _calls(self) -> Iterator[tuple[str, ThreadCall]]:
+        for plugin, pool in self._pools.items():
+            for call in pool.calls:
+                yield plugin, call
+
+    def _report_interpreter(self, since: float, held: float) -> None:
+        """Log which thread kept this one from running for ``held`` seconds."""
+        beat = self._beats[1] if self._beats[1].at <= since else self._beats[0]
+        used = _processor_time(self._loop_native_id) - beat.cpu
+        names, line = UNKNOWN, ""
+        if used > held / 2 and self._beats[1] is beat:
+            names, line = self._stacks.owner(self._loop_thread, self._tasks.running)
+        for plugin, call in self._calls():
+            ran_meanwhile = call.ended is None or call.ended > since
+            before = self._samples.get(call, call.cpu)
+            after = _processor_time(call.native_id) if call.ended is None else call.cpu_at_end
+            if ran_meanwhile and after - before > max(used, held / 2):
+                used = after - before
+                names = plugin, call.hook
+                line = current_line(call.thread) if call.ended is None else ""
+        if names != UNKNOWN:
+            self._log_hold(names, line, held, "held the Python interpreter and stopped all calls")
+        elif used > held / 2:
+            self._log_hold(SERVER, "", held, "held the Python interpreter")
+        elif held > STILL_HELD_AFTER_S:
+            self._log_hold(UNKNOWN, "", held, "code or another process stopped this process")
+
+    def _report_loop(self, last_beat: float) -> None:
+        """Read the stack of the loop, wait until it is released, and log both."""
+        names, line = self._stacks.owner(self._loop_thread, self._tasks.running)
         held = 0.0
         is_logged = False
-        while self._last_beat == last_beat and not self._stopped.wait(LOOP_BEAT_S / 5):
+        while self._beats[1].at == last_beat and not self._stopped.wait(HEARTBEAT_S / 5):
             held = time.monotonic() - last_beat
             if held > STILL_HELD_AFTER_S and not is_logged:
                 is_logged = True
                 self._log_hold(
-                    running, line, held, "holds the event loop, and has not released it yet"
+                    names, line, held, "holds the event loop, and has not released it yet"
                 )
-        held = max(held, self._last_beat - last_beat)
-        self._log_hold(running, line, held, "held the event loop")
+        held = max(held, self._beats[1].at - last_beat)
+        self._log_hold(names, line, held, "held the event loop")
 
-    def _log_hold(self, running: tuple[str, str], line: str, held: float, what: str) -> None:
-        plugin, hook = running
+    def _log_hold(self, names: Names, line: str, held: float, what: str) -> None:
+        plugin, hook = names
+        since = datetime.fromtimestamp(time.time() - held, UTC).isoformat(timespec="milliseconds")
+        place = {"line": line} if line else {}
         self._log.warning(
-            f"{plugin} {what}", plugin=plugin, hook=hook, ms=round(held * 1000), line=line
+            f"{plugin} {what}",
+            plugin=plugin,
+            hook=hook,
+            ms=round(held * 1000),
+            since=since,
+            **place,
         )
 
-    def _line(self) -> str:
-        """Return the innermost line that belongs neither to the server nor to asyncio."""
-        frame: FrameType | None = sys._current_frames().get(self._loop_thread)  # noqa: SLF001 - documented
-        while frame is not None:
-            name = frame.f_code.co_filename
-            if not name.startswith(PACKAGE_ROOT) and "asyncio" not in name:
-                return f"{name}:{frame.f_lineno}"
-            frame = frame.f_back
-        return "unknown"
+
+def _print_stacks_later() -> None:
+    """Print the stacks of all threads to standard error unless this is called again in time.
+
+    The interpreter lock is not needed for it.
+    """
+    if sys.__stderr__ is not None:
+        with suppress(OSError, ValueError):
+            faulthandler.dump_traceback_later(STACKS_AFTER_S, file=sys.__stderr__)
+
+
+def _processor_time(native_id: int) -> float:
+    """Return the processor time of a thread of this process in seconds; 0.0 where the system does
+    not report it, or the thread has ended.
+    """
+    with suppress(OSError, IndexError, ValueError):
+        fields = Path(f"/proc/self/task/{native_id}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / TICKS
+    return 0.0

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+import time
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from contextvars import copy_context
 from typing import Any
+
+LONG_S = 0.1
+"""Duration of a call that ``PluginThreadPool.calls`` still returns after its end."""
 
 
 class PluginBusyError(Exception):
@@ -15,6 +21,23 @@ class PluginBusyError(Exception):
 
     For a plugin in processes of its own: all its workers are taken, and too many calls wait.
     """
+
+
+class ThreadCall:
+    """A call of a hook in a thread: when it began and ended (monotonic), and the processor time of
+    the thread in seconds at both times. ``ended`` is unset while it runs.
+    """
+
+    __slots__ = ("began", "cpu", "cpu_at_end", "ended", "hook", "native_id", "thread")
+
+    def __init__(self, hook: str) -> None:
+        self.hook = hook
+        self.thread = threading.get_ident()
+        self.native_id = threading.get_native_id()
+        self.began = time.monotonic()
+        self.cpu = time.thread_time()
+        self.ended: float | None = None
+        self.cpu_at_end = 0.0
 
 
 class PluginThreadPool:
@@ -27,9 +50,11 @@ class PluginThreadPool:
         self._size = size
         self._running = 0
         self._pool = ThreadPoolExecutor(size, thread_name_prefix=f"plugin-{plugin}")
+        self._calls: set[ThreadCall] = set()
+        self._ended: deque[ThreadCall] = deque(maxlen=size)
 
-    async def run(self, call: Callable[[Any], Any], request: Any) -> Any:
-        """Call in a thread; raise ``PluginBusyError`` when none is free.
+    async def run(self, call: Callable[[Any], Any], request: Any, hook: str = "") -> Any:
+        """Call ``hook`` in a thread; raise ``PluginBusyError`` when none is free.
 
         A call that is abandoned keeps its thread until it returns.
         """
@@ -38,7 +63,7 @@ class PluginThreadPool:
             raise PluginBusyError(msg)
         self._running += 1
         loop = asyncio.get_running_loop()
-        future = self._pool.submit(copy_context().run, _outcome, call, request)
+        future = self._pool.submit(copy_context().run, self._outcome, hook, call, request)
         future.add_done_callback(lambda _: self._on_return(loop))
         answer, error = await asyncio.wrap_future(future)
         if error is not None:
@@ -58,17 +83,31 @@ class PluginThreadPool:
         """True while calls have not returned."""
         return self._running > 0
 
+    @property
+    def calls(self) -> list[ThreadCall]:
+        """The running calls, and the last long ones that have ended. Safe in any thread."""
+        return [*self._calls.copy(), *self._ended.copy()]
+
     def close(self) -> None:
         """Stop accepting calls, and do not wait for blocked threads."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
+    def _outcome(
+        self, hook: str, call: Callable[[Any], Any], request: Any
+    ) -> tuple[Any, BaseException | None]:
+        """Return an exception as a value.
 
-def _outcome(call: Callable[[Any], Any], request: Any) -> tuple[Any, BaseException | None]:
-    """Return an exception as a value.
-
-    A future refuses StopIteration, and a thread must not end by SystemExit.
-    """
-    try:
-        return call(request), None
-    except BaseException as error:  # noqa: BLE001 - it is raised again where the answer is awaited
-        return None, error
+        A future refuses StopIteration, and a thread must not end by SystemExit.
+        """
+        this = ThreadCall(hook)
+        self._calls.add(this)
+        try:
+            return call(request), None
+        except BaseException as error:  # noqa: BLE001 - it is raised again where the answer is awaited
+            return None, error
+        finally:
+            now = time.monotonic()
+            if now - this.began > LONG_S:
+                this.ended, this.cpu_at_end = now, time.thread_time()
+                self._ended.append(this)
+            self._calls.discard(this)

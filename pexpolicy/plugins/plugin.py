@@ -187,7 +187,7 @@ def bind_hook(plugin: Plugin, hook: str) -> BoundHook | None:
         assert threads is not None
 
         async def ask(request: Any) -> Any:
-            return await threads.run(function, request)
+            return await threads.run(function, request, hook)
 
     table = plugin.table
     breaker = None
@@ -209,7 +209,7 @@ def bind_observer(plugin: Plugin) -> Observer | None:
         assert threads is not None
 
         async def tell(outcome: Any) -> Any:
-            await threads.run(function, outcome)
+            await threads.run(function, outcome, "on_decision")
 
     return Observer(plugin.name, tell, plugin.table.timeout)
 

@@ -25,7 +25,7 @@ async def report_of(plugin: Plugin) -> bytes:
         report = await hook(None)
     else:
         assert plugin.threads is not None
-        report = await plugin.threads.run(hook, None)
+        report = await plugin.threads.run(hook, None, "status")
     if not isinstance(report, Mapping):
         msg = f"it gave {type(report).__name__}, and not a mapping"
         raise TypeError(msg)

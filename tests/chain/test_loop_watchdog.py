@@ -3,13 +3,22 @@
 import asyncio
 import inspect
 import os
+import re
+import sys
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import cache
 from pathlib import Path
 from types import FunctionType
 from typing import Any
 
+import pytest
+
 import pexpolicy
-from pexpolicy import Conference
+from pexpolicy import Conference, hookimpl
+from pexpolicy.chain import loop_watchdog
+from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.errors import PACKAGE_ROOT
 from tests.support import wire
 from tests.support.fake_plugins import Serve, Serving, always, plugin
@@ -23,7 +32,7 @@ async def named(server: Serving) -> dict[str, Any]:
     """The first report of the watchdog."""
     for _ in range(400):
         for event in server.log.events:
-            if "event loop" in event["event"]:
+            if "event loop" in event["event"] or "interpreter" in event["event"]:
                 return event
         await asyncio.sleep(0.005)
     raise AssertionError(server.log.events)
@@ -96,3 +105,121 @@ async def test_hooks_that_wait_or_block_in_threads_are_not_accused(serving: Serv
         reply = await server.ask(wire.SERVICE)
         assert reply.json["decided_by"] == "waits"
         assert server.log.events == []
+
+
+SLOW = re.compile("(a|a)+$")
+
+
+@cache
+def slow_text() -> str:
+    """A text that the pattern takes at least ``HELD`` seconds for; ``re`` keeps the interpreter."""
+    length, took = 16, 0.0
+    while took < HELD:
+        length += 1
+        began = time.monotonic()
+        SLOW.match("a" * length + "b")
+        took = time.monotonic() - began
+    return "a" * length + "b"
+
+
+def matches(_: object) -> object:
+    SLOW.match(slow_text())
+    return ROOM
+
+
+async def matches_on_the_loop(_: object) -> object:
+    SLOW.match(slow_text())
+    return ROOM
+
+
+@pytest.mark.parametrize("hook", [matches, matches_on_the_loop])
+async def test_a_slow_pattern_is_blamed_on_its_plugin(serving: Serve, hook: Any) -> None:
+    slow_text()
+
+    async def waits(_: object) -> object:
+        await asyncio.sleep(3 * HELD)
+        return ROOM
+
+    classes = {"slow": plugin(service_configuration=hook), "waits": plugin(media_location=waits)}
+    async with serving(classes) as server:
+        other = asyncio.create_task(server.ask(wire.LOCATION))
+        await asyncio.sleep(0.2)
+        await server.ask(wire.SERVICE)
+        event = await named(server)
+        assert (event["plugin"], event["hook"]) == ("slow", "service_configuration")
+        assert "held the " in event["event"]
+        assert event["ms"] >= HELD * 500
+        await other
+
+
+class Refreshing:
+    """A plugin whose background task blocks the event loop."""
+
+    def __init__(self, settings: object) -> None:
+        self.settings = settings
+
+    @hookimpl
+    @asynccontextmanager
+    async def lifespan(self) -> AsyncIterator[None]:
+        task = asyncio.create_task(self.refresh())
+        yield
+        await task
+
+    async def refresh(self) -> None:
+        await asyncio.sleep(0.2)
+        holds()
+
+    @hookimpl
+    async def service_configuration(self, request: object) -> object:
+        return None if request else self.settings
+
+
+async def test_a_background_task_is_blamed_on_its_plugin(serving: Serve) -> None:
+    async def waits(_: object) -> object:
+        await asyncio.sleep(2 * HELD)
+        return ROOM
+
+    classes = {"refreshing": Refreshing, "waits": plugin(service_configuration=waits)}
+    async with serving(classes) as server:
+        await server.ask(wire.SERVICE)
+        event = await named(server)
+        assert (event["plugin"], event["hook"]) == ("refreshing", "")
+        assert event["line"] == f"{__file__}:{LINE}"
+
+
+async def test_code_of_the_server_is_not_blamed_on_a_plugin(
+    serving: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = f"{PACKAGE_ROOT}endpoints{os.sep}base.py"
+    ours = FunctionType(holds.__code__.replace(co_filename=file), globals())
+    endpoint = type(ENDPOINTS["service_configuration"])
+
+    def check(_: object, answer: object, __: object) -> object:
+        ours()
+        return answer
+
+    check = FunctionType(
+        check.__code__.replace(co_filename=file), globals(), closure=check.__closure__
+    )
+    monkeypatch.setattr(endpoint, "check_answer", check)
+    async with serving({"rooms": plugin(service_configuration=always(ROOM))}) as server:
+        await asyncio.sleep(0.1)
+        await server.ask(wire.SERVICE)
+        event = await named(server)
+        assert (event["plugin"], event["line"]) == ("the server", f"{file}:{LINE}")
+
+
+async def test_stacks_are_printed_while_a_pattern_holds_the_interpreter(
+    serving: Serve, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    slow_text()
+    monkeypatch.setattr(loop_watchdog, "STACKS_AFTER_S", HELD / 2)
+    monkeypatch.setattr(loop_watchdog, "STACKS_INTERVAL_S", 0.05)
+    path = tmp_path / "stderr"
+    with path.open("w") as stderr:
+        monkeypatch.setattr(sys, "__stderr__", stderr)
+        async with serving({"slow": plugin(service_configuration=matches)}) as server:
+            await asyncio.sleep(0.1)
+            await server.ask(wire.SERVICE)
+    assert f'File "{__file__}", line' in path.read_text()
+    assert " in matches" in path.read_text()
