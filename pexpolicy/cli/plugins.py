@@ -12,8 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from pexpolicy.cli.common import build_or_exit, config_option
+from pexpolicy.hooks import HOOKS
 from pexpolicy.plugins.discovery import discover
-from pexpolicy.plugins.plugin import NO_DECISION
 from pexpolicy.policy import Policy
 
 
@@ -30,16 +30,24 @@ def plugins(config: Path, *, as_json: bool) -> None:
 
 
 def _listed(policy: Policy) -> dict[str, Any]:
-    """The plugins by hook in the order in which they are asked, and every installed one with its
-    state.
+    """Return the plugins of each hook in the order in which they are asked, and the state of each
+    installed one.
     """
     active = {plugin.name: plugin for plugin in policy.plugins}
+    sources = {name: plugin.available for name, plugin in active.items()}
+    used = {(source.plugin or name, source.distribution) for name, source in sources.items()}
+    idle = [
+        source
+        for first in discover(policy.settings.plugin_dirs)[0].values()
+        for source in (first, *first.rivals)
+        if (source.name, source.distribution) not in used
+    ]
     listed = []
-    installed, _ = discover(policy.settings.plugin_dirs)
-    for name, available in {**{n: p.available for n, p in active.items()}, **installed}.items():
-        plugin = active.get(name)
+    for available in (*sources.values(), *idle):
+        plugin = None if available in idle else active[available.name]
         row: dict[str, Any] = {
-            "name": name,
+            "name": available.name,
+            "plugin": available.plugin or available.name,
             "state": "active" if plugin else "available",
             "distribution": available.distribution,
             "version": available.version,
@@ -52,21 +60,33 @@ def _listed(policy: Policy) -> dict[str, Any]:
                 "on_error": plugin.table.on_error,
                 "mode": plugin.table.mode,
                 "isolation": plugin.table.isolation,
-                "hooks": [hook for hook in plugin.hooks if hook not in NO_DECISION],
+                "hooks": [hook for hook in HOOKS if hook in plugin.implemented],
             }
         listed.append(row)
     order = {name: [link.plugin for link in chain.links] for name, chain in policy.chains.items()}
-    return {"order": order, "plugins": listed}
+    others = {
+        hook: names
+        for hook in HOOKS
+        if hook not in order
+        and (names := [p.name for p in policy.plugins if hook in p.implemented])
+    }
+    return {"order": order, "other_hooks": others, "plugins": listed}
 
 
 def _show(listed: dict[str, Any]) -> None:
-    """Print the listing as three tables."""
+    """Print the listing as tables."""
     console = Console()
     order = Table("hook", "order", box=None, header_style="bold")
     for hook, names in listed["order"].items():
         order.add_row(hook, " → ".join(names) or Text("(default)", style="dim"))
     console.print(order)
     console.print()
+    if listed["other_hooks"]:
+        others = Table("other hook", "plugins", box=None, header_style="bold")
+        for hook, names in listed["other_hooks"].items():
+            others.add_row(hook, ", ".join(names))
+        console.print(others)
+        console.print()
     table = Table(box=None, header_style="bold")
     host_keys = ("priority", "timeout", "on_error", "mode", "isolation")
     for column in ("plugin", "state", *host_keys):

@@ -133,7 +133,7 @@ def _plugin(
         "version": plugin.available.version,
         "mode": plugin.table.mode,
         "isolation": plugin.table.isolation,
-        "hooks": list(plugin.hooks),
+        "hooks": list(plugin.implemented),
         "calls": _by_last_label(readings[metrics.PLUGIN_CALLS], plugin.name),
         "latency": _latency(readings[metrics.PLUGIN_DURATION].get((plugin.name,))),
         "observed": _by_last_label(readings[metrics.OBSERVER_CALLS], plugin.name)

@@ -6,20 +6,23 @@ Nothing is imported.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from pexpolicy.config.problems import Problem
+from pexpolicy.config.problems import Key, Problem
 from pexpolicy.plugins import drop_in
+from pexpolicy.plugins.errors import PluginBuildError
+from pexpolicy.text import did_you_mean
 
 GROUP = "pexpolicy"
 """The group of entry points that name plugins."""
 RESERVED = ("default", "guard")
 """Names that ``decided_by`` of a reply uses without a plugin."""
+_INSTANCE = re.compile(r"[a-z][a-z0-9_]{0,99}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,32 +36,36 @@ class PluginSource:
     load: Callable[[], Any]
     drop_in: Path | None = None
     """Path of the module or package in a plugin directory; ``None`` for an installed package."""
-    conflict: str = ""
-    """Why the plugin cannot be used: another distribution has one of the same name."""
+    rivals: tuple[PluginSource, ...] = ()
+    """Plugins of the same name in other distributions."""
+    plugin: str = ""
+    """Name of the plugin where ``name`` is that of an instance."""
 
     def files(self) -> list[Path]:
         """Return the source of a drop-in plugin; that of a package changes at installation only."""
         return drop_in.source_files(self.drop_in) if self.drop_in is not None else []
 
+    @property
+    def origin(self) -> str:
+        """Return the distribution and its version."""
+        return f"{self.distribution} {self.version}"
+
     def __str__(self) -> str:
-        return f"{self.name} ({self.distribution} {self.version})"
+        plugin = f"{self.plugin} of " if self.plugin else ""
+        return f"{self.name} ({plugin}{self.origin})"
 
 
 def installed() -> dict[str, PluginSource]:
-    """Return the plugins of installed packages by name."""
+    """Return the plugins of installed packages by name; one name may have rivals."""
     found: dict[str, PluginSource] = {}
     for entry in metadata.entry_points(group=GROUP):
         distribution = entry.dist
         name = distribution.name if distribution else "unknown"
         version = distribution.version if distribution else "unknown"
         source = PluginSource(entry.name, name, version, entry.value, entry.load)
-        if (other := found.get(entry.name)) is not None and other.distribution != name:
-            text = (
-                f"{other.distribution} {other.version} and {name} {version} both have a plugin of "
-                "this name: uninstall one of them"
-            )
-            source = replace(other, conflict=other.conflict or text)
-        found[entry.name] = source
+        other = found.setdefault(entry.name, source)
+        if name not in [rival.distribution for rival in (other, *other.rivals)]:
+            found[entry.name] = replace(other, rivals=(*other.rivals, source))
     return found
 
 
@@ -85,6 +92,51 @@ def discover(directories: Sequence[Path]) -> tuple[dict[str, PluginSource], list
                     path,
                 )
     return found, problems
+
+
+def select(
+    name: str,
+    written: str | None,
+    found: Mapping[str, PluginSource],
+    directories: Sequence[Path] = (),
+) -> PluginSource:
+    """Return the plugin of the table ``[plugins.NAME]`` under that name.
+
+    ``written`` is its key ``plugin``: ``PLUGIN``, or ``DISTRIBUTION:PLUGIN``. Misnamed files in
+    ``directories`` are mentioned where there is none. Raises ``PluginBuildError``.
+    """
+    if name in RESERVED:
+        text = "is a reserved name: decided_by has it where no plugin decides; choose another"
+        raise PluginBuildError.because(text)
+    if written is not None and _INSTANCE.fullmatch(name) is None:
+        text = "is no name of an instance: write small letters, digits and _, a letter first"
+        raise PluginBuildError.because(text)
+    key: Key = () if written is None else ("plugin",)
+    distribution, _, plugin = (written or name).rpartition(":")
+    source = found.get(plugin)
+    if source is None:
+        guess = filename_hint(plugin, directories) or did_you_mean(plugin, found)
+        guess = guess or "; installed: " + (", ".join(found) or "none")
+        raise PluginBuildError([Problem(key, f"no plugin of this name is installed{guess}")])
+    sources = (source, *source.rivals)
+    origins = " and ".join(one.origin for one in sources)
+    if distribution:
+        sources = tuple(s for s in sources if _plain(s.distribution) == _plain(distribution))
+        if not sources:
+            text = f"there is no plugin {plugin} in {distribution}; it is in {origins}"
+            raise PluginBuildError([Problem(key, text)])
+    if len(sources) > 1:
+        text = (
+            f"{origins} have a plugin {plugin} each: uninstall all but one, or write which is "
+            f'meant, as in plugin = "{source.distribution}:{plugin}"'
+        )
+        raise PluginBuildError([Problem(key, text)])
+    return replace(sources[0], name=name, plugin="" if plugin == name else plugin, rivals=())
+
+
+def _plain(distribution: str) -> str:
+    """Return the name of a distribution in the form in which names are compared."""
+    return re.sub(r"[-_.]+", "-", distribution).lower()
 
 
 def _modules_in(directory: Path) -> list[Path]:

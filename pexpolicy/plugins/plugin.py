@@ -5,7 +5,7 @@ from __future__ import annotations
 import dis
 import inspect
 import sys
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -21,11 +21,11 @@ from pexpolicy.config.schema.plugins import PluginTable
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.errors import describe_error
 from pexpolicy.models.decision import Decision, Reject
-from pexpolicy.plugins.discovery import RESERVED, PluginSource, filename_hint
+from pexpolicy.plugins.discovery import PluginSource, select
 from pexpolicy.plugins.errors import PluginBuildError
 from pexpolicy.plugins.hook_check import DESCRIBING, collect_hooks
 from pexpolicy.plugins.instantiate import instantiate
-from pexpolicy.text import brief, did_you_mean
+from pexpolicy.text import brief
 
 if TYPE_CHECKING:
     from pexpolicy.plugins.isolation.isolated_plugin import IsolatedPlugin
@@ -59,6 +59,11 @@ class Plugin:
     def name(self) -> str:
         """Return the name used in the configuration, the audit line and everywhere else."""
         return self.available.name
+
+    @property
+    def implemented(self) -> Collection[str]:
+        """Return the names of the hooks that the plugin has; a process adds some to ``hooks``."""
+        return self.hooks.keys() if self.isolated is None else self.isolated.implemented
 
     @property
     def can_reject(self) -> bool:
@@ -104,20 +109,9 @@ def build(
     problems: list[Problem] = []
     for name, table in sorted(tables.items(), key=lambda item: item[1].priority):
         key: Key = ("plugins", name)
-        if name in RESERVED:
-            text = "is a reserved name: decided_by has it where no plugin decides; choose another"
-            problems.append(Problem(key, text))
-            continue
-        if (available := found.get(name)) is None:
-            guess = filename_hint(name, directories) or did_you_mean(name, found)
-            guess = guess or "; installed: " + (", ".join(found) or "none")
-            problems.append(Problem(key, f"no plugin of this name is installed{guess}"))
-            continue
-        if available.conflict:
-            problems.append(Problem(key, available.conflict))
-            continue
         stage(f"building the plugin {name}")
         try:
+            available = select(name, table.plugin, found, directories)
             plugins.append(_build_one(available, table, root))
         except PluginBuildError as error:
             problems += [Problem((*key, *problem.key), problem.text) for problem in error.problems]

@@ -145,7 +145,32 @@ def test_plugins_are_listed_in_the_order_in_which_they_are_asked() -> None:
     assert rows["domains"]["on_error"] == "reject"
     assert rows["domains"]["version"] == metadata.version("pexpolicy-domains")
     assert rows["rooms"]["distribution"] == "pexpolicy-rooms"
-    assert rows["rooms"]["hooks"] == ["service_configuration"]
+    assert rows["rooms"]["hooks"] == [
+        "service_configuration",
+        "static_decisions",
+        "config_warnings",
+    ]
+    assert listed["other_hooks"] == {
+        "static_decisions": ["rooms"],
+        "config_warnings": ["domains", "rooms"],
+    }
+
+
+@pytest.mark.parametrize("isolation", ["none", "process"])
+def test_observers_are_listed(tmp_path: Path, isolation: str) -> None:
+    (tmp_path / "counter.py").write_text(
+        "from pexpolicy import Plugin\n"
+        "class Counter(Plugin):\n"
+        "    async def on_decision(self, outcome):\n"
+        "        pass\n"
+    )
+    config = written(
+        tmp_path, f'plugin_dirs = ["."]\n[plugins.counter]\nisolation = "{isolation}"\n'
+    )
+    listed = json.loads(invoked("plugins", "--json", "--config", config).stdout)
+    assert listed["other_hooks"] == {"on_decision": ["counter"]}
+    assert next(row["hooks"] for row in listed["plugins"]) == ["on_decision"]
+    assert "on_decision" in invoked("plugins", "--config", config).stdout
 
 
 def test_an_installed_plugin_that_is_not_configured_is_available(tmp_path: Path) -> None:

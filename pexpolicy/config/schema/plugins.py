@@ -25,6 +25,7 @@ class BreakerTable(Table):
 class PluginTable(Table):
     """``[plugins.NAME]``: how a plugin is called, and its own ``settings``. Times in seconds."""
 
+    plugin: str | None = Field(None, min_length=1)
     priority: int = 100
     mode: Literal["decide", "shadow"] = "decide"
     isolation: Literal["none", "process"] = "none"

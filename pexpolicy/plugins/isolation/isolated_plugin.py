@@ -49,6 +49,8 @@ class IsolatedPlugin:
     """As in ``Plugin.can_reject``."""
     tracked_files: tuple[Path, ...]
     """The plugin's ``tracked_files``."""
+    implemented: tuple[str, ...]
+    """The names of the plugin's own hooks."""
 
     def __init__(
         self,
@@ -63,6 +65,7 @@ class IsolatedPlugin:
         self.warnings = tuple(ConfigWarning(tuple(key), text) for key, text in ready.warnings)
         self.can_reject = ready.can_reject
         self.tracked_files = tuple(map(Path, ready.tracked_files))
+        self.implemented = tuple(ready.hooks)
         self.hooks: Mapping[str, Callable[[Any], Awaitable[Any]]] = {
             name: partial(self._ask, ENDPOINTS[name]) for name in ready.hooks if name in ENDPOINTS
         } | {
@@ -84,7 +87,7 @@ class IsolatedPlugin:
         Relative paths in the settings are relative to ``root``.
         """
         try:
-            here = table.model_copy(update={"isolation": "none"})
+            here = table.model_copy(update={"isolation": "none", "plugin": None})
             plugin = pickle.dumps((available, here, root))
         except Exception as error:  # noqa: BLE001 - pickle raises what the objects do
             text = f"{available} cannot be sent to a worker process: {error}"

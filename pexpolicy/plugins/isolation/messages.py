@@ -28,8 +28,6 @@ MAX_FRAME = 16 * 1024 * 1024
 LENGTH = 4
 """Bytes of the length before a frame, big-endian."""
 
-OTHER_HOOKS = ("on_decision", "status")
-"""Hooks that a worker runs in addition to those that decide."""
 Place = list[str | int]
 EncodedAnnotation = tuple[str, str | int | float | bool | None, Privacy]
 """Name, value and privacy."""

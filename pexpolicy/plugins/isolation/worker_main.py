@@ -114,7 +114,7 @@ def _build(message: messages.BuildRequest) -> tuple[messages.Report, Plugin | No
         # Keys start with plugins.NAME here, and are relative in a message.
         return messages.BuildFailed(_encode(problems, 2)), None
     plugin = plugins[0]
-    hooks = [name for name in plugin.hooks if name in ENDPOINTS or name in messages.OTHER_HOOKS]
+    hooks = list(plugin.hooks)
     return messages.Ready(
         hooks, _encode(warnings, 3), plugin.can_reject, [*map(str, files)]
     ), plugin
