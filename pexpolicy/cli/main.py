@@ -4,34 +4,37 @@ from __future__ import annotations
 
 import sys
 from difflib import get_close_matches
+from functools import cached_property
 from importlib import import_module
 from types import ModuleType
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import click
 
 from pexpolicy import __version__
 from pexpolicy.server import gc_tuning
 
-COMMANDS = {
-    "audit": "pexpolicy.cli.audit.command:audit",
-    "check": "pexpolicy.cli.check:check",
-    "conformance": "pexpolicy.cli.conformance:conformance",
-    "explain": "pexpolicy.cli.explain:explain",
-    "export": "pexpolicy.cli.import_export:export",
-    "hash-password": "pexpolicy.cli.hash_password:hash_password",
-    "healthcheck": "pexpolicy.cli.healthcheck:healthcheck",
-    "import": "pexpolicy.cli.import_export:import_",
-    "new-plugin": "pexpolicy.cli.new_plugin:new_plugin",
-    "plugins": "pexpolicy.cli.plugins:plugins",
-    "reload": "pexpolicy.cli.reload:reload",
-    "schema": "pexpolicy.cli.schema:schema",
-    "serve": "pexpolicy.cli.serve:serve",
-    "status": "pexpolicy.cli.status:status",
-    "test": "pexpolicy.cli.test:test",
-}
-"""The module and name of each command."""
+if TYPE_CHECKING:
+    from pexpolicy.cli.plugin_commands import PluginCommand
 
+COMMANDS = {
+    "audit": ("audit.command:audit", "Read the audit file: follow, find, count and verify lines."),
+    "check": ("check:check", "Check a configuration and its plugins; list every error."),
+    "conformance": ("conformance:conformance", "Check the replies of any policy server."),
+    "explain": ("explain:explain", "Show each step of the decision on a request."),
+    "export": ("import_export:export", "Write parts of the configuration in another format."),
+    "hash-password": ("hash_password:hash_password", "Print the hash of a password."),
+    "healthcheck": ("healthcheck:healthcheck", "Tell by the exit code if a server is ready."),
+    "import": ("import_export:import_", "Import rules, rooms or domains."),
+    "new-plugin": ("new_plugin:new_plugin", "Write a package with a working, tested plugin."),
+    "plugins": ("plugins:plugins", "List the plugins in the order in which they are asked."),
+    "reload": ("reload:reload", "Reload the configuration of a running server."),
+    "schema": ("schema:schema", "Print JSON Schema of requests and replies."),
+    "serve": ("serve:serve", "Answer calls until SIGTERM or Ctrl-C."),
+    "status": ("status:status", "Show a running server, and the nodes that called it."),
+    "test": ("test:test", "Run files of requests and expected decisions."),
+}
+"""Module, name and summary of each command. The list of commands imports none of them."""
 
 SYNONYMS = {
     "help": "--help",
@@ -47,32 +50,50 @@ SYNONYMS = {
 
 
 class Commands(click.Group):
-    """The commands of ``COMMANDS``."""
+    """The commands of ``COMMANDS`` and those of installed packages."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names in alphabetical order."""
-        return sorted(COMMANDS)
+        return sorted({*COMMANDS, *self._of_plugins})
+
+    @cached_property
+    def _of_plugins(self) -> dict[str, PluginCommand]:
+        from pexpolicy.cli.plugin_commands import plugin_commands  # noqa: PLC0415 - for few commands
+
+        return plugin_commands(COMMANDS)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write names and summaries without importing the commands."""
+        own = [(name, summary) for name, (_, summary) in sorted(COMMANDS.items())]
+        with formatter.section("Commands"):
+            formatter.write_dl(own)
+        if self._of_plugins:
+            with formatter.section("Commands of installed packages"):
+                formatter.write_dl(
+                    [(name, command.summary) for name, command in sorted(self._of_plugins.items())]
+                )
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Return a command by its name, or ``None``."""
-        module, _, attribute = COMMANDS.get(cmd_name, "").partition(":")
-        if not module:
-            return None
+        if cmd_name not in COMMANDS:
+            added = self._of_plugins.get(cmd_name)
+            return None if added is None else added.load()
+        module, _, attribute = COMMANDS[cmd_name][0].partition(":")
         with gc_tuning.importing():
             _import_structlog()
-            return cast("click.Command", getattr(import_module(module), attribute))
+            found = getattr(import_module(f"pexpolicy.cli.{module}"), attribute)
+        return cast("click.Command", found)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Return the command; raise ``UsageError`` with a suggestion for an unknown one."""
         name = args[0]
-        if name in COMMANDS or name.startswith("-"):
+        if name in COMMANDS or name.startswith("-") or name in self._of_plugins:
             return super().resolve_command(ctx, args)
-        suggestion = SYNONYMS.get(name) or next(iter(get_close_matches(name, COMMANDS, n=1)), "")
-        hint = (
-            f" Did you mean {suggestion!r}?" if suggestion else f" Commands: {', '.join(COMMANDS)}."
-        )
+        names = self.list_commands(ctx)
+        suggestion = SYNONYMS.get(name) or next(iter(get_close_matches(name, names, n=1)), "")
+        hint = f" Did you mean {suggestion!r}?" if suggestion else f" Commands: {', '.join(names)}."
         raise click.UsageError(f"No such command {name!r}.{hint}", ctx)
 
 
@@ -93,7 +114,9 @@ def _import_structlog() -> None:
         del modules["rich"]
 
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120}
+)
 @click.version_option(__version__, message="%(prog)s %(version)s")
 def main() -> None:
     """Answer the external policy calls of Pexip Infinity."""

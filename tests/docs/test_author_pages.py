@@ -77,17 +77,22 @@ def test_the_tutorial_works_from_its_first_line_to_its_last(session: Session) ->
 
 @samples.covers("packaging.md")
 def test_a_package_with_two_plugins_is_built_and_both_are_found(session: Session) -> None:
-    project, build, image, config, module = samples.blocks("packaging.md")
+    project, command, call, build, image, config, module = samples.blocks("packaging.md")
     session.folder = session.folder / "pexpolicy-harbour"
     session.write(project)
     for name in ("pilots", "tugs"):
         path = session.folder / "src" / "pexpolicy_harbour" / f"{name}.py"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(module.text.replace("Closed", name.capitalize()))
+    session.write(command)
     session.run(build.text.replace("--wheel", "--wheel --no-isolation"))
     session.environment.install(*(session.folder / "dist").glob("*.whl"))
     session.write(config)
     session.write(module)
+    session.run(call.text)
+    assert session.said == "north: 04:10, 16:35\n"
+    session.run("pexpolicy --help")
+    assert "(pexpolicy-harbour)" in session.said or "of pexpolicy-harbour" in session.said
     session.run("pexpolicy plugins --json")
     states = {listed["name"]: listed["state"] for listed in json.loads(session.said)["plugins"]}
     assert (states["closed"], states["pilots"], states["tugs"]) == (
