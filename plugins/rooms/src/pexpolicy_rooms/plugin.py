@@ -134,8 +134,10 @@ class Rooms:
     @hookimpl
     def static_decisions(self) -> Iterable[tuple[tuple[str, str], Service]]:
         """Return each room with its key; the decisions were made when the policy was built."""
+        # Kept no longer: the spellings are text of the configuration, and pin its memory.
+        spelled, self._spelled = self._spelled, {}
         for alias, service in self._table.rooms():
-            yield ("rooms", self._spelled.get(alias, alias)), service
+            yield ("rooms", spelled.get(alias, alias)), service
 
     @hookimpl
     def config_warnings(self) -> Iterable[ConfigWarning]:
