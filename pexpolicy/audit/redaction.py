@@ -192,12 +192,32 @@ class _Parameters:
         """Personal parameters, and whether each is an alias."""
 
     def of(self, params: Params) -> tuple[dict[str, Any], list[str]]:
+        given = [pair for pair in params.items() if pair[1]]
+        facts: dict[str, Any] = dict(given)
+        withheld: list[str] = []
+        if len(facts) < len(given) or not facts.keys() <= self._allowed:
+            facts, withheld = self._select(given)
+        else:
+            for name, value in given:
+                if "@" in value:
+                    facts[name] = without_password(value)
+        if self._personal is not None:
+            self._mask(facts, withheld, self._personal)
+        elif facts.get("protocol") == "rtmp":
+            for name, value in facts.items():
+                if name.endswith("alias"):
+                    is_list = isinstance(value, list)
+                    facts[name] = (
+                        [*map(without_stream_key, value)] if is_list else without_stream_key(value)
+                    )
+        return facts, withheld
+
+    def _select(self, given: list[tuple[str, str]]) -> tuple[dict[str, Any], list[str]]:
+        """Return the allowed parameters, with all values of a repeated one, and other names."""
         allowed = self._allowed
         facts: dict[str, Any] = {}
         withheld: list[str] = []
-        for name, value in params.items():
-            if not value:
-                continue
+        for name, value in given:
             if (
                 name not in allowed
                 and not name.startswith(IDP_ATTRIBUTE)
@@ -208,15 +228,6 @@ class _Parameters:
                 facts[name] = _more(facts[name], without_password(value))
             else:
                 facts[name] = without_password(value)
-        if self._personal is not None:
-            self._mask(facts, withheld, self._personal)
-        elif facts.get("protocol") == "rtmp":
-            for name, value in facts.items():
-                if name.endswith("alias"):
-                    is_list = isinstance(value, list)
-                    facts[name] = (
-                        [*map(without_stream_key, value)] if is_list else without_stream_key(value)
-                    )
         return facts, withheld
 
     def _mask(self, facts: dict[str, Any], withheld: list[str], personal: Personal) -> None:

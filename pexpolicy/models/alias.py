@@ -14,9 +14,7 @@ _PASSWORD = re.compile(
     r"""((?:\A|[\s<"',\[])(?:(?:sips?|h323|tel):\s*)*+[^\s<>"@:]*:)[^\s<>"@]+(?=@)""",
     re.IGNORECASE,
 )
-_USUAL = re.compile(
-    r"(?:(sips?|h323):)?([a-z0-9_+-]+(?:\.[a-z0-9_+-]+)*)@((?:[a-z0-9-]+\.)+[a-z]+)"
-).fullmatch
+_USUAL = re.compile(r"(?:(sips?|h323):)?+([a-z0-9_+.-]++)@([a-z0-9.-]++(?<=[a-z]))").fullmatch
 """A user, a host name and nothing to remove but a scheme: nearly every alias of a call."""
 _SCHEME_PREFIXES = tuple(f"{scheme}:" for scheme in _SCHEMES)
 _VISUAL_SEPARATORS = str.maketrans("", "", "-.() ")
@@ -55,7 +53,7 @@ class Alias(str):
         if isinstance(raw, Alias):
             return cast("Self", raw)
         normal, scheme, user, host = _split(raw)
-        alias = super().__new__(cls, normal)
+        alias = str.__new__(cls, normal)
         alias.raw = raw
         alias.scheme = scheme
         alias.user = user

@@ -152,8 +152,8 @@ class BoundedParser:
                 if self._expects_body(messages):
                     return []
                 raise self._fail(RequestBodyError())
-            # The parser found no request: several empty lines, or the preface of HTTP/2.
-            failure = BadHttpMessage("no request")
+            # No request in several empty lines or the preface of HTTP/2, two after bare line feeds.
+            failure = BadHttpMessage("not one request")
         if piece.count(b"\n") > MAX_HEADERS + 1:
             failure = HeadTooLargeError()
         raise self._fail(failure)
