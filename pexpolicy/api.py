@@ -50,6 +50,8 @@ from pexpolicy.models.model import Unset
 from pexpolicy.models.outcome import Outcome
 from pexpolicy.models.request import Params, Request
 from pexpolicy.models.rules import Privacy
+from pexpolicy.plugins.cache_file import CacheFile
+from pexpolicy.plugins.refreshed import DataUnavailableError, Refreshed
 from pexpolicy.text import did_you_mean
 
 __all__ = [
@@ -63,12 +65,14 @@ __all__ = [
     "AutomaticParticipant",
     "Avatar",
     "BreakerTable",
+    "CacheFile",
     "CircuitBreaker",
     "Conference",
     "ConfigPath",
     "ConfigWarning",
     "Continue",
     "Credentials",
+    "DataUnavailableError",
     "Decision",
     "DecisionError",
     "Directory",
@@ -93,6 +97,7 @@ __all__ = [
     "Privacy",
     "Problem",
     "Redirect",
+    "Refreshed",
     "RegistrationAliasRequest",
     "Reject",
     "Request",

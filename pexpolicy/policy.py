@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from itertools import product
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -23,13 +24,13 @@ from pexpolicy.endpoints.base import Reply
 from pexpolicy.errors import ErrorReport, Log, describe_error
 from pexpolicy.models.outcome import DEFAULT, Outcome
 from pexpolicy.models.request import Params, Request
+from pexpolicy.plugins.lifespan import PluginLifespan
 from pexpolicy.plugins.plugin import Plugin
+from pexpolicy.plugins.refreshed import DataUnavailableError
 
 if TYPE_CHECKING:
     from pexpolicy.plugins.routes import PluginRoutes
 
-LIFESPAN_START_TIMEOUT_S = 20.0
-LIFESPAN_STOP_TIMEOUT_S = 2.0
 UNRECORDED = "audit unavailable"
 """The reason of the reply to a call whose audit line could not be stored."""
 
@@ -71,6 +72,18 @@ class Policy:
         self._background = background
         self._log = log
         self._tasks: HookTasks | None = None
+        self.lifespans: dict[str, PluginLifespan] = {}
+        """What the plugins have open while the policy serves, by name."""
+
+    def take_over(self, previous: Policy) -> None:
+        """Start with the refreshed data of another policy, where plugin and key are the same."""
+        before = {plugin.name: plugin for plugin in previous.plugins}
+        for plugin in self.plugins:
+            other = before.get(plugin.name)
+            # Another class may have values of another type.
+            if other is not None and type(other.instance) is type(plugin.instance):
+                for data, old in product(plugin.refreshed, other.refreshed):
+                    data.take_over(old)
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[Policy]:
@@ -84,15 +97,20 @@ class Policy:
             problems: list[Problem] = []
             for plugin in self.plugins:
                 stack.callback(plugin.close)
+                opened = self.lifespans[plugin.name] = PluginLifespan(plugin, self._log)
+                stack.push_async_callback(opened.close)
                 try:
-                    await self._open(plugin, stack)
+                    await opened.open()
                 except BaseException as error:
                     if isinstance(error, asyncio.CancelledError) and _is_cancelled():
                         raise
                     report = describe_error(error)
                     self._log_lifespan(plugin, report)
-                    text = f"{plugin.available}: its lifespan failed: {report.summary}"
-                    problems.append(Problem(("plugins", plugin.name), text))
+                    text = f"its lifespan failed: {report.summary}"
+                    if isinstance(error, DataUnavailableError):
+                        text = f"its data {error}"
+                    problem = f"{plugin.available}: {text}"
+                    problems.append(Problem(("plugins", plugin.name), problem))
             if problems:
                 raise PluginStartupError(self.settings.path, problems)
             if self._log is not None:
@@ -105,23 +123,6 @@ class Policy:
         modules = {type(p.instance).__module__: p.name for p in self.plugins if not p.isolated}
         pools = {p.name: p.threads for p in self.plugins if p.threads is not None}
         return Watchdog(tasks, log, modules, pools)
-
-    async def _open(self, plugin: Plugin, stack: AsyncExitStack) -> None:
-        if (opened := plugin.lifespan()) is None:
-            return
-        async with asyncio.timeout(LIFESPAN_START_TIMEOUT_S):
-            await opened.__aenter__()
-
-        async def close() -> None:
-            try:
-                async with asyncio.timeout(LIFESPAN_STOP_TIMEOUT_S):
-                    await opened.__aexit__(None, None, None)
-            except BaseException as error:
-                if isinstance(error, asyncio.CancelledError) and _is_cancelled():
-                    raise
-                self._log_lifespan(plugin, describe_error(error))
-
-        stack.push_async_callback(close)
 
     def _log_lifespan(self, plugin: Plugin, report: ErrorReport) -> None:
         PluginFailureLog(self._log, "lifespan").failed("plugin failed", plugin.name, report, 0.0)

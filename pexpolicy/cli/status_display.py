@@ -157,6 +157,10 @@ def _troubles(plugin: Document) -> list[str]:
         found.append("circuit breaker open")
     if plugin["has_stuck_calls"]:
         found.append("calls are stuck")
+    for name, data in plugin["data"].items():
+        if data["problem"]:
+            found.append(f"{printable(name)} is not refreshed: {printable(data['problem'])}")
+    found += map(printable, plugin["failures"])
     if plugin.get("problem"):
         found.append(printable(plugin["problem"]))
     return found
@@ -165,9 +169,13 @@ def _troubles(plugin: Document) -> list[str]:
 def _plugin_status(plugin: Document) -> Iterator[RenderableType]:
     """Yield what a plugin reports by its hook ``status``, as lines and small tables."""
     status = plugin.get("status") or {}
-    if not status:
+    if not status and not plugin["data"]:
         return
     yield Text(f"\n {printable(plugin['name'])}:", style="bold")
+    for name, data in plugin["data"].items():
+        age = "none yet" if data["age"] is None else f"{format_duration(data['age'])} old"
+        every = format_duration(data["every"])
+        yield Text(f"   {printable(name)}: {age}, refreshed every {every}")
     if _is_table(status):
         yield Padding(_small_table(status), (0, 0, 0, 2))
         return

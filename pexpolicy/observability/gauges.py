@@ -13,6 +13,7 @@ from pexpolicy.observability import metrics
 from pexpolicy.observability.health import StateSources
 from pexpolicy.observability.metrics import MetricDefinition
 from pexpolicy.observability.shared_memory import WorkerCounters
+from pexpolicy.plugins.lifespan import PluginLifespan
 
 SAMPLE_INTERVAL_S = 0.25
 LAG_WINDOW_S = 30.0
@@ -45,15 +46,25 @@ class GaugeSampler(AbstractContextManager["GaugeSampler"]):
         self._lag_cell = counters.allocate(metrics.LOOP_LAG)
         self._lost_before = counters.cells[counters.allocate(metrics.AUDIT_LOST)]
         self._breakers: Mapping[str, tuple[CircuitBreaker, ...]] = {}
+        self._lifespans: Mapping[str, PluginLifespan] = {}
         self._info = 0
         self._timer: asyncio.TimerHandle | None = None
         self.problem = ""
         """Why the last sample failed, or an empty text."""
 
     def use_policy(
-        self, config_hash: str, breakers: Mapping[str, Iterable[CircuitBreaker]]
+        self,
+        config_hash: str,
+        breakers: Mapping[str, Iterable[CircuitBreaker]],
+        lifespans: Mapping[str, PluginLifespan],
     ) -> None:
-        """Sample the circuit breakers of another policy from now on."""
+        """Sample the circuit breakers and lifespans of another policy from now on."""
+        for plugin, lifespan in self._lifespans.items():
+            self._set(metrics.BACKGROUND_FAILURES, 0, plugin)
+            for data in lifespan.plugin.refreshed:
+                for family in (metrics.DATA_AGE, metrics.DATA_INTERVAL):
+                    self._set(family, 0, plugin, data.name)
+        self._lifespans = lifespans
         for plugin in self._breakers:
             self._set(metrics.BREAKER_OPEN, 0, plugin)
         self._breakers = {plugin: tuple(found) for plugin, found in breakers.items()}
@@ -96,6 +107,12 @@ class GaugeSampler(AbstractContextManager["GaugeSampler"]):
     def _sample(self) -> None:
         for plugin, breakers in self._breakers.items():
             self._set(metrics.BREAKER_OPEN, int(any(b.is_open for b in breakers)), plugin)
+        for plugin, lifespan in self._lifespans.items():
+            self._set(metrics.BACKGROUND_FAILURES, len(lifespan.failures), plugin)
+            for data in lifespan.plugin.refreshed:
+                # A series without a value would raise no alert.
+                self._set(metrics.DATA_AGE, max(data.waiting_for, 0.001), plugin, data.name)
+                self._set(metrics.DATA_INTERVAL, data.every, plugin, data.name)
         if self._info:
             self._counters.cells[self._info] = 1
         sources = self._sources

@@ -118,6 +118,30 @@ BREAKER_OPEN = MetricDefinition(
     MetricType.GAUGE,
     Aggregation.GREATEST,
 )
+DATA_AGE = MetricDefinition(
+    "pexpolicy_data_age_seconds",
+    "Age of the refreshed data of a plugin, in the worker where it is oldest.",
+    ("plugin", "data"),
+    MetricType.GAUGE,
+    Aggregation.GREATEST,
+    MILLI,
+    includes_zero=False,
+)
+DATA_INTERVAL = MetricDefinition(
+    "pexpolicy_data_interval_seconds",
+    "Interval at which the data of a plugin is to be refreshed.",
+    ("plugin", "data"),
+    MetricType.GAUGE,
+    Aggregation.GREATEST,
+    MILLI,
+    includes_zero=False,
+)
+BACKGROUND_FAILURES = MetricDefinition(
+    "pexpolicy_plugin_background_failures",
+    "Lifespans and background tasks of a plugin that have ended by a failure.",
+    ("plugin",),
+    MetricType.GAUGE,
+)
 OBSERVER_CALLS = MetricDefinition(
     "pexpolicy_observer_calls_total",
     "Decisions that an observer (on_decision) was to be notified of, by what became of it.",
@@ -223,6 +247,7 @@ METRICS = {
     for family in (
         *(REQUESTS, DURATION, REMAINING, FALLBACK),
         *(PLUGIN_CALLS, PLUGIN_DURATION, BREAKER_OPEN, OBSERVER_CALLS, SHADOW_DIFF),
+        *(DATA_AGE, DATA_INTERVAL, BACKGROUND_FAILURES),
         *(REFUSED, AUTH_FAILURES),
         *(AUDIT_RECORDS, AUDIT_LOST, AUDIT_LAST_FSYNC, AUDIT_FREE),
         *(CONFIG_INFO, RELOAD_SUCCESSFUL, RELOADED, CERTIFICATE),

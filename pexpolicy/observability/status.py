@@ -141,8 +141,14 @@ def _plugin(
         else None,
         "breaker_open": bool(opened) if breakers else None,
         "has_stuck_calls": bool(plugin.threads and plugin.threads.stuck),
+        **_background(plugin, policy),
         **statuses.get(plugin.name, {}),
     }
+
+
+def _background(plugin: Plugin, policy: Policy) -> dict[str, Any]:
+    lifespan = policy.lifespans.get(plugin.name)
+    return lifespan.report() if lifespan is not None else {"data": {}, "failures": []}
 
 
 def _latency(cells: list[int] | None) -> dict[str, float | None] | None:

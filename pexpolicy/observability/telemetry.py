@@ -51,6 +51,7 @@ class Telemetry:
                 ]
                 for name in deciding
             },
+            policy.lifespans,
         )
 
     def answered(self, answer: Answer, params: Params, peer: str | None, seconds: float) -> None:

@@ -21,10 +21,12 @@ from pexpolicy.config.schema.plugins import PluginTable
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.errors import describe_error
 from pexpolicy.models.decision import Decision, Reject
+from pexpolicy.plugins.declarations import collecting_declarations, declared_by
 from pexpolicy.plugins.discovery import PluginSource, select
 from pexpolicy.plugins.errors import PluginBuildError
 from pexpolicy.plugins.hook_check import DESCRIBING, collect_hooks
 from pexpolicy.plugins.instantiate import instantiate
+from pexpolicy.plugins.refreshed import Refreshed
 from pexpolicy.text import brief
 
 if TYPE_CHECKING:
@@ -54,6 +56,8 @@ class Plugin:
     """Warnings about deprecated hooks."""
     isolated: IsolatedPlugin | None = None
     """The plugin's worker processes, with ``isolation = "process"``."""
+    refreshed: tuple[Refreshed[Any], ...] = ()
+    """The data that the server refreshes for it."""
 
     @property
     def name(self) -> str:
@@ -121,7 +125,8 @@ def build(
 def _build_one(available: PluginSource, table: PluginTable, root: Path) -> Plugin:
     if table.isolation == "process":
         return _build_isolated(available, table, root)
-    instance = instantiate(available, table, root)
+    with collecting_declarations() as declared:
+        instance = instantiate(available, table, root)
     implemented, deprecated = collect_hooks(available, instance)
     if not implemented:
         raise PluginBuildError([Problem((), f"{available} implements no hook")])
@@ -132,7 +137,16 @@ def _build_one(available: PluginSource, table: PluginTable, root: Path) -> Plugi
         if name != "lifespan" and name not in DESCRIBING
     ):
         threads = PluginThreadPool(available.name, table.threads)
-    return Plugin(available, _without_settings(table), instance, implemented, threads, deprecated)
+    refreshed = declared_by(instance, declared, Refreshed)
+    return Plugin(
+        available,
+        _without_settings(table),
+        instance,
+        implemented,
+        threads,
+        deprecated,
+        refreshed=refreshed,
+    )
 
 
 def _build_isolated(available: PluginSource, table: PluginTable, root: Path) -> Plugin:

@@ -1,6 +1,5 @@
 """The how-to for authors of plugins: each section's plugin does what the text says."""
 
-import asyncio
 import sqlite3
 from contextlib import closing
 from io import BytesIO
@@ -150,34 +149,6 @@ async def test_a_service_is_asked_by_a_client_that_lifespan_opened(
     if expected == "decided":
         assert outcome.decision.set_fields() == {"remote_display_name": "Alice of Accounts"}
     make_policy(told.plugin("Staff"), config=told.config)
-
-
-@samples.covers(HOW_TO, "Data that is refreshed")
-async def test_data_is_refreshed_and_kept_while_the_service_is_down() -> None:
-    answers = ["broken", '["bob@example.com"]', '["sip:Alice@example.com"]']
-    asked_for = asyncio.Event()
-
-    async def vips(request: web.Request) -> web.Response:
-        text = answers.pop() if answers else "broken"
-        if not answers:
-            asked_for.set()
-        status = 500 if text == "broken" else 200
-        return web.Response(text=text, status=status, content_type="application/json")
-
-    application = web.Application()
-    application.router.add_get("/vips", vips)
-    told = samples.section(HOW_TO, "Data that is refreshed")
-    request = make_request("participant_properties", remote_alias="bob@example.com")
-    async with TestServer(application, host="127.0.0.1") as server:
-        settings = {"url": str(server.make_url("/vips")), "every": 0.01}
-        async with make_policy((told.names["Vips"], settings)).serving() as policy:
-            assert steps(await decide(policy, request)) == ["abstained"]
-            await asyncio.wait_for(asked_for.wait(), 10)
-            assert steps(await decide(policy, request)) == ["decided"]
-        answers.append("broken")
-        with pytest.raises(ConfigError, match="its lifespan failed: ClientResponseError"):
-            await decide((told.names["Vips"], settings), request)
-    make_policy(told.plugin("Vips"), config=told.config)
 
 
 @samples.covers(HOW_TO, "Code that blocks")

@@ -375,9 +375,9 @@ def test_the_configuration_of_a_reload_takes_the_place_of_the_old_one() -> None:
     sampler = GaugeSampler(counters, StateSources())
     opened = CircuitBreaker(1, 30.0, 30.0)
     opened.record_failure(1.0)
-    sampler.use_policy("first", {"toy": [opened]})
+    sampler.use_policy("first", {"toy": [opened]}, {})
     assert admin_client.metrics_of(board).nonzero("plugin_breaker_open") == {("toy",): 1}
-    sampler.use_policy("second", {})
+    sampler.use_policy("second", {}, {})
     told = admin_client.metrics_of(board)
     assert told.nonzero("config_info") == {("second",): 1}
     assert told.nonzero("plugin_breaker_open") == {}
@@ -392,7 +392,7 @@ def test_any_number_of_reloads_leaves_room_for_new_plugins() -> None:
             GaugeSampler(counters, StateSources()),
         ):
             for number in range(3000):
-                sampler.use_policy(f"{number:016x}", {})
+                sampler.use_policy(f"{number:016x}", {}, {})
         CallCounters(counters).allocate_for_policy([BoundHook("new", nothing)], [], 4.0)
         counters.cells[counters.allocate(metrics.PLUGIN_CALLS, ("new", "decided"))] += 1
     told = admin_client.metrics_of(board)

@@ -376,3 +376,24 @@ def test_it_works_on_uvloop(shelf: PluginFolder) -> None:
     isolated = shelf.start(shelf.hooks(source))
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(calls(isolated))
+
+
+def test_refreshed_data_is_refused_with_a_sentence(shelf: PluginFolder) -> None:
+    available = shelf.write(
+        """
+        class Toy:
+            def __init__(self, settings):
+                self.data = Refreshed(self.fetch, every=60)
+
+            async def fetch(self):
+                return 1
+
+            @hookimpl
+            async def service_configuration(self, request):
+                return None
+        """
+    )
+    with pytest.raises(
+        PluginBuildError, match='isolation: uses Refreshed, which isolation = "proc'
+    ):
+        shelf.start(available)

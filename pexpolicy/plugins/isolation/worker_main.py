@@ -41,6 +41,9 @@ from pexpolicy.plugins.plugin import (
 from pexpolicy.plugins.status import report_of
 
 ROUTES_TEXT = 'its routes need isolation = "none": the listener is in the server process'
+BACKGROUND_TEXT = (
+    'uses Refreshed, which isolation = "process" does not support: remove one of the two'
+)
 
 
 def main() -> int:
@@ -109,6 +112,11 @@ def _build(message: messages.BuildRequest) -> tuple[messages.Report, Plugin | No
         Problem(("plugins", plugin.name), f"{plugin.available}: {ROUTES_TEXT}")
         for plugin in plugins
         if "routes" in plugin.hooks
+    ]
+    problems += [
+        Problem(("plugins", plugin.name, "isolation"), BACKGROUND_TEXT)
+        for plugin in plugins
+        if plugin.refreshed
     ]
     if problems:
         # Keys start with plugins.NAME here, and are relative in a message.

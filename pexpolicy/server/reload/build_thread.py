@@ -2,37 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
-import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import TypeVar
 
 from pexpolicy.server import gc_tuning
+from pexpolicy.tasks import run_in_thread
 
 T = TypeVar("T")
 SWITCH_INTERVAL_S = 0.0005
 """Thread switch interval during a build, so that calls wait less; Python's default is 0.005."""
-
-
-async def run_in_thread(work: Callable[[], T], name: str) -> T:
-    """Run ``work`` in a new thread and return its result, or raise its exception.
-
-    The thread is a daemon and is not waited for if the caller is cancelled.
-    """
-    future: Future[T] = Future()
-    future.set_running_or_notify_cancel()
-
-    def run() -> None:
-        try:
-            future.set_result(work())
-        except BaseException as error:  # noqa: BLE001 - raised in the waiting task
-            future.set_exception(error)
-
-    threading.Thread(target=run, name=name, daemon=True).start()
-    return await asyncio.wrap_future(future)
 
 
 async def run_in_build_thread(build: Callable[[], T]) -> T:

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 
 from pexpolicy.config.file_tracking import Look, stat_files
-from pexpolicy.server.reload.build_thread import run_in_thread
+from pexpolicy.tasks import run_in_thread
 
 FILE_POLL_INTERVAL_S = 0.5
 """Seconds between two polls. A file counts as changed after two polls saw the same new version, so

@@ -82,6 +82,7 @@ class Reloader:
         return await self._open(policy)
 
     async def _open(self, policy: Policy) -> GenerationRunner:
+        policy.take_over(self._generations.policy)
         try:
             runner = GenerationRunner(generation_of(policy, self._audit, self._generations.access))
             await runner.open()

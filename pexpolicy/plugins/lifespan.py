@@ -1,0 +1,108 @@
+"""What a plugin has open while its policy serves: its lifespan and its background work."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
+from contextvars import ContextVar
+from typing import Any, cast
+
+from pexpolicy.chain.failure_log import PluginFailureLog
+from pexpolicy.errors import Log, describe_error
+from pexpolicy.plugins.plugin import Plugin
+from pexpolicy.tasks import ContextTask
+
+START_TIMEOUT_S = 20.0
+STOP_TIMEOUT_S = 2.0
+RETRIEVAL_S = 0.1
+"""Seconds after the end of a task in which other code may retrieve its exception."""
+MAX_FAILURES = 20
+"""Failures of one plugin that are remembered."""
+
+_OPENED: ContextVar[PluginLifespan | None] = ContextVar("opened", default=None)
+"""The plugin whose lifespan runs; tasks that it starts inherit it."""
+_UNRETRIEVED = "_log_traceback"
+"""True while no code has retrieved the exception of a task; private, and in no public form."""
+assert hasattr(asyncio.Future, _UNRETRIEVED)
+
+
+class PluginLifespan:
+    """Opens one plugin, and supervises what runs in the background until it is closed.
+
+    The lifespan runs in a task of its own, so a task group that fails in it ends no other one.
+    """
+
+    def __init__(self, plugin: Plugin, log: Log | None) -> None:
+        self.plugin = plugin
+        self.failures: list[str] = []
+        """What has ended by a failure: the lifespan, and tasks that it started."""
+        self._failure_log = PluginFailureLog(log, "lifespan")
+        self._task = ContextTask(self._opened(), self._ended, START_TIMEOUT_S, STOP_TIMEOUT_S)
+        for data in plugin.refreshed:
+            data.bind(plugin.name, log)
+
+    async def open(self) -> None:
+        """Enter the lifespan and fetch the data; raise what that raises."""
+        await self._task.open()
+
+    async def close(self) -> None:
+        """Stop the background work and leave the lifespan; failures are logged."""
+        await self._task.close()
+
+    def report(self) -> dict[str, Any]:
+        """Return the state of the background work, for the status."""
+        return {
+            "data": {data.name: data.report() for data in self.plugin.refreshed},
+            "failures": list(self.failures),
+        }
+
+    @asynccontextmanager
+    async def _opened(self) -> AsyncIterator[None]:
+        _OPENED.set(self)
+        loop = asyncio.get_running_loop()
+        if loop.get_task_factory() is None:
+            loop.set_task_factory(cast("Any", _supervised_task))
+        async with AsyncExitStack() as stack:
+            if (lifespan := self.plugin.lifespan()) is not None:
+                await stack.enter_async_context(lifespan)
+            # A plugin that needs data in its lifespan has opened it there.
+            closed = [data for data in self.plugin.refreshed if not data.is_open]
+            for data in closed:
+                stack.push_async_callback(data.close)
+            opened = await asyncio.gather(*(d.open() for d in closed), return_exceptions=True)
+            if failed := [result for result in opened if result is not None]:
+                raise failed[0]
+            yield
+
+    def _ended(self, error: BaseException) -> None:
+        self._fail("its lifespan ended", error)
+
+    def supervise(self, task: asyncio.Task[Any]) -> None:
+        """Report the task if it ends by an exception that no code retrieves."""
+        task.add_done_callback(self._check_later)
+
+    def _check_later(self, task: asyncio.Task[Any]) -> None:
+        if not task.cancelled() and getattr(task, _UNRETRIEVED):
+            task.get_loop().call_later(RETRIEVAL_S, self._check, task)
+
+    def _check(self, task: asyncio.Task[Any]) -> None:
+        if getattr(task, _UNRETRIEVED) and (error := task.exception()) is not None:
+            self._fail(f"its task {task.get_name()} ended", error)
+
+    def _fail(self, what: str, error: BaseException) -> None:
+        report = describe_error(error)
+        if len(self.failures) < MAX_FAILURES:
+            self.failures.append(f"{what}: {report.summary}")
+        now = asyncio.get_running_loop().time()
+        self._failure_log.failed("plugin failed", self.plugin.name, report, now, what=what)
+
+
+def _supervised_task(
+    loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, Any], **options: Any
+) -> asyncio.Task[Any]:
+    """Create a task; one that the lifespan of a plugin starts is supervised."""
+    task = asyncio.Task(coroutine, loop=loop, **options)
+    if (opened := _OPENED.get()) is not None:
+        opened.supervise(task)
+    return task

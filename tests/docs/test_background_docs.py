@@ -1,0 +1,85 @@
+"""The page on background work: each section's plugin does what the text says."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from pexpolicy.config.settings import PluginStartupError
+from pexpolicy.testing import Outcome, decide, make_policy, make_request
+from tests.support import samples
+
+PAGE = "background.md"
+
+
+def steps(outcome: Outcome) -> list[str]:
+    return [step.outcome for step in outcome.steps]
+
+
+@samples.covers(PAGE, "Data that is refreshed")
+async def test_data_is_refreshed_and_kept_while_the_service_is_down(tmp_path: Path) -> None:
+    answers = ["broken", '["bob@example.com"]', '["sip:Alice@example.com"]']
+    asked_for = asyncio.Event()
+
+    async def vips(request: web.Request) -> web.Response:
+        text = answers.pop() if answers else "broken"
+        if not answers:
+            asked_for.set()
+        status = 500 if text == "broken" else 200
+        return web.Response(text=text, status=status, content_type="application/json")
+
+    application = web.Application()
+    application.router.add_get("/vips", vips)
+    told = samples.section(PAGE, "Data that is refreshed")
+    request = make_request("participant_properties", remote_alias="bob@example.com")
+    async with TestServer(application, host="127.0.0.1") as server:
+        url = str(server.make_url("/vips"))
+        cache = str(tmp_path / "vips.json")
+        settings: dict[str, Any] = {"url": url, "every": 0.01, "cache": cache}
+        async with make_policy((told.names["Vips"], settings)).serving() as policy:
+            assert steps(await decide(policy, request)) == ["abstained"]
+            await asyncio.wait_for(asked_for.wait(), 10)
+            assert steps(await decide(policy, request)) == ["decided"]
+        # The service is down at the next start: the file has the last list.
+        assert steps(await decide((told.names["Vips"], settings), request)) == ["decided"]
+        settings["cache"] = str(tmp_path / "none.json")
+        assert steps(await decide((told.names["Vips"], settings), request)) == ["failed"]
+    await told.names["test_the_last_value_stays_while_the_service_is_down"]()
+    make_policy(told.plugin("Vips"), config=told.config)
+
+
+@samples.covers(PAGE, "Tasks of your own")
+async def test_a_task_that_a_lifespan_starts_is_supervised(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lines = asyncio.Queue[bytes]()
+
+    async def announce(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while line := await lines.get():
+            writer.write(line)
+        writer.close()
+
+    server = await asyncio.start_server(announce, "127.0.0.1", 0)
+    connect, port = asyncio.open_connection, server.sockets[0].getsockname()[1]
+    monkeypatch.setattr(asyncio, "open_connection", lambda host, _: connect(host, port))
+    plugin = samples.section(PAGE, "Tasks of your own").names["Announcements"]
+    request = make_request("participant_properties")
+    async with make_policy(plugin).serving() as policy:
+        lines.put_nowait(b"Dana of Oslo\n")
+        await asyncio.sleep(0.05)
+        outcome = await decide(policy, request)
+        assert outcome.decision.set_fields() == {"remote_display_name": "Dana of Oslo"}
+        lines.put_nowait(b"\xff\n")
+        await asyncio.sleep(0.3)
+        assert "its task listen ended: UnicodeDecodeError" in str(
+            policy.lifespans["announcements"].failures
+        )
+        assert (await decide(policy, request)).decision == outcome.decision
+    lines.put_nowait(b"")
+    server.close()
+    monkeypatch.undo()
+    with pytest.raises(PluginStartupError, match="ConnectionRefusedError"):
+        await decide(plugin, request)
