@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec import UNSET
 
 from pexpolicy.chain.circuit_breaker import CircuitBreaker
-from pexpolicy.config.file_tracking import track_file
+from pexpolicy.config.file_tracking import read_file, track_file
 from pexpolicy.config.problems import ConfigWarning, Key, Problem, dotted_key
 from pexpolicy.config.schema.base import MAX_BUDGET, EndpointName
 from pexpolicy.config.schema.plugins import BreakerTable
@@ -113,6 +113,7 @@ __all__ = [
     "did_you_mean",
     "dotted_key",
     "hookimpl",
+    "read_file",
     "read_secret",
     "service_class",
     "track_file",

@@ -145,7 +145,7 @@ def _load_pair(context: ssl.SSLContext, source: CertificateFiles) -> None:
 
 
 def _describe(path: Path, error: OSError | ValueError) -> str:
-    why = getattr(error, "strerror", None) or "it is no PEM file, or needs another password"
+    why = getattr(error, "strerror", None) or "it is not a PEM file, or needs another password"
     reason = getattr(error, "reason", None)
     return f"{path} cannot be used: {reason.replace('_', ' ').lower() if reason else why}"
 

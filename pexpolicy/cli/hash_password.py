@@ -6,6 +6,7 @@ import sys
 
 import click
 
+from pexpolicy.access.warnings import MIN_PASSWORD_LENGTH
 from pexpolicy.config.password_hash import PasswordHash
 
 
@@ -26,4 +27,7 @@ def hash_password() -> None:
         raise click.UsageError("there is no password on standard input")
     if "\n" in password or "\r" in password:
         raise click.UsageError("there are several lines on standard input; a password is one line")
+    if len(password) < MIN_PASSWORD_LENGTH:
+        text = f"warning: the password is shorter than {MIN_PASSWORD_LENGTH} characters"
+        click.secho(text, fg="yellow", err=True)
     click.echo(str(PasswordHash.create(password)))

@@ -81,7 +81,7 @@ def _texts(settings: Settings) -> Iterator[tuple[Key, str, str]]:
 
 def _readable(key: Key, path: Path) -> Iterator[ConfigWarning]:
     mode = _mode(path)
-    if mode & (stat.S_IRGRP | stat.S_IROTH):
+    if mode & stat.S_IROTH or (mode & stat.S_IRGRP and not _is_shared_by_root(path)):
         others = "every user" if mode & stat.S_IROTH else "its group"
         text = f"{path} can be read by {others}: chmod 600 {shlex.quote(str(path))}"
         yield ConfigWarning(key[:1] if key[:1] == ("auth",) else key, text)
@@ -92,6 +92,12 @@ def _writable(key: Key, path: Path) -> Iterator[ConfigWarning]:
     if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
         text = f"{path} can be changed by every user: chmod o-w {shlex.quote(str(path))}"
         yield ConfigWarning(key[:1] if key[:1] == ("auth",) else key, text)
+
+
+def _is_shared_by_root(path: Path) -> bool:
+    """Return whether root lets a group read a file, as for a key of mode 0640."""
+    status = path.stat()
+    return status.st_uid == 0 and status.st_gid != 0
 
 
 def _mode(path: Path) -> int:

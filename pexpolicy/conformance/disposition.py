@@ -102,7 +102,7 @@ def _without(endpoint: str, action: object) -> Reading:
     """Return the disposition of a success without a result."""
     actions = ACTIONS.get(endpoint, ())
     if actions and action not in (None, "continue"):
-        return _dropped(f"action = {brief(action)} is none of {', '.join(actions)}")
+        return _dropped(f"action = {brief(action)} is not one of {', '.join(actions)}")
     return Reading(Disposition.CONTINUE)
 
 

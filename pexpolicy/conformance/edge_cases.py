@@ -123,7 +123,7 @@ _VALUES = (
     ),
     _service("node and direction only", _FEW),
     _service(
-        "numbers that are none",
+        "parameters that should be numbers and are text",
         request_templates.service(
             "v39", WEB, {"bandwidth": "unknown", "remote_port": "", "registered": ""}
         ),

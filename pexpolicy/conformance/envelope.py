@@ -88,7 +88,7 @@ def _action(asked: SentRequest, body: Envelope, reading: Reading) -> list[Findin
     if not allowed:
         text = f"this request has no action; {brief(action)} is ignored"
         return [warning(Topic.ACTION, text, Confidence.REPORTED)]
-    text = f"action = {brief(action)} is none of {', '.join(allowed)}"
+    text = f"action = {brief(action)} is not one of {', '.join(allowed)}"
     if reading.disposition is Disposition.RESULT:
         text += "; it is ignored next to a valid result"
         return [warning(Topic.ACTION, text, Confidence.DOCUMENTED)]

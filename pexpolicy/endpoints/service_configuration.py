@@ -17,6 +17,7 @@ from pexpolicy.endpoints.service_types import (
     VirtualReception,
 )
 from pexpolicy.endpoints.shared_parameters import CallRequest, TransferParameters
+from pexpolicy.models.alias import Alias
 from pexpolicy.models.decision import Continue, Decision, Redirect, Reject
 from pexpolicy.models.extras import NO_EXTRAS, Extras
 from pexpolicy.models.request import Parameter, integer, text
@@ -89,7 +90,7 @@ class _ServiceConfiguration(Endpoint[ServiceConfigurationRequest]):
             kinds = ", ".join(SERVICE_TYPES)
             if "service_type" not in result:
                 raise self.refuse(f"service_type is required, one of {kinds}")
-            raise self.refuse(f"service_type = {brief(named)} is none of {kinds}{guess}")
+            raise self.refuse(f"service_type = {brief(named)} is not one of {kinds}{guess}")
         return service.from_result(result, extras=extras)
 
     def check_answer(self, answer: object, request: ServiceConfigurationRequest) -> Decision:
@@ -99,7 +100,7 @@ class _ServiceConfiguration(Endpoint[ServiceConfigurationRequest]):
         if (
             params.get("call_direction") == "dial_in"
             and not params.get("breakout_uuid")
-            and (type(decision) is not Redirect or params.get("protocol") == "sip")
+            and type(decision) is not Redirect
         ):
             return decision
         warnings = [*_unfit(decision, request)]
@@ -111,6 +112,8 @@ def _unfit(decision: Decision, request: ServiceConfigurationRequest) -> Iterator
     if isinstance(decision, Redirect) and request.protocol not in (None, "sip"):
         text = f"a redirect reaches SIP callers only, and this is {request.protocol}"
         yield f"new_alias: {text} {TRANSCRIBED}"
+    if isinstance(decision, Redirect) and Alias(decision.new_alias) == request.local_alias:
+        yield "new_alias: is the dialed alias, so the caller is redirected in a circle [reported]"
     if not isinstance(decision, Service):
         return
     if request.call_direction == "non_dial":

@@ -7,6 +7,7 @@ predicate of a breach. Rules that Pexip documents refuse the decision; others ar
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from operator import attrgetter
 from typing import Any
 
@@ -96,6 +97,23 @@ def _is_invalid_pattern(written: str) -> bool:
     except (re.error, OverflowError, RecursionError):
         return True
     return False
+
+
+def _unfit_replacement(match: str, replace: str) -> Callable[[Any], bool]:
+    """Return whether a replacement names a group that the pattern lacks, or has a wrong escape."""
+
+    def broken(sent: Any) -> bool:
+        # A blank pattern matches any alias; which groups it then has is not known.
+        pattern = getattr(sent, match) or "()" * 9
+        try:
+            re.sub(pattern, getattr(sent, replace), "")
+        except IndexError:
+            return True
+        except (re.error, OverflowError, RecursionError):
+            return not _is_invalid_pattern(pattern)
+        return False
+
+    return broken
 
 
 def _is_plain(pin: str) -> bool:
@@ -190,6 +208,8 @@ _PATTERNS = (
     Rule("match_string", "is not a regular expression", REPORTED, "oda, pexip-tf", lambda s: _is_invalid_pattern(s.match_string)),
     Rule("post_match_string", "is not a regular expression", REPORTED, "oda, pexip-tf",
          lambda s: _is_invalid_pattern(s.post_match_string)),
+    *(Rule(f"{which}replace_string", f"does not fit {which}match_string: \\1 is its first group, and \\\\ a backslash", REPORTED,
+           "oda, pexip-tf", _unfit_replacement(f"{which}match_string", f"{which}replace_string")) for which in ("", "post_")),
 )
 _PROTOCOL = (
     Rule("protocol", "only the management API knows teams and gms", DISPUTED, "oda; pexip-tf differs",

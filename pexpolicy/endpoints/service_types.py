@@ -281,7 +281,7 @@ class OtherService(Service):
     ) -> None:
         kind = fields.get("service_type")
         if not extras.has("service_type", kind):
-            text = "is no kind of service; list it below [infinity.extra_values] to send it"
+            text = "is not a service type; list it below [infinity.extra_values] to send it"
             raise DecisionError(refusal(type(self), "service_type", kind, text))
         super()._check(fields, extras, known_only=known_only)
         text = f"service_type: {brief(kind)} is sent as [infinity] extra_values lists it [reported]"

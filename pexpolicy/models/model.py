@@ -26,7 +26,15 @@ from msgspec import UNSET, UnsetType
 
 from pexpolicy.models.errors import DecisionError, ValidationIssue
 from pexpolicy.models.extras import NO_EXTRAS, Extras
-from pexpolicy.models.serialization import OPTIONS, ModelBase, lenient, models_in, plain, strict
+from pexpolicy.models.serialization import (
+    OPTIONS,
+    ModelBase,
+    lenient,
+    models_in,
+    plain,
+    refuse_non_finite,
+    strict,
+)
 from pexpolicy.models.validation import broken_rules, check_in_detail, find_issues, refusal
 
 Unset = UnsetType
@@ -124,6 +132,8 @@ class Model(ModelBase):
         warnings: tuple[str, ...] = ()
         try:
             result = orjson.dumps(fields, plain, OPTIONS)
+            if b"null" in result:
+                refuse_non_finite(fields)
             sent = cls._decode(result)
         except Exception:  # noqa: BLE001 - values of a plugin may raise anything
             result, sent, warnings = check_in_detail(cls, fields, extras, known_only=known_only)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import types
 from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
@@ -55,7 +56,21 @@ def render(fields: dict[str, Any]) -> bytes:
     Enumerations are written by their value, and subclasses of text, numbers, lists and dictionaries
     like their base, whatever methods they override.
     """
-    return orjson.dumps(fields, plain, OPTIONS)
+    result = orjson.dumps(fields, plain, OPTIONS)
+    if b"null" in result:
+        refuse_non_finite(fields)
+    return result
+
+
+def refuse_non_finite(value: Any) -> None:
+    """Raise ``TypeError`` for a number that JSON does not have; orjson writes null for it."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise TypeError(f"is {value}, which is not a number of JSON")
+    if isinstance(value, Mapping):
+        value = [item for _, item in islice(value.items(), MAX_ITEMS)]
+    if isinstance(value, list | tuple):
+        for item in value:
+            refuse_non_finite(item)
 
 
 def plain(value: Any) -> Any:

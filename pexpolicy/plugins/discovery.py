@@ -109,7 +109,7 @@ def select(
         text = "is a reserved name: decided_by has it where no plugin decides; choose another"
         raise PluginBuildError.because(text)
     if written is not None and _INSTANCE.fullmatch(name) is None:
-        text = "is no name of an instance: write small letters, digits and _, a letter first"
+        text = "is not a name for an instance: write small letters, digits and _, a letter first"
         raise PluginBuildError.because(text)
     key: Key = () if written is None else ("plugin",)
     distribution, _, plugin = (written or name).rpartition(":")

@@ -18,6 +18,7 @@ from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
 
+from pexpolicy.config.file_tracking import read_file
 from pexpolicy.hooks import IMPL_MARK
 from pexpolicy.plugins.errors import PluginBuildError
 
@@ -124,7 +125,7 @@ def _helper_files(directory: Path) -> list[Path]:
 def _digest(files: Iterable[Path]) -> bytes:
     digest = blake2b()
     for file in files:
-        content = file.read_bytes()
+        content = read_file(file)
         digest.update(f"{file}\0{len(content)}\0".encode())
         digest.update(content)
     return digest.digest()

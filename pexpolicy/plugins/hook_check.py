@@ -86,7 +86,7 @@ def _check_methods(available: PluginSource, instance: object) -> None:
             close := get_close_matches(name, HOOKS, n=1, cutoff=SIMILAR)
         ):
             text = (
-                f"{available}: the method {name} is no hook, and would never be called; did you "
+                f"{available}: the method {name} is not a hook, and would never be called; did you "
                 f"mean {close[0]!r}? Begin the name of a method of your own with _"
             )
             raise PluginBuildError.because(text)
@@ -133,8 +133,8 @@ def _shape_problem(name: str, function: Callable[..., Any]) -> str:
             return "is not asynchronous: write async def, and @asynccontextmanager below @hookimpl"
         if generator or inspect.iscoroutinefunction(function):
             return (
-                "is no asynchronous context manager: write @asynccontextmanager below @hookimpl, "
-                "and yield once"
+                "is not an asynchronous context manager: write @asynccontextmanager below "
+                "@hookimpl, and yield once"
             )
     elif name in DESCRIBING:
         if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):

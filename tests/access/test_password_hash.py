@@ -306,6 +306,14 @@ def test_the_command_refuses_several_lines(given: str) -> None:
     assert "s3cret" not in said.output
 
 
+@pytest.mark.parametrize(("length", "warns"), [(1, True), (7, True), (8, False)])
+def test_the_command_warns_of_a_short_password(length: int, warns: bool) -> None:
+    said = CliRunner().invoke(main, ["hash-password"], input="x" * length)
+    assert said.exit_code == 0
+    assert PasswordHash.parse(said.stdout).matches(b"x" * length)
+    assert ("the password is shorter than 8 characters" in said.stderr) is warns
+
+
 def test_the_command_refuses_an_empty_password() -> None:
     assert CliRunner().invoke(main, ["hash-password"], input="\n").exit_code == 2
 

@@ -200,7 +200,7 @@ def test_an_update_leaves_what_was_meant(
         ("name,endpoint,then\nx,media_location,reject\n", "rules.csv line 2: then is not TOML"),
         (
             'name,endpoint,then\nx,media_location,"action = ""reject"""\n',
-            "rules.csv line 2: then.action: Infinity knows no reject at media_location",
+            "rules.csv line 2: then.action: media_location cannot reject",
         ),
         (
             'name,endpoint,when,then\n\nx,media_location,"vendr = ""x""","action = ""continue"""\n',

@@ -345,6 +345,30 @@ def test_a_secret_that_others_can_read_is_told_with_the_command(
     assert not others or f"{key}: {told}" in said.stderr or not key
 
 
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a file away")
+@pytest.mark.parametrize(
+    ("owner", "group", "mode", "others"),
+    [
+        (0, 4711, 0o640, ""),
+        (0, 4711, 0o644, "every user"),
+        (0, 0, 0o640, "its group"),
+        (4711, 4711, 0o640, "its group"),
+    ],
+)
+def test_root_may_share_a_key_with_a_group(
+    tmp_path: Path, owner: int, group: int, mode: int, others: str
+) -> None:
+    certificates.write_pair(tmp_path)
+    key = tmp_path / "server.key"
+    text = "[tls]\ncertificate = 'server.pem'\nkey = 'server.key'\n"
+    (tmp_path / "config.toml").write_text(text)
+    os.chown(key, owner, group)
+    key.chmod(mode)
+    said = checked("-c", tmp_path / "config.toml").stderr
+    assert (f"tls.key: {key} can be read by {others}" in said) is bool(others)
+    assert others or "can be read" not in said
+
+
 def test_a_key_that_others_can_read_is_told(tmp_path: Path) -> None:
     certificates.write_pair(tmp_path)
     key = tmp_path / "server.key"

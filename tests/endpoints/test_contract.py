@@ -452,6 +452,19 @@ class TestTheQuestion:
         assert "reaches SIP callers only" in await warned(SERVICE, make, protocol="webrtc")
         assert await warned(SERVICE, make, protocol="sip") == ""
 
+    @pytest.mark.parametrize("protocol", ["sip", "webrtc"])
+    @pytest.mark.parametrize(
+        ("dialed", "warns"), [("sip:Sales@example.com:5061;transport=tls", True), ("a@b", False)]
+    )
+    async def test_a_redirect_to_the_dialed_alias_is_warned_about(
+        self, protocol: str, dialed: str, *, warns: bool
+    ) -> None:
+        def make() -> Decision:
+            return Redirect(new_alias="sip:sales@example.com")
+
+        said = await warned(SERVICE, make, protocol=protocol, local_alias=dialed)
+        assert ("the caller is redirected in a circle" in said) is warns
+
     async def test_fields_that_only_one_protocol_uses_are_warned_about(self) -> None:
         def make() -> Decision:
             return Gateway(

@@ -289,6 +289,21 @@ RECEPTION: dict[str, Any] = {"name": "Lobby", "service_tag": ""}
     [
         (lambda: VirtualReception(**RECEPTION, match_string="("), "match_string: is not a regular"),
         (lambda: VirtualReception(**RECEPTION, post_match_string="a{2,1}"), "post_match_string"),
+        (
+            lambda: VirtualReception(**RECEPTION, match_string=r"(\d+)", replace_string=r"\2@b"),
+            r"replace_string: does not fit match_string: \1 is its first group",
+        ),
+        (
+            lambda: VirtualReception(**RECEPTION, match_string="a", replace_string="a\\q"),
+            "replace_string",
+        ),
+        (
+            lambda: VirtualReception(
+                **RECEPTION, post_match_string="(?P<x>a)", post_replace_string=r"\g<y>"
+            ),
+            "post_replace_string: does not fit post_match_string",
+        ),
+        (lambda: VirtualReception(**RECEPTION, replace_string="a\\"), "replace_string"),
         (lambda: conference(name="a\0b"), "name: holds control characters"),
         (lambda: conference(name="   "), "name: holds control characters"),
         (lambda: gateway(name="a\nb"), "name: holds control characters"),
@@ -311,6 +326,29 @@ def test_what_makes_little_sense_is_sent_with_a_warning(
 @pytest.mark.parametrize("match", ["", "([0-9]{4})", r"(?P<a>\d+)@.*"])
 def test_a_pattern_is_no_reason_for_a_warning(match: str) -> None:
     assert VirtualReception(**RECEPTION, match_string=match).warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("match", "replacement"),
+    [
+        (r"(\d+)", r"\1@example.com"),
+        (r"(\d+)|(a)", r"\2@example.com"),
+        (r"(?P<a>\d+)@.*", r"\g<a>"),
+        ("", r"\1@example.com"),
+        ("", ""),
+        (r"\d+", "plain"),
+    ],
+)
+def test_a_replacement_that_fits_its_pattern_is_no_reason_for_a_warning(
+    match: str, replacement: str
+) -> None:
+    made = VirtualReception(**RECEPTION, match_string=match, replace_string=replacement)
+    assert made.warnings == ()
+
+
+def test_a_wrong_pattern_is_reported_once() -> None:
+    made = VirtualReception(**RECEPTION, match_string="(", replace_string=r"\1")
+    assert len(made.warnings) == 1
 
 
 @pytest.mark.parametrize("name", ["Bjørn", "会議室", "A\u00a0B", "🎥"])

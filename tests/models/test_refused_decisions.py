@@ -1,10 +1,13 @@
 """What the author of a decision reads after a mistake, without the secrets in it."""
 
+import math
 import re
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pexpolicy import (
     AudioMix,
@@ -32,6 +35,27 @@ def conference(**fields: Any) -> Conference:
 def gateway(**fields: Any) -> Gateway:
     needed = {"local_alias": "a@b", "remote_alias": "c@d", "outgoing_protocol": "sip"}
     return Gateway(**{"name": "Way", "service_tag": "", **needed, **fields})
+
+
+NUMBERS = st.sampled_from([math.nan, math.inf, -math.inf])
+
+
+def holding(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    """Return structures that hold one of these values somewhere."""
+    plain = (
+        st.none() | st.integers(0, 9) | st.text(max_size=3) | st.floats(allow_nan=False, width=16)
+    )
+    return st.recursive(
+        inner,
+        lambda deeper: st.one_of(
+            st.tuples(st.lists(plain, max_size=2), deeper).map(lambda two: [*two[0], two[1]]),
+            st.tuples(st.lists(plain, max_size=2), deeper).map(lambda two: (two[1], *two[0])),
+            st.tuples(st.dictionaries(st.text(max_size=3), plain, max_size=2), deeper).map(
+                lambda two: {**two[0], "held": two[1]}
+            ),
+        ),
+        max_leaves=3,
+    )
 
 
 def refused(make: Callable[[], object]) -> str:
@@ -169,3 +193,24 @@ def test_rules_that_pexip_documents_are_refused(make: Callable[[], object]) -> N
 @pytest.mark.parametrize("image", ["text", None, bytearray(b"x"), 7])
 def test_an_avatar_is_bytes(image: Any) -> None:
     assert "bytes" in refused(lambda: Avatar(image))
+
+
+@given(value=holding(NUMBERS), field=st.sampled_from(["max_pixels_per_second", "custom", "pin"]))
+def test_a_number_that_json_does_not_have_is_never_sent_as_null(value: Any, field: str) -> None:
+    fields = {"name": "Room", "service_tag": "", field: value}
+    with pytest.raises(DecisionError) as raised:
+        Conference.from_result(fields)
+    assert raised.value.refusal.field == field
+    assert raised.value.refusal.rule.endswith("which is not a number of JSON")
+
+
+@pytest.mark.parametrize("field", ["participant_limit", "max_callrate_in", "max_pixels_per_second"])
+def test_such_a_number_is_refused_as_an_argument_too(field: str) -> None:
+    text = refused(lambda: conference(**{field: math.nan}))
+    assert f"Conference.{field}" in text
+    assert "is nan, which is not a number of JSON" in text
+
+
+def test_null_that_was_written_stays_null() -> None:
+    made = Conference.from_result({"name": "null", "service_tag": "", "custom": [None, 1.5]})
+    assert made.set_fields()["custom"] == [None, 1.5]

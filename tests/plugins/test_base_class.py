@@ -193,7 +193,7 @@ def test_a_misspelt_hook_is_refused(name: str, meant: str) -> None:
 
     misspelt = type("Misspelt", (Nearest,), {name: method})
     text = refusal(misspelt)
-    assert f"the method {name} is no hook, and would never be called; did you mean" in text
+    assert f"the method {name} is not a hook, and would never be called; did you mean" in text
     assert repr(meant) in text
 
 

@@ -1,5 +1,6 @@
 """Drop-in plugins: imported classes, shared helpers, and what survives a reload."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,15 @@ def test_only_imported_classes_are_no_plugin(tmp_path: Path) -> None:
     with pytest.raises(
         PluginBuildError, match=r"defines 0 \(none\); imported classes do not count"
     ):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["one.py", "_helper.py"])
+def test_a_pipe_is_refused_at_once(tmp_path: Path, name: str) -> None:
+    write(tmp_path, PLUGIN)
+    (tmp_path / name).unlink(missing_ok=True)
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(OSError, match="it is not a regular file"):
         load(tmp_path)
 
 

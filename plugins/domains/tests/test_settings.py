@@ -33,7 +33,7 @@ Complaints = Callable[[dict[str, Any]], list[str]]
 )
 def test_what_is_no_domain_is_refused_with_its_place(complaints: Complaints, entry: str) -> None:
     (said,) = complaints({"allowed": ["example.com", entry]})
-    assert said.startswith(f"allowed[1]: {entry!r} is no domain; write example.com")
+    assert said.startswith(f"allowed[1]: {entry!r} is not a domain; write example.com")
 
 
 def test_all_mistakes_are_named_at_once(complaints: Complaints) -> None:

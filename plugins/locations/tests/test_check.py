@@ -43,7 +43,7 @@ def test_overflow_that_nobody_meets_is_named(build: Build) -> None:
     )
     assert said == [
         "overflow.Osl: no subnet leads to this location, and it is not the default",
-        "overflow.Oslo: a location that is full is no overflow of its own",
+        "overflow.Oslo: a full location cannot overflow to itself: remove it from its list",
     ]
 
 

@@ -27,8 +27,8 @@ def test_every_wrong_subnet_is_named_at_once(complaints: Complaints) -> None:
     ) == [
         f"subnets[0].subnet: '10.1.0.0/33' {NO_SUBNET}",
         f"subnets[1].subnet: '10.1.2.3/16' {HOST_BITS}",
-        "subnets[3].subnet: 10.2.0.0/16 is there already, for the same calls",
-        'csv."subnets.csv line 2".subnet: 10.2.0.0/16 is there already, for the same calls',
+        "subnets[3].subnet: 10.2.0.0/16 is in subnets[2] already, for the same calls",
+        'csv."subnets.csv line 2".subnet: 10.2.0.0/16 is in subnets[2] already, for the same calls',
         f"csv.\"subnets.csv line 3\".subnet: 'ten' {NO_SUBNET}",
     ]
 
@@ -124,7 +124,7 @@ def test_two_entries_of_one_subnet_must_be_for_different_calls(
     ]
     if clash:
         (said,) = complaints({"subnets": entries})
-        assert said == "subnets[1].subnet: 10.0.0.0/8 is there already, for the same calls"
+        assert said == "subnets[1].subnet: 10.0.0.0/8 is in subnets[0] already, for the same calls"
     else:
         assert build({"subnets": entries}).status()["subnets"] == 1
 

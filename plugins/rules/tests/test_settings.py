@@ -1,5 +1,6 @@
 """Mistakes: each is named with its place and with what to write, all of them at once."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -30,16 +31,19 @@ def rule(then: Any = "reject", endpoint: Any = "service_configuration", **more: 
         (rule({"new_alias": "sip:x@y", **ROOM}), 'new_alias and action = "redirect" belong'),
         (rule({"action": "reject", "reject_reason": "no"}), "is not shown at service_conf"),
         (rule({"action": "continue", "reject_reason": "no"}), 'belongs to action = "reject"'),
-        (rule("reject", "media_location"), "Infinity knows no reject at media_location; write c"),
+        (rule("reject", "media_location"), "media_location cannot reject; write c"),
         (rule("reject", "media_locations"), "rules[0].endpoint: should be 'service_conf"),
-        (rule({"action": "redirect", "new_alias": "sip:x@y"}, "media_location"), "no redirect"),
+        (rule({"action": "redirect", "new_alias": "sip:x@y"}, "media_location"), "cannot redirect"),
         (rule({"result": {}}), "rules[0].then.result.name: is required"),
         (
             rule({"result": {"nmae": "X", "name": "Y"}}),
             "result.nmae: there is no field 'nmae' in Conference; did you mean 'name'?",
         ),
         (rule({"result": {"name": "X", "pin": 1234}}), "rules[0].then.result.pin: "),
-        (rule({"result": {"name": "X", "service_type": "room"}}), "'room' is none of conference"),
+        (
+            rule({"result": {"name": "X", "service_type": "room"}}),
+            "'room' is not one of conference",
+        ),
         (rule({"result": {"location": 3}}, "media_location"), "rules[0].then.result.location: "),
         (rule({"result": {"name": "X", "pin": "{remote_alias}x"}}), "rules[0].then.result.pin"),
         (rule({"image": "x.png"}), "service_configuration has no picture"),
@@ -137,7 +141,7 @@ def test_a_mistake_in_a_file_is_named_with_its_line(problems: Problems, tmp_path
         ("\udcff", "floor.toml line 1: is not UTF-8 text"),
         (
             "[[rules]]\nname='x'\nendpoint='media_location'\nthen='reject'\n",
-            "floor.toml line 4: then: Infinity knows no reject",
+            "floor.toml line 4: then: media_location cannot reject",
         ),
     ],
 )
@@ -177,6 +181,12 @@ def test_a_file_that_is_no_picture_is_refused(problems: Problems, tmp_path: Path
     (tmp_path / "x.png").write_text("no picture")
     (text,) = problems(rule({"image": "x.png"}, "participant_avatar"), tmp_path)
     assert text.startswith("rules[0].then.image: x.png: the bytes are not a picture")
+
+
+def test_a_pipe_instead_of_a_picture_is_refused_at_once(problems: Problems, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "x.png")
+    (text,) = problems(rule({"image": "x.png"}, "participant_avatar"), tmp_path)
+    assert "rules[0].then.image: x.png cannot be read: it is not a regular file" in text
 
 
 def test_a_path_that_is_no_text_is_named_with_its_key(problems: Problems) -> None:

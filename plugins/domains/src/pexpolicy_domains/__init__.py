@@ -27,7 +27,7 @@ MAX_DOMAIN = 253
 def _domain(entry: str) -> str:
     """Return a domain in the normal form of an alias's host."""
     if not _DOMAIN.fullmatch(entry.strip()):
-        msg = f"{entry!r} is no domain; write example.com, @example.com or *.example.com"
+        msg = f"{entry!r} is not a domain; write example.com, @example.com or *.example.com"
         raise ValueError(msg)
     return entry.strip().removeprefix("@").rstrip(".").lower()
 

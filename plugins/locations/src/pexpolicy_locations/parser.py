@@ -12,6 +12,7 @@ from pexpolicy import (
     Key,
     MediaLocation,
     Problem,
+    dotted_key,
 )
 from pexpolicy.subnets import SubnetError, Subnets, read_subnet
 from pexpolicy_locations.settings import Entry
@@ -27,7 +28,7 @@ class Draft:
     def __init__(self, overflow: Mapping[str, Sequence[str]]) -> None:
         self._overflow = overflow
         self._choices: dict[IPv4Network | IPv6Network, Choices] = {}
-        self._keys: dict[str, Key] = {}
+        self._keys: dict[str, tuple[tuple[Choice, Key], ...]] = {}
         self._rendered: dict[tuple[str, tuple[str, ...]], tuple[Key, MediaLocation]] = {}
         self._shared: dict[Choices, Choices] = {}
         self.problems: list[Problem] = []
@@ -44,13 +45,15 @@ class Draft:
             return
         choice = Choice(entry.protocols, entry.node_locations, decision)
         before = self._choices.get(network, ())
-        if any(choice.rivals(other) for other in before):
-            text = f"{network} is there already, for the same calls"
+        keys = self._keys.get(str(network), ())
+        earlier = next((where for other, where in keys if choice.rivals(other)), None)
+        if earlier is not None:
+            text = f"{network} is in {_place(earlier)} already, for the same calls"
             self.problems.append(Problem((*key, "subnet"), text))
             return
         choices = tuple(sorted((*before, choice), key=lambda known: known.rank))
         self._choices[network] = self._shared.setdefault(choices, choices)
-        self._keys.setdefault(str(network), key)
+        self._keys[str(network)] = (*keys, (choice, key))
 
     def rendered(
         self, key: Key, location: str, overflow: Sequence[str] | None = None
@@ -99,7 +102,8 @@ class Draft:
             same = inner.value == outer.value
             then = "leads to the same: it is needless" if same else "the longer prefix decides"
             text = f"{inner.subnet} lies in {outer.subnet}; {then}"
-            yield ConfigWarning((*self._keys[inner.subnet], "subnet"), text)
+            (_, key), *_ = self._keys[inner.subnet]
+            yield ConfigWarning((*key, "subnet"), text)
 
     def _odd_overflow(self) -> Iterable[ConfigWarning]:
         used = {location for location, _ in self._rendered}
@@ -110,4 +114,10 @@ class Draft:
                     key, "no subnet leads to this location, and it is not the default"
                 )
             if location in then:
-                yield ConfigWarning(key, "a location that is full is no overflow of its own")
+                text = "a full location cannot overflow to itself: remove it from its list"
+                yield ConfigWarning(key, text)
+
+
+def _place(key: Key) -> str:
+    """Return the place of an entry: a line of the file, or its key in the settings."""
+    return str(key[1]) if key[0] == "csv" else dotted_key(key)

@@ -65,11 +65,11 @@ class Rooms:
         key = ("rooms", written)
         alias = Alias(written)
         if not alias.user:
-            yield Problem(key, "is no alias")
+            yield Problem(key, 'is not an alias; write one such as "meet@example.com"')
         elif not isinstance(fields, dict):
             yield Problem(key, "expected a table of fields, such as name and service_tag")
         elif (model := service_class(kind := _kind(fields), self._extras)) is None:
-            text = f"{kind!r} is none of {', '.join(_KINDS)}"
+            text = f"{kind!r} is not one of {', '.join(_KINDS)}"
             yield Problem((*key, "service_type"), text)
         else:
             yield from self._add_service(key, alias, model, fields)
@@ -83,7 +83,7 @@ class Rooms:
         if "reason" in given:
             # It is an argument of each decision, and nothing that Infinity is sent.
             del given["reason"]
-            yield Problem((*key, "reason"), "is no field of a service")
+            yield Problem((*key, "reason"), "is not a field of a service")
         try:
             service = kind.from_result(given, extras=self._extras, strict=True)
         except DecisionError as error:

@@ -25,6 +25,7 @@ from pexpolicy import (
     Reject,
     Request,
     ValidationIssue,
+    read_file,
     service_class,
     track_file,
 )
@@ -149,7 +150,7 @@ def _factory(endpoint: str, then: Then, extras: Extras) -> tuple[Factory, Mappin
         return _reject(endpoint, then)
     if then.action == "redirect":
         if endpoint != "service_configuration":
-            raise AnswerError(f"Infinity knows no redirect at {endpoint}", "action")
+            raise AnswerError(f"{endpoint} cannot redirect", "action")
         return lambda fields, reason: Redirect(**fields, reason=reason), {
             "new_alias": then.new_alias
         }
@@ -158,7 +159,7 @@ def _factory(endpoint: str, then: Then, extras: Extras) -> tuple[Factory, Mappin
 
 def _reject(endpoint: str, then: Then) -> tuple[Factory, Mapping[str, Any]]:
     if endpoint not in CAN_REJECT:
-        raise AnswerError(f"Infinity knows no reject at {endpoint}; write continue", "action")
+        raise AnswerError(f"{endpoint} cannot reject; write continue", "action")
     if then.reject_reason is None:
         return lambda _, reason: Reject(reason=reason), {}
     if endpoint != "participant_properties":
@@ -173,7 +174,7 @@ def _picture(endpoint: str, path: Path) -> Factory:
         raise AnswerError(f"{endpoint} has no picture", "image")
     track_file(path)
     try:
-        image = path.read_bytes()
+        image = read_file(path)
     except OSError as error:
         raise AnswerError(f"{path.name} cannot be read: {error.strerror}", "image") from None
     try:
@@ -200,7 +201,7 @@ def _service(fields: Mapping[str, Any], reason: str, *, extras: Extras) -> Decis
     model = service_class(kind, extras)
     if model is None:
         raise AnswerError(
-            f"{kind!r} is none of {', '.join(SERVICE_TYPES)}", "result", "service_type"
+            f"{kind!r} is not one of {', '.join(SERVICE_TYPES)}", "result", "service_type"
         )
     values = dict(fields)
     values.setdefault("service_tag", "")

@@ -36,7 +36,7 @@ def _base_url(written: str) -> str:
         url = URL(written, encoded=True)
         host = url.raw_host
     except ValueError:
-        msg = "is no URL"
+        msg = "is not a URL: write http://HOST or https://HOST, with a port and path if needed"
         raise ValueError(msg) from None
     if url.scheme not in ("http", "https") or not host:
         msg = "write a whole URL, as in https://policy.example.com/base"
