@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pexpolicy.access.warnings import access_warnings
+from pexpolicy.chain.adjusters import ADJUST, AdjustedChain, Adjusters, adjusting_chain
 from pexpolicy.chain.background import BackgroundTasks
 from pexpolicy.chain.chain import Chain, Clock
+from pexpolicy.chain.merge import merging_chain
 from pexpolicy.config.file_modes import mode_warnings
 from pexpolicy.config.file_tracking import hash_with, tracking_files
 from pexpolicy.config.loader import load
@@ -24,11 +26,10 @@ from pexpolicy.endpoints.object_names import ObjectNames
 from pexpolicy.errors import Log
 from pexpolicy.models.decision import Decision, Reject
 from pexpolicy.models.errors import DecisionError
+from pexpolicy.plugins.binding import bind_adjuster, bind_hook, bind_observer
 from pexpolicy.plugins.discovery import PluginSource, discover
 from pexpolicy.plugins.plugin import (
     Plugin,
-    bind_hook,
-    bind_observer,
     build,
     plugin_warnings,
     static_decisions,
@@ -41,6 +42,10 @@ if TYPE_CHECKING:
 
 StaticDecisions = Mapping[str, Sequence[tuple[Key, Decision]]]
 """Decisions that never change, with their keys, by plugin."""
+
+
+_ORDERED = frozenset(hook for name in ENDPOINTS for hook in (name, ADJUST + name))
+"""The hooks whose plugins are asked in the order of their priorities."""
 
 
 def build_policy(
@@ -80,22 +85,36 @@ def build_policy(
 
     def chain(endpoint: Endpoint[Any], members: Iterable[Plugin], budget: float) -> Chain:
         links = tuple(step for p in members if (step := bind_hook(p, endpoint.name)) is not None)
+        make = merging_chain if _merges(endpoint, settings) else Chain
         default = _default(endpoint, settings)
-        return Chain(endpoint, links, default, budget, clock=clock, log=log, names=names)
+        return make(endpoint, links, default, budget, clock=clock, log=log, names=names)
+
+    def adjusters(endpoint: Endpoint[Any], members: Iterable[Plugin], budget: float) -> Adjusters:
+        links = tuple(s for p in members if (s := bind_adjuster(p, endpoint.name)) is not None)
+        made = adjusting_chain(endpoint, links, budget, clock=clock, log=log, names=names)
+        return Adjusters(made)
+
+    def adjusted_chain(endpoint: Endpoint[Any]) -> Chain | AdjustedChain:
+        decides = chain(endpoint, deciding, settings.server.budget)
+        adjusts = adjusters(endpoint, deciding, settings.server.budget)
+        return AdjustedChain(decides, adjusts) if adjusts.chain.links else decides
 
     deciding = [plugin for plugin in plugins if plugin.table.mode == "decide"]
     shadows = [plugin for plugin in plugins if plugin.table.mode == "shadow"]
-    chains = {name: chain(e, deciding, settings.server.budget) for name, e in ENDPOINTS.items()}
     shadow_chains = {
         name: [c for p in shadows if (c := chain(e, [p], p.table.timeout)).links]
+        for name, e in ENDPOINTS.items()
+    }
+    shadow_adjusters = {
+        name: [a for p in shadows if (a := adjusters(e, [p], p.table.timeout)).chain.links]
         for name, e in ENDPOINTS.items()
     }
     observers = [o for plugin in plugins if (o := bind_observer(plugin)) is not None]
     return Policy(
         settings,
         tuple(plugins),
-        chains,
-        BackgroundTasks(shadow_chains, observers, log, settings.config_hash),
+        {name: adjusted_chain(endpoint) for name, endpoint in ENDPOINTS.items()},
+        BackgroundTasks(shadow_chains, observers, log, settings.config_hash, shadow_adjusters),
         warnings=(
             *config_warnings(settings, plugins),
             *_short_pins(decisions, settings.min_pin_length),
@@ -175,6 +194,11 @@ def _default(endpoint: Endpoint[Any], settings: Settings) -> Decision:
     return endpoint.default
 
 
+def _merges(endpoint: Endpoint[Any], settings: Settings) -> bool:
+    table = settings.endpoints.get(endpoint.name)
+    return table is not None and table.combine == "merge"
+
+
 def _undeclared(decisions: StaticDecisions, names: ObjectNames) -> Iterable[Problem]:
     """Yield a problem for each static decision that names an object missing in ``[infinity]``."""
     for plugin, items in decisions.items():
@@ -208,7 +232,7 @@ def _same_priority(plugins: Sequence[Plugin]) -> Iterator[ConfigWarning]:
     deciding = [plugin for plugin in plugins if plugin.table.mode == "decide"]
     reported: set[str] = set()
     for first, second in combinations(deciding, 2):
-        shared = ENDPOINTS.keys() & first.hooks.keys() & second.hooks.keys()
+        shared = _ORDERED & first.hooks.keys() & second.hooks.keys()
         equal = first.table.priority == second.table.priority
         if shared and equal and second.name not in reported:
             reported.add(second.name)
@@ -240,6 +264,9 @@ def config_warnings(settings: Settings, plugins: Sequence[Plugin]) -> Iterable[C
         if "routes" in plugin.hooks and not settings.admin.enabled:
             text = "its routes are not served, as admin.enabled is false"
             yield ConfigWarning(("plugins", plugin.name), text)
+        if plugin.table.may_admit and not any(hook.startswith(ADJUST) for hook in plugin.hooks):
+            text = "has no effect: this plugin adjusts no decision; leave it out"
+            yield ConfigWarning(("plugins", plugin.name, "may_admit"), text)
         if plugin.can_reject and plugin.table.on_error == "skip" and plugin.table.mode == "decide":
             text = (
                 "this plugin can reject, but when it fails the next one is asked: write "

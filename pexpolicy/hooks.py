@@ -11,6 +11,9 @@ means *not mine, ask the next*; anything else is the decision, and no further pl
 decision is one of the classes named here, or a dictionary that is used as ``result``. ``Continue``
 is a decision too: Infinity then does what it would do without a policy server.
 
+When a plugin has decided, the ``adjust_`` hooks of the endpoint are asked in the same order. Each
+is given the decision so far, and ``None`` leaves it as it is.
+
 A hook has the plugin's ``timeout`` (1 s unless configured), inside the budget of the whole call (4
 s). When it raises, is late or answers something that Infinity would drop, the plugin's ``on_error``
 decides what follows.
@@ -172,6 +175,48 @@ class Plugin(Generic[S]):
 
         ``Continue`` lets Infinity's own database decide.
         """
+
+    @hookspec
+    def adjust_service_configuration(
+        self, request: ServiceConfigurationRequest, decision: Service | Continue | Reject | Redirect
+    ) -> MaybeAwaitable[Service | Continue | Reject | Redirect | Result | None]:
+        """What changes in the service that another plugin chose?
+
+        ``decision`` is what Infinity would be sent, often a service: ``decision.replace(...)``
+        returns the same with other fields.
+        """
+
+    @hookspec
+    def adjust_participant_properties(
+        self,
+        request: ParticipantPropertiesRequest,
+        decision: ParticipantProperties | Continue | Reject,
+    ) -> MaybeAwaitable[ParticipantProperties | Continue | Reject | Result | None]:
+        """What changes in the properties of the participant?"""
+
+    @hookspec
+    def adjust_media_location(
+        self, request: MediaLocationRequest, decision: MediaLocation | Continue
+    ) -> MaybeAwaitable[MediaLocation | Continue | Result | None]:
+        """Which other location handles the media?"""
+
+    @hookspec
+    def adjust_participant_avatar(
+        self, request: ParticipantAvatarRequest, decision: Avatar | Continue
+    ) -> MaybeAwaitable[Avatar | Continue | bytes | None]:
+        """Which other picture is shown?"""
+
+    @hookspec
+    def adjust_directory_information(
+        self, request: DirectoryInformationRequest, decision: Directory | Continue
+    ) -> MaybeAwaitable[Directory | Continue | list[DirectoryEntry] | Result | None]:
+        """Which of the found entries are shown?"""
+
+    @hookspec
+    def adjust_registration_alias(
+        self, request: RegistrationAliasRequest, decision: Credentials | Continue | Reject
+    ) -> MaybeAwaitable[Credentials | Continue | Reject | Result | None]:
+        """What changes in the answer to a device that registers?"""
 
     @hookspec
     def lifespan(self) -> AbstractAsyncContextManager[None]:  # type: ignore[empty-body]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from pexpolicy.chain.adjusters import AdjustedChain
 from pexpolicy.chain.background import BackgroundTasks, ObserverCounts, ShadowLog
 from pexpolicy.chain.bound_hook import BoundHook
 from pexpolicy.chain.chain import Chain
@@ -49,7 +50,7 @@ class Policy:
         self,
         settings: Settings,
         plugins: tuple[Plugin, ...],
-        chains: Mapping[str, Chain],
+        chains: Mapping[str, Chain | AdjustedChain],
         background: BackgroundTasks,
         *,
         warnings: tuple[ConfigWarning, ...] = (),
@@ -140,7 +141,7 @@ class Policy:
         return sorted({*waiting, *stuck})
 
     def links(self) -> Iterator[BoundHook]:
-        """Yield each plugin in each chain, shadow chains included."""
+        """Yield each plugin in each chain, those of adjusters and shadows included."""
         for chain in (*self.chains.values(), *self._background.shadows):
             yield from chain.links
 

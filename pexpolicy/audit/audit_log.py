@@ -11,6 +11,7 @@ from typing import Any
 
 import structlog
 
+from pexpolicy.audit.adjustments import plain_steps, redact_steps
 from pexpolicy.audit.annotations import redact_annotations
 from pexpolicy.audit.records import DecisionRecord, as_json
 from pexpolicy.audit.redaction import Redaction
@@ -89,8 +90,11 @@ class AuditLog:
         outcome, reply = answer.outcome, answer.reply
         decision = outcome.decision
         redaction_error = None
+        steps = outcome.steps
         annotations: dict[str, dict[str, Any]] = {}
         try:
+            if outcome.adjusted:
+                steps = redact_steps(outcome, self.redaction)
             facts, withheld = self.redaction.request(outcome.endpoint, params, alias)
             result, removed = self.redaction.result(outcome.endpoint, decision)
             if outcome.request.annotations is not None:
@@ -98,6 +102,7 @@ class AuditLog:
                 removed = [*removed, *dropped]
         except Exception as error:  # noqa: BLE001 - better a line without its values than none
             facts, withheld, result, removed = {}, ["request"], None, ["sent"]
+            steps = plain_steps(outcome)
             redaction_error = type(error).__name__
         line = DecisionRecord(
             datetime.now(UTC),
@@ -106,7 +111,7 @@ class AuditLog:
             outcome.endpoint,
             peer,
             facts,
-            outcome.steps,
+            steps,
             outcome.decided_by,
             decision.reason,
             reply.action,
@@ -127,8 +132,11 @@ class AuditLog:
     ) -> None:
         """Write what a shadow plugin would have decided, and whether it differs from ``actual``."""
         redaction_error = None
+        steps = shadow.steps
         annotations: dict[str, dict[str, Any]] = {}
         try:
+            if shadow.adjusted:
+                steps = redact_steps(shadow, self.redaction)
             result, removed = self.redaction.result(shadow.endpoint, shadow.decision)
             if shadow.request.annotations is not None:
                 shadows = [step.plugin for step in shadow.steps]
@@ -136,13 +144,14 @@ class AuditLog:
                 removed = [*removed, *dropped]
         except Exception as error:  # noqa: BLE001 - as for a decision
             result, removed = None, ["would_send"]
+            steps = plain_steps(shadow)
             redaction_error = type(error).__name__
         line: dict[str, Any] = {
             "timestamp": datetime.now(UTC),
             "event": "shadow",
             "decision_id": actual.decision_id,
             "endpoint": actual.endpoint,
-            "steps": shadow.steps,
+            "steps": steps,
             "decided_by": shadow.decided_by,
             "reason": shadow.decision.reason,
             "action": shadow.decision.action,

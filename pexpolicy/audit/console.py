@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from pexpolicy.models.outcome import ADJUSTED
 from pexpolicy.text import printable
 
 CODES = {"dim": "2", "bold": "1", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
@@ -61,6 +62,8 @@ def _decision(event: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     else:
         yield "yellow", status
     yield "", f"by {event.get('decided_by')}"
+    if adjusted := [plugin for plugin, outcome, _ in _steps(event) if outcome == ADJUSTED]:
+        yield "", f"adjusted by {', '.join(adjusted)}"
     yield "dim", f"{ms:.1f} ms" if isinstance(ms, int | float) else ""
     reason, decided_by = str(event.get("reason") or ""), event.get("decided_by")
     faulty = any(

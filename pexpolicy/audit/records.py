@@ -16,6 +16,15 @@ _CONTROLS = re.compile("[\x80-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]"
 """C1 controls, and marks that change the direction or the end of a line of text."""
 
 
+class AdjustedStepRecord(Step, frozen=True, kw_only=True):
+    """A step that changed the decision, in a line: each changed field, ``from`` what ``to`` what.
+
+    A value that is missing was not set.
+    """
+
+    changes: dict[str, dict[str, Any]]
+
+
 class DecisionRecord(msgspec.Struct, gc=False, omit_defaults=True):
     """The line of a call that the policy answered, in ``ms`` milliseconds."""
 

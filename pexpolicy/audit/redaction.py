@@ -125,6 +125,14 @@ class Redaction:
             assign(decision, "logged", known)
         return known[1], known[2]
 
+    def masked_fields(self, endpoint: str, decision: Decision) -> Mapping[str, Any] | None:
+        """Return the fields of a decision without its secrets; ``None`` if nothing is removed."""
+        if type(decision) in _SHAPED:
+            written, _ = self._written(decision)
+        else:
+            written, _ = self.result(endpoint, decision)
+        return written if isinstance(written, dict) else None
+
     def _shaped(self, endpoint: str, decision: Decision) -> tuple[object, list[str]]:
         shaped = ENDPOINTS[endpoint].envelope(decision).get("result")
         if isinstance(shaped, Fragment):

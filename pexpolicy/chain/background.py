@@ -11,12 +11,15 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from pexpolicy.chain.adjusters import Adjusters, was_decided
 from pexpolicy.chain.chain import Chain
 from pexpolicy.chain.failure_log import PluginFailureLog
 from pexpolicy.chain.hook_tasks import HookTasks
+from pexpolicy.chain.merge import MergingChain
 from pexpolicy.errors import Log, describe_error
+from pexpolicy.models.decision import Decision
 from pexpolicy.models.outcome import (
-    ABSTAINED,
+    ANSWERED,
     DECIDED,
     DEFAULT,
     FAILED,
@@ -68,9 +71,14 @@ class BackgroundTasks:
         observers: Sequence[Observer],
         log: Log | None,
         config_hash: str = "",
+        shadow_adjusters: Mapping[str, Sequence[Adjusters]] | None = None,
     ) -> None:
         self._shadows = shadows
-        self.shadows = tuple(chain for chains in shadows.values() for chain in chains)
+        self._adjusters = shadow_adjusters or {}
+        self.shadows = (
+            *(chain for chains in shadows.values() for chain in chains),
+            *(found.chain for several in self._adjusters.values() for found in several),
+        )
         """All shadow chains."""
         self._observers = observers
         self._log = log
@@ -118,8 +126,14 @@ class BackgroundTasks:
         for chain in self._shadows.get(outcome.endpoint, ()):
             shadow = await chain.ask(outcome.request, tasks, outcome.decision_id)
             if audit is not None:
-                differs = _differ(outcome, shadow)
+                differs = _differ(outcome, shadow, merges=isinstance(chain, MergingChain))
                 audit.shadow(outcome, shadow, self._config_hash, differs=differs)
+        if was_decided(outcome):
+            for adjusters in self._adjusters.get(outcome.endpoint, ()):
+                shadow = await adjusters.adjust(outcome, tasks, [])
+                if audit is not None:
+                    differs = _differ(outcome, shadow)
+                    audit.shadow(outcome, shadow, self._config_hash, differs=differs)
         for observer in self._observers:
             result = await self._notify(observer, outcome)
             if counts is not None:
@@ -160,14 +174,22 @@ async def _observe(observer: Observer, outcome: Outcome) -> BaseException | None
     return None
 
 
-def _differ(actual: Outcome, shadow: Outcome) -> bool | None:
+def _differ(actual: Outcome, shadow: Outcome, *, merges: bool = False) -> bool | None:
     """Return true when the shadow decides differently, and ``None`` when it failed.
 
-    A shadow that abstains changes nothing.
+    A shadow that abstains changes nothing. Where decisions are merged, a shadow differs by a reject
+    or by a field that was not sent with the same value.
     """
-    if any(step.outcome not in (DECIDED, ABSTAINED) for step in shadow.steps):
+    if any(step.outcome not in ANSWERED for step in shadow.steps):
         return None
     if shadow.decided_by == DEFAULT and not any(s.outcome == DECIDED for s in shadow.steps):
         return False
     would, was = shadow.decision, actual.decision
+    if merges and would.action != "reject" and was.action != "reject":
+        return not _contains(was, would)
     return would != was and (type(would) is not type(was) or would.set_fields() != was.set_fields())
+
+
+def _contains(decision: Decision, part: Decision) -> bool:
+    fields = decision.set_fields()
+    return fields.items() >= part.set_fields().items()

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from pexpolicy.chain.circuit_breaker import CircuitBreaker
-from pexpolicy.models.outcome import ABSTAINED, DECIDED, Step
+from pexpolicy.models.outcome import ABSTAINED, ADJUSTED, DECIDED, Step
 
 OnError = Literal["skip", "reject"]
 QUICK = 100
@@ -21,10 +21,10 @@ class StepCounter:
     Few of their steps differ, so the step of each microsecond is made once.
     """
 
-    __slots__ = ("_of", "at", "cells", "steps")
+    __slots__ = ("at", "cells", "hook", "outcome", "plugin", "steps")
 
-    def __init__(self, plugin: str, outcome: str) -> None:
-        self._of = plugin, outcome
+    def __init__(self, plugin: str, outcome: str, hook: str = "") -> None:
+        self.plugin, self.outcome, self.hook = plugin, outcome, hook
         self.steps: list[Step | None] = [None] * QUICK
         """Steps by microseconds; ``None`` for one that was not needed yet."""
         self.bind_counters(_UNUSED_CELLS, 0)
@@ -40,7 +40,7 @@ class StepCounter:
 
     def step(self, us: int) -> Step:
         """Return a step of ``us`` microseconds."""
-        return Step(*self._of, us / 1000)
+        return Step(self.plugin, self.outcome, us / 1000, "", self.hook)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +56,15 @@ class BoundHook:
     """Plugin and hook, for the watchdog of the event loop."""
     may_wait: bool = True
     """False where ``ask`` never waits, whatever the request."""
+    adjusts: bool = False
+    """True for a hook that adjusts decisions: ``ask`` takes a ``Draft``."""
+    hook: str = field(init=False)
+    """The hook that its steps name: empty for that of the endpoint."""
     abstained_steps: StepCounter = field(init=False)
     decided_steps: StepCounter = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "abstained_steps", StepCounter(self.plugin, ABSTAINED))
-        object.__setattr__(self, "decided_steps", StepCounter(self.plugin, DECIDED))
+        hook, answered = (self.names[1], ADJUSTED) if self.adjusts else ("", DECIDED)
+        object.__setattr__(self, "hook", hook)
+        object.__setattr__(self, "abstained_steps", StepCounter(self.plugin, ABSTAINED, hook))
+        object.__setattr__(self, "decided_steps", StepCounter(self.plugin, answered, hook))

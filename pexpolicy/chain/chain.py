@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,6 +31,8 @@ from pexpolicy.models.outcome import (
 from pexpolicy.models.request import Request
 
 Clock = Callable[[], float]
+Check = Callable[[Any, Any], Decision | Coroutine[Any, Any, Decision]]
+"""Returns the decision of an answer to a request; raises ``DecisionError``."""
 
 MIN_BUDGET_S = 0.001
 """Remaining budget below which no further plugin is asked."""
@@ -51,24 +53,31 @@ class Chain:
     clock: Clock = time.perf_counter
     log: Log | None = None
     names: ObjectNames | None = None
+    hook: str = ""
+    """The name of the hook; by default that of the endpoint."""
+    own_check: Check | None = None
+    """Checks answers instead of the endpoint."""
+    check: Check = field(init=False)
     failure_log: PluginFailureLog = field(init=False)
     group_ends: tuple[int, ...] = field(init=False)
     """For each plugin, the index of the first one after it that runs in another task."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "group_ends", _group_ends(self.links))
-        object.__setattr__(self, "failure_log", PluginFailureLog(self.log, self.endpoint.name))
+        object.__setattr__(self, "check", self.own_check or self.endpoint.check_answer)
+        failure_log = PluginFailureLog(self.log, self.hook or self.endpoint.name)
+        object.__setattr__(self, "failure_log", failure_log)
 
     async def ask(self, request: Request, tasks: HookTasks, decision_id: str = "") -> Outcome:
         """Ask until a plugin decides, all have been asked, or the budget is gone. Never raises."""
-        run = _ChainRun(self, request)
+        run = ChainRun(self, request)
         last = len(self.links)
         has_waited = True
         while run.decision is None and run.at < last:
             task = tasks.start(run)
             has_waited = not task.done()
             if has_waited:
-                await self._wait(run, task, tasks)
+                await self.wait(run, task, tasks)
             if task.done() and not task.cancelled():
                 task.result()
         decision, decided_by = run.decision, run.decided_by
@@ -85,7 +94,7 @@ class Chain:
         refusal = self.endpoint.refusal
         return type(refusal).from_result(refusal.set_fields(), reason=reason)
 
-    async def _wait(self, run: _ChainRun, task: asyncio.Task[None], tasks: HookTasks) -> None:
+    async def wait(self, run: ChainRun, task: asyncio.Task[None], tasks: HookTasks) -> None:
         """Wait for a hook until its time is over; then abandon it."""
         try:
             if not EAGER:
@@ -102,8 +111,8 @@ class Chain:
             run.fail(self.links[run.at], TIMED_OUT, run.timeout_text())
 
 
-class _ChainRun:
-    """The state of one call; ``at`` is the index of the next plugin to ask."""
+class ChainRun:
+    """The state of one call: what the hooks are asked, and ``at``, the index of the next plugin."""
 
     __slots__ = (
         "abandoned",
@@ -121,7 +130,7 @@ class _ChainRun:
     decision: Decision | None
     decided_by: str
 
-    def __init__(self, chain: Chain, request: Request) -> None:
+    def __init__(self, chain: Chain, request: Any) -> None:
         self.chain = chain
         self.request = request
         self.at = 0
@@ -164,7 +173,7 @@ class _ChainRun:
                 if abandoned != self.abandoned:
                     return
                 if answer is not None:
-                    answer = chain.endpoint.check_answer(answer, request)
+                    answer = chain.check(answer, request)
                     if not isinstance(answer, Decision):
                         answer = await answer
                     if chain.names is not None:
@@ -220,7 +229,7 @@ class _ChainRun:
         """Record a failed step that ends now, and decide by its ``on_error``."""
         now = self.chain.clock()
         ms = int((now - self.began) * 1e6) / 1000
-        self.steps.append(Step(link.plugin, outcome, ms, detail))
+        self.steps.append(Step(link.plugin, outcome, ms, detail, link.hook))
         self.eventful = True
         self.began = now
         self.at += 1
@@ -231,7 +240,7 @@ class _ChainRun:
                 link.plugin, "circuit breaker opened", pause=breaker.pause, error=detail
             )
         if link.on_error == "reject":
-            self._refuse(link, f"{link.plugin} {REJECT_REASONS[outcome]}")
+            self.refuse(link, f"{link.plugin} {REJECT_REASONS[outcome]}")
 
     def timeout_text(self) -> str:
         """Describe a hook that did not answer in time."""
@@ -241,13 +250,15 @@ class _ChainRun:
         rest = self.chain.links[self.at :]
         self.at = len(self.chain.links)
         self.eventful = True
-        self.steps += [Step(link.plugin, SKIPPED, 0.0, "the budget was gone") for link in rest]
+        text = "the budget was gone"
+        self.steps += [Step(link.plugin, SKIPPED, 0.0, text, link.hook) for link in rest]
         for link in rest:
             if link.on_error == "reject":
-                self._refuse(link, f"{link.plugin} {REJECT_REASONS[SKIPPED]}")
+                self.refuse(link, f"{link.plugin} {REJECT_REASONS[SKIPPED]}")
                 return
 
-    def _refuse(self, link: BoundHook, reason: str) -> None:
+    def refuse(self, link: BoundHook, reason: str) -> None:
+        """Decide most restrictively, as the ``on_error`` of a plugin says."""
         self.decision = self.chain.refusal(reason)
         self.decided_by = link.plugin
 

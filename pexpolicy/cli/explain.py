@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from pexpolicy.audit.adjustments import describe_changes, redact_changes
 from pexpolicy.audit.annotations import redact_annotations
 from pexpolicy.audit.redaction import Redaction
 from pexpolicy.cli.common import build_or_exit, config_option, fail
@@ -18,9 +19,12 @@ from pexpolicy.config.settings import ConfigError
 from pexpolicy.endpoints.base import JSON
 from pexpolicy.explain import Explanation, InvalidRequestError, without_secrets
 from pexpolicy.explain import explain as explain_request
-from pexpolicy.models.outcome import DECIDED, DEFAULT
+from pexpolicy.models.outcome import DECIDED, DEFAULT, AdjustedStep, Step
 from pexpolicy.server.event_loop import run
 from pexpolicy.text import printable
+
+STYLES = {"decided": "green", "adjusted": "green", "abstained": "dim"}
+"""The colours of outcomes; others are red."""
 
 
 @click.command()
@@ -63,10 +67,10 @@ def _show(explanation: Explanation, *, show_secrets: bool) -> None:
     console.print()
     table = Table("asked", "outcome", "ms", "", box=None, header_style="bold")
     for step in outcome.steps:
-        style = {"decided": "green", "abstained": "dim"}.get(step.outcome, "red")
-        table.add_row(
-            step.plugin, Text(step.outcome, style=style), f"{step.ms:.2f}", printable(step.detail)
-        )
+        style = STYLES.get(step.outcome, "red")
+        asked = f"{step.plugin} ({step.hook})" if step.hook else step.plugin
+        detail = printable(_detail(explanation, step, show_secrets=show_secrets))
+        table.add_row(asked, Text(step.outcome, style=style), f"{step.ms:.2f}", detail)
     if outcome.decided_by == DEFAULT:
         table.add_row(DEFAULT, Text(DECIDED, style="green"), "", "no plugin decided")
     console.print(table)
@@ -91,6 +95,14 @@ def _show(explanation: Explanation, *, show_secrets: bool) -> None:
         names = ", ".join(removed)
         hint = f"not shown: {names}; --show-secrets prints the complete reply"
         console.print(Text(hint, style="dim"))
+
+
+def _detail(explanation: Explanation, step: Step, *, show_secrets: bool) -> str:
+    """Return the error of a step, what it changed, or the fields that it gave."""
+    if isinstance(step, AdjustedStep):
+        redaction = None if show_secrets else Redaction()
+        return describe_changes(redact_changes(explanation.endpoint, step, redaction))
+    return step.detail or ", ".join(step.fields)
 
 
 def _indented(body: bytes) -> str:

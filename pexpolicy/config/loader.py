@@ -68,7 +68,7 @@ def _parse(content: str, path: Path) -> dict[str, Any]:
 def from_document(document: Mapping[str, Any], path: Path, config_hash: str) -> Settings:
     """Check a parsed configuration; raises ``ConfigError`` with all problems."""
     tables, problems = _salvage(document)
-    problems += [*_default_problems(tables.endpoints), *_client_ca_problems(tables.tls, problems)]
+    problems += [*_endpoint_problems(tables.endpoints), *_client_ca_problems(tables.tls, problems)]
     privacy, admin, audit = tables.privacy, tables.admin, tables.audit
     credentials, unreadable = credentials_of(tables.auth, path.parent)
     problems += unreadable
@@ -158,12 +158,17 @@ def _drop(document: dict[str, Any], key: Key) -> None:
         table = inner
 
 
-def _default_problems(endpoints: Mapping[EndpointName, EndpointTable]) -> list[Problem]:
-    return [
-        Problem(("endpoints", name, "default"), "Infinity has no reject here; leave it out")
-        for name, table in endpoints.items()
-        if table.default == "reject" and not ENDPOINTS[name].can_reject
-    ]
+def _endpoint_problems(endpoints: Mapping[EndpointName, EndpointTable]) -> Iterator[Problem]:
+    """Yield a problem for each key that has no meaning at its endpoint."""
+    for name, table in endpoints.items():
+        if table.default == "reject" and not ENDPOINTS[name].can_reject:
+            yield Problem(
+                ("endpoints", name, "default"), "Infinity has no reject here; leave it out"
+            )
+        if table.combine == "merge" and not ENDPOINTS[name].can_merge:
+            able = " and ".join(e.name for e in ENDPOINTS.values() if e.can_merge)
+            text = f"only {able} can be merged, here the first decision is the reply; leave it out"
+            yield Problem(("endpoints", name, "combine"), text)
 
 
 def _client_ca_problems(tls: TlsTable | None, problems: Sequence[Problem]) -> Iterator[Problem]:

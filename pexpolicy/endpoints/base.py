@@ -18,6 +18,15 @@ from pexpolicy.text import brief
 
 R = TypeVar("R", bound=Request)
 
+PROTECTIONS = (
+    "pin",
+    "guest_pin",
+    "host_identity_provider_group",
+    "guest_identity_provider_group",
+    "username",
+    "password",
+)
+"""Fields of a result that protect a call; an empty one protects nothing."""
 JSON = "application/json"
 JPEG = "image/jpeg"
 
@@ -48,6 +57,8 @@ class Endpoint(Generic[R]):
     default: Decision = field(default_factory=Continue)
     refusal: Decision = field(default_factory=Reject)
     can_reject: bool = True
+    can_merge: bool = False
+    """True where the results of several plugins make one, as each field stands for itself."""
     shows_reject_reason: bool = False
     """True where a reject may carry a reason for the participant; elsewhere it carries nothing."""
 

@@ -240,5 +240,6 @@ ENDPOINT = _ParticipantProperties(
     path="/policy/v1/participant/properties",
     request=ParticipantPropertiesRequest,
     decisions=(ParticipantProperties, Continue, Reject),
+    can_merge=True,
     shows_reject_reason=True,
 )

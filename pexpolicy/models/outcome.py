@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+from zlib import crc32
+
 import msgspec
+from msgspec import UNSET
 
 from pexpolicy.models.decision import Decision
 from pexpolicy.models.request import Request
@@ -14,23 +18,70 @@ TIMED_OUT = "timed_out"
 INVALID = "invalid"
 BUSY = "busy"
 SKIPPED = "skipped"
+ADJUSTED = "adjusted"
+ANSWERED = (ABSTAINED, DECIDED, ADJUSTED)
+"""Outcomes of a step with a usable answer."""
 DEFAULT = "default"
 """``decided_by`` where no plugin decides."""
 
 
 class Step(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """One plugin asked: the outcome, the time in milliseconds, and the error."""
+    """One plugin asked: the outcome, the time in milliseconds, and the error.
+
+    ``hook`` is empty for the hook of the endpoint. ``fields`` are those that the plugin gave to a
+    merged decision.
+    """
 
     plugin: str
     outcome: str
     ms: float
     detail: str = ""
+    hook: str = ""
+    fields: tuple[str, ...] = ()
+
+
+class AdjustedStep(Step, frozen=True, kw_only=True):
+    """A step that changed the decision, with the decision before and after it.
+
+    It cannot be written as JSON: secrets have to be removed first.
+    """
+
+    before: Decision
+    after: Decision
+
+    @property
+    def changes(self) -> dict[str, tuple[Any, Any]]:
+        """The changed fields, each with its old and its new value; ``UNSET`` where it is not set.
+
+        ``action`` and ``reason`` are among them; an ``image`` has its size and checksum.
+        """
+        return changes(facts(self.before), facts(self.after))
+
+
+def facts(decision: Decision) -> dict[str, Any]:
+    """Return what a step can change of a decision: its fields, ``action`` and ``reason``."""
+    found: dict[str, Any] = {"action": decision.action, **decision.set_fields()}
+    if isinstance(image := getattr(decision, "image", None), bytes):
+        found["image"] = f"{len(image)} bytes, CRC-32 {crc32(image):08x}"
+    if decision.reason is not None:
+        found["reason"] = decision.reason
+    return found
+
+
+def changes(before: dict[str, Any], after: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Return the values that differ, each with the old and the new one."""
+    return {
+        name: (before.get(name, UNSET), after.get(name, UNSET))
+        for name in {**before, **after}
+        if before.get(name, UNSET) != after.get(name, UNSET)
+    }
 
 
 class Outcome(msgspec.Struct, frozen=True):
     """The decision for one call, the plugin that made it, and each step.
 
-    ``has_slow_or_failed_steps`` is true where a plugin was not quick, or failed.
+    ``has_slow_or_failed_steps`` is true where a plugin was not quick, or failed, and ``adjusted``
+    where a step is an ``AdjustedStep``.
     """
 
     decision_id: str
@@ -40,3 +91,4 @@ class Outcome(msgspec.Struct, frozen=True):
     decided_by: str
     steps: list[Step]
     has_slow_or_failed_steps: bool = False
+    adjusted: bool = False

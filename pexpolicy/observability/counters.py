@@ -15,6 +15,7 @@ from pexpolicy.chain.bound_hook import QUICK, BoundHook
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.models.outcome import (
     ABSTAINED,
+    ANSWERED,
     BUSY,
     DECIDED,
     DEFAULT,
@@ -35,8 +36,8 @@ from pexpolicy.observability.metrics import (
 from pexpolicy.observability.shared_memory import Labels, WorkerCounters
 
 STEP_OUTCOMES = (DECIDED, ABSTAINED, FAILED, TIMED_OUT, INVALID, BUSY, SKIPPED)
-ANSWERED = (ABSTAINED, DECIDED)
-"""Outcomes with an answer."""
+QUICK_OUTCOMES = (ABSTAINED, DECIDED)
+"""Outcomes of quick answers with cells from the start; those of adjusters get theirs later."""
 NOT_ANSWERED = (FAILED, TIMED_OUT, INVALID, BUSY, SKIPPED)
 """Outcomes without a usable answer."""
 INTERNAL = "internal"
@@ -88,7 +89,7 @@ class _PluginCells:
     def __init__(self, counters: WorkerCounters, plugin: str) -> None:
         self.outcomes = _CounterIndex(counters, metrics.PLUGIN_CALLS, (plugin,), STEP_OUTCOMES)
         self.duration = counters.allocate(metrics.PLUGIN_DURATION, (plugin,))
-        self.quick = _CounterIndex(counters, metrics.PLUGIN_QUICK, (plugin,), ANSWERED)
+        self.quick = _CounterIndex(counters, metrics.PLUGIN_QUICK, (plugin,), QUICK_OUTCOMES)
 
 
 class CallCounters:
@@ -116,9 +117,11 @@ class CallCounters:
     ) -> None:
         """Allocate the cells of the plugins of a policy; ``budget`` of a call in seconds."""
         for link in links:
-            quick = self._plugin(link.plugin).quick
-            link.abstained_steps.bind_counters(self._cells, quick[ABSTAINED] + BUCKETS)
-            link.decided_steps.bind_counters(self._cells, quick[DECIDED] + BUCKETS)
+            plugin = self._plugin(link.plugin)
+            for steps in (link.abstained_steps, link.decided_steps):
+                # The metric of all answers has a series for each of the quick ones.
+                _ = plugin.outcomes[steps.outcome]
+                steps.bind_counters(self._cells, plugin.quick[steps.outcome] + BUCKETS)
         for shadow in shadows:
             self._differing[shadow] = self._differing[shadow]
         for observer in observers:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from pexpolicy import __version__
 from pexpolicy.config.problems import Problem
 from pexpolicy.config.schema.server import TracingTable
-from pexpolicy.models.outcome import ABSTAINED, DECIDED
+from pexpolicy.models.outcome import ANSWERED, AdjustedStep, Step
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
@@ -104,10 +104,10 @@ class CallSpan:
             child = self._spans.tracer.start_span(
                 step.plugin,
                 context=self._context,
-                attributes={"pexpolicy.outcome": step.outcome},
+                attributes=_attributes(step),
                 start_time=started,
             )
-            if step.outcome not in (DECIDED, ABSTAINED):
+            if step.outcome not in ANSWERED:
                 child.set_status(self._spans.trace.StatusCode.ERROR, step.outcome)
             child.end(ended)
             started = ended
@@ -116,6 +116,16 @@ class CallSpan:
         """End the span."""
         self._spans.context.detach(self._token)
         self._span.end()
+
+
+def _attributes(step: Step) -> dict[str, str | Sequence[str]]:
+    """Return the attributes of a step: names of fields, never their values."""
+    found: dict[str, str | Sequence[str]] = {"pexpolicy.outcome": step.outcome}
+    if step.hook:
+        found["pexpolicy.hook"] = step.hook
+    if fields := tuple(step.changes) if isinstance(step, AdjustedStep) else step.fields:
+        found["pexpolicy.fields"] = fields
+    return found
 
 
 @asynccontextmanager

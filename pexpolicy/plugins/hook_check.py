@@ -55,11 +55,7 @@ def collect_hooks(
         if len(mine) > 1:
             text = f"{available}: {caller.name} is implemented twice"
             raise PluginBuildError([Problem((), text)])
-        impl = mine[0]
-        takes_request = bool(impl.argnames)
-        implemented[caller.name] = (
-            impl.function if takes_request else _without_request(impl.function)
-        )
+        implemented[caller.name] = _with_all_arguments(caller.name, mine[0])
     return implemented, tuple(
         f"{available}: {_one_line(item.message)} (deprecated)" for item in caught
     )
@@ -109,7 +105,7 @@ def _check_marked(
         raise PluginBuildError.because(f"{available}: {name} {rule}")
     taken = taken[1:] if method else taken
     if wrong := [p for p in taken if p not in expected]:
-        what = f"takes {expected[0]!r}" if expected else "takes nothing"
+        what = f"takes {' and '.join(map(repr, expected))}" if expected else "takes nothing"
         text = f"{available}: {name} {what}, and nothing called {wrong[0]!r}"
         raise PluginBuildError.because(text)
     for order in ("tryfirst", "trylast"):
@@ -148,12 +144,17 @@ def _one_line(error: Exception | Warning | str) -> str:
     return " ".join(str(error).split())
 
 
-def _without_request(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap a hook that takes no argument into one that takes any."""
+def _with_all_arguments(name: str, impl: pluggy.HookImpl) -> Callable[..., Any]:
+    """Wrap a hook that leaves out arguments, or has them in another order, into one of all."""
+    function, taken = impl.function, tuple(impl.argnames)
+    expected = tuple(inspect.signature(HOOKS[name]).parameters)[1:]
+    if taken == expected and taken:
+        return function
+    places = [expected.index(argument) for argument in taken]
     if inspect.iscoroutinefunction(function):
 
-        async def call(*_: Any) -> Any:
-            return await function()
+        async def call(*given: Any) -> Any:
+            return await function(*[given[place] for place in places])
 
         return call
-    return lambda *_: function()
+    return lambda *given: function(*[given[place] for place in places])

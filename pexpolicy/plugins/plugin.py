@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import dis
 import inspect
 import sys
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
-from pexpolicy.chain.background import Observer
-from pexpolicy.chain.bound_hook import BoundHook
-from pexpolicy.chain.circuit_breaker import CircuitBreaker
+from pexpolicy.chain.adjusters import ADJUST
 from pexpolicy.chain.thread_pool import PluginThreadPool
 from pexpolicy.config.problems import ConfigWarning, Key, Problem
 from pexpolicy.config.progress import Stage, silent
@@ -80,7 +77,8 @@ class Plugin:
         declared = getattr(self.instance, "can_reject", None)
         if isinstance(declared, bool):
             return declared
-        may_reject = any(name in ENDPOINTS and ENDPOINTS[name].can_reject for name in self.hooks)
+        endpoints = {name.removeprefix(ADJUST) for name in self.hooks} & ENDPOINTS.keys()
+        may_reject = any(ENDPOINTS[name].can_reject for name in endpoints)
         module = sys.modules.get(type(self.instance).__module__)
         return may_reject and any(value is Reject for value in vars(module or object).values())
 
@@ -132,7 +130,7 @@ def _build_one(available: PluginSource, table: PluginTable, root: Path) -> Plugi
         raise PluginBuildError([Problem((), f"{available} implements no hook")])
     threads = None
     if any(
-        _blocks(implemented[name])
+        blocks(implemented[name])
         for name in implemented
         if name != "lifespan" and name not in DESCRIBING
     ):
@@ -169,57 +167,9 @@ def _without_settings(table: PluginTable) -> PluginTable:
     return table.model_copy(update={"settings": {}})
 
 
-def _blocks(function: Callable[..., Any]) -> bool:
+def blocks(function: Callable[..., Any]) -> bool:
+    """Return true for a hook that runs in a thread."""
     return not inspect.iscoroutinefunction(function)
-
-
-def _may_wait(function: Callable[..., Any]) -> bool:
-    """Return false for an ``async def`` without ``await``, ``async for`` and ``async with``.
-
-    A coroutine waits by yielding, and the code of such a function has no instruction for that.
-    """
-    code = getattr(function, "__code__", None)
-    if code is None or not code.co_flags & inspect.CO_COROUTINE:
-        return True
-    return any(step.opname == "YIELD_VALUE" for step in dis.get_instructions(code))
-
-
-def bind_hook(plugin: Plugin, hook: str) -> BoundHook | None:
-    """Return the plugin's entry in the chain of a hook; ``None`` if it does not implement it."""
-    function = plugin.hooks.get(hook)
-    if function is None:
-        return None
-    ask: Callable[[Any], Awaitable[Any]] = function
-    if _blocks(function):
-        threads = plugin.threads
-        assert threads is not None
-
-        async def ask(request: Any) -> Any:
-            return await threads.run(function, request, hook)
-
-    table = plugin.table
-    breaker = None
-    if table.breaker is not None:
-        breaker = CircuitBreaker(table.breaker.failures, table.breaker.window, table.breaker.pause)
-    names = (plugin.name, hook)
-    may_wait = ENDPOINTS[hook].check_may_wait or _may_wait(function)
-    return BoundHook(plugin.name, ask, table.timeout, table.on_error, breaker, names, may_wait)
-
-
-def bind_observer(plugin: Plugin) -> Observer | None:
-    """Return the plugin's observer; ``None`` if it does not implement ``on_decision``."""
-    function = plugin.hooks.get("on_decision")
-    if function is None:
-        return None
-    tell: Callable[[Any], Awaitable[Any]] = function
-    if _blocks(function):
-        threads = plugin.threads
-        assert threads is not None
-
-        async def tell(outcome: Any) -> Any:
-            await threads.run(function, outcome, "on_decision")
-
-    return Observer(plugin.name, tell, plugin.table.timeout)
 
 
 def collect(

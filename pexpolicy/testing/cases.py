@@ -47,7 +47,7 @@ class Expected(_Table):
     """Fields of the result; others may have any value."""
     reason: str | None = None
     steps: dict[str, str] | None = None
-    """Outcome of the step of a plugin, by its name."""
+    """Outcome of the first step of a plugin, by its name, or of one hook, by ``plugin.hook``."""
     annotations: dict[str, dict[str, Any]] | None = None
     """Values that a plugin adds to the audit line, by its name; others may have any value."""
 

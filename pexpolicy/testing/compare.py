@@ -12,7 +12,7 @@ from pexpolicy.audit.annotations import redact_annotations
 from pexpolicy.audit.redaction import REMOVED, Redaction
 from pexpolicy.endpoints.base import JPEG, Reply
 from pexpolicy.explain import InvalidRequestError, explain
-from pexpolicy.models.outcome import DEFAULT, Outcome, Step
+from pexpolicy.models.outcome import DEFAULT, AdjustedStep, Outcome, Step
 from pexpolicy.policy import Answer, Policy
 from pexpolicy.testing.ask import asked, capturing_audit_log
 from pexpolicy.testing.cases import Case, Expected
@@ -69,7 +69,9 @@ class CaseResult:
 
 def _step(step: Step) -> str:
     text = f"{step.plugin} {step.outcome} after {step.ms:.1f} ms"
-    return f"{text}: {step.detail}" if step.detail else text
+    fields = step.changes if isinstance(step, AdjustedStep) else step.fields
+    detail = step.detail or ", ".join(fields)
+    return f"{text}: {detail}" if detail else text
 
 
 async def judge(policy: Policy, case: Case) -> CaseResult:
@@ -114,7 +116,10 @@ def _differences(
     got = _result(reply)
     if expected.result is not None and not (got is None and not expected.result):
         yield from _below("result", expected.result, got, removed)
-    steps = {step.plugin: step.outcome for step in outcome.steps}
+    steps: dict[str, str] = {}
+    for step in outcome.steps:
+        steps.setdefault(step.plugin, step.outcome)
+        steps[f"{step.plugin}.{step.hook or endpoint}"] = step.outcome
     for plugin, what in (expected.steps or {}).items():
         yield from _unequal(f"steps.{plugin}", what, steps.get(plugin, "not asked"))
     if expected.annotations:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from pexpolicy.models.outcome import ABSTAINED, DECIDED, SKIPPED
+from pexpolicy.models.outcome import ADJUSTED, ANSWERED, DECIDED, SKIPPED
 from pexpolicy.policy import Policy
 from pexpolicy.testing.cases import Case
 from pexpolicy.testing.compare import CaseResult, judge
@@ -50,7 +50,7 @@ async def run_cases(policy: Policy, cases: Iterable[Case]) -> Run:
 def coverage_of(policy: Policy, results: Iterable[CaseResult]) -> list[HookCoverage]:
     """Return the coverage of these results, by endpoint and in the order of the plugins."""
     found = {
-        (link.plugin, name): HookCoverage(link.plugin, name)
+        (link.plugin, link.hook or name): HookCoverage(link.plugin, link.hook or name)
         for name, chain in policy.chains.items()
         for link in chain.links
     }
@@ -60,10 +60,10 @@ def coverage_of(policy: Policy, results: Iterable[CaseResult]) -> list[HookCover
         for step in outcome.steps:
             if step.outcome == SKIPPED:
                 continue
-            hook = found[step.plugin, outcome.endpoint]
+            hook = found[step.plugin, step.hook or outcome.endpoint]
             hook.asked += 1
-            hook.decided += step.outcome == DECIDED
-            hook.failed += step.outcome not in (DECIDED, ABSTAINED)
+            hook.decided += step.outcome in (DECIDED, ADJUSTED)
+            hook.failed += step.outcome not in ANSWERED
             if step.outcome == DECIDED and outcome.decision.reason:
                 hook.reasons.add(outcome.decision.reason)
     return list(found.values())

@@ -8,7 +8,18 @@ from typing import Any
 
 import pytest
 
-from pexpolicy import Avatar, Conference, Directory, Gateway, MediaLocation, Reject
+from pexpolicy import (
+    Avatar,
+    Conference,
+    Continue,
+    Credentials,
+    Decision,
+    Directory,
+    DirectoryEntry,
+    Gateway,
+    MediaLocation,
+    Reject,
+)
 from pexpolicy.builder import build_policy
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.hooks import HOOKS as SPECIFIED
@@ -16,7 +27,7 @@ from pexpolicy.observability.plugin_status import PluginStatuses
 from pexpolicy.testing import Outcome, decide, decide_sync, make_policy, make_request
 from tests.support import samples, wire
 from tests.support.admin_client import serve_with_admin
-from tests.support.fake_plugins import available, settings
+from tests.support.fake_plugins import always, available, plugin, settings
 
 REFERENCE = "hooks.md"
 
@@ -122,6 +133,66 @@ def test_hook_directory_information() -> None:
 @pytest.mark.parametrize(("address", "action"), [("10.7.0.9", "continue"), ("10.70.0.9", "reject")])
 def test_hook_registration_alias(address: str, action: str) -> None:
     outcome = ask("registration_alias", alias="kiosk-1@example.com", remote_address=address)
+    assert outcome.decision.action == action
+
+
+def adjusted(endpoint: str, decision: Decision, adjuster: Any = None, **fields: Any) -> Outcome:
+    """The outcome of a decision that the plugin of an entry adjusts."""
+    decides = plugin(**{endpoint: always(decision)})
+    request = make_request(endpoint, **fields)
+    return decide_sync([decides, adjuster or only(f"adjust_{endpoint}")], request)
+
+
+@samples.covers(REFERENCE, "adjust_service_configuration")
+def test_hook_adjust_service_configuration() -> None:
+    room = Conference(name="Board", service_tag="")
+    outcome = adjusted("service_configuration", room)
+    assert outcome.decision == room.replace(ivr_theme_name="Company")
+    assert [step.outcome for step in outcome.steps] == ["decided", "adjusted"]
+    own = room.replace(ivr_theme_name="Oslo")
+    assert adjusted("service_configuration", own).decision == own
+
+
+@samples.covers(REFERENCE, "adjust_participant_properties")
+def test_hook_adjust_participant_properties() -> None:
+    fields = {"remote_display_name": "Dana"}
+    outcome = adjusted("participant_properties", Reject(), **fields)
+    assert outcome.decision == Reject(reject_reason="Dana: call 4711 for help.")
+    given = Reject(reject_reason="Closed.")
+    assert adjusted("participant_properties", given, **fields).decision == given
+
+
+@samples.covers(REFERENCE, "adjust_media_location")
+def test_hook_adjust_media_location() -> None:
+    outcome = adjusted("media_location", MediaLocation(location="Bergen"))
+    assert outcome.decision == MediaLocation(location="Bergen", overflow_locations=["Oslo"])
+    assert adjusted("media_location", Continue()).decision == Continue()
+
+
+@samples.covers(REFERENCE, "adjust_participant_avatar")
+@pytest.mark.parametrize(("role", "shown"), [("guest", Continue), ("chair", Avatar)])
+def test_hook_adjust_participant_avatar(role: str, shown: type) -> None:
+    picture = ask("participant_avatar", alias="alice@example.com", width=20, height=20).decision
+    outcome = adjusted("participant_avatar", picture, alias="a@example.com", role=role)
+    assert type(outcome.decision) is shown
+
+
+@samples.covers(REFERENCE, "adjust_directory_information")
+def test_hook_adjust_directory_information() -> None:
+    entries = [DirectoryEntry(alias=a, description=a) for a in ("lab-1@b.example", "a@b.example")]
+    outcome = adjusted("directory_information", Directory(entries=entries), q="")
+    assert outcome.decision == Directory(entries=entries[1:])
+
+
+@samples.covers(REFERENCE, "adjust_registration_alias")
+@pytest.mark.parametrize(("hour", "action"), [(5, "reject"), (6, "continue")])
+def test_hook_adjust_registration_alias(
+    hour: int, action: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    curfew = only("adjust_registration_alias")
+    monkeypatch.setattr(curfew, "_hour", lambda _: hour)
+    device = Credentials(username="u", password="p")
+    outcome = adjusted("registration_alias", device, curfew, alias="a@b.example")
     assert outcome.decision.action == action
 
 

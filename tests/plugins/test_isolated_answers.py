@@ -11,12 +11,13 @@ import pytest
 from pexpolicy import Conference, ConfigWarning, DecisionError, Reject
 from pexpolicy.errors import describe_decision_error, describe_error
 from pexpolicy.models.outcome import Outcome, Step
+from pexpolicy.plugins.binding import bind_hook
 from pexpolicy.plugins.discovery import PluginSource, discover
 from pexpolicy.plugins.drop_in import module_name
 from pexpolicy.plugins.errors import PluginBuildError
 from pexpolicy.plugins.isolation.isolated_plugin import IsolatedPlugin
 from pexpolicy.plugins.isolation.messages import WorkerError
-from pexpolicy.plugins.plugin import bind_hook, build, plugin_warnings
+from pexpolicy.plugins.plugin import build, plugin_warnings
 from tests.support.isolated import PluginFolder, admitted, request, service, table_of
 
 

@@ -24,17 +24,28 @@ Hook = Callable[..., Any]
 
 
 def plugin(**hooks: Hook) -> type:
-    """Build a plugin class with these functions of the request as its hooks."""
+    """Build a plugin class with these functions of the request as its hooks.
+
+    Those of hooks that adjust are functions of the decision.
+    """
 
     def build(self: object, settings: object) -> None:
         assert self is not settings
 
-    members = {name: staticmethod(hookimpl(_hook(function))) for name, function in hooks.items()}
+    members = {
+        name: staticmethod(hookimpl(_hook(name, function))) for name, function in hooks.items()
+    }
     return type("FakePlugin", (), {"__init__": build, **members})
 
 
-def _hook(function: Hook) -> Hook:
+def _hook(name: str, function: Hook) -> Hook:
     """Wrap a function as a hook implementation."""
+    if name.startswith("adjust_"):
+
+        async def adjusts(decision: Any) -> Any:
+            return await function(decision)
+
+        return adjusts
     if inspect.iscoroutinefunction(function):
 
         async def waits(request: Any) -> Any:

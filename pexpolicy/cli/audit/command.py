@@ -33,11 +33,20 @@ from pexpolicy.cli.audit.stats import Stats
 from pexpolicy.cli.common import config_option
 from pexpolicy.config.signing_key import InvalidKeyError
 from pexpolicy.endpoints import ENDPOINTS
-from pexpolicy.models.outcome import ABSTAINED, BUSY, DECIDED, FAILED, INVALID, SKIPPED, TIMED_OUT
+from pexpolicy.models.outcome import (
+    ABSTAINED,
+    ADJUSTED,
+    BUSY,
+    DECIDED,
+    FAILED,
+    INVALID,
+    SKIPPED,
+    TIMED_OUT,
+)
 
 NOTHING_FOUND = 1
 EVENTS = ("decision", "refused", "shadow", "checkpoint", "retracted", "end")
-OUTCOMES = (DECIDED, ABSTAINED, FAILED, TIMED_OUT, INVALID, BUSY, SKIPPED)
+OUTCOMES = (DECIDED, ABSTAINED, ADJUSTED, FAILED, TIMED_OUT, INVALID, BUSY, SKIPPED)
 
 
 @click.group()

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from pexpolicy.audit.adjustments import describe_changes
 from pexpolicy.audit.console import SEPARATOR, parts
 from pexpolicy.audit.verify import ChainState, Verification
 from pexpolicy.cli.audit.stats import Stats
@@ -64,6 +65,7 @@ def show_whole(console: Console, event: Mapping[str, Any], *, utc: bool) -> None
         console.print(Text.assemble((f"{printable(name):<{width}}  ", "dim"), _as_text(value)))
     if steps := [step for step in event.get("steps") or () if isinstance(step, dict)]:
         _show_steps(console, steps)
+        _show_changes(console, steps)
 
 
 def _show_steps(console: Console, steps: list[dict[str, Any]]) -> None:
@@ -72,6 +74,18 @@ def _show_steps(console: Console, steps: list[dict[str, Any]]) -> None:
     for number, row in enumerate(rows):
         cells = [f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)]
         console.print(Text("  ".join(cells).rstrip(), "" if number else "bold"))
+
+
+def _show_changes(console: Console, steps: list[dict[str, Any]]) -> None:
+    """Print what each plugin changed, or gave to a merged decision."""
+    for step in steps:
+        changes = step.get("changes")
+        if isinstance(changes, dict):
+            text = describe_changes({k: v for k, v in changes.items() if isinstance(v, dict)})
+        else:
+            text = ", ".join(map(str, step.get("fields") or ()))
+        if text:
+            console.print(Text(f"{printable(step.get('plugin'))}: {printable(text)}"))
 
 
 def _as_text(value: Any) -> str:

@@ -34,6 +34,7 @@ class PluginTable(Table):
     breaker: BreakerTable | None = None
     timeout: float = Field(1.0, ge=0.001, le=MAX_BUDGET)
     on_error: Literal["skip", "reject"] = "skip"
+    may_admit: bool = False
     threads: int = Field(8, ge=1, le=256)
     settings: dict[str, Any] = Field(default_factory=dict)
 
@@ -59,9 +60,10 @@ NOT_OBJECTS = ("min_pin_length", "extra_fields", "extra_values")
 
 
 class EndpointTable(Table):
-    """``[endpoints.NAME]``: the default when no plugin decides."""
+    """``[endpoints.NAME]``: the default when no plugin decides, and what several answers make."""
 
     default: Literal["continue", "reject"] = "continue"
+    combine: Literal["first", "merge"] = "first"
 
 
 class InfinityTable(Table):

@@ -20,6 +20,7 @@ from typing import Any
 
 import orjson
 
+from pexpolicy.chain.adjusters import ADJUST
 from pexpolicy.config.problems import ConfigWarning, Problem
 from pexpolicy.config.schema.plugins import PluginTable
 from pexpolicy.endpoints import ENDPOINTS
@@ -66,8 +67,10 @@ class IsolatedPlugin:
         self.can_reject = ready.can_reject
         self.tracked_files = tuple(map(Path, ready.tracked_files))
         self.implemented = tuple(ready.hooks)
-        self.hooks: Mapping[str, Callable[[Any], Awaitable[Any]]] = {
-            name: partial(self._ask, ENDPOINTS[name]) for name in ready.hooks if name in ENDPOINTS
+        self.hooks: Mapping[str, Callable[..., Awaitable[Any]]] = {
+            name: partial(self._ask, ENDPOINTS[endpoint])
+            for name in ready.hooks
+            if (endpoint := name.removeprefix(ADJUST)) in ENDPOINTS
         } | {
             name: hook
             for name, hook in (("on_decision", self._observe), ("status", self._status))
@@ -124,8 +127,11 @@ class IsolatedPlugin:
         finally:
             await self._pool.close()
 
-    async def _ask(self, endpoint: Endpoint[Any], request: Request) -> Decision | None:
-        reply = await self._pool.ask(messages.decide_request(endpoint.name, request))
+    async def _ask(
+        self, endpoint: Endpoint[Any], request: Request, decision: Decision | None = None
+    ) -> Decision | None:
+        """Ask the plugin for its decision, or for its adjustment of one."""
+        reply = await self._pool.ask(messages.decide_request(endpoint.name, request, decision))
         if isinstance(reply, messages.Annotated):
             for name, value, privacy in reply.annotations:
                 request.annotate(privacy, **{name: value})

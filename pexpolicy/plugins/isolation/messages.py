@@ -19,7 +19,7 @@ from pexpolicy.errors import ErrorReport, describe_decision_error, redact
 from pexpolicy.models.decision import Decision
 from pexpolicy.models.errors import DecisionError, ValidationIssue
 from pexpolicy.models.extras import NO_EXTRAS, Extras
-from pexpolicy.models.outcome import Outcome, Step
+from pexpolicy.models.outcome import AdjustedStep, Outcome, Step
 from pexpolicy.models.request import Request
 from pexpolicy.models.rules import Privacy
 
@@ -52,7 +52,7 @@ class StartRequest(Message, frozen=True):
 
 
 class DecideRequest(Message, frozen=True):
-    """To a worker: one request to decide.
+    """To a worker: one request to decide, or whose ``decision`` to adjust.
 
     ``params`` are in their original order, ``target`` is the raw path and query.
     """
@@ -62,6 +62,7 @@ class DecideRequest(Message, frozen=True):
     alias: str
     target: str
     peer: str | None = None
+    decision: Decided | None = None
 
 
 class Decided(Message, frozen=True):
@@ -228,13 +229,15 @@ class FrameDecoder:
             yield frame
 
 
-def decide_request(endpoint: str, request: Request) -> DecideRequest:
-    """Return the message for a request."""
+def decide_request(
+    endpoint: str, request: Request, decision: Decision | None = None
+) -> DecideRequest:
+    """Return the message for a request, and for the decision to adjust if there is one."""
     alias = request.__dict__.get("alias")
     raw_alias = alias.raw if alias is not None else ""
-    return DecideRequest(
-        endpoint, list(request.params.items()), raw_alias, request.raw_target, request.peer
-    )
+    params = list(request.params.items())
+    adjusts = None if decision is None else decided(decision)
+    return DecideRequest(endpoint, params, raw_alias, request.raw_target, request.peer, adjusts)
 
 
 def request_of(message: DecideRequest) -> Request:
@@ -268,10 +271,16 @@ def decision_of(endpoint: Endpoint[Any], message: Decided, extras: Extras = NO_E
 
 
 def observe_request(outcome: Outcome) -> ObserveRequest:
-    """Return the message for an outcome."""
+    """Return the message for an outcome; an adjusted step has the names of the fields only."""
     request = decide_request(outcome.endpoint, outcome.request)
     decision = decided(outcome.decision)
-    return ObserveRequest(request, outcome.decision_id, decision, outcome.decided_by, outcome.steps)
+    steps = [
+        Step(step.plugin, step.outcome, step.ms, hook=step.hook, fields=tuple(step.changes))
+        if isinstance(step, AdjustedStep)
+        else step
+        for step in outcome.steps
+    ]
+    return ObserveRequest(request, outcome.decision_id, decision, outcome.decided_by, steps)
 
 
 def outcome_of(message: ObserveRequest) -> Outcome:

@@ -22,6 +22,7 @@ from collections.abc import Iterable
 from contextlib import nullcontext
 from typing import cast
 
+from pexpolicy.chain.fold import Draft
 from pexpolicy.config.problems import ConfigWarning, Key, Problem
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.errors import describe_error
@@ -29,11 +30,10 @@ from pexpolicy.models.annotations import Annotations
 from pexpolicy.models.decision import Decision
 from pexpolicy.models.errors import DecisionError
 from pexpolicy.models.request import Request
+from pexpolicy.plugins.binding import bind_adjuster, bind_hook, bind_observer
 from pexpolicy.plugins.isolation import messages
 from pexpolicy.plugins.plugin import (
     Plugin,
-    bind_hook,
-    bind_observer,
     build,
     plugin_warnings,
     tracked_files,
@@ -152,8 +152,8 @@ class _RequestServer(asyncio.Protocol):
     def __init__(self, plugin: Plugin) -> None:
         self.opening = asyncio.Event()
         self.closing = asyncio.Event()
-        links = {name: bind_hook(plugin, name) for name in ENDPOINTS}
-        self._links = {name: found.ask for name, found in links.items() if found is not None}
+        self._links = {name: bind_hook(plugin, name) for name in ENDPOINTS}
+        self._adjusters = {name: bind_adjuster(plugin, name) for name in ENDPOINTS}
         self._observer = bind_observer(plugin)
         self._plugin = plugin
         self._frames = messages.FrameDecoder()
@@ -191,7 +191,7 @@ class _RequestServer(asyncio.Protocol):
         report: messages.HookReport
         try:
             if isinstance(order, messages.DecideRequest):
-                report = await self._ask(order.endpoint, cast("Request", request))
+                report = await self._ask(order, cast("Request", request))
             elif isinstance(order, messages.ObserveRequest):
                 report = await self._observe(order)
             else:
@@ -205,11 +205,21 @@ class _RequestServer(asyncio.Protocol):
         else:
             self.send(messages.Annotated(report, _encode_annotations(request.annotations)))
 
-    async def _ask(self, endpoint: str, request: Request) -> messages.OkReply | messages.Decided:
-        answer = await self._links[endpoint](request)
+    async def _ask(
+        self, order: messages.DecideRequest, request: Request
+    ) -> messages.OkReply | messages.Decided:
+        endpoint = ENDPOINTS[order.endpoint]
+        asked: Request | Draft = request
+        link = self._links[order.endpoint]
+        if order.decision is not None:
+            extras = self._plugin.table.extras
+            asked = Draft(request, messages.decision_of(endpoint, order.decision, extras))
+            link = self._adjusters[order.endpoint]
+        assert link is not None
+        answer = await link.ask(asked)
         if answer is None:
             return messages.OkReply()
-        admitted = ENDPOINTS[endpoint].check_answer(answer, request)
+        admitted = endpoint.check_answer(answer, request)
         return messages.decided(admitted if isinstance(admitted, Decision) else await admitted)
 
     async def _observe(self, order: messages.ObserveRequest) -> messages.OkReply:

@@ -1,0 +1,83 @@
+"""The changes of adjusted decisions, as they may be written and shown."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from msgspec import UNSET
+
+from pexpolicy.audit.records import AdjustedStepRecord
+from pexpolicy.audit.redaction import REMOVED, Redaction
+from pexpolicy.models.outcome import AdjustedStep, Outcome, Step
+
+Changes = dict[str, dict[str, Any]]
+
+
+def redact_steps(outcome: Outcome, redaction: Redaction) -> list[Step]:
+    """Return the steps of an outcome for a line: adjusted ones with their changes."""
+    return [
+        AdjustedStepRecord(
+            step.plugin,
+            step.outcome,
+            step.ms,
+            hook=step.hook,
+            changes=redact_changes(outcome.endpoint, step, redaction),
+        )
+        if isinstance(step, AdjustedStep)
+        else step
+        for step in outcome.steps
+    ]
+
+
+def plain_steps(outcome: Outcome) -> list[Step]:
+    """Return the steps of an outcome without the values of adjusted fields."""
+    return [
+        Step(step.plugin, step.outcome, step.ms, step.detail, step.hook, step.fields)
+        for step in outcome.steps
+    ]
+
+
+def redact_changes(endpoint: str, step: AdjustedStep, redaction: Redaction | None) -> Changes:
+    """Return each changed field, ``from`` what ``to`` what, with ``***`` for what is removed.
+
+    Without a redaction nothing is.
+    """
+    before = after = None
+    if redaction is not None:
+        before = redaction.masked_fields(endpoint, step.before)
+        after = redaction.masked_fields(endpoint, step.after)
+    changes: Changes = {}
+    for name, (old, new) in step.changes.items():
+        change = changes[name] = {}
+        if old is not UNSET:
+            change["from"] = _shown(name, old, before)
+        if new is not UNSET:
+            change["to"] = _shown(name, new, after)
+    return changes
+
+
+def _shown(name: str, value: Any, masked: Mapping[str, Any] | None) -> Any:
+    return value if masked is None or name in _NOT_FIELDS else masked.get(name, REMOVED)
+
+
+_NOT_FIELDS = ("action", "reason", "image")
+"""Changes that are no fields of a result: they hold no secrets."""
+
+
+def describe_changes(changes: Changes) -> str:
+    """Return changes as one line of text."""
+    return "; ".join(_describe(name, change) for name, change in changes.items())
+
+
+def _describe(name: str, change: dict[str, Any]) -> str:
+    if "to" not in change:
+        return f"{name} removed, was {_text(change['from'])}"
+    if "from" not in change:
+        return f"{name} set to {_text(change['to'])}"
+    return f"{name} from {_text(change['from'])} to {_text(change['to'])}"
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,62 @@
+"""The fold of a chain: every plugin is asked, and each answer builds on the decision so far."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+from pexpolicy.chain.bound_hook import BoundHook
+from pexpolicy.chain.chain import Chain, ChainRun
+from pexpolicy.chain.hook_tasks import HookTasks
+from pexpolicy.models.decision import Decision
+from pexpolicy.models.request import Request
+
+
+@dataclass(slots=True)
+class Draft:
+    """A request and the decision on it so far; ``None`` before the first answer."""
+
+    request: Request
+    decision: Decision | None = None
+    may_admit: bool = False
+    """True while a plugin is asked that may turn a reject into an admission."""
+
+    def secrets(self) -> list[str]:
+        """Return the secrets of the request."""
+        return self.request.secrets()
+
+
+class FoldRun(ChainRun, ABC):
+    """The state of one call whose plugins are all asked.
+
+    It ends early by a reject, with ``decision`` and ``decided_by``.
+    """
+
+    __slots__ = ("draft", "has_ended")
+
+    def __init__(self, chain: Chain, draft: Draft) -> None:
+        super().__init__(chain, draft)
+        self.draft = draft
+        self.has_ended = False
+
+    def refuse(self, link: BoundHook, reason: str) -> None:
+        """End with the most restrictive decision."""
+        super().refuse(link, reason)
+        self.has_ended = True
+
+    @abstractmethod
+    def take(self, decision: Decision) -> None:
+        """Make an answer the decision so far; ``steps[-1]`` is its step."""
+
+    async def ask_all(self, tasks: HookTasks) -> None:
+        """Ask until all plugins have been asked, one has rejected, or the budget is gone."""
+        last = len(self.chain.links)
+        while not self.has_ended and self.at < last:
+            task = tasks.start(self)
+            if not task.done():
+                await self.chain.wait(self, task, tasks)
+            if task.done() and not task.cancelled():
+                task.result()
+            if self.decision is not None and not self.has_ended:
+                decision, self.decision = self.decision, None
+                self.take(decision)

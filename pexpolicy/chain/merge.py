@@ -1,0 +1,108 @@
+"""The merging chain: every plugin is asked, and the first value of each field is sent."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import msgspec
+
+from pexpolicy.chain.bound_hook import BoundHook
+from pexpolicy.chain.chain import Chain
+from pexpolicy.chain.fold import Draft, FoldRun
+from pexpolicy.chain.hook_tasks import HookTasks
+from pexpolicy.endpoints.base import Endpoint
+from pexpolicy.models.decision import Continue, Decision
+from pexpolicy.models.hook_context import HOOK_CONTEXT
+from pexpolicy.models.outcome import DEFAULT, Outcome
+from pexpolicy.models.request import Request
+
+
+class MergingChain(Chain):
+    """A chain that asks every plugin; made by ``merging_chain``. A reject ends it."""
+
+    __slots__ = ()
+
+    async def ask(self, request: Request, tasks: HookTasks, decision_id: str = "") -> Outcome:
+        """Ask until all have been asked, one rejects, or the budget is gone. Never raises."""
+        run = _MergeRun(self, Draft(request))
+        await run.ask_all(tasks)
+        decision, decided_by = run.draft.decision, run.first
+        if run.has_ended:
+            decision, decided_by = run.decision, run.decided_by
+        if decision is None:
+            decision = self.default
+        if not decision.is_intact:
+            decision = self.refusal(f"the decision of {decided_by} was changed meanwhile")
+        name = self.endpoint.name
+        return Outcome(decision_id, name, request, decision, decided_by, run.steps, run.eventful)
+
+
+class _MergeRun(FoldRun):
+    """The state of one call; ``first`` is the plugin whose values come first."""
+
+    __slots__ = ("first",)
+
+    def __init__(self, chain: Chain, draft: Draft) -> None:
+        super().__init__(chain, draft)
+        self.first = DEFAULT
+
+    def take(self, decision: Decision) -> None:
+        if decision.action == "reject":
+            self.decision, self.has_ended = decision, True
+            return
+        before = self.draft.decision
+        known = before.set_fields() if before is not None else {}
+        given = tuple(name for name in decision.set_fields() if name not in known)
+        self.steps[-1] = msgspec.structs.replace(self.steps[-1], fields=given)
+        if before is None or (given and not known):
+            self.first = self.decided_by
+        self.draft.decision = decision
+
+
+def merging_chain(
+    endpoint: Endpoint[Any],
+    links: tuple[BoundHook, ...],
+    default: Decision,
+    budget: float,
+    **options: Any,
+) -> MergingChain:
+    """Return the merging chain of these plugins."""
+    asked = tuple(map(_of_draft, links))
+    check = partial(_check, endpoint)
+    return MergingChain(endpoint, asked, default, budget, own_check=check, **options)
+
+
+def _of_draft(link: BoundHook) -> BoundHook:
+    ask = link.ask
+
+    async def asked(draft: Draft) -> Any:
+        HOOK_CONTEXT.set((link.names, draft.request))
+        return await ask(draft.request)
+
+    return replace(link, ask=asked)
+
+
+def _check(endpoint: Endpoint[Any], answer: object, draft: Draft) -> Decision:
+    """Return the decision so far with the fields of an answer that it does not have yet."""
+    decision = endpoint.check_answer(answer, draft.request)
+    assert isinstance(decision, Decision), "no picture is merged"
+    before = draft.decision
+    if before is None or decision.action == "reject" or isinstance(before, Continue):
+        return decision
+    if isinstance(decision, Continue):
+        return before
+    known = before.set_fields()
+    new = {name: value for name, value in decision.set_fields().items() if name not in known}
+    if not new:
+        return before
+    reasons = [reason for reason in (before.reason, decision.reason) if reason]
+    merged = type(before).from_result(
+        {**known, **new},
+        reason="; ".join(dict.fromkeys(reasons)) or None,
+        extras=before.extras or decision.extras,
+    )
+    about_new = (w for w in decision.warnings if w.partition(":")[0] not in known)
+    kept = (w for w in (*before.warnings, *about_new) if w not in merged.warnings)
+    return merged.with_warnings(*kept)

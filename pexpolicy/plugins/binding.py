@@ -1,0 +1,98 @@
+"""Binding of a plugin's hooks: its entries in chains, and its observer."""
+
+from __future__ import annotations
+
+import dis
+import inspect
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from pexpolicy.chain.adjusters import ADJUST
+from pexpolicy.chain.background import Observer
+from pexpolicy.chain.bound_hook import BoundHook
+from pexpolicy.chain.circuit_breaker import CircuitBreaker
+from pexpolicy.chain.fold import Draft
+from pexpolicy.endpoints import ENDPOINTS
+from pexpolicy.plugins.plugin import Plugin, blocks
+
+
+def _may_wait(function: Callable[..., Any]) -> bool:
+    """Return false for an ``async def`` without ``await``, ``async for`` and ``async with``.
+
+    A coroutine waits by yielding, and the code of such a function has no instruction for that.
+    """
+    code = getattr(function, "__code__", None)
+    if code is None or not code.co_flags & inspect.CO_COROUTINE:
+        return True
+    return any(step.opname == "YIELD_VALUE" for step in dis.get_instructions(code))
+
+
+def bind_hook(plugin: Plugin, hook: str) -> BoundHook | None:
+    """Return the plugin's entry in the chain of a hook; ``None`` if it does not implement it."""
+    function = plugin.hooks.get(hook)
+    if function is None:
+        return None
+    ask: Callable[[Any], Awaitable[Any]] = function
+    if blocks(function):
+        threads = plugin.threads
+        assert threads is not None
+
+        async def ask(request: Any) -> Any:
+            return await threads.run(function, request, hook)
+
+    return _bound(plugin, hook, hook, ask)
+
+
+def bind_adjuster(plugin: Plugin, endpoint: str) -> BoundHook | None:
+    """Return the plugin among the adjusters of an endpoint, if it is one; it takes a ``Draft``."""
+    hook = ADJUST + endpoint
+    function = plugin.hooks.get(hook)
+    if function is None:
+        return None
+    may_admit, threads = plugin.table.may_admit, plugin.threads
+
+    async def ask(draft: Draft) -> Any:
+        draft.may_admit = may_admit
+        request, decision = draft.request, draft.decision
+        if threads is not None and blocks(function):
+            answer = await threads.run(lambda request: function(request, decision), request, hook)
+        else:
+            answer = await function(request, decision)
+        return None if answer is decision else answer
+
+    return _bound(plugin, hook, endpoint, ask)
+
+
+def _bound(
+    plugin: Plugin, hook: str, endpoint: str, ask: Callable[[Any], Awaitable[Any]]
+) -> BoundHook:
+    table = plugin.table
+    breaker = None
+    if table.breaker is not None:
+        breaker = CircuitBreaker(table.breaker.failures, table.breaker.window, table.breaker.pause)
+    return BoundHook(
+        plugin.name,
+        ask,
+        table.timeout,
+        table.on_error,
+        breaker,
+        (plugin.name, hook),
+        ENDPOINTS[endpoint].check_may_wait or _may_wait(plugin.hooks[hook]),
+        adjusts=hook != endpoint,
+    )
+
+
+def bind_observer(plugin: Plugin) -> Observer | None:
+    """Return the plugin's observer; ``None`` if it does not implement ``on_decision``."""
+    function = plugin.hooks.get("on_decision")
+    if function is None:
+        return None
+    tell: Callable[[Any], Awaitable[Any]] = function
+    if blocks(function):
+        threads = plugin.threads
+        assert threads is not None
+
+        async def tell(outcome: Any) -> Any:
+            await threads.run(function, outcome, "on_decision")
+
+    return Observer(plugin.name, tell, plugin.table.timeout)
