@@ -85,7 +85,9 @@ def _succeeded(endpoint: str, body: Mapping[str, Any], extras: Extras, *, reject
     action, result = body.get("action"), body.get("result")
     repaired, repairs = _repaired(endpoint, body)
     decision, wrong = _decision(endpoint, repaired, extras)
-    if rejects and _is_used(endpoint, repaired.get("result"), decision):
+    if rejects and is_used(
+        endpoint, Reading(Disposition.RESULT, repaired.get("result"), decision=decision)
+    ):
         return _dropped("the reject has a usable result: Infinity would use it and not reject")
     if rejects:
         return _rejected(endpoint, result)
@@ -135,13 +137,13 @@ def _redirected(result: object) -> Reading:
     return Reading(Disposition.REDIRECT, result, decision=decision)
 
 
-def _is_used(endpoint: str, result: Any, decision: Decision | None) -> bool:
+def is_used(endpoint: str, reading: Reading) -> bool:
     """Return True if Infinity would use a result although there is an action."""
-    if _is_open(endpoint, result):
+    if _is_open(endpoint, reading.result):
         return True
-    if isinstance(decision, ParticipantProperties):
-        return not ParticipantProperties.names.isdisjoint(result)
-    return decision is not None
+    if isinstance(reading.decision, ParticipantProperties):
+        return not ParticipantProperties.names.isdisjoint(reading.result)
+    return reading.decision is not None
 
 
 def _is_open(endpoint: str, result: object) -> bool:

@@ -7,7 +7,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from pexpolicy.conformance.disposition import ACTIONS, Disposition, Reading, read_envelope
+from pexpolicy.conformance.disposition import (
+    ACTIONS,
+    Disposition,
+    Reading,
+    is_used,
+    read_envelope,
+)
 from pexpolicy.conformance.findings import (
     CheckResult,
     Finding,
@@ -89,7 +95,7 @@ def _action(asked: SentRequest, body: Envelope, reading: Reading) -> list[Findin
         text = f"this request has no action; {brief(action)} is ignored"
         return [warning(Topic.ACTION, text, Confidence.REPORTED)]
     text = f"action = {brief(action)} is not one of {', '.join(allowed)}"
-    if reading.disposition is Disposition.RESULT:
+    if reading.disposition is Disposition.RESULT and is_used(asked.endpoint, reading):
         text += "; it is ignored next to a valid result"
         return [warning(Topic.ACTION, text, Confidence.DOCUMENTED)]
     return [violation(Topic.ACTION, text, Confidence.DOCUMENTED)]

@@ -44,8 +44,9 @@ def compare(step: Step, judged: CheckResult, earlier: CheckResult | None) -> lis
     what = difference(earlier.decision, judged.decision)
     text = f"not the same decision as “{step.same_as}” ({what}): {step.because}"
     again = step.because == AGAIN
-    if again and _is_gateway(earlier, judged) and what == "name differs":
-        return [warning(Topic.REPEATABLE, text, "a gateway's name must be unique for each call")]
+    if _is_gateway(earlier, judged) and what == "name differs":
+        unique = "a gateway's name must be unique for each call"
+        return [warning(Topic.REPEATABLE, text, unique)] if again else []
     topic = Topic.REPEATABLE if again else Topic.CONSISTENT
     return [
         violation(topic, text, Confidence.TRANSCRIBED)

@@ -159,7 +159,7 @@ _PINS = (
     Rule("guest_pin", "PIN and guest PIN must have one length, or both end in #", REPORTED, "ps, dbg",
          lambda s: _pins_end_differently(s.pin, s.guest_pin), row=5),
     Rule("guest_pin", "PIN and guest PIN must differ", REPORTED, "ps, dbg",
-         lambda s: s.guest_pin == s.pin, row=6),
+         lambda s: s.pin and s.guest_pin == s.pin, row=6),
     Rule("pin", "an empty PIN is said to be rejected; leave it out", DISPUTED, "ps, dbg",
          lambda s: not s.pin and s.allow_guests is not False, row=7),
 )

@@ -157,6 +157,11 @@ def test_a_plain_result_keeps_unknown_fields_with_a_warning() -> None:
     assert any("new_in_v99" in warning for warning in decision.warnings)
 
 
+def test_two_empty_pins_are_not_the_same_pin() -> None:
+    decision = conference(pin="", guest_pin="", allow_guests=False)
+    assert not any("must differ" in warning for warning in decision.warnings)
+
+
 def test_rules_that_only_integrators_tell_are_warnings() -> None:
     decision = conference(pin="1234", guest_pin="1234", allow_guests=True)
     assert any("must differ" in warning for warning in decision.warnings)
