@@ -25,7 +25,7 @@ from pexpolicy.access.verification_pool import VerificationQueueFull
 from pexpolicy.config.credentials import Credential
 from pexpolicy.config.settings import Settings
 
-BUSY_DELAY_S = 1.0
+BUSY_DELAY_S = 0.5
 """Delay of the reply to credentials that were not verified because the queue is full."""
 
 
@@ -163,7 +163,7 @@ class AccessControl:
         try:
             with throttle.attempt(origin, now) as attempts:
                 is_known = origin in self._state.known_peers
-                if await credentials.verify(pair, attempts, is_known=is_known):
+                if await credentials.verify(pair, attempts, peer=origin, is_known=is_known):
                     return None
         except VerificationQueueFull:
             await self._state.delays.wait(BUSY_DELAY_S)

@@ -50,8 +50,8 @@ class Credentials:
         self._cache = cache or VerifiedDigests()
         self._hashed: list[Credential] = []
         self._digests: list[bytes] = []
-        self._attempts: OrderedDict[bytes, int] = OrderedDict()
-        """Attempts with each pair that is not verified yet."""
+        self._attempts: OrderedDict[tuple[bytes, str], int] = OrderedDict()
+        """Attempts of each peer with each pair that is not verified yet."""
         self._wrong: OrderedDict[bytes, None] = OrderedDict()
         for credential in configured:
             secret = credential.secret
@@ -72,13 +72,15 @@ class Credentials:
         known = [*self._digests, *self._verified()]
         return any(hmac.compare_digest(digest, one) for one in known)
 
-    async def verify(self, pair: bytes, attempts: int, *, is_known: bool = False) -> bool:
+    async def verify(
+        self, pair: bytes, attempts: int, *, peer: str = "", is_known: bool = False
+    ) -> bool:
         """Return whether a user and password are right, by slow hashes where that is needed.
 
         Guesses from many addresses must not lock out a node, even if they name its user. So a peer
         that was admitted before (``is_known``) is first, and then the one with the fewest
-        ``attempts`` that are being verified or were wrong. Among equals the pair that was sent most
-        often is first: nodes repeat the same one, and a wrong one is verified once. Raises
+        ``attempts`` that are being verified or were wrong. Among equals the peer that sent its pair
+        most often is first: nodes repeat the same one, and a wrong one is verified once. Raises
         ``VerificationQueueFull``.
         """
         if self.is_verified(pair):
@@ -86,11 +88,12 @@ class Credentials:
         digest = self._cache.digest(pair)
         if not self._unverified() or digest in self._wrong:
             return False
-        count = self._attempts[digest] = self._attempts.pop(digest, 0) + 1
+        key = digest, peer
+        count = self._attempts[key] = self._attempts.pop(key, 0) + 1
         _bound(self._attempts)
         rank = (not is_known, attempts, -count)
-        is_right = await self._cache.pool.run(rank, lambda: self._verify_slowly(pair))
-        self._attempts.pop(digest, None)
+        is_right = await self._cache.pool.run(rank, lambda: self._verify_slowly(pair, digest))
+        self._attempts.pop(key, None)
         if not is_right:
             self._wrong[digest] = None
             _bound(self._wrong)
@@ -103,25 +106,27 @@ class Credentials:
     def _unverified(self) -> list[Credential]:
         return [one for one in self._hashed if one not in self._cache.digests]
 
-    def _verify_slowly(self, pair: bytes) -> bool:
+    def _verify_slowly(self, pair: bytes, digest: bytes) -> bool:
         """Verify against each credential, whatever its user, so that timing reveals no user names.
 
-        A pair that was verified while this one was queued needs no slow hash.
+        A pair that was verified while this one was queued, or was wrong, needs no slow hash.
         """
         if self.is_verified(pair):
             return True
+        if digest in self._wrong:
+            return False
         user, _, password = pair.partition(b":")
         for credential in self._unverified():
             secret = credential.secret
             assert isinstance(secret, PasswordHash)
             right = secret.matches(password)
             if right & hmac.compare_digest(credential.user.encode(), user):
-                self._cache.digests[credential] = self._cache.digest(pair)
+                self._cache.digests[credential] = digest
                 return True
         return False
 
 
-def _bound(pairs: OrderedDict[bytes, Any]) -> None:
+def _bound(pairs: OrderedDict[Any, Any]) -> None:
     if len(pairs) > MAX_PAIRS:
         pairs.popitem(last=False)
 

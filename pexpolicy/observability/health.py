@@ -83,6 +83,12 @@ class StateSources:
             reasons.append(f"the audit cannot be written: {audit.error or 'unknown reason'}")
         return reasons
 
+    def public_reasons(self) -> list[str]:
+        """Return the same for clients without credentials: no errors or paths."""
+        if not self.not_ready_reasons():
+            return []
+        return ["not ready" if self.readiness.is_ready else self.readiness.state.value]
+
 
 class ReadinessState(Enum):
     """The phase of a server. The value is the body of ``/readyz``."""

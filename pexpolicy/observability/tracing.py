@@ -7,6 +7,8 @@ the endpoint, plugins and outcomes, never the caller.
 from __future__ import annotations
 
 import asyncio
+import logging
+import re
 import threading
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 
 SPAN_FLUSH_TIMEOUT_S = 2.0
 """Time to send the last spans when the server stops."""
+_SECRET_PARTS = re.compile(r"(?<=//)[^/@\s]+(?=@)|(?<=\?)[^\s'\")]+")
+"""The user and password, and the query, of a URL in a text."""
 _NEEDED = ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http")
 
 
@@ -152,6 +156,21 @@ async def exporter(table: TracingTable | None) -> AsyncIterator[Spans | None]:
             await asyncio.wait_for(ended.wait(), SPAN_FLUSH_TIMEOUT_S)
 
 
+class SecretFilter(logging.Filter):
+    """Replaces what may be secret in the URLs of log lines by ``***``; drops tracebacks, whose
+    messages hold URLs too.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Change the record; return true, since it is not dropped."""
+        text = record.getMessage()
+        if record.exc_info and record.exc_info[1] is not None:
+            text = f"{text}: {type(record.exc_info[1]).__name__}: {record.exc_info[1]}"
+        record.msg, record.args = _SECRET_PARTS.sub("***", text), ()
+        record.exc_info = record.exc_text = None
+        return True
+
+
 def _provider(table: TracingTable) -> TracerProvider:
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import (  # noqa: PLC0415
         OTLPSpanExporter,
@@ -161,6 +180,12 @@ def _provider(table: TracingTable) -> TracerProvider:
     from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415
     from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased  # noqa: PLC0415
 
+    for name in tuple(logging.root.manager.loggerDict):
+        logger = logging.getLogger(name)
+        if name.startswith("opentelemetry") and not any(
+            isinstance(known, SecretFilter) for known in logger.filters
+        ):
+            logger.addFilter(SecretFilter())
     resource = Resource.create({"service.name": table.service_name, "service.version": __version__})
     sampler = ParentBased(TraceIdRatioBased(table.sample))
     provider = TracerProvider(resource=resource, sampler=sampler, shutdown_on_exit=False)

@@ -1,5 +1,6 @@
 """Spans of calls, as a collector receives them."""
 
+import logging
 import subprocess
 import sys
 import threading
@@ -17,8 +18,9 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from pexpolicy.config.schema.server import TracingTable
 from pexpolicy.observability import tracing
-from pexpolicy.observability.tracing import Spans
+from pexpolicy.observability.tracing import SecretFilter, Spans
 from pexpolicy.server.preflight import preflight_problems
 from tests.support import fake_plugins, live_server, secret_canaries, wire
 from tests.support.admin_client import serve_with_admin
@@ -155,6 +157,32 @@ async def test_a_plugin_sees_the_span_and_one_that_fails_marks_its_own(tmp_path:
     assert below.status.description == "failed"
     assert not trace.get_current_span().get_span_context().is_valid
     assert trace.StatusCode.ERROR.value == Status.STATUS_CODE_ERROR
+
+
+async def test_the_endpoint_is_named_without_its_secrets(caplog: pytest.LogCaptureFixture) -> None:
+    endpoint = "http://user:hunter2@127.0.0.1:9/v1/traces?api_key=hunter3"
+    async with tracing.exporter(TracingTable(endpoint=endpoint)) as spans:
+        assert spans is not None
+        spans.tracer.start_span("call").end()
+    assert "/v1/traces?***" in caplog.text
+    assert "hunter" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "url: /v1/traces?token=hunter2&x=1 (Caused by",
+        "http://user:hunter2@collector/v1",
+        "('https://collector/?hunter2')",
+    ],
+)
+def test_secret_parts_of_urls_are_removed(text: str) -> None:
+    error = (ValueError, ValueError(text), None)
+    record = logging.LogRecord("x", logging.WARNING, "x.py", 1, "%s", (text,), error)
+    assert SecretFilter().filter(record)
+    shown = logging.Formatter().format(record)
+    assert "***" in shown
+    assert "hunter2" not in shown
 
 
 @pytest.mark.parametrize("header", ["", "nonsense", f"00-{'0' * 32}-{PARENT}-01", "ø" * 9])

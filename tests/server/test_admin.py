@@ -248,6 +248,28 @@ class TestReadiness:
             status = await server.status()
             assert (status["ready"], status["draining"]) == (False, True)
 
+    async def test_its_reasons_are_for_those_who_may_read_the_status(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv(TOKEN, secret_canaries.WORD)
+        audit = AuditState(status="failed", error="no space left on device")
+        sources = StateSources(audit=lambda: audit)
+        for admin, headers, body in (
+            ({"token_env": TOKEN}, {}, b"not ready\n"),
+            ({"token_env": TOKEN}, {"Authorization": "Bearer x"}, b"not ready\n"),
+            ({}, {"Host": "evil.example"}, b"not ready\n"),
+            ({}, {}, b"the audit cannot be written: no space left on device\n"),
+            (
+                {"token_env": TOKEN},
+                {"Authorization": f"Bearer {secret_canaries.WORD}"},
+                b"the audit cannot be written: no space left on device\n",
+            ),
+        ):
+            made = fake_plugins.policy({}, admin=admin)
+            async with serve_with_admin(made, tmp_path, sources=sources) as server:
+                reply = await server.operator("/readyz", headers=headers)
+                assert (reply.status, reply.body) == (503, body)
+
     async def test_plugins_that_fail_do_not_change_it(self, tmp_path: Path) -> None:
         hooks = {"service_configuration": fake_plugins.raises(ValueError())}
         made = fake_plugins.policy(

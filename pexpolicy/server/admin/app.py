@@ -73,7 +73,7 @@ class AdminApp:
         if path in PROTECTED_PATHS and (refused := await self._refused(request, path)) is not None:
             return refused
         try:
-            return await self._answer(path)
+            return await self._answer(request, path)
         except Exception as error:  # noqa: BLE001 - operators must see it
             summary = describe_error(error).summary
             self._log.warning("internal fault", path=path, error=summary)
@@ -104,9 +104,22 @@ class AdminApp:
             await self._delays.wait(self._throttle.record_failure(peer, now))
         return PrerenderedResponse(401, "", b"", extra=b"\r\nWWW-Authenticate: Bearer")
 
-    async def _answer(self, path: str) -> web.StreamResponse:
+    async def _reasons(self, request: web.BaseRequest, path: str) -> list[str]:
+        """Return why the server is not ready; without errors and paths for a client that may not
+        read ``/status``.
+        """
+        sources = self._telemetry.sources
+        reasons = sources.not_ready_reasons()
+        has_token = self._generation().policy.settings.admin_token is not None
+        if (reasons and has_token and hdrs.AUTHORIZATION not in request.headers) or (
+            reasons and await self._refused(request, path)
+        ):
+            return sources.public_reasons()
+        return reasons
+
+    async def _answer(self, request: web.BaseRequest, path: str) -> web.StreamResponse:
         if path in PUBLIC_PATHS:
-            return health(path, self._telemetry.sources.not_ready_reasons())
+            return health(path, await self._reasons(request, path))
         self._telemetry.sampler.sample()
         if path == "/status":
             status = await self._status.document()

@@ -209,17 +209,11 @@ class PolicyApp:
         if path in ("/livez", "/readyz"):
             if request.method not in READABLE:
                 return self._method_not_allowed(request)
-            # The reasons may name errors and paths, which only the admin listener reveals.
-            reasons = self.telemetry.sources.not_ready_reasons() and [self._public_state]
-            return health(path, reasons)
+            return health(path, self.telemetry.sources.public_reasons())
         if path in self._by_prefix and request.method not in READABLE:
             return self._method_not_allowed(request)
         self._note_refusal("unknown path", 404, request, path=path)
         return PrerenderedResponse(404, "", b"")
-
-    @property
-    def _public_state(self) -> str:
-        return "not ready" if self.readiness.is_ready else self.readiness.state.value
 
     def _note_refusal(
         self, reason: str, status: int, request: web.BaseRequest, **facts: object
