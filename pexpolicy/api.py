@@ -6,11 +6,11 @@ from msgspec import UNSET
 
 from pexpolicy.chain.circuit_breaker import CircuitBreaker
 from pexpolicy.config.file_tracking import read_file, track_file
+from pexpolicy.config.plugin_settings import ConfigPath, PluginSettings, SettingsError
 from pexpolicy.config.problems import ConfigWarning, Key, Problem, dotted_key
 from pexpolicy.config.schema.base import MAX_BUDGET, EndpointName
 from pexpolicy.config.schema.plugins import BreakerTable
 from pexpolicy.config.secrets import SecretError, read_secret
-from pexpolicy.config.settings import ConfigPath, PluginSettings, SettingsError
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.directory_information import (
     Directory,
@@ -43,6 +43,7 @@ from pexpolicy.endpoints.service_types import (
 )
 from pexpolicy.hooks import Plugin, hookimpl
 from pexpolicy.models.alias import Alias
+from pexpolicy.models.alias_map import AliasMap, AliasSet
 from pexpolicy.models.decision import Continue, Decision, Redirect, Reject
 from pexpolicy.models.errors import DecisionError, ValidationIssue
 from pexpolicy.models.extras import NO_EXTRAS, Extras
@@ -61,6 +62,8 @@ __all__ = [
     "SERVICE_TYPES",
     "UNSET",
     "Alias",
+    "AliasMap",
+    "AliasSet",
     "AudioMix",
     "AutomaticParticipant",
     "Avatar",

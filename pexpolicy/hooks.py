@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeAlias, get_args, g
 import pluggy
 from typing_extensions import TypeVar
 
-from pexpolicy.config.settings import PluginSettings
+from pexpolicy.config.plugin_settings import PluginSettings
 
 if TYPE_CHECKING:
     from aiohttp import web

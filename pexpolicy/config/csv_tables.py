@@ -23,8 +23,8 @@ from pydantic.fields import FieldInfo
 
 from pexpolicy.config.encodings import EncodingError, decode_text
 from pexpolicy.config.file_tracking import read_file, track_file
+from pexpolicy.config.plugin_settings import ConfigPath
 from pexpolicy.config.problems import Key, Problem, problems_of
-from pexpolicy.config.settings import ConfigPath
 from pexpolicy.text import brief, did_you_mean
 
 LIST_SEPARATOR = "|"

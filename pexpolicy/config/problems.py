@@ -45,27 +45,35 @@ def problems_of(error: pydantic.ValidationError, model: type[BaseModel]) -> list
 
 def _problem(item: Mapping[str, Any], model: type[BaseModel]) -> Problem:
     key: Key = tuple(item["loc"])
-    if item["type"] == "extra_forbidden":
+    if item["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         guess = _instead(key, model)
         if not guess and key[:1] == ("plugins",):
             guess = f"; keys of the plugin itself belong under [{dotted_key(key[:2])}.settings]"
         return Problem(key, f"unknown key{guess}")
-    if item["type"] == "missing":
+    if item["type"] in ("missing", "missing_argument"):
         return Problem(key, f"is missing{_choice(key, model)}")
     if key and key[-1] == "[key]":
-        known = _expected(item)
-        guess = did_you_mean(str(key[-2]), known) or f"; there are {', '.join(known)}"
-        return Problem(key[:-1], f"unknown name{guess}")
+        key = key[:-1]
+        if not (known := _expected(item)):
+            return Problem(key, _message(item))
+        guess = did_you_mean(str(key[-1]), known) or f"; there are {', '.join(known)}"
+        return Problem(key, f"unknown name{guess}")
     if item["type"] in _NO_TABLE:
         text = f"must be a table, as in {dotted_key(key[-1:])} = {{ … }}"
         hidden = isinstance(item["input"], list) or _holds_secret(model, key)
         return Problem(key, text if hidden else f"{text}, not {brief(item['input'])}")
-    text = item["msg"].removeprefix("Value error, ").removeprefix("Input ")
-    text = text[:1].lower() + text[1:]
+    text = _message(item)
     shown = item["type"] != "value_error" and not isinstance(item["input"], Mapping | list)
     if shown and not _holds_secret(model, key) and not _may_hold_secret(key, item["input"]):
         text += f", not {brief(item['input'])}"
     return Problem(key, text + _quoting(item["type"], item["input"]))
+
+
+def _message(item: Mapping[str, Any]) -> str:
+    text: str = item["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    for name, meaning in _NAMES_IN_JSON.items():
+        text = text.replace(name, meaning)
+    return text[:1].lower() + text[1:]
 
 
 def _quoting(kind: str, value: Any) -> str:
@@ -87,6 +95,7 @@ def _quoting(kind: str, value: Any) -> str:
     return "; write a number, without quotes and without a unit" if has_unit else ""
 
 
+_NAMES_IN_JSON = {"a valid array": "a valid list", "an object": "a valid dictionary"}
 _NO_TABLE = ("model_type", "model_attributes_type", "dataclass_type")
 _SECRET = re.compile(r"token|secret|passw|passcode|credential|pin$|^key$|api_?key", re.IGNORECASE)
 _USER_OR_URL = re.compile(r"^user(name)?$|endpoint$|url$")

@@ -5,20 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Self
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    PrivateAttr,
-    SecretStr,
-    ValidationInfo,
-    model_validator,
-)
+from pydantic import SecretStr
 
 from pexpolicy.config.credentials import Credential
-from pexpolicy.config.problems import Key, Problem
+from pexpolicy.config.problems import Problem
 from pexpolicy.config.schema.access import AccessTable, TlsTable
 from pexpolicy.config.schema.audit import AuditTable, PrivacyTable
 from pexpolicy.config.schema.limits import LimitsTable
@@ -46,45 +37,6 @@ class ConfigError(Exception):
 
 class PluginStartupError(ConfigError):
     """A plugin could not open a resource, such as a database; a later attempt may succeed."""
-
-
-class SettingsError(ValueError):
-    """Raised by the constructor of a plugin for settings of the right types with invalid values.
-
-    ``problems`` are relative to the plugin's settings; ``SettingsError("text", key=("rooms",
-    "x"))`` makes a single one.
-    """
-
-    def __init__(self, *texts: str, key: Key = (), problems: Sequence[Problem] = ()) -> None:
-        self.problems = (*problems, *(Problem(key, text) for text in texts))
-        super().__init__("; ".join(str(problem) for problem in self.problems))
-
-
-class PluginSettings(BaseModel):
-    """The base of a plugin's ``Settings``: frozen, strict, and unknown keys are errors."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-    _extras: Extras = PrivateAttr(NO_EXTRAS)
-
-    @model_validator(mode="after")
-    def _set_extras(self, info: ValidationInfo) -> Self:
-        self._extras = (info.context or {}).get("extras", NO_EXTRAS)
-        return self
-
-    @property
-    def extras(self) -> Extras:
-        """Extra fields and values of ``[infinity]``, for decisions made from these settings."""
-        return self._extras
-
-
-def _relative_to_config(value: Any, info: ValidationInfo) -> Any:
-    root: Path = (info.context or {}).get("root", Path())
-    return root / value if isinstance(value, str) else value
-
-
-ConfigPath = Annotated[Path, BeforeValidator(_relative_to_config)]
-"""A setting of a plugin that names a file, relative to the configuration file."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from pexpolicy.config.csv_tables import TableError, TableIssue
 from pexpolicy.config.encodings import EncodingError, decode_text
 from pexpolicy.config.file_tracking import read_file, track_file
+from pexpolicy.config.plugin_settings import PluginSettings, read_settings
 from pexpolicy.config.problems import Key, Problem, dotted_key, problems_of
 from pexpolicy.config.toml_hints import AT, clean_message, suggest_fix
 from pexpolicy.text import brief, did_you_mean
@@ -48,6 +49,8 @@ def validated(
     ``context`` is passed to the validators of the model, such as ``{"root": ...}``.
     """
     try:
+        if issubclass(model, PluginSettings):
+            return read_settings(model, values, context), []
         return model.model_validate(values, context=context), []
     except pydantic.ValidationError as error:
         return None, problems_of(error, model)

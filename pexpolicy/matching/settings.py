@@ -13,7 +13,7 @@ from pydantic import (
     model_validator,
 )
 
-from pexpolicy.config.settings import PluginSettings
+from pexpolicy.config.plugin_settings import PluginSettings
 from pexpolicy.matching.patterns import Pattern, PatternError, glob, quoted
 from pexpolicy.matching.subjects import (
     kind_of,

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import Field, field_validator, model_validator
 
-from pexpolicy.config.settings import PluginSettings
+from pexpolicy.config.plugin_settings import PluginSettings
 from pexpolicy.text import did_you_mean
 
 Weekday = Literal["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"]

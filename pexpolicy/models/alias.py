@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import re
 from ipaddress import ip_address
-from typing import Self, cast
+from typing import TYPE_CHECKING, Self, cast
+
+if TYPE_CHECKING:
+    from pydantic import GetCoreSchemaHandler
+    from pydantic_core import CoreSchema
 
 _SCHEMES = frozenset(("sip", "sips", "h323", "tel"))
 _PORT = re.compile(r":\d{0,5}\Z")
@@ -68,8 +72,23 @@ class Alias(str):
     def __repr__(self) -> str:
         return f"Alias({self.raw!r})"
 
+    @classmethod
+    def __get_pydantic_core_schema__(cls, _: object, __: GetCoreSchemaHandler) -> CoreSchema:
+        from pydantic_core import core_schema  # noqa: PLC0415 - for settings only
+
+        return core_schema.no_info_after_validator_function(checked_alias, core_schema.str_schema())
+
     def __reduce__(self) -> tuple[type[Alias], tuple[str]]:
         return (Alias, (self.raw,))
+
+
+def checked_alias(written: str) -> Alias:
+    """Return the alias of a text; raises ``ValueError`` for a text that no call can have."""
+    alias = Alias(written)
+    if not alias.user:
+        msg = f"must be an alias, such as room@example.com, not {written!r}"
+        raise ValueError(msg)
+    return alias
 
 
 def without_password(text: str) -> str:

@@ -9,9 +9,14 @@ import pydantic
 from pydantic import BaseModel
 
 from pexpolicy import hooks
+from pexpolicy.config.plugin_settings import (
+    PluginSettings,
+    SettingsError,
+    lax_models,
+    read_settings,
+)
 from pexpolicy.config.problems import Problem, problems_of
 from pexpolicy.config.schema.plugins import PluginTable
-from pexpolicy.config.settings import PluginSettings, SettingsError
 from pexpolicy.errors import describe_error
 from pexpolicy.plugins.discovery import PluginSource
 from pexpolicy.plugins.errors import PluginBuildError
@@ -77,9 +82,15 @@ def _settings(
             "write class Settings(PluginSettings)"
         )
         raise PluginBuildError.because(text)
+    if lax := lax_models(model):
+        text = (
+            f"{available}: {', '.join(lax)} in the Settings of {plugin_class.__name__} would "
+            "accept unknown keys without an error: inherit PluginSettings instead of BaseModel"
+        )
+        raise PluginBuildError.because(text)
     try:
         known = {"root": root, "timeout": table.timeout, "extras": table.extras}
-        validated: BaseModel = model.model_validate(table.settings, context=known)
+        validated = read_settings(model, table.settings, known)
     except pydantic.ValidationError as error:
         raise PluginBuildError(
             Problem(("settings", *problem.key), problem.text)

@@ -318,9 +318,9 @@ def test_relative_paths_in_settings_are_relative_to_the_configuration(tmp_path: 
     class Table(PluginSettings):
         file: Path
 
-        @field_validator("file", mode="before")
+        @field_validator("file")
         @classmethod
-        def _below(cls, file: str, info: ValidationInfo) -> Path:
+        def _below(cls, file: Path, info: ValidationInfo) -> Path:
             assert info.context is not None
             root: Path = info.context["root"]
             return root / file

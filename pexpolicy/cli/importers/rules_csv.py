@@ -32,8 +32,8 @@ from pexpolicy.config.csv_tables import (
     read_table,
     write_table,
 )
+from pexpolicy.config.plugin_settings import SettingsError
 from pexpolicy.config.problems import Problem, problems_of
-from pexpolicy.config.settings import SettingsError
 from pexpolicy.plugins.discovery import discover
 
 Rule = dict[str, Any]

@@ -1,0 +1,142 @@
+"""Settings of a plugin: their base class, and how they are read from a table."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Self, TypeVar
+
+import pydantic_core
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    GetCoreSchemaHandler,
+    PrivateAttr,
+    SecretBytes,
+    SecretStr,
+    ValidationInfo,
+    model_validator,
+)
+from pydantic_core import CoreSchema, core_schema
+
+from pexpolicy.config.problems import Key, Problem
+from pexpolicy.models.extras import NO_EXTRAS, Extras
+
+_AS_IN_PYTHON = frozenset(
+    (
+        *("any", "bool", "dict", "float", "int", "is-instance", "list", "literal", "none", "str"),
+        *("model", "model-fields", "model-field", "typed-dict", "typed-dict-field"),
+        *("default", "definitions", "definition-ref", "nullable", "tagged-union", "union", "chain"),
+        *("function-after", "function-before", "function-plain", "function-wrap"),
+        *("no-info", "with-info"),
+    )
+)
+"""Types of a core schema that strict Python values and strict JSON fill alike."""
+
+
+class SettingsError(ValueError):
+    """Raised by the constructor of a plugin for settings of the right types with invalid values.
+
+    ``problems`` are relative to the plugin's settings; ``SettingsError("text", key=("rooms",
+    "x"))`` makes a single one.
+    """
+
+    def __init__(self, *texts: str, key: Key = (), problems: Sequence[Problem] = ()) -> None:
+        self.problems = (*problems, *(Problem(key, text) for text in texts))
+        super().__init__("; ".join(str(problem) for problem in self.problems))
+
+
+class PluginSettings(BaseModel):
+    """The base of a plugin's ``Settings``: frozen, strict, and unknown keys are errors.
+
+    A table is read as pydantic reads strict JSON: a ``Path``, ``Enum``, ``timedelta`` or network is
+    written as text, a ``tuple`` or ``set`` as a list.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    _extras: Extras = PrivateAttr(NO_EXTRAS)
+    _is_plain: ClassVar[bool | None] = None
+    """True where Python values and JSON are read alike; found out at the first use."""
+
+    @model_validator(mode="after")
+    def _set_extras(self, info: ValidationInfo) -> Self:
+        self._extras = (info.context or {}).get("extras", NO_EXTRAS)
+        return self
+
+    @property
+    def extras(self) -> Extras:
+        """Extra fields and values of ``[infinity]``, for decisions made from these settings."""
+        return self._extras
+
+
+M = TypeVar("M", bound=PluginSettings)
+
+
+def read_settings(model: type[M], table: Mapping[str, Any], context: Mapping[str, Any]) -> M:
+    """Return the settings in a table of TOML; raises ``pydantic.ValidationError``.
+
+    ``context`` is passed to the validators of the model, such as ``{"root": ...}``.
+    """
+    if vars(model).get("_is_plain") is None:
+        kinds = {part["type"] for part in _parts(model.__pydantic_core_schema__)}
+        model._is_plain = kinds <= _AS_IN_PYTHON  # noqa: SLF001 - of the same class
+    if not model._is_plain:  # noqa: SLF001 - of the same class
+        try:
+            text = json.dumps(table, default=_encode)
+        except (TypeError, ValueError, RecursionError):
+            pass  # objects of a test, which no configuration has
+        else:
+            return model.model_validate_json(text, context=context)
+    return model.model_validate(table, context=context)
+
+
+def lax_models(model: type[PluginSettings]) -> list[str]:
+    """Return the names of nested models that would ignore unknown keys without an error."""
+    nested = (
+        part
+        for part in _parts(model.__pydantic_core_schema__)
+        if part["type"] in ("model", "dataclass")
+        and part.get("config", {}).get("extra_fields_behavior") not in ("forbid", "allow")
+    )
+    return list(dict.fromkeys(part["cls"].__name__ for part in nested))
+
+
+def _parts(schema: object) -> Iterator[dict[str, Any]]:
+    """Yield the parts of a core schema that have a type."""
+    if isinstance(schema, dict):
+        if isinstance(schema.get("type"), str):
+            yield schema
+        for key, value in schema.items():
+            if key not in ("metadata", "serialization"):
+                yield from _parts(value)
+    elif isinstance(schema, list | tuple):
+        for item in schema:
+            yield from _parts(item)
+
+
+def _encode(value: object) -> Any:
+    if isinstance(value, SecretStr | SecretBytes):
+        return value.get_secret_value()
+    return pydantic_core.to_jsonable_python(value)
+
+
+class _PathFromText:
+    """Reads a path relative to the configuration file from a text."""
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, _: Any, __: GetCoreSchemaHandler) -> CoreSchema:
+        text = core_schema.no_info_before_validator_function(
+            lambda value: str(value) if isinstance(value, Path) else value, core_schema.str_schema()
+        )
+        return core_schema.with_info_after_validator_function(_below_root, text)
+
+
+def _below_root(text: str, info: ValidationInfo) -> Path:
+    root: Path = (info.context or {}).get("root", Path())
+    return root / text
+
+
+ConfigPath = Annotated[Path, _PathFromText]
+"""A setting of a plugin that names a file, relative to the configuration file."""

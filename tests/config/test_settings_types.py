@@ -1,0 +1,225 @@
+"""The types of settings: what a table of TOML may hold, and what strict JSON makes of it."""
+
+import enum
+import tomllib
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from ipaddress import IPv4Network, IPv6Address
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic.dataclasses import dataclass as pydantic_dataclass
+from typing_extensions import TypedDict
+
+from pexpolicy import Alias, AliasMap, AliasSet, ConfigPath, Plugin, PluginSettings
+from pexpolicy.builder import build_policy
+from pexpolicy.config.loader import from_document
+from pexpolicy.config.plugin_settings import read_settings
+from pexpolicy.config.settings import ConfigError
+from tests.support.fake_plugins import available
+
+ROOT = Path("/etc/pexpolicy")
+
+
+class Colour(enum.Enum):
+    RED = "red"
+
+
+@dataclass
+class Point:
+    x: int
+    y: int = 0
+
+
+@pydantic_dataclass
+class LaxPoint:
+    x: int
+
+
+class Size(TypedDict):
+    width: int
+
+
+class Nested(PluginSettings):
+    limits: tuple[int, int] = (0, 0)
+
+
+class Lax(BaseModel):
+    x: int = 0
+
+
+class Forbids(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    x: int = 0
+
+
+def model_with(annotation: Any) -> type[PluginSettings]:
+    return type(
+        "Model", (PluginSettings,), {"__annotations__": {"value": annotation}, "__module__": "m"}
+    )
+
+
+def problems(annotation: Any, toml: str) -> list[str]:
+    """What a plugin with a setting ``value`` of this type says of a configuration."""
+
+    class Toy(Plugin):
+        async def media_location(self, request: object) -> None:
+            return None
+
+    Toy.Settings = model_with(annotation)
+    document = {"plugins": {"toy": {"settings": tomllib.loads(toml)}}}
+    try:
+        build_policy(
+            from_document(document, ROOT / "config.toml", ""), available=available({"toy": Toy})
+        )
+    except ConfigError as error:
+        return [str(problem).removeprefix("plugins.toy.settings.") for problem in error.problems]
+    return []
+
+
+@pytest.mark.parametrize(
+    ("annotation", "toml", "value"),
+    [
+        (Path, '"rooms.csv"', Path("rooms.csv")),
+        (ConfigPath, '"rooms.csv"', ROOT / "rooms.csv"),
+        (ConfigPath | None, '"/srv/rooms.csv"', Path("/srv/rooms.csv")),
+        (Colour, '"red"', Colour.RED),
+        (tuple[int, str], '[1, "a"]', (1, "a")),
+        (tuple[int, ...], "[1, 2]", (1, 2)),
+        (set[str], '["a", "a"]', {"a"}),
+        (frozenset[str], '["a"]', frozenset({"a"})),
+        (timedelta, '"PT5M"', timedelta(minutes=5)),
+        (IPv4Network, '"10.0.0.0/8"', IPv4Network("10.0.0.0/8")),
+        (list[IPv6Address], '["::1"]', [IPv6Address("::1")]),
+        (
+            UUID,
+            '"3e4e1bd9-7439-4c53-8ca2-6ef1a8e34cfc"',
+            UUID("3e4e1bd9-7439-4c53-8ca2-6ef1a8e34cfc"),
+        ),
+        (datetime, "2026-01-02T03:04:05Z", datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)),
+        (datetime, '"2026-01-02T03:04:05Z"', datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)),
+        (date, "2026-01-02", date(2026, 1, 2)),
+        (time, "08:00:00", time(8)),
+        (SecretStr, '"tonight"', SecretStr("tonight")),
+        (tuple[float, ...], "[1, inf]", (1.0, float("inf"))),
+        (Point, "{x = 1}", Point(1)),
+        (Size, "{width = 1}", {"width": 1}),
+        (dict[str, Nested], "{a = {limits = [1, 2]}}", {"a": Nested(limits=(1, 2))}),
+        (Forbids, "{x = 1}", Forbids(x=1)),
+        (Alias, '"sip:Bob@Example.com"', Alias("bob@example.com")),
+        (list[Alias], '["sip:Bob@Example.com"]', ["bob@example.com"]),
+        (AliasSet, '["sip:Bob@Example.com"]', {"bob@example.com"}),
+        (AliasMap[int], '{"sip:Bob@Example.com" = 1}', {"bob@example.com": 1}),
+        (AliasMap[tuple[int, int]], '{"Bob" = [8, 16]}', {"bob": (8, 16)}),
+    ],
+)
+def test_a_value_of_toml_is_read_as_its_type(annotation: Any, toml: str, value: Any) -> None:
+    table = tomllib.loads(f"value = {toml}")
+    read: Any = read_settings(model_with(annotation), table, {"root": ROOT})
+    assert read.value == value
+    assert problems(annotation, f"value = {toml}") == []
+
+
+@pytest.mark.parametrize(
+    ("annotation", "toml", "problem"),
+    [
+        (int, '"1"', "value: should be a valid integer, not '1'; write it without quotes"),
+        (tuple[int, ...], '["1"]', "value[0]: should be a valid integer, not '1'"),
+        (tuple[int, ...], "1", "value: should be a valid list, not 1"),
+        (set[str], "[1]", "value[0]: should be a valid string, not 1; write it in quotes"),
+        (timedelta, "5", "value: "),
+        (timedelta, '"soon"', "value: "),
+        (IPv4Network, '"10.0.0.1/8"', "value: "),
+        (Colour, '"rde"', "value: should be 'red', not 'rde'"),
+        (Path, "1", "value: should be a valid string, not 1; write it in quotes"),
+        (Point, "{x = 1, z = 2}", "value.z: unknown key"),
+        (Point, "{}", "value.x: is missing"),
+        (Size, "{width = 1, height = 2}", "value.height: unknown key"),
+        (dict[str, Nested], "{a = {limit = [1, 2]}}", "value.a.limit: unknown key; did you mean"),
+        (dict[str, tuple[int, int]], "3", "value: should be a valid dictionary, not 3"),
+        (Alias, '""', "value: must be an alias, such as room@example.com, not ''"),
+        (Alias, '"sip:@example.com"', "value: must be an alias, such as room@example.com, not"),
+        (Alias, "4711", "value: should be a valid string, not 4711; write it in quotes"),
+        (AliasSet, '["a", ""]', "value[1]: must be an alias, such as room@example.com, not ''"),
+        (AliasMap[int], '{" " = 1}', 'value." ": must be an alias, such as room@example.com'),
+        (AliasMap[int], '{a = "1"}', "value.a: should be a valid integer, not '1'"),
+        (
+            AliasMap[int],
+            '{"A@b.c" = 1, "sip:a@b.c" = 2}',
+            "value: 'sip:a@b.c' is the same alias as 'A@b.c'",
+        ),
+    ],
+)
+def test_a_wrong_value_is_told_with_its_key(annotation: Any, toml: str, problem: str) -> None:
+    (text,) = problems(annotation, f"value = {toml}")
+    assert text.startswith(problem)
+
+
+@pytest.mark.parametrize(
+    ("annotation", "name"),
+    [
+        (Lax, "Lax"),
+        (list[Lax] | None, "Lax"),
+        (dict[str, Lax], "Lax"),
+        (AliasMap[Lax], "Lax"),
+        (LaxPoint, "LaxPoint"),
+    ],
+)
+def test_a_table_that_ignores_unknown_keys_is_refused(annotation: Any, name: str) -> None:
+    (text,) = problems(annotation, "")
+    assert text == (
+        f"plugins.toy: toy (toy-toy 1.0): {name} in the Settings of Toy would accept unknown keys "
+        "without an error: inherit PluginSettings instead of BaseModel"
+    )
+
+
+def test_objects_of_a_test_are_read_too() -> None:
+    class Model(PluginSettings):
+        path: Path
+        secret: SecretStr
+        days: frozenset[int]
+
+    table = {"path": Path("a"), "secret": SecretStr("b"), "days": {1}}
+    assert read_settings(Model, table, {}) == Model(
+        path=Path("a"), secret=SecretStr("b"), days=frozenset({1})
+    )
+
+
+class Plain(PluginSettings):
+    number: int = 0
+    share: float = Field(0.5, gt=0)
+    text: str = ""
+    flag: bool | None = None
+    words: list[str | int] = Field(default_factory=list)
+    tables: dict[str, Any] = Field(default_factory=dict)
+
+
+class AlsoJson(Plain):
+    """The same fields, read as JSON for one more."""
+
+    path: Path = Path()
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@given(st.dictionaries(st.sampled_from(sorted(Plain.model_fields)), VALUES))
+def test_both_ways_of_reading_are_one(table: dict[str, Any]) -> None:
+    def outcome(model: type[PluginSettings]) -> Any:
+        try:
+            return read_settings(model, table, {}).model_dump(include=set(Plain.model_fields))
+        except ValidationError as error:
+            return [item["loc"] for item in error.errors()]
+
+    assert outcome(Plain) == outcome(AlsoJson)
+    assert (Plain._is_plain, AlsoJson._is_plain) == (True, False)
