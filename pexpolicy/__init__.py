@@ -1,8 +1,9 @@
 """pexpolicy: a policy server for Pexip Infinity whose decisions come from plugins.
 
-Plugins import from this module. ``pexpolicy.matching``, ``pexpolicy.subnets``,
-``pexpolicy.config.csv_tables``, ``pexpolicy.config.toml_tables``, ``pexpolicy.conformance.replies``
-and ``pexpolicy.hooks.HOOK_API`` are public too. ``pexpolicy.testing`` is for tests.
+Plugins import from this module. ``pexpolicy.matching``, ``pexpolicy.metrics``,
+``pexpolicy.subnets``, ``pexpolicy.config.csv_tables``, ``pexpolicy.config.toml_tables``,
+``pexpolicy.conformance.replies`` and ``pexpolicy.hooks.HOOK_API`` are public too.
+``pexpolicy.testing`` is for tests.
 """
 
 from __future__ import annotations

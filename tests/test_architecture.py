@@ -16,7 +16,7 @@ PACKAGE = ROOT / "pexpolicy"
 LEVELS = (
     ("text", "tasks"),
     ("models", "subnets"),
-    ("endpoints", "errors"),
+    ("endpoints", "errors", "metrics"),
     ("config",),
     ("chain", "matching", "access", "conformance", "hooks", "log"),
     ("plugins",),
@@ -39,6 +39,7 @@ PUBLIC = (
     "config.toml_tables",
     "hooks",
     "matching",
+    "metrics",
     "subnets",
     "testing",
 )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from typing import TypeVar
 
 from pexpolicy.observability.gauges import SAMPLE_INTERVAL_S
 from pexpolicy.observability.metrics import (
@@ -23,8 +25,12 @@ from pexpolicy.observability.metrics import (
 )
 from pexpolicy.observability.shared_memory import Labels, SharedCounters
 
-Series = Mapping[Labels, list[int]]
+N = TypeVar("N", int, float)
+Cells = list[int] | list[float]
+Series = Mapping[Labels, Cells]
 Readings = dict[MetricDefinition, dict[Labels, list[int]]]
+PluginReadings = dict[str, tuple[MetricDefinition, dict[Labels, list[float]]]]
+"""The metrics of plugins by name."""
 
 
 def read(board: SharedCounters) -> Readings:
@@ -48,6 +54,8 @@ def aggregate(board: SharedCounters) -> Readings:
         is_running = counters.is_running
         running += is_running
         for family, labels, first in counters.series():
+            if family.is_float:
+                continue
             if family.kind is not MetricType.GAUGE or is_running:
                 cells = list(counters.cells[first : first + family.cells])
                 _put(found[family], family, labels, cells)
@@ -58,6 +66,27 @@ def aggregate(board: SharedCounters) -> Readings:
             )
             _put(found[LOOP_LAG], LOOP_LAG, (), [lag])
     found[WORKERS][()] = [running]
+    return found
+
+
+def read_plugin_metrics(board: SharedCounters) -> PluginReadings:
+    """Return the metrics of plugins, aggregated over all workers as those of the server.
+
+    Of two definitions of one name, such as before and after a reload, the last one is returned.
+    """
+    found: PluginReadings = {}
+    for counters in board:
+        is_running = counters.is_running
+        for family, labels, first in counters.series():
+            if not family.is_float or (family.kind is MetricType.GAUGE and not is_running):
+                continue
+            cells = list(counters.floats[first : first + family.cells])
+            if family.kind is MetricType.GAUGE and math.isnan(cells[0]):
+                continue
+            known = found.get(family.name)
+            if known is None or known[0] != family:
+                known = found[family.name] = family, {}
+            _put(known[1], family, labels, cells)
     return found
 
 
@@ -72,7 +101,7 @@ def _add_quick(found: Readings) -> None:
 
 
 def _put(
-    series: dict[Labels, list[int]], family: MetricDefinition, labels: Labels, cells: list[int]
+    series: dict[Labels, list[N]], family: MetricDefinition, labels: Labels, cells: list[N]
 ) -> None:
     before = series.get(labels)
     if before is None:

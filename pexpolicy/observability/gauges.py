@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import AbstractContextManager
 from typing import Self
 
@@ -12,6 +12,7 @@ from pexpolicy.errors import describe_error
 from pexpolicy.observability import metrics
 from pexpolicy.observability.health import StateSources
 from pexpolicy.observability.metrics import MetricDefinition
+from pexpolicy.observability.plugin_metrics import PluginMetricsWriter
 from pexpolicy.observability.shared_memory import WorkerCounters
 from pexpolicy.plugins.lifespan import PluginLifespan
 
@@ -47,6 +48,7 @@ class GaugeSampler(AbstractContextManager["GaugeSampler"]):
         self._lost_before = counters.cells[counters.allocate(metrics.AUDIT_LOST)]
         self._breakers: Mapping[str, tuple[CircuitBreaker, ...]] = {}
         self._lifespans: Mapping[str, PluginLifespan] = {}
+        self._plugin_metrics = PluginMetricsWriter(counters)
         self._info = 0
         self._timer: asyncio.TimerHandle | None = None
         self.problem = ""
@@ -57,8 +59,10 @@ class GaugeSampler(AbstractContextManager["GaugeSampler"]):
         config_hash: str,
         breakers: Mapping[str, Iterable[CircuitBreaker]],
         lifespans: Mapping[str, PluginLifespan],
+        plugins: Collection[str] = (),
     ) -> None:
-        """Sample the circuit breakers and lifespans of another policy from now on."""
+        """Sample the circuit breakers, lifespans and metrics of other plugins from now on."""
+        self._plugin_metrics.use_plugins(plugins)
         for plugin, lifespan in self._lifespans.items():
             self._set(metrics.BACKGROUND_FAILURES, 0, plugin)
             for data in lifespan.plugin.refreshed:
@@ -81,6 +85,7 @@ class GaugeSampler(AbstractContextManager["GaugeSampler"]):
     def __exit__(self, *_: object) -> None:
         if self._timer is not None:
             self._timer.cancel()
+        self._plugin_metrics.write()
         self._counters.release()
 
     def _next(self, now: float) -> None:
@@ -105,6 +110,7 @@ class GaugeSampler(AbstractContextManager["GaugeSampler"]):
             self.problem = ""
 
     def _sample(self) -> None:
+        self._plugin_metrics.write()
         for plugin, breakers in self._breakers.items():
             self._set(metrics.BREAKER_OPEN, int(any(b.is_open for b in breakers)), plugin)
         for plugin, lifespan in self._lifespans.items():

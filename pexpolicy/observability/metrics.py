@@ -44,7 +44,8 @@ class Aggregation(Enum):
 
 @dataclass(frozen=True, slots=True)
 class MetricDefinition:
-    """One metric. A cell holds its value times ``scale``, as an integer.
+    """One metric. A cell holds its value times ``scale``, as an integer; or as a float, where
+    ``is_float`` is true, as in the metrics of plugins.
 
     A histogram has a cell for the sum, one for each of ``bounds``, and one for larger values.
     """
@@ -57,6 +58,7 @@ class MetricDefinition:
     scale: int = 1
     bounds: tuple[float, ...] = ()
     includes_zero: bool = True
+    is_float: bool = False
 
     @property
     def cells(self) -> int:

@@ -15,7 +15,7 @@ from prometheus_client.core import (
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.registry import Collector
 
-from pexpolicy.observability.aggregate import Series, read
+from pexpolicy.observability.aggregate import Series, read, read_plugin_metrics
 from pexpolicy.observability.metrics import MetricDefinition, MetricType
 from pexpolicy.observability.shared_memory import SharedCounters
 
@@ -36,6 +36,9 @@ class SharedCountersCollector(Collector):
                 yield _histogram(family, series)
             else:
                 yield _plain(family, series)
+        for plugin_family, values in read_plugin_metrics(self._board).values():
+            make = _histogram if plugin_family.kind is MetricType.HISTOGRAM else _plain
+            yield make(plugin_family, values)
 
 
 def expose(board: SharedCounters) -> bytes:

@@ -7,10 +7,13 @@ workers need not have the same ones: after a reload the plugins may be others.
 
 from __future__ import annotations
 
+import json
+import math
 import mmap
 import os
 import time
 from collections.abc import Iterator
+from functools import lru_cache
 
 from pexpolicy.observability.metrics import (
     STORED_METRICS,
@@ -21,8 +24,12 @@ from pexpolicy.observability.metrics import (
 
 CELL = 8
 """Bytes of a cell: a signed integer, which 64-bit machines write atomically."""
-SERIES_CELLS = 49_152
-"""Cells of a worker for series, enough for some 140 plugins. Further series are not counted."""
+SERIES_CELLS = 131_072
+"""Cells of a worker for series. Further series are not counted."""
+PLUGIN_CELLS = SERIES_CELLS - 49_152
+"""Cells that the metrics of plugins may fill; the rest is enough for the server's own metrics of
+some 140 plugins.
+"""
 NODES = 1000
 """Maximum number of nodes of a worker."""
 NODE_CELLS = 10
@@ -31,6 +38,10 @@ _OWNER, _HEARTBEAT, _USED, _HEADER = 0, 1, 2, 3
 _SCRATCH = max(family.cells for family in STORED_METRICS.values())
 """Cells at the end that are written for series without room, and never read."""
 _BETWEEN = "\x1f"
+_DEFINITION = b"\x1e"
+"""Before the definition of a metric of a plugin, whose series refer to it by its position: readers
+need not have loaded the plugin.
+"""
 
 Labels = tuple[str, ...]
 
@@ -80,8 +91,11 @@ class WorkerCounters:
         self._raw = memory[: SERIES_CELLS * CELL]
         self.cells = self._raw.cast("q")
         """All cells, by the index that ``allocate`` returns."""
+        self.floats = self._raw.cast("d")
+        """The same cells, for metrics of plugins."""
         self.nodes_raw = memory[SERIES_CELLS * CELL :]
         self._allocated: dict[tuple[str, Labels], int] = {}
+        self._definitions: dict[MetricDefinition, str] = {}
 
     def claim(self) -> None:
         """Make this process the owner."""
@@ -92,9 +106,14 @@ class WorkerCounters:
     def release(self) -> None:
         """Remove the owner. Counters keep their values, as a counter never decreases."""
         self.owner = 0
-        self._allocated = {(family.name, labels): at for family, labels, at in self.series()}
-        for family, _, at in self.series():
-            if family.kind is MetricType.GAUGE and family.aggregation is not Aggregation.LEAST:
+        self._allocated, self._definitions = {}, {}
+        for name, family, labels, at in self._entries():
+            self._allocated[name, labels] = at
+            if family.is_float:
+                self._definitions[family] = name
+                if family.kind is MetricType.GAUGE:
+                    self.floats[at] = math.nan
+            elif family.kind is MetricType.GAUGE and family.aggregation is not Aggregation.LEAST:
                 self.cells[at] = 0
 
     @property
@@ -139,17 +158,38 @@ class WorkerCounters:
         known = self._allocated.get((family.name, labels))
         if known is not None:
             return known
-        key = _key(family, labels)
+        first = self._append(_key(family.name, labels), family.cells, SERIES_CELLS)
+        if first is None:
+            return SERIES_CELLS - _SCRATCH
+        self._allocated[family.name, labels] = first
+        return first
+
+    def allocate_for_plugin(self, family: MetricDefinition, labels: Labels) -> int | None:
+        """Return the same for a metric of a plugin; ``None`` where there is no room for it."""
+        name = self._definitions.get(family)
+        if name is None:
+            at = self._append(_DEFINITION + _encode(family), 0, PLUGIN_CELLS)
+            if at is None:
+                return None
+            name = self._definitions[family] = str(at)
+        first = self._allocated.get((name, labels))
+        if first is None:
+            first = self._append(_key(name, labels), family.cells, PLUGIN_CELLS)
+            if first is not None:
+                self._allocated[name, labels] = first
+        return first
+
+    def _append(self, key: bytes, cells: int, limit: int) -> int | None:
+        """Add an entry with this many cells; return the first one, or ``None`` beyond ``limit``."""
         at = _HEADER + self.cells[_USED]
         first = at + 2 + -(-len(key) // CELL)
-        end = first + family.cells
-        if end > SERIES_CELLS - _SCRATCH:
-            return SERIES_CELLS - _SCRATCH
-        self.cells[at], self.cells[at + 1] = len(key), family.cells
+        end = first + cells
+        if end > limit - _SCRATCH:
+            return None
+        self.cells[at], self.cells[at + 1] = len(key), cells
         self._raw[(at + 2) * CELL : (at + 2) * CELL + len(key)] = key
-        # Last: a concurrent reader must not see an incomplete series.
+        # Last: a concurrent reader must not see an incomplete entry.
         self.cells[_USED] = end - _HEADER
-        self._allocated[family.name, labels] = first
         return first
 
     def rename_series(self, family: MetricDefinition, labels: Labels) -> int:
@@ -157,9 +197,9 @@ class WorkerCounters:
 
         There is no room for a series of each configuration that was ever active.
         """
-        key = _key(family, labels)
+        key = _key(family.name, labels)
         for (name, before), first in self._allocated.items():
-            if name == family.name and len(_key(family, before)) == len(key):
+            if name == family.name and len(_key(name, before)) == len(key):
                 self.cells[first] = 0
                 begin = (first - -(-len(key) // CELL)) * CELL
                 self._raw[begin : begin + len(key)] = key
@@ -170,15 +210,45 @@ class WorkerCounters:
 
     def series(self) -> Iterator[tuple[MetricDefinition, Labels, int]]:
         """Yield each series with the index of its first cell."""
+        for _, family, labels, first in self._entries():
+            yield family, labels, first
+
+    def _entries(self) -> Iterator[tuple[str, MetricDefinition, Labels, int]]:
+        """Yield each series with its name in memory."""
+        definitions: dict[str, MetricDefinition] = {}
         at, end = _HEADER, _HEADER + self.cells[_USED]
         while at < end:
             length, cells = self.cells[at], self.cells[at + 1]
             key = bytes(self._raw[(at + 2) * CELL : (at + 2) * CELL + length])
             first = at + 2 + -(-length // CELL)
-            name, *labels = key.decode().split(_BETWEEN)
-            yield STORED_METRICS[name], tuple(labels), first
+            if key.startswith(_DEFINITION):
+                definitions[str(first)] = _decode(key[len(_DEFINITION) :])
+            else:
+                name, *labels = key.decode().split(_BETWEEN)
+                family = STORED_METRICS[name] if name in STORED_METRICS else definitions[name]
+                yield name, family, tuple(labels), first
             at = first + cells
 
 
-def _key(family: MetricDefinition, labels: Labels) -> bytes:
-    return _BETWEEN.join((family.name, *labels)).encode("utf-8", "replace")
+def _key(name: str, labels: Labels) -> bytes:
+    return _BETWEEN.join((name, *labels)).encode("utf-8", "replace")
+
+
+def _encode(family: MetricDefinition) -> bytes:
+    kind, aggregation = family.kind.value, family.aggregation.value
+    text = json.dumps([family.name, family.doc, family.labels, kind, aggregation, family.bounds])
+    return text.encode()
+
+
+@lru_cache(maxsize=4096)
+def _decode(key: bytes) -> MetricDefinition:
+    name, doc, labels, kind, aggregation, bounds = json.loads(key)
+    return MetricDefinition(
+        name,
+        doc,
+        tuple(labels),
+        MetricType(kind),
+        Aggregation(aggregation),
+        bounds=tuple(bounds),
+        is_float=True,
+    )

@@ -52,6 +52,7 @@ class Telemetry:
                 for name in deciding
             },
             policy.lifespans,
+            [plugin.name for plugin in policy.plugins],
         )
 
     def answered(self, answer: Answer, params: Params, peer: str | None, seconds: float) -> None:

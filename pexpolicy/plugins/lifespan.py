@@ -10,6 +10,7 @@ from typing import Any, cast
 
 from pexpolicy.chain.failure_log import PluginFailureLog
 from pexpolicy.errors import Log, describe_error
+from pexpolicy.models.hook_context import HOOK_CONTEXT
 from pexpolicy.plugins.plugin import Plugin
 from pexpolicy.tasks import ContextTask
 
@@ -60,6 +61,7 @@ class PluginLifespan:
     @asynccontextmanager
     async def _opened(self) -> AsyncIterator[None]:
         _OPENED.set(self)
+        HOOK_CONTEXT.set(((self.plugin.name, "lifespan"), None))
         loop = asyncio.get_running_loop()
         if loop.get_task_factory() is None:
             loop.set_task_factory(cast("Any", _supervised_task))

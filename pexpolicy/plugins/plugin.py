@@ -18,6 +18,7 @@ from pexpolicy.config.schema.plugins import PluginTable
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.errors import describe_error
 from pexpolicy.models.decision import Decision, Reject
+from pexpolicy.models.hook_context import hook_context
 from pexpolicy.plugins.declarations import collecting_declarations, declared_by
 from pexpolicy.plugins.discovery import PluginSource, select
 from pexpolicy.plugins.errors import PluginBuildError
@@ -114,7 +115,8 @@ def build(
         stage(f"building the plugin {name}")
         try:
             available = select(name, table.plugin, found, directories)
-            plugins.append(_build_one(available, table, root))
+            with hook_context(name, "__init__"):
+                plugins.append(_build_one(available, table, root))
         except PluginBuildError as error:
             problems += [Problem((*key, *problem.key), problem.text) for problem in error.problems]
     return plugins, problems

@@ -32,6 +32,7 @@ from pexpolicy.plugins.discovery import PluginSource
 from pexpolicy.plugins.errors import PluginBuildError
 from pexpolicy.plugins.isolation import messages
 from pexpolicy.plugins.isolation.messages import WorkerError
+from pexpolicy.plugins.isolation.metrics_updates import MetricsReceiver
 from pexpolicy.plugins.isolation.worker_pool import MIB, START_TIMEOUT_S, WorkerPool, end_now
 from pexpolicy.plugins.isolation.worker_process import WorkerProcess
 
@@ -77,7 +78,12 @@ class IsolatedPlugin:
             if name in ready.hooks
         }
 
+        workers = list(workers)
+        for worker in workers:
+            worker.on_metrics = MetricsReceiver(available.name)
+
         async def start(worker: WorkerProcess) -> None:
+            worker.on_metrics = MetricsReceiver(available.name)
             _check_ready(await worker.call(build))
 
         self._pool = WorkerPool(str(available), workers, table.memory_mb * MIB, start)

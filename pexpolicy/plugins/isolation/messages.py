@@ -1,4 +1,4 @@
-"""Messages between the server and a worker: MessagePack with a length prefix.
+"""Messages between the server and a worker, in MessagePack.
 
 A worker is not trusted: its messages are decoded into these few types and validated, never
 unpickled, and a decision is made again from its bytes.
@@ -6,7 +6,7 @@ unpickled, and a decision is made again from its bytes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -16,17 +16,13 @@ from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.base import Endpoint
 from pexpolicy.endpoints.participant_avatar import Avatar
 from pexpolicy.errors import ErrorReport, describe_decision_error, redact
+from pexpolicy.metrics import Definition
 from pexpolicy.models.decision import Decision
 from pexpolicy.models.errors import DecisionError, ValidationIssue
 from pexpolicy.models.extras import NO_EXTRAS, Extras
 from pexpolicy.models.outcome import AdjustedStep, Outcome, Step
 from pexpolicy.models.request import Request
 from pexpolicy.models.rules import Privacy
-
-MAX_FRAME = 16 * 1024 * 1024
-"""Bytes; more than the largest picture."""
-LENGTH = 4
-"""Bytes of the length before a frame, big-endian."""
 
 Place = list[str | int]
 EncodedAnnotation = tuple[str, str | int | float | bool | None, Privacy]
@@ -145,8 +141,14 @@ class Annotated(Message, frozen=True):
     annotations: list[EncodedAnnotation]
 
 
+class MetricsUpdate(Message, frozen=True):
+    """From a worker, without a request: series that changed, with label values and cells."""
+
+    series: list[tuple[Definition, tuple[str, ...], list[float]]]
+
+
 Order = BuildRequest | StartRequest | DecideRequest | ObserveRequest | StatusRequest
-Report = Ready | BuildFailed | HookReport | Annotated
+Report = Ready | BuildFailed | HookReport | Annotated | MetricsUpdate
 
 
 class WorkerError(Exception):
@@ -192,41 +194,6 @@ def report(frame: bytes) -> Report:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         msg = f"its worker sent something that cannot be read: {error}"
         raise WorkerError(msg) from None
-
-
-def framed(message: Message) -> bytes:
-    """Encode a message with its length prefix; raises ``WorkerError`` for one that is too long.
-
-    A ``BuildRequest`` has no limit.
-    """
-    frame = encode(message)
-    if len(frame) > MAX_FRAME and not isinstance(message, BuildRequest):
-        msg = f"{len(frame)} bytes exceed the limit of a message ({MAX_FRAME})"
-        raise WorkerError(msg)
-    return len(frame).to_bytes(LENGTH, "big") + frame
-
-
-class FrameDecoder:
-    """Decoder of frames, of ``limit`` bytes at most, from the chunks that arrive."""
-
-    def __init__(self, limit: int = MAX_FRAME) -> None:
-        self._rest = bytearray()
-        self._limit = limit
-
-    def feed(self, piece: bytes) -> Iterator[bytes]:
-        """Yield the complete frames; raises ``WorkerError`` for one that is too long."""
-        rest = self._rest
-        rest += piece
-        while len(rest) >= LENGTH:
-            end = LENGTH + int.from_bytes(rest[:LENGTH], "big")
-            if end > LENGTH + self._limit:
-                msg = "its worker sent a message that is too long"
-                raise WorkerError(msg)
-            if len(rest) < end:
-                return
-            frame = bytes(rest[LENGTH:end])
-            del rest[:end]
-            yield frame
 
 
 def decide_request(

@@ -32,6 +32,8 @@ from pexpolicy.models.errors import DecisionError
 from pexpolicy.models.request import Request
 from pexpolicy.plugins.binding import bind_adjuster, bind_hook, bind_observer
 from pexpolicy.plugins.isolation import messages
+from pexpolicy.plugins.isolation.frames import FrameDecoder, framed
+from pexpolicy.plugins.isolation.metrics_updates import MetricsSender
 from pexpolicy.plugins.plugin import (
     Plugin,
     build,
@@ -59,7 +61,7 @@ def main() -> int:
     for descriptor in (connection, pipe):
         os.set_inheritable(descriptor, False)  # noqa: FBT003 - its own signature
     report, plugin = _build(_receive_build_request(server))
-    server.sendall(messages.framed(report))
+    server.sendall(framed(report))
     if plugin is None:
         return 1
     runner = asyncio.Runner()
@@ -89,7 +91,7 @@ def _exit_with_parent(pipe: int) -> None:
 
 
 def _receive_build_request(connection: socket.socket) -> messages.BuildRequest:
-    frames = messages.FrameDecoder(sys.maxsize)
+    frames = FrameDecoder(sys.maxsize)
     while piece := connection.recv(65536):
         for frame in frames.feed(piece):
             return cast("messages.BuildRequest", messages.order(frame))
@@ -152,11 +154,12 @@ class _RequestServer(asyncio.Protocol):
     def __init__(self, plugin: Plugin) -> None:
         self.opening = asyncio.Event()
         self.closing = asyncio.Event()
+        self.metrics = MetricsSender(self.send)
         self._links = {name: bind_hook(plugin, name) for name in ENDPOINTS}
         self._adjusters = {name: bind_adjuster(plugin, name) for name in ENDPOINTS}
         self._observer = bind_observer(plugin)
         self._plugin = plugin
-        self._frames = messages.FrameDecoder()
+        self._frames = FrameDecoder()
         self._tasks: set[asyncio.Task[None]] = set()
         self._transport: asyncio.WriteTransport | None = None
 
@@ -164,10 +167,13 @@ class _RequestServer(asyncio.Protocol):
         self._transport = cast("asyncio.WriteTransport", transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
         self.close()
 
     def close(self) -> None:
         """Leave the lifespan."""
+        if self._transport is not None and not self.closing.is_set():
+            self.metrics.update()
         self.closing.set()
         self.opening.set()
 
@@ -229,13 +235,13 @@ class _RequestServer(asyncio.Protocol):
 
     def send(self, report: messages.Report) -> None:
         """Send a report unless the connection is closing; one that is too long is a failure."""
-        assert self._transport is not None
         if self.closing.is_set():
             return
+        assert self._transport is not None
         try:
-            frame = messages.framed(report)
+            frame = framed(report)
         except messages.WorkerError as error:
-            frame = messages.framed(messages.failed(error.fault))
+            frame = framed(messages.failed(error.fault))
         self._transport.write(frame)
 
 
@@ -253,6 +259,7 @@ async def _serve(connection: socket.socket, plugin: Plugin) -> None:
         async with plugin.lifespan() or nullcontext():
             entered = True
             requests.send(messages.OkReply())
+            requests.metrics.start(loop)
             await requests.closing.wait()
     except BaseException as error:  # noqa: BLE001 - a plugin raises what it likes
         fault = describe_error(error)

@@ -13,15 +13,15 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import cast
 
+from pexpolicy.plugins.isolation.frames import FrameDecoder, framed
 from pexpolicy.plugins.isolation.messages import (
-    FrameDecoder,
     HookFailed,
     Message,
+    MetricsUpdate,
     OkReply,
     Report,
     StartRequest,
     WorkerError,
-    framed,
     report,
 )
 
@@ -34,7 +34,7 @@ class WorkerProcess(asyncio.Protocol):
     """A process with one plugin; it answers one call at a time.
 
     ``calls`` counts its calls, ``idle_failures`` the workers before it that ended without one.
-    ``on_loss`` is called when it ends between calls.
+    ``on_loss`` is called when it ends between calls, ``on_metrics`` with its metrics.
     """
 
     def __init__(self, name: str, idle_failures: int = 0) -> None:
@@ -43,6 +43,7 @@ class WorkerProcess(asyncio.Protocol):
         self.idle_failures = idle_failures
         self.lost = False
         self.on_loss: Callable[[WorkerProcess], None] | None = None
+        self.on_metrics: Callable[[MetricsUpdate], None] = lambda _: None
         self._frames = FrameDecoder()
         self._answer: asyncio.Future[Report] | None = None
         self._transport: asyncio.WriteTransport | None = None
@@ -108,10 +109,14 @@ class WorkerProcess(asyncio.Protocol):
         """Complete the pending call; a worker that sends anything else is ended."""
         try:
             for frame in self._frames.feed(data):
+                message = report(frame)
+                if isinstance(message, MetricsUpdate):
+                    self.on_metrics(message)
+                    continue
                 if self._answer is None or self._answer.done():
                     msg = f"the worker of {self.name} sent a message without a request"
                     raise WorkerError(msg)  # noqa: TRY301 - one place handles all of them
-                self._answer.set_result(report(frame))
+                self._answer.set_result(message)
         except WorkerError as fault:
             self.fail(fault)
             assert self._transport is not None
