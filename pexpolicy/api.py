@@ -42,6 +42,7 @@ from pexpolicy.endpoints.service_types import (
     VirtualReception,
 )
 from pexpolicy.hooks import Plugin, hookimpl
+from pexpolicy.log.plugin_logger import get_logger
 from pexpolicy.models.alias import Alias
 from pexpolicy.models.alias_map import AliasMap, AliasSet
 from pexpolicy.models.decision import Continue, Decision, Redirect, Reject
@@ -115,6 +116,7 @@ __all__ = [
     "VirtualReception",
     "did_you_mean",
     "dotted_key",
+    "get_logger",
     "hookimpl",
     "read_file",
     "read_secret",

@@ -9,10 +9,10 @@ import socket
 import ssl
 import sysconfig
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 from pexpolicy.models.errors import DecisionError
 from pexpolicy.text import brief
@@ -28,6 +28,45 @@ PACKAGE_ROOT = os.path.dirname(__file__) + os.sep  # noqa: PTH120 - compared wit
 """The beginning of the names of our own files: this module lies at the top of the package."""
 _STANDARD_LIBRARY = sysconfig.get_path("stdlib") + os.sep
 _SITE_PACKAGES = (f"{os.sep}site-packages", f"{os.sep}dist-packages")
+
+
+K = TypeVar("K", bound=Hashable)
+LOG_INTERVAL_S = 60.0
+"""Between two lines about the same failure; the failures in between are counted."""
+MAX_KINDS = 256
+"""Kinds of failures that are counted apart."""
+
+
+class RateLimit(Generic[K]):
+    """Admits one of each kind per ``interval``, and counts the others.
+
+    ``interval`` is in seconds of the caller's clock.
+    """
+
+    def __init__(self, interval: float) -> None:
+        self._interval = interval
+        self._admitted: dict[K, tuple[float, int]] = {}
+
+    def admit(self, kind: K, now: float) -> int:
+        """Return how many of this kind there were since the last one admitted, this one included.
+
+        Zero means that this one is left out.
+        """
+        admitted_at, left_out = self._admitted.get(kind, (None, 0))
+        if admitted_at is not None and now - admitted_at < self._interval:
+            self._admitted[kind] = admitted_at, left_out + 1
+            return 0
+        if len(self._admitted) >= MAX_KINDS:
+            self._admitted.clear()
+        self._admitted[kind] = now, 0
+        return left_out + 1
+
+    def take_left_out(self) -> dict[K, int]:
+        """Return how many of each kind were left out, and count from zero."""
+        left_out = {kind: count for kind, (_, count) in self._admitted.items() if count}
+        for kind in left_out:
+            self._admitted[kind] = self._admitted[kind][0], 0
+        return left_out
 
 
 class Log(Protocol):

@@ -23,6 +23,7 @@ from pexpolicy.config.problems import ConfigWarning, Problem
 from pexpolicy.config.settings import PluginStartupError, Settings
 from pexpolicy.endpoints.base import Reply
 from pexpolicy.errors import ErrorReport, Log, describe_error
+from pexpolicy.log.capture import LogLevels, level_number
 from pexpolicy.models.outcome import DEFAULT, Outcome
 from pexpolicy.models.request import Params, Request
 from pexpolicy.plugins.lifespan import PluginLifespan
@@ -117,6 +118,8 @@ class Policy:
             if self._log is not None:
                 stack.enter_context(self._watchdog(tasks, self._log))
             stack.push_async_callback(self._background.finish)
+            for chain in self.chains.values():
+                stack.callback(chain.close)
             self._tasks = tasks
             yield self
 
@@ -127,6 +130,19 @@ class Policy:
 
     def _log_lifespan(self, plugin: Plugin, report: ErrorReport) -> None:
         PluginFailureLog(self._log, "lifespan").failed("plugin failed", plugin.name, report, 0.0)
+
+    @property
+    def log_levels(self) -> LogLevels:
+        """The levels of log lines, and the modules of the plugins."""
+        modules: dict[str, str] = {}
+        for plugin in self.plugins:
+            if plugin.isolated is not None:
+                continue
+            # A module or package with several plugins belongs to none of them.
+            for module in {plugin.module, plugin.module.partition(".")[0]}:
+                modules[module] = "" if module in modules else plugin.name
+        levels = {p.name: level_number(p.table.log_level or "info") for p in self.plugins}
+        return LogLevels(level_number(self.settings.log.level), levels, modules)
 
     def close(self) -> None:
         """Release a policy that never served."""
@@ -149,6 +165,7 @@ class Policy:
         """Answer one request; its class determines the endpoint."""
         chain = self._chain_of[type(request)]
         assert self._tasks is not None, "the policy is not serving"
+        request.set_decision_id(decision_id)
         outcome = await chain.ask(request, self._tasks, decision_id)
         reply = chain.endpoint.reply(outcome.decision, decision_id, outcome.decided_by)
         return Answer(outcome, reply)

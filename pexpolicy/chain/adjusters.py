@@ -88,6 +88,11 @@ class AdjustedChain:
             return outcome
         return await self.adjusters.adjust(outcome, tasks, outcome.steps, deadline)
 
+    def close(self) -> None:
+        """Log the failures that were left out."""
+        self.chain.close()
+        self.adjusters.chain.close()
+
 
 class _AdjustRun(FoldRun):
     """The state of one adjustment; ``decided_by`` is the plugin that chose the action."""

@@ -18,6 +18,7 @@ from pexpolicy.chain.hook_tasks import HookTasks
 from pexpolicy.chain.merge import MergingChain
 from pexpolicy.errors import Log, describe_error
 from pexpolicy.models.decision import Decision
+from pexpolicy.models.hook_context import HOOK_CONTEXT
 from pexpolicy.models.outcome import (
     ANSWERED,
     DECIDED,
@@ -163,10 +164,12 @@ class BackgroundTasks:
             _, late = await asyncio.wait(self._pending, timeout=BACKGROUND_TIMEOUT_S)
             for task in late:
                 task.cancel()
+        self._failure_log.close()
 
 
 async def _observe(observer: Observer, outcome: Outcome) -> BaseException | None:
     """Return an exception as a value: SystemExit in a task would end the event loop."""
+    HOOK_CONTEXT.set(((observer.plugin, "on_decision"), outcome.request))
     try:
         await observer.notify(outcome)
     except BaseException as error:  # noqa: BLE001 - whatever a plugin raises is its failure

@@ -89,6 +89,10 @@ class Chain:
         name = self.endpoint.name
         return Outcome(decision_id, name, request, decision, decided_by, run.steps, run.eventful)
 
+    def close(self) -> None:
+        """Log the failures that were left out."""
+        self.failure_log.close()
+
     def refusal(self, reason: str) -> Decision:
         """Return the most restrictive decision of the endpoint."""
         refusal = self.endpoint.refusal
@@ -223,7 +227,9 @@ class ChainRun:
             report = describe_error(error, secrets)
             self.fail(link, FAILED, report.summary)
             event = "plugin failed"
-        self.chain.failure_log.failed(event, link.plugin, report, self.began)
+        self.chain.failure_log.failed(
+            event, link.plugin, report, self.began, decision_id=self.request.decision_id
+        )
 
     def fail(self, link: BoundHook, outcome: str, detail: str) -> None:
         """Record a failed step that ends now, and decide by its ``on_error``."""
@@ -233,7 +239,9 @@ class ChainRun:
         self.eventful = True
         self.began = now
         self.at += 1
-        self.chain.failure_log.step(link.plugin, outcome, detail, now)
+        self.chain.failure_log.step(
+            link.plugin, outcome, detail, now, decision_id=self.request.decision_id
+        )
         breaker = link.breaker
         if breaker is not None and outcome != SKIPPED and breaker.record_failure(now):
             self.chain.failure_log.breaker(

@@ -2,56 +2,76 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from pexpolicy.errors import LOG_INTERVAL_S, RateLimit
 from pexpolicy.models.outcome import BUSY, TIMED_OUT
 
 if TYPE_CHECKING:
     from pexpolicy.errors import ErrorReport, Log
 
-LOG_INTERVAL_S = 60.0
-"""Between two lines about the same failure of a plugin; the calls in between are counted."""
-MAX_KINDS = 256
-"""Pairs of plugin and kind of failure that are counted apart."""
 _EVENTS = {TIMED_OUT: "plugin was late", BUSY: "plugin was busy"}
 
 
 class PluginFailureLog:
-    """Logs the failures of the plugins of one hook; does nothing without a log."""
+    """Logs the failures of the plugins of one hook; does nothing without a log.
+
+    Each distinct failure is logged once an interval. Those in between are counted in ``times`` of
+    the next line, or of a line of their own when the interval is over.
+    """
 
     def __init__(self, log: Log | None, hook: str) -> None:
         self._log = log
         self._hook = hook
-        self._last: dict[tuple[str, str, str], tuple[float, int]] = {}
+        self._limit = RateLimit[tuple[str, str, str, str]](LOG_INTERVAL_S)
+        self._timer: asyncio.TimerHandle | None = None
 
     def failed(
         self, event: str, plugin: str, report: ErrorReport, now: float, **more: object
     ) -> None:
-        """Log an exception or an invalid decision, once an interval for each kind."""
+        """Log an exception or an invalid decision, once an interval for each class and place."""
         fields = {"traceback": report.traceback} if report.lines else {}
-        self._warn(event, plugin, report.kind, now, error=report.summary, **fields, **more)
+        kind = event, plugin, report.kind, report.place
+        self._warn(kind, now, error=report.summary, **fields, **more)
 
-    def step(self, plugin: str, outcome: str, detail: str, now: float) -> None:
+    def step(self, plugin: str, outcome: str, detail: str, now: float, **more: object) -> None:
         """Log a plugin that was late or busy, once an interval: under load every call is."""
         event = _EVENTS.get(outcome)
         if event is not None:
-            self._warn(event, plugin, "", now, error=detail)
+            self._warn((event, plugin, "", ""), now, error=detail, **more)
 
     def breaker(self, plugin: str, event: str, **fields: object) -> None:
         """Log that the circuit breaker of a plugin opened or closed."""
         if self._log is not None:
             self._log.warning(event, plugin=plugin, hook=self._hook, **fields)
 
-    def _warn(self, event: str, plugin: str, kind: str, now: float, **fields: object) -> None:
+    def close(self) -> None:
+        """Log what was left out since the last lines."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        for kind, times in self._limit.take_left_out().items():
+            event, plugin, error, place = kind
+            text = {"error": f"{error} again ({place})"} if error else {}
+            assert self._log is not None
+            self._log.warning(event, plugin=plugin, hook=self._hook, **text, times=times)
+
+    def _warn(self, kind: tuple[str, str, str, str], now: float, **fields: object) -> None:
         if self._log is None:
             return
-        key = plugin, event, kind
-        logged_at, skipped = self._last.get(key, (None, 0))
-        if logged_at is not None and now - logged_at < LOG_INTERVAL_S:
-            self._last[key] = logged_at, skipped + 1
+        times = self._limit.admit(kind, now)
+        if not times:
+            self._start_timer()
             return
-        if len(self._last) >= MAX_KINDS:
-            self._last.clear()
-        self._last[key] = now, 0
-        counted = {"times": skipped + 1} if skipped else {}
+        counted = {"times": times} if times > 1 else {}
+        fields = {name: value for name, value in fields.items() if value != ""}
+        event, plugin, *_ = kind
         self._log.warning(event, plugin=plugin, hook=self._hook, **fields, **counted)
+
+    def _start_timer(self) -> None:
+        if self._timer is None:
+            with suppress(RuntimeError):  # no event loop
+                loop = asyncio.get_running_loop()
+                self._timer = loop.call_later(LOG_INTERVAL_S, self.close)

@@ -21,6 +21,11 @@ class Draft:
     may_admit: bool = False
     """True while a plugin is asked that may turn a reject into an admission."""
 
+    @property
+    def decision_id(self) -> str:
+        """The ID of the call."""
+        return self.request.decision_id
+
     def secrets(self) -> list[str]:
         """Return the secrets of the request."""
         return self.request.secrets()

@@ -14,7 +14,8 @@ from pexpolicy.cli.progress import progress_lines
 from pexpolicy.config.loader import load
 from pexpolicy.config.problems import Problem
 from pexpolicy.config.settings import ConfigError, PluginStartupError, Settings
-from pexpolicy.log import console_log
+from pexpolicy.log.capture import LogHandler, capturing
+from pexpolicy.log.console import ServerLog
 from pexpolicy.policy import Policy
 
 EX_CONFIG = 78
@@ -50,13 +51,32 @@ class Port(click.IntRange):
             self.fail(f"{value!r} is not a port: write a number from 0 to 65535", param, ctx)
 
 
-def build_or_exit(path: Path, check: Callable[[Settings], list[Problem]] = lambda _: []) -> Policy:
-    """Build the policy of a configuration; on errors print all of them and exit with 78 or 75."""
+def capture_log() -> tuple[ServerLog, LogHandler]:
+    """Write the log lines of plugins to standard error until the command ends."""
+    log = ServerLog()
+    return log, click.get_current_context().with_resource(capturing(log))
+
+
+def build_or_exit(
+    path: Path,
+    check: Callable[[Settings], list[Problem]] = lambda _: [],
+    log: ServerLog | None = None,
+) -> Policy:
+    """Build the policy of a configuration; on errors print all of them and exit with 78 or 75.
+
+    Without a ``log``, that of the plugins is captured here.
+    """
+    handler = None
+    if log is None:
+        log, handler = capture_log()
     try:
         with progress_lines(lambda line: click.echo(line, err=True)) as stage:
-            return policy_from(path, check, log=console_log(), stage=stage)
+            policy = policy_from(path, check, log=log, stage=stage)
     except ConfigError as error:
         fail(error)
+    if handler is not None:
+        handler.use(policy.log_levels)
+    return policy
 
 
 def load_or_exit(path: Path, hint: str) -> Settings:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from difflib import get_close_matches
 from functools import cached_property
 from importlib import import_module
-from types import ModuleType
 from typing import TYPE_CHECKING, cast
 
 import click
@@ -80,7 +78,7 @@ class Commands(click.Group):
             return None if added is None else added.load()
         module, _, attribute = COMMANDS[cmd_name][0].partition(":")
         with gc_tuning.importing():
-            _import_structlog()
+            import_module("pexpolicy.log.structlog_import")
             found = getattr(import_module(f"pexpolicy.cli.{module}"), attribute)
         return cast("click.Command", found)
 
@@ -95,23 +93,6 @@ class Commands(click.Group):
         suggestion = SYNONYMS.get(name) or next(iter(get_close_matches(name, names, n=1)), "")
         hint = f" Did you mean {suggestion!r}?" if suggestion else f" Commands: {', '.join(names)}."
         raise click.UsageError(f"No such command {name!r}.{hint}", ctx)
-
-
-def _import_structlog() -> None:
-    """Import structlog without rich.
-
-    structlog imports rich, if it is installed, for tracebacks that are never printed. That is a
-    third of the start-up time. ``None`` in ``sys.modules`` is the documented way to mark a module
-    as missing.
-    """
-    if "rich" in sys.modules:
-        return
-    modules: dict[str, ModuleType | None] = sys.modules  # type: ignore[assignment]
-    modules["rich"] = None
-    try:
-        import_module("structlog")
-    finally:
-        del modules["rich"]
 
 
 @click.group(

@@ -6,15 +6,21 @@ import errno
 import resource
 import sys
 import time
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 
 import click
 
-from pexpolicy.cli.common import Port, build_or_exit, config_option, fail, print_warnings
+from pexpolicy.cli.common import (
+    Port,
+    build_or_exit,
+    capture_log,
+    config_option,
+    fail,
+    print_warnings,
+)
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.errors import describe_network_error
-from pexpolicy.log import console_log
 from pexpolicy.observability.shared_memory import SharedCounters
 from pexpolicy.server import gc_tuning
 from pexpolicy.server.admin.listener import AdminEndpoint
@@ -53,18 +59,28 @@ def serve(
     install_startup_signals()
     read_at = time.time()
     ports = port, admin_port
-    policy = build_or_exit(config, lambda settings: preflight_problems(settings, host, ports=ports))
+    log, handler = capture_log()
+    policy = build_or_exit(
+        config, lambda settings: preflight_problems(settings, host, ports=ports), log
+    )
     print_warnings(policy)
     address = host or policy.settings.server.host
     number = policy.settings.server.port if port is None else port
     count = workers or policy.settings.server.workers
-    log = console_log()
 
     # A worker and its replacement may exist at the same time.
     counters = SharedCounters(2 * count if count > 1 else 1)
     admin = AdminEndpoint(bind_admin(policy.settings, log, admin_port), counters)
     context = ServerContext(
-        config, address, policy.settings.admin, log, echo, ports=ports, admin_endpoint=admin
+        config,
+        address,
+        policy.settings.admin,
+        log,
+        echo=log.output.write,
+        ports=ports,
+        admin_endpoint=admin,
+        on_activation=lambda active: handler.use(active.log_levels),
+        log_thread=log.output.background,
     )
     leftovers: Leftovers = list
     try:
@@ -75,10 +91,13 @@ def serve(
                 from pexpolicy.server.workers.supervisor import Supervisor  # noqa: PLC0415 - it is large
 
                 policy.close()
+                # It forks, and must not have threads of its own.
+                log.output.never_wait()
                 Supervisor(count, config.read_bytes(), read_at, listeners, context).run()
             else:
                 server = run_server(policy, listeners, read_at, context)
-                leftovers = run(server, serving=True)
+                with context.log_thread():
+                    leftovers = run(server, serving=True)
     except ConfigError as error:
         fail(error)
     except OSError as error:
@@ -90,13 +109,6 @@ def serve(
             err=True,
         )
         sys.exit(1)
-    # A plugin may have closed standard error.
-    with suppress(OSError, ValueError):
-        echo("stopped")
+    log.output.write("stopped")
     if leftovers():
         force_exit(leftovers)
-
-
-def echo(line: str) -> None:
-    """Print a line for the operator."""
-    click.echo(line, err=True)

@@ -99,7 +99,7 @@ def from_document(document: Mapping[str, Any], path: Path, config_hash: str) -> 
         extras=tables.infinity.extras,
         min_pin_length=tables.infinity.min_pin_length,
         plugins={
-            name: table.with_extras(tables.infinity.extras)
+            name: table.with_extras(tables.infinity.extras, tables.log.level)
             for name, table in tables.plugins.items()
         },
         plugin_dirs=tuple(path.parent / directory for directory in tables.plugin_dirs),
@@ -113,6 +113,7 @@ def from_document(document: Mapping[str, Any], path: Path, config_hash: str) -> 
         admin_token=token,
         admin_plugin_token=plugin_token,
         tracing=tables.tracing,
+        log=tables.log,
         secret_files=tuple(
             path.parent / file
             for file in (

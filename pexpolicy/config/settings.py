@@ -14,7 +14,7 @@ from pexpolicy.config.schema.access import AccessTable, TlsTable
 from pexpolicy.config.schema.audit import AuditTable, PrivacyTable
 from pexpolicy.config.schema.limits import LimitsTable
 from pexpolicy.config.schema.plugins import EndpointTable, PluginTable
-from pexpolicy.config.schema.server import AdminTable, ServerTable, TracingTable
+from pexpolicy.config.schema.server import AdminTable, LogTable, ServerTable, TracingTable
 from pexpolicy.models.extras import NO_EXTRAS, Extras
 
 
@@ -63,6 +63,7 @@ class Settings:
     admin_token: SecretStr | None = field(default=None, repr=False)
     admin_plugin_token: SecretStr | None = field(default=None, repr=False)
     tracing: TracingTable | None = None
+    log: LogTable = field(default_factory=LogTable)
     secret_files: tuple[Path, ...] = ()
     sign_key: SecretStr | None = field(default=None, repr=False)
     wrong: frozenset[str | int] = frozenset()

@@ -44,6 +44,9 @@ class Request:
     peer: str | None = None
     """Address of the client: the Conferencing Node, or the proxy in front of the server."""
 
+    decision_id: str = ""
+    """The ID of the call, as in its audit line; a UUID version 7."""
+
     notes: list[str] | None = None
     """A list for the reasons of a plugin during ``pexpolicy explain``; otherwise ``None``, so that
     other calls cost nothing.
@@ -59,6 +62,10 @@ class Request:
         """Store the raw target of the HTTP request and the address of its client."""
         self.__dict__["_target"] = target
         self.__dict__["peer"] = peer
+
+    def set_decision_id(self, decision_id: str) -> None:
+        """Store the ID of the call."""
+        self.__dict__["decision_id"] = decision_id
 
     def enable_notes(self) -> list[str]:
         """Return a new list that plugins find as ``notes``."""

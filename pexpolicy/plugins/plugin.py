@@ -68,6 +68,11 @@ class Plugin:
         return self.hooks.keys() if self.isolated is None else self.isolated.implemented
 
     @property
+    def module(self) -> str:
+        """Return the name of the module that defines the plugin's class."""
+        return type(self.instance).__module__
+
+    @property
     def can_reject(self) -> bool:
         """Return the plugin's own ``can_reject``; without one, guess.
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import orjson
 
+from pexpolicy.models.hook_context import hook_context
 from pexpolicy.plugins.plugin import Plugin
 
 MAX_REPORT = 64 * 1024
@@ -21,11 +22,12 @@ async def report_of(plugin: Plugin) -> bytes:
     more than ``MAX_REPORT`` bytes.
     """
     hook: Callable[..., Any] = plugin.hooks["status"]
-    if inspect.iscoroutinefunction(hook):
-        report = await hook(None)
-    else:
-        assert plugin.threads is not None
-        report = await plugin.threads.run(hook, None, "status")
+    with hook_context(plugin.name, "status"):
+        if inspect.iscoroutinefunction(hook):
+            report = await hook(None)
+        else:
+            assert plugin.threads is not None
+            report = await plugin.threads.run(hook, None, "status")
     if not isinstance(report, Mapping):
         msg = f"it gave {type(report).__name__}, and not a mapping"
         raise TypeError(msg)

@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 from pexpolicy.errors import describe_error
-from pexpolicy.log import console_log
+from pexpolicy.log.console import ServerLog
 from pexpolicy.tasks import hide
 
 T = TypeVar("T")
@@ -54,7 +54,9 @@ def _run_server(loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any]) -> Non
         except (SystemExit, KeyboardInterrupt) as error:
             if task.done():
                 return
-            console_log().warning(
+            log = ServerLog()
+            log.output.never_wait()
+            log.warning(
                 "a task or callback of a plugin failed",
                 error=describe_error(error).summary,
             )

@@ -6,7 +6,12 @@ import asyncio
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, redirect_stdout
+from contextlib import (
+    AbstractContextManager,
+    asynccontextmanager,
+    nullcontext,
+    redirect_stdout,
+)
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,7 +30,12 @@ from pexpolicy.observability.tracing import exporter
 from pexpolicy.policy import Policy
 from pexpolicy.server import gc_tuning, systemd
 from pexpolicy.server.admin.listener import AdminEndpoint, admin_listener
-from pexpolicy.server.generations import GenerationRunner, GenerationSwitch, generation_of
+from pexpolicy.server.generations import (
+    Generation,
+    GenerationRunner,
+    GenerationSwitch,
+    generation_of,
+)
 from pexpolicy.server.http.app import PolicyApp
 from pexpolicy.server.http.listener import Address, Listener, url_of
 from pexpolicy.server.preflight import Ports, preflight_problems
@@ -60,6 +70,10 @@ class ServerContext:
     shared: bool = False
     """True if other processes accept connections on the same sockets."""
     admin_endpoint: AdminEndpoint = field(default_factory=AdminEndpoint)
+    on_activation: Callable[[Policy], None] = lambda _: None
+    """Called with the policy of each generation before it answers its first call."""
+    log_thread: Callable[[], AbstractContextManager[None]] = nullcontext
+    """Writes the log in a thread until exit, in a process that answers calls."""
 
     def build(self, content: bytes | None = None) -> Policy:
         """Build the policy of ``content``, or of the present configuration file.
@@ -163,6 +177,7 @@ async def _answering(
         access, audit_path = first.generation.access, settings.audit.path
         if access.verifies_slowly and audit_path is not None:
             access.remember(recent_peers(settings.resolve(audit_path)))
+        context.on_activation(policy)
         await first.open()
         readiness, reloads = Readiness(), ReloadState()
         sources = StateSources(
@@ -177,7 +192,12 @@ async def _answering(
         base_path = settings.server.base_path
         app = PolicyApp(first.generation, context.log, base_path, readiness, telemetry, spans)
         listener = Listener(app, address, shared=context.shared)
-        generations = GenerationSwitch(first, app.activate)
+
+        def activate(generation: Generation) -> None:
+            context.on_activation(generation.policy)
+            app.activate(generation)
+
+        generations = GenerationSwitch(first, activate)
         reloader = Reloader(generations, audit, context.build, reloads)
         try:
             async with (

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 import signal
 import sys
 import threading
@@ -117,7 +118,9 @@ def force_exit(leftovers: Callable[[], list[str]]) -> None:
     """Report what did not stop and exit now; the interpreter would wait for threads."""
     names = ", ".join(leftovers()) or "unknown plugin code"
     try:
-        sys.stderr.write(f"did not stop in time: {names}\n")
-        sys.stderr.flush()
+        # The reader of standard error may have stalled.
+        if select.select((), (sys.stderr,), (), 0)[1]:
+            sys.stderr.write(f"did not stop in time: {names}\n")
+            sys.stderr.flush()
     finally:
         os._exit(0)

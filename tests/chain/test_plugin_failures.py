@@ -16,10 +16,11 @@ from pexpolicy import (
     Reject,
     ServiceConfigurationRequest,
 )
+from pexpolicy.chain import failure_log
 from pexpolicy.chain.chain import Chain
 from pexpolicy.chain.failure_log import PluginFailureLog
 from pexpolicy.chain.hook_tasks import HookTasks
-from pexpolicy.errors import describe_error
+from pexpolicy.errors import ErrorReport, describe_error
 from pexpolicy.testing import make_request
 from tests.support import wire
 from tests.support.fake_plugins import Hook, Log, Serve, always, plugin, raises
@@ -220,6 +221,49 @@ def test_a_line_about_a_failing_plugin_counts_the_calls_since_the_last_one() -> 
     for second in (0.0, 1.0, 59.0, 60.0, 61.0):
         failures.failed("plugin failed", "toy", report, second)
     assert [event.get("times") for event in log.events] == [None, 3]
+
+
+def test_failures_of_one_class_at_two_places_are_two_failures() -> None:
+    log = Log()
+    failures = PluginFailureLog(log, "media_location")
+    for line in (1, 2, 1):
+        report = ErrorReport("ValueError: down", [], f"toy.py:{line}", "ValueError")
+        failures.failed("plugin failed", "toy", report, 0.0)
+    assert len(log.events) == 2
+
+
+async def test_failures_left_out_are_counted_when_no_further_one_follows(
+    serving: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(failure_log, "LOG_INTERVAL_S", 0.05)
+
+    async def fails(_: object) -> object:
+        raise ValueError("down")
+
+    async with serving({"toy": plugin(service_configuration=fails)}) as server:
+        for _ in range(3):
+            await server.ask(wire.SERVICE)
+        await asyncio.sleep(0.1)
+        first, rest = server.log.events
+    assert "times" not in first
+    assert first["decision_id"] == server.lines()[0]["decision_id"]
+    assert (rest["event"], rest["times"], rest["plugin"]) == ("plugin failed", 2, "toy")
+    assert re.fullmatch(r"ValueError again \(test_plugin_failures\.py:[0-9]+\)", rest["error"])
+    assert "traceback" not in rest
+
+
+async def test_failures_left_out_are_counted_when_the_policy_is_closed(serving: Serve) -> None:
+    async def waits(_: object) -> object:
+        return await asyncio.Event().wait()
+
+    slow = {"toy": {"timeout": 0.01}}
+    async with serving({"toy": plugin(service_configuration=waits)}, slow) as server:
+        for _ in range(3):
+            await server.ask(wire.SERVICE)
+    assert [(e["event"], e.get("times")) for e in server.log.events] == [
+        ("plugin was late", None),
+        ("plugin was late", 2),
+    ]
 
 
 async def test_the_passcode_in_an_invalid_answer_is_in_no_detail(serving: Serve) -> None:

@@ -9,7 +9,7 @@ from pexpolicy.config.schema.audit import AuditTable, PrivacyTable
 from pexpolicy.config.schema.base import EndpointName, Table
 from pexpolicy.config.schema.limits import LimitsTable
 from pexpolicy.config.schema.plugins import EndpointTable, InfinityTable, PluginTable
-from pexpolicy.config.schema.server import AdminTable, ServerTable, TracingTable
+from pexpolicy.config.schema.server import AdminTable, LogTable, ServerTable, TracingTable
 
 
 class Document(Table):
@@ -22,6 +22,7 @@ class Document(Table):
     limits: LimitsTable = LimitsTable()
     admin: AdminTable = AdminTable()
     tracing: TracingTable | None = None
+    log: LogTable = LogTable()
     audit: AuditTable = AuditTable()
     privacy: PrivacyTable = PrivacyTable()
     infinity: InfinityTable = InfinityTable()

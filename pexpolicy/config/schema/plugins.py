@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, PrivateAttr
 
 from pexpolicy.config.schema.base import MAX_BUDGET, Table
+from pexpolicy.config.schema.server import Level
 from pexpolicy.models.extras import NO_EXTRAS, Extras
 
 
@@ -36,6 +37,7 @@ class PluginTable(Table):
     on_error: Literal["skip", "reject"] = "skip"
     may_admit: bool = False
     threads: int = Field(8, ge=1, le=256)
+    log_level: Level | None = None
     settings: dict[str, Any] = Field(default_factory=dict)
 
     _extras: Extras = PrivateAttr(NO_EXTRAS)
@@ -45,9 +47,9 @@ class PluginTable(Table):
         """Extra fields and values of ``[infinity]``."""
         return self._extras
 
-    def with_extras(self, extras: Extras) -> Self:
-        """Return a copy with these extra fields and values."""
-        table = self.model_copy()
+    def with_extras(self, extras: Extras, log_level: Level) -> Self:
+        """Return a copy with these extra fields and values, and with a level of its log lines."""
+        table = self.model_copy(update={"log_level": self.log_level or log_level})
         table._extras = extras  # noqa: SLF001 - of the same class
         return table
 

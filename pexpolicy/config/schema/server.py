@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Literal
 
 from pydantic import Field, field_validator
 
@@ -46,6 +47,15 @@ class AdminTable(SecretTable):
     token_file: str | None = None
     plugin_token_env: str | None = None
     plugin_token_file: str | None = None
+
+
+Level = Literal["debug", "info", "warning", "error"]
+
+
+class LogTable(Table):
+    """``[log]``: lines of plugins and libraries on standard error."""
+
+    level: Level = "info"
 
 
 class TracingTable(Table):

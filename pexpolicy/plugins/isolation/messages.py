@@ -59,6 +59,7 @@ class DecideRequest(Message, frozen=True):
     target: str
     peer: str | None = None
     decision: Decided | None = None
+    decision_id: str = ""
 
 
 class Decided(Message, frozen=True):
@@ -201,10 +202,9 @@ def decide_request(
 ) -> DecideRequest:
     """Return the message for a request, and for the decision to adjust if there is one."""
     alias = request.__dict__.get("alias")
-    raw_alias = alias.raw if alias is not None else ""
-    params = list(request.params.items())
+    origin = "" if alias is None else alias.raw, request.raw_target, request.peer
     adjusts = None if decision is None else decided(decision)
-    return DecideRequest(endpoint, params, raw_alias, request.raw_target, request.peer, adjusts)
+    return DecideRequest(endpoint, [*request.params.items()], *origin, adjusts, request.decision_id)
 
 
 def request_of(message: DecideRequest) -> Request:
@@ -212,6 +212,7 @@ def request_of(message: DecideRequest) -> Request:
     params = MultiDictProxy(MultiDict(message.params))
     request: Request = ENDPOINTS[message.endpoint].parse(params, message.alias)
     request.set_origin(message.target, message.peer)
+    request.set_decision_id(message.decision_id)
     return request
 
 

@@ -26,9 +26,12 @@ from pexpolicy.chain.fold import Draft
 from pexpolicy.config.problems import ConfigWarning, Key, Problem
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.errors import describe_error
+from pexpolicy.log.capture import LogHandler, LogLevels, capturing, level_number
+from pexpolicy.log.console import ServerLog
 from pexpolicy.models.annotations import Annotations
 from pexpolicy.models.decision import Decision
 from pexpolicy.models.errors import DecisionError
+from pexpolicy.models.hook_context import HOOK_CONTEXT
 from pexpolicy.models.request import Request
 from pexpolicy.plugins.binding import bind_adjuster, bind_hook, bind_observer
 from pexpolicy.plugins.isolation import messages
@@ -60,16 +63,22 @@ def main() -> int:
     server = socket.socket(fileno=connection)
     for descriptor in (connection, pipe):
         os.set_inheritable(descriptor, False)  # noqa: FBT003 - its own signature
-    report, plugin = _build(_receive_build_request(server))
-    server.sendall(framed(report))
-    if plugin is None:
-        return 1
+    log = ServerLog()
+    with capturing(log) as handler, log.output.background():
+        report, plugin = _build(_receive_build_request(server), handler)
+        server.sendall(framed(report))
+        return _run(server, plugin, log) if plugin is not None else 1
+
+
+def _run(server: socket.socket, plugin: Plugin, log: ServerLog) -> int:
+    """Serve until the server ends the connection; return the exit code."""
     runner = asyncio.Runner()
     try:
         runner.run(_serve(server, plugin))
     except BaseException as error:  # noqa: BLE001 - a plugin can end the event loop as it likes
         # Pending tasks are not cancelled: their cancellation would be reported as a failure.
         _print(f"{plugin.available}: its worker ends: {describe_error(error).summary}")
+        log.output.flush()
         os._exit(error.code if isinstance(error, SystemExit) and type(error.code) is int else 1)
     runner.close()
     return 0
@@ -98,7 +107,9 @@ def _receive_build_request(connection: socket.socket) -> messages.BuildRequest:
     sys.exit(1)
 
 
-def _build(message: messages.BuildRequest) -> tuple[messages.Report, Plugin | None]:
+def _build(
+    message: messages.BuildRequest, handler: LogHandler
+) -> tuple[messages.Report, Plugin | None]:
     """Build the plugin as the server would; return the report, and the plugin if it was built."""
     if message.python_path is None:
         os.environ.pop("PYTHONPATH", None)
@@ -106,6 +117,8 @@ def _build(message: messages.BuildRequest) -> tuple[messages.Report, Plugin | No
         os.environ["PYTHONPATH"] = message.python_path
     # It comes from the server, which started this process.
     available, table, root = pickle.loads(message.plugin)  # noqa: S301
+    # Each line of this process belongs to the plugin.
+    handler.use(LogLevels(level_number(table.log_level or "info"), modules={"": available.name}))
     plugins, problems = build({available.name: table}, {available.name: available}, root)
     warnings, failed = plugin_warnings(plugins)
     files, unknown = tracked_files(plugins, root)
@@ -222,6 +235,7 @@ class _RequestServer(asyncio.Protocol):
             asked = Draft(request, messages.decision_of(endpoint, order.decision, extras))
             link = self._adjusters[order.endpoint]
         assert link is not None
+        HOOK_CONTEXT.set((link.names, request))
         answer = await link.ask(asked)
         if answer is None:
             return messages.OkReply()
@@ -230,7 +244,9 @@ class _RequestServer(asyncio.Protocol):
 
     async def _observe(self, order: messages.ObserveRequest) -> messages.OkReply:
         assert self._observer is not None
-        await self._observer.notify(messages.outcome_of(order))
+        outcome = messages.outcome_of(order)
+        HOOK_CONTEXT.set(((self._plugin.name, "on_decision"), outcome.request))
+        await self._observer.notify(outcome)
         return messages.OkReply()
 
     def send(self, report: messages.Report) -> None:
@@ -256,6 +272,7 @@ async def _serve(connection: socket.socket, plugin: Plugin) -> None:
         return
     entered = False
     try:
+        HOOK_CONTEXT.set(((plugin.name, "lifespan"), None))
         async with plugin.lifespan() or nullcontext():
             entered = True
             requests.send(messages.OkReply())

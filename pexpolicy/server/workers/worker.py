@@ -29,7 +29,8 @@ def run_worker(
 
     ``connection`` is the worker's end of the socket to the supervisor.
     """
-    leftovers = run(_serve(content, listeners, connection, context), serving=True)
+    with context.log_thread():
+        leftovers = run(_serve(content, listeners, connection, context), serving=True)
     if leftovers():
         shutdown.force_exit(leftovers)
 

@@ -9,7 +9,7 @@ import unicodedata
 import orjson
 import pytest
 
-from pexpolicy.log import console_log
+from pexpolicy.log.console import console_log
 
 
 class Terminal(io.StringIO):

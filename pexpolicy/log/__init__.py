@@ -1,0 +1,1 @@
+"""The log on standard error: of the server, of plugins and of libraries."""
