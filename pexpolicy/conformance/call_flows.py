@@ -2,93 +2,48 @@
 
 from __future__ import annotations
 
-from pexpolicy.conformance import request_templates
-from pexpolicy.conformance.edge_cases import ODDITIES
-from pexpolicy.conformance.flow_steps import AGAIN, Flow, Placeholder, Query, Step
-from pexpolicy.conformance.request_templates import H323, SIP, WEB
+from urllib.parse import quote
 
-SERVICE, PARTICIPANT, LOCATION = (
-    "service_configuration",
-    "participant_properties",
-    "media_location",
+from pexpolicy.conformance.flow_steps import DecodingMarker, Flow, Placeholder, Query, Step
+from pexpolicy.conformance.request_templates import (
+    H323,
+    SIP,
+    WEB,
+    avatar,
+    directory_avatar,
+    location,
+    participant,
+    registration,
+    search,
+    service,
 )
-AVATAR, DIRECTORY, REGISTRATION = (
-    "participant_avatar",
-    "directory_information",
-    "registration_alias",
-)
+
 BREAKOUT_UUID = "4a6f2f3e-5d0f-4c1e-9a57-0d8f6c2b7e11"
-MEDIA: Query = {"protocol": "webrtc", "preauthenticated_role": "chair"}
+CHAIR: Query = {"protocol": "webrtc", "preauthenticated_role": "chair"}
 CONTROL: Query = {"participant_type": "api", "preauthenticated_role": "chair"}
-
-
-def service(name: str, query: Query, same_as: str = "") -> Step:
-    """Return a service configuration step."""
-    return Step(name=name, endpoint=SERVICE, query=query, same_as=same_as)
-
-
-def participant(name: str, query: Query, same_as: str = "") -> Step:
-    """Return a participant properties step."""
-    return Step(name=name, endpoint=PARTICIPANT, query=query, same_as=same_as)
-
-
-def location(name: str, query: Query, same_as: str = "") -> Step:
-    """Return a media location step."""
-    return Step(name=name, endpoint=LOCATION, query=query, same_as=same_as)
-
-
-def avatar(
-    name: str, query: Query, same_as: str = "", alias: str | Placeholder = Placeholder.CALLER
-) -> Step:
-    """Return an avatar step."""
-    return Step(name=name, endpoint=AVATAR, query=query, same_as=same_as, alias=alias)
-
-
-def search(text: str, limit: int = 10, name: str = "", same_as: str = "") -> Step:
-    """Return a directory search step."""
-    query = request_templates.directory("v39", text, limit)
-    return Step(name=name or f"search {text!r}", endpoint=DIRECTORY, query=query, same_as=same_as)
-
-
-def register(
-    name: str,
-    query: Query,
-    alias: str | Placeholder = Placeholder.CALLER,
-    same_as: str = "",
-    because: str = AGAIN,
-) -> Step:
-    """Return a device registration step."""
-    return Step(
-        name=name, endpoint=REGISTRATION, query=query, alias=alias, same_as=same_as, because=because
-    )
+MEDIA: Query = {"protocol": "webrtc"}
+H323_ALIAS = "h323%3A%2B4712345678"
 
 
 def _web_join(version: str) -> tuple[Step, ...]:
-    joined = request_templates.service(version, WEB)
     return (
-        service("service", joined),
-        service("service again, after the PIN", joined, same_as="service"),
-        participant("control", request_templates.participant(version, WEB, CONTROL)),
-        participant("media", request_templates.participant(version, WEB, MEDIA)),
-        participant(
-            "media again", request_templates.participant(version, WEB, MEDIA), same_as="media"
-        ),
-        location("location", request_templates.location(version, WEB, {"protocol": "webrtc"})),
-        avatar(
-            "avatar 100x100",
-            request_templates.avatar(version, WEB, (100, 100), {"protocol": "webrtc"}),
-        ),
+        service("service", WEB, version=version),
+        service("service again, after the PIN", WEB, version=version, same_as="service"),
+        participant("control", WEB, CONTROL, version),
+        participant("media", WEB, CHAIR, version),
+        participant("media again", WEB, CHAIR, version, same_as="media"),
+        location("location", WEB, MEDIA, version),
+        avatar("avatar 100x100", WEB, (100, 100), MEDIA, version=version),
     )
 
 
 def _sip(version: str) -> tuple[Step, ...]:
     """Return the steps of a SIP call before the PIN, when the role is not known."""
-    asked = request_templates.location(version, SIP)
     return (
-        service("service", request_templates.service(version, SIP)),
-        participant("before the PIN", request_templates.participant(version, SIP)),
-        location("location", asked),
-        location("location again", asked, same_as="location"),
+        service("service", SIP, version=version),
+        participant("before the PIN", SIP, version=version),
+        location("location", SIP, version=version),
+        location("location again", SIP, version=version, same_as="location"),
     )
 
 
@@ -96,26 +51,20 @@ def _old(version: str) -> tuple[Step, ...]:
     """Return the steps of a version without participant properties."""
     asserted: Query = {"P-Asserted-Identity": "<sip:alice@example.com>"}
     return (
-        service("service", request_templates.service(version, SIP, asserted)),
-        location("location", request_templates.location(version, SIP, asserted)),
-        avatar("avatar 40x40", request_templates.avatar(version, SIP, (40, 40))),
-        Step(name="search", endpoint=DIRECTORY, query=request_templates.directory(version, "ali")),
-        register(
-            "registration", request_templates.registration(version, "webrtc", '"credentials"')
-        ),
+        service("service", SIP, asserted, version),
+        location("location", SIP, asserted, version),
+        avatar("avatar 40x40", SIP, (40, 40), version=version),
+        search("ali", version=version, name="search"),
+        registration("registration", "webrtc", '"credentials"', version),
     )
 
 
 _H323 = (
-    service("ARQ", request_templates.service("v39", H323, {"trigger": "arq"})),
-    service("SETUP", request_templates.service("v39", H323)),
-    participant("before the PIN", request_templates.participant("v39", H323)),
-    location("location", request_templates.location("v39", H323)),
-    avatar(
-        "avatar 64x48",
-        request_templates.avatar("v39", H323, (64, 48)),
-        alias="h323%3A%2B4712345678",
-    ),
+    service("ARQ", H323, {"trigger": "arq"}),
+    service("SETUP", H323),
+    participant("before the PIN", H323),
+    location("location", H323),
+    avatar("avatar 64x48", H323, (64, 48), alias=H323_ALIAS),
 )
 
 _RUNNING: Query = {
@@ -126,62 +75,40 @@ _RUNNING: Query = {
     "service_name": Placeholder.SERVICE_NAME,
     "unique_service_name": Placeholder.SERVICE_NAME,
     "service_tag": Placeholder.SERVICE_TAG,
+    "local_alias": Placeholder.ALIAS,
 }
 _DIAL_OUT = (
-    service("the running service", request_templates.service("v39", WEB)),
-    service(
-        "before dialing out",
-        request_templates.service("v39", SIP, {**_RUNNING, "local_alias": Placeholder.ALIAS}),
-    ),
-    participant(
-        "the called participant",
-        request_templates.participant("v39", SIP, {**_RUNNING, "local_alias": Placeholder.ALIAS}),
-    ),
-    location(
-        "location",
-        request_templates.location("v39", SIP, {**_RUNNING, "local_alias": Placeholder.ALIAS}),
-    ),
+    service("the running service", WEB),
+    service("before dialing out", SIP, _RUNNING),
+    participant("the called participant", SIP, _RUNNING),
+    location("location", SIP, _RUNNING),
 )
 
+_SCANNER: Query = {"local_alias": "sip:100@192.0.2.7", "remote_alias": "sip:100@1.1.1.1"}
+_CALLERS: tuple[tuple[str, str, Query, Query], ...] = (
+    ("options", "a known alias", SIP, {}),
+    ("options", "no alias", SIP, {"local_alias": ""}),
+    ("options", "a scanner", SIP, _SCANNER),
+    ("subscribe", "a known alias", SIP, {}),
+    ("lrq", "a number", H323, {"local_alias": "h323:100"}),
+)
 _NON_DIAL = tuple(
     service(
         f"{trigger.upper()}, {what}",
-        request_templates.service(
-            "v39", caller, {"call_direction": "non_dial", "trigger": trigger, **alias}
-        ),
+        caller,
+        {"call_direction": "non_dial", "trigger": trigger, **alias},
     )
-    for trigger, what, caller, alias in (
-        ("options", "a known alias", SIP, {}),
-        ("options", "no alias", SIP, {"local_alias": ""}),
-        (
-            "options",
-            "a scanner",
-            SIP,
-            {"local_alias": "sip:100@192.0.2.7", "remote_alias": "sip:100@1.1.1.1"},
-        ),
-        ("subscribe", "a known alias", SIP, {}),
-        ("lrq", "a number", H323, {"local_alias": "h323:100"}),
-    )
+    for trigger, what, caller, alias in _CALLERS
 )
 
+_LEFT: Query = {"previous_service_name": Placeholder.SERVICE_NAME}
 _TRANSFERRED: Query = {"local_alias": "lobby", "previous_service_name": Placeholder.PREVIOUS_NAME}
 _TRANSFER = (
-    service("the first service", request_templates.service("v39", WEB)),
-    service(
-        "the second service",
-        request_templates.service(
-            "v39", WEB, {"local_alias": "lobby", "previous_service_name": Placeholder.SERVICE_NAME}
-        ),
-    ),
-    participant(
-        "the participant there",
-        request_templates.participant("v39", WEB, {**MEDIA, **_TRANSFERRED}),
-    ),
-    location("location", request_templates.location("v39", WEB, _TRANSFERRED)),
-    service(
-        "back to the first",
-        request_templates.service("v39", WEB, {"previous_service_name": Placeholder.SERVICE_NAME}),
-    ),
+    service("the first service", WEB),
+    service("the second service", WEB, {"local_alias": "lobby", **_LEFT}),
+    participant("the participant there", WEB, {**CHAIR, **_TRANSFERRED}),
+    location("location", WEB, _TRANSFERRED),
+    service("back to the first", WEB, _LEFT),
 )
 
 
@@ -192,15 +119,9 @@ def breakout_room(main: Query, name: str, uuid: str) -> Query:
 
 
 _BREAKOUT = (
-    service("the main room", request_templates.service("v39", WEB)),
-    service(
-        "a breakout room",
-        breakout_room(request_templates.service("v39", WEB), "meet.bob", BREAKOUT_UUID),
-    ),
-    participant(
-        "the participant there",
-        request_templates.participant("v39", WEB, {**MEDIA, "breakout_uuid": BREAKOUT_UUID}),
-    ),
+    service("the main room", WEB),
+    service("a breakout room", WEB, breakout_room({}, "meet.bob", BREAKOUT_UUID)),
+    participant("the participant there", WEB, {**CHAIR, "breakout_uuid": BREAKOUT_UUID}),
 )
 
 _DIRECTORY = (
@@ -210,35 +131,139 @@ _DIRECTORY = (
     search("ali"),
     search("ali", name="search 'ali' again", same_as="search 'ali'"),
     search("a", limit=1, name="search 'a', one entry at most"),
-    avatar("avatar of an entry", request_templates.directory_avatar("v39", (40, 40))),
-    avatar(
-        "avatar again",
-        request_templates.directory_avatar("v39", (40, 40)),
-        same_as="avatar of an entry",
+    directory_avatar("avatar of an entry", (40, 40)),
+    directory_avatar("avatar again", (40, 40), same_as="avatar of an entry"),
+)
+
+_QUOTES = "quotes around auth_type have no meaning"
+_REGISTRATION = (
+    registration("web app", "webrtc", "credentials"),
+    registration("web app again", "webrtc", "credentials", same_as="web app"),
+    registration("quoted auth_type", "webrtc", '"credentials"', same_as="web app", because=_QUOTES),
+    registration("SIP device", "sip", "credentials", alias="sip%3Aalice%40example.com"),
+    registration("H.323 device", "h323", "credentials", alias=H323_ALIAS),
+    registration("single sign-on", "webrtc", "sso"),
+)
+
+# Unusual requests, all of which a node can send.
+
+MARKED = "sip:zq7k%23x+1@example.com"
+"""An alias with a percent sign and a plus, which a second decoding would change."""
+TWICE, NEVER = "it was decoded twice", "it was not decoded"
+LATIN_1, OTHER = "UTF-8 was read as Latin-1", "UTF-8 was read as something else"
+MARKED_TRACES = (
+    DecodingMarker("zq7k%2523x", NEVER),
+    DecodingMarker("zq7k#x", TWICE),
+    DecodingMarker("zq7k%23x 1", "its plus became a blank"),
+    DecodingMarker("zq7k%23x%2b1", NEVER),
+    DecodingMarker("zq7k%23x+1%40", NEVER),
+)
+NAME_TRACES = (
+    DecodingMarker("zq7k+zo", "a plus in a query is a blank"),
+    DecodingMarker("zq7k%20zo", NEVER),
+    DecodingMarker("zo%c3%ab", NEVER),
+    DecodingMarker("zoã«", LATIN_1),
+    DecodingMarker("zo\N{REPLACEMENT CHARACTER}", OTHER),
+)
+UTF8_TRACES = (
+    DecodingMarker("zq7km%c3%b8te", NEVER),
+    DecodingMarker("zq7km\u00e3\u00b8te", LATIN_1),
+    DecodingMarker("zq7km\N{REPLACEMENT CHARACTER}", OTHER),
+)
+
+_NEW_YORK: Query = {"location": "New York 2"}
+_NAME: Query = {"remote_display_name": "zq7k Zoë Ångström"}
+_ATTRIBUTES: Query = {
+    "idp_attribute_groups": ("analysts", "managers"),
+    "idp_attribute_Job Title": "Agent",
+    "idp_attribute_clear-ance": "SECRET",
+}
+_LONG: Query = {
+    "idp_attribute_memberOf": tuple(
+        f"cn=group-{number:04d},ou=groups,dc=example,dc=com" for number in range(260)
+    )
+}
+_ENCODINGS = (
+    service("escaped alias", SIP, {"local_alias": MARKED}, traces=MARKED_TRACES),
+    service("alias in UTF-8", WEB, {"local_alias": "zq7kmøte"}, traces=UTF8_TRACES),
+    service("blanks as +", WEB, _NEW_YORK),
+    service(
+        *("blanks as %20", WEB, _NEW_YORK),
+        escape=quote,
+        same_as="blanks as +",
+        because="+ and %20 are both a blank",
+    ),
+    participant("name in UTF-8", WEB, {**CHAIR, **_NAME}, traces=NAME_TRACES),
+    participant("repeated attributes", WEB, {**CHAIR, **_ATTRIBUTES}),
+    participant("a query of 20 KB", WEB, {**CHAIR, **_LONG}, strain=True),
+)
+
+_PATHS: tuple[tuple[str, str, tuple[DecodingMarker, ...]], ...] = (
+    ("@ as %40", "zq7k%2523x+1%40example.com", MARKED_TRACES),
+    ("scheme and parameters", "sip:alice@example.com:5060;transport=tls", ()),
+    ("a blank and UTF-8", "zq7km%C3%B8te%20rom", UTF8_TRACES),
+)
+_ALIASES = (
+    *(
+        registration(
+            f"registration_alias: {name}", "sip", "credentials", alias=alias, traces=traces
+        )
+        for name, alias, traces in _PATHS
+    ),
+    *(
+        avatar(f"participant_avatar: {name}", SIP, (48, 64), alias=alias, traces=traces)
+        for name, alias, traces in _PATHS
     ),
 )
 
-_CREDENTIALS = request_templates.registration("v39", "webrtc", "credentials")
-_REGISTRATION = (
-    register("web app", _CREDENTIALS),
-    register("web app again", _CREDENTIALS, same_as="web app"),
-    register(
-        "quoted auth_type",
-        request_templates.registration("v39", "webrtc", '"credentials"'),
-        same_as="web app",
-        because="quotes around auth_type have no meaning",
+_EMPTY: Query = {
+    name: value if name in ("call_direction", "node_ip", "version_id") else ""
+    for name, value in participant("", WEB).query.items()
+}
+_FEW: Query = {"call_direction": "dial_in", "node_ip": "10.44.155.21"}
+_FUTURE: Query = {"future~setting": "1", "Call-ID": "x", "future_list": ("a", "b")}
+_SKYPE: Query = {
+    "remote_address": "2001:db8::5",
+    "ms-subnet": '["10.47.5.0"]',
+    "p_Asserted-Identity": '["\\"Alice\\" <sip:alice@example.com>"]',
+}
+_VALUES = (
+    service("plain", WEB),
+    service(
+        *("unknown parameters", WEB, _FUTURE),
+        same_as="plain",
+        because="almost every release adds parameters, which must be ignored",
     ),
-    register(
-        "SIP device",
-        request_templates.registration("v39", "sip", "credentials"),
-        "sip%3Aalice%40example.com",
+    service("no alias, no vendor", WEB, {"local_alias": None, "vendor": None}),
+    Step(name="node and direction only", endpoint="service_configuration", query=_FEW),
+    service(
+        *("parameters that should be numbers and are text", WEB),
+        {"bandwidth": "unknown", "remote_port": "", "registered": ""},
     ),
-    register(
-        "H.323 device",
-        request_templates.registration("v39", "h323", "credentials"),
-        "h323%3A%2B4712345678",
+    service("IPv6 and a Skype header", SIP, _SKYPE),
+    Step(name="every value empty", endpoint="participant_properties", query=_EMPTY),
+    *(
+        Step(name=f"{endpoint}: node and direction only", endpoint=endpoint, query=_FEW)
+        for endpoint in ("participant_properties", "media_location")
     ),
-    register("single sign-on", request_templates.registration("v39", "webrtc", "sso")),
+    participant("no service tag", WEB, {**CHAIR, "service_tag": None, "service_name": None}),
+    participant(
+        *("no name", WEB),
+        {**CHAIR, "remote_display_name": "", "remote_alias": Placeholder.CALLER},
+    ),
+)
+
+_ROLES = (
+    participant("role empty", WEB, {**CHAIR, "preauthenticated_role": ""}),
+    *(
+        participant(
+            *(f"role {name}", WEB, {**CHAIR, "preauthenticated_role": value}),
+            same_as="role empty",
+            because="an empty role, None, null and no role mean the same",
+            certain=False,
+        )
+        for name, value in (("None", "None"), ("null", "null"), ("absent", None))
+    ),
 )
 
 FLOWS: tuple[Flow, ...] = (
@@ -255,6 +280,9 @@ FLOWS: tuple[Flow, ...] = (
     Flow("breakout", _BREAKOUT),
     Flow("directory", _DIRECTORY),
     Flow("registration", _REGISTRATION),
-    *ODDITIES,
+    Flow("odd encodings", _ENCODINGS),
+    Flow("aliases in the path", _ALIASES),
+    Flow("odd values", _VALUES),
+    Flow("ways to say no role", _ROLES),
 )
 """All flows, in the order in which they are sent."""

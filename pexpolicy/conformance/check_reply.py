@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from http import HTTPStatus
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pexpolicy.conformance.envelope import judge_envelope
 from pexpolicy.conformance.findings import (
@@ -21,8 +24,13 @@ from pexpolicy.conformance.http_client import Reply
 from pexpolicy.conformance.strict_json import NotJSONError, strict_json
 from pexpolicy.models.rules import Confidence
 
+if TYPE_CHECKING:
+    from PIL import Image
+
 UNREADABLE = {400, 405, 411, 413, 414, 415, 422, 431}
 ACCESS_DENIED = {401, 403, 407}
+PLACEHOLDER = "Infinity would show a placeholder"
+MAX_PIXELS = 25_000_000
 
 
 def judge(asked: SentRequest, reply: Reply, limit: float) -> CheckResult:
@@ -38,9 +46,7 @@ def judge(asked: SentRequest, reply: Reply, limit: float) -> CheckResult:
     if reply.status != HTTPStatus.OK:
         judged = _not_ok(asked, reply)
     elif asked.endpoint == "participant_avatar" and reply.media_type != "application/json":
-        from pexpolicy.conformance.avatar import judge_picture  # noqa: PLC0415 - 40 ms of import, for avatars only
-
-        judged = judge_picture(asked, reply)
+        judged = _judge_picture(asked, reply)
     else:
         judged = _decision(asked, reply)
     findings += judged.findings + _announced_breakout(asked, judged)
@@ -169,3 +175,52 @@ def _texts(value: Any) -> Iterator[str]:
                 pending += items
             case _:
                 pass
+
+
+def _judge_picture(asked: SentRequest, reply: Reply) -> CheckResult:
+    """Return the findings about a picture; the decision is a hash of its pixels."""
+    findings = []
+    if reply.media_type != "image/jpeg":
+        text = f"the content type is {reply.media_type[:60]!r}, not image/jpeg"
+        findings.append(violation(Topic.CONTENT_TYPE, text, Confidence.DOCUMENTED))
+    found, pixels = _decode(asked, reply.body)
+    return CheckResult(findings + found, ("picture", pixels) if pixels else None)
+
+
+def _decode(asked: SentRequest, body: bytes) -> tuple[list[Finding], str]:
+    from PIL import Image, UnidentifiedImageError  # noqa: PLC0415 - for avatars only
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(io.BytesIO(body)) as picture:
+                if picture.width * picture.height > MAX_PIXELS:
+                    return [_wrong(f"the picture has more than {MAX_PIXELS} pixels")], ""
+                picture.load()
+                findings = _format(picture) + _size(asked, picture)
+                return findings, hashlib.sha256(picture.tobytes()).hexdigest()
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        what = "cannot be identified" if isinstance(error, UnidentifiedImageError) else str(error)
+        return [_wrong(f"the picture cannot be read: {what[:100]}")], ""
+
+
+def _format(picture: Image.Image) -> list[Finding]:
+    if picture.format != "JPEG":
+        return [_wrong(f"the picture is a {picture.format}, not a JPEG")]
+    if picture.mode not in ("RGB", "RGBA"):
+        return [_wrong(f"the picture's colours are {picture.mode}, not RGB")]
+    return []
+
+
+def _size(asked: SentRequest, picture: Image.Image) -> list[Finding]:
+    requested = (int(asked.get("width")), int(asked.get("height")))
+    if picture.size == requested:
+        return []
+    width, height = picture.size
+    return [
+        _wrong(f"the picture is {width}x{height}, not {requested[0]}x{requested[1]} as requested")
+    ]
+
+
+def _wrong(text: str) -> Finding:
+    return violation(Topic.AVATAR, f"{text}. {PLACEHOLDER}", Confidence.TRANSCRIBED)

@@ -7,7 +7,7 @@ replies all use this one reading of section 2 of the contract.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -172,12 +172,19 @@ def _decision(
         return None, str(error)
 
 
+def wrong_shape(endpoint: str, result: object) -> str:
+    """Return why a result has the wrong type, or an empty text."""
+    listed = endpoint == "directory_information"
+    if isinstance(result, list if listed else Mapping):
+        return ""
+    wanted = "a list of entries" if listed else "an object"
+    return f"result is {brief(result)}, not {wanted}: the reply is dropped"
+
+
 def _unusable(endpoint: str, action: object, result: Any) -> str:
     """Return why a result cannot be used, whatever its fields are."""
-    listed = endpoint == "directory_information"
-    if not isinstance(result, list if listed else Mapping):
-        wanted = "a list of entries" if listed else "an object"
-        return f"result is {brief(result)}, not {wanted}: the reply is dropped"
+    if wrong := wrong_shape(endpoint, result):
+        return wrong
     if endpoint == "participant_avatar":
         return "a JSON result is not a picture; Infinity would show a placeholder"
     if endpoint == "service_configuration" and "new_alias" in result:
@@ -200,45 +207,33 @@ def _repaired(endpoint: str, body: Mapping[str, Any]) -> tuple[Mapping[str, Any]
         model = ParticipantProperties
     if model is None:
         return body, ()
-    repaired = _with_booleans(model, result)
-    repairs = [
-        f"{place}: the text {value!r} means {value.lower()}; write it without quotes "
-        f"[{Confidence.REPORTED}]"
-        for place, value in _text_booleans(model, result, "")
-    ]
+    repairs: list[str] = []
+    repaired = _with_booleans(model, result, "", repairs)
     if endpoint == "service_configuration" and "service_tag" not in result:
         repaired["service_tag"] = ""
         repairs.append(UNTAGGED)
     return ({**body, "result": repaired}, tuple(repairs)) if repairs else (body, ())
 
 
-def _text_booleans(model: type[ModelBase], fields: Any, place: str) -> Iterator[tuple[str, str]]:
-    if not isinstance(fields, dict):
-        return
-    for name, value in fields.items():
-        if _is_text_boolean(model, name, value):
-            yield f"{place}{name}", value
-        elif (inner := model.nested_models.get(name)) is not None and isinstance(value, list):
-            for number, item in enumerate(value):
-                yield from _text_booleans(inner, item, f"{place}{name}[{number}].")
-        elif inner is not None:
-            yield from _text_booleans(inner, value, f"{place}{name}.")
-
-
-def _with_booleans(model: type[ModelBase], fields: Any) -> Any:
+def _with_booleans(model: type[ModelBase], fields: Any, place: str, repairs: list[str]) -> Any:
+    """Return fields with text booleans repaired, and add a warning for each to ``repairs``."""
     if not isinstance(fields, dict):
         return fields
-    repaired: dict[str, Any] = {}
+    repaired = dict(fields)
     for name, value in fields.items():
         inner = model.nested_models.get(name)
         if _is_text_boolean(model, name, value):
-            repaired[name] = BOOLEANS[value.lower()]
-        elif inner is None:
-            repaired[name] = value
-        elif isinstance(value, list):
-            repaired[name] = [_with_booleans(inner, item) for item in value]
-        else:
-            repaired[name] = _with_booleans(inner, value)
+            meant = value.lower()
+            repaired[name] = BOOLEANS[meant]
+            text = f"the text {value!r} means {meant}; write it without quotes"
+            repairs.append(f"{place}{name}: {text} [{Confidence.REPORTED}]")
+        elif inner is not None and isinstance(value, list):
+            repaired[name] = [
+                _with_booleans(inner, item, f"{place}{name}[{number}].", repairs)
+                for number, item in enumerate(value)
+            ]
+        elif inner is not None:
+            repaired[name] = _with_booleans(inner, value, f"{place}{name}.", repairs)
     return repaired
 
 

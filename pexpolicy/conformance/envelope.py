@@ -13,6 +13,7 @@ from pexpolicy.conformance.disposition import (
     Reading,
     is_used,
     read_envelope,
+    wrong_shape,
 )
 from pexpolicy.conformance.findings import (
     CheckResult,
@@ -53,11 +54,15 @@ def _status_and_result(asked: SentRequest, body: Envelope, reading: Reading) -> 
         return CheckResult([shape])
     action, result = body.get("action"), body.get("result")
     if asked.endpoint == "participant_avatar":
-        return CheckResult(_no_picture(result))
+        no_picture = warning(
+            Topic.AVATAR, "if there is no picture, answer 404", Confidence.DOCUMENTED
+        )
+        wrong = violation(Topic.AVATAR, reading.text, Confidence.TRANSCRIBED)
+        return CheckResult([wrong if result else no_picture])
     if action == "reject" and asked.endpoint in ACTIONS:
         return CheckResult(_reject(asked, body, reading))
     if asked.endpoint == "service_configuration" and _redirects(action, result):
-        return CheckResult(_redirect(asked, action, result))
+        return CheckResult(_redirect(asked, action, result, reading))
     return _result(asked, body, reading)
 
 
@@ -127,26 +132,10 @@ def _failed(body: Envelope, reading: Reading) -> list[Finding]:
 def _shape(asked: SentRequest, body: Envelope) -> Finding | None:
     """Return a finding for a result of the wrong type."""
     result = body.get("result")
-    if "result" not in body or result is None:
+    if result is None or (asked.endpoint == "directory_information" and result == {}):
         return None
-    directory = asked.endpoint == "directory_information"
-    if isinstance(result, list if directory else dict):
-        return None
-    if directory and result == {}:
-        return None
-    wanted = "a list of entries" if directory else "an object"
-    return violation(
-        Topic.RESULT,
-        f"result is {brief(result)}, not {wanted}: the reply is dropped",
-        Confidence.TRANSCRIBED,
-    )
-
-
-def _no_picture(result: Any) -> list[Finding]:
-    if result:
-        text = "a JSON result is not a picture; Infinity would show a placeholder"
-        return [violation(Topic.AVATAR, text, Confidence.TRANSCRIBED)]
-    return [warning(Topic.AVATAR, "if there is no picture, answer 404", Confidence.DOCUMENTED)]
+    text = wrong_shape(asked.endpoint, result)
+    return violation(Topic.RESULT, text, Confidence.TRANSCRIBED) if text else None
 
 
 def _reject(asked: SentRequest, body: Envelope, reading: Reading) -> list[Finding]:
@@ -183,14 +172,11 @@ def _redirects(action: Any, result: Any) -> bool:
     return action == "redirect" or (isinstance(result, Mapping) and "new_alias" in result)
 
 
-def _redirect(asked: SentRequest, action: Any, result: Any) -> list[Finding]:
+def _redirect(asked: SentRequest, action: Any, result: Any, reading: Reading) -> list[Finding]:
     result = result or {}
-    if action != "redirect":
-        text = "new_alias is not a field of a service; it needs action = 'redirect'"
-        return [violation(Topic.REDIRECT, text, Confidence.TRANSCRIBED)]
-    if "service_type" in result:
-        text = "the result of the redirect is a service: Infinity would use it and not redirect"
-        return [violation(Topic.REDIRECT, text, Confidence.DOCUMENTED)]
+    if action != "redirect" or "service_type" in result:
+        mark = Confidence.DOCUMENTED if action == "redirect" else Confidence.TRANSCRIBED
+        return [violation(Topic.REDIRECT, reading.text, mark)]
     others = sorted(result.keys() - {"new_alias"})
     if others:
         text = (

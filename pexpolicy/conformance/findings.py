@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from pexpolicy.conformance.disposition import Reading
@@ -88,25 +89,10 @@ class Finding:
     """The confidence of the rule."""
 
 
-def violation(topic: Topic, text: str, mark: str = "") -> Finding:
-    """Return a finding about a broken rule of the contract."""
-    return Finding(Level.CONTRACT, topic, text, mark)
-
-
-def operation(topic: Topic, text: str, mark: str = "") -> Finding:
-    """Return a finding about a server that failed or refused the request."""
-    return Finding(Level.OPERATION, topic, text, mark)
-
-
-def fallback(topic: Topic, text: str, mark: str = "") -> Finding:
-    """Return a finding about a reply that makes Infinity use its own database."""
-    return Finding(Level.FALLBACK, topic, text, mark)
-
-
-def warning(topic: Topic, text: str, mark: str = "") -> Finding:
-    """Return a finding about a doubtful reply."""
-    return Finding(Level.WARNING, topic, text, mark)
-
+violation = partial(Finding, Level.CONTRACT)
+operation = partial(Finding, Level.OPERATION)
+fallback = partial(Finding, Level.FALLBACK)
+warning = partial(Finding, Level.WARNING)
 
 Comparable = tuple[Any, ...]
 """A form of a decision that is equal for decisions with the same effect."""

@@ -18,6 +18,12 @@ from pexpolicy.models.rules import Confidence
 RFC = "RFC 9112"
 HEAD = "HEAD"
 """The name of the check that sends HEAD first."""
+ENDED = "closed"
+"""The fault of a connection that was closed before the first byte of a reply."""
+UNANNOUNCED = (
+    "the server closes the connection after a reply without Connection: close; "
+    "a node loses the next request that it sends there"
+)
 MAX_HEAD = 64 * 1024
 Check = Callable[[str], Awaitable[list[Finding]]]
 
@@ -54,7 +60,7 @@ class Connection:
             head = (await self._reader.readuntil(b"\r\n\r\n")).decode("latin-1")
         except asyncio.IncompleteReadError as error:
             raise BrokenReplyError(
-                "closed" if not error.partial else "the head of the reply is incomplete"
+                ENDED if not error.partial else "the head of the reply is incomplete"
             ) from None
         except asyncio.LimitOverrunError:
             raise BrokenReplyError("the head of the reply has no end") from None
@@ -128,17 +134,10 @@ class HttpChecks:
 
         async def twice(connection: Connection) -> list[Finding]:
             first = await self._ask(connection, "GET", target)
-            if first.closes:
-                return []
-            try:
-                await self._ask(connection, "GET", target)
-            except BrokenReplyError as error:
-                if str(error) != "closed":
-                    raise
-                return [_unannounced()]
-            except ConnectionError:
-                return [_unannounced()]
-            return []
+            fault = "" if first.closes else await self._next_fault(connection, target)
+            if fault not in ("", ENDED):
+                raise BrokenReplyError(fault)
+            return [warning(Topic.CONNECTION, UNANNOUNCED, RFC)] if fault else []
 
         return await self._on_connection(twice)
 
@@ -146,24 +145,27 @@ class HttpChecks:
         """Send HEAD, as load balancers do; nodes never do, so a fault is a warning."""
 
         async def once(connection: Connection) -> list[Finding]:
-            answer = await self._ask(connection, "HEAD", target)
+            answer = await self._ask(connection, HEAD, target)
             if (
                 answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR
                 and answer.status != HTTPStatus.NOT_IMPLEMENTED
             ):
                 return [warning(Topic.STATUS, f"HEAD is answered with {answer.status}")]
-            if answer.closes:
-                return []
-            try:
-                await self._ask(connection, "GET", target)
-            except BrokenReplyError as error:
-                if str(error) != "closed":
-                    return [warning(Topic.FRAMING, "the reply to HEAD has a body", RFC)]
-            except ConnectionError:
-                pass
-            return []
+            fault = "" if answer.closes else await self._next_fault(connection, target)
+            has_body = fault not in ("", ENDED)
+            return [warning(Topic.FRAMING, "the reply to HEAD has a body", RFC)] if has_body else []
 
         return await self._on_connection(once)
+
+    async def _next_fault(self, connection: Connection, target: str) -> str:
+        """Send another request; return the fault of its reply, or an empty text."""
+        try:
+            await self._ask(connection, "GET", target)
+        except BrokenReplyError as error:
+            return str(error)
+        except ConnectionError:
+            return ENDED
+        return ""
 
     async def anonymous(self, target: str) -> list[Finding]:
         """Send a request without credentials, which should be refused."""
@@ -198,26 +200,15 @@ class HttpChecks:
                 finally:
                     writer.close()
         except BrokenReplyError as error:
-            if str(error) == "closed":
+            if str(error) == ENDED:
                 return [operation(Topic.CONNECTION, f"no reply: {CLOSED}")]
             return [violation(Topic.FRAMING, str(error), RFC)]
         except TimeoutError:
-            return [
-                violation(
-                    Topic.TIME, f"no whole reply within {self._limit:g} s", Confidence.TRANSCRIBED
-                )
-            ]
+            text = f"no whole reply within {self._limit:g} s"
+            return [violation(Topic.TIME, text, Confidence.TRANSCRIBED)]
         except OSError as error:
             reset = isinstance(error, ConnectionResetError)
             reason = CLOSED if reset else describe_network_error(error)
             return [operation(Topic.CONNECTION, f"no reply: {reason}")]
         except (ValueError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             return [violation(Topic.FRAMING, f"no reply: {NO_HTTP}")]
-
-
-def _unannounced() -> Finding:
-    text = (
-        "the server closes the connection after a reply without Connection: close; "
-        "a node loses the next request that it sends there"
-    )
-    return warning(Topic.CONNECTION, text, RFC)
