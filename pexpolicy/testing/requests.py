@@ -43,64 +43,23 @@ NOTHING: Extra = {}
 Texts = tuple[str, ...]
 
 
+# fmt: off
+# ruff: noqa: E501 - a table: the class of the request by the name of the endpoint
 @overload
-def make_request(
-    endpoint: Literal["service_configuration"],
-    /,
-    *,
-    shape: str | None = None,
-    extra: Extra = NOTHING,
-    **fields: Value,
-) -> ServiceConfigurationRequest: ...
+def make_request(endpoint: Literal["service_configuration"], /, *, shape: str | None = None, extra: Extra = NOTHING, **fields: Value) -> ServiceConfigurationRequest: ...
 @overload
-def make_request(
-    endpoint: Literal["participant_properties"],
-    /,
-    *,
-    shape: str | None = None,
-    extra: Extra = NOTHING,
-    **fields: Value,
-) -> ParticipantPropertiesRequest: ...
+def make_request(endpoint: Literal["participant_properties"], /, *, shape: str | None = None, extra: Extra = NOTHING, **fields: Value) -> ParticipantPropertiesRequest: ...
 @overload
-def make_request(
-    endpoint: Literal["media_location"],
-    /,
-    *,
-    shape: str | None = None,
-    extra: Extra = NOTHING,
-    **fields: Value,
-) -> MediaLocationRequest: ...
+def make_request(endpoint: Literal["media_location"], /, *, shape: str | None = None, extra: Extra = NOTHING, **fields: Value) -> MediaLocationRequest: ...
 @overload
-def make_request(
-    endpoint: Literal["participant_avatar"],
-    /,
-    *,
-    shape: str | None = None,
-    extra: Extra = NOTHING,
-    **fields: Value,
-) -> ParticipantAvatarRequest: ...
+def make_request(endpoint: Literal["participant_avatar"], /, *, shape: str | None = None, extra: Extra = NOTHING, **fields: Value) -> ParticipantAvatarRequest: ...
 @overload
-def make_request(
-    endpoint: Literal["directory_information"],
-    /,
-    *,
-    shape: str | None = None,
-    extra: Extra = NOTHING,
-    **fields: Value,
-) -> DirectoryInformationRequest: ...
+def make_request(endpoint: Literal["directory_information"], /, *, shape: str | None = None, extra: Extra = NOTHING, **fields: Value) -> DirectoryInformationRequest: ...
 @overload
-def make_request(
-    endpoint: Literal["registration_alias"],
-    /,
-    *,
-    shape: str | None = None,
-    extra: Extra = NOTHING,
-    **fields: Value,
-) -> RegistrationAliasRequest: ...
+def make_request(endpoint: Literal["registration_alias"], /, *, shape: str | None = None, extra: Extra = NOTHING, **fields: Value) -> RegistrationAliasRequest: ...
 @overload
-def make_request(
-    endpoint: str, /, *, shape: str | None = None, extra: Extra = NOTHING, **fields: Value
-) -> Request: ...
+def make_request(endpoint: str, /, *, shape: str | None = None, extra: Extra = NOTHING, **fields: Value) -> Request: ...
+# fmt: on
 def make_request(
     endpoint: str, /, *, shape: str | None = None, extra: Extra = NOTHING, **fields: Value
 ) -> Request:
