@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pexpolicy.conformance.check_reply import judge
 from pexpolicy.conformance.call_flows import MARKED_TRACES
+from pexpolicy.conformance.check_reply import judge
 from pexpolicy.conformance.findings import Finding, SentRequest
 from pexpolicy.conformance.http_client import Reply
 from pexpolicy.endpoints import ENDPOINTS
