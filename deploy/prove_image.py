@@ -218,9 +218,9 @@ def main() -> None:
         config.parent.mkdir(parents=True)
         shutil.copy2(ROOT / "deploy/config.toml", config)
         switch_user(final, image)
-        listed = output(final, image, "pexpolicy", "plugins", "--json")
-        for plugin in sorted(path.parent.name for path in ROOT.glob("plugins/*/pyproject.toml")):
-            expect(f"the plugin {plugin} is in", holds=f'"{plugin}"' in listed)
+        for name in sorted(path.parent.name for path in ROOT.glob("plugins/*/pyproject.toml")):
+            output(final, image, "python", "-c", f"import pexpolicy_{name}")
+            expect(f"the package pexpolicy-{name} is in", holds=True)
         output(final, image, "python", "-c", "import uvloop")
         expect("uvloop is in", holds=True)
         serve(final, image)

@@ -54,7 +54,7 @@ from pexpolicy.models.request import Params, Request
 from pexpolicy.models.rules import Privacy
 from pexpolicy.plugins.cache_file import CacheFile
 from pexpolicy.plugins.refreshed import DataUnavailableError, Refreshed
-from pexpolicy.text import did_you_mean
+from pexpolicy.text import brief, did_you_mean
 
 __all__ = [
     "ENDPOINTS",
@@ -114,6 +114,7 @@ __all__ = [
     "Unset",
     "ValidationIssue",
     "VirtualReception",
+    "brief",
     "did_you_mean",
     "dotted_key",
     "get_logger",

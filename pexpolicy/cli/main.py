@@ -20,10 +20,8 @@ COMMANDS = {
     "check": ("check:check", "Check a configuration and its plugins; list every error."),
     "conformance": ("conformance:conformance", "Check the replies of any policy server."),
     "explain": ("explain:explain", "Show each step of the decision on a request."),
-    "export": ("import_export:export", "Write parts of the configuration in another format."),
     "hash-password": ("hash_password:hash_password", "Print the hash of a password."),
     "healthcheck": ("healthcheck:healthcheck", "Tell by the exit code if a server is ready."),
-    "import": ("import_export:import_", "Import rules, rooms or domains."),
     "new-plugin": ("new_plugin:new_plugin", "Write a package with a working, tested plugin."),
     "plugins": ("plugins:plugins", "List the plugins in the order in which they are asked."),
     "reload": ("reload:reload", "Reload the configuration of a running server."),
@@ -45,6 +43,9 @@ SYNONYMS = {
     "probe": "conformance",
 }
 """Names of other programs for the same commands, for the hint in the error message."""
+
+PACKAGES = {"export": "pexpolicy-importers", "import": "pexpolicy-importers"}
+"""Our own packages with commands, for the hint where they are not installed."""
 
 
 class Commands(click.Group):
@@ -92,6 +93,8 @@ class Commands(click.Group):
         names = self.list_commands(ctx)
         suggestion = SYNONYMS.get(name) or next(iter(get_close_matches(name, names, n=1)), "")
         hint = f" Did you mean {suggestion!r}?" if suggestion else f" Commands: {', '.join(names)}."
+        if name in PACKAGES:
+            hint = f" Install the package {PACKAGES[name]}."
         raise click.UsageError(f"No such command {name!r}.{hint}", ctx)
 
 

@@ -88,18 +88,24 @@ def read_table(path: Path, model: type[R]) -> list[Row[R]]:
 
     Blocks; for use while a policy is built. Raises ``TableError``, for an unreadable file too.
     """
+    return parse_table(read_text(path, "CSV UTF-8"), model, path.name)
+
+
+def read_text(path: Path, save_as: str = "UTF-8") -> str:
+    """Read a text file in UTF-8, with or without a byte order mark, and track it.
+
+    Blocks for 10 seconds at most. Raises ``TableError``; ``save_as`` is the encoding that it
+    advises.
+    """
     track_file(path)
     try:
-        content = read_file(path)
+        return decode_text(read_file(path))
     except OSError as error:
         text = f"{path} cannot be read: {error.strerror}"
         raise TableError([TableIssue(path.name, 0, text)]) from None
-    try:
-        text = decode_text(content)
     except EncodingError as error:
-        text = error.text.replace("save the file as UTF-8", "save the file as CSV UTF-8")
+        text = error.text.replace("save the file as UTF-8", f"save the file as {save_as}")
         raise TableError([TableIssue(path.name, error.line or 1, text)]) from None
-    return parse_table(text, model, path.name)
 
 
 def parse_table(text: str, model: type[R], file: str) -> list[Row[R]]:

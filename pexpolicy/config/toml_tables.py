@@ -12,9 +12,7 @@ from typing import Any, TypeVar
 import pydantic
 from pydantic import BaseModel
 
-from pexpolicy.config.csv_tables import TableError, TableIssue
-from pexpolicy.config.encodings import EncodingError, decode_text
-from pexpolicy.config.file_tracking import read_file, track_file
+from pexpolicy.config.csv_tables import TableError, TableIssue, read_text
 from pexpolicy.config.plugin_settings import PluginSettings, read_settings
 from pexpolicy.config.problems import Key, Problem, dotted_key, problems_of
 from pexpolicy.config.toml_hints import AT, clean_message, suggest_fix
@@ -29,16 +27,7 @@ def read_tables(path: Path, name: str) -> tuple[list[Table], list[TableIssue]]:
     Blocks; for use while a policy is built. Raises ``TableError`` for a file that cannot be read or
     parsed.
     """
-    track_file(path)
-    try:
-        text = decode_text(read_file(path)).replace("\r\n", "\n")
-    except OSError as error:
-        raise TableError(
-            [TableIssue(path.name, 0, f"{path} cannot be read: {error.strerror}")]
-        ) from None
-    except EncodingError as error:
-        raise TableError([TableIssue(path.name, error.line or 1, error.text)]) from None
-    return _tables(text, name, path.name)
+    return _tables(read_text(path).replace("\r\n", "\n"), name, path.name)
 
 
 def validated(

@@ -3,9 +3,13 @@
 import os
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
+
+from pexpolicy.cli.main import main
 
 PACKAGES = {
     "acme-tools": {
@@ -121,3 +125,12 @@ def test_our_own_commands_cannot_be_replaced(site: Path) -> None:
 
 def test_a_misspelt_command_of_a_package_is_suggested(site: Path) -> None:
     assert "Did you mean 'report'?" in run(site, "reprot").stderr
+
+
+def test_a_command_of_a_package_that_is_not_installed_names_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(metadata, "entry_points", lambda **_: ())
+    result = CliRunner().invoke(main, ["import", "rules", "rules.csv"])
+    assert result.exit_code == 2
+    assert "Install the package pexpolicy-importers." in result.output

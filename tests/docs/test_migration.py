@@ -18,10 +18,10 @@ from multidict import MultiDict
 
 from pexpolicy import ServiceConfigurationRequest
 from pexpolicy.builder import policy_from
-from pexpolicy.cli.importers import policy_router
-from pexpolicy.cli.importers.python_patterns import searched
 from pexpolicy.cli.main import main
 from pexpolicy.matching import Pattern
+from pexpolicy_importers import policy_router
+from pexpolicy_importers.python_patterns import searched
 from tests.support import doc_pages
 from tests.support.paths import ROOT
 

@@ -5,12 +5,12 @@ from collections.abc import Collection
 from typing import Any
 
 from pexpolicy import SERVICE_TYPES, Continue, ParticipantProperties, Redirect, Reject
-from pexpolicy.cli.importers.policy_router import convert_reply
 from pexpolicy.conformance.check_reply import judge
 from pexpolicy.conformance.findings import SentRequest
 from pexpolicy.conformance.replies import InvalidReplyError, Reply, read
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.testing import make_request
+from pexpolicy_importers.policy_router import convert_reply
 from tests.experiments.foreign_replies.contract import expected
 from tests.experiments.foreign_replies.samples import Sample
 

@@ -8,12 +8,11 @@ import json
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, ConfigDict, ValidationError
+from pydantic import BeforeValidator, ConfigDict
 
-from pexpolicy.config.csv_tables import TableError, TableIssue, TableRow
-from pexpolicy.config.encodings import EncodingError, decode_text
-from pexpolicy.config.problems import problems_of
-from pexpolicy.text import brief
+from pexpolicy import brief
+from pexpolicy.config.csv_tables import TableError, TableIssue, TableRow, read_text
+from pexpolicy.config.toml_tables import validated
 
 
 def _json_list(cell: Any) -> Any:
@@ -60,12 +59,7 @@ def read_export(
     Raise ``TableError`` for a file that is not an export.
     """
     file = path.name
-    try:
-        text = decode_text(path.read_bytes())
-    except OSError as error:
-        raise TableError([TableIssue(file, 0, f"{path}: {error.strerror}")]) from None
-    except EncodingError as error:
-        raise TableError([TableIssue(file, error.line, error.text)]) from None
+    text = read_text(path)
     header = text.partition("\n")[0]
     delimiter = ";" if header.count(";") > header.count(",") else ","
     reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
@@ -80,16 +74,15 @@ def read_export(
     line = reader.line_num + 1
     try:
         for cells in reader:
-            try:
-                if None in cells:
-                    faults.append(TableIssue(file, line, "has more cells than columns"))
-                else:
-                    given = {name: cell for name, cell in cells.items() if cell}
-                    rows.append((line, RouterRow.model_validate(given)))
-            except ValidationError as error:
+            if None in cells:
+                faults.append(TableIssue(file, line, "has more cells than columns"))
+            else:
+                given = {name: cell for name, cell in cells.items() if cell}
+                row, problems = validated(given, RouterRow, {})
                 name = cells.get("name") or ""
-                problems = problems_of(error, RouterRow)
                 faults += [row_issue(file, line, str(problem), name) for problem in problems]
+                if row is not None:
+                    rows.append((line, row))
             line = reader.line_num + 1
     except csv.Error as error:
         faults.append(TableIssue(file, line, f"cannot be read ({error})"))

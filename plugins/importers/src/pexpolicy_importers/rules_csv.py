@@ -6,13 +6,23 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import pydantic
 import tomlkit
 
-from pexpolicy.cli.importers.toml_merge import (
+from pexpolicy import Problem, SettingsError
+from pexpolicy.config.csv_tables import (
+    Row,
+    TableError,
+    TableIssue,
+    TableRow,
+    read_table,
+    write_table,
+)
+from pexpolicy.config.toml_tables import validated
+from pexpolicy_importers.toml_merge import (
     ImportFailed,
     MergeSummary,
     append_blocks,
@@ -24,17 +34,6 @@ from pexpolicy.cli.importers.toml_merge import (
     update,
     write_document,
 )
-from pexpolicy.config.csv_tables import (
-    Row,
-    TableError,
-    TableIssue,
-    TableRow,
-    read_table,
-    write_table,
-)
-from pexpolicy.config.plugin_settings import SettingsError
-from pexpolicy.config.problems import Problem, problems_of
-from pexpolicy.plugins.discovery import discover
 
 Rule = dict[str, Any]
 HEADER = "[[rules]]"
@@ -79,22 +78,26 @@ def to_csv(rules: Iterable[Mapping[str, Any]]) -> str:
     """
     try:
         return write_table(map(_row, rules), RuleRow)
-    except pydantic.ValidationError as error:
-        problems = "; ".join(map(str, problems_of(error, RuleRow)))
-        raise ImportFailed(f"an invalid rule cannot be exported: {problems}") from None
+    except ImportFailed:
+        raise
     except ValueError as error:
         raise ImportFailed(str(error)) from None
 
 
 def _row(table: Mapping[str, Any]) -> RuleRow:
     rule = normal(table)
-    return RuleRow(
-        name=rule.get("name", ""),
-        endpoint=rule["endpoint"],
-        enabled=rule.get("enabled", True),
-        when="\n".join(dotted_lines(rule.get("when", {}))),
-        then="\n".join(dotted_lines(rule["then"])),
-    )
+    values = {
+        "name": rule.get("name", ""),
+        "endpoint": rule["endpoint"],
+        "enabled": rule.get("enabled", True),
+        "when": "\n".join(dotted_lines(rule.get("when", {}))),
+        "then": "\n".join(dotted_lines(rule["then"])),
+    }
+    row, problems = validated(values, RuleRow, {})
+    if row is None:
+        text = "; ".join(map(str, problems))
+        raise ImportFailed(f"an invalid rule cannot be exported: {text}")
+    return row
 
 
 def normal(table: Mapping[str, Any]) -> Rule:
@@ -232,14 +235,13 @@ def validation_issues(rules: Sequence[Rule], folder: Path) -> list[tuple[int, st
 
 def plugin_problems(name: str, settings: Rule, folder: Path = Path()) -> list[Problem]:
     """Return the problems of settings for a plugin; none if it is not installed."""
-    available = discover(())[0].get(name)
-    if available is None:
-        return []
-    plugin: Any = available.load()
-    try:
-        plugin(plugin.Settings.model_validate(settings, context={"root": folder}))
-    except pydantic.ValidationError as error:
-        return problems_of(error, plugin.Settings)
-    except SettingsError as error:
-        return list(error.problems)
+    for entry in metadata.entry_points(group="pexpolicy", name=name):
+        plugin: Any = entry.load()
+        checked, problems = validated(settings, plugin.Settings, {"root": folder})
+        if checked is None:
+            return problems
+        try:
+            plugin(checked)
+        except SettingsError as error:
+            return list(error.problems)
     return []

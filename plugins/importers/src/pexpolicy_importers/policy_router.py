@@ -13,21 +13,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pexpolicy.cli.importers.python_patterns import (
+from pexpolicy import SERVICE_TYPES, ParticipantProperties, brief
+from pexpolicy.config.csv_tables import TableIssue
+from pexpolicy.conformance.replies import Disposition, read_envelope
+from pexpolicy.matching import PatternError
+from pexpolicy_importers.python_patterns import (
     ANYTHING,
     UncompilableError,
     matches_empty,
     searched,
 )
-from pexpolicy.cli.importers.router_export import RouterRow, read_export, row_issue
-from pexpolicy.cli.importers.rules_csv import Rule, plugin_problems, validation_issues
-from pexpolicy.cli.importers.toml_merge import block
-from pexpolicy.config.csv_tables import TableIssue
-from pexpolicy.conformance.replies import Disposition, read_envelope
-from pexpolicy.endpoints.participant_properties import ParticipantProperties
-from pexpolicy.endpoints.service_configuration import SERVICE_TYPES
-from pexpolicy.matching import PatternError
-from pexpolicy.text import brief
+from pexpolicy_importers.router_export import RouterRow, read_export, row_issue
+from pexpolicy_importers.rules_csv import Rule, plugin_problems, validation_issues
+from pexpolicy_importers.toml_merge import block
 
 UPSTREAM = "plugins.upstream.settings"
 ENDPOINTS = {"service": "service_configuration", "participant": "participant_properties"}

@@ -15,7 +15,7 @@ from typing import Any
 import tomlkit
 from tomlkit.exceptions import TOMLKitError
 
-from pexpolicy.config.encodings import EncodingError, decode_text
+from pexpolicy.config.csv_tables import TableError, read_text
 
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+").fullmatch
 
@@ -48,12 +48,10 @@ class MergeSummary:
 def read_document(path: Path) -> tomlkit.TOMLDocument:
     """Return the file with its comments, or an empty document; raise ``ImportFailed``."""
     try:
-        return (
-            tomlkit.parse(decode_text(path.read_bytes())) if path.exists() else tomlkit.document()
-        )
-    except OSError as error:
-        raise ImportFailed(f"{path} cannot be read: {error.strerror}") from None
-    except (EncodingError, TOMLKitError) as error:
+        return tomlkit.parse(read_text(path)) if path.exists() else tomlkit.document()
+    except TableError as error:
+        raise ImportFailed(str(error)) from None
+    except TOMLKitError as error:
         raise ImportFailed(f"{path} cannot be read: {error}") from None
     except RecursionError:
         raise ImportFailed(f"{path} cannot be read: it is nested too deeply") from None

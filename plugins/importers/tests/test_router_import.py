@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from multidict import MultiDict
 
 from pexpolicy.builder import policy_from
-from pexpolicy.cli.importers.policy_router import read_router
-from pexpolicy.cli.importers.python_patterns import UncompilableError, searched
 from pexpolicy.cli.main import main
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.matching import Pattern, PatternError
+from pexpolicy_importers.policy_router import read_router
+from pexpolicy_importers.python_patterns import UncompilableError, searched
 
 COLUMNS = (
     *("name", "regex", "priority", "is_active", "protocols", "call_directions", "source_match"),

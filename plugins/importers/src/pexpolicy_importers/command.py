@@ -10,9 +10,9 @@ from pathlib import Path
 
 import click
 
-from pexpolicy.cli.importers import django_policy, policy_router, rules_csv
-from pexpolicy.cli.importers.toml_merge import ImportFailed, MergeSummary
 from pexpolicy.config.csv_tables import TableError
+from pexpolicy_importers import django_policy, policy_router, rules_csv
+from pexpolicy_importers.toml_merge import ImportFailed, MergeSummary
 
 EX_DATAERR = 65
 """Exit code for a file that cannot be imported (sysexits.h)."""

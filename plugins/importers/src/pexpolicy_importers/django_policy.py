@@ -11,7 +11,8 @@ from typing import Any
 
 import tomlkit
 
-from pexpolicy.cli.importers.toml_merge import (
+from pexpolicy import SERVICE_TYPES, Alias, DecisionError
+from pexpolicy_importers.toml_merge import (
     ImportFailed,
     MergeSummary,
     append_blocks,
@@ -22,9 +23,6 @@ from pexpolicy.cli.importers.toml_merge import (
     update,
     write_document,
 )
-from pexpolicy.endpoints.service_configuration import SERVICE_TYPES
-from pexpolicy.models.alias import Alias
-from pexpolicy.models.errors import DecisionError
 
 ROOMS = "plugins.rooms.settings.rooms"
 DOMAINS = "plugins.domains.settings"
@@ -137,7 +135,7 @@ def _room(alias: str, fields: Mapping[str, Any], remarks: list[str]) -> dict[str
     kind = fields.get("service_type") or "conference"
     service = SERVICE_TYPES.get(kind) if isinstance(kind, str) else None
     if service is None:
-        raise ImportFailed(f"{alias}: {kind!r} is none of {', '.join(SERVICE_TYPES)}")
+        raise ImportFailed(f"{alias}: {kind!r} is not one of {', '.join(SERVICE_TYPES)}")
     room: dict[str, Any] = {"name": fields["name"]}
     for name, value in fields.items():
         if name in ("name", "service_type") or value is None:

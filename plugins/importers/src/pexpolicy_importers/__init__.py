@@ -1,0 +1,1 @@
+"""Import and export of rules, rooms and domains: the commands ``import`` and ``export``."""
