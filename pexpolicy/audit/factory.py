@@ -16,7 +16,7 @@ from pexpolicy.audit.backlog import Backlog, WriteResult
 from pexpolicy.audit.checkpoints import Signer
 from pexpolicy.audit.console import render
 from pexpolicy.audit.group_commit import Durability, GroupCommitSink
-from pexpolicy.audit.hash_chain import HashChain, NoHashChain
+from pexpolicy.audit.hash_chain import HashChain, NoHashChain, last_position
 from pexpolicy.audit.journal import Journal
 from pexpolicy.audit.redaction import Redaction, redaction_of
 from pexpolicy.audit.rotation import Rotation, rotated
@@ -89,6 +89,9 @@ def open_audit(
     journal.writes_end = writes_end and not on_terminal
     if spool is not None and isinstance(target, AppendFile):
         _write_orphaned(spool, target)
+    if isinstance(target, AppendFile):
+        files = (target.path, *rotated(target.path)[-1:])
+        chain.after = next(filter(None, map(last_position, files)), "")
     return AuditLog(
         _sink(table, journal, batches=isinstance(target, AppendFile)),
         render if on_terminal else None,
@@ -123,6 +126,10 @@ def _target(
             return False
         return rotation.rotate(path, file.is_current)
 
+    # A server that ends within a second of each start never gets to its first check.
+    with suppress(OSError):
+        if rotate(False):  # noqa: FBT003 - its only argument
+            file.reopen()
     return file, rotate
 
 

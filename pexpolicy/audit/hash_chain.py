@@ -4,15 +4,27 @@ A chained line ends in ``"boot_id":"…","seq":N,"hash":"…"``. The hash is SHA
 the previous line of the same writer (hexadecimal digits; empty for the first line) and over the
 bytes of this line up to the hash. Each start of each writer is a chain of its own, identified by
 its ``boot_id``, so several chains share a file. The first line that a writer adds to a further file
-also has ``prev``, the hash of the line before it, so that one file can be verified alone.
+also has ``prev``, the hash of the line before it, so that one file can be verified alone. The first
+line of a chain has ``after``, the last line of another writer that was in the file at the start, so
+that lines cannot be moved between the chains of one start and the next.
 """
 
 from __future__ import annotations
 
+import os
+import re
 import secrets
+from contextlib import suppress
 from hashlib import sha256
+from pathlib import Path
 
 import msgspec
+
+TAIL = rb',"boot_id":"([0-9a-f]{16})","seq":(\d{1,18}),"hash":"([0-9a-f]{64})"\}'
+"""Pattern of the end of a chained line: ``boot_id``, ``seq`` and ``hash``."""
+_LINE_END = re.compile(TAIL + rb"\n")
+_WINDOW = 1 << 20
+"""Bytes at the end of a file in which its last line is looked for."""
 
 Position = tuple[int, bytes, int, bool]
 """A position in a chain: ``seq`` and ``head`` of the last line, the lines lost since then, and
@@ -29,6 +41,8 @@ class HashChain:
     def __init__(self, instance: str | None = None, boot_id: str | None = None) -> None:
         self.boot_id = boot_id or secrets.token_hex(8)
         self.seq = 0
+        self.after = ""
+        """The last line of another writer before the first one of this: ``BOOT_ID:SEQ``."""
         self.head = b""
         """Hash of the last line, in hexadecimal digits."""
         self.lost = 0
@@ -47,6 +61,8 @@ class HashChain:
             tail = self._tail
             if starts_file or lost:
                 prev = b',"prev":"%b"' % head if starts_file and head else b""
+                if not seq and self.after:
+                    prev = b',"after":"%b"' % self.after.encode()
                 tail = prev + (b',"lost_count":%d' % lost if lost else b"") + tail
                 starts_file, lost = False, 0
             seq += 1
@@ -71,3 +87,19 @@ class NoHashChain(HashChain):
         """Return the lines with their line ends."""
         lines = b"".join(body.rstrip(b"\n") + b"\n" for body in bodies)
         return lines, (0, b"", 0, False)
+
+
+def last_position(path: Path) -> str:
+    """Return the last chained line of a file as ``BOOT_ID:SEQ``; empty if there is none."""
+    with suppress(OSError):
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            start = max(os.fstat(descriptor).st_size - _WINDOW, 0)
+            content = os.pread(descriptor, _WINDOW, start)
+        finally:
+            os.close(descriptor)
+        while (at := content.rfind(b',"boot_id":"')) >= 0:
+            if match := _LINE_END.match(content, at):
+                return f"{match[1].decode()}:{int(match[2])}"
+            content = content[:at]
+    return ""

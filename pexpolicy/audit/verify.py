@@ -16,13 +16,14 @@ from typing import Any, NamedTuple
 import msgspec
 
 from pexpolicy.audit.checkpoints import CHECKPOINT, END, Checkpoint, Verifier
+from pexpolicy.audit.hash_chain import TAIL
 from pexpolicy.audit.reader import CorruptLine, RawLine, Record, read
 from pexpolicy.audit.torn_lines import LINE_START
 
-_TAIL = re.compile(rb',"boot_id":"([0-9a-f]{16})","seq":(\d{1,18}),"hash":"([0-9a-f]{64})"\}\Z')
+_TAIL = re.compile(TAIL + rb"\Z")
 _CHAINED = re.compile(
-    rb'(?:,"prev":"([0-9a-f]{64})")?(?:,"lost_count":(\d{1,18}))?(?:,"instance":"(?:[^"\\]|\\.)*")?'
-    + _TAIL.pattern
+    rb'(?:,"after":"([0-9a-f]{16}):(\d{1,18})")?(?:,"prev":"([0-9a-f]{64})")?'
+    rb'(?:,"lost_count":(\d{1,18}))?(?:,"instance":"(?:[^"\\]|\\.)*")?' + _TAIL.pattern
 )
 _HASH_SIZE = len(b',"hash":""}') + 64
 
@@ -68,6 +69,15 @@ class ChainState:
     is_anchored: bool = False
 
 
+class _Start(NamedTuple):
+    """The start of a chain that names a line of another one which was not read before it."""
+
+    place: str
+    boot_id: str
+    other: str
+    seq: int
+
+
 class ChainFinding(NamedTuple):
     """A fault, and its place."""
 
@@ -88,6 +98,7 @@ class Verification:
     found: set[Anchor] = field(default_factory=set)
     chains: dict[str, ChainState] = field(default_factory=dict)
     lines: int = 0
+    _unproved: list[_Start] = field(default_factory=list)
 
     def verify(self, lines: Iterable[RawLine]) -> Iterator[ChainFinding]:
         """Yield each fault when it is found; those of whole chains at the end."""
@@ -141,9 +152,11 @@ class Verification:
         if match is None:
             yield ChainFinding(raw.place, "a line without a hash: its origin cannot be proved")
             return
-        prev, lost, boot, number, digest = match.groups()
+        other, line, prev, lost, boot, number, digest = match.groups()
         boot_id, seq = boot.decode(), int(number)
         chain = self.chains.get(boot_id)
+        if other is not None:
+            self._check_start(_Start(raw.place, boot_id, other.decode(), int(line)))
         before: bytes | None = prev
         if chain is None:
             chain = self.chains[boot_id] = ChainState(boot_id, seq, seq - 1, prev or b"")
@@ -173,6 +186,12 @@ class Verification:
         if event == CHECKPOINT or (event == END and is_signed):
             yield from self._checkpoint(record, chain, before)
 
+    def _check_start(self, start: _Start) -> None:
+        """Keep the start of a chain until the end unless the line before it was read."""
+        before = self.chains.get(start.other)
+        if before is None or before.last < start.seq:
+            self._unproved.append(start)
+
     def _find_anchor(self, chain: ChainState) -> None:
         anchor = Anchor(chain.last, chain.head.decode())
         if anchor in self.anchors:
@@ -200,6 +219,14 @@ class Verification:
             chain.signed_up_to = checkpoint.covers
 
     def _faults_of_chains(self) -> Iterator[ChainFinding]:
+        for place, boot_id, other, seq in self._unproved:
+            # A line that is in none of these files was rotated away.
+            if (before := self.chains.get(other)) and before.first <= seq <= before.last:
+                text = (
+                    f"chain {boot_id} starts before line {seq} of chain {other}, "
+                    "which was written earlier: lines were moved"
+                )
+                yield ChainFinding(place, text)
         for anchor in sorted(self.anchors - self.found):
             yield ChainFinding(
                 "anchor", f"there is no line {anchor.seq} with the hash {anchor.hash}"

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from pexpolicy.audit.factory import open_audit
 from pexpolicy.audit.reader import file_and_rotated
 from pexpolicy.audit.rotation import Rotation, first_time, rotated
+from pexpolicy.config.schema.audit import AuditTable
 from tests.audit.places import Place, body, faults, lines
 
 
@@ -127,3 +129,18 @@ def test_what_was_rotated_while_the_clock_was_ahead_goes_first(tmp_path: Path, k
         numbers = [line["n"] for line in lines(*rotated(place.path))]
         assert numbers == list(range(number + 1))[-keep:]
     assert all("T" in path.name and "2026" in path.name for path in rotated(place.path))
+
+
+def test_a_crash_loop_rotates_at_each_start(tmp_path: Path) -> None:
+    path = tmp_path / "audit.jsonl"
+    table = AuditTable(path="audit.jsonl", rotate_mb=1, keep=2)
+    for life in range(6):
+        audit = open_audit(path, table=table)
+        # Half a megabyte in each life, which ends before the first check of the file.
+        for number in range(600):
+            audit.refused("unknown path", 404, f"10.{life}.{number % 250}.1", "", detail="x" * 900)
+        audit.close()
+    files = file_and_rotated(path)
+    assert len(files) == 3
+    assert all(file.stat().st_size < 2 << 20 for file in files)
+    assert faults(*files) == []

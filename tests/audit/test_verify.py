@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from pexpolicy.audit.checkpoints import Signer, Verifier
+from pexpolicy.audit.factory import open_audit
 from pexpolicy.audit.hash_chain import HashChain
 from pexpolicy.audit.reader import RawLine
 from pexpolicy.audit.state import AlertWriter
@@ -61,6 +62,62 @@ def all_found(trials: int, edits: tuple[Edit, ...], *, anchored: bool) -> None:
         edit = edits[trial % len(edits)]
         what = edit(edited, rng)
         assert found(edited, set(anchors)), f"trial {trial}: {edit.__name__}: {what}"
+
+
+def starts(folder: Path, count: int = 3) -> list[list[bytes]]:
+    """Return the lines of servers that wrote one file, one after the other."""
+    path = folder / "audit.jsonl"
+    written: list[list[bytes]] = []
+    for start in range(count):
+        audit = open_audit(path, writes_end=start % 2 == 0)
+        for number in range(3 + start):
+            audit.refused("unknown path", 404, f"127.0.0.{number}", "")
+        audit.close()
+        now = path.read_bytes().splitlines(keepends=True)
+        written.append(now[sum(map(len, written)) :])
+    return written
+
+
+def test_lines_moved_between_the_chains_of_two_starts_are_found(tmp_path: Path) -> None:
+    chains = starts(tmp_path)
+    order = [number for number, chain in enumerate(chains) for _ in chain]
+    assert len(order) > 10
+    for trial in range(300):
+        rng = random.Random(f"{SEED}/{trial}")
+        moved = order.copy()
+        if trial % 2:
+            rng.shuffle(moved)
+        else:
+            moved.insert(rng.randrange(len(moved)), moved.pop(rng.randrange(len(moved))))
+        left = [iter(chain) for chain in chains]
+        faulty = found([[next(left[number]) for number in moved]])
+        assert bool(faulty) == (moved != order), f"trial {trial}: {moved}"
+        if moved != order:
+            assert "lines were moved" in faulty[0]
+
+
+def test_the_lines_of_two_servers_at_once_may_stand_in_any_order(tmp_path: Path) -> None:
+    path = tmp_path / "audit.jsonl"
+    audits = [open_audit(path), open_audit(path)]
+    for number in range(20):
+        audits[number % 3 % 2].refused("unknown path", 404, f"127.0.0.{number}", "")
+    for audit in audits:
+        audit.close()
+    assert faults(path) == []
+
+
+def test_a_start_in_a_new_file_follows_the_rotated_one(tmp_path: Path) -> None:
+    path = tmp_path / "audit.jsonl"
+    old = tmp_path / "audit.jsonl.20261126T010203123456Z"
+    first, second = starts(tmp_path, 2)
+    old.write_bytes(b"".join(first))
+    path.write_bytes(b"")
+    audit = open_audit(path)
+    audit.refused("unknown path", 404, "127.0.0.1", "")
+    audit.close()
+    assert faults(old, path) == faults(path) == []
+    assert [fault.endswith("lines were moved") for fault in faults(path, old)] == [True]
+    assert second
 
 
 @pytest.mark.parametrize("heavy", [pytest.param(True, marks=pytest.mark.heavy), False])

@@ -21,7 +21,7 @@ from pexpolicy.text import printable
 STEP = ("plugin", "outcome", "ms", "detail")
 UNBOUNDED = 10_000
 """Columns where standard output is not a terminal."""
-CHAIN_FIELDS = ("instance", "prev", "lost_count", "boot_id", "seq", "hash")
+CHAIN_FIELDS = ("instance", "after", "prev", "lost_count", "boot_id", "seq", "hash")
 
 
 def format_time(timestamp: object, *, utc: bool) -> str:

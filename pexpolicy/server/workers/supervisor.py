@@ -31,6 +31,13 @@ KILL_TIMEOUT_S = 60.0 + SHUTDOWN_TIMEOUT_S + 1.0
 """Seconds from the request to stop until a worker is killed: more than ``drain_delay`` may be."""
 RESTART_DELAY_S = 1.0
 """Seconds until a worker that could not answer calls is replaced."""
+SHORT_LIFE_S = 5.0
+"""Life of a worker that counts as short. From the second short one in a row on, its replacement is
+delayed.
+"""
+MIN_DELAY_S = 0.1
+MAX_DELAY_S = 2.0
+"""That delay is doubled each time."""
 LAST_REPORT_S = 1.0
 """Seconds to read the last reports of a worker that has ended."""
 _BLOCKED = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1)
@@ -45,6 +52,8 @@ class _Worker:
     connection: WorkerConnection
     listening: asyncio.Task[None]
     slot: int | None
+    started: float
+    """The time of the event loop."""
     refusal: Refused | None = None
     has_served: bool = False
     missed: int = 0
@@ -81,6 +90,8 @@ class Supervisor:
         self._tasks: list[asyncio.Task[None]] = []
         self._announced = False
         self._start_at = 0.0
+        self._short_lives = 0
+        """Workers with a short life since the last with a longer one."""
         self._coordinator = ReloadCoordinator(context.config, content, self._serving)
         self._triggers = ReloadTriggers(
             context.config,
@@ -166,7 +177,8 @@ class Supervisor:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _BLOCKED)
             theirs.close()
         connection = WorkerConnection(ours, lambda report: self._on_report(worker, report))
-        worker = _Worker(process, connection, self._loop.create_task(connection.listen()), slot)
+        listening = self._loop.create_task(connection.listen())
+        worker = _Worker(process, connection, listening, slot, self._loop.time())
         return worker
 
     def _run_worker(self, ours: socket.socket, theirs: socket.socket, slot: int | None) -> None:
@@ -236,10 +248,24 @@ class Supervisor:
     def _on_worker_lost(self, worker: _Worker) -> None:
         code = worker.process.exitcode
         if self._announced and worker.has_served:
-            self._context.log.warning("a worker ended and is replaced", exit_code=code)
+            delay = self._delay_restart(worker)
+            facts = {"delay": delay} if delay else {}
+            self._context.log.warning("a worker ended and is replaced", exit_code=code, **facts)
         else:
             problem = f"a worker ended during start-up with exit code {code}"
             self._on_failed_start(worker.refusal or Refused((problem,), temporary=True))
+
+    def _delay_restart(self, worker: _Worker) -> float:
+        """Delay the next start if workers keep ending soon; return the seconds."""
+        now = self._loop.time()
+        is_short = now - worker.started < SHORT_LIFE_S
+        self._short_lives = self._short_lives + 1 if is_short else 0
+        if self._short_lives <= 1:
+            return 0.0
+        delay: float = min(MIN_DELAY_S * 2 ** min(self._short_lives - 2, 20), MAX_DELAY_S)
+        self._start_at = max(self._start_at, now + delay)
+        self._loop.call_later(delay, self._wake.set)
+        return delay
 
     def _on_failed_start(self, refused: Refused) -> None:
         """Retry later; stop the server if it was not announced yet."""

@@ -1,9 +1,11 @@
 """Several processes that answer on one port."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -288,6 +290,50 @@ def test_a_second_worker_that_fails_while_the_server_ends_does_not_hide_why(tmp_
     assert said.returncode == os.EX_TEMPFAIL, said.stderr
     assert "nothing is there" in said.stderr
     assert "Traceback" not in said.stderr
+
+
+ENDING_SOON = """
+import asyncio, os
+from contextlib import asynccontextmanager
+from pexpolicy import hookimpl
+
+class EndingSoon:
+    @hookimpl
+    @asynccontextmanager
+    async def lifespan(self):
+        asyncio.get_running_loop().call_later(0.4, os._exit, 7)
+        yield
+
+    @hookimpl
+    async def media_location(self, request):
+        return None
+"""
+
+
+def test_workers_that_keep_ending_are_replaced_ever_later(tmp_path: Path) -> None:
+    (tmp_path / "plugins").mkdir()
+    (tmp_path / "plugins" / "ending_soon.py").write_text(ENDING_SOON)
+    config = tmp_path / "config.toml"
+    config.write_text(
+        'plugin_dirs = ["plugins"]\n[server]\nport = 0\nworkers = 2\n'
+        "[admin]\nport = 0\n[plugins.ending_soon]\n"
+    )
+    program = (sys.executable, "-m", "pexpolicy", "serve", "-c", str(config))
+    with (tmp_path / "stderr").open("w") as stderr, subprocess.Popen(program, stderr=stderr) as ran:
+        time.sleep(5.0)
+        ran.send_signal(signal.SIGTERM)
+        assert ran.wait(20) == 0
+    logged = [
+        json.loads(line)
+        for line in (tmp_path / "stderr").read_text().splitlines()
+        if line.startswith("{")
+    ]
+    ends = [line for line in logged if line["event"] == "a worker ended and is replaced"]
+    assert {end["exit_code"] for end in ends} == {7}
+    delays = [end.get("delay", 0.0) for end in ends]
+    assert delays[:3] == [0.0, 0.1, 0.2]
+    assert delays == sorted(delays)
+    assert 4 <= len(delays) <= 12
 
 
 def test_an_address_that_is_taken_is_said(server: live_server.Running, tmp_path: Path) -> None:
