@@ -12,6 +12,7 @@ from pexpolicy.config.schema.base import MAX_BUDGET, EndpointName
 from pexpolicy.config.schema.plugins import BreakerTable
 from pexpolicy.config.secrets import SecretError, read_secret
 from pexpolicy.endpoints import ENDPOINTS
+from pexpolicy.endpoints.decision_fields import FieldsOf
 from pexpolicy.endpoints.directory_information import (
     Directory,
     DirectoryEntry,
@@ -84,6 +85,7 @@ __all__ = [
     "DirectoryInformationRequest",
     "EndpointName",
     "Extras",
+    "FieldsOf",
     "Gateway",
     "Key",
     "Lecture",

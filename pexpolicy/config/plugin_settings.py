@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self, TypeVar
 
@@ -21,6 +21,7 @@ from pydantic import (
 from pydantic_core import CoreSchema, core_schema
 
 from pexpolicy.config.problems import Key, Problem
+from pexpolicy.models.alias import Alias
 from pexpolicy.models.extras import NO_EXTRAS, Extras
 
 _AS_IN_PYTHON = frozenset(
@@ -101,6 +102,21 @@ def lax_models(model: type[PluginSettings]) -> list[str]:
         and part.get("config", {}).get("extra_fields_behavior") not in ("forbid", "allow")
     )
     return list(dict.fromkeys(part["cls"].__name__ for part in nested))
+
+
+def key_of(settings: object, item: object) -> Key | None:
+    """Return the key at which settings hold an object; ``None`` where they do not."""
+    if settings is item:
+        return ()
+    inner: Iterable[tuple[Any, Any]] = ()
+    if isinstance(settings, BaseModel | Mapping):
+        inner = settings.items() if isinstance(settings, Mapping) else settings
+    elif isinstance(settings, list | tuple):
+        inner = enumerate(settings)
+    for name, value in inner:
+        if (rest := key_of(value, item)) is not None:
+            return (name.raw if isinstance(name, Alias) else name, *rest)
+    return None
 
 
 def _parts(schema: object) -> Iterator[dict[str, Any]]:

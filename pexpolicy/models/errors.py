@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
 from pexpolicy.text import brief, brief_name
+
+_STEP = re.compile(r"\[(\d+)\]|([^.\[\]]+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,12 +26,22 @@ class ValidationIssue:
     source: str
     consequence: str
 
+    @property
+    def key(self) -> tuple[str | int, ...]:
+        """Return the field as a key; that of ``members[0].role`` has three parts."""
+        steps = _STEP.findall(self.field)
+        return tuple(int(index) if index else name for index, name in steps)
+
+    @property
+    def text(self) -> str:
+        """Return the rule, and what the field is."""
+        return f"{self.rule} ({self.doc})" if self.doc else self.rule
+
     def __str__(self) -> str:
         where = f"{self.model}.{brief_name(self.field)}" if self.field else self.model
         value = f" = {brief(self.value)}" if self.shown else ""
         mark = f" [{self.mark}]" if self.mark else ""
-        doc = f" ({self.doc})" if self.doc else ""
-        text = f"{where}{value}: {self.rule}{doc}{mark}"
+        text = f"{where}{value}: {self.text}{mark}"
         return f"{text}{'' if text.endswith('?') else '.'} {self.consequence}."
 
 

@@ -12,11 +12,13 @@ from pexpolicy import hooks
 from pexpolicy.config.plugin_settings import (
     PluginSettings,
     SettingsError,
+    key_of,
     lax_models,
     read_settings,
 )
 from pexpolicy.config.problems import Problem, problems_of
 from pexpolicy.config.schema.plugins import PluginTable
+from pexpolicy.endpoints.decision_fields import FieldsError
 from pexpolicy.errors import describe_error
 from pexpolicy.plugins.discovery import PluginSource
 from pexpolicy.plugins.errors import PluginBuildError
@@ -47,6 +49,12 @@ def instantiate(available: PluginSource, table: PluginTable, root: Path) -> obje
     except SettingsError as error:
         raise PluginBuildError(
             Problem(("settings", *problem.key), problem.text) for problem in error.problems
+        ) from None
+    except FieldsError as error:
+        if (key := key_of(settings, error.source)) is None:
+            raise _build_error(f"{available} cannot be built", error) from None
+        raise PluginBuildError(
+            Problem(("settings", *key, *issue.key), issue.text) for issue in error.issues
         ) from None
     except BaseException as error:  # noqa: BLE001 - a constructor raises what it likes
         raise _build_error(f"{available} cannot be built", error) from None

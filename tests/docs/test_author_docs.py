@@ -51,6 +51,21 @@ def test_settings_are_a_model_with_paths_beside_the_configuration(
     assert outcome.decision == Conference(name=room, service_tag="desk", view=view)
 
 
+@samples.covers(HOW_TO, "Fields of a decision as settings")
+def test_fields_of_a_decision_are_checked_as_shown() -> None:
+    told = samples.section(HOW_TO, "Fields of a decision as settings")
+    with pytest.raises(ConfigError) as refused:
+        make_policy(told.plugin("Booths"), config=told.config)
+    problems = "".join(f"  {problem}\n" for problem in refused.value.problems)
+    assert told.shown("text") == f"config.toml: 1 error\n{problems}"
+    settings = dict(told.config["plugins"]["booths"]["settings"], look={"ivr_theme_name": "Blue"})
+    request = make_request("service_configuration", local_alias="sip:Red@example.com")
+    outcome = decide_sync((told.names["Booths"], settings), request)
+    assert outcome.decision == Conference(
+        name="Red Booth", service_tag="booth", ivr_theme_name="Blue"
+    )
+
+
 @samples.covers(HOW_TO, "A typed base class")
 def test_a_subclass_of_plugin_has_the_hooks_that_it_overrides() -> None:
     outcome = asked("A typed base class", "Nearest", "media_location")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -20,7 +19,6 @@ from pexpolicy import (
     Service,
     ServiceConfigurationRequest,
     SettingsError,
-    ValidationIssue,
     hookimpl,
     service_class,
 )
@@ -29,7 +27,6 @@ from pexpolicy_rooms.table import RoomTable
 DEFAULT_TAG = "default-room"
 MAX_NAME = 250
 _PLACEHOLDER = "{local_alias}"
-_INDEX_OR_NAME = re.compile(r"\[(\d+)\]|([^.\[\]]+)")
 
 
 class Rooms:
@@ -88,7 +85,7 @@ class Rooms:
             service = kind.from_result(given, extras=self._extras, strict=True)
         except DecisionError as error:
             for refusal in kind.find_issues(given, self._extras) or [error.refusal]:
-                yield Problem((*key, *_steps(refusal.field)), _said(refusal))
+                yield Problem((*key, *refusal.key), refusal.text)
             return
         if not self._table.add(alias, service):
             yield Problem(key, f"there is a room with the alias {alias} already")
@@ -163,16 +160,6 @@ _KINDS = list(SERVICE_TYPES)
 
 def _kind(fields: dict[str, Any]) -> Any:
     return fields.get("service_type", "conference")
-
-
-def _steps(field: str) -> Key:
-    """Return the key of a field in a room's table; ``members[0].role`` has three parts."""
-    steps = _INDEX_OR_NAME.findall(field)
-    return tuple(int(index) if index else name for index, name in steps)
-
-
-def _said(refusal: ValidationIssue) -> str:
-    return f"{refusal.rule} ({refusal.doc})" if refusal.doc else refusal.rule
 
 
 def _template_problems(template: str | None) -> Iterable[Problem]:

@@ -71,12 +71,12 @@ def _each(
             refused = error
         else:
             return
-        key = _key(refused.refusal.field)
+        key = refused.refusal.key
         if not key or not isinstance(root := key[0], str):
-            yield key, _issue_text(refused)
+            yield key, refused.refusal.text
             return
         if root not in changed and not _is_consequence(refused, root, changed, rules):
-            yield key, _issue_text(refused)
+            yield key, refused.refusal.text
             rules += refused.refusal.rule
         if root in remaining:
             del remaining[root]
@@ -92,14 +92,3 @@ def _is_consequence(refused: DecisionError, root: str, changed: set[str], rules:
         return True
     named = (name for name in changed if re.search(rf"\b{re.escape(name)}\b", rule))
     return not rule.startswith("there is no field ") and any(named)
-
-
-def _issue_text(refused: DecisionError) -> str:
-    refusal = refused.refusal
-    return f"{refusal.rule} ({refusal.doc})" if refusal.doc else refusal.rule
-
-
-def _key(field: str) -> Key:
-    """Return the key of a path such as ``members[0].role``, which has three parts."""
-    parts = field.replace("]", "").replace("[", ".").split(".")
-    return tuple(int(part) if part.isdigit() else part for part in parts if part)

@@ -1,0 +1,139 @@
+"""Fields of a decision as a setting of a plugin."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, get_args
+
+from msgspec import UNSET
+
+from pexpolicy.endpoints.service_configuration import SERVICE_TYPES, service_class
+from pexpolicy.endpoints.service_types import Service
+from pexpolicy.models.decision import Decision
+from pexpolicy.models.errors import DecisionError, ValidationIssue
+from pexpolicy.models.extras import NO_EXTRAS, Extras
+from pexpolicy.models.validation import NOT_SHOWN, refusal
+from pexpolicy.text import brief, did_you_mean
+
+if TYPE_CHECKING:
+    from pydantic import GetCoreSchemaHandler, ValidationInfo
+    from pydantic_core import CoreSchema
+
+D_co = TypeVar("D_co", bound=Decision, covariant=True)
+
+
+class FieldsOf(Mapping[str, Any], Generic[D_co]):
+    """Fields of a decision as a setting: ``FieldsOf[Conference]`` is a table of any of its fields.
+
+    Each field is checked with the settings, and each mistake is a problem with its key. The plugin
+    adds the rest and makes the decision::
+
+        class Settings(PluginSettings):
+            room: FieldsOf[Conference] = FieldsOf(Conference)
+
+
+        settings.room.decision(name="Garden", service_tag="garden")
+
+    ``FieldsOf[Service]`` is a table of any kind of service; its ``service_type`` says which, by
+    default a conference. A ``FieldsOf`` made in code is not checked before ``decision``.
+    """
+
+    __slots__ = ("_extras", "_fields", "_model")
+
+    def __init__(
+        self, model: type[D_co], fields: Mapping[str, Any] | None = None, extras: Extras = NO_EXTRAS
+    ) -> None:
+        self._model = model
+        self._fields = dict(fields or {})
+        self._extras = extras
+
+    def decision(self, *, reason: str | None = None, **fields: Any) -> D_co:
+        """Return the decision with these fields, which replace those of the setting.
+
+        ``UNSET`` leaves a field out. Raises ``DecisionError``; in the constructor of a plugin that
+        is a problem with the key of the setting.
+        """
+        given = {k: v for k, v in {**self._fields, **fields}.items() if v is not UNSET}
+        try:
+            model = _class_of(self._model, given, self._extras)
+            decision: D_co = model.from_result(
+                given, reason=reason, extras=self._extras, strict=True
+            )
+        except DecisionError as error:
+            issues = _issues(self._model, given, self._extras) or [error.refusal]
+            raise FieldsError(self, issues) from None
+        return decision
+
+    def __getitem__(self, name: str) -> Any:
+        return self._fields[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._fields)
+
+    def __len__(self) -> int:
+        return len(self._fields)
+
+    def __repr__(self) -> str:
+        return f"FieldsOf({self._model.__name__}: {', '.join(self._fields)})"
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, _: GetCoreSchemaHandler) -> CoreSchema:
+        from pydantic_core import core_schema  # noqa: PLC0415 - for settings only
+
+        (model,) = get_args(source)
+
+        def checked(table: dict[str, Any], info: ValidationInfo) -> FieldsOf[Decision]:
+            extras = (info.context or {}).get("extras", NO_EXTRAS)
+            _refuse(i for i in _issues(model, table, extras) if i.rule != "is required")
+            return cls(model, table, extras)
+
+        table = core_schema.dict_schema(core_schema.str_schema(), core_schema.any_schema())
+        return core_schema.with_info_after_validator_function(checked, table)
+
+
+class FieldsError(DecisionError):
+    """The fields of ``source`` make no decision; ``issues`` holds everything that is wrong."""
+
+    def __init__(self, source: FieldsOf[Decision], issues: Sequence[ValidationIssue]) -> None:
+        super().__init__(issues[0])
+        self.source = source
+        self.issues = issues
+
+
+def _class_of(model: type[Any], fields: Mapping[str, Any], extras: Extras) -> type[Any]:
+    """Return the class of a decision with these fields; raises ``DecisionError``."""
+    if model is not Service:
+        return model
+    kind = fields.get("service_type", "conference")
+    if (found := service_class(kind, extras)) is not None:
+        return found
+    guess = did_you_mean(kind, SERVICE_TYPES) if isinstance(kind, str) else ""
+    text = f"{brief(kind)} is none of {', '.join(SERVICE_TYPES)}{guess}"
+    raise DecisionError(refusal(Service, "service_type", NOT_SHOWN, text))
+
+
+def _issues(
+    model: type[Any], fields: Mapping[str, Any], extras: Extras
+) -> Sequence[ValidationIssue]:
+    try:
+        chosen = _class_of(model, fields, extras)
+    except DecisionError as error:
+        return [error.refusal]
+    found: list[ValidationIssue] = chosen.find_issues(fields, extras)
+    return found
+
+
+def _refuse(issues: Iterable[ValidationIssue]) -> None:
+    """Raise a ``ValidationError`` of pydantic with these issues, if there are any."""
+    from pydantic_core import InitErrorDetails, PydanticCustomError, ValidationError  # noqa: PLC0415 - for settings only
+
+    errors = [
+        InitErrorDetails(
+            type=PydanticCustomError("value_error", "{text}", {"text": issue.text}),
+            loc=issue.key,
+            input=None,
+        )
+        for issue in issues
+    ]
+    if errors:
+        raise ValidationError.from_exception_data("FieldsOf", errors)
