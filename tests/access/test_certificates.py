@@ -368,7 +368,7 @@ def test_a_bad_pair_is_not_served_and_is_an_alarm(
         ),
     ],
 )
-def test_a_certificate_and_a_key_that_are_swapped_are_told(
+def test_a_certificate_and_a_key_that_are_swapped_are_reported(
     folder: Path, table: dict[str, str], said: str
 ) -> None:
     paths = {key: str(folder / name) for key, name in table.items()}
@@ -376,7 +376,7 @@ def test_a_certificate_and_a_key_that_are_swapped_are_told(
     assert str(problem) == f"{said.format(folder)}; are the two swapped?"
 
 
-def test_a_key_that_cannot_even_be_looked_at_is_told_like_any_other(folder: Path) -> None:
+def test_a_key_that_cannot_even_be_looked_at_is_reported_like_any_other(folder: Path) -> None:
     # A folder that may not be entered is the same to the server, and none to the superuser.
     unnameable = str(folder / ("x" * 300))
     (problem,) = certificate_problems(
@@ -439,7 +439,7 @@ def test_a_key_may_have_a_password(folder: Path, monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize(
     ("days", "said"), [(-2, "expired on"), (3, "expires in 3 days"), (20, "expires in"), (25, None)]
 )
-def test_what_expires_is_told_in_time(tmp_path: Path, days: float, said: str | None) -> None:
+def test_what_expires_is_reported_in_time(tmp_path: Path, days: float, said: str | None) -> None:
     certificates.write_pair(tmp_path, days=days + 0.1)
     settings = fake_plugins.settings(tls=certificates.tls(tmp_path))
     texts = [a.text for a in access_warnings(settings) if a.key == ("tls", "certificate")]

@@ -79,7 +79,7 @@ def guarded(monkeypatch: pytest.MonkeyPatch) -> Policy:
 @pytest.mark.parametrize(
     "headers", [{}, wire.basic("pexip", "wrong"), wire.basic("other", "s3cret")]
 )
-async def test_without_the_credentials_nothing_is_told(
+async def test_without_credentials_the_reply_reveals_nothing(
     serving: Serve, guarded: Policy, target: str, headers: dict[str, str]
 ) -> None:
     async with serving(guarded) as server:

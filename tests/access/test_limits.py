@@ -125,7 +125,7 @@ async def test_a_node_that_stops_within_a_request_is_cut_off_too(
         assert reasons(server) == ["request timeout"]
 
 
-async def test_a_half_request_behind_a_whole_one_is_not_overlooked(
+async def test_a_half_request_after_a_whole_one_is_not_overlooked(
     serving: fake_plugins.Serve,
 ) -> None:
     async with serving(policy()) as server, connected(server) as (reader, writer):

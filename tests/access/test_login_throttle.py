@@ -102,7 +102,7 @@ def test_an_answer_to_a_guess_is_late(guarded: Policy, serving: fake_plugins.Ser
     _guesses(guarded, serving)
 
 
-async def test_a_node_behind_the_address_of_a_guesser_is_answered_at_once(
+async def test_a_node_with_the_address_of_a_guesser_is_answered_at_once(
     serving: fake_plugins.Serve, guarded: Policy
 ) -> None:
     loop = asyncio.get_running_loop()
@@ -166,7 +166,7 @@ async def test_a_server_that_ends_waits_for_no_guess(
     assert {reply.status for reply in await asyncio.gather(*guesses)} == {401}
 
 
-async def test_credentials_that_there_is_no_time_for_are_told_so_and_on_record(
+async def test_credentials_that_there_is_no_time_to_verify_are_refused_on_record(
     serving: fake_plugins.Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(access_control, "BUSY_DELAY_S", 0.05)

@@ -63,7 +63,7 @@ def test_what_is_no_address_is_in_no_network(address: str) -> None:
         ("policy.example.com", False),
     ],
 )
-def test_loopback_is_told_from_what_others_reach(host: str, alone: bool) -> None:
+def test_loopback_is_distinguished_from_reachable_addresses(host: str, alone: bool) -> None:
     assert is_loopback(host) is alone
 
 
@@ -227,7 +227,9 @@ BROKEN = [
 
 
 @pytest.mark.parametrize(("table", "key", "said"), BROKEN)
-def test_what_is_no_network_is_told_by_its_key(table: dict[str, Any], key: str, said: str) -> None:
+def test_what_is_no_network_is_reported_by_its_key(
+    table: dict[str, Any], key: str, said: str
+) -> None:
     with pytest.raises(ConfigError) as error:
         fake_plugins.settings(access=table)
     (problem,) = error.value.problems
@@ -235,7 +237,7 @@ def test_what_is_no_network_is_told_by_its_key(table: dict[str, Any], key: str, 
     assert said in str(problem)
 
 
-def test_every_entry_that_is_no_network_is_told() -> None:
+def test_every_entry_that_is_no_network_is_reported() -> None:
     with pytest.raises(ConfigError) as error:
         fake_plugins.settings(access={"networks": ["10.44.0.1/16", "10.0.0.0/8", "foo"]})
     assert [problem.key for problem in error.value.problems] == [
@@ -248,7 +250,7 @@ def advised(**tables: Any) -> list[str]:
     return [".".join(map(str, a.key)) for a in access_warnings(fake_plugins.settings(**tables))]
 
 
-def test_what_leaves_a_door_open_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_leaves_access_open_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TEST_POLICY_PASSWORD", "s3cret of eight")
     auth = {"user": "pexip", "password_env": "TEST_POLICY_PASSWORD"}
     wide = {"host": "0.0.0.0"}  # noqa: S104 - nothing listens there
@@ -263,7 +265,7 @@ def test_what_leaves_a_door_open_is_told(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.mark.parametrize(("secret", "told"), [("k" * 7, 3), ("k" * 15, 2), ("k" * 16, 0)])
-def test_secrets_that_are_found_by_trying_are_told_and_not_repeated(
+def test_secrets_that_are_found_by_trying_are_reported_and_not_repeated(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, secret: str, told: int
 ) -> None:
     (tmp_path / "key").write_text(secret)

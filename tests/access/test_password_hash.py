@@ -279,7 +279,7 @@ BROKEN: list[tuple[dict[str, object], str]] = [
 
 
 @pytest.mark.parametrize(("table", "said"), BROKEN)
-def test_broken_credentials_are_told_by_their_key(table: dict[str, object], said: str) -> None:
+def test_broken_credentials_are_reported_by_their_key(table: dict[str, object], said: str) -> None:
     with pytest.raises(ConfigError) as error:
         fake_plugins.settings(auth=table)
     assert said in str(error.value)

@@ -46,7 +46,7 @@ def formatted(event: dict[str, Any]) -> str:
     return " ".join(text for _, text in parts(event))
 
 
-def test_what_went_wrong_is_told_apart_from_the_reason() -> None:
+def test_an_error_is_distinguished_from_the_reason() -> None:
     steps = [Step("bad", "failed", 0.1, "it ended"), Step("late", "timed_out", 1.0)]
     text = formatted(LINE | {"steps": steps, "warnings": ["a doubt"]})
     assert text.endswith("it is known | bad failed: it ended | late timed_out | a doubt")

@@ -96,7 +96,7 @@ def test_standard_output_may_be_a_file_or_a_pipe(tmp_path: Path, regular: bool) 
     assert json.loads(output)["seq"] == 1
 
 
-def test_a_named_pipe_holds_nobody_up(tmp_path: Path) -> None:
+def test_a_named_pipe_blocks_no_call(tmp_path: Path) -> None:
     path = tmp_path / "pipe"
     os.mkfifo(path)
     reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
@@ -117,7 +117,7 @@ def test_a_key_that_cannot_sign_is_an_error_of_the_configuration(tmp_path: Path)
         fake_plugins.policy({}, audit={"path": "audit.jsonl", "sign_key_file": str(path)})
 
 
-def test_a_spool_that_is_not_there_is_told(tmp_path: Path) -> None:
+def test_a_spool_that_is_not_there_is_reported(tmp_path: Path) -> None:
     built = fake_plugins.policy(
         {}, audit={"path": "audit.jsonl", "spool": str(tmp_path / "missing")}
     )

@@ -130,7 +130,7 @@ async def test_a_decision_that_must_be_recorded_is_not_sent_when_the_file_hangs(
     assert place.state.lost == 2
 
 
-async def test_lines_that_are_given_up_behind_one_that_hangs_are_counted(tmp_path: Path) -> None:
+async def test_lines_that_are_given_up_after_one_that_hangs_are_counted(tmp_path: Path) -> None:
     place = Place(tmp_path, capacity=0)
     hung = Hung(place.file)
     syncing, synced = threading.Event(), threading.Event()
@@ -213,7 +213,7 @@ async def test_lines_beyond_the_room_are_counted_as_lost(tmp_path: Path) -> None
     assert sum(line.get("lost_count", 0) for line in lines(place.path)) == 10
 
 
-async def test_a_fault_of_our_own_is_told_and_does_not_end_the_writing(tmp_path: Path) -> None:
+async def test_a_fault_of_our_own_is_reported_and_does_not_end_the_writing(tmp_path: Path) -> None:
     place = Place(tmp_path, capacity=0)
     with grouped(place, REQUIRED) as sink:
         assert await answer(sink, 0)
@@ -226,7 +226,7 @@ async def test_a_fault_of_our_own_is_told_and_does_not_end_the_writing(tmp_path:
     assert place.numbers == [0, 1, 2]
 
 
-async def test_a_renamed_file_is_opened_anew_when_it_is_told(tmp_path: Path) -> None:
+async def test_a_renamed_file_is_opened_again_on_request(tmp_path: Path) -> None:
     place = Place(tmp_path)
     with grouped(place, FSYNC) as sink:
         await answer(sink, 0)

@@ -108,7 +108,7 @@ def test_of_lines_that_came_together_only_those_are_lost_that_do_not_fit(tmp_pat
     assert faults(place.path) == []
 
 
-def test_a_second_passes_between_two_looks_whoever_takes_them(tmp_path: Path) -> None:
+def test_a_second_passes_between_two_checks_of_any_caller(tmp_path: Path) -> None:
     place = Place(tmp_path)
     place.clock.pass_by(1.0)
     place.fill([1])
@@ -129,7 +129,7 @@ def test_an_end_brings_home_what_it_can(tmp_path: Path) -> None:
     assert place.numbers == [1]
 
 
-def test_a_disk_that_fills_up_is_told_at_20_10_and_5_percent(tmp_path: Path) -> None:
+def test_a_disk_that_fills_up_is_reported_at_20_10_and_5_percent(tmp_path: Path) -> None:
     place = Place(tmp_path)
     for percent in (50, 19, 19, 8, 15, 4, 30):
         place.file.free = (1000 * percent, percent)

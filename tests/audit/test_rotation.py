@@ -100,7 +100,7 @@ def test_a_rotation_that_another_writer_is_at_is_left_to_it(tmp_path: Path) -> N
     assert not path.exists()
 
 
-def test_a_folder_that_cannot_be_written_is_told_once_a_second_at_most(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_reported_once_a_second_at_most(tmp_path: Path) -> None:
     def rotate(anyway: bool) -> bool:
         raise PermissionError(13, "Permission denied")
 

@@ -186,7 +186,7 @@ async def test_two_spellings_of_an_alias_have_one_hash_and_two_keys_two(
 
 
 @pytest.mark.parametrize("target", [wire.REGISTRATION, wire.AVATAR])
-async def test_an_alias_below_a_path_that_is_not_answered_is_nobody_either(
+async def test_an_alias_below_an_unknown_path_is_redacted_too(
     serving: Serve, monkeypatch: pytest.MonkeyPatch, target: str
 ) -> None:
     monkeypatch.setenv("PRIVACY", "a key")

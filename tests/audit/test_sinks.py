@@ -88,7 +88,7 @@ async def test_what_was_gathered_is_written_before_anything_ends(place: Counting
     assert place.numbers == [0, 1]
 
 
-async def test_a_fault_in_writing_holds_up_no_reply_and_is_told(place: Counting) -> None:
+async def test_a_fault_in_writing_holds_up_no_reply_and_is_reported(place: Counting) -> None:
     sink = BatchingSink(place.journal)
     sink.set_batching(asyncio.get_running_loop())
 

@@ -86,7 +86,7 @@ def listened(request: pytest.FixtureRequest) -> Iterator[Listened]:
 
 
 @pytest.mark.parametrize("length", [100, 3000, 9000])
-def test_a_reader_that_has_stalled_holds_nobody_up_and_gets_all_in_the_end(
+def test_a_stalled_reader_delays_no_call_and_gets_all_lines_in_the_end(
     listened: Listened, length: int
 ) -> None:
     count = 3_000_000 // (length + 300)

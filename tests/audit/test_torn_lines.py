@@ -80,7 +80,7 @@ def test_a_half_of_a_few_bytes_is_one_too(tmp_path: Path, length: int) -> None:
         assert numbers(path) == ([0, 0] if following else [0], [])
 
 
-def test_a_line_that_was_damaged_otherwise_is_left_for_whoever_looks_into_it(
+def test_a_line_with_other_damage_is_left_for_an_investigation(
     tmp_path: Path,
 ) -> None:
     path = tmp_path / "audit.jsonl"
@@ -113,7 +113,7 @@ def test_a_line_that_is_being_written_is_left_alone(tmp_path: Path) -> None:
     assert path.read_bytes() == first + second[:50]
 
 
-def test_what_lies_far_behind_is_not_looked_at(
+def test_damage_far_before_the_end_is_not_searched(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torn_lines, "WINDOW", 1000)

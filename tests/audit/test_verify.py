@@ -190,7 +190,7 @@ def test_checkpoints_are_signed_after_lines_and_after_seconds_and_at_the_end(
     assert faults(place.path, verifier=verifier, anchors=anchors) == []
 
 
-def test_a_chain_that_was_written_anew_has_no_signature_that_fits(tmp_path: Path) -> None:
+def test_a_chain_that_was_written_again_has_no_matching_signature(tmp_path: Path) -> None:
     signing, verifier = signer()
     others, _ = signer()
     texts: list[str] = []
@@ -206,7 +206,7 @@ def test_a_chain_that_was_written_anew_has_no_signature_that_fits(tmp_path: Path
 
 
 @pytest.mark.parametrize("pem", ["", "no key", "-----BEGIN PRIVATE KEY-----\nAAAA\n"])
-def test_what_is_no_key_is_told(pem: str) -> None:
+def test_what_is_no_key_is_reported(pem: str) -> None:
     with pytest.raises(InvalidKeyError):
         private_key(pem)
     with pytest.raises(InvalidKeyError):
@@ -214,7 +214,7 @@ def test_what_is_no_key_is_told(pem: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "5", "5:abc", f"x:{'0' * 64}", f"5:{'g' * 64}"])
-def test_what_is_no_anchor_is_told(text: str) -> None:
+def test_what_is_no_anchor_is_reported(text: str) -> None:
     with pytest.raises(ValueError, match="is not an anchor"):
         Anchor.parse(text)
 

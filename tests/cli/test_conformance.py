@@ -47,7 +47,7 @@ async def test_a_clean_server_ends_with_0_and_a_table() -> None:
     assert err == ""
 
 
-async def test_where_nobody_watches_there_is_no_progress_and_no_colour() -> None:
+async def test_without_a_terminal_there_is_no_progress_and_no_colour() -> None:
     async with serving(sound) as url:
         _, out, err = await run(url)
     assert "\x1b" not in out + err
@@ -105,7 +105,7 @@ async def test_warnings_end_with_0() -> None:
     assert "warning avatar in participant_avatar" in out
 
 
-async def test_nobody_there_ends_with_2() -> None:
+async def test_a_server_that_cannot_be_reached_ends_with_2() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]

@@ -85,7 +85,7 @@ BELOW = "/api/pexip"
         (BELOW, "", False),
     ],
 )
-def test_a_path_that_the_server_does_not_answer_is_told(
+def test_a_path_that_the_server_does_not_answer_is_reported(
     tmp_path: Path, prefix: str, base_path: str, *, right: bool
 ) -> None:
     config = written(tmp_path, f'[server]\nbase_path = "{base_path}"\n')
@@ -95,7 +95,7 @@ def test_a_path_that_the_server_does_not_answer_is_told(
     assert (f"nodes have to ask {base_path}{wire.SERVICE}." in shown.stdout) == (not right)
 
 
-def test_a_path_with_the_common_part_twice_is_told_by_its_cause() -> None:
+def test_a_path_with_the_common_part_twice_is_reported_by_its_cause() -> None:
     shown = invoked("explain", "--config", str(live_server.SHIPPED), f"/policy/v1{wire.SERVICE}")
     assert shown.exit_code == 2
     assert "has /policy/v1 twice" in shown.stderr
@@ -106,7 +106,7 @@ def test_a_line_of_the_log_of_a_proxy_may_be_pasted() -> None:
     assert invoked("explain", "--config", str(live_server.SHIPPED), line).exit_code == 0
 
 
-def test_a_sentence_that_is_no_request_is_told_whole() -> None:
+def test_a_sentence_that_is_no_request_is_reported_whole() -> None:
     shown = invoked(
         "explain", "--config", str(live_server.SHIPPED), "Nov 26 07:10 it failed\x1b[2J"
     )

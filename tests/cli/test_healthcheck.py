@@ -11,7 +11,7 @@ from tests.cli.test_main import invoked, written
 from tests.support import certificates, live_server
 
 
-def test_a_healthy_server_is_told_from_none(running_server: live_server.Running) -> None:
+def test_a_healthy_server_is_distinguished_from_none(running_server: live_server.Running) -> None:
     assert invoked("healthcheck", "--url", running_server.url).exit_code == 0
     with socket.create_server(("127.0.0.1", 0)) as silent:
         nobody = f"http://127.0.0.1:{silent.getsockname()[1]}"
@@ -72,7 +72,7 @@ def test_health_is_asked_by_tls_where_operators_have_no_listener(tmp_path: Path)
 
 
 @pytest.mark.parametrize("is_reset", [False, True])
-def test_a_door_that_is_shut_before_tls_is_told(*, is_reset: bool) -> None:
+def test_a_connection_that_is_refused_before_tls_is_reported(*, is_reset: bool) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def shut() -> None:
@@ -93,7 +93,7 @@ def test_a_door_that_is_shut_before_tls_is_told(*, is_reset: bool) -> None:
     assert "[access] networks" in result.stderr
 
 
-def test_what_answers_with_something_else_is_told(tmp_path: Path) -> None:
+def test_what_answers_with_something_else_is_reported(tmp_path: Path) -> None:
     for said, text in (
         (b"SSH-2.0-x\r\n", "the reply is not HTTP"),
         (b"", "the reply is not HTTP; with [tls] the URL begins with https:"),

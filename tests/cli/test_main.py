@@ -59,7 +59,7 @@ def written(folder: Path, text: str) -> str:
     return str(path)
 
 
-def test_a_valid_configuration_is_told_with_its_warnings() -> None:
+def test_a_valid_configuration_is_reported_with_its_warnings() -> None:
     result = invoked("check", "--config", str(live_server.SHIPPED))
     assert result.exit_code == 0
     assert "config.toml: valid" in result.stdout
@@ -68,7 +68,7 @@ def test_a_valid_configuration_is_told_with_its_warnings() -> None:
     assert "anybody who can dial in" in result.stderr
 
 
-def test_all_errors_are_told_at_once_and_the_exit_code_says_so(tmp_path: Path) -> None:
+def test_all_errors_are_reported_at_once_and_the_exit_code_says_so(tmp_path: Path) -> None:
     path = written(tmp_path, WRONG)
     result = invoked("check", "--config", path)
     assert result.exit_code == os.EX_CONFIG == 78
@@ -78,7 +78,7 @@ def test_all_errors_are_told_at_once_and_the_exit_code_says_so(tmp_path: Path) -
         assert part in result.stderr
 
 
-def test_errors_in_the_settings_of_plugins_are_told_together(tmp_path: Path) -> None:
+def test_errors_in_the_settings_of_plugins_are_reported_together(tmp_path: Path) -> None:
     result = invoked("check", "--config", written(tmp_path, UNKNOWN_ROOM_FIELD))
     assert result.exit_code == 78
     for part in ("rooms.sales", "pni", "plugins.romms", "'rooms'", "allowd", "'allowed'"):
@@ -98,7 +98,7 @@ def test_every_command_refuses_a_wrong_configuration(
     assert "4 errors" in result.stderr
 
 
-def test_a_plugin_that_does_not_open_is_told_alike_by_all_who_open_it(tmp_path: Path) -> None:
+def test_a_plugin_that_does_not_start_is_reported_alike_by_all_commands(tmp_path: Path) -> None:
     (tmp_path / "drop").mkdir()
     (tmp_path / "drop" / "down.py").write_text(DOES_NOT_OPEN)
     (tmp_path / "cases.toml").write_text(f'[[case]]\nname = "any"\nurl = "{wire.SERVICE}"\n')
@@ -116,7 +116,7 @@ def test_a_plugin_that_does_not_open_is_told_alike_by_all_who_open_it(tmp_path: 
         assert "1 error" in result.stderr
 
 
-def test_a_missing_file_is_told_by_its_name(tmp_path: Path) -> None:
+def test_a_missing_file_is_reported_by_its_name(tmp_path: Path) -> None:
     result = invoked("check", "--config", str(tmp_path / "missing.toml"))
     assert result.exit_code == 78
     assert "missing.toml" in result.stderr
@@ -231,14 +231,14 @@ def test_loopback_needs_no_credentials(tmp_path: Path, address: str) -> None:
     assert invoked("check", "--config", config).exit_code == 0
 
 
-def test_an_open_door_that_was_asked_for_is_a_warning(tmp_path: Path) -> None:
+def test_access_for_all_that_is_configured_is_a_warning(tmp_path: Path) -> None:
     text = '[server]\nhost = "0.0.0.0"\nallow_anonymous = true\n'
     result = invoked("check", "--config", written(tmp_path, text))
     assert result.exit_code == 0
     assert "warning: server.allow_anonymous: " in result.stderr
 
 
-def test_a_port_that_is_taken_is_told(tmp_path: Path) -> None:
+def test_a_port_that_is_taken_is_reported(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         config = written(tmp_path, '[audit]\npath = "audit.jsonl"')
@@ -252,13 +252,15 @@ def test_a_port_that_is_taken_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "options", [("--port", "9107"), ("--port", "9108", "--admin-port", "9108")]
 )
-def test_one_port_for_nodes_and_operators_is_told(tmp_path: Path, options: tuple[str, ...]) -> None:
+def test_one_port_for_nodes_and_operators_is_reported(
+    tmp_path: Path, options: tuple[str, ...]
+) -> None:
     result = invoked("serve", "--config", written(tmp_path, '[audit]\npath = "a"\n'), *options)
     assert result.exit_code == 78
     assert "is already server.port; choose another" in result.stderr
 
 
-def test_a_host_that_nobody_knows_is_told(tmp_path: Path) -> None:
+def test_an_unknown_host_is_reported(tmp_path: Path) -> None:
     text = '[server]\nhost = "policy.invalid"\nallow_anonymous = true\n[audit]\npath = "a"\n'
     result = invoked("serve", "--config", written(tmp_path, text), "--admin-port", "0")
     assert result.exit_code == 1
@@ -266,13 +268,13 @@ def test_a_host_that_nobody_knows_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("port", ["abc", "-1", "65536"])
-def test_what_is_no_port_is_told(port: str) -> None:
+def test_what_is_no_port_is_reported(port: str) -> None:
     result = invoked("serve", f"--port={port}")
     assert result.exit_code == 2
     assert f"'{port}' is not a port: write a number from 0 to 65535" in result.stderr
 
 
-def test_an_audit_that_cannot_be_opened_is_told(tmp_path: Path) -> None:
+def test_an_audit_that_cannot_be_opened_is_reported(tmp_path: Path) -> None:
     config = written(tmp_path, '[audit]\npath = "missing/audit.jsonl"')
     result = invoked("serve", "--config", config, "--port", "0")
     assert result.exit_code == 78

@@ -98,7 +98,7 @@ def test_the_address_and_the_token_come_from_the_configuration(
         assert invoked("--config", config).exit_code == 0
 
 
-def test_no_proxy_of_the_environment_is_told_the_token(
+def test_no_proxy_of_the_environment_gets_the_token(
     running_server: live_server.Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as proxy:
@@ -110,13 +110,13 @@ def test_no_proxy_of_the_environment_is_told_the_token(
             proxy.accept()
 
 
-def test_the_wrong_port_is_told(running_server: live_server.Running) -> None:
+def test_the_wrong_port_is_reported(running_server: live_server.Running) -> None:
     shown = invoked("--url", running_server.url)
     assert shown.exit_code == 1
     assert "it answers 404: the admin listener is at admin.port" in shown.stderr
 
 
-def test_another_server_at_the_same_address_is_told(tmp_path: Path) -> None:
+def test_another_server_at_the_same_address_is_reported(tmp_path: Path) -> None:
     config = live_server.with_audit(live_server.SHIPPED, tmp_path)
     with live_server.running(config) as server:
         admin = f"[admin]\nport = {server.admin.rpartition(':')[2]}\n"
@@ -150,7 +150,7 @@ def test_a_relative_path_of_a_server_is_compared_as_far_as_it_goes(
     assert is_same_config(tmp_path / "here" / "config.toml", theirs) is same
 
 
-def test_no_server_and_no_configuration_are_told_apart(tmp_path: Path) -> None:
+def test_no_server_and_no_configuration_are_distinguished(tmp_path: Path) -> None:
     nobody = invoked("--url", "http://127.0.0.1:1")
     assert nobody.exit_code == 1
     assert nobody.stderr == "http://127.0.0.1:1: nothing listens there\n"
@@ -339,7 +339,7 @@ def test_a_server_at_another_admin_port_is_found_by_the_hint(tmp_path: Path) -> 
     )
 
 
-def test_the_status_behind_tls_is_asked_with_its_ca(tmp_path: Path, document: Any) -> None:
+def test_the_status_over_tls_is_requested_with_its_ca(tmp_path: Path, document: Any) -> None:
     with tls_server.serving(tmp_path, json.dumps(document).encode()) as (url, cacert):
         untrusted = invoked("--url", url)
         assert untrusted.exit_code == 1

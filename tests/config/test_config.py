@@ -158,7 +158,7 @@ def test_a_mistake_is_named_by_its_key_and_what_to_write_instead(
     assert advice in problem
 
 
-def test_every_error_is_told_at_once(tmp_path: Path) -> None:
+def test_every_error_is_reported_at_once(tmp_path: Path) -> None:
     wrong = [text for text, *_ in TYPOS if text.startswith("[plugins.rooms]")]
     text = "[server]\nport = 'x'\nprot = 1\nbudget = 9.0\n[audit]\npth = ''\n" + "\n".join(
         line.replace("rooms", f"rooms{number}") for number, line in enumerate(wrong)
@@ -229,7 +229,7 @@ def test_what_is_no_toml_is_one_error(tmp_path: Path, content: bytes, said: str)
         ("[rooms.sip:a@b]", "; write a name with such characters in quotes"),
     ],
 )
-def test_what_is_no_toml_is_told_with_what_to_write_where_that_is_certain(
+def test_what_is_no_toml_is_reported_with_what_to_write_where_that_is_certain(
     tmp_path: Path, text: str, said: str
 ) -> None:
     (problem,) = problems(tmp_path, text)
@@ -238,7 +238,7 @@ def test_what_is_no_toml_is_told_with_what_to_write_where_that_is_certain(
 
 
 @given(st.text(alphabet="ab =[]{}\"'\\,.\n#0T\r", max_size=40))
-def test_whatever_is_no_toml_is_told(text: str) -> None:
+def test_whatever_is_no_toml_is_reported(text: str) -> None:
     with suppress(ConfigError):
         load(Path("config.toml"), content=text.encode())
 

@@ -100,7 +100,7 @@ def test_tabs_between_cells_are_reported_with_the_line() -> None:
 
 
 @pytest.mark.parametrize("empty", ["", "\n\n", " \n", ",,\n"])
-def test_an_empty_file_is_told_what_to_begin_with(empty: str) -> None:
+def test_an_empty_file_is_reported_with_its_first_line(empty: str) -> None:
     said = f"is empty; the first line names the columns, such as {','.join(COLUMNS)}"
     assert faults(empty) == [f"places.csv line 1: {said}"]
 

@@ -186,7 +186,7 @@ def checked(*arguments: str | Path) -> Result:
 
 
 @pytest.mark.parametrize(("text", "key", "words"), MISTAKES)
-def test_a_mistake_is_told_with_what_to_write(
+def test_a_mistake_is_reported_with_what_to_write(
     tmp_path: Path, text: str, key: str, words: tuple[str, ...]
 ) -> None:
     (tmp_path / "config.toml").write_text(text)
@@ -270,7 +270,7 @@ def test_a_hash_of_a_password_belongs_to_the_user_of_auth(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("named", [True, False])
-def test_a_key_with_a_password_is_told_as_one(tmp_path: Path, named: bool) -> None:
+def test_a_key_with_a_password_is_reported_as_one(tmp_path: Path, named: bool) -> None:
     certificates.write_pair(tmp_path)
     key = ec.generate_private_key(ec.SECP256R1())
     locked = key.private_bytes(
@@ -292,7 +292,7 @@ def test_a_key_with_a_password_is_told_as_one(tmp_path: Path, named: bool) -> No
         assert "has a password: name it in tls.key_password_file or" in said.stderr
 
 
-def test_two_plugins_of_one_priority_are_told_in_their_order(tmp_path: Path) -> None:
+def test_two_plugins_of_one_priority_are_reported_in_their_order(tmp_path: Path) -> None:
     (tmp_path / "config.toml").write_text(f"[plugins.rules]\npriority = 10\n{RULE}")
     assert "priority" not in checked("-c", tmp_path / "config.toml").stderr
     with (tmp_path / "config.toml").open("a") as file:
@@ -331,7 +331,7 @@ SECRETS: list[tuple[str, str, str]] = [
 @pytest.mark.parametrize(
     ("mode", "others"), [(0o644, "every user"), (0o640, "its group"), (0o600, "")]
 )
-def test_a_secret_that_others_can_read_is_told_with_the_command(
+def test_a_secret_that_others_can_read_is_reported_with_the_command(
     tmp_path: Path, text: str, file: str, key: str, mode: int, others: str
 ) -> None:
     (tmp_path / "secret").write_text("a-long-secret-of-many-letters")
@@ -369,7 +369,7 @@ def test_root_may_share_a_key_with_a_group(
     assert others or "can be read" not in said
 
 
-def test_a_key_that_others_can_read_is_told(tmp_path: Path) -> None:
+def test_a_key_that_others_can_read_is_reported(tmp_path: Path) -> None:
     certificates.write_pair(tmp_path)
     key = tmp_path / "server.key"
     text = "[tls]\ncertificate = 'server.pem'\nkey = 'server.key'\n"
@@ -398,7 +398,7 @@ WRITABLE: list[tuple[str, str]] = [
 
 
 @pytest.mark.parametrize(("name", "key"), WRITABLE)
-def test_what_others_can_change_is_told(tmp_path: Path, name: str, key: str) -> None:
+def test_what_others_can_change_is_reported(tmp_path: Path, name: str, key: str) -> None:
     for folder in ("plug", "log"):
         (tmp_path / folder).mkdir()
     (tmp_path / "plug" / "own.py").write_text("")
@@ -473,7 +473,7 @@ def test_a_command_that_does_not_exist_is_answered_with_one_that_does(
     assert f"No such command '{command}'. Did you mean '{meant}'?" in said.stderr
 
 
-def test_an_address_of_another_machine_is_told_as_one(tmp_path: Path) -> None:
+def test_an_address_of_another_machine_is_reported_as_one(tmp_path: Path) -> None:
     text = f"[server]\nhost = '192.0.2.7'\nallow_anonymous = true\n{AUDIT}"
     (tmp_path / "config.toml").write_text(text)
     arguments = ["serve", "--config", str(tmp_path / "config.toml"), "--admin-port", "0"]

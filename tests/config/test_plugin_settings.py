@@ -80,7 +80,7 @@ def test_mistakes_in_the_settings_of_a_plugin_are_named_the_same_way(
     assert built({"strict": {"settings": settings}}, {"strict": Strict}) == expected
 
 
-def test_the_errors_of_all_plugins_are_told_at_once() -> None:
+def test_the_errors_of_all_plugins_are_reported_at_once() -> None:
     tables = {
         "strict": {"settings": {}},
         "stric": {},
@@ -101,13 +101,13 @@ def test_a_plugin_that_explodes_while_it_is_built_is_named() -> None:
     assert "RuntimeError: while it was built (test_plugin_settings.py:" in problem
 
 
-def test_a_decision_that_cannot_be_made_while_it_is_built_is_told_to_its_end() -> None:
+def test_a_decision_that_cannot_be_made_while_it_is_built_is_reported_whole() -> None:
     (problem,) = built({"strict": {"settings": {"room": "long"}}}, {"strict": Strict})
     assert "DecisionError: Conference.max_callrate_in = '1000': must be" in problem
     assert "Infinity would drop the whole result and use its own database. (test_plu" in problem
 
 
-def test_a_message_that_is_cut_ends_behind_a_whole_word() -> None:
+def test_a_message_that_is_cut_ends_after_a_whole_word() -> None:
     (problem,) = built({"strict": {"settings": {"room": "rambles"}}}, {"strict": Strict})
     assert "on and on… (test_plugin_settings.py:" in problem
     assert len(problem) < 400

@@ -156,7 +156,7 @@ def test_a_value_of_toml_is_read_as_its_type(annotation: Any, toml: str, value: 
         ),
     ],
 )
-def test_a_wrong_value_is_told_with_its_key(annotation: Any, toml: str, problem: str) -> None:
+def test_a_wrong_value_is_reported_with_its_key(annotation: Any, toml: str, problem: str) -> None:
     (text,) = problems(annotation, f"value = {toml}")
     assert text.startswith(problem)
 

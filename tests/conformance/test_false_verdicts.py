@@ -72,7 +72,7 @@ async def test_a_body_that_is_shorter_than_it_says_is_torn() -> None:
     assert {f.topic for f in found(judged(steps))} == {Topic.FRAMING}
 
 
-async def test_a_body_that_is_longer_than_it_says_is_seen_behind_the_reply() -> None:
+async def test_a_body_that_is_longer_than_announced_is_seen_after_the_reply() -> None:
     content = CONTENT + b" and more"
     async with speaking(lambda _: whole(content)) as url:
         steps = await run_flows(url, WEB)
@@ -139,7 +139,7 @@ async def test_a_server_that_dies_midway_is_a_violation_and_not_unreachable() ->
     assert {f.topic for f in found(steps)} == {Topic.CONNECTION}
 
 
-async def test_a_connection_that_is_reset_is_told_in_words_and_with_the_method() -> None:
+async def test_a_connection_that_is_reset_is_reported_in_words_and_with_the_method() -> None:
     async def reset(question: Question) -> web.StreamResponse:
         transport = question.request.transport
         if question.request.method == "HEAD":

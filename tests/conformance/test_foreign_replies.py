@@ -23,7 +23,7 @@ def test_three_readers_agree_with_the_contract(seed: int) -> None:
     }
 
 
-def test_a_reader_that_admits_whom_a_server_refused_is_found_out(
+def test_a_reader_that_admits_a_refused_caller_is_found_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(disposition, "ACTIONS", {})

@@ -53,7 +53,7 @@ async def test_a_fault_has_the_level_of_its_consequence(answer: Answer, level: L
     assert levels == {level}
 
 
-async def test_a_page_of_an_error_is_told_once() -> None:
+async def test_a_page_of_an_error_is_reported_once() -> None:
     def fail(_: Question) -> web.Response:
         return web.Response(status=500, text="<html>", content_type="text/html")
 
@@ -62,7 +62,7 @@ async def test_a_page_of_an_error_is_told_once() -> None:
     assert [f.level for f in found(steps, *Level)] == [Level.OPERATION]
 
 
-async def test_every_fault_of_a_reply_is_told_and_unknown_fields_are_none() -> None:
+async def test_every_fault_of_a_reply_is_reported_and_unknown_fields_are_none() -> None:
     def answer(question: Question) -> web.StreamResponse:
         fields = {"pin": 1234, "max_callrate_in": 2048, "allow_guests": "True", "unheard_of": 1}
         return success(room(question, **fields))
@@ -144,7 +144,7 @@ async def test_a_server_that_dies_of_an_absent_parameter_is_found(
     assert not found(steps[:-2])
 
 
-async def test_plain_http_at_a_port_of_tls_is_told(tls_url: str) -> None:
+async def test_plain_http_at_a_port_of_tls_is_reported(tls_url: str) -> None:
     plain = tls_url.replace("https:", "http:")
     with pytest.raises(UnreachableError, match=f"this port speaks TLS; write {tls_url}"):
         await run_flows(plain)

@@ -149,7 +149,7 @@ def test_a_result_that_is_lost_is_no_abstention() -> None:
         heard("service_configuration", {"status": "SUCCESS", "result": ROOM})
 
 
-def test_credentials_that_are_both_empty_let_nobody_in() -> None:
+def test_credentials_that_are_both_empty_are_refused() -> None:
     result = {"username": "", "password": ""}
     with pytest.raises(InvalidReplyError, match="any device could register"):
         heard("registration_alias", success(result=result))
@@ -186,7 +186,7 @@ def test_only_the_id_of_a_call_is_passed_on(told: object) -> None:
 
 
 @pytest.mark.parametrize("coding", ["gzip", "br", "identity, gzip"])
-def test_a_coding_that_nobody_asked_for_is_not_undone(coding: str) -> None:
+def test_an_unrequested_coding_is_not_decoded(coding: str) -> None:
     headers = {**JSON, "Content-Encoding": coding}
     request = make_request("service_configuration")
     with pytest.raises(InvalidReplyError, match="was not requested"):

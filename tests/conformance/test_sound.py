@@ -91,7 +91,7 @@ def guarded(password: str) -> Answer:
     return answer
 
 
-async def test_credentials_are_sent_and_whoever_has_none_is_turned_away() -> None:
+async def test_credentials_are_sent_and_a_client_without_any_is_refused() -> None:
     async with serving(guarded("sésame")) as url:
         steps = await run_flows(url, authorization=basic("pexip", "sésame"))
     assert found(steps) == found(steps, Level.WARNING) == []

@@ -84,7 +84,7 @@ def test_any_other_alias_gets_a_default_room(
         service("x" * 300),
     ],
 )
-def test_no_room_is_made_up_where_nobody_dials_one(
+def test_no_room_is_made_up_for_an_alias_without_one(
     running_server: live_server.Running, target: str
 ) -> None:
     reply = running_server.ask(target)

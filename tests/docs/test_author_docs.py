@@ -43,7 +43,7 @@ def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         ("bob", "Bob's Desk", "one_main_zero_pips"),
     ],
 )
-def test_settings_are_a_model_with_paths_beside_the_configuration(
+def test_settings_are_a_model_with_paths_relative_to_the_configuration(
     who: str, room: str, view: str
 ) -> None:
     Path("on-duty.txt").write_text(f"{who}\n")
@@ -181,7 +181,7 @@ def test_code_that_blocks_is_a_plain_function(alias: str, action: str) -> None:
 
 
 @samples.covers(HOW_TO, "Abstain, continue or reject")
-def test_continue_keeps_an_alias_from_plugins_behind_it() -> None:
+def test_continue_keeps_an_alias_from_later_plugins() -> None:
     told = samples.section(HOW_TO, "Abstain, continue or reject")
     rooms = {"rooms": {"settings": {"default_room": "Room of {local_alias}"}}}
     config = {"plugins": {**told.config["plugins"], **rooms}}

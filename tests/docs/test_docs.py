@@ -127,7 +127,7 @@ def test_a_configuration_that_is_shown_passes_check(blocklist: Path, text: str) 
     [t for t in doc_pages.configurations(doc_pages.README) if "[server]" not in t],
     ids=lambda text: text.partition("\n")[0],
 )
-def test_what_the_readme_adds_can_be_pasted_behind_the_shipped_configuration(
+def test_what_the_readme_adds_can_be_appended_to_the_shipped_configuration(
     blocklist: Path, text: str
 ) -> None:
     (blocklist / "config.toml").write_text(f"{live_server.SHIPPED.read_text()}\n{text}")

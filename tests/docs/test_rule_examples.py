@@ -94,7 +94,7 @@ def test_the_configuration_of_the_examples_has_each_of_their_files() -> None:
     ],
     ids=["a scanner at the reception", "a telephone in a secret room", "a Host in a secret room"],
 )
-def test_no_rule_lets_in_whom_another_refuses(together: Rules, request_: Request) -> None:
+def test_no_rule_admits_a_caller_that_another_refuses(together: Rules, request_: Request) -> None:
     assert decide_sync(together, request_).decision.action == "reject"
 
 

@@ -46,7 +46,7 @@ def test_each_operator_but_one_has_a_negation() -> None:
         assert negated == operators(table) - {"exists"}
 
 
-def test_every_key_besides_parameters_is_explained() -> None:
+def test_every_key_except_parameters_is_explained() -> None:
     explained = {key.strip() for row in ROWS if len(row) == 2 for key in row[0].split(",")}
     assert {"all", "any", "none", "time", "peer", "params.NAME"} <= explained
     assert set(TimeOperators.model_fields) <= explained

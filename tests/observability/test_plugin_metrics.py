@@ -163,7 +163,7 @@ def test_a_metric_whose_labels_change_is_exposed_once(name: str) -> None:
     assert exposed(board, name) == {"hits_total{a}": 1}
 
 
-def test_label_values_without_end_become_one_and_are_told_once(
+def test_label_values_without_end_become_one_and_are_reported_once(
     name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     calls = metrics.counter("calls", "Calls.", ["caller", "node"])
@@ -188,7 +188,7 @@ def test_label_values_without_end_become_one_and_are_told_once(
     ]
 
 
-def test_two_metrics_of_one_name_are_told_and_only_the_first_is_exposed(
+def test_two_metrics_of_one_name_are_reported_and_only_the_first_is_exposed(
     name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     for plugin, metric in ((name, "a_b"), (f"{name}_a", "b"), ("breaker", "open")):

@@ -79,7 +79,7 @@ def test_a_directory_is_not_looked_at_unless_it_is_configured(folder: Path) -> N
 
 
 @pytest.mark.parametrize("name", ["my-own", "my_own"])
-def test_a_file_whose_name_cannot_be_a_plugin_is_told(folder: Path, name: str) -> None:
+def test_a_file_whose_name_cannot_be_a_plugin_is_reported(folder: Path, name: str) -> None:
     path = folder / "dropins" / "my-own.py"
     path.write_text(PLUGIN)
     (said,) = problems(folder, **{name: {}})
@@ -90,7 +90,7 @@ def test_a_file_whose_name_cannot_be_a_plugin_is_told(folder: Path, name: str) -
     )
 
 
-def test_a_name_that_begins_with_a_digit_is_told_and_nobody_asks_for_others(folder: Path) -> None:
+def test_a_name_that_begins_with_a_digit_is_reported(folder: Path) -> None:
     (folder / "dropins" / "2x.py").write_text(PLUGIN)
     (said,) = problems(folder, **{"2x": {}})
     assert said.endswith("2x.py is ignored: its name must be letters, digits and _, a letter first")
@@ -151,7 +151,7 @@ def test_a_plugin_that_asks_for_newer_hooks_is_refused(folder: Path) -> None:
     assert "asks for hook API 99, and this pexpolicy has 1: upgrade pexpolicy" in text
 
 
-def test_a_hook_that_will_go_is_told_with_what_to_write_instead(
+def test_a_deprecated_hook_is_reported_with_what_to_write_instead(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (folder / "dropins" / "greeter.py").write_text(PLUGIN)

@@ -109,7 +109,7 @@ def test_problems_have_the_name_of_the_instance() -> None:
         ("x", {"plugin": "acme:greeter"}, "no plugin greeter in acme; it is in toy-greeter 1.0"),
     ],
 )
-def test_a_wrong_name_is_told(name: str, table: dict[str, Any], text: str) -> None:
+def test_a_wrong_name_is_reported(name: str, table: dict[str, Any], text: str) -> None:
     (problem,) = problems(**{name: table})
     assert text in problem
 

@@ -225,7 +225,7 @@ def test_what_cannot_be_built_is_said_as_it_is_said_in_the_server(
     assert problems
 
 
-def test_what_check_advises_is_told(shelf: PluginFolder) -> None:
+def test_config_warnings_of_a_worker_are_reported(shelf: PluginFolder) -> None:
     source = """
     @hookimpl
     def config_warnings(self):
@@ -296,7 +296,7 @@ async def test_a_plugin_out_of_a_directory_runs_there_too(tmp_path: Path) -> Non
         assert (await service(isolated)).reason == module_name(tmp_path / "dropped.py")
 
 
-async def test_an_observer_is_told_what_was_decided(shelf: PluginFolder) -> None:
+async def test_an_observer_gets_the_outcome(shelf: PluginFolder) -> None:
     source = """
     @hookimpl
     def on_decision(self, outcome):

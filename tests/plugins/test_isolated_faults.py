@@ -91,7 +91,7 @@ async def test_a_worker_that_ends_fails_its_call_by_name_and_is_replaced(
         assert await pid_of(isolated) != before
 
 
-async def test_a_worker_that_is_killed_while_nobody_asks_is_replaced(shelf: PluginFolder) -> None:
+async def test_a_worker_that_is_killed_while_idle_is_replaced(shelf: PluginFolder) -> None:
     async with shelf.serving(doing("")) as isolated:
         before = await pid_of(isolated)
         os.kill(before, signal.SIGKILL)

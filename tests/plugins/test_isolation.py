@@ -27,7 +27,7 @@ def remembering(found: list[Any], look: Any) -> Hook:
     return hook
 
 
-async def test_the_current_task_is_the_same_before_and_behind_an_await(serving: Serve) -> None:
+async def test_the_current_task_is_the_same_before_and_after_an_await(serving: Serve) -> None:
     seen: list[object] = []
 
     async def looks(_: object) -> object:
@@ -68,7 +68,7 @@ async def test_a_timeout_inside_a_hook_ends_its_own_block_and_nothing_else(
 
 
 @virtual
-async def test_a_timeout_that_nobody_catches_is_a_failure_and_no_lateness(
+async def test_an_uncaught_timeout_error_is_a_failure_and_not_a_timeout(
     serving: Serve,
 ) -> None:
     async def gives_up(_: object) -> None:

@@ -291,14 +291,14 @@ def test_a_plugin_that_is_not_configured_is_never_imported() -> None:
     assert [plugin.name for plugin in policy.plugins] == ["fine"]
 
 
-def test_one_that_is_not_installed_is_told_with_those_that_are() -> None:
+def test_one_that_is_not_installed_is_reported_with_those_that_are() -> None:
     with pytest.raises(ConfigError) as error:
         build_policy(settings({"zzz": {}}), available=available({"fine": Fine}))
     (problem,) = error.value.problems
     assert "installed: fine" in str(problem)
 
 
-def test_every_refusal_is_told_at_once() -> None:
+def test_every_refusal_is_reported_at_once() -> None:
     found = available({"a": Misspelt, "b": NoHooks, "c": Fine, "d": Exits})
     assert [text.partition(":")[0] for text in problems(found)] == [
         "plugins.a",

@@ -320,7 +320,7 @@ async def test_the_status_says_why_a_node_is_kept_out(tmp_path: Path) -> None:
     assert (kept_out["node"], kept_out["refused_because"]) == ("127.0.0.1", "network not allowed")
 
 
-async def test_no_page_holds_a_secret_or_a_name_of_somebody(tmp_path: Path) -> None:
+async def test_no_page_holds_a_secret_or_the_name_of_a_person(tmp_path: Path) -> None:
     made = fake_plugins.policy(
         {"toy": fake_plugins.plugin(service_configuration=fake_plugins.always(ROOM))}
     )

@@ -204,7 +204,7 @@ async def test_a_fault_of_the_server_itself_costs_no_call(
         assert {event["event"] for event in server.log.events} == {"internal fault"}
 
 
-async def test_a_fault_where_nobody_expects_one_is_called_by_its_name(
+async def test_an_unexpected_error_is_reported_by_its_name(
     serving: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def breaks(*_: object) -> object:

@@ -21,7 +21,7 @@ VERSIONS = st.lists(st.none() | st.integers(0, 3), max_size=30)
 
 
 @given(st.integers(0, 3), VERSIONS)
-def test_what_comes_to_rest_is_told_once(first: int, versions: list[int | None]) -> None:
+def test_a_change_that_settles_is_reported_once(first: int, versions: list[int | None]) -> None:
     changes = ChangeDetector()
     changes.start(seen_as(first), {}, LATER)
     told: list[int | None] = [first]

@@ -93,7 +93,7 @@ async def asked(service: PolicyApp) -> str:
 
 @settings(max_examples=40)
 @given(st.lists(st.sampled_from(["call", "swap", "answer"]), max_size=20))
-def test_each_call_keeps_to_its_configuration_and_each_closes_behind_its_last(
+def test_each_call_keeps_its_configuration_and_each_generation_closes_after_its_last_call(
     events: list[str],
 ) -> None:
     async def live() -> None:
@@ -171,7 +171,7 @@ async def test_work_aside_leaves_the_interpreter_as_it_was() -> None:
     assert (sys.getswitchinterval(), gc.isenabled()) == (turn, collecting)
 
 
-async def test_work_that_nobody_waits_for_any_longer_harms_nobody() -> None:
+async def test_work_without_a_waiting_caller_does_no_harm() -> None:
     let_go, ended = threading.Event(), threading.Event()
 
     def work() -> None:

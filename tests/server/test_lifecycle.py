@@ -96,7 +96,7 @@ def started(config: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen[st
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_server_that_is_told_to_stop_ends_in_order(tmp_path: Path, number: int) -> None:
+def test_a_server_that_is_asked_to_stop_ends_in_order(tmp_path: Path, number: int) -> None:
     config = tmp_path / "config.toml"
     config.write_text("")
     with started(config) as (server, port):

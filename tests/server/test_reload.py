@@ -295,7 +295,7 @@ file = "name.txt"
     return config
 
 
-def test_sighup_reloads_what_nobody_watches(tmp_path: Path) -> None:
+def test_sighup_reloads_files_that_are_not_watched(tmp_path: Path) -> None:
     config = listed(tmp_path)
     source = tmp_path / "plugins" / "listed.py"
     source.write_text(source.read_text().replace("[self.file]", "[]"))

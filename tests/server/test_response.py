@@ -21,7 +21,7 @@ def test_it_has_a_status_a_reason_and_headers(status: int, kind: str, reason: st
     assert repr(response) == f"<PrerenderedResponse {status} {response.reason}, 4 bytes>"
 
 
-def test_it_keeps_the_connection_unless_told_otherwise() -> None:
+def test_it_keeps_the_connection_unless_asked_to_close_it() -> None:
     response = PrerenderedResponse(200, JSON, b"{}")
     assert response.keep_alive is None
     response.force_close()

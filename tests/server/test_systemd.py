@@ -36,7 +36,7 @@ def told(notifications: socket.socket, wanted: str) -> str:
 
 
 @pytest.mark.parametrize("arguments", [(), ("--workers", "2")], ids=["alone", "workers"])
-def test_systemd_is_told_of_start_reload_life_and_end(
+def test_systemd_is_notified_of_start_reload_life_and_end(
     tmp_path: Path, notifications: socket.socket, arguments: tuple[str, ...]
 ) -> None:
     config = tmp_path / "config.toml"

@@ -57,7 +57,7 @@ async def test_a_whole_url_in_the_request_line_counts_from_its_path(
 
 
 @given(st.text("aZ09%2f+&=;/.~-_!*'(),:@$|^`{}<>\"", max_size=60))
-def test_whatever_stands_behind_the_path_stays_as_it_is(tail: str) -> None:
+def test_whatever_follows_the_path_stays_unchanged(tail: str) -> None:
     request = ENDPOINTS["service_configuration"].parse(MultiDict())
     request.set_origin(f"/base{wire.SERVICE}?{tail}")
     assert request.raw_target == f"{wire.SERVICE}?{tail}"

@@ -300,7 +300,7 @@ def test_an_error_in_the_file_is_named_by_file_case_and_key(
     assert str(refused.value).startswith(f"{path}: ")
 
 
-def test_all_errors_of_a_file_are_told_at_once(write: Write) -> None:
+def test_all_errors_of_a_file_are_reported_at_once(write: Write) -> None:
     content = "[[case]]\nname = 'a'\nx = 1\n\n" + dialed("b", "{ y = 1, z = 2 }")
     with pytest.raises(CasesError) as refused:
         load_cases(write(content))
@@ -425,7 +425,7 @@ def test_a_name_commands_no_terminal(write: Write) -> None:
     assert "FAIL  a\ufffd[31m" in result.stdout
 
 
-def test_a_report_that_cannot_be_written_is_told(write: Write, tmp_path: Path) -> None:
+def test_a_report_that_cannot_be_written_is_reported(write: Write, tmp_path: Path) -> None:
     result = run(write(PASSES), "--junit", tmp_path / "missing" / "report.xml")
     assert result.exit_code == 2
     assert "cannot be written: No such file" in result.stderr

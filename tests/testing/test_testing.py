@@ -257,7 +257,7 @@ def test_the_same_without_a_loop_of_ones_own() -> None:
     assert decide_sync((FrontDoor, {"closed": True}), service()).decision.reason == "closed"
 
 
-def test_nobody_who_decides_leaves_it_to_the_default() -> None:
+def test_without_a_decision_the_default_applies() -> None:
     outcome = decide_sync(FrontDoor, service(local_alias="nowhere"))
     assert outcome.decided_by == "default"
     assert decide_sync(FrontDoor, make_request("media_location")).steps == []
@@ -390,7 +390,7 @@ def test_settings_that_are_given_twice_are_refused() -> None:
         decide_sync((FrontDoor, {"closed": True}), service(), config=config)
 
 
-def test_config_beside_a_configuration_file_is_refused() -> None:
+def test_config_in_addition_to_a_configuration_file_is_refused() -> None:
     with pytest.raises(TypeError, match="a configuration file has its own"):
         decide_sync(live_server.SHIPPED, service(), config={})
 
@@ -532,7 +532,7 @@ async def test_the_audit_lines_are_those_of_a_server_without_secrets() -> None:
     assert (third["event"], third["status"]) == ("refused", 404)
 
 
-def test_collectors_stand_beside_each_other_and_end_with_their_block() -> None:
+def test_collectors_are_independent_and_end_with_their_block() -> None:
     with capture_audit() as outer:
         decide_sync(FrontDoor, service())
         with capture_audit() as inner:
@@ -558,7 +558,7 @@ def test_a_shadow_plugin_leaves_its_line() -> None:
 # ---- what it costs those who do not ask for it
 
 
-def test_importing_pexpolicy_loads_nothing_of_the_kit_and_pytest_is_told_nothing() -> None:
+def test_importing_pexpolicy_loads_neither_the_kit_nor_a_pytest_plugin() -> None:
     code = (
         "import sys, pexpolicy, pexpolicy.cli.main\n"
         "from importlib.metadata import entry_points\n"

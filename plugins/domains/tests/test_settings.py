@@ -62,7 +62,7 @@ def test_plain_domains_are_nothing_to_warn_of(build: Build) -> None:
     assert build("example.com", "*.example.org").warnings() == []
 
 
-def test_no_domain_at_all_means_that_nobody_registers(build: Build) -> None:
+def test_without_any_domain_no_device_registers(build: Build) -> None:
     assert build().warnings() == ["allowed: is empty: no device can register"]
     assert not build().allows("alice@example.com")
     assert build(otherwise="abstain").warnings() == []

@@ -12,7 +12,7 @@ def warnings(build: Build, *entries: tuple[str, str], **more: Any) -> list[str]:
     return said
 
 
-def test_subnets_beside_one_another_are_nothing_to_warn_of(build: Build) -> None:
+def test_subnets_next_to_one_another_need_no_warning(build: Build) -> None:
     assert warnings(build, ("10.1.0.0/16", "Oslo"), ("10.2.0.0/16", "Bergen")) == []
 
 
@@ -34,7 +34,7 @@ def test_many_overlaps_are_counted_and_not_listed(build: Build) -> None:
     assert said[-1] == "subnets: 30 further subnets lie in others"
 
 
-def test_overflow_that_nobody_meets_is_named(build: Build) -> None:
+def test_overflow_that_is_never_used_is_named(build: Build) -> None:
     said = warnings(
         build,
         ("10.1.0.0/16", "Oslo"),

@@ -181,7 +181,7 @@ def test_the_default_location_answers_for_all_others(build: Build, address: str 
     assert asked.reason == "no listed subnet holds an address of the call"
 
 
-def test_overflow_is_told_by_the_location_or_by_the_entry(build: Build) -> None:
+def test_overflow_comes_from_the_location_or_from_the_entry(build: Build) -> None:
     locations = build(
         {
             "overflow": {"Oslo": ["Bergen", "DMZ"]},

@@ -148,7 +148,7 @@ def test_the_same_call_gets_the_same_room_each_time(build: Build) -> None:
         assert rooms.ask(alias) == rooms.ask(alias)
 
 
-def test_a_thousand_rooms_of_one_name_are_told_apart(build: Build) -> None:
+def test_a_thousand_rooms_of_one_name_are_distinguished(build: Build) -> None:
     names = [f"tenant{number}.example" for number in range(1000)]
     rooms = build({"rooms": {f"info@{name}": {"name": name} for name in names}})
     assert rooms.ask("info@tenant777.example").result["name"] == "tenant777.example"

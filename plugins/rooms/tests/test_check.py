@@ -42,7 +42,7 @@ def test_what_may_void_the_answer_is_said_of_the_room(
     assert any(line.startswith('rooms."x@example.com": ') and says in line for line in said)
 
 
-def test_a_default_room_is_an_open_door(build: Build) -> None:
+def test_a_default_room_is_a_warning(build: Build) -> None:
     (said,) = build({"default_room": "Default Room - {local_alias}"}).warnings()
     assert said.startswith("default_room: ")
     assert "anybody who can dial in" in said
@@ -80,7 +80,7 @@ def test_every_warning_comes_with_all_others(build: Build) -> None:
     assert len(said) == 4
 
 
-def test_two_rooms_of_one_name_and_other_settings_are_told(build: Build) -> None:
+def test_two_rooms_of_one_name_and_other_settings_are_reported(build: Build) -> None:
     rooms = {"a@example.com": {"name": "A", "pin": "123456"}, "b@example.com": {"name": "A"}}
     (said,) = build({"rooms": rooms}).warnings()
     assert said.startswith('rooms."b@example.com".name: a@example.com has the same name')

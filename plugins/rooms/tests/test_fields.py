@@ -155,7 +155,7 @@ def test_a_pin_keeps_its_leading_zeros(build: Build) -> None:
     assert asked.result["pin"] == "0042"
 
 
-def test_a_theme_that_infinity_does_not_know_is_told_before_any_call(build: Build) -> None:
+def test_a_theme_that_infinity_does_not_know_is_reported_before_any_call(build: Build) -> None:
     with pytest.raises(ConfigError) as caught:
         build(
             {"rooms": {"x@example.com": {"name": "X", "ivr_theme_name": "Winter"}}},

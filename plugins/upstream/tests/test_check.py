@@ -14,7 +14,7 @@ def test_what_is_plain_is_nothing_to_warn_of(warnings: Warnings) -> None:
     assert warnings({"targets": {"a": HERE, "b": AWAY}}) == []
 
 
-def test_a_target_that_anybody_may_be_is_an_open_door(warnings: Warnings) -> None:
+def test_a_target_that_is_not_verified_is_warned_of(warnings: Warnings) -> None:
     (said,) = warnings({"targets": {"a": {**AWAY, "verify": False}}})
     assert said.startswith("targets.a.verify: whoever stands between")
 
@@ -63,7 +63,7 @@ def test_targets_that_have_more_time_than_the_plugin_are_warned_of(
     assert all(f"the plugin has {timeout:g} s" in line for line in said)
 
 
-def test_a_target_that_nobody_asks_is_warned_of(warnings: Warnings) -> None:
+def test_a_target_without_a_route_is_warned_of(warnings: Warnings) -> None:
     targets = {"a": HERE, "b": AWAY, "c": AWAY}
     said = warnings({"targets": targets, "routes": [{"targets": ["a"], "compare_with": "b"}]})
     assert said == ["targets.c: no route asks this target"]

@@ -18,5 +18,5 @@ def test_no_two_plugins_of_the_matrix_have_the_same_name() -> None:
 
 
 @pytest.mark.parametrize("name", TELLING)
-def test_a_plugin_that_misbehaves_harms_nobody_else(name: str) -> None:
+def test_a_plugin_that_misbehaves_harms_no_other(name: str) -> None:
     assert run(BY_NAME[name], seconds=0.5).wrong == []

@@ -181,7 +181,7 @@ async def test_a_faulty_connection_is_found(connected: Connected, finding: str) 
     assert finding in tally.findings
 
 
-async def test_a_port_where_nobody_listens_ends_the_run() -> None:
+async def test_a_port_without_a_listener_ends_the_run() -> None:
     async with raw_server(hang_up) as port:
         pass
     tally = await fired(port)
@@ -189,7 +189,7 @@ async def test_a_port_where_nobody_listens_ends_the_run() -> None:
     assert tally.done == 0
 
 
-def test_a_server_that_does_not_start_is_told_with_its_own_words(tmp_path: Path) -> None:
+def test_a_server_that_does_not_start_is_reported_with_its_own_words(tmp_path: Path) -> None:
     config = tmp_path / "config.toml"
     config.write_text("[sever]\n", "utf-8")
     with pytest.raises(RuntimeError, match="sever"):

@@ -114,7 +114,7 @@ async def test_a_request_is_passed_on_byte_for_byte(
     assert head.split(b"\r\n")[0] == f"GET {target} HTTP/1.1".encode()
 
 
-async def test_the_servers_are_told_who_called_and_the_caller_cannot_lie(
+async def test_the_servers_get_the_address_of_the_caller_which_cannot_forge_it(
     guard: Guard, recorder: tuple[int, list[bytes]], tmp_path: Path
 ) -> None:
     server, heads = recorder

@@ -72,7 +72,7 @@ async def test_each_decision_passes_unchanged_and_the_reason_says_who_made_it(
 @pytest.mark.parametrize(
     "asked", [f"{wire.SERVICE}?{SIP}", wire.PARTICIPANT, f"{wire.REGISTRATION}alice"]
 )
-async def test_whom_a_target_refuses_is_refused_here(
+async def test_a_refusal_of_a_target_is_a_refusal_here(
     serving: fake_plugins.Serve, asked: str, refused: dict[str, Any]
 ) -> None:
     async with (
@@ -131,7 +131,7 @@ async def test_a_jpeg_passes_as_it_is_and_one_of_another_size_is_made_to_fit(
         ("image/png", picture("PNG"), "content type"),
     ],
 )
-async def test_what_is_no_picture_reaches_nobody(
+async def test_what_is_no_picture_reaches_no_client(
     serving: fake_plugins.Serve, kind: str, body: bytes, says: str
 ) -> None:
     async with (

@@ -34,7 +34,7 @@ async def _ask(target: Target, left: float = 1.0) -> str:
     return ""
 
 
-async def test_it_opens_behind_failures_and_one_call_tries_again_behind_the_pause() -> None:
+async def test_it_opens_after_failures_and_one_call_tries_again_after_the_pause() -> None:
     clock, sick = _Clock(), True
     bad, good = servers.reply(b"", "503 Busy"), servers.decided(servers.ROOM)
     async with servers.answering(lambda _: bad if sick else good) as server:
@@ -65,7 +65,7 @@ async def test_it_opens_behind_failures_and_one_call_tries_again_behind_the_paus
     }
 
 
-async def test_a_bad_decision_shuts_nobody_out() -> None:
+async def test_a_bad_decision_opens_no_breaker() -> None:
     bad = servers.decided({**servers.ROOM, "pin": "no digits"})
     async with servers.answering(servers.always(bad)) as server:
         target = _target(server.url, _Clock())

@@ -74,7 +74,7 @@ async def test_the_next_target_answers_in_place_of_a_broken_one(
     assert seconds < TIMEOUT + SLACK
 
 
-async def test_nobody_listens_there(serving: fake_plugins.Serve) -> None:
+async def test_a_port_without_a_listener_is_a_failed_step(serving: fake_plugins.Serve) -> None:
     async with servers.behaving(broken.sends()) as gone:
         pass
     async with serving(policies.policy({"gone": gone.url})) as server:
@@ -97,7 +97,7 @@ async def test_a_redirect_is_not_followed(serving: fake_plugins.Serve) -> None:
 
 
 @pytest.mark.parametrize("pause", [0.0, 0.02])
-async def test_a_reply_that_nobody_asked_for_is_not_taken_for_the_next_one(
+async def test_an_unrequested_reply_is_not_taken_for_the_next_one(
     serving: fake_plugins.Serve, pause: float
 ) -> None:
     """A target that replies twice: no caller gets the decision of another call."""

@@ -8,7 +8,7 @@ from tests.experiments.upstreams.chaos import TIMEOUT, server_with_targets
 NAMES = ("never answers", "answers five megabytes", "sends a gzip bomb", "calls HTML JSON")
 
 
-async def test_a_server_under_load_stays_sound_beside_broken_targets(tmp_path: Path) -> None:
+async def test_a_server_under_load_stays_sound_with_broken_targets(tmp_path: Path) -> None:
     kinds = [kind for kind in KINDS if kind.name in NAMES]
     assert len(kinds) == len(NAMES)
     async with server_with_targets(kinds, tmp_path) as server:

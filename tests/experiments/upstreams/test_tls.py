@@ -70,7 +70,7 @@ async def test_a_stranger_is_not_asked(
     assert says in details
 
 
-async def test_anybody_is_asked_where_nothing_is_verified(
+async def test_any_server_is_asked_where_nothing_is_verified(
     serving: fake_plugins.Serve, authority: trustme.CA, tmp_path: Path
 ) -> None:
     secure = server_side(authority, "elsewhere.example.com")

@@ -74,7 +74,7 @@ def test_a_dead_worker_is_replaced_by_one_that_has_what_is_in_force(
     assert comes_true(lambda: everywhere(server) == {"mended"})
 
 
-def test_each_call_leaves_one_line_whoever_answers(server: live_server.Running) -> None:
+def test_each_call_leaves_one_line_whichever_worker_answers(server: live_server.Running) -> None:
     before = len(server.lines())
     for _ in range(20):
         assert server.ask(ROOM).status == 200
