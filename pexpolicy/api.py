@@ -55,6 +55,7 @@ from pexpolicy.models.request import Params, Request
 from pexpolicy.models.rules import Privacy
 from pexpolicy.plugins.cache_file import CacheFile
 from pexpolicy.plugins.refreshed import DataUnavailableError, Refreshed
+from pexpolicy.plugins.sources import Source
 from pexpolicy.text import brief, did_you_mean
 
 __all__ = [
@@ -111,6 +112,7 @@ __all__ = [
     "Service",
     "ServiceConfigurationRequest",
     "SettingsError",
+    "Source",
     "TestCall",
     "Transfer",
     "Unset",

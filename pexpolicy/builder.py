@@ -35,6 +35,8 @@ from pexpolicy.plugins.plugin import (
     static_decisions,
     tracked_files,
 )
+from pexpolicy.plugins.source_pool import SourcePool
+from pexpolicy.plugins.sources import SourceLease
 from pexpolicy.policy import Policy
 
 if TYPE_CHECKING:
@@ -56,29 +58,37 @@ def build_policy(
     clock: Clock = time.perf_counter,
     stage: Stage = silent,
     file_warnings: Iterable[ConfigWarning] = (),
+    pool: SourcePool | None = None,
 ) -> Policy:
     """Build the policy of a configuration; raise ``ConfigError`` with every problem.
 
     ``available`` are the plugins to choose from, by default the installed ones and those of
     ``plugin_dirs``. ``file_warnings`` are about the files that the settings were read from.
+    ``pool`` holds the sources that other policies of this process use.
     """
     found, problems = discover(settings.plugin_dirs) if available is None else (available, [])
     root, directories = settings.path.parent, settings.plugin_dirs
-    plugins, unbuilt = build(settings.plugins, found, root, stage, directories)
+    sources = SourceLease(pool or SourcePool(), settings.sources, root)
+    with sources.resolving():
+        plugins, unbuilt = build(settings.plugins, found, root, stage, directories)
     warnings, failed = plugin_warnings(plugins)
     names = ObjectNames(settings.infinity) if settings.infinity else None
     decisions, unusable = static_decisions(plugins)
     unknown = list(_undeclared(decisions, names)) if names is not None else []
     files, unnamed = tracked_files(plugins, root)
     routes, unroutable = _routes(plugins)
-    problems = [*problems, *unbuilt, *failed, *unusable, *unknown, *unnamed, *unroutable]
+    problems = [*problems, *sources.problems, *unbuilt, *failed, *unusable, *unknown]
+    problems += [*unnamed, *unroutable]
     if problems:
+        sources.release()
         for plugin in plugins:
             plugin.close()
         raise ConfigError(settings.path, problems)
 
+    files += sources.files
     settings = replace(
         settings,
+        sources={},
         config_hash=hash_with(settings.config_hash, files),
         plugins={plugin.name: plugin.table for plugin in plugins},
     )
@@ -120,8 +130,10 @@ def build_policy(
             *_short_pins(decisions, settings.min_pin_length),
             *file_warnings,
             *warnings,
+            *(ConfigWarning(("sources", n), "no plugin uses it") for n in sources.unused),
         ),
         log=log,
+        sources=sources,
         files=(settings.path, *settings.secret_files, *files),
         routes=routes,
     )
@@ -134,6 +146,7 @@ def policy_from(
     log: Log | None = None,
     stage: Stage = silent,
     content: bytes | None = None,
+    pool: SourcePool | None = None,
 ) -> Policy:
     """Build the policy of a configuration file; raise ``ConfigError`` with every problem.
 
@@ -143,7 +156,7 @@ def policy_from(
     """
     with tracking_files() as files:
         try:
-            return _policy_from(path, more_problems, log, stage, content)
+            return _policy_from(path, more_problems, log, stage, content, pool)
         except ConfigError as error:
             error.files = tuple(dict.fromkeys((path, *files)))
             raise
@@ -155,6 +168,7 @@ def _policy_from(
     log: Log | None,
     stage: Stage,
     content: bytes | None,
+    pool: SourcePool | None,
 ) -> Policy:
     try:
         settings = load(path, stage, content=content)
@@ -170,7 +184,7 @@ def _policy_from(
     problems = more_problems(settings)
     try:
         modes = mode_warnings(settings)
-        policy = build_policy(settings, log=log, stage=stage, file_warnings=modes)
+        policy = build_policy(settings, log=log, stage=stage, file_warnings=modes, pool=pool)
     except ConfigError as error:
         raise ConfigError(path, [*problems, *error.problems]) from None
     if problems:

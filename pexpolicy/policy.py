@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from itertools import product
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -26,9 +26,10 @@ from pexpolicy.errors import ErrorReport, Log, describe_error
 from pexpolicy.log.capture import LogLevels, level_number
 from pexpolicy.models.outcome import DEFAULT, Outcome
 from pexpolicy.models.request import Params, Request
-from pexpolicy.plugins.lifespan import PluginLifespan
+from pexpolicy.plugins.lifespan import Lifespan
 from pexpolicy.plugins.plugin import Plugin
-from pexpolicy.plugins.refreshed import DataUnavailableError
+from pexpolicy.plugins.refreshed import DataUnavailableError, Refreshed
+from pexpolicy.plugins.sources import SourceLease, SourceOpenError
 
 if TYPE_CHECKING:
     from pexpolicy.plugins.routes import PluginRoutes
@@ -56,6 +57,7 @@ class Policy:
         *,
         warnings: tuple[ConfigWarning, ...] = (),
         log: Log | None = None,
+        sources: SourceLease,
         files: tuple[Path, ...] = (),
         routes: Mapping[str, PluginRoutes] = MappingProxyType({}),
     ) -> None:
@@ -73,19 +75,25 @@ class Policy:
         """True where ``run_background`` has something to do."""
         self._background = background
         self._log = log
+        self.sources = sources
         self._tasks: HookTasks | None = None
-        self.lifespans: dict[str, PluginLifespan] = {}
-        """What the plugins have open while the policy serves, by name."""
+        self.lifespans: dict[str, Lifespan] = {}
+        """What is open while the policy serves, by the name of a plugin or ``sources.NAME``."""
 
     def take_over(self, previous: Policy) -> None:
         """Start with the refreshed data of another policy, where plugin and key are the same."""
-        before = {plugin.name: plugin for plugin in previous.plugins}
-        for plugin in self.plugins:
-            other = before.get(plugin.name)
-            # Another class may have values of another type.
-            if other is not None and type(other.instance) is type(plugin.instance):
-                for data, old in product(plugin.refreshed, other.refreshed):
+        before = dict(previous._refreshed())
+        for owner, refreshed in self._refreshed():
+            for data, old in product(refreshed, before.get(owner, ())):
+                if data is not old:
                     data.take_over(old)
+
+    def _refreshed(self) -> Iterator[tuple[tuple[str, type], Sequence[Refreshed[Any]]]]:
+        """Yield the refreshed data by its owner; another class may have values of another type."""
+        for plugin in self.plugins:
+            yield (plugin.name, type(plugin.instance)), plugin.refreshed
+        for source in self.sources:
+            yield (f"sources.{source.name}", type(source.driver)), source.refreshed
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[Policy]:
@@ -96,12 +104,15 @@ class Policy:
         async with AsyncExitStack() as stack:
             tasks = HookTasks(asyncio.get_running_loop())
             stack.push_async_callback(tasks.close)
+            stack.push_async_callback(self.sources.close)
+            await self._open_sources()
             problems: list[Problem] = []
             for plugin in self.plugins:
                 stack.callback(plugin.close)
-                opened = self.lifespans[plugin.name] = PluginLifespan(plugin, self._log)
-                stack.push_async_callback(opened.close)
                 try:
+                    opened = Lifespan(plugin.name, plugin.lifespan(), plugin.refreshed, self._log)
+                    self.lifespans[plugin.name] = opened
+                    stack.push_async_callback(opened.close)
                     await opened.open()
                 except BaseException as error:
                     if isinstance(error, asyncio.CancelledError) and _is_cancelled():
@@ -122,6 +133,17 @@ class Policy:
                 stack.callback(chain.close)
             self._tasks = tasks
             yield self
+
+    async def _open_sources(self) -> None:
+        try:
+            await self.sources.open(self._log)
+        except SourceOpenError as error:
+            text = f"cannot be opened: {describe_error(error.reason).summary}"
+            problem = Problem(("sources", error.name), text)
+            raise PluginStartupError(self.settings.path, [problem]) from None
+        for source in self.sources:
+            if source.lifespan is not None:
+                self.lifespans[source.lifespan.name] = source.lifespan
 
     def _watchdog(self, tasks: HookTasks, log: Log) -> Watchdog:
         modules = {type(p.instance).__module__: p.name for p in self.plugins if not p.isolated}
@@ -146,6 +168,7 @@ class Policy:
 
     def close(self) -> None:
         """Release a policy that never served."""
+        self.sources.release()
         for plugin in self.plugins:
             plugin.close()
 

@@ -78,6 +78,7 @@ def serve(
         log,
         echo=log.output.write,
         ports=ports,
+        pool=policy.sources.pool,
         admin_endpoint=admin,
         on_activation=lambda active: handler.use(active.log_levels),
         log_thread=log.output.background,

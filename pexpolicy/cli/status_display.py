@@ -43,6 +43,9 @@ def show_status(document: Document, silent: float) -> None:
         for plugin in document["plugins"]:
             for part in _plugin_status(plugin):
                 console.print(part)
+    if document["sources"]:
+        console.print()
+        console.print(_sources(document["sources"]))
     if document["nodes"]:
         console.print()
         console.print(_nodes(document["nodes"], silent))
@@ -62,6 +65,8 @@ def degradations(document: Document) -> list[str]:
         found.append(f"certificate: {printable(certificate['problem'])}")
     if document["memory"] is not None and document["memory"]["is_exceeded"]:
         found.append("memory: limits.memory_mb is exceeded")
+    for source in document["sources"]:
+        found += [f"source {printable(source['name'])}: {text}" for text in _background(source)]
     for plugin in document["plugins"]:
         found += [f"plugin {plugin['name']}: {text}" for text in _troubles(plugin)]
     return found
@@ -157,13 +162,35 @@ def _troubles(plugin: Document) -> list[str]:
         found.append("circuit breaker open")
     if plugin["has_stuck_calls"]:
         found.append("calls are stuck")
-    for name, data in plugin["data"].items():
-        if data["problem"]:
-            found.append(f"{printable(name)} is not refreshed: {printable(data['problem'])}")
-    found += map(printable, plugin["failures"])
+    found += _background(plugin)
     if plugin.get("problem"):
         found.append(printable(plugin["problem"]))
     return found
+
+
+def _background(owner: Document) -> list[str]:
+    """Return what is wrong with the background work of a plugin or a source."""
+    data = {name: state["problem"] for name, state in owner["data"].items() if state["problem"]}
+    found = [f"{printable(name)} is not refreshed: {printable(data[name])}" for name in data]
+    return [*found, *map(printable, owner["failures"])]
+
+
+def _sources(sources: list[Document]) -> Table:
+    table = Table("source", "driver", "", box=None, header_style="bold")
+    for source in sources:
+        ages = [f"{printable(name)}: {_age(state)}" for name, state in source["data"].items()]
+        troubles = Text("; ".join(_background(source)), style="red")
+        table.add_row(
+            printable(source["name"]),
+            printable(source["driver"]),
+            Text("; ".join(ages) + "; " * bool(ages and troubles.plain)).append_text(troubles),
+        )
+    return table
+
+
+def _age(data: Document) -> str:
+    age = "none yet" if data["age"] is None else f"{format_duration(data['age'])} old"
+    return f"{age}, refreshed every {format_duration(data['every'])}"
 
 
 def _plugin_status(plugin: Document) -> Iterator[RenderableType]:
@@ -173,9 +200,7 @@ def _plugin_status(plugin: Document) -> Iterator[RenderableType]:
         return
     yield Text(f"\n {printable(plugin['name'])}:", style="bold")
     for name, data in plugin["data"].items():
-        age = "none yet" if data["age"] is None else f"{format_duration(data['age'])} old"
-        every = format_duration(data["every"])
-        yield Text(f"   {printable(name)}: {age}, refreshed every {every}")
+        yield Text(f"   {printable(name)}: {_age(data)}")
     if _is_table(status):
         yield Padding(_small_table(status), (0, 0, 0, 2))
         return

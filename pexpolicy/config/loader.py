@@ -102,6 +102,7 @@ def from_document(document: Mapping[str, Any], path: Path, config_hash: str) -> 
             name: table.with_extras(tables.infinity.extras, tables.log.level)
             for name, table in tables.plugins.items()
         },
+        sources=tables.sources,
         plugin_dirs=tuple(path.parent / directory for directory in tables.plugin_dirs),
         credentials=credentials,
         access=tables.access,

@@ -13,7 +13,7 @@ from pexpolicy.config.problems import Problem
 from pexpolicy.config.schema.access import AccessTable, TlsTable
 from pexpolicy.config.schema.audit import AuditTable, PrivacyTable
 from pexpolicy.config.schema.limits import LimitsTable
-from pexpolicy.config.schema.plugins import EndpointTable, PluginTable
+from pexpolicy.config.schema.plugins import EndpointTable, PluginTable, SourceTable
 from pexpolicy.config.schema.server import AdminTable, LogTable, ServerTable, TracingTable
 from pexpolicy.models.extras import NO_EXTRAS, Extras
 
@@ -50,6 +50,7 @@ class Settings:
     endpoints: Mapping[str, EndpointTable]
     infinity: Mapping[str, frozenset[str]]
     plugins: Mapping[str, PluginTable]
+    sources: Mapping[str, SourceTable] = field(default_factory=dict)
     extras: Extras = NO_EXTRAS
     min_pin_length: int = 6
     plugin_dirs: tuple[Path, ...] = ()

@@ -14,7 +14,7 @@ from pexpolicy.observability.health import StateSources
 from pexpolicy.observability.metrics import MetricDefinition
 from pexpolicy.observability.plugin_metrics import PluginMetricsWriter
 from pexpolicy.observability.shared_memory import WorkerCounters
-from pexpolicy.plugins.lifespan import PluginLifespan
+from pexpolicy.plugins.lifespan import Lifespan
 
 SAMPLE_INTERVAL_S = 0.25
 LAG_WINDOW_S = 30.0
@@ -47,7 +47,7 @@ class GaugeSampler(AbstractContextManager["GaugeSampler"]):
         self._lag_cell = counters.allocate(metrics.LOOP_LAG)
         self._lost_before = counters.cells[counters.allocate(metrics.AUDIT_LOST)]
         self._breakers: Mapping[str, tuple[CircuitBreaker, ...]] = {}
-        self._lifespans: Mapping[str, PluginLifespan] = {}
+        self._lifespans: Mapping[str, Lifespan] = {}
         self._plugin_metrics = PluginMetricsWriter(counters)
         self._info = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -58,14 +58,14 @@ class GaugeSampler(AbstractContextManager["GaugeSampler"]):
         self,
         config_hash: str,
         breakers: Mapping[str, Iterable[CircuitBreaker]],
-        lifespans: Mapping[str, PluginLifespan],
+        lifespans: Mapping[str, Lifespan],
         plugins: Collection[str] = (),
     ) -> None:
         """Sample the circuit breakers, lifespans and metrics of other plugins from now on."""
         self._plugin_metrics.use_plugins(plugins)
         for plugin, lifespan in self._lifespans.items():
             self._set(metrics.BACKGROUND_FAILURES, 0, plugin)
-            for data in lifespan.plugin.refreshed:
+            for data in lifespan.refreshed:
                 for family in (metrics.DATA_AGE, metrics.DATA_INTERVAL):
                     self._set(family, 0, plugin, data.name)
         self._lifespans = lifespans
@@ -115,7 +115,7 @@ class GaugeSampler(AbstractContextManager["GaugeSampler"]):
             self._set(metrics.BREAKER_OPEN, int(any(b.is_open for b in breakers)), plugin)
         for plugin, lifespan in self._lifespans.items():
             self._set(metrics.BACKGROUND_FAILURES, len(lifespan.failures), plugin)
-            for data in lifespan.plugin.refreshed:
+            for data in lifespan.refreshed:
                 # A series without a value would raise no alert.
                 self._set(metrics.DATA_AGE, max(data.waiting_for, 0.001), plugin, data.name)
                 self._set(metrics.DATA_INTERVAL, data.every, plugin, data.name)

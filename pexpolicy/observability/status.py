@@ -59,6 +59,11 @@ class Status:
             },
             "refused": _by_last_label(readings[metrics.REFUSED]),
             "plugins": [_plugin(plugin, policy, readings, statuses) for plugin in policy.plugins],
+            "sources": [
+                {"name": source.name, "driver": source.driver_name, **source.lifespan.report()}
+                for source in policy.sources
+                if source.lifespan is not None
+            ],
             "nodes": [
                 {
                     "node": node.address,

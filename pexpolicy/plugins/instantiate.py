@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pydantic
 from pydantic import BaseModel
@@ -16,7 +18,7 @@ from pexpolicy.config.plugin_settings import (
     lax_models,
     read_settings,
 )
-from pexpolicy.config.problems import Problem, problems_of
+from pexpolicy.config.problems import Key, Problem, problems_of
 from pexpolicy.config.schema.plugins import PluginTable
 from pexpolicy.endpoints.decision_fields import FieldsError
 from pexpolicy.errors import describe_error
@@ -42,10 +44,7 @@ def instantiate(available: PluginSource, table: PluginTable, root: Path) -> obje
         raise PluginBuildError.because(text)
     settings = _settings(available, plugin_class, table, root)
     try:
-        if "Settings" not in vars(plugin_class) and _has_default_constructor(plugin_class):
-            return plugin_class()
-        _refuse_without_settings(plugin_class, settings)
-        return plugin_class(settings)
+        return construct(plugin_class, settings)
     except SettingsError as error:
         raise PluginBuildError(
             Problem(("settings", *problem.key), problem.text) for problem in error.problems
@@ -58,6 +57,14 @@ def instantiate(available: PluginSource, table: PluginTable, root: Path) -> obje
         ) from None
     except BaseException as error:  # noqa: BLE001 - a constructor raises what it likes
         raise _build_error(f"{available} cannot be built", error) from None
+
+
+def construct(owner: type, settings: BaseModel) -> object:
+    """Call the constructor with the settings, or without if the class has neither."""
+    if "Settings" not in vars(owner) and _has_default_constructor(owner):
+        return owner()
+    _refuse_without_settings(owner, settings)
+    return owner(settings)
 
 
 def _has_default_constructor(plugin_class: type) -> bool:
@@ -83,26 +90,39 @@ def _refuse_without_settings(plugin_class: type, settings: BaseModel) -> None:
 def _settings(
     available: PluginSource, plugin_class: type, table: PluginTable, root: Path
 ) -> BaseModel:
-    model = getattr(plugin_class, "Settings", PluginSettings)
+    known = {"root": root, "timeout": table.timeout, "extras": table.extras}
+    return validated_settings(available, plugin_class, table.settings, known, ("settings",))
+
+
+def validated_settings(
+    name: object,
+    owner: type,
+    values: Mapping[str, Any],
+    context: Mapping[str, Any],
+    prefix: Key = (),
+) -> BaseModel:
+    """Return the settings of a plugin or driver class; raises ``PluginBuildError``.
+
+    ``prefix`` is put before the keys of its problems.
+    """
+    model = getattr(owner, "Settings", PluginSettings)
     if not (isinstance(model, type) and issubclass(model, PluginSettings)):
         text = (
-            f"{available}: the Settings of {plugin_class.__name__} do not inherit PluginSettings: "
+            f"{name}: the Settings of {owner.__name__} do not inherit PluginSettings: "
             "write class Settings(PluginSettings)"
         )
         raise PluginBuildError.because(text)
     if lax := lax_models(model):
         text = (
-            f"{available}: {', '.join(lax)} in the Settings of {plugin_class.__name__} would "
+            f"{name}: {', '.join(lax)} in the Settings of {owner.__name__} would "
             "accept unknown keys without an error: inherit PluginSettings instead of BaseModel"
         )
         raise PluginBuildError.because(text)
     try:
-        known = {"root": root, "timeout": table.timeout, "extras": table.extras}
-        validated = read_settings(model, table.settings, known)
+        validated = read_settings(model, values, context)
     except pydantic.ValidationError as error:
         raise PluginBuildError(
-            Problem(("settings", *problem.key), problem.text)
-            for problem in problems_of(error, model)
+            Problem((*prefix, *problem.key), problem.text) for problem in problems_of(error, model)
         ) from None
     return validated
 

@@ -1,17 +1,17 @@
-"""What a plugin has open while its policy serves: its lifespan and its background work."""
+"""What a plugin or a source has open while it is used: its lifespan and its background work."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from contextvars import ContextVar
 from typing import Any, cast
 
 from pexpolicy.chain.failure_log import PluginFailureLog
 from pexpolicy.errors import Log, describe_error
 from pexpolicy.models.hook_context import HOOK_CONTEXT
-from pexpolicy.plugins.plugin import Plugin
+from pexpolicy.plugins.refreshed import Refreshed
 from pexpolicy.tasks import ContextTask
 
 START_TIMEOUT_S = 20.0
@@ -21,55 +21,71 @@ RETRIEVAL_S = 0.1
 MAX_FAILURES = 20
 """Failures of one plugin that are remembered."""
 
-_OPENED: ContextVar[PluginLifespan | None] = ContextVar("opened", default=None)
-"""The plugin whose lifespan runs; tasks that it starts inherit it."""
+_OPENED: ContextVar[Lifespan | None] = ContextVar("opened", default=None)
+"""The lifespan that runs; tasks that it starts inherit it."""
 _UNRETRIEVED = "_log_traceback"
 """True while no code has retrieved the exception of a task; private, and in no public form."""
 assert hasattr(asyncio.Future, _UNRETRIEVED)
 
 
-class PluginLifespan:
-    """Opens one plugin, and supervises what runs in the background until it is closed.
+class Lifespan:
+    """Opens one plugin or source, and supervises what runs in the background until it is closed.
 
-    The lifespan runs in a task of its own, so a task group that fails in it ends no other one.
+    ``context`` runs in a task of its own, so a task group that fails in it ends no other one.
+    ``name`` is that of a plugin, or ``sources.NAME``.
     """
 
-    def __init__(self, plugin: Plugin, log: Log | None) -> None:
-        self.plugin = plugin
+    def __init__(
+        self,
+        name: str,
+        context: AbstractAsyncContextManager[object] | None,
+        refreshed: Sequence[Refreshed[Any]],
+        log: Log | None,
+    ) -> None:
+        self.name = name
+        self.refreshed = tuple(refreshed)
         self.failures: list[str] = []
         """What has ended by a failure: the lifespan, and tasks that it started."""
+        self.has_ended = False
+        """True once the context has ended by a failure."""
         self._failure_log = PluginFailureLog(log, "lifespan")
         self._task = ContextTask(self._opened(), self._ended, START_TIMEOUT_S, STOP_TIMEOUT_S)
-        for data in plugin.refreshed:
-            data.bind(plugin.name, log)
+        self._context = context
+        for data in refreshed:
+            data.bind(name, log)
 
     async def open(self) -> None:
-        """Enter the lifespan and fetch the data; raise what that raises."""
-        await self._task.open()
+        """Enter the context and fetch the data; raise what that raises."""
+        if self._context is not None or self.refreshed:
+            await self._task.open()
 
     async def close(self) -> None:
         """Stop the background work and leave the lifespan; failures are logged."""
         await self._task.close()
 
+    def close_soon(self) -> None:
+        """Do the same without waiting for it. Safe in any thread."""
+        self._task.close_soon()
+
     def report(self) -> dict[str, Any]:
         """Return the state of the background work, for the status."""
         return {
-            "data": {data.name: data.report() for data in self.plugin.refreshed},
+            "data": {data.name: data.report() for data in self.refreshed},
             "failures": list(self.failures),
         }
 
     @asynccontextmanager
     async def _opened(self) -> AsyncIterator[None]:
         _OPENED.set(self)
-        HOOK_CONTEXT.set(((self.plugin.name, "lifespan"), None))
+        HOOK_CONTEXT.set(((self.name, "lifespan"), None))
         loop = asyncio.get_running_loop()
         if loop.get_task_factory() is None:
             loop.set_task_factory(cast("Any", _supervised_task))
         async with AsyncExitStack() as stack:
-            if (lifespan := self.plugin.lifespan()) is not None:
-                await stack.enter_async_context(lifespan)
+            if self._context is not None:
+                await stack.enter_async_context(self._context)
             # A plugin that needs data in its lifespan has opened it there.
-            closed = [data for data in self.plugin.refreshed if not data.is_open]
+            closed = [data for data in self.refreshed if not data.is_open]
             for data in closed:
                 stack.push_async_callback(data.close)
             opened = await asyncio.gather(*(d.open() for d in closed), return_exceptions=True)
@@ -78,6 +94,7 @@ class PluginLifespan:
             yield
 
     def _ended(self, error: BaseException) -> None:
+        self.has_ended = True
         self._fail("its lifespan ended", error)
 
     def supervise(self, task: asyncio.Task[Any]) -> None:
@@ -97,7 +114,7 @@ class PluginLifespan:
         if len(self.failures) < MAX_FAILURES:
             self.failures.append(f"{what}: {report.summary}")
         now = asyncio.get_running_loop().time()
-        self._failure_log.failed("plugin failed", self.plugin.name, report, now, what=what)
+        self._failure_log.failed("plugin failed", self.name, report, now, what=what)
 
 
 def _supervised_task(

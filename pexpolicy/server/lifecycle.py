@@ -27,6 +27,7 @@ from pexpolicy.errors import Log
 from pexpolicy.observability.health import Readiness, ReadinessState, ReloadState, StateSources
 from pexpolicy.observability.telemetry import Telemetry
 from pexpolicy.observability.tracing import exporter
+from pexpolicy.plugins.source_pool import SourcePool
 from pexpolicy.policy import Policy
 from pexpolicy.server import gc_tuning, systemd
 from pexpolicy.server.admin.listener import AdminEndpoint, admin_listener
@@ -69,6 +70,8 @@ class ServerContext:
     ports: Ports = (None, None)
     shared: bool = False
     """True if other processes accept connections on the same sockets."""
+    pool: SourcePool = field(default_factory=SourcePool)
+    """The sources that are open in this process."""
     admin_endpoint: AdminEndpoint = field(default_factory=AdminEndpoint)
     on_activation: Callable[[Policy], None] = lambda _: None
     """Called with the policy of each generation before it answers its first call."""
@@ -80,7 +83,9 @@ class ServerContext:
 
         Raise ``ConfigError``.
         """
-        return policy_from(self.config, self._preflight, log=self.log, content=content)
+        return policy_from(
+            self.config, self._preflight, log=self.log, content=content, pool=self.pool
+        )
 
     def _preflight(self, settings: Settings) -> list[Problem]:
         return preflight_problems(settings, self.address, self.admin, self.ports)

@@ -1,6 +1,7 @@
 """The page on background work: each section's plugin does what the text says."""
 
 import asyncio
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -83,3 +84,36 @@ async def test_a_task_that_a_lifespan_starts_is_supervised(
     monkeypatch.undo()
     with pytest.raises(PluginStartupError, match="ConnectionRefusedError"):
         await decide(plugin, request)
+
+
+@samples.covers(PAGE, "Shared resources")
+async def test_a_source_is_shared_by_plugins_that_name_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = samples.section(PAGE, "Shared resources")
+    (module,) = (block for block in told.blocks if block.file == "acme_directory.py")
+    entries = tomllib.loads(next(b.text for b in told.blocks if b.file == "pyproject.toml"))
+    (tmp_path / module.file).write_text(module.text)
+    info = tmp_path / "acme-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: acme\nVersion: 1.0\n")
+    groups = entries["project"]["entry-points"].items()
+    lines = [f"[{group}]\n{name} = {value}" for group, e in groups for name, value in e.items()]
+    (info / "entry_points.txt").write_text("\n".join(lines))
+    monkeypatch.syspath_prepend(tmp_path)
+
+    async def staff(request: web.Request) -> web.Response:
+        if request.query["alias"] != "alice@example.com":
+            return web.Response(status=404)
+        return web.json_response({"name": "Alice of Accounts"})
+
+    application = web.Application()
+    application.router.add_get("/staff", staff)
+    async with TestServer(application, host="127.0.0.1") as server:
+        config = tmp_path / "config.toml"
+        shown = next(block.text for block in told.blocks if block.file == "config.toml")
+        config.write_text(shown.replace("http://127.0.0.1:8080", str(server.make_url("/"))[:-1]))
+        for alias, name in (("alice@example.com", "Alice of Accounts"), ("bob@example.com", None)):
+            request = make_request("participant_properties", remote_alias=alias)
+            outcome = await decide(config, request)
+            assert outcome.decision.set_fields().get("remote_display_name") == name

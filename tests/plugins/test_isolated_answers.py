@@ -398,3 +398,24 @@ def test_refreshed_data_is_refused_with_a_sentence(shelf: PluginFolder) -> None:
         PluginBuildError, match='isolation: uses Refreshed, which isolation = "proc'
     ):
         shelf.start(available)
+
+
+def test_a_source_is_refused_with_a_sentence(shelf: PluginFolder) -> None:
+    available = shelf.write(
+        """
+        class Toy:
+            class Settings(PluginSettings):
+                people: Source[object]
+
+            def __init__(self, settings):
+                pass
+
+            @hookimpl
+            async def service_configuration(self, request):
+                return None
+        """
+    )
+    with pytest.raises(
+        PluginBuildError, match=r"settings\.people: sources are opened in the serve"
+    ):
+        shelf.start(available, settings={"people": "people"})

@@ -8,7 +8,7 @@ from pexpolicy.config.schema.access import AccessTable, AuthTable, TlsTable
 from pexpolicy.config.schema.audit import AuditTable, PrivacyTable
 from pexpolicy.config.schema.base import EndpointName, Table
 from pexpolicy.config.schema.limits import LimitsTable
-from pexpolicy.config.schema.plugins import EndpointTable, InfinityTable, PluginTable
+from pexpolicy.config.schema.plugins import EndpointTable, InfinityTable, PluginTable, SourceTable
 from pexpolicy.config.schema.server import AdminTable, LogTable, ServerTable, TracingTable
 
 
@@ -28,4 +28,5 @@ class Document(Table):
     infinity: InfinityTable = InfinityTable()
     endpoints: dict[EndpointName, EndpointTable] = Field(default_factory=dict)
     plugin_dirs: list[str] = Field(default_factory=list)
+    sources: dict[str, SourceTable] = Field(default_factory=dict)
     plugins: dict[str, PluginTable] = Field(default_factory=dict)

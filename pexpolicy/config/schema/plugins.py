@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, PrivateAttr
+from pydantic import ConfigDict, Field, PrivateAttr
 
 from pexpolicy.config.schema.base import MAX_BUDGET, Table
 from pexpolicy.config.schema.server import Level
@@ -52,6 +52,19 @@ class PluginTable(Table):
         table = self.model_copy(update={"log_level": self.log_level or log_level})
         table._extras = extras  # noqa: SLF001 - of the same class
         return table
+
+
+class SourceTable(Table):
+    """``[sources.NAME]``: what plugins share. Its other keys are the settings of the driver."""
+
+    model_config = ConfigDict(extra="allow")
+
+    driver: str = Field(min_length=1)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings of the driver."""
+        return self.model_extra or {}
 
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=100)]
