@@ -22,7 +22,7 @@ decides what follows.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Iterable, Mapping
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeAlias, get_args, get_origin
@@ -233,10 +233,18 @@ class Plugin(Generic[S]):
     def on_decision(self, outcome: Outcome) -> MaybeAwaitable[None]:
         """Observe each decision: for counters, web hooks and messages.
 
-        Called after the reply has left, for each call of each endpoint, with ``outcome.request``,
-        ``outcome.decision``, ``outcome.decided_by``, ``outcome.steps`` and ``outcome.decision_id``.
-        It cannot change or delay a reply. It has the plugin's timeout. When too many calls wait for
-        it, further ones are skipped and counted.
+        Called after the reply has left, for each call of each endpoint, one after the other. It
+        cannot change or delay a reply, and has the plugin's timeout. ``outcome`` has ``request``,
+        ``decision``, ``decided_by``, ``steps``, ``decision_id`` and ``audit_line``. When it raises
+        or is late, it is called again, so it may see a decision twice. When 10,000 decisions wait,
+        further ones are dropped, counted and logged.
+        """
+
+    @hookspec
+    def on_decisions(self, outcomes: Sequence[Outcome]) -> MaybeAwaitable[None]:
+        """Observe decisions in batches: what waits, up to 100 at once.
+
+        As ``on_decision``, of which a plugin has one or the other.
         """
 
     @hookspec

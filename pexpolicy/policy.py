@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from pexpolicy.chain.adjusters import AdjustedChain
-from pexpolicy.chain.background import BackgroundTasks, ObserverCounts, ShadowLog
+from pexpolicy.chain.background import BackgroundTasks, ShadowLog
 from pexpolicy.chain.bound_hook import BoundHook
 from pexpolicy.chain.chain import Chain
 from pexpolicy.chain.failure_log import PluginFailureLog
 from pexpolicy.chain.hook_tasks import HookTasks, Work
 from pexpolicy.chain.loop_watchdog import Watchdog
+from pexpolicy.chain.observers import ObserverCounts
 from pexpolicy.config.problems import ConfigWarning, Problem
 from pexpolicy.config.settings import PluginStartupError, Settings
 from pexpolicy.endpoints.base import Reply
@@ -74,6 +75,8 @@ class Policy:
         self.has_background_work = not background.is_empty
         """True where ``run_background`` has something to do."""
         self._background = background
+        self.observers = background.observers
+        """The queues of the plugins that observe decisions."""
         self._log = log
         self.sources = sources
         self._tasks: HookTasks | None = None
@@ -81,7 +84,13 @@ class Policy:
         """What is open while the policy serves, by the name of a plugin or ``sources.NAME``."""
 
     def take_over(self, previous: Policy) -> None:
-        """Start with the refreshed data of another policy, where plugin and key are the same."""
+        """Start with the refreshed data of another policy, where plugin and key are the same.
+
+        Its observers leave what they cannot deliver to those of this policy.
+        """
+        queues = {queue.plugin: queue for queue in self.observers}
+        for queue in previous.observers:
+            queue.successor = queues.get(queue.plugin)
         before = dict(previous._refreshed())
         for owner, refreshed in self._refreshed():
             for data, old in product(refreshed, before.get(owner, ())):
@@ -131,6 +140,7 @@ class Policy:
             stack.push_async_callback(self._background.finish)
             for chain in self.chains.values():
                 stack.callback(chain.close)
+            self._background.open()
             self._tasks = tasks
             yield self
 

@@ -69,7 +69,8 @@ class AuditLog:
             wrapper_class=_Logger,
             cache_logger_on_first_use=True,
         )
-        self._write: Callable[[object], Awaitable[bool] | None] = logger.bind().info
+        self.write: Callable[[object], Awaitable[bool] | None] = logger.bind().info
+        """Writes a line; returns as the other methods do."""
 
     def with_redaction(self, redaction: Redaction) -> AuditLog:
         """Return the same audit log with another redaction, for a reloaded configuration."""
@@ -77,7 +78,7 @@ class AuditLog:
         other.redaction = redaction
         return other
 
-    def decision(
+    def record(
         self,
         params: Params,
         alias: str,
@@ -85,8 +86,8 @@ class AuditLog:
         ms: float,
         peer: str | None,
         config_hash: str,
-    ) -> Awaitable[bool] | None:
-        """Write the line of a call that the policy answered in ``ms`` milliseconds."""
+    ) -> DecisionRecord:
+        """Return the line of a call that the policy answered in ``ms`` milliseconds."""
         outcome, reply = answer.outcome, answer.reply
         decision = outcome.decision
         redaction_error = None
@@ -125,7 +126,7 @@ class AuditLog:
         if removed or withheld:
             line.removed = [*withheld, *removed]
             line.redaction_error = redaction_error
-        return self._write(line)
+        return line
 
     def shadow(
         self, actual: Outcome, shadow: Outcome, config_hash: str, *, differs: bool | None
@@ -165,7 +166,7 @@ class AuditLog:
             line["removed"] = removed
         if redaction_error is not None:
             line["redaction_error"] = redaction_error
-        self._write(line)
+        self.write(line)
 
     def refused(
         self, why: str, status: int, peer: str | None, config_hash: str, **facts: object
@@ -182,7 +183,7 @@ class AuditLog:
             **facts,
             "config_hash": config_hash,
         }
-        return self._write(line)
+        return self.write(line)
 
     @property
     def has_room_for_refusals(self) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from pexpolicy.models.outcome import Step
+from pexpolicy.models.outcome import Outcome, Step
 
 encode = msgspec.json.Encoder().encode
 _CONTROLS = re.compile("[\x80-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
@@ -55,6 +55,11 @@ def as_json(_: Any, __: str, line: object) -> bytes:
     except UnicodeEncodeError:
         encoded = encode(_valid(line))
     return encoded if encoded.isascii() else escape_controls(encoded)
+
+
+def with_audit_line(outcome: Outcome, line: DecisionRecord) -> Outcome:
+    """Return an outcome with its audit line, for observers."""
+    return msgspec.structs.replace(outcome, audit_line=as_json(None, "", line))
 
 
 def escape_controls(encoded: bytes) -> bytes:

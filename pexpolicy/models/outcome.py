@@ -92,3 +92,7 @@ class Outcome(msgspec.Struct, frozen=True):
     steps: list[Step]
     has_slow_or_failed_steps: bool = False
     adjusted: bool = False
+    audit_line: bytes = b""
+    """For observers: the audit line of the call as JSON, without secrets and as ``[privacy]``
+    requires; without the fields of the hash chain.
+    """

@@ -10,8 +10,8 @@ from collections.abc import Iterable
 
 from pexpolicy.access.refusals import REASONS as ACCESS_REASONS
 from pexpolicy.access.refusals import UNAUTHORISED, WRONG_TOKEN
-from pexpolicy.chain.background import OBSERVER_OUTCOMES
 from pexpolicy.chain.bound_hook import QUICK, BoundHook
+from pexpolicy.chain.observers import OBSERVER_OUTCOMES
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.models.outcome import (
     ABSTAINED,
@@ -191,9 +191,9 @@ class CallCounters:
         """Count an audit record other than that of a call."""
         self._cells[self._records] += 1
 
-    def observed(self, plugin: str, outcome: str) -> None:
+    def observed(self, plugin: str, outcome: str, count: int = 1) -> None:
         """Count what became of notifying an observer."""
-        self._cells[self._observers[plugin][outcome]] += 1
+        self._cells[self._observers[plugin][outcome]] += count
 
     def shadowed(self, shadow: Outcome, *, differs: bool | None) -> None:
         """Count the decision of a shadow plugin."""

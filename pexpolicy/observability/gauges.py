@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 from typing import Self
 
 from pexpolicy.chain.circuit_breaker import CircuitBreaker
+from pexpolicy.chain.observers import ObserverQueue
 from pexpolicy.errors import describe_error
 from pexpolicy.observability import metrics
 from pexpolicy.observability.health import StateSources
@@ -49,6 +50,7 @@ class GaugeSampler(AbstractContextManager["GaugeSampler"]):
         self._breakers: Mapping[str, tuple[CircuitBreaker, ...]] = {}
         self._lifespans: Mapping[str, Lifespan] = {}
         self._plugin_metrics = PluginMetricsWriter(counters)
+        self._observers: tuple[ObserverQueue, ...] = ()
         self._info = 0
         self._timer: asyncio.TimerHandle | None = None
         self.problem = ""
@@ -60,9 +62,13 @@ class GaugeSampler(AbstractContextManager["GaugeSampler"]):
         breakers: Mapping[str, Iterable[CircuitBreaker]],
         lifespans: Mapping[str, Lifespan],
         plugins: Collection[str] = (),
+        observers: Collection[ObserverQueue] = (),
     ) -> None:
-        """Sample the circuit breakers, lifespans and metrics of other plugins from now on."""
+        """Sample the plugins of another policy from now on."""
         self._plugin_metrics.use_plugins(plugins)
+        for queue in self._observers:
+            self._set(metrics.OBSERVER_PENDING, 0, queue.plugin)
+        self._observers = tuple(observers)
         for plugin, lifespan in self._lifespans.items():
             self._set(metrics.BACKGROUND_FAILURES, 0, plugin)
             for data in lifespan.refreshed:
@@ -111,6 +117,8 @@ class GaugeSampler(AbstractContextManager["GaugeSampler"]):
 
     def _sample(self) -> None:
         self._plugin_metrics.write()
+        for queue in self._observers:
+            self._set(metrics.OBSERVER_PENDING, queue.pending, queue.plugin)
         for plugin, breakers in self._breakers.items():
             self._set(metrics.BREAKER_OPEN, int(any(b.is_open for b in breakers)), plugin)
         for plugin, lifespan in self._lifespans.items():

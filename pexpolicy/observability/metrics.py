@@ -146,8 +146,14 @@ BACKGROUND_FAILURES = MetricDefinition(
 )
 OBSERVER_CALLS = MetricDefinition(
     "pexpolicy_observer_calls_total",
-    "Decisions that an observer (on_decision) was to be notified of, by what became of it.",
+    "Decisions delivered to an observer or dropped, and attempts that failed or timed out.",
     ("plugin", "outcome"),
+)
+OBSERVER_PENDING = MetricDefinition(
+    "pexpolicy_observer_pending",
+    "Decisions that wait for an observer.",
+    ("plugin",),
+    MetricType.GAUGE,
 )
 SHADOW_DIFF = MetricDefinition(
     "pexpolicy_shadow_diff_total",
@@ -248,7 +254,14 @@ METRICS = {
     family.name: family
     for family in (
         *(REQUESTS, DURATION, REMAINING, FALLBACK),
-        *(PLUGIN_CALLS, PLUGIN_DURATION, BREAKER_OPEN, OBSERVER_CALLS, SHADOW_DIFF),
+        *(
+            PLUGIN_CALLS,
+            PLUGIN_DURATION,
+            BREAKER_OPEN,
+            OBSERVER_CALLS,
+            OBSERVER_PENDING,
+            SHADOW_DIFF,
+        ),
         *(DATA_AGE, DATA_INTERVAL, BACKGROUND_FAILURES),
         *(REFUSED, AUTH_FAILURES),
         *(AUDIT_RECORDS, AUDIT_LOST, AUDIT_LAST_FSYNC, AUDIT_FREE),

@@ -141,8 +141,8 @@ def _plugin(
         "hooks": list(plugin.implemented),
         "calls": _by_last_label(readings[metrics.PLUGIN_CALLS], plugin.name),
         "latency": _latency(readings[metrics.PLUGIN_DURATION].get((plugin.name,))),
-        "observed": _by_last_label(readings[metrics.OBSERVER_CALLS], plugin.name)
-        if "on_decision" in plugin.hooks
+        "observed": _observed(plugin.name, readings)
+        if plugin.hooks.keys() & {"on_decision", "on_decisions"}
         else None,
         "breaker_open": bool(opened) if breakers else None,
         "has_stuck_calls": bool(plugin.threads and plugin.threads.stuck),
@@ -154,6 +154,12 @@ def _plugin(
 def _background(plugin: Plugin, policy: Policy) -> dict[str, Any]:
     lifespan = policy.lifespans.get(plugin.name)
     return lifespan.report() if lifespan is not None else {"data": {}, "failures": []}
+
+
+def _observed(plugin: str, readings: Readings) -> dict[str, int]:
+    """Return what became of notifying an observer, and how many decisions wait for it."""
+    (pending,) = readings[metrics.OBSERVER_PENDING].get((plugin,), [0])
+    return {**_by_last_label(readings[metrics.OBSERVER_CALLS], plugin), "pending": pending}
 
 
 def _latency(cells: list[int] | None) -> dict[str, float | None] | None:

@@ -37,7 +37,7 @@ class Telemetry:
         """Count for another policy from now on."""
         deciding = {link.plugin for chain in policy.chains.values() for link in chain.links}
         shadows = {p.name for p in policy.plugins if p.table.mode == "shadow"}
-        observers = [p.name for p in policy.plugins if "on_decision" in p.hooks]
+        observers = [queue.plugin for queue in policy.observers]
         budget = policy.settings.server.budget
         self._counts.allocate_for_policy(policy.links(), shadows, budget, observers)
         self.sampler.use_policy(
@@ -53,6 +53,7 @@ class Telemetry:
             },
             policy.lifespans,
             [plugin.name for plugin in policy.plugins],
+            policy.observers,
         )
 
     def answered(self, answer: Answer, params: Params, peer: str | None, seconds: float) -> None:
@@ -73,9 +74,9 @@ class Telemetry:
         """Count an audit record of refusals."""
         self._counts.recorded()
 
-    def observed(self, plugin: str, outcome: str) -> None:
+    def observed(self, plugin: str, outcome: str, count: int = 1) -> None:
         """Count what became of notifying an observer."""
-        self._counts.observed(plugin, outcome)
+        self._counts.observed(plugin, outcome, count)
 
     def counting(self, audit: ShadowLog) -> ShadowLog:
         """Return an audit of shadow decisions that also counts them."""

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import dis
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from pexpolicy.chain.adjusters import ADJUST
-from pexpolicy.chain.background import Observer
 from pexpolicy.chain.bound_hook import BoundHook
 from pexpolicy.chain.circuit_breaker import CircuitBreaker
 from pexpolicy.chain.fold import Draft
+from pexpolicy.chain.observers import MAX_BATCH, Observer
 from pexpolicy.endpoints import ENDPOINTS
+from pexpolicy.models.outcome import Outcome
 from pexpolicy.plugins.plugin import Plugin, blocks
 
 
@@ -83,16 +84,23 @@ def _bound(
 
 
 def bind_observer(plugin: Plugin) -> Observer | None:
-    """Return the plugin's observer; ``None`` if it does not implement ``on_decision``."""
-    function = plugin.hooks.get("on_decision")
+    """Return the plugin's observer; ``None`` if it implements no hook for observers."""
+    hook = "on_decisions" if "on_decisions" in plugin.hooks else "on_decision"
+    function = plugin.hooks.get(hook)
     if function is None:
         return None
-    tell: Callable[[Any], Awaitable[Any]] = function
+    call: Callable[[Any], Awaitable[Any]] = function
     if blocks(function):
         threads = plugin.threads
         assert threads is not None
 
-        async def tell(outcome: Any) -> Any:
-            await threads.run(function, outcome, "on_decision")
+        async def call(outcomes: Any) -> Any:
+            await threads.run(function, outcomes, hook)
 
-    return Observer(plugin.name, tell, plugin.table.timeout)
+    if hook == "on_decisions":
+        return Observer(plugin.name, call, plugin.table.timeout, MAX_BATCH, hook)
+
+    async def notify(outcomes: Sequence[Outcome]) -> None:
+        await call(outcomes[0])
+
+    return Observer(plugin.name, notify, plugin.table.timeout)

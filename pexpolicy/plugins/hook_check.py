@@ -56,6 +56,9 @@ def collect_hooks(
             text = f"{available}: {caller.name} is implemented twice"
             raise PluginBuildError([Problem((), text)])
         implemented[caller.name] = _with_all_arguments(caller.name, mine[0])
+    if {"on_decision", "on_decisions"} <= implemented.keys():
+        text = f"{available}: on_decision and on_decisions observe the same: implement one of them"
+        raise PluginBuildError.because(text)
     return implemented, tuple(
         f"{available}: {_one_line(item.message)} (deprecated)" for item in caught
     )

@@ -35,6 +35,7 @@ NO_DECISION = (
     "config_warnings",
     "static_decisions",
     "on_decision",
+    "on_decisions",
     "routes",
     "status",
     "tracked_files",

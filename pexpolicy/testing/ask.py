@@ -12,6 +12,7 @@ from typing import Any
 from uuid_utils import uuid7
 
 from pexpolicy.audit.audit_log import AuditLog
+from pexpolicy.audit.records import with_audit_line
 from pexpolicy.audit.sinks import Sink
 from pexpolicy.models.request import Request
 from pexpolicy.policy import Answer, Policy
@@ -73,5 +74,9 @@ async def asked(policy: Policy, request: Request, audit: AuditLog) -> Answer:
     began = time.perf_counter()
     answer = await policy.answer(request, str(uuid7()))
     ms = (time.perf_counter() - began) * 1000
-    audit.decision(request.params, alias_of(request), answer, ms, None, policy.config_hash)
+    alias = alias_of(request)
+    line = audit.record(request.params, alias, answer, ms, None, policy.config_hash)
+    audit.write(line)
+    if policy.observers:
+        return Answer(with_audit_line(answer.outcome, line), answer.reply)
     return answer

@@ -139,7 +139,7 @@ async def test_a_line_is_written_even_where_taking_secrets_out_fails(tmp_path: P
     async with policy.serving():
         params: MultiDict[str] = MultiDict(local_alias="alice")
         answer = await policy.answer(ServiceConfigurationRequest(params), "an id")
-        assert audit.decision(params, "", answer, 0.1, None, "") is None
+        assert audit.write(audit.record(params, "", answer, 0.1, None, "")) is None
         audit.shadow(answer.outcome, answer.outcome, "", differs=False)
     audit.close()
     line, shadow = lines(tmp_path / "audit.jsonl")

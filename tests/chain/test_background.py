@@ -1,13 +1,12 @@
-"""Background work: shadow plugins and observers change and delay nothing."""
+"""Background work: shadow plugins change and delay nothing."""
 
 import asyncio
-import threading
 import time
 from typing import Any
 
 import pytest
 
-from pexpolicy import Conference, Reject, hookimpl
+from pexpolicy import Conference, Reject
 from tests.support import wire
 from tests.support.fake_plugins import Serve, Serving, always, plugin, raises
 
@@ -81,75 +80,16 @@ async def test_the_secrets_of_a_shadow_are_not_written(serving: Serve) -> None:
         assert b"918273" not in server.audit.read_bytes()
 
 
-async def test_observers_are_notified_of_every_call(serving: Serve) -> None:
-    told: list[Any] = []
-
-    async def waits(outcome: Any) -> None:
-        told.append(("waits", outcome.endpoint, outcome.decided_by))
-
-    def blocks(outcome: Any) -> None:
-        told.append(("blocks", outcome.endpoint, threading.current_thread().name[:7]))
-
-    classes = {
-        "real": plugin(service_configuration=always(ROOM)),
-        "one": observing(waits),
-        "two": observing(blocks),
-    }
-    async with serving(classes) as server:
-        await server.ask(wire.SERVICE)
-        await server.ask(wire.LOCATION)
-        for _ in range(400):
-            if len(told) == 4:
-                break
-            await asyncio.sleep(0.005)
-    assert told == [
-        ("waits", "service_configuration", "real"),
-        ("blocks", "service_configuration", "plugin-"),
-        ("waits", "media_location", "default"),
-        ("blocks", "media_location", "plugin-"),
-    ]
-
-
-def observing(function: Any) -> type:
-    """A plugin with this function, which takes ``outcome``, as its one hook."""
-    return type("Observer", (), {"on_decision": staticmethod(hookimpl(function))})
-
-
-async def test_an_observer_that_fails_or_hangs_is_named_and_delays_nothing(serving: Serve) -> None:
-    async def fails(outcome: Any) -> None:
-        raise ValueError("of the observer")
-
-    async def hangs(outcome: Any) -> None:
+async def test_calls_that_a_shadow_cannot_follow_are_left_out(serving: Serve) -> None:
+    async def slow(_: object) -> None:
         await asyncio.sleep(3600)
 
     classes = {
+        "slow": plugin(service_configuration=slow),
         "real": plugin(service_configuration=always(ROOM)),
-        "fails": observing(fails),
-        "hangs": observing(hangs),
     }
-    async with serving(classes, {"hangs": {"timeout": 0.05}}) as server:
-        for _ in range(3):
-            assert (await server.ask(wire.SERVICE)).status == 200
-        for _ in range(400):
-            if len(server.log.events) >= 2:
-                break
-            await asyncio.sleep(0.005)
-        assert len(server.log.events) == 2
-        named = {(event["plugin"], event["hook"]) for event in server.log.events}
-        assert named == {("fails", "on_decision"), ("hangs", "on_decision")}
-        assert all(len(str(event["decision_id"])) == 36 for event in server.log.events)
-
-
-async def test_calls_that_an_observer_cannot_follow_are_left_out(serving: Serve) -> None:
-    async def hangs(outcome: Any) -> None:
-        await asyncio.sleep(3600)
-
-    classes = {
-        "real": plugin(service_configuration=always(ROOM)),
-        "hangs": observing(hangs),
-    }
-    async with serving(classes, {"hangs": {"timeout": 4.0}}) as server:
+    async with serving(classes, {"slow": {"mode": "shadow", "timeout": 4.0}}) as server:
         for _ in range(300):
             assert (await server.ask(wire.SERVICE)).status == 200
         events = [event["event"] for event in server.log.events]
-        assert events.count("shadow plugins and observers do not keep up: calls are left out") == 1
+        assert events.count("shadow plugins do not keep up: calls are left out") == 1

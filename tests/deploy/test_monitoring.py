@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from pexpolicy.chain.observers import OBSERVER_OUTCOMES
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.observability.counters import (
     CALL_OUTCOMES,
@@ -35,7 +36,7 @@ OBSERVABILITY = ROOT / "docs" / "observability.md"
 PROMETHEUS_LABELS = {"instance", "job", "le"}
 VALUES = {
     "endpoint": set(ENDPOINTS),
-    "outcome": {*CALL_OUTCOMES, *STEP_OUTCOMES},
+    "outcome": {*CALL_OUTCOMES, *STEP_OUTCOMES, *OBSERVER_OUTCOMES},
     "cause": {*STEP_OUTCOMES, INTERNAL, UNRECORDED},
     "reason": set(REASONS),
     "le": {repr(bound) for bound in (*CALL_BOUNDS, *LEFT_BOUNDS)},

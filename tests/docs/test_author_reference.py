@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import json
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -212,6 +213,16 @@ async def test_hook_on_decision() -> None:
         await decide(plugin, make_request("media_location"))
     await decide(plugin, make_request("participant_avatar"))
     assert plugin.counts == {("media_location", "default"): 2, ("participant_avatar", "default"): 1}
+
+
+@samples.covers(REFERENCE, "on_decisions")
+async def test_hook_on_decisions(tmp_path: Path) -> None:
+    file = tmp_path / "journal.jsonl"
+    journal = (only("on_decisions"), {"file": str(file)})
+    for endpoint in ("media_location", "participant_avatar"):
+        await decide(journal, make_request(endpoint))
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    assert [line["endpoint"] for line in lines] == ["media_location", "participant_avatar"]
 
 
 @samples.covers(REFERENCE, "static_decisions")

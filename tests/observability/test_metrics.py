@@ -188,7 +188,7 @@ async def test_what_a_shadow_would_have_done_otherwise_is_counted(tmp_path: Path
 async def test_what_becomes_of_notifying_observers_is_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pexpolicy.chain.background.MAX_PENDING", 5)
+    monkeypatch.setattr("pexpolicy.chain.observers.MAX_WAITING", 5)
 
     async def works(outcome: object) -> None:
         """See the outcome."""
@@ -215,13 +215,15 @@ async def test_what_becomes_of_notifying_observers_is_counted(
         told = await server.metrics()
         status = await server.status()
     plugins = {plugin["name"]: plugin["observed"] for plugin in status["plugins"]}
-    skipped = told("observer_calls_total", plugin="works", outcome="skipped")
-    for plugin, outcome in (("works", "delivered"), ("fails", "failed"), ("hangs", "timed_out")):
-        counted = told("observer_calls_total", plugin=plugin, outcome=outcome)
-        assert counted + skipped == 20
-        expected = {outcome: counted, "skipped": skipped} if skipped else {outcome: counted}
-        assert plugins[plugin] == expected
-    assert skipped > 0
+    assert plugins == {
+        "works": {"delivered": 20, "pending": 0},
+        "fails": {"failed": 20, "dropped": 20, "pending": 0},
+        "hangs": {"timed_out": plugins["hangs"]["timed_out"], "dropped": 20, "pending": 0},
+    }
+    for plugin, outcomes in plugins.items():
+        assert told("observer_pending", plugin=plugin) == outcomes.pop("pending")
+        for outcome, count in outcomes.items():
+            assert told("observer_calls_total", plugin=plugin, outcome=outcome) == count
 
 
 async def test_refusals_are_counted_by_their_reason(

@@ -183,7 +183,7 @@ def test_a_plugin_that_overrides_nothing_is_refused() -> None:
     [
         ("servce_configuration", "service_configuration"),
         ("media_locations", "media_location"),
-        ("on_decisions", "on_decision"),
+        ("on_decisionss", "on_decisions"),
         ("config_warning", "config_warnings"),
     ],
 )

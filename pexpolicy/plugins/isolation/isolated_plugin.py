@@ -12,7 +12,7 @@ import os
 import pickle
 import time
 import weakref
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -74,7 +74,11 @@ class IsolatedPlugin:
             if (endpoint := name.removeprefix(ADJUST)) in ENDPOINTS
         } | {
             name: hook
-            for name, hook in (("on_decision", self._observe), ("status", self._status))
+            for name, hook in (
+                ("on_decision", self._observe),
+                ("on_decisions", self._observe_all),
+                ("status", self._status),
+            )
             if name in ready.hooks
         }
 
@@ -151,7 +155,11 @@ class IsolatedPlugin:
         raise _worker_error(reply)
 
     async def _observe(self, outcome: Outcome) -> None:
-        reply = await self._pool.ask(messages.observe_request(outcome))
+        await self._observe_all([outcome])
+
+    async def _observe_all(self, outcomes: Sequence[Outcome]) -> None:
+        observed = [messages.observed(outcome) for outcome in outcomes]
+        reply = await self._pool.ask(messages.ObserveRequest(observed))
         if not isinstance(reply, messages.OkReply):
             raise _worker_error(reply)
 

@@ -71,14 +71,21 @@ class Decided(Message, frozen=True):
     image: bytes | None = None
 
 
-class ObserveRequest(Message, frozen=True):
-    """To a worker: an outcome for a plugin with ``on_decision``."""
+class Observed(Message, frozen=True):
+    """An outcome, for an observer."""
 
     request: DecideRequest
     decision_id: str
     decision: Decided
     decided_by: str
     steps: list[Step]
+    audit_line: bytes = b""
+
+
+class ObserveRequest(Message, frozen=True):
+    """To a worker: outcomes for a plugin with ``on_decision`` or ``on_decisions``."""
+
+    outcomes: list[Observed]
 
 
 class StatusRequest(Message, frozen=True):
@@ -238,7 +245,7 @@ def decision_of(endpoint: Endpoint[Any], message: Decided, extras: Extras = NO_E
     return made.from_result(fields, reason=message.reason, extras=extras)
 
 
-def observe_request(outcome: Outcome) -> ObserveRequest:
+def observed(outcome: Outcome) -> Observed:
     """Return the message for an outcome; an adjusted step has the names of the fields only."""
     request = decide_request(outcome.endpoint, outcome.request)
     decision = decided(outcome.decision)
@@ -248,23 +255,33 @@ def observe_request(outcome: Outcome) -> ObserveRequest:
         else step
         for step in outcome.steps
     ]
-    return ObserveRequest(request, outcome.decision_id, decision, outcome.decided_by, steps)
+    return Observed(
+        request, outcome.decision_id, decision, outcome.decided_by, steps, outcome.audit_line
+    )
 
 
-def outcome_of(message: ObserveRequest) -> Outcome:
+def outcome_of(message: Observed) -> Outcome:
     """Return the outcome of a message."""
     asked = message.request
     decision = decision_of(ENDPOINTS[asked.endpoint], message.decision)
     request = request_of(asked)
     return Outcome(
-        message.decision_id, asked.endpoint, request, decision, message.decided_by, message.steps
+        message.decision_id,
+        asked.endpoint,
+        request,
+        decision,
+        message.decided_by,
+        message.steps,
+        audit_line=message.audit_line,
     )
 
 
 def secrets_of(message: Message) -> list[str]:
     """Return the secrets of the request that a message to a worker carries."""
     if isinstance(message, ObserveRequest):
-        message = message.request
+        return [
+            secret for seen in message.outcomes for secret in request_of(seen.request).secrets()
+        ]
     return request_of(message).secrets() if isinstance(message, DecideRequest) else []
 
 

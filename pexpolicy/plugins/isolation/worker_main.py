@@ -244,9 +244,9 @@ class _RequestServer(asyncio.Protocol):
 
     async def _observe(self, order: messages.ObserveRequest) -> messages.OkReply:
         assert self._observer is not None
-        outcome = messages.outcome_of(order)
-        HOOK_CONTEXT.set(((self._plugin.name, "on_decision"), outcome.request))
-        await self._observer.notify(outcome)
+        outcomes = [messages.outcome_of(seen) for seen in order.outcomes]
+        HOOK_CONTEXT.set(((self._plugin.name, self._observer.hook), outcomes[0].request))
+        await self._observer.notify(outcomes)
         return messages.OkReply()
 
     def send(self, report: messages.Report) -> None:

@@ -16,6 +16,7 @@ from aiohttp import web
 from uuid_utils import uuid7
 
 from pexpolicy.access.refusals import Refusal, RefusalLog
+from pexpolicy.audit.records import DecisionRecord, with_audit_line
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.errors import Log, describe_error
 from pexpolicy.models.request import Params
@@ -43,6 +44,8 @@ class _Call:
     began: float
     """``time.perf_counter()`` when the call came."""
     span: CallSpan | None = None
+    line: DecisionRecord | None = None
+    """The audit line."""
 
 
 class PolicyApp:
@@ -115,6 +118,7 @@ class PolicyApp:
                 self.telemetry.count_fallback(endpoint, UNRECORDED)
                 rejects = generation.audit.rejects
                 answer = generation.policy.audit_failure_answer(answer.outcome, rejects=rejects)
+                call.line = None
             # 7. Send the reply: aiohttp prepares the returned response, which enters the batcher.
             reply = answer.reply
             response = PrerenderedResponse(reply.status, reply.content_type, reply.body)
@@ -152,12 +156,17 @@ class PolicyApp:
         """Write the audit line; return what to await before the reply may be sent, if anything."""
         audit = call.generation.audit
         try:
-            ms = (time.perf_counter() - call.began) * 1000
-            config_hash = call.generation.policy.config_hash
-            return audit.decision(call.params, call.alias, answer, ms, call.peer, config_hash)
+            call.line = self._line(call, answer)
+            return audit.write(call.line)
         except Exception as error:  # noqa: BLE001 - nor must an internal error in the audit
             self._report(call.endpoint, error)
             return audit.not_recorded()
+
+    def _line(self, call: _Call, answer: Answer) -> DecisionRecord:
+        ms = (time.perf_counter() - call.began) * 1000
+        generation = call.generation
+        config_hash = generation.policy.config_hash
+        return generation.audit.record(call.params, call.alias, answer, ms, call.peer, config_hash)
 
     def _run_after_reply(self, call: _Call, answer: Answer) -> None:
         generation = call.generation
@@ -168,7 +177,10 @@ class PolicyApp:
                 call.span.record_answer(answer)
             if generation.policy.has_background_work:
                 shadow_log = self.telemetry.counting(generation.audit)
-                generation.policy.run_background(answer.outcome, shadow_log, self.telemetry)
+                outcome = answer.outcome
+                if generation.policy.observers:
+                    outcome = with_audit_line(outcome, call.line or self._line(call, answer))
+                generation.policy.run_background(outcome, shadow_log, self.telemetry)
         except Exception as error:  # noqa: BLE001 - nor must one after the decision
             self._report(call.endpoint, error)
 

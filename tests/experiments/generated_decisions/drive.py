@@ -119,7 +119,7 @@ class Driver:
         params = MultiDictProxy(MultiDict(query))
         try:
             got = await policy.answer(ENDPOINTS[endpoint].parse(params, "alice"), "id")
-            audit.decision(params, "alice", got, 0.0, None, "0" * 16)
+            audit.write(audit.record(params, "alice", got, 0.0, None, "0" * 16))
         except Exception as error:  # noqa: BLE001 - every exception is a finding
             return f"raised {type(error).__name__}: {error}"
         (step,) = got.outcome.steps

@@ -1,0 +1,365 @@
+"""Observers: each decision reaches each of them, or is dropped, counted and logged."""
+
+import asyncio
+import json
+import threading
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pexpolicy import Avatar, Conference, Continue, Outcome, Plugin, hookimpl
+from pexpolicy.chain import observers
+from pexpolicy.chain.observers import Observer, ObserverQueue, is_defect
+from pexpolicy.plugins.isolation.messages import WorkerError
+from pexpolicy.policy import Policy
+from pexpolicy.testing import make_request
+from tests.support import fake_plugins, wire
+from tests.support.fake_plugins import Log, Serve, always, plugin
+from tests.support.isolated import PluginFolder, request
+
+ROOM = Conference(name="Room", service_tag="")
+
+
+def observing(function: Any, hook: str = "on_decision") -> type:
+    """A plugin with this function as its one hook."""
+    return type("Observer", (), {hook: staticmethod(hookimpl(function))})
+
+
+def outcome(number: int, decision: Any = ROOM) -> Outcome:
+    asked = make_request("service_configuration", third_party_passcode="918273")
+    return Outcome(f"id-{number}", "service_configuration", asked, decision, "real", [])
+
+
+class Counts(Counter[str]):
+    """What became of the decisions."""
+
+    def observed(self, plugin: str, outcome: str, count: int = 1) -> None:
+        self[outcome] += count
+
+
+async def until(happened: Callable[[], bool]) -> None:
+    for _ in range(1000):
+        if happened():
+            return
+        await asyncio.sleep(0.005)
+    raise AssertionError
+
+
+@pytest.fixture(autouse=True)
+def _quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(observers, "MIN_RETRY_S", 0.005)
+    monkeypatch.setattr(observers, "MAX_RETRY_S", 0.02)
+    monkeypatch.setattr(observers, "DRAIN_TIMEOUT_S", 0.3)
+
+
+async def test_observers_are_notified_of_every_call(serving: Serve) -> None:
+    told: list[Any] = []
+
+    async def waits(outcome: Any) -> None:
+        told.append(("waits", outcome.endpoint, outcome.decided_by))
+
+    def blocks(outcome: Any) -> None:
+        told.append(("blocks", outcome.endpoint, threading.current_thread().name[:7]))
+
+    def batch(outcomes: Any) -> None:
+        told.extend(("batch", outcome.endpoint, len(outcomes)) for outcome in outcomes)
+
+    classes = {
+        "real": plugin(service_configuration=always(ROOM)),
+        "one": observing(waits),
+        "two": observing(blocks),
+        "three": observing(batch, "on_decisions"),
+    }
+    async with serving(classes) as server:
+        await server.ask(wire.SERVICE)
+        await until(lambda: len(told) == 3)
+        await server.ask(wire.LOCATION)
+        await until(lambda: len(told) == 6)
+    assert sorted(told) == [
+        ("batch", "media_location", 1),
+        ("batch", "service_configuration", 1),
+        ("blocks", "media_location", "plugin-"),
+        ("blocks", "service_configuration", "plugin-"),
+        ("waits", "media_location", "default"),
+        ("waits", "service_configuration", "real"),
+    ]
+
+
+async def test_an_observer_has_the_audit_line_without_secrets(serving: Serve) -> None:
+    told: list[Outcome] = []
+
+    async def observe(outcome: Any) -> None:
+        told.append(outcome)
+
+    secret = Conference(name="Room", service_tag="", pin="918273", allow_guests=False)
+    classes = {
+        "real": plugin(service_configuration=always(secret)),
+        "observer": observing(observe),
+    }
+    async with serving(classes) as server:
+        await server.ask(wire.SERVICE)
+        await until(lambda: bool(told))
+        (line,) = server.lines()
+    told_line = json.loads(told[0].audit_line)
+    assert line["sent"]["pin"] == "***"
+    assert {name: line[name] for name in told_line} == told_line
+    assert line.keys() - told_line.keys() == {"boot_id", "seq", "hash"}
+
+
+async def test_an_observer_that_fails_or_hangs_is_named_and_delays_nothing(serving: Serve) -> None:
+    async def fails(outcome: Any) -> None:
+        raise ValueError("of the observer")
+
+    async def hangs(outcome: Any) -> None:
+        await asyncio.sleep(3600)
+
+    classes = {
+        "real": plugin(service_configuration=always(ROOM)),
+        "fails": observing(fails),
+        "hangs": observing(hangs),
+    }
+    async with serving(classes, {"hangs": {"timeout": 0.05}}) as server:
+        for _ in range(3):
+            assert (await server.ask(wire.SERVICE)).status == 200
+        await until(lambda: len(server.log.events) >= 3)
+    named = Counter((event["plugin"], event["event"]) for event in server.log.events)
+    lost = "decisions were not delivered to an observer"
+    assert 1 <= named["fails", "plugin failed"] <= 2
+    assert 1 <= named["hangs", "plugin failed"] <= 2
+    dropped = Counter[str]()
+    for event in server.log.events:
+        if event["event"] == lost:
+            dropped[event["plugin"]] += event["dropped"]
+    assert dropped == {"fails": 3, "hangs": 3}
+
+
+async def test_one_that_fails_for_a_while_gets_all_in_order() -> None:
+    told: list[str] = []
+    failures = iter([OSError(), TimeoutError(), RuntimeError("down")] * 3)
+
+    async def notify(batch: Any) -> None:
+        if (error := next(failures, None)) is not None:
+            raise error
+        told.extend(outcome.decision_id for outcome in batch)
+
+    log, counts = Log(), Counts()
+    queue = ObserverQueue(Observer("toy", notify, 1.0, batch=7), log)
+    for number in range(20):
+        queue.put(outcome(number), counts)
+    await until(lambda: not queue.pending)
+    await queue.drain()
+    assert told == [f"id-{number}" for number in range(20)]
+    assert counts == {"delivered": 20, "failed": 9}
+    assert "918273" not in str(log.events)
+
+
+async def test_a_defect_is_not_repeated_and_the_next_decision_is_delivered() -> None:
+    told: list[str] = []
+
+    async def notify(batch: Any) -> None:
+        if batch[0].decision_id == "id-1":
+            raise KeyError("of the observer")
+        told.append(batch[0].decision_id)
+
+    log, counts = Log(), Counts()
+    queue = ObserverQueue(Observer("toy", notify, 1.0), log)
+    for number in range(3):
+        queue.put(outcome(number), counts)
+    await until(lambda: not queue.pending)
+    await queue.drain()
+    assert told == ["id-0", "id-2"]
+    assert counts == {"delivered": 2, "failed": 1, "dropped": 1}
+    lost = log.events[-1]
+    assert (lost["plugin"], lost["dropped"], lost["why"]) == ("toy", 1, "the observer failed")
+
+
+async def test_what_fails_for_too_long_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(observers, "GIVE_UP_S", 0.05)
+
+    async def notify(batch: Any) -> None:
+        if batch[0].decision_id == "id-0":
+            raise OSError
+
+    counts = Counts()
+    queue = ObserverQueue(Observer("toy", notify, 1.0), None)
+    queue.put(outcome(0), counts)
+    queue.put(outcome(1), counts)
+    await until(lambda: not queue.pending)
+    await queue.drain()
+    assert (counts["dropped"], counts["delivered"]) == (1, 1)
+
+
+async def test_a_full_queue_drops_and_counts_and_logs_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(observers, "MAX_WAITING", 100)
+    go = asyncio.Event()
+
+    async def notify(batch: Any) -> None:
+        await go.wait()
+
+    log, counts = Log(), Counts()
+    queue = ObserverQueue(Observer("toy", notify, 5.0, batch=10), log)
+    queue.put(outcome(0), counts)
+    await asyncio.sleep(0.01)
+    for number in range(1000):
+        queue.put(outcome(number), counts)
+    assert queue.pending == 101
+    assert counts == {"dropped": 900}
+    (lost,) = log.events
+    assert (lost["dropped"], lost["why"]) == (1, "its queue is full")
+    go.set()
+    await queue.drain()
+    assert counts == {"dropped": 900, "delivered": 101}
+    assert log.events[-1]["dropped"] == 899, "the rest is logged at the end"
+
+
+async def test_pictures_are_limited_by_their_bytes(
+    monkeypatch: pytest.MonkeyPatch, picture: bytes
+) -> None:
+    monkeypatch.setattr(observers, "MAX_WAITING_BYTES", len(picture) * 20)
+    monkeypatch.setattr(observers, "MAX_BATCH_BYTES", len(picture) * 3)
+    sizes: list[int] = []
+
+    async def notify(batch: Any) -> None:
+        sizes.append(len(batch))
+
+    counts = Counts()
+    queue = ObserverQueue(Observer("toy", notify, 1.0, batch=100), None)
+    for number in range(100):
+        queue.put(outcome(number, Avatar(picture)), counts)
+    await until(lambda: not queue.pending)
+    await queue.drain()
+    assert counts["dropped"] > 50
+    assert sum(sizes) == counts["delivered"] == 100 - counts["dropped"]
+    assert max(sizes) <= 3
+
+
+@pytest.fixture
+def picture() -> bytes:
+    from io import BytesIO  # noqa: PLC0415
+
+    from PIL import Image  # noqa: PLC0415
+
+    made = BytesIO()
+    Image.new("RGB", (40, 40)).save(made, "JPEG")
+    return made.getvalue()
+
+
+async def test_the_end_waits_for_a_slow_observer_and_drops_with_a_count() -> None:
+    async def slow(batch: Any) -> None:
+        await asyncio.sleep(0.05)
+
+    log, counts = Log(), Counts()
+    queue = ObserverQueue(Observer("toy", slow, 1.0), log)
+    for number in range(100):
+        queue.put(outcome(number), counts)
+    began = asyncio.get_running_loop().time()
+    await queue.drain()
+    assert 0.25 < asyncio.get_running_loop().time() - began < 1
+    assert counts["delivered"] + counts["dropped"] == 100
+    assert counts["delivered"] > 2
+    assert log.events[-1]["dropped"] == counts["dropped"]
+
+
+async def test_a_reload_passes_on_what_waits() -> None:
+    told: list[str] = []
+    is_down = True
+
+    async def notify(outcomes: Any) -> None:
+        if is_down:
+            raise OSError
+        told.extend(outcome.decision_id for outcome in outcomes)
+
+    def made() -> Policy:
+        return fake_plugins.policy({"toy": observing(notify, "on_decisions")})
+
+    counts, first, second = Counts(), made(), made()
+    refused = made()
+    async with first.serving():
+        for number in range(50):
+            first.run_background(outcome(number), counts=counts)
+        refused.take_over(first)
+        second.take_over(first)
+        opened = second.serving()
+        await opened.__aenter__()
+        second.run_background(outcome(50), counts=counts)
+    is_down = False
+    await opened.__aexit__(None, None, None)
+    assert sorted(told) == sorted(f"id-{number}" for number in range(51))
+    assert counts["dropped"] == 0
+
+
+async def test_what_waits_is_not_passed_to_a_generation_that_never_served() -> None:
+    async def notify(outcome: Any) -> None:
+        raise OSError
+
+    counts, log = Counts(), Log()
+    first = fake_plugins.policy({"toy": observing(notify)}, log=log)
+    async with first.serving():
+        first.run_background(outcome(0), counts=counts)
+        fake_plugins.policy({"toy": observing(notify)}).take_over(first)
+    assert counts["dropped"] == 1
+    (lost,) = [event for event in log.events if "why" in event]
+    assert lost["why"] == "not delivered within 0.3 s of the end"
+
+
+async def test_a_worker_process_observes_batches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    told = tmp_path / "told"
+    source = f"""
+    @hookimpl
+    async def on_decisions(self, outcomes):
+        with open({str(told)!r}, "a") as file:
+            print(len(outcomes), outcomes[-1].decision_id, outcomes[0].audit_line, file=file)
+        outcomes[5]
+    """
+    made = [
+        Outcome(
+            f"id-{n}",
+            "media_location",
+            request("media_location"),
+            Continue(),
+            "x",
+            [],
+            audit_line=b"{}",
+        )
+        for n in range(5)
+    ]
+    async with PluginFolder(tmp_path).serving(source) as isolated:
+        with pytest.raises(WorkerError) as caught:
+            await isolated.hooks["on_decisions"](made)
+    assert told.read_text() == "5 id-4 b'{}'\n"
+    assert is_defect(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (KeyError("x"), True),
+        (UnicodeDecodeError("utf-8", b"", 0, 1, ""), True),
+        (json.JSONDecodeError("", "", 0), True),
+        (SystemExit(1), True),
+        (ConnectionResetError(), False),
+        (TimeoutError(), False),
+        (RuntimeError("down"), False),
+        (WorkerError("KeyError: 'x'"), True),
+        (WorkerError("ConnectionResetError"), False),
+        (WorkerError("the worker process of toy ended with SIGKILL"), False),
+    ],
+)
+def test_defects_are_told_from_failures_that_pass(error: BaseException, expected: bool) -> None:
+    assert is_defect(error) is expected
+
+
+def test_a_plugin_observes_one_way() -> None:
+    class Both(Plugin):
+        async def on_decision(self, outcome: Outcome) -> None: ...
+
+        async def on_decisions(self, outcomes: Any) -> None: ...
+
+    with pytest.raises(Exception, match="implement one of them"):
+        fake_plugins.policy({"both": Both})
