@@ -102,15 +102,19 @@ def test_a_command_prints_what_is_shown(tmp_path: Path, example: doc_pages.Examp
 
 
 @pytest.mark.parametrize(
-    "text",
+    ("page", "text"),
     [
-        pytest.param(text, id=f"{page.relative_to(paths.ROOT)}-{number}")
+        pytest.param(page, text, id=f"{page.relative_to(paths.ROOT)}-{number}")
         for page in doc_pages.OPERATOR_PAGES
         for number, text in enumerate(doc_pages.configurations(page))
     ],
 )
-def test_a_configuration_that_is_shown_passes_check(blocklist: Path, text: str) -> None:
+def test_a_configuration_that_is_shown_passes_check(blocklist: Path, page: Path, text: str) -> None:
     (blocklist / "password.txt").write_text("a password\n")
+    (blocklist / "pin.key").write_text("a secret\n")
+    for kind, content in doc_pages.blocks(page):
+        if kind == "csv":
+            (blocklist / "rooms.csv").write_text(content)
     for name in ("first", "second"):
         (blocklist / f"{name}.hash").write_text(f"{PasswordHash.create(name, ln=2)}\n")
     certificates.write_pair(blocklist)

@@ -1,11 +1,12 @@
-"""Plugin class of ``rooms``, and its settings."""
+"""Plugin class of ``rooms``."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
-
-from pydantic import Field
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+from zoneinfo import ZoneInfo
 
 from pexpolicy import (
     SERVICE_TYPES,
@@ -14,7 +15,6 @@ from pexpolicy import (
     ConfigWarning,
     DecisionError,
     Key,
-    PluginSettings,
     Problem,
     Service,
     ServiceConfigurationRequest,
@@ -22,7 +22,11 @@ from pexpolicy import (
     hookimpl,
     service_class,
 )
-from pexpolicy_rooms.table import RoomTable
+from pexpolicy_rooms import settings as written
+from pexpolicy_rooms.pins import Pins
+from pexpolicy_rooms.room_files import WrittenRoom, written_rooms
+from pexpolicy_rooms.table import RoomTable, TimedService
+from pexpolicy_rooms.validity import ALWAYS, Validity, validity_of
 
 DEFAULT_TAG = "default-room"
 MAX_NAME = 250
@@ -32,47 +36,52 @@ _PLACEHOLDER = "{local_alias}"
 class Rooms:
     """Leads aliases to services that were checked and rendered when the policy was built."""
 
-    class Settings(PluginSettings):
-        """``[plugins.rooms.settings]``."""
+    Settings = written.Settings
 
-        default_room: str | None = None
-        """Name of a room for any other alias, inserted for ``{local_alias}``; unset: abstain."""
-
-        rooms: dict[str, Any] = Field(default_factory=dict)
-        """A table for each alias: any field of any service type, by default of a ``conference``."""
-
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: written.Settings, clock: Callable[[], float] = time.time) -> None:
         self._table = RoomTable()
         self._default = settings.default_room
         self._extras = settings.extras
+        self._clock = clock
+        self._files = [path for path in (settings.csv, settings.pins) if path is not None]
+        self._files += settings.files
         self._warnings: list[ConfigWarning] = []
-        self._named: dict[str, str] = {}
-        self._spelled: dict[str, str] = {}
-        problems = [
-            problem
-            for alias, fields in settings.rooms.items()
-            for problem in self._add(alias, fields)
-        ]
-        problems += _template_problems(settings.default_room)
+        self._named: dict[str, Alias] = {}
+        self._keys: dict[str, Key] = {}
+        problems: list[Problem] = []
+        zone = None if settings.zone is None else ZoneInfo(settings.zone)
+        pins = Pins(settings, problems)
+        for room in written_rooms(settings, self._extras, problems):
+            problems += self._add(room, pins, zone)
+        problems += [*pins.unused(), *_template_problems(settings.default_room)]
         self._named.clear()
         if problems:
             raise SettingsError(problems=problems)
 
-    def _add(self, written: str, fields: Any) -> Iterable[Problem]:
-        key = ("rooms", written)
-        alias = Alias(written)
-        if not alias.user:
-            yield Problem(key, 'is not an alias; write one such as "meet@example.com"')
-        elif not isinstance(fields, dict):
-            yield Problem(key, "expected a table of fields, such as name and service_tag")
-        elif (model := service_class(kind := _kind(fields), self._extras)) is None:
+    def _add(self, room: WrittenRoom, pins: Pins, zone: ZoneInfo | None) -> Iterable[Problem]:
+        key, fields = room.key, room.fields
+        aliases = [Alias(text) for text in dict.fromkeys(room.aliases)]
+        found: list[Problem] = []
+        for text, alias in zip(dict.fromkeys(room.aliases), aliases, strict=True):
+            if not alias.user:
+                where = key if text == key[-1] else (*key, "aliases")
+                yield Problem(where, 'is not an alias; write one such as "meet@example.com"')
+        if (model := service_class(kind := _kind(fields), self._extras)) is None:
             text = f"{kind!r} is not one of {', '.join(_KINDS)}"
             yield Problem((*key, "service_type"), text)
-        else:
-            yield from self._add_service(key, alias, model, fields)
+        elif aliases:
+            validity = validity_of(key, fields, zone, found)
+            pins.fill(key, aliases, fields)
+            found += self._add_service(key, aliases, model, fields, validity)
+        yield from found
 
     def _add_service(
-        self, key: Key, alias: Alias, kind: type[Service], fields: dict[str, Any]
+        self,
+        key: Key,
+        aliases: Sequence[Alias],
+        kind: type[Service],
+        fields: dict[str, Any],
+        validity: Validity,
     ) -> Iterable[Problem]:
         given = {**fields, "service_tag": fields.get("service_tag", "")}
         if kind.constants.get("service_type") is not None:
@@ -87,24 +96,32 @@ class Rooms:
             for refusal in kind.find_issues(given, self._extras) or [error.refusal]:
                 yield Problem((*key, *refusal.key), refusal.text)
             return
-        if not self._table.add(alias, service):
-            yield Problem(key, f"there is a room with the alias {alias} already")
-        elif alias != key[-1]:
-            self._spelled[str(alias)] = str(key[-1])
+        room = service if validity is ALWAYS else TimedService(service, validity)
+        for alias in aliases:
+            if not self._table.add(alias, room):
+                yield Problem(key, f"there is a room with the alias {alias} already")
+            elif (*key[:-1], str(alias)) != key:
+                self._keys[alias] = key
         self._warnings += [ConfigWarning(key, warning) for warning in service.warnings]
+        if validity.ends <= self._clock():
+            self._warnings.append(
+                ConfigWarning((*key, "valid_until"), "is in the past: the room does not exist")
+            )
         if not given.get("breakout"):
-            self._warnings += self._of_name(key, given["name"], service)
+            self._warnings += self._of_name(key, aliases[0], given["name"], service)
 
-    def _of_name(self, key: Key, name: str, service: Service) -> Iterable[ConfigWarning]:
+    def _of_name(
+        self, key: Key, alias: Alias, name: str, service: Service
+    ) -> Iterable[ConfigWarning]:
         """Warn of two rooms with one name and other settings; aliases of one room are fine."""
-        written = str(key[-1])
-        other = self._named.setdefault(name, written)
-        if other is written or (first := self._table.find(Alias(other))) is None:
+        other = self._named.setdefault(name, alias)
+        if other is alias or (first := self._table.find(other)) is None:
             return
+        first = first.service if isinstance(first, TimedService) else first
         if first != service and first.set_fields() != service.set_fields():
             text = (
-                f"{other} has the same name and other settings, and Infinity knows a service by "
-                "its name: give each a name of its own, or both the same settings"
+                f"{other.raw} has the same name and other settings, and Infinity knows a service "
+                "by its name: give each a name of its own, or both the same settings"
             )
             yield ConfigWarning((*key, "name"), text)
 
@@ -116,9 +133,18 @@ class Rooms:
         if not alias.user or direction == "non_dial" or request.breakout_uuid is not None:
             return None
         room = self._table.find(alias)
+        if type(room) is TimedService:
+            return self._if_valid(room, request)
         if room is not None or self._default is None or direction == "dial_out":
-            return room
+            return cast("Service | None", room)
         return self._default_room(alias, self._default)
+
+    def _if_valid(self, room: TimedService, request: ServiceConfigurationRequest) -> Service | None:
+        if room.validity.holds(self._clock()):
+            return room.service
+        if request.notes is not None:
+            request.notes.append(f"the room {room.service.name} is not valid at this time")
+        return None
 
     def _default_room(self, alias: Alias, template: str) -> Service | None:
         if self._table.is_ambiguous(alias):
@@ -129,12 +155,12 @@ class Rooms:
         return Conference(name=name, service_tag=DEFAULT_TAG, reason="no room has this alias")
 
     @hookimpl
-    def static_decisions(self) -> Iterable[tuple[tuple[str, str], Service]]:
+    def static_decisions(self) -> Iterable[tuple[Key, Service]]:
         """Return each room with its key; the decisions were made when the policy was built."""
-        # Kept no longer: the spellings are text of the configuration, and pin its memory.
-        spelled, self._spelled = self._spelled, {}
+        # Kept no longer: the keys are text of the configuration, and pin its memory.
+        keys, self._keys = self._keys, {}
         for alias, service in self._table.rooms():
-            yield ("rooms", spelled.get(alias, alias)), service
+            yield keys.get(alias, ("rooms", alias)), service
 
     @hookimpl
     def config_warnings(self) -> Iterable[ConfigWarning]:
@@ -152,6 +178,16 @@ class Rooms:
                 ("rooms",), f"a call to the bare name {user} meets none of {shared}: add {user}"
             )
         yield from self._warnings
+
+    @hookimpl
+    def tracked_files(self) -> Iterable[Path]:
+        """Return the files with rooms and PINs."""
+        return self._files
+
+    @hookimpl
+    def status(self) -> Mapping[str, object]:
+        """Return the number of aliases that lead to a room."""
+        return {"aliases": len(self._table)}
 
 
 # A list: what stands in a TOML file may be no key of a dictionary.

@@ -7,13 +7,21 @@ from sys import intern
 from typing import NamedTuple
 
 from pexpolicy import Alias, Service
+from pexpolicy_rooms.validity import Validity
+
+
+class TimedService(NamedTuple):
+    """A service that exists for some time only."""
+
+    service: Service
+    validity: Validity
 
 
 class Room(NamedTuple):
     """A room: the host of its alias, empty for a bare one, and its service."""
 
     host: str
-    service: Service
+    service: Service | TimedService
 
 
 def _host(alias: Alias) -> str:
@@ -30,9 +38,9 @@ class RoomTable:
 
     def __init__(self) -> None:
         # Nearly every user part belongs to one room; a dictionary for each would cost most memory.
-        self._rooms: dict[str, Room | dict[str, Service]] = {}
+        self._rooms: dict[str, Room | dict[str, Service | TimedService]] = {}
 
-    def add(self, alias: Alias, service: Service) -> bool:
+    def add(self, alias: Alias, service: Service | TimedService) -> bool:
         """Add a room; return false if its alias already has one."""
         user, host = alias.user, _host(alias)
         before = self._rooms.get(user)
@@ -47,7 +55,7 @@ class RoomTable:
         self._rooms[user] = before
         return True
 
-    def find(self, alias: Alias) -> Service | None:
+    def find(self, alias: Alias) -> Service | TimedService | None:
         """Return the service of the room for an alias, or ``None``."""
         found = self._rooms.get(alias.user)
         if found is None:
@@ -68,8 +76,12 @@ class RoomTable:
     def rooms(self) -> Iterable[tuple[str, Service]]:
         """Return each alias in its normal form, with its service."""
         for user, found in self._rooms.items():
-            for host, service in (found,) if isinstance(found, Room) else found.items():
+            for host, room in (found,) if isinstance(found, Room) else found.items():
+                service = room.service if isinstance(room, TimedService) else room
                 yield f"{user}@{host}" if host else user, service
+
+    def __len__(self) -> int:
+        return sum(1 if isinstance(found, Room) else len(found) for found in self._rooms.values())
 
     def ambiguities(self) -> Iterable[tuple[str, list[str]]]:
         """Return each ambiguous bare name with the hosts of its rooms."""

@@ -1,0 +1,120 @@
+"""PINs of rooms: from a separate file, or calculated from a secret."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pydantic
+
+from pexpolicy import Alias, Key, Problem, SecretError, read_secret
+from pexpolicy.config.csv_tables import Row, TableError, TableRow, read_table
+from pexpolicy.config.problems import problems_of
+from pexpolicy_rooms.settings import DerivedPin, Settings
+
+PINS = ("pin", "guest_pin")
+
+
+class PinRow(TableRow):
+    """The PINs of one room in a CSV file; the room is named by any of its aliases."""
+
+    alias: str
+    pin: str | None = None
+    guest_pin: str | None = None
+
+
+class Pins:
+    """The PINs of the rooms, by the order in which they apply: the room's own, those of the file,
+    the calculated ones of all rooms.
+    """
+
+    def __init__(self, settings: Settings, problems: list[Problem]) -> None:
+        self._root = settings.root
+        self._problems = problems
+        self._defaults = {"pin": settings.pin, "guest_pin": settings.guest_pin}
+        self._secrets: dict[Path, str | None] = {}
+        self._rows: dict[str, Row[PinRow]] = {}
+        self._used: set[str] = set()
+        if settings.pins is not None:
+            self._read(settings.pins)
+
+    def _read(self, path: Path) -> None:
+        try:
+            rows = read_table(path, PinRow)
+        except TableError as error:
+            self._problems += error.under(("pins",))
+            return
+        for row in rows:
+            alias = str(Alias(row.values.alias))
+            if alias in self._rows:
+                fault = row.fault(f"there are PINs for the alias {alias} already")
+                self._problems.append(Problem(("pins",), str(fault)))
+            self._rows[alias] = row
+
+    def fill(self, key: Key, aliases: list[Alias], fields: dict[str, Any]) -> None:
+        """Set the PINs of a room that are not written as text."""
+        row = next((self._rows[alias] for alias in aliases if alias in self._rows), None)
+        self._used.update(aliases)
+        for name in PINS:
+            written = fields.get(name)
+            if written is None:
+                from_file = None if row is None else getattr(row.values, name)
+                default = self._defaults[name]
+                if from_file is not None:
+                    fields[name] = from_file
+                elif default is not None and (name == "pin" or fields.get("allow_guests") is True):
+                    self._derive(key, name, default, aliases, fields)
+            elif isinstance(written, dict):
+                del fields[name]
+                self._derive_own(key, name, written, aliases, fields)
+
+    def _derive_own(
+        self, key: Key, name: str, written: Any, aliases: list[Alias], fields: dict[str, Any]
+    ) -> None:
+        try:
+            recipe = DerivedPin.model_validate(written, context={"root": self._root})
+        except pydantic.ValidationError as error:
+            self._problems += [
+                Problem((*key, name, *problem.key), problem.text)
+                for problem in problems_of(error, DerivedPin)
+            ]
+            return
+        self._derive(key, name, recipe, aliases, fields)
+
+    def _derive(
+        self, key: Key, name: str, recipe: DerivedPin, aliases: list[Alias], fields: dict[str, Any]
+    ) -> None:
+        secret = self._secret(recipe.secret_file)
+        text = aliases[0].user if recipe.of == "alias" else fields.get(recipe.of)
+        if secret is None:
+            return
+        if not isinstance(text, str) or not text:
+            problem = f"cannot be calculated: the room has no {recipe.of}"
+            self._problems.append(Problem((*key, name), problem))
+            return
+        fields[name] = derived_pin(recipe, secret, text)
+
+    def _secret(self, path: Path) -> str | None:
+        if path not in self._secrets:
+            try:
+                self._secrets[path] = read_secret("secret", None, str(path), Path())
+            except SecretError as error:
+                self._secrets[path] = None
+                self._problems.append(Problem(("pin", "secret_file"), str(error)))
+        return self._secrets[path]
+
+    def unused(self) -> Iterable[Problem]:
+        """Yield a problem for each line of the file whose alias belongs to no room."""
+        for alias, row in self._rows.items():
+            if alias not in self._used:
+                fault = row.fault(f"no room has the alias {alias}")
+                yield Problem(("pins",), str(fault))
+
+
+def derived_pin(recipe: DerivedPin, secret: str, text: str) -> str:
+    """Return the first digits of the hash of secret and text, as ``pex_hash`` gives them."""
+    hashed = f"{secret}{text}" if recipe.order == "secret-text" else f"{text}{secret}"
+    digest = hashlib.sha256(hashed.encode()).hexdigest()
+    return str(int(digest, 16))[: recipe.digits]

@@ -1,0 +1,121 @@
+"""Rooms as they are written: in the configuration, in TOML files and in a CSV file."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, get_args, get_origin
+
+import pydantic
+
+from pexpolicy import SERVICE_TYPES, Extras, Key, Problem, Service
+from pexpolicy.config.csv_tables import TableError, TableRow, read_table
+from pexpolicy.config.toml_tables import read_tables
+from pexpolicy_rooms.settings import Settings
+
+VALIDITY = ("valid_from", "valid_until")
+_TRUTH = ("true", "false")
+
+
+class WrittenRoom(NamedTuple):
+    """A room before it is checked: its key, its aliases, and its other keys."""
+
+    key: Key
+    aliases: list[str]
+    fields: dict[str, Any]
+
+
+def written_rooms(
+    settings: Settings, extras: Extras, problems: list[Problem]
+) -> Iterator[WrittenRoom]:
+    """Yield the rooms of the configuration, then those of the files; collect ``problems``."""
+    for alias, table in settings.rooms.items():
+        key = ("rooms", alias)
+        if not isinstance(table, dict):
+            text = "expected a table of fields, such as name and service_tag"
+            problems.append(Problem(key, text))
+            continue
+        more = _aliases(key, table.get("aliases", []), problems)
+        yield WrittenRoom(key, [alias, *more], _without_aliases(table))
+    for number, path in enumerate(settings.files):
+        yield from _file_rooms(("files", number), path, problems)
+    if settings.csv is not None:
+        yield from _csv_rooms(settings.csv, extras, problems)
+
+
+def _aliases(key: Key, written: Any, problems: list[Problem]) -> list[str]:
+    if isinstance(written, str):
+        return written.split()
+    if isinstance(written, list) and all(isinstance(alias, str) for alias in written):
+        return written
+    text = 'takes a list of aliases: write aliases = ["meet@example.com", "meet"]'
+    problems.append(Problem((*key, "aliases"), text))
+    return []
+
+
+def _without_aliases(table: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in table.items() if name != "aliases"}
+
+
+def _file_rooms(key: Key, path: Path, problems: list[Problem]) -> Iterator[WrittenRoom]:
+    try:
+        tables, faults = read_tables(path, "rooms")
+    except TableError as error:
+        problems += error.under(key)
+        return
+    problems += TableError(faults).under(key)
+    for table in tables:
+        place = (*key, f"{table.file} line {table.line}")
+        aliases = _aliases(place, table.values.get("aliases", []), problems)
+        if not aliases:
+            problems.append(Problem((*place, "aliases"), "is missing: a room needs an alias"))
+        yield WrittenRoom(place, aliases, _without_aliases(table.values))
+
+
+def _csv_rooms(path: Path, extras: Extras, problems: list[Problem]) -> Iterator[WrittenRoom]:
+    text_columns = {name: _text_fields(kind) for name, kind in SERVICE_TYPES.items()}
+    try:
+        rows = read_table(path, _row_model(extras))
+    except TableError as error:
+        problems += error.under(("csv",))
+        return
+    for row in rows:
+        key = ("csv", f"{row.file} line {row.line}")
+        cells = row.values.model_dump(exclude_none=True)
+        aliases = cells.pop("aliases").split()
+        kind = cells.get("service_type", "conference")
+        text = text_columns.get(kind, cells.keys()) | set(VALIDITY)
+        for name, cell in cells.items():
+            if name not in text:
+                cells[name] = _value(cell)
+        yield WrittenRoom(key, aliases, cells)
+
+
+def _row_model(extras: Extras) -> type[TableRow]:
+    """Return the model of a line: all fields of all service types, as text."""
+    names = {name for kind in SERVICE_TYPES.values() for name in kind.hints}
+    columns: dict[str, Any] = dict.fromkeys(
+        sorted({*names, *extras.fields, *VALIDITY}), (str | None, None)
+    )
+    return pydantic.create_model("RoomRow", __base__=TableRow, aliases=(str, ...), **columns)
+
+
+def _text_fields(kind: type[Service]) -> frozenset[str]:
+    """Return the fields that take text, such as names, PINs and words."""
+    return frozenset(name for name, hint in kind.hints.items() if _takes_text(hint))
+
+
+def _takes_text(hint: Any) -> bool:
+    origin = get_origin(hint)
+    if origin in (list, tuple, dict):
+        return False
+    return hint is str or origin is Literal or any(map(_takes_text, get_args(hint)))
+
+
+def _value(cell: str) -> Any:
+    """Return a cell as a value in TOML, or as text where it is none: the check names it then."""
+    try:
+        return tomllib.loads(f"value = {cell.lower() if cell.lower() in _TRUTH else cell}")["value"]
+    except tomllib.TOMLDecodeError:
+        return cell

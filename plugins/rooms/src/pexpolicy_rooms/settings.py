@@ -1,0 +1,77 @@
+"""Settings of ``rooms``: rooms in the configuration, in TOML files and in a CSV file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from zoneinfo import available_timezones
+
+from pydantic import Field, PrivateAttr, field_validator
+
+from pexpolicy import ConfigPath, PluginSettings, did_you_mean
+from pexpolicy.config.csv_tables import TableFile
+
+
+class DerivedPin(PluginSettings):
+    """A PIN that is calculated from a secret and a text of the room.
+
+    It consists of the first digits of the SHA-256 hash of both, read as a decimal number. That is
+    ``pex_hash`` of the local policy scripts of Infinity, so both calculate the same PIN.
+    """
+
+    derive: Literal["sha256"]
+    secret_file: ConfigPath
+    """A file with the secret in its only line."""
+    digits: Annotated[int, Field(ge=4, le=20)] = 6
+    of: Literal["alias", "name", "service_tag"] = "alias"
+    """The text: the part before the ``@`` of the room's first alias, or one of its fields."""
+    order: Literal["secret-text", "text-secret"] = "secret-text"
+    """What is hashed: the secret followed by the text, or the text followed by the secret."""
+
+
+class Settings(PluginSettings):
+    """``[plugins.rooms.settings]``."""
+
+    default_room: str | None = None
+    """Name of a room for any other alias, inserted for ``{local_alias}``; unset: abstain."""
+
+    rooms: dict[str, Any] = Field(default_factory=dict)
+    """A table for each alias: any field of any service type, by default of a ``conference``."""
+
+    csv: TableFile | None = None
+    """A CSV file with a room in each line; its columns are fields."""
+
+    files: list[TableFile] = Field(default_factory=list)
+    """TOML files with a table ``[[rooms]]`` for each room."""
+
+    pins: TableFile | None = None
+    """A CSV file with PINs: the columns ``alias``, ``pin`` and ``guest_pin``."""
+
+    pin: DerivedPin | None = None
+    """The Host PIN of all rooms that have none of their own."""
+
+    guest_pin: DerivedPin | None = None
+    """The Guest PIN of all rooms that allow guests and have none of their own."""
+
+    zone: str | None = None
+    """Time zone of ``valid_from`` and ``valid_until``, such as ``Europe/Oslo``."""
+
+    _root: Path = PrivateAttr(Path())
+
+    @property
+    def root(self) -> Path:
+        """Return the folder of the configuration file."""
+        return self._root
+
+    def model_post_init(self, context: Any, /) -> None:
+        """Store what relative paths are relative to."""
+        self._root = Path((context or {}).get("root", ""))
+
+    @field_validator("zone")
+    @classmethod
+    def _zone_is_known(cls, zone: str | None) -> str | None:
+        if zone is not None and zone not in (known := available_timezones()):
+            guess = did_you_mean(zone, known) or "; write one such as 'Europe/Oslo'"
+            msg = f"there is no time zone {zone!r}{guess}"
+            raise ValueError(msg)
+        return zone

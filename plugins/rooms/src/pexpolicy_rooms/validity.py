@@ -1,0 +1,74 @@
+"""The time in which a room exists."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import date, datetime, time, timedelta, tzinfo
+from typing import Any, NamedTuple
+
+from pexpolicy import Key, Problem
+
+_FORMS = "2026-12-24, 2026-12-24T18:00 or 2026-12-24T18:00+01:00"
+
+
+class Validity(NamedTuple):
+    """From the first moment up to, excluding, the second; in seconds since 1970."""
+
+    begins: float = float("-inf")
+    ends: float = float("inf")
+
+    def holds(self, now: float) -> bool:
+        """Return whether a time is within."""
+        return self.begins <= now < self.ends
+
+
+ALWAYS = Validity()
+
+
+def validity_of(
+    key: Key, fields: dict[str, Any], zone: tzinfo | None, problems: list[Problem]
+) -> Validity:
+    """Remove ``valid_from`` and ``valid_until`` from the fields of a room, and return the time.
+
+    A day without a time is a whole day, the last one included. Times without an offset are in
+    ``zone``.
+    """
+    found = list(_moments(key, fields, zone, problems))
+    validity = ALWAYS._replace(**dict(found))
+    if validity.ends <= validity.begins:
+        problems.append(Problem((*key, "valid_until"), "is not after valid_from"))
+    return validity
+
+
+def _moments(
+    key: Key, fields: dict[str, Any], zone: tzinfo | None, problems: list[Problem]
+) -> Iterable[tuple[str, float]]:
+    for name, end, days in (("valid_from", "begins", 0), ("valid_until", "ends", 1)):
+        if name not in fields:
+            continue
+        moment = _moment(fields.pop(name), days)
+        if moment is None:
+            problems.append(Problem((*key, name), f"expected a day or a time, such as {_FORMS}"))
+        elif moment.tzinfo is None and zone is None:
+            text = 'has no offset to UTC: set zone = "Europe/Oslo", with the zone of your clock'
+            problems.append(Problem((*key, name), text))
+        else:
+            local = moment if moment.tzinfo else moment.replace(tzinfo=zone)
+            yield end, local.timestamp()
+
+
+def _moment(written: object, days: int) -> datetime | None:
+    """Return a moment; for a day, its midnight ``days`` later."""
+    if isinstance(written, str):
+        try:
+            written = date.fromisoformat(written)
+        except ValueError:
+            try:
+                written = datetime.fromisoformat(str(written))
+            except ValueError:
+                return None
+    if isinstance(written, datetime):
+        return written
+    if isinstance(written, date):
+        return datetime.combine(written + timedelta(days=days), time())
+    return None

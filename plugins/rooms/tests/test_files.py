@@ -1,0 +1,242 @@
+"""Rooms from CSV and TOML files, several aliases, validity, and PINs from elsewhere."""
+
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from multidict import MultiDict
+
+from pexpolicy import ServiceConfigurationRequest, SettingsError
+from pexpolicy_rooms.pins import derived_pin
+from pexpolicy_rooms.plugin import Rooms as Plugin
+from pexpolicy_rooms.settings import DerivedPin
+
+Build = Callable[..., Any]
+Complaints = Callable[[dict[str, Any]], list[str]]
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of the configuration."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+CSV = """\
+aliases;name;pin;guest_pin;allow_guests;participant_limit;service_type;call_type
+Clinic@Example.com 2301;Clinic;482913;170356;TRUE;30;;audio
+town-hall@example.com;Town hall;;;;;lecture;
+echo;Echo;;;;;test_call;
+"""
+
+
+def test_each_line_of_a_csv_file_is_a_room(build: Build, folder: Path) -> None:
+    (folder / "rooms.csv").write_text(CSV)
+    rooms = build({"csv": "rooms.csv"})
+    clinic = rooms.ask("sip:clinic@example.com").result
+    assert clinic == rooms.ask("2301").result
+    assert clinic == {
+        "name": "Clinic",
+        "pin": "482913",
+        "guest_pin": "170356",
+        "allow_guests": True,
+        "participant_limit": 30,
+        "call_type": "audio",
+        "service_tag": "",
+        "service_type": "conference",
+    }
+    assert rooms.ask("town-hall@example.com").result["service_type"] == "lecture"
+    assert rooms.ask("echo").result["service_type"] == "test_call"
+
+
+def test_a_cell_may_hold_a_list_in_toml(build: Build, folder: Path) -> None:
+    uuid = "3e4e1bd9-7439-4c53-8ca2-6ef1a8e34cfc"
+    cell = f'"[""{uuid}""]"'
+    (folder / "rooms.csv").write_text(
+        f"aliases,name,breakout_rooms,breakout_uuids\nx,X,true,{cell}\n"
+    )
+    assert build({"csv": "rooms.csv"}).ask("x").result["breakout_uuids"] == [uuid]
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "says"),
+    [
+        ("aliases,name,host_pin\nx,X,1234\n", "csv", "no column 'host_pin'"),
+        ("name\nX\n", "csv", "the column aliases is missing"),
+        ("aliases,name,pin\nx,X,12ab\n", 'csv."rooms.csv line 2".pin', "digits"),
+        ("aliases,name,allow_guests\nx,X,maybe\n", 'line 2".allow_guests', "true or false"),
+        ("aliases,name,service_type\nx,X,room\n", 'line 2".service_type', "is not one of"),
+        ("aliases,name\nx y,X\nX,Y\n", '"rooms.csv line 3"', "a room with the alias x already"),
+        ("aliases,name\nsip:@x,X\n", 'line 2".aliases', "is not an alias"),
+        ("aliases,name,valid_from\nx,X,tomorrow\n", 'line 2".valid_from', "2026-12-24"),
+        ("aliases,name,valid_from\nx,X,2026-01-01\n", 'line 2".valid_from', "set zone"),
+    ],
+)
+def test_a_mistake_in_a_csv_file_is_named_with_its_line(
+    complaints: Complaints, folder: Path, text: str, key: str, says: str
+) -> None:
+    (folder / "rooms.csv").write_text(text)
+    (said,) = complaints({"csv": "rooms.csv"})
+    assert key in said
+    assert says in said
+    assert "12ab" not in said
+
+
+def test_toml_files_hold_rooms_with_any_field(build: Build, folder: Path) -> None:
+    (folder / "rooms.toml").write_text(
+        '[[rooms]]\naliases = ["a@example.com", "a2"]\nname = "A"\n'
+        '[[rooms.automatic_participants]]\nlocal_alias = "a"\nprotocol = "sip"\n'
+        'remote_alias = "sip:rec@example.com"\nrole = "guest"\n\n'
+        '[[rooms]]\naliases = "b c"\nname = "B"\n'
+    )
+    rooms = build({"files": ["rooms.toml"]})
+    assert rooms.ask("a2").result["automatic_participants"][0]["role"] == "guest"
+    assert rooms.ask("b").result == rooms.ask("c").result != rooms.ask("a2").result
+    assert rooms.policy.files[-1] == folder / "rooms.toml" or (
+        Path("rooms.toml") in rooms.policy.files
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('[[rooms]]\nname = "A"\n', "aliases: is missing"),
+        ('[[rooms]]\naliases = 3\nname = "A"\n', "takes a list of aliases"),
+        ('[[room]]\nname = "A"\n', "did you mean 'rooms'"),
+        ('[[rooms]]\n\naliases = ["a"]\nnam = "A"\n', 'rooms.toml line 1".nam'),
+    ],
+)
+def test_a_mistake_in_a_toml_file_is_named_with_its_line(
+    complaints: Complaints, folder: Path, text: str, says: str
+) -> None:
+    (folder / "rooms.toml").write_text(text)
+    assert any(says in said for said in complaints({"files": ["rooms.toml"]}))
+
+
+def test_a_room_in_the_configuration_may_have_more_aliases(build: Build) -> None:
+    rooms = build({"rooms": {"a@example.com": {"name": "A", "aliases": ["2301", "sip:B@x.org"]}}})
+    assert rooms.ask("a@example.com").result == rooms.ask("2301").result
+    assert rooms.ask("b@x.org").result["name"] == "A"
+    assert "aliases" not in rooms.ask("b@x.org").result
+    assert rooms.warnings() == []
+
+
+def at(*moment: int) -> float:
+    return datetime(*moment, tzinfo=UTC).timestamp()  # type: ignore[arg-type, misc]
+
+
+@pytest.mark.parametrize(
+    ("begins", "ends", "now", "found"),
+    [
+        ("2026-12-01", "2026-12-24", at(2026, 11, 30, 22, 59), False),
+        ("2026-12-01", "2026-12-24", at(2026, 11, 30, 23, 0), True),
+        ("2026-12-01", "2026-12-24", at(2026, 12, 24, 22, 59, 59), True),
+        ("2026-12-01", "2026-12-24", at(2026, 12, 24, 23, 0), False),
+        ("2026-12-01T08:00:00Z", None, at(2026, 12, 1, 7, 59), False),
+        ("2026-12-01T08:00:00Z", None, at(2026, 12, 1, 8, 0), True),
+        (None, "2026-12-01T08:00", at(2026, 12, 1, 7, 0), False),
+        (None, "2026-12-01T08:00", at(2026, 12, 1, 6, 59), True),
+    ],
+)
+async def test_a_room_exists_from_and_until(
+    begins: str | None, ends: str | None, now: float, found: bool
+) -> None:
+    times = {"valid_from": begins, "valid_until": ends}
+    table = {"name": "A", **{name: text for name, text in times.items() if text}}
+    settings = Plugin.Settings(
+        rooms={"a": table}, default_room="D {local_alias}", zone="Europe/Oslo"
+    )
+    plugin = Plugin(settings, clock=lambda: now)
+    request = ServiceConfigurationRequest(MultiDict(local_alias="a", call_direction="dial_in"))
+    decision = await plugin.service_configuration(request)
+    assert (decision is not None) == found, "outside of its time not even the default room"
+
+
+def test_a_room_of_the_past_is_a_warning_and_a_wrong_order_a_problem(
+    build: Build, complaints: Complaints
+) -> None:
+    past = {"rooms": {"a": {"name": "A", "valid_until": "2020-01-01T00:00:00Z"}}}
+    assert build(past).warnings() == [
+        "rooms.a.valid_until: is in the past: the room does not exist"
+    ]
+    past["rooms"]["a"]["valid_from"] = "2021-01-01T00:00:00Z"
+    assert complaints(past) == ["rooms.a.valid_until: is not after valid_from"]
+
+
+def test_pins_come_from_a_file_of_their_own(
+    build: Build, complaints: Complaints, folder: Path
+) -> None:
+    (folder / "rooms.csv").write_text("aliases,name,pin\na 2301,A,\nb,B,999999\n")
+    (folder / "pins.csv").write_text("alias,pin,guest_pin\nsip:2301,123456,\nB,654321,\n")
+    rooms = build({"csv": "rooms.csv", "pins": "pins.csv"})
+    assert rooms.ask("a").result["pin"] == "123456"
+    assert rooms.ask("b").result["pin"] == "999999", "its own comes first"
+    (folder / "pins.csv").write_text("alias,pin\nz,123456\na,12ab\n")
+    said = "\n".join(complaints({"csv": "rooms.csv", "pins": "pins.csv"}))
+    assert "pins.csv line 2: no room has the alias z" in said
+    assert "digits" in said
+    assert "12ab" not in said
+
+
+@pytest.mark.parametrize(
+    ("recipe", "pin"),
+    [
+        ({"digits": 7}, "3998472"),
+        ({"digits": 10, "order": "text-secret"}, "7470125694"),
+    ],
+)
+def test_calculated_pins_are_those_of_pex_hash(
+    build: Build, folder: Path, recipe: dict[str, Any], pin: str
+) -> None:
+    (folder / "pin.key").write_text("mysecretkey\n")
+    table = {"derive": "sha256", "secret_file": "pin.key", **recipe}
+    shared = build({"rooms": {"0000001@example.com": {"name": "A"}}, "pin": table})
+    own = build({"rooms": {"a": {"name": "0000001", "pin": {**table, "of": "name"}}}})
+    assert shared.ask("0000001").result["pin"] == pin
+    assert own.ask("a").result["pin"] == pin
+
+
+@given(st.text(min_size=1), st.text(), st.integers(4, 20))
+def test_a_calculated_pin_has_its_digits(secret: str, text: str, digits: int) -> None:
+    recipe = DerivedPin(derive="sha256", secret_file=Path("k"), digits=digits)
+    if any("\ud800" <= c <= "\udfff" for c in secret + text):
+        return
+    assert re.fullmatch(rf"[0-9]{{{digits}}}", derived_pin(recipe, secret, text))
+
+
+def test_what_a_pin_cannot_be_calculated_from_is_named(
+    complaints: Complaints, folder: Path
+) -> None:
+    rooms = {"a": {"name": "A"}}
+    missing = {"derive": "sha256", "secret_file": "pin.key"}
+    assert any("cannot be read" in said for said in complaints({"rooms": rooms, "pin": missing}))
+    (folder / "pin.key").write_text("mysecretkey\n")
+    said = complaints({"rooms": rooms, "pin": {**missing, "of": "service_tag"}})
+    assert said == ["rooms.a.pin: cannot be calculated: the room has no service_tag"]
+    own = {"a": {"name": "A", "pin": {**missing, "digit": 6}}}
+    (said_own,) = complaints({"rooms": own})
+    assert said_own == "rooms.a.pin.digit: unknown key; did you mean 'digits'?"
+
+
+def test_a_room_without_guests_gets_no_guest_pin(build: Build, folder: Path) -> None:
+    (folder / "pin.key").write_text("mysecretkey\n")
+    recipe = {"derive": "sha256", "secret_file": "pin.key", "digits": 8}
+    tables = {"a": {"name": "A"}, "b": {"name": "B", "allow_guests": True}}
+    rooms = build({"rooms": tables, "pin": recipe, "guest_pin": {**recipe, "order": "text-secret"}})
+    assert "guest_pin" not in rooms.ask("a").result
+    assert len(rooms.ask("b").result["guest_pin"]) == 8
+
+
+def test_many_mistakes_are_reported_at_once() -> None:
+    with pytest.raises(SettingsError) as refused:
+        Plugin(
+            Plugin.Settings(
+                rooms={"a": {"name": "A", "aliases": 3}, "b": {"name": ""}}, csv=Path("none.csv")
+            )
+        )
+    assert len(refused.value.problems) == 3
