@@ -7,11 +7,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import pydantic
-
 from pexpolicy import Alias, Key, Problem, SecretError, read_secret
 from pexpolicy.config.csv_tables import Row, TableError, TableRow, read_table
-from pexpolicy.config.problems import problems_of
+from pexpolicy.config.toml_tables import validated
 from pexpolicy_rooms.settings import DerivedPin, Settings
 
 PINS = ("pin", "guest_pin")
@@ -73,15 +71,10 @@ class Pins:
     def _derive_own(
         self, key: Key, name: str, written: Any, aliases: list[Alias], fields: dict[str, Any]
     ) -> None:
-        try:
-            recipe = DerivedPin.model_validate(written, context={"root": self._root})
-        except pydantic.ValidationError as error:
-            self._problems += [
-                Problem((*key, name, *problem.key), problem.text)
-                for problem in problems_of(error, DerivedPin)
-            ]
-            return
-        self._derive(key, name, recipe, aliases, fields)
+        recipe, problems = validated(written, DerivedPin, {"root": self._root})
+        if recipe is not None:
+            self._derive(key, name, recipe, aliases, fields)
+        self._problems += [Problem((*key, name, *found.key), found.text) for found in problems]
 
     def _derive(
         self, key: Key, name: str, recipe: DerivedPin, aliases: list[Alias], fields: dict[str, Any]
