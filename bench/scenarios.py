@@ -8,7 +8,7 @@ from bench.comparison import Comparison, compare, running_with_bare
 from bench.findings import Finding, aim, goal
 from bench.lab import Lab
 from bench.toml import Table
-from bench.traffic import PER_CALL, PREPARED, Traffic, calls
+from bench.traffic import ENGINEERING, PER_CALL, PREPARED, Traffic, calls
 
 _STARTS = 9
 _ABSTAINING = 10
@@ -61,6 +61,20 @@ def ten_plugins(lab: Lab) -> list[Finding]:
     return [Finding("ten-plugins", what, figure, "A", goal(0.35), detail)]
 
 
+def one_adjuster(lab: Lab) -> list[Finding]:
+    """Measure the cost of a plugin that changes a field of each decision."""
+    config = launches.shipped_config()
+    adjusted = launches.with_plugins(config, {"bench_adjust": {}})
+    themed = calls(
+        lambda _n: "engineering", lambda _n: {**ENGINEERING, "ivr_theme_name": "Company"}
+    )
+    comparison = _compare(lab, [("without", config, PREPARED), ("adjusted", adjusted, themed)])
+    figure = comparison.surplus("adjusted", "without", "bare")
+    detail = comparison.describe({"without": "without", "adjusted": "with"})
+    what = "one plugin that adjusts each decision"
+    return [Finding("one-adjuster", what, figure, "A", goal(0.15), detail)]
+
+
 def eight_fields(lab: Lab) -> list[Finding]:
     """Measure the additional cost of creating a decision of eight fields for each call."""
     return [_made(lab, "eight-fields", "eight", 0.3)]
@@ -93,6 +107,7 @@ SCENARIOS: Mapping[str, Callable[[Lab], list[Finding]]] = {
     "million-rooms": rooms.million,
     "start-up": start_up,
     "ten-plugins": ten_plugins,
+    "one-adjuster": one_adjuster,
     "eight-fields": eight_fields,
     "full-45-fields": full_45_fields,
     "peers": frameworks.peers,

@@ -6,10 +6,11 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from msgspec import UNSET
+from msgspec import UNSET, Raw
 
-from pexpolicy.audit.records import AdjustedStepRecord
+from pexpolicy.audit.records import AdjustedStepRecord, encode
 from pexpolicy.audit.redaction import REMOVED, Redaction
+from pexpolicy.models.model import assign
 from pexpolicy.models.outcome import AdjustedStep, Outcome, Step
 
 Changes = dict[str, dict[str, Any]]
@@ -23,7 +24,7 @@ def redact_steps(outcome: Outcome, redaction: Redaction) -> list[Step]:
             step.outcome,
             step.ms,
             hook=step.hook,
-            changes=redact_changes(outcome.endpoint, step, redaction),
+            changes=_written_changes(outcome.endpoint, step, redaction),
         )
         if isinstance(step, AdjustedStep)
         else step
@@ -37,6 +38,17 @@ def plain_steps(outcome: Outcome) -> list[Step]:
         Step(step.plugin, step.outcome, step.ms, step.detail, step.hook, step.fields)
         for step in outcome.steps
     ]
+
+
+def _written_changes(endpoint: str, step: AdjustedStep, redaction: Redaction) -> Raw:
+    """Return the redacted changes in JSON, kept in the decision that they lead to."""
+    known = step.after.compared
+    # Not the decision before, whose ``replaced`` holds the one after: that would be a circle.
+    if known is not None and known[0] is redaction and known[1] == step.before.seal:
+        return known[2]
+    written = Raw(encode(redact_changes(endpoint, step, redaction)))
+    assign(step.after, "compared", (redaction, step.before.seal, written))
+    return written
 
 
 def redact_changes(endpoint: str, step: AdjustedStep, redaction: Redaction | None) -> Changes:

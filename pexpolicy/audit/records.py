@@ -22,7 +22,7 @@ class AdjustedStepRecord(Step, frozen=True, kw_only=True):
     A value that is missing was not set.
     """
 
-    changes: dict[str, dict[str, Any]]
+    changes: msgspec.Raw
 
 
 class DecisionRecord(msgspec.Struct, gc=False, omit_defaults=True):

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 from pexpolicy.chain.bound_hook import BoundHook
-from pexpolicy.chain.chain import Chain
+from pexpolicy.chain.chain import Chain, ChainRun
 from pexpolicy.chain.fold import Draft, FoldRun
 from pexpolicy.chain.hook_tasks import HookTasks
 from pexpolicy.endpoints.base import PROTECTIONS, Endpoint
 from pexpolicy.models.decision import Decision
-from pexpolicy.models.outcome import ADJUSTED, DECIDED, AdjustedStep, Outcome, Step
+from pexpolicy.models.outcome import ADJUSTED, DECIDED, AdjustedStep, Outcome
 from pexpolicy.models.request import Request
 
 ADJUST = "adjust_"
 """The prefix of the names of the hooks that adjust decisions; the endpoint follows."""
-_PROTECTION_MARKS = tuple(f'"{name}":'.encode() for name in PROTECTIONS)
+_PROTECTED = re.compile(f'"(?:{"|".join(PROTECTIONS)})":'.encode())
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,21 +29,18 @@ class Adjusters:
     chain: Chain
     """Made by ``adjusting_chain``."""
 
-    async def adjust(
-        self,
-        outcome: Outcome,
-        tasks: HookTasks,
-        steps: list[Step],
-        deadline: float | None = None,
-    ) -> Outcome:
-        """Return the adjusted outcome of a call, with its steps appended to ``steps``.
+    async def adjust(self, outcome: Outcome, tasks: HookTasks) -> Outcome:
+        """Return the adjusted outcome of a call, with the steps of the adjusters only.
 
-        ``deadline`` is a time of the clock of the chain. Never raises.
+        They have the budget of their own chain. Never raises.
         """
-        run = _AdjustRun(self.chain, outcome, steps)
-        if deadline is not None:
-            run.deadline = deadline
-        await run.ask_all(tasks)
+        run = AdjustRun(self.chain, outcome.request, outcome.decision, outcome.decided_by)
+        return await self.finish(run, outcome, tasks)
+
+    async def finish(self, run: AdjustRun, outcome: Outcome, tasks: HookTasks) -> Outcome:
+        """Ask those of a run that were not asked yet, and return the adjusted outcome."""
+        if run.at < len(self.chain.links) and not run.has_ended:
+            await run.ask_all(tasks)
         decision = run.decision if run.has_ended else run.draft.decision
         assert decision is not None
         if not decision.is_intact:
@@ -53,10 +51,71 @@ class Adjusters:
             outcome.request,
             decision,
             run.decided_by,
-            steps,
+            run.steps,
             run.eventful or outcome.has_slow_or_failed_steps,
             run.adjusted,
         )
+
+
+class AdjustRun(FoldRun):
+    """The state of one adjustment; ``decided_by`` is the plugin that chose the action."""
+
+    __slots__ = ("adjusted", "by")
+
+    def __init__(self, chain: Chain, request: Request, decision: Decision, decided_by: str) -> None:
+        super().__init__(chain, Draft(request, decision))
+        self.by = self.decided_by = decided_by
+        self.adjusted = False
+
+    def take(self, decision: Decision) -> None:
+        """Make an answer the decision so far."""
+        before, step = self.draft.decision, self.steps[-1]
+        assert before is not None
+        if decision.action == before.action:
+            self.decided_by = self.by
+        self.by = self.decided_by
+        self.steps[-1] = AdjustedStep(
+            step.plugin, step.outcome, step.ms, hook=step.hook, before=before, after=decision
+        )
+        self.adjusted = True
+        self.draft.decision = decision
+
+    def refuse(self, link: BoundHook, reason: str) -> None:
+        """End with a reject; one that a plugin has decided stays."""
+        super().refuse(link, reason)
+        before = self.draft.decision
+        if before is not None and before.action == "reject":
+            self.decision, self.decided_by = before, self.by
+
+
+class _DecidingRun(ChainRun):
+    """The state of one call whose decision is adjusted, if possible in the task that decided."""
+
+    __slots__ = ("adjusters", "adjusting")
+
+    def __init__(self, chain: Chain, request: Request, adjusters: Chain) -> None:
+        super().__init__(chain, request)
+        self.adjusters = adjusters
+        self.adjusting: AdjustRun | None = None
+
+    @property
+    def names(self) -> tuple[str, str]:
+        """The plugin that is being asked, and its hook."""
+        return super().names if self.adjusting is None else self.adjusting.names
+
+    async def run(self) -> None:
+        """Ask the plugins that share the next task, and adjusters where none of them can wait."""
+        abandoned = self.abandoned
+        await super().run()
+        if abandoned != self.abandoned or self.decision is None:
+            return
+        if self.steps[-1].outcome == DECIDED:
+            run = AdjustRun(self.adjusters, self.request, self.decision, self.decided_by)
+            run.steps, run.began, run.deadline = self.steps, self.began, self.deadline
+            self.adjusting = run
+            decided = self.chain.links[self.at - 1]
+            if not decided.may_wait and not self.adjusters.links[0].may_wait:
+                await run.run()
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,48 +140,22 @@ class AdjustedChain:
 
     async def ask(self, request: Request, tasks: HookTasks, decision_id: str = "") -> Outcome:
         """Ask the chain, and then the adjusters. Never raises."""
-        chain = self.adjusters.chain
-        deadline = chain.clock() + chain.budget
-        outcome = await self.chain.ask(request, tasks, decision_id)
-        if not was_decided(outcome):
+        deciding = _DecidingRun(self.chain, request, self.adjusters.chain)
+        outcome = await self.chain.ask(request, tasks, decision_id, deciding)
+        run = deciding.adjusting
+        if run is None:
+            if not was_decided(outcome):
+                return outcome
+            run = AdjustRun(self.adjusters.chain, request, outcome.decision, outcome.decided_by)
+            run.steps, run.deadline = outcome.steps, deciding.deadline
+        elif outcome.decision is not deciding.decision:
             return outcome
-        return await self.adjusters.adjust(outcome, tasks, outcome.steps, deadline)
+        return await self.adjusters.finish(run, outcome, tasks)
 
     def close(self) -> None:
         """Log the failures that were left out."""
         self.chain.close()
         self.adjusters.chain.close()
-
-
-class _AdjustRun(FoldRun):
-    """The state of one adjustment; ``decided_by`` is the plugin that chose the action."""
-
-    __slots__ = ("adjusted", "by")
-
-    def __init__(self, chain: Chain, outcome: Outcome, steps: list[Step]) -> None:
-        super().__init__(chain, Draft(outcome.request, outcome.decision))
-        self.steps = steps
-        self.by = self.decided_by = outcome.decided_by
-        self.adjusted = False
-
-    def take(self, decision: Decision) -> None:
-        before, step = self.draft.decision, self.steps[-1]
-        assert before is not None
-        if decision.action == before.action:
-            self.decided_by = self.by
-        self.by = self.decided_by
-        self.steps[-1] = AdjustedStep(
-            step.plugin, step.outcome, step.ms, hook=step.hook, before=before, after=decision
-        )
-        self.adjusted = True
-        self.draft.decision = decision
-
-    def refuse(self, link: BoundHook, reason: str) -> None:
-        """End with a reject; one that a plugin has decided stays."""
-        super().refuse(link, reason)
-        before = self.draft.decision
-        if before is not None and before.action == "reject":
-            self.decision, self.decided_by = before, self.by
 
 
 def adjusting_chain(
@@ -162,7 +195,7 @@ def _check(
 
 def _lost_protection(before: Decision, after: Decision) -> str:
     """Return a field without which more callers are admitted, if ``after`` lacks it."""
-    if not any(mark in before.result for mark in _PROTECTION_MARKS):
+    if _PROTECTED.search(before.result) is None:
         return ""
     old, new = before.set_fields(), after.set_fields()
     lost = (name for name in PROTECTIONS if _has_value(old, name) and not _has_value(new, name))

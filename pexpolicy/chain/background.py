@@ -104,7 +104,7 @@ class BackgroundTasks:
                 audit.shadow(outcome, shadow, self._config_hash, differs=differs)
         if was_decided(outcome):
             for adjusters in self._adjusters.get(outcome.endpoint, ()):
-                shadow = await adjusters.adjust(outcome, tasks, [])
+                shadow = await adjusters.adjust(outcome, tasks)
                 if audit is not None:
                     differs = _differ(outcome, shadow)
                     audit.shadow(outcome, shadow, self._config_hash, differs=differs)

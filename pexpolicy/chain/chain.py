@@ -68,9 +68,19 @@ class Chain:
         failure_log = PluginFailureLog(self.log, self.hook or self.endpoint.name)
         object.__setattr__(self, "failure_log", failure_log)
 
-    async def ask(self, request: Request, tasks: HookTasks, decision_id: str = "") -> Outcome:
-        """Ask until a plugin decides, all have been asked, or the budget is gone. Never raises."""
-        run = ChainRun(self, request)
+    async def ask(
+        self,
+        request: Request,
+        tasks: HookTasks,
+        decision_id: str = "",
+        run: ChainRun | None = None,
+    ) -> Outcome:
+        """Ask until a plugin decides, all have been asked, or the budget is gone. Never raises.
+
+        ``run`` is the state of the call, where it is more than that of a chain.
+        """
+        if run is None:
+            run = ChainRun(self, request)
         last = len(self.links)
         has_waited = True
         while run.decision is None and run.at < last:

@@ -53,6 +53,20 @@ class FoldRun(ChainRun, ABC):
     def take(self, decision: Decision) -> None:
         """Make an answer the decision so far; ``steps[-1]`` is its step."""
 
+    async def run(self) -> None:
+        """Ask the plugins that share the next task, and take their answers."""
+        links, abandoned = self.chain.links, self.abandoned
+        while True:
+            may_wait = links[self.at].may_wait
+            await super().run()
+            if abandoned != self.abandoned:
+                return
+            if self.decision is not None and not self.has_ended:
+                decision, self.decision = self.decision, None
+                self.take(decision)
+            if may_wait or self.has_ended or self.at == len(links) or links[self.at].may_wait:
+                return
+
     async def ask_all(self, tasks: HookTasks) -> None:
         """Ask until all plugins have been asked, one has rejected, or the budget is gone."""
         last = len(self.chain.links)
@@ -62,6 +76,3 @@ class FoldRun(ChainRun, ABC):
                 await self.chain.wait(self, task, tasks)
             if task.done() and not task.cancelled():
                 task.result()
-            if self.decision is not None and not self.has_ended:
-                decision, self.decision = self.decision, None
-                self.take(decision)

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from pexpolicy.chain.bound_hook import BoundHook
-from pexpolicy.chain.chain import Chain
+from pexpolicy.chain.chain import Chain, ChainRun
 from pexpolicy.chain.fold import Draft, FoldRun
 from pexpolicy.chain.hook_tasks import HookTasks
 from pexpolicy.endpoints.base import Endpoint
@@ -24,19 +24,32 @@ class MergingChain(Chain):
 
     __slots__ = ()
 
-    async def ask(self, request: Request, tasks: HookTasks, decision_id: str = "") -> Outcome:
+    async def ask(
+        self,
+        request: Request,
+        tasks: HookTasks,
+        decision_id: str = "",
+        run: ChainRun | None = None,
+    ) -> Outcome:
         """Ask until all have been asked, one rejects, or the budget is gone. Never raises."""
-        run = _MergeRun(self, Draft(request))
-        await run.ask_all(tasks)
-        decision, decided_by = run.draft.decision, run.first
-        if run.has_ended:
-            decision, decided_by = run.decision, run.decided_by
+        merging = _MergeRun(self, Draft(request))
+        await merging.ask_all(tasks)
+        decision, decided_by = merging.draft.decision, merging.first
+        if merging.has_ended:
+            decision, decided_by = merging.decision, merging.decided_by
         if decision is None:
             decision = self.default
         if not decision.is_intact:
             decision = self.refusal(f"the decision of {decided_by} was changed meanwhile")
-        name = self.endpoint.name
-        return Outcome(decision_id, name, request, decision, decided_by, run.steps, run.eventful)
+        return Outcome(
+            decision_id,
+            self.endpoint.name,
+            request,
+            decision,
+            decided_by,
+            merging.steps,
+            merging.eventful,
+        )
 
 
 class _MergeRun(FoldRun):

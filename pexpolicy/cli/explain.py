@@ -68,7 +68,7 @@ def _show(explanation: Explanation, *, show_secrets: bool) -> None:
     table = Table("asked", "outcome", "ms", "", box=None, header_style="bold")
     for step in outcome.steps:
         style = STYLES.get(step.outcome, "red")
-        asked = f"{step.plugin} ({step.hook})" if step.hook else step.plugin
+        asked = f"{step.plugin} (adjusts)" if step.hook else step.plugin
         detail = printable(_detail(explanation, step, show_secrets=show_secrets))
         table.add_row(asked, Text(step.outcome, style=style), f"{step.ms:.2f}", detail)
     if outcome.decided_by == DEFAULT:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, ClassVar, Self
+from zlib import crc32
 
 from msgspec import UNSET
 
@@ -94,6 +95,11 @@ class Avatar(Decision):
             raise ENDPOINT.refuse("an avatar has an image and a reason, and no other fields")
         reason = kept["reason"]
         return type(self)(kept["image"], reason=None if reason is UNSET else reason)
+
+    def facts(self) -> dict[str, Any]:
+        """Return all that can be changed; the picture by its size and checksum."""
+        image = f"{len(self.image)} bytes, CRC-32 {crc32(self.image):08x}"
+        return {**super().facts(), "image": image}
 
     def resized(self, width: int | None, height: int | None) -> Self:
         """Return the same as a JPEG in RGB of this size; raise ``DecisionError``."""

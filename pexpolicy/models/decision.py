@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, cast
 
-from msgspec import UNSET, Meta
+from msgspec import UNSET, Meta, Raw
 
 from pexpolicy.models.errors import DecisionError
 from pexpolicy.models.extras import NO_EXTRAS, Extras
@@ -23,6 +23,8 @@ SCHEMES = ("sip", "sips", "h323", "tel")
 """Schemes of aliases that can be called."""
 _KEY = secrets.randbits(64)
 _REASONS = (str, type(None))
+_CONSTANTS = frozenset({str, int, bool, type(None), Unset})
+"""Types of values that cannot change after a decision was made of them."""
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:.")
 _AFTER_FIELD = re.compile(r"[.\[:]")
 _BROKEN_LINE = re.compile(r"[\s\x00-\x1f\x7f-\x9f]")
@@ -35,7 +37,7 @@ class Decision(Model):
     Infinity does not read it, and no decision must be lost to a long explanation.
     """
 
-    __slots__ = ("extras", "reason", "seal")
+    __slots__ = ("compared", "extras", "reason", "replaced", "seal")
 
     action: ClassVar[Action] = "continue"
     sends_result: ClassVar[bool] = True
@@ -43,6 +45,10 @@ class Decision(Model):
     if TYPE_CHECKING:
         reason: str | None = None
         extras: ClassVar[Extras]
+        replaced: ClassVar[tuple[tuple[object, ...], Decision] | None]
+        """The last result of ``replace``, and its arguments."""
+        compared: ClassVar[tuple[object, int, Raw] | None]
+        """The redacted changes from another decision, kept by the audit, with its ``seal``."""
         seal: ClassVar[int]
 
     def __init__(self, /, *unnamed: Any, **fields: Any) -> None:
@@ -73,19 +79,39 @@ class Decision(Model):
 
             decision.replace(ivr_theme_name="Oslo", description=UNSET)
         """
-        reason = fields.pop("reason", self.reason)
+        key = None
+        if _CONSTANTS.issuperset(map(type, fields.values())):
+            # Most decisions are made once, and replaced in the same way in many calls.
+            key = (*fields, *fields.values(), *map(type, fields.values()))
+            known = self.replaced
+            if known is not None and known[0] == key and known[1].is_intact:
+                return cast("Self", known[1])
+        made = self._replace(fields)
+        if key is not None:
+            assign(self, "replaced", (key, made))
+        return made
+
+    def _replace(self, fields: dict[str, Any]) -> Self:
         replaced = self.set_fields()
-        known = self.names | replaced.keys() | self.extras.fields
+        reason = self.reason
         for name, value in fields.items():
-            if name not in known:
+            if name == "reason":
+                reason = None if value is UNSET else value
+            elif name not in self.names and name not in replaced and name not in self.extras.fields:
                 raise DecisionError(unknown_field(type(self), name))
-            if value is UNSET:
+            elif value is UNSET:
                 replaced.pop(name, None)
             else:
                 replaced[name] = value
-        reason = None if reason is UNSET else reason
         made = self.from_result(replaced, reason=reason, extras=self.extras)
         return made.with_warnings(*self._added_warnings(fields)) if self.warnings else made
+
+    def facts(self) -> dict[str, Any]:
+        """Return all that can be changed: the fields that were set, ``action`` and ``reason``."""
+        found: dict[str, Any] = {"action": self.action, **self.set_fields()}
+        if self.reason is not None:
+            found["reason"] = self.reason
+        return found
 
     def _added_warnings(self, replaced: Mapping[str, Any]) -> tuple[str, ...]:
         """Return the warnings that no check made, without those about replaced fields."""
@@ -114,6 +140,8 @@ class Decision(Model):
 
     def _seal(self, reason: str | None, extras: Extras = NO_EXTRAS) -> None:
         assign(self, "extras", extras)
+        assign(self, "replaced", None)
+        assign(self, "compared", None)
         assign(self, "reason", reason)
         assign(self, "seal", self._digest())
 

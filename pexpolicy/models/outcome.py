@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import Any
-from zlib import crc32
 
 import msgspec
 from msgspec import UNSET
@@ -55,26 +54,16 @@ class AdjustedStep(Step, frozen=True, kw_only=True):
 
         ``action`` and ``reason`` are among them; an ``image`` has its size and checksum.
         """
-        return changes(facts(self.before), facts(self.after))
-
-
-def facts(decision: Decision) -> dict[str, Any]:
-    """Return what a step can change of a decision: its fields, ``action`` and ``reason``."""
-    found: dict[str, Any] = {"action": decision.action, **decision.set_fields()}
-    if isinstance(image := getattr(decision, "image", None), bytes):
-        found["image"] = f"{len(image)} bytes, CRC-32 {crc32(image):08x}"
-    if decision.reason is not None:
-        found["reason"] = decision.reason
-    return found
-
-
-def changes(before: dict[str, Any], after: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Return the values that differ, each with the old and the new one."""
-    return {
-        name: (before.get(name, UNSET), after.get(name, UNSET))
-        for name in {**before, **after}
-        if before.get(name, UNSET) != after.get(name, UNSET)
-    }
+        before, after = self.before.facts(), self.after.facts()
+        changed = {
+            name: (value, after.get(name, UNSET))
+            for name, value in before.items()
+            if after.get(name, UNSET) != value
+        }
+        for name, value in after.items():
+            if name not in before:
+                changed[name] = UNSET, value
+        return changed
 
 
 class Outcome(msgspec.Struct, frozen=True):

@@ -13,7 +13,9 @@ from pexpolicy.chain.circuit_breaker import CircuitBreaker
 from pexpolicy.chain.fold import Draft
 from pexpolicy.chain.observers import MAX_BATCH, Observer
 from pexpolicy.endpoints import ENDPOINTS
+from pexpolicy.models.hook_context import HOOK_CONTEXT
 from pexpolicy.models.outcome import Outcome
+from pexpolicy.plugins.hook_check import METHOD
 from pexpolicy.plugins.plugin import Plugin, blocks
 
 
@@ -22,7 +24,7 @@ def _may_wait(function: Callable[..., Any]) -> bool:
 
     A coroutine waits by yielding, and the code of such a function has no instruction for that.
     """
-    code = getattr(function, "__code__", None)
+    code = getattr(getattr(function, METHOD, function), "__code__", None)
     if code is None or not code.co_flags & inspect.CO_COROUTINE:
         return True
     return any(step.opname == "YIELD_VALUE" for step in dis.get_instructions(code))
@@ -50,12 +52,14 @@ def bind_adjuster(plugin: Plugin, endpoint: str) -> BoundHook | None:
     function = plugin.hooks.get(hook)
     if function is None:
         return None
-    may_admit, threads = plugin.table.may_admit, plugin.threads
+    may_admit, names = plugin.table.may_admit, (plugin.name, hook)
+    threads = plugin.threads if blocks(function) else None
 
     async def ask(draft: Draft) -> Any:
-        draft.may_admit = may_admit
         request, decision = draft.request, draft.decision
-        if threads is not None and blocks(function):
+        draft.may_admit = may_admit
+        HOOK_CONTEXT.set((names, request))
+        if threads is not None:
             answer = await threads.run(lambda request: function(request, decision), request, hook)
         else:
             answer = await function(request, decision)

@@ -25,6 +25,8 @@ RENAMED = {
     "watched": "tracked_files",
 }
 """Hooks by the names that they had before the first release."""
+METHOD = "pexpolicy_method"
+"""Attribute of a hook that only passes its arguments on: the method of the plugin."""
 SIMILAR = 0.87
 """Similarity from which on a public method of a ``Plugin`` is taken for a misspelt hook."""
 
@@ -159,5 +161,6 @@ def _with_all_arguments(name: str, impl: pluggy.HookImpl) -> Callable[..., Any]:
         async def call(*given: Any) -> Any:
             return await function(*[given[place] for place in places])
 
+        setattr(call, METHOD, function)
         return call
     return lambda *given: function(*[given[place] for place in places])

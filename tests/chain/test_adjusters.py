@@ -708,7 +708,7 @@ async def test_the_budget_is_that_of_the_whole_call(serving: Serve) -> None:
     tables = {"guards": {"on_error": "reject"}}
     times = iter(range(10**6))
     async with serving(
-        classes, tables, server={"budget": 3}, clock=lambda: next(times) * 1.0
+        classes, tables, server={"budget": 1}, clock=lambda: next(times) * 1.0
     ) as server:
         await server.ask(wire.LOCATION)
         assert server.steps() == [("decides", "decided"), ("skips", "skipped")]
