@@ -20,7 +20,14 @@ from pexpolicy.access.credentials import Credentials, VerifiedDigests, pair_of
 from pexpolicy.access.forwarded import ForwardedHeaders
 from pexpolicy.access.login_throttle import CancellableSleeps, KnownPeers, LoginThrottle
 from pexpolicy.access.networks import Networks
-from pexpolicy.access.refusals import BUSY, CERTIFICATE_EXPIRED, NOT_ALLOWED, UNAUTHORISED, Refusal
+from pexpolicy.access.refusals import (
+    BUSY,
+    CERTIFICATE_EXPIRED,
+    CERTIFICATE_REVOKED,
+    NOT_ALLOWED,
+    UNAUTHORISED,
+    Refusal,
+)
 from pexpolicy.access.verification_pool import VerificationQueueFull
 from pexpolicy.config.credentials import Credential
 from pexpolicy.config.settings import Settings
@@ -121,7 +128,8 @@ class AccessControl:
         peer, client, forwarded = self._origin(request)
         connection: Connection | None = getattr(request.protocol, "connection", None)
         if connection is not None and connection.has_expired(self._clock()):
-            return Refusal(CERTIFICATE_EXPIRED, HTTPStatus.FORBIDDEN, client or peer, closes=True)
+            reason = CERTIFICATE_REVOKED if connection.is_revoked else CERTIFICATE_EXPIRED
+            return Refusal(reason, HTTPStatus.FORBIDDEN, client or peer, closes=True)
         if self._networks and (client is None or not self._networks.holds(client)):
             detail = self._forwarding.describe_problem(peer, client, forwarded)
             return Refusal(NOT_ALLOWED, HTTPStatus.FORBIDDEN, client or peer, detail)

@@ -1,6 +1,7 @@
 """TLS certificates: loading, and renewal when their files change.
 
-A new connection gets the newest usable certificate. Open connections are not changed.
+A new connection gets the newest usable certificate. Open connections are not changed, but closed
+when the certificate of the client was revoked.
 """
 
 from __future__ import annotations
@@ -16,6 +17,13 @@ from typing import Literal
 
 from pydantic import SecretStr
 
+from pexpolicy.access.pem_errors import describe_password, describe_pem_error, describe_swap
+from pexpolicy.access.revocation import (
+    RevocationListError,
+    RevocationLists,
+    expired_list_warning,
+    read_revocation_lists,
+)
 from pexpolicy.config.file_tracking import Look, read_file, stat_files
 from pexpolicy.config.problems import Problem
 from pexpolicy.config.schema.access import TlsTable
@@ -45,6 +53,7 @@ class CertificateFiles:
     key: Path
     password: SecretStr | None
     client_ca: Path | None
+    client_crl: Path | None
     client_certificate: Literal["required", "optional"]
     min_version: Literal["1.2", "1.3"]
 
@@ -60,23 +69,25 @@ class CertificateFiles:
             folder / table.key,
             password,
             folder / table.client_ca if table.client_ca is not None else None,
+            folder / table.client_crl if table.client_crl is not None else None,
             table.client_certificate,
             table.min_version,
         )
 
     def versions(self) -> Look:
         """Return the present versions of the files, without reading them."""
-        files = (self.certificate, self.key, self.client_ca)
+        files = (self.certificate, self.key, self.client_ca, self.client_crl)
         return stat_files(path for path in files if path is not None)
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedCertificate:
-    """A usable certificate and its expiry."""
+    """A usable certificate and its expiry, and the revoked certificates of clients."""
 
     context: ssl.SSLContext
     not_after: datetime
     versions: Look
+    revocations: RevocationLists | None = None
 
 
 def load(source: CertificateFiles) -> LoadedCertificate:
@@ -99,8 +110,24 @@ def load(source: CertificateFiles) -> LoadedCertificate:
             read_file(source.client_ca)  # OpenSSL would wait for a pipe
             context.load_verify_locations(source.client_ca)
         except (OSError, ValueError) as error:
-            raise CertificateError("client_ca", _describe(source.client_ca, error)) from None
-    return LoadedCertificate(context, not_after, versions)
+            raise CertificateError(
+                "client_ca", describe_pem_error(source.client_ca, error)
+            ) from None
+    return LoadedCertificate(context, not_after, versions, _load_revocations(context, source))
+
+
+def _load_revocations(context: ssl.SSLContext, source: CertificateFiles) -> RevocationLists | None:
+    if source.client_ca is None or source.client_crl is None:
+        return None
+    try:
+        lists = read_revocation_lists(source.client_crl, source.client_ca)
+        context.load_verify_locations(source.client_crl)
+    except RevocationListError as error:
+        raise CertificateError("client_crl", str(error)) from None
+    except (OSError, ValueError) as error:
+        raise CertificateError("client_crl", describe_pem_error(source.client_crl, error)) from None
+    context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
+    return lists
 
 
 def client_not_after(transport: asyncio.BaseTransport) -> float | None:
@@ -117,7 +144,7 @@ def _not_after(path: Path) -> datetime:
     try:
         return x509.load_pem_x509_certificates(read_file(path))[0].not_valid_after_utc
     except (OSError, ValueError) as error:
-        text = _swapped(path, "certificate", "private key") or _describe(path, error)
+        text = describe_swap(path, "certificate", "private key") or describe_pem_error(path, error)
         raise CertificateError("certificate", text) from None
 
 
@@ -125,7 +152,7 @@ def _load_pair(context: ssl.SSLContext, source: CertificateFiles) -> None:
     try:
         is_there = source.key.is_file()
     except OSError as error:
-        raise CertificateError("key", _describe(source.key, error)) from None
+        raise CertificateError("key", describe_pem_error(source.key, error)) from None
     if not is_there:
         raise CertificateError("key", f"{source.key} is not there")
     # Without a password OpenSSL would ask for one on the terminal.
@@ -137,42 +164,11 @@ def _load_pair(context: ssl.SSLContext, source: CertificateFiles) -> None:
             text = f"{source.key} is not the key of {source.certificate}"
             raise CertificateError("key", text) from None
         text = (
-            _swapped(source.key, "private key", "certificate")
-            or _locked(source)
-            or _describe(source.key, error)
+            describe_swap(source.key, "private key", "certificate")
+            or describe_password(source.key, source.password)
+            or describe_pem_error(source.key, error)
         )
         raise CertificateError("key", text) from None
-
-
-def _describe(path: Path, error: OSError | ValueError) -> str:
-    why = getattr(error, "strerror", None) or "it is not a PEM file, or needs another password"
-    reason = getattr(error, "reason", None)
-    return f"{path} cannot be used: {reason.replace('_', ' ').lower() if reason else why}"
-
-
-def _locked(source: CertificateFiles) -> str:
-    """Describe what is wrong with the password of a key; empty if that is not the problem."""
-    try:
-        content = read_file(source.key)
-    except OSError:
-        return ""
-    if b"ENCRYPTED" not in content:
-        return ""
-    if source.password is None:
-        named = "name it in tls.key_password_file or tls.key_password_env"
-        return f"{source.key} has a password: {named}"
-    return f"{source.key} has another password than the one that is configured"
-
-
-def _swapped(path: Path, wanted: str, other: str) -> str:
-    """Describe a PEM file that holds the other half of a pair; empty if it does not."""
-    try:
-        content = read_file(path).decode("latin-1")
-    except OSError:
-        return ""
-    if f"{wanted.upper()}-----" in content or f"{other.upper()}-----" not in content:
-        return ""
-    return f"{path} holds a {other} and no {wanted}; are the two swapped?"
 
 
 def expiry_warning(not_after: datetime, now: datetime) -> str:
@@ -215,13 +211,28 @@ class Certificates:
         """The expiry of the certificate in use."""
         return self._loaded.not_after
 
-    async def watch(self) -> None:
-        """Poll the files in a thread of its own until this is cancelled."""
+    @property
+    def has_revocations(self) -> bool:
+        """True where there are revocation lists."""
+        return self._loaded.revocations is not None
+
+    def is_revoked(self, certificate: bytes) -> bool:
+        """Return whether the certificate of a client (DER) is revoked."""
+        lists = self._loaded.revocations
+        return lists is not None and lists.contains(certificate)
+
+    async def watch(self, on_renewal: Callable[[], object]) -> None:
+        """Poll the files in a thread of its own until this is cancelled; call ``on_renewal`` after
+        changed files were loaded.
+        """
         loop = asyncio.get_running_loop()
         with ThreadPoolExecutor(1, thread_name_prefix="pexpolicy-tls") as thread:
             while True:
                 await asyncio.sleep(CERTIFICATE_POLL_INTERVAL_S)
+                renewals = self.renewals
                 await loop.run_in_executor(thread, self.check_files)
+                if self.renewals != renewals:
+                    on_renewal()
 
     def check_files(self) -> None:
         """Load changed files. Unusable ones are reported at the second check, because the first may
@@ -231,6 +242,8 @@ class Certificates:
         if versions == self._tried:
             if self._failed is not None:
                 self._alarm(self._failed)
+            else:
+                self._check_list_expiry()
             return
         self._tried = versions
         try:
@@ -255,7 +268,19 @@ class Certificates:
         if loaded.not_after < datetime.now(UTC):
             text = f"{self._source.certificate} expired on {loaded.not_after:%Y-%m-%d}"
             raise CertificateError("certificate", text)
+        now = datetime.now(UTC)
+        if not expired_list_warning(self._loaded.revocations, now) and (
+            text := expired_list_warning(loaded.revocations, now)
+        ):
+            raise CertificateError("client_crl", f"{self._source.client_crl} {text}")
         return loaded
+
+    def _check_list_expiry(self) -> None:
+        if text := expired_list_warning(self._loaded.revocations, datetime.now(UTC)):
+            problem = f"tls.client_crl: {self._source.client_crl} {text}"
+            if problem != self.problem:
+                self.problem = problem
+                self._log.warning("client certificates are refused", problem=problem)
 
     def _alarm(self, problem: str) -> None:
         if problem == self.problem:

@@ -19,10 +19,11 @@ class Connection:
 
     ``peer`` is the address that it comes from, ``since`` the time of the event loop at which it was
     accepted, and ``admission`` the last request on it that was admitted. ``not_after`` is when the
-    certificate of the client expires, in seconds since the epoch.
+    certificate of the client expires, in seconds since the epoch, and ``is_revoked`` whether it was
+    revoked.
     """
 
-    __slots__ = ("_owner", "admission", "close", "not_after", "peer", "since")
+    __slots__ = ("_owner", "admission", "close", "is_revoked", "not_after", "peer", "since")
 
     def __init__(self, peer: str, since: float, close: Callable[[], object]) -> None:
         self.peer = peer
@@ -30,6 +31,7 @@ class Connection:
         self.close = close
         self.admission: AuthenticatedRequest | None = None
         self.not_after: float | None = None
+        self.is_revoked = False
         self._owner: Connections | None = None
 
     def admit(self, admission: AuthenticatedRequest) -> None:
@@ -46,6 +48,16 @@ class Connection:
     def has_expired(self, now: float) -> bool:
         """Return whether the certificate of the client has expired, at seconds since the epoch."""
         return self.not_after is not None and self.not_after < now
+
+    def revoke(self) -> None:
+        """Refuse further calls: the certificate of the client was revoked."""
+        self.is_revoked = True
+        self.not_after = 0.0
+
+    def certified_by(self, certificate: bytes) -> None:
+        """Store the certificate of the client (DER), to find it in later revocation lists."""
+        if self._owner is not None:
+            self._owner.certificates[self] = certificate
 
     @property
     def is_unauthenticated(self) -> bool:
@@ -75,6 +87,8 @@ class Connections:
         self._per_peer = per_peer
         self._count = 0
         self._unauthenticated: dict[Connection, None] = {}
+        self.certificates: dict[Connection, bytes] = {}
+        """Certificates of clients (DER), where there are revocation lists."""
         self._peers: dict[str, _PeerConnections] = {}
 
     def __len__(self) -> int:
@@ -135,6 +149,7 @@ class Connections:
         if not connection.is_owned_by(self):
             return
         self.mark_authenticated(connection)
+        self.certificates.pop(connection, None)
         connection.set_owner(None)
         self._count -= 1
         peer = self._peers[connection.peer]

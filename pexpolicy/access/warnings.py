@@ -9,6 +9,7 @@ from pydantic import SecretStr
 
 from pexpolicy.access.certificates import CertificateError, CertificateFiles, expiry_warning, load
 from pexpolicy.access.networks import is_loopback
+from pexpolicy.access.revocation import expired_list_warning
 from pexpolicy.config.problems import ConfigWarning, Problem
 from pexpolicy.config.secrets import SecretError
 from pexpolicy.config.settings import Settings
@@ -70,11 +71,13 @@ def _secret_warnings(settings: Settings) -> Iterator[ConfigWarning]:
 def _certificate_warnings(settings: Settings, now: datetime) -> Iterator[ConfigWarning]:
     assert settings.tls is not None
     try:
-        not_after = load(CertificateFiles.of(settings.tls, settings.path.parent)).not_after
+        loaded = load(CertificateFiles.of(settings.tls, settings.path.parent))
     except (CertificateError, SecretError):
         return  # an error of certificate_problems
-    if text := expiry_warning(not_after, now):
+    if text := expiry_warning(loaded.not_after, now):
         yield ConfigWarning(("tls", "certificate"), text)
+    if text := expired_list_warning(loaded.revocations, now):
+        yield ConfigWarning(("tls", "client_crl"), text)
 
 
 def certificate_problems(settings: Settings) -> list[Problem]:

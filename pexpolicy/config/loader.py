@@ -174,9 +174,10 @@ def _endpoint_problems(endpoints: Mapping[EndpointName, EndpointTable]) -> Itera
 
 
 def _client_ca_problems(tls: TlsTable | None, problems: Sequence[Problem]) -> Iterator[Problem]:
-    """Refuse ``client_certificate`` without ``client_ca``, which would verify nothing."""
+    """Refuse keys that would verify nothing without ``client_ca``."""
     key = ("tls", "client_ca")
     if tls is None or tls.client_ca is not None or any(problem.key == key for problem in problems):
         return
-    if "client_certificate" in tls.model_fields_set:
-        yield Problem(key, "is missing: client_certificate has no effect without it")
+    for dependent in ("client_certificate", "client_crl"):
+        if dependent in tls.model_fields_set:
+            yield Problem(key, f"is missing: {dependent} has no effect without it")

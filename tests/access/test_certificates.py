@@ -270,8 +270,7 @@ def serial_served(certs: Certificates) -> int:
     return x509.load_der_x509_certificate(shown).serial_number
 
 
-def serial(leaf: trustme.LeafCert) -> int:
-    return x509.load_pem_x509_certificate(leaf.cert_chain_pems[0].bytes()).serial_number
+serial = certificates.serial
 
 
 def test_a_changed_certificate_is_served_to_the_next_connection(folder: Path) -> None:

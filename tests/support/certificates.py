@@ -7,6 +7,10 @@ from functools import cache
 from pathlib import Path
 
 import trustme
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
 NAME = "policy.example.com"
 
@@ -36,6 +40,29 @@ def issue(*, days: float = 30.0, of: str = "trusted by nodes") -> trustme.LeafCe
 def write_authority(folder: Path, of: str = "trusted by nodes") -> None:
     """Write the certificate of the authority as ``ca.pem``."""
     authority(of).cert_pem.write_to_path(str(folder / "ca.pem"))
+
+
+def serial(leaf: trustme.LeafCert) -> int:
+    """Return the serial number of a certificate."""
+    return x509.load_pem_x509_certificate(leaf.cert_chain_pems[0].bytes()).serial_number
+
+
+def write_revocations(
+    folder: Path, *revoked: trustme.LeafCert, days: float = 7.0, of: str = "trusted by nodes"
+) -> None:
+    """Write the authority's list of revoked certificates as ``crl.pem``; it ends in ``days``."""
+    key = load_pem_private_key(authority(of).private_key_pem.bytes(), None)
+    assert isinstance(key, EllipticCurvePrivateKey)
+    issuer = x509.load_pem_x509_certificate(authority(of).cert_pem.bytes()).subject
+    until = datetime.now(UTC) + timedelta(days=days)
+    builder = x509.CertificateRevocationListBuilder(
+        issuer, last_update=until - timedelta(days=30), next_update=until
+    )
+    for leaf in revoked:
+        entry = x509.RevokedCertificateBuilder(serial(leaf), until - timedelta(days=20))
+        builder = builder.add_revoked_certificate(entry.build())
+    made = builder.sign(key, hashes.SHA256())
+    (folder / "crl.pem").write_bytes(made.public_bytes(Encoding.PEM))
 
 
 def tls(folder: Path, **options: object) -> Mapping[str, object]:

@@ -101,5 +101,6 @@ class TlsTable(SecretTable):
     key_password_env: str | None = None
     key_password_file: str | None = None
     client_ca: str | None = None
+    client_crl: str | None = None
     client_certificate: Literal["required", "optional"] = "required"
     min_version: Literal["1.2", "1.3"] = "1.2"

@@ -46,6 +46,8 @@ node is unauthenticated until its first call is admitted, and must be able to ma
 UNAUTHENTICATED_GRACE_S = 1.0
 """Seconds that they stay open."""
 _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+_ABOUT_LISTS = {3, 11, 12, 23}
+"""Verification errors of OpenSSL about revocation lists: their messages are the reason."""
 
 Protocol = Callable[[Connection], asyncio.Protocol]
 
@@ -89,7 +91,7 @@ class Acceptor:
         loop = asyncio.get_running_loop()
         certificate_watch = None
         if self.certificates is not None:
-            certificate_watch = loop.create_task(self.certificates.watch())
+            certificate_watch = loop.create_task(self.certificates.watch(self._revoke))
             hide(certificate_watch)
         for listener in sockets:
             listener.settimeout(0)
@@ -107,6 +109,13 @@ class Acceptor:
             if certificate_watch is not None:
                 certificate_watch.cancel()
             await self._finish_handshakes()
+
+    def _revoke(self) -> None:
+        """Refuse calls on connections whose client certificate has been revoked."""
+        assert self.certificates is not None
+        for connection, certificate in self.connections.certificates.items():
+            if self.certificates.is_revoked(certificate):
+                connection.revoke()
 
     def _poll_memory(self) -> None:
         if self._memory is not None:
@@ -204,21 +213,33 @@ class Acceptor:
             if self.certificates is None:
                 await loop.connect_accepted_socket(protocol, accepted)
             else:
-                await loop.connect_accepted_socket(
+                transport, _ = await loop.connect_accepted_socket(
                     protocol,
                     accepted,
                     ssl=self.certificates.context,
                     ssl_handshake_timeout=self._limits.request_seconds,
                     ssl_shutdown_timeout=TLS_SHUTDOWN_S,
                 )
+                if self.certificates.has_revocations:
+                    self._certify(connection, transport.get_extra_info("ssl_object"))
         except OSError as error:
             connection.ended()
             if reason := _handshake_failure(error):
                 self._refusals.note(HANDSHAKE_FAILED, CLOSED, connection.peer, detail=reason)
 
+    def _certify(self, connection: Connection, tls: ssl.SSLObject) -> None:
+        """Store the certificate of a client; a list may have been loaded during the handshake."""
+        assert self.certificates is not None
+        if (certificate := tls.getpeercert(binary_form=True)) is not None:
+            connection.certified_by(certificate)
+            if self.certificates.is_revoked(certificate):
+                connection.revoke()
+
 
 def _handshake_failure(error: OSError) -> str:
     """Return why a handshake failed; empty if the client just closed the connection."""
+    if isinstance(error, ssl.SSLCertVerificationError) and error.verify_code in _ABOUT_LISTS:
+        return error.verify_message
     if isinstance(error, ssl.SSLError):
         return (error.reason or "unknown").replace("_", " ").lower()
     if isinstance(error, ConnectionAbortedError):
