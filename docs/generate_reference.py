@@ -20,6 +20,7 @@ from pexpolicy.endpoints.service_configuration import SERVICE_TYPES
 from pexpolicy.endpoints.service_rules import CORE_LAYOUTS, OTHER_LAYOUTS
 from pexpolicy.endpoints.service_types import AutomaticParticipant, Service
 from pexpolicy.models import request as read
+from pexpolicy.models.attribute_docs import attribute_docs
 from pexpolicy.models.decision import Redirect, Reject
 from pexpolicy.models.messages import alternatives, wanted
 from pexpolicy.models.model import Model
@@ -103,6 +104,7 @@ def _request(endpoint: Endpoint[Any]) -> Iterator[str]:
     yield f"### {endpoint.name}\n\n`GET {endpoint.path}{alias}`, since {request.since}\n"
     if alias:
         yield "`request.alias` is the alias in the path, decoded once.\n"
+    docs = attribute_docs(request)
     rows = [
         (
             f"`{p.wire}`" + ("*name*" if p.read is read.by_prefix else ""),
@@ -112,7 +114,7 @@ def _request(endpoint: Endpoint[Any]) -> Iterator[str]:
             p.since,
             p.absent,
             p.mark,
-            p.doc.replace("<", "&lt;") + _PRIVACY[p.privacy],
+            docs[name].replace("<", "&lt;") + _PRIVACY[p.privacy],
         )
         for name, p in sorted(request.parameters().items())
     ]

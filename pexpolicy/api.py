@@ -18,8 +18,9 @@ from pexpolicy.endpoints.directory_information import (
     DirectoryEntry,
     DirectoryInformationRequest,
 )
+from pexpolicy.endpoints.gateway import Gateway, VirtualReception
 from pexpolicy.endpoints.media_location import MediaLocation, MediaLocationRequest
-from pexpolicy.endpoints.media_playback import OnCompletion, Transfer
+from pexpolicy.endpoints.media_playback import MediaPlayback, OnCompletion, Transfer
 from pexpolicy.endpoints.participant_avatar import Avatar, ParticipantAvatarRequest
 from pexpolicy.endpoints.participant_properties import (
     AudioMix,
@@ -35,12 +36,9 @@ from pexpolicy.endpoints.service_configuration import (
 from pexpolicy.endpoints.service_types import (
     AutomaticParticipant,
     Conference,
-    Gateway,
     Lecture,
-    MediaPlayback,
     Service,
     TestCall,
-    VirtualReception,
 )
 from pexpolicy.hooks import Plugin, hookimpl
 from pexpolicy.log.plugin_logger import get_logger

@@ -21,14 +21,14 @@ class DirectoryInformationRequest(NodeRequest):
 
     since = "v13"
 
-    q = Parameter(typed, "Search text; may be empty or one letter.", privacy=Privacy.PERSONAL)
-    registration_alias = Parameter(
-        alias, "The alias that searches.", absent="the empty alias", privacy=Privacy.PERSONAL
-    )
-    limit = Parameter(integer, "Maximum number of entries; 10 in every capture.")
-    call_tag = Parameter(
-        typed, "Tag of the call, free text.", since=BEFORE_V29, privacy=Privacy.PERSONAL
-    )
+    q = Parameter(typed, privacy=Privacy.PERSONAL)
+    """Search text; may be empty or one letter."""
+    registration_alias = Parameter(alias, absent="the empty alias", privacy=Privacy.PERSONAL)
+    """The alias that searches."""
+    limit = Parameter(integer)
+    """Maximum number of entries; 10 in every capture."""
+    call_tag = Parameter(typed, since=BEFORE_V29, privacy=Privacy.PERSONAL)
+    """Tag of the call, free text."""
 
 
 class DirectoryEntry(Model):
@@ -46,9 +46,12 @@ class DirectoryEntry(Model):
     constants = {"username": ""}
 
     alias: Text
+    """Alias to call."""
     description: Text
+    """Text that is shown."""
     if TYPE_CHECKING:
         username: Text = ""
+        """User name, may be empty."""
     else:
         username: Text
 
@@ -72,7 +75,9 @@ class Directory(Decision):
     }
 
     entries: list[DirectoryEntry]
+    """The entries, sorted."""
     ignore_local: bool | Unset = UNSET
+    """Show no entries of Infinity's own. Default: false."""
 
     def _check(
         self, fields: dict[str, Any], extras: Extras = NO_EXTRAS, *, known_only: bool = True

@@ -61,9 +61,13 @@ class MediaLocation(Decision):
     )
 
     location: LocationName
+    """Name of a system location, spelled as in Infinity."""
     overflow_locations: list[LocationName] | Unset = UNSET
+    """Names of system locations, tried in order when it is full."""
     primary_overflow_location: LocationName | Unset = UNSET
+    """Old form of overflow_locations."""
     secondary_overflow_location: LocationName | Unset = UNSET
+    """Old form of overflow_locations."""
 
 
 class _MediaLocation(Endpoint[MediaLocationRequest]):

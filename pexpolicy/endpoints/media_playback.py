@@ -1,4 +1,4 @@
-"""The end of a playlist: disconnect or transfer."""
+"""Media playback: a playlist, and what follows it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,10 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Meta
 
+from pexpolicy.endpoints import service_rules
+from pexpolicy.endpoints.field_types import BitsPerSecond, Name, NonIdpParticipants, Pin
+from pexpolicy.endpoints.service_types import Service
+from pexpolicy.models.decision import Text
 from pexpolicy.models.model import Model, Unset
 from pexpolicy.models.rules import Confidence, Field, Rule, each
 
@@ -36,7 +40,9 @@ class Transfer(Model):
     )
 
     conference: Annotated[str, Meta(min_length=1, max_length=250)]
+    """Alias of the service that the caller is transferred to."""
     role: Literal["chair", "guest", "auto", "host"] | Unset = UNSET
+    """Role in which the caller arrives. Default: auto."""
 
 
 class OnCompletion(Model):
@@ -50,7 +56,9 @@ class OnCompletion(Model):
     }
 
     disconnect: bool | Unset = UNSET
+    """True ends the call."""
     transfer: Transfer | Unset = UNSET
+    """The caller is transferred to another service."""
 
 
 def is_no_completion(value: Any) -> bool:
@@ -80,3 +88,35 @@ RULES = each(
         lambda sent: isinstance(sent.on_completion, str),
     ),
 )
+
+
+class MediaPlayback(Service):
+    """A playlist that is played to the caller."""
+
+    __slots__ = ()
+
+    constants = {"service_type": "media_playback"}
+    rules = (*service_rules.NAMES, *service_rules.PINS, *RULES)
+
+    service_type: Literal["media_playback"] = "media_playback"
+    """Kind of service."""
+    media_playlist_name: Name
+    """Name of a playlist in Infinity; some scripts send media_playlist with a number instead
+    (reported).
+    """
+    on_completion: OnCompletion | Text | Unset = UNSET
+    """Action after the playlist."""
+    allow_guests: bool | Unset = UNSET
+    """Guests may join. Default: false."""
+    pin: Pin | Unset = UNSET
+    """Host PIN."""
+    guest_pin: Pin | Unset = UNSET
+    """Guest PIN."""
+    host_identity_provider_group: Text | Unset = UNSET
+    """Identity providers for hosts; empty means no single sign-on."""
+    guest_identity_provider_group: Text | Unset = UNSET
+    """Identity providers for guests; empty means no single sign-on."""
+    non_idp_participants: NonIdpParticipants | Unset = UNSET
+    """Treatment of callers who cannot sign on. Default: disallow_all."""
+    max_callrate_out: BitsPerSecond | Unset = UNSET
+    """Highest rate to a participant; the management API has the same in kbit/s."""

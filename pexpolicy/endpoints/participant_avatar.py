@@ -50,9 +50,12 @@ class ParticipantAvatarRequest(CallRequest, ServiceParameters, ProxyParameters):
     alias: Alias
     """The alias of the participant or entry, from the path."""
 
-    width = Parameter(integer, "Width in pixels.")
-    height = Parameter(integer, "Height in pixels.")
-    role = Parameter(role, "Role of the participant.", values=("chair", "guest", "unknown"))
+    width = Parameter(integer)
+    """Width in pixels."""
+    height = Parameter(integer)
+    """Height in pixels."""
+    role = Parameter(role, values=("chair", "guest", "unknown"))
+    """Role of the participant."""
 
     def __init__(self, params: Params, alias: str) -> None:
         super().__init__(params)

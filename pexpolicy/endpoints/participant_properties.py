@@ -28,72 +28,54 @@ class ParticipantPropertiesRequest(CallRequest, ServiceParameters, TransferParam
 
     since = "v32"
 
-    participant_type = Parameter(
-        word,
-        "standard; api for a control-only participant; api_host for one that starts the "
-        "conference too, if it is a Host.",
-        values=("standard", "api", "api_host"),
-    )
-    participant_uuid = Parameter(text, "Id of the participant.")
-    call_uuid = Parameter(text, "Id of the call; equal to participant_uuid in every capture.")
-    preauthenticated_role = Parameter(
-        known_role,
-        "Role by PIN or single sign-on. Unset for SIP and H.323, which "
-        "are sent before the PIN: absent, empty, None or null.",
-        values=("chair", "guest"),
-    )
+    participant_type = Parameter(word, values=("standard", "api", "api_host"))
+    """standard; api for a control-only participant; api_host for one that starts the conference
+    too, if it is a Host.
+    """
+    participant_uuid = Parameter(text)
+    """Id of the participant."""
+    call_uuid = Parameter(text)
+    """Id of the call; equal to participant_uuid in every capture."""
+    preauthenticated_role = Parameter(known_role, values=("chair", "guest"))
+    """Role by PIN or single sign-on. Unset for SIP and H.323, which are sent before the PIN:
+    absent, empty, None or null.
+    """
     idp_attributes = Parameter(
-        by_prefix,
-        "Attributes from the identity provider by name, each with all its values.",
-        wire="idp_attribute_",
-        absent="no attributes",
-        privacy=Privacy.PERSONAL,
+        by_prefix, wire="idp_attribute_", absent="no attributes", privacy=Privacy.PERSONAL
     )
-    display_count = Parameter(integer, "Number of displays.", since="v38")
-    receive_from_audio_mix = Parameter(text, "Audio mix that the participant hears, such as main.")
-    send_to_audio_mixes_mix_name = Parameter(
-        text, "Audio mix that the participant is heard in, such as main."
-    )
-    send_to_audio_mixes_prominent = Parameter(flag, "True when prominent in that mix.")
-    breakout_uuid = Parameter(text, "UUID of the breakout room.", since="v38", mark=OBSERVED)
-    bypass_lock = Parameter(
-        flag, "True when the participant passes a locked conference.", since="v39", mark=OBSERVED
-    )
-    can_receive_personal_mix = Parameter(
-        flag, "True for personal layouts.", since="v39", mark=OBSERVED
-    )
-    disable_overlay_text = Parameter(flag, "True without overlay text.", since="v39", mark=OBSERVED)
-    layout_group = Parameter(text, "Layout group.", since="v39", mark=OBSERVED)
-    prefers_multiscreen_mix = Parameter(
-        flag, "True for a multiscreen mix.", since="v39", mark=OBSERVED
-    )
-    wants_presentation_in_mix = Parameter(
-        flag, "True for presentation in the mix.", since="v39", mark=OBSERVED
-    )
+    """Attributes from the identity provider by name, each with all its values."""
+    display_count = Parameter(integer, since="v38")
+    """Number of displays."""
+    receive_from_audio_mix = Parameter(text)
+    """Audio mix that the participant hears, such as main."""
+    send_to_audio_mixes_mix_name = Parameter(text)
+    """Audio mix that the participant is heard in, such as main."""
+    send_to_audio_mixes_prominent = Parameter(flag)
+    """True when prominent in that mix."""
+    breakout_uuid = Parameter(text, since="v38", mark=OBSERVED)
+    """UUID of the breakout room."""
+    bypass_lock = Parameter(flag, since="v39", mark=OBSERVED)
+    """True when the participant passes a locked conference."""
+    can_receive_personal_mix = Parameter(flag, since="v39", mark=OBSERVED)
+    """True for personal layouts."""
+    disable_overlay_text = Parameter(flag, since="v39", mark=OBSERVED)
+    """True without overlay text."""
+    layout_group = Parameter(text, since="v39", mark=OBSERVED)
+    """Layout group."""
+    prefers_multiscreen_mix = Parameter(flag, since="v39", mark=OBSERVED)
+    """True for a multiscreen mix."""
+    wants_presentation_in_mix = Parameter(flag, since="v39", mark=OBSERVED)
+    """True for presentation in the mix."""
     receive_from_video_mix_mix_name = Parameter(
-        text,
-        "Video mix that the participant sees; the name on the wire has a tilde.",
-        wire="receive_from_video_mix~mix_name",
-        since="v39",
-        mark=OBSERVED,
+        text, wire="receive_from_video_mix~mix_name", since="v39", mark=OBSERVED
     )
-    rx_presentation_policy = Parameter(
-        text,
-        "Whether presentation is received.",
-        values=("ALLOW", "DENY"),
-        since="v39",
-        mark=OBSERVED,
-    )
-    spotlight = Parameter(
-        integer, "Spotlight; 0 is none, the lower comes first.", since="v39", mark=OBSERVED
-    )
-    third_party_passcode = Parameter(
-        text,
-        "Passcode from the invitation of a Teams Room.",
-        since="v38",
-        mark=OBSERVED,
-        privacy=Privacy.SECRET,
-    )
+    """Video mix that the participant sees; the name on the wire has a tilde."""
+    rx_presentation_policy = Parameter(text, values=("ALLOW", "DENY"), since="v39", mark=OBSERVED)
+    """Whether presentation is received."""
+    spotlight = Parameter(integer, since="v39", mark=OBSERVED)
+    """Spotlight; 0 is none, the lower comes first."""
+    third_party_passcode = Parameter(text, since="v38", mark=OBSERVED, privacy=Privacy.SECRET)
+    """Passcode from the invitation of a Teams Room."""
 
 
 _mix = re.compile(r"[^.]+(?:\.[^.]+){0,2}", re.DOTALL).fullmatch
@@ -119,11 +101,13 @@ class AudioMix(Model):
             Confidence.TRANSCRIBED,
             "oda",
             lambda sent: _mix(sent.mix_name) is None,
-        ),
+        )
     )
 
     mix_name: MixName
+    """Name of the mix, dotted for nested mixes, at most 3 levels."""
     prominent: bool | Unset = UNSET
+    """True where the participant is louder than the others. Default: false."""
 
 
 class ParticipantProperties(Decision):
@@ -192,21 +176,37 @@ class ParticipantProperties(Decision):
     )
 
     bypass_lock: bool | Unset = UNSET
+    """Let the participant pass a locked conference. Default: false."""
     call_tag: Text | Unset = UNSET
+    """Tag of the call, free text."""
     can_receive_personal_mix: bool | Unset = UNSET
+    """Allow personal layouts. Default: false."""
     disable_overlay_text: bool | Unset = UNSET
+    """Show no overlay text. Default: false."""
     display_count: int | Unset = UNSET
+    """Number of displays."""
     layout_group: Text | Unset = UNSET
+    """Layout group."""
     preauthenticated_role: Literal["chair", "guest"] | Unset | None = UNSET
+    """SIP and H.323: null keeps the PIN prompt, a role acts as if its PIN had been typed."""
     prefers_multiscreen_mix: bool | Unset = UNSET
+    """Prefer a multiscreen mix."""
     wants_presentation_in_mix: bool | Unset = UNSET
+    """Show presentation in the mix."""
     receive_from_audio_mix: Text | Unset = UNSET
+    """Audio mix that the participant hears."""
     send_to_audio_mixes: list[AudioMix] | Unset = UNSET
+    """Audio mixes that the participant is heard in."""
     remote_alias: Text | Unset = UNSET
+    """Alias of the participant."""
     remote_display_name: Text | Unset | None = UNSET
+    """Name of the participant; null only where it was null."""
     rx_presentation_policy: Literal["ALLOW", "DENY"] | Unset = UNSET
+    """Whether presentation is received."""
     spotlight: int | Unset = UNSET
+    """Spotlight; the lower comes first, 0 is none."""
     private_custom_properties: dict[str, Any] | Unset = UNSET
+    """Custom properties of a scheduling product."""
 
 
 class _ParticipantProperties(Endpoint[ParticipantPropertiesRequest]):

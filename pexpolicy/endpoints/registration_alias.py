@@ -22,13 +22,12 @@ class RegistrationAliasRequest(NodeRequest):
     alias: Alias
     """The alias to register, from the path."""
 
-    protocol = Parameter(word, "Protocol of the device.", values=("webrtc", "sip", "h323"))
-    auth_type = Parameter(
-        word,
-        "How the device authenticates; surrounding quotes are removed.",
-        values=("credentials", "sso"),
-    )
-    remote_address = Parameter(text, "Address of the device.", privacy=Privacy.PERSONAL)
+    protocol = Parameter(word, values=("webrtc", "sip", "h323"))
+    """Protocol of the device."""
+    auth_type = Parameter(word, values=("credentials", "sso"))
+    """How the device authenticates; surrounding quotes are removed."""
+    remote_address = Parameter(text, privacy=Privacy.PERSONAL)
+    """Address of the device."""
 
     def __init__(self, params: Params, alias: str) -> None:
         super().__init__(params)
@@ -68,7 +67,9 @@ class Credentials(Decision):
     )
 
     username: Text
+    """User name of the device."""
     password: Text
+    """Password of the device."""
 
     @classmethod
     def without_authentication(cls, *, reason: str | None = None) -> Self:

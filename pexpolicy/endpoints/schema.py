@@ -14,6 +14,7 @@ from pexpolicy.endpoints.media_location import MediaLocation
 from pexpolicy.endpoints.participant_properties import ParticipantProperties
 from pexpolicy.endpoints.registration_alias import Credentials
 from pexpolicy.endpoints.service_configuration import SERVICE_TYPES
+from pexpolicy.models.attribute_docs import attribute_docs
 from pexpolicy.models.decision import Redirect
 from pexpolicy.models.model import Model
 from pexpolicy.models.request import Parameter, Request, by_prefix, flag, header_values, integer
@@ -86,13 +87,15 @@ def _request(endpoint: Endpoint[Any]) -> Schema:
     request: type[Request] = endpoint.request
     patterns: Schema = {}
     properties: Schema = {}
-    for parameter in request.parameters().values():
+    docs = attribute_docs(request)
+    for name, parameter in request.parameters().items():
+        schema = _parameter(parameter, docs[name])
         if parameter.read is header_values:
-            patterns[_header_pattern(parameter.wire)] = _parameter(parameter)
+            patterns[_header_pattern(parameter.wire)] = schema
         elif parameter.read is by_prefix:
-            patterns[f"^{parameter.wire}"] = _parameter(parameter)
+            patterns[f"^{parameter.wire}"] = schema
         else:
-            properties[parameter.wire] = _parameter(parameter)
+            properties[parameter.wire] = schema
     path = endpoint.path + ("<alias>" if endpoint.path.endswith("/") else "")
     return {
         "description": f"The query parameters of GET {path}; a list where one is repeated.",
@@ -103,9 +106,9 @@ def _request(endpoint: Endpoint[Any]) -> Schema:
     }
 
 
-def _parameter(parameter: Parameter[Any]) -> Schema:
+def _parameter(parameter: Parameter[Any], doc: str) -> Schema:
     schema: Schema = {
-        "description": parameter.doc,
+        "description": doc,
         "type": ["string", "array"],
         "items": {"type": "string"},
         "$comment": " ".join(filter(None, (parameter.mark, parameter.since))),

@@ -6,15 +6,14 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pexpolicy.endpoints.base import Endpoint
+from pexpolicy.endpoints.gateway import Gateway, VirtualReception
+from pexpolicy.endpoints.media_playback import MediaPlayback
 from pexpolicy.endpoints.service_types import (
     Conference,
-    Gateway,
     Lecture,
-    MediaPlayback,
     OtherService,
     Service,
     TestCall,
-    VirtualReception,
 )
 from pexpolicy.endpoints.shared_parameters import CallRequest, TransferParameters
 from pexpolicy.models.alias import Alias
@@ -35,32 +34,22 @@ class ServiceConfigurationRequest(CallRequest, TransferParameters):
 
     since = "v11"
 
-    breakout_uuid = Parameter(text, "UUID of the requested breakout room.")
-    third_party_passcode = Parameter(
-        text, "Passcode from the invitation of a Teams Room.", since="v38", privacy=Privacy.SECRET
-    )
-    display_count = Parameter(
-        integer, "Screens of a Teams Room that joins by One-Touch Join.", since="v38"
-    )
-    service_name = Parameter(
-        text, "Equal to name of our service answer; outbound calls and breakouts only."
-    )
-    service_tag = Parameter(
-        text, "Equal to service_tag of our service answer; outbound calls only."
-    )
-    unique_service_name = Parameter(
-        text,
-        "Outbound calls: as for the other requests; breakouts: main room, _breakout_ and its UUID.",
-    )
-    proxy_node_address = Parameter(
-        text,
-        "Address of the proxying edge node; gone in v38.",
-        since="v21",
-        mark=Confidence.OBSERVED,
-    )
-    proxy_node_location = Parameter(
-        text, "System location of that node; gone in v38.", since="v21", mark=Confidence.OBSERVED
-    )
+    breakout_uuid = Parameter(text)
+    """UUID of the requested breakout room."""
+    third_party_passcode = Parameter(text, since="v38", privacy=Privacy.SECRET)
+    """Passcode from the invitation of a Teams Room."""
+    display_count = Parameter(integer, since="v38")
+    """Screens of a Teams Room that joins by One-Touch Join."""
+    service_name = Parameter(text)
+    """Equal to name of our service answer; outbound calls and breakouts only."""
+    service_tag = Parameter(text)
+    """Equal to service_tag of our service answer; outbound calls only."""
+    unique_service_name = Parameter(text)
+    """Outbound calls: as for the other requests; breakouts: main room, _breakout_ and its UUID."""
+    proxy_node_address = Parameter(text, since="v21", mark=Confidence.OBSERVED)
+    """Address of the proxying edge node; gone in v38."""
+    proxy_node_location = Parameter(text, since="v21", mark=Confidence.OBSERVED)
+    """System location of that node; gone in v38."""
 
 
 TRANSCRIBED = f"[{Confidence.TRANSCRIBED}]"

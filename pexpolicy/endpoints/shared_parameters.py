@@ -37,109 +37,95 @@ TRIGGERS = (
 class NodeRequest(Request):
     """The parameters of all six requests: the node that sends them."""
 
-    location = Parameter(text, "System location of the node; may contain blanks.")
-    node_ip = Parameter(text, "Address of the node.")
-    version_id = Parameter(text, "Version of Infinity: text, such as 39 or 21.1.")
-    pseudo_version_id = Parameter(text, "Build of Infinity, such as 82559.0.0.")
+    location = Parameter(text)
+    """System location of the node; may contain blanks."""
+    node_ip = Parameter(text)
+    """Address of the node."""
+    version_id = Parameter(text)
+    """Version of Infinity: text, such as 39 or 21.1."""
+    pseudo_version_id = Parameter(text)
+    """Build of Infinity, such as 82559.0.0."""
 
 
 class CallRequest(NodeRequest):
     """The parameters of a call: service, participant, location and avatar requests."""
 
-    local_alias = Parameter(
-        alias,
-        "The dialed alias, the key of most decisions. Web: as typed; SIP: the full URI; H.323: may "
-        "have a scheme. For an outbound call: the alias it calls from.",
-        absent="the empty alias",
-        privacy=Privacy.PERSONAL,
-    )
-    remote_alias = Parameter(
-        alias,
-        "The caller, or the called party; equal to the display name for web guests.",
-        absent="the empty alias",
-        privacy=Privacy.PERSONAL,
-    )
-    remote_display_name = Parameter(typed, "Name of the caller.", privacy=Privacy.PERSONAL)
-    remote_address = Parameter(
-        text,
-        "IPv4 or IPv6 address of the caller, or of a proxy before it.",
-        privacy=Privacy.PERSONAL,
-    )
-    remote_port = Parameter(integer, "Port of the caller.")
-    call_direction = Parameter(
-        word,
-        "dial_in; dial_out before Infinity dials; non_dial for probes such as OPTIONS, SUBSCRIBE.",
-        values=("dial_in", "dial_out", "non_dial"),
-    )
-    protocol = Parameter(word, "Protocol of the call; web apps start as api.", values=PROTOCOLS)
-    trigger = Parameter(word, "What made the node send the request.", values=TRIGGERS)
-    vendor = Parameter(text, "SIP User-Agent or browser; web apps append Webapp3/version+hash.")
-    registered = Parameter(flag, "True for a caller that is registered with Infinity.")
-    bandwidth = Parameter(integer, "Bandwidth of an inbound call; 0 in every capture.")
-    call_tag = Parameter(
-        typed, "Tag of the call, free text.", since=BEFORE_V29, privacy=Privacy.PERSONAL
-    )
-    idp_uuid = Parameter(text, "UUID of the identity provider (not of the user).", since="v35")
-    has_authenticated_display_name = Parameter(
-        flag, "True when the display name came from an identity provider.", since="v35"
-    )
-    supports_direct_media = Parameter(
-        flag, "True for clients that can send media directly.", since="v35"
-    )
-    teams_tenant_id = Parameter(text, "Tenant of a Microsoft Teams call.", since="v35")
-    ms_subnet = Parameter(
-        header_values,
-        "Subnets of a Skype for Business client, from the SIP header of that name; each a text. "
-        "The name is matched without case and with _ equal to -.",
-        wire="ms-subnet",
-        absent="no values",
-    )
+    local_alias = Parameter(alias, absent="the empty alias", privacy=Privacy.PERSONAL)
+    """The dialed alias, the key of most decisions. Web: as typed; SIP: the full URI; H.323: may
+    have a scheme. For an outbound call: the alias it calls from.
+    """
+    remote_alias = Parameter(alias, absent="the empty alias", privacy=Privacy.PERSONAL)
+    """The caller, or the called party; equal to the display name for web guests."""
+    remote_display_name = Parameter(typed, privacy=Privacy.PERSONAL)
+    """Name of the caller."""
+    remote_address = Parameter(text, privacy=Privacy.PERSONAL)
+    """IPv4 or IPv6 address of the caller, or of a proxy before it."""
+    remote_port = Parameter(integer)
+    """Port of the caller."""
+    call_direction = Parameter(word, values=("dial_in", "dial_out", "non_dial"))
+    """dial_in; dial_out before Infinity dials; non_dial for probes such as OPTIONS, SUBSCRIBE."""
+    protocol = Parameter(word, values=PROTOCOLS)
+    """Protocol of the call; web apps start as api."""
+    trigger = Parameter(word, values=TRIGGERS)
+    """What made the node send the request."""
+    vendor = Parameter(text)
+    """SIP User-Agent or browser; web apps append Webapp3/version+hash."""
+    registered = Parameter(flag)
+    """True for a caller that is registered with Infinity."""
+    bandwidth = Parameter(integer)
+    """Bandwidth of an inbound call; 0 in every capture."""
+    call_tag = Parameter(typed, since=BEFORE_V29, privacy=Privacy.PERSONAL)
+    """Tag of the call, free text."""
+    idp_uuid = Parameter(text, since="v35")
+    """UUID of the identity provider (not of the user)."""
+    has_authenticated_display_name = Parameter(flag, since="v35")
+    """True when the display name came from an identity provider."""
+    supports_direct_media = Parameter(flag, since="v35")
+    """True for clients that can send media directly."""
+    teams_tenant_id = Parameter(text, since="v35")
+    """Tenant of a Microsoft Teams call."""
+    ms_subnet = Parameter(header_values, wire="ms-subnet", absent="no values")
+    """Subnets of a Skype for Business client, from the SIP header of that name; each a text. The
+    name is matched without case and with _ equal to -.
+    """
     p_asserted_identity = Parameter(
-        header_values,
-        "Asserted identities from the SIP header of that name; each a text such as <sip:a@b>. The "
-        "name is matched without case and with _ equal to -; old versions: P-Asserted-Identity.",
-        wire="p_Asserted-Identity",
-        absent="no values",
-        privacy=Privacy.PERSONAL,
+        header_values, wire="p_Asserted-Identity", absent="no values", privacy=Privacy.PERSONAL
     )
+    """Asserted identities from the SIP header of that name; each a text such as <sip:a@b>. The name
+    is matched without case and with _ equal to -; old versions: P-Asserted-Identity.
+    """
 
 
 class ServiceParameters(Request):
     """The service of the call, as our service answer named it."""
 
-    service_name = Parameter(text, "Equal to name of our service answer.")
-    service_tag = Parameter(text, "Equal to service_tag of our service answer.")
-    unique_service_name = Parameter(
-        text,
-        "Gateway: the rule's name with a unique suffix; breakout: main room, _breakout_ and its "
-        "UUID; else equal to service_name.",
-    )
+    service_name = Parameter(text)
+    """Equal to name of our service answer."""
+    service_tag = Parameter(text)
+    """Equal to service_tag of our service answer."""
+    unique_service_name = Parameter(text)
+    """Gateway: the rule's name with a unique suffix; breakout: main room, _breakout_ and its UUID;
+    else equal to service_name.
+    """
 
 
 class TransferParameters(Request):
     """An earlier service of the same caller."""
 
-    previous_service_name = Parameter(text, "Service before a transfer; use it to avoid loops.")
-    telehealth_request_id = Parameter(
-        text, "Id of the request, Epic telehealth calls only.", since=BEFORE_V29
-    )
-    request_id = Parameter(
-        text,
-        "Id of this request, for correlation; not guaranteed. A UUID, or 8 hexadecimal digits.",
-        since="v35",
-        mark=Confidence.OBSERVED,
-    )
-    encryption = Parameter(
-        text,
-        "On for web calls, Unknown for SIP.",
-        values=("On", "Unknown"),
-        since="v21",
-        mark=Confidence.OBSERVED,
-    )
+    previous_service_name = Parameter(text)
+    """Service before a transfer; use it to avoid loops."""
+    telehealth_request_id = Parameter(text, since=BEFORE_V29)
+    """Id of the request, Epic telehealth calls only."""
+    request_id = Parameter(text, since="v35", mark=Confidence.OBSERVED)
+    """Id of this request, for correlation; not guaranteed. A UUID, or 8 hexadecimal digits."""
+    encryption = Parameter(text, values=("On", "Unknown"), since="v21", mark=Confidence.OBSERVED)
+    """On for web calls, Unknown for SIP."""
 
 
 class ProxyParameters(Request):
     """The edge node that proxies the signalling."""
 
-    proxy_node_address = Parameter(text, "Address of the proxying edge node.")
-    proxy_node_location = Parameter(text, "System location of the proxying edge node.")
+    proxy_node_address = Parameter(text)
+    """Address of the proxying edge node."""
+    proxy_node_location = Parameter(text)
+    """System location of the proxying edge node."""

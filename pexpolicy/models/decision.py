@@ -191,6 +191,7 @@ class Reject(Decision):
     }
 
     reject_reason: Text | Unset = UNSET
+    """Shown to a refused participant."""
 
 
 class Redirect(Decision):
@@ -234,6 +235,7 @@ class Redirect(Decision):
     )
 
     new_alias: Text
+    """Target alias with its scheme, such as sip:sales@example.com."""
 
 
 def _shortened(reason: object) -> str:

@@ -137,15 +137,15 @@ class ParameterParser(Protocol[T_co]):
 class Parameter(Generic[T]):
     """One parameter as a typed attribute of a request, parsed at first use.
 
+    A docstring after it describes it, for editors and for the reference.
     ``wire`` is the name on the wire where it differs from the attribute; ``values`` are the known
     values; ``since`` is the first version of Infinity that is known to send it, where the request
     is older; ``absent`` describes the attribute for absent and malformed values.
     """
 
-    def __init__(  # noqa: PLR0913 - each is a column of the reference
+    def __init__(
         self,
         read: ParameterParser[T],
-        doc: str,
         *,
         wire: str = "",
         values: tuple[str, ...] = (),
@@ -155,7 +155,6 @@ class Parameter(Generic[T]):
         privacy: Privacy = Privacy.PLAIN,
     ) -> None:
         self.read = read
-        self.doc = doc
         self.wire = wire
         self.values = values
         self.since = since
@@ -164,7 +163,6 @@ class Parameter(Generic[T]):
         self.privacy = privacy
         self.secret = privacy is Privacy.SECRET
         self.name = wire
-        self.__doc__ = doc
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = name

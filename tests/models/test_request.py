@@ -192,10 +192,9 @@ def test_no_attribute_ever_raises(
 @pytest.mark.parametrize("request_type", REQUESTS, ids=named)
 def test_absent_values_are_unset(request_type: type[Request]) -> None:
     read = made(request_type, MultiDict(), "")
-    for name, parameter in request_type.parameters().items():
+    for name in request_type.parameters():
         value: Any = getattr(read, name)
         assert not value
-        assert parameter.doc
 
 
 @pytest.mark.parametrize("request_type", REQUESTS, ids=named)

@@ -1,0 +1,39 @@
+"""Docstrings of attributes, which Python does not keep: read from the source."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from collections.abc import Iterator
+from itertools import pairwise
+from textwrap import dedent
+
+
+def attribute_docs(documented: type) -> dict[str, str]:
+    """Return the docstring after each attribute of a class and its bases, on one line each.
+
+    Raises ``OSError`` where the source is not installed.
+    """
+    docs: dict[str, str] = {}
+    for base in reversed(documented.__mro__):
+        if base.__module__.partition(".")[0] != "pexpolicy":
+            continue
+        (tree,) = ast.parse(dedent(inspect.getsource(base))).body
+        assert isinstance(tree, ast.ClassDef)
+        statements = list(_statements(tree))
+        for node, following in pairwise(statements):
+            target = node.targets[0] if isinstance(node, ast.Assign) else None
+            target = node.target if isinstance(node, ast.AnnAssign) else target
+            match following:
+                case ast.Expr(value=ast.Constant(value=str(text))) if isinstance(target, ast.Name):
+                    docs[target.id] = " ".join(text.split())
+    return docs
+
+
+def _statements(tree: ast.ClassDef | ast.If) -> Iterator[ast.stmt]:
+    """Yield the statements of a class, those below ``if TYPE_CHECKING`` among them."""
+    for node in tree.body:
+        if isinstance(node, ast.If):
+            yield from _statements(node)
+        else:
+            yield node
