@@ -88,6 +88,14 @@ def read_table(path: Path, model: type[R]) -> list[Row[R]]:
 
     Blocks; for use while a policy is built. Raises ``TableError``, for an unreadable file too.
     """
+    return list(iterate_table(path, model))
+
+
+def iterate_table(path: Path, model: type[R]) -> Iterator[Row[R]]:
+    """Yield the rows of a CSV file one by one, for large files; else as ``read_table``.
+
+    Raises ``TableError`` after the last valid row, or before the first one.
+    """
     return parse_table(read_text(path, "CSV UTF-8"), model, path.name)
 
 
@@ -114,7 +122,6 @@ def parse_table(text: str, model: type[R], file: str) -> list[Row[R]]:
     records = _records(text, file, faults)
     columns = _columns(model)
     names = _names(records, columns, file, faults)
-    rows: list[Row[R]] = []
     for line, cells in records:
         if (excess := len(cells) - len(names)) > 0:
             message = f"has {excess} cells more than columns; put text with , or ; in quotes"
@@ -127,10 +134,9 @@ def parse_table(text: str, model: type[R], file: str) -> list[Row[R]]:
             problems = [_TABS] if has_tabs else map(str, problems_of(error, model))
             faults += [TableIssue(file, line, text) for text in problems]
         else:
-            rows.append(Row(file, line, values))
+            yield Row(file, line, values)
     if faults:
         raise TableError(faults)
-    return rows
 
 
 def write_table(rows: Iterable[R], model: type[R], delimiter: str = ",") -> str:

@@ -54,7 +54,8 @@ class Pins:
     def fill(self, key: Key, aliases: list[Alias], fields: dict[str, Any]) -> None:
         """Set the PINs of a room that are not written as text."""
         row = next((self._rows[alias] for alias in aliases if alias in self._rows), None)
-        self._used.update(aliases)
+        if row is not None:
+            self._used.update(map(str, aliases))
         for name in PINS:
             written = fields.get(name)
             if written is None:

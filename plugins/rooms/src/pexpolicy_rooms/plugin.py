@@ -46,8 +46,9 @@ class Rooms:
         self._files = [path for path in (settings.csv, settings.pins) if path is not None]
         self._files += settings.files
         self._warnings: list[ConfigWarning] = []
-        self._named: dict[str, Alias] = {}
+        self._named: dict[str, str] = {}
         self._keys: dict[str, Key] = {}
+        self._spelled: dict[str, str] = {}
         problems: list[Problem] = []
         zone = None if settings.zone is None else ZoneInfo(settings.zone)
         pins = Pins(settings, problems)
@@ -97,30 +98,38 @@ class Rooms:
                 yield Problem((*key, *refusal.key), refusal.text)
             return
         room = service if validity is ALWAYS else TimedService(service, validity)
-        for alias in aliases:
-            if not self._table.add(alias, room):
-                yield Problem(key, f"there is a room with the alias {alias} already")
-            elif (*key[:-1], str(alias)) != key:
-                self._keys[alias] = key
+        yield from self._list(key, aliases, room)
         self._warnings += [ConfigWarning(key, warning) for warning in service.warnings]
         if validity.ends <= self._clock():
             self._warnings.append(
                 ConfigWarning((*key, "valid_until"), "is in the past: the room does not exist")
             )
         if not given.get("breakout"):
-            self._warnings += self._of_name(key, aliases[0], given["name"], service)
+            self._warnings += self._of_name(key, aliases[0].raw, given["name"], service)
+
+    def _list(
+        self, key: Key, aliases: Sequence[Alias], room: Service | TimedService
+    ) -> Iterable[Problem]:
+        """Add a room under its aliases, and note its key where the alias does not show it."""
+        for alias in aliases:
+            if not self._table.add(alias, room):
+                yield Problem(key, f"there is a room with the alias {alias} already")
+            elif key[0] != "rooms":
+                self._keys[str(alias)] = key
+            elif alias != key[-1]:
+                self._spelled[str(alias)] = str(key[-1])
 
     def _of_name(
-        self, key: Key, alias: Alias, name: str, service: Service
+        self, key: Key, alias: str, name: str, service: Service
     ) -> Iterable[ConfigWarning]:
         """Warn of two rooms with one name and other settings; aliases of one room are fine."""
         other = self._named.setdefault(name, alias)
-        if other is alias or (first := self._table.find(other)) is None:
+        if other is alias or (first := self._table.find(Alias(other))) is None:
             return
         first = first.service if isinstance(first, TimedService) else first
         if first != service and first.set_fields() != service.set_fields():
             text = (
-                f"{other.raw} has the same name and other settings, and Infinity knows a service "
+                f"{other} has the same name and other settings, and Infinity knows a service "
                 "by its name: give each a name of its own, or both the same settings"
             )
             yield ConfigWarning((*key, "name"), text)
@@ -159,8 +168,9 @@ class Rooms:
         """Return each room with its key; the decisions were made when the policy was built."""
         # Kept no longer: the keys are text of the configuration, and pin its memory.
         keys, self._keys = self._keys, {}
+        spelled, self._spelled = self._spelled, {}
         for alias, service in self._table.rooms():
-            yield keys.get(alias, ("rooms", alias)), service
+            yield keys.get(alias) or ("rooms", spelled.get(alias, alias)), service
 
     @hookimpl
     def config_warnings(self) -> Iterable[ConfigWarning]:

@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple, get_args, get_origin
 import pydantic
 
 from pexpolicy import SERVICE_TYPES, Extras, Key, Problem, Service
-from pexpolicy.config.csv_tables import TableError, TableRow, read_table
+from pexpolicy.config.csv_tables import TableError, TableRow, iterate_table
 from pexpolicy.config.toml_tables import read_tables
 from pexpolicy_rooms.settings import Settings
 
@@ -76,20 +76,17 @@ def _file_rooms(key: Key, path: Path, problems: list[Problem]) -> Iterator[Writt
 def _csv_rooms(path: Path, extras: Extras, problems: list[Problem]) -> Iterator[WrittenRoom]:
     text_columns = {name: _text_fields(kind) for name, kind in SERVICE_TYPES.items()}
     try:
-        rows = read_table(path, _row_model(extras))
+        for row in iterate_table(path, _row_model(extras)):
+            cells = row.values.model_dump(exclude_none=True)
+            aliases = cells.pop("aliases").split()
+            kind = cells.get("service_type", "conference")
+            text = text_columns.get(kind, cells.keys())
+            for name, cell in cells.items():
+                if name not in text and name not in VALIDITY:
+                    cells[name] = _value(cell)
+            yield WrittenRoom(("csv", f"{row.file} line {row.line}"), aliases, cells)
     except TableError as error:
         problems += error.under(("csv",))
-        return
-    for row in rows:
-        key = ("csv", f"{row.file} line {row.line}")
-        cells = row.values.model_dump(exclude_none=True)
-        aliases = cells.pop("aliases").split()
-        kind = cells.get("service_type", "conference")
-        text = text_columns.get(kind, cells.keys()) | set(VALIDITY)
-        for name, cell in cells.items():
-            if name not in text:
-                cells[name] = _value(cell)
-        yield WrittenRoom(key, aliases, cells)
 
 
 def _row_model(extras: Extras) -> type[TableRow]:

@@ -33,8 +33,10 @@ def validity_of(
     A day without a time is a whole day, the last one included. Times without an offset are in
     ``zone``.
     """
-    found = list(_moments(key, fields, zone, problems))
-    validity = ALWAYS._replace(**dict(found))
+    found = dict(_moments(key, fields, zone, problems))
+    if not found:
+        return ALWAYS
+    validity = Validity(**found)
     if validity.ends <= validity.begins:
         problems.append(Problem((*key, "valid_until"), "is not after valid_from"))
     return validity
