@@ -53,6 +53,7 @@ from pexpolicy.models.request import Params, Request
 from pexpolicy.models.rules import Privacy
 from pexpolicy.plugins.cache_file import CacheFile
 from pexpolicy.plugins.refreshed import DataUnavailableError, Refreshed
+from pexpolicy.plugins.schedule import ScheduledJob, schedule
 from pexpolicy.plugins.sources import Source
 from pexpolicy.text import brief, did_you_mean
 
@@ -106,6 +107,7 @@ __all__ = [
     "RegistrationAliasRequest",
     "Reject",
     "Request",
+    "ScheduledJob",
     "SecretError",
     "Service",
     "ServiceConfigurationRequest",
@@ -123,6 +125,7 @@ __all__ = [
     "hookimpl",
     "read_file",
     "read_secret",
+    "schedule",
     "service_class",
     "track_file",
 ]

@@ -28,6 +28,7 @@ from pexpolicy.models.decision import Decision, Reject
 from pexpolicy.models.errors import DecisionError
 from pexpolicy.plugins.binding import bind_adjuster, bind_hook, bind_observer
 from pexpolicy.plugins.discovery import PluginSource, discover
+from pexpolicy.plugins.host import PluginHost
 from pexpolicy.plugins.plugin import (
     Plugin,
     build,
@@ -35,7 +36,6 @@ from pexpolicy.plugins.plugin import (
     static_decisions,
     tracked_files,
 )
-from pexpolicy.plugins.source_pool import SourcePool
 from pexpolicy.plugins.sources import SourceLease
 from pexpolicy.policy import Policy
 
@@ -58,17 +58,18 @@ def build_policy(
     clock: Clock = time.perf_counter,
     stage: Stage = silent,
     file_warnings: Iterable[ConfigWarning] = (),
-    pool: SourcePool | None = None,
+    host: PluginHost | None = None,
 ) -> Policy:
     """Build the policy of a configuration; raise ``ConfigError`` with every problem.
 
     ``available`` are the plugins to choose from, by default the installed ones and those of
     ``plugin_dirs``. ``file_warnings`` are about the files that the settings were read from.
-    ``pool`` holds the sources that other policies of this process use.
+    ``host`` is what it shares with the other policies of this process.
     """
     found, problems = discover(settings.plugin_dirs) if available is None else (available, [])
     root, directories = settings.path.parent, settings.plugin_dirs
-    sources = SourceLease(pool or SourcePool(), settings.sources, root)
+    host = host or PluginHost()
+    sources = SourceLease(host, settings.sources, root)
     with sources.resolving():
         plugins, unbuilt = build(settings.plugins, found, root, stage, directories)
     warnings, failed = plugin_warnings(plugins)
@@ -133,6 +134,7 @@ def build_policy(
             *(ConfigWarning(("sources", n), "no plugin uses it") for n in sources.unused),
         ),
         log=log,
+        host=host,
         sources=sources,
         files=(settings.path, *settings.secret_files, *files),
         routes=routes,
@@ -146,7 +148,7 @@ def policy_from(
     log: Log | None = None,
     stage: Stage = silent,
     content: bytes | None = None,
-    pool: SourcePool | None = None,
+    host: PluginHost | None = None,
 ) -> Policy:
     """Build the policy of a configuration file; raise ``ConfigError`` with every problem.
 
@@ -156,7 +158,7 @@ def policy_from(
     """
     with tracking_files() as files:
         try:
-            return _policy_from(path, more_problems, log, stage, content, pool)
+            return _policy_from(path, more_problems, log, stage, content, host)
         except ConfigError as error:
             error.files = tuple(dict.fromkeys((path, *files)))
             raise
@@ -168,7 +170,7 @@ def _policy_from(
     log: Log | None,
     stage: Stage,
     content: bytes | None,
-    pool: SourcePool | None,
+    host: PluginHost | None,
 ) -> Policy:
     try:
         settings = load(path, stage, content=content)
@@ -184,7 +186,7 @@ def _policy_from(
     problems = more_problems(settings)
     try:
         modes = mode_warnings(settings)
-        policy = build_policy(settings, log=log, stage=stage, file_warnings=modes, pool=pool)
+        policy = build_policy(settings, log=log, stage=stage, file_warnings=modes, host=host)
     except ConfigError as error:
         raise ConfigError(path, [*problems, *error.problems]) from None
     if problems:

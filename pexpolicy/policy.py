@@ -27,6 +27,7 @@ from pexpolicy.errors import ErrorReport, Log, describe_error
 from pexpolicy.log.capture import LogLevels, level_number
 from pexpolicy.models.outcome import DEFAULT, Outcome
 from pexpolicy.models.request import Params, Request
+from pexpolicy.plugins.host import PluginHost
 from pexpolicy.plugins.lifespan import Lifespan
 from pexpolicy.plugins.plugin import Plugin
 from pexpolicy.plugins.refreshed import DataUnavailableError, Refreshed
@@ -58,6 +59,7 @@ class Policy:
         *,
         warnings: tuple[ConfigWarning, ...] = (),
         log: Log | None = None,
+        host: PluginHost,
         sources: SourceLease,
         files: tuple[Path, ...] = (),
         routes: Mapping[str, PluginRoutes] = MappingProxyType({}),
@@ -78,6 +80,7 @@ class Policy:
         self.observers = background.observers
         """The queues of the plugins that observe decisions."""
         self._log = log
+        self.host = host
         self.sources = sources
         self._tasks: HookTasks | None = None
         self.lifespans: dict[str, Lifespan] = {}
@@ -119,7 +122,11 @@ class Policy:
             for plugin in self.plugins:
                 stack.callback(plugin.close)
                 try:
-                    opened = Lifespan(plugin.name, plugin.lifespan(), plugin.refreshed, self._log)
+                    for job in plugin.jobs:
+                        job.bind(plugin.name, self._log, self.host.locks, self.host.job_runs)
+                    opened = Lifespan(
+                        plugin.name, plugin.lifespan(), self._log, plugin.refreshed, plugin.jobs
+                    )
                     self.lifespans[plugin.name] = opened
                     stack.push_async_callback(opened.close)
                     await opened.open()

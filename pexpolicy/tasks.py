@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager
 from typing import Any, TypeVar
@@ -49,6 +49,21 @@ async def run_in_thread(work: Callable[[], T], name: str) -> T:
 
     threading.Thread(target=run, name=name, daemon=True).start()
     return await asyncio.wrap_future(future)
+
+
+class Failure:
+    """An exception as a value: ``SystemExit`` raised in a task would end the event loop."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+
+async def capture(function: Callable[[], Awaitable[T]]) -> T | Failure:
+    """Return what a coroutine function of a plugin returns, or what it raises."""
+    try:
+        return await function()
+    except BaseException as error:  # noqa: BLE001 - whatever a plugin raises is its failure
+        return Failure(error)
 
 
 class ContextTask:

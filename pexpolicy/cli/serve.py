@@ -22,6 +22,8 @@ from pexpolicy.cli.common import (
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.errors import describe_network_error
 from pexpolicy.observability.shared_memory import SharedCounters
+from pexpolicy.plugins.host import PluginHost
+from pexpolicy.plugins.job_locks import JobLocks
 from pexpolicy.server import gc_tuning
 from pexpolicy.server.admin.listener import AdminEndpoint
 from pexpolicy.server.admin.listener import bind as bind_admin
@@ -78,7 +80,7 @@ def serve(
         log,
         echo=log.output.write,
         ports=ports,
-        pool=policy.sources.pool,
+        host=policy.host if count == 1 else PluginHost(locks=JobLocks(across_processes=True)),
         admin_endpoint=admin,
         on_activation=lambda active: handler.use(active.log_levels),
         log_thread=log.output.background,

@@ -172,6 +172,8 @@ def _background(owner: Document) -> list[str]:
     """Return what is wrong with the background work of a plugin or a source."""
     data = {name: state["problem"] for name, state in owner["data"].items() if state["problem"]}
     found = [f"{printable(name)} is not refreshed: {printable(data[name])}" for name in data]
+    jobs = {name: state["problem"] for name, state in owner["jobs"].items() if state["problem"]}
+    found += [f"job {printable(name)} failed: {printable(jobs[name])}" for name in jobs]
     return [*found, *map(printable, owner["failures"])]
 
 
@@ -196,11 +198,15 @@ def _age(data: Document) -> str:
 def _plugin_status(plugin: Document) -> Iterator[RenderableType]:
     """Yield what a plugin reports by its hook ``status``, as lines and small tables."""
     status = plugin.get("status") or {}
-    if not status and not plugin["data"]:
+    if not (status or plugin["data"] or plugin["jobs"]):
         return
     yield Text(f"\n {printable(plugin['name'])}:", style="bold")
     for name, data in plugin["data"].items():
         yield Text(f"   {printable(name)}: {_age(data)}")
+    for name, job in plugin["jobs"].items():
+        age, every = job["last_run_age"], format_duration(job["every"])
+        last = "has not run yet" if age is None else f"ran {format_duration(age)} ago"
+        yield Text(f"   job {printable(name)}: {last}, every {every}, once per {job['once_per']}")
     if _is_table(status):
         yield Padding(_small_table(status), (0, 0, 0, 2))
         return

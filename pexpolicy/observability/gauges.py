@@ -130,6 +130,8 @@ class GaugeSampler(AbstractContextManager["GaugeSampler"]):
         if self._info:
             self._counters.cells[self._info] = 1
         sources = self._sources
+        for labels, runs in sources.job_runs().items():
+            self._counters.cells[self._counters.allocate(metrics.JOB_RUNS, labels)] += runs
         self._set(metrics.READY, int(not sources.not_ready_reasons()))
         reload = sources.reload()
         self._set(metrics.RELOAD_SUCCESSFUL, int(reload.last_successful))

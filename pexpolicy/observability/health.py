@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -10,6 +11,7 @@ from enum import Enum
 from typing import Protocol
 
 from pexpolicy.audit.state import AuditState
+from pexpolicy.plugins.schedule import JobRuns
 
 
 @dataclass
@@ -71,6 +73,8 @@ class StateSources:
     certificate: Callable[[], CertificateState | None] = lambda: None
     connections: Callable[[], int | None] = lambda: None
     memory: Callable[[], MemoryState | None] = lambda: None
+    job_runs: Callable[[], JobRuns] = Counter
+    """Returns the runs of jobs since the last call."""
 
     def not_ready_reasons(self) -> list[str]:
         """Return why no calls should be sent here; empty for a server that is ready.

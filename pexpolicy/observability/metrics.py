@@ -144,6 +144,11 @@ BACKGROUND_FAILURES = MetricDefinition(
     ("plugin",),
     MetricType.GAUGE,
 )
+JOB_RUNS = MetricDefinition(
+    "pexpolicy_job_runs_total",
+    "Runs of the scheduled jobs of plugins, by what became of them.",
+    ("plugin", "job", "outcome"),
+)
 OBSERVER_CALLS = MetricDefinition(
     "pexpolicy_observer_calls_total",
     "Decisions delivered to an observer or dropped, and attempts that failed or timed out.",
@@ -262,7 +267,7 @@ METRICS = {
             OBSERVER_PENDING,
             SHADOW_DIFF,
         ),
-        *(DATA_AGE, DATA_INTERVAL, BACKGROUND_FAILURES),
+        *(DATA_AGE, DATA_INTERVAL, BACKGROUND_FAILURES, JOB_RUNS),
         *(REFUSED, AUTH_FAILURES),
         *(AUDIT_RECORDS, AUDIT_LOST, AUDIT_LAST_FSYNC, AUDIT_FREE),
         *(CONFIG_INFO, RELOAD_SUCCESSFUL, RELOADED, CERTIFICATE),

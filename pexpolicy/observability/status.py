@@ -153,7 +153,7 @@ def _plugin(
 
 def _background(plugin: Plugin, policy: Policy) -> dict[str, Any]:
     lifespan = policy.lifespans.get(plugin.name)
-    return lifespan.report() if lifespan is not None else {"data": {}, "failures": []}
+    return lifespan.report() if lifespan is not None else {"data": {}, "jobs": {}, "failures": []}
 
 
 def _observed(plugin: str, readings: Readings) -> dict[str, int]:

@@ -12,6 +12,7 @@ from pexpolicy.chain.failure_log import PluginFailureLog
 from pexpolicy.errors import Log, describe_error
 from pexpolicy.models.hook_context import HOOK_CONTEXT
 from pexpolicy.plugins.refreshed import Refreshed
+from pexpolicy.plugins.schedule import ScheduledJob
 from pexpolicy.tasks import ContextTask
 
 START_TIMEOUT_S = 20.0
@@ -39,11 +40,13 @@ class Lifespan:
         self,
         name: str,
         context: AbstractAsyncContextManager[object] | None,
-        refreshed: Sequence[Refreshed[Any]],
         log: Log | None,
+        refreshed: Sequence[Refreshed[Any]] = (),
+        jobs: Sequence[ScheduledJob] = (),
     ) -> None:
         self.name = name
         self.refreshed = tuple(refreshed)
+        self.jobs = tuple(jobs)
         self.failures: list[str] = []
         """What has ended by a failure: the lifespan, and tasks that it started."""
         self.has_ended = False
@@ -56,7 +59,7 @@ class Lifespan:
 
     async def open(self) -> None:
         """Enter the context and fetch the data; raise what that raises."""
-        if self._context is not None or self.refreshed:
+        if self._context is not None or self.refreshed or self.jobs:
             await self._task.open()
 
     async def close(self) -> None:
@@ -71,6 +74,7 @@ class Lifespan:
         """Return the state of the background work, for the status."""
         return {
             "data": {data.name: data.report() for data in self.refreshed},
+            "jobs": {job.name: job.report() for job in self.jobs},
             "failures": list(self.failures),
         }
 
@@ -91,6 +95,8 @@ class Lifespan:
             opened = await asyncio.gather(*(d.open() for d in closed), return_exceptions=True)
             if failed := [result for result in opened if result is not None]:
                 raise failed[0]
+            for job in self.jobs:
+                await stack.enter_async_context(job)
             yield
 
     def _ended(self, error: BaseException) -> None:

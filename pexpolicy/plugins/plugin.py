@@ -25,6 +25,7 @@ from pexpolicy.plugins.errors import PluginBuildError
 from pexpolicy.plugins.hook_check import DESCRIBING, collect_hooks
 from pexpolicy.plugins.instantiate import instantiate
 from pexpolicy.plugins.refreshed import Refreshed
+from pexpolicy.plugins.schedule import ScheduledJob
 from pexpolicy.text import brief
 
 if TYPE_CHECKING:
@@ -57,6 +58,8 @@ class Plugin:
     """The plugin's worker processes, with ``isolation = "process"``."""
     refreshed: tuple[Refreshed[Any], ...] = ()
     """The data that the server refreshes for it."""
+    jobs: tuple[ScheduledJob, ...] = ()
+    """The jobs that the server runs for it."""
 
     @property
     def name(self) -> str:
@@ -143,7 +146,6 @@ def _build_one(available: PluginSource, table: PluginTable, root: Path) -> Plugi
         if name != "lifespan" and name not in DESCRIBING
     ):
         threads = PluginThreadPool(available.name, table.threads)
-    refreshed = declared_by(instance, declared, Refreshed)
     return Plugin(
         available,
         _without_settings(table),
@@ -151,7 +153,8 @@ def _build_one(available: PluginSource, table: PluginTable, root: Path) -> Plugi
         implemented,
         threads,
         deprecated,
-        refreshed=refreshed,
+        refreshed=declared_by(instance, declared, Refreshed),
+        jobs=declared_by(instance, declared, ScheduledJob),
     )
 
 

@@ -13,7 +13,7 @@ from pexpolicy.chain.failure_log import PluginFailureLog
 from pexpolicy.errors import ErrorReport, Log, describe_error
 from pexpolicy.plugins.cache_file import CacheFile, CacheFileError
 from pexpolicy.plugins.declarations import declare
-from pexpolicy.tasks import hide, run_in_thread
+from pexpolicy.tasks import Failure, capture, hide, run_in_thread
 
 T = TypeVar("T")
 
@@ -86,7 +86,7 @@ class Refreshed(Generic[T]):
         self._fetched_at = -math.inf
         self._waiting_since = clock()
         self._task: asyncio.Task[None] | None = None
-        self._fetching: asyncio.Task[T | _Failure] | None = None
+        self._fetching: asyncio.Task[T | Failure] | None = None
         self._lock = asyncio.Lock()
         self._plugin = ""
         self._log: Log | None = None
@@ -174,7 +174,7 @@ class Refreshed(Generic[T]):
         """Fetch, and return why it failed."""
         async with self._lock:
             if self._fetching is None or self._fetching.done():
-                self._fetching = asyncio.get_running_loop().create_task(_fetched(self._fetch))
+                self._fetching = asyncio.get_running_loop().create_task(capture(self._fetch))
             task = self._fetching
             await asyncio.wait((task,), timeout=self._timeout)
             if not task.done():
@@ -182,7 +182,7 @@ class Refreshed(Generic[T]):
                 task.cancel()
                 return self._failed(TimeoutError(f"no answer within {self._timeout:.3g} s"))
             result = task.result()
-            if isinstance(result, _Failure):
+            if isinstance(result, Failure):
                 return self._failed(result.error)
             await self._succeeded(result)
             return None
@@ -240,17 +240,3 @@ class Refreshed(Generic[T]):
         if self.failures:
             return early * min(MIN_BACKOFF_S * 2.0 ** min(self.failures - 1, 20), self._max_backoff)
         return max(early * self.every - self.age, 0.0)
-
-
-class _Failure:
-    """An exception as a value: SystemExit in a task would end the event loop."""
-
-    def __init__(self, error: BaseException) -> None:
-        self.error = error
-
-
-async def _fetched(fetch: Callable[[], Awaitable[T]]) -> T | _Failure:
-    try:
-        return await fetch()
-    except BaseException as error:  # noqa: BLE001 - whatever a plugin raises is its failure
-        return _Failure(error)

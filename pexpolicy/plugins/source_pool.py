@@ -9,6 +9,7 @@ from typing import Any
 from pexpolicy.config.file_tracking import Look, stat_files
 from pexpolicy.plugins.lifespan import Lifespan
 from pexpolicy.plugins.refreshed import Refreshed
+from pexpolicy.plugins.schedule import ScheduledJob
 
 
 @dataclass(eq=False)
@@ -25,6 +26,7 @@ class SharedSource:
     versions: Look
     """The files that it was built from."""
     refreshed: tuple[Refreshed[Any], ...]
+    jobs: tuple[ScheduledJob, ...]
     users: int = 0
     lifespan: Lifespan | None = None
     """Set once it was opened."""

@@ -22,10 +22,12 @@ from pexpolicy.config.schema.plugins import SourceTable
 from pexpolicy.errors import Log, describe_error
 from pexpolicy.plugins.declarations import collecting_declarations, declared_by
 from pexpolicy.plugins.errors import PluginBuildError
+from pexpolicy.plugins.host import PluginHost
 from pexpolicy.plugins.instantiate import construct, validated_settings
 from pexpolicy.plugins.lifespan import Lifespan
 from pexpolicy.plugins.refreshed import Refreshed
-from pexpolicy.plugins.source_pool import SharedSource, SourcePool
+from pexpolicy.plugins.schedule import ScheduledJob
+from pexpolicy.plugins.source_pool import SharedSource
 from pexpolicy.text import did_you_mean
 
 GROUP = "pexpolicy.sources"
@@ -95,8 +97,8 @@ class SourceLease:
     ``problems`` are those of their tables, ``unused`` the tables that no plugin names.
     """
 
-    def __init__(self, pool: SourcePool, tables: Mapping[str, SourceTable], root: Path) -> None:
-        self.pool = pool
+    def __init__(self, host: PluginHost, tables: Mapping[str, SourceTable], root: Path) -> None:
+        self._host = host
         self.problems: list[Problem] = []
         self.unused: tuple[str, ...] = ()
         self._tables = tables
@@ -169,14 +171,14 @@ class SourceLease:
         content = [table.driver, str(self._root), table.settings]
         options = orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS
         digest = hashlib.sha256(orjson.dumps(content, default=repr, option=options)).hexdigest()
-        shared = self.pool.acquire(name, digest, driver_class)
+        shared = self._host.sources.acquire(name, digest, driver_class)
         if shared is not None:
             # If something that it needs was built again, it is too.
             if all(self._is_current(need) for need in shared.needs):
                 return shared
             self._release([shared])
         shared = self._build(name, table, digest, driver_class)
-        self.pool.add(shared)
+        self._host.sources.add(shared)
         return shared
 
     def _is_current(self, need: SharedSource) -> bool:
@@ -208,30 +210,40 @@ class SourceLease:
             file: version if version is None or version.is_older_than(read_at) else None
             for file, version in stat_files(files).items()
         }
-        refreshed = declared_by(driver, declared, Refreshed)
-        needs = tuple(self._needs[name])
-        return SharedSource(name, table.driver, digest, driver, needs, versions, refreshed)
+        return SharedSource(
+            name,
+            table.driver,
+            digest,
+            driver,
+            tuple(self._needs[name]),
+            versions,
+            declared_by(driver, declared, Refreshed),
+            declared_by(driver, declared, ScheduledJob),
+        )
 
     async def open(self, log: Log | None) -> None:
         """Open the sources that are not open yet; raises ``SourceOpenError``."""
         for shared in self:
             if shared.lifespan is not None:
                 continue
-            lifespan = Lifespan(f"sources.{shared.name}", shared.driver, shared.refreshed, log)
+            owner = f"sources.{shared.name}"
+            for job in shared.jobs:
+                job.bind(owner, log, self._host.locks, self._host.job_runs)
+            lifespan = Lifespan(owner, shared.driver, log, shared.refreshed, shared.jobs)
             shared.lifespan = lifespan
             try:
                 await lifespan.open()
             except asyncio.CancelledError:
-                self.pool.discard(shared)
+                self._host.sources.discard(shared)
                 raise
             except BaseException as error:
-                self.pool.discard(shared)
+                self._host.sources.discard(shared)
                 raise SourceOpenError(shared.name, error) from error
 
     async def close(self) -> None:
         """Close the sources that no other policy uses."""
         for shared in self._taken():
-            if self.pool.release(shared) and shared.lifespan is not None:
+            if self._host.sources.release(shared) and shared.lifespan is not None:
                 await shared.lifespan.close()
 
     def release(self) -> None:
@@ -245,7 +257,7 @@ class SourceLease:
 
     def _release(self, released: Iterable[SharedSource]) -> None:
         for shared in released:
-            if self.pool.release(shared) and shared.lifespan is not None:
+            if self._host.sources.release(shared) and shared.lifespan is not None:
                 shared.lifespan.close_soon()
 
 

@@ -27,7 +27,7 @@ from pexpolicy.errors import Log
 from pexpolicy.observability.health import Readiness, ReadinessState, ReloadState, StateSources
 from pexpolicy.observability.telemetry import Telemetry
 from pexpolicy.observability.tracing import exporter
-from pexpolicy.plugins.source_pool import SourcePool
+from pexpolicy.plugins.host import PluginHost
 from pexpolicy.policy import Policy
 from pexpolicy.server import gc_tuning, systemd
 from pexpolicy.server.admin.listener import AdminEndpoint, admin_listener
@@ -70,8 +70,8 @@ class ServerContext:
     ports: Ports = (None, None)
     shared: bool = False
     """True if other processes accept connections on the same sockets."""
-    pool: SourcePool = field(default_factory=SourcePool)
-    """The sources that are open in this process."""
+    host: PluginHost = field(default_factory=PluginHost)
+    """What the policies of this process share."""
     admin_endpoint: AdminEndpoint = field(default_factory=AdminEndpoint)
     on_activation: Callable[[Policy], None] = lambda _: None
     """Called with the policy of each generation before it answers its first call."""
@@ -84,7 +84,7 @@ class ServerContext:
         Raise ``ConfigError``.
         """
         return policy_from(
-            self.config, self._preflight, log=self.log, content=content, pool=self.pool
+            self.config, self._preflight, log=self.log, content=content, host=self.host
         )
 
     def _preflight(self, settings: Settings) -> list[Problem]:
@@ -192,6 +192,7 @@ async def _answering(
             certificate=lambda: listener.certificate,
             connections=lambda: listener.connections,
             memory=lambda: listener.memory,
+            job_runs=context.host.take_job_runs,
         )
         telemetry = Telemetry(admin.counters, admin.slot, sources)
         base_path = settings.server.base_path

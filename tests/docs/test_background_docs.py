@@ -1,7 +1,9 @@
 """The page on background work: each section's plugin does what the text says."""
 
 import asyncio
+import sqlite3
 import tomllib
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -117,3 +119,21 @@ async def test_a_source_is_shared_by_plugins_that_name_it(
             request = make_request("participant_properties", remote_alias=alias)
             outcome = await decide(config, request)
             assert outcome.decision.set_fields().get("remote_display_name") == name
+
+
+@samples.covers(PAGE, "Jobs")
+async def test_a_job_deletes_old_rooms(tmp_path: Path) -> None:
+    path = tmp_path / "guests.sqlite"
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute("CREATE TABLE rooms (alias TEXT, name TEXT, made TEXT)")
+        rows = [("old", "-2 day"), ("new", "-1 hour")]
+        insert = "INSERT INTO rooms VALUES (?, ?, datetime('now', ?))"
+        database.executemany(insert, [(alias, alias.title(), age) for alias, age in rows])
+    told = samples.section(PAGE, "Jobs")
+    plugin = (told.names["Guests"], {"database": str(path)})
+    async with make_policy(plugin).serving() as policy:
+        await asyncio.sleep(0.1)
+        for alias, expected in (("old", ["abstained"]), ("new", ["decided"])):
+            request = make_request("service_configuration", local_alias=alias)
+            assert steps(await decide(policy, request)) == expected
+    make_policy(told.plugin("Guests"), config=told.config)

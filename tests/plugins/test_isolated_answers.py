@@ -394,9 +394,7 @@ def test_refreshed_data_is_refused_with_a_sentence(shelf: PluginFolder) -> None:
                 return None
         """
     )
-    with pytest.raises(
-        PluginBuildError, match='isolation: uses Refreshed, which isolation = "proc'
-    ):
+    with pytest.raises(PluginBuildError, match="isolation: uses Refreshed or schedule, which isol"):
         shelf.start(available)
 
 

@@ -12,6 +12,7 @@ from pexpolicy.audit.factory import open_audit
 from pexpolicy.builder import build_policy
 from pexpolicy.config.loader import from_document
 from pexpolicy.config.settings import ConfigError, PluginStartupError
+from pexpolicy.plugins.host import PluginHost
 from pexpolicy.plugins.source_pool import SourcePool
 from pexpolicy.policy import Policy
 from pexpolicy.server.generations import GenerationRunner, GenerationSwitch, generation_of
@@ -56,7 +57,7 @@ def policy(
     document = {"sources": sources, "plugins": plugins}
     settings = from_document(document, folder / "config.toml", "0" * 16)
     found = available(dict.fromkeys(uses, Uses))
-    return build_policy(settings, available=found, pool=pool, log=log)
+    return build_policy(settings, available=found, host=PluginHost(pool or SourcePool()), log=log)
 
 
 def people(url: str = "one", **more: Any) -> dict[str, Any]:

@@ -47,7 +47,8 @@ from pexpolicy.plugins.status import report_of
 
 ROUTES_TEXT = 'its routes need isolation = "none": the listener is in the server process'
 BACKGROUND_TEXT = (
-    'uses Refreshed, which isolation = "process" does not support: remove one of the two'
+    'uses Refreshed or schedule, which isolation = "process" does not support: remove one of the '
+    "two"
 )
 
 
@@ -131,7 +132,7 @@ def _build(
     problems += [
         Problem(("plugins", plugin.name, "isolation"), BACKGROUND_TEXT)
         for plugin in plugins
-        if plugin.refreshed
+        if plugin.refreshed or plugin.jobs
     ]
     if problems:
         # Keys start with plugins.NAME here, and are relative in a message.
