@@ -96,7 +96,7 @@ def iterate_table(path: Path, model: type[R]) -> Iterator[Row[R]]:
 
     Raises ``TableError`` after the last valid row, or before the first one.
     """
-    return parse_table(read_text(path, "CSV UTF-8"), model, path.name)
+    return _parse(read_text(path, "CSV UTF-8"), model, path.name)
 
 
 def read_text(path: Path, save_as: str = "UTF-8") -> str:
@@ -118,6 +118,10 @@ def read_text(path: Path, save_as: str = "UTF-8") -> str:
 
 def parse_table(text: str, model: type[R], file: str) -> list[Row[R]]:
     """Parse a table; ``file`` is its name in issues. Raises ``TableError``."""
+    return list(_parse(text, model, file))
+
+
+def _parse(text: str, model: type[R], file: str) -> Iterator[Row[R]]:
     faults: list[TableIssue] = []
     records = _records(text, file, faults)
     columns = _columns(model)
