@@ -14,6 +14,7 @@ from pexpolicy.chain.adjusters import ADJUST, AdjustedChain, Adjusters, adjustin
 from pexpolicy.chain.background import BackgroundTasks
 from pexpolicy.chain.chain import Chain, Clock
 from pexpolicy.chain.merge import merging_chain
+from pexpolicy.config.build_options import BuildOptions, without_limits
 from pexpolicy.config.file_modes import mode_warnings
 from pexpolicy.config.file_tracking import hash_with, tracking_files
 from pexpolicy.config.loader import load
@@ -28,6 +29,7 @@ from pexpolicy.models.decision import Decision, Reject
 from pexpolicy.models.errors import DecisionError
 from pexpolicy.plugins.binding import bind_adjuster, bind_hook, bind_observer
 from pexpolicy.plugins.discovery import PluginSource, discover
+from pexpolicy.plugins.editable import reimported
 from pexpolicy.plugins.host import PluginHost
 from pexpolicy.plugins.plugin import (
     Plugin,
@@ -50,7 +52,7 @@ _ORDERED = frozenset(hook for name in ENDPOINTS for hook in (name, ADJUST + name
 """The hooks whose plugins are asked in the order of their priorities."""
 
 
-def build_policy(
+def build_policy(  # noqa: PLR0913 - each is a keyword
     settings: Settings,
     *,
     available: Mapping[str, PluginSource] | None = None,
@@ -59,6 +61,7 @@ def build_policy(
     stage: Stage = silent,
     file_warnings: Iterable[ConfigWarning] = (),
     host: PluginHost | None = None,
+    options: BuildOptions | None = None,
 ) -> Policy:
     """Build the policy of a configuration; raise ``ConfigError`` with every problem.
 
@@ -66,7 +69,12 @@ def build_policy(
     ``plugin_dirs``. ``file_warnings`` are about the files that the settings were read from.
     ``host`` is what it shares with the other policies of this process.
     """
+    options = options or BuildOptions()
+    if not options.time_limits:
+        settings = without_limits(settings)
     found, problems = discover(settings.plugin_dirs) if available is None else (available, [])
+    if options.reloads_sources:
+        found = {name: reimported(source) for name, source in found.items()}
     root, directories = settings.path.parent, settings.plugin_dirs
     host = host or PluginHost()
     sources = SourceLease(host, settings.sources, root)
@@ -149,6 +157,7 @@ def policy_from(
     stage: Stage = silent,
     content: bytes | None = None,
     host: PluginHost | None = None,
+    options: BuildOptions | None = None,
 ) -> Policy:
     """Build the policy of a configuration file; raise ``ConfigError`` with every problem.
 
@@ -158,7 +167,7 @@ def policy_from(
     """
     with tracking_files() as files:
         try:
-            return _policy_from(path, more_problems, log, stage, content, host)
+            return _policy_from(path, more_problems, log, stage, content, host, options)
         except ConfigError as error:
             error.files = tuple(dict.fromkeys((path, *files)))
             raise
@@ -171,6 +180,7 @@ def _policy_from(
     stage: Stage,
     content: bytes | None,
     host: PluginHost | None,
+    options: BuildOptions | None,
 ) -> Policy:
     try:
         settings = load(path, stage, content=content)
@@ -186,7 +196,9 @@ def _policy_from(
     problems = more_problems(settings)
     try:
         modes = mode_warnings(settings)
-        policy = build_policy(settings, log=log, stage=stage, file_warnings=modes, host=host)
+        policy = build_policy(
+            settings, log=log, stage=stage, file_warnings=modes, host=host, options=options
+        )
     except ConfigError as error:
         raise ConfigError(path, [*problems, *error.problems]) from None
     if problems:

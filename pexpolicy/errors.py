@@ -110,6 +110,24 @@ def describe_error(error: BaseException, secrets: Iterable[str] = ()) -> ErrorRe
     return _report(error, _headline(error, secrets, limit), secrets)
 
 
+def with_full_traceback(
+    report: ErrorReport, error: BaseException, secrets: Iterable[str]
+) -> ErrorReport:
+    """Return the report with Python's own traceback, which has the frames of the server too."""
+    return replace(report, lines=full_traceback(error, secrets) or report.lines)
+
+
+def full_traceback(error: BaseException, secrets: Iterable[str] = ()) -> list[str]:
+    """Return the lines of Python's own traceback, without the secrets of the call."""
+    try:
+        text = "".join(traceback.format_exception(error))
+    except BaseException:  # noqa: BLE001 - a plugin may have broken its exception
+        return []
+    if (attached := _attached_report(error)) is not None:
+        text += "\n".join(["in the worker process:", *attached.lines])
+    return _redact_all(text.splitlines(), tuple(secrets))
+
+
 def describe_decision_error(error: DecisionError, secrets: Iterable[str] = ()) -> ErrorReport:
     """Report a decision that Infinity would drop: field, rule and place, no value of the decision.
 

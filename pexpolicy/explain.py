@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import unquote
 
@@ -32,6 +33,8 @@ class Explanation:
     answer: Answer
     notes: list[str]
     """The reasons that plugins gave for their answers."""
+    errors: Sequence[BaseException] = ()
+    """What plugins raised; a ``TimeoutError`` for each that was late."""
     path_problem: str = ""
     """Why the server would not answer this path."""
 
@@ -50,10 +53,10 @@ async def explain(policy: Policy, text: str) -> Explanation:
     name, alias, prefix = _endpoint(url.raw_path, base_path)
     request: Request = ENDPOINTS[name].parse(url.query, alias)
     request.set_origin(url.raw_path_qs)
-    notes = request.enable_notes()
+    notes, errors = request.enable_notes(), request.collect_errors()
     answer = await policy.answer(request, str(uuid7()))
     path_problem = "" if prefix == base_path else _path_problem(url.raw_path, prefix, base_path)
-    return Explanation(name, alias, url, answer, notes, path_problem)
+    return Explanation(name, alias, url, answer, notes, errors, path_problem)
 
 
 def without_secrets(explained: Explanation) -> tuple[bytes, list[str]]:

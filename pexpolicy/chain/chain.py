@@ -14,7 +14,13 @@ from pexpolicy.chain.hook_tasks import EAGER, HookTasks
 from pexpolicy.chain.thread_pool import PluginBusyError
 from pexpolicy.endpoints.base import Endpoint
 from pexpolicy.endpoints.object_names import ObjectNames
-from pexpolicy.errors import Log, describe_decision_error, describe_error, redact
+from pexpolicy.errors import (
+    Log,
+    describe_decision_error,
+    describe_error,
+    redact,
+    with_full_traceback,
+)
 from pexpolicy.models.decision import Decision
 from pexpolicy.models.errors import DecisionError
 from pexpolicy.models.hook_context import HOOK_CONTEXT
@@ -81,6 +87,7 @@ class Chain:
         """
         if run is None:
             run = ChainRun(self, request)
+        run.tasks = tasks
         last = len(self.links)
         has_waited = True
         while run.decision is None and run.at < last:
@@ -117,12 +124,14 @@ class Chain:
                     return
             left = run.limit - (self.clock() - run.began)
             await asyncio.wait((task,), timeout=max(left, 0.0))
+            if not task.done() and tasks.suspends_limits():
+                await asyncio.wait((task,))
         finally:
             if not task.done():
                 run.abandoned += 1
                 tasks.abandon(task, run.names)
         if not task.done():
-            run.fail(self.links[run.at], TIMED_OUT, run.timeout_text())
+            run.time_out(self.links[run.at])
 
 
 class ChainRun:
@@ -139,8 +148,10 @@ class ChainRun:
         "eventful",
         "request",
         "steps",
+        "tasks",
     )
 
+    tasks: HookTasks
     decision: Decision | None
     decided_by: str
 
@@ -172,7 +183,7 @@ class ChainRun:
         last = self.deadline - MIN_BUDGET_S
         for link in chain.links[self.at : chain.group_ends[self.at]]:
             began = self.began
-            if began > last:
+            if began > last and not self.tasks.suspends_limits():
                 self._skip_rest()
                 return
             breaker = link.breaker
@@ -199,8 +210,8 @@ class ChainRun:
             else:
                 now = chain.clock()
                 us = int((now - began) * 1e6)
-                if us >= QUICK and now - began > self.limit:
-                    self.fail(link, TIMED_OUT, self.timeout_text())
+                if us >= QUICK and now - began > self.limit and not self.tasks.suspends_limits():
+                    self.time_out(link)
                 else:
                     kind = link.abstained_steps if answer is None else link.decided_steps
                     if us < QUICK:
@@ -224,6 +235,7 @@ class ChainRun:
         return min(self.chain.links[self.at].timeout, self.deadline - self.began)
 
     def _fail_with(self, link: BoundHook, error: BaseException) -> None:
+        self._collect(error)
         if isinstance(error, PluginBusyError):
             self.fail(link, BUSY, str(error))
             return
@@ -237,9 +249,21 @@ class ChainRun:
             report = describe_error(error, secrets)
             self.fail(link, FAILED, report.summary)
             event = "plugin failed"
+        if self.chain.failure_log.is_full:
+            report = with_full_traceback(report, error, secrets)
         self.chain.failure_log.failed(
             event, link.plugin, report, self.began, decision_id=self.request.decision_id
         )
+
+    def time_out(self, link: BoundHook) -> None:
+        """Record a hook that did not answer in time."""
+        text = f"no answer within {self.limit:.3g} s"
+        self._collect(TimeoutError(f"{link.plugin}: {text}"))
+        self.fail(link, TIMED_OUT, text)
+
+    def _collect(self, error: BaseException) -> None:
+        if (errors := self.request.errors) is not None:
+            errors.append(error)
 
     def fail(self, link: BoundHook, outcome: str, detail: str) -> None:
         """Record a failed step that ends now, and decide by its ``on_error``."""
@@ -259,10 +283,6 @@ class ChainRun:
             )
         if link.on_error == "reject":
             self.refuse(link, f"{link.plugin} {REJECT_REASONS[outcome]}")
-
-    def timeout_text(self) -> str:
-        """Describe a hook that did not answer in time."""
-        return f"no answer within {self.limit:.3g} s"
 
     def _skip_rest(self) -> None:
         rest = self.chain.links[self.at :]

@@ -25,7 +25,9 @@ class PluginFailureLog:
     def __init__(self, log: Log | None, hook: str) -> None:
         self._log = log
         self._hook = hook
-        self._limit = RateLimit[tuple[str, str, str, str]](LOG_INTERVAL_S)
+        self.is_full = bool(getattr(log, "is_debugging", False))
+        """True where every failure is logged with its full traceback."""
+        self._limit = RateLimit[tuple[str, str, str, str]](0.0 if self.is_full else LOG_INTERVAL_S)
         self._timer: asyncio.TimerHandle | None = None
 
     def failed(

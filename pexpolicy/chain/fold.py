@@ -26,6 +26,11 @@ class Draft:
         """The ID of the call."""
         return self.request.decision_id
 
+    @property
+    def errors(self) -> list[BaseException] | None:
+        """The errors of the call, where they are collected."""
+        return self.request.errors
+
     def secrets(self) -> list[str]:
         """Return the secrets of the request."""
         return self.request.secrets()
@@ -69,6 +74,7 @@ class FoldRun(ChainRun, ABC):
 
     async def ask_all(self, tasks: HookTasks) -> None:
         """Ask until all plugins have been asked, one has rejected, or the budget is gone."""
+        self.tasks = tasks
         last = len(self.chain.links)
         while not self.has_ended and self.at < last:
             task = tasks.start(self)

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Coroutine
 from typing import Any, Protocol
 
-from pexpolicy.chain.stack_inspection import SERVER
+from pexpolicy.chain.stack_inspection import SERVER, has_debugger
 from pexpolicy.tasks import hide
 
 EAGER = sys.version_info >= (3, 12)
@@ -35,6 +35,8 @@ class HookTasks:
         self._starting: Work | None = None
         self._waiting: dict[asyncio.Task[None], Work] = {}
         self._abandoned: dict[asyncio.Task[None], tuple[str, str]] = {}
+        self.has_debugger = False
+        """True after a debugger has stopped in a plugin; then no time limit applies any more."""
 
     @property
     def running(self) -> tuple[str, str]:
@@ -94,10 +96,17 @@ class HookTasks:
                 await self.first_step(task)
             if not task.done():
                 await asyncio.wait((task,), timeout=timeout)
+            if not task.done() and self.suspends_limits():
+                await asyncio.wait((task,))
             return task.done()
         finally:
             if not task.done():
                 self.abandon(task, work.names)
+
+    def suspends_limits(self) -> bool:
+        """Return whether a debugger is at work; ask after a limit only, as it reads all stacks."""
+        self.has_debugger = self.has_debugger or has_debugger()
+        return self.has_debugger
 
     def abandon(self, task: asyncio.Task[None], names: tuple[str, str]) -> None:
         """Cancel a task without waiting for it; remember plugin and hook until it has ended."""

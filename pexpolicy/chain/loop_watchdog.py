@@ -23,7 +23,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Self
 
-from pexpolicy.chain.stack_inspection import SERVER, Names, StackInspector, current_line
+from pexpolicy.chain.stack_inspection import (
+    SERVER,
+    Names,
+    StackInspector,
+    current_line,
+    is_at_prompt,
+)
 
 if TYPE_CHECKING:
     from pexpolicy.chain.hook_tasks import HookTasks
@@ -141,7 +147,16 @@ class Watchdog:
             self._log_hold(UNKNOWN, "", held, "code or another process stopped this process")
 
     def _report_loop(self, last_beat: float) -> None:
-        """Read the stack of the loop, wait until it is released, and log both."""
+        """Read the stack of the loop, wait until it is released, and log both.
+
+        A prompt of a debugger is left alone, and time limits are suspended.
+        """
+        if is_at_prompt(self._loop_thread):
+            self._tasks.has_debugger = True
+            faulthandler.cancel_dump_traceback_later()
+            while self._beats[1].at == last_beat and not self._stopped.wait(HEARTBEAT_S):
+                pass
+            return
         names, line = self._stacks.owner(self._loop_thread, self._tasks.running)
         held = 0.0
         is_logged = False

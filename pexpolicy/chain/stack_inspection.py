@@ -58,6 +58,23 @@ def current_line(thread: int) -> str:
     return _line(list(_frames(thread)))
 
 
+def is_at_prompt(thread: int) -> bool:
+    """Return whether a thread waits at the prompt of a debugger."""
+    return any(_is_debugger(frame) for frame in _frames(thread))
+
+
+def has_debugger() -> bool:
+    """Return whether an editor's debugger is attached, or any thread waits at a prompt."""
+    if "pydevd" in sys.modules:
+        return True
+    return "bdb" in sys.modules and any(map(is_at_prompt, sys._current_frames()))  # noqa: SLF001 - documented
+
+
+def _is_debugger(frame: FrameType) -> bool:
+    name = str(frame.f_globals.get("__name__", ""))
+    return name == "bdb" or name.startswith(("pydevd", "_pydevd"))
+
+
 def _frames(thread: int) -> Iterator[FrameType]:
     """Yield the frames of a thread, innermost first."""
     frame: FrameType | None = sys._current_frames().get(thread)  # noqa: SLF001 - documented

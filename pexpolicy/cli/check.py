@@ -6,26 +6,51 @@ Its errors come from ``config/loader.py``, its warnings from ``builder.py`` (``c
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
 
-from pexpolicy.cli.common import build_or_exit, config_option, print_warnings
+from pexpolicy.cli.common import build_or_exit, config_option, fail, print_warnings
+from pexpolicy.config.settings import ConfigError
+from pexpolicy.policy import Policy
+from pexpolicy.server.event_loop import run
 from pexpolicy.server.preflight import preflight_problems
 
 
 @click.command()
 @click.argument("file", required=False, type=click.Path(path_type=Path, readable=False))
 @config_option
-def check(config: Path, file: Path | None) -> None:
+@click.option("--strict", is_flag=True, help="Fail on warnings too.")
+@click.option(
+    "--open",
+    "opens",
+    is_flag=True,
+    help="Open the plugins as a server does, with their files and connections, and close them.",
+)
+def check(config: Path, file: Path | None, *, strict: bool, opens: bool) -> None:
     """Check the configuration FILE, or that of --config, and print all errors and warnings.
 
-    Exit code 78 if it cannot be used.
+    Exit code 78 if it cannot be used, 75 if --open fails, 1 for a warning with --strict.
     """
     config = file or config
     policy = build_or_exit(config, preflight_problems)
     print_warnings(policy)
+    if opens:
+        try:
+            run(_open_and_close(policy))
+        except ConfigError as error:
+            fail(error)
     names = ", ".join(plugin.name for plugin in policy.plugins) or "no plugins"
     count = len(policy.warnings)
     warnings = f", {count} warning{'s' if count > 1 else ''}" if count else ""
+    if count and strict:
+        text = f"{config}: {count} warning{'s' if count > 1 else ''}, and --strict allows none"
+        click.secho(text, fg="red", err=True)
+        sys.exit(1)
     click.secho(f"{config}: valid{warnings} ({names}; {policy.config_hash})", fg="green")
+
+
+async def _open_and_close(policy: Policy) -> None:
+    async with policy.serving():
+        pass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,10 +12,11 @@ import click
 
 from pexpolicy.builder import policy_from
 from pexpolicy.cli.progress import progress_lines
+from pexpolicy.config.build_options import BuildOptions
 from pexpolicy.config.loader import load
 from pexpolicy.config.problems import Problem
 from pexpolicy.config.settings import ConfigError, PluginStartupError, Settings
-from pexpolicy.log.capture import LogHandler, capturing
+from pexpolicy.log.capture import LogHandler, LogLevels, capturing
 from pexpolicy.log.console import ServerLog
 from pexpolicy.policy import Policy
 
@@ -51,27 +53,34 @@ class Port(click.IntRange):
             self.fail(f"{value!r} is not a port: write a number from 0 to 65535", param, ctx)
 
 
-def capture_log() -> tuple[ServerLog, LogHandler]:
+def capture_log(*, debug: bool = False) -> tuple[ServerLog, LogHandler]:
     """Write the log lines of plugins to standard error until the command ends."""
-    log = ServerLog()
-    return log, click.get_current_context().with_resource(capturing(log))
+    log = ServerLog(is_debugging=debug)
+    handler = click.get_current_context().with_resource(capturing(log))
+    if debug:
+        # The levels of the configuration are not known yet.
+        handler.use(LogLevels(logging.DEBUG))
+    return log, handler
 
 
 def build_or_exit(
     path: Path,
     check: Callable[[Settings], list[Problem]] = lambda _: [],
     log: ServerLog | None = None,
+    options: BuildOptions | None = None,
+    *,
+    debug: bool = False,
 ) -> Policy:
     """Build the policy of a configuration; on errors print all of them and exit with 78 or 75.
 
-    Without a ``log``, that of the plugins is captured here.
+    Without a ``log``, that of the plugins is captured here, with full tracebacks for ``debug``.
     """
     handler = None
     if log is None:
-        log, handler = capture_log()
+        log, handler = capture_log(debug=debug)
     try:
         with progress_lines(lambda line: click.echo(line, err=True)) as stage:
-            policy = policy_from(path, check, log=log, stage=stage)
+            policy = policy_from(path, check, log=log, stage=stage, options=options)
     except ConfigError as error:
         fail(error)
     if handler is not None:

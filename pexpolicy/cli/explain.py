@@ -17,6 +17,7 @@ from pexpolicy.audit.redaction import Redaction
 from pexpolicy.cli.common import build_or_exit, config_option, fail
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.endpoints.base import JSON
+from pexpolicy.errors import full_traceback
 from pexpolicy.explain import Explanation, InvalidRequestError, without_secrets
 from pexpolicy.explain import explain as explain_request
 from pexpolicy.models.outcome import DECIDED, DEFAULT, AdjustedStep, Step
@@ -31,7 +32,8 @@ STYLES = {"decided": "green", "adjusted": "green", "abstained": "dim"}
 @config_option
 @click.argument("request_path", metavar="REQUEST")
 @click.option("--show-secrets", is_flag=True, help="Print PINs and passwords of the reply as well.")
-def explain(config: Path, request_path: str, *, show_secrets: bool) -> None:
+@click.option("--traceback", is_flag=True, help="Print the full traceback of each failure.")
+def explain(config: Path, request_path: str, *, show_secrets: bool, traceback: bool) -> None:
     """Show each step of the decision on REQUEST, and the reply.
 
     REQUEST is a request path with its query, a whole URL, or a line of the log of Pexip or of a
@@ -39,7 +41,7 @@ def explain(config: Path, request_path: str, *, show_secrets: bool) -> None:
 
     The reply is indented on a terminal, and otherwise printed byte for byte.
     """
-    policy = build_or_exit(config)
+    policy = build_or_exit(config, debug=traceback)
     explanations: list[Explanation] = []
 
     async def answer() -> None:
@@ -56,6 +58,16 @@ def explain(config: Path, request_path: str, *, show_secrets: bool) -> None:
     # After the event loop: the watchdog would blame the last plugin for the imports of rich.
     for explanation in explanations:
         _show(explanation, show_secrets=show_secrets)
+        if traceback:
+            _show_tracebacks(explanation)
+
+
+def _show_tracebacks(explanation: Explanation) -> None:
+    secrets = explanation.answer.outcome.request.secrets()
+    for error in explanation.errors:
+        click.echo()
+        for line in full_traceback(error, secrets):
+            click.echo(printable(line))
 
 
 def _show(explanation: Explanation, *, show_secrets: bool) -> None:

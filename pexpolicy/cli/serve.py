@@ -19,6 +19,7 @@ from pexpolicy.cli.common import (
     fail,
     print_warnings,
 )
+from pexpolicy.config.build_options import BuildOptions
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.errors import describe_network_error
 from pexpolicy.observability.shared_memory import SharedCounters
@@ -47,12 +48,25 @@ from pexpolicy.server.shutdown import force_exit, install_startup_signals
 @click.option(
     "--admin-port", type=Port(), help="Port of the admin listener, instead of the configured one."
 )
+@click.option(
+    "--debug",
+    is_flag=True,
+    help="For authors of plugins: one process, no time limits, full tracebacks of all failures.",
+)
+@click.option(
+    "--dev",
+    is_flag=True,
+    help="As --debug; plugins of pip install -e are reloaded when their source changes.",
+)
 def serve(
     config: Path,
     host: str | None,
     port: int | None,
     workers: int | None,
     admin_port: int | None,
+    *,
+    debug: bool,
+    dev: bool,
 ) -> None:
     """Answer calls until SIGTERM or Ctrl-C."""
     # A core dump would hold passwords and PINs.
@@ -61,14 +75,17 @@ def serve(
     install_startup_signals()
     read_at = time.time()
     ports = port, admin_port
-    log, handler = capture_log()
+    debug = debug or dev
+    options = BuildOptions(time_limits=not debug, reloads_sources=dev)
+    log, handler = capture_log(debug=debug)
     policy = build_or_exit(
-        config, lambda settings: preflight_problems(settings, host, ports=ports), log
+        config, lambda settings: preflight_problems(settings, host, ports=ports), log, options
     )
+    handler.use(policy.log_levels)
     print_warnings(policy)
     address = host or policy.settings.server.host
     number = policy.settings.server.port if port is None else port
-    count = workers or policy.settings.server.workers
+    count = 1 if debug else workers or policy.settings.server.workers
 
     # A worker and its replacement may exist at the same time.
     counters = SharedCounters(2 * count if count > 1 else 1)
@@ -84,6 +101,7 @@ def serve(
         admin_endpoint=admin,
         on_activation=lambda active: handler.use(active.log_levels),
         log_thread=log.output.background,
+        options=options,
     )
     leftovers: Leftovers = list
     try:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from pexpolicy.errors import LOG_INTERVAL_S, RateLimit, describe_error
+from pexpolicy.errors import LOG_INTERVAL_S, RateLimit, describe_error, with_full_traceback
 from pexpolicy.log.console import ServerLog
 from pexpolicy.log.plugin_logger import PROCESSORS, LogEvent
 from pexpolicy.log.structlog_import import structlog
@@ -55,7 +55,7 @@ class LogHandler(logging.Handler):
         super().__init__()
         self._log = log
         self._levels = LogLevels()
-        self._tracebacks = RateLimit[tuple[str, ...]](LOG_INTERVAL_S)
+        self._tracebacks = RateLimit[tuple[str, ...]](0.0 if log.is_debugging else LOG_INTERVAL_S)
 
     def createLock(self) -> None:  # noqa: N802 - its name in the library
         """Use no lock: everything here is thread-safe, and a hook must not wait for a thread."""
@@ -81,7 +81,10 @@ class LogHandler(logging.Handler):
         event = _event(record, fields)
         error = record.exc_info[1] if record.exc_info else None
         if error is not None:
-            report = describe_error(error, request.secrets() if request is not None else ())
+            secrets = request.secrets() if request is not None else ()
+            report = describe_error(error, secrets)
+            if self._log.is_debugging:
+                report = with_full_traceback(report, error, secrets)
             fields["error"] = report.summary
             key = plugin, record.name, report.kind, report.place
             times = self._tracebacks.admit(key, time.monotonic())

@@ -21,7 +21,9 @@ from pexpolicy.text import printable
 class ServerLog:
     """The log of a process on its standard error."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_debugging: bool = False) -> None:
+        self.is_debugging = is_debugging
+        """True where every failure is logged with its full traceback."""
         self.output = StandardError(sys.stderr, self._left_out)
         processors: list[Any] = [structlog.processors.add_log_level]
         if self.output.is_terminal:

@@ -55,6 +55,9 @@ class Request:
     annotations: Annotations | None = None
     """What plugins added to the audit line by ``annotate``; ``None`` where none did."""
 
+    errors: list[BaseException] | None = None
+    """A list for what plugins raise, in tests and ``pexpolicy explain``; otherwise ``None``."""
+
     def __init__(self, params: Params) -> None:
         self.__dict__["params"] = params
 
@@ -66,6 +69,12 @@ class Request:
     def set_decision_id(self, decision_id: str) -> None:
         """Store the ID of the call."""
         self.__dict__["decision_id"] = decision_id
+
+    def collect_errors(self) -> list[BaseException]:
+        """Return a new list that what plugins raise is added to."""
+        errors: list[BaseException] = []
+        self.__dict__["errors"] = errors
+        return errors
 
     def enable_notes(self) -> list[str]:
         """Return a new list that plugins find as ``notes``."""

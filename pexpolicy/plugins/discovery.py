@@ -38,11 +38,17 @@ class PluginSource:
     """Path of the module or package in a plugin directory; ``None`` for an installed package."""
     rivals: tuple[PluginSource, ...] = ()
     """Plugins of the same name in other distributions."""
+    tree: Path | None = None
+    """Source tree of an installed package that is imported again when it changes."""
     plugin: str = ""
     """Name of the plugin where ``name`` is that of an instance."""
 
     def files(self) -> list[Path]:
-        """Return the source of a drop-in plugin; that of a package changes at installation only."""
+        """Return the source of a drop-in plugin; that of a package changes at installation only,
+        unless it has a ``tree``.
+        """
+        if self.tree is not None:
+            return sorted(self.tree.rglob("*.py")) if self.tree.is_dir() else [self.tree]
         return drop_in.source_files(self.drop_in) if self.drop_in is not None else []
 
     @property

@@ -11,19 +11,13 @@ import importlib
 import importlib.util
 import sys
 import zlib
-from collections.abc import Iterable
-from hashlib import blake2b
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import CodeType, ModuleType
-from typing import Any
 
-from pexpolicy.config.file_tracking import read_file
 from pexpolicy.hooks import IMPL_MARK
 from pexpolicy.plugins.errors import PluginBuildError
-
-_DIGEST = "__pexpolicy_digest__"
-"""Attribute of a module: the hash of the source files that it was made of."""
+from pexpolicy.plugins.module_replacement import DIGEST, digest_of, replaced_modules
 
 
 def module_name(path: Path) -> str:
@@ -45,10 +39,10 @@ def load(path: Path) -> type:
     """
     name = module_name(path)
     module = sys.modules.get(name)
-    digest = _digest(source_files(path))
-    if module is None or vars(module).get(_DIGEST) != digest:
+    digest = digest_of(source_files(path))
+    if module is None or vars(module).get(DIGEST) != digest:
         module = _import(name, path)
-        setattr(module, _DIGEST, digest)
+        setattr(module, DIGEST, digest)
     found: list[type] = [value for value in vars(module).values() if _is_plugin(value, name)]
     if len(found) != 1:
         names = ", ".join(value.__name__ for value in found) or "none"
@@ -62,29 +56,13 @@ def load(path: Path) -> type:
 
 def _import(name: str, path: Path) -> ModuleType:
     package = _package(path.parent)
-    helpers = _digest(_helper_files(path.parent))
+    helpers = digest_of(_helper_files(path.parent))
     outdated = [key for key in sys.modules if _is_below(key, name)]
-    if vars(package).get(_DIGEST) != helpers:
+    if vars(package).get(DIGEST) != helpers:
         outdated += [key for key in sys.modules if key.startswith(f"{package.__name__}._")]
-    before = {key: sys.modules.pop(key) for key in outdated}
-    metrics = _unregister_metrics(before.values())
-    known = set(sys.modules)
-    writes_bytecode = sys.dont_write_bytecode
-    # Bytecode files do not tell two edits within one second apart.
-    sys.dont_write_bytecode = True
-    importlib.invalidate_caches()
-    try:
+    with replaced_modules(outdated, package.__name__):
         module = _execute(name, path)
-    except BaseException:
-        added = [key for key in sys.modules if key.startswith(package.__name__)]
-        _unregister_metrics([sys.modules.pop(key) for key in added if key not in known])
-        sys.modules.update(before)
-        for metric in metrics:
-            sys.modules["prometheus_client"].REGISTRY.register(metric)
-        raise
-    finally:
-        sys.dont_write_bytecode = writes_bytecode
-    setattr(package, _DIGEST, helpers)
+    setattr(package, DIGEST, helpers)
     return module
 
 
@@ -122,15 +100,6 @@ def _helper_files(directory: Path) -> list[Path]:
     return sorted([*directory.glob("_*.py"), *directory.glob("_[!_]*/**/*.py")])
 
 
-def _digest(files: Iterable[Path]) -> bytes:
-    digest = blake2b()
-    for file in files:
-        content = read_file(file)
-        digest.update(f"{file}\0{len(content)}\0".encode())
-        digest.update(content)
-    return digest.digest()
-
-
 def _is_below(module: str, name: str) -> bool:
     return module == name or module.startswith(f"{name}.")
 
@@ -141,36 +110,6 @@ def _is_plugin(value: object, name: str) -> bool:
         return False
     bases = [base for base in value.__mro__ if not _is_below(base.__module__, name)]
     return any(hasattr(item, IMPL_MARK) for base in (value, *bases) for item in vars(base).values())
-
-
-def _unregister_metrics(modules: Iterable[ModuleType]) -> list[Any]:
-    """Unregister the Prometheus metrics of modules that are replaced, and return them.
-
-    The registry refuses a second metric of the same name. Metrics that other modules hold too are
-    theirs.
-    """
-    prometheus: Any = sys.modules.get("prometheus_client")
-    if prometheus is None:
-        return []
-    replaced = list(modules)
-    found = {
-        id(value): value
-        for module in replaced
-        for value in vars(module).values()
-        if callable(getattr(type(value), "collect", None))
-    }
-    if found:
-        others = [m for m in sys.modules.values() if m not in replaced and hasattr(m, "__dict__")]
-        for value in [value for module in others for value in vars(module).values()]:
-            found.pop(id(value), None)
-    unregistered = []
-    for value in found.values():
-        try:
-            prometheus.REGISTRY.unregister(value)
-        except KeyError:  # it was never registered, or elsewhere
-            continue
-        unregistered.append(value)
-    return unregistered
 
 
 class _SourceLoader(SourceFileLoader):

@@ -48,6 +48,9 @@ def collect_hooks(
             pm.check_pending()
     except (pluggy.PluginValidationError, ValueError, TypeError) as error:
         raise PluginBuildError([Problem((), f"{available}: {_one_line(error)}")]) from None
+    for item in caught:
+        # Again outside of the recording, for ``pytest -W error::DeprecationWarning``.
+        warnings.warn_explicit(item.message, item.category, item.filename, item.lineno)
     implemented: dict[str, Callable[..., Any]] = {}
     for caller in pm.get_hookcallers(instance) or ():
         mine = caller.get_hookimpls()

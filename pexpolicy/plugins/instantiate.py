@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -130,4 +131,6 @@ def validated_settings(
 def _build_error(text: str, error: BaseException) -> PluginBuildError:
     if isinstance(error, PluginBuildError):
         return PluginBuildError.because(f"{text}: {error}")
+    # Shown by serve --debug and explain --traceback.
+    logging.getLogger(__name__).debug("plugin failed", exc_info=error)
     return PluginBuildError.because(f"{text}: {describe_error(error).summary}")

@@ -20,6 +20,7 @@ from pexpolicy.audit.audit_log import AuditLog
 from pexpolicy.audit.factory import audit_of
 from pexpolicy.audit.reader import recent_peers
 from pexpolicy.builder import policy_from
+from pexpolicy.config.build_options import BuildOptions
 from pexpolicy.config.problems import Problem
 from pexpolicy.config.schema.server import AdminTable
 from pexpolicy.config.settings import ConfigError, Settings
@@ -75,6 +76,7 @@ class ServerContext:
     admin_endpoint: AdminEndpoint = field(default_factory=AdminEndpoint)
     on_activation: Callable[[Policy], None] = lambda _: None
     """Called with the policy of each generation before it answers its first call."""
+    options: BuildOptions | None = None
     log_thread: Callable[[], AbstractContextManager[None]] = nullcontext
     """Writes the log in a thread until exit, in a process that answers calls."""
 
@@ -84,7 +86,12 @@ class ServerContext:
         Raise ``ConfigError``.
         """
         return policy_from(
-            self.config, self._preflight, log=self.log, content=content, host=self.host
+            self.config,
+            self._preflight,
+            log=self.log,
+            content=content,
+            host=self.host,
+            options=self.options,
         )
 
     def _preflight(self, settings: Settings) -> list[Problem]:

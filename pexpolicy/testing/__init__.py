@@ -58,25 +58,46 @@ __all__ = [
 ]
 
 
-async def decide(plugins: Subject, request: Request, *, config: Config | None = None) -> Outcome:
+async def decide(
+    plugins: Subject,
+    request: Request,
+    *,
+    config: Config | None = None,
+    raise_exceptions: bool = False,
+    timeouts: bool = True,
+) -> Outcome:
     """Decide a request without HTTP, and return the outcome with each step.
 
     The plugins are built and their ``lifespan`` is entered for this one request; for several
     requests, pass a serving policy (``make_policy``). ``config`` is the rest of the configuration
-    file. Raises ``ConfigError`` where a server would not start::
+    file. Raises ``ConfigError`` where a server would not start.
+
+    ``raise_exceptions`` raises what a plugin raised, ``DecisionError`` for an invalid answer and
+    ``TimeoutError`` for a late one, so that ``pytest --pdb`` stops there. Without ``timeouts`` no
+    plugin is late::
 
         outcome = await decide([Doors, Rooms], make_request("service_configuration"))
         assert (outcome.decided_by, outcome.decision.action) == ("doors", "reject")
         assert [step.outcome for step in outcome.steps] == ["decided"]
     """
-    async with opened(plugins, config) as policy:
+    async with opened(plugins, config, timeouts=timeouts) as policy:
         audit = capturing_audit_log()
+        errors = request.collect_errors() if raise_exceptions else []
         outcome = (await asked(policy, request, audit)).outcome
+        if errors:
+            raise errors[0]
         policy.run_background(outcome, audit)
     return outcome
 
 
-def decide_sync(plugins: Subject, request: Request, *, config: Config | None = None) -> Outcome:
+def decide_sync(
+    plugins: Subject,
+    request: Request,
+    *,
+    config: Config | None = None,
+    raise_exceptions: bool = False,
+    timeouts: bool = True,
+) -> Outcome:
     """Decide a request in a test that is a plain function; otherwise like ``decide``.
 
     Raises ``RuntimeError`` inside a running event loop, and ``TypeError`` for a serving policy,
@@ -85,7 +106,8 @@ def decide_sync(plugins: Subject, request: Request, *, config: Config | None = N
         assert decide_sync(Doors, make_request("media_location")).decided_by == "default"
     """
     _require_no_event_loop("decide_sync", plugins)
-    return asyncio.run(decide(plugins, request, config=config))
+    options = {"raise_exceptions": raise_exceptions, "timeouts": timeouts}
+    return asyncio.run(decide(plugins, request, config=config, **options))
 
 
 @asynccontextmanager

@@ -12,6 +12,7 @@ from types import FunctionType, ModuleType
 from typing import Any
 
 from pexpolicy.builder import build_policy
+from pexpolicy.config.build_options import BuildOptions
 from pexpolicy.config.loader import from_document, load
 from pexpolicy.config.settings import ConfigError, Settings
 from pexpolicy.plugins.discovery import RESERVED, PluginSource, discover
@@ -44,31 +45,38 @@ class Log:
 
 
 @asynccontextmanager
-async def opened(subject: Subject, config: Config | None = None) -> AsyncIterator[Policy]:
+async def opened(
+    subject: Subject, config: Config | None = None, *, timeouts: bool = True
+) -> AsyncIterator[Policy]:
     """Yield a serving policy; one that was built here is closed at the end."""
     if isinstance(subject, Policy):
         _no_config(config, "a policy")
+        if not timeouts:
+            msg = "timeouts=False goes with plugins, or with make_policy(…, timeouts=False)"
+            raise TypeError(msg)
         yield subject
     else:
-        async with make_policy(subject, config=config).serving() as policy:
+        async with make_policy(subject, config=config, timeouts=timeouts).serving() as policy:
             yield policy
 
 
-def make_policy(plugins: Subject, *, config: Config | None = None) -> Policy:
+def make_policy(plugins: Subject, *, config: Config | None = None, timeouts: bool = True) -> Policy:
     """Build the policy of these plugins, which are asked in the given order.
 
     ``config`` is the rest of the configuration file: other tables, and the
     ``priority``, ``timeout`` (seconds) or ``on_error`` of a plugin. A plugin is named after its
-    class, in lower case and with ``_`` between words, unless a mapping names it. Raises
+    class, in lower case and with ``_`` between words, unless a mapping names it. Without
+    ``timeouts`` no plugin is late. Raises
     ``ConfigError`` with all problems, and ``TypeError`` for anything but a plugin::
 
         policy = make_policy([Doors, Rooms], config={"plugins": {"doors": {"timeout": 0.1}}})
         async with policy.serving():
             outcome = await decide(policy, make_request("service_configuration"))
     """
+    options = BuildOptions(time_limits=timeouts)
     if isinstance(plugins, Path):
         _no_config(config, "a configuration file")
-        return build_policy(load(plugins), log=Log())
+        return build_policy(load(plugins), log=Log(), options=options)
     under_test = _named(plugins)
     available = {name: _available(name, one) for name, one in under_test.items()}
     settings = _settings(under_test, config or {})
@@ -77,7 +85,7 @@ def make_policy(plugins: Subject, *, config: Config | None = None) -> Policy:
         if problems:
             raise ConfigError(settings.path, problems)
         available = {**found, **available}
-    return build_policy(settings, available=available, log=Log())
+    return build_policy(settings, available=available, log=Log(), options=options)
 
 
 def _no_config(config: Config | None, what: str) -> None:

@@ -1,6 +1,7 @@
 """Plugins that lie in a directory come in through the same door as those that packages bring."""
 
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -159,9 +160,15 @@ def test_a_deprecated_hook_is_reported_with_what_to_write_instead(
     specification = HOOKS["service_configuration"]
     options = {**specification.pexpolicy_spec, "warn_on_impl": deprecation}
     monkeypatch.setattr(specification, "pexpolicy_spec", options)
-    (told,) = policy(folder).warnings
+    with pytest.warns(DeprecationWarning, match="write room instead") as warned:
+        (told,) = policy(folder).warnings
+    assert warned[0].filename.endswith("greeter.py")
     assert str(told).startswith("plugins.greeter: greeter (dropins drop-in): service_configuration")
     assert str(told).endswith("write room instead (deprecated)")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(DeprecationWarning):
+            policy(folder)
 
 
 async def test_a_class_without_settings_needs_no_constructor(serving: Serve, folder: Path) -> None:

@@ -54,8 +54,7 @@ def serving(folder: Path, config: str, stderr: int, *arguments: str) -> Iterator
     (folder / "plugins" / "talker.py").write_text(TALKER)
     path = folder / "config.toml"
     path.write_text(f'plugin_dirs = ["plugins"]\n[audit]\npath = "audit.jsonl"\n{config}')
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "pexpolicy", "serve", "-c", str(path), "--admin-port", "0"]
     with subprocess.Popen([*command, "--port", str(port), *arguments], stderr=stderr) as server:
         try:
@@ -68,6 +67,12 @@ def serving(folder: Path, config: str, stderr: int, *arguments: str) -> Iterator
         finally:
             server.send_signal(signal.SIGTERM)
             server.wait(20)
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port: int = free.getsockname()[1]
+        return port
 
 
 def answers(port: int) -> bool:

@@ -1,0 +1,158 @@
+"""Debugging with the test kit: exceptions of plugins, and calls without time limits."""
+
+import asyncio
+import sys
+import time
+import traceback
+from typing import Any
+
+import pytest
+
+from pexpolicy import Conference, DecisionError, Plugin, Reject, Request, hookimpl
+from pexpolicy.testing import decide, decide_sync, make_policy, make_request
+
+REQUEST = make_request("service_configuration")
+
+
+class Raises:
+    @hookimpl
+    async def service_configuration(self, request: Request) -> Conference:
+        return self.find(request)
+
+    def find(self, request: Request) -> Conference:
+        raise LookupError("no such room")
+
+
+class RaisesInThread:
+    @hookimpl
+    def service_configuration(self, request: Request) -> Conference:
+        raise LookupError("no such room")
+
+
+class GivesNonsense:
+    @hookimpl
+    async def service_configuration(self, request: Request) -> object:
+        return {"service_type": "conference"}
+
+
+class Waits:
+    @hookimpl
+    async def service_configuration(self, request: Request) -> Conference:
+        await asyncio.sleep(0.2)
+        return Conference(name="late", service_tag="")
+
+
+class Blocks:
+    @hookimpl
+    def service_configuration(self, request: Request) -> Conference:
+        time.sleep(0.2)
+        return Conference(name="late", service_tag="")
+
+
+class Next(Plugin):
+    @hookimpl
+    async def service_configuration(self, request: Request) -> Reject:
+        return Reject(reason="asked next")
+
+
+@pytest.mark.parametrize("plugin", [Raises, RaisesInThread])
+def test_the_exception_of_a_plugin_is_raised_with_its_own_frames(plugin: type) -> None:
+    with pytest.raises(LookupError, match="no such room") as raised:
+        decide_sync([plugin, Next], REQUEST, raise_exceptions=True)
+    innermost = traceback.extract_tb(raised.value.__traceback__)[-1]
+    assert innermost.filename == __file__
+    assert innermost.name in ("find", "service_configuration")
+
+
+def test_an_invalid_answer_and_a_late_one_are_raised() -> None:
+    with pytest.raises(DecisionError):
+        decide_sync(GivesNonsense, REQUEST, raise_exceptions=True)
+    limits = {"plugins": {"waits": {"timeout": 0.01}}}
+    with pytest.raises(TimeoutError, match="waits: no answer within"):
+        decide_sync(Waits, REQUEST, config=limits, raise_exceptions=True)
+
+
+async def test_exceptions_are_raised_from_a_serving_policy_once() -> None:
+    async with make_policy([Raises, Next]).serving() as policy:
+        with pytest.raises(LookupError):
+            await decide(policy, REQUEST, raise_exceptions=True)
+        outcome = await decide(policy, make_request("service_configuration"))
+    assert outcome.decided_by == "next"
+
+
+@pytest.mark.parametrize("plugin", [Waits, Blocks])
+def test_without_timeouts_no_plugin_is_late(plugin: type) -> None:
+    name = plugin.__name__.lower()
+    limits = {"server": {"budget": 0.02}, "plugins": {name: {"timeout": 0.01}}}
+    late = decide_sync([plugin, Next], make_request("service_configuration"), config=limits)
+    assert next(step.outcome for step in late.steps) == "timed_out"
+    waited = decide_sync(
+        [plugin, Next], make_request("service_configuration"), config=limits, timeouts=False
+    )
+    assert waited.decided_by == name
+
+
+async def test_a_serving_policy_has_the_timeouts_that_it_was_built_with() -> None:
+    limits = {"plugins": {"waits": {"timeout": 0.01}}}
+    async with make_policy(Waits, config=limits, timeouts=False).serving() as policy:
+        assert (await decide(policy, REQUEST)).decided_by == "waits"
+        with pytest.raises(TypeError, match="timeouts=False goes with plugins"):
+            await decide(policy, REQUEST, timeouts=False)
+
+
+class Prompt:
+    """Stands for the input of a person, who takes longer than any limit of the test."""
+
+    def __init__(self, commands: list[str]) -> None:
+        self.commands = commands
+
+    def readline(self) -> str:
+        time.sleep(0.5)
+        return self.commands.pop(0) + "\n"
+
+    def isatty(self) -> bool:
+        return False
+
+
+class Stops:
+    @hookimpl
+    async def service_configuration(self, request: Request) -> Conference:
+        name = "from the hook"
+        stop()
+        await asyncio.sleep(0)
+        return Conference(name=name, service_tag="")
+
+
+class StopsInThread:
+    @hookimpl
+    def service_configuration(self, request: Request) -> Conference:
+        name = "from the hook"
+        stop()
+        return Conference(name=name, service_tag="")
+
+
+def stop() -> None:
+    import pdb  # noqa: PLC0415, T100 - the subject of these tests
+
+    pdb.Pdb(nosigint=True, stdin=PROMPT, stdout=sys.stdout).set_trace(sys._getframe().f_back)
+
+
+PROMPT: Any = Prompt([])
+
+
+@pytest.mark.parametrize("plugin", [Stops, StopsInThread])
+def test_limits_are_suspended_while_a_debugger_is_at_work(
+    plugin: type, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    PROMPT.commands = ["p name", "name = 'from the prompt'", "continue"]
+    name = "stops" if plugin is Stops else "stops_in_thread"
+    limits = {"server": {"budget": 0.3}, "plugins": {name: {"timeout": 0.2}}}
+    trace = sys.gettrace()
+    try:
+        outcome = decide_sync([plugin, Next], REQUEST, config=limits)
+    finally:
+        sys.settrace(trace)
+    assert "'from the hook'" in capsys.readouterr().out
+    assert outcome.decided_by == name
+    assert outcome.decision.set_fields()["name"] == "from the prompt"
+    assert "event loop" not in caplog.text
