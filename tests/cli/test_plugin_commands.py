@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -130,7 +129,7 @@ def test_a_misspelt_command_of_a_package_is_suggested(site: Path) -> None:
 def test_a_command_of_a_package_that_is_not_installed_names_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(metadata, "entry_points", lambda **_: ())
+    monkeypatch.setitem(vars(main), "_of_plugins", {})
     result = CliRunner().invoke(main, ["import", "rules", "rules.csv"])
     assert result.exit_code == 2
     assert "Install the package pexpolicy-importers." in result.output
