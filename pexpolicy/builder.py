@@ -271,15 +271,14 @@ def _same_priority(plugins: Sequence[Plugin]) -> Iterator[ConfigWarning]:
             yield ConfigWarning(("plugins", second.name, "priority"), text)
 
 
-def config_warnings(settings: Settings, plugins: Sequence[Plugin]) -> Iterable[ConfigWarning]:
-    """Yield the warnings about a configuration and its plugins."""
-    if not settings.credentials and settings.server.allow_anonymous:
-        text = "any client that reaches the port can ask for PINs; add [auth]"
-        yield ConfigWarning(("server", "allow_anonymous"), text)
-    yield from access_warnings(settings)
-    yield from _same_priority(plugins)
+def _audit_folders(settings: Settings) -> Iterator[ConfigWarning]:
+    """Yield a warning for each place of the audit that cannot be used on this machine."""
     if settings.audit.path is not None:
-        folder = settings.resolve(settings.audit.path).parent
+        file = settings.resolve(settings.audit.path)
+        folder = file.parent
+        if file.is_dir():
+            text = f"{file} is a folder; name a file, as in {settings.audit.path}/audit.jsonl"
+            yield ConfigWarning(("audit", "path"), text)
         if not folder.is_dir():
             text = f"there is no folder {folder} here; the server does not start without it"
             yield ConfigWarning(("audit", "path"), text)
@@ -288,6 +287,16 @@ def config_warnings(settings: Settings, plugins: Sequence[Plugin]) -> Iterable[C
         if not folder.is_dir():
             text = f"there is no folder {folder} here; without it lines can only wait in memory"
             yield ConfigWarning(("audit", "spool"), text)
+
+
+def config_warnings(settings: Settings, plugins: Sequence[Plugin]) -> Iterable[ConfigWarning]:
+    """Yield the warnings about a configuration and its plugins."""
+    if not settings.credentials and settings.server.allow_anonymous:
+        text = "any client that reaches the port can ask for PINs; add [auth]"
+        yield ConfigWarning(("server", "allow_anonymous"), text)
+    yield from access_warnings(settings)
+    yield from _same_priority(plugins)
+    yield from _audit_folders(settings)
     for plugin in plugins:
         if "routes" in plugin.hooks and not settings.admin.enabled:
             text = "its routes are not served, as admin.enabled is false"

@@ -83,6 +83,13 @@ class Commands(click.Group):
             found = getattr(import_module(f"pexpolicy.cli.{module}"), attribute)
         return cast("click.Command", found)
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the arguments; raise ``UsageError`` for an option of a command before it."""
+        if args and args[0] in ("-c", "--config"):
+            msg = f"{args[0]} follows the command, as in: pexpolicy check {args[0]} FILE"
+            raise click.UsageError(msg, ctx)
+        return super().parse_args(ctx, args)
+
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
@@ -101,6 +108,6 @@ class Commands(click.Group):
 @click.group(
     cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120}
 )
-@click.version_option(__version__, message="%(prog)s %(version)s")
+@click.version_option(__version__, "-V", "--version", message="%(prog)s %(version)s")
 def main() -> None:
     """Answer the external policy calls of Pexip Infinity."""

@@ -25,7 +25,11 @@ def reload(config: Path) -> None:
         click.secho(f"{config}: cannot reach the server: {error}", fg="red", err=True)
         sys.exit(1)
     if not results or None in results:
-        text = "the server ended during the reload" if results else "no running server found"
+        text = (
+            "the server ended during the reload"
+            if results
+            else "no server runs with this configuration; start it with pexpolicy serve"
+        )
         click.secho(f"{config}: {text}", fg="red", err=True)
         sys.exit(1)
     for result in results:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import errno
 import hashlib
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,6 +28,11 @@ from pexpolicy.config.settings import ConfigError, Settings
 from pexpolicy.config.signing_key import InvalidKeyError, private_key
 from pexpolicy.endpoints import ENDPOINTS
 
+_UNREADABLE = {
+    errno.EACCES: "; give the user that runs this command read access to it and to its folder",
+    errno.EISDIR: "; name the file in it",
+    errno.ENOENT: "; name another with --config or PEXPOLICY_CONFIG",
+}
 COMPACT_FROM = 1_000_000
 """Characters from which on a configuration is compacted after parsing."""
 
@@ -41,7 +47,8 @@ def load(path: Path, stage: Stage = silent, *, content: bytes | None = None) -> 
         stage(f"reading {path.name}, {len(content) / 1e6:.1f} MB")
         document = _parse(decode_text(content), path)
     except OSError as error:
-        raise ConfigError(path, [Problem((), f"cannot be read: {error.strerror}")]) from None
+        hint = _UNREADABLE.get(error.errno or 0, "")
+        raise ConfigError(path, [Problem((), f"cannot be read: {error.strerror}{hint}")]) from None
     except EncodingError as error:
         raise ConfigError(path, [Problem((), str(error))]) from None
     stage(f"checking {path.name}")

@@ -66,7 +66,7 @@ def _problem(item: Mapping[str, Any], model: type[BaseModel]) -> Problem:
     shown = item["type"] != "value_error" and not isinstance(item["input"], Mapping | list)
     if shown and not _holds_secret(model, key) and not _may_hold_secret(key, item["input"]):
         text += f", not {brief(item['input'])}"
-    return Problem(key, text + _quoting(item["type"], item["input"]))
+    return Problem(key, text + _form(item["type"], item["input"]))
 
 
 def _message(item: Mapping[str, Any]) -> str:
@@ -76,8 +76,10 @@ def _message(item: Mapping[str, Any]) -> str:
     return text[:1].lower() + text[1:]
 
 
-def _quoting(kind: str, value: Any) -> str:
-    """Return what to write if quotes are the mistake; the value may be secret and is not shown."""
+def _form(kind: str, value: Any) -> str:
+    """Return in which form to write a value; the value may be secret and is not shown."""
+    if kind == "dict_type" and isinstance(value, list):
+        return ": write [….NAME] for each, not [[…]]"
     if kind == "string_type" and type(value) in (int, float):
         return "; write it in quotes"
     if not isinstance(value, str):
@@ -86,16 +88,32 @@ def _quoting(kind: str, value: Any) -> str:
         logical = {"true": "true", "yes": "true", "false": "false", "no": "false"}
         literal = logical.get(value.lower())
         return f"; write {literal} without quotes" if literal else ""
-    pattern = {"int_type": r"[+-]?\d+", "float_type": r"[+-]?\d+(\.\d+)?"}.get(kind)
-    if pattern is None:
+    return _LIST if kind == "list_type" else _number_form(kind, value)
+
+
+def _number_form(kind: str, value: str) -> str:
+    pattern, example = _NUMBERS.get(kind, ("", ""))
+    if not pattern:
         return ""
     if re.fullmatch(pattern, value):
         return "; write it without quotes"
-    has_unit = re.fullmatch(r"\d+(\.\d+)?\s*[A-Za-z%]+", value)
-    return "; write a number, without quotes and without a unit" if has_unit else ""
+    if re.fullmatch(r"\d+(\.\d+)?\s*[A-Za-z%]+", value):
+        return "; write a number, without quotes and without a unit"
+    return f"; write a number, as in {example}"
 
 
-_NAMES_IN_JSON = {"a valid array": "a valid list", "an object": "a valid dictionary"}
+_LIST = '; write it in square brackets, as in ["first", "second"]'
+_NUMBERS = {"int_type": (r"[+-]?\d+", "100"), "float_type": (r"[+-]?\d+(\.\d+)?", "1.5")}
+_NAMES_IN_JSON = {
+    "a valid array": "a list",
+    "a valid list": "a list",
+    "an object": "a table",
+    "a valid dictionary": "a table",
+    "a valid integer": "a whole number",
+    "a valid number": "a number",
+    "a valid string": "text",
+    "a valid boolean": "true or false",
+}
 _NO_TABLE = ("model_type", "model_attributes_type", "dataclass_type")
 _SECRET = re.compile(r"token|secret|passw|passcode|credential|pin$|^key$|api_?key", re.IGNORECASE)
 _USER_OR_URL = re.compile(r"^user(name)?$|endpoint$|url$")

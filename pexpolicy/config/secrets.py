@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,4 +70,6 @@ def read_secret(name: str, variable: str | None, file: str | None, folder: Path)
         raise SecretError(f"{name}_file", f"{folder / file}: {error}") from None
     if not value:
         raise SecretError(f"{name}_file", "the file is empty")
+    if re.search(r"[\r\n]", value) and not value.startswith("-----BEGIN "):
+        raise SecretError(f"{name}_file", "the file has several lines, and a secret is one line")
     return value

@@ -40,13 +40,20 @@ def suggest_fix(message: str, text: str) -> str:
     if any(
         part in message for part in ("Illegal character '\\n'", "Unterminated", 'Expected "\'"')
     ):
-        return "; a closing quote is missing"
+        return "; a closing quote is missing" + _open_quote(text, at_the_end="line" not in message)
     if "Unescaped '\\'" in message:
         return "; write the text in single quotes, or each backslash twice"
     if (found := AT.search(message)) is not None:
         lines = text.replace("\r\n", "\n").split("\n")[: int(found[1])]
         return _hint_for_line(message, lines, int(found[2]) - 1)
     return "; the file ends inside a value" if message.startswith("Invalid value") else ""
+
+
+def _open_quote(text: str, *, at_the_end: bool) -> str:
+    """Name the last line whose quote is not closed, if the parser names no line."""
+    odd = [n for n, line in enumerate(text.split("\n"), 1) if line.count("'") % 2]
+    odd = odd or [n for n, line in enumerate(text.split("\n"), 1) if line.count('"') % 2]
+    return f" in line {odd[-1]}" if at_the_end and odd else ""
 
 
 def _other_format(text: str) -> str:
@@ -84,6 +91,7 @@ def _hint_for_line(message: str, lines: list[str], column: int) -> str:
         "Invalid value": lambda: _hint_for_value(line, column),
         "Expected newline": lambda: _hint_for_number(line),
         "Cannot declare": lambda: _duplicate_table(line, lines[:-1]),
+        "Unclosed array": lambda: "; write a comma between two items, and ] after the last",
     }
     for beginning, advise in advice.items():
         if message.startswith(beginning):

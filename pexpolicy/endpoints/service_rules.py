@@ -152,7 +152,7 @@ _PINS = (
          lambda s: _is_invalid_pin(s.guest_pin), row=1),
     Rule("allow_guests", "guests are allowed without a Host PIN", DISPUTED, "pexip-tf, ps, dbg; oda sends it",
          lambda s: s.allow_guests is True and not s.pin, row=3),
-    Rule("guest_pin", "a guest PIN without allow_guests = true is said to void the answer", REPORTED, "ps, dbg",
+    Rule("guest_pin", "needs allow_guests = true, without which the answer is said to be dropped", REPORTED, "ps, dbg",
          lambda s: s.allow_guests is not True and s.guest_pin, row=4),
     Rule("guest_pin", "an empty guest PIN is accepted by some versions at least; leave it out", DISPUTED, "ps, dbg; lorist sends it",
          lambda s: not s.guest_pin, row=4),

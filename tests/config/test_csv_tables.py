@@ -15,7 +15,7 @@ from pexpolicy.config.csv_tables import TableError, TableRow, parse_table, read_
 from pexpolicy.config.problems import Problem
 
 COLUMNS = ("subnet", "floor", "kind", "open", "phones", "note", "ms-subnet")
-NO_NUMBER = "should be a valid integer, unable to parse string as an integer"
+NO_NUMBER = "should be a whole number, unable to parse string as an integer"
 
 
 class Place(TableRow):

@@ -11,6 +11,7 @@ from click.testing import CliRunner, Result
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from pexpolicy import __version__
 from pexpolicy.cli.main import main
 from tests.support import certificates
 
@@ -155,7 +156,11 @@ MISTAKES: list[tuple[str, str, tuple[str, ...]]] = [
         "when.time.zone",
         ("Europe/Oslo",),
     ),
-    ("[plugins.rooms]\npriority = 'high'", "plugins.rooms.priority", ("valid integer",)),
+    (
+        "[plugins.rooms]\npriority = 'high'",
+        "plugins.rooms.priority",
+        ("not 'high'", "as in 100"),
+    ),
     ("[plugins.rooms]\npriority = '10'", "plugins.rooms.priority", ("write it without quotes",)),
     (
         AUDIT + "rotate_mb = '100MB'",
@@ -177,6 +182,17 @@ MISTAKES: list[tuple[str, str, tuple[str, ...]]] = [
         "server.host",
         ("there is no [auth]", "allow_anonymous = true"),
     ),
+    (RULE + "when.caller.prefix = 'x'", "when.caller", ("did you mean 'remote_alias'?",)),
+    (RULE + "when.to.prefix = 'x'", "when.to", ("did you mean 'local_alias'?",)),
+    (RULE + "when.ip = '10.0.0.1'", "when.ip", ("did you mean 'remote_address'?",)),
+    (
+        "[[plugins.rooms.settings.rooms]]\nname = 'Board'",
+        "plugins.rooms.settings.rooms",
+        ("should be a table", "write [….NAME] for each"),
+    ),
+    ("[access]\nnetworks = '10.1.0.0/16'", "access.networks", ("in square brackets",)),
+    ("[plugins.domains.settings]\nallowed = ['acme,example']", "allowed[0]", ("not a domain",)),
+    ("[auth]\npassword_env = 'A'", "auth", ('user = "pexip"',)),
 ]
 """What is written, the end of its key, and words that the message must hold."""
 
@@ -210,6 +226,12 @@ FILES: list[tuple[bytes, tuple[str, ...]]] = [
     (b'{"server": {"port": 8000}}', ("looks like JSON", "TOML is needed")),
     (b'[\n  {"name": 1}\n]', ("looks like JSON",)),
     (b"<config/>", ("looks like XML",)),
+    (b"[server]\nport = 1\nhost = '127.0.0.1\n", ("a closing quote is missing in line 3",)),
+    (b'[server]\nhost = "127.0.0.1\nport = 1\n', ("line 2", "a closing quote is missing")),
+    (
+        b"[access]\nnetworks = ['10.1.0.0/16' '10.2.0.0/16']\n",
+        ("line 2", "write a comma between two items"),
+    ),
     (
         "[server]\nhost = \u201c127.0.0.1\u201d\n".encode(),
         ("line 2", "\u201c is not a TOML quote", 'a straight one, "'),
@@ -418,7 +440,34 @@ def test_everybody_may_write_into_a_folder_with_the_sticky_bit(tmp_path: Path) -
     assert "can be changed" not in checked("-c", tmp_path / "config.toml").stderr
 
 
+@pytest.mark.parametrize("content", ["one\ntwo\n", "one\r\ntwo", "\n one"])
+def test_a_secret_of_several_lines_is_refused(tmp_path: Path, content: str) -> None:
+    (tmp_path / "secret").write_text(content, newline="")
+    (tmp_path / "config.toml").write_text("[auth]\nuser = 'a'\npassword_file = 'secret'\n")
+    said = checked("-c", tmp_path / "config.toml")
+    assert said.exit_code == 78
+    assert "auth.password_file: the file has several lines" in said.stderr
+
+
+def test_a_folder_as_the_audit_file_is_told(tmp_path: Path) -> None:
+    (tmp_path / "log").mkdir()
+    (tmp_path / "config.toml").write_text("[audit]\npath = 'log'\n")
+    said = checked("-c", tmp_path / "config.toml").stderr
+    assert f"audit.path: {tmp_path / 'log'} is a folder; name a file, as in log/audit.jsonl" in said
+
+
 # ---- the command line
+
+
+def test_an_option_before_the_command_is_told() -> None:
+    said = CliRunner().invoke(main, ["-c", "config.toml", "check"])
+    assert said.exit_code == 2
+    assert "-c follows the command, as in: pexpolicy check -c FILE" in said.stderr
+
+
+@pytest.mark.parametrize("option", ["-V", "--version"])
+def test_the_version_has_a_short_option(option: str) -> None:
+    assert CliRunner().invoke(main, [option]).stdout.endswith(f" {__version__}\n")
 
 
 def test_check_takes_the_file_as_an_argument(tmp_path: Path) -> None:

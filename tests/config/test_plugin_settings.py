@@ -55,7 +55,7 @@ def built(tables: Mapping[str, Any], classes: Mapping[str, Any]) -> list[str]:
         ({}, ["plugins.strict.settings.room: is missing"]),
         (
             {"room": 1},
-            ["plugins.strict.settings.room: should be a valid string, not 1; write it in quotes"],
+            ["plugins.strict.settings.room: should be text, not 1; write it in quotes"],
         ),
         (
             {"room": "a", "nmber": 2},
@@ -63,7 +63,12 @@ def built(tables: Mapping[str, Any], classes: Mapping[str, Any]) -> list[str]:
         ),
         (
             {"room": "a", "nested": {"x y": "z"}},
-            ["plugins.strict.settings.nested.\"x y\": should be a valid integer, not 'z'"],
+            [
+                (
+                    'plugins.strict.settings.nested."x y": '
+                    "should be a whole number, not 'z'; write a number, as in 100"
+                )
+            ],
         ),
         (
             {"room": "twice wrong"},

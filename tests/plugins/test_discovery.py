@@ -191,7 +191,7 @@ def test_a_secret_of_the_wrong_type_is_not_shown(folder: Path, key: str) -> None
     source = PLUGIN.replace("    class Settings(PluginSettings):\n        name: str\n", declared)
     (folder / "dropins" / "greeter.py").write_text("from pydantic import SecretStr\n" + source)
     (text,) = problems(folder, greeter={"settings": {key: 123456}})
-    assert text.startswith(f"plugins.greeter.settings.{key}: should be a valid")
+    assert text.startswith(f"plugins.greeter.settings.{key}: should be text")
     assert "123456" not in text
 
 

@@ -148,7 +148,7 @@ def test_without_a_server_the_command_says_so(tmp_path: Path) -> None:
     config.write_text(written("first"))
     said = command("reload", config)
     assert said.returncode == 1
-    assert "no running server found" in said.stderr
+    assert "no server runs with this configuration" in said.stderr
 
 
 def test_a_socket_that_a_killed_server_left_is_cleared_away(

@@ -265,7 +265,7 @@ async def test_a_policy_that_serves_cannot_be_verified_elsewhere(write: Write) -
         (dialed("a", more="expct = {}"), "case 1 ('a'), expct: unknown key; did you mean 'expect'"),
         (dialed("a", "{ acton = 'reject' }"), "expect.acton: unknown key; did you mean 'action'"),
         (dialed("a", "{ action = 'rejct' }"), "expect.action: should be 'continue', 'reject' or"),
-        (dialed("a", "{ status = '200' }"), "expect.status: should be a valid integer, not '200'"),
+        (dialed("a", "{ status = '200' }"), "expect.status: should be a whole number, not '200'"),
         (dialed("a", "{ decided_by = '' }"), "expect.decided_by:"),
         (dialed("a", "{ result = 'x' }"), "expect.result"),
         (dialed("a", more="shape = 'wbe'"), "('a'), shape: service_configuration has no shape"),

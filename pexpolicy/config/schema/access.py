@@ -73,7 +73,7 @@ class AuthTable(_PasswordTable):
     @model_validator(mode="after")
     def _one_source(self) -> Self:
         if self.user is None and self.places:
-            msg = "name the user that the password belongs to: user"
+            msg = 'name the user that the password belongs to, as in user = "pexip"'
             raise ValueError(msg)
         if self.user is None and not self.credentials:
             msg = "name a user and where the password is, or write [[auth.credentials]]"

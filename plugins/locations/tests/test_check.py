@@ -47,6 +47,12 @@ def test_overflow_that_is_never_used_is_named(build: Build) -> None:
     ]
 
 
+def test_two_locations_in_one_name_are_named(build: Build) -> None:
+    said = warnings(build, ("10.1.0.0/16", "Oslo"), ("10.2.0.0/16", "Oslo;Bergen"))
+    text = "is one location; write further ones in overflow_locations"
+    assert said == [f"subnets[1].location: 'Oslo;Bergen' {text}"]
+
+
 def test_a_table_that_never_answers_is_named(build: Build) -> None:
     assert [line.removeprefix(": ") for line in warnings(build)] == [
         "lists no subnet and no default: it never answers"

@@ -26,7 +26,7 @@ def test_a_room_with_pins_that_fit_is_nothing_to_warn_of(build: Build) -> None:
     ("fields", "says"),
     [
         ({"allow_guests": True}, "guests are allowed without a Host PIN"),
-        ({"pin": "123456", "guest_pin": "567890"}, "a guest PIN without allow_guests"),
+        ({"pin": "123456", "guest_pin": "567890"}, "needs allow_guests = true"),
         ({"pin": "123456", "guest_pin": "5678901", "allow_guests": True}, "one length"),
         ({"pin": "12345#", "guest_pin": "5678901", "allow_guests": True}, "both end in #"),
         ({"pin": "123456", "guest_pin": "123456", "allow_guests": True}, "must differ"),

@@ -81,7 +81,7 @@ def test_what_a_condition_may_capture_is_not_complained_of(problems: Problems, r
             {"local_alias": {"regex": r"vmr-(\d+"}},
             r"rules[0].when.local_alias.regex: 'vmr-(\d+' is not a regular expression of RE2: ",
         ),
-        ({"vendor": {"prefix": 3}}, "rules[0].when.vendor.prefix: should be a valid list, not 3"),
+        ({"vendor": {"prefix": 3}}, "rules[0].when.vendor.prefix: should be a list, not 3"),
         ({"vendor": {"prefix": ""}}, "rules[0].when.vendor.prefix: string should have at least 1"),
         (
             {"time": {"zone": "europe/oslo", "weekdays": ["monday"]}},

@@ -18,7 +18,7 @@ from pexpolicy import (
     hookimpl,
 )
 
-_LABEL = r"[^\s@*/:.\[\]]+"
+_LABEL = r"[\w-]+"
 _DOMAIN = re.compile(rf"@?(?:\*\.)?{_LABEL}(?:\.{_LABEL})*\.?")
 MAX_DOMAIN = 253
 """Characters of the longest name in DNS; longer hosts match no parent domain."""

@@ -91,7 +91,7 @@ class Draft:
             if more > 0
             else []
         )
-        return [*overlaps[:MAX_NAMED], *rest, *self._odd_overflow()]
+        return [*overlaps[:MAX_NAMED], *rest, *self._odd_names(), *self._odd_overflow()]
 
     def _overlaps(self, subnets: Subnets[Choices]) -> Iterator[ConfigWarning]:
         """Return subnets inside others, except inside a subnet of all addresses."""
@@ -104,6 +104,12 @@ class Draft:
             text = f"{inner.subnet} lies in {outer.subnet}; {then}"
             (_, key), *_ = self._keys[inner.subnet]
             yield ConfigWarning((*key, "subnet"), text)
+
+    def _odd_names(self) -> Iterable[ConfigWarning]:
+        for (location, _), (key, _) in self._rendered.items():
+            if ";" in location:
+                text = "is one location; write further ones in overflow_locations"
+                yield ConfigWarning((*key, "location"), f"{location!r} {text}")
 
     def _odd_overflow(self) -> Iterable[ConfigWarning]:
         used = {location for location, _ in self._rendered}
