@@ -21,12 +21,13 @@ from pexpolicy.chain.hook_tasks import HookTasks, Work
 from pexpolicy.chain.loop_watchdog import Watchdog
 from pexpolicy.chain.observers import ObserverCounts
 from pexpolicy.config.problems import ConfigWarning, Problem
-from pexpolicy.config.settings import PluginStartupError, Settings
+from pexpolicy.config.settings import ConfigError, PluginStartupError, Settings
 from pexpolicy.endpoints.base import Reply
 from pexpolicy.errors import ErrorReport, Log, describe_error
 from pexpolicy.log.capture import LogLevels, level_number
 from pexpolicy.models.outcome import DEFAULT, Outcome
 from pexpolicy.models.request import Params, Request
+from pexpolicy.plugins.errors import PluginBuildError
 from pexpolicy.plugins.host import PluginHost
 from pexpolicy.plugins.lifespan import Lifespan
 from pexpolicy.plugins.plugin import Plugin
@@ -111,7 +112,8 @@ class Policy:
     async def serving(self) -> AsyncIterator[Policy]:
         """Enter the lifespans of the plugins, and leave them at the end.
 
-        Raises ``PluginStartupError`` for plugins whose lifespan fails.
+        Raises ``PluginStartupError`` for plugins whose lifespan fails, and ``ConfigError`` where it
+        can never succeed.
         """
         async with AsyncExitStack() as stack:
             tasks = HookTasks(asyncio.get_running_loop())
@@ -119,6 +121,7 @@ class Policy:
             stack.push_async_callback(self.sources.close)
             await self._open_sources()
             problems: list[Problem] = []
+            kind: type[ConfigError] = PluginStartupError
             for plugin in self.plugins:
                 stack.callback(plugin.close)
                 try:
@@ -133,6 +136,11 @@ class Policy:
                 except BaseException as error:
                     if isinstance(error, asyncio.CancelledError) and _is_cancelled():
                         raise
+                    if isinstance(error, PluginBuildError):
+                        kind = ConfigError
+                        key = ("plugins", plugin.name)
+                        problems += [Problem(key, problem.text) for problem in error.problems]
+                        continue
                     report = describe_error(error)
                     self._log_lifespan(plugin, report)
                     text = f"its lifespan failed: {report.summary}"
@@ -141,7 +149,7 @@ class Policy:
                     problem = f"{plugin.available}: {text}"
                     problems.append(Problem(("plugins", plugin.name), problem))
             if problems:
-                raise PluginStartupError(self.settings.path, problems)
+                raise kind(self.settings.path, problems)
             if self._log is not None:
                 stack.enter_context(self._watchdog(tasks, self._log))
             stack.push_async_callback(self._background.finish)

@@ -200,10 +200,7 @@ class Model(ModelBase):
         return hash((type(self), sum(self.result)))
 
     def __repr__(self) -> str:
-        fields = {
-            name: value if name in self.names - self.secrets else "***"
-            for name, value in self.set_fields().items()
-        }
+        fields = _without_secrets(type(self), self.set_fields())
         inside = ", ".join(f"{name}={value!r}" for name, value in fields.items())
         return f"{type(self).__name__}({inside})"
 
@@ -211,6 +208,22 @@ class Model(ModelBase):
         """Return the fields that were set, as plain values."""
         decoded = msgspec.json.decode(self.result)
         return decoded if isinstance(decoded, dict) else {}
+
+
+def _without_secrets(model: type[ModelBase] | None, value: Any) -> Any:
+    """Return plain fields with ``***`` for secret and unknown ones, at any depth."""
+    if model is None:
+        return value
+    if isinstance(value, list):
+        return [_without_secrets(model, item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    return {
+        name: _without_secrets(model.nested_models.get(name), inner)
+        if name in model.names - model.secrets
+        else "***"
+        for name, inner in value.items()
+    }
 
 
 def _own_hints(cls: type) -> dict[str, Any]:

@@ -91,7 +91,7 @@ def discover(directories: Sequence[Path]) -> tuple[dict[str, PluginSource], list
             else:
                 found[path.stem] = PluginSource(
                     path.stem,
-                    directory.name,
+                    directory.resolve().name,
                     "drop-in",
                     str(path),
                     partial(drop_in.load, path),

@@ -93,9 +93,23 @@ class Plugin:
         return may_reject and any(value is Reject for value in vars(module or object).values())
 
     def lifespan(self) -> AbstractAsyncContextManager[Any] | None:
-        """Return the context manager to enter while the policy serves, if any."""
+        """Return the context manager to enter while the policy serves, if any.
+
+        Raises ``PluginBuildError`` where the hook returns something else.
+        """
         function = self.hooks.get("lifespan")
-        return function() if function is not None else None
+        if function is None:
+            return None
+        returned = function()
+        if isinstance(returned, AbstractAsyncContextManager):
+            return returned
+        if inspect.iscoroutine(returned):
+            returned.close()
+        text = (
+            f"{self.available}: its lifespan returned {brief(returned)}, and not an asynchronous "
+            "context manager: write async def, and @asynccontextmanager above it"
+        )
+        raise PluginBuildError.because(text)
 
     def close(self) -> None:
         """Release the plugin's threads and processes."""

@@ -1,6 +1,7 @@
 """Testing kit for plugin authors: requests as Infinity sends them, and decisions without a server.
 
-There is no pytest plugin, and any test runner will do::
+Any test runner will do; in pytest, a failed comparison of two decisions names the fields that
+differ::
 
     from pexpolicy.testing import decide_sync, make_request
 

@@ -34,6 +34,7 @@ from pexpolicy.models.errors import DecisionError
 from pexpolicy.models.hook_context import HOOK_CONTEXT
 from pexpolicy.models.request import Request
 from pexpolicy.plugins.binding import bind_adjuster, bind_hook, bind_observer
+from pexpolicy.plugins.errors import PluginBuildError
 from pexpolicy.plugins.isolation import messages
 from pexpolicy.plugins.isolation.frames import FrameDecoder, framed
 from pexpolicy.plugins.isolation.metrics_updates import MetricsSender
@@ -279,6 +280,8 @@ async def _serve(connection: socket.socket, plugin: Plugin) -> None:
             requests.send(messages.OkReply())
             requests.metrics.start(loop)
             await requests.closing.wait()
+    except PluginBuildError as error:
+        requests.send(messages.BuildFailed(_encode(error.problems, 0)))
     except BaseException as error:  # noqa: BLE001 - a plugin raises what it likes
         fault = describe_error(error)
         if entered:

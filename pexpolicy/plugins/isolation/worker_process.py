@@ -13,8 +13,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import cast
 
+from pexpolicy.config.problems import Problem
+from pexpolicy.plugins.errors import PluginBuildError
 from pexpolicy.plugins.isolation.frames import FrameDecoder, framed
 from pexpolicy.plugins.isolation.messages import (
+    BuildFailed,
     HookFailed,
     Message,
     MetricsUpdate,
@@ -158,8 +161,13 @@ class WorkerProcess(asyncio.Protocol):
             self._answer = None
 
     async def open(self) -> None:
-        """Enter the plugin's lifespan; raises ``WorkerError``."""
+        """Enter the plugin's lifespan; raises ``WorkerError``.
+
+        Raises ``PluginBuildError`` where that can never succeed.
+        """
         reply = await self.call(StartRequest())
+        if isinstance(reply, BuildFailed):
+            raise PluginBuildError(Problem(tuple(key), text) for key, text in reply.problems)
         if isinstance(reply, HookFailed):
             raise WorkerError(reply.summary, reply.lines)
         if not isinstance(reply, OkReply):

@@ -1,0 +1,42 @@
+"""pytest plugin that shows how two decisions differ.
+
+pytest loads it wherever pexpolicy is installed, so it imports nothing of the package.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+
+def pytest_assertrepr_compare(op: str, left: object, right: object) -> list[str] | None:
+    """Return the lines for ``assert left == right`` with two decisions."""
+    models = sys.modules.get("pexpolicy.models.decision")
+    if op != "==" or models is None:
+        return None
+    if not (isinstance(left, models.Decision) and isinstance(right, models.Decision)):
+        return None
+    return [f"{left!r} == {right!r}", *_differences(left, right)]
+
+
+def _differences(left: Any, right: Any) -> Iterator[str]:
+    """Yield a line for each field that differs; values of secret fields are not shown."""
+    if type(left) is not type(right):
+        yield f"{type(left).__name__} is no {type(right).__name__}"
+        return
+    mine, theirs = left.set_fields(), right.set_fields()
+    for name in {**mine, **theirs}:
+        if name not in mine or name not in theirs or mine[name] != theirs[name]:
+            values = [repr(sent[name]) if name in sent else "unset" for sent in (mine, theirs)]
+            yield f"{name}: {_shown(left, name, values)}"
+
+
+def _shown(decision: Any, name: str, values: list[str]) -> str:
+    nested = decision.nested_models.get(name)
+    is_known = name in decision.names and name not in decision.secrets
+    if is_known and not (nested is not None and nested.secrets):
+        return " != ".join(values)
+    if "unset" in values:
+        return " != ".join(value if value == "unset" else "***" for value in values)
+    return "the values differ, and are not shown because they may be secret"

@@ -1,0 +1,73 @@
+"""A lifespan of the wrong shape ends the start with 78: another attempt cannot succeed."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pexpolicy.cli.common import EX_TEMPFAIL
+
+SOURCE = """
+import asyncio
+from contextlib import contextmanager
+from pexpolicy import hookimpl
+
+async def coroutine():
+    pass
+
+class Shapes:
+    @hookimpl
+    def lifespan(self):
+        {body}
+
+    @hookimpl
+    async def service_configuration(self, request):
+        pass
+"""
+CONFIG = """
+plugin_dirs = ["."]
+[server]
+port = 0
+[audit]
+path = "audit.jsonl"
+[plugins.shapes]
+isolation = "{isolation}"
+processes = 1
+"""
+
+
+def served(folder: Path, body: str, isolation: str) -> subprocess.CompletedProcess[str]:
+    (folder / "shapes.py").write_text(SOURCE.format(body=body))
+    (folder / "config.toml").write_text(CONFIG.format(isolation=isolation))
+    command = [sys.executable, "-m", "pexpolicy", "serve"]
+    return subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+@pytest.mark.parametrize(
+    ("body", "isolation", "returned"),
+    [
+        ("return contextmanager(lambda: iter([1]))()", "none", "a _GeneratorContextManager,"),
+        ("return coroutine()", "process", "returned a coroutine,"),
+    ],
+)
+def test_a_wrong_shape_is_named_and_final(
+    tmp_path: Path, body: str, isolation: str, returned: str
+) -> None:
+    result = served(tmp_path, body, isolation)
+    assert result.returncode == os.EX_CONFIG, result.stderr
+    assert "shapes (" in result.stderr
+    assert returned in result.stderr
+    assert "write async def, and @asynccontextmanager" in result.stderr.replace("\n", " ")
+    assert "Traceback" not in result.stderr
+    assert "never awaited" not in result.stderr
+
+
+def test_a_lifespan_that_fails_may_succeed_later(tmp_path: Path) -> None:
+    body = "raise OSError('no database')"
+    result = served(tmp_path, body, "none")
+    assert result.returncode == EX_TEMPFAIL == 75
+    assert "no database" in result.stderr
