@@ -111,6 +111,7 @@ def test_a_command_prints_what_is_shown(tmp_path: Path, example: doc_pages.Examp
 )
 def test_a_configuration_that_is_shown_passes_check(blocklist: Path, page: Path, text: str) -> None:
     (blocklist / "password.txt").write_text("a password\n")
+    (blocklist / "webhook-secret").write_text("a secret of the webhook\n")
     (blocklist / "pin.key").write_text("a secret\n")
     for kind, content in doc_pages.blocks(page):
         if kind == "csv":
@@ -181,7 +182,7 @@ def test_every_key_of_the_configuration_is_explained_with_its_default() -> None:
     assert explained == there
 
 
-@pytest.mark.parametrize("name", ["rooms", "domains", "rules", "locations", "upstream"])
+@pytest.mark.parametrize("name", ["rooms", "domains", "rules", "locations", "upstream", "webhook"])
 def test_every_setting_of_a_plugin_is_explained_in_its_readme(name: str) -> None:
     explained = {row[0] for row in doc_pages.rows(paths.ROOT / "plugins" / name / "README.md")}
     assert explained >= set(installed()[name].load().Settings.model_fields)

@@ -1,0 +1,167 @@
+"""Plugin class of ``webhook``: writes each decision to the spool, which the sender delivers."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import time
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from ipaddress import ip_address
+from pathlib import Path
+
+import aiohttp
+from yarl import URL
+
+from pexpolicy import (
+    ConfigWarning,
+    Outcome,
+    Plugin,
+    Problem,
+    SecretError,
+    SettingsError,
+    read_secret,
+    track_file,
+)
+from pexpolicy_webhook.events import event_of, signing_key
+from pexpolicy_webhook.sender import Sender
+from pexpolicy_webhook.settings import WebhookSettings
+from pexpolicy_webhook.spool import Spool
+
+IDLE_S = 30.0
+"""Seconds that an unused connection is kept."""
+
+
+class Webhook(Plugin[WebhookSettings]):
+    """Sends each decision to an HTTP server as a CloudEvent."""
+
+    def __init__(self, settings: WebhookSettings) -> None:
+        super().__init__(settings)
+        problems: list[Problem] = []
+        self._key: bytes | None = None
+        secret = _secret("secret", settings.secret_env, settings.secret_file, problems)
+        if secret is not None:
+            try:
+                self._key = signing_key(secret)
+            except ValueError as error:
+                key = "secret_env" if settings.secret_env else "secret_file"
+                problems.append(Problem((key,), str(error)))
+        self._token = _secret("token", settings.token_env, settings.token_file, problems)
+        self._tls = _tls(settings, problems)
+        if problems:
+            raise SettingsError(problems=problems)
+        self._endpoints = frozenset(settings.endpoints)
+        self._spool: Spool | None = None
+        self._sender: Sender | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    @asynccontextmanager
+    async def lifespan(self) -> AsyncIterator[None]:
+        """Open the spool and send what is in it."""
+        settings = self.settings
+        self._loop = asyncio.get_running_loop()
+        self._spool = await asyncio.to_thread(Spool, settings.spool, settings.spool_mb << 20)
+        connector = aiohttp.TCPConnector(ssl=self._tls, keepalive_timeout=IDLE_S)
+        try:
+            async with aiohttp.ClientSession(
+                connector=connector,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                auto_decompress=False,
+                timeout=aiohttp.ClientTimeout(total=settings.timeout),
+            ) as session:
+                self._sender = Sender(settings, self._spool, session, self._key, self._token)
+                task = asyncio.create_task(self._sender.run())
+                try:
+                    yield
+                finally:
+                    task.cancel()
+                    with suppress(asyncio.CancelledError):
+                        await task
+        finally:
+            await asyncio.to_thread(self._spool.close)
+
+    def on_decisions(self, outcomes: Sequence[Outcome]) -> None:
+        """Write the events to the spool; raises ``SpoolFullError``, so that they are kept."""
+        assert self._spool is not None
+        assert self._sender is not None
+        assert self._loop is not None
+        source = self.settings.source
+        wanted = self._endpoints
+        events = [event_of(o, source) for o in outcomes if not wanted or o.endpoint in wanted]
+        if events:
+            self._spool.append(events)
+            with suppress(RuntimeError):  # the loop has ended
+                self._loop.call_soon_threadsafe(self._sender.wake)
+
+    async def status(self) -> Mapping[str, object]:
+        """Return what is delivered and what waits, of this process."""
+        sender, spool = self._sender, self._spool
+        if sender is None or spool is None:
+            return {}
+        status: dict[str, object] = {
+            "receiver": URL(self.settings.url).host,
+            "delivered": sender.delivered,
+            "refused": sender.refused,
+            "pending_bytes": spool.pending,
+            "spool_bytes": spool.used,
+        }
+        if sender.failing_since is not None:
+            status["failing_for_s"] = round(time.monotonic() - sender.failing_since, 1)
+            status["problem"] = sender.problem
+        return status
+
+    def config_warnings(self) -> Iterable[ConfigWarning]:
+        """Warn of events that are readable on the network or that anybody could forge."""
+        if self.settings.url.startswith("http://") and not _is_local(self.settings.url):
+            text = "the events leave this machine unencrypted: write https://"
+            yield ConfigWarning(("url",), text)
+        if self._key is None and self._token is None:
+            text = (
+                "there is neither secret_env, secret_file, token_env nor token_file: the receiver "
+                "cannot tell these events from forged ones"
+            )
+            yield ConfigWarning((), text)
+
+    def tracked_files(self) -> Iterable[Path]:
+        """Return the files of the secrets and certificates."""
+        return self.settings.files()
+
+
+def _secret(
+    name: str, variable: str | None, file: Path | None, problems: list[Problem]
+) -> str | None:
+    if variable is None and file is None:
+        return None
+    try:
+        return read_secret(name, variable, None if file is None else str(file), Path())
+    except SecretError as error:
+        problems.append(Problem((error.key,), str(error)))
+        return None
+
+
+def _tls(settings: WebhookSettings, problems: list[Problem]) -> ssl.SSLContext | bool:
+    """Return what verifies the receiver; ``True`` for the certificates of the system."""
+    if settings.ca_file is None and settings.client_cert is None:
+        return True
+    for file in (settings.ca_file, settings.client_cert, settings.client_key):
+        if file is not None:
+            track_file(file)
+    context: ssl.SSLContext | bool = True
+    key = "ca_file"
+    try:
+        context = ssl.create_default_context(cafile=settings.ca_file)
+        key = "client_cert"
+        if settings.client_cert is not None:
+            context.load_cert_chain(settings.client_cert, settings.client_key, password="")
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        problems.append(Problem((key,), f"{getattr(settings, key)} cannot be used: {reason}"))
+    return context
+
+
+def _is_local(url: str) -> bool:
+    host = URL(url).host or ""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

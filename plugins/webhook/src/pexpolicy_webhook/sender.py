@@ -1,0 +1,221 @@
+"""Sender: delivers the events of the spool, in order, until the receiver accepts them."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import ssl
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from http import HTTPStatus
+
+import aiohttp
+import orjson
+
+from pexpolicy import get_logger, metrics
+from pexpolicy_webhook.events import BATCH, STRUCTURED, body_of, signed
+from pexpolicy_webhook.settings import WebhookSettings
+from pexpolicy_webhook.spool import Segment, Spool
+
+MAX_BODY = 1 << 20
+"""Bytes of a request, unless one event is larger."""
+MIN_PAUSE_S = 0.5
+MAX_PAUSE_S = 60.0
+"""Pause after the first failure and the longest one; doubled each time, with 50 % of jitter."""
+MAX_RETRY_AFTER_S = 300.0
+"""Longest ``Retry-After`` that is respected."""
+ADOPT_S = 2.0
+"""Seconds between two searches for segments of instances that have ended."""
+LOG_INTERVAL_S = 60.0
+MAX_REPLY = 65536
+"""Bytes that are read of a reply, so that its connection can be used again."""
+REFUSALS = (
+    HTTPStatus.BAD_REQUEST,
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    HTTPStatus.UNPROCESSABLE_ENTITY,
+)
+"""Replies that refuse the content: another attempt would not help."""
+
+DELIVERED = metrics.counter("events_delivered_total", "Events that the receiver accepted.")
+REFUSED = metrics.counter("events_refused_total", "Events that the receiver refused, now dropped.")
+FAILED = metrics.counter("requests_failed_total", "Requests that are repeated.", ["reason"])
+FAILING = metrics.gauge("failing", "1 while the receiver does not accept events.", combine="max")
+PENDING = metrics.gauge("pending_bytes", "Bytes of events that are not delivered yet.")
+SPOOLED = metrics.gauge("spool_bytes", "Bytes of all files of the spool.", combine="max")
+log = get_logger(__name__)
+
+
+class _FailedError(Exception):
+    """The receiver did not accept a request; ``reason`` is a label of the metric."""
+
+    def __init__(self, reason: str, text: str, retry_after: float = 0.0) -> None:
+        super().__init__(text)
+        self.reason = reason
+        self.retry_after = retry_after
+
+
+class _RefusedError(Exception):
+    """The receiver refused the content of a request."""
+
+
+class Sender:
+    """Sends the events of a spool with one request at a time."""
+
+    def __init__(
+        self,
+        settings: WebhookSettings,
+        spool: Spool,
+        session: aiohttp.ClientSession,
+        key: bytes | None,
+        token: str | None,
+    ) -> None:
+        self._settings = settings
+        self._spool = spool
+        self._session = session
+        self._key = key
+        self._headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+        self._arrived = asyncio.Event()
+        self._adopt_at = 0.0
+        self._logged_at: float | None = None
+        self.failing_since: float | None = None
+        """The monotonic time since when no request was accepted."""
+        self.problem = ""
+        """Why the last request failed, or an empty text."""
+        self.delivered = 0
+        self.refused = 0
+
+    def wake(self) -> None:
+        """Look for new events now. Call it on the event loop."""
+        self._arrived.set()
+
+    async def run(self) -> None:
+        """Deliver events until cancelled."""
+        FAILING.set(0)
+        while True:
+            try:
+                is_idle = not await self._deliver_next()
+            except OSError as error:
+                log.warning("the spool cannot be read", error=str(error))
+                await asyncio.sleep(ADOPT_S)
+                continue
+            if is_idle:
+                self._arrived.clear()
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._arrived.wait(), ADOPT_S)
+
+    def _measure(self) -> None:
+        PENDING.set(self._spool.pending)
+        SPOOLED.set(self._spool.used)
+
+    async def _deliver_next(self) -> bool:
+        """Deliver the next events, and record it; false if there are none."""
+        if time.monotonic() >= self._adopt_at:
+            await asyncio.to_thread(self._spool.adopt)
+            self._adopt_at = time.monotonic() + ADOPT_S
+        self._measure()
+        taken = await asyncio.to_thread(self._spool.take, self._settings.batch, MAX_BODY)
+        if taken is None:
+            return False
+        segment, events = taken
+        try:
+            await self._send_until_accepted(events)
+        except _RefusedError as error:
+            if len(events) > 1:
+                await self._send_each(events, segment)
+                return True
+            self._refuse(error)
+        else:
+            self._count(len(events))
+        await asyncio.to_thread(self._spool.acknowledge, segment, events)
+        return True
+
+    async def _send_each(self, events: Sequence[bytes], segment: Segment) -> None:
+        """Send the events of a refused batch one by one, to find the one that is refused."""
+        for event in events:
+            try:
+                await self._send_until_accepted([event])
+            except _RefusedError as error:
+                self._refuse(error)
+            else:
+                self._count(1)
+            await asyncio.to_thread(self._spool.acknowledge, segment, [event])
+
+    def _count(self, events: int) -> None:
+        self.delivered += events
+        DELIVERED.inc(events)
+
+    def _refuse(self, error: Exception) -> None:
+        self.refused += 1
+        REFUSED.inc()
+        log.warning("the receiver refused an event, which is dropped", reason=str(error))
+
+    async def _send_until_accepted(self, events: Sequence[bytes]) -> None:
+        """Send a request until it is accepted; raises ``_RefusedError``."""
+        pause = MIN_PAUSE_S
+        while True:
+            try:
+                await self._send(events)
+            except _FailedError as error:
+                self._fail(error)
+                jittered = pause * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
+                await asyncio.sleep(max(jittered, error.retry_after))
+                pause = min(pause * 2, MAX_PAUSE_S)
+            else:
+                self._succeed()
+                return
+
+    async def _send(self, events: Sequence[bytes]) -> None:
+        """Send one request; raises ``_FailedError`` and ``_RefusedError``."""
+        batch = self._settings.batch > 1
+        body = body_of(events, batch=batch)
+        first = orjson.loads(events[0])["id"]
+        message_id = f"{first}-{len(events)}" if batch else first
+        headers = {
+            **self._headers,
+            **signed(self._key, message_id, int(time.time()), body),
+            "Content-Type": BATCH if batch else STRUCTURED,
+        }
+        try:
+            async with self._session.post(
+                self._settings.url, data=body, headers=headers, allow_redirects=False
+            ) as response:
+                await response.content.read(MAX_REPLY)
+        except TimeoutError:
+            text = f"no reply within {self._settings.timeout:.3g} s"
+            raise _FailedError("timeout", text) from None
+        except (aiohttp.ClientError, OSError, ssl.SSLError) as error:
+            raise _FailedError("connection", f"{type(error).__name__}: {error}") from None
+        status = response.status
+        if HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
+            return
+        text = f"HTTP {status} {response.reason or ''}".rstrip()
+        if status in REFUSALS:
+            raise _RefusedError(text)
+        raise _FailedError(str(status), text, _retry_after(response.headers.get("Retry-After")))
+
+    def _fail(self, error: _FailedError) -> None:
+        now = time.monotonic()
+        self.problem = str(error)
+        FAILED.inc(reason=error.reason)
+        FAILING.set(1)
+        if self.failing_since is None:
+            self.failing_since = now
+        if self._logged_at is None or now - self._logged_at >= LOG_INTERVAL_S:
+            self._logged_at = now
+            pending = self._spool.pending
+            log.warning("the receiver accepts no events", error=str(error), pending_bytes=pending)
+        self._measure()
+
+    def _succeed(self) -> None:
+        if self.failing_since is not None:
+            seconds = round(time.monotonic() - self.failing_since, 1)
+            log.warning("the receiver accepts events again", after_s=seconds)
+            FAILING.set(0)
+        self.failing_since, self.problem, self._logged_at = None, "", None
+
+
+def _retry_after(header: str | None) -> float:
+    """Return the seconds of a ``Retry-After`` header; 0 for none, and for a date."""
+    text = (header or "").strip()
+    return min(float(text), MAX_RETRY_AFTER_S) if text.isascii() and text.isdigit() else 0.0

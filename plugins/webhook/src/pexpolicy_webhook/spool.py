@@ -1,0 +1,248 @@
+"""Spool: a bounded folder of events that are not delivered yet.
+
+Each instance of the plugin appends to a segment of its own, a file of one event a line, and keeps
+it locked. A file beside it has the number of bytes that were delivered. A segment without a lock
+belongs to an instance that has ended: the first one that gets the lock delivers the rest. So
+several worker processes, a reload and a killed server need no coordination. What was written
+survives the end of the process, but not a power failure.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+from pexpolicy import get_logger
+
+log = get_logger(__name__)
+SEGMENT_BYTES = 1 << 20
+"""Size from which a segment is followed by another one."""
+EVENTS, POSITION, NEW = ".events", ".position", ".new"
+STALE_S = 60.0
+"""Age from which files that a killed process left without a segment are deleted."""
+_DIGITS = 20
+
+
+class SpoolFullError(OSError):
+    """The spool has no room for further events; they are offered again."""
+
+
+@dataclass
+class Segment:
+    """One file: bytes that were written, and those of them that were delivered."""
+
+    path: Path
+    fd: int
+    position_fd: int
+    written: int = 0
+    delivered: int = 0
+    is_growing: bool = False
+
+    @property
+    def pending(self) -> int:
+        """Bytes that are not delivered yet."""
+        return self.written - self.delivered
+
+    def read(self, count: int, limit: int) -> list[bytes]:
+        """Return up to ``count`` events of together about ``limit`` bytes."""
+        length = min(self.pending, limit)
+        while True:
+            piece = os.pread(self.fd, length, self.delivered)
+            end = piece.rfind(b"\n") + 1
+            if end or length >= self.pending:
+                break
+            length = min(length * 2, self.pending)
+        return piece[:end].split(b"\n")[:-1][:count]
+
+    def acknowledge(self, size: int) -> None:
+        """Record that the next ``size`` bytes were delivered."""
+        self.delivered += size
+        os.pwrite(self.position_fd, f"{self.delivered:0{_DIGITS}}".encode(), 0)
+
+    def close(self) -> None:
+        """Release the lock; delete the files if all was delivered."""
+        if self.pending <= 0:
+            for path in (self.path, self.path.with_suffix(POSITION)):
+                path.unlink(missing_ok=True)
+        os.close(self.position_fd)
+        os.close(self.fd)
+
+
+class Spool:
+    """The segments of one instance; ``limit`` bounds the whole folder, in bytes.
+
+    ``append`` is called in another thread than the rest.
+    """
+
+    def __init__(self, folder: Path, limit: int) -> None:
+        """Open the folder; raises ``OSError``."""
+        self._folder = folder
+        self._limit = limit
+        self._lock = threading.Lock()
+        self._segments: deque[Segment] = deque()
+        self._used = 0
+        self._measured_at = 0.0
+        self.is_open = True
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.adopt()
+
+    @property
+    def pending(self) -> int:
+        """Bytes of this instance that are not delivered yet."""
+        with self._lock:
+            return sum(segment.pending for segment in self._segments)
+
+    @property
+    def used(self) -> int:
+        """Bytes of all files of the folder, as last measured."""
+        return self._used
+
+    def append(self, events: list[bytes]) -> None:
+        """Write events; raises ``SpoolFullError`` if there is no room, and other ``OSError``."""
+        data = b"\n".join(events) + b"\n"
+        with self._lock:
+            if not self.is_open:
+                raise SpoolFullError(errno.ESHUTDOWN, "the spool is closed")
+            if self._used + len(data) > self._limit or time.monotonic() - self._measured_at > 1.0:
+                self.measure()
+            if self._used + len(data) > self._limit:
+                text = f"the spool {self._folder} is full ({self._limit >> 20} MiB)"
+                raise SpoolFullError(errno.ENOSPC, text)
+            segment = self._segments[-1] if self._segments else None
+            if segment is None or not segment.is_growing:
+                segment = self._begin()
+            try:
+                is_complete = os.write(segment.fd, data) == len(data)
+            except OSError:
+                os.ftruncate(segment.fd, segment.written)
+                raise
+            if not is_complete:
+                os.ftruncate(segment.fd, segment.written)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            segment.written += len(data)
+            self._used += len(data)
+            segment.is_growing = segment.written < SEGMENT_BYTES
+
+    def _begin(self) -> Segment:
+        """Create the next segment; it gets its name when it is locked."""
+        path = self._folder / f"{time.time_ns():020}-{uuid4().hex}{EVENTS}"
+        new = path.with_suffix(NEW)
+        fd = os.open(new, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            position = _position_of(path)
+            new.rename(path)
+        except OSError:
+            os.close(fd)
+            raise
+        segment = Segment(path, fd, position, is_growing=True)
+        self._segments.append(segment)
+        return segment
+
+    def take(self, count: int, limit: int) -> tuple[Segment, list[bytes]] | None:
+        """Return the next events to deliver, up to ``count`` of together about ``limit`` bytes.
+
+        ``None`` if there are none. Segments without any are deleted.
+        """
+        with self._lock:
+            while self._segments:
+                segment = self._segments[0]
+                if segment.pending > 0:
+                    return segment, segment.read(count, limit)
+                self._segments.popleft().close()
+            return None
+
+    def acknowledge(self, segment: Segment, events: Sequence[bytes]) -> None:
+        """Record that these events, the next ones of a segment, were delivered."""
+        with self._lock:
+            if self.is_open:
+                segment.acknowledge(sum(map(len, events)) + len(events))
+
+    def measure(self) -> None:
+        """Measure the folder, which other processes write into as well."""
+        used = 0
+        with os.scandir(self._folder) as entries:
+            for entry in entries:
+                with suppress(FileNotFoundError):
+                    used += entry.stat().st_size
+        self._used, self._measured_at = used, time.monotonic()
+
+    def adopt(self) -> None:
+        """Take over the segments of instances that have ended, the oldest first."""
+        with self._lock:
+            if not self.is_open:
+                return
+            self._delete_stale()
+            own = {segment.path for segment in self._segments}
+            found = sorted(path for path in self._folder.glob(f"*{EVENTS}") if path not in own)
+            adopted = [segment for path in found if (segment := _opened(path)) is not None]
+            self._segments.extendleft(reversed(adopted))
+            self.measure()
+
+    def _delete_stale(self) -> None:
+        before = time.time() - STALE_S
+        for path in (*self._folder.glob(f"*{POSITION}"), *self._folder.glob(f"*{NEW}")):
+            with suppress(FileNotFoundError):
+                if path.stat().st_mtime < before and not path.with_suffix(EVENTS).exists():
+                    path.unlink()
+
+    def close(self) -> None:
+        """Release all segments to other instances."""
+        with self._lock:
+            self.is_open = False
+            while self._segments:
+                self._segments.popleft().close()
+
+
+def _opened(path: Path) -> Segment | None:
+    """Open and lock a segment; ``None`` where another instance has it, or has delivered it."""
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_APPEND)
+    except FileNotFoundError:
+        return None
+    if not _is_locked(fd, path):
+        os.close(fd)
+        return None
+    position = _position_of(path)
+    size = os.fstat(fd).st_size
+    text = os.pread(position, _DIGITS, 0)
+    delivered = int(text) if len(text) == _DIGITS and text.isdigit() else 0
+    written = _whole_lines(fd, size)
+    if written < size:
+        log.warning("a killed process left an incomplete event", file=str(path))
+    return Segment(path, fd, position, written, min(delivered, written))
+
+
+def _position_of(path: Path) -> int:
+    return os.open(path.with_suffix(POSITION), os.O_RDWR | os.O_CREAT, 0o600)
+
+
+def _is_locked(fd: int, path: Path) -> bool:
+    """Lock a file; false where another instance has locked or deleted it."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Its last owner may have deleted it after it was opened here.
+        return os.path.samestat(os.fstat(fd), path.stat())
+    except (BlockingIOError, FileNotFoundError):
+        return False
+
+
+def _whole_lines(fd: int, size: int) -> int:
+    """Return the bytes up to the last line end: a killed process may leave a part of a line."""
+    at = size
+    while at:
+        begin = max(at - 65536, 0)
+        end = os.pread(fd, at - begin, begin).rfind(b"\n")
+        if end >= 0:
+            return begin + end + 1
+        at = begin
+    return 0

@@ -1,0 +1,195 @@
+"""The spool: what was written is delivered once and in order, and survives the process."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
+
+from pexpolicy_webhook import spool as module
+from pexpolicy_webhook.spool import Spool
+
+MANY = 1 << 30
+
+
+def crash(spool: Spool) -> None:
+    """Release files and locks as the end of the process does, and nothing else."""
+    while spool._segments:
+        segment = spool._segments.popleft()
+        os.close(segment.fd)
+        os.close(segment.position_fd)
+
+
+class Queue(RuleBasedStateMachine):
+    """Any order of writing, delivering, restarting and crashing, of two instances."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        import tempfile  # noqa: PLC0415
+
+        self._folder = tempfile.TemporaryDirectory()
+        self._spools = [self._open(), self._open()]
+        self._number = 0
+        self._written: set[bytes] = set()
+        self._delivered: list[bytes] = []
+
+    def _open(self) -> Spool:
+        return Spool(Path(self._folder.name), 1 << 30)
+
+    @rule(which=st.integers(0, 1), count=st.integers(1, 60))
+    def write(self, which: int, count: int) -> None:
+        events = [b"%d" % number for number in range(self._number, self._number + count)]
+        self._number += count
+        self._spools[which].append(events)
+        self._written |= set(events)
+
+    @rule(which=st.integers(0, 1), count=st.integers(1, 50), limit=st.integers(1, 300))
+    def deliver(self, which: int, count: int, limit: int) -> None:
+        taken = self._spools[which].take(count, limit)
+        if taken is not None:
+            segment, events = taken
+            assert 1 <= len(events) <= count
+            self._delivered += events
+            self._spools[which].acknowledge(segment, events)
+
+    @rule(which=st.integers(0, 1), orderly=st.booleans(), torn=st.booleans())
+    def restart(self, which: int, orderly: bool, torn: bool) -> None:
+        spool = self._spools[which]
+        if orderly:
+            spool.close()
+        else:
+            if torn and spool._segments:
+                os.write(spool._segments[-1].fd, b"to")
+            crash(spool)
+        self._spools[which] = self._open()
+
+    @rule(which=st.integers(0, 1))
+    def adopt(self, which: int) -> None:
+        self._spools[which].adopt()
+
+    @invariant()
+    def nothing_is_delivered_twice(self) -> None:
+        assert len(self._delivered) == len(set(self._delivered))
+
+    def teardown(self) -> None:
+        self._spools[0].close()
+        last = self._spools[1]
+        last.adopt()
+        while (taken := last.take(1000, MANY)) is not None:
+            segment, events = taken
+            self._delivered += events
+            last.acknowledge(segment, events)
+        last.close()
+        assert set(self._delivered) == self._written
+        assert len(self._delivered) == len(self._written)
+        assert list(Path(self._folder.name).iterdir()) == []
+        self._folder.cleanup()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _small_segments() -> object:
+    before, module.SEGMENT_BYTES = module.SEGMENT_BYTES, 200
+    yield
+    module.SEGMENT_BYTES = before
+
+
+def test_nothing_is_lost_doubled_or_left_behind() -> None:
+    limits = settings(max_examples=30, stateful_step_count=40, deadline=None)
+    run_state_machine_as_test(Queue, settings=limits)
+
+
+def test_the_whole_folder_is_bounded_and_room_returns(tmp_path: Path) -> None:
+    first, second = Spool(tmp_path, 1000), Spool(tmp_path, 1000)
+    first.append([b"x" * 499])
+    second.append([b"x" * 300])
+    first.measure()
+    with pytest.raises(OSError, match="is full"):
+        first.append([b"x" * 300])
+    taken = first.take(1, MANY)
+    assert taken is not None
+    first.acknowledge(*taken)
+    assert first.take(1, MANY) is None
+    first.append([b"x" * 300])
+    assert sum(path.stat().st_size for path in tmp_path.glob("*.events")) == 602
+
+
+def test_files_are_for_this_user_alone(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "a" / "b", 1000)
+    spool.append([b"x"])
+    assert (tmp_path / "a" / "b").stat().st_mode & 0o777 == 0o700
+    assert {path.stat().st_mode & 0o777 for path in (tmp_path / "a" / "b").iterdir()} == {0o600}
+    spool.close()
+
+
+@given(st.lists(st.binary(min_size=1).filter(lambda b: b"\n" not in b), min_size=1, max_size=20))
+@settings(max_examples=50, deadline=None)
+def test_events_of_any_size_come_back(
+    tmp_path_factory: pytest.TempPathFactory, events: list[bytes]
+) -> None:
+    spool = Spool(tmp_path_factory.mktemp("spool"), 1 << 20)
+    spool.append(events)
+    found: list[bytes] = []
+    while (taken := spool.take(3, 4)) is not None:
+        found += taken[1]
+        spool.acknowledge(*taken)
+    assert found == events
+    spool.close()
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from pexpolicy_webhook.spool import Spool
+spool = Spool(Path(sys.argv[1]), 1 << 30)
+number = 0
+while True:
+    spool.append([b"%s-%d" % (sys.argv[2].encode(), n) for n in range(number, number + 10)])
+    number += 10
+    print(number, flush=True)
+"""
+
+
+def test_what_a_killed_process_wrote_is_delivered(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, 1 << 30)
+    found: dict[bytes, int] = {}
+    expected = 0
+    for trial in range(3):
+        command = (sys.executable, "-c", WRITER, str(tmp_path), f"w{trial}")
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as writer:
+            assert writer.stdout is not None
+            for _ in range(20 + trial * 7):
+                writer.stdout.readline()
+            writer.send_signal(signal.SIGKILL)
+            reported = writer.stdout.read().splitlines()
+        expected += int(reported[-1]) if reported else 0
+        spool.adopt()
+        while (taken := spool.take(100, MANY)) is not None:
+            for event in taken[1]:
+                name, _, number = event.partition(b"-")
+                assert int(number) == found.get(name, -1) + 1, "in order, and none is missing"
+                found[name] = int(number)
+            spool.acknowledge(*taken)
+    assert len(found) == 3
+    assert sum(found.values()) + 3 >= expected > 0
+    spool.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_leftovers_are_deleted_when_they_are_old(tmp_path: Path) -> None:
+    for name in ("1.new", "2.position"):
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (time.time() - 120,) * 2)
+    (tmp_path / "3.new").touch()
+    Spool(tmp_path, 1000).close()
+    assert [path.name for path in tmp_path.iterdir()] == ["3.new"]
