@@ -1,4 +1,4 @@
-"""Settings of a server, types for the settings of plugins, and errors of a configuration."""
+"""Settings of a server, and errors of a configuration. Those of plugins: ``plugin_settings.py``."""
 
 from __future__ import annotations
 

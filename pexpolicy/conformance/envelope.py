@@ -61,7 +61,8 @@ def _status_and_result(asked: SentRequest, body: Envelope, reading: Reading) -> 
         return CheckResult([wrong if result else no_picture])
     if action == "reject" and asked.endpoint in ACTIONS:
         return CheckResult(_reject(asked, body, reading))
-    if asked.endpoint == "service_configuration" and _redirects(action, result):
+    redirects = action == "redirect" or "new_alias" in (result or {})
+    if asked.endpoint == "service_configuration" and redirects:
         return CheckResult(_redirect(asked, action, result, reading))
     return _result(asked, body, reading)
 
@@ -109,22 +110,16 @@ def _action(asked: SentRequest, body: Envelope, reading: Reading) -> list[Findin
 def _failed(body: Envelope, reading: Reading) -> list[Finding]:
     status = body.get("status")
     described = f"status = {brief(status)}" if "status" in body else "there is no status"
-    refuses = reading.disposition is Disposition.REJECT
-    if refuses and status in FAILED:
-        text = f"{described}, and action = 'reject' still counts: Infinity refuses the call"
-        return [warning(Topic.ENVELOPE, text, Confidence.DOCUMENTED)]
-    if refuses:
-        text = (
-            f"{described}; only the exact text 'success' counts, and action = 'reject' still "
-            "counts: Infinity refuses the call"
-        )
-        return [violation(Topic.ENVELOPE, text, Confidence.DOCUMENTED)]
-    if body.get("result"):
-        text = f"status = {brief(status)} is not exactly 'success', so the result is lost"
-        return [violation(Topic.ENVELOPE, text, Confidence.DOCUMENTED)]
+    exact = "; only the exact text 'success' counts"
+    if reading.disposition is Disposition.REJECT:
+        known = status in FAILED
+        text = ", and action = 'reject' still counts: Infinity refuses the call"
+        text = described + ("" if known else exact) + text
+        return [(warning if known else violation)(Topic.ENVELOPE, text, Confidence.DOCUMENTED)]
+    if reading.disposition is Disposition.DROPPED:
+        return [violation(Topic.ENVELOPE, reading.text, Confidence.DOCUMENTED)]
     text = (
-        f"{described}; only the exact text 'success' counts, so Infinity uses its own database. "
-        "If that is meant, a 404 is clearer"
+        f"{described}{exact}, so Infinity uses its own database. If that is meant, a 404 is clearer"
     )
     return [fallback(Topic.ENVELOPE, text, Confidence.DOCUMENTED)]
 
@@ -166,10 +161,6 @@ def _participant_reject(result: Mapping[str, Any]) -> list[Finding]:
     except DecisionError as error:
         return [from_issue(error.refusal, Topic.REJECT)]
     return []
-
-
-def _redirects(action: Any, result: Any) -> bool:
-    return action == "redirect" or (isinstance(result, Mapping) and "new_alias" in result)
 
 
 def _redirect(asked: SentRequest, action: Any, result: Any, reading: Reading) -> list[Finding]:

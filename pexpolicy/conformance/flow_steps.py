@@ -82,19 +82,14 @@ class CallState:
 
     def value(self, slot: Placeholder) -> str:
         """Return the value of a placeholder at this point of the flow."""
-        match slot:
-            case Placeholder.ALIAS:
-                return self.alias
-            case Placeholder.SIP_ALIAS:
-                return sip_uri(self.alias)
-            case Placeholder.CALLER:
-                return self.caller
-            case Placeholder.SERVICE_NAME:
-                return self._name
-            case Placeholder.SERVICE_TAG:
-                return str(self.service.get("service_tag", ""))
-            case Placeholder.PREVIOUS_NAME:
-                return self._previous
+        return {
+            Placeholder.ALIAS: self.alias,
+            Placeholder.SIP_ALIAS: sip_uri(self.alias),
+            Placeholder.CALLER: self.caller,
+            Placeholder.SERVICE_NAME: self._name,
+            Placeholder.SERVICE_TAG: str(self.service.get("service_tag", "")),
+            Placeholder.PREVIOUS_NAME: self._previous,
+        }[slot]
 
     def learn(self, service: Mapping[str, Any], asked: Mapping[str, str]) -> None:
         """Store the service of an answer.

@@ -1,7 +1,7 @@
 """The fields of a service in the contract (sections 5.1 to 5.3), as a table.
 
 Each row: the field, its meaning, the default of Infinity, the confidence, and the source. Types
-and ranges are on the classes in ``service_types``.
+and ranges are on the classes in ``service_types``, ``gateway`` and ``media_playback``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""``[limits]`` of the configuration file."""
+"""``[limits]`` of the configuration file.
+
+Connections are limited in ``access/connections.py``, the size of a request in
+``server/http/request_parser.py``, and calls in ``server/http/app.py``.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Schema of ``[plugins.NAME]``, ``[endpoints.NAME]`` and ``[infinity]``.
 
 The types for a plugin's own settings (``PluginSettings``, ``ConfigPath``) are in
-``config/settings.py``.
+``config/plugin_settings.py``.
 """
 
 from __future__ import annotations
