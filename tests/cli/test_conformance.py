@@ -182,7 +182,7 @@ async def test_other_commands_do_not_import_the_conformance_test() -> None:
     assert out.decode().strip() == "[]"
 
 
-async def test_a_server_below_a_base_path_is_probed_there() -> None:
+async def test_a_server_below_a_base_path_is_tested_there() -> None:
     seen: set[str] = set()
 
     async def view(request: web.Request) -> web.StreamResponse:

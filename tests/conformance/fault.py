@@ -46,7 +46,7 @@ class Fault:
     endpoint: str
     topic: Topic
     says: str
-    """Part of what the probe must say."""
+    """Part of what the conformance test must report."""
     answer: Answer
     flows: tuple[str, ...] = ()
 

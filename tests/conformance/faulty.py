@@ -1,4 +1,4 @@
-"""Faulty policy servers, one a row: its fault, its endpoint, what the probe must say, its answer.
+"""Faulty policy servers, one a row: its fault, its endpoint, what the conformance test must report, its answer.
 
 Everything that a fault does not concern is answered as the sound server does.
 """
@@ -70,7 +70,7 @@ ROWS: tuple[tuple[Any, ...], ...] = (
     ("crashes on long queries", PARTICIPANT, T.STATUS, "the server failed", when(lambda q: len(q.raw_query) > 16384, status(500)), (CODING,)),
     ("crashes on a scheme in the path", REGISTRATION, T.STATUS, "the server failed", when(lambda q: q.raw_alias.startswith("sip:"), status(500)), (PATHS,)),
     ("reads an alias as a number", AVATAR, T.STATUS, "the server failed", when(lambda q: "@" in q.alias, status(500))),
-    ("decides beside a 404", SERVICE, T.STATUS, "a result is lost", lambda q: says({"status": "success", "result": room(q)}, 404)),
+    ("decides with a 404", SERVICE, T.STATUS, "a result is lost", lambda q: says({"status": "success", "result": room(q)}, 404)),
     ("compresses unasked", SERVICE, T.FRAMING, "which was not requested", lambda _: web.Response(body=b"{}", content_type=JSON, headers={"Content-Encoding": "gzip"})),
     ("serves HTML", SERVICE, T.CONTENT_TYPE, "not application/json", lambda _: says({"status": "success"}, content_type="text/html")),
     ("serves plain text", DIRECTORY, T.CONTENT_TYPE, "not application/json", lambda q: says({"status": "success", "result": entries(q)}, content_type="text/plain")),
@@ -132,11 +132,11 @@ ROWS: tuple[tuple[Any, ...], ...] = (
     ("sends media both ways", SERVICE, T.RESULT, "Conference.direct_media", vmr(direct_media="always", breakout_rooms=True)),
     ("breaks out of a breakout", SERVICE, T.RESULT, "Conference.breakout", lambda q: success(room(q, breakout_rooms=True, **block()))),
     ("breaks out without a name", SERVICE, T.RESULT, "Conference.breakout ", vmr(breakout=True)),
-    ("calls nobody's role", SERVICE, T.RESULT, "automatic_participants[0].role", vmr(automatic_participants=[dialled(protocol="sip")])),
+    ("calls without a role", SERVICE, T.RESULT, "automatic_participants[0].role", vmr(automatic_participants=[dialled(protocol="sip")])),
     ("calls by webrtc", SERVICE, T.RESULT, "automatic_participants[0].protocol", vmr(automatic_participants=[dialled(protocol="webrtc", role="guest")])),
     ("lectures in five", SERVICE, T.RESULT, "Lecture.host_view", vmr(service_type="lecture", host_view="five_mains_seven_pips")),
     ("shows guests by yes", SERVICE, T.RESULT, "guests_can_see_guests", vmr(service_type="lecture", guests_can_see_guests=True)),
-    ("calls nobody", SERVICE, T.RESULT, "remote_alias: is required", vmr(service_type="gateway", outgoing_protocol="sip", local_alias="a")),
+    ("calls no alias", SERVICE, T.RESULT, "remote_alias: is required", vmr(service_type="gateway", outgoing_protocol="sip", local_alias="a")),
     ("calls by Zoom", SERVICE, T.RESULT, "outgoing_protocol", lambda q: success(room(q, service_type="gateway", outgoing_protocol="zoom", **dialled()))),
     ("plays nothing", SERVICE, T.RESULT, "media_playlist_name: is required", vmr(service_type="media_playback")),
     ("receives in two", SERVICE, T.RESULT, "two_stage_dial_type", vmr(service_type="two_stage_dialing", two_stage_dial_type="webex")),

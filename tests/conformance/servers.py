@@ -1,4 +1,4 @@
-"""Small policy servers for the probe to ask: a sound one, and what faults are made of."""
+"""Small policy servers for the conformance test: a sound one, and the parts of faulty ones."""
 
 import asyncio
 import io
@@ -31,7 +31,7 @@ ROOM_UUID = "11111111-2222-3333-4444-555555555555"
 
 @dataclass
 class Question:
-    """One request: for which endpoint, with what, and the how manieth it is."""
+    """One request, with its endpoint and its number."""
 
     endpoint: str
     alias: str

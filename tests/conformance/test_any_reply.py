@@ -1,4 +1,4 @@
-"""Whatever a server answers, the probe says something of it and goes on."""
+"""Any reply of a server is judged, and the conformance test continues."""
 
 import json
 from typing import Any

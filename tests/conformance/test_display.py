@@ -35,7 +35,7 @@ def shown(report: Report) -> str:
     return console.file.getvalue()
 
 
-def test_a_terminal_shows_how_far_the_probe_is() -> None:
+def test_a_terminal_shows_the_progress() -> None:
     console = Console(file=io.StringIO(), width=100, force_terminal=True)
     with display.progress_bar(console, 2) as ticker:
         ticker.advance(played(*FINDINGS))

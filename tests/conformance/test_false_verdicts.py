@@ -32,7 +32,7 @@ def judged(steps: list[StepResult]) -> list[StepResult]:
     return [played for played in steps if played.step != "gave up"]
 
 
-async def test_a_server_that_hangs_is_late_and_the_probe_gives_up() -> None:
+async def test_a_server_that_hangs_is_late_and_the_test_gives_up() -> None:
     over = asyncio.Event()
 
     async def hang(_: Question) -> web.StreamResponse:

@@ -29,7 +29,7 @@ DOUBTFUL: tuple[tuple[str, str, dict[str, Any]], ...] = (
         {"allow_guests": True, "pin": "1234#", "guest_pin": "56789"},
     ),
     ("a layout that not all know", SERVICE, {"view": "one_main_twelve_pips"}),
-    ("a field that nobody knows", SERVICE, {"aliases": ["a"]}),
+    ("an unknown field", SERVICE, {"aliases": ["a"]}),
     ("credentials that are empty", REGISTRATION, {"username": "", "password": ""}),
     ("an undocumented property", PARTICIPANT, {"private_custom_properties": {}}),
     ("text for true", SERVICE, {"allow_guests": "True", "pin": "1234"}),

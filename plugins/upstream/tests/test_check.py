@@ -16,7 +16,7 @@ def test_what_is_plain_is_nothing_to_warn_of(warnings: Warnings) -> None:
 
 def test_a_target_that_is_not_verified_is_warned_of(warnings: Warnings) -> None:
     (said,) = warnings({"targets": {"a": {**AWAY, "verify": False}}})
-    assert said.startswith("targets.a.verify: whoever stands between")
+    assert said.startswith("targets.a.verify: anyone on the network path")
 
 
 @pytest.mark.parametrize(

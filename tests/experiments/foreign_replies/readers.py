@@ -1,4 +1,4 @@
-"""The three readers of foreign replies: the plugin ``upstream``, the probe, the import of rules."""
+"""The three readers of foreign replies: ``upstream``, conformance, and import of rules."""
 
 import json
 from collections.abc import Collection
@@ -36,8 +36,8 @@ def by_upstream(sample: Sample, reply: Reply) -> tuple[str, Any]:
     return "result", fields["entries"] if listed else fields
 
 
-def by_probe(sample: Sample, reply: Reply) -> str:
-    """What the probe makes of a reply."""
+def by_conformance(sample: Sample, reply: Reply) -> str:
+    """What the conformance test makes of a reply."""
     judged = judge(SentRequest(sample.endpoint, {}), reply, 5.0)
     if judged.reading is None:
         return "unread"
@@ -72,8 +72,8 @@ def disagreement(sample: Sample) -> str:
     meant = sample.meant or []
     if relayed == "result" and sample.kind != "message" and fields != meant:
         return f"upstream: {fields}: {sample}"
-    if (probed := by_probe(sample, reply)) != wanted:
-        return f"probe: {probed}, not {wanted}: {sample}"
+    if (probed := by_conformance(sample, reply)) != wanted:
+        return f"conformance: {probed}, not {wanted}: {sample}"
     if sample.endpoint in ("service_configuration", "participant_properties"):
         return _of_import(sample, wanted)
     return ""

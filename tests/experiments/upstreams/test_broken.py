@@ -44,8 +44,8 @@ async def test_a_broken_target_costs_its_caller_its_timeout_and_others_nothing(
         assert seconds < TIMEOUT
     for seconds, reply in needed:
         assert seconds < TIMEOUT + SLACK
-        # Behind one that failed nobody is asked, and Infinity goes on by itself; one that has no
-        # decision leaves it to the next route.
+        # After a failure no further target is asked, and Infinity uses its own database. A target
+        # without a decision leaves it to the next route.
         assert (reply.status, reply.action) == (200, "continue")
         assert reply.result == (servers.ROOM if kind.silent else None)
     failed = [step for step in steps if step["outcome"] == "failed"]

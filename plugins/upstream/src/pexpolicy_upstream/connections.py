@@ -31,8 +31,8 @@ class CleanConnector(aiohttp.TCPConnector):
     """Connector that closes idle connections with unexpected data.
 
     A server that replies twice, or more than it announced, leaves bytes on a kept connection.
-    aiohttp would take them for the reply to the next request, and somebody would get the decision
-    of somebody else.
+    aiohttp would take them for the reply to the next request, and a call would get the decision of
+    another.
     """
 
     async def connect(

@@ -104,7 +104,7 @@ class TargetSettings(PluginSettings):
             msg = "client_key belongs to a client_cert"
             raise ValueError(msg)
         if self.ca_file is not None and not self.verify:
-            msg = "ca_file says whom to trust, and verify = false trusts everybody; keep one"
+            msg = "ca_file names the trusted certificates, and verify = false accepts any; keep one"
             raise ValueError(msg)
         return self
 

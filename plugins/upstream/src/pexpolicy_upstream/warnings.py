@@ -27,7 +27,7 @@ def config_warnings(settings: UpstreamSettings) -> Iterator[ConfigWarning]:
 
 def _of_target(key: tuple[str, ...], target: TargetSettings) -> Iterator[ConfigWarning]:
     if not target.verify:
-        text = "whoever stands between can read and answer the calls; name a ca_file instead"
+        text = "anyone on the network path can read and answer the calls; name a ca_file instead"
         yield ConfigWarning((*key, "verify"), text)
     url = URL(target.url, encoded=True)
     if target.user is not None and url.scheme == "http" and not _is_here(url.host or ""):
