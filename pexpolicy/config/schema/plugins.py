@@ -14,6 +14,8 @@ from pexpolicy.config.schema.base import MAX_BUDGET, Table
 from pexpolicy.config.schema.server import Level
 from pexpolicy.models.extras import NO_EXTRAS, Extras
 
+Variable = Annotated[str, Field(pattern=r"^([A-Za-z_][A-Za-z0-9_]*|\*)$")]
+
 
 class BreakerTable(Table):
     """``[plugins.NAME.breaker]``: the circuit breaker of a plugin. Times in seconds."""
@@ -32,6 +34,10 @@ class PluginTable(Table):
     isolation: Literal["none", "process"] = "none"
     processes: int = Field(2, ge=1, le=64)
     memory_mb: int = Field(512, ge=64)
+    cpu_percent: int | None = Field(None, ge=1, le=6400)
+    file_mb: int | None = Field(None, ge=1)
+    open_files: int | None = Field(None, ge=32)
+    env: list[Variable] = Field(default_factory=list)
     breaker: BreakerTable | None = None
     timeout: float = Field(1.0, ge=0.001, le=MAX_BUDGET)
     on_error: Literal["skip", "reject"] = "skip"

@@ -33,7 +33,8 @@ from pexpolicy.plugins.errors import PluginBuildError
 from pexpolicy.plugins.isolation import messages
 from pexpolicy.plugins.isolation.messages import WorkerError
 from pexpolicy.plugins.isolation.metrics_updates import MetricsReceiver
-from pexpolicy.plugins.isolation.worker_pool import MIB, START_TIMEOUT_S, WorkerPool, end_now
+from pexpolicy.plugins.isolation.process_limits import ProcessLimits
+from pexpolicy.plugins.isolation.worker_pool import START_TIMEOUT_S, WorkerPool, end_now
 from pexpolicy.plugins.isolation.worker_process import WorkerProcess
 
 
@@ -60,6 +61,7 @@ class IsolatedPlugin:
         table: PluginTable,
         build: messages.BuildRequest,
         workers: Iterable[WorkerProcess],
+        limits: ProcessLimits,
         ready: messages.Ready,
     ) -> None:
         self.available = available
@@ -90,7 +92,7 @@ class IsolatedPlugin:
             worker.on_metrics = MetricsReceiver(available.name)
             _check_ready(await worker.call(build))
 
-        self._pool = WorkerPool(str(available), workers, table.memory_mb * MIB, start)
+        self._pool = WorkerPool(str(available), workers, limits, start)
         weakref.finalize(self, end_now, self._pool.workers)
 
     @classmethod
@@ -105,10 +107,12 @@ class IsolatedPlugin:
         except Exception as error:  # noqa: BLE001 - pickle raises what the objects do
             text = f"{available} cannot be sent to a worker process: {error}"
             raise PluginBuildError.because(text) from None
-        build = messages.BuildRequest(plugin, os.environ.get("PYTHONPATH"))
+        limits = ProcessLimits.of(table)
+        python_path = os.environ.get("PYTHONPATH")
+        build = messages.BuildRequest(plugin, python_path, limits.file_bytes, limits.open_files)
         workers: list[WorkerProcess] = []
         try:
-            workers += [WorkerProcess(str(available)) for _ in range(table.processes)]
+            workers += [WorkerProcess(str(available), limits) for _ in range(table.processes)]
             # They start in parallel, and there may be more of them than cores.
             deadline = time.monotonic() + START_TIMEOUT_S + table.processes
             for worker in workers:
@@ -119,7 +123,7 @@ class IsolatedPlugin:
             if isinstance(error, WorkerError | OSError):
                 raise PluginBuildError.because(f"{available} cannot be built: {error}") from None
             raise
-        return cls(available, table, build, workers, ready[0])
+        return cls(available, table, build, workers, limits, ready[0])
 
     def close(self) -> None:
         """Kill the workers of a policy that never served."""

@@ -36,11 +36,14 @@ class Message(msgspec.Struct, frozen=True, tag=True, array_like=True):
 class BuildRequest(Message, frozen=True):
     """First message to a worker: the plugin to build, pickled, since TOML has dates and times.
 
-    ``python_path`` is the value of ``PYTHONPATH`` in the server.
+    ``python_path`` is the value of ``PYTHONPATH`` in the server. ``file_bytes`` and ``open_files``
+    are limits that the worker sets for itself.
     """
 
     plugin: bytes
     python_path: str | None
+    file_bytes: int | None = None
+    open_files: int | None = None
 
 
 class StartRequest(Message, frozen=True):

@@ -18,14 +18,15 @@ import select
 import signal
 import socket
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import cast
 
 from pexpolicy.chain.fold import Draft
 from pexpolicy.config.problems import ConfigWarning, Key, Problem
 from pexpolicy.endpoints import ENDPOINTS
-from pexpolicy.errors import describe_error
+from pexpolicy.errors import ErrorReport, describe_error
 from pexpolicy.log.capture import LogHandler, LogLevels, capturing, level_number
 from pexpolicy.log.console import ServerLog
 from pexpolicy.models.annotations import Annotations
@@ -35,7 +36,7 @@ from pexpolicy.models.hook_context import HOOK_CONTEXT
 from pexpolicy.models.request import Request
 from pexpolicy.plugins.binding import bind_adjuster, bind_hook, bind_observer
 from pexpolicy.plugins.errors import PluginBuildError
-from pexpolicy.plugins.isolation import messages
+from pexpolicy.plugins.isolation import messages, process_limits
 from pexpolicy.plugins.isolation.frames import FrameDecoder, framed
 from pexpolicy.plugins.isolation.metrics_updates import MetricsSender
 from pexpolicy.plugins.plugin import (
@@ -113,6 +114,7 @@ def _build(
     message: messages.BuildRequest, handler: LogHandler
 ) -> tuple[messages.Report, Plugin | None]:
     """Build the plugin as the server would; return the report, and the plugin if it was built."""
+    process_limits.apply(message.file_bytes, message.open_files)
     if message.python_path is None:
         os.environ.pop("PYTHONPATH", None)
     else:
@@ -220,7 +222,7 @@ class _RequestServer(asyncio.Protocol):
         except DecisionError as error:
             report = messages.invalid(error, messages.secrets_of(order))
         except BaseException as error:  # noqa: BLE001 - whatever a plugin raises is its failure
-            report = messages.failed(describe_error(error, messages.secrets_of(order)))
+            report = messages.failed(_describe(error, messages.secrets_of(order)))
         if request is None or request.annotations is None:
             self.send(report)
         else:
@@ -283,11 +285,17 @@ async def _serve(connection: socket.socket, plugin: Plugin) -> None:
     except PluginBuildError as error:
         requests.send(messages.BuildFailed(_encode(error.problems, 0)))
     except BaseException as error:  # noqa: BLE001 - a plugin raises what it likes
-        fault = describe_error(error)
+        fault = _describe(error)
         if entered:
             _print(f"{plugin.available}: its lifespan failed: {fault.summary}")
         else:
             requests.send(messages.failed(fault))
+
+
+def _describe(error: BaseException, secrets: Sequence[str] = ()) -> ErrorReport:
+    """Describe an exception, and name the limit of this process that is its reason."""
+    report = describe_error(error, secrets)
+    return replace(report, summary=report.summary + process_limits.failure_hint(error))
 
 
 def _print(line: str) -> None:

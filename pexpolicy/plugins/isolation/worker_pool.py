@@ -9,12 +9,15 @@ our own code too. Without /proc, memory is not limited.
 from __future__ import annotations
 
 import asyncio
+import logging
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 
 from pexpolicy.chain.thread_pool import PluginBusyError
 from pexpolicy.plugins.isolation.messages import Message, Report, WorkerError
+from pexpolicy.plugins.isolation.process_limits import ProcessLimits
 from pexpolicy.plugins.isolation.worker_process import WorkerProcess
 from pexpolicy.tasks import hide, start_background
 
@@ -27,11 +30,12 @@ MAX_RESTART_DELAY_S = 30.0
 """Delay of the next start after two workers that ended before a call; doubled each time."""
 MEMORY_INTERVAL_S = 0.1
 """Interval between two memory checks."""
-MIB = 1024 * 1024
+
+_log = logging.getLogger("pexpolicy.isolation")
 
 
 class WorkerPool:
-    """The workers of one plugin; each answers one call at a time. ``memory`` in bytes.
+    """The workers of one plugin; each answers one call at a time.
 
     ``start`` prepares a worker after ``adopt``; its exceptions are shown to the operator.
     """
@@ -40,13 +44,13 @@ class WorkerPool:
         self,
         name: str,
         workers: Iterable[WorkerProcess],
-        memory: int,
+        limits: ProcessLimits,
         start: Callable[[WorkerProcess], Awaitable[None]],
     ) -> None:
         self.workers = set(workers)
         self._name = name
         self._size = len(self.workers)
-        self._memory = memory
+        self._limits = limits
         self._start = start
         self._idle: list[WorkerProcess] = []
         self._waiting: deque[asyncio.Future[WorkerProcess]] = deque()
@@ -89,10 +93,12 @@ class WorkerPool:
         worker.calls += 1
         try:
             reply = await worker.call(message)
-            self._check_memory(worker)
         except BaseException:
             self._replace(worker)
             raise
+        if excess := worker.memory_excess():
+            self._replace(worker)
+            raise WorkerError(excess)
         self._release(worker)
         return reply
 
@@ -172,7 +178,7 @@ class WorkerPool:
                 turn.set_exception(WorkerError(text))
 
     async def _fresh(self, idle_failures: int) -> WorkerProcess:
-        worker = WorkerProcess(self._name, idle_failures)
+        worker = WorkerProcess(self._name, self._limits, idle_failures)
         self.workers.add(worker)
         try:
             async with asyncio.timeout(START_TIMEOUT_S):
@@ -192,21 +198,13 @@ class WorkerPool:
     async def _check_workers(self) -> None:
         while True:
             await asyncio.sleep(MEMORY_INTERVAL_S)
+            now = time.monotonic()
             for worker in list(self.workers):
-                try:
-                    self._check_memory(worker)
-                except WorkerError as fault:
-                    worker.fail(fault)
-                    self._lost(worker)
-
-    def _check_memory(self, worker: WorkerProcess) -> None:
-        used = worker.memory
-        if used > self._memory:
-            msg = (
-                f"the worker process of {self._name} used {used // MIB} MiB of memory, and its "
-                f"memory_mb is {self._memory // MIB}"
-            )
-            raise WorkerError(msg)
+                if excess := worker.excess(now):
+                    worker.fail(WorkerError(excess))
+                    if worker in self._idle:
+                        _log.warning("%s: it is replaced", excess)
+                        self._lost(worker)
 
 
 def end_now(workers: set[WorkerProcess]) -> None:

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import cast
 
@@ -27,10 +27,10 @@ from pexpolicy.plugins.isolation.messages import (
     WorkerError,
     report,
 )
+from pexpolicy.plugins.isolation.process_limits import MIB, PAGE, ProcessLimits, UsageMeter
 
 WORKER_EXIT_TIMEOUT_S = 1.0
 """Time for a worker to exit after SIGTERM."""
-PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 class WorkerProcess(asyncio.Protocol):
@@ -40,8 +40,9 @@ class WorkerProcess(asyncio.Protocol):
     ``on_loss`` is called when it ends between calls, ``on_metrics`` with its metrics.
     """
 
-    def __init__(self, name: str, idle_failures: int = 0) -> None:
+    def __init__(self, name: str, limits: ProcessLimits, idle_failures: int = 0) -> None:
         self.name = name
+        self._limits = limits
         self.calls = 0
         self.idle_failures = idle_failures
         self.lost = False
@@ -55,7 +56,7 @@ class WorkerProcess(asyncio.Protocol):
         # Nothing is written to this pipe: it closes when this process ends.
         read_end, self._parent_alive_pipe = os.pipe()
         try:
-            self._started = _start(theirs.fileno(), read_end)
+            self._started = _start(theirs.fileno(), read_end, limits.environment)
         except BaseException:
             self._socket.close()
             os.close(self._parent_alive_pipe)
@@ -67,6 +68,8 @@ class WorkerProcess(asyncio.Protocol):
             self._memory = os.open(f"/proc/{self._started.pid}/statm", os.O_RDONLY)
         except OSError:
             self._memory = None
+        self._meter = UsageMeter(self._started.pid)
+        self._is_open = False
 
     @property
     def pid(self) -> int:
@@ -173,6 +176,7 @@ class WorkerProcess(asyncio.Protocol):
         if not isinstance(reply, OkReply):
             msg = f"the worker of {self.name} sent a reply of another type"
             raise WorkerError(msg)
+        self._is_open = True
 
     @property
     def memory(self) -> int:
@@ -184,6 +188,26 @@ class WorkerProcess(asyncio.Protocol):
         except (OSError, IndexError):
             return 0
 
+    def memory_excess(self) -> str:
+        """Return by how much the worker alone exceeds its memory; empty if it does not."""
+        used, limit = self.memory, self._limits.memory
+        if used <= limit:
+            return ""
+        return self._say(f"used {used // MIB} MiB of memory, and its memory_mb is {limit // MIB}")
+
+    def excess(self, now: float) -> str:
+        """Return which limit the worker and its children exceed; empty if they do not."""
+        if text := self.memory_excess():
+            return text
+        return (
+            self._say(text)
+            if (text := self._meter.excess(self._limits, now, is_open=self._is_open))
+            else ""
+        )
+
+    def _say(self, text: str) -> str:
+        return f"the worker process of {self.name} {text}"
+
     @property
     def exit_reason(self) -> str:
         """Return a sentence on how the process ended."""
@@ -191,7 +215,9 @@ class WorkerProcess(asyncio.Protocol):
         if code is None:
             return f"the worker process of {self.name} does not answer"
         if code < 0:
-            return f"the worker process of {self.name} ended with {signal.Signals(-code).name}"
+            hint = self._limits.exit_hint(-code)
+            name = signal.Signals(-code).name
+            return f"the worker process of {self.name} ended with {name}{hint}"
         return f"the worker process of {self.name} ended with exit code {code}"
 
     def _has_ended(self) -> bool:
@@ -264,7 +290,7 @@ def _is_over(started: subprocess.Popen[bytes]) -> bool:
     return started.poll() is not None
 
 
-def _start(connection: int, pipe: int) -> subprocess.Popen[bytes]:
+def _start(connection: int, pipe: int, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
     """Start a worker with the same module path, in a process group of its own.
 
     The path is passed in the environment because the interpreter needs it before its first import;
@@ -277,6 +303,6 @@ def _start(connection: int, pipe: int) -> subprocess.Popen[bytes]:
         stdin=subprocess.DEVNULL,
         stdout=2,
         pass_fds=(connection, pipe),
-        env={**os.environ, "PYTHONPATH": path},
+        env={**environment, "PYTHONPATH": path},
         process_group=0,
     )
