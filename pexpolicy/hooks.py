@@ -86,6 +86,9 @@ class Plugin(Generic[S]):
             @override
             async def media_location(self, request: MediaLocationRequest) -> MediaLocation | None:
                 return MediaLocation(location=self.settings.location)
+
+    ``can_reject``, an attribute or a property, says whether the plugin rejects calls; without it,
+    that is guessed.
     """
 
     Settings: ClassVar[type[PluginSettings]] = PluginSettings
@@ -93,8 +96,6 @@ class Plugin(Generic[S]):
     if TYPE_CHECKING:
         pexpolicy_api: ClassVar[int]
         """The version of the hooks that the plugin needs, ``HOOK_API`` at most."""
-        can_reject: ClassVar[bool]
-        """Whether the plugin rejects calls; by default, whether its module imports ``Reject``."""
 
     settings: S
 

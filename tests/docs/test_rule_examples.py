@@ -11,6 +11,7 @@ from pexpolicy.builder import policy_from
 from pexpolicy.config.loader import load
 from pexpolicy.testing import assert_case, decide_sync, load_cases, make_request
 from pexpolicy_rules import Rules
+from pexpolicy_rules.settings import Settings
 from tests.support.paths import ROOT
 
 EXAMPLES = ROOT / "examples" / "rules"
@@ -25,7 +26,7 @@ ALL_CASES = [
 
 def rules_of(file: Path, moment: str = "2026-01-15 12:00") -> Rules:
     now = datetime.fromisoformat(moment).replace(tzinfo=ZoneInfo("Europe/Oslo")).timestamp()
-    settings = Rules.Settings.model_validate({"files": [str(file)]}, context={"root": ROOT})
+    settings = Settings.model_validate({"files": [str(file)]}, context={"root": ROOT})
     return Rules(settings, clock=lambda: now)
 
 
@@ -33,7 +34,7 @@ def rules_of(file: Path, moment: str = "2026-01-15 12:00") -> Rules:
 def together() -> Rules:
     config = load(EXAMPLES / "config.toml")
     written = config.plugins["rules"].settings
-    return Rules(Rules.Settings.model_validate(written, context={"root": EXAMPLES}))
+    return Rules(Settings.model_validate(written, context={"root": EXAMPLES}))
 
 
 @pytest.mark.parametrize("case", ALL_CASES)

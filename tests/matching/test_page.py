@@ -15,6 +15,7 @@ from pexpolicy.matching.settings import (
 )
 from pexpolicy.matching.time_window import TimeOperators
 from pexpolicy_rules import Rules
+from pexpolicy_rules.settings import Settings
 from tests.support import doc_pages
 from tests.support.paths import ROOT
 
@@ -56,7 +57,7 @@ def test_every_key_except_parameters_is_explained() -> None:
 
 @pytest.mark.parametrize("text", [t for lang, t in doc_pages.blocks(PAGE) if lang == "toml"])
 def test_a_rule_that_is_shown_can_be_used(text: str) -> None:
-    rules = Rules(Rules.Settings.model_validate(tomllib.loads(text)))
+    rules = Rules(Settings.model_validate(tomllib.loads(text)))
     assert list(rules.config_warnings()) == []
 
 

@@ -14,7 +14,7 @@ from multidict import MultiDict
 from pexpolicy import ServiceConfigurationRequest, SettingsError
 from pexpolicy_rooms.pins import derived_pin
 from pexpolicy_rooms.plugin import Rooms as Plugin
-from pexpolicy_rooms.settings import DerivedPin
+from pexpolicy_rooms.settings import DerivedPin, Settings
 
 Build = Callable[..., Any]
 Complaints = Callable[[dict[str, Any]], list[str]]
@@ -148,9 +148,7 @@ async def test_a_room_exists_from_and_until(
 ) -> None:
     times = {"valid_from": begins, "valid_until": ends}
     table = {"name": "A", **{name: text for name, text in times.items() if text}}
-    settings = Plugin.Settings(
-        rooms={"a": table}, default_room="D {local_alias}", zone="Europe/Oslo"
-    )
+    settings = Settings(rooms={"a": table}, default_room="D {local_alias}", zone="Europe/Oslo")
     plugin = Plugin(settings, clock=lambda: now)
     request = ServiceConfigurationRequest(MultiDict(local_alias="a", call_direction="dial_in"))
     decision = await plugin.service_configuration(request)
@@ -235,7 +233,7 @@ def test_a_room_without_guests_gets_no_guest_pin(build: Build, folder: Path) -> 
 def test_many_mistakes_are_reported_at_once() -> None:
     with pytest.raises(SettingsError) as refused:
         Plugin(
-            Plugin.Settings(
+            Settings(
                 rooms={"a": {"name": "A", "aliases": 3}, "b": {"name": ""}}, csv=Path("none.csv")
             )
         )

@@ -11,6 +11,7 @@ from pexpolicy.config.loader import from_document
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.policy import Policy
 from pexpolicy_rules import Rules
+from pexpolicy_rules.settings import Settings
 
 Table = dict[str, Any]
 NOON = 1_768_478_400.0
@@ -22,7 +23,7 @@ def rules() -> Callable[..., Rules]:
     """Return a builder of the plugin from rules; ``now`` is its clock."""
 
     def build(*written: Table, now: Callable[[], float] = lambda: NOON) -> Rules:
-        settings = Rules.Settings.model_validate({"rules": list(written)})
+        settings = Settings.model_validate({"rules": list(written)})
         return Rules(settings, clock=now)
 
     return build

@@ -7,6 +7,7 @@ import pytest
 
 from pexpolicy.testing import decide_sync, make_request
 from pexpolicy_rules import Rules
+from pexpolicy_rules.settings import Settings
 
 Warnings = Callable[..., list[str]]
 
@@ -115,7 +116,7 @@ def test_warnings_of_a_decision_name_the_rule(warnings: Warnings) -> None:
 
 def test_an_explanation_goes_through_the_rules_up_to_the_one_that_matches() -> None:
     plugin = Rules(
-        Rules.Settings.model_validate(
+        Settings.model_validate(
             {
                 "rules": [
                     rule("first", local_alias={"prefix": "conf"}),

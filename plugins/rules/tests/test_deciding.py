@@ -11,6 +11,7 @@ from PIL import Image
 from pexpolicy import Request
 from pexpolicy.testing import decide_sync, make_request
 from pexpolicy_rules import Rules
+from pexpolicy_rules.settings import Settings
 
 Build = Callable[..., Rules]
 LOBBY = {"local_alias": "lobby@example.com"}
@@ -102,7 +103,7 @@ def test_a_picture_is_read_when_the_plugin_is_built(tmp_path: Path) -> None:
     Image.new("RGB", (8, 8), "red").save(image, "PNG")
     (tmp_path / "red.png").write_bytes(image.getvalue())
     written = {"rules": [rule("red", "participant_avatar", {"image": "red.png"})]}
-    settings = Rules.Settings.model_validate(written, context={"root": tmp_path})
+    settings = Settings.model_validate(written, context={"root": tmp_path})
     plugin = Rules(settings)
     (tmp_path / "red.png").unlink()
     outcome = decide_sync(plugin, make_request("participant_avatar", width=8, height=8))

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from pexpolicy import Outcome
 from pexpolicy.testing import decide_sync, make_request
 from pexpolicy_rules import Rules
+from pexpolicy_rules.settings import Settings
 
 Build = Callable[..., Rules]
 Problems = Callable[..., list[str]]
@@ -22,7 +23,7 @@ def asked(name: str, when: dict[str, Any], **request: Any) -> Outcome:
         "when": when,
         "then": {"result": {"name": name, "service_tag": "x"}},
     }
-    plugin = Rules(Rules.Settings.model_validate({"rules": [rule]}))
+    plugin = Rules(Settings.model_validate({"rules": [rule]}))
     return decide_sync(plugin, make_request("service_configuration", **request))
 
 
@@ -114,7 +115,7 @@ def test_a_group_beyond_the_last_is_named(problems: Problems) -> None:
 
 def decided(endpoint: str, result: dict[str, Any], when: dict[str, Any], **request: Any) -> Outcome:
     rule = {"name": "r", "endpoint": endpoint, "when": when, "then": {"result": result}}
-    plugin = Rules(Rules.Settings.model_validate({"rules": [rule]}))
+    plugin = Rules(Settings.model_validate({"rules": [rule]}))
     if endpoint == "registration_alias":
         request["alias"] = "user@example.com"
     return decide_sync(plugin, make_request(endpoint, **request))

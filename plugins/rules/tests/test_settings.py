@@ -11,6 +11,7 @@ from pexpolicy.builder import build_policy
 from pexpolicy.config.loader import from_document
 from pexpolicy.config.settings import ConfigError
 from pexpolicy_rules import Rules
+from pexpolicy_rules.settings import Settings
 
 Problems = Callable[..., list[str]]
 ROOM = {"result": {"name": "X"}}
@@ -200,7 +201,7 @@ def test_the_folder_of_the_files_may_have_any_name(tmp_path: Path) -> None:
     (folder / "a.toml").write_text(
         "[[rules]]\nname='x'\nendpoint='media_location'\nthen='continue'\n"
     )
-    settings = Rules.Settings.model_validate({"files": ["*.toml"]}, context={"root": folder})
+    settings = Settings.model_validate({"files": ["*.toml"]}, context={"root": folder})
     assert list(Rules(settings).tracked_files()) == [folder / "a.toml"]
 
 
@@ -213,7 +214,7 @@ def test_the_folder_of_the_files_may_have_any_name(tmp_path: Path) -> None:
     ],
 )
 def test_a_rule_that_refuses_is_known_to(then: Any, *, refuses: bool) -> None:
-    settings = Rules.Settings.model_validate(rule(then, "participant_properties"))
+    settings = Settings.model_validate(rule(then, "participant_properties"))
     assert Rules(settings).can_reject is refuses
 
 

@@ -90,8 +90,15 @@ class Fine(Plugin[Settings]):
         return []
 
 
+class RejectsSometimes(Plugin):
+    @property
+    def can_reject(self) -> bool:
+        return False
+
+
 class WithoutSettings(Plugin):
     can_reject = False
+    pexpolicy_api = 1
 
     @override
     async def media_location(self, request: MediaLocationRequest) -> None:

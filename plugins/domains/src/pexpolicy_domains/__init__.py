@@ -7,15 +7,16 @@ from collections.abc import Iterable
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator
+from typing_extensions import override
 
 from pexpolicy import (
     Alias,
     ConfigWarning,
     Continue,
+    Plugin,
     PluginSettings,
     RegistrationAliasRequest,
     Reject,
-    hookimpl,
 )
 
 _LABEL = r"[\w-]+"
@@ -35,24 +36,25 @@ def _domain(entry: str) -> str:
 Domain = Annotated[str, AfterValidator(_domain)]
 
 
-class Domains:
+class Settings(PluginSettings):
+    """``[plugins.domains.settings]``."""
+
+    allowed: list[Domain]
+    """``example.com`` or ``@example.com`` for itself, ``*.example.com`` for its subdomains."""
+
+    otherwise: Literal["reject", "abstain"] = "reject"
+    """Reject all other aliases, or leave them to the next plugin."""
+
+
+class Domains(Plugin[Settings]):
     """Allows devices with an alias in one of the allowed domains to register."""
-
-    class Settings(PluginSettings):
-        """``[plugins.domains.settings]``."""
-
-        allowed: list[Domain]
-        """``example.com`` or ``@example.com`` for itself, ``*.example.com`` for its subdomains."""
-
-        otherwise: Literal["reject", "abstain"] = "reject"
-        """Reject all other aliases, or leave them to the next plugin."""
 
     def __init__(self, settings: Settings) -> None:
         self._domains = frozenset(d for d in settings.allowed if not d.startswith("*."))
         self._parents = frozenset(d[2:] for d in settings.allowed if d.startswith("*."))
         self._rejects = settings.otherwise == "reject"
 
-    @hookimpl
+    @override
     def config_warnings(self) -> Iterable[ConfigWarning]:
         """Warn of settings that allow no device, or very many."""
         key = ("allowed",)
@@ -63,7 +65,7 @@ class Domains:
                 key, f"*.{parent} lets every device register whose domain ends in .{parent}"
             )
 
-    @hookimpl
+    @override
     async def registration_alias(
         self, request: RegistrationAliasRequest
     ) -> Continue | Reject | None:

@@ -6,28 +6,27 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from typing_extensions import override
+
 from pexpolicy import (
     ConfigWarning,
     Key,
     MediaLocation,
     MediaLocationRequest,
+    Plugin,
     Problem,
     SettingsError,
-    hookimpl,
 )
 from pexpolicy.config.csv_tables import TableError, read_table
-from pexpolicy_locations import settings as written
 from pexpolicy_locations.parser import Draft
-from pexpolicy_locations.settings import Entry
+from pexpolicy_locations.settings import Entry, Settings
 from pexpolicy_locations.table import LocationTable
 
 
-class Locations:
+class Locations(Plugin[Settings]):
     """Answers with the location of the longest prefix that contains an address of the call."""
 
-    Settings = written.Settings
-
-    def __init__(self, settings: written.Settings) -> None:
+    def __init__(self, settings: Settings) -> None:
         """Read the entries of the settings and of the CSV file.
 
         Raises ``SettingsError`` with all that is wrong with them.
@@ -49,7 +48,7 @@ class Locations:
         self._table = LocationTable(settings.addresses, subnets)
         self._hits: Counter[bytes] = Counter()
 
-    @hookimpl
+    @override
     async def media_location(self, request: MediaLocationRequest) -> MediaLocation | None:
         """Return the location of the subnet, else the default one, else abstain."""
         decision = self._table.find(request) or self._default
@@ -57,24 +56,24 @@ class Locations:
             self._hits[decision.result] += 1
         return decision
 
-    @hookimpl
+    @override
     def static_decisions(self) -> Iterable[tuple[Key, MediaLocation]]:
         """Return each decision with the key of its entry."""
         return self._prepared
 
-    @hookimpl
+    @override
     def config_warnings(self) -> Iterable[ConfigWarning]:
         """Warn of nested subnets, unused overflow, and a table that never answers."""
         if not self._prepared:
             yield ConfigWarning((), "lists no subnet and no default: it never answers")
         yield from self._warnings
 
-    @hookimpl
+    @override
     def tracked_files(self) -> Iterable[Path]:
         """Return the CSV file."""
         return self._files
 
-    @hookimpl
+    @override
     def status(self) -> Mapping[str, object]:
         """Return the number of subnets, and of calls for each location."""
         hits: Counter[str] = Counter()
@@ -83,7 +82,7 @@ class Locations:
         return {"subnets": len(self._table), "hits": dict(hits)}
 
 
-def _entries(settings: written.Settings, problems: list[Problem]) -> Iterable[tuple[Key, Entry]]:
+def _entries(settings: Settings, problems: list[Problem]) -> Iterable[tuple[Key, Entry]]:
     """Yield the entries of the configuration, then those of the file, each with its key."""
     for number, entry in enumerate(settings.subnets):
         yield ("subnets", number), entry

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any, cast
 from zoneinfo import ZoneInfo
 
+from typing_extensions import override
+
 from pexpolicy import (
     SERVICE_TYPES,
     Alias,
@@ -15,16 +17,16 @@ from pexpolicy import (
     ConfigWarning,
     DecisionError,
     Key,
+    Plugin,
     Problem,
     Service,
     ServiceConfigurationRequest,
     SettingsError,
-    hookimpl,
     service_class,
 )
-from pexpolicy_rooms import settings as written
 from pexpolicy_rooms.pins import Pins
 from pexpolicy_rooms.room_files import WrittenRoom, written_rooms
+from pexpolicy_rooms.settings import Settings
 from pexpolicy_rooms.table import RoomTable, TimedService
 from pexpolicy_rooms.validity import ALWAYS, Validity, validity_of
 
@@ -33,12 +35,10 @@ MAX_NAME = 250
 _PLACEHOLDER = "{local_alias}"
 
 
-class Rooms:
+class Rooms(Plugin[Settings]):
     """Leads aliases to services that were checked and rendered when the policy was built."""
 
-    Settings = written.Settings
-
-    def __init__(self, settings: written.Settings, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, settings: Settings, clock: Callable[[], float] = time.time) -> None:
         self._table = RoomTable()
         self._default = settings.default_room
         self._extras = settings.extras
@@ -134,7 +134,7 @@ class Rooms:
             )
             yield ConfigWarning((*key, "name"), text)
 
-    @hookimpl
+    @override
     async def service_configuration(self, request: ServiceConfigurationRequest) -> Service | None:
         """Return the room of the dialed alias; abstain for probes and breakout rooms."""
         alias = request.local_alias
@@ -163,7 +163,7 @@ class Rooms:
             return None
         return Conference(name=name, service_tag=DEFAULT_TAG, reason="no room has this alias")
 
-    @hookimpl
+    @override
     def static_decisions(self) -> Iterable[tuple[Key, Service]]:
         """Return each room with its key; the decisions were made when the policy was built."""
         # Kept no longer: the keys are text of the configuration, and pin its memory.
@@ -172,7 +172,7 @@ class Rooms:
         for alias, service in self._table.rooms():
             yield keys.get(alias) or ("rooms", spelled.get(alias, alias)), service
 
-    @hookimpl
+    @override
     def config_warnings(self) -> Iterable[ConfigWarning]:
         """Warn of ambiguous rooms, rooms without a PIN, and fields that Infinity may reject."""
         if self._default is not None:
@@ -189,12 +189,12 @@ class Rooms:
             )
         yield from self._warnings
 
-    @hookimpl
+    @override
     def tracked_files(self) -> Iterable[Path]:
         """Return the files with rooms and PINs."""
         return self._files
 
-    @hookimpl
+    @override
     def status(self) -> Mapping[str, object]:
         """Return the number of aliases that lead to a room."""
         return {"aliases": len(self._table)}

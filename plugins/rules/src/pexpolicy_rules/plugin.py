@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from typing_extensions import override
+
 from pexpolicy import (
     ConfigWarning,
     Decision,
@@ -16,16 +18,16 @@ from pexpolicy import (
     MediaLocationRequest,
     ParticipantAvatarRequest,
     ParticipantPropertiesRequest,
+    Plugin,
     RegistrationAliasRequest,
     Request,
     ServiceConfigurationRequest,
     SettingsError,
-    hookimpl,
 )
 from pexpolicy_rules.analysis import findings
 from pexpolicy_rules.builder import RuleBuilder
 from pexpolicy_rules.rule_set import RuleChain
-from pexpolicy_rules.settings import Settings as RulesSettings
+from pexpolicy_rules.settings import Settings
 
 REQUESTS: Mapping[str, type[Request]] = {
     "service_configuration": ServiceConfigurationRequest,
@@ -37,12 +39,10 @@ REQUESTS: Mapping[str, type[Request]] = {
 }
 
 
-class Rules:
+class Rules(Plugin[Settings]):
     """Plugin that decides by the first rule that a request matches, and else abstains."""
 
-    Settings = RulesSettings
-
-    def __init__(self, settings: RulesSettings, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, settings: Settings, clock: Callable[[], float] = time.time) -> None:
         builder = RuleBuilder(settings, clock)
         if builder.problems:
             raise SettingsError(problems=builder.problems)
@@ -63,37 +63,37 @@ class Rules:
             request.notes.extend(chain.explain(request))
         return chain.decide(request, self._clock())
 
-    @hookimpl
+    @override
     async def service_configuration(self, request: ServiceConfigurationRequest) -> Any:
         """Return the service of the first rule that matches."""
         return self._decide("service_configuration", request)
 
-    @hookimpl
+    @override
     async def participant_properties(self, request: ParticipantPropertiesRequest) -> Any:
         """Return the properties of the first rule that matches."""
         return self._decide("participant_properties", request)
 
-    @hookimpl
+    @override
     async def media_location(self, request: MediaLocationRequest) -> Any:
         """Return the location of the first rule that matches."""
         return self._decide("media_location", request)
 
-    @hookimpl
+    @override
     async def participant_avatar(self, request: ParticipantAvatarRequest) -> Any:
         """Return the picture of the first rule that matches."""
         return self._decide("participant_avatar", request)
 
-    @hookimpl
+    @override
     async def directory_information(self, request: DirectoryInformationRequest) -> Any:
         """Return the entries of the first rule that matches."""
         return self._decide("directory_information", request)
 
-    @hookimpl
+    @override
     async def registration_alias(self, request: RegistrationAliasRequest) -> Any:
         """Return the credentials of the first rule that matches."""
         return self._decide("registration_alias", request)
 
-    @hookimpl
+    @override
     def static_decisions(self) -> Iterable[tuple[Key, Decision]]:
         """Yield the decisions without placeholders, with the keys of their rules."""
         for rule in self._rules:
@@ -102,7 +102,7 @@ class Rules:
                     place = (rule.place,) if rule.place else ()
                     yield (*rule.key, *place, "then", "result"), answer.fixed
 
-    @hookimpl
+    @override
     def config_warnings(self) -> Iterable[ConfigWarning]:
         """Yield warnings about unreachable or overlapping rules and about doubtful decisions."""
         yield from self._warnings
@@ -110,12 +110,12 @@ class Rules:
             for rule, text in findings(endpoint, chain.rules, REQUESTS[endpoint], self._clock()):
                 yield ConfigWarning(rule.key, text)
 
-    @hookimpl
+    @override
     def tracked_files(self) -> Iterable[Path]:
         """Return the rule files and the pictures."""
         return self._files
 
-    @hookimpl
+    @override
     def status(self) -> Mapping[str, object]:
         """Return the number of decisions of each rule, and the time of the last one in UTC."""
         return {

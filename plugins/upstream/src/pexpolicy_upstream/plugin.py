@@ -6,6 +6,9 @@ import time
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import Any
+
+from typing_extensions import override
 
 from pexpolicy import (
     ConfigWarning,
@@ -14,11 +17,10 @@ from pexpolicy import (
     MediaLocationRequest,
     ParticipantAvatarRequest,
     ParticipantPropertiesRequest,
+    Plugin,
     RegistrationAliasRequest,
-    Reject,
     Request,
     ServiceConfigurationRequest,
-    hookimpl,
 )
 from pexpolicy_upstream.builder import built
 from pexpolicy_upstream.settings import UpstreamSettings
@@ -27,14 +29,11 @@ from pexpolicy_upstream.warnings import config_warnings
 MARGIN = 0.02
 """Seconds kept of the plugin's timeout to report which target was late."""
 
-Answer = Decision | Reject | None
-"""``Reject`` is named, though it is a decision: pexpolicy advises those whose plugin can refuse."""
 
-
-class Upstream:
+class Upstream(Plugin[UpstreamSettings]):
     """Forwards calls to other policy servers and answers with their decisions."""
 
-    Settings = UpstreamSettings
+    can_reject = True
 
     def __init__(self, settings: UpstreamSettings) -> None:
         self._targets, self._routes = built(settings)
@@ -43,7 +42,7 @@ class Upstream:
         self._warnings = tuple(config_warnings(settings))
         self._files = tuple(settings.files())
 
-    @hookimpl
+    @override
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
         """Open the connections to the targets."""
@@ -55,38 +54,38 @@ class Upstream:
                     stack.push_async_callback(route.comparison.finish)
             yield
 
-    @hookimpl
+    @override
     def config_warnings(self) -> Iterable[ConfigWarning]:
         """Warn of unverified targets, timeouts that do not fit, and unused targets."""
         return self._warnings
 
-    @hookimpl
-    async def service_configuration(self, request: ServiceConfigurationRequest) -> Answer:
+    @override
+    async def service_configuration(self, request: ServiceConfigurationRequest) -> Any:
         """Ask the targets."""
         return await self._ask("service_configuration", request)
 
-    @hookimpl
-    async def participant_properties(self, request: ParticipantPropertiesRequest) -> Answer:
+    @override
+    async def participant_properties(self, request: ParticipantPropertiesRequest) -> Any:
         """Ask the targets."""
         return await self._ask("participant_properties", request)
 
-    @hookimpl
-    async def media_location(self, request: MediaLocationRequest) -> Answer:
+    @override
+    async def media_location(self, request: MediaLocationRequest) -> Any:
         """Ask the targets."""
         return await self._ask("media_location", request)
 
-    @hookimpl
-    async def participant_avatar(self, request: ParticipantAvatarRequest) -> Answer:
+    @override
+    async def participant_avatar(self, request: ParticipantAvatarRequest) -> Any:
         """Ask the targets."""
         return await self._ask("participant_avatar", request)
 
-    @hookimpl
-    async def directory_information(self, request: DirectoryInformationRequest) -> Answer:
+    @override
+    async def directory_information(self, request: DirectoryInformationRequest) -> Any:
         """Ask the targets."""
         return await self._ask("directory_information", request)
 
-    @hookimpl
-    async def registration_alias(self, request: RegistrationAliasRequest) -> Answer:
+    @override
+    async def registration_alias(self, request: RegistrationAliasRequest) -> Any:
         """Ask the targets."""
         return await self._ask("registration_alias", request)
 
@@ -106,12 +105,12 @@ class Upstream:
                 return decision
         return None
 
-    @hookimpl
+    @override
     def tracked_files(self) -> Iterable[Path]:
         """Return the files of passwords and certificates."""
         return self._files
 
-    @hookimpl
+    @override
     def status(self) -> Mapping[str, object]:
         """Return the counters of each target, and the differences of compared ones."""
         compared = [r.comparison.status() for r in self._each_route if r.comparison is not None]
