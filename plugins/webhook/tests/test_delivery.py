@@ -256,5 +256,6 @@ async def test_a_full_spool_raises_so_that_the_queue_keeps_the_events(
             plugin.on_decisions(outcomes(kept, kept + 1000))
         receiver.replies = []
         assert await receiver.has(kept) == ids(0, kept)
+        await until_status(plugin, delivered=kept, pending_bytes=0)
         plugin.on_decisions(outcomes(kept, kept + 100))
         assert await receiver.has(kept + 100) == ids(0, kept + 100)

@@ -73,6 +73,7 @@ class Webhook(Plugin[WebhookSettings]):
                 task = asyncio.create_task(self._sender.run())
                 try:
                     yield
+                    await self._sender.finish()
                 finally:
                     task.cancel()
                     with suppress(asyncio.CancelledError):

@@ -27,6 +27,8 @@ MAX_RETRY_AFTER_S = 300.0
 """Longest ``Retry-After`` that is respected."""
 ADOPT_S = 2.0
 """Seconds between two searches for segments of instances that have ended."""
+FINISH_S = 1.0
+"""Seconds to deliver the rest at a reload and at the end; what is left stays in the spool."""
 LOG_INTERVAL_S = 60.0
 MAX_REPLY = 65536
 """Bytes that are read of a reply, so that its connection can be used again."""
@@ -76,6 +78,7 @@ class Sender:
         self._key = key
         self._headers = {} if token is None else {"Authorization": f"Bearer {token}"}
         self._arrived = asyncio.Event()
+        self._idle = asyncio.Event()
         self._adopt_at = 0.0
         self._logged_at: float | None = None
         self.failing_since: float | None = None
@@ -87,12 +90,20 @@ class Sender:
 
     def wake(self) -> None:
         """Look for new events now. Call it on the event loop."""
+        self._idle.clear()
         self._arrived.set()
+
+    async def finish(self) -> None:
+        """Wait for the delivery of the rest, up to ``FINISH_S``, unless the receiver fails."""
+        if self.failing_since is None:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._idle.wait(), FINISH_S)
 
     async def run(self) -> None:
         """Deliver events until cancelled."""
         FAILING.set(0)
         while True:
+            self._arrived.clear()
             try:
                 is_idle = not await self._deliver_next()
             except OSError as error:
@@ -100,7 +111,8 @@ class Sender:
                 await asyncio.sleep(ADOPT_S)
                 continue
             if is_idle:
-                self._arrived.clear()
+                if not self._arrived.is_set():
+                    self._idle.set()
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._arrived.wait(), ADOPT_S)
 

@@ -1,0 +1,1 @@
+"""The plugin webhook with a receiver that is killed, frozen and slow."""
