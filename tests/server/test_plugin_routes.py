@@ -1,6 +1,9 @@
 """HTTP routes of plugins on the admin listener."""
 
 import asyncio
+import io
+import json
+import sys
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -10,15 +13,18 @@ from typing import Any, NoReturn
 import pytest
 from aiohttp import web
 
-from pexpolicy import hookimpl
+from pexpolicy import get_logger, hookimpl, metrics
 from pexpolicy.builder import config_warnings, policy_from
 from pexpolicy.config.settings import ConfigError
+from pexpolicy.log.capture import capturing
+from pexpolicy.log.console import ServerLog
 from pexpolicy.server.admin import plugin_requests
 from tests.server.test_reload import comes_true, reloaded
 from tests.support import fake_plugins, live_server, wire
 from tests.support.admin_client import ServerWithAdmin, serve_with_admin
 
 ADMIN, PLUGIN = "ADMIN_TOKEN_OF_TESTS", "PLUGIN_TOKEN_OF_TESTS"
+SEEN = metrics.counter("route_lookups_total", "Look-ups by HTTP.")
 TOKENS = {ADMIN: "a" * 32, PLUGIN: "p" * 32}
 
 
@@ -42,6 +48,7 @@ class Desk:
             web.get("/streams", self.streams),
             web.get("/breaks", self.breaks),
             web.get("/header", self.header),
+            web.get("/logs", self.logs),
         ]
 
     async def room(self, request: web.Request) -> web.Response:
@@ -86,6 +93,11 @@ class Desk:
         await response.prepare(request)
         await response.write(b"half")
         raise LookupError("in the middle")
+
+    async def logs(self, request: web.Request) -> web.Response:
+        SEEN.inc()
+        get_logger().warning("looked up", room="board")
+        return web.Response(text="done")
 
     async def header(self, request: web.Request) -> web.Response:
         return web.Response(text="x", headers={"X-Desk": "a\r\nX-Other: b"})
@@ -242,6 +254,21 @@ async def test_a_response_that_fails_in_the_middle_ends_the_connection(tmp_path:
         reply = await server.operator("/plugins/desk/breaks")
         assert (reply.status, reply.body) == (200, b"half")
         assert [event["event"] for event in server.server.log.events] == ["plugin failed"]
+
+
+async def test_a_route_logs_and_counts_as_its_plugin(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = SEEN.value("desk")
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
+    async with serving(tmp_path) as server:
+        with capturing(ServerLog()):
+            assert (await server.operator("/plugins/desk/logs")).body == b"done"
+    assert SEEN.value("desk") == before + 1
+    line = json.loads(stream.getvalue())
+    assert (line["event"], line["room"]) == ("looked up", "board")
+    assert (line["plugin"], line["hook"]) == ("desk", "routes")
 
 
 @pytest.mark.parametrize("path", ["hangs", "swallows"])

@@ -11,6 +11,7 @@ from aiohttp import hdrs, web
 
 from pexpolicy.chain.failure_log import PluginFailureLog
 from pexpolicy.errors import Log, describe_error
+from pexpolicy.models.hook_context import HOOK_CONTEXT
 from pexpolicy.models.outcome import BUSY, TIMED_OUT
 from pexpolicy.plugins.routes import PREFIX, PluginRoutes
 from pexpolicy.server.generations import GENERATION_DRAIN_TIMEOUT_S, Generation
@@ -86,6 +87,7 @@ class _Handling:
         self._app = routes.app
 
     async def run(self) -> None:
+        HOOK_CONTEXT.set((self.names, None))
         try:
             self.response = await self._respond()
         except BaseException as error:  # noqa: BLE001 - whatever a plugin raises is its failure
