@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from http import HTTPStatus
 
 from yarl import URL
 
 from pexpolicy.conformance.findings import Finding, Topic, operation, violation, warning
-from pexpolicy.conformance.http_client import CLOSED, MAX_BODY, NO_HTTP
+from pexpolicy.conformance.http_client import CLOSED, MAX_BODY, NO_HTTP, Wire
 from pexpolicy.errors import describe_network_error
 from pexpolicy.models.rules import Confidence
 
 RFC = "RFC 9112"
 HEAD = "HEAD"
 """The name of the check that sends HEAD first."""
+ANONYMOUS = "no credentials"
 ENDED = "closed"
 """The fault of a connection that was closed before the first byte of a reply."""
 UNANNOUNCED = (
@@ -25,14 +26,6 @@ UNANNOUNCED = (
     "a node loses the next request that it sends there"
 )
 MAX_HEAD = 64 * 1024
-Check = Callable[[str], Awaitable[list[Finding]]]
-
-
-@dataclass(frozen=True, slots=True)
-class _Answer:
-    status: int
-    closes: bool
-    body: bytes
 
 
 class BrokenReplyError(Exception):
@@ -40,171 +33,141 @@ class BrokenReplyError(Exception):
 
 
 class Connection:
-    """One connection whose bytes are read as they are."""
+    """One connection whose bytes are read as they are; ``authorization`` is the header's value."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        host: str,
+        authorization: str | None,
+    ) -> None:
         self._reader = reader
         self._writer = writer
+        self._host = host
+        self._authorization = authorization
 
-    async def ask(self, method: str, target: str, host: str, authorization: str | None) -> _Answer:
-        """Send one request and read its reply; raises ``BrokenReplyError``."""
-        lines = [f"{method} {target} HTTP/1.1", f"Host: {host}", "Accept: */*"]
-        if authorization is not None:
-            lines.append(f"Authorization: {authorization}")
+    async def ask(self, method: str, target: str) -> tuple[int, bool]:
+        """Send one request and read its reply; return its status, and whether it is the last one.
+
+        Raises ``BrokenReplyError``.
+        """
+        lines = [f"{method} {target} HTTP/1.1", f"Host: {self._host}", "Accept: */*"]
+        if self._authorization is not None:
+            lines.append(f"Authorization: {self._authorization}")
         self._writer.write("\r\n".join([*lines, "", ""]).encode())
         await self._writer.drain()
         return await self._read(method)
 
-    async def _read(self, method: str) -> _Answer:
-        try:
-            head = (await self._reader.readuntil(b"\r\n\r\n")).decode("latin-1")
-        except asyncio.IncompleteReadError as error:
-            raise BrokenReplyError(
-                ENDED if not error.partial else "the head of the reply is incomplete"
-            ) from None
-        except asyncio.LimitOverrunError:
-            raise BrokenReplyError("the head of the reply has no end") from None
-        first, *lines = head.split("\r\n")
-        version, _, rest = first.partition(" ")
-        if not version.startswith("HTTP/1.") or not rest[:3].isdigit():
-            raise BrokenReplyError(
-                "no reply follows the last one: its body was longer than announced"
-            )
-        headers = {
-            name.strip().lower(): value.strip()
-            for name, _, value in (line.partition(":") for line in lines)
-        }
-        status = int(rest[:3])
-        connection = headers.get(
-            "connection", "keep-alive" if version == "HTTP/1.1" else "close"
-        ).lower()
-        if method == "HEAD" or status in (204, 304):
-            return _Answer(status, connection == "close", b"")
-        body, ended = await self._body(headers)
-        return _Answer(status, ended or connection == "close", body)
-
-    async def _body(self, headers: dict[str, str]) -> tuple[bytes, bool]:
-        try:
-            if headers.get("transfer-encoding", "").lower() == "chunked":
-                return await self._chunks(), False
-            if "content-length" in headers:
-                return await self._reader.readexactly(
-                    min(int(headers["content-length"]), MAX_BODY)
-                ), False
-        except asyncio.IncompleteReadError:
-            raise BrokenReplyError("the body is shorter than announced") from None
-        except ValueError:
-            raise BrokenReplyError("the length of the body is not a number") from None
-        return await self._reader.read(MAX_BODY), True
-
-    async def _chunks(self) -> bytes:
-        body = bytearray()
-        while size := int((await self._reader.readuntil(b"\r\n")).partition(b";")[0], 16):
-            body += await self._reader.readexactly(min(size, MAX_BODY))
-            await self._reader.readexactly(2)
-        while (await self._reader.readuntil(b"\r\n")) != b"\r\n":
-            pass
-        return bytes(body)
-
-
-class HttpChecks:
-    """The checks of a server's HTTP; each takes ``limit`` seconds at most."""
-
-    def __init__(
-        self, base: str, authorization: str | None, limit: float, tls: ssl.SSLContext | None = None
-    ) -> None:
-        self._url = URL(base, encoded=True)
-        self._authorization = authorization
-        self._limit = limit
-        self._tls = tls
-
-    @property
-    def checks(self) -> dict[str, Check]:
-        """Return the checks by name; each takes the target to request."""
-        found: dict[str, Check] = {
-            "two requests on one connection": self.keep_alive,
-            HEAD: self.head,
-        }
-        if self._authorization is not None:
-            found["no credentials"] = self.anonymous
-        return found
-
-    async def keep_alive(self, target: str) -> list[Finding]:
-        """Send two requests on one connection: the second reply shows the length of the first."""
-
-        async def twice(connection: Connection) -> list[Finding]:
-            first = await self._ask(connection, "GET", target)
-            fault = "" if first.closes else await self._next_fault(connection, target)
-            if fault not in ("", ENDED):
-                raise BrokenReplyError(fault)
-            return [warning(Topic.CONNECTION, UNANNOUNCED, RFC)] if fault else []
-
-        return await self._on_connection(twice)
-
-    async def head(self, target: str) -> list[Finding]:
-        """Send HEAD, as load balancers do; nodes never do, so a fault is a warning."""
-
-        async def once(connection: Connection) -> list[Finding]:
-            answer = await self._ask(connection, HEAD, target)
-            if (
-                answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR
-                and answer.status != HTTPStatus.NOT_IMPLEMENTED
-            ):
-                return [warning(Topic.STATUS, f"HEAD is answered with {answer.status}")]
-            fault = "" if answer.closes else await self._next_fault(connection, target)
-            has_body = fault not in ("", ENDED)
-            return [warning(Topic.FRAMING, "the reply to HEAD has a body", RFC)] if has_body else []
-
-        return await self._on_connection(once)
-
-    async def _next_fault(self, connection: Connection, target: str) -> str:
+    async def next_fault(self, target: str) -> str:
         """Send another request; return the fault of its reply, or an empty text."""
         try:
-            await self._ask(connection, "GET", target)
+            await self.ask("GET", target)
         except BrokenReplyError as error:
             return str(error)
         except ConnectionError:
             return ENDED
         return ""
 
-    async def anonymous(self, target: str) -> list[Finding]:
-        """Send a request without credentials, which should be refused."""
-
-        async def once(connection: Connection) -> list[Finding]:
-            answer = await connection.ask("GET", target, self._host, None)
-            if answer.status != HTTPStatus.OK:
-                return []
-            return [warning(Topic.AUTHENTICATION, "the server also answers without credentials")]
-
-        return await self._on_connection(once)
-
-    @property
-    def _host(self) -> str:
-        return self._url.authority.rpartition("@")[2]
-
-    async def _ask(self, connection: Connection, method: str, target: str) -> _Answer:
-        return await connection.ask(method, target, self._host, self._authorization)
-
-    async def _on_connection(
-        self, check: Callable[[Connection], Awaitable[list[Finding]]]
-    ) -> list[Finding]:
-        https = self._url.scheme == "https"
-        tls = (self._tls or ssl.create_default_context()) if https else None
+    async def _read(self, method: str) -> tuple[int, bool]:
         try:
-            async with asyncio.timeout(self._limit):
-                reader, writer = await asyncio.open_connection(
-                    self._url.host, self._url.port, ssl=tls, limit=MAX_HEAD
-                )
-                try:
-                    return await check(Connection(reader, writer))
-                finally:
-                    writer.close()
+            head = (await self._reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+        except asyncio.IncompleteReadError as error:
+            text = "the head of the reply is incomplete" if error.partial else ENDED
+            raise BrokenReplyError(text) from None
+        except asyncio.LimitOverrunError:
+            raise BrokenReplyError("the head of the reply has no end") from None
+        first, *lines = head.split("\r\n")
+        version, _, rest = first.partition(" ")
+        if not version.startswith("HTTP/1.") or not rest[:3].isdigit():
+            text = "no reply follows the last one: its body was longer than announced"
+            raise BrokenReplyError(text)
+        pairs = (line.partition(":") for line in lines)
+        headers = {name.strip().lower(): value.strip() for name, _, value in pairs}
+        status = int(rest[:3])
+        usual = "keep-alive" if version == "HTTP/1.1" else "close"
+        closes = headers.get("connection", usual).lower() == "close"
+        if method != HEAD and status not in (204, 304):
+            closes = await self._skip_body(headers) or closes
+        return status, closes
+
+    async def _skip_body(self, headers: dict[str, str]) -> bool:
+        """Read the body; return whether it ended with the connection."""
+        try:
+            if headers.get("transfer-encoding", "").lower() == "chunked":
+                await self._skip_chunks()
+                return False
+            if "content-length" in headers:
+                await self._reader.readexactly(min(int(headers["content-length"]), MAX_BODY))
+                return False
+        except asyncio.IncompleteReadError:
+            raise BrokenReplyError("the body is shorter than announced") from None
+        except ValueError:
+            raise BrokenReplyError("the length of the body is not a number") from None
+        await self._reader.read(MAX_BODY)
+        return True
+
+    async def _skip_chunks(self) -> None:
+        while size := int((await self._reader.readuntil(b"\r\n")).partition(b";")[0], 16):
+            await self._reader.readexactly(min(size, MAX_BODY))
+            await self._reader.readexactly(2)
+        while (await self._reader.readuntil(b"\r\n")) != b"\r\n":
+            pass
+
+
+async def _keep_alive(connection: Connection, target: str) -> list[Finding]:
+    """Send two requests on one connection: the second reply shows the length of the first."""
+    _, closes = await connection.ask("GET", target)
+    fault = "" if closes else await connection.next_fault(target)
+    if fault not in ("", ENDED):
+        raise BrokenReplyError(fault)
+    return [warning(Topic.CONNECTION, UNANNOUNCED, RFC)] if fault else []
+
+
+async def _head(connection: Connection, target: str) -> list[Finding]:
+    """Send HEAD, as load balancers do; nodes never do, so a fault is a warning."""
+    status, closes = await connection.ask(HEAD, target)
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR and status != HTTPStatus.NOT_IMPLEMENTED:
+        return [warning(Topic.STATUS, f"HEAD is answered with {status}")]
+    fault = "" if closes else await connection.next_fault(target)
+    has_body = fault not in ("", ENDED)
+    return [warning(Topic.FRAMING, "the reply to HEAD has a body", RFC)] if has_body else []
+
+
+async def _anonymous(connection: Connection, target: str) -> list[Finding]:
+    """Send a request without credentials, which should be refused."""
+    status, _ = await connection.ask("GET", target)
+    if status != HTTPStatus.OK:
+        return []
+    return [warning(Topic.AUTHENTICATION, "the server also answers without credentials")]
+
+
+_CHECKS: Mapping[str, Callable[[Connection, str], Awaitable[list[Finding]]]] = {
+    "two requests on one connection": _keep_alive,
+    HEAD: _head,
+    ANONYMOUS: _anonymous,
+}
+
+
+class HttpChecks:
+    """The checks of a server's HTTP, by name; each has a connection and a time limit of its own."""
+
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
+        self.names = [n for n in _CHECKS if n != ANONYMOUS or wire.authorization is not None]
+
+    async def run(self, name: str, target: str) -> list[Finding]:
+        """Return the findings of one check, which requests ``target``."""
+        limit = self._wire.limit
+        try:
+            async with asyncio.timeout(limit), self._connection(name) as connection:
+                return await _CHECKS[name](connection, target)
         except BrokenReplyError as error:
             if str(error) == ENDED:
                 return [operation(Topic.CONNECTION, f"no reply: {CLOSED}")]
             return [violation(Topic.FRAMING, str(error), RFC)]
         except TimeoutError:
-            text = f"no whole reply within {self._limit:g} s"
+            text = f"no whole reply within {limit:g} s"
             return [violation(Topic.TIME, text, Confidence.TRANSCRIBED)]
         except OSError as error:
             reset = isinstance(error, ConnectionResetError)
@@ -212,3 +175,16 @@ class HttpChecks:
             return [operation(Topic.CONNECTION, f"no reply: {reason}")]
         except (ValueError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             return [violation(Topic.FRAMING, f"no reply: {NO_HTTP}")]
+
+    @asynccontextmanager
+    async def _connection(self, name: str) -> AsyncIterator[Connection]:
+        url = URL(self._wire.base, encoded=True)
+        https = url.scheme == "https"
+        tls = (self._wire.tls or ssl.create_default_context()) if https else None
+        reader, writer = await asyncio.open_connection(url.host, url.port, ssl=tls, limit=MAX_HEAD)
+        host = url.authority.rpartition("@")[2]
+        authorization = None if name == ANONYMOUS else self._wire.authorization
+        try:
+            yield Connection(reader, writer, host, authorization)
+        finally:
+            writer.close()

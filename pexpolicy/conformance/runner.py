@@ -68,7 +68,7 @@ class ConformanceTest:
         self._alias = alias
         self._caller = caller
         self._services = ServiceConsistency()
-        self._http_checks = HttpChecks(wire.base, wire.authorization, wire.limit, wire.tls)
+        self._http_checks = HttpChecks(wire)
         self._visited_breakouts: set[str] = set()
         self._unrepeatable: set[tuple[str, str]] = set()
         self._failures = 0
@@ -77,7 +77,7 @@ class ConformanceTest:
     @property
     def length(self) -> int:
         """The number of steps, without the breakout rooms that a server announces."""
-        return sum(len(flow.steps) for flow in self.flows) + len(self._http_checks.checks)
+        return sum(len(flow.steps) for flow in self.flows) + len(self._http_checks.names)
 
     async def run(self) -> AsyncIterator[StepResult]:
         """Yield the result of each step. Raises ``UnreachableError`` and ``UnauthorizedError``."""
@@ -197,8 +197,8 @@ class ConformanceTest:
         step = self.flows[0].steps[0]
         target = state.target(step, state.pairs(step.query))
         path = self._wire.path + target
-        for name, check in self._http_checks.checks.items():
-            findings = tuple(await check(path))
+        for name in self._http_checks.names:
+            findings = tuple(await self._http_checks.run(name, path))
             method = HEAD if name == HEAD else "GET"
             yield StepResult(HTTP_FLOW, name, step.endpoint, target, 0, 0.0, findings, method)
 
