@@ -10,7 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pexpolicy.access.warnings import access_warnings
-from pexpolicy.chain.adjusters import ADJUST, AdjustedChain, Adjusters, adjusting_chain
+from pexpolicy.chain.adjusters import (
+    ADJUST,
+    AdjustedChain,
+    AdjustedMergingChain,
+    adjusting_chain,
+)
 from pexpolicy.chain.background import BackgroundTasks
 from pexpolicy.chain.chain import Chain, Clock
 from pexpolicy.chain.merge import merging_chain
@@ -108,15 +113,15 @@ def build_policy(  # noqa: PLR0913 - each is a keyword
         default = _default(endpoint, settings)
         return make(endpoint, links, default, budget, clock=clock, log=log, names=names)
 
-    def adjusters(endpoint: Endpoint[Any], members: Iterable[Plugin], budget: float) -> Adjusters:
+    def adjusters(endpoint: Endpoint[Any], members: Iterable[Plugin], budget: float) -> Chain:
         links = tuple(s for p in members if (s := bind_adjuster(p, endpoint.name)) is not None)
-        made = adjusting_chain(endpoint, links, budget, clock=clock, log=log, names=names)
-        return Adjusters(made)
+        return adjusting_chain(endpoint, links, budget, clock=clock, log=log, names=names)
 
     def adjusted_chain(endpoint: Endpoint[Any]) -> Chain | AdjustedChain:
         decides = chain(endpoint, deciding, settings.server.budget)
         adjusts = adjusters(endpoint, deciding, settings.server.budget)
-        return AdjustedChain(decides, adjusts) if adjusts.chain.links else decides
+        kind = AdjustedMergingChain if _merges(endpoint, settings) else AdjustedChain
+        return kind(decides, adjusts) if adjusts.links else decides
 
     deciding = [plugin for plugin in plugins if plugin.table.mode == "decide"]
     shadows = [plugin for plugin in plugins if plugin.table.mode == "shadow"]
@@ -125,7 +130,7 @@ def build_policy(  # noqa: PLR0913 - each is a keyword
         for name, e in ENDPOINTS.items()
     }
     shadow_adjusters = {
-        name: [a for p in shadows if (a := adjusters(e, [p], p.table.timeout)).chain.links]
+        name: [a for p in shadows if (a := adjusters(e, [p], p.table.timeout)).links]
         for name, e in ENDPOINTS.items()
     }
     observers = [o for plugin in plugins if (o := bind_observer(plugin)) is not None]

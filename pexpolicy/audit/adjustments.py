@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from msgspec import UNSET, Raw
@@ -13,18 +13,19 @@ from pexpolicy.audit.redaction import REMOVED, Redaction
 from pexpolicy.models.model import assign
 from pexpolicy.models.outcome import AdjustedStep, Outcome, Step
 
+Steps = Sequence[Step | AdjustedStepRecord]
 Changes = dict[str, dict[str, Any]]
 
 
-def redact_steps(outcome: Outcome, redaction: Redaction) -> list[Step]:
+def redact_steps(outcome: Outcome, redaction: Redaction) -> Steps:
     """Return the steps of an outcome for a line: adjusted ones with their changes."""
     return [
         AdjustedStepRecord(
             step.plugin,
             step.outcome,
             step.ms,
-            hook=step.hook,
-            changes=_written_changes(outcome.endpoint, step, redaction),
+            step.hook,
+            _written_changes(outcome.endpoint, step, redaction),
         )
         if isinstance(step, AdjustedStep)
         else step
@@ -32,7 +33,7 @@ def redact_steps(outcome: Outcome, redaction: Redaction) -> list[Step]:
     ]
 
 
-def plain_steps(outcome: Outcome) -> list[Step]:
+def plain_steps(outcome: Outcome) -> Steps:
     """Return the steps of an outcome without the values of adjusted fields."""
     return [
         Step(step.plugin, step.outcome, step.ms, step.detail, step.hook, step.fields)

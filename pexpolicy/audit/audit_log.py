@@ -11,7 +11,7 @@ from typing import Any
 
 import structlog
 
-from pexpolicy.audit.adjustments import plain_steps, redact_steps
+from pexpolicy.audit.adjustments import Steps, plain_steps, redact_steps
 from pexpolicy.audit.annotations import redact_annotations
 from pexpolicy.audit.records import DecisionRecord, as_json
 from pexpolicy.audit.redaction import Redaction
@@ -91,7 +91,7 @@ class AuditLog:
         outcome, reply = answer.outcome, answer.reply
         decision = outcome.decision
         redaction_error = None
-        steps = outcome.steps
+        steps: Steps = outcome.steps
         annotations: dict[str, dict[str, Any]] = {}
         try:
             if outcome.adjusted:
@@ -133,7 +133,7 @@ class AuditLog:
     ) -> None:
         """Write what a shadow plugin would have decided, and whether it differs from ``actual``."""
         redaction_error = None
-        steps = shadow.steps
+        steps: Steps = shadow.steps
         annotations: dict[str, dict[str, Any]] = {}
         try:
             if shadow.adjusted:

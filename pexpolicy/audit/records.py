@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -16,12 +16,16 @@ _CONTROLS = re.compile("[\x80-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]"
 """C1 controls, and marks that change the direction or the end of a line of text."""
 
 
-class AdjustedStepRecord(Step, frozen=True, kw_only=True):
+class AdjustedStepRecord(msgspec.Struct, frozen=True, gc=False):
     """A step that changed the decision, in a line: each changed field, ``from`` what ``to`` what.
 
     A value that is missing was not set.
     """
 
+    plugin: str
+    outcome: str
+    ms: float
+    hook: str
     changes: msgspec.Raw
 
 
@@ -34,7 +38,7 @@ class DecisionRecord(msgspec.Struct, gc=False, omit_defaults=True):
     endpoint: str
     peer: str | None
     request: dict[str, Any]
-    steps: list[Step]
+    steps: Sequence[Step | AdjustedStepRecord]
     decided_by: str
     reason: str | None
     action: str

@@ -22,49 +22,14 @@ ADJUST = "adjust_"
 _PROTECTED = re.compile(f'"(?:{"|".join(PROTECTIONS)})":'.encode())
 
 
-@dataclass(frozen=True, slots=True)
-class Adjusters:
-    """The adjusting plugins of one endpoint, in the order in which they are asked."""
-
-    chain: Chain
-    """Made by ``adjusting_chain``."""
-
-    async def adjust(self, outcome: Outcome, tasks: HookTasks) -> Outcome:
-        """Return the adjusted outcome of a call, with the steps of the adjusters only.
-
-        They have the budget of their own chain. Never raises.
-        """
-        run = AdjustRun(self.chain, outcome.request, outcome.decision, outcome.decided_by)
-        return await self.finish(run, outcome, tasks)
-
-    async def finish(self, run: AdjustRun, outcome: Outcome, tasks: HookTasks) -> Outcome:
-        """Ask those of a run that were not asked yet, and return the adjusted outcome."""
-        if run.at < len(self.chain.links) and not run.has_ended:
-            await run.ask_all(tasks)
-        decision = run.decision if run.has_ended else run.draft.decision
-        assert decision is not None
-        if not decision.is_intact:
-            decision = self.chain.refusal("an adjusted decision was changed after it was checked")
-        return Outcome(
-            outcome.decision_id,
-            outcome.endpoint,
-            outcome.request,
-            decision,
-            run.decided_by,
-            run.steps,
-            run.eventful or outcome.has_slow_or_failed_steps,
-            run.adjusted,
-        )
-
-
 class AdjustRun(FoldRun):
-    """The state of one adjustment; ``decided_by`` is the plugin that chose the action."""
+    """The state of one adjustment; ``by`` is the plugin that chose the action."""
 
     __slots__ = ("adjusted", "by")
 
-    def __init__(self, chain: Chain, request: Request, decision: Decision, decided_by: str) -> None:
-        super().__init__(chain, Draft(request, decision))
-        self.by = self.decided_by = decided_by
+    def __init__(self, chain: Chain, outcome: Outcome) -> None:
+        super().__init__(chain, Draft(outcome.request, outcome.decision))
+        self.by = self.decided_by = outcome.decided_by
         self.adjusted = False
 
     def take(self, decision: Decision) -> None:
@@ -88,34 +53,51 @@ class AdjustRun(FoldRun):
             self.decision, self.decided_by = before, self.by
 
 
-class _DecidingRun(ChainRun):
-    """The state of one call whose decision is adjusted, if possible in the task that decided."""
+class _DecideAndAdjustRun(AdjustRun):
+    """The state of one call: that of a chain, and once a plugin has decided, of its adjusters.
 
-    __slots__ = ("adjusters", "adjusting")
+    Hooks of both that cannot wait share a task.
+    """
+
+    __slots__ = ("adjusters", "is_adjusting")
 
     def __init__(self, chain: Chain, request: Request, adjusters: Chain) -> None:
-        super().__init__(chain, request)
+        ChainRun.__init__(self, chain, request)
         self.adjusters = adjusters
-        self.adjusting: AdjustRun | None = None
-
-    @property
-    def names(self) -> tuple[str, str]:
-        """The plugin that is being asked, and its hook."""
-        return super().names if self.adjusting is None else self.adjusting.names
+        self.is_adjusting = self.adjusted = self.has_ended = False
 
     async def run(self) -> None:
-        """Ask the plugins that share the next task, and adjusters where none of them can wait."""
-        abandoned = self.abandoned
+        """Ask the plugins that share the next task, and record their steps."""
+        if not self.is_adjusting:
+            abandoned = self.abandoned
+            await ChainRun.run(self)
+            decision = self.decision
+            if abandoned != self.abandoned or decision is None or self.has_ended:
+                return
+            decided, first = self.chain.links[self.at - 1], self.adjusters.links[0]
+            self._adjust(decision)
+            if decided.may_wait or first.may_wait:
+                return
         await super().run()
-        if abandoned != self.abandoned or self.decision is None:
-            return
-        if self.steps[-1].outcome == DECIDED:
-            run = AdjustRun(self.adjusters, self.request, self.decision, self.decided_by)
-            run.steps, run.began, run.deadline = self.steps, self.began, self.deadline
-            self.adjusting = run
-            decided = self.chain.links[self.at - 1]
-            if not decided.may_wait and not self.adjusters.links[0].may_wait:
-                await run.run()
+
+    def _adjust(self, decision: Decision) -> None:
+        self.is_adjusting = True
+        self.chain = self.adjusters
+        self.request = self.draft = Draft(self.request, decision)
+        self.at, self.last, self.decision = 0, len(self.chain.links), None
+        self.by = self.decided_by
+
+    def undecided(self) -> Decision:
+        """Return the adjusted decision, or the default."""
+        return super().undecided() if self.is_adjusting else self.chain.default
+
+    def refuse(self, link: BoundHook, reason: str) -> None:
+        """End with the most restrictive decision."""
+        if self.is_adjusting:
+            super().refuse(link, reason)
+        else:
+            ChainRun.refuse(self, link, reason)
+            self.has_ended = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +109,8 @@ class AdjustedChain:
     """
 
     chain: Chain
-    adjusters: Adjusters
+    adjusters: Chain
+    """Made by ``adjusting_chain``."""
     endpoint: Endpoint[Any] = field(init=False)
     default: Decision = field(init=False)
     links: tuple[BoundHook, ...] = field(init=False)
@@ -136,26 +119,43 @@ class AdjustedChain:
     def __post_init__(self) -> None:
         object.__setattr__(self, "endpoint", self.chain.endpoint)
         object.__setattr__(self, "default", self.chain.default)
-        object.__setattr__(self, "links", self.chain.links + self.adjusters.chain.links)
+        object.__setattr__(self, "links", self.chain.links + self.adjusters.links)
 
     async def ask(self, request: Request, tasks: HookTasks, decision_id: str = "") -> Outcome:
         """Ask the chain, and then the adjusters. Never raises."""
-        deciding = _DecidingRun(self.chain, request, self.adjusters.chain)
-        outcome = await self.chain.ask(request, tasks, decision_id, deciding)
-        run = deciding.adjusting
-        if run is None:
-            if not was_decided(outcome):
-                return outcome
-            run = AdjustRun(self.adjusters.chain, request, outcome.decision, outcome.decided_by)
-            run.steps, run.deadline = outcome.steps, deciding.deadline
-        elif outcome.decision is not deciding.decision:
-            return outcome
-        return await self.adjusters.finish(run, outcome, tasks)
+        run = _DecideAndAdjustRun(self.chain, request, self.adjusters)
+        return await self.chain.ask(request, tasks, decision_id, run)
 
     def close(self) -> None:
         """Log the failures that were left out."""
         self.chain.close()
-        self.adjusters.chain.close()
+        self.adjusters.close()
+
+
+class AdjustedMergingChain(AdjustedChain):
+    """The same for a chain that merges."""
+
+    __slots__ = ()
+
+    async def ask(self, request: Request, tasks: HookTasks, decision_id: str = "") -> Outcome:
+        """Ask the chain, and then the adjusters. Never raises."""
+        deadline = self.chain.clock() + self.chain.budget
+        outcome = await self.chain.ask(request, tasks, decision_id)
+        if not was_decided(outcome):
+            return outcome
+        run = AdjustRun(self.adjusters, outcome)
+        run.steps, run.deadline = outcome.steps, deadline
+        run.eventful = outcome.has_slow_or_failed_steps
+        return await self.adjusters.ask(request, tasks, decision_id, run)
+
+
+async def adjust(adjusters: Chain, outcome: Outcome, tasks: HookTasks) -> Outcome:
+    """Return the adjusted outcome of a call, with the steps of the adjusters only.
+
+    They have the budget of their own chain. Never raises.
+    """
+    run = AdjustRun(adjusters, outcome)
+    return await adjusters.ask(outcome.request, tasks, outcome.decision_id, run)
 
 
 def adjusting_chain(

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from pexpolicy.chain.adjusters import Adjusters, was_decided
+from pexpolicy.chain.adjusters import adjust, was_decided
 from pexpolicy.chain.chain import Chain
 from pexpolicy.chain.hook_tasks import HookTasks
 from pexpolicy.chain.merge import MergingChain
@@ -47,13 +47,13 @@ class BackgroundTasks:
         observers: Sequence[Observer],
         log: Log | None,
         config_hash: str = "",
-        shadow_adjusters: Mapping[str, Sequence[Adjusters]] | None = None,
+        shadow_adjusters: Mapping[str, Sequence[Chain]] | None = None,
     ) -> None:
         self._shadows = shadows
         self._adjusters = shadow_adjusters or {}
         self.shadows = (
             *(chain for chains in shadows.values() for chain in chains),
-            *(found.chain for several in self._adjusters.values() for found in several),
+            *(chain for chains in self._adjusters.values() for chain in chains),
         )
         """All shadow chains."""
         self.observers = tuple(ObserverQueue(observer, log) for observer in observers)
@@ -104,7 +104,7 @@ class BackgroundTasks:
                 audit.shadow(outcome, shadow, self._config_hash, differs=differs)
         if was_decided(outcome):
             for adjusters in self._adjusters.get(outcome.endpoint, ()):
-                shadow = await adjusters.adjust(outcome, tasks)
+                shadow = await adjust(adjusters, outcome, tasks)
                 if audit is not None:
                     differs = _differ(outcome, shadow)
                     audit.shadow(outcome, shadow, self._config_hash, differs=differs)

@@ -7,9 +7,27 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from pexpolicy.chain.circuit_breaker import CircuitBreaker
-from pexpolicy.models.outcome import ABSTAINED, ADJUSTED, DECIDED, Step
+from pexpolicy.models.outcome import (
+    ABSTAINED,
+    ADJUSTED,
+    BUSY,
+    DECIDED,
+    FAILED,
+    INVALID,
+    SKIPPED,
+    TIMED_OUT,
+    Step,
+)
 
 OnError = Literal["skip", "reject"]
+REJECT_REASONS = {
+    FAILED: "failed, and its on_error is reject",
+    TIMED_OUT: "was late, and its on_error is reject",
+    INVALID: "gave an invalid answer, and its on_error is reject",
+    BUSY: "was busy, and its on_error is reject",
+    SKIPPED: "was not asked, and its on_error is reject",
+}
+"""The end of the reason of a reject that follows a failed step, after the name of the plugin."""
 QUICK = 100
 """Microseconds below which an answer is quick, as nearly all are."""
 _UNUSED_CELLS = memoryview(bytearray(8 * QUICK)).cast("q")
@@ -68,3 +86,12 @@ class BoundHook:
         object.__setattr__(self, "hook", hook)
         object.__setattr__(self, "abstained_steps", StepCounter(self.plugin, ABSTAINED, hook))
         object.__setattr__(self, "decided_steps", StepCounter(self.plugin, answered, hook))
+
+
+def group_ends(links: tuple[BoundHook, ...]) -> tuple[int, ...]:
+    """Return for each hook the index of the first one after it that runs in another task."""
+    ends = list(range(1, len(links) + 1))
+    for at in reversed(range(len(links) - 1)):
+        if not links[at].may_wait and not links[at + 1].may_wait:
+            ends[at] = ends[at + 1]
+    return tuple(ends)

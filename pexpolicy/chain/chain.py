@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
-from pexpolicy.chain.bound_hook import QUICK, BoundHook
+from pexpolicy.chain.bound_hook import QUICK, REJECT_REASONS, BoundHook, group_ends
 from pexpolicy.chain.failure_log import PluginFailureLog
 from pexpolicy.chain.hook_tasks import EAGER, HookTasks
 from pexpolicy.chain.thread_pool import PluginBusyError
@@ -69,7 +69,7 @@ class Chain:
     """For each plugin, the index of the first one after it that runs in another task."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "group_ends", _group_ends(self.links))
+        object.__setattr__(self, "group_ends", group_ends(self.links))
         object.__setattr__(self, "check", self.own_check or self.endpoint.check_answer)
         failure_log = PluginFailureLog(self.log, self.hook or self.endpoint.name)
         object.__setattr__(self, "failure_log", failure_log)
@@ -88,9 +88,8 @@ class Chain:
         if run is None:
             run = ChainRun(self, request)
         run.tasks = tasks
-        last = len(self.links)
         has_waited = True
-        while run.decision is None and run.at < last:
+        while run.decision is None and run.at < run.last:
             task = tasks.start(run)
             has_waited = not task.done()
             if has_waited:
@@ -99,12 +98,21 @@ class Chain:
                 task.result()
         decision, decided_by = run.decision, run.decided_by
         if decision is None:
-            decision, has_waited = self.default, True
+            decision, has_waited = run.undecided(), True
         # A decision of a hook that did not wait was checked a moment ago, and nothing ran since.
         if has_waited and not decision.is_intact:
             decision = self.refusal(f"the decision of {decided_by} was changed meanwhile")
         name = self.endpoint.name
-        return Outcome(decision_id, name, request, decision, decided_by, run.steps, run.eventful)
+        return Outcome(
+            decision_id,
+            name,
+            request,
+            decision,
+            decided_by,
+            run.steps,
+            run.eventful,
+            run.adjusted,
+        )
 
     def close(self) -> None:
         """Log the failures that were left out."""
@@ -131,7 +139,7 @@ class Chain:
                 run.abandoned += 1
                 tasks.abandon(task, run.names)
         if not task.done():
-            run.time_out(self.links[run.at])
+            run.time_out(run.chain.links[run.at])
 
 
 class ChainRun:
@@ -146,6 +154,7 @@ class ChainRun:
         "decided_by",
         "decision",
         "eventful",
+        "last",
         "request",
         "steps",
         "tasks",
@@ -154,11 +163,13 @@ class ChainRun:
     tasks: HookTasks
     decision: Decision | None
     decided_by: str
+    adjusted = False
 
     def __init__(self, chain: Chain, request: Any) -> None:
         self.chain = chain
         self.request = request
         self.at = 0
+        self.last = len(chain.links)
         self.steps: list[Step] = []
         self.decision = None
         self.decided_by = DEFAULT
@@ -295,25 +306,11 @@ class ChainRun:
                 self.refuse(link, f"{link.plugin} {REJECT_REASONS[SKIPPED]}")
                 return
 
+    def undecided(self) -> Decision:
+        """Return the decision where ``decision`` is unset after all have been asked."""
+        return self.chain.default
+
     def refuse(self, link: BoundHook, reason: str) -> None:
         """Decide most restrictively, as the ``on_error`` of a plugin says."""
         self.decision = self.chain.refusal(reason)
         self.decided_by = link.plugin
-
-
-def _group_ends(links: tuple[BoundHook, ...]) -> tuple[int, ...]:
-    ends = list(range(1, len(links) + 1))
-    for at in reversed(range(len(links) - 1)):
-        if not links[at].may_wait and not links[at + 1].may_wait:
-            ends[at] = ends[at + 1]
-    return tuple(ends)
-
-
-REJECT_REASONS = {
-    FAILED: "failed, and its on_error is reject",
-    TIMED_OUT: "was late, and its on_error is reject",
-    INVALID: "gave an invalid answer, and its on_error is reject",
-    BUSY: "was busy, and its on_error is reject",
-    SKIPPED: "was not asked, and its on_error is reject",
-}
-"""The end of the reason of a reject that follows a failed step, after the name of the plugin."""

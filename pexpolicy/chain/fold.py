@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from pexpolicy.chain.bound_hook import BoundHook
 from pexpolicy.chain.chain import Chain, ChainRun
-from pexpolicy.chain.hook_tasks import HookTasks
 from pexpolicy.models.decision import Decision
 from pexpolicy.models.request import Request
 
@@ -37,10 +36,7 @@ class Draft:
 
 
 class FoldRun(ChainRun, ABC):
-    """The state of one call whose plugins are all asked.
-
-    It ends early by a reject, with ``decision`` and ``decided_by``.
-    """
+    """The state of one call whose plugins are all asked; a reject ends it early."""
 
     __slots__ = ("draft", "has_ended")
 
@@ -48,11 +44,6 @@ class FoldRun(ChainRun, ABC):
         super().__init__(chain, draft)
         self.draft = draft
         self.has_ended = False
-
-    def refuse(self, link: BoundHook, reason: str) -> None:
-        """End with the most restrictive decision."""
-        super().refuse(link, reason)
-        self.has_ended = True
 
     @abstractmethod
     def take(self, decision: Decision) -> None:
@@ -69,16 +60,14 @@ class FoldRun(ChainRun, ABC):
             if self.decision is not None and not self.has_ended:
                 decision, self.decision = self.decision, None
                 self.take(decision)
-            if may_wait or self.has_ended or self.at == len(links) or links[self.at].may_wait:
+            if may_wait or self.has_ended or self.at == self.last or links[self.at].may_wait:
                 return
 
-    async def ask_all(self, tasks: HookTasks) -> None:
-        """Ask until all plugins have been asked, one has rejected, or the budget is gone."""
-        self.tasks = tasks
-        last = len(self.chain.links)
-        while not self.has_ended and self.at < last:
-            task = tasks.start(self)
-            if not task.done():
-                await self.chain.wait(self, task, tasks)
-            if task.done() and not task.cancelled():
-                task.result()
+    def undecided(self) -> Decision:
+        """Return the decision of all answers, or the default."""
+        return self.draft.decision or self.chain.default
+
+    def refuse(self, link: BoundHook, reason: str) -> None:
+        """End with the most restrictive decision."""
+        super().refuse(link, reason)
+        self.has_ended = True

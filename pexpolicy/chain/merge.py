@@ -32,23 +32,8 @@ class MergingChain(Chain):
         run: ChainRun | None = None,
     ) -> Outcome:
         """Ask until all have been asked, one rejects, or the budget is gone. Never raises."""
-        merging = _MergeRun(self, Draft(request))
-        await merging.ask_all(tasks)
-        decision, decided_by = merging.draft.decision, merging.first
-        if merging.has_ended:
-            decision, decided_by = merging.decision, merging.decided_by
-        if decision is None:
-            decision = self.default
-        if not decision.is_intact:
-            decision = self.refusal(f"the decision of {decided_by} was changed meanwhile")
-        return Outcome(
-            decision_id,
-            self.endpoint.name,
-            request,
-            decision,
-            decided_by,
-            merging.steps,
-            merging.eventful,
+        return await super().ask(
+            request, tasks, decision_id, run or _MergeRun(self, Draft(request))
         )
 
 
@@ -71,6 +56,7 @@ class _MergeRun(FoldRun):
         self.steps[-1] = msgspec.structs.replace(self.steps[-1], fields=given)
         if before is None or (given and not known):
             self.first = self.decided_by
+        self.decided_by = self.first
         self.draft.decision = decision
 
 

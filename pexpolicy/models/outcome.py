@@ -38,6 +38,15 @@ class Step(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     hook: str = ""
     fields: tuple[str, ...] = ()
 
+    @property
+    def changes(self) -> dict[str, tuple[Any, Any]]:
+        """The changed fields, each with its old and its new value; ``UNSET`` where it is not set.
+
+        Empty unless the step adjusted a decision. ``action`` and ``reason`` are among them; an
+        ``image`` has its size and checksum.
+        """
+        return {}
+
 
 class AdjustedStep(Step, frozen=True, kw_only=True):
     """A step that changed the decision, with the decision before and after it.
@@ -50,10 +59,7 @@ class AdjustedStep(Step, frozen=True, kw_only=True):
 
     @property
     def changes(self) -> dict[str, tuple[Any, Any]]:
-        """The changed fields, each with its old and its new value; ``UNSET`` where it is not set.
-
-        ``action`` and ``reason`` are among them; an ``image`` has its size and checksum.
-        """
+        """The changed fields, each with its old and its new value."""
         before, after = self.before.facts(), self.after.facts()
         changed = {
             name: (value, after.get(name, UNSET))

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from pexpolicy import __version__
 from pexpolicy.config.problems import Problem
 from pexpolicy.config.schema.server import TracingTable
-from pexpolicy.models.outcome import ANSWERED, AdjustedStep, Step
+from pexpolicy.models.outcome import ANSWERED, Step
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
@@ -127,7 +127,7 @@ def _attributes(step: Step) -> dict[str, str | Sequence[str]]:
     found: dict[str, str | Sequence[str]] = {"pexpolicy.outcome": step.outcome}
     if step.hook:
         found["pexpolicy.hook"] = step.hook
-    if fields := tuple(step.changes) if isinstance(step, AdjustedStep) else step.fields:
+    if fields := tuple(step.changes) or step.fields:
         found["pexpolicy.fields"] = fields
     return found
 

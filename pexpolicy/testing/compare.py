@@ -12,7 +12,7 @@ from pexpolicy.audit.annotations import redact_annotations
 from pexpolicy.audit.redaction import REMOVED, Redaction
 from pexpolicy.endpoints.base import JPEG, Reply
 from pexpolicy.explain import InvalidRequestError, explain
-from pexpolicy.models.outcome import DEFAULT, AdjustedStep, Outcome, Step
+from pexpolicy.models.outcome import DEFAULT, Outcome, Step
 from pexpolicy.policy import Answer, Policy
 from pexpolicy.testing.ask import asked, capturing_audit_log
 from pexpolicy.testing.cases import Case, Expected
@@ -69,8 +69,7 @@ class CaseResult:
 
 def _step(step: Step) -> str:
     text = f"{step.plugin} {step.outcome} after {step.ms:.1f} ms"
-    fields = step.changes if isinstance(step, AdjustedStep) else step.fields
-    detail = step.detail or ", ".join(fields)
+    detail = step.detail or ", ".join(step.changes or step.fields)
     return f"{text}: {detail}" if detail else text
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pexpolicy.audit.console import parts, render
-from pexpolicy.chain.chain import REJECT_REASONS
+from pexpolicy.chain.bound_hook import REJECT_REASONS
 from pexpolicy.models.outcome import Step
 from pexpolicy.text import printable
 

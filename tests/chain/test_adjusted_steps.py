@@ -198,9 +198,8 @@ async def test_observers_see_the_changes_and_in_a_process_their_names(
     async with made.serving():
         await decide(made, REQUEST)
         outcome = await told.get()
-    step = outcome.steps[1]
-    assert isinstance(step, AdjustedStep)
-    assert step.changes == CHANGES
+    assert outcome.steps[0].changes == {}
+    assert outcome.steps[1].changes == CHANGES
     shelf = PluginFolder(tmp_path)
     written = tmp_path / "told"
     source = f"""

@@ -348,7 +348,7 @@ FAILURES = [
         {"rooms": "Decides:fresh", "a": "Adjusts:tamper"},
         "rooms decided, a abstained",
         action="reject",
-        reason="an adjusted decision was changed after it was checked",
+        reason="the decision of rooms was changed meanwhile",
     ),
     row(
         "an adjuster that changes fields of another class is invalid",

@@ -16,7 +16,7 @@ import pytest
 from multidict import MultiDict
 from pydantic import BaseModel
 
-from pexpolicy.chain import chain
+from pexpolicy.chain import bound_hook
 from pexpolicy.config.password_hash import PasswordHash
 from pexpolicy.config.schema.document import Document
 from pexpolicy.endpoints import ENDPOINTS
@@ -225,7 +225,7 @@ def test_the_audit_line_that_is_shown_is_one(tmp_path: Path) -> None:
 
 
 def test_every_outcome_of_a_step_is_explained() -> None:
-    outcomes = {outcome.DECIDED, outcome.ABSTAINED, outcome.SKIPPED, *chain.REJECT_REASONS}
+    outcomes = {outcome.DECIDED, outcome.ABSTAINED, outcome.SKIPPED, *bound_hook.REJECT_REASONS}
     assert outcomes <= {row[0] for row in doc_pages.rows(doc_pages.OPERATIONS)}
 
 

@@ -1,17 +1,22 @@
-"""Plugin that adjusts every decision of a service."""
+"""Plugin that is asked to adjust every decision of a service."""
 
-from pexpolicy import Conference, Decision, hookimpl
+from pexpolicy import Conference, Decision, PluginSettings, hookimpl
 
 
 class Adjust:
-    """Plugin that gives every room a theme."""
+    """Plugin that gives every room a theme, or leaves each as it is."""
 
-    def __init__(self, settings: object) -> None:
-        self._settings = settings
+    class Settings(PluginSettings):
+        """Whether it changes anything."""
+
+        changes: bool
+
+    def __init__(self, settings: Settings) -> None:
+        self._changes = settings.changes
 
     @hookimpl
     async def adjust_service_configuration(self, decision: Decision) -> Decision | None:
         """Return the room with a theme."""
-        if not isinstance(decision, Conference):
+        if not self._changes or not isinstance(decision, Conference):
             return None
         return decision.replace(ivr_theme_name="Company")
