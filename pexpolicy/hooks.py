@@ -283,6 +283,15 @@ class Plugin(Generic[S]):
         """
 
     @hookspec
+    def changes_since(self, previous: Any) -> Iterable[str]:  # type: ignore[empty-body]
+        """Return what changed since ``previous``, the plugin of the configuration before.
+
+        ``previous`` is of the same class and still answers calls, so read it only. The texts are
+        shown by ``pexpolicy reload`` and in the log. Called at a reload, before the plugin is
+        opened; not for a plugin in processes of its own.
+        """
+
+    @hookspec
     def tracked_files(self) -> Iterable[Path]:  # type: ignore[empty-body]
         """Return the files that the plugin was built from, in addition to its settings.
 

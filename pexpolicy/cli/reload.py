@@ -37,6 +37,8 @@ def reload(config: Path) -> None:
         click.secho(
             f"{config}: {result}", fg="green" if result.done else "red", err=not result.done
         )
+        for change in result.changes:
+            click.echo(f"  {change}")
         for problem in result.problems:
             click.echo(f"  {problem}", err=True)
         for note in result.notes:

@@ -16,7 +16,7 @@ from pexpolicy.plugins.discovery import PluginSource
 from pexpolicy.plugins.errors import PluginBuildError
 from pexpolicy.text import did_you_mean
 
-DESCRIBING = ("config_warnings", "routes", "static_decisions", "tracked_files")
+DESCRIBING = ("changes_since", "config_warnings", "routes", "static_decisions", "tracked_files")
 """Hooks that describe a plugin; they are called once, while the policy is built."""
 RENAMED = {
     "check": "config_warnings",

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 NO_DECISION = (
     "lifespan",
+    "changes_since",
     "config_warnings",
     "static_decisions",
     "on_decision",
@@ -198,7 +199,7 @@ def blocks(function: Callable[..., Any]) -> bool:
 
 
 def collect(
-    plugin: Plugin, hook: str, usable: Callable[[Any], bool], what: str
+    plugin: Plugin, hook: str, usable: Callable[[Any], bool], what: str, *arguments: object
 ) -> tuple[list[Any], list[Problem]]:
     """Call a hook that describes the plugin; return its items, and the problem if there is one.
 
@@ -208,7 +209,7 @@ def collect(
     if function is None:
         return [], []
     try:
-        returned = function()
+        returned = function(*arguments)
         if isinstance(returned, str | bytes) or not isinstance(returned, Iterable):
             text = f"its {hook} must return an iterable of {what}, and returned {brief(returned)}"
         else:
@@ -283,3 +284,25 @@ def tracked_files(plugins: Iterable[Plugin], root: Path) -> tuple[list[Path], li
         problems += problem
         files += plugin.available.files() + [root / path for path in found]
     return files, problems
+
+
+def changes(plugins: Iterable[Plugin], previous: Iterable[Plugin]) -> list[str]:
+    """Return what changed in each plugin since the configuration before, and failed calls.
+
+    Plugins that were not there before, or are of another class now, have nothing to compare with.
+    """
+    before = {plugin.name: plugin.instance for plugin in previous}
+    found: list[str] = []
+    for plugin in plugins:
+        other = before.get(plugin.name)
+        if plugin.isolated is None and _class_name(other) == _class_name(plugin.instance):
+            texts, problems = collect(
+                plugin, "changes_since", lambda item: isinstance(item, str), "texts", other
+            )
+            found += [f"{plugin.name}: {text}" for text in texts] + [p.text for p in problems]
+    return found
+
+
+def _class_name(instance: object) -> tuple[str, str]:
+    """Return the name of a class, which is another object after a drop-in was read again."""
+    return type(instance).__module__, type(instance).__qualname__

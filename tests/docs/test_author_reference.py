@@ -25,6 +25,7 @@ from pexpolicy.builder import build_policy
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.hooks import HOOKS as SPECIFIED
 from pexpolicy.observability.plugin_status import PluginStatuses
+from pexpolicy.plugins.plugin import changes
 from pexpolicy.testing import Outcome, decide, decide_sync, make_policy, make_request
 from tests.support import samples, wire
 from tests.support.admin_client import serve_with_admin
@@ -288,3 +289,13 @@ def test_hook_tracked_files(tmp_path: Path) -> None:
         assert decide_sync(subject, request).decision.action == action
     listed.write_text("trudy@example.net\n")
     assert make_policy(subject).config_hash != before.config_hash
+
+
+@samples.covers(REFERENCE, "changes_since")
+def test_hook_changes_since() -> None:
+    before, after = (
+        make_policy((only("changes_since"), {"closed": closed})).plugins
+        for closed in (["a@example.com"], ["A@example.com", "sip:b@example.com"])
+    )
+    assert changes(after, before) == ["closed: closed b@example.com"]
+    assert changes(before, after) == []

@@ -14,7 +14,10 @@ from hypothesis import strategies as st
 
 from pexpolicy import Conference, hookimpl
 from pexpolicy.audit.factory import open_audit
+from pexpolicy.builder import build_policy
+from pexpolicy.config.loader import from_document
 from pexpolicy.config.settings import ConfigError
+from pexpolicy.policy import Policy
 from pexpolicy.server.generations import GenerationRunner, GenerationSwitch, generation_of
 from pexpolicy.server.http.app import PolicyApp
 from pexpolicy.server.reload.build_thread import run_in_build_thread
@@ -144,6 +147,22 @@ async def test_a_configuration_that_does_not_open_changes_nothing() -> None:
     assert reloader.state.problems == result.problems
     await generations.close()
     assert life == ["open 0", "close 0"]
+
+
+async def test_a_reload_says_what_changed_in_the_plugins() -> None:
+    def rooms(*names: str) -> Policy:
+        tables = {name: {"name": name} for name in names}
+        document = {"plugins": {"rooms": {"settings": {"rooms": tables}}}}
+        return build_policy(from_document(document, Path("config.toml"), "0" * 16))
+
+    runner = GenerationRunner(generation_of(rooms("a", "b"), open_audit(Path("/dev/null"))))
+    await runner.open()
+    service = PolicyApp(runner.generation, fake_plugins.Log())
+    generations = GenerationSwitch(runner, service.activate, lambda: None)
+    reloader = Reloader(generations, runner.generation.audit, lambda _: rooms("b", "c"))
+    assert (await reloader.reload()).changes == ("rooms: added c", "rooms: removed a")
+    assert (await reloader.reload()).changes == ()
+    await generations.close()
 
 
 async def test_a_fault_of_ours_is_a_refusal_too() -> None:

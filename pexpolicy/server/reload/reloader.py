@@ -14,6 +14,7 @@ from pexpolicy.config.restart_keys import awaiting_restart
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.errors import describe_error
 from pexpolicy.observability.health import ReloadState
+from pexpolicy.plugins.plugin import changes
 from pexpolicy.policy import Policy
 from pexpolicy.server.generations import GenerationRunner, GenerationSwitch, generation_of
 from pexpolicy.server.reload.build_thread import run_in_build_thread
@@ -46,6 +47,8 @@ class Reloader:
         self._audit = audit
         self._build = build
         self._started_with = generations.policy.settings
+        self._changes: list[str] = []
+        """What changed in the plugins of the configuration that was built last."""
         self._suspects: set[Path] = set()
         """Files of the configurations that were refused since the last activation. One of them may
         hold the error, so they are watched as well.
@@ -62,16 +65,18 @@ class Reloader:
     async def prepare(self, content: bytes | None = None) -> GenerationRunner:
         """Build and open the generation of a configuration; raise ``ConfigError``."""
         timed_out = threading.Event()
+        previous = self._generations.policy.plugins
 
-        def build() -> Policy:
+        def build() -> tuple[Policy, list[str]]:
             policy = self._build(content)
             if timed_out.is_set():
                 policy.close()
-            return policy
+                return policy, []
+            return policy, changes(policy.plugins, previous)
 
         try:
             async with asyncio.timeout(BUILD_TIMEOUT_S):
-                policy = await run_in_build_thread(build)
+                policy, self._changes = await run_in_build_thread(build)
         except TimeoutError:
             timed_out.set()
             raise self._config_error(f"could not be built within {BUILD_TIMEOUT_S:.0f} s") from None
@@ -108,6 +113,7 @@ class Reloader:
             policy.config_hash,
             tuple(plugin.name for plugin in policy.plugins),
             files=tuple(map(str, policy.files)),
+            changes=tuple(self._changes),
             notes=(
                 *(f"{key}: the change needs a restart" for key in restart_keys),
                 *map(str, policy.warnings),

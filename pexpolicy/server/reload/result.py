@@ -8,8 +8,9 @@ import msgspec
 class ReloadResult(msgspec.Struct, frozen=True):
     """The result of a reload; ``problems`` is empty if the new configuration is active.
 
-    ``config_hash`` is that of the active configuration. ``notes`` are warnings for the operator and
-    keys that need a restart. ``files`` are those to watch for the next change.
+    ``config_hash`` is that of the active configuration. ``changes`` are what changed in the
+    plugins. ``notes`` are warnings for the operator and keys that need a restart. ``files`` are
+    those to watch for the next change.
     """
 
     config_hash: str
@@ -17,6 +18,7 @@ class ReloadResult(msgspec.Struct, frozen=True):
     problems: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
+    changes: tuple[str, ...] = ()
 
     @property
     def done(self) -> bool:

@@ -113,7 +113,8 @@ class ReloadTriggers:
             await self._watcher.watch(map(Path, result.files), before, read_at)
             systemd.notify(systemd.READY)
         if result.done:
-            for line in (str(result), *(f"warning: {note}" for note in result.notes)):
+            notes = (f"warning: {note}" for note in result.notes)
+            for line in (str(result), *result.changes, *notes):
                 self._echo(line)
         else:
             self._log.warning("the configuration was not reloaded", problems=result.problems)

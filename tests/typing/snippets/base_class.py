@@ -86,6 +86,10 @@ class Fine(Plugin[Settings]):
         return {"location": self.settings.location}
 
     @override
+    def changes_since(self, previous: object) -> list[str]:
+        return []
+
+    @override
     def tracked_files(self) -> list[Path]:
         return []
 

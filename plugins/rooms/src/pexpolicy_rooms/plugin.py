@@ -24,6 +24,7 @@ from pexpolicy import (
     SettingsError,
     service_class,
 )
+from pexpolicy_rooms.changes import changed_rooms
 from pexpolicy_rooms.pins import Pins
 from pexpolicy_rooms.room_files import WrittenRoom, written_rooms
 from pexpolicy_rooms.settings import Settings
@@ -188,6 +189,11 @@ class Rooms(Plugin[Settings]):
                 ("rooms",), f"a call to the bare name {user} meets none of {shared}: add {user}"
             )
         yield from self._warnings
+
+    @override
+    def changes_since(self, previous: Rooms) -> Iterable[str]:
+        """Name the rooms that were added, removed and changed."""
+        return changed_rooms(self._table, previous._table)
 
     @override
     def tracked_files(self) -> Iterable[Path]:

@@ -73,12 +73,16 @@ class RoomTable:
             and "" not in found
         )
 
-    def rooms(self) -> Iterable[tuple[str, Service]]:
-        """Return each alias in its normal form, with its service."""
+    def entries(self) -> Iterable[tuple[str, Service | TimedService]]:
+        """Return each alias in its normal form, with its service and the time of that."""
         for user, found in self._rooms.items():
             for host, room in (found,) if isinstance(found, Room) else found.items():
-                service = room.service if isinstance(room, TimedService) else room
-                yield f"{user}@{host}" if host else user, service
+                yield f"{user}@{host}" if host else user, room
+
+    def rooms(self) -> Iterable[tuple[str, Service]]:
+        """Return each alias in its normal form, with its service."""
+        for alias, room in self.entries():
+            yield alias, room.service if isinstance(room, TimedService) else room
 
     def __len__(self) -> int:
         return sum(1 if isinstance(found, Room) else len(found) for found in self._rooms.values())
