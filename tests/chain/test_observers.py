@@ -351,7 +351,9 @@ async def test_a_worker_process_observes_batches(
         (WorkerError("the worker process of toy ended with SIGKILL"), False),
     ],
 )
-def test_defects_are_told_from_failures_that_pass(error: BaseException, expected: bool) -> None:
+def test_defects_are_distinguished_from_transient_failures(
+    error: BaseException, expected: bool
+) -> None:
     assert is_defect(error) is expected
 
 

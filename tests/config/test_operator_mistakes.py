@@ -449,7 +449,7 @@ def test_a_secret_of_several_lines_is_refused(tmp_path: Path, content: str) -> N
     assert "auth.password_file: the file has several lines" in said.stderr
 
 
-def test_a_folder_as_the_audit_file_is_told(tmp_path: Path) -> None:
+def test_a_folder_as_the_audit_file_is_reported(tmp_path: Path) -> None:
     (tmp_path / "log").mkdir()
     (tmp_path / "config.toml").write_text("[audit]\npath = 'log'\n")
     said = checked("-c", tmp_path / "config.toml").stderr
@@ -459,7 +459,7 @@ def test_a_folder_as_the_audit_file_is_told(tmp_path: Path) -> None:
 # ---- the command line
 
 
-def test_an_option_before_the_command_is_told() -> None:
+def test_an_option_before_the_command_is_reported() -> None:
     said = CliRunner().invoke(main, ["-c", "config.toml", "check"])
     assert said.exit_code == 2
     assert "-c follows the command, as in: pexpolicy check -c FILE" in said.stderr

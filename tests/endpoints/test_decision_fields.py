@@ -107,7 +107,7 @@ def test_each_mistake_has_its_key(toml: str, expected: str) -> None:
     assert "4711" not in found[0]
 
 
-def test_all_mistakes_are_told_at_once() -> None:
+def test_all_mistakes_are_reported_at_once() -> None:
     toml = 'look = {pin = 1, view = 2}\nrooms.a = {name = 3}\nrooms.b = {locked = "no"}'
     assert [text.partition(":")[0] for text in problems(toml)] == [
         "look.pin",
