@@ -13,8 +13,8 @@ UV      := uv==0.13.9
 BIN     := $(VENV)/bin
 NEWEST  := .venv-aiohttp
 PLUGINS := $(patsubst %/pyproject.toml,%,$(sort $(wildcard plugins/*/pyproject.toml)))
-SOURCES := $(wildcard $(addsuffix /src,$(PLUGINS) bench/plugins))
-CHECKED := $(wildcard pexpolicy tests bench deploy docs $(addsuffix /src,$(PLUGINS)) $(addsuffix /tests,$(PLUGINS)))
+SOURCES := $(wildcard $(addsuffix /src,$(PLUGINS) bench/plugins) examples/*/src)
+CHECKED := $(wildcard pexpolicy tests bench deploy docs $(addsuffix /src,$(PLUGINS)) $(addsuffix /tests,$(PLUGINS)) examples/*/src examples/*/tests)
 
 # The name of the stamp changes with whatever makes an environment unusable: the interpreter, the
 # path of the clone, the set of plugins. Changed contents are detected by the modification time.

@@ -112,11 +112,13 @@ def serve(
                 from pexpolicy.server.workers.supervisor import Supervisor  # noqa: PLC0415 - it is large
 
                 policy.close()
+                del policy
                 # It forks, and must not have threads of its own.
                 log.output.never_wait()
                 Supervisor(count, config.read_bytes(), read_at, listeners, context).run()
             else:
                 server = run_server(policy, listeners, read_at, context)
+                del policy
                 with context.log_thread():
                     leftovers = run(server, serving=True)
     except ConfigError as error:

@@ -22,11 +22,44 @@ RETRIEVAL_S = 0.1
 MAX_FAILURES = 20
 """Failures of one plugin that are remembered."""
 
-_OPENED: ContextVar[Lifespan | None] = ContextVar("opened", default=None)
-"""The lifespan that runs; tasks that it starts inherit it."""
+_SUPERVISOR: ContextVar[TaskSupervisor | None] = ContextVar("supervisor", default=None)
+"""The supervisor of the lifespan that runs; tasks that it starts inherit it."""
 _UNRETRIEVED = "_log_traceback"
 """True while no code has retrieved the exception of a task; private, and in no public form."""
 assert hasattr(asyncio.Future, _UNRETRIEVED)
+
+
+class TaskSupervisor:
+    """Records and logs what ends by a failure in the background of a plugin or source.
+
+    It does not refer to the plugin: whatever was started by a lifespan refers to it, perhaps for as
+    long as the process runs.
+    """
+
+    def __init__(self, name: str, log: Log | None) -> None:
+        self.failures: list[str] = []
+        self._name = name
+        self._failure_log = PluginFailureLog(log, "lifespan")
+
+    def supervise(self, task: asyncio.Task[Any]) -> None:
+        """Record the task if it ends by an exception that no code retrieves."""
+        task.add_done_callback(self._check_later)
+
+    def _check_later(self, task: asyncio.Task[Any]) -> None:
+        if not task.cancelled() and getattr(task, _UNRETRIEVED):
+            task.get_loop().call_later(RETRIEVAL_S, self._check, task)
+
+    def _check(self, task: asyncio.Task[Any]) -> None:
+        if getattr(task, _UNRETRIEVED) and (error := task.exception()) is not None:
+            self.record(f"its task {task.get_name()} ended", error)
+
+    def record(self, what: str, error: BaseException) -> None:
+        """Record and log a failure."""
+        report = describe_error(error)
+        if len(self.failures) < MAX_FAILURES:
+            self.failures.append(f"{what}: {report.summary}")
+        now = asyncio.get_running_loop().time()
+        self._failure_log.failed("plugin failed", self._name, report, now, what=what)
 
 
 class Lifespan:
@@ -47,15 +80,18 @@ class Lifespan:
         self.name = name
         self.refreshed = tuple(refreshed)
         self.jobs = tuple(jobs)
-        self.failures: list[str] = []
-        """What has ended by a failure: the lifespan, and tasks that it started."""
         self.has_ended = False
         """True once the context has ended by a failure."""
-        self._failure_log = PluginFailureLog(log, "lifespan")
+        self._supervisor = TaskSupervisor(name, log)
         self._task = ContextTask(self._opened(), self._ended, START_TIMEOUT_S, STOP_TIMEOUT_S)
         self._context = context
         for data in refreshed:
             data.bind(name, log)
+
+    @property
+    def failures(self) -> list[str]:
+        """What has ended by a failure: the lifespan, and tasks that it started."""
+        return self._supervisor.failures
 
     async def open(self) -> None:
         """Enter the context and fetch the data; raise what that raises."""
@@ -80,7 +116,7 @@ class Lifespan:
 
     @asynccontextmanager
     async def _opened(self) -> AsyncIterator[None]:
-        _OPENED.set(self)
+        _SUPERVISOR.set(self._supervisor)
         HOOK_CONTEXT.set(((self.name, "lifespan"), None))
         loop = asyncio.get_running_loop()
         if loop.get_task_factory() is None:
@@ -101,26 +137,7 @@ class Lifespan:
 
     def _ended(self, error: BaseException) -> None:
         self.has_ended = True
-        self._fail("its lifespan ended", error)
-
-    def supervise(self, task: asyncio.Task[Any]) -> None:
-        """Report the task if it ends by an exception that no code retrieves."""
-        task.add_done_callback(self._check_later)
-
-    def _check_later(self, task: asyncio.Task[Any]) -> None:
-        if not task.cancelled() and getattr(task, _UNRETRIEVED):
-            task.get_loop().call_later(RETRIEVAL_S, self._check, task)
-
-    def _check(self, task: asyncio.Task[Any]) -> None:
-        if getattr(task, _UNRETRIEVED) and (error := task.exception()) is not None:
-            self._fail(f"its task {task.get_name()} ended", error)
-
-    def _fail(self, what: str, error: BaseException) -> None:
-        report = describe_error(error)
-        if len(self.failures) < MAX_FAILURES:
-            self.failures.append(f"{what}: {report.summary}")
-        now = asyncio.get_running_loop().time()
-        self._failure_log.failed("plugin failed", self.name, report, now, what=what)
+        self._supervisor.record("its lifespan ended", error)
 
 
 def _supervised_task(
@@ -128,6 +145,6 @@ def _supervised_task(
 ) -> asyncio.Task[Any]:
     """Create a task; one that the lifespan of a plugin starts is supervised."""
     task = asyncio.Task(coroutine, loop=loop, **options)
-    if (opened := _OPENED.get()) is not None:
-        opened.supervise(task)
+    if (supervisor := _SUPERVISOR.get()) is not None:
+        supervisor.supervise(task)
     return task

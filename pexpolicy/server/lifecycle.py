@@ -134,11 +134,14 @@ async def serve(
     ``ConfigError`` if a plugin or file cannot be opened, ``OSError`` if an address cannot be bound.
     """
     stop = ShutdownSignal()
+    files = policy.files
     async with started(policy, address, stop, context) as server, systemd.heartbeat():
+        # The frames of the first policy outlive it; they must not keep its rooms after a reload.
+        del policy
         triggers = ReloadTriggers(
             context.config, server.reloader.reload, stop, context.log, context.echo
         )
-        async with triggers.active(policy.files, read_at):
+        async with triggers.active(files, read_at):
             context.echo(server.announcement)
             systemd.notify(systemd.READY)
             await stop.requested.wait()
@@ -162,6 +165,7 @@ async def started(
         with redirect_stdout(sys.stderr):
             async with _answering(policy, address, audit, context) as server:
                 stop.on_signal = server.limit_shutdown
+                del policy
                 yield server
         force_exit_after(EXIT_TIMEOUT_S, server.leftovers)
     finally:
@@ -220,6 +224,7 @@ async def _answering(
                 gc_tuning.start_serving()
                 readiness.state = ReadinessState.READY
                 announcement = _announcement(policy, url_of(sockets[0], app), admin)
+                del policy, first
                 yield Server(reloader, announcement, readiness, generations)
         finally:
             await generations.close()

@@ -50,6 +50,7 @@ async def _serve(
         async with started(policy, listeners, stop, context) as server:
             files = tuple(map(str, policy.files))
             writer.write(framed(Serving(server.announcement, policy.config_hash, files)))
+            del policy
             tasks.append(
                 asyncio.create_task(ReloadParticipant(server.reloader, reader, writer).run())
             )

@@ -5,10 +5,12 @@ import asyncio
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from rich.console import Console
 
+from tests.experiments.reloads.background import reload_with_background
 from tests.experiments.reloads.breakage import offer
 from tests.experiments.reloads.kills import kill
 from tests.experiments.reloads.large import reload_many
@@ -21,6 +23,9 @@ def main() -> int:
         prog="python -m tests.experiments.reloads", description=__doc__
     )
     options.add_argument("--reloads", type=int, default=1000, metavar="N")
+    options.add_argument(
+        "--background", type=int, default=500, metavar="N", help="with refreshed data"
+    )
     options.add_argument("--files", type=int, default=2000, metavar="N", help="broken ones")
     options.add_argument("--kills", type=int, default=100, metavar="N", help="of workers")
     options.add_argument("--rooms", type=int, default=100_000, metavar="N", help="to reload")
@@ -42,6 +47,8 @@ def main() -> int:
                 for text in swapped.mixed[:5]:
                     console.print(f"  {text}", style="red", markup=False)
                 wrong |= swapped.wrong
+        if chosen.background:
+            wrong |= _background(place, chosen.background, console)
         if chosen.rooms:
             large = asyncio.run(reload_many(place("rooms"), chosen.rooms, 5))
             console.print(str(large))
@@ -57,6 +64,21 @@ def main() -> int:
             console.print(str(killed))
             wrong |= killed.wrong
     return 1 if wrong else 0
+
+
+def _background(place: Callable[[str], Path], reloads: int, console: Console) -> bool:
+    """Reload with refreshed data, and a fifth as often while its API is down."""
+    wrong = False
+    for number, first, down in (
+        (reloads, "stale", False),
+        (reloads // 5, "stale", True),
+        (reloads // 5, "required", True),
+    ):
+        folder = place(f"background-{first}-{down}")
+        result = asyncio.run(reload_with_background(folder, number, first, down=down))
+        console.print(str(result))
+        wrong |= result.wrong
+    return wrong
 
 
 if __name__ == "__main__":

@@ -2,6 +2,9 @@
 
 from pathlib import Path
 
+import pytest
+
+from tests.experiments.reloads.background import reload_with_background
 from tests.experiments.reloads.breakage import offer
 from tests.experiments.reloads.kills import kill
 from tests.experiments.reloads.swaps import swap
@@ -11,6 +14,16 @@ async def test_no_call_is_lost_and_none_is_mixed(tmp_path: Path) -> None:
     swapped = await swap(tmp_path, 20)
     assert not swapped.wrong, (str(swapped), swapped.mixed[:5], swapped.load.failed[:5])
     assert len(swapped.load.calls) > 20
+
+
+@pytest.mark.parametrize("first", ["stale", "required"])
+async def test_no_decision_changes_while_the_api_of_refreshed_data_is_down(
+    tmp_path: Path, first: str
+) -> None:
+    reloaded = await reload_with_background(tmp_path, 10, first, down=True, warm_up=2)
+    assert not reloaded.wrong, str(reloaded)
+    assert len(reloaded.load.calls) > 20
+    assert (reloaded.done == 10) is (first == "stale")
 
 
 def test_broken_files_change_nothing(tmp_path: Path) -> None:

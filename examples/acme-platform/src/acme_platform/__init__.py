@@ -1,0 +1,1 @@
+"""The package of a company that uses the whole platform of pexpolicy."""
