@@ -23,7 +23,7 @@ def pytest_assertrepr_compare(op: str, left: object, right: object) -> list[str]
 def _differences(left: Any, right: Any) -> Iterator[str]:
     """Yield a line for each field that differs; values of secret fields are not shown."""
     if type(left) is not type(right):
-        yield f"{type(left).__name__} is no {type(right).__name__}"
+        yield f"{type(left).__name__} is not a {type(right).__name__}"
         return
     mine, theirs = left.set_fields(), right.set_fields()
     for name in {**mine, **theirs}:

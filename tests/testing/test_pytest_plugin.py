@@ -78,7 +78,7 @@ def output(tmp_path_factory: pytest.TempPathFactory) -> str:
         "pin: the values differ, and are not shown because they may be secret",
         "guest_pin: unset != ***",
         "automatic_participants: the values differ, and are not shown because they may be secret",
-        "Conference is no Reject",
+        "Conference is not a Reject",
     ],
 )
 def test_each_field_that_differs_has_a_line(output: str, line: str) -> None:
