@@ -60,7 +60,7 @@ endef
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run test pytest test-aiohttp lint fix lock reference bench soak fuzz chaos-upstreams chaos \
-	guards reloads chaos-access chaos-audit chaos-webhook patterns walks prove-image clean
+	guards reloads chaos-access chaos-audit chaos-webhook patterns log-lines walks prove-image clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
@@ -166,6 +166,9 @@ chaos-webhook: $(STAMP) ## a million calls while the receiver of the plugin webh
 
 patterns: $(STAMP) ## a thousand regular expressions known to be slow, against long aliases
 	@$(ISOLATED) $(BIN)/python -m pytest -q -m heavy tests/matching $(ARGS)
+
+log-lines: $(STAMP) ## a plugin that writes a million log lines at full load, to readers of every kind
+	@$(ISOLATED) $(BIN)/python -m tests.experiments.log_lines $(ARGS)
 
 walks: $(STAMP) ## count the parts of the package that a call, a reload, a plugin and explain pass
 	@$(ISOLATED) $(BIN)/python -m tests.experiments.walks $(ARGS)

@@ -23,15 +23,22 @@ from pexpolicy.endpoints import ENDPOINTS
 )
 @click.option(
     "--hook",
+    "hooks",
     type=click.Choice(list(ENDPOINTS)),
-    default="service_configuration",
+    default=["service_configuration"],
     show_default=True,
-    help="The request that the plugin answers.",
+    multiple=True,
+    help="The request that the plugin answers; may be repeated.",
 )
-def new_plugin(name: str, directory: Path, hook: str) -> None:
+@click.option(
+    "--package", help="Name of the package and its folder.  [default: pexpolicy-NAME]", default=""
+)
+def new_plugin(name: str, directory: Path, hooks: tuple[str, ...], package: str) -> None:
     """Write a package with a working, tested plugin NAME."""
     try:
-        plugin = scaffold.NewPlugin(scaffold.plugin_name(name), hook)
+        distribution = scaffold.distribution_name(package) if package else ""
+        hooks = tuple(dict.fromkeys(hooks))
+        plugin = scaffold.NewPlugin(scaffold.plugin_name(name), hooks, distribution)
         folder = scaffold.write(plugin, directory)
     except scaffold.ScaffoldError as error:
         click.secho(str(error), fg="red", err=True)

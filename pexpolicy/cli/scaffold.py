@@ -10,6 +10,7 @@ import builtins
 import re
 import shlex
 import unicodedata
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.util import find_spec
 from keyword import iskeyword
@@ -32,28 +33,69 @@ class ScaffoldError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class NewPlugin:
-    """Name and hook of a new plugin, from which the names of its files derive."""
+    """Name and hooks of a new plugin, from which the names of its files derive."""
 
     name: str
     """As in the configuration: ``[plugins.NAME]``."""
-    hook: str
+    hooks: tuple[str, ...]
+    distribution: str = ""
+    """Name of the distribution and of its folder, by default ``pexpolicy-NAME``."""
 
-    @property
-    def distribution(self) -> str:
-        """Return the name of the distribution and of its folder."""
-        return f"pexpolicy-{self.name.replace('_', '-')}"
+    def __post_init__(self) -> None:
+        own = self.distribution or f"pexpolicy-{self.name.replace('_', '-')}"
+        object.__setattr__(self, "distribution", own)
 
     @property
     def package(self) -> str:
         """Return the name of the import package."""
-        return f"pexpolicy_{self.name}"
+        return self.distribution.replace("-", "_")
 
     @property
     def class_name(self) -> str:
         """Return the name of the plugin class, distinct from all names that the package uses."""
-        name = "".join(word.capitalize() for word in self.name.split("_"))
+        name = _camel_case(self.name)
         taken = name in api.__all__ or name in _USED or hasattr(builtins, name)
         return f"{name}Plugin" if taken else name
+
+    @property
+    def parts(self) -> tuple[_Part, ...]:
+        """Return a class for each hook: the plugin itself if there is one only."""
+        if len(self.hooks) == 1:
+            return (_Part(self.name, self.hooks[0], self.package, self.class_name),)
+        return tuple(
+            _Part(self.name, hook, f"{self.package}.{hook}", f"{_camel_case(hook)}Hook")
+            for hook in self.hooks
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """The class of one hook, and the module that defines it."""
+
+    name: str
+    hook: str
+    package: str
+    class_name: str
+
+
+def _camel_case(name: str) -> str:
+    return "".join(word.capitalize() for word in name.split("_"))
+
+
+def distribution_name(written: str) -> str:
+    """Return the name of a distribution in its normal form; raises ``ScaffoldError``."""
+    name = _SEPARATORS.sub("-", written.strip().lower()).strip("-")
+    package = name.replace("-", "_")
+    if not re.fullmatch(r"[a-z][a-z0-9-]{0,59}", name) or iskeyword(package):
+        text = (
+            f"{written!r} is not a name for a package: write a letter, then letters, digits and "
+            "hyphens, 60 characters at most, such as acme-vip"
+        )
+        raise ScaffoldError(text)
+    if find_spec(package) is not None:
+        text = f"{package!r} is the name of a module that is installed; choose another --package"
+        raise ScaffoldError(text)
+    return name
 
 
 def plugin_name(written: str) -> str:
@@ -133,9 +175,44 @@ def render(plugin: NewPlugin) -> dict[str, str]:
         trim_blocks=True,
         autoescape=False,  # noqa: S701 - it writes Python and TOML; there is no HTML
     )
-    environment.globals.update(plugin=plugin, version=__version__)
+
+    def part(of: _Part, file: str) -> str:
+        return environment.get_template(f"hooks/{of.hook}/{file}.jinja").render(plugin=of)
+
+    settings = merged_tables([part(one, "settings.toml") for one in plugin.parts])
+    facts = [environment.get_template(f"hooks/{one.hook}/facts.jinja") for one in plugin.parts]
+    environment.globals.update(
+        plugin=plugin,
+        version=__version__,
+        settings=settings,
+        facts=[template.make_module({"plugin": plugin}) for template in facts],
+    )
     names = [name for name in environment.list_templates() if name.startswith(_FILES)]
-    return {_path(name, plugin): environment.get_template(name).render() for name in names}
+    files = {_path(name, plugin): environment.get_template(name).render() for name in names}
+    source = f"src/{plugin.package}"
+    if len(plugin.parts) == 1:
+        (only,) = plugin.parts
+        files[f"{source}/__init__.py"] = part(only, "plugin.py")
+        files["tests/test_plugin.py"] = part(only, "test_plugin.py")
+    else:
+        for one in plugin.parts:
+            files[f"{source}/{one.hook}.py"] = part(one, "plugin.py")
+            files[f"tests/test_{one.hook}.py"] = part(one, "test_plugin.py")
+    return files
+
+
+def merged_tables(texts: Iterable[str]) -> str:
+    """Return TOML texts as one; the keys of equal tables are together."""
+    tables: dict[str, list[str]] = {}
+    for text in texts:
+        header = ""
+        for line in text.splitlines():
+            if line.startswith("["):
+                header = line
+            elif line:
+                tables.setdefault(header, []).append(line)
+    headers = sorted(tables, key=lambda header: header.strip("[]"))
+    return "\n\n".join("\n".join([header, *tables[header]]) for header in headers) + "\n"
 
 
 _FILES = "package/"

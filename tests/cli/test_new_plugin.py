@@ -18,7 +18,7 @@ from pexpolicy.endpoints import ENDPOINTS
 from tests.support import clean_install, live_server
 
 HOOKS = list(ENDPOINTS)
-DESK = NewPlugin("front_desk", "service_configuration")
+DESK = NewPlugin("front_desk", ("service_configuration",))
 CALL = "/policy/v1/service/configuration?call_direction=dial_in&local_alias=sip:welcome@example.com"
 
 
@@ -80,7 +80,8 @@ def test_every_step_of_its_ci_passes(written: Written, tmp_path: Path) -> None:
     assert {step.split()[0] for step in steps} == {"python", "ruff", "mypy", "pexpolicy"}
     for step in steps:
         # The build has no index here either.
-        author.run(step.replace("-m build", "-m build --no-isolation"), folder)
+        local = step.replace("-m build", "-m build --no-isolation")
+        author.run(local.replace("${{ matrix.pexpolicy }}", "pexpolicy"), folder)
     assert len(list((folder / "dist").iterdir())) == 2
 
 
@@ -121,7 +122,7 @@ def test_its_dockerfile_adds_it_to_the_image(written: Written, tmp_path: Path) -
 
 @pytest.mark.parametrize("hook", HOOKS)
 def test_each_hook_has_a_plugin_that_is_typed_tested_and_asked(hook: str, tmp_path: Path) -> None:
-    plugin = NewPlugin("front_desk", hook)
+    plugin = NewPlugin("front_desk", (hook,))
     folder = write(plugin, tmp_path)
     here = clean_install.Environment(Path(sys.prefix))
     found = {"PYTHONPATH": "src", "MYPYPATH": "src", "MYPY_CACHE_DIR": str(tmp_path / "cache")}
@@ -129,18 +130,57 @@ def test_each_hook_has_a_plugin_that_is_typed_tested_and_asked(hook: str, tmp_pa
     assert "Success" in here.run([here.python, "-m", "mypy"], folder, found)
     request = re.findall(r"curl 'http://127.0.0.1:8000(.*)'", (folder / "README.md").read_text())
     assert _decided_by(folder, request[0]) == "front_desk"
+    _passes_its_cases(folder, {"PYTHONPATH": "src"})
+
+
+def test_a_plugin_may_have_all_hooks_and_a_package_of_another_name(tmp_path: Path) -> None:
+    arguments = [part for hook in HOOKS for part in ("--hook", hook)]
+    result = new_plugin("front-desk", *arguments, "--package", "Acme Desk", "-d", str(tmp_path))
+    assert result.exit_code == 0
+    folder = tmp_path / "acme-desk"
+    here = clean_install.Environment(Path(sys.prefix))
+    found = {"PYTHONPATH": "src", "MYPYPATH": "src", "MYPY_CACHE_DIR": str(tmp_path / "cache")}
+    assert "passed" in here.run([here.python, "-m", "pytest", "-q"], folder, found)
+    assert "Success" in here.run([here.python, "-m", "mypy"], folder, found)
+    for arguments in (["check"], ["format", "--check"]):
+        here.run([str(Path(sys.executable).with_name("ruff")), *arguments, "."], folder)
+    _install(folder, "acme-desk", "acme_desk")
+    _passes_its_cases(folder, found)
+    shown = here.run([here.python, "-m", "pexpolicy", "plugins", "--json"], folder, found)
+    assert all(f'"{hook}"' in shown for hook in HOOKS)
+
+
+@pytest.mark.parametrize(
+    ("package", "says"),
+    [("9-desks", "is not a name for a package"), ("json", "is installed"), ("a/b", "such as acme")],
+)
+def test_a_bad_package_name_is_refused(package: str, says: str, tmp_path: Path) -> None:
+    result = new_plugin("lobby", "--package", package, "--directory", str(tmp_path))
+    assert result.exit_code == 2
+    assert says in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def _passes_its_cases(folder: Path, environment: dict[str, str]) -> None:
+    here = clean_install.Environment(Path(sys.prefix))
+    command = [here.python, "-m", "pexpolicy"]
+    config = ["--config", "config.toml"]
+    here.run([*command, "check", "--strict", "--open", *config], folder, environment)
+    assert "passed" in here.run([*command, "test", "cases.toml", *config], folder, environment)
+
+
+def _install(folder: Path, distribution: str, package: str) -> None:
+    entry = folder / "src" / f"{package}-0.1.0.dist-info"
+    entry.mkdir()
+    (entry / "METADATA").write_text(
+        f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 0.1.0\n"
+    )
+    (entry / "entry_points.txt").write_text(f"[pexpolicy]\nfront_desk = {package}:FrontDesk\n")
 
 
 def _decided_by(folder: Path, target: str) -> str:
     """Who decides a request with the plugin that lies in a folder; nothing is installed."""
-    entry = folder / "src" / "pexpolicy_front_desk-0.1.0.dist-info"
-    entry.mkdir()
-    (entry / "METADATA").write_text(
-        "Metadata-Version: 2.1\nName: pexpolicy-front-desk\nVersion: 0.1.0\n"
-    )
-    (entry / "entry_points.txt").write_text(
-        "[pexpolicy]\nfront_desk = pexpolicy_front_desk:FrontDesk\n"
-    )
+    _install(folder, "pexpolicy-front-desk", "pexpolicy_front_desk")
     config = live_server.with_audit(folder / "config.toml", folder / "src")
     with live_server.running(config, environment={"PYTHONPATH": str(folder / "src")}) as server:
         server.ask(target)
@@ -150,7 +190,7 @@ def _decided_by(folder: Path, target: str) -> str:
 def test_the_layout_is_right_for_short_and_long_names(tmp_path: Path) -> None:
     for hook in HOOKS:
         for name in ("a", "x" * MAX_NAME, "a_1"):
-            write(NewPlugin(name, hook), tmp_path / hook)
+            write(NewPlugin(name, (hook,)), tmp_path / hook)
     ruff = Path(sys.executable).with_name("ruff")
     for arguments in (["check"], ["format", "--check"]):
         done = subprocess.run(
@@ -180,7 +220,7 @@ def test_the_layout_is_right_for_short_and_long_names(tmp_path: Path) -> None:
 def test_one_name_names_everything(
     written: str, name: str, distribution: str, package: str, class_name: str
 ) -> None:
-    plugin = NewPlugin(plugin_name(written), HOOKS[0])
+    plugin = NewPlugin(plugin_name(written), (HOOKS[0],))
     found = (plugin.name, plugin.distribution, plugin.package, plugin.class_name)
     assert found == (name, distribution, package, class_name)
 
@@ -253,7 +293,7 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 
 def test_nothing_of_the_templates_is_left_in_what_is_written() -> None:
     for name, content in render(DESK).items():
-        outside = content.replace("${{ matrix.python }}", "")
+        outside = re.sub(r"\$\{\{ matrix\.[a-z]+ \}\}", "", content)
         assert not re.search(r"\{\{|\{%|PACKAGE\b", name + outside), name
 
 
