@@ -12,6 +12,7 @@ from pexpolicy.config.schema.base import MAX_BUDGET, EndpointName
 from pexpolicy.config.schema.plugins import BreakerTable
 from pexpolicy.config.secrets import SecretError, read_secret
 from pexpolicy.endpoints import ENDPOINTS
+from pexpolicy.endpoints.base import PROTECTIONS
 from pexpolicy.endpoints.decision_fields import FieldsOf
 from pexpolicy.endpoints.directory_information import (
     Directory,
@@ -61,6 +62,7 @@ __all__ = [
     "ENDPOINTS",
     "MAX_BUDGET",
     "NO_EXTRAS",
+    "PROTECTIONS",
     "SERVICE_TYPES",
     "UNSET",
     "Alias",

@@ -10,6 +10,7 @@ from typing import Any
 
 from pexpolicy import (
     NO_EXTRAS,
+    PROTECTIONS,
     SERVICE_TYPES,
     Avatar,
     Continue,
@@ -48,15 +49,6 @@ _RESULTS: Mapping[str, type[Decision]] = {
 }
 CAN_REJECT = ("service_configuration", "participant_properties", "registration_alias")
 
-PROTECTIONS = (
-    "pin",
-    "guest_pin",
-    "host_identity_provider_group",
-    "guest_identity_provider_group",
-    "username",
-    "password",
-)
-"""Fields of a result that protect nothing if they are empty."""
 NOT_UNIQUE = (
     "name: a placeholder in it is empty, and the name of a gateway must be unique per call "
     "[transcribed]"
