@@ -109,9 +109,10 @@ class Policy:
             yield (f"sources.{source.name}", type(source.driver)), source.refreshed
 
     @asynccontextmanager
-    async def serving(self) -> AsyncIterator[Policy]:
+    async def serving(self, *, in_server: bool = False) -> AsyncIterator[Policy]:
         """Enter the lifespans of the plugins, and leave them at the end.
 
+        Only ``in_server`` jobs run and cache files are written: a dry run must change nothing.
         Raises ``PluginStartupError`` for plugins whose lifespan fails, and ``ConfigError`` where it
         can never succeed.
         """
@@ -119,7 +120,7 @@ class Policy:
             tasks = HookTasks(asyncio.get_running_loop())
             stack.push_async_callback(tasks.close)
             stack.push_async_callback(self.sources.close)
-            await self._open_sources()
+            await self._open_sources(in_server=in_server)
             problems: list[Problem] = []
             kind: type[ConfigError] = PluginStartupError
             for plugin in self.plugins:
@@ -128,7 +129,12 @@ class Policy:
                     for job in plugin.jobs:
                         job.bind(plugin.name, self._log, self.host.locks, self.host.job_runs)
                     opened = Lifespan(
-                        plugin.name, plugin.lifespan(), self._log, plugin.refreshed, plugin.jobs
+                        plugin.name,
+                        plugin.lifespan(),
+                        self._log,
+                        plugin.refreshed,
+                        plugin.jobs,
+                        in_server=in_server,
                     )
                     self.lifespans[plugin.name] = opened
                     stack.push_async_callback(opened.close)
@@ -159,9 +165,9 @@ class Policy:
             self._tasks = tasks
             yield self
 
-    async def _open_sources(self) -> None:
+    async def _open_sources(self, *, in_server: bool) -> None:
         try:
-            await self.sources.open(self._log)
+            await self.sources.open(self._log, in_server=in_server)
         except SourceOpenError as error:
             text = f"cannot be opened: {describe_error(error.reason).summary}"
             problem = Problem(("sources", error.name), text)

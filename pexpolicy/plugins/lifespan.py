@@ -66,7 +66,8 @@ class Lifespan:
     """Opens one plugin or source, and supervises what runs in the background until it is closed.
 
     ``context`` runs in a task of its own, so a task group that fails in it ends no other one.
-    ``name`` is that of a plugin, or ``sources.NAME``.
+    ``name`` is that of a plugin, or ``sources.NAME``. Only ``in_server`` jobs run and files of data
+    are written.
     """
 
     def __init__(
@@ -76,17 +77,19 @@ class Lifespan:
         log: Log | None,
         refreshed: Sequence[Refreshed[Any]] = (),
         jobs: Sequence[ScheduledJob] = (),
+        *,
+        in_server: bool = False,
     ) -> None:
         self.name = name
         self.refreshed = tuple(refreshed)
-        self.jobs = tuple(jobs)
+        self.jobs = tuple(jobs) if in_server else ()
         self.has_ended = False
         """True once the context has ended by a failure."""
         self._supervisor = TaskSupervisor(name, log)
         self._task = ContextTask(self._opened(), self._ended, START_TIMEOUT_S, STOP_TIMEOUT_S)
         self._context = context
         for data in refreshed:
-            data.bind(name, log)
+            data.bind(name, log, keeps_file=in_server)
 
     @property
     def failures(self) -> list[str]:

@@ -79,6 +79,7 @@ class Refreshed(Generic[T]):
         self._first = first
         self._key = key
         self._file = file
+        self._keeps_file = True
         self._max_backoff = min(max_backoff, every)
         self._jitter = jitter
         self._clock = clock
@@ -121,8 +122,9 @@ class Refreshed(Generic[T]):
         age = None if math.isinf(self.age) else self.age
         return {"age": age, "every": self.every, "problem": self.problem or None}
 
-    def bind(self, plugin: str, log: Log | None) -> None:
-        """Log failures under the name of the plugin."""
+    def bind(self, plugin: str, log: Log | None, *, keeps_file: bool = True) -> None:
+        """Log failures under the name of the plugin; write the file only if it ``keeps_file``."""
+        self._keeps_file = keeps_file
         self._plugin = plugin
         self._log = log
         self._failure_log = PluginFailureLog(log, "refresh")
@@ -193,7 +195,7 @@ class Refreshed(Generic[T]):
         if self.failures and self._log is not None:
             self._log.warning("data is refreshed again", plugin=self._plugin, data=self.name)
         self.failures, self.problem = 0, ""
-        if self._file is not None:
+        if self._file is not None and self._keeps_file:
             file, key, now = self._file, self._cache_key, time.time()
             try:
                 await run_in_thread(lambda: file.save(value, key, now), "pexpolicy-cache")

@@ -221,7 +221,7 @@ class SourceLease:
             declared_by(driver, declared, ScheduledJob),
         )
 
-    async def open(self, log: Log | None) -> None:
+    async def open(self, log: Log | None, *, in_server: bool) -> None:
         """Open the sources that are not open yet; raises ``SourceOpenError``."""
         for shared in self:
             if shared.lifespan is not None:
@@ -229,7 +229,9 @@ class SourceLease:
             owner = f"sources.{shared.name}"
             for job in shared.jobs:
                 job.bind(owner, log, self._host.locks, self._host.job_runs)
-            lifespan = Lifespan(owner, shared.driver, log, shared.refreshed, shared.jobs)
+            lifespan = Lifespan(
+                owner, shared.driver, log, shared.refreshed, shared.jobs, in_server=in_server
+            )
             shared.lifespan = lifespan
             try:
                 await lifespan.open()

@@ -91,7 +91,7 @@ class GenerationRunner:
 
     async def _run(self) -> None:
         try:
-            async with self.generation.policy.serving():
+            async with self.generation.policy.serving(in_server=True):
                 self._opened.set_result(None)
                 await self._closing.wait()
                 with suppress(TimeoutError):

@@ -42,7 +42,8 @@ async def test_data_is_refreshed_and_kept_while_the_service_is_down(tmp_path: Pa
         url = str(server.make_url("/vips"))
         cache = str(tmp_path / "vips.json")
         settings: dict[str, Any] = {"url": url, "every": 0.01, "cache": cache}
-        async with make_policy((told.names["Vips"], settings)).serving() as policy:
+        plugin = (told.names["Vips"], settings)
+        async with make_policy(plugin).serving(in_server=True) as policy:
             assert steps(await decide(policy, request)) == ["abstained"]
             await asyncio.wait_for(asked_for.wait(), 10)
             assert steps(await decide(policy, request)) == ["decided"]
@@ -131,7 +132,7 @@ async def test_a_job_deletes_old_rooms(tmp_path: Path) -> None:
         database.executemany(insert, [(alias, alias.title(), age) for alias, age in rows])
     told = samples.section(PAGE, "Jobs")
     plugin = (told.names["Guests"], {"database": str(path)})
-    async with make_policy(plugin).serving() as policy:
+    async with make_policy(plugin).serving(in_server=True) as policy:
         await asyncio.sleep(0.1)
         for alias, expected in (("old", ["abstained"]), ("new", ["decided"])):
             request = make_request("service_configuration", local_alias=alias)

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from pexpolicy import ScheduledJob, schedule
+from pexpolicy import CacheFile, Refreshed, ScheduledJob, schedule
 from pexpolicy.observability.health import StateSources
 from pexpolicy.plugins.job_locks import JobLocks
 from pexpolicy.plugins.schedule import JobRuns
@@ -169,13 +169,34 @@ async def test_status_and_metrics_show_the_jobs_of_a_plugin(tmp_path: Path) -> N
 
     made = make_policy(Tidies)
     sources = StateSources(job_runs=made.host.take_job_runs)
-    async with serve_with_admin(made, tmp_path, sources=sources) as server:
+    async with serve_with_admin(made, tmp_path, sources=sources, in_server=True) as server:
         await asyncio.sleep(0.05)
         (shown,) = (await server.status())["plugins"]
         assert shown["jobs"]["tidy"]["problem"].startswith("OSError: no disk")
         server.telemetry.sampler.sample()
         labels = {"plugin": "tidies", "job": "tidy", "outcome": "failed"}
         assert (await server.metrics())("job_runs_total", **labels) == 1
+
+
+async def test_a_dry_run_runs_no_job_and_writes_no_file(tmp_path: Path) -> None:
+    done: list[str] = []
+
+    class Tidies(ASKED):  # type: ignore[misc, valid-type]
+        def __init__(self, settings: object) -> None:
+            schedule(self.tidy, every=60)
+            file = CacheFile(tmp_path / "data", str)
+            self.data = Refreshed(self.tidy, every=60, key="key", file=file)
+
+        async def tidy(self) -> str:
+            done.append("tidied" if self.data.is_open else "fetched")
+            return "data"
+
+    for in_server in (False, True):
+        done.clear()
+        async with make_policy(Tidies).serving(in_server=in_server):
+            await asyncio.sleep(0.05)
+        assert done == ["fetched", *["tidied"] * in_server]
+        assert os.listdir(tmp_path) == ["data"] * in_server  # noqa: PTH208
 
 
 CONFIG = """

@@ -93,6 +93,7 @@ async def serve_with_admin(
     *,
     sources: StateSources | None = None,
     spans: Spans | None = None,
+    in_server: bool = False,
 ) -> AsyncIterator[ServerWithAdmin]:
     """Serve a policy with an admin listener."""
     log = fake_plugins.Log()
@@ -107,7 +108,7 @@ async def serve_with_admin(
     assert bound is not None
     try:
         async with (
-            policy.serving(),
+            policy.serving(in_server=in_server),
             admin_listener(service, bound),
             Listener(service, ("127.0.0.1", 0)).open() as sockets,
         ):
