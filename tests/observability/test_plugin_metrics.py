@@ -3,7 +3,12 @@
 import asyncio
 import itertools
 import logging
+import os
+import signal
+import subprocess
+import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +26,7 @@ from pexpolicy.observability.prometheus import expose
 from pexpolicy.observability.shared_memory import SharedCounters
 from pexpolicy.plugins.isolation.messages import MetricsUpdate, WorkerError
 from pexpolicy.plugins.isolation.metrics_updates import MetricsReceiver
+from tests.support import live_server, wire
 from tests.support.isolated import PluginFolder, service
 
 NUMBERS = itertools.count()
@@ -302,3 +308,63 @@ def test_a_wrong_update_of_a_worker_is_refused(labels: tuple[str, ...], cells: l
     definition = Definition("counter", "hits", "Hits.", ("source",))
     with pytest.raises(WorkerError, match="wrong value of the metric hits"):
         MetricsReceiver("toy")(MetricsUpdate([(definition, labels, cells)]))
+
+
+DROP_IN = """
+from pexpolicy import Continue, hookimpl, metrics
+
+CALLS = metrics.counter("calls", "Calls.")
+BUILT = metrics.gauge("built", "Instances.", combine="max")
+
+class Counting:
+    def __init__(self, settings):
+        BUILT.set(1)
+
+    @hookimpl
+    def media_location(self, request):
+        CALLS.inc()
+        return Continue()
+"""
+
+
+def test_workers_of_a_server_are_summed_over_reloads_and_kills(tmp_path: Path) -> None:
+    folder = tmp_path / "plugins"
+    folder.mkdir()
+    (folder / "counting.py").write_text(DROP_IN)
+    config = tmp_path / "config.toml"
+    text = 'plugin_dirs = ["plugins"]\n[server]\nworkers = 2\n[audit]\npath = "audit.jsonl"\n'
+    config.write_text(f"{text}[plugins.counting]\n")
+    with live_server.running(config) as server:
+
+        def scraped() -> dict[str, float]:
+            found: dict[str, float] = {}
+            for family in text_string_to_metric_families(server.operator("/metrics").body.decode()):
+                found |= {sample.name: sample.value for sample in family.samples}
+            return found
+
+        def until(calls: int) -> None:
+            values: dict[str, float] = {}
+            for _ in range(100):
+                values = scraped()
+                if values.get("pexpolicy_plugin_counting_calls_total") == calls:
+                    assert values["pexpolicy_plugin_counting_built"] == 1
+                    return
+                time.sleep(0.05)
+            raise AssertionError(values)
+
+        for _ in range(20):
+            server.ask(wire.LOCATION)
+        until(20)
+        config.write_text(f"{text}[plugins.counting]\ntimeout = 2.0\n")
+        reloaded = subprocess.run(
+            [sys.executable, "-m", "pexpolicy", "reload", "--config", str(config)],
+            check=True,
+            capture_output=True,
+        )
+        assert reloaded.returncode == 0
+        for _ in range(10):
+            server.ask(wire.LOCATION)
+        until(30)
+        worker = Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split()[0]
+        os.kill(int(worker), signal.SIGKILL)
+        until(30)
