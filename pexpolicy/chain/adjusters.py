@@ -28,7 +28,8 @@ class AdjustRun(FoldRun):
     __slots__ = ("adjusted", "by")
 
     def __init__(self, chain: Chain, outcome: Outcome) -> None:
-        super().__init__(chain, Draft(outcome.request, outcome.decision))
+        decision = outcome.decision
+        super().__init__(chain, Draft(outcome.request, decision, protecting=decision))
         self.by = self.decided_by = outcome.decided_by
         self.adjusted = False
 
@@ -44,6 +45,8 @@ class AdjustRun(FoldRun):
         )
         self.adjusted = True
         self.draft.decision = decision
+        if self.draft.may_admit:
+            self.draft.protecting = decision
 
     def refuse(self, link: BoundHook, reason: str) -> None:
         """End with a reject; one that a plugin has decided stays."""
@@ -83,7 +86,7 @@ class _DecideAndAdjustRun(AdjustRun):
     def _adjust(self, decision: Decision) -> None:
         self.is_adjusting = True
         self.chain = self.adjusters
-        self.request = self.draft = Draft(self.request, decision)
+        self.request = self.draft = Draft(self.request, decision, protecting=decision)
         self.at, self.last, self.decision = 0, len(self.chain.links), None
         self.by = self.decided_by
 
@@ -179,27 +182,36 @@ def _check(
     """Check an answer as the endpoint does, and that it opens nothing that was closed."""
     decision = endpoint.check_answer(answer, draft.request)
     before = draft.decision
-    if isinstance(decision, Decision) and before is not None and not draft.may_admit:
-        if before.action == "reject" and decision.action != "reject":
-            raise endpoint.refuse(
-                "it turns a reject into an admission: write may_admit = true in the table of the "
-                "plugin if it may"
-            )
-        if decision.action == "continue" and (lost := _lost_protection(before, decision)):
-            raise endpoint.refuse(
-                f"it removes {lost}, which protects the call: write may_admit = true in the table "
-                "of the plugin if it may"
-            )
+    if draft.may_admit or before is None or not isinstance(decision, Decision):
+        return decision
+    if decision.action == "reject":
+        return decision
+    if before.action == "reject":
+        raise endpoint.refuse(
+            "it turns a reject into an admission: write may_admit = true in the table of the "
+            "plugin if it may"
+        )
+    if decision.action == "continue" and (lost := _lost_protection(draft, decision)):
+        raise endpoint.refuse(
+            f"it removes {lost}, which protects the call: write may_admit = true in the table of "
+            "the plugin if it may"
+        )
     return decision
 
 
-def _lost_protection(before: Decision, after: Decision) -> str:
-    """Return a field without which more callers are admitted, if ``after`` lacks it."""
-    if _PROTECTED.search(before.result) is None:
-        return ""
-    old, new = before.set_fields(), after.set_fields()
-    lost = (name for name in PROTECTIONS if _has_value(old, name) and not _has_value(new, name))
-    return next(lost, "")
+def _lost_protection(draft: Draft, after: Decision) -> str:
+    """Return a field without which more callers are admitted, if ``after`` lacks it.
+
+    Neither one adjuster nor several in turn, such as by way of a redirect, may remove it.
+    """
+    before, protecting = draft.decision, draft.protecting
+    for decision in (before,) if before is protecting else (before, protecting):
+        if decision is not None and _PROTECTED.search(decision.result) is not None:
+            old, new = decision.set_fields(), after.set_fields()
+            for name in PROTECTIONS:
+                if _has_value(old, name) and not _has_value(new, name):
+                    return name
+    return ""
 
 
 def _has_value(fields: dict[str, Any], name: str) -> bool:

@@ -19,6 +19,8 @@ class Draft:
     decision: Decision | None = None
     may_admit: bool = False
     """True while a plugin is asked that may turn a reject into an admission."""
+    protecting: Decision | None = None
+    """The last decision of a plugin that decided or may admit: what it protects stays protected."""
 
     @property
     def decision_id(self) -> str:

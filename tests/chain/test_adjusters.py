@@ -289,6 +289,21 @@ REJECTS = [
         detail="removes pin",
     ),
     row(
+        "nor removed by two adjusters in turn",
+        {"rooms": ROOM, "a": "Adjusts:redirect", "b": "Adjusts:leave"},
+        "rooms decided, a adjusted, b invalid",
+        action="redirect",
+        by="a",
+        detail="removes pin",
+    ),
+    row(
+        "what one adjuster may remove is gone for those that follow",
+        {"rooms": ROOM, "a": ("Adjusts:open", MAY), "b": "Adjusts:bergen"},
+        "rooms decided, a adjusted, b adjusted",
+        sent={"pin": None, "ivr_theme_name": "Bergen"},
+        changes={"a": {"pin": {"from": REMOVED}}, "b": THEME},
+    ),
+    row(
         "may_admit removes a PIN, and the line does not show it",
         {"rooms": ROOM, "a": ("Adjusts:open", MAY)},
         "rooms decided, a adjusted",
