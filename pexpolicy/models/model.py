@@ -136,6 +136,10 @@ class Model(ModelBase):
                 refuse_non_finite(fields)
             sent = cls._decode(result)
         except Exception:  # noqa: BLE001 - values of a plugin may raise anything
+            given = {name: value for name, value in fields.items() if value is not UNSET}
+            if len(given) < len(fields):
+                Model._check(self, given, extras, known_only=known_only)
+                return
             result, sent, warnings = check_in_detail(cls, fields, extras, known_only=known_only)
         for passes in cls._quick_checks:
             if not passes(sent):

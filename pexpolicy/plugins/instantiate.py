@@ -25,6 +25,7 @@ from pexpolicy.endpoints.decision_fields import FieldsError
 from pexpolicy.errors import describe_error
 from pexpolicy.plugins.discovery import PluginSource
 from pexpolicy.plugins.errors import PluginBuildError
+from pexpolicy.text import brief
 
 
 def instantiate(available: PluginSource, table: PluginTable, root: Path) -> object:
@@ -37,7 +38,10 @@ def instantiate(available: PluginSource, table: PluginTable, root: Path) -> obje
         text = f"{available}: its entry point {available.source} is not a class"
         raise PluginBuildError([Problem((), text)])
     wanted = getattr(plugin_class, "pexpolicy_api", hooks.HOOK_API)
-    if not isinstance(wanted, int) or wanted > hooks.HOOK_API:
+    if not isinstance(wanted, int):
+        text = f"{available}: its pexpolicy_api must be a number, such as 1, not {brief(wanted)}"
+        raise PluginBuildError.because(text)
+    if wanted > hooks.HOOK_API:
         text = (
             f"{available} asks for hook API {wanted}, and this pexpolicy has {hooks.HOOK_API}: "
             "upgrade pexpolicy, or install an older version of the plugin"

@@ -6,7 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pexpolicy import AudioMix, Conference, MediaLocation, Reject
+from pexpolicy import (
+    UNSET,
+    AudioMix,
+    AutomaticParticipant,
+    Conference,
+    DecisionError,
+    Directory,
+    DirectoryEntry,
+    MediaLocation,
+    Reject,
+)
 
 FIELDS: dict[str, Any] = {
     "name": "Board",
@@ -43,3 +53,29 @@ def test_a_positional_argument_is_refused_with_the_keyword_form(made: Any, form:
     with pytest.raises(TypeError) as raised:
         made("text")
     assert str(raised.value).endswith(f"takes keyword arguments only: write {form}")
+
+
+@given(st.sets(st.sampled_from([name for name in FIELDS if name not in ("name", "service_tag")])))
+def test_an_argument_that_is_unset_is_not_sent(unset: set[str]) -> None:
+    fields: dict[str, Any] = dict.fromkeys(unset, UNSET)
+    made = Conference(**{**FIELDS, **fields})
+    assert made == Conference(**{n: value for n, value in FIELDS.items() if n not in unset})
+    assert made.warnings == ()
+
+
+def test_unset_is_left_out_everywhere() -> None:
+    participant = AutomaticParticipant(
+        local_alias="a", remote_alias="b", protocol="sip", role="guest", description=UNSET
+    )
+    assert participant.set_fields().keys() == {"local_alias", "remote_alias", "protocol", "role"}
+    assert Reject(reject_reason=UNSET, reason="x") == Reject()
+    entries = [DirectoryEntry(alias="a", description="b")]
+    assert Directory(entries=entries, ignore_local=UNSET) == Directory(entries=entries)
+    assert Conference.from_result({**FIELDS, "pin": UNSET}) == Conference(
+        **{**FIELDS, "pin": UNSET}
+    )
+
+
+def test_a_required_field_that_is_unset_is_missing() -> None:
+    with pytest.raises(DecisionError, match=r"Conference\.name: is required"):
+        Conference(name=UNSET, service_tag="")  # type: ignore[arg-type]

@@ -152,6 +152,13 @@ def test_a_plugin_that_asks_for_newer_hooks_is_refused(folder: Path) -> None:
     assert "asks for hook API 99, and this pexpolicy has 1: upgrade pexpolicy" in text
 
 
+def test_a_hook_api_that_is_a_text_is_refused(folder: Path) -> None:
+    quoted = PLUGIN.replace("class Greeter:\n", 'class Greeter:\n    pexpolicy_api = "1"\n')
+    (folder / "dropins" / "greeter.py").write_text(quoted)
+    (text,) = problems(folder, greeter={"settings": {"name": "x"}})
+    assert text.endswith("its pexpolicy_api must be a number, such as 1, not '1'")
+
+
 def test_a_deprecated_hook_is_reported_with_what_to_write_instead(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
