@@ -1,0 +1,193 @@
+"""The search index of the phone book."""
+
+from __future__ import annotations
+
+import heapq
+from array import array
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import NamedTuple, TypeAlias
+
+from pexpolicy import Alias
+from pexpolicy_directory.folding import folded, words
+from pexpolicy_directory.settings import Entry
+
+SHORT = 2
+"""Length of the beginnings of words whose entries are listed when the index is built."""
+MIN_FUZZY = 4
+"""Length from which on a word may have one typing error."""
+
+
+MAX_WORDS = 8
+"""Number of words of a search text that are looked at."""
+Numbers: TypeAlias = "array[int]"
+"""Numbers of entries, in order."""
+
+
+class _Candidates(NamedTuple):
+    """The entries that one word finds, and what their text contains."""
+
+    lists: list[Numbers]
+    starts: list[str]
+
+
+class Listed(NamedTuple):
+    """An entry as it is shown; ``groups`` see it, or everybody for none."""
+
+    alias: str
+    name: str
+    username: str
+    groups: frozenset[str]
+
+
+class SearchIndex:
+    """Finds entries by words of their names, aliases, user names and keywords.
+
+    Entries are numbered in the order of their names, so the lowest numbers come first.
+    """
+
+    def __init__(self, entries: Iterable[Entry]) -> None:
+        ordered = sorted(entries, key=lambda entry: (folded(entry.name), entry.alias))
+        self._names = [folded(entry.name) for entry in ordered]
+        self._entries = [
+            Listed(entry.alias, entry.name, entry.username, frozenset(entry.groups))
+            for entry in ordered
+        ]
+        self._public = array("I", (n for n, e in enumerate(self._entries) if not e.groups))
+        of_group: defaultdict[str, Numbers] = defaultdict(lambda: array("I"))
+        self._keys: dict[str, int | list[int]] = {}
+        self._texts: list[str] = []
+        by_word: defaultdict[str, Numbers] = defaultdict(lambda: array("I"))
+        short: defaultdict[str, Numbers] = defaultdict(lambda: array("I"))
+        for number, (entry, name) in enumerate(zip(ordered, self._names, strict=True)):
+            for group in entry.groups:
+                of_group[group].append(number)
+            alias = folded(Alias(entry.alias))
+            for key in {alias, folded(entry.username)} - {"", name}:
+                self._add_key(key, number)
+            text = f"{name} {alias} {folded(f'{entry.username} {entry.keywords}')}".strip()
+            self._texts.append(f" {text}")
+            found = set(text.split())
+            for word in found:
+                by_word[word].append(number)
+            for start in {word[:length] for word in found for length in range(1, SHORT + 1)}:
+                short[start].append(number)
+        self._of_group = dict(of_group)
+        self._short = dict(short)
+        self._by_word = dict(sorted(by_word.items()))
+        self._words = list(self._by_word)
+        self._letters = "".join(sorted({letter for word in self._words for letter in word}))
+
+    def _add_key(self, key: str, number: int) -> None:
+        known = self._keys.setdefault(key, number)
+        if isinstance(known, list):
+            known.append(number)
+        elif known != number:
+            self._keys[key] = [known, number]
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def find(self, text: str, limit: int, groups: frozenset[str] = frozenset()) -> list[Listed]:
+        """Return at most ``limit`` entries for a search text, the best match first.
+
+        The order is: equal, begins with the text, has words that begin with those of the text, has
+        words that differ by one letter; inside each by name. Entries with groups are found by
+        members of one of ``groups`` only. An empty text finds all entries.
+        """
+        wanted = words(text)[:MAX_WORDS]
+        numbers = self._visible(wanted, groups) if wanted else self._all(groups)
+        return [self._entries[number] for number in islice(numbers, limit)]
+
+    def _all(self, groups: frozenset[str]) -> Iterator[int]:
+        """Yield the numbers of all entries that the groups see, in order."""
+        lists = [self._public, *(self._of_group[name] for name in groups & self._of_group.keys())]
+        return _merged(lists)
+
+    def _visible(self, wanted: Sequence[str], groups: frozenset[str]) -> Iterator[int]:
+        """Yield the numbers of the matching entries that the groups see, each once."""
+        seen: set[int] = set()
+        for number in self._ranked(wanted):
+            if number not in seen:
+                seen.add(number)
+                needed = self._entries[number].groups
+                if not needed or not needed.isdisjoint(groups):
+                    yield number
+
+    def _ranked(self, wanted: Sequence[str]) -> Iterator[int]:
+        """Yield the numbers of matching entries in order; one may appear again."""
+        text = " ".join(wanted)
+        starting = self._names_with(text)
+        number = next(starting, None)
+        while number is not None and self._names[number] == text:
+            yield number
+            number = next(starting, None)
+        known = self._keys.get(text, [])
+        yield from [known] if isinstance(known, int) else known
+        if number is not None:
+            yield number
+        yield from starting
+        yield from self._with_all([self._beginning_with(word) for word in wanted])
+        yield from self._with_all([self._similar(word) for word in wanted])
+
+    def _names_with(self, start: str) -> Iterator[int]:
+        """Yield the entries whose name begins so, in order."""
+        for number in range(bisect_left(self._names, start), len(self._names)):
+            if not self._names[number].startswith(start):
+                break
+            yield number
+
+    def _with_all(self, candidates: Sequence[_Candidates]) -> Iterator[int]:
+        """Yield the entries that each of the words finds, in order."""
+        rarest = min(candidates, key=lambda each: sum(map(len, each.lists)))
+        others = [each for each in candidates if each is not rarest]
+        for number in _merged(rarest.lists):
+            text = self._texts[number]
+            if all(any(start in text for start in each.starts) for each in others):
+                yield number
+
+    def _beginning_with(self, start: str) -> _Candidates:
+        """Return the entries with a word that begins so."""
+        if len(start) <= SHORT:
+            return _Candidates([self._short.get(start, array("I"))], [f" {start}"])
+        lists: list[Numbers] = []
+        for at in range(bisect_left(self._words, start), len(self._words)):
+            if not self._words[at].startswith(start):
+                break
+            lists.append(self._by_word[self._words[at]])
+        return _Candidates(lists, [f" {start}"])
+
+    def _similar(self, word: str) -> _Candidates:
+        """Return the entries with a word that begins so or differs by one letter."""
+        found = self._beginning_with(word)
+        if len(word) < MIN_FUZZY:
+            return found
+        others = {other for other in _one_letter_off(word, self._letters) if other in self._by_word}
+        lists = [self._by_word[other] for other in others]
+        starts = [f" {other}" for other in others]
+        return _Candidates([*found.lists, *lists], [*found.starts, *starts])
+
+
+def _merged(lists: Iterable[Numbers]) -> Iterator[int]:
+    """Yield the numbers of sorted lists in order, each once."""
+    last = -1
+    for number in heapq.merge(*lists):
+        if number != last:
+            yield number
+        last = number
+
+
+def _one_letter_off(word: str, letters: str) -> Iterator[str]:
+    """Yield a word with one letter missing, added, replaced, or exchanged with the next one."""
+    for at in range(len(word) + 1):
+        before, after = word[:at], word[at:]
+        if after:
+            yield before + after[1:]
+        if len(after) > 1:
+            yield before + after[1] + after[0] + after[2:]
+        for letter in letters:
+            yield before + letter + after
+            if after:
+                yield before + letter + after[1:]
