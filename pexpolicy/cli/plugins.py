@@ -42,6 +42,7 @@ def _listed(policy: Policy) -> dict[str, Any]:
         for source in (first, *first.rivals)
         if (source.name, source.distribution) not in used
     ]
+    idle.sort(key=lambda source: (source.name, source.distribution))
     listed = []
     for available in (*sources.values(), *idle):
         plugin = None if available in idle else active[available.name]
