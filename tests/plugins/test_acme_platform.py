@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.server.test_plugin_logs import answers, free_port
-from tests.support import clean_install, wire
+from tests.support import clean_install, live_server, wire
 from tests.support.paths import ROOT
 
 EXAMPLE = ROOT / "examples" / "acme-platform"
@@ -25,6 +25,16 @@ processes = 1
 
 [plugins.acme_visitors.settings]
 domain = "acme.example"
+"""
+CLOSURES = """
+[admin]
+plugin_token_env = "ACME_DESK_TOKEN"
+
+[audit]
+path = "audit.jsonl"
+
+[plugins.acme_closures.settings]
+file = "closed.json"
 """
 
 
@@ -95,3 +105,22 @@ def test_a_plugin_in_a_process_of_its_own_writes_to_the_log_of_the_server(
     assert line["decision_id"] == reply.json["decision_id"]
     assert (line["plugin"], line["hook"]) == ("acme_visitors", "participant_properties")
     assert line["domain"] == "elsewhere.example"
+
+
+def test_a_room_is_closed_by_http_and_listed_by_a_command(
+    installed: Installed, tmp_path: Path
+) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text(CLOSURES)
+    token = {"ACME_DESK_TOKEN": "a-token-of-the-service-desk"}
+    python, path = installed.environment.python, "/plugins/acme_closures/rooms/board"
+    with live_server.running(config, python=python, folder=tmp_path, environment=token) as server:
+        assert server.operator(path, method="PUT").status == 401
+        bearer = {"Authorization": f"Bearer {token['ACME_DESK_TOKEN']}"}
+        assert server.operator(path, method="PUT", headers=bearer).status == 204
+        reply = server.ask(f"{wire.SERVICE}?local_alias=sip:board%40acme.example")
+        assert (reply.action, reply.json["decided_by"]) == ("reject", "acme_closures")
+    run = [python, "-m", "pexpolicy"]
+    listed = installed.environment.run([*run, "acme-closures", "closed.json"], tmp_path)
+    assert listed == "board\n"
+    assert "acme-platform" in installed.environment.run([*run, "--help"], tmp_path)
