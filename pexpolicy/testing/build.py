@@ -7,6 +7,7 @@ import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
@@ -172,5 +173,10 @@ def _available(name: str, plugin: _PluginUnderTest) -> PluginSource:
         distribution=module,
         version="unreleased",
         source=f"{module}:{plugin_class.__qualname__}",
-        load=lambda: plugin_class,
+        load=partial(_itself, plugin_class),
     )
+
+
+def _itself(plugin_class: type) -> type:
+    """Return the class; as a function of a module it can be sent to a worker process."""
+    return plugin_class

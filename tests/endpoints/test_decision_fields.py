@@ -89,7 +89,7 @@ def test_fields_that_the_plugin_gives_replace_those_of_the_setting() -> None:
         ('look.pinn = "4711"', "look.pinn: there is no field 'pinn' in Conference; did you mean"),
         ('look.service_type = "lecture"', "look.service_type: must be 'conference'"),
         ('look.reason = "x"', "look.reason: there is no field 'reason' in Conference"),
-        ("look = 3", "look: should be a valid dictionary, not 3"),
+        ("look = 3", "look: should be a table, not 3"),
         ('rooms.a = {service_type = "lektur"}', "rooms.a.service_type: 'lektur' is none of"),
         ('rooms.a = {host_view = "x"}', "rooms.a.host_view: there is no field 'host_view' in Conf"),
         ("rooms.a = {}", "rooms.a.name: is required"),

@@ -119,8 +119,12 @@ def _build(
         os.environ.pop("PYTHONPATH", None)
     else:
         os.environ["PYTHONPATH"] = message.python_path
-    # It comes from the server, which started this process.
-    available, table, root = pickle.loads(message.plugin)  # noqa: S301
+    try:
+        # It comes from the server, which started this process.
+        available, table, root = pickle.loads(message.plugin)  # noqa: S301
+    except Exception as error:  # noqa: BLE001 - importing runs whatever a module holds
+        text = f"its class cannot be imported in a worker process: {describe_error(error).summary}"
+        return messages.BuildFailed([([], messages.readable(text))]), None
     # Each line of this process belongs to the plugin.
     handler.use(LogLevels(level_number(table.log_level or "info"), modules={"": available.name}))
     plugins, problems = build({available.name: table}, {available.name: available}, root)
