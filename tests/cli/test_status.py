@@ -286,6 +286,35 @@ def test_the_report_of_a_plugin_is_shown_without_json(
     assert not set("{}") & set(out)
 
 
+DATA: dict[str, Any] = {"age": 90.0, "every": 60.0, "problem": "OSError: down"}
+JOB: dict[str, Any] = {
+    "every": 3600.0,
+    "once_per": "server",
+    "last_run_age": 5.0,
+    "problem": "OSError: down",
+}
+
+
+def test_background_work_of_plugins_and_sources_is_shown(
+    document: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fresh = {"age": None, "every": 60.0, "problem": None}
+    document["plugins"][0] |= {"data": {"[list]": DATA}, "jobs": {"purge": JOB}}
+    document["sources"] = [
+        {"name": "people", "driver": "ldap", "data": {"all": fresh}, "jobs": {}, "failures": []},
+        {"name": "rooms", "driver": "sql", "data": {}, "jobs": {}, "failures": ["it ended"]},
+    ]
+    show_status(document, 3600.0)
+    lines = {" ".join(line.split()) for line in capsys.readouterr().out.splitlines()}
+    assert {
+        "[list]: 1 min old, refreshed every 1 min",
+        "job purge: ran 5 s ago, every 1 h 0 min, once per server",
+        "people ldap all: none yet, refreshed every 1 min",
+        "rooms sql it ended",
+    } <= lines
+    assert "source rooms: it ended" in degradations(document)
+
+
 def test_the_latency_of_each_plugin_is_shown(
     document: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -308,6 +337,9 @@ def test_the_latency_of_each_plugin_is_shown(
         ("plugins", {"has_stuck_calls": True}, "calls are stuck"),
         ("plugins", {"problem": "its status failed"}, "its status failed"),
         ("memory", {"is_exceeded": True}, "limits.memory_mb is exceeded"),
+        ("plugins", {"data": {"list": DATA}}, ": list is not refreshed: OSError: down"),
+        ("plugins", {"jobs": {"purge": JOB}}, ": job purge failed: OSError: down"),
+        ("plugins", {"failures": ["its task poll ended: E"]}, ": its task poll ended: E"),
     ],
 )
 def test_what_is_degraded_is_named(document: Any, part: str, change: Any, said: str) -> None:
