@@ -14,6 +14,9 @@ FLAGS = os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
 MODE = 0o600
 BLOCK = 1 << 16
 
+TAIL = 1 << 20
+"""Bytes at the end of a file that hold its last line."""
+
 
 class AppendFile:
     """A regular file, or a device. Each ``write`` system call has whole lines, so the lines of
@@ -131,6 +134,13 @@ class AppendFile:
                     if self._mark in line:
                         self.write(line + b"\n")
 
+    def tail(self) -> bytes:
+        """Return the end of the open file; empty if it cannot be read.
+
+        The path may lead to another file already, which another writer has begun.
+        """
+        return _tail(self._descriptor) if self._regular else b""
+
     def space(self) -> tuple[int, int] | None:
         """Return the free bytes of its disk, and percent; ``None`` for a device."""
         if not self._regular:
@@ -143,3 +153,20 @@ class AppendFile:
     def close(self, timeout: float) -> None:
         """Close it."""
         os.close(self._descriptor)
+
+
+def tail_of(path: Path) -> bytes:
+    """Return the end of a file; empty if it cannot be read."""
+    with suppress(OSError):
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            return _tail(descriptor)
+        finally:
+            os.close(descriptor)
+    return b""
+
+
+def _tail(descriptor: int) -> bytes:
+    with suppress(OSError):
+        return os.pread(descriptor, TAIL, max(os.fstat(descriptor).st_size - TAIL, 0))
+    return b""

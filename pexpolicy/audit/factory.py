@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pexpolicy.audit.append_file import AppendFile
+from pexpolicy.audit.append_file import AppendFile, tail_of
 from pexpolicy.audit.audit_log import AuditLog
 from pexpolicy.audit.backlog import Backlog, WriteResult
 from pexpolicy.audit.checkpoints import Signer
@@ -90,8 +90,9 @@ def open_audit(
     if spool is not None and isinstance(target, AppendFile):
         _write_orphaned(spool, target)
     if isinstance(target, AppendFile):
-        files = (target.path, *rotated(target.path)[-1:])
-        chain.after = next(filter(None, map(last_position, files)), "")
+        chain.after = last_position(target.tail()) or next(
+            (last_position(tail_of(path)) for path in rotated(target.path)[-1:]), ""
+        )
     return AuditLog(
         _sink(table, journal, batches=isinstance(target, AppendFile)),
         render if on_terminal else None,

@@ -11,20 +11,15 @@ that lines cannot be moved between the chains of one start and the next.
 
 from __future__ import annotations
 
-import os
 import re
 import secrets
-from contextlib import suppress
 from hashlib import sha256
-from pathlib import Path
 
 import msgspec
 
 TAIL = rb',"boot_id":"([0-9a-f]{16})","seq":(\d{1,18}),"hash":"([0-9a-f]{64})"\}'
 """Pattern of the end of a chained line: ``boot_id``, ``seq`` and ``hash``."""
 _LINE_END = re.compile(TAIL + rb"\n")
-_WINDOW = 1 << 20
-"""Bytes at the end of a file in which its last line is looked for."""
 
 Position = tuple[int, bytes, int, bool]
 """A position in a chain: ``seq`` and ``head`` of the last line, the lines lost since then, and
@@ -89,17 +84,10 @@ class NoHashChain(HashChain):
         return lines, (0, b"", 0, False)
 
 
-def last_position(path: Path) -> str:
-    """Return the last chained line of a file as ``BOOT_ID:SEQ``; empty if there is none."""
-    with suppress(OSError):
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        try:
-            start = max(os.fstat(descriptor).st_size - _WINDOW, 0)
-            content = os.pread(descriptor, _WINDOW, start)
-        finally:
-            os.close(descriptor)
-        while (at := content.rfind(b',"boot_id":"')) >= 0:
-            if match := _LINE_END.match(content, at):
-                return f"{match[1].decode()}:{int(match[2])}"
-            content = content[:at]
+def last_position(content: bytes) -> str:
+    """Return the last line of a chain as ``BOOT_ID:SEQ``; empty if there is none."""
+    while (at := content.rfind(b',"boot_id":"')) >= 0:
+        if match := _LINE_END.match(content, at):
+            return f"{match[1].decode()}:{int(match[2])}"
+        content = content[:at]
     return ""

@@ -47,6 +47,10 @@ for a reply.
 """
 STACKS_INTERVAL_S = 1.0
 """Between two postponements of that."""
+TOO_LATE_S = 0.02
+"""Time between a look at the stack and the release in which the holder may have been gone."""
+MIN_USED_S = 0.05
+"""Processor time below which no thread can have kept the interpreter."""
 UNKNOWN = ("unknown", "")
 TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -80,6 +84,8 @@ class Watchdog:
         self._beats = (_Beat(time.monotonic(), 0.0),) * 2
         self._samples: dict[ThreadCall, float] = {}
         """Processor time of the threads in running calls, at the last look."""
+        self._process_cpu = time.process_time()
+        """Processor time of the process at the last look."""
         self._timer: asyncio.TimerHandle | None = None
         self._loop_thread = threading.get_ident()
         self._loop_native_id = threading.get_native_id()
@@ -115,8 +121,9 @@ class Watchdog:
                 self._report_loop(last_beat)
             else:
                 self._samples = {call: _processor_time(call.native_id) for _, call in self._calls()}
+                self._process_cpu = time.process_time()
                 continue
-            woke = time.monotonic()
+            woke, self._process_cpu = time.monotonic(), time.process_time()
         faulthandler.cancel_dump_traceback_later()
 
     def _calls(self) -> Iterator[tuple[str, ThreadCall]]:
@@ -125,24 +132,28 @@ class Watchdog:
                 yield plugin, call
 
     def _report_interpreter(self, since: float, held: float) -> None:
-        """Log which thread kept this one from running for ``held`` seconds."""
+        """Log which thread kept this one from running for ``held`` seconds.
+
+        It used most of the processor time of the process, however busy the machine is.
+        """
+        least = max((time.process_time() - self._process_cpu) / 2, MIN_USED_S)
         beat = self._beats[1] if self._beats[1].at <= since else self._beats[0]
         used = _processor_time(self._loop_native_id) - beat.cpu
         names, line = UNKNOWN, ""
-        if used > held / 2 and self._beats[1] is beat:
+        if used >= least and self._beats[1] is beat:
             names, line = self._stacks.owner(self._loop_thread, self._tasks.running)
         for plugin, call in self._calls():
             ran_meanwhile = call.ended is None or call.ended > since
             before = self._samples.get(call, call.cpu)
             after = _processor_time(call.native_id) if call.ended is None else call.cpu_at_end
-            if ran_meanwhile and after - before > max(used, held / 2):
+            if ran_meanwhile and after - before >= max(used, least):
                 used = after - before
                 names = plugin, call.hook
                 line = current_line(call.thread) if call.ended is None else ""
         if names != UNKNOWN:
             self._log_hold(names, line, held, "held the Python interpreter and stopped all calls")
-        elif used > held / 2:
-            self._log_hold(SERVER, "", held, "held the Python interpreter")
+        elif used >= least:
+            self._log_hold(UNKNOWN, "", held, "code on the event loop held the interpreter")
         elif held > STILL_HELD_AFTER_S:
             self._log_hold(UNKNOWN, "", held, "code or another process stopped this process")
 
@@ -158,6 +169,7 @@ class Watchdog:
                 pass
             return
         names, line = self._stacks.owner(self._loop_thread, self._tasks.running)
+        looked = time.monotonic()
         held = 0.0
         is_logged = False
         while self._beats[1].at == last_beat and not self._stopped.wait(HEARTBEAT_S / 5):
@@ -168,6 +180,8 @@ class Watchdog:
                     names, line, held, "holds the event loop, and has not released it yet"
                 )
         held = max(held, self._beats[1].at - last_beat)
+        if names == SERVER and self._beats[1].at - looked < TOO_LATE_S:
+            names, line = UNKNOWN, ""
         self._log_hold(names, line, held, "held the event loop")
 
     def _log_hold(self, names: Names, line: str, held: float, what: str) -> None:

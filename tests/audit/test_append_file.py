@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from pexpolicy.audit.append_file import AppendFile
+from pexpolicy.audit.append_file import AppendFile, tail_of
+from pexpolicy.audit.hash_chain import HashChain, last_position
 from pexpolicy.audit.journal import FILE_DELETED
-from tests.audit.places import Place, body, faults, lines
+from tests.audit.places import Place, body, chained, faults, lines
 
 APART = multiprocessing.get_context("spawn")
 WRITERS, LINES = 2, 400
@@ -145,3 +146,16 @@ def test_a_deleted_folder_that_comes_back_costs_no_line(tmp_path: Path) -> None:
 def test_only_the_owner_may_read_it(tmp_path: Path) -> None:
     AppendFile(tmp_path / "a").close(0)
     assert (tmp_path / "a").stat().st_mode & 0o077 == 0
+
+
+def test_the_last_line_is_that_of_the_open_file_also_after_a_rotation(tmp_path: Path) -> None:
+    path = tmp_path / "audit.jsonl"
+    ours, theirs = HashChain(), HashChain()
+    path.write_bytes(chained(ours, body(1), body(2)))
+    file = AppendFile(path)
+    path.rename(tmp_path / "rotated")
+    path.write_bytes(chained(theirs, body(3)))
+    assert last_position(file.tail()) == f"{ours.boot_id}:2"
+    assert last_position(tail_of(path)) == f"{theirs.boot_id}:1"
+    assert last_position(tail_of(tmp_path / "absent")) == last_position(b"") == ""
+    file.close(0.0)

@@ -30,7 +30,7 @@ HELD = 0.4
 
 async def named(server: Serving) -> dict[str, Any]:
     """The first report of the watchdog."""
-    for _ in range(400):
+    for _ in range(2000):
         for event in server.log.events:
             if "event loop" in event["event"] or "interpreter" in event["event"]:
                 return event
@@ -112,13 +112,15 @@ SLOW = re.compile("(a|a)+$")
 
 @cache
 def slow_text() -> str:
-    """A text that the pattern takes at least ``HELD`` seconds for; ``re`` keeps the interpreter."""
+    """A text that the pattern takes at least ``HELD`` seconds of processor time for; ``re`` keeps
+    the interpreter meanwhile.
+    """
     length, took = 16, 0.0
     while took < HELD:
         length += 1
-        began = time.monotonic()
+        began = time.thread_time()
         SLOW.match("a" * length + "b")
-        took = time.monotonic() - began
+        took = time.thread_time() - began
     return "a" * length + "b"
 
 
@@ -144,8 +146,14 @@ async def test_a_slow_pattern_is_blamed_on_its_plugin(serving: Serve, hook: Any)
     async with serving(classes) as server:
         other = asyncio.create_task(server.ask(wire.LOCATION))
         await asyncio.sleep(0.2)
-        await server.ask(wire.SERVICE)
-        event = await named(server)
+        event: dict[str, Any] = {}
+        for _ in range(5):
+            server.log.events.clear()
+            await server.ask(wire.SERVICE)
+            event = await named(server)
+            # On a busy machine the watchdog may run too late to know.
+            if event["plugin"] != "unknown":
+                break
         assert (event["plugin"], event["hook"]) == ("slow", "service_configuration")
         assert "held the " in event["event"]
         assert event["ms"] >= HELD * 500
