@@ -135,6 +135,7 @@ class Policy:
                         plugin.refreshed,
                         plugin.jobs,
                         in_server=in_server,
+                        timeout=plugin.table.timeout,
                     )
                     self.lifespans[plugin.name] = opened
                     stack.push_async_callback(opened.close)

@@ -83,6 +83,9 @@ def serve(
     )
     handler.use(policy.log_levels)
     print_warnings(policy)
+    if debug:
+        text = "no time limits apply, and nodes wait 5 seconds: not for a server in use"
+        click.secho(f"warning: --{'dev' if dev else 'debug'}: {text}", fg="yellow", err=True)
     address = host or policy.settings.server.host
     number = policy.settings.server.port if port is None else port
     count = 1 if debug else workers or policy.settings.server.workers

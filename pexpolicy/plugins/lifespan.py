@@ -66,7 +66,8 @@ class Lifespan:
     """Opens one plugin or source, and supervises what runs in the background until it is closed.
 
     ``context`` runs in a task of its own, so a task group that fails in it ends no other one.
-    ``name`` is that of a plugin, or ``sources.NAME``. Only ``in_server`` jobs run and files of data
+    ``name`` is that of a plugin, or ``sources.NAME``; ``timeout`` the seconds for one
+    answer. Only ``in_server`` jobs run and files of data
     are written.
     """
 
@@ -79,6 +80,7 @@ class Lifespan:
         jobs: Sequence[ScheduledJob] = (),
         *,
         in_server: bool = False,
+        timeout: float = 0.0,
     ) -> None:
         self.name = name
         self.refreshed = tuple(refreshed)
@@ -86,7 +88,9 @@ class Lifespan:
         self.has_ended = False
         """True once the context has ended by a failure."""
         self._supervisor = TaskSupervisor(name, log)
-        self._task = ContextTask(self._opened(), self._ended, START_TIMEOUT_S, STOP_TIMEOUT_S)
+        # The time of an answer is longer only while a plugin is debugged without time limits.
+        start = max(START_TIMEOUT_S, timeout)
+        self._task = ContextTask(self._opened(), self._ended, start, STOP_TIMEOUT_S)
         self._context = context
         for data in refreshed:
             data.bind(name, log, keeps_file=in_server)

@@ -4,12 +4,15 @@ import asyncio
 import sys
 import time
 import traceback
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 
 from pexpolicy import Conference, DecisionError, Plugin, Reject, Request, hookimpl
-from pexpolicy.testing import decide, decide_sync, make_policy, make_request
+from pexpolicy.plugins import lifespan
+from pexpolicy.testing import ConfigError, decide, decide_sync, make_policy, make_request
 
 REQUEST = make_request("service_configuration")
 
@@ -98,6 +101,24 @@ async def test_a_serving_policy_has_the_timeouts_that_it_was_built_with() -> Non
         assert (await decide(policy, REQUEST)).decided_by == "waits"
         with pytest.raises(TypeError, match="timeouts=False goes with plugins"):
             await decide(policy, REQUEST, timeouts=False)
+
+
+class OpensSlowly(Next):
+    @asynccontextmanager
+    async def lifespan(self) -> AsyncIterator[None]:
+        await asyncio.sleep(0.2)
+        yield
+
+
+def test_without_timeouts_a_lifespan_may_take_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lifespan, "START_TIMEOUT_S", 0.05)
+    short = {"plugins": {"opens_slowly": {"timeout": 0.05}}}
+    with pytest.raises(ConfigError):
+        decide_sync(OpensSlowly, make_request("service_configuration"), config=short)
+    outcome = decide_sync(
+        OpensSlowly, make_request("service_configuration"), config=short, timeouts=False
+    )
+    assert outcome.decided_by == "opens_slowly"
 
 
 class Prompt:
