@@ -57,9 +57,13 @@ class LogHandler(logging.Handler):
         self._levels = LogLevels()
         self._tracebacks = RateLimit[tuple[str, ...]](0.0 if log.is_debugging else LOG_INTERVAL_S)
 
-    def createLock(self) -> None:  # noqa: N802 - its name in the library
-        """Use no lock: everything here is thread-safe, and a hook must not wait for a thread."""
-        self.lock = None
+    def handle(self, record: logging.LogRecord) -> bool:
+        """Write without a lock: ``emit`` is thread-safe, and no hook must wait for a thread."""
+        # From Python 3.12 on, a filter may return another record.
+        admitted: Any = self.filter(record)
+        if admitted:
+            self.emit(admitted if isinstance(admitted, logging.LogRecord) else record)
+        return bool(admitted)
 
     def use(self, levels: LogLevels) -> None:
         """Apply the levels of a configuration."""
