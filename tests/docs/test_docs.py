@@ -115,7 +115,7 @@ def test_a_configuration_that_is_shown_passes_check(blocklist: Path, page: Path,
     (blocklist / "pin.key").write_text("a secret\n")
     for kind, content in doc_pages.blocks(page):
         if kind == "csv":
-            for name in ("rooms.csv", "people.csv"):
+            for name in ("rooms.csv", "people.csv", "devices.csv"):
                 (blocklist / name).write_text(content)
     for name in ("first", "second"):
         (blocklist / f"{name}.hash").write_text(f"{PasswordHash.create(name, ln=2)}\n")
@@ -184,7 +184,8 @@ def test_every_key_of_the_configuration_is_explained_with_its_default() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["rooms", "domains", "rules", "locations", "upstream", "webhook", "directory"]
+    "name",
+    ["rooms", "domains", "rules", "locations", "upstream", "webhook", "directory", "registrations"],
 )
 def test_every_setting_of_a_plugin_is_explained_in_its_readme(name: str) -> None:
     explained = {row[0] for row in doc_pages.rows(paths.ROOT / "plugins" / name / "README.md")}

@@ -1,0 +1,155 @@
+"""Plugin class of ``registrations``."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from typing_extensions import override
+
+from pexpolicy import (
+    Alias,
+    ConfigWarning,
+    Continue,
+    Credentials,
+    DecisionError,
+    Key,
+    Plugin,
+    Problem,
+    RegistrationAliasRequest,
+    Reject,
+    SettingsError,
+    metrics,
+)
+from pexpolicy.config.csv_tables import TableError, read_table
+from pexpolicy_registrations.bursts import Bursts
+from pexpolicy_registrations.settings import Device, Settings
+
+MAX_DELAYED = 200
+"""Number of answers that are delayed at a time; further ones are given at once."""
+_OTHERS_READ = 0o004
+_KNOWN = Continue(reason="the device is listed; Infinity checks its credentials")
+_UNKNOWN = Reject(reason="no device has this alias")
+_WRONG_PROTOCOL = Reject(reason="the device is not listed for this protocol")
+_NO_SSO = Reject(reason="the device is not listed for single sign-on")
+_SSO_ONLY = Reject(reason="the device is listed for single sign-on only")
+_UNKNOWN_ALIASES = metrics.counter(
+    "unknown_aliases_total", "Registrations of unknown aliases.", ["answer"]
+)
+
+
+class _Answers(NamedTuple):
+    """The answers for one device, made when the policy was built."""
+
+    credentials: Credentials | Continue | Reject
+    sso: Continue | Reject
+    protocols: frozenset[str]
+
+
+class Registrations(Plugin[Settings]):
+    """Answers with the credentials of listed devices, and rejects or leaves other aliases."""
+
+    def __init__(self, settings: Settings, clock: Callable[[], float] = time.monotonic) -> None:
+        """Read the devices; raise ``SettingsError`` with all that is wrong with them."""
+        self._rejects = settings.otherwise == "reject"
+        self._delay = settings.delay
+        self._bursts = Bursts(settings.burst, clock)
+        self._delayed = 0
+        self._files = [] if settings.csv is None else [settings.csv]
+        self._devices: dict[str, _Answers] = {}
+        problems: list[Problem] = []
+        for key, device in _devices(settings, problems):
+            problems += self._add(key, device)
+        if settings.burst and settings.delay >= settings.timeout:
+            text = (
+                f"is not shorter than the timeout of the plugin, which is {settings.timeout:g} s: "
+                "a delayed answer would come too late"
+            )
+            problems.append(Problem(("delay",), text))
+        if problems:
+            raise SettingsError(problems=problems)
+
+    def _add(self, key: Key, device: Device) -> Iterable[Problem]:
+        alias = Alias(device.alias)
+        if not alias.user:
+            text = 'is not an alias; write one such as "desk@example.com"'
+            yield Problem((*key, "alias"), text)
+        elif alias in self._devices:
+            yield Problem((*key, "alias"), f"there is a device with the alias {alias} already")
+        else:
+            try:
+                answers = _answers(device)
+            except DecisionError as error:
+                yield Problem((*key, *error.refusal.key), error.refusal.text)
+            else:
+                self._devices[str(alias)] = answers
+
+    @override
+    async def registration_alias(
+        self, request: RegistrationAliasRequest
+    ) -> Credentials | Continue | Reject | None:
+        """Return the answer for a listed device; delay that for bursts of other aliases."""
+        device = self._devices.get(request.alias)
+        if device is None:
+            return await self._unknown(request.remote_address or "")
+        if device.protocols and request.protocol not in device.protocols:
+            return _WRONG_PROTOCOL
+        return device.sso if request.auth_type == "sso" else device.credentials
+
+    async def _unknown(self, address: str) -> Reject | None:
+        slowed = self._bursts.exceeds(address) and self._delayed < MAX_DELAYED
+        _UNKNOWN_ALIASES.inc(answer="delayed" if slowed else "at once")
+        if slowed:
+            self._delayed += 1
+            try:
+                await asyncio.sleep(self._delay)
+            finally:
+                self._delayed -= 1
+        return _UNKNOWN if self._rejects else None
+
+    @override
+    def config_warnings(self) -> Iterable[ConfigWarning]:
+        """Warn of an empty list, and of a file with passwords that every user may read."""
+        if not self._devices:
+            text = "no device can register" if self._rejects else "it never answers"
+            yield ConfigWarning((), f"lists no device: {text}")
+        for path in self._files:
+            if path.stat().st_mode & _OTHERS_READ:
+                text = f"every user of this machine may read {path}: chmod o= {path}"
+                yield ConfigWarning(("csv",), text)
+
+    @override
+    def tracked_files(self) -> Iterable[Path]:
+        """Return the CSV file."""
+        return self._files
+
+    @override
+    def status(self) -> Mapping[str, object]:
+        """Return the number of devices, and of answers that are being delayed."""
+        return {"devices": len(self._devices), "delayed": self._delayed}
+
+
+def _answers(device: Device) -> _Answers:
+    credentials: Credentials | Continue | Reject = _SSO_ONLY if device.sso else _KNOWN
+    if device.username is not None and device.password is not None:
+        password = device.password.get_secret_value()
+        credentials = Credentials(username=device.username, password=password)
+    sso = _KNOWN if device.sso or device.password is None else _NO_SSO
+    return _Answers(credentials, sso, device.protocols)
+
+
+def _devices(settings: Settings, problems: list[Problem]) -> Iterable[tuple[Key, Device]]:
+    """Yield the devices of the configuration, then those of the file, each with its key."""
+    for number, device in enumerate(settings.devices):
+        yield ("devices", number), device
+    if settings.csv is not None:
+        try:
+            rows = read_table(settings.csv, Device)
+        except TableError as error:
+            problems += error.under(("csv",))
+            return
+        for row in rows:
+            yield ("csv", f"{row.file} line {row.line}"), row.values
