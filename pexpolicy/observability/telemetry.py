@@ -52,7 +52,10 @@ class Telemetry:
                 for name in deciding
             },
             policy.lifespans,
-            [plugin.name for plugin in policy.plugins],
+            {
+                *(plugin.name for plugin in policy.plugins),
+                *(f"sources.{source.name}" for source in policy.sources),
+            },
             policy.observers,
         )
 

@@ -7,11 +7,14 @@ from typing import Any
 
 import pytest
 
-from pexpolicy import Conference, PluginSettings, Source, hookimpl
+from pexpolicy import Conference, PluginSettings, Source, hookimpl, metrics
 from pexpolicy.audit.factory import open_audit
 from pexpolicy.builder import build_policy
 from pexpolicy.config.loader import from_document
 from pexpolicy.config.settings import ConfigError, PluginStartupError
+from pexpolicy.models.hook_context import hook_context
+from pexpolicy.observability.prometheus import expose
+from pexpolicy.observability.telemetry import Telemetry
 from pexpolicy.plugins.host import PluginHost
 from pexpolicy.plugins.source_pool import SourcePool
 from pexpolicy.policy import Policy
@@ -76,6 +79,15 @@ async def test_a_source_is_built_and_opened_once_for_all_plugins(lines: Lines) -
         outcome = await decide(served, SERVICE)
         assert outcome.decision == Conference(name="one", service_tag="")
     assert lines() == ["built one", "opened one", "closed one"]
+
+
+async def test_a_driver_makes_metrics_below_the_name_of_its_source(lines: Lines) -> None:
+    telemetry = Telemetry()
+    async with policy({"people": people()}).serving() as served:
+        with hook_context("sources.people", "lifespan"):
+            metrics.gauge("entries", "Entries.").set(7)
+        telemetry.use_policy(served)
+    assert b"\npexpolicy_plugin_sources_people_entries 7.0\n" in expose(telemetry.board)
 
 
 async def test_sources_are_opened_in_order_of_need_and_closed_in_reverse(lines: Lines) -> None:
