@@ -15,10 +15,11 @@ from aiohttp import web
 
 from pexpolicy import get_logger, hookimpl, metrics
 from pexpolicy.builder import config_warnings, policy_from
+from pexpolicy.config.schema.limits import LimitsTable
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.log.capture import capturing
 from pexpolicy.log.console import ServerLog
-from pexpolicy.server.admin import plugin_requests
+from pexpolicy.server.admin import listener, plugin_requests
 from tests.server.test_reload import comes_true, reloaded
 from tests.support import fake_plugins, live_server, wire
 from tests.support.admin_client import ServerWithAdmin, serve_with_admin
@@ -161,15 +162,16 @@ async def test_a_body_is_read_to_its_limit(tmp_path: Path) -> None:
             assert (await send(server, f"POST {path} HTTP/1.1", b"x")).status == 400
 
 
-async def test_bodies_arrive_in_pieces_and_one_after_the_other(tmp_path: Path) -> None:
+@pytest.mark.parametrize("step", [1, 2, 7, 100, 1000])
+async def test_bodies_arrive_in_pieces_and_one_after_the_other(tmp_path: Path, step: int) -> None:
     async with serving(tmp_path) as server:
         reader, writer = await asyncio.open_connection("127.0.0.1", server.admin)
         head = b"POST /plugins/desk/rooms HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n"
         body = b"1234\r\n\r\n9"
         get = b"GET /plugins/desk/rooms/x HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
         content = head + body + head + body + get
-        for start in range(0, len(content), 7):
-            writer.write(content[start : start + 7])
+        for start in range(0, len(content), step):
+            writer.write(content[start : start + step])
             await writer.drain()
             await asyncio.sleep(0)
         received = await reader.read()
@@ -177,6 +179,20 @@ async def test_bodies_arrive_in_pieces_and_one_after_the_other(tmp_path: Path) -
         assert received.count(b"HTTP/1.1 201") == 2
         assert received.count(b'{"got": 9}') == 2
         assert received.endswith(b'{"room": "x", "q": null}')
+
+
+async def test_a_body_that_does_not_arrive_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = LimitsTable(connections=64, connections_per_peer=64, request_seconds=0.2)
+    monkeypatch.setattr(listener, "LIMITS", limits)
+    async with serving(tmp_path) as server:
+        head = b"POST /plugins/desk/rooms HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n"
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.admin)
+        writer.write(head + b"1234")
+        assert await asyncio.wait_for(reader.read(), 5) == b""
+        writer.close()
+        assert [line["reason"] for line in server.server.lines()] == ["request timeout"]
 
 
 async def test_a_client_may_close_its_side_after_the_request(tmp_path: Path) -> None:
