@@ -25,7 +25,7 @@ from pexpolicy import (
     service_class,
 )
 from pexpolicy_rooms.changes import changed_rooms
-from pexpolicy_rooms.pins import Pins
+from pexpolicy_rooms.pins import PINS, Pins
 from pexpolicy_rooms.room_files import WrittenRoom, written_rooms
 from pexpolicy_rooms.settings import Settings
 from pexpolicy_rooms.table import RoomTable, TimedService
@@ -33,6 +33,7 @@ from pexpolicy_rooms.validity import ALWAYS, Validity, validity_of
 
 DEFAULT_TAG = "default-room"
 MAX_NAME = 250
+_OTHERS_READ = 0o004
 _PLACEHOLDER = "{local_alias}"
 
 
@@ -46,6 +47,8 @@ class Rooms(Plugin[Settings]):
         self._clock = clock
         self._files = [path for path in (settings.csv, settings.pins) if path is not None]
         self._files += settings.files
+        self._holds_pins = False
+        """Whether the CSV file of the rooms contains PINs."""
         self._warnings: list[ConfigWarning] = []
         self._named: dict[str, str] = {}
         self._keys: dict[str, Key] = {}
@@ -57,6 +60,7 @@ class Rooms(Plugin[Settings]):
             problems += self._add(room, pins, zone)
         problems += [*pins.unused(), *_template_problems(settings.default_room)]
         self._named.clear()
+        self._warnings += _mode_warnings(settings, csv_has_pins=self._holds_pins)
         if problems:
             raise SettingsError(problems=problems)
 
@@ -72,6 +76,7 @@ class Rooms(Plugin[Settings]):
             text = f"{kind!r} is not one of {', '.join(_KINDS)}"
             yield Problem((*key, "service_type"), text)
         elif aliases:
+            self._holds_pins |= key[0] == "csv" and not fields.keys().isdisjoint(PINS)
             validity = validity_of(key, fields, zone, found)
             pins.fill(key, aliases, fields)
             found += self._add_service(key, aliases, model, fields, validity)
@@ -212,6 +217,13 @@ _KINDS = list(SERVICE_TYPES)
 
 def _kind(fields: dict[str, Any]) -> Any:
     return fields.get("service_type", "conference")
+
+
+def _mode_warnings(settings: Settings, *, csv_has_pins: bool) -> Iterable[ConfigWarning]:
+    for key, path in (("csv", settings.csv if csv_has_pins else None), ("pins", settings.pins)):
+        if path is not None and path.exists() and path.stat().st_mode & _OTHERS_READ:
+            text = f"every user of this machine may read the PINs in {path}: chmod o= {path}"
+            yield ConfigWarning((key,), text)
 
 
 def _template_problems(template: str | None) -> Iterable[Problem]:
