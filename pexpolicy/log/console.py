@@ -66,10 +66,15 @@ def console_log() -> ServerLog:
 
 def plain_values(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """Replace lists and tables by text, and show the traceback on lines of its own."""
-    plain = {key: _plain(value) for key, value in event.items() if key != "traceback"}
-    if "traceback" in event:
-        plain["exception"] = "\n".join(map(printable, str(event["traceback"]).splitlines()))
+    plain = {key: _plain(value) for key, value in event.items() if key not in _LINES}
+    for key, shown in _LINES.items():
+        if key in event:
+            plain[shown] = "\n".join(map(printable, str(event[key]).splitlines()))
     return plain
+
+
+_LINES = {"traceback": "exception", "stack": "stack"}
+"""Fields of several lines, and the names that the renderer for terminals has for them."""
 
 
 def _plain(value: object) -> object:

@@ -14,12 +14,13 @@ import pytest
 import structlog
 from multidict import MultiDict
 
-from pexpolicy import get_logger
+from pexpolicy import get_logger, hookimpl
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.log.capture import LogHandler, LogLevels, capturing
 from pexpolicy.log.console import ServerLog
 from pexpolicy.models.hook_context import hook_context
 from pexpolicy.models.request import Request
+from pexpolicy.testing import make_policy
 
 MODULE_LOG = get_logger()
 
@@ -254,3 +255,22 @@ def test_a_report_of_a_collected_task_is_blamed_on_no_plugin(captured: Captured)
     with hook_context("vip", "service_configuration", request()):
         logging.getLogger("asyncio").error("Task exception was never retrieved")
     assert "plugin" not in captured.line()
+
+
+class First:
+    @hookimpl
+    async def media_location(self, request: Request) -> None:
+        return None
+
+
+class Second(First):
+    pass
+
+
+def test_a_module_with_several_plugins_belongs_to_none_of_them() -> None:
+    both = {"plugins": {"first": {"log_level": "error"}}, "log": {"level": "debug"}}
+    levels = make_policy([First, Second], config=both).log_levels
+    assert levels.modules[__name__] == ""
+    assert levels.plugins == {"first": logging.ERROR, "second": logging.DEBUG}
+    assert levels.lowest == logging.DEBUG
+    assert make_policy(First).log_levels.modules[__name__] == "first"

@@ -52,3 +52,15 @@ def test_no_control_character_or_mark_of_direction_is_in_the_json_log(
     assert not [c for c in line if unicodedata.category(c) in ("Cc", "Zl", "Zp")]
     marks = ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
     assert not [c for c in line if unicodedata.bidirectional(c) in marks]
+
+
+def test_text_of_a_plugin_does_not_command_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    fields = {"room": "a\x1b]0;title\x07", "traceback": "x.py:1\n\x1b[2J", "stack": "a\nb\x1b[2J"}
+    console_log().write(20, "b\x1b[2J\nc", "vip", fields)
+    text = re.sub(r"\x1b\[[0-9;]*m", "", terminal.getvalue())
+    assert "\x1b" not in text
+    assert "\x07" not in text
+    assert "\na\nb" in text
+    assert "\nx.py:1\n" in text
