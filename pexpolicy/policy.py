@@ -154,7 +154,7 @@ class Policy:
                     if isinstance(error, DataUnavailableError):
                         text = f"its data {error}"
                     problem = f"{plugin.available}: {text}"
-                    problems.append(Problem(("plugins", plugin.name), problem))
+                    problems.append(Problem(("plugins", plugin.name), problem, error))
             if problems:
                 raise kind(self.settings.path, problems)
             if self._log is not None:

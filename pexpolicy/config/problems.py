@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, get_args, get_origin
 
 import pydantic
@@ -21,6 +21,8 @@ class _Remark:
 
     key: Key
     text: str
+    cause: BaseException | None = field(default=None, compare=False, repr=False)
+    """What a plugin raised, for the traceback in a test."""
 
     def __str__(self) -> str:
         return f"{dotted_key(self.key)}: {self.text}" if self.key else self.text

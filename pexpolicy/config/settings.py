@@ -33,6 +33,7 @@ class ConfigError(Exception):
         self.salvaged = salvaged
         self.files: tuple[Path, ...] = ()
         self.problems = tuple(problems)
+        self.__cause__ = next((p.cause for p in problems if p.cause is not None), None)
 
 
 class PluginStartupError(ConfigError):

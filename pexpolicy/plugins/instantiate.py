@@ -32,8 +32,8 @@ def instantiate(available: PluginSource, table: PluginTable, root: Path) -> obje
     """Import a plugin class and build it with its settings. Raises ``PluginBuildError``."""
     try:
         plugin_class = available.load()
-    except BaseException as error:  # noqa: BLE001 - importing runs whatever the package holds
-        raise _build_error(f"{available} cannot be imported", error) from None
+    except BaseException as error:
+        raise _build_error(f"{available} cannot be imported", error) from error
     if not isinstance(plugin_class, type):
         text = f"{available}: its entry point {available.source} is not a class"
         raise PluginBuildError([Problem((), text)])
@@ -56,12 +56,12 @@ def instantiate(available: PluginSource, table: PluginTable, root: Path) -> obje
         ) from None
     except FieldsError as error:
         if (key := key_of(settings, error.source)) is None:
-            raise _build_error(f"{available} cannot be built", error) from None
+            raise _build_error(f"{available} cannot be built", error) from error
         raise PluginBuildError(
             Problem(("settings", *key, *issue.key), issue.text) for issue in error.issues
         ) from None
-    except BaseException as error:  # noqa: BLE001 - a constructor raises what it likes
-        raise _build_error(f"{available} cannot be built", error) from None
+    except BaseException as error:
+        raise _build_error(f"{available} cannot be built", error) from error
 
 
 def construct(owner: type, settings: BaseModel) -> object:

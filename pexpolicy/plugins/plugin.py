@@ -142,7 +142,8 @@ def build(
             with hook_context(name, "__init__"):
                 plugins.append(_build_one(available, table, root))
         except PluginBuildError as error:
-            problems += [Problem((*key, *problem.key), problem.text) for problem in error.problems]
+            cause = error.__cause__
+            problems += [Problem((*key, *p.key), p.text, cause) for p in error.problems]
     return plugins, problems
 
 

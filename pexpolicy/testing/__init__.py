@@ -25,7 +25,7 @@ from contextlib import asynccontextmanager
 from aiohttp import web
 from aiohttp.test_utils import RawTestServer, TestClient
 
-from pexpolicy.config.settings import ConfigError
+from pexpolicy.config.settings import ConfigError, PluginStartupError
 from pexpolicy.models.outcome import Outcome, Step
 from pexpolicy.models.request import Request
 from pexpolicy.policy import Policy
@@ -44,6 +44,7 @@ __all__ = [
     "CasesError",
     "ConfigError",
     "Outcome",
+    "PluginStartupError",
     "Policy",
     "RequestError",
     "Step",

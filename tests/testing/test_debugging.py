@@ -12,7 +12,14 @@ import pytest
 
 from pexpolicy import Conference, DecisionError, Plugin, Reject, Request, hookimpl
 from pexpolicy.plugins import lifespan
-from pexpolicy.testing import ConfigError, decide, decide_sync, make_policy, make_request
+from pexpolicy.testing import (
+    ConfigError,
+    PluginStartupError,
+    decide,
+    decide_sync,
+    make_policy,
+    make_request,
+)
 
 REQUEST = make_request("service_configuration")
 
@@ -119,6 +126,31 @@ def test_without_timeouts_a_lifespan_may_take_its_time(monkeypatch: pytest.Monke
         OpensSlowly, make_request("service_configuration"), config=short, timeouts=False
     )
     assert outcome.decided_by == "opens_slowly"
+
+
+class FailsToBuild(Next):
+    def __init__(self, settings: object) -> None:
+        raise LookupError("no such file")
+
+
+class FailsToOpen(Next):
+    @asynccontextmanager
+    async def lifespan(self) -> AsyncIterator[None]:
+        raise LookupError("no such host")
+        yield
+
+
+@pytest.mark.parametrize(
+    ("plugin", "kind"), [(FailsToBuild, ConfigError), (FailsToOpen, PluginStartupError)]
+)
+def test_a_plugin_that_cannot_start_has_its_exception_as_the_cause(
+    plugin: type, kind: type[ConfigError]
+) -> None:
+    with pytest.raises(kind) as raised:
+        decide_sync([Next, plugin], REQUEST)
+    assert isinstance(raised.value.__cause__, LookupError)
+    frames = traceback.extract_tb(raised.value.__cause__.__traceback__)
+    assert frames[-1].filename == __file__
 
 
 class Prompt:
