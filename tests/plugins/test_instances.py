@@ -15,6 +15,7 @@ from pexpolicy.config.loader import from_document
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.testing import make_policy, make_request
 from tests.support import wire
+from tests.support.admin_client import serve_with_admin
 from tests.support.fake_plugins import Serve, available, settings
 
 
@@ -62,6 +63,22 @@ async def test_each_instance_has_its_settings_its_name_and_its_threads(serving: 
             assert reply.json["decided_by"] == name
             assert reply.result["name"].startswith(f"plugin-{name}")
         assert server.steps() == [("oslo", "abstained"), ("london", "decided")]
+
+
+async def test_status_and_metrics_have_the_names_of_the_instances(tmp_path: Path) -> None:
+    policy = build_policy(settings(TWO), available=available({"greeter": Greeter}))
+    async with serve_with_admin(policy, tmp_path) as server:
+        for _ in range(3):
+            await server.ask(f"{wire.SERVICE}?local_alias=london")
+        status = {plugin["name"]: plugin for plugin in (await server.status())["plugins"]}
+        metrics = await server.metrics()
+    assert {name: plugin["calls"] for name, plugin in status.items()} == {
+        "oslo": {"abstained": 3},
+        "london": {"decided": 3},
+    }
+    assert status["oslo"]["distribution"] == status["london"]["distribution"] == "toy-greeter"
+    calls = metrics.nonzero("plugin_calls_total")
+    assert calls == {("abstained", "oslo"): 3, ("decided", "london"): 3}
 
 
 async def test_an_instance_in_a_process_has_its_own_name(tmp_path: Path) -> None:
