@@ -65,6 +65,10 @@ class Definition:
             msg = f"metric {self.name}: a histogram has up to {MAX_BOUNDS} bounds"
             raise ValueError(msg)
 
+    def __hash__(self) -> int:
+        # Less than all fields, as each use of a metric is a look-up.
+        return hash(self.name)
+
     @property
     def cells(self) -> int:
         """The numbers of a series: the value, or the sum and the count of each bucket."""
@@ -176,6 +180,11 @@ REGISTRY = Registry()
 os.register_at_fork(after_in_child=REGISTRY.clear)
 
 
+def _label_value(value: object) -> str:
+    text = str(value)[:MAX_VALUE]
+    return text if text.isprintable() else _SEPARATORS.sub(" ", text)
+
+
 class _Metric:
     def __init__(self, definition: Definition) -> None:
         self.definition = definition
@@ -184,13 +193,13 @@ class _Metric:
     def _labels(self, values: dict[str, str]) -> tuple[str, ...]:
         """Return label values in their order; raises ``TypeError`` for other labels."""
         labels = self.definition.labels
-        if values.keys() != set(labels):
+        if len(values) != len(labels) or not all(label in values for label in labels):
             msg = (
                 f"metric {self.definition.name} has the labels {', '.join(labels) or '(none)'}, "
                 f"and was used with {', '.join(values) or '(none)'}"
             )
             raise TypeError(msg)
-        return tuple(_SEPARATORS.sub(" ", str(values[label])[:MAX_VALUE]) for label in labels)
+        return tuple([_label_value(values[label]) for label in labels])
 
     @property
     def _plugin(self) -> str:
