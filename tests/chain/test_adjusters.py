@@ -608,10 +608,27 @@ def test_the_table_is_as_long_as_it_has_to_be() -> None:
     assert len({row.about for row in ROWS}) == len(ROWS)
 
 
-@pytest.mark.parametrize("row", ROWS, ids=str)
-async def test_on_the_wire(serving: Serve, row: Row) -> None:
+IMMEDIATE = {
+    "waiting": {},
+    "immediate": {"Decides": "DecidesNow", "Adjusts": "AdjustsNow"},
+    "immediate adjusters": {"Adjusts": "AdjustsNow"},
+}
+"""The kinds of plugins instead of those that may wait, and so have tasks of their own."""
+CASES = [
+    pytest.param(row, kinds, id=f"{row} ({name})")
+    for row in ROWS
+    for name, kinds in IMMEDIATE.items()
+    if not kinds or not any("late" in what or "isolation" in t for what, t in row.plugins.values())
+]
+
+
+@pytest.mark.parametrize(("row", "instead"), CASES)
+async def test_on_the_wire(serving: Serve, row: Row, instead: dict[str, str]) -> None:
     endpoint = "participant_properties" if row.participant else "service_configuration"
-    kinds = {name: what.partition(":")[0] for name, (what, _) in row.plugins.items()}
+    kinds = {
+        name: instead.get(what.partition(":")[0], what.partition(":")[0])
+        for name, (what, _) in row.plugins.items()
+    }
     tables = {
         name: {**table, "settings": {"do": what.partition(":")[2]}}
         for name, (what, table) in row.plugins.items()

@@ -84,15 +84,18 @@ class _Script:
     def __init__(self, settings: Settings) -> None:
         self._do = settings.do
 
-    async def _act(self, known: Any, *given: Any) -> Any:
+    def _now(self, known: Any, *given: Any) -> Any:
         if self._do == "fail":
             raise ValueError("no database")
-        if self._do == "late":
-            await asyncio.sleep(LATE_S)
         if self._do == "fresh":
             return ROOM.replace(locked=False)
         found = known.get(self._do)
         return found(*given) if given and found is not None else found
+
+    async def _act(self, known: Any, *given: Any) -> Any:
+        if self._do == "late":
+            await asyncio.sleep(LATE_S)
+        return self._now(known, *given)
 
 
 class Decides(_Script):
@@ -122,6 +125,32 @@ class Adjusts(_Script):
     ) -> Any:
         assert isinstance(request, ParticipantPropertiesRequest)
         return await self._act(ADJUSTMENTS, decision)
+
+
+class DecidesNow(_Script):
+    """Decides without ever waiting, so that its task may be shared."""
+
+    @hookimpl
+    async def service_configuration(self, request: ServiceConfigurationRequest) -> Any:
+        return self._now(DECISIONS)
+
+    @hookimpl
+    async def participant_properties(self, request: ParticipantPropertiesRequest) -> Any:
+        return self._now(DECISIONS)
+
+
+class AdjustsNow(_Script):
+    """Adjusts without ever waiting."""
+
+    @hookimpl
+    async def adjust_service_configuration(self, decision: Any) -> Any:
+        return self._now(ADJUSTMENTS, decision)
+
+    @hookimpl
+    async def adjust_participant_properties(
+        self, request: ParticipantPropertiesRequest, decision: Any
+    ) -> Any:
+        return self._now(ADJUSTMENTS, decision)
 
 
 class Blocks(_Script):
