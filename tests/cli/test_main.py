@@ -149,10 +149,16 @@ def test_plugins_are_listed_in_the_order_in_which_they_are_asked() -> None:
         "service_configuration",
         "static_decisions",
         "config_warnings",
+        "status",
+        "changes_since",
+        "tracked_files",
     ]
     assert listed["other_hooks"] == {
         "static_decisions": ["rooms"],
         "config_warnings": ["domains", "rooms"],
+        "status": ["rooms"],
+        "changes_since": ["rooms"],
+        "tracked_files": ["rooms"],
     }
 
 

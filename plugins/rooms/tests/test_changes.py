@@ -5,10 +5,11 @@ from typing import Any
 import pytest
 
 from pexpolicy_rooms.plugin import Rooms
+from pexpolicy_rooms.settings import Settings
 
 
 def made(rooms: dict[str, Any]) -> Rooms:
-    return Rooms(Rooms.Settings(rooms=rooms, zone="Europe/Oslo"))
+    return Rooms(Settings(rooms=rooms, zone="Europe/Oslo"))
 
 
 A = {"a@example.com": {"name": "A"}}
