@@ -124,6 +124,9 @@ class SourceLease:
             others = [name for name in self._used if name not in used]
             self._release([self._used.pop(name) for name in others])
             self.unused = tuple(others)
+        except BaseException:
+            self.release()
+            raise
         finally:
             _RESOLVER.reset(token)
             self._tables = {}

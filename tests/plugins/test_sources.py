@@ -330,3 +330,20 @@ async def test_a_draining_generation_keeps_its_sources(lines: Lines, tmp_path: P
     await generations.close()
     audit.close()
     assert lines()[-1] == "closed two"
+
+
+def test_a_build_that_breaks_releases_its_sources(
+    lines: Lines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pexpolicy import builder  # noqa: PLC0415 - it is replaced in part
+
+    pool, build = SourcePool(), builder.build
+
+    def breaks(*arguments: Any) -> None:
+        build(*arguments)
+        raise MemoryError
+
+    monkeypatch.setattr(builder, "build", breaks)
+    with pytest.raises(MemoryError):
+        policy({"people": people()}, pool=pool)
+    assert not vars(pool)["_shared"]
