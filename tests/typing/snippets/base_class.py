@@ -1,6 +1,6 @@
 """Subclasses of Plugin that a type checker accepts, and mistakes that it finds."""
 
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -70,7 +70,7 @@ class Fine(Plugin[Settings]):
 
     @override
     @asynccontextmanager
-    async def lifespan(self) -> AsyncIterator[None]:
+    async def lifespan(self) -> AsyncGenerator[None, None]:
         yield
 
     @override
