@@ -336,8 +336,9 @@ def test_a_build_that_breaks_releases_its_sources(
     lines: Lines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from pexpolicy import builder  # noqa: PLC0415 - it is replaced in part
+    from pexpolicy.plugins.plugin import build  # noqa: PLC0415
 
-    pool, build = SourcePool(), builder.build
+    pool = SourcePool()
 
     def breaks(*arguments: Any) -> None:
         build(*arguments)
