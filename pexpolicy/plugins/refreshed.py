@@ -100,7 +100,7 @@ class Refreshed(Generic[T]):
         if self._values:
             return self._values[0]
         why = self.problem or "it was not fetched yet"
-        raise DataUnavailableError(f"there is no {self.name}: {why}")
+        raise DataUnavailableError(f"{self.name} has no value yet: {why}")
 
     @property
     def age(self) -> float:

@@ -154,7 +154,7 @@ async def test_required_data_is_not_opened_without_a_fetch() -> None:
 async def test_stale_data_is_opened_without_any() -> None:
     service = Service(OSError("down"), "one")
     async with data(service, first="stale", name="list") as refreshed:
-        with pytest.raises(DataUnavailableError, match="there is no list: OSError: down"):
+        with pytest.raises(DataUnavailableError, match="list has no value yet: OSError: down"):
             _ = refreshed.value
         assert refreshed.report() == {
             "age": None,
