@@ -6,15 +6,14 @@ reads the stack of the loop's thread.
 
 A call into C code that keeps the interpreter lock, such as ``re`` with a slow pattern, stops all
 threads, this one included, whatever thread it runs in. Afterwards the thread that used the
-processor meanwhile is named. Until then only the stacks of all threads can be printed.
+processor meanwhile is named. The stacks could be printed before, by ``faulthandler`` without the
+lock, but it reads frames that may be changing then, and can crash the server.
 """
 
 from __future__ import annotations
 
 import asyncio
-import faulthandler
 import os
-import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -41,12 +40,6 @@ REPORT_AFTER_S = 0.1
 """Delay of a heartbeat that is reported."""
 STILL_HELD_AFTER_S = 1.0
 """Delay after which a loop that is still held is reported before it is released."""
-STACKS_AFTER_S = 5.0
-"""Time without this thread after which the stacks of all threads are printed. A node waits as long
-for a reply.
-"""
-STACKS_INTERVAL_S = 1.0
-"""Between two postponements of that."""
 TOO_LATE_S = 0.02
 """Time between a look at the stack and the release in which the holder may have been gone."""
 MIN_USED_S = 0.05
@@ -108,12 +101,9 @@ class Watchdog:
         self._timer = self._loop.call_later(HEARTBEAT_S, self._beat)
 
     def _watch(self) -> None:
-        woke, postpone_at = time.monotonic(), 0.0
+        woke = time.monotonic()
         while not self._stopped.wait(HEARTBEAT_S):
             slept, woke = woke, time.monotonic()
-            if woke >= postpone_at:
-                postpone_at = woke + STACKS_INTERVAL_S
-                _print_stacks_later()
             last_beat = self._beats[1].at
             if woke - slept > HEARTBEAT_S + REPORT_AFTER_S:
                 self._report_interpreter(slept + HEARTBEAT_S, woke - slept - HEARTBEAT_S)
@@ -124,7 +114,6 @@ class Watchdog:
                 self._process_cpu = time.process_time()
                 continue
             woke, self._process_cpu = time.monotonic(), time.process_time()
-        faulthandler.cancel_dump_traceback_later()
 
     def _calls(self) -> Iterator[tuple[str, ThreadCall]]:
         for plugin, pool in self._pools.items():
@@ -164,7 +153,6 @@ class Watchdog:
         """
         if is_at_prompt(self._loop_thread):
             self._tasks.has_debugger = True
-            faulthandler.cancel_dump_traceback_later()
             while self._beats[1].at == last_beat and not self._stopped.wait(HEARTBEAT_S):
                 pass
             return
@@ -196,16 +184,6 @@ class Watchdog:
             since=since,
             **place,
         )
-
-
-def _print_stacks_later() -> None:
-    """Print the stacks of all threads to standard error unless this is called again in time.
-
-    The interpreter lock is not needed for it.
-    """
-    if sys.__stderr__ is not None:
-        with suppress(OSError, ValueError):
-            faulthandler.dump_traceback_later(STACKS_AFTER_S, file=sys.__stderr__)
 
 
 def _processor_time(native_id: int) -> float:

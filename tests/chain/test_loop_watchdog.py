@@ -4,7 +4,6 @@ import asyncio
 import inspect
 import os
 import re
-import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -17,7 +16,6 @@ import pytest
 
 import pexpolicy
 from pexpolicy import Conference, hookimpl
-from pexpolicy.chain import loop_watchdog
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.errors import PACKAGE_ROOT
 from tests.support import wire
@@ -215,19 +213,3 @@ async def test_code_of_the_server_is_not_blamed_on_a_plugin(
         await server.ask(wire.SERVICE)
         event = await named(server)
         assert (event["plugin"], event["line"]) == ("the server", f"{file}:{LINE}")
-
-
-async def test_stacks_are_printed_while_a_pattern_holds_the_interpreter(
-    serving: Serve, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    slow_text()
-    monkeypatch.setattr(loop_watchdog, "STACKS_AFTER_S", HELD / 2)
-    monkeypatch.setattr(loop_watchdog, "STACKS_INTERVAL_S", 0.05)
-    path = tmp_path / "stderr"
-    with path.open("w") as stderr:
-        monkeypatch.setattr(sys, "__stderr__", stderr)
-        async with serving({"slow": plugin(service_configuration=matches)}) as server:
-            await asyncio.sleep(0.1)
-            await server.ask(wire.SERVICE)
-    assert f'File "{__file__}", line' in path.read_text()
-    assert " in matches" in path.read_text()

@@ -558,14 +558,23 @@ def test_a_shadow_plugin_leaves_its_line() -> None:
 # ---- what it costs those who do not ask for it
 
 
-def test_importing_pexpolicy_loads_neither_the_kit_nor_a_pytest_plugin() -> None:
+def test_importing_pexpolicy_does_not_load_the_kit() -> None:
     code = (
         "import sys, pexpolicy, pexpolicy.cli.main\n"
+        "loaded = [m for m in sys.modules if m.startswith('pexpolicy.testing')]\n"
+        "assert not loaded, loaded\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parent)
+
+
+def test_the_plugin_of_pytest_loads_nothing_else_of_the_package() -> None:
+    code = (
+        "import sys\n"
         "from importlib.metadata import entry_points\n"
-        "kit = ('pexpolicy.testing', 'pexpolicy.kit')\n"
-        "loaded = [m for m in sys.modules if m.startswith(kit)]\n"
-        "hooked = [e for e in entry_points(group='pytest11') if 'pexpolicy' in e.value]\n"
-        "assert not loaded and not hooked, (loaded, hooked)\n"
+        "(plugin,) = [e for e in entry_points(group='pytest11') if 'pexpolicy' in e.value]\n"
+        "name = plugin.load().__name__\n"
+        "loaded = {m for m in sys.modules if m.startswith('pexpolicy')}\n"
+        "assert loaded == {'pexpolicy', 'pexpolicy.models', name}, loaded\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parent)
 
