@@ -10,13 +10,17 @@ if TYPE_CHECKING:
 
 MAX_PIXELS = 4_000_000
 """Limit for decoding and encoding: such a picture takes up to 100 MB."""
+MAX_JPEG_PIXELS = 4 * MAX_PIXELS
+"""Limit for a JPEG, such as a photo of a phone: it can be decoded at a half or less of its size."""
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP")
 """The accepted formats. Others of Pillow start programs, or use libraries that must not read
 untrusted input.
 """
 QUALITY = 90
-SEGMENTS = frozenset((0xC0, 0xC1, 0xC2, 0xC4, 0xDB, 0xDD, *range(0xE0, 0xF0), 0xFE))
-"""Segments before the first scan of a JPEG that every decoder reads: frames, tables, comments."""
+SEGMENTS = frozenset((0xC0, 0xC1, 0xC2, 0xC4, 0xDB, 0xDD, 0xE0, *range(0xE2, 0xF0), 0xFE))
+"""Segments before the first scan of a JPEG that every decoder reads: frames, tables, comments. Not
+0xE1, which has the EXIF and XMP data: an orientation, and where a picture was taken.
+"""
 MARKER, SCAN, END_OF_IMAGE = 0xFF, 0xDA, b"\xff\xd9"
 
 
@@ -27,18 +31,24 @@ class InvalidImageError(ValueError):
 def jpeg(image: bytes, width: int | None, height: int | None) -> bytes:
     """Return a picture as a JPEG of this size in pixels, ``None`` for its own width or height.
 
-    A conforming JPEG is returned unchanged. Others are rotated by their EXIF orientation, put on
-    white where they are transparent, scaled, and cropped around their centre. Raise
-    ``InvalidImageError``.
+    A conforming JPEG without EXIF data is returned unchanged. Others are rotated by their EXIF
+    orientation, put on white where they are transparent, scaled, and cropped around their centre.
+    Raise ``InvalidImageError``.
     """
     from PIL import Image, UnidentifiedImageError  # noqa: PLC0415 - 40 ms of import, for avatars only
 
     try:
         with Image.open(io.BytesIO(image), formats=FORMATS) as picture:
             wanted = (width or picture.width, height or picture.height)
+            is_reduced = (
+                picture.format == "JPEG" and MAX_PIXELS < _pixels(picture.size) <= MAX_JPEG_PIXELS
+            )
+            if is_reduced:
+                # Square, as the picture may have to be rotated.
+                picture.draft("RGB", (max(wanted), max(wanted)))
             for size in (picture.size, wanted):
-                _check_size(*size)
-            if _is_conforming(picture, wanted, image):
+                _check_size(size)
+            if not is_reduced and _is_conforming(picture, wanted, image):
                 picture.load()
                 return image
             return _converted(picture, wanted)
@@ -51,10 +61,14 @@ def jpeg(image: bytes, width: int | None, height: int | None) -> bytes:
         raise InvalidImageError(f"the picture cannot be decoded: {error}") from None
 
 
-def _check_size(width: int, height: int) -> None:
-    if width * height > MAX_PIXELS:
-        size = f"{width} by {height} pixels"
-        raise InvalidImageError(f"a picture of {size} is too large: {MAX_PIXELS:,} are the limit")
+def _pixels(size: tuple[int, int]) -> int:
+    return size[0] * size[1]
+
+
+def _check_size(size: tuple[int, int]) -> None:
+    if _pixels(size) > MAX_PIXELS:
+        text = f"a picture of {size[0]} by {size[1]} pixels"
+        raise InvalidImageError(f"{text} is too large: {MAX_PIXELS:,} are the limit")
 
 
 def _is_conforming(picture: Image.Image, wanted: tuple[int, int], image: bytes) -> bool:
@@ -82,7 +96,8 @@ def _converted(picture: Image.Image, wanted: tuple[int, int]) -> bytes:
 
     out = io.BytesIO()
     upright = ImageOps.exif_transpose(picture)
-    ImageOps.fit(_opaque(upright), wanted).save(out, "JPEG", quality=QUALITY)
+    # Without the comment of the original, which Pillow would keep.
+    ImageOps.fit(_opaque(upright), wanted).save(out, "JPEG", quality=QUALITY, comment=b"")
     return out.getvalue()
 
 

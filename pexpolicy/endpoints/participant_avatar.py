@@ -20,6 +20,8 @@ from pexpolicy.models.model import assign
 from pexpolicy.models.request import Parameter, Params, integer, role
 from pexpolicy.text import brief
 
+Size = tuple[int | None, int | None]
+"""Width and height in pixels, ``None`` for those of the picture."""
 MAX_SIDE = 4096
 """Pixels of the longer side of an avatar; ``MAX_PIXELS`` bounds both together."""
 IMAGE_THREAD = ThreadPoolExecutor(1, thread_name_prefix="pexpolicy-picture")
@@ -69,18 +71,21 @@ class Avatar(Decision):
     pictures are converted, scaled and cropped around their centre, outside the event loop.
     """
 
-    __slots__ = ("image",)
+    __slots__ = ("image", "size")
     consequence = "Infinity would show a placeholder"
     sends_result = False
 
     if TYPE_CHECKING:
         image: ClassVar[bytes]
+        size: ClassVar[Size | None]
+        """The size that ``resized`` was called with; such a picture is not converted again."""
 
     def __init__(self, image: bytes, *, reason: str | None = None) -> None:
         super().__init__(reason=reason)
         if type(image) is not bytes:
             raise ENDPOINT.refuse(f"an avatar takes the bytes of a picture, not {brief(image)}")
         assign(self, "image", image)
+        assign(self, "size", None)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Avatar) and self.image == other.image
@@ -105,11 +110,25 @@ class Avatar(Decision):
         return {**super().facts(), "image": image}
 
     def resized(self, width: int | None, height: int | None) -> Self:
-        """Return the same as a JPEG in RGB of this size; raise ``DecisionError``."""
+        """Return the same as a JPEG in RGB of this size, ``None`` for the picture's own width or
+        height; raise ``DecisionError``.
+
+        A plugin that keeps the result for the next request of this size saves the conversion.
+        """
+        if not all(side is None or 0 < side <= MAX_SIDE for side in (width, height)):
+            raise ENDPOINT.refuse(f"a picture of {width} by {height} pixels cannot be made")
         try:
-            return type(self)(jpeg(self.image, width, height), reason=self.reason)
+            made = type(self)(jpeg(self.image, width, height), reason=self.reason)
         except InvalidImageError as error:
             raise ENDPOINT.refuse(str(error)) from None
+        assign(made, "size", (width, height))
+        return made
+
+    def _copied(self, reason: str | None, warnings: tuple[str, ...]) -> Self:
+        copied = super()._copied(reason, warnings)
+        assign(copied, "image", self.image)
+        assign(copied, "size", self.size)
+        return copied
 
 
 class _ParticipantAvatar(Endpoint[ParticipantAvatarRequest]):
@@ -127,18 +146,19 @@ class _ParticipantAvatar(Endpoint[ParticipantAvatarRequest]):
         if type(answer) is bytes:
             answer = Avatar(answer)
         decision = self.to_decision(answer)
-        return self._resized(decision, request) if type(decision) is Avatar else decision
+        if type(decision) is Avatar and decision.size != (request.width, request.height):
+            return self._resized(decision, request)
+        return decision
 
     def from_result(self, result: Mapping[str, Any], extras: Extras = NO_EXTRAS) -> Decision:
         """Raise ``DecisionError``: no dictionary is a picture."""
         raise self.refuse("a dictionary is not a picture")
 
     async def _resized(self, avatar: Avatar, request: ParticipantAvatarRequest) -> Decision:
-        width, height = request.width, request.height
-        if not all(side is None or 0 < side <= MAX_SIDE for side in (width, height)):
-            raise self.refuse(f"a picture of {width} by {height} pixels cannot be made")
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(IMAGE_THREAD, avatar.resized, width, height)
+        return await loop.run_in_executor(
+            IMAGE_THREAD, avatar.resized, request.width, request.height
+        )
 
     def reply(self, decision: Decision, decision_id: str, decided_by: str) -> Reply:
         """Return the picture, or a 404, on which Infinity shows a placeholder."""

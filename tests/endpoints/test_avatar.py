@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from pexpolicy import Avatar
+from pexpolicy import Avatar, DecisionError
 from tests.support import live_server, wire
 from tests.support.fake_plugins import Serve, always, plugin
 from tests.support.oracle import judge
@@ -51,6 +51,51 @@ async def test_a_picture_that_fits_is_sent_as_it_is(serving: Serve) -> None:
     async with serving({"faces": plugin(participant_avatar=always(image))}) as server:
         reply = await server.ask(f"{wire.AVATAR}alice?width=40&height=30")
         assert reply.body == image
+
+
+async def test_exif_data_is_removed_and_its_orientation_honoured(serving: Serve) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    out = io.BytesIO()
+    upside_down = Image.new("RGB", (40, 30))
+    upside_down.paste("white", (0, 0, 40, 15))
+    upside_down.save(out, "JPEG", exif=exif)
+    async with serving({"faces": plugin(participant_avatar=always(out.getvalue()))}) as server:
+        reply = await server.ask(f"{wire.AVATAR}alice?width=40&height=30")
+    sent = Image.open(io.BytesIO(reply.body))
+    assert (sent.getpixel((20, 2)), sent.getpixel((20, 28))) == ((0, 0, 0), (255, 255, 255))
+    assert b"Exif" not in reply.body
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_photo_of_a_phone_is_decoded_at_a_part_of_its_size(orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    out = io.BytesIO()
+    Image.new("RGB", (4000, 2400)).save(out, "JPEG", exif=exif)
+    for size in [(100, 100), (1000, 600), (600, 1000), (300, 900)]:
+        assert Image.open(io.BytesIO(Avatar(out.getvalue()).resized(*size).image)).size == size
+    for width in (None, 2200):
+        with pytest.raises(DecisionError, match="is too large: 4,000,000 are the limit"):
+            Avatar(out.getvalue()).resized(width, 500)
+
+
+def test_a_picture_that_was_resized_by_a_plugin_keeps_all_but_the_reason() -> None:
+    resized = Avatar(PICTURES["png"], reason="a reason").resized(64, 48)
+    assert resized.resized(64, 48).image == resized.image
+    changed = resized.with_reason("another").with_warnings("one")
+    assert (changed.image, changed.size) == (resized.image, (64, 48))
+    assert (changed.reason, changed.warnings) == ("another", ("one",))
+
+
+@pytest.mark.parametrize("size", ["width=64&height=48", "width=64&height=47", "width=64", ""])
+async def test_a_picture_that_was_resized_for_another_size_is_resized_again(
+    serving: Serve, size: str
+) -> None:
+    resized = Avatar(PICTURES["png"]).resized(64, 48)
+    async with serving({"faces": plugin(participant_avatar=always(resized))}) as server:
+        reply = await server.ask(f"{wire.AVATAR}alice?{size}")
+        assert not judge("participant_avatar", size, 200, "image/jpeg", reply.body)
 
 
 @pytest.mark.parametrize(
