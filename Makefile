@@ -60,7 +60,7 @@ endef
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run test pytest test-aiohttp lint fix lock reference bench soak fuzz chaos-upstreams chaos \
-	guards reloads chaos-access chaos-audit chaos-webhook phone-book patterns log-lines walks prove-image clean
+	guards reloads chaos-access chaos-audit chaos-webhook phone-book pictures patterns log-lines walks prove-image clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
@@ -166,6 +166,9 @@ chaos-webhook: $(STAMP) ## a million calls while the receiver of the plugin webh
 
 phone-book: $(STAMP) ## search in a phone book of 100,000 entries
 	@$(ISOLATED) $(BIN)/python -m tests.experiments.phone_book
+
+pictures: $(STAMP) ## 100,000 traversals of the plugin avatars, and cached pictures a second
+	@$(ISOLATED) $(BIN)/python -m tests.experiments.pictures $(ARGS)
 
 patterns: $(STAMP) ## a thousand regular expressions known to be slow, against long aliases
 	@$(ISOLATED) $(BIN)/python -m pytest -q -m heavy tests/matching $(ARGS)

@@ -112,7 +112,8 @@ def test_a_command_prints_what_is_shown(tmp_path: Path, example: doc_pages.Examp
 def test_a_configuration_that_is_shown_passes_check(blocklist: Path, page: Path, text: str) -> None:
     (blocklist / "password.txt").write_text("a password\n")
     (blocklist / "webhook-secret").write_text("a secret of the webhook\n")
-    (blocklist / "pin.key").write_text("a secret\n")
+    for name in ("pin.key", "photos-token", "graph-secret"):
+        (blocklist / name).write_text("a secret\n")
     for kind, content in doc_pages.blocks(page):
         if kind == "csv":
             for name in ("rooms.csv", "people.csv", "devices.csv"):
@@ -185,7 +186,17 @@ def test_every_key_of_the_configuration_is_explained_with_its_default() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["rooms", "domains", "rules", "locations", "upstream", "webhook", "directory", "registrations"],
+    [
+        "rooms",
+        "domains",
+        "rules",
+        "locations",
+        "upstream",
+        "webhook",
+        "directory",
+        "registrations",
+        "avatars",
+    ],
 )
 def test_every_setting_of_a_plugin_is_explained_in_its_readme(name: str) -> None:
     explained = {row[0] for row in doc_pages.rows(paths.ROOT / "plugins" / name / "README.md")}

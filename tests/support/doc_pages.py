@@ -27,7 +27,7 @@ TABLES = {
     *("server", "auth", "access", "tls", "limits", "admin", "tracing"),
     *("audit", "infinity", "endpoints", "plugin_dirs", "plugins"),
 }
-PLUGINS = {"rooms", "domains", "rules", "locations", "upstream", "webhook", "blocklist"}
+PLUGINS = {"rooms", "domains", "rules", "locations", "upstream", "webhook", "avatars", "blocklist"}
 """The plugins of this repository, and the one in the README."""
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\]\(([^)\s#:]*)(?:#([^)\s]+))?\)")

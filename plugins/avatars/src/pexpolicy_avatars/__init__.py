@@ -1,0 +1,5 @@
+"""Plugin ``avatars``: answers with pictures of people."""
+
+from pexpolicy_avatars.plugin import Avatars
+
+__all__ = ["Avatars"]

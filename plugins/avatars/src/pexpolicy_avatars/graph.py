@@ -1,0 +1,152 @@
+"""Pictures from Microsoft Graph, with the token of an application."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+from typing import Any, NamedTuple
+
+from yarl import URL
+
+from pexpolicy import Alias
+from pexpolicy_avatars.cache import SingleFlight
+from pexpolicy_avatars.http_client import Answer, HttpClient, secret, tls_context
+from pexpolicy_avatars.settings import GraphSettings
+from pexpolicy_avatars.source import PictureError
+from pexpolicy_avatars.template import Template
+from pexpolicy_avatars.web_server import quoted
+
+RENEWED_BEFORE_S = 300.0
+"""Seconds before the expiry of a token, half of its time at most, when it is renewed."""
+MAX_RETRY_AFTER_S = 300.0
+"""Longest ``Retry-After`` that is respected."""
+_CODE = re.compile(r"AADSTS\d+")
+
+
+class Token(NamedTuple):
+    """A token, and the monotonic times when it is renewed and when it expires."""
+
+    value: str
+    renew_at: float
+    expires_at: float
+
+
+class Graph:
+    """Fetches the photos of users; raises ``SettingsError`` for the secret and certificates."""
+
+    name = "graph"
+
+    def __init__(
+        self, settings: GraphSettings, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._clock = clock
+        self._client = HttpClient(settings.timeout, tls_context(settings.ca_file))
+        self._principal = Template(settings.principal)
+        self._users = f"{settings.endpoint.rstrip('/')}/users"
+        authority = settings.authority.rstrip("/")
+        self._token_url = URL(f"{authority}/{quoted(settings.tenant)}/oauth2/v2.0/token")
+        self._form = {
+            "grant_type": "client_credentials",
+            "client_id": settings.client_id,
+            "client_secret": secret("secret", settings.secret_env, settings.secret_file),
+            "scope": f"{URL(settings.endpoint).origin()}/.default",
+        }
+        self._token: Token | None = None
+        self._requests: SingleFlight[str, Token] = SingleFlight()
+        self._paused_until = -math.inf
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[None]:
+        """Open the session."""
+        async with self._client.opened():
+            try:
+                yield
+            finally:
+                await self._requests.close()
+
+    async def fetch(self, alias: Alias) -> bytes | None:
+        """Return the photo of a user, ``None`` without one; raises ``PictureError``."""
+        principal = self._principal.fill(alias, quoted)
+        if principal is None:
+            return None
+        pause = self._paused_until - self._clock()
+        if pause > 0:
+            raise PictureError(f"Graph wants no requests for {math.ceil(pause)} s")
+        url = URL(f"{self._users}/{principal}/photo/$value", encoded=True)
+        token = await self._valid_token()
+        answer = await self._ask(url, token)
+        if answer.status == HTTPStatus.UNAUTHORIZED:
+            # It was revoked, or the clock of this machine went differently.
+            if self._token is token:
+                self._token = None
+            answer = await self._ask(url, await self._valid_token())
+        if answer.status == HTTPStatus.OK:
+            return answer.body
+        if answer.status == HTTPStatus.NOT_FOUND:
+            return None
+        raise PictureError(f"{url.host}: {answer.line}{_code(answer)}")
+
+    async def _ask(self, url: URL, token: Token) -> Answer:
+        headers = {"Authorization": f"Bearer {token.value}"}
+        answer = await self._client.ask("GET", url, headers=headers)
+        if answer.status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE):
+            text = answer.headers.get("Retry-After", "").strip()
+            if text.isascii() and text.isdigit():
+                self._paused_until = self._clock() + min(float(text), MAX_RETRY_AFTER_S)
+        return answer
+
+    async def _valid_token(self) -> Token:
+        """Return a token; one request serves all calls that wait for it.
+
+        Nothing waits for the renewal of a token that is still valid.
+        """
+        token = self._token
+        now = self._clock()
+        if token is None or now >= token.expires_at:
+            return await self._requests.run("token", self._new_token)
+        if now >= token.renew_at:
+            _ = self._requests.start("token", self._new_token)
+        return token
+
+    async def _new_token(self) -> Token:
+        asked = self._clock()
+        answer = await self._client.ask("POST", self._token_url, data=self._form)
+        found = _json(answer)
+        if answer.status != HTTPStatus.OK:
+            raise PictureError(f"{self._token_url.host}: {answer.line}{_code(answer)}")
+        try:
+            value, seconds = found["access_token"], float(found["expires_in"])
+        except (KeyError, TypeError, ValueError):
+            raise PictureError(f"{self._token_url.host}: the reply has no token") from None
+        if not (_is_header(value) and 0 < seconds < math.inf):
+            raise PictureError(f"{self._token_url.host}: the reply has no token")
+        renew_at = asked + seconds - min(RENEWED_BEFORE_S, seconds / 2)
+        self._token = Token(value, renew_at, asked + seconds)
+        return self._token
+
+
+def _is_header(value: object) -> bool:
+    return isinstance(value, str) and value.isascii() and value.isprintable()
+
+
+def _json(answer: Answer) -> dict[str, Any]:
+    try:
+        found = json.loads(answer.body)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _code(answer: Answer) -> str:
+    """Return the code of an error of Graph, or of its login server; not the text, which is long."""
+    found = _json(answer)
+    error = found.get("error")
+    code = error.get("code") if isinstance(error, dict) else error
+    number = _CODE.search(str(found.get("error_description", "")))
+    parts = [text for text in (code, number and number[0]) if isinstance(text, str) and text]
+    return f" ({', '.join(parts)})" if parts else ""

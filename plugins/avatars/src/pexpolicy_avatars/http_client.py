@@ -1,0 +1,98 @@
+"""HTTP client of the sources: TLS, bounded replies, and errors as ``PictureError``."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from yarl import URL
+
+from pexpolicy import Problem, SecretError, SettingsError, read_secret, track_file
+from pexpolicy_avatars.source import MAX_BYTES, PictureError
+
+CONNECTIONS = 20
+IDLE_S = 30.0
+"""Seconds that an unused connection is kept."""
+
+
+class Answer:
+    """A complete reply: status, headers and body."""
+
+    def __init__(self, response: aiohttp.ClientResponse, body: bytes) -> None:
+        self.status = response.status
+        self.headers = response.headers
+        self.body = body
+        self.line = f"HTTP {response.status} {response.reason or ''}".rstrip()
+
+
+class HttpClient:
+    """A session with its own connections. It uses no proxy, cookies, redirects or compression."""
+
+    def __init__(self, timeout: float, tls: ssl.SSLContext | None) -> None:
+        self._timeout = timeout
+        self._tls = tls
+        self._session: aiohttp.ClientSession
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[None]:
+        """Open the session."""
+        connector = aiohttp.TCPConnector(
+            limit=CONNECTIONS, ssl=self._tls or True, keepalive_timeout=IDLE_S
+        )
+        async with aiohttp.ClientSession(
+            connector=connector,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            skip_auto_headers=("Accept-Encoding",),
+            timeout=aiohttp.ClientTimeout(total=self._timeout),
+        ) as self._session:
+            yield
+
+    async def ask(self, method: str, url: URL, **options: Any) -> Answer:
+        """Return the reply to a request; raises ``PictureError`` if there is none in time."""
+        try:
+            async with self._session.request(
+                method, url, allow_redirects=False, **options
+            ) as response:
+                body = bytearray()
+                async for chunk in response.content.iter_any():
+                    body += chunk
+                    if len(body) > MAX_BYTES:
+                        text = f"{url.host}: the reply has more than {MAX_BYTES:,} bytes"
+                        raise PictureError(text)
+                return Answer(response, bytes(body))
+        except TimeoutError:
+            text = f"{url.host}: no reply within {self._timeout:.3g} s"
+            raise PictureError(text) from None
+        except (aiohttp.ClientError, OSError) as error:
+            raise PictureError(f"{url.host}: {type(error).__name__}: {error}") from None
+
+
+def tls_context(ca_file: Path | None) -> ssl.SSLContext | None:
+    """Return what verifies a server; ``None`` for the certificates of the system.
+
+    Raises ``SettingsError``.
+    """
+    if ca_file is None:
+        return None
+    track_file(ca_file)
+    try:
+        return ssl.create_default_context(cafile=ca_file)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        text = f"{ca_file} cannot be used: {reason}"
+        raise SettingsError(problems=[Problem(("ca_file",), text)]) from None
+
+
+def secret(name: str, variable: str | None, file: Path | None) -> str | None:
+    """Return a secret, ``None`` if it is not set; raises ``SettingsError``."""
+    if variable is None and file is None:
+        return None
+    try:
+        return read_secret(name, variable, None if file is None else str(file), Path())
+    except SecretError as error:
+        raise SettingsError(str(error), key=(error.key,)) from None

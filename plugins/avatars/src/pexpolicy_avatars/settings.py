@@ -1,0 +1,192 @@
+"""Settings of ``avatars``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import AfterValidator, Field, model_validator
+from yarl import URL
+
+from pexpolicy import ConfigPath, PluginSettings
+from pexpolicy_avatars.template import PLACEHOLDERS, Template
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".webp", ".bmp")
+COLORS = ("#1f6feb", "#8250df", "#bf3989", "#cf222e", "#bc4c00", "#9a6700", "#1a7f37", "#57606a")
+
+
+def _template(written: str) -> str:
+    Template(written)
+    return written
+
+
+def _file_name(written: str) -> str:
+    Template(written)
+    if "/" in written or "\\" in written:
+        msg = "is the name of a file, without folders: write one such as {user}.jpg"
+        raise ValueError(msg)
+    if not written.lower().endswith(SUFFIXES):
+        msg = f"must end with {', '.join(SUFFIXES)}"
+        raise ValueError(msg)
+    return written
+
+
+def _server(written: str) -> str:
+    """Return a URL; credentials in it are refused."""
+    try:
+        url = URL(written)
+        host = url.raw_host
+    except ValueError:
+        msg = "is not a URL: write https://HOST/PATH"
+        raise ValueError(msg) from None
+    if url.scheme not in ("http", "https") or not host:
+        msg = "write a whole URL, as in https://people.example.com/photos"
+        raise ValueError(msg)
+    if url.raw_user is not None or url.raw_password is not None:
+        msg = "credentials are never in this file: write password_env or password_file"
+        raise ValueError(msg)
+    return written
+
+
+def _picture_url(written: str) -> str:
+    Template(written)
+    origin = written.partition("://")[2].partition("/")[0].partition("?")[0]
+    if "{" in origin:
+        msg = "the alias may be in the path or query of the URL, and not in the host"
+        raise ValueError(msg)
+    if "#" in written:
+        msg = "what follows a # is not sent: leave it out"
+        raise ValueError(msg)
+    _server(written.format_map(dict.fromkeys(PLACEHOLDERS, "x")))
+    return written
+
+
+Server = Annotated[str, AfterValidator(_server)]
+
+
+class HttpSettings(PluginSettings):
+    """``[plugins.avatars.settings.http]``: a web server. Times in seconds."""
+
+    url: Annotated[str, AfterValidator(_picture_url)]
+    """Template of the URLs of the pictures."""
+    timeout: float = Field(3.0, gt=0.0, le=60.0)
+    """For one request, the connection included."""
+    user: str | None = None
+    """User of Basic authentication."""
+    password_env: str | None = None
+    """Variable with the password."""
+    password_file: ConfigPath | None = None
+    """File with the password."""
+    token_env: str | None = None
+    """Variable with a token that is sent as ``Authorization: Bearer``."""
+    token_file: ConfigPath | None = None
+    """File with that token."""
+    ca_file: ConfigPath | None = None
+    """Certificates to trust instead of those of the system."""
+
+    @model_validator(mode="after")
+    def _credentials(self) -> Self:
+        for name in ("password", "token"):
+            if getattr(self, f"{name}_env") and getattr(self, f"{name}_file"):
+                msg = f"write {name}_env (a variable) or {name}_file (a path), not both"
+                raise ValueError(msg)
+        has_password = bool(self.password_env or self.password_file)
+        if has_password != (self.user is not None):
+            msg = "user and a password belong together: write user and password_file"
+            raise ValueError(msg)
+        if has_password and (self.token_env or self.token_file):
+            msg = "write a password or a token, not both"
+            raise ValueError(msg)
+        if self.ca_file is not None and self.url.startswith("http://"):
+            msg = "ca_file is for https, and the URL is http"
+            raise ValueError(msg)
+        return self
+
+    def files(self) -> Sequence[Path | None]:
+        """Return the files of secrets and certificates."""
+        return (self.password_file, self.token_file, self.ca_file)
+
+
+class GraphSettings(PluginSettings):
+    """``[plugins.avatars.settings.graph]``: Microsoft Graph. Times in seconds."""
+
+    tenant: str = Field(min_length=1)
+    """Id or domain of the tenant."""
+    client_id: str = Field(min_length=1)
+    """Id of the application."""
+    secret_env: str | None = None
+    """Variable with the client secret of the application."""
+    secret_file: ConfigPath | None = None
+    """File with that secret."""
+    principal: Annotated[str, AfterValidator(_template)] = "{alias}"
+    """Template of the ``userPrincipalName`` of a person."""
+    timeout: float = Field(3.0, gt=0.0, le=60.0)
+    """For one request, the connection included."""
+    ca_file: ConfigPath | None = None
+    """Certificates to trust instead of those of the system."""
+    authority: Server = "https://login.microsoftonline.com"
+    """Server of the tokens; national clouds have others."""
+    endpoint: Server = "https://graph.microsoft.com/v1.0"
+    """Server of the photos."""
+
+    @model_validator(mode="after")
+    def _one_secret(self) -> Self:
+        if bool(self.secret_env) == bool(self.secret_file):
+            msg = "write secret_env (a variable) or secret_file (a path) with the client secret"
+            raise ValueError(msg)
+        return self
+
+    def files(self) -> Sequence[Path | None]:
+        """Return the files of secrets and certificates."""
+        return (self.secret_file, self.ca_file)
+
+
+class InitialsSettings(PluginSettings):
+    """``[plugins.avatars.settings.initials]``: letters for people without a picture."""
+
+    colors: list[str] = Field(default_factory=lambda: list(COLORS), min_length=1)
+    """The colours; each alias has always the same one."""
+    font: ConfigPath | None = None
+    """File of a TrueType or OpenType font; that of Pillow has the letters A to Z."""
+
+
+class AvatarsSettings(PluginSettings):
+    """``[plugins.avatars.settings]``. Times in seconds."""
+
+    folder: ConfigPath | None = None
+    """Folder with pictures."""
+    files: list[Annotated[str, AfterValidator(_file_name)]] = Field(
+        default_factory=lambda: ["{alias}.jpg", "{alias}.png", "{user}.jpg", "{user}.png"],
+        min_length=1,
+    )
+    """Templates of the names of the files, in the order in which they are tried."""
+    http: HttpSettings | None = None
+    graph: GraphSettings | None = None
+    initials: InitialsSettings | None = None
+    domains: list[str] = Field(default_factory=list)
+    """Domains of the people with pictures; all when none is named."""
+    max_age: float = Field(900.0, ge=0.0, le=86_400.0)
+    """Age at which a picture, or its absence, is looked up again."""
+    cache_mb: int = Field(64, ge=1, le=10_000)
+    """Memory of a process for pictures in MiB."""
+
+    @model_validator(mode="after")
+    def _has_a_source(self) -> Self:
+        if not (self.folder or self.http or self.graph or self.initials is not None):
+            msg = "there are no pictures: write folder, or a table http, graph or initials"
+            raise ValueError(msg)
+        if self.folder is None and "files" in self.model_fields_set:
+            msg = "files belongs to a folder"
+            raise ValueError(msg)
+        return self
+
+    def tracked(self) -> Iterable[Path]:
+        """Return the files that the plugin is built from."""
+        files = [
+            *(self.http.files() if self.http else ()),
+            *(self.graph.files() if self.graph else ()),
+        ]
+        if self.initials is not None:
+            files.append(self.initials.font)
+        return [file for file in files if file is not None]
