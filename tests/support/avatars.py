@@ -4,6 +4,7 @@ import asyncio
 import io
 import itertools
 import json
+import re
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -92,6 +93,11 @@ class GraphServer:
 
     url: str = ""
     photos: dict[str, bytes] = field(default_factory=dict)
+    """By the name or id of the user."""
+    mails: dict[str, list[str]] = field(default_factory=dict)
+    """The ids of the users with an address."""
+    searches: list[str] = field(default_factory=list)
+    """The addresses of the filters."""
     lifetime: int = 3599
     now: float = field(default_factory=time.time)
     token_delay: Callable[[], Any] = lambda: asyncio.sleep(0)
@@ -103,6 +109,7 @@ class GraphServer:
     token_requests: int = 0
     photo_requests: list[str] = field(default_factory=list)
     """The raw paths."""
+    all_tokens: list[str] = field(default_factory=list)
     numbers: Iterator[int] = field(default_factory=itertools.count, repr=False)
 
     @property
@@ -119,10 +126,16 @@ class GraphServer:
     async def serving(self) -> AsyncIterator[None]:
         app = web.Application()
         app.router.add_post("/{tenant}/oauth2/v2.0/token", self._token)
+        app.router.add_get("/v1.0/users", self._search)
         app.router.add_get("/v1.0/users/{principal}/photo/$value", self._photo)
         async with TestServer(app, shutdown_timeout=0.1) as server:
             self.url = str(server.make_url("")).rstrip("/")
             yield
+
+    @staticmethod
+    def refusal() -> web.Response:
+        """Return the reply to a secret that is wrong."""
+        return _login_error(401, "invalid_client", 7000215, "Invalid client secret.")
 
     async def _token(self, request: web.Request) -> web.Response:
         self.token_requests += 1
@@ -141,8 +154,9 @@ class GraphServer:
         for name, value, status, error, number in expected:
             if form.get(name) != value:
                 return _login_error(status, error, number, f"The {name} is not valid.")
-        token = f"token-{next(self.numbers)}"
+        token = f"eyJ0eXAi.token-{next(self.numbers)}"
         self.valid[token] = self.now + self.lifetime
+        self.all_tokens.append(token)
         body = {
             "token_type": "Bearer",
             "expires_in": self.lifetime,
@@ -151,18 +165,35 @@ class GraphServer:
         }
         return web.json_response(body)
 
+    def _is_authorized(self, request: web.Request) -> bool:
+        kind, _, token = request.headers.get("Authorization", "").partition(" ")
+        return kind == "Bearer" and self.valid.get(token, 0) > self.now
+
+    async def _search(self, request: web.Request) -> web.Response:
+        if not self._is_authorized(request):
+            return _expired()
+        written = re.fullmatch(r"mail eq '((?:[^']|'')*)'", request.query["$filter"], re.DOTALL)
+        if written is None or request.query.keys() != {"$filter", "$select", "$top"}:
+            return graph_error(400, "BadRequest", "Invalid filter clause.")
+        mail = written[1].replace("''", "'")
+        self.searches.append(mail)
+        return web.json_response({"value": [{"id": found} for found in self.mails.get(mail, ())]})
+
     async def _photo(self, request: web.Request) -> web.Response:
         self.photo_requests.append(request.raw_path)
         if self.photo_replies:
             return self.photo_replies.pop(0)
-        kind, _, token = request.headers.get("Authorization", "").partition(" ")
-        if kind != "Bearer" or self.valid.get(token, 0) <= self.now:
-            text = "Lifetime validation failed, the token is expired."
-            return graph_error(401, "InvalidAuthenticationToken", text)
+        if not self._is_authorized(request):
+            return _expired()
         image = self.photos.get(request.match_info["principal"])
         if image is None:
             return graph_error(404, "ImageNotFound", "The photo wasn't found.")
         return web.Response(body=image, content_type="image/jpeg")
+
+
+def _expired() -> web.Response:
+    text = "Lifetime validation failed, the token is expired."
+    return graph_error(401, "InvalidAuthenticationToken", text)
 
 
 def graph_error(status: int, code: str, text: str, **headers: str) -> web.Response:

@@ -1,6 +1,8 @@
 """Pictures from a folder: which file belongs to an alias, and that no other is ever read."""
 
+import io
 import os
+import threading
 import unicodedata
 from contextlib import suppress
 from pathlib import Path
@@ -8,13 +10,17 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
-from pexpolicy import Alias
+from pexpolicy import Alias, Avatar
+from pexpolicy.testing import make_policy, make_request
+from pexpolicy_avatars import Avatars
 from pexpolicy_avatars.folder import Folder
+from pexpolicy_avatars.settings import AvatarsSettings
 from pexpolicy_avatars.source import MAX_BYTES, PictureError
 from pexpolicy_avatars.template import Template
 from tests.support import traversal
-from tests.support.avatars import BLUE, RED, Serving, color_of, image_of, picture
+from tests.support.avatars import BLUE, RED, Asker, Serving, color_of, image_of, picture
 
 FILES = ("{alias}.jpg", "{user}.png", "{host}.jpg", "{user}@{host}.jpg")
 
@@ -234,3 +240,63 @@ async def test_a_traversal_in_the_path_of_a_call_finds_nothing(
     async with serving(folder=str(tmp_path / "people")) as ask:
         for alias in ("../anna", "..\\anna", "%2e%2e/anna", f"{tmp_path}/anna"):
             assert (await ask(alias)).decided_by == "default"
+
+
+async def test_a_rendering_is_as_old_as_its_picture(folder: Path) -> None:
+    now = 1000.0
+    settings = AvatarsSettings.model_validate({"folder": str(folder), "max_age": 60})
+    plugin = Avatars(settings, clock=lambda: now)
+    path = folder / "anna.jpg"
+
+    async def size_of_the_original(width: int) -> int | None:
+        request = make_request("participant_avatar", alias="anna", width=width, height=None)
+        avatar = await plugin.participant_avatar(request)
+        return None if avatar is None else Image.open(io.BytesIO(avatar.image)).height
+
+    async with plugin.lifespan():
+        path.write_bytes(picture((300, 200)))
+        assert await size_of_the_original(10) == 200
+        path.write_bytes(picture((300, 100)))
+        now += 50
+        assert await size_of_the_original(20) == 200, "the picture is cached"
+        now += 11
+        assert await size_of_the_original(20) == 100
+        path.unlink()
+        now += 60
+        assert await size_of_the_original(20) == 100
+        now += 1
+        assert await size_of_the_original(20) is None
+        path.write_bytes(picture((300, 50)))
+        now += 60
+        assert await size_of_the_original(20) is None
+        now += 1
+        assert await size_of_the_original(20) == 50
+
+
+async def test_pictures_are_converted_in_a_thread_of_the_plugin(
+    serving: Serving, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "anna.jpg").write_bytes(picture())
+    threads: list[str] = []
+    resized = Avatar.resized
+
+    def recorded(avatar: Avatar, width: int | None, height: int | None) -> Avatar:
+        threads.append(threading.current_thread().name)
+        return resized(avatar, width, height)
+
+    monkeypatch.setattr(Avatar, "resized", recorded)
+    async with serving(folder=str(folder), initials={}) as ask:
+        for _ in range(2):
+            await ask("anna")
+            await ask("bob")
+    assert threads == ["avatars-image_0"] * 2
+
+
+async def test_it_works_in_processes_of_its_own(folder: Path) -> None:
+    (folder / "anna.jpg").write_bytes(picture())
+    table = {"plugins": {"avatars": {"isolation": "process"}}}
+    policy = make_policy((Avatars, {"folder": str(folder), "initials": {}}), config=table)
+    async with policy.serving():
+        ask = Asker(policy)
+        assert image_of(await ask("anna", width=30, height=20)).size == (30, 20)
+        assert (await ask("bob")).decision.reason == "initials"

@@ -1,18 +1,22 @@
 """Photos from Microsoft Graph: the token, its renewal, and what the replies mean."""
 
 import asyncio
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp import web
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pexpolicy import Alias
 from pexpolicy_avatars.graph import Graph
 from pexpolicy_avatars.settings import GraphSettings
 from pexpolicy_avatars.source import PictureError
-from tests.support.avatars import GraphServer, Serving, graph_error, image_of, picture
+from pexpolicy_avatars.template import is_plain
+from tests.support.avatars import SECRET, GraphServer, Serving, graph_error, image_of, picture
 
 ANNA = "anna@example.com"
 Settings = Callable[..., dict[str, Any]]
@@ -44,11 +48,44 @@ async def test_the_name_of_a_user_may_have_another_domain(
     serving: Serving, graph: GraphServer, settings: Settings, tmp_path: Path
 ) -> None:
     (tmp_path / "secret").write_text("a client secret\n")
-    table = settings(principal="{user}@corp.example", secret_file=str(tmp_path / "secret"))
+    table = settings(user="{user}@corp.example", secret_file=str(tmp_path / "secret"))
     del table["secret_env"]
     graph.photos["anna@corp.example"] = picture()
     async with serving(graph=table) as ask:
         assert (await ask.step(ANNA))[0] == "decided"
+
+
+async def test_a_user_may_be_found_by_mail(
+    serving: Serving, graph: GraphServer, settings: Settings
+) -> None:
+    graph.mails = {ANNA: ["an id"], "o'neil@example.com": ["an id"], "x@example.com": ["1", "2"]}
+    graph.photos = {"an id": picture(), "bob@example.com": picture()}
+    async with serving(graph=settings(match="mail")) as ask:
+        assert (await ask.step(ANNA))[0] == "decided"
+        assert (await ask.step("O'Neil@example.com"))[0] == "decided"
+        assert await ask.step("bob@example.com") == ("abstained", "")
+        outcome, detail = await ask.step("x@example.com")
+        assert (outcome, "no single user with this mail" in detail) == ("failed", True), detail
+    assert graph.token_requests == 1
+
+
+@given(
+    st.lists(
+        st.sampled_from(("'", "''", " or ", "mail eq ", "&$top=9", "%27", "@", "a")) | st.text()
+    )
+    .map("".join)
+    .filter(lambda text: text.encode(errors="ignore").decode() == text)
+)
+async def test_no_alias_changes_the_filter(text: str) -> None:
+    graph = GraphServer(mails={"victim@example.com": ["victim"]})
+    alias = Alias(text)
+    os.environ["GRAPH_SECRET"] = SECRET
+    async with graph.serving():
+        table = {"secret_env": "GRAPH_SECRET", **graph.settings, "match": "mail"}
+        source = Graph(GraphSettings.model_validate(table))
+        async with source.opened():
+            assert await source.fetch(alias) is None
+    assert graph.searches == ([alias] if is_plain(alias) else [])
 
 
 async def test_calls_at_once_share_one_token(

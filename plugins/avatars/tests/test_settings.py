@@ -107,7 +107,7 @@ def test_all_problems_are_reported_at_once(tmp_path: Path) -> None:
     [
         ({"folder": "p"}, "files"),
         ({"http": {"url": "https://a.example/{user}"}}, "http.url"),
-        ({"graph": {**GRAPH, "secret_env": "A", "principal": "{user}@b"}}, "graph.principal"),
+        ({"graph": {**GRAPH, "secret_env": "A", "user": "{user}@b"}}, "graph.user"),
     ],
 )
 def test_pictures_for_people_of_any_domain_are_warned_of(

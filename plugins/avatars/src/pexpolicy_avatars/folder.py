@@ -105,11 +105,14 @@ def _normal(name: str) -> str:
 
 
 def _content(folder: Path, name: str) -> bytes | None:
-    """Return the content of a file in a folder, ``None`` if it is gone."""
+    """Return the content of a file in a folder, ``None`` if it is gone.
+
+    No error names the file, which has the name of a person.
+    """
     root = os.path.realpath(folder)
     path = os.path.realpath(os.path.join(root, name))  # noqa: PTH118 - Path has no realpath
     if os.path.commonpath((root, path)) != root:
-        raise PictureError(f"{name} is a link that leads out of the folder")
+        raise PictureError("the file is a link that leads out of the folder")
     try:
         # Opening a pipe would wait for a writer.
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -118,9 +121,8 @@ def _content(folder: Path, name: str) -> bytes | None:
     with open(descriptor, "rb") as file:  # noqa: PTH123 - a descriptor
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
-            raise PictureError(f"{name} is not a regular file")
+            raise PictureError("it is not a regular file")
         if status.st_size > MAX_BYTES:
-            raise PictureError(
-                f"{name} has {status.st_size:,} bytes, and {MAX_BYTES:,} are the limit"
-            )
+            text = f"the file has {status.st_size:,} bytes, and {MAX_BYTES:,} are the limit"
+            raise PictureError(text)
         return file.read(MAX_BYTES)

@@ -46,7 +46,8 @@ class Graph:
     ) -> None:
         self._clock = clock
         self._client = HttpClient(settings.timeout, tls_context(settings.ca_file))
-        self._principal = Template(settings.principal)
+        self._name = Template(settings.user)
+        self._by_mail = settings.match == "mail"
         self._users = f"{settings.endpoint.rstrip('/')}/users"
         authority = settings.authority.rstrip("/")
         self._token_url = URL(f"{authority}/{quoted(settings.tenant)}/oauth2/v2.0/token")
@@ -71,13 +72,35 @@ class Graph:
 
     async def fetch(self, alias: Alias) -> bytes | None:
         """Return the photo of a user, ``None`` without one; raises ``PictureError``."""
-        principal = self._principal.fill(alias, quoted)
-        if principal is None:
+        user = await self._user(alias)
+        if user is None:
             return None
+        answer = await self._get(URL(f"{self._users}/{user}/photo/$value", encoded=True))
+        return None if answer is None else answer.body
+
+    async def _user(self, alias: Alias) -> str | None:
+        """Return what names a user in a path, ``None`` if there is no such user."""
+        if not self._by_mail:
+            return self._name.fill(alias, quoted)
+        mail = self._name.fill(alias, _odata_quoted)
+        if mail is None:
+            return None
+        condition = f"mail eq '{mail}'"
+        query = f"$filter={quoted(condition)}&$select=id&$top=2"
+        answer = await self._get(URL(f"{self._users}?{query}", encoded=True))
+        match [] if answer is None else _json(answer).get("value"):
+            case []:
+                return None
+            case [{"id": str(user)}]:
+                return quoted(user)
+            case _:
+                raise PictureError("Graph has no single user with this mail address")
+
+    async def _get(self, url: URL) -> Answer | None:
+        """Return the reply, ``None`` for status 404; raises ``PictureError``."""
         pause = self._paused_until - self._clock()
         if pause > 0:
             raise PictureError(f"Graph wants no requests for {math.ceil(pause)} s")
-        url = URL(f"{self._users}/{principal}/photo/$value", encoded=True)
         token = await self._valid_token()
         answer = await self._ask(url, token)
         if answer.status == HTTPStatus.UNAUTHORIZED:
@@ -86,7 +109,7 @@ class Graph:
                 self._token = None
             answer = await self._ask(url, await self._valid_token())
         if answer.status == HTTPStatus.OK:
-            return answer.body
+            return answer
         if answer.status == HTTPStatus.NOT_FOUND:
             return None
         raise PictureError(f"{url.host}: {answer.line}{_code(answer)}")
@@ -128,6 +151,11 @@ class Graph:
         renew_at = asked + seconds - min(RENEWED_BEFORE_S, seconds / 2)
         self._token = Token(value, renew_at, asked + seconds)
         return self._token
+
+
+def _odata_quoted(text: str) -> str:
+    """Return a text as it is written between quotes in a filter."""
+    return text.replace("'", "''")
 
 
 def _is_header(value: object) -> bool:

@@ -41,13 +41,16 @@ LOOKUPS = metrics.counter("lookups_total", "Pictures that were asked for.", ["re
 class Avatars(Plugin[AvatarsSettings]):
     """Answers with pictures of people, from a folder, a web server or Microsoft Graph."""
 
-    def __init__(self, settings: AvatarsSettings) -> None:
+    def __init__(
+        self, settings: AvatarsSettings, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         super().__init__(settings)
+        self._clock = clock
         self._sources, self._initials = _built(settings)
         self._domains = frozenset(domain.lower().lstrip("@") for domain in settings.domains)
         half = settings.cache_mb << 19
-        self._pictures: Cache[Alias, Avatar | None] = Cache(settings.max_age, half)
-        self._renderings: Cache[Key, Avatar | None] = Cache(settings.max_age, half)
+        self._pictures: Cache[Alias, Avatar | None] = Cache(settings.max_age, half, clock)
+        self._renderings: Cache[Key, Avatar | None] = Cache(settings.max_age, half, clock)
         self._fetches: SingleFlight[Alias, Entry[Avatar | None]] = SingleFlight()
         self._drawings: SingleFlight[Key, Entry[Avatar | None]] = SingleFlight()
         self._thread: ThreadPoolExecutor
@@ -89,13 +92,13 @@ class Avatars(Plugin[AvatarsSettings]):
             found = self._renderings.get(key)
             if found is None:
                 draw = partial(self._initials.draw, *key)
-                found = await self._rendered(key, time.monotonic(), draw)
+                found = await self._rendered(key, self._clock(), draw)
             result = "initials"
         if found is None or found.value is None:
             LOOKUPS.inc(result="none")
             return None
         LOOKUPS.inc(result=result)
-        request.annotate(age_s=round(time.monotonic() - found.at))
+        request.annotate(age_s=round(self._clock() - found.at))
         return found.value
 
     def _is_ours(self, alias: Alias) -> bool:
@@ -103,7 +106,7 @@ class Avatars(Plugin[AvatarsSettings]):
 
     async def _fetch(self, alias: Alias) -> Entry[Avatar | None]:
         """Return the picture from the first source that has one; its absence is kept too."""
-        at = time.monotonic()
+        at = self._clock()
         picture: Avatar | None = None
         for source in self._sources:
             image = await source.fetch(alias)
@@ -180,7 +183,7 @@ def _warnings(settings: AvatarsSettings) -> Iterable[ConfigWarning]:
     if settings.http is not None:
         written.append((("http", "url"), settings.http.url))
     if settings.graph is not None:
-        written.append((("graph", "principal"), settings.graph.principal))
+        written.append((("graph", "user"), settings.graph.user))
     for key, text in written:
         if not settings.domains and Template(text).ignores_the_host:
             says = f"{text} gives a caller of any domain the picture of that user: write domains"

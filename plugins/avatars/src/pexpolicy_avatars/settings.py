@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 from yarl import URL
@@ -119,8 +119,10 @@ class GraphSettings(PluginSettings):
     """Variable with the client secret of the application."""
     secret_file: ConfigPath | None = None
     """File with that secret."""
-    principal: Annotated[str, AfterValidator(_template)] = "{alias}"
-    """Template of the ``userPrincipalName`` of a person."""
+    user: Annotated[str, AfterValidator(_template)] = "{alias}"
+    """Template of the name of a user."""
+    match: Literal["userPrincipalName", "mail"] = "userPrincipalName"
+    """The property of the user that has this name."""
     timeout: float = Field(3.0, gt=0.0, le=60.0)
     """For one request, the connection included."""
     ca_file: ConfigPath | None = None
