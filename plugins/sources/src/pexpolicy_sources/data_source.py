@@ -1,0 +1,169 @@
+"""Data source: what plugins ask by key, or take as a snapshot."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import hashlib
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Generic, Literal, Self, TypeVar
+
+from pydantic import Field, model_validator
+
+from pexpolicy import CacheFile, PluginSettings, Refreshed
+from pexpolicy_sources.lookup import Lookup
+from pexpolicy_sources.rows import Answer, Row, Value
+
+STOP_S = 1.0
+"""Seconds for queries to end after their cancellation."""
+SNAPSHOT_NAME = "snapshot"
+
+
+class DataSourceSettings(PluginSettings):
+    """The keys of ``[sources.NAME]`` that all drivers have. Times in seconds."""
+
+    timeout: float = Field(0.5, gt=0.0, le=5.0)
+    """For one query by key; shorter than the timeout of the plugin that asks."""
+    refresh_after: float = Field(30.0, ge=0.0)
+    """An answer that is older is asked for again."""
+    max_age: float = Field(3600.0, ge=0.0)
+    """An answer that is older is never used; until then it is if the source fails."""
+    entries: int = Field(10_000, ge=1)
+    """Answers that are kept for each query."""
+    snapshot_timeout: float = Field(30.0, gt=0.0)
+    """For all rows of a snapshot."""
+
+    @model_validator(mode="after")
+    def _ages_in_order(self) -> Self:
+        if self.max_age < self.refresh_after:
+            msg = f"max_age must be at least refresh_after, which is {self.refresh_after:g}"
+            raise ValueError(msg)
+        return self
+
+
+T = TypeVar("T")
+S = TypeVar("S", bound=DataSourceSettings)
+Q = TypeVar("Q")
+
+
+class DataSource(ABC, Generic[S, Q]):
+    """The base of drivers; ``Q`` is a query that was checked.
+
+    A plugin calls ``lookup`` or ``snapshot`` in its constructor.
+    """
+
+    def __init__(self, settings: S) -> None:
+        self.settings = settings
+        self.clock: Callable[[], float] = time.monotonic
+        self._lookups: dict[tuple[str, tuple[str, ...]], Lookup] = {}
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._context = contextvars.Context()
+
+    @abstractmethod
+    def prepare(self, query: str, parameters: Collection[str]) -> Q:
+        """Check a query that may use these parameters; raises ``ValueError``. No I/O."""
+
+    @abstractmethod
+    async def fetch(
+        self, query: Q, parameters: Mapping[str, Value], previous: Answer | None
+    ) -> Answer:
+        """Ask by key; raises ``SourceError``. Cancelled after ``timeout``."""
+
+    @abstractmethod
+    async def fetch_all(self, query: Q, previous: Answer | None) -> Answer:
+        """Return all rows of a query; raises ``SourceError``. Cancelled after its timeout."""
+
+    async def open(self) -> None:
+        """Open what is needed to ask. A source that is down is no error."""
+
+    async def close(self) -> None:
+        """Close what was opened."""
+
+    def lookup(self, query: str, parameters: Sequence[str]) -> Lookup:
+        """Return a query that is asked by key, with these parameters; raises ``ValueError``.
+
+        Plugins with the same query share its cache, which outlives a reload.
+        """
+        known = (query, tuple(parameters))
+        if (lookup := self._lookups.get(known)) is not None:
+            return lookup
+        prepared = self.prepare(query, parameters)
+
+        async def fetch(values: Mapping[str, Value], previous: Answer | None) -> Answer:
+            return await self.fetch(prepared, values, previous)
+
+        lookup = Lookup(fetch, parameters, self._start, self.settings, self.clock)
+        self._lookups[known] = lookup
+        return lookup
+
+    def snapshot(
+        self,
+        query: str,
+        *,
+        every: float,
+        file: Path | None = None,
+        first: Literal["required", "stale"] = "required",
+        name: str = SNAPSHOT_NAME,
+    ) -> Refreshed[list[Row]]:
+        """Return all rows of a query, fetched every ``every`` seconds; raises ``ValueError``.
+
+        ``file`` keeps them for a start without the source, with ``first="stale"``.
+        """
+        prepared = self.prepare(query, ())
+        previous: Answer | None = None
+
+        async def fetch() -> list[Row]:
+            nonlocal previous
+            previous = await self.fetch_all(prepared, previous)
+            return list(previous.rows)
+
+        return Refreshed(
+            fetch,
+            every=every,
+            timeout=self.settings.snapshot_timeout,
+            first=first,
+            key=self._key(query),
+            file=None if file is None else CacheFile(file, list[Row]),
+            name=name,
+        )
+
+    def status(self) -> Mapping[str, Mapping[str, object]]:
+        """Return what the lookups did, by query."""
+        return {
+            query: {
+                "entries": len(lookup),
+                "hits": lookup.hits,
+                "fetches": lookup.fetches,
+                "failures": lookup.failures,
+                "stale": lookup.stale,
+                "problem": lookup.problem or None,
+            }
+            for (query, _), lookup in self._lookups.items()
+        }
+
+    async def __aenter__(self) -> Self:
+        self._context = contextvars.copy_context()
+        await self.open()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(set(self._tasks), timeout=STOP_S)
+        await self.close()
+
+    def _start(self, query: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Run a query in a task of the source: the call that began it may end before."""
+        task = asyncio.get_running_loop().create_task(query, context=self._context)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def _key(self, query: str) -> str:
+        """Return what a snapshot depends on, as a hash: the settings may name users."""
+        text = f"{type(self).__name__}\n{self.settings!r}\n{query}"
+        return hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()

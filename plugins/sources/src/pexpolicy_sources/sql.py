@@ -1,0 +1,188 @@
+"""Driver ``sql``: PostgreSQL and SQLite databases."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Self
+
+import pydantic_core
+from pydantic import Field, model_validator
+from typing_extensions import override
+
+from pexpolicy import ConfigPath, SettingsError
+from pexpolicy_sources.data_source import DataSource, DataSourceSettings
+from pexpolicy_sources.errors import (
+    QueryError,
+    SourceError,
+    SourceUnavailableError,
+    describe,
+    one_line,
+)
+from pexpolicy_sources.rows import Answer, Row, Value
+from pexpolicy_sources.sql_engine import DEADLINE, make_engine, postgresql_url
+
+if TYPE_CHECKING:
+    from sqlalchemy import RowMapping, TextClause
+    from sqlalchemy.exc import DBAPIError
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+CHUNK = 500
+"""Rows of a snapshot that are converted without a pause for other calls."""
+_UNAVAILABLE = ("08", "28", "3D", "53", "57")
+"""Classes of SQLSTATE: connection, authentication, no such database, resources, intervention."""
+_UNAVAILABLE_SQLITE = frozenset((5, 6, 9, 10, 14))
+"""Codes of SQLite: busy, locked, interrupted, I/O error, cannot be opened."""
+_PLAIN = frozenset((str, int, float, bool, type(None)))
+_CLASS = re.compile(r"\A<class '[\w.]+'>: ")
+"""What SQLAlchemy writes before the message of asyncpg."""
+
+
+class SqlSettings(DataSourceSettings):
+    """``[sources.NAME]`` with ``driver = "sql"``. Times in seconds."""
+
+    path: ConfigPath | None = None
+    """A SQLite database; it is opened for reading only."""
+    url: str | None = None
+    """A PostgreSQL database: ``postgresql://USER@HOST:PORT/DATABASE``."""
+    password_env: str | None = None
+    """Variable with the password for PostgreSQL."""
+    password_file: ConfigPath | None = None
+    """File with that password."""
+    tls: bool = True
+    """Verified TLS to PostgreSQL; never used for a socket."""
+    ca_file: ConfigPath | None = None
+    """Certificates to trust instead of those of the system."""
+    pool_size: int = Field(4, ge=1, le=100)
+    """Connections that each process keeps."""
+
+    @model_validator(mode="after")
+    def _one_database(self) -> Self:
+        if (self.path is None) == (self.url is None):
+            msg = "write path (a SQLite database) or url (a PostgreSQL database)"
+            raise ValueError(msg)
+        if self.url is not None:
+            postgresql_url(self.url)
+        elif self.password_env or self.password_file or self.ca_file:
+            msg = "password_env, password_file and ca_file are for PostgreSQL"
+            raise ValueError(msg)
+        return self
+
+
+class SqlSource(DataSource[SqlSettings, "TextClause"]):
+    """A database. Queries are SQL, with parameters such as ``:alias`` that the driver binds."""
+
+    Settings = SqlSettings
+
+    def __init__(self, settings: SqlSettings) -> None:
+        super().__init__(settings)
+        extra = "sqlite" if settings.url is None else "postgresql"
+        try:
+            self._make_engine = make_engine(settings)
+        except ImportError as error:
+            text = f"needs the package {error.name}: pip install 'pexpolicy-sources[{extra}]'"
+            raise SettingsError(text, key=("driver",)) from None
+        self._engine: AsyncEngine | None = None
+
+    @override
+    async def open(self) -> None:
+        self._engine = self._make_engine()
+
+    @override
+    async def close(self) -> None:
+        if self._engine is not None:
+            await self._engine.dispose()
+
+    @override
+    def prepare(self, query: str, parameters: Collection[str]) -> TextClause:
+        from sqlalchemy import text  # noqa: PLC0415 - the package is an extra
+
+        statement = text(query)
+        names = statement.compile().params
+        if not query.strip():
+            raise ValueError('is empty: write a query such as "SELECT * FROM rooms"')
+        for name in names:
+            if name not in parameters:
+                there = ", ".join(f":{known}" for known in parameters) or "none"
+                raise ValueError(f"has the parameter :{name}; there is: {there}")
+        return statement
+
+    @override
+    async def fetch(
+        self, query: TextClause, parameters: Mapping[str, Value], previous: Answer | None
+    ) -> Answer:
+        names = query.compile().params
+
+        async def ask(connection: AsyncConnection) -> list[Row]:
+            # Without a transaction it is one round trip.
+            direct = await connection.execution_options(isolation_level="AUTOCOMMIT")
+            bound = {name: parameters[name] for name in names}
+            result = await direct.execute(query, bound)
+            return _json_rows(result.mappings().all())
+
+        return Answer(await self._run(ask, self.settings.timeout))
+
+    @override
+    async def fetch_all(self, query: TextClause, previous: Answer | None) -> Answer:
+        timeout = self.settings.snapshot_timeout
+
+        async def ask(connection: AsyncConnection) -> list[Row]:
+            if self.settings.url is not None:
+                await connection.exec_driver_sql(
+                    f"SET LOCAL statement_timeout = {round(timeout * 1000)}"
+                )
+            rows: list[Row] = []
+            async with connection.stream(query) as result:
+                async for chunk in result.mappings().partitions(CHUNK):
+                    rows += _json_rows(chunk)
+                    await asyncio.sleep(0)
+            return rows
+
+        return Answer(await self._run(ask, timeout))
+
+    async def _run(
+        self, ask: Callable[[AsyncConnection], Awaitable[list[Row]]], limit: float
+    ) -> list[Row]:
+        from sqlalchemy.exc import DBAPIError, SQLAlchemyError  # noqa: PLC0415 - an extra
+
+        engine = self._engine
+        if engine is None:
+            raise SourceUnavailableError("the source is not open")
+        for is_last in (False, True):
+            try:
+                async with engine.connect() as connection:
+                    assert connection.sync_connection is not None
+                    connection.sync_connection.info[DEADLINE] = time.monotonic() + limit
+                    return await ask(connection)
+            except DBAPIError as error:
+                # A server that was restarted has closed the connections of the pool.
+                if is_last or not error.connection_invalidated:
+                    raise _refusal(error) from None
+            except SQLAlchemyError as error:
+                raise SourceUnavailableError(one_line(str(error))) from None
+            except OSError as error:
+                raise SourceUnavailableError(describe(error)) from None
+        raise AssertionError
+
+
+def _refusal(error: DBAPIError) -> SourceError:
+    """Return why a database failed, without the statement and its parameters."""
+    text = one_line(_CLASS.sub("", str(error.orig)))
+    state = str(getattr(error.orig, "sqlstate", None) or "")
+    code = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF
+    is_down = state.startswith(_UNAVAILABLE) or code in _UNAVAILABLE_SQLITE
+    if error.connection_invalidated or is_down:
+        return SourceUnavailableError(text)
+    return QueryError(text)
+
+
+def _json_rows(rows: Sequence[RowMapping]) -> list[Row]:
+    """Return rows with values that JSON has: dates, numerics and UUIDs as text."""
+    plain: list[Row] = [dict(row) for row in rows]
+    for row in plain:
+        for name, value in row.items():
+            if type(value) not in _PLAIN:
+                row[name] = pydantic_core.to_jsonable_python(value, bytes_mode="base64")
+    return plain

@@ -1,0 +1,142 @@
+"""Engines of SQLAlchemy for PostgreSQL and SQLite."""
+
+from __future__ import annotations
+
+import math
+import ssl
+import time
+from collections.abc import Callable
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from yarl import URL
+
+from pexpolicy import SettingsError, track_file
+from pexpolicy_sources.secrets import secret
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
+    from pexpolicy_sources.sql import SqlSettings
+
+DEADLINE = "deadline"
+"""Key of ``Connection.info``: when SQLite ends the statement that runs, on the monotonic clock."""
+INSTRUCTIONS = 10_000
+"""Instructions of SQLite between two looks at the deadline; about 0.1 ms."""
+SERVER_EARLIER = 0.9
+"""The part of the timeout after which PostgreSQL ends a statement by itself."""
+
+
+def postgresql_url(written: str) -> URL:
+    """Parse the URL of a database; raises ``ValueError`` for credentials in it."""
+    try:
+        url = URL(written)
+        _ = url.explicit_port
+    except ValueError:
+        url = URL()
+    if url.scheme not in ("postgresql", "postgres") or not url.path.strip("/"):
+        msg = "is not a URL of PostgreSQL: write postgresql://USER@HOST/DATABASE"
+        raise ValueError(msg)
+    if url.raw_password is not None:
+        msg = "credentials are never in this file: write password_env or password_file"
+        raise ValueError(msg)
+    if unknown := sorted(url.query.keys() - {"host"}) or (url.fragment and ["#"]):
+        msg = f"{unknown[0]} is not known: only ?host=FOLDER, the folder of a socket, may follow"
+        raise ValueError(msg)
+    return url
+
+
+def make_engine(settings: SqlSettings) -> Callable[[], AsyncEngine]:
+    """Return what makes the engine; reads secrets and certificates, which are tracked.
+
+    Raises ``SettingsError``, and ``ImportError`` where an extra is not installed.
+    """
+    return _sqlite(settings) if settings.url is None else _postgresql(settings, settings.url)
+
+
+def _postgresql(settings: SqlSettings, written: str) -> Callable[[], AsyncEngine]:
+    import_module("asyncpg")
+    from sqlalchemy import URL as DatabaseURL  # noqa: N811, PLC0415 - an extra
+    from sqlalchemy.ext.asyncio import create_async_engine  # noqa: PLC0415 - an extra
+
+    url = postgresql_url(written)
+    folder = url.query.get("host")
+    arguments: dict[str, Any] = {
+        "timeout": settings.timeout,
+        "server_settings": {
+            "application_name": "pexpolicy",
+            "default_transaction_read_only": "on",
+            "statement_timeout": str(round(settings.timeout * SERVER_EARLIER * 1000)),
+        },
+        "ssl": False if folder is not None or not settings.tls else _tls(settings),
+    }
+    address = DatabaseURL.create(
+        "postgresql+asyncpg",
+        username=url.user,
+        password=secret("password", settings.password_env, settings.password_file),
+        host=url.host,
+        port=url.explicit_port,
+        database=url.path.strip("/"),
+        query={} if folder is None else {"host": folder},
+    )
+
+    def make() -> AsyncEngine:
+        return create_async_engine(
+            address,
+            connect_args=arguments,
+            hide_parameters=True,
+            max_overflow=0,
+            pool_size=settings.pool_size,
+            pool_timeout=settings.snapshot_timeout,
+            pool_use_lifo=True,
+        )
+
+    return make
+
+
+def _tls(settings: SqlSettings) -> ssl.SSLContext:
+    file = settings.ca_file
+    if file is not None:
+        track_file(file)
+    try:
+        return ssl.create_default_context(cafile=file)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise SettingsError(f"{file} cannot be used: {reason}", key=("ca_file",)) from None
+
+
+def _sqlite(settings: SqlSettings) -> Callable[[], AsyncEngine]:
+    import_module("aiosqlite")
+    from sqlalchemy import URL as DatabaseURL  # noqa: N811, PLC0415 - an extra
+    from sqlalchemy import event  # noqa: PLC0415 - an extra
+    from sqlalchemy.ext.asyncio import create_async_engine  # noqa: PLC0415 - an extra
+
+    assert settings.path is not None
+    address = DatabaseURL.create(
+        "sqlite+aiosqlite",
+        database=f"file:{quote(str(settings.path.absolute()))}",
+        query={"mode": "ro", "uri": "true"},
+    )
+
+    def connected(connection: Any, record: Any) -> None:
+        def is_late() -> bool:
+            deadline: float = record.info.get(DEADLINE, math.inf)
+            return time.monotonic() > deadline
+
+        connection.run_async(lambda driver: driver.set_progress_handler(is_late, INSTRUCTIONS))
+
+    def make() -> AsyncEngine:
+        engine = create_async_engine(
+            address,
+            connect_args={"timeout": settings.timeout},
+            hide_parameters=True,
+            max_overflow=0,
+            pool_size=settings.pool_size,
+            pool_timeout=settings.snapshot_timeout,
+            pool_use_lifo=True,
+        )
+        event.listen(engine.sync_engine, "connect", connected)
+        return engine
+
+    return make

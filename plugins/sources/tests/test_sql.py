@@ -1,0 +1,240 @@
+"""Driver ``sql``, with real databases."""
+
+import asyncio
+import sqlite3
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from pexpolicy import Alias, SettingsError
+from pexpolicy_sources import Found, QueryError, SourceUnavailableError
+from pexpolicy_sources.sql import SqlSettings, SqlSource
+from tests.support import postgresql
+
+BY_ALIAS = "SELECT name, pin FROM rooms WHERE lower(alias) = :alias"
+NEVER_ENDS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n"
+Open = Callable[..., SqlSource]
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def keys(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """The settings of one of the databases."""
+    if request.param == "sqlite":
+        return {"path": str(request.getfixturevalue("sqlite"))}
+    server: postgresql.Server = request.getfixturevalue("postgres")
+    return postgresql_keys(server)
+
+
+def postgresql_keys(server: postgresql.Server) -> dict[str, Any]:
+    return {"url": server.url, "password_file": str(server.folder / "password")}
+
+
+def source(keys: dict[str, Any], **more: Any) -> SqlSource:
+    return SqlSource(SqlSettings.model_validate({**keys, **more}))
+
+
+@pytest.fixture
+async def opened(keys: dict[str, Any]) -> AsyncIterator[SqlSource]:
+    async with source(keys) as made:
+        yield made
+
+
+async def test_a_row_is_found_by_an_alias_and_a_miss_has_no_rows(opened: SqlSource) -> None:
+    lookup = opened.lookup(BY_ALIAS, ["alias"])
+    alias = Alias("sip:Clinic@Example.com:5060")
+    assert list((await lookup.ask(alias=alias)).rows) == [{"name": "Clinic", "pin": "0482"}]
+    assert await lookup.ask(alias="nobody") == Found([], 0.0)
+    await lookup.ask(alias="nobody")
+    assert (lookup.fetches, lookup.hits) == (2, 1)
+
+
+async def test_a_snapshot_has_all_rows_and_is_kept_on_disk(
+    keys: dict[str, Any], tmp_path: Path
+) -> None:
+    file = tmp_path / "snapshot.json"
+    query = "SELECT alias, name FROM rooms ORDER BY alias"
+    async with source(keys) as made, made.snapshot(query, every=60, file=file) as rooms:
+        expected = [r["alias"] for r in rooms.value]
+        assert expected == ["board", "clinic@example.com"]
+    # The source is not open: this is a start without it.
+    async with source(keys).snapshot(query, every=60, file=file) as rooms:
+        assert [r["alias"] for r in rooms.value] == expected
+
+
+async def test_a_large_snapshot_leaves_time_for_calls(opened: SqlSource) -> None:
+    query = (
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 30000)"
+        " SELECT i, 'room' AS name FROM n"
+    )
+    longest, last = 0.0, time.monotonic()
+
+    async def tick() -> None:
+        nonlocal longest, last
+        while True:
+            await asyncio.sleep(0)
+            longest, last = max(longest, time.monotonic() - last), time.monotonic()
+
+    task = asyncio.create_task(tick())
+    async with opened.snapshot(query, every=60) as rooms:
+        task.cancel()
+        assert len(rooms.value) == 30_000
+    assert longest < 0.25
+
+
+@settings(
+    max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
+)
+@given(
+    text=st.text(st.characters(), max_size=40) | st.sampled_from(["' OR '1'='1", "\\", "%", ":a"])
+)
+def test_no_text_is_more_than_a_value(keys: dict[str, Any], text: str) -> None:
+    async def ask() -> tuple[Found, Found]:
+        async with source(keys, timeout=5) as made:
+            echo = made.lookup("SELECT CAST(:value AS text) AS value", ["value"])
+            rooms = made.lookup("SELECT name FROM rooms WHERE alias = :value", ["value"])
+            return await echo.ask(value=text), await rooms.ask(value=text)
+
+    echoed, found = asyncio.run(ask())
+    is_text = "\0" not in text and text == text.encode(errors="replace").decode()
+    assert list(echoed.rows) == ([{"value": text}] if is_text else [])
+    assert not found.rows
+
+
+async def test_nothing_can_be_written(opened: SqlSource) -> None:
+    lookup = opened.lookup("DELETE FROM rooms WHERE alias = :alias RETURNING name", ["alias"])
+    with pytest.raises(QueryError, match=r"read-?only"):
+        await lookup.ask(alias="board")
+    found = await opened.lookup("SELECT count(*) AS n FROM rooms", []).ask()
+    assert list(found.rows) == [{"n": 2}]
+
+
+async def test_values_are_those_of_json(opened: SqlSource) -> None:
+    postgres_query = "SELECT date '2026-01-02' AS day, 1.50 AS n, '\\x00ff'::bytea AS b, true AS t"
+    query = postgres_query.replace("::", "\\:\\:") if opened.settings.url else "SELECT x'00ff' AS b"
+    (row,) = (await opened.lookup(query, []).ask()).rows
+    json_values = {"day": "2026-01-02", "n": "1.50", "b": "AP8=", "t": True}
+    assert row == {name: json_values[name] for name in row}
+
+
+async def test_a_statement_ends_at_its_timeout_in_the_database_too(keys: dict[str, Any]) -> None:
+    async with source(keys, timeout=0.3, pool_size=1, refresh_after=0) as made:
+        started = time.monotonic()
+        with pytest.raises(SourceUnavailableError):
+            await made.lookup(NEVER_ENDS, []).ask()
+        assert time.monotonic() - started < 0.6
+        await asyncio.sleep(0.1)
+        # The only connection is free again.
+        assert (await made.lookup(BY_ALIAS, ["alias"]).ask(alias="board")).rows
+
+
+async def test_an_error_of_a_query_shows_neither_statement_nor_values(opened: SqlSource) -> None:
+    lookup = opened.lookup("SELECT pin FROM roms WHERE alias = :alias", ["alias"])
+    with pytest.raises(QueryError) as raised:
+        await lookup.ask(alias="secret@example.com")
+    assert "roms" in str(raised.value)
+    assert "secret@" not in str(raised.value)
+    assert "SELECT" not in str(raised.value)
+
+
+def test_a_query_is_checked_when_it_is_prepared(sqlite: Path) -> None:
+    made = source({"path": str(sqlite)})
+    with pytest.raises(ValueError, match=r"has the parameter :als; there is: :alias"):
+        made.lookup("SELECT 1 WHERE 1 = :als", ["alias"])
+    with pytest.raises(ValueError, match="is empty"):
+        made.snapshot("  ", every=60)
+
+
+@pytest.mark.parametrize(
+    ("keys", "text"),
+    [
+        ({}, "write path .* or url"),
+        ({"path": "a", "url": "postgresql://h/d"}, "write path .* or url"),
+        ({"url": "postgresql://u:p@h/d"}, "credentials are never in this file"),
+        ({"url": "mysql://h/d"}, "is not a URL of PostgreSQL"),
+        ({"url": "postgresql://h"}, "is not a URL of PostgreSQL"),
+        ({"url": "postgresql://h/d?sslmode=off"}, "sslmode is not known"),
+        ({"path": "a", "password_env": "X"}, "are for PostgreSQL"),
+        ({"path": "a", "max_age": 1}, "max_age must be at least refresh_after"),
+    ],
+)
+def test_settings_are_checked(keys: dict[str, str], text: str) -> None:
+    with pytest.raises(ValueError, match=text):
+        SqlSettings.model_validate(keys)
+
+
+def test_a_missing_password_names_its_key() -> None:
+    with pytest.raises(SettingsError) as raised:
+        source({"url": "postgresql://h/d", "password_file": "/nowhere"})
+    assert raised.value.problems[0].key == ("password_file",)
+
+
+async def test_a_missing_database_is_not_created(tmp_path: Path) -> None:
+    path = tmp_path / "none.sqlite"
+    async with source({"path": str(path)}) as made:
+        with pytest.raises(SourceUnavailableError, match="unable to open"):
+            await made.lookup("SELECT 1", []).ask()
+    assert not path.exists()
+
+
+async def test_a_database_with_a_strange_name_is_opened(tmp_path: Path) -> None:
+    path = tmp_path / "ro?ms #1%20.sqlite"
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute("CREATE TABLE t (x)")
+    async with source({"path": str(path)}) as made:
+        assert not (await made.lookup("SELECT * FROM t", []).ask()).rows
+
+
+async def test_answers_are_stale_while_the_server_is_frozen_or_dead_and_new_after_it(
+    postgres: postgresql.Server,
+) -> None:
+    keys = postgresql_keys(postgres)
+    async with source(keys, timeout=0.3, refresh_after=0, max_age=60) as made:
+        lookup = made.lookup(BY_ALIAS, ["alias"])
+
+        async def ask() -> float:
+            """Return the age of an answer that came in time."""
+            started = time.monotonic()
+            found = await lookup.ask(alias="board")
+            assert time.monotonic() - started < 0.45
+            assert [row["name"] for row in found.rows] == ["Board"]
+            return found.age
+
+        async def recovers() -> None:
+            async with asyncio.timeout(5):
+                while await ask() > 0.0:  # noqa: ASYNC110 - it recovers when it is asked
+                    await asyncio.sleep(0.1)
+
+        await ask()
+        with postgres.frozen():
+            ages = [await ask() for _ in range(6)]
+            assert min(ages) > 0.0
+            with pytest.raises(SourceUnavailableError):
+                await lookup.ask(alias="never asked before")
+        await recovers()
+        postgres.kill()
+        try:
+            assert min([await ask() for _ in range(6)]) > 0.0
+        finally:
+            postgres.start()
+        await recovers()
+        assert made.status()[BY_ALIAS]["problem"] is None
+    postgres.execute("DO $$ BEGIN PERFORM pg_sleep(0.2); END $$")
+
+
+async def test_opening_and_closing_leaves_no_connection(postgres: postgresql.Server) -> None:
+    for _ in range(30):
+        async with source(postgresql_keys(postgres)) as made:
+            lookup = made.lookup(BY_ALIAS, ["alias"])
+            await asyncio.gather(*(lookup.ask(alias=f"room{n}") for n in range(8)))
+    query = "SELECT count(*) AS n FROM pg_stat_activity WHERE application_name = 'pexpolicy'"
+    async with source(postgresql_keys(postgres), refresh_after=0) as made:
+        count = made.lookup(query, [])
+        async with asyncio.timeout(5):
+            while (await count.ask()).rows[0]["n"] > 1:  # noqa: ASYNC110 - the server ends them
+                await asyncio.sleep(0.05)
