@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from multidict import MultiDict
 
 from pexpolicy import Alias, RegistrationAliasRequest, SettingsError
-from pexpolicy.testing import decide, make_policy, make_request
+from pexpolicy.testing import decide, make_policy
 from pexpolicy_registrations.bursts import MAX_ADDRESSES, Bursts
 from pexpolicy_registrations.plugin import Registrations
-from pexpolicy_registrations.settings import Settings
+from pexpolicy_registrations.settings import Device, Settings
 
 DEVICES: list[dict[str, Any]] = [
     {"alias": "Desk@Example.com", "username": "desk", "password": "horse", "protocols": ["sip"]},
@@ -22,6 +22,8 @@ DEVICES: list[dict[str, Any]] = [
     {"alias": "anna@example.com", "sso": True},
     {"alias": "both@example.com", "username": "b", "password": "staple", "sso": True},
 ]
+
+LISTED = [Device.model_validate(device) for device in DEVICES]
 
 
 async def asked(settings: dict[str, Any], alias: str, **params: str) -> Any:
@@ -31,7 +33,7 @@ async def asked(settings: dict[str, Any], alias: str, **params: str) -> Any:
         config={"plugins": {"registrations": {"settings": settings}}},
     )
     async with policy.serving():
-        request = make_request("registration_alias", alias=alias, **params)
+        request = RegistrationAliasRequest(MultiDict(params), alias)
         return (await decide(policy, request)).decision
 
 
@@ -100,7 +102,7 @@ async def test_a_mistake_is_reported_without_a_password(
 
 
 async def test_bursts_of_unknown_aliases_are_slowed_and_known_devices_are_not() -> None:
-    settings = Settings(devices=DEVICES, burst=2, delay=0.2)
+    settings = Settings(devices=LISTED, burst=2, delay=0.2)
     plugin = Registrations(settings)
 
     async def seconds(alias: str, address: str) -> float:
@@ -142,7 +144,7 @@ def test_the_memory_of_addresses_is_bounded() -> None:
 
 
 def test_an_alias_is_found_in_every_spelling() -> None:
-    plugin = Registrations(Settings(devices=DEVICES))
+    plugin = Registrations(Settings(devices=LISTED))
     for text in ("Board@EXAMPLE.com", "sip:board@example.com:5060;transport=tls"):
         request = RegistrationAliasRequest(MultiDict(), Alias(text))
         answer = asyncio.run(plugin.registration_alias(request))
@@ -154,4 +156,4 @@ def test_an_empty_list_is_a_warning() -> None:
     (warning,) = Registrations(Settings()).config_warnings()
     assert "no device can register" in warning.text
     with pytest.raises(SettingsError):
-        Registrations(Settings(devices=[{"alias": "@"}]))
+        Registrations(Settings(devices=[Device(alias="@")]))
