@@ -52,6 +52,7 @@ from pexpolicy.models.model import Unset
 from pexpolicy.models.outcome import Outcome
 from pexpolicy.models.request import Params, Request
 from pexpolicy.models.rules import Privacy
+from pexpolicy.models.wall_clock import wall_clock
 from pexpolicy.plugins.cache_file import CacheFile
 from pexpolicy.plugins.refreshed import DataUnavailableError, Refreshed
 from pexpolicy.plugins.schedule import ScheduledJob, schedule
@@ -130,4 +131,5 @@ __all__ = [
     "schedule",
     "service_class",
     "track_file",
+    "wall_clock",
 ]

@@ -32,6 +32,7 @@ from pexpolicy.endpoints.object_names import ObjectNames
 from pexpolicy.errors import Log
 from pexpolicy.models.decision import Decision, Reject
 from pexpolicy.models.errors import DecisionError
+from pexpolicy.models.wall_clock import using_wall_clock
 from pexpolicy.plugins.binding import bind_adjuster, bind_hook, bind_observer
 from pexpolicy.plugins.discovery import PluginSource, discover
 from pexpolicy.plugins.editable import reimported
@@ -83,7 +84,7 @@ def build_policy(  # noqa: PLR0913 - each is a keyword
     root, directories = settings.path.parent, settings.plugin_dirs
     host = host or PluginHost()
     sources = SourceLease(host, settings.sources, root)
-    with sources.resolving():
+    with sources.resolving(), using_wall_clock(options.wall_clock):
         plugins, unbuilt = build(settings.plugins, found, root, stage, directories)
     warnings, failed = plugin_warnings(plugins)
     names = ObjectNames(settings.infinity) if settings.infinity else None
@@ -151,6 +152,7 @@ def build_policy(  # noqa: PLR0913 - each is a keyword
         sources=sources,
         files=(settings.path, *settings.secret_files, *files),
         routes=routes,
+        wall_clock=options.wall_clock,
     )
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from types import MappingProxyType
@@ -27,6 +29,7 @@ from pexpolicy.errors import ErrorReport, Log, describe_error
 from pexpolicy.log.capture import LogLevels, level_number
 from pexpolicy.models.outcome import DEFAULT, Outcome
 from pexpolicy.models.request import Params, Request
+from pexpolicy.models.wall_clock import WallClock
 from pexpolicy.plugins.errors import PluginBuildError
 from pexpolicy.plugins.host import PluginHost
 from pexpolicy.plugins.lifespan import Lifespan
@@ -64,6 +67,7 @@ class Policy:
         sources: SourceLease,
         files: tuple[Path, ...] = (),
         routes: Mapping[str, PluginRoutes] = MappingProxyType({}),
+        wall_clock: WallClock = time.time,
     ) -> None:
         self.settings = settings
         self.files = files
@@ -83,6 +87,8 @@ class Policy:
         self._log = log
         self.host = host
         self.sources = sources
+        self.wall_clock = wall_clock
+        """The clock of conditions on the time; seconds since 1970."""
         self._tasks: HookTasks | None = None
         self.lifespans: dict[str, Lifespan] = {}
         """What is open while the policy serves, by the name of a plugin or ``sources.NAME``."""
@@ -224,6 +230,15 @@ class Policy:
         outcome = await chain.ask(request, self._tasks, decision_id)
         reply = chain.endpoint.reply(outcome.decision, decision_id, outcome.decided_by)
         return Answer(outcome, reply)
+
+    async def ask_rest(self, request: Request, asked: int) -> list[Outcome]:
+        """Ask each plugin after the first ``asked`` ones alone, for a dry run."""
+        chain = self._chain_of[type(request)]
+        if isinstance(chain, AdjustedChain):
+            chain = chain.chain
+        assert self._tasks is not None, "the policy is not serving"
+        alone = [replace(chain, links=(link,)) for link in chain.links[asked:]]
+        return [await one.ask(request, self._tasks) for one in alone]
 
     def run_background(
         self,

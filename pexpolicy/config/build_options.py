@@ -1,10 +1,12 @@
-"""Options for building a policy while its plugins are developed."""
+"""Options for building a policy for its author: development and dry runs."""
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, replace
 
 from pexpolicy.config.settings import Settings
+from pexpolicy.models.wall_clock import WallClock
 
 NO_LIMIT_S = 86_400.0
 """A day, for time limits while a plugin is debugged."""
@@ -18,6 +20,8 @@ class BuildOptions:
     """False: no plugin is late, and the budget lasts a day."""
     reloads_sources: bool = False
     """True: the source files of editable plugins are tracked, and imported again after a change."""
+    wall_clock: WallClock = time.time
+    """The clock of conditions on the time."""
 
 
 def without_limits(settings: Settings) -> Settings:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from pexpolicy.matching.clauses import Clause, clause
-from pexpolicy.matching.conditions import All, AnyOf, Condition, NoneOf, TimeCondition, WallClock
+from pexpolicy.matching.conditions import All, AnyOf, Condition, NoneOf, TimeCondition
 from pexpolicy.matching.settings import (
     NEGATION,
     AliasOperators,
@@ -27,6 +26,7 @@ from pexpolicy.matching.subjects import (
     of_wire_name,
 )
 from pexpolicy.matching.time_window import TimeWindow
+from pexpolicy.models.wall_clock import WallClock, wall_clock
 
 _OPTIONS = frozenset(("case_sensitive", "values", *ALIAS_PARTS))
 _GROUPS: dict[str, Callable[[tuple[Condition, ...]], Condition]] = {
@@ -37,11 +37,12 @@ _GROUPS: dict[str, Callable[[tuple[Condition, ...]], Condition]] = {
 _PARAMETERS = known_parameters()
 
 
-def compile_when(when: When, clock: WallClock = time.time) -> Condition:
+def compile_when(when: When, clock: WallClock | None = None) -> Condition:
     """Return the condition of a ``when``; an empty one matches every request.
 
-    ``clock`` returns seconds since 1970.
+    ``clock`` returns seconds since 1970; by default it is ``wall_clock()``.
     """
+    clock = clock or wall_clock()
     parts = tuple(part for key in _set_keys(when) for part in _parts(when, key, clock))
     return parts[0] if len(parts) == 1 else All(parts)
 

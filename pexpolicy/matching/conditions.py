@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Protocol
@@ -11,9 +11,7 @@ from typing import Protocol
 from pexpolicy.matching.clauses import Clause
 from pexpolicy.matching.time_window import TimeWindow
 from pexpolicy.models.request import Request
-
-WallClock = Callable[[], float]
-"""Seconds since 1970."""
+from pexpolicy.models.wall_clock import WallClock
 
 
 class Condition(Protocol):
@@ -119,7 +117,7 @@ class TimeCondition:
         now = self.clock()
         if self.window.contains(now):
             return ""
-        return f"{self}: no match, it is {self.window.local(now):%A %Y-%m-%d %H:%M}"
+        return f"the time is not {self.window}; it is {self.window.format(now)}"
 
     def groups(self, request: Request) -> list[tuple[str, str]]:
         """Return no groups."""

@@ -137,6 +137,12 @@ class TimeWindow:
         """Return a time, in seconds since 1970, in the zone of the window."""
         return datetime.fromtimestamp(now, self._zone)
 
+    def format(self, now: float) -> str:
+        """Return a time in the zone of the window, with the day where that counts too."""
+        settings = self.settings
+        counts = settings.weekdays or settings.dates or settings.since or settings.until
+        return f"{self.local(now):{'%A %Y-%m-%d %H:%M' if counts else '%H:%M'}}"
+
     def contains(self, now: float) -> bool:
         """Return whether a time, in seconds since 1970, is in the window."""
         local, settings = self.local(now), self.settings

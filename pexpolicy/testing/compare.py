@@ -11,7 +11,8 @@ from typing import Any
 from pexpolicy.audit.annotations import redact_annotations
 from pexpolicy.audit.redaction import REMOVED, Redaction
 from pexpolicy.endpoints.base import JPEG, Reply
-from pexpolicy.explain import InvalidRequestError, explain
+from pexpolicy.explain.explanation import explain
+from pexpolicy.explain.request_forms import InvalidRequestError, read_request
 from pexpolicy.models.outcome import DEFAULT, Outcome, Step
 from pexpolicy.policy import Answer, Policy
 from pexpolicy.testing.ask import asked, capturing_audit_log
@@ -90,7 +91,7 @@ async def _answer(policy: Policy, case: Case) -> tuple[str, Answer]:
     if case.request is not None:
         answer = await asked(policy, case.request, capturing_audit_log())
         return answer.outcome.endpoint, answer
-    explained = await explain(policy, case.url or "")
+    explained = await explain(policy, read_request(case.url or ""))
     return explained.endpoint, explained.answer
 
 

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from multidict import MultiDict
 
 from pexpolicy.endpoints import ENDPOINTS
-from pexpolicy.explain import explain
+from pexpolicy.explain.explanation import explain
+from pexpolicy.explain.request_forms import read_request
 from pexpolicy.plugins.isolation import messages as isolation
 from pexpolicy.testing import decide, make_request, url_of
 from tests.support import fake_plugins, wire
@@ -80,7 +81,7 @@ async def test_what_was_pasted_to_explain_is_passed_on_as_it_was() -> None:
     notes = _Notes()
     made = fake_plugins.policy({"notes": notes.plugin()})
     async with made.serving():
-        await explain(made, f"https://policy.example.com/api{WRITTEN[0]}")
+        await explain(made, read_request(f"https://policy.example.com/api{WRITTEN[0]}"))
     assert notes.seen == WRITTEN[:1]
 
 

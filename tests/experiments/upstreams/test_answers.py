@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from pexpolicy.explain import explain
+from pexpolicy.explain.explanation import explain
+from pexpolicy.explain.request_forms import read_request
 from pexpolicy.policy import Policy
 from tests.experiments.upstreams import policies, servers
 from tests.support import fake_plugins, secret_canaries, wire
@@ -245,7 +246,7 @@ async def test_explain_says_which_routes_a_call_met() -> None:
         ]
         made = policies.policy({"t": target.url}, routes)
         async with made.serving():
-            explained = await explain(made, f"{wire.SERVICE}?location=Bergen&{SIP}")
+            explained = await explain(made, read_request(f"{wire.SERVICE}?location=Bergen&{SIP}"))
     first, second = explained.notes
     assert first.startswith("route 1 (t): ")
     assert "Bergen" in first

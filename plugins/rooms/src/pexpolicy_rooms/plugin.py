@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -23,13 +22,14 @@ from pexpolicy import (
     ServiceConfigurationRequest,
     SettingsError,
     service_class,
+    wall_clock,
 )
 from pexpolicy_rooms.changes import changed_rooms
 from pexpolicy_rooms.pins import PINS, Pins
 from pexpolicy_rooms.room_files import WrittenRoom, written_rooms
 from pexpolicy_rooms.settings import Settings
 from pexpolicy_rooms.table import RoomTable, TimedService
-from pexpolicy_rooms.validity import ALWAYS, Validity, validity_of
+from pexpolicy_rooms.validity import ALWAYS, Validity, moment, validity_of
 
 DEFAULT_TAG = "default-room"
 MAX_NAME = 250
@@ -40,11 +40,11 @@ _PLACEHOLDER = "{local_alias}"
 class Rooms(Plugin[Settings]):
     """Leads aliases to services that were checked and rendered when the policy was built."""
 
-    def __init__(self, settings: Settings, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, settings: Settings, clock: Callable[[], float] | None = None) -> None:
         self._table = RoomTable()
         self._default = settings.default_room
         self._extras = settings.extras
-        self._clock = clock
+        self._clock = clock or wall_clock()
         self._files = [path for path in (settings.csv, settings.pins) if path is not None]
         self._files += settings.files
         self._holds_pins = False
@@ -155,10 +155,12 @@ class Rooms(Plugin[Settings]):
         return self._default_room(alias, self._default)
 
     def _if_valid(self, room: TimedService, request: ServiceConfigurationRequest) -> Service | None:
-        if room.validity.holds(self._clock()):
+        now = self._clock()
+        if room.validity.holds(now):
             return room.service
         if request.notes is not None:
-            request.notes.append(f"the room {room.service.name} is not valid at this time")
+            name, validity = room.service.name, room.validity
+            request.notes.append(f"the room {name} is valid {validity}; it is {moment(now)}")
         return None
 
     def _default_room(self, alias: Alias, template: str) -> Service | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import date, datetime, time, timedelta, tzinfo
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from typing import Any, NamedTuple
 
 from pexpolicy import Key, Problem
@@ -21,8 +21,18 @@ class Validity(NamedTuple):
         """Return whether a time is within."""
         return self.begins <= now < self.ends
 
+    def __str__(self) -> str:
+        begins = f"from {moment(self.begins)}" if self.begins > ALWAYS.begins else ""
+        ends = f"until {moment(self.ends)}" if self.ends < ALWAYS.ends else ""
+        return f"{begins} {ends}".strip()
+
 
 ALWAYS = Validity()
+
+
+def moment(seconds: float) -> str:
+    """Return a time, in seconds since 1970, as text in UTC."""
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def validity_of(

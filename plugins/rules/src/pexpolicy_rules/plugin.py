@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,6 +22,7 @@ from pexpolicy import (
     Request,
     ServiceConfigurationRequest,
     SettingsError,
+    wall_clock,
 )
 from pexpolicy_rules.analysis import findings
 from pexpolicy_rules.builder import RuleBuilder
@@ -42,7 +42,8 @@ REQUESTS: Mapping[str, type[Request]] = {
 class Rules(Plugin[Settings]):
     """Plugin that decides by the first rule that a request matches, and else abstains."""
 
-    def __init__(self, settings: Settings, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, settings: Settings, clock: Callable[[], float] | None = None) -> None:
+        clock = clock or wall_clock()
         builder = RuleBuilder(settings, clock)
         if builder.problems:
             raise SettingsError(problems=builder.problems)

@@ -1,0 +1,172 @@
+"""The request of ``pexpolicy explain``: an alias, a decision ID, or a record of a request."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pexpolicy.audit.reader import Record, file_and_rotated, raw_lines, read
+from pexpolicy.cli.audit.filters import parse_time
+from pexpolicy.cli.audit.input import paths_of, refuse, settings_of
+from pexpolicy.endpoints import ENDPOINTS
+from pexpolicy.explain.moments import parse_moment
+from pexpolicy.explain.request_forms import (
+    ALIAS,
+    RecordedRequest,
+    endpoint_of,
+    of_audit_line,
+    read_request,
+    with_parameters,
+)
+from pexpolicy.models.request import POLICY_PREFIX
+from pexpolicy.testing.requests import composed, url_of
+from pexpolicy.text import did_you_mean, printable
+
+DEFAULT_ENDPOINT = "service_configuration"
+WHOLE_ID = 36
+MAX_LISTED = 10
+"""Maximum number of calls that an ambiguous beginning lists."""
+_DECISION_ID = re.compile(r"0[0-9a-f]{7}(?:-[0-9a-f-]{0,27})?")
+"""A UUID version 7, or its beginning; the first digit is 0 until the year 4199."""
+_NAMES = ("local_alias", "service_name", "unique_service_name")
+"""Parameters that are the alias that somebody calls, or are derived from it."""
+
+
+def requested(
+    text: str, config: Path, endpoint: str | None, changes: Mapping[str, list[str]]
+) -> RecordedRequest:
+    """Return the request that the arguments of the command mean, with changed parameters.
+
+    Raise ``InvalidRequestError``; exit with 2 for a decision ID that is not in the audit log or is
+    ambiguous.
+    """
+    text = (sys.stdin.readline() if text == "-" else text).strip()
+    found = None
+    if endpoint is None and _DECISION_ID.fullmatch(text.lower()):
+        found = _from_audit(text.lower(), config)
+    if found is None and (endpoint is not None or _is_alias(text)):
+        found = _of_alias(endpoint or DEFAULT_ENDPOINT, text)
+    return with_parameters(found or read_request(text), changes)
+
+
+def doubts(request: RecordedRequest, changes: Mapping[str, list[str]]) -> list[str]:
+    """Return what the record does not tell of the request, and unknown names of parameters."""
+    found = []
+    if request.missing:
+        found.append(f"the audit line was written without {', '.join(request.missing)}")
+    if request.hashed:
+        found.append(f"the audit line has hashes only of {', '.join(request.hashed)}")
+    if request.is_cut:
+        found.append("the line is cut: parameters may be missing at its end")
+    name, _, _ = endpoint_of(request.url)
+    known = ENDPOINTS[name].request.parameters()
+    names = {*known, *(parameter.wire for parameter in known.values()), "alias"}
+    prefixes = ("idp_attributes.", "idp_attribute_")
+    for key in changes.keys() - names:
+        if not key.startswith(prefixes):
+            guess = did_you_mean(key, names)
+            found.append(f"{key} is no parameter of {name} that is known here{guess}")
+    return found
+
+
+def parse_changes(pairs: tuple[str, ...]) -> dict[str, list[str]]:
+    """Return the values of ``key=value`` arguments by key; raise ``BadParameter``."""
+    changes: dict[str, list[str]] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not key or not equals:
+            msg = f"{pair!r} has no value: write --set remote_address=10.44.0.7"
+            raise click.BadParameter(msg, param_hint="--set")
+        changes.setdefault(key, []).append(value)
+    return changes
+
+
+def parse_at(text: str | None, recorded: datetime | None) -> datetime | None:
+    """Return the time of ``--at`` in its zone, or that of the record; ``None`` for the present.
+
+    A time without a zone is in that of this machine.
+    """
+    if text is None:
+        return recorded
+    if text == "now":
+        return None
+    try:
+        return parse_moment(text)
+    except ValueError:
+        pass
+    try:
+        return parse_time(text, datetime.now(UTC)).astimezone()
+    except ValueError:
+        msg = f"{text!r} is not a time: write now, 22:00, 2026-12-24 22:00, or 2026-12-24 22:00 "
+        raise click.BadParameter(f"{msg}Europe/Oslo", param_hint="--at") from None
+
+
+def _is_alias(text: str) -> bool:
+    return (
+        bool(text) and POLICY_PREFIX not in text and not re.search(r"\s|://|^[/?{\[]|[?=].*=", text)
+    )
+
+
+def _of_alias(endpoint: str, alias: str) -> RecordedRequest:
+    """Return the request of a node for an alias, with the parameters of a usual call."""
+    if ENDPOINTS[endpoint].path.endswith("/"):
+        fields = {"alias": alias}
+    elif endpoint == "directory_information":
+        fields = {"q": alias}
+    else:
+        known = ENDPOINTS[endpoint].request.parameters()
+        fields = {name: alias for name in _NAMES if name in known}
+        if endpoint == DEFAULT_ENDPOINT:
+            fields = {"local_alias": alias}
+    return RecordedRequest(url_of(composed(endpoint, None, fields)), ALIAS, given=tuple(fields))
+
+
+def _from_audit(beginning: str, config: Path) -> RecordedRequest | None:
+    """Return the request of the call in the audit log; ``None`` for what may be an alias too."""
+    certain = "-" in beginning
+    if certain:
+        paths = paths_of(config, ())
+    else:
+        settings = settings_of(config)
+        file = settings.audit.path
+        paths = [] if file is None else file_and_rotated(settings.resolve(file))
+    calls = _calls(paths, beginning)
+    if len(calls) > 1:
+        listed = [_summary(event) for event in list(calls.values())[:MAX_LISTED]]
+        more = len(calls) - len(listed)
+        if more:
+            listed.append(f"and {more} more")
+        text = f"{len(calls)} decision IDs begin with {beginning}; write more of one of them:"
+        refuse("\n  ".join([text, *listed]))
+    if not calls and certain:
+        refuse(f"no call in the audit log has a decision ID that begins with {beginning}")
+    return of_audit_line(next(iter(calls.values()))) if calls else None
+
+
+def _calls(paths: list[Path], beginning: str) -> dict[str, dict[str, Any]]:
+    """Return the lines of calls by decision ID, the newest files first."""
+    mark = f'"decision_id":"{beginning}'.encode()
+    calls: dict[str, dict[str, Any]] = {}
+    for path in reversed(paths):
+        for raw in raw_lines([path]):
+            if mark not in raw.content:
+                continue
+            for found in read(raw):
+                if isinstance(found, Record) and found.event["event"] == "decision":
+                    calls[str(found.event.get("decision_id"))] = found.event
+        if calls and len(beginning) == WHOLE_ID:
+            break
+    return calls
+
+
+def _summary(event: Mapping[str, Any]) -> str:
+    request = event.get("request") or {}
+    alias = request.get("local_alias") or request.get("alias") or ""
+    parts = (event.get("decision_id"), event.get("timestamp"), event.get("endpoint"), alias)
+    return printable("  ".join(str(part) for part in parts if part))

@@ -1,0 +1,1 @@
+"""A dry run of one request: reading it from a record, answering it, showing each step."""

@@ -1,0 +1,26 @@
+"""Moments: times with a zone, for dry runs."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from zoneinfo import ZoneInfo, available_timezones
+
+
+def parse_moment(text: str) -> datetime:
+    """Parse ``2026-12-24 22:00 Europe/Oslo`` or ``2026-12-24 22:00+01:00``.
+
+    Raise ``ValueError`` for other text, and for a time without a zone.
+    """
+    written, _, zone = text.strip().rpartition(" ")
+    named = zone in available_timezones()
+    try:
+        found = datetime.fromisoformat(written.strip() if named else text.strip())
+        if named and found.tzinfo is None:
+            found = found.replace(tzinfo=ZoneInfo(zone))
+    except ValueError:
+        msg = f"{text!r} is not a time: write 2026-12-24 22:00 Europe/Oslo, or +01:00 for the zone"
+        raise ValueError(msg) from None
+    if found.tzinfo is None:
+        msg = f"{text!r} has no zone: write {text} Europe/Oslo, or an offset such as +01:00"
+        raise ValueError(msg)
+    return found

@@ -1,0 +1,47 @@
+"""The wall clock of a policy: that of the machine, or one that a dry run sets."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+WallClock = Callable[[], float]
+"""Seconds since 1970."""
+
+_WALL_CLOCK: ContextVar[WallClock] = ContextVar("pexpolicy_wall_clock", default=time.time)
+
+
+def wall_clock() -> WallClock:
+    """Return the wall clock of the policy that is being built.
+
+    A plugin keeps it in its constructor, and reads it in its hooks instead of ``time.time``, which
+    it is in a server. In ``pexpolicy explain --at`` and in cases with ``at`` it returns that time::
+
+        self._clock = wall_clock()
+        now = datetime.fromtimestamp(self._clock(), UTC)
+    """
+    return _WALL_CLOCK.get()
+
+
+@contextmanager
+def using_wall_clock(clock: WallClock) -> Iterator[None]:
+    """Give this clock to what is built inside."""
+    token = _WALL_CLOCK.set(clock)
+    try:
+        yield
+    finally:
+        _WALL_CLOCK.reset(token)
+
+
+class DryRunClock:
+    """A wall clock that can be set; without a time it is that of the machine."""
+
+    def __init__(self, at: float | None = None) -> None:
+        self.at = at
+        """Seconds since 1970."""
+
+    def __call__(self) -> float:
+        """Return seconds since 1970."""
+        return time.time() if self.at is None else self.at

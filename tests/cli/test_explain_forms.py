@@ -1,0 +1,127 @@
+"""`pexpolicy explain` with an alias, and parameters that are set."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.test_main import invoked, written
+from tests.support import live_server, wire
+
+SHIPPED = str(live_server.SHIPPED)
+RULES = """
+[plugins.rules.settings]
+[[plugins.rules.settings.rules]]
+name = "From Oslo"
+endpoint = "service_configuration"
+when.remote_address.in_subnet = "10.44.0.0/16"
+when.params.new_parameter = "yes"
+then = "reject"
+[[plugins.rules.settings.rules]]
+name = "Analysts"
+endpoint = "participant_properties"
+when.idp_attributes.groups = "analysts"
+then = "reject"
+[[plugins.rules.settings.rules]]
+name = "Everybody else"
+endpoint = "registration_alias"
+when.alias.user = "alice"
+then = "reject"
+"""
+
+
+def explained(*arguments: str) -> dict[str, Any]:
+    shown = invoked("explain", "--json", *arguments)
+    assert shown.exit_code == 0, shown.output
+    found: dict[str, Any] = json.loads(shown.stdout)
+    return found
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> str:
+    return written(tmp_path, RULES)
+
+
+def test_an_alias_is_asked_about_as_a_node_asks() -> None:
+    shown = explained("--config", SHIPPED, "sip:Engineering@example.com")
+    assert shown["endpoint"] == "service_configuration"
+    assert shown["request"]["local_alias"] == "sip:Engineering@example.com"
+    assert shown["request"]["call_direction"] == "dial_in"
+    assert shown["decided_by"] == "rooms"
+    assert shown["reply"]["result"]["name"] == "Engineering Room"
+
+
+def test_text_shows_what_was_written_before_what_was_added() -> None:
+    shown = invoked("explain", "-c", SHIPPED, "engineering", "--set", "location=Oslo")
+    assert shown.stdout.splitlines()[:3] == [
+        "service_configuration ",
+        "  local_alias = engineering",
+        "  location = Oslo",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "name"),
+    [
+        ("media_location", "local_alias"),
+        ("participant_properties", "service_name"),
+        ("directory_information", "q"),
+        ("registration_alias", "alias"),
+        ("participant_avatar", "alias"),
+    ],
+)
+def test_an_alias_is_the_parameter_that_the_endpoint_is_about(endpoint: str, name: str) -> None:
+    shown = explained("-c", SHIPPED, "alice@example.com", "--endpoint", endpoint)
+    assert shown["endpoint"] == endpoint
+    assert shown["request"][name] == "alice@example.com"
+
+
+def test_any_parameter_is_set_by_its_attribute_or_its_name_on_the_wire(config: str) -> None:
+    sets = ("--set", "remote_address=10.44.0.7", "--set", "new_parameter=yes")
+    shown = explained("-c", config, "meet07", *sets)
+    assert (shown["decided_by"], shown["action"]) == ("rules", "reject")
+    assert shown["remarks"] == [
+        "new_parameter is no parameter of service_configuration that is known here"
+    ]
+    for name in ("idp_attributes.groups", "idp_attribute_groups"):
+        sets = ("--set", f"{name}=managers", "--set", f"{name}=analysts")
+        shown = explained("-c", config, "meet07", "--endpoint", "participant_properties", *sets)
+        assert shown["request"]["idp_attribute_groups"] == ["managers", "analysts"]
+        assert (shown["action"], shown["remarks"]) == ("reject", [])
+
+
+def test_a_parameter_of_a_pasted_request_is_changed_as_well(config: str) -> None:
+    target = f"https://policy.example.com{wire.REGISTRATION}bob?protocol=sip"
+    assert explained("-c", config, target)["decided_by"] == "default"
+    shown = explained("-c", config, target, "--set", "alias=alice")
+    assert shown["action"] == "reject"
+    assert shown["request"] == {"protocol": "sip", "alias": "alice"}
+
+
+def test_a_misspelt_parameter_is_mentioned() -> None:
+    shown = invoked("explain", "-c", SHIPPED, "meet07", "--set", "remote_adress=10.44.0.7")
+    assert "remote_adress is no parameter of service_configuration that is known here" in (
+        shown.stdout
+    )
+    assert "did you mean 'remote_address'?" in shown.stdout
+
+
+@pytest.mark.parametrize("pair", ["remote_address", "=10.44.0.7"])
+def test_a_parameter_without_a_value_is_refused(pair: str) -> None:
+    shown = invoked("explain", "-c", SHIPPED, "meet07", "--set", pair)
+    assert shown.exit_code == 2
+    assert "--set remote_address=10.44.0.7" in shown.stderr
+
+
+def test_a_pin_is_printed_only_where_it_is_asked_for(tmp_path: Path) -> None:
+    room = '[plugins.rooms.settings.rooms.board]\nname = "Board"\npin = "481516"\n'
+    config = written(tmp_path, room)
+    for arguments in (["--json"], ["--all"], ["--against", config], ["--json", "--all"]):
+        shown = invoked("explain", "-c", config, "board", *arguments)
+        assert shown.exit_code == 0, shown.output
+        assert "481516" not in shown.output
+        assert (
+            "481516"
+            in invoked("explain", "-c", config, "board", "--show-secrets", *arguments).output
+        )
