@@ -167,7 +167,7 @@ chaos-webhook: $(STAMP) ## a million calls while the receiver of the plugin webh
 phone-book: $(STAMP) ## search in a phone book of 100,000 entries
 	@$(ISOLATED) $(BIN)/python -m tests.experiments.phone_book
 
-pictures: $(STAMP) ## 100,000 traversals of the plugin avatars, and cached pictures a second
+pictures: $(STAMP) ## the plugin avatars: 100,000 traversals, cached pictures a second, a frozen web server
 	@$(ISOLATED) $(BIN)/python -m tests.experiments.pictures $(ARGS)
 
 patterns: $(STAMP) ## a thousand regular expressions known to be slow, against long aliases

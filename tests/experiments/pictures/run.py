@@ -1,16 +1,12 @@
-"""The plugin `avatars`: no traversal leaves its folder, and the cost of a cached picture."""
+"""Traversals of the folder of the plugin `avatars`, and the cost of a cached picture."""
 
-import argparse
 import os
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-
-from rich.console import Console
 
 from pexpolicy import Alias
 from pexpolicy_avatars.folder import Folder
@@ -110,29 +106,3 @@ def calls_per_second(folder: Path, seconds: int) -> tuple[float, float]:
     calls, failed = (int(part.partition("=")[2]) for part in line.split())
     assert failed == 0, said
     return calls / spent, calls / took
-
-
-def main() -> int:
-    """Print the figures; return 1 if a file outside of the folder was opened."""
-    options = argparse.ArgumentParser(
-        prog="python -m tests.experiments.pictures", description=__doc__
-    )
-    options.add_argument("--texts", type=int, default=100_000)
-    options.add_argument("--seconds", type=int, default=10)
-    given = options.parse_args()
-    console = Console(highlight=False)
-    with tempfile.TemporaryDirectory() as made:
-        found, outside = paths_opened_outside(Path(made), given.texts)
-    console.print(
-        f"{given.texts:,} texts: {found:,} pictures in the folder, {len(outside)} files outside"
-    )
-    with tempfile.TemporaryDirectory() as made:
-        of_cpu, of_clock = calls_per_second(Path(made), given.seconds)
-    console.print(
-        f"{of_cpu:,.0f} cached pictures a second of CPU time, {of_clock:,.0f} of the clock"
-    )
-    return bool(outside)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
