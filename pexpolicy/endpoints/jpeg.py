@@ -12,6 +12,10 @@ MAX_PIXELS = 4_000_000
 """Limit for decoding and encoding: such a picture takes up to 100 MB."""
 MAX_JPEG_PIXELS = 4 * MAX_PIXELS
 """Limit for a JPEG, such as a photo of a phone: it can be decoded at a half or less of its size."""
+MAX_SCANS = 64
+"""Limit for the passes of a progressive JPEG, of which encoders write some ten. Each can be 14 bytes
+long and takes the time of all pixels.
+"""
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP")
 """The accepted formats. Others of Pillow start programs, or use libraries that must not read
 untrusted input.
@@ -21,6 +25,8 @@ SEGMENTS = frozenset((0xC0, 0xC1, 0xC2, 0xC4, 0xDB, 0xDD, 0xE0, *range(0xE2, 0xF
 """Segments before the first scan of a JPEG that every decoder reads: frames, tables, comments. Not
 0xE1, which has the EXIF and XMP data: an orientation, and where a picture was taken.
 """
+JPEGS = ("JPEG", "MPO")
+"""Pillow's names for a JPEG, and for one with further pictures after it, as some phones make."""
 MARKER, SCAN, END_OF_IMAGE = 0xFF, 0xDA, b"\xff\xd9"
 
 
@@ -40,9 +46,10 @@ def jpeg(image: bytes, width: int | None, height: int | None) -> bytes:
     try:
         with Image.open(io.BytesIO(image), formats=FORMATS) as picture:
             wanted = (width or picture.width, height or picture.height)
-            is_reduced = (
-                picture.format == "JPEG" and MAX_PIXELS < _pixels(picture.size) <= MAX_JPEG_PIXELS
-            )
+            is_jpeg = picture.format in JPEGS
+            if is_jpeg:
+                _check_scans(image)
+            is_reduced = is_jpeg and MAX_PIXELS < _pixels(picture.size) <= MAX_JPEG_PIXELS
             if is_reduced:
                 # Square, as the picture may have to be rotated.
                 picture.draft("RGB", (max(wanted), max(wanted)))
@@ -69,6 +76,12 @@ def _check_size(size: tuple[int, int]) -> None:
     if _pixels(size) > MAX_PIXELS:
         text = f"a picture of {size[0]} by {size[1]} pixels"
         raise InvalidImageError(f"{text} is too large: {MAX_PIXELS:,} are the limit")
+
+
+def _check_scans(image: bytes) -> None:
+    if image.count(bytes((MARKER, SCAN))) > MAX_SCANS:
+        text = f"the picture has more than {MAX_SCANS} scans"
+        raise InvalidImageError(f"{text}: save it without progression")
 
 
 def _is_conforming(picture: Image.Image, wanted: tuple[int, int], image: bytes) -> bool:

@@ -80,6 +80,26 @@ def test_a_photo_of_a_phone_is_decoded_at_a_part_of_its_size(orientation: int) -
             Avatar(out.getvalue()).resized(width, 500)
 
 
+def test_a_photo_with_further_pictures_after_it_is_decoded() -> None:
+    out = io.BytesIO()
+    photo = Image.new("RGB", (4000, 2400))
+    photo.save(out, "MPO", save_all=True, append_images=[photo.resize((400, 240))])
+    assert Image.open(io.BytesIO(out.getvalue())).format == "MPO"
+    sent = Image.open(io.BytesIO(Avatar(out.getvalue()).resized(100, 60).image))
+    assert (sent.format, sent.size) == ("JPEG", (100, 60))
+
+
+def test_a_jpeg_of_very_many_scans_is_not_decoded() -> None:
+    out = io.BytesIO()
+    Image.new("RGB", (100, 100)).save(out, "JPEG", progressive=True)
+    usual = out.getvalue()
+    Avatar(usual).resized(10, 10)
+    last = usual[usual.rindex(b"\xff\xda") : -2]
+    for size in (10, 100):
+        with pytest.raises(DecisionError, match="more than 64 scans"):
+            Avatar(usual[:-2] + 10_000 * last + usual[-2:]).resized(size, size)
+
+
 def test_a_picture_that_was_resized_by_a_plugin_keeps_all_but_the_reason() -> None:
     resized = Avatar(PICTURES["png"], reason="a reason").resized(64, 48)
     assert resized.resized(64, 48).image == resized.image
