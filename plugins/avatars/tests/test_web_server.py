@@ -182,6 +182,22 @@ async def test_what_is_no_picture_is_a_failure(
     assert "gzip" not in photos.headers[0].get("Accept-Encoding", "")
 
 
+async def test_a_broken_reply_is_a_failure_that_names_nobody(serving: Serving) -> None:
+    async def broken(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(replies.pop())
+        writer.close()
+
+    replies = [b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n", b"nonsense\r\n\r\n", b""]
+    server = await asyncio.start_server(broken, "127.0.0.1")
+    port = server.sockets[0].getsockname()[1]
+    async with server, serving(http={"url": f"http://127.0.0.1:{port}/{{user}}"}) as ask:
+        while replies:
+            outcome, detail = await ask.step("anna@example.com")
+            assert outcome == "failed"
+            assert "127.0.0.1: " in detail
+            assert "anna" not in detail
+
+
 async def test_credentials_are_sent(
     serving: Serving, photos: Photos, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

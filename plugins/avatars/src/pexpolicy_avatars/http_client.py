@@ -68,6 +68,10 @@ class HttpClient:
         except TimeoutError:
             text = f"{url.host}: no reply within {self._timeout:.3g} s"
             raise PictureError(text) from None
+        except aiohttp.ClientResponseError as error:
+            # Its text has the whole URL, with the name of a person.
+            text = f"{url.host}: the reply is not HTTP: {error.message}"
+            raise PictureError(text) from None
         except (aiohttp.ClientError, OSError) as error:
             raise PictureError(f"{url.host}: {type(error).__name__}: {error}") from None
 
