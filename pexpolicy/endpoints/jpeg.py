@@ -13,8 +13,8 @@ MAX_PIXELS = 4_000_000
 MAX_JPEG_PIXELS = 4 * MAX_PIXELS
 """Limit for a JPEG, such as a photo of a phone: it can be decoded at a half or less of its size."""
 MAX_SCANS = 64
-"""Limit for the passes of a progressive JPEG, of which encoders write some ten. Each can be 14 bytes
-long and takes the time of all pixels.
+"""Limit for the passes of a progressive JPEG, of which encoders write some ten. One of 14 bytes
+takes the time of all pixels.
 """
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP")
 """The accepted formats. Others of Pillow start programs, or use libraries that must not read
