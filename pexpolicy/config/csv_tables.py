@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar, get_args, get_origin
 
 import pydantic
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from pydantic.fields import FieldInfo
 
 from pexpolicy.config.encodings import EncodingError, decode_text
@@ -141,6 +141,21 @@ def _parse(text: str, model: type[R], file: str) -> Iterator[Row[R]]:
             yield Row(file, line, values)
     if faults:
         raise TableError(faults)
+
+
+def read_cells(path: Path) -> list[dict[str, str]]:
+    """Read a CSV file with any columns: the cells that are not empty, by the lower-case names of
+    their columns; else as ``read_table``.
+    """
+    text = read_text(path, "CSV UTF-8")
+    _, header = next(_records(text, path.name, []), (1, []))
+    columns: dict[str, Any] = {
+        f"column_{number}": (str | None, Field(None, alias=name.lower()))
+        for number, name in enumerate(header)
+    }
+    model = pydantic.create_model("Cells", __base__=TableRow, **columns)
+    rows = parse_table(text, model, path.name)
+    return [row.values.model_dump(by_alias=True, exclude_none=True) for row in rows]
 
 
 def write_table(rows: Iterable[R], model: type[R], delimiter: str = ",") -> str:

@@ -95,7 +95,7 @@ class DataSource(ABC, Generic[S, Q]):
         async def fetch(values: Mapping[str, Value], previous: Answer | None) -> Answer:
             return await self.fetch(prepared, values, previous)
 
-        lookup = Lookup(fetch, parameters, self._start, self.settings, self.clock)
+        lookup = Lookup(fetch, parameters, self.start, self.settings, self.clock)
         self._lookups[known] = lookup
         return lookup
 
@@ -156,7 +156,7 @@ class DataSource(ABC, Generic[S, Q]):
             await asyncio.wait(set(self._tasks), timeout=STOP_S)
         await self.close()
 
-    def _start(self, query: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+    def start(self, query: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Run a query in a task of the source: the call that began it may end before."""
         task = asyncio.get_running_loop().create_task(query, context=self._context)
         self._tasks.add(task)

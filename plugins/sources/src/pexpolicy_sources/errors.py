@@ -20,11 +20,14 @@ class QueryError(SourceError):
     """The source refuses this query, or these parameters."""
 
 
-def describe(error: OSError) -> str:
+def describe(error: Exception) -> str:
     """Return what a network error is: the messages of libraries name addresses, or nothing."""
-    if error.errno is not None and error.errno > 0:
-        return os.strerror(error.errno)
-    return error.strerror or str(error) or type(error).__name__
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    number = getattr(error, "errno", None)
+    if isinstance(number, int) and number > 0:
+        return os.strerror(number)
+    return one_line(str(error)) or type(error).__name__
 
 
 def one_line(text: str) -> str:

@@ -17,3 +17,19 @@ class Answer(NamedTuple):
     rows: Sequence[Row]
     etag: str = ""
     """The version of the rows, with which a source may say that they are the same."""
+
+
+def rows_at(value: Any, place: str) -> list[Row]:
+    """Return the rows in a document: one object, or a list of objects.
+
+    ``place`` are the names of tables on the way, such as ``data.items``; empty: the document.
+    Raises ``ValueError``.
+    """
+    for name in filter(None, place.split(".")):
+        if not isinstance(value, dict) or name not in value:
+            raise ValueError(f"there is no {place}")
+        value = value[name]
+    rows = [value] if isinstance(value, dict) else value
+    if not (isinstance(rows, list) and all(isinstance(row, dict) for row in rows)):
+        raise ValueError(f"{place or 'it'} is neither an object nor a list of objects")
+    return rows

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import ssl
 import time
 from collections.abc import Callable
 from importlib import import_module
@@ -12,7 +11,7 @@ from urllib.parse import quote
 
 from yarl import URL
 
-from pexpolicy import SettingsError, track_file
+from pexpolicy_sources.certificates import tls_context
 from pexpolicy_sources.secrets import secret
 
 if TYPE_CHECKING:
@@ -69,7 +68,7 @@ def _postgresql(settings: SqlSettings, written: str) -> Callable[[], AsyncEngine
             "default_transaction_read_only": "on",
             "statement_timeout": str(round(settings.timeout * SERVER_EARLIER * 1000)),
         },
-        "ssl": False if folder is not None or not settings.tls else _tls(settings),
+        "ssl": False if folder is not None or not settings.tls else tls_context(settings.ca_file),
     }
     address = DatabaseURL.create(
         "postgresql+asyncpg",
@@ -93,17 +92,6 @@ def _postgresql(settings: SqlSettings, written: str) -> Callable[[], AsyncEngine
         )
 
     return make
-
-
-def _tls(settings: SqlSettings) -> ssl.SSLContext:
-    file = settings.ca_file
-    if file is not None:
-        track_file(file)
-    try:
-        return ssl.create_default_context(cafile=file)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise SettingsError(f"{file} cannot be used: {reason}", key=("ca_file",)) from None
 
 
 def _sqlite(settings: SqlSettings) -> Callable[[], AsyncEngine]:

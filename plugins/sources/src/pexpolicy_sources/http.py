@@ -1,0 +1,219 @@
+"""Driver ``http``: JSON of a web service."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from http import HTTPStatus
+from ipaddress import ip_address
+from typing import Annotated, Self
+
+import aiohttp
+import orjson
+from pydantic import AfterValidator, Field, model_validator
+from typing_extensions import override
+from yarl import URL
+
+from pexpolicy import ConfigPath
+from pexpolicy_sources.certificates import tls_context
+from pexpolicy_sources.client_credentials import ClientCredentials
+from pexpolicy_sources.data_source import DataSource, DataSourceSettings
+from pexpolicy_sources.errors import QueryError, SourceUnavailableError, describe
+from pexpolicy_sources.rows import Answer, Row, Value, rows_at
+from pexpolicy_sources.secrets import secret
+from pexpolicy_sources.url_template import UrlTemplate
+
+CONNECTIONS = 16
+IDLE_S = 30.0
+"""Seconds that an unused connection is kept."""
+CHUNK = 1 << 16
+_REFUSALS = frozenset((401, 403, 407, 408, 429))
+"""Status codes that say nothing about the query."""
+
+
+def _web_address(written: str) -> str:
+    try:
+        url = URL(written)
+        host = url.raw_host
+    except ValueError:
+        host, url = None, URL()
+    if url.scheme not in ("http", "https") or not host or url.raw_query_string or url.raw_fragment:
+        raise ValueError("is not the address of a web service: write https://HOST/PATH")
+    if url.raw_user is not None or url.raw_password is not None:
+        raise ValueError("credentials are never in this file: write token_env or token_file")
+    return written
+
+
+WebAddress = Annotated[str, AfterValidator(_web_address)]
+
+
+class HttpSettings(DataSourceSettings):
+    """``[sources.NAME]`` with ``driver = "http"``."""
+
+    url: WebAddress
+    """The beginning of all addresses; a query is appended."""
+    rows: str = ""
+    """The place of the rows in a reply, such as ``data.items``; empty: the reply itself."""
+    token_env: str | None = None
+    """Variable with a token that is sent as ``Authorization: Bearer``."""
+    token_file: ConfigPath | None = None
+    """File with that token."""
+    token_url: WebAddress | None = None
+    """Server that issues tokens for client credentials (OAuth 2.0)."""
+    client_id: str | None = None
+    """The name of this client there."""
+    client_secret_env: str | None = None
+    """Variable with its secret."""
+    client_secret_file: ConfigPath | None = None
+    """File with that secret."""
+    scope: str | None = None
+    """Scopes of the token, separated by blanks."""
+    ca_file: ConfigPath | None = None
+    """Certificates to trust instead of those of the system."""
+    max_mb: int = Field(32, ge=1, le=1024)
+    """Size of a reply in MiB."""
+
+    @model_validator(mode="after")
+    def _secrets_are_encrypted(self) -> Self:
+        has_secret = self.token_env or self.token_file or self.client_id
+        for url in (self.url, self.token_url):
+            if has_secret and url is not None and not _is_encrypted(url):
+                msg = f"{url} would get credentials unencrypted: write https://"
+                raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
+    def _one_way_to_authenticate(self) -> Self:
+        has_secret = bool(self.client_secret_env or self.client_secret_file)
+        given = [self.token_url is not None, self.client_id is not None, has_secret]
+        if any(given) and not all(given):
+            msg = "token_url, client_id and client_secret_env or client_secret_file go together"
+            raise ValueError(msg)
+        if self.token_url is not None and (self.token_env or self.token_file):
+            msg = "write token_url or a token, not both"
+            raise ValueError(msg)
+        if self.scope is not None and self.token_url is None:
+            msg = "scope belongs to token_url"
+            raise ValueError(msg)
+        return self
+
+
+def _is_encrypted(url: str) -> bool:
+    """Return whether nobody else can read what is sent to it; loopback counts."""
+    parsed = URL(url)
+    try:
+        is_local = ip_address(parsed.host or "").is_loopback
+    except ValueError:
+        is_local = parsed.host == "localhost"
+    return is_local or parsed.scheme == "https"
+
+
+class HttpSource(DataSource[HttpSettings, UrlTemplate]):
+    """A web service. A query is a path, such as ``/rooms?alias={alias}``."""
+
+    Settings = HttpSettings
+
+    def __init__(self, settings: HttpSettings) -> None:
+        super().__init__(settings)
+        self._base = str(URL(settings.url)).rstrip("/")
+        self._token = secret("token", settings.token_env, settings.token_file)
+        self._tls = tls_context(settings.ca_file)
+        self._login: ClientCredentials | None = None
+        if settings.token_url is not None and settings.client_id is not None:
+            own = secret("client_secret", settings.client_secret_env, settings.client_secret_file)
+            client = (settings.client_id, own or "")
+            self._login = ClientCredentials(settings.token_url, client, settings.scope, self.start)
+        self._session: aiohttp.ClientSession | None = None
+
+    @override
+    async def open(self) -> None:
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(
+                ssl=self._tls, limit=CONNECTIONS, keepalive_timeout=IDLE_S
+            ),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(total=self.settings.snapshot_timeout),
+        )
+
+    @override
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    @override
+    def prepare(self, query: str, parameters: Collection[str]) -> UrlTemplate:
+        return UrlTemplate(query, parameters)
+
+    @override
+    async def fetch(
+        self, query: UrlTemplate, parameters: Mapping[str, Value], previous: Answer | None
+    ) -> Answer:
+        address = query.fill(parameters)
+        answer = None if address is None else await self._get(address, previous)
+        return Answer(()) if answer is None else answer
+
+    @override
+    async def fetch_all(self, query: UrlTemplate, previous: Answer | None) -> Answer:
+        answer = await self._get(query.fill({}) or "", previous)
+        if answer is None:
+            raise QueryError("the reply is HTTP 404: there is nothing at this path")
+        return answer
+
+    async def _get(self, address: str, previous: Answer | None) -> Answer | None:
+        """Return the reply; ``None`` for one that says that there is nothing."""
+        session = self._session
+        if session is None:
+            raise SourceUnavailableError("the source is not open")
+        try:
+            token = await self._current_token(session)
+            answer = await self._request(session, address, token, previous)
+            if answer == HTTPStatus.UNAUTHORIZED and self._login is not None:
+                # It may have been revoked before its end.
+                self._login.forget(token)
+                token = await self._current_token(session)
+                answer = await self._request(session, address, token, previous)
+        except (aiohttp.ClientError, OSError) as error:
+            raise SourceUnavailableError(describe(error)) from None
+        if answer == HTTPStatus.NOT_FOUND:
+            return None
+        if isinstance(answer, int):
+            text = f"the reply is HTTP {answer}"
+            is_down = answer >= HTTPStatus.INTERNAL_SERVER_ERROR or answer in _REFUSALS
+            raise SourceUnavailableError(text) if is_down else QueryError(text)
+        return answer
+
+    async def _current_token(self, session: aiohttp.ClientSession) -> str:
+        return self._token or "" if self._login is None else await self._login.token(session)
+
+    async def _request(
+        self, session: aiohttp.ClientSession, address: str, token: str, previous: Answer | None
+    ) -> Answer | int:
+        """Return the rows, or another status than 200."""
+        headers = {"Accept": "application/json"}
+        if token:
+            headers["Authorization"] = f"Bearer {token}"
+        if previous is not None and previous.etag:
+            headers["If-None-Match"] = previous.etag
+        url = URL(self._base + address, encoded=True)
+        async with session.get(url, headers=headers, allow_redirects=False) as reply:
+            if reply.status == HTTPStatus.NOT_MODIFIED and previous is not None:
+                return previous
+            if reply.status == HTTPStatus.NO_CONTENT:
+                return Answer(())
+            if reply.status != HTTPStatus.OK:
+                return reply.status
+            content = bytearray()
+            async for chunk in reply.content.iter_chunked(CHUNK):
+                content += chunk
+                if len(content) > self.settings.max_mb << 20:
+                    raise QueryError(f"the reply is larger than {self.settings.max_mb} MiB: max_mb")
+            return Answer(self._rows(bytes(content)), reply.headers.get("ETag", ""))
+
+    def _rows(self, content: bytes) -> list[Row]:
+        try:
+            value = orjson.loads(content)
+        except ValueError:
+            raise QueryError("the reply is not JSON") from None
+        try:
+            return rows_at(value, self.settings.rows)
+        except ValueError as error:
+            raise QueryError(f"the reply has another form than rows says: {error}") from None

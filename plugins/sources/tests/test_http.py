@@ -1,0 +1,281 @@
+"""Driver ``http``, with a real web service and a real token server."""
+
+import asyncio
+import base64
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pexpolicy import Alias
+from pexpolicy_sources import Lookup, QueryError, SourceUnavailableError
+from pexpolicy_sources.http import HttpSettings, HttpSource
+from pexpolicy_sources.url_template import UrlTemplate
+
+SECRET = "canary/of:the secret"
+
+
+class Service:
+    """A web service with rooms, and what it was asked."""
+
+    def __init__(self) -> None:
+        self.url = ""
+        self.rooms: dict[str, Any] = {"clinic@example.com": {"name": "Clinic"}}
+        self.version = 1
+        self.tokens: list[str] = []
+        self.paths: list[str] = []
+        self.statuses: list[int] = []
+        self.logins: list[tuple[str | None, dict[str, list[str]]]] = []
+        self.status = 0
+        self.life: Any = 3600
+        self.needs_token = False
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        self.paths.append(request.raw_path)
+        await self.gate.wait()
+        response = self._response(request)
+        self.statuses.append(response.status)
+        return response
+
+    def _response(self, request: web.Request) -> web.Response:
+        if self.status:
+            return web.Response(status=self.status, headers={"Location": "/api/rooms"})
+        if self.needs_token and request.headers.get("Authorization", "")[7:] not in self.tokens:
+            return web.Response(status=401)
+        etag = f'"{self.version}"'
+        if request.headers.get("If-None-Match") == etag:
+            return web.Response(status=304)
+        alias = request.match_info.get("alias")
+        if alias is None:
+            rows = [{"alias": key, **room} for key, room in self.rooms.items()]
+            return web.json_response({"data": {"items": rows}}, headers={"ETag": etag})
+        if alias not in self.rooms:
+            return web.Response(status=404)
+        row = {"data": {"items": self.rooms[alias]}}
+        return web.json_response(row, headers={"ETag": etag})
+
+    async def token(self, request: web.Request) -> web.Response:
+        self.logins.append((request.headers.get("Authorization"), parse_qs(await request.text())))
+        await asyncio.sleep(0.01)
+        if self.life is None:
+            return web.json_response({"error": "invalid_client"}, status=401)
+        self.tokens.append(f"token-{len(self.logins)}")
+        return web.json_response({"access_token": self.tokens[-1], "expires_in": self.life})
+
+
+@pytest.fixture
+async def service() -> AsyncIterator[Service]:
+    made = Service()
+    app = web.Application()
+    app.router.add_get("/api/rooms", made.handle)
+    app.router.add_get("/api/rooms/{alias:[^/]+}", made.handle)
+    app.router.add_post("/token", made.token)
+    async with TestServer(app, shutdown_timeout=0.1) as server:
+        made.url = str(server.make_url("/api"))
+        yield made
+
+
+def source(service: Service, **keys: Any) -> HttpSource:
+    document = {"url": service.url, "rows": "data.items", "timeout": 1.0, **keys}
+    return HttpSource(HttpSettings.model_validate(document))
+
+
+def by_alias(made: HttpSource) -> Lookup:
+    return made.lookup("/rooms/{alias}", ["alias"])
+
+
+@pytest.fixture
+def login(service: Service, tmp_path: Path) -> dict[str, str]:
+    """The keys for client credentials."""
+    (tmp_path / "secret").write_text(SECRET)
+    service.needs_token = True
+    return {
+        "token_url": service.url.replace("/api", "/token"),
+        "client_id": "policy server",
+        "client_secret_file": str(tmp_path / "secret"),
+        "scope": "rooms.read",
+    }
+
+
+async def test_a_row_is_found_by_key_and_404_is_a_miss(service: Service) -> None:
+    async with source(service) as made:
+        found = await by_alias(made).ask(alias=Alias("sip:Clinic@Example.com"))
+        assert list(found.rows) == [{"name": "Clinic"}]
+        for _ in range(2):
+            assert not (await by_alias(made).ask(alias="nobody")).rows
+        assert len(service.paths) == 2
+
+
+async def test_a_snapshot_is_transferred_again_only_if_it_has_changed(service: Service) -> None:
+    async with source(service) as made, made.snapshot("/rooms", every=60) as rooms:
+        assert [row["alias"] for row in rooms.value] == ["clinic@example.com"]
+        await rooms.refresh()
+        assert [row["alias"] for row in rooms.value] == ["clinic@example.com"]
+        service.rooms["board"], service.version = {"name": "Board"}, 2
+        await rooms.refresh()
+        assert len(rooms.value) == 2
+    assert service.statuses == [200, 304, 200]
+
+
+async def test_an_answer_by_key_is_confirmed_by_its_etag(service: Service) -> None:
+    async with source(service, refresh_after=0) as made:
+        for _ in range(2):
+            found = await by_alias(made).ask(alias="clinic@example.com")
+            assert list(found.rows) == [{"name": "Clinic"}]
+            assert found.age == 0.0
+    assert service.statuses == [200, 304]
+
+
+async def test_many_calls_share_one_token(service: Service, login: dict[str, str]) -> None:
+    async with source(service, **login) as made:
+        aliases = [f"room{number}" for number in range(30)]
+        await asyncio.gather(*(by_alias(made).ask(alias=alias) for alias in aliases))
+    ((authorization, form),) = service.logins
+    expected = base64.b64encode(b"policy+server:canary%2Fof%3Athe+secret").decode()
+    assert authorization == f"Basic {expected}"
+    assert form == {"grant_type": ["client_credentials"], "scope": ["rooms.read"]}
+
+
+async def test_a_token_is_replaced_before_its_end_and_when_it_is_refused(
+    service: Service, login: dict[str, str]
+) -> None:
+    made = source(service, refresh_after=0, **login)
+    assert made._login is not None
+    now = 0.0
+    made._login._clock = lambda: now
+    async with made:
+        lookup = by_alias(made)
+        await lookup.ask(alias="a")
+        now = 3569.0
+        await lookup.ask(alias="a")
+        assert len(service.logins) == 1
+        now = 3571.0
+        await lookup.ask(alias="a")
+        assert len(service.logins) == 2
+        service.tokens.clear()
+        await lookup.ask(alias="a")
+        assert len(service.logins) == 3
+
+
+async def test_a_refused_client_is_named_without_its_secret(
+    service: Service, login: dict[str, str]
+) -> None:
+    service.life = None
+    made = source(service, **login)
+    async with made:
+        with pytest.raises(SourceUnavailableError, match=r"HTTP 401: invalid_client"):
+            await by_alias(made).ask(alias="a")
+    assert "canary" not in f"{made.status()} {made.settings!r}"
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [(500, SourceUnavailableError), (429, SourceUnavailableError), (400, QueryError)],
+)
+async def test_other_replies_are_failures(
+    service: Service, status: int, error: type[Exception]
+) -> None:
+    service.status = status
+    async with source(service) as made:
+        with pytest.raises(error, match=f"HTTP {status}"):
+            await by_alias(made).ask(alias="a")
+
+
+async def test_a_redirect_is_not_followed(service: Service) -> None:
+    service.status = 302
+    async with source(service) as made:
+        with pytest.raises(QueryError, match="HTTP 302"):
+            await by_alias(made).ask(alias="a")
+    assert len(service.paths) == 1
+
+
+async def test_replies_of_another_form_and_size_are_refused(service: Service) -> None:
+    service.rooms["list"] = ["no", "objects"]
+    service.rooms["large"] = {"name": "x" * (1 << 20)}
+    async with source(service, max_mb=1) as made:
+        with pytest.raises(QueryError, match="neither an object nor a list"):
+            await by_alias(made).ask(alias="list")
+        with pytest.raises(QueryError, match="larger than 1 MiB"):
+            await by_alias(made).ask(alias="large")
+    async with source(service, rows="data.rooms") as made:
+        with pytest.raises(QueryError, match=r"no data\.rooms"):
+            await by_alias(made).ask(alias="list")
+
+
+async def test_answers_are_stale_while_the_service_is_frozen(service: Service) -> None:
+    async with source(service, refresh_after=0, timeout=0.1) as made:
+        lookup = by_alias(made)
+        await lookup.ask(alias="clinic@example.com")
+        service.gate.clear()
+        started = time.monotonic()
+        for _ in range(20):
+            assert (await lookup.ask(alias="clinic@example.com")).age > 0.0
+        assert time.monotonic() - started < 1.0
+        service.gate.set()
+        async with asyncio.timeout(5):
+            while (await lookup.ask(alias="clinic@example.com")).age:  # noqa: ASYNC110 - it recovers
+                await asyncio.sleep(0.1)
+
+
+@given(text=st.text(st.characters(codec="utf-8")) | st.sampled_from(["..", ".", "../../admin"]))
+def test_no_value_changes_the_path(text: str) -> None:
+    template = UrlTemplate("/rooms/{alias}?x={alias}&y=1", ["alias"])
+    address = template.fill({"alias": text})
+    if text in ("", ".", ".."):
+        assert address is None
+        return
+    assert address is not None
+    path, _, query = address.partition("?")
+    assert path.count("/") == 2
+    assert query.count("&") == 1
+    assert "#" not in address
+
+
+async def test_every_alias_arrives_as_it_was(service: Service) -> None:
+    texts = ["a/b", "a?b", "a#b", "ü ö", "%2e%2e", "..%2f", "{alias}", "a+b", "😀", "a;b=c&d", "\\"]
+    service.rooms = {text: {"name": text} for text in texts}
+    async with source(service) as made:
+        for text in texts:
+            found = await by_alias(made).ask(alias=text)
+            assert list(found.rows) == [{"name": text}], (text, service.paths[-1])
+
+
+@pytest.mark.parametrize(
+    ("query", "text"),
+    [
+        ("rooms", "is not a path"),
+        ("//evil.example/rooms", "is not a path"),
+        ("/rooms#x", "has a #"),
+        ("/rooms/{", "has a single"),
+        ("/rooms/{als}", r"has the parameter \{als\}; there is: \{alias\}"),
+        ("/rooms/{alias.host}", "has the parameter"),
+        ("/rooms/{alias!r}", "has the parameter"),
+    ],
+)
+def test_a_query_is_checked(query: str, text: str) -> None:
+    with pytest.raises(ValueError, match=text):
+        UrlTemplate(query, ["alias"])
+
+
+@pytest.mark.parametrize(
+    ("keys", "text"),
+    [
+        ({"url": "ftp://h"}, "is not the address of a web service"),
+        ({"url": "https://u:p@h"}, "credentials are never in this file"),
+        ({"url": "http://api.example.com", "token_env": "X"}, "unencrypted"),
+        ({"url": "https://h", "client_id": "x"}, "go together"),
+        ({"url": "https://h", "scope": "x"}, "scope belongs to token_url"),
+    ],
+)
+def test_settings_are_checked(keys: dict[str, str], text: str) -> None:
+    with pytest.raises(ValueError, match=text):
+        HttpSettings.model_validate(keys)
