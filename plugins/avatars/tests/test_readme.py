@@ -1,9 +1,13 @@
-"""The configuration of the README with initials for the time when a source is down."""
+"""What the README shows: initials while a source is down, and what `explain` prints."""
 
 from pathlib import Path
 
+import pytest
+from click.testing import CliRunner
+
+from pexpolicy.cli.main import main
 from pexpolicy.testing import make_policy
-from tests.support import doc_pages, paths
+from tests.support import doc_pages, paths, wire
 from tests.support.avatars import Asker, picture
 
 
@@ -24,3 +28,21 @@ async def test_an_instance_with_initials_answers_while_the_folder_is_missing(
         (folder / "anna.jpg").write_bytes(picture())
         assert (await ask("anna@example.com")).decided_by == "avatars"
         assert (await ask("bob@example.com")).decided_by == "initials"
+
+
+@pytest.mark.parametrize(
+    ("alias", "note"),
+    [
+        ("bob@example.com", "folder has no picture"),
+        ("anna@example.com", "folder has a picture of "),
+        ("anna@elsewhere.example", "elsewhere.example is not among domains"),
+    ],
+)
+def test_explain_shows_what_the_sources_had(tmp_path: Path, alias: str, note: str) -> None:
+    (tmp_path / "config.toml").write_text(
+        '[plugins.avatars.settings]\nfolder = "pictures"\ndomains = ["example.com"]\n'
+    )
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures" / "anna.jpg").write_bytes(picture())
+    arguments = ["explain", "--config", str(tmp_path / "config.toml"), f"{wire.AVATAR}{alias}"]
+    assert note in CliRunner().invoke(main, arguments).output

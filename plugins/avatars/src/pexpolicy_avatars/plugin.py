@@ -78,10 +78,10 @@ class Avatars(Plugin[AvatarsSettings]):
         size = (request.width, request.height)
         found = self._renderings.get((alias, *size))
         result = "cached"
-        if found is None and self._is_ours(alias):
+        if found is None and self._is_ours(request):
             picture = self._pictures.get(alias)
             if picture is None:
-                picture = await self._fetches.run(alias, partial(self._fetch, alias))
+                picture = await self._fetches.run(alias, partial(self._fetch, request))
             if picture.value is not None:
                 make = partial(picture.value.resized, *size)
                 found = await self._rendered((alias, *size), picture.at, make)
@@ -101,15 +101,25 @@ class Avatars(Plugin[AvatarsSettings]):
         request.annotate(age_s=round(self._clock() - found.at))
         return found.value
 
-    def _is_ours(self, alias: Alias) -> bool:
-        return not self._domains or alias.bare or alias.host in self._domains
+    def _is_ours(self, request: ParticipantAvatarRequest) -> bool:
+        alias = request.alias
+        is_ours = not self._domains or alias.bare or alias.host in self._domains
+        if not is_ours and request.notes is not None:
+            request.notes.append(f"{alias.host} is not among domains")
+        return is_ours
 
-    async def _fetch(self, alias: Alias) -> Entry[Avatar | None]:
+    async def _fetch(self, request: ParticipantAvatarRequest) -> Entry[Avatar | None]:
         """Return the picture from the first source that has one; its absence is kept too."""
+        alias, notes = request.alias, request.notes
         at = self._clock()
         picture: Avatar | None = None
         for source in self._sources:
             image = await source.fetch(alias)
+            if notes is not None:
+                had = (
+                    "has no picture" if image is None else f"has a picture of {len(image):,} bytes"
+                )
+                notes.append(f"{source.name} {had}")
             if image is not None:
                 picture = Avatar(image, reason=f"a picture from {source.name}")
                 break
