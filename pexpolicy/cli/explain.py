@@ -119,17 +119,22 @@ def _walk(
     clock = DryRunClock(None if moment is None else moment.timestamp())
     policy = build_or_exit(config, log=log, options=BuildOptions(wall_clock=clock))
     handler.use(policy.log_levels)
-    explanations: list[Explanation] = []
 
-    async def answer() -> None:
+    async def answer() -> Explanation:
         async with policy.serving():
-            explanations.append(await explain_request(policy, request, all=ask_all))
+            return await explain_request(policy, request, all=ask_all)
 
     try:
-        run(answer())
+        explained = run(answer())
     except ConfigError as error:
         fail(error)
-    return config, explanations[0]
+    if moment is not None:
+        explained.notes.extend(
+            f"{plugin.name} runs in processes of its own, which have the present time"
+            for plugin in policy.plugins
+            if plugin.isolated is not None
+        )
+    return config, explained
 
 
 def _show_tracebacks(explanation: Explanation, *, err: bool) -> None:

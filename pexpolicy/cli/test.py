@@ -10,7 +10,9 @@ from pathlib import Path
 import click
 
 from pexpolicy.cli.common import build_or_exit, config_option, fail
+from pexpolicy.config.build_options import BuildOptions
 from pexpolicy.config.settings import ConfigError
+from pexpolicy.models.wall_clock import DryRunClock
 from pexpolicy.policy import Policy
 from pexpolicy.testing.cases import Case, CasesError, load_cases
 from pexpolicy.testing.report import as_json as json_report
@@ -40,8 +42,10 @@ def test(
     Exit code 0: all cases passed. 1: a case failed. 2: no case ran, or wrong usage. 75: a plugin
     cannot open what it needs. 78: the configuration cannot be used.
     """
+    options = BuildOptions(wall_clock=DryRunClock())
     try:
-        code = _run_files(build_or_exit(config), cases, only, junit, print_json=as_json)
+        policy = build_or_exit(config, options=options)
+        code = _run_files(policy, cases, only, junit, print_json=as_json)
     except ConfigError as error:
         fail(error)
     sys.exit(code)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from datetime import datetime
 
 WallClock = Callable[[], float]
 """Seconds since 1970."""
@@ -45,3 +46,19 @@ class DryRunClock:
     def __call__(self) -> float:
         """Return seconds since 1970."""
         return time.time() if self.at is None else self.at
+
+
+@contextmanager
+def at_time(clock: WallClock, moment: datetime | None) -> Iterator[None]:
+    """Set a clock to a time meanwhile; raise ``TypeError`` for one that cannot be set."""
+    if moment is None:
+        yield
+        return
+    if not isinstance(clock, DryRunClock):
+        msg = "the clock of this policy cannot be set: build it with a DryRunClock"
+        raise TypeError(msg)
+    before, clock.at = clock.at, moment.timestamp()
+    try:
+        yield
+    finally:
+        clock.at = before

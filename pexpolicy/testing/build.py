@@ -16,6 +16,7 @@ from pexpolicy.builder import build_policy
 from pexpolicy.config.build_options import BuildOptions
 from pexpolicy.config.loader import from_document, load
 from pexpolicy.config.settings import ConfigError, Settings
+from pexpolicy.models.wall_clock import DryRunClock
 from pexpolicy.plugins.discovery import RESERVED, PluginSource, discover
 from pexpolicy.policy import Policy
 
@@ -74,7 +75,7 @@ def make_policy(plugins: Subject, *, config: Config | None = None, timeouts: boo
         async with policy.serving():
             outcome = await decide(policy, make_request("service_configuration"))
     """
-    options = BuildOptions(time_limits=timeouts)
+    options = BuildOptions(time_limits=timeouts, wall_clock=DryRunClock())
     if isinstance(plugins, Path):
         _no_config(config, "a configuration file")
         return build_policy(load(plugins), log=Log(), options=options)

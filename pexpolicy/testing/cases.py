@@ -5,6 +5,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +13,7 @@ import pydantic
 from pydantic import BaseModel, ConfigDict, Field
 
 from pexpolicy.config.problems import Problem, problems_of
+from pexpolicy.explain.moments import parse_moment
 from pexpolicy.models.request import Request
 from pexpolicy.testing.request_templates import RequestError
 from pexpolicy.testing.requests import composed
@@ -58,6 +60,7 @@ class _CaseTable(_Table):
     shape: str | None = None
     request: dict[str, Any] | None = None
     url: str | None = None
+    at: datetime | str | None = None
     expect: Expected = Expected()
 
 
@@ -71,6 +74,8 @@ class Case:
     request: Request | None
     url: str | None
     expected: Expected
+    at: datetime | None = None
+    """The time of conditions on the time; ``None`` for the present."""
 
     def __str__(self) -> str:
         return self.name
@@ -142,7 +147,18 @@ def _case(path: Path, table: object) -> Case:
         except RequestError as error:
             inside = () if error.key[0] in ("endpoint", "shape") else ("request",)
             raise _BadCase(Problem((*inside, *error.key), error.text)) from None
-    return Case(read.name, path, read.endpoint, request, read.url, read.expect)
+    at = _moment(read.at)
+    return Case(read.name, path, read.endpoint, request, read.url, read.expect, at)
+
+
+def _moment(written: datetime | str | None) -> datetime | None:
+    """Return a time with a zone: on another machine, another one would be meant without it."""
+    if written is None:
+        return None
+    try:
+        return parse_moment(str(written))
+    except ValueError as error:
+        raise _BadCase(Problem(("at",), str(error))) from None
 
 
 def _contradictions(table: _CaseTable) -> Iterator[Problem]:

@@ -14,6 +14,7 @@ from pexpolicy.endpoints.base import JPEG, Reply
 from pexpolicy.explain.explanation import explain
 from pexpolicy.explain.request_forms import InvalidRequestError, read_request
 from pexpolicy.models.outcome import DEFAULT, Outcome, Step
+from pexpolicy.models.wall_clock import at_time
 from pexpolicy.policy import Answer, Policy
 from pexpolicy.testing.ask import asked, capturing_audit_log
 from pexpolicy.testing.cases import Case, Expected
@@ -75,10 +76,14 @@ def _step(step: Step) -> str:
 
 
 async def judge(policy: Policy, case: Case) -> CaseResult:
-    """Ask a serving policy and compare; neither observers nor shadow plugins are called."""
+    """Ask a serving policy and compare; neither observers nor shadow plugins are called.
+
+    Raise ``TypeError`` for a case with a time if the policy was built without a ``DryRunClock``.
+    """
     began = time.perf_counter()
     try:
-        endpoint, answer = await _answer(policy, case)
+        with at_time(policy.wall_clock, case.at):
+            endpoint, answer = await _answer(policy, case)
     except InvalidRequestError as error:
         wrong = Difference("url", "a request of Infinity", " ".join(str(error).split()))
         return CaseResult(case, "", None, (wrong,), time.perf_counter() - began)

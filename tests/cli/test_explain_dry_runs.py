@@ -1,0 +1,250 @@
+"""`pexpolicy explain` at another time, with all plugins, and against another configuration."""
+
+import json
+import os
+import pty
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.cli.test_explain_forms import explained
+from tests.cli.test_main import invoked, written
+from tests.support import live_server
+
+NIGHT = """
+[plugins.rules]
+priority = 10
+[plugins.rules.settings]
+[[plugins.rules.settings.rules]]
+name = "Closed at night"
+endpoint = "service_configuration"
+when.time = { zone = "Europe/Oslo", between = ["20:00", "06:00"] }
+then = { action = "reject", reason = "closed" }
+[[plugins.rules.settings.rules]]
+name = "Closed on Christmas Eve"
+endpoint = "service_configuration"
+when.time = { zone = "Europe/Oslo", dates = ["2026-12-24"] }
+then = "reject"
+[plugins.rooms]
+priority = 20
+[plugins.rooms.settings]
+zone = "Europe/Oslo"
+[plugins.rooms.settings.rooms.meet07]
+name = "Meeting 07"
+pin = "481516"
+[plugins.rooms.settings.rooms.fair]
+name = "Fair"
+valid_from = "2026-12-01"
+valid_until = "2026-12-02"
+"""
+NOON = "2026-12-03 14:00 Europe/Oslo"
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> str:
+    return written(tmp_path, NIGHT)
+
+
+@pytest.mark.parametrize(
+    ("at", "decided_by"),
+    [
+        ("2026-12-03 22:00 Europe/Oslo", "rules"),
+        ("2026-12-03T22:00+01:00", "rules"),
+        ("2026-12-03 21:00Z", "rules"),
+        ("2026-12-03 16:00 America/New_York", "rules"),
+        (NOON, "rooms"),
+        ("2026-12-24 14:00 Europe/Oslo", "rules"),
+    ],
+)
+def test_conditions_are_asked_at_the_time_that_is_given(
+    config: str, at: str, decided_by: str
+) -> None:
+    shown = explained("-c", config, "meet07", "--at", at)
+    assert shown["decided_by"] == decided_by
+
+
+def test_a_time_without_a_zone_is_in_that_of_the_machine(
+    config: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    try:
+        for zone, decided_by in (("Europe/Oslo", "rooms"), ("America/New_York", "rules")):
+            monkeypatch.setenv("TZ", zone)
+            time.tzset()
+            shown = explained("-c", config, "meet07", "--at", "2026-12-03 19:30")
+            assert shown["decided_by"] == decided_by
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+def test_a_failed_condition_names_the_window_and_the_time(config: str) -> None:
+    shown = invoked("explain", "-c", config, "meet07", "--at", NOON)
+    assert "rule 'Closed at night': the time is not 20:00 to 06:00 Europe/Oslo; it is 14:00" in (
+        shown.stdout
+    )
+    assert "not 2026-12-24 Europe/Oslo; it is Thursday 2026-12-03 14:00" in shown.stdout
+    assert "  at Thursday 2026-12-03 14:00:00 CET" in shown.stdout
+
+
+def test_a_room_that_does_not_exist_at_the_time_says_when_it_does(config: str) -> None:
+    assert explained("-c", config, "fair", "--at", "2026-12-02 14:00+01:00")["decided_by"] == (
+        "rooms"
+    )
+    shown = explained("-c", config, "fair", "--at", NOON)
+    assert shown["decided_by"] == "default"
+    assert shown["notes"][-1] == (
+        "the room Fair is valid from 2026-11-30 23:00 UTC until 2026-12-02 23:00 UTC; "
+        "it is 2026-12-03 13:00 UTC"
+    )
+
+
+def test_the_time_of_a_record_is_the_default(config: str) -> None:
+    line = (
+        '10.0.0.1 - - [24/Dec/2026:14:00:00 +0100] "GET '
+        '/policy/v1/service/configuration?local_alias=meet07 HTTP/1.1" 200 4'
+    )
+    assert explained("-c", config, line)["decided_by"] == "rules"
+    assert explained("-c", config, line, "--at", NOON)["decided_by"] == "rooms"
+    assert explained("-c", config, line, "--at", "now")["at"] is None
+
+
+@pytest.mark.parametrize("at", ["tomorrow", "2026-13-01 10:00", "25:00", "2026-12-03 10:00 Oslo"])
+def test_what_is_no_time_is_refused_with_an_example(config: str, at: str) -> None:
+    shown = invoked("explain", "-c", config, "meet07", "--at", at)
+    assert shown.exit_code == 2
+    assert "2026-12-24 22:00" in shown.stderr
+
+
+def test_the_plugins_after_the_decision_say_what_they_would_have_decided(config: str) -> None:
+    night = ("--at", "2026-12-03 22:00 Europe/Oslo")
+    assert explained("-c", config, "meet07", *night)["not_asked"] == []
+    shown = explained("-c", config, "meet07", "--all", *night)
+    assert shown["decided_by"] == "rules"
+    (rooms,) = shown["not_asked"]
+    assert (rooms["plugin"], rooms["outcome"]) == ("rooms", "decided")
+    assert rooms["would"].startswith("continue: name = Meeting 07, ")
+    assert "pin = ***" in rooms["would"]
+    assert "481516" not in json.dumps(shown)
+    text = invoked("explain", "-c", config, "lobby", "--all", *night).stdout
+    assert "rooms (not asked)  abstained" in text
+
+
+FAILING = """
+import pexpolicy
+
+class Late:
+    @pexpolicy.hookimpl
+    async def service_configuration(self, request):
+        request.annotate(seen=True)
+        raise ValueError("no table")
+"""
+
+
+def test_a_plugin_after_the_decision_may_fail_and_changes_nothing(tmp_path: Path) -> None:
+    (tmp_path / "drop").mkdir()
+    (tmp_path / "drop" / "late.py").write_text(FAILING)
+    head = 'plugin_dirs = ["drop"]\n'
+    config = written(tmp_path, f'{head}{NIGHT}\n[plugins.late]\non_error = "reject"\n')
+    shown = explained("-c", config, "meet07", "--all", "--at", NOON)
+    assert (shown["decided_by"], shown["annotations"]) == ("rooms", {})
+    (late,) = shown["not_asked"]
+    assert (late["plugin"], late["outcome"]) == ("late", "failed")
+    assert "ValueError: no table" in late["detail"]
+    assert late["would"].startswith("reject: late failed")
+
+
+def test_two_configurations_are_compared(tmp_path: Path, config: str) -> None:
+    other = tmp_path / "other.toml"
+    changed = NIGHT.replace('"Meeting 07"', '"Seven"').replace("481516", "2342")
+    other.write_text(
+        changed.replace("[plugins.rules.settings]", 'mode = "shadow"\n[plugins.rules.settings]')
+    )
+    shown = explained("-c", config, "meet07", "--at", NOON, "--against", str(other))
+    assert shown["differences"] == {
+        "name": {"from": "Meeting 07", "to": "Seven"},
+        "pin": {"from": "***", "to": "***"},
+    }
+    assert shown["against"]["reply"]["result"]["name"] == "Seven"
+    night = ("--at", "2026-12-03 22:00 Europe/Oslo", "--against", str(other))
+    changes = explained("-c", config, "meet07", *night)["differences"]
+    assert changes["decided_by"] == {"from": "rules", "to": "rooms"}
+    assert changes["action"] == {"from": "reject", "to": "continue"}
+    text = invoked("explain", "-c", config, "meet07", *night).stdout
+    assert text.index(f"\n{config}\n") < text.index(f"\n{other}\n") < text.index("\ndifferences\n")
+    assert "  action from reject to continue\n" in text
+    assert text.count("481516") == text.count("2342") == 0
+    same = invoked("explain", "-c", config, "meet07", "--against", config).stdout
+    assert same.endswith("both configurations answer the same\n")
+
+
+def test_the_other_configuration_is_checked_too(tmp_path: Path, config: str) -> None:
+    other = tmp_path / "other.toml"
+    other.write_text("[plugins.romms]\n")
+    shown = invoked("explain", "-c", config, "meet07", "--against", str(other))
+    assert shown.exit_code == 78
+    assert f"{other}: 1 error" in shown.stderr
+
+
+def test_a_reply_has_colours_on_a_terminal(config: str) -> None:
+    ours, theirs = pty.openpty()
+    try:
+        command = [sys.executable, "-m", "pexpolicy", "explain", "-c", config, "meet07"]
+        environment = {**os.environ, "TERM": "xterm-256color"}
+        environment.pop("NO_COLOR", None)
+        done = subprocess.run(
+            [*command, "--at", NOON], stdout=theirs, env=environment, check=False, timeout=60
+        )
+        os.close(theirs)
+        out = os.read(ours, 100_000).decode()
+    finally:
+        os.close(ours)
+    assert done.returncode == 0
+    assert '\x1b[1;34m"name"' in out
+    assert '"Meeting 07"\x1b[0m' in out
+
+
+CASES = """
+[[case]]
+name = "closed at night"
+endpoint = "service_configuration"
+request.local_alias = "meet07"
+at = "2026-12-03 22:00 Europe/Oslo"
+expect = { action = "reject", reason = "rule Closed at night: closed" }
+[[case]]
+name = "open by day"
+endpoint = "service_configuration"
+request.local_alias = "meet07"
+at = 2026-12-03T14:00:00+01:00
+expect.decided_by = "rooms"
+[[case]]
+name = "a log line"
+url = "/policy/v1/service/configuration?local_alias=meet07"
+at = "2026-12-24T14:00:00+01:00"
+expect.action = "reject"
+[[case]]
+name = "the fair is over"
+endpoint = "service_configuration"
+request.local_alias = "fair"
+at = "2026-12-03 14:00 UTC"
+"""
+
+
+def test_a_case_has_a_time(tmp_path: Path, config: str) -> None:
+    cases = tmp_path / "cases.toml"
+    cases.write_text(CASES)
+    ran = invoked("test", "-c", config, str(cases))
+    assert ran.exit_code == 0, ran.output
+    cases.write_text(CASES.replace("22:00", "10:00"))
+    assert invoked("test", "-c", config, str(cases)).exit_code == 1
+
+
+@pytest.mark.parametrize("at", ['"2026-12-03 22:00"', "2026-12-03T22:00:00", '"night"', "7"])
+def test_a_case_needs_a_time_that_is_the_same_everywhere(tmp_path: Path, at: str) -> None:
+    cases = tmp_path / "cases.toml"
+    cases.write_text(f'[[case]]\nname = "x"\nurl = "/"\nat = {at}\n')
+    ran = invoked("test", "-c", str(live_server.SHIPPED), str(cases))
+    assert ran.exit_code == 2
+    assert "case 1 ('x'), at" in ran.stderr
