@@ -38,7 +38,7 @@ async def test_a_row_is_found_in_each_format_whatever_the_case(tmp_path: Path, n
             assert [(row["name"], row["pin"]) for row in found.rows] == [("Clinic", "0482")]
         assert not (await lookup.ask(alias="nobody")).rows
         assert not (await lookup.ask(alias="")).rows
-        async with made.snapshot("", every=60) as rooms:
+        async with made.snapshot("", list, every=60) as rooms:
             assert [row["name"] for row in rooms.value] == ["Clinic", "=Board"]
 
 

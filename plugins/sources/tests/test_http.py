@@ -116,7 +116,7 @@ async def test_a_row_is_found_by_key_and_404_is_a_miss(service: Service) -> None
 
 
 async def test_a_snapshot_is_transferred_again_only_if_it_has_changed(service: Service) -> None:
-    async with source(service) as made, made.snapshot("/rooms", every=60) as rooms:
+    async with source(service) as made, made.snapshot("/rooms", list, every=60) as rooms:
         assert [row["alias"] for row in rooms.value] == ["clinic@example.com"]
         await rooms.refresh()
         assert [row["alias"] for row in rooms.value] == ["clinic@example.com"]

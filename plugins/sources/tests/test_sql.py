@@ -59,11 +59,11 @@ async def test_a_snapshot_has_all_rows_and_is_kept_on_disk(
 ) -> None:
     file = tmp_path / "snapshot.json"
     query = "SELECT alias, name FROM rooms ORDER BY alias"
-    async with source(keys) as made, made.snapshot(query, every=60, file=file) as rooms:
+    async with source(keys) as made, made.snapshot(query, list, every=60, file=file) as rooms:
         expected = [r["alias"] for r in rooms.value]
         assert expected == ["board", "clinic@example.com"]
     # The source is not open: this is a start without it.
-    async with source(keys).snapshot(query, every=60, file=file) as rooms:
+    async with source(keys).snapshot(query, list, every=60, file=file) as rooms:
         assert [r["alias"] for r in rooms.value] == expected
 
 
@@ -81,7 +81,7 @@ async def test_a_large_snapshot_leaves_time_for_calls(opened: SqlSource) -> None
             longest, last = max(longest, time.monotonic() - last), time.monotonic()
 
     task = asyncio.create_task(tick())
-    async with opened.snapshot(query, every=60) as rooms:
+    async with opened.snapshot(query, list, every=60) as rooms:
         task.cancel()
         assert len(rooms.value) == 30_000
     assert longest < 0.25
@@ -147,7 +147,7 @@ def test_a_query_is_checked_when_it_is_prepared(sqlite: Path) -> None:
     with pytest.raises(ValueError, match=r"has the parameter :als; there is: :alias"):
         made.lookup("SELECT 1 WHERE 1 = :als", ["alias"])
     with pytest.raises(ValueError, match="is empty"):
-        made.snapshot("  ", every=60)
+        made.snapshot("  ", list, every=60)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from pexpolicy_sources.data_source import DataSource, DataSourceSettings
 from pexpolicy_sources.errors import QueryError, SourceError, SourceUnavailableError
 from pexpolicy_sources.lookup import Found, Lookup
 from pexpolicy_sources.rows import Answer, Row, Value
+from pexpolicy_sources.snapshot import Snapshot
 
 __all__ = [
     "Answer",
@@ -13,6 +14,7 @@ __all__ = [
     "Lookup",
     "QueryError",
     "Row",
+    "Snapshot",
     "SourceError",
     "SourceUnavailableError",
     "Value",

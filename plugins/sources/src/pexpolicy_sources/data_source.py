@@ -13,13 +13,13 @@ from typing import Any, Generic, Literal, Self, TypeVar
 
 from pydantic import Field, model_validator
 
-from pexpolicy import CacheFile, PluginSettings, Refreshed
+from pexpolicy import PluginSettings
 from pexpolicy_sources.lookup import Lookup
 from pexpolicy_sources.rows import Answer, Row, Value
+from pexpolicy_sources.snapshot import Snapshot
 
 STOP_S = 1.0
 """Seconds for queries to end after their cancellation."""
-SNAPSHOT_NAME = "snapshot"
 
 
 class DataSourceSettings(PluginSettings):
@@ -102,31 +102,31 @@ class DataSource(ABC, Generic[S, Q]):
     def snapshot(
         self,
         query: str,
+        convert: Callable[[list[Row]], T],
         *,
         every: float,
         file: Path | None = None,
         first: Literal["required", "stale"] = "required",
-        name: str = SNAPSHOT_NAME,
-    ) -> Refreshed[list[Row]]:
+        name: str = "rows",
+    ) -> Snapshot[T]:
         """Return all rows of a query, fetched every ``every`` seconds; raises ``ValueError``.
 
-        ``file`` keeps them for a start without the source, with ``first="stale"``.
+        ``file`` keeps them for a start without the source; ``first`` and ``name`` are those of
+        ``Refreshed``.
         """
         prepared = self.prepare(query, ())
-        previous: Answer | None = None
 
-        async def fetch() -> list[Row]:
-            nonlocal previous
-            previous = await self.fetch_all(prepared, previous)
-            return list(previous.rows)
+        async def fetch(previous: Answer | None) -> Answer:
+            return await self.fetch_all(prepared, previous)
 
-        return Refreshed(
+        return Snapshot(
             fetch,
+            convert,
             every=every,
-            timeout=self.settings.snapshot_timeout,
-            first=first,
+            limit=self.settings.snapshot_timeout,
             key=self._key(query),
-            file=None if file is None else CacheFile(file, list[Row]),
+            file=file,
+            first=first,
             name=name,
         )
 

@@ -1,0 +1,87 @@
+"""Snapshot: all rows of a query, converted for the calls that read them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Generic, Literal, Self, TypeVar
+
+from pexpolicy import CacheFile, Refreshed
+from pexpolicy_sources.rows import Answer, Row
+
+T = TypeVar("T")
+
+
+class Snapshot(Generic[T]):
+    """What ``convert`` makes of all rows of a query, fetched again every ``every`` seconds.
+
+    ``convert`` runs in a thread, and may raise ``ValueError`` to refuse the rows: then the last
+    ones stay. The rows are what ``file`` keeps, and what a reload hands over; ``async with`` in the
+    ``lifespan`` of a plugin converts them before the first call.
+    """
+
+    def __init__(  # noqa: PLR0913 - they have names
+        self,
+        fetch: Callable[[Answer | None], Awaitable[Answer]],
+        convert: Callable[[list[Row]], T],
+        *,
+        every: float,
+        limit: float,
+        key: str,
+        file: Path | None,
+        first: Literal["required", "stale"],
+        name: str,
+    ) -> None:
+        self._fetch = fetch
+        self._convert = convert
+        self._answer: Answer | None = None
+        self._converted: tuple[list[Row], T] | None = None
+        self._rows = Refreshed(
+            self._fetch_and_convert,
+            every=every,
+            timeout=limit,
+            first=first,
+            key=key,
+            file=None if file is None else CacheFile(file, list[Row]),
+            name=name,
+        )
+
+    @property
+    def value(self) -> T:
+        """The converted rows; raises ``DataUnavailableError`` if there are none yet."""
+        rows = self._rows.value
+        if self._converted is None or self._converted[0] is not rows:
+            self._converted = rows, self._convert(rows)
+        return self._converted[1]
+
+    @property
+    def age(self) -> float:
+        """Seconds since the rows were fetched; infinite if there are none."""
+        return self._rows.age
+
+    async def refresh(self) -> None:
+        """Fetch now; raise what that raises."""
+        await self._rows.refresh()
+
+    async def __aenter__(self) -> Self:
+        await self._rows.open()
+        try:
+            if self._rows.age < float("inf"):
+                await asyncio.to_thread(lambda: self.value)
+        except BaseException:
+            await self._rows.close()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._rows.close()
+
+    async def _fetch_and_convert(self) -> list[Row]:
+        answer = await self._fetch(self._answer)
+        if answer is self._answer and self._converted is not None:
+            return self._converted[0]
+        rows = list(answer.rows)
+        converted = await asyncio.to_thread(self._convert, rows)
+        self._answer, self._converted = answer, (rows, converted)
+        return rows

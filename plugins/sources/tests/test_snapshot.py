@@ -1,0 +1,63 @@
+"""Snapshots: rows converted once, and kept while the source fails."""
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from pexpolicy_sources import Row, Snapshot
+from pexpolicy_sources.file import FileSettings, FileSource
+from pexpolicy_sources.rows import Answer
+
+
+class Names:
+    """Converts rows to names, and counts how often and where."""
+
+    def __init__(self) -> None:
+        self.threads: list[str] = []
+
+    def __call__(self, rows: list[Row]) -> list[str]:
+        self.threads.append(threading.current_thread().name)
+        return [row["name"] for row in rows]
+
+
+def source(folder: Path) -> FileSource:
+    (folder / "rooms.csv").write_text("alias,name\na,A\n")
+    return FileSource(FileSettings.model_validate({"path": str(folder / "rooms.csv")}))
+
+
+async def test_rows_are_converted_in_a_thread_once_for_each_fetch(tmp_path: Path) -> None:
+    convert = Names()
+    async with source(tmp_path) as made, made.snapshot("", convert, every=60) as names:
+        assert [names.value, names.value] == [["A"], ["A"]]
+        await names.refresh()
+        assert names.value == ["A"]
+    assert len(convert.threads) == 2
+    assert threading.main_thread().name not in convert.threads
+
+
+async def test_rows_of_the_file_are_converted_before_the_first_call(tmp_path: Path) -> None:
+    def of(convert: Names) -> Snapshot[list[str]]:
+        return source(tmp_path).snapshot("", convert, every=60, file=tmp_path / "kept.json")
+
+    async with of(Names()):
+        pass
+    convert = Names()
+    async with of(convert) as names:
+        assert len(convert.threads) == 1
+        assert names.value == ["A"]
+    assert threading.main_thread().name not in convert.threads
+
+
+async def test_rows_that_are_refused_leave_the_last_ones(tmp_path: Path) -> None:
+    convert = Names()
+    made = source(tmp_path)
+    async with made, made.snapshot("", convert, every=60) as names:
+        made.fetch_all = lambda *_: _answer([{"nom": "B"}])  # type: ignore[method-assign]
+        with pytest.raises(KeyError):
+            await names.refresh()
+        assert names.value == ["A"]
+
+
+async def _answer(rows: list[Row]) -> Answer:
+    return Answer(rows)
