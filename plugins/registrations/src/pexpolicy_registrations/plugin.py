@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from typing_extensions import override
 
@@ -15,6 +16,7 @@ from pexpolicy import (
     ConfigWarning,
     Continue,
     Credentials,
+    DataUnavailableError,
     DecisionError,
     Key,
     Plugin,
@@ -22,11 +24,13 @@ from pexpolicy import (
     RegistrationAliasRequest,
     Reject,
     SettingsError,
+    get_logger,
     metrics,
 )
 from pexpolicy.config.csv_tables import TableError, read_table
 from pexpolicy_registrations.bursts import Bursts
-from pexpolicy_registrations.settings import Device, Settings
+from pexpolicy_registrations.settings import Device, Settings, Snapshot
+from pexpolicy_registrations.source_rows import devices_of
 
 MAX_DELAYED = 200
 """Number of answers that are delayed at a time; further ones are given at once."""
@@ -63,6 +67,7 @@ class Registrations(Plugin[Settings]):
         problems: list[Problem] = []
         for key, device in _devices(settings, problems):
             problems += self._add(key, device)
+        self._snapshot = self._of_source(settings, problems)
         if settings.burst and settings.delay >= settings.timeout:
             text = (
                 f"is not shorter than the timeout of the plugin, which is {settings.timeout:g} s: "
@@ -71,6 +76,55 @@ class Registrations(Plugin[Settings]):
             problems.append(Problem(("delay",), text))
         if problems:
             raise SettingsError(problems=problems)
+
+    def _of_source(
+        self, settings: Settings, problems: list[Problem]
+    ) -> Snapshot[dict[str, _Answers]] | None:
+        if settings.source is None or settings.query is None:
+            return None
+        try:
+            return settings.source.snapshot(
+                settings.query,
+                self._convert,
+                every=settings.every,
+                file=settings.cache,
+                first="required" if settings.cache is None else "stale",
+                name="devices",
+            )
+        except ValueError as error:
+            problems.append(Problem(("query",), str(error)))
+            return None
+
+    def _convert(self, rows: list[dict[str, Any]]) -> dict[str, _Answers]:
+        """Return the answers for the devices in rows; those with an error are left out and logged.
+
+        Raises ``ValueError`` if no row is right.
+        """
+        problems: list[str] = []
+        table: dict[str, _Answers] = {}
+        for number, device in devices_of(rows, problems):
+            alias = str(Alias(device.alias))
+            if not Alias(device.alias).user:
+                problems.append(f"row {number}: alias: is not an alias")
+            elif alias in table:
+                problems.append(f"row {number}: alias: there is a device with this alias already")
+            else:
+                try:
+                    table[alias] = _answers(device)
+                except DecisionError as error:
+                    problems.append(f"row {number}: {error.refusal.text}")
+        if problems and not table:
+            raise ValueError(f"no device is right; {problems[0]}")
+        if problems:
+            get_logger().warning("devices are left out", rows=len(problems), first=problems[0])
+        return table
+
+    @override
+    @asynccontextmanager
+    async def lifespan(self) -> AsyncIterator[None]:
+        """Fetch the devices of the source, and keep them up to date."""
+        async with self._snapshot or nullcontext():
+            yield
 
     def _add(self, key: Key, device: Device) -> Iterable[Problem]:
         alias = Alias(device.alias)
@@ -93,6 +147,9 @@ class Registrations(Plugin[Settings]):
     ) -> Credentials | Continue | Reject | None:
         """Return the answer for a listed device; delay that for bursts of other aliases."""
         device = self._devices.get(request.alias)
+        if device is None and self._snapshot is not None:
+            device = self._snapshot.value.get(request.alias)
+            request.annotate(source_age=round(self._snapshot.age, 1))
         if device is None:
             return await self._unknown(request.remote_address or "")
         if device.protocols and request.protocol not in device.protocols:
@@ -113,7 +170,7 @@ class Registrations(Plugin[Settings]):
     @override
     def config_warnings(self) -> Iterable[ConfigWarning]:
         """Warn of an empty list, and of a file with passwords that every user may read."""
-        if not self._devices:
+        if not self._devices and self._snapshot is None:
             text = "no device can register" if self._rejects else "it never answers"
             yield ConfigWarning((), f"lists no device: {text}")
         for path in self._files:
@@ -129,7 +186,11 @@ class Registrations(Plugin[Settings]):
     @override
     def status(self) -> Mapping[str, object]:
         """Return the number of devices, and of answers that are being delayed."""
-        return {"devices": len(self._devices), "delayed": self._delayed}
+        status: dict[str, object] = {"devices": len(self._devices), "delayed": self._delayed}
+        if self._snapshot is not None:
+            with suppress(DataUnavailableError):
+                status["devices_of_source"] = len(self._snapshot.value)
+        return status
 
 
 def _answers(device: Device) -> _Answers:
