@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import msgspec
 from rich.console import Console
 from rich.highlighter import JSONHighlighter
 from rich.table import Table
@@ -20,7 +19,6 @@ from pexpolicy.audit.redaction import Redaction
 from pexpolicy.endpoints.base import JSON
 from pexpolicy.explain.explanation import Explanation, without_secrets
 from pexpolicy.explain.request_forms import RecordedRequest
-from pexpolicy.models.decision import Decision
 from pexpolicy.models.outcome import DECIDED, DEFAULT, AdjustedStep, Outcome, Step
 from pexpolicy.text import printable
 
@@ -120,23 +118,11 @@ def would_decide(outcome: Outcome, *, show_secrets: bool) -> str:
     """Return the decision of a plugin that was asked alone; empty if it decided nothing."""
     if outcome.decided_by == DEFAULT:
         return ""
-    decision = outcome.decision
-    fields = _fields(outcome.endpoint, decision, show_secrets=show_secrets)
-    parts = [f"{name} = {_text(value)}" for name, value in fields.items()]
-    reason = [decision.reason] if decision.reason else []
-    return f"{decision.action}: {', '.join([*reason, *parts])}".removesuffix(": ")
-
-
-def _fields(endpoint: str, decision: Decision, *, show_secrets: bool) -> Mapping[str, Any]:
-    masked = None if show_secrets else Redaction().masked_fields(endpoint, decision)
-    return masked if masked is not None else _plain(decision)
-
-
-def _plain(decision: Decision) -> Mapping[str, Any]:
-    try:
-        return decision.set_fields()
-    except msgspec.MsgspecError:
-        return {}
+    masked = None if show_secrets else Redaction().masked_fields(outcome.endpoint, outcome.decision)
+    facts = {**outcome.decision.facts(), **(masked or {})}
+    action, reason = facts.pop("action"), facts.pop("reason", None)
+    parts = [reason, *(f"{name} = {_text(value)}" for name, value in facts.items() if value != "")]
+    return f"{action}: {', '.join(filter(None, parts))}".removesuffix(": ")
 
 
 def _text(value: Any) -> str:
@@ -196,6 +182,11 @@ class Display:
     def _show_walk(self, explained: Explanation) -> None:
         outcome = explained.answer.outcome
         self._console.print(self._steps(explained))
+        for rest in explained.rest:
+            for step in rest.steps:
+                parts = (step.detail, would_decide(rest, show_secrets=self._show_secrets))
+                said = "; ".join(filter(None, parts))
+                self._line(f"asked as well: {step.plugin} {step.outcome}{': ' * bool(said)}{said}")
         annotations, _ = redact_annotations(outcome.request, Redaction())
         for plugin, values in annotations.items():
             for name, value in values.items():
@@ -214,17 +205,7 @@ class Display:
             self._add_step(table, explained, step)
         if outcome.decided_by == DEFAULT:
             table.add_row(DEFAULT, Text(DECIDED, style="green"), "", "no plugin decided")
-        for name, rest, step in self._rest(explained):
-            decided = would_decide(rest, show_secrets=self._show_secrets)
-            outcome_text = Text(f"would have {step.outcome}" if decided else step.outcome, "dim")
-            text = printable(decided or step.detail)
-            table.add_row(f"{name} (not asked)", outcome_text, f"{step.ms:.2f}", text)
         return table
-
-    def _rest(self, explained: Explanation) -> Iterator[tuple[str, Outcome, Step]]:
-        for rest in explained.rest:
-            for step in rest.steps:
-                yield step.plugin, rest, step
 
     def _add_step(self, table: Table, explained: Explanation, step: Step) -> None:
         asked = f"{step.plugin} (adjusts)" if step.hook else step.plugin

@@ -18,6 +18,7 @@ from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.explain.moments import parse_moment
 from pexpolicy.explain.request_forms import (
     ALIAS,
+    InvalidRequestError,
     RecordedRequest,
     endpoint_of,
     of_audit_line,
@@ -47,11 +48,16 @@ def requested(
     ambiguous.
     """
     text = (sys.stdin.readline() if text == "-" else text).strip()
+    if endpoint is not None:
+        if not text or POLICY_PREFIX in text or text.startswith("{"):
+            msg = "--endpoint is for an alias; leave it out for a request that was recorded"
+            raise InvalidRequestError(msg)
+        return with_parameters(_of_alias(endpoint, text), changes)
     found = None
-    if endpoint is None and _DECISION_ID.fullmatch(text.lower()):
+    if _DECISION_ID.fullmatch(text.lower()):
         found = _from_audit(text.lower(), config)
-    if found is None and (endpoint is not None or _is_alias(text)):
-        found = _of_alias(endpoint or DEFAULT_ENDPOINT, text)
+    if found is None and _is_alias(text):
+        found = _of_alias(DEFAULT_ENDPOINT, text)
     return with_parameters(found or read_request(text), changes)
 
 

@@ -129,7 +129,9 @@ def test_the_plugins_after_the_decision_say_what_they_would_have_decided(config:
     assert "pin = ***" in rooms["would"]
     assert "481516" not in json.dumps(shown)
     text = invoked("explain", "-c", config, "lobby", "--all", *night).stdout
-    assert "rooms (not asked)  abstained" in text
+    assert "\nasked as well: rooms abstained\n" in text
+    text = invoked("explain", "-c", config, "meet07", "--all", *night).stdout
+    assert "\nasked as well: rooms decided: continue: name = Meeting 07, pin = ***, " in text
 
 
 FAILING = """
@@ -248,3 +250,13 @@ def test_a_case_needs_a_time_that_is_the_same_everywhere(tmp_path: Path, at: str
     ran = invoked("test", "-c", str(live_server.SHIPPED), str(cases))
     assert ran.exit_code == 2
     assert "case 1 ('x'), at" in ran.stderr
+
+
+def test_a_plugin_in_a_process_of_its_own_is_named_as_it_has_the_present_time(
+    tmp_path: Path,
+) -> None:
+    isolated = NIGHT.replace("priority = 10", 'priority = 10\nisolation = "process"')
+    config = written(tmp_path, isolated)
+    note = "rules runs in processes of its own, which have the present time"
+    assert note in explained("-c", config, "lobby", "--at", NOON)["notes"]
+    assert note not in explained("-c", config, "lobby")["notes"]

@@ -125,3 +125,16 @@ def test_a_pin_is_printed_only_where_it_is_asked_for(tmp_path: Path) -> None:
             "481516"
             in invoked("explain", "-c", config, "board", "--show-secrets", *arguments).output
         )
+
+
+@pytest.mark.parametrize("text", [wire.SERVICE, "", '{"event":"decision"}'])
+def test_an_endpoint_is_refused_with_a_request_that_has_its_own(text: str) -> None:
+    shown = invoked("explain", "-c", SHIPPED, text, "--endpoint", "media_location")
+    assert shown.exit_code == 2
+    assert "--endpoint is for an alias" in shown.stderr
+
+
+def test_an_alias_with_blanks_needs_the_endpoint() -> None:
+    shown = explained("-c", SHIPPED, "desk one", "--endpoint", "service_configuration")
+    assert shown["request"]["local_alias"] == "desk one"
+    assert invoked("explain", "-c", SHIPPED, "desk one").exit_code == 2

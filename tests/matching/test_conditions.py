@@ -1,6 +1,7 @@
 """Conditions: explanations, captures, parts of aliases, times, and invalid settings."""
 
 import math
+import time
 from datetime import UTC, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -20,6 +21,7 @@ from pexpolicy.matching import (
     group_names,
     subject,
 )
+from pexpolicy.models.wall_clock import DryRunClock, using_wall_clock, wall_clock
 from tests.matching.strategies import compiled
 
 CALL = ServiceConfigurationRequest(
@@ -211,6 +213,17 @@ def test_the_clock_goes_on_and_the_condition_with_it() -> None:
     now = 3600.0
     assert not condition.matches(CALL)
     assert condition.why(CALL) == "the time is not 00:00 to 01:00 UTC; it is 01:00"
+
+
+def test_the_clock_is_that_of_the_policy_that_is_being_built() -> None:
+    when = When.model_validate({"time": {"zone": "UTC", "until": "1970-01-01"}})
+    clock = DryRunClock(at=3600.0)
+    with using_wall_clock(clock):
+        condition = compile_when(when)
+    assert condition.matches(CALL)
+    clock.at = None
+    assert not condition.matches(CALL)
+    assert wall_clock() is time.time
 
 
 def test_an_explanation_of_a_time_shows_the_window_and_the_clock() -> None:
