@@ -6,7 +6,6 @@ import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import Future
-from contextlib import AbstractAsyncContextManager
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -64,77 +63,3 @@ async def capture(function: Callable[[], Awaitable[T]]) -> T | Failure:
         return await function()
     except BaseException as error:  # noqa: BLE001 - whatever a plugin raises is its failure
         return Failure(error)
-
-
-class ContextTask:
-    """An asynchronous context manager that is entered and left in a task of its own.
-
-    A task group or cancel scope must be left by the task that entered it, and cancels only this
-    task when it fails. ``on_failure`` is called with the exception that ended the context early, or
-    that leaving it raised. Times in seconds.
-    """
-
-    def __init__(
-        self,
-        context: AbstractAsyncContextManager[object],
-        on_failure: Callable[[BaseException], None],
-        start_timeout: float,
-        stop_timeout: float,
-    ) -> None:
-        self._context = context
-        self._on_failure = on_failure
-        self._start_timeout, self._stop_timeout = start_timeout, stop_timeout
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._task: asyncio.Task[None] | None = None
-        self._closing = asyncio.Event()
-
-    async def open(self) -> None:
-        """Enter the context; raises what entering it raises, and ``TimeoutError``."""
-        self._loop = asyncio.get_running_loop()
-        opened: asyncio.Future[BaseException | None] = self._loop.create_future()
-        self._task = self._loop.create_task(self._run(opened))
-        hide(self._task)
-        try:
-            await asyncio.wait((opened,))
-        except asyncio.CancelledError:
-            self._task.cancel()
-            await asyncio.wait((self._task,))
-            raise
-        if (error := opened.result()) is not None:
-            raise error
-
-    async def close(self) -> None:
-        """Leave the context."""
-        if self._task is not None:
-            self._closing.set()
-            await asyncio.wait((self._task,))
-
-    def close_soon(self) -> None:
-        """Leave the context without waiting for it. Safe in any thread."""
-        if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._closing.set)
-
-    async def _run(self, opened: asyncio.Future[BaseException | None]) -> None:
-        try:
-            async with asyncio.timeout(self._start_timeout):
-                await self._context.__aenter__()
-        except BaseException as error:  # noqa: BLE001 - it is raised where the opening is awaited
-            opened.set_result(error)
-            return
-        opened.set_result(None)
-        ended: BaseException | None = None
-        try:
-            await self._closing.wait()
-        except BaseException as error:  # noqa: BLE001 - a task group in the context cancels this task
-            ended = error
-        try:
-            async with asyncio.timeout(self._stop_timeout):
-                await self._context.__aexit__(
-                    type(ended) if ended is not None else None,
-                    ended,
-                    ended.__traceback__ if ended is not None else None,
-                )
-        except BaseException as error:  # noqa: BLE001 - whatever a plugin raises is its failure
-            ended = error
-        if ended is not None:
-            self._on_failure(ended)

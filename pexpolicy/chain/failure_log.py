@@ -27,7 +27,8 @@ class PluginFailureLog:
         self._hook = hook
         self.is_full = bool(getattr(log, "is_debugging", False))
         """True where every failure is logged with its full traceback."""
-        self._limit = RateLimit[tuple[str, str, str, str]](0.0 if self.is_full else LOG_INTERVAL_S)
+        self._limit: RateLimit[tuple[str, str, str, str]] | None = None
+        """Made at the first failure."""
         self._timer: asyncio.TimerHandle | None = None
 
     def failed(
@@ -54,7 +55,8 @@ class PluginFailureLog:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        for kind, times in self._limit.take_left_out().items():
+        left_out = {} if self._limit is None else self._limit.take_left_out()
+        for kind, times in left_out.items():
             event, plugin, error, place = kind
             text = {"error": f"{error} again ({place})"} if error else {}
             assert self._log is not None
@@ -63,6 +65,8 @@ class PluginFailureLog:
     def _warn(self, kind: tuple[str, str, str, str], now: float, **fields: object) -> None:
         if self._log is None:
             return
+        if self._limit is None:
+            self._limit = RateLimit(0.0 if self.is_full else LOG_INTERVAL_S)
         times = self._limit.admit(kind, now)
         if not times:
             self._start_timer()

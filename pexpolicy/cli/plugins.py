@@ -22,7 +22,11 @@ from pexpolicy.policy import Policy
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def plugins(config: Path, *, as_json: bool) -> None:
     """List the plugins: the order in which they are asked, and what is installed."""
-    listed = _listed(build_or_exit(config))
+    policy = build_or_exit(config)
+    try:
+        listed = _listed(policy)
+    finally:
+        policy.close()
     if as_json:
         click.echo(json.dumps(listed, indent=2))
     else:

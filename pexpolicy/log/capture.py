@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from pexpolicy.errors import LOG_INTERVAL_S, RateLimit, describe_error, with_full_traceback
@@ -55,7 +56,10 @@ class LogHandler(logging.Handler):
         super().__init__()
         self._log = log
         self._levels = LogLevels()
-        self._tracebacks = RateLimit[tuple[str, ...]](0.0 if log.is_debugging else LOG_INTERVAL_S)
+
+    @cached_property
+    def _tracebacks(self) -> RateLimit[tuple[str, ...]]:
+        return RateLimit(0.0 if self._log.is_debugging else LOG_INTERVAL_S)
 
     def handle(self, record: logging.LogRecord) -> bool:
         """Write without a lock: ``emit`` is thread-safe, and no hook must wait for a thread."""

@@ -11,9 +11,9 @@ from typing import Any, cast
 from pexpolicy.chain.failure_log import PluginFailureLog
 from pexpolicy.errors import Log, describe_error
 from pexpolicy.models.hook_context import HOOK_CONTEXT
+from pexpolicy.plugins.context_task import ContextTask
 from pexpolicy.plugins.refreshed import Refreshed
 from pexpolicy.plugins.schedule import ScheduledJob
-from pexpolicy.tasks import ContextTask
 
 START_TIMEOUT_S = 20.0
 STOP_TIMEOUT_S = 2.0

@@ -168,11 +168,10 @@ def test_what_a_killed_process_wrote_is_delivered(tmp_path: Path) -> None:
         command = (sys.executable, "-c", WRITER, str(tmp_path), f"w{trial}")
         with subprocess.Popen(command, stdout=subprocess.PIPE) as writer:
             assert writer.stdout is not None
-            for _ in range(20 + trial * 7):
-                writer.stdout.readline()
+            reported = [writer.stdout.readline() for _ in range(20 + trial * 7)]
             writer.send_signal(signal.SIGKILL)
-            reported = writer.stdout.read().splitlines()
-        expected += int(reported[-1]) if reported else 0
+            reported += writer.stdout.read().splitlines()
+        expected += int(reported[-1])
         spool.adopt()
         while (taken := spool.take(100, MANY)) is not None:
             for event in taken[1]:

@@ -197,7 +197,7 @@ def _decisions() -> Iterable[Broken]:
     misspelt = reply({"status": "Success", "action": "continue", "result": BAD})
     yield Broken("misspells success", sends(misspelt), "exactly")
     yield Broken("rejects with a room", sends(decided(BAD, "reject")), "usable")
-    yield Broken("knows another action", sends(decided({}, "allow")), "none of")
+    yield Broken("knows another action", sends(decided({}, "allow")), "not one of")
     yield Broken("has a PIN of letters", sends(decided({**BAD, "pin": "abc"})), "pin")
     yield Broken("leaves out the name", sends(decided({"service_type": "conference"})), "name")
     yield Broken("knows another service", sends(decided({**BAD, "service_type": "vmr"})), "vmr")
