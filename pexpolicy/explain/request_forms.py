@@ -263,11 +263,17 @@ def _of_line(text: str) -> RecordedRequest:
     found = next((word for word in words if POLICY_PREFIX in word), text)
     if found not in words and words:
         raise not_a_request(found)
-    url = _url(found.strip("'\""))
+    url = _url(_unquoted(found))
     if len(words) <= 1:
         return RecordedRequest(url)
     is_cut = _REQUEST_LINE.search(text) is not None and _HTTP_VERSION.search(text) is None
     return RecordedRequest(url, "access log", _time_in(text), is_cut=is_cut)
+
+
+def _unquoted(word: str) -> str:
+    """Return a word without the quotes around it; a URL may end in ``'`` by itself."""
+    quote_mark = word[:1] if word[:1] in ("'", '"') else '"'
+    return word.removeprefix(quote_mark).removesuffix(quote_mark)
 
 
 def _url(text: str) -> URL:

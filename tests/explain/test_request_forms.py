@@ -39,6 +39,7 @@ def forms_of(target: str) -> list[str]:
 
 
 @given(PATHS, TEXTS.filter(bool), PAIRS)
+@example("/policy/v1/registrations", "a", [("a", "'")])
 @example("/policy/v1/registrations/", "a/b?c&amp;", [("region", "&lt;'\""), ("a", "b")])
 def test_each_form_holds_the_same_request(
     path: str, alias: str, pairs: list[tuple[str, str]]
