@@ -170,8 +170,6 @@ class Display:
     def _show_request(self, request: RecordedRequest, explained: Explanation) -> None:
         title = Text(explained.endpoint, style="bold cyan")
         self._console.print(title, Text(printable(explained.alias)))
-        if explained.path_problem:
-            self._line(explained.path_problem, "bold red")
         facts, withheld = Redaction().request(explained.endpoint, explained.url.query, "")
         for name in sorted(facts, key=lambda name: name not in request.given):
             style = "" if name in request.given else "dim"
@@ -181,6 +179,8 @@ class Display:
 
     def _show_walk(self, explained: Explanation) -> None:
         outcome = explained.answer.outcome
+        if explained.path_problem:
+            self._line(explained.path_problem, "bold red")
         self._console.print(self._steps(explained))
         for rest in explained.rest:
             for step in rest.steps:

@@ -234,7 +234,8 @@ def _of_curl(text: str) -> URL:
         raise InvalidRequestError(msg) from None
     target = next((word for word in words if POLICY_PREFIX in word), None)
     if target is None:
-        raise not_a_request(text)
+        # Not the whole command, which may hold a password.
+        raise not_a_request("this cURL command")
     added: list[str] = []
     for option, value in pairwise(words):
         if option in ("-d", "--data", "--data-raw", "--data-ascii"):

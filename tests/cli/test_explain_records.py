@@ -238,6 +238,14 @@ def test_what_holds_no_request_is_refused(text: str) -> None:
     assert shown.stderr
 
 
+def test_a_password_in_a_curl_command_is_not_repeated() -> None:
+    command = "curl -u user:swordfish https://policy.example.com/status"
+    shown = invoked("explain", "-c", str(live_server.SHIPPED), command)
+    assert shown.exit_code == 2
+    assert "swordfish" not in shown.output
+    assert "this cURL command is not one of the paths" in shown.stderr
+
+
 def test_curl_and_url_are_one_request(audit: Recorded) -> None:
     for alias in ("a b", "50%", "a&b=c", "ü/é", "'\"$"):
         url = f"{BASE}{wire.SERVICE}?local_alias={quote(alias, safe='')}"

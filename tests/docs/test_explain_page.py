@@ -1,6 +1,7 @@
 """What the page about operations says of `pexpolicy explain`, tried: each command of its table."""
 
 import json
+import re
 import shlex
 from pathlib import Path
 
@@ -48,6 +49,22 @@ def test_a_command_of_the_page_explains_a_call(
     assert "meet07" in done.stdout
     if "media_location" not in command:
         assert "Meeting 07" in done.stdout
+
+
+def test_the_keys_of_the_page_are_those_of_the_json(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    command = next(command for command in ROWS if command.endswith("--json"))
+    keys = set(
+        re.findall(
+            r"`([a-z_]+)`", doc_pages.OPERATIONS.read_text().split(command)[1].split("\n")[0]
+        )
+    )
+    words = [*shlex.split(command)[1:], "--all", "--against", "next.toml"]
+    shown = json.loads(CliRunner().invoke(main, words, catch_exceptions=False).stdout)
+    assert len(keys) > 10
+    assert keys <= shown.keys()
 
 
 def test_every_option_is_on_the_page() -> None:
