@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from pexpolicy.audit.reader import Record, file_and_rotated, raw_lines, read
+from pexpolicy.audit.redaction import REMOVED
 from pexpolicy.cli.audit.filters import parse_time
 from pexpolicy.cli.audit.input import paths_of, refuse, settings_of
 from pexpolicy.endpoints import ENDPOINTS
@@ -66,8 +67,9 @@ def doubts(request: RecordedRequest, changes: Mapping[str, list[str]]) -> list[s
     found = []
     if request.missing:
         found.append(f"the audit line was written without {', '.join(request.missing)}")
-    if request.hashed:
-        found.append(f"the audit line has hashes only of {', '.join(request.hashed)}")
+    if request.altered:
+        altered = ", ".join(request.altered)
+        found.append(f"the audit line has a hash, or {REMOVED}, in the value of {altered}")
     if request.is_cut:
         found.append("the line is cut: parameters may be missing at its end")
     name, _, _ = endpoint_of(request.url)

@@ -14,6 +14,7 @@ from urllib.parse import quote, unquote, urlencode
 
 from yarl import URL
 
+from pexpolicy.audit.redaction import REMOVED
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.models.request import POLICY_PREFIX, by_prefix
 from pexpolicy.text import printable
@@ -50,8 +51,8 @@ class RecordedRequest:
     """The address of the client."""
     missing: tuple[str, ...] = ()
     """Names of parameters that the record was written without."""
-    hashed: tuple[str, ...] = ()
-    """Names of parameters of which the record has a hash only."""
+    altered: tuple[str, ...] = ()
+    """Names of parameters with a hash as their value, or with ``***`` for a part of it."""
     is_cut: bool = False
     """True where the end of the record is missing, and perhaps parameters with it."""
 
@@ -205,7 +206,11 @@ def of_audit_line(record: Mapping[str, Any]) -> RecordedRequest:
     if path.endswith("/") and not called:
         msg = "this audit line has no alias: [privacy] personal is dropped"
         raise InvalidRequestError(msg)
-    hashed = [key for key, value in [*pairs, ("alias", called)] if value.startswith("hash:")]
+    altered = [
+        key
+        for key, value in [*pairs, ("alias", called)]
+        if value.startswith("hash:") or REMOVED in value
+    ]
     url = URL(f"{path}{quote(called, safe='')}?{urlencode(pairs)}", encoded=True)
     peer = record.get("peer")
     return RecordedRequest(
@@ -214,7 +219,7 @@ def of_audit_line(record: Mapping[str, Any]) -> RecordedRequest:
         _time_in(str(record.get("timestamp", ""))),
         peer if isinstance(peer, str) else None,
         _missing(record),
-        tuple(dict.fromkeys(hashed)),
+        tuple(dict.fromkeys(altered)),
     )
 
 

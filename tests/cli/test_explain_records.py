@@ -1,6 +1,7 @@
 """`pexpolicy explain` with records of a real call: decision IDs, audit lines, logs, cURL."""
 
 import json
+import re
 import shlex
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -132,11 +133,33 @@ def test_hashed_names_are_mentioned(tmp_path: Path) -> None:
     privacy = '[privacy]\npersonal = "hashed"\nkey_file = "key"\n'
     made = recorded(tmp_path, privacy=privacy)
     shown = explained("-c", made.config, made.lines[0])
-    assert shown["remarks"] == ["the audit line has hashes only of remote_alias, local_alias"] or (
-        shown["remarks"] == ["the audit line has hashes only of local_alias, remote_alias"]
-    )
-    shown = explained("-c", made.config, made.lines[3])
-    assert "hashes only of alias" in shown["remarks"][0]
+    (remark,) = shown["remarks"]
+    assert remark.startswith("the audit line has a hash, or ***, in the value of ")
+    assert {"local_alias", "remote_alias"} <= set(re.findall(r"\w+", remark))
+    assert explained("-c", made.config, made.lines[3])["remarks"] == [
+        "the audit line has a hash, or ***, in the value of alias"
+    ]
+
+
+def test_dropped_names_are_mentioned_and_an_alias_of_a_path_is_needed(tmp_path: Path) -> None:
+    made = recorded(tmp_path, privacy='[privacy]\npersonal = "dropped"\n')
+    (remark,) = explained("-c", made.config, made.lines[0])["remarks"]
+    assert remark.startswith("the audit line was written without ")
+    assert {"local_alias", "remote_alias"} <= set(re.findall(r"\w+", remark))
+    shown = invoked("explain", "-c", made.config, made.lines[3])
+    assert shown.exit_code == 2
+    assert "has no alias" in shown.stderr
+
+
+def test_a_value_that_was_written_in_part_is_mentioned() -> None:
+    event = {
+        "timestamp": "2026-11-26T07:10:28Z",
+        "event": "decision",
+        "endpoint": "service_configuration",
+        "request": {"local_alias": "rtmp://live.example/***", "protocol": "rtmp"},
+    }
+    shown = explained("-c", str(live_server.SHIPPED), json.dumps(event))
+    assert shown["remarks"] == ["the audit line has a hash, or ***, in the value of local_alias"]
 
 
 @pytest.mark.parametrize("event", ["refused", "shadow", "checkpoint"])
