@@ -26,12 +26,17 @@ def source(folder: Path) -> FileSource:
     return FileSource(FileSettings.model_validate({"path": str(folder / "rooms.csv")}))
 
 
-async def test_rows_are_converted_in_a_thread_once_for_each_fetch(tmp_path: Path) -> None:
+async def test_rows_are_converted_in_a_thread_if_they_have_changed(tmp_path: Path) -> None:
     convert = Names()
-    async with source(tmp_path) as made, made.snapshot("", convert, every=60) as names:
+    made = source(tmp_path)
+    async with made, made.snapshot("", convert, every=60) as names:
         assert [names.value, names.value] == [["A"], ["A"]]
         await names.refresh()
         assert names.value == ["A"]
+        assert len(convert.threads) == 1
+        made.fetch_all = lambda *_: _answer([{"name": "B"}])  # type: ignore[method-assign]
+        await names.refresh()
+        assert names.value == ["B"]
     assert len(convert.threads) == 2
     assert threading.main_thread().name not in convert.threads
 

@@ -51,8 +51,10 @@ class Pins:
                 self._problems.append(Problem(("pins",), str(fault)))
             self._rows[alias] = row
 
-    def fill(self, key: Key, aliases: list[Alias], fields: dict[str, Any]) -> None:
-        """Set the PINs of a room that are not written as text."""
+    def fill(
+        self, key: Key, aliases: list[Alias], fields: dict[str, Any], problems: list[Problem]
+    ) -> None:
+        """Set the PINs of a room that are not written as text; append its problems."""
         row = next((self._rows[alias] for alias in aliases if alias in self._rows), None)
         if row is not None:
             self._used.update(map(str, aliases))
@@ -64,29 +66,29 @@ class Pins:
                 if from_file is not None:
                     fields[name] = from_file
                 elif default is not None and (name == "pin" or fields.get("allow_guests") is True):
-                    self._derive(key, name, default, aliases, fields)
+                    problems += self._derive(key, name, default, aliases, fields)
             elif isinstance(written, dict):
                 del fields[name]
-                self._derive_own(key, name, written, aliases, fields)
+                problems += self._derive_own(key, name, written, aliases, fields)
 
     def _derive_own(
         self, key: Key, name: str, written: Any, aliases: list[Alias], fields: dict[str, Any]
-    ) -> None:
+    ) -> Iterable[Problem]:
         recipe, problems = validated(written, DerivedPin, {"root": self._root})
         if recipe is not None:
-            self._derive(key, name, recipe, aliases, fields)
-        self._problems += [Problem((*key, name, *found.key), found.text) for found in problems]
+            yield from self._derive(key, name, recipe, aliases, fields)
+        for found in problems:
+            yield Problem((*key, name, *found.key), found.text)
 
     def _derive(
         self, key: Key, name: str, recipe: DerivedPin, aliases: list[Alias], fields: dict[str, Any]
-    ) -> None:
+    ) -> Iterable[Problem]:
         secret = self._secret(recipe.secret_file)
         text = aliases[0].user if recipe.of == "alias" else fields.get(recipe.of)
         if secret is None:
             return
         if not isinstance(text, str) or not text:
-            problem = f"cannot be calculated: the room has no {recipe.of}"
-            self._problems.append(Problem((*key, name), problem))
+            yield Problem((*key, name), f"cannot be calculated: the room has no {recipe.of}")
             return
         fields[name] = derived_pin(recipe, secret, text)
 
@@ -98,6 +100,12 @@ class Pins:
                 self._secrets[path] = None
                 self._problems.append(Problem(("pin", "secret_file"), str(error)))
         return self._secrets[path]
+
+    def read_secrets(self) -> None:
+        """Read the secrets of the PINs of all rooms now, for rooms that come later."""
+        for recipe in self._defaults.values():
+            if recipe is not None:
+                self._secret(recipe.secret_file)
 
     def unused(self) -> Iterable[Problem]:
         """Yield a problem for each line of the file whose alias belongs to no room."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager, nullcontext, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 from zoneinfo import ZoneInfo
@@ -10,26 +12,26 @@ from zoneinfo import ZoneInfo
 from typing_extensions import override
 
 from pexpolicy import (
-    SERVICE_TYPES,
     Alias,
     Conference,
     ConfigWarning,
-    DecisionError,
+    DataUnavailableError,
     Key,
     Plugin,
     Problem,
     Service,
     ServiceConfigurationRequest,
     SettingsError,
-    service_class,
     wall_clock,
 )
 from pexpolicy_rooms.changes import changed_rooms
-from pexpolicy_rooms.pins import PINS, Pins
-from pexpolicy_rooms.room_files import WrittenRoom, written_rooms
-from pexpolicy_rooms.settings import Settings
+from pexpolicy_rooms.pins import Pins
+from pexpolicy_rooms.room_files import written_rooms
+from pexpolicy_rooms.settings import Settings, Snapshot
+from pexpolicy_rooms.source_rows import rooms_of
 from pexpolicy_rooms.table import RoomTable, TimedService
-from pexpolicy_rooms.validity import ALWAYS, Validity, moment, validity_of
+from pexpolicy_rooms.table_builder import RoomTableBuilder
+from pexpolicy_rooms.validity import moment
 
 DEFAULT_TAG = "default-room"
 MAX_NAME = 250
@@ -41,104 +43,66 @@ class Rooms(Plugin[Settings]):
     """Leads aliases to services that were checked and rendered when the policy was built."""
 
     def __init__(self, settings: Settings, clock: Callable[[], float] | None = None) -> None:
-        self._table = RoomTable()
         self._default = settings.default_room
         self._extras = settings.extras
         self._clock = clock or wall_clock()
         self._files = [path for path in (settings.csv, settings.pins) if path is not None]
         self._files += settings.files
-        self._holds_pins = False
-        """Whether the CSV file of the rooms contains PINs."""
-        self._warnings: list[ConfigWarning] = []
-        self._named: dict[str, str] = {}
-        self._keys: dict[str, Key] = {}
-        self._spelled: dict[str, str] = {}
         problems: list[Problem] = []
         zone = None if settings.zone is None else ZoneInfo(settings.zone)
         pins = Pins(settings, problems)
+        new_builder = partial(RoomTableBuilder, self._extras, pins, zone, self._clock)
+        builder = new_builder()
         for room in written_rooms(settings, self._extras, problems):
-            problems += self._add(room, pins, zone)
-        problems += [*pins.unused(), *_template_problems(settings.default_room)]
-        self._named.clear()
-        self._warnings += _mode_warnings(settings, csv_has_pins=self._holds_pins)
+            problems += builder.add(room)
+        self._table = builder.table
+        self._keys, self._spelled = builder.keys, builder.spelled
+        self._snapshot = self._of_source(settings, new_builder, problems)
+        if self._snapshot is None:
+            problems += pins.unused()
+        else:
+            pins.read_secrets()
+        problems += _template_problems(settings.default_room)
+        self._warnings = [
+            *builder.warnings,
+            *_mode_warnings(settings, csv_has_pins=builder.csv_has_pins),
+        ]
         if problems:
             raise SettingsError(problems=problems)
 
-    def _add(self, room: WrittenRoom, pins: Pins, zone: ZoneInfo | None) -> Iterable[Problem]:
-        key, fields = room.key, room.fields
-        aliases = [Alias(text) for text in dict.fromkeys(room.aliases)]
-        found: list[Problem] = []
-        for text, alias in zip(dict.fromkeys(room.aliases), aliases, strict=True):
-            if not alias.user:
-                where = key if text == key[-1] else (*key, "aliases")
-                yield Problem(where, 'is not an alias; write one such as "meet@example.com"')
-        if (model := service_class(kind := _kind(fields), self._extras)) is None:
-            text = f"{kind!r} is not one of {', '.join(_KINDS)}"
-            yield Problem((*key, "service_type"), text)
-        elif aliases:
-            self._holds_pins |= key[0] == "csv" and not fields.keys().isdisjoint(PINS)
-            validity = validity_of(key, fields, zone, found)
-            pins.fill(key, aliases, fields)
-            found += self._add_service(key, aliases, model, fields, validity)
-        yield from found
-
-    def _add_service(
+    def _of_source(
         self,
-        key: Key,
-        aliases: Sequence[Alias],
-        kind: type[Service],
-        fields: dict[str, Any],
-        validity: Validity,
-    ) -> Iterable[Problem]:
-        given = {**fields, "service_tag": fields.get("service_tag", "")}
-        if kind.constants.get("service_type") is not None:
-            given.pop("service_type", None)
-        if "reason" in given:
-            # It is an argument of each decision, and nothing that Infinity is sent.
-            del given["reason"]
-            yield Problem((*key, "reason"), "is not a field of a service")
+        settings: Settings,
+        new_builder: Callable[[], RoomTableBuilder],
+        problems: list[Problem],
+    ) -> Snapshot[RoomTable] | None:
+        if settings.source is None or settings.query is None:
+            return None
+
+        extras = self._extras
+
+        def convert(rows: list[dict[str, Any]]) -> RoomTable:
+            return rooms_of(rows, new_builder(), extras)
+
         try:
-            service = kind.from_result(given, extras=self._extras, strict=True)
-        except DecisionError as error:
-            for refusal in kind.find_issues(given, self._extras) or [error.refusal]:
-                yield Problem((*key, *refusal.key), refusal.text)
-            return
-        room = service if validity is ALWAYS else TimedService(service, validity)
-        yield from self._list(key, aliases, room)
-        self._warnings += [ConfigWarning(key, warning) for warning in service.warnings]
-        if validity.ends <= self._clock():
-            self._warnings.append(
-                ConfigWarning((*key, "valid_until"), "is in the past: the room does not exist")
+            return settings.source.snapshot(
+                settings.query,
+                convert,
+                every=settings.every,
+                file=settings.cache,
+                first="required" if settings.cache is None else "stale",
+                name="rooms",
             )
-        if not given.get("breakout"):
-            self._warnings += self._of_name(key, aliases[0].raw, given["name"], service)
+        except ValueError as error:
+            problems.append(Problem(("query",), str(error)))
+            return None
 
-    def _list(
-        self, key: Key, aliases: Sequence[Alias], room: Service | TimedService
-    ) -> Iterable[Problem]:
-        """Add a room under its aliases, and note its key where the alias does not show it."""
-        for alias in aliases:
-            if not self._table.add(alias, room):
-                yield Problem(key, f"there is a room with the alias {alias} already")
-            elif key[0] != "rooms":
-                self._keys[str(alias)] = key
-            elif alias != key[-1]:
-                self._spelled[str(alias)] = str(key[-1])
-
-    def _of_name(
-        self, key: Key, alias: str, name: str, service: Service
-    ) -> Iterable[ConfigWarning]:
-        """Warn of two rooms with one name and other settings; aliases of one room are fine."""
-        other = self._named.setdefault(name, alias)
-        if other is alias or (first := self._table.find(Alias(other))) is None:
-            return
-        first = first.service if isinstance(first, TimedService) else first
-        if first != service and first.set_fields() != service.set_fields():
-            text = (
-                f"{other} has the same name and other settings, and Infinity knows a service "
-                "by its name: give each a name of its own, or both the same settings"
-            )
-            yield ConfigWarning((*key, "name"), text)
+    @override
+    @asynccontextmanager
+    async def lifespan(self) -> AsyncIterator[None]:
+        """Fetch the rooms of the source, and keep them up to date."""
+        async with self._snapshot or nullcontext():
+            yield
 
     @override
     async def service_configuration(self, request: ServiceConfigurationRequest) -> Service | None:
@@ -148,6 +112,9 @@ class Rooms(Plugin[Settings]):
         if not alias.user or direction == "non_dial" or request.breakout_uuid is not None:
             return None
         room = self._table.find(alias)
+        if room is None and self._snapshot is not None:
+            room = self._snapshot.value.find(alias)
+            request.annotate(source_age=round(self._snapshot.age, 1))
         if type(room) is TimedService:
             return self._if_valid(room, request)
         if room is not None or self._default is None or direction == "dial_out":
@@ -165,6 +132,8 @@ class Rooms(Plugin[Settings]):
 
     def _default_room(self, alias: Alias, template: str) -> Service | None:
         if self._table.is_ambiguous(alias):
+            return None
+        if self._snapshot is not None and self._snapshot.value.is_ambiguous(alias):
             return None
         name = template.replace(_PLACEHOLDER, alias)
         if len(name) > MAX_NAME:
@@ -210,15 +179,11 @@ class Rooms(Plugin[Settings]):
     @override
     def status(self) -> Mapping[str, object]:
         """Return the number of aliases that lead to a room."""
-        return {"aliases": len(self._table)}
-
-
-# A list: what stands in a TOML file may be no key of a dictionary.
-_KINDS = list(SERVICE_TYPES)
-
-
-def _kind(fields: dict[str, Any]) -> Any:
-    return fields.get("service_type", "conference")
+        status: dict[str, object] = {"aliases": len(self._table)}
+        if self._snapshot is not None:
+            with suppress(DataUnavailableError):
+                status["aliases_of_source"] = len(self._snapshot.value)
+        return status
 
 
 def _mode_warnings(settings: Settings, *, csv_has_pins: bool) -> Iterable[ConfigWarning]:

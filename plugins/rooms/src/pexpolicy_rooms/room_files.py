@@ -74,28 +74,46 @@ def _file_rooms(key: Key, path: Path, problems: list[Problem]) -> Iterator[Writt
 
 
 def _csv_rooms(path: Path, extras: Extras, problems: list[Problem]) -> Iterator[WrittenRoom]:
-    text_columns = {name: _text_fields(kind) for name, kind in SERVICE_TYPES.items()}
+    texts = text_columns()
     try:
         for row in iterate_table(path, _row_model(extras)):
             cells = row.values.model_dump(exclude_none=True)
             aliases = cells.pop("aliases").split()
-            kind = cells.get("service_type", "conference")
-            text = text_columns.get(kind, cells.keys())
-            for name, cell in cells.items():
-                if name not in text and name not in VALIDITY:
-                    cells[name] = _value(cell)
-            yield WrittenRoom(("csv", f"{row.file} line {row.line}"), aliases, cells)
+            place = ("csv", f"{row.file} line {row.line}")
+            yield WrittenRoom(place, aliases, values_of(cells, texts))
     except TableError as error:
         problems += error.under(("csv",))
 
 
+def values_of(cells: Mapping[str, Any], texts: Mapping[str, frozenset[str]]) -> dict[str, Any]:
+    """Return the fields of a room with the values of their types, where cells are text.
+
+    ``texts`` is what ``text_columns`` returns.
+    """
+    text = texts.get(cells.get("service_type", "conference"), cells.keys())
+    return {
+        name: cell
+        if not isinstance(cell, str) or name in text or name in VALIDITY
+        else _value(cell)
+        for name, cell in cells.items()
+    }
+
+
+def text_columns() -> Mapping[str, frozenset[str]]:
+    """Return the fields that take text, by service type."""
+    return {name: _text_fields(kind) for name, kind in SERVICE_TYPES.items()}
+
+
+def columns(extras: Extras) -> list[str]:
+    """Return the names of all fields of all service types, and of the times of a room."""
+    names = {name for kind in SERVICE_TYPES.values() for name in kind.hints}
+    return sorted({*names, *extras.fields, *VALIDITY})
+
+
 def _row_model(extras: Extras) -> type[TableRow]:
     """Return the model of a line: all fields of all service types, as text."""
-    names = {name for kind in SERVICE_TYPES.values() for name in kind.hints}
-    columns: dict[str, Any] = dict.fromkeys(
-        sorted({*names, *extras.fields, *VALIDITY}), (str | None, None)
-    )
-    return pydantic.create_model("RoomRow", __base__=TableRow, aliases=(str, ...), **columns)
+    cells: dict[str, Any] = dict.fromkeys(columns(extras), (str | None, None))
+    return pydantic.create_model("RoomRow", __base__=TableRow, aliases=(str, ...), **cells)
 
 
 def _text_fields(kind: type[Service]) -> frozenset[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from operator import eq
 from pathlib import Path
 from typing import Generic, Literal, Self, TypeVar
 
@@ -16,9 +17,9 @@ T = TypeVar("T")
 class Snapshot(Generic[T]):
     """What ``convert`` makes of all rows of a query, fetched again every ``every`` seconds.
 
-    ``convert`` runs in a thread, and may raise ``ValueError`` to refuse the rows: then the last
-    ones stay. The rows are what ``file`` keeps, and what a reload hands over; ``async with`` in the
-    ``lifespan`` of a plugin converts them before the first call.
+    ``convert`` runs in a thread, for rows that have changed. It may raise ``ValueError`` to refuse
+    them: then the last ones stay. The rows are what ``file`` keeps, and what a reload hands over;
+    ``async with`` in the ``lifespan`` of a plugin converts them before the first call.
     """
 
     def __init__(  # noqa: PLR0913 - they have names
@@ -79,9 +80,12 @@ class Snapshot(Generic[T]):
 
     async def _fetch_and_convert(self) -> list[Row]:
         answer = await self._fetch(self._answer)
-        if answer is self._answer and self._converted is not None:
-            return self._converted[0]
         rows = list(answer.rows)
+        last = self._converted
+        if last is not None and await asyncio.to_thread(eq, rows, last[0]):
+            # As answers may be large, the new rows are not kept next to equal ones.
+            self._answer = Answer(last[0], answer.etag)
+            return last[0]
         converted = await asyncio.to_thread(self._convert, rows)
-        self._answer, self._converted = answer, (rows, converted)
+        self._answer, self._converted = Answer(rows, answer.etag), (rows, converted)
         return rows

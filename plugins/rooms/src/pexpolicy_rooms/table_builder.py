@@ -1,0 +1,133 @@
+"""Room table builder: checks rooms as they are written, and lists their services by alias."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from pexpolicy import (
+    SERVICE_TYPES,
+    Alias,
+    ConfigWarning,
+    DecisionError,
+    Extras,
+    Key,
+    Problem,
+    Service,
+    service_class,
+)
+from pexpolicy_rooms.pins import PINS, Pins
+from pexpolicy_rooms.room_files import WrittenRoom
+from pexpolicy_rooms.table import RoomTable, TimedService
+from pexpolicy_rooms.validity import ALWAYS, validity_of
+
+# A list: what stands in a TOML file may be no key of a dictionary.
+_KINDS = list(SERVICE_TYPES)
+
+
+class RoomTableBuilder:
+    """Builds one table of rooms, and collects warnings and the keys of the rooms."""
+
+    def __init__(
+        self, extras: Extras, pins: Pins, zone: ZoneInfo | None, clock: Callable[[], float]
+    ) -> None:
+        self.table = RoomTable()
+        self.csv_has_pins = False
+        """Whether the CSV file of the rooms contains PINs."""
+        self.warnings: list[ConfigWarning] = []
+        self.keys: dict[str, Key] = {}
+        """The keys of aliases that are not written as ``[rooms.ALIAS]``."""
+        self.spelled: dict[str, str] = {}
+        """Aliases as they are written, where that is not their normal form."""
+        self._extras = extras
+        self._pins = pins
+        self._zone = zone
+        self._clock = clock
+        self._named: dict[str, str] = {}
+
+    def add(self, room: WrittenRoom) -> list[Problem]:
+        """Add a room, unless it has a problem; return its problems."""
+        key, fields = room.key, room.fields
+        aliases = [Alias(text) for text in dict.fromkeys(room.aliases)]
+        problems: list[Problem] = []
+        for text, alias in zip(dict.fromkeys(room.aliases), aliases, strict=True):
+            if not alias.user:
+                where = key if text == key[-1] else (*key, "aliases")
+                problem = 'is not an alias; write one such as "meet@example.com"'
+                problems.append(Problem(where, problem))
+        if (model := service_class(kind := _kind(fields), self._extras)) is None:
+            text = f"{kind!r} is not one of {', '.join(_KINDS)}"
+            problems.append(Problem((*key, "service_type"), text))
+        elif aliases:
+            self.csv_has_pins |= key[0] == "csv" and not fields.keys().isdisjoint(PINS)
+            validity = validity_of(key, fields, self._zone, problems)
+            self._pins.fill(key, aliases, fields, problems)
+            service = self._service(key, model, fields, problems)
+            if service is not None and not problems:
+                timed = service if validity is ALWAYS else TimedService(service, validity)
+                problems += self._list(key, aliases, timed)
+                self._warn(key, aliases[0].raw, fields, timed)
+        return problems
+
+    def _service(
+        self, key: Key, kind: type[Service], fields: dict[str, Any], problems: list[Problem]
+    ) -> Service | None:
+        given = {**fields, "service_tag": fields.get("service_tag", "")}
+        if kind.constants.get("service_type") is not None:
+            given.pop("service_type", None)
+        if "reason" in given:
+            # It is an argument of each decision, and nothing that Infinity is sent.
+            del given["reason"]
+            problems.append(Problem((*key, "reason"), "is not a field of a service"))
+        try:
+            return kind.from_result(given, extras=self._extras, strict=True)
+        except DecisionError as error:
+            refusals = kind.find_issues(given, self._extras) or [error.refusal]
+            problems += [Problem((*key, *refusal.key), refusal.text) for refusal in refusals]
+            return None
+
+    def _list(
+        self, key: Key, aliases: Sequence[Alias], room: Service | TimedService
+    ) -> Iterable[Problem]:
+        """Add a room under its aliases, and note its key where the alias does not show it."""
+        for alias in aliases:
+            if not self.table.add(alias, room):
+                yield Problem(key, f"there is a room with the alias {alias} already")
+            elif key[0] != "rooms":
+                self.keys[str(alias)] = key
+            elif alias != key[-1]:
+                self.spelled[str(alias)] = str(key[-1])
+
+    def _warn(
+        self, key: Key, alias: str, fields: dict[str, Any], room: Service | TimedService
+    ) -> None:
+        service = room
+        if isinstance(room, TimedService):
+            service = room.service
+            if room.validity.ends <= self._clock():
+                text = "is in the past: the room does not exist"
+                self.warnings.append(ConfigWarning((*key, "valid_until"), text))
+        assert isinstance(service, Service)
+        self.warnings += [ConfigWarning(key, warning) for warning in service.warnings]
+        if not fields.get("breakout"):
+            self.warnings += self._of_name(key, alias, fields["name"], service)
+
+    def _of_name(
+        self, key: Key, alias: str, name: str, service: Service
+    ) -> Iterable[ConfigWarning]:
+        """Warn of two rooms with one name and other settings; aliases of one room are fine."""
+        other = self._named.setdefault(name, alias)
+        if other is alias or (first := self.table.find(Alias(other))) is None:
+            return
+        first = first.service if isinstance(first, TimedService) else first
+        if first != service and first.set_fields() != service.set_fields():
+            text = (
+                f"{other} has the same name and other settings, and Infinity knows a service "
+                "by its name: give each a name of its own, or both the same settings"
+            )
+            yield ConfigWarning((*key, "name"), text)
+
+
+def _kind(fields: dict[str, Any]) -> Any:
+    return fields.get("service_type", "conference")
