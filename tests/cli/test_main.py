@@ -147,6 +147,7 @@ def test_plugins_are_listed_in_the_order_in_which_they_are_asked() -> None:
     assert rows["rooms"]["distribution"] == "pexpolicy-rooms"
     assert rows["rooms"]["hooks"] == [
         "service_configuration",
+        "lifespan",
         "static_decisions",
         "config_warnings",
         "status",
@@ -154,6 +155,7 @@ def test_plugins_are_listed_in_the_order_in_which_they_are_asked() -> None:
         "tracked_files",
     ]
     assert listed["other_hooks"] == {
+        "lifespan": ["rooms"],
         "static_decisions": ["rooms"],
         "config_warnings": ["domains", "rooms"],
         "status": ["rooms"],

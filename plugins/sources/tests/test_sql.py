@@ -179,6 +179,8 @@ async def test_a_missing_database_is_not_created(tmp_path: Path) -> None:
     async with source({"path": str(path)}) as made:
         with pytest.raises(SourceUnavailableError, match="unable to open"):
             await made.lookup("SELECT 1", []).ask()
+        # aiosqlite ends its thread without waiting for it, and that needs the loop.
+        await asyncio.sleep(0.05)
     assert not path.exists()
 
 
