@@ -132,7 +132,7 @@ class Refreshed(Generic[T]):
     def take_over(self, previous: Refreshed[Any]) -> None:
         """Start with the value of the same data of another generation."""
         if self._key is not None and (self.name, self._key) == (previous.name, previous._key):
-            # Whoever creates data gives it a clock; seconds of different clocks do not compare.
+            # The creator of the data gives it a clock; seconds of different clocks do not compare.
             self._values = list(previous._values)
             self._fetched_at = self._clock() - previous.age
 

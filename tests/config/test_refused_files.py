@@ -1,4 +1,4 @@
-"""Whoever mends a file of a configuration that was refused need not ask for another reload."""
+"""A file that made a configuration invalid is watched, so mending it causes a reload."""
 
 import time
 from collections.abc import Callable, Iterator

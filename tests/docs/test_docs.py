@@ -77,7 +77,7 @@ def test_a_curl_line_gets_the_reply_that_is_shown(
     said = subprocess.run(shlex.split(command), capture_output=True, text=True, check=True)
     printed = said.stdout.splitlines()
     if example.command.split()[1] == "plugins":
-        # Whoever followed the README has its plugin installed, and rows that the page has not.
+        # A reader of the README may have its plugin installed, and rows that the page has not.
         ours = {line.split()[0] for line in example.output.splitlines() if line.strip()}
         printed = [line for line in printed if not line.strip() or line.split()[0] in ours]
     assert doc_pages.normalize("\n".join(printed)) == doc_pages.normalize(example.output)

@@ -426,7 +426,7 @@ def test_what_other_parts_know_is_sampled() -> None:
     assert told("tls_cert_not_after_timestamp_seconds") == 1_800_000_000
     assert told("connections") == 12
     assert told("ready") == 1
-    # A successor in the same place begins to count anew, and what was lost before stays lost.
+    # A successor in the same place counts from zero again; what was lost before stays lost.
     audit.status, audit.lost = "failed", 1
     GaugeSampler(board.claim(), sources).sample()
     told = admin_client.metrics_of(board)

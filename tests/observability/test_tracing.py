@@ -124,7 +124,7 @@ def test_a_part_of_the_calls_is_traced_where_that_is_asked_for(
     ) as server:
         server.ask(wire.SERVICE)
         server.ask(wire.LOCATION, headers={"traceparent": f"00-{TRACE}-{PARENT}-01"})
-    # Whoever asks may have chosen a call that is to be followed.
+    # The caller may have chosen this call for tracing.
     assert [span.name for _, span in collector.spans()] == ["media_location"]
 
 
