@@ -250,7 +250,7 @@ async def test_a_changed_file_builds_a_source_again_and_what_needs_it(
 ) -> None:
     pool = SourcePool()
     sources = {
-        "list": {"driver": "file", "path": "list.txt"},
+        "list": {"driver": "listed", "path": "list.txt"},
         "people": {"driver": "joined", "people": "list"},
     }
     listed = tmp_path / "list.txt"

@@ -119,7 +119,7 @@ def no_class():
 '''
 ENTRIES = """[pexpolicy.sources]
 people = {module}:People
-file = {module}:File
+listed = {module}:File
 joined = {module}:Joined
 breaks = {module}:Breaks
 snapshot = {module}:Snapshot
