@@ -60,7 +60,7 @@ endef
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run test pytest test-aiohttp lint fix lock reference bench soak fuzz chaos-upstreams chaos \
-	guards reloads chaos-access chaos-audit chaos-webhook phone-book pictures patterns log-lines walks prove-image clean
+	guards reloads chaos-access chaos-audit chaos-webhook chaos-sources phone-book pictures patterns log-lines walks prove-image clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
@@ -163,6 +163,9 @@ chaos-audit: $(STAMP) ## kill, full disk, delete, rotate, stall: no audit line m
 
 chaos-webhook: $(STAMP) ## a million calls while the receiver of the plugin webhook is killed, frozen and slow
 	@$(ISOLATED) $(BIN)/python -m tests.experiments.webhook $(ARGS)
+
+chaos-sources: $(STAMP) ## PostgreSQL frozen and killed while its rows are asked for by key
+	@$(ISOLATED) $(BIN)/python -m tests.experiments.sources $(ARGS)
 
 phone-book: $(STAMP) ## search in a phone book of 100,000 entries
 	@$(ISOLATED) $(BIN)/python -m tests.experiments.phone_book

@@ -1,0 +1,1 @@
+"""The source sql with a PostgreSQL server that is frozen and killed under load."""
