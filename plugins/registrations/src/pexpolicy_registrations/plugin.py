@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from contextlib import asynccontextmanager, nullcontext, suppress
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from typing_extensions import override
 
@@ -120,11 +120,10 @@ class Registrations(Plugin[Settings]):
         return table
 
     @override
-    @asynccontextmanager
-    async def lifespan(self) -> AsyncIterator[None]:
+    def lifespan(self) -> AbstractAsyncContextManager[None]:
         """Fetch the devices of the source, and keep them up to date."""
-        async with self._snapshot or nullcontext():
-            yield
+        opened = self._snapshot or nullcontext()
+        return cast("AbstractAsyncContextManager[None]", opened)
 
     def _add(self, key: Key, device: Device) -> Iterable[Problem]:
         alias = Alias(device.alias)

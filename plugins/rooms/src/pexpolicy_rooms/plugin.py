@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from contextlib import asynccontextmanager, nullcontext, suppress
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -98,11 +98,10 @@ class Rooms(Plugin[Settings]):
             return None
 
     @override
-    @asynccontextmanager
-    async def lifespan(self) -> AsyncIterator[None]:
+    def lifespan(self) -> AbstractAsyncContextManager[None]:
         """Fetch the rooms of the source, and keep them up to date."""
-        async with self._snapshot or nullcontext():
-            yield
+        opened = self._snapshot or nullcontext()
+        return cast("AbstractAsyncContextManager[None]", opened)
 
     @override
     async def service_configuration(self, request: ServiceConfigurationRequest) -> Service | None:
