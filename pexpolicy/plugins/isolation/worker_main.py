@@ -294,6 +294,10 @@ async def _serve(connection: socket.socket, plugin: Plugin) -> None:
             _print(f"{plugin.available}: its lifespan failed: {fault.summary}")
         else:
             requests.send(messages.failed(fault))
+    finally:
+        # The event loop closes the descriptor that its handler writes to before the handler.
+        loop.remove_signal_handler(signal.SIGTERM)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def _describe(error: BaseException, secrets: Sequence[str] = ()) -> ErrorReport:
