@@ -131,6 +131,9 @@ class Watchdog:
         names, line = UNKNOWN, ""
         if used >= least and self._beats[1] is beat:
             names, line = self._stacks.owner(self._loop_thread, self._tasks.running)
+            if names == SERVER:
+                # A hook may have returned before the lock was passed on, as on Python 3.12.
+                names, line = UNKNOWN, ""
         for plugin, call in self._calls():
             ran_meanwhile = call.ended is None or call.ended > since
             before = self._samples.get(call, call.cpu)
