@@ -108,7 +108,7 @@ class AdjustedChain:
     """A chain and the adjusters of its decisions, within the same budget.
 
     They are asked about a decision of a plugin only, not about the default or a reject that follows
-    a failure: nobody decided those.
+    a failure: no plugin decided those.
     """
 
     chain: Chain

@@ -37,7 +37,7 @@ MAX_LISTED = 10
 _DECISION_ID = re.compile(r"0[0-9a-f]{7}(?:-[0-9a-f-]{0,27})?")
 """A UUID version 7, or its beginning; the first digit is 0 until the year 4199."""
 _NAMES = ("local_alias", "service_name", "unique_service_name")
-"""Parameters that are the alias that somebody calls, or are derived from it."""
+"""Parameters that are the called alias, or are derived from it."""
 
 
 def requested(

@@ -64,7 +64,7 @@ class Staff:
             return {Alias(alias): str(name) for alias, name in (await answer.json()).items()}
 
     def name_of(self, alias: Alias) -> str | None:
-        """Return the name of somebody; raises ``DataUnavailableError`` before the first fetch."""
+        """Return the name of a person; raises ``DataUnavailableError`` before the first fetch."""
         return self._names.value.get(alias)
 
 

@@ -10,7 +10,7 @@ from pexpolicy import Alias
 
 PLACEHOLDERS = ("alias", "user", "host")
 MAX_LENGTH = 256
-"""Characters of a part. Longer ones name nobody."""
+"""Characters of a part. Longer ones are no alias of a person."""
 
 
 class Template:
