@@ -59,7 +59,7 @@ define require_python
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test pytest experiments test-aiohttp lint fix lock reference bench soak fuzz chaos-upstreams chaos \
+.PHONY: help setup run test pytest programs experiments test-aiohttp lint fix lock reference bench soak fuzz chaos-upstreams chaos \
 	guards reloads chaos-access chaos-audit chaos-webhook chaos-sources phone-book pictures patterns log-lines walks prove-image clean
 
 help: ## list the targets
@@ -81,15 +81,19 @@ $(STAMP): requirements.lock pyproject.toml $(addsuffix /pyproject.toml,$(PLUGINS
 run: $(STAMP) ## serve config.toml, by default on http://127.0.0.1:8000
 	@exec $(BIN)/pexpolicy serve --config $(CONFIG) $(ARGS)
 
-# The tests run even if the linter fails.
+# The tests run even if the linter fails, or a program is missing: then some of them are left out.
 test: $(STAMP) ## format, lint, types, tests of core and plugins; all but experiments
 	@failed=0; \
+	$(BIN)/python -m tests.support.programs || true; \
 	$(MAKE) --no-print-directory lint || failed=1; \
 	$(MAKE) --no-print-directory pytest || failed=1; \
 	exit $$failed
 
 pytest: $(STAMP) ## tests only, such as ARGS=tests/chain; skipped tests with their reasons
 	@$(ISOLATED) $(BIN)/python -m pytest -n $(JOBS) -rs $(or $(ARGS),--ignore=tests/experiments)
+
+programs: $(STAMP) ## install the servers that tests start (needs root and apt; make test does it)
+	@$(BIN)/python -m tests.support.programs
 
 experiments: $(STAMP) ## each experiment in a short version; also part of .ci/run
 	@$(ISOLATED) $(BIN)/python -m pytest -n $(JOBS) -rs tests/experiments $(ARGS)

@@ -1,5 +1,6 @@
 """Shared fixtures."""
 
+import os
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -9,7 +10,7 @@ import hypothesis
 import pytest
 
 from pexpolicy.policy import Policy
-from tests.support import fake_plugins, live_server, secret_canaries
+from tests.support import fake_plugins, live_server, programs, secret_canaries
 
 # The machine may be busy, so the duration of an example is no criterion.
 hypothesis.settings.register_profile(
@@ -36,6 +37,25 @@ def pytest_runtest_makereport(
         report.outcome = "failed"
         report.longrepr = "a secret leaked: " + "; ".join(leaks)
     return report
+
+
+_LEFT_OUT = pytest.StashKey[str]()
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail a run of CI that left tests out because a program is not installed."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    missing = programs.left_out(reporter.stats.get("skipped", ())) if reporter else None
+    if missing:
+        session.config.stash[_LEFT_OUT] = programs.summary(missing)
+        if os.environ.get("CI"):
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Name what was left out, in the last lines."""
+    if text := config.stash.get(_LEFT_OUT, ""):
+        print(text)  # noqa: T201
 
 
 @pytest.fixture(scope="session")

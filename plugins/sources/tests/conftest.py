@@ -1,8 +1,6 @@
 """Databases with the same table of rooms."""
 
-import shutil
 import sqlite3
-import tempfile
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -27,15 +25,7 @@ def sqlite(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[postgresql.Server]:
-    """A server for all tests; its socket needs a short path."""
-    folder = Path(tempfile.mkdtemp(prefix="pexpolicy-pg-"))
-    server = None
-    try:
-        server = postgresql.Server(folder)
-        server.start()
+    """A server for all tests."""
+    with postgresql.Server.running() as server:
         server.execute(ROOMS)
         yield server
-    finally:
-        if server is not None:
-            server.kill()
-        shutil.rmtree(folder)

@@ -5,12 +5,9 @@ answer was late, failed or too old, if the source did not recover, or if connect
 import argparse
 import asyncio
 import random
-import shutil
 import sys
-import tempfile
 import time
 from contextlib import suppress
-from pathlib import Path
 from typing import NamedTuple
 
 from rich.console import Console
@@ -123,18 +120,10 @@ def main() -> int:
     options.add_argument("--rows", type=int, default=1_000_000)
     options.add_argument("--reloads", type=int, default=500)
     given = options.parse_args()
-    folder = Path(tempfile.mkdtemp(prefix="pexpolicy-pg-"))
-    server = None
-    try:
-        server = postgresql.Server(folder)
-        server.start()
+    with postgresql.Server.running() as server:
         server.execute(TABLE.format(rows=given.rows))
         console = Console(highlight=False)
         return not asyncio.run(run(server, given.seconds, given.reloads, console))
-    finally:
-        if server is not None:
-            server.kill()
-        shutil.rmtree(folder)
 
 
 if __name__ == "__main__":

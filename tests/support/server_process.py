@@ -1,0 +1,121 @@
+"""Servers that tests start in a temporary folder, without the rights of root."""
+
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Self
+
+import pytest
+
+START_S = 20.0
+ACCOUNTS = ("postgres", "openldap", "nobody")
+"""Accounts for a server where tests run as root."""
+
+
+class ServerProcess(ABC):
+    """A server with its files in a folder; it can be killed, frozen and started again."""
+
+    kill_signal = signal.SIGKILL
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._process: subprocess.Popen[bytes] | None = None
+        account = _account()
+        self._user = None if account is None else account.pw_uid
+        self._group = None if account is None else account.pw_gid
+        self.own(folder)
+
+    @classmethod
+    @contextmanager
+    def running(cls) -> Iterator[Self]:
+        """Start one in a folder with a short path, as sockets need, and end it."""
+        folder = Path(tempfile.mkdtemp(prefix="pexpolicy-"))
+        server = None
+        try:
+            server = cls(folder)
+            server.start()
+            yield server
+        finally:
+            if server is not None:
+                server.kill()
+            shutil.rmtree(folder)
+
+    @abstractmethod
+    def command(self) -> Sequence[str]:
+        """Return what starts it in the foreground."""
+
+    @abstractmethod
+    def is_ready(self) -> bool:
+        """Return whether it answers."""
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        log = self.folder / "server.log"
+        with log.open("ab") as output:
+            self._process = subprocess.Popen(
+                self.command(),
+                cwd=self.folder,
+                stdout=output,
+                stderr=output,
+                user=self._user,
+                group=self._group,
+            )
+        deadline = time.monotonic() + START_S
+        while not self.is_ready():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                pytest.fail(f"{type(self).__name__} does not start: {log.read_text()[-500:]}")
+            time.sleep(0.05)
+
+    def kill(self) -> None:
+        """End it without a shutdown of its clients."""
+        if self._process is not None:
+            self._process.send_signal(self.kill_signal)
+            self._process.wait()
+            self._process = None
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Stop all its processes, as a machine does that hangs."""
+        assert self._process is not None
+        pid = self._process.pid
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        for process in (pid, *map(int, children)):
+            os.kill(process, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for process in (*map(int, children), pid):
+                os.kill(process, signal.SIGCONT)
+
+    def own(self, *paths: Path) -> None:
+        """Give files to the account of the server."""
+        if self._user is not None and self._group is not None:
+            for path in paths:
+                os.chown(path, self._user, self._group)
+
+    def run(self, *command: str) -> None:
+        """Run a program with the rights of the server."""
+        subprocess.run(
+            command,
+            cwd=self.folder,
+            check=True,
+            capture_output=True,
+            user=self._user,
+            group=self._group,
+        )
+
+
+def _account() -> pwd.struct_passwd | None:
+    """Return the account for a server, if tests run as root."""
+    if os.geteuid() != 0:
+        return None
+    known = {account.pw_name: account for account in pwd.getpwall()}
+    return next(known[name] for name in ACCOUNTS if name in known)
