@@ -12,6 +12,7 @@ UV      := uv==0.13.9
 
 BIN     := $(VENV)/bin
 NEWEST  := .venv-aiohttp
+SITE    := .venv-site
 PLUGINS := $(patsubst %/pyproject.toml,%,$(sort $(wildcard plugins/*/pyproject.toml)))
 SOURCES := $(wildcard $(addsuffix /src,$(PLUGINS) bench/plugins) examples/*/src)
 CHECKED := $(wildcard pexpolicy tests bench deploy docs $(addsuffix /src,$(PLUGINS)) $(addsuffix /tests,$(PLUGINS)) examples/*/src examples/*/tests)
@@ -59,8 +60,7 @@ define require_python
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test pytest programs experiments test-aiohttp lint fix lock reference bench soak fuzz chaos-upstreams chaos \
-	guards reloads chaos-access chaos-audit chaos-webhook chaos-sources phone-book pictures patterns log-lines walks prove-image clean
+.PHONY: $(shell sed -n 's/^\([a-z-]*\):.*/\1/p' Makefile)
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
@@ -130,6 +130,7 @@ lock: ## renew the locks to the newest versions (UPGRADE= adds only what is miss
 	@$(COMPILE) $(INSTALLED) -c requirements.lock -o deploy/requirements.lock
 	@$(COMPILE) --group build -c requirements.lock -o deploy/build.lock
 	@$(COMPILE) $(UPGRADE) bench/peers/requirements.in -o bench/peers/requirements.lock
+	@$(COMPILE) $(UPGRADE) docs/site-requirements.in -o docs/site-requirements.lock
 
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-annotate --custom-compile-command "make lock"
@@ -138,6 +139,17 @@ INSTALLED = pyproject.toml $(addsuffix /pyproject.toml,$(PLUGINS)) --extra speed
 
 reference: $(STAMP) ## write docs/reference.md from the models
 	@$(BIN)/python -m docs.generate_reference
+
+# The generator is as large as everything else together, so it has an environment of its own.
+$(SITE)/.installed: docs/site-requirements.lock
+	$(require_python)
+	@$(PYTHON) -m venv --clear $(SITE)
+	@$(SITE)/bin/python -m pip install --quiet --require-hashes -r $<
+	@touch $@
+
+site: $(SITE)/.installed ## build the documentation site in build/site/html; warnings are errors
+	@$(PYTHON) docs/build_site.py build/site/pages
+	@$(SITE)/bin/zensical build --clean --strict
 
 bench: $(STAMP) ## measure the server against a bare aiohttp program (Linux, needs wrk)
 	@$(BIN)/python -m bench $(ARGS)

@@ -120,6 +120,7 @@ def test_a_configuration_that_is_shown_passes_check(blocklist: Path, page: Path,
                 (blocklist / name).write_text(content)
     for name in ("first", "second"):
         (blocklist / f"{name}.hash").write_text(f"{PasswordHash.create(name, ln=2)}\n")
+    (blocklist / "sign.pem").write_bytes(certificates.signing_key())
     certificates.write_pair(blocklist)
     certificates.write_authority(blocklist)
     here = re.sub(r'(?<=\npassword_file = )".*?"', '"password.txt"', text)

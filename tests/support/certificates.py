@@ -10,7 +10,13 @@ import trustme
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
 
 NAME = "policy.example.com"
 
@@ -35,6 +41,12 @@ def issue(*, days: float = 30.0, of: str = "trusted by nodes") -> trustme.LeafCe
     """Issue a certificate that expires in ``days``, or has expired if negative."""
     until = datetime.now(UTC) + timedelta(days=days)
     return authority(of).issue_cert(NAME, not_after=until, not_before=until - timedelta(days=90))
+
+
+def signing_key() -> bytes:
+    """Return a new Ed25519 key in PEM, as for the checkpoints of the audit."""
+    key = Ed25519PrivateKey.generate()
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
 def write_authority(folder: Path, of: str = "trusted by nodes") -> None:

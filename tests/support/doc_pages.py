@@ -18,6 +18,7 @@ ACCESS = DOCS / "access.md"
 OPERATOR_PAGES = [
     *(README, CONFIGURATION, DEPLOYMENT, OPERATIONS, ACCESS),
     *sorted(ROOT.glob("plugins/*/README.md")),
+    *sorted(DOCS.glob("tasks/*.md")),
 ]
 """The pages for administrators and operators, whose examples are tested."""
 ALL = sorted(

@@ -1,0 +1,50 @@
+"""The documentation site: each page has a place in its navigation, and each link a target."""
+
+from pathlib import Path, PurePosixPath
+
+import yaml
+
+from docs import build_site
+from tests.support import doc_pages
+from tests.support.paths import ROOT
+
+CONFIGURATION = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
+
+
+def _pages(entries: list[dict[str, object]]) -> list[str]:
+    found: list[str] = []
+    for entry in entries:
+        for target in entry.values():
+            found += _pages(target) if isinstance(target, list) else [str(target)]
+    return found
+
+
+def test_each_page_is_in_the_navigation_once_and_each_entry_is_a_page() -> None:
+    pages = [str(place) for place in build_site.sources().values() if place.suffix == ".md"]
+    assert sorted(_pages(CONFIGURATION["nav"])) == sorted(pages)
+
+
+def test_links_fit_the_site(tmp_path: Path) -> None:
+    build_site.write(tmp_path)
+    broken = []
+    for page in tmp_path.rglob("*.md"):
+        for target, anchor in doc_pages.links(page):
+            aim = page.parent / target if target else page
+            if not aim.exists() or (anchor and anchor not in doc_pages.anchors(aim)):
+                broken.append((page.name, target, anchor))
+    assert broken == []
+
+
+def test_a_link_to_a_file_outside_the_site_becomes_its_text() -> None:
+    page = ROOT / "docs" / "audit.md"
+    places = {page: PurePosixPath("audit.md")}
+    text = "See [the `hooks`](../pexpolicy/hooks.py), [below](#x), and\n```sh\n[a](b.md)\n```\n"
+    assert build_site.relocate(text, page, places) == text.replace(
+        "[the `hooks`](../pexpolicy/hooks.py)", "the `hooks`"
+    )
+
+
+def test_each_task_is_named_on_the_front_page() -> None:
+    tasks = next(entry["Tasks"] for entry in CONFIGURATION["nav"] if "Tasks" in entry)
+    linked = {target for target, _ in doc_pages.links(ROOT / "docs" / "README.md")}
+    assert set(_pages(tasks)) <= linked
