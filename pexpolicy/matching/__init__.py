@@ -48,7 +48,7 @@ from pexpolicy.matching.conditions import (
     required,
 )
 from pexpolicy.matching.index import Index
-from pexpolicy.matching.patterns import Pattern, PatternError
+from pexpolicy.matching.patterns import Pattern, PatternError, Replacement
 from pexpolicy.matching.settings import When
 from pexpolicy.matching.subjects import Subject, UnknownSubjectError, subject
 
@@ -61,6 +61,7 @@ __all__ = [
     "NoneOf",
     "Pattern",
     "PatternError",
+    "Replacement",
     "Subject",
     "TimeCondition",
     "UnknownSubjectError",

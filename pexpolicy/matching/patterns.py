@@ -7,6 +7,7 @@ length of the text. Both are limited, so that no dialed alias can delay a call.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
 MAX_PROGRAM = 1_800
@@ -18,6 +19,11 @@ of 250 bytes, and Infinity sends at most that many characters.
 """
 MAX_MEMORY = 1 << 18
 """Maximum memory of RE2 for one pattern, in bytes."""
+MAX_REPLACED = 1_000
+"""Maximum length of a text in which matches are replaced, in UTF-8 bytes."""
+MAX_REPLACEMENTS = 250
+"""Maximum number of matches that are replaced in one text."""
+_REFERENCE = re.compile(r"\\\\|\\(\d)|\\")
 _PYTHON_ONLY = re.compile(r"\(\?(?:[=!]|<[=!])|\(\?\(|\(\?>|\(\?P=|\\[1-9]|[*+?}]\+")
 
 
@@ -37,14 +43,15 @@ class Pattern:
         self._case_sensitive = case_sensitive
         # A pattern that captures is slower, so it is used only for the groups.
         self._test = self._compiled(never_capture=True)
-        self._capturing = self._compiled(never_capture=False)
-        sizes = (_size(self._test), _size(self._capturing))
+        self.expression = self._compiled(never_capture=False)
+        """The compiled pattern of RE2, for texts in UTF-8."""
+        sizes = (_size(self._test), _size(self.expression))
         if max(sizes) > MAX_PROGRAM:
             raise PatternError(_too_large(_INSTRUCTIONS))
         self.max_bytes = MAX_WORK // max(sizes)
         """Maximum length of a text that can match, in UTF-8 bytes."""
-        named = {number: name.decode() for name, number in self._capturing.groupindex.items()}
-        self.names = tuple(named.get(n + 1, "") for n in range(self._capturing.groups))
+        named = {number: name.decode() for name, number in self.expression.groupindex.items()}
+        self.names = tuple(named.get(n + 1, "") for n in range(self.expression.groups))
         """The names of the groups in order, or an empty text."""
 
     def matches(self, text: str) -> bool:
@@ -55,7 +62,7 @@ class Pattern:
     def groups(self, text: str) -> tuple[str, ...] | None:
         """Return the text of each group, empty if it took no part; ``None`` without a match."""
         encoded = text.encode("utf-8", "replace")
-        if len(encoded) > self.max_bytes or (match := self._capturing.fullmatch(encoded)) is None:
+        if len(encoded) > self.max_bytes or (match := self.expression.fullmatch(encoded)) is None:
             return None
         return tuple((group or b"").decode("utf-8", "replace") for group in match.groups())
 
@@ -76,6 +83,56 @@ class Pattern:
             msg = "cannot be encoded as UTF-8"
             raise PatternError(msg) from None
         return compiled
+
+
+class Replacement:
+    r"""A pattern that may be anywhere in a text, and the template that replaces each match.
+
+    In the template ``\1`` is the first group and ``\\`` a backslash. Raises ``PatternError``.
+    """
+
+    def __init__(self, source: str, template: str) -> None:
+        pattern = Pattern(source)
+        self._expression = pattern.expression
+        self._max_bytes = min(pattern.max_bytes, MAX_REPLACED)
+        self._pieces = list(_template_pieces(template, len(pattern.names)))
+
+    def apply(self, text: str) -> str:
+        """Return the text with all matches replaced.
+
+        Raise ``ValueError`` for a text that is too long, or has too many matches.
+        """
+        encoded = text.encode("utf-8", "replace")
+        if len(encoded) > self._max_bytes:
+            msg = f"is longer than {self._max_bytes} bytes"
+            raise ValueError(msg)
+        parts: list[bytes] = []
+        at = 0
+        for number, match in enumerate(self._expression.finditer(encoded)):
+            if number == MAX_REPLACEMENTS:
+                msg = f"has more than {MAX_REPLACEMENTS} matches"
+                raise ValueError(msg)
+            parts.append(encoded[at : match.start()])
+            parts += [p if isinstance(p, bytes) else match.group(p) or b"" for p in self._pieces]
+            at = match.end()
+        return b"".join((*parts, encoded[at:])).decode("utf-8", "replace")
+
+
+def _template_pieces(template: str, groups: int) -> Iterator[bytes | int]:
+    """Yield texts and numbers of groups."""
+    at = 0
+    for found in _REFERENCE.finditer(template):
+        yield template[at : found.start()].encode("utf-8", "replace")
+        at = found.end()
+        if found[1] is not None:
+            if not 0 < int(found[1]) <= groups:
+                raise PatternError(f"has no group {found[1]}: it has {groups}")
+            yield int(found[1])
+        elif len(found[0]) == 1:
+            raise PatternError("is followed by a single backslash; write two for the character")
+        else:
+            yield b"\\"
+    yield template[at:].encode("utf-8", "replace")
 
 
 def quoted(source: str) -> str:

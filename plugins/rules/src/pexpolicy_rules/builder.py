@@ -7,7 +7,15 @@ from glob import escape, glob, has_magic
 from pathlib import Path
 from typing import Any
 
-from pexpolicy import ConfigWarning, Key, Problem, dotted_key, track_file
+from pexpolicy import (
+    ConfigWarning,
+    Key,
+    Problem,
+    SecretError,
+    dotted_key,
+    read_secret,
+    track_file,
+)
 from pexpolicy.config.csv_tables import TableError
 from pexpolicy.config.toml_tables import Table, read_tables
 from pexpolicy.matching import compile_when, group_names
@@ -29,11 +37,21 @@ class RuleBuilder:
         """Rule files and pictures."""
         self._clock = clock
         self._extras = settings.extras
+        self._secret = self._read_secret(settings.hash_secret_file)
         self._places: dict[str, str] = {}
         for number, table in enumerate(settings.rules):
             self._add(table, ("rules", number), None, settings.root)
         for pattern in settings.files:
             self._add_files(pattern, settings.root)
+
+    def _read_secret(self, path: Path | None) -> str:
+        if path is None:
+            return ""
+        try:
+            return read_secret("hash_secret", None, str(path), Path()) or ""
+        except SecretError as error:
+            self.problems.append(Problem(("hash_secret_file",), str(error)))
+            return "?"
 
     def _add_files(self, relative: str, root: Path) -> None:
         pattern = str(Path(escape(str(root)), relative))
@@ -110,7 +128,9 @@ class RuleBuilder:
         answers: dict[str, Answer] = {}
         for endpoint in rule.endpoint:
             try:
-                answers[endpoint] = Answer(endpoint, rule.then, _reason(rule), groups, self._extras)
+                answers[endpoint] = Answer(
+                    endpoint, rule.then, _reason(rule), groups, self._extras, self._secret
+                )
             except AnswerError as error:
                 issues += [(("then", *below), text) for below, text in error.issues]
         if valid and not issues and rule.enabled:
@@ -138,13 +158,19 @@ def _reason(rule: Rule) -> str:
 
 
 def _warnings(rule: ReadyRule) -> Iterator[str]:
-    """Yield the warnings of decisions without placeholders, each once."""
+    """Yield the warnings of decisions without placeholders, and of guessable ones, each once."""
     warnings = {
         warning: None
         for answer in rule.answers.values()
         if answer.fixed is not None
         for warning in answer.fixed.warnings
     }
+    for answer in rule.answers.values():
+        for name in answer.guessable:
+            warnings[
+                f"{name} is a hash without a secret, which a caller can calculate: write "
+                "hash_secret_file"
+            ] = None
     for warning in warnings:
         yield f"rule {rule}: {warning}"
 

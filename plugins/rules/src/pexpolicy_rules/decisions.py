@@ -30,11 +30,13 @@ from pexpolicy import (
     service_class,
     track_file,
 )
+from pexpolicy_rules.filters import ConversionError
 from pexpolicy_rules.placeholders import (
     Captures,
     Text,
     compile_texts,
     has_placeholders,
+    hashed_fields,
     placeholder_issues,
     render,
 )
@@ -71,11 +73,14 @@ class Answer:
         reason: str,
         groups: Collection[str],
         extras: Extras = NO_EXTRAS,
+        secret: str = "",
     ) -> None:
         self._factory, fields = _factory(endpoint, then, extras)
         self._reason = reason
         self.is_dynamic = has_placeholders(fields)
         """True if the decision is built for each request."""
+        self.guessable: list[str] = []
+        """Protections that are hashes without a secret: a caller can calculate them."""
         self.rejects = then.action == "reject"
         self.fixed = None
         if then.action == "abstain":
@@ -89,8 +94,10 @@ class Answer:
         issues += decision_issues(self._factory, fields, place)
         if issues:
             raise AnswerError.of(issues)
-        self._fields = compile_texts(fields, groups)
+        self._fields = compile_texts(fields, groups, secret)
         self._protections = [n for n in PROTECTIONS if isinstance(self._fields.get(n), Text)]
+        if not secret:
+            self.guessable = [n for n in hashed_fields(self._fields) if n in PROTECTIONS]
 
     def render(self, request: Request, captures: Captures) -> Decision | None:
         """Return the decision for a request.
@@ -100,10 +107,14 @@ class Answer:
         """
         if not self.is_dynamic:
             return self.fixed
-        fields = render(self._fields, request, captures)
+        try:
+            fields = render(self._fields, request, captures)
+        except ConversionError as error:
+            raise _refused("", str(error), "The decision would not be that of the rule") from None
         for name in self._protections:
-            if not fields[name].strip():
-                raise _empty_protection(name)
+            if not str(fields[name]).strip():
+                text = "is empty, as its placeholder has no value"
+                raise _refused(name, text, "An empty one would admit every caller")
         decision = self._factory(fields, self._reason)
         name = self._fields.get("name")
         named = isinstance(decision, Gateway) and isinstance(name, Text)
@@ -112,18 +123,18 @@ class Answer:
         return decision
 
 
-def _empty_protection(name: str) -> DecisionError:
+def _refused(name: str, rule: str, consequence: str) -> DecisionError:
     return DecisionError(
         ValidationIssue(
             model="then",
             field=name,
             value=None,
             shown=False,
-            rule="is empty, as its placeholder has no value",
+            rule=rule,
             doc="",
             mark="",
             source="",
-            consequence="An empty one would admit every caller",
+            consequence=consequence,
         )
     )
 

@@ -8,10 +8,16 @@ from typing import Any
 
 from pexpolicy import Request
 from pexpolicy.matching import UnknownSubjectError, subject
+from pexpolicy_rules.filters import ConversionError, FilterError, read_filters
 
-_PIECE = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
+# A text in quotes, which only filters have, may contain braces.
+_PIECE = re.compile(
+    r"""\{\{|\}\}|\{((?:[^{}'"|]*)(?:\|(?:[^{}'"]|'[^']*'|"[^"]*")*)|[^{}]*)\}|[{}]"""
+)
+DECISION_ID = "decision_id"
+"""The placeholder of the ID of the call."""
 Captures = Mapping[str, str]
-Fill = Callable[[Request, Captures], str]
+Fill = Callable[[Request, Captures], Any]
 Key = tuple[str | int, ...]
 
 
@@ -25,7 +31,7 @@ def has_placeholders(value: Any) -> bool:
 
 
 def render(value: Any, request: Request, captures: Captures) -> Any:
-    """Return a value of ``compile_texts`` with every text rendered."""
+    """Return a value of ``compile_texts`` with every text rendered; raise ``ConversionError``."""
     return _map(value, lambda v: v.fill(request, captures) if isinstance(v, Text) else v)
 
 
@@ -42,21 +48,38 @@ def placeholder_issues(value: Any, groups: Collection[str]) -> Iterator[tuple[Ke
                 yield key, str(error)
 
 
-def compile_texts(value: Any, groups: Collection[str]) -> Any:
+def compile_texts(value: Any, groups: Collection[str], secret: str = "") -> Any:
     """Return a value with its texts compiled; raise ``PlaceholderError``.
 
-    ``groups`` are the numbers and names of the groups that the conditions capture.
+    ``groups`` are the numbers and names of the groups that the conditions capture, ``secret``
+    precedes what is hashed.
     """
-    return _map(value, lambda v: Text(v, groups) if has_placeholders(v) else v)
+    return _map(value, lambda v: Text(v, groups, secret) if has_placeholders(v) else v)
+
+
+def hashed_fields(fields: Mapping[str, Any]) -> list[str]:
+    """Return the names of compiled fields whose text is a hash."""
+    return [name for name, text in fields.items() if isinstance(text, Text) and text.hashes]
 
 
 def with_sample(value: Any, sample: str) -> Any:
-    """Return a value with the same text instead of each placeholder."""
+    """Return a value with the same text, filtered, instead of each placeholder."""
 
-    def replaced(found: re.Match[str]) -> str:
-        return found[0][0] if found[1] is None else sample
+    def filled(found: re.Match[str]) -> Any:
+        if found[1] is None:
+            return found[0][0]
+        try:
+            return read_filters(found[1]).sample(sample)
+        except FilterError:
+            return sample
 
-    return _map(value, lambda v: _PIECE.sub(replaced, v) if isinstance(v, str) else v)
+    def replaced(text: Any) -> Any:
+        if not isinstance(text, str):
+            return text
+        whole = _PIECE.fullmatch(text)
+        return filled(whole) if whole else _PIECE.sub(lambda found: str(filled(found)), text)
+
+    return _map(value, replaced)
 
 
 def _map(value: Any, function: Callable[[Any], Any]) -> Any:
@@ -77,41 +100,73 @@ def _texts(value: Any, key: Key) -> Iterator[tuple[Key, str]]:
 
 class Text:
     """A text with placeholders: ``{1}`` or ``{name}`` for groups, and the key of any subject of a
-    condition, such as ``{remote_alias.user}``. ``{{`` is a brace.
+    condition, such as ``{remote_alias.user}``, with filters. ``{{`` is a brace.
     """
 
-    def __init__(self, source: str, groups: Collection[str]) -> None:
+    def __init__(self, source: str, groups: Collection[str], secret: str = "") -> None:
         self._pieces: list[str | Fill] = []
+        self.hashes = False
+        """True where a value is hashed."""
         at = 0
         for found in _PIECE.finditer(source):
             self._pieces.append(source[at : found.start()])
-            self._pieces.append(_compile_piece(found, groups))
+            self._pieces.append(_compile_piece(found, groups, secret))
+            self.hashes = self.hashes or _is_hashed(found)
             at = found.end()
         self._pieces.append(source[at:])
+        self._pieces = [piece for piece in self._pieces if piece != ""]
 
-    def fill(self, request: Request, captures: Captures) -> str:
-        """Return the text with the values of a request; an unset value is empty."""
-        return "".join(p if isinstance(p, str) else p(request, captures) for p in self._pieces)
+    def fill(self, request: Request, captures: Captures) -> Any:
+        """Return the text with the values of a request; an unset value is empty.
+
+        A placeholder alone may be of another type. Raise ``ConversionError``.
+        """
+        pieces = [p if isinstance(p, str) else p(request, captures) for p in self._pieces]
+        return pieces[0] if len(pieces) == 1 else "".join(map(str, pieces))
 
     def lacks_value(self, request: Request, captures: Captures) -> bool:
         """Return whether any placeholder has no value."""
-        return any(not p(request, captures) for p in self._pieces if not isinstance(p, str))
+        return any(p(request, captures) == "" for p in self._pieces if not isinstance(p, str))
 
 
-def _compile_piece(found: re.Match[str], groups: Collection[str]) -> str | Fill:
+def _is_hashed(found: re.Match[str]) -> bool:
+    return found[1] is not None and read_filters(found[1]).hashes
+
+
+def _compile_piece(found: re.Match[str], groups: Collection[str], secret: str = "") -> str | Fill:
     piece = found[0]
     if piece in ("{{", "}}"):
         return piece[0]
     if len(piece) == 1:
         msg = f"a single {piece} has no meaning; write {piece * 2} for the brace itself"
         raise PlaceholderError(msg)
-    name = found[1].strip()
+    try:
+        filters = read_filters(found[1], secret)
+    except FilterError as error:
+        raise PlaceholderError(f"{piece}: {error}") from None
+    read = _reader(piece, filters.key, groups)
+    if not filters.steps and not filters.type:
+        return read
+
+    def fill(request: Request, captures: Captures) -> Any:
+        try:
+            return filters.apply(read(request, captures))
+        except ConversionError as error:
+            raise ConversionError(f"{piece}: {error}") from None
+
+    return fill
+
+
+def _reader(piece: str, name: str, groups: Collection[str]) -> Callable[[Request, Captures], str]:
+    """Return what reads the value of a placeholder; raise ``PlaceholderError``."""
     if name in groups:
         return lambda _, captures: captures.get(name, "")
     if name.isdigit():
         available = f"groups up to {{{_last(groups)}}}" if groups else "no groups"
         msg = f"{piece} is not a group: the patterns of this rule have {available}"
         raise PlaceholderError(msg)
+    if name == DECISION_ID:
+        return lambda request, _: request.decision_id
     try:
         value = subject(name)
     except UnknownSubjectError as error:

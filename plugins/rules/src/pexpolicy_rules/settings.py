@@ -87,6 +87,9 @@ class Settings(PluginSettings):
     files: list[str] = Field(default_factory=list)
     """Files with further rules, which follow those; ``*`` in a name matches any characters."""
 
+    hash_secret_file: ConfigPath | None = None
+    """A file with a secret in its only line, which precedes each text that is hashed."""
+
     _root: Path = PrivateAttr(Path())
 
     @property
