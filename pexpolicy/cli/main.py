@@ -47,7 +47,11 @@ SYNONYMS = {
 }
 """Names of other programs for the same commands, for the hint in the error message."""
 
-PACKAGES = {"export": "pexpolicy-importers", "import": "pexpolicy-importers"}
+PACKAGES = {
+    "console": "pexpolicy-console",
+    "export": "pexpolicy-importers",
+    "import": "pexpolicy-importers",
+}
 """Our own packages with commands, for the hint where they are not installed."""
 
 
