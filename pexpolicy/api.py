@@ -29,6 +29,7 @@ from pexpolicy.endpoints.participant_properties import (
     ParticipantPropertiesRequest,
 )
 from pexpolicy.endpoints.registration_alias import Credentials, RegistrationAliasRequest
+from pexpolicy.endpoints.row_values import RowValues
 from pexpolicy.endpoints.service_configuration import (
     SERVICE_TYPES,
     ServiceConfigurationRequest,
@@ -110,6 +111,7 @@ __all__ = [
     "RegistrationAliasRequest",
     "Reject",
     "Request",
+    "RowValues",
     "ScheduledJob",
     "SecretError",
     "Service",

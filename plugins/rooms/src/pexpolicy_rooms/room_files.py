@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args, get_origin
+from typing import Any, NamedTuple
 
 import pydantic
 
-from pexpolicy import SERVICE_TYPES, Extras, Key, Problem, Service
+from pexpolicy import SERVICE_TYPES, Extras, Key, Problem, RowValues
 from pexpolicy.config.csv_tables import TableError, TableRow, iterate_table
 from pexpolicy.config.toml_tables import read_tables
 from pexpolicy_rooms.settings import Settings
 
 VALIDITY = ("valid_from", "valid_until")
-_TRUTH = ("true", "false")
 
 
 class WrittenRoom(NamedTuple):
@@ -74,34 +72,28 @@ def _file_rooms(key: Key, path: Path, problems: list[Problem]) -> Iterator[Writt
 
 
 def _csv_rooms(path: Path, extras: Extras, problems: list[Problem]) -> Iterator[WrittenRoom]:
-    texts = text_columns()
+    values = FieldValues()
     try:
         for row in iterate_table(path, _row_model(extras)):
             cells = row.values.model_dump(exclude_none=True)
             aliases = cells.pop("aliases").split()
             place = ("csv", f"{row.file} line {row.line}")
-            yield WrittenRoom(place, aliases, values_of(cells, texts))
+            yield WrittenRoom(place, aliases, values.of(cells))
     except TableError as error:
         problems += error.under(("csv",))
 
 
-def values_of(cells: Mapping[str, Any], texts: Mapping[str, frozenset[str]]) -> dict[str, Any]:
-    """Return the fields of a room with the values of their types, where cells are text.
+class FieldValues:
+    """Gives the fields of a room, where cells are text, the values of their types."""
 
-    ``texts`` is what ``text_columns`` returns.
-    """
-    text = texts.get(cells.get("service_type", "conference"), cells.keys())
-    return {
-        name: cell
-        if not isinstance(cell, str) or name in text or name in VALIDITY
-        else _value(cell)
-        for name, cell in cells.items()
-    }
+    def __init__(self) -> None:
+        self._kinds = {name: RowValues(kind) for name, kind in SERVICE_TYPES.items()}
 
-
-def text_columns() -> Mapping[str, frozenset[str]]:
-    """Return the fields that take text, by service type."""
-    return {name: _text_fields(kind) for name, kind in SERVICE_TYPES.items()}
+    def of(self, cells: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the fields; those of an unknown service type as they are."""
+        times = {name: cells[name] for name in VALIDITY if name in cells}
+        values = self._kinds.get(cells.get("service_type", "conference"))
+        return dict(cells) if values is None else {**values.of(cells), **times}
 
 
 def columns(extras: Extras) -> list[str]:
@@ -114,23 +106,3 @@ def _row_model(extras: Extras) -> type[TableRow]:
     """Return the model of a line: all fields of all service types, as text."""
     cells: dict[str, Any] = dict.fromkeys(columns(extras), (str | None, None))
     return pydantic.create_model("RoomRow", __base__=TableRow, aliases=(str, ...), **cells)
-
-
-def _text_fields(kind: type[Service]) -> frozenset[str]:
-    """Return the fields that take text, such as names, PINs and words."""
-    return frozenset(name for name, hint in kind.hints.items() if _takes_text(hint))
-
-
-def _takes_text(hint: Any) -> bool:
-    origin = get_origin(hint)
-    if origin in (list, tuple, dict):
-        return False
-    return hint is str or origin is Literal or any(map(_takes_text, get_args(hint)))
-
-
-def _value(cell: str) -> Any:
-    """Return a cell as a value in TOML, or as text where it is none: the check names it then."""
-    try:
-        return tomllib.loads(f"value = {cell.lower() if cell.lower() in _TRUTH else cell}")["value"]
-    except tomllib.TOMLDecodeError:
-        return cell

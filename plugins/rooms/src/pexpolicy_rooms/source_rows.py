@@ -6,7 +6,7 @@ from typing import Any
 
 from pexpolicy import Extras, get_logger
 from pexpolicy_rooms.pins import PINS
-from pexpolicy_rooms.room_files import WrittenRoom, columns, text_columns, values_of
+from pexpolicy_rooms.room_files import FieldValues, WrittenRoom, columns
 from pexpolicy_rooms.table import RoomTable
 from pexpolicy_rooms.table_builder import RoomTableBuilder
 
@@ -16,7 +16,7 @@ def rooms_of(rows: list[dict[str, Any]], builder: RoomTableBuilder, extras: Extr
 
     Columns that no room has are ignored. Raises ``ValueError`` if no room is right.
     """
-    texts = text_columns()
+    values = FieldValues()
     known = frozenset(columns(extras))
     problems: list[str] = []
     for number, row in enumerate(rows, 1):
@@ -34,7 +34,7 @@ def rooms_of(rows: list[dict[str, Any]], builder: RoomTableBuilder, extras: Extr
             # A table would name a file of this machine.
             problems.append(f"row {number}: a PIN is text")
         else:
-            room = WrittenRoom((f"row {number}",), aliases, values_of(fields, texts))
+            room = WrittenRoom((f"row {number}",), aliases, values.of(fields))
             problems += map(str, builder.add(room))
     if problems and not len(builder.table):
         raise ValueError(f"no room is right; {problems[0]}")

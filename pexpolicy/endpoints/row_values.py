@@ -1,0 +1,64 @@
+"""Rows of tables as fields of decisions: cells are text, and not every database has booleans."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Mapping
+from typing import Any, Literal, get_args, get_origin
+
+from pexpolicy.models.serialization import ModelBase
+
+_TRUTH = ("true", "false")
+
+
+class RowValues:
+    """Gives the values of a row the types of the fields of a model.
+
+    Text in a field that takes no text is read as a value of TOML or JSON, and 0 and 1 in a field
+    that takes no number as booleans. What cannot be read stays, so that the check of the model
+    names it.
+    """
+
+    def __init__(self, model: type[ModelBase]) -> None:
+        hints = model.hints.items()
+        self._texts = frozenset(name for name, hint in hints if _takes_text(hint))
+        self._booleans = frozenset(n for n, hint in hints if bool in _types(hint))
+
+    def of(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the fields of a row; those of ``None`` are left out."""
+        return {
+            name: self._value(name, value) if name not in self._texts else value
+            for name, value in row.items()
+            if value is not None
+        }
+
+    def _value(self, name: str, value: Any) -> Any:
+        if isinstance(value, str):
+            return _parsed(value)
+        if type(value) is int and value in (0, 1) and name in self._booleans:
+            return bool(value)
+        return value
+
+
+def _types(hint: Any) -> frozenset[Any]:
+    """Return the types of a union, or the type itself."""
+    return frozenset(get_args(hint)) or frozenset((hint,))
+
+
+def _takes_text(hint: Any) -> bool:
+    origin = get_origin(hint)
+    if origin in (list, tuple, dict):
+        return False
+    return hint is str or origin is Literal or any(map(_takes_text, get_args(hint)))
+
+
+def _parsed(cell: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {cell.lower() if cell.lower() in _TRUTH else cell}")["value"]
+    except (tomllib.TOMLDecodeError, RecursionError):
+        pass
+    try:
+        return json.loads(cell)
+    except (ValueError, RecursionError):
+        return cell
