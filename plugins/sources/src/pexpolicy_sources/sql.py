@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Self
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import TYPE_CHECKING, Self, TypeVar
 
 import pydantic_core
 from pydantic import Field, model_validator
 from typing_extensions import override
 
 from pexpolicy import ConfigPath, SettingsError
-from pexpolicy_sources.data_source import DataSource, DataSourceSettings
+from pexpolicy_sources.data_source import STOP_S, DataSource, DataSourceSettings
 from pexpolicy_sources.errors import (
     QueryError,
     SourceError,
@@ -29,6 +32,10 @@ if TYPE_CHECKING:
     from sqlalchemy.exc import DBAPIError
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+T = TypeVar("T")
+
+CHECK_S = 2.0
+"""Seconds for the columns of a query, while a policy is built."""
 CHUNK = 500
 """Rows of a snapshot that are converted without a pause for other calls."""
 _UNAVAILABLE = ("08", "28", "3D", "53", "57")
@@ -95,19 +102,23 @@ class SqlSource(DataSource[SqlSettings, "TextClause"]):
         if self._engine is not None:
             await self._engine.dispose()
 
+    def parameters(self, query: str) -> list[str]:
+        """Return the names of the parameters of a query, such as ``alias`` for ``:alias``."""
+        from sqlalchemy import text  # noqa: PLC0415 - the package is an extra
+
+        return list(text(query).compile().params)
+
     @override
     def prepare(self, query: str, parameters: Collection[str]) -> TextClause:
         from sqlalchemy import text  # noqa: PLC0415 - the package is an extra
 
-        statement = text(query)
-        names = statement.compile().params
         if not query.strip():
             raise ValueError('is empty: write a query such as "SELECT * FROM rooms"')
-        for name in names:
+        for name in self.parameters(query):
             if name not in parameters:
                 there = ", ".join(f":{known}" for known in parameters) or "none"
                 raise ValueError(f"has the parameter :{name}; there is: {there}")
-        return statement
+        return text(query)
 
     @override
     async def fetch(
@@ -142,12 +153,49 @@ class SqlSource(DataSource[SqlSettings, "TextClause"]):
 
         return Answer(await self._run(ask, timeout))
 
+    def columns(self, query: str) -> list[str]:
+        """Return the names of the columns of a query, which is not executed.
+
+        Blocks for some ``CHECK_S`` seconds at most, and needs no open source. Raises
+        ``SourceError``.
+        """
+        path = self.settings.path
+        if path is not None and not (path.is_file() and os.access(path, os.R_OK)):
+            # The driver would leave a thread that ends after the event loop.
+            raise SourceUnavailableError(f"{path} is not a file that can be read")
+        with ThreadPoolExecutor(1) as thread:
+            return thread.submit(asyncio.run, self._columns(query)).result()
+
+    async def _columns(self, query: str) -> list[str]:
+        from sqlalchemy import text  # noqa: PLC0415 - the package is an extra
+
+        inner = query.strip().rstrip(";")
+        statement = text(f"SELECT * FROM (\n{inner}\n) AS query LIMIT 0")  # noqa: S608 - a setting
+        nothing = dict.fromkeys(statement.compile().params)
+
+        async def ask(connection: AsyncConnection) -> list[str]:
+            return list((await connection.execute(statement, nothing)).keys())
+
+        engine = self._make_engine()
+        try:
+            async with asyncio.timeout(CHECK_S):
+                return await self._run(ask, CHECK_S, engine)
+        except TimeoutError as error:
+            raise SourceUnavailableError(describe(error)) from None
+        finally:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(STOP_S):
+                    await engine.dispose()
+
     async def _run(
-        self, ask: Callable[[AsyncConnection], Awaitable[list[Row]]], limit: float
-    ) -> list[Row]:
+        self,
+        ask: Callable[[AsyncConnection], Awaitable[T]],
+        limit: float,
+        engine: AsyncEngine | None = None,
+    ) -> T:
         from sqlalchemy.exc import DBAPIError, SQLAlchemyError  # noqa: PLC0415 - an extra
 
-        engine = self._engine
+        engine = engine or self._engine
         if engine is None:
             raise SourceUnavailableError("the source is not open")
         for is_last in (False, True):

@@ -46,15 +46,20 @@ def postgresql_url(written: str) -> URL:
     return url
 
 
-def make_engine(settings: SqlSettings) -> Callable[[], AsyncEngine]:
+def make_engine(settings: SqlSettings, *, writable: bool = False) -> Callable[[], AsyncEngine]:
     """Return what makes the engine; reads secrets and certificates, which are tracked.
 
+    ``writable`` is for tools: their statements have no time limit, and SQLite makes the file.
     Raises ``SettingsError``, and ``ImportError`` where an extra is not installed.
     """
-    return _sqlite(settings) if settings.url is None else _postgresql(settings, settings.url)
+    if settings.url is None:
+        return _sqlite(settings, writable=writable)
+    return _postgresql(settings, settings.url, writable=writable)
 
 
-def _postgresql(settings: SqlSettings, written: str) -> Callable[[], AsyncEngine]:
+def _postgresql(
+    settings: SqlSettings, written: str, *, writable: bool
+) -> Callable[[], AsyncEngine]:
     import_module("asyncpg")
     from sqlalchemy import URL as DatabaseURL  # noqa: N811, PLC0415 - an extra
     from sqlalchemy.ext.asyncio import create_async_engine  # noqa: PLC0415 - an extra
@@ -63,7 +68,9 @@ def _postgresql(settings: SqlSettings, written: str) -> Callable[[], AsyncEngine
     folder = url.query.get("host")
     arguments: dict[str, Any] = {
         "timeout": settings.timeout,
-        "server_settings": {
+        "server_settings": {"application_name": "pexpolicy"}
+        if writable
+        else {
             "application_name": "pexpolicy",
             "default_transaction_read_only": "on",
             "statement_timeout": str(round(settings.timeout * SERVER_EARLIER * 1000)),
@@ -94,7 +101,7 @@ def _postgresql(settings: SqlSettings, written: str) -> Callable[[], AsyncEngine
     return make
 
 
-def _sqlite(settings: SqlSettings) -> Callable[[], AsyncEngine]:
+def _sqlite(settings: SqlSettings, *, writable: bool) -> Callable[[], AsyncEngine]:
     import_module("aiosqlite")
     from sqlalchemy import URL as DatabaseURL  # noqa: N811, PLC0415 - an extra
     from sqlalchemy import event  # noqa: PLC0415 - an extra
@@ -104,7 +111,7 @@ def _sqlite(settings: SqlSettings) -> Callable[[], AsyncEngine]:
     address = DatabaseURL.create(
         "sqlite+aiosqlite",
         database=f"file:{quote(str(settings.path.absolute()))}",
-        query={"mode": "ro", "uri": "true"},
+        query={"mode": "rwc" if writable else "ro", "uri": "true"},
     )
 
     def connected(connection: Any, record: Any) -> None:
