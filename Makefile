@@ -13,7 +13,7 @@ UV      := uv==0.13.9
 BIN     := $(VENV)/bin
 NEWEST  := .venv-aiohttp
 SITE    := .venv-site
-PLUGINS := $(patsubst %/pyproject.toml,%,$(sort $(wildcard plugins/*/pyproject.toml console/pyproject.toml)))
+PLUGINS := $(patsubst %/pyproject.toml,%,$(sort $(wildcard plugins/*/pyproject.toml)))
 SOURCES := $(wildcard $(addsuffix /src,$(PLUGINS) bench/plugins) examples/*/src)
 CHECKED := $(wildcard pexpolicy tests bench deploy docs $(addsuffix /src,$(PLUGINS)) $(addsuffix /tests,$(PLUGINS)) examples/*/src examples/*/tests)
 
@@ -73,7 +73,7 @@ $(STAMP): requirements.lock pyproject.toml $(addsuffix /pyproject.toml,$(PLUGINS
 	@rm -f $@
 	@echo "Installing $$(grep -c '==' requirements.lock) packages into $(VENV) (about a minute) ..."
 	$(call install,--require-hashes -r requirements.lock)
-	@echo "Installing pexpolicy and $(words $(PLUGINS)) packages of its own ..."
+	@echo "Installing pexpolicy and $(words $(PLUGINS)) plugins ..."
 	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation $(addprefix -e ./,. $(PLUGINS))
 	@$(BIN)/python -m pip check >$(VENV)/check.log || { cat $(VENV)/check.log; echo "requirements.lock does not fit the dependencies in pyproject.toml: run make lock UPGRADE=" >&2; exit 1; }
 	@touch $@
@@ -118,14 +118,14 @@ fix: $(STAMP) ## format the code and apply the linter's fixes
 	@$(BIN)/ruff check --fix-only .
 	@$(BIN)/ruff format .
 
-# Plugins depend on pexpolicy, which is not on an index: the override names this folder, and the
-# locks omit it. The locks in deploy/ are the subsets of the first one that an installation and its
+# Plugins depend on pexpolicy, and some on pexpolicy-sources, which are not on an index: the override
+# names their folders, and the locks omit them. The locks in deploy/ are the subsets of the first one that an installation and its
 # build need.
 lock: ## renew the locks to the newest versions (UPGRADE= adds only what is missing)
 	$(require_python)
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet $(UV)
-	@echo "pexpolicy @ ." > $(VENV)/here.txt
+	@printf 'pexpolicy @ .\npexpolicy-sources @ ./plugins/sources\n' > $(VENV)/here.txt
 	@$(COMPILE) $(UPGRADE) $(INSTALLED) --extra author --extra tracing --group dev -o requirements.lock
 	@$(COMPILE) $(INSTALLED) -c requirements.lock -o deploy/requirements.lock
 	@$(COMPILE) --group build -c requirements.lock -o deploy/build.lock
@@ -135,7 +135,8 @@ lock: ## renew the locks to the newest versions (UPGRADE= adds only what is miss
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-annotate --custom-compile-command "make lock"
 INSTALLED = pyproject.toml $(addsuffix /pyproject.toml,$(PLUGINS)) --extra speed \
-	--override $(VENV)/here.txt --no-emit-package pexpolicy
+	--override $(VENV)/here.txt --no-emit-package pexpolicy \
+	--no-emit-package pexpolicy-sources
 
 reference: $(STAMP) ## write docs/reference.md from the models
 	@$(BIN)/python -m docs.generate_reference

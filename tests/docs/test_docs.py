@@ -197,6 +197,7 @@ def test_every_key_of_the_configuration_is_explained_with_its_default() -> None:
         "directory",
         "registrations",
         "avatars",
+        "sql",
     ],
 )
 def test_every_setting_of_a_plugin_is_explained_in_its_readme(name: str) -> None:

@@ -29,7 +29,7 @@ def _network(text: str) -> str:
 Network = Annotated[str, AfterValidator(_network)]
 
 
-class PasswordTable(SecretTable):
+class _PasswordTable(SecretTable):
     """The source of the password of a user, or of its hash."""
 
     password_hash: str | None = None
@@ -53,7 +53,7 @@ class PasswordTable(SecretTable):
             raise ValueError(msg)
 
 
-class CredentialTable(PasswordTable):
+class CredentialTable(_PasswordTable):
     """``[[auth.credentials]]``: one user, and the source of the password or its hash."""
 
     user: User
@@ -64,7 +64,7 @@ class CredentialTable(PasswordTable):
         return self
 
 
-class AuthTable(PasswordTable):
+class AuthTable(_PasswordTable):
     """``[auth]``: the credentials that Infinity's policy profiles send."""
 
     user: User | None = None

@@ -1,1 +1,0 @@
-"""Login, sessions and roles."""

@@ -1,0 +1,55 @@
+"""A database of each kind, and policies of the plugin that ask it."""
+
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support import postgresql
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[postgresql.Server]:
+    """A server for all tests; its socket needs a short path."""
+    folder = Path(tempfile.mkdtemp(prefix="pexpolicy-pg-"))
+    server = None
+    try:
+        server = postgresql.Server(folder)
+        server.start()
+        yield server
+    finally:
+        if server is not None:
+            server.kill()
+        shutil.rmtree(folder)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def source(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
+    """The keys of ``[sources.db]`` for an empty database of each kind."""
+    if request.param == "sqlite":
+        path = tmp_path / "company.sqlite"
+        sqlite3.connect(path).close()
+        return {"driver": "sql", "path": str(path)}
+    server: postgresql.Server = request.getfixturevalue("postgres")
+    server.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public;")
+    secret = str(server.folder / "password")
+    return {"driver": "sql", "url": server.url, "password_file": secret}
+
+
+@pytest.fixture
+def execute(source: dict[str, Any], request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Run statements in the database."""
+    if "path" not in source:
+        server: postgresql.Server = request.getfixturevalue("postgres")
+        return server.execute
+
+    def run(statements: str) -> None:
+        with closing(sqlite3.connect(source["path"])) as database, database:
+            database.executescript(statements)
+
+    return run
