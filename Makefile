@@ -13,7 +13,7 @@ UV      := uv==0.13.9
 BIN     := $(VENV)/bin
 NEWEST  := .venv-aiohttp
 SITE    := .venv-site
-PLUGINS := $(patsubst %/pyproject.toml,%,$(sort $(wildcard plugins/*/pyproject.toml)))
+PLUGINS := $(patsubst %/pyproject.toml,%,$(sort $(wildcard plugins/*/pyproject.toml console/pyproject.toml)))
 SOURCES := $(wildcard $(addsuffix /src,$(PLUGINS) bench/plugins) examples/*/src)
 CHECKED := $(wildcard pexpolicy tests bench deploy docs $(addsuffix /src,$(PLUGINS)) $(addsuffix /tests,$(PLUGINS)) examples/*/src examples/*/tests)
 
@@ -73,7 +73,7 @@ $(STAMP): requirements.lock pyproject.toml $(addsuffix /pyproject.toml,$(PLUGINS
 	@rm -f $@
 	@echo "Installing $$(grep -c '==' requirements.lock) packages into $(VENV) (about a minute) ..."
 	$(call install,--require-hashes -r requirements.lock)
-	@echo "Installing pexpolicy and $(words $(PLUGINS)) plugins ..."
+	@echo "Installing pexpolicy and $(words $(PLUGINS)) packages of its own ..."
 	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation $(addprefix -e ./,. $(PLUGINS))
 	@$(BIN)/python -m pip check >$(VENV)/check.log || { cat $(VENV)/check.log; echo "requirements.lock does not fit the dependencies in pyproject.toml: run make lock UPGRADE=" >&2; exit 1; }
 	@touch $@

@@ -219,6 +219,8 @@ def main() -> None:
         for name in sorted(path.parent.name for path in ROOT.glob("plugins/*/pyproject.toml")):
             output(final, image, "python", "-c", f"import pexpolicy_{name}")
             expect(f"the package pexpolicy-{name} is in", holds=True)
+        output(final, image, "pexpolicy", "console", "--help")
+        expect("the console is in", holds=True)
         output(final, image, "python", "-c", "import uvloop")
         expect("uvloop is in", holds=True)
         serve(final, image)

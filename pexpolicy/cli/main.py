@@ -18,10 +18,13 @@ if TYPE_CHECKING:
 COMMANDS = {
     "audit": ("audit.command:audit", "Read the audit file: follow, find, count and verify lines."),
     "check": ("check:check", "Check a configuration and its plugins; list every error."),
+    "config": ("config:config", "Print JSON Schema of the configuration file."),
     "conformance": ("conformance:conformance", "Check the replies of any policy server."),
+    "doctor": ("doctor.command:doctor", "Check files, certificate, machine, server and nodes."),
     "explain": ("explain:explain", "Show each step of the decision on a request."),
     "hash-password": ("hash_password:hash_password", "Print the hash of a password."),
     "healthcheck": ("healthcheck:healthcheck", "Tell by the exit code if a server is ready."),
+    "init": ("init.command:init", "Write a first configuration; asks for what it needs."),
     "new-plugin": ("new_plugin:new_plugin", "Write a package with a working, tested plugin."),
     "plugins": ("plugins:plugins", "List the plugins in the order in which they are asked."),
     "reload": ("reload:reload", "Reload the configuration of a running server."),
@@ -45,6 +48,7 @@ SYNONYMS = {
 """Names of other programs for the same commands, for the hint in the error message."""
 
 PACKAGES = {
+    "console": "pexpolicy-console",
     "export": "pexpolicy-importers",
     "import": "pexpolicy-importers",
     "sql": "pexpolicy-sql",

@@ -67,7 +67,9 @@ def status(
     address = url or admin_url(settings or load_or_exit(config, WITHOUT_CONFIG))
     token = settings.admin_token if settings is not None else None
     try:
-        document = _fetch(address, token.get_secret_value() if token is not None else None, cacert)
+        document = fetch_status(
+            address, token.get_secret_value() if token is not None else None, cacert
+        )
     except NotAnsweredError as error:
         hint = f"; {OTHER_PORT_HINT}" if url is None and error.status is None else ""
         click.secho(f"{address}: {error}{hint}", fg="red", err=True)
@@ -110,7 +112,7 @@ def is_same_config(config: Path, server_path: str) -> bool:
     return list(config.absolute().parts[-len(end) :]) == end
 
 
-def _fetch(address: str, token: str | None, cacert: Path | None) -> dict[str, Any]:
+def fetch_status(address: str, token: str | None, cacert: Path | None) -> dict[str, Any]:
     """Return the status document of a server. Raises ``NotAnsweredError``."""
     document: object = None
     try:

@@ -18,7 +18,7 @@ MINUTE, HOUR, DAY = 60, 3600, 86400
 Document = Mapping[str, Any]
 
 _PROFILE = "compare its profile in Infinity"
-_HINTS = {
+HINTS = {
     NOT_ALLOWED: "is it missing in [access] networks?",
     HANDSHAKE_FAILED: "does its profile begin with https://, and does it trust the certificate?",
     UNAUTHORISED: "compare user and password of its profile in Infinity",
@@ -267,7 +267,7 @@ def _silent(nodes: list[Document], silent: float) -> list[str]:
         name, age = printable(node["node"]), node["age"]
         if age is None:
             reason = node["refused_because"]
-            hint = _HINTS.get(reason, _PROFILE)
+            hint = HINTS.get(reason, _PROFILE)
             lines.append(f"{name}: no successful call ({reason}): {hint}")
         elif age > silent:
             duration = format_duration(age)

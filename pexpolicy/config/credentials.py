@@ -10,7 +10,7 @@ from pydantic import SecretStr
 
 from pexpolicy.config.password_hash import PasswordHash, PasswordHashError
 from pexpolicy.config.problems import Key, Problem
-from pexpolicy.config.schema.access import AuthTable, CredentialTable
+from pexpolicy.config.schema.access import AuthTable, CredentialTable, PasswordTable
 from pexpolicy.config.secrets import SecretError, read_secret
 
 
@@ -33,7 +33,7 @@ def credentials_of(
     problems: list[Problem] = []
     for key, table in _credential_tables(auth):
         try:
-            credentials.append(Credential(table.user, _secret(table, folder)))
+            credentials.append(Credential(table.user, secret_of(table, folder)))
         except SecretError as error:
             problems.append(Problem((*key, error.key), str(error)))
     return tuple(credentials), problems
@@ -65,8 +65,8 @@ def _credential_tables(auth: AuthTable | None) -> Iterator[tuple[Key, Credential
         yield ("auth", "credentials", number), table
 
 
-def _secret(table: CredentialTable, folder: Path) -> SecretStr | PasswordHash:
-    """Return the password or the hash of a credential; raises ``SecretError``."""
+def secret_of(table: PasswordTable, folder: Path) -> SecretStr | PasswordHash:
+    """Return the password or the hash of a user; raises ``SecretError``."""
     if table.password_hash is None and table.password_hash_file is None:
         return SecretStr(table.secret("password").read(folder))
     key = "password_hash"

@@ -14,6 +14,8 @@ from pexpolicy.config.problems import ConfigWarning, Key
 from pexpolicy.config.settings import Settings
 
 _SECRET_FILE = re.compile(r"(?:password|passwd|secret|token|key)_file|client_key")
+_KEY = re.compile(r"^\s*(\w+)\s*=", re.MULTILINE)
+_MAX_CHARACTERS = 1_000_000
 _SECRET = re.compile(r"(?:\w+_)?(?:pin|password|passcode|secret|token|api_?key)", re.IGNORECASE)
 
 
@@ -29,11 +31,12 @@ def mode_warnings(settings: Settings) -> Iterator[ConfigWarning]:
     secrets = dict(_secret_files(settings, texts))
     if any(_SECRET.fullmatch(key) for _, key, _ in texts):
         yield from _readable((), settings.path)
-    for key, path in secrets.items():
+    tables = dict(_tables_with_secrets(settings))
+    for key, path in (secrets | tables).items():
         yield from _readable(key, path)
     yield from _writable((), settings.path)
     yield from _writable((), settings.path.absolute().parent)
-    for key, path in secrets.items():
+    for key, path in (secrets | tables).items():
         yield from _writable(key, path)
     for number, folder in enumerate(settings.plugin_dirs):
         for path in (folder, *sorted(folder.glob("*.py"))):
@@ -77,6 +80,22 @@ def _texts(settings: Settings) -> Iterator[tuple[Key, str, str]]:
                 yield place, str(key), value
             elif isinstance(value, Mapping | list):
                 pending.append(((*place, key), value))
+
+
+def _tables_with_secrets(settings: Settings) -> Iterator[tuple[Key, Path]]:
+    """Yield the CSV and TOML files of plugins in which a column or a key holds secrets."""
+    for place, key, value in _texts(settings):
+        path = settings.resolve(value)
+        if path.suffix not in (".csv", ".toml") or not _mode(path):
+            continue
+        try:
+            with path.open(encoding="utf-8-sig", errors="replace") as file:
+                head = file.readline(4096) if path.suffix == ".csv" else file.read(_MAX_CHARACTERS)
+        except OSError:
+            continue  # an error of the plugin
+        names = re.split(r"[;,\t]", head) if path.suffix == ".csv" else _KEY.findall(head)
+        if any(_SECRET.fullmatch(name.strip(' "\r\n')) for name in names):
+            yield (*place, int(key) if key.isdecimal() else key), path
 
 
 def _readable(key: Key, path: Path) -> Iterator[ConfigWarning]:

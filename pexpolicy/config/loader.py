@@ -120,6 +120,7 @@ def from_document(document: Mapping[str, Any], path: Path, config_hash: str) -> 
         admin=admin,
         admin_token=token,
         admin_plugin_token=plugin_token,
+        console=tables.console,
         tracing=tables.tracing,
         log=tables.log,
         secret_files=tuple(

@@ -12,6 +12,7 @@ from pexpolicy.config.credentials import Credential
 from pexpolicy.config.problems import Problem
 from pexpolicy.config.schema.access import AccessTable, TlsTable
 from pexpolicy.config.schema.audit import AuditTable, PrivacyTable
+from pexpolicy.config.schema.console import ConsoleTable
 from pexpolicy.config.schema.limits import LimitsTable
 from pexpolicy.config.schema.plugins import EndpointTable, PluginTable, SourceTable
 from pexpolicy.config.schema.server import AdminTable, LogTable, ServerTable, TracingTable
@@ -64,6 +65,7 @@ class Settings:
     admin: AdminTable = field(default_factory=AdminTable)
     admin_token: SecretStr | None = field(default=None, repr=False)
     admin_plugin_token: SecretStr | None = field(default=None, repr=False)
+    console: ConsoleTable = field(default_factory=ConsoleTable)
     tracing: TracingTable | None = None
     log: LogTable = field(default_factory=LogTable)
     secret_files: tuple[Path, ...] = ()

@@ -29,7 +29,7 @@ def _network(text: str) -> str:
 Network = Annotated[str, AfterValidator(_network)]
 
 
-class _PasswordTable(SecretTable):
+class PasswordTable(SecretTable):
     """The source of the password of a user, or of its hash."""
 
     password_hash: str | None = None
@@ -53,7 +53,7 @@ class _PasswordTable(SecretTable):
             raise ValueError(msg)
 
 
-class CredentialTable(_PasswordTable):
+class CredentialTable(PasswordTable):
     """``[[auth.credentials]]``: one user, and the source of the password or its hash."""
 
     user: User
@@ -64,7 +64,7 @@ class CredentialTable(_PasswordTable):
         return self
 
 
-class AuthTable(_PasswordTable):
+class AuthTable(PasswordTable):
     """``[auth]``: the credentials that Infinity's policy profiles send."""
 
     user: User | None = None

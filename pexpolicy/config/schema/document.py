@@ -7,6 +7,7 @@ from pydantic import Field
 from pexpolicy.config.schema.access import AccessTable, AuthTable, TlsTable
 from pexpolicy.config.schema.audit import AuditTable, PrivacyTable
 from pexpolicy.config.schema.base import EndpointName, Table
+from pexpolicy.config.schema.console import ConsoleTable
 from pexpolicy.config.schema.limits import LimitsTable
 from pexpolicy.config.schema.plugins import EndpointTable, InfinityTable, PluginTable, SourceTable
 from pexpolicy.config.schema.server import AdminTable, LogTable, ServerTable, TracingTable
@@ -21,6 +22,7 @@ class Document(Table):
     tls: TlsTable | None = None
     limits: LimitsTable = LimitsTable()
     admin: AdminTable = AdminTable()
+    console: ConsoleTable = ConsoleTable()
     tracing: TracingTable | None = None
     log: LogTable = LogTable()
     audit: AuditTable = AuditTable()

@@ -1,0 +1,1 @@
+"""The web console of pexpolicy, a process that reads the audit and the admin listener."""

@@ -1,0 +1,67 @@
+"""The audit of the console itself: logins, views of personal data, and actions."""
+
+from __future__ import annotations
+
+import os
+import threading
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from pexpolicy.audit.records import as_json
+
+MAX_BYTES = 1 << 26
+"""Size of the file from which on it is renamed to ``.1``, and the older one is removed."""
+
+
+class ActionLog:
+    """Appends JSON lines to ``actions.jsonl``; thread-safe.
+
+    ``view``: a user was shown personal data. ``login``, ``login refused``, ``logout`` and each
+    action of an operator have the user, the address and the time.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "actions.jsonl"
+        self._lock = threading.Lock()
+
+    def record(self, event: str, user: str | None, peer: str, **details: Any) -> None:
+        """Append a line; raise ``OSError`` if it cannot be written.
+
+        The caller must not show or do what it records in that case.
+        """
+        line = {
+            "timestamp": datetime.now(UTC),
+            "event": event,
+            "user": user,
+            "peer": peer,
+            **{name: value for name, value in details.items() if value not in (None, "", [], {})},
+        }
+        content = as_json(None, "", line) + b"\n"
+        with self._lock:
+            self._rotate()
+            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+            descriptor = os.open(self.path, flags, 0o600)
+            try:
+                os.write(descriptor, content)
+            finally:
+                os.close(descriptor)
+
+    def last(self, count: int) -> list[dict[str, Any]]:
+        """Return the last lines, the newest first."""
+        from pexpolicy.audit.reader import last_lines  # noqa: PLC0415 - for one page
+
+        found: list[dict[str, Any]] = []
+        with suppress(OSError):
+            for raw in reversed(last_lines(self.path, count)):
+                with suppress(msgspec.DecodeError):
+                    found.append(msgspec.json.decode(raw.content, type=dict[str, Any]))
+        return found
+
+    def _rotate(self) -> None:
+        with suppress(FileNotFoundError):
+            if self.path.stat().st_size > MAX_BYTES:
+                self.path.replace(self.path.with_name("actions.jsonl.1"))

@@ -1,0 +1,98 @@
+"""The application: routes, templates and static files."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import aiohttp_jinja2
+import jinja2
+from aiohttp import hdrs, web
+
+from pexpolicy_console.context import CONSOLE, SESSION, Console
+from pexpolicy_console.guard import MAX_BODY, Guard, add_headers
+from pexpolicy_console.login import pages as login_pages
+from pexpolicy_console.pages.catalogue import PAGES
+from pexpolicy_console.pages.page import Page
+from pexpolicy_console.roles import Role
+from pexpolicy_console.template_filters import FILTERS
+
+FOLDER = Path(__file__).parent
+CACHED = "max-age=3600"
+
+
+def create_app(console: Console) -> web.Application:
+    """Return the application of a console."""
+    roles: dict[object, Role] = {}
+    public: set[object] = set()
+    app = web.Application(
+        middlewares=[Guard(roles, public).check, _errors], client_max_size=MAX_BODY
+    )
+    app[CONSOLE] = console
+    app.on_response_prepare.append(add_headers)
+    app.cleanup_ctx.append(_client)
+    environment = aiohttp_jinja2.setup(
+        app,
+        loader=jinja2.FileSystemLoader(FOLDER / "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        context_processors=[_context],
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= FILTERS
+    for page in (*PAGES, *login_pages.PAGES):
+        resource = app.router.add_resource(page.path)
+        resource.add_route(page.method, page.handler)
+        roles[page.method, resource] = page.role
+        if page.method == hdrs.METH_GET:
+            resource.add_route(hdrs.METH_HEAD, page.handler)
+            roles[hdrs.METH_HEAD, resource] = page.role
+    login = login_pages.LoginPages()
+    resource = app.router.add_resource("/login")
+    resource.add_route(hdrs.METH_GET, login.form)
+    resource.add_route(hdrs.METH_POST, login.log_in)
+    public |= {resource, app.router.add_static("/static", FOLDER / "static")}
+    return app
+
+
+def navigation(role: Role) -> list[Page]:
+    """Return the pages in the navigation of a user."""
+    return [page for page in PAGES if page.title and page.role <= role]
+
+
+async def _context(request: web.Request) -> dict[str, Any]:
+    """Return what each template may use."""
+    session = request.get(SESSION)
+    console = request.config_dict[CONSOLE]
+    return {
+        "label": console.config.settings.console.label,
+        "navigation": [] if session is None else navigation(session.role),
+        "now": datetime.now(UTC),
+        "path": request.path,
+        "session": session,
+    }
+
+
+async def _client(app: web.Application) -> AsyncIterator[None]:
+    async with app[CONSOLE].server:
+        yield
+
+
+@web.middleware
+async def _errors(request: web.Request, handler: Any) -> web.StreamResponse:
+    """Show errors as pages, without what they hold."""
+    try:
+        response: web.StreamResponse = await handler(request)
+    except web.HTTPException as error:
+        if error.status < 400 or SESSION not in request:  # noqa: PLR2004 - redirects are no errors
+            raise
+        text = f"{error.status} {error.reason}"
+        return aiohttp_jinja2.render_template(
+            "error.html", request, {"problem": text}, status=error.status
+        )
+    if "/static/" in request.path:
+        response.headers[hdrs.CACHE_CONTROL] = CACHED
+    return response

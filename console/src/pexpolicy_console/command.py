@@ -1,0 +1,112 @@
+"""``pexpolicy console`` and ``pexpolicy console login``."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+import click
+
+from pexpolicy.cli.common import Port, config_option, fail
+from pexpolicy.config.secrets import SecretError
+from pexpolicy.config.settings import ConfigError
+from pexpolicy.errors import describe_network_error
+from pexpolicy_console.config_file import ConfigFile
+from pexpolicy_console.login.links import VALID_S, LoginLinks
+from pexpolicy_console.roles import Role
+
+EX_CONFIG = 78
+NICENESS = 10
+"""The calls of nodes are served first where both processes want the same processor."""
+
+
+@click.group(invoke_without_command=True)
+@config_option
+@click.option("--port", type=Port(), help="Port, instead of the configured one.")
+@click.option("--login", "with_link", is_flag=True, help="Print a login link at the start.")
+@click.pass_context
+def console(context: click.Context, config: Path, port: int | None, *, with_link: bool) -> None:
+    """Serve the web console of the server with the same configuration, until Ctrl-C.
+
+    It is a process of its own: it reads the audit file and the admin listener, and takes no part in
+    any call.
+    """
+    context.obj = config
+    if context.invoked_subcommand is None:
+        _serve(_config_file(config), port, with_link=with_link)
+
+
+@console.command()
+@config_option
+@click.option("--user", default="admin", show_default=True, help="Name in the console's audit.")
+@click.option(
+    "--role",
+    type=click.Choice([role.label for role in Role]),
+    default=Role.ADMIN.label,
+    show_default=True,
+    help="What the user may do.",
+)
+@click.option("--url", help="URL of the console, if it was started with --port.")
+def login(config: Path, user: str, role: str, url: str | None) -> None:
+    """Print a link that logs one browser in. It can be used once, within 15 minutes."""
+    file = _config_file(config)
+    table = file.settings.console
+    scheme = "https" if table.tls else "http"
+    click.echo(_link(file, url or table.url or f"{scheme}://{table.host}:{table.port}", user, role))
+    click.echo(f"valid once, for {VALID_S / 60:.0f} minutes", err=True)
+
+
+def _link(file: ConfigFile, url: str, user: str, role: str) -> str:
+    try:
+        token = LoginLinks(file.folder).create(user, Role[role.upper()])
+    except OSError as error:
+        _refuse(f"console.folder: {file.folder} cannot be written: {error.strerror}")
+    return f"{url.rstrip('/')}/login?link={token}"
+
+
+def _config_file(config: Path) -> ConfigFile:
+    try:
+        return ConfigFile(config)
+    except ConfigError as error:
+        fail(error)
+
+
+def _serve(file: ConfigFile, port: int | None, *, with_link: bool) -> None:
+    from pexpolicy_console import server  # noqa: PLC0415 - it imports aiohttp
+
+    os.nice(NICENESS)
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    table = file.settings.console
+    number = table.port if port is None else port
+    try:
+        server.check_exposure(table)
+        parts = server.console_from(file)
+        listener = server.bind(table.host, number)
+    except server.ConsoleError as error:
+        _refuse(str(error), EX_CONFIG)
+    except OSError as error:
+        hint = "; choose another console.port or --port"
+        _refuse(f"cannot listen on {table.host}:{number}: {describe_network_error(error)}{hint}")
+    url = server.url_of(table, listener)
+
+    def announce() -> None:
+        click.echo(f"console: {url}", err=True)
+        if with_link:
+            link = _link(file, url, "admin", Role.ADMIN.label)
+            click.echo(f"log in once, within 15 minutes: {link}", err=True)
+        else:
+            click.echo(f"log in: pexpolicy console login --config {file.path}", err=True)
+
+    try:
+        asyncio.run(server.serve(parts, listener, announce))
+    except (server.ConsoleError, SecretError) as error:
+        _refuse(str(error), EX_CONFIG)
+
+
+def _refuse(text: str, code: int = 1) -> NoReturn:
+    click.secho(text, fg="red", err=True)
+    sys.exit(code)

@@ -1,0 +1,36 @@
+"""What the handlers of requests share, and what each request carries."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from pexpolicy_console.action_log import ActionLog
+from pexpolicy_console.config_file import ConfigFile
+from pexpolicy_console.login.sessions import Session, Sessions
+from pexpolicy_console.server_client import ServerClient
+
+
+@dataclass(frozen=True, slots=True)
+class Console:
+    """The parts of a running console."""
+
+    config: ConfigFile
+    server: ServerClient
+    sessions: Sessions
+    actions: ActionLog
+
+
+CONSOLE = web.AppKey("console", Console)
+SESSION: web.RequestKey[Session] = web.RequestKey("session", Session)
+
+
+def console_of(request: web.Request) -> Console:
+    """Return the console that answers a request."""
+    return request.config_dict[CONSOLE]
+
+
+def session_of(request: web.Request) -> Session:
+    """Return the session of a request to a page, which always has one."""
+    return request[SESSION]

@@ -1,0 +1,8 @@
+"""The pages of the console, in the order of the navigation."""
+
+from __future__ import annotations
+
+from pexpolicy_console.pages import nodes, overview
+from pexpolicy_console.pages.page import Page
+
+PAGES: tuple[Page, ...] = (*overview.PAGES, *nodes.PAGES)

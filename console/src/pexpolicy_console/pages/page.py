@@ -1,0 +1,60 @@
+"""A page of the console: its path, the role that it needs, and its template."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp_jinja2
+from aiohttp import hdrs, web
+
+from pexpolicy_console.context import console_of, session_of
+from pexpolicy_console.roles import Role
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A route of the console. Nobody below ``role`` reaches ``handler``.
+
+    ``title`` is its name in the navigation, where it is shown to users of that role; without one it
+    is not there. Requests of another ``method`` than GET have an origin and a CSRF token that were
+    checked.
+    """
+
+    path: str
+    handler: Handler
+    title: str = ""
+    role: Role = Role.VIEWER
+    method: str = hdrs.METH_GET
+
+
+def render(
+    request: web.Request, template: str, status: int = 200, **values: Any
+) -> web.StreamResponse:
+    """Return a page from a template, with the ``values`` that it uses."""
+    response = aiohttp_jinja2.render_template(template, request, values, status=status)
+    response.enable_compression()
+    return response
+
+
+def record_view(request: web.Request, **what: Any) -> None:
+    """Record in the console's own audit that the user is shown personal data."""
+    record(request, "view", path=request.path, **what)
+
+
+def record(request: web.Request, event: str, **what: Any) -> None:
+    """Record an action of the user in the console's own audit; raise ``OSError``.
+
+    Call it before the action.
+    """
+    session = session_of(request)
+    role = session.role.label
+    console_of(request).actions.record(event, session.user, peer_of(request), role=role, **what)
+
+
+def peer_of(request: web.BaseRequest) -> str:
+    """Return the address that a request came from."""
+    return request.remote or ""

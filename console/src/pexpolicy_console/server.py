@@ -1,0 +1,125 @@
+"""The process of the console: its socket, certificate, signals and end."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import ssl
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
+
+from aiohttp import web
+
+from pexpolicy.access.certificates import CertificateError, CertificateFiles, load
+from pexpolicy.access.networks import is_loopback
+from pexpolicy.config.schema.console import ConsoleTable
+from pexpolicy_console.action_log import ActionLog
+from pexpolicy_console.app import create_app
+from pexpolicy_console.config_file import ConfigFile
+from pexpolicy_console.context import Console
+from pexpolicy_console.login.sessions import Sessions
+from pexpolicy_console.server_client import ServerClient
+
+STOP_TIMEOUT_S = 1.0
+"""Time to answer the requests in flight at the end; streams are closed at once."""
+CERTIFICATE_POLL_INTERVAL_S = 10.0
+BACKLOG = 128
+
+
+class ConsoleError(Exception):
+    """The console cannot start; the message says what to change."""
+
+
+def console_from(config: ConfigFile) -> Console:
+    """Return the parts of a console. Creates its folder; raises ``ConsoleError``."""
+    try:
+        config.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        msg = f"console.folder: {config.folder} cannot be created: {error.strerror}"
+        raise ConsoleError(msg) from None
+    lifetime = config.settings.console.session_hours * 3600
+    return Console(config, ServerClient(config), Sessions(lifetime), ActionLog(config.folder))
+
+
+def check_exposure(table: ConsoleTable) -> None:
+    """Raise ``ConsoleError`` if passwords would cross a network in clear."""
+    behind_tls = table.url is not None and table.url.startswith("https:")
+    if not table.tls and not behind_tls and not is_loopback(table.host):
+        msg = (
+            f"console.host: {table.host} is reachable by others without TLS: write tls = true, or "
+            'name the URL of the proxy that ends TLS, as in url = "https://console.example.com"'
+        )
+        raise ConsoleError(msg)
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Return a bound socket. Raises ``OSError``."""
+    host = host.strip("[]")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, port), family=family, backlog=BACKLOG)
+
+
+def url_of(table: ConsoleTable, listener: socket.socket) -> str:
+    """Return the URL of the console, for people."""
+    if table.url is not None:
+        return table.url
+    host, port = listener.getsockname()[:2]
+    scheme = "https" if table.tls else "http"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+
+
+async def serve(console: Console, listener: socket.socket, on_ready: Callable[[], None]) -> None:
+    """Serve until SIGTERM or SIGINT. Raises ``ConsoleError`` for a bad certificate."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with _certificate(console.config) as context:
+        runner = web.AppRunner(
+            create_app(console), access_log=None, shutdown_timeout=STOP_TIMEOUT_S
+        )
+        await runner.setup()
+        try:
+            await web.SockSite(runner, listener, ssl_context=context).start()
+            on_ready()
+            await stop.wait()
+        finally:
+            await runner.cleanup()
+
+
+@asynccontextmanager
+async def _certificate(config: ConfigFile) -> AsyncIterator[ssl.SSLContext | None]:
+    """Yield a TLS context with the certificate of ``[tls]``, and with renewed ones meanwhile."""
+    settings = config.settings
+    if not settings.console.tls:
+        yield None
+        return
+    if settings.tls is None:
+        msg = "console.tls: there is no [tls] with a certificate"
+        raise ConsoleError(msg)
+    # Only nodes have client certificates.
+    files = replace(CertificateFiles.of(settings.tls, settings.path.parent), client_ca=None)
+    try:
+        loaded = load(files)
+    except CertificateError as error:
+        msg = f"tls.{error.key}: {error}"
+        raise ConsoleError(msg) from None
+    renewal = asyncio.create_task(_renew(files, loaded.context, loaded.versions))
+    try:
+        yield loaded.context
+    finally:
+        renewal.cancel()
+
+
+async def _renew(files: CertificateFiles, context: ssl.SSLContext, known: object) -> None:
+    password = files.password.get_secret_value() if files.password is not None else ""
+    while True:
+        await asyncio.sleep(CERTIFICATE_POLL_INTERVAL_S)
+        if (versions := files.versions()) != known:
+            # Files that do not fit each other yet are tried again.
+            with suppress(CertificateError, OSError):
+                load(files)
+                context.load_cert_chain(files.certificate, files.key, password)
+                known = versions

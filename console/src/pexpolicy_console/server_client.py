@@ -1,0 +1,224 @@
+"""Client of ``/status`` and ``/metrics`` of the admin listener."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Self
+
+import aiohttp
+import msgspec
+from prometheus_client.parser import text_string_to_metric_families
+
+from pexpolicy.cli.http_client import admin_url
+from pexpolicy.errors import describe_network_error
+from pexpolicy_console.config_file import ConfigFile
+
+TIMEOUT_S = 4.0
+MAX_AGE_S = 1.0
+"""Age up to which a document is not fetched again."""
+
+
+class ServerUnavailable(Exception):
+    """The admin listener does not answer; the message says why."""
+
+
+class _Part(msgspec.Struct, frozen=True):
+    """Unknown fields are ignored: the server may be of a newer version."""
+
+
+class ConfigStatus(_Part, frozen=True):
+    """The active configuration, and the last reload."""
+
+    path: str = ""
+    hash: str = ""
+    activated_at: float = 0.0
+    age: float = 0.0
+    last_reload_successful: bool = True
+    problems: list[str] = []
+    restart_required: list[str] = []
+
+
+class AuditStatus(_Part, frozen=True):
+    """The audit log of the worker that answered."""
+
+    records: int = 0
+    status: str = ""
+    problem: str | None = None
+    lost: int = 0
+    spooled_bytes: int = 0
+    free_bytes: int | None = None
+    synced_at: float | None = None
+
+
+class CertificateStatus(_Part, frozen=True):
+    """The certificate of the listener; ``not_after`` in seconds of the Unix epoch."""
+
+    not_after: float = 0.0
+    problem: str | None = None
+
+
+class MemoryStatus(_Part, frozen=True):
+    """Memory of the worker, in bytes."""
+
+    resident_bytes: int | None = None
+    limit_bytes: int | None = None
+    is_exceeded: bool = False
+
+
+class PluginState(_Part, frozen=True):
+    """One plugin; latencies and ages are seconds."""
+
+    name: str
+    distribution: str | None = None
+    version: str | None = None
+    mode: str = "decide"
+    isolation: str | None = None
+    hooks: list[str] = []
+    calls: dict[str, int] = {}
+    latency: dict[str, float | None] | None = None
+    observed: dict[str, Any] | None = None
+    breaker_open: bool | None = None
+    has_stuck_calls: bool = False
+    data: dict[str, dict[str, Any]] = {}
+    jobs: dict[str, dict[str, Any]] = {}
+    failures: list[Any] = []
+    status: Any = None
+    problem: str | None = None
+
+
+class SourceState(_Part, frozen=True):
+    """One open source of data."""
+
+    name: str
+    driver: str = ""
+    data: dict[str, dict[str, Any]] = {}
+    jobs: dict[str, dict[str, Any]] = {}
+    failures: list[Any] = []
+
+
+class NodeState(_Part, frozen=True):
+    """One Conferencing Node; times are seconds of the Unix epoch, ages seconds."""
+
+    node: str
+    last_call: float | None = None
+    age: float | None = None
+    calls: int = 0
+    last_refused: float | None = None
+    refused_because: str | None = None
+
+
+class ServerStatus(_Part, frozen=True):
+    """The document of ``/status``."""
+
+    ready: bool
+    version: str = ""
+    pid: int = 0
+    workers: float = 1
+    started: float = 0.0
+    uptime: float = 0.0
+    not_ready_reasons: list[str] = []
+    draining: bool = False
+    connections: float | None = None
+    loop_lag: float = 0.0
+    memory: MemoryStatus | None = None
+    config: ConfigStatus = ConfigStatus()
+    audit: AuditStatus = AuditStatus()
+    certificate: CertificateStatus | None = None
+    endpoints: dict[str, dict[str, int]] = {}
+    refused: dict[str, int] = {}
+    plugins: list[PluginState] = []
+    sources: list[SourceState] = []
+    nodes: list[NodeState] = []
+
+
+class Sample(msgspec.Struct, frozen=True):
+    """One sample of a metric."""
+
+    name: str
+    labels: Mapping[str, str]
+    value: float
+
+
+class ServerClient:
+    """Asks the admin listener of a configuration; an async context manager."""
+
+    def __init__(self, config: ConfigFile) -> None:
+        self._config = config
+        self._session: aiohttp.ClientSession | None = None
+        self._bodies: dict[str, tuple[float, bytes]] = {}
+        self._lock = asyncio.Lock()
+
+    async def __aenter__(self) -> Self:
+        # A proxy of the environment is for other networks, and would receive the token.
+        timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
+        self._session = aiohttp.ClientSession(timeout=timeout, trust_env=False)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    @property
+    def url(self) -> str:
+        """The URL of the admin listener."""
+        return admin_url(self._config.settings)
+
+    async def status(self) -> ServerStatus:
+        """Return the status of the server; raise ``ServerUnavailable``."""
+        body = await self._get("/status")
+        try:
+            return msgspec.json.decode(body, type=ServerStatus)
+        except msgspec.DecodeError as error:
+            msg = f"{self.url} is not the admin listener of a pexpolicy server: {error}"
+            raise ServerUnavailable(msg) from None
+
+    async def metrics(self) -> dict[str, list[Sample]]:
+        """Return the samples of each metric by the name of its family; raise
+        ``ServerUnavailable``.
+        """
+        body = await self._get("/metrics")
+        return await asyncio.to_thread(_parse, body.decode("utf-8", "replace"))
+
+    async def _get(self, path: str) -> bytes:
+        async with self._lock:
+            fetched, body = self._bodies.get(path, (-MAX_AGE_S, b""))
+            if time.monotonic() - fetched < MAX_AGE_S:
+                return body
+            body = await self._fetch(path)
+            self._bodies[path] = time.monotonic(), body
+            return body
+
+    async def _fetch(self, path: str) -> bytes:
+        assert self._session is not None
+        settings = self._config.settings
+        if not settings.admin.enabled:
+            msg = "admin.enabled is false, so the server has no status and no metrics"
+            raise ServerUnavailable(msg)
+        token = settings.admin_token
+        headers = {} if token is None else {"Authorization": f"Bearer {token.get_secret_value()}"}
+        url = f"{self.url}{path}"
+        try:
+            async with self._session.get(url, headers=headers, allow_redirects=False) as response:
+                if response.status != 200:  # noqa: PLR2004 - HTTP
+                    msg = f"{url} answers {response.status}"
+                    raise ServerUnavailable(msg)
+                return await response.read()
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            cause = error.__cause__ or error
+            msg = f"{self.url} does not answer: {describe_network_error(cause)}"
+            raise ServerUnavailable(msg) from None
+
+
+def _parse(text: str) -> dict[str, list[Sample]]:
+    return {
+        family.name: [Sample(one.name, one.labels, one.value) for one in family.samples]
+        for family in text_string_to_metric_families(text)
+    }

@@ -1,0 +1,63 @@
+"use strict";
+
+// Times: local in the page, UTC on hover.
+const localTime = new Intl.DateTimeFormat(undefined, {
+  year: "numeric", month: "2-digit", day: "2-digit", hour: "2-digit", minute: "2-digit", second: "2-digit",
+  hour12: false,
+});
+function showLocalTimes(root) {
+  for (const element of root.querySelectorAll("time[datetime]:not([data-local])")) {
+    const moment = new Date(element.dateTime);
+    if (!Number.isNaN(moment.getTime())) {
+      element.textContent = localTime.format(moment);
+      element.dataset.local = "";
+    }
+  }
+}
+
+// Colours: those of the system until the user chooses.
+function useTheme(theme) {
+  if (theme) document.documentElement.dataset.theme = theme;
+  const button = document.querySelector(".theme");
+  if (!button) return;
+  const isDark = theme ? theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+  button.hidden = false;
+  button.textContent = isDark ? "Light" : "Dark";
+  button.onclick = () => {
+    localStorage.setItem("theme", isDark ? "light" : "dark");
+    useTheme(isDark ? "light" : "dark");
+  };
+}
+
+// Keys: / goes to the search, j and k select a row, Enter opens it, Esc leaves.
+function onKey(event) {
+  if (event.altKey || event.ctrlKey || event.metaKey) return;
+  const field = event.target.closest("input, select, textarea");
+  if (event.key === "Escape") {
+    if (field) field.blur();
+    for (const row of document.querySelectorAll("tr.current")) row.classList.remove("current");
+    return;
+  }
+  if (field) return;
+  if (event.key === "/") {
+    const search = document.querySelector("[data-search]");
+    if (search) {
+      event.preventDefault();
+      search.focus();
+      search.select();
+    }
+  } else if (event.key === "j" || event.key === "k") {
+    const rows = [...document.querySelectorAll("main tbody tr")].filter((row) => row.querySelector("a[href]"));
+    if (!rows.length) return;
+    const at = rows.findIndex((row) => row.classList.contains("current"));
+    const next = rows[Math.min(rows.length - 1, Math.max(0, at + (event.key === "j" ? 1 : -1)))];
+    if (at >= 0) rows[at].classList.remove("current");
+    next.classList.add("current");
+    next.querySelector("a[href]").focus();
+  }
+}
+
+useTheme(localStorage.getItem("theme"));
+showLocalTimes(document);
+document.addEventListener("keydown", onKey);
+document.addEventListener("htmx:load", (event) => showLocalTimes(event.detail.elt));

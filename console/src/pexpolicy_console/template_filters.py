@@ -1,0 +1,75 @@
+"""Filters of the templates: times, durations, sizes and numbers for people."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from markupsafe import Markup
+
+
+def time_of(value: float | str | datetime | None) -> Markup | str:
+    """Return a ``time`` element of seconds since 1970, or of the timestamp of an audit line.
+
+    It holds the time in UTC; the script shows it in the zone of the browser, with UTC on hover.
+    """
+    if value is None:
+        return "never"
+    try:
+        moment = _moment(value)
+    except ValueError:
+        return str(value)
+    shown = f"{moment:%Y-%m-%d %H:%M:%S}Z"
+    machine = moment.isoformat(timespec="milliseconds")
+    return Markup('<time datetime="{}" title="{}">{}</time>').format(machine, shown, shown)
+
+
+def _moment(value: float | str | datetime) -> datetime:
+    if isinstance(value, str):
+        value = datetime.fromisoformat(value)
+    elif not isinstance(value, datetime):
+        value = datetime.fromtimestamp(value, UTC)
+    return value.astimezone(UTC)
+
+
+def age(seconds: float | None) -> str:
+    """Return a duration, such as ``3 s``, ``12 min`` or ``4 d``."""
+    if seconds is None:
+        return "never"
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def milliseconds(value: float | None) -> str:
+    """Return milliseconds with three significant digits."""
+    if value is None:
+        return "-"
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"  # noqa: PLR2004 - digits
+
+
+def size(value: float | None) -> str:
+    """Return a number of bytes, such as ``1.5 GiB``."""
+    if value is None:
+        return "unknown"
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if value < 1024:  # noqa: PLR2004 - binary prefixes
+            return f"{value:.0f} B" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1024
+    return f"{value:.1f} TiB"
+
+
+def number(value: float | None) -> str:
+    """Return a whole number with separators."""
+    return "-" if value is None else f"{value:,.0f}"
+
+
+FILTERS: Mapping[str, Callable[..., Any]] = {
+    "age": age,
+    "ms": milliseconds,
+    "number": number,
+    "size": size,
+    "time": time_of,
+}

@@ -1,0 +1,176 @@
+"""Login, roles and the checks of each request, at a running console."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from pexpolicy_console.command import console as console_command
+from tests.support.live_console import LiveConsole, running_console
+
+CONFIG = """
+[audit]
+path = "audit.jsonl"
+
+[console]
+label = "<b>production</b>"
+
+[[console.users]]
+user = "vera"
+role = "viewer"
+password_file = "vera.txt"
+"""
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveConsole]:
+    folder = tmp_path_factory.mktemp("console")
+    (folder / "config.toml").write_text(CONFIG)
+    (folder / "vera.txt").write_text("correct horse battery")
+    with running_console(folder / "config.toml") as console:
+        yield console
+
+
+@pytest.fixture
+def console(running: LiveConsole) -> LiveConsole:
+    """Return a browser without a session."""
+    return LiveConsole(running.url, running.folder, running.pid, running.config)
+
+
+def test_without_a_session_each_path_leads_to_the_login(console: LiveConsole) -> None:
+    for path in ("/", "/nodes", "/no-such-page", "/logout"):
+        reply = console.get(path)
+        assert (reply.status, reply.headers.get("Location")) == (303, "/login"), path
+
+
+def test_the_command_prints_a_link_of_the_role(console: LiveConsole) -> None:
+    command = ("login", "--config", str(console.config), "--url", console.url, "--role", "operator")
+    printed = CliRunner().invoke(console_command, command).stdout.splitlines()[0]
+    assert printed.startswith(f"{console.url}/login?link=")
+    token = printed.partition("link=")[2]
+    reply = console.send("POST", "/login", f"link={token}", {"Origin": console.url})
+    assert reply.status == 303
+    assert console.actions()[-1]["role"] == "operator"
+
+
+def test_a_login_link_works_once(console: LiveConsole) -> None:
+    token = console.link()
+    first = console.send("POST", "/login", f"link={token}", {"Origin": console.url})
+    assert first.status == 303
+    cookie = first.headers["Set-Cookie"]
+    assert "HttpOnly" in cookie
+    assert "SameSite=Strict" in cookie
+    again = console.send("POST", "/login", f"link={token}", {"Origin": console.url})
+    assert again.status == 401
+    assert "Set-Cookie" not in again.headers
+
+
+def test_a_password_gives_the_role_of_its_user(console: LiveConsole) -> None:
+    form = "user=vera&password=correct+horse+battery"
+    reply = console.send("POST", "/login", form, {"Origin": console.url})
+    assert reply.status == 303
+    console.cookie = reply.headers["Set-Cookie"].partition(";")[0]
+    assert "vera <small>viewer</small>" in console.get("/").text
+    assert console.actions()[-1]["event"] == "login"
+    assert console.actions()[-1]["role"] == "viewer"
+
+
+def test_wrong_credentials_are_recorded_and_delayed_longer_each_time(console: LiveConsole) -> None:
+    for user in ("vera", "nobody"):
+        started = time.monotonic()
+        reply = console.send(
+            "POST", "/login", f"user={user}&password=guess", {"Origin": console.url}
+        )
+        assert reply.status == 401
+        assert time.monotonic() - started >= 0.1
+        assert console.actions()[-1]["event"] == "login refused"
+
+
+def test_a_session_ends_at_the_server(console: LiveConsole) -> None:
+    console.log_in()
+    assert console.get("/").status == 200
+    assert console.post("/logout").status == 303
+    assert console.get("/").status == 303
+
+
+def test_a_session_identifier_of_the_browser_is_never_used(console: LiveConsole) -> None:
+    planted = "pexpolicy_console=planted"
+    reply = console.send(
+        "POST", "/login", f"link={console.link()}", {"Origin": console.url, "Cookie": planted}
+    )
+    assert reply.status == 303
+    assert "planted" not in reply.headers["Set-Cookie"]
+    assert console.send("GET", "/", None, {"Cookie": planted}).status == 303
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "https://evil.example"},
+        {"Origin": "null"},
+        {"Origin": ""},
+        {"Sec_Fetch_Site": "cross-site"},
+        {"Sec_Fetch_Site": "same-site"},
+    ],
+)
+def test_a_form_of_another_site_is_refused(console: LiveConsole, headers: dict[str, str]) -> None:
+    console.log_in()
+    assert console.post("/logout", headers=headers).status == 403
+    assert console.get("/").status == 200
+
+
+def test_a_form_without_the_token_of_the_session_is_refused(console: LiveConsole) -> None:
+    console.log_in()
+    assert console.post("/logout", {"csrf_token": "wrong"}).status == 403
+    assert console.get("/").status == 200
+
+
+def test_another_name_of_the_host_is_refused(console: LiveConsole) -> None:
+    console.log_in()
+    assert console.get("/", Host="evil.example").status == 421
+
+
+def test_headers_of_a_proxy_that_is_not_named_mean_nothing(console: LiveConsole) -> None:
+    spoofed = {"X_Forwarded_User": "ann", "X_Forwarded_Groups": "admin", "X_Forwarded_For": "::1"}
+    assert console.get("/", **spoofed).status == 303
+
+
+def test_each_reply_has_a_strict_policy_and_is_not_stored(console: LiveConsole) -> None:
+    console.log_in()
+    for path in ("/", "/nodes", "/no-such-page", "/login"):
+        headers = console.get(path).headers
+        policy = headers["Content-Security-Policy"]
+        assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self'")
+        assert "unsafe" not in policy
+        assert headers["X-Content-Type-Options"] == "nosniff"
+        assert headers["Cache-Control"] == "no-store"
+
+
+def test_text_of_the_configuration_is_escaped(console: LiveConsole) -> None:
+    assert "<b>production</b>" not in console.log_in().get("/").text
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/static/../app.py",
+        "/static/%2e%2e/app.py",
+        "/static/..%2fapp.py",
+        "/static//etc/passwd",
+        "/static/vendor/../../app.py",
+    ],
+)
+def test_only_static_files_are_public(console: LiveConsole, path: str) -> None:
+    assert console.get(path).status in (303, 403, 404)
+
+
+def test_a_host_that_others_reach_needs_tls(tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text('[console]\nhost = "0.0.0.0"\n')
+    with (
+        pytest.raises(AssertionError, match=r"console\.host: 0\.0\.0\.0 is reachable"),
+        running_console(config),
+    ):
+        pass

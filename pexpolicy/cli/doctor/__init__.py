@@ -1,0 +1,1 @@
+"""``pexpolicy doctor``: the configuration, its machine and its server in one list."""

@@ -1,0 +1,1 @@
+"""``pexpolicy init``: a first configuration."""

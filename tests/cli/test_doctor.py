@@ -1,0 +1,155 @@
+"""`pexpolicy doctor`: what is wrong with files, certificate, machine and server is in its list."""
+
+import http.client
+import json
+import socket
+import ssl
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from pexpolicy.cli.main import main
+from tests.support import certificates, live_server, wire
+
+ROOMS = "aliases,name,pin\nmeet@example.com,Meet,482913\n"
+
+
+def findings(config: Path, *arguments: str) -> tuple[int, list[dict[str, Any]]]:
+    invoked = CliRunner().invoke(
+        main, ["doctor", "--config", str(config), "--json", *arguments], catch_exceptions=False
+    )
+    return invoked.exit_code, json.loads(invoked.stdout)
+
+
+def about(found: list[dict[str, Any]], subject: str) -> list[tuple[str, str]]:
+    return [(one["state"], one["text"]) for one in found if one["subject"] == subject]
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port: int = free.getsockname()[1]
+        return port
+
+
+def call(port: int) -> None:
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    connection = http.client.HTTPSConnection("127.0.0.1", port, context=context, timeout=5)
+    connection.request("GET", f"{wire.SERVICE}?node_ip=10.44.7.5")
+    assert connection.getresponse().status == 200
+    connection.close()
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    """A configuration with TLS, a PIN in a spreadsheet, and an audit file."""
+    certificates.write_pair(tmp_path)
+    certificates.write_authority(tmp_path)
+    (tmp_path / "server.key").chmod(0o600)
+    (tmp_path / "rooms.csv").write_text(ROOMS)
+    (tmp_path / "rooms.csv").chmod(0o600)
+    path = tmp_path / "config.toml"
+    path.write_text(
+        f"""
+[server]
+port = {free_port()}
+[admin]
+port = {free_port()}
+[tls]
+certificate = "server.pem"
+key = "server.key"
+[audit]
+path = "audit.jsonl"
+[plugins.rooms.settings]
+csv = "rooms.csv"
+"""
+    )
+    return path
+
+
+def test_each_subject_is_listed_while_nothing_runs(config: Path) -> None:
+    code, found = findings(config)
+    states = {one["subject"]: one["state"] for one in found}
+    assert code == 0, found
+    assert [name for name, state in states.items() if state == "skipped"] == ["audit", "server"]
+    green = {"configuration", "file modes", "format", "ports", "certificate", "disk"}
+    assert {states[name] for name in green} <= {"ok", "warning"}
+    assert "trusted by" in about(found, "certificate")[1][1]
+
+
+@pytest.mark.parametrize("name", ["server.key", "rooms.csv"])
+def test_a_secret_that_others_can_read_is_an_error(config: Path, name: str) -> None:
+    path = config.parent / name
+    path.chmod(0o644)
+    code, found = findings(config)
+    assert (code, about(found, "file modes")) == (
+        1,
+        [("error", f"{path} can be read by every user")],
+    )
+
+
+def test_a_spreadsheet_without_pins_may_be_read(config: Path) -> None:
+    (config.parent / "rooms.csv").write_text("aliases,name\nmeet@example.com,Meet\n")
+    (config.parent / "rooms.csv").chmod(0o644)
+    assert findings(config)[0] == 0
+
+
+def test_a_port_in_use_is_an_error(config: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        text = config.read_text()
+        config.write_text(text.replace("[server]\nport = ", f"[server]\nport = {port} #"))
+        code, found = findings(config)
+    assert code == 1
+    state, said = about(found, "ports")[0]
+    assert state == "error"
+    assert f"127.0.0.1:{port} cannot be used" in said
+
+
+def test_a_chain_that_the_nodes_do_not_trust_is_an_error(config: Path) -> None:
+    certificates.write_authority(config.parent, of="another company")
+    code, found = findings(config)
+    assert code == 1
+    assert any(s == "error" and "not trusted" in said for s, said in about(found, "certificate"))
+
+
+def test_a_wrong_host_name_is_an_error(config: Path) -> None:
+    assert findings(config, "--host", certificates.NAME)[0] == 0
+    code, found = findings(config, "--host", "other.example.com")
+    assert code == 1
+    assert "Hostname mismatch" in str(about(found, "certificate"))
+
+
+def test_an_invalid_configuration_is_checked_as_far_as_it_goes(config: Path) -> None:
+    config.write_text(config.read_text().replace("[tls]", "[server2]\n[tls]"))
+    code, found = findings(config)
+    assert (code, about(found, "configuration")[0][0]) == (1, "error")
+    assert about(found, "certificate")
+
+
+def test_a_schema_of_another_version_is_a_warning(config: Path) -> None:
+    (config.parent / "old.json").write_text("{}")
+    config.write_text("#:schema ./old.json\n" + config.read_text())
+    code, found = findings(config)
+    assert (code, about(found, "format")[0][0]) == (0, "warning")
+
+
+def test_a_running_server_and_its_nodes_are_listed(config: Path) -> None:
+    ports = [line.rpartition(" ")[2] for line in config.read_text().splitlines() if "port" in line]
+    with live_server.running(config, "--port", ports[0], "--admin-port", ports[1]) as server:
+        plain = config.read_text()
+        for _ in range(2):
+            call(server.port)
+        code, found = findings(config)
+        assert code == 0, found
+        assert about(found, "server")[0][1].startswith("ready")
+        assert ("ok", "the server sends the certificate of the file") in about(found, "certificate")
+        assert "10.44.7.5: 2 calls" in about(found, "nodes")[0][1]
+        assert "2 lines of audit.jsonl, none changed" in str(about(found, "audit"))
+        lines = server.audit.read_text().replace("10.44.7.5", "10.44.7.6", 1)
+        (config.parent / "audit.jsonl").write_text(lines)
+        config.write_text(plain + "# a comment\n")
+        code, found = findings(config)
+        assert (code, about(found, "audit")[0][0]) == (1, "error")

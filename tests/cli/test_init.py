@@ -1,0 +1,157 @@
+"""``pexpolicy init``: every combination of answers is a configuration without a warning."""
+
+import itertools
+import json
+import socket
+import tomllib
+from pathlib import Path
+
+import jsonschema
+import pytest
+from click.testing import CliRunner, Result
+
+from pexpolicy.access.certificates import CertificateFiles
+from pexpolicy.cli.doctor.certificate_check import verify_chain
+from pexpolicy.cli.main import main
+from pexpolicy.config.loader import load
+
+NODES = ("--node", "10.44.0.0/16", "--node", "2001:db8::/32,10.45.1.7")
+TLS = ("--test-certificate", "policy.example.com")
+OPTIONS: tuple[tuple[tuple[str, ...], ...], ...] = (
+    ((), NODES),
+    ((), TLS),
+    ((), ("--no-rooms",), ("--rooms", "tables/vmr.csv")),
+    (("--no-audit", "--no-sign"), ("--audit", "log/audit.jsonl", "--systemd")),
+)
+COMBINATIONS = [
+    *itertools.product(*OPTIONS),
+    (("--no-password",),),
+    (("--no-password", "--no-audit", "--sign"),),
+]
+
+
+def invoked(*arguments: str, typed: str = "") -> Result:
+    return CliRunner().invoke(main, arguments, input=typed, catch_exceptions=False)
+
+
+@pytest.fixture(autouse=True)
+def _cheap_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "pexpolicy.config.password_hash.PasswordHash.create.__func__.__defaults__", (10,)
+    )
+
+
+def with_free_ports(config: Path) -> Path:
+    """Replace the ports, which other programs of this machine may use."""
+    text = config.read_text()
+    for port in ("port = 8000", "port = 9107"):
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            text = text.replace(port, f"port = {free.getsockname()[1]}")
+    config.write_text(text)
+    return config
+
+
+@pytest.mark.parametrize("options", COMBINATIONS, ids=lambda o: " ".join(sum(o, ())) or "defaults")
+def test_each_combination_passes_the_strict_check(
+    options: tuple[tuple[str, ...], ...], tmp_path: Path
+) -> None:
+    made = invoked("init", "--yes", str(tmp_path / "new"), *itertools.chain(*options))
+    assert made.exit_code == 0, made.output
+    config = tmp_path / "new" / "config.toml"
+    checked = invoked("check", "--strict", str(config))
+    assert (checked.exit_code, checked.stderr) == (0, "")
+    healthy = invoked("doctor", "--config", str(with_free_ports(config)), "--json")
+    assert healthy.exit_code == 0, healthy.output
+    states = {finding["subject"]: finding["state"] for finding in json.loads(healthy.output)}
+    assert {states[name] for name in ("configuration", "file modes", "format", "ports")} == {"ok"}
+    schema = json.loads((config.parent / "config.schema.json").read_text())
+    jsonschema.Draft202012Validator(schema).validate(tomllib.loads(config.read_text()))
+
+
+def test_there_are_twenty_combinations() -> None:
+    assert len(COMBINATIONS) >= 20
+
+
+def test_secrets_are_readable_by_their_owner_only(tmp_path: Path) -> None:
+    invoked("init", "--yes", str(tmp_path), *TLS)
+    modes = {
+        str(path.relative_to(tmp_path)): path.stat().st_mode & 0o777
+        for path in tmp_path.rglob("*")
+        if path.is_file()
+    }
+    private = {name for name, mode in modes.items() if mode == 0o600}
+    assert private == {"config.toml", "rooms.csv", "audit-key.pem", "tls/key.pem"}
+    assert set(modes.values()) == {0o600, 0o644}
+
+
+def test_the_questions_lead_to_the_answers(tmp_path: Path) -> None:
+    typed = "10.44.0.0/17,10.1.2.3\ninfinity\n\nfiles\nfull.pem\nkey.pem\n\ny\n\nn\n"
+    made = invoked("init", str(tmp_path), typed=typed)
+    assert made.exit_code == 0, made.output
+    config = tomllib.loads((tmp_path / "config.toml").read_text())
+    assert config["access"]["networks"] == ["10.44.0.0/17", "10.1.2.3/32", "127.0.0.1/32"]
+    assert config["auth"]["user"] == "infinity"
+    assert config["tls"] == {"certificate": "full.pem", "key": "key.pem"}
+    assert config["audit"] == {"path": "/var/log/pexpolicy/audit.jsonl", "rotate_mb": 256}
+    unit = (tmp_path / "pexpolicy.service").read_text()
+    assert f"pexpolicy serve --config {tmp_path}/config.toml" in unit
+    assert "LoadCredential" not in unit
+
+
+def test_a_wrong_network_is_asked_for_again(tmp_path: Path) -> None:
+    made = invoked("init", str(tmp_path), "--user", "u", typed="10.1.2.3/16\n\n\n\n\n\n\n\n")
+    assert "has host bits set" in made.output
+    assert made.exit_code == 0, made.output
+
+
+def test_a_generated_password_is_printed_and_not_stored(tmp_path: Path) -> None:
+    made = invoked("init", "--yes", str(tmp_path))
+    password = made.output.partition("Password   ")[2].partition(" ")[0]
+    assert len(password) == 24
+    assert password not in (tmp_path / "config.toml").read_text()
+
+
+def test_nothing_is_written_over_a_file(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text("mine")
+    made = invoked("init", "--yes", str(tmp_path))
+    assert (made.exit_code, [path.name for path in tmp_path.iterdir()]) == (1, ["config.toml"])
+    assert "config.toml in" in made.stderr
+    assert (tmp_path / "config.toml").read_text() == "mine"
+
+
+def test_without_answers_nothing_is_written(tmp_path: Path) -> None:
+    made = invoked("init", str(tmp_path))
+    assert "--yes asks nothing" in made.stderr
+    assert (made.exit_code, list(tmp_path.iterdir())) == (1, [])
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (("--certificate", "c.pem"), "--certificate and --key belong together"),
+        (("--certificate", "c", "--key", "k", *TLS), "not both"),
+        (("--no-password", *NODES), "leave --node out"),
+        (("--no-password", "--user", "u"), "--no-password contradicts"),
+        (("--no-rooms", "--rooms", "r.csv"), "--no-rooms contradicts --rooms"),
+        (("--user", "a:b"), "must not contain a colon"),
+        (("--password-file", "-"), "8 characters or more"),
+        (("--test-certificate", "https://x"), "is not a host name"),
+        (("--node", "10.1.2.3/16"), "has host bits set"),
+    ],
+)
+def test_contradicting_options_are_refused(
+    options: tuple[str, ...], text: str, tmp_path: Path
+) -> None:
+    made = invoked("init", "--yes", str(tmp_path / "new"), *options, typed="short\n")
+    assert (made.exit_code, (tmp_path / "new").exists()) == (2, False)
+    assert text in made.stderr
+
+
+def test_a_client_that_trusts_the_ca_accepts_the_certificate(tmp_path: Path) -> None:
+    invoked("init", "--yes", str(tmp_path), *TLS)
+    settings = load(tmp_path / "config.toml")
+    assert settings.tls is not None
+    files = CertificateFiles.of(settings.tls, tmp_path)
+    assert verify_chain(files, tmp_path / "tls/ca.pem", "policy.example.com") == ""
+    assert "Hostname mismatch" in verify_chain(files, tmp_path / "tls/ca.pem", "example.com")
+    assert "unable to get local issuer" in verify_chain(files, None, "policy.example.com")

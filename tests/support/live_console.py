@@ -1,0 +1,120 @@
+"""The web console, started by its command line, and a browser's session in it."""
+
+import http.client
+import json
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+from pexpolicy_console.login.links import LoginLinks
+from pexpolicy_console.roles import Role
+
+START_TIMEOUT_S = 20.0
+
+
+@dataclass(frozen=True)
+class Page:
+    """A reply of the console."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def text(self) -> str:
+        return self.body.decode()
+
+
+@dataclass
+class LiveConsole:
+    """A running console. ``cookie`` is that of the user who is logged in."""
+
+    url: str
+    folder: Path
+    pid: int
+    config: Path
+    cookie: str = ""
+    token: str = field(default="", repr=False)
+
+    @property
+    def netloc(self) -> str:
+        return self.url.partition("://")[2]
+
+    def get(self, path: str, **headers: str) -> Page:
+        """Send a GET request as the user who is logged in; follow no redirect."""
+        return self.send("GET", path, None, headers)
+
+    def post(
+        self,
+        path: str,
+        form: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Page:
+        """Send a form as a browser does, with the origin and the CSRF token."""
+        fields = {"csrf_token": self.token, **(form or {})}
+        return self.send("POST", path, urlencode(fields), {"Origin": self.url, **(headers or {})})
+
+    def send(self, method: str, path: str, body: str | None, headers: Mapping[str, str]) -> Page:
+        """Send a request with these headers; underscores in their names are hyphens."""
+        sent = {name.replace("_", "-"): value for name, value in headers.items()}
+        if self.cookie:
+            sent.setdefault("Cookie", self.cookie)
+        if body is not None:
+            sent.setdefault("Content-Type", "application/x-www-form-urlencoded")
+        connection = http.client.HTTPConnection(self.netloc, timeout=20)
+        try:
+            connection.request(method, path, body, sent)
+            reply = connection.getresponse()
+            return Page(reply.status, dict(reply.getheaders()), reply.read())
+        finally:
+            connection.close()
+
+    def link(self, role: str = "admin", user: str = "ann") -> str:
+        """Return the token of a new login link."""
+        return LoginLinks(self.folder).create(user, Role[role.upper()])
+
+    def log_in(self, role: str = "admin", user: str = "ann") -> "LiveConsole":
+        """Log in by a link; return this console."""
+        reply = self.send("POST", "/login", f"link={self.link(role, user)}", {"Origin": self.url})
+        assert reply.status == 303, reply.text
+        self.cookie = reply.headers["Set-Cookie"].partition(";")[0]
+        found = re.search(r'name="csrf_token" value="([^"]+)"', self.get("/").text)
+        assert found is not None
+        self.token = found[1]
+        return self
+
+    def actions(self) -> list[dict[str, Any]]:
+        """Return the lines of the console's own audit."""
+        lines = (self.folder / "actions.jsonl").read_text().splitlines()
+        return [json.loads(line) for line in lines]
+
+
+@contextmanager
+def running_console(config: Path, *arguments: str) -> Iterator[LiveConsole]:
+    """Start a console for a configuration on a free port, and stop it."""
+    command = (sys.executable, "-m", "pexpolicy", "console", "--config", str(config))
+    with subprocess.Popen(
+        (*command, "--port", "0", *arguments), stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        timeout = threading.Timer(START_TIMEOUT_S, process.kill)
+        timeout.start()
+        try:
+            first = process.stderr.readline()
+            assert first.startswith("console: "), first + process.stderr.read()
+            url = first.partition(": ")[2].strip()
+            rest = threading.Thread(target=process.stderr.read)
+            rest.start()
+            yield LiveConsole(url, config.parent / "console-data", process.pid, config)
+        finally:
+            timeout.cancel()
+            process.send_signal(signal.SIGTERM)
+            process.wait(START_TIMEOUT_S)
