@@ -51,6 +51,7 @@ PACKAGES = {
     "console": "pexpolicy-console",
     "export": "pexpolicy-importers",
     "import": "pexpolicy-importers",
+    "local-policy": "pexpolicy-local-policy",
     "sql": "pexpolicy-sql",
 }
 """Our own packages with commands, for the hint where they are not installed."""

@@ -1,0 +1,15 @@
+"""``pexpolicy local-policy``: the group of commands."""
+
+from __future__ import annotations
+
+import click
+
+from pexpolicy_local_policy.run_command import run
+
+
+@click.group("local-policy", no_args_is_help=True)
+def local_policy() -> None:
+    """Run, check and convert local policy scripts of Pexip Infinity."""
+
+
+local_policy.add_command(run)

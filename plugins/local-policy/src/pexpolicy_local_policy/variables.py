@@ -1,0 +1,195 @@
+"""The variables of a script: those of Pexip's test page, or made of a request."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from pexpolicy import (
+    MediaLocationRequest,
+    ParticipantPropertiesRequest,
+    Request,
+    did_you_mean,
+)
+
+Kind = Literal["service", "participant", "media_location"]
+ENDPOINT_OF: Mapping[Kind, str] = {
+    "service": "service_configuration",
+    "participant": "participant_properties",
+    "media_location": "media_location",
+}
+"""The endpoint whose decision a script of each kind changes."""
+KIND_OF = {endpoint: kind for kind, endpoint in ENDPOINT_OF.items()}
+VARIABLES: Mapping[Kind, tuple[str, ...]] = {
+    "service": ("call_info", "service_config"),
+    "participant": ("call_info", "service_config", "participant"),
+    "media_location": ("call_info", "service_config", "suggested_media_overflow_locations"),
+}
+"""The variables of each kind of script (transcribed)."""
+
+_COMMON = (
+    *("bandwidth", "call_direction", "call_tag", "has_authenticated_display_name", "idp_uuid"),
+    *("local_alias", "location", "node_ip", "previous_service_name", "protocol"),
+    *("pseudo_version_id", "registered", "remote_address", "remote_alias"),
+    *("remote_display_name", "remote_port", "supports_direct_media", "teams_tenant_id"),
+    *("telehealth_request_id", "trigger", "vendor", "version_id"),
+)
+_LISTS = {"ms_subnet": "ms_subnet", "p_asserted_identity": "p_asserted_identity"}
+_SERVICE = ("service_name", "service_tag", "unique_service_name")
+CALL_INFO: Mapping[Kind, tuple[str, ...]] = {
+    "service": (
+        *_COMMON,
+        *("external_policy_disposition", "display_count", "breakout_uuid"),
+        *("third_party_passcode", *_SERVICE, *_LISTS),
+    ),
+    "participant": (*_COMMON, "external_policy_disposition", "display_count", *_SERVICE, *_LISTS),
+    "media_location": (
+        *_COMMON,
+        *("proxy_node_address", "proxy_node_location", *_SERVICE, *_LISTS),
+    ),
+}
+"""The keys of ``call_info`` in each kind of script (transcribed)."""
+PARTICIPANT = (
+    *("auth_type", "call_uuid", "display_count", "idp_attributes", "participant_type"),
+    *("participant_uuid", "preauthenticated_role", "receive_from_audio_mix", "remote_alias"),
+    *("remote_display_name", "send_to_audio_mixes"),
+)
+"""The keys of ``participant`` (transcribed)."""
+_TYPED = (
+    *("bandwidth", "remote_port", "display_count"),
+    *("registered", "has_authenticated_display_name", "supports_direct_media"),
+)
+
+
+class InputError(ValueError):
+    """Variables that cannot be read; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScriptInput:
+    """The variables of one run, and what is doubtful about them."""
+
+    kind: Kind
+    variables: Mapping[str, Any]
+    remarks: tuple[str, ...] = field(default=())
+
+    @property
+    def call_info(self) -> Mapping[str, Any]:
+        """Return the facts about the call."""
+        found: Mapping[str, Any] = self.variables["call_info"]
+        return found
+
+    @property
+    def service_config(self) -> Mapping[str, Any] | None:
+        """Return the service before the script ran."""
+        found: Mapping[str, Any] | None = self.variables["service_config"]
+        return found
+
+
+def from_test_page(document: object, kind: Kind | None) -> ScriptInput:
+    """Return the variables of a JSON document as Pexip's test page takes it.
+
+    Without a kind, the variables tell it. Raises ``InputError``.
+    """
+    if not isinstance(document, dict):
+        raise InputError('the input is no object, such as {"call_info": {...}}')
+    if kind is None:
+        kind = _kind_of(document)
+    known = VARIABLES[kind]
+    for name in document:
+        if name not in known:
+            hint = did_you_mean(name, known)
+            raise InputError(
+                f"{name}: a script of the kind {kind} has no such variable{hint}; "
+                f"it has {', '.join(known)}"
+            )
+    for name, value in document.items():
+        if not isinstance(value, dict) and not (value is None and name != "call_info"):
+            raise InputError(f"{name}: is no object")
+    remarks = [
+        f"the input has no {name}, which a script on a node always has"
+        for name in known
+        if document.get(name) is None and name != "service_config"
+    ]
+    remarks += [
+        f"call_info.{name}: a {kind} script has no such value as far as is known"
+        f"{did_you_mean(name, CALL_INFO[kind])}"
+        for name in document.get("call_info", {})
+        if name not in CALL_INFO[kind]
+    ]
+    variables = {"call_info": {}, **dict.fromkeys(known[1:]), **document}
+    return ScriptInput(kind, variables, tuple(remarks))
+
+
+def _kind_of(document: Mapping[str, Any]) -> Kind:
+    if "participant" in document:
+        return "participant"
+    return "media_location" if "suggested_media_overflow_locations" in document else "service"
+
+
+def from_request(kind: Kind, request: Request, **others: Any) -> ScriptInput:
+    """Return the variables of a script for a request; ``others`` are those that it lacks.
+
+    Infinity's names, as ``ms-subnet``, become those of scripts, and text becomes numbers and truth
+    values where scripts have these.
+    """
+    call_info = {
+        name: _typed(request, name) if name in _TYPED else value
+        for name in CALL_INFO[kind]
+        if (value := request.params.get(name)) is not None
+    }
+    for name in _LISTS:
+        if values := getattr(request, name, ()):
+            call_info[name] = list(values)
+    variables: dict[str, Any] = {"call_info": call_info, "service_config": None}
+    if isinstance(request, ParticipantPropertiesRequest):
+        variables["participant"] = _participant(request)
+    if isinstance(request, MediaLocationRequest):
+        variables["suggested_media_overflow_locations"] = {"location": request.location}
+    return ScriptInput(kind, {**variables, **others})
+
+
+def _typed(request: Request, name: str) -> Any:
+    value = getattr(request, name, None)
+    return value if value is not None else _number(request.params.get(name))
+
+
+def _number(text: str | None) -> int | None:
+    return int(text) if text and text.isascii() and text.isdigit() and len(text) < 10 else None  # noqa: PLR2004 - more is no port and no count
+
+
+def _participant(request: ParticipantPropertiesRequest) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        name: request.params.get(name)
+        for name in ("call_uuid", "participant_type", "participant_uuid", "receive_from_audio_mix")
+        if request.params.get(name) is not None
+    }
+    found["auth_type"] = request.params.get("auth_type")
+    found["display_count"] = request.display_count
+    found["preauthenticated_role"] = request.preauthenticated_role
+    found["remote_alias"] = request.params.get("remote_alias")
+    found["remote_display_name"] = request.remote_display_name
+    found["idp_attributes"] = {
+        name: values[0] if len(values) == 1 else list(values)
+        for name, values in request.idp_attributes.items()
+    }
+    mix = request.send_to_audio_mixes_mix_name
+    if mix is not None:
+        prominent = bool(request.send_to_audio_mixes_prominent)
+        found["send_to_audio_mixes"] = [{"mix_name": mix, "prominent": prominent}]
+    return found
+
+
+def read_json(path: Path, read: Callable[[Path], str]) -> Any:
+    """Return the content of a JSON file; raises ``InputError``."""
+    try:
+        return json.loads(read(path))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: is not UTF-8 text") from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: is not JSON: {error}") from None

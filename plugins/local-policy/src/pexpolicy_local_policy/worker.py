@@ -1,0 +1,185 @@
+"""The process that runs scripts: one job a line on standard input, one result a line on output.
+
+A job has ``source``, ``variables``, ``seconds`` and ``now``. The process has limits of the kernel
+on memory and files and an empty environment, and imports nothing of the server. An alarm ends a
+script that is late, also inside of a regular expression; ``script_process`` kills the process where
+that does not help.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import sys
+from collections.abc import Mapping
+from types import FrameType
+from typing import Any
+
+from jinja2 import TemplateSyntaxError, UndefinedError
+from jinja2.exceptions import SecurityError
+
+from pexpolicy_local_policy.functions import Functions
+from pexpolicy_local_policy.sandbox import ScriptEnvironment
+from pexpolicy_local_policy.text_filters import PolicyNotAppliedError
+
+MEMORY = 256 * 1024 * 1024
+"""Address space of the process in bytes."""
+MAX_OUTPUT = 200_000
+"""Characters that a script may print."""
+MAX_COMPILED = 100
+"""Scripts that are kept compiled."""
+_DESCRIPTORS = 32
+
+
+class TimeLimitError(BaseException):
+    """The script ran too long. Not an ``Exception``, which filters of Jinja suppress."""
+
+
+class _OutputLimitError(Exception):
+    pass
+
+
+class Alarm:
+    """A timer that raises ``TimeLimitError`` once in what runs while it is set."""
+
+    def __init__(self) -> None:
+        self._is_set = False
+        signal.signal(signal.SIGALRM, self._ring)
+
+    def set(self, seconds: float) -> None:
+        """Start the timer."""
+        self._is_set = True
+        signal.setitimer(signal.ITIMER_REAL, max(seconds, 0.001))
+
+    def clear(self) -> None:
+        """Stop the timer."""
+        self._is_set = False
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+    def _ring(self, _number: int, _frame: FrameType | None) -> None:
+        if self._is_set:
+            self._is_set = False
+            raise TimeLimitError
+
+
+class Runner:
+    """Runs scripts, and keeps what it has compiled."""
+
+    def __init__(self) -> None:
+        self._compiled: dict[str, Any] = {}
+
+    def run(self, job: Mapping[str, Any]) -> dict[str, Any]:
+        """Return ``text`` and ``debug``, and ``failure`` with ``kind``, ``text`` and ``line``."""
+        source = job["source"]
+        functions = Functions(job.get("now"))
+        environment = ScriptEnvironment(functions)
+        pieces: list[str] = []
+        failure: dict[str, Any] | None = None
+        try:
+            if (code := self._compiled.get(source)) is None:
+                code = environment.compile(source)
+                self._keep(source, code)
+            template = environment.template_class.from_code(
+                environment, code, environment.globals, None
+            )
+            size = 0
+            for piece in template.generate(job["variables"]):
+                pieces.append(piece)
+                size += len(piece)
+                if size > MAX_OUTPUT:
+                    raise _OutputLimitError  # noqa: TRY301 - as other failures of the script
+        except (Exception, TimeLimitError) as error:  # noqa: BLE001 - a script raises what it likes
+            failure = _failure(error)
+        return {"text": "".join(pieces), "debug": functions.debug_lines, "failure": failure}
+
+    def _keep(self, source: str, code: Any) -> None:
+        if len(self._compiled) >= MAX_COMPILED:
+            self._compiled.clear()
+        self._compiled[source] = code
+
+
+def _failure(error: BaseException) -> dict[str, Any]:
+    """Describe what a script raised, with its line where that is known."""
+    line = error.lineno if isinstance(error, TemplateSyntaxError) else _line(error)
+    match error:
+        case TimeLimitError():
+            kind, text = "time", "it ran too long"
+        case _OutputLimitError():
+            kind, text = "output", f"it printed more than {MAX_OUTPUT:,} characters"
+        case MemoryError():
+            kind, text = "memory", f"it used more than {MEMORY >> 20} MiB of memory"
+        case RecursionError():
+            kind, text = "recursion", "it is nested too deeply, or calls itself too often"
+        case PolicyNotAppliedError():
+            kind, text = "not applied", f"pex_require_min_length: {error}"
+        case TemplateSyntaxError():
+            kind, text = "syntax", error.message or "not a script"
+        case SyntaxError():
+            kind, text = "syntax", f"it cannot be compiled: {error.msg}"
+        case SecurityError():
+            kind, text = "refused", str(error)
+        case UndefinedError():
+            kind, text = "undefined", str(error)
+        case _:
+            kind, text = "error", _described(error)
+    return {"kind": kind, "text": text[:1_000], "line": line}
+
+
+def _described(error: BaseException) -> str:
+    text = str(error)
+    named = type(error).__module__ == "builtins"
+    return f"{type(error).__name__}: {text}" if named or not text else text
+
+
+def _line(error: BaseException) -> int | None:
+    """Return the line of the script: Jinja's frames have its numbers."""
+    found, trace = None, error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == "<template>":
+            template = trace.tb_frame.f_globals.get("__jinja_template__")
+            found = trace.tb_lineno
+            if template is not None:
+                found = template.get_corresponding_lineno(found)
+        trace = trace.tb_next
+    return found
+
+
+def _limit() -> None:
+    """Set the limits of the kernel, where the system has them."""
+    for name, value in (
+        ("RLIMIT_AS", MEMORY),
+        ("RLIMIT_CORE", 0),
+        ("RLIMIT_FSIZE", 0),
+        ("RLIMIT_NOFILE", _DESCRIPTORS),
+        ("RLIMIT_NPROC", 0),
+    ):
+        if hasattr(resource, name):
+            resource.setrlimit(getattr(resource, name), (value, value))
+
+
+def main() -> None:
+    """Run jobs until standard input ends."""
+    results = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    alarm, runner = Alarm(), Runner()
+    _limit()
+    for line in sys.stdin:
+        failure: dict[str, Any]
+        try:
+            job = json.loads(line)
+            alarm.set(job["seconds"])
+            result = runner.run(job)
+            alarm.clear()
+        except (TimeLimitError, MemoryError) as error:
+            alarm.clear()
+            failure = _failure(error)
+            result = {"text": "", "debug": [], "failure": failure}
+        results.write(json.dumps(result) + "\n")
+        results.flush()
+
+
+if __name__ == "__main__":
+    main()

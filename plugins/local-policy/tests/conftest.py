@@ -1,0 +1,45 @@
+"""Fixtures that run a script in a process."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from pexpolicy_local_policy.script_process import Job, Rendering, ScriptPool
+from pexpolicy_local_policy.variables import Kind, from_test_page
+from pexpolicy_local_policy.verdict import Verdict, judge
+from tests.support.local_policy import CALL, NOON, ROOM
+
+Render = Callable[..., Rendering]
+
+
+@pytest.fixture(scope="session")
+def render() -> Iterator[Render]:
+    """Return a function that runs a script in a process, within two seconds."""
+    with asyncio.Runner() as runner:
+        pool = ScriptPool(1, 2.0)
+        running = pool.running()
+        runner.run(_entered(running))
+
+        def run(source: str, now: float | None = NOON, **variables: Any) -> Rendering:
+            job = Job(source, {"call_info": CALL, "service_config": ROOM, **variables}, now)
+            return runner.run(pool.run(job))
+
+        yield run
+        runner.run(running.__aexit__(None, None, None))
+
+
+async def _entered(running: Any) -> None:
+    await running.__aenter__()
+
+
+@pytest.fixture
+def verdict(render: Render) -> Callable[..., Verdict]:
+    """Return a function that runs a script, and says what Infinity makes of it."""
+
+    def run(source: str, kind: Kind = "service", **document: Any) -> Verdict:
+        found = from_test_page({"call_info": CALL, "service_config": ROOM, **document}, kind)
+        return judge(found, render(source, **found.variables))
+
+    return run
