@@ -19,7 +19,7 @@ from pexpolicy.chain.adjusters import (
 from pexpolicy.chain.background import BackgroundTasks
 from pexpolicy.chain.chain import Chain, Clock
 from pexpolicy.chain.merge import merging_chain
-from pexpolicy.config.build_options import BuildOptions, without_limits
+from pexpolicy.config.build_options import BuildOptions
 from pexpolicy.config.file_modes import mode_warnings
 from pexpolicy.config.file_tracking import hash_with, tracking_files
 from pexpolicy.config.loader import load
@@ -76,8 +76,7 @@ def build_policy(  # noqa: PLR0913 - each is a keyword
     ``host`` is what it shares with the other policies of this process.
     """
     options = options or BuildOptions()
-    if not options.time_limits:
-        settings = without_limits(settings)
+    settings = options.applied_to(settings)
     found, problems = discover(settings.plugin_dirs) if available is None else (available, [])
     if options.reloads_sources:
         found = {name: reimported(source) for name, source in found.items()}

@@ -27,6 +27,7 @@ LEVELS = (
     ("observability", "explain"),
     ("server",),
     ("testing",),
+    ("replay",),
     ("cli",),
     ("__main__",),
 )
@@ -45,7 +46,7 @@ PUBLIC = (
 )
 """What plugins may import in addition to ``pexpolicy`` itself."""
 MAX_LINES = 320
-MAX_ENTRIES = 26
+MAX_ENTRIES = 27
 
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if "template" not in path.parts)
 PLUGIN_MODULES = sorted(ROOT.glob("plugins/*/src/**/*.py"))

@@ -28,6 +28,7 @@ COMMANDS = {
     "new-plugin": ("new_plugin:new_plugin", "Write a package with a working, tested plugin."),
     "plugins": ("plugins:plugins", "List the plugins in the order in which they are asked."),
     "reload": ("reload:reload", "Reload the configuration of a running server."),
+    "replay": ("replay:replay", "Show what a configuration would change for recorded calls."),
     "schema": ("schema:schema", "Print JSON Schema of requests and replies."),
     "serve": ("serve:serve", "Answer calls until SIGTERM or Ctrl-C."),
     "status": ("status:status", "Show a running server, and the nodes that called it."),

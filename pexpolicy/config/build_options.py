@@ -20,15 +20,22 @@ class BuildOptions:
     """False: no plugin is late, and the budget lasts a day."""
     reloads_sources: bool = False
     """True: the source files of editable plugins are tracked, and imported again after a change."""
+    is_repeatable: bool = False
+    """True: no circuit breakers, and no plugin in processes of its own, whose clock is not set."""
     wall_clock: WallClock = time.time
     """The clock of conditions on the time."""
 
+    def applied_to(self, settings: Settings) -> Settings:
+        """Return the settings to build: without time limits, or without other dependencies."""
+        if not self.time_limits:
+            server = settings.server.model_copy(update={"budget": NO_LIMIT_S})
+            settings = replace(_with(settings, timeout=NO_LIMIT_S), server=server)
+        if self.is_repeatable:
+            settings = _with(settings, breaker=None, isolation="none")
+        return settings
 
-def without_limits(settings: Settings) -> Settings:
-    """Return the settings without time limits of calls."""
-    plugins = {
-        name: table.model_copy(update={"timeout": NO_LIMIT_S})
-        for name, table in settings.plugins.items()
-    }
-    server = settings.server.model_copy(update={"budget": NO_LIMIT_S})
-    return replace(settings, plugins=plugins, server=server)
+
+def _with(settings: Settings, **changes: object) -> Settings:
+    """Return the settings with these values in the table of each plugin."""
+    plugins = {name: table.model_copy(update=changes) for name, table in settings.plugins.items()}
+    return replace(settings, plugins=plugins)

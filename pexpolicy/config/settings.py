@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pydantic import SecretStr
@@ -35,6 +35,10 @@ class ConfigError(Exception):
         self.files: tuple[Path, ...] = ()
         self.problems = tuple(problems)
         self.__cause__ = next((p.cause for p in problems if p.cause is not None), None)
+
+    def __reduce__(self) -> tuple[type[ConfigError], tuple[Path, tuple[Problem, ...]]]:
+        """Pickle it without its causes, which may be anything."""
+        return type(self), (self.path, tuple(replace(p, cause=None) for p in self.problems))
 
 
 class PluginStartupError(ConfigError):

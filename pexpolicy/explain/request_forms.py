@@ -173,7 +173,7 @@ def _of_json(record: dict[str, Any]) -> RecordedRequest:
     for value in _texts(record):
         if POLICY_PREFIX in value:
             found = _of_line(value)
-            times = (_time_in(one) for one in _texts(record) if POLICY_PREFIX not in one)
+            times = (parse_time(one) for one in _texts(record) if POLICY_PREFIX not in one)
             at = found.at or next((time for time in times if time is not None), None)
             return replace(found, form="access log", at=at)
     raise not_a_request(json.dumps(record, ensure_ascii=False))
@@ -216,7 +216,7 @@ def of_audit_line(record: Mapping[str, Any]) -> RecordedRequest:
     return RecordedRequest(
         url,
         AUDIT_LINE,
-        _time_in(str(record.get("timestamp", ""))),
+        parse_time(str(record.get("timestamp", ""))),
         peer if isinstance(peer, str) else None,
         _missing(record),
         tuple(dict.fromkeys(altered)),
@@ -264,7 +264,7 @@ def _of_line(text: str) -> RecordedRequest:
             text = text.replace(escape, character)
         text = text.replace("&amp;", "&")
     if (logged := _LOGGED_URL.search(text)) is not None:
-        return RecordedRequest(_url(logged[1]), "support log", _time_in(text, UTC))
+        return RecordedRequest(_url(logged[1]), "support log", parse_time(text, UTC))
     words = text.split()
     found = next((word for word in words if POLICY_PREFIX in word), text)
     if found not in words and words:
@@ -273,7 +273,7 @@ def _of_line(text: str) -> RecordedRequest:
     if len(words) <= 1:
         return RecordedRequest(url)
     is_cut = _REQUEST_LINE.search(text) is not None and _HTTP_VERSION.search(text) is None
-    return RecordedRequest(url, "access log", _time_in(text), is_cut=is_cut)
+    return RecordedRequest(url, "access log", parse_time(text), is_cut=is_cut)
 
 
 def _unquoted(word: str) -> str:
@@ -290,8 +290,11 @@ def _url(text: str) -> URL:
         raise InvalidRequestError(msg) from None
 
 
-def _time_in(text: str, zone: Any = None) -> datetime | None:
-    """Return the first time in a text; one without an offset is in ``zone``, or local."""
+def parse_time(text: str, zone: Any = None) -> datetime | None:
+    """Return the first time in a text; one without an offset is in ``zone``, or local.
+
+    ``None`` for a text without a time.
+    """
     text = text.partition(POLICY_PREFIX)[0]
     try:
         if (common := _CLF_TIME.search(text)) is not None:

@@ -9,7 +9,7 @@ two or three of some forty parameters; parsing all of them would be most of the 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Generic, Literal, NoReturn, Protocol, TypeVar, cast, overload
 
 from multidict import MultiMapping
@@ -61,8 +61,8 @@ class Request:
     def __init__(self, params: Params) -> None:
         self.__dict__["params"] = params
 
-    def set_origin(self, target: str, peer: str | None = None) -> None:
-        """Store the raw target of the HTTP request and the address of its client."""
+    def set_origin(self, target: str | Callable[[], str], peer: str | None = None) -> None:
+        """Store the raw target of the HTTP request, or what makes it, and the client's address."""
         self.__dict__["_target"] = target
         self.__dict__["peer"] = peer
 
@@ -105,7 +105,8 @@ class Request:
 
         For plugins that forward a request. Empty for a request without a URL.
         """
-        target: str = self.__dict__.get("_target", "")
+        target = self.__dict__.get("_target", "")
+        target = target if isinstance(target, str) else target()
         return target[max(target.find(POLICY_PREFIX), 0) :]
 
     def __setattr__(self, name: str, value: object) -> NoReturn:

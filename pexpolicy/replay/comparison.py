@@ -1,0 +1,218 @@
+"""Comparison of two answers to one call: the changed fields, without secrets."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import msgspec
+from msgspec import UNSET
+
+from pexpolicy.audit.adjustments import Changes
+from pexpolicy.audit.redaction import REMOVED, Redaction
+from pexpolicy.conformance.disposition import Disposition, read_envelope
+from pexpolicy.endpoints.base import JSON
+from pexpolicy.policy import Answer
+from pexpolicy.replay.records import RecordedReply
+
+UNNOTICED = frozenset(("decided_by", "reason"))
+"""Fields of a reply that Infinity does not read."""
+_EMPTY = (b"null", b"{}", b"[]")
+_HTTP_OK = 200
+
+
+def action_word(action: str, *, has_result: bool) -> str:
+    """Return the action of a reply; one that continues with a result is told apart."""
+    return "continue with result" if action == "continue" and has_result else action
+
+
+def action_of(answer: Answer, redaction: Redaction) -> str:
+    """Return the action of an answer, as ``action_word``."""
+    reply = answer.reply
+    if reply.action != "continue":
+        return reply.action
+    if reply.content_type != JSON:
+        return "continue with result"
+    result, _ = redaction.result(answer.outcome.endpoint, answer.outcome.decision)
+    return action_word("continue", has_result=_encoded(result) not in _EMPTY)
+
+
+def recorded_action(endpoint: str, reply: RecordedReply) -> str:
+    """Return the action of a recorded reply, as ``action_word``."""
+    result = reply.result
+    if isinstance(result, msgspec.Raw):
+        is_picture = endpoint == "participant_avatar" and reply.status == _HTTP_OK
+        has_result = is_picture or bytes(result) not in _EMPTY
+        return action_word(reply.action, has_result=has_result)
+    return action_word(reply.action, has_result=bool(result))
+
+
+def foreign_reply(endpoint: str, status: int, body: Any) -> RecordedReply:
+    """Return the reply of any policy server, as Infinity reads it."""
+    action, result = "continue", None
+    ours: Mapping[str, Any] = {}
+    if isinstance(body, Mapping) and status == _HTTP_OK:
+        reading = read_envelope(endpoint, body)
+        if reading.disposition in (Disposition.REJECT, Disposition.REDIRECT):
+            action = str(reading.disposition)
+        if reading.disposition not in (Disposition.DROPPED, Disposition.REJECT):
+            result = body.get("result")
+        ours = body if "decided_by" in body else {}
+    return RecordedReply(
+        action,
+        status,
+        result,
+        (),
+        ours.get("decided_by"),
+        ours.get("reason"),
+        is_ours="decided_by" in ours,
+    )
+
+
+def compare_with_record(
+    endpoint: str, record: RecordedReply, answer: Answer, redaction: Redaction
+) -> Changes:
+    """Return what differs between what was sent and an answer, as far as both are known."""
+    outcome, reply = answer.outcome, answer.reply
+    decision = outcome.decision
+    changes: Changes = {}
+    if record.action != reply.action:
+        changes["action"] = {"from": record.action, "to": reply.action}
+    if record.is_ours:
+        if record.status != reply.status:
+            changes["status"] = {"from": record.status, "to": reply.status}
+        if record.decided_by != outcome.decided_by:
+            changes["decided_by"] = {"from": record.decided_by, "to": outcome.decided_by}
+        if record.reason != decision.reason:
+            _add(changes, "reason", record.reason or UNSET, decision.reason or UNSET)
+    result, removed = redaction.result(endpoint, decision)
+    if not isinstance(record.result, msgspec.Raw):
+        if reply.content_type == JSON:
+            after = msgspec.json.decode(reply.body).get("result")
+            masked = _masked_foreign(endpoint, record, redaction)
+            shown = msgspec.json.decode(_encoded(result))
+            _compare_raw(changes, record.result, after, masked, shown)
+        return changes
+    new = _encoded(result)
+    if new != bytes(record.result):
+        before, after = msgspec.json.decode(record.result), msgspec.json.decode(new)
+        _compare_redacted(changes, before, after, record.removed, removed)
+    return changes
+
+
+def compare_answers(old: Answer, new: Answer, redaction: Redaction) -> Changes:
+    """Return what differs between two answers: each field, ``from`` what ``to`` what."""
+    if old.reply == new.reply:
+        return {}
+    changes: Changes = {}
+    _add(changes, "status", old.reply.status, new.reply.status)
+    if JSON not in (old.reply.content_type, new.reply.content_type):
+        before, after = old.outcome.decision.facts(), new.outcome.decision.facts()
+        for name in ("reason", "image"):
+            _add(changes, name, before.get(name, UNSET), after.get(name, UNSET))
+        _add(changes, "decided_by", old.outcome.decided_by, new.outcome.decided_by)
+        return changes
+    sent, would_send = _envelope(old), _envelope(new)
+    results = sent.pop("result", None), would_send.pop("result", None)
+    for name in {**sent, **would_send}:
+        if name != "decision_id":
+            _add(changes, name, sent.get(name, UNSET), would_send.get(name, UNSET))
+    if results[0] != results[1]:
+        shown = [
+            msgspec.json.decode(
+                _encoded(redaction.result(answer.outcome.endpoint, answer.outcome.decision)[0])
+            )
+            for answer in (old, new)
+        ]
+        _compare_raw(changes, *results, *shown)
+    return changes
+
+
+def _envelope(answer: Answer) -> dict[str, Any]:
+    reply = answer.reply
+    if reply.content_type != JSON:
+        reason = answer.outcome.decision.reason
+        known = {"action": reply.action, "decided_by": answer.outcome.decided_by}
+        return {**known, "image": "a picture", **({"reason": reason} if reason else {})}
+    envelope: dict[str, Any] = msgspec.json.decode(reply.body)
+    envelope.pop("status", None)
+    return envelope
+
+
+def _encoded(result: object) -> bytes:
+    return bytes(result) if isinstance(result, msgspec.Raw) else msgspec.json.encode(result)
+
+
+def _masked_foreign(endpoint: str, record: RecordedReply, redaction: Redaction) -> Any:
+    """Return the result of another server without its secrets; nothing where it is unknown."""
+    body = {"status": "success", "action": record.action, "result": record.result}
+    decision = read_envelope(endpoint, body).decision
+    if decision is None:
+        return None
+    return msgspec.json.decode(_encoded(redaction.result(endpoint, decision)[0]))
+
+
+def _add(changes: Changes, name: str, before: Any, after: Any) -> None:
+    if before == after and type(before) is type(after):
+        return
+    change = changes[name] = {}
+    if before is not UNSET:
+        change["from"] = before
+    if after is not UNSET:
+        change["to"] = after
+
+
+def _compare_redacted(
+    changes: Changes,
+    before: Any,
+    after: Any,
+    unrecorded: Collection[str],
+    removed: Collection[str],
+) -> None:
+    """Add the fields that differ between two results without secrets.
+
+    A field with ``***`` or a hash equals any value. ``unrecorded`` and ``removed`` are the names
+    of fields that a side may have without showing them.
+    """
+    if isinstance(before or {}, dict) and isinstance(after or {}, dict):
+        before, after = before or {}, after or {}
+        for name in {**before, **after}:
+            old, new = before.get(name, UNSET), after.get(name, UNSET)
+            if (old is UNSET and name in unrecorded) or (new is UNSET and name in removed):
+                continue
+            if UNSET in (old, new) or not (_is_masked(old) or _is_masked(new)):
+                _add(changes, name, old, new)
+    elif before != after:
+        _add_whole(changes, before, after)
+
+
+def _compare_raw(changes: Changes, old: Any, new: Any, old_shown: Any, new_shown: Any) -> None:
+    """Add the fields that differ between two whole results; show them without secrets."""
+    old, new = old or {}, new or {}
+    if not isinstance(old, dict) or not isinstance(new, dict):
+        if old != new:
+            _add_whole(changes, old, new)
+        return
+    for name in {**old, **new}:
+        before, after = old.get(name, UNSET), new.get(name, UNSET)
+        if before == after and type(before) is type(after):
+            continue
+        change = changes[name] = {}
+        for side, value, shown in (("from", before, old_shown), ("to", after, new_shown)):
+            if value is not UNSET:
+                change[side] = shown.get(name, REMOVED) if isinstance(shown, dict) else REMOVED
+
+
+def _is_masked(value: Any) -> bool:
+    return isinstance(value, str) and (value == REMOVED or value.startswith("hash:"))
+
+
+def _add_whole(changes: Changes, before: Any, after: Any) -> None:
+    """Add the change of a result that is a list, by its length."""
+    changes["result"] = {"from": _summary(before), "to": _summary(after)}
+
+
+def _summary(result: Any) -> str:
+    if isinstance(result, list):
+        return f"{len(result)} entries"
+    return "a result" if result else "nothing"

@@ -1,0 +1,291 @@
+"""Records: the call in a line of a log, and how exactly it can be replayed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import quote, urlencode
+
+import msgspec
+from multidict import MultiDict
+
+from pexpolicy.audit.reader import CorruptLine, RawLine, Record, read
+from pexpolicy.endpoints import ENDPOINTS
+from pexpolicy.explain.request_forms import (
+    InvalidRequestError,
+    RecordedRequest,
+    endpoint_of,
+    of_audit_line,
+    parse_time,
+    read_request,
+)
+from pexpolicy.models.request import POLICY_PREFIX, Params
+from pexpolicy.replay.record_files import MAX_LINE, Block, Form
+
+
+class Exactness(StrEnum):
+    """How exactly a record can be replayed."""
+
+    EXACT = "exact"
+    """The request is known in all that the configurations read of it."""
+    PARTIAL = "partial"
+    """A parameter is missing that a configuration reads; it is replayed without it."""
+    NOT_REPLAYABLE = "not_replayable"
+    """There is no request to ask, such as one with hashed aliases."""
+    UNREADABLE = "unreadable"
+    """The line is damaged, or is no record at all."""
+
+
+class RecordedReply(NamedTuple):
+    """What was sent, as far as the record tells."""
+
+    action: str
+    status: int
+    result: Any
+    """The ``result`` without its secrets; JSON as ``msgspec.Raw``, or a value."""
+    removed: tuple[str, ...] = ()
+    """Names of fields that were not recorded."""
+    decided_by: str | None = None
+    reason: str | None = None
+    is_ours: bool = False
+    """True where the reply has ``decided_by`` and ``reason``, so that they can be compared."""
+
+
+class Call(NamedTuple):
+    """A call that was recorded."""
+
+    line: int
+    endpoint: str
+    alias: str
+    params: Params
+    at: float | None = None
+    """Seconds since 1970."""
+    peer: str | None = None
+    decision_id: str = ""
+    reply: RecordedReply | None = None
+    missing: tuple[str, ...] = ()
+    """Parameters that the record was written without, or with a part of their value."""
+    hashed: tuple[str, ...] = ()
+    """Parameters with a hash as their value."""
+    key: bytes = b""
+    """Equal for calls with equal requests; empty where that is not known."""
+
+    @property
+    def url(self) -> str:
+        """Return the path with the query."""
+        path = ENDPOINTS[self.endpoint].path
+        query = urlencode([*self.params.items()])
+        return f"{path}{quote(self.alias, safe='')}?{query}"
+
+
+class Unusable(NamedTuple):
+    """A record that is not replayed, and why."""
+
+    line: int
+    exactness: Exactness
+    why: str
+
+
+class _AuditLine(msgspec.Struct, gc=False):
+    event: str
+    timestamp: datetime
+    decision_id: str = ""
+    endpoint: str = ""
+    peer: str | None = None
+    request: msgspec.Raw = msgspec.Raw(b"{}")
+    decided_by: str | None = None
+    reason: str | None = None
+    action: str = "continue"
+    status: int = 200
+    sent: msgspec.Raw = msgspec.Raw(b"null")
+    removed: tuple[str, ...] = ()
+    redaction_error: str | None = None
+
+
+_decode_line = msgspec.json.Decoder(_AuditLine).decode
+_decode_request = msgspec.json.Decoder(dict[str, str | list[str]]).decode
+_WITH_ALIAS = frozenset(name for name, e in ENDPOINTS.items() if e.path.endswith("/"))
+_REFUSED = "the call was refused before any plugin was asked"
+_CUT = "the line is cut: parameters are missing at its end"
+
+
+def records(block: Block) -> Iterator[Call | Unusable]:
+    """Yield the records in a block of lines; other lines of a log are none."""
+    lines = block.content.split(b"\n")
+    if not lines[-1]:
+        lines.pop()
+    numbers = block.numbers or range(block.start, block.start + len(lines))
+    if block.form is Form.AUDIT:
+        for number, content in zip(numbers, lines, strict=True):
+            yield from _audit(number, content)
+        return
+    for number, content in zip(numbers, lines, strict=True):
+        text = content.strip()
+        if len(text) > MAX_LINE:
+            yield Unusable(number, Exactness.UNREADABLE, "the line is too long")
+        elif block.numbers:
+            yield _of_object(number, msgspec.json.decode(text))
+        elif text and not text.startswith(b"#"):
+            yield from _of_line(number, text, block.form)
+
+
+def _audit(number: int, content: bytes) -> Iterator[Call | Unusable]:
+    try:
+        line = _decode_line(content)
+        if line.event == "decision" and line.endpoint in ENDPOINTS and not line.redaction_error:
+            yield _of_audit(number, line)
+            return
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        pass
+    # A line of another event, or a damaged one.
+    for found in read(RawLine(Path(), number, content.rstrip(b"\r"))):
+        if isinstance(found, CorruptLine):
+            yield Unusable(number, Exactness.UNREADABLE, found.text)
+        else:
+            yield from _of_event(number, found)
+
+
+def _of_audit(number: int, line: _AuditLine) -> Call | Unusable:
+    written = _decode_request(line.request)
+    alias = ""
+    if line.endpoint in _WITH_ALIAS:
+        alias = written.pop("alias", "")  # type: ignore[assignment]  # one alias in a path
+        if not alias:
+            text = "it was written without its alias: [privacy] personal is dropped"
+            return Unusable(number, Exactness.NOT_REPLAYABLE, text)
+    params: MultiDict[str] = MultiDict()
+    missing, hashed = list(_missing(line)), []
+    for name, value in written.items():
+        for one in value if isinstance(value, list) else (value,):
+            params.add(name, one)
+            if one.startswith("hash:"):
+                hashed.append(name)
+            elif "***" in one:
+                missing.append(name)
+    if alias.startswith("hash:"):
+        hashed.append("alias")
+    reply = RecordedReply(
+        line.action,
+        line.status,
+        line.sent,
+        line.removed,
+        line.decided_by,
+        line.reason,
+        is_ours=True,
+    )
+    return Call(
+        number,
+        line.endpoint,
+        alias,
+        params,
+        line.timestamp.timestamp(),
+        line.peer,
+        line.decision_id,
+        reply,
+        tuple(missing),
+        tuple(hashed),
+        bytes(line.request),
+    )
+
+
+def _missing(line: _AuditLine) -> Iterator[str]:
+    """Yield the removed names that are those of parameters, and not of fields of the reply."""
+    if line.removed:
+        sent = bytes(line.sent)
+        for name in line.removed:
+            if msgspec.json.encode(name) + b":" not in sent:
+                yield name
+
+
+def _of_event(number: int, found: Record) -> Iterator[Call | Unusable]:
+    event = found.event
+    kind = event["event"]
+    if kind == "refused":
+        yield Unusable(number, Exactness.NOT_REPLAYABLE, _REFUSED)
+    elif kind == "decision":
+        try:
+            line = _decode_line(found.raw.content)
+            if line.endpoint in ENDPOINTS and not line.redaction_error:
+                yield _of_audit(number, line)
+                return
+            request = of_audit_line(event)
+        except (msgspec.DecodeError, ValueError) as error:
+            yield Unusable(number, Exactness.NOT_REPLAYABLE, str(error).partition("\n")[0])
+        else:
+            yield _of_request(number, request)
+
+
+def _of_line(number: int, text: bytes, form: Form) -> Iterator[Call | Unusable]:
+    line = text.decode("utf-8", "replace")
+    if POLICY_PREFIX not in line:
+        if form is Form.SUPPORT_LOG:
+            return
+        if form is Form.ACCESS_LOG:
+            yield Unusable(number, Exactness.NOT_REPLAYABLE, "its path is no policy request")
+        else:
+            yield Unusable(number, Exactness.UNREADABLE, f"it is no record ({len(text)} bytes)")
+        return
+    try:
+        request = read_request(line)
+        if request.is_cut or _is_cut(line):
+            yield Unusable(number, Exactness.NOT_REPLAYABLE, _CUT)
+        else:
+            yield _of_request(number, request)
+    except InvalidRequestError as error:
+        known = "is not one of the paths" in str(error) or "/policy/v1 twice" in str(error)
+        why = "its path is no policy request" if known else str(error).partition("\n")[0]
+        kind = Exactness.NOT_REPLAYABLE if known else Exactness.UNREADABLE
+        yield Unusable(number, kind, why)
+
+
+def _is_cut(line: str) -> bool:
+    """Return whether the value of ``URL=`` has no end."""
+    for mark, end in (('URL="', '"'), ("URL=&quot;", "&quot;")):
+        _, found, value = line.partition(mark)
+        if found:
+            return end not in value
+    return False
+
+
+def _of_request(
+    number: int, request: RecordedRequest, reply: RecordedReply | None = None
+) -> Call | Unusable:
+    name, alias, _ = endpoint_of(request.url)
+    at = None if request.at is None else request.at.timestamp()
+    return Call(
+        number,
+        name,
+        alias,
+        request.url.query,
+        at,
+        request.peer,
+        reply=reply,
+        missing=request.missing + request.altered,
+        key=request.url.raw_path_qs.encode(),
+    )
+
+
+def _of_object(number: int, record: dict[str, Any]) -> Call | Unusable:
+    """Return the record of a row or a case."""
+    if "cut" in record:
+        return Unusable(number, Exactness.NOT_REPLAYABLE, record["cut"])
+    try:
+        found = _of_request(number, read_request(record["url"]), _reply(record))
+    except InvalidRequestError:
+        return Unusable(number, Exactness.NOT_REPLAYABLE, "its path is no policy request")
+    at = parse_time(record.get("time") or "")
+    if isinstance(found, Call):
+        found = found._replace(at=None if at is None else at.timestamp(), peer=record.get("peer"))
+    return found
+
+
+def _reply(record: dict[str, Any]) -> RecordedReply | None:
+    body = record.get("body")
+    if not isinstance(body, dict):
+        return None
+    action = str(body.get("action") or "continue")
+    status = str(record.get("status") or "200")
+    return RecordedReply(action, int(status) if status.isdigit() else 200, body.get("result"))

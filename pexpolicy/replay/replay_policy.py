@@ -1,0 +1,101 @@
+"""One configuration during a replay: it answers recorded calls at their times."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, nullcontext
+from pathlib import Path
+
+from pexpolicy.audit.redaction import Redaction, redaction_of
+from pexpolicy.builder import policy_from
+from pexpolicy.config.build_options import BuildOptions
+from pexpolicy.endpoints import ENDPOINTS
+from pexpolicy.models.outcome import ANSWERED
+from pexpolicy.models.wall_clock import DryRunClock
+from pexpolicy.policy import Answer, Policy
+from pexpolicy.replay.network_block import NetworkBlock
+from pexpolicy.replay.parameter_reads import watch
+from pexpolicy.replay.records import Call
+
+NO_ID = "00000000-0000-7000-8000-000000000000"
+"""The decision ID of a call whose record has none; equal replays have equal replies."""
+
+
+class ReplayClock(DryRunClock):
+    """A wall clock at the time of a record, which knows whether it was read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.was_read = False
+
+    def __call__(self) -> float:
+        """Return seconds since 1970."""
+        self.was_read = True
+        return time.time() if self.at is None else self.at
+
+
+class ReplayPolicy:
+    """A policy that answers recorded calls."""
+
+    def __init__(self, policy: Policy, clock: ReplayClock, block: NetworkBlock | None) -> None:
+        self.policy = policy
+        self.redaction: Redaction = redaction_of(policy.settings)
+        self._clock = clock
+        self._block = block
+
+    async def answer(self, call: Call) -> Replayed:
+        """Return the answer to a call, and what it depends on."""
+        request = ENDPOINTS[call.endpoint].parse(call.params, call.alias)
+        request.set_origin(lambda: call.url, call.peer)
+        watched = (*call.missing, *call.hashed)
+        reads = watch(request, watched) if watched else None
+        clock = self._clock
+        clock.at, clock.was_read = call.at, False
+        answer = await self.policy.answer(request, call.decision_id or NO_ID)
+        network = ""
+        if self._block is not None and answer.outcome.has_slow_or_failed_steps:
+            network = next(
+                (
+                    step.plugin
+                    for step in answer.outcome.steps
+                    if step.plugin in self._block.plugins and step.outcome not in ANSWERED
+                ),
+                "",
+            )
+        read: frozenset[str] = frozenset()
+        if reads is not None:
+            read = frozenset(reads.read)
+            if "alias" in call.hashed:
+                read |= {"alias"}
+        return Replayed(answer, read, network, depends_on_time=clock.was_read)
+
+
+class Replayed:
+    """The answer to a recorded call."""
+
+    __slots__ = ("answer", "depends_on_time", "network", "read")
+
+    def __init__(
+        self, answer: Answer, read: frozenset[str], network: str, *, depends_on_time: bool
+    ) -> None:
+        self.answer = answer
+        self.read = read
+        """The missing parameters that were read."""
+        self.depends_on_time = depends_on_time
+        self.network = network
+        """A plugin that would have asked the network, or empty."""
+
+
+@asynccontextmanager
+async def opened(path: Path, block: NetworkBlock | None) -> AsyncIterator[ReplayPolicy]:
+    """Build a configuration and open it for a replay; raise ``ConfigError``.
+
+    With a ``block`` its plugins cannot connect to anything.
+    """
+    clock = ReplayClock()
+    options = BuildOptions(is_repeatable=True, wall_clock=clock)
+    with block.active() if block is not None else nullcontext():
+        policy = policy_from(path, options=options)
+        async with policy.serving():
+            yield ReplayPolicy(policy, clock, block)

@@ -1,0 +1,233 @@
+"""The replay of one block of records."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+from urllib.parse import quote, urlencode
+
+import msgspec
+
+from pexpolicy.audit.adjustments import Changes
+from pexpolicy.audit.redaction import Redaction
+from pexpolicy.endpoints import ENDPOINTS
+from pexpolicy.endpoints.base import JSON
+from pexpolicy.policy import Answer
+from pexpolicy.replay.comparison import (
+    action_of,
+    compare_answers,
+    compare_with_record,
+    recorded_action,
+)
+from pexpolicy.replay.record_files import Block
+from pexpolicy.replay.records import Call, Exactness, RecordedReply, Unusable, records
+from pexpolicy.replay.replay_policy import Replayed, ReplayPolicy
+from pexpolicy.replay.result import Example, Group, GroupKey, Tally
+
+MAX_REMEMBERED = 20_000
+"""Different requests whose answers are kept for equal ones."""
+_IN_REASONS = ("alias", "name", "address", "tag", "uuid")
+"""Ends of the names of parameters whose values differ from call to call."""
+_MIN_VALUE = 3
+
+
+class Server(Protocol):
+    """Another policy server."""
+
+    async def reply(self, call: Call) -> RecordedReply:
+        """Return its reply to a call, as Infinity reads it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What of the records is replayed and compared."""
+
+    since: float | None = None
+    """Seconds since 1970; records without a time are always replayed."""
+    until: float | None = None
+    ignore: frozenset[str] = field(default_factory=frozenset)
+    """Names of fields that may differ."""
+    only: tuple[str, ...] = ()
+    """Actions, endpoints, plugins or fields that the reported groups have."""
+
+    def includes(self, at: float | None) -> bool:
+        """Return whether a time is in the period."""
+        return at is None or (
+            (self.since is None or at >= self.since) and (self.until is None or at < self.until)
+        )
+
+
+class Replayer:
+    """Asks one configuration, or two, about recorded calls, and counts what differs."""
+
+    def __init__(
+        self,
+        new: ReplayPolicy,
+        old: ReplayPolicy | Server | None,
+        selection: Selection,
+    ) -> None:
+        self._new = new
+        self._old = old if isinstance(old, ReplayPolicy) else None
+        self._server = None if isinstance(old, ReplayPolicy) else old
+        self._selection = selection
+        self._redaction: Redaction = new.redaction
+        self._known: dict[bytes, tuple[Replayed, Replayed | None]] = {}
+
+    async def replay(self, block: Block) -> Tally:
+        """Return the counts of a block."""
+        tally = Tally()
+        for found in records(block):
+            if isinstance(found, Unusable):
+                tally.unusable(found.exactness, found.why, f"{block.file}:{found.line}")
+            elif self._selection.includes(found.at):
+                await self._replay(tally, block, found)
+            else:
+                tally.outside += 1
+        return tally
+
+    async def _replay(self, tally: Tally, block: Block, call: Call) -> None:
+        new, old = await self._answers(tally, call)
+        network = new.network or (old.network if old is not None else "")
+        read = new.read | old.read if old is not None else new.read
+        place = f"{block.file}:{call.line}"
+        if network:
+            text = f"the plugin {network} asks the network, which needs --network"
+            tally.unusable(Exactness.NOT_REPLAYABLE, text, place)
+            return
+        if hashed := read.intersection(call.hashed):
+            text = f"{', '.join(sorted(hashed))} is hashed, and a plugin reads it"
+            tally.unusable(Exactness.NOT_REPLAYABLE, text, place)
+            return
+        exactness = Exactness.EXACT
+        if read:
+            exactness = Exactness.PARTIAL
+            text = f"written without {', '.join(sorted(read))}, which a plugin reads"
+            tally.reasons[exactness, text] += 1
+        tally.records[exactness] += 1
+        tally.at(call.at)
+        await self._compare(tally, call, new.answer, old, place, partial=bool(read))
+
+    async def _answers(self, tally: Tally, call: Call) -> tuple[Replayed, Replayed | None]:
+        """Return the answers of both configurations; equal requests are asked once."""
+        key = b""
+        if call.key and not call.missing and not call.hashed:
+            peer = (call.peer or "").encode()
+            key = hashlib.blake2b(
+                b"\0".join((call.endpoint.encode(), peer, call.key)), digest_size=16
+            ).digest()
+            if (known := self._known.get(key)) is not None:
+                tally.repeated += 1
+                return known
+        new = await self._new.answer(call)
+        old = await self._old.answer(call) if self._old is not None else None
+        by_time = new.depends_on_time or (old is not None and old.depends_on_time)
+        if key and not by_time:
+            if len(self._known) >= MAX_REMEMBERED:
+                self._known.clear()
+            self._known[key] = new, old
+        return new, old
+
+    async def _compare(
+        self,
+        tally: Tally,
+        call: Call,
+        answer: Answer,
+        old: Replayed | None,
+        place: str,
+        *,
+        partial: bool,
+    ) -> None:
+        self._count_steps(tally, answer)
+        after = action_of(answer, self._redaction)
+        changes: Changes
+        if old is not None:
+            before = action_of(old.answer, self._redaction)
+            by: str | None = old.answer.outcome.decided_by
+            reason = old.answer.outcome.decision.reason
+            changes = compare_answers(old.answer, answer, self._redaction)
+        else:
+            reply = call.reply if self._server is None else await self._server.reply(call)
+            if reply is None:
+                tally.uncompared += 1
+                tally.matrix[call.endpoint, "", after] += 1
+                return
+            before, by, reason = (
+                recorded_action(call.endpoint, reply),
+                reply.decided_by,
+                reply.reason,
+            )
+            changes = compare_with_record(call.endpoint, reply, answer, self._redaction)
+        tally.matrix[call.endpoint, before, after] += 1
+        if changes and self._selection.ignore:
+            changes = {n: c for n, c in changes.items() if n not in self._selection.ignore}
+        if not changes:
+            tally.same += 1
+            return
+        tally.changed += 1
+        outcome = answer.outcome
+        key = GroupKey(
+            call.endpoint,
+            before,
+            after,
+            by or "",
+            self._general(reason, call),
+            outcome.decided_by,
+            self._general(outcome.decision.reason, call),
+            tuple(sorted(changes)),
+        )
+        group = tally.groups.get(key)
+        if group is None:
+            group = Group(key, self._example(call, answer, place, changes))
+            tally.groups[key] = group
+        group.add(call.at, partial=partial)
+
+    def _general(self, reason: str | None, call: Call) -> str:
+        """Return a reason with names in braces for values that differ from call to call."""
+        if not reason:
+            return ""
+        for name, value in (*call.params.items(), ("alias", call.alias)):
+            if len(value) >= _MIN_VALUE and name.endswith(_IN_REASONS) and value in reason:
+                reason = reason.replace(value, f"{{{name}}}")
+        return reason
+
+    def _example(self, call: Call, answer: Answer, place: str, changes: Changes) -> Example:
+        facts, withheld = self._redaction.request(call.endpoint, call.params, call.alias)
+        pairs = [
+            (name, value)
+            for name, values in facts.items()
+            for value in (values if isinstance(values, list) else [values])
+        ]
+        path = ENDPOINTS[call.endpoint].path
+        if path.endswith("/"):
+            pairs = [(name, value) for name, value in pairs if name != "alias"]
+            path += quote(str(facts.get("alias", "")), safe="")
+        missing = tuple(dict.fromkeys((*call.missing, *call.hashed, *withheld)))
+        return Example(
+            place,
+            call.at,
+            call.decision_id,
+            f"{path}?{urlencode(pairs)}",
+            changes,
+            self._expected(answer),
+            missing,
+        )
+
+    def _expected(self, answer: Answer) -> dict[str, Any]:
+        outcome, reply = answer.outcome, answer.reply
+        expected: dict[str, Any] = {
+            "decided_by": outcome.decided_by,
+            "action": reply.action,
+            "status": reply.status,
+        }
+        if reply.content_type == JSON:
+            result, removed = self._redaction.result(outcome.endpoint, outcome.decision)
+            shown = msgspec.json.decode(msgspec.json.encode(result))
+            if isinstance(shown, dict) and shown:
+                expected["result"] = {n: v for n, v in shown.items() if n not in removed}
+        return expected
+
+    def _count_steps(self, tally: Tally, answer: Answer) -> None:
+        endpoint = answer.outcome.endpoint
+        for step in answer.outcome.steps:
+            tally.steps[endpoint, step.plugin, step.hook or endpoint, step.outcome] += 1

@@ -1,0 +1,79 @@
+"""A replay from files to its result, in this process or in several."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from pexpolicy.replay.job import Job, open_replayer
+from pexpolicy.replay.record_files import Block, RecordFiles
+from pexpolicy.replay.records import Exactness
+from pexpolicy.replay.result import ReplayResult, Tally, ordered
+from pexpolicy.replay.workers import tallies
+
+SMALL = 8 << 20
+"""Bytes of records below which further processes would only cost time."""
+MAX_PROCESSES = 8
+Progress = Callable[[int, int, int], None]
+"""Is told the records replayed so far, and the bytes read of all bytes."""
+
+
+def run_replay(
+    records: list[Path],
+    job: Job,
+    *,
+    processes: int | None = None,
+    progress: Progress = lambda *_: None,
+) -> ReplayResult:
+    """Replay the records of files, and return what would change.
+
+    ``processes`` is the number of worker processes; 0 is this process alone, which then has the
+    event loop of the replay, and ``None`` chooses by the size of the files. Raise ``ConfigError``
+    for a configuration that cannot be used, and ``OSError`` for a file that cannot be opened.
+    """
+    began = time.monotonic()
+    files = RecordFiles(records)
+    if processes is None:
+        processes = 0 if files.size < SMALL else min(_cpus(), MAX_PROCESSES)
+    total = Tally()
+
+    def add(tally: Tally) -> None:
+        total.merge(tally)
+        progress(sum(total.records.values()), files.position, files.size)
+
+    if processes == 0:
+        asyncio.run(_here(files.blocks(), job, add))
+    else:
+        for tally in tallies(files.blocks(), job, processes):
+            add(tally)
+    for damage in files.damage:
+        place = f"{damage.file}:{damage.line}" if damage.line else damage.file
+        total.unusable(Exactness.UNREADABLE, damage.text, place)
+    groups = ordered(total.groups.values(), job.selection.only)
+    return ReplayResult(
+        str(job.config),
+        "" if job.against is None else str(job.against),
+        tuple((name, str(form)) for name, form in files.forms),
+        total,
+        groups,
+        sum(group.count for group in groups),
+        (),
+        time.monotonic() - began,
+    )
+
+
+async def _here(blocks: Iterator[Block], job: Job, add: Callable[[Tally], None]) -> None:
+    async with AsyncExitStack() as stack:
+        replayer = await open_replayer(stack, job)
+        for block in blocks:
+            add(await replayer.replay(block))
+
+
+def _cpus() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -1,0 +1,52 @@
+"""Audit files for replays: written by a policy as a server writes them, at chosen times."""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+
+from multidict import MultiDict
+from uuid_utils import uuid7
+
+from pexpolicy.audit.records import as_json
+from pexpolicy.audit.redaction import redaction_of
+from pexpolicy.builder import policy_from
+from pexpolicy.config.build_options import BuildOptions
+from pexpolicy.endpoints import ENDPOINTS
+from pexpolicy.models.wall_clock import DryRunClock
+from pexpolicy.policy import Answer
+from pexpolicy.testing.ask import capturing_audit_log
+
+Asked = tuple[str, str, Sequence[tuple[str, str]], datetime]
+"""Endpoint, alias in the path, parameters, and time of a call."""
+
+
+def answers(config: Path, calls: Sequence[Asked]) -> tuple[list[Answer], list[bytes]]:
+    """Return the answers of a configuration to calls, and the audit lines of a server."""
+    return asyncio.run(_answers(config, calls))
+
+
+async def _answers(config: Path, calls: Sequence[Asked]) -> tuple[list[Answer], list[bytes]]:
+    clock = DryRunClock()
+    policy = policy_from(config, options=BuildOptions(wall_clock=clock))
+    audit = capturing_audit_log().with_redaction(redaction_of(policy.settings))
+    given: list[Answer] = []
+    lines: list[bytes] = []
+    async with policy.serving():
+        for endpoint, alias, pairs, at in calls:
+            params = MultiDict(pairs)
+            request = ENDPOINTS[endpoint].parse(params, alias)
+            clock.at = at.timestamp()
+            answer = await policy.answer(request, str(uuid7()))
+            line = audit.record(params, alias, answer, 0.1, "10.0.0.7", policy.config_hash)
+            line.timestamp = at
+            given.append(answer)
+            lines.append(as_json(None, "", line))
+    return given, lines
+
+
+def written(config: Path, calls: Sequence[Asked], path: Path) -> Path:
+    """Write the audit of a configuration to a file."""
+    _, lines = answers(config, calls)
+    path.write_bytes(b"\n".join(lines) + b"\n")
+    return path

@@ -1,0 +1,150 @@
+"""Replay of an audit file: what is the same, what changes, and how it is told."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.test_main import invoked
+from tests.replay import audits
+from tests.support import live_server, wire
+
+ROOMS = """
+[plugins.rules]
+priority = 10
+[[plugins.rules.settings.rules]]
+name = "After hours"
+endpoint = "service_configuration"
+when.local_alias.prefix = "office"
+when.time = {{ zone = "Europe/Oslo", between = ["20:00", "06:00"] }}
+then = {{ action = "reject", reason = "closed" }}
+
+[plugins.rooms]
+priority = 20
+[plugins.rooms.settings.rooms.office]
+name = "{office}"
+service_tag = "office"
+pin = "{pin}"
+[plugins.rooms.settings.rooms.lobby]
+name = "Lobby"
+service_tag = "lobby"
+"""
+NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
+
+
+def service(alias: str, at: datetime, **more: str) -> audits.Asked:
+    pairs = [("local_alias", alias), ("call_direction", "dial_in"), *more.items()]
+    return "service_configuration", "", pairs, at
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    path = tmp_path / "old.toml"
+    path.write_text(ROOMS.format(office="Office", pin="4711"))
+    return path
+
+
+def replayed(*arguments: object, code: int = 0) -> Any:
+    done = invoked("replay", *map(str, arguments), "--json")
+    assert done.exit_code == code, done.output
+    return json.loads(done.stdout)
+
+
+def test_the_configuration_that_a_server_had_changes_nothing(tmp_path: Path) -> None:
+    path = live_server.with_audit(live_server.SHIPPED, tmp_path)
+    with live_server.running(path) as server:
+        for target in (
+            f"{wire.SERVICE}?local_alias=engineering&call_tag=&third_party_passcode=1234",
+            f"{wire.SERVICE}?local_alias=caf%C3%A9+x%2By%E2%80%AE&remote_alias=sip:a:b@c.example",
+            wire.PARTICIPANT,
+            wire.LOCATION,
+            f"{wire.DIRECTORY}?q=a",
+            f"{wire.REGISTRATION}sip%3Aalice%40example.com",
+            f"{wire.REGISTRATION}alice@example.org",
+            f"{wire.AVATAR}a%2Bb+c?width=1",
+        ):
+            server.ask(target)
+        server.ask("/policy/v1/nothing")
+    found = replayed("--config", path)
+    assert found["changed"] == 0
+    assert found["same"] == 8
+    assert found["records"] == {"exact": 8, "partial": 0, "not_replayable": 1, "unreadable": 0}
+
+
+def test_calls_are_asked_at_their_own_times(config: Path, tmp_path: Path) -> None:
+    calls = [service("office", NOON + timedelta(hours=hour)) for hour in range(48)]
+    audit = audits.written(config, calls, tmp_path / "audit.jsonl")
+    found = replayed(audit, "--config", config)
+    assert (found["same"], found["changed"]) == (48, 0)
+    actions = {row["to"]: row["count"] for row in found["matrix"]}
+    assert actions == {"continue with result": 28, "reject": 20}
+
+
+def test_a_change_is_a_group_with_its_example_and_without_pins(
+    config: Path, tmp_path: Path
+) -> None:
+    calls = [service(("office", "lobby")[n % 2], NOON + timedelta(minutes=n)) for n in range(20)]
+    audit = audits.written(config, calls, tmp_path / "audit.jsonl")
+    new = tmp_path / "new.toml"
+    new.write_text(ROOMS.format(office="Head Office", pin="4712"))
+    found = replayed(audit, "--config", new, code=1)
+    assert (found["same"], found["changed"]) == (10, 10)
+    (group,) = found["groups"]
+    assert group["fields"] == ["name"]  # the audit does not hold the PIN
+    assert group["example"]["changes"] == {"name": {"from": "Office", "to": "Head Office"}}
+    assert group["example"]["place"] == f"{audit}:1"
+    assert group["first"] == "2026-11-20T12:00:00.000+00:00"
+    assert group["last"] == "2026-11-20T12:18:00.000+00:00"
+
+    both = replayed(audit, "--config", new, "--against", config, code=1)
+    assert both["groups"][0]["fields"] == ["name", "pin"]
+    assert both["groups"][0]["example"]["changes"]["pin"] == {"from": "***", "to": "***"}
+    shown = invoked("replay", str(audit), "--config", str(new), "--against", str(config))
+    assert not {"4711", "4712"} & set(json.dumps(both).split('"'))
+    assert "4711" not in shown.output
+    assert "4712" not in shown.output
+    assert "10 same, 10 changed (50.00%)" in shown.stdout
+
+
+def test_a_share_of_changes_may_be_allowed(config: Path, tmp_path: Path) -> None:
+    calls = [service("office" if n == 0 else "lobby", NOON) for n in range(200)]
+    audit = audits.written(config, calls, tmp_path / "audit.jsonl")
+    new = tmp_path / "new.toml"
+    new.write_text(ROOMS.format(office="Other", pin="4711"))
+    replayed(audit, "--config", new, "--max-changed", "0.5%")
+    replayed(audit, "--config", new, "--max-changed", "0.4%", code=1)
+    replayed(audit, "--config", new, "--ignore", "name")
+    replayed(audit, "--config", new, "--only", "reject")
+
+
+def test_damaged_lines_are_counted_with_their_places(config: Path, tmp_path: Path) -> None:
+    calls = [service("lobby", NOON) for _ in range(50)]
+    _, lines = audits.answers(config, calls)
+    lines[10] = lines[10][:300]  # a torn line before another one, on one line
+    lines[10:12] = [lines[10] + lines[11]]
+    lines[30] = b"not json"
+    lines[40] = lines[40][:-1]
+    audit = tmp_path / "audit.jsonl"
+    audit.write_bytes(b"\n".join(lines) + b"\n")
+    found = replayed(audit, "--config", config, code=2)
+    assert found["records"] == {"exact": 47, "partial": 0, "not_replayable": 0, "unreadable": 3}
+    assert [one["place"] for one in found["unreadable"]] == [f"{audit}:{n}" for n in (11, 31, 41)]
+
+
+def test_one_process_and_two_find_the_same(config: Path, tmp_path: Path) -> None:
+    calls = [
+        service(("office", "lobby", f"none{n}")[n % 3], NOON + timedelta(minutes=7 * n), x=f"{n}")
+        for n in range(4000)
+    ]
+    audit = audits.written(config, calls, tmp_path / "audit.jsonl")
+    new = tmp_path / "new.toml"
+    new.write_text(ROOMS.format(office="Head Office", pin="4712").replace("20:00", "19:00"))
+    results = [
+        replayed(audit, "--config", new, "--processes", count, code=1) for count in (0, 1, 2)
+    ]
+    for result in results:
+        del result["seconds"]
+    assert results[0] == results[1] == results[2]
+    assert results[0]["changed"] > 0
