@@ -16,7 +16,9 @@ This module is public, for authors of plugins; its submodules are not::
 
 ``When`` is a pydantic model for a table of the configuration. Its validation names every error with
 its key, those of patterns and networks too, so ``compile_when`` raises nothing. A condition never
-raises, whatever a request holds, and does no I/O. Tests pass a clock:
+raises, whatever a request holds, and does no I/O; one with ``in_source`` raises what its list
+raises, and is refused unless the context of the validation has the names of ``VALUE_LISTS``, and
+``compile_when`` a function that returns them (``find_list``). Tests pass a clock:
 ``compile_when(when, clock=lambda: 1_800_000_000.0)``.
 
 ``captures(condition, request)`` maps ``"1"``, ``"2"`` and the names of groups to the texts that
@@ -29,13 +31,14 @@ matches, or ``None``. It does not scan conditions that require exact values, pre
 tests.
 
 Code that analyses conditions finds ``Clause``, one operator on one ``Subject``; ``All``, ``AnyOf``
-and ``NoneOf`` with their ``parts``; and ``TimeCondition``. ``required(condition)`` yields the
-clauses that every matching request satisfies.
+and ``NoneOf`` with their ``parts``; ``Comparison``, ``InSource`` and ``TimeCondition``.
+``required(condition)`` yields the clauses that every matching request satisfies.
 """
 
 from __future__ import annotations
 
 from pexpolicy.matching.clauses import Clause
+from pexpolicy.matching.comparison import Comparison, InSource, ValueList
 from pexpolicy.matching.compile import compile_when
 from pexpolicy.matching.conditions import (
     All,
@@ -49,14 +52,17 @@ from pexpolicy.matching.conditions import (
 )
 from pexpolicy.matching.index import Index
 from pexpolicy.matching.patterns import Pattern, PatternError, Replacement
-from pexpolicy.matching.settings import When
+from pexpolicy.matching.settings import VALUE_LISTS, When
 from pexpolicy.matching.subjects import Subject, UnknownSubjectError, subject
 
 __all__ = [
+    "VALUE_LISTS",
     "All",
     "AnyOf",
     "Clause",
+    "Comparison",
     "Condition",
+    "InSource",
     "Index",
     "NoneOf",
     "Pattern",
@@ -65,6 +71,7 @@ __all__ = [
     "Subject",
     "TimeCondition",
     "UnknownSubjectError",
+    "ValueList",
     "When",
     "captures",
     "compile_when",

@@ -61,7 +61,7 @@ class Clause:
         if not values:
             return f"{self}: no match, the request has no {self.subject.key}"
         hidden = self.subject.secret or not self.subject.shown
-        return f"{self}: no match for {'a hidden value' if hidden else _format(values)}"
+        return f"{self}: no match for {'a hidden value' if hidden else format_values(values)}"
 
     def groups(self, request: Request) -> list[tuple[str, str]]:
         """Return the groups of the first pattern that matches, as names (or "") and texts."""
@@ -77,7 +77,7 @@ class Clause:
         operator = "not_" * self.negated + self.operator
         if self.subject.secret:
             return f"{self.subject.key}.{operator}"
-        operands = _format(self.operands, _format_pattern if self.patterns else brief)
+        operands = format_values(self.operands, _format_pattern if self.patterns else brief)
         return f"{self.subject.key}.{operator} = {operands}"
 
 
@@ -145,16 +145,19 @@ def _any_pattern(patterns: tuple[Pattern, ...]) -> ValueTest:
 
 
 def _comparison(operator: str, bound: float) -> ValueTest:
-    sign = 1 if operator == "greater" else -1
-
-    def test(value: Any) -> bool:
-        number = _number(value)
-        return number is not None and (number - bound) * sign > 0
-
-    return test
+    return lambda value: is_number_after(value, operator, bound)
 
 
-def _number(value: Any) -> float | None:
+def is_number_after(value: Any, operator: str, bound: float) -> bool:
+    """Return whether a value is a number that is ``greater`` or ``less`` than a bound."""
+    number = number_of(value)
+    if number is None:
+        return False
+    return number > bound if operator == "greater" else number < bound
+
+
+def number_of(value: Any) -> float | None:
+    """Return a number, also one that is written as text; ``None`` for other text."""
     if isinstance(value, int):
         return value
     return float(value) if _NUMBER(value) is not None else None
@@ -166,7 +169,7 @@ def _in_subnet(networks: tuple[str, ...]) -> ValueTest:
     return lambda value: subnets.find(value) is not None
 
 
-def _format(values: Sequence[Any], format_one: Callable[[Any], str] = brief) -> str:
+def format_values(values: Sequence[Any], format_one: Callable[[Any], str] = brief) -> str:
     """Return the first values on a short line, aliases in their normal form."""
     texts = [format_one(str(v) if isinstance(v, str) else v) for v in values[:MAX_VALUES]]
     more = f" and {len(values) - MAX_VALUES} more" if len(values) > MAX_VALUES else ""

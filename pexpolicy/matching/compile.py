@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from pexpolicy.matching.clauses import Clause, clause
+from pexpolicy.matching.clauses import clause
+from pexpolicy.matching.comparison import Comparison, FindList, InSource
 from pexpolicy.matching.conditions import All, AnyOf, Condition, NoneOf, TimeCondition
+from pexpolicy.matching.patterns import Pattern
 from pexpolicy.matching.settings import (
     NEGATION,
     AliasOperators,
     FlagOperators,
     NumberOperators,
     TextOperators,
+    ValueOf,
     When,
 )
 from pexpolicy.matching.subjects import (
@@ -24,6 +27,7 @@ from pexpolicy.matching.subjects import (
     of_parameter,
     of_peer,
     of_wire_name,
+    subject,
 )
 from pexpolicy.matching.time_window import TimeWindow
 from pexpolicy.models.wall_clock import WallClock, wall_clock
@@ -35,16 +39,18 @@ _GROUPS: dict[str, Callable[[tuple[Condition, ...]], Condition]] = {
     "none": NoneOf,
 }
 _PARAMETERS = known_parameters()
+Operators = TextOperators | NumberOperators | FlagOperators
 
 
-def compile_when(when: When, clock: WallClock | None = None) -> Condition:
+def compile_when(
+    when: When, clock: WallClock | None = None, find_list: FindList | None = None
+) -> Condition:
     """Return the condition of a ``when``; an empty one matches every request.
 
-    ``clock`` returns seconds since 1970; by default it is ``wall_clock()``.
+    ``clock`` returns seconds since 1970; by default it is ``wall_clock()``. ``find_list`` returns
+    the lists of ``in_source``, whose names the validation of ``when`` has checked.
     """
-    clock = clock or wall_clock()
-    parts = tuple(part for key in _set_keys(when) for part in _parts(when, key, clock))
-    return parts[0] if len(parts) == 1 else All(parts)
+    return _Compiler(clock or wall_clock(), find_list).condition(when)
 
 
 def _set_keys(tables: Any) -> list[str]:
@@ -52,43 +58,63 @@ def _set_keys(tables: Any) -> list[str]:
     return [key for key in type(tables).model_fields if getattr(tables, key) is not None]
 
 
-def _parts(when: When, key: str, clock: WallClock) -> Iterator[Condition]:
-    table = getattr(when, key)
-    if key in _GROUPS:
-        yield _GROUPS[key](tuple(compile_when(inner, clock) for inner in table))
-    elif key == "time":
-        yield TimeCondition(TimeWindow(table), clock)
-    elif key == "params":
-        for name, operators in table.items():
-            yield from _clauses(of_wire_name(name), operators)
-    elif isinstance(table, dict):
-        for name, operators in table.items():
-            yield from _clauses(of_attribute(key, name), operators)
-    elif key == "peer":
-        yield from _clauses(of_peer(), table)
-    else:
-        yield from _clauses(of_parameter(key, _PARAMETERS.get(key)), table)
+class _Compiler:
+    """Compiles tables with one clock and one set of lists."""
 
+    def __init__(self, clock: WallClock, find_list: FindList | None) -> None:
+        self._clock = clock
+        self._find_list = find_list
 
-def _clauses(
-    subject: Subject, table: TextOperators | NumberOperators | FlagOperators
-) -> Iterator[Clause]:
-    every = getattr(table, "values", "any") == "all"
-    case_sensitive = getattr(table, "case_sensitive", False)
-    for key in _set_keys(table):
-        if key in _OPTIONS:
-            continue
-        operands = getattr(table, key)
-        operator = key.removeprefix(NEGATION)
-        yield clause(
-            subject,
-            "equals" if operator == "one_of" else operator,
-            tuple(operands) if isinstance(operands, list) else (operands,),
-            negated=key.startswith(NEGATION),
-            every=every,
-            case_sensitive=case_sensitive,
-        )
-    if isinstance(table, AliasOperators):
-        for part in ALIAS_PARTS:
-            if (inner := getattr(table, part)) is not None:
-                yield from _clauses(of_alias_part(subject.attribute, part), inner)
+    def condition(self, when: When) -> Condition:
+        parts = [part for key in _set_keys(when) for part in self._parts(when, key)]
+        # A list may have to ask a source: last, so that only requests that match the rest wait.
+        parts.sort(key=lambda part: isinstance(part, InSource))
+        return parts[0] if len(parts) == 1 else All(tuple(parts))
+
+    def _parts(self, when: When, key: str) -> Iterator[Condition]:
+        table = getattr(when, key)
+        if key in _GROUPS:
+            yield _GROUPS[key](tuple(map(self.condition, table)))
+        elif key == "time":
+            yield TimeCondition(TimeWindow(table), self._clock)
+        elif key == "params":
+            for name, operators in table.items():
+                yield from self._of(of_wire_name(name), operators)
+        elif isinstance(table, dict):
+            for name, operators in table.items():
+                yield from self._of(of_attribute(key, name), operators)
+        elif key == "peer":
+            yield from self._of(of_peer(), table)
+        else:
+            yield from self._of(of_parameter(key, _PARAMETERS.get(key)), table)
+
+    def _of(self, tested: Subject, table: Operators) -> Iterator[Condition]:
+        """Yield the conditions of the operators on one subject."""
+        every = getattr(table, "values", "any") == "all"
+        case_sensitive = getattr(table, "case_sensitive", False)
+        for key in _set_keys(table):
+            if key in _OPTIONS:
+                continue
+            operands = getattr(table, key)
+            operator, negated = key.removeprefix(NEGATION), key.startswith(NEGATION)
+            if isinstance(operands, ValueOf):
+                other = subject(operands.value_of)
+                pattern = Pattern(operands.regex) if operands.regex is not None else None
+                yield Comparison(tested, operator, other, pattern, negated, every, case_sensitive)
+            elif operator == "in_source":
+                assert self._find_list is not None, "the validation refuses in_source without lists"
+                lists = tuple(self._find_list(name, tested.kind) for name in operands)
+                yield InSource(tested, tuple(operands), lists, negated, every)
+            else:
+                yield clause(
+                    tested,
+                    "equals" if operator == "one_of" else operator,
+                    tuple(operands) if isinstance(operands, list) else (operands,),
+                    negated=negated,
+                    every=every,
+                    case_sensitive=case_sensitive,
+                )
+        if isinstance(table, AliasOperators):
+            for part in ALIAS_PARTS:
+                if (inner := getattr(table, part)) is not None:
+                    yield from self._of(of_alias_part(tested.attribute, part), inner)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import (
     BeforeValidator,
     Field,
     ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
     create_model,
     field_validator,
     model_validator,
@@ -20,10 +23,14 @@ from pexpolicy.matching.subjects import (
     known_parameters,
     named_values,
     several_values,
+    subject,
 )
 from pexpolicy.matching.time_window import TimeOperators
 from pexpolicy.subnets import read_subnet
+from pexpolicy.text import did_you_mean
 
+VALUE_LISTS = "value_lists"
+"""Key in the context of a validation: the names that ``in_source`` may use."""
 NEGATION = "not_"
 """Prefix of an operator that matches where the operator itself does not."""
 PATTERN_KEYS = ("regex", "not_regex", "glob", "not_glob")
@@ -40,6 +47,48 @@ Whole = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 Number = Whole | Annotated[float, Field(allow_inf_nan=False)]
 
 
+class ValueOf(PluginSettings):
+    """Another value of the request, instead of an operand that is written."""
+
+    value_of: str
+    """Any key of a condition, such as ``service_tag`` or ``remote_alias.user``."""
+    regex: str | None = None
+    """A pattern for the whole of that value; its first group is compared."""
+
+    @field_validator("value_of")
+    @classmethod
+    def _is_known(cls, key: str) -> str:
+        subject(key)
+        return key
+
+    @field_validator("regex")
+    @classmethod
+    def _has_a_group(cls, source: str | None) -> str | None:
+        if source is not None and not _checked(Pattern, source).names:
+            msg = f"{quoted(source)} has no group: put what is compared in parentheses"
+            raise ValueError(msg)
+        return source
+
+
+def _or_value_of(written: Any, validate: ValidatorFunctionWrapHandler) -> Any:
+    if isinstance(written, dict):
+        return ValueOf.model_validate(written)
+    return written if isinstance(written, ValueOf) else validate(written)
+
+
+def _checked(compiled: Callable[[str], Pattern], source: str) -> Pattern:
+    try:
+        return compiled(source)
+    except PatternError as error:
+        msg = f"{quoted(source)} {error}"
+        raise ValueError(msg) from None
+
+
+_OR_VALUE_OF = WrapValidator(_or_value_of)
+WordOrValue = Annotated[Word, _OR_VALUE_OF]
+NumberOrValue = Annotated[Number, _OR_VALUE_OF]
+
+
 class _Operators(PluginSettings):
     """The base of all tables of operators; each operator that is set must match."""
 
@@ -52,6 +101,8 @@ class _Operators(PluginSettings):
         """Turn a single value into ``equals`` and a list into ``one_of``."""
         if isinstance(value, list):
             return {"one_of": value}
+        if isinstance(value, dict) and "value_of" in value:
+            return {"equals": value}
         return value if isinstance(value, dict | PluginSettings) else {"equals": value}
 
     @model_validator(mode="after")
@@ -72,21 +123,21 @@ class FlagOperators(_Operators):
 class NumberOperators(_Operators):
     """Operators on a parameter that is a whole number."""
 
-    equals: int | None = None
-    not_equals: int | None = None
+    equals: Annotated[int, _OR_VALUE_OF] | None = None
+    not_equals: Annotated[int, _OR_VALUE_OF] | None = None
     one_of: Annotated[list[int], Field(min_length=1)] | None = None
     not_one_of: Annotated[list[int], Field(min_length=1)] | None = None
-    greater: Number | None = None
-    not_greater: Number | None = None
-    less: Number | None = None
-    not_less: Number | None = None
+    greater: NumberOrValue | None = None
+    not_greater: NumberOrValue | None = None
+    less: NumberOrValue | None = None
+    not_less: NumberOrValue | None = None
 
 
 class TextOperators(_Operators):
     """Operators on a text; case is ignored."""
 
-    equals: Word | None = None
-    not_equals: Word | None = None
+    equals: WordOrValue | None = None
+    not_equals: WordOrValue | None = None
     one_of: Annotated[list[Word], Field(min_length=1)] | None = None
     not_one_of: Annotated[list[Word], Field(min_length=1)] | None = None
     prefix: Words | None = None
@@ -104,11 +155,14 @@ class TextOperators(_Operators):
     in_subnet: Words | None = None
     """Networks in CIDR notation; a text that is not an address is in none."""
     not_in_subnet: Words | None = None
-    greater: Number | None = None
+    greater: NumberOrValue | None = None
     """A text that is not a number is neither greater nor less."""
-    not_greater: Number | None = None
-    less: Number | None = None
-    not_less: Number | None = None
+    not_greater: NumberOrValue | None = None
+    less: NumberOrValue | None = None
+    not_less: NumberOrValue | None = None
+    in_source: Words | None = None
+    """Names of lists of the plugin, whose values come from a source."""
+    not_in_source: Words | None = None
     case_sensitive: bool = False
 
     @field_validator(*PATTERN_KEYS)
@@ -116,11 +170,7 @@ class TextOperators(_Operators):
     def _patterns_compile(cls, patterns: Words | None, info: ValidationInfo) -> Words | None:
         compiled = glob if str(info.field_name).endswith("glob") else Pattern
         for source in patterns or ():
-            try:
-                compiled(source)
-            except PatternError as error:
-                msg = f"{quoted(source)} {error}"
-                raise ValueError(msg) from None
+            _checked(compiled, source)
         return patterns
 
     @field_validator("in_subnet", "not_in_subnet")
@@ -129,6 +179,21 @@ class TextOperators(_Operators):
         for network in networks or ():
             read_subnet(network)
         return networks
+
+    @field_validator("in_source", "not_in_source")
+    @classmethod
+    def _lists_are_known(cls, names: Words | None, info: ValidationInfo) -> Words | None:
+        known = (info.context or {}).get(VALUE_LISTS)
+        for name in names or ():
+            if known is None:
+                msg = "works in rules only: this plugin has no lists of sources"
+                raise ValueError(msg)
+            if name not in known:
+                there = f"; there are {', '.join(known)}" if known else ""
+                text = there or "; write a table [plugins.rules.settings.sources.NAME]"
+                msg = f"there is no list {name!r}{did_you_mean(name, known) or text}"
+                raise ValueError(msg)
+        return names
 
 
 class MultiValueOperators(TextOperators):

@@ -155,5 +155,20 @@ def test_a_value_that_looks_like_a_placeholder_is_reported(warnings: Warnings) -
         },
         "then": "reject",
     }
-    (messages,) = [text for text in warnings([rule]) if "placeholders" in text]
+    (messages,) = [text for text in warnings([rule]) if "literally" in text]
     assert "when.idp_attributes.department = '{service_tag}'" in messages
+    assert 'write { value_of = "service_tag" }' in messages
+
+
+def test_nothing_is_claimed_about_a_comparison_of_two_values(warnings: Warnings) -> None:
+    same: dict[str, Any] = {"idp_attributes": {"department": {"value_of": "service_tag"}}}
+    rules: list[dict[str, Any]] = [
+        {"name": "same", "endpoint": "participant_properties", "when": same, "then": "reject"},
+        {"name": "rest", "endpoint": "participant_properties", "then": "continue"},
+        {"name": "never", "endpoint": "service_configuration", "when": same, "then": "reject"},
+    ]
+    (found,) = warnings(rules)
+    assert "rule 'never' can never match at service_configuration" in found
+    assert "requests of this endpoint have no idp_attributes.department" in found
+    duplicates = [{**rules[0], "name": name} for name in ("one", "two")]
+    assert not [text for text in warnings(duplicates) if "overlap" in text]

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pexpolicy import Request
 from pexpolicy.matching import Condition, Index
 from pexpolicy_rules.examples import Example, example
-from pexpolicy_rules.implication import contradiction, implies, time_windows, without_time
+from pexpolicy_rules.implication import contradiction, external_conditions, implies, of_request_only
 from pexpolicy_rules.rule_set import ReadyRule
 
 MAX_FINDINGS = 20
@@ -26,7 +26,7 @@ def findings(
 
 
 class _Comparison:
-    """The rules of one endpoint, indexed without their time conditions."""
+    """The rules of one endpoint, indexed by what they require of a request."""
 
     def __init__(
         self, endpoint: str, rules: Sequence[ReadyRule], request: type[Request], now: float
@@ -35,7 +35,7 @@ class _Comparison:
         self._rules = rules
         self._request = request
         self._now = now
-        self._conditions: Sequence[Condition] = [without_time(rule.condition) for rule in rules]
+        self._conditions: Sequence[Condition] = [of_request_only(rule.condition) for rule in rules]
         self._index = Index(zip(self._conditions, range(len(rules)), strict=True))
 
     def findings(self) -> Iterator[tuple[ReadyRule, str]]:
@@ -68,7 +68,9 @@ class _Comparison:
         """Return the earlier rule if the two decide differently and it is not a special case."""
         earlier, rule = self._rules[at], self._rules[position]
         is_special_case = implies(self._conditions[at], self._conditions[position])
-        if is_special_case or time_windows(earlier.condition) != time_windows(rule.condition):
+        if is_special_case or external_conditions(earlier.condition) != external_conditions(
+            rule.condition
+        ):
             return None
         return None if _agree(earlier, rule, self._endpoint) else earlier
 

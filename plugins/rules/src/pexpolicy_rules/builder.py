@@ -23,6 +23,7 @@ from pexpolicy_rules.decisions import Answer
 from pexpolicy_rules.parser import as_written, literal_placeholders, parse, possible_groups
 from pexpolicy_rules.rule_set import ReadyRule
 from pexpolicy_rules.settings import Rule, Settings
+from pexpolicy_rules.source_lists import SourceLists
 from pexpolicy_rules.validation import AnswerError
 
 
@@ -35,6 +36,8 @@ class RuleBuilder:
         self.warnings: list[ConfigWarning] = []
         self.files: list[Path] = []
         """Rule files and pictures."""
+        self.lists = SourceLists(settings.sources, self.problems)
+        self._list_names = settings.sources.keys()
         self._clock = clock
         self._extras = settings.extras
         self._secret = self._read_secret(settings.hash_secret_file)
@@ -43,6 +46,8 @@ class RuleBuilder:
             self._add(table, ("rules", number), None, settings.root)
         for pattern in settings.files:
             self._add_files(pattern, settings.root)
+        for name in sorted(self.lists.unused()):
+            self.warnings.append(ConfigWarning(("sources", name), "no rule uses this list"))
 
     def _read_secret(self, path: Path | None) -> str:
         if path is None:
@@ -71,7 +76,7 @@ class RuleBuilder:
                 self._add(table.values, ("files",), table, root)
 
     def _add(self, written: dict[str, Any], key: Key, table: Table | None, root: Path) -> None:
-        rule, issues = parse(written, root)
+        rule, issues = parse(written, root, self._list_names)
         if (duplicate := self._register_name(written.get("name"), table)) is not None:
             issues.append((("name",), duplicate))
         if rule is not None:
@@ -93,8 +98,8 @@ class RuleBuilder:
         label = f"{rule.name!r} ({_place(table)})" if table is not None else repr(rule.name)
         for below, text in literal_placeholders(written.get("when"), ("when",)):
             warning = (
-                f"rule {label}: {dotted_key(below)} = {text!r} is compared literally: "
-                "placeholders work below then, not below when"
+                f"rule {label}: {dotted_key(below)} = {text!r} is compared literally: write "
+                f'{{ value_of = "{text.strip("{ }")}" }} for the value of the request'
             )
             self.warnings.append(ConfigWarning(key, warning))
 
@@ -122,7 +127,7 @@ class RuleBuilder:
         """
         if rule.then.image is not None:
             self.files.append(rule.then.image)
-        condition = compile_when(rule.when, self._clock)
+        condition = compile_when(rule.when, self._clock, self.lists.find)
         groups = group_names(condition) if groups is None else groups
         issues: list[tuple[Key, str]] = []
         answers: dict[str, Answer] = {}

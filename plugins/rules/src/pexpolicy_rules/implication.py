@@ -13,8 +13,21 @@ from itertools import combinations
 from typing import cast
 
 from pexpolicy import Alias, Request
-from pexpolicy.matching import All, AnyOf, Clause, Condition, NoneOf, TimeCondition, required
+from pexpolicy.matching import (
+    All,
+    AnyOf,
+    Clause,
+    Comparison,
+    Condition,
+    InSource,
+    NoneOf,
+    TimeCondition,
+    required,
+)
 from pexpolicy.subnets import read_subnet
+
+EXTERNAL = (TimeCondition, InSource)
+"""Conditions on more than the request."""
 
 
 def implies(inner: Condition, outer: Condition) -> bool:
@@ -152,6 +165,9 @@ def _part_contradiction(
     match part:
         case TimeCondition() if now is not None and _is_over(part, now):
             return "its last day is over"
+        case Comparison(subject, _, other, negated=False) if request is not None:
+            missing = next((one for one in (subject, other) if not one.is_of(request)), None)
+            return f"requests of this endpoint have no {missing.key}" if missing else None
         case AnyOf():
             return contradiction(part, request, now)
         case NoneOf(parts) if clauses and any(implies(All(tuple(clauses)), p) for p in parts):
@@ -195,25 +211,26 @@ def _is_over(at: TimeCondition, now: float) -> bool:
     return min([*last, settings.until or date.max]) < at.window.local(now).date()
 
 
-def without_time(condition: Condition) -> Condition:
-    """Return a condition that matches whenever the given one does at some time."""
+def of_request_only(condition: Condition) -> Condition:
+    """Return a condition on the request alone, which matches whenever the given one may.
+
+    It has no condition on the time or on a list of a source.
+    """
     match condition:
-        case All(parts) | AnyOf(parts) if any(isinstance(part, TimeCondition) for part in parts):
+        case All(parts) | AnyOf(parts) if any(isinstance(part, EXTERNAL) for part in parts):
             if isinstance(condition, AnyOf):
                 return All(())
-            return All(
-                tuple(without_time(part) for part in parts if not isinstance(part, TimeCondition))
-            )
+            return All(tuple(of_request_only(p) for p in parts if not isinstance(p, EXTERNAL)))
         case All(parts) | AnyOf(parts):
-            return type(condition)(tuple(map(without_time, parts)))
+            return type(condition)(tuple(map(of_request_only, parts)))
         case NoneOf(parts):
-            return NoneOf(tuple(part for part in parts if without_time(part) == part))
-        case TimeCondition():
+            return NoneOf(tuple(part for part in parts if of_request_only(part) == part))
+        case TimeCondition() | InSource():
             return All(())
         case _:
             return condition
 
 
-def time_windows(condition: Condition) -> tuple[TimeCondition, ...]:
-    """Return the time conditions that must match; none if the condition matches at any time."""
-    return tuple(part for part in _parts(condition) if isinstance(part, TimeCondition))
+def external_conditions(condition: Condition) -> tuple[Condition, ...]:
+    """Return the conditions on the time and on lists that must match."""
+    return tuple(part for part in _parts(condition) if isinstance(part, EXTERNAL))

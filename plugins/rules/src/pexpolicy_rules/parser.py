@@ -10,6 +10,7 @@ from typing import Any
 
 from pexpolicy import Key
 from pexpolicy.config.toml_tables import validated
+from pexpolicy.matching import VALUE_LISTS
 from pexpolicy_rules.settings import Rule
 
 Table = Mapping[str, Any]
@@ -17,13 +18,17 @@ _PLACEHOLDER = re.compile(r"\{\s*[A-Za-z_][\w.~-]*\s*\}")
 _NAMED = re.compile(r"\(\?P?<(\w+)>")
 
 
-def parse(written: Table, root: Path) -> tuple[Rule | None, list[tuple[Key, str]]]:
+def parse(
+    written: Table, root: Path, lists: Collection[str] = ()
+) -> tuple[Rule | None, list[tuple[Key, str]]]:
     """Return the rule of a table, and the problems of the table.
+
+    ``lists`` are the names that ``in_source`` may use.
 
     If there are problems, the rule is that of the valid keys, so that it can be checked further, or
     ``None`` if they are too few.
     """
-    context = {"root": root}
+    context = {"root": root, VALUE_LISTS: lists}
     rule, problems = validated(written, Rule, context)
     issues = [(problem.key, problem.text) for problem in problems]
     if problems:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from pexpolicy import (
     Request,
     ServiceConfigurationRequest,
     SettingsError,
+    hookimpl,
     wall_clock,
 )
 from pexpolicy_rules.analysis import findings
@@ -52,6 +54,25 @@ class Rules(Plugin[Settings]):
         self._files = tuple(builder.files)
         self._chains = {name: RuleChain(name, self._rules) for name in REQUESTS}
         self._clock = clock
+        self._lists = builder.lists
+        if self._lists.asks:
+            # Hooks that never wait are cheaper, so only these are replaced by hooks that may.
+            for name in REQUESTS:
+                setattr(self, name, self._asking_hook(name))
+
+    def _asking_hook(self, endpoint: str) -> Callable[[Request], Awaitable[Any]]:
+        async def hook(request: Request) -> Any:
+            noted = len(request.notes or ())
+
+            def decide() -> Any:
+                if request.notes is not None:
+                    del request.notes[noted:]
+                return self._decide(endpoint, request)
+
+            return await self._lists.answer(decide, request)
+
+        marked: Callable[[Request], Awaitable[Any]] = hookimpl(specname=endpoint)(hook)
+        return marked
 
     @property
     def can_reject(self) -> bool:
@@ -63,6 +84,11 @@ class Rules(Plugin[Settings]):
         if request.notes is not None:
             request.notes.extend(chain.explain(request))
         return chain.decide(request, self._clock())
+
+    @override
+    def lifespan(self) -> AbstractAsyncContextManager[None]:
+        """Fetch the lists of sources, and keep them up to date."""
+        return self._lists.lifespan() if len(self._lists) else nullcontext()
 
     @override
     async def service_configuration(self, request: ServiceConfigurationRequest) -> Any:

@@ -7,8 +7,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, PrivateAttr, model_validator
 
-from pexpolicy import ConfigPath, EndpointName, PluginSettings
+from pexpolicy import ConfigPath, EndpointName, PluginSettings, Source
 from pexpolicy.matching import When
+from pexpolicy_rules.row_source import RowSource
 
 Action = Literal["continue", "reject", "redirect", "abstain"]
 Line = Annotated[str, Field(min_length=1, max_length=200)]
@@ -78,6 +79,37 @@ class Rule(PluginSettings):
     enabled: bool = True
 
 
+class ListTable(PluginSettings):
+    """``sources.NAME``: a list of values for ``in_source``."""
+
+    source: Source[RowSource]
+    """NAME of a table ``[sources.NAME]``."""
+
+    query: str = ""
+    """What the source is asked; by default all rows of a file."""
+
+    column: str | None = None
+    """The column with the values of the list; unset: rows have one column."""
+
+    by_key: bool = False
+    """True to ask for each value, the parameter ``value`` of the query. A row is a hit."""
+
+    every: Annotated[float, Field(gt=0)] = 60.0
+    """Seconds between two queries for all rows."""
+
+    cache: ConfigPath | None = None
+    """A file that keeps the rows for a start without the source."""
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if self.by_key:
+            for name in ("column", "every", "cache"):
+                if name in self.model_fields_set:
+                    msg = f"{name} is for a list of all rows, and by_key asks for each value"
+                    raise ValueError(msg)
+        return self
+
+
 class Settings(PluginSettings):
     """``[plugins.rules.settings]``."""
 
@@ -86,6 +118,9 @@ class Settings(PluginSettings):
 
     files: list[str] = Field(default_factory=list)
     """Files with further rules, which follow those; ``*`` in a name matches any characters."""
+
+    sources: dict[str, ListTable] = Field(default_factory=dict)
+    """Lists of values by name, for the operator ``in_source``."""
 
     hash_secret_file: ConfigPath | None = None
     """A file with a secret in its only line, which precedes each text that is hashed."""

@@ -1,0 +1,171 @@
+"""Lists of sources in conditions, with a real database and real files."""
+
+import sqlite3
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from multidict import MultiDict
+
+from pexpolicy import Outcome, Request, ServiceConfigurationRequest
+from pexpolicy.config.settings import ConfigError
+from pexpolicy.testing import decide, make_policy
+from pexpolicy_rules import Rules
+from pexpolicy_sources.sql import SqlSettings, SqlSource
+
+SNAPSHOT = {"query": "SELECT alias FROM callers"}
+BY_KEY = {"query": "SELECT 1 FROM callers WHERE lower(alias) = :value", "by_key": True}
+
+
+def fill(path: Path, *callers: str) -> None:
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute("CREATE TABLE IF NOT EXISTS callers (alias, name)")
+        database.execute("DELETE FROM callers")
+        database.executemany("INSERT INTO callers VALUES (?, 'x')", [(one,) for one in callers])
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Path:
+    fill(tmp_path / "callers.sqlite", "Ada@Example.com", "bob@example.com")
+    return tmp_path / "callers.sqlite"
+
+
+def rule(**when: Any) -> dict[str, Any]:
+    return {"name": "known", "endpoint": "service_configuration", "when": when, "then": "reject"}
+
+
+Ask = Callable[..., Any]
+
+
+@asynccontextmanager
+async def serving(
+    path: Path, table: dict[str, Any], *rules: dict[str, Any], **limits: Any
+) -> AsyncIterator[Ask]:
+    """Yield what asks for a decision about a request with these parameters."""
+    source = SqlSource(SqlSettings.model_validate({"path": str(path), **limits}))
+    settings = {"sources": {"callers": {"source": source, **table}}, "rules": list(rules)}
+    async with source:
+        policy = make_policy(
+            {"rules": Rules}, config={"plugins": {"rules": {"settings": settings}}}
+        )
+        async with policy.serving():
+
+            async def ask(request: Request | None = None, **params: str) -> Outcome:
+                request = request or ServiceConfigurationRequest(MultiDict(params))
+                return await decide(policy, request)
+
+            yield ask
+
+
+@pytest.mark.parametrize("table", [SNAPSHOT, BY_KEY])
+async def test_an_alias_is_found_in_the_source(database: Path, table: dict[str, Any]) -> None:
+    async with serving(database, table, rule(remote_alias={"in_source": "callers"})) as ask:
+        for alias in ("sip:ADA@example.com;transport=tls", "bob@example.com"):
+            assert (await ask(remote_alias=alias)).decision.action == "reject"
+        for alias in ("eve@example.com", "' OR 1=1 --", ""):
+            assert (await ask(remote_alias=alias)).decision.action == "continue"
+        noted = (await ask(remote_alias="bob@example.com")).request.annotations
+        assert noted is not None
+        assert noted.by_plugin["rules"]["source_age"].value >= 0
+
+
+@pytest.mark.parametrize("table", [SNAPSHOT, BY_KEY])
+async def test_what_is_not_in_the_source(database: Path, table: dict[str, Any]) -> None:
+    unknown = rule(remote_alias={"not_in_source": "callers", "exists": True})
+    async with serving(database, table, unknown) as ask:
+        assert (await ask(remote_alias="eve@example.com")).decision.action == "reject"
+        assert (await ask(remote_alias="bob@example.com")).decision.action == "continue"
+        assert (await ask(remote_alias="")).decision.action == "continue"
+
+
+async def test_several_values_and_other_text(database: Path) -> None:
+    fill(database, "Staff", "Board")
+    every = rule(params={"groups": {"in_source": "callers", "values": "all"}})
+    async with serving(database, SNAPSHOT, every) as ask:
+
+        async def action(*groups: str) -> str:
+            params = MultiDict([("groups", group) for group in groups])
+            found: str = (await ask(ServiceConfigurationRequest(params))).decision.action
+            return found
+
+        assert await action("STAFF", "board") == "reject"
+        assert await action("staff", "guests") == "continue"
+        assert await action() == "continue"
+
+
+async def test_only_requests_that_match_the_rest_ask_the_source(database: Path) -> None:
+    asking = rule(remote_alias={"in_source": "callers"}, protocol="sip", vendor="x")
+    async with serving(database, {**BY_KEY, "query": "SELECT broken FROM callers"}, asking) as ask:
+        assert (await ask(remote_alias="a", protocol="h323")).steps[0].outcome == "abstained"
+        assert (await ask(protocol="sip", vendor="x")).steps[0].outcome == "abstained"
+        failed = (await ask(remote_alias="a", protocol="sip", vendor="x")).steps[0]
+        assert failed.outcome == "failed"
+        assert "no such column: broken" in failed.detail
+
+
+async def test_rules_ask_until_one_matches(database: Path) -> None:
+    rules = [
+        {**rule(remote_alias={"in_source": "callers"}), "name": "caller"},
+        {**rule(local_alias={"in_source": "callers"}), "name": "called"},
+    ]
+    async with serving(database, BY_KEY, *rules) as ask:
+        outcome = await ask(remote_alias="eve@example.com", local_alias="ada@example.com")
+        assert outcome.decision.reason == "rule called"
+        request = ServiceConfigurationRequest(MultiDict(remote_alias="e", local_alias="f"))
+        notes = request.enable_notes()
+        await ask(request)
+        assert notes == [
+            "rule 'caller': remote_alias.in_source = 'callers': no match for 'e'",
+            "rule 'called': local_alias.in_source = 'callers': no match for 'f'",
+        ]
+
+
+async def test_a_source_that_is_gone_fails_the_step_and_comes_back(database: Path) -> None:
+    table = {**BY_KEY}
+    limits = {"refresh_after": 0, "max_age": 0}
+    async with serving(
+        database, table, rule(remote_alias={"in_source": "callers"}), **limits
+    ) as ask:
+        with closing(sqlite3.connect(database)) as connection, connection:
+            connection.execute("ALTER TABLE callers RENAME TO away")
+        assert (await ask(remote_alias="bob@example.com")).steps[0].outcome == "failed"
+        with closing(sqlite3.connect(database)) as connection, connection:
+            connection.execute("ALTER TABLE away RENAME TO callers")
+        assert (await ask(remote_alias="bob@example.com")).decision.action == "reject"
+
+
+def test_lists_without_a_source_cost_a_call_no_task() -> None:
+    policy = make_policy({"rules": Rules})
+    assert not policy.chains["service_configuration"].links[0].may_wait
+
+
+@pytest.mark.parametrize(
+    ("table", "when", "problem"),
+    [
+        (
+            SNAPSHOT,
+            {"vendor": {"in_source": "caller"}},
+            "there is no list 'caller'; there are callers",
+        ),
+        ({**BY_KEY, "every": 5}, {}, "every is for a list of all rows, and by_key asks for each"),
+        ({**BY_KEY, "query": "SELECT :other"}, {"vendor": {"in_source": "callers"}}, ":other"),
+    ],
+)
+def test_errors_name_their_key(
+    database: Path, table: dict[str, Any], when: dict[str, Any], problem: str
+) -> None:
+    source = SqlSource(SqlSettings.model_validate({"path": str(database)}))
+    settings = {"sources": {"callers": {"source": source, **table}}, "rules": [rule(**when)]}
+    with pytest.raises(ConfigError) as refused:
+        make_policy({"rules": Rules}, config={"plugins": {"rules": {"settings": settings}}})
+    assert problem in str(refused.value)
+
+
+async def test_a_snapshot_needs_its_column(database: Path) -> None:
+    with pytest.raises(ConfigError, match="has the columns alias, name: write one of them as"):
+        async with serving(
+            database, {"query": "SELECT * FROM callers"}, rule(vendor={"in_source": "callers"})
+        ):
+            pass
