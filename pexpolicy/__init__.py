@@ -2,7 +2,8 @@
 
 Plugins import from this module. ``pexpolicy.matching``, ``pexpolicy.metrics``,
 ``pexpolicy.subnets``, ``pexpolicy.config.csv_tables``, ``pexpolicy.config.toml_tables``,
-``pexpolicy.conformance.replies`` and ``pexpolicy.hooks.HOOK_API`` are public too.
+``pexpolicy.conformance.replies``, ``pexpolicy.explain.moments``,
+``pexpolicy.explain.request_forms`` and ``pexpolicy.hooks.HOOK_API`` are public too.
 ``pexpolicy.testing`` is for tests.
 """
 

@@ -58,7 +58,7 @@ from pexpolicy.plugins.cache_file import CacheFile
 from pexpolicy.plugins.refreshed import DataUnavailableError, Refreshed
 from pexpolicy.plugins.schedule import ScheduledJob, schedule
 from pexpolicy.plugins.sources import Source
-from pexpolicy.text import brief, did_you_mean
+from pexpolicy.text import brief, did_you_mean, printable
 
 __all__ = [
     "ENDPOINTS",
@@ -128,6 +128,7 @@ __all__ = [
     "dotted_key",
     "get_logger",
     "hookimpl",
+    "printable",
     "read_file",
     "read_secret",
     "schedule",

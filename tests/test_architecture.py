@@ -38,6 +38,8 @@ PUBLIC = (
     "conformance.replies",
     "config.csv_tables",
     "config.toml_tables",
+    "explain.moments",
+    "explain.request_forms",
     "hooks",
     "matching",
     "metrics",

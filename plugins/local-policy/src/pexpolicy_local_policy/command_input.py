@@ -13,10 +13,9 @@ from typing import Any, NoReturn
 
 import click
 
-from pexpolicy import ENDPOINTS
+from pexpolicy import ENDPOINTS, printable
 from pexpolicy.explain.moments import parse_moment
 from pexpolicy.explain.request_forms import InvalidRequestError, endpoint_of, read_request
-from pexpolicy.text import printable
 from pexpolicy_local_policy.variables import (
     KIND_OF,
     VARIABLES,
