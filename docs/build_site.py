@@ -24,6 +24,7 @@ def sources(root: Path = ROOT) -> dict[Path, PurePosixPath]:
             places[readme] = PurePosixPath("shipped", f"{readme.parent.name}.md")
     for name in ("CHANGELOG.md", "SECURITY.md"):
         places[root / name] = PurePosixPath(name)
+    places[root / "console" / "README.md"] = PurePosixPath("console.md")
     return places
 
 
