@@ -129,6 +129,7 @@ lock: ## renew the locks to the newest versions (UPGRADE= adds only what is miss
 	@$(COMPILE) $(UPGRADE) $(INSTALLED) --extra author --extra tracing --group dev -o requirements.lock
 	@$(COMPILE) $(INSTALLED) -c requirements.lock -o deploy/requirements.lock
 	@$(COMPILE) --group build -c requirements.lock -o deploy/build.lock
+	@$(COMPILE) $(UPGRADE) --group compiled -c requirements.lock -o tests/support/compiled.lock
 	@$(COMPILE) $(UPGRADE) bench/peers/requirements.in -o bench/peers/requirements.lock
 	@$(COMPILE) $(UPGRADE) docs/site-requirements.in -o docs/site-requirements.lock
 

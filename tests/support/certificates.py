@@ -28,19 +28,21 @@ def authority(name: str = "trusted by nodes") -> trustme.CA:
 
 
 def write_pair(
-    folder: Path, *, days: float = 30.0, of: str = "trusted by nodes"
+    folder: Path, *, days: float = 30.0, of: str = "trusted by nodes", name: str = NAME
 ) -> trustme.LeafCert:
     """Write a server certificate and its key as ``server.pem`` and ``server.key``."""
-    leaf = issue(days=days, of=of)
+    leaf = issue(days=days, of=of, name=name)
     (folder / "server.pem").write_bytes(b"".join(p.bytes() for p in leaf.cert_chain_pems))
     (folder / "server.key").write_bytes(leaf.private_key_pem.bytes())
     return leaf
 
 
-def issue(*, days: float = 30.0, of: str = "trusted by nodes") -> trustme.LeafCert:
+def issue(
+    *, days: float = 30.0, of: str = "trusted by nodes", name: str = NAME
+) -> trustme.LeafCert:
     """Issue a certificate that expires in ``days``, or has expired if negative."""
     until = datetime.now(UTC) + timedelta(days=days)
-    return authority(of).issue_cert(NAME, not_after=until, not_before=until - timedelta(days=90))
+    return authority(of).issue_cert(name, not_after=until, not_before=until - timedelta(days=90))
 
 
 def signing_key() -> bytes:

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from typing_extensions import override
 
-from tests.support import programs
+from tests.support import programs, secret_canaries
 from tests.support.server_process import ServerProcess
 
 USER = "pexpolicy"
-PASSWORD = "a password of postgresql"
+PASSWORD = secret_canaries.WORD
 _FAST = ("fsync=off", "synchronous_commit=off", "listen_addresses=", "max_connections=30")
 
 

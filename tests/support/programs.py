@@ -1,16 +1,20 @@
-"""Programs that tests start, and the Debian packages that contain them.
+"""What tests need beyond Python packages with wheels: programs that they start, in Debian packages,
+and packages that are compiled.
 
-``python -m tests.support.programs`` installs those that are missing; apt needs root for it.
+``python -m tests.support.programs`` installs what is missing; apt needs root for it.
 """
 
+import importlib
 import os
 import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -19,9 +23,18 @@ PACKAGES = {
     "postgresql": "usr/lib/postgresql/*/bin/postgres",
     "slapd": "usr/sbin/slapd",
 }
-"""The packages, each with a file of it; the last match is used."""
+"""Debian packages, each with its program; of several matches the last is used."""
+COMPILED = {"python-ldap": "ldap"}
+"""Packages of Python in ``compiled.lock``, each with its module."""
+COMPILED_WITH = {
+    "gcc": "usr/bin/gcc",
+    "libldap-dev": "usr/include/ldap.h",
+    "libsasl2-dev": "usr/include/sasl/sasl.h",
+    f"python{sysconfig.get_python_version()}-dev": f"{sysconfig.get_path('include')}/Python.h",
+}
+"""Debian packages that these need, each with a file of it."""
 LIMIT_S = 300
-"""Seconds for apt."""
+"""Seconds for each command that installs something."""
 _REASON = "not installed: {package}"
 _MISSING = re.compile(re.escape(_REASON).replace(r"\{package\}", r"([\w.+-]+)"))
 _POLICY = Path("/usr/sbin/policy-rc.d")
@@ -30,7 +43,7 @@ _POLICY = Path("/usr/sbin/policy-rc.d")
 
 def find(package: str) -> Path | None:
     """Return the program of a package."""
-    pattern = PACKAGES[package]
+    pattern = {**COMPILED_WITH, **PACKAGES}[package].lstrip("/")
     if found := sorted(Path("/").glob(pattern)):
         return found[-1]
     on_path = shutil.which(Path(pattern).name)
@@ -38,11 +51,17 @@ def find(package: str) -> Path | None:
 
 
 def require(package: str) -> Path:
-    """Return the program of a package; leaves the test out where there is none."""
+    """Return the program of a Debian package; leaves the test out where there is none."""
     path = find(package)
     if path is None:
         pytest.skip(_REASON.format(package=package))
     return path
+
+
+def require_compiled(package: str) -> None:
+    """Leave the test out where a package of Python is not installed."""
+    if find_spec(COMPILED[package]) is None:
+        pytest.skip(_REASON.format(package=package), allow_module_level=True)
 
 
 def left_out(skipped: Iterable[pytest.TestReport]) -> Counter[str]:
@@ -66,36 +85,55 @@ def summary(missing: Counter[str]) -> str:
 
 def main() -> int:
     """Install what is missing; return 1 if something still is."""
-    missing = [package for package in PACKAGES if find(package) is None]
-    if not missing:
-        return 0
-    names = " ".join(missing)
-    if os.geteuid() != 0 or shutil.which("apt-get") is None:
-        print(f"not installed: {names} (only root may, and with apt-get)")  # noqa: T201
-        return 1
-    print(f"Installing for tests: {names} (apt, {LIMIT_S} s at most) ...", flush=True)  # noqa: T201
-    with _no_servers_started():
-        problem = _apt("update") or _apt("install", "--yes", "--no-install-recommends", *missing)
-    if problem:
-        print(problem)  # noqa: T201
-    return int(any(find(package) is None for package in missing))
+    if packages := _missing_packages():
+        names = " ".join(packages)
+        if os.geteuid() != 0 or shutil.which("apt-get") is None:
+            print(f"not installed: {names} (only root may, and with apt-get)")  # noqa: T201
+        else:
+            print(f"Installing for tests: {names} (at most 10 minutes) ...", flush=True)  # noqa: T201
+            with _no_servers_started():
+                _ = _run("apt-get", "-qq", "update") and _run(
+                    "apt-get", "-qq", "install", "--yes", "--no-install-recommends", *packages
+                )
+    if _missing_modules() and all(map(find, COMPILED_WITH)):
+        lock = str(Path(__file__).with_name("compiled.lock"))
+        print(f"Compiling for tests: {' '.join(_missing_modules())} ...", flush=True)  # noqa: T201
+        pip = (sys.executable, "-m", "pip", "install", "--quiet", "--no-build-isolation")
+        _run(*pip, "--require-hashes", "-r", lock)
+        importlib.invalidate_caches()
+    return int(bool(_missing_packages() or _missing_modules()))
 
 
-def _apt(*arguments: str) -> str:
-    """Return why it failed; empty if it did not."""
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    command: Sequence[str] = ("timeout", str(LIMIT_S), "apt-get", "-qq", *arguments)
+def _missing_packages() -> list[str]:
+    needed = [*PACKAGES, *(COMPILED_WITH if _missing_modules() else ())]
+    return [package for package in needed if find(package) is None]
+
+
+def _missing_modules() -> list[str]:
+    return [package for package, module in COMPILED.items() if find_spec(module) is None]
+
+
+def _run(*command: str) -> bool:
+    """Return whether a command succeeded; print the end of its output if it did not."""
+    # What pip installs belongs to the owner of the environment.
+    owner = None
+    if command[0] == sys.executable and os.geteuid() == 0:
+        owner = Path(sys.prefix).stat()
     done = subprocess.run(
-        command,
-        env=environment,
+        ("timeout", str(LIMIT_S), *command),
+        env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
+        user=None if owner is None else owner.st_uid,
+        group=None if owner is None else owner.st_gid,
         text=True,
         check=False,
     )
-    last = "\n".join(done.stdout.splitlines()[-3:])
-    return f"apt-get {arguments[0]} failed: {last}" if done.returncode else ""
+    if done.returncode:
+        last = "\n".join(done.stdout.splitlines()[-3:])
+        print(f"{' '.join(command[:2])} failed: {last}")  # noqa: T201
+    return done.returncode == 0
 
 
 @contextmanager

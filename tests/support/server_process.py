@@ -2,8 +2,10 @@
 
 import os
 import pwd
+import random
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import time
@@ -11,13 +13,29 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import pytest
 
 START_S = 20.0
 ACCOUNTS = ("postgres", "openldap", "nobody")
 """Accounts for a server where tests run as root."""
+PORTS = range(20000, 32000)
+"""Below the ports of outgoing connections, so that no other process gets the port of a server
+that is being restarted.
+"""
+
+
+def free_port() -> int:
+    """Return a port without a listener."""
+    while True:
+        port = random.choice(PORTS)
+        with socket.socket() as tried:
+            try:
+                tried.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
 
 
 class ServerProcess(ABC):
@@ -35,12 +53,15 @@ class ServerProcess(ABC):
 
     @classmethod
     @contextmanager
-    def running(cls) -> Iterator[Self]:
-        """Start one in a folder with a short path, as sockets need, and end it."""
+    def running(cls, *content: Any) -> Iterator[Self]:
+        """Start one in a folder with a short path, as sockets need, and end it.
+
+        ``content`` is what the class takes after the folder.
+        """
         folder = Path(tempfile.mkdtemp(prefix="pexpolicy-"))
         server = None
         try:
-            server = cls(folder)
+            server = cls(folder, *content)
             server.start()
             yield server
         finally:
@@ -103,14 +124,18 @@ class ServerProcess(ABC):
 
     def run(self, *command: str) -> None:
         """Run a program with the rights of the server."""
-        subprocess.run(
+        done = subprocess.run(
             command,
             cwd=self.folder,
-            check=True,
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
             user=self._user,
             group=self._group,
+            text=True,
+            check=False,
         )
+        if done.returncode:
+            pytest.fail(f"{command[0]} failed: {done.stdout[-500:]}")
 
 
 def _account() -> pwd.struct_passwd | None:

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
-from tests.experiments.load_balancers.servers import free_port
 from tests.support.paths import ROOT
+from tests.support.server_process import free_port
 
 HAPROXY = ROOT / "deploy" / "haproxy" / "guard.cfg"
 NGINX = ROOT / "deploy" / "nginx" / "guard.conf"

@@ -2,15 +2,14 @@
 
 import asyncio
 import os
-import random
 import signal
-import socket
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
 from tests.support import live_server
+from tests.support.server_process import free_port
 
 CONFIGURATION = """
 [server]
@@ -25,24 +24,6 @@ default_room = "Room of {{local_alias}}"
 allowed = ["@example.com"]
 """
 """Rooms for everybody, and registration for one domain."""
-PORTS = range(20000, 32000)
-"""Below the ports of outgoing connections, so that no other process gets the port of a server
-that is being restarted.
-"""
-
-
-def free_port() -> int:
-    """Return a port without a listener."""
-    while True:
-        port = random.choice(PORTS)
-        with socket.socket() as tried:
-            try:
-                tried.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
-
-
 SOME = 10
 """Calls after which a guard surely knows that a server is back."""
 SEEN = 30.0

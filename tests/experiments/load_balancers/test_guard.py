@@ -12,8 +12,9 @@ import pytest
 from tests.experiments.load_balancers import trials
 from tests.experiments.load_balancers.guards import GUARDS, Guard, installed
 from tests.experiments.load_balancers.load import TARGETS
-from tests.experiments.load_balancers.servers import CONFIGURATION, free_port, pair
+from tests.experiments.load_balancers.servers import CONFIGURATION, pair
 from tests.support import secret_canaries, wire
+from tests.support.server_process import free_port
 
 OWN = ("decision_id", "decided_by", "reason")
 """Keys that Infinity only logs."""

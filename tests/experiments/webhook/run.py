@@ -18,7 +18,7 @@ from pathlib import Path
 import aiohttp
 
 from tests.experiments.chaos.audit.load import load
-from tests.experiments.load_balancers.servers import free_port
+from tests.support.server_process import free_port
 
 CONFIG = """
 [server]
