@@ -14,7 +14,8 @@ def test_every_key_is_explained_with_its_default() -> None:
         for entry in entry_points(group="pexpolicy.sources")
         if entry.module.startswith("pexpolicy_sources.")
     ]
-    assert {driver.__name__ for driver in drivers} == {"FileSource", "HttpSource", "SqlSource"}
+    names = {"FileSource", "HttpSource", "LdapSource", "SqlSource"}
+    assert {driver.__name__ for driver in drivers} == names
     fields = dict(DataSourceSettings.model_fields)
     for driver in drivers:
         fields |= driver.Settings.model_fields

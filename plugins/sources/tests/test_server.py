@@ -5,11 +5,28 @@ import time
 from contextlib import closing
 from pathlib import Path
 
-from tests.support import doc_pages, live_server, paths, wire
+from tests.support import (
+    doc_pages,
+    live_server,
+    paths,
+    programs,
+    secret_canaries,
+    slapd,
+    wire,
+)
 
 README = paths.ROOT / "plugins" / "sources" / "README.md"
 HEAD = 'plugin_dirs = ["."]\n[audit]\npath = "audit.jsonl"\n'
 ASK = f"{wire.REGISTRATION}Clinic@Example.com?protocol=sip"
+
+
+def example(driver: str) -> str:
+    """Return the configuration in the README with a driver."""
+    return next(
+        text
+        for language, text in doc_pages.blocks(README)
+        if language == "toml" and f'driver = "{driver}"' in text
+    )
 
 
 def configured(folder: Path) -> Path:
@@ -20,7 +37,7 @@ def configured(folder: Path) -> Path:
         row = ("Clinic@Example.com", "clinic", "canary-of-a-device")
         database.execute("INSERT INTO devices VALUES (?, ?, ?)", row)
     config = folder / "config.toml"
-    config.write_text(HEAD + doc_pages.block(README, "toml"))
+    config.write_text(HEAD + example("sql"))
     return config
 
 
@@ -45,7 +62,7 @@ def test_a_changed_file_is_read_again(tmp_path: Path) -> None:
     file = tmp_path / "devices.csv"
     file.write_text("alias,username,password\nclinic@example.com,before,pw\n")
     text = config.read_text().replace('driver = "sql"\npath = "devices.sqlite"', FILE)
-    config.write_text(text.replace(doc_pages.block(README, "toml").splitlines()[-1], QUERY))
+    config.write_text(text.replace(example("sql").splitlines()[-1], QUERY))
     with live_server.running(config) as server:
         assert server.ask(ASK).json["result"]["username"] == "before"
         file.write_text("alias,username,password\nclinic@example.com,afterwards,pw\n")
@@ -53,6 +70,40 @@ def test_a_changed_file_is_read_again(tmp_path: Path) -> None:
         while server.ask(ASK).json["result"]["username"] != "afterwards":
             assert time.monotonic() < deadline
             time.sleep(0.1)
+
+
+def test_an_ldap_server_that_freezes_leaves_stale_answers_and_its_password_is_in_no_output(
+    tmp_path: Path, directory: slapd.Server
+) -> None:
+    programs.require_compiled("python-ldap")
+    (tmp_path / "desks.py").write_text(doc_pages.block(README, "python"))
+    written = example("ldap")
+    for was, becomes in (
+        ("ldap1.example.com", directory.secure_url.removeprefix("ldaps://")),
+        ("ldaps://ldap2.example.com", directory.url),
+        ("ou=people,dc=example,dc=com", slapd.BASE),
+        ("cn=pexpolicy,dc=example,dc=com", slapd.USER),
+        ('_PASSWORD"', f'_PASSWORD"\nca_file = "{directory.ca_file}"\nrefresh_after = 0'),
+    ):
+        assert was in written
+        written = written.replace(was, becomes)
+    config = tmp_path / "config.toml"
+    config.write_text(HEAD + written)
+    with live_server.running(config, environment={"LDAP_PASSWORD": slapd.PASSWORD}) as server:
+        known = {"username": "anna", "password": "0482"}
+        assert server.ask(ASK).json["result"] == known
+        assert server.ask(f"{wire.REGISTRATION}nobody").json["result"] == {}
+        with directory.frozen():
+            assert server.ask(ASK).json["result"] == known
+            server.ask(f"{wire.REGISTRATION}somebody")
+        status = server.operator("/status").body.decode()
+        metrics = server.operator("/metrics").body.decode()
+        ages = [line["annotations"]["desks"]["source_age"] for line in server.lines()[:3]]
+        failed = server.lines()[3]["steps"]
+    assert ages[:2] == [0.0, 0.0]
+    assert ages[2] > 0.0
+    assert "no answer within" in str(failed)
+    assert not secret_canaries.find_canaries(status + metrics)
 
 
 FILE = 'driver = "file"\npath = "devices.csv"'

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from http import HTTPStatus
-from ipaddress import ip_address
 from typing import Annotated, Self
 
 import aiohttp
@@ -18,6 +17,7 @@ from pexpolicy_sources.certificates import tls_context
 from pexpolicy_sources.client_credentials import ClientCredentials
 from pexpolicy_sources.data_source import DataSource, DataSourceSettings
 from pexpolicy_sources.errors import QueryError, SourceUnavailableError, describe
+from pexpolicy_sources.loopback import is_loopback
 from pexpolicy_sources.rows import Answer, Row, Value, rows_at
 from pexpolicy_sources.secrets import secret
 from pexpolicy_sources.url_template import UrlTemplate
@@ -100,11 +100,7 @@ class HttpSettings(DataSourceSettings):
 def _is_encrypted(url: str) -> bool:
     """Return whether nobody else can read what is sent to it; loopback counts."""
     parsed = URL(url)
-    try:
-        is_local = ip_address(parsed.host or "").is_loopback
-    except ValueError:
-        is_local = parsed.host == "localhost"
-    return is_local or parsed.scheme == "https"
+    return parsed.scheme == "https" or is_loopback(parsed.host)
 
 
 class HttpSource(DataSource[HttpSettings, UrlTemplate]):

@@ -1,0 +1,272 @@
+"""Driver ``ldap``, with a real slapd."""
+
+import asyncio
+import base64
+import threading
+import time
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from pexpolicy import Alias, SettingsError
+from pexpolicy_sources import Found, QueryError, SourceUnavailableError
+from pexpolicy_sources.ldap import LdapSettings, LdapSource
+from pexpolicy_sources.ldap_query import LdapQuery
+from tests.support import programs, slapd
+from tests.support.secret_canaries import PIN, find_canaries
+
+programs.require_compiled("python-ldap")
+
+PICTURE = bytes(range(256))
+CROWD = 450
+BY_MAIL = "(mail={alias}) name=cn pin=employeeNumber"
+
+
+def source(server: slapd.Server, **more: Any) -> LdapSource:
+    keys = {**server.settings(timeout=2), **more}
+    return LdapSource(LdapSettings.model_validate(keys))
+
+
+@pytest.mark.parametrize("name", ["url", "secure_url"])
+async def test_an_entry_is_found_by_an_alias_over_tls(directory: slapd.Server, name: str) -> None:
+    async with source(directory, url=getattr(directory, name)) as made:
+        lookup = made.lookup(BY_MAIL, ["alias"])
+        alias = Alias("sip:Clinic@Example.com:5060")
+        assert list((await lookup.ask(alias=alias)).rows) == [{"name": "Anna", "pin": "0482"}]
+        assert await lookup.ask(alias="nobody") == Found([], 0.0)
+        await lookup.ask(alias="nobody")
+        assert (lookup.fetches, lookup.hits) == (2, 1)
+
+
+async def test_several_values_are_a_list_and_binary_ones_base64(directory: slapd.Server) -> None:
+    async with source(directory) as made:
+        query = "(mail={alias}) aliases=mail picture=jpegPhoto small=thumbnailPhoto id=dn"
+        lookup = made.lookup(query, ["alias"])
+        (bob,) = (await lookup.ask(alias="B@example.com")).rows
+        assert bob == {
+            "aliases": ["bob@example.com", "b@example.com"],
+            "id": f"uid=bob,{slapd.BASE}",
+        }
+        (photo,) = (await lookup.ask(alias="photo")).rows
+        assert base64.b64decode(photo["picture"]) == PICTURE
+        assert base64.b64decode(photo["small"]) == b"GIF89a", "also if it could be text"
+        (every,) = (await made.lookup("(mail={alias})", ["alias"]).ask(alias="photo")).rows
+        assert every["uid"] == every["sn"] == "photo"
+        assert base64.b64decode(every["jpegphoto"]) == PICTURE
+
+
+async def test_a_snapshot_has_more_entries_than_the_server_returns_at_once(
+    directory: slapd.Server, tmp_path: Path
+) -> None:
+    query, file = "(uid=c*) name=cn", tmp_path / "snapshot.json"
+    async with (
+        source(directory, page_size=100) as made,
+        made.snapshot(query, list, every=60, file=file) as crowd,
+    ):
+        assert len({row["name"] for row in crowd.value}) == CROWD
+        # At once it is refused.
+        with pytest.raises(QueryError, match="Size limit exceeded"):
+            await made.lookup(query, []).ask()
+    # The source is not open: this is a start without it.
+    async with source(directory, page_size=100).snapshot(query, list, every=60, file=file) as crowd:
+        assert len(crowd.value) == CROWD
+
+
+@pytest.mark.parametrize(("scope", "count"), [("subtree", CROWD), ("onelevel", 0)])
+async def test_scope_says_how_deep_a_search_is(
+    directory: slapd.Server, scope: str, count: int
+) -> None:
+    async with source(directory, scope=scope) as made:
+        async with made.snapshot("(uid=c*) uid", list, every=60) as crowd:
+            assert len(crowd.value) == count
+        async with made.snapshot("(uid=anna) uid", list, every=60) as anna:
+            assert anna.value == [{"uid": "anna"}]
+
+
+# slapd compares as X.500 says: without regard to case and repeated blanks.
+ALIASES = st.text(st.characters(), max_size=30) | st.sampled_from(
+    ["*", "(odd)\\", "\\2a", "*)(uid=*", "x)(|(uid=*))", "anna*", "a\0", "{alias}", "photo\n"]
+)
+
+
+@settings(max_examples=60)
+@given(texts=st.lists(ALIASES, min_size=1, max_size=20, unique=True))
+@example(["*", "(odd)\\", "clinic@example.com", "photo"])
+def test_no_text_is_more_than_a_value(directory: slapd.Server, texts: list[str]) -> None:
+    known = {"*": "stars", "(odd)\\": "odd", "clinic@example.com": "anna", "photo": "photo"}
+
+    async def ask() -> None:
+        async with source(directory, refresh_after=0) as made:
+            exact = made.lookup("(mail={text}) uid", ["text"])
+            search = made.lookup("(|(cn=*{text}*)(&(uid=none)(!(cn={text})))) uid", ["text"])
+            for text in texts:
+                rows = [row["uid"] for row in (await exact.ask(text=text)).rows]
+                folded = " ".join(text.lower().split())
+                assert rows in ([], [known.get(folded, "")]), text
+                assert rows or text not in known
+                if any(character in text for character in "*()\\"):
+                    found = {row["uid"] for row in (await search.ask(text=text)).rows}
+                    assert found <= {"stars", "odd"}, text
+
+    asyncio.run(ask())
+
+
+@pytest.mark.parametrize(
+    ("query", "text"),
+    [
+        ("", "has no filter at its end: write a filter such as"),
+        ("mail={alias}", r"has no filter at 'mail=\{alias\}'"),
+        ("({alias}=x)", "has no comparison at"),
+        ("(mail{alias}=x)", "has no comparison at"),
+        ("(mail={alias}", r"has no \) at its end"),
+        ("(mail=a(b)", r"has no \) at '\(b\)'"),
+        ("(mail=\\zz)", r"has no comparison at|has no \) at"),
+        ("(&)", "has no filter at"),
+        ("(mail={als})", r"has the parameter \{als\}; there is: \{alias\}"),
+        ("(mail={alias}) name:cn", "has 'name:cn' after the filter"),
+        ("(mail={alias})(cn=x)", r"has '\(cn=x\)' after the filter"),
+        ("(mail=)", "has no comparison"),
+    ],
+)
+def test_a_query_is_checked_when_it_is_prepared(query: str, text: str) -> None:
+    with pytest.raises(ValueError, match=text):
+        LdapQuery(query, ["alias"])
+
+
+def test_a_filter_may_be_written_on_several_lines() -> None:
+    written = "(& (objectClass=person)\n  (| (mail=sip:{alias}) (cn:caseExactMatch:=\\28{alias}*)))"
+    query = LdapQuery(f"{written} name=cn", ["alias"])
+    filled = query.fill({"alias": "a*"})
+    assert filled == "(&(objectClass=person)(|(mail=sip:a\\2a)(cn:caseExactMatch:=\\28a\\2a*)))"
+    assert query.fill({"alias": ""}) is None, "it would match everything"
+
+
+@pytest.mark.parametrize(
+    ("keys", "text"),
+    [
+        ({"url": "https://h"}, "is not an LDAP server"),
+        ({"url": "ldaps://h/dc=x"}, "is not an LDAP server"),
+        ({"url": "ldaps://u:p@h"}, "credentials are never in this file"),
+        ({"url": []}, "at least 1 item"),
+        ({"url": "ldaps://h", "user": "cn=x"}, "belong together"),
+        ({"url": "ldap://h", "tls": False, "user": "cn=x", "password_env": "X"}, "unencrypted"),
+    ],
+)
+def test_settings_are_checked(keys: dict[str, Any], text: str) -> None:
+    with pytest.raises(ValueError, match=text):
+        LdapSettings.model_validate({"base": "", **keys})
+
+
+def test_a_file_that_cannot_be_used_names_its_key(tmp_path: Path) -> None:
+    keys = {"url": "ldaps://h", "base": "", "ca_file": str(tmp_path / "none.pem")}
+    with pytest.raises(SettingsError) as raised:
+        LdapSource(LdapSettings.model_validate(keys))
+    assert raised.value.problems[0].key == ("ca_file",)
+
+
+async def test_a_certificate_of_another_authority_is_refused(directory: slapd.Server) -> None:
+    for name in ("url", "secure_url"):
+        own = directory.folder / "server.pem"  # no authority signed with it
+        async with source(directory, url=getattr(directory, name), ca_file=str(own)) as made:
+            with pytest.raises(SourceUnavailableError, match="certificate"):
+                await made.lookup(BY_MAIL, ["alias"]).ask(alias="anna")
+
+
+async def test_a_wrong_password_is_in_no_message_and_tried_at_one_server_only(
+    directory: slapd.Server, tmp_path: Path
+) -> None:
+    secret = tmp_path / "x.password"
+    secret.write_text(PIN)
+    keys = {"url": [directory.url, directory.secure_url], "password_file": str(secret)}
+    async with source(directory, **keys) as made:
+        lookup = made.lookup(BY_MAIL, ["alias"])
+        with pytest.raises(SourceUnavailableError, match="Invalid credentials") as raised:
+            await lookup.ask(alias="anna")
+        assert directory.secure_url not in str(raised.value)
+        assert not find_canaries(f"{raised.value!r} {made.status()} {made.settings!r} {made!r}")
+
+
+async def test_a_base_that_does_not_exist_is_an_error_of_the_query(directory: slapd.Server) -> None:
+    async with source(directory, base="dc=other") as made:
+        with pytest.raises(QueryError, match="No such object"):
+            await made.lookup(BY_MAIL, ["alias"]).ask(alias="anna")
+
+
+async def test_answers_are_stale_while_the_server_is_frozen_or_dead_and_new_after_it(
+    directory: slapd.Server,
+) -> None:
+    async with source(directory, timeout=0.3, refresh_after=0, max_age=60) as made:
+        lookup = made.lookup(BY_MAIL, ["alias"])
+
+        async def ask() -> float:
+            """Return the age of an answer that came in time."""
+            started = time.monotonic()
+            found = await lookup.ask(alias="b@example.com")
+            assert time.monotonic() - started < 0.45
+            assert [row["name"] for row in found.rows] == [["Bob", "Robert"]]
+            return found.age
+
+        async def recovers() -> None:
+            async with asyncio.timeout(5):
+                while await ask() > 0.0:  # noqa: ASYNC110 - it recovers when it is asked
+                    await asyncio.sleep(0.1)
+
+        await ask()
+        with directory.frozen():
+            ages = [await ask() for _ in range(6)]
+            assert min(ages) > 0.0
+            with pytest.raises(SourceUnavailableError):
+                await lookup.ask(alias="never asked before")
+        await recovers()
+        directory.kill()
+        try:
+            assert min([await ask() for _ in range(6)]) > 0.0
+        finally:
+            directory.start()
+        await recovers()
+        assert made.status()[BY_MAIL]["problem"] is None
+
+
+async def test_a_restarted_server_costs_no_call(directory: slapd.Server) -> None:
+    async with source(directory, refresh_after=0) as made:
+        lookup = made.lookup(BY_MAIL, ["alias"])
+        await lookup.ask(alias="photo")
+        directory.kill()
+        directory.start()
+        assert (await lookup.ask(alias="photo")).age == 0.0
+        assert lookup.failures == 0
+
+
+@pytest.mark.parametrize("first", ["dead", "frozen"])
+async def test_the_next_server_answers_when_the_first_does_not(
+    directory: slapd.Server, first: str
+) -> None:
+    with slapd.Server.running() as other:
+        async with source(other, refresh_after=0, timeout=1, url=[other.url, directory.url]) as m:
+            lookup = m.lookup("(uid={uid}) uid", ["uid"])
+            assert not (await lookup.ask(uid="anna")).rows, "the first answers"
+            if first == "dead":
+                other.kill()
+            with other.frozen() if first == "frozen" else nullcontext():
+                for _ in range(5):
+                    assert (await lookup.ask(uid="anna")).rows == [{"uid": "anna"}]
+            assert lookup.failures == 0
+
+
+async def test_closing_leaves_neither_threads_nor_connections(directory: slapd.Server) -> None:
+    before = threading.active_count()
+    for _ in range(10):
+        async with source(directory) as made:
+            lookup = made.lookup(BY_MAIL, ["alias"])
+            await asyncio.gather(*(lookup.ask(alias=f"room{n}") for n in range(8)))
+    with directory.frozen():
+        async with source(directory, timeout=0.1) as made:
+            with pytest.raises(SourceUnavailableError):
+                await made.lookup(BY_MAIL, ["alias"]).ask(alias="anna")
+    async with asyncio.timeout(5):
+        while threading.active_count() > before or directory.connections():  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
