@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,7 +33,7 @@ def create_app(console: Console) -> web.Application:
     )
     app[CONSOLE] = console
     app.on_response_prepare.append(add_headers)
-    app.cleanup_ctx.append(_client)
+    app.cleanup_ctx.append(_parts)
     environment = aiohttp_jinja2.setup(
         app,
         loader=jinja2.FileSystemLoader(FOLDER / "templates"),
@@ -76,9 +77,14 @@ async def _context(request: web.Request) -> dict[str, Any]:
     }
 
 
-async def _client(app: web.Application) -> AsyncIterator[None]:
-    async with app[CONSOLE].server:
-        yield
+async def _parts(app: web.Application) -> AsyncIterator[None]:
+    console = app[CONSOLE]
+    console.index.open()
+    try:
+        async with console.server:
+            yield
+    finally:
+        await asyncio.to_thread(console.index.close)
 
 
 @web.middleware

@@ -8,6 +8,7 @@ from aiohttp import web
 
 from pexpolicy_console.action_log import ActionLog
 from pexpolicy_console.config_file import ConfigFile
+from pexpolicy_console.index.index import Index
 from pexpolicy_console.login.sessions import Session, Sessions
 from pexpolicy_console.server_client import ServerClient
 
@@ -20,6 +21,7 @@ class Console:
     server: ServerClient
     sessions: Sessions
     actions: ActionLog
+    index: Index
 
 
 CONSOLE = web.AppKey("console", Console)

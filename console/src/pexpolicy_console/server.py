@@ -14,11 +14,13 @@ from aiohttp import web
 
 from pexpolicy.access.certificates import CertificateError, CertificateFiles, load
 from pexpolicy.access.networks import is_loopback
+from pexpolicy.audit.redaction import redaction_of
 from pexpolicy.config.schema.console import ConsoleTable
 from pexpolicy_console.action_log import ActionLog
 from pexpolicy_console.app import create_app
 from pexpolicy_console.config_file import ConfigFile
 from pexpolicy_console.context import Console
+from pexpolicy_console.index.index import Index
 from pexpolicy_console.login.sessions import Sessions
 from pexpolicy_console.server_client import ServerClient
 
@@ -39,8 +41,20 @@ def console_from(config: ConfigFile) -> Console:
     except OSError as error:
         msg = f"console.folder: {config.folder} cannot be created: {error.strerror}"
         raise ConsoleError(msg) from None
-    lifetime = config.settings.console.session_hours * 3600
-    return Console(config, ServerClient(config), Sessions(lifetime), ActionLog(config.folder))
+    table = config.settings.console
+    index = Index(
+        config.folder / "index",
+        config.audit,
+        table.index_mb,
+        redaction_of(config.settings).personal,
+    )
+    return Console(
+        config,
+        ServerClient(config),
+        Sessions(table.session_hours * 3600),
+        ActionLog(config.folder),
+        index,
+    )
 
 
 def check_exposure(table: ConsoleTable) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pexpolicy_console.pages import nodes, overview
+from pexpolicy_console.pages import decision, decisions, nodes, overview
 from pexpolicy_console.pages.page import Page
 
-PAGES: tuple[Page, ...] = (*overview.PAGES, *nodes.PAGES)
+PAGES: tuple[Page, ...] = (*overview.PAGES, *decisions.PAGES, *decision.PAGES, *nodes.PAGES)

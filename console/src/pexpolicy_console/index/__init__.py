@@ -1,0 +1,1 @@
+"""The index of the audit: finds lines by what is in them."""

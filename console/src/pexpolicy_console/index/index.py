@@ -1,0 +1,113 @@
+"""The index of a running console: a thread that writes it, and one that searches it."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import threading
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pexpolicy.audit.redaction import Personal
+from pexpolicy_console.index.query import Query
+from pexpolicy_console.index.reader import Hit, IndexReader, MinuteCount, line_of
+from pexpolicy_console.index.writer import IndexState, IndexWriter
+
+POLL_INTERVAL_S = 0.25
+RETRY_INTERVAL_S = 5.0
+MEGABYTE = 1 << 20
+
+Result = TypeVar("Result")
+
+
+class IndexUnavailable(Exception):
+    """The index cannot be searched; the message says why."""
+
+
+class Index:
+    """Indexes the audit while it is open. ``audit`` is ``None`` without an audit file."""
+
+    def __init__(
+        self, folder: Path, audit: Path | None, max_mb: int, personal: Personal | None = None
+    ) -> None:
+        self._audit = audit
+        self._stop = threading.Event()
+        self._searches = ThreadPoolExecutor(1, thread_name_prefix="index-search")
+        self._thread: threading.Thread | None = None
+        self._writer: IndexWriter | None = None
+        self._reader: IndexReader | None = None
+        if audit is not None:
+            self._writer = IndexWriter(folder, audit, max_mb * MEGABYTE)
+            self._reader = IndexReader(folder, audit, personal)
+
+    @property
+    def state(self) -> IndexState:
+        """How far the index is."""
+        return self._writer.state if self._writer is not None else IndexState()
+
+    def open(self) -> None:
+        """Start to follow the audit."""
+        if self._writer is not None:
+            self._thread = threading.Thread(target=self._follow, args=(self._writer,), name="index")
+            self._thread.start()
+
+    def close(self) -> None:
+        """Stop; what is indexed stays."""
+        self._stop.set()
+        self._searches.shutdown(wait=False, cancel_futures=True)
+        if self._thread is not None:
+            self._thread.join()
+
+    def _follow(self, writer: IndexWriter) -> None:
+        while not self._stop.is_set():
+            try:
+                waits = 0.0 if writer.step() else POLL_INTERVAL_S
+            except OSError as error:
+                writer.state.problem = f"the index cannot be written: {error}"
+                waits = RETRY_INTERVAL_S
+            if waits:
+                self._stop.wait(waits)
+        writer.close()
+
+    async def search(self, query: Query, before: int | None = None, limit: int = 100) -> list[Hit]:
+        """Return the newest lines that match, or those before a number in the index. This and the
+        following raise ``IndexUnavailable``.
+        """
+        return await self._ask(lambda reader: reader.search(query, before, limit))
+
+    async def counts(self, query: Query) -> tuple[int, dict[str, Counter[str]]]:
+        """Return how many of the newest lines were counted, and the counts by column and value."""
+        return await self._ask(lambda reader: reader.counts(query))
+
+    async def decision(self, decision_id: str) -> Hit | None:
+        """Return the line of a decision."""
+        return await self._ask(lambda reader: reader.decision(decision_id))
+
+    async def same_call(self, event: dict[str, Any], at: int) -> list[Hit]:
+        """Return the lines of the same call, the oldest first."""
+        line = line_of(event)
+        return [] if line is None else await self._ask(lambda reader: reader.same_call(line, at))
+
+    async def minutes(self, since_ms: int, until_ms: int) -> list[MinuteCount]:
+        """Return the counts of the minutes of a period: calls by endpoint and action, steps by
+        plugin and outcome, with their durations.
+        """
+        return await self._ask(lambda reader: reader.minutes(since_ms, until_ms))
+
+    async def oldest(self) -> int | None:
+        """Return the time of the oldest line, in milliseconds since 1970."""
+        return await self._ask(IndexReader.oldest)
+
+    async def _ask(self, search: Callable[[IndexReader], Result]) -> Result:
+        if self._reader is None:
+            msg = "the audit goes to standard output: write [audit] path in the configuration"
+            raise IndexUnavailable(msg)
+        loop = asyncio.get_running_loop()
+        try:
+            return await loop.run_in_executor(self._searches, search, self._reader)
+        except sqlite3.Error as error:
+            msg = f"the index cannot be read: {error}"
+            raise IndexUnavailable(msg) from None

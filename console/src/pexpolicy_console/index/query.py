@@ -1,0 +1,130 @@
+"""What a search of the index asks for, from and to the query of a URL."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, fields, replace
+from datetime import UTC, datetime
+from typing import Self
+
+from pexpolicy.audit.redaction import Personal
+from pexpolicy.cli.audit.filters import parse_time
+from pexpolicy.models.alias import Alias
+from pexpolicy_console.index.lines import SLOWER_MS, word
+
+_WORDS: Mapping[str, str] = {
+    "node": "n",
+    "plugin": "p",
+    "outcome": "o",
+    "rule": "u",
+    "reason": "w",
+    "endpoint": "e",
+    "action": "t",
+    "decided_by": "d",
+    "event": "v",
+}
+"""The letter of the words of each filter that compares a whole text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """The filters of a search; an empty one matches each line.
+
+    ``alias`` matches the called and the calling one, in any spelling; a name without a host
+    matches the part before the @. ``text`` ending in * matches beginnings, also of rooms, rules
+    and reasons.
+    """
+
+    alias: str = ""
+    called: str = ""
+    caller: str = ""
+    room: str = ""
+    node: str = ""
+    plugin: str = ""
+    outcome: str = ""
+    rule: str = ""
+    reason: str = ""
+    endpoint: str = ""
+    action: str = ""
+    decided_by: str = ""
+    event: str = ""
+    since: str = ""
+    until: str = ""
+    slower: str = ""
+    """Milliseconds."""
+
+    @classmethod
+    def of(cls, params: Mapping[str, str]) -> Self:
+        """Return the filters in the query of a URL; unknown names are ignored."""
+        names = {field.name for field in fields(cls)}
+        return cls(**{k: v.strip()[:200] for k, v in params.items() if k in names and v.strip()})
+
+    def params(self, **changes: str) -> dict[str, str]:
+        """Return the query of the URL, with changed filters."""
+        changed = replace(self, **changes) if changes else self
+        found = {field.name: str(getattr(changed, field.name)) for field in fields(self)}
+        return {name: value for name, value in found.items() if value}
+
+    def problems(self) -> list[str]:
+        """Return what is wrong with the filters."""
+        found = []
+        for read in (self.period, self.slower_us):
+            try:
+                read()
+            except ValueError as error:
+                found.append(str(error))
+        return found
+
+    def period(self) -> tuple[int | None, int | None]:
+        """Return the first moment and the end, in milliseconds since 1970; raise ``ValueError``."""
+        now = datetime.now(UTC)
+
+        def moment(text: str) -> int | None:
+            return int(parse_time(text, now).timestamp() * 1000) if text else None
+
+        return moment(self.since), moment(self.until)
+
+    def slower_us(self) -> int:
+        """Return the duration in microseconds; raise ``ValueError``."""
+        try:
+            return int(float(self.slower or 0) * 1000)
+        except (ValueError, OverflowError):
+            msg = f"{self.slower!r} is not a number of milliseconds"
+            raise ValueError(msg) from None
+
+    def match(self, personal: Personal | None = None) -> str:
+        """Return the FTS5 expression; empty where all lines match.
+
+        ``personal`` returns what the audit has for an alias, if that is not the alias.
+        """
+        return " AND ".join(self._terms(personal or (lambda text: text)))
+
+    def _terms(self, personal: Callable[[str], str | None]) -> Iterator[str]:
+        for name, kinds in (("alias", "lc"), ("called", "l"), ("caller", "c")):
+            if text := getattr(self, name):
+                alternatives = [*_spellings(text), personal(Alias(text)) or text]
+                found = {_term(kind, one) for kind in kinds for one in alternatives}
+                yield f"({' OR '.join(sorted(found))})"
+        if self.room:
+            yield _term("m", self.room)
+        if self.plugin and self.outcome and self.outcome not in ("decided", "abstained"):
+            yield _term("q", f"{self.plugin}/{self.outcome}")
+        for name, kind in _WORDS.items():
+            if text := getattr(self, name):
+                yield _term(kind, text)
+        if slower := self.slower_us():
+            known = [limit for limit in SLOWER_MS if limit * 1000 <= slower]
+            if known:
+                yield f'"s:{known[-1]}"'
+
+
+def _spellings(text: str) -> list[str]:
+    # An alias, or the name that a guest typed.
+    return [text] if text.endswith("*") else [Alias(text), text]
+
+
+def _term(kind: str, text: str) -> str:
+    """Return a word of an FTS5 expression, with * at its end for a beginning."""
+    if text.endswith("*"):
+        return f'"{word(kind, text[:-1])}"*'
+    return f'"{word(kind, text)}"'

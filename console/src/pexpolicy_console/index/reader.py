@@ -1,0 +1,217 @@
+"""The reader of the index: searches its segments, the newest first."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, closing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import msgspec
+
+from pexpolicy.audit.redaction import Personal
+from pexpolicy_console.index.audit_files import AuditFiles, open_file
+from pexpolicy_console.index.lines import AuditLine, call_keys, id_tail, parse
+from pexpolicy_console.index.query import Query
+from pexpolicy_console.index.segment import MINUTE_MS
+from pexpolicy_console.index.writer import segments
+
+COLUMNS = ("event", "endpoint", "action", "decided_by", "reason", "node")
+"""The columns that are counted."""
+SAME_CALL_MS = 120_000
+"""Between requests of one call, at most."""
+ID_MS = 60_000
+"""Between the start of a call, which is in its identifier, and its line, at most."""
+_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}")
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A line that was found: its number in the index, and its JSON.
+
+    The JSON is ``None`` where the audit no longer has the line.
+    """
+
+    id: int
+    event: dict[str, Any] | None
+    at: int
+    """Milliseconds since 1970."""
+
+
+@dataclass(frozen=True, slots=True)
+class MinuteCount:
+    """Calls or steps of one minute: ``kind`` is call or step, ``name`` an endpoint or plugin."""
+
+    at: int
+    """Minutes since 1970."""
+    kind: str
+    name: str
+    outcome: str
+    """The action of a call, or the outcome of a step."""
+    bucket: int
+    """Of the duration: ``bucket_bound``."""
+    count: int
+
+
+class IndexReader:
+    """Searches an index while it is written. One thread uses it. Raises ``sqlite3.Error``."""
+
+    def __init__(self, folder: Path, audit: Path, personal: Personal | None = None) -> None:
+        self._folder = folder
+        self._files = AuditFiles(audit)
+        self._personal = personal
+
+    def search(self, query: Query, before: int | None = None, limit: int = 100) -> list[Hit]:
+        """Return the newest lines, or those before a number in the index."""
+        found: list[Hit] = []
+        for base in self._bases():
+            rows = self._select(base, query, "*", before, limit - len(found))
+            found += self._hits(base, rows)
+            if len(found) >= limit:
+                break
+        return found
+
+    def counts(self, query: Query, limit: int = 5000) -> tuple[int, dict[str, Counter[str]]]:
+        """Count the values of each column in the newest ``limit`` lines; return how many lines
+        were counted too.
+        """
+        total, counters = 0, {name: Counter[str]() for name in COLUMNS}
+        columns = ", ".join(f"line.{name}" for name in COLUMNS)
+        for base in self._bases():
+            rows = self._select(base, query, columns, None, limit - total)
+            texts = dict(base.execute("SELECT id, text FROM text"))
+            for name, values in zip(COLUMNS, zip(*rows, strict=True), strict=False):
+                for number, count in Counter(values).items():
+                    if text := texts.get(number, ""):
+                        counters[name][text] += count
+            total += len(rows)
+            if total >= limit:
+                break
+        return total, counters
+
+    def decision(self, decision_id: str) -> Hit | None:
+        """Return the line of a decision."""
+        decision_id = decision_id.lower()
+        if not _ID.fullmatch(decision_id):
+            return None
+        began = int(decision_id[:8] + decision_id[9:13], 16)
+        for base in self._bases(began - ID_MS):
+            rows = base.execute(
+                "SELECT * FROM line WHERE at BETWEEN ? AND ? AND tail = ?",
+                (began - ID_MS, began + ID_MS, id_tail(decision_id)),
+            ).fetchall()
+            for hit in self._hits(base, rows):
+                event = hit.event or {}
+                if event.get("decision_id") == decision_id and event.get("event") == "decision":
+                    return hit
+        return None
+
+    def same_call(self, content: AuditLine, at: int, limit: int = 50) -> list[Hit]:
+        """Return the lines of the same call, the oldest first: same identifier, or same caller and
+        called alias within two minutes.
+        """
+        keys = list(call_keys(content))
+        if not keys:
+            return []
+        match = " OR ".join(f'"k:{key}"' for key in keys)
+        found: list[Hit] = []
+        for base in self._bases(at - SAME_CALL_MS):
+            rows = base.execute(
+                "SELECT line.* FROM word JOIN line ON line.id = word.rowid WHERE word MATCH ? "
+                "AND at BETWEEN ? AND ? ORDER BY word.rowid DESC LIMIT ?",
+                (match, at - SAME_CALL_MS, at + SAME_CALL_MS, limit - len(found)),
+            ).fetchall()
+            found += self._hits(base, rows)
+        return sorted((hit for hit in found if hit.event), key=lambda hit: (hit.at, hit.id))
+
+    def minutes(self, since_ms: int, until_ms: int) -> list[MinuteCount]:
+        """Return the counts of the minutes of a period."""
+        bounds = since_ms // MINUTE_MS, until_ms // MINUTE_MS
+        found: Counter[tuple[int, str, str, str, int]] = Counter()
+        for base in self._bases(since_ms):
+            for *key, count in base.execute(
+                "SELECT * FROM minute WHERE at BETWEEN ? AND ?", bounds
+            ):
+                found[tuple(key)] += count
+        return [MinuteCount(*key, count) for key, count in sorted(found.items())]
+
+    def oldest(self) -> int | None:
+        """Return the time of the oldest line, in milliseconds since 1970."""
+        times = [
+            base.execute("SELECT min(at) FROM line").fetchone()[0]
+            for base in self._bases(newest_first=False)
+        ]
+        return next((at for at in times if at is not None), None)
+
+    def _bases(
+        self, since: int | None = None, *, newest_first: bool = True
+    ) -> Iterator[sqlite3.Connection]:
+        """Yield the segments with lines from ``since`` on."""
+        paths = segments(self._folder)
+        for path in reversed(paths) if newest_first else paths:
+            # A segment may be removed, or be without its tables yet.
+            with suppress(sqlite3.OperationalError):
+                uri = f"{path.absolute().as_uri()}?mode=ro"
+                with closing(sqlite3.connect(uri, uri=True)) as base:
+                    (last,) = base.execute("SELECT max(at) FROM line").fetchone()
+                    if last is None or (since is not None and last < since):
+                        continue
+                    yield base
+
+    def _select(
+        self, base: sqlite3.Connection, query: Query, columns: str, before: int | None, limit: int
+    ) -> list[tuple[Any, ...]]:
+        since, until = query.period()
+        slower, match = query.slower_us(), query.match(self._personal)
+        terms: list[tuple[str, Any]] = []
+        if match:
+            terms.append(("word MATCH ?", match))
+        number = "word.rowid" if match else "line.id"
+        for term, value in (
+            (f"{number} < ?", before),
+            ("at >= ?", since),
+            ("at < ?", until),
+            ("us >= ?", slower or None),
+        ):
+            if value is not None:
+                terms.append((term, value))
+        table = "word JOIN line ON line.id = word.rowid" if match else "line"
+        where = f"WHERE {' AND '.join(term for term, _ in terms)}" if terms else ""
+        columns = "line.*" if columns == "*" else columns
+        # All parts of the statement are literals of this module; values are bound.
+        statement = f"SELECT {columns} FROM {table} {where} ORDER BY {number} DESC LIMIT ?"  # noqa: S608
+        return base.execute(statement, [*(value for _, value in terms), limit]).fetchall()
+
+    def _hits(self, base: sqlite3.Connection, rows: list[tuple[Any, ...]]) -> Iterator[Hit]:
+        if not rows:
+            return
+        heads = dict(base.execute("SELECT id, head FROM file"))
+        paths: Mapping[bytes, Path] = {file.head: file.path for file in self._files.scan()}
+        with ExitStack() as stack:
+            opened: dict[int, IO[bytes] | None] = {}
+            for number, at, file, offset, size, *_ in rows:
+                if file not in opened:
+                    opened[file] = None
+                    with suppress(OSError, KeyError):
+                        opened[file] = stack.enter_context(open_file(paths[heads[file]]))
+                yield Hit(number, _read(opened[file], offset, size), at)
+
+
+def _read(file: IO[bytes] | None, offset: int, size: int) -> dict[str, Any] | None:
+    """Return a line of a file; ``None`` if it is not there."""
+    if file is None:
+        return None
+    try:
+        file.seek(offset)
+        return msgspec.json.decode(file.read(size), type=dict[str, Any])
+    except (OSError, EOFError, ValueError):
+        return None
+
+
+def line_of(event: Mapping[str, Any]) -> AuditLine | None:
+    """Return a line from its decoded JSON."""
+    return parse(msgspec.json.encode(event))

@@ -1,0 +1,103 @@
+"""The page of one decision: the request, each step, the reply, and the rest of the call."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from aiohttp import web
+
+from pexpolicy.audit.adjustments import describe_changes
+from pexpolicy_console.context import console_of, session_of
+from pexpolicy_console.index.index import IndexUnavailable
+from pexpolicy_console.index.reader import Hit
+from pexpolicy_console.pages.decisions import row_of
+from pexpolicy_console.pages.page import Page, record_view, render
+from pexpolicy_console.roles import Role
+
+
+@dataclass(frozen=True, slots=True)
+class StepRow:
+    """One step of the ladder; ``start`` and ``width`` are percent of the time of the call."""
+
+    plugin: str
+    outcome: str
+    ms: float
+    detail: str
+    start: float
+    width: float
+
+
+def steps_of(event: Mapping[str, Any]) -> list[StepRow]:
+    """Return the steps of a line, one after the other on the time of the call."""
+    steps = [step for step in event.get("steps") or () if isinstance(step, dict)]
+    total = max(float(event.get("ms") or 0), sum(float(step.get("ms") or 0) for step in steps))
+    rows, passed = [], 0.0
+    for step in steps:
+        took = float(step.get("ms") or 0)
+        share = 100 / total if total else 0.0
+        rows.append(
+            StepRow(
+                str(step.get("plugin", "")),
+                str(step.get("outcome", "")),
+                took,
+                _detail(step),
+                passed * share,
+                took * share,
+            )
+        )
+        passed += took
+    return rows
+
+
+def _detail(step: Mapping[str, Any]) -> str:
+    parts = [str(step["hook"])] if step.get("hook") else []
+    if step.get("detail"):
+        parts.append(str(step["detail"]))
+    if isinstance(step.get("changes"), dict):
+        parts.append(describe_changes(step["changes"]))
+    if step.get("fields"):
+        parts.append(f"gave {', '.join(map(str, step['fields']))}")
+    return "; ".join(parts)
+
+
+async def decision(request: web.Request) -> web.StreamResponse:
+    """Show one decision."""
+    decision_id = request.match_info["decision_id"]
+    index = console_of(request).index
+    hit: Hit | None = None
+    same: list[Hit] = []
+    problem = ""
+    record_view(request)
+    try:
+        hit = await index.decision(decision_id)
+        if hit is not None and hit.event is not None:
+            same = await index.same_call(hit.event, hit.at)
+    except IndexUnavailable as error:
+        problem = str(error)
+    if hit is None or hit.event is None:
+        text = problem or "No line of the audit has this decision id."
+        return render(request, "error.html", 404, problem=text)
+    event = hit.event
+    return render(
+        request,
+        "decision.html",
+        at=hit.at / 1000,
+        event=event,
+        parameters=[(name, _shown(value)) for name, value in (event.get("request") or {}).items()],
+        result=json.dumps(event.get("sent"), indent=2, ensure_ascii=False),
+        steps=steps_of(event),
+        row=row_of(hit),
+        same=[(row_of(one), one.at - hit.at) for one in same],
+        may_try=session_of(request).role >= Role.OPERATOR,
+        line=json.dumps(event, indent=2, ensure_ascii=False),
+    )
+
+
+def _shown(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+PAGES = (Page("/decisions/{decision_id}", decision),)

@@ -1,0 +1,312 @@
+"""The index: what it finds, and what it survives."""
+
+import gzip
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pexpolicy.audit.redaction import keyed_hash
+from pexpolicy.models.alias import Alias
+from pexpolicy_console.index.index import MEGABYTE
+from pexpolicy_console.index.query import Query
+from pexpolicy_console.index.reader import IndexReader, line_of
+from pexpolicy_console.index.segment import bucket_bound, bucket_of
+from pexpolicy_console.index.writer import IndexWriter, segments
+from tests.support import audit_lines
+from tests.support.audit_lines import EPOCH, append, line
+
+
+class Indexed:
+    """An audit file and its index."""
+
+    def __init__(self, folder: Path, segment_lines: int = 500_000, max_mb: int = 4096) -> None:
+        self.audit = folder / "audit.jsonl"
+        self.folder = folder / "index"
+        self.segment_lines, self.max_bytes = segment_lines, max_mb * MEGABYTE
+        self.writer = self.new_writer()
+        self.reader = IndexReader(self.folder, self.audit)
+
+    def new_writer(self) -> IndexWriter:
+        return IndexWriter(self.folder, self.audit, self.max_bytes, self.segment_lines)
+
+    def update(self) -> None:
+        while self.writer.step():
+            pass
+
+    def add(self, *lines: dict[str, Any]) -> None:
+        append(self.audit, lines)
+        self.update()
+
+    def numbers(self, **filters: str) -> list[int]:
+        """Return the sequence numbers of the lines that match, the oldest first."""
+        hits = self.reader.search(Query(**filters), limit=100_000)
+        return [hit.event["seq"] - 1 for hit in reversed(hits) if hit.event is not None]
+
+
+@pytest.fixture
+def indexed(tmp_path: Path) -> Indexed:
+    return Indexed(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "spelling",
+    [
+        "room3@example.com",
+        "SIP:Room3@EXAMPLE.com:5061;transport=tls",
+        "room3",
+        "h323:room3",
+        "room*",
+    ],
+)
+def test_an_alias_is_found_in_any_spelling(indexed: Indexed, spelling: str) -> None:
+    indexed.add(*(line(number) for number in range(1, 6)))
+    expected = [1, 2, 3, 4, 5] if spelling == "room*" else [3]
+    assert indexed.numbers(called=spelling) == expected
+    assert indexed.numbers(alias=spelling) == expected
+    assert indexed.numbers(caller=spelling) == []
+
+
+@pytest.mark.parametrize(
+    ("filters", "fields"),
+    [
+        ({"action": "reject"}, {"action": "reject"}),
+        ({"decided_by": "rules"}, {"decided_by": "rules"}),
+        ({"endpoint": "media_location"}, {"endpoint": "media_location"}),
+        ({"node": "10.44.7.9"}, {"request": {"node_ip": "10.44.7.9"}}),
+        ({"caller": "bob@example.com"}, {"request": {"remote_alias": "sip:Bob@example.com"}}),
+        ({"caller": "Bob Builder"}, {"request": {"remote_display_name": "Bob Builder"}}),
+        ({"room": "board room"}, {"sent": {"name": "Board Room"}}),
+        ({"room": "board*"}, {"sent": {"name": "Board Room"}}),
+        ({"rule": "night"}, {"reason": "rule Night: no cleaning"}),
+        ({"reason": "no plugin decided"}, {"reason": "no plugin decided"}),
+        ({"slower": "900"}, {"ms": 901.0}),
+        ({"plugin": "ldap"}, {"steps": [{"plugin": "ldap", "outcome": "failed", "ms": 1}]}),
+        ({"outcome": "failed"}, {"steps": [{"plugin": "ldap", "outcome": "failed", "ms": 1}]}),
+        ({"event": "shadow"}, {"event": "shadow"}),
+        ({"since": "2026-11-21"}, {"at": EPOCH + 5 * 86_400_000}),
+    ],
+)
+def test_a_filter_finds_its_lines_and_no_others(
+    indexed: Indexed, filters: dict[str, str], fields: dict[str, Any]
+) -> None:
+    at = fields.pop("at", None)
+    indexed.add(line(1), line(2, at, **fields), line(3))
+    assert indexed.numbers(**filters) == [2]
+
+
+def test_filters_are_combined(indexed: Indexed) -> None:
+    indexed.add(
+        line(1, action="reject"), line(2), line(3, action="reject", endpoint="media_location")
+    )
+    assert indexed.numbers(action="reject", endpoint="media_location") == [3]
+    assert indexed.numbers(action="reject", alias="room1") == [1]
+
+
+@given(st.text(min_size=1, max_size=40))
+def test_the_text_of_a_filter_is_never_an_expression(text: str) -> None:
+    expression = Query(alias=text, room=text, reason=text).match()
+    assert expression.count('"') == 2 * expression.count(":") or ":" in text
+    assert all(part.startswith('"') for part in expression.strip("()").split(" OR "))
+
+
+def test_texts_of_a_caller_cannot_match_other_filters(indexed: Indexed) -> None:
+    texts = ["x t:reject", 'x" OR "t:reject', "x\0t:reject", "x\nt:reject", "x'; DROP TABLE line"]
+    indexed.add(
+        *(line(number, request={"remote_alias": text}) for number, text in enumerate(texts, 1))
+    )
+    assert indexed.numbers(action="reject") == []
+    for number, text in enumerate(texts, 1):
+        assert number in indexed.numbers(caller=text)
+
+
+def test_hashed_aliases_are_found_by_the_alias(tmp_path: Path) -> None:
+    hashed = keyed_hash(b"a key of the privacy table")
+    indexed = Indexed(tmp_path)
+    written = hashed(Alias("sip:bob@example.com"))
+    indexed.add(line(1, request={"remote_alias": written}), line(2))
+    reader = IndexReader(indexed.folder, indexed.audit, hashed)
+    (hit,) = reader.search(Query(alias="SIP:Bob@example.com"))
+    assert hit.event is not None
+    assert hit.event["seq"] == 2
+
+
+def test_a_decision_is_found_by_its_identifier(indexed: Indexed) -> None:
+    indexed.add(*(line(number) for number in range(50)))
+    wanted = line(20)["decision_id"]
+    hit = indexed.reader.decision(wanted.upper())
+    assert hit is not None
+    assert hit.event is not None
+    assert hit.event["decision_id"] == wanted
+    assert indexed.reader.decision(audit_lines.decision_id(EPOCH, 999)) is None
+    assert indexed.reader.decision("../../etc/passwd") is None
+
+
+def test_the_requests_of_one_call_are_found_together(indexed: Indexed) -> None:
+    caller = {"remote_alias": "sip:eve@example.com", "remote_address": "10.1.1.1"}
+    room = {"local_alias": "sip:board@example.com", **caller}
+    indexed.add(
+        line(1, request=room),
+        line(2),
+        line(
+            3,
+            endpoint="participant_properties",
+            request={**room, "local_alias": "board@example.com"},
+        ),
+        line(4, endpoint="media_location", request=room),
+        line(5, request={**room, "remote_address": "10.9.9.9"}),
+        line(6, EPOCH + 3_600_000, request=room),
+    )
+    first = line_of(line(1, request=room))
+    assert first is not None
+    found = indexed.reader.same_call(first, EPOCH + 1000)
+    assert [hit.event["seq"] - 1 for hit in found if hit.event] == [1, 3, 4]
+
+
+def test_counts_are_those_of_the_view(indexed: Indexed) -> None:
+    indexed.add(*(line(n, action="reject" if n % 3 == 0 else "continue") for n in range(30)))
+    total, counters = indexed.reader.counts(Query())
+    assert total == 30
+    assert counters["action"] == Counter({"continue": 20, "reject": 10})
+    total, counters = indexed.reader.counts(Query(action="reject"))
+    assert (total, counters["node"]) == (10, Counter({"10.44.7.5": 10}))
+
+
+def test_calls_and_steps_of_a_minute_are_counted(indexed: Indexed) -> None:
+    indexed.add(*(line(n, EPOCH + n * 1000, ms=float(n)) for n in range(120)))
+    found = indexed.reader.minutes(EPOCH, EPOCH + 120_000)
+    calls = Counter[str]()
+    for one in found:
+        calls[one.kind] += one.count
+    assert calls == {"call": 120, "step": 120}
+    assert {(one.name, one.outcome) for one in found if one.kind == "call"} == {
+        ("service_configuration", "continue")
+    }
+
+
+@given(st.integers(0, 10**9))
+def test_a_bucket_holds_its_durations(us: int) -> None:
+    bucket = bucket_of(us)
+    assert us < bucket_bound(bucket) <= us * 1.25 + 1.01
+    assert bucket_of(bucket_bound(bucket)) == bucket + 1
+
+
+def test_older_lines_follow_without_gap(indexed: Indexed) -> None:
+    indexed.add(*(line(number) for number in range(25)))
+    seen: list[int] = []
+    before = None
+    while hits := indexed.reader.search(Query(), before, 10):
+        seen += [hit.event["seq"] - 1 for hit in hits if hit.event]
+        before = hits[-1].id
+    assert seen == list(range(24, -1, -1))
+
+
+def test_a_line_is_indexed_when_it_is_whole(indexed: Indexed) -> None:
+    whole = audit_lines.encoded([line(1)])
+    with indexed.audit.open("wb", buffering=0) as file:
+        file.write(whole[:100])
+        indexed.update()
+        assert indexed.numbers() == []
+        file.write(whole[100:])
+        indexed.update()
+    assert indexed.numbers() == [1]
+
+
+def test_damage_is_counted_and_passed_over(indexed: Indexed) -> None:
+    torn = audit_lines.encoded([line(9)])[:80]
+    content = audit_lines.encoded([line(1)]) + b" " * 70 + b"\n" + b"not a line\n"
+    indexed.audit.write_bytes(content + torn + audit_lines.encoded([line(2)]))
+    indexed.update()
+    assert indexed.numbers(called="room1") == [1]
+    assert len(indexed.reader.search(Query(called="room2"))) == 1
+    assert indexed.writer.state.damaged == 1
+
+
+def test_rotated_and_compressed_files_keep_their_lines(indexed: Indexed) -> None:
+    indexed.add(*(line(number) for number in range(5)))
+    rotated = indexed.audit.with_name("audit.jsonl.20261120T000000000000Z")
+    indexed.audit.rename(rotated)
+    # A worker that has not noticed yet.
+    append(rotated, [line(5)])
+    indexed.add(line(6), line(7))
+    assert indexed.numbers() == [0, 1, 2, 3, 4, 5, 6, 7]
+    compressed = rotated.with_name(rotated.name + ".gz")
+    compressed.write_bytes(gzip.compress(rotated.read_bytes()))
+    indexed.update()
+    rotated.unlink()
+    indexed.update()
+    assert indexed.numbers() == [0, 1, 2, 3, 4, 5, 6, 7]
+
+
+def test_files_that_were_rotated_before_the_start_are_indexed(tmp_path: Path) -> None:
+    audit = tmp_path / "audit.jsonl"
+    append(audit, [line(1)])
+    (tmp_path / "audit.jsonl.2.gz").write_bytes(gzip.compress(audit.read_bytes()))
+    audit.unlink()
+    append(tmp_path / "audit.jsonl.1", [line(2)])
+    append(audit, [line(3)])
+    indexed = Indexed(tmp_path)
+    indexed.update()
+    assert indexed.numbers() == [1, 2, 3]
+    indexed.writer = indexed.new_writer()
+    assert not indexed.writer.step()
+
+
+def test_a_line_that_left_the_audit_is_not_shown(indexed: Indexed) -> None:
+    indexed.add(line(1))
+    indexed.audit.unlink()
+    (hit,) = indexed.reader.search(Query())
+    assert hit.event is None
+
+
+def test_the_index_stays_within_its_size(tmp_path: Path) -> None:
+    indexed = Indexed(tmp_path, segment_lines=1000, max_mb=1)
+    for start in range(0, 12_000, 1000):
+        indexed.add(*(line(number) for number in range(start, start + 1000)))
+    found = indexed.numbers()
+    assert found == list(range(found[0], 12_000))
+    assert 0 < found[0] < 11_000
+    assert indexed.writer.state.size < 2 * MEGABYTE
+    assert indexed.writer.state.lines == len(found)
+
+
+@pytest.mark.parametrize("damage", [b"", b"not a database" * 1000])
+def test_a_damaged_index_is_built_again(indexed: Indexed, damage: bytes) -> None:
+    indexed.add(line(1), line(2))
+    indexed.writer.close()
+    for path in segments(indexed.folder):
+        path.write_bytes(damage)
+    indexed.writer = indexed.new_writer()
+    indexed.update()
+    assert indexed.numbers() == [1, 2]
+
+
+def test_a_killed_writer_continues_without_gap_and_without_repetition(tmp_path: Path) -> None:
+    append(tmp_path / "audit.jsonl", (line(number) for number in range(40_000)))
+    indexed = Indexed(tmp_path, segment_lines=7000)
+    program = (
+        "import sys; from pathlib import Path; from pexpolicy_console.index import audit_files;"
+        "audit_files.CHUNK = 200_000; from pexpolicy_console.index.writer import IndexWriter;"
+        "w = IndexWriter(Path(sys.argv[1]), Path(sys.argv[2]), 1 << 40, 7000);"
+        "print('started', flush=True);\nwhile w.step(): pass"
+    )
+    for delay in (0.02, 0.1, 0.3):
+        with subprocess.Popen(
+            (sys.executable, "-c", program, str(indexed.folder), str(indexed.audit)),
+            stdout=subprocess.PIPE,
+        ) as process:
+            assert process.stdout is not None
+            process.stdout.readline()
+            time.sleep(delay)
+            os.kill(process.pid, signal.SIGKILL)
+    indexed.update()
+    assert indexed.numbers() == list(range(40_000))
+    assert len(indexed.reader.search(Query(caller="alice"), limit=50_000)) == 40_000
