@@ -9,6 +9,12 @@ CONFIG  ?= config.toml
 JOBS    ?= 2
 UPGRADE ?= --upgrade
 UV      := uv==0.13.9
+PEX     := pex==2.105.2
+SBOM    := cyclonedx-bom==7.5.0
+DIST    := dist
+TOOLS   := .venv-tools
+# What hatchling uses for the times in archives.
+EPOCH   := 1580601600
 
 BIN     := $(VENV)/bin
 NEWEST  := .venv-aiohttp
@@ -202,6 +208,39 @@ log-lines: $(STAMP) ## a plugin that writes a million log lines at full load, to
 
 walks: $(STAMP) ## count the parts of the package that a call, a reload, a plugin and explain pass
 	@$(ISOLATED) $(BIN)/python -m tests.experiments.walks $(ARGS)
+
+version: ## set VERSION=0.2.0 everywhere, and give the change log a heading
+	@$(PYTHON) deploy/set_version.py $(VERSION)
+
+dist: $(STAMP) ## wheels and source archives of core, plugins and console, the same bytes each time
+	@rm -rf $(DIST) && mkdir -p $(DIST)
+	@for package in . $(PLUGINS); do \
+		$(BIN)/python -m build --no-isolation --outdir $(DIST) $$package >$(VENV)/build.log 2>&1 \
+			|| { tail -20 $(VENV)/build.log; exit 1; }; \
+	done
+	@cd $(DIST) && sha256sum *.whl *.tar.gz >SHA256SUMS && wc -l <SHA256SUMS | xargs printf '%s files in $(DIST), see SHA256SUMS\n'
+
+wheelhouse: dist ## everything for an installation without a network, for this system and Python
+	@rm -rf $(DIST)/wheelhouse
+	@$(BIN)/python -m pip download --quiet --require-hashes --only-binary :all: --dest $(DIST)/wheelhouse -r deploy/requirements.lock
+	@cp $(DIST)/*.whl $(DIST)/wheelhouse
+	@echo "pip install --no-index --find-links $(DIST)/wheelhouse 'pexpolicy[all]'"
+
+single-file: wheelhouse ## one executable file for machines without pip
+	@test -x $(TOOLS)/bin/pex || { $(PYTHON) -m venv $(TOOLS) && $(TOOLS)/bin/python -m pip install --quiet $(PEX); }
+	@SOURCE_DATE_EPOCH=$(EPOCH) $(TOOLS)/bin/pex --no-pypi --find-links $(DIST)/wheelhouse 'pexpolicy[all]' \
+		--console-script pexpolicy --venv prepend --python $(abspath $(BIN)/python) \
+		--no-compile --no-use-system-time --output-file $(DIST)/pexpolicy.pex
+	@ls -sh $(DIST)/pexpolicy.pex
+
+sbom: ## the packages of the image as CycloneDX, from an environment made as the image's
+	@test -x $(TOOLS)/bin/cyclonedx-py || { $(PYTHON) -m venv $(TOOLS) && $(TOOLS)/bin/python -m pip install --quiet $(SBOM); }
+	@PYTHON=$(PYTHON) deploy/install dependencies build/image && deploy/install packages build/image
+	@mkdir -p $(DIST)
+	@$(TOOLS)/bin/cyclonedx-py environment --output-reproducible --of JSON -o $(DIST)/pexpolicy.cdx.json build/image/bin/python
+
+prove-packages: wheelhouse sbom ## build twice, install without a network, upgrade, compare the SBOM; 3.11 and 3.13
+	@$(ISOLATED) $(BIN)/python -m tests.experiments.packages $(ARGS)
 
 prove-image: ## run the Dockerfile's steps without Docker, then serve and check health
 	$(require_python)

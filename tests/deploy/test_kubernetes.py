@@ -15,6 +15,7 @@ import kubernetes_validate  # type: ignore[import-untyped]
 import pytest
 import yaml
 
+from pexpolicy import __version__
 from pexpolicy.config.schema.server import AdminTable
 from tests.support import certificates
 from tests.support.paths import ROOT
@@ -157,8 +158,7 @@ def test_the_deployment_matches_the_image() -> None:
     assert {file.name for file in files} == set(SECRETS)
     files |= {Path(settings["tls"]["certificate"]), Path(settings["tls"]["key"])}
     assert {str(file.parent) for file in files} <= mounted
-    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
-    assert manifest("kustomization")["images"][0]["newTag"] == version
+    assert manifest("kustomization")["images"][0]["newTag"] == __version__
 
 
 def test_the_configuration_of_the_pods_is_valid(tmp_path: Path) -> None:

@@ -104,7 +104,8 @@ def _audit_keys() -> dict[str, tuple[bytes, int, str]]:
 def _unit(choices: Choices) -> str:
     """Return the unit of this installation; the group replaces the credential."""
     text = files("pexpolicy.cli.init").joinpath(UNIT).read_text(encoding="utf-8")
-    program = Path(sys.executable).with_name("pexpolicy")
+    # A single file names itself; its interpreter is in a cache.
+    program = os.environ.get("PEX") or Path(sys.executable).with_name("pexpolicy")
     config = choices.folder.absolute() / "config.toml"
     text = text.replace("/opt/pexpolicy/bin/pexpolicy", str(program))
     text = text.replace("/etc/pexpolicy/config.toml", str(config))
