@@ -113,7 +113,7 @@ def test_filters_are_combined(indexed: Indexed) -> None:
 
 @given(st.text(min_size=1, max_size=40))
 def test_the_text_of_a_filter_is_never_an_expression(text: str) -> None:
-    expression = Query(alias=text, room=text, reason=text).match()
+    expression = Query(alias=text, room=text, reason=text).expression()
     assert expression.count('"') == 2 * expression.count(":") or ":" in text
     assert all(part.startswith('"') for part in expression.strip("()").split(" OR "))
 

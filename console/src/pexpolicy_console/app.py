@@ -84,6 +84,7 @@ async def _parts(app: web.Application) -> AsyncIterator[None]:
         async with console.server:
             yield
     finally:
+        console.feed.close()
         await asyncio.to_thread(console.index.close)
 
 

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
+from pexpolicy.audit.redaction import Personal
 from pexpolicy_console.action_log import ActionLog
 from pexpolicy_console.config_file import ConfigFile
 from pexpolicy_console.index.index import Index
+from pexpolicy_console.live import LiveFeed
 from pexpolicy_console.login.sessions import Session, Sessions
 from pexpolicy_console.server_client import ServerClient
 
@@ -22,6 +24,9 @@ class Console:
     sessions: Sessions
     actions: ActionLog
     index: Index
+    feed: LiveFeed
+    personal: Personal | None
+    """Returns what the audit has for a personal value; ``None`` where it has the value."""
 
 
 CONSOLE = web.AppKey("console", Console)

@@ -21,6 +21,7 @@ from pexpolicy_console.app import create_app
 from pexpolicy_console.config_file import ConfigFile
 from pexpolicy_console.context import Console
 from pexpolicy_console.index.index import Index
+from pexpolicy_console.live import LiveFeed
 from pexpolicy_console.login.sessions import Sessions
 from pexpolicy_console.server_client import ServerClient
 
@@ -42,18 +43,15 @@ def console_from(config: ConfigFile) -> Console:
         msg = f"console.folder: {config.folder} cannot be created: {error.strerror}"
         raise ConsoleError(msg) from None
     table = config.settings.console
-    index = Index(
-        config.folder / "index",
-        config.audit,
-        table.index_mb,
-        redaction_of(config.settings).personal,
-    )
+    audit, personal = config.audit, redaction_of(config.settings).personal
     return Console(
         config,
         ServerClient(config),
         Sessions(table.session_hours * 3600),
         ActionLog(config.folder),
-        index,
+        Index(config.folder / "index", audit, table.index_mb, personal),
+        LiveFeed(audit),
+        personal,
     )
 
 

@@ -21,7 +21,8 @@ _ESCAPES = dict.fromkeys((*range(33), 127, *range(128, 160)), "\xa0")
 _ESCAPES |= {ord('"'): "\u201d", ord("'"): "\u2019"}
 RULE = "rule "
 """What the reason of a decision by the plugin rules begins with."""
-_ORDINARY = (DECIDED, ABSTAINED)
+ORDINARY = (DECIDED, ABSTAINED)
+"""Outcomes that need no attention, and are no words."""
 
 
 class _Step(msgspec.Struct):
@@ -100,7 +101,7 @@ def words_of(line: AuditLine) -> Iterator[str]:
     yield from _parties(line.request)
     for step in line.steps:
         yield word("p", step.plugin)
-        if step.outcome not in _ORDINARY:
+        if step.outcome not in ORDINARY:
             yield word("o", step.outcome)
             yield word("q", f"{step.plugin}/{step.outcome}")
     for limit in SLOWER_MS:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from typing import Self
@@ -10,9 +10,10 @@ from typing import Self
 from pexpolicy.audit.redaction import Personal
 from pexpolicy.cli.audit.filters import parse_time
 from pexpolicy.models.alias import Alias
-from pexpolicy_console.index.lines import SLOWER_MS, word
+from pexpolicy_console.index.lines import ORDINARY, SLOWER_MS, AuditLine, word
 
 _WORDS: Mapping[str, str] = {
+    "room": "m",
     "node": "n",
     "plugin": "p",
     "outcome": "o",
@@ -92,30 +93,33 @@ class Query:
             msg = f"{self.slower!r} is not a number of milliseconds"
             raise ValueError(msg) from None
 
-    def match(self, personal: Personal | None = None) -> str:
+    def expression(self, personal: Personal | None = None) -> str:
         """Return the FTS5 expression; empty where all lines match.
 
         ``personal`` returns what the audit has for an alias, if that is not the alias.
         """
-        return " AND ".join(self._terms(personal or (lambda text: text)))
+        groups = [" OR ".join(map(_quoted, group)) for group in self.terms(personal)]
+        return " AND ".join(f"({group})" for group in groups)
 
-    def _terms(self, personal: Callable[[str], str | None]) -> Iterator[str]:
+    def terms(self, personal: Personal | None = None) -> list[list[str]]:
+        """Return groups of words. A line matches if it has a word of each; one that ends in *
+        stands for all that begin so.
+        """
+        return [sorted(set(group)) for group in self._groups(personal or (lambda text: text))]
+
+    def _groups(self, personal: Personal) -> Iterator[Iterable[str]]:
         for name, kinds in (("alias", "lc"), ("called", "l"), ("caller", "c")):
             if text := getattr(self, name):
                 alternatives = [*_spellings(text), personal(Alias(text)) or text]
-                found = {_term(kind, one) for kind in kinds for one in alternatives}
-                yield f"({' OR '.join(sorted(found))})"
-        if self.room:
-            yield _term("m", self.room)
-        if self.plugin and self.outcome and self.outcome not in ("decided", "abstained"):
-            yield _term("q", f"{self.plugin}/{self.outcome}")
+                yield [_term(kind, one) for kind in kinds for one in alternatives]
+        if self.plugin and self.outcome and self.outcome not in ORDINARY:
+            yield [_term("q", f"{self.plugin}/{self.outcome}")]
         for name, kind in _WORDS.items():
             if text := getattr(self, name):
-                yield _term(kind, text)
-        if slower := self.slower_us():
-            known = [limit for limit in SLOWER_MS if limit * 1000 <= slower]
-            if known:
-                yield f'"s:{known[-1]}"'
+                yield [_term(kind, text)]
+        known = [limit for limit in SLOWER_MS if limit * 1000 <= self.slower_us()]
+        if known:
+            yield [f"s:{known[-1]}"]
 
 
 def _spellings(text: str) -> list[str]:
@@ -124,7 +128,34 @@ def _spellings(text: str) -> list[str]:
 
 
 def _term(kind: str, text: str) -> str:
-    """Return a word of an FTS5 expression, with * at its end for a beginning."""
-    if text.endswith("*"):
-        return f'"{word(kind, text[:-1])}"*'
-    return f'"{word(kind, text)}"'
+    return f"{word(kind, text[:-1])}*" if text.endswith("*") else word(kind, text)
+
+
+def _quoted(term: str) -> str:
+    # A word has no quotation marks.
+    return f'"{term[:-1]}"*' if term.endswith("*") else f'"{term}"'
+
+
+class LineFilter:
+    """A query for lines that are not in the index, with the same result. Time is not compared."""
+
+    def __init__(self, query: Query, personal: Personal | None = None) -> None:
+        self._terms = query.terms(personal)
+        self._slower_ms = query.slower_us() / 1000
+
+    @property
+    def needs_words(self) -> bool:
+        """Whether ``matches`` uses the words of a line."""
+        return bool(self._terms)
+
+    def matches(self, line: AuditLine, words: Collection[str]) -> bool:
+        """Return whether a line with these words matches."""
+        return line.ms >= self._slower_ms and all(
+            any(_has(term, words) for term in group) for group in self._terms
+        )
+
+
+def _has(term: str, words: Collection[str]) -> bool:
+    if term.endswith("*"):
+        return any(one.startswith(term[:-1]) for one in words)
+    return term in words

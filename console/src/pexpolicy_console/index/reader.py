@@ -166,7 +166,7 @@ class IndexReader:
         self, base: sqlite3.Connection, query: Query, columns: str, before: int | None, limit: int
     ) -> list[tuple[Any, ...]]:
         since, until = query.period()
-        slower, match = query.slower_us(), query.match(self._personal)
+        slower, match = query.slower_us(), query.expression(self._personal)
         terms: list[tuple[str, Any]] = []
         if match:
             terms.append(("word MATCH ?", match))

@@ -27,6 +27,8 @@ class Session:
     """How the user logged in: link, password, oidc or proxy."""
     ends: float
     used: float
+    streams: int = 0
+    """Open streams."""
     csrf_token: str = field(default_factory=lambda: secrets.token_urlsafe(24), repr=False)
 
 
@@ -81,6 +83,12 @@ class Sessions:
         session.used = now
         self._sessions.move_to_end(key)
         return session
+
+    def is_open(self, session: Session, cookie: str) -> bool:
+        """Return whether a session that a request had has not ended meanwhile."""
+        if self._clock() >= session.ends:
+            return False
+        return session.method == "proxy" or self._sessions.get(_key(cookie)) is session
 
     def end(self, cookie: str) -> None:
         """End a session."""

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from pexpolicy_console.pages import decision, decisions, nodes, overview
+from pexpolicy_console.pages import decision, decisions, nodes, overview, stream
 from pexpolicy_console.pages.page import Page
 
-PAGES: tuple[Page, ...] = (*overview.PAGES, *decisions.PAGES, *decision.PAGES, *nodes.PAGES)
+PAGES: tuple[Page, ...] = (
+    *overview.PAGES,
+    *decisions.PAGES,
+    *stream.PAGES,
+    *decision.PAGES,
+    *nodes.PAGES,
+)

@@ -149,6 +149,7 @@ async def decisions(request: web.Request) -> web.StreamResponse:
         choices=CHOICES,
         older=older,
         is_first=not before,
+        live=urlencode({**query.params(), "after": str(rows[0].id if rows else 0)}),
         index=index.state,
         url=url,
     )

@@ -1,0 +1,188 @@
+"""The stream of new decisions, as server-sent events."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from urllib.parse import parse_qsl
+
+import aiohttp_jinja2
+import msgspec
+from aiohttp import hdrs, web
+
+from pexpolicy_console.context import console_of, session_of
+from pexpolicy_console.index.index import IndexUnavailable
+from pexpolicy_console.index.lines import parse, words_of
+from pexpolicy_console.index.query import LineFilter, Query
+from pexpolicy_console.index.reader import Hit
+from pexpolicy_console.live import LiveFeed
+from pexpolicy_console.login.cookies import session_cookie
+from pexpolicy_console.pages.decisions import row_of
+from pexpolicy_console.pages.page import Page, record_view
+
+TICK_S = 0.25
+"""Between two events of a stream."""
+MAX_ROWS = 25
+"""Rows of one view in an event; further ones are counted."""
+MAX_VIEWS = 8
+MAX_STREAMS = 64
+MAX_STREAMS_OF_USER = 6
+COMMENT_INTERVAL_S = 15.0
+"""A comment keeps proxies from closing a silent stream."""
+CATCH_UP_S = 0.5
+"""Time after which the index has the lines that were written before the stream began."""
+
+
+@dataclass(slots=True)
+class View:
+    """A list that a browser shows: its filters, and what waits to be sent."""
+
+    text: str
+    query: Query
+    filter: LineFilter
+    after: int | None = None
+    rows: list[Hit] = field(default_factory=list)
+    left_out: int = 0
+
+    def add(self, hit: Hit) -> None:
+        """Add a row, and leave out the oldest one where there are too many."""
+        self.rows.append(hit)
+        if len(self.rows) > MAX_ROWS:
+            del self.rows[0]
+            self.left_out += 1
+
+
+async def stream(request: web.Request) -> web.StreamResponse:
+    """Send the new lines of up to eight views until the browser, or its session, is gone."""
+    console, session = console_of(request), session_of(request)
+    feed = console.feed
+    views = _views(request)
+    if feed.streams >= MAX_STREAMS or session.streams >= MAX_STREAMS_OF_USER:
+        return web.Response(status=HTTPStatus.SERVICE_UNAVAILABLE, text="too many streams\n")
+    record_view(request, filters=[view.query.params() for view in views])
+    headers = {hdrs.CONTENT_TYPE: "text/event-stream", "X-Accel-Buffering": "no"}
+    response = web.StreamResponse(headers=headers)
+    session.streams += 1
+    try:
+        with feed.stream():
+            await response.prepare(request)
+            await _Sender(request, response, feed, views).run()
+    except ConnectionError:
+        pass
+    finally:
+        session.streams -= 1
+    return response
+
+
+def _views(request: web.Request) -> list[View]:
+    console = console_of(request)
+    found = []
+    for text in request.query.getall("view", [""])[:MAX_VIEWS]:
+        params = dict(parse_qsl(text))
+        query = Query.of(params)
+        if not query.problems():
+            after = params.get("after", "")
+            number = int(after) if after.isdecimal() and len(after) < 16 else None  # noqa: PLR2004
+            found.append(View(text, query, LineFilter(query, console.personal), number))
+    return found
+
+
+class _Sender:
+    def __init__(
+        self,
+        request: web.Request,
+        response: web.StreamResponse,
+        feed: LiveFeed,
+        views: Sequence[View],
+    ) -> None:
+        self._request = request
+        self._response = response
+        self._feed = feed
+        self._views = views
+        self._position = feed.position
+        self._is_gap = False
+        last = request.headers.get("Last-Event-ID") or request.query.get("last", "")
+        epoch, _, position = last.partition("-")
+        if epoch == feed.epoch and position.isdecimal():
+            self._position = min(int(position[:15]), feed.position)
+        elif last:
+            self._is_gap = True
+
+    async def run(self) -> None:
+        # Browsers that lost the same server come back at different times.
+        await self._write(f"retry: {random.randint(1000, 4000)}\n\n")  # noqa: S311 - no secret
+        if self._is_gap:
+            await self._write("event: gap\ndata: {}\n\n")
+        loop = asyncio.get_running_loop()
+        began, commented = loop.time(), loop.time()
+        caught_up = False
+        console, cookie = console_of(self._request), session_cookie(self._request)
+        while console.sessions.is_open(session_of(self._request), cookie):
+            await asyncio.sleep(TICK_S)
+            if not caught_up and loop.time() - began >= CATCH_UP_S:
+                caught_up = True
+                await self._catch_up()
+            missed, lines, self._position = self._feed.since(self._position)
+            self._sort(missed, lines)
+            if await self._send():
+                commented = loop.time()
+            elif loop.time() - commented >= COMMENT_INTERVAL_S:
+                commented = loop.time()
+                await self._write(":\n\n")
+
+    def _sort(self, missed: int, lines: Sequence[bytes]) -> None:
+        """Give each line to the views that show it."""
+        for view in self._views:
+            view.left_out += missed
+        needs_words = any(view.filter.needs_words for view in self._views)
+        for content in lines:
+            line = parse(content)
+            if line is None:
+                continue
+            words = set(words_of(line)) if needs_words else set[str]()
+            hit: Hit | None = None
+            for view in self._views:
+                if view.filter.matches(line, words):
+                    hit = hit or Hit(
+                        0,
+                        msgspec.json.decode(content, type=dict[str, object]),
+                        int(line.timestamp.timestamp() * 1000),
+                    )
+                    view.add(hit)
+
+    async def _catch_up(self) -> None:
+        """Add the lines that were written between the page and its stream."""
+        for view in self._views:
+            if view.after is None:
+                continue
+            try:
+                hits = await console_of(self._request).index.search(view.query, limit=MAX_ROWS)
+            except IndexUnavailable:
+                return
+            view.rows[:0] = [hit for hit in reversed(hits) if hit.id > view.after]
+            view.after = None
+
+    async def _send(self) -> bool:
+        is_sent = False
+        for view in self._views:
+            if not view.rows and not view.left_out:
+                continue
+            rows = [row_of(hit) for hit in reversed(view.rows)]
+            html = aiohttp_jinja2.render_string("decision_rows.html", self._request, {"rows": rows})
+            data = json.dumps({"view": view.text, "rows": html, "left_out": view.left_out})
+            await self._write(
+                f"id: {self._feed.epoch}-{self._position}\nevent: rows\ndata: {data}\n\n"
+            )
+            view.rows, view.left_out = [], 0
+            is_sent = True
+        return is_sent
+
+    async def _write(self, text: str) -> None:
+        await self._response.write(text.encode())
+
+
+PAGES = (Page("/decisions/stream", stream),)

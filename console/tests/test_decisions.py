@@ -1,0 +1,231 @@
+"""The pages Decisions and One decision, and the stream, of calls to a running server."""
+
+import http.client
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from html import unescape
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import pytest
+
+from tests.support import live_server
+from tests.support.audit_lines import append, line
+from tests.support.live_console import LiveConsole, running_console
+from tests.support.live_server import Running
+
+SERVICE = "/policy/v1/service/configuration"
+WAIT_S = 10.0
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    folder = tmp_path_factory.mktemp("console")
+    config = live_server.with_audit(live_server.SHIPPED, folder)
+    with live_server.running(config) as running:
+        # The console asks the admin listener of the configuration.
+        port = running.admin.rpartition(":")[2]
+        config.write_text(f"{config.read_text()}\n[admin]\nport = {port}\n")
+        yield running
+
+
+@pytest.fixture(scope="module")
+def console(server: Running) -> Iterator[LiveConsole]:
+    with running_console(server.audit.parent / "config.toml") as running:
+        yield running.log_in()
+
+
+def ask(server: Running, path: str = SERVICE, **parameters: str) -> dict[str, Any]:
+    """Send a call; return its audit line."""
+    server.ask(f"{path}?{urlencode(parameters)}")
+    return server.last_line()
+
+
+def eventually(console: LiveConsole, path: str, text: str) -> str:
+    """Return a page as soon as it holds a text."""
+    until = time.monotonic() + WAIT_S
+    while text not in (page := console.get(path).text) and time.monotonic() < until:
+        time.sleep(0.1)
+    assert text in page
+    return page
+
+
+@contextmanager
+def stream(console: LiveConsole, *views: str, last: str = "") -> Iterator[http.client.HTTPResponse]:
+    query = urlencode([("view", view) for view in views])
+    connection = http.client.HTTPConnection(console.netloc, timeout=WAIT_S)
+    headers = {"Cookie": console.cookie, "Accept": "text/event-stream"}
+    if last:
+        headers["Last-Event-ID"] = last
+    connection.request("GET", f"/decisions/stream?{query}", headers=headers)
+    try:
+        yield connection.getresponse()
+    finally:
+        connection.close()
+
+
+def events(reply: http.client.HTTPResponse) -> Iterator[dict[str, str]]:
+    """Yield the events of a stream."""
+    event: dict[str, str] = {}
+    while raw := reply.readline():
+        name, _, value = raw.decode().rstrip("\n").partition(": ")
+        if name:
+            event[name] = value
+        elif "event" in event:
+            yield event
+            event = {}
+
+
+def rows(reply: http.client.HTTPResponse) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the identifier and the data of each event with rows."""
+    for event in events(reply):
+        if event["event"] == "rows":
+            yield event["id"], json.loads(event["data"])
+
+
+def test_a_call_is_listed_and_its_page_has_each_step(server: Running, console: LiveConsole) -> None:
+    told = ask(server, local_alias="sip:sales@example.com", remote_alias="sip:ann@example.com")
+    link = f"/decisions/{told['decision_id']}"
+    page = eventually(console, "/decisions?alias=SALES", link)
+    assert "Sales Room" in page
+    one = console.get(link).text
+    assert "service_configuration" in one
+    assert "sip:ann@example.com" in one
+    assert "rooms</a></th>" in one
+    assert told["hash"] in one
+    assert console.actions()[-1] | {"timestamp": ""} == {
+        "timestamp": "",
+        "event": "view",
+        "user": "ann",
+        "peer": "127.0.0.1",
+        "role": "admin",
+        "path": link,
+    }
+
+
+def test_the_requests_of_a_call_are_on_one_page(server: Running, console: LiveConsole) -> None:
+    parties = {"local_alias": "sip:board@example.com", "remote_alias": "sip:eve@example.com"}
+    service = ask(server, **parties)
+    properties = ask(server, "/policy/v1/participant/properties", **parties)
+    eventually(console, "/decisions?alias=board", properties["decision_id"])
+    page = console.get(f"/decisions/{service['decision_id']}").text
+    assert f'href="/decisions/{properties["decision_id"]}"' in page
+
+
+def test_an_unknown_decision_is_not_found(console: LiveConsole) -> None:
+    for unknown in ("01a21c22-d876-7602-802b-964b04419ad6", "nonsense", "..%2f..%2fapp.py"):
+        assert console.get(f"/decisions/{unknown}").status == 404
+
+
+def test_a_view_is_a_url_and_its_counters_are_links(server: Running, console: LiveConsole) -> None:
+    told = ask(server, local_alias="sip:count@example.com", node_ip="10.9.9.9")
+    page = unescape(eventually(console, "/decisions?alias=count", told["decision_id"]))
+    assert 'href="/decisions?alias=count&node=10.9.9.9"' in page
+    assert told["decision_id"] in console.get("/decisions?alias=count&node=10.9.9.9").text
+    assert told["decision_id"] not in console.get("/decisions?alias=count&node=10.9.9.8").text
+
+
+@pytest.mark.parametrize("filters", ["since=whenever", "slower=very", "until=2026-99-99"])
+def test_a_wrong_filter_is_explained(console: LiveConsole, filters: str) -> None:
+    assert 'class="bad" role="alert"' in console.get(f"/decisions?{filters}").text
+
+
+def test_a_call_appears_on_the_stream_within_a_second(
+    server: Running, console: LiveConsole
+) -> None:
+    with stream(console, "caller=live@example.com") as reply:
+        assert reply.headers["Content-Type"] == "text/event-stream"
+        assert reply.readline().startswith(b"retry:")
+        time.sleep(0.5)
+        ask(server, local_alias="a@example.com", remote_alias="someone@example.com")
+        told = ask(server, local_alias="a@example.com", remote_alias="sip:live@example.com")
+        began = time.monotonic()
+        _, data = next(rows(reply))
+        assert time.monotonic() - began < 1
+        assert data["view"] == "caller=live@example.com"
+        assert told["decision_id"] in data["rows"]
+        assert data["rows"].count("<tr") == 1
+        assert data["left_out"] == 0
+
+
+def test_a_stream_continues_where_it_ended(server: Running, console: LiveConsole) -> None:
+    with stream(console, "") as reply:
+        reply.readline()
+        time.sleep(0.5)
+        ask(server, local_alias="first@example.com")
+        last, _ = next(rows(reply))
+    missed = ask(server, local_alias="second@example.com")
+    with stream(console, "", last=last) as reply:
+        _, data = next(rows(reply))
+    assert missed["decision_id"] in data["rows"]
+    assert data["rows"].count("<tr") == 1
+    with stream(console, "", last="00000000-5") as reply:
+        assert next(events(reply))["event"] == "gap"
+
+
+def test_a_stream_sheds_load_and_counts_what_it_left_out(
+    server: Running, console: LiveConsole
+) -> None:
+    with stream(console, "alias=flood") as reply:
+        reply.readline()
+        time.sleep(0.5)
+        request = {"local_alias": "sip:flood@example.com"}
+        append(server.audit, (line(number, request=request) for number in range(500)))
+        shown = left_out = 0
+        for _, data in rows(reply):
+            assert data["rows"].count("<tr") <= 25
+            shown += data["rows"].count("<tr")
+            left_out += data["left_out"]
+            if shown + left_out == 500:
+                break
+    assert shown >= 25
+
+
+def test_streams_of_one_user_are_limited_and_end_with_the_session(
+    server: Running, console: LiveConsole
+) -> None:
+    other = LiveConsole(console.url, console.folder, console.pid, console.config).log_in()
+    opened = [stream(other, "") for _ in range(7)]
+    replies = [one.__enter__() for one in opened]
+    assert [reply.status for reply in replies] == [200] * 6 + [503]
+    assert other.post("/logout").status == 303
+    assert b"event" not in replies[0].read()
+    for one in opened:
+        one.__exit__(None, None, None)
+    with stream(other, "") as reply:
+        assert reply.status == 204
+
+
+PAYLOADS = (
+    "<script>alert(1)</script>",
+    '"><img src=x onerror=alert(1)>',
+    "'><svg/onload=alert(1)>",
+    "javascript:alert(1)",
+    "{{7*7}}{% raw %}",
+    "</title><script>alert(1)</script>",
+    "&lt;script&gt;alert(1)&lt;/script&gt;",
+    "\u202e\u0000<b>",
+)
+
+
+def test_no_text_of_a_call_becomes_markup(server: Running, console: LiveConsole) -> None:
+    names = ("local_alias", "remote_alias", "remote_display_name", "node_ip", "vendor", "location")
+    with stream(console, "") as reply:
+        reply.readline()
+        time.sleep(0.5)
+        told = [ask(server, **dict.fromkeys(names, payload)) for payload in PAYLOADS]
+        _, data = next(rows(reply))
+    eventually(console, "/decisions", told[-1]["decision_id"])
+    pages = [data["rows"], console.get("/decisions").text]
+    for one, payload in zip(told, PAYLOADS, strict=True):
+        pages.append(console.get(f"/decisions/{one['decision_id']}").text)
+        pages.append(console.get(f"/decisions?alias={quote(payload)}&reason={quote(payload)}").text)
+    for page in pages:
+        assert "<script>alert" not in page
+        assert "<img src=x" not in page
+        assert "<svg/onload" not in page
+        assert "<b>" not in page
+        assert 'href="javascript:' not in page
+        assert "49{%" not in page
