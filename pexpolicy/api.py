@@ -56,6 +56,13 @@ from pexpolicy.models.rules import Privacy
 from pexpolicy.models.wall_clock import wall_clock
 from pexpolicy.plugins.cache_file import CacheFile
 from pexpolicy.plugins.refreshed import DataUnavailableError, Refreshed
+from pexpolicy.plugins.row_source import (
+    FoundRows,
+    RowLookup,
+    RowSettings,
+    RowSnapshot,
+    RowSource,
+)
 from pexpolicy.plugins.schedule import ScheduledJob, schedule
 from pexpolicy.plugins.sources import Source
 from pexpolicy.text import brief, did_you_mean, printable
@@ -90,6 +97,7 @@ __all__ = [
     "EndpointName",
     "Extras",
     "FieldsOf",
+    "FoundRows",
     "Gateway",
     "Key",
     "Lecture",
@@ -111,6 +119,10 @@ __all__ = [
     "RegistrationAliasRequest",
     "Reject",
     "Request",
+    "RowLookup",
+    "RowSettings",
+    "RowSnapshot",
+    "RowSource",
     "RowValues",
     "ScheduledJob",
     "SecretError",

@@ -75,6 +75,23 @@ async def test_changes_arrive_and_the_last_rooms_stay_without_the_source(databas
         assert (await ask("b")).name == "B"
 
 
+async def test_a_refresh_logs_which_rooms_have_changed(
+    database: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = SqlSource(SqlSettings.model_validate({"path": str(database)}))
+    settings = Settings.model_validate({"source": source, "query": QUERY, "every": 0.05})
+    fill(database, CLINIC, ("a", "A", None, 1, None), ("b", "B", None, 1, None))
+    caplog.set_level("INFO")
+    async with source, Rooms(settings).lifespan():
+        fill(database, CLINIC, ("a", "A", "4711", 1, None), ("c", "C", None, 1, None))
+        async with asyncio.timeout(5):
+            while not caplog.messages:  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+        await asyncio.sleep(0.1)
+    changes = "'added C; removed B; changed A'"
+    assert caplog.messages == [f"rooms of the source have changed changes={changes}"]
+
+
 async def test_the_cache_starts_a_server_without_the_source(database: Path) -> None:
     cache = str(database.parent / "rooms.json")
     source = SqlSource(SqlSettings.model_validate({"path": str(database)}))

@@ -23,13 +23,14 @@ from pexpolicy import (
     Problem,
     RegistrationAliasRequest,
     Reject,
+    RowSnapshot,
     SettingsError,
     get_logger,
     metrics,
 )
 from pexpolicy.config.csv_tables import TableError, read_table
 from pexpolicy_registrations.bursts import Bursts
-from pexpolicy_registrations.settings import Device, Settings, Snapshot
+from pexpolicy_registrations.settings import Device, Settings
 from pexpolicy_registrations.source_rows import devices_of
 
 MAX_DELAYED = 200
@@ -67,7 +68,11 @@ class Registrations(Plugin[Settings]):
         problems: list[Problem] = []
         for key, device in _devices(settings, problems):
             problems += self._add(key, device)
-        self._snapshot = self._of_source(settings, problems)
+        self._snapshot: RowSnapshot[dict[str, _Answers]] | None = None
+        try:
+            self._snapshot = settings.snapshot(self._convert, "devices")
+        except SettingsError as error:
+            problems += error.problems
         if settings.burst and settings.delay >= settings.timeout:
             text = (
                 f"is not shorter than the timeout of the plugin, which is {settings.timeout:g} s: "
@@ -76,24 +81,6 @@ class Registrations(Plugin[Settings]):
             problems.append(Problem(("delay",), text))
         if problems:
             raise SettingsError(problems=problems)
-
-    def _of_source(
-        self, settings: Settings, problems: list[Problem]
-    ) -> Snapshot[dict[str, _Answers]] | None:
-        if settings.source is None or settings.query is None:
-            return None
-        try:
-            return settings.source.snapshot(
-                settings.query,
-                self._convert,
-                every=settings.every,
-                file=settings.cache,
-                first="required" if settings.cache is None else "stale",
-                name="devices",
-            )
-        except ValueError as error:
-            problems.append(Problem(("query",), str(error)))
-            return None
 
     def _convert(self, rows: list[dict[str, Any]]) -> dict[str, _Answers]:
         """Return the answers for the devices in rows; those with an error are left out and logged.

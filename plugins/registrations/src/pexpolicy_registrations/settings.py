@@ -2,52 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
-from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol, Self, TypeVar, runtime_checkable
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, SecretStr, model_validator
 
-from pexpolicy import ConfigPath, PluginSettings, Source
+from pexpolicy import RowSettings
 from pexpolicy.config.csv_tables import TableFile, TableRow
 
 Text = Annotated[str, Field(min_length=1, max_length=250)]
 Secret = Annotated[SecretStr, Field(min_length=1, max_length=250)]
-
-
-T = TypeVar("T")
-V_co = TypeVar("V_co", covariant=True)
-
-
-class Snapshot(AbstractAsyncContextManager[object], Protocol[V_co]):
-    """Rows of a source, converted, and fetched again at an interval."""
-
-    @property
-    def value(self) -> V_co:
-        """What was made of the rows; raises ``DataUnavailableError`` if there are none yet."""
-
-    @property
-    def age(self) -> float:
-        """Seconds since the rows were fetched."""
-
-
-@runtime_checkable
-class RowSource(Protocol):
-    """A source whose rows can be taken together, such as those of ``pexpolicy-sources``."""
-
-    def snapshot(
-        self,
-        query: str,
-        convert: Callable[[list[dict[str, Any]]], T],
-        *,
-        every: float,
-        file: Path | None = None,
-        first: Literal["required", "stale"] = "required",
-        name: str = "rows",
-    ) -> Snapshot[T]:
-        """Return the rows of a query; raises ``ValueError`` for a query with an error."""
-        ...
 
 
 class Device(TableRow):
@@ -75,25 +38,13 @@ class Device(TableRow):
         return self
 
 
-class Settings(PluginSettings):
-    """``[plugins.registrations.settings]``."""
+class Settings(RowSettings):
+    """``[plugins.registrations.settings]``. Rows of a source have the columns of the CSV file."""
 
     csv: TableFile | None = None
     """A file with a device in each line."""
 
     devices: list[Device] = Field(default_factory=list)
-
-    source: Source[RowSource] | None = None
-    """NAME of a table ``[sources.NAME]`` with further devices."""
-
-    query: str | None = None
-    """What the source is asked: its rows have the columns of the CSV file."""
-
-    every: Annotated[float, Field(gt=0)] = 60.0
-    """Seconds between two queries."""
-
-    cache: ConfigPath | None = None
-    """A file that keeps the rows for a start without the source."""
 
     otherwise: Literal["reject", "abstain"] = "reject"
     """Reject all other aliases, or leave them to the next plugin."""
@@ -105,17 +56,6 @@ class Settings(PluginSettings):
 
     delay: Annotated[float, Field(gt=0, le=3)] = 0.5
     """Seconds; must be shorter than the timeout of the plugin."""
-
-    @model_validator(mode="after")
-    def _has_a_query_for_its_source(self) -> Self:
-        if (self.source is None) != (self.query is None):
-            missing = "source" if self.source is None else "query"
-            msg = f"{missing} is missing: source and query go together"
-            raise ValueError(msg)
-        if self.cache is not None and self.source is None:
-            msg = "cache belongs to a source"
-            raise ValueError(msg)
-        return self
 
     _timeout: float = 1.0
 

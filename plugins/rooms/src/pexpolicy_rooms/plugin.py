@@ -19,15 +19,17 @@ from pexpolicy import (
     Key,
     Plugin,
     Problem,
+    RowSnapshot,
     Service,
     ServiceConfigurationRequest,
     SettingsError,
+    get_logger,
     wall_clock,
 )
 from pexpolicy_rooms.changes import changed_rooms
 from pexpolicy_rooms.pins import Pins
 from pexpolicy_rooms.room_files import written_rooms
-from pexpolicy_rooms.settings import Settings, Snapshot
+from pexpolicy_rooms.settings import Settings
 from pexpolicy_rooms.source_rows import rooms_of
 from pexpolicy_rooms.table import RoomTable, TimedService
 from pexpolicy_rooms.table_builder import RoomTableBuilder
@@ -75,26 +77,21 @@ class Rooms(Plugin[Settings]):
         settings: Settings,
         new_builder: Callable[[], RoomTableBuilder],
         problems: list[Problem],
-    ) -> Snapshot[RoomTable] | None:
-        if settings.source is None or settings.query is None:
-            return None
-
+    ) -> RowSnapshot[RoomTable] | None:
         extras = self._extras
+        last: list[RoomTable] = []
 
         def convert(rows: list[dict[str, Any]]) -> RoomTable:
-            return rooms_of(rows, new_builder(), extras)
+            table = rooms_of(rows, new_builder(), extras)
+            if last and (changes := list(changed_rooms(table, last.pop()))):
+                get_logger().info("rooms of the source have changed", changes="; ".join(changes))
+            last.append(table)
+            return table
 
         try:
-            return settings.source.snapshot(
-                settings.query,
-                convert,
-                every=settings.every,
-                file=settings.cache,
-                first="required" if settings.cache is None else "stale",
-                name="rooms",
-            )
-        except ValueError as error:
-            problems.append(Problem(("query",), str(error)))
+            return settings.snapshot(convert, "rooms")
+        except SettingsError as error:
+            problems += error.problems
             return None
 
     @override

@@ -2,49 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol, Self, TypeVar, runtime_checkable
+from typing import Annotated, Any, Literal
 from zoneinfo import available_timezones
 
-from pydantic import Field, PrivateAttr, field_validator, model_validator
+from pydantic import Field, PrivateAttr, field_validator
 
-from pexpolicy import ConfigPath, PluginSettings, Source, did_you_mean
+from pexpolicy import ConfigPath, PluginSettings, RowSettings, did_you_mean
 from pexpolicy.config.csv_tables import TableFile
-
-T = TypeVar("T")
-V_co = TypeVar("V_co", covariant=True)
-
-
-class Snapshot(AbstractAsyncContextManager[object], Protocol[V_co]):
-    """Rows of a source, converted, and fetched again at an interval."""
-
-    @property
-    def value(self) -> V_co:
-        """What was made of the rows; raises ``DataUnavailableError`` if there are none yet."""
-
-    @property
-    def age(self) -> float:
-        """Seconds since the rows were fetched."""
-
-
-@runtime_checkable
-class RowSource(Protocol):
-    """A source whose rows can be taken together, such as those of ``pexpolicy-sources``."""
-
-    def snapshot(
-        self,
-        query: str,
-        convert: Callable[[list[dict[str, Any]]], T],
-        *,
-        every: float,
-        file: Path | None = None,
-        first: Literal["required", "stale"] = "required",
-        name: str = "rows",
-    ) -> Snapshot[T]:
-        """Return the rows of a query; raises ``ValueError`` for a query with an error."""
-        ...
 
 
 class DerivedPin(PluginSettings):
@@ -64,8 +29,8 @@ class DerivedPin(PluginSettings):
     """What is hashed: the secret followed by the text, or the text followed by the secret."""
 
 
-class Settings(PluginSettings):
-    """``[plugins.rooms.settings]``."""
+class Settings(RowSettings):
+    """``[plugins.rooms.settings]``. Rows of a source have the columns of the CSV file."""
 
     default_room: str | None = None
     """Name of a room for any other alias, inserted for ``{local_alias}``; unset: abstain."""
@@ -88,18 +53,6 @@ class Settings(PluginSettings):
     guest_pin: DerivedPin | None = None
     """The Guest PIN of all rooms that allow guests and have none of their own."""
 
-    source: Source[RowSource] | None = None
-    """NAME of a table ``[sources.NAME]`` with further rooms."""
-
-    query: str | None = None
-    """What the source is asked: its rows have the columns of the CSV file."""
-
-    every: Annotated[float, Field(gt=0)] = 60.0
-    """Seconds between two queries."""
-
-    cache: ConfigPath | None = None
-    """A file that keeps the rows for a start without the source."""
-
     zone: str | None = None
     """Time zone of ``valid_from`` and ``valid_until``, such as ``Europe/Oslo``."""
 
@@ -113,17 +66,6 @@ class Settings(PluginSettings):
     def model_post_init(self, context: Any, /) -> None:
         """Store what relative paths are relative to."""
         self._root = Path((context or {}).get("root", ""))
-
-    @model_validator(mode="after")
-    def _has_a_query_for_its_source(self) -> Self:
-        if (self.source is None) != (self.query is None):
-            missing = "source" if self.source is None else "query"
-            msg = f"{missing} is missing: source and query go together"
-            raise ValueError(msg)
-        if self.cache is not None and self.source is None:
-            msg = "cache belongs to a source"
-            raise ValueError(msg)
-        return self
 
     @field_validator("zone")
     @classmethod

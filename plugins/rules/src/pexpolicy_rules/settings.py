@@ -7,9 +7,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, PrivateAttr, model_validator
 
-from pexpolicy import ConfigPath, EndpointName, PluginSettings, Source
+from pexpolicy import ConfigPath, EndpointName, PluginSettings, RowSource, Source
 from pexpolicy.matching import When
-from pexpolicy_rules.row_source import RowSource
 
 Action = Literal["continue", "reject", "redirect", "abstain"]
 Line = Annotated[str, Field(min_length=1, max_length=200)]

@@ -6,9 +6,8 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mappi
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, TypeVar
 
-from pexpolicy import Alias, Problem, Request
+from pexpolicy import Alias, FoundRows, Problem, Request, RowLookup, RowSnapshot
 from pexpolicy.matching import ValueList
-from pexpolicy_rules.row_source import Found, Lookup, Snapshot
 from pexpolicy_rules.settings import ListTable
 
 T = TypeVar("T")
@@ -30,8 +29,8 @@ class SourceLists:
         self._tables = tables
         self._problems = problems
         self._lists: dict[tuple[str, bool], ValueList] = {}
-        self._snapshots: list[Snapshot[Values]] = []
-        self._calls: dict[int, dict[tuple[KeyList, str], Found]] = {}
+        self._snapshots: list[RowSnapshot[Values]] = []
+        self._calls: dict[int, dict[tuple[KeyList, str], FoundRows]] = {}
         """The answers of sources to the calls that are being decided."""
         self.asks = False
         """True if a condition may have to ask a source."""
@@ -101,7 +100,7 @@ class SourceLists:
 class SnapshotList:
     """A list of all values of a column, in memory."""
 
-    def __init__(self, snapshot: Snapshot[Values], normal: Callable[[object], str]) -> None:
+    def __init__(self, snapshot: RowSnapshot[Values], normal: Callable[[object], str]) -> None:
         self._snapshot = snapshot
         self._normal = normal
 
@@ -116,7 +115,7 @@ class KeyList:
     """A list whose source is asked for each value."""
 
     def __init__(
-        self, lookup: Lookup, calls: Mapping[int, Mapping[tuple[KeyList, str], Found]]
+        self, lookup: RowLookup, calls: Mapping[int, Mapping[tuple[KeyList, str], FoundRows]]
     ) -> None:
         self.lookup = lookup
         self._calls = calls
