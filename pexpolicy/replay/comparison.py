@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from typing import Any
 
 import msgspec
@@ -10,20 +10,10 @@ from msgspec import UNSET
 
 from pexpolicy.audit.adjustments import Changes
 from pexpolicy.audit.redaction import REMOVED, Redaction
-from pexpolicy.conformance.disposition import Disposition, read_envelope
+from pexpolicy.conformance.disposition import read_envelope
 from pexpolicy.endpoints.base import JSON
 from pexpolicy.policy import Answer
-from pexpolicy.replay.records import RecordedReply
-
-UNNOTICED = frozenset(("decided_by", "reason"))
-"""Fields of a reply that Infinity does not read."""
-_EMPTY = (b"null", b"{}", b"[]")
-_HTTP_OK = 200
-
-
-def action_word(action: str, *, has_result: bool) -> str:
-    """Return the action of a reply; one that continues with a result is told apart."""
-    return "continue with result" if action == "continue" and has_result else action
+from pexpolicy.replay.recorded_reply import EMPTY, RecordedReply, action_word
 
 
 def action_of(answer: Answer, redaction: Redaction) -> str:
@@ -34,39 +24,7 @@ def action_of(answer: Answer, redaction: Redaction) -> str:
     if reply.content_type != JSON:
         return "continue with result"
     result, _ = redaction.result(answer.outcome.endpoint, answer.outcome.decision)
-    return action_word("continue", has_result=_encoded(result) not in _EMPTY)
-
-
-def recorded_action(endpoint: str, reply: RecordedReply) -> str:
-    """Return the action of a recorded reply, as ``action_word``."""
-    result = reply.result
-    if isinstance(result, msgspec.Raw):
-        is_picture = endpoint == "participant_avatar" and reply.status == _HTTP_OK
-        has_result = is_picture or bytes(result) not in _EMPTY
-        return action_word(reply.action, has_result=has_result)
-    return action_word(reply.action, has_result=bool(result))
-
-
-def foreign_reply(endpoint: str, status: int, body: Any) -> RecordedReply:
-    """Return the reply of any policy server, as Infinity reads it."""
-    action, result = "continue", None
-    ours: Mapping[str, Any] = {}
-    if isinstance(body, Mapping) and status == _HTTP_OK:
-        reading = read_envelope(endpoint, body)
-        if reading.disposition in (Disposition.REJECT, Disposition.REDIRECT):
-            action = str(reading.disposition)
-        if reading.disposition not in (Disposition.DROPPED, Disposition.REJECT):
-            result = body.get("result")
-        ours = body if "decided_by" in body else {}
-    return RecordedReply(
-        action,
-        status,
-        result,
-        (),
-        ours.get("decided_by"),
-        ours.get("reason"),
-        is_ours="decided_by" in ours,
-    )
+    return action_word("continue", has_result=_encoded(result) not in EMPTY)
 
 
 def compare_with_record(
@@ -92,6 +50,8 @@ def compare_with_record(
             masked = _masked_foreign(endpoint, record, redaction)
             shown = msgspec.json.decode(_encoded(result))
             _compare_raw(changes, record.result, after, masked, shown)
+        elif not record.result:
+            _add_whole(changes, None, "a picture")
         return changes
     new = _encoded(result)
     if new != bytes(record.result):

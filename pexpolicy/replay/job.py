@@ -6,9 +6,11 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pexpolicy.conformance.http_client import connected
 from pexpolicy.replay.network_block import NetworkBlock
-from pexpolicy.replay.replay_policy import opened
+from pexpolicy.replay.replay_policy import ReplayPolicy, opened
 from pexpolicy.replay.replayer import Replayer, Selection
+from pexpolicy.replay.server import PolicyServer, ServerAddress
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,8 +18,8 @@ class Job:
     """What is replayed: the new configuration, and the other side."""
 
     config: Path
-    against: Path | None = None
-    """Another configuration; without one, the replies of the records are the other side."""
+    against: Path | ServerAddress | None = None
+    """Another configuration, or a server; by default the replies of the records."""
     selection: Selection = field(default_factory=Selection)
     network: bool = False
     """True: plugins may ask the network."""
@@ -27,7 +29,11 @@ async def open_replayer(stack: AsyncExitStack, job: Job) -> Replayer:
     """Open the configurations of a job on this event loop, until the stack is left."""
     block = None if job.network else NetworkBlock()
     new = await stack.enter_async_context(opened(job.config, block))
-    old = None
-    if job.against is not None:
+    old: ReplayPolicy | PolicyServer | None = None
+    if isinstance(job.against, Path):
         old = await stack.enter_async_context(opened(job.against, block))
-    return Replayer(new, old, job.selection)
+    elif job.against is not None:
+        address = job.against
+        wire = connected(address.url, authorization=address.authorization, tls=address.tls())
+        old = PolicyServer(await stack.enter_async_context(wire))
+    return Replayer(new, old, job.selection, block)

@@ -36,6 +36,15 @@ class NetworkBlock:
         finally:
             self._is_active = False
 
+    @contextmanager
+    def inactive(self) -> Iterator[None]:
+        """Allow connections inside."""
+        self._is_active = False
+        try:
+            yield
+        finally:
+            self._is_active = True
+
     def _audit(self, event: str, _: object) -> None:
         if self._is_active and event in _EVENTS:
             (plugin, _hook), _request = HOOK_CONTEXT.get()

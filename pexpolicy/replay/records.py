@@ -24,6 +24,7 @@ from pexpolicy.explain.request_forms import (
 )
 from pexpolicy.models.request import POLICY_PREFIX, Params
 from pexpolicy.replay.record_files import MAX_LINE, Block, Form
+from pexpolicy.replay.recorded_reply import RecordedReply, foreign_reply
 
 
 class Exactness(StrEnum):
@@ -37,21 +38,6 @@ class Exactness(StrEnum):
     """There is no request to ask, such as one with hashed aliases."""
     UNREADABLE = "unreadable"
     """The line is damaged, or is no record at all."""
-
-
-class RecordedReply(NamedTuple):
-    """What was sent, as far as the record tells."""
-
-    action: str
-    status: int
-    result: Any
-    """The ``result`` without its secrets; JSON as ``msgspec.Raw``, or a value."""
-    removed: tuple[str, ...] = ()
-    """Names of fields that were not recorded."""
-    decided_by: str | None = None
-    reason: str | None = None
-    is_ours: bool = False
-    """True where the reply has ``decided_by`` and ``reason``, so that they can be compared."""
 
 
 class Call(NamedTuple):
@@ -250,9 +236,7 @@ def _is_cut(line: str) -> bool:
     return False
 
 
-def _of_request(
-    number: int, request: RecordedRequest, reply: RecordedReply | None = None
-) -> Call | Unusable:
+def _of_request(number: int, request: RecordedRequest) -> Call:
     name, alias, _ = endpoint_of(request.url)
     at = None if request.at is None else request.at.timestamp()
     return Call(
@@ -262,7 +246,6 @@ def _of_request(
         request.url.query,
         at,
         request.peer,
-        reply=reply,
         missing=request.missing + request.altered,
         key=request.url.raw_path_qs.encode(),
     )
@@ -273,19 +256,19 @@ def _of_object(number: int, record: dict[str, Any]) -> Call | Unusable:
     if "cut" in record:
         return Unusable(number, Exactness.NOT_REPLAYABLE, record["cut"])
     try:
-        found = _of_request(number, read_request(record["url"]), _reply(record))
+        found = _of_request(number, read_request(record["url"]))
     except InvalidRequestError:
         return Unusable(number, Exactness.NOT_REPLAYABLE, "its path is no policy request")
     at = parse_time(record.get("time") or "")
-    if isinstance(found, Call):
-        found = found._replace(at=None if at is None else at.timestamp(), peer=record.get("peer"))
-    return found
+    return found._replace(
+        at=None if at is None else at.timestamp(),
+        peer=record.get("peer"),
+        reply=_reply(found.endpoint, record),
+    )
 
 
-def _reply(record: dict[str, Any]) -> RecordedReply | None:
-    body = record.get("body")
-    if not isinstance(body, dict):
+def _reply(endpoint: str, record: dict[str, Any]) -> RecordedReply | None:
+    if not isinstance(record.get("body"), dict):
         return None
-    action = str(body.get("action") or "continue")
     status = str(record.get("status") or "200")
-    return RecordedReply(action, int(status) if status.isdigit() else 200, body.get("result"))
+    return foreign_reply(endpoint, int(status) if status.isdigit() else 200, record["body"])

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import quote, urlencode
 
 import msgspec
@@ -18,25 +20,20 @@ from pexpolicy.replay.comparison import (
     action_of,
     compare_answers,
     compare_with_record,
-    recorded_action,
 )
+from pexpolicy.replay.network_block import NetworkBlock
 from pexpolicy.replay.record_files import Block
-from pexpolicy.replay.records import Call, Exactness, RecordedReply, Unusable, records
+from pexpolicy.replay.recorded_reply import RecordedReply, recorded_action
+from pexpolicy.replay.records import Call, Exactness, Unusable, records
 from pexpolicy.replay.replay_policy import Replayed, ReplayPolicy
 from pexpolicy.replay.result import Example, Group, GroupKey, Tally
+from pexpolicy.replay.server import PolicyServer
 
 MAX_REMEMBERED = 20_000
 """Different requests whose answers are kept for equal ones."""
 _IN_REASONS = ("alias", "name", "address", "tag", "uuid")
 """Ends of the names of parameters whose values differ from call to call."""
 _MIN_VALUE = 3
-
-
-class Server(Protocol):
-    """Another policy server."""
-
-    async def reply(self, call: Call) -> RecordedReply:
-        """Return its reply to a call, as Infinity reads it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,29 +61,52 @@ class Replayer:
     def __init__(
         self,
         new: ReplayPolicy,
-        old: ReplayPolicy | Server | None,
+        old: ReplayPolicy | PolicyServer | None,
         selection: Selection,
+        block: NetworkBlock | None = None,
     ) -> None:
         self._new = new
         self._old = old if isinstance(old, ReplayPolicy) else None
-        self._server = None if isinstance(old, ReplayPolicy) else old
+        self._server = old if isinstance(old, PolicyServer) else None
         self._selection = selection
+        self._block = block
         self._redaction: Redaction = new.redaction
         self._known: dict[bytes, tuple[Replayed, Replayed | None]] = {}
 
     async def replay(self, block: Block) -> Tally:
         """Return the counts of a block."""
         tally = Tally()
+        if self._server is not None:
+            await self._replay_with_server(tally, block, self._server)
+            return tally
+        for call in self._calls(tally, block):
+            await self._replay(tally, block, call, call.reply)
+        return tally
+
+    def _calls(self, tally: Tally, block: Block) -> Iterator[Call]:
+        """Yield the calls to replay, and count the other records."""
         for found in records(block):
             if isinstance(found, Unusable):
                 tally.unusable(found.exactness, found.why, f"{block.file}:{found.line}")
             elif self._selection.includes(found.at):
-                await self._replay(tally, block, found)
+                yield found
             else:
                 tally.outside += 1
-        return tally
 
-    async def _replay(self, tally: Tally, block: Block, call: Call) -> None:
+    async def _replay_with_server(self, tally: Tally, block: Block, server: PolicyServer) -> None:
+        calls = [*self._calls(tally, block)]
+        with self._block.inactive() if self._block is not None else nullcontext():
+            replies = await server.replies(calls)
+        for call, reply in zip(calls, replies, strict=True):
+            if isinstance(reply, str):
+                text = f"the server gave no reply: {reply}"
+                tally.unusable(Exactness.NOT_REPLAYABLE, text, f"{block.file}:{call.line}")
+            else:
+                await self._replay(tally, block, call, reply)
+
+    async def _replay(
+        self, tally: Tally, block: Block, call: Call, reply: RecordedReply | None
+    ) -> None:
         new, old = await self._answers(tally, call)
         network = new.network or (old.network if old is not None else "")
         read = new.read | old.read if old is not None else new.read
@@ -106,7 +126,7 @@ class Replayer:
             tally.reasons[exactness, text] += 1
         tally.records[exactness] += 1
         tally.at(call.at)
-        await self._compare(tally, call, new.answer, old, place, partial=bool(read))
+        self._compare(tally, call, reply, new.answer, old, place, partial=bool(read))
 
     async def _answers(self, tally: Tally, call: Call) -> tuple[Replayed, Replayed | None]:
         """Return the answers of both configurations; equal requests are asked once."""
@@ -128,10 +148,11 @@ class Replayer:
             self._known[key] = new, old
         return new, old
 
-    async def _compare(
+    def _compare(
         self,
         tally: Tally,
         call: Call,
+        reply: RecordedReply | None,
         answer: Answer,
         old: Replayed | None,
         place: str,
@@ -147,7 +168,6 @@ class Replayer:
             reason = old.answer.outcome.decision.reason
             changes = compare_answers(old.answer, answer, self._redaction)
         else:
-            reply = call.reply if self._server is None else await self._server.reply(call)
             if reply is None:
                 tally.uncompared += 1
                 tally.matrix[call.endpoint, "", after] += 1

@@ -13,6 +13,7 @@ from pexpolicy.replay.job import Job, open_replayer
 from pexpolicy.replay.record_files import Block, RecordFiles
 from pexpolicy.replay.records import Exactness
 from pexpolicy.replay.result import ReplayResult, Tally, ordered
+from pexpolicy.replay.server import ServerAddress
 from pexpolicy.replay.workers import tallies
 
 SMALL = 8 << 20
@@ -38,7 +39,8 @@ def run_replay(
     began = time.monotonic()
     files = RecordFiles(records)
     if processes is None:
-        processes = 0 if files.size < SMALL else min(_cpus(), MAX_PROCESSES)
+        is_small = files.size < SMALL or isinstance(job.against, ServerAddress)
+        processes = 0 if is_small else min(_cpus(), MAX_PROCESSES)
     total = Tally()
 
     def add(tally: Tally) -> None:
@@ -56,12 +58,12 @@ def run_replay(
     groups = ordered(total.groups.values(), job.selection.only)
     return ReplayResult(
         str(job.config),
-        "" if job.against is None else str(job.against),
+        _name(job.against),
         tuple((name, str(form)) for name, form in files.forms),
         total,
         groups,
         sum(group.count for group in groups),
-        (),
+        tuple(_remarks(job)),
         time.monotonic() - began,
     )
 
@@ -71,6 +73,17 @@ async def _here(blocks: Iterator[Block], job: Job, add: Callable[[Tally], None])
         replayer = await open_replayer(stack, job)
         for block in blocks:
             add(await replayer.replay(block))
+
+
+def _name(against: Path | ServerAddress | None) -> str:
+    if against is None:
+        return ""
+    return against.url if isinstance(against, ServerAddress) else str(against)
+
+
+def _remarks(job: Job) -> Iterator[str]:
+    if isinstance(job.against, ServerAddress):
+        yield "the server answers at the present time, and not at that of the records"
 
 
 def _cpus() -> int:
