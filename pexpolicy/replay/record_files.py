@@ -31,7 +31,7 @@ _TAR_MARK = slice(257, 262)
 _DAMAGE = (OSError, EOFError, zlib.error, lzma.LZMAError, tarfile.TarError)
 _INFINITY_LOG = re.compile(rb'\bName=(?:"|&quot;)[a-z]+\.|\bsupport\.externalpolicy\b')
 _HTTP_LINE = re.compile(rb" HTTP/\d|\"(?:request|request_uri|uri|url|path)\"\s*:")
-_AUDIT_LINE = re.compile(rb'"event"\s*:\s*"[a-z]+"')
+_AUDIT_LINE = re.compile(rb'^[^"{]*\{(?=.*"timestamp"\s*:).*"event"\s*:\s*"[a-z]+"')
 
 
 class Form(StrEnum):
@@ -117,6 +117,8 @@ class RecordFiles:
                 yield from self._numbered(name, form, json_lines(text))
             except csv.Error as error:
                 self._damaged(name, 0, error)
+            finally:
+                text.detach()
             return
         yield from self._lines(name, form, content)
 
@@ -185,17 +187,21 @@ class RecordFiles:
 
 
 def form_of(beginning: bytes) -> Form:
-    """Return the form of a file by its beginning."""
-    if _AUDIT_LINE.search(beginning) and b'"timestamp"' in beginning:
-        return Form.AUDIT
-    header = beginning.partition(b"\n")[0].lower()
+    """Return the form of a file: that of the first line which shows one."""
+    lines = beginning.split(b"\n")
+    header = lines[0].lower()
     if any(column.encode() in header for column in PATH_COLUMNS) and (
-        b"," in header or b";" in header
+        header.count(b",") > 1 or header.count(b";") > 1
     ):
         return Form.ROUTER
-    if _INFINITY_LOG.search(beginning):
-        return Form.SUPPORT_LOG
-    return Form.ACCESS_LOG if _HTTP_LINE.search(beginning) else Form.URLS
+    for line in lines:
+        if _AUDIT_LINE.search(line):
+            return Form.AUDIT
+        if _INFINITY_LOG.search(line):
+            return Form.SUPPORT_LOG
+        if _HTTP_LINE.search(line):
+            return Form.ACCESS_LOG
+    return Form.URLS
 
 
 def _with_rotated(paths: Iterable[Path]) -> list[Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from datetime import datetime
 from enum import StrEnum
@@ -13,6 +14,7 @@ import msgspec
 from multidict import MultiDict
 
 from pexpolicy.audit.reader import CorruptLine, RawLine, Record, read
+from pexpolicy.audit.torn_lines import LINE_START
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.explain.request_forms import (
     InvalidRequestError,
@@ -95,6 +97,9 @@ _decode_line = msgspec.json.Decoder(_AuditLine).decode
 _decode_request = msgspec.json.Decoder(dict[str, str | list[str]]).decode
 _WITH_ALIAS = frozenset(name for name, e in ENDPOINTS.items() if e.path.endswith("/"))
 _REFUSED = "the call was refused before any plugin was asked"
+_NO_REQUEST = "its path is no policy request"
+_LOGGED_REQUEST = "External policy request"
+_HTTP_REQUEST = re.compile(r'"[A-Z]+ \S| HTTP/\d')
 _CUT = "the line is cut: parameters are missing at its end"
 
 
@@ -126,7 +131,10 @@ def _audit(number: int, content: bytes) -> Iterator[Call | Unusable]:
             return
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         pass
-    # A line of another event, or a damaged one.
+    # A line of another event, one after the prefix of a log, or a damaged one.
+    before, start, rest = content.partition(LINE_START)
+    if start and before and b'"' not in before:
+        content = start + rest
     for found in read(RawLine(Path(), number, content.rstrip(b"\r"))):
         if isinstance(found, CorruptLine):
             yield Unusable(number, Exactness.UNREADABLE, found.text)
@@ -208,9 +216,10 @@ def _of_line(number: int, text: bytes, form: Form) -> Iterator[Call | Unusable]:
     line = text.decode("utf-8", "replace")
     if POLICY_PREFIX not in line:
         if form is Form.SUPPORT_LOG:
-            return
-        if form is Form.ACCESS_LOG:
-            yield Unusable(number, Exactness.NOT_REPLAYABLE, "its path is no policy request")
+            if _LOGGED_REQUEST in line:
+                yield Unusable(number, Exactness.NOT_REPLAYABLE, _CUT)
+        elif form is Form.ACCESS_LOG and _is_http(line):
+            yield Unusable(number, Exactness.NOT_REPLAYABLE, _NO_REQUEST)
         else:
             yield Unusable(number, Exactness.UNREADABLE, f"it is no record ({len(text)} bytes)")
         return
@@ -222,9 +231,19 @@ def _of_line(number: int, text: bytes, form: Form) -> Iterator[Call | Unusable]:
             yield _of_request(number, request)
     except InvalidRequestError as error:
         known = "is not one of the paths" in str(error) or "/policy/v1 twice" in str(error)
-        why = "its path is no policy request" if known else str(error).partition("\n")[0]
+        why = _NO_REQUEST if known else str(error).partition("\n")[0]
         kind = Exactness.NOT_REPLAYABLE if known else Exactness.UNREADABLE
         yield Unusable(number, kind, why)
+
+
+def _is_http(line: str) -> bool:
+    """Return whether a line of an access log is whole enough to tell that it is another request."""
+    if not line.startswith("{"):
+        return _HTTP_REQUEST.search(line) is not None
+    try:
+        return isinstance(msgspec.json.decode(line), dict)
+    except (msgspec.DecodeError, RecursionError):
+        return False
 
 
 def _is_cut(line: str) -> bool:
@@ -258,7 +277,7 @@ def _of_object(number: int, record: dict[str, Any]) -> Call | Unusable:
     try:
         found = _of_request(number, read_request(record["url"]))
     except InvalidRequestError:
-        return Unusable(number, Exactness.NOT_REPLAYABLE, "its path is no policy request")
+        return Unusable(number, Exactness.NOT_REPLAYABLE, _NO_REQUEST)
     at = parse_time(record.get("time") or "")
     return found._replace(
         at=None if at is None else at.timestamp(),

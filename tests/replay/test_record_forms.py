@@ -1,0 +1,186 @@
+"""Forms of records: each is found by itself, whatever its compression, and counted exactly."""
+
+import bz2
+import gzip
+import html
+import io
+import json
+import lzma
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.test_main import invoked
+from tests.support import live_server
+
+ENGINEERING = "/policy/v1/service/configuration?local_alias=engineering&call_direction=dial_in"
+AVATAR = "/policy/v1/participant/avatar/alice%40example.com?width=40&height=40"
+SUPPORT = (
+    '2026-11-20T12:00:00.123+00:00 node1 2026-11-20 12:00:00,123 Level="INFO" '
+    'Name="support.externalpolicy" Message="External policy request" Method="GET" '
+    'URL="https://policy.example.com{}" Timeout="5" Request-Id="2fe46e75"'
+)
+OTHER = (
+    '2026-11-20T12:00:00.123+00:00 node1 2026-11-20 12:00:00,123 Level="INFO" '
+    'Name="administrator.conference" Message="Participant attempting to join conference."'
+)
+COMMON = '10.0.0.7 - pexip [20/Nov/2026:12:00:00 +0000] "GET {} HTTP/1.1" 200 321'
+HAPROXY = (
+    "Nov 20 12:00:00 lb haproxy[7]: 10.0.0.7:40000 [20/Nov/2026:12:00:00.123] policy policy/a "
+    '0/0/1/2/3 200 321 - - ---- 1/1/0/0/0 0/0 "GET {} HTTP/1.1"'
+)
+JSON_LINE = '{{"time": "2026-11-20T12:00:00Z", "status": 200, "request": "GET {} HTTP/1.1"}}'
+
+FORMS = {
+    "support log": SUPPORT,
+    "support log of syslog": "<134>Nov 20 12:00:00 node1 " + SUPPORT,
+    "common": COMMON,
+    "combined": COMMON + ' "-" "Infinity/39"',
+    "HAProxy": HAPROXY,
+    "JSON": JSON_LINE,
+    "URLs": "{}",
+    "whole URLs": "https://policy.example.com/base{}",
+}
+
+
+def replayed(*records: Path, code: int = 0) -> Any:
+    config = str(live_server.SHIPPED)
+    done = invoked("replay", *map(str, records), "--config", config, "--json")
+    assert done.exit_code == code, done.output
+    return json.loads(done.stdout)
+
+
+def counts(found: Any) -> tuple[int, ...]:
+    return tuple(found["records"].values())
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_form_is_found_by_itself(tmp_path: Path, form: str) -> None:
+    path = tmp_path / "records"
+    path.write_text("".join(FORMS[form].format(u) + "\n" for u in (ENGINEERING, AVATAR)))
+    found = replayed(path)
+    assert counts(found) == (2, 0, 0, 0)
+    assert found["not_compared"] == 2
+    assert [row["endpoint"] for row in found["matrix"]] == [
+        "participant_avatar",
+        "service_configuration",
+    ]
+    if "URLs" not in form:
+        assert found["first"].startswith("2026-11-20T12:00:00")
+
+
+def test_a_page_of_the_support_log_is_escaped(tmp_path: Path) -> None:
+    path = tmp_path / "page.html"
+    lines = [html.escape(SUPPORT.format(ENGINEERING)), html.escape(OTHER)]
+    path.write_text("<pre>\n" + "<br>\n".join(lines) + "</pre>\n")
+    assert counts(replayed(path)) == (1, 0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    "compress", [gzip.compress, bz2.compress, lzma.compress, lambda c: gzip.compress(c) * 2]
+)
+def test_a_file_may_be_compressed(tmp_path: Path, compress: Callable[[bytes], bytes]) -> None:
+    path = tmp_path / "support.log"
+    path.write_bytes(compress(f"{OTHER}\n{SUPPORT.format(ENGINEERING)}\n".encode()))
+    assert replayed(path)["records"]["exact"] in (1, 2)
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz", "w:xz"])
+def test_the_support_logs_of_a_snapshot_are_read(tmp_path: Path, mode: Any) -> None:
+    path = tmp_path / "snapshot"
+    rotated = gzip.compress(SUPPORT.format(AVATAR).encode() + b"\n")
+    with tarfile.open(path, mode) as archive:
+        for name, content in (
+            ("system_logs/node1/support_log", f"{OTHER}\n{SUPPORT.format(ENGINEERING)}".encode()),
+            ("system_logs/node2/support_log.1.gz", rotated),
+            ("system_logs/node1/developer_log", b"GET /policy/v1/registrations HTTP/1.1\n"),
+        ):
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    found = replayed(path)
+    assert counts(found) == (2, 0, 0, 0)
+    assert [one["form"] for one in found["files"]] == ["support log"] * 2
+
+
+def test_a_folder_stands_for_its_files(tmp_path: Path) -> None:
+    (tmp_path / "node1").mkdir()
+    (tmp_path / "node1" / "support_log").write_text(SUPPORT.format(ENGINEERING))
+    (tmp_path / "urls").write_text(f"# two calls\n{ENGINEERING}\n\n{AVATAR}\n")
+    assert counts(replayed(tmp_path)) == (3, 0, 0, 0)
+
+
+def test_cases_are_calls_at_their_times(tmp_path: Path) -> None:
+    path = tmp_path / "cases.toml"
+    path.write_text(
+        '[[case]]\nname = "a"\nendpoint = "service_configuration"\n'
+        'request = { local_alias = "engineering" }\nat = "2026-11-20 12:00 UTC"\n'
+        f'[[case]]\nname = "b"\nurl = "{AVATAR}"\n'
+    )
+    found = replayed(path)
+    assert counts(found) == (2, 0, 0, 0)
+    assert found["first"] == "2026-11-20T12:00:00.000+00:00"
+
+
+def test_rows_of_a_router_have_their_replies(tmp_path: Path) -> None:
+    params = json.dumps({"local_alias": "engineering", "call_direction": "dial_in"})
+    same = {"service_type": "conference", "name": "Engineering Room", "service_tag": "x"}
+    rows = [
+        ("service/configuration", params, {"status": "success", "result": same}),
+        ("service/configuration", params, {"status": "fail", "action": "reject"}),
+        ("service/configuration", "", {"status": "success"}),
+        ("nothing", "{}", {}),
+    ]
+    path = tmp_path / "log.csv"
+    path.write_text(
+        "created_at,request_path,request_params,response_status,response_body\n"
+        + "".join(
+            f"2026-11-20 12:00:00+00:00,/policy/v1/{name},{_cell(sent)},200,{_cell(str(reply))}\n"
+            for name, sent, reply in rows
+        )
+    )
+    found = replayed(path, code=1)
+    assert counts(found) == (2, 0, 2, 0)
+    assert [group["fields"] for group in found["groups"]] == [
+        ["service_tag"],
+        ["action", "name", "service_tag", "service_type"],
+    ]
+
+
+def _cell(text: str) -> str:
+    return '"' + text.replace('"', '""') + '"'
+
+
+@pytest.mark.parametrize(
+    ("line", "kind"),
+    [
+        (HAPROXY.format(ENGINEERING + "x" * 900)[:900], "not_replayable"),
+        (SUPPORT.format(ENGINEERING)[:260], "not_replayable"),
+        (html.escape(SUPPORT.format(ENGINEERING))[:300], "not_replayable"),
+        (COMMON.format("/healthz"), "not_replayable"),
+        (COMMON.format("/policy/v1/participant/audioavatar/a"), "not_replayable"),
+        (COMMON.format(ENGINEERING).replace("20/Nov/2026:12:00:00 +0000", "-"), "exact"),
+        ('{"event": "decision", "timestamp": "2026', "unreadable"),
+        ("\x00\x01\x02", "unreadable"),
+    ],
+)
+def test_each_record_has_its_class(tmp_path: Path, line: str, kind: str) -> None:
+    path = tmp_path / "records"
+    path.write_text(f"{COMMON.format(ENGINEERING)}\n{line}\n")
+    found = replayed(path, code=2 if kind == "unreadable" else 0)
+    expected = {"exact": 1, "partial": 0, "not_replayable": 0, "unreadable": 0}
+    expected[kind] += 1
+    assert found["records"] == expected
+
+
+def test_a_file_that_ends_early_is_counted(tmp_path: Path) -> None:
+    path = tmp_path / "support.log.gz"
+    lines = "".join(SUPPORT.format(f"{ENGINEERING}&call_tag={n}") + "\n" for n in range(5000))
+    path.write_bytes(gzip.compress(lines.encode())[:-2000])
+    found = replayed(path, code=2)
+    assert found["records"]["exact"] > 1000
+    assert found["records"]["unreadable"] == 1
+    assert "end" in found["unreadable"][0]["reason"]
