@@ -88,7 +88,7 @@ def explain(  # noqa: PLR0913 - the options of the command
         moment = parse_at(at, request.at)
         log, handler = capture_log(debug=traceback)
         walks = [
-            _walk(path, request, moment, ask_all=ask_all, log=log, handler=handler)
+            walk(path, request, moment, ask_all=ask_all, log=log, handler=handler)
             for path in (config, against)
             if path is not None
         ]
@@ -106,7 +106,7 @@ def explain(  # noqa: PLR0913 - the options of the command
             _show_tracebacks(explanation, err=print_json)
 
 
-def _walk(
+def walk(
     config: Path,
     request: RecordedRequest,
     moment: datetime | None,

@@ -4,56 +4,72 @@ from __future__ import annotations
 
 import json
 import sys
-import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 import click
 
-from pexpolicy.cli.audit.input import PROGRESS_INTERVAL_S, paths_of, period, refuse, time_options
+from pexpolicy.cli.audit.input import paths_of, period, refuse, time_options
 from pexpolicy.cli.common import config_option, fail
+from pexpolicy.cli.http_client import cacert_option
+from pexpolicy.cli.replay_options import Share, authorization, show_walks
+from pexpolicy.cli.replay_progress import ReplayProgress
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.replay.job import Job
 from pexpolicy.replay.records import Exactness
 from pexpolicy.replay.replayer import Selection
+from pexpolicy.replay.report_csv import as_csv
+from pexpolicy.replay.report_html import as_html
 from pexpolicy.replay.report_json import as_json
+from pexpolicy.replay.report_junit import as_junit
 from pexpolicy.replay.report_text import TextReport
 from pexpolicy.replay.result import ReplayResult
 from pexpolicy.replay.run import run_replay
+from pexpolicy.replay.saved_cases import as_cases
+from pexpolicy.replay.server import ServerAddress, ServerFailedError
 from pexpolicy.replay.workers import WorkerFailedError
 
 EX_DIFFERS = 1
 EX_UNREADABLE = 2
+REPORTS: dict[str, tuple[Callable[[ReplayResult], str], str]] = {
+    "csv": (as_csv, "Write the groups of changes as CSV."),
+    "junit": (as_junit, "Write the report as JUnit XML."),
+    "html": (as_html, "Write the report as one page with charts."),
+    "save_cases": (as_cases, "Write an example of each group as a case of pexpolicy test."),
+}
+"""What writes a report to the file of an option, and its help."""
 
 
-class Share(click.ParamType[float]):
-    """A part of all calls: ``0.5%``, or a number of calls per call such as ``0.005``."""
-
-    name = "share"
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
-        """Return the part, 0 to 1; fail for anything else."""
-        text = str(value).strip()
-        try:
-            part = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
-        except ValueError:
-            part = -1.0
-        if not 0 <= part <= 1:
-            self.fail(f"{text!r} is no part of the calls: write 0.5%", param, ctx)
-        return part
+def report_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add an option for each report that is written to a file."""
+    path = click.Path(path_type=Path, dir_okay=False)
+    for name, (_, text) in reversed(REPORTS.items()):
+        option = "--" + name.replace("_", "-")
+        command = click.option(option, name, type=path, metavar="FILE", help=text)(command)
+    return command
 
 
 @click.command()
 @config_option
 @click.argument("records", nargs=-1, type=click.Path(path_type=Path, exists=True))
-@click.option("--against", metavar="FILE", help="Compare with the answers of this configuration.")
+@click.option(
+    "--against",
+    metavar="FILE|URL",
+    help="Compare with the answers of this configuration, or of the server of this policy profile.",
+)
+@click.option("--user", help="User for HTTP Basic authentication at the server.")
+@click.option(
+    "--password-env", metavar="NAME", help="Environment variable that holds the password."
+)
+@cacert_option
 @click.option(
     "--only",
     multiple=True,
     metavar="WORD",
-    help="Report the changes with this action, "
-    "endpoint, plugin or field. May be given several times; all must fit.",
+    help="Report the changes with this action, endpoint, plugin or field. May be given several "
+    "times; all must fit.",
 )
 @click.option(
     "--ignore",
@@ -68,38 +84,51 @@ class Share(click.ParamType[float]):
     type=Share(),
     default=0.0,
     metavar="SHARE",
-    help="Exit with 0 up to this part of changed calls, as in 0.5%.",
+    help="Exit with 0 up to this part of changed calls, such as 0.5%.",
 )
 @click.option(
     "--processes",
     type=click.IntRange(0, 64),
+    metavar="N",
     help="Number of processes; by default one for each processor where there is enough to do.",
 )
+@click.option(
+    "--explain",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Show each step of the example of group N.",
+)
 @click.option("--json", "print_json", is_flag=True, help="Print JSON.")
-def replay(  # noqa: PLR0913, PLR0917 - the options of the command
+@report_options
+def replay(  # noqa: PLR0913 - the options of the command
+    *,
     config: Path,
     records: tuple[Path, ...],
     against: str | None,
+    user: str | None,
+    password_env: str | None,
+    cacert: Path | None,
     only: tuple[str, ...],
     ignore: tuple[str, ...],
     since: str | None,
     until: str | None,
     max_changed: float,
     processes: int | None,
-    *,
+    explain: int | None,
     utc: bool,
     network: bool,
     print_json: bool,
+    **reports: Path | None,
 ) -> None:
     """Show what a configuration would answer to recorded calls, and what changes.
 
     RECORDS are files of any of these forms, also compressed, and folders with such files: the audit
     log, with the files rotated away from it; the support log of Infinity, or a snapshot with it;
-    the access log of a proxy; a URL a line; cases of pexpolicy test. Without RECORDS, the audit
-    log of the configuration is read.
+    the access log of a proxy; a URL a line; cases of pexpolicy test; the log of a policy router as
+    CSV. Without RECORDS, the audit log of the configuration is read.
 
-    Each call is asked at its own time, and compared with what was sent, or with the answer of
-    another configuration. Plugins cannot reach the network without --network.
+    Each call is asked at its own time, and compared with what was sent, or with another answer.
+    Plugins cannot reach the network without --network.
 
     Exit code 0: the answers are equal, or no more than --max-changed differ. 1: more differ. 2: a
     record cannot be read, there is none, or wrong usage. 75 and 78: as for serve.
@@ -107,23 +136,46 @@ def replay(  # noqa: PLR0913, PLR0917 - the options of the command
     times = period(since, until, utc=utc)
     bounds = {name: None if at is None else at.timestamp() for name, at in times.items()}
     selection = Selection(**bounds, ignore=frozenset(ignore), only=only)
-    job = Job(config, None if against is None else Path(against), selection, network)
-    paths = list(records) or paths_of(config, ())
-    progress = _Progress(enabled=sys.stderr.isatty())
+    other = _other_side(against, user, password_env, cacert)
+    job = Job(config, other, selection, network)
+    progress = ReplayProgress(enabled=sys.stderr.isatty())
     try:
-        result = run_replay(paths, job, processes=processes, progress=progress)
+        with progress:
+            paths = list(records) or paths_of(config, ())
+            result = run_replay(paths, job, processes=processes, progress=progress)
+        if explain is not None:
+            show_walks(result, explain, job)
+        elif print_json:
+            click.echo(json.dumps(as_json(result), indent=2, ensure_ascii=False))
+        else:
+            TextReport().show(result)
+        for name, path in reports.items():
+            if path is not None:
+                path.write_text(REPORTS[name][0](result), encoding="utf-8")
     except ConfigError as error:
-        progress.clear()
         fail(error)
-    except (OSError, WorkerFailedError) as error:
-        progress.clear()
+    except OSError as error:
+        refuse(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+    except (WorkerFailedError, ServerFailedError) as error:
         refuse(str(error))
-    progress.clear()
-    if print_json:
-        click.echo(json.dumps(as_json(result), indent=2, ensure_ascii=False))
-    else:
-        TextReport().show(result)
     sys.exit(_exit_code(result, max_changed))
+
+
+def _other_side(
+    against: str | None, user: str | None, password_env: str | None, cacert: Path | None
+) -> Path | ServerAddress | None:
+    if against is None:
+        return None
+    if not against.startswith(("http://", "https://")):
+        return Path(against)
+    parts = urlsplit(against)
+    if parts.username is not None:
+        raise click.BadParameter("give the credentials with --user and --password-env")
+    if parts.query or parts.fragment or "/policy/v1" in parts.path or not parts.hostname:
+        msg = "write the URL of the policy profile: the part before /policy/v1"
+        raise click.BadParameter(msg, param_hint="--against")
+    ca_file = None if cacert is None else str(cacert)
+    return ServerAddress(against.rstrip("/"), authorization(user, password_env), ca_file)
 
 
 def _exit_code(result: ReplayResult, max_changed: float) -> int:
@@ -131,29 +183,3 @@ def _exit_code(result: ReplayResult, max_changed: float) -> int:
         return EX_DIFFERS
     records = result.tally.records
     return EX_UNREADABLE if records[Exactness.UNREADABLE] or not records.total() else 0
-
-
-class _Progress:
-    """A line on standard error that tells how far the replay is."""
-
-    def __init__(self, *, enabled: bool) -> None:
-        self._enabled = enabled
-        self._began = self._shown = time.monotonic()
-        self._width = 0
-
-    def __call__(self, records: int, position: int, size: int) -> None:
-        """Show the records replayed so far, and the bytes read of all bytes."""
-        now = time.monotonic()
-        if not self._enabled or now - self._shown < PROGRESS_INTERVAL_S:
-            return
-        self._shown = now
-        part = min(position / size, 1.0) if size else 1.0
-        left = (now - self._began) * (1 - part) / part if part else 0.0
-        text = f"{records:,} records, {part:.0%}, {left:.0f} s left"
-        self._width = max(self._width, len(text))
-        click.echo(f"\r{text:<{self._width}}", nl=False, err=True)
-
-    def clear(self) -> None:
-        """Remove the line."""
-        if self._width:
-            click.echo(f"\r{'':<{self._width}}\r", nl=False, err=True)

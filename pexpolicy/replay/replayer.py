@@ -12,7 +12,7 @@ from urllib.parse import quote, urlencode
 import msgspec
 
 from pexpolicy.audit.adjustments import Changes
-from pexpolicy.audit.redaction import Redaction
+from pexpolicy.audit.redaction import REMOVED, Redaction
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.base import JSON
 from pexpolicy.policy import Answer
@@ -185,6 +185,8 @@ class Replayer:
             tally.same += 1
             return
         tally.changed += 1
+        if call.at is not None:
+            tally.changed_by_hour[int(call.at // 3600)] += 1
         outcome = answer.outcome
         key = GroupKey(
             call.endpoint,
@@ -244,7 +246,11 @@ class Replayer:
             result, removed = self._redaction.result(outcome.endpoint, outcome.decision)
             shown = msgspec.json.decode(msgspec.json.encode(result))
             if isinstance(shown, dict) and shown:
-                expected["result"] = {n: v for n, v in shown.items() if n not in removed}
+                expected["result"] = {
+                    name: value
+                    for name, value in shown.items()
+                    if name not in removed and REMOVED not in str(value)
+                }
         return expected
 
     def _count_steps(self, tally: Tally, answer: Answer) -> None:

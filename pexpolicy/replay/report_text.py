@@ -21,12 +21,13 @@ SHOWN_CHANGES = 6
 """Changed fields of an example that are printed."""
 MAX_VALUE = 200
 """Characters of a change that are printed."""
-_NAMES = {
+NAMES = {
     Exactness.EXACT: "exact",
     Exactness.PARTIAL: "partial",
     Exactness.NOT_REPLAYABLE: "not replayable",
     Exactness.UNREADABLE: "unreadable",
 }
+"""The classes of records in words."""
 _STYLES = {Exactness.PARTIAL: "yellow", Exactness.UNREADABLE: "red"}
 
 
@@ -43,7 +44,7 @@ class TextReport:
         shown = result.groups if all_groups else result.groups[:SHOWN_GROUPS]
         for number, group in enumerate(shown, 1):
             self._console.print()
-            self._show_group(number, group, result)
+            self.show_group(number, group, result)
         if left := len(result.groups) - len(shown):
             count = sum(group.count for group in result.groups[len(shown) :])
             self._console.print()
@@ -65,12 +66,12 @@ class TextReport:
         for kind in Exactness:
             count = tally.records[kind]
             style = _STYLES.get(kind, "") if count else "dim"
-            table.add_row(Text(f"{count:,}", style=style), Text(_NAMES[kind], style=style))
+            table.add_row(Text(f"{count:,}", style=style), Text(NAMES[kind], style=style))
         self._line(f"{sum(tally.records.values()):,} records" + period(result), "bold")
         self._console.print(table)
         reasons = ordered_reasons(result)
         for (kind, why), count in reasons[:SHOWN_REASONS]:
-            self._line(f"{_NAMES[kind]}: {why} ({count:,})", _STYLES.get(kind, "dim"), indent=2)
+            self._line(f"{NAMES[kind]}: {why} ({count:,})", _STYLES.get(kind, "dim"), indent=2)
         if len(reasons) > SHOWN_REASONS:
             self._line(f"and {len(reasons) - SHOWN_REASONS} more reasons", "dim", indent=2)
         for place, why in tally.places[:SHOWN_REASONS]:
@@ -98,7 +99,8 @@ class TextReport:
             previous = endpoint
         self._console.print(table)
 
-    def _show_group(self, number: int, group: Group, result: ReplayResult) -> None:
+    def show_group(self, number: int, group: Group, result: ReplayResult) -> None:
+        """Print one group of changes."""
         key, example = group.key, group.example
         share = f"{group.count / result.compared:.2%}"
         calls = "call" if group.count == 1 else "calls"
@@ -131,7 +133,7 @@ class TextReport:
         unnoticed = sum(group.count for group in result.groups if group.is_unnoticed)
         text = f"{tally.same:,} same, {tally.changed:,} changed"
         if result.compared:
-            text += f" ({tally.changed / result.compared:.2%})"
+            text += f" ({result.changed_share:.2%})"
         if result.selected != tally.changed:
             text += f", {result.selected:,} of them selected"
         if unnoticed:

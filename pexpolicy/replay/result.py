@@ -104,6 +104,9 @@ class Tally:
     groups: dict[GroupKey, Group] = field(default_factory=dict)
     first: float | None = None
     last: float | None = None
+    by_hour: Counter[int] = field(default_factory=Counter)
+    """Calls by hours since 1970."""
+    changed_by_hour: Counter[int] = field(default_factory=Counter)
     steps: Counter[tuple[str, str, str, str]] = field(default_factory=Counter)
     """Steps of the new configuration by endpoint, plugin, hook and outcome."""
     used: Counter[tuple[str, str, str]] = field(default_factory=Counter)
@@ -111,6 +114,11 @@ class Tally:
 
     def at(self, at: float | None) -> None:
         """Note the time of a call."""
+        if at is not None:
+            self.by_hour[int(at // 3600)] += 1
+            self._extend(at)
+
+    def _extend(self, at: float | None) -> None:
         if at is not None:
             self.first = at if self.first is None else min(self.first, at)
             self.last = at if self.last is None else max(self.last, at)
@@ -124,13 +132,21 @@ class Tally:
 
     def merge(self, other: Tally) -> None:
         """Add the counts of the records that follow."""
-        for name in ("records", "reasons", "matrix", "steps", "used"):
+        for name in (
+            "records",
+            "reasons",
+            "matrix",
+            "by_hour",
+            "changed_by_hour",
+            "steps",
+            "used",
+        ):
             getattr(self, name).update(getattr(other, name))
         for name in ("outside", "repeated", "same", "changed", "uncompared"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.places = [*self.places, *other.places][:MAX_PLACES]
-        self.at(other.first)
-        self.at(other.last)
+        self._extend(other.first)
+        self._extend(other.last)
         for key, group in other.groups.items():
             self._merge_group(key, group)
 
@@ -169,6 +185,11 @@ class ReplayResult:
     def compared(self) -> int:
         """Return the number of calls with two answers."""
         return self.tally.same + self.tally.changed
+
+    @property
+    def changed_share(self) -> float:
+        """Return the part of the compared calls that changes, 0 to 1."""
+        return self.tally.changed / self.compared if self.compared else 0.0
 
     @property
     def share(self) -> float:

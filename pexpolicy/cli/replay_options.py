@@ -1,0 +1,73 @@
+"""Options of ``pexpolicy replay``: shares, credentials, and the explanation of a group."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pexpolicy.cli.common import capture_log
+from pexpolicy.cli.explain import walk
+from pexpolicy.cli.explain_display import Display
+from pexpolicy.explain.request_forms import AUDIT_LINE, RecordedRequest, read_request
+from pexpolicy.replay.job import Job
+from pexpolicy.replay.report_text import TextReport
+from pexpolicy.replay.result import ReplayResult
+
+
+class Share(click.ParamType[float]):
+    """A part of all calls: ``0.5%``, or a fraction such as ``0.005``."""
+
+    name = "share"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Return the part, 0 to 1; fail for anything else."""
+        text = str(value).strip()
+        try:
+            part = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+        except ValueError:
+            part = -1.0
+        if not 0 <= part <= 1:
+            self.fail(f"{text!r} is not a part of the calls: write 0.5%", param, ctx)
+        return part
+
+
+def authorization(user: str | None, password_env: str | None) -> str | None:
+    """Return the ``Authorization`` header of these options; raise ``UsageError``."""
+    from pexpolicy.conformance.http_client import basic  # noqa: PLC0415 - for this option only
+
+    if user is None and password_env is None:
+        return None
+    if user is None or password_env is None:
+        raise click.UsageError("--user and --password-env belong together")
+    password = os.environ.get(password_env)
+    if password is None:
+        raise click.UsageError(f"there is no environment variable {password_env}")
+    if ":" in user:
+        raise click.UsageError("a user name cannot contain a colon")
+    return basic(user, password)
+
+
+def show_walks(result: ReplayResult, number: int, job: Job) -> None:
+    """Print a group, and each step of the decisions on its example; raise ``UsageError``."""
+    if number > len(result.groups):
+        text = f"there are {len(result.groups)} groups of changes, and no group {number}"
+        raise click.UsageError(text)
+    group = result.groups[number - 1]
+    TextReport().show_group(number, group, result)
+    click.echo()
+    at = None if group.example.at is None else datetime.fromtimestamp(group.example.at, UTC)
+    url = read_request(group.example.url).url
+    request = RecordedRequest(url, AUDIT_LINE, at, missing=group.example.missing)
+    remarks = []
+    if request.missing:
+        remarks = [f"the record was written without {', '.join(request.missing)}"]
+    log, handler = capture_log()
+    configs = [path for path in (job.against, job.config) if isinstance(path, Path)]
+    walks = [walk(path, request, at, ask_all=False, log=log, handler=handler) for path in configs]
+    Display(show_secrets=False).show(request, at, remarks, walks)
