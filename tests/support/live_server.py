@@ -69,10 +69,14 @@ def running(
     python: str = sys.executable,
     environment: Mapping[str, str] | None = None,
     folder: Path | None = None,
+    own_admin_port: bool = False,
 ) -> Iterator[Running]:
-    """Start a server on a free port, wait until it announces its URL, and stop it."""
+    """Start a server on a free port, wait until it announces its URL, and stop it.
+
+    The admin port is a free one too, or with ``own_admin_port`` that of the configuration.
+    """
     command = (python, "-m", "pexpolicy", "serve", "--config", str(config))
-    ports = ("--port", "0", "--admin-port", "0")
+    ports = ["--port", "0", *(() if own_admin_port else ("--admin-port", "0"))]
     with subprocess.Popen(
         (*command, *ports, *arguments),
         stderr=subprocess.PIPE,

@@ -18,11 +18,14 @@ from pexpolicy.audit.redaction import redaction_of
 from pexpolicy.config.schema.console import ConsoleTable
 from pexpolicy_console.action_log import ActionLog
 from pexpolicy_console.app import create_app
+from pexpolicy_console.chain_verification import ChainVerification
 from pexpolicy_console.config_file import ConfigFile
 from pexpolicy_console.context import Console
+from pexpolicy_console.dry_run.process import DryRuns
 from pexpolicy_console.index.index import Index
 from pexpolicy_console.live import LiveFeed
 from pexpolicy_console.login.sessions import Sessions
+from pexpolicy_console.metrics_ring import MetricsRing
 from pexpolicy_console.server_client import ServerClient
 
 STOP_TIMEOUT_S = 1.0
@@ -44,14 +47,18 @@ def console_from(config: ConfigFile) -> Console:
         raise ConsoleError(msg) from None
     table = config.settings.console
     audit, personal = config.audit, redaction_of(config.settings).personal
+    server = ServerClient(config)
     return Console(
         config,
-        ServerClient(config),
+        server,
         Sessions(table.session_hours * 3600),
         ActionLog(config.folder),
         Index(config.folder / "index", audit, table.index_mb, personal),
         LiveFeed(audit),
         personal,
+        DryRuns(config.path),
+        MetricsRing(server),
+        ChainVerification(config),
     )
 
 
