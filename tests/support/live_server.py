@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -58,7 +59,8 @@ class Running:
 def with_audit(config: Path, folder: Path, extra: str = "") -> Path:
     """Copy a configuration and set its audit file to `audit.jsonl` in the same folder."""
     copy = folder / "config.toml"
-    copy.write_text(f'{config.read_text()}\n[audit]\npath = "audit.jsonl"\n{extra}')
+    text = re.sub(r"(?m)^\[audit\].*\npath .*\n", "", config.read_text())
+    copy.write_text(f'{text}\n[audit]\npath = "audit.jsonl"\n{extra}')
     return copy
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import socket
 import ssl
@@ -32,6 +33,7 @@ STOP_TIMEOUT_S = 1.0
 """Time to answer the requests in flight at the end; streams are closed at once."""
 CERTIFICATE_POLL_INTERVAL_S = 10.0
 BACKLOG = 128
+PARENT_POLL_INTERVAL_S = 0.5
 
 
 class ConsoleError(Exception):
@@ -89,8 +91,15 @@ def url_of(table: ConsoleTable, listener: socket.socket) -> str:
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
-async def serve(console: Console, listener: socket.socket, on_ready: Callable[[], None]) -> None:
-    """Serve until SIGTERM or SIGINT. Raises ``ConsoleError`` for a bad certificate."""
+async def serve(
+    console: Console,
+    listener: socket.socket,
+    on_ready: Callable[[], None],
+    parent: int | None = None,
+) -> None:
+    """Serve until SIGTERM or SIGINT, or until the ``parent`` process ends. Raises
+    ``ConsoleError`` for a bad certificate.
+    """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -103,7 +112,9 @@ async def serve(console: Console, listener: socket.socket, on_ready: Callable[[]
         try:
             await web.SockSite(runner, listener, ssl_context=context).start()
             on_ready()
-            await stop.wait()
+            while not stop.is_set() and (parent is None or os.getppid() == parent):
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(stop.wait(), PARENT_POLL_INTERVAL_S)
         finally:
             await runner.cleanup()
 
