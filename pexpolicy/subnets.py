@@ -146,14 +146,14 @@ class _Family(Generic[T]):
         return sorted(listed, key=lambda one: (one[0], -one[1]))
 
 
-def read_subnet(written: str) -> IPv4Network | IPv6Network:
+def read_subnet(written: str, *, strict: bool = True) -> IPv4Network | IPv6Network:
     """Parse a subnet or a single address; IPv4-mapped IPv6 becomes IPv4.
 
-    Raise ``SubnetError`` with what to write instead.
+    Raise ``SubnetError`` with what to write instead, for host bits only if ``strict``.
     """
     text = written.strip()
     try:
-        network = ip_network(text)
+        network = ip_network(text, strict=strict)
     except ValueError:
         raise SubnetError(_subnet_problem(text)) from None
     if network.version == 4:  # noqa: PLR2004 - IPv4

@@ -38,6 +38,7 @@ PUBLIC = (
     "conformance.replies",
     "config.csv_tables",
     "config.toml_tables",
+    "explain.local_policy",
     "explain.moments",
     "explain.request_forms",
     "hooks",

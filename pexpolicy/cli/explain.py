@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -18,7 +19,8 @@ from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.errors import full_traceback
 from pexpolicy.explain.explanation import Explanation
 from pexpolicy.explain.explanation import explain as explain_request
-from pexpolicy.explain.request_forms import InvalidRequestError, RecordedRequest
+from pexpolicy.explain.local_policy import LocalPolicy, LocalPolicyError, load_local_policy
+from pexpolicy.explain.request_forms import InvalidRequestError, RecordedRequest, endpoint_of
 from pexpolicy.log.capture import LogHandler
 from pexpolicy.log.console import ServerLog
 from pexpolicy.models.wall_clock import DryRunClock
@@ -55,16 +57,30 @@ from pexpolicy.text import printable
     metavar="FILE",
     help="Show the decision of another configuration as well, and what differs.",
 )
+@click.option(
+    "--local-policy",
+    "script",
+    metavar="SCRIPT",
+    help="Show what this local policy script makes of the reply on the node.",
+)
+@click.option(
+    "--service-config",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="The service that Infinity itself has for the call, as JSON, for --local-policy.",
+)
 @click.option("--json", "print_json", is_flag=True, help="Print JSON.")
 @click.option("--show-secrets", is_flag=True, help="Print PINs and passwords of the reply as well.")
 @click.option("--traceback", is_flag=True, help="Print the full traceback of each failure.")
-def explain(  # noqa: PLR0913 - the options of the command
+def explain(  # noqa: PLR0913, PLR0917 - the options of the command
     config: Path,
     request_text: str,
     endpoint: str | None,
     pairs: tuple[str, ...],
     at: str | None,
     against: Path | None,
+    script: str | None,
+    service_config: Path | None,
     *,
     ask_all: bool,
     print_json: bool,
@@ -87,12 +103,21 @@ def explain(  # noqa: PLR0913 - the options of the command
         remarks = doubts(request, changes)
         moment = parse_at(at, request.at)
         log, handler = capture_log(debug=traceback)
+        local_policy = _local_policy(script, service_config, request)
         walks = [
-            walk(path, request, moment, ask_all=ask_all, log=log, handler=handler)
+            walk(
+                path,
+                request,
+                moment,
+                local_policy=local_policy,
+                ask_all=ask_all,
+                log=log,
+                handler=handler,
+            )
             for path in (config, against)
             if path is not None
         ]
-    except InvalidRequestError as error:
+    except (InvalidRequestError, LocalPolicyError) as error:
         click.secho(str(error), fg="red", err=True)
         sys.exit(2)
     if print_json:
@@ -106,11 +131,23 @@ def explain(  # noqa: PLR0913 - the options of the command
             _show_tracebacks(explanation, err=print_json)
 
 
+def _local_policy(
+    script: str | None, service_config: Path | None, request: RecordedRequest
+) -> LocalPolicy | None:
+    if script is None:
+        if service_config is not None:
+            msg = "--service-config is for --local-policy: name a script as well"
+            raise InvalidRequestError(msg)
+        return None
+    return load_local_policy([script], endpoint_of(request.url)[0], service_config)
+
+
 def walk(
     config: Path,
     request: RecordedRequest,
     moment: datetime | None,
     *,
+    local_policy: LocalPolicy | None = None,
     ask_all: bool,
     log: ServerLog,
     handler: LogHandler,
@@ -122,7 +159,15 @@ def walk(
 
     async def answer() -> Explanation:
         async with policy.serving():
-            return await explain_request(policy, request, all=ask_all)
+            explained = await explain_request(policy, request, all=ask_all)
+        if local_policy is None:
+            return explained
+        outcome = explained.answer.outcome
+        async with local_policy.running():
+            after = await local_policy.after(
+                explained.endpoint, outcome.request, outcome.decision, clock()
+            )
+        return replace(explained, local_policy=after)
 
     try:
         explained = run(answer())

@@ -82,7 +82,29 @@ def _walk(explained: Explanation, *, show_secrets: bool) -> dict[str, Any]:
         "bytes": len(reply.body),
         "reply": json.loads(body) if reply.content_type == JSON else None,
         "removed": removed,
+        "local_policy": _local_policy(explained, show_secrets=show_secrets),
     }
+
+
+def _local_policy(explained: Explanation, *, show_secrets: bool) -> dict[str, Any] | None:
+    """Return what the script of the node makes of the reply."""
+    after = explained.local_policy
+    if after is None:
+        return None
+    written: dict[str, Any] = {
+        "script": after.script,
+        "applied": after.is_applied,
+        "verdict": after.verdict,
+        "changed": list(after.changed),
+        "notes": list(after.notes),
+    }
+    if after.decision is not None:
+        redaction = None if show_secrets else Redaction()
+        masked = redaction.masked_fields(explained.endpoint, after.decision) if redaction else {}
+        facts = {**after.decision.facts(), **(masked or {})}
+        written["action"] = facts.pop("action")
+        written["result"] = facts
+    return written
 
 
 def _step(explained: Explanation, step: Step, *, show_secrets: bool) -> dict[str, Any]:
@@ -197,6 +219,7 @@ class Display:
             self._line(f"warning: {warning}", "yellow")
         self._console.print()
         self._show_reply(explained)
+        self._show_local_policy(explained)
 
     def _steps(self, explained: Explanation) -> Table:
         outcome = explained.answer.outcome
@@ -220,20 +243,38 @@ class Display:
         return step.detail or ", ".join(step.fields)
 
     def _show_reply(self, explained: Explanation) -> None:
-        console, reply = self._console, explained.answer.reply
+        reply = explained.answer.reply
         self._line(f"HTTP {reply.status} {reply.content_type}", "bold")
         if reply.content_type != JSON:
             self._line(f"({len(reply.body)} bytes)")
             return
         body, removed = (reply.body, []) if self._show_secrets else without_secrets(explained)
+        self._show_body(body)
+        if removed:
+            names = ", ".join(removed)
+            self._line(f"not shown: {names}; --show-secrets prints the complete reply", "dim")
+
+    def _show_body(self, body: bytes) -> None:
+        console = self._console
         if console.is_terminal:
             console.print(JSONHighlighter()(_indented(body)), soft_wrap=True)
         else:
             # Not by the console, which would change it.
             console.file.write(body.decode() + "\n")
-        if removed:
-            names = ", ".join(removed)
-            self._line(f"not shown: {names}; --show-secrets prints the complete reply", "dim")
+
+    def _show_local_policy(self, explained: Explanation) -> None:
+        """Print what the script of the node makes of the reply."""
+        after = _local_policy(explained, show_secrets=self._show_secrets)
+        if after is None:
+            return
+        self._console.print()
+        self._line(f"local policy {after['script']}", "bold")
+        for note in after["notes"]:
+            self._line(f"note: {note}", "dim")
+        self._line(after["verdict"], "green" if after["applied"] else "red")
+        if "action" in after:
+            shown = {"action": after["action"], "result": after["result"]}
+            self._show_body(json.dumps(shown, ensure_ascii=False).encode())
 
 
 def _indented(body: bytes) -> str:

@@ -11,6 +11,7 @@ from yarl import URL
 
 from pexpolicy.audit.redaction import Redaction
 from pexpolicy.endpoints import ENDPOINTS
+from pexpolicy.explain.local_policy import LocalPolicyOutcome
 from pexpolicy.explain.request_forms import RecordedRequest, endpoint_of
 from pexpolicy.models.outcome import Outcome
 from pexpolicy.models.request import Request
@@ -33,6 +34,8 @@ class Explanation:
     """Why the server would not answer this path."""
     rest: Sequence[Outcome] = ()
     """What each plugin that was not asked would have decided, if those were asked as well."""
+    local_policy: LocalPolicyOutcome | None = None
+    """What the script of the node makes of the answer."""
 
 
 async def explain(policy: Policy, recorded: RecordedRequest, *, all: bool = False) -> Explanation:  # noqa: A002 - the name of the option

@@ -28,7 +28,8 @@ patterns captured from a request that matches. ``group_names(condition)`` is the
 matches, or ``None``. It does not scan conditions that require exact values, prefixes or suffixes.
 
 ``subject("local_alias.user").read(request)`` returns the values that a condition of that name
-tests.
+tests. ``ValueOf`` is the table ``{ value_of = "KEY", regex = "..." }``, and ``compile_value_of``
+returns what reads the value.
 
 Code that analyses conditions finds ``Clause``, one operator on one ``Subject``; ``All``, ``AnyOf``
 and ``NoneOf`` with their ``parts``; ``Comparison``, ``InSource`` and ``TimeCondition``.
@@ -38,8 +39,8 @@ and ``NoneOf`` with their ``parts``; ``Comparison``, ``InSource`` and ``TimeCond
 from __future__ import annotations
 
 from pexpolicy.matching.clauses import Clause
-from pexpolicy.matching.comparison import Comparison, InSource, ValueList
-from pexpolicy.matching.compile import compile_when
+from pexpolicy.matching.comparison import Comparison, InSource, OtherValue, ValueList
+from pexpolicy.matching.compile import compile_value_of, compile_when
 from pexpolicy.matching.conditions import (
     All,
     AnyOf,
@@ -52,7 +53,7 @@ from pexpolicy.matching.conditions import (
 )
 from pexpolicy.matching.index import Index
 from pexpolicy.matching.patterns import Pattern, PatternError, Replacement
-from pexpolicy.matching.settings import VALUE_LISTS, When
+from pexpolicy.matching.settings import VALUE_LISTS, ValueOf, When
 from pexpolicy.matching.subjects import Subject, UnknownSubjectError, subject
 
 __all__ = [
@@ -65,6 +66,7 @@ __all__ = [
     "InSource",
     "Index",
     "NoneOf",
+    "OtherValue",
     "Pattern",
     "PatternError",
     "Replacement",
@@ -72,8 +74,10 @@ __all__ = [
     "TimeCondition",
     "UnknownSubjectError",
     "ValueList",
+    "ValueOf",
     "When",
     "captures",
+    "compile_value_of",
     "compile_when",
     "group_names",
     "required",

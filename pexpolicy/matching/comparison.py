@@ -28,15 +28,34 @@ FindList = Callable[[str, Kind], ValueList]
 
 
 @dataclass(frozen=True, slots=True)
+class OtherValue:
+    """A value of a request, or a part of it, that stands instead of a written one."""
+
+    subject: Subject
+    pattern: Pattern | None = None
+    """The whole value must match it, and its first group counts."""
+
+    def read(self, request: Request) -> Sequence[Any]:
+        """Return all its values, and none if it is unset or does not match."""
+        values = self.subject.read(request)
+        if self.pattern is None:
+            return values
+        found = (self.pattern.groups(str(value)) for value in values)
+        return [groups[0] for groups in found if groups is not None and groups[0]]
+
+    def __str__(self) -> str:
+        by = f" by {quoted(self.pattern.source)}" if self.pattern is not None else ""
+        return f"{self.subject.key}{by}"
+
+
+@dataclass(frozen=True, slots=True)
 class Comparison:
     """A comparison of two values of a request; each has one value or several."""
 
     subject: Subject
     operator: str
     """``equals``, ``greater`` or ``less``, without the negation."""
-    other: Subject
-    pattern: Pattern | None = None
-    """The whole of the other value must match it, and its first group is compared."""
+    other: OtherValue
     negated: bool = False
     every: bool = False
     """True if all values of the subject must pass, and not only one."""
@@ -44,22 +63,15 @@ class Comparison:
 
     def matches(self, request: Request) -> bool:
         """Return whether the request satisfies the comparison; false without both values."""
-        values, others = self.subject.read(request), self._others(request)
+        values, others = self.subject.read(request), self.other.read(request)
         if not others:
             return self.negated
         test = self._test(others)
         passed = bool(values) and all(map(test, values)) if self.every else any(map(test, values))
         return passed is not self.negated
 
-    def _others(self, request: Request) -> Sequence[Any]:
-        values = self.other.read(request)
-        if self.pattern is None:
-            return values
-        found = (self.pattern.groups(str(value)) for value in values)
-        return [groups[0] for groups in found if groups is not None and groups[0]]
-
     def _test(self, others: Sequence[Any]) -> Callable[[Any], bool]:
-        kinds = (self.subject.kind, self.other.kind)
+        kinds = (self.subject.kind, self.other.subject.kind)
         if self.operator == "equals" and "number" not in kinds:
             normal = self._normal("alias" in kinds)
             wanted = frozenset(map(normal, others))
@@ -78,11 +90,11 @@ class Comparison:
         """Return the comparison and both values if it does not match, or an empty text."""
         if self.matches(request):
             return ""
-        values, others = self.subject.read(request), self._others(request)
-        for subject, found in ((self.subject, values), (self.other, others)):
+        values, others = self.subject.read(request), self.other.read(request)
+        for subject, found in ((self.subject, values), (self.other.subject, others)):
             if not found:
                 return f"{self}: no match, the request has no {subject.key}"
-        ours, theirs = _shown(self.subject, values), _shown(self.other, others)
+        ours, theirs = _shown(self.subject, values), _shown(self.other.subject, others)
         return f"{self}: no match for {ours} and {theirs}"
 
     def groups(self, request: Request) -> list[tuple[str, str]]:
@@ -91,8 +103,7 @@ class Comparison:
 
     def __str__(self) -> str:
         operator = "not_" * self.negated + self.operator
-        pattern = f" by {quoted(self.pattern.source)}" if self.pattern is not None else ""
-        return f"{self.subject.key}.{operator} = the value of {self.other.key}{pattern}"
+        return f"{self.subject.key}.{operator} = the value of {self.other}"
 
 
 @dataclass(frozen=True, slots=True)

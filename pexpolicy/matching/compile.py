@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from pexpolicy.matching.clauses import clause
-from pexpolicy.matching.comparison import Comparison, FindList, InSource
+from pexpolicy.matching.comparison import Comparison, FindList, InSource, OtherValue
 from pexpolicy.matching.conditions import All, AnyOf, Condition, NoneOf, TimeCondition
 from pexpolicy.matching.patterns import Pattern
 from pexpolicy.matching.settings import (
@@ -58,6 +58,12 @@ def _set_keys(tables: Any) -> list[str]:
     return [key for key in type(tables).model_fields if getattr(tables, key) is not None]
 
 
+def compile_value_of(written: ValueOf) -> OtherValue:
+    """Return what reads the value that a ``ValueOf`` names."""
+    pattern = Pattern(written.regex) if written.regex is not None else None
+    return OtherValue(subject(written.value_of), pattern)
+
+
 class _Compiler:
     """Compiles tables with one clock and one set of lists."""
 
@@ -98,9 +104,8 @@ class _Compiler:
             operands = getattr(table, key)
             operator, negated = key.removeprefix(NEGATION), key.startswith(NEGATION)
             if isinstance(operands, ValueOf):
-                other = subject(operands.value_of)
-                pattern = Pattern(operands.regex) if operands.regex is not None else None
-                yield Comparison(tested, operator, other, pattern, negated, every, case_sensitive)
+                other = compile_value_of(operands)
+                yield Comparison(tested, operator, other, negated, every, case_sensitive)
             elif operator == "in_source":
                 assert self._find_list is not None, "the validation refuses in_source without lists"
                 lists = tuple(self._find_list(name, tested.kind) for name in operands)

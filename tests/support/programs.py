@@ -20,7 +20,6 @@ from pathlib import Path
 import pytest
 
 PACKAGES = {
-    "chromium": "usr/bin/chromium",
     "postgresql": "usr/lib/postgresql/*/bin/postgres",
     "slapd": "usr/sbin/slapd",
 }

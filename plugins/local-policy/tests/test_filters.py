@@ -84,6 +84,11 @@ def test_random_values_have_their_form(render: Render) -> None:
     assert re.fullmatch(r"\d{6} \d{20} [0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", text)
 
 
+def test_a_constant_is_not_calculated_while_the_script_is_compiled(render: Render) -> None:
+    source = '{{ ""|pex_random_pin(20) }}{% if false %}{{ "a" * 10 ** 10 }}{% endif %}'
+    assert render(source).text != render(source).text
+
+
 def test_debug_lines_are_kept_apart(render: Render) -> None:
     rendering = render('{{ pex_debug_log("Media location policy ", call_info.location) }}')
     assert rendering.debug == ("Media location policy ,Oslo",)

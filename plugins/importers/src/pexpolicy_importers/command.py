@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from pexpolicy.config.csv_tables import TableError
-from pexpolicy_importers import django_policy, policy_router, rules_csv
+from pexpolicy_importers import django_policy, policy_router, rules_csv, subnet_maps
 from pexpolicy_importers.toml_merge import ImportFailed, MergeSummary
 
 EX_DATAERR = 65
@@ -27,7 +27,7 @@ variable = click.option("--name", default="", help="The variable to read, if sev
 
 @click.group("import")
 def import_() -> None:
-    """Import rules, rooms or domains; existing entries are updated, and comments stay."""
+    """Import rules, rooms, subnets or domains; existing entries are updated, and comments stay."""
 
 
 @import_.command()
@@ -62,6 +62,16 @@ def domains(file: Path, into: Path, name: str) -> None:
     with _errors_reported():
         found = django_policy.find_domains(file, name)
         _report(into, django_policy.merge_domains(into, found.values), found.remarks)
+
+
+@import_.command()
+@click.argument("file", type=_FILE)
+@config_file
+def subnets(file: Path, into: Path) -> None:
+    """Locations by subnet from a FILE in JSON (mappings) or CSV (loc, pover, sover, snet)."""
+    with _errors_reported():
+        found = subnet_maps.read_map(file)
+        _report(into, subnet_maps.merge_map(into, found), found.remarks)
 
 
 @import_.command("router")

@@ -18,6 +18,7 @@ from pexpolicy_importers.toml_merge import (
     append_blocks,
     block,
     read_document,
+    table_at,
     toml_key,
     unwrap,
     update,
@@ -171,7 +172,7 @@ def merge_rooms(path: Path, rooms: Mapping[str, Mapping[str, Any]]) -> MergeSumm
     Raise ``ImportFailed``.
     """
     document = read_document(path)
-    tables = {Alias(key): table for key, table in _table(document, ROOMS).items()}
+    tables = {Alias(key): table for key, table in table_at(document, ROOMS).items()}
     imported = {Alias(alias) for alias in rooms}
     changes = MergeSummary(kept=[alias for alias in tables if alias not in imported])
     blocks: list[str] = []
@@ -195,7 +196,7 @@ def merge_rooms(path: Path, rooms: Mapping[str, Mapping[str, Any]]) -> MergeSumm
 def _verify(path: Path, text: str, rooms: Mapping[str, Mapping[str, Any]]) -> None:
     """Raise ``ImportFailed`` unless the text, read again, holds the rooms."""
     try:
-        tables = _table(tomllib.loads(text), ROOMS)
+        tables = table_at(tomllib.loads(text), ROOMS)
     except tomllib.TOMLDecodeError:
         msg = f"{path}: the rooms are on one line: write each below a line [{ROOMS}.ALIAS]"
         raise ImportFailed(msg) from None
@@ -208,7 +209,7 @@ def _verify(path: Path, text: str, rooms: Mapping[str, Mapping[str, Any]]) -> No
 def merge_domains(path: Path, domains: list[str]) -> MergeSummary:
     """Add the domains that a configuration does not list yet; raise ``ImportFailed``."""
     document = read_document(path)
-    allowed = _table(document, DOMAINS).get("allowed")
+    allowed = table_at(document, DOMAINS).get("allowed")
     listed = {_domain(entry) for entry in allowed or ()}
     imported = {_domain(entry) for entry in domains}
     missing = list(dict.fromkeys(entry for entry in domains if _domain(entry) not in listed))
@@ -225,16 +226,6 @@ def merge_domains(path: Path, domains: list[str]) -> MergeSummary:
     if missing:
         write_document(path, append_blocks(tomlkit.dumps(document), blocks))
     return changes
-
-
-def _table(document: Any, dotted: str) -> Any:
-    """Return the table below a dotted key, or an empty one; raise ``ImportFailed``."""
-    table = document
-    for part in dotted.split("."):
-        table = table.get(part, {})
-        if not isinstance(table, Mapping):
-            raise ImportFailed(f"{dotted} is not a table")
-    return table
 
 
 def _domain(entry: str) -> str:

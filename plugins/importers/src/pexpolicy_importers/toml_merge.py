@@ -57,6 +57,16 @@ def read_document(path: Path) -> tomlkit.TOMLDocument:
         raise ImportFailed(f"{path} cannot be read: it is nested too deeply") from None
 
 
+def table_at(document: Any, dotted: str) -> Any:
+    """Return the table below a dotted key, or an empty one; raise ``ImportFailed``."""
+    table = document
+    for part in dotted.split("."):
+        table = table.get(part, {})
+        if not isinstance(table, Mapping):
+            raise ImportFailed(f"{dotted} is not a table")
+    return table
+
+
 def write_document(path: Path, text: str, *, private: bool = False) -> None:
     """Replace the file atomically, with its owner and mode; a symbolic link stays one.
 

@@ -13,6 +13,7 @@ from uuid import uuid4
 from zoneinfo import ZoneInfo
 
 from pexpolicy_local_policy.text_filters import ScriptValueError
+from pexpolicy_local_policy.unknown_value import UnknownValue
 
 MAX_DEBUG_LINES = 100
 MAX_DEBUG_LENGTH = 2_000
@@ -55,7 +56,7 @@ class Functions:
 
     def _debug_log(self, *values: object) -> str:
         if len(self.debug_lines) < MAX_DEBUG_LINES:
-            self.debug_lines.append(",".join(map(str, values))[:MAX_DEBUG_LENGTH])
+            self.debug_lines.append(",".join(map(_debug_text, values))[:MAX_DEBUG_LENGTH])
         return ""
 
     def _time_in(self, zone: str = "UTC") -> Moment:
@@ -64,6 +65,10 @@ class Functions:
         except (LookupError, ValueError, OSError):
             raise ScriptValueError(f"pex_now: there is no time zone {zone!r}") from None
         return Moment(datetime.fromtimestamp(self._now, found))
+
+
+def _debug_text(value: object) -> str:
+    return "(unknown)" if isinstance(value, UnknownValue) else str(value)
 
 
 def _find_first_match(values: Iterable[Any], pattern: str) -> Any:

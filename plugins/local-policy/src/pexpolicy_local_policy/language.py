@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from jinja2 import nodes
 
+from pexpolicy import did_you_mean
 from pexpolicy_local_policy.functions import FUNCTION_NAMES
 from pexpolicy_local_policy.sandbox import BUILT_IN_FILTERS
 from pexpolicy_local_policy.text_filters import TEXT_FILTERS
@@ -30,7 +31,29 @@ _OPEN: Mapping[str, str] = {
     "pex_to_uuid": "the order of bytes is unknown; here it is that of an objectGUID",
     "pex_url_encode": "which characters stay is unknown; here letters, digits and _.-~",
 }
+_MEANT: Mapping[str, str] = {
+    "count": "length",
+    "d": "default",
+    "string": "join, as in [value]|join",
+    "tojson": "pex_to_json",
+    "urlencode": "pex_url_encode",
+}
+"""Filters of Jinja that Infinity has under another name only."""
 NOT_SEEN = "no public script has it, and whether Infinity runs it is unknown"
+
+
+def unknown_filters(tree: nodes.Template) -> list[tuple[int, str]]:
+    """Return line and text of each filter that Infinity does not have."""
+    return [
+        (node.lineno, f"Infinity has no filter {node.name!r}{_instead(node.name)}")
+        for node in tree.find_all(nodes.Filter)
+        if node.name not in ALL_FILTERS
+    ]
+
+
+def _instead(name: str) -> str:
+    meant = _MEANT.get(name)
+    return f"; write {meant}" if meant else did_you_mean(name, ALL_FILTERS)
 
 
 def unknown_points(tree: nodes.Template) -> list[tuple[int, str]]:

@@ -6,18 +6,20 @@ process that it runs in: see ``worker``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import wraps
 from typing import Any
 
-from jinja2 import TemplateSyntaxError, nodes
+from jinja2 import TemplateSyntaxError, nodes, pass_context
 from jinja2.filters import FILTERS
-from jinja2.runtime import LoopContext, Macro, Undefined
+from jinja2.runtime import Context, LoopContext, Macro, Undefined
 from jinja2.sandbox import SandboxedEnvironment, safe_range
 from jinja2.utils import Cycler, Joiner, Namespace
 from markupsafe import Markup
 
 from pexpolicy_local_policy.functions import Functions, Moment
 from pexpolicy_local_policy.text_filters import TEXT_FILTERS
+from pexpolicy_local_policy.unknown_value import UnknownValue
 
 BUILT_IN_FILTERS = (
     *("abs", "capitalize", "default", "first", "float", "format", "int", "join", "last"),
@@ -51,13 +53,20 @@ class ScriptEnvironment(SandboxedEnvironment):
     """
 
     def __init__(self, functions: Functions) -> None:
-        # Not optimized: constants would be computed while the script is compiled.
-        super().__init__(optimized=False, cache_size=0, autoescape=False)
+        # Without both, constants would be computed once, while the script is compiled.
+        super().__init__(optimized=False, finalize=_unchanged, cache_size=0, autoescape=False)
         found = functions.by_name()
         built_in = {name: FILTERS[name] for name in BUILT_IN_FILTERS if name != "range"}
         self.filters = {**built_in, "range": safe_range, **TEXT_FILTERS, **found}
         kept = {name: self.globals[name] for name in _KEPT_GLOBALS}
         self.globals = {**kept, "range": safe_range, **found}
+
+    def guard_tests(self) -> None:
+        """Let tests such as ``is none`` read a variable that is unknown."""
+        known = ("defined", "undefined")
+        self.tests = {
+            name: test if name in known else _guarded(test) for name, test in self.tests.items()
+        }
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
         """Return whether the attribute is a public one of a plain value."""
@@ -69,6 +78,22 @@ class ScriptEnvironment(SandboxedEnvironment):
             text = f"{_STATEMENTS[type(found)]}: a script is a single text without other templates"
             raise TemplateSyntaxError(text, found.lineno)
         return tree
+
+
+@pass_context
+def _unchanged(_context: Context, value: Any) -> Any:
+    return value
+
+
+def _guarded(test: Any) -> Callable[..., Any]:
+    @wraps(test)
+    def guarded(*arguments: Any) -> Any:
+        for value in arguments:
+            if isinstance(value, UnknownValue):
+                value.touch()
+        return test(*arguments)
+
+    return guarded
 
 
 def parse(source: str) -> nodes.Template:

@@ -15,6 +15,10 @@ MAX_LINE = 16 * 1024 * 1024
 """Bytes of one result; more than any script may print."""
 GRACE = 0.15
 """Seconds after which a process is killed that has not ended a late script by itself."""
+START_SECONDS = 10.0
+"""Time for a process to start."""
+RETRY_SECONDS = 1.0
+"""Pause before another attempt to start a process."""
 PASSED = ("LD_LIBRARY_PATH", "TZDIR")
 """Variables of the environment that a process needs to start, and to find time zones."""
 _PROGRAM = (
@@ -25,7 +29,7 @@ _PROGRAM = (
 @dataclass(frozen=True, slots=True)
 class Failure:
     """Why a script gave no text: ``kind`` is time, memory, output, recursion, syntax, refused,
-    undefined, error, not applied, or process; ``line`` is that of the script, if known.
+    undefined, unknown, error, not applied, or process; ``line`` is that of the script, if known.
     """
 
     kind: str
@@ -52,6 +56,8 @@ class Job:
     source: str
     variables: Mapping[str, Any]
     now: float | None = None
+    unknown: tuple[str, ...] = ()
+    """Variables that are not known; a script that reads one fails with the kind ``unknown``."""
 
 
 class ScriptProcess:
@@ -91,6 +97,7 @@ class ScriptProcess:
             "variables": job.variables,
             "seconds": seconds,
             "now": job.now,
+            "unknown": job.unknown,
         }
         stdin, stdout = self._process.stdin, self._process.stdout
         assert stdin is not None
@@ -129,6 +136,7 @@ class ScriptPool:
         self._idle: asyncio.LifoQueue[ScriptProcess] = asyncio.LifoQueue()
         self._all: set[ScriptProcess] = set()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._is_closing = False
         self.runs = 0
         self.failures = 0
         self.restarts = 0
@@ -140,9 +148,8 @@ class ScriptPool:
             await asyncio.gather(*(self._add() for _ in range(self._size)))
             yield self
         finally:
-            for task in self._tasks:
-                task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+            self._is_closing = True
+            await asyncio.gather(*self._tasks)
             await asyncio.gather(*(process.end() for process in self._all))
 
     async def run(self, job: Job, seconds: float | None = None) -> Rendering:
@@ -171,8 +178,14 @@ class ScriptPool:
         return rendering
 
     async def _add(self) -> None:
+        """Start a process and wait until it is ready; raises ``RuntimeError``."""
         process = await ScriptProcess.start()
         self._all.add(process)
+        ready = await process.run(Job("", {}), START_SECONDS)
+        if ready.failure is not None:
+            self._all.discard(process)
+            await process.end()
+            raise RuntimeError(f"a process for scripts does not start: {ready.failure}")
         self._idle.put_nowait(process)
 
     def _replace(self, process: ScriptProcess) -> None:
@@ -184,7 +197,11 @@ class ScriptPool:
 
     async def _end_and_add(self, process: ScriptProcess) -> None:
         await process.end()
-        await self._add()
+        while not self._is_closing:
+            with suppress(OSError, RuntimeError):
+                await self._add()
+                return
+            await asyncio.sleep(RETRY_SECONDS)
 
 
 def _needs_restart(failure: Failure | None) -> bool:

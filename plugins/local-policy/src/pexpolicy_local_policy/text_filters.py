@@ -16,6 +16,8 @@ from uuid import UUID
 
 from jinja2 import Undefined
 
+from pexpolicy_local_policy.unknown_value import UnknownValue
+
 _SAFE_LINK = re.compile(
     r"https?://[\w.-]*safelinks\.protection\.outlook\.com/[^\s\"'<>]*", re.IGNORECASE
 )
@@ -82,6 +84,8 @@ def _strlen(value: object) -> int:
 
 
 def _to_json(value: object) -> str:
+    if isinstance(value, UnknownValue):
+        value.touch()
     if isinstance(value, Undefined):
         raise ScriptValueError(f"pex_to_json: {_name_of(value)} is undefined")
     try:
@@ -102,6 +106,8 @@ def _to_uuid(value: object) -> str:
 
 
 def _update(value: object, changes: Mapping[str, Any]) -> dict[str, Any]:
+    if isinstance(value, UnknownValue):
+        value.touch()
     if not isinstance(value, Mapping) or not isinstance(changes, Mapping):
         other = value if not isinstance(value, Mapping) else changes
         name = _name_of(other) if isinstance(other, Undefined) else type(other).__name__

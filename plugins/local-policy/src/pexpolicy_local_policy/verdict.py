@@ -7,7 +7,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
-from pexpolicy import ENDPOINTS, NO_EXTRAS, Decision, DecisionError, Extras, Redirect, Reject, brief
+from pexpolicy import (
+    ENDPOINTS,
+    NO_EXTRAS,
+    PROTECTIONS,
+    Decision,
+    DecisionError,
+    Extras,
+    Redirect,
+    Reject,
+    brief,
+)
 from pexpolicy.conformance.replies import read_envelope
 from pexpolicy_local_policy.script_process import Rendering
 from pexpolicy_local_policy.variables import ENDPOINT_OF, ScriptInput
@@ -58,7 +68,11 @@ class Verdict:
             return "applied: continue, and nothing is changed"
         if not self.changed:
             return "applied: continue, with the same fields as before the script"
-        return f"applied: continue, changes {', '.join(map(brief_name, self.changed))}"
+        return f"applied: continue, changes {', '.join(map(self._changed, self.changed))}"
+
+    def _changed(self, name: str) -> str:
+        removed = name in PROTECTIONS and not self.result.get(name)
+        return f"{brief_name(name)} (removed)" if removed else brief_name(name)
 
 
 def brief_name(name: str) -> str:

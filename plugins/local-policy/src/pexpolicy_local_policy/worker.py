@@ -1,9 +1,9 @@
 """The process that runs scripts: one job a line on standard input, one result a line on output.
 
-A job has ``source``, ``variables``, ``seconds`` and ``now``. The process has limits of the kernel
-on memory and files and an empty environment, and imports nothing of the server. An alarm ends a
-script that is late, also inside of a regular expression; ``script_process`` kills the process where
-that does not help.
+A job has ``source``, ``variables``, ``unknown``, ``seconds`` and ``now``. The process has limits of
+the kernel on memory and files and an empty environment, and imports nothing of the server. An alarm
+ends a script that is late, also inside of a regular expression; ``script_process`` kills the
+process where that does not help.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from jinja2.exceptions import SecurityError
 from pexpolicy_local_policy.functions import Functions
 from pexpolicy_local_policy.sandbox import ScriptEnvironment
 from pexpolicy_local_policy.text_filters import PolicyNotAppliedError
+from pexpolicy_local_policy.unknown_value import UnknownValue, UnknownValueError
 
 MEMORY = 256 * 1024 * 1024
 """Address space of the process in bytes."""
@@ -75,6 +76,9 @@ class Runner:
         source = job["source"]
         functions = Functions(job.get("now"))
         environment = ScriptEnvironment(functions)
+        variables = {**job["variables"], **{name: UnknownValue(name) for name in job["unknown"]}}
+        if job["unknown"]:
+            environment.guard_tests()
         pieces: list[str] = []
         failure: dict[str, Any] | None = None
         try:
@@ -85,7 +89,7 @@ class Runner:
                 environment, code, environment.globals, None
             )
             size = 0
-            for piece in template.generate(job["variables"]):
+            for piece in template.generate(variables):
                 pieces.append(piece)
                 size += len(piece)
                 if size > MAX_OUTPUT:
@@ -103,31 +107,31 @@ class Runner:
 def _failure(error: BaseException) -> dict[str, Any]:
     """Describe what a script raised, with its line where that is known."""
     line = error.lineno if isinstance(error, TemplateSyntaxError) else _line(error)
-    match error:
-        case TimeLimitError():
-            kind, text = "time", "it ran too long"
-        case _OutputLimitError():
-            kind, text = "output", f"it printed more than {MAX_OUTPUT:,} characters"
-        case MemoryError():
-            kind, text = "memory", f"it used more than {MEMORY >> 20} MiB of memory"
-        case RecursionError():
-            kind, text = "recursion", "it is nested too deeply, or calls itself too often"
-        case PolicyNotAppliedError():
-            kind, text = "not applied", f"pex_require_min_length: {error}"
-        case TemplateSyntaxError():
-            kind, text = "syntax", error.message or "not a script"
-        case SyntaxError():
-            kind, text = "syntax", f"it cannot be compiled: {error.msg}"
-        case SecurityError():
-            kind, text = "refused", str(error)
-        case UndefinedError():
-            kind, text = "undefined", str(error)
-        case _:
-            kind, text = "error", _described(error)
-    return {"kind": kind, "text": text[:1_000], "line": line}
+    kind, text = next((kind, text) for raised, kind, text in _FAILURES if isinstance(error, raised))
+    return {"kind": kind, "text": (text or _described(error))[:1_000], "line": line}
+
+
+_FAILURES = (
+    (TimeLimitError, "time", "it ran too long"),
+    (_OutputLimitError, "output", f"it printed more than {MAX_OUTPUT:,} characters"),
+    (MemoryError, "memory", f"it used more than {MEMORY >> 20} MiB of memory"),
+    (RecursionError, "recursion", "it is nested too deeply, or calls itself too often"),
+    (PolicyNotAppliedError, "not applied", ""),
+    (UnknownValueError, "unknown", ""),
+    (TemplateSyntaxError, "syntax", ""),
+    (SyntaxError, "syntax", ""),
+    (SecurityError, "refused", ""),
+    (UndefinedError, "undefined", ""),
+    (BaseException, "error", ""),
+)
+"""Kind and text of each failure; the first class that fits decides."""
 
 
 def _described(error: BaseException) -> str:
+    if isinstance(error, TemplateSyntaxError | SyntaxError):
+        return (error.message if isinstance(error, TemplateSyntaxError) else error.msg) or "invalid"
+    if isinstance(error, PolicyNotAppliedError):
+        return f"pex_require_min_length: {error}"
     text = str(error)
     named = type(error).__module__ == "builtins"
     return f"{type(error).__name__}: {text}" if named or not text else text

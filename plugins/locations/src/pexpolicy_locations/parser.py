@@ -19,7 +19,7 @@ from pexpolicy_locations.settings import Entry
 from pexpolicy_locations.table import Choice, Choices
 
 MAX_NAMED = 20
-"""Overlaps listed one by one; further ones are counted."""
+"""Subnets that are listed one by one in warnings of a kind; further ones are counted."""
 
 
 class Draft:
@@ -31,6 +31,7 @@ class Draft:
         self._keys: dict[str, tuple[tuple[Choice, Key], ...]] = {}
         self._rendered: dict[tuple[str, tuple[str, ...]], tuple[Key, MediaLocation]] = {}
         self._shared: dict[Choices, Choices] = {}
+        self._host_bits: list[ConfigWarning] = []
         self.problems: list[Problem] = []
 
     def add(self, key: Key, entry: Entry) -> None:
@@ -38,12 +39,10 @@ class Draft:
         decision = self.rendered(key, entry.location, entry.overflow_locations)
         if decision is None:
             return
-        try:
-            network = read_subnet(entry.subnet)
-        except SubnetError as error:
-            self.problems.append(Problem((*key, "subnet"), str(error)))
+        network = self._network(key, entry.subnet)
+        if network is None:
             return
-        choice = Choice(entry.protocols, entry.node_locations, decision)
+        choice = Choice(entry.protocols, entry.node_locations, decision, entry.description)
         before = self._choices.get(network, ())
         keys = self._keys.get(str(network), ())
         earlier = next((where for other, where in keys if choice.rivals(other)), None)
@@ -54,6 +53,20 @@ class Draft:
         choices = tuple(sorted((*before, choice), key=lambda known: known.rank))
         self._choices[network] = self._shared.setdefault(choices, choices)
         self._keys[str(network)] = (*keys, (choice, key))
+
+    def _network(self, key: Key, written: str) -> IPv4Network | IPv6Network | None:
+        """Return a network without host bits; ``None`` for a problem."""
+        try:
+            return read_subnet(written)
+        except SubnetError as error:
+            try:
+                network = read_subnet(written, strict=False)
+            except SubnetError:
+                self.problems.append(Problem((*key, "subnet"), str(error)))
+                return None
+        text = f"{written.strip()} has host bits set, which are ignored: write {network}"
+        self._host_bits.append(ConfigWarning((*key, "subnet"), text))
+        return network
 
     def rendered(
         self, key: Key, location: str, overflow: Sequence[str] | None = None
@@ -84,14 +97,12 @@ class Draft:
 
     def warnings(self, subnets: Subnets[Choices]) -> list[ConfigWarning]:
         """Return warnings about valid entries."""
-        overlaps = list(self._overlaps(subnets))
-        more = len(overlaps) - MAX_NAMED
-        rest = (
-            [ConfigWarning(("subnets",), f"{more} further subnets lie in others")]
-            if more > 0
-            else []
-        )
-        return [*overlaps[:MAX_NAMED], *rest, *self._odd_names(), *self._odd_overflow()]
+        return [
+            *_bounded(self._host_bits, "have host bits set"),
+            *_bounded(list(self._overlaps(subnets)), "lie in others"),
+            *self._odd_names(),
+            *self._odd_overflow(),
+        ]
 
     def _overlaps(self, subnets: Subnets[Choices]) -> Iterator[ConfigWarning]:
         """Return subnets inside others, except inside a subnet of all addresses."""
@@ -122,6 +133,14 @@ class Draft:
             if location in then:
                 text = "a full location cannot overflow to itself: remove it from its list"
                 yield ConfigWarning(key, text)
+
+
+def _bounded(found: list[ConfigWarning], what: str) -> list[ConfigWarning]:
+    """Return the first warnings about subnets, and the number of the others."""
+    more = len(found) - MAX_NAMED
+    if more <= 0:
+        return found
+    return [*found[:MAX_NAMED], ConfigWarning(("subnets",), f"{more} further subnets {what}")]
 
 
 def _place(key: Key) -> str:

@@ -18,6 +18,7 @@ from pexpolicy import (
     SettingsError,
 )
 from pexpolicy.config.csv_tables import TableError, read_table
+from pexpolicy_locations.geoip import GeoLocations
 from pexpolicy_locations.parser import Draft
 from pexpolicy_locations.settings import Entry, Settings
 from pexpolicy_locations.table import LocationTable
@@ -31,15 +32,22 @@ class Locations(Plugin[Settings]):
 
         Raises ``SettingsError`` with all that is wrong with them.
         """
-        self._files = () if settings.csv is None else (settings.csv,)
+        self._files = [] if settings.csv is None else [settings.csv]
         draft = Draft(settings.overflow)
         for key, entry in _entries(settings, draft.problems):
             draft.add(key, entry)
         self._default: MediaLocation | None = None
         if settings.default is not None and (
-            decision := draft.rendered(("default",), settings.default)
+            decision := draft.rendered(("default",), settings.default, settings.default_overflow)
         ):
             self._default = decision.with_reason("no listed subnet holds an address of the call")
+        if settings.default_overflow is not None and settings.default is None:
+            text = "belongs to default, which is missing"
+            draft.problems.append(Problem(("default_overflow",), text))
+        self._geoip: GeoLocations | None = None
+        if settings.geoip is not None:
+            self._geoip = GeoLocations(settings.geoip, draft)
+            self._files.append(settings.geoip.database)
         if draft.problems:
             raise SettingsError(problems=draft.problems)
         subnets = draft.subnets()
@@ -50,8 +58,11 @@ class Locations(Plugin[Settings]):
 
     @override
     async def media_location(self, request: MediaLocationRequest) -> MediaLocation | None:
-        """Return the location of the subnet, else the default one, else abstain."""
-        decision = self._table.find(request) or self._default
+        """Return the location of the subnet, the country or the default, else abstain."""
+        decision = self._table.find(request)
+        if decision is None and self._geoip is not None:
+            decision = self._geoip.find(request, self._table.readers)
+        decision = decision or self._default
         if decision is not None:
             self._hits[decision.result] += 1
         return decision
@@ -70,7 +81,7 @@ class Locations(Plugin[Settings]):
 
     @override
     def tracked_files(self) -> Iterable[Path]:
-        """Return the CSV file."""
+        """Return the CSV file and the database of countries."""
         return self._files
 
     @override

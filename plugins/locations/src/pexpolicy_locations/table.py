@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pexpolicy import MediaLocation, MediaLocationRequest
+from pexpolicy.matching import ValueOf, compile_value_of
 from pexpolicy.subnets import Match, Subnets
-from pexpolicy_locations.settings import Source
+from pexpolicy_locations.settings import AddressName
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,14 +18,16 @@ class Choice:
     protocols: frozenset[str]
     node_locations: frozenset[str]
     decision: MediaLocation
-    calls: str = field(init=False, repr=False)
-    """Suffix of a reason that names the calls; empty for all calls."""
+    description: str = ""
+    suffix: str = field(init=False, repr=False)
+    """The end of a reason: the description, and the calls that it is for."""
 
     def __post_init__(self) -> None:
         protocols, nodes = sorted(self.protocols), sorted(self.node_locations)
-        text = f", for {' and '.join(protocols)}" if protocols else ""
+        text = f" ({self.description})" if self.description else ""
+        text += f", for {' and '.join(protocols)}" if protocols else ""
         text += f", at {' and '.join(nodes)}" if nodes else ""
-        object.__setattr__(self, "calls", text)
+        object.__setattr__(self, "suffix", text)
 
     @property
     def plain(self) -> bool:
@@ -55,6 +58,7 @@ class Choice:
         )
 
 
+Reader = Callable[[MediaLocationRequest], Iterable[str | None]]
 Choices = tuple[Choice, ...]
 """The choices of one subnet, narrow ones first."""
 
@@ -66,9 +70,12 @@ class LocationTable:
     reason is put together for the call, and what was rendered is shared.
     """
 
-    def __init__(self, sources: Sequence[Source], subnets: Subnets[Choices]) -> None:
+    def __init__(
+        self, addresses: Sequence[AddressName | ValueOf], subnets: Subnets[Choices]
+    ) -> None:
         self._subnets = subnets
-        self._looks = tuple((source, _READERS[source]) for source in sources)
+        self.readers = tuple(map(_reader, addresses))
+        """The name of each source of an address, and what reads it."""
         self._around: Mapping[str, Match[Choices]] = {
             overlap.inner.subnet: overlap.outer
             for overlap in subnets.overlaps()
@@ -81,19 +88,25 @@ class LocationTable:
 
     def find(self, request: MediaLocationRequest) -> MediaLocation | None:
         """Return the decision of the longest prefix with an entry for this call, or ``None``."""
-        for source, addresses in self._looks:
+        for source, addresses in self.readers:
             for address in addresses(request):
                 found = self._subnets.find(address)
                 while found is not None:
                     for choice in found.value:
                         if choice.meets(request):
-                            reason = f"{source} is in {found.subnet}{choice.calls}"
+                            reason = f"{source} is in {found.subnet}{choice.suffix}"
                             return choice.decision.with_reason(reason)
                     found = self._around.get(found.subnet)
         return None
 
 
-_READERS: Mapping[Source, Callable[[MediaLocationRequest], Iterable[str | None]]] = {
+def _reader(address: AddressName | ValueOf) -> tuple[str, Reader]:
+    if isinstance(address, str):
+        return address, _READERS[address]
+    return address.value_of, compile_value_of(address).read
+
+
+_READERS: Mapping[AddressName, Reader] = {
     "remote_address": lambda request: (request.remote_address,),
     "ms_subnet": lambda request: request.ms_subnet,
     "proxy_node_address": lambda request: (request.proxy_node_address,),

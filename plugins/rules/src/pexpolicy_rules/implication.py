@@ -166,7 +166,9 @@ def _part_contradiction(
         case TimeCondition() if now is not None and _is_over(part, now):
             return "its last day is over"
         case Comparison(subject, _, other, negated=False) if request is not None:
-            missing = next((one for one in (subject, other) if not one.is_of(request)), None)
+            missing = next(
+                (one for one in (subject, other.subject) if not one.is_of(request)), None
+            )
             return f"requests of this endpoint have no {missing.key}" if missing else None
         case AnyOf():
             return contradiction(part, request, now)

@@ -1,0 +1,199 @@
+"""Importer of subnets and their locations from the maps of other policy servers."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
+from typing import Any
+
+import orjson
+import tomlkit
+
+from pexpolicy.config.csv_tables import TableError, read_text
+from pexpolicy.subnets import SubnetError, Subnets, read_subnet
+from pexpolicy_importers.toml_merge import (
+    ImportFailed,
+    MergeSummary,
+    append_blocks,
+    block,
+    read_document,
+    table_at,
+    unwrap,
+    update,
+    write_document,
+)
+
+SETTINGS = "plugins.locations.settings"
+COLUMNS = ("loc", "pover", "sover", "snet")
+"""Columns of the CSV map: location, first and second overflow location, subnet."""
+FIRST_MATCH_PROTOCOLS = ["mssip", "webrtc"]
+"""The calls that the server with the CSV map answered."""
+Network = IPv4Network | IPv6Network
+
+
+@dataclass(slots=True)
+class SubnetMap:
+    """Entries by subnet as the plugin ``locations`` has them, other settings, and remarks."""
+
+    entries: dict[str, dict[str, Any]] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
+    remarks: list[str] = field(default_factory=list)
+
+
+def read_map(path: Path) -> SubnetMap:
+    """Return the map in a JSON or CSV file; raise ``ImportFailed``."""
+    try:
+        text = read_text(path)
+    except TableError as error:
+        raise ImportFailed(str(error)) from None
+    found = _json_map(path, text) if path.suffix.lower() == ".json" else _csv_map(path, text)
+    if not found.entries:
+        raise ImportFailed(f"{path} has no subnets")
+    return found
+
+
+def _json_map(path: Path, text: str) -> SubnetMap:
+    """Read ``mappings`` of ``subnet``, ``location``, ``overflow_locations``, ``description``."""
+    try:
+        document = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise ImportFailed(f"{path} is not JSON: {error}") from None
+    mappings = document.get("mappings") if isinstance(document, dict) else None
+    if not isinstance(mappings, list) or not all(isinstance(row, dict) for row in mappings):
+        raise ImportFailed(f"{path} has no list of mappings, each with subnet and location")
+    found = SubnetMap()
+    for number, row in enumerate(mappings):
+        place = f"{path.name} mappings[{number}]"
+        entry = {"location": row.get("location")}
+        entry["overflow_locations"] = row.get("overflow_locations") or []
+        if row.get("description"):
+            entry["description"] = row["description"]
+        _check(place, entry)
+        network = _network(place, row.get("subnet"), found.remarks)
+        if str(network) in found.entries:
+            found.remarks.append(f"{place}: {network} is left out: an earlier entry decides")
+        else:
+            found.entries[str(network)] = {"subnet": str(network), **entry}
+    if default := document.get("default_location"):
+        overflow = document.get("default_overflow_locations") or []
+        _check(f"{path.name} default_location", {"location": default, "overflow": overflow})
+        found.settings = {"default": default, "default_overflow": overflow}
+    return found
+
+
+def _csv_map(path: Path, text: str) -> SubnetMap:
+    """Read a CSV file whose first matching line decides, and not its longest prefix."""
+    rows = [row for row in csv.reader(text.splitlines()) if any(cell.strip() for cell in row)]
+    columns: tuple[str, ...] = COLUMNS
+    if rows and "snet" in [cell.strip().lower() for cell in rows[0]]:
+        columns = tuple(cell.strip().lower() for cell in rows.pop(0))
+        if missing := set(COLUMNS) - set(columns):
+            raise ImportFailed(f"{path} has no column {', '.join(sorted(missing))}")
+    found = SubnetMap()
+    known: Subnets[str] = Subnets()
+    for number, cells in enumerate(rows, 1):
+        place = f"{path.name} subnet {number}"
+        if len(cells) < len(columns):
+            raise ImportFailed(f"{place} has {len(cells)} cells, not {len(columns)}")
+        row = {name: cell.strip() for name, cell in zip(columns, cells, strict=False)}
+        network = _network(place, row["snet"], found.remarks)
+        around = known.find(str(network.network_address))
+        if around is not None and _contains(read_subnet(around.subnet), network):
+            text = f"{place}: {network} is left out: {around.value} with {around.subnet} decides"
+            found.remarks.append(text)
+            continue
+        overflow = [name for name in (row["pover"], row["sover"]) if name]
+        entry = {"location": row["loc"], "overflow_locations": overflow}
+        _check(place, entry)
+        known.add(network, place)
+        protocols = {"protocols": FIRST_MATCH_PROTOCOLS}
+        found.entries[str(network)] = {"subnet": str(network), **entry, **protocols}
+    found.settings = {"addresses": ["ms_subnet", "remote_address"]}
+    return found
+
+
+def _contains(outer: Network, inner: Network) -> bool:
+    return (
+        outer.version == inner.version
+        and outer.prefixlen <= inner.prefixlen
+        and inner.network_address in outer
+    )
+
+
+def _network(place: str, written: Any, remarks: list[str]) -> Network:
+    try:
+        return read_subnet(str(written))
+    except SubnetError as error:
+        try:
+            network = read_subnet(str(written), strict=False)
+        except SubnetError:
+            raise ImportFailed(f"{place}: {error}") from None
+    remarks.append(f"{place}: {written} has host bits set: it is {network}")
+    return network
+
+
+def _check(place: str, entry: Mapping[str, Any]) -> None:
+    """Raise ``ImportFailed`` for a location that is no text."""
+    for name, value in entry.items():
+        texts = value if isinstance(value, list) else [value]
+        if not all(isinstance(text, str) and text.strip() for text in texts):
+            raise ImportFailed(f"{place}: {name} is no text, or empty")
+
+
+def merge_map(path: Path, found: SubnetMap) -> MergeSummary:
+    """Add subnets to a configuration and update those that it has; raise ``ImportFailed``.
+
+    Other settings are added where they are missing.
+    """
+    document = read_document(path)
+    settings = table_at(document, SETTINGS)
+    listed = settings.get("subnets")
+    changes = MergeSummary()
+    present = dict(_by_subnet(listed or ()))
+    changes.kept = [name for name in present if name not in found.entries]
+    added: list[dict[str, Any]] = []
+    for subnet, entry in found.entries.items():
+        table = present.get(subnet)
+        if table is None:
+            added.append(entry)
+            changes.added.append(subnet)
+        elif unwrap(table) == entry:
+            changes.unchanged.append(subnet)
+        else:
+            update(table, {**entry, "subnet": unwrap(table)["subnet"]})
+            changes.changed.append(subnet)
+    missing = {name: value for name, value in found.settings.items() if name not in settings}
+    blocks: list[str] = []
+    if missing and settings:
+        for name, value in missing.items():
+            settings[name] = value
+    elif missing:
+        blocks.append(block(f"[{SETTINGS}]", missing))
+    if isinstance(listed, tomlkit.items.Array):
+        for entry in added:
+            inline = tomlkit.inline_table()
+            inline.update(entry)
+            listed.add_line(inline)
+    else:
+        blocks += [block(f"[[{SETTINGS}.subnets]]", entry) for entry in added]
+    if missing or added or changes.changed:
+        write_document(path, append_blocks(tomlkit.dumps(document), blocks))
+    return changes
+
+
+def _by_subnet(tables: Iterable[Any]) -> Iterator[tuple[str, Any]]:
+    """Yield the entries for all calls, or for those of the CSV map, by subnet."""
+    for table in tables:
+        entry = unwrap(table)
+        if entry.get("node_locations") or entry.get("protocols") not in (
+            None,
+            FIRST_MATCH_PROTOCOLS,
+        ):
+            continue
+        try:
+            yield str(read_subnet(str(entry.get("subnet")), strict=False)), table
+        except SubnetError:
+            continue

@@ -1,0 +1,132 @@
+"""Import of maps of subnets: JSON with the longest prefix first, and CSV with the first match."""
+
+import asyncio
+import json
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from multidict import MultiDict
+
+from pexpolicy import MediaLocationRequest, Outcome
+from pexpolicy.builder import policy_from
+from pexpolicy.cli.main import main
+from pexpolicy.testing import decide
+
+MAP = {
+    "default_location": "Frankfurt",
+    "default_overflow_locations": ["Oslo"],
+    "mappings": [
+        {"subnet": "10.1.2.3/16", "location": "Oslo", "overflow_locations": ["Bergen"]},
+        {"subnet": "10.1.4.0/24", "location": "Bergen", "description": "Branch"},
+        {"subnet": "10.1.0.0/16", "location": "Never"},
+        {"subnet": "2001:db8::/32", "location": "Oslo", "overflow_locations": []},
+    ],
+}
+CSV = """\
+id,loc,pover,sover,snet
+1,Sydney,Melbourne,Brisbane,10.61.0.0/16
+2,Melbourne,Sydney,,10.61.1.0/24
+3,Brisbane,Sydney,Melbourne,10.62.2.0/24
+"""
+
+
+def imported(file: Path, into: Path) -> Result:
+    return CliRunner().invoke(main, ["import", "subnets", str(file), "--into", str(into)])
+
+
+def written(tmp_path: Path, name: str, text: str) -> Path:
+    path = tmp_path / name
+    path.write_text(text)
+    return path
+
+
+def location(config: Path, address: str, protocol: str = "webrtc") -> Any:
+    request = MediaLocationRequest(MultiDict(remote_address=address, protocol=protocol))
+
+    async def asked() -> Outcome:
+        async with policy_from(config).serving() as policy:
+            return await decide(policy, request)
+
+    fields = asyncio.run(asked()).decision.set_fields()
+    return fields.get("location"), fields.get("overflow_locations")
+
+
+@pytest.mark.parametrize("before", ["", "[plugins.locations.settings]\nsubnets = [\n]\n"])
+def test_a_json_map_answers_as_its_server_did(tmp_path: Path, before: str) -> None:
+    config = written(tmp_path, "config.toml", before)
+    file = written(tmp_path, "subnet_map.json", json.dumps(MAP))
+    result = imported(file, config)
+    assert result.exit_code == 0, result.output
+    assert "mappings[0]: 10.1.2.3/16 has host bits set: it is 10.1.0.0/16" in result.output
+    assert "mappings[2]: 10.1.0.0/16 is left out: an earlier entry decides" in result.output
+    assert result.output.endswith(f"{config}: 3 added\n")
+    assert location(config, "10.1.9.9") == ("Oslo", ["Bergen"])
+    assert location(config, "10.1.4.4") == ("Bergen", None)
+    assert location(config, "2001:db8::1") == ("Oslo", None)
+    assert location(config, "192.0.2.1") == ("Frankfurt", ["Oslo"])
+    text = config.read_text()
+    again = imported(file, config)
+    assert again.output.endswith(f"{config}: 3 unchanged\n")
+    assert config.read_text() == text
+
+
+def test_a_csv_map_keeps_its_first_match_and_its_protocols(tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    result = imported(written(tmp_path, "locations.csv", CSV), config)
+    assert result.exit_code == 0, result.output
+    assert "10.61.1.0/24 is left out: locations.csv subnet 1 with 10.61.0.0/16 decides" in (
+        result.output
+    )
+    assert location(config, "10.61.1.1") == ("Sydney", ["Melbourne", "Brisbane"])
+    assert location(config, "10.62.2.2", "mssip") == ("Brisbane", ["Sydney", "Melbourne"])
+    assert location(config, "10.61.1.1", "sip") == (None, None)
+    settings = tomllib.loads(config.read_text())["plugins"]["locations"]["settings"]
+    assert settings["addresses"] == ["ms_subnet", "remote_address"]
+    plain = CSV.partition("\n")[2].replace("1,S", "S").replace("2,M", "M").replace("3,B", "B")
+    headless = tmp_path / "headless.toml"
+    assert imported(written(tmp_path, "plain.csv", plain), headless).exit_code == 0
+    assert location(headless, "10.61.1.1") == ("Sydney", ["Melbourne", "Brisbane"])
+
+
+def test_an_update_keeps_comments_and_other_entries(tmp_path: Path) -> None:
+    config = written(
+        tmp_path,
+        "config.toml",
+        "[plugins.locations.settings]\n"
+        'default = "Here"  # ours\n\n'
+        "[[plugins.locations.settings.subnets]]\n"
+        'subnet = "10.1.4.0/24"  # the branch\nlocation = "Old"\n\n'
+        "[[plugins.locations.settings.subnets]]\n"
+        'subnet = "10.9.0.0/16"\nlocation = "Kept"\n',
+    )
+    result = imported(written(tmp_path, "map.json", json.dumps(MAP)), config)
+    assert result.output.endswith("2 added, 1 changed, 1 kept though not in the file\n")
+    text = config.read_text()
+    assert "# the branch" in text
+    assert 'default = "Here"  # ours' in text
+    assert location(config, "10.1.4.4") == ("Bergen", None)
+    assert location(config, "10.9.0.1") == ("Kept", None)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "problem"),
+    [
+        ("map.json", "{", "is not JSON"),
+        ("map.json", "[]", "has no list of mappings"),
+        ("map.json", '{"mappings": [{"subnet": "x", "location": "a"}]}', "'x' is not a subnet"),
+        ("map.json", '{"mappings": [{"subnet": "::/0"}]}', "location is no text, or empty"),
+        ("map.json", '{"mappings": []}', "has no subnets"),
+        ("map.csv", "loc,snet\na,10.0.0.0/8\n", "has no column pover, sover"),
+        ("map.csv", "Oslo,10.0.0.0/8\n", "has 2 cells, not 4"),
+    ],
+)
+def test_a_file_that_cannot_be_imported_changes_nothing(
+    tmp_path: Path, name: str, text: str, problem: str
+) -> None:
+    result = imported(written(tmp_path, name, text), tmp_path / "config.toml")
+    assert result.exit_code == 65
+    assert problem in result.output
+    assert not (tmp_path / "config.toml").exists()

@@ -1,0 +1,97 @@
+"""The variables of a script on a node, after external policy has answered."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from pexpolicy import Continue, Decision, MediaLocation, Reject, Request, Service
+from pexpolicy_local_policy.script_process import Job
+from pexpolicy_local_policy.variables import (
+    KIND_OF,
+    PARTICIPANT,
+    Kind,
+    ScriptInput,
+    from_request,
+)
+
+SUGGESTED = "suggested_media_overflow_locations"
+
+
+def input_before(endpoint: str, request: Request) -> tuple[ScriptInput, tuple[str, ...]]:
+    """Return the variables of a script that decides by itself, and those that are unknown.
+
+    What Infinity has configured is known to the node only.
+    """
+    kind = KIND_OF[endpoint]
+    unknown = ("service_config", SUGGESTED) if kind == "media_location" else ("service_config",)
+    return from_request(kind, request), unknown
+
+
+def input_after(
+    endpoint: str,
+    request: Request,
+    decision: Decision,
+    own_service: Mapping[str, Any] | None = None,
+) -> tuple[ScriptInput, tuple[str, ...]]:
+    """Return the variables of a script that follows a decision, and those that are unknown.
+
+    ``own_service`` is the service that Infinity itself has for the call, if that is known.
+    """
+    kind: Kind = KIND_OF[endpoint]
+    fields = _fields(decision)
+    variables: dict[str, Any] = {"service_config": own_service}
+    unknown = ["service_config"] if own_service is None else []
+    if kind == "service":
+        if isinstance(decision, Service):
+            variables["service_config"], unknown = fields, []
+        elif not isinstance(decision, Continue):
+            variables["service_config"], unknown = None, []
+    elif kind == "media_location":
+        if isinstance(decision, MediaLocation):
+            variables[SUGGESTED] = suggested(fields)
+        else:
+            unknown.append(SUGGESTED)
+    found = from_request(kind, request)
+    changed = {**found.variables, **variables}
+    if kind != "media_location":
+        disposition = decision.action.upper()
+        changed["call_info"] = {
+            **found.call_info,
+            "external_policy_disposition": disposition,
+        }
+    if kind == "participant" and not isinstance(decision, Reject):
+        known = {name: value for name, value in fields.items() if name in PARTICIPANT}
+        changed["participant"] = {**changed["participant"], **known}
+    return ScriptInput(kind, changed), tuple(unknown)
+
+
+def job_of(
+    source: str, found: ScriptInput, unknown: tuple[str, ...], now: float | None = None
+) -> Job:
+    """Return the job that runs a script with these variables."""
+    return Job(source, found.variables, now, unknown)
+
+
+def suggested(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``suggested_media_overflow_locations`` for a location that was chosen."""
+    overflow = [
+        *(fields.get("overflow_locations") or ()),
+        *(
+            fields[name]
+            for name in ("primary_overflow_location", "secondary_overflow_location")
+            if fields.get(name)
+        ),
+        *(None, None),
+    ]
+    return {
+        "location": fields.get("location"),
+        "primary_overflow_location": overflow[0],
+        "secondary_overflow_location": overflow[1],
+    }
+
+
+def _fields(decision: Decision) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(decision.result or b"{}")
+    return found

@@ -1,0 +1,179 @@
+"""Plugin that decides by local policy scripts, or adjusts the decisions of others by them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from jinja2 import TemplateSyntaxError
+from typing_extensions import override
+
+from pexpolicy import (
+    ConfigWarning,
+    Continue,
+    Decision,
+    MediaLocationRequest,
+    ParticipantPropertiesRequest,
+    Plugin,
+    Problem,
+    Request,
+    ServiceConfigurationRequest,
+    SettingsError,
+    read_file,
+    wall_clock,
+)
+from pexpolicy_local_policy.language import unknown_filters
+from pexpolicy_local_policy.node import input_after, input_before, job_of
+from pexpolicy_local_policy.sandbox import parse
+from pexpolicy_local_policy.script_process import ScriptPool
+from pexpolicy_local_policy.secrets import masked
+from pexpolicy_local_policy.settings import LocalPolicySettings
+from pexpolicy_local_policy.variables import KIND_OF, ScriptInput
+from pexpolicy_local_policy.verdict import judge
+
+
+class ScriptFailedError(RuntimeError):
+    """A script gave nothing that Infinity would apply."""
+
+
+class LocalPolicy(Plugin[LocalPolicySettings]):
+    """Runs a script for each request that has one, in processes of its own."""
+
+    def __init__(
+        self, settings: LocalPolicySettings, clock: Callable[[], float] | None = None
+    ) -> None:
+        self._clock = clock or wall_clock()
+        self._extras = settings.extras
+        self._adjusts = settings.adjust
+        self._files = dict(settings.scripts())
+        self._sources: dict[str, str] = {}
+        problems = []
+        for endpoint, path in self._files.items():
+            source, text = _read(path)
+            self._sources[endpoint] = source
+            if text:
+                problems.append(Problem((endpoint,), text))
+        if problems:
+            raise SettingsError(problems=problems)
+        self._pool = ScriptPool(settings.processes, settings.seconds)
+        for endpoint in KIND_OF:
+            decides, adjusts = endpoint, f"adjust_{endpoint}"
+            used = adjusts if self._adjusts else decides
+            for name in (decides, adjusts):
+                if name != used or endpoint not in self._sources:
+                    # No hook of this instance, so that it costs a call no step.
+                    setattr(self, name, None)
+
+    @property
+    def can_reject(self) -> bool:
+        """Return whether a script may reject."""
+        return any("reject" in source for source in self._sources.values())
+
+    @override
+    @asynccontextmanager
+    async def lifespan(self) -> AsyncIterator[None]:
+        """Start the processes."""
+        async with self._pool.running():
+            yield
+
+    @override
+    async def service_configuration(self, request: ServiceConfigurationRequest) -> Any:
+        """Return the service of the script."""
+        return await self._decide("service_configuration", request)
+
+    @override
+    async def participant_properties(self, request: ParticipantPropertiesRequest) -> Any:
+        """Return the properties of the script."""
+        return await self._decide("participant_properties", request)
+
+    @override
+    async def media_location(self, request: MediaLocationRequest) -> Any:
+        """Return the location of the script."""
+        return await self._decide("media_location", request)
+
+    @override
+    async def adjust_service_configuration(
+        self, request: ServiceConfigurationRequest, decision: Any
+    ) -> Any:
+        """Return what the script makes of a service."""
+        return await self._adjust("service_configuration", request, decision)
+
+    @override
+    async def adjust_participant_properties(
+        self, request: ParticipantPropertiesRequest, decision: Any
+    ) -> Any:
+        """Return what the script makes of the properties."""
+        return await self._adjust("participant_properties", request, decision)
+
+    @override
+    async def adjust_media_location(self, request: MediaLocationRequest, decision: Any) -> Any:
+        """Return what the script makes of a location."""
+        return await self._adjust("media_location", request, decision)
+
+    async def _decide(self, endpoint: str, request: Request) -> Decision | None:
+        return await self._run(endpoint, request, *input_before(endpoint, request))
+
+    async def _adjust(self, endpoint: str, request: Request, decision: Decision) -> Decision | None:
+        return await self._run(endpoint, request, *input_after(endpoint, request, decision))
+
+    async def _run(
+        self, endpoint: str, request: Request, found: ScriptInput, unknown: tuple[str, ...]
+    ) -> Decision | None:
+        """Return the decision of a script, or ``None`` where it leaves the call to others."""
+        name = self._files[endpoint].name
+        job = job_of(self._sources[endpoint], found, unknown, self._clock())
+        rendering = await self._pool.run(job)
+        verdict = judge(found, rendering, self._extras)
+        failure = rendering.failure
+        abstains = failure is not None and failure.kind in ("unknown", "not applied")
+        if request.notes is not None:
+            end = f"{failure}, so the next plugin is asked" if abstains else verdict.summary
+            lines = (f"pex_debug_log: {line}" for line in rendering.debug)
+            notes = (*lines, *verdict.warnings, end)
+            request.notes.extend(f"{name}: {masked(note, request, found)}" for note in notes)
+        if abstains:
+            return None
+        if verdict.dropped:
+            raise ScriptFailedError(f"{name}: {masked(verdict.dropped, request, found)}")
+        reason = f"script {name}"
+        if verdict.decision is not None:
+            return verdict.decision.with_reason(reason)
+        return None if self._adjusts else Continue(reason=reason)
+
+    @override
+    def config_warnings(self) -> Iterable[ConfigWarning]:
+        """Warn of debug calls that are left in."""
+        for endpoint, source in self._sources.items():
+            if "pex_debug_log" in source:
+                text = "the script calls pex_debug_log, which belongs to tests only"
+                yield ConfigWarning((endpoint,), text)
+
+    @override
+    def tracked_files(self) -> Iterable[Path]:
+        """Return the scripts."""
+        return self._files.values()
+
+    @override
+    def status(self) -> Mapping[str, object]:
+        """Return how often scripts ran and failed, and how many processes had to be replaced."""
+        pool = self._pool
+        return {"runs": pool.runs, "failures": pool.failures, "restarts": pool.restarts}
+
+
+def _read(path: Path) -> tuple[str, str]:
+    """Return the text of a script, and why it cannot be used."""
+    try:
+        source = read_file(path).decode()
+    except OSError as error:
+        return "", f"{path} cannot be read: {error.strerror}"
+    except UnicodeDecodeError as error:
+        return "", f"{path} is not UTF-8 text (byte {error.start})"
+    try:
+        found = unknown_filters(parse(source))
+    except TemplateSyntaxError as error:
+        found = [(error.lineno, error.message or "")]
+    except RecursionError:
+        return source, f"{path}: is nested too deeply"
+    return source, "; ".join(f"{path}, line {line}: {text}" for line, text in found)

@@ -1,0 +1,96 @@
+"""``pexpolicy explain --local-policy``: our answer, and what the script of the node makes of it."""
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from pexpolicy.cli.main import main
+from tests.support.local_policy import PASS, ROOM, write_json
+
+CONFIG = """
+[plugins.rooms.settings.rooms.meet07]
+name = "Meeting 07"
+pin = "482913"
+"""
+WAIVE = """{
+  {% if service_config and call_info.registered %}
+    "action": "continue",
+    "result": {{ service_config|pex_update({"pin": "", "allow_guests": false})|pex_to_json }}
+  {% elif service_config %}
+    "action": "continue", "result": {{ service_config|pex_to_json }}
+  {% else %}
+    "action": "reject", "result": {}
+  {% endif %}
+}"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "config.toml").write_text(CONFIG)
+    (tmp_path / "pass.jinja2").write_text(PASS)
+    (tmp_path / "waive.jinja2").write_text(WAIVE)
+    write_json(tmp_path / "own.json", ROOM)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def explained(*arguments: str) -> Result:
+    return CliRunner().invoke(main, ["explain", *arguments], catch_exceptions=False)
+
+
+def test_the_script_follows_our_answer(folder: Path) -> None:
+    done = explained("meet07", "--set", "registered=True", "--local-policy", "waive.jinja2")
+    assert done.exit_code == 0
+    ours, _, after = done.stdout.partition("local policy waive.jinja2\n")
+    assert '"decided_by":"rooms"' in ours
+    assert "applied: continue, changes pin (removed), allow_guests" in after
+    assert "482913" not in done.stdout
+
+
+def test_json_has_both(folder: Path) -> None:
+    done = explained(
+        *("meet07", "--set", "registered=True", "--local-policy", "waive.jinja2"),
+        *("--json", "--show-secrets"),
+    )
+    after = json.loads(done.stdout)["local_policy"]
+    assert after["script"] == "waive.jinja2"
+    assert after["applied"] is True
+    assert after["changed"] == ["pin", "allow_guests"]
+    assert after["result"]["pin"] == ""
+
+
+def test_what_infinity_has_itself_comes_from_a_file(folder: Path) -> None:
+    unknown = explained("lobby", "--local-policy", "pass.jinja2")
+    assert "not known: line 2: it reads service_config" in unknown.stdout
+    assert "--service-config FILE" in unknown.stdout
+    known = explained("lobby", "--local-policy", "pass.jinja2", "--service-config", "own.json")
+    assert "applied: continue, with the same fields" in known.stdout
+    assert ROOM["pin"] not in known.stdout
+
+
+def test_the_disposition_of_external_policy_is_told(folder: Path) -> None:
+    (folder / "told.jinja2").write_text(
+        '{"action": "continue", "result": {"service_type": "conference", "service_tag": "",'
+        ' "name": "{{ call_info.external_policy_disposition }}"}}'
+    )
+    (folder / "config.toml").write_text('[endpoints.service_configuration]\ndefault = "reject"\n')
+    done = explained("lobby", "--local-policy", "told.jinja2", "--json")
+    after = json.loads(done.stdout)["local_policy"]
+    assert after["result"]["name"] == "REJECT"
+    assert after["action"] == "continue"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["--local-policy", "absent.jinja2"], "absent.jinja2 cannot be read"),
+        (["--service-config", "own.json"], "name a script as well"),
+        (["--local-policy", "pass.jinja2", "--service-config", "pass.jinja2"], "is not JSON"),
+    ],
+)
+def test_mistakes_exit_with_2(folder: Path, arguments: list[str], reason: str) -> None:
+    done = explained("meet07", *arguments)
+    assert done.exit_code == 2
+    assert reason in done.stderr
