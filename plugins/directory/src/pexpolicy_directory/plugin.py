@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from pathlib import Path
+from typing import Any, cast
 
 from typing_extensions import override
 
 from pexpolicy import (
     Alias,
     ConfigWarning,
+    DataUnavailableError,
     Directory,
     DirectoryEntry,
     DirectoryInformationRequest,
     Key,
     Plugin,
     Problem,
+    RowSnapshot,
     SettingsError,
     did_you_mean,
+    get_logger,
 )
 from pexpolicy.config.csv_tables import TableError, read_table
 from pexpolicy_directory.index import SearchIndex
 from pexpolicy_directory.settings import Entry, Settings
+from pexpolicy_directory.source_rows import entries_of
 
 
 class PhoneBook(Plugin[Settings]):
@@ -35,17 +41,53 @@ class PhoneBook(Plugin[Settings]):
         self._members = _members(settings.groups)
         problems: list[Problem] = []
         entries = list(_entries(settings, problems))
-        problems += _unknown_groups(entries, settings.groups)
+        problems += _wrong_entries(entries, settings.groups)
+        self._own = [entry for _, entry in entries]
+        self._group_names = settings.groups.keys()
+        self._snapshot: RowSnapshot[SearchIndex] | None = None
+        try:
+            self._snapshot = settings.snapshot(self._convert, "entries")
+        except SettingsError as error:
+            problems += error.problems
         if problems:
             raise SettingsError(problems=problems)
-        self._index = SearchIndex(entry for _, entry in entries)
+        self._index = SearchIndex(self._own)
+
+    def _convert(self, rows: list[dict[str, Any]]) -> SearchIndex:
+        """Return the index of all entries; rows with an error are left out and logged.
+
+        Raises ``ValueError`` if no row is right.
+        """
+        problems: list[str] = []
+        entries: list[Entry] = []
+        for number, entry in entries_of(rows, problems):
+            wrong = next(_wrong_entries([((f"row {number}",), entry)], self._group_names), None)
+            if wrong is None:
+                entries.append(entry)
+            else:
+                problems.append(str(wrong))
+        if problems and not entries:
+            raise ValueError(f"no entry is right; {problems[0]}")
+        if problems:
+            get_logger().warning("entries are left out", rows=len(problems), first=problems[0])
+        return SearchIndex([*self._own, *entries])
+
+    @override
+    def lifespan(self) -> AbstractAsyncContextManager[None]:
+        """Fetch the entries of the source, and keep them up to date."""
+        opened = self._snapshot or nullcontext()
+        return cast("AbstractAsyncContextManager[None]", opened)
 
     @override
     async def directory_information(self, request: DirectoryInformationRequest) -> Directory | None:
         """Return the entries that match; abstain where there are none."""
         limit = self._limit if request.limit is None else request.limit
         groups = self._groups_of(request.registration_alias)
-        found = self._index.find(request.q or "", max(limit, 0), groups)
+        index = self._index
+        if self._snapshot is not None:
+            index = self._snapshot.value
+            request.annotate(source_age=round(self._snapshot.age, 1))
+        found = index.find(request.q or "", max(limit, 0), groups)
         if not found and not self._ignore_local:
             return None
         entries = [
@@ -64,7 +106,7 @@ class PhoneBook(Plugin[Settings]):
     @override
     def config_warnings(self) -> Iterable[ConfigWarning]:
         """Warn of an empty phone book."""
-        if not len(self._index):
+        if not len(self._index) and self._snapshot is None:
             yield ConfigWarning((), "has no entry: it never answers")
 
     @override
@@ -75,7 +117,11 @@ class PhoneBook(Plugin[Settings]):
     @override
     def status(self) -> Mapping[str, object]:
         """Return the number of entries."""
-        return {"entries": len(self._index)}
+        index = self._index
+        if self._snapshot is not None:
+            with suppress(DataUnavailableError):
+                index = self._snapshot.value
+        return {"entries": len(index)}
 
 
 def _members(groups: Mapping[str, list[str]]) -> dict[str, frozenset[str]]:
@@ -102,9 +148,9 @@ def _entries(settings: Settings, problems: list[Problem]) -> Iterable[tuple[Key,
             yield ("csv", f"{row.file} line {row.line}"), row.values
 
 
-def _unknown_groups(
-    entries: Iterable[tuple[Key, Entry]], groups: Mapping[str, list[str]]
-) -> Iterable[Problem]:
+def _wrong_entries(
+    entries: Iterable[tuple[Key, Entry]], groups: Collection[str]
+) -> Iterator[Problem]:
     for key, entry in entries:
         if not Alias(entry.alias).user:
             text = 'is not an alias; write one such as "anna@example.com"'

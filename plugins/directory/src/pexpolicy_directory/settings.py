@@ -1,4 +1,4 @@
-"""Settings of ``directory``: entries in TOML or as lines of a CSV file."""
+"""Settings of ``directory``: entries in TOML, as lines of a CSV file, or from a source."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from pexpolicy import PluginSettings
+from pexpolicy import RowSettings
 from pexpolicy.config.csv_tables import TableFile, TableRow
 
 Text = Annotated[str, Field(max_length=250)]
@@ -31,7 +31,7 @@ class Entry(TableRow):
     """Groups that see the entry; none: everybody."""
 
 
-class Settings(PluginSettings):
+class Settings(RowSettings):
     """``[plugins.directory.settings]``."""
 
     csv: TableFile | None = None
