@@ -15,27 +15,25 @@ _TRUTH = ("true", "false")
 class RowValues:
     """Gives the values of a row the types of the fields of a model.
 
-    Text in a field that takes no text is read as a value of TOML or JSON, and 0 and 1 in a field
-    that takes no number as booleans. What cannot be read stays, so that the check of the model
-    names it.
+    Text in a field that takes no text is read as a value of TOML or JSON, and an object in a field
+    that takes either. 0 and 1 in a field that takes no number are booleans. What cannot be read
+    stays, so that the check of the model names it.
     """
 
     def __init__(self, model: type[ModelBase]) -> None:
         hints = model.hints.items()
         self._texts = frozenset(name for name, hint in hints if _takes_text(hint))
         self._booleans = frozenset(n for n, hint in hints if bool in _types(hint))
+        self._objects = frozenset(model.nested_models)
 
     def of(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """Return the fields of a row; those of ``None`` are left out."""
-        return {
-            name: self._value(name, value) if name not in self._texts else value
-            for name, value in row.items()
-            if value is not None
-        }
+        return {n: self._value(n, value) for n, value in row.items() if value is not None}
 
     def _value(self, name: str, value: Any) -> Any:
         if isinstance(value, str):
-            return _parsed(value)
+            is_text = name in self._texts and not (name in self._objects and value[:1] == "{")
+            return value if is_text else _parsed(value)
         if type(value) is int and value in (0, 1) and name in self._booleans:
             return bool(value)
         return value

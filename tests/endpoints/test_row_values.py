@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pexpolicy import Conference, ParticipantProperties, RowValues
+from pexpolicy import Conference, MediaPlayback, ParticipantProperties, RowValues
 
 VALUES = RowValues(Conference)
 
@@ -38,6 +38,16 @@ def test_a_cell_has_the_type_of_its_field(field: str, value: object, read: objec
 
 def test_a_number_in_a_field_of_numbers_and_words_stays() -> None:
     assert RowValues(ParticipantProperties).of({"spotlight": 1}) == {"spotlight": 1}
+
+
+def test_an_object_may_be_in_a_field_that_takes_text() -> None:
+    values = RowValues(MediaPlayback)
+    for cell in ('{"disconnect": true}', "{disconnect = true}"):
+        assert values.of({"on_completion": cell}) == {"on_completion": {"disconnect": True}}
+    assert values.of({"on_completion": "text", "name": "{}"}) == {
+        "on_completion": "text",
+        "name": "{}",
+    }
 
 
 @given(st.text())

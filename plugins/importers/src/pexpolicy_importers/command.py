@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from pexpolicy.config.csv_tables import TableError
-from pexpolicy_importers import django_policy, policy_router, rules_csv, subnet_maps
+from pexpolicy_importers import django_policy, policy_router, rooms_csv, rules_csv, subnet_maps
 from pexpolicy_importers.toml_merge import ImportFailed, MergeSummary
 
 EX_DATAERR = 65
@@ -107,6 +107,19 @@ def export_rules(file: Path) -> None:
     with _errors_reported():
         found, remarks = rules_csv.rules_to_export(file)
         click.echo(rules_csv.to_csv(found), nl=False)
+        _notes(remarks)
+
+
+@export.command("rooms")
+@click.argument("file", type=_FILE)
+def export_rooms(file: Path) -> None:
+    """The rooms of a configuration, or of a FILE of rooms, as CSV on standard output.
+
+    The plugin rooms reads it (csv = "rooms.csv"). PINs are included.
+    """
+    with _errors_reported():
+        text, remarks = rooms_csv.rooms_to_export(file)
+        click.echo(text, nl=False)
         _notes(remarks)
 
 
