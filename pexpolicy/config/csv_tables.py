@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar, get_args, get_origin
+from typing import Any, Generic, TextIO, TypeVar, get_args, get_origin
 
 import pydantic
 from pydantic import BaseModel, ConfigDict, Field
@@ -123,24 +123,39 @@ def parse_table(text: str, model: type[R], file: str) -> list[Row[R]]:
 
 def _parse(text: str, model: type[R], file: str) -> Iterator[Row[R]]:
     faults: list[TableIssue] = []
-    records = _records(text, file, faults)
+    for found in stream_table(io.StringIO(text, newline=""), model, file):
+        if isinstance(found, TableIssue):
+            faults.append(found)
+        else:
+            yield found
+    if faults:
+        raise TableError(faults)
+
+
+def stream_table(stream: TextIO, model: type[R], file: str) -> Iterator[Row[R] | TableIssue]:
+    """Yield the rows of an open file, and the issues of others, as they are read.
+
+    For files of any size; ``stream`` is opened with ``newline=""`` and can seek. Raises
+    ``TableError`` for an invalid header.
+    """
+    faults: list[TableIssue] = []
+    records = _records(stream, file, faults)
     columns = _columns(model)
     names = _names(records, columns, file, faults)
     for line, cells in records:
         if (excess := len(cells) - len(names)) > 0:
             message = f"has {excess} cells more than columns; put text with , or ; in quotes"
-            faults.append(TableIssue(file, line, message))
+            yield TableIssue(file, line, message)
             continue
         try:
             values = model.model_validate(_cell_values(names, cells, columns))
         except pydantic.ValidationError as error:
             has_tabs = len(cells) == 1 and "\t" in cells[0]
             problems = [_TABS] if has_tabs else map(str, problems_of(error, model))
-            faults += [TableIssue(file, line, text) for text in problems]
+            yield from (TableIssue(file, line, text) for text in problems)
         else:
             yield Row(file, line, values)
-    if faults:
-        raise TableError(faults)
+    yield from faults
 
 
 def read_cells(path: Path) -> list[dict[str, str]]:
@@ -148,7 +163,7 @@ def read_cells(path: Path) -> list[dict[str, str]]:
     their columns; else as ``read_table``.
     """
     text = read_text(path, "CSV UTF-8")
-    _, header = next(_records(text, path.name, []), (1, []))
+    _, header = next(_records(io.StringIO(text, newline=""), path.name, []), (1, []))
     columns: dict[str, Any] = {
         f"column_{number}": (str | None, Field(None, alias=name.lower()))
         for number, name in enumerate(header)
@@ -200,13 +215,14 @@ def _is_list(annotation: Any) -> bool:
     return any(_is_list(part) for part in get_args(annotation) if part is not type(None))
 
 
-def _records(text: str, file: str, faults: list[TableIssue]) -> Iterator[tuple[int, list[str]]]:
+def _records(
+    stream: TextIO, file: str, faults: list[TableIssue]
+) -> Iterator[tuple[int, list[str]]]:
     """Yield the cells of each line that is not blank, stripped, with the number of the line."""
-    header = next((line for line in text.splitlines() if line.strip()), "")
+    header = next((line for line in stream if line.strip()), "")
+    stream.seek(0)
     delimiter = ";" if header.count(";") > header.count(",") else ","
-    reader = csv.reader(
-        io.StringIO(text, newline=""), delimiter=delimiter, strict=True, skipinitialspace=True
-    )
+    reader = csv.reader(stream, delimiter=delimiter, strict=True, skipinitialspace=True)
     line = 1
     try:
         for cells in reader:

@@ -1,8 +1,6 @@
 """A database of each kind, and policies of the plugin that ask it."""
 
-import shutil
 import sqlite3
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -15,17 +13,9 @@ from tests.support import postgresql
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[postgresql.Server]:
-    """A server for all tests; its socket needs a short path."""
-    folder = Path(tempfile.mkdtemp(prefix="pexpolicy-pg-"))
-    server = None
-    try:
-        server = postgresql.Server(folder)
-        server.start()
+    """A server for all tests."""
+    with postgresql.Server.running() as server:
         yield server
-    finally:
-        if server is not None:
-            server.kill()
-        shutil.rmtree(folder)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

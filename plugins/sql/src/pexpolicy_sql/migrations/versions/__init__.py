@@ -1,0 +1,1 @@
+"""The migrations, the oldest first; each names the one before."""
