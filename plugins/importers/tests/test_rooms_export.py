@@ -57,7 +57,6 @@ def table_of(settings: dict[str, Any], folder: Path) -> dict[str, Any]:
         if isinstance(room, TimedService)
         else room.set_fields()
         for alias, room in plugin._table.entries()
-        if room is not None
     }
 
 
