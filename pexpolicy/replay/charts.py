@@ -72,9 +72,11 @@ def timeline(found: Sequence[Bar], step: int) -> str:
         parts.append(_bar("same", x, TOP + height - low, width, low))
         parts.append(_bar("changed", x, TOP + height - low - high, width, high))
         parts.append("</g>")
-        if number % labels_every == 0 and x + _LABEL_WIDTH * 0.7 < WIDTH:
+        if number % labels_every == 0 and x + _LABEL_WIDTH / 2 < WIDTH:
             form = "%b %d" if step >= 24 else "%b %d %H:%M"  # noqa: PLR2004 - hours of a day
-            parts.append(f'<text x="{x:.1f}" y="{HEIGHT - 6}">{bar.start:{form}}</text>')
+            middle = x + width / 2
+            label = f'<text x="{middle:.1f}" y="{HEIGHT - 6}" text-anchor="middle">'
+            parts.append(f"{label}{bar.start:{form}}</text>")
     return "".join((*parts, "</svg>"))
 
 

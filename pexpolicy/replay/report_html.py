@@ -73,9 +73,8 @@ def _introduction(result: ReplayResult) -> Iterator[str]:
     other = (
         f"compared with {text(result.against)}" if result.against else "compared with the records"
     )
-    first, last = time_text(result.tally.first), time_text(result.tally.last)
-    when = f", {first[:19]} to {last[:19]} UTC" if first and last else ""
-    yield f"<p><code>{text(result.config)}</code> {other}{text(when.replace('T', ' '))}</p>"
+    when = _period(result.tally.first, result.tally.last)
+    yield f"<p><code>{text(result.config)}</code> {other}{text(when and f', {when}')}</p>"
     for remark in result.remarks:
         yield f'<p class="note">{text(remark)}</p>'
 
@@ -128,7 +127,8 @@ def _matrix(result: ReplayResult) -> Iterator[str]:
 
 
 def _groups(result: ReplayResult) -> Iterator[str]:
-    yield f"<h2>Changes ({len(result.groups):,} groups)</h2>"
+    count = len(result.groups)
+    yield f"<h2>Changes ({count:,} group{'s' * (count != 1)})</h2>"
     if not result.groups:
         yield "<p>No answer changes.</p>"
     for number, group in enumerate(result.groups[:MAX_SHOWN], 1):
@@ -149,9 +149,8 @@ def _group(number: int, group: Group, result: ReplayResult) -> Iterator[str]:
     )
     share = group.count / result.compared
     facts = [f"{group.count:,} {'call' if group.count == 1 else 'calls'} ({share:.2%})"]
-    first, last = time_text(group.first), time_text(group.last)
-    if first and last:
-        facts.append(f"{first[:19]} to {last[:19]} UTC".replace("T", " "))
+    if when := _period(group.first, group.last):
+        facts.append(when)
     if group.partial:
         facts.append(f"{group.partial:,} of them partial")
     if group.is_unnoticed:
@@ -171,6 +170,12 @@ def _group(number: int, group: Group, result: ReplayResult) -> Iterator[str]:
         f"<details><summary>example {text(example.place)}</summary>"
         f"<p class=url>{escape(printable(example.url))}</p></details></section>"
     )
+
+
+def _period(first: float | None, last: float | None) -> str:
+    """Return two times as text; empty if they are not known."""
+    texts = [time_text(at) for at in (first, last)]
+    return " to ".join(f"{at[:10]} {at[11:19]} UTC" for at in texts if at is not None)
 
 
 def _value(change: dict[str, Any], side: str) -> str:
