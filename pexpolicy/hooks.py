@@ -292,6 +292,14 @@ class Plugin(Generic[S]):
         """
 
     @hookspec
+    def coverage_items(self) -> Iterable[tuple[str, str, Decision | str]]:  # type: ignore[empty-body]
+        """Return what the plugin decides by: kind, name, and the decision or its reason.
+
+        ``("rule", "After hours", "rule After hours")``. For ``--coverage`` of ``pexpolicy replay``
+        and ``pexpolicy test``, which count the decisions that are this object or have this reason.
+        """
+
+    @hookspec
     def tracked_files(self) -> Iterable[Path]:  # type: ignore[empty-body]
         """Return the files that the plugin was built from, in addition to its settings.
 

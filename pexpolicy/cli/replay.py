@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,8 +14,9 @@ import click
 from pexpolicy.cli.audit.input import paths_of, period, refuse, time_options
 from pexpolicy.cli.common import config_option, fail
 from pexpolicy.cli.http_client import cacert_option
-from pexpolicy.cli.replay_options import Share, authorization, show_walks
+from pexpolicy.cli.replay_options import authorization, show_walks
 from pexpolicy.cli.replay_progress import ReplayProgress
+from pexpolicy.cli.share import Share
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.replay.job import Job
 from pexpolicy.replay.records import Exactness
@@ -98,6 +99,11 @@ def report_options(command: Callable[..., Any]) -> Callable[..., Any]:
     metavar="N",
     help="Show each step of the example of group N.",
 )
+@click.option(
+    "--coverage",
+    is_flag=True,
+    help="Report which rooms, rules and subnets decided.",
+)
 @click.option("--json", "print_json", is_flag=True, help="Print JSON.")
 @report_options
 def replay(  # noqa: PLR0913 - the options of the command
@@ -117,6 +123,7 @@ def replay(  # noqa: PLR0913 - the options of the command
     explain: int | None,
     utc: bool,
     network: bool,
+    coverage: bool,
     print_json: bool,
     **reports: Path | None,
 ) -> None:
@@ -137,7 +144,7 @@ def replay(  # noqa: PLR0913 - the options of the command
     bounds = {name: None if at is None else at.timestamp() for name, at in times.items()}
     selection = Selection(**bounds, ignore=frozenset(ignore), only=only)
     other = _other_side(against, user, password_env, cacert)
-    job = Job(config, other, selection, network)
+    job = Job(config, other, selection, network, coverage)
     progress = ReplayProgress(enabled=sys.stderr.isatty())
     try:
         with progress:
@@ -159,6 +166,17 @@ def replay(  # noqa: PLR0913 - the options of the command
     except (WorkerFailedError, ServerFailedError) as error:
         refuse(str(error))
     sys.exit(_exit_code(result, max_changed))
+
+
+def gate(config: Path, records: Sequence[Path], max_changed: float) -> int:
+    """Replay records as a check of a configuration; print the report and return the exit code."""
+    with ReplayProgress(enabled=sys.stderr.isatty()) as progress:
+        try:
+            result = run_replay(records, Job(config), progress=progress)
+        except ConfigError as error:
+            fail(error)
+    TextReport().show(result)
+    return _exit_code(result, max_changed)
 
 
 def _other_side(

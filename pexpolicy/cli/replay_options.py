@@ -1,11 +1,10 @@
-"""Options of ``pexpolicy replay``: shares, credentials, and the explanation of a group."""
+"""Options of ``pexpolicy replay``: credentials, and the explanation of a group."""
 
 from __future__ import annotations
 
 import os
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -16,25 +15,6 @@ from pexpolicy.explain.request_forms import AUDIT_LINE, RecordedRequest, read_re
 from pexpolicy.replay.job import Job
 from pexpolicy.replay.report_text import TextReport
 from pexpolicy.replay.result import ReplayResult
-
-
-class Share(click.ParamType[float]):
-    """A part of all calls: ``0.5%``, or a fraction such as ``0.005``."""
-
-    name = "share"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
-        """Return the part, 0 to 1; fail for anything else."""
-        text = str(value).strip()
-        try:
-            part = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
-        except ValueError:
-            part = -1.0
-        if not 0 <= part <= 1:
-            self.fail(f"{text!r} is not a part of the calls: write 0.5%", param, ctx)
-        return part
 
 
 def authorization(user: str | None, password_env: str | None) -> str | None:

@@ -16,8 +16,15 @@ from pexpolicy.plugins.discovery import PluginSource
 from pexpolicy.plugins.errors import PluginBuildError
 from pexpolicy.text import did_you_mean
 
-DESCRIBING = ("changes_since", "config_warnings", "routes", "static_decisions", "tracked_files")
-"""Hooks that describe a plugin; they are called once, while the policy is built."""
+DESCRIBING = (
+    "changes_since",
+    "config_warnings",
+    "coverage_items",
+    "routes",
+    "static_decisions",
+    "tracked_files",
+)
+"""Hooks that describe a plugin; they are called while the policy is built, or for a report."""
 RENAMED = {
     "check": "config_warnings",
     "decided": "on_decision",

@@ -35,6 +35,7 @@ NO_DECISION = (
     "lifespan",
     "changes_since",
     "config_warnings",
+    "coverage_items",
     "static_decisions",
     "on_decision",
     "on_decisions",

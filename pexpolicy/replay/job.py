@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pexpolicy.conformance.http_client import connected
+from pexpolicy.explain.coverage import Coverage
 from pexpolicy.replay.network_block import NetworkBlock
 from pexpolicy.replay.replay_policy import ReplayPolicy, opened
 from pexpolicy.replay.replayer import Replayer, Selection
@@ -23,6 +24,8 @@ class Job:
     selection: Selection = field(default_factory=Selection)
     network: bool = False
     """True: plugins may ask the network."""
+    coverage: bool = False
+    """True: the items of plugins that decide are counted."""
 
 
 async def open_replayer(stack: AsyncExitStack, job: Job) -> Replayer:
@@ -36,4 +39,5 @@ async def open_replayer(stack: AsyncExitStack, job: Job) -> Replayer:
         address = job.against
         wire = connected(address.url, authorization=address.authorization, tls=address.tls())
         old = PolicyServer(await stack.enter_async_context(wire))
-    return Replayer(new, old, job.selection, block)
+    coverage = Coverage(new.policy) if job.coverage else None
+    return Replayer(new, old, job.selection, block, coverage)

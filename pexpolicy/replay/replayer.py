@@ -15,6 +15,7 @@ from pexpolicy.audit.adjustments import Changes
 from pexpolicy.audit.redaction import REMOVED, Redaction
 from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.endpoints.base import JSON
+from pexpolicy.explain.coverage import Coverage
 from pexpolicy.policy import Answer
 from pexpolicy.replay.comparison import (
     action_of,
@@ -64,18 +65,23 @@ class Replayer:
         old: ReplayPolicy | PolicyServer | None,
         selection: Selection,
         block: NetworkBlock | None = None,
+        coverage: Coverage | None = None,
     ) -> None:
         self._new = new
         self._old = old if isinstance(old, ReplayPolicy) else None
         self._server = old if isinstance(old, PolicyServer) else None
         self._selection = selection
         self._block = block
+        self._coverage = coverage
         self._redaction: Redaction = new.redaction
         self._known: dict[bytes, tuple[Replayed, Replayed | None]] = {}
 
     async def replay(self, block: Block) -> Tally:
         """Return the counts of a block."""
         tally = Tally()
+        if self._coverage is not None:
+            self._coverage.used = tally.used
+            tally.items = self._coverage.items if block.number == 0 else ()
         if self._server is not None:
             await self._replay_with_server(tally, block, self._server)
             return tally
@@ -254,6 +260,8 @@ class Replayer:
         return expected
 
     def _count_steps(self, tally: Tally, answer: Answer) -> None:
+        if self._coverage is not None:
+            self._coverage.add(answer.outcome)
         endpoint = answer.outcome.endpoint
         for step in answer.outcome.steps:
             tally.steps[endpoint, step.plugin, step.hook or endpoint, step.outcome] += 1

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from html import escape
-from importlib import resources
 from typing import Any
 
+from pexpolicy.replay import coverage_report
 from pexpolicy.replay.charts import bars, share_bar, timeline
+from pexpolicy.replay.html_page import page, table, text
 from pexpolicy.replay.records import Exactness
 from pexpolicy.replay.report_json import ordered_reasons, time_text
 from pexpolicy.replay.report_text import NAMES
@@ -17,56 +18,22 @@ from pexpolicy.text import printable
 
 MAX_SHOWN = 500
 """Groups on the page; JSON and CSV have all of them."""
-MAX_VALUE = 300
-"""Characters of a value."""
 
 
 def as_html(result: ReplayResult) -> str:
     """Return the page."""
-    style = resources.files("pexpolicy.replay").joinpath("report.css").read_text("utf-8")
-    title = f"Replay of {sum(result.tally.records.values()):,} records"
-    return "".join(
-        (
-            '<!doctype html><html lang="en"><head><meta charset="utf-8">',
-            '<meta name="viewport" content="width=device-width">',
-            '<meta name="color-scheme" content="light dark">',
-            (
-                '<meta http-equiv="Content-Security-Policy" '
-                "content=\"default-src 'none'; style-src 'unsafe-inline'\">"
-            ),
-            f"<title>{title}</title><style>{style}</style></head><body><main>",
-            f"<h1>{title}</h1>",
-            *_introduction(result),
-            *_tiles(result),
-            *_timeline(result),
-            *_matrix(result),
-            *_groups(result),
-            *_records(result),
-            "</main></body></html>\n",
-        )
-    )
+    return page(f"Replay of {sum(result.tally.records.values()):,} records", _sections(result))
 
 
-def text(value: object) -> str:
-    """Return a text as HTML, shortened, without control characters."""
-    shown = printable(value)
-    return escape(shown if len(shown) <= MAX_VALUE else f"{shown[:MAX_VALUE]}…")
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[str]], numbers: Sequence[int] = ()) -> str:
-    """Return a table of cells in HTML; ``numbers`` are the columns that align to the right."""
-
-    def cells(tag: str, row: Sequence[str]) -> str:
-        return "".join(
-            f"<{tag}{' class=number' if at in numbers else ''}>{cell}</{tag}>"
-            for at, cell in enumerate(row)
-        )
-
-    body = "".join(f"<tr>{cells('td', row)}</tr>" for row in rows)
-    return (
-        f'<div class="scroll"><table><thead><tr>{cells("th", [*map(escape, head)])}</tr></thead>'
-        f"<tbody>{body}</tbody></table></div>"
-    )
+def _sections(result: ReplayResult) -> Iterator[str]:
+    yield from _introduction(result)
+    yield from _tiles(result)
+    yield from _timeline(result)
+    yield from _matrix(result)
+    yield from _groups(result)
+    if result.covers:
+        yield from coverage_report.sections(result.tally.items, result.tally.used)
+    yield from _records(result)
 
 
 def _introduction(result: ReplayResult) -> Iterator[str]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import UTC, datetime
 from typing import Any
 
+from pexpolicy.replay.coverage_report import as_objects
 from pexpolicy.replay.records import Exactness
 from pexpolicy.replay.result import Group, ReplayResult
 
@@ -35,6 +37,7 @@ def as_json(result: ReplayResult) -> dict[str, Any]:
             for (endpoint, before, after), count in sorted(tally.matrix.items())
         ],
         "groups": [_group(number, group, result) for number, group in enumerate(result.groups, 1)],
+        **({"coverage": _coverage(result)} if result.covers else {}),
         "remarks": list(result.remarks),
         "seconds": round(result.seconds, 3),
     }
@@ -50,6 +53,18 @@ def time_text(at: float | None) -> str | None:
     return (
         None if at is None else datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")
     )
+
+
+def _coverage(result: ReplayResult) -> dict[str, Any]:
+    hooks: dict[tuple[str, str], Counter[str]] = {}
+    for (_, plugin, hook, outcome), count in sorted(result.tally.steps.items()):
+        hooks.setdefault((plugin, hook), Counter())[outcome] += count
+    return {
+        "hooks": [
+            {"plugin": p, "hook": h, "steps": dict(found)} for (p, h), found in hooks.items()
+        ],
+        "items": as_objects(result.tally.items, result.tally.used),
+    }
 
 
 def _group(number: int, group: Group, result: ReplayResult) -> dict[str, Any]:

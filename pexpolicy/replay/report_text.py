@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pexpolicy.audit.adjustments import describe_changes
+from pexpolicy.replay import coverage_report
 from pexpolicy.replay.records import Exactness
 from pexpolicy.replay.report_json import ordered_reasons
 from pexpolicy.replay.result import Group, ReplayResult
@@ -49,6 +50,10 @@ class TextReport:
             count = sum(group.count for group in result.groups[len(shown) :])
             self._console.print()
             self._line(f"and {left:,} more groups with {count:,} calls; --json has all of them")
+        if result.covers:
+            self._console.print()
+            for line in coverage_report.lines(result.tally.items, result.tally.used):
+                self._line(line.strip(), indent=len(line) - len(line.lstrip()))
         self._console.print()
         self._show_verdict(result)
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from pexpolicy.explain.coverage import CoverageItem
 from pexpolicy.replay.records import Exactness
 
 MAX_PLACES = 20
@@ -109,8 +110,10 @@ class Tally:
     changed_by_hour: Counter[int] = field(default_factory=Counter)
     steps: Counter[tuple[str, str, str, str]] = field(default_factory=Counter)
     """Steps of the new configuration by endpoint, plugin, hook and outcome."""
-    used: Counter[tuple[str, str, str]] = field(default_factory=Counter)
-    """What decided: plugin, kind and name of an item."""
+    used: Counter[CoverageItem] = field(default_factory=Counter)
+    """Decisions of each item, with coverage."""
+    items: tuple[CoverageItem, ...] = ()
+    """All items of the new configuration; those of the first block are those of all."""
 
     def at(self, at: float | None) -> None:
         """Note the time of a call."""
@@ -144,6 +147,7 @@ class Tally:
             getattr(self, name).update(getattr(other, name))
         for name in ("outside", "repeated", "same", "changed", "uncompared"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.items = self.items or other.items
         self.places = [*self.places, *other.places][:MAX_PLACES]
         self._extend(other.first)
         self._extend(other.last)
@@ -178,8 +182,8 @@ class ReplayResult:
     remarks: tuple[str, ...]
     """What the figures do not include."""
     seconds: float
-    items: tuple[tuple[str, str, str], ...] = ()
-    """Plugin, kind and name of everything that can decide."""
+    covers: bool = False
+    """True with coverage."""
 
     @property
     def compared(self) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -24,7 +24,7 @@ Progress = Callable[[int, int, int], None]
 
 
 def run_replay(
-    records: list[Path],
+    records: Sequence[Path],
     job: Job,
     *,
     processes: int | None = None,
@@ -65,6 +65,7 @@ def run_replay(
         sum(group.count for group in groups),
         tuple(_remarks(job)),
         time.monotonic() - began,
+        covers=job.coverage,
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
@@ -63,28 +62,25 @@ def _table(reached: list[HookCoverage]) -> Iterator[str]:
         yield f"{hook.plugin:<{plugins}}  {hook.hook:<{hooks}}  {counts}{never}"
 
 
-def as_json(run: Run) -> str:
-    """The run as JSON."""
-    return json.dumps(
-        {
-            "passed": len(run.results) - len(run.failed),
-            "failed": len(run.failed),
-            "seconds": round(run.seconds, 3),
-            "cases": [_case(result) for result in run.results],
-            "coverage": [
-                {
-                    "plugin": hook.plugin,
-                    "hook": hook.hook,
-                    "asked": hook.asked,
-                    "decided": hook.decided,
-                    "failed": hook.failed,
-                    "reasons": sorted(hook.reasons),
-                }
-                for hook in run.coverage
-            ],
-        },
-        indent=2,
-    )
+def as_json(run: Run) -> dict[str, Any]:
+    """Return the run as an object of JSON."""
+    return {
+        "passed": len(run.results) - len(run.failed),
+        "failed": len(run.failed),
+        "seconds": round(run.seconds, 3),
+        "cases": [_case(result) for result in run.results],
+        "coverage": [
+            {
+                "plugin": hook.plugin,
+                "hook": hook.hook,
+                "asked": hook.asked,
+                "decided": hook.decided,
+                "failed": hook.failed,
+                "reasons": sorted(hook.reasons),
+            }
+            for hook in run.coverage
+        ],
+    }
 
 
 def _case(result: CaseResult) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from pexpolicy.explain.coverage import Coverage
 from pexpolicy.models.outcome import ADJUSTED, ANSWERED, DECIDED, SKIPPED
 from pexpolicy.policy import Policy
 from pexpolicy.testing.cases import Case
@@ -32,6 +33,8 @@ class Run:
     results: list[CaseResult]
     coverage: list[HookCoverage]
     seconds: float
+    items: Coverage
+    """What the plugins decided by."""
 
     @property
     def failed(self) -> list[CaseResult]:
@@ -43,8 +46,12 @@ async def run_cases(policy: Policy, cases: Iterable[Case]) -> Run:
     """Open a policy and ask it all cases, one after the other."""
     began = time.perf_counter()
     async with policy.serving():
+        items = Coverage(policy)
         results = [await judge(policy, case) for case in cases]
-    return Run(results, coverage_of(policy, results), time.perf_counter() - began)
+        for result in results:
+            if result.outcome is not None:
+                items.add(result.outcome)
+    return Run(results, coverage_of(policy, results), time.perf_counter() - began, items)
 
 
 def coverage_of(policy: Policy, results: Iterable[CaseResult]) -> list[HookCoverage]:

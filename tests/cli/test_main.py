@@ -152,6 +152,7 @@ def test_plugins_are_listed_in_the_order_in_which_they_are_asked() -> None:
         "config_warnings",
         "status",
         "changes_since",
+        "coverage_items",
         "tracked_files",
     ]
     assert listed["other_hooks"] == {
@@ -160,6 +161,7 @@ def test_plugins_are_listed_in_the_order_in_which_they_are_asked() -> None:
         "config_warnings": ["domains", "rooms"],
         "status": ["rooms"],
         "changes_since": ["rooms"],
+        "coverage_items": ["rooms"],
         "tracked_files": ["rooms"],
     }
 

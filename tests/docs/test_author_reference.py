@@ -23,6 +23,7 @@ from pexpolicy import (
 )
 from pexpolicy.builder import build_policy
 from pexpolicy.config.settings import ConfigError
+from pexpolicy.explain.coverage import Coverage
 from pexpolicy.hooks import HOOKS as SPECIFIED
 from pexpolicy.observability.plugin_status import PluginStatuses
 from pexpolicy.plugins.plugin import changes
@@ -272,6 +273,17 @@ async def test_hook_routes(tmp_path: Path) -> None:
         assert (await server.operator("/plugins/closing/closed")).json == ["board"]
         reply = await server.ask(f"{wire.SERVICE}?local_alias=sip:board%40example.com")
         assert reply.action == "reject"
+
+
+@samples.covers(REFERENCE, "coverage_items")
+async def test_hook_coverage_items() -> None:
+    policy = make_policy((only("coverage_items"), {"names": ["north", "south"]}))
+    coverage = Coverage(policy)
+    request = make_request("service_configuration", local_alias="north")
+    async with policy.serving():
+        coverage.add((await policy.answer(request, "")).outcome)
+    assert [item.name for item in coverage.items] == ["north", "south"]
+    assert [item.name for item in coverage.used] == ["north"]
 
 
 @samples.covers(REFERENCE, "tracked_files")

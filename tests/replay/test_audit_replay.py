@@ -148,3 +148,18 @@ def test_one_process_and_two_find_the_same(config: Path, tmp_path: Path) -> None
         del result["seconds"]
     assert results[0] == results[1] == results[2]
     assert results[0]["changed"] > 0
+
+
+def test_a_check_of_a_configuration_replays_records(config: Path, tmp_path: Path) -> None:
+    calls = [service("office" if n == 0 else "lobby", NOON) for n in range(100)]
+    audit = str(audits.written(config, calls, tmp_path / "audit.jsonl"))
+    new = tmp_path / "new.toml"
+    new.write_text(ROOMS.format(office="Other", pin="4711"))
+    same = invoked("check", str(config), "--replay", audit)
+    assert same.exit_code == 0
+    assert "100 same, 0 changed" in same.stdout
+    assert invoked("check", str(new), "--replay", audit).exit_code == 1
+    assert invoked("check", str(new), "--replay", audit, "--max-changed", "1%").exit_code == 0
+    (tmp_path / "damaged").write_text("{\n")
+    damaged = str(tmp_path / "damaged")
+    assert invoked("check", str(config), "--replay", audit, "--replay", damaged).exit_code == 2

@@ -73,6 +73,14 @@ class Locations(Plugin[Settings]):
         return self._prepared
 
     @override
+    def coverage_items(self) -> Iterable[tuple[str, str, str]]:
+        """Return each subnet, and the default location."""
+        for name, reason in self._table.reasons():
+            yield "subnet", name, reason
+        if self._default is not None:
+            yield "default", "default", str(self._default.reason)
+
+    @override
     def config_warnings(self) -> Iterable[ConfigWarning]:
         """Warn of nested subnets, unused overflow, and a table that never answers."""
         if not self._prepared:

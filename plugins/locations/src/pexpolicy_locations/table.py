@@ -86,6 +86,14 @@ class LocationTable:
     def __len__(self) -> int:
         return len(self._subnets)
 
+    def reasons(self) -> Iterable[tuple[str, str]]:
+        """Return each subnet, with the calls that it is for, and each reason that names it."""
+        for match in self._subnets:
+            for choice in match.value:
+                for source, _ in self.readers:
+                    name = f"{match.subnet}{choice.suffix}"
+                    yield name, _reason(source, match, choice)
+
     def find(self, request: MediaLocationRequest) -> MediaLocation | None:
         """Return the decision of the longest prefix with an entry for this call, or ``None``."""
         for source, addresses in self.readers:
@@ -94,10 +102,13 @@ class LocationTable:
                 while found is not None:
                     for choice in found.value:
                         if choice.meets(request):
-                            reason = f"{source} is in {found.subnet}{choice.suffix}"
-                            return choice.decision.with_reason(reason)
+                            return choice.decision.with_reason(_reason(source, found, choice))
                     found = self._around.get(found.subnet)
         return None
+
+
+def _reason(source: str, match: Match[Choices], choice: Choice) -> str:
+    return f"{source} is in {match.subnet}{choice.suffix}"
 
 
 def _reader(address: AddressName | ValueOf) -> tuple[str, Reader]:

@@ -146,6 +146,13 @@ class Rooms(Plugin[Settings]):
             yield keys.get(alias) or ("rooms", spelled.get(alias, alias)), service
 
     @override
+    def coverage_items(self) -> Iterable[tuple[str, str, Service]]:
+        """Return each room, those of the source included."""
+        for table in (self._table, *(() if self._snapshot is None else (self._snapshot.value,))):
+            for alias, service in table.rooms():
+                yield "room", alias, service
+
+    @override
     def config_warnings(self) -> Iterable[ConfigWarning]:
         """Warn of ambiguous rooms, rooms without a PIN, and fields that Infinity may reject."""
         if self._default is not None:

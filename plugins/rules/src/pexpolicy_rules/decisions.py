@@ -76,7 +76,7 @@ class Answer:
         secret: str = "",
     ) -> None:
         self._factory, fields = _factory(endpoint, then, extras)
-        self._reason = reason
+        self.reason = reason
         self.is_dynamic = has_placeholders(fields)
         """True if the decision is built for each request."""
         self.guessable: list[str] = []
@@ -115,7 +115,7 @@ class Answer:
             if not str(fields[name]).strip():
                 text = "is empty, as its placeholder has no value"
                 raise _refused(name, text, "An empty one would admit every caller")
-        decision = self._factory(fields, self._reason)
+        decision = self._factory(fields, self.reason)
         name = self._fields.get("name")
         named = isinstance(decision, Gateway) and isinstance(name, Text)
         if named and name.lacks_value(request, captures):

@@ -130,6 +130,16 @@ class Rules(Plugin[Settings]):
                     yield (*rule.key, *place, "then", "result"), answer.fixed
 
     @override
+    def coverage_items(self) -> Iterable[tuple[str, str, Decision | str]]:
+        """Return each rule, and each endpoint of a rule for several as a branch."""
+        for rule in self._rules:
+            for reason in dict.fromkeys(answer.reason for answer in rule.answers.values()):
+                yield "rule", rule.name, reason
+            for endpoint, answer in rule.answers.items():
+                if len(rule.answers) > 1 and answer.fixed is not None:
+                    yield "branch", f"{rule.name}: {endpoint}", answer.fixed
+
+    @override
     def config_warnings(self) -> Iterable[ConfigWarning]:
         """Yield warnings about unreachable or overlapping rules and about doubtful decisions."""
         yield from self._warnings

@@ -1,0 +1,100 @@
+"""Coverage of rooms, rules, branches and subnets, by records and by cases."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.test_main import invoked
+from tests.support import wire
+
+CONFIG = """
+[plugins.rules]
+priority = 10
+[[plugins.rules.settings.rules]]
+name = "Blocked"
+endpoint = ["service_configuration", "participant_properties"]
+when = { remote_alias = "mallory@example.net" }
+then = { action = "reject" }
+[[plugins.rules.settings.rules]]
+name = "Never"
+endpoint = "service_configuration"
+when = { local_alias = "nobody" }
+then = { action = "reject" }
+[[plugins.rules.settings.rules]]
+name = "Made for the call"
+endpoint = "service_configuration"
+when = { local_alias = { prefix = "made" } }
+then.result = { name = "{local_alias}", service_tag = "" }
+
+[plugins.rooms.settings.rooms]
+lobby = { name = "Lobby", service_tag = "" }
+office = { name = "Office", service_tag = "" }
+
+[plugins.locations.settings]
+default = "Oslo"
+subnets = [
+    { subnet = "10.0.0.0/8", location = "Oslo" },
+    { subnet = "10.1.0.0/16", location = "Bergen" },
+]
+"""
+URLS = (
+    f"{wire.SERVICE}?local_alias=lobby",
+    f"{wire.SERVICE}?local_alias=lobby&remote_alias=sip:mallory@example.net",
+    f"{wire.SERVICE}?local_alias=made1",
+    f"{wire.SERVICE}?local_alias=made2",
+    "/policy/v1/participant/location?remote_address=10.1.2.3",
+)
+USED = {
+    ("rules", "rule", "Blocked"): 1,
+    ("rules", "branch", "Blocked: service_configuration"): 1,
+    ("rules", "branch", "Blocked: participant_properties"): 0,
+    ("rules", "rule", "Never"): 0,
+    ("rules", "rule", "Made for the call"): 2,
+    ("rooms", "room", "lobby"): 1,
+    ("rooms", "room", "office"): 0,
+    ("locations", "subnet", "10.0.0.0/8"): 0,
+    ("locations", "subnet", "10.1.0.0/16"): 1,
+    ("locations", "default", "default"): 0,
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "config.toml").write_text(CONFIG)
+    (tmp_path / "urls").write_text("\n".join(URLS) + "\n")
+    (tmp_path / "cases.toml").write_text(
+        "".join(f'[[case]]\nname = "{n}"\nurl = "{url}"\n' for n, url in enumerate(URLS))
+    )
+    return tmp_path
+
+
+def counted(items: list[dict[str, Any]]) -> dict[tuple[str, str, str], int]:
+    return {(item["plugin"], item["kind"], item["name"]): item["decided"] for item in items}
+
+
+def test_what_records_used_and_what_they_never_used(folder: Path) -> None:
+    command = ["replay", str(folder / "urls"), "--config", str(folder / "config.toml")]
+    done = invoked(*command, "--coverage", "--json", "--html", str(folder / "page.html"))
+    coverage = json.loads(done.stdout)["coverage"]
+    assert counted(coverage["items"]) == USED
+    steps = {(row["plugin"], row["hook"]): row["steps"] for row in coverage["hooks"]}
+    assert steps["rooms", "service_configuration"] == {"decided": 1}
+    shown = invoked(*command, "--coverage").stdout
+    assert "rules: 2 of 3 rules used (67%)\n  never used: Never" in shown
+    assert "locations: 1 of 2 subnets used (50%)\n  never used: 10.0.0.0/8" in shown
+    page = (folder / "page.html").read_text()
+    assert "never used" in page
+    assert "10.0.0.0/8" in page
+
+
+def test_what_cases_used_and_what_they_never_used(folder: Path) -> None:
+    command = ["test", str(folder / "cases.toml"), "--config", str(folder / "config.toml")]
+    done = invoked(*command, "--coverage", "--json", "--html", str(folder / "page.html"))
+    assert counted(json.loads(done.stdout)["coverage_items"]) == USED
+    assert (
+        "rooms: 1 of 2 rooms used (50%)\n  never used: office"
+        in invoked(*command, "--coverage").stdout
+    )
+    assert "Coverage of the cases" in (folder / "page.html").read_text()
