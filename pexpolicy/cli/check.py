@@ -12,6 +12,7 @@ from pathlib import Path
 import click
 
 from pexpolicy.cli.common import build_or_exit, config_option, fail, print_warnings
+from pexpolicy.cli.share import Share
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.policy import Policy
 from pexpolicy.server.event_loop import run
@@ -28,10 +29,35 @@ from pexpolicy.server.preflight import preflight_problems
     is_flag=True,
     help="Open the plugins as a server does, with their files and connections, and close them.",
 )
-def check(config: Path, file: Path | None, *, strict: bool, opens: bool) -> None:
+@click.option(
+    "--replay",
+    "records",
+    multiple=True,
+    type=click.Path(path_type=Path, exists=True),
+    metavar="FILE",
+    help="Replay the calls of this audit log, or of other records, and compare with what was sent. "
+    "May be given several times.",
+)
+@click.option(
+    "--max-changed",
+    type=Share(),
+    default=0.0,
+    metavar="SHARE",
+    help="With --replay: the part of calls that may change, such as 1%.",
+)
+def check(
+    config: Path,
+    file: Path | None,
+    *,
+    strict: bool,
+    opens: bool,
+    records: tuple[Path, ...],
+    max_changed: float,
+) -> None:
     """Check the configuration FILE, or that of --config, and print all errors and warnings.
 
-    Exit code 78 if it cannot be used, 75 if --open fails, 1 for a warning with --strict.
+    Exit code 78 if it cannot be used, 75 if --open fails, 1 for a warning with --strict. With
+    --replay, 1 if more calls than --max-changed change, and 2 if a record cannot be read.
     """
     config = file or config
     policy = build_or_exit(config, preflight_problems)
@@ -49,6 +75,11 @@ def check(config: Path, file: Path | None, *, strict: bool, opens: bool) -> None
         click.secho(text, fg="red", err=True)
         sys.exit(1)
     click.secho(f"{config}: valid{warnings} ({names}; {policy.config_hash})", fg="green")
+    if records:
+        from pexpolicy.cli.replay import gate  # noqa: PLC0415 - for this option only
+
+        click.echo()
+        sys.exit(gate(config, records, max_changed))
 
 
 async def _open_and_close(policy: Policy) -> None:
