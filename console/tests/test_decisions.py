@@ -229,3 +229,13 @@ def test_no_text_of_a_call_becomes_markup(server: Running, console: LiveConsole)
         assert "<b>" not in page
         assert 'href="javascript:' not in page
         assert "49{%" not in page
+
+
+def test_the_overview_counts_the_calls_of_the_last_hour(
+    server: Running, console: LiveConsole
+) -> None:
+    ask(server, "/policy/v1/participant/location", local_alias="sip:overview@example.com")
+    page = eventually(console, "/", 'href="/decisions?endpoint=media_location"')
+    assert 'class="ok">ready' in page
+    assert 'href="/decisions?endpoint=media_location&amp;action=continue"' in page
+    assert "healthy" in page
