@@ -21,7 +21,7 @@ NEWEST  := .venv-aiohttp
 SITE    := .venv-site
 PLUGINS := $(patsubst %/pyproject.toml,%,$(sort $(wildcard plugins/*/pyproject.toml console/pyproject.toml)))
 SOURCES := $(wildcard $(addsuffix /src,$(PLUGINS) bench/plugins) examples/*/src)
-CHECKED := $(wildcard pexpolicy tests bench deploy docs $(addsuffix /src,$(PLUGINS)) $(addsuffix /tests,$(PLUGINS)) examples/*/src examples/*/tests)
+CHECKED := $(wildcard pexpolicy tests bench deploy docs $(addsuffix /src,$(PLUGINS)) $(addsuffix /tests,$(PLUGINS)) examples/*/src examples/*/tests examples/company)
 
 # The name of the stamp changes with whatever makes an environment unusable: the interpreter, the
 # path of the clone, the set of plugins. Changed contents are detected by the modification time.
@@ -193,6 +193,9 @@ chaos-webhook: $(STAMP) ## a million calls while the receiver of the plugin webh
 
 chaos-sources: $(STAMP) ## PostgreSQL frozen and killed while its rows are asked for by key
 	@$(ISOLATED) $(BIN)/python -m tests.experiments.sources $(ARGS)
+
+company: $(STAMP) ## examples/company at its full size: servers, data, check and conformance
+	@$(ISOLATED) $(BIN)/python -m examples.company.start --check $(ARGS)
 
 phone-book: $(STAMP) ## search in a phone book of 100,000 entries
 	@$(ISOLATED) $(BIN)/python -m tests.experiments.phone_book
