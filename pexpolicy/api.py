@@ -65,7 +65,7 @@ from pexpolicy.plugins.row_source import (
 )
 from pexpolicy.plugins.schedule import ScheduledJob, schedule
 from pexpolicy.plugins.sources import Source
-from pexpolicy.text import brief, did_you_mean, printable
+from pexpolicy.text import brief, did_you_mean, listed, named_changes, printable
 
 __all__ = [
     "ENDPOINTS",
@@ -140,6 +140,8 @@ __all__ = [
     "dotted_key",
     "get_logger",
     "hookimpl",
+    "listed",
+    "named_changes",
     "printable",
     "read_file",
     "read_secret",

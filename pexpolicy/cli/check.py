@@ -14,9 +14,11 @@ import click
 from pexpolicy.cli.common import build_or_exit, config_option, fail, print_warnings
 from pexpolicy.cli.share import Share
 from pexpolicy.config.settings import ConfigError
+from pexpolicy.plugins.changes import configuration_changes
 from pexpolicy.policy import Policy
 from pexpolicy.server.event_loop import run
 from pexpolicy.server.preflight import preflight_problems
+from pexpolicy.text import printable
 
 
 @click.command()
@@ -28,6 +30,12 @@ from pexpolicy.server.preflight import preflight_problems
     "opens",
     is_flag=True,
     help="Open the plugins as a server does, with their files and connections, and close them.",
+)
+@click.option(
+    "--diff",
+    "other",
+    type=click.Path(path_type=Path, readable=False),
+    help="Print what changes compared with this configuration, by name.",
 )
 @click.option(
     "--replay",
@@ -48,6 +56,7 @@ from pexpolicy.server.preflight import preflight_problems
 def check(
     config: Path,
     file: Path | None,
+    other: Path | None,
     *,
     strict: bool,
     opens: bool,
@@ -62,6 +71,8 @@ def check(
     config = file or config
     policy = build_or_exit(config, preflight_problems)
     print_warnings(policy)
+    if other is not None:
+        _print_changes(policy, other)
     if opens:
         try:
             run(_open_and_close(policy))
@@ -80,6 +91,14 @@ def check(
 
         click.echo()
         sys.exit(gate(config, records, max_changed))
+
+
+def _print_changes(policy: Policy, path: Path) -> None:
+    old = build_or_exit(path)
+    changes = configuration_changes(policy, old)
+    old.close()
+    for change in changes or (f"nothing changes from {path}",):
+        click.echo(printable(change))
 
 
 async def _open_and_close(policy: Policy) -> None:

@@ -92,6 +92,8 @@ def _parts(document: Document) -> Table:
         table.add_row("", Text("the last reload was refused", style="red"))
         for problem in config["problems"]:
             table.add_row("", Text(printable(problem), style="red"))
+    for change in config["changes"]:
+        table.add_row("", printable(change))
     if keys := config["restart_required"]:
         text = f"restart required: {printable(', '.join(keys))}"
         table.add_row("", Text(text, style="yellow"))

@@ -26,6 +26,8 @@ class ReloadState:
     """The errors of the last configuration, if it was refused."""
     restart_required: tuple[str, ...] = ()
     """Changed keys that take effect at the next start."""
+    changes: tuple[str, ...] = ()
+    """What the last reload changed, by name."""
 
 
 class CertificateState(Protocol):

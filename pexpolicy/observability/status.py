@@ -87,6 +87,7 @@ class Status:
             "last_reload_successful": reload.last_successful,
             "problems": list(reload.problems),
             "restart_required": list(reload.restart_required),
+            "changes": list(reload.changes),
         }
 
     def _audit(self, readings: Readings) -> dict[str, Any]:

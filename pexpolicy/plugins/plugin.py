@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
+
+import orjson
 
 from pexpolicy.chain.adjusters import ADJUST
 from pexpolicy.chain.thread_pool import PluginThreadPool
@@ -62,6 +65,8 @@ class Plugin:
     """The data that the server refreshes for it."""
     jobs: tuple[ScheduledJob, ...] = ()
     """The jobs that the server runs for it."""
+    setting_digests: Mapping[str, bytes] = field(default_factory=dict)
+    """A hash of each of its settings, to find out which have changed."""
 
     @property
     def name(self) -> str:
@@ -175,6 +180,7 @@ def _build_one(available: PluginSource, table: PluginTable, root: Path) -> Plugi
         deprecated,
         refreshed=declared_by(instance, declared, Refreshed),
         jobs=declared_by(instance, declared, ScheduledJob),
+        setting_digests=_digests(table),
     )
 
 
@@ -189,13 +195,33 @@ def _build_isolated(available: PluginSource, table: PluginTable, root: Path) -> 
         "config_warnings": lambda: isolated.warnings,
         "tracked_files": lambda: isolated.tracked_files,
     }
-    table = _without_settings(table)
-    return Plugin(available, table, isolated, calls, threads=None, isolated=isolated)
+    return Plugin(
+        available,
+        _without_settings(table),
+        isolated,
+        calls,
+        threads=None,
+        isolated=isolated,
+        setting_digests=_digests(table),
+    )
 
 
 def _without_settings(table: PluginTable) -> PluginTable:
     """Drop the raw settings: a table of 100,000 rooms is not needed after building."""
     return table.model_copy(update={"settings": {}})
+
+
+def _digests(table: PluginTable) -> dict[str, bytes]:
+    return {name: _digest(value) for name, value in table.settings.items()}
+
+
+def _digest(value: object) -> bytes:
+    option = orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS
+    try:
+        text = orjson.dumps(value, default=repr, option=option)
+    except orjson.JSONEncodeError:
+        text = repr(value).encode("utf-8", "replace")
+    return hashlib.blake2b(text, digest_size=16).digest()
 
 
 def blocks(function: Callable[..., Any]) -> bool:
@@ -289,25 +315,3 @@ def tracked_files(plugins: Iterable[Plugin], root: Path) -> tuple[list[Path], li
         problems += problem
         files += plugin.available.files() + [root / path for path in found]
     return files, problems
-
-
-def changes(plugins: Iterable[Plugin], previous: Iterable[Plugin]) -> list[str]:
-    """Return what changed in each plugin since the configuration before, and failed calls.
-
-    Plugins that were not there before, or are of another class now, have nothing to compare with.
-    """
-    before = {plugin.name: plugin.instance for plugin in previous}
-    found: list[str] = []
-    for plugin in plugins:
-        other = before.get(plugin.name)
-        if plugin.isolated is None and _class_name(other) == _class_name(plugin.instance):
-            texts, problems = collect(
-                plugin, "changes_since", lambda item: isinstance(item, str), "texts", other
-            )
-            found += [f"{plugin.name}: {text}" for text in texts] + [p.text for p in problems]
-    return found
-
-
-def _class_name(instance: object) -> tuple[str, str]:
-    """Return the name of a class, which is another object after a drop-in was read again."""
-    return type(instance).__module__, type(instance).__qualname__

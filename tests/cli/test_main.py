@@ -160,7 +160,7 @@ def test_plugins_are_listed_in_the_order_in_which_they_are_asked() -> None:
         "static_decisions": ["rooms"],
         "config_warnings": ["domains", "rooms"],
         "status": ["rooms"],
-        "changes_since": ["rooms"],
+        "changes_since": ["domains", "rooms"],
         "coverage_items": ["rooms"],
         "tracked_files": ["rooms"],
     }

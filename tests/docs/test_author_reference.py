@@ -26,7 +26,7 @@ from pexpolicy.config.settings import ConfigError
 from pexpolicy.explain.coverage import Coverage
 from pexpolicy.hooks import HOOKS as SPECIFIED
 from pexpolicy.observability.plugin_status import PluginStatuses
-from pexpolicy.plugins.plugin import changes
+from pexpolicy.plugins.changes import configuration_changes
 from pexpolicy.testing import Outcome, decide, decide_sync, make_policy, make_request
 from tests.support import samples, wire
 from tests.support.admin_client import serve_with_admin
@@ -306,8 +306,12 @@ def test_hook_tracked_files(tmp_path: Path) -> None:
 @samples.covers(REFERENCE, "changes_since")
 def test_hook_changes_since() -> None:
     before, after = (
-        make_policy((only("changes_since"), {"closed": closed})).plugins
+        make_policy((only("changes_since"), {"closed": closed}))
         for closed in (["a@example.com"], ["A@example.com", "sip:b@example.com"])
     )
-    assert changes(after, before) == ["closed: closed b@example.com"]
-    assert changes(before, after) == []
+    written = "configuration: changed plugins.closed.settings.closed"
+    for new, old, told in (
+        (after, before, [written, "closed: closed b@example.com"]),
+        (before, after, [written]),
+    ):
+        assert configuration_changes(new, old) == told

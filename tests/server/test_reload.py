@@ -121,6 +121,20 @@ def test_what_needs_a_restart_is_said_and_the_rest_counts(
     assert served(server) == "second"
 
 
+def test_what_a_reload_changes_is_in_its_result_and_in_the_status(
+    config: Path, server: live_server.Running
+) -> None:
+    config.write_text(written("first"))
+    assert reloaded(config).done
+    config.write_text(written("second", "[server]\nbudget = 3.0"))
+    changes = list(reloaded(config).changes)
+    assert changes[0] == "configuration: changed plugins.rooms.settings.rooms, server.budget"
+    assert server.operator("/status").json["config"]["changes"] == changes
+    arguments = (sys.executable, "-m", "pexpolicy", "status", "--url", server.admin)
+    shown = subprocess.run(arguments, capture_output=True, text=True, timeout=60, check=False)
+    assert changes[0] in " ".join(shown.stdout.split())
+
+
 def test_what_waits_for_a_restart_is_in_the_status(
     config: Path, server: live_server.Running
 ) -> None:

@@ -14,7 +14,7 @@ from pexpolicy.config.restart_keys import awaiting_restart
 from pexpolicy.config.settings import ConfigError
 from pexpolicy.errors import describe_error
 from pexpolicy.observability.health import ReloadState
-from pexpolicy.plugins.plugin import changes
+from pexpolicy.plugins.changes import configuration_changes
 from pexpolicy.policy import Policy
 from pexpolicy.server.generations import GenerationRunner, GenerationSwitch, generation_of
 from pexpolicy.server.reload.build_thread import run_in_build_thread
@@ -48,7 +48,7 @@ class Reloader:
         self._build = build
         self._started_with = generations.policy.settings
         self._changes: list[str] = []
-        """What changed in the plugins of the configuration that was built last."""
+        """What changed with the configuration that was built last."""
         self._suspects: set[Path] = set()
         """Files of the configurations that were refused since the last activation. One of them may
         hold the error, so they are watched as well.
@@ -65,14 +65,14 @@ class Reloader:
     async def prepare(self, content: bytes | None = None) -> GenerationRunner:
         """Build and open the generation of a configuration; raise ``ConfigError``."""
         timed_out = threading.Event()
-        previous = self._generations.policy.plugins
+        old = self._generations.policy
 
         def build() -> tuple[Policy, list[str]]:
             policy = self._build(content)
             if timed_out.is_set():
                 policy.close()
                 return policy, []
-            return policy, changes(policy.plugins, previous)
+            return policy, configuration_changes(policy, old)
 
         try:
             async with asyncio.timeout(BUILD_TIMEOUT_S):
@@ -109,6 +109,7 @@ class Reloader:
         policy = prepared.generation.policy
         restart_keys = awaiting_restart(self._started_with, policy.settings)
         self.state.restart_required = restart_keys
+        self.state.changes = tuple(self._changes)
         return ReloadResult(
             policy.config_hash,
             tuple(plugin.name for plugin in policy.plugins),

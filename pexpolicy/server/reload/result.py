@@ -8,8 +8,8 @@ import msgspec
 class ReloadResult(msgspec.Struct, frozen=True):
     """The result of a reload; ``problems`` is empty if the new configuration is active.
 
-    ``config_hash`` is that of the active configuration. ``changes`` are what changed in the
-    plugins. ``notes`` are warnings for the operator and keys that need a restart. ``files`` are
+    ``config_hash`` is that of the active configuration. ``changes`` are what changed, by
+    name. ``notes`` are warnings for the operator and keys that need a restart. ``files`` are
     those to watch for the next change.
     """
 

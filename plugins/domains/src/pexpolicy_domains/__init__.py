@@ -17,6 +17,7 @@ from pexpolicy import (
     PluginSettings,
     RegistrationAliasRequest,
     Reject,
+    named_changes,
 )
 
 _LABEL = r"[\w-]+"
@@ -64,6 +65,14 @@ class Domains(Plugin[Settings]):
             yield ConfigWarning(
                 key, f"*.{parent} lets every device register whose domain ends in .{parent}"
             )
+
+    @override
+    def changes_since(self, previous: Domains) -> Iterable[str]:
+        """Name the domains that were added and removed."""
+        return named_changes(previous._names(), self._names())
+
+    def _names(self) -> dict[str, None]:
+        return dict.fromkeys((*self._domains, *(f"*.{parent}" for parent in self._parents)))
 
     @override
     async def registration_alias(

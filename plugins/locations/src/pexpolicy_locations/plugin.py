@@ -16,6 +16,7 @@ from pexpolicy import (
     Plugin,
     Problem,
     SettingsError,
+    named_changes,
 )
 from pexpolicy.config.csv_tables import TableError, read_table
 from pexpolicy_locations.geoip import GeoLocations
@@ -86,6 +87,11 @@ class Locations(Plugin[Settings]):
         if not self._prepared:
             yield ConfigWarning((), "lists no subnet and no default: it never answers")
         yield from self._warnings
+
+    @override
+    def changes_since(self, previous: Locations) -> Iterable[str]:
+        """Name the subnets that were added, removed and changed."""
+        return named_changes(previous._table.choices(), self._table.choices())
 
     @override
     def tracked_files(self) -> Iterable[Path]:

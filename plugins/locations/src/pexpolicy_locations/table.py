@@ -94,6 +94,10 @@ class LocationTable:
                     name = f"{match.subnet}{choice.suffix}"
                     yield name, _reason(source, match, choice)
 
+    def choices(self) -> dict[str, Choices]:
+        """Return the choices by subnet."""
+        return {match.subnet: match.value for match in self._subnets}
+
     def find(self, request: MediaLocationRequest) -> MediaLocation | None:
         """Return the decision of the longest prefix with an entry for this call, or ``None``."""
         for source, addresses in self.readers:

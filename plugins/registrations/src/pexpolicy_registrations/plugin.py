@@ -27,6 +27,7 @@ from pexpolicy import (
     SettingsError,
     get_logger,
     metrics,
+    named_changes,
 )
 from pexpolicy.config.csv_tables import TableError, read_table
 from pexpolicy_registrations.bursts import Bursts
@@ -163,6 +164,11 @@ class Registrations(Plugin[Settings]):
             if path.stat().st_mode & _OTHERS_READ:
                 text = f"every user of this machine may read {path}: chmod o= {path}"
                 yield ConfigWarning(("csv",), text)
+
+    @override
+    def changes_since(self, previous: Registrations) -> Iterable[str]:
+        """Name the devices that were added, removed and changed."""
+        return named_changes(previous._devices, self._devices)
 
     @override
     def tracked_files(self) -> Iterable[Path]:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
-from pexpolicy import Service
+from pexpolicy import Service, listed
 from pexpolicy_rooms.table import RoomTable
-
-MAX_NAMES = 10
-"""Number of rooms that are named; the rest is counted."""
 
 
 def changed_rooms(table: RoomTable, previous: RoomTable) -> Iterator[str]:
@@ -33,7 +30,7 @@ def changed_rooms(table: RoomTable, previous: RoomTable) -> Iterator[str]:
         ("changed", changed),
     ):
         if rooms:
-            yield f"{what} {_listed(rooms)}"
+            yield f"{what} {listed(rooms)}"
 
 
 def _equal(table: RoomTable, previous: RoomTable) -> Iterator[str]:
@@ -46,10 +43,3 @@ def _equal(table: RoomTable, previous: RoomTable) -> Iterator[str]:
 
 def _name(service: Service) -> str:
     return str(service.name)
-
-
-def _listed(names: Iterable[str]) -> str:
-    ordered = sorted(names)
-    rest = len(ordered) - MAX_NAMES
-    shown = ", ".join(ordered[:MAX_NAMES])
-    return f"{shown} and {rest} more" if rest > 0 else shown

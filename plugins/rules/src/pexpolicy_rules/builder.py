@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Collection, Iterator, Mapping
 from glob import escape, glob, has_magic
 from pathlib import Path
@@ -82,7 +83,8 @@ class RuleBuilder:
         if rule is not None:
             is_unclear = any(below[:1] == ("when",) for below, _ in issues)
             groups = possible_groups(written.get("when")) if is_unclear else None
-            issues += self._compile(rule, key, table, groups, valid=not issues)
+            digest = _digest(written, rule.then.image)
+            issues += self._compile(rule, key, table, groups, digest, valid=not issues)
             if rule.enabled:
                 self._warn_of_literals(rule, key, table, written)
         for below, text in dict.fromkeys(issues):
@@ -118,6 +120,7 @@ class RuleBuilder:
         key: Key,
         table: Table | None,
         groups: Collection[str] | None,
+        digest: str,
         *,
         valid: bool,
     ) -> list[tuple[Key, str]]:
@@ -140,10 +143,18 @@ class RuleBuilder:
                 issues += [(("then", *below), text) for below, text in error.issues]
         if valid and not issues and rule.enabled:
             place = _place(table) if table is not None else ""
-            ready = ReadyRule(rule.name, place, key, condition, answers)
+            ready = ReadyRule(rule.name, place, key, condition, answers, digest)
             self.rules.append(ready)
             self.warnings += [ConfigWarning(key, text) for text in _warnings(ready)]
         return issues
+
+
+def _digest(written: Mapping[str, Any], image: Path | None) -> str:
+    """Return a hash of a rule as it is written, and of its picture."""
+    digest = hashlib.blake2b(repr(written).encode("utf-8", "replace"), digest_size=16)
+    if image is not None and image.is_file():
+        digest.update(image.read_bytes())
+    return digest.hexdigest()
 
 
 def _place(table: Table) -> str:

@@ -24,6 +24,7 @@ from pexpolicy import (
     ServiceConfigurationRequest,
     SettingsError,
     hookimpl,
+    named_changes,
     wall_clock,
 )
 from pexpolicy_rules.analysis import findings
@@ -146,6 +147,16 @@ class Rules(Plugin[Settings]):
         for endpoint, chain in self._chains.items():
             for rule, text in findings(endpoint, chain.rules, REQUESTS[endpoint], self._clock()):
                 yield ConfigWarning(rule.key, text)
+
+    @override
+    def changes_since(self, previous: Rules) -> Iterable[str]:
+        """Name the rules that were added, removed and changed, and those with another place."""
+        before = {rule.name: rule.digest for rule in previous._rules}
+        after = {rule.name: rule.digest for rule in self._rules}
+        yield from named_changes(before, after)
+        kept = [name for name in after if name in before]
+        if kept != [name for name in before if name in after]:
+            yield "changed the order of the rules"
 
     @override
     def tracked_files(self) -> Iterable[Path]:

@@ -31,6 +31,8 @@ class ReadyRule:
     condition: Condition
     answers: Mapping[str, Answer]
     """The decisions by endpoint."""
+    digest: str = ""
+    """A hash of the rule as it is written."""
     hits: Hits = field(default_factory=Hits, compare=False)
 
     def __str__(self) -> str:
