@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from typing import Any
 
@@ -15,6 +16,8 @@ from pexpolicy.endpoints.base import JSON
 from pexpolicy.policy import Answer
 from pexpolicy.replay.recorded_reply import EMPTY, RecordedReply, action_word
 
+_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+
 
 def action_of(answer: Answer, redaction: Redaction) -> str:
     """Return the action of an answer, as ``action_word``."""
@@ -25,6 +28,11 @@ def action_of(answer: Answer, redaction: Redaction) -> str:
         return "continue with result"
     result, _ = redaction.result(answer.outcome.endpoint, answer.outcome.decision)
     return action_word("continue", has_result=_encoded(result) not in EMPTY)
+
+
+def without_ids(reason: str | None) -> str:
+    """Return a reason with ``{id}`` for each UUID, which is another one in each call."""
+    return _UUID.sub("{id}", reason or "")
 
 
 def compare_with_record(
@@ -41,7 +49,7 @@ def compare_with_record(
             changes["status"] = {"from": record.status, "to": reply.status}
         if record.decided_by != outcome.decided_by:
             changes["decided_by"] = {"from": record.decided_by, "to": outcome.decided_by}
-        if record.reason != decision.reason:
+        if without_ids(record.reason) != without_ids(decision.reason):
             _add(changes, "reason", record.reason or UNSET, decision.reason or UNSET)
     result, removed = redaction.result(endpoint, decision)
     if not isinstance(record.result, msgspec.Raw):
@@ -75,7 +83,10 @@ def compare_answers(old: Answer, new: Answer, redaction: Redaction) -> Changes:
     sent, would_send = _envelope(old), _envelope(new)
     results = sent.pop("result", None), would_send.pop("result", None)
     for name in {**sent, **would_send}:
-        if name != "decision_id":
+        same_reason = name == "reason" and (
+            without_ids(sent.get(name)) == without_ids(would_send.get(name))
+        )
+        if name != "decision_id" and not same_reason:
             _add(changes, name, sent.get(name, UNSET), would_send.get(name, UNSET))
     if results[0] != results[1]:
         shown = [

@@ -21,6 +21,7 @@ from pexpolicy.replay.comparison import (
     action_of,
     compare_answers,
     compare_with_record,
+    without_ids,
 )
 from pexpolicy.replay.network_block import NetworkBlock
 from pexpolicy.replay.record_files import Block
@@ -217,7 +218,7 @@ class Replayer:
         for name, value in (*call.params.items(), ("alias", call.alias)):
             if len(value) >= _MIN_VALUE and name.endswith(_IN_REASONS) and value in reason:
                 reason = reason.replace(value, f"{{{name}}}")
-        return reason
+        return without_ids(reason)
 
     def _example(self, call: Call, answer: Answer, place: str, changes: Changes) -> Example:
         facts, withheld = self._redaction.request(call.endpoint, call.params, call.alias)
