@@ -38,7 +38,7 @@ from pexpolicy.plugins.discovery import PluginSource, discover
 from pexpolicy.plugins.editable import reimported
 from pexpolicy.plugins.host import PluginHost
 from pexpolicy.plugins.plugin import (
-    Plugin,
+    BuiltPlugin,
     build,
     plugin_warnings,
     static_decisions,
@@ -107,13 +107,13 @@ def build_policy(  # noqa: PLR0913 - each is a keyword
         plugins={plugin.name: plugin.table for plugin in plugins},
     )
 
-    def chain(endpoint: Endpoint[Any], members: Iterable[Plugin], budget: float) -> Chain:
+    def chain(endpoint: Endpoint[Any], members: Iterable[BuiltPlugin], budget: float) -> Chain:
         links = tuple(step for p in members if (step := bind_hook(p, endpoint.name)) is not None)
         make = merging_chain if _merges(endpoint, settings) else Chain
         default = _default(endpoint, settings)
         return make(endpoint, links, default, budget, clock=clock, log=log, names=names)
 
-    def adjusters(endpoint: Endpoint[Any], members: Iterable[Plugin], budget: float) -> Chain:
+    def adjusters(endpoint: Endpoint[Any], members: Iterable[BuiltPlugin], budget: float) -> Chain:
         links = tuple(s for p in members if (s := bind_adjuster(p, endpoint.name)) is not None)
         return adjusting_chain(endpoint, links, budget, clock=clock, log=log, names=names)
 
@@ -213,7 +213,7 @@ def _policy_from(
     return policy
 
 
-def _routes(plugins: Sequence[Plugin]) -> tuple[Mapping[str, PluginRoutes], list[Problem]]:
+def _routes(plugins: Sequence[BuiltPlugin]) -> tuple[Mapping[str, PluginRoutes], list[Problem]]:
     if not any("routes" in plugin.hooks for plugin in plugins):
         return {}, []
     from pexpolicy.plugins.routes import routes_of  # noqa: PLC0415 - it imports aiohttp
@@ -261,7 +261,7 @@ def _short_pins(decisions: StaticDecisions, least: int) -> Iterable[ConfigWarnin
                     yield ConfigWarning(("plugins", plugin, "settings", *key, name), text)
 
 
-def _same_priority(plugins: Sequence[Plugin]) -> Iterator[ConfigWarning]:
+def _same_priority(plugins: Sequence[BuiltPlugin]) -> Iterator[ConfigWarning]:
     """Yield a warning for plugins of one hook that only their order in the file ranks."""
     deciding = [plugin for plugin in plugins if plugin.table.mode == "decide"]
     reported: set[str] = set()
@@ -295,7 +295,7 @@ def _audit_folders(settings: Settings) -> Iterator[ConfigWarning]:
             yield ConfigWarning(("audit", "spool"), text)
 
 
-def config_warnings(settings: Settings, plugins: Sequence[Plugin]) -> Iterable[ConfigWarning]:
+def config_warnings(settings: Settings, plugins: Sequence[BuiltPlugin]) -> Iterable[ConfigWarning]:
     """Yield the warnings about a configuration and its plugins."""
     if not settings.credentials and settings.server.allow_anonymous:
         text = "any client that reaches the port can ask for PINs; add [auth]"

@@ -33,7 +33,7 @@ from pexpolicy.models.wall_clock import WallClock
 from pexpolicy.plugins.errors import PluginBuildError
 from pexpolicy.plugins.host import PluginHost
 from pexpolicy.plugins.lifespan import Lifespan
-from pexpolicy.plugins.plugin import Plugin
+from pexpolicy.plugins.plugin import BuiltPlugin
 from pexpolicy.plugins.refreshed import DataUnavailableError, Refreshed
 from pexpolicy.plugins.sources import SourceLease, SourceOpenError
 
@@ -57,7 +57,7 @@ class Policy:
     def __init__(  # noqa: PLR0913 - the parts of a configuration
         self,
         settings: Settings,
-        plugins: tuple[Plugin, ...],
+        plugins: tuple[BuiltPlugin, ...],
         chains: Mapping[str, Chain | AdjustedChain],
         background: BackgroundTasks,
         *,
@@ -188,7 +188,7 @@ class Policy:
         pools = {p.name: p.threads for p in self.plugins if p.threads is not None}
         return Watchdog(tasks, log, modules, pools)
 
-    def _log_lifespan(self, plugin: Plugin, report: ErrorReport) -> None:
+    def _log_lifespan(self, plugin: BuiltPlugin, report: ErrorReport) -> None:
         PluginFailureLog(self._log, "lifespan").failed("plugin failed", plugin.name, report, 0.0)
 
     @property

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from pexpolicy.errors import describe_error
-from pexpolicy.plugins.plugin import Plugin
+from pexpolicy.plugins.plugin import BuiltPlugin
 from pexpolicy.plugins.status import report_of
 from pexpolicy.tasks import hide
 
@@ -29,7 +29,7 @@ class PluginStatuses:
         self._timeout = timeout
         self._running: dict[str, ReportTask] = {}
 
-    async def collect(self, plugins: Iterable[Plugin]) -> dict[str, dict[str, Any]]:
+    async def collect(self, plugins: Iterable[BuiltPlugin]) -> dict[str, dict[str, Any]]:
         """Return for each plugin with the hook its ``status``, or the ``problem`` of getting it."""
         reporting = [plugin for plugin in plugins if "status" in plugin.hooks]
         for plugin in reporting:
@@ -61,7 +61,7 @@ class PluginStatuses:
             task.cancel()
 
 
-async def _report(plugin: Plugin) -> dict[str, Any]:
+async def _report(plugin: BuiltPlugin) -> dict[str, Any]:
     """Return the report or the failure: SystemExit raised in a task would end the event loop."""
     try:
         return {"status": orjson.loads(await report_of(plugin))}

@@ -15,7 +15,7 @@ from pexpolicy.observability.metrics import BUCKETS, CALL_BOUNDS, NANO
 from pexpolicy.observability.plugin_status import PluginStatuses
 from pexpolicy.observability.shared_memory import Labels
 from pexpolicy.observability.telemetry import Telemetry
-from pexpolicy.plugins.plugin import Plugin
+from pexpolicy.plugins.plugin import BuiltPlugin
 from pexpolicy.policy import Policy
 
 
@@ -126,7 +126,7 @@ class Status:
 
 
 def _plugin(
-    plugin: Plugin, policy: Policy, readings: Readings, statuses: dict[str, dict[str, Any]]
+    plugin: BuiltPlugin, policy: Policy, readings: Readings, statuses: dict[str, dict[str, Any]]
 ) -> dict[str, Any]:
     links = [link for chain in policy.chains.values() for link in chain.links]
     breakers = [
@@ -152,7 +152,7 @@ def _plugin(
     }
 
 
-def _background(plugin: Plugin, policy: Policy) -> dict[str, Any]:
+def _background(plugin: BuiltPlugin, policy: Policy) -> dict[str, Any]:
     lifespan = policy.lifespans.get(plugin.name)
     return lifespan.report() if lifespan is not None else {"data": {}, "jobs": {}, "failures": []}
 

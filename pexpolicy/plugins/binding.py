@@ -16,7 +16,7 @@ from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.models.hook_context import HOOK_CONTEXT
 from pexpolicy.models.outcome import Outcome
 from pexpolicy.plugins.hook_check import METHOD
-from pexpolicy.plugins.plugin import Plugin, blocks
+from pexpolicy.plugins.plugin import BuiltPlugin, blocks
 
 
 def _may_wait(function: Callable[..., Any]) -> bool:
@@ -30,7 +30,7 @@ def _may_wait(function: Callable[..., Any]) -> bool:
     return any(step.opname == "YIELD_VALUE" for step in dis.get_instructions(code))
 
 
-def bind_hook(plugin: Plugin, hook: str) -> BoundHook | None:
+def bind_hook(plugin: BuiltPlugin, hook: str) -> BoundHook | None:
     """Return the plugin's entry in the chain of a hook; ``None`` if it does not implement it."""
     function = plugin.hooks.get(hook)
     if function is None:
@@ -46,7 +46,7 @@ def bind_hook(plugin: Plugin, hook: str) -> BoundHook | None:
     return _bound(plugin, hook, hook, ask)
 
 
-def bind_adjuster(plugin: Plugin, endpoint: str) -> BoundHook | None:
+def bind_adjuster(plugin: BuiltPlugin, endpoint: str) -> BoundHook | None:
     """Return the plugin among the adjusters of an endpoint, if it is one; it takes a ``Draft``."""
     hook = ADJUST + endpoint
     function = plugin.hooks.get(hook)
@@ -69,7 +69,7 @@ def bind_adjuster(plugin: Plugin, endpoint: str) -> BoundHook | None:
 
 
 def _bound(
-    plugin: Plugin, hook: str, endpoint: str, ask: Callable[[Any], Awaitable[Any]]
+    plugin: BuiltPlugin, hook: str, endpoint: str, ask: Callable[[Any], Awaitable[Any]]
 ) -> BoundHook:
     table = plugin.table
     breaker = None
@@ -87,7 +87,7 @@ def _bound(
     )
 
 
-def bind_observer(plugin: Plugin) -> Observer | None:
+def bind_observer(plugin: BuiltPlugin) -> Observer | None:
     """Return the plugin's observer; ``None`` if it implements no hook for observers."""
     hook = "on_decisions" if "on_decisions" in plugin.hooks else "on_decision"
     function = plugin.hooks.get(hook)

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from pexpolicy.config.problems import Key, dotted_key
 from pexpolicy.config.settings import Settings
-from pexpolicy.plugins.plugin import Plugin, collect
+from pexpolicy.plugins.plugin import BuiltPlugin, collect
 from pexpolicy.plugins.source_pool import SharedSource
 from pexpolicy.text import named_changes
 
@@ -29,7 +29,7 @@ class Configuration(Protocol):
         """The tables of the core."""
 
     @property
-    def plugins(self) -> Iterable[Plugin]:
+    def plugins(self) -> Iterable[BuiltPlugin]:
         """The plugins that it has."""
 
     @property
@@ -92,7 +92,9 @@ def _flat(key: Key, value: Any) -> Iterator[tuple[Key, object]]:
         yield key, value
 
 
-def _plugin_changes(plugins: Iterable[Plugin], previous: Iterable[Plugin]) -> Iterator[str]:
+def _plugin_changes(
+    plugins: Iterable[BuiltPlugin], previous: Iterable[BuiltPlugin]
+) -> Iterator[str]:
     """Yield what plugins tell of their changes, and failed calls.
 
     Plugins that were not there before, or are of another class now, have nothing to compare with.

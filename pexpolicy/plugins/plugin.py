@@ -49,7 +49,7 @@ NO_DECISION = (
 
 
 @dataclass(frozen=True, slots=True)
-class Plugin:
+class BuiltPlugin:
     """A built plugin: its source, its table in the configuration, and its hooks by name."""
 
     available: PluginSource
@@ -135,13 +135,13 @@ def build(
     root: Path,
     stage: Stage = silent,
     directories: Sequence[Path] = (),
-) -> tuple[list[Plugin], list[Problem]]:
+) -> tuple[list[BuiltPlugin], list[Problem]]:
     """Build the configured plugins in the order in which they are asked; return all problems too.
 
     Relative paths in the settings are relative to ``root``. Misnamed files in ``directories`` are
     mentioned in the problem of a plugin that was not found.
     """
-    plugins: list[Plugin] = []
+    plugins: list[BuiltPlugin] = []
     problems: list[Problem] = []
     for name, table in sorted(tables.items(), key=lambda item: item[1].priority):
         key: Key = ("plugins", name)
@@ -156,7 +156,7 @@ def build(
     return plugins, problems
 
 
-def _build_one(available: PluginSource, table: PluginTable, root: Path) -> Plugin:
+def _build_one(available: PluginSource, table: PluginTable, root: Path) -> BuiltPlugin:
     if table.isolation == "process":
         return _build_isolated(available, table, root)
     with collecting_declarations() as declared:
@@ -171,7 +171,7 @@ def _build_one(available: PluginSource, table: PluginTable, root: Path) -> Plugi
         if name != "lifespan" and name not in DESCRIBING
     ):
         threads = PluginThreadPool(available.name, table.threads)
-    return Plugin(
+    return BuiltPlugin(
         available,
         _without_settings(table),
         instance,
@@ -184,7 +184,7 @@ def _build_one(available: PluginSource, table: PluginTable, root: Path) -> Plugi
     )
 
 
-def _build_isolated(available: PluginSource, table: PluginTable, root: Path) -> Plugin:
+def _build_isolated(available: PluginSource, table: PluginTable, root: Path) -> BuiltPlugin:
     """Start worker processes that build the plugin; its hooks call them."""
     from pexpolicy.plugins.isolation.isolated_plugin import IsolatedPlugin  # noqa: PLC0415 - only when configured
 
@@ -195,7 +195,7 @@ def _build_isolated(available: PluginSource, table: PluginTable, root: Path) -> 
         "config_warnings": lambda: isolated.warnings,
         "tracked_files": lambda: isolated.tracked_files,
     }
-    return Plugin(
+    return BuiltPlugin(
         available,
         _without_settings(table),
         isolated,
@@ -230,7 +230,7 @@ def blocks(function: Callable[..., Any]) -> bool:
 
 
 def collect(
-    plugin: Plugin, hook: str, usable: Callable[[Any], bool], what: str, *arguments: object
+    plugin: BuiltPlugin, hook: str, usable: Callable[[Any], bool], what: str, *arguments: object
 ) -> tuple[list[Any], list[Problem]]:
     """Call a hook that describes the plugin; return its items, and the problem if there is one.
 
@@ -276,7 +276,7 @@ def _is_keyed_decision(item: object) -> bool:
 
 
 def static_decisions(
-    plugins: Iterable[Plugin],
+    plugins: Iterable[BuiltPlugin],
 ) -> tuple[dict[str, list[tuple[Key, Decision]]], list[Problem]]:
     """Return the decisions that never change, by plugin, and the calls that failed."""
     decisions: dict[str, list[tuple[Key, Decision]]] = {}
@@ -290,7 +290,7 @@ def static_decisions(
     return decisions, problems
 
 
-def plugin_warnings(plugins: Iterable[Plugin]) -> tuple[list[ConfigWarning], list[Problem]]:
+def plugin_warnings(plugins: Iterable[BuiltPlugin]) -> tuple[list[ConfigWarning], list[Problem]]:
     """Return the plugins' warnings about their configuration, and the calls that failed."""
     warnings: list[ConfigWarning] = []
     problems: list[Problem] = []
@@ -303,7 +303,7 @@ def plugin_warnings(plugins: Iterable[Plugin]) -> tuple[list[ConfigWarning], lis
     return warnings, problems
 
 
-def tracked_files(plugins: Iterable[Plugin], root: Path) -> tuple[list[Path], list[Problem]]:
+def tracked_files(plugins: Iterable[BuiltPlugin], root: Path) -> tuple[list[Path], list[Problem]]:
     """Return the files that the plugins were built from, and the calls that failed.
 
     Relative paths are relative to ``root``.

@@ -13,7 +13,7 @@ from aiohttp import web
 from aiohttp.abc import AbstractView
 
 from pexpolicy.config.problems import Problem
-from pexpolicy.plugins.plugin import Plugin, collect
+from pexpolicy.plugins.plugin import BuiltPlugin, collect
 from pexpolicy.text import brief
 
 PREFIX = "/plugins/"
@@ -48,7 +48,7 @@ def _is_asynchronous(handler: object) -> bool:
     return inspect.iscoroutinefunction(handler)
 
 
-def routes_of(plugins: Iterable[Plugin]) -> tuple[dict[str, PluginRoutes], list[Problem]]:
+def routes_of(plugins: Iterable[BuiltPlugin]) -> tuple[dict[str, PluginRoutes], list[Problem]]:
     """Return the routes by plugin, and the problems of those that cannot be served."""
     found: dict[str, PluginRoutes] = {}
     problems: list[Problem] = []

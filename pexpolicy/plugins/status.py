@@ -9,13 +9,13 @@ from typing import Any
 import orjson
 
 from pexpolicy.models.hook_context import hook_context
-from pexpolicy.plugins.plugin import Plugin
+from pexpolicy.plugins.plugin import BuiltPlugin
 
 MAX_REPORT = 64 * 1024
 """Bytes of JSON for one plugin."""
 
 
-async def report_of(plugin: Plugin) -> bytes:
+async def report_of(plugin: BuiltPlugin) -> bytes:
     """Call the hook and encode its mapping as JSON; values unknown to JSON become text.
 
     Raises what the plugin raises, ``TypeError`` for anything but a mapping, and ``ValueError`` for

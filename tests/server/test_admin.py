@@ -15,7 +15,7 @@ from pexpolicy.audit.state import AuditState
 from pexpolicy.config.schema.server import AdminTable
 from pexpolicy.observability.health import Readiness, ReadinessState, StateSources
 from pexpolicy.observability.plugin_status import PluginStatuses
-from pexpolicy.plugins.plugin import Plugin
+from pexpolicy.plugins.plugin import BuiltPlugin
 from pexpolicy.server.admin.listener import bind
 from pexpolicy.server.preflight import preflight_problems
 from tests.observability.test_metrics import ROOM
@@ -489,7 +489,7 @@ def test_a_plugin_in_processes_of_its_own_says_it_too(tmp_path: Path, hangs: boo
 
 def test_a_plugin_without_the_hook_is_not_asked() -> None:
     async def ask() -> dict[str, Any]:
-        plugins: tuple[Plugin, ...] = fake_plugins.policy({"toy": Speaks}).plugins
+        plugins: tuple[BuiltPlugin, ...] = fake_plugins.policy({"toy": Speaks}).plugins
         return await PluginStatuses().collect(plugins)
 
     assert asyncio.run(ask()) == {}

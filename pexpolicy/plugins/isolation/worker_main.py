@@ -40,7 +40,7 @@ from pexpolicy.plugins.isolation import messages, process_limits
 from pexpolicy.plugins.isolation.frames import FrameDecoder, framed
 from pexpolicy.plugins.isolation.metrics_updates import MetricsSender
 from pexpolicy.plugins.plugin import (
-    Plugin,
+    BuiltPlugin,
     build,
     plugin_warnings,
     tracked_files,
@@ -73,7 +73,7 @@ def main() -> int:
         return _run(server, plugin, log) if plugin is not None else 1
 
 
-def _run(server: socket.socket, plugin: Plugin, log: ServerLog) -> int:
+def _run(server: socket.socket, plugin: BuiltPlugin, log: ServerLog) -> int:
     """Serve until the server ends the connection; return the exit code."""
     runner = asyncio.Runner()
     try:
@@ -112,7 +112,7 @@ def _receive_build_request(connection: socket.socket) -> messages.BuildRequest:
 
 def _build(
     message: messages.BuildRequest, handler: LogHandler
-) -> tuple[messages.Report, Plugin | None]:
+) -> tuple[messages.Report, BuiltPlugin | None]:
     """Build the plugin as the server would; return the report, and the plugin if it was built."""
     process_limits.apply(message.file_bytes, message.open_files)
     if message.python_path is None:
@@ -172,7 +172,7 @@ def _encode_annotations(annotations: Annotations) -> list[messages.EncodedAnnota
 class _RequestServer(asyncio.Protocol):
     """Protocol that answers the server's requests, one at a time."""
 
-    def __init__(self, plugin: Plugin) -> None:
+    def __init__(self, plugin: BuiltPlugin) -> None:
         self.opening = asyncio.Event()
         self.closing = asyncio.Event()
         self.metrics = MetricsSender(self.send)
@@ -269,7 +269,7 @@ class _RequestServer(asyncio.Protocol):
         self._transport.write(frame)
 
 
-async def _serve(connection: socket.socket, plugin: Plugin) -> None:
+async def _serve(connection: socket.socket, plugin: BuiltPlugin) -> None:
     loop = asyncio.get_running_loop()
     requests = _RequestServer(plugin)
     loop.add_signal_handler(signal.SIGTERM, requests.close)
