@@ -194,6 +194,9 @@ chaos-webhook: $(STAMP) ## a million calls while the receiver of the plugin webh
 chaos-sources: $(STAMP) ## PostgreSQL frozen and killed while its rows are asked for by key
 	@$(ISOLATED) $(BIN)/python -m tests.experiments.sources $(ARGS)
 
+database-rooms: $(STAMP) ## a million rooms in PostgreSQL by key, and 100,000 as a snapshot
+	@$(ISOLATED) $(BIN)/python -m tests.experiments.database_rooms $(ARGS)
+
 company: $(STAMP) ## examples/company at its full size: servers, data, check and conformance
 	@$(ISOLATED) $(BIN)/python -m examples.company.start --check $(ARGS)
 
