@@ -200,6 +200,9 @@ database-rooms: $(STAMP) ## a million rooms in PostgreSQL by key, and 100,000 as
 company: $(STAMP) ## examples/company at its full size: servers, data, check and conformance
 	@$(ISOLATED) $(BIN)/python -m examples.company.start --check $(ARGS)
 
+replays: $(STAMP) ## 10,000 pairs of answers of generated configurations, and what a replay says of them
+	@$(ISOLATED) $(BIN)/python -m tests.experiments.replays $(ARGS)
+
 phone-book: $(STAMP) ## search in a phone book of 100,000 entries
 	@$(ISOLATED) $(BIN)/python -m tests.experiments.phone_book
 

@@ -1,0 +1,1 @@
+"""Generated configurations and traffic: what a replay says, and what both would answer live."""
