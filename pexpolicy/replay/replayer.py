@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -35,7 +36,8 @@ MAX_REMEMBERED = 20_000
 """Different requests whose answers are kept for equal ones."""
 _IN_REASONS = ("alias", "name", "address", "tag", "uuid")
 """Ends of the names of parameters whose values differ from call to call."""
-_MIN_VALUE = 3
+_DISTINCT = re.compile(r"[0-9@:].*..|..[0-9@:]")
+"""Found in values that are no words of a reason by accident."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +218,7 @@ class Replayer:
         if not reason:
             return ""
         for name, value in (*call.params.items(), ("alias", call.alias)):
-            if len(value) >= _MIN_VALUE and name.endswith(_IN_REASONS) and value in reason:
+            if name.endswith(_IN_REASONS) and value in reason and _DISTINCT.search(value):
                 reason = reason.replace(value, f"{{{name}}}")
         return without_ids(reason)
 
