@@ -84,8 +84,10 @@ $(STAMP): requirements.lock pyproject.toml $(addsuffix /pyproject.toml,$(PLUGINS
 	@$(BIN)/python -m pip check >$(VENV)/check.log || { cat $(VENV)/check.log; echo "requirements.lock does not fit the dependencies in pyproject.toml: run make lock UPGRADE=" >&2; exit 1; }
 	@touch $@
 
-run: $(STAMP) ## serve config.toml, by default on http://127.0.0.1:8000
-	@exec $(BIN)/pexpolicy serve --config $(CONFIG) $(ARGS)
+# The console ends with the server. One that cannot start, such as a second one, stops no server.
+run: $(STAMP) ## serve config.toml on http://127.0.0.1:8000, and its console on http://127.0.0.1:9109
+	@$(BIN)/pexpolicy console --config $(CONFIG) --login --with-parent & \
+	exec $(BIN)/pexpolicy serve --config $(CONFIG) $(ARGS)
 
 # The tests run even if the linter fails, or a program is missing: then some of them are left out.
 test: $(STAMP) ## format, lint, types, tests of core and plugins; all but experiments

@@ -23,7 +23,7 @@ from pexpolicy.config.build_options import BuildOptions
 from pexpolicy.config.file_modes import mode_warnings
 from pexpolicy.config.file_tracking import hash_with, tracking_files
 from pexpolicy.config.loader import load
-from pexpolicy.config.problems import ConfigWarning, Key, Problem
+from pexpolicy.config.problems import ConfigWarning, Problem
 from pexpolicy.config.progress import Stage, silent
 from pexpolicy.config.settings import ConfigError, Settings
 from pexpolicy.endpoints import ENDPOINTS
@@ -45,14 +45,10 @@ from pexpolicy.plugins.plugin import (
     tracked_files,
 )
 from pexpolicy.plugins.sources import SourceLease
-from pexpolicy.policy import Policy
+from pexpolicy.policy import Policy, StaticDecisions
 
 if TYPE_CHECKING:
     from pexpolicy.plugins.routes import PluginRoutes
-
-StaticDecisions = Mapping[str, Sequence[tuple[Key, Decision]]]
-"""Decisions that never change, with their keys, by plugin."""
-
 
 _ORDERED = frozenset(hook for name in ENDPOINTS for hook in (name, ADJUST + name))
 """The hooks whose plugins are asked in the order of their priorities."""
@@ -152,6 +148,7 @@ def build_policy(  # noqa: PLR0913 - each is a keyword
         files=(settings.path, *settings.secret_files, *files),
         routes=routes,
         wall_clock=options.wall_clock,
+        static_decisions=decisions if options.keeps_static_decisions else {},
     )
 
 

@@ -22,11 +22,12 @@ from pexpolicy.chain.failure_log import PluginFailureLog
 from pexpolicy.chain.hook_tasks import HookTasks, Work
 from pexpolicy.chain.loop_watchdog import Watchdog
 from pexpolicy.chain.observers import ObserverCounts
-from pexpolicy.config.problems import ConfigWarning, Problem
+from pexpolicy.config.problems import ConfigWarning, Key, Problem
 from pexpolicy.config.settings import ConfigError, PluginStartupError, Settings
 from pexpolicy.endpoints.base import Reply
 from pexpolicy.errors import ErrorReport, Log, describe_error
 from pexpolicy.log.capture import LogLevels, level_number
+from pexpolicy.models.decision import Decision
 from pexpolicy.models.outcome import DEFAULT, Outcome
 from pexpolicy.models.request import Params, Request
 from pexpolicy.models.wall_clock import WallClock
@@ -40,6 +41,8 @@ from pexpolicy.plugins.sources import SourceLease, SourceOpenError
 if TYPE_CHECKING:
     from pexpolicy.plugins.routes import PluginRoutes
 
+StaticDecisions = Mapping[str, Sequence[tuple[Key, Decision]]]
+"""Decisions that never change, with their keys, by plugin."""
 UNRECORDED = "audit unavailable"
 """The reason of the reply to a call whose audit line could not be stored."""
 
@@ -68,6 +71,7 @@ class Policy:
         files: tuple[Path, ...] = (),
         routes: Mapping[str, PluginRoutes] = MappingProxyType({}),
         wall_clock: WallClock = time.time,
+        static_decisions: StaticDecisions = MappingProxyType({}),
     ) -> None:
         self.settings = settings
         self.files = files
@@ -89,6 +93,8 @@ class Policy:
         self.sources = sources
         self.wall_clock = wall_clock
         """The clock of conditions on the time; seconds since 1970."""
+        self.static_decisions = static_decisions
+        """Kept for dry runs only, as the keys of 100,000 rooms would take much memory."""
         self._tasks: HookTasks | None = None
         self.lifespans: dict[str, Lifespan] = {}
         """What is open while the policy serves, by the name of a plugin or ``sources.NAME``."""

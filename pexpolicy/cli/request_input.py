@@ -41,11 +41,16 @@ _NAMES = ("local_alias", "service_name", "unique_service_name")
 
 
 def requested(
-    text: str, config: Path, endpoint: str | None, changes: Mapping[str, list[str]]
+    text: str,
+    config: Path,
+    endpoint: str | None,
+    changes: Mapping[str, list[str]],
+    shape: str | None = None,
 ) -> RecordedRequest:
     """Return the request that the arguments of the command mean, with changed parameters.
 
-    Raise ``InvalidRequestError``; exit with 2 for a decision ID that is not in the audit log or is
+    ``shape`` is the kind of call for an alias with an endpoint, such as ``sip``. Raise
+    ``InvalidRequestError``; exit with 2 for a decision ID that is not in the audit log or is
     ambiguous.
     """
     text = (sys.stdin.readline() if text == "-" else text).strip()
@@ -53,7 +58,7 @@ def requested(
         if not text or POLICY_PREFIX in text or text.startswith("{"):
             msg = "--endpoint is for an alias; leave it out for a request that was recorded"
             raise InvalidRequestError(msg)
-        return with_parameters(_of_alias(endpoint, text), changes)
+        return with_parameters(_of_alias(endpoint, text, shape), changes)
     found = None
     if _DECISION_ID.fullmatch(text.lower()):
         found = _from_audit(text.lower(), config)
@@ -121,7 +126,7 @@ def _is_alias(text: str) -> bool:
     )
 
 
-def _of_alias(endpoint: str, alias: str) -> RecordedRequest:
+def _of_alias(endpoint: str, alias: str, shape: str | None = None) -> RecordedRequest:
     """Return the request of a node for an alias, with the parameters of a usual call."""
     if ENDPOINTS[endpoint].path.endswith("/"):
         fields = {"alias": alias}
@@ -132,7 +137,7 @@ def _of_alias(endpoint: str, alias: str) -> RecordedRequest:
         fields = {name: alias for name in _NAMES if name in known}
         if endpoint == DEFAULT_ENDPOINT:
             fields = {"local_alias": alias}
-    return RecordedRequest(url_of(composed(endpoint, None, fields)), ALIAS, given=tuple(fields))
+    return RecordedRequest(url_of(composed(endpoint, shape, fields)), ALIAS, given=tuple(fields))
 
 
 def _from_audit(beginning: str, config: Path) -> RecordedRequest | None:

@@ -24,6 +24,8 @@ class BuildOptions:
     """True: no circuit breakers, and no plugin in processes of its own, whose clock is not set."""
     wall_clock: WallClock = time.time
     """The clock of conditions on the time."""
+    keeps_static_decisions: bool = False
+    """True: the policy keeps the decisions that never change, with the keys that they come from."""
 
     def applied_to(self, settings: Settings) -> Settings:
         """Return the settings to build: without time limits, or without other dependencies."""

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -58,7 +59,8 @@ class Running:
 def with_audit(config: Path, folder: Path, extra: str = "") -> Path:
     """Copy a configuration and set its audit file to `audit.jsonl` in the same folder."""
     copy = folder / "config.toml"
-    copy.write_text(f'{config.read_text()}\n[audit]\npath = "audit.jsonl"\n{extra}')
+    text = re.sub(r"(?m)^\[audit\].*\npath .*\n", "", config.read_text())
+    copy.write_text(f'{text}\n[audit]\npath = "audit.jsonl"\n{extra}')
     return copy
 
 
@@ -69,10 +71,14 @@ def running(
     python: str = sys.executable,
     environment: Mapping[str, str] | None = None,
     folder: Path | None = None,
+    own_admin_port: bool = False,
 ) -> Iterator[Running]:
-    """Start a server on a free port, wait until it announces its URL, and stop it."""
+    """Start a server on a free port, wait until it announces its URL, and stop it.
+
+    The admin port is a free one too, or with ``own_admin_port`` that of the configuration.
+    """
     command = (python, "-m", "pexpolicy", "serve", "--config", str(config))
-    ports = ("--port", "0", "--admin-port", "0")
+    ports = ["--port", "0", *(() if own_admin_port else ("--admin-port", "0"))]
     with subprocess.Popen(
         (*command, *ports, *arguments),
         stderr=subprocess.PIPE,

@@ -20,6 +20,7 @@ from pathlib import Path
 import pytest
 
 PACKAGES = {
+    "chromium": "usr/bin/chromium",
     "postgresql": "usr/lib/postgresql/*/bin/postgres",
     "slapd": "usr/sbin/slapd",
 }

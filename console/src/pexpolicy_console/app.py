@@ -69,6 +69,8 @@ async def _context(request: web.Request) -> dict[str, Any]:
     session = request.get(SESSION)
     console = request.config_dict[CONSOLE]
     return {
+        "is_operator": session is not None and session.role >= Role.OPERATOR,
+        "is_admin": session is not None and session.role >= Role.ADMIN,
         "label": console.config.settings.console.label,
         "navigation": [] if session is None else navigation(session.role),
         "now": datetime.now(UTC),
@@ -81,8 +83,11 @@ async def _parts(app: web.Application) -> AsyncIterator[None]:
     console = app[CONSOLE]
     console.index.open()
     try:
-        async with console.server:
+        async with console.server, console.dry_runs:
+            sampling = asyncio.create_task(console.metrics.run())
             yield
+            sampling.cancel()
+            await console.verification.close()
     finally:
         console.feed.close()
         await asyncio.to_thread(console.index.close)

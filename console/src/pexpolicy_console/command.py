@@ -28,8 +28,11 @@ NICENESS = 10
 @config_option
 @click.option("--port", type=Port(), help="Port, instead of the configured one.")
 @click.option("--login", "with_link", is_flag=True, help="Print a login link at the start.")
+@click.option("--with-parent", is_flag=True, help="End when the process that started it ends.")
 @click.pass_context
-def console(context: click.Context, config: Path, port: int | None, *, with_link: bool) -> None:
+def console(
+    context: click.Context, config: Path, port: int | None, *, with_link: bool, with_parent: bool
+) -> None:
     """Serve the web console of the server with the same configuration, until Ctrl-C.
 
     It is a process of its own: it reads the audit file and the admin listener, and takes no part in
@@ -37,7 +40,7 @@ def console(context: click.Context, config: Path, port: int | None, *, with_link
     """
     context.obj = config
     if context.invoked_subcommand is None:
-        _serve(_config_file(config), port, with_link=with_link)
+        _serve(_config_file(config), port, with_link=with_link, with_parent=with_parent)
 
 
 @console.command()
@@ -75,9 +78,10 @@ def _config_file(config: Path) -> ConfigFile:
         fail(error)
 
 
-def _serve(file: ConfigFile, port: int | None, *, with_link: bool) -> None:
+def _serve(file: ConfigFile, port: int | None, *, with_link: bool, with_parent: bool) -> None:
     from pexpolicy_console import server  # noqa: PLC0415 - it imports aiohttp
 
+    parent = os.getppid() if with_parent else None
     os.nice(NICENESS)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     table = file.settings.console
@@ -102,7 +106,7 @@ def _serve(file: ConfigFile, port: int | None, *, with_link: bool) -> None:
             click.echo(f"log in: pexpolicy console login --config {file.path}", err=True)
 
     try:
-        asyncio.run(server.serve(parts, listener, announce))
+        asyncio.run(server.serve(parts, listener, announce, parent))
     except (server.ConsoleError, SecretError) as error:
         _refuse(str(error), EX_CONFIG)
 

@@ -8,10 +8,13 @@ from aiohttp import web
 
 from pexpolicy.audit.redaction import Personal
 from pexpolicy_console.action_log import ActionLog
+from pexpolicy_console.chain_verification import ChainVerification
 from pexpolicy_console.config_file import ConfigFile
+from pexpolicy_console.dry_run.process import DryRuns
 from pexpolicy_console.index.index import Index
 from pexpolicy_console.live import LiveFeed
 from pexpolicy_console.login.sessions import Session, Sessions
+from pexpolicy_console.metrics_ring import MetricsRing
 from pexpolicy_console.server_client import ServerClient
 
 
@@ -27,6 +30,9 @@ class Console:
     feed: LiveFeed
     personal: Personal | None
     """Returns what the audit has for a personal value; ``None`` where it has the value."""
+    dry_runs: DryRuns
+    metrics: MetricsRing
+    verification: ChainVerification
 
 
 CONSOLE = web.AppKey("console", Console)

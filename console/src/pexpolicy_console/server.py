@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import socket
 import ssl
@@ -18,17 +19,21 @@ from pexpolicy.audit.redaction import redaction_of
 from pexpolicy.config.schema.console import ConsoleTable
 from pexpolicy_console.action_log import ActionLog
 from pexpolicy_console.app import create_app
+from pexpolicy_console.chain_verification import ChainVerification
 from pexpolicy_console.config_file import ConfigFile
 from pexpolicy_console.context import Console
+from pexpolicy_console.dry_run.process import DryRuns
 from pexpolicy_console.index.index import Index
 from pexpolicy_console.live import LiveFeed
 from pexpolicy_console.login.sessions import Sessions
+from pexpolicy_console.metrics_ring import MetricsRing
 from pexpolicy_console.server_client import ServerClient
 
 STOP_TIMEOUT_S = 1.0
 """Time to answer the requests in flight at the end; streams are closed at once."""
 CERTIFICATE_POLL_INTERVAL_S = 10.0
 BACKLOG = 128
+PARENT_POLL_INTERVAL_S = 0.5
 
 
 class ConsoleError(Exception):
@@ -44,14 +49,18 @@ def console_from(config: ConfigFile) -> Console:
         raise ConsoleError(msg) from None
     table = config.settings.console
     audit, personal = config.audit, redaction_of(config.settings).personal
+    server = ServerClient(config)
     return Console(
         config,
-        ServerClient(config),
+        server,
         Sessions(table.session_hours * 3600),
         ActionLog(config.folder),
         Index(config.folder / "index", audit, table.index_mb, personal),
         LiveFeed(audit),
         personal,
+        DryRuns(config.path),
+        MetricsRing(server),
+        ChainVerification(config),
     )
 
 
@@ -82,8 +91,15 @@ def url_of(table: ConsoleTable, listener: socket.socket) -> str:
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
-async def serve(console: Console, listener: socket.socket, on_ready: Callable[[], None]) -> None:
-    """Serve until SIGTERM or SIGINT. Raises ``ConsoleError`` for a bad certificate."""
+async def serve(
+    console: Console,
+    listener: socket.socket,
+    on_ready: Callable[[], None],
+    parent: int | None = None,
+) -> None:
+    """Serve until SIGTERM or SIGINT, or until the ``parent`` process ends. Raises
+    ``ConsoleError`` for a bad certificate.
+    """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -96,7 +112,9 @@ async def serve(console: Console, listener: socket.socket, on_ready: Callable[[]
         try:
             await web.SockSite(runner, listener, ssl_context=context).start()
             on_ready()
-            await stop.wait()
+            while not stop.is_set() and (parent is None or os.getppid() == parent):
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(stop.wait(), PARENT_POLL_INTERVAL_S)
         finally:
             await runner.cleanup()
 

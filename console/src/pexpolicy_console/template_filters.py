@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 from markupsafe import Markup
+
+from pexpolicy.text import printable
 
 
 def time_of(value: float | str | datetime | None) -> Markup | str:
@@ -50,6 +54,13 @@ def milliseconds(value: float | None) -> str:
     return f"{value:.0f}" if value >= 100 else f"{value:.3g}"  # noqa: PLR2004 - digits
 
 
+def bound(seconds: float | None) -> str:
+    """Return the milliseconds of a bucket of latency; ``-`` without calls."""
+    if seconds is None:
+        return "-"
+    return "over 5000" if math.isinf(seconds) else f"{seconds * 1000:g}"
+
+
 def size(value: float | None) -> str:
     """Return a number of bytes, such as ``1.5 GiB``."""
     if value is None:
@@ -66,10 +77,24 @@ def number(value: float | None) -> str:
     return "-" if value is None else f"{value:,.0f}"
 
 
+def indented_json(value: Any) -> str:
+    """Return indented JSON in which control characters are escaped."""
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    return "\n".join(map(printable, text.splitlines()))
+
+
+def short(value: Any) -> str:
+    """Return a value of a field on one line: text as it is, other values as JSON."""
+    return printable(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+
+
 FILTERS: Mapping[str, Callable[..., Any]] = {
     "age": age,
+    "bound": bound,
+    "json": indented_json,
     "ms": milliseconds,
     "number": number,
+    "short": short,
     "size": size,
     "time": time_of,
 }

@@ -10,17 +10,30 @@ from pexpolicy_console.server_client import NodeState, ServerUnavailable
 
 SILENT_S = 3600.0
 """Time without a call from which on a node is silent, as for ``pexpolicy status``."""
+REFUSED, SILENT, CALLS = "refused", "silent", "calls"
+_ORDER = (REFUSED, SILENT, CALLS)
 
 
 async def nodes(request: web.Request) -> web.StreamResponse:
     """Show each node with its last call and its last refusal."""
-    found: list[NodeState] = []
+    found: list[tuple[str, NodeState]] = []
+    refused: dict[str, int] = {}
     problem = ""
     try:
-        found = (await console_of(request).server.status()).nodes
+        status = await console_of(request).server.status()
+        found = [(state_of(node), node) for node in status.nodes]
+        refused = status.refused
     except ServerUnavailable as error:
         problem = str(error)
-    return render(request, "nodes.html", nodes=found, problem=problem, silent=SILENT_S)
+    found.sort(key=lambda item: _ORDER.index(item[0]))
+    return render(request, "nodes.html", nodes=found, refused=refused, problem=problem)
+
+
+def state_of(node: NodeState) -> str:
+    """Return whether a node is refused, silent or calls."""
+    if node.last_refused and node.last_refused > (node.last_call or 0.0):
+        return REFUSED
+    return SILENT if node.age is None or node.age > SILENT_S else CALLS
 
 
 PAGES = (Page("/nodes", nodes, "Nodes"),)

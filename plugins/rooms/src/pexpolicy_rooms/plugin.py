@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
@@ -31,7 +31,7 @@ from pexpolicy_rooms.pins import Pins
 from pexpolicy_rooms.room_files import written_rooms
 from pexpolicy_rooms.settings import Settings
 from pexpolicy_rooms.source_rows import rooms_of
-from pexpolicy_rooms.table import RoomTable, TimedService
+from pexpolicy_rooms.table import RoomEntry, RoomTable, TimedService
 from pexpolicy_rooms.table_builder import RoomTableBuilder
 from pexpolicy_rooms.validity import moment
 
@@ -116,6 +116,13 @@ class Rooms(Plugin[Settings]):
         if room is not None or self._default is None or direction == "dial_out":
             return cast("Service | None", room)
         return self._default_room(alias, self._default)
+
+    def room_entries(self) -> Iterator[RoomEntry]:
+        """Yield each alias that leads to a room, those of the source included once it is open."""
+        yield from self._table.described()
+        if self._snapshot is not None:
+            with suppress(DataUnavailableError):
+                yield from self._snapshot.value.described()
 
     def _if_valid(self, room: TimedService, request: ServiceConfigurationRequest) -> Service | None:
         now = self._clock()

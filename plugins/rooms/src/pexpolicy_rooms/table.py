@@ -24,6 +24,15 @@ class Room(NamedTuple):
     service: Service | TimedService
 
 
+class RoomEntry(NamedTuple):
+    """An alias in its normal form, and the room that it leads to, for people."""
+
+    alias: str
+    service: Service
+    valid: str
+    """When the room exists; empty for always."""
+
+
 def _host(alias: Alias) -> str:
     """Return the host in the normal form: one that is an IP address is not in it."""
     return "" if alias.bare else intern(alias.host)
@@ -78,6 +87,14 @@ class RoomTable:
         for user, found in self._rooms.items():
             for host, room in (found,) if isinstance(found, Room) else found.items():
                 yield f"{user}@{host}" if host else user, room
+
+    def described(self) -> Iterable[RoomEntry]:
+        """Return each alias with its service, and the time of that in words."""
+        for alias, room in self.entries():
+            if isinstance(room, TimedService):
+                yield RoomEntry(alias, room.service, str(room.validity))
+            else:
+                yield RoomEntry(alias, room, "")
 
     def rooms(self) -> Iterable[tuple[str, Service]]:
         """Return each alias in its normal form, with its service."""

@@ -81,6 +81,8 @@ class Answer:
         """True if the decision is built for each request."""
         self.guessable: list[str] = []
         """Protections that are hashes without a secret: a caller can calculate them."""
+        self.action: str = then.action or ("result" if then.image is None else "image")
+        """The action, or ``result`` or ``image`` for the key that holds the answer."""
         self.rejects = then.action == "reject"
         self.fixed = None
         if then.action == "abstain":

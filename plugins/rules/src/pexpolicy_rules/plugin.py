@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,7 +29,7 @@ from pexpolicy import (
 )
 from pexpolicy_rules.analysis import findings
 from pexpolicy_rules.builder import RuleBuilder
-from pexpolicy_rules.rule_set import RuleChain
+from pexpolicy_rules.rule_set import RuleChain, RuleSummary
 from pexpolicy_rules.settings import Settings
 
 REQUESTS: Mapping[str, type[Request]] = {
@@ -79,6 +79,10 @@ class Rules(Plugin[Settings]):
     def can_reject(self) -> bool:
         """Return whether a rule rejects, so that calls must not pass if the plugin fails."""
         return any(answer.rejects for rule in self._rules for answer in rule.answers.values())
+
+    def rule_summaries(self) -> Sequence[RuleSummary]:
+        """Return the rules in their order, in words."""
+        return [rule.summary for rule in self._rules]
 
     def _decide(self, endpoint: str, request: Request) -> Any:
         chain = self._chains[endpoint]

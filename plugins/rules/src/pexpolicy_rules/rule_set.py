@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from pexpolicy import Decision, Key, Request
 from pexpolicy.matching import Condition, Index, captures
@@ -21,6 +22,19 @@ class Hits:
     last: float | None = None
 
 
+class RuleSummary(NamedTuple):
+    """One rule in words, for people."""
+
+    name: str
+    endpoints: tuple[str, ...]
+    condition: str
+    """What a request must have; empty for a rule that matches every request."""
+    actions: tuple[str, ...]
+    """What it does at each endpoint, such as ``reject`` or ``result``."""
+    key: Key
+    """Its key in the settings, followed by its file and line if it is in a file."""
+
+
 @dataclass(frozen=True, slots=True)
 class ReadyRule:
     """A compiled rule. ``place`` is its file and line, ``key`` its key in the settings."""
@@ -34,6 +48,13 @@ class ReadyRule:
     digest: str = ""
     """A hash of the rule as it is written."""
     hits: Hits = field(default_factory=Hits, compare=False)
+
+    @property
+    def summary(self) -> RuleSummary:
+        """The rule in words."""
+        actions = tuple(answer.action for answer in self.answers.values())
+        key = (*self.key, self.place) if self.place else self.key
+        return RuleSummary(self.name, tuple(self.answers), str(self.condition), actions, key)
 
     def __str__(self) -> str:
         return f"{self.name!r} ({self.place})" if self.place else repr(self.name)

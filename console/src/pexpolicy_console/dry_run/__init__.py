@@ -1,0 +1,1 @@
+"""Dry runs of the configuration on the disk, in a process that the console starts and ends."""

@@ -1,0 +1,154 @@
+"""The page Audit: its health, its files, the verification of its chain, and downloads."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import zlib
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+from aiohttp import hdrs, web
+
+from pexpolicy.audit.reader import file_and_rotated, raw_lines
+from pexpolicy.cli.audit.filters import parse_time
+from pexpolicy_console.context import console_of
+from pexpolicy_console.pages.page import Page, record, render
+from pexpolicy_console.roles import Role
+from pexpolicy_console.server_client import AuditStatus, ServerUnavailable
+
+BLOCK = 1 << 18
+"""Bytes of a download that are compressed at a time."""
+_TIMESTAMP = re.compile(rb'\s*\{"timestamp":"([^"]{10,40})"')
+
+
+class AuditFile(NamedTuple):
+    """One file of the audit."""
+
+    name: str
+    size: int
+    first: str | None
+    """The timestamp of its first line."""
+
+
+async def audit(request: web.Request) -> web.StreamResponse:
+    """Show the state of the audit."""
+    return await _page(request)
+
+
+async def verify(request: web.Request) -> web.StreamResponse:
+    """Start a verification of the chain."""
+    record(request, "verify audit")
+    console_of(request).verification.start()
+    raise web.HTTPSeeOther("/audit")
+
+
+async def download(request: web.Request) -> web.StreamResponse:
+    """Send the lines of a period, unchanged, as a compressed file."""
+    path = console_of(request).config.audit
+    try:
+        since, until = (_moment(request.query.get(name, "")) for name in ("since", "until"))
+    except ValueError as error:
+        return await _page(request, problem=str(error), status=400)
+    if path is None:
+        raise web.HTTPNotFound
+    record(request, "download audit", since=since, until=until)
+    response = web.StreamResponse(
+        headers={
+            hdrs.CONTENT_TYPE: "application/gzip",
+            hdrs.CONTENT_DISPOSITION: f'attachment; filename="{_name(path, since, until)}"',
+        }
+    )
+    await response.prepare(request)
+    blocks = _compressed(await asyncio.to_thread(file_and_rotated, path), since, until)
+    while block := await asyncio.to_thread(next, blocks, b""):
+        await response.write(block)
+    await response.write_eof()
+    return response
+
+
+async def _page(request: web.Request, problem: str = "", status: int = 200) -> web.StreamResponse:
+    console = console_of(request)
+    path = console.config.audit
+    health: AuditStatus | None = None
+    server_problem = ""
+    try:
+        health = (await console.server.status()).audit
+    except ServerUnavailable as error:
+        server_problem = str(error)
+    files = [] if path is None else await asyncio.to_thread(_files, path)
+    return render(
+        request,
+        "audit.html",
+        status,
+        health=health,
+        server_problem=server_problem,
+        problem=problem,
+        audit_path=path,
+        files=files,
+        total=sum(file.size for file in files),
+        verification=console.verification,
+        since=request.query.get("since", "today"),
+        until=request.query.get("until", ""),
+    )
+
+
+def _files(path: Path) -> list[AuditFile]:
+    found = []
+    for file in file_and_rotated(path):
+        first = next(filter(None, (_timestamp(raw.content) for raw in raw_lines([file]))), None)
+        found.append(AuditFile(file.name, file.stat().st_size, first))
+    return found
+
+
+def _timestamp(line: bytes) -> str | None:
+    match = _TIMESTAMP.match(line)
+    return None if match is None else match[1].decode("ascii", "replace")
+
+
+def _moment(text: str) -> datetime | None:
+    """Return a time in UTC; ``None`` without one. Raises ``ValueError``."""
+    return parse_time(text.strip(), datetime.now(UTC), utc=True) if text.strip() else None
+
+
+def _name(path: Path, since: datetime | None, until: datetime | None) -> str:
+    times = (f"{one:%Y%m%dT%H%M%SZ}" for one in (since, until) if one is not None)
+    stem = re.sub(r"[^A-Za-z0-9.-]", "_", path.stem)
+    return f"{'-'.join([stem, *times])}.jsonl.gz"
+
+
+def _compressed(
+    paths: Sequence[Path], since: datetime | None, until: datetime | None
+) -> Iterator[bytes]:
+    """Yield a gzip file of the lines of a period. Lines without a time belong to the one before."""
+    gzip = zlib.compressobj(6, zlib.DEFLATED, 31)
+    waiting: list[bytes] = []
+    size, is_within = 0, since is None
+    for raw in raw_lines(paths):
+        if (text := _timestamp(raw.content)) is not None:
+            is_within = _is_within(text, since, until)
+        if is_within:
+            waiting.append(raw.content + b"\n" * raw.terminated)
+            size += len(raw.content)
+        if size >= BLOCK:
+            if block := gzip.compress(b"".join(waiting)):
+                yield block
+            waiting, size = [], 0
+    yield gzip.compress(b"".join(waiting)) + gzip.flush()
+
+
+def _is_within(text: str, since: datetime | None, until: datetime | None) -> bool:
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        return True
+    return (since is None or at >= since) and (until is None or at < until)
+
+
+PAGES = (
+    Page("/audit", audit, "Audit"),
+    Page("/audit/verify", verify, "", Role.OPERATOR, hdrs.METH_POST),
+    Page("/audit/download", download, "", Role.OPERATOR),
+)

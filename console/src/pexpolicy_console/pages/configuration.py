@@ -1,0 +1,82 @@
+"""The page Configuration: in force, on the disk, what differs, and the reload."""
+
+from __future__ import annotations
+
+import asyncio
+
+from aiohttp import hdrs, web
+
+from pexpolicy.server.reload.control_socket import ask_for_reload
+from pexpolicy.server.reload.result import ReloadResult
+from pexpolicy_console.context import console_of
+from pexpolicy_console.dry_run.messages import CheckFile, FileCheck
+from pexpolicy_console.dry_run.process import DryRunFailed
+from pexpolicy_console.pages.page import Page, record, render
+from pexpolicy_console.roles import Role
+from pexpolicy_console.server_client import ConfigStatus, ServerUnavailable
+
+
+async def configuration(request: web.Request) -> web.StreamResponse:
+    """Show the configuration in force and the one on the disk."""
+    return await _page(request)
+
+
+async def confirm(request: web.Request) -> web.StreamResponse:
+    """Ask whether to reload, and show what that changes."""
+    return await _page(request, asks=True)
+
+
+async def reload(request: web.Request) -> web.StreamResponse:
+    """Reload every server with this configuration, and show the results."""
+    record(request, "reload", path=str(console_of(request).config.path))
+    results: list[ReloadResult | None] = []
+    problem = ""
+    try:
+        results = await asyncio.to_thread(ask_for_reload, console_of(request).config.path)
+        if not results:
+            problem = "no server with this configuration runs on this machine as this user"
+    except (OSError, ValueError) as error:
+        problem = f"the server cannot be reached: {error}"
+    return await _page(request, results=results, reload_problem=problem)
+
+
+async def _page(
+    request: web.Request,
+    *,
+    asks: bool = False,
+    results: list[ReloadResult | None] | None = None,
+    reload_problem: str = "",
+) -> web.StreamResponse:
+    console = console_of(request)
+    active: ConfigStatus | None = None
+    server_problem = ""
+    try:
+        active = (await console.server.status()).config
+    except ServerUnavailable as error:
+        server_problem = str(error)
+    disk: FileCheck | None = None
+    failures: list[str] = []
+    try:
+        disk = await console.dry_runs.check(CheckFile(active.hash if active else ""))
+    except DryRunFailed as error:
+        failures = error.failures
+    return render(
+        request,
+        "configuration.html",
+        active=active,
+        disk=disk,
+        is_same=active is not None and disk is not None and disk.config_hash == active.hash,
+        failures=failures,
+        server_problem=server_problem,
+        asks=asks,
+        results=results,
+        reload_problem=reload_problem,
+        config=console.config.path,
+    )
+
+
+PAGES = (
+    Page("/configuration", configuration, "Configuration"),
+    Page("/configuration/reload", confirm, "", Role.ADMIN),
+    Page("/configuration/reload", reload, "", Role.ADMIN, hdrs.METH_POST),
+)

@@ -1,0 +1,160 @@
+"""The pages Plugins and one plugin: outcomes, latency, circuit breakers, and the age of data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from aiohttp import web
+from markupsafe import Markup
+
+from pexpolicy.models.outcome import (
+    ABSTAINED,
+    ADJUSTED,
+    BUSY,
+    DECIDED,
+    FAILED,
+    INVALID,
+    SKIPPED,
+    TIMED_OUT,
+)
+from pexpolicy_console.context import console_of
+from pexpolicy_console.metrics_ring import Minute, quantile
+from pexpolicy_console.pages.page import Page, render
+from pexpolicy_console.plots import heat_map, stacked_bars
+from pexpolicy_console.server_client import PluginState, ServerStatus, ServerUnavailable
+
+OUTCOMES = (DECIDED, ADJUSTED, ABSTAINED, FAILED, TIMED_OUT, INVALID, BUSY, SKIPPED)
+"""In the order of tables and plots."""
+FAULTS = (FAILED, TIMED_OUT, INVALID, BUSY)
+STALE_INTERVALS = 3
+"""Intervals after which data that was not refreshed is stale."""
+
+
+class Row(NamedTuple):
+    """One plugin in the table."""
+
+    state: PluginState
+    decided: int
+    abstained: int
+    faults: int
+    p50: float | None
+    """Over the last hour, in seconds."""
+    p99: float | None
+    hour_calls: int
+    problems: list[str]
+
+
+async def plugins(request: web.Request) -> web.StreamResponse:
+    """Show the state of each plugin and source."""
+    console = console_of(request)
+    status: ServerStatus | None = None
+    problem = ""
+    try:
+        status = await console.server.status()
+    except ServerUnavailable as error:
+        problem = str(error)
+    minutes = console.metrics.minutes()
+    found = [] if status is None else [_row(plugin, minutes) for plugin in status.plugins]
+    sources = [] if status is None else status.sources
+    shadows = _shadow_differences(minutes)
+    return render(
+        request, "plugins.html", rows=found, sources=sources, problem=problem, shadows=shadows
+    )
+
+
+async def plugin(request: web.Request) -> web.StreamResponse:
+    """Show one plugin."""
+    console = console_of(request)
+    name = request.match_info["name"]
+    try:
+        status = await console.server.status()
+    except ServerUnavailable as error:
+        return render(request, "error.html", 503, problem=str(error))
+    state = next((one for one in status.plugins if one.name == name), None)
+    if state is None:
+        raise web.HTTPNotFound
+    minutes = console.metrics.minutes()
+    return render(
+        request,
+        "plugin.html",
+        row=_row(state, minutes),
+        outcomes=[(one, state.calls[one]) for one in OUTCOMES if state.calls.get(one)],
+        legend=list(_outcomes(minutes, name)),
+        bars=_bars(minutes, name),
+        heat=_heat(minutes, name),
+        differences=_shadow_differences(minutes).get(name),
+        routes=f"{console.server.url}/plugins/{name}/" if "routes" in state.hooks else "",
+        has_token=console.config.settings.admin_token is not None,
+    )
+
+
+def _row(state: PluginState, minutes: Sequence[Minute]) -> Row:
+    buckets = _latencies(minutes, state.name)
+    total = [sum(column) for column in zip(*buckets, strict=True)]
+    calls = state.calls
+    return Row(
+        state,
+        calls.get(DECIDED, 0) + calls.get(ADJUSTED, 0),
+        calls.get(ABSTAINED, 0),
+        sum(calls.get(one, 0) for one in FAULTS),
+        quantile(total, 0.5),
+        quantile(total, 0.99),
+        sum(total),
+        [*_problems(state)],
+    )
+
+
+def _problems(state: PluginState) -> list[str]:
+    """Return what is wrong with a plugin now."""
+    found = [] if state.problem is None else [state.problem]
+    if state.breaker_open:
+        found.append("the circuit breaker is open: it is not asked")
+    if state.has_stuck_calls:
+        found.append("calls that were abandoned have not returned")
+    found += [f"a background task ended: {failure}" for failure in state.failures]
+    for name, data in state.data.items():
+        if data.get("problem"):
+            found.append(f"{name}: {data['problem']}")
+    for name, job in state.jobs.items():
+        if job.get("problem"):
+            found.append(f"job {name}: {job['problem']}")
+    return found
+
+
+def _latencies(minutes: Sequence[Minute], plugin: str) -> list[list[int]]:
+    return [minute.buckets("pexpolicy_plugin_duration_seconds", plugin) for minute in minutes]
+
+
+def _outcomes(minutes: Sequence[Minute], plugin: str) -> Mapping[str, list[int]]:
+    by_minute = [minute.by("pexpolicy_plugin_calls_total", plugin) for minute in minutes]
+    return {
+        outcome: [counts.get(outcome, 0) for counts in by_minute]
+        for outcome in OUTCOMES
+        if any(counts.get(outcome) for counts in by_minute)
+    }
+
+
+def _bars(minutes: Sequence[Minute], plugin: str) -> Markup:
+    title = f"Calls of {plugin} a minute, by outcome, in the last hour"
+    return stacked_bars(minutes, _outcomes(minutes, plugin), title)
+
+
+def _heat(minutes: Sequence[Minute], plugin: str) -> Markup:
+    title = f"Latency of {plugin} in the last hour"
+    return heat_map(minutes, _latencies(minutes, plugin), title)
+
+
+def _shadow_differences(minutes: Sequence[Minute]) -> Mapping[str, int]:
+    """Return by plugin how many calls a shadow plugin would have answered differently."""
+    found: dict[str, int] = {}
+    for minute in minutes:
+        for name, count in minute.by("pexpolicy_shadow_diff_total").items():
+            found[name] = found.get(name, 0) + count
+    return found
+
+
+PAGES = (
+    Page("/plugins", plugins, "Plugins"),
+    Page("/plugins/{name}", plugin),
+)

@@ -1,0 +1,44 @@
+"""The page Rooms: each alias with its room, and where that is written."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from pexpolicy_console.context import console_of, session_of
+from pexpolicy_console.dry_run.messages import ListRooms, Rooms
+from pexpolicy_console.dry_run.process import DryRunFailed
+from pexpolicy_console.pages.page import Page, render
+from pexpolicy_console.roles import Role
+
+SHOWN = 100
+"""Number of rooms on a page."""
+
+
+async def rooms(request: web.Request) -> web.StreamResponse:
+    """List the rooms of the configuration on the disk."""
+    text = request.query.get("text", "").strip()
+    skip = _whole(request.query.get("skip", ""))
+    hides = session_of(request).role < Role.OPERATOR
+    listed: Rooms | None = None
+    failures: list[str] = []
+    try:
+        listed = await console_of(request).dry_runs.rooms(ListRooms(text, skip, SHOWN, hides))
+    except DryRunFailed as error:
+        failures = error.failures
+    return render(
+        request,
+        "rooms.html",
+        text=text,
+        skip=skip,
+        step=SHOWN,
+        listed=listed,
+        failures=failures,
+        may_look_up=not hides,
+    )
+
+
+def _whole(text: str) -> int:
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0  # noqa: PLR2004 - digits
+
+
+PAGES = (Page("/rooms", rooms, "Rooms"),)

@@ -1,0 +1,73 @@
+"""The page Rules: their order and conditions, and which of them decide."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from aiohttp import web
+
+from pexpolicy_console.context import console_of, session_of
+from pexpolicy_console.dry_run.messages import ListRules, Rule
+from pexpolicy_console.dry_run.process import DryRunFailed
+from pexpolicy_console.pages.page import Page, render
+from pexpolicy_console.roles import Role
+from pexpolicy_console.server_client import PluginState, ServerUnavailable
+
+
+@dataclass(frozen=True, slots=True)
+class Hits:
+    """How often a rule has decided since the last reload; ``None`` if the server does not say."""
+
+    count: int | None = None
+    last: str | None = None
+
+
+async def rules(request: web.Request) -> web.StreamResponse:
+    """List the rules of the configuration on the disk, with their hits in the server."""
+    console = console_of(request)
+    text = request.query.get("text", "").strip()
+    hides = session_of(request).role < Role.OPERATOR
+    listed: list[Rule] = []
+    failures: list[str] = []
+    plugins: Mapping[str, PluginState] = {}
+    workers = 1.0
+    try:
+        listed = (await console.dry_runs.rules(ListRules(hides_personal=hides))).rules
+    except DryRunFailed as error:
+        failures = error.failures
+    with suppress(ServerUnavailable):
+        status = await console.server.status()
+        plugins = {plugin.name: plugin for plugin in status.plugins}
+        workers = status.workers
+    shown = [(rule, _hits(rule, plugins)) for rule in listed if _matches(rule, text.lower())]
+    return render(
+        request,
+        "rules.html",
+        text=text,
+        rules=shown,
+        total=len(listed),
+        failures=failures,
+        workers=workers,
+    )
+
+
+def _hits(rule: Rule, plugins: Mapping[str, PluginState]) -> Hits:
+    plugin = plugins.get(rule.plugin)
+    status: Any = None if plugin is None else plugin.status
+    found = status.get(rule.name) if isinstance(status, dict) else None
+    if not isinstance(found, dict) or not isinstance(found.get("hits"), int):
+        return Hits()
+    last = found.get("last_hit")
+    return Hits(found["hits"], last if isinstance(last, str) else None)
+
+
+def _matches(rule: Rule, text: str) -> bool:
+    return any(
+        text in one.lower() for one in (rule.name, rule.condition, rule.place, *rule.endpoints)
+    )
+
+
+PAGES = (Page("/rules", rules, "Rules"),)

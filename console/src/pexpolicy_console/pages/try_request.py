@@ -1,0 +1,83 @@
+"""The page Try a request: the answer of the configuration on the disk, step by step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import click
+from aiohttp import hdrs, web
+
+from pexpolicy.cli.request_input import parse_changes
+from pexpolicy.endpoints import ENDPOINTS
+from pexpolicy.testing.request_templates import shape_names_of
+from pexpolicy_console.context import console_of
+from pexpolicy_console.dry_run.messages import Explain, Walk
+from pexpolicy_console.dry_run.process import DryRunFailed
+from pexpolicy_console.pages.page import Page, record, render
+from pexpolicy_console.roles import Role
+
+FIELDS = ("request", "endpoint", "shape", "parameters", "at")
+
+
+async def form(request: web.Request) -> web.StreamResponse:
+    """Show the form, with what another page fills in."""
+    given = {name: request.query.get(name, "") for name in FIELDS}
+    return _page(request, given, ask_all=False)
+
+
+async def answer(request: web.Request) -> web.StreamResponse:
+    """Answer the request of the form, and show the form again."""
+    posted = await request.post()
+    given = {name: str(posted.get(name, "")).strip() for name in FIELDS}
+    ask_all = "ask_all" in posted
+    record(request, "try", text=given["request"][:1000], endpoint=given["endpoint"])
+    try:
+        walk = await console_of(request).dry_runs.explain(_question(given, ask_all=ask_all))
+    except click.UsageError as error:
+        return _page(request, given, ask_all=ask_all, failures=[error.message])
+    except DryRunFailed as error:
+        return _page(request, given, ask_all=ask_all, failures=error.failures)
+    return _page(request, given, ask_all=ask_all, walk=walk)
+
+
+def _question(given: Mapping[str, str], *, ask_all: bool) -> Explain:
+    """Return the question of a form; raise ``UsageError`` for parameters without a value."""
+    lines = tuple(line.strip() for line in given["parameters"].splitlines() if line.strip())
+    return Explain(
+        given["request"],
+        given["endpoint"] or None,
+        given["shape"],
+        parse_changes(lines),
+        given["at"] or None,
+        ask_all,
+    )
+
+
+def _page(
+    request: web.Request,
+    given: Mapping[str, str],
+    *,
+    ask_all: bool,
+    walk: Walk | None = None,
+    failures: list[str] | None = None,
+) -> web.StreamResponse:
+    endpoint = given["endpoint"] if given["endpoint"] in ENDPOINTS else ""
+    parameters = ENDPOINTS[endpoint].request.parameters() if endpoint else {}
+    return render(
+        request,
+        "try.html",
+        given={**given, "endpoint": endpoint},
+        ask_all=ask_all,
+        endpoints=list(ENDPOINTS),
+        shapes=shape_names_of(endpoint) if endpoint else (),
+        parameters=sorted(parameters),
+        takes_search=endpoint == "directory_information",
+        walk=walk,
+        failures=failures or [],
+    )
+
+
+PAGES = (
+    Page("/try", form, "Try a request", Role.OPERATOR),
+    Page("/try", answer, "", Role.OPERATOR, hdrs.METH_POST),
+)

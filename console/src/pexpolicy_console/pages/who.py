@@ -1,0 +1,31 @@
+"""The page Who gets what: the answers of each endpoint for one alias, and where they are
+written.
+"""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from pexpolicy_console.context import console_of
+from pexpolicy_console.dry_run.messages import Found, LookUp
+from pexpolicy_console.dry_run.process import DryRunFailed
+from pexpolicy_console.pages.page import Page, record, render
+from pexpolicy_console.roles import Role
+
+
+async def who(request: web.Request) -> web.StreamResponse:
+    """Look one alias up."""
+    alias = request.query.get("alias", "").strip()
+    at = request.query.get("at", "").strip()
+    found: Found | None = None
+    failures: list[str] = []
+    if alias:
+        record(request, "look up", alias=alias[:250])
+        try:
+            found = await console_of(request).dry_runs.look_up(LookUp(alias, at or None))
+        except DryRunFailed as error:
+            failures = error.failures
+    return render(request, "who.html", alias=alias, at=at, found=found, failures=failures)
+
+
+PAGES = (Page("/who", who, "Who gets what", Role.OPERATOR),)
