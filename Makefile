@@ -193,8 +193,9 @@ chaos-audit: $(STAMP) ## kill, full disk, delete, rotate, stall: no audit line m
 chaos-webhook: $(STAMP) ## a million calls while the receiver of the plugin webhook is killed, frozen and slow
 	@$(ISOLATED) $(BIN)/python -m tests.experiments.webhook $(ARGS)
 
-chaos-sources: $(STAMP) ## PostgreSQL frozen and killed while its rows are asked for by key
+chaos-sources: $(STAMP) ## PostgreSQL and a web server frozen and killed while a server asks them; 500 reloads
 	@$(ISOLATED) $(BIN)/python -m tests.experiments.sources $(ARGS)
+	@$(ISOLATED) $(BIN)/python -m tests.experiments.sources.failures
 
 database-rooms: $(STAMP) ## a million rooms in PostgreSQL by key, and 100,000 as a snapshot
 	@$(ISOLATED) $(BIN)/python -m tests.experiments.database_rooms $(ARGS)

@@ -45,14 +45,21 @@ class Server(ServerProcess):
 
     def execute(self, statements: str) -> None:
         """Run statements as the owner of the database."""
-        options = ("-q", "-v", "ON_ERROR_STOP=1", "-h", str(self.folder), "-U", USER)
+        self.query(statements)
+
+    def query(self, statements: str) -> str:
+        """Run statements as the owner of the database; return the values of their rows."""
+        options = ("-qAt", "-v", "ON_ERROR_STOP=1", "-h", str(self.folder), "-U", USER)
         environment = {**os.environ, "PGPASSWORD": PASSWORD}
-        subprocess.run(
+        done = subprocess.run(
             (self._program("psql"), *options, "postgres"),
-            input=statements.encode(),
+            input=statements,
+            stdout=subprocess.PIPE,
+            text=True,
             env=environment,
             check=True,
         )
+        return done.stdout.strip()
 
     def _program(self, name: str) -> str:
         return str(self._programs / name)
