@@ -23,6 +23,7 @@ from pexpolicy_sql import SqlQueries
 from pexpolicy_sql.command import sql
 from pexpolicy_sql.database import writing
 from pexpolicy_sql.tables import METADATA, ROOMS, VERSION_TABLE
+from tests.support import postgresql, secret_canaries
 
 ROOMS_CSV = """\
 aliases;name;pin;guest_pin;allow_guests;participant_limit;service_type;valid_until;breakout_uuids
@@ -247,3 +248,42 @@ def test_what_is_wrong_with_the_configuration_or_the_database_is_a_message(
 
 def test_every_endpoint_is_a_setting() -> None:
     assert set(ENDPOINTS) == SqlQueries.Settings.model_fields.keys() - {"source"}
+
+
+def test_no_secret_is_in_a_message(
+    run: Run, load: Callable[..., Result], source: dict[str, Any], tmp_path: Path
+) -> None:
+    word = secret_canaries.WORD
+    lines = f"alias,username,password\n@,u,{word}\na@b.org,,{word}\nc@d.org,u,{word * 20}\n"
+    result = load("devices", lines)
+    assert "password: takes 250 characters at most" in result.output
+    assert word not in result.output
+    pins = f"aliases,name,pin,allow_guests\nx,X,{secret_canaries.PIN}{'9' * 20},\n"
+    assert secret_canaries.PIN not in load("rooms", pins).output
+    if "url" in source:
+        secret = tmp_path / "wrong.password"
+        secret.write_text(f"{word} of nobody")
+        result = run("upgrade", "--password-file", secret)
+        assert result.exit_code == 75
+        assert "password authentication failed" in result.output
+        assert word not in result.output
+
+
+def test_another_user_owns_the_tables(
+    postgres: postgresql.Server, run: Run, source: dict[str, Any], tmp_path: Path
+) -> None:
+    if "path" in source:
+        result = run("upgrade", "--user", "owner")
+        assert "a SQLite database has no users" in result.output
+        return
+    postgres.execute(
+        "DROP ROLE IF EXISTS reader; CREATE ROLE reader LOGIN PASSWORD 'of the reader'"
+    )
+    config = tmp_path / "config.toml"
+    config.write_text(config.read_text().replace("//pexpolicy@", "//reader@"))
+    owner = ("--user", "pexpolicy", "--password-file", source["password_file"])
+    assert run("upgrade", *owner).exit_code == 0
+    allowed = postgres.query("SELECT has_table_privilege('reader', 'room_list', 'SELECT')")
+    assert allowed == "t"
+    assert postgres.query("SELECT has_table_privilege('reader', 'rooms', 'INSERT')") == "f"
+    postgres.execute("DROP OWNED BY reader; DROP ROLE reader")

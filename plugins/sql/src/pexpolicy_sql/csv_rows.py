@@ -13,7 +13,7 @@ from sqlalchemy import Boolean, Column, Integer, String, Table
 
 from pexpolicy import SERVICE_TYPES, Alias, RowValues, brief, did_you_mean, service_class
 from pexpolicy.config.csv_tables import TableRow
-from pexpolicy_sql.tables import DEVICES, PEOPLE, ROOMS
+from pexpolicy_sql.tables import DEVICES, MAX, PEOPLE, ROOMS
 
 PROTOCOLS = ("webrtc", "sip", "h323")
 _VALUES: Mapping[str, RowValues] = {name: RowValues(kind) for name, kind in SERVICE_TYPES.items()}
@@ -67,6 +67,9 @@ def _check_device(row: Record) -> Iterator[str]:
     if (row["username"] is None) != (row["password"] is None):
         missing = "username" if row["username"] is None else "password"
         yield f"{missing} is missing: a device needs both or neither"
+    if len(row["password"] or "") > MAX:
+        # The message of the model would have the value.
+        yield f"password: takes {MAX} characters at most"
     for word in (row["protocols"] or "").split("|"):
         if row["protocols"] is not None and word.strip() not in PROTOCOLS:
             yield f"protocols: {brief(word.strip())} is not one of {', '.join(PROTOCOLS)}"
@@ -91,7 +94,7 @@ def _cell(column: Column[Any]) -> tuple[Any, Any]:
         kind = bool
     elif isinstance(column.type, Integer):
         kind = int
-    elif isinstance(column.type, String) and column.type.length:
+    elif isinstance(column.type, String) and column.type.length and column.name != "password":
         kind = Annotated[str, Field(max_length=column.type.length)]
     if isinstance(column.type, Boolean) and not column.nullable:
         return kind, False
