@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from pexpolicy.audit.reader import file_and_rotated
-from pexpolicy.errors import describe_error
 from pexpolicy.replay.router_export import PATH_COLUMNS, json_lines
 
 BLOCK_SIZE = 1 << 20
@@ -98,7 +97,11 @@ class RecordFiles:
             self._done += path.stat().st_size
 
     def _damaged(self, file: str, line: int, error: BaseException) -> None:
-        self.damage.append(Damage(file, line, describe_error(error).summary))
+        if isinstance(error, OSError) and error.strerror:
+            text = error.strerror
+        else:
+            text = f"the file is damaged, or ends early: {error}"
+        self.damage.append(Damage(file, line, text))
 
     def _blocks_of(self, name: str, stored: IO[bytes]) -> Iterator[Block]:
         content = _decompressed(stored)
@@ -167,9 +170,8 @@ class RecordFiles:
             while content := file.read(BLOCK_SIZE):
                 content = rest + content
                 end = content.rfind(b"\n") + 1
-                if not end and len(content) > MAX_LINE:
-                    end = len(content)  # the line is counted as unreadable
-                rest = content[end:]
+                # Of a line that is too long, what makes it unreadable is kept.
+                rest = content[end:][: MAX_LINE + 1]
                 if end:
                     yield self._block(name, form, line, content[:end])
                     line += content.count(b"\n", 0, end)

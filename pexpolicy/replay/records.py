@@ -146,7 +146,8 @@ def _of_audit(number: int, line: _AuditLine) -> Call | Unusable:
     written = _decode_request(line.request)
     alias = ""
     if line.endpoint in _WITH_ALIAS:
-        alias = written.pop("alias", "")  # type: ignore[assignment]  # one alias in a path
+        called = written.pop("alias", "")
+        alias = called if isinstance(called, str) else ""
         if not alias:
             text = "it was written without its alias: [privacy] personal is dropped"
             return Unusable(number, Exactness.NOT_REPLAYABLE, text)
@@ -206,8 +207,10 @@ def _of_event(number: int, found: Record) -> Iterator[Call | Unusable]:
                 yield _of_audit(number, line)
                 return
             request = of_audit_line(event)
-        except (msgspec.DecodeError, ValueError) as error:
-            yield Unusable(number, Exactness.NOT_REPLAYABLE, str(error).partition("\n")[0])
+        except InvalidRequestError as error:
+            yield Unusable(number, Exactness.NOT_REPLAYABLE, str(error))
+        except (msgspec.DecodeError, ValueError, TypeError, KeyError, AttributeError) as error:
+            yield Unusable(number, Exactness.UNREADABLE, str(error).partition("\n")[0])
         else:
             yield _of_request(number, request)
 

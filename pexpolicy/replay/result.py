@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -15,6 +16,8 @@ MAX_PLACES = 20
 MAX_GROUPS = 2_000
 """Groups that are told apart by their reasons; further ones are not."""
 VARIOUS = "(various)"
+_LENGTH = re.compile(r" \(\d+ bytes\)|^\d+ bytes of ")
+"""What differs in the reasons of damaged lines."""
 
 
 class GroupKey(NamedTuple):
@@ -129,7 +132,7 @@ class Tally:
     def unusable(self, exactness: Exactness, why: str, place: str) -> None:
         """Count a record that is not replayed."""
         self.records[exactness] += 1
-        self.reasons[exactness, why] += 1
+        self.reasons[exactness, _LENGTH.sub("", why)] += 1
         if exactness is Exactness.UNREADABLE and len(self.places) < MAX_PLACES:
             self.places.append((place, why))
 

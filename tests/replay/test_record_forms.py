@@ -184,3 +184,37 @@ def test_a_file_that_ends_early_is_counted(tmp_path: Path) -> None:
     assert found["records"]["exact"] > 1000
     assert found["records"]["unreadable"] == 1
     assert "end" in found["unreadable"][0]["reason"]
+
+
+def test_a_line_that_is_too_long_is_one_record(tmp_path: Path) -> None:
+    path = tmp_path / "urls"
+    path.write_text(f"{ENGINEERING}&call_tag={'x' * (5 << 20)}\n{ENGINEERING}\n")
+    found = replayed(path, code=2)
+    assert counts(found) == (1, 0, 0, 1)
+    assert found["unreadable"][0]["place"] == f"{path}:1"
+
+
+@pytest.mark.parametrize(
+    ("line", "kind"),
+    [
+        ({"request": {"local_alias": 5}}, "unreadable"),
+        ({"request": "x"}, "unreadable"),
+        ({"timestamp": "9999-99-20T06:00:00Z", "request": {}}, "unreadable"),
+        ({"endpoint": "participant_avatar", "request": {"alias": ["a", "b"]}}, "not_replayable"),
+        ({"endpoint": "nothing", "request": {}}, "not_replayable"),
+        ({"request": {}, "redaction_error": "KeyError"}, "not_replayable"),
+        ({"request": {"local_alias": "a"}, "sent": {"name": 1}}, "exact"),
+    ],
+)
+def test_a_changed_audit_line_ends_no_replay(
+    tmp_path: Path, line: dict[str, Any], kind: str
+) -> None:
+    whole = {
+        "timestamp": "2026-11-20T06:00:00Z",
+        "event": "decision",
+        "endpoint": "service_configuration",
+    }
+    path = tmp_path / "audit.jsonl"
+    path.write_text(json.dumps({**whole, **line}) + "\n")
+    done = invoked("replay", str(path), "--config", str(live_server.SHIPPED), "--json")
+    assert json.loads(done.stdout)["records"][kind] == 1
