@@ -23,6 +23,7 @@ from pexpolicy.endpoints import ENDPOINTS
 from pexpolicy.models import outcome
 from pexpolicy.plugins.discovery import installed
 from tests.support import certificates, doc_pages, fake_plugins, live_server, paths
+from tests.support.mmdb import write_mmdb
 
 OWN = ("decision_id", "decided_by", "reason")
 """The keys of a reply that are ours, and that Infinity only logs."""
@@ -120,6 +121,7 @@ def test_a_configuration_that_is_shown_passes_check(blocklist: Path, page: Path,
                 (blocklist / name).write_text(content)
     for name in ("first", "second"):
         (blocklist / f"{name}.hash").write_text(f"{PasswordHash.create(name, ln=2)}\n")
+    write_mmdb(blocklist / "GeoLite2-Country.mmdb", {"192.0.2.0/24": {}})
     (blocklist / "sign.pem").write_bytes(certificates.signing_key())
     certificates.write_pair(blocklist)
     certificates.write_authority(blocklist)
